@@ -1,0 +1,118 @@
+"""Every error that a user can meet.
+
+```
+CflEdgeError                 exit code
+├── UsageError               2   an option or argument has a wrong value
+├── StreamError              3   the source of frames
+│   ├── StreamNotFoundError      no such device, host, file or folder
+│   ├── StreamBusyError          another program holds the device
+│   ├── StreamPermissionError    the user may not open it
+│   ├── StreamFormatError        it opened, but what it sends cannot be read
+│   └── StreamLostError          it stopped sending and did not come back
+├── ModelError               4   the model folder or an ONNX file
+│   ├── ModelNotFoundError       nothing is there
+│   ├── ModelDamagedError        no generation of it verifies
+│   ├── ModelVersionError        written by a newer cfl-edge
+│   ├── ModelLockedError         another process is learning on it
+│   ├── ModelWriteError          disk full, no permission
+│   └── ExportError              ONNX Runtime and torch disagree
+└── DataError                4   images or labels that cannot be used
+```
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CflEdgeError(Exception):
+    """A problem that the user can do something about.
+
+    Args:
+        problem: The thing, its value and what was expected, in one sentence.
+        hint: The next command or action to try.
+
+    Example:
+        >>> print(UsageError("--chunk is 0, expected at least 1", hint="use --chunk 1"))
+        --chunk is 0, expected at least 1
+          try: use --chunk 1
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, problem: str, *, hint: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Return the problem, and the hint on a line of its own."""
+        return f"{self.problem}\n  try: {self.hint}"
+
+
+class UsageError(CflEdgeError):
+    """An option or argument has a wrong value."""
+
+    exit_code = 2
+
+
+class StreamError(CflEdgeError):
+    """The source of frames fails."""
+
+    exit_code = 3
+
+
+class StreamNotFoundError(StreamError):
+    """No such device, host, file or folder."""
+
+
+class StreamBusyError(StreamError):
+    """Another program holds the device."""
+
+
+class StreamPermissionError(StreamError):
+    """The user may not open the source."""
+
+
+class StreamFormatError(StreamError):
+    """The source opened, but what it sends cannot be read."""
+
+
+class StreamLostError(StreamError):
+    """The source stopped sending and did not come back."""
+
+
+class ModelError(CflEdgeError):
+    """A model folder or an ONNX file fails."""
+
+    exit_code = 4
+
+
+class ModelNotFoundError(ModelError):
+    """There is no model at this place."""
+
+
+class ModelDamagedError(ModelError):
+    """No generation of the model verifies."""
+
+
+class ModelVersionError(ModelError):
+    """The model was written by a newer cfl-edge."""
+
+
+class ModelLockedError(ModelError):
+    """Another process is learning on the model."""
+
+
+class ModelWriteError(ModelError):
+    """The model cannot be written: disk full, no permission."""
+
+
+class ExportError(ModelError):
+    """ONNX Runtime and torch disagree on an exported model."""
+
+
+class DataError(CflEdgeError):
+    """Images or labels cannot be used."""
+
+    exit_code = 4

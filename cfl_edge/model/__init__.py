@@ -1,0 +1,1 @@
+"""The model on disk, its ONNX export, and inference without torch."""

@@ -1,0 +1,1 @@
+"""The loop that predicts, scores and learns, and what it keeps."""

@@ -1,0 +1,1 @@
+"""Sources of frames: cameras, network streams, clips, folders and a rendered demonstration."""

@@ -1,0 +1,35 @@
+"""One frame of a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A picture and what is known of it.
+
+    Args:
+        image: uint8 RGB, shape (H, W, 3). The frame owns it: no buffer of a device is shared.
+        timestamp_s: When it was taken, on the monotonic clock (`time.monotonic`), in seconds;
+            for files the position in the clip, for folders the time of reading.
+        index: Number of the frame in its stream, from 0, dropped frames counted.
+        dropped: How many frames the stream has dropped so far, this one excluded.
+        label: Class name, where the source knows it (a folder's subfolder, `demo:`).
+
+    Example:
+        >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
+        >>> frame.image.shape, frame.dropped, frame.label
+        ((2, 3, 3), 0, None)
+    """
+
+    image: Image
+    timestamp_s: float
+    index: int
+    dropped: int = 0
+    label: str | None = None

@@ -1,0 +1,1 @@
+"""Boards over serial; knows nothing of `cfl_edge`."""
