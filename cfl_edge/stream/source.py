@@ -1,0 +1,107 @@
+"""What every stream of frames can do."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self, final
+
+from cfl_edge.errors import StreamError
+from cfl_edge.stream.frame import Frame
+
+Notice = Callable[[str], None]
+"""Takes one sentence for the user while a stream runs: "camera gone, next try in 2 s"."""
+
+
+def log_notice(text: str) -> None:
+    """Hand a notice to the log of `cfl_edge.stream`, where no other taker was given."""
+    logging.getLogger("cfl_edge.stream").warning("%s", text)
+
+
+def closed_error(uri: str) -> StreamError:
+    """Return the error for reading from a stream after `close`.
+
+    Args:
+        uri: The stream's `uri`, credentials masked.
+    """
+    return StreamError(f"{uri} is closed", hint="open it again with open_stream")
+
+
+class Skipped(NamedTuple):
+    """A picture that could not be read, and why.
+
+    Args:
+        name: Its path as the user would find it.
+        reason: One sentence.
+    """
+
+    name: str
+    reason: str
+
+
+class Stream(ABC):
+    """A source of frames: a context manager, and an iterable of `Frame`.
+
+    A live stream (`live` is True) is a device or a network: the newest frame wins, what the reader
+    was too slow for is dropped and counted, a lost source is opened again, and it never ends by
+    itself. Any other stream drops nothing and ends.
+
+    A stream is read once, by one reader. `close`, also from another thread, ends the iteration;
+    to iterate a closed stream raises `closed_error`. What happens on the way (a source lost, found
+    again, a picture skipped) goes to the `on_notice` that the stream was made with.
+
+    Example:
+        >>> from cfl_edge.stream.open import open_stream
+        >>> with open_stream("demo:?frames=2") as stream:  # doctest: +SKIP
+        ...     for frame in stream:
+        ...         print(frame.index, frame.label)
+    """
+
+    uri: str
+    """Where the frames come from, credentials masked."""
+
+    live: bool
+    """Whether the newest frame wins (a device, a network) or none is dropped (files)."""
+
+    @abstractmethod
+    def description(self) -> str:
+        """Return what came: "/dev/video0: 1280x720 mjpeg at 30 fps (asked 25)"."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames.
+
+        Raises:
+            StreamError: The source fails for good, or the stream is closed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the source. Calling it again does nothing."""
+
+    @property
+    @abstractmethod
+    def dropped(self) -> int:
+        """Frames dropped so far; always 0 where nothing is dropped."""
+
+    @property
+    @abstractmethod
+    def skipped(self) -> Sequence[Skipped]:
+        """Pictures that could not be read so far; always empty for live streams."""
+
+    @final
+    def __enter__(self) -> Self:
+        """Return the stream itself."""
+        return self
+
+    @final
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the stream."""
+        self.close()
