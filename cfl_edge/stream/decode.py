@@ -1,0 +1,58 @@
+"""From FFmpeg's packets and frames to RGB pictures that nobody else holds."""
+
+from __future__ import annotations
+
+from typing import final
+
+import av
+import numpy as np
+
+from cfl_edge.stream.frame import Image
+
+INTRA_CODECS = ("mjpeg", "rawvideo")
+"""Every packet of these is a whole picture, so the ones nobody reads need no decoding."""
+
+
+def rgb(frame: av.VideoFrame) -> Image:
+    """Return a decoded frame as uint8 RGB, shape (H, W, 3), contiguous and writable.
+
+    Example:
+        >>> rgb(av.VideoFrame(6, 4, "yuv420p")).shape
+        (4, 6, 3)
+    """
+    image = frame.to_ndarray(format="rgb24")
+    if frame.format.name == "rgb24":
+        return np.array(image, np.uint8, order="C")  # the decoder may reuse its buffer
+    return np.require(image, np.uint8, ["C", "W"])
+
+
+@final
+class PacketDecoder:
+    """Decodes pictures that each stand alone, whenever and wherever they are wanted.
+
+    It shares nothing with the container: a camera may be closed, and its buffers unmapped, while
+    a copy of its last packet still waits to be decoded in another thread.
+
+    Args:
+        source: The codec context of the container's video stream; its codec is one of
+            `INTRA_CODECS`.
+    """
+
+    def __init__(self, source: av.VideoCodecContext) -> None:
+        context = av.CodecContext.create(source.name, "r")
+        assert isinstance(context, av.VideoCodecContext)
+        context.width, context.height = source.width, source.height
+        if source.pix_fmt is not None:
+            context.pix_fmt = source.pix_fmt
+        context.thread_count = 1  # frame threads would hold pictures back
+        self._context = context
+
+    def __call__(self, data: bytes) -> Image | None:
+        """Return the picture, or None where it came damaged."""
+        try:
+            frames = self._context.decode(av.Packet(data))
+        except av.FFmpegError:  # not a picture: a line fault, a truncated JPEG
+            return None
+        if len(frames) != 1 or frames[0].is_corrupt:
+            return None
+        return rgb(frames[0])

@@ -1,0 +1,266 @@
+"""Live streams: the newest frame wins, a lost source is opened again.
+
+```
+reader thread:  open ─▶ read ─▶ read ─▶ … ─lost─▶ wait 0.5 s ─▶ open ─▶ read ─▶ …
+                          │newest wins
+                       [slot] ─▶ the iterating thread: decode ─▶ Frame
+```
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import final
+
+from cfl_edge.errors import StreamError, StreamLostError
+from cfl_edge.stream.frame import Frame, Image
+from cfl_edge.stream.source import Notice, Skipped, Stream, closed_error, log_notice
+
+FIRST_WAIT_S = 0.5
+"""Before the first try to open a lost source again: about what USB takes to enumerate."""
+
+LONGEST_WAIT_S = 30.0
+"""The wait doubles up to this: soon enough for a person who plugs the camera in again."""
+
+CLOSE_S = 0.8
+"""How long `close` waits for the reader thread; a read that FFmpeg cannot break may be longer."""
+
+KEPT_NOTICES = 100
+"""Newest ones kept for a reader that does not come: an hour of tries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a source sent, decoded only if somebody wants it.
+
+    Args:
+        timestamp_s: When it was taken, on the monotonic clock, in seconds.
+        decode: Returns it as RGB, or None where it came damaged; called at most once, in the
+            iterating thread, and possibly after the source was closed.
+    """
+
+    timestamp_s: float
+    decode: Callable[[], Image | None]
+
+
+class Capture(ABC):
+    """An opened source. The reader thread alone uses it.
+
+    Errors are of the `StreamError` family, with credentials masked, and without a cause or
+    context that could show them.
+    """
+
+    description: str
+    """What came: "/dev/video0: 1280x720 mjpeg at 30 fps (asked 25)"."""
+
+    caveat: str | None
+    """One sentence if it differs from what was asked."""
+
+    @abstractmethod
+    def read(self, stop: threading.Event) -> Picture | None:
+        """Return the next picture, or None when `stop` was set meanwhile.
+
+        Raises:
+            StreamLostError: Nothing came for the timeout, or the source is gone.
+            StreamError: It fails otherwise.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the source."""
+
+
+Opener = Callable[[], Capture]
+
+
+@final
+class LiveStream(Stream):
+    """Frames of a device or a network; made by `open_v4l2` and `open_network`.
+
+    It returns when the first picture has come. One thread drains the source from then on, whether
+    or not frames are read. A source that never sent a picture is an error at once; one that did
+    and is lost is opened again, after 0.5 s, then 1 s, up to every 30 s, each try told to
+    `on_notice` in the iterating thread.
+
+    Args:
+        uri: What to call it, credentials masked.
+        opener: Opens the source; called in the reader thread, for each try.
+        give_up_s: Seconds after which a lost source is an error; None tries for ever.
+        on_notice: Takes one sentence a call.
+        wait: Waits for the event or the seconds, and returns whether the event is set.
+        clock: Seconds, for how long the source was gone.
+
+    Raises:
+        StreamError: The source does not open or sends nothing; the class says how.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        opener: Opener,
+        *,
+        give_up_s: float | None = None,
+        on_notice: Notice = log_notice,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.uri, self.live = uri, True
+        self._opener, self._give_up_s, self._on_notice = opener, give_up_s, on_notice
+        self._wait, self._clock = wait, clock
+        self._stop = threading.Event()
+        self._changed = threading.Condition()  # guards what follows
+        self._slot: tuple[int, Picture] | None = None
+        self._captured = 0
+        self._dropped = 0
+        self._notices: deque[str] = deque(maxlen=KEPT_NOTICES)
+        self._error: BaseException | None = None
+        self._description = uri
+        self._thread = threading.Thread(target=self._work, name=f"stream {uri}", daemon=True)
+        self._thread.start()
+        self._await_first()
+
+    def description(self) -> str:
+        """Return what came: "/dev/video0: 1280x720 mjpeg at 30 fps (asked 25)"."""
+        return self._description
+
+    @property
+    def dropped(self) -> int:
+        """Frames that came damaged, or that the reader was too slow for, so far."""
+        return self._dropped
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Nothing: damaged frames are counted in `dropped`."""
+        return ()
+
+    def close(self) -> None:
+        """Release the source and end the iteration.
+
+        Within a second, also while the source is silent. Then FFmpeg can be inside a network read
+        that nothing breaks: the thread ends, and lets go of the source, when that times out.
+        """
+        self._stop.set()
+        with self._changed:
+            self._slot = None
+            self._changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(CLOSE_S)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the newest frame each time, until closed.
+
+        Raises:
+            StreamLostError: The source was gone for longer than `give_up_s`.
+            StreamError: The stream is closed.
+        """
+        if self._stop.is_set():
+            raise closed_error(self.uri)
+        return self._frames()
+
+    def _frames(self) -> Iterator[Frame]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._notices or self._slot or self._error or self._stop.is_set()
+                )
+                notices = list(self._notices)
+                self._notices.clear()
+                taken, self._slot = self._slot, None
+                dropped, error = self._dropped, self._error
+            for text in notices:
+                self._on_notice(text)
+            if self._stop.is_set():
+                return
+            if taken is None:
+                if error is not None:
+                    raise error
+                continue
+            index, picture = taken
+            image = picture.decode()
+            if image is None:
+                with self._changed:
+                    self._dropped += 1
+                continue
+            yield Frame(image, picture.timestamp_s, index, dropped)
+
+    def _await_first(self) -> None:
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._captured or self._error)
+        except BaseException:  # Ctrl-C
+            self.close()
+            raise
+        if not self._captured and self._error is not None:
+            self.close()
+            raise self._error
+
+    def _work(self) -> None:
+        """Hand pictures over until told to stop, then the exception that ended it, if any."""
+        capture: Capture | None = None
+        lost_s: float | None = None
+        wait_s = FIRST_WAIT_S
+        try:
+            while not self._stop.is_set():
+                try:
+                    if capture is None:
+                        capture = self._opener()
+                        self._describe(capture)
+                    picture = capture.read(self._stop)
+                except StreamError as error:
+                    if not self._captured:
+                        raise
+                    if capture is not None:
+                        capture.close()
+                        capture = None
+                    lost_s = self._clock() if lost_s is None else lost_s
+                    self._check_given_up(error, lost_s)
+                    self._tell(f"{error.problem}; next try in {wait_s:g} s")
+                    self._wait(self._stop, wait_s)
+                    wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+                    continue
+                if picture is None:
+                    continue
+                if lost_s is not None:
+                    self._tell(f"{self.uri} is back after {self._clock() - lost_s:.1f} s")
+                    lost_s, wait_s = None, FIRST_WAIT_S
+                self._publish(picture)
+        except BaseException as error:  # the iterating thread raises it
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+        finally:
+            if capture is not None:
+                capture.close()
+
+    def _check_given_up(self, error: StreamError, lost_s: float) -> None:
+        gone_s = self._clock() - lost_s
+        if self._give_up_s is not None and gone_s >= self._give_up_s:
+            raise StreamLostError(
+                f"{self.uri} did not come back within {self._give_up_s:g} s: {error.problem}",
+                hint=error.hint,
+            )
+
+    def _describe(self, capture: Capture) -> None:
+        self._description = capture.description
+        if capture.caveat is not None:
+            self._tell(capture.caveat)
+
+    def _tell(self, text: str) -> None:
+        with self._changed:
+            self._notices.append(text)
+            self._changed.notify_all()
+
+    def _publish(self, picture: Picture) -> None:
+        with self._changed:
+            if self._stop.is_set():
+                return
+            if self._slot is not None:
+                self._dropped += 1
+            self._slot = (self._captured, picture)
+            self._captured += 1
+            self._changed.notify_all()

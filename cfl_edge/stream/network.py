@@ -1,0 +1,188 @@
+"""Network cameras: RTSP, MJPEG over HTTP as ESP32-CAM boards send it, and what FFmpeg opens."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+from collections import deque
+from functools import partial
+from typing import Any, final
+from urllib.parse import urlsplit
+
+import av
+
+from cfl_edge.errors import StreamFormatError, StreamLostError, StreamNotFoundError
+from cfl_edge.stream.decode import INTRA_CODECS, PacketDecoder, rgb
+from cfl_edge.stream.frame import Image
+from cfl_edge.stream.live import Capture, LiveStream, Picture
+from cfl_edge.stream.network_errors import network_error
+from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.stream.uri import mask
+
+PROBE_S = 1.0
+"""How much FFmpeg reads to learn codec and size; its own 5 s delays the first frame for a rate
+that MJPEG over HTTP does not even have."""
+
+RTSP_OPTIONS = {
+    "rtsp_transport": "tcp",  # UDP loses packets on Wi-Fi and does not pass most routers
+    "allowed_media_types": "video",
+}
+
+
+def open_network(
+    url: str,
+    *,
+    timeout_s: float = 5.0,
+    give_up_s: float | None = None,
+    on_notice: Notice = log_notice,
+) -> LiveStream:
+    """Open a network stream and wait for its first picture.
+
+    It is live: where the server ends it (also a clip at its end), it is opened again.
+
+    Args:
+        url: rtsp, rtsps, http or https; passed on as it is. Messages show it masked.
+        timeout_s: Seconds to connect, and seconds without a frame after which it counts as lost.
+        give_up_s: Seconds after which a lost stream is an error; None tries for ever.
+        on_notice: Takes one sentence a call.
+
+    Raises:
+        StreamNotFoundError: No such host, nobody listens there, or no such page.
+        StreamPermissionError: It refuses the user name or password.
+        StreamFormatError: What it sends is no video.
+        StreamLostError: It does not answer in time.
+
+    Example:
+        >>> open_network("http://127.0.0.1:9/")
+        Traceback (most recent call last):
+        ...
+        cfl_edge.errors.StreamNotFoundError: http://127.0.0.1:9/: nobody listens there...
+    """
+    return LiveStream(
+        mask(url),
+        lambda: NetworkCapture(url, timeout_s=timeout_s),
+        give_up_s=give_up_s,
+        on_notice=on_notice,
+    )
+
+
+@final
+class NetworkCapture(Capture):
+    """An opened network stream; see `open_network` for the arguments."""
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self._shown, self._timeout_s = mask(url), timeout_s
+        self._pending: deque[Picture] = deque()
+        resolve(url)
+        self._container = _open(url, timeout_s)
+        if not self._container.streams.video:
+            self._container.close()
+            raise StreamFormatError(
+                f"{self._shown} sends no video", hint=f"look at it with: ffprobe {self._shown}"
+            )
+        stream = self._container.streams.video[0]
+        context = stream.codec_context
+        self._index = stream.index
+        self._decode = PacketDecoder(context) if context.name in INTRA_CODECS else None
+        self.caveat = None
+        self.description = f"{self._shown}: {context.width}x{context.height} {context.name}"
+        if stream.average_rate and self._container.format.name != "mpjpeg":
+            self.description += f" at {float(stream.average_rate):g} fps"
+
+    def read(self, stop: threading.Event) -> Picture | None:
+        """Return the next picture, or None when `stop` was set meanwhile."""
+        if self._pending:
+            return self._pending.popleft()
+        started_s = time.monotonic()
+        fault: tuple[int, str] | None = None
+        try:
+            for packet in self._container.demux():
+                if stop.is_set():
+                    return None
+                if time.monotonic() - started_s > self._timeout_s:
+                    break  # sound alone keeps coming
+                if packet.stream_index == self._index and packet.size:
+                    self._take(packet)
+                if self._pending:
+                    return self._pending.popleft()
+        except av.FFmpegError as error:
+            fault = _fault(error)
+        if stop.is_set():
+            return None
+        if time.monotonic() - started_s > 0.9 * self._timeout_s:
+            raise StreamLostError(
+                f"{self._shown} sent no frame for {self._timeout_s:g} s",
+                hint="check the camera's power and its network",
+            )
+        if fault is None:
+            raise StreamLostError(
+                f"{self._shown} ended: the server closed the connection",
+                hint="check the camera; many serve one viewer at a time",
+            )
+        raise network_error(self._shown, *fault)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._container.close()
+
+    def _take(self, packet: av.Packet[Any]) -> None:
+        now_s = time.monotonic()
+        if self._decode is not None:
+            self._pending.append(Picture(now_s, partial(self._decode, bytes(packet))))
+            return
+        # Between key frames every picture builds on the one before: decode all, convert the newest.
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:  # joined between key frames, or a packet was lost
+            self._pending.append(Picture(now_s, _damaged))
+            return
+        for frame in frames:
+            decode = _damaged if frame.is_corrupt else partial(rgb, frame)
+            self._pending.append(Picture(now_s, decode))
+
+
+def _damaged() -> Image | None:
+    return None
+
+
+def _open(url: str, timeout_s: float) -> av.container.InputContainer:
+    options = {"analyzeduration": str(int(PROBE_S * 1_000_000)), "fflags": "nobuffer"}
+    if url.lower().startswith("rtsp"):
+        options |= RTSP_OPTIONS
+    started_s = time.monotonic()
+    try:
+        return av.open(url, options=options, timeout=timeout_s)
+    except av.FFmpegError as error:
+        code, reason = _fault(error)
+    # Raised out here, so that FFmpeg's error, which names the whole URL, is not its context.
+    if time.monotonic() - started_s > 0.9 * timeout_s:
+        code = errno.ETIMEDOUT
+    raise network_error(mask(url), code, reason)
+
+
+def _fault(error: av.FFmpegError) -> tuple[int, str]:
+    return error.errno or errno.EIO, error.strerror or "unknown error"
+
+
+def resolve(url: str) -> None:
+    """Look the host up: FFmpeg says no more than "Input/output error" where that fails.
+
+    Args:
+        url: Of the stream.
+
+    Raises:
+        StreamNotFoundError: No such host.
+    """
+    host = urlsplit(url).hostname or ""
+    reason = ""
+    try:
+        socket.getaddrinfo(host, None)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a host name"
+    if reason:
+        raise StreamNotFoundError(
+            f"{mask(url)}: the host {host!r} is not found ({reason})",
+            hint=f"check the name and this machine's network: ping {host}",
+        )

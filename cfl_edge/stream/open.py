@@ -1,0 +1,136 @@
+"""Open any stream by its address."""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import Any, cast
+
+from cfl_edge.errors import StreamNotFoundError, UsageError
+from cfl_edge.stream.source import Notice, Stream, log_notice
+from cfl_edge.stream.uri import StreamUri, parse_uri
+
+ORDERS = ("as-is", "shuffled", "by-class")
+"""How the pictures of a folder come."""
+
+STALL_S = 5.0
+"""A live source that sends nothing for so long counts as lost.
+
+Well above the slowest usual rate (1 fps) and the 1 to 4 s between key frames of network cameras.
+"""
+
+
+def open_stream(
+    uri: str | os.PathLike[str] | int,
+    *,
+    order: str = "as-is",
+    epochs: int = 1,
+    seed: int = 0,
+    on_notice: Notice = log_notice,
+    timeout_s: float = STALL_S,
+    give_up_s: float | None = None,
+) -> Stream:
+    """Open a camera, network stream, video file, folder of pictures or demo.
+
+    Args:
+        uri: Its address; `cfl_edge.stream.uri` has the table. An integer is a camera's number.
+        order: Of a folder's pictures: "as-is", "shuffled" or "by-class".
+        epochs: How many times a folder or file is gone through, at least 1.
+        seed: Of the shuffle and the demo.
+        on_notice: Takes what happens on the way, one sentence a call, in the reading thread.
+        timeout_s: Seconds without a frame after which a live source counts as lost.
+        give_up_s: Seconds after which a lost live source is an error; None tries for ever.
+
+    Raises:
+        UsageError: The address or an argument has a wrong value.
+        StreamNotFoundError: Nothing is there.
+        StreamError: It is there, but does not open; the class says how.
+
+    Example:
+        >>> open_stream("lost.mp4")
+        Traceback (most recent call last):
+        ...
+        cfl_edge.errors.StreamNotFoundError: lost.mp4: no such file
+          try: ls .
+    """
+    parsed = parse_uri(str(uri) if isinstance(uri, int) else os.fspath(uri))
+    _check(parsed, order, epochs, timeout_s)
+    live: dict[str, Any] = {
+        "timeout_s": timeout_s,
+        "give_up_s": give_up_s,
+        "on_notice": on_notice,
+    }
+    options: Any = parsed.options
+    match parsed.kind:
+        case "camera":
+            from cfl_edge.stream.v4l2 import open_v4l2
+
+            return open_v4l2(
+                parsed.target,
+                pixel_format=options.get("format"),
+                size_px=options.get("size"),
+                fps=options.get("fps"),
+                **live,
+            )
+        case "network":
+            from cfl_edge.stream.network import open_network
+
+            return open_network(parsed.target, **live)
+        case "demo":
+            from cfl_edge.stream.demo import DemoStream
+
+            return DemoStream(**{"seed": seed, "on_notice": on_notice, **options})
+        case "folder":
+            from cfl_edge.stream.folder import FolderStream
+
+            return cast(
+                Stream,
+                FolderStream(
+                    parsed.target, order=order, epochs=epochs, seed=seed, on_notice=on_notice
+                ),
+            )
+        case "file":
+            from cfl_edge.stream.video_file import VideoFileStream
+
+            return cast(Stream, VideoFileStream(parsed.target, epochs=epochs, on_notice=on_notice))
+
+
+def _check(parsed: StreamUri, order: str, epochs: int, timeout_s: float) -> None:
+    if order not in ORDERS:
+        raise UsageError(
+            f"order is {order!r}, expected one of {', '.join(ORDERS)}", hint="--order as-is"
+        )
+    if epochs < 1:
+        raise UsageError(f"epochs is {epochs}, expected at least 1", hint="--epochs 1")
+    if not timeout_s > 0:
+        raise UsageError(f"timeout_s is {timeout_s}, expected above 0", hint="use 5")
+    if order != "as-is" and parsed.kind != "folder":
+        raise UsageError(
+            f"order is {order!r}, but {parsed.shown} comes in its own order",
+            hint="leave --order away, or give a folder of pictures",
+        )
+    if epochs != 1 and parsed.kind in ("camera", "network", "demo"):
+        raise UsageError(
+            f"epochs is {epochs}, but {parsed.shown} cannot be gone through again",
+            hint="leave --epochs away, or give a folder or a video file",
+        )
+    if parsed.kind in ("file", "folder") and not _exists(parsed.target):
+        raise _not_found(parsed)
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(path) or any(True for _ in glob.iglob(path, recursive=True))
+
+
+def _not_found(parsed: StreamUri) -> StreamNotFoundError:
+    path = parsed.target.rstrip("/")
+    parent = os.path.dirname(path)
+    while parent and not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    if any(mark in path for mark in "*?["):
+        what = "no picture matches"
+    elif parsed.kind == "folder" and parsed.target.endswith("/"):
+        what = "no such folder"
+    else:
+        what = "no such file"
+    return StreamNotFoundError(f"{parsed.shown}: {what}", hint=f"ls {parent or '.'}")
