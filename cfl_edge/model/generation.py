@@ -1,0 +1,183 @@
+"""One saved state of a model: a folder with a manifest and the tensor files it vouches for.
+
+```
+generation-000012/
+├── manifest.json        what the model is, in words; size and SHA-256 of every other file
+├── state.safetensors    one file for each group of tensors
+└── replay.safetensors
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cfl_edge.errors import ModelVersionError
+from cfl_edge.model.tensors import Array, digest_file, read_tensors
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+_FOLDER = re.compile(r"generation-(\d{6,})")
+_GROUP = re.compile(r"[a-z0-9_]+")
+
+
+class Damage(Exception):
+    """Why a generation cannot be used; the store turns it into a notice or an error."""
+
+
+@dataclass
+class Saved:
+    """What a model folder holds.
+
+    Args:
+        manifest: What the caller of `Store.save` gave, and `format_version`, `created`, `files`.
+        tensors: Group (`state`, `replay`, ...) to name to array.
+    """
+
+    manifest: dict[str, Any]
+    tensors: dict[str, dict[str, Array]]
+
+
+def number_of(folder: Path) -> int | None:
+    """Return the number in a generation's name, None for any other name.
+
+    Example:
+        >>> number_of(Path("pets/generation-000012")), number_of(Path("pets/lock"))
+        (12, None)
+    """
+    match = _FOLDER.fullmatch(folder.name)
+    return int(match[1]) if match else None
+
+
+def file_name(group: str) -> str:
+    """Return the file name of a group of tensors.
+
+    Raises:
+        ValueError: The group's name has other characters than a-z, 0-9 and _.
+
+    Example:
+        >>> file_name("replay")
+        'replay.safetensors'
+    """
+    if not _GROUP.fullmatch(group):
+        raise ValueError(f"group {group!r} may only have the characters a-z, 0-9 and _")
+    return f"{group}.safetensors"
+
+
+def to_manifest(given: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) -> bytes:
+    """Return the text of a manifest.
+
+    Args:
+        given: JSON values; the manifest's own keys among them are replaced.
+        files: File name to SHA-256 and size in bytes.
+
+    Raises:
+        TypeError, ValueError: `given` has something that JSON cannot express, NaN among others.
+    """
+    manifest = {
+        **given,
+        "format_version": FORMAT_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": {name: {"sha256": sha, "bytes": size} for name, (sha, size) in files.items()},
+    }
+    manifest.pop("checksum", None)
+    # As it will be read: JSON turns keys into text, which may sort in another order.
+    manifest = json.loads(json.dumps(manifest, allow_nan=False))
+    manifest = {"checksum": _checksum(manifest), **manifest}
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="surrogatepass")  # a label may be a file name that is not UTF-8
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a generation and check it, not yet the files it names.
+
+    Raises:
+        Damage: Missing, cut, changed, or not of the expected shape.
+        ModelVersionError: Written by a newer cfl-edge.
+        OSError: It is there, but the system does not let us read it.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise Damage(f"{MANIFEST} is missing") from None
+    except (ValueError, RecursionError) as error:
+        raise Damage(f"{MANIFEST} is not JSON ({error})") from None
+    if not isinstance(manifest, dict):
+        raise Damage(f"{MANIFEST} holds no table")
+    version = manifest.get("format_version")
+    if type(version) is not int or version < 1:
+        raise Damage(f"{MANIFEST} has format_version {version!r}, expected a number from 1")
+    if version > FORMAT_VERSION:
+        # Before the checksum: a newer format may compute it in another way.
+        raise ModelVersionError(
+            f"{folder} has format {version}, this cfl-edge reads up to {FORMAT_VERSION}",
+            hint="pip install --upgrade cfl-edge",
+        )
+    expected = manifest.pop("checksum", None)
+    if expected != _checksum(manifest):
+        raise Damage(f"{MANIFEST} does not fit its checksum: damaged, or edited by hand")
+    _require_files(manifest.get("files"))
+    return manifest
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check that every file of a generation is what its manifest says, and return the manifest.
+
+    Raises:
+        Damage, ModelVersionError, OSError: As `read_manifest`.
+    """
+    manifest = read_manifest(folder)
+    for name, expected in manifest["files"].items():
+        try:
+            size_bytes = (folder / name).stat().st_size
+            if size_bytes != expected["bytes"]:
+                raise Damage(f"{name} has {size_bytes} bytes, expected {expected['bytes']}")
+            if digest_file(folder / name)[0] != expected["sha256"]:
+                raise Damage(f"{name} does not fit its SHA-256")
+        except (FileNotFoundError, IsADirectoryError):
+            raise Damage(f"{name} is missing") from None
+    return manifest
+
+
+def read(folder: Path) -> Saved:
+    """Verify a generation and read it.
+
+    Raises:
+        Damage, ModelVersionError, OSError: As `read_manifest`.
+    """
+    manifest = verify(folder)
+    tensors = {}
+    for name in manifest["files"]:
+        try:
+            tensors[name.removesuffix(".safetensors")] = read_tensors(folder / name)
+        except ValueError as error:
+            raise Damage(str(error)) from None
+    return Saved(manifest, tensors)
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _require_files(files: object) -> None:
+    if not isinstance(files, dict):
+        raise Damage(f"{MANIFEST} has no table `files`")
+    for name, entry in files.items():
+        stem = name.removesuffix(".safetensors")
+        if stem == name or not _GROUP.fullmatch(stem):  # never a path that leads elsewhere
+            raise Damage(f"{MANIFEST} names the file {name!r}, expected NAME.safetensors")
+        if not (
+            isinstance(entry, dict)
+            and type(entry.get("bytes")) is int
+            and isinstance(entry.get("sha256"), str)
+        ):
+            raise Damage(f"{MANIFEST} has no size and SHA-256 for {name}")

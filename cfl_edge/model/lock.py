@@ -1,0 +1,78 @@
+"""One learning process a model folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cfl_edge.errors import ModelLockedError
+from cfl_edge.model.store import LOCK
+from cfl_edge.model.writing import write_error
+
+
+class ModelLock:
+    """Keep other processes from learning on a model folder while the `with` block runs.
+
+    The lock (flock) belongs to the open file, so it ends with the process, however that ends: the
+    file `lock` that a killed process leaves behind locks nothing.
+
+    Args:
+        folder: The model folder, created if need be.
+
+    Raises:
+        ModelLockedError: On entering: another process holds it; the text has its id.
+        ModelWriteError: On entering: the folder or the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "pets"
+        >>> with ModelLock(folder):
+        ...     int((folder / "lock").read_text()) == os.getpid()
+        True
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        """Take the lock, or raise at once."""
+        path = self.folder / LOCK
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise write_error(error, self.folder) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            process = f"process {holder}" if holder else "another process"
+            raise ModelLockedError(
+                f"{self.folder} is in use: {process} is learning on it",
+                hint=f"wait for it, stop it (kill {holder}), or name another --model"
+                if holder
+                else "wait for it, or name another --model",
+            ) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise write_error(error, self.folder) from error
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the lock back; the file stays, since removing it would race with a newcomer."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

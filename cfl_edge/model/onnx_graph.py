@@ -1,0 +1,128 @@
+"""From a torch module to an ONNX graph that ends in the label embeddings."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from cfl_edge.errors import ExportError
+from cfl_edge.model.onnx_metadata import LABEL_EMBEDDINGS
+
+if TYPE_CHECKING:
+    import onnx
+
+# Runtimes back to onnxruntime 1.17 read these; newer stamps lock out boards with frozen packages.
+OPSET = 20
+IR_VERSION = 10
+
+
+def trace_features(features: nn.Module, size_px: int, *, dynamic: bool) -> onnx.ModelProto:
+    """Turn a module into a graph from `image` (N, size_px, size_px, 3) to `features` (N, F).
+
+    Args:
+        features: In evaluation mode; uint8 (N, size_px, size_px, 3) to float32 (N, F).
+        size_px: Side of the input in pixels.
+        dynamic: Trace with a symbolic N: right for every module, but twice as slow (12 s against
+            6 s for MobileNetV3-small on one x86 core). Otherwise it is traced with N = 1 and the
+            result must be tried with another N: a module that builds in the N it saw fails then.
+
+    Raises:
+        ExportError: torch cannot trace or translate it.
+    """
+    image = torch.zeros((2 if dynamic else 1, size_px, size_px, 3), dtype=torch.uint8)
+    # no_grad: torch.export then skips the joint graph for a backward pass, half of its time.
+    with torch.no_grad(), _quiet():
+        try:
+            program = torch.onnx.export(
+                features,
+                (image,),
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=["features"],
+                dynamic_shapes=({0: torch.export.Dim("N")},) if dynamic else None,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise ExportError(
+                f"torch {torch.__version__} cannot trace the network: {str(error).splitlines()[0]}",
+                hint="cfl-edge doctor shows the versions; another one of torch may do it",
+            ) from error
+    assert program is not None  # without a file name there is always one
+    model: onnx.ModelProto = program.model_proto
+    model.ir_version = IR_VERSION
+    _strip(model)
+    return model
+
+
+def append_head(model: onnx.ModelProto, embeddings: npt.NDArray[np.float32]) -> None:
+    """Let a graph of features end in scores = features @ label_embeddings, in place.
+
+    Args:
+        model: With one output, float32 (N, F).
+        embeddings: float32, shape (F, Z): the initializer that a change of classes rewrites.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    features = graph.output[0].name
+    graph.node.append(
+        helper.make_node("MatMul", [features, LABEL_EMBEDDINGS], ["scores"], name="head")
+    )
+    graph.initializer.append(numpy_helper.from_array(embeddings, LABEL_EMBEDDINGS))
+    del graph.output[:]
+    shape = ["N", embeddings.shape[1]]
+    graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, shape))
+
+
+def make_head(embeddings: npt.NDArray[np.float32]) -> onnx.ModelProto:
+    """Return the head alone: `features` (N, F) to `scores` (N, Z).
+
+    Args:
+        embeddings: float32, shape (F, Z).
+    """
+    from onnx import TensorProto, helper
+
+    features = helper.make_tensor_value_info(
+        "features", TensorProto.FLOAT, ["N", embeddings.shape[0]]
+    )
+    graph = helper.make_graph([], "head", [], [features])
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
+    model.graph.input.append(features)
+    append_head(model, embeddings)
+    return model
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove what the exporter notes for its own debugging, and make N symbolic.
+
+    The notes hold stack traces, with paths of the machine that exported.
+    """
+    graph = model.graph
+    del graph.value_info[:]
+    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer, graph):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    model.producer_name = "cfl-edge"
+    model.producer_version = ""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep warnings about the exporter's own code from users, who can do nothing about them."""
+    with warnings.catch_warnings():
+        for package in ("torch", "onnxscript", "onnx_ir", "onnx", "copyreg"):
+            warnings.filterwarnings("ignore", module=rf"{package}(\.|$)")
+        yield

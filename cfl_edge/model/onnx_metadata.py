@@ -1,0 +1,109 @@
+"""What an exported ONNX file says about itself: text keys and their meaning. Standard library only.
+
+The plain keys are those that ultralytics writes, so that tools which read its files find class
+names and sizes here too; `cfl_edge.*` are ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cfl_edge
+from cfl_edge.errors import ModelDamagedError, ModelVersionError
+
+FORMAT_VERSION = 1
+# `cfl_edge.preprocess.to_model_input` in a word; another way of cutting gets another word.
+PREPROCESSING = "center-square, bilinear-antialias, rgb-uint8-nhwc"
+
+CLASSES = "cfl_edge.classes"
+SIZE_PX = "cfl_edge.size_px"
+REQUIRED = ("cfl_edge.format_version", CLASSES, SIZE_PX, "cfl_edge.preprocessing")
+
+LABEL_EMBEDDINGS = "label_embeddings"  # name of the initializer (F, Z) in model and head
+MODEL_FILE, HEAD_FILE, LABELS_FILE = "model.onnx", "head.onnx", "labels.txt"
+
+
+def class_metadata(classes: Sequence[str]) -> dict[str, str]:
+    """Return the keys that change with the classes.
+
+    Example:
+        >>> class_metadata(["cat", "dog"])["names"]
+        '{"0": "cat", "1": "dog"}'
+    """
+    return {
+        "names": json.dumps({str(i): name for i, name in enumerate(classes)}, ensure_ascii=False),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        CLASSES: json.dumps(list(classes), ensure_ascii=False),
+    }
+
+
+def to_metadata(classes: Sequence[str], size_px: int, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return all keys of a new file.
+
+    Args:
+        classes: Names, in the order of the scores.
+        size_px: Side of the input in pixels.
+        extra: More keys, such as `license` or `stride`; they may replace the plain ones.
+
+    Example:
+        >>> to_metadata(["cat"], 96, {"license": "MIT"})["imgsz"]
+        '[96, 96]'
+    """
+    return {
+        "task": "classify",
+        "imgsz": json.dumps([size_px, size_px]),
+        "author": "cfl-edge",
+        "version": cfl_edge.__version__,
+        **extra,
+        **class_metadata(classes),
+        "cfl_edge.format_version": str(FORMAT_VERSION),
+        SIZE_PX: str(size_px),
+        "cfl_edge.preprocessing": PREPROCESSING,
+    }
+
+
+def parse_metadata(metadata: Mapping[str, str], path: Path) -> tuple[list[str], int]:
+    """Return the classes and the size in pixels that a file names.
+
+    Raises:
+        ModelDamagedError: A key is missing or has no usable value.
+        ModelVersionError: A newer cfl-edge wrote the file.
+
+    Example:
+        >>> parse_metadata(to_metadata(["cat"], 96, {}), Path("model.onnx"))
+        (['cat'], 96)
+    """
+    missing = [key for key in REQUIRED if key not in metadata]
+    if missing:
+        raise ModelDamagedError(
+            f"{path} is an ONNX file without the metadata {', '.join(missing)}, "
+            "expected one that cfl-edge exported",
+            hint=f"cfl-edge export DIR -o {path.parent}",
+        )
+    try:
+        version = int(metadata["cfl_edge.format_version"])
+        classes = json.loads(metadata[CLASSES])
+        size_px = int(metadata[SIZE_PX])
+        usable = bool(classes) and all(isinstance(name, str) for name in classes) and size_px > 0
+    except (ValueError, TypeError) as error:
+        raise _unusable(path, str(error)) from error
+    if version > FORMAT_VERSION or metadata["cfl_edge.preprocessing"] != PREPROCESSING:
+        raise ModelVersionError(
+            f"{path} has format {version} and preprocessing "
+            f"{metadata['cfl_edge.preprocessing']!r}, this cfl-edge knows format {FORMAT_VERSION} "
+            f"and {PREPROCESSING!r}",
+            hint="pip install --upgrade cfl-edge",
+        )
+    if not usable or not isinstance(classes, list):
+        raise _unusable(path, f"{CLASSES}={metadata[CLASSES]}, {SIZE_PX}={size_px}")
+    return classes, size_px
+
+
+def _unusable(path: Path, what: str) -> ModelDamagedError:
+    return ModelDamagedError(
+        f"{path} has metadata that cannot be used ({what})",
+        hint=f"cfl-edge export DIR -o {path.parent}",
+    )

@@ -1,0 +1,311 @@
+"""The model folder: every save is whole or has not happened.
+
+```
+DIR/
+├── generation-000011/   the one before: what is left if the newest is damaged
+├── generation-000012/   the newest
+├── .writing-…/          an interrupted save: ignored, removed by the next
+└── lock                 see lock.py
+```
+
+A save writes into a folder of its own, waits for the disk, and renames; only then an older
+generation goes. Groups of tensors that did not change (a frozen stem, an idle replay memory) are
+linked instead of written again, so an SD card wears by what was learned.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cfl_edge.errors import (
+    ModelDamagedError,
+    ModelError,
+    ModelNotFoundError,
+)
+from cfl_edge.model.generation import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Damage,
+    Saved,
+    file_name,
+    number_of,
+    read,
+    to_manifest,
+    verify,
+)
+from cfl_edge.model.tensors import Array, digest, digest_file, to_parts
+from cfl_edge.model.writing import TEMPORARY, discard, sync_folder, write_error, write_file
+
+__all__ = ["FORMAT_VERSION", "Saved", "Store"]
+
+_log = logging.getLogger(__name__)
+
+LOCK = "lock"
+_NOT_FOREIGN = {LOCK, "lost+found"}  # the latter: DIR is the root of its own disk
+
+Group = tuple[list[memoryview], str, int]  # parts, SHA-256, size in bytes
+T = TypeVar("T")
+
+
+class Store:
+    """A folder that keeps a model through crashes, power cuts and full disks.
+
+    One process writes it at a time: hold a `ModelLock` while you do.
+
+    Args:
+        folder: The model folder; need not exist yet.
+        on_notice: Called with a sentence when something was repaired or given up, such as a
+            damaged generation that was skipped. Default: a warning of this module's logger.
+
+    Example:
+        >>> import numpy as np
+        >>> store = Store(Path(tempfile.mkdtemp()) / "pets")
+        >>> store.exists()
+        False
+        >>> store.save({"classes": ["cat"]}, {"state": {"rows": np.ones((1, 4))}}).name
+        'generation-000001'
+        >>> saved = store.load()
+        >>> saved.manifest["classes"], saved.tensors["state"]["rows"].shape
+        (['cat'], (1, 4))
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        on_notice: Callable[[str], None] = _log.warning,
+    ) -> None:
+        self.folder = folder
+        self._on_notice = on_notice
+        self._good: Path | None = None  # the newest generation this object saved or verified
+
+    def exists(self) -> bool:
+        """Return whether a model was ever saved here, be it damaged.
+
+        Raises:
+            ModelError: The folder cannot be read.
+        """
+        return bool(self._generations())
+
+    def require_usable(self) -> None:
+        """Refuse a folder that holds something else than a model, before anything is learned.
+
+        Raises:
+            ModelError: There are other files and no model in it, or it cannot be read.
+            ModelWriteError: A file is in the way.
+        """
+        if self._is_file():
+            raise write_error(NotADirectoryError(errno.ENOTDIR, ""), self.folder)
+        if self._generations():
+            return
+        foreign = [
+            name
+            for name in self._names()
+            if name not in _NOT_FOREIGN and not name.startswith(TEMPORARY)
+        ]
+        if foreign:
+            more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+            raise ModelError(
+                f"{self.folder} holds no model but other files ({foreign[0]}{more}), "
+                "expected a model folder, an empty or a new one",
+                hint=f"--model {self.folder / 'model'}",
+            )
+
+    def load(self) -> Saved:
+        """Read the newest generation that verifies.
+
+        Returns:
+            The manifest and the tensors, as given to `save`.
+
+        Raises:
+            ModelNotFoundError: No model was saved here.
+            ModelDamagedError: None of its generations verifies.
+            ModelVersionError: The newest was written by a newer cfl-edge.
+            ModelError: The folder cannot be read.
+        """
+        damages: list[str] = []
+        for generation in self._generations():
+            try:
+                saved = self._checked(read, generation)
+            except Damage as damage:
+                damages.append(f"{generation.name}: {damage}")
+            else:
+                for damage_text in damages:
+                    self._on_notice(
+                        f"{self.folder}: {damage_text}; using {generation.name} instead"
+                    )
+                self._good = generation
+                return saved
+        if damages:
+            raise ModelDamagedError(
+                f"{self.folder} has no usable model ({'; '.join(damages)})",
+                hint=f"restore it from a backup, or learn anew: cfl-edge learn --stream demo: "
+                f"--model {self.folder}-new",
+            )
+        if self._is_file():
+            raise ModelNotFoundError(
+                f"{self.folder} is a file, expected a model folder",
+                hint="cfl-edge run for an ONNX file; else name the folder given to learn --model",
+            )
+        reason = "holds no model" if os.path.exists(self.folder) else "does not exist"
+        raise ModelNotFoundError(
+            f"{self.folder} {reason}",
+            hint=f"cfl-edge learn --stream demo: --model {self.folder}",
+        )
+
+    def save(self, manifest: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Array]]) -> Path:
+        """Write a new generation; keep the one before it; remove older ones.
+
+        Args:
+            manifest: JSON values to keep beside the tensors (no NaN). `format_version`,
+                `created`, `files` and `checksum` are set here.
+            tensors: Group to name to array. Each group becomes a file, linked to the one before
+                if its content is the same.
+
+        Returns:
+            The generation's folder.
+
+        Raises:
+            ModelWriteError: Disk full, no permission. What was saved before is intact.
+            ModelVersionError: A newer cfl-edge wrote the newest generation.
+            ModelError: The folder holds something else.
+        """
+        self.require_usable()
+        groups: dict[str, Group] = {}
+        for group, arrays in tensors.items():
+            parts = to_parts(arrays)
+            groups[file_name(group)] = (parts, *digest(parts))
+        text = to_manifest(manifest, {name: (sha, size) for name, (_, sha, size) in groups.items()})
+        previous = self._previous()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
+            new = self._write(groups, text, previous)
+        except OSError as error:
+            kept = f"{previous.name} is intact." if previous else ""
+            raise write_error(error, self.folder, kept=kept) from error
+        self._good = new
+        self._remove_generations(keep={new, previous})
+        return new
+
+    def _write(self, groups: Mapping[str, Group], text: bytes, previous: Path | None) -> Path:
+        numbers = [number_of(folder) or 0 for folder in self._generations()]
+        new = self.folder / f"generation-{max(numbers, default=0) + 1:06d}"
+        try:
+            return self._write_once(new, groups, text, previous)
+        except OSError as error:
+            older = [folder for folder in self._generations() if folder != previous]
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not previous or not older:
+                raise
+        self._on_notice(
+            f"{self.folder}: the disk is full; dropped all but {previous.name} and tried again"
+        )
+        self._remove_generations(keep={previous})
+        return self._write_once(new, groups, text, previous)
+
+    def _write_once(
+        self, new: Path, groups: Mapping[str, Group], text: bytes, previous: Path | None
+    ) -> Path:
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.folder))
+        try:
+            os.chmod(temporary, 0o755)  # mkdtemp's 0700 would lock other users out of reading
+            for name, (parts, sha, size_bytes) in groups.items():
+                if not self._link(previous, temporary / name, sha, size_bytes):
+                    write_file(temporary / name, parts)
+            write_file(temporary / MANIFEST, [memoryview(text)])
+            sync_folder(temporary)
+            os.rename(temporary, new)
+        except BaseException:
+            discard(temporary)
+            raise
+        sync_folder(self.folder)
+        return new
+
+    def _link(self, previous: Path | None, path: Path, sha: str, size_bytes: int) -> bool:
+        """Link a file of the generation before that has the same content; False if there is none.
+
+        It is read again first: a byte that turned must not live on in the new generation.
+        """
+        if previous is None:
+            return False
+        try:
+            old = previous / path.name
+            if old.stat().st_size != size_bytes or digest_file(old)[0] != sha:
+                return False
+            os.link(old, path)
+        except OSError:  # no such file before, or a file system without links (FAT): write it
+            return False
+        return True
+
+    def _previous(self) -> Path | None:
+        """Return the newest generation that verifies: what must outlive a failed save."""
+        generations = self._generations()
+        if generations and generations[0] == self._good:
+            return self._good
+        for generation in generations:
+            try:
+                self._checked(verify, generation)
+            except Damage as damage:
+                self._on_notice(f"{self.folder}: {generation.name}: {damage}")
+            else:
+                return generation
+        return None
+
+    def _remove_generations(self, keep: set[Path | None]) -> None:
+        for generation in self._generations():
+            if generation in keep:
+                continue
+            # Renamed first: a half removed generation must not look like a damaged one.
+            doomed = self.folder / f"{TEMPORARY}{generation.name}"
+            try:
+                os.rename(generation, doomed)
+            except OSError as error:
+                self._on_notice(f"{generation} could not be removed: {error.strerror}")
+            else:
+                self._remove(doomed)
+
+    def _remove_leftovers(self) -> None:
+        for name in self._names():
+            if name.startswith(TEMPORARY):
+                self._remove(self.folder / name)
+
+    def _remove(self, path: Path) -> None:
+        if error := discard(path):
+            self._on_notice(f"{path} could not be removed: {error.strerror}")
+
+    def _generations(self) -> list[Path]:
+        """Return the generations' folders, newest first."""
+        found = [self.folder / name for name in self._names() if number_of(Path(name)) is not None]
+        return sorted(found, key=lambda folder: number_of(folder) or 0, reverse=True)
+
+    def _is_file(self) -> bool:
+        return os.path.exists(self.folder) and not os.path.isdir(self.folder)
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self.folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise self._read_error(error, self.folder) from error
+
+    def _checked(self, action: Callable[[Path], T], generation: Path) -> T:
+        try:
+            return action(generation)
+        except OSError as error:
+            if error.errno == errno.EIO:  # a bad block: what the older generation is for
+                raise Damage(f"the disk cannot read it ({error.strerror})") from error
+            # A missing permission is no damage: an older state must not stand in for it.
+            raise self._read_error(error, generation) from error
+
+    def _read_error(self, error: OSError, path: Path) -> ModelError:
+        return ModelError(
+            f"{path} cannot be read: {error.strerror}",
+            hint=f"ls -l {self.folder}, and run as its owner",
+        )

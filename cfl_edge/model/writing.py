@@ -1,0 +1,150 @@
+"""Replacing files so that a crash leaves the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from cfl_edge.errors import ModelWriteError
+
+TEMPORARY = ".writing-"  # what every name starts with that a crash may leave behind
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM}
+
+
+def write_error(error: OSError, target: Path, *, kept: str = "") -> ModelWriteError:
+    """Say what kept a model from being written, and what to do about it.
+
+    Args:
+        error: What the system reported.
+        target: The folder or file that the user asked for.
+        kept: What is still intact, a sentence of its own.
+
+    Example:
+        >>> print(write_error(OSError(errno.EROFS, "Read-only"), Path("pets"), kept="Still there."))
+        pets cannot be written: its file system is read-only. Still there.
+          try: remount it writable, or name a place on another disk
+    """
+    if error.errno in _NO_SPACE:
+        reason, hint = "the disk is full", "free some space, or name a place on another disk"
+        free = _free_bytes(target)
+        if free is not None:
+            reason += f" ({free / 2**20:.1f} MiB free)"
+    elif error.errno in _NOT_ALLOWED:
+        reason = "you may not write there"
+        hint = f"sudo chown -R $USER {target}, or name a place of your own"
+    elif error.errno == errno.EROFS:
+        reason, hint = (
+            "its file system is read-only",
+            "remount it writable, or name a place on another disk",
+        )
+    elif error.errno in {errno.ENOTDIR, errno.EEXIST}:
+        reason = "a file is in the way where a folder is expected"
+        hint = "name another folder, or move the file away"
+    else:
+        reason = f"the system reports {error.strerror or error}"
+        hint = "check the disk (dmesg), or name a place on another one"
+    tail = f". {kept}" if kept else ""
+    return ModelWriteError(f"{target} cannot be written: {reason}{tail}", hint=hint)
+
+
+def write_file(path: Path, parts: Iterable[memoryview]) -> None:
+    """Write a new file and wait until the disk has it.
+
+    Args:
+        path: Where; must not exist yet.
+        parts: Its bytes, in order (format B); none is copied.
+
+    Raises:
+        OSError: As the system reports it.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a"
+        >>> write_file(path, [memoryview(b"1"), memoryview(b"2")])
+        >>> path.read_bytes()
+        b'12'
+    """
+    with open(path, "xb", buffering=0) as file:
+        for part in parts:
+            rest = part
+            while rest:  # an unbuffered write may take only a part
+                rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk knows which names are in a folder.
+
+    Raises:
+        OSError: As the system reports it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write several files of one folder; no old one is touched before every new one is on disk.
+
+    Args:
+        folder: Created if need be.
+        contents: Name to bytes.
+
+    Returns:
+        The paths, in the order given. Each is replaced whole; a power cut may fall between two.
+
+    Raises:
+        ModelWriteError: Disk full, no permission. Nothing was replaced.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = replace_files(folder, {"labels.txt": b"old"})
+        >>> [path.name for path in replace_files(folder, {"labels.txt": b"new"})]
+        ['labels.txt']
+        >>> (folder / "labels.txt").read_bytes(), len(list(folder.iterdir()))
+        (b'new', 1)
+    """
+    temporary = {name: folder / f"{TEMPORARY}{os.getpid()}-{name}" for name in contents}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            temporary[name].unlink(missing_ok=True)
+            write_file(temporary[name], [memoryview(content)])
+        for name in contents:
+            os.replace(temporary[name], folder / name)
+        sync_folder(folder)
+    except OSError as error:
+        raise write_error(error, folder, kept="Nothing was replaced.") from error
+    finally:
+        for path in temporary.values():
+            discard(path)
+    return [folder / name for name in contents]
+
+
+def discard(path: Path) -> OSError | None:
+    """Remove a file or a folder, and return what stood in the way, if anything did."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        return error
+    return None
+
+
+def _free_bytes(target: Path) -> int | None:
+    for place in (target, *target.absolute().parents):
+        try:
+            return shutil.disk_usage(place).free
+        except OSError:
+            continue  # does not exist yet: its parent has the same disk
+    return None

@@ -1,0 +1,73 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cfl_edge.errors import ModelLockedError, ModelWriteError
+from cfl_edge.model.lock import ModelLock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cfl_edge.model.lock import ModelLock
+with ModelLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "m"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_second_process_is_told_who_holds_it(tmp_path, holder):
+    with pytest.raises(ModelLockedError, match=rf"process {holder.pid} is learning") as caught:
+        ModelLock(tmp_path / "m").__enter__()
+    assert f"kill {holder.pid}" in caught.value.hint
+    with pytest.raises(ModelLockedError, match=f"{holder.pid}"):  # asking did not erase the id
+        ModelLock(tmp_path / "m").__enter__()
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path, holder):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert (tmp_path / "m" / "lock").read_text() == f"{holder.pid}\n"
+    with ModelLock(tmp_path / "m"):
+        assert (tmp_path / "m" / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_it_ends_with_the_block_even_by_an_error(tmp_path):
+    def fail():
+        with ModelLock(tmp_path):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    with ModelLock(tmp_path), pytest.raises(ModelLockedError):  # and counts within a process too
+        ModelLock(tmp_path).__enter__()
+    with ModelLock(tmp_path):
+        pass
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "m").write_text("x")
+    with pytest.raises(ModelWriteError, match="file is in the way"):
+        ModelLock(tmp_path / "m").__enter__()
+    with pytest.raises(ModelWriteError, match="file is in the way"):
+        ModelLock(tmp_path / "m" / "n").__enter__()
+
+
+def test_a_read_only_place():
+    with pytest.raises(ModelWriteError):
+        ModelLock(Path("/proc/m")).__enter__()

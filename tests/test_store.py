@@ -1,0 +1,630 @@
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfl_edge.errors import (
+    ModelDamagedError,
+    ModelError,
+    ModelNotFoundError,
+    ModelVersionError,
+    ModelWriteError,
+)
+from cfl_edge.model import generation, writing
+from cfl_edge.model.store import FORMAT_VERSION, Store
+from cfl_edge.model.tensors import to_parts
+
+WORDS = {"classes": ["cat", "Hündin"], "counters": {"frames": 7}}
+
+
+def groups(value: float) -> dict[str, dict[str, np.ndarray]]:
+    return {
+        "state": {"rows": np.full((2, 5), value, np.float32), "count": np.array(value)},
+        "replay": {"labels": np.arange(9, dtype=np.int64), "images": np.ones((2, 3), np.uint8)},
+    }
+
+
+def save(store: Store, value: float) -> Path:
+    return store.save({**WORDS, "value": value}, groups(value))
+
+
+def generations(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def notices() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path, notices) -> Store:
+    return Store(tmp_path / "deep" / "model", on_notice=notices.append)
+
+
+def assert_holds(folder: Path, value: float, notices: list[str] | None = None) -> None:
+    saved = Store(folder, on_notice=(notices if notices is not None else []).append).load()
+    assert saved.manifest["value"] == value
+    assert saved.tensors["state"]["rows"].tolist() == np.full((2, 5), value).tolist()
+    assert saved.tensors["replay"]["labels"].dtype == np.int64
+
+
+# ------------------------------------------------------------------ what is saved is what is loaded
+
+
+def test_round_trip(store):
+    assert not store.exists()
+    path = save(store, 1)
+    assert store.exists()
+    saved = store.load()
+    for group, arrays in groups(1).items():
+        assert saved.tensors[group].keys() == arrays.keys()
+        for name, array in arrays.items():
+            loaded = saved.tensors[group][name]
+            assert loaded.dtype == array.dtype
+            assert loaded.shape == array.shape
+            assert (loaded == array).all()
+            assert loaded.flags.writeable
+    assert saved.manifest["classes"] == WORDS["classes"]
+    assert saved.manifest["format_version"] == FORMAT_VERSION
+    assert saved.manifest["created"].endswith("+00:00")
+    text = (path / "manifest.json").read_text()
+    assert '\n  "classes": [\n' in text
+    assert "Hündin" in text
+
+
+def test_a_loaded_manifest_can_be_saved_again(store):
+    save(store, 1)
+    saved = store.load()
+    store.save(saved.manifest, saved.tensors)
+    assert store.load().manifest["value"] == 1
+
+
+@pytest.mark.parametrize(
+    "dtype", ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1"]
+)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3, 4)])
+def test_every_dtype_and_shape(store, dtype, shape):
+    array = np.ones(shape, dtype)
+    store.save({}, {"state": {"a": array, "b": np.array([True, False]), "ü": array}})
+    loaded = store.load().tensors["state"]
+    assert loaded["ü"].dtype == array.dtype
+    assert loaded["ü"].shape == shape
+    assert (loaded["a"] == array).all()
+    assert loaded["b"].tolist() == [True, False]
+
+
+def test_views_and_byte_orders(store):
+    array = np.arange(12, dtype=">i4").reshape(3, 4).T[:, ::2]
+    store.save({}, {"state": {"a": array}, "empty": {}})
+    loaded = store.load().tensors
+    assert loaded["state"]["a"].tolist() == array.tolist()
+    assert loaded["empty"] == {}
+
+
+def test_parts_share_the_memory_of_the_arrays():
+    array = np.zeros(1000, np.float32)
+    assert np.shares_memory(np.frombuffer(to_parts({"a": array})[1], np.float32), array)
+
+
+def test_keys_that_are_numbers_and_names_that_are_not_utf8(store, notices):
+    words = {"counts": {2: 1, 10: 2}, "classes": [os.fsdecode(b"\xff")], "size": (1, 2)}
+    store.save(words, {})
+    saved = store.load().manifest
+    assert saved["counts"] == {"2": 1, "10": 2}
+    assert os.fsencode(saved["classes"][0]) == b"\xff"
+    assert notices == []
+
+
+def test_what_cannot_be_saved_is_the_callers_mistake(store):
+    with pytest.raises(TypeError, match="tensor 'a' is complex128"):
+        store.save({}, {"state": {"a": np.ones(1, complex)}})
+    with pytest.raises(ValueError, match=r"group '\.\./x'"):
+        store.save({}, {"../x": {}})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        store.save({"accuracy": float("nan")}, {})
+    assert not store.folder.exists()
+
+
+# --------------------------------------------------------------------------- generations and links
+
+
+def test_two_generations_are_kept(store):
+    names = [save(store, value).name for value in range(4)]
+    assert generations(store.folder) == names[2:] == ["generation-000003", "generation-000004"]
+    assert_holds(store.folder, 3)
+
+
+def test_the_numbers_sort_beyond_a_million(store):
+    os.rename(save(store, 1), store.folder / "generation-999999")
+    assert save(store, 2).name == "generation-1000000"
+    assert_holds(store.folder, 2)
+
+
+def test_an_unchanged_group_is_linked_not_written(store):
+    first, second = save(store, 1), save(store, 2)
+    inode = [(path / "replay.safetensors").stat().st_ino for path in (first, second)]
+    assert inode[0] == inode[1]
+    inode = [(path / "state.safetensors").stat().st_ino for path in (first, second)]
+    assert inode[0] != inode[1]
+
+
+def test_a_damaged_file_is_not_linked(store):
+    first = save(store, 1)
+    flip(first / "replay.safetensors", -1)
+    second = save(store, 2)
+    assert_holds(store.folder, 2)
+    assert (first / "replay.safetensors").stat().st_ino != (
+        second / "replay.safetensors"
+    ).stat().st_ino
+
+
+def test_a_file_system_without_links(store, monkeypatch):
+    def refuse(*_args):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    save(store, 1)
+    monkeypatch.setattr(os, "link", refuse)
+    save(store, 2)
+    assert_holds(store.folder, 2)
+
+
+def test_leftovers_are_ignored_and_removed_by_the_next_save(store):
+    save(store, 1)
+    leftover = store.folder / ".writing-abc"
+    leftover.mkdir()
+    (leftover / "state.safetensors").write_bytes(b"half")
+    (store.folder / ".writing-file").write_bytes(b"half")
+    assert_holds(store.folder, 1)
+    save(store, 2)
+    assert generations(store.folder) == ["generation-000001", "generation-000002"]
+
+
+def test_the_generation_that_verifies_survives_not_the_newer_damaged_one(store, notices):
+    save(store, 1)
+    flip(save(store, 2) / "state.safetensors", -1)
+    fresh = Store(store.folder, on_notice=notices.append)
+    save(fresh, 3)
+    assert generations(store.folder) == ["generation-000001", "generation-000003"]
+    assert "generation-000002: state.safetensors does not fit" in notices[0]
+
+
+# ---------------------------------------------------------------------------------------- damage
+
+
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.unlink()  # a link to the generation before must stay whole
+    path.write_bytes(content)
+
+
+def cuts(size: int) -> list[int]:
+    return sorted({0, 1, 7, 8, 9, size // 3, size // 2, size - 2, size - 1})
+
+
+FILES = ["manifest.json", "state.safetensors", "replay.safetensors"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_cut_file_falls_back_with_a_notice(store, tmp_path, name):
+    save(store, 1)
+    newest = save(store, 2)
+    for position in cuts((newest / name).stat().st_size):
+        folder = tmp_path / f"cut-{position}"
+        shutil.copytree(store.folder, folder)
+        with open(folder / newest.name / name, "r+b") as file:
+            file.truncate(position)
+        notices: list[str] = []
+        # Only the last newline of the manifest says nothing.
+        if name == "manifest.json" and position == (newest / name).stat().st_size - 1:
+            assert_holds(folder, 2, notices)
+            assert notices == []
+            continue
+        assert_holds(folder, 1, notices)
+        assert len(notices) == 1
+        assert name in notices[0]
+        assert "using generation-000001 instead" in notices[0]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_falls_back_with_a_notice(store, name):
+    save(store, 1)
+    newest = save(store, 2)
+    content = (newest / name).read_bytes()
+    step = 1 if name == "manifest.json" else 3
+    blanks = version = 0
+    for position in range(0, len(content), step):
+        changed = bytearray(content)
+        changed[position] ^= 1
+        (newest / name).unlink()
+        (newest / name).write_bytes(changed)
+        notices: list[str] = []
+        saved = Store(store.folder, on_notice=notices.append).load()
+        if saved.manifest["value"] == 2:  # the bit was in white space, and nothing else may be lost
+            assert json.loads(changed) == json.loads(content)
+            blanks += 1
+        else:
+            assert saved.manifest["value"] == 1
+            assert len(notices) == 1
+            version += b'"format_version": 0' in changed
+    assert blanks <= content.count(b"\n") + content.count(b" ") if step == 1 else blanks == 0
+    assert version == (1 if step == 1 else 0)  # 1 became 0: damaged, not older
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_falls_back(store, name, notices):
+    save(store, 1)
+    (save(store, 2) / name).unlink()
+    assert_holds(store.folder, 1, notices)
+    assert f"{name} is missing" in notices[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "3",
+        '"text"',
+        "{}",
+        "\xff",
+        "[" * 100_000,
+        '{"format_version": true}',
+        '{"format_version": "1"}',
+        '{"format_version": 1.0}',
+        '{"format_version": 0}',
+        '{"format_version": -1}',
+        '{"format_version": 1}',
+        '{"format_version": 1, "checksum": 3}',
+        '{"format_version": 1, "accuracy": NaN}',
+        '{"format_version": NaN}',
+    ],
+)
+def test_a_manifest_of_another_shape(store, text, notices):
+    save(store, 1)
+    (save(store, 2) / "manifest.json").write_text(text, encoding="latin-1")
+    assert_holds(store.folder, 1, notices)
+    assert "manifest.json" in notices[0]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        None,
+        [],
+        {"state.safetensors": None},
+        {"state.safetensors": {"bytes": "3", "sha256": ""}},
+        {"state.safetensors": {"bytes": 3}},
+        {"../lock": {"bytes": 3, "sha256": ""}},
+        {"../generation-000001/state.safetensors": {"bytes": 3, "sha256": ""}},
+        {"/etc/passwd": {"bytes": 3, "sha256": ""}},
+        {"state.safetensors": {"bytes": 4, "sha256": "00"}},
+    ],
+)
+def test_a_manifest_whose_files_have_another_shape(store, files, notices):
+    save(store, 1)
+    newest = save(store, 2)
+    manifest = {"format_version": 1, "files": files}
+    manifest["checksum"] = generation._checksum(manifest)
+    (newest / "manifest.json").write_text(json.dumps(manifest))
+    assert_holds(store.folder, 1, notices)
+    assert len(notices) == 1
+
+
+def test_a_file_that_verifies_but_is_no_safetensors(store, notices):
+    save(store, 1)
+    newest = save(store, 2)
+    (newest / "state.safetensors").write_bytes(b"hello, world")
+    digest = generation.digest_file(newest / "state.safetensors")
+    text = generation.to_manifest({}, {"state.safetensors": digest})
+    (newest / "manifest.json").write_bytes(text)
+    assert_holds(store.folder, 1, notices)
+    assert "state.safetensors: " in notices[0]
+
+
+def test_all_generations_damaged_says_what_is_wrong_with_each(store):
+    (save(store, 1) / "manifest.json").write_text("{")
+    flip(save(store, 2) / "state.safetensors", 20)
+    with pytest.raises(ModelDamagedError) as caught:
+        Store(store.folder).load()
+    assert "generation-000002: state.safetensors does not fit" in caught.value.problem
+    assert "generation-000001: manifest.json is not JSON" in caught.value.problem
+    assert Store(store.folder).exists()
+
+
+def test_a_newer_format_is_never_passed_over(store):
+    save(store, 1)
+    newest = save(store, 2)
+    manifest = json.loads((newest / "manifest.json").read_text())
+    manifest["format_version"] = FORMAT_VERSION + 1
+    (newest / "manifest.json").write_text(json.dumps(manifest))
+    before = generations(store.folder)
+    fresh = Store(store.folder)
+    with pytest.raises(ModelVersionError, match="has format 2, this cfl-edge reads up to 1"):
+        fresh.load()
+    with pytest.raises(ModelVersionError):
+        save(fresh, 3)
+    assert generations(store.folder) == before
+
+
+def test_a_bad_block_is_damage_but_a_missing_permission_is_not(store, monkeypatch, notices):
+    save(store, 1)
+    newest = save(store, 2)
+    number = errno.EIO
+    read_bytes = Path.read_bytes
+
+    def failing(path):
+        if path.parent == newest:
+            raise OSError(number, os.strerror(number))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    assert_holds(store.folder, 1, notices)
+    assert "Input/output error" in notices[0]
+    number = errno.EACCES
+    with pytest.raises(ModelError, match="cannot be read: Permission denied"):
+        Store(store.folder).load()
+
+
+# --------------------------------------------------------------------------- nothing there, or else
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(ModelNotFoundError, match="pets does not exist") as caught:
+        Store(tmp_path / "pets").load()
+    assert caught.value.hint == f"cfl-edge learn --stream demo: --model {tmp_path / 'pets'}"
+    with pytest.raises(ModelNotFoundError, match="holds no model"):
+        Store(tmp_path).load()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ModelNotFoundError, match="is a file"):
+        Store(tmp_path / "file").load()
+    assert not Store(tmp_path / "file").exists()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("x")
+    (tmp_path / "photos").mkdir()
+    store = Store(tmp_path)
+    for action in (store.require_usable, lambda: save(store, 1)):
+        with pytest.raises(ModelError, match=r"holds no model but other files \(photos and 1 more"):
+            action()
+    assert generations(tmp_path) == ["photos", "thesis.txt"]
+
+
+def test_a_folder_that_is_empty_locked_or_a_model_is_usable(tmp_path, store):
+    Store(tmp_path / "new").require_usable()
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "lock").write_text("1\n")
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / ".writing-x").mkdir()
+    Store(tmp_path).require_usable()
+    save(store, 1)
+    (store.folder / "model.onnx").write_text("exported into it")
+    store.require_usable()
+    save(store, 2)
+    assert (store.folder / "model.onnx").exists()
+
+
+# ------------------------------------------------------------------------------- failing to write
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "m").write_text("x")
+    for folder in (tmp_path / "m", tmp_path / "m" / "deeper"):
+        with pytest.raises(ModelWriteError, match="a file is in the way"):
+            save(Store(folder), 1)
+    assert (tmp_path / "m").read_text() == "x"
+
+
+STEPS = ["mkdir", "mkdtemp", "open", "write", "fsync", "rename", "chmod"]
+
+
+def break_step(monkeypatch, step: str, number: int, count: int) -> list[int]:
+    """Let the count-th call of one system function fail; returns a list with the calls left."""
+    left = [count]
+
+    def wrap(function):
+        def failing(*args, **kwargs):
+            left[0] -= 1
+            if left[0] == 0:
+                raise OSError(number, os.strerror(number))
+            return function(*args, **kwargs)
+
+        return failing
+
+    if step == "open":
+        monkeypatch.setattr(writing, "open", wrap(open), raising=False)
+    elif step == "write":
+        monkeypatch.setattr(writing, "open", broken_files(wrap), raising=False)
+    elif step == "mkdtemp":
+        import tempfile
+
+        monkeypatch.setattr(tempfile, "mkdtemp", wrap(tempfile.mkdtemp))
+    else:
+        monkeypatch.setattr(os, step, wrap(getattr(os, step)))
+    return left
+
+
+def failed_save(store: Store) -> ModelWriteError | None:
+    try:
+        save(store, 3)
+    except ModelWriteError as error:
+        return error
+    return None
+
+
+def broken_files(wrap):
+    class File:
+        def __init__(self, *args, **kwargs):
+            self.file = open(*args, **kwargs)  # noqa: SIM115
+            self.write = wrap(lambda data: self.file.write(data[:100]))  # and writes are partial
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def fileno(self):
+            return self.file.fileno()
+
+    return File
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failure_at_any_step_harms_nothing(store, monkeypatch, step, number):
+    save(store, 1)
+    save(store, 2)
+    before = generations(store.folder)
+    for count in range(1, 100):
+        fresh = Store(store.folder, on_notice=lambda _text: None)
+        with monkeypatch.context() as patch:
+            left = break_step(patch, step, number, count)
+            failure = failed_save(fresh)
+        if failure:
+            assert "generation-000002 is intact" in failure.problem
+            assert failure.hint
+        if left[0] > 0:
+            break  # the step has fewer calls than that: nothing failed
+        value = Store(store.folder).load().manifest["value"]
+        assert value in (2, 3)
+        assert not [name for name in generations(store.folder) if name.startswith(".writing")]
+        shutil.rmtree(store.folder)
+        save(store, 1)
+        save(store, 2)
+        assert generations(store.folder) == before
+    else:
+        pytest.fail(f"{step} never succeeded")
+    assert count > 1 or step == "mkdir"
+    assert_holds(store.folder, 3)
+
+
+@pytest.mark.parametrize(
+    ("number", "problem", "hint"),
+    [
+        (errno.ENOSPC, r"the disk is full \(\d+\.\d MiB free\)", "free some space"),
+        (errno.EDQUOT, "the disk is full", "free some space"),
+        (errno.EACCES, "you may not write there", "chown"),
+        (errno.EROFS, "read-only", "remount"),
+        (errno.EIO, "Input/output error", "dmesg"),
+    ],
+)
+def test_the_text_names_folder_reason_and_next_step(store, monkeypatch, number, problem, hint):
+    break_step(monkeypatch, "fsync", number, 1)
+    with pytest.raises(ModelWriteError, match=problem) as caught:
+        save(store, 1)
+    assert str(store.folder) in caught.value.problem
+    assert hint in caught.value.hint
+    assert "intact" not in caught.value.problem  # there was nothing
+    assert generations(store.folder) == []
+
+
+def test_an_old_generation_that_cannot_go_is_a_notice(store, monkeypatch, notices):
+    save(store, 1)
+    save(store, 2)
+    with monkeypatch.context() as patch:
+        break_step(patch, "rename", errno.EACCES, 2)
+        save(store, 3)
+    assert "generation-000001 could not be removed: Permission denied" in notices[0]
+    assert_holds(store.folder, 3)
+    save(store, 4)
+    assert generations(store.folder) == ["generation-000003", "generation-000004"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if mounted.returncode:
+        pytest.skip(f"mounting a tmpfs is not allowed here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def noise(kibibytes: int, seed: int) -> dict[str, dict[str, np.ndarray]]:
+    random = np.random.default_rng(seed)
+    return {"state": {"a": random.integers(0, 256, kibibytes * 1024, np.uint8)}}
+
+
+def test_a_full_disk(small_disk, notices):
+    store = Store(small_disk / "m", on_notice=notices.append)
+    store.save({"value": 1}, noise(300, 1))
+    store.save({"value": 2}, noise(300, 2))
+    # Two generations and a third do not fit: the older one goes first, with a notice.
+    store.save({"value": 3}, noise(600, 3))
+    assert "dropped all but generation-000002" in notices[0]
+    assert Store(store.folder).load().manifest["value"] == 3
+    with pytest.raises(ModelWriteError, match=r"disk is full.*generation-000003 is intact"):
+        store.save({"value": 4}, noise(700, 4))
+    assert generations(store.folder) == ["generation-000003"]
+    assert Store(store.folder).load().manifest["value"] == 3
+    with pytest.raises(ModelWriteError, match="disk is full"):
+        Store(small_disk / "other").save({}, noise(600, 5))
+    store.save({"value": 5}, noise(100, 6))
+    assert Store(store.folder).load().manifest["value"] == 5
+
+
+# ------------------------------------------------------------------------------------------- kill
+
+SAVING = """
+import sys
+from itertools import count
+from pathlib import Path
+import numpy as np
+from cfl_edge.model.store import Store
+store = Store(Path(sys.argv[1]))
+first = store.load().manifest["value"] if store.exists() else 0
+for value in count(first + 1):
+    store.save(
+        {"value": value},
+        {"state": {"a": np.full(50_000, value)}, "replay": {"b": np.full(20_000, value // 4)}},
+    )
+    print(value, flush=True)
+"""
+
+
+def test_kill_at_twenty_random_moments(tmp_path):
+    random = np.random.default_rng(0)
+    folder = tmp_path / "m"
+    interrupted = 0
+    for _ in range(20):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SAVING, folder], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline()
+        time.sleep(random.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        printed = process.stdout.read().split()
+        process.stdout.close()
+        assert process.wait() == -signal.SIGKILL
+        interrupted += any(name.startswith(".writing") for name in generations(folder))
+        notices: list[str] = []
+        saved = Store(folder, on_notice=notices.append).load()
+        value = saved.manifest["value"]
+        assert notices == []  # not even the older generation was needed
+        assert value >= int(printed[-1] if printed else 1)  # what was reported as saved is there
+        assert (saved.tensors["state"]["a"] == value).all()
+        assert (saved.tensors["replay"]["b"] == value // 4).all()
+    assert interrupted > 0  # else the test has shown nothing
+
+
+def test_torch_stays_out_of_the_process():
+    code = "import sys, cfl_edge.model.store, cfl_edge.model.lock; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
