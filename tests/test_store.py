@@ -326,7 +326,7 @@ def test_a_file_that_verifies_but_is_no_safetensors(store, notices):
     newest = save(store, 2)
     (newest / "state.safetensors").write_bytes(b"hello, world")
     digest = generation.digest_file(newest / "state.safetensors")
-    text = generation.to_manifest({}, {"state.safetensors": digest})
+    text = generation.to_manifest({}, {"state.safetensors": generation.Group([], *digest)})
     (newest / "manifest.json").write_bytes(text)
     assert_holds(store.folder, 1, notices)
     assert "state.safetensors: " in notices[0]

@@ -102,6 +102,8 @@ def export(
     with _evaluating(features):
         with torch.no_grad():
             torch_features = features(torch.from_numpy(images)).numpy()  # (M, F)
+        if not np.isfinite(torch_features).all():
+            raise _refused("torch's own features are not all finite")
         expected = torch_features @ matrix  # (M, Z)
         try:
             model = _finish(trace_features(features, size_px, dynamic=False), matrix, metadata)

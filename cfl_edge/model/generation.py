@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cfl_edge.errors import ModelVersionError
 from cfl_edge.model.tensors import Array, digest_file, read_tensors
+from cfl_edge.model.writing import TEMPORARY, discard, sync_folder, write_file
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -44,6 +47,14 @@ class Saved:
 
     manifest: dict[str, Any]
     tensors: dict[str, dict[str, Array]]
+
+
+class Group(NamedTuple):
+    """The file of a group of tensors: its parts in order, and what the manifest says of it."""
+
+    parts: list[memoryview]
+    sha256: str
+    size_bytes: int
 
 
 def number_of(folder: Path) -> int | None:
@@ -72,12 +83,12 @@ def file_name(group: str) -> str:
     return f"{group}.safetensors"
 
 
-def to_manifest(given: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) -> bytes:
+def to_manifest(given: Mapping[str, Any], groups: Mapping[str, Group]) -> bytes:
     """Return the text of a manifest.
 
     Args:
         given: JSON values; the manifest's own keys among them are replaced.
-        files: File name to SHA-256 and size in bytes.
+        groups: File name to what it will hold.
 
     Raises:
         TypeError, ValueError: `given` has something that JSON cannot express, NaN among others.
@@ -86,7 +97,10 @@ def to_manifest(given: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) 
         **given,
         "format_version": FORMAT_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": {name: {"sha256": sha, "bytes": size} for name, (sha, size) in files.items()},
+        "files": {
+            name: {"sha256": group.sha256, "bytes": group.size_bytes}
+            for name, group in groups.items()
+        },
     }
     manifest.pop("checksum", None)
     # As it will be read: JSON turns keys into text, which may sort in another order.
@@ -94,6 +108,51 @@ def to_manifest(given: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) 
     manifest = {"checksum": _checksum(manifest), **manifest}
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     return text.encode(errors="surrogatepass")  # a label may be a file name that is not UTF-8
+
+
+def write(new: Path, groups: Mapping[str, Group], manifest: bytes, previous: Path | None) -> Path:
+    """Write a generation into a folder of its own, wait for the disk, and give it its name.
+
+    Args:
+        new: The generation's folder; must not exist yet, its parent must.
+        groups: File name to content.
+        manifest: From `to_manifest`.
+        previous: A generation whose files are linked where they have the same content.
+
+    Returns:
+        `new`.
+
+    Raises:
+        OSError: As the system reports it; nothing is left of what was written.
+    """
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=new.parent))
+    try:
+        os.chmod(temporary, 0o755)  # mkdtemp's 0700 would keep other users from reading
+        for name, group in groups.items():
+            if previous is None or not _link(previous / name, temporary / name, group):
+                write_file(temporary / name, group.parts)
+        write_file(temporary / MANIFEST, [memoryview(manifest)])
+        sync_folder(temporary)
+        os.rename(temporary, new)
+    except BaseException:
+        discard(temporary)  # if that fails too, the next save tries again
+        raise
+    sync_folder(new.parent)
+    return new
+
+
+def _link(old: Path, new: Path, group: Group) -> bool:
+    """Link a file that has the same content; False if there is none.
+
+    It is read again first: a byte that turned must not live on in the new generation.
+    """
+    try:
+        if old.stat().st_size != group.size_bytes or digest_file(old)[0] != group.sha256:
+            return False
+        os.link(old, new)
+    except OSError:  # no such file before, or a file system without links (FAT): write it
+        return False
+    return True
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

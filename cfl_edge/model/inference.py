@@ -94,10 +94,15 @@ class OnnxModel:
         Raises:
             ValueError: The pictures have another shape or type.
         """
-        expected = (self.size_px, self.size_px, 3)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+        size_px = self.size_px
+        if (
+            images.dtype != np.uint8
+            or images.ndim != 4
+            or images.shape[1:] != (size_px, size_px, 3)
+        ):
             raise ValueError(
-                f"images are {images.dtype} {images.shape}, expected uint8 (N, *{expected})"
+                f"images are {images.dtype} {images.shape}, "
+                f"expected uint8 (N, {size_px}, {size_px}, 3)"
             )
         scores: npt.NDArray[np.float32] = self._session.run(
             [self._output], {self._input: np.ascontiguousarray(images)}

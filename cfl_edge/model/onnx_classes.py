@@ -165,7 +165,7 @@ def _load(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
     except FileNotFoundError:
         raise ModelNotFoundError(
             f"{path} does not exist", hint=f"cfl-edge export DIR -o {path.parent}"

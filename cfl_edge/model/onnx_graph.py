@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +20,9 @@ from cfl_edge.model.onnx_metadata import LABEL_EMBEDDINGS
 if TYPE_CHECKING:
     import onnx
 
-# Runtimes back to onnxruntime 1.17 read these; newer stamps lock out boards with frozen packages.
+_log = logging.getLogger(__name__)
+
+# onnxruntime 1.23 (JetPack 6) and 1.32 read these; newer stamps lock boards with old packages out.
 OPSET = 20
 IR_VERSION = 10
 
@@ -52,8 +56,9 @@ def trace_features(features: nn.Module, size_px: int, *, dynamic: bool) -> onnx.
                 dynamic_shapes=({0: torch.export.Dim("N")},) if dynamic else None,
             )
         except torch.onnx.errors.OnnxExporterError as error:
+            reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
             raise ExportError(
-                f"torch {torch.__version__} cannot trace the network: {str(error).splitlines()[0]}",
+                f"torch {torch.__version__} cannot trace the network: {reason}",
                 hint="cfl-edge doctor shows the versions; another one of torch may do it",
             ) from error
     assert program is not None  # without a file name there is always one
@@ -121,8 +126,20 @@ def _strip(model: onnx.ModelProto) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep warnings about the exporter's own code from users, who can do nothing about them."""
-    with warnings.catch_warnings():
-        for package in ("torch", "onnxscript", "onnx_ir", "onnx", "copyreg"):
-            warnings.filterwarnings("ignore", module=rf"{package}(\.|$)")
-        yield
+    """Keep the exporter's talk about its own code from users, who can do nothing about it.
+
+    What fails comes as an exception; the rest is kept for whoever turns on debug messages.
+    """
+    talk = io.StringIO()
+    torch_log = logging.getLogger("torch")
+    level = torch_log.level
+    torch_log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(talk), redirect_stderr(talk):
+            for package in ("torch", "onnxscript", "onnx_ir", "onnx", "copyreg"):
+                warnings.filterwarnings("ignore", module=rf"{package}(\.|$)")
+            yield
+    finally:
+        torch_log.setLevel(level)
+        if talk.getvalue():
+            _log.debug("torch.onnx.export: %s", talk.getvalue())

@@ -18,7 +18,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,17 +29,18 @@ from cfl_edge.errors import (
 )
 from cfl_edge.model.generation import (
     FORMAT_VERSION,
-    MANIFEST,
     Damage,
+    Group,
     Saved,
     file_name,
     number_of,
     read,
     to_manifest,
     verify,
+    write,
 )
-from cfl_edge.model.tensors import Array, digest, digest_file, to_parts
-from cfl_edge.model.writing import TEMPORARY, discard, sync_folder, write_error, write_file
+from cfl_edge.model.tensors import Array, digest, to_parts
+from cfl_edge.model.writing import TEMPORARY, discard, write_error
 
 __all__ = ["FORMAT_VERSION", "Saved", "Store"]
 
@@ -49,7 +49,6 @@ _log = logging.getLogger(__name__)
 LOCK = "lock"
 _NOT_FOREIGN = {LOCK, "lost+found"}  # the latter: DIR is the root of its own disk
 
-Group = tuple[list[memoryview], str, int]  # parts, SHA-256, size in bytes
 T = TypeVar("T")
 
 
@@ -64,6 +63,7 @@ class Store:
             damaged generation that was skipped. Default: a warning of this module's logger.
 
     Example:
+        >>> import tempfile
         >>> import numpy as np
         >>> store = Store(Path(tempfile.mkdtemp()) / "pets")
         >>> store.exists()
@@ -180,8 +180,8 @@ class Store:
         groups: dict[str, Group] = {}
         for group, arrays in tensors.items():
             parts = to_parts(arrays)
-            groups[file_name(group)] = (parts, *digest(parts))
-        text = to_manifest(manifest, {name: (sha, size) for name, (_, sha, size) in groups.items()})
+            groups[file_name(group)] = Group(parts, *digest(parts))
+        text = to_manifest(manifest, groups)
         previous = self._previous()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,7 @@ class Store:
         numbers = [number_of(folder) or 0 for folder in self._generations()]
         new = self.folder / f"generation-{max(numbers, default=0) + 1:06d}"
         try:
-            return self._write_once(new, groups, text, previous)
+            return write(new, groups, text, previous)
         except OSError as error:
             older = [folder for folder in self._generations() if folder != previous]
             if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not previous or not older:
@@ -207,41 +207,7 @@ class Store:
             f"{self.folder}: the disk is full; dropped all but {previous.name} and tried again"
         )
         self._remove_generations(keep={previous})
-        return self._write_once(new, groups, text, previous)
-
-    def _write_once(
-        self, new: Path, groups: Mapping[str, Group], text: bytes, previous: Path | None
-    ) -> Path:
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.folder))
-        try:
-            os.chmod(temporary, 0o755)  # mkdtemp's 0700 would lock other users out of reading
-            for name, (parts, sha, size_bytes) in groups.items():
-                if not self._link(previous, temporary / name, sha, size_bytes):
-                    write_file(temporary / name, parts)
-            write_file(temporary / MANIFEST, [memoryview(text)])
-            sync_folder(temporary)
-            os.rename(temporary, new)
-        except BaseException:
-            discard(temporary)
-            raise
-        sync_folder(self.folder)
-        return new
-
-    def _link(self, previous: Path | None, path: Path, sha: str, size_bytes: int) -> bool:
-        """Link a file of the generation before that has the same content; False if there is none.
-
-        It is read again first: a byte that turned must not live on in the new generation.
-        """
-        if previous is None:
-            return False
-        try:
-            old = previous / path.name
-            if old.stat().st_size != size_bytes or digest_file(old)[0] != sha:
-                return False
-            os.link(old, path)
-        except OSError:  # no such file before, or a file system without links (FAT): write it
-            return False
-        return True
+        return write(new, groups, text, previous)
 
     def _previous(self) -> Path | None:
         """Return the newest generation that verifies: what must outlive a failed save."""
