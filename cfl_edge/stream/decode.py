@@ -12,6 +12,9 @@ from cfl_edge.stream.frame import Image
 INTRA_CODECS = ("mjpeg", "rawvideo")
 """Every packet of these is a whole picture, so the ones nobody reads need no decoding."""
 
+PACKED_BITS = {"yuyv422": 16, "uyvy422": 16, "rgb24": 24, "bgr24": 24, "gray": 8, "nv12": 8}
+"""Bits of a pixel in a row, for raw formats whose rows are all as long."""
+
 
 def rgb(frame: av.VideoFrame) -> Image:
     """Return a decoded frame as uint8 RGB, shape (H, W, 3), contiguous and writable.
@@ -34,18 +37,22 @@ class PacketDecoder:
     a copy of its last packet still waits to be decoded in another thread.
 
     Args:
-        source: The codec context of the container's video stream; its codec is one of
-            `INTRA_CODECS`.
+        codec: One of `INTRA_CODECS`.
+        size_px: Width and height.
+        pixel_format: FFmpeg's name of the format of raw pictures; any for JPEGs.
     """
 
-    def __init__(self, source: av.VideoCodecContext) -> None:
-        context = av.CodecContext.create(source.name, "r")
+    def __init__(self, codec: str, size_px: tuple[int, int], pixel_format: str) -> None:
+        context = av.CodecContext.create(codec, "r")
         assert isinstance(context, av.VideoCodecContext)
-        context.width, context.height = source.width, source.height
-        if source.pix_fmt is not None:
-            context.pix_fmt = source.pix_fmt
+        context.width, context.height = size_px
+        if codec == "rawvideo":
+            context.pix_fmt = pixel_format
         context.thread_count = 1  # frame threads would hold pictures back
         self._context = context
+        bits = PACKED_BITS.get(pixel_format) if codec == "rawvideo" else None
+        self.row_bytes = None if bits is None else size_px[0] * bits // 8
+        """Bytes of a row of a raw picture, where all its rows are as long."""
 
     def __call__(self, data: bytes) -> Image | None:
         """Return the picture, or None where it came damaged."""

@@ -9,6 +9,7 @@ reader thread:  open ─▶ read ─▶ read ─▶ … ─lost─▶ wait 0.5 s
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import final
 
-from cfl_edge.errors import StreamError, StreamLostError
+from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
 from cfl_edge.stream.frame import Frame, Image
 from cfl_edge.stream.source import Notice, Skipped, Stream, closed_error, log_notice
 
@@ -42,10 +43,17 @@ class Picture:
         timestamp_s: When it was taken, on the monotonic clock, in seconds.
         decode: Returns it as RGB, or None where it came damaged; called at most once, in the
             iterating thread, and possibly after the source was closed.
+        missed: How many the source itself dropped just before it.
     """
 
     timestamp_s: float
     decode: Callable[[], Image | None]
+    missed: int = 0
+
+
+def damaged() -> Image | None:
+    """Stand for a picture that is known to be damaged, as its `decode`."""
+    return None
 
 
 class Capture(ABC):
@@ -82,18 +90,19 @@ Opener = Callable[[], Capture]
 class LiveStream(Stream):
     """Frames of a device or a network; made by `open_v4l2` and `open_network`.
 
-    It returns when the first picture has come. One thread drains the source from then on, whether
-    or not frames are read. A source that never sent a picture is an error at once; one that did
-    and is lost is opened again, after 0.5 s, then 1 s, up to every 30 s, each try told to
+    It returns when the first picture has come and could be decoded. One thread drains the source
+    from then on, whether or not frames are read. A source that fails before that is an error at
+    once; later it is opened again, after 0.5 s, then 1 s, up to every 30 s, each try told to
     `on_notice` in the iterating thread.
 
     Args:
         uri: What to call it, credentials masked.
         opener: Opens the source; called in the reader thread, for each try.
+        timeout_s: Seconds in which nothing but damaged pictures come, to count as lost.
         give_up_s: Seconds after which a lost source is an error; None tries for ever.
         on_notice: Takes one sentence a call.
         wait: Waits for the event or the seconds, and returns whether the event is set.
-        clock: Seconds, for how long the source was gone.
+        clock: Seconds, for how long the source was gone or damaged.
 
     Raises:
         StreamError: The source does not open or sends nothing; the class says how.
@@ -104,6 +113,7 @@ class LiveStream(Stream):
         uri: str,
         opener: Opener,
         *,
+        timeout_s: float = 5.0,
         give_up_s: float | None = None,
         on_notice: Notice = log_notice,
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
@@ -111,7 +121,7 @@ class LiveStream(Stream):
     ) -> None:
         self.uri, self.live = uri, True
         self._opener, self._give_up_s, self._on_notice = opener, give_up_s, on_notice
-        self._wait, self._clock = wait, clock
+        self._timeout_s, self._wait, self._clock = timeout_s, wait, clock
         self._stop = threading.Event()
         self._changed = threading.Condition()  # guards what follows
         self._slot: tuple[int, Picture] | None = None
@@ -119,6 +129,9 @@ class LiveStream(Stream):
         self._dropped = 0
         self._notices: deque[str] = deque(maxlen=KEPT_NOTICES)
         self._error: BaseException | None = None
+        self._complaint: StreamError | None = None
+        self._damaged_since_s: float | None = None
+        self._started = False
         self._description = uri
         self._thread = threading.Thread(target=self._work, name=f"stream {uri}", daemon=True)
         self._thread.start()
@@ -130,7 +143,7 @@ class LiveStream(Stream):
 
     @property
     def dropped(self) -> int:
-        """Frames that came damaged, or that the reader was too slow for, so far."""
+        """Frames so far that came damaged, or for which the device or the reader was too slow."""
         return self._dropped
 
     @property
@@ -163,6 +176,11 @@ class LiveStream(Stream):
         return self._frames()
 
     def _frames(self) -> Iterator[Frame]:
+        while (frame := self._next_frame()) is not None:
+            yield frame
+
+    def _next_frame(self) -> Frame | None:
+        """Return the newest frame, or None when the stream was closed meanwhile."""
         while True:
             with self._changed:
                 self._changed.wait_for(
@@ -175,29 +193,47 @@ class LiveStream(Stream):
             for text in notices:
                 self._on_notice(text)
             if self._stop.is_set():
-                return
+                return None
             if taken is None:
                 if error is not None:
                     raise error
                 continue
             index, picture = taken
             image = picture.decode()
-            if image is None:
-                with self._changed:
-                    self._dropped += 1
-                continue
-            yield Frame(image, picture.timestamp_s, index, dropped)
+            if image is not None:
+                self._damaged_since_s = None
+                return Frame(image, picture.timestamp_s, index, dropped)
+            with self._changed:
+                self._dropped += 1
+            self._complain_when_long()
+
+    def _complain_when_long(self) -> None:
+        """Have the reader thread give up this connection when only damaged pictures come."""
+        now_s = self._clock()
+        if self._damaged_since_s is None:
+            self._damaged_since_s = now_s
+        if now_s - self._damaged_since_s >= self._timeout_s:
+            self._damaged_since_s = None
+            self._complaint = StreamFormatError(
+                f"{self.uri} sent nothing that can be decoded for {self._timeout_s:g} s",
+                hint="ask for another format or size, and check the cable or the network",
+            )
 
     def _await_first(self) -> None:
         try:
-            with self._changed:
-                self._changed.wait_for(lambda: self._captured or self._error)
-        except BaseException:  # Ctrl-C
+            first = self._next_frame()
+        except BaseException:  # also Ctrl-C
             self.close()
             raise
-        if not self._captured and self._error is not None:
-            self.close()
-            raise self._error
+        if first is None:
+            return
+        with self._changed:
+            self._started = True
+            if self._slot is None:  # put it back, unless a newer one has come
+                image = first.image
+                self._slot = (first.index, Picture(first.timestamp_s, lambda: image))
+            else:
+                self._dropped += 1
 
     def _work(self) -> None:
         """Hand pictures over until told to stop, then the exception that ended it, if any."""
@@ -211,16 +247,20 @@ class LiveStream(Stream):
                         capture = self._opener()
                         self._describe(capture)
                     picture = capture.read(self._stop)
+                    if self._complaint is not None:
+                        raise self._complaint
                 except StreamError as error:
-                    if not self._captured:
+                    undecodable = error is self._complaint
+                    if not self._captured or (undecodable and not self._started):
                         raise
+                    self._complaint = None
                     if capture is not None:
                         capture.close()
                         capture = None
                     lost_s = self._clock() if lost_s is None else lost_s
-                    self._check_given_up(error, lost_s)
-                    self._tell(f"{error.problem}; next try in {wait_s:g} s")
-                    self._wait(self._stop, wait_s)
+                    pause_s = min(wait_s, self._left_s(error, lost_s))
+                    self._tell(f"{error.problem}; next try in {pause_s:.2g} s")
+                    self._wait(self._stop, pause_s)
                     wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                     continue
                 if picture is None:
@@ -237,13 +277,17 @@ class LiveStream(Stream):
             if capture is not None:
                 capture.close()
 
-    def _check_given_up(self, error: StreamError, lost_s: float) -> None:
-        gone_s = self._clock() - lost_s
-        if self._give_up_s is not None and gone_s >= self._give_up_s:
+    def _left_s(self, error: StreamError, lost_s: float) -> float:
+        """Return how long to try on, in seconds; raise if that is over."""
+        if self._give_up_s is None:
+            return math.inf
+        left_s = self._give_up_s - (self._clock() - lost_s)
+        if left_s <= 0:
             raise StreamLostError(
                 f"{self.uri} did not come back within {self._give_up_s:g} s: {error.problem}",
                 hint=error.hint,
             )
+        return left_s
 
     def _describe(self, capture: Capture) -> None:
         self._description = capture.description
@@ -259,8 +303,8 @@ class LiveStream(Stream):
         with self._changed:
             if self._stop.is_set():
                 return
-            if self._slot is not None:
-                self._dropped += 1
+            self._captured += picture.missed
+            self._dropped += picture.missed + (self._slot is not None)
             self._slot = (self._captured, picture)
             self._captured += 1
             self._changed.notify_all()

@@ -15,9 +15,8 @@ import av
 
 from cfl_edge.errors import StreamFormatError, StreamLostError, StreamNotFoundError
 from cfl_edge.stream.decode import INTRA_CODECS, PacketDecoder, rgb
-from cfl_edge.stream.frame import Image
-from cfl_edge.stream.live import Capture, LiveStream, Picture
-from cfl_edge.stream.network_errors import network_error
+from cfl_edge.stream.live import Capture, LiveStream, Picture, damaged
+from cfl_edge.stream.network_errors import FfmpegCode, network_error
 from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import mask
 
@@ -63,6 +62,7 @@ def open_network(
     return LiveStream(
         mask(url),
         lambda: NetworkCapture(url, timeout_s=timeout_s),
+        timeout_s=timeout_s,
         give_up_s=give_up_s,
         on_notice=on_notice,
     )
@@ -85,7 +85,10 @@ class NetworkCapture(Capture):
         stream = self._container.streams.video[0]
         context = stream.codec_context
         self._index = stream.index
-        self._decode = PacketDecoder(context) if context.name in INTRA_CODECS else None
+        self._decode = None
+        if context.name in INTRA_CODECS:
+            size_px = context.width, context.height
+            self._decode = PacketDecoder(context.name, size_px, context.pix_fmt or "")
         self.caveat = None
         self.description = f"{self._shown}: {context.width}x{context.height} {context.name}"
         if stream.average_rate and self._container.format.name != "mpjpeg":
@@ -136,29 +139,42 @@ class NetworkCapture(Capture):
         try:
             frames = packet.decode()
         except av.FFmpegError:  # joined between key frames, or a packet was lost
-            self._pending.append(Picture(now_s, _damaged))
+            self._pending.append(Picture(now_s, damaged))
             return
         for frame in frames:
-            decode = _damaged if frame.is_corrupt else partial(rgb, frame)
+            decode = damaged if frame.is_corrupt else partial(rgb, frame)
             self._pending.append(Picture(now_s, decode))
-
-
-def _damaged() -> Image | None:
-    return None
 
 
 def _open(url: str, timeout_s: float) -> av.container.InputContainer:
     options = {"analyzeduration": str(int(PROBE_S * 1_000_000)), "fflags": "nobuffer"}
     if url.lower().startswith("rtsp"):
-        options |= RTSP_OPTIONS
+        return _open_as(None, url, options | RTSP_OPTIONS, timeout_s)
+    try:
+        return _open_as("mpjpeg", url, options, timeout_s)
+    except StreamFormatError:  # no parts with JPEGs: HLS, a clip, something else
+        pass
+    return _open_as(None, url, options, timeout_s)
+
+
+def _open_as(
+    container_format: str | None, url: str, options: dict[str, str], timeout_s: float
+) -> av.container.InputContainer:
+    """Open as the given format, or as what FFmpeg finds it is.
+
+    Left to itself, FFmpeg takes MJPEG over HTTP that begins with an empty line, as of ESP32-CAM
+    boards, for JPEGs without parts: the first frame is then 1.3 s later and each a frame late.
+    """
     started_s = time.monotonic()
     try:
-        return av.open(url, options=options, timeout=timeout_s)
+        return av.open(url, format=container_format, options=options, timeout=timeout_s)
     except av.FFmpegError as error:
         code, reason = _fault(error)
     # Raised out here, so that FFmpeg's error, which names the whole URL, is not its context.
     if time.monotonic() - started_s > 0.9 * timeout_s:
         code = errno.ETIMEDOUT
+    if code == errno.EIO and not url.lower().startswith("rtsp"):
+        code = FfmpegCode.INVALIDDATA  # the answer ended before anything that FFmpeg knows
     raise network_error(mask(url), code, reason)
 
 

@@ -1,4 +1,4 @@
-"""Cameras of Linux: /dev/video0, through FFmpeg's v4l2 device."""
+"""Cameras of Linux: /dev/video0."""
 
 from __future__ import annotations
 
@@ -9,20 +9,34 @@ from fractions import Fraction
 from functools import partial
 from typing import final
 
-import av
+import numpy as np
 
 from cfl_edge.errors import StreamLostError
 from cfl_edge.stream.decode import PacketDecoder
-from cfl_edge.stream.live import Capture, LiveStream, Picture
+from cfl_edge.stream.frame import Image
+from cfl_edge.stream.live import Capture, LiveStream, Picture, damaged
 from cfl_edge.stream.source import Notice, log_notice
-from cfl_edge.stream.v4l2_errors import open_error, read_error
+from cfl_edge.stream.v4l2_device import FormatNotOfferedError, Packet, V4l2Device
+from cfl_edge.stream.v4l2_errors import format_error, open_error, read_error
 
-NON_BLOCKING = "+4"
-"""AVFMT_FLAG_NONBLOCK, which `fflags` knows by number only: DQBUF then never blocks, so that a
-camera that hangs can be noticed and closed."""
+FORMATS = {
+    "YUYV": "yuyv422",
+    "MJPG": "mjpeg",
+    "JPEG": "mjpeg",
+    "UYVY": "uyvy422",
+    "NV12": "nv12",
+    "YU12": "yuv420p",
+    "RGB3": "rgb24",
+    "BGR3": "bgr24",
+    "GREY": "gray",
+}
+"""V4L2's formats that are understood, by preference, and FFmpeg's name for each."""
 
-POLL_S = 0.004
-"""Between two looks for a frame: an eighth of the interval at 30 fps; V4L2 queues meanwhile."""
+STOP_LOOK_S = 0.05
+"""How often a silent camera's reader looks whether to stop: `close` takes no longer than that."""
+
+MOST_MISSED = 1000
+"""A larger jump of the driver's frame count is a fault of the count."""
 
 
 def open_v4l2(
@@ -39,7 +53,7 @@ def open_v4l2(
 
     Args:
         path: "/dev/video0", or a link in /dev/v4l/by-id.
-        pixel_format: FFmpeg's name, "mjpeg" or "yuyv422"; None leaves it to FFmpeg.
+        pixel_format: FFmpeg's name, "mjpeg" or "yuyv422"; None takes the camera's current one.
         size_px: Width and height; None takes the camera's current size.
         fps: Frames per second; None takes the camera's current rate.
         timeout_s: Seconds without a frame after which the camera counts as lost.
@@ -65,7 +79,7 @@ def open_v4l2(
             path, pixel_format=pixel_format, size_px=size_px, fps=fps, timeout_s=timeout_s
         )
 
-    return LiveStream(path, opener, give_up_s=give_up_s, on_notice=on_notice)
+    return LiveStream(path, opener, timeout_s=timeout_s, give_up_s=give_up_s, on_notice=on_notice)
 
 
 @final
@@ -81,67 +95,78 @@ class V4l2Capture(Capture):
         fps: Fraction | float | None,
         timeout_s: float,
     ) -> None:
-        options = {"fflags": NON_BLOCKING}
-        if pixel_format is not None:
-            options["input_format"] = pixel_format
-        if size_px is not None:
-            options["video_size"] = f"{size_px[0]}x{size_px[1]}"
-        if fps is not None:
-            options["framerate"] = str(fps)
         self._path, self._timeout_s = path, timeout_s
-        code = 0
+        names = tuple(
+            name for name, ffmpeg in FORMATS.items() if pixel_format in (None, name, ffmpeg)
+        )
+        asked_fps = None if fps is None else Fraction(fps).limit_denominator(1001)
         try:
-            self._container = av.open(path, format="v4l2", options=options, timeout=timeout_s)
-        except av.FFmpegError as error:
-            code = error.errno or errno.EIO
-        if code:
-            raise open_error(path, code, pixel_format)
-        stream = self._container.streams.video[0]
-        context = stream.codec_context
-        self._time_base = stream.time_base or Fraction(1, 1_000_000)
-        self._decode = PacketDecoder(context)
-        came_format = context.name if context.name != "rawvideo" else context.pix_fmt or "rawvideo"
+            self._device = V4l2Device(path, names, size_px, asked_fps)
+        except OSError as error:
+            raise open_error(path, error.errno or errno.EIO) from None
+        except FormatNotOfferedError as error:
+            raise format_error(path, pixel_format, error.offered) from None
+        ffmpeg = FORMATS[self._device.pixel_format]
+        codec = "mjpeg" if ffmpeg == "mjpeg" else "rawvideo"
+        self._decoder = PacketDecoder(codec, self._device.size_px, ffmpeg)
+        self._next_sequence: int | None = None
         self.description, self.caveat = describe(
             path,
-            asked=(size_px, fps),
-            came=((context.width, context.height), stream.average_rate),
-            pixel_format=came_format,
+            asked=(size_px, asked_fps),
+            came=(self._device.size_px, self._device.fps),
+            pixel_format=ffmpeg,
         )
 
     def read(self, stop: threading.Event) -> Picture | None:
         """Return the next picture, or None when `stop` was set meanwhile."""
         give_up_s = time.monotonic() + self._timeout_s
         while not stop.is_set():
-            code = 0
             try:
-                for packet in self._container.demux(video=0):
-                    if packet.size:  # an empty one carries the driver's error flag
-                        return self._picture(packet)
-            except av.BlockingIOError:
-                code = errno.EAGAIN
-            except av.FFmpegError as error:
-                code = error.errno or errno.EIO
-            if code not in (0, errno.EAGAIN):
-                raise read_error(self._path, code)
+                packet = self._device.read(STOP_LOOK_S)
+            except OSError as error:
+                raise read_error(self._path, error.errno or errno.EIO) from None
+            if packet is not None:
+                return self._picture(packet)
             if time.monotonic() > give_up_s:
                 raise StreamLostError(
                     f"{self._path} sent no frame for {self._timeout_s:g} s",
                     hint="unplug the camera and plug it in again; look at: dmesg | tail",
                 )
-            stop.wait(POLL_S)
         return None
 
     def close(self) -> None:
         """Give the camera back."""
-        self._container.close()
+        self._device.close()
 
-    def _picture(self, packet: av.Packet[av.VideoStream]) -> Picture:
-        now_s = time.monotonic()
-        timestamp_s = now_s if packet.pts is None else float(packet.pts * self._time_base)
-        if not now_s - 60 < timestamp_s <= now_s:
-            timestamp_s = now_s  # a driver that stamps with another clock
-        # A copy: the packet is the camera's own buffer, unmapped when it closes.
-        return Picture(timestamp_s, partial(self._decode, bytes(packet)))
+    def _picture(self, packet: Packet) -> Picture:
+        missed = 0 if self._next_sequence is None else packet.sequence - self._next_sequence
+        self._next_sequence = packet.sequence + 1
+        return Picture(
+            time.monotonic() if packet.timestamp_s is None else packet.timestamp_s,
+            damaged if packet.damaged else partial(self._decode, packet.data),
+            missed=missed if 0 < missed < MOST_MISSED else 0,
+        )
+
+    def _decode(self, data: bytes) -> Image | None:
+        return self._decoder(crop_rows(data, self._device.stride_bytes, self._decoder.row_bytes))
+
+
+def crop_rows(data: bytes, stride_bytes: int, row_bytes: int | None) -> bytes:
+    """Return the picture without what the driver pads each row with.
+
+    Args:
+        data: Rows of one plane, or of planes with rows of the same length.
+        stride_bytes: From one row to the next.
+        row_bytes: Of a row that counts; None where the data has no such rows.
+
+    Example:
+        >>> crop_rows(b"ab-cd-", 3, 2)
+        b'abcd'
+    """
+    if row_bytes is None or stride_bytes <= row_bytes or len(data) % stride_bytes:
+        return data
+    rows = np.frombuffer(data, np.uint8).reshape(-1, stride_bytes)
+    return rows[:, :row_bytes].tobytes()
 
 
 def describe(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import struct
-from collections.abc import Callable
 from glob import glob
 
 from cfl_edge.errors import (
@@ -18,17 +15,16 @@ from cfl_edge.errors import (
     StreamPermissionError,
 )
 
-VIDIOC_ENUM_FMT = 0xC0405602
-"""_IOWR('V', 2, struct v4l2_fmtdesc), 64 bytes (linux/videodev2.h)."""
+SHOWN_FORMATS = 12
+"""A camera has two or three; a test driver has sixty."""
 
 
-def open_error(path: str, code: int, pixel_format: str | None) -> StreamError:
+def open_error(path: str, code: int) -> StreamError:
     """Return the error for a camera that does not open.
 
     Args:
         path: The device.
-        code: What FFmpeg returned, an errno.
-        pixel_format: What was asked.
+        code: The errno.
     """
     match code:
         case errno.ENOENT | errno.ENXIO:
@@ -46,17 +42,10 @@ def open_error(path: str, code: int, pixel_format: str | None) -> StreamError:
                 f"{path}: this user may not open it",
                 hint="sudo usermod -aG video $USER, then log in again",
             )
-        case errno.ENODEV | errno.ENOTTY | errno.ENOTSUP:
+        case errno.ENODEV | errno.ENOTTY | errno.EPROTONOSUPPORT | errno.ENOTBLK:
             return StreamFormatError(
                 f"{path} is no camera that sends pictures, or was just unplugged",
                 hint="many cameras have a second node for metadata: v4l2-ctl --list-devices",
-            )
-        case errno.EINVAL:
-            asked = "what was asked" if pixel_format is None else f"the format {pixel_format}"
-            offered = ", ".join(offered_formats(path)) or "unknown"
-            return StreamFormatError(
-                f"{path} does not accept {asked}; it offers: {offered}",
-                hint=f"v4l2-ctl -d {path} --list-formats-ext",
             )
         case errno.ENOSPC:
             return StreamError(
@@ -72,7 +61,7 @@ def read_error(path: str, code: int) -> StreamError:
 
     Args:
         path: The device.
-        code: What FFmpeg returned, an errno.
+        code: The errno.
     """
     if code in (errno.ENODEV, errno.ENXIO, errno.ENOENT):
         return StreamLostError(
@@ -82,34 +71,24 @@ def read_error(path: str, code: int) -> StreamError:
 
 
 def _other_error(path: str, what: str, code: int) -> StreamError:
-    reason = os.strerror(code) if code in errno.errorcode else f"FFmpeg error {code}"
     return StreamLostError(
-        f"{path} {what}: {reason}",
+        f"{path} {what}: {os.strerror(code)}",
         hint="unplug the camera and plug it in again; look at: dmesg | tail",
     )
 
 
-def offered_formats(
-    path: str, ioctl: Callable[[int, int, bytearray], object] = fcntl.ioctl
-) -> list[str]:
-    """Return the pixel formats that a camera lists, by their four letters; none if it cannot tell.
+def format_error(path: str, pixel_format: str | None, offered: list[str]) -> StreamFormatError:
+    """Return the error for a camera that does not offer the format.
 
     Args:
         path: The device.
-        ioctl: Of the operating system.
+        pixel_format: What was asked, None where any that is understood would do.
+        offered: What it offers, by their four letters.
     """
-    formats: list[str] = []
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # the caller reports why it does not open
-        return formats
-    try:
-        for index in range(64):
-            entry = bytearray(struct.pack("<II56x", index, 1))  # 1: V4L2_BUF_TYPE_VIDEO_CAPTURE
-            ioctl(handle, VIDIOC_ENUM_FMT, entry)
-            formats.append(entry[44:48].decode("ascii", "replace").strip())
-    except OSError:  # EINVAL: past the last one
-        pass
-    finally:
-        os.close(handle)
-    return formats
+    asked = "any format that is understood" if pixel_format is None else pixel_format
+    shown = ", ".join(offered[:SHOWN_FORMATS]) or "nothing"
+    more = f" and {len(offered) - SHOWN_FORMATS} more" if len(offered) > SHOWN_FORMATS else ""
+    return StreamFormatError(
+        f"{path} does not offer {asked}; it offers {shown}{more}",
+        hint=f"v4l2-ctl -d {path} --list-formats-ext",
+    )
