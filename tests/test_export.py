@@ -1,7 +1,12 @@
+import json
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
 import torch
+from test_inference import PROCESS
 from torch import nn
 
 from cfl_edge.errors import ExportError, ModelError, ModelWriteError
@@ -269,7 +274,7 @@ def test_wrong_arguments(tmp_path):
 
 @pytest.mark.slow
 def test_a_mobile_network(tmp_path):
-    """A real network: time and peak memory are printed (-s), agreement is required."""
+    """A real network agrees, and its inference process stays small; -s prints the figures."""
     torchvision = pytest.importorskip("torchvision")
 
     class Mobile(nn.Module):
@@ -292,5 +297,11 @@ def test_a_mobile_network(tmp_path):
         folder=tmp_path,
         sample_images=np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), np.uint8),
     )
-    print(f"{exported.seconds:.1f} s, difference {exported.max_difference:.1e}")
+    run = subprocess.run(
+        [sys.executable, "-c", PROCESS, exported.model], capture_output=True, text=True, check=True
+    )
+    _, peak_mib, loaded = json.loads(run.stdout)
+    print(f"{exported.seconds:.1f} s, difference {exported.max_difference:.1e}, {peak_mib:.0f} MiB")
     assert exported.max_difference < 1e-5
+    assert peak_mib < 150
+    assert loaded == []
