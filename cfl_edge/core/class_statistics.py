@@ -1,0 +1,130 @@
+"""Label embeddings in closed form, from class means and one shared covariance.
+
+This is linear discriminant analysis kept up to date sample by sample, as in streaming LDA (Hayes &
+Kanan, "Lifelong Machine Learning with Deep Streaming Linear Discriminant Analysis", 2020): a class
+is a mean, a new class needs nothing but its first sample, and no gradient is taken.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def shrinkage(covariance: Tensor, samples: float) -> float:
+    """Choose how far to pull a covariance to a multiple of the identity, 0 to 1.
+
+    The square root of the Oracle Approximating Shrinkage of Chen et al. 2010: that estimator
+    minimises the error of the covariance, but classification wants its inverse to be calm, and
+    more shrinkage than OAS gave better accuracy in every trial (DECISIONS.md, "Shrinkage").
+
+    Args:
+        covariance: (C, C).
+        samples: How many samples it was estimated from.
+
+    Example:
+        >>> shrinkage(torch.diag(torch.tensor([4., 1.])), samples=1)
+        1.0
+        >>> shrinkage(torch.diag(torch.tensor([4., 1.])), samples=10_000) < 0.05
+        True
+    """
+    channels = len(covariance)
+    trace = float(covariance.trace())
+    trace_of_square = float((covariance * covariance).sum())
+    numerator = (1 - 2 / channels) * trace_of_square + trace**2
+    denominator = (samples + 1 - 2 / channels) * (trace_of_square - trace**2 / channels)
+    if denominator <= 0 or samples < 2:
+        return 1.0
+    return math.sqrt(min(1.0, numerator / denominator))
+
+
+class ClassStatistics:
+    """Running mean of each class and one within-class scatter, of features (N, C).
+
+    Args:
+        channels: C.
+        device: Where the sums are kept.
+
+    Example:
+        >>> statistics = ClassStatistics(channels=2)
+        >>> statistics.add_class()
+        >>> statistics.add_class()
+        >>> h = torch.tensor([[0., 0.], [1., 0.], [9., 1.], [8., 0.]])
+        >>> statistics.update(h, torch.tensor([0, 0, 1, 1]))
+        >>> statistics.means
+        tensor([[0.5000, 0.0000],
+                [8.5000, 0.5000]])
+        >>> (with_constant(h) @ statistics.embeddings().T).argmax(1)
+        tensor([0, 0, 1, 1])
+    """
+
+    def __init__(self, channels: int, device: torch.device | str = "cpu") -> None:
+        self.counts = torch.zeros(0, device=device)  # (Z,)
+        self.means = torch.zeros(0, channels, device=device)  # (Z, C)
+        self.scatter = torch.zeros(channels, channels, device=device)  # (C, C)
+
+    def add_class(self) -> None:
+        """Append a class without samples."""
+        self.counts = torch.cat([self.counts, self.counts.new_zeros(1)])
+        self.means = torch.cat([self.means, self.means.new_zeros(1, self.means.shape[1])])
+
+    def update(self, h_mean: Tensor, labels: Tensor) -> None:
+        """Take in a batch; the same result as sample by sample, in any order.
+
+        Args:
+            h_mean: (N, C).
+            labels: Class numbers, (N,).
+        """
+        h_mean = h_mean.detach()
+        added = torch.bincount(labels, minlength=len(self.counts)).to(self.counts)  # (Z,)
+        sums = torch.zeros_like(self.means).index_add_(0, labels, h_mean)  # (Z, C)
+        batch_means = sums / added.clamp(min=1)[:, None]
+        within = h_mean - batch_means[labels]  # (N, C)
+        total = self.counts + added
+        # Two groups of n and m samples: n m / (n + m) times the square of their means' distance.
+        weight = (self.counts * added / total.clamp(min=1)).sqrt()[:, None]
+        between = weight * (batch_means - self.means)  # (Z, C)
+        self.scatter.addmm_(within.T, within).addmm_(between.T, between)
+        self.means += (added / total.clamp(min=1))[:, None] * (batch_means - self.means)
+        self.counts = total
+
+    def decay(self, factor: float) -> None:
+        """Let what was seen so far count `factor` times as much (0 to 1), for moving features."""
+        self.counts *= factor
+        self.scatter *= factor
+
+    def embeddings(self) -> Tensor:
+        """Return the label embeddings that classify best if classes are Gaussian.
+
+        Row z is (Sigma^-1 mu_z, -1/2 mu_z^T Sigma^-1 mu_z) with the shrunk within-class covariance
+        Sigma and class mean mu_z: its dot product with (h_mean, 1) is the log likelihood of class
+        z, up to a term that all classes share. Classes count alike, however often they were seen.
+
+        Returns:
+            (Z, C + 1); the row of a class without samples is 0 but for a bias that rules it out.
+        """
+        samples = float(self.counts.sum())
+        channels = self.means.shape[1]
+        eye = torch.eye(channels, device=self.means.device)
+        covariance = self.scatter / max(samples, 1.0)
+        scale = float(covariance.trace()) / channels
+        if scale <= 0:  # not two samples of any class yet: the nearest mean, at the features' scale
+            scale = max(float(self.means.pow(2).mean()), 1e-12)
+            covariance, alpha = torch.zeros_like(covariance), 1.0
+        else:
+            alpha = shrinkage(covariance, samples)
+        shrunk = (1 - alpha) * covariance + alpha * scale * eye
+        rows = torch.cholesky_solve(self.means.T, torch.linalg.cholesky(shrunk)).T  # (Z, C)
+        bias = -0.5 * (rows * self.means).sum(dim=1, keepdim=True)
+        bias = bias.masked_fill(self.counts[:, None] == 0, NEVER)
+        return torch.cat([rows, bias], dim=1)
+
+
+NEVER = -1e4  # the bias of a class that has no samples
+
+
+def with_constant(h_mean: Tensor) -> Tensor:
+    """Append the constant 1 that carries the bias of the embeddings: (N, C) to (N, C + 1)."""
+    return torch.cat([h_mean, h_mean.new_ones(len(h_mean), 1)], dim=1)

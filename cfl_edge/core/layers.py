@@ -1,0 +1,72 @@
+"""A layer that learns by itself: a block of modules and the pooling that its loss reads."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class LocalLayer(nn.Module):
+    """One f^l of the paper: any block, whose output is read as C channels at K positions.
+
+    Args:
+        block: Maps (N, ...) to (N, C, H, W), or to (N, C * K) for a fully connected layer.
+        channels: C.
+
+    Example:
+        >>> import torch
+        >>> layer = LocalLayer(nn.Linear(6, 8), channels=4)
+        >>> layer.pool(layer(torch.zeros(2, 6))).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, block: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.block = block
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features h of the layer; the caller detaches what it hands to the next."""
+        h: Tensor = self.block(x)
+        return h
+
+    def pool(self, h: Tensor) -> Tensor:
+        """Average features over the K positions: h-bar, (N, C)."""
+        if h.ndim == 4:  # (N, C, H, W)
+            return h.mean(dim=(2, 3))
+        return h.view(len(h), self.channels, -1).mean(dim=2)  # (N, C, K) to (N, C)
+
+
+def normalised_conv(c_in: int, c_out: int, stride: int) -> LocalLayer:
+    """Normalise a sample on the way in, then convolve 3x3 and rectify.
+
+    No gradient crosses a layer's input, so this normalisation costs no backward pass, and it needs
+    no statistics of a batch: it is the same for a single frame.
+    """
+    block = nn.Sequential(
+        nn.GroupNorm(1, c_in, affine=False),  # over C, H and W of a sample
+        nn.Conv2d(c_in, c_out, 3, stride, padding=1),
+        nn.ReLU(),
+    )
+    return LocalLayer(block, c_out)
+
+
+def paper_conv(c_in: int, c_out: int, stride: int, padding: int) -> LocalLayer:
+    """Convolve 3x3 without bias, normalise over the batch, rectify (conv256, conv512 of Table 4)."""
+    block = nn.Sequential(
+        nn.Conv2d(c_in, c_out, 3, stride, padding, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()
+    )
+    return LocalLayer(block, c_out)
+
+
+def paper_fc(features_in: int, features_out: int, positions: int) -> LocalLayer:
+    """Flatten, multiply, rectify, normalise each sample (Table 4, FC of MNIST and CIFAR-10).
+
+    Args:
+        features_in: Length of the flattened input.
+        features_out: C * K.
+        positions: K.
+    """
+    block = nn.Sequential(
+        nn.Flatten(), nn.Linear(features_in, features_out), nn.ReLU(), nn.LayerNorm(features_out)
+    )
+    return LocalLayer(block, features_out // positions)

@@ -1,0 +1,127 @@
+"""The local losses of a layer: one equation, one pure function.
+
+Numbers refer to "Backpropagation-free Contrastive Forward Learning Using Label Embeddings". All see
+pooled features only, so samples of a batch meet each other through (N, C) vectors and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfl_edge.core.embeddings import batch_embeddings, dictionary, similarity
+
+PAPER_TEMPERATURE = 0.07  # tau, below Eq. 9
+
+
+def batch_contrastive(h_mean: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
+    """Embedding contrastive loss against the batch's embeddings (Eq. 4).
+
+    The positive is not part of the denominator, as printed: the loss has no lower bound.
+
+    Args:
+        h_mean: Pooled features, (N, C).
+        targets: T_N of `batch_embeddings`, (N, C).
+        labels: Class numbers, (N,).
+
+    Returns:
+        Loss of each sample, (N,); 0 where the batch holds no other class.
+    """
+    scores = similarity(h_mean, targets)  # (N, N)
+    negative = labels[:, None] != labels[None, :]  # (N, N)
+    contrast = scores.masked_fill(~negative, -torch.inf)
+    has_negative = negative.any(dim=1)
+    # A row of -inf has no finite logsumexp, nor gradient: such rows are taken out beforehand.
+    contrast = torch.where(has_negative[:, None], contrast, torch.zeros_like(contrast))
+    loss = contrast.logsumexp(dim=1) - scores.diagonal()
+    return torch.where(has_negative, loss, torch.zeros_like(loss))
+
+
+def dictionary_contrastive(h_mean: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Embedding contrastive loss against the whole dictionary (Eq. 6): a cross entropy.
+
+    Args:
+        h_mean: Pooled features, (N, C).
+        embeddings: D-hat_l of `dictionary`, (Z, C).
+        labels: Class numbers, (N,).
+
+    Returns:
+        Loss of each sample, (N,).
+    """
+    return F.cross_entropy(similarity(h_mean, embeddings), labels, reduction="none")
+
+
+def feature_contrastive(
+    h_mean: Tensor, labels: Tensor, temperature: float = PAPER_TEMPERATURE
+) -> Tensor:
+    """Supervised contrastive loss among the features of the batch (Eq. 7, 8, 9).
+
+    As printed: the mean over the positives is inside the logarithm, a sample is a positive of
+    itself, and the denominator holds negatives only (Khosla et al. 2020 differ in all three).
+
+    Args:
+        h_mean: Pooled features, (N, C); normalised here.
+        labels: Class numbers, (N,).
+        temperature: tau; smaller values let the nearest neighbours decide.
+
+    Returns:
+        Loss of each sample, (N,); 0 where the batch holds no other class.
+    """
+    h_hat = F.normalize(h_mean, dim=1)
+    scores = similarity(h_hat, h_hat) / temperature  # (N, N)
+    positive = labels[:, None] == labels[None, :]  # (N, N), Eq. 7; its complement is Eq. 8
+    has_negative = (~positive).any(dim=1)
+    contrast = scores.masked_fill(positive, -torch.inf)
+    contrast = torch.where(has_negative[:, None], contrast, torch.zeros_like(contrast))
+    attract = scores.masked_fill(~positive, -torch.inf).logsumexp(dim=1)
+    attract = attract - positive.sum(dim=1).log()
+    loss = contrast.logsumexp(dim=1) - attract
+    return torch.where(has_negative, loss, torch.zeros_like(loss))
+
+
+@dataclass(frozen=True)
+class LocalLoss:
+    """The total local loss of a layer (Eq. 10) with its weights.
+
+    Args:
+        batch_weight: lambda_1; the paper's L_total-B has 1 here and 0 in `dict_weight`.
+        dict_weight: lambda_2; the paper's L_total-D has 1 here and 0 in `batch_weight`.
+        feat_weight: lambda_3; raising it pulls samples of a class together.
+        temperature: tau of the feature contrastive loss.
+    """
+
+    batch_weight: float = 0.0
+    dict_weight: float = 1.0
+    feat_weight: float = 1.0
+    temperature: float = PAPER_TEMPERATURE
+
+    def __call__(
+        self,
+        h_mean: Tensor,
+        labels: Tensor,
+        embeddings: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return the mean over the batch of the weighted losses, a scalar.
+
+        Args:
+            h_mean: Pooled features, (N, C).
+            labels: Class numbers, (N,).
+            embeddings: D_l of `visible_to_layer`, (Z, C_D).
+            generator: Source of the noise on the embeddings; None for none.
+        """
+        channels = h_mean.shape[1]
+        loss = h_mean.new_zeros(())
+        if self.batch_weight:
+            targets = batch_embeddings(embeddings, labels, channels, generator)
+            loss = loss + self.batch_weight * batch_contrastive(h_mean, targets, labels).mean()
+        if self.dict_weight:
+            d_hat = dictionary(embeddings, channels, generator)
+            loss = loss + self.dict_weight * dictionary_contrastive(h_mean, d_hat, labels).mean()
+        if self.feat_weight:
+            feat = feature_contrastive(h_mean, labels, self.temperature).mean()
+            loss = loss + self.feat_weight * feat
+        return loss

@@ -1,0 +1,65 @@
+"""Slow versions of the mathematics, written straight from the paper with loops."""
+
+import math
+
+import torch
+
+
+def _floats(vector):
+    return vector.tolist() if isinstance(vector, torch.Tensor) else vector
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(_floats(a), _floats(b), strict=True))
+
+
+def average_pool(embedding, channels):
+    """Below Eq. 2: stride C_D / C_l, kernel C_D - (C_l - 1) * stride."""
+    stride = len(embedding) // channels
+    kernel = len(embedding) - (channels - 1) * stride
+    return [sum(float(x) for x in embedding[c * stride : c * stride + kernel])) / kernel
+            for c in range(channels)]  # fmt: skip
+
+
+def mean_similarity(h, embedding):
+    """The mean over K of the dot products at each position; h is (C, K)."""
+    positions = h.shape[1]
+    return sum(dot(h[:, k], embedding) for k in range(positions)) / positions
+
+
+def batch_contrastive(h_mean, targets, labels):
+    """Eq. 4."""
+    losses = []
+    for n, label in enumerate(labels):
+        negatives = [i for i, other in enumerate(labels) if other != label]
+        if not negatives:
+            losses.append(0.0)
+            continue
+        denominator = sum(math.exp(dot(h_mean[n], targets[i])) for i in negatives)
+        losses.append(-math.log(math.exp(dot(h_mean[n], targets[n])) / denominator))
+    return torch.tensor(losses)
+
+
+def dictionary_contrastive(h_mean, embeddings, labels):
+    """Eq. 6."""
+    losses = []
+    for h, label in zip(h_mean, labels, strict=True):
+        denominator = sum(math.exp(dot(h, t)) for t in embeddings)
+        losses.append(-math.log(math.exp(dot(h, embeddings[label])) / denominator))
+    return torch.tensor(losses)
+
+
+def feature_contrastive(h_mean, labels, temperature):
+    """Eq. 7, 8 and 9."""
+    h_hat = [[float(x) / math.sqrt(dot(h, h)) for x in h] for h in h_mean]
+    losses = []
+    for n, label in enumerate(labels):
+        positives = [h for h, other in zip(h_hat, labels, strict=True) if other == label]
+        negatives = [h for h, other in zip(h_hat, labels, strict=True) if other != label]
+        if not negatives:
+            losses.append(0.0)
+            continue
+        denominator = sum(math.exp(dot(h_hat[n], h) / temperature) for h in negatives)
+        total = sum(math.exp(dot(h_hat[n], h) / temperature) / denominator for h in positives)
+        losses.append(-math.log(total / len(positives)))
+    return torch.tensor(losses)

@@ -1,0 +1,68 @@
+"""Losses against loops written from the paper."""
+
+import pytest
+import reference
+import torch
+
+from cfl_edge.core import embeddings as e
+from cfl_edge.core import losses
+
+LABELS = [[0, 1, 2, 0, 1], [0, 0, 1], [1, 1, 1], [2]]
+
+
+def batch(labels, channels=6):
+    generator = torch.Generator().manual_seed(len(labels))
+    h_mean = torch.randn(len(labels), channels, generator=generator, dtype=torch.float64)
+    table = torch.randn(3, channels, generator=generator, dtype=torch.float64)
+    return h_mean.requires_grad_(), table, torch.tensor(labels)
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_batch_contrastive(labels):
+    h_mean, table, y = batch(labels)
+    targets = e.batch_embeddings(table, y, 6, torch.Generator().manual_seed(1))
+    actual = losses.batch_contrastive(h_mean, targets, y)
+    torch.testing.assert_close(actual.float(), reference.batch_contrastive(h_mean, targets, labels))
+    actual.sum().backward()
+    assert h_mean.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_dictionary_contrastive(labels):
+    h_mean, table, y = batch(labels)
+    actual = losses.dictionary_contrastive(h_mean, table, y)
+    expected = reference.dictionary_contrastive(h_mean, table, labels)
+    torch.testing.assert_close(actual.float(), expected)
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_feature_contrastive(labels, temperature):
+    h_mean, _, y = batch(labels)
+    actual = losses.feature_contrastive(h_mean, y, temperature)
+    expected = reference.feature_contrastive(h_mean, labels, temperature)
+    torch.testing.assert_close(actual.float(), expected, rtol=1e-4, atol=1e-4)
+    actual.sum().backward()
+    assert h_mean.grad.isfinite().all()
+
+
+def test_local_loss_is_the_weighted_mean_of_the_three():
+    h_mean, table, y = batch([0, 1, 2, 0, 1], channels=3)
+    wide = torch.randn(3, 6, dtype=torch.float64)
+    total = losses.LocalLoss(0.5, 2.0, 3.0, 0.2)(h_mean, y, wide)
+    pooled = e.average_pool(wide, 3)
+    labels = y.tolist()
+    expected = (
+        0.5 * reference.batch_contrastive(h_mean, pooled[y], labels)
+        + 2.0 * reference.dictionary_contrastive(h_mean, pooled, labels)
+        + 3.0 * reference.feature_contrastive(h_mean, labels, 0.2)
+    ).mean()
+    torch.testing.assert_close(total.float(), expected)
+
+
+@pytest.mark.parametrize("part", ["batch_weight", "dict_weight", "feat_weight"])
+def test_a_weight_of_zero_leaves_its_loss_out(part):
+    h_mean, table, y = batch([0, 1, 2, 0])
+    weights = {"batch_weight": 0.0, "dict_weight": 0.0, "feat_weight": 0.0}
+    assert losses.LocalLoss(**weights)(h_mean, y, table) == 0
+    assert losses.LocalLoss(**weights | {part: 1.0})(h_mean, y, table) != 0
