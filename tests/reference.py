@@ -17,8 +17,8 @@ def average_pool(embedding, channels):
     """Below Eq. 2: stride C_D / C_l, kernel C_D - (C_l - 1) * stride."""
     stride = len(embedding) // channels
     kernel = len(embedding) - (channels - 1) * stride
-    return [sum(float(x) for x in embedding[c * stride : c * stride + kernel])) / kernel
-            for c in range(channels)]  # fmt: skip
+    values = _floats(embedding)
+    return [sum(values[c * stride : c * stride + kernel]) / kernel for c in range(channels)]
 
 
 def mean_similarity(h, embedding):
@@ -51,7 +51,7 @@ def dictionary_contrastive(h_mean, embeddings, labels):
 
 def feature_contrastive(h_mean, labels, temperature):
     """Eq. 7, 8 and 9."""
-    h_hat = [[float(x) / math.sqrt(dot(h, h)) for x in h] for h in h_mean]
+    h_hat = [[x / math.sqrt(dot(h, h)) for x in _floats(h)] for h in h_mean]
     losses = []
     for n, label in enumerate(labels):
         positives = [h for h, other in zip(h_hat, labels, strict=True) if other == label]

@@ -47,7 +47,7 @@ def test_feature_contrastive(labels, temperature):
 
 
 def test_local_loss_is_the_weighted_mean_of_the_three():
-    h_mean, table, y = batch([0, 1, 2, 0, 1], channels=3)
+    h_mean, _, y = batch([0, 1, 2, 0, 1], channels=3)
     wide = torch.randn(3, 6, dtype=torch.float64)
     total = losses.LocalLoss(0.5, 2.0, 3.0, 0.2)(h_mean, y, wide)
     pooled = e.average_pool(wide, 3)

@@ -51,7 +51,7 @@ def normalised_conv(c_in: int, c_out: int, stride: int) -> LocalLayer:
 
 
 def paper_conv(c_in: int, c_out: int, stride: int, padding: int) -> LocalLayer:
-    """Convolve 3x3 without bias, normalise over the batch, rectify (conv256, conv512 of Table 4)."""
+    """Convolve 3x3 without bias, normalise over the batch, rectify (Table 4, conv nets)."""
     block = nn.Sequential(
         nn.Conv2d(c_in, c_out, 3, stride, padding, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()
     )

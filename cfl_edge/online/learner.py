@@ -1,0 +1,316 @@
+"""The learner of a stream: a frozen stem, layers that adapt, and classes that are rows.
+
+`encode` and `predict` change nothing; `learn` is the one verb that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cfl_edge.core.class_statistics import ClassStatistics, with_constant
+from cfl_edge.core.local_step import train_step
+from cfl_edge.core.losses import LocalLoss
+from cfl_edge.core.networks import (
+    LAYERS_WITH_STEM,
+    LAYERS_WITHOUT_STEM,
+    Network,
+    build_network,
+    initial_embeddings,
+)
+from cfl_edge.core.stems import DEFAULT_STEM, Stem, build_stem
+from cfl_edge.errors import DataError, UsageError
+from cfl_edge.online.readout import combine
+from cfl_edge.online.replay import Replay
+
+Images = npt.NDArray[np.uint8]
+
+CHUNK = 64  # samples that pass the layers at a time when statistics are estimated anew
+EARLY_FRAMES = 8  # up to here every frame of a class changes its embedding much
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """What a learner is made of.
+
+    Args:
+        stem: See `build_stem`.
+        layers: See `build_network`; None chooses the default for the stem.
+        image_px: Side of the picture the stem reads; None is 96 with a stem and 32 without. More
+            pixels show finer detail and cost time with their square.
+        replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
+        batch: Samples of a gradient step, new and replayed. More contrast, more time a step.
+        new_per_step: New samples that are waited for before a gradient step is taken. Fewer of
+            them means more steps a frame.
+        learning_rate: Of AdamW on every layer.
+        weight_decay: Of AdamW on every layer.
+        loss: The local loss, Eq. 10. Without its feature term: that one overfits the few classes
+            that a stream has shown so far (DECISIONS.md, "Loss on streams").
+        refresh_frames: Learned frames after which the label embeddings are solved anew; a new
+            class does so at once.
+        seed: Of everything random.
+    """
+
+    stem: str = DEFAULT_STEM
+    layers: str | None = None
+    image_px: int | None = None
+    replay_mib: float = 16.0
+    batch: int = 32
+    new_per_step: int = 4
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    loss: LocalLoss = field(default_factory=lambda: LocalLoss(feat_weight=0.0))
+    refresh_frames: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without building anything."""
+        image_px = self.image_px
+        if image_px is not None and not 8 <= image_px <= 1024:
+            raise UsageError(f"--image is {image_px}, expected 8 to 1024", hint="--image 96")
+        if not 1 <= self.new_per_step <= self.batch:
+            raise UsageError(
+                f"a step has {self.new_per_step} new of {self.batch} samples, expected 1 to all",
+                hint="new_per_step=4, batch=32",
+            )
+
+    def resolved_layers(self) -> str:
+        """Return `layers`, or the default for the stem."""
+        default = LAYERS_WITHOUT_STEM if self.stem == "none" else LAYERS_WITH_STEM
+        return self.layers or default
+
+    def resolved_image_px(self) -> int:
+        """Return `image_px`, or the default for the stem."""
+        return self.image_px or (32 if self.stem == "none" else 96)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Pictures as the layers see them.
+
+    Args:
+        h0: What the first layer reads, (N, C, H, W).
+        features: Pooled features of every source, each (N, C_r).
+    """
+
+    h0: Tensor
+    features: list[Tensor]
+
+
+class Learner:
+    """Learn classes from labelled pictures, one after the other.
+
+    Args:
+        config: What it is made of.
+        device: Where every tensor lives: "cpu" or "cuda".
+
+    Raises:
+        UsageError: A stem or layers that do not exist.
+        ModelNotFoundError: The stem's weights are not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> learner = Learner(LearnerConfig(stem="none", layers="8,16", image_px=16))
+        >>> dark, light = np.zeros((4, 16, 16, 3), np.uint8), np.full((4, 16, 16, 3), 255, np.uint8)
+        >>> dark[:, :4], light[:, :4] = 90, 10
+        >>> learner.learn(learner.encode(dark), ["night"] * 4)
+        >>> learner.learn(learner.encode(light), ["day"] * 4)
+        >>> [learner.classes[i] for i in learner.predict(learner.encode(light[:1])).argmax(1)]
+        ['day']
+    """
+
+    def __init__(self, config: LearnerConfig, device: str = "cpu") -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.image_px = config.resolved_image_px()
+        self.classes: list[str] = []
+        self.frames_learned = 0
+        self.steps = 0
+        self.generator = torch.Generator().manual_seed(config.seed)
+
+        self.stem: Stem = build_stem(config.stem).to(self.device)
+        blank = torch.zeros(1, self.image_px, self.image_px, 3, dtype=torch.uint8)
+        with torch.inference_mode():
+            h0, final = self.stem(blank.to(self.device))
+        self.network: Network = self._build_network(tuple(h0.shape[1:]))
+        self.layer_source = 0 if final is None else 2  # sources before the first layer's
+        channels = [] if final is None else [final.shape[1], h0.shape[1]]
+        channels += self.network.channels
+        self.statistics = [ClassStatistics(c, self.device) for c in channels]
+        self.embeddings = torch.nn.Parameter(
+            torch.zeros(0, max(self.network.channels), device=self.device)
+        )
+        self.optimizers = [
+            torch.optim.AdamW(
+                layer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            )
+            for layer in self.network
+        ]
+        self.optimizers[-1].add_param_group({"params": [self.embeddings]})
+        self.replay = Replay(
+            h0.shape[1:],
+            limit_mib=config.replay_mib,
+            generator=self.generator,
+            exact=config.stem == "none",
+            device=self.device,
+        )
+        self.pending: list[tuple[Tensor, int]] = []  # new samples, waiting for a gradient step
+        self.readout = torch.zeros(0, sum(channels) + 1, device=self.device)
+        self._since_refresh = 0
+
+    def _build_network(self, shape: tuple[int, ...]) -> Network:
+        with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
+            torch.manual_seed(self.config.seed)
+            network = build_network(self.config.resolved_layers(), shape)
+        return network.to(self.device).eval()
+
+    @torch.inference_mode()
+    def encode(self, images: Images) -> Encoded:
+        """Run the stem and the layers.
+
+        Args:
+            images: uint8 (N, image_px, image_px, 3), as `to_model_input` makes them.
+
+        Raises:
+            DataError: Another shape or type.
+        """
+        expected = (self.image_px, self.image_px, 3)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+            raise DataError(
+                f"Pictures have shape {images.shape} and type {images.dtype}, expected "
+                f"(N, {self.image_px}, {self.image_px}, 3) and uint8",
+                hint="cfl_edge.preprocess.to_model_input(image, learner.image_px)",
+            )
+        return self._encode(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
+
+    def _encode(self, images: Tensor) -> Encoded:
+        h0, final = self.stem(images)
+        frozen = [] if final is None else [final, h0.mean(dim=(2, 3))]
+        return Encoded(h0, frozen + self.network(h0))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the concatenated features and a constant 1, (N, F): what the export holds."""
+        return with_constant(torch.cat(self._encode(images).features, dim=1))
+
+    @torch.inference_mode()
+    def predict(self, encoded: Encoded) -> npt.NDArray[np.float32]:
+        """Return the score of every class, (N, Z): logits, whose softmax is a probability."""
+        features = with_constant(torch.cat(encoded.features, dim=1))
+        return (features @ self.readout.T).float().cpu().numpy()
+
+    def learn(self, encoded: Encoded, labels: Sequence[str]) -> None:
+        """Learn labelled samples; a name that was never seen becomes a class.
+
+        Args:
+            encoded: N samples of `encode`.
+            labels: N names.
+
+        Raises:
+            DataError: An empty name, or another number of labels than of samples.
+        """
+        if len(labels) != len(encoded.h0):
+            raise DataError(
+                f"{len(labels)} labels for {len(encoded.h0)} samples, expected as many",
+                hint="one label for each sample",
+            )
+        numbers = [self._number(label) for label in labels]
+        index = torch.tensor(numbers, device=self.device)
+        for source, features in zip(self.statistics, encoded.features, strict=True):
+            source.update(features, index)
+        for sample, number in zip(encoded.h0, numbers, strict=True):
+            self.pending.append((sample.clone(), number))
+            if len(self.pending) >= self.config.new_per_step:
+                self._gradient_step()
+        self.frames_learned += len(numbers)
+        self._since_refresh += len(numbers)
+        early = bool((self.statistics[0].counts[index] <= EARLY_FRAMES).any())
+        if early or self._since_refresh >= self.config.refresh_frames:
+            self.refresh()
+
+    def _number(self, label: str) -> int:
+        if label in self.classes:
+            return self.classes.index(label)
+        if not label.strip():
+            raise DataError(f"The label is {label!r}, expected a name", hint="--label mug")
+        row = initial_embeddings(1, self.embeddings.shape[1], self.generator).to(self.device)
+        self._replace_embeddings(torch.cat([self.embeddings.detach(), row]))
+        for source in self.statistics:
+            source.add_class()
+        self.classes.append(label)
+        return len(self.classes) - 1
+
+    def _replace_embeddings(self, rows: Tensor) -> None:
+        """Put a longer dictionary in the place of the old one; AdamW's state grows with zeros."""
+        optimizer, old = self.optimizers[-1], self.embeddings
+        self.embeddings = torch.nn.Parameter(rows.clone())
+        optimizer.param_groups[-1]["params"] = [self.embeddings]
+        state = optimizer.state.pop(old, {})
+        for key, value in state.items():
+            if value.shape == old.shape:
+                grown = torch.zeros_like(self.embeddings, requires_grad=False)
+                grown[: len(value)] = value
+                state[key] = grown
+        if state:
+            optimizer.state[self.embeddings] = state
+
+    def _gradient_step(self) -> None:
+        """Train every layer once on the pending samples and replayed ones, then keep the former."""
+        new = torch.stack([sample for sample, _ in self.pending]).clone()
+        labels = torch.tensor([number for _, number in self.pending], device=self.device)
+        x, replayed = self.replay.sample(self.config.batch - len(new))
+        self.replay.add(new, labels.tolist())
+        self.pending.clear()
+        if len(self.classes) < 2:  # nothing to contrast with
+            return
+        self.network.train()
+        pooled, _ = train_step(
+            self.network,
+            list(self.optimizers),
+            torch.cat([new.float(), x]),
+            torch.cat([labels, replayed]),
+            self.embeddings,
+            self.config.loss,
+        )
+        self.network.eval()
+        self.steps += 1
+        if len(replayed):  # the new ones were counted when they came
+            for source, h_mean in zip(self.statistics[self.layer_source :], pooled, strict=True):
+                source.decay(STATISTICS_DECAY)
+                source.update(h_mean[len(new) :], replayed)
+
+    @torch.inference_mode()
+    def settle(self) -> None:
+        """Take the pending step and estimate the layers' statistics anew from the replay memory.
+
+        The layers have moved since their statistics were gathered; this brings both together. The
+        learning loop calls it before it saves.
+        """
+        if self.pending:
+            with torch.inference_mode(False):
+                self._gradient_step()
+        if not len(self.replay):
+            return
+        fresh = [ClassStatistics(c, self.device) for c in self.network.channels]
+        for source in fresh:
+            for _ in self.classes:
+                source.add_class()
+        numbers = torch.tensor(self.replay.labels, device=self.device)
+        for places in torch.split(torch.arange(len(self.replay), device=self.device), CHUNK):
+            for source, h_mean in zip(fresh, self.network(self.replay.read(places)), strict=True):
+                source.update(h_mean, numbers[places])
+        self.statistics[self.layer_source :] = fresh
+        self.refresh()
+
+    @torch.inference_mode()
+    def refresh(self) -> None:
+        """Solve the label embeddings of every source and combine them."""
+        self.readout = combine(self.statistics)
+        self._since_refresh = 0
+
+
+STATISTICS_DECAY = 0.97  # a step; about the last 1,000 samples count, while the layers move

@@ -1,0 +1,184 @@
+"""A small memory of past samples, balanced over the classes, in a fixed number of bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cfl_edge.errors import UsageError
+
+MIB = 2**20
+
+
+class Replay:
+    """Keep what the first layer reads, 8 bits a value, until the bytes are used up.
+
+    When full, the class with the most samples gives one up; within a class every sample seen so far
+    is kept with the same probability (reservoir sampling, Vitter 1985). Memory is reserved at
+    once but only touched as samples arrive.
+
+    Args:
+        shape: Of one sample, (C, H, W).
+        limit_mib: Bytes for all samples, in MiB; more of them make old classes safer.
+        generator: Source of randomness.
+        exact: The samples are uint8 already (pictures); otherwise each is scaled to 8 bits.
+        device: Where the samples are kept.
+
+    Raises:
+        UsageError: Not even one sample of each of two classes fits.
+
+    Example:
+        >>> replay = Replay((1, 2, 2), limit_mib=1, generator=torch.Generator())
+        >>> replay.add(torch.ones(3, 1, 2, 2), [0, 0, 1])
+        >>> replay.counts
+        [2, 1]
+        >>> x, labels = replay.sample(4)
+        >>> x.shape, len(labels)
+        (torch.Size([4, 1, 2, 2]), 4)
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        limit_mib: float,
+        generator: torch.Generator,
+        exact: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        sample_bytes = math.prod(shape) + 8  # values, then offset and step as float32
+        self.capacity = int(limit_mib * MIB) // sample_bytes
+        if self.capacity < 2:
+            raise UsageError(
+                f"--replay-mib is {limit_mib}, which holds {self.capacity} samples of "
+                f"{sample_bytes} bytes, expected at least 2",
+                hint=f"--replay-mib {math.ceil(2 * sample_bytes / MIB * 100) / 100}",
+            )
+        self.generator = generator
+        self.exact = exact
+        self.values = torch.empty((self.capacity, *shape), dtype=torch.uint8, device=device)
+        self.ranges = torch.empty((self.capacity, 2), device=device)  # offset, step
+        self.labels: list[int] = []  # of each used place
+        self.places: list[list[int]] = []  # of each class
+        self.seen: list[int] = []  # of each class, kept or not
+
+    def __len__(self) -> int:
+        """Return the number of samples kept."""
+        return len(self.labels)
+
+    @property
+    def counts(self) -> list[int]:
+        """Samples kept of each class."""
+        return [len(places) for places in self.places]
+
+    def _random(self, below: int) -> int:
+        return int(torch.randint(below, (1,), generator=self.generator))
+
+    def add(self, x: Tensor, labels: Sequence[int]) -> None:
+        """Offer samples; each is kept, or replaces another, or is passed over.
+
+        Args:
+            x: (N, C, H, W); copied.
+            labels: Class numbers, N of them; a new largest number makes room for its class.
+        """
+        for sample, label in zip(x, labels, strict=True):
+            while label >= len(self.places):
+                self.places.append([])
+                self.seen.append(0)
+            self.seen[label] += 1
+            place = self._place_for(label)
+            if place is not None:
+                self._write(place, sample)
+
+    def _place_for(self, label: int) -> int | None:
+        if len(self.labels) < self.capacity:
+            self.labels.append(label)
+            self.places[label].append(len(self.labels) - 1)
+            return len(self.labels) - 1
+        largest = max(range(len(self.places)), key=lambda z: len(self.places[z]))
+        own = self.places[label]
+        if len(own) >= len(self.places[largest]):  # its class has its share: reservoir sampling
+            slot = self._random(self.seen[label])
+            return own[slot] if slot < len(own) else None
+        place = self.places[largest].pop(self._random(len(self.places[largest])))
+        self.labels[place] = label
+        own.append(place)
+        return place
+
+    def _write(self, place: int, sample: Tensor) -> None:
+        if self.exact:
+            self.values[place] = sample
+            return
+        low, high = torch.aminmax(sample.float())
+        step = ((high - low) / 255).clamp(min=1e-12)
+        self.values[place] = ((sample - low) / step).round().to(torch.uint8)
+        self.ranges[place, 0], self.ranges[place, 1] = low, step
+
+    def read(self, places: Tensor) -> Tensor:
+        """Return the samples at these places as float32, (N, C, H, W)."""
+        values = self.values[places].float()
+        if self.exact:
+            return values
+        ranges = self.ranges[places].view(-1, 2, *[1] * (values.ndim - 1))
+        return values * ranges[:, 1] + ranges[:, 0]
+
+    def sample(self, count: int) -> tuple[Tensor, Tensor]:
+        """Draw with replacement, classes equally likely and samples of a class as well.
+
+        Returns:
+            x: (count, C, H, W); empty if nothing is kept.
+            labels: Class numbers, (count,).
+        """
+        classes = [z for z, places in enumerate(self.places) if places]
+        if not classes:
+            count = 0
+        drawn = [classes[self._random(len(classes))] for _ in range(count)]
+        places = [self.places[z][self._random(len(self.places[z]))] for z in drawn]
+        index = torch.tensor(places, dtype=torch.long, device=self.values.device)
+        return self.read(index), torch.tensor(drawn, dtype=torch.long, device=self.values.device)
+
+    def remove_class(self, label: int) -> None:
+        """Forget every sample of a class; the classes behind it move up by one."""
+        kept = [i for i, z in enumerate(self.labels) if z != label]
+        index = torch.tensor(kept, dtype=torch.long, device=self.values.device)
+        self.values[: len(kept)] = self.values[index]
+        self.ranges[: len(kept)] = self.ranges[index]
+        labels = [self.labels[i] - (self.labels[i] > label) for i in kept]
+        seen = [n for z, n in enumerate(self.seen) if z != label]
+        self._set_labels(labels, seen)
+
+    def merge_classes(self, source: int, target: int) -> None:
+        """Give the samples of one class to another; the classes behind `source` move up by one."""
+        self.seen[target] += self.seen[source]
+        merged = [target if z == source else z for z in self.labels]
+        seen = [n for z, n in enumerate(self.seen) if z != source]
+        self._set_labels([z - (z > source) for z in merged], seen)
+
+    def _set_labels(self, labels: list[int], seen: list[int]) -> None:
+        self.labels, self.seen = labels, seen
+        self.places = [[] for _ in seen]
+        for place, label in enumerate(labels):
+            self.places[label].append(place)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the used part as tensors, to be stored; `load_state` takes it back."""
+        used = len(self)
+        return {
+            "values": self.values[:used].cpu(),
+            "ranges": self.ranges[:used].cpu(),
+            "labels": torch.tensor(self.labels, dtype=torch.long),
+            "seen": torch.tensor(self.seen, dtype=torch.long),
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` returned; with a smaller limit, a random part of it."""
+        used = len(state["labels"])
+        index = torch.arange(used)
+        if used > self.capacity:
+            index = torch.randperm(used, generator=self.generator)[: self.capacity]
+        self.values[: len(index)] = state["values"][index].to(self.values.device)
+        self.ranges[: len(index)] = state["ranges"][index].to(self.ranges.device)
+        self._set_labels(state["labels"][index].tolist(), state["seen"].tolist())
