@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import av
 
-from cfl_edge.errors import StreamFormatError, StreamLostError, StreamNotFoundError
+from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError, StreamNotFoundError
 from cfl_edge.stream.decode import INTRA_CODECS, PacketDecoder, rgb
 from cfl_edge.stream.live import Capture, LiveStream, Picture, damaged
 from cfl_edge.stream.network_errors import FfmpegCode, network_error
@@ -23,6 +23,10 @@ from cfl_edge.stream.uri import mask
 PROBE_S = 1.0
 """How much FFmpeg reads to learn codec and size; its own 5 s delays the first frame for a rate
 that MJPEG over HTTP does not even have."""
+
+KEY_FRAME_TIMEOUTS = 4
+"""For how many timeouts to wait for the first key frame: cameras that save bandwidth send one every
+10 s and more."""
 
 RTSP_OPTIONS = {
     "rtsp_transport": "tcp",  # UDP loses packets on Wi-Fi and does not pass most routers
@@ -74,6 +78,8 @@ class NetworkCapture(Capture):
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._shown, self._timeout_s = mask(url), timeout_s
+        self._key_frame_s = KEY_FRAME_TIMEOUTS * timeout_s
+        self._decoded = False
         self._pending: deque[Picture] = deque()
         resolve(url)
         self._container = _open(url, timeout_s)
@@ -98,33 +104,44 @@ class NetworkCapture(Capture):
         """Return the next picture, or None when `stop` was set meanwhile."""
         if self._pending:
             return self._pending.popleft()
-        started_s = time.monotonic()
+        started_s = came_s = time.monotonic()
         fault: tuple[int, str] | None = None
         try:
             for packet in self._container.demux():
                 if stop.is_set():
                     return None
-                if time.monotonic() - started_s > self._timeout_s:
-                    break  # sound alone keeps coming
+                now_s = time.monotonic()
                 if packet.stream_index == self._index and packet.size:
+                    came_s = now_s
                     self._take(packet)
                 if self._pending:
                     return self._pending.popleft()
+                if now_s - came_s > self._timeout_s or now_s - started_s > self._key_frame_s:
+                    break  # sound alone, or no key frame
         except av.FFmpegError as error:
             fault = _fault(error)
         if stop.is_set():
             return None
-        if time.monotonic() - started_s > 0.9 * self._timeout_s:
-            raise StreamLostError(
+        raise self._lost(came_s, started_s, fault)
+
+    def _lost(self, came_s: float, started_s: float, fault: tuple[int, str] | None) -> StreamError:
+        now_s = time.monotonic()
+        if now_s - came_s > 0.9 * self._timeout_s:
+            return StreamLostError(
                 f"{self._shown} sent no frame for {self._timeout_s:g} s",
                 hint="check the camera's power and its network",
             )
-        if fault is None:
-            raise StreamLostError(
+        if now_s - started_s > self._key_frame_s:
+            return StreamFormatError(
+                f"{self._shown} sent no key frame for {self._key_frame_s:g} s",
+                hint="set the camera's key frame interval (GOP, I-frame) to 1 or 2 s",
+            )
+        if fault is None or fault[0] == errno.EIO:  # EIO: HTTP ends without having told a length
+            return StreamLostError(
                 f"{self._shown} ended: the server closed the connection",
                 hint="check the camera; many serve one viewer at a time",
             )
-        raise network_error(self._shown, *fault)
+        return network_error(self._shown, *fault)
 
     def close(self) -> None:
         """Hang up."""
@@ -138,16 +155,18 @@ class NetworkCapture(Capture):
         # Between key frames every picture builds on the one before: decode all, convert the newest.
         try:
             frames = packet.decode()
-        except av.FFmpegError:  # joined between key frames, or a packet was lost
-            self._pending.append(Picture(now_s, damaged))
+        except av.FFmpegError:  # before the first key frame, or a packet was lost
+            if self._decoded:
+                self._pending.append(Picture(now_s, damaged))
             return
+        self._decoded = self._decoded or bool(frames)
         for frame in frames:
             decode = damaged if frame.is_corrupt else partial(rgb, frame)
             self._pending.append(Picture(now_s, decode))
 
 
 def _open(url: str, timeout_s: float) -> av.container.InputContainer:
-    options = {"analyzeduration": str(int(PROBE_S * 1_000_000)), "fflags": "nobuffer"}
+    options = {"analyzeduration": str(int(PROBE_S * 1_000_000))}
     if url.lower().startswith("rtsp"):
         return _open_as(None, url, options | RTSP_OPTIONS, timeout_s)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from typing import Any, cast
+from typing import Any
 
 from cfl_edge.errors import StreamNotFoundError, UsageError
 from cfl_edge.stream.source import Notice, Stream, log_notice
@@ -83,16 +83,13 @@ def open_stream(
         case "folder":
             from cfl_edge.stream.folder import FolderStream
 
-            return cast(
-                Stream,
-                FolderStream(
-                    parsed.target, order=order, epochs=epochs, seed=seed, on_notice=on_notice
-                ),
+            return FolderStream(
+                parsed.target, order=order, epochs=epochs, seed=seed, on_notice=on_notice
             )
         case "file":
             from cfl_edge.stream.video_file import VideoFileStream
 
-            return cast(Stream, VideoFileStream(parsed.target, epochs=epochs, on_notice=on_notice))
+            return VideoFileStream(parsed.target, epochs=epochs, on_notice=on_notice)
 
 
 def _check(parsed: StreamUri, order: str, epochs: int, timeout_s: float) -> None:

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from cfl_edge.errors import StreamNotFoundError, UsageError
+from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.uri import PIXEL_FORMATS, StreamUri, mask, parse_uri
+from cfl_edge.stream.v4l2 import FORMATS
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "target"),
+    [
+        ("/dev/video0", "camera", "/dev/video0"),
+        ("0", "camera", "/dev/video0"),
+        ("12", "camera", "/dev/video12"),
+        ("v4l2:///dev/video3", "camera", "/dev/video3"),
+        ("/dev/v4l/by-id/usb-Cam_1-index0", "camera", "/dev/v4l/by-id/usb-Cam_1-index0"),
+        ("rtsp://cam.local:8554/live?x=1", "network", "rtsp://cam.local:8554/live?x=1"),
+        ("rtsps://cam/live", "network", "rtsps://cam/live"),
+        ("HTTP://10.0.0.5:81/stream", "network", "HTTP://10.0.0.5:81/stream"),
+        ("https://ann:pw@cam/?fps=3", "network", "https://ann:pw@cam/?fps=3"),
+        ("clip.mp4", "file", "clip.mp4"),
+        ("a/b.c/clip.mkv", "file", "a/b.c/clip.mkv"),
+        ("file:///home/me/my%20clip.mp4", "file", "/home/me/my clip.mp4"),
+        ("file://clip.mp4", "file", "clip.mp4"),
+        ("folder/", "folder", "folder/"),
+        ("folder/*.jpg", "folder", "folder/*.jpg"),
+        ("photo.JPG", "folder", "photo.JPG"),
+        ("demo:", "demo", ""),
+        ("demo://", "demo", ""),
+    ],
+)
+def test_kinds(uri: str, kind: str, target: str) -> None:
+    parsed = parse_uri(uri)
+    assert (parsed.kind, parsed.target) == (kind, target)
+
+
+def test_camera_options() -> None:
+    for uri in (
+        "v4l2:///dev/video0?format=MJPG&size=1280x720&fps=29.97",
+        "/dev/video0?format=mjpeg&size=1280x720&fps=2997/100",
+    ):
+        assert parse_uri(uri) == StreamUri(
+            "camera",
+            "/dev/video0",
+            "/dev/video0",
+            {"format": "mjpeg", "size": (1280, 720), "fps": Fraction(2997, 100)},
+        )
+
+
+def test_demo_options() -> None:
+    assert parse_uri("demo:?frames=600&seed=3").options == {"frames": 600, "seed": 3}
+
+
+def test_every_format_that_may_be_asked_for_can_be_decoded() -> None:
+    assert set(PIXEL_FORMATS.values()) <= set(FORMATS.values())
+
+
+def test_a_path_that_exists_is_no_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "take:2.mp4").write_bytes(b"")
+    (tmp_path / "a[1]").mkdir()
+    assert parse_uri("take:2.mp4").kind == "file"
+    assert parse_uri("a[1]").kind == "folder"
+
+
+@pytest.mark.parametrize(
+    ("uri", "named"),
+    [
+        ("", "the stream is empty"),
+        ("rtps://cam/live", "unknown scheme 'rtps', expected one of v4l2, rtsp"),
+        ("rtsp:cam", "names no host"),
+        ("http:///stream", "names no host"),
+        ("v4l2://dev/video0", "'dev/video0' is no device path"),
+        ("/dev/video0?sise=1x1", "unknown option 'sise', expected one of format, size, fps"),
+        ("/dev/video0?size=big", "size is 'big', expected WIDTHxHEIGHT"),
+        ("/dev/video0?size=0x480", "size is '0x480'"),
+        ("/dev/video0?fps=0", "fps is '0', expected frames per second, above 0"),
+        ("/dev/video0?fps=1/0", "fps is '1/0'"),
+        ("/dev/video0?fps=", "fps is ''"),
+        ("/dev/video0?fps=30&fps=15", "fps is given twice"),
+        ("/dev/video0?format=h264", "format is 'h264', expected one of mjpeg"),
+        ("demo:room", "a demo has no path, got 'room'"),
+        ("demo:?frames=0", "frames is '0', expected a number of frames, at least 1"),
+        ("demo:?seed=-1", "seed is '-1'"),
+        ("demo:?speed=1", "unknown option 'speed', expected one of frames, seed"),
+        ("serial:///dev/ttyACM0?baud=921600", "not supported yet"),
+    ],
+)
+def test_wrong_addresses_name_what_is_wrong(uri: str, named: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_uri(uri)
+    assert named in caught.value.problem
+    assert uri in caught.value.problem
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "rtsp://ann:SECRET@cam/live",
+        "rtsp://ann:SE/CR?ET#SECRET@cam/live",
+        "http://SECRET@cam/",
+        "http://cam/video?token=SECRET",
+        "http://cam/video?a=1&Password=SECRET&b=2",
+        "http://cam/video?api_key=SECRET",
+        "http://cam/video?X-Amz-Signature=SECRET",
+        "rtsp://cam:554/user=admin&password=SECRET&channel=1&stream=0.sdp",
+        "rtsp://cam:554/user=admin_password=SECRET_channel=1",
+    ],
+)
+def test_no_secret_is_shown(uri: str) -> None:
+    assert "SECRET" not in mask(uri)
+    assert "cam" in mask(uri)
+    parsed = parse_uri(uri)
+    assert "SECRET" not in parsed.shown
+    assert "SECRET" not in repr(parsed)
+    assert parsed.target == uri
+    with pytest.raises(UsageError) as caught:
+        parse_uri("x" + uri)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_what_is_no_secret_stays() -> None:
+    assert mask("http://cam:81/video?size=3&fps=2") == "http://cam:81/video?size=3&fps=2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"uri": "/dev/video0", "order": "shuffled"}, "order is 'shuffled', but /dev/video0"),
+        ({"uri": 0, "epochs": 2}, "epochs is 2, but /dev/video0"),
+        ({"uri": "http://a:SECRET@cam/", "epochs": 2}, "epochs is 2, but http://***@cam/"),
+        ({"uri": "demo:", "epochs": 0}, "epochs is 0, expected at least 1"),
+        ({"uri": "demo:", "order": "random"}, "order is 'random', expected one of as-is"),
+        ({"uri": "/dev/video0", "timeout_s": 0}, "timeout_s is 0, expected above 0"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments: dict[str, object], named: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_stream(**arguments)  # type: ignore[arg-type]
+    assert named in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("none.mp4", "no such file"),
+        ("none/", "no such folder"),
+        ("none/*.jpg", "no picture matches"),
+        ("none.jpg", "no such file"),
+    ],
+)
+def test_a_path_that_is_not_there(tmp_path: Path, name: str, what: str) -> None:
+    with pytest.raises(StreamNotFoundError) as caught:
+        open_stream(f"{tmp_path}/{name}")
+    assert caught.value.problem == f"{tmp_path}/{name}: {what}"
+    assert caught.value.hint == f"ls {tmp_path}"
+
+
+def test_a_camera_that_is_not_there() -> None:
+    with pytest.raises(StreamNotFoundError, match="/dev/video99: no such device; there: "):
+        open_stream(99)
