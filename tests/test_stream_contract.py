@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mjpeg_server import Board, serve
+from PIL import Image
 from stream_checks import Check, Open, yield_checks
+from test_video_file import write_clip
 
 from cfl_edge.stream.live import Capture, LiveStream, Picture
 from cfl_edge.stream.open import open_stream
@@ -47,12 +49,36 @@ def network(folder: Path) -> Iterator[Open]:
         yield lambda: open_stream(board.url)
 
 
+@contextmanager
+def folder(folder: Path) -> Iterator[Open]:
+    rng = np.random.default_rng(0)
+    for number in range(14):
+        path = folder / "cat" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8)).save(path)
+    yield lambda: open_stream(folder, order="shuffled", seed=3)
+
+
+@contextmanager
+def video_file(folder: Path) -> Iterator[Open]:
+    path = write_clip(folder / "clip.mp4", 14)
+    yield lambda: open_stream(path)
+
+
+@contextmanager
+def demo(folder: Path) -> Iterator[Open]:
+    yield lambda: open_stream("demo:?frames=14&seed=3")
+
+
 # name, whether it is live, and what makes it: given an empty folder, it yields a function that
 # opens a new stream of at least 12 frames.
 Make = Callable[[Path], AbstractContextManager[Open]]
 FACTORIES: list[tuple[str, bool, Make]] = [
     ("live", True, live),
     ("network", True, network),
+    ("folder", False, folder),
+    ("video_file", False, video_file),
+    ("demo", False, demo),
 ]
 
 CASES = [

@@ -1,0 +1,136 @@
+"""The frames of one video file, as `video_file` and `folder` read them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import final
+
+import av
+import numpy as np
+
+from cfl_edge.errors import (
+    StreamError,
+    StreamFormatError,
+    StreamNotFoundError,
+    StreamPermissionError,
+)
+from cfl_edge.stream.decode import rgb
+from cfl_edge.stream.frame import Image
+from cfl_edge.stream.source import Skipped
+
+CLIP_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv")
+
+
+@final
+class Clip:
+    """An opened video file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        StreamNotFoundError: There is no such file.
+        StreamPermissionError: The user may not read it.
+        StreamFormatError: It is no video, or has only sound.
+
+    Example:
+        >>> Clip("lost.mp4")
+        Traceback (most recent call last):
+        ...
+        cfl_edge.errors.StreamNotFoundError: lost.mp4: no such file
+          try: ls .
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            # "file:", as FFmpeg takes what stands before a colon for a protocol.
+            self._container = av.open(f"file:{path}")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise _opening_error(path, error) from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise StreamFormatError(
+                f"{path} has no pictures, only sound or text, expected a video",
+                hint=f"look at it with: ffprobe {path}",
+            )
+        self._video = self._container.streams.video[0]
+        self.frames: int | None = self._video.frames or None
+        """How many frames its header promises, where it does."""
+
+    def description(self) -> str:
+        """Return size, codec and rate."""
+        context = self._video.codec_context
+        rate = self._video.average_rate
+        at = f" at {float(rate):g} fps" if rate else ""
+        return f"{self._path}: {context.width}x{context.height} {context.name}{at}"
+
+    def read(self, on_damage: Callable[[Skipped], None]) -> Iterator[tuple[Image, float]]:
+        """Yield picture and position in seconds, in order; then close the file.
+
+        Args:
+            on_damage: Takes each place where something could not be decoded.
+        """
+        count = 0
+        position_s = 0.0
+        period_s = 1 / float(self._video.average_rate or 25)
+        damaged = 0
+
+        def damage(reason: str) -> None:
+            nonlocal damaged
+            damaged += 1
+            on_damage(Skipped(f"{self._path} after {position_s:.2f} s", reason))
+
+        try:
+            for frame in self._frames(damage):
+                position_s = count * period_s if frame.time is None else frame.time
+                count += 1
+                # The file says how far to turn it, counterclockwise: telephones do that.
+                yield np.ascontiguousarray(np.rot90(rgb(frame), frame.rotation // 90)), position_s
+            if self.frames is not None and count + damaged < self.frames:
+                damage(f"ends early, with {count} of {self.frames} frames")
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the file. Calling it again does nothing."""
+        self._container.close()
+
+    def _frames(self, damage: Callable[[str], None]) -> Iterator[av.VideoFrame]:
+        """Yield what decodes; a damaged packet costs only the frames in it."""
+        packets = self._container.demux(self._video)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                damage(f"cannot be read on: {error.strerror}")
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                if packet.size:
+                    damage(f"a damaged frame: {error.strerror}")
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    damage("a damaged frame: its data do not fit together")
+                else:
+                    yield frame
+
+
+def _opening_error(path: str, error: Exception) -> StreamError:
+    if isinstance(error, FileNotFoundError):
+        folder = os.path.dirname(path) or "."
+        return StreamNotFoundError(f"{path}: no such file", hint=f"ls {folder}")
+    if isinstance(error, PermissionError):
+        return StreamPermissionError(
+            f"{path} may not be read by this user", hint=f"chmod a+r {path}"
+        )
+    reason = getattr(error, "strerror", None) or str(error)
+    return StreamFormatError(
+        f"{path} cannot be read as a video: {reason}",
+        hint=f"look at it with: ffprobe {path} (a recording cut off may have lost its index)",
+    )
