@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -17,6 +19,7 @@ import av
 import numpy as np
 import pytest
 from mjpeg_server import Board, serve
+from rtsp_server import RtspBoard, rtp_packets, serve_rtsp
 
 from cfl_edge.errors import (
     StreamError,
@@ -280,6 +283,42 @@ def test_video_between_key_frames_is_decoded(tmp_path: Path) -> None:
         assert abs(int(frame.image[0, 0, 0]) - (40 + 4 * frame.index)) < 16
         assert frame.image[0, 0, 2] < 60
         assert stream.description() == f"{board.url}: 64x48 mpeg2video at 25 fps"
+
+
+def test_rtsp_over_tcp() -> None:
+    with serve_rtsp(RtspBoard(rtp_packets())) as board, open_network(board.url) as stream:
+        frames = list(islice(stream, 10))
+        assert stream.description().startswith(f"{board.url}: 64x48 mpeg2video")
+    assert np.abs(frames[-1].image.astype(int) - (255, 0, 0)).max() < 12
+    assert all("TCP" in transport for transport in board.transports)
+
+
+def test_rtsp_that_falls_silent_is_called_again() -> None:
+    notices: list[str] = []
+    board = RtspBoard(rtp_packets(), silent_after=24)
+    with (
+        serve_rtsp(board),
+        open_network(board.url, timeout_s=1, on_notice=notices.append) as stream,
+    ):
+        frames = iter(stream)
+        while not any("is back" in text for text in notices):
+            next(frames)
+    assert notices[0] == f"{board.url} sent no frame for 1 s; next try in 0.5 s"
+    assert board.plays == 2
+
+
+def test_a_process_that_forgets_to_close_ends() -> None:
+    code = (
+        "import sys\n"
+        "from cfl_edge.stream.network import open_network\n"
+        "frames = iter(open_network(sys.argv[1], timeout_s=30))\n"
+        "print(next(frames).image.shape)\n"
+    )
+    with serve(Board(frames=1, then_silent=True)) as board:
+        done = subprocess.run(
+            [sys.executable, "-c", code, board.url], capture_output=True, text=True, timeout=20
+        )
+    assert (done.stdout, done.stderr, done.returncode) == ("(48, 64, 3)\n", "", 0)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ def test_a_path_that_exists_is_no_scheme(tmp_path: Path, monkeypatch: pytest.Mon
         ("rtps://cam/live", "unknown scheme 'rtps', expected one of v4l2, rtsp"),
         ("rtsp:cam", "names no host"),
         ("http:///stream", "names no host"),
+        ("http://cam:port/stream", "a port that is no number"),
+        ("http://[::1/stream", "names no host"),
         ("v4l2://dev/video0", "'dev/video0' is no device path"),
         ("/dev/video0?sise=1x1", "unknown option 'sise', expected one of format, size, fps"),
         ("/dev/video0?size=big", "size is 'big', expected WIDTHxHEIGHT"),
@@ -103,7 +105,7 @@ def test_wrong_addresses_name_what_is_wrong(uri: str, named: str) -> None:
     "uri",
     [
         "rtsp://ann:SECRET@cam/live",
-        "rtsp://ann:SE/CR?ET#SECRET@cam/live",
+        "rtsp://SECRET/SECRET@cam/live",
         "http://SECRET@cam/",
         "http://cam/video?token=SECRET",
         "http://cam/video?a=1&Password=SECRET&b=2",
@@ -123,6 +125,13 @@ def test_no_secret_is_shown(uri: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_uri("x" + uri)
     assert "SECRET" not in str(caught.value)
+
+
+def test_a_password_that_is_not_escaped_is_not_shown() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_uri("rtsp://ann:SE/CR?ET#SECRET@cam/live")
+    assert "SE" not in caught.value.problem
+    assert "as %2F" in caught.value.hint
 
 
 def test_what_is_no_secret_stays() -> None:

@@ -217,6 +217,7 @@ def resolve(url: str) -> None:
     except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not a host name"
     if reason:
+        host = urlsplit(mask(url)).hostname or "?"  # an unescaped password can look like a host
         raise StreamNotFoundError(
             f"{mask(url)}: the host {host!r} is not found ({reason})",
             hint=f"check the name and this machine's network: ping {host}",

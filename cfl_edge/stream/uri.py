@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cfl_edge.errors import UsageError
 
@@ -48,7 +48,7 @@ Only formats in which every picture stands alone: the reader drops frames undeco
 """
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_USERINFO = re.compile(r"://.*@")
+_USERINFO = re.compile(r"://.*@", re.DOTALL)
 _SECRET_VALUE = re.compile(
     r"([\w.-]*(?:pass|pwd|token|secret|key|auth|sig|session|user|login|credential)[\w.-]*)"
     r"=[^&;/?#\s]+",
@@ -115,7 +115,7 @@ def parse_uri(uri: str) -> StreamUri:
         return _path(uri, uri)
     scheme, rest = match[1].lower(), uri[match.end() :]
     if scheme in NETWORK_SCHEMES:
-        return _network(uri, rest)
+        return _network(uri)
     if scheme == "v4l2":
         parsed = _with_query("camera", rest.removeprefix("//"), uri, _CAMERA_KEYS)
         if not parsed.target.startswith("/"):
@@ -145,12 +145,16 @@ def parse_uri(uri: str) -> StreamUri:
     )
 
 
-def _network(uri: str, rest: str) -> StreamUri:
-    host = rest.removeprefix("//").split("/")[0].rsplit("@")[-1]
-    if not rest.startswith("//") or not host:
+def _network(uri: str) -> StreamUri:
+    try:
+        parts = urlsplit(uri)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number
+        usable = False
+    if not usable:
         raise UsageError(
-            f"{mask(uri)} names no host, expected for example rtsp://camera.local/live",
-            hint="write the address as the camera's manual gives it",
+            f"{mask(uri)} names no host, or a port that is no number",
+            hint="rtsp://HOST:PORT/PATH; in a password write / as %2F, @ as %40, # as %23",
         )
     return StreamUri("network", uri, mask(uri))
 
