@@ -54,9 +54,9 @@ class Stream(ABC):
 
     Example:
         >>> from cfl_edge.stream.open import open_stream
-        >>> with open_stream("demo:?frames=2") as stream:  # doctest: +SKIP
-        ...     for frame in stream:
-        ...         print(frame.index, frame.label)
+        >>> with open_stream("demo:?frames=3") as stream:
+        ...     [frame.index for frame in stream]
+        [0, 1, 2]
     """
 
     uri: str

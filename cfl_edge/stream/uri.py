@@ -173,7 +173,7 @@ def _with_query(kind: Kind, rest: str, uri: str, keys: Mapping[str, _Key]) -> St
         if key not in keys:
             raise UsageError(
                 f"{uri}: unknown option {key!r}, expected one of {', '.join(keys)}",
-                hint=f"{keys[next(iter(keys))].example}",
+                hint=keys[next(iter(keys))].example,
             )
         if key in options:
             raise UsageError(f"{uri}: {key} is given twice, expected once", hint="remove one")
