@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -127,4 +128,4 @@ NEVER = -1e4  # the bias of a class that has no samples
 
 def with_constant(h_mean: Tensor) -> Tensor:
     """Append the constant 1 that carries the bias of the embeddings: (N, C) to (N, C + 1)."""
-    return torch.cat([h_mean, h_mean.new_ones(len(h_mean), 1)], dim=1)
+    return F.pad(h_mean, (0, 1), value=1.0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.local_step import train_step
@@ -31,7 +31,8 @@ from cfl_edge.online.replay import Replay
 Images = npt.NDArray[np.uint8]
 
 CHUNK = 64  # samples that pass the layers at a time when statistics are estimated anew
-EARLY_FRAMES = 8  # up to here every frame of a class changes its embedding much
+EXAMPLES = 16  # pictures kept, the newest of up to so many classes
+EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its embedding much
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,38 @@ class Encoded:
     """Pictures as the layers see them.
 
     Args:
+        images: uint8 (N, image_px, image_px, 3).
         h0: What the first layer reads, (N, C, H, W).
         features: Pooled features of every source, each (N, C_r).
     """
 
+    images: Tensor
     h0: Tensor
     features: list[Tensor]
+
+
+class FeatureExtractor(nn.Module):
+    """Stem and layers together: what the export holds.
+
+    Args:
+        stem: Frozen.
+        network: The layers.
+    """
+
+    def __init__(self, stem: Stem, network: Network) -> None:
+        super().__init__()
+        self.stem = stem
+        self.network = network
+
+    def sources(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return h0 and the pooled features of every source, for uint8 pictures (N, H, W, 3)."""
+        h0, final = self.stem(images)
+        frozen = [] if final is None else [final, h0.mean(dim=(2, 3))]
+        return h0, frozen + self.network(h0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the concatenated features and a constant 1, (N, F)."""
+        return with_constant(torch.cat(self.sources(images)[1], dim=1))
 
 
 class Learner:
@@ -138,11 +165,12 @@ class Learner:
         with torch.inference_mode():
             h0, final = self.stem(blank.to(self.device))
         self.network: Network = self._build_network(tuple(h0.shape[1:]))
+        self.extractor = FeatureExtractor(self.stem, self.network)
         self.layer_source = 0 if final is None else 2  # sources before the first layer's
         channels = [] if final is None else [final.shape[1], h0.shape[1]]
         channels += self.network.channels
         self.statistics = [ClassStatistics(c, self.device) for c in channels]
-        self.embeddings = torch.nn.Parameter(
+        self.embeddings = nn.Parameter(
             torch.zeros(0, max(self.network.channels), device=self.device)
         )
         self.optimizers = [
@@ -160,6 +188,7 @@ class Learner:
             device=self.device,
         )
         self.pending: list[tuple[Tensor, int]] = []  # new samples, waiting for a gradient step
+        self.examples: dict[int, tuple[Tensor, int]] = {}  # pictures to check an export on
         self.readout = torch.zeros(0, sum(channels) + 1, device=self.device)
         self._since_refresh = 0
 
@@ -186,16 +215,8 @@ class Learner:
                 f"(N, {self.image_px}, {self.image_px}, 3) and uint8",
                 hint="cfl_edge.preprocess.to_model_input(image, learner.image_px)",
             )
-        return self._encode(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
-
-    def _encode(self, images: Tensor) -> Encoded:
-        h0, final = self.stem(images)
-        frozen = [] if final is None else [final, h0.mean(dim=(2, 3))]
-        return Encoded(h0, frozen + self.network(h0))
-
-    def features(self, images: Tensor) -> Tensor:
-        """Return the concatenated features and a constant 1, (N, F): what the export holds."""
-        return with_constant(torch.cat(self._encode(images).features, dim=1))
+        pictures = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        return Encoded(pictures, *self.extractor.sources(pictures))
 
     @torch.inference_mode()
     def predict(self, encoded: Encoded) -> npt.NDArray[np.float32]:
@@ -222,15 +243,26 @@ class Learner:
         index = torch.tensor(numbers, device=self.device)
         for source, features in zip(self.statistics, encoded.features, strict=True):
             source.update(features, index)
-        for sample, number in zip(encoded.h0, numbers, strict=True):
+        for picture, sample, number in zip(encoded.images, encoded.h0, numbers, strict=True):
+            self.examples[number % EXAMPLES] = (picture.clone(), number)
             self.pending.append((sample.clone(), number))
             if len(self.pending) >= self.config.new_per_step:
                 self._gradient_step()
         self.frames_learned += len(numbers)
         self._since_refresh += len(numbers)
-        early = bool((self.statistics[0].counts[index] <= EARLY_FRAMES).any())
+        samples = self.samples()
+        early = any(samples[label] in EARLY_FRAMES for label in labels)
         if early or self._since_refresh >= self.config.refresh_frames:
             self.refresh()
+
+    def samples(self) -> dict[str, int]:
+        """Return how many frames of each class were learned."""
+        counts = dict.fromkeys(self.classes, 0)
+        for number, seen in enumerate(self.replay.seen):
+            counts[self.classes[number]] += seen
+        for _, number in self.pending:
+            counts[self.classes[number]] += 1
+        return counts
 
     def _number(self, label: str) -> int:
         if label in self.classes:
@@ -238,16 +270,17 @@ class Learner:
         if not label.strip():
             raise DataError(f"The label is {label!r}, expected a name", hint="--label mug")
         row = initial_embeddings(1, self.embeddings.shape[1], self.generator).to(self.device)
-        self._replace_embeddings(torch.cat([self.embeddings.detach(), row]))
+        self.replace_embeddings(torch.cat([self.embeddings.detach(), row]))
         for source in self.statistics:
             source.add_class()
+        self.replay.add_class()
         self.classes.append(label)
         return len(self.classes) - 1
 
-    def _replace_embeddings(self, rows: Tensor) -> None:
+    def replace_embeddings(self, rows: Tensor) -> None:
         """Put a longer dictionary in the place of the old one; AdamW's state grows with zeros."""
         optimizer, old = self.optimizers[-1], self.embeddings
-        self.embeddings = torch.nn.Parameter(rows.clone())
+        self.embeddings = nn.Parameter(rows.clone())
         optimizer.param_groups[-1]["params"] = [self.embeddings]
         state = optimizer.state.pop(old, {})
         for key, value in state.items():
@@ -267,11 +300,12 @@ class Learner:
         self.pending.clear()
         if len(self.classes) < 2:  # nothing to contrast with
             return
+        x = self._flip(torch.cat([new.float(), x]))
         self.network.train()
         pooled, _ = train_step(
             self.network,
             list(self.optimizers),
-            torch.cat([new.float(), x]),
+            x,
             torch.cat([labels, replayed]),
             self.embeddings,
             self.config.loss,
@@ -282,6 +316,11 @@ class Learner:
             for source, h_mean in zip(self.statistics[self.layer_source :], pooled, strict=True):
                 source.decay(STATISTICS_DECAY)
                 source.update(h_mean[len(new) :], replayed)
+
+    def _flip(self, x: Tensor) -> Tensor:
+        """Mirror about half of the samples left to right, (N, C, H, W): more to learn from."""
+        flipped = torch.rand(len(x), 1, 1, 1, generator=self.generator) < 0.5
+        return torch.where(flipped.to(x.device), x.flip(3), x)
 
     @torch.inference_mode()
     def settle(self) -> None:

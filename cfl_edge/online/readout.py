@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cfl_edge.core.class_statistics import NEVER, ClassStatistics
 
-TEMPERATURE = 0.1
+TEMPERATURE = 0.07
 """Makes the summed log likelihoods probabilities.
 
 The sources are not independent, and a covariance from few samples is too sure of itself: without it

@@ -32,6 +32,8 @@ class Replay:
 
     Example:
         >>> replay = Replay((1, 2, 2), limit_mib=1, generator=torch.Generator())
+        >>> replay.add_class(), replay.add_class()
+        (None, None)
         >>> replay.add(torch.ones(3, 1, 2, 2), [0, 0, 1])
         >>> replay.counts
         [2, 1]
@@ -77,17 +79,19 @@ class Replay:
     def _random(self, below: int) -> int:
         return int(torch.randint(below, (1,), generator=self.generator))
 
+    def add_class(self) -> None:
+        """Append a class without samples."""
+        self.places.append([])
+        self.seen.append(0)
+
     def add(self, x: Tensor, labels: Sequence[int]) -> None:
         """Offer samples; each is kept, or replaces another, or is passed over.
 
         Args:
             x: (N, C, H, W); copied.
-            labels: Class numbers, N of them; a new largest number makes room for its class.
+            labels: Class numbers, N of them, of classes that were added.
         """
         for sample, label in zip(x, labels, strict=True):
-            while label >= len(self.places):
-                self.places.append([])
-                self.seen.append(0)
             self.seen[label] += 1
             place = self._place_for(label)
             if place is not None:
@@ -139,23 +143,6 @@ class Replay:
         places = [self.places[z][self._random(len(self.places[z]))] for z in drawn]
         index = torch.tensor(places, dtype=torch.long, device=self.values.device)
         return self.read(index), torch.tensor(drawn, dtype=torch.long, device=self.values.device)
-
-    def remove_class(self, label: int) -> None:
-        """Forget every sample of a class; the classes behind it move up by one."""
-        kept = [i for i, z in enumerate(self.labels) if z != label]
-        index = torch.tensor(kept, dtype=torch.long, device=self.values.device)
-        self.values[: len(kept)] = self.values[index]
-        self.ranges[: len(kept)] = self.ranges[index]
-        labels = [self.labels[i] - (self.labels[i] > label) for i in kept]
-        seen = [n for z, n in enumerate(self.seen) if z != label]
-        self._set_labels(labels, seen)
-
-    def merge_classes(self, source: int, target: int) -> None:
-        """Give the samples of one class to another; the classes behind `source` move up by one."""
-        self.seen[target] += self.seen[source]
-        merged = [target if z == source else z for z in self.labels]
-        seen = [n for z, n in enumerate(self.seen) if z != source]
-        self._set_labels([z - (z > source) for z in merged], seen)
 
     def _set_labels(self, labels: list[int], seen: list[int]) -> None:
         self.labels, self.seen = labels, seen

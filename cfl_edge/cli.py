@@ -1,0 +1,317 @@
+"""The command line: parse, call the function of the same name in `cfl_edge.commands`, print.
+
+Exit codes: 0 done, 2 wrong usage, 3 the source of frames, 4 the model or data. Heavy packages are
+imported by the command that needs them: `--help` loads none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cfl_edge import __version__
+from cfl_edge.errors import CflEdgeError
+
+if TYPE_CHECKING:
+    from cfl_edge.commands.learn import Learned
+    from cfl_edge.config import LearnSettings
+
+app = typer.Typer(
+    help="Learn to recognise things on the board that sees them, without backpropagation.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+classes_app = typer.Typer(help="Look at and change the classes of a model.", no_args_is_help=True)
+app.add_typer(classes_app, name="classes")
+
+Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, the summary last.")]
+Stream = Annotated[
+    str | None,
+    typer.Option(
+        help="/dev/video0, rtsp://…, http://…, clip.mp4, folder/, 'dir/*.jpg' or demo:",
+        show_default=False,
+    ),
+]
+MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+ModelFolder = Annotated[Path, typer.Argument(help="The model folder.")]
+Onnx = Annotated[
+    Path | None, typer.Option(help="Exported files to change as well: a folder or one .onnx file.")
+]
+
+
+def main() -> None:
+    """Run the command line; an error that a user can meet is one line and an exit code."""
+    try:
+        app()
+    except CflEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output went away: there is nobody left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"cfl-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def learn(
+    stream: Stream = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder to learn into. [default: runs/model]")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Class of every frame.")] = None,
+    labels_from: Annotated[
+        str | None,
+        typer.Option(help="dirs: folder or clip name; keys: hold a key; http: POST /label."),
+    ] = None,
+    labels_port: Annotated[int | None, typer.Option(help="Port of --labels-from http.")] = None,
+    order: Annotated[
+        str | None, typer.Option(help="Of a folder: as-is, shuffled or by-class.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Times to go through a folder.")] = None,
+    stem: Annotated[
+        str | None,
+        typer.Option(help="efficientnet-lite0, none, or torchvision:MODEL@NODE."),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="conv256, conv512, fc, or widths such as 256,256.")
+    ] = None,
+    image: Annotated[int | None, typer.Option(help="Side of the picture in pixels.")] = None,
+    replay_mib: Annotated[float | None, typer.Option(help="Memory for past samples.")] = None,
+    max_frames: MaxFrames = None,
+    checkpoint_s: Annotated[float | None, typer.Option(help="Seconds between saves.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    export: Annotated[
+        bool | None, typer.Option("--export/--no-export", help="Write ONNX files at the end.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with these options.")] = None,
+    json: Json = False,
+) -> None:
+    """Learn from a stream: predict, score, learn, save. A second start goes on."""
+    given = {key: value for key, value in locals().items() if key not in ("config", "json")}
+    from cfl_edge.config import load_settings
+    from cfl_edge.view import open_view
+
+    settings = load_settings(config, **given)
+    from cfl_edge.commands.learn import learn as learn_command
+
+    with open_view(json=json) as view:
+        learned = learn_command(settings, on_progress=view.show, on_notice=view.notice)
+        fields: dict[str, Any] = dataclasses.asdict(learned.summary)
+        fields["samples"] = learned.samples
+        fields["model"] = str(settings.model)
+        view.summary(fields, _learned_lines(learned, settings))
+
+
+def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
+    """Say what was learned, where it lies and what to do next."""
+    summary, folder = learned.summary, settings.model
+    classes = ", ".join(f"{name} {count}" for name, count in learned.samples.items())
+    lines = [
+        f"learned    {summary.learned} of {summary.frames} frames in {summary.seconds:.0f} s"
+        + (f", {summary.dropped} dropped" if summary.dropped else ""),
+        f"classes    {classes or 'none yet'}",
+    ]
+    if summary.prequential_accuracy is not None:
+        lines.append(f"accuracy   {summary.prequential_accuracy:.1%}, predicted before learned")
+    if summary.last_quarter_accuracy is not None:
+        lines[-1] += f"; last quarter {summary.last_quarter_accuracy:.1%}"
+    lines += [f"memory     {summary.peak_rss_mib:.0f} MiB at most", f"model      {folder}"]
+    if learned.exported:
+        lines.append(f"ONNX       {learned.exported.model}")
+        command = f"cfl-edge run {learned.exported.model} --stream {settings.stream}"
+    elif summary.classes:
+        command = f"cfl-edge export {folder} -o {folder}/onnx"
+    else:
+        command = f"cfl-edge learn --stream {settings.stream} --model {folder} --label NAME"
+    return [*lines, f"next       {command}"]
+
+
+@app.command()
+def run(
+    model: Annotated[Path, typer.Argument(help="An exported model.onnx.")],
+    stream: Stream = None,
+    max_frames: MaxFrames = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of ONNX Runtime.")] = None,
+    json: Json = False,
+) -> None:
+    """Predict a stream with ONNX Runtime; torch is never loaded."""
+    from cfl_edge.commands.run import run as run_command
+    from cfl_edge.view import open_view
+
+    with open_view(json=json) as view:
+        summary = run_command(
+            model,
+            _require_stream(stream),
+            max_frames=max_frames,
+            threads=threads,
+            on_progress=view.show,
+            on_notice=view.notice,
+        )
+        lines = [f"predicted  {summary.frames} frames at {summary.fps:.1f} a second"]
+        if summary.accuracy is not None:
+            lines.append(f"accuracy   {summary.accuracy:.2%} of {summary.samples} labelled frames")
+        lines.append(f"memory     {summary.peak_rss_mib:.0f} MiB at most")
+        view.summary(dataclasses.asdict(summary), lines)
+
+
+@app.command()
+def evaluate(
+    model: ModelFolder,
+    data: Annotated[str, typer.Option(help="Folder with one subfolder per class.")],
+    plot: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here, PNG.")] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Measure accuracy, recall of each class and confusion on labelled pictures."""
+    from cfl_edge.commands import evaluate as command
+    from cfl_edge.view import open_view
+
+    with open_view(json=json) as view:
+        result = command.evaluate(model, data, device=device, on_notice=view.notice)
+        confusion = result.confusion
+        if plot is not None:
+            command.plot_confusion(confusion, plot)
+        fields = {
+            "accuracy": confusion.accuracy,
+            "per_class": confusion.recall(),
+            "samples": confusion.samples,
+            "skipped": result.skipped,
+            "unknown_classes": result.unknown_classes,
+            "peak_rss_mib": result.peak_rss_mib,
+        }
+        if json:
+            fields["confusion"] = {"names": confusion.names, "counts": confusion.rows()}
+        lines = [f"accuracy   {confusion.accuracy:.2%} of {confusion.samples} pictures", "recall"]
+        lines += [f"  {recall:7.1%}  {name}" for name, recall in confusion.recall().items()]
+        lines += ["confusion", *command.confusion_text(confusion)]
+        view.summary(fields, lines)
+
+
+@app.command()
+def export(
+    model: ModelFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the ONNX files.")],
+    json: Json = False,
+) -> None:
+    """Write model.onnx, head.onnx and labels.txt, checked against torch."""
+    from cfl_edge.view import open_view
+
+    with open_view(json=json) as view:
+        from cfl_edge.commands.export import export as export_command
+
+        exported = export_command(model, out, on_notice=view.notice)
+        fields = {key: _plain(value) for key, value in dataclasses.asdict(exported).items()}
+        lines = [
+            f"model      {exported.model}",
+            f"head       {exported.head}",
+            f"labels     {exported.labels}",
+            f"difference {exported.max_difference:.1e} of the largest score, to torch",
+            f"next       cfl-edge run {exported.model} --stream demo:",
+        ]
+        view.summary(fields, lines)
+
+
+@classes_app.command("list")
+def classes_list(model: ModelFolder, json: Json = False) -> None:
+    """List the classes, with the frames learned of each."""
+    from cfl_edge.commands.classes import samples
+
+    _print_classes(samples(model), json)
+
+
+@classes_app.command("add")
+def classes_add(model: ModelFolder, name: str, onnx: Onnx = None, json: Json = False) -> None:
+    """Add a class that will be learned later."""
+    from cfl_edge.model import class_table
+    from cfl_edge.online.labels import check_name
+
+    checked = check_name(name)
+    _change(model, onnx, json, lambda saved: class_table.add(saved, checked))
+
+
+@classes_app.command("rename")
+def classes_rename(
+    model: ModelFolder, old: str, new: str, onnx: Onnx = None, json: Json = False
+) -> None:
+    """Give a class another name."""
+    from cfl_edge.model import class_table
+    from cfl_edge.online.labels import check_name
+
+    checked = check_name(new)
+    _change(model, onnx, json, lambda saved: class_table.rename(saved, old, checked))
+
+
+@classes_app.command("remove")
+def classes_remove(model: ModelFolder, name: str, onnx: Onnx = None, json: Json = False) -> None:
+    """Forget a class: its embedding, its statistics, its replayed samples."""
+    from cfl_edge.model import class_table
+
+    _change(model, onnx, json, lambda saved: class_table.remove(saved, name))
+
+
+@classes_app.command("merge")
+def classes_merge(
+    model: ModelFolder,
+    names: list[str],
+    into: Annotated[str, typer.Option(help="Name of the merged class.")],
+    onnx: Onnx = None,
+    json: Json = False,
+) -> None:
+    """Make one class of several; its embedding is the mean of theirs."""
+    from cfl_edge.model import class_table
+    from cfl_edge.online.labels import check_name
+
+    checked = check_name(into)
+    _change(model, onnx, json, lambda saved: class_table.merge(saved, names, checked))
+
+
+def _change(model: Path, onnx: Path | None, json: bool, action: Any) -> None:
+    from cfl_edge.commands.classes import change
+
+    _print_classes(change(model, action, onnx=onnx), json)
+
+
+def _print_classes(samples: dict[str, int], json: bool) -> None:
+    from cfl_edge.view import open_view
+
+    with open_view(json=json) as view:
+        view.summary({"classes": samples}, [f"{n:8d}  {name}" for name, n in samples.items()])
+
+
+def _require_stream(stream: str | None) -> str:
+    from cfl_edge.errors import UsageError
+
+    if stream is None:
+        raise UsageError("--stream is missing", hint="--stream demo: or --stream /dev/video0")
+    return stream
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Learn from a stream into a model folder: the main command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cfl_edge.config import LearnSettings
+from cfl_edge.errors import ModelError, UsageError
+from cfl_edge.model.lock import ModelLock
+from cfl_edge.model.store import Saved, Store
+from cfl_edge.online.labels import open_labels
+from cfl_edge.online.progress import Progress
+from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.source import Notice, log_notice
+
+if TYPE_CHECKING:
+    from cfl_edge.model.export import Exported
+    from cfl_edge.online.learner import Learner
+    from cfl_edge.online.session import Summary
+
+ONNX_FOLDER = "onnx"  # within the model folder
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What `learn` did.
+
+    Args:
+        summary: Counts and accuracies of this run.
+        samples: Frames learned of each class, ever.
+        exported: The ONNX files, if they were written.
+    """
+
+    summary: Summary
+    samples: dict[str, int]
+    exported: Exported | None
+
+
+def learn(
+    settings: LearnSettings,
+    *,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_notice: Notice = log_notice,
+) -> Learned:
+    """Learn from a stream, go on where the model stopped before, and save.
+
+    Args:
+        settings: See `cfl_edge.config`.
+        on_progress: Called after every frame.
+        on_notice: Called with what the user should know.
+
+    Raises:
+        UsageError: Options that contradict each other or the saved model.
+        StreamError: The source fails.
+        ModelError: The model folder fails, or another process learns on it.
+    """
+    store = Store(settings.model, on_notice=on_notice)
+    store.require_usable()
+    with ExitStack() as stack:
+        stack.enter_context(ModelLock(settings.model))
+        saved = store.load() if store.exists() else None
+        if saved is not None:
+            check_unchanged(saved, settings)
+        stream = stack.enter_context(
+            open_stream(
+                settings.stream,
+                order=settings.order,
+                epochs=settings.epochs,
+                seed=settings.seed,
+                on_notice=on_notice,
+            )
+        )
+        on_notice(stream.description())
+        labels = stack.enter_context(
+            open_labels(
+                label=settings.label,
+                labels_from=settings.labels_from or default_labels(settings),
+                classes=saved.manifest["classes"] if saved else (),
+                labels_port=settings.labels_port,
+            )
+        )
+        learner, counters = open_learner(saved, settings)
+        if saved is not None:
+            on_notice(
+                f"going on with {settings.model}: {len(learner.classes)} classes, "
+                f"{learner.frames_learned} frames learned"
+            )
+        from cfl_edge.model.checkpoint import to_saved
+        from cfl_edge.online.session import learn_stream
+
+        def save() -> None:
+            written = to_saved(learner, counters)
+            store.save(written.manifest, written.tensors)
+
+        summary = learn_stream(
+            stream,
+            labels,
+            learner,
+            save=save,
+            on_progress=on_progress,
+            on_notice=on_notice,
+            max_frames=settings.max_frames,
+            checkpoint_s=settings.checkpoint_s,
+        )
+        exported = None
+        if settings.export and learner.examples and not summary.interrupted:
+            from cfl_edge.commands.export import export_learner
+
+            on_notice("exporting to ONNX")
+            exported = export_learner(learner, settings.model / ONNX_FOLDER)
+        return Learned(summary, learner.samples(), exported)
+
+
+def default_labels(settings: LearnSettings) -> str | None:
+    """Label the demo and folders by themselves where nothing else was asked for."""
+    if settings.label is None and settings.stream.startswith("demo:"):
+        return "dirs"
+    return None
+
+
+def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
+    """Refuse options that would need another network than the saved one.
+
+    Raises:
+        UsageError: Such an option.
+    """
+    network = saved.manifest["network"]
+    for option, key in (("--stem", "stem"), ("--layers", "layers"), ("--image", "image_px")):
+        asked = getattr(settings, key.removesuffix("_px"))
+        if asked is not None and asked != network[key]:
+            raise UsageError(
+                f"{option} is {asked}, but {settings.model} was learned with {network[key]}",
+                hint=f"leave {option} away, or choose another --model folder",
+            )
+
+
+def open_learner(saved: Saved | None, settings: LearnSettings) -> tuple[Learner, dict[str, Any]]:
+    """Build a new learner, or the saved one; loads torch.
+
+    Returns:
+        The learner, and the counters that go on with it.
+    """
+    from cfl_edge.core.stems import DEFAULT_STEM
+    from cfl_edge.model.checkpoint import from_saved
+    from cfl_edge.online.learner import Learner, LearnerConfig
+
+    device = choose_device(settings.device)
+    if saved is not None:
+        counters = {"runs": saved.manifest["counters"].get("runs", 0) + 1}
+        return from_saved(saved, device=device, replay_mib=settings.replay_mib), counters
+    config = LearnerConfig(
+        stem=settings.stem or DEFAULT_STEM,
+        layers=settings.layers,
+        image_px=settings.image,
+        replay_mib=settings.replay_mib or LearnerConfig.replay_mib,
+        seed=settings.seed,
+    )
+    return Learner(config, device), {"runs": 1}
+
+
+def choose_device(device: str) -> str:
+    """Return "cpu" or "cuda" for `--device auto|cpu|cuda`.
+
+    Raises:
+        UsageError: CUDA was asked for and torch has none.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UsageError(
+            f"--device is cuda, but torch {torch.__version__} finds no CUDA device",
+            hint="--device cpu, or nvidia-smi to see whether the driver runs",
+        )
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    return device
+
+
+def load_learner(folder: Path, *, device: str = "auto", on_notice: Notice = log_notice) -> Learner:
+    """Load the learner of a model folder, to evaluate or export it.
+
+    Raises:
+        ModelError: There is none, or it does not load.
+    """
+    saved = Store(folder, on_notice=on_notice).load()
+    from cfl_edge.model.checkpoint import from_saved
+
+    learner = from_saved(saved, device=choose_device(device))
+    if not learner.classes:
+        raise ModelError(
+            f"{folder} has no class yet", hint=f"cfl-edge learn --stream demo: --model {folder}"
+        )
+    return learner

@@ -1,0 +1,164 @@
+"""Add, rename, remove and merge classes of a saved model: table operations, no torch, no training.
+
+A class is a row of every tensor that the manifest lists under `class_rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cfl_edge.errors import DataError
+from cfl_edge.model.generation import Saved
+
+Array = npt.NDArray[Any]
+
+# Group, its tensor of class numbers, and the samples that these belong to.
+SAMPLES = (
+    ("replay", "labels", ("values", "ranges")),
+    ("state", "pending.labels", ("pending.h0",)),
+    ("state", "examples.labels", ("examples",)),
+)
+NEVER = -1e4  # the bias of a class that has no samples, as in core/class_statistics.py
+
+
+def _known(saved: Saved, name: str) -> int:
+    classes: list[str] = saved.manifest["classes"]
+    if name not in classes:
+        raise DataError(
+            f"The model has no class {name!r}; it knows {', '.join(classes) or 'none yet'}",
+            hint="cfl-edge classes list DIR",
+        )
+    return classes.index(name)
+
+
+def _unknown(saved: Saved, name: str) -> None:
+    if name in saved.manifest["classes"]:
+        raise DataError(
+            f"The model has a class {name!r} already",
+            hint="another name, or cfl-edge classes merge DIR A B --into NAME to join two",
+        )
+
+
+def _map_rows(saved: Saved, change: Callable[[str, Array], Array]) -> None:
+    state = saved.tensors["state"]
+    for name in saved.manifest["class_rows"]:
+        state[name] = np.ascontiguousarray(change(name, state[name]))
+
+
+def add(saved: Saved, name: str) -> None:
+    """Append a class that has no samples yet; it is not predicted until it is learned.
+
+    Raises:
+        DataError: The class exists.
+    """
+    _unknown(saved, name)
+    rng = np.random.default_rng(len(saved.manifest["classes"]))
+
+    def append(tensor_name: str, rows: Array) -> Array:
+        new: Array = np.zeros((1, *rows.shape[1:]), rows.dtype)
+        if tensor_name == "label_embeddings":
+            new = rng.standard_normal(new.shape).astype(rows.dtype)
+        if tensor_name == "readout":
+            new[0, -1] = NEVER
+        return np.concatenate([rows, new])
+
+    _map_rows(saved, append)
+    saved.manifest["classes"].append(name)
+    replay = saved.tensors["replay"]
+    replay["seen"] = np.append(replay["seen"], 0)
+
+
+def rename(saved: Saved, old: str, new: str) -> None:
+    """Give a class another name; nothing else changes.
+
+    Raises:
+        DataError: `old` does not exist, or `new` does.
+    """
+    number = _known(saved, old)
+    if new != old:
+        _unknown(saved, new)
+    saved.manifest["classes"][number] = new
+
+
+def remove(saved: Saved, name: str) -> None:
+    """Delete a class: its rows, its mean, its replayed samples.
+
+    What it contributed to the covariance that all classes share stays there.
+
+    Raises:
+        DataError: It does not exist.
+    """
+    number = _known(saved, name)
+    for group, labels_name, names in SAMPLES:
+        tensors = saved.tensors[group]
+        if labels_name in tensors:
+            kept = tensors[labels_name] != number
+            for name in (labels_name, *names):
+                if name in tensors:
+                    tensors[name] = tensors[name][kept]
+    _drop(saved, number)
+
+
+def merge(saved: Saved, names: Sequence[str], into: str) -> None:
+    """Make one class of several: its embedding is the mean of theirs.
+
+    This is how the paper gets coarse labels of fine ones without training (Section 4.4).
+
+    Args:
+        saved: Changed in place.
+        names: At least two classes.
+        into: The name of the result: new, or one of `names`.
+
+    Raises:
+        DataError: A class does not exist, or `into` is the name of a class outside `names`.
+    """
+    if len(set(names)) < 2:
+        raise DataError(
+            f"{len(set(names))} class to merge ({', '.join(names)}), expected at least 2",
+            hint="cfl-edge classes merge DIR A B --into NAME",
+        )
+    numbers = sorted({_known(saved, name) for name in names})
+    if into not in names:
+        _unknown(saved, into)
+    target, others = numbers[0], numbers[1:]
+    state, replay = saved.tensors["state"], saved.tensors["replay"]
+    for name in saved.manifest["class_rows"]:
+        if not name.startswith("statistics."):
+            state[name][target] = state[name][numbers].mean(axis=0)
+    sources = {name.split(".")[1] for name in state if name.startswith("statistics.")}
+    for source in sorted(sources):
+        _merge_statistics(state, f"statistics.{source}", numbers)
+    replay["seen"][target] = replay["seen"][numbers].sum()
+    for group, labels_name, _ in SAMPLES:
+        if labels_name in saved.tensors[group]:
+            labels = saved.tensors[group][labels_name]
+            saved.tensors[group][labels_name] = np.where(np.isin(labels, others), target, labels)
+    saved.manifest["classes"][target] = into
+    for number in reversed(others):
+        _drop(saved, number)
+
+
+def _merge_statistics(state: dict[str, Array], prefix: str, numbers: list[int]) -> None:
+    """Pool means by their counts; their distance from the pooled mean becomes scatter."""
+    counts, means = state[f"{prefix}.counts"][numbers], state[f"{prefix}.means"][numbers]
+    pooled = (counts[:, None] * means).sum(axis=0) / max(counts.sum(), 1)
+    apart = np.sqrt(counts)[:, None] * (means - pooled)
+    state[f"{prefix}.scatter"] = state[f"{prefix}.scatter"] + apart.T @ apart
+    state[f"{prefix}.counts"][numbers[0]] = counts.sum()
+    state[f"{prefix}.means"][numbers[0]] = pooled
+
+
+def _drop(saved: Saved, number: int) -> None:
+    """Take a class's rows out; the classes behind it move up by one."""
+    _map_rows(saved, lambda _, rows: np.delete(rows, number, axis=0))
+    del saved.manifest["classes"][number]
+    replay = saved.tensors["replay"]
+    replay["seen"] = np.delete(replay["seen"], number)
+    for group, labels_name, _ in SAMPLES:
+        if labels_name in saved.tensors[group]:
+            labels = saved.tensors[group][labels_name]
+            saved.tensors[group][labels_name] = labels - (labels > number)

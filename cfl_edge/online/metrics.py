@@ -1,0 +1,117 @@
+"""Scores of a learner on a stream, and of a model on labelled pictures."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from pathlib import Path
+
+ROLLING_FRAMES = 100
+HISTORY_FRAMES = 100_000  # at one byte each; more than any folder, an hour of a camera
+
+
+class Prequential:
+    """Test-then-train accuracy: every frame is predicted before it is learned from.
+
+    The first frame of a class counts as wrong, since no learner can know a name it never met (Gama
+    et al., "On evaluating stream learning algorithms", 2013).
+
+    Example:
+        >>> accuracy = Prequential()
+        >>> for right in (False, True, True, True):
+        ...     accuracy.add(right)
+        >>> accuracy.overall, accuracy.rolling, accuracy.last_quarter
+        (0.75, 0.75, 1.0)
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.correct = 0
+        self._recent: deque[bool] = deque(maxlen=ROLLING_FRAMES)
+        self._history = bytearray()
+
+    def add(self, correct: bool) -> None:
+        """Take in whether the prediction of one labelled frame was right."""
+        self.count += 1
+        self.correct += correct
+        self._recent.append(correct)
+        if len(self._history) < HISTORY_FRAMES:
+            self._history.append(correct)
+
+    @property
+    def overall(self) -> float | None:
+        """Fraction right of all frames; None before the first."""
+        return self.correct / self.count if self.count else None
+
+    @property
+    def rolling(self) -> float | None:
+        """Fraction right of the last 100 frames; None before the first."""
+        return sum(self._recent) / len(self._recent) if self._recent else None
+
+    @property
+    def last_quarter(self) -> float | None:
+        """Fraction right of the last quarter; None for no frames, or too many to remember."""
+        if not self.count or self.count > HISTORY_FRAMES:
+            return None
+        tail = self._history[-max(1, self.count // 4) :]
+        return sum(tail) / len(tail)
+
+
+class Confusion:
+    """Count true against predicted class names; either side may grow.
+
+    Example:
+        >>> confusion = Confusion()
+        >>> for true, predicted in (("cat", "cat"), ("cat", "dog"), ("dog", "dog")):
+        ...     confusion.add(true, predicted)
+        >>> round(confusion.accuracy, 3), confusion.recall()
+        (0.667, {'cat': 0.5, 'dog': 1.0})
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def add(self, true: str, predicted: str) -> None:
+        """Take in one prediction."""
+        self.counts[true, predicted] += 1
+
+    @property
+    def samples(self) -> int:
+        """Number of predictions."""
+        return self.counts.total()
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction right; 0 for no samples."""
+        right = sum(n for (true, predicted), n in self.counts.items() if true == predicted)
+        return right / max(self.samples, 1)
+
+    @property
+    def names(self) -> list[str]:
+        """All names met, true ones or predicted, sorted."""
+        return sorted({name for pair in self.counts for name in pair})
+
+    def recall(self) -> dict[str, float]:
+        """Fraction right of each true class."""
+        totals: Counter[str] = Counter()
+        for (true, _), n in self.counts.items():
+            totals[true] += n
+        return {name: self.counts[name, name] / totals[name] for name in sorted(totals)}
+
+    def rows(self) -> list[list[int]]:
+        """Return the matrix over `names`: a row per true class, a column per predicted one."""
+        return [[self.counts[true, predicted] for predicted in self.names] for true in self.names]
+
+
+def peak_rss_mib() -> float:
+    """Return the largest resident memory of this process so far, in MiB.
+
+    From `/proc/self/status` on Linux: `getrusage` would count the parent's peak before `exec` too.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

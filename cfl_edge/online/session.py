@@ -1,0 +1,208 @@
+"""The loop: predict, score, learn, save."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cfl_edge.errors import DataError, ModelWriteError, StreamError
+from cfl_edge.online.interrupts import Interrupts
+from cfl_edge.online.labels import LabelSource
+from cfl_edge.online.learner import Learner
+from cfl_edge.online.metrics import Prequential, peak_rss_mib
+from cfl_edge.online.progress import Progress
+from cfl_edge.preprocess import to_model_input
+from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.source import Notice, Stream
+
+CHECKPOINT_S = 30.0  # at most this much learning is lost to a power cut
+FPS_FRAMES = 30
+
+
+@dataclass
+class Summary:
+    """What a run of the loop did.
+
+    Args:
+        frames: Frames handled.
+        learned: Frames learned from.
+        dropped: Frames that the stream dropped.
+        skipped: Pictures that could not be read.
+        fps: Frames handled a second.
+        prequential_accuracy: Test-then-train accuracy, 0 to 1; None without labels.
+        last_quarter_accuracy: The same over the last quarter of the labelled frames.
+        classes: Names, in the order of their rows.
+        seconds: From the first frame to the last learning step.
+        peak_rss_mib: Largest resident memory of the process, MiB.
+        interrupted: Whether Ctrl-C or SIGTERM ended it.
+    """
+
+    frames: int = 0
+    learned: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    fps: float = 0.0
+    prequential_accuracy: float | None = None
+    last_quarter_accuracy: float | None = None
+    classes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    peak_rss_mib: float = 0.0
+    interrupted: bool = False
+
+
+def learn_stream(
+    stream: Stream,
+    labels: LabelSource,
+    learner: Learner,
+    *,
+    save: Callable[[], None],
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_notice: Notice = lambda _: None,
+    max_frames: int | None = None,
+    checkpoint_s: float = CHECKPOINT_S,
+) -> Summary:
+    """Predict every frame of a stream, then learn from it if it has a label.
+
+    Args:
+        stream: Open; left open.
+        labels: Where labels come from.
+        learner: Changed by what it learns.
+        save: Writes the learner down; called every `checkpoint_s` seconds if something was
+            learned, and at the end. A full disk at a checkpoint is a notice, at the end an error.
+        on_progress: Called after every frame.
+        on_notice: Called with what the user should know.
+        max_frames: Stop after so many frames.
+        checkpoint_s: Seconds between checkpoints. Less loses less at a power cut, and wears the
+            card more.
+
+    Returns:
+        The summary; Ctrl-C and SIGTERM return it as well, with `interrupted` set.
+    """
+    run = _Run(stream, labels, learner, on_progress)
+    saved_s, saved_frames = time.monotonic(), learner.frames_learned
+    with Interrupts() as interrupts:
+        try:
+            for frame in _frames(stream, interrupts):
+                run.handle(frame)
+                if interrupts.requested or run.summary.frames == max_frames:
+                    break
+                due = time.monotonic() - saved_s >= checkpoint_s
+                if due and learner.frames_learned > saved_frames:
+                    _checkpoint(save, checkpoint_s, on_notice)
+                    saved_s, saved_frames = time.monotonic(), learner.frames_learned
+        except StreamError:  # the camera is gone for good: keep what it taught
+            save()
+            raise
+        run.summary.interrupted = interrupts.requested
+        if learner.frames_learned and not run.summary.interrupted:
+            learner.settle()
+        if run.summary.learned:
+            run.learned_s = time.monotonic()
+        save()
+    return run.finish()
+
+
+def _checkpoint(save: Callable[[], None], checkpoint_s: float, on_notice: Notice) -> None:
+    try:
+        save()
+    except ModelWriteError as error:
+        on_notice(f"{error.problem}; learning goes on, next try in {checkpoint_s:.0f} s")
+
+
+def _frames(stream: Stream, interrupts: Interrupts) -> Iterator[Frame]:
+    """Yield the frames; a signal while waiting for one ends them."""
+    frames = iter(stream)
+    while True:
+        try:
+            with interrupts.waiting():
+                frame = next(frames, None)
+        except KeyboardInterrupt:
+            return
+        if frame is None:
+            return
+        yield frame
+
+
+class _Run:
+    """What one run of the loop counts."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        labels: LabelSource,
+        learner: Learner,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.stream, self.labels, self.learner = stream, labels, learner
+        self.on_progress = on_progress
+        self.summary = Summary()
+        self.accuracy = Prequential()
+        self.first_s = 0.0
+        self.learned_s = 0.0
+        self.times: deque[float] = deque(maxlen=FPS_FRAMES)
+
+    def handle(self, frame: Frame) -> None:
+        now = time.monotonic()
+        self.first_s = self.first_s or now
+        self.times.append(now)
+        learner, summary = self.learner, self.summary
+        label = self.labels.label(frame)
+        encoded = learner.encode(to_model_input(frame.image, learner.image_px)[None])
+        prediction, score = None, None
+        if learner.classes:
+            scores = learner.predict(encoded)[0]
+            best = int(scores.argmax())
+            prediction = learner.classes[best]
+            score = float(1 / np.exp(scores - scores[best]).sum())
+        if label is not None:
+            self.accuracy.add(prediction == label)
+            learner.learn(encoded, [label])
+            summary.learned += 1
+            self.learned_s = time.monotonic()
+        summary.frames += 1
+        self.on_progress(
+            Progress(
+                frame=frame.index,
+                label=label,
+                prediction=prediction,
+                score=score,
+                learned=label is not None,
+                frames=summary.frames,
+                total=getattr(self.stream, "total", None),
+                learned_frames=summary.learned,
+                dropped=frame.dropped,
+                fps=self.fps(),
+                rolling_accuracy=self.accuracy.rolling,
+                prequential_accuracy=self.accuracy.overall,
+                samples=learner.samples(),
+                seconds=now - self.first_s,
+                peak_rss_mib=peak_rss_mib(),
+                waiting=self.labels.waiting,
+            )
+        )
+
+    def fps(self) -> float:
+        span = self.times[-1] - self.times[0]
+        return (len(self.times) - 1) / span if span > 0 else 0.0
+
+    def finish(self) -> Summary:
+        summary = self.summary
+        if not summary.frames and not summary.interrupted:
+            raise DataError(
+                f"{self.stream.uri} ended without a single frame",
+                hint="a folder with pictures in it, a clip that plays, or demo:",
+            )
+        end_s = self.times[-1] if self.times else self.first_s
+        summary.dropped = self.stream.dropped
+        summary.skipped = len(self.stream.skipped)
+        summary.prequential_accuracy = self.accuracy.overall
+        summary.last_quarter_accuracy = self.accuracy.last_quarter
+        summary.classes = list(self.learner.classes)
+        summary.seconds = max(self.learned_s, end_s) - self.first_s
+        summary.fps = summary.frames / summary.seconds if summary.seconds else 0.0
+        summary.peak_rss_mib = peak_rss_mib()
+        return summary
