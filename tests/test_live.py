@@ -164,6 +164,26 @@ def test_a_source_that_opens_but_sends_nothing_is_an_error_at_once() -> None:
     assert (camera.opened, camera.closed) == (1, 1)
 
 
+def test_a_source_that_sent_only_damage_before_it_was_lost_is_an_error() -> None:
+    camera = Camera(Picture(0.0, damaged), LOST)
+    with pytest.raises(StreamLostError, match="cam is gone"):
+        LiveStream("cam", camera.open)
+    assert (camera.opened, camera.closed) == (1, 1)
+
+
+def test_a_source_that_is_lost_right_after_its_first_picture_is_opened_again() -> None:
+    def slowly() -> Image:
+        time.sleep(0.05)  # the reader thread meets the loss meanwhile
+        return np.zeros((2, 3, 3), np.uint8)
+
+    camera, clock = Camera(Picture(0.0, slowly), LOST, shot(2)), Clock()
+    with LiveStream("cam", camera.open, on_notice=ignore, wait=clock.wait, clock=clock) as stream:
+        frames = iter(stream)
+        while value(frames) != 2:
+            continue
+    assert camera.opened == 2
+
+
 def test_a_source_of_nothing_but_damaged_pictures_is_an_error() -> None:
     clock = Clock()
 

@@ -131,7 +131,8 @@ class LiveStream(Stream):
         self._error: BaseException | None = None
         self._complaint: StreamError | None = None
         self._damaged_since_s: float | None = None
-        self._started = False
+        self._started = False  # a first picture was decoded
+        self._judged = 0  # until then: pictures before this one were damaged or dropped
         self._description = uri
         self._thread = threading.Thread(target=self._work, name=f"stream {uri}", daemon=True)
         self._thread.start()
@@ -205,6 +206,8 @@ class LiveStream(Stream):
                 return Frame(image, picture.timestamp_s, index, dropped)
             with self._changed:
                 self._dropped += 1
+                self._judged = index + 1
+                self._changed.notify_all()
             self._complain_when_long()
 
     def _complain_when_long(self) -> None:
@@ -229,6 +232,7 @@ class LiveStream(Stream):
             return
         with self._changed:
             self._started = True
+            self._changed.notify_all()
             if self._slot is None:  # put it back, unless a newer one has come
                 image = first.image
                 self._slot = (first.index, Picture(first.timestamp_s, lambda: image))
@@ -250,10 +254,9 @@ class LiveStream(Stream):
                     if self._complaint is not None:
                         raise self._complaint
                 except StreamError as error:
-                    undecodable = error is self._complaint
-                    if not self._captured or (undecodable and not self._started):
-                        raise
                     self._complaint = None
+                    if self._never_started():
+                        raise
                     if capture is not None:
                         capture.close()
                         capture = None
@@ -276,6 +279,14 @@ class LiveStream(Stream):
         finally:
             if capture is not None:
                 capture.close()
+
+    def _never_started(self) -> bool:
+        """Return whether no picture could be decoded yet, once the last one has been tried."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._started or self._judged == self._captured or self._stop.is_set()
+            )
+            return not self._started
 
     def _left_s(self, error: StreamError, lost_s: float) -> float:
         """Return how long to try on, in seconds; raise if that is over."""
