@@ -58,7 +58,7 @@ def test_labels_are_the_first_level_below(tmp_path: Path) -> None:
     write(tmp_path / "dog" / "1.jpg")
     write(tmp_path / "top.jpg")
     for root in (tmp_path, f"{tmp_path}/", os.path.relpath(tmp_path)):
-        assert [frame.label for frame in read(root)] == ["cat", "dog", None]
+        assert [frame.label for frame in read(root)] == [None, "cat", "dog"]
 
 
 def test_the_working_folder(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +151,14 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
         (tmp_path / "cat" / name).symlink_to(tmp_path)
     assert len(read(tmp_path)) == 1
     assert len(read(tmp_path / "**" / "*.png")) == 1
+
+
+def test_a_folder_counts_at_its_own_place(tmp_path: Path) -> None:
+    for one, other in (("cat", "dog"), ("dog", "cat")):
+        write(tmp_path / one / "1.png")
+        (tmp_path / one / "friends").symlink_to(tmp_path / other)
+    for path in (tmp_path, tmp_path / "*"):
+        assert [frame.label for frame in read(path)] == ["cat", "dog"]
 
 
 def test_a_linked_folder_is_a_class(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_one_pixel(tmp_path: Path) -> None:
 
 def test_lab(tmp_path: Path) -> None:
     Image.new("LAB", (2, 2), (255, 128, 128)).save(tmp_path / "a.tiff")
-    assert read_picture(tmp_path / "a.tiff").tolist() == [[[255, 255, 255]] * 2] * 2
+    assert read_picture(tmp_path / "a.tiff").min() >= 253
 
 
 def fault(path: Path) -> str | None:

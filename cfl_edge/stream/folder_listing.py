@@ -25,14 +25,16 @@ def list_files(path: str) -> tuple[str, list[str]]:
     """List the pictures and clips of a folder, a glob, or the one picture that `path` names.
 
     Only names are looked at, no file is opened. Hidden files and folders and files with other
-    endings are left out. A link to a folder is followed once, so loops end.
+    endings are left out. A folder is gone through once, so loops of links end; at its own place
+    rather than where a link leads to it.
 
     Args:
         path: A folder, a glob (`**` goes through all folders below) or a file.
 
     Returns:
         The folder below which classes are told apart (of a glob, the part before its first
-        wildcard) and the paths below it, sorted by name with numbers in their order.
+        wildcard) and the paths below it: folder by folder, a folder's own files before those
+        further down, by name with numbers in their order.
 
     Raises:
         StreamNotFoundError: Nothing is there.
@@ -55,13 +57,25 @@ def list_files(path: str) -> tuple[str, list[str]]:
     else:
         parent = os.path.dirname(path.rstrip("/")) or "."
         raise StreamNotFoundError(f"{path}: no such folder", hint=f"ls {parent}")
-    names = {os.path.relpath(file, root or ".") for file in found}
-    if not names:
+    by_folder: dict[str, set[str]] = {}
+    for file in found:
+        folder, name = os.path.split(file)
+        by_folder.setdefault(folder, set()).add(name)
+    if not by_folder:
         raise StreamFormatError(
             f"{path} holds no picture, expected jpg, png and the like in one subfolder per class",
             hint=f"find {root or '.'} -type f | head",
         )
-    return root, sorted(names, key=natural_key)
+    below: dict[str, set[str]] = {}
+    for folder, names in by_folder.items():
+        relative = os.path.relpath(folder or ".", root or ".")
+        below.setdefault("" if relative == "." else relative, set()).update(names)
+    # Sorted folder by folder: only the keys of one are in memory at a time.
+    return root, [
+        os.path.join(folder, name)
+        for folder in sorted(below, key=natural_key)
+        for name in sorted(below[folder], key=natural_key)
+    ]
 
 
 def class_of(name: str) -> str | None:
@@ -116,11 +130,13 @@ def _match(pattern: str) -> Iterator[str]:
                 if _matches(os.path.relpath(file, root or ".").split(os.sep), wanted):
                     yield file
         return
-    for found in glob.iglob(pattern):
+    folders = []
+    for found in sorted(glob.iglob(pattern)):
         if os.path.isdir(found):
-            yield from _walk(found)
+            folders.append(found)
         elif _is_wanted(found):
             yield found
+    yield from _walk(*folders)
 
 
 def _matches(parts: list[str], pattern: list[str]) -> bool:
@@ -136,11 +152,14 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
     )
 
 
-def _walk(top: str) -> Iterator[str]:
+def _walk(*tops: str) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
-    waiting = [top]
-    while waiting:
-        folder = waiting.pop()
+    folders, links = list(tops), list[str]()
+    while folders or links:
+        if not folders:  # links last and in order: which of two leads the way is always the same
+            links.sort(reverse=True)
+            folders.append(links.pop())
+        folder = folders.pop()
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:
@@ -151,7 +170,7 @@ def _walk(top: str) -> Iterator[str]:
                     if entry.name.startswith("."):
                         continue
                     if _is_folder(entry):
-                        waiting.append(entry.path)
+                        (links if entry.is_symlink() else folders).append(entry.path)
                     elif _is_wanted(entry.path):
                         yield entry.path
         except OSError as error:
