@@ -169,9 +169,9 @@ class NoLabels(LabelSource):
     def open(self) -> None:
         """Do nothing: nothing is held."""
 
-    def label(self, frame: Frame) -> None:
+    def label(self, frame: Frame) -> str | None:
         """Return None."""
-        return
+        return None
 
     @property
     def waiting(self) -> str:

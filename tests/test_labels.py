@@ -1,0 +1,108 @@
+"""Label sources that need neither terminal nor port, and the one place that checks names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cfl_edge.errors import DataError, UsageError
+from cfl_edge.online.labels import FixedLabel, NoLabels, StreamLabels, check_name, open_labels
+from cfl_edge.online.labels_http import HttpLabels
+from cfl_edge.stream.frame import Frame
+
+
+def frame(label: str | None = None) -> Frame:
+    return Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0, label=label)
+
+
+@pytest.mark.parametrize("name", ["mug", "Café", "鍵", "می‌روم", "a b/c: d", "[red]", "x" * 64])
+def test_good_names_pass(name: str) -> None:
+    assert check_name(f"  {name}\t") == name
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "is empty"),
+        (" \t\n", "is empty"),
+        ("x" * 65, "has 65 characters, expected at most 64"),
+        ("a\nb", "holds control characters"),
+        ("a\x1b[2Jb", "'a\\x1b[2Jb' holds control characters"),
+        ("a\x85b", "holds control characters"),
+        ("a\u202eb", "holds control characters"),
+        ("a\u2028b", "holds control characters"),
+        (b"caf\xe9".decode("utf-8", "surrogateescape"), "'caf\\udce9' is not UTF-8"),
+    ],
+)
+def test_bad_names_are_refused(name: str, problem: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_name(name, source="--label")
+    assert caught.value.problem.startswith("--label ")
+    assert problem in caught.value.problem
+    assert caught.value.problem.isprintable()
+    assert caught.value.hint
+
+
+def test_fixed() -> None:
+    with open_labels(label=" mug ", labels_from=None, classes=[]) as labels:
+        assert isinstance(labels, FixedLabel)
+        assert labels.label(frame("pen")) == "mug"
+        assert "mug" in labels.waiting
+
+
+def test_fixed_with_a_bad_name() -> None:
+    with pytest.raises(UsageError, match="--label is empty"):
+        open_labels(label="", labels_from=None, classes=[])
+
+
+def test_stream() -> None:
+    with open_labels(label=None, labels_from="dirs", classes=[]) as labels:
+        assert isinstance(labels, StreamLabels)
+        assert labels.label(frame("pen")) == "pen"
+        assert labels.label(frame()) is None
+        assert labels.waiting == ""
+        with pytest.raises(DataError, match="the class folder 'a"):
+            labels.label(frame("a\x07b"))
+
+
+def test_none() -> None:
+    with open_labels(label=None, labels_from=None, classes=["mug"]) as labels:
+        assert isinstance(labels, NoLabels)
+        assert labels.label(frame("pen")) is None
+
+
+def test_http_is_not_listened_on_before_it_is_entered() -> None:
+    labels = open_labels(label=None, labels_from="http", labels_port=0, classes=[])
+    assert isinstance(labels, HttpLabels)
+    assert labels.port == 0
+
+
+def test_both_options() -> None:
+    with pytest.raises(UsageError, match="--label mug and --labels-from keys are both given"):
+        open_labels(label="mug", labels_from="keys", classes=[])
+
+
+def test_unknown_source() -> None:
+    with pytest.raises(UsageError, match="'folders', expected one of dirs, keys, http") as caught:
+        open_labels(label=None, labels_from="folders", classes=[])
+    assert "--labels-from keys" in caught.value.hint
+
+
+def test_an_error_in_the_loop_closes_the_source() -> None:
+    labels = HttpLabels(port=0)
+    with pytest.raises(ZeroDivisionError), labels:
+        raise ZeroDivisionError
+    with HttpLabels(port=labels.port):  # the port is free again
+        pass
+
+
+def test_neither_torch_nor_rich_is_imported() -> None:
+    code = (
+        "import sys, cfl_edge.view, cfl_edge.online.labels_keys, cfl_edge.online.labels_http\n"
+        "print([name for name in ('torch', 'rich', 'av') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,248 @@
+"""Labels over HTTP, through real sockets."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfl_edge.errors import UsageError
+from cfl_edge.online.labels_http import HttpLabels
+from cfl_edge.stream.frame import Frame
+
+FRAME = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def labels(clock: Clock) -> Iterator[HttpLabels]:
+    with HttpLabels(port=0, clock=clock) as labels:
+        yield labels
+
+
+def ask(
+    labels: HttpLabels,
+    method: str = "GET",
+    body: Any = None,
+    *,
+    path: str = "/label",
+    headers: dict[str, str] | None = None,
+) -> tuple[int, Any]:
+    """Send a request; a body that is not bytes goes as JSON."""
+    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", labels.port, timeout=5)
+    try:
+        connection.request(method, path, data, headers or {})
+        answer = connection.getresponse()
+        text = answer.read()
+        assert method == "HEAD" or answer.headers["Content-Type"] == "application/json"
+        return answer.status, json.loads(text) if text else None
+    finally:
+        connection.close()
+
+
+def test_a_label_holds_until_it_is_changed(labels: HttpLabels, clock: Clock) -> None:
+    assert ask(labels) == (200, {"label": None})
+    assert ask(labels, "POST", {"label": " mug "}) == (200, {"label": "mug"})
+    clock.now_s += 1e6
+    assert labels.label(FRAME) == "mug"
+    assert ask(labels) == (200, {"label": "mug"})
+    assert ask(labels, "POST", {"label": "鍵"}) == (200, {"label": "鍵"})
+    assert labels.label(FRAME) == "鍵"
+    assert ask(labels, "POST", {"label": None}) == (200, {"label": None})
+    assert labels.label(FRAME) is None
+
+
+def test_a_label_for_some_seconds(labels: HttpLabels, clock: Clock) -> None:
+    assert ask(labels, "POST", {"label": "mug", "seconds": 3}) == (200, {"label": "mug"})
+    clock.now_s += 2.9
+    assert labels.label(FRAME) == "mug"
+    clock.now_s += 0.2
+    assert labels.label(FRAME) is None
+    assert ask(labels) == (200, {"label": None})
+    ask(labels, "POST", {"label": "mug", "seconds": 0.5})
+    ask(labels, "POST", {"label": "pen"})
+    clock.now_s += 10
+    assert labels.label(FRAME) == "pen"
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe\xfa", "not JSON"),
+        (b"[" * 4000, "not JSON"),
+        ([], "expected"),
+        ({}, "expected"),
+        ({"name": "mug"}, "expected"),
+        ({"label": "mug", "second": 3}, "expected"),
+        ({"label": 3}, "label is no text"),
+        ({"label": ["mug"]}, "label is no text"),
+        ({"label": " "}, "label is empty"),
+        ({"label": "x" * 65}, "has 65 characters"),
+        ({"label": "a\nb"}, "control characters"),
+        (b'{"label": "\\ud800"}', "is not UTF-8"),
+        ({"label": "mug", "seconds": 0}, "seconds is 0"),
+        ({"label": "mug", "seconds": -1}, "seconds is -1"),
+        ({"label": "mug", "seconds": "3"}, "seconds is no number"),
+        ({"label": "mug", "seconds": True}, "seconds is no number"),
+        ({"label": "mug", "seconds": None}, "seconds is no number"),
+        (b'{"label": "mug", "seconds": NaN}', "seconds is nan"),
+        (b'{"label": "mug", "seconds": 1e999}', "seconds is inf"),
+        (b'{"label": "mug", "seconds": 1' + b"0" * 400 + b"}", "expected above 0"),
+    ],
+)
+def test_bad_bodies_are_refused_and_change_nothing(
+    labels: HttpLabels, body: Any, problem: str
+) -> None:
+    ask(labels, "POST", {"label": "pen"})
+    status, answer = ask(labels, "POST", body)
+    assert status == 400
+    assert problem in answer["error"]
+    assert labels.label(FRAME) == "pen"
+
+
+def test_a_large_body(labels: HttpLabels) -> None:
+    fits = b'{"label": "mug"}'.ljust(4096)
+    assert ask(labels, "POST", fits) == (200, {"label": "mug"})
+    for size in (4097, 300_000):
+        status, answer = ask(labels, "POST", b'{"label": "pen"}'.ljust(size))
+        assert (status, answer) == (413, {"error": f"{size} bytes, expected at most 4096"})
+    assert labels.label(FRAME) == "mug"
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [("", 400), ("-1", 400), ("x", 400), ("9" * 5000, 400), (None, 411)]
+)
+def test_a_bad_length(labels: HttpLabels, length: str | None, status: int) -> None:
+    line = "" if length is None else f"Content-Length: {length}\r\n"
+    with socket.create_connection(("127.0.0.1", labels.port), 5) as client:
+        client.sendall(f"POST /label HTTP/1.1\r\nHost: localhost\r\n{line}\r\n".encode())
+        assert client.makefile("rb").readline().split()[1] == str(status).encode()
+    assert labels.label(FRAME) is None
+
+
+def test_other_paths_and_methods(labels: HttpLabels) -> None:
+    for method in ("GET", "POST", "PUT"):
+        assert ask(labels, method, {"label": "mug"}, path="/labels")[0] == 404
+    for method in ("PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"):
+        assert ask(labels, method, {"label": "mug"})[0] == 405
+    assert labels.label(FRAME) is None
+    assert ask(labels, path="/label?x=1")[0] == 200
+
+
+def test_foreign_pages_are_refused(labels: HttpLabels) -> None:
+    own = f"127.0.0.1:{labels.port}"
+    refused = [
+        {"Host": "evil.example"},
+        {"Host": f"evil.example:{labels.port}"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": ""},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": f"https://{own}"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+    ]
+    for headers in refused:
+        for method in ("GET", "POST"):
+            status, answer = ask(labels, method, {"label": "mug"}, headers=headers)
+            assert status == 403, headers
+            assert "error" in answer
+    assert labels.label(FRAME) is None
+    allowed = [
+        {"Host": "localhost"},
+        {"Host": "LOCALHOST:9000"},  # ssh -L 9000:localhost:8765
+        {"Origin": f"http://{own}"},
+    ]
+    for headers in allowed:
+        assert ask(labels, "POST", {"label": "mug"}, headers=headers)[0] == 200, headers
+
+
+def test_waiting_names_the_address_and_the_label(labels: HttpLabels) -> None:
+    assert labels.waiting.startswith("no label")
+    assert f"http://127.0.0.1:{labels.port}/label" in labels.waiting
+    ask(labels, "POST", {"label": "mug"})
+    assert labels.waiting.startswith("label mug")
+
+
+def test_a_port_in_use(labels: HttpLabels) -> None:
+    with (
+        pytest.raises(UsageError, match=f"--labels-port {labels.port} is in use") as caught,
+        HttpLabels(port=labels.port),
+    ):
+        pass
+    assert "--labels-port" in caught.value.hint
+    assert str(labels.port) not in caught.value.hint.split()
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_out_of_range(port: int) -> None:
+    with pytest.raises(UsageError, match=f"--labels-port is {port}, expected 0 to 65535"):
+        HttpLabels(port=port)
+
+
+def test_it_listens_on_this_machine_alone(labels: HttpLabels) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", labels.port), 5)
+
+
+def test_close_is_prompt_and_frees_the_port(labels: HttpLabels) -> None:
+    with socket.create_connection(("127.0.0.1", labels.port), 5) as client:
+        client.sendall(b"POST /label HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        start_s = time.monotonic()
+        labels.close()  # while a request is under way
+        labels.close()
+        assert time.monotonic() - start_s < 1.0
+    with HttpLabels(port=labels.port) as again:
+        assert ask(again)[0] == 200
+
+
+def test_it_is_silent(labels: HttpLabels, capfd: pytest.CaptureFixture[str]) -> None:
+    ask(labels)
+    ask(labels, "POST", b"{")
+    with socket.create_connection(("127.0.0.1", labels.port), 5) as client:
+        client.sendall(b"rubbish\r\n\r\n")
+        client.recv(100)
+    with socket.create_connection(("127.0.0.1", labels.port), 5) as client:
+        client.sendall(b"POST /label HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+    assert ask(labels) == (200, {"label": None})
+    assert labels.label(FRAME) is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_failure_of_the_server_reaches_the_loop(
+    labels: HttpLabels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(body: bytes) -> tuple[str | None, float]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("cfl_edge.online.labels_http_server.read_request", broken)
+    server = labels._server
+    assert server is not None
+    with pytest.raises(http.client.RemoteDisconnected):
+        ask(labels, "POST", {"label": "mug"})
+    end_s = time.monotonic() + 5  # the answer may break off before the failure is kept
+    while server.failure is None and time.monotonic() < end_s:
+        time.sleep(0.01)
+    with pytest.raises(ZeroDivisionError):
+        labels.label(FRAME)

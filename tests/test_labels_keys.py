@@ -1,0 +1,276 @@
+"""Labels from the keyboard, on a pseudo-terminal and with a clock that the test moves."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfl_edge.errors import UsageError
+from cfl_edge.online.labels import open_labels
+from cfl_edge.online.labels_keys import ESCAPE_S, KEYS, KeyLabels
+from cfl_edge.stream.frame import Frame
+
+FRAME = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
+
+
+class Desk:
+    """Somebody at a terminal."""
+
+    def __init__(self) -> None:
+        self.person, self.terminal = os.openpty()
+        self.now_s = 100.0
+
+    def labels(self, *classes: str) -> KeyLabels:
+        return KeyLabels(classes, descriptor=self.terminal, clock=lambda: self.now_s)
+
+    def type(self, labels: KeyLabels, text: str | bytes) -> str | None:
+        """Type, let the loop take a frame, and return its label."""
+        data = text.encode() if isinstance(text, str) else text
+        os.write(self.person, data)
+        return labels.label(FRAME)
+
+    def wait(self, labels: KeyLabels, seconds: float) -> str | None:
+        self.now_s += seconds
+        return labels.label(FRAME)
+
+    def mode(self) -> list[Any]:
+        return termios.tcgetattr(self.terminal)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    desk = Desk()
+    yield desk
+    os.close(desk.terminal)
+    if desk.person >= 0:
+        os.close(desk.person)
+
+
+def test_a_key_labels_at_once_and_for_a_little_after_its_last_repeat(desk: Desk) -> None:
+    with desk.labels("mug", "pen") as labels:
+        assert labels.label(FRAME) is None
+        assert desk.type(labels, "1") == "mug"
+        assert desk.wait(labels, 0.5) == "mug"  # before the terminal repeats
+        assert desk.type(labels, "111") == "mug"
+        assert desk.wait(labels, 0.69) == "mug"
+        assert desk.wait(labels, 0.02) is None
+        assert desk.wait(labels, 0.0) is None
+
+
+def test_another_key_takes_over(desk: Desk) -> None:
+    with desk.labels("mug", "pen") as labels:
+        assert desk.type(labels, "1112") == "pen"
+        assert desk.type(labels, "1") == "mug"
+
+
+def test_unbound_keys_change_nothing(desk: Desk) -> None:
+    with desk.labels("mug") as labels:
+        assert desk.type(labels, "1") == "mug"
+        assert desk.type(labels, "7") == "mug"
+        assert labels.waiting.startswith("no class on 7  1 mug")
+        assert desk.type(labels, "\t\x04\x00") == "mug"  # Ctrl-D is no end of file here
+        assert labels.waiting == "1 mug  n new  space pause"
+
+
+def test_letters_follow_the_digits_and_capitals_count(desk: Desk) -> None:
+    names = [f"thing {number}" for number in range(40)]
+    with desk.labels(*names) as labels:
+        assert desk.type(labels, "9") == "thing 8"
+        assert desk.type(labels, "a") == "thing 9"
+        assert desk.type(labels, "M") == "thing 21"
+        assert desk.type(labels, "o") == "thing 22"  # n makes a new class
+        assert desk.type(labels, "z") == "thing 33"
+        assert "+ 6 without a key" in labels.waiting
+        desk.type(labels, "n")
+        assert labels.waiting.startswith(f"all {len(KEYS)} keys are taken")
+
+
+def test_space_pauses_and_goes_on(desk: Desk) -> None:
+    with desk.labels("mug") as labels:
+        assert labels.waiting == "1 mug  n new  space pause"
+        assert desk.type(labels, " ") is None
+        assert labels.waiting.startswith("paused")
+        assert desk.type(labels, "1") is None
+        assert desk.type(labels, " 1") == "mug"
+
+
+def test_a_new_class_is_typed(desk: Desk) -> None:
+    with desk.labels("mug") as labels:
+        assert desk.type(labels, "1") == "mug"
+        assert desk.type(labels, "n") is None
+        assert labels.waiting == "name of the new class: _"
+        assert desk.type(labels, "red penn") is None
+        assert desk.type(labels, "\x7f") is None
+        assert labels.waiting == "name of the new class: red pen_"
+        assert desk.type(labels, "\r") is None
+        assert labels.waiting == "1 mug  2 red pen  n new  space pause"
+        assert desk.type(labels, "2") == "red pen"
+
+
+def test_letters_of_a_name_in_parts(desk: Desk) -> None:
+    with desk.labels() as labels:
+        desk.type(labels, "n")
+        for byte in "Schlüssel 鍵".encode():
+            desk.type(labels, bytes([byte]))
+        desk.type(labels, b"\xff\n1")  # a byte that is no UTF-8 is left out
+        assert labels.label(FRAME) == "Schlüssel 鍵"
+
+
+def test_escape_cancels(desk: Desk) -> None:
+    with desk.labels("mug") as labels:
+        desk.type(labels, "npen\x1b")
+        desk.wait(labels, 2 * ESCAPE_S)
+        assert labels.waiting == "1 mug  n new  space pause"
+        assert desk.type(labels, "1") == "mug"
+
+
+@pytest.mark.parametrize("arrow", ["\x1b[A", "\x1bOA", "\x1b[1;5C", "\x1b[3~"])
+def test_arrows_are_not_escape_and_not_letters(desk: Desk, arrow: str) -> None:
+    with desk.labels("mug") as labels:
+        desk.type(labels, f"npe{arrow}n")
+        assert labels.waiting == "name of the new class: pen_"
+        for character in arrow:  # as a slow line delivers it
+            desk.type(labels, character)
+            desk.now_s += ESCAPE_S / 2
+        assert labels.waiting == "name of the new class: pen_"
+
+
+def test_a_bad_name_is_told_and_binds_nothing(desk: Desk) -> None:
+    with desk.labels("mug") as labels:
+        desk.type(labels, "n  \r")
+        assert labels.waiting == (
+            "the class name is empty, expected a name  1 mug  n new  space pause"
+        )
+        desk.type(labels, "n\x07" + "x" * 80 + "\r")
+        assert f"2 {'x' * 64}  n" in labels.waiting
+
+
+def test_a_known_name_keeps_its_key(desk: Desk) -> None:
+    with desk.labels("mug", "pen") as labels:
+        desk.type(labels, "nmug\r")
+        assert labels.waiting == "mug is on 1  1 mug  2 pen  n new  space pause"
+
+
+def test_the_terminal_gets_its_mode_back(desk: Desk) -> None:
+    before = desk.mode()
+    labels = desk.labels("mug")
+    assert desk.mode() == before  # nothing is touched before it is entered
+    with labels:
+        flags = desk.mode()[tty.LFLAG]
+        assert isinstance(flags, int)
+        assert not flags & (termios.ICANON | termios.ECHO)
+        assert flags & termios.ISIG
+    assert desk.mode() == before
+    with pytest.raises(ZeroDivisionError), labels:
+        raise ZeroDivisionError
+    assert desk.mode() == before
+    labels.close()
+    assert desk.mode() == before
+
+
+def test_keys_that_nobody_read_do_not_reach_the_shell(desk: Desk) -> None:
+    with desk.labels("mug"):
+        os.write(desk.person, b"111")
+    os.set_blocking(desk.terminal, False)
+    with pytest.raises(BlockingIOError):
+        os.read(desk.terminal, 16)
+
+
+def test_the_mode_is_taken_again_after_the_shell_had_the_terminal(desk: Desk) -> None:
+    before = desk.mode()
+    with desk.labels("mug") as labels:
+        termios.tcsetattr(desk.terminal, termios.TCSANOW, before)  # Ctrl-Z, fg
+        assert labels.label(FRAME) is None
+        assert desk.type(labels, "1") == "mug"
+    assert desk.mode() == before
+
+
+def test_a_terminal_that_hangs_up_ends_the_labels_alone(desk: Desk) -> None:
+    with desk.labels("mug") as labels:
+        assert desk.type(labels, "1") == "mug"
+        os.close(desk.person)
+        desk.person = -1
+        assert labels.label(FRAME) is None
+        assert "predicting only" in labels.waiting
+
+
+def test_no_terminal() -> None:
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(UsageError, match="needs a terminal on standard input") as caught:
+            KeyLabels([], descriptor=reader)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert "--labels-from http" in caught.value.hint
+
+
+def test_no_standard_input() -> None:
+    code = (
+        "import os; os.close(0)\n"
+        "from cfl_edge.errors import UsageError\n"
+        "from cfl_edge.online.labels import open_labels\n"
+        "try: open_labels(label=None, labels_from='keys', classes=[])\n"
+        "except UsageError as error: print(error.problem)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "needs a terminal" in done.stdout
+
+
+def test_open_labels_binds_the_classes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 0)
+    labels = open_labels(label=None, labels_from="keys", classes=["mug", "pen"])
+    assert labels.waiting == "1 mug  2 pen  n new  space pause"
+
+
+LOOP = """
+import fcntl, signal, sys, termios, time
+import numpy as np
+from cfl_edge.online.labels_keys import KeyLabels
+from cfl_edge.stream.frame import Frame
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
+try:
+    with KeyLabels(["mug"]) as labels:
+        print("ready", flush=True)
+        while True:
+            labels.label(frame)
+            time.sleep(0.01)
+except KeyboardInterrupt:
+    sys.exit(99)
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("ctrl-c", 99), ("sigterm", 143)])
+def test_ctrl_c_and_sigterm_end_the_loop_and_restore(desk: Desk, end: str, code: int) -> None:
+    before = desk.mode()
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOP],
+        stdin=desk.terminal,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as loop:
+        try:
+            assert loop.stdout is not None
+            assert loop.stdout.readline() == b"ready\n"
+            assert desk.mode() != before
+            if end == "ctrl-c":
+                os.write(desk.person, b"\x03")
+            else:
+                loop.send_signal(signal.SIGTERM)
+            assert loop.wait(10) == code
+        finally:
+            loop.kill()
+    assert desk.mode() == before
+    assert fcntl.fcntl(desk.terminal, fcntl.F_GETFL) & os.O_NONBLOCK == 0

@@ -1,0 +1,394 @@
+"""What the views write, to files, pipes and terminals."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from cfl_edge.online.progress import Progress
+from cfl_edge.pipe import plain
+from cfl_edge.view import JsonView, PlainView, open_view, percent
+from cfl_edge.view_terminal import REFRESH_S, TerminalView, choose
+from cfl_edge.visible import visible
+
+PROGRESS = Progress(
+    frame=7,
+    label="mug",
+    prediction="pen",
+    score=0.912345,
+    learned=True,
+    frames=8,
+    total=40,
+    learned_frames=6,
+    dropped=2,
+    fps=24.81234,
+    rolling_accuracy=0.87654,
+    prequential_accuracy=None,
+    samples={"mug": 5, "pen": 3},
+    seconds=1.23456,
+    peak_rss_mib=412.34567,
+    waiting="1 mug  2 pen",
+)
+HOSTILE = "[red]x[/red] :smile: \x1b[2J\x1b]0;title\x07\r\u202e"
+SHOWN = r"[red]x[/red] :smile: \x1b[2J\x1b]0;title\x07\r\u202e"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_json_frames() -> None:
+    file = io.StringIO()
+    with JsonView(file=file) as view:
+        view.show(PROGRESS)
+        view.show(replace(PROGRESS, score=float("nan"), fps=float("inf"), total=None))
+        assert not view.closed
+    first, second = map(json.loads, file.getvalue().splitlines())
+    assert first == {
+        "event": "frame",
+        "frame": 7,
+        "label": "mug",
+        "prediction": "pen",
+        "score": 0.9123,
+        "learned": True,
+        "frames": 8,
+        "total": 40,
+        "learned_frames": 6,
+        "dropped": 2,
+        "fps": 24.8123,
+        "rolling_accuracy": 0.8765,
+        "prequential_accuracy": None,
+        "seconds": 1.2346,
+        "peak_rss_mib": 412.3457,
+    }
+    assert first.keys() - {"event"} == {field.name for field in fields(Progress)} - {
+        "waiting",
+        "samples",
+    }
+    assert second["score"] is second["fps"] is second["total"] is None
+    assert "NaN" not in file.getvalue()
+
+
+def test_json_notice_and_summary() -> None:
+    file = io.StringIO()
+    with JsonView(quiet=True, file=file) as view:
+        view.show(PROGRESS)
+        view.notice("gone\nagain \x1b[31m")
+        view.summary({"frames": np.int64(3), "model": Path("model")}, ["Learned."])
+    notice, summary = file.getvalue().splitlines()
+    assert json.loads(notice) == {"event": "notice", "text": "gone\nagain \x1b[31m"}
+    assert "\x1b" not in notice
+    assert json.loads(summary) == {"event": "summary", "frames": 3, "model": "model"}
+
+
+def test_plain_values() -> None:
+    assert plain({1: (np.float32(0.5), np.int8(2), np.nan, True, None)}) == {
+        "1": [0.5, 2, None, True, None]
+    }
+    assert plain(Path(os.fsdecode(b"caf\xe9"))) == "caf\ufffd"
+    assert plain(True) is True
+    with pytest.raises(TypeError, match="object has no place in JSON"):
+        plain([object()])
+
+
+def test_each_line_is_flushed() -> None:
+    reader, writer = os.pipe()
+    with open(reader, encoding="utf-8") as read, open(writer, "w", encoding="utf-8") as write:
+        view = JsonView(file=write)
+        view.notice("one")
+        assert json.loads(read.readline())["text"] == "one"
+
+
+def test_lines_of_many_threads_do_not_mix() -> None:
+    class Slow(io.StringIO):
+        def write(self, text: str) -> int:
+            return sum(super(Slow, self).write(character) for character in text)
+
+    file = Slow()
+    view = JsonView(file=file)
+
+    def tell() -> None:
+        for _ in range(20):
+            view.notice("x" * 50)
+
+    threads = [threading.Thread(target=tell) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = file.getvalue().splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["x" * 50] * 80
+
+
+LOOP = """
+import sys
+from cfl_edge.online.progress import Progress
+from cfl_edge.view import open_view
+progress = Progress(0, None, None, None, False, 1, None, 0, 0, 1.0, None, None)
+with open_view(json={json}) as view:
+    if not {json}:
+        view._clock = iter(range(0, 10**9, 2)).__next__
+    count = 0
+    while not view.closed and count < 1_000_000:
+        view.show(progress)
+        count += 1
+    view.summary({{"frames": count}}, ["Learned."])
+sys.exit(7 if view.closed else 1)
+"""
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_reader_that_goes_ends_the_loop(as_json: bool) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOP.format(json=as_json)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as loop:
+        assert loop.stdout is not None
+        assert loop.stderr is not None
+        assert loop.stdout.readline()
+        loop.stdout.close()
+        assert loop.stderr.read() == b""
+        assert loop.wait(30) == 7
+
+
+def plain_view(clock: Clock, *, quiet: bool = False) -> tuple[PlainView, io.StringIO, io.StringIO]:
+    out, err = io.StringIO(), io.StringIO()
+    return PlainView(quiet=quiet, file=out, errors=err, clock=clock), out, err
+
+
+def test_plain_line_every_two_seconds() -> None:
+    clock = Clock()
+    view, out, _ = plain_view(clock)
+    with view:
+        for number in range(100):  # 4.95 s
+            clock.now_s = number / 20
+            view.show(replace(PROGRESS, frames=number + 1))
+    assert out.getvalue().splitlines() == [
+        "labels: 1 mug  2 pen",
+        *(
+            f"frame {frames}/40  24.8 frames/s  pen 91.2 % (is mug)  accuracy 87.7 %  "
+            "learned 6  dropped 2"
+            for frames in (1, 41, 81)
+        ),
+    ]
+
+
+def test_plain_without_a_prediction() -> None:
+    view, out, _ = plain_view(Clock())
+    view.show(Progress(0, None, None, None, False, 1, None, 0, 0, 0.0, None, None))
+    assert out.getvalue() == (
+        "frame 1  0.0 frames/s  nothing known yet  accuracy -  learned 0  dropped 0\n"
+    )
+
+
+def test_plain_notices_go_to_stderr_and_quiet_leaves_them() -> None:
+    view, out, err = plain_view(Clock(), quiet=True)
+    with view:
+        view.show(PROGRESS)
+        view.notice(f"gone: {HOSTILE}\n  try: plug it in")
+        view.summary({"frames": 3}, ["Learned.", "Next: cfl-edge run"])
+    assert err.getvalue().splitlines() == [
+        r"gone: [red]x[/red] :smile: \x1b[2J\x1b]0;title\x07",  # a line ends at \r
+        r"\u202e",
+        "  try: plug it in",
+    ]
+    assert out.getvalue() == "Learned.\nNext: cfl-edge run\n"
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [(0.0, "0.0 %"), (1.0, "100.0 %"), (0.8766, "87.7 %"), (None, "-"), (float("nan"), "-")],
+)
+def test_percent(fraction: float | None, text: str) -> None:
+    assert percent(fraction) == text
+
+
+class Screen:
+    """A terminal that keeps what is written to it."""
+
+    def __init__(self, width: int = 80, height: int = 24, *, encoding: str = "utf-8") -> None:
+        self.file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
+        self.clock = Clock()
+        self.console = Console(
+            file=self.file,
+            width=width,
+            height=height,
+            force_terminal=True,
+            color_system=None,
+            legacy_windows=False,
+            highlight=False,
+        )
+        self.view = TerminalView(console=self.console, clock=self.clock)
+
+    def text(self) -> str:
+        self.file.flush()
+        buffer = self.file.buffer
+        assert isinstance(buffer, io.BytesIO)
+        return buffer.getvalue().decode(self.file.encoding)
+
+    def added(self, act: Callable[[], None]) -> str:
+        before = len(self.text())
+        act()
+        return self.text()[before:]
+
+    def panel(self, progress: Progress) -> list[str]:
+        """Return the rows of the panel after one more state."""
+        self.clock.now_s += 1
+        text = self.added(lambda: self.view.show(progress))
+        top, bottom = ("╭", "╯") if self.file.encoding == "utf-8" else ("+", "+")
+        return text[text.index(top) : text.rindex(bottom) + 1].splitlines()
+
+
+def test_terminal_panel() -> None:
+    screen = Screen()
+    with screen.view:
+        rows = screen.panel(PROGRESS)
+        text = "\n".join(rows)
+        for part in (
+            "sees      pen  91.2 %  wrong: is mug",
+            "87.7 % of the last 100, - of all",
+            "24.8 frames/s, 2 dropped",
+            "412 MiB at most",
+            "8 of 40, 6 learned",
+            "mug  5  ━━━",
+            "pen  3  ━━━",
+            "1 mug  2 pen",
+            " 1 s ─╯",
+        ):
+            assert part in text
+        assert all(len(row) == 80 for row in rows)
+        right = "\n".join(screen.panel(replace(PROGRESS, prediction="mug")))
+        assert "mug  91.2 %  right" in right
+        unlabelled = "\n".join(screen.panel(replace(PROGRESS, label=None, total=None, waiting="")))
+        assert "right" not in unlabelled
+        assert "wrong" not in unlabelled
+        assert "8, 6 learned" in unlabelled
+        first = replace(PROGRESS, prediction=None, score=None, samples={})
+        assert "nothing known yet  is mug" in "\n".join(screen.panel(first))
+
+
+def test_terminal_refreshes_at_most_eight_times_a_second() -> None:
+    screen = Screen()
+    drawn = 0
+    with screen.view:
+        for number in range(300):  # 10 s at 30 frames/s
+            screen.clock.now_s = number / 30
+            drawn += bool(screen.added(lambda: screen.view.show(PROGRESS)))
+    assert 60 <= drawn <= 10 / REFRESH_S + 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 24), (60, 16), (40, 14), (120, 40)])
+@pytest.mark.parametrize("classes", [1, 7, 100])
+def test_the_panel_keeps_within_the_terminal(width: int, height: int, classes: int) -> None:
+    names = [f"thing {number} 鍵 {'long ' * 9}"[:64] for number in range(classes)]
+    samples = {name: 10 + number for number, name in enumerate(names)}
+    screen = Screen(width, height)
+    with screen.view:
+        rows = screen.panel(
+            replace(PROGRESS, samples=samples, label=names[0], prediction=names[-1])
+        )
+    assert len(rows) < height
+    assert rows[-1].startswith("╰")
+    shown = sum("━" in row and "frames" not in row for row in rows)
+    assert shown >= 1 or height < 16
+    if 0 < shown < classes:
+        assert f"+ {classes - shown} more" in "\n".join(rows)
+
+
+def test_names_and_notices_are_data() -> None:
+    screen = Screen(120)
+    hostile = replace(
+        PROGRESS, label=HOSTILE, prediction="[b]", samples={HOSTILE: 1}, waiting=HOSTILE
+    )
+    with screen.view:
+        text = "\n".join(screen.panel(hostile))
+        assert "wrong: is [red]x[/red] :smile…" in text
+        assert SHOWN in text  # the waiting line has room for all of it
+        notice = screen.added(lambda: screen.view.notice("a [bold]b[/bold] \x1b]0;t\x07 c"))
+        assert r"a [bold]b[/bold] \x1b]0;t\x07 c" in notice
+    summary = screen.added(lambda: screen.view.summary({}, ["[b]\x1b[2J"]))
+    assert summary == "[b]\\x1b[2J\n"
+    for sign in ("\x07", "\u202e", "\x1b]", "\x1b[2J\x1b]"):
+        assert sign not in screen.text()
+
+
+def test_the_terminal_is_given_back() -> None:
+    hide, show = "\x1b[?25l", "\x1b[?25h"
+    screen = Screen()
+    with pytest.raises(ZeroDivisionError), screen.view:
+        raise ZeroDivisionError
+    assert screen.text().count(hide) == screen.text().count(show) == 1
+
+
+def test_summary_takes_the_panel_away_and_does_not_wrap() -> None:
+    screen = Screen(40)
+    command = "Next: cfl-edge export " + "x" * 60
+    with screen.view:
+        screen.panel(PROGRESS)
+        text = screen.added(lambda: screen.view.summary({"frames": 1}, ["Learned.", command]))
+    assert text.endswith(f"Learned.\n{command}\n")
+    assert screen.text().endswith(f"{command}\n")
+    assert "frames: 1" not in text
+
+
+def test_a_terminal_without_utf_8() -> None:
+    screen = Screen(encoding="ascii")
+    with screen.view:
+        text = "\n".join(screen.panel(PROGRESS))
+    assert "pen  3  ###" in text
+    assert text.isascii()
+
+
+def test_choose_keeps_the_order_the_recent_and_the_large() -> None:
+    samples = {f"c{number}": number for number in range(50)}
+    assert choose(samples, 50, []) == list(samples)
+    assert choose(samples, 6, ["c1", "c3"]) == ["c1", "c3", "c47", "c48", "c49"]
+    assert choose(samples, 4, ["c9", "c1", "c2", "c3", "renamed"]) == ["c1", "c2", "c3"]
+    assert choose(samples, 2, ["c4"]) == ["c4"]
+    assert choose({"mug": 1}, 1, []) == ["mug"]
+
+
+@pytest.mark.parametrize(
+    ("json_lines", "quiet", "tty", "term", "kind"),
+    [
+        (True, False, True, "xterm", JsonView),
+        (False, False, False, "xterm", PlainView),
+        (False, True, True, "xterm", PlainView),
+        (False, False, True, "dumb", PlainView),
+        (False, False, True, "xterm", TerminalView),
+    ],
+)
+def test_open_view(
+    monkeypatch: pytest.MonkeyPatch, json_lines: bool, quiet: bool, tty: bool, term: str, kind: Any
+) -> None:
+    class Stdout(io.StringIO):
+        def isatty(self) -> bool:
+            return tty
+
+    monkeypatch.setattr(sys, "stdout", Stdout())
+    monkeypatch.setenv("TERM", term)
+    assert type(open_view(json=json_lines, quiet=quiet)) is kind
+
+
+def test_visible_keeps_what_people_write() -> None:
+    for text in ("Café", "鍵", "می‌روم", "👩‍🔧", "a\u00a0b"):
+        assert visible(text) == text
+    assert visible(HOSTILE) == SHOWN
+    assert visible(os.fsdecode(b"\xe9")) == r"\udce9"
