@@ -43,7 +43,7 @@ class Lines:
                 self._file.flush()
             except BrokenPipeError:
                 self.broken = True
-                # What the file still holds would raise again when Python flushes it at exit.
+                # What others print there later, and Python's flush at exit, would raise again.
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._file.fileno())
                 os.close(nowhere)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from rich.console import Console
 from cfl_edge.online.progress import Progress
 from cfl_edge.pipe import plain
 from cfl_edge.view import JsonView, PlainView, open_view, percent
-from cfl_edge.view_terminal import REFRESH_S, TerminalView, choose
+from cfl_edge.view_terminal import TerminalView, choose
 from cfl_edge.visible import visible
 
 PROGRESS = Progress(
@@ -118,7 +119,10 @@ def test_each_line_is_flushed() -> None:
 def test_lines_of_many_threads_do_not_mix() -> None:
     class Slow(io.StringIO):
         def write(self, text: str) -> int:
-            return sum(super(Slow, self).write(character) for character in text)
+            for character in text:
+                super().write(character)
+                time.sleep(0)  # lets another thread run
+            return len(text)
 
     file = Slow()
     view = JsonView(file=file)
@@ -149,6 +153,7 @@ with open_view(json={json}) as view:
         view.show(progress)
         count += 1
     view.summary({{"frames": count}}, ["Learned."])
+print("a library prints this later")
 sys.exit(7 if view.closed else 1)
 """
 
@@ -288,10 +293,10 @@ def test_terminal_refreshes_at_most_eight_times_a_second() -> None:
     screen = Screen()
     drawn = 0
     with screen.view:
-        for number in range(300):  # 10 s at 30 frames/s
-            screen.clock.now_s = number / 30
+        for number in range(1024):  # 2 s at 512 frames/s
+            screen.clock.now_s = number / 512
             drawn += bool(screen.added(lambda: screen.view.show(PROGRESS)))
-    assert 60 <= drawn <= 10 / REFRESH_S + 1
+    assert drawn == 16
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 24), (60, 16), (40, 14), (120, 40)])

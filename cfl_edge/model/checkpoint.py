@@ -130,6 +130,20 @@ def from_saved(saved: Saved, *, device: str = "cpu", replay_mib: float | None = 
     return learner
 
 
+def _require_shapes(learner: Learner, state: Mapping[str, Tensor], classes: int) -> None:
+    expected = {
+        "label_embeddings": (classes, learner.embeddings.shape[1]),
+        "readout": (classes, learner.readout.shape[1]),
+    }
+    for r, source in enumerate(learner.statistics):
+        channels = source.means.shape[1]
+        expected[f"statistics.{r}.means"] = (classes, channels)
+        expected[f"statistics.{r}.scatter"] = (channels, channels)
+    for name, shape in expected.items():
+        if tuple(state[name].shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(state[name].shape)}, expected {shape}")
+
+
 def _load_state(learner: Learner, manifest: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     device = learner.device
     learner.classes = list(manifest["classes"])
@@ -142,6 +156,7 @@ def _load_state(learner: Learner, manifest: Mapping[str, Any], state: Mapping[st
         if name.startswith("network.")
     }
     learner.network.load_state_dict(weights)
+    _require_shapes(learner, state, len(learner.classes))
     learner.replace_embeddings(state["label_embeddings"].to(device))
     learner.readout = state["readout"].to(device)
     for r, source in enumerate(learner.statistics):

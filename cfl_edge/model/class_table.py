@@ -128,11 +128,11 @@ def merge(saved: Saved, names: Sequence[str], into: str) -> None:
     state, replay = saved.tensors["state"], saved.tensors["replay"]
     for name in saved.manifest["class_rows"]:
         if not name.startswith("statistics."):
-            state[name][target] = state[name][numbers].mean(axis=0)
+            state[name] = _with_row(state[name], target, state[name][numbers].mean(axis=0))
     sources = {name.split(".")[1] for name in state if name.startswith("statistics.")}
     for source in sorted(sources):
         _merge_statistics(state, f"statistics.{source}", numbers)
-    replay["seen"][target] = replay["seen"][numbers].sum()
+    replay["seen"] = _with_row(replay["seen"], target, replay["seen"][numbers].sum())
     for group, labels_name, _ in SAMPLES:
         if labels_name in saved.tensors[group]:
             labels = saved.tensors[group][labels_name]
@@ -148,8 +148,15 @@ def _merge_statistics(state: dict[str, Array], prefix: str, numbers: list[int]) 
     pooled = (counts[:, None] * means).sum(axis=0) / max(counts.sum(), 1)
     apart = np.sqrt(counts)[:, None] * (means - pooled)
     state[f"{prefix}.scatter"] = state[f"{prefix}.scatter"] + apart.T @ apart
-    state[f"{prefix}.counts"][numbers[0]] = counts.sum()
-    state[f"{prefix}.means"][numbers[0]] = pooled
+    state[f"{prefix}.counts"] = _with_row(state[f"{prefix}.counts"], numbers[0], counts.sum())
+    state[f"{prefix}.means"] = _with_row(state[f"{prefix}.means"], numbers[0], pooled)
+
+
+def _with_row(rows: Array, number: int, row: Array) -> Array:
+    """Return a copy with one row replaced: the arrays may be the live learner's own."""
+    rows = rows.copy()
+    rows[number] = row
+    return rows
 
 
 def _drop(saved: Saved, number: int) -> None:

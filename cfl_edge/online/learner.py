@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -184,7 +185,6 @@ class Learner:
             h0.shape[1:],
             limit_mib=config.replay_mib,
             generator=self.generator,
-            exact=config.stem == "none",
             device=self.device,
         )
         self.pending: list[tuple[Tensor, int]] = []  # new samples, waiting for a gradient step
@@ -240,7 +240,7 @@ class Learner:
                 hint="one label for each sample",
             )
         numbers = [self._number(label) for label in labels]
-        index = torch.tensor(numbers, device=self.device)
+        index = torch.tensor(numbers, dtype=torch.long, device=self.device)
         for source, features in zip(self.statistics, encoded.features, strict=True):
             source.update(features, index)
         for picture, sample, number in zip(encoded.images, encoded.h0, numbers, strict=True):
@@ -250,8 +250,12 @@ class Learner:
                 self._gradient_step()
         self.frames_learned += len(numbers)
         self._since_refresh += len(numbers)
-        samples = self.samples()
-        early = any(samples[label] in EARLY_FRAMES for label in labels)
+        samples, added = self.samples(), Counter(labels)
+        early = any(
+            samples[label] - count < frames <= samples[label]
+            for label, count in added.items()
+            for frames in EARLY_FRAMES
+        )
         if early or self._since_refresh >= self.config.refresh_frames:
             self.refresh()
 

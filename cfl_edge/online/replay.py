@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,6 @@ class Replay:
         shape: Of one sample, (C, H, W).
         limit_mib: Bytes for all samples, in MiB; more of them make old classes safer.
         generator: Source of randomness.
-        exact: The samples are uint8 already (pictures); otherwise each is scaled to 8 bits.
         device: Where the samples are kept.
 
     Raises:
@@ -48,7 +48,6 @@ class Replay:
         *,
         limit_mib: float,
         generator: torch.Generator,
-        exact: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         sample_bytes = math.prod(shape) + 8  # values, then offset and step as float32
@@ -60,9 +59,10 @@ class Replay:
                 hint=f"--replay-mib {math.ceil(2 * sample_bytes / MIB * 100) / 100}",
             )
         self.generator = generator
-        self.exact = exact
-        self.values = torch.empty((self.capacity, *shape), dtype=torch.uint8, device=device)
-        self.ranges = torch.empty((self.capacity, 2), device=device)  # offset, step
+        # numpy's zeros take no memory before they are written to; torch's do.
+        values = np.zeros((self.capacity, *shape), np.uint8)
+        self.values = torch.from_numpy(values).to(device)
+        self.ranges = torch.zeros((self.capacity, 2), device=device)  # offset, step
         self.labels: list[int] = []  # of each used place
         self.places: list[list[int]] = []  # of each class
         self.seen: list[int] = []  # of each class, kept or not
@@ -113,9 +113,6 @@ class Replay:
         return place
 
     def _write(self, place: int, sample: Tensor) -> None:
-        if self.exact:
-            self.values[place] = sample
-            return
         low, high = torch.aminmax(sample.float())
         step = ((high - low) / 255).clamp(min=1e-12)
         self.values[place] = ((sample - low) / step).round().to(torch.uint8)
@@ -124,8 +121,6 @@ class Replay:
     def read(self, places: Tensor) -> Tensor:
         """Return the samples at these places as float32, (N, C, H, W)."""
         values = self.values[places].float()
-        if self.exact:
-            return values
         ranges = self.ranges[places].view(-1, 2, *[1] * (values.ndim - 1))
         return values * ranges[:, 1] + ranges[:, 0]
 

@@ -1,0 +1,29 @@
+# make learn   make learn STREAM=/dev/video0 LABEL=mug   make test   make check
+PYTHON ?= python3
+STREAM ?= demo:
+MODEL  ?= $(if $(filter demo:%,$(STREAM)),runs/demo,runs/model)
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: learn test check clean
+
+learn: $(VENV)/pretrained.stamp
+	$(BIN)/cfl-edge learn --stream '$(STREAM)' --model '$(MODEL)' $(if $(LABEL),--label '$(LABEL)')
+
+test: $(VENV)/dev.stamp
+	$(BIN)/pytest
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/%.stamp: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cfl-edge needs Python 3.11 or newer, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	touch $@

@@ -1,0 +1,91 @@
+"""A saved learner comes back to the bit and goes on as if nothing had happened."""
+
+import learner_checks
+import numpy as np
+import pytest
+from test_learner import LEARNERS
+
+from cfl_edge.errors import ModelDamagedError, ModelError
+from cfl_edge.model.checkpoint import from_saved, to_saved
+from cfl_edge.model.store import Store
+
+
+def through_the_store(learner, folder):
+    saved = to_saved(learner, {"runs": 1})
+    Store(folder).save(saved.manifest, saved.tensors)
+    return from_saved(Store(folder).load())
+
+
+def tensors_of(learner):
+    groups = to_saved(learner, {}).tensors
+    return {f"{g}/{name}": value for g, group in groups.items() for name, value in group.items()}
+
+
+def assert_same(one, other):
+    one, other = tensors_of(one), tensors_of(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert value.dtype == other[name].dtype, name
+        assert np.array_equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("name", ["widths", "conv256"])
+@pytest.mark.parametrize("extra", [0, 1, 3])  # samples that wait for a gradient step
+def test_a_learner_comes_back_to_the_bit(tmp_path, name, extra):
+    learner = LEARNERS[name]()
+    learner_checks.teach(learner)
+    learner.learn(learner.encode(learner_checks.pictures(learner, 0, extra)), ["above"] * extra)
+    back = through_the_store(learner, tmp_path)
+    assert back.classes == learner.classes
+    assert back.samples() == learner.samples()
+    assert (back.frames_learned, back.steps) == (learner.frames_learned, learner.steps)
+    assert_same(learner, back)
+
+
+def test_a_restart_makes_no_difference(tmp_path):
+    learner = LEARNERS["widths"]()
+    learner_checks.teach(learner)
+    back = through_the_store(learner, tmp_path)
+    for each in (learner, back):
+        learner_checks.teach(each, seed=50)
+        each.learn(each.encode(np.zeros((5, 16, 16, 3), np.uint8)), ["dark"] * 5)
+        each.settle()
+    assert_same(learner, back)
+
+
+def test_a_learner_without_classes_comes_back(tmp_path):
+    back = through_the_store(LEARNERS["widths"](), tmp_path)
+    assert back.classes == []
+    learner_checks.teach(back)
+    assert back.classes == ["above", "left"]
+
+
+def test_the_manifest_is_readable(tmp_path):
+    learner = LEARNERS["widths"]()
+    learner_checks.teach(learner, steps=2)
+    manifest = to_saved(learner, {"runs": 3}).manifest
+    assert manifest["classes"] == ["above", "left"]
+    assert manifest["preprocessing"]["size_px"] == 16
+    assert manifest["network"]["layers"] == "8,16"
+    assert manifest["counters"] == {"runs": 3, "frames_learned": 8, "gradient_steps": 2}
+
+
+def test_another_stem_is_refused():
+    learner = LEARNERS["widths"]()
+    saved = to_saved(learner, {})
+    saved.manifest["network"]["stem_digest"] = "0" * 16
+    with pytest.raises(ModelError, match="other weights of the stem none"):
+        from_saved(saved)
+
+
+@pytest.mark.parametrize("name", ["label_embeddings", "network.layers.0.block.1.weight"])
+def test_tensors_that_do_not_fit_are_refused(name):
+    learner = LEARNERS["widths"]()
+    learner_checks.teach(learner, steps=2)
+    for change in ("missing", "shape"):
+        saved = to_saved(learner, {})
+        value = saved.tensors["state"].pop(name)
+        if change == "shape":
+            saved.tensors["state"][name] = value[:, :1]
+        with pytest.raises(ModelDamagedError, match="do not fit"):
+            from_saved(saved)

@@ -1,0 +1,134 @@
+"""The class table of a saved model, and what the learner makes of it afterwards."""
+
+import learner_checks
+import numpy as np
+import pytest
+from test_learner import LEARNERS
+
+from cfl_edge.commands.classes import change, samples
+from cfl_edge.errors import DataError, ModelNotFoundError
+from cfl_edge.model import class_table
+from cfl_edge.model.checkpoint import from_saved, to_saved
+from cfl_edge.model.store import Store
+
+
+def three_classes(extra=1):
+    learner = LEARNERS["widths"]()
+    learner_checks.teach(learner)
+    dark = np.zeros((4 + extra, 16, 16, 3), np.uint8)
+    learner.learn(learner.encode(dark), ["dark"] * len(dark))
+    return learner
+
+
+@pytest.fixture
+def saved():
+    return to_saved(three_classes(), {})
+
+
+def predictions(learner):
+    kinds = [learner_checks.pictures(learner, kind, 3, 9) for kind in (0, 1)]
+    kinds.append(np.zeros((3, 16, 16, 3), np.uint8))
+    return [
+        [learner.classes[i] for i in learner.predict(learner.encode(images)).argmax(1)]
+        for images in kinds
+    ]
+
+
+def goes_on(saved):
+    """Whatever was changed, the learner loads, predicts and learns on."""
+    learner = from_saved(saved)
+    before = predictions(learner)
+    learner_checks.teach(learner, steps=2)
+    learner.settle()
+    return learner, before
+
+
+def test_rename(saved):
+    class_table.rename(saved, "left", "aside")
+    _, before = goes_on(saved)
+    assert before == [["above"] * 3, ["aside"] * 3, ["dark"] * 3]
+
+
+def test_remove(saved):
+    class_table.remove(saved, "left")
+    assert saved.manifest["classes"] == ["above", "dark"]
+    learner = from_saved(saved)
+    assert predictions(learner)[0::2] == [["above"] * 3, ["dark"] * 3]
+    assert learner.samples() == {"above": 20, "dark": 5}
+    assert set(learner.replay.labels) == {0, 1}
+    assert {number for _, number in learner.examples.values()} <= {0, 1}
+    assert all(len(source.counts) == 2 for source in learner.statistics)
+    learner_checks.teach(learner, steps=3)
+    learner.settle()
+    assert predictions(learner)[1] == ["left"] * 3
+    assert learner.classes == ["above", "dark", "left"]
+
+
+def test_remove_takes_pending_samples_along():
+    saved = to_saved(three_classes(extra=2), {})
+    assert saved.tensors["state"]["pending.labels"].tolist() == [2, 2]
+    class_table.remove(saved, "dark")
+    learner, before = goes_on(saved)
+    assert before[0] == ["above"] * 3
+    assert "dark" not in learner.samples()
+
+
+def test_merge_averages_the_embeddings(saved):
+    readout = saved.tensors["state"]["readout"].copy()
+    class_table.merge(saved, ["left", "dark"], into="rest")
+    assert saved.manifest["classes"] == ["above", "rest"]
+    np.testing.assert_allclose(saved.tensors["state"]["readout"][1], readout[1:].mean(axis=0))
+    learner, _ = goes_on(saved)
+    assert learner.samples()["rest"] == 25
+
+
+def test_merge_pools_the_statistics_as_if_seen_together():
+    learner = three_classes(extra=0)
+    saved = to_saved(learner, {})
+    class_table.merge(saved, ["left", "dark"], into="left")
+    state, source = saved.tensors["state"], learner.statistics[-1]
+    counts, means = source.counts[1:], source.means[1:]
+    pooled = (counts[:, None] * means).sum(0) / counts.sum()
+    np.testing.assert_allclose(state["statistics.1.means"][1], pooled, rtol=1e-5, atol=1e-6)
+    between = sum(float(n) * (m - pooled).outer(m - pooled)
+                  for n, m in zip(counts, means, strict=True))  # fmt: skip
+    np.testing.assert_allclose(
+        state["statistics.1.scatter"], source.scatter + between, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_an_added_class_waits_for_its_first_sample(saved):
+    class_table.add(saved, "light")
+    learner = from_saved(saved)
+    assert learner.classes[-1] == "light"
+    assert all("light" not in names for names in predictions(learner))
+    white = np.full((5, 16, 16, 3), 255, np.uint8)
+    learner.learn(learner.encode(white), ["light"] * 5)
+    assert learner.predict(learner.encode(white)).argmax(1).tolist() == [3] * 5
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (lambda s: class_table.rename(s, "cup", "mug"), "no class 'cup'; it knows above, left"),
+        (lambda s: class_table.rename(s, "left", "dark"), "has a class 'dark' already"),
+        (lambda s: class_table.remove(s, "cup"), "no class 'cup'"),
+        (lambda s: class_table.add(s, "left"), "has a class 'left' already"),
+        (lambda s: class_table.merge(s, ["left"], into="x"), "1 class to merge"),
+        (lambda s: class_table.merge(s, ["left", "cup"], into="x"), "no class 'cup'"),
+        (lambda s: class_table.merge(s, ["left", "dark"], into="above"), "'above' already"),
+    ],
+)
+def test_refusals_leave_the_model_as_it_was(tmp_path, saved, action, message):
+    store = Store(tmp_path / "m")
+    store.save(saved.manifest, saved.tensors)
+    before = samples(tmp_path / "m")
+    with pytest.raises(DataError, match=message):
+        change(tmp_path / "m", action)
+    assert samples(tmp_path / "m") == before
+
+
+def test_change_needs_a_model(tmp_path):
+    with pytest.raises(ModelNotFoundError):
+        change(tmp_path / "none", lambda saved: class_table.remove(saved, "x"))
+    assert not (tmp_path / "none").exists()

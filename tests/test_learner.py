@@ -1,0 +1,140 @@
+"""The learner: the contract, locality, limits, refusals."""
+
+import learner_checks
+import numpy as np
+import pytest
+import torch
+
+from cfl_edge.core.embeddings import visible_to_layer
+from cfl_edge.core.local_step import local_step, train_step
+from cfl_edge.core.losses import LocalLoss
+from cfl_edge.core.networks import build_network
+from cfl_edge.errors import DataError, UsageError
+from cfl_edge.online.learner import Learner, LearnerConfig
+
+SMALL = {"stem": "none", "image_px": 16, "replay_mib": 0.1}
+LEARNERS = {
+    "widths": lambda: Learner(LearnerConfig(**SMALL, layers="8,16")),
+    "conv256": lambda: Learner(LearnerConfig(**SMALL, layers="conv256")),
+    "fc": lambda: Learner(LearnerConfig(**SMALL, layers="fc", batch=8)),
+}
+
+
+@pytest.mark.parametrize("check", learner_checks.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", ["widths", "conv256"])
+def test_contract(name, check):
+    check(LEARNERS[name])
+
+
+def test_the_fully_connected_network_learns():
+    learner_checks.check_it_learns(LEARNERS["fc"])
+
+
+@pytest.mark.parametrize("kind", ["8,16,16", "conv256"])
+def test_a_layer_does_not_move_when_a_later_layer_s_loss_changes(kind):
+    def weights_after(last_weight):
+        torch.manual_seed(0)
+        network = build_network(kind, (3, 12, 12))
+        embeddings = torch.nn.Parameter(torch.randn(3, max(network.channels)))
+        optimizers = [torch.optim.AdamW(layer.parameters()) for layer in network]
+        x, labels = torch.randn(6, 3, 12, 12), torch.tensor([0, 1, 2, 0, 1, 2])
+        for i, (layer, optimizer) in enumerate(zip(network, optimizers, strict=True)):
+            loss = LocalLoss(dict_weight=last_weight if i == len(optimizers) - 1 else 1.0)
+            d_l = visible_to_layer(embeddings, i, len(optimizers))
+            x, _, _ = local_step(layer, x, labels, d_l, loss)
+            optimizer.step()
+        return [p.detach().clone() for layer in list(network)[:-1] for p in layer.parameters()]
+
+    for one, other in zip(weights_after(1.0), weights_after(100.0), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_no_gradient_crosses_a_layer_and_embeddings_learn_at_the_last():
+    network = build_network("8,16", (3, 12, 12))
+    embeddings = torch.nn.Parameter(torch.randn(2, 16))
+    x, labels = torch.randn(4, 3, 12, 12, requires_grad=True), torch.tensor([0, 1, 0, 1])
+    layers = list(network)
+    h, _, _ = local_step(layers[0], x, labels, visible_to_layer(embeddings, 0, 2), LocalLoss())
+    assert x.grad is None
+    assert embeddings.grad is None
+    assert not h.requires_grad
+    local_step(layers[1], h, labels, visible_to_layer(embeddings, 1, 2), LocalLoss())
+    assert embeddings.grad is not None
+
+
+def test_a_step_lowers_every_layer_s_loss():
+    torch.manual_seed(0)
+    network = build_network("8,16", (3, 12, 12))
+    embeddings = torch.nn.Parameter(torch.randn(2, 16))
+    optimizers = [torch.optim.AdamW(layer.parameters(), lr=3e-3) for layer in network]
+    optimizers[-1].add_param_group({"params": [embeddings]})
+    x, labels = torch.randn(8, 3, 12, 12), torch.tensor([0, 1] * 4)
+    losses = [
+        train_step(network, optimizers, x, labels, embeddings, LocalLoss())[1] for _ in range(30)
+    ]
+    assert all(last < first for first, last in zip(losses[0], losses[-1], strict=True))
+
+
+def test_the_dictionary_and_its_optimiser_grow_with_the_classes():
+    learner = LEARNERS["widths"]()
+    learner_checks.teach(learner)
+    before = learner.embeddings.detach().clone()
+    moments = learner.optimizers[-1].state[learner.embeddings]["exp_avg"].clone()
+    learner.learn(learner.encode(np.zeros((1, 16, 16, 3), np.uint8)), ["dark"])
+    assert learner.embeddings.shape == (3, 16)
+    assert torch.equal(learner.embeddings[:2], before)
+    state = learner.optimizers[-1].state[learner.embeddings]
+    assert torch.equal(state["exp_avg"][:2], moments)
+    assert not state["exp_avg"][2].any()
+    learner_checks.teach(learner, steps=2)
+    assert not torch.equal(learner.embeddings[:2], before)
+
+
+def test_replay_stays_within_its_bytes():
+    learner = LEARNERS["widths"]()
+    for i in range(60):
+        learner.learn(learner.encode(learner_checks.pictures(learner, i % 2, 4, i)), ["x"] * 4)
+    assert len(learner.replay) == learner.replay.capacity
+    used = learner.replay.values.numel() + learner.replay.ranges.numel() * 4
+    assert used <= 0.1 * 2**20
+
+
+def test_samples_counts_every_frame_once():
+    learner = LEARNERS["widths"]()
+    learner_checks.teach(learner, steps=3)
+    learner.learn(learner.encode(learner_checks.pictures(learner, 0, 1)), ["above"])
+    assert learner.samples() == {"above": 7, "left": 6}
+    assert learner.frames_learned == 13
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((1, 8, 8, 3), np.uint8), ["x"], r"shape \(1, 8, 8, 3\)"),
+        (np.zeros((1, 16, 16, 3), np.float32), ["x"], "float32"),
+        (np.zeros((2, 16, 16, 3), np.uint8), ["x"], "1 labels for 2 samples"),
+        (np.zeros((1, 16, 16, 3), np.uint8), [" "], "expected a name"),
+    ],
+)
+def test_refusals_of_data(images, labels, message):
+    learner = LEARNERS["widths"]()
+    with pytest.raises(DataError, match=message):
+        learner.learn(learner.encode(images), labels)
+    assert learner.frames_learned == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"stem": "resnet"}, "--stem is 'resnet'"),
+        ({"stem": "torchvision:nonsense@x"}, "torchvision model 'nonsense'"),
+        ({"stem": "none", "layers": "conv255"}, "--layers is 'conv255'"),
+        ({"stem": "none", "layers": "8,-1"}, "--layers is '8,-1'"),
+        ({"stem": "none", "image_px": 4}, "--image is 4"),
+        ({"stem": "none", "replay_mib": 0.001}, "--replay-mib is 0.001"),
+        ({"stem": "none", "batch": 2}, "4 new of 2"),
+    ],
+)
+def test_refusals_of_configurations(config, message):
+    with pytest.raises(UsageError, match=message):
+        Learner(LearnerConfig(**config))

@@ -1,0 +1,89 @@
+"""The replay memory: balance, bounds, fidelity."""
+
+import collections
+
+import pytest
+import torch
+
+from cfl_edge.online.replay import Replay
+
+
+def make(capacity=20, classes=3):
+    sample_bytes = 4 + 8
+    generator = torch.Generator().manual_seed(0)
+    replay = Replay((1, 2, 2), limit_mib=(capacity * sample_bytes + 1) / 2**20,
+                    generator=generator)  # fmt: skip
+    for _ in range(classes):
+        replay.add_class()
+    assert replay.capacity == capacity
+    return replay
+
+
+def test_classes_share_the_memory_whatever_the_order_of_arrival():
+    replay = make(capacity=21)
+    for label in (0, 1, 2):
+        replay.add(torch.randn(100, 1, 2, 2), [label] * 100)
+    assert replay.counts == [7, 7, 7]
+    assert replay.seen == [100, 100, 100]
+
+
+def test_a_rare_class_is_kept_whole():
+    replay = make()
+    replay.add(torch.randn(3, 1, 2, 2), [2] * 3)
+    replay.add(torch.randn(200, 1, 2, 2), [0, 1] * 100)
+    assert replay.counts[2] == 3
+    assert sum(replay.counts) == 20
+
+
+def test_every_sample_of_a_class_is_kept_with_the_same_chance():
+    kept = collections.Counter()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(300):
+        replay = Replay((1, 1, 1), limit_mib=5 * 9.01 / 2**20, generator=generator)
+        replay.add_class()
+        replay.add(torch.arange(20.0).view(20, 1, 1, 1), [0] * 20)
+        kept.update(replay.read(torch.arange(5)).flatten().tolist())
+    expected = 300 * 5 / 20
+    assert min(kept[i] for i in range(20)) > 0.6 * expected
+    assert max(kept[i] for i in range(20)) < 1.4 * expected
+
+
+def test_eight_bits_are_within_half_a_step_of_the_features():
+    replay = make()
+    samples = torch.randn(20, 1, 2, 2) * torch.logspace(-2, 2, 20).view(20, 1, 1, 1)
+    replay.add(samples, [0] * 20)
+    error = (replay.read(torch.arange(20)) - samples).abs().flatten(1).amax(1)
+    span = samples.flatten(1).amax(1) - samples.flatten(1).amin(1)
+    assert (error <= span / 255 / 2 * 1.01).all()
+
+
+def test_constant_features_survive():
+    replay = make()
+    replay.add(torch.full((1, 1, 2, 2), 3.25), [0])
+    assert torch.equal(replay.read(torch.tensor([0])), torch.full((1, 1, 2, 2), 3.25))
+
+
+def test_a_draw_is_balanced_over_the_classes():
+    replay = make()
+    replay.add(torch.randn(19, 1, 2, 2), [0] * 18 + [1])
+    _, labels = replay.sample(1000)
+    assert 400 < int((labels == 1).sum()) < 600
+    assert not (labels == 2).any()
+
+
+def test_an_empty_memory_draws_nothing():
+    x, labels = make().sample(8)
+    assert x.shape == (0, 1, 2, 2)
+    assert len(labels) == 0
+
+
+@pytest.mark.parametrize("capacity", [20, 6])
+def test_state_comes_back_also_into_a_smaller_memory(capacity):
+    replay = make()
+    replay.add(torch.randn(30, 1, 2, 2), [0, 1, 2] * 10)
+    other = make(capacity=capacity, classes=0)
+    other.load_state(replay.state())
+    assert len(other) == min(20, capacity)
+    assert other.seen == [10, 10, 10]
+    assert sum(other.counts) == len(other)
+    assert sorted(i for places in other.places for i in places) == list(range(len(other)))
