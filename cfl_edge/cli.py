@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +22,8 @@ from cfl_edge.errors import CflEdgeError
 if TYPE_CHECKING:
     from cfl_edge.commands.learn import Learned
     from cfl_edge.config import LearnSettings
+    from cfl_edge.online.progress import Progress
+    from cfl_edge.view import View
 
 app = typer.Typer(
     help="Learn to recognise things on the board that sees them, without backpropagation.",
@@ -49,6 +53,9 @@ Onnx = Annotated[
 
 def main() -> None:
     """Run the command line; an error that a user can meet is one line and an exit code."""
+    # torch's threads wait for each other by spinning: beside any other busy program that made a
+    # frame 30 times slower (DECISIONS.md, "Threads"). Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except CflEdgeError as error:
@@ -118,7 +125,7 @@ def learn(
     from cfl_edge.commands.learn import learn as learn_command
 
     with open_view(json=json) as view:
-        learned = learn_command(settings, on_progress=view.show, on_notice=view.notice)
+        learned = learn_command(settings, on_progress=_show_on(view), on_notice=view.notice)
         fields: dict[str, Any] = dataclasses.asdict(learned.summary)
         fields["samples"] = learned.samples
         fields["model"] = str(settings.model)
@@ -167,7 +174,7 @@ def run(
             _require_stream(stream),
             max_frames=max_frames,
             threads=threads,
-            on_progress=view.show,
+            on_progress=_show_on(view),
             on_notice=view.notice,
         )
         lines = [f"predicted  {summary.frames} frames at {summary.fps:.1f} a second"]
@@ -239,7 +246,7 @@ def classes_list(model: ModelFolder, json: Json = False) -> None:
     """List the classes, with the frames learned of each."""
     from cfl_edge.commands.classes import samples
 
-    _print_classes(samples(model), json)
+    _print_classes(lambda on_notice: samples(model, on_notice=on_notice), json)
 
 
 @classes_app.command("add")
@@ -291,14 +298,26 @@ def classes_merge(
 def _change(model: Path, onnx: Path | None, json: bool, action: Any) -> None:
     from cfl_edge.commands.classes import change
 
-    _print_classes(change(model, action, onnx=onnx), json)
+    _print_classes(lambda on_notice: change(model, action, onnx=onnx, on_notice=on_notice), json)
 
 
-def _print_classes(samples: dict[str, int], json: bool) -> None:
+def _print_classes(get: Callable[[Callable[[str], None]], dict[str, int]], json: bool) -> None:
     from cfl_edge.view import open_view
 
     with open_view(json=json) as view:
+        samples = get(view.notice)
         view.summary({"classes": samples}, [f"{n:8d}  {name}" for name, n in samples.items()])
+
+
+def _show_on(view: View) -> Callable[[Progress], None]:
+    """Show every frame; once nobody reads any more (`| head`), end the loop as Ctrl-C does."""
+
+    def show(progress: Progress) -> None:
+        view.show(progress)
+        if view.closed:
+            signal.raise_signal(signal.SIGINT)
+
+    return show
 
 
 def _require_stream(stream: str | None) -> str:

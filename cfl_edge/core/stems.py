@@ -164,7 +164,8 @@ def _torchvision(name: str, model: str, node: str) -> Stem:
             f"load_state_dict_from_url('{weights.url}')\"; or --stem efficientnet-lite0",
         ) from error
     names = get_graph_node_names(network)[1]
-    if node not in names:
+    # The name of a module stands for its last node: features.8 for features.8.add.
+    if not any(name == node or name.startswith(f"{node}.") for name in names):
         close = [n for n in names if n.startswith(node.split(".")[0])][-8:] or names[-8:]
         raise UsageError(
             f"--stem names the node {node!r}, which {model} does not have",

