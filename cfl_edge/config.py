@@ -36,10 +36,10 @@ class LearnSettings(BaseSettings):
     stem: str | None = None
     layers: str | None = None
     image: int | None = Field(None, ge=8, le=1024)
-    replay_mib: float | None = Field(None, gt=0)
+    replay_mib: float | None = Field(None, gt=0, allow_inf_nan=False)
     max_frames: int | None = Field(None, ge=1)
     checkpoint_s: float = Field(30.0, gt=0)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     export: bool = True
 

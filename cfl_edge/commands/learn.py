@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cfl_edge.online.session import Summary
 
 ONNX_FOLDER = "onnx"  # within the model folder
+DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,13 @@ def learn(
                 labels_port=settings.labels_port,
             )
         )
-        learner, counters = open_learner(saved, settings)
+        try:
+            learner, counters = open_learner(saved, settings)
+        except MemoryError:
+            raise UsageError(
+                f"The learner does not fit into memory, --replay-mib is {settings.replay_mib}",
+                hint="--replay-mib 16",
+            ) from None
         if saved is not None:
             on_notice(
                 f"going on with {settings.model}: {len(learner.classes)} classes, "
@@ -166,10 +173,14 @@ def choose_device(device: str) -> str:
     """Return "cpu" or "cuda" for `--device auto|cpu|cuda`.
 
     Raises:
-        UsageError: CUDA was asked for and torch has none.
+        UsageError: Another device, or CUDA was asked for and torch has none.
     """
     import torch
 
+    if device not in DEVICES:
+        raise UsageError(
+            f"--device is {device!r}, expected one of {', '.join(DEVICES)}", hint="--device auto"
+        )
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UsageError(

@@ -72,7 +72,8 @@ def learn_stream(
         labels: Where labels come from.
         learner: Changed by what it learns.
         save: Writes the learner down; called every `checkpoint_s` seconds if something was
-            learned, and at the end. A full disk at a checkpoint is a notice, at the end an error.
+            learned, and at the end if there was a frame. A full disk at a checkpoint is a notice,
+            at the end an error.
         on_progress: Called after every frame.
         on_notice: Called with what the user should know.
         max_frames: Stop after so many frames.
@@ -92,25 +93,30 @@ def learn_stream(
                     break
                 due = time.monotonic() - saved_s >= checkpoint_s
                 if due and learner.frames_learned > saved_frames:
-                    _checkpoint(save, checkpoint_s, on_notice)
-                    saved_s, saved_frames = time.monotonic(), learner.frames_learned
+                    if _checkpoint(save, checkpoint_s, on_notice):
+                        saved_frames = learner.frames_learned
+                    saved_s = time.monotonic()
         except StreamError:  # the camera is gone for good: keep what it taught
-            save()
+            if run.summary.learned:
+                save()
             raise
-        run.summary.interrupted = interrupts.requested
-        if learner.frames_learned and not run.summary.interrupted:
-            learner.settle()
         if run.summary.learned:
+            if not interrupts.requested:
+                learner.settle()
             run.learned_s = time.monotonic()
-        save()
+        if run.summary.frames:  # without any, the next start is free to choose another network
+            save()
+        run.summary.interrupted = interrupts.requested
     return run.finish()
 
 
-def _checkpoint(save: Callable[[], None], checkpoint_s: float, on_notice: Notice) -> None:
+def _checkpoint(save: Callable[[], None], checkpoint_s: float, on_notice: Notice) -> bool:
     try:
         save()
     except ModelWriteError as error:
         on_notice(f"{error.problem}; learning goes on, next try in {checkpoint_s:.0f} s")
+        return False
+    return True
 
 
 def _frames(stream: Stream, interrupts: Interrupts) -> Iterator[Frame]:
