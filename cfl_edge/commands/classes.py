@@ -60,10 +60,10 @@ def change(
     with ModelLock(model):
         saved = store.load()
         action(saved)
-        store.save(saved.manifest, saved.tensors)
-        if onnx is not None:
+        if onnx is not None:  # first: whatever fails, the same command can be given again
             from cfl_edge.model.onnx_classes import patch_classes
 
             readout = np.ascontiguousarray(saved.tensors["state"]["readout"].T)
             patch_classes(onnx, readout, saved.manifest["classes"])
+        store.save(saved.manifest, saved.tensors)
     return _samples(saved)

@@ -1,0 +1,88 @@
+"""Run the command line within the test's process, and make what it works on."""
+
+import contextlib
+import io
+import json
+import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import learner_checks
+from PIL import Image
+
+from cfl_edge.cli import main
+
+SMALL = ("--stem", "none", "--layers", "8,16", "--image", "16")
+KINDS = ("above", "left")
+
+
+@dataclass
+class Result:
+    """What a command printed and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def events(self):
+        """The JSON lines; fails where a line is none."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def summary(self):
+        """The last event without its name."""
+        last = self.events[-1]
+        assert last.pop("event") == "summary"
+        return last
+
+    @property
+    def notices(self):
+        return [event["text"] for event in self.events if event["event"] == "notice"]
+
+
+def cfl_edge(*arguments):
+    """Run one command; whatever else than an exit it raises is the test's failure."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["cfl-edge", *map(str, arguments)]
+    with (
+        patch.object(sys, "argv", argv),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+            code = 0
+        except SystemExit as exit:
+            code = exit.code or 0
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+def learn(stream, model, *arguments):
+    """Learn from a folder by its subfolders, without an export."""
+    options = ("--labels-from", "dirs", "--no-export", "--json")
+    return cfl_edge("learn", "--stream", stream, "--model", model, *options, *arguments)
+
+
+def write_pictures(folder, count=8, kinds=KINDS, seed=0):
+    """Write `count` easy pictures of each kind, a subfolder per kind."""
+    for number, kind in enumerate(kinds):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        images = learner_checks.pictures(SimpleNamespace(image_px=24), number, count, seed)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(folder / kind / f"{i}.png")
+    return folder
+
+
+def assert_error(result, code, *words):
+    """One line that says what is wrong, one that says what to try, no more, no traceback."""
+    lines = [line for line in result.err.splitlines() if line]
+    places = [i for i, line in enumerate(lines) if line.startswith("error: ")]
+    assert len(places) == 1, result.err
+    assert lines[places[0] + 1].startswith("  try: ")
+    assert len(lines) == places[0] + 2, result.err
+    assert "Traceback" not in result.err
+    assert result.code == code, result.err
+    for word in words:
+        assert word in lines[places[0]], result.err
