@@ -9,6 +9,7 @@ import numpy as np
 
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
+from cfl_edge.model.tensors import network_digest
 from cfl_edge.stream.source import Notice, log_notice
 
 
@@ -63,7 +64,12 @@ def change(
         if onnx is not None:  # first: whatever fails, the same command can be given again
             from cfl_edge.model.onnx_classes import patch_classes
 
-            readout = np.ascontiguousarray(saved.tensors["state"]["readout"].T)
-            patch_classes(onnx, readout, saved.manifest["classes"])
+            state = saved.tensors["state"]
+            patch_classes(
+                onnx,
+                np.ascontiguousarray(state["readout"].T),
+                saved.manifest["classes"],
+                network_digest=network_digest(state),
+            )
         store.save(saved.manifest, saved.tensors)
     return _samples(saved)

@@ -9,6 +9,8 @@ import numpy as np
 from cfl_edge.errors import ExportError
 from cfl_edge.model.export import Exported
 from cfl_edge.model.export import export as export_onnx
+from cfl_edge.model.onnx_metadata import NETWORK_DIGEST
+from cfl_edge.model.tensors import network_digest
 from cfl_edge.online.learner import Learner
 from cfl_edge.stream.source import Notice, log_notice
 
@@ -39,13 +41,20 @@ def export_learner(learner: Learner, out: Path) -> Exported:
         )
     pictures = [picture.cpu().numpy() for picture, _ in learner.examples.values()]
     extractor = learner.extractor
+    weights = {
+        f"network.{name}": value.cpu().numpy()
+        for name, value in learner.network.state_dict().items()
+    }
     try:
         return export_onnx(
             extractor.cpu(),
             np.ascontiguousarray(learner.readout.T.cpu().numpy()),
             classes=learner.classes,
             size_px=learner.image_px,
-            extra_metadata={"cfl_edge.stem": learner.config.stem},
+            extra_metadata={
+                "cfl_edge.stem": learner.config.stem,
+                NETWORK_DIGEST: network_digest(weights),
+            },
             folder=out,
             sample_images=np.stack(pictures),
         )

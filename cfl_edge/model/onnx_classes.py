@@ -18,6 +18,7 @@ from cfl_edge.model.onnx_metadata import (
     LABEL_EMBEDDINGS,
     LABELS_FILE,
     MODEL_FILE,
+    NETWORK_DIGEST,
     class_metadata,
     parse_metadata,
 )
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 
 
 def patch_classes(
-    target: Path, embeddings: npt.NDArray[np.float32], classes: Sequence[str]
+    target: Path,
+    embeddings: npt.NDArray[np.float32],
+    classes: Sequence[str],
+    *,
+    network_digest: str | None = None,
 ) -> list[Path]:
     """Give exported files other classes.
 
@@ -37,6 +42,7 @@ def patch_classes(
             ONNX file alone.
         embeddings: float32, shape (F, Z); the F features stay those of the exported network.
         classes: Z names, in the order of the columns.
+        network_digest: Of the weights that the embeddings belong to; None trusts the caller.
 
     Returns:
         The files that were replaced.
@@ -44,7 +50,8 @@ def patch_classes(
     Raises:
         ModelNotFoundError: No exported file is there.
         ModelDamagedError: A file was not exported by cfl-edge.
-        ModelError: Its network has another number of features.
+        ModelError: Its network has another number of features, or other weights: the model has
+            learned on since the export.
         ModelWriteError: Disk full, no permission. Nothing was replaced.
 
     Example:
@@ -67,11 +74,23 @@ def patch_classes(
     contents: dict[str, bytes] = {}
     for name in names:
         model = _load(folder / name)
+        if network_digest is not None:
+            _require_network(model, network_digest, folder / name)
         set_classes(model, matrix, classes, folder / name)
         contents[name] = model.SerializeToString()
     if target == folder:
         contents[LABELS_FILE] = labels_text(classes)
     return replace_files(folder, contents)
+
+
+def _require_network(model: onnx.ModelProto, network_digest: str, path: Path) -> None:
+    exported = {entry.key: entry.value for entry in model.metadata_props}.get(NETWORK_DIGEST)
+    if exported is not None and exported != network_digest:
+        raise ModelError(
+            f"{path} holds the network as it was before the model learned on; the class table "
+            "of now does not fit its features",
+            hint=f"cfl-edge export DIR -o {path.parent} after the change, without --onnx",
+        )
 
 
 def set_classes(

@@ -19,6 +19,7 @@ FORMAT_VERSION = 1
 PREPROCESSING = "center-square, bilinear-antialias, rgb-uint8-nhwc"
 
 CLASSES = "cfl_edge.classes"
+NETWORK_DIGEST = "cfl_edge.network_digest"
 SIZE_PX = "cfl_edge.size_px"
 REQUIRED = ("cfl_edge.format_version", CLASSES, SIZE_PX, "cfl_edge.preprocessing")
 

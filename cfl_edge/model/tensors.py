@@ -87,6 +87,20 @@ def digest(parts: list[memoryview]) -> tuple[str, int]:
     return sha256.hexdigest(), size_bytes
 
 
+def network_digest(state: Mapping[str, Array]) -> str:
+    """Return the first 16 hex digits of the SHA-256 of a saved network's weights.
+
+    An exported file names it: label embeddings only fit the features of the same weights.
+
+    Example:
+        >>> weights = {"network.w": np.ones(2), "readout": np.zeros(3)}
+        >>> network_digest(weights) == network_digest({"network.w": np.ones(2)})
+        True
+    """
+    names = sorted(name for name in state if name.startswith("network."))
+    return digest(to_parts({name: state[name] for name in names}))[0][:16]
+
+
 def digest_file(path: Path) -> tuple[str, int]:
     """Return the SHA-256 (hexadecimal) and the size in bytes of a file, read in pieces.
 

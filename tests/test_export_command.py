@@ -1,0 +1,52 @@
+"""An exported model is the learner's, and its class table only changes while it still is."""
+
+import learner_checks
+import numpy as np
+import pytest
+from test_learner import LEARNERS
+
+from cfl_edge.commands.classes import change
+from cfl_edge.commands.export import export, export_learner
+from cfl_edge.errors import ExportError, ModelError, ModelNotFoundError
+from cfl_edge.model import class_table
+from cfl_edge.model.checkpoint import to_saved
+from cfl_edge.model.inference import OnnxModel
+from cfl_edge.model.store import Store
+
+
+def save(learner, folder):
+    saved = to_saved(learner, {})
+    Store(folder).save(saved.manifest, saved.tensors)
+
+
+def test_scores_agree_and_the_class_table_follows_until_the_model_learns_on(tmp_path):
+    learner, model, out = LEARNERS["widths"](), tmp_path / "model", tmp_path / "out"
+    learner_checks.teach(learner)
+    save(learner, model)
+    exported = export(model, out)
+    images = learner_checks.pictures(learner, 1, 4, 77)
+    expected = learner.predict(learner.encode(images))
+    np.testing.assert_allclose(OnnxModel(exported.model).scores(images), expected, rtol=1e-3)
+
+    change(model, lambda saved: class_table.rename(saved, "left", "aside"), onnx=out)
+    assert OnnxModel(exported.model).classes == ["above", "aside"]
+
+    learner_checks.teach(learner, steps=3)
+    save(learner, model)
+    before = exported.model.read_bytes()
+    with pytest.raises(ModelError, match="before the model learned on"):
+        change(model, lambda saved: class_table.rename(saved, "left", "right"), onnx=out)
+    assert exported.model.read_bytes() == before
+    assert Store(model).load().manifest["classes"] == ["above", "left"]
+
+
+def test_a_model_without_pictures_is_not_exported(tmp_path):
+    learner = LEARNERS["widths"]()
+    with pytest.raises(ExportError, match="no picture"):
+        export_learner(learner, tmp_path / "out")
+    save(learner, tmp_path / "model")
+    with pytest.raises(ModelError, match="has no class yet"):
+        export(tmp_path / "model", tmp_path / "out")
+    with pytest.raises(ModelNotFoundError):
+        export(tmp_path / "none", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
