@@ -1,8 +1,8 @@
 """Learn from a camera while it runs: every frame is predicted first, then learned.
 
-Hold a mug before the camera and start it; then something else, with its name:
+Start it with the camera and the things that you have at hand; it asks for each in turn:
 
-    python examples/learn_from_camera.py /dev/video0 mug
+    python examples/learn_from_camera.py /dev/video0 mug pen
     python examples/learn_from_camera.py          # no camera: a rendered one, which knows its names
 
 The newest frame wins: what the learner is too slow for is dropped, so it never lags behind. This is
@@ -17,35 +17,33 @@ from cfl_edge.online.metrics import Prequential
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.open import open_stream
 
+TURN = 50  # frames for which one thing is held before the camera
+
 
 def main(
     stream: str = "demo:?frames=300",
-    name: str | None = None,
-    *,
+    *names: str,
     frames: int = 300,
     config: LearnerConfig | None = None,
 ) -> None:
-    """Predict and learn.
-
-    Args:
-        stream: Address of the camera.
-        name: What it sees; None takes the stream's own labels.
-        frames: Frames to stop after: a camera never ends.
-        config: Of the learner; None is the default, with a pretrained stem.
-    """
+    """Predict and learn `frames` frames; without names, by the stream's own labels."""
     accuracy = Prequential()
     with open_stream(stream, on_notice=print) as camera:
         print(camera.description())
         learner = Learner(config or LearnerConfig())
-        for number, frame in enumerate(camera, start=1):
+        for number, frame in enumerate(camera):
+            label = names[number // TURN % len(names)] if names else frame.label
+            if names and number % TURN == 0:
+                input(f"hold the {label} before the camera and press Enter ")
+                continue  # this frame is from before
             encoded = learner.encode(to_model_input(frame.image, learner.image_px)[None])
             guess = learner.classes[learner.predict(encoded).argmax()] if learner.classes else None
-            if (label := name or frame.label) is not None:
+            if label is not None:
                 accuracy.add(guess == label)
                 learner.learn(encoded, [label])
-            if number % 20 == 0:
-                print(f"frame {number}: said {guess}, is {label}, {camera.dropped} dropped")
-            if number >= frames:
+            if number % 10 == 9:
+                print(f"frame {number + 1}: said {guess}, is {label}, {camera.dropped} dropped")
+            if number + 1 >= frames:
                 break
     print(f"learned {learner.frames_learned} frames of {', '.join(learner.classes) or 'nothing'}")
     if accuracy.overall is not None:
@@ -54,6 +52,6 @@ def main(
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:3])
+        main(*sys.argv[1:])
     except CflEdgeError as error:
         sys.exit(f"error: {error}")

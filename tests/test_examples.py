@@ -65,9 +65,13 @@ def test_learn_from_camera(capsys: Any) -> None:
     assert 0 < int(percent) < 100
 
 
-def test_learn_from_camera_with_a_name(capsys: Any) -> None:
-    main_of("learn_from_camera")("demo:?frames=40", "mug", frames=12, config=CONFIG)
-    assert "learned 12 frames of mug\n" in capsys.readouterr().out  # whatever the demo calls it
+def test_learn_from_camera_with_names(monkeypatch: Any, capsys: Any) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", asked.append)
+    main_of("learn_from_camera")("demo:?frames=120", "mug", "pen", frames=103, config=CONFIG)
+    said = capsys.readouterr().out
+    assert [re.findall(r"the (\w+) before", text) for text in asked] == [["mug"], ["pen"], ["mug"]]
+    assert "learned 100 frames of mug, pen\n" in said  # whatever the demo calls them
 
 
 def test_add_a_class(photos: Path, capsys: Any) -> None:
