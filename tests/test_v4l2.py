@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 import threading
+import time
 from collections import deque
 from fractions import Fraction
 from typing import ClassVar
@@ -243,6 +244,22 @@ def test_a_format_that_it_does_not_offer(device: type[FakeDevice]) -> None:
 def test_a_silent_camera_is_lost_after_the_timeout(device: type[FakeDevice]) -> None:
     with pytest.raises(StreamLostError, match=r"cam sent no frame for 0.1 s"):
         capture().read(threading.Event())
+
+
+def test_a_reader_that_did_not_run_for_long_looks_once_more(device: type[FakeDevice]) -> None:
+    class Starved(FakeDevice):
+        def read(self, wait_s: float) -> Packet | None:
+            item = super().read(wait_s)
+            if item is None:
+                time.sleep(0.2)
+            return item
+
+    camera = capture()
+    camera._device = Starved("cam", ("MJPG",))  # type: ignore[assignment]
+    Starved.script = deque([None, packet(b"late", 1)])
+    picture = camera.read(threading.Event())
+    assert picture is not None
+    assert picture.timestamp_s == 1
 
 
 def test_a_silent_camera_stops_when_told(device: type[FakeDevice]) -> None:

@@ -5,53 +5,15 @@ A virtual machine runs `vm_camera_guest.py`, which reports one line a scenario.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
+from vm_lab import Reports, run_guest
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
-REPOSITORY = Path(__file__).parents[1]
-VIVID = "vivid n_devs=1 node_types=0x1 input_types=0x0"
-
-
-def missing() -> str | None:
-    if "CFL_EDGE_VM" not in os.environ:
-        return "CFL_EDGE_VM does not name the folder of vmlab.py"
-    if not (Path(os.environ["CFL_EDGE_VM"]) / "vmlab.py").is_file():
-        return f"no vmlab.py in CFL_EDGE_VM={os.environ['CFL_EDGE_VM']}"
-    if shutil.which("qemu-system-x86_64") is None:
-        return "qemu is missing: apt-get install qemu-system-x86 busybox-static kmod v4l-utils"
-    return None
-
 
 @pytest.fixture(scope="module")
-def reports() -> dict[str, dict[str, Any]]:
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
-    guest = Path(__file__).with_name("vm_camera_guest.py")
-    command = [sys.executable, str(Path(os.environ["CFL_EDGE_VM"]) / "vmlab.py"), "run"]
-    command += ["--timeout", "240", "-m", VIVID, "--", "env", f"PYTHONPATH={REPOSITORY}"]
-    command += [sys.executable, str(guest)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=REPOSITORY)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    found = {report["scenario"]: report for report in map(json.loads, lines)}
-    assert "imports" in found, f"the guest did not finish\n{done.stdout}\n{done.stderr}"
-    for report in found.values():
-        assert "traceback" not in report, f"{report['scenario']}\n{report['traceback']}"
-    for report in found.values():
-        print(json.dumps(report))
-    return found
-
-
-Reports = dict[str, dict[str, Any]]
+def reports() -> Reports:
+    return run_guest("vm_camera_guest.py", last="imports", timeout_s=240)
 
 
 def test_reads_the_size_and_rate_that_it_asked_for(reports: Reports) -> None:

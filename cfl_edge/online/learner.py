@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.backends import nnpack
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.local_step import train_step
@@ -160,6 +161,9 @@ class Learner:
         self.frames_learned = 0
         self.steps = 0
         self.generator = torch.Generator().manual_seed(config.seed)
+        # On x86 without AVX2 every convolution would warn that NNPACK does not work there.
+        if not nnpack.is_available():  # type: ignore[no-untyped-call]
+            nnpack.set_flags(False)  # type: ignore[no-untyped-call]
 
         self.stem: Stem = build_stem(config.stem).to(self.device)
         blank = torch.zeros(1, self.image_px, self.image_px, 3, dtype=torch.uint8)

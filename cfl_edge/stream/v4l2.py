@@ -121,13 +121,15 @@ class V4l2Capture(Capture):
         """Return the next picture, or None when `stop` was set meanwhile."""
         give_up_s = time.monotonic() + self._timeout_s
         while not stop.is_set():
+            # Before the look: this thread may not have run for long, as while torch is imported.
+            late = time.monotonic() > give_up_s
             try:
                 packet = self._device.read(STOP_LOOK_S)
             except OSError as error:
                 raise read_error(self._path, error.errno or errno.EIO) from None
             if packet is not None:
                 return self._picture(packet)
-            if time.monotonic() > give_up_s:
+            if late:
                 raise StreamLostError(
                     f"{self._path} sent no frame for {self._timeout_s:g} s",
                     hint="unplug the camera and plug it in again; look at: dmesg | tail",
