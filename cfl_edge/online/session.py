@@ -100,10 +100,8 @@ def learn_stream(
             if run.summary.learned:
                 save()
             raise
-        if run.summary.learned:
-            if not interrupts.requested:
-                learner.settle()
-            run.learned_s = time.monotonic()
+        if run.summary.learned and not interrupts.requested:
+            learner.settle()
         if run.summary.frames:  # without any, the next start is free to choose another network
             save()
         run.summary.interrupted = interrupts.requested
