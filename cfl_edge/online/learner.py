@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,118 +16,21 @@ from torch.backends import nnpack
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.local_step import train_step
-from cfl_edge.core.losses import LocalLoss
-from cfl_edge.core.networks import (
-    LAYERS_WITH_STEM,
-    LAYERS_WITHOUT_STEM,
-    Network,
-    build_network,
-    initial_embeddings,
-)
-from cfl_edge.core.stems import DEFAULT_STEM, Stem, build_stem
-from cfl_edge.errors import DataError, UsageError
+from cfl_edge.core.networks import Network, build_network, initial_embeddings
+from cfl_edge.core.stems import Stem, build_stem
+from cfl_edge.errors import DataError
+from cfl_edge.online.features import Encoded, FeatureExtractor
+from cfl_edge.online.learner_config import LearnerConfig
 from cfl_edge.online.readout import combine
 from cfl_edge.online.replay import Replay
+
+__all__ = ["Encoded", "Images", "Learner", "LearnerConfig"]
 
 Images = npt.NDArray[np.uint8]
 
 CHUNK = 64  # samples that pass the layers at a time when statistics are estimated anew
 EXAMPLES = 16  # pictures kept, the newest of up to so many classes
 EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its embedding much
-
-
-@dataclass(frozen=True)
-class LearnerConfig:
-    """What a learner is made of.
-
-    Args:
-        stem: See `build_stem`.
-        layers: See `build_network`; None chooses the default for the stem.
-        image_px: Side of the picture the stem reads; None is 96 with a stem and 32 without. More
-            pixels show finer detail and cost time with their square.
-        replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
-        batch: Samples of a gradient step, new and replayed. More contrast, more time a step.
-        new_per_step: New samples that are waited for before a gradient step is taken. Fewer of
-            them means more steps a frame.
-        learning_rate: Of AdamW on every layer.
-        weight_decay: Of AdamW on every layer.
-        loss: The local loss, Eq. 10. Without its feature term: that one overfits the few classes
-            that a stream has shown so far (DECISIONS.md, "Loss on streams").
-        refresh_frames: Learned frames after which the label embeddings are solved anew; a new
-            class does so at once.
-        seed: Of everything random.
-    """
-
-    stem: str = DEFAULT_STEM
-    layers: str | None = None
-    image_px: int | None = None
-    replay_mib: float = 16.0
-    batch: int = 32
-    new_per_step: int = 4
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    loss: LocalLoss = field(default_factory=lambda: LocalLoss(feat_weight=0.0))
-    refresh_frames: int = 16
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without building anything."""
-        image_px = self.image_px
-        if image_px is not None and not 8 <= image_px <= 1024:
-            raise UsageError(f"--image is {image_px}, expected 8 to 1024", hint="--image 96")
-        if not 1 <= self.new_per_step <= self.batch:
-            raise UsageError(
-                f"a step has {self.new_per_step} new of {self.batch} samples, expected 1 to all",
-                hint="new_per_step=4, batch=32",
-            )
-
-    def resolved_layers(self) -> str:
-        """Return `layers`, or the default for the stem."""
-        default = LAYERS_WITHOUT_STEM if self.stem == "none" else LAYERS_WITH_STEM
-        return self.layers or default
-
-    def resolved_image_px(self) -> int:
-        """Return `image_px`, or the default for the stem."""
-        return self.image_px or (32 if self.stem == "none" else 96)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Pictures as the layers see them.
-
-    Args:
-        images: uint8 (N, image_px, image_px, 3).
-        h0: What the first layer reads, (N, C, H, W).
-        features: Pooled features of every source, each (N, C_r).
-    """
-
-    images: Tensor
-    h0: Tensor
-    features: list[Tensor]
-
-
-class FeatureExtractor(nn.Module):
-    """Stem and layers together: what the export holds.
-
-    Args:
-        stem: Frozen.
-        network: The layers.
-    """
-
-    def __init__(self, stem: Stem, network: Network) -> None:
-        super().__init__()
-        self.stem = stem
-        self.network = network
-
-    def sources(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return h0 and the pooled features of every source, for uint8 pictures (N, H, W, 3)."""
-        h0, final = self.stem(images)
-        frozen = [] if final is None else [final, h0.mean(dim=(2, 3))]
-        return h0, frozen + self.network(h0)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the concatenated features and a constant 1, (N, F)."""
-        return with_constant(torch.cat(self.sources(images)[1], dim=1))
 
 
 class Learner:
