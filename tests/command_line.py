@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import subprocess
 import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -86,3 +87,22 @@ def assert_error(result, code, *words):
     assert result.code == code, result.err
     for word in words:
         assert word in lines[places[0]], result.err
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "lock"
+    }
+
+
+def process(code, *arguments, **options):
+    """Start a Python process of its own."""
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+MAIN = "from cfl_edge.cli import main; main()"

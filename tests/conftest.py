@@ -1,6 +1,44 @@
-"""Settings of all tests."""
+"""Settings and fixtures that several test files share."""
 
 import os
+import shutil
+
+import pytest
 
 # As the command line does, before torch is loaded: threads wait without spinning.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from command_line import SMALL, cfl_edge, write_pictures  # noqa: E402: loads torch
+
+from cfl_edge.model.store import Store  # noqa: E402: after the line above
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("cli") / "data")
+
+
+@pytest.fixture(scope="session")
+def learned(data, tmp_path_factory):
+    """A model folder with its ONNX files in `onnx`; not to be changed."""
+    model = tmp_path_factory.mktemp("cli") / "model"
+    result = cfl_edge("learn", "--stream", data, "--labels-from", "dirs", "--model", model, *SMALL)
+    assert result.code == 0, result.err
+    assert f"cfl-edge run {model}/onnx/model.onnx" in result.out.splitlines()[-1]
+    return model
+
+
+@pytest.fixture
+def model(learned, tmp_path):
+    """A copy of the learned model, to be changed."""
+    return shutil.copytree(learned, tmp_path / "model")
+
+
+@pytest.fixture
+def notices() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path, notices) -> Store:
+    return Store(tmp_path / "deep" / "model", on_notice=notices.append)

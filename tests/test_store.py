@@ -1,61 +1,26 @@
+"""The model folder: what is saved is loaded, and damage is found."""
+
 import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from saved_models import WORDS, assert_holds, generations, groups, save
 
 from cfl_edge.errors import (
     ModelDamagedError,
     ModelError,
     ModelNotFoundError,
     ModelVersionError,
-    ModelWriteError,
 )
-from cfl_edge.model import generation, writing
+from cfl_edge.model import generation
 from cfl_edge.model.store import FORMAT_VERSION, Store
 from cfl_edge.model.tensors import to_parts
-
-WORDS = {"classes": ["cat", "Hündin"], "counters": {"frames": 7}}
-
-
-def groups(value: float) -> dict[str, dict[str, np.ndarray]]:
-    return {
-        "state": {"rows": np.full((2, 5), value, np.float32), "count": np.array(value)},
-        "replay": {"labels": np.arange(9, dtype=np.int64), "images": np.ones((2, 3), np.uint8)},
-    }
-
-
-def save(store: Store, value: float) -> Path:
-    return store.save({**WORDS, "value": value}, groups(value))
-
-
-def generations(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture
-def notices() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def store(tmp_path, notices) -> Store:
-    return Store(tmp_path / "deep" / "model", on_notice=notices.append)
-
-
-def assert_holds(folder: Path, value: float, notices: list[str] | None = None) -> None:
-    saved = Store(folder, on_notice=(notices if notices is not None else []).append).load()
-    assert saved.manifest["value"] == value
-    assert saved.tensors["state"]["rows"].tolist() == np.full((2, 5), value).tolist()
-    assert saved.tensors["replay"]["labels"].dtype == np.int64
-
 
 # ------------------------------------------------------------------ what is saved is what is loaded
 
@@ -413,216 +378,6 @@ def test_a_folder_that_is_empty_locked_or_a_model_is_usable(tmp_path, store):
     store.require_usable()
     save(store, 2)
     assert (store.folder / "model.onnx").exists()
-
-
-# ------------------------------------------------------------------------------- failing to write
-
-
-def test_a_file_in_the_way(tmp_path):
-    (tmp_path / "m").write_text("x")
-    for folder in (tmp_path / "m", tmp_path / "m" / "deeper"):
-        with pytest.raises(ModelWriteError, match="a file is in the way"):
-            save(Store(folder), 1)
-    assert (tmp_path / "m").read_text() == "x"
-
-
-STEPS = ["mkdir", "mkdtemp", "open", "write", "fsync", "rename", "chmod"]
-
-
-def break_step(monkeypatch, step: str, number: int, count: int) -> list[int]:
-    """Let the count-th call of one system function fail; returns a list with the calls left."""
-    left = [count]
-
-    def wrap(function):
-        def failing(*args, **kwargs):
-            left[0] -= 1
-            if left[0] == 0:
-                raise OSError(number, os.strerror(number))
-            return function(*args, **kwargs)
-
-        return failing
-
-    if step == "open":
-        monkeypatch.setattr(writing, "open", wrap(open), raising=False)
-    elif step == "write":
-        monkeypatch.setattr(writing, "open", broken_files(wrap), raising=False)
-    elif step == "mkdtemp":
-        import tempfile
-
-        monkeypatch.setattr(tempfile, "mkdtemp", wrap(tempfile.mkdtemp))
-    else:
-        monkeypatch.setattr(os, step, wrap(getattr(os, step)))
-    return left
-
-
-def failed_save(store: Store) -> ModelWriteError | None:
-    try:
-        save(store, 3)
-    except ModelWriteError as error:
-        return error
-    return None
-
-
-def broken_files(wrap):
-    class File:
-        def __init__(self, *args, **kwargs):
-            self.file = open(*args, **kwargs)  # noqa: SIM115
-            self.write = wrap(lambda data: self.file.write(data[:100]))  # and writes are partial
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def fileno(self):
-            return self.file.fileno()
-
-    return File
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])
-@pytest.mark.parametrize("step", STEPS)
-def test_a_failure_at_any_step_harms_nothing(store, monkeypatch, step, number):
-    save(store, 1)
-    save(store, 2)
-    before = generations(store.folder)
-    for count in range(1, 100):
-        fresh = Store(store.folder, on_notice=lambda _text: None)
-        with monkeypatch.context() as patch:
-            left = break_step(patch, step, number, count)
-            failure = failed_save(fresh)
-        if failure:
-            assert "generation-000002 is intact" in failure.problem
-            assert failure.hint
-        if left[0] > 0:
-            break  # the step has fewer calls than that: nothing failed
-        value = Store(store.folder).load().manifest["value"]
-        assert value in (2, 3)
-        assert not [name for name in generations(store.folder) if name.startswith(".writing")]
-        shutil.rmtree(store.folder)
-        save(store, 1)
-        save(store, 2)
-        assert generations(store.folder) == before
-    else:
-        pytest.fail(f"{step} never succeeded")
-    assert count > 1 or step == "mkdir"
-    assert_holds(store.folder, 3)
-
-
-@pytest.mark.parametrize(
-    ("number", "problem", "hint"),
-    [
-        (errno.ENOSPC, r"the disk is full \(\d+\.\d MiB free\)", "free some space"),
-        (errno.EDQUOT, "the disk is full", "free some space"),
-        (errno.EACCES, "you may not write there", "chown"),
-        (errno.EROFS, "read-only", "remount"),
-        (errno.EIO, "Input/output error", "dmesg"),
-    ],
-)
-def test_the_text_names_folder_reason_and_next_step(store, monkeypatch, number, problem, hint):
-    break_step(monkeypatch, "fsync", number, 1)
-    with pytest.raises(ModelWriteError, match=problem) as caught:
-        save(store, 1)
-    assert str(store.folder) in caught.value.problem
-    assert hint in caught.value.hint
-    assert "intact" not in caught.value.problem  # there was nothing
-    assert generations(store.folder) == []
-
-
-def test_an_old_generation_that_cannot_go_is_a_notice(store, monkeypatch, notices):
-    save(store, 1)
-    save(store, 2)
-    with monkeypatch.context() as patch:
-        break_step(patch, "rename", errno.EACCES, 2)
-        save(store, 3)
-    assert "generation-000001 could not be removed: Permission denied" in notices[0]
-    assert_holds(store.folder, 3)
-    save(store, 4)
-    assert generations(store.folder) == ["generation-000003", "generation-000004"]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if mounted.returncode:
-        pytest.skip(f"mounting a tmpfs is not allowed here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def noise(kibibytes: int, seed: int) -> dict[str, dict[str, np.ndarray]]:
-    random = np.random.default_rng(seed)
-    return {"state": {"a": random.integers(0, 256, kibibytes * 1024, np.uint8)}}
-
-
-def test_a_full_disk(small_disk, notices):
-    store = Store(small_disk / "m", on_notice=notices.append)
-    store.save({"value": 1}, noise(300, 1))
-    store.save({"value": 2}, noise(300, 2))
-    # Two generations and a third do not fit: the older one goes first, with a notice.
-    store.save({"value": 3}, noise(600, 3))
-    assert "dropped all but generation-000002" in notices[0]
-    assert Store(store.folder).load().manifest["value"] == 3
-    with pytest.raises(ModelWriteError, match=r"disk is full.*generation-000003 is intact"):
-        store.save({"value": 4}, noise(700, 4))
-    assert generations(store.folder) == ["generation-000003"]
-    assert Store(store.folder).load().manifest["value"] == 3
-    with pytest.raises(ModelWriteError, match="disk is full"):
-        Store(small_disk / "other").save({}, noise(600, 5))
-    store.save({"value": 5}, noise(100, 6))
-    assert Store(store.folder).load().manifest["value"] == 5
-
-
-# ------------------------------------------------------------------------------------------- kill
-
-SAVING = """
-import sys
-from itertools import count
-from pathlib import Path
-import numpy as np
-from cfl_edge.model.store import Store
-store = Store(Path(sys.argv[1]))
-first = store.load().manifest["value"] if store.exists() else 0
-for value in count(first + 1):
-    store.save(
-        {"value": value},
-        {"state": {"a": np.full(50_000, value)}, "replay": {"b": np.full(20_000, value // 4)}},
-    )
-    print(value, flush=True)
-"""
-
-
-def test_kill_at_twenty_random_moments(tmp_path):
-    random = np.random.default_rng(0)
-    folder = tmp_path / "m"
-    interrupted = 0
-    for _ in range(20):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SAVING, folder], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout.readline()
-        time.sleep(random.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        printed = process.stdout.read().split()
-        process.stdout.close()
-        assert process.wait() == -signal.SIGKILL
-        interrupted += any(name.startswith(".writing") for name in generations(folder))
-        notices: list[str] = []
-        saved = Store(folder, on_notice=notices.append).load()
-        value = saved.manifest["value"]
-        assert notices == []  # not even the older generation was needed
-        assert value >= int(printed[-1] if printed else 1)  # what was reported as saved is there
-        assert (saved.tensors["state"]["a"] == value).all()
-        assert (saved.tensors["replay"]["b"] == value // 4).all()
-    assert interrupted > 0  # else the test has shown nothing
 
 
 def test_torch_stays_out_of_the_process():
