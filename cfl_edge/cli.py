@@ -152,7 +152,8 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     elif summary.classes:
         command = f"cfl-edge export {folder} -o {folder}/onnx"
     else:
-        command = f"cfl-edge learn --stream {settings.stream} --model {folder} --label NAME"
+        labels = "--labels-from dirs" if os.path.isdir(settings.stream) else "--label NAME"
+        command = f"cfl-edge learn --stream {settings.stream} --model {folder} {labels}"
     return [*lines, f"next       {command}"]
 
 
