@@ -53,9 +53,9 @@ Onnx = Annotated[
 
 def main() -> None:
     """Run the command line; an error that a user can meet is one line and an exit code."""
-    # torch's threads wait for each other by spinning: beside any other busy program that made a
-    # frame 30 times slower (DECISIONS.md, "Threads"). Read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # torch's threads wait for each other by spinning; for as long as by default, that makes a frame
+    # 30 times slower beside busy programs (DECISIONS.md, "Threads"). Read when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except CflEdgeError as error:

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-# As the command line does, before torch is loaded: threads wait without spinning.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As the command line does, before torch is loaded: threads spin for a moment only.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from command_line import SMALL, cfl_edge, write_pictures  # noqa: E402: loads torch
 
