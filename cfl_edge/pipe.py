@@ -52,6 +52,8 @@ class Lines:
 def plain(value: Any) -> Any:
     """Return a value as JSON can have it: floats with 4 decimals, what is not finite as None.
 
+    What 4 decimals would make 0 keeps 4 digits: a difference of 1.2e-7 is not none.
+
     Args:
         value: Mappings, sequences, text, numbers (numpy's too), paths, None.
 
@@ -59,8 +61,8 @@ def plain(value: Any) -> Any:
         TypeError: It is something else.
 
     Example:
-        >>> plain({"accuracy": 2 / 3, "recall": [float("nan"), 1]})
-        {'accuracy': 0.6667, 'recall': [None, 1]}
+        >>> plain({"accuracy": 2 / 3, "recall": [float("nan"), 1], "difference": 1.23456e-7})
+        {'accuracy': 0.6667, 'recall': [None, 1], 'difference': 1.235e-07}
     """
     if value is None or isinstance(value, bool):
         return value
@@ -69,7 +71,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
-        return round(float(value), DIGITS) if math.isfinite(value) else None
+        number = float(value)
+        if not math.isfinite(number):
+            return None
+        return round(number, DIGITS) or float(f"{number:.{DIGITS - 1}e}")
     if isinstance(value, Mapping):
         return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence):
