@@ -8,9 +8,9 @@ import pytest
 # As the command line does, before torch is loaded: threads spin for a moment only.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from command_line import SMALL, cfl_edge, write_pictures  # noqa: E402: loads torch
+from command_line import SMALL, cfl_edge, write_pictures
 
-from cfl_edge.model.store import Store  # noqa: E402: after the line above
+from cfl_edge.model.store import Store
 
 
 @pytest.fixture(scope="session")
