@@ -1,17 +1,21 @@
-# make learn   make learn STREAM=/dev/video0 LABEL=mug   make test   make check
+# make learn   make learn STREAM=/dev/video0 LABEL=mug   make test   make bench   make check
 PYTHON ?= python3
 STREAM ?= demo:
 MODEL  ?= $(if $(filter demo:%,$(STREAM)),runs/demo,runs/model)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: learn test check clean
+.PHONY: learn test bench check clean
 
 learn: $(VENV)/pretrained.stamp
 	$(BIN)/cfl-edge learn --stream '$(STREAM)' --model '$(MODEL)' $(if $(LABEL),--label '$(LABEL)')
 
 test: $(VENV)/dev.stamp
 	$(BIN)/pytest
+
+bench: $(VENV)/pretrained.stamp
+	$(BIN)/cfl-edge bench memory
+	$(BIN)/cfl-edge bench speed
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

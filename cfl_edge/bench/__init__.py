@@ -1,0 +1,1 @@
+"""Memory and time of a learning step, beside what people use instead."""

@@ -1,0 +1,1 @@
+"""The rules that CFL is compared with."""
