@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from cfl_edge.core.embeddings import visible_to_layer
-from cfl_edge.core.local_step import local_step, train_step
+from cfl_edge.core.local_step import local_step
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import build_network
+from cfl_edge.core.training import train_step
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.online.learner import Learner, LearnerConfig
 

@@ -30,7 +30,7 @@ STREAM_SHAPE = (112, 6, 6)  # EfficientNet-Lite0 at 96 px, cut after block 10
 SMALL_PX = 16  # a warm-up picture for networks that take any size
 LARGE_PX = 48  # above: `auto` takes AUTO_CHUNK samples at a time, below: the whole batch
 AUTO_CHUNK = 4
-MEMORY_FORMAT = torch.channels_last  # of all cases; inference alone needs 1.3 times as much without
+MEMORY_FORMAT = torch.contiguous_format  # of all cases, as torch makes them
 
 
 def input_shape(setting: Setting) -> tuple[int, int, int]:

@@ -36,24 +36,55 @@ class LocalLayer(nn.Module):
         return h.view(len(h), self.channels, -1).mean(dim=2)  # (N, C, K) to (N, C)
 
 
-def normalised_conv(c_in: int, c_out: int, stride: int) -> LocalLayer:
+def normalised_conv(c_in: int, c_out: int, stride: int, *, pool: int = 1) -> LocalLayer:
     """Normalise a sample on the way in, then convolve 3x3 and rectify.
 
     No gradient crosses a layer's input, so this normalisation costs no backward pass, and it needs
     no statistics of a batch: it is the same for a single frame.
+
+    Args:
+        c_in: Channels of the input.
+        c_out: C.
+        stride: Of the convolution.
+        pool: Side of the squares whose largest value is taken on the way in; 1 for none.
     """
     block = nn.Sequential(
+        *_pooling(pool),
         nn.GroupNorm(1, c_in, affine=False),  # over C, H and W of a sample
         nn.Conv2d(c_in, c_out, 3, stride, padding=1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     )
     return LocalLayer(block, c_out)
+
+
+def normalised_fc(features_in: int, features_out: int, *, pool: int = 1) -> LocalLayer:
+    """Flatten and normalise a sample on the way in, then multiply and rectify; K is 1.
+
+    Args:
+        features_in: Length of the flattened input.
+        features_out: C.
+        pool: As in `normalised_conv`.
+    """
+    block = nn.Sequential(
+        *_pooling(pool),
+        nn.Flatten(),
+        nn.LayerNorm(features_in, elementwise_affine=False),
+        nn.Linear(features_in, features_out),
+        nn.ReLU(inplace=True),
+    )
+    return LocalLayer(block, features_out)
+
+
+def _pooling(side: int) -> list[nn.Module]:
+    return [nn.MaxPool2d(side)] if side > 1 else []
 
 
 def paper_conv(c_in: int, c_out: int, stride: int, padding: int) -> LocalLayer:
     """Convolve 3x3 without bias, normalise over the batch, rectify (Table 4, conv nets)."""
     block = nn.Sequential(
-        nn.Conv2d(c_in, c_out, 3, stride, padding, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()
+        nn.Conv2d(c_in, c_out, 3, stride, padding, bias=False),
+        nn.BatchNorm2d(c_out),
+        nn.ReLU(inplace=True),
     )
     return LocalLayer(block, c_out)
 
@@ -67,6 +98,9 @@ def paper_fc(features_in: int, features_out: int, positions: int) -> LocalLayer:
         positions: K.
     """
     block = nn.Sequential(
-        nn.Flatten(), nn.Linear(features_in, features_out), nn.ReLU(), nn.LayerNorm(features_out)
+        nn.Flatten(),
+        nn.Linear(features_in, features_out),
+        nn.ReLU(inplace=True),
+        nn.LayerNorm(features_out),
     )
     return LocalLayer(block, features_out // positions)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cfl_edge.core.embeddings import visible_to_layer
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.core.networks import Network
 
 
 def local_step(
@@ -43,39 +41,3 @@ def local_step(
     value = loss(h_mean, labels, embeddings, generator)
     value.backward()  # type: ignore[no-untyped-call]
     return h.detach(), h_mean.detach(), value.detach()
-
-
-def train_step(
-    network: Network,
-    optimizers: list[torch.optim.Optimizer],
-    x: Tensor,
-    labels: Tensor,
-    embeddings: Tensor,
-    loss: LocalLoss,
-    generator: torch.Generator | None = None,
-) -> tuple[list[Tensor], list[float]]:
-    """Update every layer once, in order, each before the next one runs.
-
-    Args:
-        network: L - 1 layers.
-        optimizers: One for each layer's parameters; the last one holds `embeddings` as well,
-            which learn at the last layer only (Eq. 3).
-        x: What the first layer reads, (N, ...).
-        labels: Class numbers, (N,).
-        embeddings: D, (Z, C_D), a leaf that requires gradients.
-        loss: Eq. 10.
-        generator: Source of the noise on the embeddings.
-
-    Returns:
-        The pooled features of each layer before its update, (N, C_l), and the loss of each.
-    """
-    pooled, losses = [], []
-    layers = len(optimizers)
-    for i, (layer, optimizer) in enumerate(zip(network, optimizers, strict=True)):
-        d_l = visible_to_layer(embeddings, i, layers)
-        x, h_mean, value = local_step(layer, x, labels, d_l, loss, generator)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        pooled.append(h_mean)
-        losses.append(float(value))
-    return pooled, losses

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from cfl_edge.core.layers import LocalLayer, normalised_conv, paper_conv, paper_fc
+from cfl_edge.core.layers import (
+    LocalLayer,
+    normalised_conv,
+    normalised_fc,
+    paper_conv,
+    paper_fc,
+)
 from cfl_edge.errors import UsageError
 
 LAYERS_WITH_STEM = "256,256"  # two layers on the stem's features
 LAYERS_WITHOUT_STEM = "conv256"
-KINDS = "conv256, conv512, fc, or widths such as 256,256"
+KINDS = "conv256, conv512, conv256-in, conv512-in, vgg8b, fc, widths such as 256,256, or 8x64"
+
+# Channels, stride and padding of the convolutions of Table 4.
+PAPER_CONVS = {
+    "conv256": ((64, 1, 0), (256, 2, 1)),
+    "conv512": ((64, 1, 0), (256, 2, 1), (512, 2, 1)),
+}
+# Channels and pooling on the way in of Nokland and Eidnes (2019), VGG8b; a fully connected layer
+# of 1024 follows. There, pooling stands behind a layer: here its loss sees it before the pooling.
+VGG8B = ((128, 1), (256, 1), (256, 2), (512, 1), (512, 2), (512, 2))
 
 
 class Network(nn.Module):
@@ -54,35 +70,68 @@ def build_network(kind: str, input_shape: Sequence[int]) -> Network:
     """Build the layers that learn.
 
     Args:
-        kind: `conv256`, `conv512` or `fc` of the paper's Table 4, or the widths of convolutions
-            that normalise on the way in: `256,256`. The second and later ones halve the resolution
-            where it is above 3.
+        kind: `conv256`, `conv512` or `fc` of the paper's Table 4; `conv256-in` and `conv512-in`,
+            the same convolutions with normalisation on the way in instead of BatchNorm behind;
+            `vgg8b`; the widths of convolutions that normalise on the way in, `256,256`, of which
+            the second and later ones halve the resolution where it is above 3; or `8x64`: 8 of 64
+            channels at the full resolution.
         input_shape: (C, H, W) of what the first layer reads.
 
     Raises:
         UsageError: `kind` is none of these.
     """
-    c_in = input_shape[0]
-    if kind == "conv256":
-        return Network([paper_conv(c_in, 64, 1, 0), paper_conv(64, 256, 2, 1)])
-    if kind == "conv512":
-        return Network(
-            [paper_conv(c_in, 64, 1, 0), paper_conv(64, 256, 2, 1), paper_conv(256, 512, 2, 1)]
-        )
+    c_in, height, width = input_shape
+    paper = PAPER_CONVS.get(kind.removesuffix("-in"))
+    if paper is not None:
+        layers = []
+        for c_out, stride, padding in paper:
+            if kind.endswith("-in"):
+                layers.append(normalised_conv(c_in, c_out, stride))
+            else:
+                layers.append(paper_conv(c_in, c_out, stride, padding))
+            c_in = c_out
+        return Network(layers)
     if kind == "fc":
         return Network([paper_fc(math.prod(input_shape), 3072, 24), paper_fc(3072, 3072, 24)])
+    if kind == "vgg8b":
+        layers = []
+        for c_out, pool in VGG8B:
+            layers.append(normalised_conv(c_in, c_out, 1, pool=pool))
+            c_in, height, width = c_out, height // pool, width // pool
+        if min(height, width) < 2:
+            raise UsageError(
+                f"--layers vgg8b reads {input_shape[1]}x{input_shape[2]} positions, expected 16 "
+                "or more a side",
+                hint="--image 32",
+            )
+        features_in = c_in * (height // 2) * (width // 2)
+        return Network([*layers, normalised_fc(features_in, 1024, pool=2)])
+    return Network(_equal_layers(kind, c_in) or _halving_layers(kind, c_in, min(height, width)))
+
+
+def _equal_layers(kind: str, c_in: int) -> list[LocalLayer]:
+    """Build the layers of `8x64`; another kind has none."""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", kind)
+    if match is None:
+        return []
+    depth, channels = int(match[1]), int(match[2])
+    return [normalised_conv(channels if i else c_in, channels, 1) for i in range(depth)]
+
+
+def _halving_layers(kind: str, c_in: int, size: int) -> list[LocalLayer]:
+    """Build the layers of `256,256`."""
     try:
         widths = [int(width) for width in kind.split(",")]
     except ValueError:
         widths = []
     if not widths or min(widths) < 1:
         raise UsageError(f"--layers is {kind!r}, expected {KINDS}", hint="--layers 256,256")
-    layers, size = [], min(input_shape[1:])
+    layers = []
     for i, width in enumerate(widths):
         stride = 2 if i > 0 and size > 3 else 1
         layers.append(normalised_conv(c_in, width, stride))
         c_in, size = width, -(-size // stride)
-    return Network(layers)
+    return layers
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.backends import nnpack
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
-from cfl_edge.core.local_step import train_step
 from cfl_edge.core.networks import Network, build_network, initial_embeddings
 from cfl_edge.core.stems import Stem, build_stem
+from cfl_edge.core.training import train_step
 from cfl_edge.errors import DataError
 from cfl_edge.online.features import Encoded, FeatureExtractor
 from cfl_edge.online.learner_config import LearnerConfig

@@ -1,0 +1,267 @@
+"""The closed-form local step: the weight gradient of one layer without an autograd graph.
+
+The loss sees the pooled features (N, C) alone, so its gradient g is an (N, C) matrix. With ReLU,
+the gradient at position k is `mask * g / K`: it is made for a few samples at a time and dropped
+again. No gradient crosses the layer's input, so what lies on the way in (normalisation, pooling)
+needs no backward pass, and of the two products of a backward pass only the weights' is left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfl_edge.core.layers import LocalLayer
+from cfl_edge.core.losses import LocalLoss
+
+Step = Generator[None, None, tuple[Tensor, Tensor, Tensor]]
+CHUNK_BYTES = (
+    10 * 2**20
+)  # more makes no step faster, but its memory larger (DECISIONS.md, "Chunks")
+ON_THE_WAY_IN = (nn.GroupNorm, nn.LayerNorm, nn.MaxPool2d, nn.AvgPool2d, nn.Flatten, nn.Identity)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A layer that has a closed form: ReLU(product(entry(x))).
+
+    Args:
+        entry: Modules without parameters that treat each sample by itself.
+        product: The only parameters of the layer.
+    """
+
+    entry: nn.Sequential
+    product: nn.Conv2d | nn.Linear
+
+
+def closed_form_parts(layer: LocalLayer) -> Parts | None:
+    """Take a layer apart, or return None if its gradient has no closed form.
+
+    Example:
+        >>> from cfl_edge.core.layers import normalised_conv, paper_conv
+        >>> closed_form_parts(normalised_conv(3, 8, stride=1)).product
+        Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
+        >>> closed_form_parts(paper_conv(3, 8, stride=1, padding=0)) is None  # BatchNorm behind
+        True
+    """
+    if not isinstance(layer.block, nn.Sequential) or len(layer.block) < 2:
+        return None
+    *entry, product, relu = layer.block
+    known = all(isinstance(m, ON_THE_WAY_IN) and not list(m.parameters()) for m in entry)
+    if not known or not isinstance(relu, nn.ReLU):
+        return None
+    if isinstance(product, nn.Conv2d):
+        if product.padding_mode != "zeros" or isinstance(product.padding, str):
+            return None
+    elif not isinstance(product, nn.Linear):
+        return None
+    return Parts(nn.Sequential(*entry), product)
+
+
+def closed_form_step(
+    layer: LocalLayer,
+    x: Tensor,
+    labels: Tensor,
+    embeddings: Tensor,
+    loss: LocalLoss,
+    generator: torch.Generator | None = None,
+    *,
+    chunk: int | None = None,
+) -> Step:
+    """Leave the gradients of the layer's own loss in its parameters, as `local_step` does.
+
+    A generator: it pauses after each chunk, so that a caller short of time can go on later.
+    `finish` runs it through.
+
+    Args:
+        layer: One that `closed_form_parts` takes apart.
+        x: What the layer reads, (N, ...); not changed.
+        labels: Class numbers, (N,).
+        embeddings: D_l, (Z, C_D); gets a gradient if it asks for one.
+        loss: Eq. 10, over all N samples whatever the chunk is.
+        generator: Source of the noise on the embeddings.
+        chunk: Samples that pass the layer at a time; fewer need less memory. None takes as many as
+            `fast_chunk` says.
+
+    Returns:
+        h, h_mean and the loss, as `local_step` returns them.
+
+    Raises:
+        TypeError: The layer has no closed form.
+
+    Example:
+        >>> from cfl_edge.core.layers import normalised_conv
+        >>> layer = normalised_conv(3, 8, stride=1)
+        >>> x, labels, rows = torch.randn(4, 3, 6, 6), torch.tensor([0, 1, 0, 1]), torch.eye(2, 8)
+        >>> h, h_mean, _ = finish(closed_form_step(layer, x, labels, rows, LocalLoss(), chunk=2))
+        >>> h.shape, h_mean.shape, layer.block[1].weight.grad.shape
+        (torch.Size([4, 8, 6, 6]), torch.Size([4, 8]), torch.Size([8, 3, 3, 3]))
+    """
+    parts = closed_form_parts(layer)
+    if parts is None:
+        raise TypeError("the layer has no closed form: entry, Conv2d or Linear, ReLU")
+    places = list(chunks(len(x), chunk or fast_chunk(parts, x)))
+    # What is small and stays comes before what is large and goes: between those, it would split
+    # the allocator's free blocks, and each chunk would take its memory anew.
+    h_mean = x.new_empty(len(x), layer.channels)  # (N, C)
+    zero_gradients(parts)
+    h = x.new_empty(0)
+    for place in places:
+        h_chunk = features(parts, x[place])
+        h_mean[place] = layer.pool(h_chunk)
+        if len(places) == 1:
+            h = h_chunk
+        else:
+            if not len(h):
+                h = empty_like_batch(h_chunk, len(x))
+            h[place] = h_chunk
+        del h_chunk
+        yield
+    value, g = vector_gradient(h_mean, labels, embeddings, loss, generator)
+    for place in places:
+        add_weight_gradient(parts, x[place], h[place], g[place])
+        yield
+    return h, h_mean, value
+
+
+def finish(step: Step) -> tuple[Tensor, Tensor, Tensor]:
+    """Run a step through and return what it returns."""
+    while True:
+        try:
+            next(step)
+        except StopIteration as end:
+            result: tuple[Tensor, Tensor, Tensor] = end.value
+            return result
+
+
+def chunks(samples: int, chunk: int) -> Iterator[slice]:
+    """Yield the slices of at most `chunk` samples."""
+    for start in range(0, samples, chunk):
+        yield slice(start, min(start + chunk, samples))
+
+
+def fast_chunk(parts: Parts, x: Tensor) -> int:
+    """Return how many samples make a chunk of about CHUNK_BYTES, input and output together.
+
+    Args:
+        parts: The layer.
+        x: What it reads, (N, ...).
+    """
+    sample = math.prod(x.shape[1:]) + math.prod(output_shape(parts, x.shape[1:]))
+    return max(1, min(len(x), CHUNK_BYTES // (sample * x.element_size())))
+
+
+def output_shape(parts: Parts, input_shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a sample's features, (C, H, W) or (C * K,), without computing them.
+
+    Example:
+        >>> from cfl_edge.core.layers import normalised_conv
+        >>> output_shape(closed_form_parts(normalised_conv(3, 8, stride=2)), (3, 9, 9))
+        (8, 5, 5)
+    """
+    x_hat = parts.entry(torch.empty(1, *input_shape, device="meta"))
+    product = parts.product
+    weight = torch.empty_like(product.weight, device="meta", dtype=x_hat.dtype)
+    if isinstance(product, nn.Linear):
+        return tuple(F.linear(x_hat, weight).shape[1:])
+    p = product
+    h = F.conv2d(x_hat, weight, None, p.stride, p.padding, p.dilation, p.groups)
+    return tuple(h.shape[1:])
+
+
+def empty_like_batch(h_chunk: Tensor, samples: int) -> Tensor:
+    """Return room for `samples` of the features of a chunk, in the same memory format."""
+    room = h_chunk.new_empty((samples, *h_chunk.shape[1:]))
+    if h_chunk.ndim == 4 and h_chunk.is_contiguous(memory_format=torch.channels_last):
+        return room.to(memory_format=torch.channels_last)
+    return room
+
+
+@torch.no_grad()
+def features(parts: Parts, x: Tensor) -> Tensor:
+    """Return h of a chunk without a graph, (N, C, H, W) or (N, C * K)."""
+    h: Tensor = parts.product(parts.entry(x))
+    return h.relu_()
+
+
+def vector_gradient(
+    h_mean: Tensor,
+    labels: Tensor,
+    embeddings: Tensor,
+    loss: LocalLoss,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss and its gradient g with respect to h_mean, (N, C).
+
+    The only place of the closed form with a graph: it starts at the pooled features. `embeddings`
+    get their gradient here too.
+    """
+    with torch.enable_grad():
+        leaf = h_mean.detach().requires_grad_()
+        value = loss(leaf, labels, embeddings, generator)
+        value.backward()  # type: ignore[no-untyped-call]
+    g = leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
+    return value.detach(), g
+
+
+@torch.no_grad()
+def add_weight_gradient(parts: Parts, x: Tensor, h: Tensor, g: Tensor) -> None:
+    """Add the gradient of one chunk to the `.grad` of the layer's parameters.
+
+    Args:
+        parts: The layer.
+        x: What it read, (N, ...).
+        h: What it returned, (N, C, H, W) or (N, C * K).
+        g: Gradient of the loss with respect to the pooled features, (N, C).
+    """
+    product = parts.product
+    x_hat = parts.entry(x)
+    delta = torch.ops.aten.threshold_backward(spread(g, h), h, 0)  # mask * g / K, shaped as h
+    if isinstance(product, nn.Linear):
+        _gradient(product.weight).addmm_(delta.T, x_hat)  # no second matrix of this size
+        if product.bias is not None:
+            _gradient(product.bias).add_(delta.sum(0))
+        return
+    channels = [product.out_channels] if product.bias is not None else None
+    _, weight, bias = torch.ops.aten.convolution_backward(
+        delta,
+        x_hat,
+        product.weight,
+        channels,
+        product.stride,
+        product.padding,
+        product.dilation,
+        False,  # transposed
+        [0, 0],
+        product.groups,
+        [False, True, channels is not None],  # gradients wanted: input, weight, bias
+    )
+    _gradient(product.weight).add_(weight)
+    if product.bias is not None:
+        _gradient(product.bias).add_(bias)
+
+
+def spread(g: Tensor, h: Tensor) -> Tensor:
+    """Return g / K at every position, shaped as h: the gradient of the mean over K positions."""
+    if h.ndim == 4:  # (N, C, H, W)
+        return (g / (h.shape[2] * h.shape[3]))[:, :, None, None].expand_as(h)
+    positions = h.shape[1] // g.shape[1]
+    return (g / positions).repeat_interleave(positions, dim=1)  # (N, C * K)
+
+
+def zero_gradients(parts: Parts) -> None:
+    """Make room for the gradients that `add_weight_gradient` adds to, where there is none yet."""
+    for parameter in parts.product.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad

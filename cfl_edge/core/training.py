@@ -1,0 +1,205 @@
+"""One update of every layer, in order, each from its own loss.
+
+Layers whose gradient has a closed form take `closed_form_step`, all others `local_step`. Both
+leave the gradients in the layer's parameters; here they are applied and freed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import torch
+from torch import Tensor
+
+from cfl_edge.core.allocator import LARGE_BYTES, give_back
+from cfl_edge.core.closed_form import (
+    Parts,
+    add_weight_gradient,
+    chunks,
+    closed_form_parts,
+    closed_form_step,
+    fast_chunk,
+    features,
+    output_shape,
+    vector_gradient,
+    zero_gradients,
+)
+from cfl_edge.core.embeddings import visible_to_layer
+from cfl_edge.core.local_step import local_step
+from cfl_edge.core.losses import LocalLoss
+from cfl_edge.core.networks import Network
+
+Trained = tuple[list[Tensor], list[float]]
+Training = Generator[int | None, None, Trained]
+
+
+def train_step(
+    network: Network,
+    optimizers: Sequence[torch.optim.Optimizer],
+    x: Tensor,
+    labels: Tensor,
+    embeddings: Tensor,
+    loss: LocalLoss,
+    generator: torch.Generator | None = None,
+    *,
+    chunk: int | None = None,
+    recompute: bool = False,
+    closed_form: bool = True,
+) -> Trained:
+    """Update every layer once.
+
+    Args:
+        network: L - 1 layers.
+        optimizers: One for each layer's parameters; the last one holds `embeddings` as well,
+            which learn at the last layer only (Eq. 3).
+        x: What the first layer reads, (N, ...).
+        labels: Class numbers, (N,).
+        embeddings: D, (Z, C_D), a leaf that requires gradients.
+        loss: Eq. 10, over all N samples whatever the chunk is.
+        generator: Source of the noise on the embeddings.
+        chunk: Samples that pass a layer at a time; None chooses a fast number for each layer. The
+            result does not depend on it beyond rounding, the memory does.
+        recompute: Keep no features of the batch between the layers: every chunk passes all layers
+            twice, once for the losses, once for the gradients. Memory is that of a chunk then,
+            however large the batch is; the gradients of all layers exist at once.
+        closed_form: False takes autograd for every layer.
+
+    Returns:
+        The pooled features of each layer before its update, (N, C_l), and the loss of each.
+
+    Raises:
+        TypeError: `recompute` with a layer that has no closed form.
+
+    Example:
+        >>> from cfl_edge.core.networks import build_network
+        >>> from cfl_edge.core.optimizers import build_optimizer
+        >>> network = build_network("8,8", (3, 12, 12))
+        >>> optimizers = [build_optimizer("sgd", layer.parameters(), 0.1) for layer in network]
+        >>> rows = torch.eye(2, 8).requires_grad_()
+        >>> x, labels = torch.randn(4, 3, 12, 12), torch.tensor([0, 1, 0, 1])
+        >>> pooled, losses = train_step(network, optimizers, x, labels, rows, LocalLoss(), chunk=2)
+        >>> [h_mean.shape for h_mean in pooled]
+        [torch.Size([4, 8]), torch.Size([4, 8])]
+    """
+    if recompute:
+        training = _recomputing(network, optimizers, x, labels, embeddings, loss, generator, chunk)
+    else:
+        training = training_slices(
+            network,
+            optimizers,
+            x,
+            labels,
+            embeddings,
+            loss,
+            generator,
+            chunk=chunk,
+            closed_form=closed_form,
+        )
+    while True:
+        try:
+            next(training)
+        except StopIteration as end:
+            trained: Trained = end.value
+            return trained
+
+
+def training_slices(
+    network: Network,
+    optimizers: Sequence[torch.optim.Optimizer],
+    x: Tensor,
+    labels: Tensor,
+    embeddings: Tensor,
+    loss: LocalLoss,
+    generator: torch.Generator | None = None,
+    *,
+    chunk: int | None = None,
+    closed_form: bool = True,
+) -> Training:
+    """Update every layer once, pausing after each chunk: `train_step` for those short of time.
+
+    Yields:
+        The number of the layer that was just updated, or None in the middle of one.
+
+    Returns:
+        What `train_step` returns.
+    """
+    pooled, losses = [], []
+    layers = len(optimizers)
+    for i, (layer, optimizer) in enumerate(zip(network, optimizers, strict=True)):
+        d_l = visible_to_layer(embeddings, i, layers)
+        if closed_form and closed_form_parts(layer) is not None:
+            step = closed_form_step(layer, x, labels, d_l, loss, generator, chunk=chunk)
+            x, h_mean, value = yield from step
+        else:
+            x, h_mean, value = local_step(layer, x, labels, d_l, loss, generator)
+        _update(optimizer)
+        if x.nbytes >= LARGE_BYTES:
+            give_back()
+        pooled.append(h_mean)
+        losses.append(float(value))
+        yield i
+    return pooled, losses
+
+
+def _recomputing(
+    network: Network,
+    optimizers: Sequence[torch.optim.Optimizer],
+    x: Tensor,
+    labels: Tensor,
+    embeddings: Tensor,
+    loss: LocalLoss,
+    generator: torch.Generator | None,
+    chunk: int | None,
+) -> Training:
+    layers = list(network)
+    parts = [closed_form_parts(layer) for layer in layers]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(layers):
+        raise TypeError("recompute needs a closed form of every layer: entry, product, ReLU")
+    pooled = [x.new_empty(len(x), layer.channels) for layer in layers]
+    for part in known:
+        zero_gradients(part)
+    size = chunk or min(fast_chunks(known, x))
+    for place in chunks(len(x), size):
+        for layer, h, h_mean in zip(layers, _through(known, x[place]), pooled, strict=True):
+            h_mean[place] = layer.pool(h)
+        yield None
+    values, gradients = [], []
+    for i, h_mean in enumerate(pooled):
+        d_l = visible_to_layer(embeddings, i, len(layers))
+        value, g = vector_gradient(h_mean, labels, d_l, loss, generator)
+        values.append(float(value))
+        gradients.append(g)  # (N, C_l)
+    for place in chunks(len(x), size):
+        x_chunk = x[place]
+        for part, g, h in zip(known, gradients, _through(known, x_chunk), strict=True):
+            add_weight_gradient(part, x_chunk, h, g[place])
+            x_chunk = h
+        yield None
+    for i, optimizer in enumerate(optimizers):
+        _update(optimizer)
+        yield i
+    return pooled, values
+
+
+def fast_chunks(parts: Sequence[Parts], x: Tensor) -> list[int]:
+    """Return `fast_chunk` of every layer, for the samples x (N, ...) that the first one reads."""
+    sizes = []
+    for part in parts:
+        sizes.append(fast_chunk(part, x))
+        shape = output_shape(part, x.shape[1:])
+        x = torch.empty(len(x), *shape, dtype=x.dtype, device="meta")
+    return sizes
+
+
+def _through(parts: Sequence[Parts], x: Tensor) -> Generator[Tensor, None, None]:
+    """Yield the features of each layer for a chunk."""
+    for part in parts:
+        x = features(part, x)
+        yield x
+
+
+def _update(optimizer: torch.optim.Optimizer) -> None:
+    """Apply a layer's gradients and free them before the next layer makes its own."""
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
