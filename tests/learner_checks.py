@@ -41,9 +41,12 @@ def everything(value, seen=None):
         return [repr(list(value))] + [x for v in value.values() for x in everything(v, seen)]
     if isinstance(value, (list, tuple)):
         return [x for v in value for x in everything(v, seen)]
-    if hasattr(value, "__dict__") and id(value) not in seen:
+    if hasattr(value, "__dict__"):
+        if id(value) in seen:
+            return []
         seen.add(id(value))
-        return everything(vars(value), seen)
+        numbers = {k: v for k, v in vars(value).items() if not k.endswith("_s")}  # not durations
+        return everything(numbers, seen)
     return [repr(value)]
 
 

@@ -79,16 +79,16 @@ def test_a_step_lowers_every_layer_s_loss():
 def test_the_dictionary_and_its_optimiser_grow_with_the_classes():
     learner = LEARNERS["widths"]()
     learner_checks.teach(learner)
-    before = learner.embeddings.detach().clone()
-    moments = learner.optimizers[-1].state[learner.embeddings]["exp_avg"].clone()
+    before = learner.trainer.embeddings.detach().clone()
+    moments = learner.trainer.optimizers[-1].state[learner.trainer.embeddings]["exp_avg"].clone()
     learner.learn(learner.encode(np.zeros((1, 16, 16, 3), np.uint8)), ["dark"])
-    assert learner.embeddings.shape == (3, 16)
-    assert torch.equal(learner.embeddings[:2], before)
-    state = learner.optimizers[-1].state[learner.embeddings]
+    assert learner.trainer.embeddings.shape == (3, 16)
+    assert torch.equal(learner.trainer.embeddings[:2], before)
+    state = learner.trainer.optimizers[-1].state[learner.trainer.embeddings]
     assert torch.equal(state["exp_avg"][:2], moments)
     assert not state["exp_avg"][2].any()
     learner_checks.teach(learner, steps=2)
-    assert not torch.equal(learner.embeddings[:2], before)
+    assert not torch.equal(learner.trainer.embeddings[:2], before)
 
 
 def test_replay_stays_within_its_bytes():

@@ -11,10 +11,10 @@ import learner_checks
 import pytest
 from test_checkpoint import assert_same
 
-import cfl_edge.online.learner as learner_module
 from cfl_edge.errors import DataError, ModelWriteError, StreamLostError
 from cfl_edge.model.checkpoint import from_saved, to_saved
 from cfl_edge.model.store import Store
+from cfl_edge.online import trainer as trainer_module
 from cfl_edge.online.labels import NoLabels, StreamLabels
 from cfl_edge.online.learner import Learner, LearnerConfig
 from cfl_edge.online.session import learn_stream
@@ -236,16 +236,15 @@ def test_a_signal_before_the_first_frame_ends_without_an_error(number, default_s
 def test_a_signal_within_a_gradient_step_lets_it_finish(
     number, default_signals, monkeypatch, tmp_path
 ):
-    steps_before = learner_module.train_step
+    slices_before = trainer_module.training_slices
 
-    def struck_step(*arguments):
-        result = steps_before(*arguments)
-        if struck.steps == 1:  # the second step: weights are new, its counters are not yet
+    def struck_slices(*arguments, **options):
+        if struck.trainer.steps == 1:  # the second step, before a layer has moved
             signal.raise_signal(number)
-        return result
+        return (yield from slices_before(*arguments, **options))
 
     struck, store, seen = new_learner(), Store(tmp_path / "model"), []
-    monkeypatch.setattr(learner_module, "train_step", struck_step)
+    monkeypatch.setattr(trainer_module, "training_slices", struck_slices)
 
     def save():
         saved = to_saved(struck, {})

@@ -34,26 +34,28 @@ def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
         A manifest, and the groups `state` and `replay` of tensors.
     """
     tensors: dict[str, Tensor] = {
-        "label_embeddings": learner.embeddings.detach(),
+        "label_embeddings": learner.trainer.embeddings.detach(),
         "readout": learner.readout,
         "generator": learner.generator.get_state(),
-        "pending.labels": torch.tensor([number for _, number in learner.pending]).long(),
+        "pending.labels": torch.tensor([number for _, number in learner.trainer.pending]).long(),
     }
     if learner.examples:
         pictures, numbers = zip(*learner.examples.values(), strict=True)
         tensors["examples"] = torch.stack(pictures)
         tensors["examples.labels"] = torch.tensor(numbers)
-    if learner.pending:
-        tensors["pending.h0"] = torch.stack([sample for sample, _ in learner.pending])
+    if learner.trainer.pending:
+        tensors["pending.h0"] = torch.stack([sample for sample, _ in learner.trainer.pending])
     for name, value in learner.network.state_dict().items():
         tensors[f"network.{name}"] = value
     for r, source in enumerate(learner.statistics):
         tensors[f"statistics.{r}.counts"] = source.counts
         tensors[f"statistics.{r}.means"] = source.means
         tensors[f"statistics.{r}.scatter"] = source.scatter
-    for i, optimizer in enumerate(learner.optimizers):
+    for i, optimizer in enumerate(learner.trainer.optimizers):
         for p, values in optimizer.state_dict()["state"].items():
             for key, value in values.items():
+                if value is None:  # no momentum before the first step
+                    continue
                 tensors[f"optimizer.{i}.{p}.{key}"] = value
     manifest = {
         "classes": list(learner.classes),
@@ -67,9 +69,9 @@ def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
         "counters": {
             **counters,
             "frames_learned": learner.frames_learned,
-            "gradient_steps": learner.steps,
+            "gradient_steps": learner.trainer.steps,
         },
-        "class_rows": class_rows(tensors, len(learner.classes), len(learner.optimizers)),
+        "class_rows": class_rows(tensors, len(learner.classes), len(learner.trainer.optimizers)),
         "cfl_edge_version": cfl_edge.__version__,
     }
     groups = {"state": tensors, "replay": learner.replay.state()}
@@ -82,7 +84,11 @@ def class_rows(tensors: Mapping[str, Any], classes: int, layers: int) -> list[st
     embedding_shape = tensors["label_embeddings"].shape
     names = ["label_embeddings", "readout"]
     names += [name for name in tensors if re.fullmatch(r"statistics\.\d+\.(counts|means)", name)]
-    moments = [name for name in tensors if name.startswith(last) and "exp_avg" in name]
+    moments = [
+        name
+        for name in tensors
+        if name.startswith(last) and name.endswith(("exp_avg", "exp_avg_sq", "momentum_buffer"))
+    ]
     embedding = max((int(name.split(".")[2]) for name in moments), default=-1)
     names += [name for name in moments if name.startswith(f"{last}{embedding}.")]
     assert all(len(tensors[name]) == classes for name in names), (names, embedding_shape)
@@ -132,7 +138,7 @@ def from_saved(saved: Saved, *, device: str = "cpu", replay_mib: float | None = 
 
 def _require_shapes(learner: Learner, state: Mapping[str, Tensor], classes: int) -> None:
     expected = {
-        "label_embeddings": (classes, learner.embeddings.shape[1]),
+        "label_embeddings": (classes, learner.trainer.embeddings.shape[1]),
         "readout": (classes, learner.readout.shape[1]),
     }
     for r, source in enumerate(learner.statistics):
@@ -148,7 +154,7 @@ def _load_state(learner: Learner, manifest: Mapping[str, Any], state: Mapping[st
     device = learner.device
     learner.classes = list(manifest["classes"])
     learner.frames_learned = manifest["counters"]["frames_learned"]
-    learner.steps = manifest["counters"]["gradient_steps"]
+    learner.trainer.steps = manifest["counters"]["gradient_steps"]
     learner.generator.set_state(state["generator"])
     weights = {
         name.removeprefix("network."): value
@@ -157,13 +163,13 @@ def _load_state(learner: Learner, manifest: Mapping[str, Any], state: Mapping[st
     }
     learner.network.load_state_dict(weights)
     _require_shapes(learner, state, len(learner.classes))
-    learner.replace_embeddings(state["label_embeddings"].to(device))
+    learner.trainer.replace_embeddings(state["label_embeddings"].to(device))
     learner.readout = state["readout"].to(device)
     for r, source in enumerate(learner.statistics):
         source.counts = state[f"statistics.{r}.counts"].to(device)
         source.means = state[f"statistics.{r}.means"].to(device)
         source.scatter = state[f"statistics.{r}.scatter"].to(device)
-    for i, optimizer in enumerate(learner.optimizers):
+    for i, optimizer in enumerate(learner.trainer.optimizers):
         whole = optimizer.state_dict()
         whole["state"] = {}
         for name, value in state.items():
@@ -177,4 +183,4 @@ def _load_state(learner: Learner, manifest: Mapping[str, Any], state: Mapping[st
             learner.examples[number % EXAMPLES] = (picture, number)
     numbers = state["pending.labels"].tolist()
     samples = state["pending.h0"].to(device) if numbers else ()
-    learner.pending = [(h0, z) for h0, z in zip(samples, numbers, strict=True)]
+    learner.trainer.pending = [(h0, z) for h0, z in zip(samples, numbers, strict=True)]

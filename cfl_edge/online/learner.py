@@ -11,18 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.backends import nnpack
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.networks import Network, build_network, initial_embeddings
 from cfl_edge.core.stems import Stem, build_stem
-from cfl_edge.core.training import train_step
 from cfl_edge.errors import DataError
 from cfl_edge.online.features import Encoded, FeatureExtractor
 from cfl_edge.online.learner_config import LearnerConfig
 from cfl_edge.online.readout import combine
 from cfl_edge.online.replay import Replay
+from cfl_edge.online.trainer import Trainer
 
 __all__ = ["Encoded", "Images", "Learner", "LearnerConfig"]
 
@@ -61,7 +61,6 @@ class Learner:
         self.image_px = config.resolved_image_px()
         self.classes: list[str] = []
         self.frames_learned = 0
-        self.steps = 0
         self.generator = torch.Generator().manual_seed(config.seed)
         # On x86 without AVX2 every convolution would warn that NNPACK does not work there.
         if not nnpack.is_available():  # type: ignore[no-untyped-call]
@@ -77,23 +76,13 @@ class Learner:
         channels = [] if final is None else [final.shape[1], h0.shape[1]]
         channels += self.network.channels
         self.statistics = [ClassStatistics(c, self.device) for c in channels]
-        self.embeddings = nn.Parameter(
-            torch.zeros(0, max(self.network.channels), device=self.device)
-        )
-        self.optimizers = [
-            torch.optim.AdamW(
-                layer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-            )
-            for layer in self.network
-        ]
-        self.optimizers[-1].add_param_group({"params": [self.embeddings]})
         self.replay = Replay(
             h0.shape[1:],
             limit_mib=config.replay_mib,
             generator=self.generator,
             device=self.device,
         )
-        self.pending: list[tuple[Tensor, int]] = []  # new samples, waiting for a gradient step
+        self.trainer = Trainer(self.network, config, self.replay, self.generator, self.device)
         self.examples: dict[int, tuple[Tensor, int]] = {}  # pictures to check an export on
         self.readout = torch.zeros(0, sum(channels) + 1, device=self.device)
         self._since_refresh = 0
@@ -130,12 +119,16 @@ class Learner:
         features = with_constant(torch.cat(encoded.features, dim=1))
         return (features @ self.readout.T).float().cpu().numpy()
 
-    def learn(self, encoded: Encoded, labels: Sequence[str]) -> None:
+    def learn(
+        self, encoded: Encoded, labels: Sequence[str], *, budget_s: float | None = None
+    ) -> None:
         """Learn labelled samples; a name that was never seen becomes a class.
 
         Args:
             encoded: N samples of `encode`.
             labels: N names.
+            budget_s: Seconds that may be spent on gradient steps; what is left of one goes on in
+                the next call of `learn` or `work`. None takes every step whole, at once.
 
         Raises:
             DataError: An empty name, or another number of labels than of samples.
@@ -151,9 +144,9 @@ class Learner:
             source.update(features, index)
         for picture, sample, number in zip(encoded.images, encoded.h0, numbers, strict=True):
             self.examples[number % EXAMPLES] = (picture.clone(), number)
-            self.pending.append((sample.clone(), number))
-            if len(self.pending) >= self.config.new_per_step:
-                self._gradient_step()
+            self.trainer.add(sample, number)
+            if budget_s is None:
+                self.work()
         self.frames_learned += len(numbers)
         self._since_refresh += len(numbers)
         samples, added = self.samples(), Counter(labels)
@@ -164,13 +157,29 @@ class Learner:
         )
         if early or self._since_refresh >= self.config.refresh_frames:
             self.refresh()
+        elif budget_s is not None:
+            self.work(budget_s)
+
+    def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
+        """Take the gradient steps that are due, or go on with the one that is under way.
+
+        Args:
+            budget_s: As in `learn`.
+            all_pending: Do not wait for more new samples.
+        """
+        for pooled, numbers in self.trainer.work(budget_s, all_pending=all_pending):
+            if not len(numbers):  # the new samples were counted when they came
+                continue
+            for source, h_mean in zip(self.statistics[self.layer_source :], pooled, strict=True):
+                source.decay(STATISTICS_DECAY)
+                source.update(h_mean, numbers)
 
     def samples(self) -> dict[str, int]:
         """Return how many frames of each class were learned."""
         counts = dict.fromkeys(self.classes, 0)
         for number, seen in enumerate(self.replay.seen):
             counts[self.classes[number]] += seen
-        for _, number in self.pending:
+        for _, number in self.trainer.pending:
             counts[self.classes[number]] += 1
         return counts
 
@@ -179,58 +188,14 @@ class Learner:
             return self.classes.index(label)
         if not label.strip():
             raise DataError(f"The label is {label!r}, expected a name", hint="--label mug")
-        row = initial_embeddings(1, self.embeddings.shape[1], self.generator).to(self.device)
-        self.replace_embeddings(torch.cat([self.embeddings.detach(), row]))
+        rows = self.trainer.embeddings.detach()
+        row = initial_embeddings(1, rows.shape[1], self.generator).to(self.device)
+        self.trainer.replace_embeddings(torch.cat([rows, row]))
         for source in self.statistics:
             source.add_class()
         self.replay.add_class()
         self.classes.append(label)
         return len(self.classes) - 1
-
-    def replace_embeddings(self, rows: Tensor) -> None:
-        """Put a longer dictionary in the place of the old one; AdamW's state grows with zeros."""
-        optimizer, old = self.optimizers[-1], self.embeddings
-        self.embeddings = nn.Parameter(rows.clone())
-        optimizer.param_groups[-1]["params"] = [self.embeddings]
-        state = optimizer.state.pop(old, {})
-        for key, value in state.items():
-            if value.shape == old.shape:
-                grown = torch.zeros_like(self.embeddings, requires_grad=False)
-                grown[: len(value)] = value
-                state[key] = grown
-        if state:
-            optimizer.state[self.embeddings] = state
-
-    def _gradient_step(self) -> None:
-        """Train every layer once on the pending samples and replayed ones, then keep the former."""
-        new = torch.stack([sample for sample, _ in self.pending]).clone()
-        labels = torch.tensor([number for _, number in self.pending], device=self.device)
-        x, replayed = self.replay.sample(self.config.batch - len(new))
-        self.replay.add(new, labels.tolist())
-        self.pending.clear()
-        if len(self.classes) < 2:  # nothing to contrast with
-            return
-        x = self._flip(torch.cat([new.float(), x]))
-        self.network.train()
-        pooled, _ = train_step(
-            self.network,
-            list(self.optimizers),
-            x,
-            torch.cat([labels, replayed]),
-            self.embeddings,
-            self.config.loss,
-        )
-        self.network.eval()
-        self.steps += 1
-        if len(replayed):  # the new ones were counted when they came
-            for source, h_mean in zip(self.statistics[self.layer_source :], pooled, strict=True):
-                source.decay(STATISTICS_DECAY)
-                source.update(h_mean[len(new) :], replayed)
-
-    def _flip(self, x: Tensor) -> Tensor:
-        """Mirror about half of the samples left to right, (N, C, H, W): more to learn from."""
-        flipped = torch.rand(len(x), 1, 1, 1, generator=self.generator) < 0.5
-        return torch.where(flipped.to(x.device), x.flip(3), x)
 
     @torch.inference_mode()
     def settle(self) -> None:
@@ -239,9 +204,8 @@ class Learner:
         The layers have moved since their statistics were gathered; this brings both together. The
         learning loop calls it before it saves.
         """
-        if self.pending:
-            with torch.inference_mode(False):
-                self._gradient_step()
+        with torch.inference_mode(False):
+            self.work(all_pending=True)
         if not len(self.replay):
             return
         fresh = [ClassStatistics(c, self.device) for c in self.network.channels]

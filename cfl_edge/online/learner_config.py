@@ -9,6 +9,8 @@ from cfl_edge.core.networks import LAYERS_WITH_STEM, LAYERS_WITHOUT_STEM
 from cfl_edge.core.stems import DEFAULT_STEM
 from cfl_edge.errors import UsageError
 
+LEARNING_RATES = {"adamw": 1e-3, "momentum": 1e-2, "sgd": 1e-1}  # DECISIONS.md, "Optimizers"
+
 
 @dataclass(frozen=True)
 class LearnerConfig:
@@ -23,8 +25,12 @@ class LearnerConfig:
         batch: Samples of a gradient step, new and replayed. More contrast, more time a step.
         new_per_step: New samples that are waited for before a gradient step is taken. Fewer of
             them means more steps a frame.
-        learning_rate: Of AdamW on every layer.
-        weight_decay: Of AdamW on every layer.
+        optimizer: Of every layer: `adamw`, `momentum` or `sgd`, with 2, 1 or 0 numbers kept per
+            weight.
+        learning_rate: Of every layer; None chooses the default for the optimizer.
+        weight_decay: Of every layer.
+        chunk: Samples that pass a layer at a time; None chooses a fast number for each layer. The
+            result does not depend on it beyond rounding, the memory does.
         loss: The local loss, Eq. 10. Without its feature term: that one overfits the few classes
             that a stream has shown so far (DECISIONS.md, "Loss on streams").
         refresh_frames: Learned frames after which the label embeddings are solved anew; a new
@@ -38,8 +44,10 @@ class LearnerConfig:
     replay_mib: float = 16.0
     batch: int = 32
     new_per_step: int = 4
-    learning_rate: float = 1e-3
+    optimizer: str = "adamw"
+    learning_rate: float | None = None
     weight_decay: float = 1e-2
+    chunk: int | None = None
     loss: LocalLoss = field(default_factory=lambda: LocalLoss(feat_weight=0.0))
     refresh_frames: int = 16
     seed: int = 0
@@ -49,11 +57,22 @@ class LearnerConfig:
         image_px = self.image_px
         if image_px is not None and not 8 <= image_px <= 1024:
             raise UsageError(f"--image is {image_px}, expected 8 to 1024", hint="--image 96")
+        if self.optimizer not in LEARNING_RATES:
+            raise UsageError(
+                f"--optimizer is {self.optimizer!r}, expected {', '.join(LEARNING_RATES)}",
+                hint="--optimizer adamw",
+            )
+        if self.chunk is not None and self.chunk < 1:
+            raise UsageError(f"--chunk is {self.chunk}, expected 1 or more", hint="--chunk 4")
         if not 1 <= self.new_per_step <= self.batch:
             raise UsageError(
                 f"a step has {self.new_per_step} new of {self.batch} samples, expected 1 to all",
                 hint="new_per_step=4, batch=32",
             )
+
+    def resolved_learning_rate(self) -> float:
+        """Return `learning_rate`, or the default for the optimizer."""
+        return self.learning_rate or LEARNING_RATES[self.optimizer]
 
     def resolved_layers(self) -> str:
         """Return `layers`, or the default for the stem."""

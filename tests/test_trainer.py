@@ -1,0 +1,136 @@
+"""Gradient steps in pieces: the same result as at once, every layer in turn, never a stop."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from cfl_edge.errors import UsageError
+from cfl_edge.model.checkpoint import from_saved, to_saved
+from cfl_edge.online import trainer as trainer_module
+from cfl_edge.online.learner import Learner, LearnerConfig
+
+CONFIG = {"stem": "none", "image_px": 16, "replay_mib": 0.1, "layers": "8,16,16"}
+
+
+def frames(count):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (count, 1, 16, 16, 3), dtype=np.uint8)
+    return list(zip(images, ["day", "night"] * count, strict=False))
+
+
+def learned(count=40, budget_s=None, idle=0, **config):
+    learner = Learner(LearnerConfig(**CONFIG | config))
+    for image, label in frames(count):
+        learner.learn(learner.encode(image), [label], budget_s=budget_s)
+        for _ in range(idle):
+            learner.work(budget_s)
+    return learner
+
+
+class Clock:
+    """Each look at the time takes a millisecond."""
+
+    def __init__(self):
+        self.now_s = 0.0
+
+    def monotonic(self):
+        self.now_s += 0.001
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(trainer_module, "time", clock)
+    return clock
+
+
+def test_pieces_that_keep_up_give_the_weights_of_whole_steps():
+    whole, pieces = learned(), learned(budget_s=1e-9, idle=30)
+    assert pieces.trainer.steps == whole.trainer.steps == 10
+    for one, other in zip(whole.network.parameters(), pieces.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_layers_take_turns(clock):
+    learner = learned(200, budget_s=0.003)
+    assert len(learner.trainer.layer_steps) == 3
+    assert max(learner.trainer.layer_steps) - min(learner.trainer.layer_steps) <= 1
+    assert 0 < learner.trainer.steps < 50  # not all that were due
+
+
+def test_a_larger_budget_takes_more_steps(clock):
+    steps = [learned(100, budget_s=b).trainer.steps for b in (0.0, 0.004, 0.016, None)]
+    assert steps[0] >= 1
+    assert steps == sorted(steps)
+    assert steps[3] == 25
+
+
+def test_the_budget_is_kept_to_the_next_piece(clock, monkeypatch):
+    learner = learned(40)
+    learner.trainer.add(torch.zeros(3, 16, 16), 0)
+    for budget_s in (0.01, 0.03):
+        for _ in range(4):
+            learner.trainer.add(torch.zeros(3, 16, 16), 0)
+        began = clock.now_s
+        list(learner.trainer.work(budget_s))
+        assert clock.now_s - began <= budget_s + 0.004
+
+
+def test_samples_that_wait_in_vain_are_remembered_and_counted(clock):
+    learner = learned(150, budget_s=0.0)
+    assert len(learner.trainer.pending) <= learner.config.batch
+    assert sum(learner.samples().values()) == 150
+    assert len(learner.replay) > 0
+
+
+def test_a_class_that_comes_during_a_step_is_no_trouble(clock):
+    learner = learned(20, budget_s=0.0)
+    image, _ = frames(1)[0]
+    for name in ("dawn", "dusk"):
+        learner.learn(learner.encode(image), [name], budget_s=0.0)
+    while learner.trainer._training is not None:
+        learner.work(0.0)
+    assert learner.trainer.embeddings.shape == (4, 16)
+    assert learner.trainer.embeddings.isfinite().all()
+    learner.settle()
+    assert learner.predict(learner.encode(image)).shape == (1, 4)
+
+
+def test_settling_ends_the_step_under_way():
+    learner = learned(10, budget_s=0.0)
+    learner.settle()
+    assert learner.trainer._training is None
+    assert not learner.trainer.pending
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
+def test_every_optimizer_learns_and_is_saved(optimizer):
+    learner = learned(40, optimizer=optimizer)
+    back = from_saved(copy.deepcopy(to_saved(learner, {})))
+    assert back.config == learner.config
+    for image, label in frames(8):
+        for one in (learner, back):
+            one.learn(one.encode(image), [label])
+    for one, other in zip(learner.network.parameters(), back.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert learner.trainer.steps == 12
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_the_chunk_changes_rounding_only(chunk):
+    for one, other in zip(
+        learned().network.parameters(), learned(chunk=chunk).network.parameters(), strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({"optimizer": "lion"}, "--optimizer is 'lion'"), ({"chunk": 0}, "--chunk is 0")],
+)
+def test_refusals(config, message):
+    with pytest.raises(UsageError, match=message):
+        LearnerConfig(**config)
