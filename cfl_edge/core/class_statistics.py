@@ -33,7 +33,7 @@ def shrinkage(covariance: Tensor, samples: float) -> float:
     """
     channels = len(covariance)
     trace = float(covariance.trace())
-    trace_of_square = float((covariance * covariance).sum())
+    trace_of_square = float(torch.linalg.matrix_norm(covariance)) ** 2
     numerator = (1 - 2 / channels) * trace_of_square + trace**2
     denominator = (samples + 1 - 2 / channels) * (trace_of_square - trace**2 / channels)
     if denominator <= 0 or samples < 2:
@@ -110,21 +110,21 @@ class ClassStatistics:
         Returns:
             (Z, C + 1); the row of a class without samples is 0 but for a bias that rules it out.
         """
-        samples = float(self.counts.sum())
+        samples = max(float(self.counts.sum()), 1.0)
         channels = self.means.shape[1]
-        eye = torch.eye(channels, device=self.means.device)
-        covariance = self.scatter / max(samples, 1.0)
-        scale = float(covariance.trace()) / channels
+        scale = float(self.scatter.trace()) / samples / channels
         if scale <= 0:  # not two samples of any class yet: the nearest mean, at the features' scale
             scale = max(float(self.means.pow(2).mean()), 1e-12)
-            covariance, alpha = torch.zeros_like(covariance), 1.0
+            alpha = 1.0
         else:
-            alpha = shrinkage(covariance, samples)
-        shrunk = (1 - alpha) * covariance + alpha * scale * eye
+            alpha = shrinkage(self.scatter / samples, samples)
+        shrunk = self.scatter * ((1 - alpha) / samples)  # one copy of (C, C), and its factor
+        shrunk.diagonal().add_(alpha * scale)
         factor = torch.linalg.cholesky(shrunk)
+        del shrunk
         rows = torch.cholesky_solve(self.means.T, factor).T  # (Z, C)
         squared = (rows * self.means).sum(dim=1)
-        squared -= _trace_of_ratio(factor, covariance) / self.counts.clamp(min=1)
+        squared -= _trace_of_ratio(factor, self.scatter) / samples / self.counts.clamp(min=1)
         bias = (-0.5 * squared).masked_fill(self.counts == 0, NEVER)
         return torch.cat([rows, bias[:, None]], dim=1)
 
