@@ -82,7 +82,7 @@ def speed(
 
 
 def _bench(name: str, given: dict[str, Any]) -> None:
-    from cfl_edge.commands.bench import BenchOptions
+    from cfl_edge.bench.options import BenchOptions
     from cfl_edge.commands.bench import bench as bench_command
     from cfl_edge.pipe import Lines, plain
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cfl_edge.bench.sweeps import STREAM, Setting
 from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.closed_form import closed_form_parts
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import (
     LAYERS_WITH_STEM,
@@ -17,7 +18,7 @@ from cfl_edge.core.networks import (
     initial_embeddings,
 )
 from cfl_edge.core.optimizers import build_optimizer
-from cfl_edge.core.training import train_step
+from cfl_edge.core.training import fast_chunks, train_step
 from cfl_edge.errors import UsageError
 from cfl_edge.rules.backpropagation import DICTIONARY_LOSS, bp_step
 
@@ -28,8 +29,6 @@ SEED = 0
 LEARNING_RATE = 1e-3  # its value changes neither memory nor time
 STREAM_SHAPE = (112, 6, 6)  # EfficientNet-Lite0 at 96 px, cut after block 10
 SMALL_PX = 16  # a warm-up picture for networks that take any size
-LARGE_PX = 48  # above: `auto` takes AUTO_CHUNK samples at a time, below: the whole batch
-AUTO_CHUNK = 4
 MEMORY_FORMAT = torch.contiguous_format  # of all cases, as torch makes them
 
 
@@ -61,18 +60,28 @@ def network_of(setting: Setting) -> Network:
     return network.to(memory_format=MEMORY_FORMAT)
 
 
-def chunk_of(setting: Setting) -> int:
+def chunk_of(setting: Setting, network: Network) -> int:
     """Return how many samples pass a layer at a time in the case `cfl`.
 
+    `auto` lets each layer have its own number, the smallest of which is returned. Layers without a
+    closed form take the whole batch.
+
+    Args:
+        setting: Its chunk and batch.
+        network: On any device, `meta` too.
+
     Example:
-        >>> chunk_of(Setting("8x64", 96, 16, threads=1)), chunk_of(Setting("8x64", 32, 16, 1))
-        (4, 16)
+        >>> setting = Setting("2x64", 96, 16, threads=1, chunk="all")
+        >>> chunk_of(setting, network_of(setting))
+        16
     """
+    parts = [closed_form_parts(layer) for layer in network]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts) or setting.chunk == "all":
+        return setting.batch
     if isinstance(setting.chunk, int):
         return min(setting.chunk, setting.batch)
-    if setting.chunk == "auto" and input_shape(setting)[-1] > LARGE_PX:
-        return min(AUTO_CHUNK, setting.batch)
-    return setting.batch
+    return min(fast_chunks(known, torch.empty(setting.batch, *input_shape(setting), device="meta")))
 
 
 def random_batch(setting: Setting, device: str) -> tuple[Tensor, Tensor]:
@@ -143,7 +152,10 @@ def build_step(case: str, network: Network, optimizer: str, setting: Setting) ->
         build_optimizer(optimizer, [*layer.parameters(), *more], LEARNING_RATE)
         for layer, more in zip(network, last, strict=True)
     ]
-    closed_form, chunk = case == "cfl", chunk_of(setting)
+    closed_form = case == "cfl"
+    chunk = None  # each layer has its own
+    if setting.chunk != "auto":
+        chunk = chunk_of(setting, network)
 
     def learn_forward(x: Tensor, labels: Tensor) -> object:
         return train_step(
@@ -153,7 +165,7 @@ def build_step(case: str, network: Network, optimizer: str, setting: Setting) ->
             labels,
             embeddings,
             LocalLoss(),
-            chunk=chunk if closed_form and chunk < len(x) else None,
+            chunk=chunk,
             recompute=closed_form and setting.recompute,
             closed_form=closed_form,
         )

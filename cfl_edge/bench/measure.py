@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import platform
 import resource
 import statistics
 import time
@@ -14,6 +12,7 @@ import torch
 
 from cfl_edge.bench.cases import build_step, network_of, random_batch, warm_up_batch
 from cfl_edge.bench.sweeps import Job, Setting
+from cfl_edge.core.allocator import give_back, keep_freed_memory, return_freed_memory
 
 MIN_STEPS, MIN_S = 5, 1.0  # both, for the median of the step times
 LONG_S = 10.0  # then two steps are enough
@@ -21,6 +20,10 @@ LONG_S = 10.0  # then two steps are enough
 
 def measure(job: Job, case: str, setting: Setting) -> float:
     """Build a case and measure it; to be called once in a process.
+
+    For all cases alike, the C library does with freed memory what it does in `cfl-edge learn`: with
+    a memory limit it returns it at once, so that `memory` measures what is needed, without one it
+    keeps it, so that `speed` measures the step and not the clearing of pages.
 
     Returns:
         Bytes for `memory`, milliseconds for `speed`.
@@ -30,6 +33,10 @@ def measure(job: Job, case: str, setting: Setting) -> float:
     """
     torch.set_num_threads(setting.threads)
     gc.freeze()  # what was loaded before is not looked through again
+    if job.bench == "memory":
+        return_freed_memory()
+    else:
+        keep_freed_memory()
     if job.device == "cpu":
         limit_memory(available_bytes())
     network = network_of(setting).to(job.device)
@@ -60,7 +67,7 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
         call()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    trim()
+    give_back()
     before = status_bytes("VmRSS") if reset_peak() else status_bytes("VmHWM")
     call()
     return max(0, status_bytes("VmHWM") - before)
@@ -114,12 +121,6 @@ def limit_memory(more_bytes: int) -> None:
     """Let allocations fail beyond so many bytes from now on, instead of having Linux kill us."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (status_bytes("VmData") + more_bytes, hard))
-
-
-def trim() -> None:
-    """Give freed memory back to the system, where the C library can (glibc)."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _kib(path: str, name: str) -> int:

@@ -93,7 +93,17 @@ def cell(row: Row) -> str:
         return "does not fit" if row.error == DOES_NOT_FIT else "failed"
     if row.figure is None:
         return "-"
-    value = row.figure / 1e6 if row.bench == "memory" else row.figure
+    return shown(row.bench, row.figure)
+
+
+def shown(bench: str, figure: float) -> str:
+    """Return a figure without its unit: bytes as MB, milliseconds as they are.
+
+    Example:
+        >>> shown("memory", 12_345_678), shown("speed", 1234.5)
+        ('12.3', '1234')
+    """
+    value = figure / 1e6 if bench == "memory" else figure
     return f"{value:.1f}" if value < 1000 else f"{value:.0f}"
 
 
