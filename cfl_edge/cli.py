@@ -44,6 +44,13 @@ Stream = Annotated[
         show_default=False,
     ),
 ]
+RealtimeHz = Annotated[
+    float | None,
+    typer.Option(
+        metavar="HZ",
+        help="Frames a second of what was recorded, as a camera sends them: the newest wins.",
+    ),
+]
 MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ModelFolder = Annotated[Path, typer.Argument(help="The model folder.")]
@@ -98,6 +105,7 @@ def learn(
         str | None, typer.Option(help="Of a folder: as-is, shuffled or by-class.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Times to go through a folder.")] = None,
+    realtime: RealtimeHz = None,
     stem: Annotated[
         str | None,
         typer.Option(help="efficientnet-lite0, none, or torchvision:MODEL@NODE."),
@@ -162,6 +170,7 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
 def run(
     model: Annotated[Path, typer.Argument(help="An exported model.onnx.")],
     stream: Stream = None,
+    realtime: RealtimeHz = None,
     max_frames: MaxFrames = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of ONNX Runtime.")] = None,
     json: Json = False,
@@ -174,12 +183,16 @@ def run(
         summary = run_command(
             model,
             _require_stream(stream),
+            realtime=realtime,
             max_frames=max_frames,
             threads=threads,
             on_progress=_show_on(view),
             on_notice=view.notice,
         )
-        lines = [f"predicted  {summary.frames} frames at {summary.fps:.1f} a second"]
+        lines = [
+            f"predicted  {summary.frames} frames at {summary.fps:.1f} a second"
+            + (f", {summary.dropped} dropped" if summary.dropped else "")
+        ]
         if summary.accuracy is not None:
             lines.append(f"accuracy   {summary.accuracy:.2%} of {summary.samples} labelled frames")
         lines.append(f"memory     {summary.peak_rss_mib:.0f} MiB at most")

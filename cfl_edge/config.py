@@ -15,6 +15,7 @@ from pydantic_settings import (
 )
 
 from cfl_edge.errors import UsageError
+from cfl_edge.stream.realtime import FASTEST_HZ, SLOWEST_HZ
 
 
 class LearnSettings(BaseSettings):
@@ -33,6 +34,7 @@ class LearnSettings(BaseSettings):
     labels_port: int = Field(8765, ge=0, le=65535)
     order: Literal["as-is", "shuffled", "by-class"] = "as-is"
     epochs: int = Field(1, ge=1)
+    realtime: float | None = Field(None, ge=SLOWEST_HZ, le=FASTEST_HZ)
     stem: str | None = None
     layers: str | None = None
     image: int | None = Field(None, ge=8, le=1024)

@@ -70,6 +70,11 @@ def demo(folder: Path) -> Iterator[Open]:
     yield lambda: open_stream("demo:?frames=14&seed=3")
 
 
+@contextmanager
+def realtime(folder: Path) -> Iterator[Open]:
+    yield lambda: open_stream("demo:?frames=99&seed=3", realtime=100)
+
+
 # name, whether it is live, and what makes it: given an empty folder, it yields a function that
 # opens a new stream of at least 12 frames.
 Make = Callable[[Path], AbstractContextManager[Open]]
@@ -79,6 +84,7 @@ FACTORIES: list[tuple[str, bool, Make]] = [
     ("folder", False, folder),
     ("video_file", False, video_file),
     ("demo", False, demo),
+    ("realtime", True, realtime),
 ]
 
 CASES = [

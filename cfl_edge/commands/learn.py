@@ -72,6 +72,7 @@ def learn(
                 order=settings.order,
                 epochs=settings.epochs,
                 seed=settings.seed,
+                realtime=settings.realtime,
                 on_notice=on_notice,
             )
         )

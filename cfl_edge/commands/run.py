@@ -45,29 +45,35 @@ def run(
     model: Path,
     stream: str,
     *,
+    realtime: float | None = None,
     max_frames: int | None = None,
     threads: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_notice: Notice = log_notice,
 ) -> RunSummary:
-    """Predict every frame of a stream.
+    """Predict every frame that a stream hands over.
 
     Args:
         model: An exported `model.onnx`.
         stream: Address of the stream.
+        realtime: Frames a second at which a recorded stream comes without waiting.
         max_frames: Stop after so many frames.
         threads: Of ONNX Runtime; None lets it choose.
         on_progress: Called after every frame.
         on_notice: Called with what the user should know.
 
     Raises:
+        UsageError: `realtime` is out of range, or the stream is live.
         ModelError: The file is not there or not a model of cfl-edge.
         StreamError: The source fails.
         DataError: The source holds not one frame.
     """
     network = OnnxModel(model, threads=threads)
     summary, confusion, accuracy, first_s = RunSummary(), Confusion(), Prequential(), 0.0
-    with open_stream(stream, on_notice=on_notice) as source, Interrupts() as interrupts:
+    with (
+        open_stream(stream, realtime=realtime, on_notice=on_notice) as source,
+        Interrupts() as interrupts,
+    ):
         on_notice(source.description())
         frames = iter(source)
         while not interrupts.requested and summary.frames != max_frames:

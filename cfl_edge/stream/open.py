@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from cfl_edge.errors import StreamNotFoundError, UsageError
+from cfl_edge.stream.realtime import Realtime, check_rate, live_error
 from cfl_edge.stream.source import Notice, Stream, log_notice
 from cfl_edge.stream.uri import StreamUri, parse_uri
 
@@ -26,6 +27,7 @@ def open_stream(
     order: str = "as-is",
     epochs: int = 1,
     seed: int = 0,
+    realtime: float | None = None,
     on_notice: Notice = log_notice,
     timeout_s: float = STALL_S,
     give_up_s: float | None = None,
@@ -37,6 +39,8 @@ def open_stream(
         order: Of a folder's pictures: "as-is", "shuffled" or "by-class".
         epochs: How many times a folder or file is gone through, at least 1.
         seed: Of the shuffle and the demo.
+        realtime: Frames a second, 0.1 to 1000, at which a recorded source comes as a camera does:
+            what the reader is too slow for is dropped. None has it wait for the reader.
         on_notice: Takes what happens on the way, one sentence a call, in the reading thread.
         timeout_s: Seconds without a frame after which a live source counts as lost.
         give_up_s: Seconds after which a lost live source is an error; None tries for ever.
@@ -54,13 +58,19 @@ def open_stream(
           try: ls .
     """
     parsed = parse_uri(str(uri) if isinstance(uri, int) else os.fspath(uri))
-    _check(parsed, order, epochs, timeout_s)
+    _check(parsed, order, epochs, realtime, timeout_s)
     live: dict[str, Any] = {
         "timeout_s": timeout_s,
         "give_up_s": give_up_s,
         "on_notice": on_notice,
     }
+    stream = _open(parsed, order, epochs, seed, live)
+    return stream if realtime is None else Realtime(stream, realtime, on_notice=on_notice)
+
+
+def _open(parsed: StreamUri, order: str, epochs: int, seed: int, live: dict[str, Any]) -> Stream:
     options: Any = parsed.options
+    on_notice: Notice = live["on_notice"]
     match parsed.kind:
         case "camera":
             from cfl_edge.stream.v4l2 import open_v4l2
@@ -92,7 +102,9 @@ def open_stream(
             return VideoFileStream(parsed.target, epochs=epochs, on_notice=on_notice)
 
 
-def _check(parsed: StreamUri, order: str, epochs: int, timeout_s: float) -> None:
+def _check(
+    parsed: StreamUri, order: str, epochs: int, realtime: float | None, timeout_s: float
+) -> None:
     if order not in ORDERS:
         raise UsageError(
             f"order is {order!r}, expected one of {', '.join(ORDERS)}", hint="--order as-is"
@@ -111,6 +123,10 @@ def _check(parsed: StreamUri, order: str, epochs: int, timeout_s: float) -> None
             f"epochs is {epochs}, but {parsed.shown} cannot be gone through again",
             hint="leave --epochs away, or give a folder or a video file",
         )
+    if realtime is not None:
+        check_rate(realtime)
+        if parsed.kind in ("camera", "network"):
+            raise live_error(parsed.shown, realtime)
     if parsed.kind in ("file", "folder") and not _exists(parsed.target):
         raise _not_found(parsed)
 
