@@ -115,6 +115,17 @@ def learn(
     ] = None,
     image: Annotated[int | None, typer.Option(help="Side of the picture in pixels.")] = None,
     replay_mib: Annotated[float | None, typer.Option(help="Memory for past samples.")] = None,
+    memory_mib: Annotated[
+        float | None, typer.Option(help="Memory that learning may add; see `cfl-edge plan`.")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw, momentum or sgd.")] = None,
+    chunk: Annotated[
+        str | None, typer.Option(help="Samples that pass a layer at a time. [default: auto]")
+    ] = None,
+    learn_budget_ms: Annotated[
+        str | None,
+        typer.Option(help="Learning time a frame; auto keeps a camera's rate. [default: auto]"),
+    ] = None,
     max_frames: MaxFrames = None,
     checkpoint_s: Annotated[float | None, typer.Option(help="Seconds between saves.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
@@ -154,7 +165,12 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         lines.append(f"accuracy   {summary.prequential_accuracy:.1%}, predicted before learned")
     if summary.last_quarter_accuracy is not None:
         lines[-1] += f"; last quarter {summary.last_quarter_accuracy:.1%}"
-    lines += [f"memory     {summary.peak_rss_mib:.0f} MiB at most", f"model      {folder}"]
+    layers = ", ".join(map(str, summary.layer_steps))
+    lines += [
+        f"steps      {summary.steps}, {summary.steps_per_s:.1f} a second; of each layer {layers}",
+        f"memory     {summary.peak_rss_mib:.0f} MiB at most, {summary.growth_mib:.0f} by learning",
+        f"model      {folder}",
+    ]
     if learned.exported:
         lines.append(f"ONNX       {learned.exported.model}")
         command = f"cfl-edge run {learned.exported.model} --stream {settings.stream}"

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -39,6 +39,10 @@ class LearnSettings(BaseSettings):
     layers: str | None = None
     image: int | None = Field(None, ge=8, le=1024)
     replay_mib: float | None = Field(None, gt=0, allow_inf_nan=False)
+    memory_mib: float | None = Field(None, gt=0, allow_inf_nan=False)
+    optimizer: Literal["adamw", "momentum", "sgd"] | None = None
+    chunk: Literal["auto"] | PositiveInt = "auto"
+    learn_budget_ms: Literal["auto"] | NonNegativeFloat = "auto"
     max_frames: int | None = Field(None, ge=1)
     checkpoint_s: float = Field(30.0, gt=0)
     seed: int = Field(0, ge=0, lt=2**63)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config import LearnSettings
+from cfl_edge.core.allocator import keep_freed_memory, return_freed_memory
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
@@ -20,6 +22,7 @@ from cfl_edge.stream.source import Notice, log_notice
 if TYPE_CHECKING:
     from cfl_edge.model.export import Exported
     from cfl_edge.online.learner import Learner
+    from cfl_edge.online.learner_config import LearnerConfig
     from cfl_edge.online.session import Summary
 
 ONNX_FOLDER = "onnx"  # within the model folder
@@ -86,7 +89,7 @@ def learn(
             )
         )
         try:
-            learner, counters = open_learner(saved, settings)
+            learner, counters = open_learner(saved, settings, on_notice)
         except MemoryError:
             raise UsageError(
                 f"The learner does not fit into memory, --replay-mib is {settings.replay_mib}",
@@ -113,9 +116,15 @@ def learn(
             on_notice=on_notice,
             max_frames=settings.max_frames,
             checkpoint_s=settings.checkpoint_s,
+            learn_budget_s=learn_budget_s(settings),
         )
         exported = None
-        if settings.export and learner.examples and not summary.interrupted:
+        if settings.memory_mib is not None and settings.export:
+            on_notice(
+                "no ONNX files were written: the export would break --memory-mib; "
+                f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
+            )
+        elif settings.export and learner.examples and not summary.interrupted:
             from cfl_edge.commands.export import export_learner
 
             on_notice("exporting to ONNX")
@@ -137,7 +146,12 @@ def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
         UsageError: Such an option.
     """
     network = saved.manifest["network"]
-    for option, key in (("--stem", "stem"), ("--layers", "layers"), ("--image", "image_px")):
+    for option, key in (
+        ("--stem", "stem"),
+        ("--layers", "layers"),
+        ("--image", "image_px"),
+        ("--optimizer", "optimizer"),
+    ):
         asked = getattr(settings, key.removesuffix("_px"))
         if asked is not None and asked != network[key]:
             raise UsageError(
@@ -146,28 +160,76 @@ def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
             )
 
 
-def open_learner(saved: Saved | None, settings: LearnSettings) -> tuple[Learner, dict[str, Any]]:
+def open_learner(
+    saved: Saved | None, settings: LearnSettings, on_notice: Notice = log_notice
+) -> tuple[Learner, dict[str, Any]]:
     """Build a new learner, or the saved one; loads torch.
 
     Returns:
         The learner, and the counters that go on with it.
     """
-    from cfl_edge.core.stems import DEFAULT_STEM
-    from cfl_edge.model.checkpoint import from_saved
-    from cfl_edge.online.learner import Learner, LearnerConfig
+    from cfl_edge.model.checkpoint import config_of, from_saved
+    from cfl_edge.online.learner import Learner
 
     device = choose_device(settings.device)
+    config = new_config(settings) if saved is None else config_of(saved)
+    config = dataclasses.replace(
+        config,
+        replay_mib=settings.replay_mib or config.replay_mib,
+        chunk=None if settings.chunk == "auto" else settings.chunk,
+    )
+    if settings.memory_mib is None:
+        keep_freed_memory()
+    else:
+        return_freed_memory()
+        config = _fitted(config, settings, saved is not None, on_notice)
     if saved is not None:
         counters = {"runs": saved.manifest["counters"].get("runs", 0) + 1}
-        return from_saved(saved, device=device, replay_mib=settings.replay_mib), counters
-    config = LearnerConfig(
+        return from_saved(saved, device=device, config=config), counters
+    return Learner(config, device), {"runs": 1}
+
+
+def new_config(settings: LearnSettings) -> LearnerConfig:
+    """Return the configuration of a new learner."""
+    from cfl_edge.core.stems import DEFAULT_STEM
+    from cfl_edge.online.learner_config import LearnerConfig
+
+    return LearnerConfig(
         stem=settings.stem or DEFAULT_STEM,
         layers=settings.layers,
         image_px=settings.image,
-        replay_mib=settings.replay_mib or LearnerConfig.replay_mib,
+        optimizer=settings.optimizer or LearnerConfig.optimizer,
         seed=settings.seed,
     )
-    return Learner(config, device), {"runs": 1}
+
+
+def _fitted(
+    config: LearnerConfig, settings: LearnSettings, is_saved: bool, on_notice: Notice
+) -> LearnerConfig:
+    """Choose what fits below `--memory-mib`, and say so."""
+    from cfl_edge.online.memory_plan import MIB, fit_memory
+
+    assert settings.memory_mib is not None
+    plan = fit_memory(
+        config,
+        settings.memory_mib,
+        replay_is_given=settings.replay_mib is not None,
+        optimizer_is_given=is_saved or settings.optimizer is not None,
+    )
+    chosen = plan.config
+    on_notice(
+        f"learning will add {plan.total_bytes / MIB:.0f} of {settings.memory_mib:g} MiB: "
+        f"replay {chosen.replay_mib:g} MiB, optimizer {chosen.optimizer}, "
+        f"chunk {plan.peak_layer.chunk}"
+    )
+    return chosen
+
+
+def learn_budget_s(settings: LearnSettings) -> float | None:
+    """Return the seconds a frame of `--learn-budget-ms`; None for auto."""
+    if settings.learn_budget_ms == "auto":
+        return None
+    return settings.learn_budget_ms / 1000
 
 
 def choose_device(device: str) -> str:

@@ -106,10 +106,7 @@ def closed_form_step(
     if parts is None:
         raise TypeError("the layer has no closed form: entry, Conv2d or Linear, ReLU")
     places = list(chunks(len(x), chunk or fast_chunk(parts, x)))
-    # What is small and stays comes before what is large and goes: between those, it would split
-    # the allocator's free blocks, and each chunk would take its memory anew.
     h_mean = x.new_empty(len(x), layer.channels)  # (N, C)
-    zero_gradients(parts)
     h = x.new_empty(0)
     for place in places:
         h_chunk = features(parts, x[place])
@@ -223,9 +220,12 @@ def add_weight_gradient(parts: Parts, x: Tensor, h: Tensor, g: Tensor) -> None:
     x_hat = parts.entry(x)
     delta = torch.ops.aten.threshold_backward(spread(g, h), h, 0)  # mask * g / K, shaped as h
     if isinstance(product, nn.Linear):
-        _gradient(product.weight).addmm_(delta.T, x_hat)  # no second matrix of this size
+        if product.weight.grad is None:
+            product.weight.grad = delta.T @ x_hat
+        else:
+            product.weight.grad.addmm_(delta.T, x_hat)  # no second matrix of this size
         if product.bias is not None:
-            _gradient(product.bias).add_(delta.sum(0))
+            _add(product.bias, delta.sum(0))
         return
     channels = [product.out_channels] if product.bias is not None else None
     _, weight, bias = torch.ops.aten.convolution_backward(
@@ -241,9 +241,9 @@ def add_weight_gradient(parts: Parts, x: Tensor, h: Tensor, g: Tensor) -> None:
         product.groups,
         [False, True, channels is not None],  # gradients wanted: input, weight, bias
     )
-    _gradient(product.weight).add_(weight)
+    _add(product.weight, weight)
     if product.bias is not None:
-        _gradient(product.bias).add_(bias)
+        _add(product.bias, bias)
 
 
 def spread(g: Tensor, h: Tensor) -> Tensor:
@@ -254,14 +254,8 @@ def spread(g: Tensor, h: Tensor) -> Tensor:
     return (g / positions).repeat_interleave(positions, dim=1)  # (N, C * K)
 
 
-def zero_gradients(parts: Parts) -> None:
-    """Make room for the gradients that `add_weight_gradient` adds to, where there is none yet."""
-    for parameter in parts.product.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-
-
-def _gradient(parameter: Tensor) -> Tensor:
+def _add(parameter: Tensor, gradient: Tensor) -> None:
     if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+        parameter.grad = gradient
+    else:
+        parameter.grad += gradient

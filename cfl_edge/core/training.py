@@ -22,7 +22,6 @@ from cfl_edge.core.closed_form import (
     features,
     output_shape,
     vector_gradient,
-    zero_gradients,
 )
 from cfl_edge.core.embeddings import visible_to_layer
 from cfl_edge.core.local_step import local_step
@@ -157,8 +156,6 @@ def _recomputing(
     if len(known) < len(layers):
         raise TypeError("recompute needs a closed form of every layer: entry, product, ReLU")
     pooled = [x.new_empty(len(x), layer.channels) for layer in layers]
-    for part in known:
-        zero_gradients(part)
     size = chunk or min(fast_chunks(known, x))
     for place in chunks(len(x), size):
         for layer, h, h_mean in zip(layers, _through(known, x[place]), pooled, strict=True):

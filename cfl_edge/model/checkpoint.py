@@ -99,24 +99,30 @@ def _to_numpy(tensors: Mapping[str, Tensor]) -> Group:
     return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
 
 
-def from_saved(saved: Saved, *, device: str = "cpu", replay_mib: float | None = None) -> Learner:
+def config_of(saved: Saved) -> LearnerConfig:
+    """Return the configuration of a saved learner."""
+    network = dict(saved.manifest["network"])
+    del network["stem_digest"]
+    network["loss"] = LocalLoss(**network["loss"])
+    return LearnerConfig(**network)
+
+
+def from_saved(
+    saved: Saved, *, device: str = "cpu", config: LearnerConfig | None = None
+) -> Learner:
     """Build the learner that `to_saved` described.
 
     Args:
         saved: From `Store.load`.
         device: Where it is to live.
-        replay_mib: A new limit of the replay memory; None keeps the saved one.
+        config: That of `config_of` with another replay memory or chunk; None for that of before.
 
     Raises:
         ModelError: The stem's weights on this machine are not those it learned with.
         ModelDamagedError: The tensors do not fit the manifest.
     """
-    network = dict(saved.manifest["network"])
-    digest = network.pop("stem_digest")
-    network["loss"] = LocalLoss(**network["loss"])
-    if replay_mib is not None:
-        network["replay_mib"] = replay_mib
-    learner = Learner(LearnerConfig(**network), device)
+    digest = saved.manifest["network"]["stem_digest"]
+    learner = Learner(config or config_of(saved), device)
     if learner.stem.digest() != digest:
         raise ModelError(
             f"The model was learned on other weights of the stem {learner.config.stem} "

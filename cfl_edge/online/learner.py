@@ -17,6 +17,7 @@ from torch.backends import nnpack
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.networks import Network, build_network, initial_embeddings
 from cfl_edge.core.stems import Stem, build_stem
+from cfl_edge.core.step_memory import step_memory
 from cfl_edge.errors import DataError
 from cfl_edge.online.features import Encoded, FeatureExtractor
 from cfl_edge.online.learner_config import LearnerConfig
@@ -28,7 +29,6 @@ __all__ = ["Encoded", "Images", "Learner", "LearnerConfig"]
 
 Images = npt.NDArray[np.uint8]
 
-CHUNK = 64  # samples that pass the layers at a time when statistics are estimated anew
 EXAMPLES = 16  # pictures kept, the newest of up to so many classes
 EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its embedding much
 
@@ -83,6 +83,8 @@ class Learner:
             device=self.device,
         )
         self.trainer = Trainer(self.network, config, self.replay, self.generator, self.device)
+        layers = step_memory(self.network, h0.shape[1:], config.batch, chunk=config.chunk)
+        self.chunk = min(layer.chunk for layer in layers)  # of estimating statistics anew
         self.examples: dict[int, tuple[Tensor, int]] = {}  # pictures to check an export on
         self.readout = torch.zeros(0, sum(channels) + 1, device=self.device)
         self._since_refresh = 0
@@ -213,7 +215,7 @@ class Learner:
             for _ in self.classes:
                 source.add_class()
         numbers = torch.tensor(self.replay.labels, device=self.device)
-        for places in torch.split(torch.arange(len(self.replay), device=self.device), CHUNK):
+        for places in torch.split(torch.arange(len(self.replay), device=self.device), self.chunk):
             for source, h_mean in zip(fresh, self.network(self.replay.read(places)), strict=True):
                 source.update(h_mean, numbers[places])
         self.statistics[self.layer_source :] = fresh

@@ -13,7 +13,8 @@ from cfl_edge.errors import DataError, ModelWriteError, StreamError
 from cfl_edge.online.interrupts import Interrupts
 from cfl_edge.online.labels import LabelSource
 from cfl_edge.online.learner import Learner
-from cfl_edge.online.metrics import Prequential, peak_rss_mib
+from cfl_edge.online.metrics import PeakMemory, Prequential
+from cfl_edge.online.pace import Pace
 from cfl_edge.online.progress import Progress
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.frame import Frame
@@ -38,6 +39,10 @@ class Summary:
         classes: Names, in the order of their rows.
         seconds: From the first frame to the last learning step.
         peak_rss_mib: Largest resident memory of the process, MiB.
+        growth_mib: Largest resident memory above that at the start of the loop, MiB.
+        steps: Gradient steps taken.
+        steps_per_s: The same a second.
+        layer_steps: How many updates each layer had.
         interrupted: Whether Ctrl-C or SIGTERM ended it.
     """
 
@@ -51,6 +56,10 @@ class Summary:
     classes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     peak_rss_mib: float = 0.0
+    growth_mib: float = 0.0
+    steps: int = 0
+    steps_per_s: float = 0.0
+    layer_steps: list[int] = field(default_factory=list)
     interrupted: bool = False
 
 
@@ -64,6 +73,7 @@ def learn_stream(
     on_notice: Notice = lambda _: None,
     max_frames: int | None = None,
     checkpoint_s: float = CHECKPOINT_S,
+    learn_budget_s: float | None = None,
 ) -> Summary:
     """Predict every frame of a stream, then learn from it if it has a label.
 
@@ -79,11 +89,14 @@ def learn_stream(
         max_frames: Stop after so many frames.
         checkpoint_s: Seconds between checkpoints. Less loses less at a power cut, and wears the
             card more.
+        learn_budget_s: Seconds a frame that gradient steps may take. None leaves a live stream's
+            frames the time until the next one, so that none is dropped because of learning, and
+            takes every step whole on any other stream.
 
     Returns:
         The summary; Ctrl-C and SIGTERM return it as well, with `interrupted` set.
     """
-    run = _Run(stream, labels, learner, on_progress)
+    run = _Run(stream, labels, learner, on_progress, Pace(stream.live, learn_budget_s))
     saved_s, saved_frames = time.monotonic(), learner.frames_learned
     with Interrupts() as interrupts:
         try:
@@ -140,9 +153,13 @@ class _Run:
         labels: LabelSource,
         learner: Learner,
         on_progress: Callable[[Progress], None],
+        pace: Pace,
     ) -> None:
         self.stream, self.labels, self.learner = stream, labels, learner
-        self.on_progress = on_progress
+        self.on_progress, self.pace = on_progress, pace
+        self.memory = PeakMemory()
+        trainer = learner.trainer
+        self.steps_before, self.layer_steps_before = trainer.steps, list(trainer.layer_steps)
         self.summary = Summary()
         self.accuracy = Prequential()
         self.first_s = 0.0
@@ -154,6 +171,7 @@ class _Run:
         self.first_s = self.first_s or now
         self.times.append(now)
         learner, summary = self.learner, self.summary
+        self.pace.begin(frame)
         label = self.labels.label(frame)
         encoded = learner.encode(to_model_input(frame.image, learner.image_px)[None])
         prediction, score = None, None
@@ -164,9 +182,11 @@ class _Run:
             score = float(1 / np.exp(scores - scores[best]).sum())
         if label is not None:
             self.accuracy.add(prediction == label)
-            learner.learn(encoded, [label])
+            learner.learn(encoded, [label], budget_s=self.pace.budget_s())
             summary.learned += 1
             self.learned_s = time.monotonic()
+        elif (budget_s := self.pace.budget_s()) is not None:
+            learner.work(budget_s)
         summary.frames += 1
         self.on_progress(
             Progress(
@@ -184,7 +204,7 @@ class _Run:
                 prequential_accuracy=self.accuracy.overall,
                 samples=learner.samples(),
                 seconds=now - self.first_s,
-                peak_rss_mib=peak_rss_mib(),
+                peak_rss_mib=self.memory.peak_mib,
                 waiting=self.labels.waiting,
             )
         )
@@ -208,5 +228,13 @@ class _Run:
         summary.classes = list(self.learner.classes)
         summary.seconds = max(self.learned_s, end_s) - self.first_s
         summary.fps = summary.frames / summary.seconds if summary.seconds else 0.0
-        summary.peak_rss_mib = peak_rss_mib()
+        summary.peak_rss_mib = self.memory.peak_mib
+        summary.growth_mib = self.memory.growth_mib
+        trainer = self.learner.trainer
+        summary.steps = trainer.steps - self.steps_before
+        summary.steps_per_s = summary.steps / summary.seconds if summary.seconds else 0.0
+        summary.layer_steps = [
+            now - before
+            for now, before in zip(trainer.layer_steps, self.layer_steps_before, strict=True)
+        ]
         return summary

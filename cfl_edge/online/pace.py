@@ -1,0 +1,56 @@
+"""How long learning may take before the next frame comes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from cfl_edge.stream.frame import Frame
+
+FRAMES = 30  # the last ones, over which the camera's rate is measured
+USED = 0.8  # of a frame's time; the rest is for reading the next one, and for what was misjudged
+
+
+class Pace:
+    """Measure a live stream's rate and say what is left of a frame's time.
+
+    Args:
+        live: Whether frames come at their own rate.
+        budget_s: Seconds a frame that the user set; None for what is left, or without a limit
+            where the stream waits.
+
+    Example:
+        >>> Pace(live=False).budget_s() is None
+        True
+        >>> Pace(live=True, budget_s=0.005).budget_s()
+        0.005
+    """
+
+    def __init__(self, live: bool, budget_s: float | None = None) -> None:
+        self._live, self._given_s = live, budget_s
+        self._taken: deque[tuple[int, float]] = deque(maxlen=FRAMES)
+        self._began_s = 0.0
+
+    def begin(self, frame: Frame) -> None:
+        """Take note that the work on a frame begins."""
+        self._began_s = time.monotonic()
+        self._taken.append((frame.index, frame.timestamp_s))
+
+    @property
+    def period_s(self) -> float | None:
+        """Seconds between two frames of the camera, dropped ones included; None if not known."""
+        if len(self._taken) < 2:
+            return None
+        (first, first_s), (last, last_s) = self._taken[0], self._taken[-1]
+        return (last_s - first_s) / (last - first) if last > first else None
+
+    def budget_s(self) -> float | None:
+        """Return the seconds that learning may take now; None for as long as it takes."""
+        if self._given_s is not None:
+            return self._given_s
+        if not self._live:
+            return None
+        period_s = self.period_s
+        if period_s is None:
+            return 0.0
+        return max(0.0, USED * period_s - (time.monotonic() - self._began_s))
