@@ -143,12 +143,17 @@ def test_short_recordings(count: int) -> None:
     assert (len(frames), stream.dropped) == (count, 0)
 
 
-def test_a_source_that_reads_slowly_still_comes() -> None:
-    frames, _, stream = read(200, lambda _: 0.0, reading_s=0.2)
-    indices = [frame.index for frame in frames]
-    assert len(indices) > 3  # each pass over what is due is longer; none goes on for ever
-    assert indices[-1] == 199
-    assert stream.dropped + len(frames) == 200
+@pytest.mark.parametrize("work", [0.0, 0.25, 1.5, 4.0])
+@pytest.mark.parametrize("reading", [0.125, 0.5, 0.9375, 1.0625, 3.0])
+def test_reading_what_is_passed_over_adds_no_backlog(reading: float, work: float) -> None:
+    frames, _, stream = read(240, lambda _: work / 8, reading_s=reading / 8)  # in periods
+    assert stream.dropped + len(frames) == 240
+    assert frames[-1].index == 239
+    # As if they were dropped undecoded: only a frame's own reading and the work on it count.
+    busy = max(1.0, reading + work)
+    assert len(frames) == pytest.approx(240 / busy, abs=3)  # the first comes at once
+    steps = np.diff([frame.index for frame in frames])
+    assert steps.max() <= busy + 1  # no pass is longer than the one before it
 
 
 @pytest.mark.parametrize(("reading_s", "told"), [(0.2, 1), (0.1, 0)])

@@ -72,7 +72,7 @@ def demo(folder: Path) -> Iterator[Open]:
 
 @contextmanager
 def realtime(folder: Path) -> Iterator[Open]:
-    yield lambda: open_stream("demo:?frames=99&seed=3", realtime=100)
+    yield lambda: open_stream("demo:?frames=99&seed=3", realtime=50)
 
 
 # name, whether it is live, and what makes it: given an empty folder, it yields a function that

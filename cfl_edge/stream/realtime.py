@@ -74,9 +74,13 @@ class Realtime(Stream):
     the newest frame that is due, and those passed over are dropped; one that is early waits for
     the next. Unlike a camera it ends: the last frame stays until it is read.
 
-    Frames passed over are read in the reader's thread, so reading (large JPEGs) takes from the
-    reader's time; a source that takes longer than the rate allows is told to `on_notice`.
-    `timestamp_s` is when a frame was due; picture, label and `index` are the recorded stream's.
+    All is read in the reader's thread, but nothing falls due while it reads what it passes over: a
+    camera's driver drops undecoded, and slow reading (large JPEGs) could never catch up. To read
+    what it hands over counts, as decoding does for a camera; a source that takes longer for that
+    than the rate allows is told to `on_notice`.
+
+    `timestamp_s` is the clock at the first frame and 1 / `rate_hz` more each frame; picture, label
+    and `index` are the recorded stream's.
 
     Args:
         stream: Not live; closed with this one.
@@ -121,6 +125,7 @@ class Realtime(Stream):
         self._sleep = sleep or self._closed.wait
         self._on_notice = on_notice
         self._dropped = 0
+        self._passing_s = 0.0  # spent on reading what was passed over
 
     @property
     def rate_hz(self) -> float:
@@ -165,13 +170,17 @@ class Realtime(Stream):
         start_s = self._clock()
         while frame is not None and not self._closed.is_set():
             due_s = start_s + frame.index / self._rate_hz
-            left_s = due_s - self._clock()
+            left_s = due_s - self._now_s()
             if left_s > 0:
                 self._sleep(left_s)
                 if self._closed.is_set():
                     return
             yield replace(frame, timestamp_s=due_s, dropped=self._dropped)
-            frame = self._newest(recorded, int((self._clock() - start_s) * self._rate_hz))
+            frame = self._newest(recorded, int((self._now_s() - start_s) * self._rate_hz))
+
+    def _now_s(self) -> float:
+        """Return the time of the stream, which stands still while frames are passed over."""
+        return self._clock() - self._passing_s
 
     def _timed(self, recorded: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the frames, and tell once if to read them alone takes too long for the rate."""
@@ -191,14 +200,15 @@ class Realtime(Stream):
             yield frame
 
     def _newest(self, recorded: Iterator[Frame], due: int) -> Frame | None:
-        """Return the frame of this index, or the next if that was read, or the last if it ends.
-
-        What falls due meanwhile does not count: one that reads slowly would never catch up.
-        """
+        """Return the frame of this index, or the next if that was read, or the last if it ends."""
         newest = None
+        began_s = self._clock()
         for frame in recorded:
             self._dropped += newest is not None
             newest = frame
             if frame.index >= due:
                 break
+            read_s = self._clock()
+            self._passing_s += read_s - began_s
+            began_s = read_s
         return newest
