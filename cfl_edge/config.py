@@ -103,7 +103,9 @@ def _explained(error: ValidationError) -> UsageError:
     if first["type"] == "extra_forbidden":
         known = ", ".join(LearnSettings.model_fields)
         return UsageError(f"There is no setting {key!r}", hint=f"one of {known}")
-    expected = first["msg"].removeprefix("Input should be ")
+    # A value of several kinds ("auto" or a number) has a complaint of each.
+    own = [one["msg"] for one in error.errors() if one["loc"][:1] == first["loc"][:1]]
+    expected = " or ".join(message.removeprefix("Input should be ") for message in own)
     return UsageError(
         f"{option} is {first['input']!r}, expected {expected}", hint="cfl-edge learn --help"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, deque
 from pathlib import Path
+from typing import ClassVar
 
 ROLLING_FRAMES = 100
 HISTORY_FRAMES = 100_000  # at one byte each; more than any folder, an hour of a camera
@@ -118,21 +119,23 @@ class PeakMemory:
         True
     """
 
+    _before_mib: ClassVar[float] = 0.0  # the largest mark that was set back
+
     def __init__(self) -> None:
-        self._before_mib = peak_rss_mib()
+        PeakMemory._before_mib = peak_rss_mib()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        self._start_mib = peak_rss_mib()
+        self._start_mib = _mark_mib()
 
     @property
     def peak_mib(self) -> float:
         """Largest resident memory since the process began."""
-        return max(self._before_mib, peak_rss_mib())
+        return peak_rss_mib()
 
     @property
     def growth_mib(self) -> float:
         """Largest resident memory since this was made, above what there was then."""
-        return max(0.0, peak_rss_mib() - self._start_mib)
+        return max(0.0, _mark_mib() - self._start_mib)
 
 
 def peak_rss_mib() -> float:
@@ -140,6 +143,11 @@ def peak_rss_mib() -> float:
 
     From `/proc/self/status` on Linux: `getrusage` would count the parent's peak before `exec` too.
     """
+    return max(PeakMemory._before_mib, _mark_mib())
+
+
+def _mark_mib() -> float:
+    """Return the largest resident memory since the mark was set back."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():

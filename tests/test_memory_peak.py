@@ -1,0 +1,74 @@
+"""Peak memory: what was taken for a moment counts, and nothing is forgotten."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfl_edge.online.metrics import PeakMemory, peak_rss_mib
+
+MIB = 2**20
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/clear_refs")
+pytestmark = LINUX
+
+
+def take(mib):
+    """Touch so much memory; it is free again on return, since numpy maps blocks of this size."""
+    return len(np.ones(mib * MIB, np.uint8)) / MIB
+
+
+def test_a_block_counts_after_it_was_freed():
+    memory = PeakMemory()
+    assert memory.growth_mib < 2
+    take(64)
+    assert memory.growth_mib == pytest.approx(64, abs=2)
+    take(32)
+    assert memory.growth_mib == pytest.approx(64, abs=2)
+    take(96)
+    assert memory.growth_mib == pytest.approx(96, abs=2)
+
+
+def test_what_was_there_before_is_no_growth():
+    take(128)
+    memory = PeakMemory()
+    take(64)
+    assert memory.growth_mib == pytest.approx(64, abs=2)
+
+
+def test_the_peak_does_not_fall_when_the_mark_is_set_back():
+    before_mib = PeakMemory().peak_mib
+    first = PeakMemory()
+    missing_mib = max(64, int(before_mib - first._start_mib) + 64)
+    take(missing_mib)
+    highest_mib = first.peak_mib
+    assert highest_mib > before_mib + 32
+    for _ in range(3):
+        assert PeakMemory().peak_mib >= highest_mib
+    assert first.peak_mib >= highest_mib
+    assert peak_rss_mib() >= highest_mib
+
+
+def refuse(*_):
+    raise PermissionError("clear_refs is not there in this kernel")
+
+
+def test_where_the_mark_cannot_be_set_back_growth_is_above_it(monkeypatch):
+    PeakMemory()  # whatever other tests took
+    take(64)
+    monkeypatch.setattr(Path, "write_text", refuse)
+    memory = PeakMemory()
+    peak_mib = memory.peak_mib
+    take(32)
+    assert memory.growth_mib < 2
+    take(96)
+    assert memory.growth_mib == pytest.approx(32, abs=3)
+    assert memory.peak_mib >= peak_mib
+
+
+def test_where_there_is_no_proc_the_peak_is_the_systems(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    monkeypatch.setattr(Path, "write_text", refuse)
+    memory = PeakMemory()
+    assert memory.peak_mib > 10
+    assert memory.growth_mib >= 0
