@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import AllowInfNan, Field, NonNegativeFloat, PositiveInt, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -42,7 +42,7 @@ class LearnSettings(BaseSettings):
     memory_mib: float | None = Field(None, gt=0, allow_inf_nan=False)
     optimizer: Literal["adamw", "momentum", "sgd"] | None = None
     chunk: Literal["auto"] | PositiveInt = "auto"
-    learn_budget_ms: Literal["auto"] | NonNegativeFloat = "auto"
+    learn_budget_ms: Literal["auto"] | Annotated[NonNegativeFloat, AllowInfNan(False)] = "auto"
     max_frames: int | None = Field(None, ge=1)
     checkpoint_s: float = Field(30.0, gt=0)
     seed: int = Field(0, ge=0, lt=2**63)

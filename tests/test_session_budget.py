@@ -109,10 +109,6 @@ def test_a_second_start_counts_from_nothing_again():
     assert again.trainer.steps == 7
 
 
-@pytest.mark.xfail(
-    raises=RuntimeError,
-    reason="Learner.settle leaves statistics that were made in inference mode: no more learning",
-)
 def test_a_second_run_of_one_learner_counts_from_nothing_again():
     learner = new_learner()
     first = run(*frames(20), learner=learner)

@@ -119,10 +119,10 @@ def test_every_optimizer_learns_and_is_saved(optimizer):
     assert learner.trainer.steps == 12
 
 
-@pytest.mark.parametrize("chunk", [1, 5])
-def test_the_chunk_changes_rounding_only(chunk):
+@pytest.mark.parametrize("config", [{"chunk": 1}, {"chunk": 5}, {"chunk": 5, "recompute": True}])
+def test_how_a_batch_passes_the_layers_changes_rounding_only(config):
     for one, other in zip(
-        learned().network.parameters(), learned(chunk=chunk).network.parameters(), strict=True
+        learned().network.parameters(), learned(**config).network.parameters(), strict=True
     ):
         assert torch.allclose(one, other, atol=1e-4)
 

@@ -176,7 +176,8 @@ def open_learner(
     config = dataclasses.replace(
         config,
         replay_mib=settings.replay_mib or config.replay_mib,
-        chunk=None if settings.chunk == "auto" else settings.chunk,
+        chunk=chunk_of(settings),
+        recompute=False,
     )
     if settings.memory_mib is None:
         keep_freed_memory()
@@ -189,8 +190,8 @@ def open_learner(
     return Learner(config, device), {"runs": 1}
 
 
-def new_config(settings: LearnSettings) -> LearnerConfig:
-    """Return the configuration of a new learner."""
+def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerConfig:
+    """Return the configuration of a new learner; `batch` None for the default."""
     from cfl_edge.core.stems import DEFAULT_STEM
     from cfl_edge.online.learner_config import LearnerConfig
 
@@ -198,9 +199,18 @@ def new_config(settings: LearnSettings) -> LearnerConfig:
         stem=settings.stem or DEFAULT_STEM,
         layers=settings.layers,
         image_px=settings.image,
+        replay_mib=settings.replay_mib or LearnerConfig.replay_mib,
+        batch=batch or LearnerConfig.batch,
+        new_per_step=min(batch or LearnerConfig.batch, LearnerConfig.new_per_step),
         optimizer=settings.optimizer or LearnerConfig.optimizer,
+        chunk=chunk_of(settings),
         seed=settings.seed,
     )
+
+
+def chunk_of(settings: LearnSettings) -> int | None:
+    """Return the number of `--chunk`; None for auto."""
+    return None if settings.chunk == "auto" else settings.chunk
 
 
 def _fitted(
@@ -220,7 +230,7 @@ def _fitted(
     on_notice(
         f"learning will add {plan.total_bytes / MIB:.0f} of {settings.memory_mib:g} MiB: "
         f"replay {chosen.replay_mib:g} MiB, optimizer {chosen.optimizer}, "
-        f"chunk {plan.peak_layer.chunk}"
+        f"chunk {plan.peak_layer.chunk}" + (", features recomputed" * chosen.recompute)
     )
     return chosen
 

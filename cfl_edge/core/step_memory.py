@@ -6,6 +6,7 @@ memory is returned (`cfl_edge.core.allocator`); `tests/test_memory_plan.py` meas
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ def step_memory(
     batch: int,
     *,
     chunk: int | None = None,
+    recompute: bool = False,
     optimizer: str = "adamw",
 ) -> list[LayerMemory]:
     """Count the bytes of every layer for a step of `train_step`.
@@ -68,6 +70,8 @@ def step_memory(
         input_shape: (C, H, W) of what the first layer reads.
         batch: N.
         chunk: As `train_step` takes it.
+        recompute: As `train_step` takes it; activations are those of a chunk then, and the
+            gradients of all layers exist at once.
         optimizer: See `build_optimizer`.
 
     Example:
@@ -80,7 +84,22 @@ def step_memory(
     for number, layer in enumerate(network, start=1):
         measured, shape = _layer(layer, number, shape, batch, chunk, optimizer)
         layers.append(measured)
-    return layers
+    if not recompute:
+        return layers
+    size = min(layer.chunk for layer in layers)
+    read_bytes = batch * math.prod(input_shape) * FLOAT_BYTES
+    gradients = sum(layer.gradient_bytes for layer in layers)
+    return [
+        dataclasses.replace(
+            layer,
+            gradient_bytes=gradients,
+            activations_bytes=read_bytes + layer.activations_bytes // batch * size,
+            workspace_bytes=layer.gradient_bytes
+            + (layer.workspace_bytes - layer.gradient_bytes) // layer.chunk * size,
+            chunk=size,
+        )
+        for layer in layers
+    ]
 
 
 def _layer(

@@ -80,20 +80,18 @@ def train_step(
         >>> [h_mean.shape for h_mean in pooled]
         [torch.Size([4, 8]), torch.Size([4, 8])]
     """
-    if recompute:
-        training = _recomputing(network, optimizers, x, labels, embeddings, loss, generator, chunk)
-    else:
-        training = training_slices(
-            network,
-            optimizers,
-            x,
-            labels,
-            embeddings,
-            loss,
-            generator,
-            chunk=chunk,
-            closed_form=closed_form,
-        )
+    training = training_slices(
+        network,
+        optimizers,
+        x,
+        labels,
+        embeddings,
+        loss,
+        generator,
+        chunk=chunk,
+        recompute=recompute,
+        closed_form=closed_form,
+    )
     while True:
         try:
             next(training)
@@ -112,6 +110,7 @@ def training_slices(
     generator: torch.Generator | None = None,
     *,
     chunk: int | None = None,
+    recompute: bool = False,
     closed_form: bool = True,
 ) -> Training:
     """Update every layer once, pausing after each chunk: `train_step` for those short of time.
@@ -122,6 +121,12 @@ def training_slices(
     Returns:
         What `train_step` returns.
     """
+    if recompute:
+        return (
+            yield from _recomputing(
+                network, optimizers, x, labels, embeddings, loss, generator, chunk
+            )
+        )
     pooled, losses = [], []
     layers = len(optimizers)
     for i, (layer, optimizer) in enumerate(zip(network, optimizers, strict=True)):

@@ -199,14 +199,14 @@ class Learner:
         self.classes.append(label)
         return len(self.classes) - 1
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def settle(self) -> None:
         """Take the pending step and estimate the layers' statistics anew from the replay memory.
 
         The layers have moved since their statistics were gathered; this brings both together. The
         learning loop calls it before it saves.
         """
-        with torch.inference_mode(False):
+        with torch.enable_grad():
             self.work(all_pending=True)
         if not len(self.replay):
             return
@@ -221,7 +221,7 @@ class Learner:
         self.statistics[self.layer_source :] = fresh
         self.refresh()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def refresh(self) -> None:
         """Solve the label embeddings of every source and combine them."""
         self.readout = combine(self.statistics)

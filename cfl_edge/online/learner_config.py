@@ -31,6 +31,8 @@ class LearnerConfig:
         weight_decay: Of every layer.
         chunk: Samples that pass a layer at a time; None chooses a fast number for each layer. The
             result does not depend on it beyond rounding, the memory does.
+        recompute: Keep no features of the whole batch: least memory, half as much time again. For
+            layers whose gradient has a closed form.
         loss: The local loss, Eq. 10. Without its feature term: that one overfits the few classes
             that a stream has shown so far (DECISIONS.md, "Loss on streams").
         refresh_frames: Learned frames after which the label embeddings are solved anew; a new
@@ -48,6 +50,7 @@ class LearnerConfig:
     learning_rate: float | None = None
     weight_decay: float = 1e-2
     chunk: int | None = None
+    recompute: bool = False
     loss: LocalLoss = field(default_factory=lambda: LocalLoss(feat_weight=0.0))
     refresh_frames: int = 16
     seed: int = 0

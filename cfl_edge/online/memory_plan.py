@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
+from cfl_edge.core.closed_form import closed_form_parts
 from cfl_edge.core.networks import Network, build_network
-from cfl_edge.core.stems import Stem, build_stem
+from cfl_edge.core.stems import build_stem
 from cfl_edge.core.step_memory import LayerMemory, step_memory
 from cfl_edge.errors import UsageError
 from cfl_edge.online.learner_config import LearnerConfig
@@ -59,21 +60,83 @@ class MemoryPlan:
         return optimizer + self.replay_bytes + self.runtime_bytes
 
     @property
+    def _passing(self) -> dict[str, int]:
+        return {
+            f"the update of {self.peak_layer.name}": self.peak_layer.update_bytes,
+            "a frame on its way through the stem and the layers": self.frame_bytes,
+            "solving the label embeddings": self.statistics_bytes,
+        }
+
+    @property
+    def passing_bytes(self) -> int:
+        """The largest of what comes and goes."""
+        return max(self._passing.values())
+
+    @property
+    def passing_name(self) -> str:
+        """What that is."""
+        return max(self._passing, key=lambda name: self._passing[name])
+
+    @property
     def total_bytes(self) -> int:
         """The largest growth: what stays, and the largest of what comes and goes."""
-        passing = max(self.peak_layer.update_bytes, self.frame_bytes, self.statistics_bytes)
-        return self.kept_bytes + passing
+        return self.kept_bytes + self.passing_bytes
 
 
-def plan_memory(
-    config: LearnerConfig, *, stem: Stem | None = None, network: Network | None = None
-) -> MemoryPlan:
+@dataclass(frozen=True)
+class Loaded:
+    """What a plan must know of a stem and a network.
+
+    Args:
+        network: The layers.
+        input_shape: (C, H, W) of what the first layer reads.
+        channels: C of each source that predictions are made of.
+        stem_bytes: Weights of the stem.
+        frame_bytes: Activations of stem and layers for one frame.
+    """
+
+    network: Network
+    input_shape: tuple[int, ...]
+    channels: list[int]
+    stem_bytes: int
+    frame_bytes: int
+
+
+def load(config: LearnerConfig) -> Loaded:
+    """Build stem and network and run one blank picture through the stem.
+
+    Raises:
+        UsageError: A stem or layers that do not exist.
+    """
+    stem = build_stem(config.stem)
+    largest = [0]
+    for module in stem.modules():
+        module.register_forward_hook(lambda _m, _x, out: largest.append(_bytes_of(out)))
+    image_px = config.resolved_image_px()
+    with torch.inference_mode():
+        h0, final = stem(torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8))
+    shape = tuple(h0.shape[1:])
+    network = build_network(config.resolved_layers(), shape)
+    # In, out, and the copies that a convolution makes of both.
+    frames = [
+        layer.activations_bytes + layer.workspace_bytes for layer in step_memory(network, shape, 1)
+    ]
+    frozen = [] if final is None else [final.shape[1], h0.shape[1]]
+    return Loaded(
+        network=network,
+        input_shape=shape,
+        channels=[*frozen, *network.channels],
+        stem_bytes=sum(t.nbytes for t in (*stem.parameters(), *stem.buffers())),
+        frame_bytes=max(4 * max(largest), *frames),
+    )
+
+
+def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPlan:
     """Count what learning needs with this configuration; nothing is trained.
 
     Args:
         config: Of the learner.
-        stem: Built already; None builds it.
-        network: Built already; None builds it.
+        loaded: Its stem and network, if they are known already.
 
     Raises:
         UsageError: A stem or layers that do not exist.
@@ -83,33 +146,22 @@ def plan_memory(
         >>> plan.peak_layer.name
         'layer 2 conv 3x3 64>64'
     """
-    stem = stem or build_stem(config.stem)
-    image_px = config.resolved_image_px()
-    largest: list[int] = [0]
-    hooks = [
-        module.register_forward_hook(lambda _m, _x, out: largest.append(_bytes_of(out)))
-        for module in stem.modules()
-    ]
-    blank = torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8)
-    with torch.inference_mode():
-        h0, final = stem(blank.to(stem.mean.device))
-    for hook in hooks:
-        hook.remove()
-    shape = tuple(h0.shape[1:])
-    network = network or build_network(config.resolved_layers(), shape)
-    layers = step_memory(
-        network, shape, config.batch, chunk=config.chunk, optimizer=config.optimizer
-    )
-    channels = [] if final is None else [final.shape[1], h0.shape[1]]
-    one_frame = step_memory(network, shape, 1)
-    frames = [layer.activations_bytes + layer.workspace_bytes // 2 for layer in one_frame]
+    loaded = loaded or load(config)
     return MemoryPlan(
         config=config,
-        layers=layers,
-        stem_bytes=sum(t.nbytes for t in (*stem.parameters(), *stem.buffers())),
-        frame_bytes=max(4 * max(largest), *frames),
+        layers=step_memory(
+            loaded.network,
+            loaded.input_shape,
+            config.batch,
+            chunk=config.chunk,
+            recompute=config.recompute,
+            optimizer=config.optimizer,
+        ),
+        stem_bytes=loaded.stem_bytes,
+        frame_bytes=loaded.frame_bytes,
         replay_bytes=int(config.replay_mib * MIB),
-        statistics_bytes=max(c * c for c in [*channels, *network.channels]) * FLOAT_BYTES * 3,
+        # The covariance, shrunk, and its factor, twice: torch's solver copies it.
+        statistics_bytes=max(c * c for c in loaded.channels) * FLOAT_BYTES * 3,
     )
 
 
@@ -117,54 +169,57 @@ def fit_memory(
     config: LearnerConfig,
     limit_mib: float,
     *,
-    stem: Stem | None = None,
-    network: Network | None = None,
     replay_is_given: bool = False,
     optimizer_is_given: bool = False,
 ) -> MemoryPlan:
     """Choose chunk, replay memory and optimizer so that learning stays below a limit.
 
-    Smaller chunks cost a little time, a smaller replay memory some accuracy, an optimizer with less
-    state more: they are tried in this order.
+    What costs little is tried first: smaller chunks cost some time, recomputing half as much time
+    again, a smaller replay memory some accuracy, an optimizer with less state more of it.
 
     Args:
         config: What is wanted.
         limit_mib: Growth of the process over what it has after loading, MiB.
-        stem: As in `plan_memory`.
-        network: As in `plan_memory`.
         replay_is_given: Whether the user asked for this size of the replay memory; it stays then.
         optimizer_is_given: The same of the optimizer.
 
     Raises:
         UsageError: Nothing fits; it says what would.
     """
-    stem = stem or build_stem(config.stem)
-    smaller = [mib for mib in FEWER_REPLAY_MIB if mib < config.replay_mib]
-    replays = [config.replay_mib] if replay_is_given else [config.replay_mib, *smaller]
+    loaded = load(config)
+    smaller = [mib for mib in FEWER_REPLAY_MIB if mib < config.replay_mib and not replay_is_given]
     optimizers = [config.optimizer]
     if not optimizer_is_given:
         optimizers = list(OPTIMIZERS[OPTIMIZERS.index(config.optimizer) :])
-    chunks = [c for c in CHUNKS if c is None or c < (config.chunk or math.inf)]
-    chunks = chunks if config.chunk is None else [config.chunk, *chunks[1:]]
-    plan = None
+    least: MemoryPlan | None = None
     for optimizer in optimizers:
-        for replay_mib in replays:
-            for chunk in chunks:
-                tried = dataclasses.replace(
-                    config, optimizer=optimizer, replay_mib=replay_mib, chunk=chunk
-                )
-                plan = plan_memory(tried, stem=stem, network=network)
+        for replay_mib in (config.replay_mib, *smaller):
+            for tried in _by_time(config, loaded):
+                tried = dataclasses.replace(tried, replay_mib=replay_mib, optimizer=optimizer)
+                plan = plan_memory(tried, loaded)
                 if plan.total_bytes <= limit_mib * MIB:
                     return plan
-    assert plan is not None
-    least_mib = math.ceil(plan.total_bytes / MIB)
-    peak = plan.peak_layer
+                if least is None or plan.total_bytes < least.total_bytes:
+                    least = plan
+    assert least is not None
+    least_mib = math.ceil(least.total_bytes / MIB)
     raise UsageError(
         f"--memory-mib is {limit_mib:g}, but learning needs at least {least_mib}: "
-        f"{peak.update_bytes / MIB:.0f} MiB in {peak.name} with {config.batch} samples a step, "
-        f"{plan.runtime_bytes / MIB:.0f} for the libraries",
+        f"{least.passing_bytes / MIB:.0f} MiB for {least.passing_name}, "
+        f"{least.kept_bytes / MIB:.0f} for libraries, replay memory and optimizer",
         hint=f"--memory-mib {least_mib}, or a smaller --layers or --image",
     )
+
+
+def _by_time(config: LearnerConfig, loaded: Loaded) -> list[LearnerConfig]:
+    """Return configurations of the same result, those that take less time first."""
+    plain = [c for c in CHUNKS if c is None or c < (config.chunk or math.inf)]
+    if config.chunk is not None:
+        plain = [config.chunk, *plain[1:]]
+    tried = [dataclasses.replace(config, chunk=chunk, recompute=False) for chunk in plain]
+    if all(closed_form_parts(layer) is not None for layer in loaded.network):
+        tried += [dataclasses.replace(config, chunk=chunk, recompute=True) for chunk in plain]
+    return tried
 
 
 def _bytes_of(output: object) -> int:

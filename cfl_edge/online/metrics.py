@@ -115,7 +115,7 @@ class PeakMemory:
         >>> import numpy as np
         >>> memory = PeakMemory()
         >>> block = np.ones(64 * 2**20, np.uint8)
-        >>> 63 <= memory.growth_mib <= 70
+        >>> memory.growth_mib > 32
         True
     """
 

@@ -162,6 +162,7 @@ class Trainer:
             self.embeddings,
             self.config.loss,
             chunk=self.config.chunk,
+            recompute=self.config.recompute,
         )
 
     def _flip(self, x: Tensor) -> Tensor:
