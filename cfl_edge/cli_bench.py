@@ -36,6 +36,10 @@ Cases = Annotated[
     ),
 ]
 Sweep = Annotated[str, typer.Option(help="all, none, depth, batch, image or network.")]
+Recompute = Annotated[
+    bool, typer.Option("--recompute", help="CFL keeps no features between its layers.")
+]
+ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Memory format of all cases.")]
 Repeats = Annotated[int, typer.Option(help="Times that each case is measured.")]
 Optimizer = Annotated[str, typer.Option(help="sgd, momentum or adamw.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -50,6 +54,8 @@ def memory(
     chunk: Chunk = "auto",
     threads: Threads = None,
     cases: Cases = None,
+    recompute: Recompute = False,
+    channels_last: ChannelsLast = False,
     sweep: Sweep = "all",
     repeats: Repeats = 3,
     optimizer: Optimizer = "adamw",
@@ -71,6 +77,8 @@ def speed(
     chunk: Chunk = "auto",
     threads: Threads = None,
     cases: Cases = None,
+    recompute: Recompute = False,
+    channels_last: ChannelsLast = False,
     sweep: Sweep = "all",
     repeats: Repeats = 3,
     optimizer: Optimizer = "adamw",

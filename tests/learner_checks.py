@@ -55,6 +55,14 @@ def check_predict_before_any_learning(make):
     assert learner.predict(learner.encode(pictures(learner, 0, 2))).shape == (2, 0)
 
 
+def check_warming_up_changes_nothing(make):
+    learner = make()
+    teach(learner, steps=3)
+    before = everything(learner)
+    learner.warm_up()
+    assert everything(learner) == before
+
+
 def check_encode_and_predict_change_nothing(make):
     learner = make()
     teach(learner)

@@ -29,7 +29,6 @@ SEED = 0
 LEARNING_RATE = 1e-3  # its value changes neither memory nor time
 STREAM_SHAPE = (112, 6, 6)  # EfficientNet-Lite0 at 96 px, cut after block 10
 SMALL_PX = 16  # a warm-up picture for networks that take any size
-MEMORY_FORMAT = torch.contiguous_format  # of all cases, as torch makes them
 
 
 def input_shape(setting: Setting) -> tuple[int, int, int]:
@@ -41,6 +40,11 @@ def input_shape(setting: Setting) -> tuple[int, int, int]:
     if setting.network == STREAM:
         return STREAM_SHAPE
     return (3, setting.image_px, setting.image_px)
+
+
+def memory_format(setting: Setting) -> torch.memory_format:
+    """Return how the numbers of a picture lie in memory, for all cases of a setting."""
+    return torch.channels_last if setting.channels_last else torch.contiguous_format
 
 
 def network_of(setting: Setting) -> Network:
@@ -57,7 +61,7 @@ def network_of(setting: Setting) -> Network:
         problem = error.problem.replace("--layers", "--network")
         hint = error.hint.replace("--layers", "--network")
         raise UsageError(problem, hint=hint) from None
-    return network.to(memory_format=MEMORY_FORMAT)
+    return network.to(memory_format=memory_format(setting))
 
 
 def chunk_of(setting: Setting, network: Network) -> int:
@@ -88,7 +92,7 @@ def random_batch(setting: Setting, device: str) -> tuple[Tensor, Tensor]:
     """Draw a batch: x (N, C, H, W), and class numbers (N,) of which neighbours differ."""
     generator = torch.Generator().manual_seed(SEED)
     x = torch.randn(setting.batch, *input_shape(setting), generator=generator)
-    x = x.to(device, memory_format=MEMORY_FORMAT)
+    x = x.to(device, memory_format=memory_format(setting))
     return x, (torch.arange(setting.batch) % CLASSES).to(device)
 
 
@@ -102,7 +106,7 @@ def warm_up_batch(setting: Setting, network: Network, device: str) -> tuple[Tens
     c_in, size, _ = input_shape(setting)
     fixed = any(isinstance(module, nn.Linear) for module in network.modules())
     size = size if fixed else min(size, SMALL_PX)
-    x = torch.randn(2, c_in, size, size).to(device, memory_format=MEMORY_FORMAT)
+    x = torch.randn(2, c_in, size, size).to(device, memory_format=memory_format(setting))
     return x, torch.arange(2, device=device)
 
 

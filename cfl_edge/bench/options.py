@@ -23,6 +23,8 @@ class BenchOptions:
         chunk: Samples that pass a layer at a time in the case `cfl`: a number, `auto` or `all`.
         threads: One number or several, `1,2`; None for all cores.
         cases: Names of CASES, `cfl,bp`; None for all.
+        recompute: See `Setting`.
+        channels_last: See `Setting`.
         sweep: `all`, `none` or one of SWEEPS.
         repeats: Times that each case is measured.
         optimizer: `sgd`, `momentum` or `adamw`.
@@ -35,6 +37,8 @@ class BenchOptions:
     chunk: str = "auto"
     threads: str | None = None
     cases: str | None = None
+    recompute: bool = False
+    channels_last: bool = False
     sweep: str = "all"
     repeats: int = 3
     optimizer: str = "adamw"
@@ -62,7 +66,15 @@ def checked_plan(options: BenchOptions) -> list[Group]:
         _check_name("--cases", case, CASES)
     _check_name("--sweep", options.sweep, ("all", "none", *SWEEPS))
     image_px = STREAM_IMAGE_PX if options.network == STREAM else options.image_px
-    base = Setting(options.network, image_px, options.batch, threads[0], chunk)
+    base = Setting(
+        options.network,
+        image_px,
+        options.batch,
+        threads[0],
+        chunk,
+        recompute=options.recompute,
+        channels_last=options.channels_last,
+    )
     sweeps = {"all": SWEEPS, "none": ()}.get(options.sweep, (options.sweep,))
     in_order = [case for case in CASES if case in cases]
     return plan(base, threads=threads, cases=in_order, sweeps=sweeps)

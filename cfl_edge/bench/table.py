@@ -23,7 +23,8 @@ def markdown(bench: str, rows: Sequence[Row]) -> list[str]:
     lines: list[str] = []
     for of_setting in by_setting([row for row in rows if "base" in row.group.sweeps]):
         group = of_setting[0].group
-        lines += ["", f"{group.setting.text()}, CFL in chunks of {group.chunk}:", ""]
+        recomputed = ", features recomputed" * group.setting.recompute
+        lines += ["", f"{group.setting.text()}, CFL in chunks of {group.chunk}{recomputed}:", ""]
         lines += base_table(bench, of_setting)
         lines += ["", *(f"- {name}: {x:.2f}" for name, x in ratios(bench, of_setting).items())]
     for sweep in SWEEPS:

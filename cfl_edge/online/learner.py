@@ -176,6 +176,20 @@ class Learner:
                 source.decay(STATISTICS_DECAY)
                 source.update(h_mean, numbers)
 
+    def warm_up(self) -> None:
+        """Do once, changing nothing, what takes longer the first time than ever after.
+
+        Libraries choose and build their code at the first picture and the first gradient step: a
+        camera would drop frames meanwhile.
+        """
+        blank = np.zeros((1, self.image_px, self.image_px, 3), np.uint8)
+        encoded = self.encode(blank)
+        self.trainer.warm_up(encoded.h0.shape[1:])
+        for source in self.statistics:
+            spare = ClassStatistics(source.means.shape[1], self.device)
+            spare.add_class()
+            spare.embeddings()
+
     def samples(self) -> dict[str, int]:
         """Return how many frames of each class were learned."""
         counts = dict.fromkeys(self.classes, 0)

@@ -96,6 +96,8 @@ def learn_stream(
     Returns:
         The summary; Ctrl-C and SIGTERM return it as well, with `interrupted` set.
     """
+    if stream.live:
+        learner.warm_up()
     run = _Run(stream, labels, learner, on_progress, Pace(stream.live, learn_budget_s))
     saved_s, saved_frames = time.monotonic(), learner.frames_learned
     with Interrupts() as interrupts:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import build_optimizer
-from cfl_edge.core.training import Trained, Training, training_slices
+from cfl_edge.core.training import Trained, Training, train_step, training_slices
 from cfl_edge.online.learner_config import LearnerConfig
 from cfl_edge.online.replay import Replay
 
@@ -60,6 +61,30 @@ class Trainer:
         self._training: Training | None = None
         self._replayed = torch.zeros(0, dtype=torch.long)  # class numbers, of the step under way
         self._piece_s: deque[float] = deque(maxlen=RECENT)
+
+    def warm_up(self, shape: Sequence[int]) -> None:
+        """Take a step on a copy, so that the first real one takes no longer than the others.
+
+        Args:
+            shape: (C, H, W) of what the first layer reads.
+        """
+        network = copy.deepcopy(self.network).train()
+        rows = torch.zeros(2, self.embeddings.shape[1], device=self.device, requires_grad=True)
+        optimizers = [
+            build_optimizer(self.config.optimizer, layer.parameters(), 0.0) for layer in network
+        ]
+        batch = self.config.batch
+        for size in {min(self.config.new_per_step, batch), batch}:
+            train_step(
+                network,
+                optimizers,
+                torch.zeros(size, *shape, device=self.device),
+                torch.arange(size, device=self.device) % 2,
+                rows,
+                self.config.loss,
+                chunk=self.config.chunk,
+                recompute=self.config.recompute,
+            )
 
     def replace_embeddings(self, rows: Tensor) -> None:
         """Put a longer dictionary in the place of the old one; its optimizer state grows by zeros.
