@@ -128,6 +128,20 @@ def test_memory_format_of_the_features_is_kept():
     assert h.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("channels_last", ["weights", "pictures"])
+def test_gradients_lie_in_memory_as_their_weights_do(channels_last):
+    layer = LocalLayer(nn.Sequential(nn.Conv2d(64, 128, 3), nn.ReLU()), 128)
+    x = torch.randn(2, 64, 6, 6)
+    if channels_last == "weights":
+        layer = layer.to(memory_format=torch.channels_last)
+    else:
+        x = x.to(memory_format=torch.channels_last)
+    rows, labels = torch.randn(2, 128), torch.tensor([0, 1])
+    finish(closed_form_step(layer, x, labels, rows, LocalLoss(), chunk=1))
+    for parameter in layer.parameters():
+        assert parameter.grad.stride() == parameter.stride()
+
+
 @pytest.mark.parametrize(
     "layer",
     [

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfl_edge.core.conv_gradient import has_many_channels, library_gradients, products_of_shifts
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.losses import LocalLoss
 
@@ -33,10 +35,15 @@ class Parts:
     Args:
         entry: Modules without parameters that treat each sample by itself.
         product: The only parameters of the layer.
+        shapes: Output shapes of a sample that were asked for, by input shape.
     """
 
     entry: nn.Sequential
     product: nn.Conv2d | nn.Linear
+    shapes: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
+
+
+_KNOWN: WeakKeyDictionary[LocalLayer, Parts | None] = WeakKeyDictionary()
 
 
 def closed_form_parts(layer: LocalLayer) -> Parts | None:
@@ -49,6 +56,12 @@ def closed_form_parts(layer: LocalLayer) -> Parts | None:
         >>> closed_form_parts(paper_conv(3, 8, stride=1, padding=0)) is None  # BatchNorm behind
         True
     """
+    if layer not in _KNOWN:
+        _KNOWN[layer] = _taken_apart(layer)
+    return _KNOWN[layer]
+
+
+def _taken_apart(layer: LocalLayer) -> Parts | None:
     if not isinstance(layer.block, nn.Sequential) or len(layer.block) < 2:
         return None
     *entry, product, relu = layer.block
@@ -107,21 +120,24 @@ def closed_form_step(
         raise TypeError("the layer has no closed form: entry, Conv2d or Linear, ReLU")
     places = list(chunks(len(x), chunk or fast_chunk(parts, x)))
     h_mean = x.new_empty(len(x), layer.channels)  # (N, C)
-    h = x.new_empty(0)
+    h, kept = x.new_empty(0), None
     for place in places:
-        h_chunk = features(parts, x[place])
+        x_hat = normalised(parts, x[place])
+        h_chunk = features(parts, x_hat)
         h_mean[place] = layer.pool(h_chunk)
         if len(places) == 1:
-            h = h_chunk
+            h, kept = h_chunk, x_hat
         else:
             if not len(h):
                 h = empty_like_batch(h_chunk, len(x))
             h[place] = h_chunk
-        del h_chunk
+        del h_chunk, x_hat
         yield
     value, g = vector_gradient(h_mean, labels, embeddings, loss, generator)
     for place in places:
-        add_weight_gradient(parts, x[place], h[place], g[place])
+        x_hat = normalised(parts, x[place]) if kept is None else kept
+        add_weight_gradient(parts, x_hat, h[place], g[place])
+        del x_hat
         yield
     return h, h_mean, value
 
@@ -161,14 +177,17 @@ def output_shape(parts: Parts, input_shape: Sequence[int]) -> tuple[int, ...]:
         >>> output_shape(closed_form_parts(normalised_conv(3, 8, stride=2)), (3, 9, 9))
         (8, 5, 5)
     """
-    x_hat = parts.entry(torch.empty(1, *input_shape, device="meta"))
-    product = parts.product
-    weight = torch.empty_like(product.weight, device="meta", dtype=x_hat.dtype)
-    if isinstance(product, nn.Linear):
-        return tuple(F.linear(x_hat, weight).shape[1:])
-    p = product
-    h = F.conv2d(x_hat, weight, None, p.stride, p.padding, p.dilation, p.groups)
-    return tuple(h.shape[1:])
+    key = tuple(input_shape)
+    if key not in parts.shapes:
+        x_hat = parts.entry(torch.empty(1, *key, device="meta"))
+        p = parts.product
+        weight = torch.empty_like(p.weight, device="meta", dtype=x_hat.dtype)
+        if isinstance(p, nn.Linear):
+            h = F.linear(x_hat, weight)
+        else:
+            h = F.conv2d(x_hat, weight, None, p.stride, p.padding, p.dilation, p.groups)
+        parts.shapes[key] = tuple(h.shape[1:])
+    return parts.shapes[key]
 
 
 def empty_like_batch(h_chunk: Tensor, samples: int) -> Tensor:
@@ -180,9 +199,16 @@ def empty_like_batch(h_chunk: Tensor, samples: int) -> Tensor:
 
 
 @torch.no_grad()
-def features(parts: Parts, x: Tensor) -> Tensor:
+def normalised(parts: Parts, x: Tensor) -> Tensor:
+    """Return what the layer's product reads of x (N, ...), without a graph."""
+    x_hat: Tensor = parts.entry(x)
+    return x_hat
+
+
+@torch.no_grad()
+def features(parts: Parts, x_hat: Tensor) -> Tensor:
     """Return h of a chunk without a graph, (N, C, H, W) or (N, C * K)."""
-    h: Tensor = parts.product(parts.entry(x))
+    h: Tensor = parts.product(x_hat)
     return h.relu_()
 
 
@@ -207,17 +233,16 @@ def vector_gradient(
 
 
 @torch.no_grad()
-def add_weight_gradient(parts: Parts, x: Tensor, h: Tensor, g: Tensor) -> None:
+def add_weight_gradient(parts: Parts, x_hat: Tensor, h: Tensor, g: Tensor) -> None:
     """Add the gradient of one chunk to the `.grad` of the layer's parameters.
 
     Args:
         parts: The layer.
-        x: What it read, (N, ...).
+        x_hat: What its product read, (N, ...).
         h: What it returned, (N, C, H, W) or (N, C * K).
         g: Gradient of the loss with respect to the pooled features, (N, C).
     """
     product = parts.product
-    x_hat = parts.entry(x)
     delta = torch.ops.aten.threshold_backward(spread(g, h), h, 0)  # mask * g / K, shaped as h
     if isinstance(product, nn.Linear):
         if product.weight.grad is None:
@@ -227,22 +252,10 @@ def add_weight_gradient(parts: Parts, x: Tensor, h: Tensor, g: Tensor) -> None:
         if product.bias is not None:
             _add(product.bias, delta.sum(0))
         return
-    channels = [product.out_channels] if product.bias is not None else None
-    _, weight, bias = torch.ops.aten.convolution_backward(
-        delta,
-        x_hat,
-        product.weight,
-        channels,
-        product.stride,
-        product.padding,
-        product.dilation,
-        False,  # transposed
-        [0, 0],
-        product.groups,
-        [False, True, channels is not None],  # gradients wanted: input, weight, bias
-    )
+    gradients = products_of_shifts if has_many_channels(product) else library_gradients
+    weight, bias = gradients(product, x_hat, delta)
     _add(product.weight, weight)
-    if product.bias is not None:
+    if product.bias is not None and bias is not None:
         _add(product.bias, bias)
 
 
@@ -255,7 +268,9 @@ def spread(g: Tensor, h: Tensor) -> Tensor:
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:
-    if parameter.grad is None:
-        parameter.grad = gradient
-    else:
+    if parameter.grad is not None:
         parameter.grad += gradient
+    elif gradient.stride() == parameter.stride():
+        parameter.grad = gradient
+    else:  # torch's fused optimizers read both in the order of memory
+        parameter.grad = torch.empty_like(parameter).copy_(gradient)

@@ -20,6 +20,7 @@ from cfl_edge.core.closed_form import (
     closed_form_step,
     fast_chunk,
     features,
+    normalised,
     output_shape,
     vector_gradient,
 )
@@ -174,9 +175,10 @@ def _recomputing(
         gradients.append(g)  # (N, C_l)
     for place in chunks(len(x), size):
         x_chunk = x[place]
-        for part, g, h in zip(known, gradients, _through(known, x_chunk), strict=True):
-            add_weight_gradient(part, x_chunk, h, g[place])
-            x_chunk = h
+        for part, g in zip(known, gradients, strict=True):
+            x_hat = normalised(part, x_chunk)
+            x_chunk = features(part, x_hat)
+            add_weight_gradient(part, x_hat, x_chunk, g[place])
         yield None
     for i, optimizer in enumerate(optimizers):
         _update(optimizer)
@@ -197,7 +199,7 @@ def fast_chunks(parts: Sequence[Parts], x: Tensor) -> list[int]:
 def _through(parts: Sequence[Parts], x: Tensor) -> Generator[Tensor, None, None]:
     """Yield the features of each layer for a chunk."""
     for part in parts:
-        x = features(part, x)
+        x = features(part, normalised(part, x))
         yield x
 
 

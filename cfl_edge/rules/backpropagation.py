@@ -51,10 +51,11 @@ def bp_step(
 
     Example:
         >>> from cfl_edge.core.networks import build_network
+        >>> _ = torch.manual_seed(0)
         >>> network = build_network("4,8", (3, 8, 8))
         >>> rows = torch.eye(2, 8).requires_grad_()
         >>> optimizer = torch.optim.SGD([*network.parameters(), rows], lr=0.1)
-        >>> x, labels = torch.ones(2, 3, 8, 8), torch.tensor([0, 1])
+        >>> x, labels = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
         >>> first = bp_step(network, optimizer, x, labels, rows)
         >>> bp_step(network, optimizer, x, labels, rows) < first
         True
