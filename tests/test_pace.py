@@ -27,6 +27,13 @@ def clock(monkeypatch):
     return clock
 
 
+def begin_on_time(pace, clock, *indices):
+    for index in indices:
+        clock.now_s = 1000.0 + PERIOD_S * index
+        pace.begin(frame(index))
+    return pace
+
+
 def frame(index, timestamp_s=None):
     taken_s = PERIOD_S * index if timestamp_s is None else timestamp_s
     return Frame(np.zeros((2, 2, 3), np.uint8), timestamp_s=taken_s, index=index)
@@ -82,14 +89,30 @@ def test_the_rate_is_that_of_the_last_frames(clock):
 
 
 def test_the_budget_is_what_is_left_of_a_frames_time(clock):
-    pace = begun(0, 1)
-    assert pace.budget_s() == pytest.approx(USED * PERIOD_S) == pytest.approx(0.08)
+    pace = begin_on_time(Pace(live=True), clock, 0, 1)
+    assert pace.budget_s() == pytest.approx(USED * PERIOD_S) == pytest.approx(0.075)
     clock.now_s += 0.03
-    assert pace.budget_s() == pytest.approx(0.05)
+    assert pace.budget_s() == pytest.approx(0.045)
     clock.now_s += 0.06
     assert pace.budget_s() == 0.0
+    clock.now_s += 0.01
     pace.begin(frame(2))
-    assert pace.budget_s() == pytest.approx(0.08)
+    assert pace.budget_s() == pytest.approx(0.075)
+
+
+def test_a_late_frame_leaves_less_and_a_very_late_one_nothing(clock):
+    pace = begun(0)
+    clock.now_s += PERIOD_S
+    pace.begin(frame(1))
+    clock.now_s += PERIOD_S + 0.02  # 20 ms late
+    pace.begin(frame(2))
+    assert pace.budget_s() == pytest.approx(0.055)
+    clock.now_s += PERIOD_S + 0.06  # 80 ms late
+    pace.begin(frame(3))
+    assert pace.budget_s() == pytest.approx(-0.005)
+    clock.now_s += PERIOD_S - 0.08  # caught up
+    pace.begin(frame(4))
+    assert pace.budget_s() == pytest.approx(0.075)
 
 
 def test_frames_that_came_at_one_moment_leave_no_time(clock):

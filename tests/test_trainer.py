@@ -79,6 +79,22 @@ def test_the_budget_is_kept_to_the_next_piece(clock, monkeypatch):
         assert clock.now_s - began <= budget_s + 0.004
 
 
+def test_a_negative_budget_is_for_nothing(clock):
+    learner = learned(8, budget_s=-1.0)
+    assert learner.trainer.layer_steps == [0, 0, 0]
+    assert sum(learner.samples().values()) == 8
+
+
+def test_label_embeddings_wait_for_a_frame_in_time_but_for_a_new_class(clock):
+    learner = learned(2, budget_s=-1.0)
+    first = learner.readout.clone()
+    assert len(first) == 2
+    image, label = frames(3)[2]
+    for budget_s, waits in ((-1.0, True), (0.0, False)):  # the second frame of a class is early
+        learner.learn(learner.encode(image), [label], budget_s=budget_s)
+        assert torch.equal(learner.readout, first) is waits
+
+
 def test_samples_that_wait_in_vain_are_remembered_and_counted(clock):
     learner = learned(150, budget_s=0.0)
     assert len(learner.trainer.pending) <= learner.config.batch

@@ -130,7 +130,8 @@ class Learner:
             encoded: N samples of `encode`.
             labels: N names.
             budget_s: Seconds that may be spent on gradient steps; what is left of one goes on in
-                the next call of `learn` or `work`. None takes every step whole, at once.
+                the next call of `learn` or `work`. Below 0, the label embeddings are not solved
+                anew either, but for those of a new class. None takes every step whole, at once.
 
         Raises:
             DataError: An empty name, or another number of labels than of samples.
@@ -157,7 +158,10 @@ class Learner:
             for label, count in added.items()
             for frames in EARLY_FRAMES
         )
-        if early or self._since_refresh >= self.config.refresh_frames:
+        if early:
+            self._since_refresh = self.config.refresh_frames
+        due = self._since_refresh >= self.config.refresh_frames
+        if due and (budget_s is None or budget_s >= 0 or len(self.readout) < len(self.classes)):
             self.refresh()
         elif budget_s is not None:
             self.work(budget_s)

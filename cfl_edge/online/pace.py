@@ -8,7 +8,8 @@ from collections import deque
 from cfl_edge.stream.frame import Frame
 
 FRAMES = 30  # the last ones, over which the camera's rate is measured
-USED = 0.8  # of a frame's time; the rest is for reading the next one, and for what was misjudged
+USED = 0.75  # of a frame's time; the rest is for reading the next one, and for what was misjudged
+LATE = 0.25  # of a frame's time; a frame that waited longer for its turn is only predicted
 
 
 class Pace:
@@ -29,12 +30,14 @@ class Pace:
     def __init__(self, live: bool, budget_s: float | None = None) -> None:
         self._live, self._given_s = live, budget_s
         self._taken: deque[tuple[int, float]] = deque(maxlen=FRAMES)
+        self._waited_s: deque[float] = deque(maxlen=FRAMES)  # from its time to its turn
         self._began_s = 0.0
 
     def begin(self, frame: Frame) -> None:
         """Take note that the work on a frame begins."""
         self._began_s = time.monotonic()
         self._taken.append((frame.index, frame.timestamp_s))
+        self._waited_s.append(self._began_s - frame.timestamp_s)
 
     @property
     def period_s(self) -> float | None:
@@ -45,7 +48,11 @@ class Pace:
         return (last_s - first_s) / (last - first) if last > first else None
 
     def budget_s(self) -> float | None:
-        """Return the seconds that learning may take now; None for as long as it takes."""
+        """Return the seconds that learning may take now.
+
+        None for as long as it takes, 0 for one piece of work, less than 0 for none at all: then
+        earlier frames took too long, and this one is late.
+        """
         if self._given_s is not None:
             return self._given_s
         if not self._live:
@@ -53,4 +60,6 @@ class Pace:
         period_s = self.period_s
         if period_s is None:
             return 0.0
-        return max(0.0, USED * period_s - (time.monotonic() - self._began_s))
+        late_s = self._waited_s[-1] - min(self._waited_s)
+        left_s = USED * period_s - late_s - (time.monotonic() - self._began_s)
+        return left_s if late_s > LATE * period_s else max(0.0, left_s)

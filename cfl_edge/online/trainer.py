@@ -125,14 +125,16 @@ class Trainer:
         """Take the steps that are due.
 
         Args:
-            budget_s: Seconds to spend; at least one piece of work is done where there is one. None
-                for as long as it takes.
+            budget_s: Seconds to spend; at least one piece of work is done where there is one, and
+                none below 0. None for as long as it takes.
             all_pending: Do not wait for more new samples.
 
         Yields:
             For each finished step: the pooled features of the replayed samples, (N, C_l) of each
             layer before its update, and their class numbers, (N,).
         """
+        if budget_s is not None and budget_s < 0:
+            return
         began = time.monotonic()
         needed = 1 if all_pending else self.config.new_per_step
         worked = False
