@@ -115,7 +115,7 @@ def test_nothing_is_measured_twice():
     assert groups[0].cases == list(CASES)
     assert all(group.cases == list(SWEEP_CASES) for group in groups if "base" not in group.sweeps)
     large = [setting for setting in settings if setting.recompute]
-    assert {(setting.batch, setting.chunk) for setting in large} == {(128, 16), (512, 16)}
+    assert {(setting.batch, setting.chunk) for setting in large} == {(128, 8), (512, 8)}
 
 
 def test_cases_take_turns_and_a_failed_one_is_left_out():

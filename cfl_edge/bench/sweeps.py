@@ -18,7 +18,8 @@ NETWORKS = ("conv256", "conv512", "conv256-in", "conv512-in", "vgg8b")  # 32 px
 NETWORK_BATCHES = (16, 128)
 EQUAL_WIDTH = "8x64"
 SMALL_PX = 32
-BATCH = 16  # of every sweep that does not vary it; a larger one passes in chunks of so many
+BATCH = 16  # of every sweep that does not vary it
+LARGE_BATCH_CHUNK = 8  # larger ones pass in chunks of so many, whose features are computed twice
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def sweep_settings(sweep: str, base: Setting) -> list[Setting]:
         return [
             replace(small, batch=batch)
             if batch <= BATCH
-            else replace(small, batch=batch, chunk=BATCH, recompute=True)
+            else replace(small, batch=batch, chunk=LARGE_BATCH_CHUNK, recompute=True)
             for batch in BATCHES
         ]
     return [
