@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 # From here on matrix products are faster than the library's weight gradient (DECISIONS.md, "Weight
@@ -63,8 +62,10 @@ def products_of_shifts(
     height, width = delta.shape[2:]
     (step_y, step_x), (apart_y, apart_x) = conv.stride, conv.dilation
     pad_y, pad_x = (int(side) for side in conv.padding)
-    pixels = x_hat.permute(0, 2, 3, 1).contiguous()  # (N, H_in, W_in, C_in)
-    padded = F.pad(pixels, (0, 0, pad_x, pad_x, pad_y, pad_y))
+    samples, _, rows_in, columns_in = x_hat.shape
+    padded = x_hat.new_zeros(samples, rows_in + 2 * pad_y, columns_in + 2 * pad_x, c_in)
+    inside = padded[:, pad_y : pad_y + rows_in, pad_x : pad_x + columns_in]
+    inside.copy_(x_hat.permute(0, 2, 3, 1))
     flat = delta.permute(0, 2, 3, 1).reshape(-1, c_out)  # (N * H * W, C)
     weight = delta.new_empty(rows, columns, c_out, c_in)
     for i in range(rows):
