@@ -79,6 +79,18 @@ def test_the_budget_is_kept_to_the_next_piece(clock, monkeypatch):
         assert clock.now_s - began <= budget_s + 0.004
 
 
+@pytest.mark.parametrize("layers", ["8,16,16", "conv256"])
+def test_predictions_between_two_pieces_change_nothing(clock, layers):
+    learner = learned(6, budget_s=0.0, layers=layers)
+    assert learner.trainer._training is not None
+    image, _ = frames(1)[0]
+    before = {name: value.clone() for name, value in learner.network.state_dict().items()}
+    first = learner.predict(learner.encode(image))
+    assert np.array_equal(learner.predict(learner.encode(image)), first)
+    for name, value in learner.network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_a_negative_budget_is_for_nothing(clock):
     learner = learned(8, budget_s=-1.0)
     assert learner.trainer.layer_steps == [0, 0, 0]

@@ -157,14 +157,16 @@ class Trainer:
         if self._training is None:
             self._training = self._begin()
             return None
+        self.network.train()
         try:
             layer = next(self._training)
         except StopIteration as end:
             self._training = None
-            self.network.eval()
             self.steps += 1
             trained: Trained = end.value
             return trained
+        finally:
+            self.network.eval()  # frames are predicted between the pieces
         if layer is not None:
             self.layer_steps[layer] += 1
         return None
@@ -180,7 +182,6 @@ class Trainer:
         if len(self.embeddings) < 2:  # nothing to contrast with
             return None
         x = self._flip(torch.cat([new.float(), x]))
-        self.network.train()
         return training_slices(
             self.network,
             list(self.optimizers),
