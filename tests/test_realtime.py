@@ -262,7 +262,7 @@ def test_labels_of_a_folder_stay_with_their_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rate_hz", [0.09, 0, -1, 1001, float("nan"), float("inf")])
 def test_rates_out_of_range(rate_hz: float) -> None:
     expected = "expected 0.1 to 1000 frames a second\n  try: --realtime 30"
-    with pytest.raises(UsageError, match=f"^realtime is {rate_hz}, {expected}$"):
+    with pytest.raises(UsageError, match=f"^--realtime is {rate_hz}, {expected}$"):
         open_stream("demo:", realtime=rate_hz)
     with pytest.raises(UsageError, match=expected):
         Realtime(Recording(5), rate_hz)
@@ -273,7 +273,9 @@ def test_rates_out_of_range(rate_hz: float) -> None:
     [(0, "/dev/video0"), ("rtsp://a:SECRET@cam/", r"rtsp://\*\*\*@cam/")],
 )
 def test_live_streams_keep_their_own_rate(uri: str | int, shown: str) -> None:
-    message = f"realtime is 30, but {shown} is live and keeps its own rate\n  try: leave --realtime"
+    message = (
+        f"--realtime is 30, but {shown} is live and keeps its own rate\n  try: leave --realtime"
+    )
     with pytest.raises(UsageError, match=message):
         open_stream(uri, realtime=30)
 
@@ -304,5 +306,5 @@ def test_wrong_usage_of_the_command_line(learned: Path, tmp_path: Path) -> None:
     assert_error(
         cfl_edge("run", learned / "onnx" / "model.onnx", "--stream", "demo:", "--realtime", "2000"),
         2,
-        "realtime is 2000.0, expected 0.1 to 1000",
+        "--realtime is 2000.0, expected 0.1 to 1000",
     )

@@ -12,7 +12,8 @@ import torch
 
 from cfl_edge.bench.cases import build_step, network_of, random_batch, warm_up_batch
 from cfl_edge.bench.sweeps import Job, Setting
-from cfl_edge.core.allocator import give_back, keep_freed_memory, return_freed_memory
+from cfl_edge.core.allocator import MIB, give_back, keep_freed_memory, return_freed_memory
+from cfl_edge.online.metrics import PeakMemory
 
 ALIVE_BYTES = 256 * 1024  # resident memory then follows what is alive
 MIN_STEPS, MIN_S = 5, 1.0  # both, for the median of the step times
@@ -69,9 +70,9 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     give_back()
-    before = status_bytes("VmRSS") if reset_peak() else status_bytes("VmHWM")
+    memory = PeakMemory()
     call()
-    return max(0, status_bytes("VmHWM") - before)
+    return round(memory.growth_mib * MIB)
 
 
 def step_ms(call: Callable[[], object], device: str = "cpu") -> float:
@@ -106,16 +107,6 @@ def status_bytes(name: str) -> int:
 def available_bytes() -> int:
     """Return how much memory the system could give without swapping (MemAvailable)."""
     return _kib("/proc/meminfo", "MemAvailable")
-
-
-def reset_peak() -> bool:
-    """Set the high-water mark VmHWM to the present VmRSS; False where that is not allowed."""
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    except OSError:
-        return False
-    return True
 
 
 def limit_memory(more_bytes: int) -> None:

@@ -16,6 +16,7 @@ from cfl_edge.bench.run import Row, by_setting, run_group
 from cfl_edge.bench.sweeps import Group, Job, Setting
 from cfl_edge.bench.table import UNITS, markdown, ratios, shown
 from cfl_edge.online.interrupts import Interrupts
+from cfl_edge.online.metrics import PeakMemory
 from cfl_edge.stream.source import Notice, log_notice
 
 # By name, so that this process never loads torch: it stays small and its memory is not measured.
@@ -144,7 +145,6 @@ def describe(groups: Sequence[Group], options: BenchOptions) -> dict[str, Any]:
     import torch
 
     from cfl_edge.bench.cases import chunk_of, network_of
-    from cfl_edge.bench.measure import reset_peak
     from cfl_edge.commands.learn import choose_device
     from cfl_edge.core.optimizers import build_optimizer
 
@@ -156,7 +156,7 @@ def describe(groups: Sequence[Group], options: BenchOptions) -> dict[str, Any]:
             group.depth, group.chunk = len(network.layers), chunk_of(group.setting, network)
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
     machine = {"device": device, "gpu": gpu, "torch": torch.__version__}
-    return {"machine": machine, "groups": groups, "peak_resets": reset_peak()}
+    return {"machine": machine, "groups": groups, "peak_resets": PeakMemory().was_set_back}
 
 
 def machine_facts() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,10 +22,10 @@ from cfl_edge.core.conv_gradient import has_many_channels, library_gradients, pr
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.losses import LocalLoss
 
+T = TypeVar("T")
 Step = Generator[None, None, tuple[Tensor, Tensor, Tensor]]
-CHUNK_BYTES = (
-    10 * 2**20
-)  # more makes no step faster, but its memory larger (DECISIONS.md, "Chunks")
+# More makes no step faster, but its memory larger (DECISIONS.md, "Chunks").
+CHUNK_BYTES = 10 * 2**20
 ON_THE_WAY_IN = (nn.GroupNorm, nn.LayerNorm, nn.MaxPool2d, nn.AvgPool2d, nn.Flatten, nn.Identity)
 
 
@@ -142,13 +143,13 @@ def closed_form_step(
     return h, h_mean, value
 
 
-def finish(step: Step) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a step through and return what it returns."""
+def finish(step: Generator[Any, None, T]) -> T:
+    """Run a step that pauses through to its end and return what it returns."""
     while True:
         try:
             next(step)
         except StopIteration as end:
-            result: tuple[Tensor, Tensor, Tensor] = end.value
+            result: T = end.value
             return result
 
 

@@ -20,6 +20,7 @@ from cfl_edge.core.closed_form import (
     closed_form_step,
     fast_chunk,
     features,
+    finish,
     normalised,
     output_shape,
     vector_gradient,
@@ -93,12 +94,7 @@ def train_step(
         recompute=recompute,
         closed_form=closed_form,
     )
-    while True:
-        try:
-            next(training)
-        except StopIteration as end:
-            trained: Trained = end.value
-            return trained
+    return finish(training)
 
 
 def training_slices(

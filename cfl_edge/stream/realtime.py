@@ -43,12 +43,12 @@ def check_rate(rate_hz: float) -> None:
         >>> check_rate(0)
         Traceback (most recent call last):
         ...
-        cfl_edge.errors.UsageError: realtime is 0, expected 0.1 to 1000 frames a second
+        cfl_edge.errors.UsageError: --realtime is 0, expected 0.1 to 1000 frames a second
           try: --realtime 30
     """
     if not SLOWEST_HZ <= rate_hz <= FASTEST_HZ:  # NaN is not either
         raise UsageError(
-            f"realtime is {rate_hz}, expected {SLOWEST_HZ:g} to {FASTEST_HZ:g} frames a second",
+            f"--realtime is {rate_hz}, expected {SLOWEST_HZ:g} to {FASTEST_HZ:g} frames a second",
             hint="--realtime 30",
         )
 
@@ -61,7 +61,7 @@ def live_error(uri: str, rate_hz: float) -> UsageError:
         rate_hz: What was asked for, in frames a second.
     """
     return UsageError(
-        f"realtime is {rate_hz:g}, but {uri} is live and keeps its own rate",
+        f"--realtime is {rate_hz:g}, but {uri} is live and keeps its own rate",
         hint="leave --realtime away, or give a clip, a folder of pictures or demo:",
     )
 
