@@ -108,12 +108,16 @@ class PeakMemory:
 
     Linux's high-water mark is set back when this is made (`/proc/self/clear_refs`), so that what
     loading took for a moment does not hide what learning takes. Where that is not possible, growth
-    is counted above the mark of then. What the system takes back meanwhile from other parts of the
-    process, such as pages of libraries that lie idle, makes growth look smaller.
+    is counted above the mark of then. What was freed before but kept by the allocator is used again
+    without growth.
 
     Example:
+        >>> import mmap
+        >>> import numpy as np
         >>> memory = PeakMemory()
-        >>> 0 <= memory.growth_mib <= memory.peak_mib
+        >>> block = mmap.mmap(-1, 64 * 2**20)
+        >>> np.frombuffer(block, np.uint8).fill(1)
+        >>> memory.growth_mib > 32
         True
     """
 
