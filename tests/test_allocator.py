@@ -39,7 +39,7 @@ def fall_mib():
 for _ in range(100):  # glibc learns from freed blocks to keep those of this size
     block()
 found = []
-for choose in (lambda: return_freed_memory(256 * 1024), return_freed_memory, keep_freed_memory):
+for choose in (return_freed_memory, keep_freed_memory):
     choose()
     for _ in range(100):
         block()
@@ -83,7 +83,7 @@ def test_holes_of_the_heap_go_back_when_asked(falls_mib):
 @GLIBC
 def test_the_choice_may_be_changed_any_number_of_times():
     code = "from cfl_edge.core.allocator import *\n" + 3 * (
-        "keep_freed_memory(); return_freed_memory(2**18); give_back(); keep_freed_memory()\n"
+        "keep_freed_memory(); return_freed_memory(); give_back(); keep_freed_memory()\n"
     )
     with process(code) as child:
         assert child.communicate(timeout=60) == ("", "")

@@ -96,19 +96,19 @@ def test_a_limit_that_nothing_fits_is_refused_and_the_hint_works(folder):
 
 def test_what_was_given_is_kept_and_the_hint_counts_it(folder):
     given = ("--replay-mib", 8, "--optimizer", "adamw")
-    refused = learn(folder, "--memory-mib", 15, *given)
-    assert_error(refused, 2, "--memory-mib is 15")
+    refused = learn(folder, "--memory-mib", 31, *given)
+    assert_error(refused, 2, "--memory-mib is 31")
     learned(folder, "--memory-mib", hinted_mib(refused.err), *given)
     assert (network_of(folder)["replay_mib"], network_of(folder)["optimizer"]) == (8, "adamw")
 
 
 def test_a_small_limit_takes_replay_memory_and_the_model_goes_on(folder):
-    first = learned(folder, "--memory-mib", 16)
+    first = learned(folder, "--memory-mib", 34)
     (told,) = [text for text in first.notices if text.startswith("learning will add ")]
     replay_mib = network_of(folder)["replay_mib"]
     assert replay_mib < 16
     assert f"replay {replay_mib:g} MiB" in told
-    for again, options in enumerate([(), ("--memory-mib", 16), ("--memory-mib", 64)], start=2):
+    for again, options in enumerate([(), ("--memory-mib", 34), ("--memory-mib", 64)], start=2):
         result = learned(folder, *options, "--no-export")
         assert sum(result.summary["samples"].values()) == again * FRAMES
         assert network_of(folder)["replay_mib"] == replay_mib

@@ -12,10 +12,14 @@ import torch
 
 from cfl_edge.bench.cases import build_step, network_of, random_batch, warm_up_batch
 from cfl_edge.bench.sweeps import Job, Setting
-from cfl_edge.core.allocator import MIB, give_back, keep_freed_memory, return_freed_memory
+from cfl_edge.core.allocator import (
+    MIB,
+    give_back,
+    keep_freed_memory,
+    return_freed_memory,
+)
 from cfl_edge.online.metrics import PeakMemory
 
-ALIVE_BYTES = 256 * 1024  # resident memory then follows what is alive
 MIN_STEPS, MIN_S = 5, 1.0  # both, for the median of the step times
 LONG_S = 10.0  # then two steps are enough
 
@@ -36,7 +40,7 @@ def measure(job: Job, case: str, setting: Setting) -> float:
     torch.set_num_threads(setting.threads)
     gc.freeze()  # what was loaded before is not looked through again
     if job.bench == "memory":
-        return_freed_memory(ALIVE_BYTES)
+        return_freed_memory()
     else:
         keep_freed_memory()
     if job.device == "cpu":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config import LearnSettings
-from cfl_edge.core.allocator import keep_freed_memory, return_freed_memory
+from cfl_edge.core.allocator import MIB, keep_freed_memory, return_freed_memory
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
@@ -182,7 +182,6 @@ def open_learner(
     if settings.memory_mib is None:
         keep_freed_memory()
     else:
-        return_freed_memory()
         config = _fitted(config, settings, saved is not None, on_notice)
     if saved is not None:
         counters = {"runs": saved.manifest["counters"].get("runs", 0) + 1}
@@ -217,7 +216,7 @@ def _fitted(
     config: LearnerConfig, settings: LearnSettings, is_saved: bool, on_notice: Notice
 ) -> LearnerConfig:
     """Choose what fits below `--memory-mib`, and say so."""
-    from cfl_edge.online.memory_plan import MIB, fit_memory
+    from cfl_edge.online.memory_plan import fit_memory
 
     assert settings.memory_mib is not None
     plan = fit_memory(
@@ -226,6 +225,7 @@ def _fitted(
         replay_is_given=settings.replay_mib is not None,
         optimizer_is_given=is_saved or settings.optimizer is not None,
     )
+    return_freed_memory()
     chosen = plan.config
     on_notice(
         f"learning will add {plan.total_bytes / MIB:.0f} of {settings.memory_mib:g} MiB: "

@@ -15,7 +15,7 @@ from functools import cache
 MIB = 2**20
 LARGE_BYTES = 16 * MIB  # features above this size are given back layer by layer
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-RETURNED_BYTES = 4 * MIB  # blocks from here on go back at once: smaller ones cost more time
+RETURNED_BYTES = 256 * 1024  # blocks from here on go back at once: resident is what is alive
 KEPT_BLOCK_BYTES = 32 * MIB  # glibc's largest value
 KEPT_BYTES = 64 * MIB  # free memory that is kept at the end of the heap
 
@@ -30,14 +30,13 @@ def keep_freed_memory() -> None:
     _mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
-def return_freed_memory(from_bytes: int = RETURNED_BYTES) -> None:
+def return_freed_memory() -> None:
     """Give blocks back to the system when they are freed, so that a limit can be kept.
 
-    Args:
-        from_bytes: Blocks of this size and more; fewer make resident memory equal what is alive.
+    Resident memory then is what is alive; learning takes up to twice the time.
     """
-    _mallopt(M_MMAP_THRESHOLD, from_bytes)
-    _mallopt(M_TRIM_THRESHOLD, from_bytes)
+    _mallopt(M_MMAP_THRESHOLD, RETURNED_BYTES)
+    _mallopt(M_TRIM_THRESHOLD, RETURNED_BYTES)
     give_back()
 
 

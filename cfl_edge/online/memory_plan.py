@@ -17,10 +17,12 @@ from cfl_edge.online.learner_config import LearnerConfig
 
 MIB = 2**20
 FLOAT_BYTES = 4
-# Read in once learning begins, whatever is learned: torch's autograd engine, the tables and code
-# that the convolution library makes for each shape, buffers of the stream and of the save.
-# Measured on x86-64 with torch 2.14 (DECISIONS.md, "Memory limit").
+# Read in once learning begins, whatever is learned: torch's autograd engine, the convolution
+# library's code and the tables that it makes for each shape, buffers of the stream and of the save.
+# A stem that ran while it was loaded has brought half of it in. Measured on x86-64 with torch 2.14
+# (DECISIONS.md, "Memory limit").
 RUNTIME_BYTES = 12 * MIB
+RUNTIME_WITHOUT_STEM_BYTES = 30 * MIB
 FEWER_REPLAY_MIB = (8.0, 4.0, 2.0, 1.0)
 CHUNKS = (None, 8, 4, 2, 1)
 OPTIMIZERS = ("adamw", "momentum", "sgd")
@@ -46,7 +48,7 @@ class MemoryPlan:
     frame_bytes: int
     replay_bytes: int
     statistics_bytes: int
-    runtime_bytes: int = RUNTIME_BYTES
+    runtime_bytes: int
 
     @property
     def peak_layer(self) -> LayerMemory:
@@ -160,6 +162,7 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         stem_bytes=loaded.stem_bytes,
         frame_bytes=loaded.frame_bytes,
         replay_bytes=int(config.replay_mib * MIB),
+        runtime_bytes=RUNTIME_BYTES if loaded.stem_bytes > MIB else RUNTIME_WITHOUT_STEM_BYTES,
         # The covariance, shrunk, and its factor, twice: torch's solver copies it.
         statistics_bytes=max(c * c for c in loaded.channels) * FLOAT_BYTES * 3,
     )
