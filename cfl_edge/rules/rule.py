@@ -1,0 +1,76 @@
+"""The contract of every system in the paper's tables: learn from a batch, score a batch.
+
+`tests/rule_checks.py` holds what each rule must do. A rule keeps all its numbers in parameters,
+buffers and optimizers, and draws all its randomness from torch's global generators: so whoever
+saves those can go on to the same bits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+
+class Rule(nn.Module, ABC):
+    """A network and the rule that it learns by.
+
+    Fixed random numbers (feedback, frozen blocks) are buffers or parameters without gradients: they
+    are not learned and not counted.
+
+    Args:
+        classes: Z.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.optimizers: list[torch.optim.Optimizer] = []
+
+    @final
+    def learn(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+        """Update every layer once.
+
+        Args:
+            x: Normalised pictures, (N, C, H, W).
+            labels: Class numbers, (N,).
+
+        Returns:
+            The loss of each layer before its update, by name, from the input on.
+        """
+        self.train()
+        return self.update(x, labels)
+
+    @final
+    @torch.no_grad()
+    def scores(self, x: Tensor) -> dict[str, Tensor]:
+        """Score every class at every place where the system can predict; changes nothing.
+
+        Args:
+            x: Normalised pictures, (N, C, H, W).
+
+        Returns:
+            Scores by name, each (N, Z), from the input on; the last one is the prediction.
+        """
+        self.eval()
+        return self.readouts(x)
+
+    @final
+    def predict(self, x: Tensor) -> Tensor:
+        """Return the class numbers, (N,)."""
+        return next(reversed(self.scores(x).values())).argmax(dim=1)
+
+    @final
+    def parameter_count(self) -> int:
+        """Count the numbers that learning changes, label embeddings included."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    @abstractmethod
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+        """Do what `learn` says; the modules are in training mode."""
+
+    @abstractmethod
+    def readouts(self, x: Tensor) -> dict[str, Tensor]:
+        """Do what `scores` says; the modules are in evaluation mode, without gradients."""

@@ -1,0 +1,155 @@
+"""What every rule must do; `test_rules.py` runs the checks on each.
+
+A check takes a function that makes a fresh rule for pictures of (channels, side) and some classes,
+and is named after the sentence it holds.
+"""
+
+import numpy as np
+import torch
+
+SIDE = 16
+
+
+def batch(channels=3, classes=3, count=24, seed=0):
+    """Noisy pictures whose bright third tells the class, normalised."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = rng.normal(0, 0.3, (count, channels, SIDE, SIDE)).astype(np.float32)
+    third = SIDE // classes
+    for image, label in zip(images, labels, strict=True):
+        image[:, label * third : (label + 1) * third] += 1.5
+    return torch.from_numpy(images), torch.from_numpy(labels)
+
+
+def fresh(make, channels=3, classes=3, seed=0):
+    torch.manual_seed(seed)
+    return make((channels, SIDE, SIDE), classes)
+
+
+def everything(rule):
+    """All numbers that a rule holds."""
+    states = [rule.state_dict(), *(optimizer.state_dict() for optimizer in rule.optimizers)]
+    return [tensor.clone() for state in states for tensor in _tensors(state)]
+
+
+def _tensors(value):
+    if isinstance(value, torch.Tensor):
+        return [value]
+    values = value.values() if isinstance(value, dict) else value
+    if isinstance(value, (dict, list, tuple)):
+        return [tensor for item in values for tensor in _tensors(item)]
+    return []
+
+
+def same(first, second):
+    pairs = zip(first, second, strict=True)
+    return len(first) == len(second) and all(torch.equal(a, b) for a, b in pairs)
+
+
+def check_scores_have_a_row_for_each_picture_and_a_column_for_each_class(make):
+    for channels, classes in ((3, 3), (1, 5)):
+        rule = fresh(make, channels, classes)
+        scores = rule.scores(batch(channels, classes, count=7)[0])
+        assert scores
+        assert all(tensor.shape == (7, classes) for tensor in scores.values())
+        assert all(tensor.isfinite().all() for tensor in scores.values())
+
+
+def check_scoring_changes_nothing(make):
+    rule = fresh(make)
+    x, labels = batch()
+    rule.learn(x, labels)
+    before, copy = everything(rule), x.clone()
+    first = rule.scores(x)
+    second = rule.scores(x)
+    assert same(everything(rule), before)
+    assert same(list(first.values()), list(second.values()))
+    assert torch.equal(x, copy)
+
+
+def check_scores_do_not_depend_on_the_rest_of_the_batch(make):
+    rule = fresh(make)
+    x, labels = batch()
+    for _ in range(3):
+        rule.learn(x, labels)
+    for name, together in rule.scores(x).items():
+        alone = rule.scores(x[:5])[name]
+        torch.testing.assert_close(alone, together[:5], rtol=1e-3, atol=1e-4)
+
+
+def check_learning_changes_something_but_not_its_input(make):
+    rule = fresh(make)
+    x, labels = batch()
+    before, x_before, labels_before = everything(rule), x.clone(), labels.clone()
+    losses = rule.learn(x, labels)
+    assert losses
+    assert all(np.isfinite(value) for value in losses.values())
+    assert not same(everything(rule)[: len(rule.state_dict())], before[: len(rule.state_dict())])
+    assert torch.equal(x, x_before)
+    assert torch.equal(labels, labels_before)
+
+
+def check_the_same_seed_gives_the_same_bits(make):
+    x, labels = batch()
+    rules = []
+    for _ in range(2):
+        rule = fresh(make)
+        for _ in range(3):
+            rule.learn(x, labels)
+        rules.append(everything(rule))
+    assert same(*rules)
+
+
+def check_a_saved_state_goes_on_to_the_same_bits(make):
+    x, labels = batch()
+    rule = fresh(make)
+    rule.learn(x, labels)
+    other = fresh(make, seed=1)
+    other.load_state_dict(rule.state_dict())
+    for mine, theirs in zip(other.optimizers, rule.optimizers, strict=True):
+        mine.load_state_dict(theirs.state_dict())
+    for each in (rule, other):
+        torch.manual_seed(7)
+        each.learn(x, labels)
+    assert same(everything(rule), everything(other))
+
+
+def check_only_what_is_counted_is_learned(make):
+    rule = fresh(make)
+    x, labels = batch()
+    frozen = {
+        name: p.detach().clone() for name, p in rule.named_parameters() if not p.requires_grad
+    }
+    optimised = {id(p) for opt in rule.optimizers for g in opt.param_groups for p in g["params"]}
+    counted = {id(p) for p in rule.parameters() if p.requires_grad}
+    assert optimised == counted
+    for _ in range(2):
+        rule.learn(x, labels)
+    parameters = dict(rule.named_parameters())
+    assert all(torch.equal(parameters[name], value) for name, value in frozen.items())
+    assert rule.parameter_count() > 0
+
+
+def check_gradients_are_freed_after_a_step(make):
+    rule = fresh(make)
+    rule.learn(*batch())
+    assert all(p.grad is None for p in rule.parameters())
+
+
+def check_a_batch_of_one_class_does_no_harm(make):
+    rule = fresh(make)
+    x, labels = batch()
+    rule.learn(x, labels)
+    rule.learn(x[labels == 1], labels[labels == 1])
+    assert all(tensor.isfinite().all() for tensor in everything(rule))
+
+
+def check_it_learns(make):
+    rule = fresh(make)
+    for step in range(30):
+        rule.learn(*batch(seed=step))
+    x, labels = batch(count=60, seed=1000)
+    assert (rule.predict(x) == labels).float().mean() >= 0.8
+
+
+CHECKS = [check for name, check in dict(globals()).items() if name.startswith("check_")]
