@@ -63,7 +63,7 @@ def closed_form_parts(layer: LocalLayer) -> Parts | None:
 
 
 def _taken_apart(layer: LocalLayer) -> Parts | None:
-    if not isinstance(layer.block, nn.Sequential) or len(layer.block) < 2:
+    if not isinstance(layer.block, nn.Sequential) or len(layer.block) < 2 or layer.grid > 1:
         return None
     *entry, product, relu = layer.block
     known = all(isinstance(m, ON_THE_WAY_IN) and not list(m.parameters()) for m in entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -9,8 +10,11 @@ class LocalLayer(nn.Module):
     """One f^l of the paper: any block, whose output is read as C channels at K positions.
 
     Args:
-        block: Maps (N, ...) to (N, C, H, W), or to (N, C * K) for a fully connected layer.
+        block: Maps (N, ...) to (N, C, H, W), to (N, K, C) for tokens, or to (N, C * K) for a fully
+            connected layer.
         channels: C.
+        grid: Side of the grid that a map is averaged to; above 1, the loss sees where in the
+            picture something is, and every cell of the grid has channels of its own. For maps only.
 
     Example:
         >>> import torch
@@ -19,10 +23,11 @@ class LocalLayer(nn.Module):
         torch.Size([2, 4])
     """
 
-    def __init__(self, block: nn.Module, channels: int) -> None:
+    def __init__(self, block: nn.Module, channels: int, *, grid: int = 1) -> None:
         super().__init__()
         self.block = block
-        self.channels = channels
+        self.channels = channels * grid**2
+        self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features h of the layer; the caller detaches what it hands to the next."""
@@ -30,9 +35,13 @@ class LocalLayer(nn.Module):
         return h
 
     def pool(self, h: Tensor) -> Tensor:
-        """Average features over the K positions: h-bar, (N, C)."""
+        """Average features over the K positions: h-bar, (N, C); with a grid (N, C * grid^2)."""
+        if self.grid > 1:
+            return F.adaptive_avg_pool2d(h, self.grid).flatten(1)
         if h.ndim == 4:  # (N, C, H, W)
             return h.mean(dim=(2, 3))
+        if h.ndim == 3:  # (N, K, C)
+            return h.mean(dim=1)
         return h.view(len(h), self.channels, -1).mean(dim=2)  # (N, C, K) to (N, C)
 
 
@@ -79,28 +88,40 @@ def _pooling(side: int) -> list[nn.Module]:
     return [nn.MaxPool2d(side)] if side > 1 else []
 
 
-def paper_conv(c_in: int, c_out: int, stride: int, padding: int) -> LocalLayer:
-    """Convolve 3x3 without bias, normalise over the batch, rectify (Table 4, conv nets)."""
+def paper_conv(c_in: int, c_out: int, stride: int, padding: int, *, grid: int = 1) -> LocalLayer:
+    """Convolve 3x3 without bias, normalise over the batch, rectify (Table 4, conv nets).
+
+    Args:
+        c_in: Channels of the input.
+        c_out: C.
+        stride: Of the convolution.
+        padding: Of the convolution.
+        grid: As in `LocalLayer`.
+    """
     block = nn.Sequential(
         nn.Conv2d(c_in, c_out, 3, stride, padding, bias=False),
         nn.BatchNorm2d(c_out),
         nn.ReLU(inplace=True),
     )
-    return LocalLayer(block, c_out)
+    return LocalLayer(block, c_out, grid=grid)
 
 
-def paper_fc(features_in: int, features_out: int, positions: int) -> LocalLayer:
-    """Flatten, multiply, rectify, normalise each sample (Table 4, FC of MNIST and CIFAR-10).
+def paper_fc(
+    features_in: int, features_out: int, positions: int, *, dropout: float = 0.0
+) -> LocalLayer:
+    """Flatten, multiply, rectify, drop out, normalise each sample (Table 4, FC).
 
     Args:
         features_in: Length of the flattened input.
         features_out: C * K.
         positions: K.
+        dropout: Share of the features that a step leaves out (CIFAR-100: 0.3).
     """
     block = nn.Sequential(
         nn.Flatten(),
         nn.Linear(features_in, features_out),
         nn.ReLU(inplace=True),
+        *([nn.Dropout(dropout)] if dropout else []),
         nn.LayerNorm(features_out),
     )
     return LocalLayer(block, features_out // positions)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.embeddings import batch_embeddings, dictionary, similarity
+from cfl_edge.core.embeddings import average_pool, batch_embeddings, dictionary, similarity
 
 PAPER_TEMPERATURE = 0.07  # tau, below Eq. 9
 
@@ -82,6 +82,25 @@ def feature_contrastive(
     return torch.where(has_negative, loss, torch.zeros_like(loss))
 
 
+def similarity_matching(h_mean: Tensor, labels: Tensor) -> Tensor:
+    """Match the similarities of the features to those of their labels.
+
+    The squared distance between the cosine similarities of the centred features and those of the
+    one-hot labels (the `sim` loss of Nokland and Eidnes, "Training neural networks with local error
+    signals", 2019, without their convolution in between).
+
+    Args:
+        h_mean: Pooled features, (N, C).
+        labels: Class numbers, (N,).
+
+    Returns:
+        Loss of each sample, (N,): its mean over the batch.
+    """
+    h_hat = F.normalize(h_mean - h_mean.mean(dim=1, keepdim=True), dim=1)
+    same = (labels[:, None] == labels[None, :]).to(h_mean)  # (N, N)
+    return (similarity(h_hat, h_hat) - same).pow(2).mean(dim=1)
+
+
 @dataclass(frozen=True)
 class LocalLoss:
     """The total local loss of a layer (Eq. 10) with its weights.
@@ -91,12 +110,17 @@ class LocalLoss:
         dict_weight: lambda_2; the paper's L_total-D has 1 here and 0 in `batch_weight`.
         feat_weight: lambda_3; raising it pulls samples of a class together.
         temperature: tau of the feature contrastive loss.
+        cosine: Whether features and embeddings are normalised and their similarities divided by
+            tau, as in the cosine rows of Tables 2 and 3; plain dot products otherwise.
+        sim_weight: Of `similarity_matching`, which the paper does not have.
     """
 
     batch_weight: float = 0.0
     dict_weight: float = 1.0
     feat_weight: float = 1.0
     temperature: float = PAPER_TEMPERATURE
+    cosine: bool = False
+    sim_weight: float = 0.0
 
     def __call__(
         self,
@@ -115,13 +139,33 @@ class LocalLoss:
         """
         channels = h_mean.shape[1]
         loss = h_mean.new_zeros(())
+        h = F.normalize(h_mean, dim=1) / self.temperature if self.cosine else h_mean
         if self.batch_weight:
             targets = batch_embeddings(embeddings, labels, channels, generator)
-            loss = loss + self.batch_weight * batch_contrastive(h_mean, targets, labels).mean()
+            targets = self._comparable(targets)
+            loss = loss + self.batch_weight * batch_contrastive(h, targets, labels).mean()
         if self.dict_weight:
-            d_hat = dictionary(embeddings, channels, generator)
-            loss = loss + self.dict_weight * dictionary_contrastive(h_mean, d_hat, labels).mean()
+            d_hat = self._comparable(dictionary(embeddings, channels, generator))
+            loss = loss + self.dict_weight * dictionary_contrastive(h, d_hat, labels).mean()
         if self.feat_weight:
             feat = feature_contrastive(h_mean, labels, self.temperature).mean()
             loss = loss + self.feat_weight * feat
+        if self.sim_weight:
+            loss = loss + self.sim_weight * similarity_matching(h_mean, labels).mean()
         return loss
+
+    def scores(self, h_mean: Tensor, embeddings: Tensor) -> Tensor:
+        """Return the similarities that this loss compares: Eq. 1, or cosines.
+
+        Args:
+            h_mean: Pooled features, (N, C).
+            embeddings: D, (Z, C_D).
+
+        Returns:
+            Scores, (N, Z).
+        """
+        h = F.normalize(h_mean, dim=1) if self.cosine else h_mean
+        return similarity(h, self._comparable(average_pool(embeddings, h_mean.shape[1])))
+
+    def _comparable(self, embeddings: Tensor) -> Tensor:
+        return F.normalize(embeddings, dim=1) if self.cosine else embeddings

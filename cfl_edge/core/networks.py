@@ -16,17 +16,20 @@ from cfl_edge.core.layers import (
     paper_conv,
     paper_fc,
 )
+from cfl_edge.core.transformer import transformer_layers
 from cfl_edge.errors import UsageError
 
 LAYERS_WITH_STEM = "256,256"  # two layers on the stem's features
 LAYERS_WITHOUT_STEM = "conv256"
-KINDS = "conv256, conv512, conv256-in, conv512-in, vgg8b, fc, widths such as 256,256, or 8x64"
+KINDS = "conv256, conv512, vit, conv256-in, conv512-in, vgg8b, fc, widths such as 256,256, or 8x64"
 
 # Channels, stride and padding of the convolutions of Table 4.
 PAPER_CONVS = {
     "conv256": ((64, 1, 0), (256, 2, 1)),
     "conv512": ((64, 1, 0), (256, 2, 1), (512, 2, 1)),
 }
+# Units, K and dropout of the two fully connected layers of Table 4, for the data sets named.
+PAPER_FCS = {"fc-mnist": (1024, 8, 0.0), "fc": (3072, 24, 0.0), "fc-cifar100": (3072, 12, 0.3)}
 # Channels and pooling on the way in of Nokland and Eidnes (2019), VGG8b; a fully connected layer
 # of 1024 follows. There, pooling stands behind a layer: here its loss sees it before the pooling.
 VGG8B = ((128, 1), (256, 1), (256, 2), (512, 1), (512, 2), (512, 2))
@@ -66,16 +69,21 @@ class Network(nn.Module):
         return pooled
 
 
-def build_network(kind: str, input_shape: Sequence[int]) -> Network:
+def build_network(
+    kind: str, input_shape: Sequence[int], *, positions: int | None = None, grid: int = 1
+) -> Network:
     """Build the layers that learn.
 
     Args:
-        kind: `conv256`, `conv512` or `fc` of the paper's Table 4; `conv256-in` and `conv512-in`,
+        kind: `conv256`, `conv512`, or `fc` (CIFAR-10), `fc-mnist` and `fc-cifar100` of the paper's
+            Table 4; `vit` of Table 6; `conv256-in` and `conv512-in`,
             the same convolutions with normalisation on the way in instead of BatchNorm behind;
             `vgg8b`; the widths of convolutions that normalise on the way in, `256,256`, of which
             the second and later ones halve the resolution where it is above 3; or `8x64`: 8 of 64
             channels at the full resolution.
         input_shape: (C, H, W) of what the first layer reads.
+        positions: K of the fully connected layers, instead of Table 4's.
+        grid: Of `conv256` and `conv512`, as in `LocalLayer`.
 
     Raises:
         UsageError: `kind` is none of these.
@@ -88,11 +96,16 @@ def build_network(kind: str, input_shape: Sequence[int]) -> Network:
             if kind.endswith("-in"):
                 layers.append(normalised_conv(c_in, c_out, stride))
             else:
-                layers.append(paper_conv(c_in, c_out, stride, padding))
+                layers.append(paper_conv(c_in, c_out, stride, padding, grid=grid))
             c_in = c_out
         return Network(layers)
-    if kind == "fc":
-        return Network([paper_fc(math.prod(input_shape), 3072, 24), paper_fc(3072, 3072, 24)])
+    if kind in PAPER_FCS:
+        units, k, dropout = PAPER_FCS[kind]
+        sizes = (math.prod(input_shape), units)
+        layers = [paper_fc(size, units, positions or k, dropout=dropout) for size in sizes]
+        return Network(layers)
+    if kind == "vit":
+        return Network(transformer_layers(input_shape))
     if kind == "vgg8b":
         layers = []
         for c_out, pool in VGG8B:

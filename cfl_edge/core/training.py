@@ -133,7 +133,7 @@ def training_slices(
             x, h_mean, value = yield from step
         else:
             x, h_mean, value = local_step(layer, x, labels, d_l, loss, generator)
-        _update(optimizer)
+        apply_gradients(optimizer)
         if x.nbytes >= LARGE_BYTES:
             give_back()
         pooled.append(h_mean)
@@ -177,7 +177,7 @@ def _recomputing(
             add_weight_gradient(part, x_hat, x_chunk, g[place])
         yield None
     for i, optimizer in enumerate(optimizers):
-        _update(optimizer)
+        apply_gradients(optimizer)
         yield i
     return pooled, values
 
@@ -199,7 +199,7 @@ def _through(parts: Sequence[Parts], x: Tensor) -> Generator[Tensor, None, None]
         yield x
 
 
-def _update(optimizer: torch.optim.Optimizer) -> None:
+def apply_gradients(optimizer: torch.optim.Optimizer) -> None:
     """Apply a layer's gradients and free them before the next layer makes its own."""
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,132 @@
+"""What CFL and backpropagation share: the layers of Table 4, the classifier f^L, embeddings D."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cfl_edge.core.layers import LocalLayer
+from cfl_edge.core.losses import LocalLoss
+from cfl_edge.core.networks import Network, build_network
+from cfl_edge.errors import UsageError
+
+# Of D's initial numbers. The paper does not say; the published code draws from N(0, 1).
+EMBEDDING_SCALE = 1.0
+
+
+class LabelledNetwork(nn.Module):
+    """Layers, label embeddings and a linear classifier, and the scores at each of them.
+
+    Args:
+        input_shape: (C, H, W).
+        classes: Z.
+        network: As `build_network` has it.
+        classifier: Whether there is an f^L.
+        embeddings: Whether there is a D.
+        positions: K of the fully connected layers, instead of Table 4's.
+        grid: As in `LocalLayer`.
+
+    Example:
+        >>> model = LabelledNetwork((3, 16, 16), classes=10, network="conv256")
+        >>> scores = model.scores(torch.zeros(2, 3, 16, 16), LocalLoss())
+        >>> {name: tuple(values.shape) for name, values in scores.items()}
+        {'layer 1': (2, 10), 'layer 2': (2, 10), 'sum': (2, 10), 'classifier': (2, 10)}
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        classes: int,
+        *,
+        network: str,
+        classifier: bool = True,
+        embeddings: bool = True,
+        positions: int | None = None,
+        grid: int = 1,
+    ) -> None:
+        super().__init__()
+        self.network: Network = build_network(network, input_shape, positions=positions, grid=grid)
+        channels = max(self.network.channels)
+        self.embeddings: nn.Parameter | None = None
+        if embeddings:
+            self.embeddings = nn.Parameter(torch.randn(classes, channels) * EMBEDDING_SCALE)
+        self.classifier: nn.Linear | None = None
+        if classifier:
+            features = classifier_inputs(self.network, input_shape)
+            self.classifier = nn.Linear(features, classes)
+
+    @property
+    def layers(self) -> list[LocalLayer]:
+        """From the input on."""
+        return list(self.network)
+
+    def rows(self) -> nn.Parameter:
+        """Return D, (Z, C_D).
+
+        Raises:
+            UsageError: There is none.
+        """
+        if self.embeddings is None:
+            raise UsageError("This network has no label embeddings", hint="embeddings=True")
+        return self.embeddings
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Return the classifier's scores (N, Z) for the features h of the last layer.
+
+        Raises:
+            UsageError: There is no classifier.
+        """
+        if self.classifier is None:
+            raise UsageError("This network has no classifier f^L", hint="classifier=True")
+        scores: Tensor = self.classifier(classifier_features(h))
+        return scores
+
+    def scores(
+        self, x: Tensor, loss: LocalLoss, embeddings: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Score the classes at every layer by Eq. 1, summed over the layers, and by f^L.
+
+        Args:
+            x: Normalised pictures, (N, C, H, W).
+            loss: Says which similarity is meant.
+            embeddings: Rows to compare with instead of D; the classifier is left out then.
+
+        Returns:
+            `layer 1`, …, `sum`, and `classifier` where there is one, each (N, Z).
+        """
+        rows = self.embeddings if embeddings is None else embeddings
+        scores: dict[str, Tensor] = {}
+        h = x
+        for number, layer in enumerate(self.layers, 1):
+            h = layer(h)
+            if rows is not None:
+                scores[f"layer {number}"] = loss.scores(layer.pool(h), rows)
+        if rows is not None:
+            scores["sum"] = torch.stack(list(scores.values())).sum(dim=0)
+        if self.classifier is not None and embeddings is None:
+            scores["classifier"] = self.logits(h)
+        return scores
+
+
+def classifier_features(h: Tensor) -> Tensor:
+    """Return what f^L reads: the mean over a map or over tokens, fully connected features whole.
+
+    Args:
+        h: (N, C, H, W), (N, K, C) or (N, C * K).
+    """
+    if h.ndim == 4:
+        return h.mean(dim=(2, 3))
+    return h.mean(dim=1) if h.ndim == 3 else h
+
+
+@torch.no_grad()
+def classifier_inputs(network: Network, input_shape: Sequence[int]) -> int:
+    """Return how many features f^L reads."""
+    network.eval()  # a picture of zeros is not to enter the batch statistics
+    h = torch.zeros(1, *input_shape)
+    for layer in network:
+        h = layer(h)
+    network.train()
+    return classifier_features(h).shape[1]

@@ -1,0 +1,162 @@
+"""CFL and BP keep the contract of rules, equal their oracles, and are not each other."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from rule_checks import CHECKS, batch, fresh
+
+from cfl_edge.core.losses import LocalLoss
+from cfl_edge.rules.backpropagation_rule import Backpropagation
+from cfl_edge.rules.contrastive_forward import TOTAL_B, TOTAL_D, ContrastiveForward
+from cfl_edge.rules.rule import Rule
+
+RATE = {"learning_rate": 3e-3}
+SYSTEMS = {
+    "cfl-d": partial(ContrastiveForward, **RATE),
+    "cfl-b": partial(ContrastiveForward, loss=TOTAL_B, **RATE),
+    "cfl-no-classifier": partial(ContrastiveForward, classifier=False, **RATE),
+    "cfl-all": partial(ContrastiveForward, embeddings="all", **RATE),
+    "cfl-fixed": partial(ContrastiveForward, embeddings="never", noise=False, **RATE),
+    "cfl-cosine": partial(ContrastiveForward, loss=LocalLoss(cosine=True), **RATE),
+    "cfl-in-sum": partial(ContrastiveForward, network="conv256-in", predict="sum", **RATE),
+    "cfl-grid": partial(ContrastiveForward, grid=2, predict="layer 2", **RATE),
+    "cfl-fc": partial(ContrastiveForward, network="fc-mnist", learning_rate=5e-4),
+    "cfl-fc-dropout": partial(ContrastiveForward, network="fc-cifar100", learning_rate=5e-4),
+    "bp": partial(Backpropagation, **RATE),
+    "bp-last-layer": partial(Backpropagation, supervision="last layer", **RATE),
+    "bp-every-layer": partial(Backpropagation, supervision="every layer", **RATE),
+    "bp-fc": partial(Backpropagation, network="fc-mnist", learning_rate=5e-4),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_contract(system, check):
+    check(SYSTEMS[system])
+
+
+def test_every_layer_of_the_transformer_learns_and_keeps_what_it_is_given():
+    make = partial(ContrastiveForward, network="vit", noise=False, learning_rate=3e-4)
+    rule = fresh(make)
+    x, labels = batch(count=12)
+    first = rule.learn(x, labels)
+    assert list(first) == [*(f"layer {number}" for number in range(1, 7)), "classifier"]
+    for _ in range(6):
+        last = rule.learn(x, labels)
+    assert all(last[name] < value for name, value in first.items())
+    for name, scores in rule.scores(x).items():
+        torch.testing.assert_close(rule.scores(x[:5])[name], scores[:5], rtol=1e-3, atol=1e-4)
+
+
+def layer_weights(rule: Rule, number: int) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in rule.model.layers[number - 1].parameters()]
+
+
+def test_cfl_equals_autograd_on_each_layer_alone():
+    rule = fresh(partial(ContrastiveForward, noise=False, optimizer="sgd", weight_decay=0.0))
+    rate = rule.optimizers[0].param_groups[0]["lr"]
+    x, labels = batch()
+    rule.train()
+    h, rows = x, rule.model.rows()
+    expected = {}
+    for i, layer in enumerate(rule.model.layers):
+        h = layer(h.detach())
+        d = rows.detach() if i == 0 else rows
+        stride = d.shape[1] // h.shape[1]
+        pooled = d.view(len(d), h.shape[1], stride).mean(dim=2)
+        loss = F.cross_entropy(h.mean(dim=(2, 3)) @ pooled.T, labels)
+        loss = loss + TOTAL_D.feat_weight * _feature_loss(h.mean(dim=(2, 3)), labels)
+        wanted = [*layer.parameters(), *([rows] if i else [])]
+        for p, g in zip(wanted, torch.autograd.grad(loss, wanted), strict=True):
+            expected[id(p)] = p.detach() - rate * g
+    logits = rule.model.classifier(h.detach().mean(dim=(2, 3)))
+    wanted = list(rule.model.classifier.parameters())
+    gradients = torch.autograd.grad(F.cross_entropy(logits, labels), wanted)
+    for p, g in zip(wanted, gradients, strict=True):
+        expected[id(p)] = p.detach() - rate * g
+    rule.learn(x, labels)
+    for p in rule.parameters():
+        torch.testing.assert_close(p.detach(), expected[id(p)], rtol=1e-4, atol=1e-6)
+
+
+def _feature_loss(h_mean, labels):
+    h = h_mean / h_mean.norm(dim=1, keepdim=True)
+    total = 0.0
+    for n in range(len(h)):
+        positive = (h[labels == labels[n]] @ h[n] / 0.07).exp().mean()
+        negative = (h[labels != labels[n]] @ h[n] / 0.07).exp().sum()
+        total = total - (positive / negative).log()
+    return total / len(h)
+
+
+def test_a_cfl_layer_does_not_move_when_a_later_loss_changes():
+    x, labels = batch()
+    moved = {}
+    for system, make in (("cfl", ContrastiveForward), ("every layer", Backpropagation)):
+        weights = []
+        for scale in (1.0, 5.0):
+            options = {"supervision": "every layer"} if make is Backpropagation else {}
+            rule = fresh(partial(make, noise=False, **options))
+            with torch.no_grad():  # a later layer's features, and so its loss
+                rule.model.layers[1].block[0].weight.mul_(scale)
+                rule.model.layers[1].block[1].weight.mul_(scale)
+                rule.model.classifier.weight.mul_(scale)
+            rule.learn(x, labels)
+            weights.append(layer_weights(rule, 1))
+        same = all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+        moved[system] = not same
+    assert moved == {"cfl": False, "every layer": True}
+
+
+def test_embeddings_learn_where_they_are_told_to():
+    x, labels = batch()
+    for embeddings, changes in (("last", True), ("all", True), ("never", False)):
+        rule = fresh(partial(ContrastiveForward, embeddings=embeddings))
+        before = rule.model.rows().detach().clone()
+        rule.learn(x, labels)
+        assert torch.equal(rule.model.rows(), before) is not changes
+    rows = []
+    for embeddings in ("last", "all"):
+        rule = fresh(partial(ContrastiveForward, embeddings=embeddings, optimizer="sgd"))
+        rule.learn(x, labels)
+        rows.append(rule.model.rows().detach().clone())
+    assert not torch.equal(*rows)
+
+
+def test_the_classifier_changes_nothing_below():
+    x, labels = batch()
+    rules = []
+    for classifier in (True, False):
+        rule = fresh(partial(ContrastiveForward, classifier=classifier, noise=False))
+        for _ in range(3):
+            rule.learn(x, labels)
+        rules.append([*layer_weights(rule, 1), *layer_weights(rule, 2), rule.model.rows()])
+    assert all(torch.equal(a, b) for a, b in zip(*rules, strict=True))
+
+
+def test_bp_equals_a_plain_torch_network():
+    rule = fresh(partial(Backpropagation, optimizer="sgd", weight_decay=0.0))
+    rate = rule.optimizers[0].param_groups[0]["lr"]
+    x, labels = batch()
+    blocks = [layer.block for layer in rule.model.layers]
+    plain = torch.nn.Sequential(
+        *blocks, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), rule.model.classifier
+    ).train()
+    parameters = list(plain.parameters())
+    gradients = torch.autograd.grad(F.cross_entropy(plain(x), labels), parameters)
+    expected = [p.detach() - rate * g for p, g in zip(parameters, gradients, strict=True)]
+    rule.learn(x, labels)
+    for p, value in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(p.detach(), value, rtol=1e-4, atol=1e-6)
+
+
+def test_prediction_is_the_readout_that_was_asked_for():
+    x, labels = batch()
+    rule = fresh(partial(ContrastiveForward, predict="sum"))
+    rule.learn(x, labels)
+    scores = rule.scores(x)
+    assert list(scores) == ["layer 1", "layer 2", "classifier", "sum"]
+    torch.testing.assert_close(scores["sum"], scores["layer 1"] + scores["layer 2"])
+    assert torch.equal(rule.predict(x), scores["sum"].argmax(1))
