@@ -1,0 +1,240 @@
+"""Labelled pictures in memory, and which of them train, select and test.
+
+The choice depends on the labels alone, never on a run: every system and every run sees the same
+pictures, so their scores differ by what they learn from them and by nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from cfl_edge.errors import DataError, UsageError
+
+FIXED_SEED = 2025  # of the choice of pictures; any number, but the same for ever
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Pictures and labels of a training and a test split.
+
+    Args:
+        name: Stem of the file, name of the folder, or torchvision's name in lower case.
+        x_train: Pictures, uint8 (N, C, H, W).
+        y_train: Class numbers from 0 to Z - 1, int64 (N,).
+        x_test: Pictures, uint8 (M, C, H, W).
+        y_test: Class numbers, int64 (M,).
+        class_names: Of the Z classes, in the order of their numbers.
+        coarse_of: Number of the coarse class that each class belongs to, int64 (Z,); None without
+            coarse classes.
+        coarse_names: Of the coarse classes, in the order of their numbers; empty without.
+
+    Example:
+        >>> x, y = torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 0, 1, 1])
+        >>> pens = Dataset("pens", x, y, x, y, class_names=["blue", "red"])
+        >>> pens.classes, pens.input_shape
+        (2, (1, 28, 28))
+        >>> pens
+        Dataset(name='pens', class_names=['blue', 'red'], coarse_names=[])
+    """
+
+    name: str
+    x_train: Tensor = field(repr=False)
+    y_train: Tensor = field(repr=False)
+    x_test: Tensor = field(repr=False)
+    y_test: Tensor = field(repr=False)
+    class_names: list[str]
+    coarse_of: Tensor | None = field(default=None, repr=False)
+    coarse_names: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> int:
+        """Z, the number of classes."""
+        return len(self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a picture."""
+        _, c, h, w = self.x_train.shape
+        return c, h, w
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which pictures train, select and test: numbers of pictures in ascending order, int64.
+
+    Args:
+        train: Of `x_train`, to learn from.
+        validation: Of `x_train`, none of them in `train`, to choose settings and the best epoch by.
+        test: Of `x_test`, for the score that is reported.
+    """
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+
+
+def split(
+    dataset: Dataset,
+    *,
+    validation: float = 0.1,
+    train_images: int | None = None,
+    test_images: int | None = None,
+    seed: int = 0,
+) -> Split:
+    """Choose the pictures that train, select and test.
+
+    The validation part is cut from the training split first, and is the same whatever the other
+    arguments are. A smaller choice of training or test pictures is part of every larger one.
+
+    Args:
+        dataset: The pictures; only its labels are looked at.
+        validation: Share of the training split, 0 or more and below 1; of each class the same, at
+            least one picture where it has two. 0 is no validation part.
+        train_images: How many of the remaining pictures to take, balanced over the classes: as
+            many of each, one more of some. None takes all.
+        test_images: How many of the test split, balanced likewise. None takes all.
+        seed: Of the choice of `train_images`. It is not the seed of a run: leave it alone, and all
+            systems learn from the same pictures.
+
+    Raises:
+        UsageError: `validation` is out of range, or there are not as many pictures, or fewer than
+            classes are asked for.
+
+    Example:
+        >>> y = torch.arange(10).repeat(100)
+        >>> x = torch.zeros(1000, 1, 8, 8, dtype=torch.uint8)
+        >>> digits = Dataset("digits", x, y, x, y, class_names=list("0123456789"))
+        >>> parts = split(digits, train_images=20)
+        >>> len(parts.train), len(parts.validation), len(parts.test)
+        (20, 100, 1000)
+        >>> digits.y_train[parts.train].bincount().tolist()
+        [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    """
+    if not 0 <= validation < 1:
+        raise UsageError(
+            f"validation is {validation}, expected 0 or more and below 1", hint="validation 0.1"
+        )
+    remaining, held_out = hold_out(dataset.y_train, validation)
+    chosen = _balanced("train_images", train_images, dataset.y_train[remaining], seed)
+    return Split(
+        train=remaining[chosen],
+        validation=held_out,
+        test=_balanced("test_images", test_images, dataset.y_test, FIXED_SEED),
+    )
+
+
+def hold_out(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Cut the same share of every class off, always the same pictures.
+
+    Args:
+        labels: Class numbers, int64 (N,).
+        share: 0 or more and below 1. A class of two or more pictures has at least one in either
+            part, unless the share is 0; a class of one stays.
+
+    Returns:
+        Numbers of the samples that remain and of those that are cut off, ascending.
+
+    Example:
+        >>> remaining, held_out = hold_out(torch.tensor([0, 0, 0, 0, 0, 1, 1, 2]), 0.2)
+        >>> len(remaining), len(held_out)
+        (6, 2)
+    """
+    if share == 0:
+        return torch.arange(len(labels)), torch.arange(0)
+    size = labels.bincount()  # (Z,)
+    cut = (size * share).round().long().clamp(min=1)
+    cut = torch.minimum(cut, size - 1)  # (Z,); of an absent class -1, which no picture has
+    is_cut = _turn_in_class(labels, FIXED_SEED) < cut[labels]
+    return (~is_cut).nonzero()[:, 0], is_cut.nonzero()[:, 0]
+
+
+def with_coarse_labels(dataset: Dataset) -> Dataset:
+    """Return the same pictures labelled by their coarse classes.
+
+    Args:
+        dataset: One with coarse classes, such as `cifar100`.
+
+    Raises:
+        DataError: It has none.
+
+    Example:
+        >>> x, y = torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2])
+        >>> coarse_of = torch.tensor([1, 0, 1])
+        >>> pets = Dataset("pets", x, y, x, y, ["cat", "carp", "dog"], coarse_of, ["fish", "pet"])
+        >>> with_coarse_labels(pets), with_coarse_labels(pets).y_train
+        (Dataset(name='pets-coarse', class_names=['fish', 'pet'], ...), tensor([1, 0, 1]))
+    """
+    if dataset.coarse_of is None:
+        raise DataError(
+            f"{dataset.name} has no coarse classes",
+            hint="cifar100, or a file .npz with fine_to_coarse in it",
+        )
+    return replace(
+        dataset,
+        name=f"{dataset.name}-coarse",
+        y_train=dataset.coarse_of[dataset.y_train],
+        y_test=dataset.coarse_of[dataset.y_test],
+        class_names=dataset.coarse_names,
+        coarse_of=None,
+        coarse_names=[],
+    )
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Return a short hash of all pictures and labels: results of different data never mix.
+
+    Args:
+        dataset: Its names do not count.
+
+    Returns:
+        16 hexadecimal digits of SHA-256 over the shapes and bytes.
+
+    Example:
+        >>> x, y = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1])
+        >>> fingerprint(Dataset("pens", x, y, x, y, class_names=["blue", "red"]))
+        '...'
+    """
+    total = hashlib.sha256()
+    for tensor in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):
+        total.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+        total.update(tensor.cpu().contiguous().numpy().data)
+    return total.hexdigest()[:16]
+
+
+def _balanced(name: str, images: int | None, labels: Tensor, seed: int) -> Tensor:
+    """Return which samples to take, ascending: those whose turn in their class comes first."""
+    if images is None:
+        return torch.arange(len(labels))
+    present = int(labels.bincount().count_nonzero())
+    if not present <= images <= len(labels):
+        nearest = present if images < present else len(labels)
+        raise UsageError(
+            f"{name} is {images}, expected {present} (one of each class) to {len(labels)} "
+            "(all there are)",
+            hint=f"{name} {nearest}",
+        )
+    # The classes take turns in the order in which they are mixed, so one of them is not favoured.
+    turns = _turn_in_class(labels, seed)
+    order = _mixed(len(labels), seed)
+    order = order[turns[order].argsort(stable=True)]
+    return order[:images].sort().values
+
+
+def _turn_in_class(labels: Tensor, seed: int) -> Tensor:
+    """Number the samples of each class from 0 in mixed order, (N,)."""
+    order = _mixed(len(labels), seed)
+    order = order[labels[order].argsort(stable=True)]  # class after class, mixed within
+    size = labels.bincount()
+    first = size.cumsum(0) - size  # (Z,)
+    turns = torch.empty_like(labels)
+    turns[order] = torch.arange(len(labels)) - first[labels[order]]
+    return turns
+
+
+def _mixed(samples: int, seed: int) -> Tensor:
+    # A generator of its own: the global one belongs to the run.
+    return torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
