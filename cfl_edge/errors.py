@@ -13,7 +13,7 @@ CflEdgeError                 exit code
 │   ├── ModelNotFoundError       nothing is there
 │   ├── ModelDamagedError        no generation of it verifies
 │   ├── ModelVersionError        written by a newer cfl-edge
-│   ├── ModelLockedError         another process is learning on it
+│   ├── ModelLockedError         another process is at work on it
 │   ├── ModelWriteError          disk full, no permission
 │   └── ExportError              ONNX Runtime and torch disagree
 └── DataError                4   images or labels that cannot be used

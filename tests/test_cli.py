@@ -272,7 +272,7 @@ with ModelLock(pathlib.Path(sys.argv[1])):
     with process(code, model, stdin=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == "held\n"
         for result in (learn(data, model), cfl_edge("classes", "remove", model, "left")):
-            assert_error(result, 4, f"process {holder.pid} is learning on it")
+            assert_error(result, 4, f"process {holder.pid} is at work on it")
         holder.stdin.close()
     assert contents(model) == before
     with ModelLock(model):

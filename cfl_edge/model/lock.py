@@ -55,10 +55,10 @@ class ModelLock:
             os.close(descriptor)
             process = f"process {holder}" if holder else "another process"
             raise ModelLockedError(
-                f"{self.folder} is in use: {process} is learning on it",
-                hint=f"wait for it, stop it (kill {holder}), or name another --model"
+                f"{self.folder} is in use: {process} is at work on it",
+                hint=f"wait for it, stop it (kill {holder}), or name another folder"
                 if holder
-                else "wait for it, or name another --model",
+                else "wait for it, or name another folder",
             ) from None
         except OSError as error:
             os.close(descriptor)

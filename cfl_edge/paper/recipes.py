@@ -2,7 +2,7 @@
 
 The layers of Table 4 are in `core/networks.py` (`PAPER_CONVS`, `PAPER_FCS`); here is what they are
 trained with. Where the paper is silent, the published code of its successor (Dictionary Contrastive
-Learning, ICLR 2024) decides: AdamW with a weight decay of 0.01, label embeddings drawn from N(0, 1),
+Learning, ICLR 2024) decides: AdamW with a weight decay of 0.01, label embeddings from N(0, 1),
 random crops and flips of colour pictures, each layer's step right after its forward pass.
 """
 
@@ -125,7 +125,7 @@ FC_OF = {"mnist": "fc-mnist", "cifar10": "fc", "cifar100": "fc-cifar100"}
 
 
 def kind_of(channels: int, classes: int) -> str:
-    """Say which of the paper's data sets a data set is most like: its row of Tables 4 and 5 is used.
+    """Say which of the paper's data sets some data is most like: Tables 4 and 5 differ by them.
 
     Example:
         >>> kind_of(1, 10), kind_of(3, 10), kind_of(3, 100), kind_of(3, 20)
@@ -146,7 +146,7 @@ def batch_for(recipe_batch: int, train_images: int) -> int:
         >>> batch_for(512, 50_000), batch_for(512, 10_000), batch_for(100, 10_000)
         (512, 128, 100)
     """
-    fitting = 2 ** round(math.log2(max(train_images, 1) / STEPS_PER_EPOCH))
+    fitting: int = 2 ** round(math.log2(max(train_images, 1) / STEPS_PER_EPOCH))
     return min(recipe_batch, max(32, fitting), max(train_images, 1))
 
 

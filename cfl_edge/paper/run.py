@@ -1,0 +1,129 @@
+"""A run: everything that its result depends on, and what it came to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cfl_edge.pipe import plain
+
+Accuracies = dict[str, float]  # by readout
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run is: the same configuration and machine give the same bits.
+
+    Args:
+        recipe: Name in `RECIPES`.
+        data: Name of the data set.
+        fingerprint: Of its bytes.
+        kind: `mnist`, `cifar10` or `cifar100`: the part of Tables 4 and 5 that is used.
+        seed: Of everything random but the choice of pictures.
+        epochs: Times through the training pictures.
+        batch: Samples in a step.
+        learning_rate: At the first step.
+        train_images: Pictures that are learned.
+        validation_images: Pictures that the best epoch is chosen on.
+        test_images: Pictures of the reported accuracies.
+        device: `cpu` or `cuda`.
+        options: Options of the rule that differ from the recipe's, for trials.
+    """
+
+    recipe: str
+    data: str
+    fingerprint: str
+    kind: str
+    seed: int
+    epochs: int
+    batch: int
+    learning_rate: float
+    train_images: int
+    validation_images: int
+    test_images: int
+    device: str = "cpu"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def key(self) -> str:
+        """Return a name for the run's files: readable, and different for different runs.
+
+        Example:
+            >>> config = RunConfig("bp-fc", "digits", "ab12", "mnist", 0, 2, 32, 1e-3, 90, 10, 20)
+            >>> config.key()[:-8]
+            'digits-bp-fc-seed0-'
+        """
+        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return f"{self.data}-{self.recipe}-seed{self.seed}-{digest}"
+
+
+@dataclass
+class Epoch:
+    """What an epoch came to.
+
+    Args:
+        number: From 1.
+        losses: Mean loss of each layer over the epoch's steps, before each update.
+        validation: Accuracy of each readout on the validation pictures; empty without any.
+        seconds: Of the whole epoch.
+    """
+
+    number: int
+    losses: dict[str, float]
+    validation: Accuracies
+    seconds: float
+
+
+@dataclass
+class RunResult:
+    """What a run came to.
+
+    Args:
+        config: What it was.
+        parameters: Numbers that it learned.
+        last_test: Test accuracy of each readout after the last epoch.
+        best_epoch: For each readout, the epoch of the highest validation accuracy.
+        best_test: For each readout, the test accuracy after that epoch.
+        coarse_test: Accuracy of each readout on coarse classes whose embeddings are means of fine
+            ones (zero-shot), after the last epoch; empty where there are none.
+        curve: Every epoch.
+        seconds: Of training and evaluation.
+        machine: `cpu, cores, gpu, torch, python`.
+    """
+
+    config: RunConfig
+    parameters: int
+    last_test: Accuracies
+    best_epoch: dict[str, int]
+    best_test: Accuracies
+    coarse_test: Accuracies
+    curve: list[Epoch]
+    seconds: float
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the run as a line of JSON."""
+        return json.dumps(plain(asdict(self)), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> RunResult:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: It is something else.
+
+        Example:
+            >>> config = RunConfig("bp-fc", "digits", "ab12", "mnist", 0, 2, 32, 1e-3, 90, 10, 20)
+            >>> result = RunResult(config, 7, {"classifier": 0.5}, {}, {}, {}, [], 1.0)
+            >>> RunResult.from_json(result.to_json()) == result
+            True
+        """
+        try:
+            fields = json.loads(line)
+            fields["config"] = RunConfig(**fields["config"])
+            fields["curve"] = [Epoch(**epoch) for epoch in fields["curve"]]
+            return cls(**fields)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"not a run: {error}") from error

@@ -1,0 +1,279 @@
+"""Runs of the paper room: schedule, selection, going on after an interruption, files."""
+
+import json
+import signal
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cfl_edge.commands import train as command
+from cfl_edge.commands.train import TrainOptions, new_trainer, plan_run, train
+from cfl_edge.errors import ModelDamagedError, ModelLockedError, UsageError
+from cfl_edge.model.lock import ModelLock
+from cfl_edge.paper.dataset import Dataset
+from cfl_edge.paper.recipes import RECIPES, TABLE_5, batch_for, find_recipe, kind_of
+from cfl_edge.paper.training_files import CHECKPOINT, load_checkpoint, save_checkpoint
+from cfl_edge.paper.zero_shot import coarse_embeddings, coarse_scores
+
+SIDE = 12
+
+
+def pictures(count, seed, channels=3, classes=4):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    x = rng.integers(0, 100, (count, channels, SIDE, SIDE), dtype=np.uint8)
+    for image, label in zip(x, labels, strict=True):
+        image[label % channels, 3 * (label % 4) : 3 * (label % 4) + 3] += 120
+    return torch.from_numpy(x), torch.from_numpy(labels)
+
+
+@pytest.fixture
+def dataset():
+    names = ["ant", "bee", "cat", "dog"]
+    coarse = torch.tensor([0, 0, 1, 1])
+    return Dataset("pets", *pictures(96, 0), *pictures(40, 1), names, coarse, ["insect", "mammal"])
+
+
+OPTIONS = TrainOptions(epochs=3, batch=16, validation=0.2, device="cpu", learning_rate=3e-3)
+
+
+def numbers(trainer):
+    state = trainer.rule.state_dict()
+    optimizers = [o.state_dict()["state"] for o in trainer.rule.optimizers]
+    flat = [o[i][name] for o in optimizers for i in sorted(o) for name in sorted(o[i])]
+    return [*state.values(), *flat, torch.get_rng_state()]
+
+
+@pytest.mark.parametrize("recipe", ["cfl-conv256", "bp-conv256", "cfl-fc-b"])
+@pytest.mark.parametrize("after", [2, 5])
+def test_a_run_goes_on_to_the_same_bits(dataset, tmp_path, recipe, after):
+    config, parts = plan_run(recipe, dataset, OPTIONS)
+    whole = new_trainer(config, dataset, parts)
+    while not whole.is_done:
+        whole.step()
+    wanted = numbers(whole)
+    first = new_trainer(config, dataset, parts)
+    for _ in range(after):
+        first.step()
+    save_checkpoint(tmp_path, first)
+    torch.manual_seed(99)  # whatever happens in between
+    second = new_trainer(config, dataset, parts)
+    assert load_checkpoint(tmp_path, second)
+    while not second.is_done:
+        second.step()
+    assert all(torch.equal(a, b) for a, b in zip(wanted, numbers(second), strict=True))
+    assert second.state.best == whole.state.best
+    losses = [epoch.losses for epoch in second.state.epochs]
+    assert losses == [epoch.losses for epoch in whole.state.epochs]
+    for number, weights in whole.best_weights.items():
+        for name, value in weights.items():
+            assert torch.equal(value, second.best_weights[number][name])
+
+
+def test_ctrl_c_keeps_what_was_learned_and_the_same_call_goes_on(dataset, tmp_path):
+    config, parts = plan_run("cfl-conv256", dataset, OPTIONS)
+    whole = train(config, dataset, parts, tmp_path / "whole")
+    steps, notices = [], []
+
+    def interrupt(progress):
+        steps.append((progress.epoch, progress.step))
+        if len(steps) == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    out = tmp_path / "run"
+    stopped = train(config, dataset, parts, out, on_progress=interrupt, on_notice=notices.append)
+    assert stopped is None
+    assert "the same command goes on" in notices[-1]
+    result = train(config, dataset, parts, out, on_progress=interrupt, on_notice=notices.append)
+    assert result.last_test == whole.last_test
+    assert result.best_test == whole.best_test
+    assert len(steps) == len(set(steps))  # no step was done twice
+    assert sorted(p.name for p in out.iterdir()) == [
+        "best.safetensors", "config.json", "lock", "model.safetensors", "result.json",
+    ]  # fmt: skip
+    again = train(config, dataset, parts, out, on_notice=notices.append)
+    assert "is done" in notices[-1]
+    assert again.last_test.keys() == result.last_test.keys()
+    for name, value in result.last_test.items():
+        assert again.last_test[name] == pytest.approx(value, abs=1e-4)
+
+
+def test_it_learns_and_reports_every_readout(dataset, tmp_path):
+    config, parts = plan_run("cfl-conv256", dataset, replace(OPTIONS, epochs=20))
+    seen = []
+    result = train(config, dataset, parts, tmp_path, on_progress=seen.append)
+    assert list(result.last_test) == ["layer 1", "layer 2", "sum", "classifier"]
+    assert result.last_test["classifier"] >= 0.8
+    assert set(result.best_epoch) == set(result.last_test)
+    assert result.coarse_test["sum"] >= 0.7
+    assert len(result.curve) == 20
+    assert [p.epoch for p in seen if p.ended] == list(range(1, 21))
+    assert list(seen[-1].losses) == ["layer 1", "layer 2", "classifier"]
+
+
+def test_selection_never_sees_the_test_pictures(dataset):
+    config, parts = plan_run("bp-conv256", dataset, OPTIONS)
+    trainer = new_trainer(config, dataset, parts)
+    pictures_seen = trainer.pictures
+    pictures_seen.x_test = pictures_seen.y_test = None  # touching it would raise
+    while not trainer.is_done:
+        trainer.step()
+    best, number = trainer.state.best["classifier"]
+    assert best == max(epoch.validation["classifier"] for epoch in trainer.state.epochs)
+    assert trainer.state.epochs[number - 1].validation["classifier"] == best
+
+
+def test_best_weights_are_those_of_the_best_epoch(dataset):
+    config, parts = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=6))
+    trainer = new_trainer(config, dataset, parts)
+    after = {}
+    while not trainer.is_done:
+        epoch = trainer.step()
+        if epoch is not None:
+            after[epoch.number] = trainer.test()
+    before = [value.clone() for value in trainer.rule.state_dict().values()]
+    number = trainer.state.best["classifier"][1]
+    assert trainer.test_best() == {"classifier": after[number]["classifier"]}
+    unchanged = zip(before, trainer.rule.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in unchanged)
+
+
+def test_the_learning_rate_follows_the_milestones_whatever_the_number_of_epochs(dataset):
+    config, parts = plan_run("cfl-conv256", dataset, replace(OPTIONS, epochs=10))
+    trainer = new_trainer(config, dataset, parts)
+    rates = []
+    for _ in range(10):
+        for _ in range(trainer.steps):
+            trainer.step()
+        rates.append({g["lr"] for o in trainer.rule.optimizers for g in o.param_groups})
+    # Table 5, CIFAR-10: 500 epochs with milestones at 100, 200, 300, 400 and 450.
+    halvings = [0, 0, 1, 1, 2, 2, 3, 3, 4, 5]
+    assert rates == [{3e-3 * 0.5**n} for n in halvings]
+
+
+def test_seeds_differ_and_a_seed_repeats(dataset, tmp_path):
+    results = []
+    for number, seed in enumerate((0, 0, 1)):
+        config, parts = plan_run("cfl-conv256", dataset, replace(OPTIONS, seed=seed, epochs=1))
+        results.append(train(config, dataset, parts, tmp_path / str(number)).curve[0].losses)
+    assert results[0] == results[1] != results[2]
+
+
+def test_a_folder_of_another_run_is_refused(dataset, tmp_path):
+    config, parts = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=1))
+    train(config, dataset, parts, tmp_path)
+    other, parts = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=2))
+    with pytest.raises(UsageError, match="its epochs is 1, not 2"):
+        train(other, dataset, parts, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(dataset, tmp_path):
+    config, parts = plan_run("bp-conv256", dataset, OPTIONS)
+    trainer = new_trainer(config, dataset, parts)
+    trainer.step()
+    save_checkpoint(tmp_path, trainer)
+    content = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelDamagedError, match="the run starts from its beginning"):
+        train(config, dataset, parts, tmp_path)
+
+
+def test_a_second_process_at_the_same_run_is_refused(dataset, tmp_path):
+    config, parts = plan_run("bp-conv256", dataset, OPTIONS)
+    with ModelLock(tmp_path), pytest.raises(ModelLockedError):
+        train(config, dataset, parts, tmp_path)
+
+
+def test_no_validation_pictures_means_no_best_epoch(dataset, tmp_path):
+    config, parts = plan_run("bp-conv256", dataset, replace(OPTIONS, validation=0.0, epochs=1))
+    result = train(config, dataset, parts, tmp_path)
+    assert config.train_images == 96
+    assert result.best_test == {}
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"epochs": 0}, "--epochs is 0"),
+        ({"learning_rate": -1.0}, "--learning-rate is -1"),
+        ({"batch": 1000}, "--batch is 1000, expected at most the 76"),
+        ({"epochs": None, "epochs_scale": 0.0}, "--epochs-scale is 0"),
+    ],
+)
+def test_wrong_options_are_named(dataset, change, problem):
+    with pytest.raises(UsageError, match=problem):
+        plan_run("cfl-conv256", dataset, replace(OPTIONS, **change))
+
+
+def test_more_pictures_than_there_are_means_all(dataset):
+    options = replace(OPTIONS, train_images=10_000, test_images=10_000)
+    config, _ = plan_run("cfl-conv256", dataset, options)
+    assert (config.train_images, config.validation_images, config.test_images) == (76, 20, 40)
+
+
+def test_digits_are_not_mirrored_and_colour_pictures_are(dataset):
+    grey = replace(dataset, x_train=dataset.x_train[:, :1], x_test=dataset.x_test[:, :1])
+    for data, augmented in ((dataset, True), (grey, False)):
+        config, parts = plan_run("bp-conv256", data, OPTIONS)
+        batches = new_trainer(config, data, parts).pictures
+        assert batches.augmented is augmented
+        x, _ = batches.batch(torch.arange(76))
+        plain = torch.cat(list(batches.plain(batches.x_train)))
+        assert torch.equal(x, plain) is not augmented
+
+
+def test_table_5_and_what_scaling_makes_of_it(dataset):
+    assert TABLE_5["conv", "cifar10"].epochs == 500
+    assert find_recipe("cfl-conv256").schedule("cifar100").epochs == 400
+    assert find_recipe("cfl-conv512").schedule("cifar100").epochs == 200
+    assert find_recipe("bp-fc").schedule("mnist").learning_rate == 5e-4
+    options = TrainOptions(epochs_scale=0.01, device="cpu")
+    config, _ = plan_run("cfl-conv512", dataset, options)
+    assert (config.epochs, config.batch) == (5, 32)
+    assert config.learning_rate == pytest.approx(7.5e-3 / 4)  # batch 32 is a sixteenth of 512
+    assert batch_for(512, 45_000) == 512
+    assert kind_of(3, 10) == "cifar10"
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(UsageError, match="try: --recipe cfl-conv256"):
+        find_recipe("cfl-conv265")
+
+
+def test_every_recipe_is_a_different_one():
+    described = [json.dumps(asdict(recipe), sort_keys=True) for recipe in RECIPES.values()]
+    assert len(set(described)) == len(described)
+
+
+def test_coarse_embeddings_are_means_and_score_as_they_should(dataset):
+    rows = torch.randn(6, 4, dtype=torch.float64)
+    coarse_of = torch.tensor([1, 0, 1, 2, 0, 1])
+    expected = torch.stack([rows[[1, 4]].mean(0), rows[[0, 2, 5]].mean(0), rows[3]])
+    torch.testing.assert_close(coarse_embeddings(rows, coarse_of), expected)
+    config, parts = plan_run("cfl-conv256", dataset, OPTIONS)
+    trainer = new_trainer(config, dataset, parts)
+    x = next(trainer.pictures.plain(trainer.pictures.x_test))
+    coarse = coarse_scores(trainer.rule, x, dataset.coarse_of)
+    fine = trainer.rule.scores(x)
+    assert list(coarse) == ["layer 1", "layer 2", "sum"]
+    for name, scores in coarse.items():  # a dot product with a mean is the mean of dot products
+        mean = fine[name].view(-1, 2, 2).mean(dim=2)
+        torch.testing.assert_close(scores, mean, rtol=1e-4, atol=1e-5)
+    bp_config, parts = plan_run("bp-conv256", dataset, OPTIONS)
+    assert coarse_scores(new_trainer(bp_config, dataset, parts).rule, x, dataset.coarse_of) == {}
+
+
+def test_checkpoints_are_written_in_between(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "CHECKPOINT_S", 0.0)
+    config, parts = plan_run("bp-conv256", dataset, OPTIONS)
+    found = []
+    out = Path(tmp_path)
+    train(
+        config, dataset, parts, out, on_progress=lambda _: found.append((out / CHECKPOINT).exists())
+    )
+    assert found[0] is False
+    assert all(found[1:])
