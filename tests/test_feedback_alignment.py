@@ -10,13 +10,14 @@ from rule_checks import CHECKS
 from torch import nn
 
 from cfl_edge.core.layers import LocalLayer
+from cfl_edge.errors import UsageError
 from cfl_edge.rules.feedback import FeedbackWeights, direct_feedback, replace_backward_weights
 from cfl_edge.rules.feedback_alignment import (
-    ClassifiedNetwork,
     DirectFeedbackAlignment,
     FeedbackAlignment,
     output_error,
 )
+from cfl_edge.rules.labelled_network import LabelledNetwork
 
 RULES = [FeedbackAlignment, DirectFeedbackAlignment]
 SHAPE, CLASSES, SAMPLES = (3, 9, 9), 4, 6
@@ -44,12 +45,14 @@ def batch():
 
 def plain_model(kind):
     torch.manual_seed(0)
-    return ClassifiedNetwork(kind, SHAPE, CLASSES).double()
+    return LabelledNetwork(SHAPE, CLASSES, network=kind, embeddings=False).double()
 
 
 def gradients(model):
-    x, labels = batch()
-    F.cross_entropy(model(x), labels).backward()
+    h, labels = batch()
+    for layer in model.layers:
+        h = layer(h)
+    F.cross_entropy(model.logits(h), labels).backward()
     return [parameter.grad for parameter in model.parameters()]
 
 
@@ -89,6 +92,11 @@ def test_all_weights_but_the_first_have_feedback(kind):
     replace_backward_weights(model)
     assert [part.layer for part in wrapped(model)] == layers[1:]
     assert isinstance(model.classifier, FeedbackWeights)
+
+
+def test_attention_is_refused():
+    with pytest.raises(UsageError, match="attention"):
+        FeedbackAlignment((3, 32, 32), 2, network="vit")
 
 
 def slow_convolution_backward(x, feedback, delta, stride, padding):
@@ -227,7 +235,7 @@ def test_direct_feedback_has_the_bound_of_its_source():
 def test_feedback_is_fixed_and_kept_but_not_counted(rule):
     torch.manual_seed(0)
     made = rule(SHAPE, CLASSES, network="5,6,8", learning_rate=0.05)
-    counted = ClassifiedNetwork("5,6,8", SHAPE, CLASSES)
+    counted = LabelledNetwork(SHAPE, CLASSES, network="5,6,8", embeddings=False)
     assert made.parameter_count() == sum(p.numel() for p in counted.parameters())
     before = {k: v.clone() for k, v in made.state_dict().items() if "feedback" in k}
     assert before
@@ -250,6 +258,6 @@ def test_feedback_is_fixed_and_kept_but_not_counted(rule):
 )
 def test_sizes_are_those_of_table_1(kind, shape, classes, table_1):
     with torch.device("meta"):
-        model = ClassifiedNetwork(kind, shape, classes)
+        model = LabelledNetwork(shape, classes, network=kind, embeddings=False)
     # The fully connected rows of the table fit one LayerNorm more than Table 4 lists: 0.1 %.
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(table_1, rel=1.2e-3)

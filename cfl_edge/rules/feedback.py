@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfl_edge.errors import UsageError
+
 
 class _FeedbackConvolution(torch.autograd.Function):
     """A convolution whose input gets its gradient through other weights than the output's."""
@@ -120,12 +122,20 @@ def replace_backward_weights(module: nn.Module) -> None:
     Args:
         module: Its parts stand in the order of the forward pass; changed in place.
 
+    Raises:
+        UsageError: Attention is inside, whose products are not layers of their own.
+
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
         >>> replace_backward_weights(net)
         >>> [type(part).__name__ for part in net]
         ['Linear', 'ReLU', 'FeedbackWeights']
     """
+    if any(isinstance(part, nn.MultiheadAttention) for part in module.modules()):
+        raise UsageError(
+            "Feedback alignment replaces convolutions and matrices, this network has attention",
+            hint="network='conv256'",
+        )
     places = [
         (name, part)
         for name, part in module.named_modules()

@@ -10,68 +10,17 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from cfl_edge.core.layers import LocalLayer
-from cfl_edge.core.networks import Network, build_network
+from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import build_optimizer
+from cfl_edge.core.training import apply_gradients
 from cfl_edge.rules.feedback import direct_feedback, project, replace_backward_weights
+from cfl_edge.rules.labelled_network import LabelledNetwork
 from cfl_edge.rules.rule import Rule
 
 LEARNING_RATE = 7.5e-3  # the paper's Table 5, convolutions, batches of 512
 WEIGHT_DECAY = 0.01  # AdamW of torch
-
-
-class ClassifiedNetwork(nn.Module):
-    """The layers of a network and a linear classifier f^L behind them (the paper's Table 4).
-
-    Args:
-        kind: As in `build_network`.
-        input_shape: (C, H, W).
-        classes: Z.
-
-    Attributes:
-        output_shapes: Of one sample at the output of each layer.
-    """
-
-    def __init__(self, kind: str, input_shape: tuple[int, int, int], classes: int) -> None:
-        super().__init__()
-        self.network = build_network(kind, input_shape)
-        self.output_shapes = _output_shapes(self.network, input_shape)
-        last: LocalLayer = list(self.network)[-1]
-        flat = len(self.output_shapes[-1]) == 1
-        self.classifier = nn.Linear(self.output_shapes[-1][0] if flat else last.channels, classes)
-
-    def classify(self, h: Tensor) -> Tensor:
-        """Return the logits of the last layer's output.
-
-        Args:
-            h: (N, C, H, W), whose positions are averaged, or (N, C * K), read as it is.
-
-        Returns:
-            (N, Z).
-        """
-        last: LocalLayer = list(self.network)[-1]
-        logits: Tensor = self.classifier(h if h.ndim == 2 else last.pool(h))
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits, (N, Z), with the graph back to the first layer."""
-        for layer in self.network:
-            x = layer(x)
-        return self.classify(x)
-
-
-@torch.no_grad()
-def _output_shapes(network: Network, input_shape: Sequence[int]) -> list[torch.Size]:
-    """Run one empty picture through; in evaluation mode, so that no statistics see it."""
-    h, shapes = torch.zeros(1, *input_shape), []
-    network.eval()
-    for layer in network:
-        h = layer(h)
-        shapes.append(h.shape[1:])
-    network.train()
-    return shapes
 
 
 class FeedbackAlignment(Rule):
@@ -88,7 +37,7 @@ class FeedbackAlignment(Rule):
         weight_decay: As in `build_optimizer`.
 
     Raises:
-        UsageError: `network` or `optimizer` is unknown.
+        UsageError: `network` or `optimizer` is unknown, or the network has attention.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -110,7 +59,7 @@ class FeedbackAlignment(Rule):
         weight_decay: float = WEIGHT_DECAY,
     ) -> None:
         super().__init__(classes)
-        self.model = ClassifiedNetwork(network, input_shape, classes)
+        self.model = LabelledNetwork(input_shape, classes, network=network, embeddings=False)
         replace_backward_weights(self.model)
         self.optimizers = [
             build_optimizer(optimizer, self.model.parameters(), learning_rate, weight_decay)
@@ -118,14 +67,14 @@ class FeedbackAlignment(Rule):
 
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
         """Take one step along the gradients that come back through B."""
-        loss = F.cross_entropy(self.model(x), labels)
+        loss = F.cross_entropy(_logits(self.model, x), labels)
         loss.backward()  # type: ignore[no-untyped-call]
-        _step(self.optimizers)
+        apply_gradients(self.optimizers[0])
         return {"classifier": loss.item()}
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Return the logits of the classifier."""
-        return {"classifier": self.model(x)}
+        return {"classifier": _logits(self.model, x)}
 
 
 class DirectFeedbackAlignment(Rule):
@@ -166,8 +115,8 @@ class DirectFeedbackAlignment(Rule):
         weight_decay: float = WEIGHT_DECAY,
     ) -> None:
         super().__init__(classes)
-        self.model = ClassifiedNetwork(network, input_shape, classes)
-        for i, shape in enumerate(self.model.output_shapes):
+        self.model = LabelledNetwork(input_shape, classes, network=network, embeddings=False)
+        for i, shape in enumerate(_output_shapes(self.model.network, input_shape)):
             self.register_buffer(f"feedback{i}", direct_feedback(classes, shape))
         self.optimizers = [
             build_optimizer(optimizer, self.model.parameters(), learning_rate, weight_decay)
@@ -176,7 +125,7 @@ class DirectFeedbackAlignment(Rule):
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
         """Run all layers, then bring the error to each of them and take one step."""
         loss = self.gradients(x, labels)
-        _step(self.optimizers)
+        apply_gradients(self.optimizers[0])
         return {"classifier": loss.item()}
 
     def gradients(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -190,10 +139,10 @@ class DirectFeedbackAlignment(Rule):
             The cross entropy, a scalar, detached.
         """
         outputs = []
-        for layer in self.model.network:
+        for layer in self.model.layers:
             outputs.append(layer(x))
             x = outputs[-1].detach()
-        logits = self.model.classify(x)
+        logits = self.model.logits(x)
         loss = F.cross_entropy(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]  # reaches the classifier only
         error = output_error(logits.detach(), labels)
@@ -203,7 +152,7 @@ class DirectFeedbackAlignment(Rule):
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Return the logits of the classifier."""
-        return {"classifier": self.model(x)}
+        return {"classifier": _logits(self.model, x)}
 
 
 def output_error(logits: Tensor, labels: Tensor) -> Tensor:
@@ -224,7 +173,20 @@ def output_error(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.softmax(dim=1) - targets) / len(logits)
 
 
-def _step(optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+def _logits(model: LabelledNetwork, x: Tensor) -> Tensor:
+    """Return y-hat, (N, Z), with the graph back to the first layer where there is one."""
+    for layer in model.layers:
+        x = layer(x)
+    return model.logits(x)
+
+
+@torch.no_grad()
+def _output_shapes(network: Network, input_shape: Sequence[int]) -> list[torch.Size]:
+    """Return the shape of one sample at the output of each layer."""
+    h, shapes = torch.zeros(1, *input_shape), []
+    network.eval()  # a picture of zeros is not to enter the batch statistics
+    for layer in network:
+        h = layer(h)
+        shapes.append(h.shape[1:])
+    network.train()
+    return shapes
