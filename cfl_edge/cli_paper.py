@@ -29,6 +29,9 @@ Validation = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, the summary last.")]
 
+# Options of `reproduce` that say what is run and shown, not how long.
+NOT_OF_THE_BUDGET = ("what", "data", "rows", "seeds", "out", "json")
+
 
 def train(
     recipe: Annotated[str, typer.Option(help="cfl-conv256, bp-conv256, cfl-plus-conv512, …")],
@@ -111,8 +114,7 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Run what is missing of a table or figure of the paper, and show it beside the paper's."""
-    names = ("epochs", "epochs_scale", "batch", "train_images", "test_images", "validation")
-    given = {name: locals()[name] for name in (*names, "device")}
+    given = {k: v for k, v in locals().items() if k not in NOT_OF_THE_BUDGET}
     from cfl_edge.view_training import open_training_view
 
     with open_training_view(json=json) as view:

@@ -180,6 +180,32 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "all-d": {"embeddings": "all"},
 }
 
+# What helped in every trial on validation pictures (DECISIONS.md, "CFL plus").
+CFL_PLUS: dict[str, Any] = {"loss": TOTAL_D, "grid": 2, "embeddings": "all", "predict": "sum"}
+
+# Architectures and learning rates of their sources, named where the rules are.
+OTHERS = {
+    "drtp-fc": Recipe("drtp:DirectRandomTargetProjection", None, {"architecture": "fc"}, 1e-3, 128),
+    "drtp-conv": Recipe("drtp:DirectRandomTargetProjection", None, {}, 5e-4, 128),
+    "ff": Recipe("forward_forward:ForwardForward", None, {}, 1e-3, 128),
+    "cafo": Recipe("cafo:CascadedForward", None, {}, 1e-4, 128),
+    "pff": Recipe("pff:PredictiveForwardForward", None, {}, 2.5e-4, 128),
+    "symba": Recipe(
+        "symba:SymBa",
+        None,
+        {"widths": PerKind(mnist=(500, 500), cifar10=(2000,) * 3, cifar100=(2000,) * 3)},
+        3e-4,
+        128,
+    ),
+    "symba-large": Recipe(
+        "symba:SymBa",
+        None,
+        {"widths": PerKind(mnist=(2000,) * 3, cifar10=(3072,) * 3, cifar100=(3072,) * 3)},
+        3e-4,
+        128,
+    ),
+}
+
 
 def _recipes() -> dict[str, Recipe]:
     recipes: dict[str, Recipe] = {}
@@ -201,6 +227,9 @@ def _recipes() -> dict[str, Recipe]:
         recipes[f"cfl-fc-k{positions}"] = Recipe(
             CFL, "fc", {"loss": TOTAL_B, "positions": positions}
         )
+    for network in ("conv256", "conv512"):
+        recipes[f"cfl-plus-{network}"] = Recipe(CFL, network, CFL_PLUS)
+    recipes |= OTHERS
     recipes["cfl-vit"] = Recipe(CFL, "vit", {"loss": TOTAL_B}, learning_rate=1e-3)
     recipes["bp-vit"] = Recipe(BP, "vit", learning_rate=1e-3)
     return recipes

@@ -105,7 +105,9 @@ class RunResult:
 
     def to_json(self) -> str:
         """Return the run as a line of JSON."""
-        return json.dumps(plain(asdict(self)), allow_nan=False)
+        fields = plain(asdict(self) | {"config": {}})
+        fields["config"] = asdict(self.config)  # to the last digit: it is what a run is found by
+        return json.dumps(fields, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> RunResult:
