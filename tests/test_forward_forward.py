@@ -1,0 +1,197 @@
+"""FF: its equations, its layers' updates and its predictions against slow versions."""
+
+import math
+
+import pytest
+import torch
+from rule_checks import CHECKS, batch
+
+from cfl_edge.errors import UsageError
+from cfl_edge.rules.forward_forward import ForwardForward
+from cfl_edge.rules.goodness import (
+    goodness,
+    normalise_length,
+    overlay_label,
+    threshold_loss,
+    wrong_labels,
+)
+
+SHAPE = (3, 16, 16)
+
+
+def small(input_shape, classes, **options):
+    return ForwardForward(input_shape, classes, **{"widths": (64, 64), **options})
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_contract(check):
+    check(lambda input_shape, classes: small(input_shape, classes, learning_rate=3e-3))
+
+
+def test_goodness_and_length_of_each_sample():
+    h = torch.randn(5, 7, dtype=torch.float64)
+    slow = [sum(value**2 for value in row) / 7 for row in h.tolist()]
+    torch.testing.assert_close(goodness(h), torch.tensor(slow, dtype=torch.float64))
+    handed_on = normalise_length(h)
+    torch.testing.assert_close(handed_on.norm(dim=1), torch.full((5,), 7**0.5).double())
+    torch.testing.assert_close(torch.cosine_similarity(handed_on, h), torch.ones(5).double())
+    torch.testing.assert_close(normalise_length(3 * h), handed_on)
+    assert torch.equal(normalise_length(torch.zeros(2, 3)), torch.zeros(2, 3))
+
+
+def test_threshold_loss_of_each_sample():
+    positive, negative = torch.rand(2, 9, dtype=torch.float64) * 6
+    slow = [
+        -math.log(1 / (1 + math.exp(-3 * (p - 2)))) - math.log(1 - 1 / (1 + math.exp(-3 * (n - 2))))
+        for p, n in zip(positive.tolist(), negative.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(
+        threshold_loss(positive, negative, 2.0, 3.0), torch.tensor(slow, dtype=torch.float64)
+    )
+
+
+def test_a_wrong_label_is_never_the_true_one_and_every_wrong_one_occurs():
+    labels = torch.arange(5).repeat(400)
+    wrong = wrong_labels(labels, 5)
+    counts = torch.zeros(5, 5).index_put_((labels, wrong), torch.ones(2000), accumulate=True)
+    assert (counts.diagonal() == 0).all()
+    assert (counts[~torch.eye(5, dtype=torch.bool)] > 50).all()  # 100 are expected
+
+
+def test_the_label_is_written_over_its_pixels_only():
+    x, labels = batch(classes=5, count=10)
+    before = x.clone()
+    labelled = overlay_label(x, labels, 5)
+    assert torch.equal(x, before)
+    assert torch.equal(labelled[:, 5:], x.flatten(1)[:, 5:])
+    for row, picture, label in zip(labelled, x, labels.tolist(), strict=True):
+        expected = [0.0] * 5
+        expected[label] = float(picture.max())
+        assert row[:5].tolist() == expected
+
+
+def test_a_dark_picture_has_a_label_too():
+    labelled = overlay_label(torch.full((1, 1, 2, 2), -3.0), torch.tensor([1]), 3)
+    assert labelled.tolist() == [[0.0, 1.0, 0.0, -3.0]]
+
+
+def record_steps(rule):
+    """Collect the gradients that each optimizer sees."""
+    seen = []
+    for optimizer in rule.optimizers:
+        optimizer.register_step_pre_hook(
+            lambda opt, *_: seen.append([p.grad.clone() for p in opt.param_groups[0]["params"]])
+        )
+    return seen
+
+
+def test_each_layer_learns_from_its_own_loss_alone():
+    rule = small(SHAPE, 3).double()
+    x, labels = batch()
+    x = x.double()
+    state = [[p.detach().clone() for p in layer.parameters()] for layer in rule.layers.layers]
+    seen = record_steps(rule)
+    torch.manual_seed(3)
+    losses = rule.learn(x, labels)
+
+    theta, steepness = rule.threshold, rule.steepness
+    torch.manual_seed(3)
+    wrong = wrong_labels(labels, 3)
+    positive, negative = overlay_label(x, labels, 3), overlay_label(x, wrong, 3)
+    for (weight, bias), gradients, value in zip(state, seen, losses.values(), strict=True):
+        leaves = weight.requires_grad_(), bias.requires_grad_()
+        hidden = [
+            torch.relu(
+                rows * (rows.shape[1] ** 0.5 / rows.norm(dim=1, keepdim=True)) @ weight.T + bias
+            )
+            for rows in (positive, negative)
+        ]
+        g_pos, g_neg = [(h * h).sum(dim=1) / h.shape[1] for h in hidden]
+        losses_of_samples = [
+            torch.log1p((steepness * gap).exp()) for gap in (theta - g_pos, g_neg - theta)
+        ]
+        loss = sum(losses_of_samples).mean()
+        torch.testing.assert_close(list(torch.autograd.grad(loss, leaves)), gradients)
+        assert value == pytest.approx(loss.item())
+        positive, negative = [h.detach() for h in hidden]
+
+
+@pytest.mark.parametrize("scale", [0.0, 10.0])
+def test_a_layer_does_not_learn_from_the_loss_of_a_later_one(scale):
+    weights = []
+    for factor in (1.0, scale):
+        torch.manual_seed(0)
+        rule = small(SHAPE, 3)
+        first, second = rule.layers.layers
+        with torch.no_grad():
+            second.weight *= factor
+        before = second.weight.clone()
+        rule.learn(*batch())
+        weights.append((first.weight.detach().clone(), second.weight.detach() - before))
+    assert torch.equal(weights[0][0], weights[1][0])
+    assert not torch.equal(weights[0][1], weights[1][1])
+
+
+def test_scores_are_those_of_one_picture_and_one_class_at_a_time():
+    rule = small(SHAPE, 4, widths=(32, 24, 16)).double()
+    x = batch(classes=4, count=6)[0].double()
+    rule.learn(x, torch.arange(6) % 4)
+    scores = rule.scores(x)
+    assert list(scores) == ["layer 1", "layer 2", "layer 3", "sum"]
+    slow = {name: torch.zeros(6, 4, dtype=torch.float64) for name in scores}
+    for i, picture in enumerate(x):
+        for label in range(4):
+            h = picture.reshape(-1).clone()
+            h[:4] = 0
+            h[label] = max(1.0, float(picture.max()))
+            for number, layer in enumerate(rule.layers.layers, 1):
+                h = torch.relu(layer.weight @ (h / (h @ h / len(h)).sqrt()) + layer.bias)
+                slow[f"layer {number}"][i, label] = h @ h / len(h)
+    slow["sum"] = slow["layer 2"] + slow["layer 3"]
+    for name, value in scores.items():
+        torch.testing.assert_close(value, slow[name])
+    assert torch.equal(rule.predict(x), slow["sum"].argmax(dim=1))
+
+
+def test_the_only_layer_predicts_by_itself():
+    rule = small(SHAPE, 3, widths=(16,))
+    scores = rule.scores(batch()[0])
+    assert torch.equal(scores["sum"], scores["layer 1"])
+
+
+def test_learning_lifts_the_goodness_of_true_labels_over_the_threshold():
+    torch.manual_seed(0)
+    rule = small(SHAPE, 3, learning_rate=3e-3)
+    for step in range(100):
+        rule.learn(*batch(seed=step))
+    x, labels = batch(seed=1000)
+    for name, scores in rule.scores(x).items():
+        own = scores.gather(1, labels[:, None])[:, 0]
+        others = (scores.sum(dim=1) - own) / 2
+        assert own.mean() > others.mean(), name
+    assert rule.scores(x)["layer 1"].gather(1, labels[:, None]).mean() > rule.threshold
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "classes", "printed"),
+    [((1, 28, 28), 10, "1.87"), ((3, 32, 32), 10, "18.93"), ((3, 32, 32), 100, "19.2")],
+)
+def test_parameter_count_is_the_table_s_without_norms_and_output_layer(
+    input_shape, classes, printed
+):
+    # The table gives FF the size of its own fully connected net. That has LayerNorms (three, to
+    # come to the printed digits) and an output layer, 0.3 % to 1.7 % of the numbers: FF has none.
+    with torch.device("meta"):
+        count = ForwardForward(input_shape, classes).parameter_count()
+    width = 1024 if input_shape[0] == 1 else 3072
+    assert count == math.prod(input_shape) * width + width * width + 2 * width
+    norms_and_output = 3 * 2 * width + (width + 1) * classes
+    digits = len(printed.split(".")[1])
+    assert f"{(count + norms_and_output) / 1e6:.{digits}f}" == printed
+    assert norms_and_output < 0.018 * count
+
+
+@pytest.mark.parametrize(("classes", "widths"), [(1, (4,)), (5, (4,)), (2, ()), (2, (4, 0))])
+def test_wrong_sizes_are_told(classes, widths):
+    with pytest.raises(UsageError, match="expected"):
+        ForwardForward((1, 2, 2), classes, widths=widths)

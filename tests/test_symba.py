@@ -1,0 +1,197 @@
+"""SymBa: its equations, its layers' updates and its predictions against slow versions."""
+
+import math
+
+import pytest
+import torch
+from rule_checks import CHECKS, batch
+
+from cfl_edge.errors import UsageError
+from cfl_edge.rules.forward_forward import ForwardForward
+from cfl_edge.rules.goodness import (
+    add_class_pattern,
+    symmetric_loss,
+    threshold_loss,
+    wrong_labels,
+)
+from cfl_edge.rules.symba import WIDTHS, SymBa
+
+SHAPE = (3, 16, 16)
+
+
+def small(input_shape, classes, **options):
+    return SymBa(input_shape, classes, **{"widths": (32, 24), **options})
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_contract(check):
+    check(lambda input_shape, classes: small(input_shape, classes, learning_rate=3e-3))
+
+
+def test_symmetric_loss_of_each_sample():
+    positive, negative = torch.rand(2, 9, dtype=torch.float64) * 3
+    slow = [
+        math.log(1 + math.exp(-4 * (p - n)))
+        for p, n in zip(positive.tolist(), negative.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(
+        symmetric_loss(positive, negative, 4.0), torch.tensor(slow, dtype=torch.float64)
+    )
+
+
+def test_its_gradients_are_opposite_where_those_of_ff_are_not():
+    goodnesses = torch.tensor([[0.5, 3.0], [0.2, 4.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(symmetric_loss(*goodnesses, 4.0).sum(), goodnesses)
+    torch.testing.assert_close(gradient[0], -gradient[1])
+    (gradient,) = torch.autograd.grad(threshold_loss(*goodnesses, 2.0).sum(), goodnesses)
+    assert ((gradient[0] + gradient[1]).abs() > 0.1).all()
+
+
+def test_the_pattern_is_one_more_channel():
+    x, labels = batch(classes=5, count=10)
+    patterns = torch.randn(5, 256)
+    pictures = add_class_pattern(x, labels, patterns).view(10, 4, 16, 16)
+    assert torch.equal(pictures[:, :3], x)
+    for picture, label in zip(pictures, labels.tolist(), strict=True):
+        assert torch.equal(picture[3], patterns[label].view(16, 16))
+
+
+def test_the_patterns_of_classes_differ_and_are_kept_but_not_learned():
+    rule = small(SHAPE, 7)
+    assert (torch.corrcoef(rule.patterns) - torch.eye(7)).abs().max() < 0.3
+    assert "patterns" in rule.state_dict()
+    before = rule.patterns.clone()
+    rule.learn(*batch())
+    assert torch.equal(rule.patterns, before)
+
+
+def test_each_layer_learns_from_its_own_loss_alone():
+    rule = small(SHAPE, 3).double()
+    x, labels = batch()
+    x = x.double()
+    state = [[p.detach().clone() for p in layer.parameters()] for layer in rule.layers.layers]
+    seen = []
+    for optimizer in rule.optimizers:
+        optimizer.register_step_pre_hook(
+            lambda opt, *_: seen.append([p.grad.clone() for p in opt.param_groups[0]["params"]])
+        )
+    torch.manual_seed(3)
+    losses = rule.learn(x, labels)
+
+    torch.manual_seed(3)
+    wrong = wrong_labels(labels, 3)
+    positive, negative = [
+        torch.cat([x, rule.patterns[each].view(-1, 1, 16, 16)], dim=1).view(len(x), -1)
+        for each in (labels, wrong)
+    ]
+    for (weight, bias), gradients, value in zip(state, seen, losses.values(), strict=True):
+        leaves = weight.requires_grad_(), bias.requires_grad_()
+        hidden = [
+            torch.relu(
+                rows * (rows.shape[1] ** 0.5 / rows.norm(dim=1, keepdim=True)) @ weight.T + bias
+            )
+            for rows in (positive, negative)
+        ]
+        g_pos, g_neg = [(h * h).sum(dim=1) / h.shape[1] for h in hidden]
+        loss = torch.log1p((-4 * (g_pos - g_neg)).exp()).mean()
+        torch.testing.assert_close(list(torch.autograd.grad(loss, leaves)), gradients)
+        assert value == pytest.approx(loss.item())
+        positive, negative = [h.detach() for h in hidden]
+
+
+def test_a_layer_does_not_learn_from_the_loss_of_a_later_one():
+    weights = []
+    for factor in (1.0, 10.0):
+        torch.manual_seed(0)
+        rule = small(SHAPE, 3)
+        first, second = rule.layers.layers
+        with torch.no_grad():
+            second.weight *= factor
+        before = second.weight.clone()
+        rule.learn(*batch())
+        weights.append((first.weight.detach().clone(), second.weight.detach() - before))
+    assert torch.equal(weights[0][0], weights[1][0])
+    assert not torch.equal(weights[0][1], weights[1][1])
+
+
+def test_scores_are_those_of_one_picture_and_one_class_at_a_time():
+    rule = small(SHAPE, 4, widths=(32, 24, 16)).double()
+    x = batch(classes=4, count=6)[0].double()
+    rule.learn(x, torch.arange(6) % 4)
+    scores = rule.scores(x)
+    assert list(scores) == ["layer 1", "layer 2", "layer 3", "sum"]
+    slow = {name: torch.zeros(6, 4, dtype=torch.float64) for name in scores}
+    for i, picture in enumerate(x):
+        for label in range(4):
+            h = torch.cat([picture.reshape(-1), rule.patterns[label]])
+            for number, layer in enumerate(rule.layers.layers, 1):
+                h = torch.relu(layer.weight @ (h / (h @ h / len(h)).sqrt()) + layer.bias)
+                slow[f"layer {number}"][i, label] = h @ h / len(h)
+    slow["sum"] = slow["layer 2"] + slow["layer 3"]
+    for name, value in scores.items():
+        torch.testing.assert_close(value, slow[name])
+    assert torch.equal(rule.predict(x), slow["sum"].argmax(dim=1))
+
+
+def test_alpha_scales_what_the_first_step_follows():
+    gradients = []
+    for alpha in (1.0, 4.0):
+        torch.manual_seed(0)
+        rule = small(SHAPE, 3, alpha=alpha)
+        with torch.no_grad():
+            for p in rule.layers.parameters():
+                p *= 1e-3  # goodness near 0: the loss is linear
+        seen = []
+        rule.optimizers[0].register_step_pre_hook(
+            lambda opt, *_, seen=seen: seen.append(opt.param_groups[0]["params"][0].grad.clone())
+        )
+        rule.learn(*batch())
+        gradients.append(seen[0])
+    torch.testing.assert_close(gradients[1], 4 * gradients[0], rtol=1e-3, atol=1e-9)
+
+
+def test_it_is_not_ff():
+    x, labels = batch()
+    rules = []
+    for make in (SymBa, ForwardForward):
+        torch.manual_seed(0)
+        rules.append(make(SHAPE, 3, widths=(32,)))
+    ours, theirs = (rule.layers.layers[0] for rule in rules)
+    assert ours.weight.shape == (32, 1024)
+    assert theirs.weight.shape == (32, 768)
+    # On the same weights and the same input, the losses pull another way.
+    with torch.no_grad():
+        ours.weight[:, :768] = theirs.weight
+        ours.bias.copy_(theirs.bias)
+    rules[0].patterns.zero_()
+    gradients = []
+    for rule in rules:
+        rule.optimizers[0].register_step_pre_hook(
+            lambda opt, *_: gradients.append(opt.param_groups[0]["params"][0].grad[:, :768].clone())
+        )
+        rule.learn(x, labels)
+    assert gradients[0].abs().max() < 1e-6  # no pattern: positive and negative are the same
+    assert gradients[1].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("size", "input_shape", "classes", "count"),
+    [
+        ("1M", (1, 28, 28), 10, 1_035_000),
+        ("11M", (1, 28, 28), 10, 11_142_000),
+        ("16M", (3, 32, 32), 10, 16_198_000),
+        ("31M", (3, 32, 32), 10, 31_466_496),
+        ("31M", (3, 32, 32), 100, 31_466_496),
+    ],
+)
+def test_parameter_count_is_the_table_s(size, input_shape, classes, count):
+    with torch.device("meta"):
+        rule = SymBa(input_shape, classes, widths=WIDTHS[size])
+    assert rule.parameter_count() == count
+    assert f"{count / 1e6:.0f}M" == size
+
+
+@pytest.mark.parametrize(("classes", "widths"), [(1, (4,)), (2, ()), (2, (4, 0))])
+def test_wrong_sizes_are_told(classes, widths):
+    with pytest.raises(UsageError, match="expected"):
+        SymBa((1, 2, 2), classes, widths=widths)
