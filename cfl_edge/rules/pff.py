@@ -60,7 +60,7 @@ class PredictiveForwardForward(Rule):
         generative: Whether the generative circuit exists; it costs 40 % of a learning step.
 
     Raises:
-        UsageError: `width` cannot be divided into groups, or there is no wrong label.
+        UsageError: `width` cannot be divided into groups of 10, or there is no wrong label.
 
     Example:
         >>> rule = PredictiveForwardForward((1, 8, 8), 3, width=20, steps=4)
