@@ -185,10 +185,16 @@ CFL_PLUS: dict[str, Any] = {"loss": TOTAL_D, "grid": 2, "embeddings": "all", "pr
 
 # Architectures and learning rates of their sources, named where the rules are.
 OTHERS = {
-    "drtp-fc": Recipe("drtp:DirectRandomTargetProjection", None, {"architecture": "fc"}, 1e-3, 128),
+    "drtp-fc": Recipe(
+        "drtp:DirectRandomTargetProjection",
+        None,
+        {"architecture": "fc", "hidden": PerKind(mnist=1000, cifar10=1000, cifar100=3072)},
+        1e-3,
+        128,
+    ),
     "drtp-conv": Recipe("drtp:DirectRandomTargetProjection", None, {}, 5e-4, 128),
     "ff": Recipe("forward_forward:ForwardForward", None, {}, 1e-3, 128),
-    "cafo": Recipe("cafo:CascadedForward", None, {}, 1e-4, 128),
+    "cafo": Recipe("cafo:CascadedForward", None, {}, 3e-4, 128),
     "pff": Recipe("pff:PredictiveForwardForward", None, {}, 2.5e-4, 128),
     "symba": Recipe(
         "symba:SymBa",
