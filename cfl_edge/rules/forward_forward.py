@@ -35,8 +35,8 @@ class ForwardForward(Rule):
             and of 3072 on more.
         learning_rate: Of every layer.
         threshold: theta, the goodness that positives are to exceed and negatives are not.
-        steepness: Of the loss around the threshold. With 1 the second layer needs far more steps
-            before it tells labels apart.
+        steepness: Of the loss around the threshold; a larger one forgets sooner about samples on
+            their side.
         optimizer: `sgd`, `momentum` or `adamw`.
 
     Raises:
@@ -57,9 +57,9 @@ class ForwardForward(Rule):
         classes: int,
         *,
         widths: Sequence[int] | None = None,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 1e-3,  # by trial on the same: 3e-4 and 1e-3
         threshold: float = 1.0,  # of Hinton's published code, per unit
-        steepness: float = 4.0,  # by trial on CIFAR-10: 1 to 500
+        steepness: float = 4.0,  # by trial on 10,000 pictures of CIFAR-10: 4 and 16
         optimizer: OptimizerName = "adamw",
     ) -> None:
         super().__init__(classes)
