@@ -57,7 +57,7 @@ class ForwardForward(Rule):
         classes: int,
         *,
         widths: Sequence[int] | None = None,
-        learning_rate: float = 1e-3,  # by trial on the same: 3e-4 and 1e-3
+        learning_rate: float = 1e-3,  # by trial, as below: 3e-4 and 1e-3
         threshold: float = 1.0,  # of Hinton's published code, per unit
         steepness: float = 4.0,  # by trial on 10,000 pictures of CIFAR-10: 4 and 16
         optimizer: OptimizerName = "adamw",
