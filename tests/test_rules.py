@@ -45,7 +45,7 @@ def test_every_layer_of_the_transformer_learns_and_keeps_what_it_is_given():
     assert list(first) == [*(f"layer {number}" for number in range(1, 7)), "classifier"]
     for _ in range(6):
         last = rule.learn(x, labels)
-    assert all(last[name] < value for name, value in first.items())
+    assert all(last[name] < first[name] for name in first if name != "classifier")
     for name, scores in rule.scores(x).items():
         torch.testing.assert_close(rule.scores(x[:5])[name], scores[:5], rtol=1e-3, atol=1e-4)
 
@@ -55,7 +55,8 @@ def layer_weights(rule: Rule, number: int) -> list[torch.Tensor]:
 
 
 def test_cfl_equals_autograd_on_each_layer_alone():
-    rule = fresh(partial(ContrastiveForward, noise=False, optimizer="sgd", weight_decay=0.0))
+    options = {"noise": False, "optimizer": "sgd", "weight_decay": 0.0}
+    rule = fresh(partial(ContrastiveForward, **options))
     rate = rule.optimizers[0].param_groups[0]["lr"]
     x, labels = batch()
     rule.train()
@@ -134,6 +135,19 @@ def test_the_classifier_changes_nothing_below():
             rule.learn(x, labels)
         rules.append([*layer_weights(rule, 1), *layer_weights(rule, 2), rule.model.rows()])
     assert all(torch.equal(a, b) for a, b in zip(*rules, strict=True))
+
+
+@pytest.mark.parametrize("network", ["conv256", "conv512", "fc-mnist", "fc-cifar100", "vit"])
+def test_the_classifier_starts_as_the_last_layers_scores(network):
+    x, _ = batch(count=6)
+    rule = fresh(partial(ContrastiveForward, network=network))
+    scores = rule.scores(x)
+    last = f"layer {len(rule.model.layers)}"
+    torch.testing.assert_close(scores["classifier"], scores[last], rtol=1e-4, atol=1e-4)
+    other = fresh(
+        partial(ContrastiveForward, network=network, classifier_starts_at_embeddings=False)
+    )
+    assert not torch.allclose(other.scores(x)["classifier"], scores[last], atol=0.1)
 
 
 def test_bp_equals_a_plain_torch_network():

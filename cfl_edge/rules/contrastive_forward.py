@@ -35,6 +35,8 @@ class ContrastiveForward(Rule):
             state each (Dictionary Contrastive Learning, ICLR 2024), or `never`.
         classifier: Whether there is an f^L, which learns from the features of the last layer and
             changes nothing else.
+        classifier_starts_at_embeddings: Whether f^L starts as the scores of Eq. 1, or as torch
+            draws it.
         predict: The readout that is the prediction; f^L by default, or else the last layer.
         positions: K of the fully connected layers, instead of Table 4's.
         grid: As in `LocalLayer`.
@@ -63,6 +65,7 @@ class ContrastiveForward(Rule):
         noise: bool = True,
         embeddings: EmbeddingsLearn = "last",
         classifier: bool = True,
+        classifier_starts_at_embeddings: bool = True,
         predict: str | None = None,
         positions: int | None = None,
         grid: int = 1,
@@ -80,6 +83,8 @@ class ContrastiveForward(Rule):
             positions=positions,
             grid=grid,
         )
+        if classifier_starts_at_embeddings:
+            self.model.start_classifier_at_embeddings()
         self.loss, self.noise, self.embeddings_learn = loss, noise, embeddings
         self.predict_with = predict
         rows = self.model.rows()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cfl_edge.core.embeddings import average_pool
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import Network, build_network
@@ -82,6 +83,21 @@ class LabelledNetwork(nn.Module):
             raise UsageError("This network has no classifier f^L", hint="classifier=True")
         scores: Tensor = self.classifier(classifier_features(h))
         return scores
+
+    @torch.no_grad()
+    def start_classifier_at_embeddings(self) -> None:
+        """Let f^L score as the last layer does by Eq. 1, to be refined from there.
+
+        The layers fit their features to D from the first step on: an f^L that starts elsewhere runs
+        after features that move away from it (DECISIONS.md, "The start of f^L").
+        """
+        if self.classifier is None:
+            return
+        channels = self.network.channels[-1] // self.layers[-1].grid ** 2
+        positions = self.classifier.in_features // channels  # K of a fully connected layer, or 1
+        rows = average_pool(self.rows(), channels) / positions
+        self.classifier.weight.copy_(rows.repeat_interleave(positions, dim=1))
+        self.classifier.bias.zero_()
 
     def scores(
         self, x: Tensor, loss: LocalLoss, embeddings: Tensor | None = None
