@@ -193,7 +193,7 @@ OTHERS = {
         128,
     ),
     "drtp-conv": Recipe("drtp:DirectRandomTargetProjection", None, {}, 5e-4, 128),
-    "ff": Recipe("forward_forward:ForwardForward", None, {}, 1e-3, 128),
+    "ff": Recipe("forward_forward:ForwardForward", None, {}, 1e-3, 64),
     "cafo": Recipe("cafo:CascadedForward", None, {}, 3e-4, 128),
     "pff": Recipe("pff:PredictiveForwardForward", None, {}, 2.5e-4, 128),
     "symba": Recipe(
