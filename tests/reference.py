@@ -63,3 +63,20 @@ def feature_contrastive(h_mean, labels, temperature):
         total = sum(math.exp(dot(h_hat[n], h) / temperature) / denominator for h in positives)
         losses.append(-math.log(total / len(positives)))
     return torch.tensor(losses)
+
+
+def cosine(a, b):
+    return dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
+
+
+def similarity_matching(h_mean, labels):
+    """Nokland and Eidnes (2019): cosines of centred features against equality of labels."""
+    centred = [[x - sum(h) / len(h) for x in h] for h in (_floats(h) for h in h_mean)]
+    losses = []
+    for h, label in zip(centred, labels, strict=True):
+        squares = [
+            (cosine(h, g) - float(label == other)) ** 2
+            for g, other in zip(centred, labels, strict=True)
+        ]
+        losses.append(sum(squares) / len(squares))
+    return torch.tensor(losses)

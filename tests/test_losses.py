@@ -1,5 +1,7 @@
 """Losses against loops written from the paper."""
 
+import math
+
 import pytest
 import reference
 import torch
@@ -58,6 +60,40 @@ def test_local_loss_is_the_weighted_mean_of_the_three():
         + 3.0 * reference.feature_contrastive(h_mean, labels, 0.2)
     ).mean()
     torch.testing.assert_close(total.float(), expected)
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_similarity_matching(labels):
+    h_mean, table, y = batch(labels)
+    expected = reference.similarity_matching(h_mean, labels)
+    torch.testing.assert_close(losses.similarity_matching(h_mean, y).float(), expected)
+    alone = losses.LocalLoss(0.0, 0.0, 0.0, sim_weight=2.0)(h_mean, y, table)
+    torch.testing.assert_close(alone.float(), 2 * expected.mean())
+    alone.backward()
+    assert h_mean.grad.isfinite().all()
+
+
+def test_cosine_similarity_is_between_unit_vectors_and_sharpened_by_tau():
+    h_mean, table, y = batch([0, 1, 2, 0, 1])
+    unit = [[x / math.sqrt(reference.dot(h, h)) for x in h.tolist()] for h in table]
+    h_hat = [[x / math.sqrt(reference.dot(h, h)) / 0.07 for x in h.tolist()] for h in h_mean]
+    loss = losses.LocalLoss(0.0, 1.0, 0.0, cosine=True)
+    expected = reference.dictionary_contrastive(h_hat, unit, y.tolist()).mean()
+    torch.testing.assert_close(loss(h_mean, y, table).float(), expected)
+    scores = loss.scores(h_mean, table)
+    by_hand = [[reference.cosine(h, t) for t in table] for h in h_mean]
+    torch.testing.assert_close(scores, torch.tensor(by_hand, dtype=torch.float64))
+    longer = loss(h_mean * 3, y, table)
+    torch.testing.assert_close(longer, loss(h_mean, y, table))
+    dots = losses.LocalLoss(0.0, 1.0, 0.0)
+    assert not torch.allclose(dots(h_mean * 3, y, table), dots(h_mean, y, table))
+
+
+def test_scores_of_dot_products_are_equation_1():
+    h_mean, _, _ = batch([0, 1, 2], channels=3)
+    wide = torch.randn(3, 6, dtype=torch.float64)
+    expected = e.similarity(h_mean, e.average_pool(wide, 3))
+    torch.testing.assert_close(losses.LocalLoss().scores(h_mean, wide), expected)
 
 
 @pytest.mark.parametrize("part", ["batch_weight", "dict_weight", "feat_weight"])

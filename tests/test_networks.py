@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from cfl_edge.core.layers import LocalLayer, paper_fc
+from cfl_edge.core.closed_form import closed_form_parts
+from cfl_edge.core.layers import LocalLayer, normalised_conv, paper_fc
 from cfl_edge.core.networks import Network, build_network
 
 
@@ -42,6 +43,35 @@ def test_fully_connected_outputs_are_read_as_channels_by_positions():
     h = layer(torch.randn(2, 3, 2, 2))
     expected = torch.stack([h.view(2, 6, 4)[:, :, k] for k in range(4)]).mean(dim=0)
     torch.testing.assert_close(layer.pool(h), expected)
+
+
+def test_a_grid_keeps_where_something_is():
+    layer = build_network("conv256", (3, 14, 14), grid=2).layers[0]
+    h = torch.randn(2, 64, 12, 12)
+    assert layer.channels == 256
+    pooled = layer.pool(h).view(2, 64, 2, 2)
+    for row in range(2):
+        for column in range(2):
+            cell = h[:, :, 6 * row : 6 * row + 6, 6 * column : 6 * column + 6]
+            torch.testing.assert_close(pooled[:, :, row, column], cell.mean(dim=(2, 3)))
+    assert closed_form_parts(LocalLayer(normalised_conv(3, 8, 1).block, 8, grid=2)) is None
+
+
+def test_tokens_are_averaged_and_keep_their_channels():
+    layers = list(build_network("vit", (3, 32, 32)))
+    h = layers[0].eval()(torch.randn(2, 3, 32, 32))
+    assert h.shape == (2, 64, 256)
+    torch.testing.assert_close(layers[0].pool(h), sum(h[:, k] for k in range(64)) / 64)
+
+
+def test_fully_connected_networks_differ_by_data_as_table_4_has_them():
+    for kind, units, k, dropout in (("fc-mnist", 1024, 8, 0), ("fc-cifar100", 3072, 12, 1)):
+        network = build_network(kind, (1, 28, 28))
+        assert network.channels == [units // k, units // k]
+        modules = [m for layer in network for m in layer.modules()]
+        rates = [m.p for m in modules if isinstance(m, torch.nn.Dropout)]
+        assert rates == [0.3, 0.3] * dropout
+    assert build_network("fc", (3, 32, 32), positions=1).channels == [3072, 3072]
 
 
 def test_a_sample_has_the_same_features_alone_and_in_a_batch():
