@@ -153,10 +153,11 @@ def test_scores_are_those_of_one_picture_and_one_class_at_a_time():
     assert torch.equal(rule.predict(x), slow["sum"].argmax(dim=1))
 
 
-def test_the_only_layer_predicts_by_itself():
-    rule = small(SHAPE, 3, widths=(16,))
-    scores = rule.scores(batch()[0])
+def test_one_or_two_layers_all_have_their_say():
+    scores = small(SHAPE, 3, widths=(16,)).scores(batch()[0])
     assert torch.equal(scores["sum"], scores["layer 1"])
+    scores = small(SHAPE, 3, widths=(16, 12)).scores(batch()[0])
+    torch.testing.assert_close(scores["sum"], scores["layer 1"] + scores["layer 2"])
 
 
 def test_learning_lifts_the_goodness_of_true_labels_over_the_threshold():

@@ -90,7 +90,7 @@ class ForwardForward(Rule):
         return threshold_loss(positive, negative, self.threshold, self.steepness)
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the goodness of each label in each layer, and the sum of all but the first."""
+        """Return the goodness of each label in each layer, and their sum."""
         return self.layers.scores(
             lambda label: overlay_label(x, self._everywhere(x, label), self.classes), self.classes
         )

@@ -83,8 +83,8 @@ class GoodnessLayers(nn.Module):
             classes: Z: so many passes, one after the other.
 
         Returns:
-            The goodness of each layer, `layer 1`, ..., and their `sum`: without the first if there
-            are several, as Hinton (2022, section 3.3) does; each (N, Z).
+            The goodness of each layer, `layer 1`, ..., and their `sum`: of three or more layers
+            without the first, as Hinton (2022, section 3.3) does with four; each (N, Z).
         """
         columns: list[list[Tensor]] = [[] for _ in self.layers]
         for label in range(classes):
@@ -94,4 +94,5 @@ class GoodnessLayers(nn.Module):
                 column.append(goodness(x))
         scores = [torch.stack(column, dim=1) for column in columns]  # (N, Z) each
         named = {f"layer {number}": score for number, score in enumerate(scores, 1)}
-        return {**named, "sum": torch.stack(scores[1:] or scores).sum(dim=0)}
+        summed = scores[1:] if len(scores) > 2 else scores
+        return {**named, "sum": torch.stack(summed).sum(dim=0)}

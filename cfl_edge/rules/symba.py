@@ -94,7 +94,7 @@ class SymBa(Rule):
         return symmetric_loss(positive, negative, self.alpha)
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the goodness of each label in each layer, and the sum of all but the first."""
+        """Return the goodness of each label in each layer, and their sum."""
         return self.layers.scores(
             lambda label: add_class_pattern(x, self._everywhere(x, label), self.patterns),
             self.classes,
