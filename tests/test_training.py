@@ -234,7 +234,7 @@ def test_table_5_and_what_scaling_makes_of_it(dataset):
     options = TrainOptions(epochs_scale=0.01, device="cpu")
     config, _ = plan_run("cfl-conv512", dataset, options)
     assert (config.epochs, config.batch) == (5, 32)
-    assert config.learning_rate == pytest.approx(7.5e-3 / 4)  # batch 32 is a sixteenth of 512
+    assert config.learning_rate == pytest.approx(7.5e-3 / 16)  # batch 32 is a sixteenth of 512
     assert batch_for(512, 45_000) == 512
     assert kind_of(3, 10) == "cifar10"
 

@@ -151,13 +151,13 @@ def batch_for(recipe_batch: int, train_images: int) -> int:
 
 
 def scaled_rate(learning_rate: float, recipe_batch: int, batch: int) -> float:
-    """Scale a learning rate with the square root of the batch, as suits Adam (Malladi et al. 2022).
+    """Scale a learning rate with the batch (Goyal et al. 2017; DECISIONS.md, "Small budgets").
 
     Example:
         >>> scaled_rate(0.01, 512, 128)
-        0.005
+        0.0025
     """
-    return learning_rate * math.sqrt(batch / recipe_batch)
+    return learning_rate * batch / recipe_batch
 
 
 CFL = "contrastive_forward:ContrastiveForward"
