@@ -90,6 +90,7 @@ def test_one_run_answers_the_rows_with_and_without_a_classifier(cifar, tmp_path)
     with_classifier, without = done.rows
     result = with_classifier.runs[0]
     assert with_classifier.errors() == [100 * (1 - result.last_test["classifier"])]
+    assert with_classifier.parameters() - without.parameters() == 257 * 3  # f^L: 256 and a bias
     assert without.errors()[0] == pytest.approx(100 * (1 - result.last_test["layer 2"]), abs=0.01)
 
 
@@ -186,7 +187,7 @@ def test_the_table_has_the_papers_number_beside_ours_and_the_budget(cifar, tmp_p
     error = done.rows[0].errors()[0]
     assert "| BP conv256 | 151K (152.4K) | 22.52 |" in row  # 3 classes here: 1,799 fewer
     assert f"| {error:.2f} |" in row
-    assert "1 epochs of 48 cifar10 pictures, batch 32, cpu" in row
+    assert "1 epoch of 48 cifar10 pictures, batch 32, cpu" in row
 
 
 def test_chosen_reads_the_last_layer_or_the_prediction():

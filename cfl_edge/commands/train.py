@@ -34,6 +34,8 @@ from cfl_edge.paper.training_files import (
     save_result,
 )
 from cfl_edge.paper.zero_shot import coarse_scores
+from cfl_edge.rules.labelled_network import LabelledNetwork
+from cfl_edge.rules.rule import Rule
 from cfl_edge.stream.source import Notice, log_notice
 
 CHECKPOINT_S = 60.0  # between two checkpoints: what an interruption costs at most
@@ -285,4 +287,12 @@ def _result(trainer: Trainer, dataset: Dataset) -> RunResult:
             "torch": torch.__version__,
             "cfl_edge": cfl_edge.__version__,
         },
+        classifier_parameters=_classifier_parameters(trainer.rule),
     )
+
+
+def _classifier_parameters(rule: Rule) -> int:
+    model = getattr(rule, "model", None)
+    if not isinstance(model, LabelledNetwork) or model.classifier is None:
+        return 0
+    return sum(p.numel() for p in model.classifier.parameters())

@@ -90,7 +90,8 @@ class RunResult:
             ones (zero-shot), after the last epoch; empty where there are none.
         curve: Every epoch.
         seconds: Of training and evaluation.
-        machine: `cpu, cores, gpu, torch, python`.
+        machine: `cpu, cores, threads, gpu, torch, cfl_edge`.
+        classifier_parameters: Those of f^L, which rows without f^L do not count.
     """
 
     config: RunConfig
@@ -102,6 +103,7 @@ class RunResult:
     curve: list[Epoch]
     seconds: float
     machine: dict[str, Any] = field(default_factory=dict)
+    classifier_parameters: int = 0
 
     def to_json(self) -> str:
         """Return the run as a line of JSON."""

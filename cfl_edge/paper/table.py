@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from cfl_edge.errors import UsageError
-from cfl_edge.paper.published import TABLES, Cell
+from cfl_edge.paper.published import NO_CLASSIFIER, TABLES, Cell
 from cfl_edge.paper.run import Accuracies, RunResult
 
 
@@ -46,6 +46,14 @@ class Row:
                 errors.append(100 * (1 - accuracy))
         return errors
 
+    def parameters(self) -> int | None:
+        """Return how many numbers the system learned, f^L left out where the row does without."""
+        if not self.runs:
+            return None
+        run = self.runs[0]
+        without = run.classifier_parameters if self.cell.readout == NO_CLASSIFIER else 0
+        return run.parameters - without
+
     def fields(self) -> dict[str, Any]:
         """Return the row for programs; errors in %."""
         cell, last, best = self.cell, self.errors(), self.errors(best=True)
@@ -62,7 +70,7 @@ class Row:
             "error": mean(last),
             "std": deviation(last),
             "best_error": mean(best),
-            "parameters": self.runs[0].parameters if self.runs else None,
+            "parameters": self.parameters(),
             "seeds": len(self.runs),
             "epochs": config and config.epochs,
             "train_images": config and config.train_images,
@@ -151,10 +159,10 @@ def markdown(rows: Sequence[Row]) -> list[str]:
             continue
         config = row.runs[0].config
         budget = (
-            f"{config.epochs} epochs of {config.train_images:,} {config.data} pictures, batch "
+            f"{config.epochs} epoch{'s' * (config.epochs > 1)} of {config.train_images:,} {config.data} pictures, batch "
             f"{config.batch}, {config.device}, {fields['seconds'] / len(row.runs):.0f} s"
         )
-        parameters = f"{_short(row.runs[0].parameters)} ({row.cell.parameters or '-'})"
+        parameters = f"{_short(fields['parameters'])} ({row.cell.parameters or '-'})"
         lines.append(
             f"| {row.cell.row} | {row.cell.system} | {parameters} "
             f"| {_error(row.cell.error, row.cell.std)} "
