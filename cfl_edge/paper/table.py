@@ -159,8 +159,8 @@ def markdown(rows: Sequence[Row]) -> list[str]:
             continue
         config = row.runs[0].config
         budget = (
-            f"{config.epochs} epoch{'s' * (config.epochs > 1)} of {config.train_images:,} {config.data} pictures, batch "
-            f"{config.batch}, {config.device}, {fields['seconds'] / len(row.runs):.0f} s"
+            f"{config.epochs} epoch{'s' * (config.epochs > 1)} of {config.train_images:,} "
+            f"{config.data} pictures, batch {config.batch}, {config.device}, {fields['seconds'] / len(row.runs):.0f} s"
         )
         parameters = f"{_short(fields['parameters'])} ({row.cell.parameters or '-'})"
         lines.append(
