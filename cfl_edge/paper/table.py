@@ -158,9 +158,10 @@ def markdown(rows: Sequence[Row]) -> list[str]:
                 lines.append(f"| {row.cell.row} | {row.cell.system} | | | {row.failure} | | | |")
             continue
         config = row.runs[0].config
+        seconds = fields["seconds"] / len(row.runs)
         budget = (
             f"{config.epochs} epoch{'s' * (config.epochs > 1)} of {config.train_images:,} "
-            f"{config.data} pictures, batch {config.batch}, {config.device}, {fields['seconds'] / len(row.runs):.0f} s"
+            f"{config.data} pictures, batch {config.batch}, {config.device}, {seconds:.0f} s"
         )
         parameters = f"{_short(fields['parameters'])} ({row.cell.parameters or '-'})"
         lines.append(
