@@ -30,7 +30,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, the summary last.")]
 
 # Options of `reproduce` that say what is run and shown, not how long.
-NOT_OF_THE_BUDGET = ("what", "data", "rows", "seeds", "out", "json")
+NOT_OF_THE_BUDGET = ("what", "data", "rows", "seeds", "recipe", "images", "out", "json")
 
 
 def train(
@@ -93,7 +93,10 @@ def _train_lines(result: RunResult, out: Path) -> list[str]:
 
 def reproduce(
     what: Annotated[
-        str, typer.Argument(help="table1, table2, table3, table6, figure1, 2, 6, 7 or 10.")
+        str,
+        typer.Argument(
+            help="table1, table2, table3, table6, figure1, figure2, figure6, figure7 or figure10."
+        ),
     ],
     data: Annotated[
         list[str] | None,
@@ -103,6 +106,10 @@ def reproduce(
         str | None, typer.Option(help="Pattern of rows, such as 'cifar10/cfl-conv256*'.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each row.")] = 1,
+    recipe: Annotated[str, typer.Option(help="The system that a figure shows.")] = "cfl-conv512",
+    images: Annotated[
+        int | None, typer.Option(help="Pictures in a figure. [default: 6, or 2000 for t-SNE]")
+    ] = None,
     epochs: Epochs = None,
     epochs_scale: EpochsScale = 1.0,
     batch: Batch = None,
@@ -122,6 +129,25 @@ def reproduce(
         from cfl_edge.commands.train import TrainOptions
         from cfl_edge.paper.table import markdown
 
+        if what.startswith("figure"):
+            from cfl_edge.commands.figures import figures
+
+            written = figures(
+                what,
+                data or [],
+                out,
+                recipe=recipe,
+                options=TrainOptions(**given),
+                images=images,
+                on_progress=view.show,
+                on_notice=view.notice,
+            )
+            files = [str(path) for path in written]
+            fields = {"what": what, "files": files, "interrupted": not files, "out": str(out)}
+            view.summary(fields, files)
+            if not files:
+                sys.exit(INTERRUPTED)
+            return
         done = command.reproduce(
             what,
             data or [],

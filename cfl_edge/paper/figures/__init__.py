@@ -1,0 +1,1 @@
+"""The paper's figures: what is computed for them, and how it is drawn."""
