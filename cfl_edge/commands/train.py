@@ -269,13 +269,13 @@ def _result(trainer: Trainer, dataset: Dataset) -> RunResult:
         )
     epochs = trainer.state.epochs
     gpu = torch.cuda.get_device_name() if trainer.config.device == "cuda" else None
-    last, best = trainer.test(), trainer.test_best()
+    last = trainer.test()
     return RunResult(
         trainer.config,
         trainer.rule.parameter_count(),
         last_test=last,
         best_epoch={name: number for name, (_, number) in trainer.state.best.items()},
-        best_test=best,
+        best_test=trainer.test_best(last),
         coarse_test=coarse,
         curve=epochs,
         seconds=sum(epoch.seconds for epoch in epochs) + time.monotonic() - begin,

@@ -185,12 +185,16 @@ class Trainer:
             self.rule.scores, self.pictures, self.pictures.x_test, self.pictures.y_test
         )
 
-    def test_best(self) -> Accuracies:
-        """Return the test accuracy of each readout after its best epoch; the weights stay."""
+    def test_best(self, after_last: Accuracies) -> Accuracies:
+        """Return the test accuracy of each readout after its best epoch; the weights stay.
+
+        Args:
+            after_last: What `test` returned after the last epoch, which may be the best.
+        """
         last = {name: value.clone() for name, value in self.rule.state_dict().items()}
-        by_epoch = {}
-        for number, weights in self.best_weights.items():
-            self.rule.load_state_dict(weights)
+        by_epoch = {len(self.state.epochs): after_last}
+        for number in self.best_weights.keys() - by_epoch.keys():
+            self.rule.load_state_dict(self.best_weights[number])
             by_epoch[number] = self.test()
         self.rule.load_state_dict(last)
         return {name: by_epoch[number][name] for name, (_, number) in self.state.best.items()}
