@@ -207,7 +207,7 @@ class Parser:
             gap = (seq - self._next_seq) & 0xFFFF
             if gap < 0x8000:  # else a step back: the board has started anew
                 self.counts.lost += gap
-        self._next_seq = (seq + 1) & 0xFFFF
+        self._next_seq = seq + 1
 
 
 class ChecksumError(ValueError):

@@ -95,9 +95,9 @@ class Encoder:
     def encode(self, message: Message | Image, *, ack_wanted: bool = False) -> bytes:
         """Return the bytes of a message; see the function `encode`."""
         parts = list(message.chunks()) if isinstance(message, Image) else [message]
-        stream = b""
+        packets = []
         for part in parts:
             wanted = ack_wanted and part is parts[-1]
-            stream += encode_packet(Packet(part, self.seq, wanted))
+            packets.append(encode_packet(Packet(part, self.seq, wanted)))
             self.seq = (self.seq + 1) & 0xFFFF
-        return stream
+        return b"".join(packets)

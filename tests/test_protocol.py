@@ -131,13 +131,17 @@ def test_seq_wraps_and_gaps_are_counted():
 
 def test_a_board_that_starts_anew_lost_nothing():
     parser = Parser()
-    parser.feed(encode(Log("a"), seq=100))
+    for seq in (0, 20_000, 40_000):  # from 40,000 on to 0 is a step forward
+        parser.feed(encode(Log("a"), seq))
+    parser.counts.lost = 0
     parser.feed(encode(Hello("b"), seq=0))
     parser.feed(encode(Log("c"), seq=1))
     assert parser.counts.lost == 0
     parser.feed(encode(Log("d"), seq=0))  # without HELLO: a step back
     parser.feed(encode(Log("e"), seq=2))
     assert parser.counts.lost == 1
+    parser.feed(encode(Hello("b"), seq=5))  # one that is repeated: a packet like any
+    assert parser.counts.lost == 3
 
 
 def test_a_packet_that_is_refused_is_not_lost_too():

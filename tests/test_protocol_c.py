@@ -141,7 +141,8 @@ def received(vector_packets) -> list[str]:
 def test_c_receives_the_vectors(drive):
     packets = [packet for vector in VECTORS.values() for packet in vector["packets"]]
     framing = ("wrong checksum", "start-up text", "header without checksum", "version 2")
-    framing += ("COBS code beyond the end", "1025 bytes of payload")
+    framing += ("COBS code beyond the end", "1025 bytes of payload", "1025 zeros of payload")
+    framing += ("15 bytes and their checksum",)
     stream = ""
     for number, vector in enumerate(VECTORS.values()):
         stream += REFUSED[framing[number % len(framing)]]["bytes"] + "00" + vector["bytes"]
@@ -219,6 +220,7 @@ def test_c_passes_over_what_its_buffer_does_not_hold(tmp_path):
     short, fits, over = (Ctrl("x" * size) for size in (1, 34, 35))
     assert len(fits.payload()) + 20 == 64
     stream = encode(over) + encode(short) + encode(fits) + encode(over) + encode(short)
+    stream += encode(fits)[:-1] + b"\x03xy\0"  # what fits is a packet, and goes on
     (answer,) = small(f"receive {stream.hex()}")
     assert [line.split(",")[5] for line in answer.split()] == [
         message.payload().hex() for message in (short, fits, short)

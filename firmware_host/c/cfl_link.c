@@ -25,7 +25,6 @@ static void put(cfl_sender *sender, uint8_t byte) {
     sender->crc = crc_byte(sender->crc, byte);
     if (byte == 0) {
         write_block(sender);
-        sender->full = false; /* this zero is still to be ended by a block */
         return;
     }
     sender->block[++sender->used] = byte;
