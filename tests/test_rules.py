@@ -9,6 +9,7 @@ from rule_checks import CHECKS, batch, fresh
 
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.rules.backpropagation_rule import Backpropagation
+from cfl_edge.rules.closed_form_readout import ClosedFormReadout
 from cfl_edge.rules.contrastive_forward import TOTAL_B, TOTAL_D, ContrastiveForward
 from cfl_edge.rules.rule import Rule
 
@@ -22,6 +23,7 @@ SYSTEMS = {
     "cfl-cosine": partial(ContrastiveForward, loss=LocalLoss(cosine=True), **RATE),
     "cfl-in-sum": partial(ContrastiveForward, network="conv256-in", predict="sum", **RATE),
     "cfl-grid": partial(ContrastiveForward, grid=2, predict="layer 2", **RATE),
+    "cfl-closed-form": partial(ContrastiveForward, grid=2, closed_form=True, **RATE),
     "cfl-fc": partial(ContrastiveForward, network="fc-mnist", learning_rate=5e-4),
     "cfl-fc-dropout": partial(ContrastiveForward, network="fc-cifar100", learning_rate=5e-4),
     "bp": partial(Backpropagation, **RATE),
@@ -150,6 +152,47 @@ def test_the_classifier_starts_as_the_last_layers_scores(network):
         partial(ContrastiveForward, network=network, classifier_starts_at_embeddings=False)
     )
     assert not torch.allclose(other.scores(x)["classifier"], scores[last], atol=0.1)
+
+
+def test_closed_form_embeddings_are_lda_on_the_features_of_the_last_batches():
+    readout = ClosedFormReadout(classes=3, channels=6)
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for step in range(4):
+        labels = torch.arange(30) % 3
+        h = torch.randn(30, 6, generator=generator) + labels[:, None] * torch.arange(6) / 4
+        readout.update(h, labels)
+        batches.append((h, labels, 0.99 ** (3 - step)))
+    counts, means, scatter = torch.zeros(3), torch.zeros(3, 6), torch.zeros(6, 6)
+    for z in range(3):  # weighted sums, written out
+        rows = [(x, weight) for h, y, weight in batches for x in h[y == z]]
+        counts[z] = sum(weight for _, weight in rows)
+        means[z] = sum(weight * x for x, weight in rows) / counts[z]
+    for h, y, weight in batches:
+        for x, z in zip(h, y, strict=True):
+            scatter += weight * torch.outer(x - means[z], x - means[z])
+    torch.testing.assert_close(readout.counts, counts)
+    torch.testing.assert_close(readout.means, means)
+    torch.testing.assert_close(readout.scatter, scatter, rtol=1e-3, atol=1e-3)
+    before = readout.scores(batches[0][0])
+    assert torch.equal(before, readout.scores(batches[0][0]))
+    readout.update(*batches[0][:2])  # what was solved before is not kept
+    assert not torch.equal(before, readout.scores(batches[0][0]))
+    other = ClosedFormReadout(classes=3, channels=6)
+    other.scores(batches[0][0])
+    other.load_state_dict(readout.state_dict())
+    assert torch.equal(other.scores(batches[0][0]), readout.scores(batches[0][0]))
+
+
+def test_the_closed_form_changes_nothing_that_gradients_learn():
+    x, labels = batch()
+    rules = []
+    for closed_form in (True, False):
+        rule = fresh(partial(ContrastiveForward, closed_form=closed_form))
+        for _ in range(2):
+            rule.learn(x, labels)
+        rules.append([p.detach() for p in rule.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*rules, strict=True))
 
 
 def test_bp_equals_a_plain_torch_network():

@@ -11,6 +11,7 @@ import torch
 
 from cfl_edge.commands import train as command
 from cfl_edge.commands.train import TrainOptions, new_trainer, plan_run, train
+from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import ModelDamagedError, ModelLockedError, UsageError
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.paper.dataset import Dataset
@@ -168,6 +169,15 @@ def test_a_folder_of_another_run_is_refused(dataset, tmp_path):
     other, parts = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=2))
     with pytest.raises(UsageError, match="its epochs is 1, not 2"):
         train(other, dataset, parts, tmp_path)
+
+
+def test_a_recipe_that_has_changed_is_another_run(dataset, monkeypatch):
+    before, _ = plan_run("cfl-conv256", dataset, OPTIONS)
+    changed = replace(RECIPES["cfl-conv256"], options={"loss": LocalLoss(feat_weight=0.5)})
+    monkeypatch.setitem(RECIPES, "cfl-conv256", changed)
+    after, _ = plan_run("cfl-conv256", dataset, OPTIONS)
+    assert before.key() != after.key()
+    assert json.loads(json.dumps(after.recipe_options)) == after.recipe_options
 
 
 def test_a_damaged_checkpoint_is_named(dataset, tmp_path):

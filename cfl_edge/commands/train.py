@@ -151,6 +151,7 @@ def plan_run(
         test_images=len(parts.test),
         device=choose_device(options.device),
         options=options.options,
+        recipe_options=recipe.described(kind),
     )
     return config, parts
 

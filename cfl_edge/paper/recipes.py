@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cfl_edge.core.losses import LocalLoss
@@ -107,14 +107,28 @@ class Recipe:
         """
         module, _, name = self.rule.partition(":")
         rule: type[Any] = getattr(importlib.import_module(f"cfl_edge.rules.{module}"), name)
+        built: Rule = rule(
+            input_shape, classes, learning_rate=learning_rate, **self.rule_options(kind)
+        )
+        return built
+
+    def rule_options(self, kind: str) -> dict[str, Any]:
+        """Return the options of the rule for a kind of data, the network among them."""
         options = {
             key: value[kind] if isinstance(value, PerKind) else value
             for key, value in self.options.items()
         }
         if self.network is not None:
             options["network"] = FC_OF.get(kind, "fc") if self.network == "fc" else self.network
-        built: Rule = rule(input_shape, classes, learning_rate=learning_rate, **options)
-        return built
+        return options
+
+    def described(self, kind: str) -> dict[str, Any]:
+        """Return the rule and its options as JSON can have them."""
+        options = {
+            key: asdict(value) if isinstance(value, LocalLoss) else value
+            for key, value in self.rule_options(kind).items()
+        }
+        return {"rule": self.rule, **options}
 
 
 class PerKind(dict[str, Any]):
@@ -186,6 +200,7 @@ CFL_PLUS: dict[str, Any] = {
     "grid": 2,
     "embeddings": "all",
     "classifier": False,
+    "closed_form": True,
 }
 
 # Architectures and learning rates of their sources, named where the rules are.

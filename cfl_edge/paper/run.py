@@ -30,6 +30,7 @@ class RunConfig:
         test_images: Pictures of the reported accuracies.
         device: `cpu` or `cuda`.
         options: Options of the rule that differ from the recipe's, for trials.
+        recipe_options: The recipe's own as they were: a recipe that has changed is another run.
     """
 
     recipe: str
@@ -45,6 +46,7 @@ class RunConfig:
     test_images: int
     device: str = "cpu"
     options: dict[str, Any] = field(default_factory=dict)
+    recipe_options: dict[str, Any] = field(default_factory=dict)
 
     def key(self) -> str:
         """Return a name for the run's files: readable, and different for different runs.

@@ -14,6 +14,7 @@ from cfl_edge.core.local_step import local_step
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.optimizers import OptimizerName, build_optimizer
 from cfl_edge.core.training import apply_gradients
+from cfl_edge.rules.closed_form_readout import ClosedFormReadout
 from cfl_edge.rules.labelled_network import LabelledNetwork
 from cfl_edge.rules.rule import Rule
 
@@ -37,7 +38,10 @@ class ContrastiveForward(Rule):
             changes nothing else.
         classifier_starts_at_embeddings: Whether f^L starts as the scores of Eq. 1, or as torch
             draws it.
-        predict: The readout that is the prediction; f^L by default, or else the last layer.
+        closed_form: Whether the last layer has a readout in closed form as well: label embeddings
+            from running class statistics, which no loss sees (`ClosedFormReadout`).
+        predict: The readout that is the prediction; by default the one in closed form, or else
+            f^L, or else the last layer.
         positions: K of the fully connected layers, instead of Table 4's.
         grid: As in `LocalLayer`.
         learning_rate: Of all layers (Table 5, batch 512).
@@ -66,6 +70,7 @@ class ContrastiveForward(Rule):
         embeddings: EmbeddingsLearn = "last",
         classifier: bool = True,
         classifier_starts_at_embeddings: bool = True,
+        closed_form: bool = False,
         predict: str | None = None,
         positions: int | None = None,
         grid: int = 1,
@@ -85,6 +90,9 @@ class ContrastiveForward(Rule):
         )
         if classifier_starts_at_embeddings:
             self.model.start_classifier_at_embeddings()
+        self.closed_form: ClosedFormReadout | None = None
+        if closed_form:
+            self.closed_form = ClosedFormReadout(classes, self.model.network.channels[-1])
         self.loss, self.noise, self.embeddings_learn = loss, noise, embeddings
         self.predict_with = predict
         rows = self.model.rows()
@@ -112,11 +120,13 @@ class ContrastiveForward(Rule):
             d_l = rows if self.embeddings_learn == "all" else visible_to_layer(rows, i, len(layers))
             if closed_form_parts(layer) is not None:
                 step = closed_form_step(layer, h, labels, d_l, self.loss, generator)
-                h, _, value = finish(step)
+                h, h_mean, value = finish(step)
             else:
-                h, _, value = local_step(layer, h, labels, d_l, self.loss, generator)
+                h, h_mean, value = local_step(layer, h, labels, d_l, self.loss, generator)
             apply_gradients(optimizer)
             losses[f"layer {i + 1}"] = float(value)
+            if self.closed_form is not None and i == len(layers) - 1:
+                self.closed_form.update(h_mean, labels)
         if self.model.classifier is not None:
             losses["classifier"] = self._classifier_step(h, labels)
         return losses
@@ -130,9 +140,14 @@ class ContrastiveForward(Rule):
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Score by Eq. 1 at each layer, by their sum, and by f^L."""
-        scores = self.model.scores(x, self.loss)
-        last = f"layer {len(self.model.layers)}"
-        chosen = self.predict_with or ("classifier" if "classifier" in scores else last)
+        scores, h_mean = self.model.scores_and_features(x, self.loss)
+        chosen = f"layer {len(self.model.layers)}"
+        if "classifier" in scores:
+            chosen = "classifier"
+        if self.closed_form is not None:
+            chosen = "closed form"
+            scores[chosen] = self.closed_form.scores(h_mean)
+        chosen = self.predict_with or chosen
         scores[chosen] = scores.pop(chosen)  # the last one is the prediction
         return scores
 

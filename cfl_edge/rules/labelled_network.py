@@ -112,18 +112,25 @@ class LabelledNetwork(nn.Module):
         Returns:
             `layer 1`, …, `sum`, and `classifier` where there is one, each (N, Z).
         """
+        return self.scores_and_features(x, loss, embeddings)[0]
+
+    def scores_and_features(
+        self, x: Tensor, loss: LocalLoss, embeddings: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return what `scores` does, and the pooled features of the last layer, (N, C)."""
         rows = self.embeddings if embeddings is None else embeddings
         scores: dict[str, Tensor] = {}
-        h = x
+        h = h_mean = x
         for number, layer in enumerate(self.layers, 1):
             h = layer(h)
+            h_mean = layer.pool(h)
             if rows is not None:
-                scores[f"layer {number}"] = loss.scores(layer.pool(h), rows)
+                scores[f"layer {number}"] = loss.scores(h_mean, rows)
         if rows is not None:
             scores["sum"] = torch.stack(list(scores.values())).sum(dim=0)
         if self.classifier is not None and embeddings is None:
             scores["classifier"] = self.logits(h)
-        return scores
+        return scores, h_mean
 
 
 def classifier_features(h: Tensor) -> Tensor:

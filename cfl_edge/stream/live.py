@@ -44,11 +44,13 @@ class Picture:
         decode: Returns it as RGB, or None where it came damaged; called at most once, in the
             iterating thread, and possibly after the source was closed.
         missed: How many the source itself dropped just before it.
+        label: Class name, where the source knows it: a button of a board is held.
     """
 
     timestamp_s: float
     decode: Callable[[], Image | None]
     missed: int = 0
+    label: str | None = None
 
 
 def damaged() -> Image | None:
@@ -203,7 +205,7 @@ class LiveStream(Stream):
             image = picture.decode()
             if image is not None:
                 self._damaged_since_s = None
-                return Frame(image, picture.timestamp_s, index, dropped)
+                return Frame(image, picture.timestamp_s, index, dropped, picture.label)
             with self._changed:
                 self._dropped += 1
                 self._judged = index + 1
@@ -235,7 +237,8 @@ class LiveStream(Stream):
             self._changed.notify_all()
             if self._slot is None:  # put it back, unless a newer one has come
                 image = first.image
-                self._slot = (first.index, Picture(first.timestamp_s, lambda: image))
+                picture = Picture(first.timestamp_s, lambda: image, label=first.label)
+                self._slot = (first.index, picture)
             else:
                 self._dropped += 1
 

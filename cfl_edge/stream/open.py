@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from cfl_edge.errors import StreamNotFoundError, UsageError
@@ -13,6 +14,9 @@ from cfl_edge.stream.uri import StreamUri, parse_uri
 
 ORDERS = ("as-is", "shuffled", "by-class")
 """How the pictures of a folder come."""
+
+DEFAULT_BAUD = 921_600
+"""As `firmware_host.protocol` has it, which is imported for a serial stream only."""
 
 STALL_S = 5.0
 """A live source that sends nothing for so long counts as lost.
@@ -32,7 +36,7 @@ def open_stream(
     timeout_s: float = STALL_S,
     give_up_s: float | None = None,
 ) -> Stream:
-    """Open a camera, network stream, video file, folder of pictures or demo.
+    """Open a camera, network stream, video file, folder of pictures, demo or board.
 
     Args:
         uri: Its address; `cfl_edge.stream.uri` has the table. An integer is a camera's number.
@@ -86,6 +90,16 @@ def _open(parsed: StreamUri, order: str, epochs: int, seed: int, live: dict[str,
             from cfl_edge.stream.network import open_network
 
             return open_network(parsed.target, **live)
+        case "serial":
+            from cfl_edge.stream.serial import open_serial
+
+            return open_serial(
+                parsed.target,
+                baud=options.get("baud", DEFAULT_BAUD),
+                proto=options.get("proto", "cfl"),
+                settings=_board_settings(options),
+                **live,
+            )
         case "demo":
             from cfl_edge.stream.demo import DemoStream
 
@@ -100,6 +114,15 @@ def _open(parsed: StreamUri, order: str, epochs: int, seed: int, live: dict[str,
             from cfl_edge.stream.video_file import VideoFileStream
 
             return VideoFileStream(parsed.target, epochs=epochs, on_notice=on_notice)
+
+
+def _board_settings(options: Mapping[str, Any]) -> dict[str, str | int | float]:
+    """Return what a board is asked for; a whole number of frames a second as one."""
+    settings = {key: options[key] for key in ("fps", "size", "q") if key in options}
+    if "fps" in settings:
+        fps = settings["fps"]
+        settings["fps"] = int(fps) if fps == int(fps) else float(fps)
+    return settings
 
 
 def _check(
@@ -118,14 +141,14 @@ def _check(
             f"order is {order!r}, but {parsed.shown} comes in its own order",
             hint="leave --order away, or give a folder of pictures",
         )
-    if epochs != 1 and parsed.kind in ("camera", "network", "demo"):
+    if epochs != 1 and parsed.kind in ("camera", "network", "demo", "serial"):
         raise UsageError(
             f"epochs is {epochs}, but {parsed.shown} cannot be gone through again",
             hint="leave --epochs away, or give a folder or a video file",
         )
     if realtime is not None:
         check_rate(realtime)
-        if parsed.kind in ("camera", "network"):
+        if parsed.kind in ("camera", "network", "serial"):
             raise live_error(parsed.shown, realtime)
     if parsed.kind in ("file", "folder") and not _exists(parsed.target):
         raise _not_found(parsed)

@@ -7,6 +7,7 @@
 | `clip.mp4`, `file:///home/me/clip.mp4` | file |
 | `folder/`, `'folder/*.jpg'`, `photo.jpg` | folder |
 | `demo:`, `demo:?frames=600&seed=3` | demo |
+| `serial:///dev/ttyACM0?baud=921600&proto=cfl`, `/dev/ttyACM0`, `serial:` | serial |
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cfl_edge.errors import UsageError
 
-Kind = Literal["camera", "network", "file", "folder", "demo"]
+Kind = Literal["camera", "network", "file", "folder", "demo", "serial"]
 Value = str | int | Fraction | tuple[int, int]
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
@@ -62,11 +63,12 @@ class StreamUri:
 
     Args:
         kind: What sort of source it is.
-        target: Device path, URL, file, folder or glob; empty for a demo. A URL has its
-            credentials in it, so never show it.
+        target: Device path, URL, file, folder or glob; empty for a demo, and for the only serial
+            port on USB. A URL has its credentials in it, so never show it.
         shown: The address for messages, credentials masked.
         options: Checked values of the query, by key: `format` (FFmpeg's name), `size` (width,
-            height in pixels), `fps` (a fraction); `frames`, `seed`.
+            height in pixels), `fps` (a fraction); `frames`, `seed`; `baud`, `proto`, and what a
+            board is asked for: `size` (its name), `fps`, `q`.
     """
 
     kind: Kind
@@ -108,6 +110,8 @@ def parse_uri(uri: str) -> StreamUri:
         raise UsageError("the stream is empty, expected an address", hint="--stream /dev/video0")
     if uri.isascii() and uri.isdigit():
         return StreamUri("camera", f"/dev/video{int(uri)}", f"/dev/video{int(uri)}")
+    if uri.startswith(("/dev/tty", "/dev/serial/")):
+        return _with_query("serial", uri, uri, _SERIAL_KEYS)
     if uri.startswith("/dev/"):
         return _with_query("camera", uri, uri, _CAMERA_KEYS)
     match = _SCHEME.match(uri)
@@ -134,14 +138,11 @@ def parse_uri(uri: str) -> StreamUri:
             )
         return parsed
     if scheme == "serial":
-        raise UsageError(
-            f"{uri}: frames over a serial line are not supported yet by this version",
-            hint="use a camera (/dev/video0) or a network stream (http://…)",
-        )
+        return _with_query("serial", rest.removeprefix("//"), uri, _SERIAL_KEYS)
     raise UsageError(
         f"{mask(uri)}: unknown scheme {scheme!r}, expected one of v4l2, "
-        f"{', '.join(NETWORK_SCHEMES)}, file, demo",
-        hint="/dev/video0, rtsp://…, http://…, clip.mp4, folder/ or demo:",
+        f"{', '.join(NETWORK_SCHEMES)}, file, demo, serial",
+        hint="/dev/video0, rtsp://…, http://…, clip.mp4, folder/, serial: or demo:",
     )
 
 
@@ -210,6 +211,18 @@ def _read_fps(text: str) -> Fraction | None:
     return fps if 0 < fps <= 1000 else None
 
 
+def _read_baud(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[1-9]\d{2,7}", text) else None
+
+
+def _read_protocol(text: str) -> str | None:
+    return text if text in ("cfl", "jpeg") else None
+
+
+def _read_size_name(text: str) -> str | None:
+    return text if re.fullmatch(r"[a-z0-9_]{1,16}", text) else None
+
+
 def _read_count(text: str) -> int | None:
     return int(text) if re.fullmatch(r"[1-9]\d{0,8}", text) else None
 
@@ -228,4 +241,11 @@ _CAMERA_KEYS = {
 _DEMO_KEYS = {
     "frames": _Key(_read_count, "a number of frames, at least 1", "demo:?frames=600"),
     "seed": _Key(_read_seed, "a whole number, at least 0", "demo:?seed=3"),
+}
+_SERIAL_KEYS = {
+    "baud": _Key(_read_baud, "bits per second, 100 or more", "serial:///dev/ttyACM0?baud=921600"),
+    "proto": _Key(_read_protocol, "one of cfl, jpeg", "serial:///dev/ttyACM0?proto=jpeg"),
+    "fps": _Key(_read_fps, "frames per second, above 0", "serial:///dev/ttyACM0?fps=5"),
+    "size": _Key(_read_size_name, "a name: qqvga, qvga, vga, …", "serial:///dev/ttyACM0?size=qvga"),
+    "q": _Key(_read_count, "a whole number, above 0", "serial:///dev/ttyACM0?q=12"),
 }
