@@ -2,10 +2,14 @@
 
 ```
 BoardError
-└── PortError                the serial port
-    ├── PortNotFoundError        no such port, or no USB port at all
-    ├── PortAmbiguousError       several USB ports, and none was named
-    └── PortPermissionError      the user may not open it
+├── PortError                the serial port
+│   ├── PortNotFoundError        no such port, or no USB port at all
+│   ├── PortAmbiguousError       several USB ports, and none was named
+│   ├── PortPermissionError      the user may not open it
+│   ├── PortBusyError            another program holds it
+│   └── PortLostError            it was open and is gone, or takes no bytes any more
+├── NoAnswerError            no acknowledgement after all tries
+└── RefusedError             the board does not understand or cannot do it
 ```
 """
 
@@ -49,3 +53,19 @@ class PortAmbiguousError(PortError):
 
 class PortPermissionError(PortError):
     """The user may not open the port."""
+
+
+class PortBusyError(PortError):
+    """Another program holds the port."""
+
+
+class PortLostError(PortError):
+    """The port was open and is gone, or takes no bytes any more."""
+
+
+class NoAnswerError(BoardError):
+    """The board did not acknowledge a message, however often it was sent."""
+
+
+class RefusedError(BoardError):
+    """The board answered that it does not understand a message, or cannot do it."""

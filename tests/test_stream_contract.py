@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from test_video_file import write_clip
 
 from cfl_edge.stream.live import Capture, LiveStream, Picture
 from cfl_edge.stream.open import open_stream
+from firmware_host.simulator import Simulator
 
 
 class Clockwork(Capture):
@@ -75,12 +78,29 @@ def realtime(folder: Path) -> Iterator[Open]:
     yield lambda: open_stream("demo:?frames=99&seed=3", realtime=50)
 
 
+@contextmanager
+def serial(folder: Path) -> Iterator[Open]:
+    pictures = (np.full((3, 4), number % 256, np.uint8) for number in itertools.count())
+    with Simulator(pictures, fps=50) as board:
+        yield lambda: open_stream(f"serial://{board.port}?fps=50")
+
+
+@contextmanager
+def serial_jpeg(folder: Path) -> Iterator[Open]:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 8), "red").save(file, "JPEG")
+    with Simulator(itertools.repeat(file.getvalue()), fps=50, proto="jpeg") as board:
+        yield lambda: open_stream(f"serial://{board.port}?proto=jpeg")
+
+
 # name, whether it is live, and what makes it: given an empty folder, it yields a function that
 # opens a new stream of at least 12 frames.
 Make = Callable[[Path], AbstractContextManager[Open]]
 FACTORIES: list[tuple[str, bool, Make]] = [
     ("live", True, live),
     ("network", True, network),
+    ("serial", True, serial),
+    ("serial_jpeg", True, serial_jpeg),
     ("folder", False, folder),
     ("video_file", False, video_file),
     ("demo", False, demo),

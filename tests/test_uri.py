@@ -32,6 +32,8 @@ from cfl_edge.stream.v4l2 import FORMATS
         ("photo.JPG", "folder", "photo.JPG"),
         ("demo:", "demo", ""),
         ("demo://", "demo", ""),
+        ("serial:", "serial", ""),
+        ("serial:///dev/ttyACM0?baud=921600&proto=cfl", "serial", "/dev/ttyACM0"),
     ],
 )
 def test_kinds(uri: str, kind: str, target: str) -> None:
@@ -90,7 +92,10 @@ def test_a_path_that_exists_is_no_scheme(tmp_path: Path, monkeypatch: pytest.Mon
         ("demo:?frames=0", "frames is '0', expected a number of frames, at least 1"),
         ("demo:?seed=-1", "seed is '-1'"),
         ("demo:?speed=1", "unknown option 'speed', expected one of frames, seed"),
-        ("serial:///dev/ttyACM0?baud=921600", "not supported yet"),
+        ("serial:///dev/ttyACM0?baud=fast", "baud is 'fast', expected bits per second"),
+        ("serial:///dev/ttyACM0?proto=xmodem", "proto is 'xmodem', expected one of cfl, jpeg"),
+        ("serial:?size=QVGA", "size is 'QVGA', expected a name: qqvga"),
+        ("serial:?parity=odd", "unknown option 'parity', expected one of baud, proto, fps, size"),
     ],
 )
 def test_wrong_addresses_name_what_is_wrong(uri: str, named: str) -> None:
