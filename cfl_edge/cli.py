@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfl_edge import __version__, cli_bench, cli_paper, cli_plan
+from cfl_edge import __version__, cli_bench, cli_boards, cli_paper, cli_plan
 from cfl_edge.errors import CflEdgeError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ app = typer.Typer(
 classes_app = typer.Typer(help="Look at and change the classes of a model.", no_args_is_help=True)
 app.add_typer(classes_app, name="classes")
 app.add_typer(cli_bench.app, name="bench")
+app.add_typer(cli_boards.app, name="boards")
 app.command()(cli_plan.plan)
 app.command()(cli_paper.train)
 app.command()(cli_paper.reproduce)

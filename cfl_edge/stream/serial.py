@@ -208,6 +208,26 @@ def _open(
     raise fault
 
 
+def picture_to_rgb(image: protocol.Image) -> Image | None:
+    """Return a board's picture as uint8 RGB, shape (H, W, 3); None where it does not decode.
+
+    Args:
+        image: In any format but int8.
+    """
+    size = image.width, image.height
+    match image.format:
+        case Format.JPEG:
+            return jpeg_to_rgb(image.data)
+        case Format.GRAY8:
+            return gray8_to_rgb(image.data, *size)
+        case Format.RGB565LE:
+            return rgb565_to_rgb(image.data, *size)
+        case Format.YUYV:
+            return yuyv_to_rgb(image.data, *size)
+        case _:
+            return damaged()
+
+
 def stream_error(error: BoardError) -> StreamError:
     """Return a board's error as one of streams.
 
@@ -333,18 +353,7 @@ class CflCapture(BoardCapture):
 
     def _decode(self, image: protocol.Image) -> Image | None:
         self._shown_id = image.frame_id
-        size = image.width, image.height
-        match image.format:
-            case Format.JPEG:
-                return jpeg_to_rgb(image.data)
-            case Format.GRAY8:
-                return gray8_to_rgb(image.data, *size)
-            case Format.RGB565LE:
-                return rgb565_to_rgb(image.data, *size)
-            case Format.YUYV:
-                return yuyv_to_rgb(image.data, *size)
-            case _:
-                return damaged()
+        return picture_to_rgb(image)
 
     def _came_since(self, before: int) -> str:
         met = self._link.statistics

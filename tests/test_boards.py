@@ -1,0 +1,104 @@
+"""`cfl-edge boards`, over a simulated board."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import threading
+
+import numpy as np
+from command_line import assert_error, cfl_edge
+from PIL import Image
+
+from cfl_edge.stream.open import open_stream
+from firmware_host.protocol import Format
+from firmware_host.protocol import Image as BoardImage
+from firmware_host.simulator import Simulator
+
+
+def jpeg() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (32, 24), "red").save(file, "JPEG")
+    return file.getvalue()
+
+
+def test_list_names_ports():
+    result = cfl_edge("boards", "list", "--json")
+    assert result.code == 0, result.err
+    assert isinstance(result.summary["ports"], list)
+
+
+def test_a_board_that_sends_pictures_passes():
+    with Simulator(itertools.repeat(jpeg()), fps=200) as board:
+        result = cfl_edge("boards", "test", board.port, "--pictures", 5, "--json")
+    assert result.code == 0, result.err
+    summary = result.summary
+    assert (summary["decoded"], summary["size"], summary["listens"]) == (5, "32x24 jpeg", True)
+    assert summary["crc_errors"] == 0
+
+
+def test_a_board_that_only_sends_passes_too():
+    with Simulator(itertools.repeat(jpeg()), fps=200, receives=False) as board:
+        result = cfl_edge("boards", "test", board.port, "--pictures", 5)
+    assert result.code == 0, result.err
+    assert "only sends" in result.out
+
+
+def test_pictures_that_do_not_decode_fail():
+    broken = BoardImage(b"no picture", Format.JPEG, 4, 4)
+    with Simulator(itertools.repeat(broken), fps=200) as board:
+        result = cfl_edge("boards", "test", board.port, "--pictures", 3)
+    assert_error(result, 3, "3 of 3 pictures (4x4 jpeg) do not decode")
+
+
+def test_a_silent_board_fails(monkeypatch):
+    monkeypatch.setattr("cfl_edge.commands.boards.SILENT_S", 0.3)
+    with Simulator([]) as board:
+        assert_error(cfl_edge("boards", "test", board.port), 3, "sent no picture for 0.3 s")
+
+
+def test_a_port_that_is_not_there():
+    for command in ("test", "monitor"):
+        result = cfl_edge("boards", command, "/dev/ttyLOST0")
+        assert_error(result, 3, "There is no serial port '/dev/ttyLOST0'")
+
+
+def test_monitor_tells_what_comes():
+    pictures = itertools.repeat(np.zeros((3, 4), np.uint8))
+    with Simulator(pictures, fps=100, start_text=b"boot\n") as board:
+        board.press("mug")
+        result = cfl_edge("boards", "monitor", board.port, "--seconds", 0.5, "--json")
+    assert result.code == 0, result.err
+    assert any(text.startswith("picture ") and "4x3 gray8" in text for text in result.notices)
+    assert result.summary["frames"] > 3
+
+
+def test_simulate_is_a_board(tmp_path):
+    link, came = tmp_path / "board", []
+
+    def watch() -> None:
+        while not link.exists():
+            pass
+        with open_stream(f"serial://{link}") as stream:
+            came.extend(frame for frame, _ in zip(stream, range(3), strict=False))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    result = cfl_edge(
+        *("boards", "simulate", "--frames", "demo:?frames=5", "--link", link, "--fps", 50),
+        *("--seconds", 1.5, "--json"),
+    )
+    watcher.join(5)
+    assert result.code == 0, result.err
+    assert result.notices[0] == f"a board on {link}: cfl-edge learn --stream serial://{link}"
+    assert len(came) == 3
+    assert came[-1].label is not None  # the demo's labels are its buttons
+    assert result.summary["sent"] >= 3
+
+
+def test_simulate_refuses_what_it_cannot_show(tmp_path):
+    result = cfl_edge("boards", "simulate", "--frames", tmp_path / "lost.mp4")
+    assert_error(result, 3, "no such file")
+    (tmp_path / "file").write_bytes(b"")
+    result = cfl_edge("boards", "simulate", "--link", tmp_path / "file", "--seconds", 0)
+    assert_error(result, 2, "which is there already")

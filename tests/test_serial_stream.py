@@ -1,0 +1,246 @@
+"""Boards as streams: pictures, buttons, answers, and what happens when the cable is pulled."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from cfl_edge.errors import (
+    StreamBusyError,
+    StreamFormatError,
+    StreamLostError,
+    StreamNotFoundError,
+    UsageError,
+)
+from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.serial import SerialStream, open_serial
+from cfl_edge.stream.serial_jpeg import MAX_BYTES, JpegFinder
+from cfl_edge.stream.serial_pixels import jpeg_to_rgb, rgb565_to_rgb, yuyv_to_rgb
+from firmware_host.link import open_link
+from firmware_host.protocol import Event, Format, Image
+from firmware_host.simulator import Simulator
+
+
+def jpeg(colour="red", size=(32, 24), **options) -> bytes:
+    file = io.BytesIO()
+    Pillow.new("RGB", size, colour).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def gray(height: int = 3, width: int = 4):
+    return (np.full((height, width), number % 256, np.uint8) for number in itertools.count())
+
+
+def test_rgb565_is_what_the_definition_says():
+    for value in range(0, 65536, 7):
+        data = value.to_bytes(2, "little")
+        red, green, blue = value >> 11, value >> 5 & 63, value & 31
+        expected = [red * 255 / 31, green * 255 / 63, blue * 255 / 31]
+        assert np.abs(rgb565_to_rgb(data, 1, 1)[0, 0] - expected).max() <= 1
+
+
+def test_yuyv_is_what_ffmpeg_makes_of_it():
+    import av
+
+    rng = np.random.default_rng(0)
+    data = rng.integers(16, 236, 8 * 4 * 2).astype(np.uint8).tobytes()
+    frame = av.VideoFrame(8, 4, "yuyv422")
+    plane = frame.planes[0]
+    rows = np.zeros((4, plane.line_size), np.uint8)
+    rows[:, :16] = np.frombuffer(data, np.uint8).reshape(4, 16)
+    plane.update(rows.tobytes())
+    expected = frame.to_ndarray(format="rgb24").astype(int)
+    image = yuyv_to_rgb(data, 8, 4)
+    assert np.abs(image - expected).mean() < 3  # FFmpeg blends the colours of neighbours
+    assert yuyv_to_rgb(bytes(6), 3, 1) is None
+
+
+def test_jpegs_are_found_wherever_the_bytes_are_cut():
+    shown = [jpeg("red"), jpeg("blue", progressive=True), jpeg("green", (64, 48))]
+    stream = b"boot\r\n" + shown[0] + b"\xff\xd8" + b"text" + shown[1] + shown[2]
+    for size in (1, 2, 3, 7, 100, len(stream)):
+        finder = JpegFinder()
+        found = [
+            one for at in range(0, len(stream), size) for one in finder.feed(stream[at : at + size])
+        ]
+        assert found == shown
+        assert finder.buffered_bytes == 0
+
+
+def test_a_thumbnail_is_a_part_of_its_jpeg():
+    inner = jpeg("blue", (8, 8))
+    whole = jpeg("red", exif=b"Exif\0\0" + inner)
+    assert JpegFinder().feed(whole) == [whole]
+
+
+def test_a_jpeg_that_is_cut_off_costs_no_other():
+    whole = jpeg()
+    assert whole in JpegFinder().feed(whole[:-20] + whole + whole)
+
+
+def test_the_finder_keeps_a_bounded_number_of_bytes():
+    finder = JpegFinder()
+    start = jpeg()[:-2]
+    for _ in range(5):
+        assert finder.feed(start + bytes(MAX_BYTES // 2)) == []
+        assert finder.buffered_bytes <= MAX_BYTES
+    assert finder.feed(bytes(MAX_BYTES)) == []
+    assert finder.feed(jpeg()) == [jpeg()]
+
+
+def test_what_pillow_does_not_decode_is_no_picture():
+    whole = jpeg()
+    assert jpeg_to_rgb(whole).shape == (24, 32, 3)
+    assert jpeg_to_rgb(whole[:-30]) is None
+    assert jpeg_to_rgb(jpeg(size=(5000, 4000))) is None
+
+
+def test_formats_become_rgb():
+    pixels = np.full((2, 4), 0xF800, np.uint16)
+    yuyv = Image(bytes([235, 128, 235, 128]) * 4, Format.YUYV, 4, 2)
+    shown = itertools.cycle([pixels, yuyv, jpeg("lime")])
+    with Simulator(shown, fps=30) as board, open_stream(f"serial://{board.port}") as stream:
+        colours = {tuple(frame.image[0, 0]) for frame, _ in zip(stream, range(9), strict=False)}
+    assert {(255, 0, 0), (255, 255, 255)} <= colours
+    assert any(green > 240 and red < 10 for red, green, _ in colours)
+
+
+def test_the_board_is_asked_for_what_the_address_says():
+    with Simulator(gray(), fps=100) as board:
+        address = f"serial://{board.port}?fps=50&size=qqvga&q=20"
+        with open_stream(address) as stream:
+            assert next(iter(stream)).image.shape == (120, 160, 3)
+        assert dict(board.commands[0].options) == {"fps": 50, "size": "qqvga", "q": 20}
+        assert board.wait_for(lambda: board.commands[-1].command == "stop")
+
+
+def test_a_board_that_refuses_is_an_error_that_names_the_options():
+    with (
+        Simulator(gray()) as board,
+        pytest.raises(StreamFormatError, match=r"refuses size=huge\n  try: "),
+    ):
+        open_stream(f"serial://{board.port}?size=huge")
+
+
+def test_a_held_button_is_the_label_of_the_pictures_in_between():
+    pictures = gray()
+
+    def shown():
+        for number in itertools.count():
+            yield Event("press", "odd") if number % 2 else Event("release")
+            yield from itertools.islice(pictures, 3)
+
+    with Simulator(shown(), fps=60) as board, open_stream(f"serial://{board.port}") as stream:
+        frames = [frame for frame, _ in zip(stream, range(15), strict=False)]
+    for frame in frames:
+        odd = int(frame.image[0, 0, 0]) // 3 % 2 == 1
+        assert frame.label == ("odd" if odd else None)
+    assert {frame.label for frame in frames} == {"odd", None}
+
+
+def test_answers_reach_the_board():
+    with Simulator(gray(), fps=50) as board, open_stream(f"serial://{board.port}") as stream:
+        assert isinstance(stream, SerialStream)
+        frame = next(iter(stream))
+        stream.answer("mug", 0.91234567)
+        stream.answer(None, 2.0)
+        assert board.wait_for(lambda: len(board.results) == 2)
+        known, unknown = board.results
+        assert (known.label, known.p) == ("mug", 0.9123)
+        assert known.frame_id == int(frame.image[0, 0, 0]) + 1
+        assert (unknown.label, unknown.p) == ("", 1.0)
+
+
+def test_a_reset_board_is_asked_again():
+    with Simulator(gray(), fps=100) as board, open_stream(f"serial://{board.port}") as stream:
+        frames = iter(stream)
+        next(frames)
+        board.reset()
+        assert board.wait_for(lambda: len(board.commands) >= 2)
+        next(frames)
+        count = len(board.sent)
+        assert board.wait_for(lambda: len(board.sent) > count)
+
+
+def test_an_unplugged_board_is_back_within_two_seconds(tmp_path: Path):
+    notices: list[str] = []
+    with Simulator(gray(), fps=100, link=tmp_path / "board") as board:
+        address = f"serial://{board.port}"
+        with open_stream(address, on_notice=notices.append) as stream:
+            frames = iter(stream)
+            before = next(frames)
+            board.unplug()
+            plugged_s = time.monotonic()
+            board.plug()
+            while not any("is back after" in notice for notice in notices):
+                after = next(frames)
+            assert time.monotonic() - plugged_s < 2
+            assert after.index > before.index
+    assert any("is gone: unplugged" in notice for notice in notices)
+
+
+def test_lost_and_damaged_pictures_are_counted():
+    from firmware_host.damage import Faults
+
+    faults = Faults(lost_packets=0.3)
+    with Simulator(gray(), fps=100, faults=faults, seed=1) as board:
+        with open_stream(f"serial://{board.port}") as stream:
+            frames = [frame for frame, _ in zip(stream, range(30), strict=False)]
+        numbers = [int(frame.image[0, 0, 0]) for frame in frames]
+        assert set(numbers) < {number - 1 for number in board.intact}
+    assert [one.index - frames[0].index for one in frames] == [
+        number - numbers[0] for number in numbers
+    ]
+
+
+def test_features_are_no_pictures():
+    features = Image(bytes(12), Format.INT8, 4, 3)
+    with (
+        Simulator(itertools.repeat(features)) as board,
+        pytest.raises(StreamFormatError, match=r"sends features \(int8\), expected pictures"),
+    ):
+        open_stream(f"serial://{board.port}")
+
+
+def test_a_silent_board_is_lost():
+    with (
+        Simulator([], receives=False, proto="jpeg") as board,
+        pytest.raises(StreamLostError, match=r"sent nothing for 0.3 s\n  try: "),
+    ):
+        open_serial(board.port, timeout_s=0.3)
+
+
+def test_text_alone_is_the_wrong_protocol():
+    with (
+        Simulator(itertools.repeat(jpeg()), proto="jpeg", fps=50) as board,
+        pytest.raises(StreamFormatError, match=r"sent no picture for 0.3 s, but .*\n  try: .*jpeg"),
+    ):
+        open_serial(board.port, timeout_s=0.3)
+
+
+def test_ports_that_cannot_be_had():
+    with pytest.raises(StreamNotFoundError, match="There is no serial port"):
+        open_stream("/dev/ttyLOST0")
+    with Simulator([]) as board, open_link(board.port), pytest.raises(StreamBusyError):
+        open_stream(f"serial://{board.port}")
+    with pytest.raises(UsageError, match="is live and keeps its own rate"):
+        open_stream("serial:", realtime=5)
+    with pytest.raises(UsageError, match="cannot be gone through again"):
+        open_stream("serial:", epochs=2)
+
+
+def test_nothing_of_boards_is_imported_for_other_streams():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, cfl_edge.stream.open as o; s = o.open_stream('demo:?frames=1'); list(s); "
+        "sys.exit(any(m in sys.modules for m in ('serial', 'firmware_host')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
