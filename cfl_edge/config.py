@@ -30,7 +30,7 @@ class LearnSettings(BaseSettings):
     stream: str
     model: Path = Path("runs/model")
     label: str | None = None
-    labels_from: Literal["dirs", "keys", "http"] | None = None
+    labels_from: Literal["dirs", "keys", "http", "serial"] | None = None
     labels_port: int = Field(8765, ge=0, le=65535)
     order: Literal["as-is", "shuffled", "by-class"] = "as-is"
     epochs: int = Field(1, ge=1)

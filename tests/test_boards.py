@@ -7,18 +7,18 @@ import itertools
 import threading
 
 import numpy as np
-from command_line import assert_error, cfl_edge
+from command_line import SMALL, assert_error, cfl_edge
 from PIL import Image
 
 from cfl_edge.stream.open import open_stream
-from firmware_host.protocol import Format
+from firmware_host.protocol import Event, Format
 from firmware_host.protocol import Image as BoardImage
 from firmware_host.simulator import Simulator
 
 
-def jpeg() -> bytes:
+def jpeg(colour: str = "red") -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (32, 24), "red").save(file, "JPEG")
+    Image.new("RGB", (32, 24), colour).save(file, "JPEG")
     return file.getvalue()
 
 
@@ -94,6 +94,33 @@ def test_simulate_is_a_board(tmp_path):
     assert len(came) == 3
     assert came[-1].label is not None  # the demo's labels are its buttons
     assert result.summary["sent"] >= 3
+
+
+def test_a_model_learns_from_a_board_by_its_buttons_and_answers(tmp_path):
+    colours = {"red": jpeg("red"), "blue": jpeg("blue")}
+
+    def shown():
+        for name in itertools.cycle(colours):
+            yield Event("press", name)
+            yield from [colours[name]] * 3
+            yield Event("release")
+            yield colours[name]
+
+    truth = ["red"] * 4 + ["blue"] * 4
+    with Simulator(shown(), fps=25) as board:
+        result = cfl_edge(
+            *("learn", "--stream", f"serial://{board.port}", "--labels-from", "serial"),
+            *("--model", tmp_path / "model", "--max-frames", 60, "--no-export", "--json", *SMALL),
+        )
+        assert result.code == 0, result.err
+        assert board.wait_for(lambda: len(board.results) == 60)
+        last = list(board.results)[-20:]
+    assert set(result.summary["samples"]) == {"red", "blue"}
+    frames = [event for event in result.events if event["event"] == "frame"]
+    assert {frame["label"] for frame in frames} == {"red", "blue", None}
+    right = [result.label == truth[(result.frame_id - 1) % 8] for result in last]
+    assert sum(right) >= 15
+    assert all(0 < result.p <= 1 for result in last)
 
 
 def test_simulate_refuses_what_it_cannot_show(tmp_path):

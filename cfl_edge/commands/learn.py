@@ -14,6 +14,7 @@ from cfl_edge.core.allocator import MIB, keep_freed_memory, return_freed_memory
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
+from cfl_edge.online.answers import answering
 from cfl_edge.online.labels import open_labels
 from cfl_edge.online.progress import Progress
 from cfl_edge.stream.open import open_stream
@@ -112,7 +113,7 @@ def learn(
             labels,
             learner,
             save=save,
-            on_progress=on_progress,
+            on_progress=answering(stream, on_progress),
             on_notice=on_notice,
             max_frames=settings.max_frames,
             checkpoint_s=settings.checkpoint_s,

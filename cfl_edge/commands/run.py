@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cfl_edge.errors import DataError
 from cfl_edge.model.inference import OnnxModel
+from cfl_edge.online.answers import answering
 from cfl_edge.online.interrupts import Interrupts
 from cfl_edge.online.metrics import Confusion, Prequential, peak_rss_mib
 from cfl_edge.online.progress import Progress
@@ -75,6 +76,7 @@ def run(
         Interrupts() as interrupts,
     ):
         on_notice(source.description())
+        on_progress = answering(source, on_progress)
         frames = iter(source)
         while not interrupts.requested and summary.frames != max_frames:
             try:

@@ -13,7 +13,7 @@ from cfl_edge.visible import is_visible, visible
 
 MAX_NAME = 64  # characters: a name is a row of a table and a line of labels.txt
 DEFAULT_PORT = 8765
-KINDS = ("dirs", "keys", "http")
+KINDS = ("dirs", "keys", "http", "serial")
 
 
 def check_name(
@@ -193,7 +193,8 @@ def open_labels(
 
     Args:
         label: `--label`: the class of every frame.
-        labels_from: `--labels-from`: "dirs", "keys" or "http". With neither, nothing is learned.
+        labels_from: `--labels-from`: "dirs", "keys", "http" or "serial". With neither, nothing
+            is learned.
         labels_port: `--labels-port` of "http"; 0 chooses a free one.
         classes: Names that the model knows, in their order: "keys" binds them.
 
@@ -225,6 +226,10 @@ def open_labels(
         from cfl_edge.online.labels_http import HttpLabels  # http.server costs time to import
 
         return HttpLabels(labels_port)
+    if labels_from == "serial":
+        from cfl_edge.online.labels_serial import ButtonLabels
+
+        return ButtonLabels()
     raise UsageError(
         f"--labels-from is {visible(labels_from)!r}, expected one of {', '.join(KINDS)}",
         hint="use --labels-from keys to label with the keyboard",
