@@ -39,6 +39,16 @@ def receive_until(link: Link, done, timeout_s: float = 10.0) -> list[Received]:
     raise AssertionError(f"only {received} came")
 
 
+def receive_until_silent(link: Link) -> list[Received]:
+    """Return all that comes until no byte comes; a read may end within a packet."""
+    received: list[Received] = []
+    before = -1
+    while link.statistics.bytes != before:
+        before = link.statistics.bytes
+        received += link.receive(0.3)
+    return received
+
+
 def images(received: list[Received]) -> list[Image]:
     return [one.message for one in received if isinstance(one.message, Image)]
 
@@ -179,8 +189,7 @@ def test_a_brown_out_stops_within_a_picture():
         link.request(Ctrl("stream"))
         receive_until(link, images)
         board.brown_out()
-        while link.receive(0.2):
-            pass
+        receive_until_silent(link)
         whole = link.statistics.frames
         assert board.sent[-1] == whole + 1
         assert board.intact[-1] == whole
@@ -228,8 +237,7 @@ def run_on_a_bad_wire(seed: int, count: int = 300) -> tuple[list[int], list[Imag
         came: list[Image] = []
         while len(board.sent) < count:
             came += images(link.receive(0.1))
-        while received := link.receive(0.3):
-            came += images(received)
+        came += images(receive_until_silent(link))
         for image in came:
             assert image.data == shown[image.frame_id - 1].tobytes()
         return list(board.intact), came
