@@ -44,7 +44,8 @@ Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, the su
 Stream = Annotated[
     str | None,
     typer.Option(
-        help="/dev/video0, rtsp://…, http://…, clip.mp4, folder/, 'dir/*.jpg' or demo:",
+        help="/dev/video0, rtsp://…, http://…, serial:///dev/ttyACM0, clip.mp4, folder/, "
+        "'dir/*.jpg' or demo:",
         show_default=False,
     ),
 ]
@@ -102,7 +103,9 @@ def learn(
     label: Annotated[str | None, typer.Option(help="Class of every frame.")] = None,
     labels_from: Annotated[
         str | None,
-        typer.Option(help="dirs: folder or clip name; keys: hold a key; http: POST /label."),
+        typer.Option(
+            help="dirs: folder or clip name; keys: hold a key; http: POST /label; serial: buttons."
+        ),
     ] = None,
     labels_port: Annotated[int | None, typer.Option(help="Port of --labels-from http.")] = None,
     order: Annotated[

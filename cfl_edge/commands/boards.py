@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from cfl_edge.errors import StreamFormatError, UsageError
 from cfl_edge.online.interrupts import Interrupts
 from cfl_edge.stream.open import open_stream
-from cfl_edge.stream.serial import picture_to_rgb, silent_error, stream_error
+from cfl_edge.stream.serial_capture import picture_to_rgb, silent_error, stream_error
 from cfl_edge.stream.source import Notice, log_notice
 from firmware_host import ports
 from firmware_host.damage import Faults
