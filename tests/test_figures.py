@@ -222,6 +222,23 @@ def test_names_of_others_are_drawn_as_they_are():
         Image.open(io.BytesIO(canvas.png(figure))).load()
 
 
+def test_long_titles_and_long_names_stay_inside_the_picture(monkeypatch):
+    features = importlib.import_module("cfl_edge.paper.figures.features")
+    plots = importlib.import_module("cfl_edge.paper.figures.plots")
+    drawn = []
+    monkeypatch.setattr(plots, "png", drawn.append)
+    panels = [features.Panel(64, np.zeros((40, 2)), 0.1)] * 2
+    names = [f"{i:02d}_large_man-made_outdoor_things" for i in range(20)]
+    title = "cfl-conv512-no-noise on " + "a_long_name " * 9
+    plots.features_png(panels, torch.arange(40) % 20, names, title)
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    for part in (figure._suptitle, figure.legends[0]):
+        box = part.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.y1
+
+
 def test_many_classes_are_ordered_and_named_by_their_coarse_ones():
     x, y = torch.zeros(24, 1, 8, 8, dtype=torch.uint8), torch.arange(24)
     names = [f"c{i}" for i in range(24)]

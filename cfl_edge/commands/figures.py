@@ -227,12 +227,12 @@ def _draw(
     test = split(dataset, test_images=min(images, len(parts.test))).test
     x, labels, names = dataset.x_test[test], dataset.y_test[test], dataset.class_names
     layers = layer_features(check_features(rule), pictures, x.to(pictures.x_test.device))
-    if dataset.classes > MOST_CLASSES and dataset.coarse_of is not None:
-        labels, names = dataset.coarse_of[labels], dataset.coarse_names
-        text += ", coloured by coarse class"
     text += (
         f"\nt-SNE of the mean features of {len(test):,} test pictures; silhouette of the features"
     )
+    if dataset.classes > MOST_CLASSES and dataset.coarse_of is not None:
+        labels, names = dataset.coarse_of[labels], dataset.coarse_names
+        text += "\nby coarse class"
     return plots.features_png([panel(h, labels) for h in layers], labels, names, text)
 
 

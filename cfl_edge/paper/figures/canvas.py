@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ WIDTH_IN = 8.0  # 1,040 pixels: about the width of a README
 TEXT_PT, TITLE_PT = 9, 10
 MOST_NUMBERS = 20  # classes whose cells have room for a number
 LONGEST_NAME = 18
+TITLE_CHARACTERS_PER_IN = 13  # of TITLE_PT, as wide as they usually are
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -41,6 +43,13 @@ def png(figure: Figure) -> bytes:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
+
+
+def draw_title(figure: Figure, text: str) -> None:
+    """Write a title above a figure, on as many lines as its width asks for."""
+    most = int(figure.get_figwidth() * TITLE_CHARACTERS_PER_IN)
+    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, most)]
+    figure.suptitle("\n".join(lines), fontsize=TITLE_PT)
 
 
 def literal(text: str, longest: int = LONGEST_NAME) -> str:

@@ -18,6 +18,7 @@ from cfl_edge.paper.figures.canvas import (
     WIDTH_IN,
     class_colours,
     draw_matrix,
+    draw_title,
     literal,
     new_figure,
     png,
@@ -29,6 +30,7 @@ NETWORK_COLOURS = {
     network: f"tab:{colour}"
     for network, colour in zip(NETWORKS, ("blue", "orange", "green", "gray"), strict=True)
 }
+SHORT_NAME = 12  # characters, of which five fit beside each other
 BAR_HEIGHT = 0.12  # of a colour bar, in heights of a picture
 MARKERS = {"cfl": "o", "bp": "s"}  # by the first part of a recipe's name; others are triangles
 
@@ -106,16 +108,16 @@ def attention_png(found: Attention, names: Sequence[str], title: str) -> bytes:
                     extent=(0, width, height, 0),
                 )  # fmt: skip
                 name = literal(names[int(found.labels[row, rank])], 10)
-                axes.set_title(f"{name} {values.mean():.1f}", fontsize=8)
+                axes.set_title(f"{name}: {values.mean():.1f}", fontsize=8)
         below = figure.add_subplot(spec[count, first : first + ranks])
         bar = figure.colorbar(image, cax=below, orientation="horizontal", extend="both")
         bar.set_label(f"layer {layer + 1}, {found.channels[layer]} channels", fontsize=TEXT_PT)
         bar.ax.tick_params(labelsize=8)
-    figure.suptitle(
+    draw_title(
+        figure,
         f"{title}\nDot product of label embedding and features at each position: for each layer, "
-        "the two best classes of\nthe prediction, with the map's mean (Eq. 1). Left: true class, "
+        "the two best classes of the prediction, with the map's mean (Eq. 1). Left: true class, "
         "red where another was predicted.",
-        fontsize=TITLE_PT,
     )
     return png(figure)
 
@@ -150,10 +152,12 @@ def features_png(
         axes.set_yticks([])
     if len(names) <= MOST_NUMBERS:
         handles, texts = grid.flat[0].get_legend_handles_labels()
+        across = 5 if max(map(len, texts)) <= SHORT_NAME else 4
         figure.legend(
-            handles, texts, loc="outside lower center", ncols=5, markerscale=3, fontsize=TEXT_PT
-        )
-    figure.suptitle(title, fontsize=TITLE_PT)
+            handles, texts, loc="outside lower center", ncols=across, markerscale=3,
+            handletextpad=0.2, columnspacing=1.5, fontsize=TEXT_PT,
+        )  # fmt: skip
+    draw_title(figure, title)
     return png(figure)
 
 
@@ -186,13 +190,15 @@ def matrices_png(
     above.set_title("(a) cosine similarity of the label embeddings", fontsize=TITLE_PT)
     figure.colorbar(image, ax=above, label="cosine", extend="max")
     values = confusion.numpy()
+    # Among many classes the largest share is far below 100 %, and no number tells it.
+    top = 100.0 if len(names) <= MOST_NUMBERS else max(float(values.max()), 1.0)
     image = draw_matrix(
-        below, values, names, colours="Blues", limits=(0, 100),
+        below, values, names, colours="Blues", limits=(0, top),
         numbers=[[f"{v:.0f}" if v >= 0.5 else "" for v in row] for row in values],
     )  # fmt: skip
     below.set_title("(b) confusion of the prediction", fontsize=TITLE_PT)
     below.set_xlabel("predicted")
     below.set_ylabel("true")
     figure.colorbar(image, ax=below, label="% of the true class")
-    figure.suptitle(title, fontsize=TITLE_PT)
+    draw_title(figure, title)
     return png(figure)
