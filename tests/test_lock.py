@@ -32,7 +32,7 @@ def holder(tmp_path):
 
 
 def test_the_second_process_is_told_who_holds_it(tmp_path, holder):
-    with pytest.raises(ModelLockedError, match=rf"process {holder.pid} is learning") as caught:
+    with pytest.raises(ModelLockedError, match=rf"process {holder.pid} is at work") as caught:
         ModelLock(tmp_path / "m").__enter__()
     assert f"kill {holder.pid}" in caught.value.hint
     with pytest.raises(ModelLockedError, match=f"{holder.pid}"):  # asking did not erase the id
