@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from rule_checks import CHECKS, batch, fresh
 
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.rules.backpropagation_rule import Backpropagation
+from cfl_edge.rules.backpropagation import Backpropagation
 from cfl_edge.rules.closed_form_readout import ClosedFormReadout
 from cfl_edge.rules.contrastive_forward import TOTAL_B, TOTAL_D, ContrastiveForward
 from cfl_edge.rules.rule import Rule

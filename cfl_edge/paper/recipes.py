@@ -175,7 +175,7 @@ def scaled_rate(learning_rate: float, recipe_batch: int, batch: int) -> float:
 
 
 CFL = "contrastive_forward:ContrastiveForward"
-BP = "backpropagation_rule:Backpropagation"
+BP = "backpropagation:Backpropagation"
 FA, DFA = (
     f"feedback_alignment:{name}" for name in ("FeedbackAlignment", "DirectFeedbackAlignment")
 )
