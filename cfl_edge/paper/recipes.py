@@ -16,6 +16,7 @@ from typing import Any
 
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import UsageError
+from cfl_edge.rules.contrastive_forward import TOTAL_B, TOTAL_D
 from cfl_edge.rules.rule import Rule
 
 DECAY = 0.5  # of the learning rate at each milestone (Table 5)
@@ -180,8 +181,6 @@ FA, DFA = (
     f"feedback_alignment:{name}" for name in ("FeedbackAlignment", "DirectFeedbackAlignment")
 )
 NETWORKS = ("fc", "conv256", "conv512")
-TOTAL_B = LocalLoss(batch_weight=1.0, dict_weight=0.0, feat_weight=1.0)
-TOTAL_D = LocalLoss(batch_weight=0.0, dict_weight=1.0, feat_weight=1.0)
 
 # What the ablations of Tables 2 and 3 change, starting from L_total-B.
 ABLATIONS: dict[str, dict[str, Any]] = {

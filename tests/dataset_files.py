@@ -1,0 +1,20 @@
+"""Files of data sets, for tests."""
+
+import numpy as np
+from PIL import Image
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (12, 5, 4, 3), dtype=np.uint8)
+LABELS = np.array([0, 1, 2] * 4)
+GOOD = {"x_train": COLOUR, "y_train": LABELS, "x_test": COLOUR[:3], "y_test": LABELS[:3]}
+
+
+def saved(folder, without=(), **arrays):
+    path = folder / "shapes.npz"
+    np.savez(path, **{k: v for k, v in (GOOD | arrays).items() if k not in without})
+    return str(path)
+
+
+def draw(path, size=(8, 8), colour=(200, 30, 30), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).convert(mode).save(path)
