@@ -77,7 +77,8 @@ def _train_lines(result: RunResult, out: Path) -> list[str]:
     config = result.config
     lines = [
         f"{config.recipe} on {config.data}: {result.parameters:,} parameters, {config.epochs} "
-        f"epoch{'s' * (config.epochs > 1)} of {config.train_images:,} pictures in {result.seconds:.0f} s",
+        f"epoch{'s' * (config.epochs > 1)} of {config.train_images:,} pictures in "
+        f"{result.seconds:.0f} s",
         f"{'error % on ' + format(config.test_images, ',') + ' test pictures':34}"
         "last epoch   best epoch on validation",
     ]
