@@ -38,9 +38,9 @@ def test_a_learner_comes_back_to_the_bit(tmp_path, name, extra):
     back = through_the_store(learner, tmp_path)
     assert back.classes == learner.classes
     assert back.samples() == learner.samples()
-    assert (back.frames_learned, back.trainer.steps) == (
+    assert (back.frames_learned, back.head.trainer.steps) == (
         learner.frames_learned,
-        learner.trainer.steps,
+        learner.head.trainer.steps,
     )
     assert_same(learner, back)
 

@@ -55,9 +55,9 @@ def test_remove(saved):
     learner = from_saved(saved)
     assert predictions(learner)[0::2] == [["above"] * 3, ["dark"] * 3]
     assert learner.samples() == {"above": 20, "dark": 5}
-    assert set(learner.replay.labels) == {0, 1}
+    assert set(learner.head.replay.labels) == {0, 1}
     assert {number for _, number in learner.examples.values()} <= {0, 1}
-    assert all(len(source.counts) == 2 for source in learner.statistics)
+    assert all(len(source.counts) == 2 for source in learner.head.statistics)
     learner_checks.teach(learner, steps=3)
     learner.settle()
     assert predictions(learner)[1] == ["left"] * 3
@@ -86,7 +86,7 @@ def test_merge_pools_the_statistics_as_if_seen_together():
     learner = three_classes(extra=0)
     saved = to_saved(learner, {})
     class_table.merge(saved, ["left", "dark"], into="left")
-    state, source = saved.tensors["state"], learner.statistics[-1]
+    state, source = saved.tensors["state"], learner.head.statistics[-1]
     counts, means = source.counts[1:], source.means[1:]
     pooled = (counts[:, None] * means).sum(0) / counts.sum()
     np.testing.assert_allclose(state["statistics.1.means"][1], pooled, rtol=1e-5, atol=1e-6)

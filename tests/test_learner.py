@@ -79,24 +79,24 @@ def test_a_step_lowers_every_layer_s_loss():
 def test_the_dictionary_and_its_optimiser_grow_with_the_classes():
     learner = LEARNERS["widths"]()
     learner_checks.teach(learner)
-    before = learner.trainer.embeddings.detach().clone()
-    moments = learner.trainer.optimizers[-1].state[learner.trainer.embeddings]["exp_avg"].clone()
+    before = learner.head.trainer.embeddings.detach().clone()
+    moments = learner.head.trainer.optimizers[-1].state[learner.head.trainer.embeddings]["exp_avg"].clone()
     learner.learn(learner.encode(np.zeros((1, 16, 16, 3), np.uint8)), ["dark"])
-    assert learner.trainer.embeddings.shape == (3, 16)
-    assert torch.equal(learner.trainer.embeddings[:2], before)
-    state = learner.trainer.optimizers[-1].state[learner.trainer.embeddings]
+    assert learner.head.trainer.embeddings.shape == (3, 16)
+    assert torch.equal(learner.head.trainer.embeddings[:2], before)
+    state = learner.head.trainer.optimizers[-1].state[learner.head.trainer.embeddings]
     assert torch.equal(state["exp_avg"][:2], moments)
     assert not state["exp_avg"][2].any()
     learner_checks.teach(learner, steps=2)
-    assert not torch.equal(learner.trainer.embeddings[:2], before)
+    assert not torch.equal(learner.head.trainer.embeddings[:2], before)
 
 
 def test_replay_stays_within_its_bytes():
     learner = LEARNERS["widths"]()
     for i in range(60):
         learner.learn(learner.encode(learner_checks.pictures(learner, i % 2, 4, i)), ["x"] * 4)
-    assert len(learner.replay) == learner.replay.capacity
-    used = learner.replay.values.numel() + learner.replay.ranges.numel() * 4
+    assert len(learner.head.replay) == learner.head.replay.capacity
+    used = learner.head.replay.values.numel() + learner.head.replay.ranges.numel() * 4
     assert used <= 0.1 * 2**20
 
 

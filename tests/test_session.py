@@ -239,7 +239,7 @@ def test_a_signal_within_a_gradient_step_lets_it_finish(
     slices_before = trainer_module.training_slices
 
     def struck_slices(*arguments, **options):
-        if struck.trainer.steps == 1:  # the second step, before a layer has moved
+        if struck.head.trainer.steps == 1:  # the second step, before a layer has moved
             signal.raise_signal(number)
         return (yield from slices_before(*arguments, **options))
 

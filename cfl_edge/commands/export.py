@@ -39,6 +39,13 @@ def export_learner(learner: Learner, out: Path) -> Exported:
             "The model keeps no picture to check its export on",
             hint="cfl-edge learn on a few labelled frames first",
         )
+    readout = learner.head.readout
+    if readout is None:
+        raise ExportError(
+            f"The head {learner.config.head} compares with stored samples: it has no label "
+            "embeddings to export",
+            hint="learn with --head cfl or --head slda into another folder",
+        )
     pictures = [picture.cpu().numpy() for picture, _ in learner.examples.values()]
     extractor = learner.extractor
     weights = {
@@ -48,7 +55,7 @@ def export_learner(learner: Learner, out: Path) -> Exported:
     try:
         return export_onnx(
             extractor.cpu(),
-            np.ascontiguousarray(learner.readout.T.cpu().numpy()),
+            np.ascontiguousarray(readout.T.cpu().numpy()),
             classes=learner.classes,
             size_px=learner.image_px,
             extra_metadata={

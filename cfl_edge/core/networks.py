@@ -21,6 +21,7 @@ from cfl_edge.errors import UsageError
 
 LAYERS_WITH_STEM = "256,256"  # two layers on the stem's features
 LAYERS_WITHOUT_STEM = "conv256"
+NO_LAYERS = "none"
 KINDS = "conv256, conv512, vit, conv256-in, conv512-in, vgg8b, fc, widths such as 256,256, or 8x64"
 
 # Channels, stride and padding of the convolutions of Table 4.
@@ -78,7 +79,7 @@ def build_network(
         kind: `conv256`, `conv512`, or `fc` (CIFAR-10), `fc-mnist` and `fc-cifar100` of the paper's
             Table 4; `vit` of Table 6; `conv256-in` and `conv512-in`,
             the same convolutions with normalisation on the way in instead of BatchNorm behind;
-            `vgg8b`; the widths of convolutions that normalise on the way in, `256,256`, of which
+            `vgg8b`; `none`; the widths of convolutions that normalise on the way in, `256,256`, of which
             the second and later ones halve the resolution where it is above 3; or `8x64`: 8 of 64
             channels at the full resolution.
         input_shape: (C, H, W) of what the first layer reads.
@@ -99,6 +100,8 @@ def build_network(
                 layers.append(paper_conv(c_in, c_out, stride, padding, grid=grid))
             c_in = c_out
         return Network(layers)
+    if kind == NO_LAYERS:
+        return Network([])
     if kind in PAPER_FCS:
         units, k, dropout = PAPER_FCS[kind]
         sizes = (math.prod(input_shape), units)

@@ -43,8 +43,17 @@ class FeatureExtractor(nn.Module):
     def sources(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return h0 and the pooled features of every source, for uint8 pictures (N, H, W, 3)."""
         h0, final = self.stem(images)
+        return h0, self.from_stem(h0, final)
+
+    def from_stem(self, h0: Tensor, final: Tensor | None) -> list[Tensor]:
+        """Return the pooled features of every source, for what the stem returned.
+
+        Args:
+            h0: The stem's output, (N, C, H, W).
+            final: Its pooled end, (N, C_E); None without one.
+        """
         frozen = [] if final is None else [final, h0.mean(dim=(2, 3))]
-        return h0, frozen + self.network(h0)
+        return frozen + list(self.network(h0))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the concatenated features and a constant 1, (N, F)."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.core.networks import LAYERS_WITH_STEM, LAYERS_WITHOUT_STEM
+from cfl_edge.core.networks import LAYERS_WITH_STEM, LAYERS_WITHOUT_STEM, NO_LAYERS
 from cfl_edge.core.stems import DEFAULT_STEM
 from cfl_edge.errors import UsageError
 
+HEADS = ("cfl", "slda", "ncm", "imprint", "knn", "last-layer-sgd", "bp", "bp-replay", "layer-bp")
+ADAPT_LAYERS = ("cfl", "bp", "bp-replay", "layer-bp")  # the others read the stem's end alone
 LEARNING_RATES = {"adamw": 1e-3, "momentum": 1e-2, "sgd": 1e-1}  # DECISIONS.md, "Optimizers"
 
 
@@ -17,6 +19,7 @@ class LearnerConfig:
     """What a learner is made of.
 
     Args:
+        head: What learns: `cfl`, or one of the methods that people use instead (`HEADS`).
         stem: See `build_stem`.
         layers: See `build_network`; None chooses the default for the stem.
         image_px: Side of the picture the stem reads; None is 96 with a stem and 32 without. More
@@ -40,6 +43,7 @@ class LearnerConfig:
         seed: Of everything random.
     """
 
+    head: str = "cfl"
     stem: str = DEFAULT_STEM
     layers: str | None = None
     image_px: int | None = None
@@ -58,6 +62,10 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         """Check what can be checked without building anything."""
         image_px = self.image_px
+        if self.head not in HEADS:
+            raise UsageError(
+                f"--head is {self.head!r}, expected one of {', '.join(HEADS)}", hint="--head cfl"
+            )
         if image_px is not None and not 8 <= image_px <= 1024:
             raise UsageError(f"--image is {image_px}, expected 8 to 1024", hint="--image 96")
         if self.optimizer not in LEARNING_RATES:
@@ -78,7 +86,9 @@ class LearnerConfig:
         return self.learning_rate or LEARNING_RATES[self.optimizer]
 
     def resolved_layers(self) -> str:
-        """Return `layers`, or the default for the stem."""
+        """Return `layers`, or the default for the stem; a head on the stem's end needs none."""
+        if self.stem != "none" and self.head not in ADAPT_LAYERS:
+            return NO_LAYERS
         default = LAYERS_WITHOUT_STEM if self.stem == "none" else LAYERS_WITH_STEM
         return self.layers or default
 

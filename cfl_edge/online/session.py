@@ -160,8 +160,8 @@ class _Run:
         self.stream, self.labels, self.learner = stream, labels, learner
         self.on_progress, self.pace = on_progress, pace
         self.memory = PeakMemory()
-        trainer = learner.trainer
-        self.steps_before, self.layer_steps_before = trainer.steps, list(trainer.layer_steps)
+        head = learner.head
+        self.steps_before, self.layer_steps_before = head.steps, list(head.layer_steps)
         self.summary = Summary()
         self.accuracy = Prequential()
         self.first_s = 0.0
@@ -232,11 +232,11 @@ class _Run:
         summary.fps = summary.frames / summary.seconds if summary.seconds else 0.0
         summary.peak_rss_mib = self.memory.peak_mib
         summary.growth_mib = self.memory.growth_mib
-        trainer = self.learner.trainer
-        summary.steps = trainer.steps - self.steps_before
+        head = self.learner.head
+        summary.steps = head.steps - self.steps_before
         summary.steps_per_s = summary.steps / summary.seconds if summary.seconds else 0.0
         summary.layer_steps = [
             now - before
-            for now, before in zip(trainer.layer_steps, self.layer_steps_before, strict=True)
+            for now, before in zip(head.layer_steps, self.layer_steps_before, strict=True)
         ]
         return summary

@@ -1,0 +1,206 @@
+"""Contrastive forward learning on a stream: layers that adapt, statistics that follow them.
+
+Every source of features (the stem's end, its cut, each layer) has class means and a shared
+covariance, whose label embeddings in closed form predict together. Gradient steps on new and
+replayed samples move the layers; the statistics of the layers forget what they were gathered on at
+the same pace, and `settle` estimates them anew from the replay memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.networks import initial_embeddings
+from cfl_edge.core.step_memory import step_memory
+from cfl_edge.online.features import Encoded
+from cfl_edge.online.heads.head import Groups, Head, HeadInputs, linear_scores
+from cfl_edge.online.heads.optimizer_state import load_optimizers, optimizer_tensors
+from cfl_edge.online.readout import combine
+from cfl_edge.online.replay import Replay
+from cfl_edge.online.trainer import Trainer
+
+EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its embedding much
+STATISTICS_DECAY = 0.97  # a step; about the last 1,000 samples count, while the layers move
+
+
+class ContrastiveHead(Head):
+    """Local contrastive steps on every layer, and label embeddings in closed form.
+
+    Args:
+        inputs: What it is built on.
+    """
+
+    def __init__(self, inputs: HeadInputs) -> None:
+        super().__init__(inputs)
+        config, shape = inputs.config, inputs.h0_shape
+        self.network = inputs.network
+        self.layer_source = inputs.layer_source
+        self.statistics = [ClassStatistics(c, self.device) for c in inputs.channels]
+        self.replay = Replay(
+            shape, limit_mib=config.replay_mib, generator=inputs.generator, device=self.device
+        )
+        self.trainer = Trainer(self.network, config, self.replay, inputs.generator, self.device)
+        layers = step_memory(self.network, shape, config.batch, chunk=config.chunk)
+        self.chunk = min(layer.chunk for layer in layers)  # of estimating statistics anew
+        self._readout = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
+        self._since_refresh = 0
+        self.layer_steps = list(self.trainer.layer_steps)
+
+    @property
+    def readout(self) -> Tensor:
+        """Label embeddings of all sources together, (Z, F)."""
+        return self._readout
+
+    def add_class(self) -> None:
+        """Append a class: a random label embedding, and statistics without samples."""
+        rows = self.trainer.embeddings.detach()
+        row = initial_embeddings(1, rows.shape[1], self.inputs.generator).to(self.device)
+        self.trainer.replace_embeddings(torch.cat([rows, row]))
+        for source in self.statistics:
+            source.add_class()
+        self.replay.add_class()
+
+    def learn(self, encoded: Encoded, numbers: Tensor, budget_s: float | None) -> None:
+        """Update the statistics, take the gradient steps that are due, refresh where it is time."""
+        for source, features in zip(self.statistics, encoded.features, strict=True):
+            source.update(features, numbers)
+        listed = numbers.tolist()
+        for sample, number in zip(encoded.h0, listed, strict=True):
+            self.trainer.add(sample, number)
+            if budget_s is None:
+                self.work()
+        self._since_refresh += len(listed)
+        samples, added = self.samples(), Counter(listed)
+        early = any(
+            samples[number] - count < frames <= samples[number]
+            for number, count in added.items()
+            for frames in EARLY_FRAMES
+        )
+        if early:
+            self._since_refresh = self.config.refresh_frames
+        due = self._since_refresh >= self.config.refresh_frames
+        is_new = len(self._readout) < len(self.replay.seen)
+        if due and (budget_s is None or budget_s >= 0 or is_new):
+            self.refresh()
+        elif budget_s is not None:
+            self.work(budget_s)
+
+    def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
+        """Take gradient steps; the statistics of the layers follow."""
+        for pooled, numbers in self.trainer.work(budget_s, all_pending=all_pending):
+            if not len(numbers):  # the new samples were counted when they came
+                continue
+            for source, h_mean in zip(self.statistics[self.layer_source :], pooled, strict=True):
+                source.decay(STATISTICS_DECAY)
+                source.update(h_mean, numbers)
+        self.steps, self.layer_steps = self.trainer.steps, list(self.trainer.layer_steps)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Take the pending step and estimate the layers' statistics anew from the replay memory."""
+        with torch.enable_grad():
+            self.work(all_pending=True)
+        if not len(self.replay):
+            return
+        fresh = [ClassStatistics(c, self.device) for c in self.network.channels]
+        for source in fresh:
+            for _ in self.replay.seen:
+                source.add_class()
+        numbers = torch.tensor(self.replay.labels, device=self.device)
+        for places in torch.split(torch.arange(len(self.replay), device=self.device), self.chunk):
+            for source, h_mean in zip(fresh, self.network(self.replay.read(places)), strict=True):
+                source.update(h_mean, numbers[places])
+        self.statistics[self.layer_source :] = fresh
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Solve the label embeddings of every source and combine them."""
+        self._readout = combine(self.statistics)
+        self._since_refresh = 0
+
+    def scores(self, encoded: Encoded) -> Tensor:
+        """Return the sum of all sources' log likelihoods, tempered, (N, Z)."""
+        return linear_scores(encoded, self._readout)
+
+    def samples(self) -> list[int]:
+        """Return how many samples of each class were learned, those that wait for a step too."""
+        counts = list(self.replay.seen)
+        for _, number in self.trainer.pending:
+            counts[number] += 1
+        return counts
+
+    def warm_up(self) -> None:
+        """Take a step on a copy and solve embeddings of nothing."""
+        self.trainer.warm_up(self.inputs.h0_shape)
+        for source in self.statistics:
+            spare = ClassStatistics(source.means.shape[1], self.device)
+            spare.add_class()
+            spare.embeddings()
+
+    def state(self) -> Groups:
+        """Return statistics, embeddings, optimizer state and pending samples; the replay memory."""
+        pending = self.trainer.pending
+        tensors: dict[str, Tensor] = {
+            "label_embeddings": self.trainer.embeddings.detach(),
+            "readout": self._readout,
+            "pending.labels": torch.tensor([number for _, number in pending]).long(),
+            "steps": torch.tensor(self.trainer.steps),
+        }
+        if pending:
+            tensors["pending.h0"] = torch.stack([sample for sample, _ in pending])
+        for r, source in enumerate(self.statistics):
+            tensors[f"statistics.{r}.counts"] = source.counts
+            tensors[f"statistics.{r}.means"] = source.means
+            tensors[f"statistics.{r}.scatter"] = source.scatter
+        tensors |= optimizer_tensors(self.trainer.optimizers)
+        return {"state": tensors, "replay": self.replay.state()}
+
+    def class_rows(self) -> list[str]:
+        """Name embeddings, readout, counts and means, and the moments of the embeddings."""
+        tensors, last = self.state()["state"], len(self.trainer.optimizers) - 1
+        names = ["label_embeddings", "readout"]
+        names += [n for n in tensors if re.fullmatch(r"statistics\.\d+\.(counts|means)", n)]
+        moments = [
+            name
+            for name in tensors
+            if re.fullmatch(rf"optimizer\.{last}\.\d+\.(exp_avg|exp_avg_sq|momentum_buffer)", name)
+        ]
+        embedding = max((int(name.split(".")[2]) for name in moments), default=-1)
+        return names + [n for n in moments if n.startswith(f"optimizer.{last}.{embedding}.")]
+
+    def load_state(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
+        """Take back what `state` returned."""
+        state = groups["state"]
+        self._require_shapes(state, classes)
+        self.trainer.replace_embeddings(state["label_embeddings"].to(self.device))
+        self._readout = state["readout"].to(self.device)
+        for r, source in enumerate(self.statistics):
+            source.counts = state[f"statistics.{r}.counts"].to(self.device)
+            source.means = state[f"statistics.{r}.means"].to(self.device)
+            source.scatter = state[f"statistics.{r}.scatter"].to(self.device)
+        load_optimizers(self.trainer.optimizers, state)
+        self.steps = self.trainer.steps = int(state["steps"])
+        numbers = state["pending.labels"].tolist()
+        samples = state["pending.h0"].to(self.device) if numbers else ()
+        self.trainer.pending = [(h0, z) for h0, z in zip(samples, numbers, strict=True)]
+        self.replay.load_state(dict(groups["replay"]))
+
+    def _require_shapes(self, state: Mapping[str, Tensor], classes: int) -> None:
+        expected = {
+            "label_embeddings": (classes, self.trainer.embeddings.shape[1]),
+            "readout": (classes, self._readout.shape[1]),
+        }
+        for r, source in enumerate(self.statistics):
+            channels = source.means.shape[1]
+            expected[f"statistics.{r}.means"] = (classes, channels)
+            expected[f"statistics.{r}.scatter"] = (channels, channels)
+        for name, shape in expected.items():
+            if tuple(state[name].shape) != shape:
+                raise ValueError(f"{name} has shape {tuple(state[name].shape)}, expected {shape}")
