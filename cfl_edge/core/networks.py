@@ -79,9 +79,9 @@ def build_network(
         kind: `conv256`, `conv512`, or `fc` (CIFAR-10), `fc-mnist` and `fc-cifar100` of the paper's
             Table 4; `vit` of Table 6; `conv256-in` and `conv512-in`,
             the same convolutions with normalisation on the way in instead of BatchNorm behind;
-            `vgg8b`; `none`; the widths of convolutions that normalise on the way in, `256,256`, of which
-            the second and later ones halve the resolution where it is above 3; or `8x64`: 8 of 64
-            channels at the full resolution.
+            `vgg8b`; the widths of convolutions that normalise on the way in, `256,256`, of which
+            the second and later ones halve the resolution where it is above 3; `8x64`: 8 of 64
+            channels at the full resolution; or `none`.
         input_shape: (C, H, W) of what the first layer reads.
         positions: K of the fully connected layers, instead of Table 4's.
         grid: Of `conv256` and `conv512`, as in `LocalLayer`.
