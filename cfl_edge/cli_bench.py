@@ -1,4 +1,4 @@
-"""`cfl-edge bench memory` and `cfl-edge bench speed`."""
+"""`cfl-edge bench memory` and `cfl-edge bench speed`; `streams` has a module of its own."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cfl_edge import cli_bench_streams
+
 if TYPE_CHECKING:
     from cfl_edge.bench.run import Row
 
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: the table is not complete
+INTERRUPTED = cli_bench_streams.INTERRUPTED
 
 app = typer.Typer(
-    help="Measure a learning step on this machine, beside what people use instead.",
+    help="Measure learning on this machine, beside what people use instead.",
     no_args_is_help=True,
 )
+app.command()(cli_bench_streams.streams)
 
 Network = Annotated[str, typer.Option(help="8x64, conv256, conv512, vgg8b, 256,256, stream, …")]
 Image = Annotated[int, typer.Option(help="Side of the picture in pixels.")]

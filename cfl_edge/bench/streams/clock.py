@@ -1,0 +1,88 @@
+"""A stream that does not wait: which frame a learner sees next, and when its label comes."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import final
+
+DEFAULT_HZ = 30.0  # of label delay where no rate is given: what most cameras send
+
+
+@final
+class StreamClock:
+    """Simulated time of a stream whose frames come at a fixed rate, whoever is ready.
+
+    Ghunaim et al., "Real-time evaluation in online continual learning" (CVPR 2023): a learner that
+    is slower than the stream sees fewer of its frames. Here the newest wins, as with a camera.
+
+    Args:
+        frames: T.
+        hz: Frames a second; None for a stream that waits.
+
+    Example:
+        >>> clock, seen = StreamClock(frames=6, hz=10), []
+        >>> while (frame := clock.next_frame()) is not None:
+        ...     seen.append(frame)
+        ...     clock.spend(0.15)
+        >>> seen, clock.dropped
+        ([0, 1, 3, 4], 2)
+    """
+
+    def __init__(self, frames: int, hz: float | None = None) -> None:
+        self.frames, self.hz = frames, hz
+        self.now_s = 0.0
+        self.dropped = 0
+        self._next = 0
+
+    def next_frame(self) -> int | None:
+        """Return the number of the newest frame that has come, or wait for the next; None: over."""
+        place = self._next
+        if self.hz is not None:
+            # The smallest bit more: 0.3 * 10 is the fourth frame's time, not just before it.
+            place = max(place, math.floor(self.now_s * self.hz + 1e-9))
+        last = min(place, self.frames)
+        self.dropped += last - self._next
+        if place >= self.frames:
+            self._next = self.frames
+            return None
+        if self.hz is not None:
+            self.now_s = max(self.now_s, place / self.hz)
+        self._next = place + 1
+        return place
+
+    def spend(self, seconds: float) -> None:
+        """Let time pass: what the learner took for a frame."""
+        self.now_s += seconds
+
+
+@final
+class LabelDelay:
+    """Frames that wait for their labels.
+
+    Args:
+        frames: After so many frames of the stream the label comes; 0 for at once.
+
+    Example:
+        >>> delay = LabelDelay(2)
+        >>> [delay.labelled(frame) for frame in (0, 1, 2, 3)], delay.rest()
+        ([[], [], [0], [1]], [2, 3])
+    """
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+        self._waiting: deque[int] = deque()
+
+    def labelled(self, frame: int) -> list[int]:
+        """Take in a frame, and return those whose labels have come by then."""
+        self._waiting.append(frame)
+        come = []
+        while self._waiting and self._waiting[0] <= frame - self.frames:
+            come.append(self._waiting.popleft())
+        return come
+
+    def rest(self) -> list[int]:
+        """Return the frames whose labels come after the end of the stream."""
+        rest = list(self._waiting)
+        self._waiting.clear()
+        return rest

@@ -1,0 +1,228 @@
+"""What a learner did on a stream, as pure functions of a matrix of recalls.
+
+The matrix R has a row for each of T evaluations, in order, and a column for each of Z classes:
+R[t, z] is the fraction of the test pictures of class z that is recognised then, and nan as long as
+the stream has not shown the class, or where there is no test picture of it. Where several classes
+make up a task, `by_task` makes columns of tasks first.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+RECALLED = 0.8  # the recall at which a new class counts as learned
+
+
+def accuracy_of_seen(recalls: Floats, counts: Integers) -> Floats:
+    """Return the accuracy on the test pictures of all classes seen so far, at each evaluation.
+
+    Args:
+        recalls: R, (T, Z).
+        counts: Test pictures of each class, (Z,).
+
+    Returns:
+        (T,); nan where no class that was seen has a test picture.
+
+    Example:
+        >>> accuracy_of_seen(np.array([[1.0, np.nan], [0.5, 1.0]]), np.array([30, 10])).tolist()
+        [1.0, 0.625]
+    """
+    weights = np.where(np.isnan(recalls), 0, counts)  # (T, Z)
+    total = weights.sum(axis=1)
+    right = (np.nan_to_num(recalls) * weights).sum(axis=1)
+    return np.where(total > 0, right / np.maximum(total, 1), np.nan)
+
+
+def average_incremental_accuracy(recalls: Floats, counts: Integers) -> float | None:
+    """Return the mean of `accuracy_of_seen` over the evaluations.
+
+    Rebuffi et al., "iCaRL: Incremental classifier and representation learning" (CVPR 2017). The
+    first evaluation counts; streams without tasks are evaluated at even points.
+
+    Example:
+        >>> average_incremental_accuracy(np.array([[1.0, np.nan], [0.5, 0.5]]), np.array([5, 5]))
+        0.75
+    """
+    return _mean(accuracy_of_seen(recalls, counts))
+
+
+def by_task(recalls: Floats, counts: Integers, task_of: Integers) -> Floats:
+    """Return the accuracy on the test pictures of each task at each evaluation.
+
+    Args:
+        recalls: R, (T, Z).
+        counts: Test pictures of each class, (Z,).
+        task_of: Number of the task that each class belongs to, (Z,).
+
+    Returns:
+        (T, J) for J tasks; nan as long as a class of it was not seen.
+
+    Example:
+        >>> recalls = np.array([[0.5, 1.0, np.nan], [0.5, 0.5, 0.2]])
+        >>> by_task(recalls, np.array([10, 10, 5]), np.array([0, 0, 1])).tolist()
+        [[0.75, nan], [0.5, 0.2]]
+    """
+    columns = []
+    for task in np.unique(task_of):
+        members = (task_of == task) & (counts > 0)
+        if members.any():
+            columns.append(recalls[:, members] @ (counts[members] / counts[members].sum()))
+        else:
+            columns.append(np.full(len(recalls), np.nan))
+    return np.stack(columns, axis=1)
+
+
+def forgetting(recalls: Floats) -> float | None:
+    """Return by how much each class or task has fallen from its best, in the mean.
+
+    F = mean over j of (max over l < T of R[l, j]) - R[T, j], over all that were seen before the
+    last evaluation: Chaudhry et al., "Riemannian walk for incremental learning" (ECCV 2018),
+    Eq. 3 and below it. All classes compete, so a part of it is no loss of knowledge: among more
+    classes each is harder to tell (see `known_choice_forgetting`). Negative where what
+    came first has become better.
+
+    Args:
+        recalls: R, (T, Z), or of tasks, (T, J).
+
+    Returns:
+        A fraction; None where nothing was seen twice.
+
+    Example:
+        >>> forgetting(np.array([[0.9, np.nan], [0.7, 1.0]]))
+        0.2
+    """
+    before = recalls[:-1]
+    known = ~np.isnan(before).all(axis=0) if len(before) else np.zeros(recalls.shape[1], bool)
+    if not known.any():
+        return None
+    return _mean(np.nanmax(before[:, known], axis=0) - recalls[-1, known])
+
+
+def known_choice_forgetting(then: Floats, now: Floats) -> float | None:
+    """Return by how much classes have fallen, each compared among the same rivals.
+
+    `forgetting` without the confusion by classes that came later: mean over j of the largest
+    then[l, j] - now[l, j] over l < T. A learner whose knowledge of a class never changes has 0,
+    however many classes follow. (A definition of this project.)
+
+    Args:
+        then: R, (T, Z).
+        now: Recalls at the end of the stream, row l with only the classes to choose from that had
+            been seen at evaluation l, (T, Z).
+
+    Returns:
+        A fraction; None where nothing was seen before the last evaluation.
+
+    Example:
+        >>> then = np.array([[1.0, np.nan], [0.7, 1.0]])
+        >>> known_choice_forgetting(then, now=np.array([[0.9, np.nan], [0.7, 1.0]]))
+        0.1
+    """
+    falls = (then - now)[:-1]
+    known = ~np.isnan(falls).all(axis=0) if len(falls) else np.zeros(then.shape[1], bool)
+    return _mean(np.nanmax(falls[:, known], axis=0)) if known.any() else None
+
+
+def backward_transfer(recalls: Floats) -> float | None:
+    """Return what later learning did to each class or task since it was learned, in the mean.
+
+    BWT = mean over i < T of R[T, i] - R[i, i]: Lopez-Paz & Ranzato, "Gradient episodic memory for
+    continual learning" (NIPS 2017), Eq. 3. R[i, i] is the first evaluation after it was seen.
+
+    Args:
+        recalls: R, (T, Z), or of tasks, (T, J).
+
+    Returns:
+        A fraction, negative where knowledge was lost; None where nothing was seen twice.
+
+    Example:
+        >>> backward_transfer(np.array([[0.9, np.nan], [0.7, 1.0]]))
+        -0.2
+    """
+    changes = []
+    for column in recalls.T:
+        known = np.flatnonzero(~np.isnan(column[:-1]))
+        if len(known):
+            changes.append(column[-1] - column[known[0]])
+    return _mean(np.array(changes))
+
+
+def old_drop(recalls: Floats, counts: Integers, tasks: Sequence[int]) -> float | None:
+    """Return by how much the accuracy on the classes known before falls with each new task.
+
+    Args:
+        recalls: R, (T, Z).
+        counts: Test pictures of each class, (Z,).
+        tasks: Tasks that were over at each evaluation, ascending, (T,). Where several lie between
+            two evaluations, each of them has its share of the fall.
+
+    Returns:
+        The mean over the tasks after the first evaluation; None without any.
+
+    Example:
+        >>> recalls = np.array([[1.0, np.nan, np.nan], [0.8, 1.0, np.nan], [0.7, 0.9, 1.0]])
+        >>> old_drop(recalls, np.array([5, 5, 5]), [1, 2, 3])
+        0.15
+    """
+    falls, spans = [], []
+    for t in range(1, len(recalls)):
+        old = np.where(np.isnan(recalls[t - 1]), 0, counts)
+        if old.sum():
+            before, after = (np.nan_to_num(recalls[i]) @ old / old.sum() for i in (t - 1, t))
+            falls.append(before - after)
+            spans.append(tasks[t] - tasks[t - 1])
+    return round(float(sum(falls) / sum(spans)), 12) if sum(spans) else None
+
+
+def median_reached(reached: Sequence[float | None]) -> float | None:
+    """Return the median over classes of the frames, or seconds, until a class is recalled.
+
+    Args:
+        reached: For each class the frames of it that had been learned (or seconds), None for never.
+
+    Returns:
+        None where half of the classes or more never were, or there are none.
+
+    Example:
+        >>> median_reached([1, 5, None]), median_reached([1, None])
+        (5, None)
+    """
+    if not reached:
+        return None
+    median = statistics.median(math.inf if frames is None else frames for frames in reached)
+    return None if math.isinf(median) else median
+
+
+def window_median_ms(seconds: Sequence[float], window: int) -> float | None:
+    """Return the usual time of a frame in milliseconds, its share of rarer work included.
+
+    A gradient step is taken every few frames, so that the median frame has none. The median is
+    taken over windows, of the mean in each.
+
+    Args:
+        seconds: Of each frame.
+        window: Frames; what is left over at the end does not count, unless there is no more.
+
+    Example:
+        >>> window_median_ms([0.001, 0.003, 0.001, 0.003, 0.5], 2)
+        2.0
+    """
+    if not seconds:
+        return None
+    values = np.array(seconds)
+    whole = len(values) // window * window
+    means = values[:whole].reshape(-1, window).mean(axis=1) if whole else values.mean(keepdims=True)
+    return round(float(np.median(means)) * 1000, 9)
+
+
+def _mean(values: Floats) -> float | None:
+    known = values[~np.isnan(values)]
+    return round(float(known.mean()), 12) if len(known) else None
