@@ -21,7 +21,7 @@ from cfl_edge.pipe import Lines, plain
 from cfl_edge.visible import visible, visible_lines
 
 LINE_S = 2.0  # between two lines of PlainView: a journal stays readable
-NOT_IN_EVENTS = ("waiting", "samples")  # of every frame; the summary has the classes
+NOT_IN_EVENTS = ("waiting", "samples", "flagged")  # of every frame; the summary has the classes
 
 
 class View(ABC):
@@ -209,6 +209,8 @@ def _line(progress: Progress) -> str:
         seen = f"{visible(progress.prediction)} {percent(progress.score)}"
     if progress.label is not None:
         seen += f" (is {visible(progress.label)})"
+    if progress.flags:
+        seen += f" [{', '.join(progress.flags)}]"
     return (
         f"frame {progress.frames}{total}  {progress.fps:.1f} frames/s  {seen}  "
         f"accuracy {percent(progress.rolling_accuracy)}  "

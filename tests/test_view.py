@@ -77,10 +77,12 @@ def test_json_frames() -> None:
         "prequential_accuracy": None,
         "seconds": 1.2346,
         "peak_rss_mib": 412.3457,
+        "flags": [],
     }
     assert first.keys() - {"event"} == {field.name for field in fields(Progress)} - {
         "waiting",
         "samples",
+        "flagged",
     }
     assert second["score"] is second["fps"] is second["total"] is None
     assert "NaN" not in file.getvalue()

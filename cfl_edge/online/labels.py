@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self, final
+from typing import Any, ClassVar, Self, final
 
 from cfl_edge.errors import CflEdgeError, DataError, UsageError
+from cfl_edge.online.label_ring import FrameRing, Kept
 from cfl_edge.stream.frame import Frame
 from cfl_edge.visible import is_visible, visible
 
@@ -65,6 +66,12 @@ class LabelSource(ABC):
         ('mug', 'every frame is mug')
     """
 
+    with_frame: ClassVar[bool] = False
+    """Whether a label is known of its frame, not said by somebody who may be late."""
+
+    looks_back: ClassVar[bool] = False
+    """Whether a label may name a past frame: `late` returns those frames."""
+
     @abstractmethod
     def open(self) -> None:
         """Take the terminal or the port; entering the context calls it.
@@ -83,6 +90,14 @@ class LabelSource(ABC):
         Raises:
             DataError: The stream gives a name that no class can have.
         """
+
+    def late(self, ring: FrameRing[Any]) -> list[Kept[Any]]:
+        """Return the past frames that were labelled since the last call.
+
+        Args:
+            ring: The frames that labels may name, the same in every call.
+        """
+        return []
 
     @property
     @abstractmethod
@@ -121,6 +136,8 @@ class FixedLabel(LabelSource):
         UsageError: See `check_name`.
     """
 
+    with_frame = True
+
     def __init__(self, name: str) -> None:
         self._name = check_name(name, source="--label")
 
@@ -144,6 +161,8 @@ class FixedLabel(LabelSource):
 class StreamLabels(LabelSource):
     """The stream knows the class: a folder's subfolder, `demo:` (`--labels-from dirs`)."""
 
+    with_frame = True
+
     def open(self) -> None:
         """Do nothing: nothing is held."""
 
@@ -165,6 +184,8 @@ class StreamLabels(LabelSource):
 @final
 class NoLabels(LabelSource):
     """No frame is labelled: the model predicts and learns nothing."""
+
+    with_frame = True
 
     def open(self) -> None:
         """Do nothing: nothing is held."""

@@ -6,9 +6,10 @@ import errno
 import threading
 import time
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 from cfl_edge.errors import UsageError
+from cfl_edge.online.label_ring import FrameRing, Kept
 from cfl_edge.online.labels import DEFAULT_PORT, LabelSource
 from cfl_edge.online.labels_http_server import ADDRESS, Current, LabelServer
 from cfl_edge.stream.frame import Frame
@@ -25,6 +26,11 @@ class HttpLabels(LabelSource):
     "seconds": 3}` those of the next 3 seconds, `{"label": null}` none. `GET /label` returns the
     current one. Requests for another host, or from a page of another origin, are refused.
 
+    A label that comes late names the one frame that it belongs to: `{"label": "mug", "frame": 123}`
+    (the `frame` of `--json`) or `{"label": "mug", "seconds_ago": 2.5}`, counted from the newest
+    frame, in the time of the stream. The answer has the number of the frame; its status is 410 if
+    that frame is kept no more, 404 if it never came, and 409 if it has a label already.
+
     Args:
         port: To listen on, on 127.0.0.1; 0 chooses a free one.
         clock: Gives seconds that never go back.
@@ -37,6 +43,8 @@ class HttpLabels(LabelSource):
         ...     labels.waiting  # doctest: +ELLIPSIS
         'no label  POST {"label": "mug"} to http://127.0.0.1:.../label'
     """
+
+    looks_back = True
 
     def __init__(
         self, port: int = DEFAULT_PORT, *, clock: Callable[[], float] = time.monotonic
@@ -75,6 +83,10 @@ class HttpLabels(LabelSource):
         if self._server is not None and self._server.failure is not None:
             raise self._server.failure
         return self._current.get()
+
+    def late(self, ring: FrameRing[Any]) -> list[Kept[Any]]:
+        """Return the past frames that clients have labelled since the last call."""
+        return self._current.late(ring)
 
     @property
     def waiting(self) -> str:

@@ -12,8 +12,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, final
 
-from cfl_edge.errors import UsageError
-from cfl_edge.online.labels import check_name
+from cfl_edge.online.label_ring import FrameRing, Kept, LabelledError, NotKeptError
+from cfl_edge.online.labels_http_request import LabelRequest, RefusedError, read_request
 
 ADDRESS = "127.0.0.1"  # this board alone: whoever labels, teaches
 LOCAL_NAMES = ("127.0.0.1", "localhost")
@@ -21,12 +21,11 @@ MAX_BODY_BYTES = 4096
 DRAIN_BYTES = 1 << 20  # read of a refused body, so that the client gets to read why
 MAX_LENGTH_DIGITS = 12  # of Content-Length
 CLIENT_TIMEOUT_S = 5.0  # a client that stops in the middle of a request
-MAX_HOLD_S = 86_400.0
 
 
 @final
 class Current:
-    """The label that holds now; many threads may use it.
+    """The label that holds now, and labels of past frames; many threads may use it.
 
     Args:
         clock: Gives seconds.
@@ -43,6 +42,8 @@ class Current:
         self._lock = threading.Lock()
         self._label: str | None = None
         self._until_s = math.inf
+        self._ring: FrameRing[Any] | None = None
+        self._late: list[Kept[Any]] = []  # no more than the ring holds, while frames come
 
     def get(self) -> str | None:
         """Return it; None once its time is over."""
@@ -59,61 +60,33 @@ class Current:
         with self._lock:
             self._label, self._until_s = label, self._clock() + seconds
 
+    def claim(self, request: LabelRequest) -> int:
+        """Label one past frame and return its number.
 
-class RefusedError(Exception):
-    """A request that is answered with an error.
+        Raises:
+            RefusedError: There is no such frame, or it has a label.
+        """
+        with self._lock:
+            if self._ring is None or request.label is None:
+                raise RefusedError(HTTPStatus.NOT_FOUND, "no frame has come yet")
+            try:
+                kept = self._ring.claim(
+                    request.label, frame=request.frame, seconds_ago=request.seconds_ago
+                )
+            except NotKeptError as error:
+                status = HTTPStatus.GONE if error.gone else HTTPStatus.NOT_FOUND
+                raise RefusedError(status, str(error)) from error
+            except LabelledError as error:
+                raise RefusedError(HTTPStatus.CONFLICT, str(error)) from error
+            self._late.append(kept)
+            return kept.index
 
-    Args:
-        status: Of the answer.
-        text: What was wrong and what was expected.
-    """
-
-    def __init__(self, status: HTTPStatus, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-def read_request(body: bytes) -> tuple[str | None, float]:
-    """Return the label and for how many seconds it holds.
-
-    Args:
-        body: JSON, UTF-8.
-
-    Raises:
-        RefusedError: It is not what `HttpLabels` describes.
-
-    Example:
-        >>> read_request(b'{"label": "mug", "seconds": 3}')
-        ('mug', 3.0)
-    """
-    expected = 'expected {"label": "mug"}, {"label": "mug", "seconds": 3} or {"label": null}'
-    try:
-        request: Any = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"not JSON ({error}), {expected}") from error
-    if (
-        not isinstance(request, dict)
-        or "label" not in request
-        or request.keys()
-        - {
-            "label",
-            "seconds",
-        }
-    ):
-        raise RefusedError(HTTPStatus.BAD_REQUEST, expected)
-    label, seconds = request["label"], request.get("seconds", math.inf)
-    if label is not None and not isinstance(label, str):
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"label is no text, {expected}")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "seconds is no number, expected 3")
-    if "seconds" in request and not 0 < seconds <= MAX_HOLD_S:
-        raise RefusedError(
-            HTTPStatus.BAD_REQUEST, f"seconds is {seconds}, expected above 0, at most {MAX_HOLD_S}"
-        )
-    try:
-        return None if label is None else check_name(label, source="label"), float(seconds)
-    except UsageError as error:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"{error.problem}; {error.hint}") from error
+    def late(self, ring: FrameRing[Any]) -> list[Kept[Any]]:
+        """Return the frames of `claim` since the last call, which come from this ring."""
+        with self._lock:
+            self._ring = ring
+            late, self._late = self._late, []
+            return late
 
 
 @final
@@ -162,7 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Write nothing: the terminal belongs to the view."""
 
     def _answer(self) -> None:
-        allow = ""
+        allow, status, current = "", HTTPStatus.OK, self.server.current
+        answer: dict[str, str | int | None] = {}
         try:
             body, length_error = self._body()
             self._check_origin()
@@ -174,9 +148,12 @@ class _Handler(BaseHTTPRequestHandler):
             if self.command == "POST":
                 if length_error is not None:
                     raise length_error
-                label, seconds = read_request(body)
-                self.server.current.set(label, seconds=seconds)
-            status, answer = HTTPStatus.OK, {"label": self.server.current.get()}
+                request = read_request(body)
+                if request.is_past:
+                    answer = {"label": request.label, "frame": current.claim(request)}
+                else:
+                    current.set(request.label, seconds=request.seconds)
+            answer = answer or {"label": current.get()}
         except RefusedError as refused:
             status, answer = refused.status, {"error": str(refused)}
         data = json.dumps(answer).encode() + b"\n"

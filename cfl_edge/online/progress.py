@@ -11,10 +11,10 @@ class Progress:
 
     Args:
         frame: Number of the frame in its stream, from 0.
-        label: What the frame was labelled, if it was.
+        label: What the frame was labelled, if it was by now.
         prediction: The class with the largest score before learning; None while there is none.
         score: Its probability, 0 to 1.
-        learned: Whether the frame was learned from.
+        learned: Whether the frame was learned from; with a label delay, an earlier one.
         frames: Frames handled in this run.
         total: Frames to come in all, where the stream knows.
         learned_frames: Frames learned from in this run.
@@ -25,6 +25,8 @@ class Progress:
         samples: Frames learned of each class, ever.
         seconds: Since the first frame.
         peak_rss_mib: Largest resident memory of the process so far, MiB.
+        flags: What is wrong with this frame, of `cfl_edge.online.quality.FLAGS`.
+        flagged: Frames of each flag in this run.
         waiting: What the label source has to say: its keys, its address, "paused".
     """
 
@@ -43,4 +45,6 @@ class Progress:
     samples: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     peak_rss_mib: float = 0.0
+    flags: tuple[str, ...] = ()
+    flagged: dict[str, int] = field(default_factory=dict)
     waiting: str = ""

@@ -5,17 +5,22 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from cfl_edge.errors import DataError, ModelWriteError, StreamError
 from cfl_edge.online.interrupts import Interrupts
+from cfl_edge.online.label_delay import Seen, open_ring
+from cfl_edge.online.label_ring import FrameRing
 from cfl_edge.online.labels import LabelSource
 from cfl_edge.online.learner import Learner
-from cfl_edge.online.metrics import PeakMemory, Prequential
+from cfl_edge.online.metrics import PeakMemory
 from cfl_edge.online.pace import Pace
 from cfl_edge.online.progress import Progress
+from cfl_edge.online.quality import QualityGate, excluded_classes
+from cfl_edge.online.summary import Summary
+from cfl_edge.online.teaching import Teaching
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.source import Notice, Stream
@@ -23,44 +28,7 @@ from cfl_edge.stream.source import Notice, Stream
 CHECKPOINT_S = 30.0  # at most this much learning is lost to a power cut
 FPS_FRAMES = 30
 
-
-@dataclass
-class Summary:
-    """What a run of the loop did.
-
-    Args:
-        frames: Frames handled.
-        learned: Frames learned from.
-        dropped: Frames that the stream dropped.
-        skipped: Pictures that could not be read.
-        fps: Frames handled a second.
-        prequential_accuracy: Test-then-train accuracy, 0 to 1; None without labels.
-        last_quarter_accuracy: The same over the last quarter of the labelled frames.
-        classes: Names, in the order of their rows.
-        seconds: From the first frame to the last learning step.
-        peak_rss_mib: Largest resident memory of the process, MiB.
-        growth_mib: Largest resident memory above that at the start of the loop, MiB.
-        steps: Gradient steps taken.
-        steps_per_s: The same a second.
-        layer_steps: How many updates each layer had.
-        interrupted: Whether Ctrl-C or SIGTERM ended it.
-    """
-
-    frames: int = 0
-    learned: int = 0
-    dropped: int = 0
-    skipped: int = 0
-    fps: float = 0.0
-    prequential_accuracy: float | None = None
-    last_quarter_accuracy: float | None = None
-    classes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    peak_rss_mib: float = 0.0
-    growth_mib: float = 0.0
-    steps: int = 0
-    steps_per_s: float = 0.0
-    layer_steps: list[int] = field(default_factory=list)
-    interrupted: bool = False
+__all__ = ["Summary", "learn_stream"]
 
 
 def learn_stream(
@@ -74,6 +42,8 @@ def learn_stream(
     max_frames: int | None = None,
     checkpoint_s: float = CHECKPOINT_S,
     learn_budget_s: float | None = None,
+    ring: FrameRing[Seen] | None = None,
+    learn_flagged: bool = False,
 ) -> Summary:
     """Predict every frame of a stream, then learn from it if it has a label.
 
@@ -92,6 +62,9 @@ def learn_stream(
         learn_budget_s: Seconds a frame that gradient steps may take. None leaves a live stream's
             frames the time until the next one, so that none is dropped because of learning, and
             takes every step whole on any other stream.
+        ring: Of `open_ring`, where labels come late; None learns each frame as it comes.
+        learn_flagged: Learn frames that are dark, blurred or at odds with their label as well
+            (`cfl_edge.online.quality`).
 
     Returns:
         The summary; Ctrl-C and SIGTERM return it as well, with `interrupted` set.
@@ -112,10 +85,13 @@ def learn_stream(
                         saved_frames = learner.frames_learned
                     saved_s = time.monotonic()
         except StreamError:  # the camera is gone for good: keep what it taught
-            if run.summary.learned:
+            teaching.finish(lambda: learn_budget_s)
+            if teaching.learned:
                 save()
             raise
-        if run.summary.learned and not interrupts.requested:
+        # What waits is learned in any case; whoever asked for an end does not wait for steps.
+        teaching.finish(lambda: 0.0 if interrupts.requested else learn_budget_s)
+        if teaching.learned and not interrupts.requested:
             learner.settle()
         if run.summary.frames:  # without any, the next start is free to choose another network
             save()
@@ -151,6 +127,13 @@ class _Run:
 
     def __init__(
         self,
+def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the probabilities that scores (Z,) stand for."""
+    powers = np.exp(scores - scores.max())
+    probabilities: npt.NDArray[np.float32] = powers / powers.sum()
+    return probabilities
+
+
         stream: Stream,
         labels: LabelSource,
         learner: Learner,
@@ -158,12 +141,13 @@ class _Run:
         pace: Pace,
     ) -> None:
         self.stream, self.labels, self.learner = stream, labels, learner
-        self.on_progress, self.pace = on_progress, pace
+        self.teaching, self.on_progress, self.pace = teaching, on_progress, pace
+        self.gate = QualityGate()
+        teaching: Teaching,
         self.memory = PeakMemory()
         head = learner.head
         self.steps_before, self.layer_steps_before = head.steps, list(head.layer_steps)
         self.summary = Summary()
-        self.accuracy = Prequential()
         self.first_s = 0.0
         self.learned_s = 0.0
         self.times: deque[float] = deque(maxlen=FPS_FRAMES)
@@ -172,20 +156,22 @@ class _Run:
         now = time.monotonic()
         self.first_s = self.first_s or now
         self.times.append(now)
-        learner, summary = self.learner, self.summary
+        learner, summary, teaching = self.learner, self.summary, self.teaching
         self.pace.begin(frame)
         label = self.labels.label(frame)
-        encoded = learner.encode(to_model_input(frame.image, learner.image_px)[None])
-        prediction, score = None, None
+        picture = to_model_input(frame.image, learner.image_px)
+        encoded = learner.encode(picture[None])
+        prediction, score, excluded = None, None, frozenset[str]()
         if learner.classes:
-            scores = learner.predict(encoded)[0]
-            best = int(scores.argmax())
-            prediction = learner.classes[best]
-            score = float(1 / np.exp(scores - scores[best]).sum())
-        if label is not None:
-            self.accuracy.add(prediction == label)
-            learner.learn(encoded, [label], budget_s=self.pace.budget_s())
-            summary.learned += 1
+            probabilities = softmax(learner.predict(encoded)[0])
+            best = int(probabilities.argmax())
+            prediction, score = learner.classes[best], float(probabilities[best])
+            excluded = excluded_classes(probabilities, learner.classes, learner.samples())
+        seen = Seen(encoded, prediction, excluded, self.gate.check(picture))
+        learned_before = teaching.learned
+        kept = teaching.take(frame, label, seen, self.pace.budget_s)
+        learned = teaching.learned > learned_before
+        if learned:
             self.learned_s = time.monotonic()
         elif (budget_s := self.pace.budget_s()) is not None:
             learner.work(budget_s)
@@ -193,17 +179,17 @@ class _Run:
         self.on_progress(
             Progress(
                 frame=frame.index,
-                label=label,
+                label=kept.label,
                 prediction=prediction,
                 score=score,
-                learned=label is not None,
+                learned=learned,
                 frames=summary.frames,
                 total=getattr(self.stream, "total", None),
-                learned_frames=summary.learned,
+                learned_frames=teaching.learned,
                 dropped=frame.dropped,
                 fps=self.fps(),
-                rolling_accuracy=self.accuracy.rolling,
-                prequential_accuracy=self.accuracy.overall,
+                rolling_accuracy=teaching.accuracy.rolling,
+                prequential_accuracy=teaching.accuracy.overall,
                 samples=learner.samples(),
                 seconds=now - self.first_s,
                 peak_rss_mib=self.memory.peak_mib,
@@ -212,6 +198,8 @@ class _Run:
         )
 
     def fps(self) -> float:
+                flags=teaching.flags(kept),
+                flagged=dict(teaching.flagged),
         span = self.times[-1] - self.times[0]
         return (len(self.times) - 1) / span if span > 0 else 0.0
 
@@ -225,8 +213,11 @@ class _Run:
         end_s = self.times[-1] if self.times else self.first_s
         summary.dropped = self.stream.dropped
         summary.skipped = len(self.stream.skipped)
-        summary.prequential_accuracy = self.accuracy.overall
-        summary.last_quarter_accuracy = self.accuracy.last_quarter
+        teaching = self.teaching
+        summary.learned, summary.withheld = teaching.learned, teaching.withheld
+        summary.flagged, summary.let_go = dict(teaching.flagged), teaching.let_go
+        summary.prequential_accuracy = teaching.accuracy.overall
+        summary.last_quarter_accuracy = teaching.accuracy.last_quarter
         summary.classes = list(self.learner.classes)
         summary.seconds = max(self.learned_s, end_s) - self.first_s
         summary.fps = summary.frames / summary.seconds if summary.seconds else 0.0

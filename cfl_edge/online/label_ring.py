@@ -1,0 +1,214 @@
+"""A ring of the last frames, so that a label that comes late still finds its frame.
+
+Time here is stream time: the `timestamp_s` of frames, which for a camera is the monotonic clock. A
+step back (the next clip begins at 0) counts as no time at all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar, final
+
+T = TypeVar("T")
+
+MIB = 2**20
+RING_S = 10.0  # a person reacts within a second and names a thing within a few
+RING_FRAMES = 300  # 10 s of a camera
+RING_BYTES = 64 * MIB  # 300 frames of the default network need 13 MiB
+
+
+@dataclass(slots=True)
+class Kept(Generic[T]):
+    """A frame that may be labelled later.
+
+    Args:
+        index: Number of the frame in its stream.
+        item: What learning needs of it.
+        size_bytes: Of that, in memory.
+        known: Its label, if that came with the frame.
+        label: What it was labelled; set by `FrameRing.label` and `claim` alone.
+        time_s: When it came; set by the ring.
+    """
+
+    index: int
+    item: T
+    size_bytes: int
+    known: str | None = None
+    label: str | None = None
+    time_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class RingLimits:
+    """What a ring holds at most, whichever is least; the newest frame always.
+
+    Args:
+        seconds: The oldest frame is younger than this.
+        frames: How many.
+        size_bytes: Of all frames.
+    """
+
+    seconds: float = RING_S
+    frames: int = RING_FRAMES
+    size_bytes: int = RING_BYTES
+
+
+class NotKeptError(LookupError):
+    """The frame that a late label belongs to is not in the ring.
+
+    Args:
+        text: What was asked for, and what is there instead.
+        gone: Whether it was there once.
+    """
+
+    def __init__(self, text: str, *, gone: bool) -> None:
+        super().__init__(text)
+        self.gone = gone
+
+
+class LabelledError(LookupError):
+    """The frame that a late label belongs to has a label already."""
+
+
+@final
+class FrameRing(Generic[T]):
+    """Keep the last frames and say whose label is due; for several threads.
+
+    Args:
+        delay_s: Seconds from a frame to its label. With 0 each frame is due at once.
+        limits: What is kept at most. Frames that were due are kept as well: a label over HTTP may
+            name one of them.
+
+    Example:
+        >>> ring = FrameRing(delay_s=2.0)
+        >>> for i in range(4):
+        ...     due, early = ring.add(Kept(i, "picture", size_bytes=7), float(i))
+        ...     [kept.index for kept in due]
+        []
+        []
+        [0]
+        [1]
+        >>> ring.claim("mug", seconds_ago=1.5).index
+        1
+        >>> [kept.index for kept in ring.rest()]
+        [2, 3]
+    """
+
+    def __init__(self, delay_s: float = 0.0, limits: RingLimits | None = None) -> None:
+        self.delay_s = delay_s
+        self.limits = limits or RingLimits()
+        self._lock = threading.Lock()
+        self._kept: deque[Kept[T]] = deque()
+        self._waiting: deque[Kept[T]] = deque()  # the newest of them, which were not due yet
+        self._size_bytes = 0
+        self._last_s: float | None = None  # `timestamp_s` of the newest frame
+        self._now_s = 0.0
+
+    @property
+    def frames(self) -> int:
+        """How many are kept."""
+        return len(self._kept)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all that are kept."""
+        return self._size_bytes
+
+    @property
+    def reach_s(self) -> float:
+        """Age of the oldest frame, in seconds."""
+        return self._now_s - self._kept[0].time_s if self._kept else 0.0
+
+    def add(self, kept: Kept[T], timestamp_s: float) -> tuple[list[Kept[T]], list[Kept[T]]]:
+        """Take the next frame, and let go of the oldest ones until all limits hold.
+
+        Args:
+            kept: The frame.
+            timestamp_s: Its time in the stream, in seconds.
+
+        Returns:
+            Those that are due, and those that had to go before they were due; oldest first.
+        """
+        with self._lock:
+            if self._last_s is not None:
+                self._now_s += max(0.0, timestamp_s - self._last_s)
+            self._last_s = timestamp_s
+            kept.time_s = self._now_s
+            self._kept.append(kept)
+            self._waiting.append(kept)
+            self._size_bytes += kept.size_bytes
+            due, early = [], []
+            while self._waiting and self._now_s - self._waiting[0].time_s >= self.delay_s:
+                due.append(self._waiting.popleft())
+            while self._is_over():
+                oldest = self._kept.popleft()
+                self._size_bytes -= oldest.size_bytes
+                if self._waiting and self._waiting[0] is oldest:
+                    early.append(self._waiting.popleft())
+            return due, early
+
+    def _is_over(self) -> bool:
+        limits = self.limits
+        return len(self._kept) > 1 and (
+            self.reach_s >= limits.seconds
+            or len(self._kept) > limits.frames
+            or self._size_bytes > limits.size_bytes
+        )
+
+    def rest(self) -> list[Kept[T]]:
+        """Return those that were not due yet, oldest first: the stream has ended."""
+        with self._lock:
+            rest = list(self._waiting)
+            self._waiting.clear()
+            return rest
+
+    def label(self, kept: Kept[T], label: str) -> bool:
+        """Label a frame; False if it has a label already."""
+        with self._lock:
+            if kept.label is not None:
+                return False
+            kept.label = label
+            return True
+
+    def claim(
+        self, label: str, *, frame: int | None = None, seconds_ago: float | None = None
+    ) -> Kept[T]:
+        """Label one of the frames that are kept.
+
+        Args:
+            label: A checked name.
+            frame: The frame's number in the stream.
+            seconds_ago: Or its age: the frame that was seen so long before the newest one.
+
+        Raises:
+            NotKeptError: It is not kept, or never came.
+            LabelledError: It has a label already.
+        """
+        with self._lock:
+            found = self._at_age(seconds_ago or 0.0) if frame is None else self._numbered(frame)
+            if found.label is not None:
+                raise LabelledError(f"frame {found.index} is labelled {found.label} already")
+            found.label = label
+            return found
+
+    def _numbered(self, frame: int) -> Kept[T]:
+        for kept in self._kept:
+            if kept.index == frame:
+                return kept
+        gone = bool(self._kept) and frame < self._kept[0].index
+        raise NotKeptError(f"frame {frame} is not kept, {self._span()}", gone=gone)
+
+    def _at_age(self, seconds_ago: float) -> Kept[T]:
+        for kept in reversed(self._kept):
+            if self._now_s - kept.time_s >= seconds_ago:
+                return kept
+        text = f"seconds_ago is {seconds_ago:g}, {self._span()}"
+        raise NotKeptError(text, gone=bool(self._kept))
+
+    def _span(self) -> str:
+        if not self._kept:
+            return "no frame has come yet"
+        first, last = self._kept[0].index, self._kept[-1].index
+        return f"expected {first} to {last}, the last {self.reach_s:.1f} s"

@@ -1,0 +1,194 @@
+"""Is a frame worth learning from: its exposure, its structure, its sharpness, its label.
+
+A frame with a flag is predicted like any other, and learned from only on request.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+FLAGS = ("dark", "bright", "flat", "blurred", "conflict")
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B: ITU-R BT.601
+ROUNDING = float((LUMA**2).sum()) / 12  # variance that whole levels of R, G and B add to grey
+MARGIN = 20.0  # levels of 255 from black, or from white, that count as nearly black or white
+FAINT = 10.0  # contrast below which a black or white picture is empty; a MNIST digit has 35 to 107
+FLAT = 3.0  # contrast of a wall or a covered lens; photographs and `demo:` have 8 and more
+BLURRED = 0.4  # of the usual sharpness; DECISIONS.md, "Quality gate"
+USUAL_FRAMES = 20  # after which it is known what is usual
+WINDOW_FRAMES = 200  # over which it is: a new lens or a new room is usual after half of them
+
+CERTAIN = 0.99  # probability of the class that the prediction insists on
+EXCLUDED = 0.001  # probability of the class that the label names
+KNOWN_FRAMES = 50  # of both classes, before the prediction is believed more than the label
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a picture is like.
+
+    Args:
+        sharpness: See `sharpness`; 0 for a uniform picture.
+        brightness: Mean of the grey picture, 0 to 255.
+        contrast: Standard deviation of the grey picture, 0 to 127.5.
+        flags: Those of `FLAGS` that hold, but `conflict`, which needs a label.
+    """
+
+    sharpness: float
+    brightness: float
+    contrast: float
+    flags: tuple[str, ...] = ()
+
+
+def grey(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return the brightness of every pixel, (H, W), 0 to 255, of a picture (H, W, 3)."""
+    levels: npt.NDArray[np.float32] = image.astype(np.float32) @ LUMA
+    return levels
+
+
+def sharpness(levels: npt.NDArray[np.float32]) -> float:
+    """Return the variance of the Laplacian over the mean squared gradient.
+
+    The variance of the Laplacian is the focus measure of Pech-Pacheco et al., "Diatom autofocusing
+    in brightfield microscopy" (2000). It grows with the square of the contrast and with the length
+    of the edges; so does the squared gradient. Their ratio says how steep the edges are, whatever
+    the exposure and however much there is to see: a blur of s pixels makes it about 1 / s^2.
+
+    Args:
+        levels: Grey picture (H, W), 0 to 255; 3 pixels a side at least.
+
+    Returns:
+        0 for a uniform picture, up to about 20 for noise.
+
+    Example:
+        >>> edge = np.repeat([[0.0, 0, 0, 9, 9, 9]], 6, axis=0).astype(np.float32)
+        >>> round(sharpness(edge), 2), round(sharpness(20 * edge), 2)
+        (3.91, 4.0)
+    """
+    here = levels[1:-1, 1:-1]
+    up, down, left, right = levels[:-2, 1:-1], levels[2:, 1:-1], levels[1:-1, :-2], levels[1:-1, 2:]
+    laplacian = up + down + left + right - 4 * here
+    squared_gradient = ((right - left) ** 2 + (down - up) ** 2).mean() / 4
+    structure = max(0.0, float(laplacian.var()) - 20 * ROUNDING)  # 20 = 4^2 + 4 weights squared
+    return structure / (float(squared_gradient) + ROUNDING)
+
+
+def quality(image: npt.NDArray[np.uint8], *, usual_sharpness: float | None = None) -> Quality:
+    """Measure a picture.
+
+    Args:
+        image: uint8 RGB (H, W, 3), as the learner reads it.
+        usual_sharpness: Median of what the stream shows; None as long as it is not known: no
+            picture is `blurred` then. Only that is compared: a set of small pictures scaled up is
+            soft throughout.
+
+    Returns:
+        The measures and the flags. `dark` and `bright` need a picture without contrast: a white
+        digit on black is neither.
+
+    Example:
+        >>> quality(np.zeros((8, 8, 3), np.uint8)).flags
+        ('dark',)
+        >>> quality(np.full((8, 8, 3), 127, np.uint8)).flags
+        ('flat',)
+    """
+    levels = grey(image)
+    brightness, contrast, sharp = float(levels.mean()), float(levels.std()), sharpness(levels)
+    flag = None
+    if brightness < MARGIN and contrast < FAINT:
+        flag = "dark"
+    elif brightness > 255 - MARGIN and contrast < FAINT:
+        flag = "bright"
+    elif contrast < FLAT:
+        flag = "flat"
+    elif usual_sharpness is not None and sharp < BLURRED * usual_sharpness:
+        flag = "blurred"
+    return Quality(sharp, brightness, contrast, () if flag is None else (flag,))
+
+
+@final
+class QualityGate:
+    """Measure the pictures of one stream, each against what this stream usually shows.
+
+    Args:
+        usual_frames: Frames with structure after which the usual sharpness is known.
+        window_frames: Newest frames over which it is the median. Blurred ones count too, so that
+            a change that lasts (another lens, smooth objects after rough ones) becomes usual
+            instead of being refused for ever.
+
+    Example:
+        >>> gate = QualityGate()
+        >>> gate.check(np.zeros((8, 8, 3), np.uint8)).flags
+        ('dark',)
+    """
+
+    def __init__(
+        self, *, usual_frames: int = USUAL_FRAMES, window_frames: int = WINDOW_FRAMES
+    ) -> None:
+        self._usual_frames = usual_frames
+        self._recent: deque[float] = deque(maxlen=window_frames)
+
+    @property
+    def usual_sharpness(self) -> float | None:
+        """The median; None before enough frames with structure."""
+        return median(self._recent) if len(self._recent) >= self._usual_frames else None
+
+    def check(self, image: npt.NDArray[np.uint8]) -> Quality:
+        """Measure the next picture, uint8 (H, W, 3)."""
+        result = quality(image, usual_sharpness=self.usual_sharpness)
+        if result.flags in ((), ("blurred",)):
+            self._recent.append(result.sharpness)
+        return result
+
+
+def excluded_classes(
+    probabilities: npt.NDArray[np.float32], classes: Sequence[str], samples: Mapping[str, int]
+) -> frozenset[str]:
+    """Return the classes that a label would contradict a confident prediction with.
+
+    Args:
+        probabilities: Of every class, (Z,).
+        classes: Their names.
+        samples: Frames learned of each class. A class with few of them neither insists nor is
+            ruled out: it may look different from what little was seen.
+
+    Example:
+        >>> sure = np.array([0.9995, 0.0004, 0.0001], np.float32)
+        >>> excluded_classes(sure, ["mug", "pen", "cup"], {"mug": 80, "pen": 90, "cup": 3})
+        frozenset({'pen'})
+    """
+    best = int(probabilities.argmax())
+    if probabilities[best] < CERTAIN or samples.get(classes[best], 0) < KNOWN_FRAMES:
+        return frozenset()
+    return frozenset(
+        name
+        for name, probability in zip(classes, probabilities, strict=True)
+        if probability < EXCLUDED and samples.get(name, 0) >= KNOWN_FRAMES
+    )
+
+
+def withheld_notice(flag: str, frame: int, found: Quality, label: str, prediction: str) -> str:
+    """Return the sentence for the first frame of a run that is not learned because of a flag.
+
+    Args:
+        flag: One of `FLAGS`.
+        frame: Number of the frame in its stream.
+        found: What was measured.
+        label: What it was labelled.
+        prediction: What it was predicted to be.
+    """
+    what = {
+        "dark": f"is nearly black (brightness {found.brightness:.0f} of 255)",
+        "bright": f"is nearly white (brightness {found.brightness:.0f} of 255)",
+        "flat": f"shows nothing (contrast {found.contrast:.1f} of 255)",
+        "blurred": f"is blurred (sharpness {found.sharpness:.2g}, much below the usual)",
+        "conflict": f"is labelled {label}, but is {prediction} almost certainly",
+    }[flag]
+    return f"frame {frame} {what}: not learned, nor are others like it; --learn-flagged learns them"
