@@ -109,21 +109,17 @@ def learn(
     ] = None,
     labels_port: Annotated[int | None, typer.Option(help="Port of --labels-from http.")] = None,
     order: Annotated[
-    label_delay: Annotated[
-        float | None,
-        typer.Option(metavar="S", help="A label belongs to what was seen S seconds ago."),
-    ] = None,
-    learn_flagged: Annotated[
-        bool | None,
-        typer.Option(
-            "--learn-flagged/--no-learn-flagged",
-            help="Learn frames that are dark, blurred or at odds with their label as well.",
-        ),
-    ] = None,
         str | None, typer.Option(help="Of a folder: as-is, shuffled or by-class.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Times to go through a folder.")] = None,
     realtime: RealtimeHz = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="What learns: cfl; on frozen features slda, ncm, imprint, knn, last-layer-sgd; "
+            "bp, bp-replay or layer-bp. [default: cfl]"
+        ),
+    ] = None,
     stem: Annotated[
         str | None,
         typer.Option(help="efficientnet-lite0, none, or torchvision:MODEL@NODE."),
@@ -194,10 +190,6 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         command = f"cfl-edge run {learned.exported.model} --stream {settings.stream}"
     elif summary.classes:
         command = f"cfl-edge export {folder} -o {folder}/onnx"
-    if summary.flagged:
-        flagged = ", ".join(f"{flag} {count}" for flag, count in summary.flagged.items())
-        withheld = f"; {summary.withheld} labelled ones not learned" if summary.withheld else ""
-        lines.append(f"flagged    {flagged}{withheld}")
     else:
         labels = "--labels-from dirs" if os.path.isdir(settings.stream) else "--label NAME"
         command = f"cfl-edge learn --stream {settings.stream} --model {folder} {labels}"
@@ -211,8 +203,6 @@ def run(
     realtime: RealtimeHz = None,
     max_frames: MaxFrames = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of ONNX Runtime.")] = None,
-        if summary.withheld:
-            labels += " --learn-flagged"
     json: Json = False,
 ) -> None:
     """Predict a stream with ONNX Runtime; torch is never loaded."""

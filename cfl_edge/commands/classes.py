@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cfl_edge.errors import ModelError
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.model.tensors import network_digest
@@ -65,6 +66,11 @@ def change(
             from cfl_edge.model.onnx_classes import patch_classes
 
             state = saved.tensors["state"]
+            if "readout" not in state:
+                raise ModelError(
+                    f"{model} has no label embeddings, so {onnx} is not an export of it",
+                    hint="leave --onnx away",
+                )
             patch_classes(
                 onnx,
                 np.ascontiguousarray(state["readout"].T),

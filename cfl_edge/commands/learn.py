@@ -15,8 +15,7 @@ from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.online.answers import answering
-from cfl_edge.online.label_ring import RING_BYTES
-from cfl_edge.online.labels import LabelSource, open_labels
+from cfl_edge.online.labels import open_labels
 from cfl_edge.online.progress import Progress
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.source import Notice, log_notice
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 ONNX_FOLDER = "onnx"  # within the model folder
 DEVICES = ("auto", "cpu", "cuda")
 
-RING_SHARE = 8  # of --memory-mib; 300 frames of the default network need 13 MiB
 
 @dataclass(frozen=True)
 class Learned:
@@ -92,8 +90,7 @@ def learn(
             )
         )
         try:
-            ring_bytes, planned = late_labels_memory(settings, labels, on_notice)
-            learner, counters = open_learner(saved, planned, on_notice)
+            learner, counters = open_learner(saved, settings, on_notice)
         except MemoryError:
             raise UsageError(
                 f"The learner does not fit into memory, --replay-mib is {settings.replay_mib}",
@@ -120,14 +117,6 @@ def learn(
             on_notice=on_notice,
             max_frames=settings.max_frames,
             checkpoint_s=settings.checkpoint_s,
-            ring=open_ring(
-                learner,
-                labels,
-                delay_s=settings.label_delay,
-                rate_hz=settings.realtime,
-                max_bytes=ring_bytes,
-            ),
-            learn_flagged=settings.learn_flagged,
             learn_budget_s=learn_budget_s(settings),
         )
         exported = None
@@ -135,6 +124,10 @@ def learn(
             on_notice(
                 "no ONNX files were written: the export would break --memory-mib; "
                 f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
+            )
+        elif settings.export and learner.classes and learner.head.readout is None:
+            on_notice(
+                f"no ONNX files were written: --head {learner.config.head} has no label embeddings"
             )
         elif settings.export and learner.examples and not summary.interrupted:
             from cfl_edge.commands.export import export_learner
@@ -157,8 +150,9 @@ def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
     Raises:
         UsageError: Such an option.
     """
-    network = saved.manifest["network"]
+    network = {"head": "cfl", **saved.manifest["network"]}
     for option, key in (
+        ("--head", "head"),
         ("--stem", "stem"),
         ("--layers", "layers"),
         ("--image", "image_px"),
@@ -206,8 +200,15 @@ def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerC
     from cfl_edge.core.stems import DEFAULT_STEM
     from cfl_edge.online.learner_config import ADAPT_LAYERS, LearnerConfig
 
+    head, stem = settings.head or LearnerConfig.head, settings.stem or DEFAULT_STEM
+    if settings.layers is not None and stem != "none" and head not in ADAPT_LAYERS:
+        raise UsageError(
+            f"--layers is {settings.layers}, but --head {head} reads the end of the stem alone",
+            hint="leave --layers away, or --head cfl",
+        )
     return LearnerConfig(
-        stem=settings.stem or DEFAULT_STEM,
+        head=head,
+        stem=stem,
         layers=settings.layers,
         image_px=settings.image,
         replay_mib=settings.replay_mib or LearnerConfig.replay_mib,
@@ -263,23 +264,6 @@ def choose_device(device: str) -> str:
     import torch
 
     if device not in DEVICES:
-def late_labels_memory(
-    settings: LearnSettings, labels: LabelSource, on_notice: Notice
-) -> tuple[int, LearnSettings]:
-    """Return the bytes for frames whose labels come late, and the settings for all else.
-
-    Where `--memory-mib` is set, they get an eighth of it, and learning the rest.
-    """
-    if settings.memory_mib is None or not (settings.label_delay or labels.looks_back):
-        return RING_BYTES, settings
-    ring_mib = min(RING_BYTES / MIB, settings.memory_mib / RING_SHARE)
-    on_notice(
-        f"{ring_mib:.2g} of {settings.memory_mib:g} MiB are for frames whose labels come late"
-    )
-    rest_mib = settings.memory_mib - ring_mib
-    return int(ring_mib * MIB), settings.model_copy(update={"memory_mib": rest_mib})
-
-
         raise UsageError(
             f"--device is {device!r}, expected one of {', '.join(DEVICES)}", hint="--device auto"
         )

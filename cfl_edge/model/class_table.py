@@ -132,6 +132,8 @@ def merge(saved: Saved, names: Sequence[str], into: str) -> None:
     sources = {name.split(".")[1] for name in state if name.startswith("statistics.")}
     for source in sorted(sources):
         _merge_statistics(state, f"statistics.{source}", numbers)
+    if "since_refresh" in state:  # the readout does not follow from the statistics any more
+        state["since_refresh"] = np.array(-1)
     replay["seen"] = _with_row(replay["seen"], target, replay["seen"][numbers].sum())
     for group, labels_name, _ in SAMPLES:
         if labels_name in saved.tensors[group]:
@@ -147,7 +149,11 @@ def _merge_statistics(state: dict[str, Array], prefix: str, numbers: list[int]) 
     counts, means = state[f"{prefix}.counts"][numbers], state[f"{prefix}.means"][numbers]
     pooled = (counts[:, None] * means).sum(axis=0) / max(counts.sum(), 1)
     apart = np.sqrt(counts)[:, None] * (means - pooled)
-    state[f"{prefix}.scatter"] = state[f"{prefix}.scatter"] + apart.T @ apart
+    if f"{prefix}.scatter" in state:
+        state[f"{prefix}.scatter"] = state[f"{prefix}.scatter"] + apart.T @ apart
+    if (squares := state.get(f"{prefix}.squares")) is not None:  # mean squared lengths
+        pooled_square = counts @ squares[numbers] / max(counts.sum(), 1)
+        state[f"{prefix}.squares"] = _with_row(squares, numbers[0], pooled_square)
     state[f"{prefix}.counts"] = _with_row(state[f"{prefix}.counts"], numbers[0], counts.sum())
     state[f"{prefix}.means"] = _with_row(state[f"{prefix}.means"], numbers[0], pooled)
 
