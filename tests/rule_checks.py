@@ -152,8 +152,24 @@ def check_it_learns(make):
     rule = fresh(make)
     for step in range(30):
         rule.learn(*batch(seed=step))
+    rule.gather(batch(seed=step) for step in range(5))
     x, labels = batch(count=60, seed=1000)
     assert (rule.predict(x) == labels).float().mean() >= 0.8
+
+
+def check_gathering_moves_nothing_that_learns_and_forgets_what_it_gathered_before(make):
+    rules = [fresh(make) for _ in range(2)]
+    x, labels = batch()
+    for rule in rules:
+        torch.manual_seed(3)
+        rule.learn(x, labels)
+    before = [p.detach().clone() for p in rules[0].parameters()]
+    rules[0].gather([batch(seed=1)])
+    for rule in rules:
+        rule.gather([(x, labels)])
+    assert all(torch.equal(p, old) for p, old in zip(rules[0].parameters(), before, strict=True))
+    for name, scores in rules[0].scores(x).items():
+        torch.testing.assert_close(scores, rules[1].scores(x)[name])
 
 
 CHECKS = [check for name, check in dict(globals()).items() if name.startswith("check_")]

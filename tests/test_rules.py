@@ -164,24 +164,21 @@ def test_the_classifier_starts_as_the_last_layers_scores(network):
     assert not torch.allclose(other.scores(x)["classifier"], scores[last], atol=0.1)
 
 
-def test_closed_form_embeddings_are_lda_on_the_features_of_the_last_batches():
+def test_closed_form_embeddings_are_lda_on_the_features_of_all_batches():
     readout = ClosedFormReadout(classes=3, channels=6)
     generator = torch.Generator().manual_seed(0)
     batches = []
-    for step in range(4):
+    for _ in range(4):
         labels = torch.arange(30) % 3
         h = torch.randn(30, 6, generator=generator) + labels[:, None] * torch.arange(6) / 4
         readout.update(h, labels)
-        batches.append((h, labels, 0.99 ** (3 - step)))
-    counts, means, scatter = torch.zeros(3), torch.zeros(3, 6), torch.zeros(6, 6)
-    for z in range(3):  # weighted sums, written out
-        rows = [(x, weight) for h, y, weight in batches for x in h[y == z]]
-        counts[z] = sum(weight for _, weight in rows)
-        means[z] = sum(weight * x for x, weight in rows) / counts[z]
-    for h, y, weight in batches:
-        for x, z in zip(h, y, strict=True):
-            scatter += weight * torch.outer(x - means[z], x - means[z])
-    torch.testing.assert_close(readout.counts, counts)
+        batches.append((h, labels))
+    rows, truth = torch.cat([h for h, _ in batches]), torch.cat([y for _, y in batches])
+    means = torch.stack([rows[truth == z].mean(dim=0) for z in range(3)])
+    scatter = torch.zeros(6, 6)
+    for x, z in zip(rows, truth, strict=True):
+        scatter += torch.outer(x - means[z], x - means[z])
+    torch.testing.assert_close(readout.counts, torch.full((3,), 40.0))
     torch.testing.assert_close(readout.means, means)
     torch.testing.assert_close(readout.scatter, scatter, rtol=1e-3, atol=1e-3)
     before = readout.scores(batches[0][0])
@@ -192,6 +189,8 @@ def test_closed_form_embeddings_are_lda_on_the_features_of_the_last_batches():
     other.scores(batches[0][0])
     other.load_state_dict(readout.state_dict())
     assert torch.equal(other.scores(batches[0][0]), readout.scores(batches[0][0]))
+    readout.clear()
+    assert not any(numbers.any() for numbers in readout.buffers())
 
 
 def test_the_closed_form_changes_nothing_that_gradients_learn():
@@ -201,6 +200,7 @@ def test_the_closed_form_changes_nothing_that_gradients_learn():
         rule = fresh(partial(ContrastiveForward, closed_form=closed_form))
         for _ in range(2):
             rule.learn(x, labels)
+            rule.gather([(x, labels)])
         rules.append([p.detach() for p in rule.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*rules, strict=True))
 

@@ -52,6 +52,7 @@ def test_it_beats_the_nearest_mean_within_a_minute(system, digits):
         assert time.process_time() / torch.get_num_threads() - begin < MINUTE_S, accuracy
         for indices in torch.randperm(TRAIN).split(batch):
             rule.learn(x[indices], y[indices])
+        rule.gather([(x, y)])
         epochs += 1
         accuracy = (rule.predict(x_test) == y_test).float().mean().item()
     assert accuracy > yardstick

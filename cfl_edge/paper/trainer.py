@@ -15,6 +15,7 @@ from cfl_edge.paper.run import Accuracies, Epoch, RunConfig
 from cfl_edge.rules.rule import Rule
 
 EVALUATION_BATCH = 500
+GATHERED = 10_000  # training pictures for readouts in closed form: enough for 256 features
 SCHEDULED = "scheduled_from"  # key of a parameter group: its learning rate at the first step
 
 
@@ -63,6 +64,12 @@ class Pictures:
         if self.augmented:
             x = random_crop_flip(x)
         return normalise(x, self.mean, self.std), self.y_train[indices]
+
+    def gathered(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield evenly chosen training pictures as `plain` does, with their labels (N,)."""
+        every = -(-len(self.x_train) // GATHERED)
+        labels = torch.split(self.y_train[::every], EVALUATION_BATCH)
+        yield from zip(self.plain(self.x_train[::every]), labels, strict=True)
 
     def plain(self, x: Tensor) -> Iterator[Tensor]:
         """Yield pictures in batches for evaluation, normalised and nothing else."""
@@ -159,6 +166,7 @@ class Trainer:
         begin = time.monotonic()
         state, pictures = self.state, self.pictures
         validation: Accuracies = {}
+        self.rule.gather(pictures.gathered())
         if len(pictures.x_validation):
             validation = accuracies(
                 self.rule.scores, pictures, pictures.x_validation, pictures.y_validation

@@ -1,8 +1,8 @@
 """Label embeddings of the last layer in closed form, beside those that gradients move.
 
 The layers' loss needs embeddings that stand still; a prediction wants those that fit the features
-as they have become. Class means and one covariance, kept up to date with every batch, give them
-without a gradient (`core/class_statistics.py`).
+as they have become. Class means and one covariance of training pictures, gathered before an
+evaluation, give them without a gradient (`core/class_statistics.py`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 
-DECAY = 0.99  # of what was seen before, a step: about 100 batches count, while the features move
-
-
 class ClosedFormReadout(nn.Module):
-    """Running class statistics of pooled features, and the scores that follow from them.
+    """Class statistics of pooled features, and the scores that follow from them.
 
     All its numbers are buffers: nothing here is learned by gradients or counted as a parameter.
 
@@ -43,6 +40,11 @@ class ClosedFormReadout(nn.Module):
         self.register_buffer("scatter", torch.zeros(channels, channels))
         self._solved: tuple[tuple[int, ...], Tensor] | None = None  # for the buffers' versions
 
+    def clear(self) -> None:
+        """Forget everything."""
+        for numbers in (self.counts, self.means, self.scatter):
+            numbers.zero_()
+
     @torch.no_grad()
     def update(self, h_mean: Tensor, labels: Tensor) -> None:
         """Take in a batch.
@@ -52,7 +54,6 @@ class ClosedFormReadout(nn.Module):
             labels: Class numbers, (N,).
         """
         statistics = self._statistics()
-        statistics.decay(DECAY)
         statistics.update(h_mean, labels)
         self.counts.copy_(statistics.counts)
 
@@ -68,7 +69,7 @@ class ClosedFormReadout(nn.Module):
         return with_constant(h_mean) @ self._solved[1].T
 
     def _statistics(self) -> ClassStatistics:
-        """Return the statistics on these buffers; decay and update change them in place."""
+        """Return the statistics on these buffers; an update changes them in place."""
         statistics = ClassStatistics(self.means.shape[1], self.means.device)
         statistics.counts, statistics.means = self.counts, self.means
         statistics.scatter = self.scatter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -39,7 +40,7 @@ class ContrastiveForward(Rule):
         classifier_starts_at_embeddings: Whether f^L starts as the scores of Eq. 1, or as torch
             draws it.
         closed_form: Whether the last layer has a readout in closed form as well: label embeddings
-            from running class statistics, which no loss sees (`ClosedFormReadout`).
+            from the class statistics that `gather` took in (`ClosedFormReadout`).
         predict: The readout that is the prediction; by default the one in closed form, or else
             f^L, or else the last layer.
         positions: K of the fully connected layers, instead of Table 4's.
@@ -120,16 +121,25 @@ class ContrastiveForward(Rule):
             d_l = rows if self.embeddings_learn == "all" else visible_to_layer(rows, i, len(layers))
             if closed_form_parts(layer) is not None:
                 step = closed_form_step(layer, h, labels, d_l, self.loss, generator)
-                h, h_mean, value = finish(step)
+                h, _, value = finish(step)
             else:
-                h, h_mean, value = local_step(layer, h, labels, d_l, self.loss, generator)
+                h, _, value = local_step(layer, h, labels, d_l, self.loss, generator)
             apply_gradients(optimizer)
             losses[f"layer {i + 1}"] = float(value)
-            if self.closed_form is not None and i == len(layers) - 1:
-                self.closed_form.update(h_mean, labels)
         if self.model.classifier is not None:
             losses["classifier"] = self._classifier_step(h, labels)
         return losses
+
+    @torch.no_grad()
+    def gather(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Solve the readout in closed form anew, from the features as they are now."""
+        if self.closed_form is None:
+            return
+        self.eval()
+        self.closed_form.clear()
+        for x, labels in batches:
+            _, h_mean = self.model.scores_and_features(x, self.loss)
+            self.closed_form.update(h_mean, labels)
 
     @torch.enable_grad()
     def _classifier_step(self, h: Tensor, labels: Tensor) -> float:

@@ -8,6 +8,7 @@ saves those can go on to the same bits.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import final
 
 import torch
@@ -66,6 +67,16 @@ class Rule(nn.Module, ABC):
     def parameter_count(self) -> int:
         """Count the numbers that learning changes, label embeddings included."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def gather(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:  # noqa: B027
+        """Take in training pictures without augmentation, before an evaluation.
+
+        For systems whose prediction is solved from the features as they are now. The others have
+        nothing to do.
+
+        Args:
+            batches: Normalised pictures (N, C, H, W) and class numbers (N,).
+        """
 
     @abstractmethod
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
