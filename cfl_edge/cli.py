@@ -108,6 +108,17 @@ def learn(
         ),
     ] = None,
     labels_port: Annotated[int | None, typer.Option(help="Port of --labels-from http.")] = None,
+    label_delay: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="A label belongs to what was seen S seconds ago."),
+    ] = None,
+    learn_flagged: Annotated[
+        bool | None,
+        typer.Option(
+            "--learn-flagged/--no-learn-flagged",
+            help="Learn frames that are dark, blurred or at odds with their label as well.",
+        ),
+    ] = None,
     order: Annotated[
         str | None, typer.Option(help="Of a folder: as-is, shuffled or by-class.")
     ] = None,
@@ -179,6 +190,10 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         lines.append(f"accuracy   {summary.prequential_accuracy:.1%}, predicted before learned")
     if summary.last_quarter_accuracy is not None:
         lines[-1] += f"; last quarter {summary.last_quarter_accuracy:.1%}"
+    if summary.flagged:
+        flagged = ", ".join(f"{flag} {count}" for flag, count in summary.flagged.items())
+        withheld = f"; {summary.withheld} labelled ones not learned" if summary.withheld else ""
+        lines.append(f"flagged    {flagged}{withheld}")
     layers = ", ".join(map(str, summary.layer_steps))
     lines += [
         f"steps      {summary.steps}, {summary.steps_per_s:.1f} a second; of each layer {layers}",
@@ -192,6 +207,8 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         command = f"cfl-edge export {folder} -o {folder}/onnx"
     else:
         labels = "--labels-from dirs" if os.path.isdir(settings.stream) else "--label NAME"
+        if summary.withheld:
+            labels += " --learn-flagged"
         command = f"cfl-edge learn --stream {settings.stream} --model {folder} {labels}"
     return [*lines, f"next       {command}"]
 

@@ -15,6 +15,7 @@ from pydantic_settings import (
 )
 
 from cfl_edge.errors import UsageError
+from cfl_edge.online.label_ring import RING_S
 from cfl_edge.stream.realtime import FASTEST_HZ, SLOWEST_HZ
 
 
@@ -32,6 +33,8 @@ class LearnSettings(BaseSettings):
     label: str | None = None
     labels_from: Literal["dirs", "keys", "http", "serial"] | None = None
     labels_port: int = Field(8765, ge=0, le=65535)
+    label_delay: float = Field(0.0, ge=0, le=RING_S)
+    learn_flagged: bool = False
     order: Literal["as-is", "shuffled", "by-class"] = "as-is"
     epochs: int = Field(1, ge=1)
     realtime: float | None = Field(None, ge=SLOWEST_HZ, le=FASTEST_HZ)

@@ -15,7 +15,8 @@ from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.online.answers import answering
-from cfl_edge.online.labels import open_labels
+from cfl_edge.online.label_ring import RING_BYTES
+from cfl_edge.online.labels import LabelSource, open_labels
 from cfl_edge.online.progress import Progress
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.source import Notice, log_notice
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 ONNX_FOLDER = "onnx"  # within the model folder
 DEVICES = ("auto", "cpu", "cuda")
+RING_SHARE = 8  # of --memory-mib; 300 frames of the default network need 13 MiB
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def learn(
             )
         )
         try:
-            learner, counters = open_learner(saved, settings, on_notice)
+            ring_bytes, planned = late_labels_memory(settings, labels, on_notice)
+            learner, counters = open_learner(saved, planned, on_notice)
         except MemoryError:
             raise UsageError(
                 f"The learner does not fit into memory, --replay-mib is {settings.replay_mib}",
@@ -118,6 +121,14 @@ def learn(
             max_frames=settings.max_frames,
             checkpoint_s=settings.checkpoint_s,
             learn_budget_s=learn_budget_s(settings),
+            ring=open_ring(
+                learner,
+                labels,
+                delay_s=settings.label_delay,
+                rate_hz=settings.realtime,
+                max_bytes=ring_bytes,
+            ),
+            learn_flagged=settings.learn_flagged,
         )
         exported = None
         if settings.memory_mib is not None and settings.export:
@@ -246,6 +257,23 @@ def _fitted(
         f"chunk {plan.peak_layer.chunk}" + (", features recomputed" * chosen.recompute)
     )
     return chosen
+
+
+def late_labels_memory(
+    settings: LearnSettings, labels: LabelSource, on_notice: Notice
+) -> tuple[int, LearnSettings]:
+    """Return the bytes for frames whose labels come late, and the settings for all else.
+
+    Where `--memory-mib` is set, they get an eighth of it, and learning the rest.
+    """
+    if settings.memory_mib is None or not (settings.label_delay or labels.looks_back):
+        return RING_BYTES, settings
+    ring_mib = min(RING_BYTES / MIB, settings.memory_mib / RING_SHARE)
+    on_notice(
+        f"{ring_mib:.2g} of {settings.memory_mib:g} MiB are for frames whose labels come late"
+    )
+    rest_mib = settings.memory_mib - ring_mib
+    return int(ring_mib * MIB), settings.model_copy(update={"memory_mib": rest_mib})
 
 
 def learn_budget_s(settings: LearnSettings) -> float | None:

@@ -71,7 +71,9 @@ def learn_stream(
     """
     if stream.live:
         learner.warm_up()
-    run = _Run(stream, labels, learner, on_progress, Pace(stream.live, learn_budget_s))
+    ring = ring or open_ring(learner, labels)
+    teaching = Teaching(learner, labels, ring, learn_flagged=learn_flagged, on_notice=on_notice)
+    run = _Run(stream, labels, learner, teaching, on_progress, Pace(stream.live, learn_budget_s))
     saved_s, saved_frames = time.monotonic(), learner.frames_learned
     with Interrupts() as interrupts:
         try:
@@ -122,11 +124,6 @@ def _frames(stream: Stream, interrupts: Interrupts) -> Iterator[Frame]:
         yield frame
 
 
-class _Run:
-    """What one run of the loop counts."""
-
-    def __init__(
-        self,
 def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the probabilities that scores (Z,) stand for."""
     powers = np.exp(scores - scores.max())
@@ -134,16 +131,21 @@ def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return probabilities
 
 
+class _Run:
+    """What one run of the loop counts."""
+
+    def __init__(
+        self,
         stream: Stream,
         labels: LabelSource,
         learner: Learner,
+        teaching: Teaching,
         on_progress: Callable[[Progress], None],
         pace: Pace,
     ) -> None:
         self.stream, self.labels, self.learner = stream, labels, learner
         self.teaching, self.on_progress, self.pace = teaching, on_progress, pace
         self.gate = QualityGate()
-        teaching: Teaching,
         self.memory = PeakMemory()
         head = learner.head
         self.steps_before, self.layer_steps_before = head.steps, list(head.layer_steps)
@@ -193,13 +195,13 @@ def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
                 samples=learner.samples(),
                 seconds=now - self.first_s,
                 peak_rss_mib=self.memory.peak_mib,
+                flags=teaching.flags(kept),
+                flagged=dict(teaching.flagged),
                 waiting=self.labels.waiting,
             )
         )
 
     def fps(self) -> float:
-                flags=teaching.flags(kept),
-                flagged=dict(teaching.flagged),
         span = self.times[-1] - self.times[0]
         return (len(self.times) - 1) / span if span > 0 else 0.0
 
