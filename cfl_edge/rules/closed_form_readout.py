@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 
+
 class ClosedFormReadout(nn.Module):
     """Class statistics of pooled features, and the scores that follow from them.
 

@@ -68,7 +68,7 @@ class Rule(nn.Module, ABC):
         """Count the numbers that learning changes, label embeddings included."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
-    def gather(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:  # noqa: B027
+    def gather(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Take in training pictures without augmentation, before an evaluation.
 
         For systems whose prediction is solved from the features as they are now. The others have
