@@ -108,7 +108,6 @@ def learn(
         ),
     ] = None,
     labels_port: Annotated[int | None, typer.Option(help="Port of --labels-from http.")] = None,
-    order: Annotated[
     label_delay: Annotated[
         float | None,
         typer.Option(metavar="S", help="A label belongs to what was seen S seconds ago."),
@@ -120,6 +119,7 @@ def learn(
             help="Learn frames that are dark, blurred or at odds with their label as well.",
         ),
     ] = None,
+    order: Annotated[
         str | None, typer.Option(help="Of a folder: as-is, shuffled or by-class.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Times to go through a folder.")] = None,
@@ -190,6 +190,10 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         lines.append(f"accuracy   {summary.prequential_accuracy:.1%}, predicted before learned")
     if summary.last_quarter_accuracy is not None:
         lines[-1] += f"; last quarter {summary.last_quarter_accuracy:.1%}"
+    if summary.flagged:
+        flagged = ", ".join(f"{flag} {count}" for flag, count in summary.flagged.items())
+        withheld = f"; {summary.withheld} labelled ones not learned" if summary.withheld else ""
+        lines.append(f"flagged    {flagged}{withheld}")
     layers = ", ".join(map(str, summary.layer_steps))
     lines += [
         f"steps      {summary.steps}, {summary.steps_per_s:.1f} a second; of each layer {layers}",
@@ -201,12 +205,10 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         command = f"cfl-edge run {learned.exported.model} --stream {settings.stream}"
     elif summary.classes:
         command = f"cfl-edge export {folder} -o {folder}/onnx"
-    if summary.flagged:
-        flagged = ", ".join(f"{flag} {count}" for flag, count in summary.flagged.items())
-        withheld = f"; {summary.withheld} labelled ones not learned" if summary.withheld else ""
-        lines.append(f"flagged    {flagged}{withheld}")
     else:
         labels = "--labels-from dirs" if os.path.isdir(settings.stream) else "--label NAME"
+        if summary.withheld:
+            labels += " --learn-flagged"
         command = f"cfl-edge learn --stream {settings.stream} --model {folder} {labels}"
     return [*lines, f"next       {command}"]
 
@@ -218,8 +220,6 @@ def run(
     realtime: RealtimeHz = None,
     max_frames: MaxFrames = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of ONNX Runtime.")] = None,
-        if summary.withheld:
-            labels += " --learn-flagged"
     json: Json = False,
 ) -> None:
     """Predict a stream with ONNX Runtime; torch is never loaded."""

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 ONNX_FOLDER = "onnx"  # within the model folder
 DEVICES = ("auto", "cpu", "cuda")
-
 RING_SHARE = 8  # of --memory-mib; 300 frames of the default network need 13 MiB
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -105,6 +105,7 @@ def learn(
                 f"{learner.frames_learned} frames learned"
             )
         from cfl_edge.model.checkpoint import to_saved
+        from cfl_edge.online.label_delay import open_ring
         from cfl_edge.online.session import learn_stream
 
         def save() -> None:
@@ -120,6 +121,7 @@ def learn(
             on_notice=on_notice,
             max_frames=settings.max_frames,
             checkpoint_s=settings.checkpoint_s,
+            learn_budget_s=learn_budget_s(settings),
             ring=open_ring(
                 learner,
                 labels,
@@ -128,7 +130,6 @@ def learn(
                 max_bytes=ring_bytes,
             ),
             learn_flagged=settings.learn_flagged,
-            learn_budget_s=learn_budget_s(settings),
         )
         exported = None
         if settings.memory_mib is not None and settings.export:
@@ -259,22 +260,6 @@ def _fitted(
     return chosen
 
 
-def learn_budget_s(settings: LearnSettings) -> float | None:
-    """Return the seconds a frame of `--learn-budget-ms`; None for auto."""
-    if settings.learn_budget_ms == "auto":
-        return None
-    return settings.learn_budget_ms / 1000
-
-
-def choose_device(device: str) -> str:
-    """Return "cpu" or "cuda" for `--device auto|cpu|cuda`.
-
-    Raises:
-        UsageError: Another device, or CUDA was asked for and torch has none.
-    """
-    import torch
-
-    if device not in DEVICES:
 def late_labels_memory(
     settings: LearnSettings, labels: LabelSource, on_notice: Notice
 ) -> tuple[int, LearnSettings]:
@@ -292,6 +277,22 @@ def late_labels_memory(
     return int(ring_mib * MIB), settings.model_copy(update={"memory_mib": rest_mib})
 
 
+def learn_budget_s(settings: LearnSettings) -> float | None:
+    """Return the seconds a frame of `--learn-budget-ms`; None for auto."""
+    if settings.learn_budget_ms == "auto":
+        return None
+    return settings.learn_budget_ms / 1000
+
+
+def choose_device(device: str) -> str:
+    """Return "cpu" or "cuda" for `--device auto|cpu|cuda`.
+
+    Raises:
+        UsageError: Another device, or CUDA was asked for and torch has none.
+    """
+    import torch
+
+    if device not in DEVICES:
         raise UsageError(
             f"--device is {device!r}, expected one of {', '.join(DEVICES)}", hint="--device auto"
         )
