@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfl_edge import __version__, cli_bench, cli_boards, cli_paper, cli_plan
+from cfl_edge import __version__, cli_bench, cli_boards, cli_paper, cli_plan, cli_undo
 from cfl_edge.errors import CflEdgeError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ app.add_typer(classes_app, name="classes")
 app.add_typer(cli_bench.app, name="bench")
 app.add_typer(cli_boards.app, name="boards")
 app.command()(cli_plan.plan)
+app.command()(cli_undo.undo)
 app.command()(cli_paper.train)
 app.command()(cli_paper.reproduce)
 
@@ -140,6 +141,9 @@ def learn(
     ] = None,
     image: Annotated[int | None, typer.Option(help="Side of the picture in pixels.")] = None,
     replay_mib: Annotated[float | None, typer.Option(help="Memory for past samples.")] = None,
+    journal_mib: Annotated[
+        float | None, typer.Option(help="Memory for what `cfl-edge undo` takes back; 0 for none.")
+    ] = None,
     memory_mib: Annotated[
         float | None, typer.Option(help="Memory that learning may add; see `cfl-edge plan`.")
     ] = None,

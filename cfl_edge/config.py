@@ -56,6 +56,7 @@ class LearnSettings(BaseSettings):
     layers: str | None = None
     image: int | None = Field(None, ge=8, le=1024)
     replay_mib: float | None = Field(None, gt=0, allow_inf_nan=False)
+    journal_mib: float | None = Field(None, ge=0, allow_inf_nan=False)
     memory_mib: float | None = Field(None, gt=0, allow_inf_nan=False)
     optimizer: Literal["adamw", "momentum", "sgd"] | None = None
     chunk: Literal["auto"] | PositiveInt = "auto"

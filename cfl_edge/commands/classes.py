@@ -11,6 +11,7 @@ from cfl_edge.errors import ModelError
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.model.tensors import network_digest
+from cfl_edge.online.journal import forget_journal
 from cfl_edge.stream.source import Notice, log_notice
 
 
@@ -62,6 +63,8 @@ def change(
     with ModelLock(model):
         saved = store.load()
         action(saved)
+        if forget_journal(saved.manifest, saved.tensors):
+            on_notice("cfl-edge undo cannot take back any more what was learned before this change")
         if onnx is not None:  # first: whatever fails, the same command can be given again
             from cfl_edge.model.onnx_classes import patch_classes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -104,19 +105,16 @@ def learn(
                 f"going on with {settings.model}: {len(learner.classes)} classes, "
                 f"{learner.frames_learned} frames learned"
             )
-        from cfl_edge.model.checkpoint import to_saved
+        from cfl_edge.model.journalled import open_journal, save_learner
         from cfl_edge.online.label_delay import open_ring
         from cfl_edge.online.session import learn_stream
 
-        def save() -> None:
-            written = to_saved(learner, counters)
-            store.save(written.manifest, written.tensors)
-
+        learner.journal = open_journal(saved, learner.config.journal_mib, on_notice)
         summary = learn_stream(
             stream,
             labels,
             learner,
-            save=save,
+            save=lambda: save_learner(store, learner, counters),
             on_progress=answering(stream, on_progress),
             on_notice=on_notice,
             max_frames=settings.max_frames,
@@ -194,6 +192,7 @@ def open_learner(
     config = dataclasses.replace(
         config,
         replay_mib=settings.replay_mib or config.replay_mib,
+        journal_mib=config.journal_mib if settings.journal_mib is None else settings.journal_mib,
         chunk=chunk_of(settings),
         recompute=False,
     )
@@ -251,10 +250,14 @@ def _fitted(
         optimizer_is_given=is_saved or settings.optimizer is not None,
     )
     return_freed_memory()
-    chosen = plan.config
+    planned_mib = plan.total_bytes / MIB
+    # What is left over: to learn comes before to take back.
+    journal_mib = min(config.journal_mib, math.floor(settings.memory_mib - planned_mib))
+    chosen = dataclasses.replace(plan.config, journal_mib=journal_mib)
     on_notice(
-        f"learning will add {plan.total_bytes / MIB:.0f} of {settings.memory_mib:g} MiB: "
-        f"replay {chosen.replay_mib:g} MiB, optimizer {chosen.optimizer}, "
+        f"learning will add {planned_mib + journal_mib:.0f} of {settings.memory_mib:g} MiB: "
+        f"replay {chosen.replay_mib:g} MiB, journal {chosen.journal_mib:g} MiB, "
+        f"optimizer {chosen.optimizer}, "
         f"chunk {plan.peak_layer.chunk}" + (", features recomputed" * chosen.recompute)
     )
     return chosen

@@ -43,10 +43,12 @@ class Saved:
     Args:
         manifest: What the caller of `Store.save` gave, and `format_version`, `created`, `files`.
         tensors: Group (`state`, `replay`, ...) to name to array.
+        number: Of the generation it was read from; 0 before it is saved.
     """
 
     manifest: dict[str, Any]
     tensors: dict[str, dict[str, Array]]
+    number: int = 0
 
 
 class Group(NamedTuple):
@@ -219,7 +221,7 @@ def read(folder: Path) -> Saved:
             tensors[name.removesuffix(".safetensors")] = read_tensors(folder / name)
         except ValueError as error:
             raise Damage(str(error)) from None
-    return Saved(manifest, tensors)
+    return Saved(manifest, tensors, number_of(folder) or 0)
 
 
 def _checksum(manifest: Mapping[str, Any]) -> str:

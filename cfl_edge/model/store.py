@@ -2,14 +2,15 @@
 
 ```
 DIR/
+├── generation-000004/   older ones that the caller asked to keep: where undo begins
 ├── generation-000011/   the one before: what is left if the newest is damaged
 ├── generation-000012/   the newest
 ├── .writing-…/          an interrupted save: ignored, removed by the next
 └── lock                 see lock.py
 ```
 
-A save writes into a folder of its own, waits for the disk, and renames; only then an older
-generation goes. Groups of tensors that did not change (a frozen stem, an idle replay memory) are
+A save writes into a folder of its own, waits for the disk, and renames; only then older
+generations go. Groups of tensors that did not change (a frozen stem, an idle replay memory) are
 linked instead of written again, so an SD card wears by what was learned.
 """
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -159,7 +160,36 @@ class Store:
             hint=f"cfl-edge learn --stream demo: --model {self.folder}",
         )
 
-    def save(self, manifest: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Array]]) -> Path:
+    def numbers(self) -> list[int]:
+        """Return the numbers of the generations that are there, newest first, be they damaged.
+
+        Raises:
+            ModelError: The folder cannot be read.
+        """
+        return [number_of(folder) or 0 for folder in self._generations()]
+
+    def load_older(self, number: int) -> Saved | None:
+        """Read the generation with this number; None, with a notice, if it is not usable.
+
+        Raises:
+            ModelVersionError: It was written by a newer cfl-edge.
+            ModelError: The folder cannot be read.
+        """
+        for generation in self._generations():
+            if number_of(generation) == number:
+                try:
+                    return self._checked(read, generation)
+                except Damage as damage:
+                    self._on_notice(f"{self.folder}: {generation.name}: {damage}")
+        return None
+
+    def save(
+        self,
+        manifest: Mapping[str, Any],
+        tensors: Mapping[str, Mapping[str, Array]],
+        *,
+        keep: Collection[int] = (),
+    ) -> Path:
         """Write a new generation; keep the one before it; remove older ones.
 
         Args:
@@ -167,6 +197,8 @@ class Store:
                 `created`, `files` and `checksum` are set here.
             tensors: Group to name to array. Each group becomes a file, linked to the one before
                 if its content is the same.
+            keep: Numbers of older generations that are to stay as well. On a full disk they go,
+                the oldest first, with a notice.
 
         Returns:
             The generation's folder.
@@ -191,23 +223,26 @@ class Store:
             kept = f"{previous.name} is intact." if previous else ""
             raise write_error(error, self.folder, kept=kept) from error
         self._good = new
-        self._remove_generations(keep={new, previous})
+        newest = {number_of(folder) for folder in (new, previous) if folder}
+        self._remove_generations(keep={*newest, *keep})
         return new
 
     def _write(self, groups: Mapping[str, Group], text: bytes, previous: Path | None) -> Path:
         numbers = [number_of(folder) or 0 for folder in self._generations()]
         new = self.folder / f"generation-{max(numbers, default=0) + 1:06d}"
-        try:
-            return write(new, groups, text, previous)
-        except OSError as error:
-            older = [folder for folder in self._generations() if folder != previous]
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not previous or not older:
-                raise
-        self._on_notice(
-            f"{self.folder}: the disk is full; dropped all but {previous.name} and tried again"
-        )
-        self._remove_generations(keep={previous})
-        return write(new, groups, text, previous)
+        while True:
+            try:
+                return write(new, groups, text, previous)
+            except OSError as error:
+                older = [folder for folder in self._generations() if folder != previous]
+                if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not previous or not older:
+                    raise
+                if not self._remove_generation(older[-1]):
+                    raise
+            self._on_notice(
+                f"{self.folder}: the disk is full; dropped {older[-1].name} and tried again: "
+                "cfl-edge undo reaches less far back"
+            )
 
     def _previous(self) -> Path | None:
         """Return the newest generation that verifies: what must outlive a failed save."""
@@ -223,18 +258,21 @@ class Store:
                 return generation
         return None
 
-    def _remove_generations(self, keep: set[Path | None]) -> None:
+    def _remove_generations(self, keep: Collection[int | None]) -> None:
         for generation in self._generations():
-            if generation in keep:
-                continue
-            # Renamed first: a half removed generation must not look like a damaged one.
-            doomed = self.folder / f"{TEMPORARY}{generation.name}"
-            try:
-                os.rename(generation, doomed)
-            except OSError as error:
-                self._on_notice(f"{generation} could not be removed: {error.strerror}")
-            else:
-                self._remove(doomed)
+            if number_of(generation) not in keep:
+                self._remove_generation(generation)
+
+    def _remove_generation(self, generation: Path) -> bool:
+        # Renamed first: a half removed generation must not look like a damaged one.
+        doomed = self.folder / f"{TEMPORARY}{generation.name}"
+        try:
+            os.rename(generation, doomed)
+        except OSError as error:
+            self._on_notice(f"{generation} could not be removed: {error.strerror}")
+            return False
+        self._remove(doomed)
+        return True
 
     def _remove_leftovers(self) -> None:
         for name in self._names():

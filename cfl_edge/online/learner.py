@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,8 @@ from cfl_edge.errors import DataError
 from cfl_edge.online.features import Encoded, FeatureExtractor
 from cfl_edge.online.heads.build import build_head
 from cfl_edge.online.heads.head import Head, HeadInputs
+from cfl_edge.online.journal import Journal
+from cfl_edge.online.journal_entries import to_entries
 from cfl_edge.online.learner_config import LearnerConfig
 
 __all__ = ["Encoded", "Images", "Learner", "LearnerConfig"]
@@ -81,6 +84,8 @@ class Learner:
             )
         )
         self.examples: dict[int, tuple[Tensor, int]] = {}  # pictures to check an export on
+        self.journal: Journal | None = None  # what `cfl-edge undo` needs: for who saves to set
+        self._stem_has_end = final is not None
 
     def _build_network(self, shape: tuple[int, ...]) -> Network:
         with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
@@ -150,6 +155,10 @@ class Learner:
         index = torch.tensor(numbers, dtype=torch.long, device=self.device)
         self.head.learn(encoded, index, budget_s)
         self.frames_learned += len(numbers)
+        if self.journal is not None:
+            end = encoded.features[0] if self._stem_has_end else None
+            for number, entry in zip(numbers, to_entries(encoded.h0, end), strict=True):
+                self.journal.add(number, entry, time_s=time.time())
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
         """Take the gradient steps that are due, or go on with the one that is under way.

@@ -25,6 +25,8 @@ class LearnerConfig:
         image_px: Side of the picture the stem reads; None is 96 with a stem and 32 without. More
             pixels show finer detail and cost time with their square.
         replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
+        journal_mib: Bytes of the journal in MiB, from which `cfl-edge undo` takes back what was
+            learned last; 0 keeps none. More of it reaches back further.
         batch: Samples of a gradient step, new and replayed. More contrast, more time a step.
         new_per_step: New samples that are waited for before a gradient step is taken. Fewer of
             them means more steps a frame.
@@ -48,6 +50,7 @@ class LearnerConfig:
     layers: str | None = None
     image_px: int | None = None
     replay_mib: float = 16.0
+    journal_mib: float = 8.0  # 1,500 frames with the default stem, 50 s at 30 a second
     batch: int = 32
     new_per_step: int = 4
     optimizer: str = "adamw"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
+from cfl_edge.online.quantise import dequantise, quantise
 
 MIB = 2**20
 
@@ -113,16 +114,12 @@ class Replay:
         return place
 
     def _write(self, place: int, sample: Tensor) -> None:
-        low, high = torch.aminmax(sample.float())
-        step = ((high - low) / 255).clamp(min=1e-12)
-        self.values[place] = ((sample - low) / step).round().to(torch.uint8)
-        self.ranges[place, 0], self.ranges[place, 1] = low, step
+        values, ranges = quantise(sample[None])
+        self.values[place], self.ranges[place] = values[0], ranges[0]
 
     def read(self, places: Tensor) -> Tensor:
         """Return the samples at these places as float32, (N, C, H, W)."""
-        values = self.values[places].float()
-        ranges = self.ranges[places].view(-1, 2, *[1] * (values.ndim - 1))
-        return values * ranges[:, 1] + ranges[:, 0]
+        return dequantise(self.values[places], self.ranges[places])
 
     def sample(self, count: int) -> tuple[Tensor, Tensor]:
         """Draw with replacement, classes equally likely and samples of a class as well.

@@ -52,8 +52,8 @@ def learn_stream(
         labels: Where labels come from.
         learner: Changed by what it learns.
         save: Writes the learner down; called every `checkpoint_s` seconds if something was
-            learned, and at the end if there was a frame. A full disk at a checkpoint is a notice,
-            at the end an error.
+            learned, sooner where the learner's journal fills, and at the end if there was a frame.
+            A full disk at a checkpoint is a notice, at the end an error.
         on_progress: Called after every frame.
         on_notice: Called with what the user should know.
         max_frames: Stop after so many frames.
@@ -74,7 +74,7 @@ def learn_stream(
     ring = ring or open_ring(learner, labels)
     teaching = Teaching(learner, labels, ring, learn_flagged=learn_flagged, on_notice=on_notice)
     run = _Run(stream, labels, learner, teaching, on_progress, Pace(stream.live, learn_budget_s))
-    saved_s, saved_frames = time.monotonic(), learner.frames_learned
+    saved_s, saved_frames, failed = time.monotonic(), learner.frames_learned, False
     with Interrupts() as interrupts:
         try:
             for frame in _frames(stream, interrupts):
@@ -82,8 +82,11 @@ def learn_stream(
                 if interrupts.requested or run.summary.frames == max_frames:
                     break
                 due = time.monotonic() - saved_s >= checkpoint_s
+                journal = learner.journal  # undo needs a saved state to begin from
+                due = due or (journal is not None and journal.base_is_due and not failed)
                 if due and learner.frames_learned > saved_frames:
-                    if _checkpoint(save, checkpoint_s, on_notice):
+                    failed = not _checkpoint(save, checkpoint_s, on_notice)
+                    if not failed:
                         saved_frames = learner.frames_learned
                     saved_s = time.monotonic()
         except StreamError:  # the camera is gone for good: keep what it taught

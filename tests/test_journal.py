@@ -1,0 +1,289 @@
+"""The journal: the last frames in bounded bytes, and the states that undo can begin from."""
+
+import numpy as np
+import pytest
+import torch
+
+from cfl_edge.errors import UsageError
+from cfl_edge.online.journal import (
+    BASE_EVERY,
+    MIB,
+    MOST_BASES,
+    SEGMENTS,
+    Base,
+    Journal,
+    forget_journal,
+)
+from cfl_edge.online.journal_entries import from_entry, to_entries
+from cfl_edge.online.quantise import SMALLEST_STEP, dequantise, quantise
+
+VALUES = 100
+ENTRY_BYTES = VALUES + 8 + 4  # values, time, label
+FRAMES = 80  # that the small journal has room for
+SMALL_MIB = FRAMES * ENTRY_BYTES / MIB
+
+
+def fill(journal, count, *, every_s=1.0, begin_s=1e9):
+    for _ in range(count):
+        n = journal.end
+        journal.add(n % 7, {"x": np.full(VALUES, n % 251, np.uint8)}, time_s=begin_s + n * every_s)
+
+
+def numbers(journal):
+    """What the entries hold, which `fill` made of their number."""
+    entries = list(journal.entries(journal.start, journal.end))
+    for entry in entries:
+        assert (entry.arrays["x"] == entry.arrays["x"][0]).all()
+        assert entry.arrays.keys() == {"x"}
+    return [(entry.label, int(entry.arrays["x"][0])) for entry in entries]
+
+
+def expected(after, until):
+    return [(n % 7, n % 251) for n in range(after, until)]
+
+
+def test_the_newest_frames_stay_within_the_bytes():
+    journal = Journal(SMALL_MIB, bases=[Base(0, 0)])
+    for _ in range(400):
+        fill(journal, 1)
+        assert journal.reserved_bytes <= SMALL_MIB * MIB
+        assert numbers(journal) == expected(journal.start, journal.end)
+        kept = journal.end - journal.start
+        assert kept > min(journal.end - 1, FRAMES * (SEGMENTS - 1) // SEGMENTS)
+    assert journal.end == 400
+    assert journal.bases == []  # the journal no longer reaches back to it
+    assert journal.reach() == 0
+
+
+def test_a_part_of_the_entries():
+    journal = Journal(SMALL_MIB, start=10)
+    fill(journal, 35)
+    for after, until in ((10, 45), (10, 10), (12, 13), (19, 31), (44, 45)):
+        found = [(e.label, int(e.arrays["x"][0])) for e in journal.entries(after, until)]
+        assert found == expected(after, until)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 9, 10, 11, 34, 35])
+def test_a_cut_forgets_the_newest_and_their_bases(kept):
+    journal = Journal(SMALL_MIB, bases=[Base(0, 0), Base(3, 10), Base(4, 35)])
+    fill(journal, 35)
+    journal.cut(kept)
+    assert numbers(journal) == expected(0, kept)
+    assert [base.frames for base in journal.bases] == [n for n in (0, 10, 35) if n <= kept]
+    fill(journal, 35)
+    assert numbers(journal) == expected(0, kept + 35)
+
+
+def test_a_limit_below_one_frame_keeps_nothing_and_harms_nothing():
+    journal = Journal(10 / MIB, bases=[Base(0, 0)])
+    fill(journal, 5)
+    assert (journal.start, journal.end, journal.reach()) == (5, 5, 0)
+    assert journal.start_s == 1e9 + 4
+
+
+@pytest.mark.parametrize("limit", [-1.0, float("nan"), float("inf")])
+def test_a_limit_that_is_none(limit):
+    with pytest.raises(UsageError, match="expected 0 or more"):
+        Journal(limit)
+
+
+# ------------------------------------------------------------------------------------------- time
+
+
+def test_seconds_count_from_the_last_frame():
+    journal = Journal(SMALL_MIB)
+    fill(journal, 40, every_s=0.5)
+    assert [journal.frames_within(s) for s in (0.1, 0.5, 0.7, 5.0, 1e9)] == [1, 2, 2, 11, 40]
+    assert journal.seconds_of(1) == 0.5
+    assert journal.seconds_of(10) == 5.0
+    assert journal.seconds_of(40) == 19.5  # there was no frame before: since the first
+
+
+def test_a_pause_between_runs_counts():
+    journal = Journal(SMALL_MIB)
+    fill(journal, 10)
+    fill(journal, 10, begin_s=1e9 + 3600)
+    assert journal.frames_within(60) == 10
+    assert journal.frames_within(3700) == 20
+
+
+@pytest.mark.parametrize("begin_s", [0.0, -1e9])
+def test_a_clock_that_was_set_back_adds_no_seconds(begin_s):
+    """A board without a battery for its clock starts in 1970."""
+    journal = Journal(SMALL_MIB)
+    fill(journal, 10)
+    fill(journal, 10, begin_s=begin_s)
+    assert journal.frames_within(5) == 6
+    assert journal.frames_within(9) == 11  # the step back is 0 s, not negative
+    assert journal.frames_within(12) == 14
+
+
+def test_more_seconds_than_the_journal_has_is_told_apart_from_all_of_it():
+    journal = Journal(SMALL_MIB, start=5, start_s=1e9 + 4)
+    fill(journal, 10)
+    assert journal.frames_within(9.5) == 10
+    assert journal.frames_within(10.0) == 11  # the frame before it as well: too far
+    assert Journal(SMALL_MIB).frames_within(30) == 0
+
+
+# ------------------------------------------------------------------------------------------ bases
+
+
+@pytest.mark.parametrize("every", [1, 3, 10, 17, 29, 30, 1000])
+def test_half_of_the_journal_can_always_be_taken_back(every):
+    """`every`: frames between saves; where the journal asks for one sooner, it gets it."""
+    journal, generation, saved_at = Journal(SMALL_MIB, bases=[Base(0, 0)]), 0, 0
+    least, most_bases = FRAMES, 0
+    for i in range(1, 20 * FRAMES):
+        fill(journal, 1)
+        if i > FRAMES:
+            least = min(least, journal.reach())
+        if i - saved_at >= every or journal.base_is_due:
+            kept = journal.thin()
+            assert len(kept) <= MOST_BASES + 1
+            assert all(base.frames >= journal.start for base in journal.bases)
+            assert kept <= {0, *range(generation + 1)}
+            most_bases = max(most_bases, len(kept))
+            generation, saved_at = generation + 1, i
+            journal.saved_as(generation, sorted(kept | {generation}, reverse=True))
+    assert least >= FRAMES * 0.4
+    if every >= 10:
+        assert least >= FRAMES // 2
+    assert most_bases > 1
+
+
+def test_a_base_is_due_after_a_share_of_the_journal():
+    journal = Journal(SMALL_MIB, bases=[Base(0, 0)])
+    assert not journal.base_is_due
+    due = []
+    for _ in range(FRAMES):
+        fill(journal, 1)
+        if journal.base_is_due:
+            due.append(journal.end)
+            journal.saved_as(len(due), range(1, len(due) + 1))
+    assert due == [int(FRAMES * BASE_EVERY), int(FRAMES * BASE_EVERY) * 2]
+
+
+def test_what_a_full_disk_cost_is_no_base_any_more():
+    journal = Journal(SMALL_MIB, bases=[Base(0, 0), Base(1, 2), Base(2, 4)])
+    fill(journal, 6)
+    journal.saved_as(3, [3, 2])
+    assert journal.bases == [Base(0, 0), Base(2, 4), Base(3, 6)]
+
+
+# ------------------------------------------------------------------------------------------ saving
+
+
+def restored(journal, limit_mib=SMALL_MIB):
+    groups = {"state": {}, **journal.tensors()}
+    copied = {g: {n: a.copy() for n, a in arrays.items()} for g, arrays in groups.items()}
+    return Journal.restored(journal.words(), copied, limit_mib)
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 79, 80, 81, 200])
+def test_it_comes_back_and_goes_on(count):
+    journal = Journal(SMALL_MIB, bases=[Base(0, 0)])
+    fill(journal, count)
+    journal.saved_as(1, [1])
+    back = restored(journal)
+    assert numbers(back) == expected(journal.start, count)
+    assert back.frames_within(3) == journal.frames_within(3)
+    fill(journal, 95)
+    fill(back, 95)
+    assert (back.start, back.end, back.bases) == (journal.start, journal.end, journal.bases)
+    assert numbers(back) == numbers(journal)
+    assert back.reserved_bytes <= SMALL_MIB * MIB
+
+
+def test_a_frame_a_run_does_not_make_a_file_a_frame():
+    journal = Journal(SMALL_MIB)
+    for _ in range(300):
+        journal = restored(journal)
+        fill(journal, 1)
+        assert len(journal.tensors()) <= SEGMENTS
+    assert journal.end - journal.start > FRAMES // 2
+    assert numbers(journal) == expected(journal.start, journal.end)
+
+
+def test_full_segments_are_stored_without_a_copy_and_never_change():
+    journal = Journal(SMALL_MIB)
+    fill(journal, 25)
+    before = {name: arrays["x"].copy() for name, arrays in journal.tensors().items()}
+    fill(journal, 25)
+    after = journal.tensors()
+    names = sorted(before)
+    assert [np.array_equal(before[name], after[name]["x"]) for name in names] == [True, True, False]
+    assert np.shares_memory(after[names[0]]["x"], journal.tensors()[names[0]]["x"])
+
+
+def test_a_smaller_limit_drops_the_oldest():
+    journal = Journal(SMALL_MIB, bases=[Base(0, 0)])
+    fill(journal, 60)
+    back = restored(journal, SMALL_MIB / 4)
+    assert 0 < back.end - back.start <= FRAMES // 4
+    assert back.end == 60
+    assert numbers(back) == expected(back.start, 60)
+    assert back.bases == []
+    fill(back, 30)
+    assert numbers(back) == expected(back.start, 90)
+    assert back.reserved_bytes <= SMALL_MIB / 4 * MIB
+
+
+def test_what_does_not_fit_together_is_refused():
+    journal = Journal(SMALL_MIB)
+    fill(journal, 5)
+    groups = journal.tensors()
+    [arrays] = groups.values()
+    for change in ({"x": arrays["x"][:2]}, {"labels": arrays["labels"][:2]}):
+        with pytest.raises(ValueError, match="frames, expected as many"):
+            Journal.restored(journal.words(), {"journal_000000001": arrays | change}, 1)
+    with pytest.raises(KeyError):
+        Journal.restored({}, groups, 1)
+
+
+def test_a_class_change_forgets_it():
+    journal = Journal(SMALL_MIB)
+    fill(journal, 25)
+    manifest, groups = {"journal": journal.words(), "classes": []}, {"state": {}}
+    groups |= journal.tensors()
+    assert forget_journal(manifest, groups)
+    assert (manifest, groups) == ({"classes": []}, {"state": {}})
+    assert not forget_journal(manifest, groups)
+
+
+# ----------------------------------------------------------------------------------- 8 bits a value
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (4, 2, 3, 3)])
+def test_8_bits_round_by_half_a_step(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 10
+    values, ranges = quantise(x)
+    assert (values.shape, values.dtype, ranges.shape) == (x.shape, torch.uint8, (len(x), 2))
+    error = (dequantise(values, ranges) - x).abs().flatten(1).amax(1)
+    assert (error <= ranges[:, 1] * 0.5001 + 1e-6).all()
+    flat = x.flatten(1)
+    assert torch.equal(ranges[:, 0], flat.amin(1))
+    wanted = ((flat.amax(1) - flat.amin(1)) / 255).clamp(min=SMALLEST_STEP)
+    assert torch.allclose(ranges[:, 1], wanted)
+
+
+def test_rounding_what_was_rounded_changes_nothing():
+    """What is learned again comes from the journal and goes into the replay memory."""
+    x = torch.rand(20, 50, generator=torch.Generator().manual_seed(1))
+    values, ranges = quantise(x)
+    assert torch.equal(quantise(dequantise(values, ranges))[0], values)
+
+
+@pytest.mark.parametrize("has_end", [True, False])
+def test_an_entry_holds_what_the_stem_returned(has_end):
+    random = torch.Generator().manual_seed(2)
+    h0 = torch.rand(3, 4, 2, 2, generator=random)
+    end = torch.rand(3, 6, generator=random) if has_end else None
+    for i, entry in enumerate(to_entries(h0, end)):
+        assert sum(array.nbytes for array in entry.values()) == (16 + 8) + has_end * (6 + 8)
+        h0_back, end_back = from_entry(entry, "cpu")
+        assert h0_back.shape == (1, 4, 2, 2)
+        assert torch.allclose(h0_back[0], h0[i], atol=1 / 500)
+        assert (end_back is not None) == has_end
+        if end is not None:
+            assert torch.allclose(end_back[0], end[i], atol=1 / 500)

@@ -1,0 +1,411 @@
+"""Undo: the model is what it would be had the last frames never come."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import time
+
+import learner_checks
+import numpy as np
+import pytest
+from command_line import MAIN, SMALL, assert_error, cfl_edge, contents, learn, process
+from test_store import flip
+
+from cfl_edge.commands.undo import undo
+from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
+from cfl_edge.model import writing
+from cfl_edge.model.checkpoint import from_saved
+from cfl_edge.model.journalled import open_journal, save_learner
+from cfl_edge.model.store import Store
+from cfl_edge.online import learner as learner_module
+from cfl_edge.online.learner import Learner, LearnerConfig
+
+CONFIG = LearnerConfig(stem="none", layers="4,8", image_px=16, replay_mib=0.1, batch=8)
+ENTRY_BYTES = 3 * 16 * 16 + 8 + 8 + 4
+
+
+class Lesson:
+    """A stream of easy pictures whose clock ticks once a frame."""
+
+    def __init__(self, folder, monkeypatch, config=CONFIG):
+        self.folder, self.config = folder, config
+        self.now_s = 1.8e9  # of the clock
+        monkeypatch.setattr(learner_module.time, "time", lambda: self.now_s)
+
+    def pictures(self, names, seed):
+        learner = type("Size", (), {"image_px": 16})
+        kinds = {"above": 0, "left": 1, "over": 0, "right": 1}
+        return [
+            learner_checks.pictures(learner, kinds[name], 1, seed * 1000 + i)
+            for i, name in enumerate(names)
+        ]
+
+    def run(self, names, *, seed=0, save_every=None):
+        """One run of `learn`: go on, learn, save."""
+        store = Store(self.folder, on_notice=pytest.fail)
+        saved = store.load() if store.exists() else None
+        learner = from_saved(saved, config=self.config) if saved else Learner(self.config)
+        learner.journal = open_journal(saved, self.config.journal_mib, pytest.fail)
+        for i, (name, picture) in enumerate(zip(names, self.pictures(names, seed), strict=True)):
+            self.now_s += 1
+            learner.learn(learner.encode(picture), [name])
+            due = learner.journal is not None and learner.journal.base_is_due
+            if due or (save_every and i % save_every == save_every - 1):
+                save_learner(store, learner, {"runs": 1})
+        learner.settle()
+        save_learner(store, learner, {"runs": 1})
+        return learner
+
+    def load(self):
+        return from_saved(Store(self.folder, on_notice=pytest.fail).load())
+
+
+@pytest.fixture
+def lesson(tmp_path, monkeypatch):
+    return Lesson(tmp_path / "model", monkeypatch)
+
+
+def alternating(count, names=("above", "left")):
+    return [names[i % len(names)] for i in range(count)]
+
+
+def oracle(lesson, names, seed=0):
+    """Learn what is to be left, and nothing else."""
+    learner = Learner(lesson.config)
+    for name, picture in zip(names, lesson.pictures(names, seed), strict=True):
+        learner.learn(learner.encode(picture), [name])
+    learner.settle()
+    return learner
+
+
+def assert_alike(learner, other, tolerance=0.02):
+    """The same but for the rounding to 8 bits."""
+    assert learner.classes == other.classes
+    assert learner.samples() == other.samples()
+    assert learner.frames_learned == other.frames_learned
+    states = [each.head.state()["state"] for each in (learner, other)]
+    for name, value in states[1].items():
+        if name.endswith(".counts"):
+            assert (states[0][name] == value).all()
+        if name.endswith(".means"):
+            apart = (states[0][name] - value).norm() / value.norm()
+            assert apart < tolerance, (name, apart)
+    size = type("Size", (), {"image_px": 16})
+    held_out = np.concatenate([learner_checks.pictures(size, kind, 20, 777) for kind in (0, 1)])
+    answers = [each.predict(each.encode(held_out)).argmax(1) for each in (learner, other)]
+    assert (answers[0] == answers[1]).all()
+
+
+@pytest.mark.parametrize("save_every", [None, 7, 20])
+def test_undo_leaves_what_would_have_been_learned_without(lesson, save_every):
+    lesson.run(alternating(40) + alternating(24, ("right", "over")), save_every=save_every)
+    undone = undo(lesson.folder, frames=24)
+    assert undone.frames_taken_back == 24
+    assert undone.seconds_taken_back == 24
+    assert undone.per_class == {"right": 12, "over": 12}
+    assert undone.classes_gone == ["right", "over"]
+    assert undone.classes == ["above", "left"]
+    assert undone.samples == {"above": 20, "left": 20}
+    assert (undone.frames_learned, undone.frames_left) == (40, 40)
+    assert_alike(lesson.load(), oracle(lesson, alternating(40)))
+
+
+def test_the_wrong_labels_of_a_known_class_are_taken_back(lesson):
+    names = alternating(40) + ["above"] * 10
+    lesson.run(names)
+    assert undo(lesson.folder, seconds=9).per_class == {"above": 10}
+    assert_alike(lesson.load(), oracle(lesson, alternating(40)))
+
+
+def test_learning_after_undo_is_learning_without_what_was_taken_back(lesson, monkeypatch):
+    lesson.run(alternating(30))
+    lesson.run(["right"] * 10, seed=1)
+    undo(lesson.folder, frames=10)
+    lesson.run(alternating(20), seed=2)
+    twin = Lesson(lesson.folder.with_name("twin"), monkeypatch)
+    twin.run(alternating(30))
+    twin.run(alternating(20), seed=2)
+    assert_alike(lesson.load(), twin.load())
+    # The generation that had learned "right" must never be a base again.
+    undo(lesson.folder, frames=15)
+    assert lesson.load().classes == ["above", "left"]
+    assert lesson.load().samples() == {"above": 18, "left": 17}
+
+
+def test_undo_twice_is_undo_of_both(lesson):
+    lesson.run(alternating(50), save_every=9)
+    undo(lesson.folder, frames=7)
+    assert undo(lesson.folder, frames=11).frames_learned == 32
+    assert_alike(lesson.load(), oracle(lesson, alternating(32)))
+
+
+def test_a_whole_run_is_taken_back_to_the_bit(lesson):
+    """The state before it was kept: nothing has to be learned again."""
+    before = lesson.run(alternating(20))
+    lesson.run(["right"] * 12, seed=3)
+    notices = []
+    undo(lesson.folder, frames=12, on_notice=notices.append)
+    assert notices == []
+    after = lesson.load()
+    for name, value in before.network.state_dict().items():
+        assert (after.network.state_dict()[name] == value).all()
+
+
+def test_everything_can_be_taken_back_and_learned_anew(lesson):
+    lesson.run(alternating(20))
+    undone = undo(lesson.folder, seconds=3600)
+    assert (undone.frames_taken_back, undone.frames_learned, undone.frames_left) == (20, 0, 0)
+    assert undone.classes == []
+    with pytest.raises(DataError, match="1 frame cannot be taken back, and nothing else either"):
+        undo(lesson.folder, frames=1)
+    lesson.run(alternating(20), seed=4)
+    assert lesson.load().samples() == {"above": 10, "left": 10}
+
+
+def test_seconds_count_over_the_pause_between_runs(lesson):
+    lesson.run(alternating(20))
+    lesson.now_s += 3600
+    lesson.run(alternating(10), seed=1)
+    assert undo(lesson.folder, seconds=60).frames_taken_back == 10
+    assert undo(lesson.folder, seconds=60).frames_taken_back == 20
+
+
+# ------------------------------------------------------------------------------------ how far back
+
+
+def small_journal(lesson, frames):
+    lesson.config = dataclasses.replace(CONFIG, journal_mib=frames * ENTRY_BYTES / 2**20)
+
+
+def test_a_long_run_reaches_back_half_the_journal_and_says_so_beyond(lesson):
+    small_journal(lesson, 40)
+    lesson.run(alternating(300))
+    assert len(Store(lesson.folder).numbers()) <= 5
+    with pytest.raises(DataError, match=r"300 frames .* the journal reaches back") as caught:
+        undo(lesson.folder, frames=300)
+    assert f"cfl-edge undo {lesson.folder} --frames " in caught.value.hint
+    reach = int(caught.value.hint.split()[-1])
+    assert reach >= 20
+    with pytest.raises(DataError, match=rf"100 seconds .* reaches back {reach} frames \({reach} s"):
+        undo(lesson.folder, seconds=100)
+    with pytest.raises(DataError, match=f"{reach + 1} frames"):
+        undo(lesson.folder, frames=reach + 1)
+    assert undo(lesson.folder, frames=reach).frames_learned == 300 - reach
+    assert_alike(lesson.load(), oracle(lesson, alternating(300 - reach)), tolerance=0.1)
+
+
+def test_a_damaged_base_is_passed_over(lesson):
+    lesson.run(alternating(20))
+    lesson.run(alternating(20), seed=1)
+    lesson.run(alternating(20), seed=2)
+    flip(lesson.folder / "generation-000002" / "state.safetensors", -1)
+    notices = []
+    undo(lesson.folder, frames=20, on_notice=notices.append)
+    assert "generation-000002: state.safetensors does not fit" in notices[0]
+    assert notices[1] == "learning 20 frames again that stay"
+    assert lesson.load().frames_learned == 40
+
+
+def test_without_any_base_the_reason_is_said(lesson):
+    lesson.run(alternating(20))
+    small_journal(lesson, 16)
+    lesson.run(alternating(20), seed=1)
+    for number in Store(lesson.folder).numbers()[1:]:
+        shutil.rmtree(lesson.folder / f"generation-{number:06d}")
+    with pytest.raises(DataError, match="10 frames cannot be taken back, and nothing else either"):
+        undo(lesson.folder, frames=10)
+
+
+def test_a_model_without_a_journal_says_so_and_begins_one(lesson):
+    lesson.config = dataclasses.replace(CONFIG, journal_mib=0)
+    lesson.run(alternating(20))
+    with pytest.raises(DataError, match=r"has no journal .* --journal-mib 0") as caught:
+        undo(lesson.folder, frames=1)
+    assert f"cfl-edge learn --model {lesson.folder}" in caught.value.hint
+    lesson.config = CONFIG
+    lesson.run(alternating(10), seed=1)
+    assert undo(lesson.folder, frames=10).frames_learned == 20
+    with pytest.raises(DataError, match="nothing else either"):
+        undo(lesson.folder, frames=1)
+
+
+def test_a_model_of_before_there_were_journals(lesson):
+    """Its manifest names neither the journal nor its size."""
+    lesson.run(alternating(20))
+    store = Store(lesson.folder)
+    saved = store.load()
+    del saved.manifest["journal"], saved.manifest["network"]["journal_mib"]
+    groups = {name: saved.tensors[name] for name in ("state", "replay")}
+    store.save(saved.manifest, groups)
+    with pytest.raises(DataError, match="has no journal"):
+        undo(lesson.folder, frames=1)
+    lesson.run(alternating(10), seed=1)
+    assert undo(lesson.folder, frames=4).frames_learned == 26
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "neither --seconds nor --frames"),
+        ({"seconds": 1, "frames": 1}, "--seconds and --frames"),
+        ({"seconds": 0}, "--seconds is 0"),
+        ({"seconds": float("nan")}, "--seconds is nan"),
+        ({"frames": -3}, "--frames is -3"),
+    ],
+)
+def test_wrong_usage(tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        undo(tmp_path, **options)
+
+
+def test_no_model(tmp_path):
+    with pytest.raises(ModelNotFoundError, match="does not exist"):
+        undo(tmp_path / "none", frames=1)
+    assert not (tmp_path / "none").exists()
+
+
+# ---------------------------------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_a_failed_save_leaves_the_model_as_it_was(lesson, monkeypatch, count):
+    lesson.run(alternating(30), save_every=8)
+    before = contents(lesson.folder)
+    calls = iter(range(1, 100))
+    fsync = os.fsync
+
+    def failing(descriptor):
+        if next(calls) == count:
+            raise OSError(5, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(writing.os, "fsync", failing)
+    with pytest.raises(ModelWriteError, match="is intact"):
+        undo(lesson.folder, frames=10)
+    if count < 6:  # the last wait for the disk comes after the folder has its name
+        assert contents(lesson.folder) == before
+    monkeypatch.setattr(writing.os, "fsync", fsync)
+    assert lesson.load().frames_learned in (20, 30)
+    undo(lesson.folder, frames=5)
+
+
+SLOW_UNDO = """
+import sys, time
+from pathlib import Path
+from cfl_edge.commands.undo import undo
+from cfl_edge.online.learner import Learner
+learn = Learner.learn
+def slowly(*args, **kwargs):
+    print("learning", flush=True)
+    time.sleep(0.2)
+    learn(*args, **kwargs)
+Learner.learn = slowly
+undo(Path(sys.argv[1]), frames=5)
+"""
+
+
+def test_kill_9_amid_undo_and_a_second_start(lesson):
+    lesson.run(alternating(30))
+    before = contents(lesson.folder)
+    undoing = process(SLOW_UNDO, lesson.folder)
+    assert undoing.stdout.readline() == "learning\n"
+    second = cfl_edge("undo", lesson.folder, "--frames", 1)
+    assert_error(second, 4, f"is in use: process {undoing.pid} is at work on it")
+    undoing.send_signal(signal.SIGKILL)
+    undoing.communicate()
+    assert contents(lesson.folder) == before
+    assert undo(lesson.folder, frames=5).frames_learned == 25
+
+
+# ------------------------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def taught(data, tmp_path):
+    """A model that learned two kinds, then one of them under a wrong name."""
+    model = tmp_path / "model"
+    assert learn(data, model, *SMALL).code == 0
+    wrong = tmp_path / "wrong" / "zebra"
+    shutil.copytree(data / "left", wrong)
+    assert learn(wrong.parent, model).code == 0
+    return model
+
+
+def test_the_command(taught):
+    result = cfl_edge("undo", taught, "--frames", 8, "--json")
+    assert result.code == 0
+    summary = result.summary
+    assert summary.pop("seconds_taken_back") >= 0
+    assert summary == {
+        "frames_taken_back": 8,
+        "per_class": {"zebra": 8},
+        "classes_gone": ["zebra"],
+        "frames_learned": 16,
+        "classes": ["above", "left"],
+        "samples": {"above": 8, "left": 8},
+        "frames_left": 16,
+        "exported": None,
+    }
+    listed = cfl_edge("classes", "list", taught, "--json").summary
+    assert listed == {"classes": {"above": 8, "left": 8}}
+    lines = cfl_edge("undo", taught, "--frames", 1).out.splitlines()
+    assert lines[0].startswith("taken back 1 frame, ")
+    assert lines[-1] == f"next       cfl-edge learn --model {taught} --stream URI"
+    assert_error(cfl_edge("undo", taught, "--frames", 99), 4, "reaches back 15 frames")
+    assert_error(cfl_edge("undo", taught), 2, "neither --seconds nor --frames")
+
+
+def test_files_exported_before_are_pointed_out_and_can_be_made_again(taught):
+    assert cfl_edge("export", taught, "-o", taught / "onnx").code == 0
+    out = cfl_edge("undo", taught, "--frames", 8).out
+    assert "gone       zebra" in out
+    assert f"ONNX       {taught}/onnx still knows what was taken back" in out
+    assert f"next       cfl-edge export {taught} -o {taught}/onnx" in out
+    assert cfl_edge("export", taught, "-o", taught / "onnx").code == 0
+    assert (taught / "onnx" / "labels.txt").read_text().split() == ["above", "left"]
+
+
+def test_an_export_is_possible_where_every_kept_picture_was_taken_back(lesson):
+    lesson.run(["above"] * 10)
+    undo(lesson.folder, frames=2)
+    assert cfl_edge("export", lesson.folder, "-o", lesson.folder / "onnx").code == 0
+
+
+@pytest.mark.parametrize(
+    "change", [("rename", "zebra", "okapi"), ("remove", "above"), ("add", "gnu")]
+)
+def test_a_class_change_ends_what_can_be_taken_back_and_says_so(taught, change):
+    command, *names = change
+    result = cfl_edge("classes", command, taught, *names, "--json")
+    assert [text for text in result.notices if "undo cannot take back" in text]
+    manifest = json.loads(max(taught.glob("generation-*/manifest.json")).read_text())
+    assert "journal" not in manifest
+    assert not [name for name in manifest["files"] if name.startswith("journal")]
+    assert len(list(taught.glob("generation-*"))) == 2
+    result = cfl_edge("undo", taught, "--frames", 1)
+    assert_error(result, 4, "has no journal", "its classes were changed since")
+
+
+def test_what_is_learned_after_a_class_change_can_be_taken_back(taught, data):
+    assert cfl_edge("classes", "rename", taught, "zebra", "okapi").code == 0
+    assert learn(data, taught).code == 0
+    summary = cfl_edge("undo", taught, "--frames", 16, "--json").summary
+    assert summary["samples"] == {"above": 8, "left": 8, "okapi": 8}
+    assert_error(cfl_edge("undo", taught, "--frames", 1), 4, "nothing else either")
+
+
+def test_ctrl_c_amid_undo_leaves_the_model_as_it_was(lesson):
+    lesson.run(alternating(30))
+    before = contents(lesson.folder)
+    undoing = process(
+        SLOW_UNDO.rsplit("\n", 2)[0] + "\n" + MAIN, "undo", lesson.folder, "--frames", 5
+    )
+    assert undoing.stdout.readline() == "learning\n"
+    time.sleep(0.1)
+    undoing.send_signal(signal.SIGINT)
+    _, err = undoing.communicate(timeout=60)
+    assert undoing.returncode != 0
+    assert "Traceback" not in err
+    assert contents(lesson.folder) == before
