@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from cfl_edge.bench.streams.run import StreamRun
+    from cfl_edge.bench.streams.figures import StreamRun
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: the table is not complete
 
@@ -90,8 +90,10 @@ def _streams(given: dict[str, Any], plot: Path | None, json: bool) -> None:
     from cfl_edge.visible import visible_lines
 
     options = StreamOptions(**given)
-    from cfl_edge.commands.bench_streams import bench_streams
+    from cfl_edge.commands.bench_streams import bench_streams, check_plot, write_plot
 
+    if plot is not None:
+        check_plot(plot)
     out, bar = Lines(sys.stdout), _Bar(sys.stderr.isatty())
 
     def write_event(event: str, fields: dict[str, Any]) -> None:
@@ -107,7 +109,6 @@ def _streams(given: dict[str, Any], plot: Path | None, json: bool) -> None:
     with bar.shown:
         report = bench_streams(
             options,
-            plot=plot,
             on_run=take_run,
             on_frame=bar.show,
             on_notice=lambda text: bar.notice("\n".join(visible_lines(text))),
@@ -118,8 +119,11 @@ def _streams(given: dict[str, Any], plot: Path | None, json: bool) -> None:
     else:
         for line in report.lines(command):
             out.write(line)
+    if plot is not None:
+        write_plot(report, plot)  # after the table: what fails here takes nothing away
     if report.interrupted:
-        bar.notice(f"interrupted after {len(report.runs)} runs")
+        done = len(report.runs)
+        bar.notice(f"interrupted after {done} run{'s' * (done != 1)}")
         raise typer.Exit(INTERRUPTED)
 
 
@@ -151,7 +155,7 @@ class _Bar:
 
             console = Console(stderr=True, highlight=False)
             self._progress = self.shown = Progress(console=console, transient=True)
-            self._task = self._progress.add_task("", total=None)
+            self._task = self._progress.add_task("reading pictures", total=None)
 
     def show(self, learner: str, seed: int, done: int, total: int) -> None:
         """Show how far a run is."""

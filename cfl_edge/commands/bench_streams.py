@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import statistics
+import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cfl_edge.bench.streams import data as stream_data
+from cfl_edge.bench.streams.figures import StreamRun
 from cfl_edge.bench.streams.options import StreamOptions
-from cfl_edge.bench.streams.pictures import CACHE_BYTES, Pictures
-from cfl_edge.bench.streams.protocols import noisy_labels
-from cfl_edge.bench.streams.recall import TestPictures
-from cfl_edge.bench.streams.run import StreamRun, Task, run_stream
+from cfl_edge.bench.streams.run import run_stream
+from cfl_edge.bench.streams.stage import Stage
 from cfl_edge.bench.streams.table import markdown, summary_of
 from cfl_edge.commands.bench import machine_facts
 from cfl_edge.commands.learn import choose_device
 from cfl_edge.core.allocator import keep_freed_memory
-from cfl_edge.core.stems import DEFAULT_STEM, build_stem
-from cfl_edge.errors import DataError, UsageError
-from cfl_edge.online.heads.contrastive import ContrastiveHead
+from cfl_edge.core.stems import DEFAULT_STEM
+from cfl_edge.errors import DataError
 from cfl_edge.online.interrupts import Interrupts
 from cfl_edge.online.learner import Learner
 from cfl_edge.online.learner_config import HEADS, LearnerConfig
 from cfl_edge.stream.source import Notice, log_notice
-
-STEM_SAMPLES = 20  # pictures whose median is the stem's time
 
 
 @dataclass
@@ -77,6 +73,8 @@ class StreamsReport:
     def title(self) -> str:
         """Say what was run: protocol, data, numbers of pictures, stem, image, seeds."""
         about, options = self.about, self.options
+        if not about:  # broken off while the data was read
+            return f"{options.protocol} on {options.data}"
         parts = [
             f"{options.protocol} on {about['data']}: {about['train_images']:,} pictures of "
             f"{about['classes']} classes, evaluated on {about['test_images']:,} of the "
@@ -112,7 +110,6 @@ class StreamsReport:
 def bench_streams(
     options: StreamOptions,
     *,
-    plot: Path | None = None,
     on_run: Callable[[StreamRun], None] = lambda _: None,
     on_frame: Callable[[str, int, int, int], None] = lambda *_: None,
     on_notice: Notice = log_notice,
@@ -124,19 +121,17 @@ def bench_streams(
 
     Args:
         options: See `StreamOptions`.
-        plot: File to draw accuracy against frames into, PNG.
         on_run: Called with each run once it is done.
         on_frame: Called with learner, seed, frames done and to do.
         on_notice: Told what the user should know.
 
     Raises:
         UsageError: A wrong option, or not as many pictures.
-        DataError: The data cannot be used, or the plot not be written.
+        DataError: The data cannot be used.
+        ModelNotFoundError: The stem's weights are not installed.
     """
     begin = time.monotonic()
     names = options.learner_names(HEADS)
-    if plot is not None:
-        _check_plot(plot)
     device = choose_device(options.device)
     keep_freed_memory()
     base = _config(options)
@@ -144,89 +139,30 @@ def bench_streams(
     versions = {"device": device, "gpu": gpu, "torch": torch.__version__}
     report = StreamsReport(options, machine_facts() | versions)
     with Interrupts() as interrupts:
-        with interrupts.waiting():
-            learners = [_built(name, base, device) for name in names]  # wrong ones fail first
-            del learners
-            stage = _Stage(options, base, device, on_notice)
-            report.about = stage.about
         try:
+            with interrupts.waiting():
+                for name in names:  # what cannot be built fails before hours of work
+                    _built(name, base, device)
+                stage = Stage(options, base, device, on_notice)
+            report.about = stage.about
             for seed in range(options.seeds):
                 with interrupts.waiting():
-                    task = stage.task(seed)
+                    task = stage.task(seed, partial(on_frame, "stem", seed))
                 for name in names:
-
-                    def tell(done: int, total: int, name: str = name, seed: int = seed) -> None:
-                        if interrupts.requested:
-                            raise KeyboardInterrupt
-                        on_frame(name, seed, done, total)
-
-                    learner = _built(name, replace(base, seed=seed), device)
-                    run = run_stream(name, options.protocol, learner, task, on_frame=tell)
+                    with interrupts.waiting():
+                        run = run_stream(
+                            name,
+                            options.protocol,
+                            _built(name, replace(base, seed=seed), device),
+                            task,
+                            on_frame=partial(on_frame, name, seed),
+                        )
                     report.runs.append(run)
                     on_run(run)
         except KeyboardInterrupt:
             report.interrupted = True
     report.seconds = time.monotonic() - begin
-    if plot is not None and report.runs:
-        _write_plot(report, plot)
     return report
-
-
-class _Stage:
-    """The pictures of all runs, and what the stem makes of them."""
-
-    def __init__(
-        self, options: StreamOptions, base: LearnerConfig, device: str, on_notice: Notice
-    ) -> None:
-        self.options = options
-        image_px = base.resolved_image_px()
-        self.data = stream_data.read_data(options, image_px, on_notice)
-        dataset = self.data.dataset
-        stem = build_stem(base.stem).to(device)
-        first = stream_data.choose(self.data, options, seed=0)
-        train, test = len(first.train), len(first.test)
-        kept = CACHE_BYTES * train // (train + test)
-        self.train = Pictures(dataset.x_train, stem, image_px, device, cache_bytes=kept)
-        self.test = Pictures(dataset.x_test, stem, image_px, device, cache_bytes=CACHE_BYTES - kept)
-        self.stem_s = _stem_seconds(stem, self.train, first.train[:STEM_SAMPLES].tolist())
-        self.about = {
-            "data": stream_data.shown_name(options.data),
-            "classes": dataset.classes,
-            "train_images": train,
-            "test_images": test,
-            "evaluated_on": _part(options, first),
-            "stem": base.stem,
-            "layers": base.resolved_layers(),
-            "image_px": image_px,
-            "replay_mib": base.replay_mib,
-        }
-
-    def task(self, seed: int) -> Task:
-        """Return the stream of one seed."""
-        options, dataset = self.options, self.data.dataset
-        chosen = stream_data.choose(self.data, options, seed)
-        labels = dataset.y_train.numpy()[chosen.train]
-        test = self.train if chosen.test_is_train else self.test
-        y_test = dataset.y_train if chosen.test_is_train else dataset.y_test
-        self.train.fill(chosen.train.tolist())
-        test.fill(chosen.test.tolist())
-        return Task(
-            pictures=self.train,
-            places=chosen.train,
-            labels=labels,
-            given=noisy_labels(labels, options.label_noise, classes=dataset.classes, seed=seed),
-            order=chosen.order,
-            test=TestPictures(test, chosen.test, y_test.numpy()[chosen.test], dataset.classes),
-            stem_s=self.stem_s,
-            realtime_hz=options.realtime_hz,
-            delay_frames=options.delay_frames(),
-        )
-
-
-def _part(options: StreamOptions, chosen: stream_data.SeedData) -> str:
-    if options.protocol == "instances":
-        return "objects that are not in the stream"
-    return "validation part of the training split" if chosen.test_is_train else "test split"
 
 
 def _config(options: StreamOptions) -> LearnerConfig:
@@ -237,49 +173,38 @@ def _config(options: StreamOptions) -> LearnerConfig:
 
 
 def _built(name: str, base: LearnerConfig, device: str) -> Learner:
-    learner = Learner(replace(base, head=name), device)
-    if name != "cfl" and isinstance(learner.head, ContrastiveHead):
-        raise UsageError(
-            f"--learners has {name!r}, which is not built in yet, expected cfl",
-            hint="--learners cfl",
-        )
-    return learner
+    return Learner(replace(base, head=name), device)
 
 
-def _stem_seconds(stem: torch.nn.Module, pictures: Pictures, places: list[int]) -> float:
-    """Return the usual time of the stem for one picture; the first one warms it up."""
-    taken = []
-    for place in [places[0], *places]:
-        images = pictures.images([place])
-        begin = time.perf_counter()
-        with torch.inference_mode():
-            h0, _ = stem(images)
-            h0.flatten()[0].item()  # waits for the device
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken[1:])
+def check_plot(path: Path) -> None:
+    """Refuse before hours of work what would fail after them.
 
-
-def _check_plot(path: Path) -> None:
-    """Refuse before hours of work what would fail after them."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
+    Raises:
+        DataError: matplotlib is not installed, or there is no such folder.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
         raise DataError(
             "--plot needs matplotlib, which is not installed", hint="pip install 'cfl-edge[plots]'"
-        ) from None
-    if not path.resolve().parent.is_dir():
-        raise DataError(
-            f"{path} cannot be written: there is no folder {path.parent}",
-            hint=f"mkdir -p {path.parent}",
         )
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        folder = path if path.is_dir() else path.parent
+        problem = f"{folder} is a folder" if path.is_dir() else f"there is no folder {folder}"
+        raise DataError(f"--plot {path} cannot be written: {problem}", hint="--plot FILE.png")
 
 
-def _write_plot(report: StreamsReport, path: Path) -> None:
+def write_plot(report: StreamsReport, path: Path) -> None:
+    """Draw accuracy against frames as a PNG; nothing where no run was completed.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
     from cfl_edge.bench.streams.plot import streams_png
 
+    if not report.runs:
+        return
     try:
         path.write_bytes(streams_png(report.runs, report.title()))
     except OSError as error:
         raise DataError(
-            f"{path} cannot be written: {error.strerror}", hint="--plot FILE.png"
+            f"--plot {path} cannot be written: {error.strerror}", hint="--plot FILE.png"
         ) from error

@@ -109,8 +109,16 @@ def choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
         UsageError: There are not as many pictures.
         DataError: A class has a single object.
     """
-    if options.protocol == "instances":
-        return _choose_objects(data, options, seed)
+    chosen = (_choose_objects if options.protocol == "instances" else _choose)(data, options, seed)
+    if not len(chosen.test):
+        raise DataError(
+            f"{data.dataset.name} has no picture to evaluate on, expected at least 2 of a class",
+            hint="--validation 0, or more pictures of each class",
+        )
+    return chosen
+
+
+def _choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
     dataset, share = data.dataset, options.validation
     parts = split(dataset, validation=share, train_images=options.train_images)
     test = parts.validation.numpy() if share else np.arange(len(dataset.y_test))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -41,8 +41,8 @@ class StemOutputs:
 class Pictures:
     """The pictures of one split, at the size the stem reads, and what the stem makes of them.
 
-    What was computed is kept as long as a share of `CACHE_BYTES` holds all of it. Nothing is
-    computed before it is asked for.
+    `fill` computes ahead and keeps what was computed, as long as a share of `CACHE_BYTES` holds all
+    of it; otherwise each `get` computes anew.
 
     Args:
         x: uint8 (N, C, H, W), one channel or three.
@@ -59,19 +59,22 @@ class Pictures:
         self._image_px, self._device = image_px, device
         self._cache_bytes = cache_bytes
         self._kept: dict[int, StemOutputs] = {}
-        self.is_cached: bool | None = None  # None: not known before the first picture
 
-    def fill(self, places: Sequence[int]) -> None:
-        """Compute ahead what will be asked for, in batches, where all of it can be kept."""
+    def fill(
+        self, places: Sequence[int], on_done: Callable[[int, int], None] = lambda *_: None
+    ) -> None:
+        """Compute ahead what will be asked for, in batches; nothing where it cannot all be kept.
+
+        Args:
+            places: Numbers of pictures.
+            on_done: Called with the number of pictures done and to do.
+        """
         missing = [place for place in dict.fromkeys(places) if place not in self._kept]
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
             outputs = self._compute(part)
-            if self.is_cached is None:
-                self.is_cached = outputs.bytes_each() * len(
-                    self._kept | dict.fromkeys(missing)
-                ) <= (self._cache_bytes)
-            if not self.is_cached:
+            each, kept = outputs.bytes_each(), len(self._kept) + len(missing) - start
+            if each * kept > self._cache_bytes:
                 return
             for i, place in enumerate(part):
                 one = slice(i, i + 1)
@@ -80,6 +83,7 @@ class Pictures:
                 self._kept[place] = StemOutputs(
                     outputs.images[one].clone(), outputs.h0[one].clone(), final
                 )
+            on_done(start + len(part), len(missing))
 
     def get(self, places: Sequence[int]) -> StemOutputs:
         """Return the stem's outputs for some pictures, N numbers."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.bench.streams.run import StreamRun
+from cfl_edge.bench.streams.figures import StreamRun
 from cfl_edge.bench.streams.table import by_learner
 
 PANELS = (

@@ -114,7 +114,7 @@ def blocks(labels: Integers, *, run_frames: int = RUN_FRAMES, seed: int = 0) -> 
     Example:
         >>> labels = np.array([0] * 6 + [1] * 6)
         >>> labels[blocks(labels, run_frames=2).frames].reshape(6, 2)[:, 0].tolist()
-        [0, 1, 0, 1, 0, 1]
+        [1, 0, 1, 0, 1, 0]
     """
     random = _random(seed, "blocks")
     runs: dict[int, list[Integers]] = {}
@@ -144,7 +144,7 @@ def objects_in_turn(objects: Integers, *, seed: int = 0) -> StreamOrder:
 
     Example:
         >>> objects_in_turn(np.array([7, 3, 7, 3])).frames.tolist()
-        [0, 2, 1, 3]
+        [1, 3, 0, 2]
     """
     turn = _random(seed, "instances").permutation(np.unique(objects))
     return StreamOrder(np.concatenate([np.flatnonzero(objects == number) for number in turn]))
@@ -193,7 +193,7 @@ def noisy_labels(labels: Integers, share: float, *, classes: int, seed: int = 0)
 
     Example:
         >>> noisy_labels(np.array([0, 0, 1, 1]), 0.5, classes=2).tolist()
-        [1, 0, 0, 1]
+        [0, 1, 0, 1]
     """
     random = _random(seed, "label-noise")
     wrong = random.permutation(len(labels))[: round(share * len(labels))]

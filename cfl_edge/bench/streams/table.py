@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cfl_edge.bench.streams.run import StreamRun
+from cfl_edge.bench.streams.figures import StreamRun
 from cfl_edge.bench.table import aligned
 
 MIB = 2**20
