@@ -210,7 +210,7 @@ def test_a_torn_picture_among_good_ones_is_skipped_and_counted(learned, tmp_path
 def test_unusual_pictures(tmp_path, picture):
     data = write_pictures(tmp_path / "data", count=2)
     picture.save(data / "left/unusual.png")
-    summary = learn(data, tmp_path / "model", *SMALL).summary
+    summary = learn(data, tmp_path / "model", *SMALL, "--learn-flagged").summary
     assert (summary["learned"], summary["skipped"]) == (5, 0)
     assert summary["samples"] == {"above": 2, "left": 3}
 

@@ -10,7 +10,7 @@ from cfl_edge.online.label_ring import FrameRing, Kept
 from cfl_edge.online.labels import LabelSource
 from cfl_edge.online.learner import Learner
 from cfl_edge.online.metrics import Prequential
-from cfl_edge.online.quality import withheld_notice
+from cfl_edge.online.quality import INSISTED, withheld_notice
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.source import Notice
 
@@ -22,7 +22,7 @@ class Teaching:
 
     A label that came with its frame (a folder's) is learned after the delay. One that is said while
     the stream runs (a key, HTTP, a button) belongs to the frame of that long ago. What has a flag
-    is not learned.
+    is not learned; but whoever goes on to label a class at odds with the predictions is believed.
 
     Args:
         learner: Changed by what it learns.
@@ -44,6 +44,8 @@ class Teaching:
         self._learner, self._labels, self._ring = learner, labels, ring
         self._learn_flagged, self._on_notice = learn_flagged, on_notice
         self._told: set[str] = set()
+        self._conflicts: Counter[str] = Counter()  # of each label, since it agreed last
+        self._conflicting: Kept[Seen] | None = None  # the newest frame that was flagged so
         self.accuracy = Prequential()
         self.flagged: Counter[str] = Counter()
         self.learned = self.withheld = self.let_go = 0
@@ -82,8 +84,7 @@ class Teaching:
 
     def flags(self, kept: Kept[Seen]) -> tuple[str, ...]:
         """Return the flags of a frame with the label that it has."""
-        seen = kept.item
-        return seen.quality.flags or ("conflict",) * (kept.label in seen.excluded)
+        return kept.item.quality.flags or ("conflict",) * (kept is self._conflicting)
 
     def _teach_late(self, budget_s: Budget) -> None:
         for one in self._labels.late(self._ring):
@@ -95,10 +96,11 @@ class Teaching:
             self._teach(kept, label, budget_s)
 
     def _teach(self, kept: Kept[Seen], label: str, budget_s: Budget) -> None:
-        seen, flags = kept.item, self.flags(kept)
+        seen = kept.item
         self.accuracy.add(seen.prediction == label)
-        if "conflict" in flags:
-            self.flagged["conflict"] += 1
+        if not seen.quality.flags:
+            self._compare(kept, label)
+        flags = self.flags(kept)
         if flags and not self._learn_flagged:
             self.withheld += 1
             for flag in set(flags) - self._told:
@@ -109,6 +111,16 @@ class Teaching:
             return
         self._learner.learn(seen.encoded, [label], budget_s=budget_s())
         self.learned += 1
+
+    def _compare(self, kept: Kept[Seen], label: str) -> None:
+        """Flag a label that the prediction has ruled out, unless it was insisted on."""
+        if label not in kept.item.excluded:
+            self._conflicts[label] = 0
+            return
+        self._conflicts[label] += 1
+        if self._conflicts[label] <= INSISTED:
+            self._conflicting = kept
+            self.flagged["conflict"] += 1
 
     def _tell_full(self) -> None:
         if "full" in self._told:

@@ -1,0 +1,384 @@
+"""Labels that come late: the ring against a plain list, and the loop with a delay."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import final
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_session import KINDS, Saves, Script, frame, frames, new_learner, run
+
+from cfl_edge.cli import _learned_lines
+from cfl_edge.commands.learn import Learned, late_labels_memory
+from cfl_edge.config import load_settings
+from cfl_edge.errors import StreamLostError, UsageError
+from cfl_edge.online.features import Encoded
+from cfl_edge.online.label_delay import check_delay, open_ring, ring_limits, tensor_bytes
+from cfl_edge.online.label_ring import (
+    MIB,
+    RING_BYTES,
+    FrameRing,
+    Kept,
+    LabelledError,
+    NotKeptError,
+    RingLimits,
+)
+from cfl_edge.online.labels import LabelSource, NoLabels, StreamLabels
+from cfl_edge.online.labels_http import HttpLabels
+from cfl_edge.online.session import learn_stream
+from cfl_edge.online.summary import Summary
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.25, 1.0, 3.0, -50.0]), st.integers(1, 5)), max_size=40
+)
+LIMITS = st.builds(
+    RingLimits,
+    seconds=st.sampled_from([0.0, 0.5, 2.0, 10.0]),
+    frames=st.integers(1, 6),
+    size_bytes=st.integers(1, 12),
+)
+
+
+class PlainRing:
+    """The same as `FrameRing`, from lists made anew with every frame."""
+
+    def __init__(self, delay_s, limits):
+        self.delay_s, self.limits = delay_s, limits
+        self.all, self.now_s = [], 0.0  # (index, time, bytes)
+        self.done: set[int] = set()
+
+    def add(self, index, step_s, size):
+        self.now_s += max(0.0, step_s) if self.all else 0.0
+        self.all.append((index, self.now_s, size))
+        due = [
+            i
+            for i, time_s, _ in self.all
+            if self.now_s - time_s >= self.delay_s and i not in self.done
+        ]
+        self.done.update(due)
+        kept = {i for i, _, _ in self.kept()}
+        early = [i for i, _, _ in self.all if i not in kept and i not in self.done]
+        self.done.update(early)
+        return due, early
+
+    def kept(self):
+        """The longest run of the newest frames that is within the limits."""
+        for start in range(len(self.all)):
+            part = self.all[start:]
+            fits = (
+                self.now_s - part[0][1] < self.limits.seconds
+                and len(part) <= self.limits.frames
+                and sum(size for _, _, size in part) <= self.limits.size_bytes
+            )
+            if fits or len(part) == 1:
+                return part
+        return []
+
+
+@given(steps=STEPS, delay_s=st.sampled_from([0.0, 0.5, 2.0]), limits=LIMITS)
+def test_the_ring_is_a_list_with_limits(steps, delay_s, limits):
+    ring, plain = FrameRing(delay_s, limits), PlainRing(delay_s, limits)
+    timestamp_s, seen = 7.0, []
+    for index, (step_s, size) in enumerate(steps):
+        timestamp_s += step_s
+        due, early = ring.add(Kept(index, None, size), timestamp_s)
+        assert ([k.index for k in due], [k.index for k in early]) == plain.add(index, step_s, size)
+        seen += due + early
+        kept = plain.kept()
+        assert (ring.frames, ring.size_bytes) == (len(kept), sum(size for _, _, size in kept))
+        assert ring.reach_s == plain.now_s - kept[0][1]
+        for ago_s in (0.0, 0.25, 3.0):
+            old = [i for i, time_s, _ in kept if plain.now_s - time_s >= ago_s]
+            if old:
+                found = ring.claim("mug", seconds_ago=ago_s)
+                assert found.index == old[-1]
+                found.label = None
+            else:
+                with pytest.raises(NotKeptError):
+                    ring.claim("mug", seconds_ago=ago_s)
+    seen += ring.rest()
+    assert [k.index for k in seen] == list(range(len(steps)))  # each frame once, in order
+    assert ring.rest() == []
+
+
+def filled(count=5, **limits):
+    ring = FrameRing(limits=RingLimits(**limits))
+    for index in range(count):
+        ring.add(Kept(index, None, 1), float(index))
+    return ring
+
+
+def test_a_past_frame_is_labelled_once():
+    ring = filled()
+    kept = ring.claim("mug", frame=3)
+    assert (kept.index, kept.label) == (3, "mug")
+    assert not ring.label(kept, "pen")
+    with pytest.raises(LabelledError, match="frame 3 is labelled mug already"):
+        ring.claim("pen", seconds_ago=1.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "gone", "text"),
+    [
+        ({"frame": 1}, True, "frame 1 is not kept, expected 2 to 4, the last 2.0 s"),
+        ({"frame": 5}, False, "frame 5 is not kept, expected 2 to 4, the last 2.0 s"),
+        ({"seconds_ago": 2.5}, True, "seconds_ago is 2.5, expected 2 to 4, the last 2.0 s"),
+    ],
+)
+def test_what_is_not_kept(asked, gone, text):
+    with pytest.raises(NotKeptError) as caught:
+        filled(frames=3).claim("mug", **asked)
+    assert (str(caught.value), caught.value.gone) == (text, gone)
+
+
+def test_an_empty_ring():
+    with pytest.raises(NotKeptError, match="no frame has come yet") as caught:
+        FrameRing().claim("mug", seconds_ago=0.0)
+    assert not caught.value.gone
+    assert FrameRing().reach_s == 0
+
+
+def test_bytes_are_those_that_stay_in_memory():
+    whole = torch.zeros(100)
+    encoded = Encoded(torch.zeros(1, 10, dtype=torch.uint8), whole[:10], [whole[10:20]])
+    assert tensor_bytes(encoded) == 400 + 10
+
+
+def test_what_a_ring_holds():
+    assert ring_limits(0.5, looks_back=False, max_bytes=7) == RingLimits(0.5, 300, 7)
+    assert ring_limits(0.5, looks_back=True) == RingLimits(10.0, 300, 64 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "frame_mib", "rate_hz", "words", "hint"),
+    [
+        (10.5, 0.1, None, "--label-delay is 10.5 s, expected at most 10 s", "--label-delay 10"),
+        (1.0, 40.0, None, "keeps frames of 40 MiB each, but there are 64 MiB", "--image 96"),
+        (
+            10.0,
+            0.1,
+            60.0,
+            "at 60 frames a second keeps 600 frames, expected at most 300",
+            "--label-delay 5",
+        ),
+        (2.0, 1.0, 60.0, "keeps 120 frames, expected at most 64", "--label-delay 1.06"),
+    ],
+)
+def test_a_delay_that_does_not_fit(delay_s, frame_mib, rate_hz, words, hint):
+    with pytest.raises(UsageError) as caught:
+        check_delay(delay_s, RingLimits(), frame_bytes=int(frame_mib * MIB), rate_hz=rate_hz)
+    assert words in caught.value.problem
+    assert caught.value.hint.startswith(hint)
+
+
+def test_a_delay_that_fits_passes():
+    check_delay(10.0, RingLimits(), frame_bytes=MIB // 10, rate_hz=30.0)
+    check_delay(0.0, RingLimits(), frame_bytes=10**12, rate_hz=1e9)
+
+
+def late(*steps, delay_s, labels=None, ring=None, **options):
+    learner = options.pop("learner", None) or new_learner()
+    labels = labels or StreamLabels()
+    ring = ring or open_ring(learner, labels, delay_s=delay_s)
+    return run(*steps, learner=learner, labels=labels, ring=ring, **options)
+
+
+def test_a_folder_is_predicted_at_once_and_learned_later_and_nothing_is_lost():
+    learner, seen = new_learner(), []
+    summary = late(*frames(6), delay_s=2.0, learner=learner, on_progress=seen.append)
+    assert [p.learned for p in seen] == [False, False, True, True, True, True]
+    assert [p.learned_frames for p in seen] == [0, 0, 1, 2, 3, 4]
+    assert [p.label for p in seen] == [None] * 6
+    assert [p.prediction is None for p in seen] == [True, True, True, False, False, False]
+    assert summary.learned == 6
+    assert learner.samples() == {"above": 3, "left": 3}
+
+
+def test_the_prediction_that_counts_is_the_one_of_the_first_sight():
+    same = [frame(i, "above") for i in range(6)]
+    assert late(*same, delay_s=0.0).prequential_accuracy == 5 / 6
+    assert late(*same, delay_s=2.0).prequential_accuracy == 3 / 6  # 0, 1 and 2 knew no class
+    assert late(*same, delay_s=10.0).prequential_accuracy == 0
+
+
+def test_without_delay_all_is_as_without_a_ring():
+    learner, other = new_learner(), new_learner()
+    summary = late(*frames(9), delay_s=0.0, learner=learner)
+    for one in frames(9):
+        other.learn(other.encode(one.image[None]), [one.label])
+    other.settle()
+    shown = learner.encode(frame(0).image[None])
+    assert summary.learned == 9
+    assert learner.predict(shown).tolist() == other.predict(shown).tolist()
+
+
+def test_a_lost_camera_keeps_what_waited():
+    learner = new_learner()
+    saves = Saves(learner)
+    with pytest.raises(StreamLostError):
+        late(
+            *frames(4),
+            StreamLostError("gone", hint="plug it in"),
+            delay_s=9.0,
+            learner=learner,
+            save=saves,
+        )
+    assert saves.learned == [4]
+
+
+@final
+class Said(LabelSource):
+    """Somebody says a label from one frame to another; the frames' own labels are not seen."""
+
+    def __init__(self, said):
+        self.said = said
+
+    def open(self):
+        pass
+
+    def label(self, frame):
+        return self.said.get(frame.index)
+
+    @property
+    def waiting(self):
+        return ""
+
+    def close(self):
+        pass
+
+
+def test_a_label_that_is_said_belongs_to_what_was_seen_then():
+    learner = new_learner()
+    said = {2: "above", 3: "left", 4: "above", 6: "left"}  # of frames 0, 1, 2 and 4
+    summary = late(*frames(8), delay_s=2.0, labels=Said(said), learner=learner)
+    assert summary.learned == 4
+    assert learner.samples() == {"above": 2, "left": 2}
+
+
+def test_what_nobody_could_label_in_time_is_counted_and_told():
+    learner, notices = new_learner(), []
+    ring = FrameRing(5.0, RingLimits(seconds=5.0, frames=3))
+    summary = late(
+        *frames(8),
+        delay_s=5.0,
+        ring=ring,
+        labels=Said(dict.fromkeys(range(8), "above")),
+        learner=learner,
+        on_notice=notices.append,
+    )
+    assert (summary.learned, summary.let_go) == (0, 5)
+    [notice] = notices
+    assert notice == (
+        "--label-delay 5 is longer than the last 3 frames, 2.0 s, that can be kept: older ones are "
+        "not learned; --label-delay 2 fits"
+    )
+
+
+def test_a_folder_that_comes_too_fast_is_learned_sooner():
+    learner, notices = new_learner(), []
+    ring = FrameRing(5.0, RingLimits(seconds=5.0, frames=3))
+    summary = late(*frames(8), delay_s=5.0, ring=ring, learner=learner, on_notice=notices.append)
+    assert (summary.learned, summary.let_go) == (8, 0)
+    assert len(notices) == 1
+    assert "older ones are learned sooner" in notices[0]
+
+
+def post(labels, body):
+    connection = http.client.HTTPConnection("127.0.0.1", labels.port, timeout=5)
+    try:
+        connection.request("POST", "/label", json.dumps(body).encode())
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def test_a_client_labels_past_frames():
+    learner, answers = new_learner(), []
+    with HttpLabels(port=0) as labels:
+
+        def ask(body):
+            return lambda: answers.append(post(labels, body))
+
+        steps = [
+            ask({"label": "above", "frame": 0}),
+            *frames(4, labelled=False),
+            ask({"label": "above", "frame": 0}),
+            ask({"label": "left", "seconds_ago": 2.0}),
+            ask({"label": "left", "frame": 0}),
+            ask({"label": "left", "frame": 9}),
+            ask({"label": "left", "seconds_ago": 11}),
+            frame(4),
+            frame(30),
+            ask({"label": "left", "frame": 3}),
+            ask({"label": "above", "seconds_ago": 0}),
+        ]
+        ring = open_ring(learner, labels)
+        stream = Script(*steps)
+        summary = learn_stream(stream, labels, learner, save=lambda: None, ring=ring)
+    assert [(status, answer.get("frame")) for status, answer in answers] == [
+        (404, None),
+        (200, 0),
+        (200, 1),
+        (409, None),
+        (404, None),
+        (410, None),
+        (410, None),
+        (200, 30),
+    ]
+    assert answers[0][1] == {"error": "no frame has come yet"}
+    assert answers[3][1] == {"error": "frame 0 is labelled above already"}
+    assert answers[5][1] == {"error": "seconds_ago is 11, expected 0 to 3, the last 3.0 s"}
+    assert answers[6][1] == {"error": "frame 3 is not kept, expected 30 to 30, the last 0.0 s"}
+    assert summary.learned == 3
+    assert learner.samples() == dict(zip(KINDS, (2, 1), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({"label": "mug", "frame": -1}, "frame is no number of a frame"),
+        ({"label": "mug", "frame": True}, "frame is no number of a frame"),
+        ({"label": "mug", "frame": 1.5}, "frame is no number of a frame"),
+        ({"label": "mug", "frame": None}, "frame is no number of a frame"),
+        ({"label": "mug", "seconds_ago": -1}, "seconds_ago is -1"),
+        ({"label": "mug", "seconds_ago": "2"}, "seconds_ago is no number"),
+        ({"label": "mug", "seconds_ago": 1, "frame": 1}, "one of seconds, seconds_ago and frame"),
+        ({"label": None, "frame": 1}, "label is null, expected a name"),
+    ],
+)
+def test_bad_requests_for_a_past_frame(body, problem):
+    with HttpLabels(port=0) as labels:
+        status, answer = post(labels, body)
+    assert status == 400
+    assert problem in answer["error"]
+
+
+def test_memory_for_late_labels_comes_out_of_the_budget():
+    plain = load_settings(None, stream="demo:")
+    tight = load_settings(None, stream="demo:", memory_mib=32.0, label_delay=2.0)
+    told = []
+    assert late_labels_memory(plain, NoLabels(), told.append) == (RING_BYTES, plain)
+    ring_bytes, rest = late_labels_memory(tight, NoLabels(), told.append)
+    assert (ring_bytes, rest.memory_mib) == (4 * MIB, 28.0)
+    assert told == ["4 of 32 MiB are for frames whose labels come late"]
+    without = tight.model_copy(update={"label_delay": 0.0})
+    assert late_labels_memory(without, NoLabels(), told.append)[1] is without
+    assert late_labels_memory(without, HttpLabels(0), told.append)[0] == 4 * MIB
+
+
+def test_the_option_has_a_limit():
+    with pytest.raises(UsageError, match=r"--label-delay is 11.*less than or equal to 10"):
+        load_settings(None, stream="demo:", label_delay=11)
+
+
+def test_the_end_says_why_nothing_was_learned(tmp_path):
+    summary = Summary(frames=4, withheld=4, flagged={"dark": 4}, layer_steps=[0])
+    settings = load_settings(None, stream="demo:", model=tmp_path)
+    lines = _learned_lines(Learned(summary, {}, None), settings)
+    assert "flagged    dark 4; 4 labelled ones not learned" in lines
+    assert lines[-1].endswith("--label NAME --learn-flagged")
