@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from cfl_edge.errors import UsageError
+from collections.abc import Callable
+
+from cfl_edge.online.heads.backpropagation import END_TO_END, LAYER_BY_LAYER
 from cfl_edge.online.heads.class_means import IMPRINTING, NEAREST_MEAN, ClassMeansHead
 from cfl_edge.online.heads.contrastive import ContrastiveHead
+from cfl_edge.online.heads.gradient import GradientHead
 from cfl_edge.online.heads.head import Head, HeadInputs
 from cfl_edge.online.heads.knn import NearestNeighboursHead
+from cfl_edge.online.heads.last_layer_sgd import LastLayerHead
 from cfl_edge.online.heads.slda import StreamingDiscriminantHead
+
+BUILDERS: dict[str, Callable[[HeadInputs], Head]] = {
+    "cfl": ContrastiveHead,
+    "slda": StreamingDiscriminantHead,
+    "ncm": lambda inputs: ClassMeansHead(inputs, NEAREST_MEAN),
+    "imprint": lambda inputs: ClassMeansHead(inputs, IMPRINTING),
+    "knn": NearestNeighboursHead,
+    "last-layer-sgd": LastLayerHead,
+    "bp": lambda inputs: GradientHead(inputs, END_TO_END, replays=False),
+    "bp-replay": lambda inputs: GradientHead(inputs, END_TO_END, replays=True),
+    "layer-bp": lambda inputs: GradientHead(inputs, LAYER_BY_LAYER, replays=True),
+}
 
 
 def build_head(inputs: HeadInputs) -> Head:
     """Build the head that `LearnerConfig.head` names."""
-    name = inputs.config.head
-    if name == "slda":
-        return StreamingDiscriminantHead(inputs)
-    if name == "ncm":
-        return ClassMeansHead(inputs, NEAREST_MEAN)
-    if name == "imprint":
-        return ClassMeansHead(inputs, IMPRINTING)
-    if name == "knn":
-        return NearestNeighboursHead(inputs)
-    if name == "cfl":
-        return ContrastiveHead(inputs)
-    raise UsageError(f"--head is {name!r}, which is not built yet", hint="--head slda")
+    return BUILDERS[inputs.config.head](inputs)
