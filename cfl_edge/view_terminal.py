@@ -148,6 +148,9 @@ def _facts(progress: Progress, cells: int, bar: str) -> list[Text]:
     if progress.total is not None:
         room = cells - FACT_CELLS - len(frames)
         facts["frames"] += _bar(progress.frames, progress.total, room, bar, "magenta")
+    if progress.flagged:
+        counts = ", ".join(f"{flag} {count}" for flag, count in progress.flagged.items())
+        facts["flagged"] = Text(counts, style="yellow" if progress.flags else "")
     return [
         Text(name.ljust(FACT_CELLS), style="dim", end="") + fact for name, fact in facts.items()
     ]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from learner_checks import pictures
 from PIL import Image, ImageFilter
+from rich.console import Console
 from test_real_images import arrays
 from test_session import Script, frame, new_learner, run
 
 from cfl_edge.online.label_delay import Seen, open_ring
 from cfl_edge.online.labels import StreamLabels
+from cfl_edge.online.progress import Progress
 from cfl_edge.online.quality import (
     INSISTED,
     KNOWN_FRAMES,
@@ -27,6 +32,8 @@ from cfl_edge.online.teaching import Teaching
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
+from cfl_edge.view import PlainView
+from cfl_edge.view_terminal import panel
 
 RNG = np.random.default_rng(0)
 
@@ -254,6 +261,23 @@ def test_a_wrong_label_after_enough_right_ones():
     )
     assert seen[len(right)].flags == ("conflict",)
     assert (summary.withheld, summary.flagged) == (1, {"conflict": 1})
+
+
+def shown(progress):
+    console = Console(width=70, height=24, file=io.StringIO())
+    console.print(panel(progress, console, []))
+    return console.file.getvalue()
+
+
+def test_the_view_shows_flags():
+    clean = Progress(0, "mug", "mug", 0.9, True, 1, 8, 1, 0, 24.8, 1.0, 1.0)
+    dark = replace(clean, flags=("dark",), flagged={"dark": 3, "conflict": 1})
+    assert "flagged   dark 3, conflict 1" in shown(dark)
+    assert "flagged" not in shown(clean)
+    out = io.StringIO()
+    with PlainView(file=out) as view:
+        view.show(dark)
+    assert "mug 90.0 % (is mug) [dark]" in out.getvalue()
 
 
 @pytest.mark.data

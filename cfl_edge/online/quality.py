@@ -190,7 +190,7 @@ def withheld_notice(flag: str, frame: int, found: Quality, label: str, predictio
     what = {
         "dark": f"is nearly black (brightness {found.brightness:.0f} of 255)",
         "bright": f"is nearly white (brightness {found.brightness:.0f} of 255)",
-        "flat": f"shows nothing (contrast {found.contrast:.1f} of 255)",
+        "flat": f"shows nothing (contrast {found.contrast:.1f})",
         "blurred": f"is blurred (sharpness {found.sharpness:.2g}, much below the usual)",
         "conflict": f"is labelled {label}, but is {prediction} almost certainly",
     }[flag]
