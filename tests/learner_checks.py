@@ -100,6 +100,15 @@ def check_a_new_name_is_a_class_from_its_first_sample_on(make):
     assert learner.predict(learner.encode(new)).argmax(1).tolist() == [2]
 
 
+def check_a_new_name_is_a_class_soon(make):
+    learner = make()
+    teach(learner, steps=4)
+    new = np.full_like(pictures(learner, 0, 2), 255)
+    for _ in range(30):
+        learner.learn(learner.encode(new), ["white"] * 2)
+    assert learner.predict(learner.encode(new)).argmax(1).tolist() == [2, 2]
+
+
 def check_it_learns(make):
     learner = make()
     teach(learner, steps=15)

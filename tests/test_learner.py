@@ -12,6 +12,7 @@ from cfl_edge.core.networks import build_network
 from cfl_edge.core.training import train_step
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.online.learner import Learner, LearnerConfig
+from cfl_edge.online.learner_config import HEADS
 
 SMALL = {"stem": "none", "image_px": 16, "replay_mib": 0.1}
 LEARNERS = {
@@ -19,12 +20,27 @@ LEARNERS = {
     "conv256": lambda: Learner(LearnerConfig(**SMALL, layers="conv256")),
     "fc": lambda: Learner(LearnerConfig(**SMALL, layers="fc", batch=8)),
 }
+HEAD_LEARNERS = {
+    head: lambda head=head: Learner(LearnerConfig(**SMALL, layers="8,16", head=head))
+    for head in HEADS
+}
+# Two of three votes need two samples; gradient steps from a row of zeros need several.
+NOT_FROM_ONE_SAMPLE = ("knn", "bp", "bp-replay", "layer-bp")
 
 
 @pytest.mark.parametrize("check", learner_checks.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", ["widths", "conv256"])
 def test_contract(name, check):
     check(LEARNERS[name])
+
+
+@pytest.mark.parametrize("check", learner_checks.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "cfl"])
+def test_contract_of_heads(head, check):
+    if check is learner_checks.check_a_new_name_is_a_class_from_its_first_sample_on:
+        if head in NOT_FROM_ONE_SAMPLE:
+            check = learner_checks.check_a_new_name_is_a_class_soon
+    check(HEAD_LEARNERS[head])
 
 
 def test_the_fully_connected_network_learns():
@@ -80,7 +96,11 @@ def test_the_dictionary_and_its_optimiser_grow_with_the_classes():
     learner = LEARNERS["widths"]()
     learner_checks.teach(learner)
     before = learner.head.trainer.embeddings.detach().clone()
-    moments = learner.head.trainer.optimizers[-1].state[learner.head.trainer.embeddings]["exp_avg"].clone()
+    moments = (
+        learner.head.trainer.optimizers[-1]
+        .state[learner.head.trainer.embeddings]["exp_avg"]
+        .clone()
+    )
     learner.learn(learner.encode(np.zeros((1, 16, 16, 3), np.uint8)), ["dark"])
     assert learner.head.trainer.embeddings.shape == (3, 16)
     assert torch.equal(learner.head.trainer.embeddings[:2], before)

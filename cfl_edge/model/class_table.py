@@ -104,7 +104,7 @@ def remove(saved: Saved, name: str) -> None:
 
 
 def merge(saved: Saved, names: Sequence[str], into: str) -> None:
-    """Make one class of several: its embedding is the mean of theirs.
+    """Make one class of several: its embedding is the mean of theirs, of those that were learned.
 
     This is how the paper gets coarse labels of fine ones without training (Section 4.4).
 
@@ -126,9 +126,10 @@ def merge(saved: Saved, names: Sequence[str], into: str) -> None:
         _unknown(saved, into)
     target, others = numbers[0], numbers[1:]
     state, replay = saved.tensors["state"], saved.tensors["replay"]
+    learned = [number for number in numbers if _is_predicted(state, number)] or numbers
     for name in saved.manifest["class_rows"]:
         if not name.startswith("statistics."):
-            state[name] = _with_row(state[name], target, state[name][numbers].mean(axis=0))
+            state[name] = _with_row(state[name], target, state[name][learned].mean(axis=0))
     sources = {name.split(".")[1] for name in state if name.startswith("statistics.")}
     for source in sorted(sources):
         _merge_statistics(state, f"statistics.{source}", numbers)
@@ -142,6 +143,10 @@ def merge(saved: Saved, names: Sequence[str], into: str) -> None:
     saved.manifest["classes"][target] = into
     for number in reversed(others):
         _drop(saved, number)
+
+
+def _is_predicted(state: dict[str, Array], number: int) -> bool:
+    return "readout" in state and bool(state["readout"][number, -1] > NEVER)
 
 
 def _merge_statistics(state: dict[str, Array], prefix: str, numbers: list[int]) -> None:

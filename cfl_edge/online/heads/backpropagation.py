@@ -18,56 +18,85 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.networks import Network
 
+Backward = Callable[[Network, Tensor, Sequence[Tensor], Sequence[Tensor], Tensor], None]
+
 
 @dataclass(frozen=True)
 class Training:
     """What one of the two does with the layers.
 
     Args:
-        pooled: Network and h0 to the pooled features of each layer, each (N, C_l).
+        backward: Leaves the gradients in a network and in rows; its arguments are those of
+            `backward_end_to_end`.
         together: One classifier on all sources; otherwise one on each.
     """
 
-    pooled: Callable[[Network, Tensor], list[Tensor]]
+    backward: Backward
     together: bool
 
-    def reads(self, sources: Sequence[Tensor]) -> list[Tensor]:
-        """Return what each classifier reads of the sources (N, C_r)."""
-        return [torch.cat(list(sources), dim=1)] if self.together else list(sources)
 
-
-def pooled_end_to_end(network: Network, h0: Tensor) -> list[Tensor]:
-    """Return the pooled features of every layer with the graph back to the first one."""
-    pooled = []
-    for layer in network:
-        h0 = layer(h0)
-        pooled.append(layer.pool(h0))
-    return pooled
-
-
-def pooled_layer_by_layer(network: Network, h0: Tensor) -> list[Tensor]:
-    """Return the pooled features of every layer; no graph crosses a layer's input."""
-    pooled: list[Tensor] = network(h0)
-    return pooled
-
-
-def classifier_loss(reads: Sequence[Tensor], rows: Sequence[Tensor], labels: Tensor) -> Tensor:
-    """Return the sum of the classifiers' cross entropies, each a mean over the batch.
+def classifier_loss(x: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross entropy of a linear classifier.
 
     Args:
-        reads: What each classifier reads, (N, C_r).
-        rows: Of each classifier, (Z, C_r + 1).
+        x: What it reads, (N, C).
+        rows: (Z, C + 1), the last column on a constant 1.
         labels: Class numbers, (N,).
 
     Example:
-        >>> float(classifier_loss([torch.ones(1, 2)], [torch.zeros(2, 3)], torch.tensor([1])))
+        >>> float(classifier_loss(torch.ones(1, 2), torch.zeros(2, 3), torch.tensor([1])))
         0.6931
     """
-    losses = [
-        F.cross_entropy(with_constant(x) @ each.T, labels)
-        for x, each in zip(reads, rows, strict=True)
-    ]
-    return torch.stack(losses).sum()
+    return F.cross_entropy(with_constant(x) @ rows.T, labels)
+
+
+def backward_end_to_end(
+    network: Network,
+    h0: Tensor,
+    frozen: Sequence[Tensor],
+    rows: Sequence[Tensor],
+    labels: Tensor,
+) -> None:
+    """Send the error of one classifier through all layers: their activations live together.
+
+    Args:
+        network: Gets gradients.
+        h0: What the first layer reads, (N, C, H, W).
+        frozen: Features of the frozen sources, each (N, C_r).
+        rows: Of the classifier on all sources; gets gradients.
+        labels: Class numbers, (N,).
+    """
+    sources = list(frozen)
+    for layer in network:
+        h0 = layer(h0)
+        sources.append(layer.pool(h0))
+    (row,) = rows
+    loss = classifier_loss(torch.cat(sources, dim=1), row, labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def backward_layer_by_layer(
+    network: Network,
+    h0: Tensor,
+    frozen: Sequence[Tensor],
+    rows: Sequence[Tensor],
+    labels: Tensor,
+) -> None:
+    """Send the error of every classifier into its own layer: one layer's activations at a time.
+
+    Args:
+        network: Gets gradients.
+        h0: What the first layer reads, (N, C, H, W).
+        frozen: Features of the frozen sources, each (N, C_r).
+        rows: Of the classifiers of all sources; get gradients.
+        labels: Class numbers, (N,).
+    """
+    for x, row in zip(frozen, rows[: len(frozen)], strict=True):
+        classifier_loss(x, row, labels).backward()  # type: ignore[no-untyped-call]
+    for layer, row in zip(network, rows[len(frozen) :], strict=True):
+        h = layer(h0)
+        classifier_loss(layer.pool(h), row, labels).backward()  # type: ignore[no-untyped-call]
+        h0 = h.detach()
 
 
 def summed_rows(rows: Sequence[Tensor]) -> Tensor:
@@ -83,5 +112,5 @@ def summed_rows(rows: Sequence[Tensor]) -> Tensor:
     return torch.cat([*(each[:, :-1] for each in rows), biases[:, None]], dim=1)
 
 
-END_TO_END = Training(pooled_end_to_end, together=True)
-LAYER_BY_LAYER = Training(pooled_layer_by_layer, together=False)
+END_TO_END = Training(backward_end_to_end, together=True)
+LAYER_BY_LAYER = Training(backward_layer_by_layer, together=False)

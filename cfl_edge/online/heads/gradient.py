@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import build_optimizer
 from cfl_edge.online.features import Encoded
-from cfl_edge.online.heads.backpropagation import Training, classifier_loss, summed_rows
+from cfl_edge.online.heads.backpropagation import Training, summed_rows
 from cfl_edge.online.heads.frozen import require_shape, silenced
 from cfl_edge.online.heads.growing import replace_rows
 from cfl_edge.online.heads.head import Groups, Head, HeadInputs, linear_scores
@@ -157,14 +157,12 @@ class GradientHead(Head):
     ) -> None:
         """Leave the gradients in a network and rows."""
         network.train(len(h0) > 1)  # a batch of one has no variance: BatchNorm's running one
+        # Classes that are not known take no part in the softmax.
+        rows = [silenced(each, known) for each in rows]
         try:
-            pooled = self.training.pooled(network, h0)
+            self.training.backward(network, h0, frozen, rows, labels)
         finally:
             network.eval()  # frames are predicted between the steps
-        reads = self.training.reads([*frozen, *pooled])
-        # Classes that are not known take no part in the softmax.
-        loss = classifier_loss(reads, [silenced(each, known) for each in rows], labels)
-        loss.backward()  # type: ignore[no-untyped-call]
 
     def settle(self) -> None:
         """Take the pending step."""

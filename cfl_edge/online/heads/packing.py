@@ -50,5 +50,5 @@ class Packing:
 
     def unpack(self, packed: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return h0 (N, C, H, W) and the features of each frozen source, (N, C_r)."""
-        h0, *frozen = packed.split([math.prod(self.h0_shape), *self.frozen], dim=1)
-        return h0.unflatten(1, self.h0_shape), [each / self.factor for each in frozen]
+        h0, *frozen = torch.split(packed, [math.prod(self.h0_shape), *self.frozen], dim=1)
+        return h0.reshape(-1, *self.h0_shape), [each / self.factor for each in frozen]
