@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -212,7 +213,8 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     else:
         labels = "--labels-from dirs" if os.path.isdir(settings.stream) else "--label NAME"
         if summary.withheld:
-            labels += " --learn-flagged"
+            given = settings.label and f"--label {shlex.quote(settings.label)}"
+            labels = f"{given or labels} --learn-flagged"
         command = f"cfl-edge learn --stream {settings.stream} --model {folder} {labels}"
     return [*lines, f"next       {command}"]
 

@@ -378,7 +378,7 @@ def test_the_option_has_a_limit():
 
 def test_the_end_says_why_nothing_was_learned(tmp_path):
     summary = Summary(frames=4, withheld=4, flagged={"dark": 4}, layer_steps=[0])
-    settings = load_settings(None, stream="demo:", model=tmp_path)
+    settings = load_settings(None, stream="demo:", model=tmp_path, label="red mug")
     lines = _learned_lines(Learned(summary, {}, None), settings)
     assert "flagged    dark 4; 4 labelled ones not learned" in lines
-    assert lines[-1].endswith("--label NAME --learn-flagged")
+    assert lines[-1].endswith("--label 'red mug' --learn-flagged")
