@@ -54,7 +54,7 @@ def hinted_mib(text):
 def test_a_limit_that_is_kept_is_told_and_the_export_is_left_to_its_command(folder):
     result = learned(folder, "--memory-mib", 64)
     (told,) = [text for text in result.notices if text.startswith("learning will add ")]
-    assert "of 64 MiB: replay 16 MiB, optimizer adamw, chunk 32" in told
+    assert "of 64 MiB: replay 16 MiB, journal 8 MiB, optimizer adamw, chunk 32" in told
     assert 0 < int(told.split()[3]) <= 64
     (export,) = [text for text in result.notices if "no ONNX files were written" in text]
     assert f"cfl-edge export {folder} -o {folder / 'onnx'}" in export
