@@ -28,14 +28,14 @@ def streams(
         str | None,
         typer.Option(
             help="cfl, slda, ncm, imprint, knn, last-layer-sgd, bp, bp-replay, layer-bp. "
-            "[default: all]"
+            "All by default."
         ),
     ] = None,
     train_images: Annotated[
-        int | None, typer.Option(help="Pictures of the stream, balanced. [default: all]")
+        int | None, typer.Option(help="Pictures of the stream, balanced; all by default.")
     ] = None,
     test_images: Annotated[
-        int | None, typer.Option(help="Pictures to evaluate on, balanced. [default: all]")
+        int | None, typer.Option(help="Pictures to evaluate on, balanced; all by default.")
     ] = None,
     validation: Annotated[
         float,
@@ -44,7 +44,7 @@ def streams(
     seeds: Annotated[int, typer.Option(help="Runs of each learner.")] = 1,
     image: Annotated[
         int | None,
-        typer.Option(help="Side of the picture in pixels. [default: 96, or 32 without a stem]"),
+        typer.Option(help="Side of the picture in pixels; 96, or 32 without a stem."),
     ] = None,
     stem: Annotated[
         str | None, typer.Option(help="efficientnet-lite0, none, or torchvision:MODEL@NODE.")
@@ -52,7 +52,9 @@ def streams(
     layers: Annotated[
         str | None, typer.Option(help="conv256, conv512, fc, or widths such as 256,256.")
     ] = None,
-    replay_mib: Annotated[float | None, typer.Option(help="Memory for past samples.")] = None,
+    replay_mib: Annotated[
+        float | None, typer.Option(help="Memory for past samples; 16 by default.")
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Passes of a shuffled stream.")] = 1,
     classes_per_task: Annotated[
         int, typer.Option(help="Classes that arrive together, class-incremental.")

@@ -18,8 +18,9 @@ class LearningMemory:
 
     Evaluations are left out (`pause`, `resume`). What earlier learners freed goes back to the
     system first, as far as the C library can: what it keeps all the same is used again without
-    growth, so a figure can come out a little too small, never too large. `cfl-edge bench memory`
-    measures a step in a process of its own.
+    growth, and the first learner of a process brings what libraries load at their first use. The
+    same learner differs by about 8 MiB by what ran before it. `cfl-edge bench memory` measures a
+    step in a process of its own.
 
     Example:
         >>> memory = LearningMemory()

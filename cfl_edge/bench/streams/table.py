@@ -133,7 +133,8 @@ def notes(runs: Sequence[StreamRun]) -> list[str]:
     lines = [
         "- Forgetting, backward transfer and drop in points. Forgetting among the classes known at "
         f"the time alone: {listed('known_choice_forgetting', _percent, 1)}.",
-        "- Seconds of work until a new class is recalled at 80 %: "
+        "- Seconds (of work; of the clock of a stream that does not wait) until a new class is "
+        "recalled at 80 %: "
         f"{listed('seconds_to_80', _same, 2)}.",
         "- The stem takes "
         f"{statistics.fmean(run.stem_ms for run in runs):.2f} ms a frame, apart from the columns; "
