@@ -108,6 +108,34 @@ def test_two_generations_are_kept(store):
     assert_holds(store.folder, 3)
 
 
+def test_older_generations_stay_for_as_long_as_they_are_asked_for(store, notices):
+    for value in range(1, 5):
+        save(store, value)
+    assert store.numbers() == [4, 3]
+    store.save({"value": 5}, groups(5), keep={3, 2})
+    store.save({"value": 6}, groups(6), keep={3})
+    store.save({"value": 7}, groups(7), keep={3})
+    assert store.numbers() == [7, 6, 3]
+    older = store.load_older(3)
+    assert (older.number, older.manifest["value"]) == (3, 3)
+    assert older.tensors["state"]["count"] == 3
+    assert store.load().number == 7
+    assert store.load_older(2) is None
+    flip(store.folder / "generation-000003" / "state.safetensors", -1)
+    assert store.load_older(3) is None
+    assert "generation-000003: state.safetensors does not fit" in notices[-1]
+    save(store, 8)
+    assert store.numbers() == [8, 7]
+
+
+def test_what_is_kept_shares_what_did_not_change(store):
+    first = save(store, 1)
+    for value in range(2, 6):
+        newest = store.save({"value": value}, groups(value), keep={1})
+    inodes = {(path / "replay.safetensors").stat().st_ino for path in (first, newest)}
+    assert len(inodes) == 1
+
+
 def test_the_numbers_sort_beyond_a_million(store):
     os.rename(save(store, 1), store.folder / "generation-999999")
     assert save(store, 2).name == "generation-1000000"

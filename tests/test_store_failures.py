@@ -184,6 +184,21 @@ def test_a_full_disk(small_disk, notices):
     assert Store(store.folder).load().manifest["value"] == 5
 
 
+def test_a_full_disk_costs_the_oldest_first(small_disk, notices):
+    store = Store(small_disk / "m", on_notice=notices.append)
+    for value in range(1, 5):
+        store.save({"value": value}, noise(150, value), keep={1, 2, 3})
+    assert store.numbers() == [4, 3, 2, 1]
+    store.save({"value": 5}, noise(650, 5), keep={1, 2, 3})
+    assert store.numbers() == [5, 4, 3]
+    assert [text.split("dropped ")[1][:17] for text in notices] == [
+        "generation-000001",
+        "generation-000002",
+    ]
+    assert "cfl-edge undo reaches less far back" in notices[0]
+    assert store.load().manifest["value"] == 5
+
+
 # ------------------------------------------------------------------------------------------- kill
 
 SAVING = """
