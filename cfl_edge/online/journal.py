@@ -8,15 +8,14 @@ for every kind of learner.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import UsageError
+from cfl_edge.online.journal_segment import Array, Segment, reserved
 
-Array = npt.NDArray[Any]
 Groups = dict[str, dict[str, Array]]
 
 MIB = 2**20
@@ -39,43 +38,6 @@ class Base(NamedTuple):
 
     generation: int
     frames: int
-
-
-@dataclass
-class Segment:
-    """A stretch of the journal: arrays with room for some frames, filled from the front."""
-
-    number: int
-    arrays: dict[str, Array]
-    count: int
-
-    @property
-    def room(self) -> int:
-        """Frames that it has place for."""
-        return len(self.arrays["times_s"])
-
-    @property
-    def reserved_bytes(self) -> int:
-        """Bytes of its arrays, filled or not."""
-        return sum(array.nbytes for array in self.arrays.values())
-
-    def add(self, entry: Mapping[str, Array]) -> None:
-        """Fill the next place."""
-        for name, array in entry.items():
-            self.arrays[name][self.count] = array
-        self.count += 1
-
-    def grown(self, room: int) -> Segment:
-        """Return it with place for more frames."""
-        grown = Segment(self.number, _reserved(self.arrays, room, leading=1), self.count)
-        for name, array in self.arrays.items():
-            grown.arrays[name][: self.count] = array[: self.count]
-        return grown
-
-
-def _reserved(like: Mapping[str, Array], room: int, *, leading: int) -> dict[str, Array]:
-    """Return arrays for `room` entries; numpy's zeros take no memory before they are written to."""
-    return {name: np.zeros((room, *a.shape[leading:]), a.dtype) for name, a in like.items()}
 
 
 class Entry(NamedTuple):
@@ -180,7 +142,7 @@ class Journal:
         self._shrink(room * entry_bytes)
         if room * entry_bytes <= self.limit_bytes:
             number = last.number + 1 if last is not None else self.start + 1
-            self._segments.append(Segment(number, _reserved(entry, room, leading=0), 0))
+            self._segments.append(Segment(number, reserved(entry, room), 0))
 
     def _room(self, entry_bytes: int) -> int:
         return max(1, self.limit_bytes // SEGMENTS // entry_bytes)
@@ -304,7 +266,7 @@ class Journal:
         for group in sorted(name for name in tensors if name.startswith(GROUP)):
             arrays = tensors[group]
             counts = {len(array) for array in arrays.values()}
-            if len(counts) != 1 or not {"labels", "times_s"} <= arrays.keys():
+            if len(counts) != 1 or counts == {0} or not {"labels", "times_s"} <= arrays.keys():
                 raise ValueError(f"{group} has arrays of {sorted(counts)} frames, expected as many")
             number = int(group.removeprefix(GROUP))
             journal._segments.append(Segment(number, dict(arrays), counts.pop()))
