@@ -257,8 +257,9 @@ def _fitted(
     on_notice(
         f"learning will add {planned_mib + journal_mib:.0f} of {settings.memory_mib:g} MiB: "
         f"replay {chosen.replay_mib:g} MiB, journal {chosen.journal_mib:g} MiB, "
-        f"optimizer {chosen.optimizer}, "
-        f"chunk {plan.peak_layer.chunk}" + (", features recomputed" * chosen.recompute)
+        f"optimizer {chosen.optimizer}"
+        + (f", chunk {plan.peak_layer.chunk}" if plan.layers else "")
+        + (", features recomputed" * chosen.recompute)
     )
     return chosen
 
