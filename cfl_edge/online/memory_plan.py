@@ -13,7 +13,7 @@ from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.stems import build_stem
 from cfl_edge.core.step_memory import LayerMemory, step_memory
 from cfl_edge.errors import UsageError
-from cfl_edge.online.learner_config import LearnerConfig
+from cfl_edge.online.learner_config import ADAPT_LAYERS, LearnerConfig
 
 MIB = 2**20
 FLOAT_BYTES = 4
@@ -26,6 +26,10 @@ RUNTIME_WITHOUT_STEM_BYTES = 30 * MIB
 FEWER_REPLAY_MIB = (8.0, 4.0, 2.0, 1.0)
 CHUNKS = (None, 8, 4, 2, 1)
 OPTIMIZERS = ("adamw", "momentum", "sgd")
+END_TO_END = ("bp", "bp-replay")
+CLOSED_FORM = ("cfl",)  # its layers take chunks; autograd takes the whole batch
+REPLAYS = ("cfl", "knn", "bp-replay", "layer-bp")
+SOLVES = ("cfl", "slda")  # a covariance
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class MemoryPlan:
 
     Args:
         config: What it is the plan of.
-        layers: Of the step; their weights are loaded already.
+        layers: Of the step, none where no layer learns; their weights are loaded already.
         stem_bytes: Weights of the frozen stem, loaded already.
         frame_bytes: Activations of the stem and the layers for one frame.
         replay_bytes: The replay memory when it is full.
@@ -52,8 +56,23 @@ class MemoryPlan:
 
     @property
     def peak_layer(self) -> LayerMemory:
-        """The layer whose update needs most."""
+        """The layer whose update needs most, where any layer learns."""
         return max(self.layers, key=lambda layer: layer.update_bytes)
+
+    @property
+    def update_bytes(self) -> int:
+        """What exists during an update and not after it.
+
+        Backpropagation needs the activations of all layers at once, the others those of one.
+        """
+        sizes = [layer.update_bytes for layer in self.layers]
+        return sum(sizes) if self.config.head in END_TO_END else max(sizes, default=0)
+
+    @property
+    def _update_name(self) -> str:
+        if self.config.head in END_TO_END or not self.layers:
+            return "the update of all layers"
+        return f"the update of {self.peak_layer.name}"
 
     @property
     def kept_bytes(self) -> int:
@@ -64,7 +83,7 @@ class MemoryPlan:
     @property
     def _passing(self) -> dict[str, int]:
         return {
-            f"the update of {self.peak_layer.name}": self.peak_layer.update_bytes,
+            self._update_name: self.update_bytes,
             "a frame on its way through the stem and the layers": self.frame_bytes,
             "solving the label embeddings": self.statistics_bytes,
         }
@@ -149,22 +168,30 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         'layer 2 conv 3x3 64>64'
     """
     loaded = loaded or load(config)
-    return MemoryPlan(
-        config=config,
-        layers=step_memory(
+    by_chunks = config.head in CLOSED_FORM
+    layers = []
+    if config.head in ADAPT_LAYERS:
+        layers = step_memory(
             loaded.network,
             loaded.input_shape,
-            config.batch,
-            chunk=config.chunk,
-            recompute=config.recompute,
+            config.batch if config.head != "bp" else config.batch // 2,  # new samples alone
+            chunk=config.chunk if by_chunks else config.batch,
+            recompute=config.recompute and by_chunks,
             optimizer=config.optimizer,
-        ),
+        )
+    largest = max(loaded.channels)
+    if config.head == "slda":  # it reads the stem's end, or all layers together
+        has_end = len(loaded.channels) > len(loaded.network.channels)
+        largest = loaded.channels[0] if has_end else sum(loaded.channels)
+    return MemoryPlan(
+        config=config,
+        layers=layers,
         stem_bytes=loaded.stem_bytes,
         frame_bytes=loaded.frame_bytes,
-        replay_bytes=int(config.replay_mib * MIB),
+        replay_bytes=int(config.replay_mib * MIB) if config.head in REPLAYS else 0,
         runtime_bytes=RUNTIME_BYTES if loaded.stem_bytes > MIB else RUNTIME_WITHOUT_STEM_BYTES,
         # The covariance, shrunk, and its factor, twice: torch's solver copies it.
-        statistics_bytes=max(c * c for c in loaded.channels) * FLOAT_BYTES * 3,
+        statistics_bytes=largest**2 * FLOAT_BYTES * 3 if config.head in SOLVES else 0,
     )
 
 
@@ -216,6 +243,8 @@ def fit_memory(
 
 def _by_time(config: LearnerConfig, loaded: Loaded) -> list[LearnerConfig]:
     """Return configurations of the same result, those that take less time first."""
+    if config.head not in CLOSED_FORM:
+        return [config]
     plain = [c for c in CHUNKS if c is None or c < (config.chunk or math.inf)]
     if config.chunk is not None:
         plain = [config.chunk, *plain[1:]]

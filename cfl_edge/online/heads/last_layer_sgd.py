@@ -61,11 +61,14 @@ class LastLayerHead(FrozenHead):
 
     def take(self, x: Tensor, numbers: Tensor, *, hurried: bool) -> None:
         """Take a step for each sample."""
-        known = self._known()
+        before = torch.tensor(self.seen, device=self.device)
+        known = before > torch.bincount(numbers, minlength=len(before))
         for sample, number in zip(with_constant(x), numbers.tolist(), strict=True):
-            rows = silenced(self.rows, known)
-            self.rows = cross_entropy_step(rows, sample, number, self.learning_rate)
-            self.rows[~known] = 0
+            known[number] = True  # classes that did not come yet take no part in the softmax
+            rows = cross_entropy_step(
+                silenced(self.rows, known), sample, number, self.learning_rate
+            )
+            self.rows = rows.masked_fill(~known[:, None], 0)
         self.steps += len(x)
         self._show()
 
