@@ -199,9 +199,11 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         flagged = ", ".join(f"{flag} {count}" for flag, count in summary.flagged.items())
         withheld = f"; {summary.withheld} labelled ones not learned" if summary.withheld else ""
         lines.append(f"flagged    {flagged}{withheld}")
-    layers = ", ".join(map(str, summary.layer_steps))
+    if summary.layer_steps:
+        layers = ", ".join(map(str, summary.layer_steps))
+        steps = f"{summary.steps}, {summary.steps_per_s:.1f} a second; of each layer {layers}"
+        lines.append(f"steps      {steps}")
     lines += [
-        f"steps      {summary.steps}, {summary.steps_per_s:.1f} a second; of each layer {layers}",
         f"memory     {summary.peak_rss_mib:.0f} MiB at most, {summary.growth_mib:.0f} by learning",
         f"model      {folder}",
     ]

@@ -532,6 +532,12 @@ def test_heads_without_layers_need_no_update():
         fit_memory(plan_of("slda").config, 20)
 
 
+def test_a_covariance_of_the_stem_s_end_fits_a_limit():
+    plan = fit_memory(LearnerConfig(head="slda"), 60)
+    assert plan.layers == []
+    assert plan.statistics_bytes == 3 * 4 * 1280**2
+
+
 def test_backpropagation_needs_all_layers_at_once():
     one, everything = plan_of("layer-bp"), plan_of("bp-replay")
     assert one.update_bytes == max(layer.update_bytes for layer in one.layers)

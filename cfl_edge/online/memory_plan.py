@@ -148,7 +148,7 @@ def load(config: LearnerConfig) -> Loaded:
         input_shape=shape,
         channels=[*frozen, *network.channels],
         stem_bytes=sum(t.nbytes for t in (*stem.parameters(), *stem.buffers())),
-        frame_bytes=max(4 * max(largest), *frames),
+        frame_bytes=max([4 * max(largest), *frames]),
     )
 
 
