@@ -22,7 +22,8 @@ REFERENCE_SHRINKAGE = 1e-4
 """Of the published code, which adds it times the identity, not times the mean variance."""
 SINGLE_PRECISION = 1e-3  # with less shrinkage the Cholesky factor needs double
 # Makes the probabilities as sure as they are right, and changes no prediction: the log likelihoods
-# of so many channels, with a covariance from few samples, are too sure of themselves.
+# of so many channels, with a covariance from few samples, are too sure of themselves. Least cross
+# entropy on 4,000 CIFAR-10 pictures; with 1,000 of them, fewer than channels, 0.01 would be right.
 TEMPERATURE = 0.1
 SMALLEST = 1e-12
 EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its mean much
