@@ -16,9 +16,12 @@ from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.online.answers import answering
+from cfl_edge.online.board_health import BoardHealth
+from cfl_edge.online.heat_policy import HeatPolicy
 from cfl_edge.online.label_ring import RING_BYTES
 from cfl_edge.online.labels import LabelSource, open_labels
 from cfl_edge.online.progress import Progress
+from cfl_edge.online.service_notify import ServiceNotify
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.source import Notice, log_notice
 
@@ -66,6 +69,8 @@ def learn(
         StreamError: The source fails.
         ModelError: The model folder fails, or another process learns on it.
     """
+    service = ServiceNotify()
+    on_notice = service.on_notice(on_notice)
     store = Store(settings.model, on_notice=on_notice)
     store.require_usable()
     with ExitStack() as stack:
@@ -115,7 +120,7 @@ def learn(
             labels,
             learner,
             save=lambda: save_learner(store, learner, counters),
-            on_progress=answering(stream, on_progress),
+            on_progress=service.on_progress(answering(stream, on_progress)),
             on_notice=on_notice,
             max_frames=settings.max_frames,
             checkpoint_s=settings.checkpoint_s,
@@ -128,6 +133,8 @@ def learn(
                 max_bytes=ring_bytes,
             ),
             learn_flagged=settings.learn_flagged,
+            allowed_share=HeatPolicy(BoardHealth(), on_notice),
+            on_end=service.stopping,
         )
         exported = None
         if settings.memory_mib is not None and settings.export:

@@ -13,6 +13,7 @@ from cfl_edge.online.answers import answering
 from cfl_edge.online.interrupts import Interrupts
 from cfl_edge.online.metrics import Confusion, Prequential, peak_rss_mib
 from cfl_edge.online.progress import Progress
+from cfl_edge.online.service_notify import ServiceNotify
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.source import Notice, log_notice
 
@@ -69,6 +70,8 @@ def run(
         StreamError: The source fails.
         DataError: The source holds not one frame.
     """
+    service = ServiceNotify()
+    on_notice = service.on_notice(on_notice)
     network = OnnxModel(model, threads=threads)
     summary, confusion, accuracy, first_s = RunSummary(), Confusion(), Prequential(), 0.0
     with (
@@ -76,7 +79,7 @@ def run(
         Interrupts() as interrupts,
     ):
         on_notice(source.description())
-        on_progress = answering(source, on_progress)
+        on_progress = service.on_progress(answering(source, on_progress))
         frames = iter(source)
         while not interrupts.requested and summary.frames != max_frames:
             try:
@@ -111,6 +114,7 @@ def run(
                     peak_rss_mib=peak_rss_mib(),
                 )
             )
+        service.stopping()
         if not summary.frames and not interrupts.requested:
             raise DataError(f"{source.uri} ended without a single frame", hint="ls its folder")
         summary.dropped = source.dropped

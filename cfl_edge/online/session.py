@@ -44,6 +44,8 @@ def learn_stream(
     learn_budget_s: float | None = None,
     ring: FrameRing[Seen] | None = None,
     learn_flagged: bool = False,
+    allowed_share: Callable[[], float] = lambda: 1.0,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Predict every frame of a stream, then learn from it if it has a label.
 
@@ -65,6 +67,8 @@ def learn_stream(
         ring: Of `open_ring`, where labels come late; None learns each frame as it comes.
         learn_flagged: Learn frames that are dark, blurred or at odds with their label as well
             (`cfl_edge.online.quality`).
+        allowed_share: Of its time that learning may have, see `cfl_edge.online.pace.Pace`.
+        on_end: Called when there is no frame any more, before what waits is learned and saved.
 
     Returns:
         The summary; Ctrl-C and SIGTERM return it as well, with `interrupted` set.
@@ -73,7 +77,8 @@ def learn_stream(
         learner.warm_up()
     ring = ring or open_ring(learner, labels)
     teaching = Teaching(learner, labels, ring, learn_flagged=learn_flagged, on_notice=on_notice)
-    run = _Run(stream, labels, learner, teaching, on_progress, Pace(stream.live, learn_budget_s))
+    pace = Pace(stream.live, learn_budget_s, allowed_share)
+    run = _Run(stream, labels, learner, teaching, on_progress, pace)
     saved_s, saved_frames, failed = time.monotonic(), learner.frames_learned, False
     with Interrupts() as interrupts:
         try:
@@ -89,11 +94,15 @@ def learn_stream(
                     if not failed:
                         saved_frames = learner.frames_learned
                     saved_s = time.monotonic()
+                if rest_s := pace.rest_s():
+                    time.sleep(rest_s)
         except StreamError:  # the camera is gone for good: keep what it taught
+            on_end()
             teaching.finish(lambda: learn_budget_s)
             if teaching.learned:
                 save()
             raise
+        on_end()
         # What waits is learned in any case; whoever asked for an end does not wait for steps.
         teaching.finish(lambda: 0.0 if interrupts.requested else learn_budget_s)
         if teaching.learned and not interrupts.requested:
