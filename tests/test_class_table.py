@@ -15,7 +15,7 @@ from cfl_edge.model.store import Store
 def three_classes(extra=1):
     learner = LEARNERS["widths"]()
     learner_checks.teach(learner)
-    dark = np.zeros((4 + extra, 16, 16, 3), np.uint8)
+    dark = np.random.default_rng(0).integers(0, 90, (4 + extra, 16, 16, 3), dtype=np.uint8)
     learner.learn(learner.encode(dark), ["dark"] * len(dark))
     return learner
 

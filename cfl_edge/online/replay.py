@@ -66,7 +66,8 @@ class Replay:
         self.ranges = torch.zeros((self.capacity, 2), device=device)  # offset, step
         self.labels: list[int] = []  # of each used place
         self.places: list[list[int]] = []  # of each class
-        self.seen: list[int] = []  # of each class, kept or not
+        self.seen: list[int] = []  # of each class, frames that were learned
+        self.offered: list[int] = []  # of these, without near-duplicates: what `add` was given
 
     def __len__(self) -> int:
         """Return the number of samples kept."""
@@ -84,6 +85,7 @@ class Replay:
         """Append a class without samples."""
         self.places.append([])
         self.seen.append(0)
+        self.offered.append(0)
 
     def add(self, x: Tensor, labels: Sequence[int]) -> None:
         """Offer samples; each is kept, or replaces another, or is passed over.
@@ -94,9 +96,14 @@ class Replay:
         """
         for sample, label in zip(x, labels, strict=True):
             self.seen[label] += 1
+            self.offered[label] += 1
             place = self._place_for(label)
             if place is not None:
                 self._write(place, sample)
+
+    def add_near_duplicate(self, label: int) -> None:
+        """Count a frame of a class that shows nothing new: it is not kept."""
+        self.seen[label] += 1
 
     def _place_for(self, label: int) -> int | None:
         if len(self.labels) < self.capacity:
@@ -106,7 +113,7 @@ class Replay:
         largest = max(range(len(self.places)), key=lambda z: len(self.places[z]))
         own = self.places[label]
         if len(own) >= len(self.places[largest]):  # its class has its share: reservoir sampling
-            slot = self._random(self.seen[label])
+            slot = self._random(self.offered[label])
             return own[slot] if slot < len(own) else None
         place = self.places[largest].pop(self._random(len(self.places[largest])))
         self.labels[place] = label
@@ -150,6 +157,7 @@ class Replay:
             "ranges": self.ranges[:used].cpu(),
             "labels": torch.tensor(self.labels, dtype=torch.long),
             "seen": torch.tensor(self.seen, dtype=torch.long),
+            "offered": torch.tensor(self.offered, dtype=torch.long),
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -161,3 +169,7 @@ class Replay:
         self.values[: len(index)] = state["values"][index].to(self.values.device)
         self.ranges[: len(index)] = state["ranges"][index].to(self.ranges.device)
         self._set_labels(state["labels"][index].tolist(), state["seen"].tolist())
+        offered = state.get("offered", state["seen"])
+        # The class table may have changed since: frames then stand for what was offered.
+        fits = len(offered) == len(self.seen)
+        self.offered = offered.tolist() if fits else list(self.seen)

@@ -21,6 +21,7 @@ from cfl_edge.core.step_memory import step_memory
 from cfl_edge.online.features import Encoded
 from cfl_edge.online.heads.head import Groups, Head, HeadInputs, linear_scores
 from cfl_edge.online.heads.optimizer_state import load_optimizers, optimizer_tensors
+from cfl_edge.online.near_duplicates import NearDuplicates
 from cfl_edge.online.readout import combine
 from cfl_edge.online.replay import Replay
 from cfl_edge.online.trainer import Trainer
@@ -49,6 +50,7 @@ class ContrastiveHead(Head):
         layers = step_memory(self.network, shape, config.batch, chunk=config.chunk)
         self.chunk = min(layer.chunk for layer in layers)  # of estimating statistics anew
         self._readout = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
+        self.duplicates = NearDuplicates()
         self._since_refresh = 0
         self.layer_steps = list(self.trainer.layer_steps)
 
@@ -68,10 +70,15 @@ class ContrastiveHead(Head):
 
     def learn(self, encoded: Encoded, numbers: Tensor, budget_s: float | None) -> None:
         """Update the statistics, take the gradient steps that are due, refresh where it is time."""
-        for source, features in zip(self.statistics, encoded.features, strict=True):
-            source.update(features, numbers)
         listed = numbers.tolist()
-        for sample, number in zip(encoded.h0, listed, strict=True):
+        near = [self.duplicates.is_near(*pair) for pair in zip(encoded.h0, listed, strict=True)]
+        new = torch.tensor([not is_near for is_near in near], dtype=torch.bool, device=self.device)
+        for source, features in zip(self.statistics, encoded.features, strict=True):
+            source.update(features[new], numbers[new])
+        for sample, number, is_near in zip(encoded.h0, listed, near, strict=True):
+            if is_near:
+                self.replay.add_near_duplicate(number)
+                continue
             self.trainer.add(sample, number)
             if budget_s is None:
                 self.work()

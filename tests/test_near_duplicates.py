@@ -1,0 +1,106 @@
+"""Frames that show nothing new: counted, but neither kept nor learned."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from cfl_edge.online.learner import Learner, LearnerConfig
+from cfl_edge.online.near_duplicates import CLASSES, NEAR, NearDuplicates, relative_difference
+from cfl_edge.online.replay import Replay
+from tests.learner_checks import pictures
+
+
+def small(**options):
+    return Learner(LearnerConfig(stem="none", layers="8,16", image_px=16, **options))
+
+
+def test_the_difference_is_that_of_its_formula():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 3, 4, 5))
+    expected = sum((x - y) ** 2 for x, y in zip(a.flat, b.flat, strict=True))
+    expected /= sum(x**2 for x in a.flat) + sum(x**2 for x in b.flat)
+    assert relative_difference(torch.tensor(a), torch.tensor(b)) == pytest.approx(expected)
+    assert relative_difference(torch.zeros(3), torch.zeros(3)) == 0
+
+
+def test_a_slow_change_is_new_once_it_has_gone_far_enough():
+    """The reference is the last learned frame, not the last one: drift cannot slip through."""
+    duplicates, base, step = NearDuplicates(), torch.ones(50), torch.zeros(50)
+    step[:25] = 0.02
+    new = [not duplicates.is_near(base + i * step, 0) for i in range(100)]
+    assert new[0]
+    assert not new[1]
+    assert 5 < sum(new) < 50
+    kept = [i for i, is_new in enumerate(new) if is_new]
+    for before, after in itertools.pairwise(kept):
+        assert relative_difference(base + before * step, base + after * step) >= NEAR
+
+
+def test_only_recent_classes_are_remembered():
+    duplicates = NearDuplicates()
+    sample = torch.ones(4)
+    for number in range(CLASSES + 1):
+        assert not duplicates.is_near(sample, number)
+    assert duplicates.is_near(sample, CLASSES)
+    assert not duplicates.is_near(sample, 0)  # the oldest made room
+
+
+def test_a_still_camera_fills_no_memory_and_shrinks_no_covariance():
+    learner = small()
+    learner.learn(learner.encode(pictures(learner, 0, 6)), ["above"] * 6)
+    learner.learn(learner.encode(pictures(learner, 1, 6)), ["left"] * 6)
+    learner.settle()
+    before = [source.scatter.clone() for source in learner.head.statistics]
+    kept, steps = len(learner.head.replay), learner.head.steps
+    still = pictures(learner, 0, 1, seed=9)
+    for _ in range(40):
+        learner.learn(learner.encode(still), ["above"])
+    learner.settle()
+    assert learner.samples() == {"above": 46, "left": 6}
+    assert learner.frames_learned == 52
+    assert len(learner.head.replay) == kept + 1
+    assert learner.head.steps <= steps + 1
+    assert learner.head.replay.counts == [7, 6]
+    for source, old in zip(learner.head.statistics, before, strict=True):
+        assert source.counts.tolist() == [7, 6]
+        assert source.scatter.trace() >= 0.5 * old.trace()
+    assert learner.classes[learner.predict(learner.encode(still)).argmax()] == "above"
+
+
+def test_new_sights_after_a_long_look_are_kept_as_if_it_had_been_short():
+    """With a full memory a sample is kept with the share of its class, whatever was seen before."""
+    shares = []
+    for repeats in (1, 500):
+        replay = Replay((2,), limit_mib=10 * 10 / 2**20, generator=torch.Generator())
+        assert replay.capacity == 10
+        replay.add_class()
+        replay.add(torch.rand(10, 2), [0] * 10)
+        for _ in range(repeats):
+            replay.add_near_duplicate(0)
+        marked = torch.full((40, 2), 5.0)
+        replay.add(marked, [0] * 40)
+        assert replay.seen == [50 + repeats]
+        shares.append(int((replay.read(torch.arange(10)) > 4).all(1).sum()))
+    assert shares[0] == shares[1]
+    assert shares[1] >= 5
+
+
+def test_a_step_holds_several_classes_however_long_one_was_seen():
+    learner = small(new_per_step=4, batch=16)
+    learner.learn(learner.encode(pictures(learner, 0, 8)), ["above"] * 8)
+    drawn = []
+    sample = learner.head.replay.sample
+
+    def recorded(count):
+        x, labels = sample(count)
+        drawn.append(set(labels.tolist()))
+        return x, labels
+
+    learner.head.replay.sample = recorded
+    for i in range(30):
+        frame = pictures(learner, 1, 1, seed=i)
+        learner.learn(learner.encode(frame), ["left"])
+    assert drawn
+    assert all(0 in classes for classes in drawn)
