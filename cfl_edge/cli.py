@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfl_edge import __version__, cli_bench, cli_boards, cli_paper, cli_plan, cli_undo
+from cfl_edge import __version__, cli_bench, cli_boards, cli_classes, cli_paper, cli_plan, cli_undo
 from cfl_edge.errors import CflEdgeError
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-classes_app = typer.Typer(help="Look at and change the classes of a model.", no_args_is_help=True)
-app.add_typer(classes_app, name="classes")
+app.add_typer(cli_classes.app, name="classes")
 app.add_typer(cli_bench.app, name="bench")
 app.add_typer(cli_boards.app, name="boards")
 app.command()(cli_plan.plan)
@@ -61,9 +60,6 @@ RealtimeHz = Annotated[
 MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ModelFolder = Annotated[Path, typer.Argument(help="The model folder.")]
-Onnx = Annotated[
-    Path | None, typer.Option(help="Exported files to change as well: a folder or one .onnx file.")
-]
 
 
 def main() -> None:
@@ -309,74 +305,6 @@ def export(
             f"next       cfl-edge run {exported.model} --stream demo:",
         ]
         view.summary(fields, lines)
-
-
-@classes_app.command("list")
-def classes_list(model: ModelFolder, json: Json = False) -> None:
-    """List the classes, with the frames learned of each."""
-    from cfl_edge.commands.classes import samples
-
-    _print_classes(lambda on_notice: samples(model, on_notice=on_notice), json)
-
-
-@classes_app.command("add")
-def classes_add(model: ModelFolder, name: str, onnx: Onnx = None, json: Json = False) -> None:
-    """Add a class that will be learned later."""
-    from cfl_edge.model import class_table
-    from cfl_edge.online.labels import check_name
-
-    checked = check_name(name)
-    _change(model, onnx, json, lambda saved: class_table.add(saved, checked))
-
-
-@classes_app.command("rename")
-def classes_rename(
-    model: ModelFolder, old: str, new: str, onnx: Onnx = None, json: Json = False
-) -> None:
-    """Give a class another name."""
-    from cfl_edge.model import class_table
-    from cfl_edge.online.labels import check_name
-
-    checked = check_name(new)
-    _change(model, onnx, json, lambda saved: class_table.rename(saved, old, checked))
-
-
-@classes_app.command("remove")
-def classes_remove(model: ModelFolder, name: str, onnx: Onnx = None, json: Json = False) -> None:
-    """Forget a class: its embedding, its statistics, its replayed samples."""
-    from cfl_edge.model import class_table
-
-    _change(model, onnx, json, lambda saved: class_table.remove(saved, name))
-
-
-@classes_app.command("merge")
-def classes_merge(
-    model: ModelFolder,
-    names: list[str],
-    into: Annotated[str, typer.Option(help="Name of the merged class.")],
-    onnx: Onnx = None,
-    json: Json = False,
-) -> None:
-    """Make one class of several; its embedding is the mean of theirs."""
-    from cfl_edge.model import class_table
-    from cfl_edge.online.labels import check_name
-
-    checked = check_name(into)
-    _change(model, onnx, json, lambda saved: class_table.merge(saved, names, checked))
-
-
-def _change(model: Path, onnx: Path | None, json: bool, action: Any) -> None:
-    from cfl_edge.commands.classes import change
-
-    _print_classes(lambda on_notice: change(model, action, onnx=onnx, on_notice=on_notice), json)
-
-
-def _print_classes(get: Callable[[Callable[[str], None]], dict[str, int]], json: bool) -> None:
-    from cfl_edge.view import open_view
-
-    with open_view(json=json) as view:
-        samples = get(view.notice)
-        view.summary({"classes": samples}, [f"{n:8d}  {name}" for name, n in samples.items()])
 
 
 def _show_on(view: View) -> Callable[[Progress], None]:

@@ -112,7 +112,8 @@ def test_changed_classes_without_onnx_leave_the_files_alone(model, data, change)
     before = contents(model / "onnx")
     result = cfl_edge("classes", verb, model, *arguments)
     assert result.code == 0, result.err
-    assert [line.split(maxsplit=1)[1] for line in result.out.splitlines()] == names
+    lines = result.out.splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines] == ["class", *names]
     assert contents(model / "onnx") == before
     assert learn(data, model).code == 0  # and it learns on
 

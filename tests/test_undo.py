@@ -348,7 +348,7 @@ def test_the_command(taught):
         "exported": None,
     }
     listed = cfl_edge("classes", "list", taught, "--json").summary
-    assert listed == {"classes": {"above": 8, "left": 8}}
+    assert listed["classes"] == {"above": 8, "left": 8}
     lines = cfl_edge("undo", taught, "--frames", 1).out.splitlines()
     assert lines[0].startswith("taken back 1 frame, ")
     assert lines[-1] == f"next       cfl-edge learn --model {taught} --stream URI"

@@ -1,6 +1,6 @@
-"""Add, rename, remove and merge classes of a saved model: table operations, no torch, no training.
+"""Add, rename, remove, merge and split classes of a saved model: no torch, no training.
 
-A class is a row of every tensor that the manifest lists under `class_rows`.
+A class is a row of every tensor that the manifest lists under `class_rows`, a count, and samples.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ SAMPLES = (
     ("state", "pending.labels", ("pending.h0",)),
     ("state", "examples.labels", ("examples",)),
 )
+COUNTS = ("seen", "offered")  # numbers of each class in the group `replay`
 NEVER = -1e4  # the bias of a class that has no samples, as in core/class_statistics.py
 
 
@@ -49,6 +50,13 @@ def _map_rows(saved: Saved, change: Callable[[str, Array], Array]) -> None:
         state[name] = np.ascontiguousarray(change(name, state[name]))
 
 
+def _map_counts(saved: Saved, change: Callable[[Array], Array]) -> None:
+    replay = saved.tensors["replay"]
+    for name in COUNTS:
+        if name in replay:
+            replay[name] = change(replay[name])
+
+
 def add(saved: Saved, name: str) -> None:
     """Append a class that has no samples yet; it is not predicted until it is learned.
 
@@ -68,8 +76,7 @@ def add(saved: Saved, name: str) -> None:
 
     _map_rows(saved, append)
     saved.manifest["classes"].append(name)
-    replay = saved.tensors["replay"]
-    replay["seen"] = np.append(replay["seen"], 0)
+    _map_counts(saved, lambda counts: np.append(counts, 0))
 
 
 def rename(saved: Saved, old: str, new: str) -> None:
@@ -85,9 +92,9 @@ def rename(saved: Saved, old: str, new: str) -> None:
 
 
 def remove(saved: Saved, name: str) -> None:
-    """Delete a class: its rows, its mean, its replayed samples.
+    """Delete a class: its rows, its means, its replayed and waiting samples, its pictures.
 
-    What it contributed to the covariance that all classes share stays there.
+    `what_stays` says what cannot be taken out.
 
     Raises:
         DataError: It does not exist.
@@ -101,6 +108,65 @@ def remove(saved: Saved, name: str) -> None:
                 if name in tensors:
                     tensors[name] = tensors[name][kept]
     _drop(saved, number)
+
+
+def what_stays(head: str) -> str:
+    """Say what a removed class leaves behind in a model.
+
+    Args:
+        head: One of `HEADS`.
+
+    Example:
+        >>> what_stays("slda")
+        'its share of the covariance that all classes share'
+    """
+    if head in ("ncm", "imprint", "knn"):
+        return "nothing of it"
+    if head == "slda":
+        return "its share of the covariance that all classes share"
+    if head == "last-layer-sgd":
+        return "what the rows of the other classes learned to be told from it"
+    covariance = "its share of the covariance that all classes share, and " if head == "cfl" else ""
+    return f"{covariance}what the layers and the rows of the other classes learned from it"
+
+
+def split(saved: Saved, name: str, into: str, moved: Array) -> None:
+    """Make a new class of some of a class's replayed samples.
+
+    Both have the rows that the class had; its counts are divided in the proportion of the samples.
+    To tell one from the other is left to who knows the features (`commands/split.py`).
+
+    Args:
+        saved: Changed in place; no sample may wait for a step.
+        name: The class.
+        into: The new one.
+        moved: Of every replayed sample, in their order, whether it goes; bool, (M,).
+
+    Raises:
+        DataError: `name` does not exist, or `into` does.
+    """
+    number = _known(saved, name)
+    _unknown(saved, into)
+    replay, new = saved.tensors["replay"], len(saved.manifest["classes"])
+    moved = moved & (replay["labels"] == number)
+    share = moved.sum() / (replay["labels"] == number).sum()
+
+    def divide(counts: Array) -> Array:
+        goes = np.multiply(counts[number], share)
+        if counts.dtype.kind != "f":
+            goes = np.rint(goes)
+        goes = goes.astype(counts.dtype)
+        return np.append(_with_row(counts, number, counts[number] - goes), goes)
+
+    def double(tensor_name: str, rows: Array) -> Array:
+        if tensor_name.endswith(".counts"):
+            return divide(rows)
+        return np.concatenate([rows, rows[number : number + 1]])
+
+    _map_rows(saved, double)
+    _map_counts(saved, divide)
+    replay["labels"] = np.where(moved, new, replay["labels"])
+    saved.manifest["classes"].append(into)
 
 
 def merge(saved: Saved, names: Sequence[str], into: str) -> None:
@@ -125,7 +191,7 @@ def merge(saved: Saved, names: Sequence[str], into: str) -> None:
     if into not in names:
         _unknown(saved, into)
     target, others = numbers[0], numbers[1:]
-    state, replay = saved.tensors["state"], saved.tensors["replay"]
+    state = saved.tensors["state"]
     learned = [number for number in numbers if _is_predicted(state, number)] or numbers
     for name in saved.manifest["class_rows"]:
         if not name.startswith("statistics."):
@@ -135,7 +201,7 @@ def merge(saved: Saved, names: Sequence[str], into: str) -> None:
         _merge_statistics(state, f"statistics.{source}", numbers)
     if "since_refresh" in state:  # the readout does not follow from the statistics any more
         state["since_refresh"] = np.array(-1)
-    replay["seen"] = _with_row(replay["seen"], target, replay["seen"][numbers].sum())
+    _map_counts(saved, lambda counts: _with_row(counts, target, counts[numbers].sum()))
     for group, labels_name, _ in SAMPLES:
         if labels_name in saved.tensors[group]:
             labels = saved.tensors[group][labels_name]
@@ -174,8 +240,7 @@ def _drop(saved: Saved, number: int) -> None:
     """Take a class's rows out; the classes behind it move up by one."""
     _map_rows(saved, lambda _, rows: np.delete(rows, number, axis=0))
     del saved.manifest["classes"][number]
-    replay = saved.tensors["replay"]
-    replay["seen"] = np.delete(replay["seen"], number)
+    _map_counts(saved, lambda counts: np.delete(counts, number))
     for group, labels_name, _ in SAMPLES:
         if labels_name in saved.tensors[group]:
             labels = saved.tensors[group][labels_name]
