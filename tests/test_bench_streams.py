@@ -22,7 +22,7 @@ FIELDS = [
     *("event", "learner", "protocol", "seed", "final_accuracy", "average_incremental_accuracy"),
     *("prequential_accuracy", "forgetting", "frames_to_80", "learn_ms", "predict_ms"),
     *("state_bytes", "peak_bytes", "backward_transfer", "old_drop", "stem_ms", "frames"),
-    *("dropped", "curve"),
+    *("dropped", "curve", "single_head_forgetting", "seconds_to_80"),
 ]
 KINDS = 4
 
@@ -318,7 +318,7 @@ def test_nothing_is_forgotten_where_nothing_changes(measured):
     run = measured(Double(), class_incremental(LABELS))
     assert run.final_accuracy == 1
     assert run.forgetting == run.backward_transfer == run.old_drop == 0
-    assert run.known_choice_forgetting == 0
+    assert run.single_head_forgetting == 0
     assert run.prequential_accuracy == pytest.approx((80 - 4) / 80)
     assert run.state_bytes == 7
     assert run.predict_ms == run.learn_ms == 0

@@ -23,7 +23,7 @@ def test_by_hand():
     assert metrics.average_incremental_accuracy(R, COUNTS) == pytest.approx(
         (0.9 + 22 / 30 + 27 / 40) / 3
     )
-    assert metrics.forgetting(R) == pytest.approx(((0.9 - 0.7) + (0.8 - 0.5)) / 2)
+    assert metrics.single_head_forgetting(R) == pytest.approx(((0.9 - 0.7) + (0.8 - 0.5)) / 2)
     assert metrics.backward_transfer(R) == pytest.approx(((0.7 - 0.9) + (0.5 - 0.8)) / 2)
     second = 0.9 - 0.6
     third = (0.6 * 10 + 0.8 * 20) / 30 - (0.7 * 10 + 0.5 * 20) / 30
@@ -32,7 +32,7 @@ def test_by_hand():
 
 def test_forgetting_is_from_the_best_and_transfer_from_the_first():
     recalls = np.array([[0.5, NAN], [0.9, 0.3], [0.7, 0.3]])
-    assert metrics.forgetting(recalls) == pytest.approx((0.2 + 0.0) / 2)
+    assert metrics.single_head_forgetting(recalls) == pytest.approx((0.2 + 0.0) / 2)
     assert metrics.backward_transfer(recalls) == pytest.approx((0.2 + 0.0) / 2)
 
 
@@ -51,7 +51,7 @@ def test_definitions_written_out(recalls, data):
     falls = [max(recalls[begins[z] : -1, z]) - recalls[-1, z] for z in known]
     changes = [recalls[-1, z] - recalls[begins[z], z] for z in known]
     expected = sum(falls) / len(falls) if falls else None
-    assert metrics.forgetting(recalls) == pytest.approx(expected, abs=1e-9)
+    assert metrics.single_head_forgetting(recalls) == pytest.approx(expected, abs=1e-9)
     expected = sum(changes) / len(changes) if changes else None
     assert metrics.backward_transfer(recalls) == pytest.approx(expected, abs=1e-9)
 
@@ -68,9 +68,9 @@ def test_definitions_written_out(recalls, data):
 
 def test_nothing_seen_twice_is_not_known():
     once = np.array([[0.9, 0.8]])
-    assert metrics.forgetting(once) is None
+    assert metrics.single_head_forgetting(once) is None
     assert metrics.backward_transfer(once) is None
-    assert metrics.known_choice_forgetting(once, once) is None
+    assert metrics.forgetting(once, once) is None
     assert metrics.old_drop(once, np.array([5, 5]), [1]) is None
 
 
@@ -88,12 +88,15 @@ def test_a_drop_between_thinned_evaluations_is_shared_by_the_tasks():
     assert metrics.old_drop(thinned, COUNTS, [1, 3]) == pytest.approx((0.9 - 0.7) / 2)
 
 
-def test_known_choices_leave_out_confusion_by_later_classes():
+def test_the_same_rivals_leave_out_confusion_by_later_classes():
     then = np.array([[1.0, NAN], [0.6, 1.0]])
-    assert metrics.known_choice_forgetting(then, then) == 0
+    assert metrics.forgetting(then, then) == 0
     now = np.array([[0.7, NAN], [0.6, 1.0]])
-    assert metrics.known_choice_forgetting(then, now) == pytest.approx(0.3)
-    assert metrics.forgetting(then) == pytest.approx(0.4)
+    assert metrics.forgetting(then, now) == pytest.approx(0.3)
+    assert metrics.single_head_forgetting(then) == pytest.approx(0.4)
+    later = np.array([[1.0, NAN], [0.6, 0.9], [0.9, 0.9]])
+    now = np.array([[1.0, NAN], [0.9, 0.7], [0.9, 0.7]])
+    assert metrics.forgetting(later, now) == pytest.approx((0.0 + 0.2) / 2)  # from the first on
 
 
 def test_median_until_a_class_is_recalled():

@@ -17,20 +17,21 @@ class StreamRun:
         final_accuracy: On the test pictures of all classes of the stream, at its end.
         average_incremental_accuracy: See `stream_metrics`, as for the next ones.
         prequential_accuracy: Test-then-train, against the true labels, of the frames not dropped.
-        forgetting: Of classes, or of tasks of several classes.
+        forgetting: Of classes.
         frames_to_80: Median over classes.
-        learn_ms: Usual time of learning a frame, its share of gradient steps included.
-        predict_ms: Usual time of the layers and the prediction of a frame; the stem's is apart.
+        learn_ms: Usual time of learning a frame that was predicted, its share of gradient steps
+            included.
+        predict_ms: Usual time from a picture to its scores, the stem's time among it.
         state_bytes: Everything that the learner keeps beside weights, at the end.
         peak_bytes: Growth of resident memory since before the first frame (`LearningMemory`).
         backward_transfer: Of classes or tasks.
         old_drop: Fall of the classes known before with each new task; None without tasks.
-        stem_ms: Usual time of the stem for a frame.
+        stem_ms: Usual time of the stem alone for a frame.
         frames: That were predicted.
         dropped: That passed while the learner was busy.
         curve: For each evaluation `frames`, `classes`, `accuracy` on the test pictures of the
             classes seen, and `prequential` accuracy so far.
-        known_choice_forgetting: See `stream_metrics`.
+        single_head_forgetting: Of classes or tasks.
         seconds_to_80: Median over classes of the seconds from the first frame of a class until it
             is recalled: of work where the stream waits, of the stream's clock where it does not.
     """
@@ -53,10 +54,9 @@ class StreamRun:
     frames: int
     dropped: int
     curve: list[dict[str, Any]]
-    known_choice_forgetting: float | None
+    single_head_forgetting: float | None
     seconds_to_80: float | None
 
     def fields(self) -> dict[str, Any]:
         """Return what `--json` has of a run."""
-        own = ("known_choice_forgetting", "seconds_to_80")  # of the summary
-        return {name: value for name, value in vars(self).items() if name not in own}
+        return dict(vars(self))

@@ -185,10 +185,10 @@ def _figures(name: str, protocol: str, state: _Progress, peak_bytes: int) -> Str
         final_accuracy=state.curve[-1]["accuracy"],
         average_incremental_accuracy=metrics.average_incremental_accuracy(recalls, counts),
         prequential_accuracy=state.prequential.overall,
-        forgetting=metrics.forgetting(columns),
+        forgetting=_forgetting(state, recalls),
         frames_to_80=metrics.median_reached(list(state.new_classes.frames_to.values())),
         learn_ms=metrics.window_median_ms(state.learn_s, WINDOW_FRAMES),
-        predict_ms=metrics.window_median_ms(state.predict_s, WINDOW_FRAMES),
+        predict_ms=_predict_ms(state),
         state_bytes=learner.head.state_bytes(),
         peak_bytes=peak_bytes,
         backward_transfer=metrics.backward_transfer(columns),
@@ -197,19 +197,25 @@ def _figures(name: str, protocol: str, state: _Progress, peak_bytes: int) -> Str
         frames=state.prequential.count,
         dropped=state.clock.dropped,
         curve=state.curve,
-        known_choice_forgetting=_known_choice_forgetting(state, recalls),
+        single_head_forgetting=metrics.single_head_forgetting(columns),
         seconds_to_80=metrics.median_reached(list(state.new_classes.seconds_to.values())),
     )
 
 
-def _known_choice_forgetting(state: _Progress, then: metrics.Floats) -> float | None:
+def _predict_ms(state: _Progress) -> float | None:
+    """Return the usual time from a picture to its scores, the stem's time included."""
+    beyond = metrics.window_median_ms(state.predict_s, WINDOW_FRAMES)
+    return None if beyond is None else beyond + state.task.stem_s * 1000
+
+
+def _forgetting(state: _Progress, then: metrics.Floats) -> float | None:
     assert state.last_scores is not None
     now = np.full_like(then, np.nan)
     for row, seen in enumerate(state.seen):
         scores = np.full_like(state.last_scores, -np.inf)
         scores[:, seen] = state.last_scores[:, seen]
         now[row] = state.task.test.recalls(scores, seen)
-    return metrics.known_choice_forgetting(then, now)
+    return metrics.forgetting(then, now)
 
 
 def _task_of(task: Task) -> Integers:

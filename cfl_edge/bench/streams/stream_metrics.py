@@ -80,14 +80,40 @@ def by_task(recalls: Floats, counts: Integers, task_of: Integers) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def forgetting(recalls: Floats) -> float | None:
-    """Return by how much each class or task has fallen from its best, in the mean.
+def forgetting(then: Floats, now: Floats) -> float | None:
+    """Return by how much classes have fallen since they were learned, each among the same rivals.
+
+    Mean over j of then[l, j] - now[l, j], where l is the first evaluation after class j was seen.
+    What a learner knows of a class is lost only where it loses against the classes that it won
+    against then; that each class is harder to tell among more of them is no forgetting. It is the
+    forgetting of task-aware evaluation, which asks for one of the classes of then, carried over to
+    streams without tasks; a learner whose knowledge of a class never changes has 0. (The usual
+    measure, in which later classes compete too, is `single_head_forgetting`.)
+
+    Args:
+        then: R, (T, Z).
+        now: Recalls at the end of the stream, row l with only the classes to choose from that had
+            been seen at evaluation l, (T, Z).
+
+    Returns:
+        A fraction, negative where classes have become better; None where nothing was seen before
+        the last evaluation.
+
+    Example:
+        >>> then = np.array([[1.0, np.nan], [0.7, 1.0]])
+        >>> forgetting(then, now=np.array([[0.9, np.nan], [0.7, 1.0]]))
+        0.1
+    """
+    return _mean(_first_known(then - now))
+
+
+def single_head_forgetting(recalls: Floats) -> float | None:
+    """Return by how much each class or task has fallen from its best, among all classes.
 
     F = mean over j of (max over l < T of R[l, j]) - R[T, j], over all that were seen before the
     last evaluation: Chaudhry et al., "Riemannian walk for incremental learning" (ECCV 2018),
-    Eq. 3 and below it. All classes compete, so a part of it is no loss of knowledge: among more
-    classes each is harder to tell (see `known_choice_forgetting`). Negative where what
-    came first has become better.
+    Eq. 3 and below it. Among more classes each is harder to tell, so that a learner which forgets
+    nothing has more than 0. Negative where what came first has become better.
 
     Args:
         recalls: R, (T, Z), or of tasks, (T, J).
@@ -96,7 +122,7 @@ def forgetting(recalls: Floats) -> float | None:
         A fraction; None where nothing was seen twice.
 
     Example:
-        >>> forgetting(np.array([[0.9, np.nan], [0.7, 1.0]]))
+        >>> single_head_forgetting(np.array([[0.9, np.nan], [0.7, 1.0]]))
         0.2
     """
     before = recalls[:-1]
@@ -104,31 +130,6 @@ def forgetting(recalls: Floats) -> float | None:
     if not known.any():
         return None
     return _mean(np.nanmax(before[:, known], axis=0) - recalls[-1, known])
-
-
-def known_choice_forgetting(then: Floats, now: Floats) -> float | None:
-    """Return by how much classes have fallen, each compared among the same rivals.
-
-    `forgetting` without the confusion by classes that came later: mean over j of the largest
-    then[l, j] - now[l, j] over l < T. A learner whose knowledge of a class never changes has 0,
-    however many classes follow. (A definition of this project.)
-
-    Args:
-        then: R, (T, Z).
-        now: Recalls at the end of the stream, row l with only the classes to choose from that had
-            been seen at evaluation l, (T, Z).
-
-    Returns:
-        A fraction; None where nothing was seen before the last evaluation.
-
-    Example:
-        >>> then = np.array([[1.0, np.nan], [0.7, 1.0]])
-        >>> known_choice_forgetting(then, now=np.array([[0.9, np.nan], [0.7, 1.0]]))
-        0.1
-    """
-    falls = (then - now)[:-1]
-    known = ~np.isnan(falls).all(axis=0) if len(falls) else np.zeros(then.shape[1], bool)
-    return _mean(np.nanmax(falls[:, known], axis=0)) if known.any() else None
 
 
 def backward_transfer(recalls: Floats) -> float | None:
@@ -147,12 +148,7 @@ def backward_transfer(recalls: Floats) -> float | None:
         >>> backward_transfer(np.array([[0.9, np.nan], [0.7, 1.0]]))
         -0.2
     """
-    changes = []
-    for column in recalls.T:
-        known = np.flatnonzero(~np.isnan(column[:-1]))
-        if len(known):
-            changes.append(column[-1] - column[known[0]])
-    return _mean(np.array(changes))
+    return _mean(recalls[-1] - _first_known(recalls))
 
 
 def old_drop(recalls: Floats, counts: Integers, tasks: Sequence[int]) -> float | None:
@@ -221,6 +217,14 @@ def window_median_ms(seconds: Sequence[float], window: int) -> float | None:
     whole = len(values) // window * window
     means = values[:whole].reshape(-1, window).mean(axis=1) if whole else values.mean(keepdims=True)
     return round(float(np.median(means)) * 1000, 9)
+
+
+def _first_known(recalls: Floats) -> Floats:
+    """Return each column's first value before the last row; nan where there is none, (Z,)."""
+    first = np.full(recalls.shape[1], np.nan)
+    for row in recalls[-2::-1]:  # from the last but one up
+        first = np.where(np.isnan(row), first, row)
+    return first
 
 
 def _mean(values: Floats) -> float | None:

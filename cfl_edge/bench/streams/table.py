@@ -40,7 +40,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], float], int], ...] = (
 )
 SUMMARY_FIELDS = (
     *(field for _, field, _, _ in COLUMNS),
-    *("known_choice_forgetting", "seconds_to_80", "stem_ms", "frames", "dropped"),
+    *("single_head_forgetting", "seconds_to_80", "stem_ms", "frames", "dropped"),
 )
 
 
@@ -131,14 +131,15 @@ def notes(runs: Sequence[StreamRun]) -> list[str]:
         return ", ".join(parts)
 
     lines = [
-        "- Forgetting, backward transfer and drop in points. Forgetting among the classes known at "
-        f"the time alone: {listed('known_choice_forgetting', _percent, 1)}.",
+        "- Forgetting, backward transfer and drop in points. Forgetting is among the rivals of the "
+        "time when a class was learned; among all (Chaudhry et al. 2018): "
+        f"{listed('single_head_forgetting', _percent, 1)}.",
         "- Seconds (of work; of the clock of a stream that does not wait) until a new class is "
         "recalled at 80 %: "
         f"{listed('seconds_to_80', _same, 2)}.",
         "- The stem takes "
-        f"{statistics.fmean(run.stem_ms for run in runs):.2f} ms a frame, apart from the columns; "
-        "learn and predict are medians over windows of 16 frames.",
+        f"{statistics.fmean(run.stem_ms for run in runs):.2f} ms of the time to predict; learning "
+        "comes on top of that. Both are medians over windows of 16 frames.",
     ]
     if any(run.dropped for run in runs):
         lines.append(f"- Frames that passed unseen: {listed('dropped', _same, 0)}.")
