@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from cfl_edge.commands.classes import Counts
+    from cfl_edge.commands.split import Split
     from cfl_edge.model.generation import Saved
 
 app = typer.Typer(help="Look at and change the classes of a model.", no_args_is_help=True)
@@ -74,6 +75,64 @@ def merge(
 
     checked = check_name(into)
     _change(model, onnx, json, lambda saved: class_table.merge(saved, names, checked))
+
+
+@app.command()
+def split(
+    model: Model,
+    name: str,
+    into: Annotated[str, typer.Option(help="Name of the class that is split off.")],
+    frames: Annotated[
+        int | None, typer.Option(help="Of the last so many frames learned, those of the class.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Or of the last so many seconds.", metavar="S")
+    ] = None,
+    onnx: Onnx = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    json: Json = False,
+) -> None:
+    """Make a new class of the frames learned last, or of one of two groups of replayed samples."""
+    from cfl_edge.online.labels import check_name
+    from cfl_edge.view import open_view
+
+    checked = check_name(into)
+    with open_view(json=json) as view:
+        from cfl_edge.commands.split import split as split_class
+
+        result = split_class(
+            model,
+            name,
+            checked,
+            seconds=seconds,
+            frames=frames,
+            onnx=onnx,
+            device=device,
+            on_notice=view.notice,
+        )
+        fields = {
+            "classes": result.counts.frames,
+            "replay": result.counts.replay,
+            "moved": result.moved,
+            "stayed": result.stayed,
+            "apart": result.apart,
+        }
+        view.summary(fields, [*_split_lines(result, name, checked), *_lines(result.counts)])
+
+
+def _split_lines(result: Split, name: str, into: str) -> list[str]:
+    """Say how much went where, and what both still share."""
+    if result.apart is None:
+        left = f"{result.stayed} left" if result.stayed else "none left: it is gone"
+        return [f"split off  {result.moved} frames learned again as {into}; {name} has {left}"]
+    lines = [
+        f"split off  {result.moved} samples of the replay memory are {into}, {result.stayed} stay "
+        f"{name}; their frames are counted in this proportion",
+        f"apart      {result.apart:.0%} of the samples' variance lies between the two groups",
+    ]
+    if result.shared_end:
+        lines.append("shared     one mean of the stem's end, until new frames of both are learned")
+    return lines
 
 
 def _change(model: Path, onnx: Path | None, json: bool, action: Callable[[Saved], None]) -> None:

@@ -34,12 +34,12 @@ def undo(
 
 def _lines(undone: Undone, model: Path) -> list[str]:
     """Say what was taken back, what is left and what to do next."""
-    from cfl_edge.commands import undo as command
+    from cfl_edge.commands.rewind import counted
 
     def listed(counts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count}" for name, count in counts.items())
 
-    frames = command.counted(undone.frames_taken_back, "frame")
+    frames = counted(undone.frames_taken_back, "frame")
     lines = [
         f"taken back {frames}, {undone.seconds_taken_back:.0f} s: {listed(undone.per_class)}",
     ]

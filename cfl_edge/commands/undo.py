@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cfl_edge.errors import DataError, UsageError
+from cfl_edge.commands.rewind import keep_examples, require_one, rewind, saved_examples
 from cfl_edge.model.lock import ModelLock
-from cfl_edge.model.store import Saved, Store
+from cfl_edge.model.store import Store
 from cfl_edge.stream.source import Notice, log_notice
-
-if TYPE_CHECKING:
-    from cfl_edge.online.journal import Journal
-    from cfl_edge.online.learner import Learner
-    from cfl_edge.online.learner_config import LearnerConfig
 
 
 @dataclass(frozen=True)
@@ -58,9 +49,7 @@ def undo(
 ) -> Undone:
     """Bring a model back to before the frames that it learned last, and save it.
 
-    An older state that the model folder kept learns again what came between. The journal has that
-    in 8 bits a value, so the result differs by this rounding from a model that never met the frames
-    taken back; counts are exact.
+    `cfl_edge.commands.rewind` says how, and how exactly.
 
     Args:
         model: The model folder.
@@ -74,38 +63,33 @@ def undo(
         DataError: The journal does not reach back that far; the text says how far it does.
         ModelError: There is no model, another process is at work on it, or it cannot be written.
     """
-    _require_one(model, seconds, frames)
+    command = f"cfl-edge undo {model}"
+    require_one("undo", command, seconds, frames)
     store = Store(model, on_notice=on_notice)
     store.require_usable()
     if not store.exists():
         store.load()  # says what is missing and what to do
     with ModelLock(model):
         saved = store.load()
-        from cfl_edge.model.checkpoint import config_of
-        from cfl_edge.model.journalled import save_learner, saved_journal
+        from cfl_edge.model.journalled import save_learner
 
-        config = config_of(saved)
-        journal = saved_journal(saved, config.journal_mib)
-        if journal is None:
-            raise DataError(
-                f"{model} has no journal of what it learned last: it was learned with "
-                "--journal-mib 0 or by an older cfl-edge, or its classes were changed since",
-                hint=f"cfl-edge learn --model {model} --stream URI keeps one from now on",
-            )
-        journal.keep_bases(store.numbers())
-        count = journal.frames_within(seconds) if seconds is not None else frames or 0
-        cut = journal.end - count
-        learner, again = _base(store, saved, journal, cut, config, device)
-        if learner is None:
-            raise _too_far(model, journal, seconds, frames)
-        seconds_back = journal.seconds_of(count)
-        names: list[str] = saved.manifest["classes"]
-        taken = Counter(names[e.label] for e in journal.entries(cut, journal.end))
-        if again:
-            on_notice(f"learning {counted(again, 'frame')} again that stay")
-        _learn_again(learner, journal, cut, names)
-        _keep_examples(learner, saved, touched=set(taken))
-        journal.cut(cut)
+        back = rewind(
+            store,
+            saved,
+            seconds=seconds,
+            frames=frames,
+            device=device,
+            command=command,
+            on_notice=on_notice,
+        )
+        learner, journal, names = back.learner, back.journal, back.names
+        count, seconds_back = back.count, journal.seconds_of(back.count)
+        taken = Counter(names[entry.label] for entry in back.frames())
+        learner.settle()
+        # The newest picture of each class is kept: of one that loses frames, it is among these.
+        stay = [(name, picture) for name, picture in saved_examples(saved) if name not in taken]
+        keep_examples(learner, stay)
+        journal.cut(back.cut)
         learner.journal = journal
         save_learner(store, learner, {"runs": saved.manifest["counters"].get("runs", 0)})
     exported = model / "onnx"
@@ -120,103 +104,3 @@ def undo(
         frames_left=journal.reach(),
         exported=exported if (exported / "model.onnx").exists() else None,
     )
-
-
-def counted(number: int, name: str) -> str:
-    """Return a number and its noun.
-
-    Example:
-        >>> counted(1, "frame"), counted(2, "frame")
-        ('1 frame', '2 frames')
-    """
-    return f"{number} {name}" + "s" * (number != 1)
-
-
-def _require_one(model: Path, seconds: float | None, frames: int | None) -> None:
-    example = f"cfl-edge undo {model} --seconds 30"
-    if (seconds is None) == (frames is None):
-        given = "neither --seconds nor --frames" if seconds is None else "--seconds and --frames"
-        raise UsageError(f"undo was given {given}, expected one of them", hint=example)
-    for option, value in (("--seconds", seconds), ("--frames", frames)):
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise UsageError(f"{option} is {value:g}, expected more than 0", hint=example)
-
-
-def _base(
-    store: Store, saved: Saved, journal: Journal, cut: int, config: LearnerConfig, device: str
-) -> tuple[Learner | None, int]:
-    """Return the newest state from before the cut, and how many frames it is behind; or None.
-
-    States that turn out to be gone or damaged are struck out of the journal's bases.
-    """
-    from cfl_edge.commands.learn import choose_device
-    from cfl_edge.model.checkpoint import from_saved
-    from cfl_edge.online.learner import Learner
-
-    chosen = choose_device(device)
-    for base in sorted(journal.bases, key=lambda base: base.frames, reverse=True):
-        if base.frames > cut:
-            continue
-        if base.generation == 0:
-            return Learner(config, chosen), cut
-        older = store.load_older(base.generation)
-        if older is not None and older.manifest["counters"]["frames_learned"] == base.frames:
-            names = older.manifest["classes"]
-            if names == saved.manifest["classes"][: len(names)]:
-                return from_saved(older, device=chosen, config=config), cut - base.frames
-        journal.bases.remove(base)
-    return None, 0
-
-
-def _too_far(model: Path, journal: Journal, seconds: float | None, frames: int | None) -> DataError:
-    """Say how much can be taken back, and how."""
-    asked = f"{seconds:g} seconds" if seconds is not None else counted(frames or 0, "frame")
-    reach = journal.reach()
-    if not reach:
-        return DataError(
-            f"{model}: {asked} cannot be taken back, and nothing else either: no state from before "
-            "the last frames is left",
-            hint=f"cfl-edge learn --model {model} --stream URI keeps one from now on",
-        )
-    return DataError(
-        f"{model}: {asked} cannot be taken back, the journal reaches back "
-        f"{counted(reach, 'frame')} ({journal.seconds_of(reach):.0f} s)",
-        hint=f"cfl-edge undo {model} --frames {reach}",
-    )
-
-
-def _learn_again(learner: Learner, journal: Journal, cut: int, names: list[str]) -> None:
-    """Let an older state learn what the journal has between it and the cut."""
-    import torch
-
-    from cfl_edge.online.journal_entries import from_entry
-
-    px = learner.image_px
-    blank = torch.zeros(1, px, px, 3, dtype=torch.uint8, device=learner.device)
-    examples = dict(learner.examples)
-    for entry in journal.entries(learner.frames_learned, cut):
-        encoded = learner.encode_stem(blank, *from_entry(entry.arrays, learner.device))
-        learner.learn(encoded, [names[entry.label]])
-    learner.settle()
-    learner.examples = examples
-
-
-def _keep_examples(learner: Learner, saved: Saved, touched: set[str]) -> None:
-    """Keep the pictures that exports are checked on, but none that was taken back.
-
-    The newest picture of each class is kept: of a class that loses frames, that is one of these.
-    """
-    import torch
-
-    from cfl_edge.online.learner import EXAMPLES
-
-    state, names = saved.tensors["state"], saved.manifest["classes"]
-    numbers = state["examples.labels"].tolist() if "examples.labels" in state else []
-    for i, number in enumerate(numbers):
-        if number < len(learner.classes) and names[number] not in touched:
-            picture = torch.from_numpy(state["examples"][i]).to(learner.device)
-            learner.examples[number % EXAMPLES] = (picture, number)
-    if learner.classes and not learner.examples:  # noise shows a difference as well
-        shape = (learner.image_px, learner.image_px, 3)
-        noise = np.random.default_rng(learner.config.seed).integers(0, 256, shape, np.uint8)
-        learner.examples[0] = (torch.from_numpy(noise).to(learner.device), 0)

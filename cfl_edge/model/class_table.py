@@ -21,12 +21,20 @@ SAMPLES = (
     ("replay", "labels", ("values", "ranges")),
     ("state", "pending.labels", ("pending.h0",)),
     ("state", "examples.labels", ("examples",)),
+    ("state", "novelty.known.labels", ("novelty.known.distances",)),
+    ("state", "novelty.replayed.labels", ("novelty.replayed.distances",)),
 )
 COUNTS = ("seen", "offered")  # numbers of each class in the group `replay`
+PRODUCTS = ("novelty.products.", "novelty.offsets.")
 NEVER = -1e4  # the bias of a class that has no samples, as in core/class_statistics.py
 
 
-def _known(saved: Saved, name: str) -> int:
+def require_known(saved: Saved, name: str) -> int:
+    """Return the number of a class.
+
+    Raises:
+        DataError: It does not exist.
+    """
     classes: list[str] = saved.manifest["classes"]
     if name not in classes:
         raise DataError(
@@ -36,7 +44,12 @@ def _known(saved: Saved, name: str) -> int:
     return classes.index(name)
 
 
-def _unknown(saved: Saved, name: str) -> None:
+def require_unknown(saved: Saved, name: str) -> None:
+    """Refuse a name that is taken.
+
+    Raises:
+        DataError: The class exists.
+    """
     if name in saved.manifest["classes"]:
         raise DataError(
             f"The model has a class {name!r} already",
@@ -48,6 +61,8 @@ def _map_rows(saved: Saved, change: Callable[[str, Array], Array]) -> None:
     state = saved.tensors["state"]
     for name in saved.manifest["class_rows"]:
         state[name] = np.ascontiguousarray(change(name, state[name]))
+    for name in [name for name in state if name.startswith(PRODUCTS)]:
+        del state[name]  # of the class means of before: the learner takes those of then
 
 
 def _map_counts(saved: Saved, change: Callable[[Array], Array]) -> None:
@@ -63,7 +78,7 @@ def add(saved: Saved, name: str) -> None:
     Raises:
         DataError: The class exists.
     """
-    _unknown(saved, name)
+    require_unknown(saved, name)
     rng = np.random.default_rng(len(saved.manifest["classes"]))
 
     def append(tensor_name: str, rows: Array) -> Array:
@@ -85,9 +100,9 @@ def rename(saved: Saved, old: str, new: str) -> None:
     Raises:
         DataError: `old` does not exist, or `new` does.
     """
-    number = _known(saved, old)
+    number = require_known(saved, old)
     if new != old:
-        _unknown(saved, new)
+        require_unknown(saved, new)
     saved.manifest["classes"][number] = new
 
 
@@ -99,7 +114,7 @@ def remove(saved: Saved, name: str) -> None:
     Raises:
         DataError: It does not exist.
     """
-    number = _known(saved, name)
+    number = require_known(saved, name)
     for group, labels_name, names in SAMPLES:
         tensors = saved.tensors[group]
         if labels_name in tensors:
@@ -134,7 +149,7 @@ def split(saved: Saved, name: str, into: str, moved: Array) -> None:
     """Make a new class of some of a class's replayed samples.
 
     Both have the rows that the class had; its counts are divided in the proportion of the samples.
-    To tell one from the other is left to who knows the features (`commands/split.py`).
+    To tell one from the other is left to who knows the features (`model/divide.py`).
 
     Args:
         saved: Changed in place; no sample may wait for a step.
@@ -145,8 +160,8 @@ def split(saved: Saved, name: str, into: str, moved: Array) -> None:
     Raises:
         DataError: `name` does not exist, or `into` does.
     """
-    number = _known(saved, name)
-    _unknown(saved, into)
+    number = require_known(saved, name)
+    require_unknown(saved, into)
     replay, new = saved.tensors["replay"], len(saved.manifest["classes"])
     moved = moved & (replay["labels"] == number)
     share = moved.sum() / (replay["labels"] == number).sum()
@@ -187,9 +202,9 @@ def merge(saved: Saved, names: Sequence[str], into: str) -> None:
             f"{len(set(names))} class to merge ({', '.join(names)}), expected at least 2",
             hint="cfl-edge classes merge DIR A B --into NAME",
         )
-    numbers = sorted({_known(saved, name) for name in names})
+    numbers = sorted({require_known(saved, name) for name in names})
     if into not in names:
-        _unknown(saved, into)
+        require_unknown(saved, into)
     target, others = numbers[0], numbers[1:]
     state = saved.tensors["state"]
     learned = [number for number in numbers if _is_predicted(state, number)] or numbers

@@ -208,6 +208,24 @@ class Journal:
         self._segments = kept
         self.bases = [base for base in self.bases if base.frames <= frames]
 
+    def relabel(self, after: int, labels: Sequence[int]) -> None:
+        """Give the last frames other classes; states saved among them are no bases any more.
+
+        Args:
+            after: Frames learned before the first of them, from `start` on.
+            labels: Class number of each.
+        """
+        first = self.start
+        for segment in self._segments:
+            begin = max(0, after - first)
+            if begin < segment.count:
+                place = first + begin - after
+                changed = segment.arrays["labels"].copy()  # it may be a file's, read only
+                changed[begin : segment.count] = labels[place : place + segment.count - begin]
+                segment.arrays["labels"] = changed
+            first += segment.count
+        self.bases = [base for base in self.bases if base.frames <= after]
+
     def thin(self) -> set[int]:
         """Choose the bases to keep, and return their generations.
 
