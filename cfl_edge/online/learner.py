@@ -129,6 +129,25 @@ class Learner:
         """Return the score of every class, (N, Z): logits, whose softmax is a probability."""
         return self.head.scores(encoded).float().cpu().numpy()
 
+    @torch.inference_mode()
+    def distances(self, encoded: Encoded) -> npt.NDArray[np.float32]:
+        """Return how far samples lie from every class, (N,): what ranks them as unknown.
+
+        In which measure is the head's choice. nan where no class is known.
+        """
+        if not self.classes:
+            return np.full(len(encoded.h0), np.nan, np.float32)
+        return self.head.distances(encoded).float().cpu().numpy()
+
+    def predict_unknown(self, encoded: Encoded) -> npt.NDArray[np.float64]:
+        """Return the score of "none of the classes", (N,): 0 to 1.
+
+        It is the share of known samples that lie nearer (`cfl_edge.online.novelty`): of known
+        pictures that were not learned, about 5 % have more than 0.95. nan with fewer than 2 classes
+        or too few frames to say.
+        """
+        return self.head.novelty.scores(self.distances(encoded))
+
     def learn(
         self, encoded: Encoded, labels: Sequence[str], *, budget_s: float | None = None
     ) -> None:

@@ -8,21 +8,35 @@ the same pace, and `settle` estimates them anew from the replay memory.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.discriminant import (
+    MeanProducts,
+    RelativeDistance,
+    mean_products,
+    relative_distance,
+)
 from cfl_edge.core.networks import initial_embeddings
 from cfl_edge.core.step_memory import step_memory
 from cfl_edge.online.features import Encoded
+from cfl_edge.online.heads.distances import (
+    DistanceRows,
+    load_products,
+    product_tensors,
+    spread_distances,
+)
 from cfl_edge.online.heads.head import Groups, Head, HeadInputs, linear_scores
 from cfl_edge.online.heads.optimizer_state import load_optimizers, optimizer_tensors
 from cfl_edge.online.near_duplicates import NearDuplicates
-from cfl_edge.online.readout import combine
+from cfl_edge.online.novelty_calibration import REPLAYED, NoveltyCalibration
+from cfl_edge.online.readout import TEMPERATURE, combine
 from cfl_edge.online.replay import Replay
 from cfl_edge.online.trainer import Trainer
 
@@ -50,6 +64,9 @@ class ContrastiveHead(Head):
         layers = step_memory(self.network, shape, config.batch, chunk=config.chunk)
         self.chunk = min(layer.chunk for layer in layers)  # of estimating statistics anew
         self._readout = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
+        self._means: list[MeanProducts] = []  # of each layer
+        self._distances: list[RelativeDistance] = []
+        self.novelty = NoveltyCalibration(replays=True)
         self.duplicates = NearDuplicates()
         self._since_refresh = 0
         self.layer_steps = list(self.trainer.layer_steps)
@@ -73,6 +90,7 @@ class ContrastiveHead(Head):
         listed = numbers.tolist()
         near = [self.duplicates.is_near(*pair) for pair in zip(encoded.h0, listed, strict=True)]
         new = torch.tensor([not is_near for is_near in near], dtype=torch.bool, device=self.device)
+        self.note_known(encoded, numbers, new)
         for source, features in zip(self.statistics, encoded.features, strict=True):
             source.update(features[new], numbers[new])
         for sample, number, is_near in zip(encoded.h0, listed, near, strict=True):
@@ -106,6 +124,8 @@ class ContrastiveHead(Head):
             for source, h_mean in zip(self.statistics[self.layer_source :], pooled, strict=True):
                 source.decay(STATISTICS_DECAY)
                 source.update(h_mean, numbers)
+            if self._distances:
+                self.novelty.add_replayed(self._in_layers(pooled), numbers)
         self.steps, self.layer_steps = self.trainer.steps, list(self.trainer.layer_steps)
 
     @torch.no_grad()
@@ -120,17 +140,56 @@ class ContrastiveHead(Head):
             for _ in self.replay.seen:
                 source.add_class()
         numbers = torch.tensor(self.replay.labels, device=self.device)
+        step = math.ceil(len(self.replay) / REPLAYED)
+        kept: list[list[Tensor]] = [[] for _ in fresh]  # of every so many samples
         for places in torch.split(torch.arange(len(self.replay), device=self.device), self.chunk):
-            for source, h_mean in zip(fresh, self.network(self.replay.read(places)), strict=True):
+            layers = self.network(self.replay.read(places))
+            for source, h_mean, some in zip(fresh, layers, kept, strict=True):
                 source.update(h_mean, numbers[places])
+                some.append(h_mean[places % step == 0])
         self.statistics[self.layer_source :] = fresh
         self.refresh()
+        distances = self._in_layers([torch.cat(some) for some in kept])
+        self.novelty.add_replayed(distances, numbers[::step])
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Solve the label embeddings of every source and combine them."""
         self._readout = combine(self.statistics)
+        self._refresh_distances([])
         self._since_refresh = 0
+
+    def _refresh_distances(self, means: list[MeanProducts]) -> None:
+        """Take the distances from the label embeddings; `means` empty from the statistics of now.
+
+        Only those in the layers: they tell more than the stem's end and cut, and replayed samples
+        have them.
+        """
+        known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
+        blocks = torch.split(self._readout[:, :-1], self.inputs.channels, dim=1)
+        layers = [rows / TEMPERATURE for rows in blocks[self.layer_source :]]
+        statistics = self.statistics[self.layer_source :]
+        self._means = means or [
+            mean_products(rows, source.means, known)
+            for rows, source in zip(layers, statistics, strict=True)
+        ]
+        self._distances = [
+            relative_distance(*pair) for pair in zip(layers, self._means, strict=True)
+        ]
+
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return the sum of the relative Mahalanobis distances in all layers, (N,)."""
+        return self._in_layers(encoded.features[self.layer_source :])
+
+    def _in_layers(self, layers: Sequence[Tensor]) -> Tensor:
+        distances = [one(x) for one, x in zip(self._distances, layers, strict=True)]
+        return torch.stack(distances).sum(dim=0)
+
+    def distance_rows(self) -> DistanceRows | None:
+        """Return what gives `distances`, zeros where it does not look."""
+        if not self._distances:
+            return None
+        return spread_distances(self._distances, self.inputs.channels, first=self.layer_source)
 
     def scores(self, encoded: Encoded) -> Tensor:
         """Return the sum of all sources' log likelihoods, tempered, (N, Z)."""
@@ -159,6 +218,7 @@ class ContrastiveHead(Head):
             "readout": self._readout,
             "pending.labels": torch.tensor([number for _, number in pending]).long(),
             "steps": torch.tensor(self.trainer.steps),
+            "since_refresh": torch.tensor(self._since_refresh),
         }
         if pending:
             tensors["pending.h0"] = torch.stack([sample for sample, _ in pending])
@@ -167,6 +227,7 @@ class ContrastiveHead(Head):
             tensors[f"statistics.{r}.means"] = source.means
             tensors[f"statistics.{r}.scatter"] = source.scatter
         tensors |= optimizer_tensors(self.trainer.optimizers)
+        tensors |= product_tensors(self._means) | self.novelty.state()
         return {"state": tensors, "replay": self.replay.state()}
 
     def class_rows(self) -> list[str]:
@@ -188,10 +249,15 @@ class ContrastiveHead(Head):
         self._require_shapes(state, classes)
         self.trainer.replace_embeddings(state["label_embeddings"].to(self.device))
         self._readout = state["readout"].to(self.device)
+        self._since_refresh = max(int(state.get("since_refresh", torch.tensor(0))), 0)
         for r, source in enumerate(self.statistics):
             source.counts = state[f"statistics.{r}.counts"].to(self.device)
             source.means = state[f"statistics.{r}.means"].to(self.device)
             source.scatter = state[f"statistics.{r}.scatter"].to(self.device)
+        if classes:
+            layers = len(self.network.channels)
+            self._refresh_distances(load_products(state, layers, classes, self.device))
+        self.novelty.load_state(state)
         load_optimizers(self.trainer.optimizers, state)
         self.steps = self.trainer.steps = int(state["steps"])
         numbers = state["pending.labels"].tolist()

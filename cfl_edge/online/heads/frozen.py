@@ -59,6 +59,7 @@ class FrozenHead(Head):
     def learn(self, encoded: Encoded, numbers: Tensor, budget_s: float | None) -> None:
         """Learn all samples at once; there are no gradient steps that a budget could put off."""
         hurried = budget_s is not None and budget_s < 0
+        self.note_known(encoded, numbers)
         for number in numbers.tolist():
             self.seen[number] += 1
         if len(numbers):
@@ -97,6 +98,7 @@ class FrozenHead(Head):
         tensors = {"pending.labels": torch.zeros(0, dtype=torch.long)}
         if self._readout is not None:
             tensors["readout"] = self._readout
+        tensors |= self.novelty.state()
         return {"state": tensors, "replay": {"seen": torch.tensor(self.seen, dtype=torch.long)}}
 
     def class_rows(self) -> Sequence[str]:
@@ -106,6 +108,7 @@ class FrozenHead(Head):
     def load_state(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
         """Take back what `state` returned."""
         self.seen = groups["replay"]["seen"].tolist()
+        self.novelty.load_state(groups["state"])
         if len(self.seen) != classes:
             raise ValueError(f"seen has {len(self.seen)} classes, expected {classes}")
         if self._readout is not None:

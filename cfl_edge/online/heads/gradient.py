@@ -88,6 +88,7 @@ class GradientHead(Head):
 
     def learn(self, encoded: Encoded, numbers: Tensor, budget_s: float | None) -> None:
         """Let the samples wait for the next step, and take those that are due."""
+        self.note_known(encoded, numbers)
         packed = self.packing.pack(encoded.h0, encoded.features[: self.inputs.layer_source])
         for sample, number in zip(packed, numbers.tolist(), strict=True):
             self.pending.append((sample.clone(), number))
@@ -202,6 +203,7 @@ class GradientHead(Head):
         }
         if self.pending:
             tensors["pending.h0"] = torch.stack([sample for sample, _ in self.pending])
+        tensors |= self.novelty.state()
         tensors |= {f"classifier.{i}": rows.detach() for i, rows in enumerate(self.rows)}
         tensors |= optimizer_tensors([self.optimizer])
         replay = {} if self.replay is None else self.replay.state()
@@ -226,6 +228,7 @@ class GradientHead(Head):
         ]
         self._replace(loaded)
         load_optimizers([self.optimizer], state)
+        self.novelty.load_state(state)
         self.steps = int(state["steps"])
         self.packing.factor = float(state["packing.factor"])
         numbers = state["pending.labels"].tolist()

@@ -18,7 +18,9 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.networks import Network
 from cfl_edge.online.features import Encoded
+from cfl_edge.online.heads.distances import DistanceRows
 from cfl_edge.online.learner_config import LearnerConfig
+from cfl_edge.online.novelty_calibration import LEARNED_FRAMES, NoveltyCalibration
 
 Groups = dict[str, dict[str, Tensor]]  # file of the model folder: "state", "replay"; name: tensor
 
@@ -59,6 +61,7 @@ class Head(ABC):
         self.device = inputs.device
         self.steps = 0  # gradient steps taken
         self.layer_steps: list[int] = []  # updates of each layer
+        self.novelty = NoveltyCalibration(replays=False)
 
     @abstractmethod
     def add_class(self) -> None:
@@ -85,6 +88,43 @@ class Head(ABC):
     @abstractmethod
     def scores(self, encoded: Encoded) -> Tensor:
         """Return logits of every class, (N, Z); changes nothing."""
+
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return how far samples lie from every class, (N,); changes nothing.
+
+        Where a head knows nothing better, minus the largest logit (Hendrycks et al., "Scaling
+        Out-of-Distribution Detection for Real-World Settings", 2022).
+
+        Args:
+            encoded: N samples; at least one class has a sample.
+        """
+        return -self.scores(encoded).amax(dim=1)
+
+    def distance_rows(self) -> DistanceRows | None:
+        """Return what gives `distances`, on concatenated features and a constant 1.
+
+        None for a head whose distances are no such product: they cannot be exported.
+        """
+        if self.readout is None:
+            return None
+        return DistanceRows(-self.readout[None], self.readout.new_zeros(0, self.readout.shape[1]))
+
+    def note_known(self, encoded: Encoded, numbers: Tensor, new: Tensor | None = None) -> None:
+        """Note how far samples of known classes lie, before they are learned.
+
+        Args:
+            encoded: N samples.
+            numbers: Class numbers, (N,).
+            new: Which samples count, bool (N,): near-duplicates of learned ones say nothing. None
+                for all.
+        """
+        samples = self.samples()
+        known = [samples[number] >= LEARNED_FRAMES for number in numbers.tolist()]
+        index = torch.tensor(known, dtype=torch.bool, device=numbers.device)
+        if new is not None:
+            index &= new
+        if index.any():
+            self.novelty.add(self.distances(encoded)[index], numbers[index])
 
     @abstractmethod
     def samples(self) -> list[int]:

@@ -94,19 +94,28 @@ class NearestNeighboursHead(FrozenHead):
         """Store the normalised features, or some of them when the memory is full."""
         self.replay.add(F.normalize(x), numbers.tolist())
 
-    def scores(self, encoded: Encoded) -> Tensor:
-        """Return the log of each class's share of the votes, (N, Z)."""
-        x, classes, stored = (
-            F.normalize(self.end(encoded).float()),
-            len(self.seen),
-            len(self.replay),
-        )
-        if not stored:
-            return x.new_zeros(len(x), classes)
+    def _nearest(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        """Return the cosines of the nearest stored samples, the nearest first, and their places."""
+        x, stored = F.normalize(self.end(encoded).float()), len(self.replay)
         values, ranges = self.replay.values[:stored], self.replay.ranges[:stored]
         parts = zip(torch.split(values, CHUNK), torch.split(ranges, CHUNK), strict=True)
         cosines = torch.cat([stored_dots(x, *part) for part in parts], dim=1)  # (N, stored)
         nearest, found = cosines.topk(min(self.neighbours, stored), dim=1)
+        return nearest, found
+
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return 1 less the cosine of the k-th nearest stored sample, (N,).
+
+        Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", 2022.
+        """
+        return 1 - self._nearest(encoded)[0][:, -1]
+
+    def scores(self, encoded: Encoded) -> Tensor:
+        """Return the log of each class's share of the votes, (N, Z)."""
+        classes = len(self.seen)
+        if not len(self.replay):
+            return encoded.h0.new_zeros(len(encoded.h0), classes)
+        nearest, found = self._nearest(encoded)
         labels = torch.tensor(self.replay.labels, device=self.device)
         scores = vote_scores(nearest, labels[found], classes)
         return scores.masked_fill(torch.tensor(self.seen, device=self.device) == 0, NEVER)

@@ -13,6 +13,19 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.discriminant import (
+    MeanProducts,
+    RelativeDistance,
+    mean_products,
+    relative_distance,
+)
+from cfl_edge.online.features import Encoded
+from cfl_edge.online.heads.distances import (
+    DistanceRows,
+    load_products,
+    product_tensors,
+    spread_distances,
+)
 from cfl_edge.online.heads.frozen import FrozenHead, centred, require_shape, silenced
 from cfl_edge.online.heads.head import Groups, HeadInputs
 
@@ -71,6 +84,8 @@ class StreamingDiscriminantHead(FrozenHead):
         self.statistics = ClassStatistics(self.channels, self.device)
         self.refresh_frames = self.config.refresh_frames
         self._since_refresh = 0
+        self._means: MeanProducts | None = None
+        self._distance: RelativeDistance | None = None
 
     def add_class(self) -> None:
         """Append a class without samples."""
@@ -98,7 +113,29 @@ class StreamingDiscriminantHead(FrozenHead):
         known = self.statistics.counts > 0
         rows = TEMPERATURE * centred(discriminant_rows(self.statistics, self.shrinkage), known)
         self._readout = self.spread_out(silenced(rows, known))
+        self._refresh_distance(None)
         self._since_refresh = 0
+
+    def _refresh_distance(self, means: MeanProducts | None) -> None:
+        """Take the distance from the readout; `means` None from the statistics of now."""
+        assert self._readout is not None
+        rows = self._readout[:, : self.channels] / TEMPERATURE
+        known = self.statistics.counts > 0
+        self._means = means or mean_products(rows, self.statistics.means, known)
+        self._distance = relative_distance(rows, self._means)
+
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return relative Mahalanobis distances in what it reads, (N,)."""
+        assert self._distance is not None
+        return self._distance(self.end(encoded))
+
+    def distance_rows(self) -> DistanceRows | None:
+        """Return what gives `distances`, zeros where it does not look."""
+        if self._distance is None:
+            return None
+        channels = self.inputs.channels
+        sources = channels if self.inputs.layer_source else [sum(channels)]
+        return spread_distances([self._distance], sources, first=0)
 
     def warm_up(self) -> None:
         """Solve the rows of nothing."""
@@ -115,6 +152,8 @@ class StreamingDiscriminantHead(FrozenHead):
             "statistics.0.scatter": self.statistics.scatter,
             "since_refresh": torch.tensor(self._since_refresh),
         }
+        if self._means is not None:
+            groups["state"] |= product_tensors([self._means])
         return groups
 
     def class_rows(self) -> Sequence[str]:
@@ -130,5 +169,8 @@ class StreamingDiscriminantHead(FrozenHead):
             value = require_shape(state, f"statistics.0.{name}", shape)
             setattr(self.statistics, name, value.to(self.device))
         self._since_refresh = int(state["since_refresh"])
+        if classes:
+            means = load_products(state, 1, classes, self.device)
+            self._refresh_distance(means[0] if means else None)
         if self._since_refresh < 0 and classes:
             self.refresh()

@@ -1,0 +1,115 @@
+"""How far a sample lies from every class, in the space that tells the classes apart.
+
+The relative Mahalanobis distance (Ren et al., "A Simple Fix to Mahalanobis Distance for Improving
+Near-OOD Detection", 2021): the distance to the nearest class mean under the covariance within
+classes, less the distance to the mean of all under the total covariance. The two differ only within
+the span of the class means (Woodbury), so both are taken there: Z - 1 directions instead of C, and
+no matrix to invert beyond those that label embeddings have solved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cfl_edge.core.class_statistics import with_constant
+
+NEVER_NEAREST = 1e30  # the bias of a class that has no samples: no sample lies near it
+SMALLEST_SHARE = 1e-6  # of the largest variance between classes: what is below is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class RelativeDistance:
+    """The relative Mahalanobis distance of features, as two matrices on features and a constant 1.
+
+    The distance is min_z (nearest_z . x) + |total x|^2: the quadratic term that all classes share
+    stands apart, so what is left of each class is linear.
+
+    Args:
+        nearest: A row of each class, (Z, C + 1).
+        total: A row of each direction between the classes, (K, C + 1).
+    """
+
+    nearest: Tensor
+    total: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the distances of features (N, C), as (N,); negative where a class is near."""
+        x = with_constant(x)
+        return (x @ self.nearest.T).amin(dim=1) + (x @ self.total.T).square().sum(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class MeanProducts:
+    """What the class means are to each other under S^-1, about their mean.
+
+    Args:
+        products: (M - centre) S^-1 (M - centre)^T, (Z, Z); zeros for a class without samples.
+        offsets: (M - centre) S^-1 centre, (Z,); `NEVER_NEAREST` for a class without samples.
+    """
+
+    products: Tensor
+    offsets: Tensor
+
+
+def mean_products(rows: Tensor, means: Tensor, known: Tensor) -> MeanProducts:
+    """Return the products of class means with their label embeddings.
+
+    Args:
+        rows: M S^-1, the label embeddings without bias, (Z, C); what all rows share does not count.
+        means: M, (Z, C).
+        known: Which classes have samples, (Z,).
+    """
+    products = rows.new_zeros(len(rows), len(rows))
+    offsets = rows.new_full((len(rows),), NEVER_NEAREST)
+    if known.any():
+        solved = rows[known].double()
+        solved = solved - solved.mean(dim=0)
+        centre = means[known].double().mean(dim=0)
+        of_known = (means[known].double() - centre) @ solved.T
+        places = known.nonzero()[:, 0]
+        products[places[:, None], places] = ((of_known + of_known.T) / 2).to(rows)
+        offsets[known] = (solved @ centre).to(rows)
+    return MeanProducts(products, offsets)
+
+
+def relative_distance(rows: Tensor, means: MeanProducts) -> RelativeDistance:
+    """Return the relative Mahalanobis distance, all classes equally likely.
+
+    With y the features, whitened by the covariance S within classes and projected on the directions
+    between the class means, m_z the class means there and B their covariance, it is min_z |y -
+    m_z|^2 - y^T (I + B)^-1 y. With the products of the means M S^-1 M^T = A D A^T, the coordinates
+    are y = D^-1/2 A^T M S^-1 (x - centre), and B is D / Z.
+
+    Args:
+        rows: As for `mean_products`.
+        means: Of `mean_products`.
+
+    Example:
+        >>> means = torch.tensor([[4.0, 0.0], [-4.0, 0.0]])  # S is the identity
+        >>> known = torch.tensor([True, True])
+        >>> distance = relative_distance(means, mean_products(means, means, known))
+        >>> distance(torch.tensor([[4.0, 0.0], [0.0, 0.0], [9.0, 0.0]]))
+        tensor([-0.9412, 16.0000, 20.2353])
+    """
+    known = means.offsets < NEVER_NEAREST
+    nearest = rows.new_zeros(len(rows), rows.shape[1] + 1)
+    nearest[:, -1] = NEVER_NEAREST
+    if not known.any():
+        return RelativeDistance(nearest, rows.new_zeros(0, rows.shape[1] + 1))
+    products = means.products.double()[known][:, known]
+    solved = rows[known].double()
+    solved = torch.cat(
+        [solved - solved.mean(dim=0), -means.offsets[known].double()[:, None]], dim=1
+    )  # (Z, C + 1): their products with (x, 1) are (M - centre) S^-1 (x - centre)
+    values, vectors = torch.linalg.eigh(products)
+    kept = values > max(SMALLEST_SHARE * float(values.max()), 0.0)
+    values, vectors = values[kept], vectors[:, kept]
+    between = values / len(products)
+    scale = (between / (1 + between) / values).sqrt()  # (K,)
+    nearest_known = -2 * solved
+    nearest_known[:, -1] += products.diagonal()
+    nearest[known] = nearest_known.to(rows)
+    return RelativeDistance(nearest, ((vectors * scale).T @ solved).to(rows))

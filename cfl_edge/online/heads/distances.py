@@ -1,0 +1,88 @@
+"""Distances of a head as matrices on all features, and what is stored of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfl_edge.core.discriminant import MeanProducts, RelativeDistance
+
+
+@dataclass(frozen=True, eq=False)
+class DistanceRows:
+    """A distance as two tensors on concatenated features and a constant 1: what an export holds.
+
+    The distance of x is sum_s min_z (nearest[s, z] . x) + |total x|^2.
+
+    Args:
+        nearest: (S, Z, F), S terms.
+        total: (K, F); K may be 0.
+    """
+
+    nearest: Tensor
+    total: Tensor
+
+
+def spread_distances(
+    distances: Sequence[RelativeDistance], channels: Sequence[int], first: int
+) -> DistanceRows:
+    """Return the sum of the distances in consecutive sources as rows on all features.
+
+    Args:
+        distances: One of each source from `first` on.
+        channels: C of every source.
+        first: Number of the first source that has one.
+    """
+
+    def spread(rows: Tensor, source: int) -> Tensor:
+        before, after = sum(channels[:source]), sum(channels[source + 1 :])
+        return torch.cat([F.pad(rows[:, :-1], (before, after)), rows[:, -1:]], dim=1)
+
+    numbered = list(enumerate(distances, start=first))
+    return DistanceRows(
+        torch.stack([spread(distance.nearest, source) for source, distance in numbered]),
+        torch.cat([spread(distance.total, source) for source, distance in numbered]),
+    )
+
+
+def product_tensors(sources: Sequence[MeanProducts]) -> dict[str, Tensor]:
+    """Return products of class means as tensors, to be stored; `load_products` takes them back."""
+    tensors = {}
+    for s, means in enumerate(sources):
+        tensors[f"novelty.products.{s}"] = means.products
+        tensors[f"novelty.offsets.{s}"] = means.offsets
+    return tensors
+
+
+def load_products(
+    state: Mapping[str, Tensor], sources: int, classes: int, device: torch.device
+) -> list[MeanProducts]:
+    """Take back what `product_tensors` returned; nothing where there is nothing.
+
+    Older models have none, and a change of the class table takes them out.
+
+    Args:
+        state: From the model folder.
+        sources: How many there were.
+        classes: Z.
+        device: Where they are to live.
+
+    Raises:
+        ValueError: They are of another number of classes.
+    """
+    if "novelty.products.0" not in state:
+        return []
+    loaded = []
+    for s in range(sources):
+        products, offsets = (state[f"novelty.{name}.{s}"] for name in ("products", "offsets"))
+        if products.shape != (classes, classes) or offsets.shape != (classes,):
+            raise ValueError(
+                f"novelty.products.{s} has shape {tuple(products.shape)} and its offsets "
+                f"{tuple(offsets.shape)}, expected {classes} classes"
+            )
+        loaded.append(MeanProducts(products.to(device), offsets.to(device)))
+    return loaded
