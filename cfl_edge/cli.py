@@ -9,22 +9,28 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfl_edge import __version__, cli_bench, cli_boards, cli_classes, cli_paper, cli_plan, cli_undo
+from cfl_edge import (
+    __version__,
+    cli_bench,
+    cli_boards,
+    cli_classes,
+    cli_paper,
+    cli_plan,
+    cli_run,
+    cli_undo,
+)
+from cfl_edge.cli_options import Json, MaxFrames, RealtimeHz, Stream, show_on
 from cfl_edge.errors import CflEdgeError
 
 if TYPE_CHECKING:
     from cfl_edge.commands.learn import Learned
     from cfl_edge.config import LearnSettings
-    from cfl_edge.online.progress import Progress
-    from cfl_edge.view import View
 
 app = typer.Typer(
     help="Learn to recognise things on the board that sees them, without backpropagation.",
@@ -38,26 +44,10 @@ app.add_typer(cli_bench.app, name="bench")
 app.add_typer(cli_boards.app, name="boards")
 app.command()(cli_plan.plan)
 app.command()(cli_undo.undo)
+app.command()(cli_run.run)
 app.command()(cli_paper.train)
 app.command()(cli_paper.reproduce)
 
-Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, the summary last.")]
-Stream = Annotated[
-    str | None,
-    typer.Option(
-        help="/dev/video0, rtsp://…, http://…, serial:///dev/ttyACM0, clip.mp4, folder/, "
-        "'dir/*.jpg' or demo:",
-        show_default=False,
-    ),
-]
-RealtimeHz = Annotated[
-    float | None,
-    typer.Option(
-        metavar="HZ",
-        help="Frames a second of what was recorded, as a camera sends them: the newest wins.",
-    ),
-]
-MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ModelFolder = Annotated[Path, typer.Argument(help="The model folder.")]
 
@@ -171,7 +161,7 @@ def learn(
     from cfl_edge.commands.learn import learn as learn_command
 
     with open_view(json=json) as view:
-        learned = learn_command(settings, on_progress=_show_on(view), on_notice=view.notice)
+        learned = learn_command(settings, on_progress=show_on(view), on_notice=view.notice)
         fields: dict[str, Any] = dataclasses.asdict(learned.summary)
         fields["samples"] = learned.samples
         fields["model"] = str(settings.model)
@@ -215,39 +205,6 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
             labels = f"{given or labels} --learn-flagged"
         command = f"cfl-edge learn --stream {settings.stream} --model {folder} {labels}"
     return [*lines, f"next       {command}"]
-
-
-@app.command()
-def run(
-    model: Annotated[Path, typer.Argument(help="An exported model.onnx.")],
-    stream: Stream = None,
-    realtime: RealtimeHz = None,
-    max_frames: MaxFrames = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of ONNX Runtime.")] = None,
-    json: Json = False,
-) -> None:
-    """Predict a stream with ONNX Runtime; torch is never loaded."""
-    from cfl_edge.commands.run import run as run_command
-    from cfl_edge.view import open_view
-
-    with open_view(json=json) as view:
-        summary = run_command(
-            model,
-            _require_stream(stream),
-            realtime=realtime,
-            max_frames=max_frames,
-            threads=threads,
-            on_progress=_show_on(view),
-            on_notice=view.notice,
-        )
-        lines = [
-            f"predicted  {summary.frames} frames at {summary.fps:.1f} a second"
-            + (f", {summary.dropped} dropped" if summary.dropped else "")
-        ]
-        if summary.accuracy is not None:
-            lines.append(f"accuracy   {summary.accuracy:.2%} of {summary.samples} labelled frames")
-        lines.append(f"memory     {summary.peak_rss_mib:.0f} MiB at most")
-        view.summary(dataclasses.asdict(summary), lines)
 
 
 @app.command()
@@ -305,25 +262,6 @@ def export(
             f"next       cfl-edge run {exported.model} --stream demo:",
         ]
         view.summary(fields, lines)
-
-
-def _show_on(view: View) -> Callable[[Progress], None]:
-    """Show every frame; once nobody reads any more (`| head`), end the loop as Ctrl-C does."""
-
-    def show(progress: Progress) -> None:
-        view.show(progress)
-        if view.closed:
-            signal.raise_signal(signal.SIGINT)
-
-    return show
-
-
-def _require_stream(stream: str | None) -> str:
-    from cfl_edge.errors import UsageError
-
-    if stream is None:
-        raise UsageError("--stream is missing", hint="--stream demo: or --stream /dev/video0")
-    return stream
 
 
 def _plain(value: Any) -> Any:
