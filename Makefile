@@ -11,7 +11,7 @@ learn: $(VENV)/pretrained.stamp
 	$(BIN)/cfl-edge learn --stream '$(STREAM)' --model '$(MODEL)' $(if $(LABEL),--label '$(LABEL)')
 
 test: $(VENV)/dev.stamp
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 bench: $(VENV)/pretrained.stamp
 	$(BIN)/cfl-edge bench memory
