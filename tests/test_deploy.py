@@ -13,6 +13,7 @@ import typer
 
 from cfl_edge.cli import app
 from cfl_edge.config import LearnSettings, load_settings
+from cfl_edge.stream.live import LONGEST_WAIT_S
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 UNIT = DEPLOY / "cfl-edge.service"
@@ -71,7 +72,16 @@ def test_the_unit_gives_few_rights_and_asks_to_be_saved() -> None:
         "ProtectHome": "yes",
     }
     assert expected.items() <= unit().items()
-    assert not {"Type", "WatchdogSec"} & unit().keys()  # the program sends no notices to systemd
+
+
+def test_the_loop_answers_to_the_watchdog() -> None:
+    service = unit()
+    assert service["Type"] == "notify"
+    # A lost camera is tried again that far apart, and only that shows that the loop lives.
+    tries_s = LONGEST_WAIT_S + 5.0  # the timeout of a camera that sends nothing
+    assert int(service["WatchdogSec"]) / 2 > tries_s
+    assert int(service["TimeoutStartSec"]) >= 300
+    assert service["MemoryMax"].endswith("%")
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
@@ -90,7 +100,43 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_systemd_finds_few_risks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    command = [analyze, "security", "--offline=true", "--no-pager", "--threshold=25", str(UNIT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze cannot look at a file")
+    score = re.search(r"Overall exposure level for \S+: (\S+ \w+)", done.stdout)
+    assert score is not None, done.stdout + done.stderr
+    with capsys.disabled():
+        print(f"\nsystemd-analyze security: {score[1]} (0 safe, 10 unsafe)", end=" ")
+    assert done.returncode == 0, done.stdout  # at most 2.5
+
+
+@pytest.mark.parametrize("name", ["Containerfile.arm64", "Containerfile.jetson"])
+def test_container_files_copy_what_there_is(name: str) -> None:
+    lines = (DEPLOY / name).read_text().replace("\\\n", " ").splitlines()
+    steps = [line.split() for line in lines if line and line[0] not in "# "]
+    known = {"FROM", "ARG", "ENV", "RUN", "COPY", "USER", "WORKDIR", "VOLUME", "ENTRYPOINT", "CMD"}
+    assert {step[0] for step in steps} <= known
+    for _, *sources, _target in (step for step in steps if step[0] == "COPY"):
+        for source in sources:
+            assert (DEPLOY.parent / source).exists(), source
+    last = {step[0]: step[1:] for step in steps}
+    assert last["USER"] == ["cfl-edge"]
+    assert last["ENTRYPOINT"] == ['["cfl-edge"]']
+    for step in steps:
+        if step[0] == "RUN":
+            done = subprocess.run(
+                ["sh", "-n", "-c", " ".join(step[1:])], capture_output=True, check=False
+            )
+            assert done.returncode == 0, step
+
+
 def test_the_readme_names_every_file() -> None:
     readme = (DEPLOY / "README.md").read_text()
     rows = set(re.findall(r"^\| `([^`]+)` \|", readme, flags=re.MULTILINE))
-    assert rows == {path.name for path in DEPLOY.iterdir()} - {"README.md"}
+    others = {"README.md", "SECURITY.md"}
+    assert rows - others == {path.name for path in DEPLOY.iterdir()} - others

@@ -54,9 +54,9 @@ class ServiceNotify:
         return self._send("READY=1")
 
     def alive(self) -> None:
-        """Feed the watchdog, where half its time has passed since the last call that did."""
+        """Feed the watchdog of a service that is up, where half its time has passed."""
         now_s = self._clock()
-        if self._every_s is not None and now_s - self._fed_s >= self._every_s:
+        if self._ready and self._every_s is not None and now_s - self._fed_s >= self._every_s:
             self._fed_s = now_s
             self._send("WATCHDOG=1")
 

@@ -1,0 +1,171 @@
+"""What systemd is told, read from a socket that stands in for it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import onnx
+import pytest
+from command_line import SMALL, cfl_edge, learn, write_pictures
+from test_inference import colours
+
+from cfl_edge.online.progress import Progress
+from cfl_edge.online.service_notify import STATUS_S, ServiceNotify, watchdog_s
+
+
+class Manager:
+    """Listens as systemd does."""
+
+    def __init__(self, address):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self.socket.setblocking(False)
+        self.environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000000"}
+
+    def heard(self):
+        messages = []
+        while True:
+            try:
+                messages.append(self.socket.recv(4096).decode())
+            except BlockingIOError:
+                return messages
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request, tmp_path):
+    name = f"@cfl-edge-test-{os.getpid()}"
+    one = Manager(name if request.param == "abstract" else str(tmp_path / "notify"))
+    yield one
+    one.socket.close()
+
+
+def progress(frames=1):
+    return Progress(frames - 1, None, "mug", 0.9, False, frames, None, 3, 2, 24.8, None, None)
+
+
+def test_ready_is_said_once_and_the_watchdog_fed_at_half_its_time(manager):
+    now = [100.0]
+    service = ServiceNotify(manager.environ, lambda: now[0])
+    assert manager.heard() == []
+    seen = []
+    show = service.on_progress(lambda p: seen.append(p.frames))
+    show(progress(1))
+    assert manager.heard() == [
+        "READY=1",
+        "STATUS=frame 1, 24.8 a second, 3 learned, 2 dropped",
+    ]
+    for count in range(300):  # 30 s at 10 frames a second
+        now[0] = 100.0 + (count + 1) / 10
+        show(progress(2 + count))
+    messages = manager.heard()
+    assert messages.count("READY=1") == 0
+    assert messages.count("WATCHDOG=1") == 3  # half of 20 s
+    assert len([m for m in messages if m.startswith("STATUS=")]) == 30 / STATUS_S
+    assert seen == list(range(1, 302))
+    service.stopping()
+    assert manager.heard() == ["STOPPING=1"]
+
+
+def test_a_loop_that_hangs_feeds_nothing(manager):
+    now = [0.0]
+    service = ServiceNotify(manager.environ, lambda: now[0])
+    service.on_progress(lambda _: None)(progress())
+    manager.heard()
+    now[0] += 1000
+    assert manager.heard() == []
+
+
+def test_a_loop_that_tells_of_a_lost_camera_lives(manager):
+    now, told = [0.0], []
+    service = ServiceNotify(manager.environ, lambda: now[0])
+    service.ready()
+    tell = service.on_notice(told.append)
+    for _ in range(4):
+        now[0] += 15.0
+        tell("/dev/video0 is gone; next try in 15 s")
+    assert manager.heard() == ["READY=1"] + ["WATCHDOG=1"] * 4
+    now[0] += 15.0
+    other = threading.Thread(target=tell, args=["label server: a request was refused"])
+    other.start()
+    other.join()
+    assert manager.heard() == []  # another thread lives, which says nothing of the loop
+    assert len(told) == 5
+
+
+def test_a_status_is_one_line(manager):
+    ServiceNotify(manager.environ).status("mug\nREADY=1\x1b[2J")
+    (message,) = manager.heard()
+    assert message.startswith("STATUS=mug")
+    assert "\n" not in message
+    assert "\x1b" not in message
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "3000000"}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": ""}, None),
+    ],
+)
+def test_whose_watchdog_it_is(environ, expected):
+    assert watchdog_s(environ) == expected
+
+
+def test_without_a_manager_nothing_is_wrapped():
+    service = ServiceNotify({})
+    assert service.on_progress(print) is print
+    assert service.on_notice(print) is print
+    service.stopping()
+    service.alive()
+
+
+def test_a_manager_that_is_gone_or_full_does_not_stop_the_loop(tmp_path):
+    assert ServiceNotify({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready() is False
+    manager = Manager(str(tmp_path / "full"))
+    service = ServiceNotify(manager.environ)
+    for _ in range(5000):
+        service.stopping()
+    assert 0 < len(manager.heard()) < 5000
+    manager.socket.close()
+
+
+def test_learn_and_run_say_what_a_service_says(tmp_path, monkeypatch):
+    pictures = write_pictures(tmp_path / "pictures", count=4)
+    manager = Manager(str(tmp_path / "notify"))
+    for name, value in manager.environ.items():
+        monkeypatch.setenv(name, value)
+    done = learn(pictures, tmp_path / "model", *SMALL)
+    assert done.code == 0, done.err
+    messages = manager.heard()
+    assert messages[0] == "READY=1"
+    assert messages[-1] == "STOPPING=1"
+    assert messages[1].startswith("STATUS=frame 1, ")
+    onnx.save(colours(), tmp_path / "model.onnx")
+    done = cfl_edge("run", tmp_path / "model.onnx", "--stream", pictures, "--json")
+    assert done.code == 0, done.err
+    messages = manager.heard()
+    assert (messages[0], messages[-1]) == ("READY=1", "STOPPING=1")
+    manager.socket.close()
+
+
+def test_a_camera_that_is_not_there_is_never_ready(tmp_path, monkeypatch):
+    manager = Manager(str(tmp_path / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.environ["NOTIFY_SOCKET"])
+    done = learn("/dev/video77", tmp_path / "model", *SMALL)
+    assert done.code != 0
+    assert "READY=1" not in manager.heard()
+    manager.socket.close()
+
+
+def test_sending_loads_no_torch():
+    code = "import cfl_edge.online.service_notify, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
