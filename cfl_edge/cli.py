@@ -20,6 +20,7 @@ from cfl_edge import (
     cli_bench,
     cli_boards,
     cli_classes,
+    cli_doctor,
     cli_paper,
     cli_plan,
     cli_run,
@@ -44,6 +45,7 @@ app.add_typer(cli_bench.app, name="bench")
 app.add_typer(cli_boards.app, name="boards")
 app.command()(cli_plan.plan)
 app.command()(cli_undo.undo)
+app.command()(cli_doctor.doctor)
 app.command()(cli_run.run)
 app.command()(cli_paper.train)
 app.command()(cli_paper.reproduce)

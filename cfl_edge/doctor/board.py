@@ -1,0 +1,163 @@
+"""The board, its memory, and its heat."""
+
+from __future__ import annotations
+
+import platform
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cfl_edge.doctor.check import Check
+from cfl_edge.online.board_health import Health
+from cfl_edge.online.heat_policy import Heat, next_heat
+
+ROOT = Path("/")
+MIB = 1 << 20
+LITTLE_MIB = 400  # torch, the default network and a replay of 16 MiB take about that (README)
+
+Kind = Literal["pi", "jetson", "arm", "pc"]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Which machine this is.
+
+    Args:
+        kind: "pi", "jetson", "arm" for other 64-bit Arm boards, or "pc".
+        name: What it calls itself.
+        machine: As `uname -m` says: "aarch64".
+        bits: Of this Python: a 64-bit kernel may carry a 32-bit system.
+    """
+
+    kind: Kind
+    name: str
+    machine: str
+    bits: int
+
+
+def read_board(root: Path = ROOT, machine: str = "", bits: int = 0) -> Board:
+    """Recognise the board.
+
+    Args:
+        root: Where /proc and /etc are.
+        machine: Instead of the processor that runs this.
+        bits: Instead of this Python's.
+
+    Example:
+        >>> read_board(Path("/nowhere"), "aarch64", 64)
+        Board(kind='arm', name='unknown board', machine='aarch64', bits=64)
+    """
+    machine = machine or platform.machine()
+    bits = bits or 8 * struct.calcsize("P")
+    model = _read(root / "proc/device-tree/model")
+    if "Raspberry Pi" in model:
+        return Board("pi", model, machine, bits)
+    if "Jetson" in model or (root / "etc/nv_tegra_release").exists():
+        return Board("jetson", model or "Jetson", machine, bits)
+    if machine in ("aarch64", "armv7l", "armv6l"):
+        return Board("arm", model or "unknown board", machine, bits)
+    product = _read(root / "sys/class/dmi/id/product_name")
+    return Board("pc", product or "PC", machine, bits)
+
+
+def check_board(board: Board) -> Check:
+    """Judge the board: 32 bits will not do."""
+    text = f"{board.name}, {board.machine}"
+    if board.bits == 32:
+        return Check(
+            "board",
+            "problem",
+            f"{text}, with a 32-bit system: PyTorch and ONNX Runtime have no 32-bit builds",
+            "install the 64-bit image of the system (Raspberry Pi OS 64-bit)",
+        )
+    if board.machine not in ("x86_64", "aarch64"):
+        return Check(
+            "board",
+            "warning",
+            f"{text}: PyTorch has no builds for it",
+            "a board with aarch64 or x86_64",
+        )
+    return Check("board", "ok", text)
+
+
+def check_python(
+    version: tuple[int, ...] = sys.version_info[:3], prefix: str = sys.prefix
+) -> Check:
+    """Judge Python."""
+    text = f"{'.'.join(map(str, version))} in {prefix}"
+    if version < (3, 11):
+        return Check(
+            "python", "problem", f"{text}, expected 3.11 or newer", "python3.11 -m venv DIR"
+        )
+    return Check("python", "ok", text)
+
+
+def read_memory_mib(root: Path = ROOT) -> tuple[float, float] | None:
+    """Return the memory and what is available of it, in MiB; None where /proc does not say.
+
+    Example:
+        >>> read_memory_mib(Path("/nowhere")) is None
+        True
+    """
+    lines = _read(root / "proc/meminfo").splitlines()
+    fields = {line.split(":")[0]: line.split()[1:2] for line in lines}
+    try:
+        total, available = (int(fields[key][0]) / 1024 for key in ("MemTotal", "MemAvailable"))
+    except (KeyError, IndexError, ValueError):
+        return None
+    return total, available
+
+
+def check_memory(memory_mib: tuple[float, float] | None) -> Check:
+    """Judge the memory that is available to learning."""
+    if memory_mib is None:
+        return Check("memory", "warning", "/proc/meminfo does not say how much there is")
+    total_mib, available_mib = memory_mib
+    text = f"{available_mib:.0f} of {total_mib:.0f} MiB available"
+    if available_mib < LITTLE_MIB:
+        return Check(
+            "memory",
+            "warning",
+            f"{text}; learning with the default network takes about {LITTLE_MIB} in all",
+            "end other programs, or see what fits: cfl-edge plan --memory-mib 64",
+        )
+    return Check("memory", "ok", text)
+
+
+def check_heat(health: Health) -> list[Check]:
+    """Judge power and temperature, now and since the board started."""
+    checks = []
+    if health.throttling is not None:
+        now, ever = health.throttling.now, health.throttling.since_boot
+        if now:
+            checks.append(
+                Check("power", "problem", f"the firmware reports {', '.join(now)}", _remedy(now))
+            )
+        elif ever:
+            text = f"since the board started the firmware has reported {', '.join(ever)}"
+            checks.append(Check("power", "warning", text, _remedy(ever)))
+        else:
+            checks.append(Check("power", "ok", "the firmware reports neither heat nor low voltage"))
+    if not health.zones:
+        return [*checks, Check("heat", "ok", "no thermal zone says how warm it is")]
+    hottest = health.zones[0]
+    heat = next_heat(Heat.NORMAL, Health(zones=health.zones))
+    if heat is Heat.NORMAL:
+        return [*checks, Check("heat", "ok", str(hottest))]
+    outcome = "learning waits" if heat is Heat.HOT else "learning is slowed"
+    return [*checks, Check("heat", "warning", f"{hottest}: {outcome}", "a heat sink or a fan")]
+
+
+def _remedy(reports: tuple[str, ...]) -> str:
+    if "under-voltage" in reports:
+        return "the power supply made for this board, and a short cable"
+    return "a heat sink or a fan; watch it: vcgencmd measure_temp"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace").strip("\0 \n")
+    except OSError:
+        return ""

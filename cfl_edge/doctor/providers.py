@@ -1,0 +1,115 @@
+"""Does ONNX Runtime answer, and does every provider say what the CPU says?"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cfl_edge.doctor.check import Check, Status
+
+CPU = "CPUExecutionProvider"
+NO_HARDWARE = ("AzureExecutionProvider",)  # sends to a server; every wheel for Linux lists it
+TOLERANCE = 0.01  # of the largest score: GPUs compute in TF32 or 16 bits
+CHILD_S = 180.0  # TensorRT builds an engine for a minute or two
+
+Answer = dict[str, Any]
+
+
+def ask(*arguments: str, python: str = sys.executable, timeout_s: float = CHILD_S) -> Answer:
+    """Run `cfl_edge.doctor.inference` in a process of its own and return what it prints.
+
+    Args:
+        arguments: None for the providers, or a provider and perhaps a model.
+        python: The interpreter.
+        timeout_s: How long to wait.
+
+    Returns:
+        Its answer; `error` instead where it gives none.
+    """
+    command = [python, "-m", "cfl_edge.doctor.inference", *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer within {timeout_s:g} s"}
+    except OSError as error:
+        return {"error": str(error)}
+    if done.returncode < 0:
+        return {"error": f"it was ended by {signal.Signals(-done.returncode).name}"}
+    try:
+        answer: Answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        last = done.stderr.strip().splitlines()[-1:] or ["it printed nothing"]
+        return {"error": last[0]}
+    return answer
+
+
+def find_model(model: Path | None) -> Path | None:
+    """Return the ONNX file that `--model` means: the file itself, or that of a folder."""
+    if model is None or not model.is_dir():
+        return model
+    for inner in ("model.onnx", "onnx/model.onnx"):
+        if (model / inner).is_file():
+            return model / inner
+    return model / "onnx/model.onnx"
+
+
+def check_providers(model: Path | None = None, ask: Callable[..., Answer] = ask) -> Iterator[Check]:
+    """Yield a check for each provider.
+
+    Args:
+        model: Of `find_model`; None for a tiny network.
+        ask: See there.
+    """
+    if model is not None and not model.is_file():
+        yield Check("onnx", "problem", f"{model} does not exist", "cfl-edge export DIR -o OUT")
+        return
+    listed = ask()
+    if "providers" not in listed:
+        text = f"ONNX Runtime does not start: {listed.get('error')}"
+        yield Check("onnx", "problem", text, "pip install --force-reinstall onnxruntime")
+        return
+    for provider in listed["providers"]:
+        if provider not in NO_HARDWARE:
+            answer = ask(provider, *([str(model)] if model else []))
+            yield judge(provider, answer, str(listed["version"]), model)
+
+
+def judge(provider: str, answer: Answer, version: str, model: Path | None = None) -> Check:
+    """Return the check for one provider's answer.
+
+    Example:
+        >>> print(judge("CPUExecutionProvider",
+        ...             {"ran": "CPUExecutionProvider", "difference": 1e-7, "ms": 0.2}, "1.23"))
+        ok       onnx       CPU (ONNX Runtime 1.23): one inference in 0.2 ms, as expected
+    """
+    name = provider.removesuffix("ExecutionProvider")
+    text = f"{name} (ONNX Runtime {version})"
+    is_cpu = provider == CPU
+    status: Status = "problem" if is_cpu else "warning"
+    remedy = _remedy(model) if is_cpu else REMEDY_GPU
+    if "error" in answer:
+        return Check("onnx", status, f"{text} fails: {answer['error']}", remedy)
+    if answer["ran"] != provider:
+        return Check("onnx", status, f"{text} does not start, {answer['ran']} ran instead", remedy)
+    if not answer["difference"] <= TOLERANCE:
+        text += f": its answer is {answer['difference']:.1%} of the largest score from the "
+        text += "right one" if is_cpu else "CPU's"
+        return Check("onnx", "problem", text, remedy)
+    reference = "as expected" if is_cpu else "as the CPU has it"
+    return Check("onnx", "ok", f"{text}: one inference in {answer['ms']:.2g} ms, {reference}")
+
+
+REMEDY_GPU = "run uses the CPU; for the GPU, the onnxruntime that was built for this driver"
+
+
+def _remedy(model: Path | None) -> str:
+    if model is not None:
+        return f"cfl-edge export DIR -o {model.parent}"
+    return "pip install --force-reinstall onnxruntime"

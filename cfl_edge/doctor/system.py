@@ -1,0 +1,88 @@
+"""The clock, and the space where models go."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cfl_edge.doctor.board import MIB, ROOT
+from cfl_edge.doctor.check import Check
+
+PLAUSIBLE_YEARS = range(
+    2025, 2100
+)  # boards without a battery start in 1970 or at their image's date
+ASK_S = 5.0
+LITTLE_SPACE_MIB, NO_SPACE_MIB = 1024, 100  # two generations of a model and its ONNX files: 60
+
+
+def read_synchronised(command: str = "timedatectl", root: Path = ROOT) -> bool | None:
+    """Return whether the clock is synchronised; None where nothing tells.
+
+    Args:
+        command: systemd's timedatectl.
+        root: Where /run is: systemd-timesyncd leaves a file there.
+
+    Example:
+        >>> read_synchronised("no-such-command", Path("/nowhere")) is None
+        True
+    """
+    try:
+        done = subprocess.run(
+            [command, "show", "--property=NTPSynchronized", "--value"],
+            capture_output=True,
+            text=True,
+            timeout=ASK_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        answer = ""
+    else:
+        answer = done.stdout.strip()
+    if answer in ("yes", "no"):
+        return answer == "yes"
+    folder = root / "run/systemd/timesync"
+    return (folder / "synchronized").exists() if folder.is_dir() else None
+
+
+def check_clock(synchronised: bool | None, now: datetime | None = None) -> Check:
+    """Judge the clock."""
+    now = now or datetime.now(UTC)
+    text = f"{now:%Y-%m-%d %H:%M} UTC"
+    remedy = "sudo timedatectl set-ntp true, and a network"
+    if now.year not in PLAUSIBLE_YEARS:
+        return Check(
+            "clock", "problem", f"{text} cannot be: journals and labels get wrong times", remedy
+        )
+    if synchronised is None:
+        return Check("clock", "ok", f"{text}; nothing here tells whether it is synchronised")
+    if not synchronised:
+        return Check("clock", "warning", f"{text}, not synchronised", remedy)
+    return Check("clock", "ok", f"{text}, synchronised")
+
+
+def check_space(folder: Path) -> Check:
+    """Judge the space where models go.
+
+    Args:
+        folder: The model's; it need not be there yet.
+    """
+    there = next(
+        place for place in (folder.absolute(), *folder.absolute().parents) if place.exists()
+    )
+    free_mib = shutil.disk_usage(there).free / MIB
+    text = f"{free_mib:.0f} MiB free in {there}"
+    if not os.access(there, os.W_OK):
+        user = os.environ.get("USER", "this user")
+        return Check(
+            "space", "problem", f"{there} may not be written by {user}", "--model elsewhere"
+        )
+    if free_mib < NO_SPACE_MIB:
+        return Check(
+            "space", "problem", f"{text}: a model and its copies do not fit", f"df -h {there}"
+        )
+    if free_mib < LITTLE_SPACE_MIB:
+        return Check("space", "warning", text, f"df -h {there}")
+    return Check("space", "ok", text)
