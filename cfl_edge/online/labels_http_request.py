@@ -9,24 +9,12 @@ from http import HTTPStatus
 from typing import Any
 
 from cfl_edge.errors import UsageError
+from cfl_edge.online.http_guard import RefusedError
 from cfl_edge.online.labels import check_name
 
 MAX_HOLD_S = 86_400.0
 KEYS = ("label", "seconds", "seconds_ago", "frame")
 EXPECTED = 'expected {"label": "mug"}, {"label": "mug", "seconds": 3} or {"label": null}'
-
-
-class RefusedError(Exception):
-    """A request that is answered with an error.
-
-    Args:
-        status: Of the answer.
-        text: What was wrong and what was expected.
-    """
-
-    def __init__(self, status: HTTPStatus, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 @dataclass(frozen=True)
