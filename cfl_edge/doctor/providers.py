@@ -31,7 +31,8 @@ def ask(*arguments: str, python: str = sys.executable, timeout_s: float = CHILD_
     Returns:
         Its answer; `error` instead where it gives none.
     """
-    command = [python, "-m", "cfl_edge.doctor.inference", *arguments]
+    # -P: a file of this name in the current folder is not what is meant.
+    command = [python, "-P", "-m", "cfl_edge.doctor.inference", *arguments]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout_s, check=False
