@@ -1,0 +1,342 @@
+"""Classes come, stay away for long, become many, and go: in a bounded number of bytes."""
+
+import numpy as np
+import pytest
+import torch
+from command_line import SMALL, cfl_edge, learn, write_pictures
+
+from cfl_edge.commands.classes import remove
+from cfl_edge.commands.export import export_learner
+from cfl_edge.errors import ModelWriteError
+from cfl_edge.model import class_table, writing
+from cfl_edge.model.checkpoint import from_saved, to_saved
+from cfl_edge.model.inference import OnnxModel
+from cfl_edge.model.journalled import open_journal, save_learner
+from cfl_edge.model.store import Store
+from cfl_edge.online.learner import Learner, LearnerConfig
+from cfl_edge.online.learner_config import HEADS
+
+MIB = 2**20
+WITH_REPLAY = ("cfl", "knn", "bp-replay", "layer-bp")
+FROM_ONE_FRAME = ("cfl", "slda", "ncm", "imprint", "last-layer-sgd")
+
+
+def make(head="cfl", **config):
+    small = {"stem": "none", "layers": "4,8", "image_px": 16, "replay_mib": 0.5}
+    return Learner(LearnerConfig(head=head, **{**small, **config}))
+
+
+def pictures(number, count, seed=0, noise=40):
+    """Return noisy pictures of a class: a pattern of coloured tiles that its number chooses."""
+    tiles = np.random.default_rng([7, number]).integers(0, 216, (4, 4, 3))
+    pattern = np.kron(tiles, np.ones((4, 4, 1), int))
+    grain = np.random.default_rng([8, number, seed]).integers(0, noise, (count, 16, 16, 3))
+    return (pattern + grain).astype(np.uint8)
+
+
+def teach(learner, numbers, count=1, seed=0):
+    for number in numbers:
+        encoded = learner.encode(pictures(number, count, seed))
+        learner.learn(encoded, [f"class {number}"] * count)
+
+
+def recall(learner, numbers, count=5):
+    """Return the share of unseen pictures of these classes that are recognised."""
+    right = []
+    for number in numbers:
+        scores = learner.predict(learner.encode(pictures(number, count, seed=10**6)))
+        right += [learner.classes[i] == f"class {number}" for i in scores.argmax(1)]
+    return np.mean(right)
+
+
+# ------------------------------------------------------------------------------- one frame, again
+
+
+@pytest.mark.parametrize("head", FROM_ONE_FRAME)
+def test_a_class_is_predicted_from_one_frame_on(head):
+    learner = make(head)
+    teach(learner, [0])
+    assert recall(learner, [0]) == 1  # of one class
+    teach(learner, [1, 2, 3] * 4, seed=1)
+    teach(learner, [4])
+    assert learner.samples()["class 4"] == 1
+    assert recall(learner, [4]) >= 0.8
+
+
+def away(head, frames):
+    """Learn a class from eight frames, then so many of nine others."""
+    gradient = {"learning_rate": 1e-2} if head in ("bp-replay", "layer-bp") else {}
+    learner = make(
+        head,
+        batch=32,
+        new_per_step=16,
+        refresh_frames=256,
+        replay_mib=0.01 if head == "knn" else 0.5,  # full after 600 frames
+        **gradient,
+    )
+    teach(learner, [0], count=8)
+    learner.settle()
+    batch = 48
+    for i in range(frames // batch + 1):
+        teach(learner, [1 + i % 9], count=batch, seed=i)
+    learner.settle()
+    return learner
+
+
+def still_there(head, learner):
+    assert recall(learner, [0]) >= 0.8
+    if head in WITH_REPLAY:  # its memory is full and shared fairly: no sample of the class went
+        replay = learner.head.replay
+        assert len(replay) == replay.capacity
+        assert replay.counts[0] == 8
+        first = torch.tensor(sorted(replay.places[0]))
+        kept = replay.read(first)
+        if head == "cfl":
+            seen = learner.encode(pictures(0, 8)).h0
+            torch.testing.assert_close(kept, seen.float(), rtol=0, atol=0.01)
+    before = learner.samples()["class 0"]
+    teach(learner, [0], count=2, seed=99)
+    assert recall(learner, [0]) >= 0.8
+    assert learner.samples()["class 0"] == before + 2
+
+
+@pytest.mark.parametrize("head", ["cfl", "slda", "ncm", "knn", "bp-replay"])
+def test_a_class_is_known_after_1_000_frames_of_others(head):
+    still_there(head, away(head, 1_000))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["cfl", "slda", "ncm", "knn", "bp-replay", "layer-bp"])
+def test_a_class_is_known_after_10_000_frames_of_others(head):
+    still_there(head, away(head, 10_000))
+
+
+# ----------------------------------------------------------------------------------- many classes
+
+
+@pytest.mark.parametrize("count", [1, 2, 200])
+def test_one_two_and_two_hundred_classes(tmp_path, count):
+    learner = make(batch=32, new_per_step=32, refresh_frames=400, replay_mib=0.25)
+    for i in range(2):
+        teach(learner, range(count), count=2, seed=i)
+    learner.settle()
+    assert len(learner.classes) == count
+    assert learner.predict(learner.encode(pictures(0, 3))).shape == (3, count)
+    replay = learner.head.replay
+    assert min(replay.counts) >= 1
+    assert len(replay) <= replay.capacity
+    assert recall(learner, range(count), count=1) >= 0.8
+    saved = to_saved(learner, {})
+    Store(tmp_path / "m").save(saved.manifest, saved.tensors)
+    back = from_saved(Store(tmp_path / "m").load())
+    images = np.concatenate([pictures(z, 1, seed=5) for z in range(min(count, 20))])
+    scores = learner.predict(learner.encode(images))
+    np.testing.assert_array_equal(back.predict(back.encode(images)), scores)
+    teach(back, [count], count=2)
+    assert recall(back, [count]) >= 0.8
+    if count == 2:  # an export takes the longest of all this
+        return
+    export_learner(learner, tmp_path / "onnx")
+    network = OnnxModel(tmp_path / "onnx" / "model.onnx")
+    assert list(network.classes) == learner.classes
+    np.testing.assert_allclose(network.scores(images), scores, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_replay_mib_is_a_hard_bound_across_100_classes(tmp_path, head):
+    limit_mib = 0.15 if head != "knn" else 0.005
+    learner = make(head, replay_mib=limit_mib, batch=32, new_per_step=32, refresh_frames=400)
+    for z in range(100):
+        teach(learner, [z], count=4)
+    learner.settle()
+    saved = to_saved(learner, {})
+    Store(tmp_path / "m").save(saved.manifest, saved.tensors)
+    stored = saved.tensors["replay"]
+    if head not in WITH_REPLAY:
+        assert set(stored) == {"seen"}
+        return
+    replay = learner.head.replay
+    limit = limit_mib * MIB
+    assert replay.values.nbytes + replay.ranges.nbytes <= limit
+    assert stored["values"].nbytes + stored["ranges"].nbytes <= limit
+    numbers = sum(array.nbytes for name, array in stored.items() if name != "values")
+    [file] = (tmp_path / "m").glob("generation-*/replay.safetensors")
+    assert file.stat().st_size <= limit + numbers + 1024  # whose class, and a header
+    assert len(replay) == replay.capacity >= 100  # full
+    assert min(replay.counts) >= 1
+    assert max(replay.counts) - min(replay.counts) <= 1
+
+
+# ---------------------------------------------------------------------------------------- removal
+
+NEEDLE = 12  # bytes: more than chance makes equal
+
+
+def traces(learner, encoded):
+    """Return what could be stored of samples: names and bytes."""
+    found = {}
+    parts = {
+        "picture": encoded.images.numpy(),
+        "h0": encoded.h0.float().numpy(),
+        **{f"features {i}": x.float().numpy() for i, x in enumerate(encoded.features)},
+    }
+    for name, values in parts.items():
+        for i, value in enumerate(values):
+            found[f"{name} of {i}"] = value.tobytes()
+    return {name: data[len(data) // 2 :][:64] for name, data in found.items()}
+
+
+def stored_rows(saved, name):
+    """Return every row and sample of a class in a saved model: names and bytes."""
+    number, found = saved.manifest["classes"].index(name), {}
+    for tensor_name in saved.manifest["class_rows"]:
+        row = saved.tensors["state"][tensor_name][number]
+        if row.nbytes >= NEEDLE and row.any():
+            found[tensor_name] = row.tobytes()
+    for group, tensors in saved.tensors.items():
+        for labels_name in [each for each in tensors if each.endswith("labels")]:
+            mine = tensors[labels_name] == number
+            for other, values in tensors.items():
+                kind = labels_name.removesuffix("labels").removesuffix(".")
+                related = other.startswith(kind)
+                if not related or values.ndim < 2 or len(values) != len(mine):
+                    continue
+                for i in np.flatnonzero(mine):
+                    if values[i].nbytes >= NEEDLE:
+                        found[f"{group}/{other} of {i}"] = values[i].tobytes()
+    return found
+
+
+def folder_bytes(folder):
+    return b"\0".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, head):
+    learner, store = make(head, optimizer="adamw"), Store(tmp_path / "m")
+    learner.journal = open_journal(None, 8.0, pytest.fail)
+    secret = learner.encode(pictures(9, 6, seed=3))
+    for i in range(3):
+        teach(learner, [0, 1], count=3, seed=i)
+    save_learner(store, learner, {})
+    learner.learn(secret, ["secret"] * 6)
+    save_learner(store, learner, {})
+    teach(learner, [0, 1], count=3, seed=7)
+    learner.learn(learner.encode(pictures(9, 1, seed=4)), ["secret"])  # waits for a step
+    save_learner(store, learner, {})
+    needles = traces(learner, secret)
+    for number in store.numbers():
+        older = store.load_older(number)
+        if "secret" in older.manifest["classes"]:
+            rows = stored_rows(older, "secret")
+            needles |= {f"{number}: {name}": data for name, data in rows.items()}
+    before = folder_bytes(tmp_path / "m")
+    there = {name for name, data in needles.items() if data in before}
+    assert any("picture" in name or "examples" in name for name in there)
+    assert any("journal" in name for name in there)  # the test can see what it looks for
+    if head in WITH_REPLAY:
+        assert any("replay/values" in name for name in there)
+    if head in ("cfl", "slda", "ncm", "imprint"):
+        assert any("means" in name for name in there)
+
+    notices = []
+    counts = remove(tmp_path / "m", "secret", on_notice=notices.append)
+    after = folder_bytes(tmp_path / "m")
+    assert [name for name in there if needles[name] in after] == []
+    assert b"secret" not in after
+    assert list(counts.frames) == ["class 0", "class 1"]
+    assert len(store.numbers()) == 2  # a second one, should the newest be damaged
+    back = from_saved(Store(tmp_path / "m").load())
+    assert back.classes == ["class 0", "class 1"]
+    teach(back, [0, 1], count=3, seed=11)
+    back.settle()
+    assert notices[0].startswith("cfl-edge undo cannot take back")
+    assert notices[1].startswith("gone: the row, statistics, replayed samples and pictures of 'se")
+    assert notices[2] == f"stays: {class_table.what_stays(head)}"
+
+
+@pytest.mark.parametrize("head", ["ncm", "imprint", "knn"])
+def test_where_nothing_stays_the_model_is_what_it_was_before_the_class(head):
+    without, with_it = make(head), make(head)
+    for i in range(3):
+        teach(without, [0, 1], count=2, seed=i)
+        teach(with_it, [0, 1], count=2, seed=i)
+        teach(with_it, [2], count=2, seed=i)
+    saved = to_saved(with_it, {})
+    class_table.remove(saved, "class 2")
+    images = pictures(0, 3, seed=50)
+    scores = [each.predict(each.encode(images)) for each in (from_saved(saved), without)]
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", [h for h in HEADS if h not in ("ncm", "imprint", "knn")])
+def test_where_something_stays_it_says_so(head):
+    assert class_table.what_stays(head) != "nothing of it"
+
+
+def test_a_removal_that_could_not_clear_the_older_state_says_so(tmp_path, monkeypatch):
+    learner = make("ncm")
+    teach(learner, [0, 1])
+    saved = to_saved(learner, {})
+    Store(tmp_path / "m").save(saved.manifest, saved.tensors)
+    rename = writing.os.rename
+
+    def failing(old, new):
+        if "generation-000003" in str(new):
+            raise OSError(28, "No space left on device")
+        rename(old, new)
+
+    monkeypatch.setattr(writing.os, "rename", failing)
+    with pytest.raises(ModelWriteError, match="is saved, but a state from before it is still in"):
+        remove(tmp_path / "m", "class 0")
+    monkeypatch.undo()
+    assert Store(tmp_path / "m").load().manifest["classes"] == ["class 1"]
+
+
+def test_exported_files_that_still_know_the_class_are_pointed_out(tmp_path):
+    data = write_pictures(tmp_path / "data", count=3)
+    model = tmp_path / "model"
+    assert learn(data, model, *SMALL).code == 0
+    (model / "onnx").mkdir()
+    (model / "onnx" / "model.onnx").write_text("exported")
+    result = cfl_edge("classes", "remove", model, "left", "--json")
+    assert result.code == 0
+    assert f"{model}/onnx still knows 'left'" in result.notices[-1]
+    assert result.summary == {"classes": {"above": 3}, "replay": {"above": 3}}
+
+
+# ------------------------------------------------------------------------------------------- list
+
+
+def test_list_shows_frames_and_samples_in_replay(tmp_path):
+    data = write_pictures(tmp_path / "data", count=12)
+    for head, replay in (("cfl", {"above": 12, "left": 12}), ("ncm", None)):
+        model = tmp_path / head
+        assert learn(data, model, *SMALL, "--head", head).code == 0
+        listed = cfl_edge("classes", "list", model, "--json").summary
+        assert listed == {"classes": {"above": 12, "left": 12}, "replay": replay}
+        lines = cfl_edge("classes", "list", model).out.splitlines()
+        expected = ["frames", "replay", "class"] if replay else ["frames", "class"]
+        assert lines[0].split() == expected
+        assert lines[2].split() == (["12", "12", "left"] if replay else ["12", "left"])
+
+
+def test_names_and_kinds_do_not_matter_for_what_is_learned_later(tmp_path):
+    """Rename, merge, remove and learn again: numbers move up, nothing gets mixed up."""
+    learner = make()
+    teach(learner, range(6), count=4)
+    saved = to_saved(learner, {})
+    class_table.remove(saved, "class 1")
+    class_table.rename(saved, "class 2", "class 20")
+    class_table.merge(saved, ["class 3", "class 5"], into="odd")
+    back = from_saved(saved)
+    assert back.classes == ["class 0", "class 20", "odd", "class 4"]
+    for i in range(3):
+        teach(back, [0, 4], count=2, seed=20 + i)
+        back.learn(back.encode(pictures(2, 2, seed=20 + i)), ["class 20"] * 2)
+        for number in (3, 5):
+            back.learn(back.encode(pictures(number, 2, seed=20 + i)), ["odd"] * 2)
+    back.settle()
+    for number, name in ((0, "class 0"), (2, "class 20"), (3, "odd"), (5, "odd"), (4, "class 4")):
+        scores = back.predict(back.encode(pictures(number, 5, seed=10**6)))
+        assert [back.classes[i] for i in scores.argmax(1)].count(name) >= 4, name
