@@ -1,0 +1,1 @@
+"""A model in service: watched, swapped, asked over HTTP, and heard by other programs."""

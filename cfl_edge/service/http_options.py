@@ -1,0 +1,123 @@
+"""Where `run --http` listens, and what it asks of whoever comes from outside."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cfl_edge.errors import UsageError
+from cfl_edge.stream.source import Notice
+
+TOKEN_VARIABLE = "CFL_EDGE_HTTP_TOKEN"
+LOOPBACK = "127.0.0.1"
+MAX_PORT = 65535
+MIN_TOKEN, MAX_TOKEN = 16, 1024  # characters
+NEW_TOKEN = "(umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe())' > FILE)"
+
+_ADDRESS = re.compile(r"(?:(?P<host>\[[^\]\s]+\]|[^\s:\[\]/]+):)?(?P<port>[0-9]{1,5})")
+
+
+@dataclass(frozen=True)
+class HttpOptions:
+    """Where to listen, and for whom.
+
+    Args:
+        host: A name or address of this machine.
+        port: 0 chooses a free one.
+        token: What requests must bring; None on this machine alone. Never printed.
+    """
+
+    host: str
+    port: int
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return is_loopback(self.host)
+
+
+def http_options(
+    address: str,
+    token_file: Path | None,
+    on_notice: Notice,
+    environ: Mapping[str, str] = os.environ,
+) -> HttpOptions:
+    """Read `--http` and `--token-file`.
+
+    Args:
+        address: `[HOST:]PORT`; this machine alone without a host.
+        token_file: Its first line is the token; None looks into `$CFL_EDGE_HTTP_TOKEN`.
+        on_notice: Told of a file that others can read.
+        environ: The environment.
+
+    Raises:
+        UsageError: No such address; no token where others can reach it; a token that is too short.
+
+    Example:
+        >>> http_options("9100", None, print, {})
+        HttpOptions(host='127.0.0.1', port=9100)
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) > MAX_PORT:
+        raise UsageError(
+            f"--http is {address!r}, expected [HOST:]PORT with a port from 0 to {MAX_PORT}",
+            hint="--http 8080",
+        )
+    host, port = (match["host"] or LOOPBACK).strip("[]"), int(match["port"])
+    if token_file is not None:
+        token: str | None = _read_token(token_file, on_notice)
+        source = f"--token-file {token_file}"
+    else:
+        token, source = environ.get(TOKEN_VARIABLE), f"${TOKEN_VARIABLE}"
+    if token is None and not is_loopback(host):
+        raise UsageError(
+            f"--http is {address}, which other machines reach, expected a token as well",
+            hint=f"{NEW_TOKEN} and --token-file FILE",
+        )
+    if token is not None:
+        _check_token(token, source)
+    return HttpOptions(host, port, token)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a host.
+
+    Example:
+        >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "board")]
+        [True, True, True, False, False]
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _read_token(path: Path, on_notice: Notice) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            others = os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH)
+            token = file.readline(MAX_TOKEN + 2).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise UsageError(
+            f"--token-file {path} cannot be read: {reason}", hint=f"ls -l {path}"
+        ) from None
+    if others:
+        on_notice(f"--token-file {path} can be read by other users of this machine: chmod 600")
+    return token
+
+
+def _check_token(token: str, source: str) -> None:
+    """Refuse what no header can hold, and what can be guessed; the error does not show it."""
+    if not MIN_TOKEN <= len(token) <= MAX_TOKEN or not re.fullmatch(r"[!-~]+", token):
+        raise UsageError(
+            f"{source} holds {len(token)} characters, expected one line of {MIN_TOKEN} to "
+            f"{MAX_TOKEN} letters, digits or signs, no spaces",
+            hint=NEW_TOKEN,
+        )

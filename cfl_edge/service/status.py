@@ -1,0 +1,101 @@
+"""What the service last saw, for threads that are asked about it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cfl_edge.pipe import plain
+
+MAX_AGE_S = 10.0  # a camera that is opened again takes a few seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One frame and what the model said of it.
+
+    Args:
+        label: The class; None where it is none of them.
+        score: Its probability, 0 to 1; None without a label.
+        frame: Number of the frame in its stream, from 0.
+        dropped: Frames that the stream dropped so far.
+        classes: Of the model, in the order of its scores.
+        seconds: That the prediction took.
+        swaps: How often a new model took over.
+        failures: New models that could not be used.
+    """
+
+    label: str | None
+    score: float | None
+    frame: int
+    dropped: int
+    classes: Sequence[str]
+    seconds: float = 0.0
+    swaps: int = 0
+    failures: int = 0
+
+
+class Status:
+    """The newest frame; one thread writes, many read.
+
+    Args:
+        max_age_s: Seconds without a frame after which the service is not healthy.
+        clock: Gives seconds that never go back.
+
+    Example:
+        >>> status = Status(clock=lambda: 0.0)
+        >>> status.ill()
+        'no frame has come yet'
+        >>> status.put(Seen("mug", 0.9, 7, 0, ["mug"]))
+        >>> status.ill(), status.prediction()["label"]
+        (None, 'mug')
+    """
+
+    def __init__(
+        self, *, max_age_s: float = MAX_AGE_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_age_s, self._clock = max_age_s, clock
+        self._lock = threading.Lock()
+        self._seen: Seen | None = None
+        self._time_s = clock()
+
+    def put(self, seen: Seen) -> None:
+        """Note a frame as of now."""
+        with self._lock:
+            self._seen, self._time_s = seen, self._clock()
+
+    def get(self) -> tuple[Seen | None, float]:
+        """Return the newest frame and its age in seconds; before the first, since the start."""
+        with self._lock:
+            return self._seen, self._clock() - self._time_s
+
+    def ill(self) -> str | None:
+        """Return why the service is not healthy; None if it is."""
+        seen, age_s = self.get()
+        if seen is None:
+            return "no frame has come yet"
+        if age_s > self._max_age_s:
+            return f"the last frame came {age_s:.0f} s ago, expected one in {self._max_age_s:g} s"
+        return None
+
+    def prediction(self) -> dict[str, Any] | None:
+        """Return what `GET /prediction` says; None before the first frame."""
+        seen, age_s = self.get()
+        if seen is None:
+            return None
+        values: dict[str, Any] = plain(
+            {
+                "label": seen.label,
+                "score": seen.score,
+                "frame": seen.frame,
+                "age_s": age_s,
+                "dropped": seen.dropped,
+                "classes": seen.classes,
+                "model_swaps": seen.swaps,
+                "model_failures": seen.failures,
+            }
+        )
+        return values
