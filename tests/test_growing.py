@@ -114,8 +114,11 @@ def test_a_class_is_known_after_10_000_frames_of_others(head):
 # ----------------------------------------------------------------------------------- many classes
 
 
-@pytest.mark.parametrize("count", [1, 2, 200])
-def test_one_two_and_two_hundred_classes(tmp_path, count):
+@pytest.mark.parametrize(
+    ("count", "exports"),
+    [(1, False), (2, False), (200, True), pytest.param(1, True, marks=pytest.mark.slow)],
+)
+def test_one_two_and_two_hundred_classes(tmp_path, count, exports):
     learner = make(batch=32, new_per_step=32, refresh_frames=400, replay_mib=0.25)
     for i in range(2):
         teach(learner, range(count), count=2, seed=i)
@@ -134,7 +137,7 @@ def test_one_two_and_two_hundred_classes(tmp_path, count):
     np.testing.assert_array_equal(back.predict(back.encode(images)), scores)
     teach(back, [count], count=2)
     assert recall(back, [count]) >= 0.8
-    if count == 2:  # an export takes the longest of all this
+    if not exports:  # it takes the longest of all this
         return
     export_learner(learner, tmp_path / "onnx")
     network = OnnxModel(tmp_path / "onnx" / "model.onnx")
@@ -340,3 +343,18 @@ def test_names_and_kinds_do_not_matter_for_what_is_learned_later(tmp_path):
     for number, name in ((0, "class 0"), (2, "class 20"), (3, "odd"), (5, "odd"), (4, "class 4")):
         scores = back.predict(back.encode(pictures(number, 5, seed=10**6)))
         assert [back.classes[i] for i in scores.argmax(1)].count(name) >= 4, name
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_only_class_is_removed_and_another_learned(tmp_path, head):
+    learner = make(head)
+    teach(learner, [0], count=5)
+    saved = to_saved(learner, {})
+    Store(tmp_path / "m").save(saved.manifest, saved.tensors)
+    counts = remove(tmp_path / "m", "class 0", on_notice=[].append)
+    assert counts.frames == {}
+    back = from_saved(Store(tmp_path / "m").load())
+    assert back.predict(back.encode(pictures(1, 2))).shape == (2, 0)
+    teach(back, [1, 2] * 3, count=2)
+    back.settle()
+    assert back.samples() == {"class 1": 6, "class 2": 6}

@@ -96,14 +96,16 @@ def change(
         if forget_journal(saved.manifest, saved.tensors):
             on_notice("cfl-edge undo cannot take back any more what was learned before this change")
         if onnx is not None:  # first: whatever fails, the same command can be given again
-            patch_exported(saved, model, onnx)
+            patch_exported(saved, model, onnx, on_notice=on_notice)
         store.save(saved.manifest, saved.tensors)
         if for_good:
             _save_again(store, saved)
     return counts_of(saved)
 
 
-def patch_exported(saved: Saved, model: Path, onnx: Path) -> None:
+def patch_exported(
+    saved: Saved, model: Path, onnx: Path, *, on_notice: Notice = log_notice
+) -> None:
     """Give exported files the classes and label embeddings of a saved model.
 
     Raises:

@@ -197,7 +197,7 @@ def _change_exported(task: _Task, changed: Saved, learner: Learner) -> None:
         return
     digests = {network_digest(saved.tensors["state"]) for saved in (task.saved, changed)}
     if len(digests) == 1 or not task.onnx.is_dir():
-        patch_exported(changed, task.store.folder, task.onnx)
+        patch_exported(changed, task.store.folder, task.onnx, on_notice=task.on_notice)
     else:  # the layers have moved: a whole new export
         from cfl_edge.commands.export import export_learner
 
