@@ -246,7 +246,11 @@ install_all() {
     require_root
     make_user
     make_environment
-    if [ -f "$config" ]; then say "= $config (yours, kept)"; else put "$here/learn.toml" "$config"; fi
+    if [ -f "$config" ] && ! cmp -s "$here/learn.toml" "$config"; then
+        say "= $config (yours, kept)"
+    else
+        put "$here/learn.toml" "$config"
+    fi
     before=$changes
     put "$here/$NAME.service" "$unit"
     if [ "$changes" -ne "$before" ]; then

@@ -223,9 +223,9 @@ def test_a_recorded_stream_rests_and_learns_every_frame(monkeypatch):
         assert pace.rest_s() == pytest.approx(rest_s)
 
 
-def steps_of(share, **options):
+def steps_of(share, count, **options):
     learner, seen = new_learner(), []
-    stream = Script(*frames(24))
+    stream = Script(*frames(count))
     for name, value in options.items():
         setattr(stream, name, value)
     summary = learn_stream(
@@ -237,18 +237,18 @@ def steps_of(share, **options):
         on_progress=seen.append,
         allowed_share=lambda: share,
     )
-    assert summary.frames == 24
-    assert sum(progress.prediction is not None for progress in seen) >= 22
+    assert summary.frames == count
+    assert sum(progress.prediction is not None for progress in seen) >= count - 2
     return summary.steps, learner
 
 
 def test_the_loop_of_a_hot_board_takes_fewer_steps_and_predicts_every_frame():
-    usual, warm, hot = (steps_of(share, live=True)[0] for share in (1.0, 0.25, 0.0))
+    usual, warm, hot = (steps_of(share, 24, live=True)[0] for share in (1.0, 0.25, 0.0))
     assert usual > warm > hot
 
 
 def test_a_recorded_stream_learns_the_same_on_a_warm_board():
-    (usual, one), (warm, other) = steps_of(1.0), steps_of(0.25)
+    (usual, one), (warm, other) = steps_of(1.0, 8), steps_of(0.25, 8)
     assert usual == warm
     for name, weight in one.network.state_dict().items():
         assert weight.equal(other.network.state_dict()[name])

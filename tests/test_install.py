@@ -250,6 +250,7 @@ def test_another_kind_of_torch_makes_the_environment_anew(machine):
 def test_a_config_that_was_changed_is_kept(machine):
     pi = machine(model=PI, machine="aarch64")
     pi.run()
+    assert "yours" not in pi.run().stdout
     pi.file("etc/cfl-edge/learn.toml", 'stream = "/dev/video2"\n')
     assert "(yours, kept)" in pi.run().stdout
     assert "it was changed" in pi.run("uninstall").stdout
