@@ -188,12 +188,16 @@ def test_each_change_is_told_once():
         board.health = health
         shares.append(policy())
     assert shares == [1.0, 0.25, 0.25, 0.0, 0.25, 0.25, 1.0]
+    warm = (
+        "cpu is at 76 °C, its limit is 80 °C: learning steps have 25% of their time, "
+        "prediction goes on"
+    )
     assert told == [
-        "cpu is at 76 °C, its limit is 80 °C: learning has 25% of its time, prediction goes on",
-        "cpu is at 81 °C, its limit is 80 °C: learning waits until it is cooler, "
-        "prediction goes on",
-        "cpu is at 76 °C, its limit is 80 °C: learning has 25% of its time, prediction goes on",
-        "cpu is at 50 °C, its limit is 80 °C: learning has all its time again",
+        warm,
+        "cpu is at 81 °C, its limit is 80 °C: no learning steps until it is cooler; "
+        "labelled frames are kept, prediction goes on",
+        warm,
+        "cpu is at 50 °C, its limit is 80 °C: learning steps have all their time again",
     ]
 
 

@@ -116,7 +116,7 @@ def test_heat_and_power():
     assert statuses(fine) == [("power", "ok"), ("heat", "ok")]
     hot = check_heat(Health(Throttling(("throttled",), ("throttled",)), (warm,)))
     assert statuses(hot) == [("power", "problem"), ("heat", "warning")]
-    assert "82 °C, its limit is 80 °C: learning waits" in hot[1].text
+    assert "82 °C, its limit is 80 °C: learning steps wait" in hot[1].text
     assert "fan" in hot[0].next
     once = check_heat(Health(Throttling((), ("under-voltage",)), ()))
     assert statuses(once) == [("power", "warning"), ("heat", "ok")]

@@ -146,7 +146,7 @@ def check_heat(health: Health) -> list[Check]:
     heat = next_heat(Heat.NORMAL, Health(zones=health.zones))
     if heat is Heat.NORMAL:
         return [*checks, Check("heat", "ok", str(hottest))]
-    outcome = "learning waits" if heat is Heat.HOT else "learning is slowed"
+    outcome = "learning steps wait" if heat is Heat.HOT else "learning is slowed"
     return [*checks, Check("heat", "warning", f"{hottest}: {outcome}", "a heat sink or a fan")]
 
 

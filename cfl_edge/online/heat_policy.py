@@ -1,4 +1,8 @@
-"""On a hot board learning gives way before prediction does."""
+"""On a hot board learning gives way before prediction does.
+
+What gives way are the steps of layers, which take the time. A labelled frame still goes into
+statistics and replay, and the first one of a class still makes the class known.
+"""
 
 from __future__ import annotations
 
@@ -69,9 +73,9 @@ class HeatPolicy:
 
 
 _OUTCOMES = {
-    Heat.NORMAL: "learning has all its time again",
-    Heat.WARM: f"learning has {Heat.WARM.value:.0%} of its time, prediction goes on",
-    Heat.HOT: "learning waits until it is cooler, prediction goes on",
+    Heat.NORMAL: "learning steps have all their time again",
+    Heat.WARM: f"learning steps have {Heat.WARM.value:.0%} of their time, prediction goes on",
+    Heat.HOT: "no learning steps until it is cooler; labelled frames are kept, prediction goes on",
 }
 
 

@@ -11,7 +11,7 @@ from cfl_edge.stream.frame import Frame
 FRAMES = 30  # the last ones, over which the camera's rate is measured
 USED = 0.75  # of a frame's time; the rest is for reading the next one, and for what was misjudged
 LATE = 0.25  # of a frame's time; a frame that waited longer for its turn is only predicted
-RESTS = -1.0  # the budget of a frame at which a hot board does not learn
+RESTS = -1.0  # the budget of a frame at which a hot board takes no step
 LONGEST_REST_S = 1.0  # between two recorded frames: Ctrl-C is not kept waiting
 
 
@@ -23,8 +23,8 @@ class Pace:
         budget_s: Seconds a frame that the user set; None for what is left, or without a limit
             where the stream waits.
         allowed_share: Says which share of its time learning may have, 0 to 1; asked at every frame
-            (`cfl_edge.online.heat_policy.HeatPolicy`). Below 1, a live stream's frames are learned
-            now and then and all predicted; a recorded stream waits in between, so that what is
+            (`cfl_edge.online.heat_policy.HeatPolicy`). Below 1, a live stream's frames are all
+            predicted, and steps taken at some; a recorded stream waits in between, so that what is
             learned from it stays the same.
 
     Example:
