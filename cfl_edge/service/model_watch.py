@@ -37,6 +37,7 @@ class WatchedModel:
         path: The `.onnx` file.
         load: Makes a model of it.
         on_notice: Called, by the loop, with what happened.
+        watch: Whether to look for new ones at all.
         clock: Gives seconds that never go back.
 
     Attributes:
@@ -53,8 +54,11 @@ class WatchedModel:
         path: Path,
         load: Load,
         on_notice: Notice,
+        *,
+        watch: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._watches = watch
         self._watch = FileWatch(path, clock)  # before loading: what comes meanwhile is new
         self._load = load
         self._on_notice = on_notice
@@ -71,7 +75,8 @@ class WatchedModel:
         Args:
             image: uint8 RGB, shape (H, W, 3).
         """
-        self._follow(image)
+        if self._watches:
+            self._follow(image)
         if self._before is None:
             return self.model.predict(image)
         try:
