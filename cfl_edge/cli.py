@@ -26,7 +26,7 @@ from cfl_edge import (
     cli_run,
     cli_undo,
 )
-from cfl_edge.cli_options import Json, MaxFrames, RealtimeHz, Stream, show_on
+from cfl_edge.cli_options import Json, MaxFrames, RealtimeHz, Reject, Stream, show_on
 from cfl_edge.errors import CflEdgeError
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def learn(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Times to go through a folder.")] = None,
     realtime: RealtimeHz = None,
+    reject: Reject = None,
     head: Annotated[
         str | None,
         typer.Option(
@@ -151,6 +152,16 @@ def learn(
     export: Annotated[
         bool | None, typer.Option("--export/--no-export", help="Write ONNX files at the end.")
     ] = None,
+    publish: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH.onnx", help="Write this file anew while learning, for `cfl-edge run`."
+        ),
+    ] = None,
+    publish_seconds: Annotated[
+        float | None,
+        typer.Option(help="Between two of them; a new class is published at once. [default: 60]"),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with these options.")] = None,
     json: Json = False,
 ) -> None:
@@ -167,6 +178,7 @@ def learn(
         fields: dict[str, Any] = dataclasses.asdict(learned.summary)
         fields["samples"] = learned.samples
         fields["model"] = str(settings.model)
+        fields["published"] = learned.published
         view.summary(fields, _learned_lines(learned, settings))
 
 
@@ -183,6 +195,8 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         lines.append(f"accuracy   {summary.prequential_accuracy:.1%}, predicted before learned")
     if summary.last_quarter_accuracy is not None:
         lines[-1] += f"; last quarter {summary.last_quarter_accuracy:.1%}"
+    if settings.reject is not None:
+        lines.append(f"refused    {summary.rejected} frames, answered unknown")
     if summary.flagged:
         flagged = ", ".join(f"{flag} {count}" for flag, count in summary.flagged.items())
         withheld = f"; {summary.withheld} labelled ones not learned" if summary.withheld else ""
@@ -195,6 +209,8 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         f"memory     {summary.peak_rss_mib:.0f} MiB at most, {summary.growth_mib:.0f} by learning",
         f"model      {folder}",
     ]
+    if settings.publish is not None:
+        lines.append(f"published  {learned.published} times, {settings.publish}")
     if learned.exported:
         lines.append(f"ONNX       {learned.exported.model}")
         command = f"cfl-edge run {learned.exported.model} --stream {settings.stream}"
@@ -213,6 +229,10 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
 def evaluate(
     model: ModelFolder,
     data: Annotated[str, typer.Option(help="Folder with one subfolder per class.")],
+    unknown: Annotated[
+        str | None, typer.Option(help="Folder of pictures of none of the classes.")
+    ] = None,
+    reject: Reject = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here, PNG.")] = None,
     device: Device = "auto",
     json: Json = False,
@@ -222,21 +242,25 @@ def evaluate(
     from cfl_edge.view import open_view
 
     with open_view(json=json) as view:
-        result = command.evaluate(model, data, device=device, on_notice=view.notice)
+        result = command.evaluate(
+            model, data, unknown=unknown, reject=reject, device=device, on_notice=view.notice
+        )
         confusion = result.confusion
         if plot is not None:
             command.plot_confusion(confusion, plot)
-        fields = {
+        fields: dict[str, Any] = {
             "accuracy": confusion.accuracy,
             "per_class": confusion.recall(),
             "samples": confusion.samples,
             "skipped": result.skipped,
             "unknown_classes": result.unknown_classes,
             "peak_rss_mib": result.peak_rss_mib,
+            **command.unknown_fields(result, reject),
         }
         if json:
             fields["confusion"] = {"names": confusion.names, "counts": confusion.rows()}
-        lines = [f"accuracy   {confusion.accuracy:.2%} of {confusion.samples} pictures", "recall"]
+        lines = [f"accuracy   {confusion.accuracy:.2%} of {confusion.samples} pictures"]
+        lines += [*command.unknown_lines(result, reject), "recall"]
         lines += [f"  {recall:7.1%}  {name}" for name, recall in confusion.recall().items()]
         lines += ["confusion", *command.confusion_text(confusion)]
         view.summary(fields, lines)

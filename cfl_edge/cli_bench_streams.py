@@ -69,6 +69,10 @@ def streams(
     label_noise: Annotated[
         float, typer.Option(metavar="P", help="Share of the training labels that is wrong.")
     ] = 0.0,
+    unknown_classes: Annotated[
+        int,
+        typer.Option(metavar="N", help="The last N classes are not learned: is that recognised?"),
+    ] = 0,
     plot: Annotated[
         Path | None, typer.Option(help="Draw accuracy against frames here, PNG.")
     ] = None,

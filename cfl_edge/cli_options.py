@@ -28,6 +28,13 @@ RealtimeHz = Annotated[
         help="Frames a second of what was recorded, as a camera sends them: the newest wins.",
     ),
 ]
+Reject = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="Answer unknown where more than this share of known things lies nearer: 0.95.",
+    ),
+]
 MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
 
 

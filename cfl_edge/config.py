@@ -38,6 +38,7 @@ class LearnSettings(BaseSettings):
     order: Literal["as-is", "shuffled", "by-class"] = "as-is"
     epochs: int = Field(1, ge=1)
     realtime: float | None = Field(None, ge=SLOWEST_HZ, le=FASTEST_HZ)
+    reject: float | None = Field(None, gt=0, le=1)
     head: (
         Literal[
             "cfl",
@@ -66,6 +67,8 @@ class LearnSettings(BaseSettings):
     seed: int = Field(0, ge=0, lt=2**63)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     export: bool = True
+    publish: Path | None = None
+    publish_seconds: float = Field(60.0, gt=0, allow_inf_nan=False)
 
     @classmethod
     def settings_customise_sources(

@@ -138,6 +138,11 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.1f} %"
 
 
+def shown_score(progress: Progress) -> float | None:
+    """Return what is shown beside a prediction: of a refused one, the score of being unknown."""
+    return progress.unknown if progress.rejected else progress.score
+
+
 @final
 class PlainView(View):
     """A short line every 2 seconds on stdout, notices on stderr: for pipes and journals.
@@ -206,7 +211,9 @@ def _line(progress: Progress) -> str:
     total = "" if progress.total is None else f"/{progress.total}"
     seen = "nothing known yet"
     if progress.prediction is not None:
-        seen = f"{visible(progress.prediction)} {percent(progress.score)}"
+        seen = f"{visible(progress.prediction)} {percent(shown_score(progress))}"
+        if progress.unknown is not None and not progress.rejected:
+            seen += f", unknown {percent(progress.unknown)}"
     if progress.label is not None:
         seen += f" (is {visible(progress.label)})"
     if progress.flags:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cfl_edge.online.progress import Progress
 from cfl_edge.pipe import Lines
-from cfl_edge.view import View, percent
+from cfl_edge.view import View, percent, shown_score
 from cfl_edge.visible import visible, visible_lines
 
 REFRESH_S = 1 / 8  # a panel drawn for each of 30 frames a second takes a tenth of a small core
@@ -162,7 +162,9 @@ def _seen(progress: Progress) -> Text:
         seen = Text("nothing known yet")
     else:
         seen = Text().append(_name(progress.prediction, SEEN_CELLS).plain, style="bold")
-        seen.append(f"  {percent(progress.score)}")
+        seen.append(f"  {percent(shown_score(progress))}")
+        if progress.unknown is not None and not progress.rejected:
+            seen.append(f"  unknown {percent(progress.unknown)}", style="dim")
     if progress.label is None:
         return seen
     label = _name(progress.label, SEEN_CELLS).plain

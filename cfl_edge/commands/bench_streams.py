@@ -90,6 +90,8 @@ class StreamsReport:
             parts.append(f"{options.realtime_hz:g} frames a second, waiting for nobody")
         if options.label_delay_s:
             parts.append(f"labels {options.label_delay_s:g} s late")
+        if options.unknown_classes:
+            parts.append(f"{options.unknown_classes} more classes unknown")
         if options.label_noise:
             parts.append(f"{options.label_noise:.0%} of the labels wrong")
         return "; ".join(parts)

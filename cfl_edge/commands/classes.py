@@ -124,6 +124,7 @@ def patch_exported(
         np.ascontiguousarray(state["readout"].T),
         saved.manifest["classes"],
         network_digest=network_digest(state),
+        on_notice=on_notice,
     )
 
 

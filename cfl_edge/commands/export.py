@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from cfl_edge.errors import ExportError
 from cfl_edge.model.export import Exported
 from cfl_edge.model.export import export as export_onnx
-from cfl_edge.model.onnx_metadata import NETWORK_DIGEST
+from cfl_edge.model.onnx_metadata import KNOWN_DISTANCES, NETWORK_DIGEST
 from cfl_edge.model.tensors import network_digest
 from cfl_edge.online.learner import Learner
 from cfl_edge.stream.source import Notice, log_notice
@@ -61,9 +62,19 @@ def export_learner(learner: Learner, out: Path) -> Exported:
             extra_metadata={
                 "cfl_edge.stem": learner.config.stem,
                 NETWORK_DIGEST: network_digest(weights),
+                **known_distances(learner),
             },
+            distances=learner.head.distance_rows(),
             folder=out,
             sample_images=np.stack(pictures),
         )
     finally:
         extractor.to(learner.device)
+
+
+def known_distances(learner: Learner) -> dict[str, str]:
+    """Return what the score of being unknown is made with, where there is enough to say it."""
+    table = learner.head.novelty.table()
+    if table is None:
+        return {}
+    return {KNOWN_DISTANCES: json.dumps([float(f"{value:.7g}") for value in table])}

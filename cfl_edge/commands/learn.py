@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cfl_edge.commands.publish import ONNX_FOLDER, check_publish, open_publisher
 from cfl_edge.config import LearnSettings
 from cfl_edge.core.allocator import MIB, keep_freed_memory, return_freed_memory
 from cfl_edge.errors import ModelError, UsageError
@@ -20,6 +21,7 @@ from cfl_edge.online.board_health import BoardHealth
 from cfl_edge.online.heat_policy import HeatPolicy
 from cfl_edge.online.label_ring import RING_BYTES
 from cfl_edge.online.labels import LabelSource, open_labels
+from cfl_edge.online.novelty import UNKNOWN, check_reject
 from cfl_edge.online.progress import Progress
 from cfl_edge.online.service_notify import ServiceNotify
 from cfl_edge.stream.open import open_stream
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from cfl_edge.online.learner_config import LearnerConfig
     from cfl_edge.online.session import Summary
 
-ONNX_FOLDER = "onnx"  # within the model folder
 DEVICES = ("auto", "cpu", "cuda")
 RING_SHARE = 8  # of --memory-mib; 300 frames of the default network need 13 MiB
 
@@ -44,11 +45,13 @@ class Learned:
         summary: Counts and accuracies of this run.
         samples: Frames learned of each class, ever.
         exported: The ONNX files, if they were written.
+        published: How often the file of `--publish` was written.
     """
 
     summary: Summary
     samples: dict[str, int]
     exported: Exported | None
+    published: int = 0
 
 
 def learn(
@@ -73,11 +76,19 @@ def learn(
     on_notice = service.on_notice(on_notice)
     store = Store(settings.model, on_notice=on_notice)
     store.require_usable()
+    if settings.publish is not None:
+        check_publish(settings.publish, settings.memory_mib)
     with ExitStack() as stack:
         stack.enter_context(ModelLock(settings.model))
         saved = store.load() if store.exists() else None
         if saved is not None:
             check_unchanged(saved, settings)
+        check_reject(settings.reject, saved.manifest["classes"] if saved else ())
+        if settings.reject is not None and settings.label == UNKNOWN:
+            raise UsageError(
+                f"--label is {UNKNOWN}, which is what --reject answers to what is none of them",
+                hint="another --label, or leave --reject away",
+            )
         stream = stack.enter_context(
             open_stream(
                 settings.stream,
@@ -115,12 +126,14 @@ def learn(
         from cfl_edge.online.session import learn_stream
 
         learner.journal = open_journal(saved, learner.config.journal_mib, on_notice)
+        publisher = open_publisher(learner, settings, on_notice)
+        show = answering(stream, on_progress)
         summary = learn_stream(
             stream,
             labels,
             learner,
             save=lambda: save_learner(store, learner, counters),
-            on_progress=service.on_progress(answering(stream, on_progress)),
+            on_progress=service.on_progress(publisher.after(show) if publisher else show),
             on_notice=on_notice,
             max_frames=settings.max_frames,
             checkpoint_s=settings.checkpoint_s,
@@ -133,9 +146,12 @@ def learn(
                 max_bytes=ring_bytes,
             ),
             learn_flagged=settings.learn_flagged,
+            reject=settings.reject,
             allowed_share=HeatPolicy(BoardHealth(), on_notice),
             on_end=service.stopping,
         )
+        if publisher is not None:
+            publisher.finish()
         exported = None
         if settings.memory_mib is not None and settings.export:
             on_notice(
@@ -151,7 +167,8 @@ def learn(
 
             on_notice("exporting to ONNX")
             exported = export_learner(learner, settings.model / ONNX_FOLDER)
-        return Learned(summary, learner.samples(), exported)
+        published = publisher.published if publisher else 0
+        return Learned(summary, learner.samples(), exported, published)
 
 
 def default_labels(settings: LearnSettings) -> str | None:

@@ -9,6 +9,7 @@ no matrix to invert beyond those that label embeddings have solved.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,10 +31,15 @@ class RelativeDistance:
     Args:
         nearest: A row of each class, (Z, C + 1).
         total: A row of each direction between the classes, (K, C + 1).
+        expected: Mean distance of samples of each class, if classes are Gaussian and their samples
+            lie nearest to their own mean, (Z,); nan for a class without samples.
+        variance: Variance of these distances, (Z,).
     """
 
     nearest: Tensor
     total: Tensor
+    expected: Tensor
+    variance: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the distances of features (N, C), as (N,); negative where a class is near."""
@@ -97,8 +103,11 @@ def relative_distance(rows: Tensor, means: MeanProducts) -> RelativeDistance:
     known = means.offsets < NEVER_NEAREST
     nearest = rows.new_zeros(len(rows), rows.shape[1] + 1)
     nearest[:, -1] = NEVER_NEAREST
+    expected = rows.new_full((len(rows),), math.nan)
+    variance = expected.clone()
     if not known.any():
-        return RelativeDistance(nearest, rows.new_zeros(0, rows.shape[1] + 1))
+        none = rows.new_zeros(0, rows.shape[1] + 1)
+        return RelativeDistance(nearest, none, expected, variance)
     products = means.products.double()[known][:, known]
     solved = rows[known].double()
     solved = torch.cat(
@@ -112,4 +121,11 @@ def relative_distance(rows: Tensor, means: MeanProducts) -> RelativeDistance:
     nearest_known = -2 * solved
     nearest_known[:, -1] += products.diagonal()
     nearest[known] = nearest_known.to(rows)
-    return RelativeDistance(nearest, ((vectors * scale).T @ solved).to(rows))
+    total = ((vectors * scale).T @ solved).to(rows)
+    # With y = m + e, e standard normal, and H = (I + B)^-1 diagonal: the distance to the own mean
+    # is e^T (I - H) e - 2 m^T H e - m^T H m.
+    of_total, squares = 1 / (1 + between), vectors.square() * values  # (K,), (Z, K)
+    expected[known] = ((1 - of_total).sum() - squares @ of_total).to(rows)
+    of_known = 2 * (1 - of_total).square().sum() + 4 * squares @ of_total.square()
+    variance[known] = of_known.to(rows)
+    return RelativeDistance(nearest, total, expected, variance)

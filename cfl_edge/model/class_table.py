@@ -21,8 +21,7 @@ SAMPLES = (
     ("replay", "labels", ("values", "ranges")),
     ("state", "pending.labels", ("pending.h0",)),
     ("state", "examples.labels", ("examples",)),
-    ("state", "novelty.known.labels", ("novelty.known.distances",)),
-    ("state", "novelty.replayed.labels", ("novelty.replayed.distances",)),
+    ("state", "novelty.labels", ("novelty.replayed",)),
 )
 COUNTS = ("seen", "offered")  # numbers of each class in the group `replay`
 PRODUCTS = ("novelty.products.", "novelty.offsets.")

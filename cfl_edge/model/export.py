@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from cfl_edge.model.writing import replace_files
 
 if TYPE_CHECKING:
     import onnx
+
+    from cfl_edge.online.heads.distances import DistanceRows
 
 # float32 sums in another order differ by 1e-6 of the scores' scale in our nets; a wrong operator
 # or a forgotten normalisation shows at 1e-2 and more.
@@ -59,6 +61,7 @@ def export(
     extra_metadata: Mapping[str, str],
     folder: Path,
     sample_images: npt.NDArray[np.uint8],
+    distances: DistanceRows | None = None,
 ) -> Exported:
     """Write model.onnx, head.onnx and labels.txt, checked against torch before they are kept.
 
@@ -73,6 +76,7 @@ def export(
         extra_metadata: More keys for the file, such as `license`.
         folder: Created if need be; files of these names are replaced.
         sample_images: uint8, shape (M, size_px, size_px, 3), M >= 1: what both must agree on.
+        distances: Of a second output, the distance from all classes; None for none.
 
     Raises:
         ExportError: torch cannot trace the network, or ONNX Runtime disagrees. No file changed.
@@ -104,14 +108,19 @@ def export(
             torch_features = features(torch.from_numpy(images)).numpy()  # (M, F)
         if not np.isfinite(torch_features).all():
             raise _refused("torch's own features are not all finite")
-        expected = torch_features @ matrix  # (M, Z)
+        expected = Expected(torch_features @ matrix, _distances(torch_features, distances))
+
+        def traced(*, dynamic: bool) -> tuple[onnx.ModelProto, float]:
+            model = trace_features(features, size_px, dynamic=dynamic)
+            append_head(model, matrix, distances)
+            set_metadata(model, metadata)
+            return model, _compare(model, "image", images, expected)
+
         try:
-            model = _finish(trace_features(features, size_px, dynamic=False), matrix, metadata)
-            difference = _compare(model, "image", images, expected)
+            model, difference = traced(dynamic=False)
         except ExportError:
-            model = _finish(trace_features(features, size_px, dynamic=True), matrix, metadata)
-            difference = _compare(model, "image", images, expected)
-    head = make_head(matrix)
+            model, difference = traced(dynamic=True)
+    head = make_head(matrix, distances)
     set_metadata(head, metadata)
     difference = max(difference, _compare(head, "features", torch_features, expected))
     contents = {
@@ -159,15 +168,56 @@ def agreement(expected: Scores, actual: Scores, tolerance: float = TOLERANCE) ->
     return difference
 
 
-def _finish(
-    model: onnx.ModelProto, embeddings: Scores, metadata: dict[str, str]
-) -> onnx.ModelProto:
-    append_head(model, embeddings)
-    set_metadata(model, metadata)
-    return model
+class Expected(NamedTuple):
+    """What torch says of M pictures.
+
+    Args:
+        scores: (M, Z).
+        distances: The two terms whose sum is the distance, (2, M); None where there is no such
+            output.
+    """
+
+    scores: Scores
+    distances: Scores | None
 
 
-def _compare(model: onnx.ModelProto, name: str, batch: npt.NDArray[Any], expected: Scores) -> float:
+def _distances(features: Scores, distances: DistanceRows | None) -> Scores | None:
+    """Return the linear and the quadratic term of the distances of features (M, F), as (2, M)."""
+    if distances is None:
+        return None
+    x = torch.from_numpy(features).double()
+    linear = torch.einsum("mf,szf->msz", x, distances.nearest.double().cpu())
+    squares = (x @ distances.total.double().cpu().T).square().sum(dim=1)
+    result: Scores = torch.stack([linear.amin(dim=2).sum(dim=1), squares]).float().numpy()
+    return result
+
+
+def distance_agreement(terms: Scores, actual: Scores) -> None:
+    """Refuse distances that ONNX Runtime gives otherwise than torch.
+
+    Args:
+        terms: What their sum is made of, (2, M), from torch.
+        actual: (M,), from ONNX Runtime.
+
+    Raises:
+        ExportError: They differ by more than `TOLERANCE` of the largest term: the distance is what
+            is left of two larger ones.
+
+    Example:
+        >>> distance_agreement(np.array([[-3.0], [5.0]]), np.array([2.00001]))
+    """
+    scale = max(1.0, float(np.abs(terms).max()))
+    difference = float(np.abs(terms.sum(axis=0) - actual).max()) / scale
+    if not difference < TOLERANCE:  # also when it is NaN
+        raise _refused(
+            f"distances of unknown things differ by {difference:.1e} of the largest term, allowed "
+            f"{TOLERANCE:.0e}"
+        )
+
+
+def _compare(
+    model: onnx.ModelProto, name: str, batch: npt.NDArray[Any], expected: Expected
+) -> float:
     """Run a model on N pictures and on one; return the larger difference from what torch says."""
     import onnx
     import onnxruntime
@@ -181,8 +231,8 @@ def _compare(model: onnx.ModelProto, name: str, batch: npt.NDArray[Any], expecte
         session = onnxruntime.InferenceSession(
             content, sess_options=options, providers=["CPUExecutionProvider"]
         )
-        many = session.run(["scores"], {name: batch})[0]
-        one = session.run(["scores"], {name: batch[:1]})[0]
+        many = session.run(None, {name: batch})
+        one = session.run(None, {name: batch[:1]})
     except (
         onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,
@@ -193,7 +243,10 @@ def _compare(model: onnx.ModelProto, name: str, batch: npt.NDArray[Any], expecte
         failures.RuntimeException,
     ) as error:
         raise _refused(" ".join(str(error).split())) from error
-    return max(agreement(expected, many), agreement(expected[:1], one))
+    if expected.distances is not None:
+        distance_agreement(expected.distances, many[1])
+        distance_agreement(expected.distances[:, :1], one[1])
+    return max(agreement(expected.scores, many[0]), agreement(expected.scores[:1], one[0]))
 
 
 def _refused(what: str) -> ExportError:

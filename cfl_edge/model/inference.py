@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, ModelVersionError
-from cfl_edge.model.onnx_metadata import MODEL_FILE, parse_metadata
+from cfl_edge.model.onnx_metadata import (
+    MODEL_FILE,
+    UNKNOWN_DISTANCE,
+    parse_known_distances,
+    parse_metadata,
+)
+from cfl_edge.online.novelty import Floats, finite, novelty_scores
 from cfl_edge.preprocess import to_model_input
 
 if TYPE_CHECKING:
@@ -29,11 +35,14 @@ class Prediction:
         label: Name of the class with the highest score.
         score: Its probability, from 0 to 1: the softmax of the scores.
         scores: float32, shape (Z,): the scores of all classes (logits), in the order of `classes`.
+        unknown: The score of being none of the classes, from 0 to 1; None where the file cannot say
+            (`OnnxModel.known_distances`).
     """
 
     label: str
     score: float
     scores: npt.NDArray[np.float32]
+    unknown: float | None
 
 
 class OnnxModel:
@@ -46,6 +55,8 @@ class OnnxModel:
     Attributes:
         classes: Class names, in the order of the scores.
         size_px: Side of the square input in pixels.
+        known_distances: Quantiles of the distances of known pictures, in equal steps from 0 to
+            100 %; None for a file without them.
 
     Raises:
         ModelNotFoundError: No such file.
@@ -67,6 +78,8 @@ class OnnxModel:
         )
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.classes, self.size_px = parse_metadata(metadata, path)
+        table = parse_known_distances(metadata, path)
+        self.known_distances: Floats | None = None if table is None else np.array(table)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         found = [(node.type, node.shape[1:]) for node in (*inputs, *outputs)]
         size_px = self.size_px
@@ -74,6 +87,9 @@ class OnnxModel:
             ("tensor(uint8)", [size_px, size_px, 3]),
             ("tensor(float)", [len(self.classes)]),
         ]
+        self.has_distance = len(outputs) > 1 and outputs[1].name == UNKNOWN_DISTANCE
+        if self.has_distance:
+            expected.append(("tensor(float)", []))
         if found != expected:
             raise ModelDamagedError(
                 f"{path} has inputs and outputs {found}, its metadata promises {expected}",
@@ -93,6 +109,43 @@ class OnnxModel:
         Raises:
             ValueError: The pictures have another shape or type.
         """
+        return self.scores_and_distances(images)[0]
+
+    def scores_and_distances(
+        self, images: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the scores as `scores` does, and how far pictures lie from all classes.
+
+        Returns:
+            scores: (N, Z).
+            distances: (N,), what ranks pictures as unknown; nan where the file has no such output.
+        """
+        self._require_pictures(images)
+        scores = np.empty((len(images), len(self.classes)), np.float32)
+        distances = np.full(len(images), np.nan, np.float32)
+        # One by one: a batch is no faster on a CPU, and 32 pictures of 160 px take 190 MiB more
+        # (MobileNetV2 x 1.4, x86).
+        for i, image in enumerate(images):
+            found = self._session.run(None, {self._input: np.ascontiguousarray(image[None])})
+            scores[i] = found[0][0]
+            if self.has_distance:
+                distances[i] = found[1][0]
+        return scores, distances
+
+    def predict(self, image: npt.NDArray[np.uint8]) -> Prediction:
+        """Say what is in one picture of any size.
+
+        Args:
+            image: uint8 RGB, shape (H, W, 3); its central square is scaled to the model's size.
+        """
+        picture = to_model_input(image, self.size_px)
+        (scores,), distances = self.scores_and_distances(picture[None])  # (Z,), (1,)
+        best = int(scores.argmax())
+        odds = np.exp(scores - scores[best])  # (Z,)
+        unknown = finite(novelty_scores(distances, self.known_distances)[0])
+        return Prediction(self.classes[best], float(1 / odds.sum()), scores, unknown)
+
+    def _require_pictures(self, images: npt.NDArray[np.uint8]) -> None:
         size_px = self.size_px
         if (
             images.dtype != np.uint8
@@ -103,23 +156,6 @@ class OnnxModel:
                 f"images are {images.dtype} {images.shape}, "
                 f"expected uint8 (N, {size_px}, {size_px}, 3)"
             )
-        scores = np.empty((len(images), len(self.classes)), np.float32)
-        # One by one: a batch is no faster on a CPU, and 32 pictures of 160 px take 190 MiB more
-        # (MobileNetV2 x 1.4, x86).
-        for row, image in zip(scores, images, strict=True):
-            row[:] = self._session.run(None, {self._input: np.ascontiguousarray(image[None])})[0][0]
-        return scores  # (N, Z)
-
-    def predict(self, image: npt.NDArray[np.uint8]) -> Prediction:
-        """Say what is in one picture of any size.
-
-        Args:
-            image: uint8 RGB, shape (H, W, 3); its central square is scaled to the model's size.
-        """
-        scores = self.scores(to_model_input(image, self.size_px)[None])[0]  # (Z,)
-        best = int(scores.argmax())
-        odds = np.exp(scores - scores[best])  # (Z,)
-        return Prediction(self.classes[best], float(1 / odds.sum()), scores)
 
 
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:

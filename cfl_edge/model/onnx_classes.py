@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
+from cfl_edge.model.onnx_distance import change_distance
 from cfl_edge.model.onnx_metadata import (
     HEAD_FILE,
+    KNOWN_DISTANCES,
     LABEL_EMBEDDINGS,
     LABELS_FILE,
     MODEL_FILE,
@@ -23,6 +25,7 @@ from cfl_edge.model.onnx_metadata import (
     parse_metadata,
 )
 from cfl_edge.model.writing import replace_files
+from cfl_edge.stream.source import Notice, log_notice
 
 if TYPE_CHECKING:
     import onnx
@@ -34,6 +37,7 @@ def patch_classes(
     classes: Sequence[str],
     *,
     network_digest: str | None = None,
+    on_notice: Notice = log_notice,
 ) -> list[Path]:
     """Give exported files other classes.
 
@@ -43,6 +47,7 @@ def patch_classes(
         embeddings: float32, shape (F, Z); the F features stay those of the exported network.
         classes: Z names, in the order of the columns.
         network_digest: Of the weights that the embeddings belong to; None trusts the caller.
+        on_notice: Told where the distance of unknown things had to go.
 
     Returns:
         The files that were replaced.
@@ -76,7 +81,11 @@ def patch_classes(
         model = _load(folder / name)
         if network_digest is not None:
             _require_network(model, network_digest, folder / name)
-        set_classes(model, matrix, classes, folder / name)
+        if not set_classes(model, matrix, classes, folder / name):
+            on_notice(
+                f"{folder / name} cannot say any more what is unknown (--reject): its distance was "
+                f"that between the classes of before; cfl-edge export DIR -o {folder} gives it anew"
+            )
         contents[name] = model.SerializeToString()
     if target == folder:
         contents[LABELS_FILE] = labels_text(classes)
@@ -95,7 +104,7 @@ def _require_network(model: onnx.ModelProto, network_digest: str, path: Path) ->
 
 def set_classes(
     model: onnx.ModelProto, embeddings: npt.NDArray[np.float32], classes: Sequence[str], path: Path
-) -> None:
+) -> bool:
     """Replace matrix, width of the scores and class names in an ONNX model, in place.
 
     Args:
@@ -103,6 +112,9 @@ def set_classes(
         embeddings: float32, shape (F, Z).
         classes: Z names.
         path: Named in errors.
+
+    Returns:
+        Whether the distance of unknown things could stay, or there was none.
 
     Raises:
         ModelDamagedError: There is no such initializer.
@@ -123,10 +135,15 @@ def set_classes(
             "it is another network",
             hint=f"cfl-edge export DIR -o {path.parent}",
         )
+    before = numpy_helper.to_array(found[0])
     found[0].CopyFrom(numpy_helper.from_array(embeddings, LABEL_EMBEDDINGS))
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = width
     metadata = {entry.key: entry.value for entry in model.metadata_props}
+    kept = change_distance(model, before, embeddings)
+    if not kept:
+        metadata.pop(KNOWN_DISTANCES, None)
     set_metadata(model, metadata | class_metadata(classes))
+    return kept
 
 
 def set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,18 @@ import torch
 from torch import nn
 
 from cfl_edge.errors import ExportError
-from cfl_edge.model.onnx_metadata import LABEL_EMBEDDINGS
+from cfl_edge.model.onnx_metadata import (
+    LABEL_EMBEDDINGS,
+    UNKNOWN_DISTANCE,
+    UNKNOWN_NEAREST,
+    UNKNOWN_SHAPE,
+    UNKNOWN_TOTAL,
+)
 
 if TYPE_CHECKING:
     import onnx
+
+    from cfl_edge.online.heads.distances import DistanceRows
 
 _log = logging.getLogger(__name__)
 
@@ -68,12 +76,17 @@ def trace_features(features: nn.Module, size_px: int, *, dynamic: bool) -> onnx.
     return model
 
 
-def append_head(model: onnx.ModelProto, embeddings: npt.NDArray[np.float32]) -> None:
+def append_head(
+    model: onnx.ModelProto,
+    embeddings: npt.NDArray[np.float32],
+    distances: DistanceRows | None = None,
+) -> None:
     """Let a graph of features end in scores = features @ label_embeddings, in place.
 
     Args:
         model: With one output, float32 (N, F).
         embeddings: float32, shape (F, Z): the initializer that a change of classes rewrites.
+        distances: Of a second output, the distance from all classes; None for none.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -86,13 +99,51 @@ def append_head(model: onnx.ModelProto, embeddings: npt.NDArray[np.float32]) -> 
     del graph.output[:]
     shape = ["N", embeddings.shape[1]]
     graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, shape))
+    if distances is not None:
+        _append_distance(graph, features, distances)
 
 
-def make_head(embeddings: npt.NDArray[np.float32]) -> onnx.ModelProto:
+def _append_distance(graph: onnx.GraphProto, features: str, distances: DistanceRows) -> None:
+    """Let a graph also end in sum_s min_z (nearest[s, z] . x) + |total x|^2, in place."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    terms, classes, _ = distances.nearest.shape
+    directions = len(distances.total)
+
+    def constant(name: str, value: npt.NDArray[Any]) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def node(kind: str, inputs: list[str], name: str) -> str:
+        attributes: dict[str, Any] = {"keepdims": 0} if kind.startswith("Reduce") else {}
+        graph.node.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
+        return name
+
+    nearest = distances.nearest.flatten(0, 1).T.cpu().numpy()
+    linear = node("MatMul", [features, constant(UNKNOWN_NEAREST, nearest)], "unknown_linear")
+    shape = constant(UNKNOWN_SHAPE, np.array([0, terms, classes], np.int64))  # 0: N, as it is
+    of_classes = node("Reshape", [linear, shape], "unknown_of_classes")
+    last = constant("unknown_last_axis", np.array([-1], np.int64))
+    least = node("ReduceMin", [of_classes, last], "unknown_least")
+    summed = UNKNOWN_DISTANCE if not directions else "unknown_sum"
+    node("ReduceSum", [least, last], summed)
+    if directions:
+        total = constant(UNKNOWN_TOTAL, distances.total.T.cpu().numpy())
+        between = node("MatMul", [features, total], "unknown_between")
+        square = node("ReduceSumSquare", [between, last], "unknown_square")
+        node("Add", [summed, square], UNKNOWN_DISTANCE)
+    output = helper.make_tensor_value_info(UNKNOWN_DISTANCE, TensorProto.FLOAT, ["N"])
+    graph.output.append(output)
+
+
+def make_head(
+    embeddings: npt.NDArray[np.float32], distances: DistanceRows | None = None
+) -> onnx.ModelProto:
     """Return the head alone: `features` (N, F) to `scores` (N, Z).
 
     Args:
         embeddings: float32, shape (F, Z).
+        distances: As in `append_head`.
     """
     from onnx import TensorProto, helper
 
@@ -104,7 +155,7 @@ def make_head(embeddings: npt.NDArray[np.float32]) -> onnx.ModelProto:
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
     )
     model.graph.input.append(features)
-    append_head(model, embeddings)
+    append_head(model, embeddings, distances)
     return model
 
 

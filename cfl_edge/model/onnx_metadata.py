@@ -7,6 +7,7 @@ names and sizes here too; `cfl_edge.*` are ours.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,16 +15,22 @@ from pathlib import Path
 import cfl_edge
 from cfl_edge.errors import ModelDamagedError, ModelVersionError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: a second output, the distance of unknown things
 # `cfl_edge.preprocess.to_model_input` in a word; another way of cutting gets another word.
 PREPROCESSING = "center-square, bilinear-antialias, rgb-uint8-nhwc"
 
 CLASSES = "cfl_edge.classes"
 NETWORK_DIGEST = "cfl_edge.network_digest"
 SIZE_PX = "cfl_edge.size_px"
+KNOWN_DISTANCES = "cfl_edge.known_distances"  # quantiles, of 0 to 100 % in equal steps
 REQUIRED = ("cfl_edge.format_version", CLASSES, SIZE_PX, "cfl_edge.preprocessing")
 
 LABEL_EMBEDDINGS = "label_embeddings"  # name of the initializer (F, Z) in model and head
+UNKNOWN_PREFIX = "unknown_"  # of all nodes and initializers of the distance
+UNKNOWN_DISTANCE = "unknown_distance"  # name of the output (N,)
+UNKNOWN_NEAREST = "unknown_nearest"  # of the initializer (F, S Z), S terms after each other
+UNKNOWN_TOTAL = "unknown_total"  # of the initializer (F, K)
+UNKNOWN_SHAPE = "unknown_shape"  # of the initializer [0, S, Z]
 MODEL_FILE, HEAD_FILE, LABELS_FILE = "model.onnx", "head.onnx", "labels.txt"
 
 
@@ -101,6 +108,27 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> tuple[list[str], 
     if not usable or not isinstance(classes, list):
         raise _unusable(path, f"{CLASSES}={metadata[CLASSES]}, {SIZE_PX}={size_px}")
     return classes, size_px
+
+
+def parse_known_distances(metadata: Mapping[str, str], path: Path) -> list[float] | None:
+    """Return the quantiles of the distances of known samples, None where a file has none.
+
+    Raises:
+        ModelDamagedError: They are no ascending numbers.
+
+    Example:
+        >>> parse_known_distances({KNOWN_DISTANCES: "[-1.5, 0, 2]"}, Path("model.onnx"))
+        [-1.5, 0.0, 2.0]
+    """
+    if KNOWN_DISTANCES not in metadata:
+        return None
+    try:
+        table = [float(value) for value in json.loads(metadata[KNOWN_DISTANCES])]
+    except (ValueError, TypeError) as error:
+        raise _unusable(path, f"{KNOWN_DISTANCES}: {error}") from error
+    if len(table) < 2 or not all(map(math.isfinite, table)) or table != sorted(table):
+        raise _unusable(path, f"{KNOWN_DISTANCES} is not ascending")
+    return table
 
 
 def _unusable(path: Path, what: str) -> ModelDamagedError:

@@ -37,11 +37,16 @@ def novelty_scores(distances: npt.ArrayLike, table: Floats | None) -> Floats:
     return scores
 
 
+def finite(score: float) -> float | None:
+    """Return a score, None instead of nan."""
+    return float(score) if np.isfinite(score) else None
+
+
 def is_rejected(score: float | None, reject: float | None) -> bool:
     """Return whether a prediction with this score is answered `unknown`.
 
     Args:
-        score: Of `novelty_scores`; None or nan where nothing is known yet, which rejects nothing.
+        score: Of `novelty_scores`; None or nan where nothing can be said yet rejects nothing.
         reject: `--reject`, above 0 and at most 1; None rejects nothing.
 
     Example:

@@ -1,11 +1,12 @@
 """How far known samples lie, kept up to date while classes, and maybe layers, change.
 
 Only samples that were not learned yet count: learned ones lie too near. Where the layers move,
-replayed samples say how much nearer or farther a class lies by now.
+replayed samples say how far each class lies by now, known ones how much farther than that.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 
@@ -16,119 +17,152 @@ from torch import Tensor
 
 from cfl_edge.online.novelty import Floats, novelty_scores
 
-PER_CLASS = 32  # known samples of each class, the newest: follows what changes, a class as another
+KNOWN = 256  # known samples, the newest: what lies near changes as the covariance gets better
 LEARNED_FRAMES = 8  # of a class before its next ones count as known
 LEAST_CLASSES, LEAST_SAMPLES = 2, 30  # fewer say nothing
-REPLAYED = 512  # distances of replayed samples, the newest: the steps of about 20 frames each
+REPLAYED = 512  # distances of replayed samples, the newest: those of about 20 steps
 LEVELS: Floats = np.linspace(0.0, 1.0, 201)  # of the table: steps of half a percent
+TABLE_EVERY = 16  # known samples
+SMALLEST = 1e-6  # spread: below it all distances of a class are the same
 
 
 class NoveltyCalibration:
-    """Distances of known samples before they were learned, and of replayed ones after.
+    """Distances of known samples, from before they were learned.
 
-    A known sample is kept as its distance above the mean distance of its class's replayed samples
-    at that time. What that mean is now says where the sample would lie now.
-
-    Args:
-        replays: Whether distances of replayed samples come as well; without them distances are
-            kept as they are.
+    A sample is kept as its distance above what was expected of its class then, in units of the
+    spread that was expected. What is expected of every class now says where such samples would lie
+    now: classes that came later and layers that moved change that.
 
     Example:
-        >>> known = NoveltyCalibration(replays=False)
+        >>> known = NoveltyCalibration()
         >>> known.add(torch.arange(30.0), torch.arange(30) % 2)
         >>> known.scores(np.array([-1.0, 14.5, 99.0]))
         array([0. , 0.5, 1. ])
     """
 
-    def __init__(self, *, replays: bool) -> None:
-        self.replays = replays
-        self._known: dict[int, deque[float]] = {}  # of each class
-        self._replayed: deque[tuple[int, float]] = deque(maxlen=REPLAYED)
+    def __init__(self) -> None:
+        self._known: deque[float] = deque(maxlen=KNOWN)
+        self._means: Floats | None = None  # of each class; None: the distances as they are
+        self._spreads: Floats | None = None
         self._table: Floats | None = None
-        self._is_due = False  # the table
+        self._since_table = TABLE_EVERY
+
+    def expect(self, means: npt.ArrayLike, spreads: npt.ArrayLike) -> None:
+        """Take the distances that are expected of samples of each class from now on.
+
+        Args:
+            means: (Z,); nan of a class of which nothing is known.
+            spreads: Their standard deviations, (Z,).
+        """
+        self._means = np.asarray(means, np.float64)
+        self._spreads = np.maximum(np.asarray(spreads, np.float64), SMALLEST)
+        self._since_table = TABLE_EVERY
 
     def add(self, distances: Tensor, numbers: Tensor) -> None:
         """Take in known samples that were not learned yet.
 
         Args:
             distances: (N,).
-            numbers: Their class numbers, (N,). Of a class without a replayed sample they say
-                nothing yet.
-        """
-        if not len(numbers):
-            return
-        levels = self._class_levels()
-        for distance, number in zip(distances.tolist(), numbers.tolist(), strict=True):
-            level = levels.get(number) if self.replays else 0.0
-            if level is not None:
-                ring = self._known.setdefault(number, deque(maxlen=PER_CLASS))
-                ring.append(distance - level)
-                self._is_due = True
-
-    def add_replayed(self, distances: Tensor, numbers: Tensor) -> None:
-        """Take in learned samples, with the layers as they are now.
-
-        Args:
-            distances: (N,).
             numbers: Their class numbers, (N,).
         """
-        self._replayed.extend(zip(numbers.tolist(), distances.tolist(), strict=True))
-        self._is_due = True
-
-    def _class_levels(self) -> dict[int, float]:
-        if not self._replayed:
-            return {}
-        numbers = np.array([number for number, _ in self._replayed])
-        sums = np.bincount(numbers, weights=[distance for _, distance in self._replayed])
-        counts = np.bincount(numbers)
-        return {int(z): float(sums[z] / counts[z]) for z in np.flatnonzero(counts)}
+        values = distances.double().cpu().numpy()
+        if self._means is not None and self._spreads is not None:
+            index = numbers.cpu().numpy()
+            is_known = index < len(self._means)
+            index = index[is_known]
+            values = (values[is_known] - self._means[index]) / self._spreads[index]
+        values = values[np.isfinite(values)]
+        self._known.extend(values.tolist())
+        self._since_table += len(values)
 
     def table(self) -> Floats | None:
         """Return the distances below which 0, 0.5, 1, ... 100 % of the known samples lie, (201,).
 
-        None for fewer than 30 samples, or of a single class.
+        None for fewer than 30 samples.
         """
-        if self._is_due:
-            levels = self._class_levels() if self.replays else dict.fromkeys(self._known, 0.0)
-            of_classes = [
-                np.array(ring) + levels[number]
-                for number, ring in self._known.items()
-                if number in levels and ring
-            ]
-            self._table = None
-            if len(of_classes) >= LEAST_CLASSES and sum(map(len, of_classes)) >= LEAST_SAMPLES:
-                self._table = np.quantile(np.concatenate(of_classes), LEVELS)
-            self._is_due = False
+        if self._since_table >= TABLE_EVERY or self._table is None:
+            self._since_table, self._table = 0, None
+            values = np.array(self._known)
+            if self._means is not None and self._spreads is not None:
+                is_known = np.isfinite(self._means)
+                spread = values[:, None] * self._spreads[is_known]
+                values = (spread + self._means[is_known]).ravel()
+            if len(self._known) >= LEAST_SAMPLES and len(values):
+                self._table = np.quantile(values, LEVELS)
         return self._table
 
     def scores(self, distances: npt.ArrayLike) -> Floats:
         """Return the share of known samples that lie nearer, 0 to 1, of distances (N,).
 
-        nan where nothing is known yet (`table` is None).
+        nan where too little is known (`table` is None).
         """
         return novelty_scores(distances, self.table())
 
     def state(self) -> dict[str, Tensor]:
-        """Return everything as tensors, to be stored; `load_state` takes it back."""
-        known = [(number, one) for number, ring in self._known.items() for one in ring]
-        tensors: dict[str, Tensor] = {}
-        for name, samples in (("known", known), ("replayed", list(self._replayed))):
-            numbers, distances = zip(*samples, strict=True) if samples else ((), ())
-            tensors[f"novelty.{name}.labels"] = torch.tensor(numbers, dtype=torch.long)
-            tensors[f"novelty.{name}.distances"] = torch.tensor(distances, dtype=torch.float64)
-        return tensors
+        """Return the samples as a tensor, to be stored; `load_state` takes them back."""
+        return {"novelty.known": torch.tensor(list(self._known), dtype=torch.float64)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` returned; of an older model, which has nothing of it, nothing."""
         self._known.clear()
-        self._replayed.clear()
-        if "novelty.known.labels" in state:
-            for number, distance in _pairs(state, "known"):
-                self._known.setdefault(number, deque(maxlen=PER_CLASS)).append(distance)
-            self._replayed.extend(_pairs(state, "replayed"))
-        self._is_due = True
+        if "novelty.known" in state:
+            self._known.extend(state["novelty.known"].tolist())
+        self._since_table = TABLE_EVERY
 
 
-def _pairs(state: Mapping[str, Tensor], name: str) -> list[tuple[int, float]]:
-    numbers = state[f"novelty.{name}.labels"].tolist()
-    return list(zip(numbers, state[f"novelty.{name}.distances"].tolist(), strict=True))
+class ReplayedDistances:
+    """Distances of replayed samples: what is expected of each class while the layers move.
+
+    Example:
+        >>> replayed = ReplayedDistances()
+        >>> replayed.add(torch.tensor([1.0, 3.0, 8.0]), torch.tensor([0, 0, 2]))
+        >>> replayed.expected(3)[0]
+        array([ 2., nan,  8.])
+    """
+
+    def __init__(self) -> None:
+        self._newest: deque[tuple[int, float]] = deque(maxlen=REPLAYED)
+
+    def add(self, distances: Tensor, numbers: Tensor) -> None:
+        """Take in samples, with the layers as they are now.
+
+        Args:
+            distances: (N,).
+            numbers: Their class numbers, (N,).
+        """
+        self._newest.extend(zip(numbers.tolist(), distances.tolist(), strict=True))
+
+    def expected(self, classes: int) -> tuple[Floats, Floats]:
+        """Return the mean distance in each class and the standard deviation within classes.
+
+        Args:
+            classes: Z.
+
+        Returns:
+            means: (Z,), nan for a class without samples.
+            spreads: (Z,), the same for all: few samples of a class say little of its own.
+        """
+        numbers = np.array([number for number, _ in self._newest], np.int64)
+        distances = np.array([distance for _, distance in self._newest], np.float64)
+        counts = np.bincount(numbers, minlength=classes)
+        means = np.full(classes, np.nan)
+        sums = np.bincount(numbers, weights=distances, minlength=classes)
+        np.divide(sums, counts, out=means, where=counts > 0)
+        within = distances - means[numbers]
+        spread = float(np.sqrt(np.square(within).mean())) if len(within) else math.nan
+        return means, np.full(classes, spread)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the samples as tensors, to be stored; `load_state` takes them back."""
+        numbers, distances = zip(*self._newest, strict=True) if self._newest else ((), ())
+        return {
+            "novelty.labels": torch.tensor(numbers, dtype=torch.long),
+            "novelty.replayed": torch.tensor(distances, dtype=torch.float64),
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` returned; of an older model, which has nothing of it, nothing."""
+        self._newest.clear()
+        if "novelty.labels" in state:
+            numbers, distances = state["novelty.labels"], state["novelty.replayed"]
+            self._newest.extend(zip(numbers.tolist(), distances.tolist(), strict=True))

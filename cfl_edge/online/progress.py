@@ -12,8 +12,9 @@ class Progress:
     Args:
         frame: Number of the frame in its stream, from 0.
         label: What the frame was labelled, if it was by now.
-        prediction: The class with the largest score before learning; None while there is none.
-        score: Its probability, 0 to 1.
+        prediction: The class with the largest score before learning, or `unknown` where it was
+            refused; None while there is no class.
+        score: The largest probability of a class, 0 to 1.
         learned: Whether the frame was learned from; with a label delay, an earlier one.
         frames: Frames handled in this run.
         total: Frames to come in all, where the stream knows.
@@ -28,6 +29,8 @@ class Progress:
         flags: What is wrong with this frame, of `cfl_edge.online.quality.FLAGS`.
         flagged: Frames of each flag in this run.
         waiting: What the label source has to say: its keys, its address, "paused".
+        unknown: The score of being none of the classes, 0 to 1; None where nothing can be said yet.
+        rejected: Whether the prediction is `unknown` because of that.
     """
 
     frame: int
@@ -48,3 +51,5 @@ class Progress:
     flags: tuple[str, ...] = ()
     flagged: dict[str, int] = field(default_factory=dict)
     waiting: str = ""
+    unknown: float | None = None
+    rejected: bool = False

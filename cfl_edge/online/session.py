@@ -16,6 +16,7 @@ from cfl_edge.online.label_ring import FrameRing
 from cfl_edge.online.labels import LabelSource
 from cfl_edge.online.learner import Learner
 from cfl_edge.online.metrics import PeakMemory
+from cfl_edge.online.novelty import UNKNOWN, finite, is_rejected
 from cfl_edge.online.pace import Pace
 from cfl_edge.online.progress import Progress
 from cfl_edge.online.quality import QualityGate, excluded_classes
@@ -44,6 +45,7 @@ def learn_stream(
     learn_budget_s: float | None = None,
     ring: FrameRing[Seen] | None = None,
     learn_flagged: bool = False,
+    reject: float | None = None,
     allowed_share: Callable[[], float] = lambda: 1.0,
     on_end: Callable[[], None] = lambda: None,
 ) -> Summary:
@@ -67,6 +69,8 @@ def learn_stream(
         ring: Of `open_ring`, where labels come late; None learns each frame as it comes.
         learn_flagged: Learn frames that are dark, blurred or at odds with their label as well
             (`cfl_edge.online.quality`).
+        reject: Answer `unknown` where the score of being none of the classes is larger, 0 to 1;
+            None answers always. Such an answer counts as wrong.
         allowed_share: Of its time that learning may have, see `cfl_edge.online.pace.Pace`.
         on_end: Called when there is no frame any more, before what waits is learned and saved.
 
@@ -78,7 +82,7 @@ def learn_stream(
     ring = ring or open_ring(learner, labels)
     teaching = Teaching(learner, labels, ring, learn_flagged=learn_flagged, on_notice=on_notice)
     pace = Pace(stream.live, learn_budget_s, allowed_share)
-    run = _Run(stream, labels, learner, teaching, on_progress, pace)
+    run = _Run(stream, labels, learner, teaching, on_progress, pace, reject)
     saved_s, saved_frames, failed = time.monotonic(), learner.frames_learned, False
     with Interrupts() as interrupts:
         try:
@@ -154,9 +158,11 @@ class _Run:
         teaching: Teaching,
         on_progress: Callable[[Progress], None],
         pace: Pace,
+        reject: float | None,
     ) -> None:
         self.stream, self.labels, self.learner = stream, labels, learner
         self.teaching, self.on_progress, self.pace = teaching, on_progress, pace
+        self.reject = reject
         self.gate = QualityGate()
         self.memory = PeakMemory()
         head = learner.head
@@ -176,11 +182,15 @@ class _Run:
         picture = to_model_input(frame.image, learner.image_px)
         encoded = learner.encode(picture[None])
         prediction, score, excluded = None, None, frozenset[str]()
+        unknown = finite(learner.predict_unknown(encoded)[0])
+        rejected = is_rejected(unknown, self.reject)
         if learner.classes:
             probabilities = softmax(learner.predict(encoded)[0])
             best = int(probabilities.argmax())
             prediction, score = learner.classes[best], float(probabilities[best])
             excluded = excluded_classes(probabilities, learner.classes, learner.samples())
+        if rejected:
+            prediction = UNKNOWN
         seen = Seen(encoded, prediction, excluded, self.gate.check(picture))
         learned_before = teaching.learned
         kept = teaching.take(frame, label, seen, self.pace.budget_s)
@@ -190,6 +200,7 @@ class _Run:
         elif (budget_s := self.pace.budget_s()) is not None:
             learner.work(budget_s)
         summary.frames += 1
+        summary.rejected += rejected
         self.on_progress(
             Progress(
                 frame=frame.index,
@@ -210,6 +221,8 @@ class _Run:
                 flags=teaching.flags(kept),
                 flagged=dict(teaching.flagged),
                 waiting=self.labels.waiting,
+                unknown=unknown,
+                rejected=rejected,
             )
         )
 

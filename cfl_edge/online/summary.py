@@ -11,6 +11,7 @@ class Summary:
 
     Args:
         frames: Frames handled.
+        rejected: Frames that were answered `unknown`, because of `--reject`.
         learned: Frames learned from.
         withheld: Labelled frames that were not learned from, because of a flag.
         flagged: Frames of each flag (`cfl_edge.online.quality.FLAGS`), labelled or not.
@@ -31,6 +32,7 @@ class Summary:
     """
 
     frames: int = 0
+    rejected: int = 0
     learned: int = 0
     withheld: int = 0
     flagged: dict[str, int] = field(default_factory=dict)

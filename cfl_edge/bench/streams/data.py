@@ -20,7 +20,7 @@ from cfl_edge.bench.streams.protocols import (
     objects_in_turn,
     shuffled,
 )
-from cfl_edge.errors import DataError
+from cfl_edge.errors import DataError, UsageError
 from cfl_edge.paper.dataset import Dataset, split
 from cfl_edge.paper.dataset_folder import read_folder
 from cfl_edge.paper.dataset_npz import read_npz
@@ -52,12 +52,15 @@ class SeedData:
         test: Numbers of pictures to evaluate on, ascending, (M,).
         test_is_train: Whether `test` are numbers of training pictures as well.
         order: Places in `train` in the order in which they arrive.
+        unknown: Numbers of pictures of classes that are not in the stream, (K,); from where the
+            others to evaluate on are.
     """
 
     train: Integers
     test: Integers
     test_is_train: bool
     order: StreamOrder
+    unknown: Integers
 
 
 def read_data(options: StreamOptions, image_px: int, on_notice: Notice) -> StreamData:
@@ -120,12 +123,42 @@ def choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
 
 def _choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
     dataset, share = data.dataset, options.validation
+    if options.unknown_classes:
+        return _choose_known(data, options, seed)
     parts = split(dataset, validation=share, train_images=options.train_images)
     test = parts.validation.numpy() if share else np.arange(len(dataset.y_test))
     labels = dataset.y_train if share else dataset.y_test
     train = parts.train.numpy()
     test = _balanced(test, labels.numpy(), options.test_images, dataset)
-    return SeedData(train, test, share > 0, order_of(options, dataset.y_train.numpy()[train], seed))
+    order = order_of(options, dataset.y_train.numpy()[train], seed)
+    return SeedData(train, test, share > 0, order, unknown=test[:0])
+
+
+def _choose_known(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
+    """Hold the last classes back; numbers of pictures asked for are of the others."""
+    dataset, share = data.dataset, options.validation
+    known = dataset.classes - options.unknown_classes
+    if known < 2:
+        raise UsageError(
+            f"--unknown-classes is {options.unknown_classes} of the {dataset.classes} classes of "
+            f"{dataset.name}, expected 2 or more to learn",
+            hint=f"--unknown-classes {max(dataset.classes - 2, 0)}",
+        )
+    parts = split(dataset, validation=share)
+    labels = dataset.y_train.numpy()
+    of_test = labels if share else dataset.y_test.numpy()
+    train = parts.train.numpy()[labels[parts.train.numpy()] < known]
+    train = _balanced(train, labels, options.train_images, dataset, "train")
+    test = parts.validation.numpy() if share else np.arange(len(of_test))
+    unknown, test = test[of_test[test] >= known], test[of_test[test] < known]
+    test = _balanced(test, of_test, options.test_images, dataset)
+    if not len(unknown):
+        raise DataError(
+            f"{dataset.name} has no picture of its last {options.unknown_classes} classes to "
+            "evaluate on",
+            hint="leave --unknown-classes away",
+        )
+    return SeedData(train, test, share > 0, order_of(options, labels[train], seed), unknown)
 
 
 def order_of(options: StreamOptions, labels: Integers, seed: int) -> StreamOrder:
@@ -171,7 +204,8 @@ def _choose_objects(data: StreamData, options: StreamOptions, seed: int) -> Seed
     train = _balanced(np.flatnonzero(~held_out), labels, options.train_images, dataset, "train")
     of_test = labels if test_is_train else test_labels
     test = _balanced(test, of_test, options.test_images, dataset)
-    return SeedData(train, test, test_is_train, objects_in_turn(objects[train], seed=seed))
+    order = objects_in_turn(objects[train], seed=seed)
+    return SeedData(train, test, test_is_train, order, unknown=test[:0])
 
 
 def _balanced(

@@ -34,6 +34,11 @@ class StreamRun:
         single_head_forgetting: Of classes or tasks.
         seconds_to_80: Median over classes of the seconds from the first frame of a class until it
             is recalled: of work where the stream waits, of the stream's clock where it does not.
+        auroc_unknown: Of pictures of classes that did not come against the test pictures
+            (`cfl_edge.online.novelty.auroc`); None without such classes, as for the next ones.
+        fpr95_unknown: Share of them that is accepted where 95 % of the test pictures are.
+        known_rejected: Share of the test pictures that `--reject 0.95` would refuse.
+        unknown_rejected: Share of the others.
     """
 
     learner: str
@@ -56,6 +61,10 @@ class StreamRun:
     curve: list[dict[str, Any]]
     single_head_forgetting: float | None
     seconds_to_80: float | None
+    auroc_unknown: float | None
+    fpr95_unknown: float | None
+    known_rejected: float | None
+    unknown_rejected: float | None
 
     def fields(self) -> dict[str, Any]:
         """Return what `--json` has of a run."""

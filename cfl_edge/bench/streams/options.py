@@ -32,6 +32,8 @@ class StreamOptions:
         realtime_hz: Frames a second of a stream that does not wait; None for one that does.
         label_delay_s: Seconds by which labels come after their frames.
         label_noise: Share of the training labels that is wrong.
+        unknown_classes: The last so many classes of the data set are not learned: their test
+            pictures are what learners should not know.
         device: `auto`, `cpu` or `cuda`.
     """
 
@@ -51,6 +53,7 @@ class StreamOptions:
     realtime_hz: float | None = None
     label_delay_s: float = 0.0
     label_noise: float = 0.0
+    unknown_classes: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -87,6 +90,17 @@ class StreamOptions:
             raise UsageError(
                 f"--label-noise is {self.label_noise}, expected 0 or more and below 1",
                 hint="--label-noise 0.1",
+            )
+        if self.unknown_classes < 0:
+            raise UsageError(
+                f"--unknown-classes is {self.unknown_classes}, expected 0 or more",
+                hint="--unknown-classes 2",
+            )
+        if self.unknown_classes and self.protocol == "instances":
+            raise UsageError(
+                f"--unknown-classes is {self.unknown_classes} with --protocol instances, which "
+                "holds objects back, not classes",
+                hint="--protocol class-incremental, or leave --unknown-classes away",
             )
         if not 0 <= self.label_delay_s < math.inf:
             raise UsageError(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cfl_edge.bench.streams.pictures import BATCH, Pictures
 from cfl_edge.bench.streams.stream_metrics import RECALLED, Floats, Integers
-from cfl_edge.online.learner import Learner
+from cfl_edge.online.learner import Encoded, Learner
 
 Scores = npt.NDArray[np.float32]
 
@@ -49,10 +49,22 @@ class TestPictures:
         result = np.full((len(places), len(self.counts)), -np.inf, np.float32)
         known = [int(name) for name in learner.classes]
         for start in range(0, len(places) if known else 0, BATCH):
-            outputs = self._pictures.get(places[start : start + BATCH])
-            encoded = learner.encode_stem(outputs.images, outputs.h0, outputs.final)
+            encoded = self._encoded(learner, places[start : start + BATCH])
             result[start : start + BATCH, known] = learner.predict(encoded)
         return result
+
+    def distances(self, learner: Learner) -> Scores:
+        """Return how far each picture lies from all classes that the learner knows, (M,)."""
+        places = self._places.tolist()
+        parts = [
+            learner.distances(self._encoded(learner, places[start : start + BATCH]))
+            for start in range(0, len(places), BATCH)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def _encoded(self, learner: Learner, places: Sequence[int]) -> Encoded:
+        outputs = self._pictures.get(places)
+        return learner.encode_stem(outputs.images, outputs.h0, outputs.final)
 
     def recalls(self, scores: Scores, seen: Sequence[int]) -> Floats:
         """Return the recall of each class that was seen, (Z,); nan for the others.

@@ -19,7 +19,9 @@ from cfl_edge.bench.streams.protocols import Integers, StreamOrder, first_seen
 from cfl_edge.bench.streams.recall import NewClasses, Scores, TestPictures
 from cfl_edge.online.learner import Encoded, Learner
 from cfl_edge.online.metrics import Prequential
+from cfl_edge.online.novelty import auroc, false_positive_rate
 
+REJECT = 0.95  # of `known_rejected` and `unknown_rejected`
 WINDOW_FRAMES = 16  # of timing: several gradient steps and a refresh of the label embeddings
 
 
@@ -37,6 +39,7 @@ class Task:
         stem_s: Seconds that the stem takes for a frame.
         realtime_hz: Frames a second of a stream that does not wait; None for one that does.
         delay_frames: After so many frames the label of a frame comes.
+        unknown: Pictures of classes that do not come; None for none.
     """
 
     pictures: Pictures
@@ -48,6 +51,7 @@ class Task:
     stem_s: float
     realtime_hz: float | None = None
     delay_frames: int = 0
+    unknown: TestPictures | None = None
 
 
 class _Progress:
@@ -199,7 +203,24 @@ def _figures(name: str, protocol: str, state: _Progress, peak_bytes: int) -> Str
         curve=state.curve,
         single_head_forgetting=metrics.single_head_forgetting(columns),
         seconds_to_80=metrics.median_reached(list(state.new_classes.seconds_to.values())),
+        **_unknown(learner, task),
     )
+
+
+def _unknown(learner: Learner, task: Task) -> dict[str, float | None]:
+    """Return how well the settled learner tells pictures of other classes from the test's."""
+    names = ("auroc_unknown", "fpr95_unknown", "known_rejected", "unknown_rejected")
+    if task.unknown is None or not len(task.unknown.labels) or not learner.classes:
+        return dict.fromkeys(names)
+    known, unknown = task.test.distances(learner), task.unknown.distances(learner)
+    rejected: list[float | None] = [None, None]
+    if learner.head.novelty.table() is not None:
+        rejected = [
+            float((learner.head.novelty.scores(distances) > REJECT).mean())
+            for distances in (known, unknown)
+        ]
+    figures = [auroc(known, unknown), false_positive_rate(known, unknown), *rejected]
+    return dict(zip(names, figures, strict=True))
 
 
 def _predict_ms(state: _Progress) -> float | None:

@@ -48,15 +48,16 @@ class Stage:
         stem = build_stem(base.stem).to(device)
         first = choose(self.data, options, seed=0)
         train, test = len(first.train), len(first.test)
-        kept = CACHE_BYTES * train // (train + test)
+        kept = CACHE_BYTES * train // (train + test + len(first.unknown))
         self.train = Pictures(dataset.x_train, stem, image_px, device, cache_bytes=kept)
         self.test = Pictures(dataset.x_test, stem, image_px, device, cache_bytes=CACHE_BYTES - kept)
         self.stem_s = _stem_seconds(stem, self.train, first.train[:STEM_SAMPLES].tolist())
         self.about = {
             "data": shown_name(options.data),
-            "classes": dataset.classes,
+            "classes": dataset.classes - options.unknown_classes,
             "train_images": train,
             "test_images": test,
+            "unknown_images": len(first.unknown),
             "evaluated_on": _part(options, first),
             "stem": base.stem,
             "layers": base.resolved_layers(),
@@ -77,14 +78,17 @@ class Stage:
         test = self.train if chosen.test_is_train else self.test
         y_test = dataset.y_train if chosen.test_is_train else dataset.y_test
         self.train.fill(chosen.train.tolist(), on_done)
-        test.fill(chosen.test.tolist(), on_done)
+        test.fill([*chosen.test.tolist(), *chosen.unknown.tolist()], on_done)
+        known = dataset.classes - options.unknown_classes
+        of_test = y_test.numpy()
         return Task(
             pictures=self.train,
             places=chosen.train,
             labels=labels,
-            given=noisy_labels(labels, options.label_noise, classes=dataset.classes, seed=seed),
+            given=noisy_labels(labels, options.label_noise, classes=known, seed=seed),
             order=chosen.order,
-            test=TestPictures(test, chosen.test, y_test.numpy()[chosen.test], dataset.classes),
+            test=TestPictures(test, chosen.test, of_test[chosen.test], dataset.classes),
+            unknown=TestPictures(test, chosen.unknown, of_test[chosen.unknown], dataset.classes),
             stem_s=self.stem_s,
             realtime_hz=options.realtime_hz,
             delay_frames=options.delay_frames(),

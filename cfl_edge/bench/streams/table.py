@@ -41,6 +41,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], float], int], ...] = (
 SUMMARY_FIELDS = (
     *(field for _, field, _, _ in COLUMNS),
     *("single_head_forgetting", "seconds_to_80", "stem_ms", "frames", "dropped"),
+    *("auroc_unknown", "fpr95_unknown", "known_rejected", "unknown_rejected"),
 )
 
 
@@ -141,6 +142,13 @@ def notes(runs: Sequence[StreamRun]) -> list[str]:
         f"{statistics.fmean(run.stem_ms for run in runs):.2f} ms of the time to predict; learning "
         "comes on top of that. Both are medians over windows of 16 frames.",
     ]
+    if any(run.auroc_unknown is not None for run in runs):
+        lines.append(
+            f"- Pictures of unknown classes: AUROC {listed('auroc_unknown', _same, 3)}; accepted "
+            f"where 95 % of the known are, %: {listed('fpr95_unknown', _percent, 1)}; --reject "
+            f"0.95 refuses of the known, %: {listed('known_rejected', _percent, 1)}, of the "
+            f"unknown: {listed('unknown_rejected', _percent, 1)}."
+        )
     if any(run.dropped for run in runs):
         lines.append(f"- Frames that passed unseen: {listed('dropped', _same, 0)}.")
     return lines

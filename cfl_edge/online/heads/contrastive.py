@@ -35,7 +35,7 @@ from cfl_edge.online.heads.distances import (
 from cfl_edge.online.heads.head import Groups, Head, HeadInputs, linear_scores
 from cfl_edge.online.heads.optimizer_state import load_optimizers, optimizer_tensors
 from cfl_edge.online.near_duplicates import NearDuplicates
-from cfl_edge.online.novelty_calibration import REPLAYED, NoveltyCalibration
+from cfl_edge.online.novelty_calibration import REPLAYED, ReplayedDistances
 from cfl_edge.online.readout import TEMPERATURE, combine
 from cfl_edge.online.replay import Replay
 from cfl_edge.online.trainer import Trainer
@@ -64,9 +64,9 @@ class ContrastiveHead(Head):
         layers = step_memory(self.network, shape, config.batch, chunk=config.chunk)
         self.chunk = min(layer.chunk for layer in layers)  # of estimating statistics anew
         self._readout = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
+        self.replayed = ReplayedDistances()
         self._means: list[MeanProducts] = []  # of each layer
         self._distances: list[RelativeDistance] = []
-        self.novelty = NoveltyCalibration(replays=True)
         self.duplicates = NearDuplicates()
         self._since_refresh = 0
         self.layer_steps = list(self.trainer.layer_steps)
@@ -125,7 +125,7 @@ class ContrastiveHead(Head):
                 source.decay(STATISTICS_DECAY)
                 source.update(h_mean, numbers)
             if self._distances:
-                self.novelty.add_replayed(self._in_layers(pooled), numbers)
+                self._note_replayed(pooled, numbers)
         self.steps, self.layer_steps = self.trainer.steps, list(self.trainer.layer_steps)
 
     @torch.no_grad()
@@ -140,17 +140,16 @@ class ContrastiveHead(Head):
             for _ in self.replay.seen:
                 source.add_class()
         numbers = torch.tensor(self.replay.labels, device=self.device)
-        step = math.ceil(len(self.replay) / REPLAYED)
-        kept: list[list[Tensor]] = [[] for _ in fresh]  # of every so many samples
+        every = math.ceil(len(self.replay) / REPLAYED)
+        kept: list[list[Tensor]] = [[] for _ in fresh]  # what is expected of known samples then
         for places in torch.split(torch.arange(len(self.replay), device=self.device), self.chunk):
             layers = self.network(self.replay.read(places))
             for source, h_mean, some in zip(fresh, layers, kept, strict=True):
                 source.update(h_mean, numbers[places])
-                some.append(h_mean[places % step == 0])
+                some.append(h_mean[places % every == 0])
         self.statistics[self.layer_source :] = fresh
         self.refresh()
-        distances = self._in_layers([torch.cat(some) for some in kept])
-        self.novelty.add_replayed(distances, numbers[::step])
+        self._note_replayed([torch.cat(some) for some in kept], numbers[::every])
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -184,6 +183,10 @@ class ContrastiveHead(Head):
     def _in_layers(self, layers: Sequence[Tensor]) -> Tensor:
         distances = [one(x) for one, x in zip(self._distances, layers, strict=True)]
         return torch.stack(distances).sum(dim=0)
+
+    def _note_replayed(self, layers: Sequence[Tensor], numbers: Tensor) -> None:
+        self.replayed.add(self._in_layers(layers), numbers)
+        self.novelty.expect(*self.replayed.expected(len(self.replay.seen)))
 
     def distance_rows(self) -> DistanceRows | None:
         """Return what gives `distances`, zeros where it does not look."""
@@ -227,7 +230,7 @@ class ContrastiveHead(Head):
             tensors[f"statistics.{r}.means"] = source.means
             tensors[f"statistics.{r}.scatter"] = source.scatter
         tensors |= optimizer_tensors(self.trainer.optimizers)
-        tensors |= product_tensors(self._means) | self.novelty.state()
+        tensors |= product_tensors(self._means) | self.novelty.state() | self.replayed.state()
         return {"state": tensors, "replay": self.replay.state()}
 
     def class_rows(self) -> list[str]:
@@ -258,6 +261,8 @@ class ContrastiveHead(Head):
             layers = len(self.network.channels)
             self._refresh_distances(load_products(state, layers, classes, self.device))
         self.novelty.load_state(state)
+        self.replayed.load_state(state)
+        self.novelty.expect(*self.replayed.expected(classes))
         load_optimizers(self.trainer.optimizers, state)
         self.steps = self.trainer.steps = int(state["steps"])
         numbers = state["pending.labels"].tolist()

@@ -20,7 +20,7 @@ from cfl_edge.core.networks import Network
 from cfl_edge.online.features import Encoded
 from cfl_edge.online.heads.distances import DistanceRows
 from cfl_edge.online.learner_config import LearnerConfig
-from cfl_edge.online.novelty_calibration import LEARNED_FRAMES, NoveltyCalibration
+from cfl_edge.online.novelty_calibration import LEARNED_FRAMES, LEAST_CLASSES, NoveltyCalibration
 
 Groups = dict[str, dict[str, Tensor]]  # file of the model folder: "state", "replay"; name: tensor
 
@@ -61,7 +61,7 @@ class Head(ABC):
         self.device = inputs.device
         self.steps = 0  # gradient steps taken
         self.layer_steps: list[int] = []  # updates of each layer
-        self.novelty = NoveltyCalibration(replays=False)
+        self.novelty = NoveltyCalibration()
 
     @abstractmethod
     def add_class(self) -> None:
@@ -119,6 +119,8 @@ class Head(ABC):
                 for all.
         """
         samples = self.samples()
+        if sum(count > 0 for count in samples) < LEAST_CLASSES:
+            return
         known = [samples[number] >= LEARNED_FRAMES for number in numbers.tolist()]
         index = torch.tensor(known, dtype=torch.bool, device=numbers.device)
         if new is not None:

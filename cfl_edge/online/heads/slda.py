@@ -123,6 +123,8 @@ class StreamingDiscriminantHead(FrozenHead):
         known = self.statistics.counts > 0
         self._means = means or mean_products(rows, self.statistics.means, known)
         self._distance = relative_distance(rows, self._means)
+        expected, variance = self._distance.expected.cpu(), self._distance.variance.cpu()
+        self.novelty.expect(expected, variance.sqrt())
 
     def distances(self, encoded: Encoded) -> Tensor:
         """Return relative Mahalanobis distances in what it reads, (N,)."""

@@ -1,0 +1,477 @@
+"""Unknown things: the distance, its calibration, what is refused and what it is worth."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from command_line import SMALL, assert_error, cfl_edge, write_pictures
+from PIL import Image
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.discriminant import mean_products, relative_distance
+from cfl_edge.model.checkpoint import from_saved, to_saved
+from cfl_edge.model.class_table import add, merge, remove, rename
+from cfl_edge.model.inference import OnnxModel
+from cfl_edge.model.onnx_classes import patch_classes
+from cfl_edge.model.store import Store
+from cfl_edge.online.learner import Learner, LearnerConfig
+from cfl_edge.online.learner_config import HEADS
+from cfl_edge.online.novelty import auroc, false_positive_rate
+from cfl_edge.online.novelty_calibration import (
+    KNOWN,
+    LEARNED_FRAMES,
+    NoveltyCalibration,
+    ReplayedDistances,
+)
+
+COLOURS = ("red", "green", "blue")
+
+
+def pictures(kind, count, seed=0):
+    """Noise in which one colour is stronger; a fourth kind is grey."""
+    x = np.random.default_rng([seed, kind]).integers(0, 120, (count, 16, 16, 3), np.uint8)
+    if kind < 3:
+        x[..., kind] += 90
+    return x
+
+
+def new_learner(head="cfl", **more):
+    return Learner(LearnerConfig(head=head, stem="none", layers="8,16", image_px=16, **more))
+
+
+def teach(learner, frames=30, seed=0, names=COLOURS):
+    for i in range(frames):
+        for kind, name in enumerate(names):
+            learner.learn(learner.encode(pictures(kind, 1, seed + i)), [name])
+
+
+# The distance
+
+
+def gaussian(classes=6, channels=9, samples=40, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    means = 2 * torch.randn(classes, channels, generator=g)
+    mixing = torch.randn(channels, channels, generator=g) / 3 + torch.eye(channels)
+    labels = torch.arange(classes).repeat(samples)
+    return torch.randn(len(labels), channels, generator=g) @ mixing + means[labels], labels
+
+
+def brute_force(x, means, within):
+    """Distance to the nearest mean under S, less that to the mean of all under S + between."""
+    x, means, within = x.double(), means.double(), within.double()
+    centre = means.mean(dim=0)
+    total = within + (means - centre).T @ (means - centre) / len(means)
+    nearest = [((x - m) @ torch.linalg.inv(within) * (x - m)).sum(1) for m in means]
+    of_total = ((x - centre) @ torch.linalg.inv(total) * (x - centre)).sum(1)
+    return torch.stack(nearest).amin(dim=0) - of_total
+
+
+@pytest.mark.parametrize(("classes", "channels"), [(2, 9), (6, 9), (12, 5)])
+def test_the_distance_is_the_relative_mahalanobis_distance(classes, channels):
+    x, labels = gaussian(classes, channels)
+    means = torch.stack([x[labels == z].mean(dim=0) for z in range(classes)])
+    within = x - means[labels]
+    within = within.T @ within / len(x)
+    rows = torch.linalg.solve(within.double(), means.double().T).T.float()
+    known = torch.ones(classes, dtype=torch.bool)
+    distance = relative_distance(rows, mean_products(rows, means, known))
+    new = 3 * torch.randn(50, channels, generator=torch.Generator().manual_seed(9))
+    expected = brute_force(new, means, within)
+    torch.testing.assert_close(distance(new).double(), expected, rtol=1e-4, atol=1e-3)
+    assert distance.total.shape[0] == min(classes - 1, channels)
+    shifted = relative_distance(rows + 7, mean_products(rows + 7, means, known))
+    torch.testing.assert_close(shifted(new), distance(new), rtol=1e-3, atol=1e-2)
+
+
+def test_expected_distances_are_those_of_gaussian_classes():
+    g = torch.Generator().manual_seed(0)
+    means = 8 * torch.randn(4, 6, generator=g)  # far apart: the own mean is the nearest
+    known = torch.ones(4, dtype=torch.bool)
+    distance = relative_distance(means, mean_products(means, means, known))
+    for z, mean in enumerate(means):
+        sampled = distance(mean + torch.randn(40_000, 6, generator=g))
+        assert float(sampled.mean()) == pytest.approx(float(distance.expected[z]), abs=0.05)
+        assert float(sampled.var()) == pytest.approx(float(distance.variance[z]), rel=0.05)
+
+
+def test_a_class_without_samples_is_nearest_to_nothing():
+    x, labels = gaussian(3)
+    means = torch.stack([x[labels == z].mean(dim=0) for z in range(3)] + [torch.zeros(9)])
+    known = torch.tensor([True, True, True, False])
+    three = relative_distance(means[:3], mean_products(means[:3], means[:3], known[:3]))
+    four = relative_distance(means, mean_products(means, means, known))
+    torch.testing.assert_close(four(x), three(x))
+    assert four.expected.isnan().tolist() == [False, False, False, True]
+    none = relative_distance(means, mean_products(means, means, torch.zeros(4, dtype=torch.bool)))
+    assert none.expected.isnan().all()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_finds_what_it_never_saw_farther_than_what_it_knows(head):
+    learner = new_learner(head)
+    teach(learner, frames=40)
+    learner.settle()
+    known = np.concatenate(
+        [learner.distances(learner.encode(pictures(k, 20, 99))) for k in range(3)]
+    )
+    grey = learner.distances(learner.encode(pictures(3, 40, 99)))
+    assert auroc(known, grey) > (0.7 if "bp" in head else 0.8)
+
+
+def test_distances_of_the_heads_with_a_covariance_against_brute_force():
+    learner = new_learner("slda")
+    teach(learner)
+    learner.settle()
+    head, encoded = learner.head, learner.encode(pictures(3, 5))
+    s: ClassStatistics = head.statistics
+    within = s.scatter.double() / float(s.counts.sum())
+    channels = len(within)
+    scale = float(within.trace()) / channels
+    within = within * (1 - head.shrinkage) + head.shrinkage * scale * torch.eye(channels)
+    expected = brute_force(head.end(encoded), s.means, within)
+    np.testing.assert_allclose(learner.distances(encoded), expected, rtol=1e-3, atol=0.05)
+
+
+# What it is worth
+
+
+def test_rank_statistics_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    for decimals in (1, 8):  # with many equal distances, and with none
+        known = rng.normal(0, 1, 300).round(decimals)
+        unknown = rng.normal(0.7, 1.3, 200).round(decimals)
+        is_known = np.repeat([1, 0], [300, 200])
+        distances = np.concatenate([known, unknown])
+        assert auroc(known, unknown) == pytest.approx(roc_auc_score(1 - is_known, distances))
+        fpr, tpr, _ = roc_curve(is_known, -distances, drop_intermediate=False)
+        expected = fpr[np.flatnonzero(tpr >= 0.95)[0]]
+        assert false_positive_rate(known, unknown) == pytest.approx(expected)
+    assert auroc([1, 2], [3]) == 1.0
+    assert auroc([1, 2], [0]) == 0.0
+
+
+# Calibration
+
+
+def test_a_score_is_the_share_of_known_samples_that_lie_nearer():
+    rng = np.random.default_rng(0)
+    calibration = NoveltyCalibration()
+    calibration.add(torch.tensor(rng.normal(5, 2, KNOWN)), torch.zeros(KNOWN).long())
+    new = rng.normal(5, 2, 4000)
+    scores = calibration.scores(new)
+    assert 0.03 < (scores > 0.95).mean() < 0.08
+    assert scores[new.argmin()] == 0.0
+    assert (np.diff(scores[new.argsort()]) >= 0).all()
+
+
+def test_too_few_known_samples_say_nothing():
+    calibration = NoveltyCalibration()
+    calibration.add(torch.arange(29.0), torch.zeros(29).long())
+    assert np.isnan(calibration.scores([1.0, 2.0])).all()
+    calibration.add(torch.tensor([29.0]), torch.tensor([0]))
+    assert np.isfinite(calibration.scores([1.0, 2.0])).all()
+
+
+def test_known_samples_follow_what_is_expected_of_their_class():
+    rng = np.random.default_rng(0)
+    calibration = NoveltyCalibration()
+    calibration.expect([10.0, 50.0], [1.0, 2.0])
+    numbers = torch.arange(KNOWN) % 2
+    at = torch.tensor([10.0, 50.0])[numbers] + torch.tensor([1.0, 2.0])[numbers] * torch.tensor(
+        rng.normal(0, 1, KNOWN)
+    )
+    calibration.add(at, numbers)
+    calibration.expect([100.0, 100.0], [3.0, 3.0])  # the layers have moved
+    scores = calibration.scores(rng.normal(100, 3, 4000))
+    assert 0.03 < (scores > 0.95).mean() < 0.08
+    calibration.expect([100.0, np.nan], [3.0, 3.0])  # the second class is gone
+    assert np.isfinite(calibration.scores([100.0])).all()
+
+
+def test_only_known_classes_calibrate():
+    learner = new_learner()
+    for i in range(LEARNED_FRAMES + 30):  # one class alone: no distance says anything
+        learner.learn(learner.encode(pictures(0, 1, i)), ["red"])
+    assert learner.head.novelty.state()["novelty.known"].tolist() == []
+    for i in range(LEARNED_FRAMES + 1):
+        learner.learn(learner.encode(pictures(1, 1, i)), ["green"])
+    assert len(learner.head.novelty.state()["novelty.known"]) == 1
+
+
+def test_near_duplicates_do_not_calibrate():
+    learner = new_learner()
+    teach(learner, frames=LEARNED_FRAMES)
+    before = len(learner.head.novelty.state()["novelty.known"])
+    still = learner.encode(pictures(0, 1, 77))
+    for _ in range(20):
+        learner.learn(still, ["red"])
+    assert len(learner.head.novelty.state()["novelty.known"]) == before + 1
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_scores_are_in_bounds_and_come_back_from_the_store(head, tmp_path):
+    learner = new_learner(head)
+    assert np.isnan(learner.predict_unknown(learner.encode(pictures(0, 2)))).all()
+    teach(learner)
+    encoded = learner.encode(pictures(3, 10))
+    scores = learner.predict_unknown(encoded)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    saved = to_saved(learner, {})
+    Store(tmp_path).save(saved.manifest, saved.tensors)
+    back = from_saved(Store(tmp_path).load())
+    np.testing.assert_array_equal(back.distances(encoded), learner.distances(encoded))
+    teach(back, frames=2, seed=500)
+    teach(learner, frames=2, seed=500)
+    again = learner.head.novelty.state()["novelty.known"]
+    assert again.tolist() == back.head.novelty.state()["novelty.known"].tolist()
+
+
+def test_about_the_refused_share_of_known_pictures():
+    taught = new_learner()
+    teach(taught, frames=100)
+    images = np.concatenate([pictures(k, 100, 1234) for k in range(3)])
+    scores = taught.predict_unknown(taught.encode(images))
+    assert 0.01 < (scores > 0.9).mean() < 0.25
+    assert (taught.predict_unknown(taught.encode(pictures(3, 100))) > 0.9).mean() > 0.5
+
+
+@pytest.mark.parametrize("head", ["cfl", "slda", "ncm", "bp"])
+def test_an_older_model_loads_and_calibrates_anew(head):
+    learner = new_learner(head)
+    teach(learner)
+    saved = to_saved(learner, {})
+    for name in [name for name in saved.tensors["state"] if name.startswith("novelty.")]:
+        del saved.tensors["state"][name]
+    back = from_saved(saved)
+    encoded = back.encode(pictures(0, 3))
+    assert np.isfinite(back.distances(encoded)).all()
+    assert np.isnan(back.predict_unknown(encoded)).all()
+    teach(back, seed=100)
+    assert np.isfinite(back.predict_unknown(encoded)).all()
+
+
+@pytest.mark.parametrize("head", ["cfl", "slda"])
+def test_changed_classes_have_distances_of_their_own(head):
+    learner = new_learner(head)
+    teach(learner)
+    learner.settle()
+    encoded = learner.encode(pictures(2, 20, 99))
+    blue_before = learner.distances(encoded).mean()
+    saved = to_saved(learner, {})
+    rename(saved, "red", "crimson")
+    np.testing.assert_array_equal(from_saved(saved).distances(encoded), learner.distances(encoded))
+    add(saved, "later")
+    assert np.isfinite(from_saved(saved).predict_unknown(encoded)).all()
+    remove(saved, "later")
+    remove(saved, "blue")
+    without = from_saved(saved)
+    assert without.distances(encoded).mean() > blue_before + 1
+    teach(without, frames=2, names=("crimson", "green"))
+    merge(saved, ["crimson", "green"], "colour")
+    one = from_saved(saved)
+    assert one.classes == ["colour"]
+    assert np.isfinite(one.distances(encoded)).all()
+
+
+def test_replayed_distances_of_a_class_and_their_spread():
+    replayed = ReplayedDistances()
+    replayed.add(torch.tensor([1.0, 3.0, 10.0, 14.0]), torch.tensor([0, 0, 1, 1]))
+    means, spreads = replayed.expected(3)
+    assert means[:2].tolist() == [2.0, 12.0]
+    assert np.isnan(means[2])
+    assert spreads == pytest.approx([np.sqrt((1 + 1 + 4 + 4) / 4)] * 3)
+
+
+# The commands
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model folder that has learned three colours, and pictures: of them, and of others."""
+    folder = tmp_path_factory.mktemp("unknown")
+    for part, seed, count in (("train", 0, 30), ("test", 9999, 12)):
+        for kind, name in enumerate(COLOURS):
+            (folder / part / name).mkdir(parents=True)
+            for i, image in enumerate(pictures(kind, count, seed)):
+                Image.fromarray(image).save(folder / part / name / f"{i}.png")
+    (folder / "grey").mkdir()
+    for i, image in enumerate(pictures(3, 12)):
+        Image.fromarray(image).save(folder / "grey" / f"{i}.png")
+    result = cfl_edge(
+        *("learn", "--stream", folder / "train", "--labels-from", "dirs", "--order", "shuffled"),
+        *("--model", folder / "model", "--epochs", 2, "--reject", 0.95, "--json", *SMALL),
+    )
+    assert result.code == 0, result.err
+    (folder / "learn.json").write_text(result.out)
+    return folder
+
+
+def test_learn_says_how_unknown_each_frame_is(model):
+    events = [json.loads(line) for line in (model / "learn.json").read_text().splitlines()]
+    frames = [event for event in events if event["event"] == "frame"]
+    assert frames[0]["unknown"] is None
+    assert 0 <= frames[-1]["unknown"] <= 1
+    rejected = [frame for frame in frames if frame["rejected"]]
+    assert all(f["prediction"] == "unknown" and f["unknown"] > 0.95 for f in rejected)
+    assert all(f["unknown"] is None or f["unknown"] <= 0.95 for f in frames if not f["rejected"])
+    assert events[-1]["rejected"] == len(rejected)
+
+
+def test_evaluate_measures_unknown_pictures(model):
+    arguments = ("evaluate", model / "model", "--data", model / "test", "--unknown", model / "grey")
+    plain = cfl_edge(*arguments, "--json").summary
+    assert plain["auroc_unknown"] > 0.8
+    assert 0 <= plain["fpr95_unknown"] < 0.6
+    assert (plain["unknown_samples"], plain["unknown_rejected"]) == (12, None)
+    assert "rejected" not in plain
+    refusing = cfl_edge(*arguments, "--reject", 0.9, "--json").summary
+    assert refusing["auroc_unknown"] == plain["auroc_unknown"]
+    assert refusing["unknown_rejected"] > 0.4
+    answered = refusing["samples"] - refusing["rejected"]
+    right = round(refusing["accuracy"] * refusing["samples"])
+    assert refusing["answered_accuracy"] == pytest.approx(right / answered, abs=1e-3)
+    assert refusing["accuracy"] <= plain["accuracy"]
+    text = cfl_edge(*arguments, "--reject", 0.9).out
+    assert "AUROC" in text
+    assert "refused" in text
+
+
+def test_pictures_of_what_is_unknown_may_lie_in_subfolders(model, tmp_path):
+    folder = write_pictures(tmp_path / "others", count=3)
+    arguments = ("evaluate", model / "model", "--data", model / "test", "--json")
+    assert cfl_edge(*arguments, "--unknown", folder).summary["unknown_samples"] == 6
+    (tmp_path / "empty").mkdir()
+    assert_error(cfl_edge(*arguments, "--unknown", tmp_path / "empty"), 3, "empty")
+    assert_error(cfl_edge(*arguments, "--unknown", tmp_path / "nowhere"), 3, "nowhere")
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.5, "nan"])
+def test_a_share_that_is_none_is_refused(model, share):
+    for command in (
+        ("evaluate", model / "model", "--data", model / "test"),
+        ("run", model / "model/onnx/model.onnx", "--stream", model / "test"),
+        ("learn", "--stream", model / "test", "--model", model / "other"),
+    ):
+        assert_error(cfl_edge(*command, "--reject", share), 2, "--reject")
+
+
+def test_a_class_called_unknown_and_reject_do_not_go_together(model, tmp_path):
+    data = write_pictures(tmp_path / "data", count=6)
+    (data / "left").rename(data / "unknown")
+    learn = ("learn", "--stream", data, "--model", tmp_path / "m", "--labels-from", "dirs", *SMALL)
+    assert cfl_edge(*learn).code == 0  # without --reject it is a name as any other
+    for command in (
+        learn,
+        ("evaluate", tmp_path / "m", "--data", data),
+        ("run", tmp_path / "m/onnx/model.onnx", "--stream", data),
+    ):
+        result = cfl_edge(*command, "--reject", 0.95)
+        assert_error(result, 2, "class 'unknown'")
+        assert "cfl-edge classes rename DIR unknown NAME" in result.err
+    labelled = ("learn", "--stream", data, "--model", tmp_path / "n", "--label", "unknown", *SMALL)
+    assert_error(cfl_edge(*labelled, "--reject", 0.95), 2, "--label is unknown")
+
+
+def test_a_model_that_learned_too_little_refuses_nothing_and_says_so(tmp_path):
+    data = write_pictures(tmp_path / "data", count=3)
+    learn = ("learn", "--stream", data, "--model", tmp_path / "m", "--labels-from", "dirs", *SMALL)
+    assert cfl_edge(*learn).code == 0
+    result = cfl_edge("evaluate", tmp_path / "m", "--data", data, "--reject", 0.5, "--json")
+    assert result.summary["rejected"] == 0
+    assert any("nothing is refused" in notice for notice in result.notices)
+    run = ("run", tmp_path / "m/onnx/model.onnx", "--stream", data, "--reject", 0.5)
+    assert_error(cfl_edge(*run), 4, "before enough was learned")
+
+
+# ONNX
+
+
+def test_an_exported_model_refuses_what_the_model_folder_refuses(model):
+    evaluated = cfl_edge(
+        "evaluate", model / "model", "--data", model / "test", "--reject", 0.8, "--json"
+    ).summary
+    exported = model / "model/onnx/model.onnx"
+    ran = cfl_edge("run", exported, "--stream", model / "test", "--reject", 0.8, "--json")
+    assert ran.summary["rejected"] == evaluated["rejected"]
+    assert ran.summary["accuracy"] == pytest.approx(evaluated["accuracy"])
+    frames = [event for event in ran.events if event["event"] == "frame"]
+    assert sum(frame["prediction"] == "unknown" for frame in frames) == evaluated["rejected"]
+    assert all(0 <= frame["unknown"] <= 1 for frame in frames)
+
+
+@pytest.mark.parametrize("head", ["cfl", "slda", "ncm", "last-layer-sgd", "bp"])
+def test_exported_distances_are_those_of_torch(head, tmp_path):
+    from cfl_edge.commands.export import export_learner
+
+    learner = new_learner(head)
+    teach(learner)
+    learner.settle()
+    export_learner(learner, tmp_path)
+    images = np.concatenate([pictures(k, 3, 7) for k in range(4)])
+    _, distances = OnnxModel(tmp_path / "model.onnx").scores_and_distances(images)
+    expected = learner.distances(learner.encode(images))
+    np.testing.assert_allclose(distances, expected, rtol=1e-3, atol=0.05)
+    exact = head not in ("cfl", "slda")
+    notices = []
+    rows = np.ascontiguousarray(learner.head.readout.T.numpy())
+    patch_classes(tmp_path, rows, ["a", "b", "c"], on_notice=notices.append)  # other names alone
+    later = np.zeros((len(rows), 1), np.float32)
+    later[-1] = -1e4
+    patch_classes(
+        tmp_path, np.hstack([rows, later]), ["a", "b", "c", "d"], on_notice=notices.append
+    )
+    assert notices == []
+    _, again = OnnxModel(tmp_path / "model.onnx").scores_and_distances(images)
+    np.testing.assert_array_equal(again, distances)
+    patch_classes(tmp_path, rows[:, :2].copy(), ["a", "b"], on_notice=notices.append)
+    patched = OnnxModel(tmp_path / "model.onnx")
+    assert patched.has_distance is exact
+    assert [("cfl-edge export" in notice) for notice in notices] == [True, True][: 2 - 2 * exact]
+    scores, distances = patched.scores_and_distances(images)
+    assert np.isnan(distances).all() if not exact else (distances == -scores.max(axis=1)).all()
+    for name in ("model.onnx", "head.onnx"):
+        onnx.checker.check_model(tmp_path / name, full_check=True)
+
+
+def test_a_file_without_the_distance_says_what_to_do(model, tmp_path):
+    proto = onnx.load(model / "model/onnx/model.onnx")
+    del proto.graph.output[1]
+    for items in (proto.graph.node, proto.graph.initializer):
+        for item in [item for item in items if item.name.startswith("unknown_")]:
+            items.remove(item)
+    onnx.save(proto, tmp_path / "model.onnx")
+    run = ("run", tmp_path / "model.onnx", "--stream", model / "test")
+    frames = [e for e in cfl_edge(*run, "--json").events if e["event"] == "frame"]
+    assert {frame["unknown"] for frame in frames} == {None}
+    refused = cfl_edge(*run, "--reject", 0.9)
+    assert_error(refused, 4, "unknown_distance")
+    assert "cfl-edge export DIR" in refused.err
+
+
+# Streams
+
+
+def test_bench_streams_holds_classes_back(tmp_path):
+    images = [np.concatenate([pictures(k, 30, seed) for k in range(4)]) for seed in (0, 1)]
+    labels = np.repeat(np.arange(4), 30)
+    np.savez(
+        tmp_path / "colours.npz",
+        **{"x_train": images[0], "y_train": labels, "x_test": images[1], "y_test": labels},
+    )
+    bench = ("bench", "streams", "--data", tmp_path / "colours.npz", "--learners", "cfl,ncm")
+    result = cfl_edge(*bench, *SMALL, "--unknown-classes", 1, "--train-images", 60, "--json")
+    *runs, summary = result.events
+    assert (summary["classes"], summary["train_images"]) == (3, 60)
+    assert (summary["test_images"], summary["unknown_images"]) == (90, 30)
+    for run in runs:
+        assert run["auroc_unknown"] > 0.6
+        assert 0 <= run["fpr95_unknown"] <= 1
+        assert run["curve"][-1]["classes"] == 3
+    assert summary["learners"]["cfl"]["auroc_unknown"]["mean"] == runs[0]["auroc_unknown"]
+    refused = cfl_edge(*bench, *SMALL, "--unknown-classes", 3)
+    assert_error(refused, 2, "--unknown-classes is 3 of the 4 classes")
+    assert "--unknown-classes 2" in refused.err
+    assert_error(cfl_edge(*bench, "--unknown-classes", -1), 2, "--unknown-classes")
