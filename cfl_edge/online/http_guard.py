@@ -63,6 +63,7 @@ class GuardedServer(ThreadingHTTPServer):
     """
 
     allow_reuse_port = False  # a second process on the port is an error, not a share of it
+    request_queue_size = 2 * MAX_CLIENTS  # that wait to be taken or refused
     daemon_threads = True  # the process ends without waiting for a client
 
     def __init__(
@@ -121,6 +122,9 @@ class GuardedHandler(BaseHTTPRequestHandler, ABC):
     server_version = "cfl-edge"
     sys_version = ""
     timeout = CLIENT_TIMEOUT_S
+    # What http.server refuses by itself is JSON too, and repeats nothing of the request.
+    error_content_type = "application/json"
+    error_message_format = '{"error": "HTTP status %(code)d"}\n'
 
     @abstractmethod
     def reply(

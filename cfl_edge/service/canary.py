@@ -21,7 +21,19 @@ def check_canary(model: OnnxModel, image: npt.NDArray[np.uint8]) -> None:
     Raises:
         ModelDamagedError: Its scores are not all finite, or not as many as its classes.
     """
-    check_scores(model, model.predict(image))
+    predict_checked(model, image)
+
+
+def predict_checked(model: OnnxModel, image: npt.NDArray[np.uint8]) -> Prediction:
+    """Let a model predict one frame, and return that if it can be used.
+
+    Raises:
+        ModelDamagedError: As `check_canary`.
+    """
+    with np.errstate(invalid="ignore"):  # the probability of infinite scores: refused below
+        prediction = model.predict(image)
+    check_scores(model, prediction)
+    return prediction
 
 
 def check_scores(model: OnnxModel, prediction: Prediction) -> None:

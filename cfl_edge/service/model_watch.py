@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from cfl_edge.errors import CflEdgeError, ModelError
 from cfl_edge.model.inference import OnnxModel, Prediction
-from cfl_edge.service.canary import check_canary, check_scores
+from cfl_edge.service.canary import check_canary, predict_checked
 from cfl_edge.service.file_watch import FileWatch, Stamp, stamp_of
 from cfl_edge.stream.source import Notice
 
@@ -80,8 +80,7 @@ class WatchedModel:
         if self._before is None:
             return self.model.predict(image)
         try:
-            prediction = self.model.predict(image)
-            check_scores(self.model, prediction)
+            prediction = predict_checked(self.model, image)
         except Exception as error:  # whatever a runtime raises: the old model goes on
             self._roll_back(self._before, error)
             return self.model.predict(image)

@@ -92,6 +92,7 @@ class ChangeCommand:
         gap_s: Seconds between two starts.
 
     Attributes:
+        runs: How often it has run to its end.
         failures: How often it failed.
 
     Raises:
@@ -122,7 +123,7 @@ class ChangeCommand:
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = False
         self._failing = False
-        self.failures = 0
+        self.runs = self.failures = 0
         self._thread = threading.Thread(target=self._work, name="on-change", daemon=True)
 
     def __enter__(self) -> Self:
@@ -201,6 +202,7 @@ class ChangeCommand:
             if not self._failing:
                 self._on_notice(f"--on-change {shlex.join(self._words)} failed: {problem}")
         self._failing = problem is not None
+        self.runs += 1
 
 
 def environment(ours: Mapping[str, str], label: str, score: float) -> dict[str, str]:

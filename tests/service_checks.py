@@ -1,0 +1,78 @@
+"""Small models for tests of the service: the score of a class is the mean of a channel."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from cfl_edge.model.onnx_metadata import to_metadata
+
+SIZE_PX = 8
+RED = np.zeros((12, 16, 3), np.uint8)
+RED[..., 0] = 200
+HOSTILE = [
+    "$(touch /tmp/cfl_edge_pwned); `id` | sh && '\"",
+    "<script>alert(1)</script>",
+    'a"} 1\ncfl_edge_frames_total 666\nx{label="',
+    "back\\slash\r\nSet-Cookie: a=b",
+    "\x1b]0;title\x07\x1b[2J",
+    "\u202egnp.exe",
+    "é鍵 %s {0}",
+]
+
+
+class Clock:
+    def __init__(self):
+        self.now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def model_bytes(classes, *, scale=1.0):
+    """A model of up to 3 classes; with another scale, its scores are multiplied by it."""
+    embeddings = np.eye(3, len(classes), dtype=np.float32) * np.float32(scale)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["h"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["h", "axes"], ["features"], keepdims=0),
+            helper.make_node("MatMul", ["features", "label_embeddings"], ["scores"], name="head"),
+        ],
+        "colours",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE_PX, SIZE_PX, 3])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", len(classes)])],
+        [
+            numpy_helper.from_array(np.array([1, 2]), "axes"),
+            numpy_helper.from_array(embeddings, "label_embeddings"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, to_metadata(classes, SIZE_PX, {}))
+    return model.SerializeToString()
+
+
+def replace(path: Path, content: bytes):
+    """As `replace_files` does: the name gets another file."""
+    temporary = path.with_name("new")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def with_custom_operator():
+    model = onnx.load_from_string(model_bytes(["red"]))
+    model.graph.node[0].domain = "evil"
+    model.opset_import.append(helper.make_opsetid("evil", 1))
+    return model.SerializeToString()
+
+
+def with_external_file(name):
+    """Its embeddings are to be read from another file."""
+    model = onnx.load_from_string(model_bytes(["red"]))
+    tensor = model.graph.initializer[1]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", name), ("offset", "0"), ("length", "12")):
+        tensor.external_data.add(key=key, value=value)
+    return model.SerializeToString()

@@ -1,0 +1,190 @@
+"""`run --on-change`: a command of the user's, to which names of classes are data."""
+
+import json
+import os
+import shlex
+import sys
+import time
+
+import pytest
+from service_checks import HOSTILE
+
+from cfl_edge.errors import UsageError
+from cfl_edge.service.on_change import ChangeCommand, Steady, split_command
+
+NOTE = """
+import json, os, sys
+keys = ("CFL_EDGE_LABEL", "CFL_EDGE_SCORE", "CFL_EDGE_HTTP_TOKEN", "NOTIFY_SOCKET")
+line = json.dumps([sys.argv[2:], *(os.environ.get(key) for key in keys)])
+with open(sys.argv[1], "a") as file:
+    file.write(line + "\\n")
+"""
+
+
+def python(code, *words):
+    # -S -I -E: quick to start, nothing of the test's environment
+    return shlex.join([sys.executable, "-S", "-c", code, *map(str, words)])
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def noted(out, count, timeout_s=10):
+    """Wait for so many runs, and return what they wrote."""
+    end_s = time.monotonic() + timeout_s
+    while True:
+        lines = out.read_text().splitlines() if out.exists() else []
+        if len(lines) >= count:
+            return [json.loads(line) for line in lines]
+        assert time.monotonic() < end_s, lines
+        time.sleep(0.02)
+
+
+def test_steady_labels():
+    steady = Steady(3)
+    labels = "aababaaabbcbbbbaac" + "ccc" + "cc"
+    told = [label for label in labels if steady.changed(label)]
+    # By hand: "aaa" ends at 7, "bbbb" at its third, "cccc" at its third.
+    assert told == ["a", "b", "c"]
+    assert not Steady(1).changed(None)  # nothing seen is how it begins
+    steady = Steady(1)
+    assert [steady.changed(label) for label in ("a", None, "a")] == [True, True, True]
+
+
+def test_label_and_score_come_in_the_environment(out, notices, monkeypatch):
+    monkeypatch.setenv("CFL_EDGE_HTTP_TOKEN", "t" * 20)
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
+    command = python(NOTE, out, "$CFL_EDGE_LABEL", "a b", ";", "*")
+    with ChangeCommand(command, notices.append, frames=2, gap_s=0) as change:
+        for label in ("mug", "mug", "mug"):
+            change.see(label, 0.93217)
+        assert noted(out, 1) == [
+            [["$CFL_EDGE_LABEL", "a b", ";", "*"], "mug", "0.9322", None, None]
+        ]
+        change.see("pen", 0.5)  # one frame
+        change.see("mug", 0.5)
+        change.see(None, None)
+        change.see(None, None)
+        assert noted(out, 2)[1][1:3] == ["", "0.0000"]
+    assert (notices, change.failures) == ([], 0)
+
+
+def test_hostile_names_stay_data(out, notices, tmp_path):
+    command = python(NOTE, out)
+    marks = [*HOSTILE, "nul\0nul", "-rf", "=x\nPATH=/evil"]
+    with ChangeCommand(command, notices.append, frames=1, gap_s=0) as change:
+        for number, label in enumerate(marks, start=1):
+            change.see(label, 1.0)
+            assert noted(out, number)[-1][1] == label.replace("\0", "")
+        change.see("\ud800", 1.0)  # no text at all: it has no UTF-8
+        assert noted(out, len(marks) + 1)[-1][1] == "?"
+    assert not os.path.exists("/tmp/cfl_edge_pwned")
+    assert notices == []
+
+
+def test_one_at_a_time_and_the_newest_change_wins(out, notices):
+    code = "import time; time.sleep(0.4)\n" + NOTE
+    with ChangeCommand(python(code, out), notices.append, frames=1, gap_s=0) as change:
+        start_s = time.monotonic()
+        change.see("first", 1.0)
+        time.sleep(0.2)
+        for number in range(500):
+            change.see(f"{number}", 1.0)
+        assert time.monotonic() - start_s < 0.4  # it never waits
+        labels = [line[1] for line in noted(out, 2)]
+    assert labels == ["first", "499"]
+
+
+def test_starts_are_apart(out, notices):
+    with ChangeCommand(python(NOTE, out), notices.append, frames=1, gap_s=0.5) as change:
+        start_s = time.monotonic()
+        change.see("a", 1.0)
+        noted(out, 1)
+        change.see("b", 1.0)
+        noted(out, 2)
+        assert time.monotonic() - start_s >= 0.5
+
+
+def test_failures_are_told_once(out, notices):
+    code = f"import os, sys; sys.exit(os.environ['CFL_EDGE_LABEL'].count('bad') * 3)\n{NOTE}"
+    with ChangeCommand(python(code, out), notices.append, frames=1, gap_s=0) as change:
+
+        def run(label):
+            before = change.runs
+            change.see(label, 1.0)
+            while change.runs == before:
+                time.sleep(0.01)
+
+        for label in ("bad 1", "bad 2", "bad 3"):
+            run(label)
+        assert (len(notices), change.failures) == (1, 3)
+        assert notices[0].startswith("--on-change ")
+        assert notices[0].endswith("failed: exit code 3")
+        for label in ("good", "bad 4"):
+            run(label)
+        assert (len(notices), change.failures) == (2, 4)
+
+
+def test_a_command_that_hangs_is_ended_with_all_it_started(out, notices):
+    code = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+open({str(out)!r}, "w").write(str(child.pid) + "\\n")
+child.wait()
+"""
+    command = ChangeCommand(python(code), notices.append, frames=1, gap_s=0, timeout_s=1)
+    with command as change:
+        change.see("mug", 1.0)
+        (child,) = noted(out, 1)
+        while not notices:
+            time.sleep(0.02)
+    assert notices[0].endswith("failed: it was ended after 1 s")
+    assert_gone(child)
+
+
+def test_the_end_ends_a_command_that_runs(out, notices):
+    code = f"""
+import os, time
+open({str(out)!r}, "w").write(str(os.getpid()) + "\\n")
+time.sleep(60)
+"""
+    with ChangeCommand(python(code), notices.append, frames=1, gap_s=0) as change:
+        change.see("mug", 1.0)
+        (child,) = noted(out, 1)
+        start_s = time.monotonic()
+    assert time.monotonic() - start_s < 2
+    assert_gone(child)
+    assert notices == []
+
+
+def assert_gone(pid):
+    end_s = time.monotonic() + 5
+    while time.monotonic() < end_s:
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().split()[2] == "Z":  # ended, nobody has asked for it yet
+                    return
+        except FileNotFoundError:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {pid} lives")
+
+
+def test_a_program_that_goes_away(tmp_path, notices):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    with ChangeCommand(str(program), notices.append, frames=1, gap_s=0) as change:
+        program.unlink()
+        change.see("mug", 1.0)
+        while not notices:
+            time.sleep(0.01)
+    assert "No such file" in notices[0]
+
+
+@pytest.mark.parametrize("command", ["", "  ", "echo 'open", "no-such-program x", "/etc/passwd"])
+def test_what_cannot_be_run_is_refused_at_the_start(command):
+    with pytest.raises(UsageError, match="--on-change is"):
+        split_command(command)
