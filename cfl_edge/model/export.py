@@ -108,7 +108,7 @@ def export(
             torch_features = features(torch.from_numpy(images)).numpy()  # (M, F)
         if not np.isfinite(torch_features).all():
             raise _refused("torch's own features are not all finite")
-        expected = Expected(torch_features @ matrix, _distances(torch_features, distances))
+        expected = Expected(torch_features @ matrix, distance_terms(torch_features, distances))
 
         def traced(*, dynamic: bool) -> tuple[onnx.ModelProto, float]:
             model = trace_features(features, size_px, dynamic=dynamic)
@@ -181,7 +181,7 @@ class Expected(NamedTuple):
     distances: Scores | None
 
 
-def _distances(features: Scores, distances: DistanceRows | None) -> Scores | None:
+def distance_terms(features: Scores, distances: DistanceRows | None) -> Scores | None:
     """Return the linear and the quadratic term of the distances of features (M, F), as (2, M)."""
     if distances is None:
         return None

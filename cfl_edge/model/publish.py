@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.errors import CflEdgeError
-from cfl_edge.model.export import agreement, distance_agreement
+from cfl_edge.model.export import agreement, distance_agreement, distance_terms
 from cfl_edge.model.onnx_classes import as_embeddings, set_metadata
 from cfl_edge.model.onnx_graph import append_head
 from cfl_edge.model.onnx_metadata import NETWORK_DIGEST, to_metadata
@@ -47,7 +49,8 @@ class Snapshot:
         extra: More metadata.
         picture: uint8 (1, size_px, size_px, 3).
         scores: What torch says of it, (1, Z).
-        distance: How far torch says it lies from all classes, (1,).
+        distance: The two terms of how far torch says it lies from all classes, (2, 1); None
+            without `distances`.
         frames_learned: Ever.
     """
 
@@ -59,7 +62,7 @@ class Snapshot:
     extra: dict[str, str]
     picture: npt.NDArray[np.uint8]
     scores: npt.NDArray[np.float32]
-    distance: npt.NDArray[np.float32]
+    distance: npt.NDArray[np.float32] | None
     frames_learned: int
 
 
@@ -74,6 +77,7 @@ def take_snapshot(learner: Learner, extra: dict[str, str]) -> Snapshot:
     assert readout is not None
     picture = next(iter(learner.examples.values()))[0].cpu().numpy()[None].copy()
     encoded = learner.encode(picture)
+    features = with_constant(torch.cat(encoded.features, dim=1)).cpu().numpy()  # (1, F)
     rows = learner.head.distance_rows()
     return Snapshot(
         weights=network_weights(learner),
@@ -84,7 +88,7 @@ def take_snapshot(learner: Learner, extra: dict[str, str]) -> Snapshot:
         extra={"cfl_edge.stem": learner.config.stem, **extra},
         picture=picture,
         scores=learner.predict(encoded),
-        distance=learner.distances(encoded),
+        distance=distance_terms(features, rows),
         frames_learned=learner.frames_learned,
     )
 
@@ -112,7 +116,7 @@ def write_snapshot(base: Base, snapshot: Snapshot, path: Path) -> int:
     del model
     outputs = run_graph(content, snapshot.picture)
     agreement(snapshot.scores, outputs[0])
-    if snapshot.distances is not None:
+    if snapshot.distance is not None:
         distance_agreement(snapshot.distance, outputs[1])
     replace_files(path.parent, {path.name: content})
     return len(content)

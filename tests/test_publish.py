@@ -1,0 +1,284 @@
+"""`learn --publish`: the file of a model that goes on learning, and the service that follows it."""
+
+import errno
+import json
+import time
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from command_line import MAIN, SMALL, assert_error, cfl_edge, process
+from learner_checks import pictures
+from onnx import helper, numpy_helper
+from service_checks import Clock, model_bytes
+
+from cfl_edge.commands.learn import load_learner
+from cfl_edge.commands.publish import check_publish
+from cfl_edge.errors import ExportError, UsageError
+from cfl_edge.model.inference import OnnxModel
+from cfl_edge.model.onnx_patch import find_places, named_places, with_weights
+from cfl_edge.model.publish import Publisher, take_snapshot, write_snapshot
+from cfl_edge.model.publish_base import reuse_base, trace_base
+
+
+@pytest.fixture
+def learner(model):
+    return load_learner(model, device="cpu")
+
+
+@pytest.fixture
+def base(learner, model, tmp_path):
+    found = reuse_base(learner, [tmp_path / "none.onnx", model / "onnx/model.onnx"])
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def publisher(learner, base, tmp_path, notices, clock):
+    return Publisher(learner, base, tmp_path / "out/p.onnx", notices.append, clock=clock)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def teach(learner, name, kind=0, count=4, seed=5):
+    encoded = learner.encode(pictures(learner, kind, count, seed))
+    learner.learn(encoded, [name] * count)
+
+
+def wait(publisher):
+    publisher._writing.join()
+    publisher.after_frame()
+
+
+def test_the_file_says_what_the_learner_says(learner, base, tmp_path):
+    path = tmp_path / "deep/p.onnx"
+    for step in range(3):  # the layers move, and a class comes
+        with torch.no_grad():
+            for weight in learner.network.parameters():
+                weight.add_(0.05 * torch.randn(weight.shape))
+        teach(learner, f"new {step}", kind=step % 2)
+        write_snapshot(base, take_snapshot(learner, {}), path)
+        network = OnnxModel(path, threads=1)
+        assert network.classes == learner.classes
+        images = pictures(learner, 1, 6, seed=9)
+        expected = learner.predict(learner.encode(images))
+        np.testing.assert_allclose(
+            network.scores(images), expected, atol=1e-4 * np.abs(expected).max()
+        )
+    assert [entry.name for entry in path.parent.iterdir()] == ["p.onnx"]
+
+
+def test_a_snapshot_shares_nothing_with_the_learner(learner, base, tmp_path):
+    snapshot = take_snapshot(learner, {})
+    before = {name: value.copy() for name, value in snapshot.weights.items()}
+    embeddings = snapshot.embeddings.copy()
+    with torch.no_grad():
+        for weight in learner.network.parameters():
+            weight.zero_()
+        learner.head.readout.zero_()
+    assert all((snapshot.weights[name] == value).all() for name, value in before.items())
+    assert (snapshot.embeddings == embeddings).all()
+    write_snapshot(base, snapshot, tmp_path / "p.onnx")
+
+
+def test_what_torch_does_not_say_is_not_published(learner, base, tmp_path):
+    path = tmp_path / "p.onnx"
+    path.write_bytes(b"old")
+    snapshot = take_snapshot(learner, {})
+    for value in snapshot.weights.values():
+        value *= 2
+    with pytest.raises(ExportError, match="disagree"):
+        write_snapshot(base, snapshot, path)
+    assert path.read_bytes() == b"old"
+
+
+def test_a_new_class_at_once_and_the_rest_now_and_then(learner, publisher, clock, tmp_path):
+    path = tmp_path / "out/p.onnx"
+    publisher.after_frame()
+    wait(publisher)
+    assert publisher.published == 1  # what it is at the start
+    for _ in range(100):  # nothing is learned: nothing to publish
+        clock.now_s += 60
+        publisher.after_frame()
+    assert publisher._writing is None
+    teach(learner, "above")
+    publisher.after_frame()
+    wait(publisher)
+    assert publisher.published == 2
+    teach(learner, "above", seed=6)
+    clock.now_s += 59
+    publisher.after_frame()
+    assert publisher._writing is None
+    teach(learner, "mug", seed=7)
+    publisher.after_frame()
+    wait(publisher)
+    assert publisher.published == 3
+    assert OnnxModel(path).classes[-1] == "mug"
+    publisher.finish()
+    assert publisher.published == 3
+    teach(learner, "mug", seed=8)
+    publisher.finish()
+    assert publisher.published == 4
+
+
+def test_a_full_disk_is_told_once_and_learning_goes_on(
+    learner, publisher, clock, notices, monkeypatch
+):
+    def full(path, parts):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cfl_edge.model.writing.write_file", full)
+        publisher.after_frame()
+        wait(publisher)
+        (notice,) = notices
+        assert "the disk is full" in notice
+        assert notice.endswith("learning goes on, next try in 60 s")
+        teach(learner, "mug")
+        publisher.after_frame()
+        assert publisher._writing is None  # not at each frame
+        for _ in range(3):
+            clock.now_s += 61
+            publisher.after_frame()
+            wait(publisher)
+    assert (publisher.published, len(notices)) == (0, 1)
+    clock.now_s += 61
+    publisher.after_frame()
+    wait(publisher)
+    assert publisher.published == 1
+    assert notices[1].startswith("published ")
+
+
+def test_frames_do_not_wait_for_a_publication(publisher, monkeypatch, learner):
+    monkeypatch.setattr("cfl_edge.model.publish.write_snapshot", lambda *_: time.sleep(0.5))
+    publisher.after_frame()
+    start_s = time.monotonic()
+    for _ in range(1000):
+        publisher.after_frame()
+    assert time.monotonic() - start_s < 0.4
+    publisher.finish()
+    assert publisher.published == 1
+
+
+# The graph
+
+
+def test_weights_are_found_by_value_in_every_layout():
+    random = np.random.default_rng(0)
+    w, b = random.normal(size=(4, 3)).astype("f"), random.normal(size=5).astype("f")
+    copies = {"t": w.T, "flat": w.reshape(4, 3, 1), "w": w, "bias": b.reshape(1, 5, 1), "no": w + 1}
+    tensors = [numpy_helper.from_array(np.ascontiguousarray(v), k) for k, v in copies.items()]
+    model = helper.make_model(helper.make_graph([], "g", [], [], tensors))
+    places = find_places(model, {"w": w, "b": b})
+    assert {place.initializer for place in places["w"]} == {"t", "flat", "w"}
+    new = {"w": random.normal(size=w.shape).astype("f"), "b": b + 1}
+    changed = with_weights(model, places, new)
+    arrays = {t.name: numpy_helper.to_array(t) for t in changed.graph.initializer}
+    assert (arrays["t"] == new["w"].T).all()
+    assert (arrays["flat"][..., 0] == new["w"]).all()
+    assert (arrays["bias"].ravel() == new["b"]).all()
+    assert (arrays["no"] == w + 1).all()
+    assert (numpy_helper.to_array(model.graph.initializer[0]) == w.T).all()
+    with pytest.raises(ExportError, match="does not hold x of shape"):
+        find_places(model, {"x": np.ones(2, "f")})
+    with pytest.raises(ExportError, match="does not hold b of shape"):
+        named_places(model, {"w": w, "b": b})
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", model_bytes(["red"])])
+def test_a_file_of_another_network_is_no_base(learner, tmp_path, content):
+    path = tmp_path / "other.onnx"
+    path.write_bytes(content)
+    assert reuse_base(learner, [path, tmp_path, tmp_path / "none"]) is None
+
+
+def test_a_file_whose_graph_does_something_else_is_no_base(learner, model, tmp_path):
+    path = tmp_path / "changed.onnx"
+    graph = onnx.load(model / "onnx/model.onnx")
+    (tensor, *_) = [t for t in graph.graph.initializer if t.name == "stem.mean"] or [None]
+    if tensor is None:
+        tensor = next(
+            t
+            for t in graph.graph.initializer
+            if t.data_type == onnx.TensorProto.FLOAT and not t.name.startswith(("network", "label"))
+        )
+    array = numpy_helper.to_array(tensor) + 1
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(graph, path)
+    assert reuse_base(learner, [path]) is None
+
+
+@pytest.mark.slow
+def test_a_trace_follows_the_weights(learner, tmp_path):
+    base = trace_base(learner)
+    teach(learner, "mug")
+    write_snapshot(base, take_snapshot(learner, {}), tmp_path / "p.onnx")
+    assert OnnxModel(tmp_path / "p.onnx").classes[-1] == "mug"
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("path", "memory_mib", "problem"),
+    [("p.txt", None, "ends in .onnx"), ("p", None, "ends in"), ("p.onnx", 50.0, "--memory-mib 50")],
+)
+def test_refused_at_the_start(tmp_path, path, memory_mib, problem):
+    with pytest.raises(UsageError, match=problem):
+        check_publish(tmp_path / path, memory_mib)
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(UsageError, match="expected a file"):
+        check_publish(tmp_path / "folder.onnx", None)
+
+
+def test_a_head_without_label_embeddings(data, tmp_path):
+    result = cfl_edge(
+        *("learn", "--stream", data, "--labels-from", "dirs", "--model", tmp_path / "m"),
+        *("--publish", tmp_path / "p.onnx", "--head", "knn", "--stem", "none", "--image", "16"),
+    )
+    assert_error(result, 2, "--publish with --head knn")
+
+
+def test_learner_and_service_are_two_processes(model, tmp_path):
+    """The service sees a class that is new at the learner, and loses no frame to it."""
+    path = tmp_path / "shared/p.onnx"
+    path.parent.mkdir()
+    path.write_bytes((model / "onnx/model.onnx").read_bytes())
+    stream = ("--stream", "demo:", "--realtime", "20", "--json")
+    service = process(MAIN, "run", path, *stream, "--max-frames", "400", "--threads", "1")
+    events = []
+    try:
+        for line in service.stdout:  # it has begun
+            events.append(json.loads(line))
+            if events[-1]["event"] == "frame":
+                break
+        learned = cfl_edge(
+            *("learn", *stream, "--max-frames", "10", "--model", model, "--publish", path),
+            *("--no-export", *SMALL),
+        )
+        assert learned.code == 0, learned.err
+        assert learned.summary["published"] >= 2
+        for line in service.stdout:
+            events.append(json.loads(line))
+            if "now in service" in events[-1].get("text", "") and "mug" in events[-1]["text"]:
+                service.terminate()
+        code = service.wait(30)
+        errors = service.stderr.read()
+    finally:
+        service.kill()
+        service.wait()
+        service.stdout.close()
+        service.stderr.close()
+    assert (code, errors) == (0, "")
+    notices = [event["text"] for event in events if event["event"] == "notice"]
+    assert any("now in service" in text and "mug" in text for text in notices), notices
+    summary = events[-1]
+    assert summary["event"] == "summary"
+    assert summary["model_swaps"] >= 1
+    assert summary["model_failures"] == 0
+    shown = [event for event in events if event["event"] == "frame"]
+    assert len(shown) == summary["frames"]
