@@ -23,6 +23,7 @@ FIELDS = [
     *("prequential_accuracy", "forgetting", "frames_to_80", "learn_ms", "predict_ms"),
     *("state_bytes", "peak_bytes", "backward_transfer", "old_drop", "stem_ms", "frames"),
     *("dropped", "curve", "single_head_forgetting", "seconds_to_80"),
+    *("auroc_unknown", "fpr95_unknown", "known_rejected", "unknown_rejected"),
 ]
 KINDS = 4
 

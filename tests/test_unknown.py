@@ -17,9 +17,9 @@ from cfl_edge.model.class_table import add, merge, remove, rename
 from cfl_edge.model.inference import OnnxModel
 from cfl_edge.model.onnx_classes import patch_classes
 from cfl_edge.model.store import Store
+from cfl_edge.novelty import auroc, false_positive_rate
 from cfl_edge.online.learner import Learner, LearnerConfig
 from cfl_edge.online.learner_config import HEADS
-from cfl_edge.online.novelty import auroc, false_positive_rate
 from cfl_edge.online.novelty_calibration import (
     KNOWN,
     LEARNED_FRAMES,
@@ -362,12 +362,8 @@ def test_a_class_called_unknown_and_reject_do_not_go_together(model, tmp_path):
     data = write_pictures(tmp_path / "data", count=6)
     (data / "left").rename(data / "unknown")
     learn = ("learn", "--stream", data, "--model", tmp_path / "m", "--labels-from", "dirs", *SMALL)
-    assert cfl_edge(*learn).code == 0  # without --reject it is a name as any other
-    for command in (
-        learn,
-        ("evaluate", tmp_path / "m", "--data", data),
-        ("run", tmp_path / "m/onnx/model.onnx", "--stream", data),
-    ):
+    assert cfl_edge(*learn, "--no-export").code == 0  # without --reject a name as any other
+    for command in (learn, ("evaluate", tmp_path / "m", "--data", data)):
         result = cfl_edge(*command, "--reject", 0.95)
         assert_error(result, 2, "class 'unknown'")
         assert "cfl-edge classes rename DIR unknown NAME" in result.err
@@ -402,7 +398,7 @@ def test_an_exported_model_refuses_what_the_model_folder_refuses(model):
     assert all(0 <= frame["unknown"] <= 1 for frame in frames)
 
 
-@pytest.mark.parametrize("head", ["cfl", "slda", "ncm", "last-layer-sgd", "bp"])
+@pytest.mark.parametrize("head", ["slda", "ncm"])
 def test_exported_distances_are_those_of_torch(head, tmp_path):
     from cfl_edge.commands.export import export_learner
 

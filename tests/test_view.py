@@ -57,7 +57,7 @@ class Clock:
 def test_json_frames() -> None:
     file = io.StringIO()
     with JsonView(file=file) as view:
-        view.show(PROGRESS)
+        view.show(replace(PROGRESS, unknown=0.42111))
         view.show(replace(PROGRESS, score=float("nan"), fps=float("inf"), total=None))
         assert not view.closed
     first, second = map(json.loads, file.getvalue().splitlines())
@@ -78,6 +78,8 @@ def test_json_frames() -> None:
         "seconds": 1.2346,
         "peak_rss_mib": 412.3457,
         "flags": [],
+        "unknown": 0.4211,
+        "rejected": False,
     }
     assert first.keys() - {"event"} == {field.name for field in fields(Progress)} - {
         "waiting",
@@ -197,6 +199,15 @@ def test_plain_line_every_two_seconds() -> None:
     ]
 
 
+def test_plain_says_how_unknown() -> None:
+    view, out, _ = plain_view(clock := Clock())
+    view.show(replace(PROGRESS, unknown=0.421))
+    clock.now_s = 5
+    view.show(replace(PROGRESS, prediction="unknown", unknown=0.981, rejected=True))
+    assert "pen 91.2 %, unknown 42.1 % (is mug)" in out.getvalue()
+    assert "  unknown 98.1 % (is mug)" in out.getvalue()
+
+
 def test_plain_without_a_prediction() -> None:
     view, out, _ = plain_view(Clock())
     view.show(Progress(0, None, None, None, False, 1, None, 0, 0, 0.0, None, None))
@@ -283,6 +294,10 @@ def test_terminal_panel() -> None:
         assert all(len(row) == 80 for row in rows)
         right = "\n".join(screen.panel(replace(PROGRESS, prediction="mug")))
         assert "mug  91.2 %  right" in right
+        seen = "\n".join(screen.panel(replace(PROGRESS, unknown=0.42)))
+        assert "pen  91.2 %  unknown 42.0 %  wrong: is mug" in seen
+        refused = {"prediction": "unknown", "unknown": 0.98, "rejected": True}
+        assert "unknown  98.0 %  wrong" in "\n".join(screen.panel(replace(PROGRESS, **refused)))
         unlabelled = "\n".join(screen.panel(replace(PROGRESS, label=None, total=None, waiting="")))
         assert "right" not in unlabelled
         assert "wrong" not in unlabelled

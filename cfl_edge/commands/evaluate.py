@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import DataError
-from cfl_edge.online.metrics import Confusion, peak_rss_mib
-from cfl_edge.online.novelty import (
+from cfl_edge.novelty import (
     UNKNOWN,
     auroc,
     check_reject,
     false_positive_rate,
     is_rejected,
 )
+from cfl_edge.online.metrics import Confusion, peak_rss_mib
 from cfl_edge.online.novelty_calibration import LEAST_CLASSES, LEAST_SAMPLES
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.frame import Frame
@@ -37,7 +37,7 @@ class UnknownEvaluation:
 
     Args:
         samples: How many there were.
-        auroc: See `cfl_edge.online.novelty.auroc`, against the labelled pictures of known classes.
+        auroc: See `cfl_edge.novelty.auroc`, against the labelled pictures of known classes.
         fpr95: Share of them that is accepted where 95 % of the known pictures are.
         rejected: Share that was answered `unknown`; None without `reject`.
         skipped: Pictures that could not be read.

@@ -16,12 +16,12 @@ from cfl_edge.core.allocator import MIB, keep_freed_memory, return_freed_memory
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
+from cfl_edge.novelty import UNKNOWN, check_reject
 from cfl_edge.online.answers import answering
 from cfl_edge.online.board_health import BoardHealth
 from cfl_edge.online.heat_policy import HeatPolicy
 from cfl_edge.online.label_ring import RING_BYTES
 from cfl_edge.online.labels import LabelSource, open_labels
-from cfl_edge.online.novelty import UNKNOWN, check_reject
 from cfl_edge.online.progress import Progress
 from cfl_edge.online.service_notify import ServiceNotify
 from cfl_edge.stream.open import open_stream

@@ -11,10 +11,10 @@ from pathlib import Path
 from cfl_edge.errors import DataError, ModelError
 from cfl_edge.model.inference import OnnxModel
 from cfl_edge.model.onnx_metadata import UNKNOWN_DISTANCE
+from cfl_edge.novelty import UNKNOWN, check_reject, is_rejected
 from cfl_edge.online.answers import answering
 from cfl_edge.online.interrupts import Interrupts
 from cfl_edge.online.metrics import Confusion, Prequential, peak_rss_mib
-from cfl_edge.online.novelty import UNKNOWN, check_reject, is_rejected
 from cfl_edge.online.progress import Progress
 from cfl_edge.online.service_notify import ServiceNotify
 from cfl_edge.service.model_watch import WatchedModel

@@ -17,7 +17,7 @@ from cfl_edge.model.onnx_metadata import (
     parse_known_distances,
     parse_metadata,
 )
-from cfl_edge.online.novelty import Floats, finite, novelty_scores
+from cfl_edge.novelty import Floats, finite, novelty_scores
 from cfl_edge.preprocess import to_model_input
 
 if TYPE_CHECKING:

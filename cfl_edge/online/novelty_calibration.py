@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cfl_edge.online.novelty import Floats, novelty_scores
+from cfl_edge.novelty import Floats, novelty_scores
 
 KNOWN = 256  # known samples, the newest: what lies near changes as the covariance gets better
 LEARNED_FRAMES = 8  # of a class before its next ones count as known
@@ -45,7 +45,7 @@ class NoveltyCalibration:
         self._means: Floats | None = None  # of each class; None: the distances as they are
         self._spreads: Floats | None = None
         self._table: Floats | None = None
-        self._since_table = TABLE_EVERY
+        self._since_table = 0
 
     def expect(self, means: npt.ArrayLike, spreads: npt.ArrayLike) -> None:
         """Take the distances that are expected of samples of each class from now on.
@@ -56,7 +56,7 @@ class NoveltyCalibration:
         """
         self._means = np.asarray(means, np.float64)
         self._spreads = np.maximum(np.asarray(spreads, np.float64), SMALLEST)
-        self._since_table = TABLE_EVERY
+        self._solve()
 
     def add(self, distances: Tensor, numbers: Tensor) -> None:
         """Take in known samples that were not learned yet.
@@ -74,22 +74,27 @@ class NoveltyCalibration:
         values = values[np.isfinite(values)]
         self._known.extend(values.tolist())
         self._since_table += len(values)
+        if self._since_table >= TABLE_EVERY or self._table is None:
+            self._solve()
 
     def table(self) -> Floats | None:
         """Return the distances below which 0, 0.5, 1, ... 100 % of the known samples lie, (201,).
 
         None for fewer than 30 samples.
         """
-        if self._since_table >= TABLE_EVERY or self._table is None:
-            self._since_table, self._table = 0, None
-            values = np.array(self._known)
-            if self._means is not None and self._spreads is not None:
-                is_known = np.isfinite(self._means)
-                spread = values[:, None] * self._spreads[is_known]
-                values = (spread + self._means[is_known]).ravel()
-            if len(self._known) >= LEAST_SAMPLES and len(values):
-                self._table = np.quantile(values, LEVELS)
         return self._table
+
+    def _solve(self) -> None:
+        self._since_table, self._table = 0, None
+        if len(self._known) < LEAST_SAMPLES:
+            return
+        values = np.array(self._known)
+        if self._means is not None and self._spreads is not None:
+            is_known = np.isfinite(self._means)
+            spread = values[:, None] * self._spreads[is_known]
+            values = (spread + self._means[is_known]).ravel()
+        if len(values):
+            self._table = np.quantile(values, LEVELS)
 
     def scores(self, distances: npt.ArrayLike) -> Floats:
         """Return the share of known samples that lie nearer, 0 to 1, of distances (N,).
@@ -107,7 +112,7 @@ class NoveltyCalibration:
         self._known.clear()
         if "novelty.known" in state:
             self._known.extend(state["novelty.known"].tolist())
-        self._since_table = TABLE_EVERY
+        self._solve()
 
 
 class ReplayedDistances:

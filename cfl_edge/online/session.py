@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import DataError, ModelWriteError, StreamError
+from cfl_edge.novelty import UNKNOWN, finite, is_rejected
 from cfl_edge.online.interrupts import Interrupts
 from cfl_edge.online.label_delay import Seen, open_ring
 from cfl_edge.online.label_ring import FrameRing
 from cfl_edge.online.labels import LabelSource
 from cfl_edge.online.learner import Learner
 from cfl_edge.online.metrics import PeakMemory
-from cfl_edge.online.novelty import UNKNOWN, finite, is_rejected
 from cfl_edge.online.pace import Pace
 from cfl_edge.online.progress import Progress
 from cfl_edge.online.quality import QualityGate, excluded_classes

@@ -35,7 +35,7 @@ class StreamRun:
         seconds_to_80: Median over classes of the seconds from the first frame of a class until it
             is recalled: of work where the stream waits, of the stream's clock where it does not.
         auroc_unknown: Of pictures of classes that did not come against the test pictures
-            (`cfl_edge.online.novelty.auroc`); None without such classes, as for the next ones.
+            (`cfl_edge.novelty.auroc`); None without such classes, as for the next ones.
         fpr95_unknown: Share of them that is accepted where 95 % of the test pictures are.
         known_rejected: Share of the test pictures that `--reject 0.95` would refuse.
         unknown_rejected: Share of the others.

@@ -17,9 +17,9 @@ from cfl_edge.bench.streams.memory import LearningMemory
 from cfl_edge.bench.streams.pictures import Pictures
 from cfl_edge.bench.streams.protocols import Integers, StreamOrder, first_seen
 from cfl_edge.bench.streams.recall import NewClasses, Scores, TestPictures
+from cfl_edge.novelty import auroc, false_positive_rate
 from cfl_edge.online.learner import Encoded, Learner
 from cfl_edge.online.metrics import Prequential
-from cfl_edge.online.novelty import auroc, false_positive_rate
 
 REJECT = 0.95  # of `known_rejected` and `unknown_rejected`
 WINDOW_FRAMES = 16  # of timing: several gradient steps and a refresh of the label embeddings
