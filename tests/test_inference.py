@@ -114,6 +114,14 @@ def test_not_onnx(tmp_path, content, capfd):
     assert capfd.readouterr() == ("", "")  # ONNX Runtime logs to standard error by itself
 
 
+def test_numbers_in_another_file_are_not_read(path):
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="beside", size_threshold=0)
+    assert (path.parent / "beside").exists()
+    with pytest.raises(ModelDamagedError, match="keeps numbers in another file"):
+        OnnxModel(path)
+
+
 def test_cut_at_any_place(path):
     content = path.read_bytes()
     for position in range(0, len(content), 5):

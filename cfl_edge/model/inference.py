@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -195,6 +196,11 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         ) from error
 
 
+# An entry of TensorProto.external_data with the key `location`, as protobuf writes it: numbers that
+# lie in another file, which ONNX Runtime would read from wherever the model says.
+EXTERNAL_LOCATION = b"\x0a\x08location\x12"
+
+
 def _require_file(path: Path) -> None:
     if path.is_dir():
         inner = path / MODEL_FILE
@@ -205,6 +211,7 @@ def _require_file(path: Path) -> None:
     try:
         with open(path, "rb") as file:
             empty = not file.read(1)
+            external = not empty and _mentions(file, EXTERNAL_LOCATION)
     except FileNotFoundError:
         raise ModelNotFoundError(
             f"{path} does not exist", hint=f"cfl-edge export DIR -o {path.parent}"
@@ -217,3 +224,13 @@ def _require_file(path: Path) -> None:
         raise ModelDamagedError(
             f"{path} is empty, expected an ONNX file", hint=f"cfl-edge export DIR -o {path.parent}"
         )
+    if external:
+        raise ModelDamagedError(
+            f"{path} keeps numbers in another file, expected all of them in one",
+            hint=f"cfl-edge export DIR -o {path.parent}",
+        )
+
+
+def _mentions(file: BinaryIO, text: bytes) -> bool:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(text) >= 0
