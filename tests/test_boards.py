@@ -111,6 +111,7 @@ def test_a_model_learns_from_a_board_by_its_buttons_and_answers(tmp_path):
         result = cfl_edge(
             *("learn", "--stream", f"serial://{board.port}", "--labels-from", "serial"),
             *("--model", tmp_path / "model", "--max-frames", 60, "--no-export", "--json", *SMALL),
+            "--learn-flagged",  # one colour shows nothing
         )
         assert result.code == 0, result.err
         assert board.wait_for(lambda: len(board.results) == 60)
