@@ -103,12 +103,12 @@ def test_what_was_given_is_kept_and_the_hint_counts_it(folder):
 
 
 def test_a_small_limit_takes_replay_memory_and_the_model_goes_on(folder):
-    first = learned(folder, "--memory-mib", 34)
+    first = learned(folder, "--memory-mib", 37)
     (told,) = [text for text in first.notices if text.startswith("learning will add ")]
     replay_mib = network_of(folder)["replay_mib"]
     assert replay_mib < 16
     assert f"replay {replay_mib:g} MiB" in told
-    for again, options in enumerate([(), ("--memory-mib", 34), ("--memory-mib", 64)], start=2):
+    for again, options in enumerate([(), ("--memory-mib", 37), ("--memory-mib", 64)], start=2):
         result = learned(folder, *options, "--no-export")
         assert sum(result.summary["samples"].values()) == again * FRAMES
         assert network_of(folder)["replay_mib"] == replay_mib
