@@ -4,7 +4,7 @@ import dataclasses
 
 import link_reference as reference
 import pytest
-from link_reference import FIRMWARE_HOST, REFUSED, VECTORS, message_of
+from link_reference import REFUSED, VECTORS, message_of
 
 from firmware_host import protocol
 from firmware_host.framing import MAX_STUFFED_BYTES, encode_packet
@@ -28,8 +28,6 @@ from firmware_host.protocol import (
     Type,
     encode,
 )
-
-PAGE = (FIRMWARE_HOST / "PROTOCOL.md").read_text(encoding="utf-8")
 
 # One of each kind; COBS blocks, zeros and full packets are in the vectors.
 STREAM = [

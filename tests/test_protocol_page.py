@@ -14,33 +14,16 @@ from firmware_host.messages import ACK
 from firmware_host.payloads import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, MAX_TEXT
 from firmware_host.protocol import (
     Ack,
-    Ctrl,
-    Event,
     Format,
-    Hello,
-    Image,
     ImageAssembler,
     ImageChunk,
-    Log,
     Packet,
     Parser,
-    Result,
     Status,
     Type,
 )
 
 PAGE = (FIRMWARE_HOST / "PROTOCOL.md").read_text(encoding="utf-8")
-
-# One of each kind; COBS blocks, zeros and full packets are in the vectors.
-STREAM = [
-    Hello("esp32cam", "1.0", ("jpeg",), receives=True, t_ms=812),
-    Image(bytes(range(256)) * 5, Format.GRAY8, 40, 32, frame_id=1, t_ms=1000),
-    Event("press", "mug", frame_id=1),
-    Log("camera ready"),
-    Ctrl("stream", {"fps": 5}),
-    Ack(65535, Status.BUSY),
-    Result("mug", 0.91, frame_id=1),
-]
 
 
 def table(heading: str) -> list[list[str]]:
