@@ -1,0 +1,112 @@
+"""In the VM: save into a model folder on /mnt until the power is cut; look first at what is there.
+
+Run by `vm_power.py`. `store` saves recorded states of a learner as fast as it can, without torch;
+`learn` runs the command itself. It prints what happened and judges nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+DISK = Path("/mnt")
+SHARE = Path(os.environ["VM_SHARE"])
+
+
+def say(scenario: str, **values: object) -> None:
+    print(json.dumps({"scenario": scenario, **values}), flush=True)
+
+
+def models() -> list[Path]:
+    """Return the model folders in which anything was ever saved, oldest first."""
+    return sorted({path.parent for path in DISK.glob("model-*/generation-*")})
+
+
+def found(name: str) -> None:
+    """Tell what the newest model folder holds, and keep a copy of it for the host."""
+    from cfl_edge.model.store import Store
+
+    if not models():
+        say("found", folder=None)
+        return
+    model, notices = models()[-1], []
+    begin_s = time.monotonic()
+    names = sorted(entry.name for entry in model.iterdir())
+    saved = Store(model, on_notice=notices.append).load()
+    say(
+        "found",
+        folder=model.name,
+        number=saved.number,
+        frames=saved.manifest["counters"]["frames_learned"],
+        notices=notices,
+        names=names,
+        took_s=round(time.monotonic() - begin_s, 3),
+    )
+    shutil.copytree(model, SHARE / name)
+
+
+def recorded(states: Path, number: int) -> Iterator[Path]:
+    """Yield the recorded states after a number: their folders."""
+    while (state := states / f"{number + 1:06d}").is_dir():
+        yield state
+        number += 1
+
+
+def store(states: Path) -> None:
+    """Save state after state; at the end of the record, begin a new model."""
+    from cfl_edge.model.store import Store
+
+    folder = models()[-1] if models() else DISK / "model-000"
+    while True:
+        target = Store(folder)
+        after = target.load().number if target.exists() else 0
+        for state in recorded(states, after):
+            saved = Store(state).load()
+            bases = [generation for generation, _ in saved.manifest["journal"]["bases"]]
+            begin_s = time.monotonic()
+            path = target.save(saved.manifest, saved.tensors, keep=bases)
+            took_s = round(time.monotonic() - begin_s, 4)
+            say("saved", folder=folder.name, number=int(path.name[-6:]), took_s=took_s)
+        for old in models()[:-1]:
+            shutil.rmtree(old)
+        folder = DISK / f"model-{int(folder.name[-3:]) + 1:03d}"
+
+
+def learn(options: list[str]) -> None:
+    """Run `cfl-edge learn` and tell, after each frame, how many were ever learned and when."""
+    command = [sys.executable, "-m", "cfl_edge", "learn", "--model", str(DISK / "model-000")]
+    process = subprocess.Popen([*command, *options, "--json"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    before = 0
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["event"] == "notice":
+            say("notice", text=event["text"])
+            if match := re.match(r"going on with .* (\d+) frames learned", event["text"]):
+                before = int(match[1])
+        elif event["event"] == "frame":
+            learned = before + event["learned_frames"]
+            say("learned", frames=learned, time_s=round(time.monotonic(), 3))
+    say("ended", status=process.wait())
+
+
+def main() -> None:
+    job, name, *rest = sys.argv[1:]
+    found(name)
+    if job == "store":
+        store(Path(rest[0]))
+    elif job == "learn":
+        learn(rest)
+    sys.stdout.flush()
+    os._exit(0)  # emulated interpreter exit takes seconds
+
+
+if __name__ == "__main__":
+    main()
