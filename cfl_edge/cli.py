@@ -147,6 +147,10 @@ def learn(
     ] = None,
     max_frames: MaxFrames = None,
     checkpoint_s: Annotated[float | None, typer.Option(help="Seconds between saves.")] = None,
+    write_gb_per_day: Annotated[
+        float | None,
+        typer.Option(help="What saves and --publish may write; both come less often. [default: 4]"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     export: Annotated[
@@ -179,6 +183,7 @@ def learn(
         fields["samples"] = learned.samples
         fields["model"] = str(settings.model)
         fields["published"] = learned.published
+        fields |= learned.written.fields()
         view.summary(fields, _learned_lines(learned, settings))
 
 
@@ -207,6 +212,7 @@ def _learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         lines.append(f"steps      {steps}")
     lines += [
         f"memory     {summary.peak_rss_mib:.0f} MiB at most, {summary.growth_mib:.0f} by learning",
+        f"written    {learned.written.line()}",
         f"model      {folder}",
     ]
     if settings.publish is not None:

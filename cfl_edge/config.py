@@ -64,6 +64,7 @@ class LearnSettings(BaseSettings):
     learn_budget_ms: Literal["auto"] | Annotated[NonNegativeFloat, AllowInfNan(False)] = "auto"
     max_frames: int | None = Field(None, ge=1)
     checkpoint_s: float = Field(30.0, gt=0)
+    write_gb_per_day: float = Field(4.0, gt=0, allow_inf_nan=False)
     seed: int = Field(0, ge=0, lt=2**63)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     export: bool = True

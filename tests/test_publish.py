@@ -20,6 +20,7 @@ from cfl_edge.model.inference import OnnxModel
 from cfl_edge.model.onnx_patch import find_places, named_places, with_weights
 from cfl_edge.model.publish import Publisher, take_snapshot, write_snapshot
 from cfl_edge.model.publish_base import reuse_base, trace_base
+from cfl_edge.model.write_budget import WriteBudget
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_a_new_class_at_once_and_the_rest_now_and_then(learner, publisher, clock
 def test_a_full_disk_is_told_once_and_learning_goes_on(
     learner, publisher, clock, notices, monkeypatch
 ):
-    def full(path, parts):
+    def full(path, parts, *, written):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -153,8 +154,27 @@ def test_a_full_disk_is_told_once_and_learning_goes_on(
     assert notices[1].startswith("published ")
 
 
+def test_it_keeps_to_its_bytes_but_for_the_last_file(learner, publisher, clock, notices, tmp_path):
+    publisher.budget = WriteBudget(100.0, "--publish p", "--write-x 1", notices.append, clock=clock)
+    sizes = []
+    for number in range(3):
+        teach(learner, f"class {number}")
+        clock.now_s += 3600.0
+        publisher.after_frame()
+        if publisher._writing is not None:
+            wait(publisher)
+            sizes.append((tmp_path / "out/p.onnx").stat().st_size)
+    assert len(sizes) == publisher.published == 1  # it is larger than a day's bytes
+    assert publisher.written == sizes[0]
+    (told,) = [text for text in notices if text.startswith("--publish p writes ")]
+    assert f"writes {sizes[0] / 1e6:.1f} MB: --write-x 1 allows one every " in told
+    publisher.finish()
+    assert publisher.published == 2
+    assert publisher.written == sizes[0] + (tmp_path / "out/p.onnx").stat().st_size
+
+
 def test_frames_do_not_wait_for_a_publication(publisher, monkeypatch, learner):
-    monkeypatch.setattr("cfl_edge.model.publish.write_snapshot", lambda *_: time.sleep(0.5))
+    monkeypatch.setattr("cfl_edge.model.publish.write_snapshot", lambda *_, **__: time.sleep(0.5))
     publisher.after_frame()
     start_s = time.monotonic()
     for _ in range(1000):

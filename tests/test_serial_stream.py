@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import assert_error, cfl_edge
 from PIL import Image as Pillow
 
 from cfl_edge.errors import (
@@ -244,3 +245,19 @@ def test_nothing_of_boards_is_imported_for_other_streams():
         "sys.exit(any(m in sys.modules for m in ('serial', 'firmware_host')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("stream", "words"),
+    [
+        ("demo:", "demo:, expected a board on a serial port"),
+        ("rtsp://ann:secret@camera/live", "rtsp://***@camera/live, expected a board"),
+        ("serial:///dev/ttyACM0?proto=jpeg", "/dev/ttyACM0: bare JPEGs tell of no buttons"),
+    ],
+)
+def test_labels_from_a_stream_without_buttons_are_refused(stream, words, tmp_path):
+    model = tmp_path / "model"
+    result = cfl_edge("learn", "--stream", stream, "--labels-from", "serial", "--model", model)
+    assert_error(result, 2, f"--labels-from serial with --stream {words}")
+    assert "--labels-from keys" in result.err
+    assert not model.exists()

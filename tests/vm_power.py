@@ -1,4 +1,4 @@
-"""Cut the power of a virtual machine while it saves a model: its processor is killed, its disk kept.
+"""Cut the power of a virtual machine while it saves a model: qemu is killed, its disk kept.
 
 What the guest had not yet sent to the disk is gone, and the journal of its ext4 is replayed at the
 next start. A card that says it has written what it has not is not shown by this.
@@ -53,7 +53,9 @@ def record(states: Path, count: int, *, frames: int = 8) -> None:
         count: How many.
         frames: Between two states.
     """
-    config = LearnerConfig(stem="none", layers="16,32", image_px=32, replay_mib=0.5, journal_mib=0.5)
+    config = LearnerConfig(
+        stem="none", layers="16,32", image_px=32, replay_mib=0.5, journal_mib=0.5
+    )
     learner = Learner(config, "cpu")
     learner.journal = Journal(config.journal_mib, bases=[Base(0, 0)])
     store: Any = Recorder(Store(states / "model"), states)
@@ -140,9 +142,7 @@ def processor(parent: int) -> int:
     """Return the process of the machine that this run of vmlab.py has started."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     (found,) = [
-        int(child)
-        for child in children
-        if "qemu-system" in Path(f"/proc/{child}/comm").read_text()
+        int(child) for child in children if "qemu-system" in Path(f"/proc/{child}/comm").read_text()
     ]
     return found
 

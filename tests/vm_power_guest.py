@@ -52,6 +52,11 @@ def found(name: str) -> None:
     shutil.copytree(model, SHARE / name)
 
 
+def disk_bytes() -> int:
+    """Return the bytes that the disk was ever given to write."""
+    return 512 * int(Path("/sys/block/vda/stat").read_text().split()[6])
+
+
 def recorded(states: Path, number: int) -> Iterator[Path]:
     """Yield the recorded states after a number: their folders."""
     while (state := states / f"{number + 1:06d}").is_dir():
@@ -67,13 +72,22 @@ def store(states: Path) -> None:
     while True:
         target = Store(folder)
         after = target.load().number if target.exists() else 0
+        os.sync()
+        before = disk_bytes()
         for state in recorded(states, after):
             saved = Store(state).load()
             bases = [generation for generation, _ in saved.manifest["journal"]["bases"]]
             begin_s = time.monotonic()
             path = target.save(saved.manifest, saved.tensors, keep=bases)
             took_s = round(time.monotonic() - begin_s, 4)
-            say("saved", folder=folder.name, number=int(path.name[-6:]), took_s=took_s)
+            say(
+                "saved",
+                folder=folder.name,
+                number=int(path.name[-6:]),
+                took_s=took_s,
+                written_bytes=target.written.total(),
+                disk_bytes=disk_bytes() - before,
+            )
         for old in models()[:-1]:
             shutil.rmtree(old)
         folder = DISK / f"model-{int(folder.name[-3:]) + 1:03d}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfl_edge.commands.publish import ONNX_FOLDER, check_publish, open_publisher
+from cfl_edge.commands.writes import Writes, Written
 from cfl_edge.config import LearnSettings
 from cfl_edge.core.allocator import MIB, keep_freed_memory, return_freed_memory
 from cfl_edge.errors import ModelError, UsageError
@@ -26,6 +27,7 @@ from cfl_edge.online.progress import Progress
 from cfl_edge.online.service_notify import ServiceNotify
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.stream.uri import parse_uri
 
 if TYPE_CHECKING:
     from cfl_edge.model.export import Exported
@@ -46,12 +48,14 @@ class Learned:
         samples: Frames learned of each class, ever.
         exported: The ONNX files, if they were written.
         published: How often the file of `--publish` was written.
+        written: Bytes that went to disk.
     """
 
     summary: Summary
     samples: dict[str, int]
     exported: Exported | None
-    published: int = 0
+    published: int
+    written: Written
 
 
 def learn(
@@ -78,6 +82,7 @@ def learn(
     store.require_usable()
     if settings.publish is not None:
         check_publish(settings.publish, settings.memory_mib)
+    check_labels(settings)
     with ExitStack() as stack:
         stack.enter_context(ModelLock(settings.model))
         saved = store.load() if store.exists() else None
@@ -126,13 +131,17 @@ def learn(
         from cfl_edge.online.session import learn_stream
 
         learner.journal = open_journal(saved, learner.config.journal_mib, on_notice)
+        writes = Writes(settings, store, counters, saved, on_notice)
         publisher = open_publisher(learner, settings, on_notice)
+        if publisher is not None:
+            publisher.budget = writes.publishing
         show = answering(stream, on_progress)
         summary = learn_stream(
             stream,
             labels,
             learner,
-            save=lambda: save_learner(store, learner, counters),
+            save=writes.saving(lambda: save_learner(store, learner, counters)),
+            may_save=writes.may_save,
             on_progress=service.on_progress(publisher.after(show) if publisher else show),
             on_notice=on_notice,
             max_frames=settings.max_frames,
@@ -168,7 +177,8 @@ def learn(
             on_notice("exporting to ONNX")
             exported = export_learner(learner, settings.model / ONNX_FOLDER)
         published = publisher.published if publisher else 0
-        return Learned(summary, learner.samples(), exported, published)
+        written = writes.written(publisher, exported)
+        return Learned(summary, learner.samples(), exported, published, written)
 
 
 def default_labels(settings: LearnSettings) -> str | None:
@@ -176,6 +186,27 @@ def default_labels(settings: LearnSettings) -> str | None:
     if settings.label is None and settings.stream.startswith("demo:"):
         return "dirs"
     return None
+
+
+def check_labels(settings: LearnSettings) -> None:
+    """Refuse labels from a board where the stream is none that can tell them.
+
+    Raises:
+        UsageError: So it is.
+    """
+    if settings.labels_from != "serial":
+        return
+    stream = parse_uri(settings.stream)
+    if stream.kind != "serial":
+        raise UsageError(
+            f"--labels-from serial with --stream {stream.shown}, expected a board on a serial port",
+            hint="--stream serial:///dev/ttyACM0, or --labels-from keys",
+        )
+    if stream.options.get("proto") == "jpeg":
+        raise UsageError(
+            f"--labels-from serial with --stream {stream.shown}: bare JPEGs tell of no buttons",
+            hint="a sketch that speaks CFL-Link, or --labels-from keys",
+        )
 
 
 def check_unchanged(saved: Saved, settings: LearnSettings) -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -112,7 +113,14 @@ def to_manifest(given: Mapping[str, Any], groups: Mapping[str, Group]) -> bytes:
     return text.encode(errors="surrogatepass")  # a label may be a file name that is not UTF-8
 
 
-def write(new: Path, groups: Mapping[str, Group], manifest: bytes, previous: Path | None) -> Path:
+def write(
+    new: Path,
+    groups: Mapping[str, Group],
+    manifest: bytes,
+    previous: Path | None,
+    *,
+    written: Counter[str] | None = None,
+) -> Path:
     """Write a generation into a folder of its own, wait for the disk, and give it its name.
 
     Args:
@@ -120,6 +128,7 @@ def write(new: Path, groups: Mapping[str, Group], manifest: bytes, previous: Pat
         groups: File name to content.
         manifest: From `to_manifest`.
         previous: A generation whose files are linked where they have the same content.
+        written: Adds up the bytes written, by file; a link counts nothing.
 
     Returns:
         `new`.
@@ -132,8 +141,8 @@ def write(new: Path, groups: Mapping[str, Group], manifest: bytes, previous: Pat
         os.chmod(temporary, 0o755)  # mkdtemp's 0700 would keep other users from reading
         for name, group in groups.items():
             if previous is None or not _link(previous / name, temporary / name, group):
-                write_file(temporary / name, group.parts)
-        write_file(temporary / MANIFEST, [memoryview(manifest)])
+                write_file(temporary / name, group.parts, written=written)
+        write_file(temporary / MANIFEST, [memoryview(manifest)], written=written)
         sync_folder(temporary)
         os.rename(temporary, new)
     except BaseException:

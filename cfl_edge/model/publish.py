@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from cfl_edge.model.onnx_metadata import NETWORK_DIGEST, to_metadata
 from cfl_edge.model.onnx_patch import with_weights
 from cfl_edge.model.publish_base import Base, network_weights, run_graph
 from cfl_edge.model.tensors import network_digest
+from cfl_edge.model.write_budget import WriteBudget
 from cfl_edge.model.writing import replace_files
 from cfl_edge.online.heads.distances import DistanceRows
 from cfl_edge.online.learner import Learner
@@ -93,16 +95,16 @@ def take_snapshot(learner: Learner, extra: dict[str, str]) -> Snapshot:
     )
 
 
-def write_snapshot(base: Base, snapshot: Snapshot, path: Path) -> int:
+def write_snapshot(
+    base: Base, snapshot: Snapshot, path: Path, *, written: Counter[str] | None = None
+) -> None:
     """Write a snapshot as an ONNX file, if ONNX Runtime says of its picture what torch says.
 
     Args:
         base: Of the same network.
         snapshot: What to write.
         path: Replaced whole; its folder is created if need be.
-
-    Returns:
-        Bytes written.
+        written: Adds up the bytes, also those of a write that fails.
 
     Raises:
         ExportError: They disagree. No file changed.
@@ -118,8 +120,7 @@ def write_snapshot(base: Base, snapshot: Snapshot, path: Path) -> int:
     agreement(snapshot.scores, outputs[0])
     if snapshot.distance is not None:
         distance_agreement(snapshot.distance, outputs[1])
-    replace_files(path.parent, {path.name: content})
-    return len(content)
+    replace_files(path.parent, {path.name: content}, written=written)
 
 
 class Publisher:
@@ -135,7 +136,9 @@ class Publisher:
         clock: Gives seconds that never go back.
 
     Attributes:
+        budget: Of the bytes that it may write before `finish`; None for as many as it likes.
         published: Files written.
+        written: Bytes written, those of failed tries among them.
     """
 
     def __init__(
@@ -156,7 +159,8 @@ class Publisher:
         self._done: Snapshot | None = None
         self._next_s = float("-inf")
         self._failing = False
-        self.published = 0
+        self.published, self.written = 0, 0
+        self.budget: WriteBudget | None = None
 
     def after_frame(self) -> None:
         """Begin a publication where one is due, and note the end of the last; never waits."""
@@ -198,7 +202,9 @@ class Publisher:
         if not self._is_news():
             return False
         has_new_class = self._done is None or self._done.classes != tuple(self._learner.classes)
-        return (has_new_class and not self._failing) or self._clock() >= self._next_s
+        if not (has_new_class and not self._failing) and self._clock() < self._next_s:
+            return False
+        return self.budget is None or self.budget.allows()
 
     def _begin(self) -> _Writing:
         snapshot = take_snapshot(self._learner, self._extra())
@@ -209,6 +215,10 @@ class Publisher:
     def _note(self, writing: _Writing) -> None:
         self._writing = None
         self._next_s = self._clock() + self._every_s
+        written = writing.written.total()
+        self.written += written
+        if self.budget is not None and written:
+            self.budget.note(written)
         if writing.error is None:
             if self._failing or self._done is None:
                 self._on_notice(f"published {self._path}: {len(writing.snapshot.classes)} classes")
@@ -230,10 +240,11 @@ class _Writing(threading.Thread):
         super().__init__(name="publish", daemon=True)
         self._base, self._path = base, path
         self.snapshot = snapshot
+        self.written: Counter[str] = Counter()
         self.error: Exception | None = None
 
     def run(self) -> None:
         try:
-            write_snapshot(self._base, self.snapshot, self._path)
+            write_snapshot(self._base, self.snapshot, self._path, written=self.written)
         except Exception as error:  # whatever it is, learning goes on
             self.error = error

@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,6 +64,9 @@ class Store:
         on_notice: Called with a sentence when something was repaired or given up, such as a
             damaged generation that was skipped. Default: a warning of this module's logger.
 
+    Attributes:
+        written: Bytes that this object has written, by file; a link counts nothing.
+
     Example:
         >>> import tempfile
         >>> import numpy as np
@@ -83,6 +87,7 @@ class Store:
         on_notice: Callable[[str], None] = _log.warning,
     ) -> None:
         self.folder = folder
+        self.written: Counter[str] = Counter()
         self._on_notice = on_notice
         self._good: Path | None = None  # the newest generation this object saved or verified
 
@@ -232,7 +237,7 @@ class Store:
         new = self.folder / f"generation-{max(numbers, default=0) + 1:06d}"
         while True:
             try:
-                return write(new, groups, text, previous)
+                return write(new, groups, text, previous, written=self.written)
             except OSError as error:
                 older = [folder for folder in self._generations() if folder != previous]
                 if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not previous or not older:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -52,12 +53,15 @@ def write_error(error: OSError, target: Path, *, kept: str = "") -> ModelWriteEr
     return ModelWriteError(f"{target} cannot be written: {reason}{tail}", hint=hint)
 
 
-def write_file(path: Path, parts: Iterable[memoryview]) -> None:
+def write_file(
+    path: Path, parts: Iterable[memoryview], *, written: Counter[str] | None = None
+) -> None:
     """Write a new file and wait until the disk has it.
 
     Args:
         path: Where; must not exist yet.
         parts: Its bytes, in order (format B); none is copied.
+        written: Adds up the bytes by the file's name, also those of a write that fails.
 
     Raises:
         OSError: As the system reports it.
@@ -73,7 +77,10 @@ def write_file(path: Path, parts: Iterable[memoryview]) -> None:
         for part in parts:
             rest = part
             while rest:  # an unbuffered write may take only a part
-                rest = rest[file.write(rest) :]
+                taken = file.write(rest)
+                rest = rest[taken:]
+                if written is not None:
+                    written[path.name] += taken
         os.fsync(file.fileno())
 
 
@@ -90,12 +97,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+def replace_files(
+    folder: Path, contents: Mapping[str, bytes], *, written: Counter[str] | None = None
+) -> list[Path]:
     """Write several files of one folder; no old one is touched before every new one is on disk.
 
     Args:
         folder: Created if need be.
         contents: Name to bytes.
+        written: Adds up the bytes, also those of a write that fails.
 
     Returns:
         The paths, in the order given. Each is replaced whole; a power cut may fall between two.
@@ -117,7 +127,7 @@ def replace_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             temporary[name].unlink(missing_ok=True)
-            write_file(temporary[name], [memoryview(content)])
+            write_file(temporary[name], [memoryview(content)], written=written)
         for name in contents:
             os.replace(temporary[name], folder / name)
         sync_folder(folder)

@@ -38,6 +38,7 @@ def learn_stream(
     learner: Learner,
     *,
     save: Callable[[], None],
+    may_save: Callable[[], bool] = lambda: True,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_notice: Notice = lambda _: None,
     max_frames: int | None = None,
@@ -58,6 +59,7 @@ def learn_stream(
         save: Writes the learner down; called every `checkpoint_s` seconds if something was
             learned, sooner where the learner's journal fills, and at the end if there was a frame.
             A full disk at a checkpoint is a notice, at the end an error.
+        may_save: Says whether a checkpoint that is due may be written now; the end asks nobody.
         on_progress: Called after every frame.
         on_notice: Called with what the user should know.
         max_frames: Stop after so many frames.
@@ -93,7 +95,7 @@ def learn_stream(
                 due = time.monotonic() - saved_s >= checkpoint_s
                 journal = learner.journal  # undo needs a saved state to begin from
                 due = due or (journal is not None and journal.base_is_due and not failed)
-                if due and learner.frames_learned > saved_frames:
+                if due and learner.frames_learned > saved_frames and may_save():
                     failed = not _checkpoint(save, checkpoint_s, on_notice)
                     if not failed:
                         saved_frames = learner.frames_learned

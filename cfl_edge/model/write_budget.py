@@ -1,0 +1,158 @@
+"""How often a file may be written anew, so that no day writes more than was agreed.
+
+Flash memory wears by what is written. What is not written is saved up, so that an hour of teaching
+is saved as often as was asked for; only who learns all day waits longer between two saves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+DAY_S = 86_400.0
+
+SAVED_UP = 0.5
+"""Of a day's bytes that may be saved up; the rest comes in evenly, so that both make a day.
+
+Half of the default is 58 checkpoints of the default network: half an hour of teaching.
+"""
+
+
+class WriteBudget:
+    """Bytes that may be written, as a bucket that fills evenly and runs over.
+
+    In any 24 hours no more than a day's bytes are written, as long as a file is smaller than the
+    bucket. A larger one is written when the bucket is full, and the time it then takes to fill
+    again makes up for it.
+
+    Args:
+        day_bytes: Bytes a day.
+        what: What is written, as notices name it.
+        option: What set the bytes, as notices name it.
+        on_notice: Told when writes become rarer than was asked for, each time that begins.
+        clock: Seconds that never go back.
+
+    Attributes:
+        last_bytes: Of the last write.
+
+    Example:
+        >>> now_s = [0.0]
+        >>> budget = WriteBudget(
+        ...     100e6, "a checkpoint", "--write-gb-per-day 0.1", print, clock=lambda: now_s[0]
+        ... )
+        >>> for _ in range(3):
+        ...     if budget.allows():
+        ...         budget.note(25_000_000)
+        a checkpoint writes 25.0 MB: --write-gb-per-day 0.1 allows one every 12.0 h
+        >>> now_s[0] = 12 * 3600.0
+        >>> budget.allows()
+        True
+
+    Source: token bucket (Turner, New directions in communications, 1986).
+    """
+
+    def __init__(
+        self,
+        day_bytes: float,
+        what: str,
+        option: str,
+        on_notice: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._day_bytes, self._what, self._option = day_bytes, what, option
+        self._on_notice, self._clock = on_notice, clock
+        self._left_bytes = self._full_bytes
+        self._looked_s = clock()
+        self._told = False
+        self.last_bytes = 0
+
+    @property
+    def _full_bytes(self) -> float:
+        return SAVED_UP * self._day_bytes
+
+    @property
+    def _bytes_per_s(self) -> float:
+        return (1 - SAVED_UP) * self._day_bytes / DAY_S
+
+    @property
+    def left_bytes(self) -> float:
+        """Bytes in the bucket; less than 0 for a debt."""
+        now_s = self._clock()
+        flowed_bytes = (now_s - self._looked_s) * self._bytes_per_s
+        self._left_bytes = min(self._full_bytes, self._left_bytes + flowed_bytes)
+        self._looked_s = now_s
+        return self._left_bytes
+
+    def allows(self) -> bool:
+        """Return whether as much as the last time may be written now."""
+        left_bytes = self.left_bytes
+        if left_bytes >= min(self.last_bytes, self._full_bytes):
+            self._told = self._told and left_bytes < self._full_bytes
+            return True
+        if not self._told:
+            self._told = True
+            every_s = self.last_bytes / self._bytes_per_s
+            self._on_notice(
+                f"{self._what} writes {self.last_bytes / 1e6:.1f} MB: {self._option} allows one "
+                f"every {duration(every_s)}"
+            )
+        return False
+
+    def note(self, written_bytes: int) -> None:
+        """Take what was written out of the bucket, allowed or not.
+
+        Args:
+            written_bytes: Of one write, whether it came to its end or not.
+        """
+        self._left_bytes = self.left_bytes - written_bytes
+        self.last_bytes = written_bytes
+
+    def a_day_bytes(self, interval_s: float) -> float:
+        """Return what a day writes at most, one write like the last after each interval.
+
+        Args:
+            interval_s: Seconds between two writes where the budget does not make them rarer.
+        """
+        return min(self.last_bytes * DAY_S / interval_s, max(self._day_bytes, self.last_bytes))
+
+    def saved(self, unix_s: float) -> dict[str, float]:
+        """Return the bucket as it will be after a write like the last, to go on with.
+
+        Args:
+            unix_s: Now.
+        """
+        return {
+            "left_bytes": round(self.left_bytes - self.last_bytes),
+            "last_bytes": self.last_bytes,
+            "unix_s": round(unix_s),
+        }
+
+    def go_on(self, saved: Mapping[str, float], unix_s: float) -> None:
+        """Take over the bucket of an earlier run.
+
+        A clock that was set back meanwhile adds no bytes; one set forward fills the bucket.
+
+        Args:
+            saved: From `saved`.
+            unix_s: Now.
+        """
+        away_s = max(0.0, unix_s - saved["unix_s"])
+        left_bytes = saved["left_bytes"] + away_s * self._bytes_per_s
+        self._left_bytes, self._looked_s = min(self._full_bytes, left_bytes), self._clock()
+        self.last_bytes = int(saved["last_bytes"])
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that one would say it in.
+
+    Example:
+        >>> [duration(s) for s in (42.4, 570, 9000, 400_000)]
+        ['42 s', '9.5 min', '2.5 h', '4.6 days']
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    for unit, unit_s, below in (("min", 60.0, 100), ("h", 3600.0, 48)):
+        if seconds < below * unit_s:
+            return f"{seconds / unit_s:.1f} {unit}"
+    return f"{seconds / DAY_S:.1f} days"
