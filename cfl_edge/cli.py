@@ -21,6 +21,7 @@ from cfl_edge import (
     cli_boards,
     cli_classes,
     cli_doctor,
+    cli_export,
     cli_paper,
     cli_plan,
     cli_run,
@@ -47,6 +48,7 @@ app.command()(cli_plan.plan)
 app.command()(cli_undo.undo)
 app.command()(cli_doctor.doctor)
 app.command()(cli_run.run)
+app.command()(cli_export.export)
 app.command()(cli_paper.train)
 app.command()(cli_paper.reproduce)
 
@@ -270,34 +272,6 @@ def evaluate(
         lines += [f"  {recall:7.1%}  {name}" for name, recall in confusion.recall().items()]
         lines += ["confusion", *command.confusion_text(confusion)]
         view.summary(fields, lines)
-
-
-@app.command()
-def export(
-    model: ModelFolder,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the ONNX files.")],
-    json: Json = False,
-) -> None:
-    """Write model.onnx, head.onnx and labels.txt, checked against torch."""
-    from cfl_edge.view import open_view
-
-    with open_view(json=json) as view:
-        from cfl_edge.commands.export import export as export_command
-
-        exported = export_command(model, out, on_notice=view.notice)
-        fields = {key: _plain(value) for key, value in dataclasses.asdict(exported).items()}
-        lines = [
-            f"model      {exported.model}",
-            f"head       {exported.head}",
-            f"labels     {exported.labels}",
-            f"difference {exported.max_difference:.1e} of the largest score, to torch",
-            f"next       cfl-edge run {exported.model} --stream demo:",
-        ]
-        view.summary(fields, lines)
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
 from cfl_edge.model.onnx_distance import change_distance
 from cfl_edge.model.onnx_metadata import (
     HEAD_FILE,
+    INT8_FILE,
     KNOWN_DISTANCES,
     LABEL_EMBEDDINGS,
     LABELS_FILE,
@@ -69,7 +70,7 @@ def patch_classes(
     names = (
         [target.name]
         if target != folder
-        else [name for name in (MODEL_FILE, HEAD_FILE) if (target / name).exists()]
+        else [name for name in (MODEL_FILE, INT8_FILE, HEAD_FILE) if (target / name).exists()]
     )
     if not names:
         raise ModelNotFoundError(

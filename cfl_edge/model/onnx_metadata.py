@@ -23,6 +23,7 @@ CLASSES = "cfl_edge.classes"
 NETWORK_DIGEST = "cfl_edge.network_digest"
 SIZE_PX = "cfl_edge.size_px"
 KNOWN_DISTANCES = "cfl_edge.known_distances"  # quantiles, of 0 to 100 % in equal steps
+PRECISION = "cfl_edge.precision"  # "int8" of a quantised file; absent where all is float
 REQUIRED = ("cfl_edge.format_version", CLASSES, SIZE_PX, "cfl_edge.preprocessing")
 
 LABEL_EMBEDDINGS = "label_embeddings"  # name of the initializer (F, Z) in model and head
@@ -32,6 +33,7 @@ UNKNOWN_NEAREST = "unknown_nearest"  # of the initializer (F, S Z), S terms afte
 UNKNOWN_TOTAL = "unknown_total"  # of the initializer (F, K)
 UNKNOWN_SHAPE = "unknown_shape"  # of the initializer [0, S, Z]
 MODEL_FILE, HEAD_FILE, LABELS_FILE = "model.onnx", "head.onnx", "labels.txt"
+INT8_FILE = "model-int8.onnx"
 
 
 def class_metadata(classes: Sequence[str]) -> dict[str, str]:

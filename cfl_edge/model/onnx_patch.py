@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 from cfl_edge.errors import ExportError
 from cfl_edge.model.onnx_metadata import LABEL_EMBEDDINGS, UNKNOWN_PREFIX
+from cfl_edge.model.onnx_sources import HEAD_NODE, find_head
 
 if TYPE_CHECKING:
     import onnx
-
-HEAD_NODE = "head"  # of `onnx_graph.append_head`
 
 Weights = Mapping[str, npt.NDArray[Any]]
 
@@ -49,9 +48,7 @@ def without_head(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx
     from onnx import TensorProto, helper
 
-    heads = [node for node in model.graph.node if node.name == HEAD_NODE]
-    if len(heads) != 1 or len(heads[0].input) != 2 or heads[0].input[1] != LABEL_EMBEDDINGS:
-        raise _unfit("it does not end in label embeddings")
+    head = find_head(model.graph)
     features = onnx.ModelProto()
     features.CopyFrom(model)
     graph = features.graph
@@ -66,7 +63,7 @@ def without_head(model: onnx.ModelProto) -> onnx.ModelProto:
         del items[:]
         items.extend(kept)
     del graph.output[:]
-    output = helper.make_tensor_value_info(heads[0].input[0], TensorProto.FLOAT, ["N", *width])
+    output = helper.make_tensor_value_info(head.input[0], TensorProto.FLOAT, ["N", *width])
     graph.output.append(output)
     return features
 
