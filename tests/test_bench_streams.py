@@ -22,7 +22,7 @@ FIELDS = [
     *("event", "learner", "protocol", "seed", "final_accuracy", "average_incremental_accuracy"),
     *("prequential_accuracy", "forgetting", "frames_to_80", "learn_ms", "predict_ms"),
     *("state_bytes", "peak_bytes", "backward_transfer", "old_drop", "stem_ms", "frames"),
-    *("dropped", "curve", "single_head_forgetting", "seconds_to_80"),
+    *("dropped", "withheld", "curve", "single_head_forgetting", "seconds_to_80"),
     *("auroc_unknown", "fpr95_unknown", "known_rejected", "unknown_rejected"),
 ]
 KINDS = 4
@@ -252,9 +252,11 @@ class Double:
 
     Args:
         needs: Frames of a class before it is recognised at all.
+        doubts: Labels other than the prediction are contradicted.
     """
 
-    def __init__(self, needs=1, learn_s=0.0, predict_s=0.0):
+    def __init__(self, needs=1, learn_s=0.0, predict_s=0.0, doubts=False):
+        self.doubts = doubts
         self.needs, self.learn_s, self.predict_s = needs, learn_s, predict_s
         self.classes, self.met, self.log, self.now_s = [], {}, [], 0.0
         self.device, self.config = torch.device("cpu"), SimpleNamespace(seed=0)
@@ -277,6 +279,10 @@ class Double:
         for place in np.flatnonzero(few):  # the class that came first wins
             scores[:, place] = -1e9 * (1 + place)
         return scores.numpy()
+
+    def excluded(self, probabilities):
+        best = self.classes[int(probabilities.argmax())]
+        return frozenset(name for name in self.classes if self.doubts and name != best)
 
     def learn(self, encoded, labels):
         self.now_s += self.learn_s
@@ -363,6 +369,16 @@ def test_wrong_labels_are_learned_but_not_scored_by(measured):
     run = measured(double, StreamOrder(np.arange(80)), given=given)
     assert [name for name in double.log if name.isdigit()] == [str(label) for label in given]
     assert run.prequential_accuracy > 0.85
+
+
+@pytest.mark.parametrize("delay_frames", [0, 3])
+def test_labels_that_the_prediction_contradicts_are_not_learned(measured, delay_frames):
+    given = noisy_labels(LABELS, 0.2, classes=KINDS)
+    double = Double(doubts=True)
+    run = measured(double, StreamOrder(np.arange(80)), given=given, delay_frames=delay_frames)
+    learned = [name for name in double.log if name.isdigit()]
+    assert run.frames == len(learned) + run.withheld
+    assert 8 <= run.withheld <= 24  # 16 of 80 are wrong
 
 
 def test_what_the_stem_made_is_kept_only_where_all_of_it_fits():

@@ -27,8 +27,8 @@ NEVER_S = 1e6
 ALWAYS_S = 1e-9
 
 
-def new_learner():
-    return Learner(LearnerConfig(stem="none", layers="8,16", image_px=16))
+def new_learner(head="cfl"):
+    return Learner(LearnerConfig(head=head, stem="none", layers="8,16", image_px=16))
 
 
 def frame(index, label=None):

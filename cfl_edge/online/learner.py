@@ -17,6 +17,7 @@ from torch.backends import nnpack
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.stems import Stem, build_stem
 from cfl_edge.errors import DataError
+from cfl_edge.online.conflicts import excluded_classes
 from cfl_edge.online.features import Encoded, FeatureExtractor
 from cfl_edge.online.heads.build import build_head
 from cfl_edge.online.heads.head import Head, HeadInputs
@@ -208,6 +209,17 @@ class Learner:
     def samples(self) -> dict[str, int]:
         """Return how many frames of each class were learned."""
         return dict(zip(self.classes, self.head.samples(), strict=True))
+
+    def excluded(self, probabilities: npt.NDArray[np.float32]) -> frozenset[str]:
+        """Return the classes that a label would contradict a prediction with.
+
+        Args:
+            probabilities: Of every class, (Z,), of a frame that is not learned yet. None is
+                excluded where the head gives no probabilities.
+        """
+        if not self.head.probable:
+            return frozenset()
+        return excluded_classes(probabilities, self.classes, self.samples())
 
     def _number(self, label: str) -> int:
         if label in self.classes:

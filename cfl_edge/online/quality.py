@@ -1,4 +1,4 @@
-"""Is a frame worth learning from: its exposure, its structure, its sharpness, its label.
+"""Is a picture worth learning from: its exposure, its structure, its sharpness.
 
 A frame with a flag is predicted like any other, and learned from only on request.
 """
@@ -6,7 +6,6 @@ A frame with a flag is predicted like any other, and learned from only on reques
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import final
@@ -24,13 +23,6 @@ FLAT = 3.0  # contrast of a wall or a covered lens; photographs and `demo:` have
 BLURRED = 0.4  # of the usual sharpness; DECISIONS.md, "Quality gate"
 USUAL_FRAMES = 20  # after which it is known what is usual
 WINDOW_FRAMES = 200  # over which it is: a new lens or a new room is usual after half of them
-
-# At most 3 of 1,000 right labels of CIFAR-10 and MNIST are flagged so, in any order; of wrong ones
-# among classes with enough frames a fifth and more than half (DECISIONS.md, "Quality gate").
-CERTAIN = 0.9  # probability of the class that the prediction insists on
-EXCLUDED = 0.003  # probability of the class that the label names
-KNOWN_FRAMES = 30  # of both classes, before the prediction is believed more than the label
-INSISTED = 5  # such labels of a class in a row are meant: it may look new, or be learned wrong
 
 
 @dataclass(frozen=True)
@@ -151,32 +143,6 @@ class QualityGate:
         return result
 
 
-def excluded_classes(
-    probabilities: npt.NDArray[np.float32], classes: Sequence[str], samples: Mapping[str, int]
-) -> frozenset[str]:
-    """Return the classes that a label would contradict a confident prediction with.
-
-    Args:
-        probabilities: Of every class, (Z,).
-        classes: Their names.
-        samples: Frames learned of each class. A class with few of them neither insists nor is
-            ruled out: it may look different from what little was seen.
-
-    Example:
-        >>> sure = np.array([0.998, 0.001, 0.001], np.float32)
-        >>> excluded_classes(sure, ["mug", "pen", "cup"], {"mug": 80, "pen": 90, "cup": 3})
-        frozenset({'pen'})
-    """
-    best = int(probabilities.argmax())
-    if probabilities[best] < CERTAIN or samples.get(classes[best], 0) < KNOWN_FRAMES:
-        return frozenset()
-    return frozenset(
-        name
-        for name, probability in zip(classes, probabilities, strict=True)
-        if probability < EXCLUDED and samples.get(name, 0) >= KNOWN_FRAMES
-    )
-
-
 def withheld_notice(flag: str, frame: int, found: Quality, label: str, prediction: str) -> str:
     """Return the sentence for the first frame of a run that is not learned because of a flag.
 
@@ -192,6 +158,6 @@ def withheld_notice(flag: str, frame: int, found: Quality, label: str, predictio
         "bright": f"is nearly white (brightness {found.brightness:.0f} of 255)",
         "flat": f"shows nothing (contrast {found.contrast:.1f})",
         "blurred": f"is blurred (sharpness {found.sharpness:.2g}, much below the usual)",
-        "conflict": f"is labelled {label}, but is {prediction} almost certainly",
+        "conflict": f"is labelled {label}, but looks like {prediction}",
     }[flag]
     return f"frame {frame} {what}: not learned, nor are others like it; --learn-flagged learns them"

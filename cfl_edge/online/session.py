@@ -6,11 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-import numpy as np
-import numpy.typing as npt
-
 from cfl_edge.errors import DataError, ModelWriteError, StreamError
 from cfl_edge.novelty import UNKNOWN, finite, is_rejected
+from cfl_edge.online.conflicts import softmax
 from cfl_edge.online.interrupts import Interrupts
 from cfl_edge.online.label_delay import Seen, open_ring
 from cfl_edge.online.label_ring import FrameRing
@@ -19,7 +17,7 @@ from cfl_edge.online.learner import Learner
 from cfl_edge.online.metrics import PeakMemory
 from cfl_edge.online.pace import Pace
 from cfl_edge.online.progress import Progress
-from cfl_edge.online.quality import QualityGate, excluded_classes
+from cfl_edge.online.quality import QualityGate
 from cfl_edge.online.summary import Summary
 from cfl_edge.online.teaching import Teaching
 from cfl_edge.preprocess import to_model_input
@@ -142,13 +140,6 @@ def _frames(stream: Stream, interrupts: Interrupts) -> Iterator[Frame]:
         yield frame
 
 
-def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the probabilities that scores (Z,) stand for."""
-    powers = np.exp(scores - scores.max())
-    probabilities: npt.NDArray[np.float32] = powers / powers.sum()
-    return probabilities
-
-
 class _Run:
     """What one run of the loop counts."""
 
@@ -190,7 +181,7 @@ class _Run:
             probabilities = softmax(learner.predict(encoded)[0])
             best = int(probabilities.argmax())
             prediction, score = learner.classes[best], float(probabilities[best])
-            excluded = excluded_classes(probabilities, learner.classes, learner.samples())
+            excluded = learner.excluded(probabilities)
         if rejected:
             prediction = UNKNOWN
         seen = Seen(encoded, prediction, excluded, self.gate.check(picture))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from cfl_edge.online.conflicts import Conflicts
 from cfl_edge.online.label_delay import Seen, tensor_bytes
 from cfl_edge.online.label_ring import FrameRing, Kept
 from cfl_edge.online.labels import LabelSource
 from cfl_edge.online.learner import Learner
 from cfl_edge.online.metrics import Prequential
-from cfl_edge.online.quality import INSISTED, withheld_notice
+from cfl_edge.online.quality import withheld_notice
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.source import Notice
 
@@ -44,7 +45,7 @@ class Teaching:
         self._learner, self._labels, self._ring = learner, labels, ring
         self._learn_flagged, self._on_notice = learn_flagged, on_notice
         self._told: set[str] = set()
-        self._conflicts: Counter[str] = Counter()  # of each label, since it agreed last
+        self._conflicts = Conflicts()
         self._conflicting: Kept[Seen] | None = None  # the newest frame that was flagged so
         self.accuracy = Prequential()
         self.flagged: Counter[str] = Counter()
@@ -98,8 +99,9 @@ class Teaching:
     def _teach(self, kept: Kept[Seen], label: str, budget_s: Budget) -> None:
         seen = kept.item
         self.accuracy.add(seen.prediction == label)
-        if not seen.quality.flags:
-            self._compare(kept, label)
+        if not seen.quality.flags and self._conflicts.check(label, seen.excluded):
+            self._conflicting = kept
+            self.flagged["conflict"] += 1
         flags = self.flags(kept)
         if flags and not self._learn_flagged:
             self.withheld += 1
@@ -111,16 +113,6 @@ class Teaching:
             return
         self._learner.learn(seen.encoded, [label], budget_s=budget_s())
         self.learned += 1
-
-    def _compare(self, kept: Kept[Seen], label: str) -> None:
-        """Flag a label that the prediction has ruled out, unless it was insisted on."""
-        if label not in kept.item.excluded:
-            self._conflicts[label] = 0
-            return
-        self._conflicts[label] += 1
-        if self._conflicts[label] <= INSISTED:
-            self._conflicting = kept
-            self.flagged["conflict"] += 1
 
     def _tell_full(self) -> None:
         if "full" in self._told:

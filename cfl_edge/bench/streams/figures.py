@@ -29,6 +29,7 @@ class StreamRun:
         stem_ms: Usual time of the stem alone for a frame.
         frames: That were predicted.
         dropped: That passed while the learner was busy.
+        withheld: Whose label the prediction had ruled out, so that they were not learned.
         curve: For each evaluation `frames`, `classes`, `accuracy` on the test pictures of the
             classes seen, and `prequential` accuracy so far.
         single_head_forgetting: Of classes or tasks.
@@ -58,6 +59,7 @@ class StreamRun:
     stem_ms: float
     frames: int
     dropped: int
+    withheld: int
     curve: list[dict[str, Any]]
     single_head_forgetting: float | None
     seconds_to_80: float | None

@@ -18,6 +18,7 @@ from cfl_edge.bench.streams.pictures import Pictures
 from cfl_edge.bench.streams.protocols import Integers, StreamOrder, first_seen
 from cfl_edge.bench.streams.recall import NewClasses, Scores, TestPictures
 from cfl_edge.novelty import auroc, false_positive_rate
+from cfl_edge.online.conflicts import Conflicts, softmax
 from cfl_edge.online.learner import Encoded, Learner
 from cfl_edge.online.metrics import Prequential
 
@@ -66,6 +67,8 @@ class _Progress:
         self.learn_s, self.predict_s = list[float](), list[float]()
         self.rows, self.seen, self.curve = list[metrics.Floats](), list[list[int]](), list[Any]()
         self.last_scores: Scores | None = None
+        self.conflicts, self.withheld = Conflicts(), 0
+        self.excluded = dict[int, frozenset[str]]()  # by each prediction whose label is to come
 
     def step(self, frame: int) -> None:
         """Predict a frame of the stream, and learn those whose labels have come."""
@@ -81,8 +84,10 @@ class _Progress:
         encoded = self.learner.encode_stem(outputs.images, outputs.h0, outputs.final)
         best: int | None = None
         if self.learner.classes:
-            number = int(self.learner.predict(encoded)[0].argmax())
+            scores = self.learner.predict(encoded)[0]
+            number = int(scores.argmax())
             spent_s = time.perf_counter() - begin
+            self.excluded[frame] = self.learner.excluded(softmax(scores))
             self.predict_s.append(spent_s)
             best = int(self.learner.classes[number])
         else:
@@ -91,9 +96,15 @@ class _Progress:
         return encoded, spent_s
 
     def learn(self, frame: int, encoded: Encoded | None) -> None:
-        """Learn a frame; one that waited for its label passes the layers as they are now."""
-        outputs = None if encoded is not None else self.task.pictures.get([self._place(frame)])
+        """Learn a frame; one that waited for its label passes the layers as they are now.
+
+        A label that the prediction of the frame has ruled out is not learned, as in the product.
+        """
         label = str(self.task.given[self.task.order.frames[frame]])
+        if self.conflicts.check(label, self.excluded.pop(frame, frozenset())):
+            self.withheld += 1
+            return
+        outputs = None if encoded is not None else self.task.pictures.get([self._place(frame)])
         begin = time.perf_counter()
         if outputs is not None:
             encoded = self.learner.encode_stem(outputs.images, outputs.h0, outputs.final)
@@ -200,6 +211,7 @@ def _figures(name: str, protocol: str, state: _Progress, peak_bytes: int) -> Str
         stem_ms=task.stem_s * 1000,
         frames=state.prequential.count,
         dropped=state.clock.dropped,
+        withheld=state.withheld,
         curve=state.curve,
         single_head_forgetting=metrics.single_head_forgetting(columns),
         seconds_to_80=metrics.median_reached(list(state.new_classes.seconds_to.values())),

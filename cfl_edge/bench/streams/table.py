@@ -40,7 +40,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], float], int], ...] = (
 )
 SUMMARY_FIELDS = (
     *(field for _, field, _, _ in COLUMNS),
-    *("single_head_forgetting", "seconds_to_80", "stem_ms", "frames", "dropped"),
+    *("single_head_forgetting", "seconds_to_80", "stem_ms", "frames", "dropped", "withheld"),
     *("auroc_unknown", "fpr95_unknown", "known_rejected", "unknown_rejected"),
 )
 
@@ -148,6 +148,10 @@ def notes(runs: Sequence[StreamRun]) -> list[str]:
             f"where 95 % of the known are, %: {listed('fpr95_unknown', _percent, 1)}; --reject "
             f"0.95 refuses of the known, %: {listed('known_rejected', _percent, 1)}, of the "
             f"unknown: {listed('unknown_rejected', _percent, 1)}."
+        )
+    if any(run.withheld for run in runs):
+        lines.append(
+            f"- Frames not learned, their label contradicted: {listed('withheld', _same, 0)}."
         )
     if any(run.dropped for run in runs):
         lines.append(f"- Frames that passed unseen: {listed('dropped', _same, 0)}.")

@@ -51,6 +51,8 @@ class ContrastiveHead(Head):
         inputs: What it is built on.
     """
 
+    probable = True  # `TEMPERATURE` sees to it
+
     def __init__(self, inputs: HeadInputs) -> None:
         super().__init__(inputs)
         config, shape = inputs.config, inputs.h0_shape

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -53,7 +54,13 @@ class Head(ABC):
 
     Args:
         inputs: What it is built on.
+
+    Attributes:
+        probable: Whether the softmax of the scores is a probability. That of most heads is near 1
+            whether right or wrong, so that it says nothing against a label.
     """
+
+    probable: ClassVar[bool] = False
 
     def __init__(self, inputs: HeadInputs) -> None:
         self.inputs = inputs
