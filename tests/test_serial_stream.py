@@ -20,7 +20,13 @@ from cfl_edge.errors import (
     UsageError,
 )
 from cfl_edge.stream.open import open_stream
-from cfl_edge.stream.serial import SerialStream, open_serial
+from cfl_edge.stream.serial import (
+    PLUG_POLL_S,
+    SOON_WAIT_S,
+    PortWait,
+    SerialStream,
+    open_serial,
+)
 from cfl_edge.stream.serial_jpeg import MAX_BYTES, JpegFinder
 from cfl_edge.stream.serial_pixels import jpeg_to_rgb, rgb565_to_rgb, yuyv_to_rgb
 from firmware_host.link import open_link
@@ -261,3 +267,58 @@ def test_labels_from_a_stream_without_buttons_are_refused(stream, words, tmp_pat
     assert_error(result, 2, f"--labels-from serial with --stream {words}")
     assert "--labels-from keys" in result.err
     assert not model.exists()
+
+
+class Plugged:
+    """A port that is there at some times of a clock that a wait moves on."""
+
+    def __init__(self, *times_s):
+        self.times_s, self.now_s = times_s, 0.0
+
+    def usable(self, _):
+        return any(first_s <= self.now_s < last_s for first_s, last_s in self.times_s)
+
+    def clock(self):
+        return self.now_s
+
+    def wait(self, seconds):
+        self.now_s += seconds
+        return False
+
+    def is_set(self):
+        return False
+
+
+@pytest.mark.parametrize("back_s", [0.3, 7.7, 29.0])
+def test_a_wait_ends_when_the_port_is_there_again(back_s):
+    plug = Plugged((back_s, 100.0))
+    wait = PortWait("", usable=plug.usable, clock=plug.clock)
+    assert not wait(plug, 30.0)
+    assert back_s <= plug.now_s <= back_s + PLUG_POLL_S + 1e-9
+
+
+def test_a_port_that_is_back_and_held_by_another_program_is_tried_often_for_a_while():
+    plug = Plugged((5.0, 100.0), (130.0, 1e9))
+    wait = PortWait("", usable=plug.usable, clock=plug.clock)
+    waits_s = []
+    while plug.now_s < 125:
+        begin_s = plug.now_s
+        wait(plug, 30.0)
+        waits_s.append(plug.now_s - begin_s)
+    assert waits_s[1:15] == pytest.approx([SOON_WAIT_S] * 14)
+    assert waits_s[-3:] == pytest.approx([30.0, 30.0, 20.0], abs=2 * PLUG_POLL_S)
+
+
+def test_a_port_that_goes_again_soon_is_not_tried_while_it_is_gone():
+    plug = Plugged((5.0, 6.0))
+    wait = PortWait("", usable=plug.usable, clock=plug.clock)
+    wait(plug, 30.0)
+    plug.now_s = 7.0
+    wait(plug, 30.0)
+    assert plug.now_s == pytest.approx(37.0)
+
+
+def test_a_port_that_never_left_is_waited_for_as_long_as_was_asked():
+    plug = Plugged((0.0, 1e9))
+    PortWait("", usable=plug.usable, clock=plug.clock)(plug, 4.0)
+    assert plug.now_s == pytest.approx(4.0)

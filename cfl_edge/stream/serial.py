@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Literal, TypeVar, final
 
 from cfl_edge.errors import (
@@ -30,6 +29,9 @@ Value = TypeVar("Value")
 
 PLUG_POLL_S = 0.2
 """How often to look whether a board that was pulled is there again."""
+
+SOON_WAIT_S, SOON_S = 1.0, 15.0
+"""How often, and for how long after its return; ModemManager holds a new port for about 10 s."""
 
 
 def open_serial(
@@ -80,29 +82,68 @@ def open_serial(
         timeout_s=timeout_s,
         give_up_s=give_up_s,
         on_notice=on_notice,
-        wait=partial(wait_for_port, port),
+        wait=PortWait(port),
     )
     return SerialStream(live, lambda: captures[-1])
 
 
-def wait_for_port(port: str, stop: threading.Event, seconds: float) -> bool:
-    """Wait for the seconds, or until a port that is gone is there again; return if `stop` is set.
+@final
+class PortWait:
+    """Waits between two tries to open a port, but not beyond its return.
+
+    A port that is there again is tried every second for a while: something else may look at it
+    first (ModemManager), or its board may still be starting.
 
     Args:
-        port: Its path.
-        stop: Ends the wait.
-        seconds: To wait.
+        port: See `open_serial`.
+        usable: Returns whether there is such a port that this user may open.
+        clock: Seconds that never go back.
     """
-    end_s = time.monotonic() + seconds
-    was_there = os.path.exists(port)
-    while (left_s := end_s - time.monotonic()) > 0:
-        if stop.wait(min(left_s, PLUG_POLL_S)):
-            return True
-        is_there = os.path.exists(port)
-        if is_there and not was_there:
-            break
-        was_there = is_there
-    return stop.is_set()
+
+    def __init__(
+        self,
+        port: str,
+        *,
+        usable: Callable[[str], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._port, self._usable, self._clock = port, usable or is_usable, clock
+        self._soon_until_s = -math.inf
+
+    def __call__(self, stop: threading.Event, seconds: float) -> bool:
+        """Wait for the seconds, or until the port is there again; return if `stop` is set.
+
+        Args:
+            stop: Ends the wait.
+            seconds: To wait.
+        """
+        was_there = self._usable(self._port)
+        if was_there and self._clock() < self._soon_until_s:
+            seconds = min(seconds, SOON_WAIT_S)
+        end_s = self._clock() + seconds
+        while (left_s := end_s - self._clock()) > 0:
+            if stop.wait(min(left_s, PLUG_POLL_S)):
+                return True
+            is_there = self._usable(self._port)
+            if is_there and not was_there:
+                self._soon_until_s = self._clock() + SOON_S
+                break
+            was_there = is_there
+        return stop.is_set()
+
+
+def is_usable(port: str) -> bool:
+    """Return whether there is such a port that this user may open.
+
+    Example:
+        >>> is_usable("/dev/ttyLOST0")
+        False
+    """
+    try:
+        choose_port(port or None)
+    except BoardError:
+        return False
+    return True
 
 
 @final
