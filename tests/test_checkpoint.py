@@ -48,6 +48,7 @@ def test_a_learner_comes_back_to_the_bit(tmp_path, name, extra):
 def test_a_restart_makes_no_difference(tmp_path):
     learner = LEARNERS["widths"]()
     learner_checks.teach(learner)
+    learner.settle()  # as the learning loop does before it saves
     back = through_the_store(learner, tmp_path)
     for each in (learner, back):
         learner_checks.teach(each, seed=50)

@@ -308,6 +308,7 @@ def predictions(learner):
 @pytest.mark.parametrize("head", OTHERS)
 def test_a_saved_learner_goes_on_as_if_nothing_had_happened(head):
     learner = taught(head)
+    learner.settle()  # as the learning loop does before it saves
     back = from_saved(stored(learner))
     assert back.samples() == learner.samples()
     for each in (learner, back):

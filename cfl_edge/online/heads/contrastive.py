@@ -33,7 +33,11 @@ from cfl_edge.online.heads.distances import (
     spread_distances,
 )
 from cfl_edge.online.heads.head import Groups, Head, HeadInputs, linear_scores
-from cfl_edge.online.heads.optimizer_state import load_optimizers, optimizer_tensors
+from cfl_edge.online.heads.optimizer_state import (
+    load_optimizers,
+    optimizer_tensors,
+    round_first_moments,
+)
 from cfl_edge.online.near_duplicates import NearDuplicates
 from cfl_edge.online.novelty_calibration import REPLAYED, ReplayedDistances
 from cfl_edge.online.readout import TEMPERATURE, combine
@@ -135,6 +139,7 @@ class ContrastiveHead(Head):
         """Take the pending step and estimate the layers' statistics anew from the replay memory."""
         with torch.enable_grad():
             self.work(all_pending=True)
+        round_first_moments(self.trainer.optimizers)
         if not len(self.replay):
             return
         fresh = [ClassStatistics(c, self.device) for c in self.network.channels]

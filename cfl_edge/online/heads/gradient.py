@@ -23,7 +23,11 @@ from cfl_edge.online.heads.backpropagation import Training, summed_rows
 from cfl_edge.online.heads.frozen import require_shape, silenced
 from cfl_edge.online.heads.growing import replace_rows
 from cfl_edge.online.heads.head import Groups, Head, HeadInputs, linear_scores
-from cfl_edge.online.heads.optimizer_state import load_optimizers, optimizer_tensors
+from cfl_edge.online.heads.optimizer_state import (
+    load_optimizers,
+    optimizer_tensors,
+    round_first_moments,
+)
 from cfl_edge.online.heads.packing import Packing
 from cfl_edge.online.replay import Replay
 
@@ -168,6 +172,7 @@ class GradientHead(Head):
     def settle(self) -> None:
         """Take the pending step."""
         self.work(all_pending=True)
+        round_first_moments([self.optimizer])
 
     def scores(self, encoded: Encoded) -> Tensor:
         """Return the sum of the classifiers' logits, (N, Z)."""

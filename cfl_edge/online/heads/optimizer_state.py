@@ -1,4 +1,8 @@
-"""The numbers of optimizers as named tensors, and back."""
+"""The numbers of optimizers as named tensors, and back.
+
+First moments are stored in half precision: they are running means of gradients, of which a part in
+a thousand says nothing. Second moments are not: their smallest ones would become 0.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+FIRST_MOMENT = "exp_avg"  # of AdamW
 _KEY = re.compile(r"optimizer\.(\d+)\.(\d+)\.(\w+)")
 
 
@@ -27,8 +32,20 @@ def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, 
         for p, values in optimizer.state_dict()["state"].items():
             for key, value in values.items():
                 if value is not None:  # no momentum before the first step
-                    tensors[f"optimizer.{i}.{p}.{key}"] = value
+                    stored = value.half() if key == FIRST_MOMENT else value
+                    tensors[f"optimizer.{i}.{p}.{key}"] = stored
     return tensors
+
+
+def round_first_moments(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Round the first moments to what is stored of them, in place.
+
+    Learning that goes on after a save is then the same as learning that resumes from it.
+    """
+    for optimizer in optimizers:
+        for values in optimizer.state.values():
+            if FIRST_MOMENT in values:
+                values[FIRST_MOMENT].copy_(values[FIRST_MOMENT].half())
 
 
 def load_optimizers(
