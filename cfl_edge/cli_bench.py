@@ -1,4 +1,4 @@
-"""`cfl-edge bench memory` and `cfl-edge bench speed`; `streams` has a module of its own."""
+"""`cfl-edge bench memory` and `cfl-edge bench speed`; the others have modules of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfl_edge import cli_bench_streams
+from cfl_edge import cli_bench_exits, cli_bench_streams
 
 if TYPE_CHECKING:
     from cfl_edge.bench.run import Row
@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command()(cli_bench_streams.streams)
+app.command("early-exit")(cli_bench_exits.early_exit)
 
 Network = Annotated[str, typer.Option(help="8x64, conv256, conv512, vgg8b, 256,256, stream, …")]
 Image = Annotated[int, typer.Option(help="Side of the picture in pixels.")]

@@ -6,14 +6,20 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from cfl_edge.errors import ExportError
+from cfl_edge.model.exits import EXITS, ExitTable
 from cfl_edge.model.export import Exported
 from cfl_edge.model.export import export as export_onnx
 from cfl_edge.model.onnx_metadata import KNOWN_DISTANCES, NETWORK_DIGEST
 from cfl_edge.model.tensors import network_digest
+from cfl_edge.online.heads.contrastive import ContrastiveHead
 from cfl_edge.online.learner import Learner
+from cfl_edge.online.readout import combine
 from cfl_edge.stream.source import Notice, log_notice
+
+SAME = 1e-4  # of the largest weight: rounding
 
 
 def export(model: Path, out: Path, *, on_notice: Notice = log_notice) -> Exported:
@@ -63,6 +69,7 @@ def export_learner(learner: Learner, out: Path) -> Exported:
                 "cfl_edge.stem": learner.config.stem,
                 NETWORK_DIGEST: network_digest(weights),
                 **known_distances(learner),
+                **exits(learner),
             },
             distances=learner.head.distance_rows(),
             folder=out,
@@ -78,3 +85,31 @@ def known_distances(learner: Learner) -> dict[str, str]:
     if table is None:
         return {}
     return {KNOWN_DISTANCES: json.dumps([float(f"{value:.7g}") for value in table])}
+
+
+def exits(learner: Learner) -> dict[str, str]:
+    """Return what `run --early-exit` needs, where the scores are a sum over layers.
+
+    Nothing where the label embeddings do not follow from the statistics of now: classes were
+    merged, or frames came since they were solved.
+    """
+    head = learner.head
+    if not isinstance(head, ContrastiveHead) or head.readout is None or not learner.classes:
+        return {}
+    channels, first_layer = head.inputs.channels, head.layer_source
+    readout = head.readout.cpu()
+    solved = [combine([source]).cpu() for source in head.statistics]  # (Z, C_r + 1) each
+    blocks = torch.split(readout[:, :-1], channels, dim=1)
+    apart = max(
+        float((rows[:, :-1] - block).abs().max())
+        for rows, block in zip(solved, blocks, strict=True)
+    )
+    if len(channels) < 2 or apart > SAME * float(readout[:, :-1].abs().max()):
+        return {}
+    names = ["stem end", "stem cut"] if first_layer else []
+    names += [f"layer {number}" for number in range(1, len(channels) - first_layer + 1)]
+    order = list(range(len(channels)))
+    if first_layer:  # the way to the stem's end takes longer than the layers
+        order = [*order[1:], 0]
+    biases = torch.stack([rows[:, -1] for rows in solved]).numpy()
+    return {EXITS: ExitTable(tuple(names), tuple(channels), tuple(order), biases).to_text()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cfl_edge.errors import DataError, ModelError
+from cfl_edge.model.early_exit import check_margin
 from cfl_edge.model.inference import OnnxModel
 from cfl_edge.model.onnx_metadata import UNKNOWN_DISTANCE
 from cfl_edge.novelty import UNKNOWN, check_reject, is_rejected
@@ -38,6 +40,7 @@ class RunSummary:
         samples: Frames that had a label.
         accuracy: Fraction right of them, 0 to 1; None without labels.
         per_class: Recall of each class, 0 to 1.
+        exits: Share of the frames that stopped at each exit, 0 to 1; empty without `--early-exit`.
         model_swaps: New states of the model file that went into service.
         model_failures: New states that could not be used.
         seconds: From the first frame to the last prediction.
@@ -51,6 +54,7 @@ class RunSummary:
     samples: int = 0
     accuracy: float | None = None
     per_class: dict[str, float] = field(default_factory=dict)
+    exits: dict[str, float] = field(default_factory=dict)
     model_swaps: int = 0
     model_failures: int = 0
     seconds: float = 0.0
@@ -65,6 +69,7 @@ def run(
     max_frames: int | None = None,
     threads: int | None = None,
     reject: float | None = None,
+    early_exit: float | None = None,
     watch: bool = True,
     outputs: OutputOptions = NO_OUTPUTS,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -80,6 +85,8 @@ def run(
         threads: Of ONNX Runtime; None lets it choose.
         reject: Answer `unknown` where the score of being none of the classes is larger, 0 to 1;
             None answers always. Such an answer counts as wrong.
+        early_exit: Margin of the two best probabilities, 0 to 1, at which a prediction stops at a
+            layer; None computes the whole network.
         watch: Take over what the file becomes while the stream runs, and go on with the model
             before it where that cannot be used (`cfl_edge.service.model_watch`).
         outputs: What else hears of each frame.
@@ -88,17 +95,19 @@ def run(
 
     Raises:
         UsageError: `realtime` is out of range, or the stream is live; `reject` is no such share, or
-            a class is called `unknown`; an output has a wrong value.
-        ModelError: The file is not there or not a model of cfl-edge, or it cannot say what is
-            unknown and `reject` is given.
+            a class is called `unknown`; `early_exit` is no share, or goes with `reject`; an output
+            has a wrong value.
+        ModelError: The file is not there or not a model of cfl-edge, or it cannot do what `reject`
+            or `early_exit` asks for.
         StreamError: The source fails.
         DataError: The source holds not one frame.
     """
+    check_margin(early_exit, reject)
     service = ServiceNotify()
     on_notice = service.on_notice(on_notice)
 
     def load(path: Path) -> OnnxModel:
-        loaded = OnnxModel(path, threads=threads)
+        loaded = OnnxModel(path, threads=threads, early_exit=early_exit)
         check_reject(reject, loaded.classes)
         if reject is not None:
             _require_distances(loaded)
@@ -106,6 +115,7 @@ def run(
 
     hearers = Outputs(outputs, on_notice)
     network = WatchedModel(model, load, on_notice, watch=watch)
+    stopped = Counter(dict.fromkeys(network.model.exits, 0))
     summary, confusion, accuracy, first_s = RunSummary(), Confusion(), Prequential(), 0.0
     with (
         hearers,
@@ -132,6 +142,8 @@ def run(
             answer = UNKNOWN if rejected else prediction.label
             summary.frames += 1
             summary.rejected += rejected
+            if prediction.exit is not None:
+                stopped[prediction.exit] += 1
             if frame.label is not None:
                 confusion.add(frame.label, answer)
                 accuracy.add(frame.label == answer)
@@ -174,6 +186,7 @@ def run(
         summary.dropped = source.dropped
         summary.model_swaps, summary.model_failures = network.swaps, network.failures
     summary.fps = summary.frames / summary.seconds if summary.seconds else 0.0
+    summary.exits = {name: count / max(summary.frames, 1) for name, count in stopped.items()}
     if confusion.samples:
         summary.samples, summary.accuracy = confusion.samples, confusion.accuracy
         summary.per_class = confusion.recall()

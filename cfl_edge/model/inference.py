@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,6 +25,8 @@ from cfl_edge.preprocess import to_model_input
 if TYPE_CHECKING:
     import onnxruntime
 
+    from cfl_edge.model.early_exit import Reached, Stages
+
 # Small networks have little to share out, and the camera and the page need a core too.
 MAX_THREADS = 4
 
@@ -37,13 +40,15 @@ class Prediction:
         score: Its probability, from 0 to 1: the softmax of the scores.
         scores: float32, shape (Z,): the scores of all classes (logits), in the order of `classes`.
         unknown: The score of being none of the classes, from 0 to 1; None where the file cannot say
-            (`OnnxModel.known_distances`).
+            (`OnnxModel.known_distances`), or where the prediction stops early.
+        exit: Where it stopped, of `OnnxModel.exits`; None where it may not stop early.
     """
 
     label: str
     score: float
     scores: npt.NDArray[np.float32]
     unknown: float | None
+    exit: str | None = None
 
 
 class OnnxModel:
@@ -52,10 +57,13 @@ class OnnxModel:
     Args:
         path: The `.onnx` file.
         threads: Threads of one prediction; default one for each core, at most 4.
+        early_exit: Margin of the two best probabilities, 0 to 1, at which `predict` stops at a
+            layer (`cfl_edge.model.early_exit`); None computes the whole network.
 
     Attributes:
         classes: Class names, in the order of the scores.
         size_px: Side of the square input in pixels.
+        exits: Where `predict` may stop, in order; empty without `early_exit`.
         known_distances: Quantiles of the distances of known pictures, in equal steps from 0 to
             100 %; None for a file without them.
 
@@ -63,7 +71,8 @@ class OnnxModel:
         ModelNotFoundError: No such file.
         ModelDamagedError: Not an ONNX file, or one that cfl-edge did not export.
         ModelVersionError: Written for a newer ONNX Runtime or by a newer cfl-edge.
-        ModelError: The file cannot be read.
+        ModelError: The file cannot be read, or does not know its layers one by one and is to stop
+            early.
 
     Example:
         >>> OnnxModel(Path("nowhere.onnx"))
@@ -72,11 +81,12 @@ class OnnxModel:
           try: cfl-edge export DIR -o .
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, *, threads: int | None = None, early_exit: float | None = None
+    ) -> None:
         self.path = path
-        self._session = _open_session(
-            path, threads or min(MAX_THREADS, len(os.sched_getaffinity(0)))
-        )
+        threads = threads or min(MAX_THREADS, len(os.sched_getaffinity(0)))
+        self._session = _open_session(path, threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.classes, self.size_px = parse_metadata(metadata, path)
         table = parse_known_distances(metadata, path)
@@ -97,6 +107,26 @@ class OnnxModel:
                 hint=f"cfl-edge export DIR -o {path.parent}",
             )
         self._input = inputs[0].name
+        self._margin = early_exit
+        self._stages: Stages | None = None
+        self.exits: tuple[str, ...] = ()
+        if early_exit is not None:
+            self._stages = _open_stages(path, metadata, len(self.classes), threads)
+            self.exits = self._stages.names
+
+    def stages(self, image: npt.NDArray[np.uint8]) -> list[Reached]:
+        """Return what every stage says of a picture of the model's size, the whole network last.
+
+        Args:
+            image: uint8 RGB, shape (size_px, size_px, 3).
+
+        Raises:
+            ValueError: The picture has another shape or type, or there is no `early_exit`.
+        """
+        self._require_pictures(image[None])
+        if self._stages is None:
+            raise ValueError("the model was opened without early_exit")
+        return self._stages.run(image[None], margin=1.0)
 
     def scores(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return the score of every class for some pictures of the model's size.
@@ -140,11 +170,19 @@ class OnnxModel:
             image: uint8 RGB, shape (H, W, 3); its central square is scaled to the model's size.
         """
         picture = to_model_input(image, self.size_px)
+        if self._stages is not None and self._margin is not None and self._margin < 1:
+            reached = self._stages.run(picture[None], self._margin)
+            return self._prediction(reached[-1].scores, None, self.exits[len(reached) - 1])
         (scores,), distances = self.scores_and_distances(picture[None])  # (Z,), (1,)
+        unknown = finite(novelty_scores(distances, self.known_distances)[0])
+        return self._prediction(scores, unknown, self.exits[-1] if self.exits else None)
+
+    def _prediction(
+        self, scores: npt.NDArray[np.float32], unknown: float | None, exit: str | None
+    ) -> Prediction:
         best = int(scores.argmax())
         odds = np.exp(scores - scores[best])  # (Z,)
-        unknown = finite(novelty_scores(distances, self.known_distances)[0])
-        return Prediction(self.classes[best], float(1 / odds.sum()), scores, unknown)
+        return Prediction(self.classes[best], float(1 / odds.sum()), scores, unknown, exit)
 
     def _require_pictures(self, images: npt.NDArray[np.uint8]) -> None:
         size_px = self.size_px
@@ -159,8 +197,27 @@ class OnnxModel:
             )
 
 
+def _open_stages(path: Path, metadata: Mapping[str, str], classes: int, threads: int) -> Stages:
+    from cfl_edge.model.early_exit import Stages
+    from cfl_edge.model.exits import parse_exits
+
+    table = parse_exits(metadata, classes, path)
+    if table is None:
+        raise ModelError(
+            f"{path} does not hold the scores of its layers for --early-exit: an older cfl-edge "
+            "or learn --publish wrote it, its head is not cfl, it has one layer and no stem, or "
+            "classes were merged or added with samples since",
+            hint=f"cfl-edge export DIR -o {path.parent}, or leave --early-exit away",
+        )
+    return Stages(path, table, lambda content: _new_session(content, threads, path))
+
+
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     _require_file(path)
+    return _new_session(str(path), threads, path)
+
+
+def _new_session(model: str | bytes, threads: int, path: Path) -> onnxruntime.InferenceSession:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
@@ -174,7 +231,7 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            model, sess_options=options, providers=["CPUExecutionProvider"]
         )
     except (
         failures.Fail,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
+from cfl_edge.model.exits import EXITS, change_exits, parse_exits
 from cfl_edge.model.onnx_distance import change_distance
 from cfl_edge.model.onnx_metadata import (
     HEAD_FILE,
@@ -80,12 +81,19 @@ def patch_classes(
     contents: dict[str, bytes] = {}
     for name in names:
         model = _load(folder / name)
+        held = {entry.key for entry in model.metadata_props}
         if network_digest is not None:
             _require_network(model, network_digest, folder / name)
         if not set_classes(model, matrix, classes, folder / name):
             on_notice(
                 f"{folder / name} cannot say any more what is unknown (--reject): its distance was "
                 f"that between the classes of before; cfl-edge export DIR -o {folder} gives it anew"
+            )
+        if EXITS in held - {entry.key for entry in model.metadata_props}:
+            on_notice(
+                f"{folder / name} cannot stop early any more (--early-exit): the scores of its "
+                f"layers were those of the classes of before; cfl-edge export DIR -o {folder} "
+                "gives them anew"
             )
         contents[name] = model.SerializeToString()
     if target == folder:
@@ -143,6 +151,11 @@ def set_classes(
     kept = change_distance(model, before, embeddings)
     if not kept:
         metadata.pop(KNOWN_DISTANCES, None)
+    table = parse_exits(metadata, before.shape[1], path)
+    if table is not None:
+        changed = change_exits(table, before, embeddings)
+        metadata.pop(EXITS)
+        metadata |= {EXITS: changed.to_text()} if changed is not None else {}
     set_metadata(model, metadata | class_metadata(classes))
     return kept
 
