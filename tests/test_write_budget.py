@@ -223,9 +223,9 @@ def test_a_service_that_starts_again_and_again_keeps_to_its_bytes(tmp_path, cloc
 
 def test_a_clock_that_was_set_back_adds_no_bytes(clock):
     budget = WriteBudget(10e6, "a", "b", lambda _: None, clock=clock)
-    budget.go_on({"left_bytes": 1e6, "last_bytes": 5, "unix_s": 2e9}, unix_s=1e9)
+    budget.go_on({"left_bytes": 1e6, "write_bytes": 5, "unix_s": 2e9}, unix_s=1e9)
     assert budget.left_bytes == 1e6
-    budget.go_on({"left_bytes": 1e6, "last_bytes": 5, "unix_s": 1e9}, unix_s=9e9)
+    budget.go_on({"left_bytes": 1e6, "write_bytes": 5, "unix_s": 1e9}, unix_s=9e9)
     assert budget.left_bytes == 5e6
 
 
@@ -258,6 +258,13 @@ def test_the_loop_asks_before_a_checkpoint_and_not_at_the_end():
     )
     assert asked == [1, 2, 3, 4, 5, 6]
     assert saves.learned == [4, 6]
+
+
+def test_a_day_is_estimated_from_the_largest_of_the_last_writes(clock):
+    budget = WriteBudget(1e9, "a", "b", lambda _: None, clock=clock)
+    for size in (9, 1, 5, *[1] * 6):
+        budget.note(size)
+    assert budget.a_day_bytes(interval_s=DAY_S / 100) == 500
 
 
 # Options

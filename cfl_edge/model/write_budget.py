@@ -7,6 +7,7 @@ is saved as often as was asked for; only who learns all day waits longer between
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 DAY_S = 86_400.0
@@ -16,6 +17,10 @@ SAVED_UP = 0.5
 
 Half of the default is 58 checkpoints of the default network: half an hour of teaching.
 """
+
+
+RECENT = 8
+"""Writes that tell what one takes: what did not change since the last is not written again."""
 
 
 class WriteBudget:
@@ -31,9 +36,6 @@ class WriteBudget:
         option: What set the bytes, as notices name it.
         on_notice: Told when writes become rarer than was asked for, each time that begins.
         clock: Seconds that never go back.
-
-    Attributes:
-        last_bytes: Of the last write.
 
     Example:
         >>> now_s = [0.0]
@@ -65,7 +67,12 @@ class WriteBudget:
         self._left_bytes = self._full_bytes
         self._looked_s = clock()
         self._told = False
-        self.last_bytes = 0
+        self._recent_bytes: deque[int] = deque(maxlen=RECENT)
+
+    @property
+    def write_bytes(self) -> int:
+        """Bytes that a write takes: the most of the last few; 0 before the first."""
+        return max(self._recent_bytes, default=0)
 
     @property
     def _full_bytes(self) -> float:
@@ -85,16 +92,16 @@ class WriteBudget:
         return self._left_bytes
 
     def allows(self) -> bool:
-        """Return whether as much as the last time may be written now."""
+        """Return whether a write may follow now."""
         left_bytes = self.left_bytes
-        if left_bytes >= min(self.last_bytes, self._full_bytes):
+        if left_bytes >= min(self.write_bytes, self._full_bytes):
             self._told = self._told and left_bytes < self._full_bytes
             return True
         if not self._told:
             self._told = True
-            every_s = self.last_bytes / self._bytes_per_s
+            every_s = self.write_bytes / self._bytes_per_s
             self._on_notice(
-                f"{self._what} writes {self.last_bytes / 1e6:.1f} MB: {self._option} allows one "
+                f"{self._what} writes {self.write_bytes / 1e6:.1f} MB: {self._option} allows one "
                 f"every {duration(every_s)}"
             )
         return False
@@ -106,25 +113,25 @@ class WriteBudget:
             written_bytes: Of one write, whether it came to its end or not.
         """
         self._left_bytes = self.left_bytes - written_bytes
-        self.last_bytes = written_bytes
+        self._recent_bytes.append(written_bytes)
 
     def a_day_bytes(self, interval_s: float) -> float:
-        """Return what a day writes at most, one write like the last after each interval.
+        """Return what a day writes at most, with a write after each interval.
 
         Args:
             interval_s: Seconds between two writes where the budget does not make them rarer.
         """
-        return min(self.last_bytes * DAY_S / interval_s, max(self._day_bytes, self.last_bytes))
+        return min(self.write_bytes * DAY_S / interval_s, max(self._day_bytes, self.write_bytes))
 
     def saved(self, unix_s: float) -> dict[str, float]:
-        """Return the bucket as it will be after a write like the last, to go on with.
+        """Return the bucket as it will be after the next write, to go on with.
 
         Args:
             unix_s: Now.
         """
         return {
-            "left_bytes": round(self.left_bytes - self.last_bytes),
-            "last_bytes": self.last_bytes,
+            "left_bytes": round(self.left_bytes - self.write_bytes),
+            "write_bytes": self.write_bytes,
             "unix_s": round(unix_s),
         }
 
@@ -140,7 +147,7 @@ class WriteBudget:
         away_s = max(0.0, unix_s - saved["unix_s"])
         left_bytes = saved["left_bytes"] + away_s * self._bytes_per_s
         self._left_bytes, self._looked_s = min(self._full_bytes, left_bytes), self._clock()
-        self.last_bytes = int(saved["last_bytes"])
+        self._recent_bytes.append(int(saved["write_bytes"]))
 
 
 def duration(seconds: float) -> str:
