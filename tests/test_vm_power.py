@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import vm_lab
-from command_line import cfl_edge
+from command_line import SMALL, cfl_edge
 from vm_power import Report, boot, load, make_disk, record, replayed
 
 from cfl_edge.model.checkpoint import from_saved
@@ -26,7 +26,11 @@ CUTS = int(os.environ.get("CFL_EDGE_POWER_CUTS", "1"))
 STATES = 40
 CYCLE_S = 120
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(120 + CYCLE_S * (CUTS + 1))]
+LEARN_S = 400  # of a start of `learn`: torch takes one to two minutes to import
+CHECKPOINT_S = 5.0
+SAVING_S = 3.0  # of a frame and a save, emulated
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(120 + (CYCLE_S + LEARN_S) * (CUTS + 1))]
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +105,41 @@ def test_no_save_that_was_promised_is_lost(states: Path, tmp_path: Path) -> None
             promised = place(of(told, "saved")[-1])
     print(f"{CUTS} cuts, {CUTS} survived; {ahead} found one save more than was promised", end="; ")
     print(f"{within_a_save} within a save that left something behind")
+
+
+def learned_long(seconds: float) -> Callable[[list[Report]], bool]:
+    """Cut the power so many seconds after the first frame was learned."""
+
+    def cut(told: list[Report]) -> bool:
+        times_s = [report["time_s"] for report in of(told, "learned")]
+        return bool(times_s) and times_s[-1] - times_s[0] >= seconds
+
+    return cut
+
+
+@pytest.mark.slow
+def test_learn_loses_no_more_than_the_last_checkpoint(tmp_path: Path) -> None:
+    if reason := vm_lab.missing():
+        pytest.skip(reason)
+    make_disk(tmp_path / "disk.img")
+    options = ["--stream", "demo:", "--no-export", "--checkpoint-s", str(CHECKPOINT_S), *SMALL]
+    before: list[Report] = []
+    for cut in range(CUTS + 1):
+        if cut < CUTS:
+            when = learned_long(random.uniform(2, 4) * CHECKPOINT_S)
+            job = ["learn", str(cut), *options]
+            told = boot(tmp_path, job, cut=when, memory_mib=3072, timeout_s=LEARN_S)
+        else:
+            told = boot(tmp_path, ["look", str(cut)])
+        if cut:
+            (found,) = of(told, "found")
+            assert replayed(tmp_path)
+            assert found["notices"] == []
+            kept = [report for report in before if report["frames"] <= found["frames"]]
+            lost, lost_s = len(before) - len(kept), before[-1]["time_s"] - kept[-1]["time_s"]
+            print(f"cut {cut}: {before[-1]['frames']} learned, {found['frames']} found,", end=" ")
+            print(f"lost {lost} frames, {lost_s:.1f} s")
+            assert lost_s <= CHECKPOINT_S + SAVING_S
+            undone = cfl_edge("undo", tmp_path / str(cut), "--frames", 3, "--json")
+            assert undone.code == 0, undone.err
+        before = of(told, "learned")
