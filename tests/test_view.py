@@ -9,20 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from cfl_edge.online.progress import Progress
 from cfl_edge.pipe import plain
-from cfl_edge.view import JsonView, PlainView, open_view, percent
-from cfl_edge.view_terminal import TerminalView, choose
-from cfl_edge.visible import visible
+from cfl_edge.view import JsonView, PlainView, percent
 
 PROGRESS = Progress(
     frame=7,
@@ -42,7 +37,11 @@ PROGRESS = Progress(
     peak_rss_mib=412.34567,
     waiting="1 mug  2 pen",
 )
+
+
 HOSTILE = "[red]x[/red] :smile: \x1b[2J\x1b]0;title\x07\r\u202e"
+
+
 SHOWN = r"[red]x[/red] :smile: \x1b[2J\x1b]0;title\x07\r\u202e"
 
 
@@ -236,181 +235,3 @@ def test_plain_notices_go_to_stderr_and_quiet_leaves_them() -> None:
 )
 def test_percent(fraction: float | None, text: str) -> None:
     assert percent(fraction) == text
-
-
-class Screen:
-    """A terminal that keeps what is written to it."""
-
-    def __init__(self, width: int = 80, height: int = 24, *, encoding: str = "utf-8") -> None:
-        self.file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
-        self.clock = Clock()
-        self.console = Console(
-            file=self.file,
-            width=width,
-            height=height,
-            force_terminal=True,
-            color_system=None,
-            legacy_windows=False,
-            highlight=False,
-        )
-        self.view = TerminalView(console=self.console, clock=self.clock)
-
-    def text(self) -> str:
-        self.file.flush()
-        buffer = self.file.buffer
-        assert isinstance(buffer, io.BytesIO)
-        return buffer.getvalue().decode(self.file.encoding)
-
-    def added(self, act: Callable[[], None]) -> str:
-        before = len(self.text())
-        act()
-        return self.text()[before:]
-
-    def panel(self, progress: Progress) -> list[str]:
-        """Return the rows of the panel after one more state."""
-        self.clock.now_s += 1
-        text = self.added(lambda: self.view.show(progress))
-        top, bottom = ("╭", "╯") if self.file.encoding == "utf-8" else ("+", "+")
-        return text[text.index(top) : text.rindex(bottom) + 1].splitlines()
-
-
-def test_terminal_panel() -> None:
-    screen = Screen()
-    with screen.view:
-        rows = screen.panel(PROGRESS)
-        text = "\n".join(rows)
-        for part in (
-            "sees      pen  91.2 %  wrong: is mug",
-            "87.7 % of the last 100, - of all",
-            "24.8 frames/s, 2 dropped",
-            "412 MiB at most",
-            "8 of 40, 6 learned",
-            "mug  5  ━━━",
-            "pen  3  ━━━",
-            "1 mug  2 pen",
-            " 1 s ─╯",
-        ):
-            assert part in text
-        assert all(len(row) == 80 for row in rows)
-        right = "\n".join(screen.panel(replace(PROGRESS, prediction="mug")))
-        assert "mug  91.2 %  right" in right
-        seen = "\n".join(screen.panel(replace(PROGRESS, unknown=0.42)))
-        assert "pen  91.2 %  unknown 42.0 %  wrong: is mug" in seen
-        refused = {"prediction": "unknown", "unknown": 0.98, "rejected": True}
-        assert "unknown  98.0 %  wrong" in "\n".join(screen.panel(replace(PROGRESS, **refused)))
-        unlabelled = "\n".join(screen.panel(replace(PROGRESS, label=None, total=None, waiting="")))
-        assert "right" not in unlabelled
-        assert "wrong" not in unlabelled
-        assert "8, 6 learned" in unlabelled
-        first = replace(PROGRESS, prediction=None, score=None, samples={})
-        assert "nothing known yet  is mug" in "\n".join(screen.panel(first))
-
-
-def test_terminal_refreshes_at_most_eight_times_a_second() -> None:
-    screen = Screen()
-    drawn = 0
-    with screen.view:
-        for number in range(1024):  # 2 s at 512 frames/s
-            screen.clock.now_s = number / 512
-            drawn += bool(screen.added(lambda: screen.view.show(PROGRESS)))
-    assert drawn == 16
-
-
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 24), (60, 16), (40, 14), (120, 40)])
-@pytest.mark.parametrize("classes", [1, 7, 100])
-def test_the_panel_keeps_within_the_terminal(width: int, height: int, classes: int) -> None:
-    names = [f"thing {number} 鍵 {'long ' * 9}"[:64] for number in range(classes)]
-    samples = {name: 10 + number for number, name in enumerate(names)}
-    screen = Screen(width, height)
-    with screen.view:
-        rows = screen.panel(
-            replace(PROGRESS, samples=samples, label=names[0], prediction=names[-1])
-        )
-    assert len(rows) < height
-    assert rows[-1].startswith("╰")
-    shown = sum("━" in row and "frames" not in row for row in rows)
-    assert shown >= 1 or height < 16
-    if 0 < shown < classes:
-        assert f"+ {classes - shown} more" in "\n".join(rows)
-
-
-def test_names_and_notices_are_data() -> None:
-    screen = Screen(120)
-    hostile = replace(
-        PROGRESS, label=HOSTILE, prediction="[b]", samples={HOSTILE: 1}, waiting=HOSTILE
-    )
-    with screen.view:
-        text = "\n".join(screen.panel(hostile))
-        assert "wrong: is [red]x[/red] :smile…" in text
-        assert SHOWN in text  # the waiting line has room for all of it
-        notice = screen.added(lambda: screen.view.notice("a [bold]b[/bold] \x1b]0;t\x07 c"))
-        assert r"a [bold]b[/bold] \x1b]0;t\x07 c" in notice
-    summary = screen.added(lambda: screen.view.summary({}, ["[b]\x1b[2J"]))
-    assert summary == "[b]\\x1b[2J\n"
-    for sign in ("\x07", "\u202e", "\x1b]", "\x1b[2J\x1b]"):
-        assert sign not in screen.text()
-
-
-def test_the_terminal_is_given_back() -> None:
-    hide, show = "\x1b[?25l", "\x1b[?25h"
-    screen = Screen()
-    with pytest.raises(ZeroDivisionError), screen.view:
-        raise ZeroDivisionError
-    assert screen.text().count(hide) == screen.text().count(show) == 1
-
-
-def test_summary_takes_the_panel_away_and_does_not_wrap() -> None:
-    screen = Screen(40)
-    command = "Next: cfl-edge export " + "x" * 60
-    with screen.view:
-        screen.panel(PROGRESS)
-        text = screen.added(lambda: screen.view.summary({"frames": 1}, ["Learned.", command]))
-    assert text.endswith(f"Learned.\n{command}\n")
-    assert screen.text().endswith(f"{command}\n")
-    assert "frames: 1" not in text
-
-
-def test_a_terminal_without_utf_8() -> None:
-    screen = Screen(encoding="ascii")
-    with screen.view:
-        text = "\n".join(screen.panel(PROGRESS))
-    assert "pen  3  ###" in text
-    assert text.isascii()
-
-
-def test_choose_keeps_the_order_the_recent_and_the_large() -> None:
-    samples = {f"c{number}": number for number in range(50)}
-    assert choose(samples, 50, []) == list(samples)
-    assert choose(samples, 6, ["c1", "c3"]) == ["c1", "c3", "c47", "c48", "c49"]
-    assert choose(samples, 4, ["c9", "c1", "c2", "c3", "renamed"]) == ["c1", "c2", "c3"]
-    assert choose(samples, 2, ["c4"]) == ["c4"]
-    assert choose({"mug": 1}, 1, []) == ["mug"]
-
-
-@pytest.mark.parametrize(
-    ("json_lines", "quiet", "tty", "term", "kind"),
-    [
-        (True, False, True, "xterm", JsonView),
-        (False, False, False, "xterm", PlainView),
-        (False, True, True, "xterm", PlainView),
-        (False, False, True, "dumb", PlainView),
-        (False, False, True, "xterm", TerminalView),
-    ],
-)
-def test_open_view(
-    monkeypatch: pytest.MonkeyPatch, json_lines: bool, quiet: bool, tty: bool, term: str, kind: Any
-) -> None:
-    class Stdout(io.StringIO):
-        def isatty(self) -> bool:
-            return tty
-
-    monkeypatch.setattr(sys, "stdout", Stdout())
-    monkeypatch.setenv("TERM", term)
-    assert type(open_view(json=json_lines, quiet=quiet)) is kind
-
-
-def test_visible_keeps_what_people_write() -> None:
-    for text in ("Café", "鍵", "می‌روم", "👩‍🔧", "a\u00a0b"):
-        assert visible(text) == text
-    assert visible(HOSTILE) == SHOWN
-    assert visible(os.fsdecode(b"\xe9")) == r"\udce9"

@@ -1,0 +1,75 @@
+"""Which head fits a memory limit, a stem and a model."""
+
+import pytest
+from test_heads_model import stored, taught
+from test_learner import HEAD_LEARNERS
+
+from cfl_edge.commands.classes import change, samples
+from cfl_edge.commands.learn import check_unchanged, new_config
+from cfl_edge.config import load_settings
+from cfl_edge.errors import ModelError, UsageError
+from cfl_edge.model import class_table
+from cfl_edge.model.store import Store
+from cfl_edge.online.learner import LearnerConfig
+from cfl_edge.online.memory_plan import fit_memory, plan_memory
+
+
+def plan_of(head, **config):
+    return plan_memory(LearnerConfig(stem="none", layers="8x64", image_px=96, head=head, **config))
+
+
+def test_heads_without_layers_need_no_update():
+    for head in ("slda", "ncm", "imprint", "last-layer-sgd"):
+        plan = plan_of(head)
+        assert (plan.layers, plan.update_bytes, plan.replay_bytes) == ([], 0, 0)
+    assert plan_of("knn").replay_bytes == 16 * 2**20
+    assert plan_of("slda").statistics_bytes == 3 * 4 * (8 * 64) ** 2  # all layers together
+    assert fit_memory(plan_of("slda").config, 1000).config.head == "slda"
+    with pytest.raises(UsageError, match="--memory-mib is 20, but learning needs at least"):
+        fit_memory(plan_of("slda").config, 20)
+
+
+def test_a_covariance_of_the_stem_s_end_fits_a_limit():
+    plan = fit_memory(LearnerConfig(head="slda"), 60)
+    assert plan.layers == []
+    assert plan.statistics_bytes == 3 * 4 * 1280**2
+
+
+def test_backpropagation_needs_all_layers_at_once():
+    one, everything = plan_of("layer-bp"), plan_of("bp-replay")
+    assert one.update_bytes == max(layer.update_bytes for layer in one.layers)
+    assert everything.update_bytes == sum(layer.update_bytes for layer in one.layers)
+    assert "all layers" in everything.passing_name
+
+
+def test_the_head_of_a_model_stays():
+    settings = load_settings(None, stream="demo:", head="slda", stem="none")
+    assert new_config(settings).head == "slda"
+    saved = stored(HEAD_LEARNERS["ncm"]())
+    with pytest.raises(UsageError, match=r"--head is slda, but .* was learned with ncm"):
+        check_unchanged(saved, load_settings(None, stream="demo:", head="slda"))
+    check_unchanged(saved, load_settings(None, stream="demo:", head="ncm"))
+
+
+def test_a_head_on_the_end_of_a_stem_refuses_layers():
+    settings = load_settings(None, stream="demo:", head="ncm", layers="256,256")
+    with pytest.raises(UsageError, match="--layers is 256,256, but --head ncm reads the end"):
+        new_config(settings)
+
+
+def test_an_unknown_head_is_refused():
+    with pytest.raises(UsageError, match="--head is 'svm', expected 'cfl', 'slda'"):
+        load_settings(None, stream="demo:", head="svm")
+
+
+def test_classes_of_neighbours_have_no_onnx_files(tmp_path):
+    saved = stored(taught("knn"))
+    Store(tmp_path / "m").save(saved.manifest, saved.tensors)
+    with pytest.raises(ModelError, match="has no label embeddings"):
+        change(
+            tmp_path / "m",
+            lambda saved: class_table.remove(saved, "left"),
+            onnx=tmp_path / "model.onnx",
+        )
+    change(tmp_path / "m", lambda saved: class_table.remove(saved, "left"))
+    assert list(samples(tmp_path / "m")) == ["above", "dark"]

@@ -1,0 +1,167 @@
+"""Every head in a model folder: saved, its classes changed, exported."""
+
+import copy
+
+import learner_checks
+import numpy as np
+import pytest
+import torch
+from test_heads import GRADIENT, LINEAR, OTHERS, blobs, frozen_head, stream
+from test_learner import HEAD_LEARNERS, SMALL
+
+from cfl_edge.commands.export import export_learner
+from cfl_edge.core.class_statistics import with_constant
+from cfl_edge.core.networks import build_network
+from cfl_edge.errors import ExportError
+from cfl_edge.model import class_table
+from cfl_edge.model.checkpoint import from_saved, to_saved
+from cfl_edge.online.features import Encoded
+from cfl_edge.online.heads.build import build_head
+from cfl_edge.online.heads.head import HeadInputs
+from cfl_edge.online.learner import Learner, LearnerConfig
+
+
+def taught(head, extra=1):
+    faster = {"learning_rate": 1e-2} if head in GRADIENT else {}
+    learner = Learner(LearnerConfig(**SMALL, layers="8,16", head=head, **faster))
+    dark = np.zeros((1, 16, 16, 3), np.uint8)
+    for i in range(30):  # classes mixed: without replay, what comes last is all that stays
+        kinds = [learner_checks.pictures(learner, kind, 1, i) for kind in (0, 1)]
+        learner.learn(learner.encode(np.concatenate([*kinds, dark])), ["above", "left", "dark"])
+    learner.learn(learner.encode(np.repeat(dark, extra, axis=0)), ["dark"] * extra)
+    return learner
+
+
+def stored(learner):
+    """As from a folder: `to_saved` shares its arrays with the learner."""
+    return copy.deepcopy(to_saved(learner, {}))
+
+
+def predictions(learner):
+    kinds = [learner_checks.pictures(learner, kind, 3, 9) for kind in (0, 1)]
+    kinds.append(np.zeros((3, 16, 16, 3), np.uint8))
+    return [
+        [learner.classes[i] for i in learner.predict(learner.encode(images)).argmax(1)]
+        for images in kinds
+    ]
+
+
+@pytest.mark.parametrize("head", OTHERS)
+def test_a_saved_learner_goes_on_as_if_nothing_had_happened(head):
+    learner = taught(head)
+    learner.settle()  # as the learning loop does before it saves
+    back = from_saved(stored(learner))
+    assert back.samples() == learner.samples()
+    for each in (learner, back):
+        learner_checks.teach(each, steps=3, seed=50)
+        each.learn(each.encode(np.full((3, 16, 16, 3), 255, np.uint8)), ["white"] * 3)
+        each.settle()
+    one, other = stored(learner), to_saved(back, {})
+    assert one.manifest == other.manifest
+    for group, tensors in one.tensors.items():
+        assert tensors.keys() == other.tensors[group].keys()
+        for name, value in tensors.items():
+            np.testing.assert_array_equal(value, other.tensors[group][name], err_msg=name)
+
+
+@pytest.mark.parametrize("head", OTHERS)
+def test_class_changes(head):
+    learner = taught(head)
+    assert predictions(learner) == [["above"] * 3, ["left"] * 3, ["dark"] * 3]
+
+    renamed = stored(learner)
+    class_table.rename(renamed, "left", "aside")
+    assert predictions(from_saved(renamed))[1] == ["aside"] * 3
+
+    removed = stored(learner)
+    class_table.remove(removed, "left")
+    back = from_saved(removed)
+    assert back.classes == ["above", "dark"]
+    assert predictions(back)[0::2] == [["above"] * 3, ["dark"] * 3]
+    assert sum(back.samples().values()) == sum(learner.samples().values()) - 30
+    learner_checks.teach(back, steps=2)
+    back.settle()
+    assert back.classes == ["above", "dark", "left"]
+
+    added = stored(learner)
+    class_table.add(added, "white")
+    back = from_saved(added)
+    assert predictions(back) == predictions(learner)
+    for _ in range(25):
+        back.learn(back.encode(np.full((4, 16, 16, 3), 255, np.uint8)), ["white"] * 4)
+    white = back.encode(np.full((1, 16, 16, 3), 255, np.uint8))
+    assert back.predict(white).argmax(1).tolist() == [3]
+
+    merged = stored(learner)
+    class_table.merge(merged, ["left", "dark"], into="rest")
+    back = from_saved(merged)
+    assert back.classes == ["above", "rest"]
+    assert sum(back.samples().values()) == sum(learner.samples().values())
+    assert predictions(back)[0] == ["above"] * 3
+    learner_checks.teach(back, steps=2)
+    back.settle()
+
+
+@pytest.mark.parametrize("head", ["ncm", "imprint", "slda"])
+def test_merged_statistics_are_those_of_samples_seen_together(head):
+    x, labels = blobs()
+    apart = stream(frozen_head(head), x, labels)
+    together = stream(frozen_head(head), x, labels.clamp(max=1))
+    learner = HEAD_LEARNERS[head]()
+    saved = stored(learner)
+    saved.manifest |= {"classes": ["a", "b", "c"], "class_rows": list(apart.class_rows())}
+    groups = apart.state()
+    saved.tensors["state"] = {name: value.numpy() for name, value in groups["state"].items()}
+    saved.tensors["replay"] = {name: value.numpy() for name, value in groups["replay"].items()}
+    class_table.merge(saved, ["b", "c"], into="b")
+    back = frozen_head(head)
+    back.load_state(
+        {g: {n: torch.from_numpy(np.asarray(v)) for n, v in tensors.items()}
+         for g, tensors in saved.tensors.items()}, 2
+    )  # fmt: skip
+    np.testing.assert_allclose(back.readout, together.readout, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("head", LINEAR)
+def test_scores_are_the_product_with_the_readout(head):
+    learner = taught(head)
+    pictures = learner.encode(learner_checks.pictures(learner, 0, 4))
+    features = with_constant(torch.cat(pictures.features, dim=1))
+    np.testing.assert_allclose(
+        learner.predict(pictures), features @ learner.head.readout.T, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("head", ["slda", "layer-bp"])
+def test_export(tmp_path, head):
+    learner = HEAD_LEARNERS[head]()
+    learner_checks.teach(learner)
+    exported = export_learner(learner, tmp_path)
+    assert exported.labels.read_text().split() == ["above", "left"]
+    assert exported.max_difference < 1e-4
+
+
+def test_neighbours_have_nothing_to_export(tmp_path):
+    with pytest.raises(ExportError, match="The head knn compares with stored samples"):
+        export_learner(taught("knn"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_state_of_the_streaming_discriminant_is_a_covariance_and_class_means():
+    inputs = HeadInputs(
+        LearnerConfig(head="slda"),
+        build_network("none", (112, 6, 6)),
+        (112, 6, 6),
+        [1280, 112],
+        2,
+        torch.Generator(),
+        torch.device("cpu"),
+    )
+    head = build_head(inputs)
+    for _ in range(100):
+        head.add_class()
+    x = torch.rand(100, 1280)
+    head.learn(Encoded(x, x, [x, x[:, :112]]), torch.arange(100), None)
+    readout_bytes = 100 * (1280 + 112 + 1) * 4
+    rest = head.state_bytes() - readout_bytes - 4 * (1280**2 + 100 * 1280)
+    assert 0 < rest < 4096 + 4 * 100 * (100 + 1)  # and what the means are to each other

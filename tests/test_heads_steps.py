@@ -1,0 +1,102 @@
+"""Gradient steps of heads, their packed samples, and running means."""
+
+import learner_checks
+import numpy as np
+import pytest
+import torch
+from test_heads import CHANNELS, GRADIENT, blobs
+from test_learner import HEAD_LEARNERS, SMALL
+
+from cfl_edge.core.class_statistics import NEVER
+from cfl_edge.online.heads.class_means import (
+    RunningMeans,
+)
+from cfl_edge.online.heads.packing import Packing
+from cfl_edge.online.learner import Learner, LearnerConfig
+from cfl_edge.online.replay import Replay
+
+
+@pytest.mark.parametrize("head", GRADIENT)
+def test_classifiers_and_their_moments_grow(head):
+    learner = HEAD_LEARNERS[head]()
+    learner_checks.teach(learner)
+    old = learner.head.rows[-1]
+    before = old.detach().clone()
+    moments = learner.head.optimizer.state[old]["exp_avg"].clone()
+    learner.head.add_class()
+    new = learner.head.rows[-1]
+    assert torch.equal(new[:2].detach(), before)
+    assert not new[2].any()
+    assert torch.equal(learner.head.optimizer.state[new]["exp_avg"][:2], moments)
+    assert not learner.head.optimizer.state[new]["exp_avg"][2].any()
+    assert float(learner.head.readout[2, -1]) == NEVER
+    assert old not in learner.head.optimizer.state
+
+
+@pytest.mark.parametrize("layers", ["conv256", "fc"])
+@pytest.mark.parametrize("head", ["bp", "layer-bp"])
+def test_a_step_on_a_single_sample(head, layers):
+    learner = Learner(LearnerConfig(**SMALL, layers=layers, head=head, batch=8))
+    learner_checks.teach(learner, steps=1)
+    learner.learn(learner.encode(learner_checks.pictures(learner, 0, 1)), ["above"])
+    steps = learner.head.steps
+    learner.settle()
+    assert learner.head.steps == steps + 1
+    assert not learner.head.pending
+    assert np.isfinite(
+        learner.predict(learner.encode(learner_checks.pictures(learner, 0, 2)))
+    ).all()
+
+
+@pytest.mark.parametrize("head", GRADIENT)
+def test_a_budget_decides_how_many_steps(head):
+    learner = HEAD_LEARNERS[head]()
+    learner_checks.teach(learner, steps=2)
+    steps = learner.head.steps
+    images = learner.encode(learner_checks.pictures(learner, 0, 12))
+    learner.learn(images, ["above"] * 12, budget_s=-1)
+    assert learner.head.steps == steps
+    assert len(learner.head.pending) == 12
+    learner.work(0.0)
+    assert learner.head.steps == steps + 1  # one, however short the budget
+    learner.work(60.0)
+    assert len(learner.head.pending) < learner.config.new_per_step
+    learner.learn(images, ["above"] * 12, budget_s=-1)
+    for _ in range(4):
+        learner.learn(images, ["above"] * 12, budget_s=-1)
+    assert len(learner.head.pending) == learner.config.batch
+    assert learner.samples() == {"above": 76, "left": 4}
+
+
+def test_backpropagation_without_replay_keeps_no_sample():
+    learner = HEAD_LEARNERS["bp"]()
+    learner_checks.teach(learner)
+    assert list(learner.head.state()["replay"]) == ["seen"]
+
+
+def test_packed_samples_keep_their_features_in_eight_bits():
+    generator = torch.Generator().manual_seed(0)
+    packing = Packing((3, 4, 4), [8, 3])
+    h0 = 20 * torch.randn(5, 3, 4, 4, generator=generator)
+    end, cut = torch.rand(5, 8, generator=generator), h0.mean((2, 3))
+    replay = Replay((packing.size,), limit_mib=1, generator=generator)
+    replay.add_class()
+    replay.add(packing.pack(h0, [end, cut]), [0] * 5)
+    h0_back, (end_back, cut_back) = packing.unpack(replay.read(torch.arange(5)))
+    assert (h0_back - h0).abs().max() <= h0.abs().max() * 2 / 255
+    assert (end_back - end).abs().max() <= max(end.max(), cut.abs().max()) * 2 / 255
+    assert (cut_back - cut).abs().max() <= max(end.max(), cut.abs().max()) * 2 / 255
+
+
+def test_running_means_in_any_order():
+    x, labels = blobs(50)
+    whole, parts = RunningMeans(CHANNELS), RunningMeans(CHANNELS)
+    for running in (whole, parts):
+        for _ in range(3):
+            running.add_class()
+    whole.update(x, labels)
+    for part in torch.split(torch.randperm(50, generator=torch.Generator().manual_seed(2)), 7):
+        parts.update(x[part], labels[part])
+    np.testing.assert_allclose(whole.means, parts.means, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(whole.squares, parts.squares, rtol=1e-4)
+    np.testing.assert_allclose(whole.means[1], x[labels == 1].mean(0), rtol=1e-5, atol=1e-5)

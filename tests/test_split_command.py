@@ -1,0 +1,82 @@
+"""`classes split` on exported files, and its errors."""
+
+import json
+import os
+import shutil
+
+import learner_checks
+import numpy as np
+import pytest
+from command_line import SMALL, assert_error, cfl_edge, contents, learn, write_pictures
+
+from cfl_edge.model.checkpoint import from_saved
+from cfl_edge.model.inference import OnnxModel
+from cfl_edge.model.store import Store
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("split")
+    data = write_pictures(folder / "data", count=12)
+    for picture in (data / "left").iterdir():  # two things under one name
+        picture.rename(data / "above" / f"left-{picture.name}")
+    shutil.rmtree(data / "left")
+    write_pictures(data, count=12, kinds=("above",), seed=0)
+    shutil.copytree(data / "above", data / "other")
+    for picture in (data / "other").glob("left-*"):
+        picture.unlink()
+    model = folder / "model"
+    assert learn(data, model, *SMALL).code == 0
+    assert cfl_edge("export", model, "-o", model / "onnx").code == 0
+    return model
+
+
+@pytest.fixture
+def model(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("options", [("--frames", 6), ()])
+def test_onnx_files_follow(model, options):
+    command = ("classes", "split", model, "above", "--into", "new", "--onnx", model / "onnx")
+    result = cfl_edge(*command, *options, "--json")
+    if options:  # the last frames were of the class that came last
+        command = ("classes", "split", model, "other", *command[4:])
+        result = cfl_edge(*command, *options, "--json")
+    assert result.code == 0, result.err
+    listed = cfl_edge("classes", "list", model, "--json").summary
+    summary = result.summary
+    assert {key: summary[key] for key in listed} == listed
+    assert summary["moved"] > 0
+    learner, network = from_saved(Store(model).load()), OnnxModel(model / "onnx" / "model.onnx")
+    assert learner.classes == list(network.classes)
+    assert "new" in learner.classes
+    images = np.concatenate([learner_checks.pictures(learner, kind, 4, seed=9) for kind in (0, 1)])
+    scores = learner.predict(learner.encode(images))
+    np.testing.assert_allclose(network.scores(images), scores, rtol=1e-3, atol=1e-3)
+
+
+def test_what_people_read(model):
+    lines = cfl_edge("classes", "split", model, "above", "--into", "new").out.splitlines()
+    assert lines[0].startswith("split off  ")
+    assert "samples of the replay memory are new" in lines[0]
+    assert lines[1].startswith("apart ")
+    assert lines[2] == "  frames  replay  class"
+    manifest = json.loads(max(model.glob("generation-*/manifest.json")).read_text())
+    assert "journal" not in manifest
+    assert_error(cfl_edge("undo", model, "--frames", 1), 4, "its classes were changed since")
+
+
+def test_errors_of_the_command(model):
+    before = contents(model)
+    command = ("classes", "split", model)
+    assert_error(cfl_edge(*command, "cup", "--into", "new"), 4, "no class 'cup'")
+    assert_error(cfl_edge(*command, "above", "--into", "other"), 4, "'other' already")
+    assert_error(cfl_edge(*command, "above", "--into", " "), 2, "empty")
+    both = ("--frames", 1, "--seconds", 2)
+    assert_error(cfl_edge(*command, "above", "--into", "new", *both), 2, "--seconds and --frames")
+    missing = ("--into", "new", "--onnx", model / "nowhere.onnx")
+    assert_error(cfl_edge(*command, "above", *missing), 4, "nowhere")
+    assert contents(model) == before
+    assert os.listdir(model).count("lock") <= 1

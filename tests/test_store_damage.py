@@ -1,0 +1,238 @@
+"""The store and files that were cut, flipped or removed."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from saved_models import assert_holds, generations, save
+
+from cfl_edge.errors import (
+    ModelDamagedError,
+    ModelError,
+    ModelNotFoundError,
+    ModelVersionError,
+)
+from cfl_edge.model import generation
+from cfl_edge.model.store import FORMAT_VERSION, Store
+
+
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.unlink()  # a link to the generation before must stay whole
+    path.write_bytes(content)
+
+
+def cuts(size: int) -> list[int]:
+    return sorted({0, 1, 7, 8, 9, size // 3, size // 2, size - 2, size - 1})
+
+
+FILES = ["manifest.json", "state.safetensors", "replay.safetensors"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_cut_file_falls_back_with_a_notice(store, tmp_path, name):
+    save(store, 1)
+    newest = save(store, 2)
+    for position in cuts((newest / name).stat().st_size):
+        folder = tmp_path / f"cut-{position}"
+        shutil.copytree(store.folder, folder)
+        with open(folder / newest.name / name, "r+b") as file:
+            file.truncate(position)
+        notices: list[str] = []
+        # Only the last newline of the manifest says nothing.
+        if name == "manifest.json" and position == (newest / name).stat().st_size - 1:
+            assert_holds(folder, 2, notices)
+            assert notices == []
+            continue
+        assert_holds(folder, 1, notices)
+        assert len(notices) == 1
+        assert name in notices[0]
+        assert "using generation-000001 instead" in notices[0]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_falls_back_with_a_notice(store, name):
+    save(store, 1)
+    newest = save(store, 2)
+    content = (newest / name).read_bytes()
+    step = 1 if name == "manifest.json" else 3
+    blanks = version = 0
+    for position in range(0, len(content), step):
+        changed = bytearray(content)
+        changed[position] ^= 1
+        (newest / name).unlink()
+        (newest / name).write_bytes(changed)
+        notices: list[str] = []
+        saved = Store(store.folder, on_notice=notices.append).load()
+        if saved.manifest["value"] == 2:  # the bit was in white space, and nothing else may be lost
+            assert json.loads(changed) == json.loads(content)
+            blanks += 1
+        else:
+            assert saved.manifest["value"] == 1
+            assert len(notices) == 1
+            version += b'"format_version": 0' in changed
+    assert blanks <= content.count(b"\n") + content.count(b" ") if step == 1 else blanks == 0
+    assert version == (1 if step == 1 else 0)  # 1 became 0: damaged, not older
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_falls_back(store, name, notices):
+    save(store, 1)
+    (save(store, 2) / name).unlink()
+    assert_holds(store.folder, 1, notices)
+    assert f"{name} is missing" in notices[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "3",
+        '"text"',
+        "{}",
+        "\xff",
+        "[" * 100_000,
+        '{"format_version": true}',
+        '{"format_version": "1"}',
+        '{"format_version": 1.0}',
+        '{"format_version": 0}',
+        '{"format_version": -1}',
+        '{"format_version": 1}',
+        '{"format_version": 1, "checksum": 3}',
+        '{"format_version": 1, "accuracy": NaN}',
+        '{"format_version": NaN}',
+    ],
+)
+def test_a_manifest_of_another_shape(store, text, notices):
+    save(store, 1)
+    (save(store, 2) / "manifest.json").write_text(text, encoding="latin-1")
+    assert_holds(store.folder, 1, notices)
+    assert "manifest.json" in notices[0]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        None,
+        [],
+        {"state.safetensors": None},
+        {"state.safetensors": {"bytes": "3", "sha256": ""}},
+        {"state.safetensors": {"bytes": 3}},
+        {"../lock": {"bytes": 3, "sha256": ""}},
+        {"../generation-000001/state.safetensors": {"bytes": 3, "sha256": ""}},
+        {"/etc/passwd": {"bytes": 3, "sha256": ""}},
+        {"state.safetensors": {"bytes": 4, "sha256": "00"}},
+    ],
+)
+def test_a_manifest_whose_files_have_another_shape(store, files, notices):
+    save(store, 1)
+    newest = save(store, 2)
+    manifest = {"format_version": 1, "files": files}
+    manifest["checksum"] = generation._checksum(manifest)
+    (newest / "manifest.json").write_text(json.dumps(manifest))
+    assert_holds(store.folder, 1, notices)
+    assert len(notices) == 1
+
+
+def test_a_file_that_verifies_but_is_no_safetensors(store, notices):
+    save(store, 1)
+    newest = save(store, 2)
+    (newest / "state.safetensors").write_bytes(b"hello, world")
+    digest = generation.digest_file(newest / "state.safetensors")
+    text = generation.to_manifest({}, {"state.safetensors": generation.Group([], *digest)})
+    (newest / "manifest.json").write_bytes(text)
+    assert_holds(store.folder, 1, notices)
+    assert "state.safetensors: " in notices[0]
+
+
+def test_all_generations_damaged_says_what_is_wrong_with_each(store):
+    (save(store, 1) / "manifest.json").write_text("{")
+    flip(save(store, 2) / "state.safetensors", 20)
+    with pytest.raises(ModelDamagedError) as caught:
+        Store(store.folder).load()
+    assert "generation-000002: state.safetensors does not fit" in caught.value.problem
+    assert "generation-000001: manifest.json is not JSON" in caught.value.problem
+    assert Store(store.folder).exists()
+
+
+def test_a_newer_format_is_never_passed_over(store):
+    save(store, 1)
+    newest = save(store, 2)
+    manifest = json.loads((newest / "manifest.json").read_text())
+    manifest["format_version"] = FORMAT_VERSION + 1
+    (newest / "manifest.json").write_text(json.dumps(manifest))
+    before = generations(store.folder)
+    fresh = Store(store.folder)
+    with pytest.raises(ModelVersionError, match="has format 2, this cfl-edge reads up to 1"):
+        fresh.load()
+    with pytest.raises(ModelVersionError):
+        save(fresh, 3)
+    assert generations(store.folder) == before
+
+
+def test_a_bad_block_is_damage_but_a_missing_permission_is_not(store, monkeypatch, notices):
+    save(store, 1)
+    newest = save(store, 2)
+    number = errno.EIO
+    read_bytes = Path.read_bytes
+
+    def failing(path):
+        if path.parent == newest:
+            raise OSError(number, os.strerror(number))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    assert_holds(store.folder, 1, notices)
+    assert "Input/output error" in notices[0]
+    number = errno.EACCES
+    with pytest.raises(ModelError, match="cannot be read: Permission denied"):
+        Store(store.folder).load()
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(ModelNotFoundError, match="pets does not exist") as caught:
+        Store(tmp_path / "pets").load()
+    assert caught.value.hint == f"cfl-edge learn --stream demo: --model {tmp_path / 'pets'}"
+    with pytest.raises(ModelNotFoundError, match="holds no model"):
+        Store(tmp_path).load()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ModelNotFoundError, match="is a file"):
+        Store(tmp_path / "file").load()
+    assert not Store(tmp_path / "file").exists()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("x")
+    (tmp_path / "photos").mkdir()
+    store = Store(tmp_path)
+    for action in (store.require_usable, lambda: save(store, 1)):
+        with pytest.raises(ModelError, match=r"holds no model but other files \(photos and 1 more"):
+            action()
+    assert generations(tmp_path) == ["photos", "thesis.txt"]
+
+
+def test_a_folder_that_is_empty_locked_or_a_model_is_usable(tmp_path, store):
+    Store(tmp_path / "new").require_usable()
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "lock").write_text("1\n")
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / ".writing-x").mkdir()
+    Store(tmp_path).require_usable()
+    save(store, 1)
+    (store.folder / "model.onnx").write_text("exported into it")
+    store.require_usable()
+    save(store, 2)
+    assert (store.folder / "model.onnx").exists()
+
+
+def test_torch_stays_out_of_the_process():
+    code = "import sys, cfl_edge.model.store, cfl_edge.model.lock; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
