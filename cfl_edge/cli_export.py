@@ -73,8 +73,8 @@ def _int8_lines(quantised: Int8Export) -> list[str]:
         f"int8       {quantised.model}, ranges from {quantised.calibrated} pictures; the first "
         f"{quantised.in_float} of {quantised.operations} operations in float",
         f"  size     {seen.float_bytes / 1e6:.1f} MB float, {seen.int8_bytes / 1e6:.1f} MB int8",
-        f"  time     {seen.float_ms:.1f} ms float, {seen.int8_ms:.1f} ms int8, processor time of one "
-        f"thread; {seen.time_ratio:.2f} times (quartiles {low:.2f} to {high:.2f})",
+        f"  time     {seen.float_ms:.1f} ms float, {seen.int8_ms:.1f} ms int8, processor time of "
+        f"one thread; {seen.time_ratio:.2f} times (quartiles {low:.2f} to {high:.2f})",
         f"  answers  {seen.agreement:.1%} of {seen.pictures} alike",
     ]
     if seen.float_accuracy is not None and seen.int8_accuracy is not None and seen.tells_accuracy:

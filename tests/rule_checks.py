@@ -57,6 +57,22 @@ def check_scores_have_a_row_for_each_picture_and_a_column_for_each_class(make):
         assert all(tensor.isfinite().all() for tensor in scores.values())
 
 
+def check_products_in_bfloat16_change_little(make):
+    """A number of bfloat16 has 8 bits: a product is right to about 0.4 %."""
+    x, labels = batch()
+    exact, reduced = fresh(make), fresh(make)
+    torch.manual_seed(1)
+    wanted = exact.learn(x, labels)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        losses = reduced.learn(x, labels)
+    for name, value in losses.items():
+        assert abs(value - wanted[name]) < 0.05 * max(1.0, abs(wanted[name]))
+    for one, other in zip(everything(reduced), everything(exact), strict=True):
+        assert one.dtype == other.dtype
+        assert one.isfinite().all()
+
+
 def check_scoring_changes_nothing(make):
     rule = fresh(make)
     x, labels = batch()

@@ -48,10 +48,18 @@ def numbers(trainer):
     return [*state.values(), *flat, torch.get_rng_state()]
 
 
-@pytest.mark.parametrize("recipe", ["cfl-conv256", "bp-conv256", "cfl-fc-b"])
+@pytest.mark.parametrize(
+    ("recipe", "precision"),
+    [
+        ("cfl-conv256", "float32"),
+        ("bp-conv256", "float32"),
+        ("cfl-fc-b", "float32"),
+        ("cfl-conv256", "bfloat16"),
+    ],
+)
 @pytest.mark.parametrize("after", [2, 5])
-def test_a_run_goes_on_to_the_same_bits(dataset, tmp_path, recipe, after):
-    config, parts = plan_run(recipe, dataset, OPTIONS)
+def test_a_run_goes_on_to_the_same_bits(dataset, tmp_path, recipe, precision, after):
+    config, parts = plan_run(recipe, dataset, replace(OPTIONS, precision=precision))
     whole = new_trainer(config, dataset, parts)
     while not whole.is_done:
         whole.step()
@@ -72,6 +80,21 @@ def test_a_run_goes_on_to_the_same_bits(dataset, tmp_path, recipe, after):
     for number, weights in whole.best_weights.items():
         for name, value in weights.items():
             assert torch.equal(value, second.best_weights[number][name])
+
+
+def test_a_step_in_bfloat16_is_another_run_whose_weights_are_float32(dataset):
+    config, parts = plan_run("cfl-conv256", dataset, OPTIONS)
+    reduced, _ = plan_run("cfl-conv256", dataset, replace(OPTIONS, precision="bfloat16"))
+    assert config.key() != reduced.key()
+    trainers = []
+    for each in (config, reduced):
+        trainers.append(new_trainer(each, dataset, parts))
+        trainers[-1].step()
+    exact, other = (trainer.losses()["layer 1"] for trainer in trainers)
+    assert exact != other
+    assert exact == pytest.approx(other, rel=0.02)
+    weights = trainers[1].rule.state_dict().values()
+    assert {w.dtype for w in weights if w.is_floating_point()} == {torch.float32}
 
 
 def test_ctrl_c_keeps_what_was_learned_and_the_same_call_goes_on(dataset, tmp_path):

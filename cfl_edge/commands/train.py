@@ -24,7 +24,7 @@ from cfl_edge.paper.recipes import (
     kind_of,
     scaled_rate,
 )
-from cfl_edge.paper.run import Accuracies, RunConfig, RunResult
+from cfl_edge.paper.run import Accuracies, Precision, RunConfig, RunResult
 from cfl_edge.paper.trainer import Pictures, Trainer, accuracies
 from cfl_edge.paper.training_files import (
     claim,
@@ -56,6 +56,7 @@ class TrainOptions:
         validation: Share of the training pictures that select the best epoch.
         seed: Of everything random but the choice of pictures.
         device: `auto`, `cpu` or `cuda`.
+        precision: `float32`, or `bfloat16` for the products of a step.
         options: Of the rule, for trials.
     """
 
@@ -68,6 +69,7 @@ class TrainOptions:
     validation: float = 0.1
     seed: int = 0
     device: str = "auto"
+    precision: Precision = "float32"
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -150,6 +152,7 @@ def plan_run(
         validation_images=len(parts.validation),
         test_images=len(parts.test),
         device=choose_device(options.device),
+        precision=options.precision,
         options=options.options,
         recipe_options=recipe.described(kind),
     )

@@ -271,7 +271,7 @@ def spread(g: Tensor, h: Tensor) -> Tensor:
 def _add(parameter: Tensor, gradient: Tensor) -> None:
     if parameter.grad is not None:
         parameter.grad += gradient
-    elif gradient.stride() == parameter.stride():
+    elif (gradient.stride(), gradient.dtype) == (parameter.stride(), parameter.dtype):
         parameter.grad = gradient
     else:  # torch's fused optimizers read both in the order of memory
         parameter.grad = torch.empty_like(parameter).copy_(gradient)

@@ -131,12 +131,26 @@ class LocalLoss:
     ) -> Tensor:
         """Return the mean over the batch of the weighted losses, a scalar.
 
+        In the precision of the embeddings, whatever the layer's products are in: similarities
+        reach tens, where bfloat16 counts in steps of 1/8.
+
         Args:
             h_mean: Pooled features, (N, C).
             labels: Class numbers, (N,).
             embeddings: D_l of `visible_to_layer`, (Z, C_D).
             generator: Source of the noise on the embeddings; None for none.
         """
+        with torch.autocast(h_mean.device.type, enabled=False):
+            h_mean = h_mean.to(torch.promote_types(h_mean.dtype, embeddings.dtype))
+            return self._total(h_mean, labels, embeddings, generator)
+
+    def _total(
+        self,
+        h_mean: Tensor,
+        labels: Tensor,
+        embeddings: Tensor,
+        generator: torch.Generator | None,
+    ) -> Tensor:
         channels = h_mean.shape[1]
         loss = h_mean.new_zeros(())
         h = F.normalize(h_mean, dim=1) / self.temperature if self.cosine else h_mean

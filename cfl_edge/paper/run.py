@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from cfl_edge.pipe import plain
 
 Accuracies = dict[str, float]  # by readout
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class RunConfig:
         validation_images: Pictures that the best epoch is chosen on.
         test_images: Pictures of the reported accuracies.
         device: `cpu` or `cuda`.
+        precision: `float32`, or `bfloat16` for the products of a step; weights, optimizer state and
+            evaluation are in float32 either way.
         options: Options of the rule that differ from the recipe's, for trials.
         recipe_options: The recipe's own as they were: a recipe that has changed is another run.
     """
@@ -45,6 +48,7 @@ class RunConfig:
     validation_images: int
     test_images: int
     device: str = "cpu"
+    precision: Precision = "float32"
     options: dict[str, Any] = field(default_factory=dict)
     recipe_options: dict[str, Any] = field(default_factory=dict)
 

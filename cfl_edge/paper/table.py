@@ -78,6 +78,7 @@ class Row:
             "learning_rate": config and config.learning_rate,
             "test_images": config and config.test_images,
             "device": config and config.device,
+            "precision": config and config.precision,
             "seconds": sum(run.seconds for run in self.runs),
             "failure": self.failure or None,
         }
@@ -161,7 +162,8 @@ def markdown(rows: Sequence[Row]) -> list[str]:
         seconds = fields["seconds"] / len(row.runs)
         budget = (
             f"{config.epochs} epoch{'s' * (config.epochs > 1)} of {config.train_images:,} "
-            f"{config.data} pictures, batch {config.batch}, {config.device}, {seconds:.0f} s"
+            f"{config.data} pictures, batch {config.batch}, {config.device}, "
+            f"{config.precision}, {seconds:.0f} s"
         )
         parameters = f"{_short(fields['parameters'])} ({row.cell.parameters or '-'})"
         lines.append(

@@ -147,7 +147,12 @@ class Trainer:
             self._order = self._order_of_epoch(len(state.epochs))
         start = state.step * self.config.batch
         x, labels = self.pictures.batch(self._order[start : start + self.config.batch])
-        for name, value in self.rule.learn(x, labels).items():
+        reduced = self.config.precision == "bfloat16"
+        # Without autocast's cache of weights: a rule may change them in the middle of its step.
+        device = x.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=reduced, cache_enabled=False):
+            losses = self.rule.learn(x, labels)
+        for name, value in losses.items():
             state.loss_sums[name] = state.loss_sums.get(name, 0.0) + value
         state.step += 1
         state.seconds += time.monotonic() - begin

@@ -146,7 +146,8 @@ class CascadedForward(Rule):
             features = x.flatten(start_dim=1)  # (N, F)
             scores = features @ predictor  # (N, Z)
             losses[f"block {i}"] = F.cross_entropy(scores, labels)
-            predictor.grad = cross_entropy_gradient(features, scores, labels)
+            gradient = cross_entropy_gradient(features, scores, labels)
+            predictor.grad = gradient.to(predictor.dtype)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return {name: float(loss) for name, loss in losses.items()}
