@@ -105,14 +105,17 @@ def boot(
     command += ["--disk", str(folder / "disk.img"), "--cache", cache, "--mem", str(memory_mib)]
     command += ["--share", str(folder), "--console", str(console), "--loglevel", "7"]
     command += ["--timeout", str(timeout_s), "--", "sh", str(script)]
-    machine = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=REPOSITORY)
+    errors = folder / "errors"
+    with errors.open("wb") as file:
+        machine = subprocess.Popen(command, stderr=file, cwd=REPOSITORY)
     while machine.poll() is None:
         time.sleep(0.01)
         if cut is not None and cut(reports(console)):
             os.kill(processor(machine.pid), signal.SIGKILL)
             machine.wait()
     told = reports(console)
-    assert told, console.read_text(errors="replace")
+    written = [path.read_text(errors="replace") for path in (console, errors) if path.exists()]
+    assert told, "\n".join(written)
     return told
 
 
