@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DISK = Path("/mnt")
-SHARE = Path(os.environ["VM_SHARE"])
 
 
 def say(scenario: str, **values: object) -> None:
@@ -49,7 +48,7 @@ def found(name: str) -> None:
         names=names,
         took_s=round(time.monotonic() - begin_s, 3),
     )
-    shutil.copytree(model, SHARE / name)
+    shutil.copytree(model, Path(os.environ["VM_SHARE"]) / name)
 
 
 def disk_bytes() -> int:

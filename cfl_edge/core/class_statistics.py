@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cfl_edge.core.solving import solving_dtype
+
 
 def shrinkage(covariance: Tensor, samples: float) -> float:
     """Choose how far to pull a covariance to a multiple of the identity, 0 to 1.
@@ -65,6 +67,7 @@ class ClassStatistics:
         self.counts = torch.zeros(0, device=device)  # (Z,)
         self.means = torch.zeros(0, channels, device=device)  # (Z, C)
         self.scatter = torch.zeros(channels, channels, device=device)  # (C, C)
+        self._solving_dtype = solving_dtype(self.means.device)
 
     def add_class(self) -> None:
         """Append a class without samples."""
@@ -118,15 +121,17 @@ class ClassStatistics:
             alpha = 1.0
         else:
             alpha = shrinkage(self.scatter / samples, samples)
-        shrunk = self.scatter * ((1 - alpha) / samples)  # one copy of (C, C), and its factor
+        dtype = self._solving_dtype
+        means = self.means.to(dtype)
+        shrunk = self.scatter.to(dtype) * ((1 - alpha) / samples)  # one copy of (C, C)
         shrunk.diagonal().add_(alpha * scale)
         factor = torch.linalg.cholesky(shrunk)
         del shrunk
-        rows = torch.cholesky_solve(self.means.T, factor).T  # (Z, C)
-        squared = (rows * self.means).sum(dim=1)
+        rows = torch.cholesky_solve(means.T, factor).T  # (Z, C)
+        squared = (rows * means).sum(dim=1)
         squared -= _trace_of_ratio(factor, self.scatter) / samples / self.counts.clamp(min=1)
         bias = (-0.5 * squared).masked_fill(self.counts == 0, NEVER)
-        return torch.cat([rows, bias[:, None]], dim=1)
+        return torch.cat([rows, bias[:, None]], dim=1).to(self.means)
 
 
 PROBES = 32  # random signs: the trace comes out within about 1 % at 1280 channels
@@ -140,7 +145,7 @@ def _trace_of_ratio(factor: Tensor, covariance: Tensor) -> Tensor:
     """
     signs = torch.randint(0, 2, (len(factor), PROBES), generator=torch.Generator().manual_seed(0))
     probes = (2.0 * signs - 1.0).to(factor)  # (C, PROBES)
-    return (torch.cholesky_solve(probes, factor) * (covariance @ probes)).sum() / PROBES
+    return (torch.cholesky_solve(probes, factor) * (covariance.to(probes) @ probes)).sum() / PROBES
 
 
 NEVER = -1e4  # the bias of a class that has no samples

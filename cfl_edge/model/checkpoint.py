@@ -69,6 +69,7 @@ def config_of(saved: Saved) -> LearnerConfig:
     network = dict(saved.manifest["network"])
     del network["stem_digest"]
     network["loss"] = LocalLoss(**network["loss"])
+    network.setdefault("cut_pooling", "mean")  # models older than the choice
     return LearnerConfig(**network)
 
 

@@ -17,6 +17,7 @@ from cfl_edge.errors import DataError
 from cfl_edge.model import class_table
 from cfl_edge.model.checkpoint import from_saved, to_saved
 from cfl_edge.model.generation import Saved
+from cfl_edge.online.features import pool_cut
 from cfl_edge.online.heads.contrastive import ContrastiveHead
 from cfl_edge.online.heads.gradient import GradientHead
 from cfl_edge.online.heads.head import Head
@@ -141,7 +142,7 @@ def replayed_features(learner: Learner, places: Tensor) -> tuple[Tensor, Tensor]
             h0, frozen = head.packing.unpack(stored)
             parts.append([*frozen, *network(h0)])
         elif isinstance(head, ContrastiveHead):
-            cut = [stored.mean(dim=(2, 3))] if head.layer_source else []
+            cut = [_pooled(head, stored)] if head.layer_source else []
             parts.append([*cut, *network(stored)])
         else:
             parts.append([stored])
@@ -170,6 +171,10 @@ def _tell_apart(learner: Learner, number: int, groups: TwoGroups, scales: Tensor
         head.rows[0][number, -1] -= (bias + SHARPNESS) / 2
 
 
+def _pooled(head: ContrastiveHead, h0: Tensor) -> Tensor:
+    return pool_cut(h0, head.config.cut_pooling)
+
+
 def _cut_statistics(head: ContrastiveHead) -> ClassStatistics:
     """Estimate the statistics of the stem's cut from the replay memory."""
     fresh = ClassStatistics(head.inputs.channels[head.layer_source - 1], head.device)
@@ -177,7 +182,7 @@ def _cut_statistics(head: ContrastiveHead) -> ClassStatistics:
         fresh.add_class()
     numbers = torch.tensor(head.replay.labels, device=head.device)
     for places in torch.split(torch.arange(len(head.replay), device=head.device), CHUNK):
-        fresh.update(head.replay.read(places).mean(dim=(2, 3)), numbers[places])
+        fresh.update(_pooled(head, head.replay.read(places)), numbers[places])
     return fresh
 
 

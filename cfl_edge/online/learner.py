@@ -18,7 +18,7 @@ from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.stems import Stem, build_stem
 from cfl_edge.errors import DataError
 from cfl_edge.online.conflicts import excluded_classes
-from cfl_edge.online.features import Encoded, FeatureExtractor
+from cfl_edge.online.features import Encoded, FeatureExtractor, frozen_sources
 from cfl_edge.online.heads.build import build_head
 from cfl_edge.online.heads.head import Head, HeadInputs
 from cfl_edge.online.journal import Journal
@@ -70,16 +70,16 @@ class Learner:
         with torch.inference_mode():
             h0, final = self.stem(blank.to(self.device))
         self.network: Network = self._build_network(tuple(h0.shape[1:]))
-        self.extractor = FeatureExtractor(self.stem, self.network)
-        layer_source = 0 if final is None else 2  # sources before the first layer's
-        channels = [] if final is None else [final.shape[1], h0.shape[1]]
+        self.extractor = FeatureExtractor(self.stem, self.network, config.cut_pooling)
+        frozen = frozen_sources(h0, final, config.cut_pooling)
+        channels = [source.shape[1] for source in frozen]
         self.head: Head = build_head(
             HeadInputs(
                 config,
                 self.network,
                 tuple(h0.shape[1:]),
                 channels + self.network.channels,
-                layer_source,
+                len(channels),
                 self.generator,
                 self.device,
             )

@@ -8,6 +8,7 @@ from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import LAYERS_WITH_STEM, LAYERS_WITHOUT_STEM, NO_LAYERS
 from cfl_edge.core.stems import DEFAULT_STEM
 from cfl_edge.errors import UsageError
+from cfl_edge.online.features import CutPooling
 
 HEADS = ("cfl", "slda", "ncm", "imprint", "knn", "last-layer-sgd", "bp", "bp-replay", "layer-bp")
 ADAPT_LAYERS = ("cfl", "bp", "bp-replay", "layer-bp")  # the others read the stem's end alone
@@ -24,6 +25,7 @@ class LearnerConfig:
         layers: See `build_network`; None chooses the default for the stem.
         image_px: Side of the picture the stem reads; None is 96 with a stem and 32 without. More
             pixels show finer detail and cost time with their square.
+        cut_pooling: How predictions read the stem's cut, see `pool_cut`.
         replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
         journal_mib: Bytes of the journal in MiB, from which `cfl-edge undo` takes back what was
             learned last; 0 keeps none. More of it reaches back further.
@@ -49,6 +51,7 @@ class LearnerConfig:
     stem: str = DEFAULT_STEM
     layers: str | None = None
     image_px: int | None = None
+    cut_pooling: CutPooling = "mean-std"
     replay_mib: float = 16.0
     journal_mib: float = 8.0  # 1,500 frames with the default stem, 50 s at 30 a second
     batch: int = 32

@@ -13,6 +13,7 @@ from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.stems import build_stem
 from cfl_edge.core.step_memory import LayerMemory, step_memory
 from cfl_edge.errors import UsageError
+from cfl_edge.online.features import frozen_sources
 from cfl_edge.online.learner_config import ADAPT_LAYERS, LearnerConfig
 
 MIB = 2**20
@@ -142,7 +143,7 @@ def load(config: LearnerConfig) -> Loaded:
     frames = [
         layer.activations_bytes + layer.workspace_bytes for layer in step_memory(network, shape, 1)
     ]
-    frozen = [] if final is None else [final.shape[1], h0.shape[1]]
+    frozen = [source.shape[1] for source in frozen_sources(h0, final, config.cut_pooling)]
     return Loaded(
         network=network,
         input_shape=shape,

@@ -19,6 +19,7 @@ from cfl_edge.core.discriminant import (
     mean_products,
     relative_distance,
 )
+from cfl_edge.core.solving import solving_dtype
 from cfl_edge.online.features import Encoded
 from cfl_edge.online.heads.distances import (
     DistanceRows,
@@ -61,7 +62,9 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
     scale = float(statistics.scatter.trace()) / samples / channels
     if scale <= 0:  # not two samples of any class yet: the nearest mean, at the features' scale
         shrinkage, scale = 1.0, max(float(statistics.means.square().mean()), SMALLEST)
-    dtype = torch.float32 if shrinkage >= SINGLE_PRECISION else torch.float64
+    dtype = torch.float64
+    if shrinkage >= SINGLE_PRECISION:
+        dtype = solving_dtype(statistics.means.device)
     shrunk = statistics.scatter.to(dtype) * ((1 - shrinkage) / samples)
     shrunk.diagonal().add_(shrinkage * scale)
     means = statistics.means.to(dtype)
