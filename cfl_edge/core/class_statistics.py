@@ -108,7 +108,9 @@ class ClassStatistics:
 
         A mean of n samples lies off by a variance of Sigma / n, which lengthens mu^T Sigma^-1 mu by
         trace(Sigma^-1 S) / n on average, S being the covariance before shrinking; that is taken off
-        again, or a new class would be predicted too rarely (DECISIONS.md, "New classes").
+        again, or a new class would be predicted too rarely (DECISIONS.md, "New classes"). How long
+        the mean of very few samples is varies much, so no class may gain from it so much that it
+        would be preferred to one that has more samples, by what is near that one's mean.
 
         Returns:
             (Z, C + 1); the row of a class without samples is 0 but for a bias that rules it out.
@@ -128,10 +130,42 @@ class ClassStatistics:
         factor = torch.linalg.cholesky(shrunk)
         del shrunk
         rows = torch.cholesky_solve(means.T, factor).T  # (Z, C)
-        squared = (rows * means).sum(dim=1)
-        squared -= _trace_of_ratio(factor, self.scatter) / samples / self.counts.clamp(min=1)
-        bias = (-0.5 * squared).masked_fill(self.counts == 0, NEVER)
+        products = rows @ means.T  # (Z, Z)
+        excess = _trace_of_ratio(factor, self.scatter) / samples / self.counts.clamp(min=1)
+        excess = _bounded(excess, products, self.counts)
+        bias = (-0.5 * (products.diagonal() - excess)).masked_fill(self.counts == 0, NEVER)
         return torch.cat([rows, bias[:, None]], dim=1).to(self.means)
+
+
+MARGIN = 2.5
+"""Standard deviations between two class means that no correction may use up.
+
+Half of them lie on either side: were classes Gaussian, a new one would take a tenth of an old one
+by this source of features alone, and less by the sum of all (DECISIONS.md, "New classes").
+"""
+
+
+def _bounded(excess: Tensor, products: Tensor, counts: Tensor) -> Tensor:
+    """Take back what a correction would cost classes that have more samples.
+
+    Between class z and k the log likelihood ratio of a sample of k is normal, with mean (-D^2 +
+    excess_z - excess_k) / 2 and variance D^2, D being the Mahalanobis distance of the two means.
+
+    Args:
+        excess: By how much the squared length of each mean is too long on average, (Z,).
+        products: mu_z^T Sigma^-1 mu_k, (Z, Z).
+        counts: Samples, (Z,).
+
+    Returns:
+        (Z,), nowhere more than `excess`.
+    """
+    if not len(counts):
+        return excess
+    lengths = products.diagonal()
+    squared = (lengths[:, None] + lengths - products - products.T).clamp(min=0)  # (Z, Z)
+    most = excess + (squared - MARGIN * squared.sqrt()).clamp(min=0)
+    most = most.masked_fill(counts <= counts[:, None], math.inf)
+    return torch.minimum(excess, most.min(dim=1).values)
 
 
 PROBES = 32  # random signs: the trace comes out within about 1 % at 1280 channels
