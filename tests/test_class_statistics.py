@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from cfl_edge.core import class_statistics
 from cfl_edge.core.class_statistics import NEVER, ClassStatistics, shrinkage, with_constant
 
 
@@ -103,6 +104,43 @@ def test_a_class_of_few_samples_is_predicted_as_often_as_it_comes():
     assert rare > 0.8
     assert common > 0.8
     assert abs(common - rare) < 0.15
+
+
+def test_a_sample_that_is_shorter_than_most_takes_little_from_older_classes(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    channels = 200
+    centres = torch.nn.functional.normalize(torch.randn(2, channels, generator=generator)) * 5
+    labels = torch.tensor([0] * 300 + [1] * 300)
+    old = centres[labels] + torch.randn(600, channels, generator=generator)
+    short = torch.randn(1, channels, generator=generator) * 0.7
+    h, z = torch.cat([old, short]), torch.cat([labels, torch.tensor([2])])
+    fresh = centres[labels] + torch.randn(600, channels, generator=generator)
+
+    def taken():
+        scores = with_constant(fresh) @ statistics_of(h, z, 601).embeddings().T
+        return float((scores.argmax(1) == 2).float().mean())
+
+    assert taken() < 0.1
+    monkeypatch.setattr(class_statistics, "_bounded", lambda excess, *_: excess)
+    assert taken() > 0.5
+
+
+def test_the_bound_is_that_of_every_pair_of_classes():
+    generator = torch.Generator().manual_seed(0)
+    means, counts = torch.randn(5, 3, generator=generator) * 2, torch.tensor([1.0, 9, 2, 50, 1])
+    excess = 20 / counts
+    expected = []
+    for z in range(5):
+        allowed = [float(excess[z])]
+        for k in range(5):
+            if counts[k] > counts[z]:
+                distance = float((means[z] - means[k]).norm())
+                room = max(distance**2 - class_statistics.MARGIN * distance, 0.0)
+                allowed.append(float(excess[k]) + room)
+        expected.append(min(allowed))
+    actual = class_statistics._bounded(excess, means @ means.T, counts)
+    torch.testing.assert_close(actual, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+    assert (actual < excess).any()
 
 
 def test_one_sample_of_each_class_gives_the_nearest_mean():
