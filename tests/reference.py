@@ -49,6 +49,20 @@ def dictionary_contrastive(h_mean, embeddings, labels):
     return torch.tensor(losses)
 
 
+def supervised_contrastive(h_mean, labels, temperature):
+    """Khosla et al. 2020, Eq. 2, sample by sample."""
+    h_hat = [[x / math.sqrt(dot(h, h)) for x in _floats(h)] for h in h_mean]
+    losses = []
+    for i, h in enumerate(h_hat):
+        scores = [dot(h, other) / temperature for other in h_hat]
+        others = [a for a in range(len(h_hat)) if a != i]
+        total = sum(math.exp(scores[a]) for a in others)
+        positives = [p for p in others if labels[p] == labels[i]]
+        terms = [-math.log(math.exp(scores[p]) / total) for p in positives]
+        losses.append(sum(terms) / len(terms) if terms else 0.0)
+    return torch.tensor(losses)
+
+
 def feature_contrastive(h_mean, labels, temperature):
     """Eq. 7, 8 and 9."""
     h_hat = [[x / math.sqrt(dot(h, h)) for x in _floats(h)] for h in h_mean]

@@ -39,13 +39,24 @@ def test_dictionary_contrastive(labels):
 
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
-def test_feature_contrastive(labels, temperature):
+@pytest.mark.parametrize("name", ["feature_contrastive", "supervised_contrastive"])
+def test_feature_losses(name, labels, temperature):
     h_mean, _, y = batch(labels)
-    actual = losses.feature_contrastive(h_mean, y, temperature)
-    expected = reference.feature_contrastive(h_mean, labels, temperature)
+    actual = getattr(losses, name)(h_mean, y, temperature)
+    expected = getattr(reference, name)(h_mean, labels, temperature)
     torch.testing.assert_close(actual.float(), expected, rtol=1e-4, atol=1e-4)
     actual.sum().backward()
     assert h_mean.grad.isfinite().all()
+
+
+def test_the_printed_feature_loss_prefers_samples_that_are_all_alone():
+    together, alone = torch.eye(3).repeat_interleave(4, 0), torch.eye(12)
+    y = torch.arange(3).repeat_interleave(4)
+    for h_mean in (together, alone):
+        assert losses.LocalLoss(dict_weight=0.0)(h_mean, y, torch.zeros(3, 3)) < -10
+    usual = losses.LocalLoss(dict_weight=0.0, feat_form="usual")
+    assert usual(together, y, torch.zeros(3, 3)) < 1.2
+    assert usual(alone, y, torch.zeros(3, 3)) > 2.3
 
 
 def test_local_loss_is_the_weighted_mean_of_the_three():

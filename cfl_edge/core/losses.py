@@ -7,6 +7,7 @@ pooled features only, so samples of a batch meet each other through (N, C) vecto
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,9 @@ def feature_contrastive(
     """Supervised contrastive loss among the features of the batch (Eq. 7, 8, 9).
 
     As printed: the mean over the positives is inside the logarithm, a sample is a positive of
-    itself, and the denominator holds negatives only (Khosla et al. 2020 differ in all three).
+    itself, and the denominator holds negatives only (`supervised_contrastive` differs in all
+    three). A sample is its own best positive, so that the least loss is that of samples which are
+    all orthogonal to each other, whatever their classes: long training gets there.
 
     Args:
         h_mean: Pooled features, (N, C); normalised here.
@@ -80,6 +83,32 @@ def feature_contrastive(
     attract = attract - positive.sum(dim=1).log()
     loss = contrast.logsumexp(dim=1) - attract
     return torch.where(has_negative, loss, torch.zeros_like(loss))
+
+
+def supervised_contrastive(
+    h_mean: Tensor, labels: Tensor, temperature: float = PAPER_TEMPERATURE
+) -> Tensor:
+    """Supervised contrastive loss in its usual form (Khosla et al. 2020, Eq. 2).
+
+    The mean over the positives is outside the logarithm, a sample is none of its own positives, and
+    the denominator holds all other samples. What the published code of CFL's successor has.
+
+    Args:
+        h_mean: Pooled features, (N, C); normalised here.
+        labels: Class numbers, (N,).
+        temperature: tau; smaller values let the nearest neighbours decide.
+
+    Returns:
+        Loss of each sample, (N,); 0 where the batch holds no other one of its class.
+    """
+    h_hat = F.normalize(h_mean, dim=1)
+    scores = similarity(h_hat, h_hat) / temperature  # (N, N)
+    others = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    positive = (labels[:, None] == labels[None, :]) & others
+    if len(scores) < 2:
+        return scores.sum(dim=1) * 0
+    log_share = scores - scores.masked_fill(~others, -torch.inf).logsumexp(dim=1, keepdim=True)
+    return -(log_share * positive).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
 
 
 def similarity_matching(h_mean: Tensor, labels: Tensor) -> Tensor:
@@ -112,6 +141,8 @@ class LocalLoss:
         temperature: tau of the feature contrastive loss.
         cosine: Whether features and embeddings are normalised and their similarities divided by
             tau, as in the cosine rows of Tables 2 and 3; plain dot products otherwise.
+        feat_form: The feature loss: `printed` as in the paper (Eq. 9), or `usual`, the supervised
+            contrastive loss of Khosla et al.
         sim_weight: Of `similarity_matching`, which the paper does not have.
     """
 
@@ -121,6 +152,7 @@ class LocalLoss:
     temperature: float = PAPER_TEMPERATURE
     cosine: bool = False
     sim_weight: float = 0.0
+    feat_form: Literal["printed", "usual"] = "printed"
 
     def __call__(
         self,
@@ -162,8 +194,8 @@ class LocalLoss:
             d_hat = self._comparable(dictionary(embeddings, channels, generator))
             loss = loss + self.dict_weight * dictionary_contrastive(h, d_hat, labels).mean()
         if self.feat_weight:
-            feat = feature_contrastive(h_mean, labels, self.temperature).mean()
-            loss = loss + self.feat_weight * feat
+            form = feature_contrastive if self.feat_form == "printed" else supervised_contrastive
+            loss = loss + self.feat_weight * form(h_mean, labels, self.temperature).mean()
         if self.sim_weight:
             loss = loss + self.sim_weight * similarity_matching(h_mean, labels).mean()
         return loss

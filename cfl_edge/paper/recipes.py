@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from cfl_edge.core.losses import LocalLoss
@@ -236,6 +236,9 @@ def _recipes() -> dict[str, Recipe]:
     recipes: dict[str, Recipe] = {}
     for network in NETWORKS:
         recipes[f"cfl-{network}"] = Recipe(CFL, network, {"loss": TOTAL_D})
+        recipes[f"cfl-{network}-usual-feat"] = Recipe(
+            CFL, network, {"loss": replace(TOTAL_D, feat_form="usual")}
+        )
         recipes[f"cfl-{network}-b"] = Recipe(CFL, network, {"loss": TOTAL_B})
         for name, change in ABLATIONS.items():
             recipes[f"cfl-{network}-{name}"] = Recipe(CFL, network, {"loss": TOTAL_B} | change)
