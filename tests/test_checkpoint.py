@@ -6,7 +6,7 @@ import pytest
 from test_learner import LEARNERS
 
 from cfl_edge.errors import ModelDamagedError, ModelError
-from cfl_edge.model.checkpoint import from_saved, to_saved
+from cfl_edge.model.checkpoint import config_of, from_saved, to_saved
 from cfl_edge.model.store import Store
 
 
@@ -27,6 +27,13 @@ def assert_same(one, other):
     for name, value in one.items():
         assert value.dtype == other[name].dtype, name
         assert np.array_equal(value, other[name]), name
+
+
+def test_a_model_older_than_the_pooling_of_the_cut_keeps_the_mean():
+    saved = to_saved(LEARNERS["widths"](), {})
+    assert config_of(saved).cut_pooling == "mean-std"
+    del saved.manifest["network"]["cut_pooling"]
+    assert config_of(saved).cut_pooling == "mean"
 
 
 @pytest.mark.parametrize("name", ["widths", "conv256"])
