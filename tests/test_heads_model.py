@@ -6,6 +6,7 @@ import learner_checks
 import numpy as np
 import pytest
 import torch
+from test_class_table import predictions
 from test_heads import GRADIENT, LINEAR, OTHERS, blobs, frozen_head, stream
 from test_learner import HEAD_LEARNERS, SMALL
 
@@ -35,15 +36,6 @@ def taught(head, extra=1):
 def stored(learner):
     """As from a folder: `to_saved` shares its arrays with the learner."""
     return copy.deepcopy(to_saved(learner, {}))
-
-
-def predictions(learner):
-    kinds = [learner_checks.pictures(learner, kind, 3, 9) for kind in (0, 1)]
-    kinds.append(np.zeros((3, 16, 16, 3), np.uint8))
-    return [
-        [learner.classes[i] for i in learner.predict(learner.encode(images)).argmax(1)]
-        for images in kinds
-    ]
 
 
 @pytest.mark.parametrize("head", OTHERS)

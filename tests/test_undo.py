@@ -1,7 +1,6 @@
 """Undo: the model is what it would be had the last frames never come."""
 
 import dataclasses
-import json
 import os
 import shutil
 import signal
@@ -9,7 +8,7 @@ import signal
 import learner_checks
 import numpy as np
 import pytest
-from command_line import SMALL, assert_error, cfl_edge, contents, learn, process
+from command_line import assert_error, cfl_edge, contents, process
 from test_store import flip
 
 from cfl_edge.commands.undo import undo
@@ -316,106 +315,3 @@ def test_kill_9_amid_undo_and_a_second_start(lesson):
     undoing.communicate()
     assert contents(lesson.folder) == before
     assert undo(lesson.folder, frames=5).frames_learned == 5
-
-
-# ------------------------------------------------------------------------------- the command line
-
-
-@pytest.fixture
-def taught(data, tmp_path):
-    """A model that learned two kinds, then one of them under a wrong name."""
-    model = tmp_path / "model"
-    assert learn(data, model, *SMALL).code == 0
-    wrong = tmp_path / "wrong" / "zebra"
-    shutil.copytree(data / "left", wrong)
-    assert learn(wrong.parent, model).code == 0
-    return model
-
-
-def test_the_command(taught):
-    result = cfl_edge("undo", taught, "--frames", 8, "--json")
-    assert result.code == 0
-    summary = result.summary
-    assert summary.pop("seconds_taken_back") >= 0
-    assert summary == {
-        "frames_taken_back": 8,
-        "per_class": {"zebra": 8},
-        "classes_gone": ["zebra"],
-        "frames_learned": 16,
-        "classes": ["above", "left"],
-        "samples": {"above": 8, "left": 8},
-        "frames_left": 16,
-        "exported": None,
-    }
-    listed = cfl_edge("classes", "list", taught, "--json").summary
-    assert listed["classes"] == {"above": 8, "left": 8}
-    lines = cfl_edge("undo", taught, "--frames", 1).out.splitlines()
-    assert lines[0].startswith("taken back 1 frame, ")
-    assert lines[-1] == f"next       cfl-edge learn --model {taught} --stream URI"
-    assert_error(cfl_edge("undo", taught, "--frames", 99), 4, "reaches back 15 frames")
-    assert_error(cfl_edge("undo", taught), 2, "neither --seconds nor --frames")
-
-
-def test_files_exported_before_are_pointed_out(taught):
-    (taught / "onnx").mkdir()
-    (taught / "onnx" / "model.onnx").write_text("exported")
-    out = cfl_edge("undo", taught, "--frames", 8).out
-    assert "gone       zebra" in out
-    assert f"ONNX       {taught}/onnx still knows what was taken back" in out
-    assert f"next       cfl-edge export {taught} -o {taught}/onnx" in out
-    out = cfl_edge("undo", taught, "--frames", 16).out
-    assert out.endswith(f"{taught}/onnx still knows what was taken back: remove it\n")
-
-
-def test_the_pictures_for_an_export_are_none_that_were_taken_back(lesson):
-    """The newest picture of a class is kept; of a class that lost frames it is gone."""
-    lesson.run(alternating(10))
-    before = lesson.load().examples
-    undo(lesson.folder, frames=1)  # of "left"
-    after = lesson.load().examples
-    assert (after[0][0] == before[0][0]).all()
-    assert after.keys() == {0}
-    undo(lesson.folder, frames=2)
-    [(picture, number)] = lesson.load().examples.values()  # noise: an export can be checked on it
-    assert (picture.shape, number) == (before[0][0].shape, 0)
-    assert not (picture == before[0][0]).all()
-
-
-@pytest.mark.parametrize(
-    "change", [("rename", "zebra", "okapi"), ("remove", "above"), ("add", "gnu")]
-)
-def test_a_class_change_ends_what_can_be_taken_back_and_says_so(taught, change):
-    command, *names = change
-    result = cfl_edge("classes", command, taught, *names, "--json")
-    assert [text for text in result.notices if "undo cannot take back" in text]
-    manifest = json.loads(max(taught.glob("generation-*/manifest.json")).read_text())
-    assert "journal" not in manifest
-    assert not [name for name in manifest["files"] if name.startswith("journal")]
-    assert len(list(taught.glob("generation-*"))) == 2
-    result = cfl_edge("undo", taught, "--frames", 1)
-    assert_error(result, 4, "has no journal", "its classes were changed since")
-
-
-def test_what_is_learned_after_a_class_change_can_be_taken_back(taught, data):
-    assert cfl_edge("classes", "rename", taught, "zebra", "okapi").code == 0
-    assert learn(data, taught).code == 0
-    summary = cfl_edge("undo", taught, "--frames", 16, "--json").summary
-    assert summary["samples"] == {"above": 8, "left": 8, "okapi": 8}
-    assert_error(cfl_edge("undo", taught, "--frames", 1), 4, "nothing else either")
-
-
-def test_ctrl_c_amid_undo_leaves_the_model_as_it_was(lesson, monkeypatch):
-    lesson.run(alternating(12))
-    before = contents(lesson.folder)
-
-    def interrupted(learner, *_args):
-        if learner.frames_learned == 3:
-            raise KeyboardInterrupt
-        learner_learn(learner, *_args)
-
-    learner_learn = Learner.learn
-    monkeypatch.setattr(Learner, "learn", interrupted)
-    result = cfl_edge("undo", lesson.folder, "--frames", 5)
-    assert result.code != 0
-    assert "Traceback" not in result.err
-    assert contents(lesson.folder) == before
