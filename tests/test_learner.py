@@ -159,3 +159,15 @@ def test_refusals_of_data(images, labels, message):
 def test_refusals_of_configurations(config, message):
     with pytest.raises(UsageError, match=message):
         Learner(LearnerConfig(**config))
+
+
+@pytest.mark.parametrize(
+    "choices", [{}, {"head": "bp"}, {"stem": "none"}, {"stem": "none", "head": "slda"}]
+)
+def test_no_layers_are_refused_where_they_are_needed(choices):
+    with pytest.raises(UsageError, match="--layers is none, but --head"):
+        LearnerConfig(layers="none", **choices)
+
+
+def test_a_head_on_the_stem_alone_has_no_layers():
+    assert LearnerConfig(layers="none", head="slda").resolved_layers() == "none"

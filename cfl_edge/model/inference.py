@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, ModelVersionError
+from cfl_edge.model.onnx_errors import session_errors
 from cfl_edge.model.onnx_metadata import (
     MODEL_FILE,
     UNKNOWN_DISTANCE,
@@ -219,7 +220,6 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
 def _new_session(model: str | bytes, threads: int, path: Path) -> onnxruntime.InferenceSession:
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -233,14 +233,7 @@ def _new_session(model: str | bytes, threads: int, path: Path) -> onnxruntime.In
         return onnxruntime.InferenceSession(
             model, sess_options=options, providers=["CPUExecutionProvider"]
         )
-    except (
-        failures.Fail,
-        failures.InvalidArgument,
-        failures.InvalidGraph,
-        failures.InvalidProtobuf,
-        failures.NotImplemented,
-        failures.RuntimeException,
-    ) as error:
+    except session_errors() as error:
         reason = " ".join(str(error).split())
         if "IR version" in reason or "opset" in reason:
             raise ModelVersionError(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cfl_edge.errors import ExportError
 from cfl_edge.model.export import agreement
+from cfl_edge.model.onnx_errors import session_errors
 from cfl_edge.model.onnx_graph import trace_features
 from cfl_edge.model.onnx_patch import (
     Places,
@@ -138,7 +139,6 @@ def run_graph(content: bytes, images: npt.NDArray[np.uint8]) -> list[npt.NDArray
         ExportError: ONNX Runtime refuses it.
     """
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # the error says it
@@ -149,14 +149,7 @@ def run_graph(content: bytes, images: npt.NDArray[np.uint8]) -> list[npt.NDArray
             content, sess_options=options, providers=["CPUExecutionProvider"]
         )
         outputs: list[npt.NDArray[np.float32]] = session.run(None, {"image": images})
-    except (
-        failures.Fail,
-        failures.InvalidArgument,
-        failures.InvalidGraph,
-        failures.InvalidProtobuf,
-        failures.NotImplemented,
-        failures.RuntimeException,
-    ) as error:
+    except session_errors() as error:
         reason = " ".join(str(error).split())
         raise ExportError(
             f"ONNX Runtime refuses the graph: {reason}", hint="cfl-edge doctor shows the versions"

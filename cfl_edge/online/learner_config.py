@@ -72,6 +72,11 @@ class LearnerConfig:
             raise UsageError(
                 f"--head is {self.head!r}, expected one of {', '.join(HEADS)}", hint="--head cfl"
             )
+        if self.layers == NO_LAYERS and (self.head in ADAPT_LAYERS or self.stem == "none"):
+            reads = "learns in its layers" if self.stem != "none" else "reads them without a stem"
+            raise UsageError(
+                f"--layers is none, but --head {self.head} {reads}", hint="leave --layers away"
+            )
         if image_px is not None and not 8 <= image_px <= 1024:
             raise UsageError(f"--image is {image_px}, expected 8 to 1024", hint="--image 96")
         if self.optimizer not in LEARNING_RATES:
