@@ -50,3 +50,14 @@ def test_a_model_without_pictures_is_not_exported(tmp_path):
     with pytest.raises(ModelNotFoundError):
         export(tmp_path / "none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_fully_connected_network_is_exported_for_any_number_of_pictures(tmp_path):
+    learner = LEARNERS["fc"]()
+    learner_checks.teach(learner)
+    exported = export_learner(learner, tmp_path)
+    images = learner_checks.pictures(learner, 1, 3, 77)
+    expected = learner.predict(learner.encode(images))
+    for count in (1, 3):
+        scores = OnnxModel(exported.model).scores(images[:count])
+        np.testing.assert_allclose(scores, expected[:count], rtol=1e-3, atol=1e-3)
