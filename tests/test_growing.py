@@ -71,7 +71,7 @@ def away(head, frames):
         batch=32,
         new_per_step=16,
         refresh_frames=256,
-        replay_mib=0.01 if head == "knn" else 0.5,  # full after 600 frames
+        replay_mib=0.01 if head == "knn" else 0.25,  # full after 600 frames
         **gradient,
     )
     teach(learner, [0], count=8)
@@ -93,7 +93,8 @@ def still_there(head, learner):
         kept = replay.read(first)
         if head == "cfl":
             seen = learner.encode(pictures(0, 8)).h0
-            torch.testing.assert_close(kept, seen.float(), rtol=0, atol=0.01)
+            half_step = float(seen.max() - seen.min()) / 15 / 2
+            torch.testing.assert_close(kept, seen.float(), rtol=0, atol=1.01 * half_step)
     before = learner.samples()["class 0"]
     teach(learner, [0], count=2, seed=99)
     assert recall(learner, [0]) >= 0.8
@@ -147,7 +148,7 @@ def test_one_two_and_two_hundred_classes(tmp_path, count, exports):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_replay_mib_is_a_hard_bound_across_100_classes(tmp_path, head):
-    limit_mib = 0.15 if head != "knn" else 0.005
+    limit_mib = 0.1 if head != "knn" else 0.005
     learner = make(head, replay_mib=limit_mib, batch=32, new_per_step=32, refresh_frames=400)
     for z in range(100):
         teach(learner, [z], count=4)

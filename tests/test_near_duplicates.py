@@ -73,7 +73,7 @@ def test_new_sights_after_a_long_look_are_kept_as_if_it_had_been_short():
     """With a full memory a sample is kept with the share of its class, whatever was seen before."""
     shares = []
     for repeats in (1, 500):
-        replay = Replay((2,), limit_mib=10 * 10 / 2**20, generator=torch.Generator())
+        replay = Replay((2,), limit_mib=10 * 9.5 / 2**20, generator=torch.Generator())
         assert replay.capacity == 10
         replay.add_class()
         replay.add(torch.rand(10, 2), [0] * 10)

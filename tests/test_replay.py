@@ -5,14 +5,15 @@ import collections
 import pytest
 import torch
 
+from cfl_edge.online.quantise import pack, quantise, unpack
 from cfl_edge.online.replay import Replay
 
 
-def make(capacity=20, classes=3):
-    sample_bytes = 4 + 8
+def make(capacity=20, classes=3, bits=4):
+    sample_bytes = bits // 2 + 8
     generator = torch.Generator().manual_seed(0)
     replay = Replay((1, 2, 2), limit_mib=(capacity * sample_bytes + 1) / 2**20,
-                    generator=generator)  # fmt: skip
+                    generator=generator, bits=bits)  # fmt: skip
     for _ in range(classes):
         replay.add_class()
     assert replay.capacity == capacity
@@ -48,13 +49,14 @@ def test_every_sample_of_a_class_is_kept_with_the_same_chance():
     assert max(kept[i] for i in range(20)) < 1.4 * expected
 
 
-def test_eight_bits_are_within_half_a_step_of_the_features():
-    replay = make()
+@pytest.mark.parametrize("bits", [4, 8])
+def test_what_is_read_is_within_half_a_step_of_the_features(bits):
+    replay = make(bits=bits)
     samples = torch.randn(20, 1, 2, 2) * torch.logspace(-2, 2, 20).view(20, 1, 1, 1)
     replay.add(samples, [0] * 20)
     error = (replay.read(torch.arange(20)) - samples).abs().flatten(1).amax(1)
     span = samples.flatten(1).amax(1) - samples.flatten(1).amin(1)
-    assert (error <= span / 255 / 2 * 1.01).all()
+    assert (error <= span / (2**bits - 1) / 2 * 1.01).all()
 
 
 def test_constant_features_survive():
@@ -87,3 +89,39 @@ def test_state_comes_back_also_into_a_smaller_memory(capacity):
     assert other.seen == [10, 10, 10]
     assert sum(other.counts) == len(other)
     assert sorted(i for places in other.places for i in places) == list(range(len(other)))
+
+
+def test_a_state_in_eight_bits_is_taken_over():
+    old = make(bits=8)
+    samples = torch.randn(20, 1, 2, 2)
+    old.add(samples, [0, 1] * 10)
+    state = old.state()
+    state["values"] = state["values"].view(20, 1, 2, 2)  # as it was before samples were packed
+    new = make(classes=0)
+    new.load_state(state)
+    again = make(classes=3)
+    again.add(old.read(torch.arange(20)), [0, 1] * 10)
+    assert torch.equal(new.values, again.values)
+    assert torch.equal(new.ranges, again.ranges)
+    assert new.counts == [10, 10, 0]
+
+
+def test_a_state_of_other_samples_is_refused():
+    state = make().state() | {"values": torch.zeros(1, 3, dtype=torch.uint8)}
+    state |= {"labels": torch.zeros(1, dtype=torch.long), "ranges": torch.zeros(1, 2)}
+    with pytest.raises(RuntimeError, match="invalid for input of size"):
+        make().load_state(state)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("count", [1, 7, 8, 33])
+def test_packing_keeps_every_value_in_the_fewest_bytes(bits, count):
+    values = torch.randint(2**bits, (5, count), dtype=torch.uint8)
+    packed = pack(values, bits)
+    assert packed.shape == (5, -(-count * bits // 8))
+    assert torch.equal(unpack(packed, (count,), bits), values)
+
+
+def test_fewer_bits_use_their_whole_range():
+    values, _ = quantise(torch.linspace(0, 1, 100)[None], bits=4)
+    assert values.unique().tolist() == list(range(16))

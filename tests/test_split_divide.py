@@ -127,7 +127,7 @@ def test_features_of_replayed_samples_are_those_that_were_learned(head):
     assert features.shape == (6, len(scales)) == expected.shape
     frozen = 11 if head != "cfl" else 6  # the layers have moved since, where there was a step
     apart = (features - expected)[:, :frozen].norm() / expected[:, :frozen].norm()
-    assert apart < 0.02
+    assert apart < 0.1  # 4 bits a value
     widths = [source.shape[1] for source in sources]
     spreads = [x.var(dim=0, unbiased=False).mean().sqrt() for x in features.split(widths, dim=1)]
     measured = [scale.unique() for scale in scales.split(widths)]

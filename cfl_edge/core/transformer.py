@@ -34,7 +34,7 @@ class PatchEmbedding(nn.Module):
         if side < 1:
             raise UsageError(
                 f"The transformer reads {height}x{width} positions, expected {PATCHES} or more",
-                hint="--image 32",
+                hint="a larger --image, or --stem none --image 32",
             )
         self.project = nn.Conv2d(c_in, channels, side, stride=side)
         tokens = (height // side) * (width // side)

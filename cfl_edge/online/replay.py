@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
-from cfl_edge.online.quantise import dequantise, quantise
+from cfl_edge.online.quantise import dequantise, pack, packed_bytes, quantise, unpack
 
 MIB = 2**20
+BITS = 4  # DECISIONS.md, "Replay in 4 bits"
+CONVERTED = 256  # samples of an older state that are brought to this memory's bits at a time
 
 
 class Replay:
-    """Keep what the first layer reads, 8 bits a value, until the bytes are used up.
+    """Keep what the first layer reads, a few bits a value, until the bytes are used up.
 
     When full, the class with the most samples gives one up; within a class every sample seen so far
     is kept with the same probability (reservoir sampling, Vitter 1985). Memory is reserved at
@@ -27,6 +29,7 @@ class Replay:
         limit_mib: Bytes for all samples, in MiB; more of them make old classes safer.
         generator: Source of randomness.
         device: Where the samples are kept.
+        bits: Of a value: 4 or 8.
 
     Raises:
         UsageError: Not even one sample of each of two classes fits.
@@ -50,8 +53,11 @@ class Replay:
         limit_mib: float,
         generator: torch.Generator,
         device: torch.device | str = "cpu",
+        bits: int = BITS,
     ) -> None:
-        sample_bytes = math.prod(shape) + 8  # values, then offset and step as float32
+        self.shape, self.bits = tuple(shape), bits
+        value_bytes = packed_bytes(shape, bits)
+        sample_bytes = value_bytes + 8  # values, then offset and step as float32
         self.capacity = int(limit_mib * MIB) // sample_bytes
         if self.capacity < 2:
             raise UsageError(
@@ -61,7 +67,7 @@ class Replay:
             )
         self.generator = generator
         # numpy's zeros take no memory before they are written to; torch's do.
-        values = np.zeros((self.capacity, *shape), np.uint8)
+        values = np.zeros((self.capacity, value_bytes), np.uint8)
         self.values = torch.from_numpy(values).to(device)
         self.ranges = torch.zeros((self.capacity, 2), device=device)  # offset, step
         self.labels: list[int] = []  # of each used place
@@ -99,7 +105,7 @@ class Replay:
             self.offered[label] += 1
             place = self._place_for(label)
             if place is not None:
-                self._write(place, sample)
+                self._write(torch.tensor([place]), sample[None])
 
     def add_near_duplicate(self, label: int) -> None:
         """Count a frame of a class that shows nothing new: it is not kept."""
@@ -120,13 +126,15 @@ class Replay:
         own.append(place)
         return place
 
-    def _write(self, place: int, sample: Tensor) -> None:
-        values, ranges = quantise(sample[None])
-        self.values[place], self.ranges[place] = values[0], ranges[0]
+    def _write(self, places: Tensor, samples: Tensor) -> None:
+        values, ranges = quantise(samples, self.bits)
+        self.values[places] = pack(values, self.bits).to(self.values.device)
+        self.ranges[places] = ranges.to(self.ranges.device)
 
     def read(self, places: Tensor) -> Tensor:
         """Return the samples at these places as float32, (N, C, H, W)."""
-        return dequantise(self.values[places], self.ranges[places])
+        values = unpack(self.values[places], self.shape, self.bits)
+        return dequantise(values, self.ranges[places])
 
     def sample(self, count: int) -> tuple[Tensor, Tensor]:
         """Draw with replacement, classes equally likely and samples of a class as well.
@@ -149,6 +157,17 @@ class Replay:
         for place, label in enumerate(labels):
             self.places[label].append(place)
 
+    def _take(self, values: Tensor, ranges: Tensor) -> None:
+        """Fill the first places; a state of an older version has 8 bits a value."""
+        if values.shape[1] == self.values.shape[1]:
+            self.values[: len(values)] = values.to(self.values.device)
+            self.ranges[: len(ranges)] = ranges.to(self.ranges.device)
+            return
+        places = torch.arange(len(values))
+        for part in torch.split(places, CONVERTED):
+            samples = dequantise(unpack(values[part], self.shape, 8), ranges[part])
+            self._write(part, samples)
+
     def state(self) -> dict[str, Tensor]:
         """Return the used part as tensors, to be stored; `load_state` takes it back."""
         used = len(self)
@@ -166,8 +185,7 @@ class Replay:
         index = torch.arange(used)
         if used > self.capacity:
             index = torch.randperm(used, generator=self.generator)[: self.capacity]
-        self.values[: len(index)] = state["values"][index].to(self.values.device)
-        self.ranges[: len(index)] = state["ranges"][index].to(self.ranges.device)
+        self._take(state["values"].flatten(1)[index], state["ranges"][index])
         self._set_labels(state["labels"][index].tolist(), state["seen"].tolist())
         offered = state.get("offered", state["seen"])
         # The class table may have changed since: frames then stand for what was offered.

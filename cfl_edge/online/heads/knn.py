@@ -83,6 +83,7 @@ class NearestNeighboursHead(FrozenHead):
             limit_mib=self.config.replay_mib,
             generator=inputs.generator,
             device=self.device,
+            bits=8,  # read as they are by `stored_dots`
         )
 
     def add_class(self) -> None:
