@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -42,7 +43,7 @@ class LocalLayer(nn.Module):
             return h.mean(dim=(2, 3))
         if h.ndim == 3:  # (N, K, C)
             return h.mean(dim=1)
-        return h.unflatten(1, (self.channels, -1)).mean(dim=2)  # (N, C, K) to (N, C)
+        return torch.unflatten(h, 1, (self.channels, -1)).mean(dim=2)  # (N, C, K) to (N, C)
 
 
 def normalised_conv(c_in: int, c_out: int, stride: int, *, pool: int = 1) -> LocalLayer:
