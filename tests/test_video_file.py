@@ -111,6 +111,14 @@ def test_what_is_no_video(tmp_path: Path) -> None:
         VideoFileStream(str(path))
 
 
+def test_a_data_set_says_who_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "digits.npz"
+    path.write_bytes(b"PK\x03\x04")
+    with pytest.raises(StreamFormatError, match="holds arrays") as raised:
+        VideoFileStream(str(path))
+    assert f"bench streams --data {path}" in str(raised.value)
+
+
 def test_only_sound(tmp_path: Path) -> None:
     path = tmp_path / "song.mkv"
     with av.open(str(path), "w") as container:

@@ -129,6 +129,11 @@ def _opening_error(path: str, error: Exception) -> StreamError:
         return StreamPermissionError(
             f"{path} may not be read by this user", hint=f"chmod a+r {path}"
         )
+    if path.endswith(".npz"):  # a data set of `train` and `bench streams`
+        return StreamFormatError(
+            f"{path} holds arrays, expected a video, or a folder with one subfolder per class",
+            hint=f"cfl-edge bench streams --data {path}, which reads it",
+        )
     reason = getattr(error, "strerror", None) or str(error)
     return StreamFormatError(
         f"{path} cannot be read as a video: {reason}",
