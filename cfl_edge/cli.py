@@ -247,15 +247,17 @@ def evaluate(
 ) -> None:
     """Measure accuracy, recall of each class and confusion on labelled pictures."""
     from cfl_edge.commands import evaluate as command
+    from cfl_edge.commands.confusion import confusion_png, confusion_text
+    from cfl_edge.commands.plot_file import check_plot, write_plot
     from cfl_edge.view import open_view
 
     with open_view(json=json) as view:
+        if plot is not None:
+            check_plot(plot)
         result = command.evaluate(
             model, data, unknown=unknown, reject=reject, device=device, on_notice=view.notice
         )
         confusion = result.confusion
-        if plot is not None:
-            command.plot_confusion(confusion, plot)
         fields: dict[str, Any] = {
             "accuracy": confusion.accuracy,
             "per_class": confusion.recall(),
@@ -270,8 +272,10 @@ def evaluate(
         lines = [f"accuracy   {confusion.accuracy:.2%} of {confusion.samples} pictures"]
         lines += [*command.unknown_lines(result, reject), "recall"]
         lines += [f"  {recall:7.1%}  {name}" for name, recall in confusion.recall().items()]
-        lines += ["confusion", *command.confusion_text(confusion)]
+        lines += ["confusion", *confusion_text(confusion)]
         view.summary(fields, lines)
+        if plot is not None:
+            write_plot(confusion_png(confusion), plot)  # what fails here takes nothing away
 
 
 if __name__ == "__main__":

@@ -96,7 +96,8 @@ def _streams(given: dict[str, Any], plot: Path | None, json: bool) -> None:
     from cfl_edge.visible import visible_lines
 
     options = StreamOptions(**given)
-    from cfl_edge.commands.bench_streams import bench_streams, check_plot, write_plot
+    from cfl_edge.commands.bench_streams import bench_streams
+    from cfl_edge.commands.plot_file import check_plot, write_plot
 
     if plot is not None:
         check_plot(plot)
@@ -125,8 +126,8 @@ def _streams(given: dict[str, Any], plot: Path | None, json: bool) -> None:
     else:
         for line in report.lines(command):
             out.write(line)
-    if plot is not None:
-        write_plot(report, plot)  # after the table: what fails here takes nothing away
+    if plot is not None and (png := report.png()) is not None:
+        write_plot(png, plot)  # after the table: what fails here takes nothing away
     if report.interrupted:
         done = len(report.runs)
         bar.notice(f"interrupted after {done} run{'s' * (done != 1)}")

@@ -79,6 +79,9 @@ def test_evaluate_draws_the_confusion(learned, data, tmp_path):
     nowhere = tmp_path / "none/confusion.png"
     result = cfl_edge("evaluate", learned, "--data", data, "--plot", nowhere)
     assert_error(result, 4, "cannot be written")
+    result = cfl_edge("evaluate", learned, "--data", data, "--plot", "/dev/full")
+    assert_error(result, 4, "No space left")
+    assert "accuracy" in result.out  # what was measured is not lost
 
 
 # classes

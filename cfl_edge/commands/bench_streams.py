@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +19,6 @@ from cfl_edge.commands.bench import machine_facts
 from cfl_edge.commands.learn import choose_device
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.core.stems import DEFAULT_STEM
-from cfl_edge.errors import DataError
 from cfl_edge.online.interrupts import Interrupts
 from cfl_edge.online.learner import Learner
 from cfl_edge.online.learner_config import HEADS, LearnerConfig
@@ -108,6 +105,12 @@ class StreamsReport:
         head = f"{self.title()}; {device}; {versions}; `{command}`"
         return [head, "", *markdown(self.runs)]
 
+    def png(self) -> bytes | None:
+        """Return accuracy against frames as a PNG; None where no run was completed."""
+        from cfl_edge.bench.streams.plot import streams_png
+
+        return streams_png(self.runs, self.title()) if self.runs else None
+
 
 def bench_streams(
     options: StreamOptions,
@@ -176,37 +179,3 @@ def _config(options: StreamOptions) -> LearnerConfig:
 
 def _built(name: str, base: LearnerConfig, device: str) -> Learner:
     return Learner(replace(base, head=name), device)
-
-
-def check_plot(path: Path) -> None:
-    """Refuse before hours of work what would fail after them.
-
-    Raises:
-        DataError: matplotlib is not installed, or there is no such folder.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise DataError(
-            "--plot needs matplotlib, which is not installed", hint="pip install 'cfl-edge[plots]'"
-        )
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        folder = path if path.is_dir() else path.parent
-        problem = f"{folder} is a folder" if path.is_dir() else f"there is no folder {folder}"
-        raise DataError(f"--plot {path} cannot be written: {problem}", hint="--plot FILE.png")
-
-
-def write_plot(report: StreamsReport, path: Path) -> None:
-    """Draw accuracy against frames as a PNG; nothing where no run was completed.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
-    from cfl_edge.bench.streams.plot import streams_png
-
-    if not report.runs:
-        return
-    try:
-        path.write_bytes(streams_png(report.runs, report.title()))
-    except OSError as error:
-        raise DataError(
-            f"--plot {path} cannot be written: {error.strerror}", hint="--plot FILE.png"
-        ) from error
