@@ -13,7 +13,7 @@ from command_line import SMALL, assert_error, cfl_edge, learn, write_pictures
 
 from cfl_edge.commands.bench_exits import MARGINS, bench_exits, margin_row
 from cfl_edge.commands.export import exits
-from cfl_edge.commands.learn import load_learner
+from cfl_edge.commands.open_learner import load_learner
 from cfl_edge.errors import ExportError, ModelDamagedError, ModelError, UsageError
 from cfl_edge.model.early_exit import check_margin, margin_of
 from cfl_edge.model.exits import EXITS, ExitTable, change_exits, parse_exits

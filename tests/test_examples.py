@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cfl_edge.commands.evaluate import evaluate
-from cfl_edge.commands.learn import load_learner
+from cfl_edge.commands.open_learner import load_learner
 from cfl_edge.errors import DataError
 from cfl_edge.model.inference import OnnxModel
 from cfl_edge.online.learner import LearnerConfig

@@ -5,7 +5,7 @@ from test_heads_model import stored, taught
 from test_learner import HEAD_LEARNERS
 
 from cfl_edge.commands.classes import change, samples
-from cfl_edge.commands.learn import check_unchanged, new_config
+from cfl_edge.commands.open_learner import check_unchanged, new_config
 from cfl_edge.config import load_settings
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.model import class_table

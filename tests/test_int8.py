@@ -12,7 +12,7 @@ from test_export import CLASSES, SIZE_PX, Net, pictures, rows
 from torch import nn
 
 from cfl_edge.commands.export_int8 import Int8Options, export_int8
-from cfl_edge.commands.learn import load_learner
+from cfl_edge.commands.open_learner import load_learner
 from cfl_edge.errors import DataError, ExportError, ModelWriteError, StreamNotFoundError
 from cfl_edge.model.export import export
 from cfl_edge.model.inference import OnnxModel

@@ -13,7 +13,7 @@ from learner_checks import pictures
 from onnx import helper, numpy_helper
 from service_checks import Clock, model_bytes
 
-from cfl_edge.commands.learn import load_learner
+from cfl_edge.commands.open_learner import load_learner
 from cfl_edge.commands.publish import check_publish
 from cfl_edge.errors import ExportError, UsageError
 from cfl_edge.model.inference import OnnxModel

@@ -145,7 +145,7 @@ def describe(groups: Sequence[Group], options: BenchOptions) -> dict[str, Any]:
     import torch
 
     from cfl_edge.bench.cases import chunk_of, network_of
-    from cfl_edge.commands.learn import choose_device
+    from cfl_edge.commands.device import choose_device
     from cfl_edge.core.optimizers import build_optimizer
 
     device = choose_device(options.device)

@@ -16,7 +16,7 @@ from cfl_edge.bench.streams.run import run_stream
 from cfl_edge.bench.streams.stage import Stage
 from cfl_edge.bench.streams.table import markdown, summary_of
 from cfl_edge.commands.bench import machine_facts
-from cfl_edge.commands.learn import choose_device
+from cfl_edge.commands.device import choose_device
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.core.stems import DEFAULT_STEM
 from cfl_edge.online.interrupts import Interrupts

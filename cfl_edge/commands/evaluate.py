@@ -103,7 +103,7 @@ def evaluate(
         ModelError: There is no model.
     """
     with open_stream(data, on_notice=on_notice) as stream:
-        from cfl_edge.commands.learn import load_learner
+        from cfl_edge.commands.open_learner import load_learner
 
         learner = load_learner(model, device=device, on_notice=on_notice)
         check_reject(reject, learner.classes)

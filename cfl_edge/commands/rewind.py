@@ -139,7 +139,7 @@ def _base(
 
     States that turn out to be gone or damaged are struck out of the journal's bases.
     """
-    from cfl_edge.commands.learn import choose_device
+    from cfl_edge.commands.device import choose_device
     from cfl_edge.model.checkpoint import from_saved
     from cfl_edge.online.learner import Learner
 

@@ -170,7 +170,7 @@ def _relearn(task: _Task, seconds: float | None, frames: int | None) -> Split:
 
 def _divide(task: _Task) -> Split:
     """Divide the replayed samples in two groups."""
-    from cfl_edge.commands.learn import choose_device
+    from cfl_edge.commands.device import choose_device
     from cfl_edge.model.checkpoint import to_saved
     from cfl_edge.model.divide import divide
 

@@ -12,7 +12,7 @@ import torch
 
 import cfl_edge
 from cfl_edge.bench.machine import cores, cpu_model
-from cfl_edge.commands.learn import choose_device
+from cfl_edge.commands.device import choose_device
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.errors import UsageError
 from cfl_edge.model.lock import ModelLock

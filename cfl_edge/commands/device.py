@@ -1,0 +1,30 @@
+"""Where tensors live: `--device auto|cpu|cuda`."""
+
+from __future__ import annotations
+
+from cfl_edge.errors import UsageError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def choose_device(device: str) -> str:
+    """Return "cpu" or "cuda" for `--device auto|cpu|cuda`.
+
+    Raises:
+        UsageError: Another device, or CUDA was asked for and torch has none.
+    """
+    import torch
+
+    if device not in DEVICES:
+        raise UsageError(
+            f"--device is {device!r}, expected one of {', '.join(DEVICES)}", hint="--device auto"
+        )
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UsageError(
+            f"--device is cuda, but torch {torch.__version__} finds no CUDA device",
+            hint="--device cpu, or nvidia-smi to see whether the driver runs",
+        )
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    return device
