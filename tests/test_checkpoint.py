@@ -8,6 +8,7 @@ from test_learner import LEARNERS
 from cfl_edge.errors import ModelDamagedError, ModelError
 from cfl_edge.model.checkpoint import config_of, from_saved, to_saved
 from cfl_edge.model.store import Store
+from cfl_edge.online.features import StemReading
 
 
 def through_the_store(learner, folder):
@@ -29,11 +30,11 @@ def assert_same(one, other):
         assert np.array_equal(value, other[name]), name
 
 
-def test_a_model_older_than_the_pooling_of_the_cut_keeps_the_mean():
+def test_an_older_model_reads_its_stem_as_before():
     saved = to_saved(LEARNERS["widths"](), {})
-    assert config_of(saved).cut_pooling == "mean-std"
-    del saved.manifest["network"]["cut_pooling"]
-    assert config_of(saved).cut_pooling == "mean"
+    assert config_of(saved).stem_reading() == StemReading("unit", "mean-std")
+    del saved.manifest["network"]["cut_pooling"], saved.manifest["network"]["end_scale"]
+    assert config_of(saved).stem_reading() == StemReading("raw", "mean")
 
 
 @pytest.mark.parametrize("name", ["widths", "conv256"])

@@ -47,6 +47,7 @@ def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
             **dataclasses.asdict(learner.config),
             "layers": learner.config.resolved_layers(),
             "image_px": learner.image_px,
+            "end_scale": learner.config.stem_reading().end,
             "stem_digest": learner.stem.digest(),
         },
         "counters": {
@@ -70,6 +71,7 @@ def config_of(saved: Saved) -> LearnerConfig:
     del network["stem_digest"]
     network["loss"] = LocalLoss(**network["loss"])
     network.setdefault("cut_pooling", "mean")  # models older than the choice
+    network.setdefault("end_scale", "raw")
     return LearnerConfig(**network)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import with_constant
@@ -13,6 +15,41 @@ from cfl_edge.core.networks import Network
 from cfl_edge.core.stems import Stem
 
 CutPooling = Literal["mean", "mean-std"]
+EndScale = Literal["raw", "unit"]
+
+
+@dataclass(frozen=True)
+class StemReading:
+    """How predictions read the frozen stem.
+
+    Args:
+        end: The scale of its pooled end, see `scale_end`.
+        cut: The pooling of its cut, see `pool_cut`.
+    """
+
+    end: EndScale = "raw"
+    cut: CutPooling = "mean-std"
+
+
+def scale_end(final: Tensor, scale: EndScale) -> Tensor:
+    """Return the stem's pooled end as it is, or each sample at the same length.
+
+    How long the features of a picture are says little of its class, and hides from few samples what
+    does (imprinting: Qi et al., "Low-Shot Learning with Imprinted Weights", 2018; DECISIONS.md,
+    "Length of the stem's end").
+
+    Args:
+        final: (N, C_E).
+        scale: `raw`, or `unit` for a mean square of 1 over the channels.
+
+    Example:
+        >>> scale_end(torch.tensor([[3.0, 4.0], [6.0, 8.0]]), "unit")
+        tensor([[0.8485, 1.1314],
+                [0.8485, 1.1314]])
+    """
+    if scale == "raw":
+        return final
+    return F.normalize(final, dim=1) * math.sqrt(final.shape[1])
 
 
 def pool_cut(h0: Tensor, pooling: CutPooling) -> Tensor:
@@ -39,15 +76,17 @@ def pool_cut(h0: Tensor, pooling: CutPooling) -> Tensor:
     return torch.cat([mean, deviation], dim=1)
 
 
-def frozen_sources(h0: Tensor, final: Tensor | None, pooling: CutPooling) -> list[Tensor]:
+def frozen_sources(h0: Tensor, final: Tensor | None, reading: StemReading) -> list[Tensor]:
     """Return the pooled features that never change: the stem's end and its cut.
 
     Args:
         h0: The stem's output, (N, C, H, W).
         final: Its pooled end, (N, C_E); None without one, and then nothing is returned.
-        pooling: Of the cut.
+        reading: Of end and cut.
     """
-    return [] if final is None else [final, pool_cut(h0, pooling)]
+    if final is None:
+        return []
+    return [scale_end(final, reading.end), pool_cut(h0, reading.cut)]
 
 
 @dataclass(frozen=True)
@@ -71,14 +110,14 @@ class FeatureExtractor(nn.Module):
     Args:
         stem: Frozen.
         network: The layers.
-        cut_pooling: Of the stem's cut.
+        reading: Of the stem.
     """
 
-    def __init__(self, stem: Stem, network: Network, cut_pooling: CutPooling) -> None:
+    def __init__(self, stem: Stem, network: Network, reading: StemReading) -> None:
         super().__init__()
         self.stem = stem
         self.network = network
-        self.cut_pooling = cut_pooling
+        self.reading = reading
 
     def sources(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return h0 and the pooled features of every source, for uint8 pictures (N, H, W, 3)."""
@@ -92,7 +131,7 @@ class FeatureExtractor(nn.Module):
             h0: The stem's output, (N, C, H, W).
             final: Its pooled end, (N, C_E); None without one.
         """
-        return frozen_sources(h0, final, self.cut_pooling) + list(self.network(h0))
+        return frozen_sources(h0, final, self.reading) + list(self.network(h0))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the concatenated features and a constant 1, (N, F)."""

@@ -70,8 +70,8 @@ class Learner:
         with torch.inference_mode():
             h0, final = self.stem(blank.to(self.device))
         self.network: Network = self._build_network(tuple(h0.shape[1:]))
-        self.extractor = FeatureExtractor(self.stem, self.network, config.cut_pooling)
-        frozen = frozen_sources(h0, final, config.cut_pooling)
+        self.extractor = FeatureExtractor(self.stem, self.network, config.stem_reading())
+        frozen = frozen_sources(h0, final, config.stem_reading())
         channels = [source.shape[1] for source in frozen]
         self.head: Head = build_head(
             HeadInputs(

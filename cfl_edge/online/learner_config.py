@@ -8,7 +8,7 @@ from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import LAYERS_WITH_STEM, LAYERS_WITHOUT_STEM, NO_LAYERS
 from cfl_edge.core.stems import DEFAULT_STEM
 from cfl_edge.errors import UsageError
-from cfl_edge.online.features import CutPooling
+from cfl_edge.online.features import CutPooling, EndScale, StemReading
 
 HEADS = ("cfl", "slda", "ncm", "imprint", "knn", "last-layer-sgd", "bp", "bp-replay", "layer-bp")
 ADAPT_LAYERS = ("cfl", "bp", "bp-replay", "layer-bp")  # the others read the stem's end alone
@@ -25,6 +25,8 @@ class LearnerConfig:
         layers: See `build_network`; None chooses the default for the stem.
         image_px: Side of the picture the stem reads; None is 96 with a stem and 32 without. More
             pixels show finer detail and cost time with their square.
+        end_scale: How predictions read the stem's pooled end, see `scale_end`; None is `unit` for
+            `cfl`, and `raw` for the others, as people use them.
         cut_pooling: How predictions read the stem's cut, see `pool_cut`.
         replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
         journal_mib: Bytes of the journal in MiB, from which `cfl-edge undo` takes back what was
@@ -51,6 +53,7 @@ class LearnerConfig:
     stem: str = DEFAULT_STEM
     layers: str | None = None
     image_px: int | None = None
+    end_scale: EndScale | None = None
     cut_pooling: CutPooling = "mean-std"
     replay_mib: float = 16.0
     journal_mib: float = 8.0  # 1,500 frames with the default stem, 50 s at 30 a second
@@ -102,6 +105,11 @@ class LearnerConfig:
             return NO_LAYERS
         default = LAYERS_WITHOUT_STEM if self.stem == "none" else LAYERS_WITH_STEM
         return self.layers or default
+
+    def stem_reading(self) -> StemReading:
+        """Return how predictions read the stem."""
+        default: EndScale = "unit" if self.head == "cfl" else "raw"
+        return StemReading(self.end_scale or default, self.cut_pooling)
 
     def resolved_image_px(self) -> int:
         """Return `image_px`, or the default for the stem."""

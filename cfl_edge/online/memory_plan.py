@@ -143,7 +143,7 @@ def load(config: LearnerConfig) -> Loaded:
     frames = [
         layer.activations_bytes + layer.workspace_bytes for layer in step_memory(network, shape, 1)
     ]
-    frozen = [source.shape[1] for source in frozen_sources(h0, final, config.cut_pooling)]
+    frozen = [source.shape[1] for source in frozen_sources(h0, final, config.stem_reading())]
     return Loaded(
         network=network,
         input_shape=shape,

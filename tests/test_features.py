@@ -1,0 +1,37 @@
+"""How predictions read the frozen stem."""
+
+import numpy as np
+import pytest
+import torch
+
+from cfl_edge.online.features import StemReading, frozen_sources, scale_end
+from cfl_edge.online.learner_config import HEADS, LearnerConfig
+
+
+def test_at_unit_scale_the_length_of_the_end_says_nothing():
+    final = torch.rand(3, 8)
+    scaled = scale_end(final, "unit")
+    torch.testing.assert_close(scaled.square().mean(dim=1), torch.ones(3))
+    torch.testing.assert_close(scale_end(7 * final, "unit"), scaled)
+    cosines = torch.nn.functional.cosine_similarity(final, scaled)
+    torch.testing.assert_close(cosines, torch.ones(3))
+    assert torch.equal(scale_end(torch.zeros(1, 8), "unit"), torch.zeros(1, 8))
+
+
+def test_end_and_cut_are_read_as_asked():
+    h0, final = torch.rand(2, 3, 4, 4), torch.rand(2, 5)
+    raw_end, mean = frozen_sources(h0, final, StemReading("raw", "mean"))
+    assert torch.equal(raw_end, final)
+    torch.testing.assert_close(mean, h0.mean(dim=(2, 3)))
+    unit_end, both = frozen_sources(h0, final, StemReading("unit", "mean-std"))
+    assert torch.equal(unit_end, scale_end(final, "unit"))
+    deviations = h0.numpy().std(axis=(2, 3))
+    np.testing.assert_allclose(both, np.concatenate([mean, deviations], axis=1), rtol=1e-5)
+    assert frozen_sources(h0, None, StemReading()) == []
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_people_use_instead_reads_the_end_as_it_is(head):
+    expected = "unit" if head == "cfl" else "raw"
+    assert LearnerConfig(head=head).stem_reading().end == expected
+    assert LearnerConfig(head=head, end_scale="unit").stem_reading().end == "unit"
