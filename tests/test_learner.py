@@ -113,7 +113,7 @@ def test_the_dictionary_and_its_optimiser_grow_with_the_classes():
 
 def test_replay_stays_within_its_bytes():
     learner = LEARNERS["widths"]()
-    for i in range(60):
+    for i in range(80):
         learner.learn(learner.encode(learner_checks.pictures(learner, i % 2, 4, i)), ["x"] * 4)
     assert len(learner.head.replay) == learner.head.replay.capacity
     used = learner.head.replay.values.numel() + learner.head.replay.ranges.numel() * 4
