@@ -91,19 +91,20 @@ def test_state_comes_back_also_into_a_smaller_memory(capacity):
     assert sorted(i for places in other.places for i in places) == list(range(len(other)))
 
 
-def test_a_state_in_eight_bits_is_taken_over():
-    old = make(bits=8)
-    samples = torch.randn(20, 1, 2, 2)
-    old.add(samples, [0, 1] * 10)
+@pytest.mark.parametrize("count", [0, 20, 600])
+def test_a_state_in_eight_bits_is_taken_over(count):
+    old = make(capacity=600, bits=8)
+    labels = [0, 1] * (count // 2)
+    old.add(torch.randn(count, 1, 2, 2), labels)
     state = old.state()
-    state["values"] = state["values"].view(20, 1, 2, 2)  # as it was before samples were packed
-    new = make(classes=0)
+    state["values"] = state["values"].view(count, 1, 2, 2)  # as it was before samples were packed
+    new = make(capacity=600, classes=0)
     new.load_state(state)
-    again = make(classes=3)
-    again.add(old.read(torch.arange(20)), [0, 1] * 10)
+    again = make(capacity=600)
+    again.add(old.read(torch.arange(count)), labels)
     assert torch.equal(new.values, again.values)
     assert torch.equal(new.ranges, again.ranges)
-    assert new.counts == [10, 10, 0]
+    assert new.counts == [count // 2, count // 2, 0]
 
 
 def test_a_state_of_other_samples_is_refused():

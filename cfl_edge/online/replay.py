@@ -163,10 +163,10 @@ class Replay:
             self.values[: len(values)] = values.to(self.values.device)
             self.ranges[: len(ranges)] = ranges.to(self.ranges.device)
             return
-        places = torch.arange(len(values))
-        for part in torch.split(places, CONVERTED):
-            samples = dequantise(unpack(values[part], self.shape, 8), ranges[part])
-            self._write(part, samples)
+        for start in range(0, len(values), CONVERTED):
+            places = torch.arange(start, min(start + CONVERTED, len(values)))
+            samples = dequantise(unpack(values[places], self.shape, 8), ranges[places])
+            self._write(places, samples)
 
     def state(self) -> dict[str, Tensor]:
         """Return the used part as tensors, to be stored; `load_state` takes it back."""
