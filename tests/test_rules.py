@@ -17,7 +17,7 @@ RATE = {"learning_rate": 3e-3}
 SYSTEMS = {
     "cfl-d": partial(ContrastiveForward, **RATE),
     "cfl-b": partial(ContrastiveForward, loss=TOTAL_B, **RATE),
-    "cfl-closed-form": partial(ContrastiveForward, grid=2, closed_form=True, **RATE),
+    "cfl-closed-form": partial(ContrastiveForward, grid=2, closed_form="all", **RATE),
     "cfl-fc": partial(ContrastiveForward, network="fc-mnist", learning_rate=5e-4),
     "bp": partial(Backpropagation, **RATE),
     "bp-every-layer": partial(Backpropagation, supervision="every layer", **RATE),
@@ -196,13 +196,29 @@ def test_closed_form_embeddings_are_lda_on_the_features_of_all_batches():
 def test_the_closed_form_changes_nothing_that_gradients_learn():
     x, labels = batch()
     rules = []
-    for closed_form in (True, False):
+    for closed_form in ("all", "last", None):
         rule = fresh(partial(ContrastiveForward, closed_form=closed_form))
         for _ in range(2):
             rule.learn(x, labels)
             rule.gather([(x, labels)])
         rules.append([p.detach() for p in rule.parameters()])
-    assert all(torch.equal(a, b) for a, b in zip(*rules, strict=True))
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*rules, strict=True))
+
+
+@pytest.mark.parametrize("closed_form", ["all", "last"])
+def test_the_closed_form_reads_the_layers_it_was_asked_to(closed_form):
+    x, labels = batch()
+    rule = fresh(partial(ContrastiveForward, grid=2, closed_form=closed_form))
+    rule.gather([(x, labels)])
+    rule.eval()
+    pooled, h = [], x
+    for layer in rule.model.layers:
+        h = layer(h)
+        pooled.append(torch.nn.functional.adaptive_avg_pool2d(h, 2).flatten(1))
+    read = torch.cat(pooled, dim=1) if closed_form == "all" else pooled[-1]
+    expected = ClosedFormReadout(rule.classes, read.shape[1])
+    expected.update(read, labels)
+    torch.testing.assert_close(rule.readouts(x)["closed form"], expected.scores(read))
 
 
 def test_bp_equals_a_plain_torch_network():

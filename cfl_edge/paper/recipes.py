@@ -199,7 +199,7 @@ CFL_PLUS: dict[str, Any] = {
     "grid": 2,
     "embeddings": "all",
     "classifier": False,
-    "closed_form": True,
+    "closed_form": "all",
 }
 
 # Architectures and learning rates of their sources, named where the rules are.

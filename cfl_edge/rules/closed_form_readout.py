@@ -1,4 +1,4 @@
-"""Label embeddings of the last layer in closed form, beside those that gradients move.
+"""Label embeddings of features as they are, in closed form, beside those that gradients move.
 
 The layers' loss needs embeddings that stand still; a prediction wants those that fit the features
 as they have become. Class means and one covariance of training pictures, gathered before an

@@ -20,6 +20,7 @@ from cfl_edge.rules.labelled_network import LabelledNetwork
 from cfl_edge.rules.rule import Rule
 
 EmbeddingsLearn = Literal["last", "all", "never"]
+ClosedForm = Literal["last", "all"]
 TOTAL_B = LocalLoss(batch_weight=1.0, dict_weight=0.0, feat_weight=1.0)
 TOTAL_D = LocalLoss(batch_weight=0.0, dict_weight=1.0, feat_weight=1.0)
 
@@ -39,8 +40,9 @@ class ContrastiveForward(Rule):
             changes nothing else.
         classifier_starts_at_embeddings: Whether f^L starts as the scores of Eq. 1, or as torch
             draws it.
-        closed_form: Whether the last layer has a readout in closed form as well: label embeddings
-            from the class statistics that `gather` took in (`ClosedFormReadout`).
+        closed_form: Whose features have a readout in closed form as well: label embeddings from the
+            class statistics that `gather` took in (`ClosedFormReadout`); of the `last` layer or of
+            `all` together. None for none.
         predict: The readout that is the prediction; by default the one in closed form, or else
             f^L, or else the last layer.
         positions: K of the fully connected layers, instead of Table 4's.
@@ -71,7 +73,7 @@ class ContrastiveForward(Rule):
         embeddings: EmbeddingsLearn = "last",
         classifier: bool = True,
         classifier_starts_at_embeddings: bool = True,
-        closed_form: bool = False,
+        closed_form: ClosedForm | None = None,
         predict: str | None = None,
         positions: int | None = None,
         grid: int = 1,
@@ -92,8 +94,10 @@ class ContrastiveForward(Rule):
         if classifier_starts_at_embeddings:
             self.model.start_classifier_at_embeddings()
         self.closed_form: ClosedFormReadout | None = None
-        if closed_form:
-            self.closed_form = ClosedFormReadout(classes, self.model.network.channels[-1])
+        if closed_form is not None:
+            channels = self.model.network.channels
+            read = sum(channels) if closed_form == "all" else channels[-1]
+            self.closed_form = ClosedFormReadout(classes, read)
         self.loss, self.noise, self.embeddings_learn = loss, noise, embeddings
         self.predict_with = predict
         rows = self.model.rows()
@@ -138,8 +142,12 @@ class ContrastiveForward(Rule):
         self.eval()
         self.closed_form.clear()
         for x, labels in batches:
-            _, h_mean = self.model.scores_and_features(x, self.loss)
-            self.closed_form.update(h_mean, labels)
+            _, pooled = self.model.scores_and_features(x, self.loss)
+            self.closed_form.update(self._read(self.closed_form, pooled), labels)
+
+    @staticmethod
+    def _read(readout: ClosedFormReadout, pooled: Tensor) -> Tensor:
+        return pooled[:, -readout.means.shape[1] :]  # the last layer's stand last
 
     @torch.enable_grad()
     def _classifier_step(self, h: Tensor, labels: Tensor) -> float:
@@ -150,13 +158,13 @@ class ContrastiveForward(Rule):
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Score by Eq. 1 at each layer, by their sum, and by f^L."""
-        scores, h_mean = self.model.scores_and_features(x, self.loss)
+        scores, pooled = self.model.scores_and_features(x, self.loss)
         chosen = f"layer {len(self.model.layers)}"
         if "classifier" in scores:
             chosen = "classifier"
         if self.closed_form is not None:
             chosen = "closed form"
-            scores[chosen] = self.closed_form.scores(h_mean)
+            scores[chosen] = self.closed_form.scores(self._read(self.closed_form, pooled))
         chosen = self.predict_with or chosen
         scores[chosen] = scores.pop(chosen)  # the last one is the prediction
         return scores

@@ -117,20 +117,20 @@ class LabelledNetwork(nn.Module):
     def scores_and_features(
         self, x: Tensor, loss: LocalLoss, embeddings: Tensor | None = None
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return what `scores` does, and the pooled features of the last layer, (N, C)."""
+        """Return what `scores` does, and the pooled features of all layers, (N, C_1 + C_2 + …)."""
         rows = self.embeddings if embeddings is None else embeddings
         scores: dict[str, Tensor] = {}
-        h = h_mean = x
+        h, pooled = x, []
         for number, layer in enumerate(self.layers, 1):
             h = layer(h)
-            h_mean = layer.pool(h)
+            pooled.append(layer.pool(h))
             if rows is not None:
-                scores[f"layer {number}"] = loss.scores(h_mean, rows)
+                scores[f"layer {number}"] = loss.scores(pooled[-1], rows)
         if rows is not None:
             scores["sum"] = torch.stack(list(scores.values())).sum(dim=0)
         if self.classifier is not None and embeddings is None:
             scores["classifier"] = self.logits(h)
-        return scores, h_mean
+        return scores, torch.cat(pooled, dim=1)
 
 
 def classifier_features(h: Tensor) -> Tensor:
