@@ -125,6 +125,24 @@ def test_a_sample_that_is_shorter_than_most_takes_little_from_older_classes(monk
     assert taken() > 0.5
 
 
+def test_the_correction_is_that_of_the_means_error(monkeypatch):
+    monkeypatch.setattr(class_statistics, "_bounded", lambda excess, *_: excess)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0] * 60 + [1] * 12 + [2] * 3)
+    h = torch.randn(75, 6, generator=generator) * torch.arange(1, 7) + labels[:, None]
+    statistics = statistics_of(h, labels, 75, classes=3)
+    means = torch.stack([h[labels == z].mean(dim=0) for z in range(3)]).double()
+    within = h.double() - means[labels]
+    covariance = within.T @ within / 75
+    alpha = class_statistics.shrinkage(covariance.float(), 75)
+    shrunk = (1 - alpha) * covariance + alpha * covariance.trace() / 6 * torch.eye(6)
+    inverse = torch.linalg.inv(shrunk)
+    error = torch.trace(inverse @ covariance) / torch.tensor([60, 12, 3])
+    bias = -0.5 * ((means @ inverse * means).sum(1) - class_statistics.CORRECTION * error)
+    actual = statistics.embeddings()[:, -1].double()
+    torch.testing.assert_close(actual, bias, rtol=0, atol=0.1 * float(error.max()))
+
+
 def test_the_bound_is_that_of_every_pair_of_classes():
     generator = torch.Generator().manual_seed(0)
     means, counts = torch.randn(5, 3, generator=generator) * 2, torch.tensor([1.0, 9, 2, 50, 1])

@@ -107,8 +107,8 @@ class ClassStatistics:
         z, up to a term that all classes share. Classes count alike, however often they were seen.
 
         A mean of n samples lies off by a variance of Sigma / n, which lengthens mu^T Sigma^-1 mu by
-        trace(Sigma^-1 S) / n on average, S being the covariance before shrinking; that is taken off
-        again, or a new class would be predicted too rarely (DECISIONS.md, "New classes"). How long
+        trace(Sigma^-1 S) / n on average, S being the covariance before shrinking; `CORRECTION`
+        times that is taken off again, or a new class would be predicted too rarely. How long
         the mean of very few samples is varies much, so no class may gain from it so much that it
         would be preferred to one that has more samples, by what is near that one's mean.
 
@@ -131,11 +131,19 @@ class ClassStatistics:
         del shrunk
         rows = torch.cholesky_solve(means.T, factor).T  # (Z, C)
         products = rows @ means.T  # (Z, Z)
-        excess = _trace_of_ratio(factor, self.scatter) / samples / self.counts.clamp(min=1)
+        spread = _trace_of_ratio(factor, self.scatter) / samples
+        excess = CORRECTION * spread / self.counts.clamp(min=1)
         excess = _bounded(excess, products, self.counts)
         bias = (-0.5 * (products.diagonal() - excess)).masked_fill(self.counts == 0, NEVER)
         return torch.cat([rows, bias[:, None]], dim=1).to(self.means)
 
+
+CORRECTION = 1.3
+"""Times the average error of a mean that is taken off its length (DECISIONS.md, "New classes").
+
+With 1 half of the new classes would still be predicted too rarely; what old ones may lose is
+bounded by `MARGIN`.
+"""
 
 MARGIN = 2.5
 """Standard deviations between two class means that no correction may use up.
