@@ -141,7 +141,7 @@ class ClassStatistics:
 CORRECTION = 1.3
 """Times the average error of a mean that is taken off its length (DECISIONS.md, "New classes").
 
-With 1 half of the new classes would still be predicted too rarely; what old ones may lose is
+With 1 a new class is recalled half as often from its first frame; what old ones may lose by it is
 bounded by `MARGIN`.
 """
 
