@@ -151,6 +151,22 @@ class Replay:
         index = torch.tensor(places, dtype=torch.long, device=self.values.device)
         return self.read(index), torch.tensor(drawn, dtype=torch.long, device=self.values.device)
 
+    def balanced(self, count: int) -> Tensor:
+        """Return places, as many of each class as far as it has them, the same in every call.
+
+        Args:
+            count: At most so many; a class gives its Z-th part at most.
+
+        Returns:
+            (M,).
+        """
+        share = count // max(len(self.places), 1)
+        some: list[int] = []
+        for places in self.places:
+            taken = min(share, len(places))
+            some += [places[i * len(places) // taken] for i in range(taken)]
+        return torch.tensor(some, dtype=torch.long)
+
     def _set_labels(self, labels: list[int], seen: list[int]) -> None:
         self.labels, self.seen = labels, seen
         self.places = [[] for _ in seen]

@@ -3,13 +3,13 @@
 Every source of features (the stem's end, its cut, each layer) has class means and a shared
 covariance, whose label embeddings in closed form predict together. Gradient steps on new and
 replayed samples move the layers; the statistics of the layers forget what they were gathered on at
-the same pace, and `settle` estimates them anew from the replay memory.
+the same pace, and are estimated anew from the replay memory now and then (`settling`).
 """
 
 from __future__ import annotations
 
-import math
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -38,6 +38,7 @@ from cfl_edge.online.heads.optimizer_state import (
     optimizer_tensors,
     round_first_moments,
 )
+from cfl_edge.online.heads.settling import SETTLED_SAMPLES, Settling, lag, passed
 from cfl_edge.online.near_duplicates import NearDuplicates
 from cfl_edge.online.novelty_calibration import REPLAYED, ReplayedDistances
 from cfl_edge.online.readout import TEMPERATURE, combine
@@ -75,6 +76,8 @@ class ContrastiveHead(Head):
         self._distances: list[RelativeDistance] = []
         self.duplicates = NearDuplicates()
         self._since_refresh = 0
+        self._settling: Settling | None = None  # under way; no step is taken meanwhile
+        self._settled_at = 0  # after so many steps
         self.layer_steps = list(self.trainer.layer_steps)
 
     @property
@@ -90,9 +93,12 @@ class ContrastiveHead(Head):
         for source in self.statistics:
             source.add_class()
         self.replay.add_class()
+        if self._settling is not None:
+            self._settling.add_class()
 
     def learn(self, encoded: Encoded, numbers: Tensor, budget_s: float | None) -> None:
         """Update the statistics, take the gradient steps that are due, refresh where it is time."""
+        may_work = budget_s is None or budget_s >= 0
         listed = numbers.tolist()
         near = [self.duplicates.is_near(*pair) for pair in zip(encoded.h0, listed, strict=True)]
         new = torch.tensor([not is_near for is_near in near], dtype=torch.bool, device=self.device)
@@ -108,22 +114,26 @@ class ContrastiveHead(Head):
                 self.work()
         self._since_refresh += len(listed)
         samples, added = self.samples(), Counter(listed)
-        early = any(
-            samples[number] - count < frames <= samples[number]
-            for number, count in added.items()
-            for frames in EARLY_FRAMES
-        )
-        if early:
+        if passed(EARLY_FRAMES, samples, added):
             self._since_refresh = self.config.refresh_frames
+        moved = self.trainer.steps - self._settled_at
+        if self._settling is None and lag(moved, samples, added) and may_work:
+            lagging = self.statistics[self.layer_source :]
+            self._settle_on(self.replay.balanced(SETTLED_SAMPLES), budget_s, lagging)
+            may_work = False
         due = self._since_refresh >= self.config.refresh_frames
         is_new = len(self._readout) < len(self.replay.seen)
         if due and (budget_s is None or budget_s >= 0 or is_new):
             self.refresh()
-        elif budget_s is not None:
+        elif budget_s is not None and may_work:
             self.work(budget_s)
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
         """Take gradient steps; the statistics of the layers follow."""
+        if self._settling is not None and (budget_s is None or budget_s >= 0):
+            self._go_on_settling(budget_s)
+            if budget_s is not None:
+                return
         for pooled, numbers in self.trainer.work(budget_s, all_pending=all_pending):
             if not len(numbers):  # the new samples were counted when they came
                 continue
@@ -134,29 +144,43 @@ class ContrastiveHead(Head):
                 self._note_replayed(pooled, numbers)
         self.steps, self.layer_steps = self.trainer.steps, list(self.trainer.layer_steps)
 
-    @torch.no_grad()
     def settle(self) -> None:
         """Take the pending step and estimate the layers' statistics anew from the replay memory."""
-        with torch.enable_grad():
-            self.work(all_pending=True)
+        self._settling = None
+        self.work(all_pending=True)
         round_first_moments(self.trainer.optimizers)
-        if not len(self.replay):
-            return
-        fresh = [ClassStatistics(c, self.device) for c in self.network.channels]
-        for source in fresh:
-            for _ in self.replay.seen:
-                source.add_class()
-        numbers = torch.tensor(self.replay.labels, device=self.device)
-        every = math.ceil(len(self.replay) / REPLAYED)
-        kept: list[list[Tensor]] = [[] for _ in fresh]  # what is expected of known samples then
-        for places in torch.split(torch.arange(len(self.replay), device=self.device), self.chunk):
-            layers = self.network(self.replay.read(places))
-            for source, h_mean, some in zip(fresh, layers, kept, strict=True):
-                source.update(h_mean, numbers[places])
-                some.append(h_mean[places % every == 0])
-        self.statistics[self.layer_source :] = fresh
+        if len(self.replay):
+            self._settle_on(torch.arange(len(self.replay)), budget_s=None)
+
+    def _settle_on(
+        self, places: Tensor, budget_s: float | None, lagging: Sequence[ClassStatistics] = ()
+    ) -> None:
+        self._settling = Settling(
+            self.network,
+            self.replay,
+            places.to(self.device),
+            self.chunk,
+            keep=REPLAYED,
+            lagging=lagging,
+        )
+        self._go_on_settling(budget_s)
+
+    def _go_on_settling(self, budget_s: float | None) -> None:
+        """Estimate statistics, a piece at least, and take them once they are complete."""
+        assert self._settling is not None
+        began = time.monotonic()
+        while self._settling.piece():
+            if budget_s is not None and time.monotonic() - began > budget_s:
+                return
+        settled, self._settling = self._settling, None
+        if self.trainer.pending:
+            samples = torch.stack([sample for sample, _ in self.trainer.pending])
+            numbers = [number for _, number in self.trainer.pending]
+            settled.take(samples.float(), torch.tensor(numbers, device=self.device))
+        self.statistics[self.layer_source :] = settled.statistics
+        self._settled_at = self.trainer.steps
         self.refresh()
-        self._note_replayed([torch.cat(some) for some in kept], numbers[::every])
+        self._note_replayed(*settled.kept())
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -271,7 +295,7 @@ class ContrastiveHead(Head):
         self.replayed.load_state(state)
         self.novelty.expect(*self.replayed.expected(classes))
         load_optimizers(self.trainer.optimizers, state)
-        self.steps = self.trainer.steps = int(state["steps"])
+        self.steps = self.trainer.steps = self._settled_at = int(state["steps"])
         numbers = state["pending.labels"].tolist()
         samples = state["pending.h0"].to(self.device) if numbers else ()
         self.trainer.pending = [(h0, z) for h0, z in zip(samples, numbers, strict=True)]

@@ -1,0 +1,162 @@
+"""Statistics of layers that move: made anew in pieces, and soon after a class has come."""
+
+import numpy as np
+import pytest
+import torch
+
+from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.networks import build_network
+from cfl_edge.online.heads.settling import SETTLED_SAMPLES, SETTLED_STEPS, Settling
+from cfl_edge.online.learner import Learner, LearnerConfig
+from cfl_edge.online.replay import Replay
+
+CONFIG = {"stem": "none", "image_px": 16, "replay_mib": 1, "layers": "8,16"}
+
+
+@pytest.fixture
+def replay():
+    generator = torch.Generator().manual_seed(0)
+    replay = Replay((3, 8, 8), limit_mib=1, generator=generator)
+    for _ in range(3):
+        replay.add_class()
+    x = torch.randn(60, 3, 8, 8, generator=generator)
+    replay.add(x, [0] * 40 + [1] * 15 + [2] * 5)
+    return replay
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return build_network("4,6", (3, 8, 8)).eval()
+
+
+def of_samples(network, replay, places):
+    """The oracle: all samples at once."""
+    numbers = torch.tensor([replay.labels[place] for place in places])
+    with torch.no_grad():
+        layers = list(network(replay.read(places)))
+    return layers, numbers
+
+
+def test_pieces_have_the_statistics_of_all_samples(network, replay):
+    places = torch.arange(len(replay))
+    settling = Settling(network, replay, places, 7, keep=60)
+    pieces = 1
+    while settling.piece():
+        pieces += 1
+    layers, numbers = of_samples(network, replay, places)
+    kept, kept_numbers = settling.kept()
+    assert pieces == 9
+    assert torch.equal(kept_numbers, numbers)
+    for source, h_mean, some in zip(settling.statistics, layers, kept, strict=True):
+        for number in range(3):
+            mean = h_mean[numbers == number].mean(dim=0)
+            torch.testing.assert_close(source.means[number], mean)
+        assert source.counts.tolist() == [40, 15, 5]
+        torch.testing.assert_close(some, h_mean)
+
+
+def test_a_class_that_comes_meanwhile_has_no_samples(network, replay):
+    settling = Settling(network, replay, torch.arange(60), 30, keep=10)
+    settling.piece()
+    replay.add_class()
+    settling.add_class()
+    assert not settling.piece()
+    assert settling.statistics[0].counts.tolist() == [40, 15, 5, 0]
+
+
+def test_lagging_statistics_count_as_much_as_the_samples(network, replay):
+    places = replay.balanced(15)
+    lagging = [ClassStatistics(c) for c in network.channels]
+    for source in lagging:
+        for _ in range(3):
+            source.add_class()
+        x = torch.ones(600, source.means.shape[1])
+        source.update(x, torch.arange(600) % 3)
+    settling = Settling(network, replay, places, 4, keep=60, lagging=lagging)
+    while settling.piece():
+        pass
+    layers, numbers = of_samples(network, replay, places)
+    for source, old, h_mean in zip(settling.statistics, lagging, layers, strict=True):
+        assert old.counts.tolist() == [200, 200, 200]  # left as it was
+        assert source.counts.tolist() == [10, 10, 10]
+        for number in range(3):
+            half = (1 + h_mean[numbers == number].mean(dim=0)) / 2
+            torch.testing.assert_close(source.means[number], half)
+
+
+def test_balanced_places_are_of_every_class_and_of_all_its_time(replay):
+    places = replay.balanced(30)
+    labels = [replay.labels[place] for place in places]
+    assert [labels.count(number) for number in range(3)] == [10, 10, 5]
+    assert places[:10].tolist() == list(range(0, 40, 4))
+    assert replay.balanced(0).tolist() == []
+
+
+def picture(number, rng):
+    image = rng.integers(0, 60, (1, 16, 16, 3), dtype=np.uint8)
+    image[:, :, 4 * number : 4 * number + 6] += 120
+    return image
+
+
+def learned(frames, budget_s=None):
+    rng, learner = np.random.default_rng(0), Learner(LearnerConfig(**CONFIG))
+    settled = []
+    for number, count in enumerate(frames):
+        for _ in range(count):
+            learner.learn(learner.encode(picture(number, rng)), [f"c{number}"], budget_s=budget_s)
+            settled.append(learner.head._settled_at)
+    return learner, settled
+
+
+def test_a_new_class_settles_the_others():
+    _, settled = learned([20, 16])
+    assert settled[34] == 0  # 15 frames of the new one
+    assert settled[35] == 4  # one class alone takes no steps
+
+
+def test_statistics_do_not_lag_for_longer_than_promised():
+    _, settled = learned([4, 2 * 4 * SETTLED_STEPS])
+    steps = np.arange(1, len(settled) + 1) // 4
+    assert np.max(steps - np.array(settled)) <= SETTLED_STEPS + 1
+    assert settled[-1] > SETTLED_STEPS
+
+
+def test_settled_statistics_are_those_of_the_layers_as_they_are():
+    learner, _ = learned([40, 40])
+    head = learner.head
+    lagging = [source.means.clone() for source in head.statistics]
+    head._settle_on(head.replay.balanced(SETTLED_SAMPLES), None, ())
+    layers, numbers = of_samples(learner.network, head.replay, torch.arange(len(head.replay)))
+    for source, old, h_mean in zip(head.statistics, lagging, layers, strict=True):
+        mean = h_mean[numbers == 1].mean(dim=0)
+        torch.testing.assert_close(source.means[1], mean)
+        assert not torch.allclose(old[1], mean, rtol=1e-3)
+
+
+def test_no_step_is_taken_while_statistics_are_made():
+    learner, _ = learned([20, 15])
+    head, rng = learner.head, np.random.default_rng(1)
+    weights = [weight.clone() for weight in learner.network.parameters()]
+    head.chunk = 2
+    learner.learn(learner.encode(picture(1, rng)), ["c1"], budget_s=0.0)
+    assert head._settling is not None
+    before, pieces = head.trainer.steps, 0
+    learner.learn(learner.encode(picture(2, rng)), ["c2"], budget_s=0.0)  # a class comes
+    while head._settling is not None:
+        learner.work(0.0)
+        pieces += 1
+    assert pieces > 10
+    assert head.trainer.steps == before
+    for one, other in zip(weights, learner.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert head.statistics[-1].counts[2] == 1  # its frame still waits for a step
+    assert len(head.readout) == 3
+
+
+def test_below_zero_nothing_is_done():
+    learner, settled = learned([20, 15])
+    rng = np.random.default_rng(1)
+    learner.learn(learner.encode(picture(1, rng)), ["c1"], budget_s=-1.0)
+    assert learner.head._settling is None
+    assert learner.head._settled_at == settled[-1] == 0
