@@ -108,14 +108,22 @@ def test_a_model_that_learned_too_little_refuses_nothing_and_says_so(tmp_path):
 
 
 def test_an_exported_model_refuses_what_the_model_folder_refuses(model):
+    def ran_with(reject):
+        exported = model / "model/onnx/model.onnx"
+        ran = cfl_edge("run", exported, "--stream", model / "test", "--reject", reject, "--json")
+        return ran.summary, [event for event in ran.events if event["event"] == "frame"]
+
+    # Distances of torch and ONNX Runtime differ by rounding, so no score may lie at the limit.
+    scores = np.sort([frame["unknown"] for frame in ran_with(0.8)[1]])
+    upper = scores[scores > 0.5]
+    widest = np.diff(upper).argmax()
+    reject = float(upper[widest : widest + 2].mean())
     evaluated = cfl_edge(
-        "evaluate", model / "model", "--data", model / "test", "--reject", 0.8, "--json"
+        "evaluate", model / "model", "--data", model / "test", "--reject", reject, "--json"
     ).summary
-    exported = model / "model/onnx/model.onnx"
-    ran = cfl_edge("run", exported, "--stream", model / "test", "--reject", 0.8, "--json")
-    assert ran.summary["rejected"] == evaluated["rejected"]
-    assert ran.summary["accuracy"] == pytest.approx(evaluated["accuracy"])
-    frames = [event for event in ran.events if event["event"] == "frame"]
+    summary, frames = ran_with(reject)
+    assert 0 < summary["rejected"] == evaluated["rejected"] < len(frames)
+    assert summary["accuracy"] == pytest.approx(evaluated["accuracy"])
     assert sum(frame["prediction"] == "unknown" for frame in frames) == evaluated["rejected"]
     assert all(0 <= frame["unknown"] <= 1 for frame in frames)
 

@@ -202,7 +202,7 @@ class Learner:
         """Bring everything in line with the layers as they are now.
 
         The layers have moved since their statistics were gathered; this brings both together. The
-        learning loop calls it before it saves.
+        learning loop calls it at its end.
         """
         self.head.settle()
 

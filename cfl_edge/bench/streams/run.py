@@ -153,7 +153,7 @@ def run_stream(
     """Let a new learner go through a stream once, and measure.
 
     Every frame is predicted, then learned in a call of its own. Before each evaluation the learner
-    is settled, as the product does before each save: it goes on from there.
+    is settled, as the product does at the end of a stream: it goes on from there.
 
     Args:
         name: Of the learner.
