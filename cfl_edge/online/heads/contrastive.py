@@ -3,7 +3,7 @@
 Every source of features (the stem's end, its cut, each layer) has class means and a shared
 covariance, whose label embeddings in closed form predict together. Gradient steps on new and
 replayed samples move the layers; the statistics of the layers forget what they were gathered on at
-the same pace, and are estimated anew from the replay memory now and then (`settling`).
+the same pace, and are estimated anew from the replay memory now and then (`Settling`).
 """
 
 from __future__ import annotations
@@ -117,15 +117,15 @@ class ContrastiveHead(Head):
         if passed(EARLY_FRAMES, samples, added):
             self._since_refresh = self.config.refresh_frames
         moved = self.trainer.steps - self._settled_at
-        if self._settling is None and lag(moved, samples, added) and may_work:
+        lags = may_work and self._settling is None and lag(moved, samples, added)
+        if lags:
             lagging = self.statistics[self.layer_source :]
             self._settle_on(self.replay.balanced(SETTLED_SAMPLES), budget_s, lagging)
-            may_work = False
         due = self._since_refresh >= self.config.refresh_frames
         is_new = len(self._readout) < len(self.replay.seen)
-        if due and (budget_s is None or budget_s >= 0 or is_new):
+        if due and (may_work or is_new):
             self.refresh()
-        elif budget_s is not None and may_work:
+        elif budget_s is not None and not lags:
             self.work(budget_s)
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:

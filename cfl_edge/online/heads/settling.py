@@ -136,6 +136,5 @@ class Settling:
 
     def kept(self) -> tuple[list[Tensor], Tensor]:
         """Return pooled features of each layer and class numbers of some of the samples."""
-        return [torch.cat(chunks) for chunks in zip(*self._kept, strict=True)], torch.cat(
-            self._numbers
-        )
+        layers = [torch.cat(chunks) for chunks in zip(*self._kept, strict=True)]
+        return layers, torch.cat(self._numbers)
