@@ -9,6 +9,7 @@ from cfl_edge.errors import ModelDamagedError, ModelError
 from cfl_edge.model.checkpoint import config_of, from_saved, to_saved
 from cfl_edge.model.store import Store
 from cfl_edge.online.features import StemReading
+from cfl_edge.online.learner_config import LAYER_POWER
 
 
 def through_the_store(learner, folder):
@@ -30,11 +31,14 @@ def assert_same(one, other):
         assert np.array_equal(value, other[name]), name
 
 
-def test_an_older_model_reads_its_stem_as_before():
+def test_an_older_model_reads_its_features_as_before():
     saved = to_saved(LEARNERS["widths"](), {})
     assert config_of(saved).stem_reading() == StemReading("unit", "mean-std")
-    del saved.manifest["network"]["cut_pooling"], saved.manifest["network"]["end_scale"]
+    assert from_saved(saved).network.power == LAYER_POWER
+    for later in ("cut_pooling", "end_scale", "layer_power"):
+        del saved.manifest["network"][later]
     assert config_of(saved).stem_reading() == StemReading("raw", "mean")
+    assert config_of(saved).resolved_layer_power() == 1
 
 
 @pytest.mark.parametrize("name", ["widths", "conv256"])

@@ -1,11 +1,13 @@
-"""How predictions read the frozen stem."""
+"""How predictions read the frozen stem and the layers."""
 
 import numpy as np
 import pytest
 import torch
 
+from cfl_edge.errors import UsageError
 from cfl_edge.online.features import StemReading, frozen_sources, scale_end
-from cfl_edge.online.learner_config import HEADS, LearnerConfig
+from cfl_edge.online.learner import Learner
+from cfl_edge.online.learner_config import ADAPT_LAYERS, HEADS, LAYER_POWER, LearnerConfig
 
 
 def test_at_unit_scale_the_length_of_the_end_says_nothing():
@@ -28,6 +30,31 @@ def test_end_and_cut_are_read_as_asked():
     deviations = h0.numpy().std(axis=(2, 3))
     np.testing.assert_allclose(both, np.concatenate([mean, deviations], axis=1), rtol=1e-5)
     assert frozen_sources(h0, None, StemReading()) == []
+
+
+def test_predictions_read_a_power_of_what_the_layers_loss_sees():
+    learner = Learner(LearnerConfig(stem="none", layers="4,8", image_px=8))
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    encoded = learner.encode(images)
+    x = encoded.h0
+    for layer, features in zip(learner.network, encoded.features, strict=True):
+        x = layer(x)
+        np.testing.assert_allclose(features, layer.pool(x).detach().numpy() ** LAYER_POWER, 1e-5)
+
+
+@pytest.mark.parametrize("head", ADAPT_LAYERS)
+def test_what_people_use_instead_reads_the_layers_as_they_are(head):
+    power = LearnerConfig(head=head).resolved_layer_power()
+    assert power == (LAYER_POWER if head == "cfl" else 1)
+    if head != "cfl":
+        with pytest.raises(UsageError, match="reads its layers as they are"):
+            LearnerConfig(head=head, layer_power=0.5)
+
+
+@pytest.mark.parametrize("power", [0.0, -1.0, 1.5, float("nan")])
+def test_a_power_is_above_0_to_1(power):
+    with pytest.raises(UsageError, match="layer_power"):
+        LearnerConfig(layer_power=power)
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -6,6 +6,7 @@ import torch
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.networks import build_network
+from cfl_edge.online.heads.contrastive import STATISTICS_DECAY
 from cfl_edge.online.heads.settling import SETTLED_SAMPLES, SETTLED_STEPS, Settling
 from cfl_edge.online.learner import Learner, LearnerConfig
 from cfl_edge.online.replay import Replay
@@ -160,3 +161,33 @@ def test_below_zero_nothing_is_done():
     learner.learn(learner.encode(picture(1, rng)), ["c1"], budget_s=-1.0)
     assert learner.head._settling is None
     assert learner.head._settled_at == settled[-1] == 0
+
+
+def test_statistics_follow_the_steps_by_what_predictions_read(monkeypatch):
+    learner = Learner(LearnerConfig(**CONFIG, refresh_frames=4))
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+    for number, image in enumerate(images):
+        learner.learn(learner.encode(image[None]), ["even" if number % 2 else "odd"])
+    head, steps = learner.head, []
+    expected = [(s.counts.clone(), s.means.clone()) for s in head.statistics]
+    work = head.trainer.work
+
+    def watched(*args, **kwargs):
+        for step in work(*args, **kwargs):
+            steps.append(step)
+            yield step
+
+    monkeypatch.setattr(head.trainer, "work", watched)
+    encoded = learner.encode(images[:3])
+    head.trainer.pending = [(h0, number % 2) for number, h0 in enumerate(encoded.h0)]
+    head.work(all_pending=True)
+    (trained, numbers), power = steps[0], learner.network.power
+    assert len(steps) == 1
+    assert power < 1
+    for source, h_mean, (counts, means) in zip(head.statistics, trained, expected, strict=True):
+        for z in range(2):
+            new = h_mean[numbers == z] ** power
+            old = STATISTICS_DECAY * counts[z]
+            mean = (old * means[z] + new.sum(dim=0)) / (old + len(new))
+            torch.testing.assert_close(source.means[z], mean)
+            torch.testing.assert_close(source.counts[z], old + len(new))

@@ -11,6 +11,7 @@ from cfl_edge.errors import UsageError
 from cfl_edge.model.checkpoint import from_saved, to_saved
 from cfl_edge.online import trainer as trainer_module
 from cfl_edge.online.learner import Learner, LearnerConfig
+from cfl_edge.online.learner_config import LAYER_POWER
 
 CONFIG = {"stem": "none", "image_px": 16, "replay_mib": 0.1, "layers": "8,16,16"}
 
@@ -140,7 +141,9 @@ def test_every_optimizer_learns_and_is_saved(optimizer):
     learner = learned(40, optimizer=optimizer)
     learner.settle()  # as the loop does before it saves
     back = from_saved(copy.deepcopy(to_saved(learner, {})))
-    assert back.config == dataclasses.replace(learner.config, end_scale="unit")
+    assert back.config == dataclasses.replace(
+        learner.config, end_scale="unit", layer_power=LAYER_POWER
+    )
     for image, label in frames(8):
         for one in (learner, back):
             one.learn(one.encode(image), [label])

@@ -48,6 +48,7 @@ def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
             "layers": learner.config.resolved_layers(),
             "image_px": learner.image_px,
             "end_scale": learner.config.stem_reading().end,
+            "layer_power": learner.config.resolved_layer_power(),
             "stem_digest": learner.stem.digest(),
         },
         "counters": {
@@ -72,6 +73,7 @@ def config_of(saved: Saved) -> LearnerConfig:
     network["loss"] = LocalLoss(**network["loss"])
     network.setdefault("cut_pooling", "mean")  # models older than the choice
     network.setdefault("end_scale", "raw")
+    network.setdefault("layer_power", 1.0)
     return LearnerConfig(**network)
 
 

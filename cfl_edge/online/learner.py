@@ -92,6 +92,7 @@ class Learner:
         with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
             torch.manual_seed(self.config.seed)
             network = build_network(self.config.resolved_layers(), shape)
+        network.power = self.config.resolved_layer_power()
         return network.to(self.device).eval()
 
     @torch.inference_mode()

@@ -12,6 +12,7 @@ from cfl_edge.online.features import CutPooling, EndScale, StemReading
 
 HEADS = ("cfl", "slda", "ncm", "imprint", "knn", "last-layer-sgd", "bp", "bp-replay", "layer-bp")
 ADAPT_LAYERS = ("cfl", "bp", "bp-replay", "layer-bp")  # the others read the stem's end alone
+LAYER_POWER = 0.7  # DECISIONS.md, "Power of the layers' features"
 LEARNING_RATES = {"adamw": 1e-3, "momentum": 1e-2, "sgd": 1e-1}  # DECISIONS.md, "Optimizers"
 
 
@@ -28,6 +29,8 @@ class LearnerConfig:
         end_scale: How predictions read the stem's pooled end, see `scale_end`; None is `unit` for
             `cfl`, and `raw` for the others, as people use them.
         cut_pooling: How predictions read the stem's cut, see `pool_cut`.
+        layer_power: Of the layers' pooled features that predictions read, see `Network`; None is
+            `LAYER_POWER` for `cfl`; the others read them as they are.
         replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
         journal_mib: Bytes of the journal in MiB, from which `cfl-edge undo` takes back what was
             learned last; 0 keeps none. More of it reaches back further.
@@ -55,6 +58,7 @@ class LearnerConfig:
     image_px: int | None = None
     end_scale: EndScale | None = None
     cut_pooling: CutPooling = "mean-std"
+    layer_power: float | None = None
     replay_mib: float = 16.0
     journal_mib: float = 8.0  # 1,500 frames with the default stem, 50 s at 30 a second
     batch: int = 32
@@ -87,6 +91,16 @@ class LearnerConfig:
                 f"--optimizer is {self.optimizer!r}, expected {', '.join(LEARNING_RATES)}",
                 hint="--optimizer adamw",
             )
+        if self.layer_power is not None and not 0 < self.layer_power <= 1:
+            raise UsageError(
+                f"layer_power is {self.layer_power}, expected above 0 to 1", hint="layer_power=1.0"
+            )
+        if self.layer_power not in (None, 1.0) and self.head != "cfl":
+            raise UsageError(
+                f"layer_power is {self.layer_power}, but --head {self.head} reads its layers as "
+                "they are",
+                hint="leave layer_power away",
+            )
         if self.chunk is not None and self.chunk < 1:
             raise UsageError(f"--chunk is {self.chunk}, expected 1 or more", hint="--chunk 4")
         if not 1 <= self.new_per_step <= self.batch:
@@ -110,6 +124,10 @@ class LearnerConfig:
         """Return how predictions read the stem."""
         default: EndScale = "unit" if self.head == "cfl" else "raw"
         return StemReading(self.end_scale or default, self.cut_pooling)
+
+    def resolved_layer_power(self) -> float:
+        """Return `layer_power`, or the default for the head."""
+        return self.layer_power or (LAYER_POWER if self.head == "cfl" else 1.0)
 
     def resolved_image_px(self) -> int:
         """Return `image_px`, or the default for the stem."""

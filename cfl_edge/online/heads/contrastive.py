@@ -134,9 +134,10 @@ class ContrastiveHead(Head):
             self._go_on_settling(budget_s)
             if budget_s is not None:
                 return
-        for pooled, numbers in self.trainer.work(budget_s, all_pending=all_pending):
+        for trained, numbers in self.trainer.work(budget_s, all_pending=all_pending):
             if not len(numbers):  # the new samples were counted when they came
                 continue
+            pooled = [self.network.read(h_mean) for h_mean in trained]
             for source, h_mean in zip(self.statistics[self.layer_source :], pooled, strict=True):
                 source.decay(STATISTICS_DECAY)
                 source.update(h_mean, numbers)
