@@ -152,9 +152,12 @@ def test_the_classifier_changes_nothing_below():
 
 
 @pytest.mark.parametrize("network", ["conv256", "conv512", "fc-mnist", "fc-cifar100", "vit"])
-def test_the_classifier_starts_as_the_last_layers_scores(network):
+@pytest.mark.parametrize(
+    "system", [ContrastiveForward, partial(Backpropagation, supervision="every layer")]
+)
+def test_the_classifier_starts_as_the_last_layers_scores(system, network):
     x, _ = batch(count=6)
-    rule = fresh(partial(ContrastiveForward, network=network))
+    rule = fresh(partial(system, network=network))
     scores = rule.scores(x)
     last = f"layer {len(rule.model.layers)}"
     torch.testing.assert_close(scores["classifier"], scores[last], rtol=1e-4, atol=1e-4)

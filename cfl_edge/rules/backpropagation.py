@@ -119,7 +119,8 @@ class Backpropagation(Rule):
         supervision: `classifier`: the cross entropy of f^L (the paper's baseline). `last layer`:
             the local loss of layer L-1 in its place, without f^L (the paper's BP with L_total).
             `every layer`: the cross entropy and the local losses of all layers, added up, with
-            their gradients not cut (deep supervision): what CFL would be if it backpropagated.
+            their gradients not cut (deep supervision): what CFL would be if it backpropagated. As
+            there, f^L starts as the scores of Eq. 1.
         loss: The local loss.
         noise: Whether label embeddings get epsilon (Eq. 2 and 5).
         learning_rate: Table 5, batch 512.
@@ -159,6 +160,8 @@ class Backpropagation(Rule):
             embeddings=supervision != "classifier",
             positions=positions,
         )
+        if supervision == "every layer":
+            self.model.start_classifier_at_embeddings()
         parameters = list(self.parameters())
         self.optimizers.append(build_optimizer(optimizer, parameters, learning_rate, weight_decay))
 
