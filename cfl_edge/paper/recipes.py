@@ -257,6 +257,11 @@ def _recipes() -> dict[str, Recipe]:
         )
     for network in ("conv256", "conv512"):
         recipes[f"cfl-plus-{network}"] = Recipe(CFL, network, CFL_PLUS)
+        recipes[f"cfl-{network}-usual-feat-grid"] = Recipe(
+            CFL,
+            network,
+            {"loss": replace(TOTAL_D, feat_form="usual"), "grid": 2, "embeddings": "all"},
+        )
     recipes |= OTHERS
     recipes["cfl-vit"] = Recipe(CFL, "vit", {"loss": TOTAL_B}, learning_rate=1e-3)
     recipes["bp-vit"] = Recipe(BP, "vit", learning_rate=1e-3)
