@@ -1,5 +1,7 @@
 """Recipes against the paper's Tables 1 and 6: they have the printed number of parameters."""
 
+import importlib
+import inspect
 from functools import cache
 from unittest.mock import patch
 
@@ -62,6 +64,17 @@ def test_parameters_are_the_papers(row):
     printed = float(cell.parameters[:-1]) * {"K": 1e3, "M": 1e6}[cell.parameters[-1]]
     expected, _ = DEVIATIONS.get(row, (0.0, ""))
     assert count / printed - 1 == pytest.approx(expected, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_rule_knows_the_options_of_its_recipes(name, kind):
+    recipe = RECIPES[name]
+    module, _, rule = recipe.rule.partition(":")
+    signature = inspect.signature(
+        getattr(importlib.import_module(f"cfl_edge.rules.{module}"), rule)
+    )
+    signature.bind(*SHAPES[kind], learning_rate=1e-3, **recipe.rule_options(kind))
 
 
 def test_no_deviation_is_named_for_nothing():

@@ -202,6 +202,15 @@ CFL_PLUS: dict[str, Any] = {
     "closed_form": "all",
 }
 
+# What conv512 lacks to keep up with BP by Eq. 1 alone; f^L would read the mean of the grid.
+USUAL_FEAT_GRID: dict[str, Any] = {
+    "loss": replace(TOTAL_D, feat_form="usual"),
+    "grid": 2,
+    "embeddings": "all",
+    "classifier": False,
+    "predict": "sum",
+}
+
 # Architectures and learning rates of their sources, named where the rules are.
 OTHERS = {
     "drtp-fc": Recipe(
@@ -257,11 +266,7 @@ def _recipes() -> dict[str, Recipe]:
         )
     for network in ("conv256", "conv512"):
         recipes[f"cfl-plus-{network}"] = Recipe(CFL, network, CFL_PLUS)
-        recipes[f"cfl-{network}-usual-feat-grid"] = Recipe(
-            CFL,
-            network,
-            {"loss": replace(TOTAL_D, feat_form="usual"), "grid": 2, "embeddings": "all"},
-        )
+        recipes[f"cfl-{network}-usual-feat-grid"] = Recipe(CFL, network, USUAL_FEAT_GRID)
     recipes |= OTHERS
     recipes["cfl-vit"] = Recipe(CFL, "vit", {"loss": TOTAL_B}, learning_rate=1e-3)
     recipes["bp-vit"] = Recipe(BP, "vit", learning_rate=1e-3)
