@@ -1,5 +1,5 @@
 """`python -m cfl_edge` is `cfl-edge`."""
 
-from cfl_edge.cli import main
+from cfl_edge.cli.app import main
 
 main()

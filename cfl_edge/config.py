@@ -15,7 +15,7 @@ from pydantic_settings import (
 )
 
 from cfl_edge.errors import UsageError
-from cfl_edge.online.label_ring import RING_S
+from cfl_edge.labels.ring import RING_S
 from cfl_edge.stream.realtime import FASTEST_HZ, SLOWEST_HZ
 
 

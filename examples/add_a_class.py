@@ -13,8 +13,8 @@ import sys
 from collections import Counter
 
 from cfl_edge.errors import CflEdgeError, DataError
-from cfl_edge.online.learner import Images, Learner, LearnerConfig
-from cfl_edge.online.metrics import Confusion
+from cfl_edge.learner.learner import Images, Learner, LearnerConfig
+from cfl_edge.loop.metrics import Confusion
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.open import open_stream
 

@@ -12,8 +12,8 @@ the loop in the open, with nothing saved; `cfl-edge learn` also saves, resumes a
 import sys
 
 from cfl_edge.errors import CflEdgeError
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.metrics import Prequential
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.loop.metrics import Prequential
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.open import open_stream
 

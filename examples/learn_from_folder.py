@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cfl_edge.commands.evaluate import evaluate
-from cfl_edge.commands.learn import learn
+from cfl_edge.cli.commands.evaluate import evaluate
+from cfl_edge.cli.commands.learn import learn
 from cfl_edge.config import load_settings
 from cfl_edge.errors import CflEdgeError
 

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import learner_checks
 from PIL import Image
 
-from cfl_edge.cli import main
+from cfl_edge.cli.app import main
 
 SMALL = ("--stem", "none", "--layers", "8,16", "--image", "16")
 KINDS = ("above", "left")
@@ -105,4 +105,4 @@ def process(code, *arguments, **options):
     )
 
 
-MAIN = "from cfl_edge.cli import main; main()"
+MAIN = "from cfl_edge.cli.app import main; main()"

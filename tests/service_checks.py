@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cfl_edge.model.onnx_metadata import to_metadata
+from cfl_edge.onnx.metadata import to_metadata
 
 SIZE_PX = 8
 RED = np.zeros((12, 16, 3), np.uint8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfl_edge.paper.augment import (
+from cfl_edge.lab.data.augment import (
     CHUNK,
     Offsets,
     channel_statistics,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import build_network
 from cfl_edge.errors import UsageError
-from cfl_edge.rules.backpropagation import bp_step, last_features
+from cfl_edge.lab.rules.backpropagation import bp_step, last_features
 
 SAMPLES, CLASSES = 6, 4
 

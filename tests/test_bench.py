@@ -10,10 +10,10 @@ import time
 import pytest
 from command_line import assert_error, cfl_edge, process
 
-from cfl_edge.bench.child import DOES_NOT_FIT, ChildError, run_child
-from cfl_edge.bench.run import Row, compare, run_group
-from cfl_edge.bench.sweeps import CASES, SWEEP_CASES, SWEEPS, Group, Setting, plan
-from cfl_edge.bench.table import markdown
+from cfl_edge.lab.bench.child import DOES_NOT_FIT, ChildError, run_child
+from cfl_edge.lab.bench.run import Row, compare, run_group
+from cfl_edge.lab.bench.sweeps import CASES, SWEEP_CASES, SWEEPS, Group, Setting, plan
+from cfl_edge.lab.bench.table import markdown
 
 FIELDS = [
     *("event", "bench", "case", "network", "depth", "image_px", "batch", "chunk", "threads"),
@@ -142,7 +142,7 @@ def test_cases_take_turns_and_a_failed_one_is_left_out():
 def test_the_peak_is_what_a_call_touched():
     code = """
 import numpy as np
-from cfl_edge.bench.measure import peak_bytes
+from cfl_edge.lab.bench.measure import peak_bytes
 peak_bytes(lambda: np.ones(1000, np.uint8))
 print(peak_bytes(lambda: np.ones(50_000_000, np.uint8)))
 kept = np.ones(80_000_000, np.uint8)
@@ -196,7 +196,7 @@ def test_a_wrong_value(option, value):
 def test_help_does_not_load_torch():
     code = """
 import sys
-from cfl_edge.cli import main
+from cfl_edge.cli.app import main
 for words in (["bench"], ["bench", "memory"], ["bench", "speed"]):
     sys.argv = ["cfl-edge", *words, "--help"]
     try:

@@ -8,7 +8,7 @@ from command_line import SMALL, assert_error, cfl_edge
 from dataset_files import draw
 from PIL import Image
 
-from cfl_edge.bench.streams.pictures import Pictures
+from cfl_edge.lab.bench.streams.pictures import Pictures
 
 FIELDS = [
     *("event", "learner", "protocol", "seed", "final_accuracy", "average_incremental_accuracy"),

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from test_session import Script, frames, new_learner
 
-from cfl_edge.online import pace as pace_module
-from cfl_edge.online.board_health import (
+from cfl_edge.labels.source import StreamLabels
+from cfl_edge.loop import pace as pace_module
+from cfl_edge.loop.board_health import (
     READ_EVERY_S,
     THROTTLE_BITS,
     BoardHealth,
@@ -19,10 +20,9 @@ from cfl_edge.online.board_health import (
     parse_throttled,
     read_zones,
 )
-from cfl_edge.online.heat_policy import Heat, HeatPolicy, next_heat
-from cfl_edge.online.labels import StreamLabels
-from cfl_edge.online.pace import LONGEST_REST_S, RESTS, Pace
-from cfl_edge.online.session import learn_stream
+from cfl_edge.loop.heat_policy import Heat, HeatPolicy, next_heat
+from cfl_edge.loop.pace import LONGEST_REST_S, RESTS, Pace
+from cfl_edge.loop.session import learn_stream
 from cfl_edge.stream.frame import Frame
 
 

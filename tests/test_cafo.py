@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from rule_checks import CHECKS, batch
 
 from cfl_edge.errors import UsageError
-from cfl_edge.rules.cafo import CascadedForward, RandomBlock, cross_entropy_gradient
+from cfl_edge.lab.rules.cafo import CascadedForward, RandomBlock, cross_entropy_gradient
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)

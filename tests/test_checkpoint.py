@@ -6,10 +6,10 @@ import pytest
 from test_learner import LEARNERS
 
 from cfl_edge.errors import ModelDamagedError, ModelError
-from cfl_edge.model.checkpoint import config_of, from_saved, to_saved
+from cfl_edge.learner.config import LAYER_POWER
+from cfl_edge.learner.features import StemReading
+from cfl_edge.learner.saved import config_of, from_saved, to_saved
 from cfl_edge.model.store import Store
-from cfl_edge.online.features import StemReading
-from cfl_edge.online.learner_config import LAYER_POWER
 
 
 def through_the_store(learner, folder):

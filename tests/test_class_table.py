@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from test_learner import LEARNERS
 
-from cfl_edge.commands.classes import change, samples
+from cfl_edge.cli.commands.classes import change, samples
 from cfl_edge.errors import DataError, ModelNotFoundError
+from cfl_edge.learner.saved import from_saved, to_saved
 from cfl_edge.model import class_table
-from cfl_edge.model.checkpoint import from_saved, to_saved
 from cfl_edge.model.store import Store
 
 

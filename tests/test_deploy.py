@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from cfl_edge.cli import app
+from cfl_edge.cli.app import app
 from cfl_edge.config import LearnSettings, load_settings
 from cfl_edge.stream.live import LONGEST_WAIT_S
 

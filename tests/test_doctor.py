@@ -17,7 +17,7 @@ from cfl_edge.doctor.board import (
 )
 from cfl_edge.doctor.check import Check
 from cfl_edge.doctor.packages import check_stem, check_torch, installed, torch_cuda
-from cfl_edge.online.board_health import Health, Throttling, Zone
+from cfl_edge.loop.board_health import Health, Throttling, Zone
 
 PI = Board("pi", "Raspberry Pi 5 Model B Rev 1.0", "aarch64", 64)
 

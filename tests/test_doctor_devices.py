@@ -19,8 +19,8 @@ from cfl_edge.doctor.devices import (
     read_groups,
 )
 from cfl_edge.doctor.system import check_clock, check_space, read_synchronised
-from cfl_edge.stream import v4l2_abi as abi
-from cfl_edge.stream.v4l2 import FORMATS
+from cfl_edge.stream.camera import abi
+from cfl_edge.stream.camera.v4l2 import FORMATS
 from firmware_host.ports import Port
 
 

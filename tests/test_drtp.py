@@ -10,8 +10,8 @@ from rule_checks import CHECKS
 from torch import nn
 
 from cfl_edge.errors import UsageError
-from cfl_edge.rules.drtp import DirectRandomTargetProjection
-from cfl_edge.rules.feedback import project
+from cfl_edge.lab.rules.drtp import DirectRandomTargetProjection
+from cfl_edge.lab.rules.feedback import project
 
 CLASSES, SAMPLES = 4, 6
 

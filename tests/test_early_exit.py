@@ -11,18 +11,18 @@ import pytest
 import torch
 from command_line import SMALL, assert_error, cfl_edge, learn, write_pictures
 
-from cfl_edge.commands.bench_exits import MARGINS, bench_exits, margin_row
-from cfl_edge.commands.export import exits
-from cfl_edge.commands.open_learner import load_learner
+from cfl_edge.cli.commands.export import exits
+from cfl_edge.cli.commands.open_learner import load_learner
 from cfl_edge.errors import ExportError, ModelDamagedError, ModelError, UsageError
-from cfl_edge.model.early_exit import check_margin, margin_of
-from cfl_edge.model.exits import EXITS, ExitTable, change_exits, parse_exits
-from cfl_edge.model.inference import OnnxModel
-from cfl_edge.model.int8 import quantise
-from cfl_edge.model.onnx_classes import set_metadata
-from cfl_edge.model.onnx_stages import cut_graph
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.readout import combine
+from cfl_edge.lab.bench.exits import MARGINS, bench_exits, margin_row
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.readout import combine
+from cfl_edge.onnx.classes import set_metadata
+from cfl_edge.onnx.early_exit import check_margin, margin_of
+from cfl_edge.onnx.exits import EXITS, ExitTable, change_exits, parse_exits
+from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.onnx.int8 import quantise
+from cfl_edge.onnx.stages import cut_graph
 
 EXIT_NAMES = ("layer 1", "whole network")
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfl_edge.commands.evaluate import evaluate
-from cfl_edge.commands.open_learner import load_learner
+from cfl_edge.cli.commands.evaluate import evaluate
+from cfl_edge.cli.commands.open_learner import load_learner
 from cfl_edge.errors import DataError
-from cfl_edge.model.inference import OnnxModel
-from cfl_edge.online.learner import LearnerConfig
+from cfl_edge.learner.learner import LearnerConfig
+from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.open import open_stream
 

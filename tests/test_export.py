@@ -10,10 +10,10 @@ from test_inference import PROCESS
 from torch import nn
 
 from cfl_edge.errors import ExportError, ModelError, ModelWriteError
-from cfl_edge.model import export as export_module
-from cfl_edge.model.export import agreement, export
-from cfl_edge.model.inference import OnnxModel
-from cfl_edge.model.onnx_metadata import PREPROCESSING
+from cfl_edge.onnx import export as export_module
+from cfl_edge.onnx.export import agreement, export
+from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.onnx.metadata import PREPROCESSING
 
 SIZE_PX = 16
 CLASSES = ["cat", "Hündin", "3"]

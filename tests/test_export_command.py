@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from test_learner import LEARNERS
 
-from cfl_edge.commands.classes import change
-from cfl_edge.commands.export import export, export_learner
+from cfl_edge.cli.commands.classes import change
+from cfl_edge.cli.commands.export import export, export_learner
 from cfl_edge.errors import ExportError, ModelError, ModelNotFoundError
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.model import class_table
-from cfl_edge.model.checkpoint import to_saved
-from cfl_edge.model.inference import OnnxModel
 from cfl_edge.model.store import Store
+from cfl_edge.onnx.inference import OnnxModel
 
 
 def save(learner, folder):

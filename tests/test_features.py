@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from cfl_edge.errors import UsageError
-from cfl_edge.online.features import StemReading, frozen_sources, scale_end
-from cfl_edge.online.learner import Learner
-from cfl_edge.online.learner_config import ADAPT_LAYERS, HEADS, LAYER_POWER, LearnerConfig
+from cfl_edge.learner.config import ADAPT_LAYERS, HEADS, LAYER_POWER, LearnerConfig
+from cfl_edge.learner.features import StemReading, frozen_sources, scale_end
+from cfl_edge.learner.learner import Learner
 
 
 def test_at_unit_scale_the_length_of_the_end_says_nothing():

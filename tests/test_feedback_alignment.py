@@ -11,13 +11,13 @@ from torch import nn
 
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.errors import UsageError
-from cfl_edge.rules.feedback import FeedbackWeights, direct_feedback, replace_backward_weights
-from cfl_edge.rules.feedback_alignment import (
+from cfl_edge.lab.rules.feedback import FeedbackWeights, direct_feedback, replace_backward_weights
+from cfl_edge.lab.rules.feedback_alignment import (
     DirectFeedbackAlignment,
     FeedbackAlignment,
     output_error,
 )
-from cfl_edge.rules.labelled_network import LabelledNetwork
+from cfl_edge.lab.rules.labelled_network import LabelledNetwork
 
 RULES = [FeedbackAlignment, DirectFeedbackAlignment]
 SHAPE, CLASSES, SAMPLES = (3, 9, 9), 4, 6

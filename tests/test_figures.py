@@ -10,19 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-from cfl_edge.commands import figures as command
-from cfl_edge.commands.figures import class_order, figures
-from cfl_edge.commands.reproduce import append_result, read_results
-from cfl_edge.commands.train import TrainOptions, new_trainer, plan_run
 from cfl_edge.core.embeddings import average_pool
 from cfl_edge.errors import DataError, ModelDamagedError, UsageError
-from cfl_edge.paper.dataset import Dataset
-from cfl_edge.paper.dataset_sources import open_dataset
-from cfl_edge.paper.figures.attention import attention, attention_maps, choose_pictures
-from cfl_edge.paper.figures.correlation import correlate, points
-from cfl_edge.paper.figures.features import layer_features, silhouette, t_sne
-from cfl_edge.paper.figures.matrices import confusion_percent, cosine_similarities
-from cfl_edge.paper.run import RunConfig, RunResult
+from cfl_edge.lab.data.dataset import Dataset
+from cfl_edge.lab.data.sources import open_dataset
+from cfl_edge.lab.paper import draw as command
+from cfl_edge.lab.paper.draw import class_order, figures
+from cfl_edge.lab.paper.figures.attention import attention, attention_maps, choose_pictures
+from cfl_edge.lab.paper.figures.correlation import correlate, points
+from cfl_edge.lab.paper.figures.features import layer_features, silhouette, t_sne
+from cfl_edge.lab.paper.figures.matrices import confusion_percent, cosine_similarities
+from cfl_edge.lab.paper.reproduce import append_result, read_results
+from cfl_edge.lab.paper.run import RunConfig, RunResult
+from cfl_edge.lab.paper.train import TrainOptions, new_trainer, plan_run
 
 pytest.importorskip("matplotlib")
 OPTIONS = TrainOptions(epochs=1, device="cpu", validation=0.2)
@@ -214,7 +214,7 @@ def test_figure_1_is_drawn_from_what_is_there(tmp_path):
 
 
 def test_names_of_others_are_drawn_as_they_are():
-    canvas = importlib.import_module("cfl_edge.paper.figures.canvas")
+    canvas = importlib.import_module("cfl_edge.lab.paper.figures.canvas")
     for name, shown in (("a$b$", "a$b$"), ("$\\frac$", "$\\frac$"), ("x\x1b", "x\\x1b")):
         figure = canvas.new_figure(2, 2)
         text = figure.text(0, 0, canvas.literal(name))
@@ -223,8 +223,8 @@ def test_names_of_others_are_drawn_as_they_are():
 
 
 def test_long_titles_and_long_names_stay_inside_the_picture(monkeypatch):
-    features = importlib.import_module("cfl_edge.paper.figures.features")
-    plots = importlib.import_module("cfl_edge.paper.figures.plots")
+    features = importlib.import_module("cfl_edge.lab.paper.figures.features")
+    plots = importlib.import_module("cfl_edge.lab.paper.figures.plots")
     drawn = []
     monkeypatch.setattr(plots, "png", drawn.append)
     panels = [features.Panel(64, np.zeros((40, 2)), 0.1)] * 2

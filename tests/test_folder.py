@@ -17,8 +17,8 @@ from cfl_edge.errors import (
     StreamPermissionError,
     UsageError,
 )
-from cfl_edge.stream import folder_listing
-from cfl_edge.stream.folder import FolderStream
+from cfl_edge.stream.files import listing as folder_listing
+from cfl_edge.stream.files.folder import FolderStream
 from cfl_edge.stream.frame import Frame
 
 

@@ -7,8 +7,8 @@ import torch
 from rule_checks import CHECKS, batch
 
 from cfl_edge.errors import UsageError
-from cfl_edge.rules.forward_forward import ForwardForward
-from cfl_edge.rules.goodness import (
+from cfl_edge.lab.rules.forward_forward import ForwardForward
+from cfl_edge.lab.rules.goodness import (
     goodness,
     normalise_length,
     overlay_label,

@@ -5,16 +5,16 @@ import pytest
 import torch
 from command_line import SMALL, cfl_edge, learn, write_pictures
 
-from cfl_edge.commands.classes import remove
-from cfl_edge.commands.export import export_learner
+from cfl_edge.cli.commands.classes import remove
+from cfl_edge.cli.commands.export import export_learner
 from cfl_edge.errors import ModelWriteError
+from cfl_edge.learner.config import HEADS
+from cfl_edge.learner.journalled import open_journal, save_learner
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.saved import from_saved, to_saved
 from cfl_edge.model import class_table, writing
-from cfl_edge.model.checkpoint import from_saved, to_saved
-from cfl_edge.model.inference import OnnxModel
-from cfl_edge.model.journalled import open_journal, save_learner
 from cfl_edge.model.store import Store
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.learner_config import HEADS
+from cfl_edge.onnx.inference import OnnxModel
 
 MIB = 2**20
 WITH_REPLAY = ("cfl", "knn", "bp-replay", "layer-bp")

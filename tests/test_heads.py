@@ -13,21 +13,21 @@ from test_learner import SMALL
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.networks import build_network
-from cfl_edge.online.features import Encoded
-from cfl_edge.online.heads.build import build_head
-from cfl_edge.online.heads.class_means import (
+from cfl_edge.learner.algorithms.algorithm import HeadInputs
+from cfl_edge.learner.algorithms.build import build_head
+from cfl_edge.learner.algorithms.class_means import (
     IMPRINTING_SCALE,
     NEAREST_MEAN_SCALE,
 )
-from cfl_edge.online.heads.head import HeadInputs
-from cfl_edge.online.heads.slda import (
+from cfl_edge.learner.algorithms.slda import (
     REFERENCE_SHRINKAGE,
     SHRINKAGE,
     TEMPERATURE,
     discriminant_rows,
 )
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.learner_config import HEADS
+from cfl_edge.learner.config import HEADS
+from cfl_edge.learner.features import Encoded
+from cfl_edge.learner.learner import Learner, LearnerConfig
 
 OTHERS = [head for head in HEADS if head != "cfl"]
 

@@ -4,14 +4,14 @@ import pytest
 from test_heads_model import stored, taught
 from test_learner import HEAD_LEARNERS
 
-from cfl_edge.commands.classes import change, samples
-from cfl_edge.commands.open_learner import check_unchanged, new_config
+from cfl_edge.cli.commands.classes import change, samples
+from cfl_edge.cli.commands.open_learner import check_unchanged, new_config
 from cfl_edge.config import load_settings
 from cfl_edge.errors import ModelError, UsageError
+from cfl_edge.learner.learner import LearnerConfig
+from cfl_edge.learner.memory_plan import fit_memory, plan_memory
 from cfl_edge.model import class_table
 from cfl_edge.model.store import Store
-from cfl_edge.online.learner import LearnerConfig
-from cfl_edge.online.memory_plan import fit_memory, plan_memory
 
 
 def plan_of(head, **config):

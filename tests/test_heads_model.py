@@ -10,16 +10,16 @@ from test_class_table import predictions
 from test_heads import GRADIENT, LINEAR, OTHERS, blobs, frozen_head, stream
 from test_learner import HEAD_LEARNERS, SMALL
 
-from cfl_edge.commands.export import export_learner
+from cfl_edge.cli.commands.export import export_learner
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.networks import build_network
 from cfl_edge.errors import ExportError
+from cfl_edge.learner.algorithms.algorithm import HeadInputs
+from cfl_edge.learner.algorithms.build import build_head
+from cfl_edge.learner.features import Encoded
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.saved import from_saved, to_saved
 from cfl_edge.model import class_table
-from cfl_edge.model.checkpoint import from_saved, to_saved
-from cfl_edge.online.features import Encoded
-from cfl_edge.online.heads.build import build_head
-from cfl_edge.online.heads.head import HeadInputs
-from cfl_edge.online.learner import Learner, LearnerConfig
 
 
 def taught(head, extra=1):

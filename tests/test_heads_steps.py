@@ -8,12 +8,12 @@ from test_heads import CHANNELS, GRADIENT, blobs
 from test_learner import HEAD_LEARNERS, SMALL
 
 from cfl_edge.core.class_statistics import NEVER
-from cfl_edge.online.heads.class_means import (
+from cfl_edge.learner.algorithms.class_means import (
     RunningMeans,
 )
-from cfl_edge.online.heads.packing import Packing
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.replay import Replay
+from cfl_edge.learner.algorithms.packing import Packing
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.replay import Replay
 
 
 @pytest.mark.parametrize("head", GRADIENT)

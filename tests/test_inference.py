@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cfl_edge.errors import ModelDamagedError, ModelNotFoundError, ModelVersionError
-from cfl_edge.model.inference import OnnxModel
-from cfl_edge.model.onnx_metadata import to_metadata
+from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.onnx.metadata import to_metadata
 from cfl_edge.preprocess import to_model_input
 
 SIZE_PX = 8
@@ -185,12 +185,12 @@ PROCESS = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from cfl_edge.model.inference import OnnxModel
+from cfl_edge.onnx.inference import OnnxModel
 label = OnnxModel(Path(sys.argv[1])).predict(np.zeros((1080, 1920, 3), np.uint8)).label
 # VmHWM, not ru_maxrss: exec hands the peak of the process that started this one on to it.
 rows = Path("/proc/self/status").read_text().splitlines()
 peak = next(row for row in rows if row.startswith("VmHWM"))
-loaded = [n for n in ("torch", "onnx", "cfl_edge.core", "cfl_edge.online") if n in sys.modules]
+loaded = [n for n in ("torch", "onnx", "cfl_edge.core", "cfl_edge.learner") if n in sys.modules]
 print(json.dumps([label, int(peak.split()[1]) / 1024, loaded]))
 """
 

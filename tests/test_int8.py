@@ -11,14 +11,14 @@ from command_line import SMALL, assert_error, cfl_edge, contents, learn, write_p
 from test_export import CLASSES, SIZE_PX, Net, pictures, rows
 from torch import nn
 
-from cfl_edge.commands.export_int8 import Int8Options, export_int8
-from cfl_edge.commands.open_learner import load_learner
+from cfl_edge.cli.commands.export_int8 import Int8Options, export_int8
+from cfl_edge.cli.commands.open_learner import load_learner
 from cfl_edge.errors import DataError, ExportError, ModelWriteError, StreamNotFoundError
-from cfl_edge.model.export import export
-from cfl_edge.model.inference import OnnxModel
-from cfl_edge.model.int8 import quantise, weighed_operations
-from cfl_edge.model.int8_check import Comparison, compare, objection, paired_error
-from cfl_edge.model.onnx_classes import patch_classes
+from cfl_edge.onnx.classes import patch_classes
+from cfl_edge.onnx.export import export
+from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.onnx.int8 import quantise, weighed_operations
+from cfl_edge.onnx.int8_check import Comparison, compare, objection, paired_error
 
 SAME = Comparison(
     pictures=200,
@@ -160,7 +160,7 @@ def test_what_is_refused_replaces_nothing(model, quantised, monkeypatch, tmp_pat
     out = shutil.copytree(model / "out", tmp_path / "out")
     before, tried = contents(out), []
     monkeypatch.setattr(
-        "cfl_edge.commands.export_int8.objection",
+        "cfl_edge.cli.commands.export_int8.objection",
         lambda seen: tried.append(seen) or "accuracy falls",
     )
     options = Int8Options(check=str(model / "check"))

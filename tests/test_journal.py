@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cfl_edge.errors import UsageError
-from cfl_edge.online.journal import (
+from cfl_edge.learner.journal import (
     BASE_EVERY,
     MIB,
     MOST_BASES,
@@ -14,8 +14,8 @@ from cfl_edge.online.journal import (
     Journal,
     forget_journal,
 )
-from cfl_edge.online.journal_entries import from_entry, to_entries
-from cfl_edge.online.quantise import SMALLEST_STEP, dequantise, quantise
+from cfl_edge.learner.journal_entries import from_entry, to_entries
+from cfl_edge.learner.quantise import SMALLEST_STEP, dequantise, quantise
 
 VALUES = 100
 ENTRY_BYTES = VALUES + 8 + 4  # values, time, label

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_session import KINDS, Saves, Script, frame, frames, new_learner, run
 
-from cfl_edge.cli import _learned_lines
-from cfl_edge.commands.learn import Learned, late_labels_memory
-from cfl_edge.commands.writes import Written
+from cfl_edge.cli.app import _learned_lines
+from cfl_edge.cli.commands.learn import Learned, late_labels_memory
+from cfl_edge.cli.commands.writes import Written
 from cfl_edge.config import load_settings
 from cfl_edge.errors import StreamLostError, UsageError
-from cfl_edge.online.features import Encoded
-from cfl_edge.online.label_delay import check_delay, open_ring, ring_limits, tensor_bytes
-from cfl_edge.online.label_ring import (
+from cfl_edge.labels.http import HttpLabels
+from cfl_edge.labels.ring import (
     MIB,
     RING_BYTES,
     FrameRing,
@@ -28,10 +27,11 @@ from cfl_edge.online.label_ring import (
     NotKeptError,
     RingLimits,
 )
-from cfl_edge.online.labels import LabelSource, NoLabels, StreamLabels
-from cfl_edge.online.labels_http import HttpLabels
-from cfl_edge.online.session import learn_stream
-from cfl_edge.online.summary import Summary
+from cfl_edge.labels.source import LabelSource, NoLabels, StreamLabels
+from cfl_edge.learner.features import Encoded
+from cfl_edge.loop.label_delay import check_delay, open_ring, ring_limits, tensor_bytes
+from cfl_edge.loop.session import learn_stream
+from cfl_edge.loop.summary import Summary
 
 STEPS = st.lists(
     st.tuples(st.sampled_from([0.0, 0.25, 1.0, 3.0, -50.0]), st.integers(1, 5)), max_size=40

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cfl_edge.errors import DataError, UsageError
-from cfl_edge.online.labels import FixedLabel, NoLabels, StreamLabels, check_name, open_labels
-from cfl_edge.online.labels_http import HttpLabels
+from cfl_edge.labels.http import HttpLabels
+from cfl_edge.labels.source import FixedLabel, NoLabels, StreamLabels, check_name, open_labels
 from cfl_edge.stream.frame import Frame
 
 
@@ -101,7 +101,7 @@ def test_an_error_in_the_loop_closes_the_source() -> None:
 
 def test_neither_torch_nor_rich_is_imported() -> None:
     code = (
-        "import sys, cfl_edge.view, cfl_edge.online.labels_keys, cfl_edge.online.labels_http\n"
+        "import sys, cfl_edge.view.view, cfl_edge.labels.keys, cfl_edge.labels.http\n"
         "print([name for name in ('torch', 'rich', 'av') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

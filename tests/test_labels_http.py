@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cfl_edge.errors import UsageError
-from cfl_edge.online.labels_http import HttpLabels
+from cfl_edge.labels.http import HttpLabels
 from cfl_edge.stream.frame import Frame
 
 FRAME = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
@@ -236,7 +236,7 @@ def test_a_failure_of_the_server_reaches_the_loop(
     def broken(body: bytes) -> tuple[str | None, float]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("cfl_edge.online.labels_http_server.read_request", broken)
+    monkeypatch.setattr("cfl_edge.labels.http_server.read_request", broken)
     server = labels._server
     assert server is not None
     with pytest.raises(http.client.RemoteDisconnected):

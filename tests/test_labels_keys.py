@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from cfl_edge.errors import UsageError
-from cfl_edge.online.labels import open_labels
-from cfl_edge.online.labels_keys import ESCAPE_S, KEYS, KeyLabels
+from cfl_edge.labels.keys import ESCAPE_S, KEYS, KeyLabels
+from cfl_edge.labels.source import open_labels
 from cfl_edge.stream.frame import Frame
 
 FRAME = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
@@ -219,7 +219,7 @@ def test_no_standard_input() -> None:
     code = (
         "import os; os.close(0)\n"
         "from cfl_edge.errors import UsageError\n"
-        "from cfl_edge.online.labels import open_labels\n"
+        "from cfl_edge.labels.source import open_labels\n"
         "try: open_labels(label=None, labels_from='keys', classes=[])\n"
         "except UsageError as error: print(error.problem)"
     )
@@ -236,7 +236,7 @@ def test_open_labels_binds_the_classes(desk: Desk, monkeypatch: pytest.MonkeyPat
 LOOP = """
 import fcntl, signal, sys, termios, time
 import numpy as np
-from cfl_edge.online.labels_keys import KeyLabels
+from cfl_edge.labels.keys import KeyLabels
 from cfl_edge.stream.frame import Frame
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -6,9 +6,9 @@ from command_line import assert_error, cfl_edge
 from cfl_edge.config import load_settings
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.errors import UsageError
+from cfl_edge.learner.config import LearnerConfig
+from cfl_edge.learner.memory_plan import MIB, fit_memory
 from cfl_edge.model.store import Store
-from cfl_edge.online.learner_config import LearnerConfig
-from cfl_edge.online.memory_plan import MIB, fit_memory
 
 NETWORK = ("--stem", "none", "--layers", "4,8", "--image", "16")
 CONFIG = LearnerConfig(stem="none", layers="4,8", image_px=16)
@@ -186,7 +186,7 @@ def test_a_second_start_may_take_other_chunks(folder):
 
 
 def test_a_budget_is_in_milliseconds():
-    from cfl_edge.commands.learn import learn_budget_s
+    from cfl_edge.cli.commands.learn import learn_budget_s
 
     settings = load_settings(None, stream="demo:", learn_budget_ms="5")
     assert learn_budget_s(settings) == pytest.approx(0.005)

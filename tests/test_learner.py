@@ -11,8 +11,8 @@ from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import build_network
 from cfl_edge.core.training import train_step
 from cfl_edge.errors import DataError, UsageError
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.learner_config import HEADS
+from cfl_edge.learner.config import HEADS
+from cfl_edge.learner.learner import Learner, LearnerConfig
 
 SMALL = {"stem": "none", "image_px": 16, "replay_mib": 0.1}
 LEARNERS = {

@@ -16,17 +16,17 @@ from command_line import MAIN, SMALL, process
 from test_session import KINDS, new_learner
 from test_session_budget import Clock
 
-from cfl_edge.commands.writes import Writes
+from cfl_edge.cli.commands.writes import Writes
 from cfl_edge.config import LearnSettings
-from cfl_edge.model.journalled import save_learner
+from cfl_edge.labels.source import StreamLabels
+from cfl_edge.learner.journal import MOST_BASES, Base, Journal
+from cfl_edge.learner.journalled import save_learner
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.loop import pace as pace_module
+from cfl_edge.loop import session as session_module
+from cfl_edge.loop.session import learn_stream
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import DAY_S
-from cfl_edge.online import pace as pace_module
-from cfl_edge.online import session as session_module
-from cfl_edge.online.journal import MOST_BASES, Base, Journal
-from cfl_edge.online.labels import StreamLabels
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.session import learn_stream
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.live import Capture, LiveStream, Picture
 from cfl_edge.stream.source import Stream

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cfl_edge.online.metrics import PeakMemory, peak_rss_mib
+from cfl_edge.loop.metrics import PeakMemory, peak_rss_mib
 
 MIB = 2**20
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/clear_refs")

@@ -10,7 +10,7 @@ import pytest
 
 from cfl_edge.core.networks import build_network
 from cfl_edge.core.step_memory import step_memory
-from cfl_edge.online.memory_plan import MIB
+from cfl_edge.learner.memory_plan import MIB
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/clear_refs")
 BATCH = 16
@@ -22,7 +22,7 @@ MEASURE = textwrap.dedent("""
     from cfl_edge.core.networks import build_network
     from cfl_edge.core.optimizers import build_optimizer
     from cfl_edge.core.training import train_step
-    from cfl_edge.online.metrics import PeakMemory
+    from cfl_edge.loop.metrics import PeakMemory
 
     return_freed_memory()
     torch.set_num_threads(2)

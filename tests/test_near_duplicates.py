@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.near_duplicates import CLASSES, NEAR, NearDuplicates, relative_difference
-from cfl_edge.online.replay import Replay
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.near_duplicates import CLASSES, NEAR, NearDuplicates, relative_difference
+from cfl_edge.learner.replay import Replay
 from tests.learner_checks import pictures
 
 

@@ -28,8 +28,8 @@ from cfl_edge.errors import (
     StreamNotFoundError,
     StreamPermissionError,
 )
-from cfl_edge.stream.network import open_network
-from cfl_edge.stream.network_errors import FfmpegCode, network_error
+from cfl_edge.stream.network.errors import FfmpegCode, network_error
+from cfl_edge.stream.network.stream import open_network
 
 SECRET = "hunter2"
 
@@ -310,7 +310,7 @@ def test_rtsp_that_falls_silent_is_called_again() -> None:
 def test_a_process_that_forgets_to_close_ends() -> None:
     code = (
         "import sys\n"
-        "from cfl_edge.stream.network import open_network\n"
+        "from cfl_edge.stream.network.stream import open_network\n"
         "frames = iter(open_network(sys.argv[1], timeout_s=30))\n"
         "print(next(frames).image.shape)\n"
     )

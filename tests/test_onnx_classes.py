@@ -8,10 +8,10 @@ import pytest
 from test_inference import CLASSES, SIZE_PX, colours
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, ModelWriteError
-from cfl_edge.model.inference import OnnxModel
-from cfl_edge.model.onnx_classes import patch_classes, set_classes, set_metadata
-from cfl_edge.model.onnx_graph import make_head
-from cfl_edge.model.onnx_metadata import to_metadata
+from cfl_edge.onnx.classes import patch_classes, set_classes, set_metadata
+from cfl_edge.onnx.graph import make_head
+from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.onnx.metadata import to_metadata
 
 
 @pytest.fixture
@@ -116,5 +116,5 @@ def test_a_write_that_fails_replaces_nothing(out, monkeypatch):
 
 
 def test_torch_stays_out_of_the_process():
-    code = "import sys, cfl_edge.model.onnx_classes, onnx; sys.exit('torch' in sys.modules)"
+    code = "import sys, cfl_edge.onnx.classes, onnx; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

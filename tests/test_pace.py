@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cfl_edge.online import pace as pace_module
-from cfl_edge.online.pace import FRAMES, USED, Pace
+from cfl_edge.loop import pace as pace_module
+from cfl_edge.loop.pace import FRAMES, USED, Pace
 from cfl_edge.stream.frame import Frame
 
 PERIOD_S = 0.1

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cfl_edge.errors import DataError, UsageError
-from cfl_edge.paper.dataset import Dataset, fingerprint, hold_out, split, with_coarse_labels
+from cfl_edge.lab.data.dataset import Dataset, fingerprint, hold_out, split, with_coarse_labels
 
 
 def labelled(y_train, y_test=(0, 1)):

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from rule_checks import CHECKS
 
 from cfl_edge.errors import UsageError
-from cfl_edge.rules import predictive_coding as pc
-from cfl_edge.rules.pff import GROUP, LATENT_RATE, PredictiveForwardForward
+from cfl_edge.lab.rules import predictive_coding as pc
+from cfl_edge.lab.rules.pff import GROUP, LATENT_RATE, PredictiveForwardForward
 
 WIDTH, CLASSES, KEEP = 20, 3, 0.3
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfl_edge.stream.picture import PictureError, read_picture, to_rgb
+from cfl_edge.stream.files.image import PictureError, read_picture, to_rgb
 
 
 def pixel(image: Image.Image) -> list[int]:

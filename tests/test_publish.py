@@ -13,14 +13,14 @@ from learner_checks import pictures
 from onnx import helper, numpy_helper
 from service_checks import Clock, model_bytes
 
-from cfl_edge.commands.open_learner import load_learner
-from cfl_edge.commands.publish import check_publish
+from cfl_edge.cli.commands.open_learner import load_learner
+from cfl_edge.cli.commands.publish import check_publish
 from cfl_edge.errors import ExportError, UsageError
-from cfl_edge.model.inference import OnnxModel
-from cfl_edge.model.onnx_patch import find_places, named_places, with_weights
-from cfl_edge.model.publish import Publisher, take_snapshot, write_snapshot
-from cfl_edge.model.publish_base import reuse_base, trace_base
+from cfl_edge.loop.publish import Publisher, take_snapshot, write_snapshot
+from cfl_edge.loop.publish_base import reuse_base, trace_base
 from cfl_edge.model.write_budget import WriteBudget
+from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.onnx.patch import find_places, named_places, with_weights
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_it_keeps_to_its_bytes_but_for_the_last_file(learner, publisher, clock, 
 
 
 def test_frames_do_not_wait_for_a_publication(publisher, monkeypatch, learner):
-    monkeypatch.setattr("cfl_edge.model.publish.write_snapshot", lambda *_, **__: time.sleep(0.5))
+    monkeypatch.setattr("cfl_edge.loop.publish.write_snapshot", lambda *_, **__: time.sleep(0.5))
     publisher.after_frame()
     start_s = time.monotonic()
     for _ in range(1000):

@@ -13,11 +13,11 @@ from rich.console import Console
 from test_real_images import arrays
 from test_session import Script, frame, new_learner, run
 
-from cfl_edge.online.conflicts import INSISTED, KNOWN_FRAMES, excluded_classes, softmax
-from cfl_edge.online.label_delay import Seen, open_ring
-from cfl_edge.online.labels import StreamLabels
-from cfl_edge.online.progress import Progress
-from cfl_edge.online.quality import (
+from cfl_edge.labels.source import StreamLabels
+from cfl_edge.learner.conflicts import INSISTED, KNOWN_FRAMES, excluded_classes, softmax
+from cfl_edge.loop.label_delay import Seen, open_ring
+from cfl_edge.loop.progress import Progress
+from cfl_edge.loop.quality import (
     USUAL_FRAMES,
     Quality,
     QualityGate,
@@ -25,13 +25,13 @@ from cfl_edge.online.quality import (
     quality,
     sharpness,
 )
-from cfl_edge.online.session import learn_stream
-from cfl_edge.online.teaching import Teaching
+from cfl_edge.loop.session import learn_stream
+from cfl_edge.loop.teaching import Teaching
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
-from cfl_edge.view import PlainView
-from cfl_edge.view_terminal import panel
+from cfl_edge.view.terminal import panel
+from cfl_edge.view.view import PlainView
 
 RNG = np.random.default_rng(0)
 

@@ -21,7 +21,7 @@ def test_the_python_example_runs(capsys):
 def test_every_command_of_the_readme_exists():
     from typer.main import get_command
 
-    from cfl_edge.cli import app
+    from cfl_edge.cli.app import app
 
     commands = set(get_command(app).commands)
     named = set(re.findall(r"`cfl-edge (\w+) ", README.read_text()))

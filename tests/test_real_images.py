@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfl_edge.commands.evaluate import evaluate
-from cfl_edge.commands.learn import learn
-from cfl_edge.commands.run import run
+from cfl_edge.cli.commands.evaluate import evaluate
+from cfl_edge.cli.commands.learn import learn
+from cfl_edge.cli.commands.run import run
 from cfl_edge.config import load_settings
 
 pytestmark = [pytest.mark.data, pytest.mark.timeout(600)]

@@ -8,8 +8,8 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from cfl_edge.paper.published import TABLES
-from cfl_edge.paper.recipes import RECIPES
+from cfl_edge.lab.paper.published import TABLES
+from cfl_edge.lab.paper.recipes import RECIPES
 
 SHAPES = {
     "mnist": ((1, 28, 28), 10),
@@ -72,7 +72,7 @@ def test_a_rule_knows_the_options_of_its_recipes(name, kind):
     recipe = RECIPES[name]
     module, _, rule = recipe.rule.partition(":")
     signature = inspect.signature(
-        getattr(importlib.import_module(f"cfl_edge.rules.{module}"), rule)
+        getattr(importlib.import_module(f"cfl_edge.lab.rules.{module}"), rule)
     )
     signature.bind(*SHAPES[kind], learning_rate=1e-3, **recipe.rule_options(kind))
 

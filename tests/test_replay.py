@@ -5,8 +5,8 @@ import collections
 import pytest
 import torch
 
-from cfl_edge.online.quantise import pack, quantise, unpack
-from cfl_edge.online.replay import Replay
+from cfl_edge.learner.quantise import pack, quantise, unpack
+from cfl_edge.learner.replay import Replay
 
 
 def make(capacity=20, classes=3, bits=4):

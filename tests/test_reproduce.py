@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from command_line import cfl_edge
 
-from cfl_edge.commands import reproduce as command
-from cfl_edge.commands.reproduce import RESULTS, append_result, read_results, reproduce
-from cfl_edge.commands.train import TrainOptions
 from cfl_edge.errors import UsageError
-from cfl_edge.paper.published import TABLES
-from cfl_edge.paper.recipes import RECIPES
-from cfl_edge.paper.run import RunConfig, RunResult
-from cfl_edge.paper.table import Row, chosen, markdown, select
+from cfl_edge.lab.paper import reproduce as command
+from cfl_edge.lab.paper.published import TABLES
+from cfl_edge.lab.paper.recipes import RECIPES
+from cfl_edge.lab.paper.reproduce import RESULTS, append_result, read_results, reproduce
+from cfl_edge.lab.paper.run import RunConfig, RunResult
+from cfl_edge.lab.paper.table import Row, chosen, markdown, select
+from cfl_edge.lab.paper.train import TrainOptions
 
 OPTIONS = TrainOptions(epochs=1, device="cpu", validation=0.2)
 SMALL = ["--epochs", "1", "--device", "cpu", "--validation", "0.2"]

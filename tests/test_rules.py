@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from rule_checks import CHECKS, batch, fresh
 
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.rules.backpropagation import Backpropagation
-from cfl_edge.rules.closed_form_readout import ClosedFormReadout
-from cfl_edge.rules.contrastive_forward import TOTAL_B, TOTAL_D, ContrastiveForward
-from cfl_edge.rules.rule import Rule
+from cfl_edge.lab.rules.backpropagation import Backpropagation
+from cfl_edge.lab.rules.closed_form_readout import ClosedFormReadout
+from cfl_edge.lab.rules.contrastive_forward import TOTAL_B, TOTAL_D, ContrastiveForward
+from cfl_edge.lab.rules.rule import Rule
 
 RATE = {"learning_rate": 3e-3}
 SYSTEMS = {

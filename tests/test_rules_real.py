@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_real_images import arrays
 
-from cfl_edge.paper.recipes import RECIPES, batch_for, scaled_rate
+from cfl_edge.lab.paper.recipes import RECIPES, batch_for, scaled_rate
 
 pytestmark = [pytest.mark.data, pytest.mark.timeout(300)]
 

@@ -20,15 +20,15 @@ from cfl_edge.errors import (
     UsageError,
 )
 from cfl_edge.stream.open import open_stream
-from cfl_edge.stream.serial import (
+from cfl_edge.stream.serial.jpeg import MAX_BYTES, JpegFinder
+from cfl_edge.stream.serial.pixels import jpeg_to_rgb, rgb565_to_rgb, yuyv_to_rgb
+from cfl_edge.stream.serial.stream import (
     PLUG_POLL_S,
     SOON_WAIT_S,
     PortWait,
     SerialStream,
     open_serial,
 )
-from cfl_edge.stream.serial_jpeg import MAX_BYTES, JpegFinder
-from cfl_edge.stream.serial_pixels import jpeg_to_rgb, rgb565_to_rgb, yuyv_to_rgb
 from firmware_host.link import open_link
 from firmware_host.protocol import Event, Format, Image
 from firmware_host.simulator import Simulator

@@ -13,8 +13,8 @@ import pytest
 from command_line import SMALL, cfl_edge, learn, write_pictures
 from test_inference import colours
 
-from cfl_edge.online.progress import Progress
-from cfl_edge.online.service_notify import STATUS_S, ServiceNotify, watchdog_s
+from cfl_edge.loop.progress import Progress
+from cfl_edge.loop.service_notify import STATUS_S, ServiceNotify, watchdog_s
 
 
 class Manager:
@@ -167,5 +167,5 @@ def test_a_camera_that_is_not_there_is_never_ready(tmp_path, monkeypatch):
 
 
 def test_sending_loads_no_torch():
-    code = "import cfl_edge.online.service_notify, sys; sys.exit('torch' in sys.modules)"
+    code = "import cfl_edge.loop.service_notify, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

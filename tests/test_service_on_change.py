@@ -10,7 +10,7 @@ import pytest
 from service_checks import HOSTILE
 
 from cfl_edge.errors import UsageError
-from cfl_edge.service.on_change import ChangeCommand, Steady, split_command
+from cfl_edge.serve.on_change import ChangeCommand, Steady, split_command
 
 NOTE = """
 import json, os, sys

@@ -12,12 +12,12 @@ import pytest
 from test_checkpoint import assert_same
 
 from cfl_edge.errors import DataError, ModelWriteError, StreamLostError
-from cfl_edge.model.checkpoint import from_saved, to_saved
+from cfl_edge.labels.source import NoLabels, StreamLabels
+from cfl_edge.learner import trainer as trainer_module
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.loop.session import learn_stream
 from cfl_edge.model.store import Store
-from cfl_edge.online import trainer as trainer_module
-from cfl_edge.online.labels import NoLabels, StreamLabels
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.session import learn_stream
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.source import Skipped, Stream
 

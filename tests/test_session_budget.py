@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from test_session import Saves, Script, frames, new_learner, run
 
-from cfl_edge.model.checkpoint import from_saved, to_saved
-from cfl_edge.online import pace as pace_module
-from cfl_edge.online import session as session_module
-from cfl_edge.online.labels import StreamLabels
-from cfl_edge.online.pace import USED
-from cfl_edge.online.session import learn_stream
+from cfl_edge.labels.source import StreamLabels
+from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.loop import pace as pace_module
+from cfl_edge.loop import session as session_module
+from cfl_edge.loop.pace import USED
+from cfl_edge.loop.session import learn_stream
 
 PERIOD_S = 1.0  # of the frames of `test_session.frame`
 PREDICTION_S = 0.25

@@ -6,10 +6,10 @@ import torch
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.networks import build_network
-from cfl_edge.online.heads.contrastive import STATISTICS_DECAY
-from cfl_edge.online.heads.settling import SETTLED_SAMPLES, SETTLED_STEPS, Settling
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.replay import Replay
+from cfl_edge.learner.algorithms.contrastive import STATISTICS_DECAY
+from cfl_edge.learner.algorithms.recalibration import SETTLED_SAMPLES, SETTLED_STEPS, Settling
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.replay import Replay
 
 CONFIG = {"stem": "none", "image_px": 16, "replay_mib": 1, "layers": "8,16"}
 

@@ -5,11 +5,11 @@ import pytest
 from command_line import contents
 from test_undo import Lesson, alternating, assert_alike, oracle
 
-from cfl_edge.commands.split import split
-from cfl_edge.commands.undo import undo
+from cfl_edge.cli.commands.split import split
+from cfl_edge.cli.commands.undo import undo
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
+from cfl_edge.learner.journal import Base, Journal
 from cfl_edge.model import writing
-from cfl_edge.online.journal import Base, Journal
 
 WITH_REPLAY = ("cfl", "knn", "bp-replay", "layer-bp")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from command_line import SMALL, assert_error, cfl_edge, contents, learn, write_pictures
 
-from cfl_edge.model.checkpoint import from_saved
-from cfl_edge.model.inference import OnnxModel
+from cfl_edge.learner.saved import from_saved
 from cfl_edge.model.store import Store
+from cfl_edge.onnx.inference import OnnxModel
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,15 @@ import torch
 from command_line import contents
 from test_split import WITH_REPLAY
 
-from cfl_edge.commands.split import split
+from cfl_edge.cli.commands.split import split
 from cfl_edge.errors import DataError
-from cfl_edge.model import class_table, divide
-from cfl_edge.model.checkpoint import from_saved, to_saved
+from cfl_edge.learner import divide
+from cfl_edge.learner.config import HEADS
+from cfl_edge.learner.features import Encoded, pool_cut
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.model import class_table
 from cfl_edge.model.store import Store
-from cfl_edge.online.features import Encoded, pool_cut
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.learner_config import HEADS
 
 
 def lit(colour, count, seed):
@@ -91,8 +92,8 @@ class Stemmed:
 
     def __init__(self, head):
         from cfl_edge.core.networks import build_network
-        from cfl_edge.online.heads.build import build_head
-        from cfl_edge.online.heads.head import HeadInputs
+        from cfl_edge.learner.algorithms.algorithm import HeadInputs
+        from cfl_edge.learner.algorithms.build import build_head
 
         config = LearnerConfig(head=head, layers="8,8", replay_mib=0.2, batch=16)
         self.network = build_network("8,8", (3, 8, 8)).eval()

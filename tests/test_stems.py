@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torchvision import models
 
 from cfl_edge.core import efficientnet_lite as lite
-from cfl_edge.core.stems import build_stem
+from cfl_edge.core.backbones import build_stem
 from cfl_edge.errors import ModelNotFoundError, UsageError
 
 EXPECTED_BLOCKS = 16

@@ -9,10 +9,11 @@ import torch
 from dataset_files import draw
 from PIL import Image
 
-from cfl_edge.bench.streams.clock import LabelDelay, StreamClock
-from cfl_edge.bench.streams.data import choose, read_data
-from cfl_edge.bench.streams.options import StreamOptions
-from cfl_edge.bench.streams.protocols import (
+from cfl_edge.errors import CflEdgeError, DataError, UsageError
+from cfl_edge.lab.bench.streams.clock import LabelDelay, StreamClock
+from cfl_edge.lab.bench.streams.data import choose, read_data
+from cfl_edge.lab.bench.streams.options import StreamOptions
+from cfl_edge.lab.bench.streams.protocols import (
     StreamOrder,
     blocks,
     class_incremental,
@@ -21,7 +22,6 @@ from cfl_edge.bench.streams.protocols import (
     objects_in_turn,
     shuffled,
 )
-from cfl_edge.errors import CflEdgeError, DataError, UsageError
 
 LABELS = np.random.default_rng(0).permutation(np.arange(5).repeat([40, 100, 7, 60, 1]))
 

@@ -7,13 +7,18 @@ import pytest
 import torch
 from test_bench_streams import KINDS, pictures
 
-from cfl_edge.bench.streams import run as run_module
-from cfl_edge.bench.streams.pictures import Pictures
-from cfl_edge.bench.streams.protocols import StreamOrder, class_incremental, noisy_labels, shuffled
-from cfl_edge.bench.streams.recall import TestPictures
-from cfl_edge.bench.streams.run import Task, run_stream
-from cfl_edge.core.stems import build_stem
-from cfl_edge.online.learner import Learner, LearnerConfig
+from cfl_edge.core.backbones import build_stem
+from cfl_edge.lab.bench.streams import run as run_module
+from cfl_edge.lab.bench.streams.pictures import Pictures
+from cfl_edge.lab.bench.streams.protocols import (
+    StreamOrder,
+    class_incremental,
+    noisy_labels,
+    shuffled,
+)
+from cfl_edge.lab.bench.streams.recall import TestPictures
+from cfl_edge.lab.bench.streams.run import Task, run_stream
+from cfl_edge.learner.learner import Learner, LearnerConfig
 
 STEM = build_stem("none")
 

@@ -7,14 +7,14 @@ import torch
 from rule_checks import CHECKS, batch
 
 from cfl_edge.errors import UsageError
-from cfl_edge.rules.forward_forward import ForwardForward
-from cfl_edge.rules.goodness import (
+from cfl_edge.lab.rules.forward_forward import ForwardForward
+from cfl_edge.lab.rules.goodness import (
     add_class_pattern,
     symmetric_loss,
     threshold_loss,
     wrong_labels,
 )
-from cfl_edge.rules.symba import WIDTHS, SymBa
+from cfl_edge.lab.rules.symba import WIDTHS, SymBa
 
 SHAPE = (3, 16, 16)
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from cfl_edge.errors import UsageError
-from cfl_edge.model.checkpoint import from_saved, to_saved
-from cfl_edge.online import trainer as trainer_module
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.learner_config import LAYER_POWER
+from cfl_edge.learner import trainer as trainer_module
+from cfl_edge.learner.config import LAYER_POWER
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.saved import from_saved, to_saved
 
 CONFIG = {"stem": "none", "image_px": 16, "replay_mib": 0.1, "layers": "8,16,16"}
 

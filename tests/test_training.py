@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from cfl_edge.commands import train as command
-from cfl_edge.commands.train import TrainOptions, new_trainer, plan_run, train
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import ModelDamagedError, ModelLockedError, UsageError
+from cfl_edge.lab.data.dataset import Dataset
+from cfl_edge.lab.paper import train as command
+from cfl_edge.lab.paper.recipes import RECIPES, TABLE_5, batch_for, find_recipe, kind_of
+from cfl_edge.lab.paper.train import TrainOptions, new_trainer, plan_run, train
+from cfl_edge.lab.paper.training_files import CHECKPOINT, load_checkpoint, save_checkpoint
+from cfl_edge.lab.paper.zero_shot import coarse_embeddings, coarse_scores
 from cfl_edge.model.lock import ModelLock
-from cfl_edge.paper.dataset import Dataset
-from cfl_edge.paper.recipes import RECIPES, TABLE_5, batch_for, find_recipe, kind_of
-from cfl_edge.paper.training_files import CHECKPOINT, load_checkpoint, save_checkpoint
-from cfl_edge.paper.zero_shot import coarse_embeddings, coarse_scores
 
 SIDE = 12
 

@@ -11,14 +11,14 @@ import pytest
 from command_line import assert_error, cfl_edge, contents, process
 from test_store import flip
 
-from cfl_edge.commands.undo import undo
+from cfl_edge.cli.commands.undo import undo
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
+from cfl_edge.learner import learner as learner_module
+from cfl_edge.learner.journalled import open_journal, save_learner
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.saved import from_saved
 from cfl_edge.model import writing
-from cfl_edge.model.checkpoint import from_saved
-from cfl_edge.model.journalled import open_journal, save_learner
 from cfl_edge.model.store import Store
-from cfl_edge.online import learner as learner_module
-from cfl_edge.online.learner import Learner, LearnerConfig
 
 CONFIG = LearnerConfig(stem="none", layers="4,8", image_px=16, replay_mib=0.1, batch=8)
 ENTRY_BYTES = 3 * 16 * 16 + 8 + 8 + 4
@@ -292,8 +292,8 @@ def test_a_failed_save_leaves_the_model_as_it_was(lesson, monkeypatch, count):
 SLOW_UNDO = """
 import sys, time
 from pathlib import Path
-from cfl_edge.commands.undo import undo
-from cfl_edge.online.learner import Learner
+from cfl_edge.cli.commands.undo import undo
+from cfl_edge.learner.learner import Learner
 learn = Learner.learn
 def slowly(*args, **kwargs):
     print("learning", flush=True)

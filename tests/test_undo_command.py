@@ -7,8 +7,8 @@ import pytest
 from command_line import SMALL, assert_error, cfl_edge, contents, learn
 from test_undo import Lesson, alternating
 
-from cfl_edge.commands.undo import undo
-from cfl_edge.online.learner import Learner
+from cfl_edge.cli.commands.undo import undo
+from cfl_edge.learner.learner import Learner
 
 
 @pytest.fixture

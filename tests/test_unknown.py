@@ -7,18 +7,18 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import mean_products, relative_distance
-from cfl_edge.model.checkpoint import from_saved, to_saved
-from cfl_edge.model.class_table import add, merge, remove, rename
-from cfl_edge.model.store import Store
-from cfl_edge.novelty import auroc, false_positive_rate
-from cfl_edge.online.learner import Learner, LearnerConfig
-from cfl_edge.online.learner_config import HEADS
-from cfl_edge.online.novelty_calibration import (
+from cfl_edge.learner.config import HEADS
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.novelty_calibration import (
     KNOWN,
     LEARNED_FRAMES,
     NoveltyCalibration,
     ReplayedDistances,
 )
+from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.model.class_table import add, merge, remove, rename
+from cfl_edge.model.store import Store
+from cfl_edge.novelty import auroc, false_positive_rate
 
 COLOURS = ("red", "green", "blue")
 

@@ -9,8 +9,8 @@ from command_line import SMALL, assert_error, cfl_edge, write_pictures
 from PIL import Image
 from test_unknown import COLOURS, new_learner, pictures, teach
 
-from cfl_edge.model.inference import OnnxModel
-from cfl_edge.model.onnx_classes import patch_classes
+from cfl_edge.onnx.classes import patch_classes
+from cfl_edge.onnx.inference import OnnxModel
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_an_exported_model_refuses_what_the_model_folder_refuses(model):
 
 @pytest.mark.parametrize("head", ["slda", "ncm"])
 def test_exported_distances_are_those_of_torch(head, tmp_path):
-    from cfl_edge.commands.export import export_learner
+    from cfl_edge.cli.commands.export import export_learner
 
     learner = new_learner(head)
     teach(learner)

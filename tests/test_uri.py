@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from cfl_edge.errors import StreamNotFoundError, UsageError
+from cfl_edge.stream.camera.v4l2 import FORMATS
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.uri import PIXEL_FORMATS, StreamUri, mask, parse_uri
-from cfl_edge.stream.v4l2 import FORMATS
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,12 @@ from cfl_edge.errors import (
     StreamNotFoundError,
     StreamPermissionError,
 )
-from cfl_edge.stream import v4l2, v4l2_abi
+from cfl_edge.stream.camera import abi as v4l2_abi
+from cfl_edge.stream.camera import v4l2
+from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet
+from cfl_edge.stream.camera.errors import format_error, open_error, read_error
+from cfl_edge.stream.camera.v4l2 import FORMATS, V4l2Capture, crop_rows, describe
 from cfl_edge.stream.decode import PacketDecoder, rgb
-from cfl_edge.stream.v4l2 import FORMATS, V4l2Capture, crop_rows, describe
-from cfl_edge.stream.v4l2_device import FormatNotOfferedError, Packet
-from cfl_edge.stream.v4l2_errors import format_error, open_error, read_error
 
 
 @pytest.mark.skipif(struct.calcsize("P") != 8, reason="the sizes are those of 64-bit machines")
@@ -303,7 +304,8 @@ def test_the_stream_room_does_not_import_torch() -> None:
     import subprocess
 
     code = (
-        "import sys, cfl_edge.stream.open, cfl_edge.stream.v4l2, cfl_edge.stream.network\n"
+        "import sys, cfl_edge.stream.open, cfl_edge.stream.camera.v4l2\n"
+        "import cfl_edge.stream.network.stream\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -14,9 +14,9 @@ from cfl_edge.errors import (
     StreamPermissionError,
     UsageError,
 )
-from cfl_edge.stream import clip as clip_module
+from cfl_edge.stream.files import clip as clip_module
+from cfl_edge.stream.files.video import VideoFileStream
 from cfl_edge.stream.open import open_stream
-from cfl_edge.stream.video_file import VideoFileStream
 
 
 def write_clip(path: Path, frames: int = 20, *, fps: int = 10, rotation: int = 0) -> Path:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfl_edge.online.progress import Progress
+from cfl_edge.loop.progress import Progress
 from cfl_edge.pipe import plain
-from cfl_edge.view import JsonView, PlainView, percent
+from cfl_edge.view.view import JsonView, PlainView, percent
 
 PROGRESS = Progress(
     frame=7,
@@ -145,8 +145,8 @@ def test_lines_of_many_threads_do_not_mix() -> None:
 
 LOOP = """
 import sys
-from cfl_edge.online.progress import Progress
-from cfl_edge.view import open_view
+from cfl_edge.loop.progress import Progress
+from cfl_edge.view.view import open_view
 progress = Progress(0, None, None, None, False, 1, None, 0, 0, 1.0, None, None)
 with open_view(json={json}) as view:
     if not {json}:

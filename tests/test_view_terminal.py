@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 from test_view import HOSTILE, PROGRESS, SHOWN, Clock
 
-from cfl_edge.online.progress import Progress
-from cfl_edge.view import JsonView, PlainView, open_view
-from cfl_edge.view_terminal import TerminalView, choose
+from cfl_edge.loop.progress import Progress
+from cfl_edge.view.terminal import TerminalView, choose
+from cfl_edge.view.view import JsonView, PlainView, open_view
 from cfl_edge.visible import visible
 
 

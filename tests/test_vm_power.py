@@ -18,9 +18,9 @@ import vm_lab
 from command_line import SMALL, cfl_edge
 from vm_power import Report, boot, load, make_disk, record, replayed
 
-from cfl_edge.model.checkpoint import from_saved
+from cfl_edge.learner.journalled import saved_journal
+from cfl_edge.learner.saved import from_saved
 from cfl_edge.model.generation import Saved
-from cfl_edge.model.journalled import saved_journal
 
 CUTS = int(os.environ.get("CFL_EDGE_POWER_CUTS", "1"))
 STATES = 40

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from cfl_edge.doctor.check import Check
-from cfl_edge.online.board_health import Health
-from cfl_edge.online.heat_policy import Heat, next_heat
+from cfl_edge.loop.board_health import Health
+from cfl_edge.loop.heat_policy import Heat, next_heat
 
 ROOT = Path("/")
 MIB = 1 << 20

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cfl_edge.doctor.check import Check
-from cfl_edge.stream import v4l2_abi as abi
-from cfl_edge.stream.v4l2_device import MOST_FORMATS
-from cfl_edge.stream.v4l2_errors import open_error
+from cfl_edge.stream.camera import abi
+from cfl_edge.stream.camera.device import MOST_FORMATS
+from cfl_edge.stream.camera.errors import open_error
 from cfl_edge.visible import visible
 from firmware_host.ports import Port
 

@@ -148,7 +148,7 @@ def split(saved: Saved, name: str, into: str, moved: Array) -> None:
     """Make a new class of some of a class's replayed samples.
 
     Both have the rows that the class had; its counts are divided in the proportion of the samples.
-    To tell one from the other is left to who knows the features (`model/divide.py`).
+    To tell one from the other is left to who knows the features (`learner/divide.py`).
 
     Args:
         saved: Changed in place; no sample may wait for a step.

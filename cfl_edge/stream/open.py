@@ -77,7 +77,7 @@ def _open(parsed: StreamUri, order: str, epochs: int, seed: int, live: dict[str,
     on_notice: Notice = live["on_notice"]
     match parsed.kind:
         case "camera":
-            from cfl_edge.stream.v4l2 import open_v4l2
+            from cfl_edge.stream.camera.v4l2 import open_v4l2
 
             return open_v4l2(
                 parsed.target,
@@ -87,11 +87,11 @@ def _open(parsed: StreamUri, order: str, epochs: int, seed: int, live: dict[str,
                 **live,
             )
         case "network":
-            from cfl_edge.stream.network import open_network
+            from cfl_edge.stream.network.stream import open_network
 
             return open_network(parsed.target, **live)
         case "serial":
-            from cfl_edge.stream.serial import open_serial
+            from cfl_edge.stream.serial.stream import open_serial
 
             return open_serial(
                 parsed.target,
@@ -101,17 +101,17 @@ def _open(parsed: StreamUri, order: str, epochs: int, seed: int, live: dict[str,
                 **live,
             )
         case "demo":
-            from cfl_edge.stream.demo import DemoStream
+            from cfl_edge.stream.demo.stream import DemoStream
 
             return DemoStream(**{"seed": seed, "on_notice": on_notice, **options})
         case "folder":
-            from cfl_edge.stream.folder import FolderStream
+            from cfl_edge.stream.files.folder import FolderStream
 
             return FolderStream(
                 parsed.target, order=order, epochs=epochs, seed=seed, on_notice=on_notice
             )
         case "file":
-            from cfl_edge.stream.video_file import VideoFileStream
+            from cfl_edge.stream.files.video import VideoFileStream
 
             return VideoFileStream(parsed.target, epochs=epochs, on_notice=on_notice)
 

@@ -93,7 +93,7 @@ class Realtime(Stream):
         UsageError: The rate is out of range, or the stream is live.
 
     Example:
-        >>> from cfl_edge.stream.demo import DemoStream
+        >>> from cfl_edge.stream.demo.stream import DemoStream
         >>> with Realtime(DemoStream(frames=20), rate_hz=200) as stream:
         ...     frames = iter(stream)
         ...     first = next(frames)

@@ -1,0 +1,236 @@
+"""Boards on serial ports: list, watch, check, and be one."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as Pillow
+
+from cfl_edge.errors import StreamFormatError, UsageError
+from cfl_edge.loop.interrupts import Interrupts
+from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.serial.capture import picture_to_rgb, silent_error, stream_error
+from cfl_edge.stream.source import Notice, log_notice
+from firmware_host import ports
+from firmware_host.damage import Faults
+from firmware_host.errors import BoardError
+from firmware_host.link import Link, LinkStatistics, open_link
+from firmware_host.ports import Port
+from firmware_host.protocol import BAUD, Ctrl, Event, Hello, Image, Log, Status
+from firmware_host.simulated_pictures import Shown
+from firmware_host.simulator import Simulator
+
+READ_S = 0.1
+"""How long a read waits: Ctrl-C waits for it."""
+
+SILENT_S = 5.0
+"""Without a picture for so long, a check has failed: as `STALL_S` of streams."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check of a board came to.
+
+    Args:
+        listens: Whether it acknowledged the command.
+        decoded: Pictures that came and could be decoded.
+        size: Of the last one: "320x240 jpeg".
+        statistics: Of the wire.
+    """
+
+    listens: bool
+    decoded: int
+    size: str
+    statistics: LinkStatistics
+
+
+def list_ports() -> list[Port]:
+    """Return the serial ports, those that look like boards first."""
+    return ports.list_ports()
+
+
+def fields(found: Sequence[Port]) -> list[dict[str, Any]]:
+    """Return ports as JSON has them."""
+    return [{**dataclasses.asdict(port), "vendor": port.vendor} for port in found]
+
+
+def monitor(
+    port: str,
+    *,
+    baud: int = BAUD,
+    seconds: float | None = None,
+    on_notice: Notice = log_notice,
+) -> LinkStatistics:
+    """Ask a board for pictures and tell what it says, until Ctrl-C.
+
+    Args:
+        port: Of the board.
+        baud: Bits per second.
+        seconds: To stop after; None for no end.
+        on_notice: Takes one sentence a call.
+
+    Raises:
+        StreamError: The port does not open, or is gone.
+    """
+    end_s = None if seconds is None else time.monotonic() + seconds
+    with _opened(port, baud) as link, Interrupts() as interrupts:
+        link.ask(Ctrl("stream"))
+        while not interrupts.requested and (end_s is None or time.monotonic() < end_s):
+            for received in link.receive(READ_S):
+                on_notice(_told(received.message))
+        return link.statistics
+
+
+def check(port: str, *, baud: int = BAUD, pictures: int = 10) -> Checked:
+    """Ask a board for pictures and see whether they come and decode.
+
+    Args:
+        port: Of the board.
+        baud: Bits per second.
+        pictures: How many must come.
+
+    Raises:
+        StreamError: The port does not open, or pictures do not come or do not decode.
+    """
+    size, decoded, came = "", 0, 0
+    with _opened(port, baud) as link:
+        request = link.ask(Ctrl("stream"))
+        silent_s = time.monotonic() + SILENT_S
+        while came < pictures:
+            if time.monotonic() > silent_s:
+                met = link.statistics
+                raise silent_error(port, SILENT_S, f"{met.bytes} bytes" if met.bytes else "")
+            for received in link.receive(READ_S):
+                message = received.message
+                if isinstance(message, Image) and came < pictures:
+                    silent_s = time.monotonic() + SILENT_S
+                    came += 1
+                    decoded += picture_to_rgb(message) is not None
+                    size = f"{message.width}x{message.height} {message.format.name.lower()}"
+        met = link.statistics
+        if not request.over:  # pictures were quicker than the answer, or it does not listen
+            while not request.over:
+                link.receive(READ_S)
+        listens = request.status is Status.DONE
+        if listens:
+            link.send(Ctrl("stop"))
+    if decoded < came:
+        raise StreamFormatError(
+            f"{port}: {came - decoded} of {came} pictures ({size}) do not decode",
+            hint="lower the picture size or the JPEG quality in the board's sketch",
+        )
+    return Checked(listens, decoded, size, met)
+
+
+def simulate(
+    frames: str,
+    *,
+    fps: float = 10.0,
+    link: Path | None = None,
+    lost: float = 0.0,
+    flipped: float = 0.0,
+    seed: int = 0,
+    seconds: float | None = None,
+    on_notice: Notice = log_notice,
+) -> tuple[int, int]:
+    """Be a board that shows a stream again and again, until Ctrl-C.
+
+    Args:
+        frames: Address of a recorded stream; labels that it knows become buttons that are held.
+        fps: Pictures a second until the host asks for others.
+        link: Where to put a symbolic link to the port.
+        lost: Part of the packets that are lost, 0 to 1.
+        flipped: Part of the bytes that are changed, 0 to 1.
+        seed: Of both.
+        seconds: To stop after; None for no end.
+        on_notice: Is told the port.
+
+    Returns:
+        Pictures sent, and those of them that arrived intact.
+
+    Raises:
+        UsageError: The stream is live.
+        StreamError: It does not open.
+    """
+    with open_stream(frames) as stream:  # an error here rather than in the board's thread
+        if stream.live:
+            raise UsageError(
+                f"--frames is {frames}, expected something recorded", hint="--frames clip.mp4"
+            )
+    if link is not None and link.exists() and not link.is_symlink():
+        raise UsageError(f"--link is {link}, which is there already", hint="--link /tmp/board")
+    end_s = None if seconds is None else time.monotonic() + seconds
+    faults = Faults(lost_packets=lost, flipped_bytes=flipped)
+    with (
+        Simulator(_shown(frames), fps=fps, link=link, faults=faults, seed=seed) as board,
+        Interrupts() as interrupts,
+    ):
+        on_notice(f"a board on {board.port}: cfl-edge learn --stream serial://{board.port}")
+        while not interrupts.requested and (end_s is None or time.monotonic() < end_s):
+            left_s = 1.0 if end_s is None else max(0.0, end_s - time.monotonic())
+            board.wait_for(lambda: interrupts.requested, min(left_s, READ_S))
+        return len(board.sent), len(board.intact)
+
+
+def statistics_fields(met: LinkStatistics) -> dict[str, Any]:
+    """Return what a link met as JSON has it."""
+    return {**dataclasses.asdict(met), "bytes_per_s": met.bytes_per_s}
+
+
+def statistics_lines(met: LinkStatistics) -> list[str]:
+    """Return what a link met for people."""
+    latency = "" if met.latency_ms is None else f", latency {met.latency_ms:.0f} ms"
+    return [
+        f"received   {met.frames} pictures, {met.incomplete} with gaps, "
+        f"{met.bytes_per_s / 1000:.1f} kB/s{latency}",
+        f"wire       {met.packets} packets, {met.lost_packets} lost, {met.crc_errors} damaged, "
+        f"{met.malformed} times something else",
+    ]
+
+
+@contextmanager
+def _opened(port: str, baud: int) -> Iterator[Link]:
+    """Open the link to a board; its errors become those of streams."""
+    try:
+        with open_link(ports.choose_port(port).device, baud=baud) as link:
+            yield link
+    except BoardError as error:
+        raise stream_error(error) from error
+
+
+def _told(message: Any) -> str:
+    """Return a message as one sentence; its texts were checked when it came."""
+    match message:
+        case Image():
+            size = f"{message.width}x{message.height} {message.format.name.lower()}"
+            return f"picture {message.frame_id}: {size}, {len(message.data)} bytes"
+        case Hello():
+            listens = "listens" if message.receives else "only sends"
+            return f"hello: {message.board} {message.firmware}, {listens}"
+        case Event():
+            return f"event: {message.name} {message.label}"
+        case Log():
+            return f"log: {message.text}"
+        case _:
+            return str(message.TYPE.name)
+
+
+def _shown(frames: str) -> Iterator[Shown]:
+    """Yield the pictures for ever as JPEGs; a label is pressed before its first picture."""
+    held: str | None = None
+    while True:
+        with open_stream(frames) as stream:
+            for frame in stream:
+                if frame.label != held:
+                    held = frame.label
+                    yield Event("release") if held is None else Event("press", held)
+                file = io.BytesIO()
+                Pillow.fromarray(frame.image).save(file, "JPEG", quality=90)
+                yield file.getvalue()

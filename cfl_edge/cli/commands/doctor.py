@@ -1,0 +1,56 @@
+"""Look at the machine: does everything that learning and prediction need work here?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from cfl_edge.doctor import board, devices, packages, providers, system
+from cfl_edge.doctor.check import Check, run_check
+from cfl_edge.loop.board_health import BoardHealth
+from firmware_host.ports import list_ports
+
+MODEL = Path("runs/model")  # where `learn` puts one by default
+
+
+def doctor(model: Path | None = None) -> Iterator[Check]:
+    """Yield what each look at the machine came to; none of them raises.
+
+    Args:
+        model: A model folder or an ONNX file: its space is looked at, and its ONNX file takes the
+            place of the tiny network.
+    """
+    root = board.ROOT
+    here = board.read_board(root)
+    found = packages.installed()
+    onnx = providers.find_model(model)
+    if model is not None and model.is_dir() and onnx is not None and not onnx.is_file():
+        onnx = None  # a model that was not exported yet
+        yield Check("onnx", "ok", f"{model} was not exported: a tiny network takes its place")
+    looks: list[tuple[str, Callable[[], Check | Iterable[Check]]]] = [
+        ("board", lambda: board.check_board(here)),
+        ("python", board.check_python),
+        ("memory", lambda: board.check_memory(board.read_memory_mib(root))),
+        ("heat", lambda: board.check_heat(BoardHealth().read())),
+        ("torch", lambda: packages.check_torch(here, found, packages.torch_cuda(), root)),
+        ("stem", lambda: packages.check_stem(found)),
+        ("onnx", lambda: providers.check_providers(onnx)),
+        ("camera", _cameras),
+        ("groups", _groups),
+        ("serial", lambda: devices.check_serial(list_ports())),
+        ("clock", lambda: system.check_clock(system.read_synchronised())),
+        ("space", lambda: system.check_space(model or MODEL)),
+    ]
+    for name, look in looks:
+        yield from run_check(name, look)
+
+
+def _cameras() -> Iterable[Check]:
+    from cfl_edge.stream.camera.v4l2 import FORMATS  # loads FFmpeg
+
+    return devices.check_cameras(Path("/dev").glob("video*"), FORMATS)
+
+
+def _groups() -> Iterable[Check]:
+    user, member_of, database, is_root = devices.read_groups()
+    return devices.check_groups(user, member_of, database, is_root=is_root)

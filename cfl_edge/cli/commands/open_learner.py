@@ -1,0 +1,146 @@
+"""The learner of a model folder: built new from settings, or loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cfl_edge.config import LearnSettings
+from cfl_edge.core.allocator import MIB, keep_freed_memory, return_freed_memory
+from cfl_edge.core.device import choose_device
+from cfl_edge.errors import ModelError, UsageError
+from cfl_edge.model.store import Saved, Store
+from cfl_edge.stream.source import Notice, log_notice
+
+if TYPE_CHECKING:
+    from cfl_edge.learner.config import LearnerConfig
+    from cfl_edge.learner.learner import Learner
+
+
+def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
+    """Refuse options that would need another network than the saved one.
+
+    Raises:
+        UsageError: Such an option.
+    """
+    network = {"head": "cfl", **saved.manifest["network"]}
+    for option, key in (
+        ("--head", "head"),
+        ("--stem", "stem"),
+        ("--layers", "layers"),
+        ("--image", "image_px"),
+        ("--optimizer", "optimizer"),
+    ):
+        asked = getattr(settings, key.removesuffix("_px"))
+        if asked is not None and asked != network[key]:
+            raise UsageError(
+                f"{option} is {asked}, but {settings.model} was learned with {network[key]}",
+                hint=f"leave {option} away, or choose another --model folder",
+            )
+
+
+def open_learner(
+    saved: Saved | None, settings: LearnSettings, on_notice: Notice = log_notice
+) -> tuple[Learner, dict[str, Any]]:
+    """Build a new learner, or the saved one; loads torch.
+
+    Returns:
+        The learner, and the counters that go on with it.
+    """
+    from cfl_edge.learner.learner import Learner
+    from cfl_edge.learner.saved import config_of, from_saved
+
+    device = choose_device(settings.device)
+    config = new_config(settings) if saved is None else config_of(saved)
+    config = dataclasses.replace(
+        config,
+        replay_mib=settings.replay_mib or config.replay_mib,
+        journal_mib=config.journal_mib if settings.journal_mib is None else settings.journal_mib,
+        chunk=chunk_of(settings),
+        recompute=False,
+    )
+    if settings.memory_mib is None:
+        keep_freed_memory()
+    else:
+        config = _fitted(config, settings, saved is not None, on_notice)
+    if saved is not None:
+        counters = {"runs": saved.manifest["counters"].get("runs", 0) + 1}
+        return from_saved(saved, device=device, config=config), counters
+    return Learner(config, device), {"runs": 1}
+
+
+def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerConfig:
+    """Return the configuration of a new learner; `batch` None for the default."""
+    from cfl_edge.core.backbones import DEFAULT_STEM
+    from cfl_edge.learner.config import ADAPT_LAYERS, LearnerConfig
+
+    head, stem = settings.head or LearnerConfig.head, settings.stem or DEFAULT_STEM
+    if settings.layers is not None and stem != "none" and head not in ADAPT_LAYERS:
+        raise UsageError(
+            f"--layers is {settings.layers}, but --head {head} reads the end of the stem alone",
+            hint="leave --layers away, or --head cfl",
+        )
+    return LearnerConfig(
+        head=head,
+        stem=stem,
+        layers=settings.layers,
+        image_px=settings.image,
+        replay_mib=settings.replay_mib or LearnerConfig.replay_mib,
+        batch=batch or LearnerConfig.batch,
+        new_per_step=min(batch or LearnerConfig.batch, LearnerConfig.new_per_step),
+        optimizer=settings.optimizer or LearnerConfig.optimizer,
+        chunk=chunk_of(settings),
+        seed=settings.seed,
+    )
+
+
+def chunk_of(settings: LearnSettings) -> int | None:
+    """Return the number of `--chunk`; None for auto."""
+    return None if settings.chunk == "auto" else settings.chunk
+
+
+def _fitted(
+    config: LearnerConfig, settings: LearnSettings, is_saved: bool, on_notice: Notice
+) -> LearnerConfig:
+    """Choose what fits below `--memory-mib`, and say so."""
+    from cfl_edge.learner.memory_plan import fit_memory
+
+    assert settings.memory_mib is not None
+    plan = fit_memory(
+        config,
+        settings.memory_mib,
+        replay_is_given=settings.replay_mib is not None,
+        optimizer_is_given=is_saved or settings.optimizer is not None,
+    )
+    return_freed_memory()
+    planned_mib = plan.total_bytes / MIB
+    # What is left over: to learn comes before to take back.
+    journal_mib = min(config.journal_mib, math.floor(settings.memory_mib - planned_mib))
+    chosen = dataclasses.replace(plan.config, journal_mib=journal_mib)
+    on_notice(
+        f"learning will add {planned_mib + journal_mib:.0f} of {settings.memory_mib:g} MiB: "
+        f"replay {chosen.replay_mib:g} MiB, journal {chosen.journal_mib:g} MiB, "
+        f"optimizer {chosen.optimizer}"
+        + (f", chunk {plan.peak_layer.chunk}" if plan.layers else "")
+        + (", features recomputed" * chosen.recompute)
+    )
+    return chosen
+
+
+def load_learner(folder: Path, *, device: str = "auto", on_notice: Notice = log_notice) -> Learner:
+    """Load the learner of a model folder, to evaluate or export it.
+
+    Raises:
+        ModelError: There is none, or it does not load.
+    """
+    saved = Store(folder, on_notice=on_notice).load()
+    from cfl_edge.learner.saved import from_saved
+
+    learner = from_saved(saved, device=choose_device(device))
+    if not learner.classes:
+        raise ModelError(
+            f"{folder} has no class yet", hint=f"cfl-edge learn --stream demo: --model {folder}"
+        )
+    return learner

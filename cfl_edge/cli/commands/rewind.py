@@ -1,0 +1,224 @@
+"""Go back to before the frames that a model learned last: what `undo` and `classes split` share.
+
+An older state that the model folder kept learns again what came between. The journal has that in
+8 bits a value, so the result differs by this rounding from a model that never met the last frames;
+counts are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cfl_edge.errors import DataError, UsageError
+from cfl_edge.model.store import Saved, Store
+from cfl_edge.stream.source import Notice
+
+if TYPE_CHECKING:
+    import torch
+
+    from cfl_edge.learner.config import LearnerConfig
+    from cfl_edge.learner.journal import Entry, Journal
+    from cfl_edge.learner.learner import Learner
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """A model as it was before its last frames.
+
+    Args:
+        learner: Before the frames, not settled.
+        journal: Still with the frames.
+        cut: Frames learned before them.
+        names: Of the classes after them: what the journal's class numbers mean.
+    """
+
+    learner: Learner
+    journal: Journal
+    cut: int
+    names: list[str]
+
+    @property
+    def count(self) -> int:
+        """How many frames lie behind the cut."""
+        return self.journal.end - self.cut
+
+    def frames(self) -> list[Entry]:
+        """Return the frames behind the cut, the oldest first."""
+        return list(self.journal.entries(self.cut, self.journal.end))
+
+
+def counted(number: int, name: str) -> str:
+    """Return a number and its noun.
+
+    Example:
+        >>> counted(1, "frame"), counted(2, "frame")
+        ('1 frame', '2 frames')
+    """
+    return f"{number} {name}" + "s" * (number != 1)
+
+
+def require_one(verb: str, command: str, seconds: float | None, frames: int | None) -> None:
+    """Check how far back a command is to go.
+
+    Args:
+        verb: Of the command, for the error.
+        command: To be given with `--seconds 30` instead.
+        seconds: Counted from the last frame learned.
+        frames: How many frames.
+
+    Raises:
+        UsageError: Not one of `seconds` and `frames`, or one that is not above 0.
+    """
+    hint = f"{command} --seconds 30"
+    if (seconds is None) == (frames is None):
+        given = "neither --seconds nor --frames" if seconds is None else "--seconds and --frames"
+        raise UsageError(f"{verb} was given {given}, expected one of them", hint=hint)
+    for option, value in (("--seconds", seconds), ("--frames", frames)):
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise UsageError(f"{option} is {value:g}, expected more than 0", hint=hint)
+
+
+def rewind(
+    store: Store,
+    saved: Saved,
+    *,
+    seconds: float | None,
+    frames: int | None,
+    device: str,
+    command: str,
+    on_notice: Notice,
+) -> Rewound:
+    """Bring a model back to before the frames that it learned last; nothing is saved.
+
+    Args:
+        store: Of the model folder; its lock is held.
+        saved: Its newest state.
+        seconds: How far back, counted from the last frame learned.
+        frames: How many frames; one of the two is given.
+        device: "auto", "cpu" or "cuda".
+        command: To be given with another number of frames, for the error.
+        on_notice: Called with what the user should know.
+
+    Raises:
+        DataError: The journal does not reach back that far; the text says how far it does.
+    """
+    from cfl_edge.learner.journalled import saved_journal
+    from cfl_edge.learner.saved import config_of
+
+    config = config_of(saved)
+    journal = saved_journal(saved, config.journal_mib)
+    if journal is None:
+        raise DataError(
+            f"{store.folder} has no journal of what it learned last: it was learned with "
+            "--journal-mib 0 or by an older cfl-edge, or its classes were changed since",
+            hint=f"cfl-edge learn --model {store.folder} --stream URI keeps one from now on",
+        )
+    journal.keep_bases(store.numbers())
+    count = journal.frames_within(seconds) if seconds is not None else frames or 0
+    cut, names = journal.end - count, saved.manifest["classes"]
+    learner = _base(store, names, journal, cut, config, device)
+    if learner is None:
+        asked = f"{seconds:g} seconds" if seconds is not None else counted(count, "frame")
+        raise _too_far(store, journal, asked, command)
+    if again := cut - learner.frames_learned:
+        on_notice(f"learning {counted(again, 'frame')} again that stay")
+    between = journal.entries(learner.frames_learned, cut)
+    learn_again(learner, ((names[entry.label], entry) for entry in between))
+    return Rewound(learner, journal, cut, names)
+
+
+def _base(
+    store: Store, names: list[str], journal: Journal, cut: int, config: LearnerConfig, device: str
+) -> Learner | None:
+    """Return the newest state from before the cut; None if there is none.
+
+    States that turn out to be gone or damaged are struck out of the journal's bases.
+    """
+    from cfl_edge.core.device import choose_device
+    from cfl_edge.learner.learner import Learner
+    from cfl_edge.learner.saved import from_saved
+
+    chosen = choose_device(device)
+    for base in sorted(journal.bases, key=lambda base: base.frames, reverse=True):
+        if base.frames > cut:
+            continue
+        if base.generation == 0:
+            return Learner(config, chosen)
+        older = store.load_older(base.generation)
+        if older is not None and older.manifest["counters"]["frames_learned"] == base.frames:
+            known = older.manifest["classes"]
+            if known == names[: len(known)]:
+                return from_saved(older, device=chosen, config=config)
+        journal.bases.remove(base)
+    return None
+
+
+def _too_far(store: Store, journal: Journal, asked: str, command: str) -> DataError:
+    """Say how much can be taken back, and how."""
+    reach = journal.reach()
+    if not reach:
+        return DataError(
+            f"{store.folder}: {asked} cannot be taken back, and nothing else either: no state from "
+            "before the last frames is left",
+            hint=f"cfl-edge learn --model {store.folder} --stream URI keeps one from now on",
+        )
+    return DataError(
+        f"{store.folder}: {asked} cannot be taken back, the journal reaches back "
+        f"{counted(reach, 'frame')} ({journal.seconds_of(reach):.0f} s)",
+        hint=f"{command} --frames {reach}",
+    )
+
+
+def learn_again(learner: Learner, frames: Iterable[tuple[str, Entry]]) -> None:
+    """Let a learner learn frames of a journal.
+
+    Args:
+        learner: Its journal and its pictures stay as they are.
+        frames: Class name and frame.
+    """
+    import torch
+
+    from cfl_edge.learner.journal_entries import from_entry
+
+    px = learner.image_px
+    blank = torch.zeros(1, px, px, 3, dtype=torch.uint8, device=learner.device)
+    examples = dict(learner.examples)
+    for name, entry in frames:
+        encoded = learner.encode_stem(blank, *from_entry(entry.arrays, learner.device))
+        learner.learn(encoded, [name])
+    learner.examples = examples
+
+
+def keep_examples(learner: Learner, pictures: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Give a learner the pictures that exports are checked on.
+
+    Args:
+        learner: Gets those of classes that it knows; noise, if it would have none at all.
+        pictures: Class name and picture, uint8 (H, W, 3).
+    """
+    import torch
+
+    from cfl_edge.learner.learner import EXAMPLES
+
+    for name, picture in pictures:
+        if name in learner.classes:
+            number = learner.classes.index(name)
+            learner.examples[number % EXAMPLES] = (picture.to(learner.device), number)
+    if learner.classes and not learner.examples:  # noise shows a difference as well
+        shape = (learner.image_px, learner.image_px, 3)
+        noise = np.random.default_rng(learner.config.seed).integers(0, 256, shape, np.uint8)
+        learner.examples[0] = (torch.from_numpy(noise).to(learner.device), 0)
+
+
+def saved_examples(saved: Saved) -> list[tuple[str, torch.Tensor]]:
+    """Return class name and picture of each that a saved model keeps for exports."""
+    import torch
+
+    state, names = saved.tensors["state"], saved.manifest["classes"]
+    numbers = state["examples.labels"].tolist() if "examples.labels" in state else []
+    return [(names[z], torch.from_numpy(state["examples"][i])) for i, z in enumerate(numbers)]

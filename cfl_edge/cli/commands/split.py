@@ -1,0 +1,204 @@
+"""Split a class off another: the main part of `cfl-edge classes split`.
+
+Either the frames learned last were of the new class, because the label was not switched in time:
+the journal has them, and they are learned again under their right name. Or a class turned out to be
+two: its samples in the replay memory are divided into two groups.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cfl_edge.cli.commands.classes import Counts, counts_of, patch_exported
+from cfl_edge.cli.commands.rewind import (
+    counted,
+    keep_examples,
+    learn_again,
+    require_one,
+    rewind,
+    saved_examples,
+)
+from cfl_edge.errors import DataError
+from cfl_edge.learner.journal import KEY
+from cfl_edge.model import class_table
+from cfl_edge.model.lock import ModelLock
+from cfl_edge.model.store import Saved, Store
+from cfl_edge.model.tensors import network_digest
+from cfl_edge.stream.source import Notice, log_notice
+
+if TYPE_CHECKING:
+    from cfl_edge.learner.learner import Learner
+
+
+@dataclass(frozen=True)
+class Split:
+    """What became of a class.
+
+    Args:
+        counts: Of all classes afterwards.
+        moved: Frames that were learned again under the new name; or, where samples were divided,
+            those of the new class.
+        stayed: Frames, or samples, that the class still has.
+        apart: Share of the samples' variance that lies between the two groups, 0 to 1: near 0, the
+            class was one. None where frames were learned again.
+        shared_end: Whether both begin with the same mean of the stem's end.
+    """
+
+    counts: Counts
+    moved: int
+    stayed: int
+    apart: float | None = None
+    shared_end: bool = False
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One call of `split`: the model as it was, and what is asked."""
+
+    store: Store
+    saved: Saved
+    name: str
+    into: str
+    onnx: Path | None
+    device: str
+    on_notice: Notice
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return {"runs": self.saved.manifest["counters"].get("runs", 0)}
+
+    @property
+    def command(self) -> str:
+        words = ("cfl-edge", "classes", "split", str(self.store.folder), self.name)
+        return shlex.join([*words, "--into", self.into])
+
+
+def split(
+    model: Path,
+    name: str,
+    into: str,
+    *,
+    seconds: float | None = None,
+    frames: int | None = None,
+    onnx: Path | None = None,
+    device: str = "auto",
+    on_notice: Notice = log_notice,
+) -> Split:
+    """Make a new class of part of another, and save.
+
+    With `seconds` or `frames`, those among the last frames that were learned as `name` are learned
+    again as `into`: the model is what it would be, had the label been right
+    (`cfl_edge.cli.commands.rewind` says how exactly), and undo still reaches behind them.
+
+    Without, the replayed samples are divided in two groups, of which the larger keeps the name.
+    `cfl_edge.learner.divide` says what becomes of the statistics: those of the stem's end, which
+    the replay memory does not have, are the same for both until new frames move them apart.
+
+    Args:
+        model: The model folder.
+        name: The class.
+        into: The new one.
+        seconds: How far back from the last frame learned.
+        frames: How many of the frames learned last, of whatever class.
+        onnx: Exported files to be changed in step, a folder or one file.
+        device: "auto", "cpu" or "cuda".
+        on_notice: Called with what the user should know.
+
+    Raises:
+        UsageError: Both `seconds` and `frames`, or one that is not above 0.
+        DataError: `name` does not exist, `into` does, the journal does not reach back that far,
+            none of the frames is of `name`, or there are too few samples to divide.
+        ModelError: The model or the ONNX files fail.
+    """
+    store = Store(model, on_notice=on_notice)
+    by_frames = seconds is not None or frames is not None
+    if by_frames:
+        require_one("split", f"cfl-edge classes split {model} NAME --into NEW", seconds, frames)
+    store.require_usable()
+    if not store.exists():
+        store.load()  # says what is missing and what to do
+    with ModelLock(model):
+        saved = store.load()
+        class_table.require_known(saved, name)
+        class_table.require_unknown(saved, into)
+        task = _Task(store, saved, name, into, onnx, device, on_notice)
+        return _relearn(task, seconds, frames) if by_frames else _divide(task)
+
+
+def _relearn(task: _Task, seconds: float | None, frames: int | None) -> Split:
+    """Learn the last frames again, some of them under the new name."""
+    from cfl_edge.learner.journalled import save_learner
+    from cfl_edge.learner.saved import to_saved
+
+    name, into = task.name, task.into
+    back = rewind(
+        task.store,
+        task.saved,
+        seconds=seconds,
+        frames=frames,
+        device=task.device,
+        command=task.command,
+        on_notice=task.on_notice,
+    )
+    learner, entries = back.learner, back.frames()
+    before = [back.names[entry.label] for entry in entries]
+    moved = before.count(name)
+    if not moved:
+        raise DataError(
+            f"{task.store.folder}: none of the last {counted(back.count, 'frame')} was learned as "
+            f"{name!r}",
+            hint=f"{task.command} with more --frames",
+        )
+    after = [into if each == name else each for each in before]
+    task.on_notice(f"learning {counted(back.count, 'frame')} again, {moved} of them as {into!r}")
+    learn_again(learner, zip(after, entries, strict=True))
+    learner.settle()
+    # The newest picture of the class is of a frame that moved.
+    pictures = saved_examples(task.saved)
+    keep_examples(learner, [(into if of == name else of, picture) for of, picture in pictures])
+    back.journal.relabel(back.cut, [learner.classes.index(each) for each in after])
+    changed = to_saved(learner, task.counters)
+    _change_exported(task, changed, learner)
+    learner.journal = back.journal
+    save_learner(task.store, learner, task.counters)
+    counts = counts_of(changed)
+    return Split(counts, moved, counts.frames.get(name, 0))
+
+
+def _divide(task: _Task) -> Split:
+    """Divide the replayed samples in two groups."""
+    from cfl_edge.core.device import choose_device
+    from cfl_edge.learner.divide import divide
+    from cfl_edge.learner.saved import to_saved
+
+    learner, divided = divide(
+        task.saved,
+        task.name,
+        task.into,
+        device=choose_device(task.device),
+        otherwise=f"{task.command} --frames N, if the last N frames learned were of the new class",
+    )
+    changed = to_saved(learner, task.counters)
+    if KEY in task.saved.manifest:
+        task.on_notice(
+            "cfl-edge undo cannot take back any more what was learned before this change"
+        )
+    _change_exported(task, changed, learner)
+    task.store.save(changed.manifest, changed.tensors)
+    return Split(counts_of(changed), *divided)
+
+
+def _change_exported(task: _Task, changed: Saved, learner: Learner) -> None:
+    """Bring exported files in step: before the save, so that the command can be given again."""
+    if task.onnx is None:
+        return
+    digests = {network_digest(saved.tensors["state"]) for saved in (task.saved, changed)}
+    if len(digests) == 1 or not task.onnx.is_dir():
+        patch_exported(changed, task.store.folder, task.onnx, on_notice=task.on_notice)
+    else:  # the layers have moved: a whole new export
+        from cfl_edge.cli.commands.export import export_learner
+
+        export_learner(learner, task.onnx)

@@ -1,0 +1,1 @@
+"""Comparisons and the paper: what no command that runs on a board imports."""

@@ -1,0 +1,128 @@
+"""Memory and time of one step, within a process that does nothing else."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from cfl_edge.core.allocator import (
+    MIB,
+    give_back,
+    keep_freed_memory,
+    return_freed_memory,
+)
+from cfl_edge.lab.bench.cases import build_step, network_of, random_batch, warm_up_batch
+from cfl_edge.lab.bench.sweeps import Job, Setting
+from cfl_edge.loop.metrics import PeakMemory
+
+MIN_STEPS, MIN_S = 5, 1.0  # both, for the median of the step times
+LONG_S = 10.0  # then two steps are enough
+
+
+def measure(job: Job, case: str, setting: Setting) -> float:
+    """Build a case and measure it; to be called once in a process.
+
+    For all cases alike, the C library does with freed memory what it does in `cfl-edge learn`: with
+    a memory limit it returns it at once, so that `memory` measures what is needed, without one it
+    keeps it, so that `speed` measures the step and not the clearing of pages.
+
+    Returns:
+        Bytes for `memory`, milliseconds for `speed`.
+
+    Raises:
+        MemoryError: It does not fit, or RuntimeError from torch's allocator.
+    """
+    torch.set_num_threads(setting.threads)
+    gc.freeze()  # what was loaded before is not looked through again
+    if job.bench == "memory":
+        return_freed_memory()
+    else:
+        keep_freed_memory()
+    if job.device == "cpu":
+        limit_memory(available_bytes())
+    network = network_of(setting).to(job.device)
+    step = build_step(case, network, job.optimizer, setting)
+    x, labels = random_batch(setting, job.device)
+    if job.bench == "memory":
+        step(*warm_up_batch(setting, network, job.device))
+        return peak_bytes(lambda: step(x, labels), job.device)
+    step(x, labels)
+    return step_ms(lambda: step(x, labels), job.device)
+
+
+def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
+    """Return by how much a call's largest memory is above what there was just before.
+
+    On the CPU the process's resident memory, whose high-water mark Linux resets; on CUDA what
+    torch allocates. What existed before, such as the batch, is not counted.
+
+    Args:
+        call: Runs once.
+        device: "cpu" or "cuda".
+    """
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    give_back()
+    memory = PeakMemory()
+    call()
+    return round(memory.growth_mib * MIB)
+
+
+def step_ms(call: Callable[[], object], device: str = "cpu") -> float:
+    """Return the median time of a call in milliseconds, after it was called once.
+
+    At least 5 calls and a second, but at most about 10 seconds where two calls take as long.
+    """
+    times: list[float] = []
+    begin = time.perf_counter()
+    while True:
+        start = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        times.append(now - start)
+        enough = len(times) >= MIN_STEPS and now - begin >= MIN_S
+        if enough or (len(times) >= 2 and now - begin >= LONG_S):
+            return 1e3 * statistics.median(times)
+
+
+def status_bytes(name: str) -> int:
+    """Return a figure of `/proc/self/status` (proc(5)), such as VmRSS or VmHWM, in bytes.
+
+    Example:
+        >>> status_bytes("VmHWM") >= status_bytes("VmRSS") > 1_000_000
+        True
+    """
+    return _kib("/proc/self/status", name)
+
+
+def available_bytes() -> int:
+    """Return how much memory the system could give without swapping (MemAvailable)."""
+    return _kib("/proc/meminfo", "MemAvailable")
+
+
+def limit_memory(more_bytes: int) -> None:
+    """Let allocations fail beyond so many bytes from now on, instead of having Linux kill us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (status_bytes("VmData") + more_bytes, hard))
+
+
+def _kib(path: str, name: str) -> int:
+    with open(path) as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key == name:
+                return int(value.split()[0]) * 1024
+    raise LookupError(f"{path} has no {name}")

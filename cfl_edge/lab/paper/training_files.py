@@ -1,0 +1,152 @@
+"""A run's folder: what it goes on from after an interruption, and the weights that came out.
+
+```
+config.json               the run; another one never goes on from here
+checkpoint.safetensors    weights, optimizers, random state, best weights; gone once it is done
+model.safetensors         weights after the last epoch
+best.safetensors          weights of the prediction's best epoch on the validation pictures
+result.json               the run and what it came to
+```
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from cfl_edge.errors import ModelDamagedError, UsageError
+from cfl_edge.lab.paper.run import Epoch, RunConfig, RunResult
+from cfl_edge.lab.paper.trainer import Trainer, TrainingState
+from cfl_edge.model.writing import discard, replace_files
+
+CONFIG, CHECKPOINT, RESULT = "config.json", "checkpoint.safetensors", "result.json"
+MODEL, BEST = "model.safetensors", "best.safetensors"
+
+
+def claim(folder: Path, config: RunConfig) -> None:
+    """Make a folder that of a run.
+
+    Raises:
+        UsageError: It is that of another run.
+        ModelWriteError: Disk full, no permission.
+    """
+    text = json.dumps(asdict(config), default=asdict, sort_keys=True, indent=1)
+    try:
+        found = (folder / CONFIG).read_text()
+    except FileNotFoundError:
+        replace_files(folder, {CONFIG: text.encode()})
+        return
+    if found != text:
+        raise UsageError(
+            f"{folder} holds another run ({_difference(found, text)})",
+            hint=f"--out {folder}-2, or rm -r {folder}",
+        )
+
+
+def _difference(found: str, wanted: str) -> str:
+    try:
+        old, new = json.loads(found), json.loads(wanted)
+        names = [name for name in new if old.get(name) != new[name]]
+        return ", ".join(f"its {name} is {old.get(name)}, not {new[name]}" for name in names)
+    except ValueError:
+        return f"its {CONFIG} cannot be read"
+
+
+def save_checkpoint(folder: Path, trainer: Trainer) -> None:
+    """Write all that the run goes on from; the old checkpoint stays until the new one is whole.
+
+    Raises:
+        ModelWriteError: Disk full, no permission.
+    """
+    tensors = {f"rule.{name}": value for name, value in trainer.rule.state_dict().items()}
+    for i, optimizer in enumerate(trainer.rule.optimizers):
+        for index, numbers in optimizer.state_dict()["state"].items():
+            for name, value in numbers.items():
+                tensors[f"optimizer.{i}.{index}.{name}"] = torch.as_tensor(value)
+    for number, weights in trainer.best_weights.items():
+        tensors |= {f"best.{number}.{name}": value for name, value in weights.items()}
+    tensors["random"] = torch.get_rng_state()
+    if trainer.config.device == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    state = json.dumps(asdict(trainer.state))
+    replace_files(folder, {CHECKPOINT: _file(tensors, {"state": state})})
+
+
+def load_checkpoint(folder: Path, trainer: Trainer) -> bool:
+    """Take a trainer to where its run was left; return whether there was a checkpoint.
+
+    Raises:
+        ModelDamagedError: It is damaged.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return False
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = json.loads(file.metadata()["state"])
+        rule = trainer.rule
+        rule.load_state_dict(_below(tensors, "rule."))
+        for i, optimizer in enumerate(rule.optimizers):
+            numbers: dict[int, dict[str, Tensor]] = {}
+            for name, value in _below(tensors, f"optimizer.{i}.").items():
+                index, _, key = name.partition(".")
+                numbers.setdefault(int(index), {})[key] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": numbers, "param_groups": groups})
+        trainer.state = TrainingState(**state)
+        trainer.state.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        trainer.state.best = {name: (a, number) for name, (a, number) in state["best"].items()}
+        for number in {number for _, number in trainer.state.best.values()}:
+            weights = _below(tensors, f"best.{number}.")
+            trainer.best_weights[number] = {
+                name: value.to(trainer.config.device) for name, value in weights.items()
+            }
+        torch.set_rng_state(tensors["random"])
+        if trainer.config.device == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelDamagedError(
+            f"{path} is damaged: {error}", hint=f"rm {path}, and the run starts from its beginning"
+        ) from error
+    return True
+
+
+def save_result(folder: Path, trainer: Trainer, result: RunResult) -> None:
+    """Write the weights and the result, then remove the checkpoint.
+
+    Raises:
+        ModelWriteError: Disk full, no permission. The checkpoint stays.
+    """
+    files = {MODEL: _file(trainer.rule.state_dict(), {})}
+    if trainer.state.best:
+        *_, (_, number) = trainer.state.best.values()  # the prediction's
+        files[BEST] = _file(trainer.best_weights[number], {})
+    replace_files(folder, files)
+    replace_files(folder, {RESULT: (result.to_json() + "\n").encode()})
+    discard(folder / CHECKPOINT)
+
+
+def load_result(folder: Path) -> RunResult | None:
+    """Return the result of a finished run, or None."""
+    try:
+        return RunResult.from_json((folder / RESULT).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _file(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    plain = {name: value.detach().contiguous() for name, value in tensors.items()}
+    content: bytes = safetensors.torch.save(plain, metadata)
+    return content
+
+
+def _below(tensors: dict[str, Any], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

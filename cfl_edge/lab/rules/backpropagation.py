@@ -1,0 +1,194 @@
+"""Backpropagation (BP) through the layers of a network: what CFL does without.
+
+`bp_step` is a step for the benchmarks; `Backpropagation` is the system of the paper's tables.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint as checkpointed
+
+from cfl_edge.core.losses import LocalLoss
+from cfl_edge.core.networks import Network
+from cfl_edge.core.optimizers import OptimizerName, build_optimizer
+from cfl_edge.core.training import apply_gradients
+from cfl_edge.errors import UsageError
+from cfl_edge.lab.rules.contrastive_forward import TOTAL_D, global_generator
+from cfl_edge.lab.rules.labelled_network import LabelledNetwork
+from cfl_edge.lab.rules.rule import Rule
+
+Supervision = Literal["classifier", "last layer", "every layer"]
+DICTIONARY_LOSS = LocalLoss(feat_weight=0.0)  # a cross entropy: no sample needs another one
+
+
+def bp_step(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    labels: Tensor,
+    embeddings: Tensor,
+    loss: LocalLoss = DICTIONARY_LOSS,
+    generator: torch.Generator | None = None,
+    *,
+    checkpoint: bool = False,
+    accumulate: int | None = None,
+) -> float:
+    """Update all layers at once from the loss of the last one (Rumelhart, Hinton, Williams 1986).
+
+    The prediction is the last layer's of CFL: the dot products of its pooled features with the
+    label embeddings, which learn as well.
+
+    Args:
+        network: L - 1 layers; their graph lives from the first forward to the last backward pass.
+        optimizer: Of all layers' parameters and `embeddings`.
+        x: What the first layer reads, (N, ...).
+        labels: Class numbers, (N,).
+        embeddings: D, (Z, C_D), a leaf that requires gradients.
+        loss: Of the last layer's pooled features.
+        generator: Source of the noise on the embeddings.
+        checkpoint: Keep what stands between the layers only, and run each layer again when its
+            gradient is wanted (Chen et al. 2016): less memory, one more forward pass.
+        accumulate: Samples that pass the network at a time, their gradients added up: the memory
+            of so many samples. None for all at once.
+
+    Returns:
+        The loss before the update, the mean over the batch.
+
+    Raises:
+        UsageError: `accumulate` with a loss that couples the samples of a batch.
+
+    Example:
+        >>> from cfl_edge.core.networks import build_network
+        >>> _ = torch.manual_seed(0)
+        >>> network = build_network("4,8", (3, 8, 8))
+        >>> rows = torch.eye(2, 8).requires_grad_()
+        >>> optimizer = torch.optim.SGD([*network.parameters(), rows], lr=0.1)
+        >>> x, labels = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
+        >>> first = bp_step(network, optimizer, x, labels, rows)
+        >>> bp_step(network, optimizer, x, labels, rows) < first
+        True
+    """
+    if accumulate is not None and (loss.batch_weight or loss.feat_weight):
+        raise UsageError(
+            "accumulate needs a loss of single samples, this one contrasts those of a batch",
+            hint="LocalLoss(feat_weight=0.0)",
+        )
+    total = x.new_zeros(())
+    for start in range(0, len(x), accumulate or len(x)):
+        place = slice(start, start + (accumulate or len(x)))
+        h_mean = last_features(network, x[place], checkpoint=checkpoint)
+        share = len(h_mean) / len(x)
+        value = share * loss(h_mean, labels[place], embeddings, generator)
+        value.backward()  # type: ignore[no-untyped-call]
+        total += value.detach()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(total)
+
+
+def last_features(network: Network, x: Tensor, *, checkpoint: bool = False) -> Tensor:
+    """Return the last layer's pooled features with the graph back to the first layer.
+
+    Args:
+        network: Of at least one layer.
+        x: What the first layer reads, (N, ...).
+        checkpoint: As in `bp_step`.
+
+    Returns:
+        (N, C).
+    """
+    layer = None
+    for layer in network:
+        x = checkpointed(layer, x, use_reentrant=False) if checkpoint else layer(x)
+    assert layer is not None
+    h_mean: Tensor = layer.pool(x)
+    return h_mean
+
+
+class Backpropagation(Rule):
+    """BP (Rumelhart, Hinton, Williams 1986): one loss, whose gradient crosses all layers.
+
+    Args:
+        input_shape: (C, H, W).
+        classes: Z.
+        network: As `build_network` has it.
+        supervision: `classifier`: the cross entropy of f^L (the paper's baseline). `last layer`:
+            the local loss of layer L-1 in its place, without f^L (the paper's BP with L_total).
+            `every layer`: the cross entropy and the local losses of all layers, added up, with
+            their gradients not cut (deep supervision): what CFL would be if it backpropagated. As
+            there, f^L starts as the scores of Eq. 1.
+        loss: The local loss.
+        noise: Whether label embeddings get epsilon (Eq. 2 and 5).
+        learning_rate: Table 5, batch 512.
+        optimizer: As `build_optimizer` has it.
+        weight_decay: AdamW's default in torch.
+        positions: K of the fully connected layers, instead of Table 4's.
+
+    Example:
+        >>> import torch
+        >>> rule = Backpropagation((3, 16, 16), classes=2)
+        >>> x, labels = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 0, 1])
+        >>> list(rule.learn(x, labels)), list(rule.scores(x))
+        (['classifier'], ['classifier'])
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        network: str = "conv256",
+        supervision: Supervision = "classifier",
+        loss: LocalLoss = TOTAL_D,
+        noise: bool = True,
+        learning_rate: float = 7.5e-3,
+        optimizer: OptimizerName = "adamw",
+        weight_decay: float = 0.01,
+        positions: int | None = None,
+    ) -> None:
+        super().__init__(classes)
+        self.supervision, self.loss, self.noise = supervision, loss, noise
+        self.model = LabelledNetwork(
+            input_shape,
+            classes,
+            network=network,
+            classifier=supervision != "last layer",
+            embeddings=supervision != "classifier",
+            positions=positions,
+        )
+        if supervision == "every layer":
+            self.model.start_classifier_at_embeddings()
+        parameters = list(self.parameters())
+        self.optimizers.append(build_optimizer(optimizer, parameters, learning_rate, weight_decay))
+
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+        """Add the losses up and go back through all layers once."""
+        losses: dict[str, Tensor] = {}
+        layers = self.model.layers
+        generator = global_generator(x.device) if self.noise else None
+        h = x
+        for number, layer in enumerate(layers, 1):
+            h = layer(h)
+            if self.supervision == "every layer" or (
+                self.supervision == "last layer" and number == len(layers)
+            ):
+                losses[f"layer {number}"] = self.loss(
+                    layer.pool(h), labels, self.model.rows(), generator
+                )
+        if self.model.classifier is not None:
+            losses["classifier"] = F.cross_entropy(self.model.logits(h), labels)
+        total = sum(losses.values(), start=h.new_zeros(()))
+        total.backward()  # type: ignore[no-untyped-call]
+        apply_gradients(self.optimizers[0])
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def readouts(self, x: Tensor) -> dict[str, Tensor]:
+        """Score by f^L, or by Eq. 1 at the last layer where there is none."""
+        scores = self.model.scores(x, self.loss)
+        if self.supervision == "last layer":
+            scores = {name: scores[name] for name in (f"layer {len(self.model.layers)}",)}
+        return scores

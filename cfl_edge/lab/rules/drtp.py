@@ -1,0 +1,159 @@
+"""Direct random target projection: a fixed random image of the label is what a layer learns from.
+
+No error exists where a layer learns, nor has the output to be known: each layer takes its step as
+soon as it has run. The sign that an error would have is absorbed by the random weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfl_edge.core.optimizers import build_optimizer
+from cfl_edge.core.training import apply_gradients
+from cfl_edge.errors import UsageError
+from cfl_edge.lab.rules.feedback import direct_feedback
+from cfl_edge.lab.rules.rule import Rule
+
+LEARNING_RATE = 5e-4  # of the published code's CIFAR-10 command; its Adam sees batches of 100
+HIDDEN = 1000  # units, in all topologies of the source
+# Channels and kernel of the convolutions; the padding keeps the resolution, 2x2 maxima halve it.
+GREY_CONVS = ((32, 5),)  # MNIST: CONV_32_5_1_2
+COLOUR_CONVS = ((64, 3), (256, 3))  # CIFAR-10: CONV_64_3_1_1, CONV_256_3_1_1
+
+
+class DirectRandomTargetProjection(Rule):
+    """DRTP (Frenkel, Lefebvre and Bol 2021): tanh layers, a sigmoid output of its own loss.
+
+    A hidden layer gets B_l's row of the true class as the gradient at its output, before the
+    pooling; its own tanh and weights are differentiated from there. The output layer learns from
+    the binary cross entropy of the last hidden layer's output.
+
+    Args:
+        input_shape: (C, H, W) of a picture; one channel means the MNIST convolutions, more mean
+            those of CIFAR-10.
+        classes: Z.
+        architecture: `conv`, convolutions and one fully connected hidden layer, or `fc`, two of
+            the latter.
+        hidden: Units of a fully connected hidden layer.
+        learning_rate: Step size of Adam, all layers.
+        train_convolutions: False leaves the convolutions at their random start; the published
+            code names this for its best CIFAR-10 result.
+
+    Raises:
+        UsageError: `architecture` is neither, or the picture is too small to be halved.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> rule = DirectRandomTargetProjection((1, 8, 8), 2, architecture="fc", hidden=16)
+        >>> rule.learn(torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+        {'classifier': 0.7...}
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        architecture: Literal["conv", "fc"] = "conv",
+        hidden: int = HIDDEN,
+        learning_rate: float = LEARNING_RATE,
+        train_convolutions: bool = True,
+    ) -> None:
+        super().__init__(classes)
+        self.layers, shapes = _hidden_layers(architecture, input_shape, hidden)
+        self.classifier = nn.Linear(hidden, classes)
+        for i, shape in enumerate(shapes):
+            self.register_buffer(f"feedback{i}", direct_feedback(classes, shape))
+            if len(shape) > 1 and not train_convolutions:
+                self.layers[i].requires_grad_(False)
+        # Adam is AdamW without decay; one for each layer, as each steps by itself.
+        self.optimizers = [
+            build_optimizer("adamw", block.parameters(), learning_rate, weight_decay=0.0)
+            for block in (*self._learning(), self.classifier)
+        ]
+
+    def _learning(self) -> list[nn.Module]:
+        return [b for b in self.layers if next(b.parameters()).requires_grad]
+
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+        """Run layer by layer; each takes its step before the next one runs."""
+        optimizers = iter(self.optimizers)
+        for i, layer in enumerate(self.layers):
+            h = layer(x)
+            if h.requires_grad:
+                h.backward(target_gradient(labels, self.get_buffer(f"feedback{i}")))
+                apply_gradients(next(optimizers))
+            x = h.detach()
+        targets = F.one_hot(labels, self.classes).to(x.dtype)
+        loss = F.binary_cross_entropy_with_logits(self.classifier(x), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        apply_gradients(next(optimizers))
+        return {"classifier": loss.item()}
+
+    def readouts(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the output before its sigmoid, which ranks the classes the same."""
+        for layer in self.layers:
+            x = layer(x)
+        return {"classifier": self.classifier(x)}
+
+
+def target_gradient(labels: Tensor, feedback: Tensor) -> Tensor:
+    """Return y* B_l / N: what stands for the gradient at a hidden layer's output (Eq. 4).
+
+    Args:
+        labels: Class numbers, (N,); their one-hot code y* picks a row.
+        feedback: B_l, (Z, ...).
+
+    Returns:
+        (N, ...).
+
+    Example:
+        >>> import torch
+        >>> target_gradient(torch.tensor([1, 0]), torch.tensor([[2.0, 4.0], [6.0, 8.0]]))
+        tensor([[3., 4.],
+                [1., 2.]])
+    """
+    return feedback[labels] / len(labels)
+
+
+def _hidden_layers(
+    architecture: str, input_shape: Sequence[int], hidden: int
+) -> tuple[nn.ModuleList, list[tuple[int, ...]]]:
+    """Build the hidden layers and say the shape of one sample at the output of each.
+
+    Pooling stands at the entry of the layer behind: so the layer before is taught at its tanh.
+    """
+    if architecture not in ("conv", "fc"):
+        raise UsageError(f"architecture is {architecture!r}, expected conv or fc", hint="conv")
+    channels, height, width = input_shape
+    blocks: list[nn.Module] = []
+    shapes: list[tuple[int, ...]] = []
+    if architecture == "conv":
+        pool: list[nn.Module] = []
+        for c_out, kernel in GREY_CONVS if channels == 1 else COLOUR_CONVS:
+            conv = nn.Conv2d(channels, c_out, kernel, padding=kernel // 2)
+            blocks.append(nn.Sequential(*pool, conv, nn.Tanh()))
+            shapes.append((c_out, height, width))
+            pool = [nn.MaxPool2d(2)]
+            channels, height, width = c_out, height // 2, width // 2
+        if min(height, width) < 1:
+            raise UsageError(
+                f"architecture conv halves {input_shape[1]}x{input_shape[2]} positions to none",
+                hint="larger pictures, or fc",
+            )
+        features = [channels * height * width, hidden]
+    else:
+        pool, features = [], [math.prod(input_shape), hidden, hidden]
+    for features_in, features_out in itertools.pairwise(features):
+        flat = [] if shapes and len(shapes[-1]) == 1 else [nn.Flatten()]
+        blocks.append(nn.Sequential(*pool, *flat, nn.Linear(features_in, features_out), nn.Tanh()))
+        shapes.append((features_out,))
+        pool = []
+    return nn.ModuleList(blocks), shapes

@@ -1,0 +1,250 @@
+"""The predictive forward-forward algorithm: a recurrent network judges pictures with labels.
+
+Ororbia and Mali 2023, "The Predictive Forward-Forward Algorithm" (arXiv 2301.01452). Right labels
+learn to leave the units quiet, wrong ones to stir them, layer by layer and step by step; beside it
+a generative circuit learns to predict each layer from the one above.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfl_edge.core.optimizers import build_optimizer
+from cfl_edge.errors import UsageError
+from cfl_edge.lab.rules import predictive_coding as pc
+from cfl_edge.lab.rules.rule import Rule
+
+# Of the published code: defaults of its network, learning rate of its training script.
+WIDTH = 2000
+STEPS = 10  # K
+LATENT = 20  # units on top of the generative circuit
+GROUP = 10  # units that compete with each other
+LABEL_SCALE = 5.0
+THRESHOLD = 3.0  # theta; its script for MNIST has 10
+KEEP = 0.3  # alpha, of the old state
+LATENT_RATE = 0.025  # beta
+NOISE = 0.01  # standard deviation, representation circuit
+GENERATIVE_NOISE = 0.025
+LATERAL_LIMIT = 0.05  # M and G are drawn evenly from 0 to this
+LEARNING_RATE = 2.5e-4
+
+
+class PredictiveForwardForward(Rule):
+    """PFF: two recurrent hidden layers, a softmax on the second, and the generative circuit.
+
+    Within a batch the states run for K steps, and every matrix takes a step of its optimizer after
+    each of them. The negatives are the same pictures with a wrong label.
+
+    Where this differs from the published code: lateral weights exist within groups only (there, the
+    matrices are full, but masked); the reconstructed picture is not clipped to 0..1, as pictures
+    are normalised here; the latent moves as `next_latent` says; the softmax learns from the states
+    before a label is clamped, as it is used (there, from states that the label moved, which says
+    nothing about states without one). The generative circuit changes nothing of the prediction.
+
+    Args:
+        input_shape: (C, H, W) of the pictures.
+        classes: Z, 2 or more.
+        learning_rate: Of all matrices.
+        optimizer: A name of `build_optimizer`.
+        width: Units of each hidden layer, a multiple of 10.
+        steps: K; time and quality of a learning step, and of a prediction, which runs K/2 + 1.
+        threshold: theta, the goodness that divides right from wrong labels.
+        keep: alpha, how much of its old state a unit keeps in a step.
+        label_scale: Length of the label that is clamped on top.
+        noise: Standard deviation of the noise on the drive of the units while learning.
+        generative_noise: Of the noise on what the generative circuit reads.
+        generative: Whether the generative circuit exists; it costs 40 % of a learning step.
+
+    Raises:
+        UsageError: `width` cannot be divided into groups of 10, or there is no wrong label.
+
+    Example:
+        >>> rule = PredictiveForwardForward((1, 8, 8), 3, width=20, steps=4)
+        >>> {name: tuple(s.shape) for name, s in rule.scores(torch.zeros(2, 1, 8, 8)).items()}
+        {'softmax': (2, 3), 'goodness': (2, 3)}
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        learning_rate: float = LEARNING_RATE,
+        optimizer: str = "adamw",
+        width: int = WIDTH,
+        steps: int = STEPS,
+        threshold: float = THRESHOLD,
+        keep: float = KEEP,
+        label_scale: float = LABEL_SCALE,
+        noise: float = NOISE,
+        generative_noise: float = GENERATIVE_NOISE,
+        generative: bool = True,
+    ) -> None:
+        super().__init__(classes)
+        if width < GROUP or width % GROUP:
+            raise UsageError(
+                f"PFF has {width} units a layer, expected a multiple of {GROUP}",
+                hint=f"width={WIDTH}",
+            )
+        if classes < 2:
+            raise UsageError(
+                f"PFF learns from wrong labels and has {classes} class, expected 2 or more",
+                hint="a second class",
+            )
+        self.width, self.steps, self.threshold = width, steps, threshold
+        self.keep, self.label_scale, self.noise = keep, label_scale, noise
+        pixels = math.prod(input_shape)
+        # Rows are what a matrix reads: W up, V down, as in state @ matrix.
+        self.w1, self.w2 = _orthogonal(pixels, width), _orthogonal(width, width)
+        self.v1, self.v2 = _orthogonal(width, width), _orthogonal(classes, width)
+        self.b1, self.b2 = _orthogonal(1, width), _orthogonal(1, width)
+        self.m1, self.m2 = (_even(width // GROUP, GROUP, GROUP) for _ in range(2))
+        self.w3, self.b3 = _orthogonal(width, classes), nn.Parameter(torch.zeros(1, classes))
+        self.optimizers = [build_optimizer(optimizer, list(self.parameters()), learning_rate)]
+        self.generative, self.generative_noise = generative, generative_noise
+        if generative:
+            self.g3, self.g2 = _even(LATENT, width), _even(width, width)
+            self.g1 = _even(width, pixels)
+            circuit = [self.g1, self.g2, self.g3]
+            self.optimizers.append(build_optimizer(optimizer, circuit, learning_rate))
+
+    @torch.no_grad()
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+        """Run K steps on right and wrong labels and learn in each; losses are means over them."""
+        x = x.flatten(start_dim=1)  # (N, pixels)
+        wrong = (labels + torch.randint_like(labels, 1, self.classes)) % self.classes
+        both = torch.cat([labels, wrong])  # (2N,), the positives first
+        clamped = self.label_scale * F.one_hot(both, self.classes).to(x.dtype)  # (2N, Z)
+        positive = x.new_zeros(len(both))
+        positive[: len(labels)] = 1
+        below = pc.normalised(x)
+        start = self._forward(below @ self.w1)
+        z1, z2 = (state.repeat(2, 1) for state in start)
+        latent = x.new_zeros(len(both), LATENT)
+        for parameter in self.parameters():
+            parameter.grad = torch.empty_like(parameter)
+        losses: dict[str, Tensor] = {}
+        for _ in range(self.steps):
+            z1, z2, values = self._represent(below, clamped, positive, z1, z2)
+            values["softmax"] = self._classify(start[1], labels)
+            if self.generative:
+                latent, values["generative"] = self._generate(x, z1, z2, latent)
+            for optimizer in self.optimizers:
+                optimizer.step()
+            losses = {name: losses.get(name, 0) + value for name, value in values.items()}
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        return {name: float(total) / self.steps for name, total in losses.items()}
+
+    def readouts(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the softmax layer's scores after one pass, and minus the goodness per label.
+
+        The goodness of both layers is averaged over the steps about K/2, as in the published code:
+        the prediction. It costs Z times K/2 + 1 steps without noise.
+        """
+        bottom_up = pc.normalised(x.flatten(start_dim=1)) @ self.w1  # (N, width)
+        start = self._forward(bottom_up)
+        softmax = pc.normalised(start[1]) @ self.w3 + self.b3
+        goodness = torch.empty_like(softmax)
+        first, last = max(self.steps // 2 - 1, 0), self.steps // 2
+        for label in range(self.classes):
+            z1, z2 = start
+            clamped = self.label_scale * self.v2[label]  # (width,)
+            total = x.new_zeros(len(x))
+            for step in range(last + 1):
+                z1, z2 = self._step(bottom_up, clamped, z1, z2, noise=0.0)
+                if step >= first:
+                    total = total + pc.goodness(z1) + pc.goodness(z2)
+            goodness[:, label] = total / (2 * (last + 1 - first))
+        return {"softmax": softmax, "goodness": -goodness}
+
+    def _forward(self, bottom_up: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states before the first step: one pass without labels."""
+        z1 = (bottom_up + self.b1).relu()
+        return z1, (pc.normalised(z1) @ self.w2 + self.b2).relu()
+
+    def _step(
+        self, bottom_up: Tensor, clamped: Tensor, z1: Tensor, z2: Tensor, noise: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return both states one step later; each reads the other's old one.
+
+        Args:
+            bottom_up: W1's product, of (S, width) or of something that expands to it.
+            clamped: V2's product, likewise.
+            z1: (S, width).
+            z2: (S, width).
+            noise: Standard deviation.
+        """
+        drive1 = bottom_up + pc.normalised(z2) @ self.v1 + self.b1 - pc.competition(z1, self.m1)
+        drive2 = pc.normalised(z1) @ self.w2 + clamped + self.b2 - pc.competition(z2, self.m2)
+        if noise:
+            drive1.add_(torch.randn_like(drive1), alpha=noise)
+            drive2.add_(torch.randn_like(drive2), alpha=noise)
+        return pc.next_state(z1, drive1, self.keep), pc.next_state(z2, drive2, self.keep)
+
+    def _represent(
+        self, below: Tensor, clamped: Tensor, positive: Tensor, old1: Tensor, old2: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Move the states and leave the gradients of the representation circuit."""
+        count = len(below)
+        bottom_up = (below @ self.w1).repeat(2, 1)  # pictures are the same in both halves
+        z1, z2 = self._step(bottom_up, clamped @ self.v2, old1, old2, self.noise)
+        delta1 = pc.goodness_delta(z1, positive, self.threshold, self.keep)
+        delta2 = pc.goodness_delta(z2, positive, self.threshold, self.keep)
+        up, down = pc.normalised(old1), pc.normalised(old2)
+        pc.synapse_update(below, delta1[:count] + delta1[count:], self.w1.grad)
+        pc.synapse_update(down, delta1, self.v1.grad)
+        pc.synapse_update(up, delta2, self.w2.grad)
+        pc.synapse_update(clamped, delta2, self.v2.grad)
+        one = below.new_ones(len(positive), 1)
+        pc.synapse_update(one, delta1, self.b1.grad)
+        pc.synapse_update(one, delta2, self.b2.grad)
+        self.m1.grad = pc.lateral_update(old1, delta1, self.m1)
+        self.m2.grad = pc.lateral_update(old2, delta2, self.m2)
+        losses = {
+            "layer 1": pc.goodness_loss(z1, positive, self.threshold).mean(),
+            "layer 2": pc.goodness_loss(z2, positive, self.threshold).mean(),
+        }
+        return z1, z2, losses
+
+    def _classify(self, z2: Tensor, labels: Tensor) -> Tensor:
+        """Leave the gradients of the softmax on the states before the first step."""
+        above = pc.normalised(z2)
+        scores = above @ self.w3 + self.b3
+        targets = self.label_scale * F.one_hot(labels, self.classes).to(z2.dtype)
+        delta = pc.softmax_delta(scores, targets)
+        pc.synapse_update(above, delta, self.w3.grad)
+        pc.synapse_update(z2.new_ones(len(z2), 1), delta, self.b3.grad)
+        return F.cross_entropy(scores, labels)
+
+    def _generate(self, x: Tensor, z1: Tensor, z2: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the latent and leave the gradients of the generative circuit."""
+        above = pc.normalised(latent.relu())
+        delta2 = pc.prediction_delta((above @ self.g3).relu(), z2)
+        pc.synapse_update(above, delta2, self.g3.grad)
+        latent = pc.next_latent(latent, delta2 * (len(z2) / 2), self.g3, LATENT_RATE)
+        above = self._noisy(z2)
+        delta1 = pc.prediction_delta((above @ self.g2).relu(), z1)
+        pc.synapse_update(above, delta1, self.g2.grad)
+        above = self._noisy(z1)
+        delta0 = pc.prediction_delta(above @ self.g1, x.repeat(2, 1))
+        pc.synapse_update(above, delta0, self.g1.grad)
+        squares = delta0.square().sum() + delta1.square().sum() + delta2.square().sum()
+        return latent, squares * (len(x) / 2)  # the mean over 2N samples of (delta N)^2
+
+    def _noisy(self, state: Tensor) -> Tensor:
+        """Return what the generative circuit reads of a state."""
+        noise = self.generative_noise * torch.randn_like(state)
+        return pc.normalised((state + noise).relu())
+
+
+def _orthogonal(rows: int, columns: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.orthogonal_(torch.empty(rows, columns)))
+
+
+def _even(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.rand(shape) * LATERAL_LIMIT)

@@ -1,0 +1,135 @@
+"""The k nearest stored samples vote (Cover and Hart 1967).
+
+By the cosine, as is usual for features of networks (Wu et al., "Unsupervised Feature Learning via
+Non-Parametric Instance Discrimination", 2018, Section 3.4). Its memory is that of replay: 8 bits a
+value, `replay_mib` in all, balanced over the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfl_edge.core.class_statistics import NEVER
+from cfl_edge.learner.algorithms.algorithm import Groups, HeadInputs
+from cfl_edge.learner.algorithms.frozen import FrozenHead
+from cfl_edge.learner.features import Encoded
+from cfl_edge.learner.replay import Replay
+
+NEIGHBOURS = 3
+CLOSENESS_WEIGHT = 0.1  # of the similarity beside a vote: less than one vote for all neighbours
+CHUNK = 1024  # stored samples that are read at a time
+
+
+def vote_scores(similarities: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return the log of each class's share of the votes; the closer one wins where votes are equal.
+
+    A vote counts 1 and a tenth of (1 + cosine) / 2. Every class has 1 / Z of a vote in advance
+    (Laplace), so that the logarithm exists and its softmax is a probability.
+
+    Args:
+        similarities: Cosines of the neighbours, (N, k).
+        labels: Their class numbers, (N, k).
+        classes: Z.
+
+    Returns:
+        (N, Z)
+
+    Example:
+        >>> cosines, labels = torch.tensor([[0.9, 0.8, 0.7]]), torch.tensor([[0, 1, 1]])
+        >>> vote_scores(cosines, labels, 3).softmax(1)
+        tensor([[0.33, 0.59, 0.08]])
+    """
+    weights = 1 + CLOSENESS_WEIGHT * (1 + similarities) / 2
+    votes = similarities.new_zeros(len(labels), classes).scatter_add_(1, labels, weights)
+    return (votes + 1 / classes).log()
+
+
+def stored_dots(x: Tensor, values: Tensor, ranges: Tensor) -> Tensor:
+    """Return the dot products with stored samples: their offset and step apply to the products.
+
+    Args:
+        x: (N, C).
+        values: uint8 (M, C), of `quantise`.
+        ranges: (M, 2), their offsets and steps.
+
+    Returns:
+        (N, M)
+    """
+    low, step = ranges.unbind(1)
+    return x @ values.float().T * step + x.sum(dim=1, keepdim=True) * low
+
+
+class NearestNeighboursHead(FrozenHead):
+    """k nearest neighbours among stored features; it has no label embeddings to export.
+
+    Args:
+        inputs: What it is built on.
+        neighbours: k.
+
+    Raises:
+        UsageError: Not even two samples fit into `replay_mib`.
+    """
+
+    def __init__(self, inputs: HeadInputs, neighbours: int = NEIGHBOURS) -> None:
+        super().__init__(inputs)
+        self.neighbours = neighbours
+        self._readout = None
+        self.replay = Replay(
+            (self.channels,),
+            limit_mib=self.config.replay_mib,
+            generator=inputs.generator,
+            device=self.device,
+            bits=8,  # read as they are by `stored_dots`
+        )
+
+    def add_class(self) -> None:
+        """Append a class without samples."""
+        super().add_class()
+        self.replay.add_class()
+
+    def take(self, x: Tensor, numbers: Tensor, *, hurried: bool) -> None:
+        """Store the normalised features, or some of them when the memory is full."""
+        self.replay.add(F.normalize(x), numbers.tolist())
+
+    def _nearest(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        """Return the cosines of the nearest stored samples, the nearest first, and their places."""
+        x, stored = F.normalize(self.end(encoded).float()), len(self.replay)
+        values, ranges = self.replay.values[:stored], self.replay.ranges[:stored]
+        parts = zip(torch.split(values, CHUNK), torch.split(ranges, CHUNK), strict=True)
+        cosines = torch.cat([stored_dots(x, *part) for part in parts], dim=1)  # (N, stored)
+        nearest, found = cosines.topk(min(self.neighbours, stored), dim=1)
+        return nearest, found
+
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return 1 less the cosine of the k-th nearest stored sample, (N,).
+
+        Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", 2022.
+        """
+        return 1 - self._nearest(encoded)[0][:, -1]
+
+    def scores(self, encoded: Encoded) -> Tensor:
+        """Return the log of each class's share of the votes, (N, Z)."""
+        classes = len(self.seen)
+        if not len(self.replay):
+            return encoded.h0.new_zeros(len(encoded.h0), classes)
+        nearest, found = self._nearest(encoded)
+        labels = torch.tensor(self.replay.labels, device=self.device)
+        scores = vote_scores(nearest, labels[found], classes)
+        return scores.masked_fill(torch.tensor(self.seen, device=self.device) == 0, NEVER)
+
+    def state(self) -> Groups:
+        """Return the stored samples."""
+        return {"state": super().state()["state"], "replay": self.replay.state()}
+
+    def class_rows(self) -> Sequence[str]:
+        """Name nothing: a class is its samples."""
+        return []
+
+    def load_state(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
+        """Take back the stored samples."""
+        super().load_state(groups, classes)
+        self.replay.load_state(dict(groups["replay"]))

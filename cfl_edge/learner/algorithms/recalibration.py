@@ -1,0 +1,140 @@
+"""Statistics of the layers as they are now, from samples of the replay memory, a few at a time."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.networks import Network
+from cfl_edge.learner.replay import Replay
+
+SETTLED_FRAMES = (16, 64)  # of a class: the layers have made room for it, and moved the others
+SETTLED_STEPS = 64  # since statistics were last made anew
+SETTLED_SAMPLES = 1024  # half a second's worth with the default network
+FEWEST_SAMPLES = 32  # of each class: fewer tell less than statistics that lag
+
+
+def passed(frames: Sequence[int], samples: Sequence[int], added: Mapping[int, int]) -> bool:
+    """Return whether a class has just reached one of these numbers of frames.
+
+    Args:
+        frames: Numbers.
+        samples: Frames of each class, those just added among them.
+        added: Of these, how many were added.
+
+    Example:
+        >>> passed((4, 8), [5, 9], {1: 2}), passed((4, 8), [5, 9], {0: 1})
+        (True, False)
+    """
+    return any(samples[z] - count < n <= samples[z] for z, count in added.items() for n in frames)
+
+
+def lag(moved: int, samples: Sequence[int], added: Mapping[int, int]) -> bool:
+    """Return whether statistics are better made anew from `SETTLED_SAMPLES` samples.
+
+    DECISIONS.md, "Statistics while the layers move".
+
+    Args:
+        moved: Gradient steps since they were.
+        samples: As in `passed`.
+        added: As in `passed`.
+
+    Example:
+        >>> lag(64, [90, 90], {0: 1}), lag(3, [90, 16], {1: 1}), lag(64, [90] * 40, {0: 1})
+        (True, True, False)
+    """
+    if len(samples) * FEWEST_SAMPLES > SETTLED_SAMPLES:
+        return False
+    return moved >= SETTLED_STEPS or (moved > 0 and passed(SETTLED_FRAMES, samples, added))
+
+
+class Settling:
+    """Estimate the class means and the covariance of every layer anew.
+
+    The layers must not move meanwhile. Classes may come.
+
+    Args:
+        network: The layers.
+        replay: Where the samples are.
+        places: Which of them, (N,).
+        chunk: Samples that pass the layers at a time.
+        keep: Of about so many samples, pooled features are kept.
+        lagging: Statistics of the layers as they were, which count as much as the samples; empty
+            to count the samples alone. They are less of the moment, but of more samples.
+
+    Example:
+        >>> from cfl_edge.core.networks import build_network
+        >>> replay = Replay((3, 8, 8), limit_mib=1, generator=torch.Generator())
+        >>> replay.add_class()
+        >>> replay.add(torch.randn(5, 3, 8, 8), [0] * 5)
+        >>> settling = Settling(build_network("4", (3, 8, 8)), replay, torch.arange(5), 2, keep=9)
+        >>> while settling.piece():
+        ...     pass
+        >>> [source.counts for source in settling.statistics]
+        [tensor([5.])]
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        replay: Replay,
+        places: Tensor,
+        chunk: int,
+        *,
+        keep: int,
+        lagging: Sequence[ClassStatistics] = (),
+    ) -> None:
+        self.network, self.replay = network, replay
+        device = replay.values.device
+        self.statistics = [ClassStatistics(c, device) for c in network.channels]
+        for _ in replay.seen:
+            self.add_class()
+        if lagging:
+            self.statistics = [copy.deepcopy(source) for source in lagging]
+            for source in self.statistics:
+                source.decay(min(1.0, len(places) / max(float(source.counts.sum()), 1.0)))
+        self._chunks = list(torch.split(places, chunk))
+        self._every = math.ceil(len(places) / keep)
+        self._kept: list[list[Tensor]] = []  # of each chunk, pooled features of each layer
+        self._numbers: list[Tensor] = []  # their classes
+
+    def add_class(self) -> None:
+        """Append a class without samples."""
+        for source in self.statistics:
+            source.add_class()
+
+    @torch.no_grad()
+    def piece(self) -> bool:
+        """Take in the next samples; return whether any are left."""
+        if self._chunks:
+            places = self._chunks.pop(0)
+            numbers = torch.tensor(
+                [self.replay.labels[place] for place in places.tolist()],
+                device=self.replay.values.device,
+            )
+            self.take(self.replay.read(places), numbers)
+        return bool(self._chunks)
+
+    @torch.no_grad()
+    def take(self, h0: Tensor, numbers: Tensor) -> None:
+        """Take in samples.
+
+        Args:
+            h0: What the first layer reads, (N, C, H, W).
+            numbers: Of their classes, (N,).
+        """
+        pooled = list(self.network(h0))
+        for source, h_mean in zip(self.statistics, pooled, strict=True):
+            source.update(h_mean, numbers)
+        self._kept.append([h_mean[:: self._every] for h_mean in pooled])
+        self._numbers.append(numbers[:: self._every])
+
+    def kept(self) -> tuple[list[Tensor], Tensor]:
+        """Return pooled features of each layer and class numbers of some of the samples."""
+        layers = [torch.cat(chunks) for chunks in zip(*self._kept, strict=True)]
+        return layers, torch.cat(self._numbers)

@@ -1,0 +1,134 @@
+"""What a learner is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cfl_edge.core.backbones import DEFAULT_STEM
+from cfl_edge.core.losses import LocalLoss
+from cfl_edge.core.networks import LAYERS_WITH_STEM, LAYERS_WITHOUT_STEM, NO_LAYERS
+from cfl_edge.errors import UsageError
+from cfl_edge.learner.features import CutPooling, EndScale, StemReading
+
+HEADS = ("cfl", "slda", "ncm", "imprint", "knn", "last-layer-sgd", "bp", "bp-replay", "layer-bp")
+ADAPT_LAYERS = ("cfl", "bp", "bp-replay", "layer-bp")  # the others read the stem's end alone
+LAYER_POWER = 0.7  # DECISIONS.md, "Power of the layers' features"
+LEARNING_RATES = {"adamw": 1e-3, "momentum": 1e-2, "sgd": 1e-1}  # DECISIONS.md, "Optimizers"
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """What a learner is made of.
+
+    Args:
+        head: What learns: `cfl`, or one of the methods that people use instead (`HEADS`).
+        stem: See `build_stem`.
+        layers: See `build_network`; None chooses the default for the stem.
+        image_px: Side of the picture the stem reads; None is 96 with a stem and 32 without. More
+            pixels show finer detail and cost time with their square.
+        end_scale: How predictions read the stem's pooled end, see `scale_end`; None is `unit` for
+            `cfl`, and `raw` for the others, as people use them.
+        cut_pooling: How predictions read the stem's cut, see `pool_cut`.
+        layer_power: Of the layers' pooled features that predictions read, see `Network`; None is
+            `LAYER_POWER` for `cfl`; the others read them as they are.
+        replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
+        journal_mib: Bytes of the journal in MiB, from which `cfl-edge undo` takes back what was
+            learned last; 0 keeps none. More of it reaches back further.
+        batch: Samples of a gradient step, new and replayed. More contrast, more time a step.
+        new_per_step: New samples that are waited for before a gradient step is taken. Fewer of
+            them means more steps a frame.
+        optimizer: Of every layer: `adamw`, `momentum` or `sgd`, with 2, 1 or 0 numbers kept per
+            weight.
+        learning_rate: Of every layer; None chooses the default for the optimizer.
+        weight_decay: Of every layer.
+        chunk: Samples that pass a layer at a time; None chooses a fast number for each layer. The
+            result does not depend on it beyond rounding, the memory does.
+        recompute: Keep no features of the whole batch: least memory, half as much time again. For
+            layers whose gradient has a closed form.
+        loss: The local loss, Eq. 10. Without its feature term: that one overfits the few classes
+            that a stream has shown so far (DECISIONS.md, "Loss on streams").
+        refresh_frames: Learned frames after which the label embeddings are solved anew; a new
+            class does so at once.
+        seed: Of everything random.
+    """
+
+    head: str = "cfl"
+    stem: str = DEFAULT_STEM
+    layers: str | None = None
+    image_px: int | None = None
+    end_scale: EndScale | None = None
+    cut_pooling: CutPooling = "mean-std"
+    layer_power: float | None = None
+    replay_mib: float = 16.0
+    journal_mib: float = 8.0  # 1,500 frames with the default stem, 50 s at 30 a second
+    batch: int = 32
+    new_per_step: int = 4
+    optimizer: str = "adamw"
+    learning_rate: float | None = None
+    weight_decay: float = 1e-2
+    chunk: int | None = None
+    recompute: bool = False
+    loss: LocalLoss = field(default_factory=lambda: LocalLoss(feat_weight=0.0))
+    refresh_frames: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without building anything."""
+        image_px = self.image_px
+        if self.head not in HEADS:
+            raise UsageError(
+                f"--head is {self.head!r}, expected one of {', '.join(HEADS)}", hint="--head cfl"
+            )
+        if self.layers == NO_LAYERS and (self.head in ADAPT_LAYERS or self.stem == "none"):
+            reads = "learns in its layers" if self.stem != "none" else "reads them without a stem"
+            raise UsageError(
+                f"--layers is none, but --head {self.head} {reads}", hint="leave --layers away"
+            )
+        if image_px is not None and not 8 <= image_px <= 1024:
+            raise UsageError(f"--image is {image_px}, expected 8 to 1024", hint="--image 96")
+        if self.optimizer not in LEARNING_RATES:
+            raise UsageError(
+                f"--optimizer is {self.optimizer!r}, expected {', '.join(LEARNING_RATES)}",
+                hint="--optimizer adamw",
+            )
+        if self.layer_power is not None and not 0 < self.layer_power <= 1:
+            raise UsageError(
+                f"layer_power is {self.layer_power}, expected above 0 to 1", hint="layer_power=1.0"
+            )
+        if self.layer_power not in (None, 1.0) and self.head != "cfl":
+            raise UsageError(
+                f"layer_power is {self.layer_power}, but --head {self.head} reads its layers as "
+                "they are",
+                hint="leave layer_power away",
+            )
+        if self.chunk is not None and self.chunk < 1:
+            raise UsageError(f"--chunk is {self.chunk}, expected 1 or more", hint="--chunk 4")
+        if not 1 <= self.new_per_step <= self.batch:
+            raise UsageError(
+                f"a step has {self.new_per_step} new of {self.batch} samples, expected 1 to all",
+                hint="new_per_step=4, batch=32",
+            )
+
+    def resolved_learning_rate(self) -> float:
+        """Return `learning_rate`, or the default for the optimizer."""
+        return self.learning_rate or LEARNING_RATES[self.optimizer]
+
+    def resolved_layers(self) -> str:
+        """Return `layers`, or the default for the stem; a head on the stem's end needs none."""
+        if self.stem != "none" and self.head not in ADAPT_LAYERS:
+            return NO_LAYERS
+        default = LAYERS_WITHOUT_STEM if self.stem == "none" else LAYERS_WITH_STEM
+        return self.layers or default
+
+    def stem_reading(self) -> StemReading:
+        """Return how predictions read the stem."""
+        default: EndScale = "unit" if self.head == "cfl" else "raw"
+        return StemReading(self.end_scale or default, self.cut_pooling)
+
+    def resolved_layer_power(self) -> float:
+        """Return `layer_power`, or the default for the head."""
+        return self.layer_power or (LAYER_POWER if self.head == "cfl" else 1.0)
+
+    def resolved_image_px(self) -> int:
+        """Return `image_px`, or the default for the stem."""
+        return self.image_px or (32 if self.stem == "none" else 96)

@@ -1,0 +1,308 @@
+"""What was learned last, frame by frame, in a bounded number of bytes: so it can be taken back.
+
+A state of the model that was saved before the frames to be taken back, a base, learns again what
+the journal has between it and them. So undo needs no arithmetic that runs backward, and is right
+for every kind of learner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cfl_edge.errors import UsageError
+from cfl_edge.learner.journal_segment import Array, Segment, reserved
+
+Groups = dict[str, dict[str, Array]]
+
+MIB = 2**20
+GROUP = "journal_"  # a group of tensors for each segment: one that is full is never written again
+KEY = "journal"  # in the manifest
+SEGMENTS = 8  # the oldest goes as a whole; more of them waste less of the bytes and are more files
+MOST_BASES = 3  # beside the newest two states, which are kept anyway: a bound for the disk
+# Frames after which a base is wanted, as a share of the journal. By simulation of all distances
+# between saves: with three bases, half of the journal at least can always be taken back.
+BASE_EVERY = 3 / 8
+
+
+class Base(NamedTuple):
+    """A saved state that undo can begin from.
+
+    Args:
+        generation: Its number in the model folder; 0 is a model that has learned nothing.
+        frames: How many frames it has learned.
+    """
+
+    generation: int
+    frames: int
+
+
+class Entry(NamedTuple):
+    """A frame that was learned: its class number, and what the learner read of it."""
+
+    label: int
+    arrays: dict[str, Array]
+
+
+class Journal:
+    """The frames learned last, and the saved states that undo can begin from.
+
+    Args:
+        limit_mib: Bytes of all frames, in MiB. More of it can take back more.
+        start: Frames learned before the first one of the journal.
+        start_s: When the last of these was learned, Unix time in seconds; None if there is none.
+        bases: Saved states to begin from.
+
+    Raises:
+        UsageError: The limit is negative or no number.
+
+    Example:
+        >>> journal = Journal(1.0, bases=[Base(0, 0)])
+        >>> for i in range(4):
+        ...     journal.add(i % 2, {"h0": np.full(3, i, np.uint8)}, time_s=100.0 + i)
+        >>> journal.end, journal.frames_within(1.5), journal.reach()
+        (4, 2, 4)
+        >>> [entry.label for entry in journal.entries(1, 3)]
+        [1, 0]
+        >>> journal.cut(3)
+        >>> journal.end, journal.frames_within(1.5)
+        (3, 2)
+    """
+
+    def __init__(
+        self,
+        limit_mib: float,
+        *,
+        start: int = 0,
+        start_s: float | None = None,
+        bases: Sequence[Base] = (),
+    ) -> None:
+        if not 0 <= limit_mib < float("inf"):
+            raise UsageError(
+                f"The journal is given {limit_mib} MiB, expected 0 or more", hint="8 is the default"
+            )
+        self.limit_bytes = int(limit_mib * MIB)
+        self.start, self.start_s = start, start_s
+        self.bases = list(bases)
+        self._segments: list[Segment] = []
+
+    @property
+    def end(self) -> int:
+        """Frames learned in all, with those of the journal."""
+        return self.start + sum(segment.count for segment in self._segments)
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes of its arrays; touched only as frames come."""
+        return sum(segment.reserved_bytes for segment in self._segments)
+
+    @property
+    def base_is_due(self) -> bool:
+        """Whether so much was learned since the last save that the next should not wait."""
+        if not self._segments:
+            return False
+        newest = self._segments[-1]
+        room = self._room(newest.reserved_bytes // newest.room) * SEGMENTS
+        last = max((base.frames for base in self.bases), default=self.start)
+        return self.end - last >= max(1, room * BASE_EVERY)
+
+    def add(self, label: int, arrays: Mapping[str, Array], *, time_s: float) -> None:
+        """Write down a frame that was learned.
+
+        Args:
+            label: Its class number.
+            arrays: Name to what is to be learned again; the same shapes in every frame.
+            time_s: When it was learned, Unix time in seconds.
+        """
+        entry: dict[str, Array] = {
+            "labels": np.array(label, np.int32),
+            "times_s": np.array(time_s, np.float64),
+            **arrays,
+        }
+        if not self._segments or self._segments[-1].count == self._segments[-1].room:
+            self._make_room(entry)
+        if self._segments:
+            self._segments[-1].add(entry)
+        else:  # not even one fits
+            self.start, self.start_s = self.start + 1, time_s
+            self._shrink()
+
+    def _make_room(self, entry: Mapping[str, Array]) -> None:
+        """Begin a segment, or grow one that was saved part full; the oldest go if need be."""
+        entry_bytes = sum(array.nbytes for array in entry.values())
+        room = self._room(entry_bytes)
+        last = self._segments[-1] if self._segments else None
+        if last is not None and last.room < room:
+            self._shrink((room - last.room) * entry_bytes)
+            self._segments[-1] = last.grown(room)
+            return
+        self._shrink(room * entry_bytes)
+        if room * entry_bytes <= self.limit_bytes:
+            number = last.number + 1 if last is not None else self.start + 1
+            self._segments.append(Segment(number, reserved(entry, room), 0))
+
+    def _room(self, entry_bytes: int) -> int:
+        return max(1, self.limit_bytes // SEGMENTS // entry_bytes)
+
+    def _shrink(self, wanted_bytes: int = 0) -> None:
+        while self._segments and self.reserved_bytes + wanted_bytes > self.limit_bytes:
+            oldest = self._segments.pop(0)
+            self.start += oldest.count
+            self.start_s = float(oldest.arrays["times_s"][oldest.count - 1])
+        self.bases = [base for base in self.bases if base.frames >= self.start]
+
+    def entries(self, after: int, until: int) -> Iterator[Entry]:
+        """Yield the frames after the `after`-th up to the `until`-th of all that were learned."""
+        first = self.start
+        for segment in self._segments:
+            for i in range(max(0, after - first), min(segment.count, until - first)):
+                arrays = {name: array[i] for name, array in segment.arrays.items()}
+                del arrays["times_s"]
+                yield Entry(int(arrays.pop("labels")), arrays)
+            first += segment.count
+
+    def frames_within(self, seconds: float) -> int:
+        """Count the frames learned in the seconds before the last one, and that one.
+
+        A clock that was set back meanwhile adds no seconds.
+
+        Returns:
+            The count; one more than the journal has, if the frame before it is within as well.
+        """
+        ages_s = self._ages_s()
+        within = int((ages_s <= seconds).sum())
+        return within if self.start_s is not None else min(within, self.end - self.start)
+
+    def _ages_s(self) -> npt.NDArray[np.float64]:
+        """Return the seconds from each frame to the last, the frame before the journal first."""
+        times = [segment.arrays["times_s"][: segment.count] for segment in self._segments]
+        first = self.start_s
+        if first is None:
+            first = float(times[0][0]) if times else 0.0
+        steps_s = np.diff(np.concatenate([[first], *times])).clip(min=0)
+        return np.append(np.cumsum(steps_s[::-1])[::-1], 0.0)
+
+    def reach(self) -> int:
+        """Return how many frames can be taken back."""
+        return self.end - min((base.frames for base in self.bases), default=self.end)
+
+    def seconds_of(self, frames: int) -> float:
+        """Return the seconds from the frame before the last `frames` to the last."""
+        return float(self._ages_s()[-frames - 1])
+
+    def cut(self, frames: int) -> None:
+        """Forget what was learned after the first `frames` of all frames.
+
+        Args:
+            frames: From `start` to `end`.
+        """
+        kept, first = [], self.start
+        for segment in self._segments:
+            segment.count = min(segment.count, max(0, frames - first))
+            first += segment.count
+            if segment.count:
+                kept.append(segment)
+        self._segments = kept
+        self.bases = [base for base in self.bases if base.frames <= frames]
+
+    def relabel(self, after: int, labels: Sequence[int]) -> None:
+        """Give the last frames other classes; states saved among them are no bases any more.
+
+        Args:
+            after: Frames learned before the first of them, from `start` on.
+            labels: Class number of each.
+        """
+        first = self.start
+        for segment in self._segments:
+            begin = max(0, after - first)
+            if begin < segment.count:
+                place = first + begin - after
+                changed = segment.arrays["labels"].copy()  # it may be a file's, read only
+                changed[begin : segment.count] = labels[place : place + segment.count - begin]
+                segment.arrays["labels"] = changed
+            first += segment.count
+        self.bases = [base for base in self.bases if base.frames <= after]
+
+    def thin(self) -> set[int]:
+        """Choose the bases to keep, and return their generations.
+
+        Of more than `MOST_BASES` beside the last, the one goes whose neighbours are closest.
+        """
+        bases = sorted(self.bases, key=lambda base: base.frames)
+        while len(bases) > MOST_BASES + 1:
+            holes = [bases[i + 1].frames - bases[i - 1].frames for i in range(1, len(bases) - 1)]
+            del bases[1 + int(np.argmin(holes))]
+        self.bases = bases
+        return {base.generation for base in bases}
+
+    def saved_as(self, generation: int, present: Sequence[int]) -> None:
+        """Take note of a save: what it holds is the next base.
+
+        Args:
+            generation: Its number.
+            present: The generations that the folder has now; a full disk may have cost some.
+        """
+        self.keep_bases(present)
+        self.bases.append(Base(generation, self.end))
+
+    def keep_bases(self, present: Sequence[int]) -> None:
+        """Strike out the bases whose generation the folder no longer has."""
+        self.bases = [base for base in self.bases if base.generation in (0, *present)]
+
+    def tensors(self) -> Groups:
+        """Return the frames as groups of tensors, to be stored."""
+        return {
+            f"{GROUP}{segment.number:09d}": {
+                name: array[: segment.count] for name, array in segment.arrays.items()
+            }
+            for segment in self._segments
+        }
+
+    def words(self) -> dict[str, Any]:
+        """Return what else is to be stored, as JSON values."""
+        return {
+            "start": self.start,
+            "start_s": self.start_s,
+            "bases": [list(base) for base in self.bases],
+        }
+
+    @classmethod
+    def restored(cls, words: Mapping[str, Any], tensors: Groups, limit_mib: float) -> Journal:
+        """Return the journal that `words` and `tensors` describe; other groups are passed over.
+
+        With a smaller limit than before, the oldest frames are dropped.
+
+        Raises:
+            KeyError, TypeError, ValueError: They do not fit together.
+        """
+        bases = [Base(int(generation), int(frames)) for generation, frames in words["bases"]]
+        start_s = words["start_s"]
+        journal = cls(limit_mib, start=int(words["start"]), start_s=start_s, bases=bases)
+        for group in sorted(name for name in tensors if name.startswith(GROUP)):
+            arrays = tensors[group]
+            counts = {len(array) for array in arrays.values()}
+            if len(counts) != 1 or counts == {0} or not {"labels", "times_s"} <= arrays.keys():
+                raise ValueError(f"{group} has arrays of {sorted(counts)} frames, expected as many")
+            number = int(group.removeprefix(GROUP))
+            journal._segments.append(Segment(number, dict(arrays), counts.pop()))
+        journal._shrink()
+        return journal
+
+
+def forget_journal(manifest: dict[str, Any], tensors: Groups) -> bool:
+    """Take the journal out of a saved model: its class numbers would no longer fit.
+
+    Returns:
+        Whether there was one.
+
+    Example:
+        >>> groups = {"state": {}, "journal_000000001": {}}
+        >>> forget_journal({"journal": {}}, groups), list(groups)
+        (True, ['state'])
+    """
+    for group in [name for name in tensors if name.startswith(GROUP)]:
+        del tensors[group]
+    return manifest.pop(KEY, None) is not None

@@ -1,0 +1,58 @@
+"""What the journal keeps of a frame: the stem's output and its pooled end, 8 bits a value.
+
+The stem is frozen: what it returned once it would return again. The layers have moved since, so
+their features are computed anew when a frame is learned again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cfl_edge.learner.quantise import dequantise, quantise
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def to_entries(h0: Tensor, end: Tensor | None) -> Iterator[Arrays]:
+    """Yield what the journal is to keep of each frame.
+
+    Args:
+        h0: The stem's output, (N, C, H, W).
+        end: Its pooled end, (N, C_E); None without one.
+
+    Example:
+        >>> [entry] = to_entries(torch.ones(1, 2, 3, 3), torch.ones(1, 4))
+        >>> {name: array.shape for name, array in entry.items()}
+        {'h0': (2, 3, 3), 'h0_range': (2,), 'end': (4,), 'end_range': (2,)}
+        >>> from_entry(entry, "cpu")[1]
+        tensor([[1., 1., 1., 1.]])
+    """
+    parts = {"h0": h0} if end is None else {"h0": h0, "end": end}
+    arrays: Arrays = {}
+    for name, x in parts.items():
+        values, ranges = quantise(x.detach())
+        arrays[name] = values.cpu().numpy()
+        arrays[f"{name}_range"] = ranges.cpu().numpy()
+    for i in range(len(h0)):
+        yield {name: array[i] for name, array in arrays.items()}
+
+
+def from_entry(
+    arrays: Mapping[str, npt.NDArray[Any]], device: torch.device | str
+) -> tuple[Tensor, Tensor | None]:
+    """Return `h0` and `end` of one frame, N = 1, as `to_entries` was given them.
+
+    Raises:
+        KeyError: An array is missing.
+    """
+
+    def part(name: str) -> Tensor:
+        values, ranges = (torch.from_numpy(arrays[key]) for key in (name, f"{name}_range"))
+        return dequantise(values[None], ranges[None]).to(device)
+
+    return part("h0"), part("end") if "end" in arrays else None

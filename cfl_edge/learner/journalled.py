@@ -1,0 +1,79 @@
+"""Saving a learner together with its journal, so that `cfl-edge undo` finds where to begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from cfl_edge.learner.journal import KEY, Base, Journal
+from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.saved import to_saved
+from cfl_edge.model.generation import Saved, number_of
+from cfl_edge.model.store import Store
+
+
+def save_learner(store: Store, learner: Learner, counters: Mapping[str, Any]) -> None:
+    """Save a learner; keep the generations that its journal can begin from.
+
+    Args:
+        store: Of the model folder; its lock is held.
+        learner: Not changed, but for its journal, which takes note of the save.
+        counters: What the loop has counted, JSON values.
+
+    Raises:
+        ModelWriteError: Disk full, no permission. What was saved before is intact.
+        ModelError: The folder holds something else, or a newer cfl-edge wrote it.
+    """
+    saved, journal = to_saved(learner, counters), learner.journal
+    if journal is None:
+        store.save(saved.manifest, saved.tensors)
+        return
+    keep = journal.thin()
+    manifest = {**saved.manifest, KEY: journal.words()}
+    folder = store.save(manifest, {**saved.tensors, **journal.tensors()}, keep=keep)
+    journal.saved_as(number_of(folder) or 0, store.numbers())
+
+
+def saved_journal(saved: Saved, limit_mib: float) -> Journal | None:
+    """Return the journal of a saved model; None if it has none, or one that does not fit.
+
+    Args:
+        saved: From `Store.load`.
+        limit_mib: Bytes of the journal, in MiB. With less than before, the oldest frames go.
+    """
+    if KEY not in saved.manifest:
+        return None
+    classes, frames = saved.manifest["classes"], saved.manifest["counters"]["frames_learned"]
+    try:
+        journal = Journal.restored(saved.manifest[KEY], saved.tensors, limit_mib)
+        entries = journal.entries(journal.start, journal.end)
+        fits = journal.end == frames and all(0 <= e.label < len(classes) for e in entries)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return journal if fits else None
+
+
+def open_journal(
+    saved: Saved | None, limit_mib: float, on_notice: Callable[[str], None]
+) -> Journal | None:
+    """Return the journal to go on with; what was loaded is a state that undo can begin from.
+
+    Args:
+        saved: From `Store.load`; None for a new model.
+        limit_mib: Bytes of the journal, in MiB; 0 switches it off.
+        on_notice: Called with what the user should know.
+    """
+    if not limit_mib:
+        return None
+    if saved is None:
+        return Journal(limit_mib, bases=[Base(0, 0)])
+    journal = saved_journal(saved, limit_mib)
+    frames = saved.manifest["counters"]["frames_learned"]
+    if journal is None:
+        if KEY in saved.manifest:
+            on_notice("the journal for cfl-edge undo does not fit the model: it begins anew")
+        saved_s = datetime.fromisoformat(saved.manifest["created"]).timestamp()
+        journal = Journal(limit_mib, start=frames, start_s=saved_s)
+    journal.bases.append(Base(saved.number, frames))
+    return journal

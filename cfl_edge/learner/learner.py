@@ -1,0 +1,232 @@
+"""The learner of a stream: a frozen stem, layers that adapt, and classes that are rows.
+
+`encode` and `predict` change nothing; `learn` is the one verb that does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.backends import nnpack
+
+from cfl_edge.core.backbones import Stem, build_stem
+from cfl_edge.core.networks import Network, build_network
+from cfl_edge.errors import DataError
+from cfl_edge.learner.algorithms.algorithm import Head, HeadInputs
+from cfl_edge.learner.algorithms.build import build_head
+from cfl_edge.learner.config import LearnerConfig
+from cfl_edge.learner.conflicts import excluded_classes
+from cfl_edge.learner.features import Encoded, FeatureExtractor, frozen_sources
+from cfl_edge.learner.journal import Journal
+from cfl_edge.learner.journal_entries import to_entries
+
+__all__ = ["Encoded", "Images", "Learner", "LearnerConfig"]
+
+Images = npt.NDArray[np.uint8]
+
+EXAMPLES = 16  # pictures kept, the newest of up to so many classes
+
+
+class Learner:
+    """Learn classes from labelled pictures, one after the other.
+
+    Args:
+        config: What it is made of.
+        device: Where every tensor lives: "cpu" or "cuda".
+
+    Raises:
+        UsageError: A stem or layers that do not exist.
+        ModelNotFoundError: The stem's weights are not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> learner = Learner(LearnerConfig(stem="none", layers="8,16", image_px=16))
+        >>> dark, light = np.zeros((4, 16, 16, 3), np.uint8), np.full((4, 16, 16, 3), 255, np.uint8)
+        >>> dark[:, :4], light[:, :4] = 90, 10
+        >>> learner.learn(learner.encode(dark), ["night"] * 4)
+        >>> learner.learn(learner.encode(light), ["day"] * 4)
+        >>> [learner.classes[i] for i in learner.predict(learner.encode(light[:1])).argmax(1)]
+        ['day']
+    """
+
+    def __init__(self, config: LearnerConfig, device: str = "cpu") -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.image_px = config.resolved_image_px()
+        self.classes: list[str] = []
+        self.frames_learned = 0
+        self.generator = torch.Generator().manual_seed(config.seed)
+        # On x86 without AVX2 every convolution would warn that NNPACK does not work there.
+        if not nnpack.is_available():  # type: ignore[no-untyped-call]
+            nnpack.set_flags(False)  # type: ignore[no-untyped-call]
+
+        self.stem: Stem = build_stem(config.stem).to(self.device)
+        blank = torch.zeros(1, self.image_px, self.image_px, 3, dtype=torch.uint8)
+        with torch.inference_mode():
+            h0, final = self.stem(blank.to(self.device))
+        self.network: Network = self._build_network(tuple(h0.shape[1:]))
+        self.extractor = FeatureExtractor(self.stem, self.network, config.stem_reading())
+        frozen = frozen_sources(h0, final, config.stem_reading())
+        channels = [source.shape[1] for source in frozen]
+        self.head: Head = build_head(
+            HeadInputs(
+                config,
+                self.network,
+                tuple(h0.shape[1:]),
+                channels + self.network.channels,
+                len(channels),
+                self.generator,
+                self.device,
+            )
+        )
+        self.examples: dict[int, tuple[Tensor, int]] = {}  # pictures to check an export on
+        self.journal: Journal | None = None  # what `cfl-edge undo` needs: for who saves to set
+        self._stem_has_end = final is not None
+
+    def _build_network(self, shape: tuple[int, ...]) -> Network:
+        with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
+            torch.manual_seed(self.config.seed)
+            network = build_network(self.config.resolved_layers(), shape)
+        network.power = self.config.resolved_layer_power()
+        return network.to(self.device).eval()
+
+    @torch.inference_mode()
+    def encode(self, images: Images) -> Encoded:
+        """Run the stem and the layers.
+
+        Args:
+            images: uint8 (N, image_px, image_px, 3), as `to_model_input` makes them.
+
+        Raises:
+            DataError: Another shape or type.
+        """
+        expected = (self.image_px, self.image_px, 3)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+            raise DataError(
+                f"Pictures have shape {images.shape} and type {images.dtype}, expected "
+                f"(N, {self.image_px}, {self.image_px}, 3) and uint8",
+                hint="cfl_edge.preprocess.to_model_input(image, learner.image_px)",
+            )
+        pictures = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        return self.encode_stem(pictures, *self.stem(pictures))
+
+    @torch.inference_mode()
+    def encode_stem(self, images: Tensor, h0: Tensor, final: Tensor | None) -> Encoded:
+        """Run the layers on what the stem returned: `encode` without the stem.
+
+        Args:
+            images: uint8 (N, image_px, image_px, 3).
+            h0: The stem's output, (N, C, H, W).
+            final: Its pooled end, (N, C_E); None without one.
+        """
+        return Encoded(images, h0, self.extractor.from_stem(h0, final))
+
+    @torch.inference_mode()
+    def predict(self, encoded: Encoded) -> npt.NDArray[np.float32]:
+        """Return the score of every class, (N, Z): logits, whose softmax is a probability."""
+        return self.head.scores(encoded).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def distances(self, encoded: Encoded) -> npt.NDArray[np.float32]:
+        """Return how far samples lie from every class, (N,): what ranks them as unknown.
+
+        In which measure is the head's choice. nan where no class is known.
+        """
+        if not self.classes:
+            return np.full(len(encoded.h0), np.nan, np.float32)
+        return self.head.distances(encoded).float().cpu().numpy()
+
+    def predict_unknown(self, encoded: Encoded) -> npt.NDArray[np.float64]:
+        """Return the score of "none of the classes", (N,): 0 to 1.
+
+        It is the share of known samples that lie nearer (`cfl_edge.novelty`): of known
+        pictures that were not learned, about 5 % have more than 0.95. nan with fewer than 2 classes
+        or too few frames to say.
+        """
+        return self.head.novelty.scores(self.distances(encoded))
+
+    def learn(
+        self, encoded: Encoded, labels: Sequence[str], *, budget_s: float | None = None
+    ) -> None:
+        """Learn labelled samples; a name that was never seen becomes a class.
+
+        Args:
+            encoded: N samples of `encode`.
+            labels: N names.
+            budget_s: Seconds that may be spent on gradient steps; what is left of one goes on in
+                the next call of `learn` or `work`. Below 0, the label embeddings are not solved
+                anew either, but for those of a new class. None takes every step whole, at once.
+
+        Raises:
+            DataError: An empty name, or another number of labels than of samples.
+        """
+        if len(labels) != len(encoded.h0):
+            raise DataError(
+                f"{len(labels)} labels for {len(encoded.h0)} samples, expected as many",
+                hint="one label for each sample",
+            )
+        numbers = [self._number(label) for label in labels]
+        for picture, number in zip(encoded.images, numbers, strict=True):
+            self.examples[number % EXAMPLES] = (picture.clone(), number)
+        index = torch.tensor(numbers, dtype=torch.long, device=self.device)
+        self.head.learn(encoded, index, budget_s)
+        self.frames_learned += len(numbers)
+        if self.journal is not None:
+            end = encoded.features[0] if self._stem_has_end else None
+            for number, entry in zip(numbers, to_entries(encoded.h0, end), strict=True):
+                self.journal.add(number, entry, time_s=time.time())
+
+    def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
+        """Take the gradient steps that are due, or go on with the one that is under way.
+
+        Args:
+            budget_s: As in `learn`.
+            all_pending: Do not wait for more new samples.
+        """
+        self.head.work(budget_s, all_pending=all_pending)
+
+    def warm_up(self) -> None:
+        """Do once, changing nothing, what takes longer the first time than ever after.
+
+        Libraries choose and build their code at the first picture and the first gradient step: a
+        camera would drop frames meanwhile.
+        """
+        self.encode(np.zeros((1, self.image_px, self.image_px, 3), np.uint8))
+        self.head.warm_up()
+
+    def settle(self) -> None:
+        """Bring everything in line with the layers as they are now.
+
+        The layers have moved since their statistics were gathered; this brings both together. The
+        learning loop calls it at its end.
+        """
+        self.head.settle()
+
+    def samples(self) -> dict[str, int]:
+        """Return how many frames of each class were learned."""
+        return dict(zip(self.classes, self.head.samples(), strict=True))
+
+    def excluded(self, probabilities: npt.NDArray[np.float32]) -> frozenset[str]:
+        """Return the classes that a label would contradict a prediction with.
+
+        Args:
+            probabilities: Of every class, (Z,), of a frame that is not learned yet. None is
+                excluded where the head gives no probabilities.
+        """
+        if not self.head.probable:
+            return frozenset()
+        return excluded_classes(probabilities, self.classes, self.samples())
+
+    def _number(self, label: str) -> int:
+        if label in self.classes:
+            return self.classes.index(label)
+        if not label.strip():
+            raise DataError(f"The label is {label!r}, expected a name", hint="--label mug")
+        self.head.add_class()
+        self.classes.append(label)
+        return len(self.classes) - 1

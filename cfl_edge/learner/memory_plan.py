@@ -1,0 +1,263 @@
+"""What learning will need of memory, and how to fit it below a limit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+
+from cfl_edge.core.backbones import build_stem
+from cfl_edge.core.closed_form import closed_form_parts
+from cfl_edge.core.networks import Network, build_network
+from cfl_edge.core.step_memory import LayerMemory, step_memory
+from cfl_edge.errors import UsageError
+from cfl_edge.learner.config import ADAPT_LAYERS, LearnerConfig
+from cfl_edge.learner.features import frozen_sources
+
+MIB = 2**20
+FLOAT_BYTES = 4
+# Read in once learning begins, whatever is learned: torch's autograd engine, the convolution
+# library's code and the tables that it makes for each shape, buffers of the stream and of the save.
+# A stem that ran while it was loaded has brought half of it in. Measured on x86-64 with torch 2.14
+# (DECISIONS.md, "Memory limit").
+RUNTIME_BYTES = 14 * MIB
+RUNTIME_WITHOUT_STEM_BYTES = 33 * MIB
+FEWER_REPLAY_MIB = (8.0, 4.0, 2.0, 1.0)
+CHUNKS = (None, 8, 4, 2, 1)
+OPTIMIZERS = ("adamw", "momentum", "sgd")
+END_TO_END = ("bp", "bp-replay")
+CLOSED_FORM = ("cfl",)  # its layers take chunks; autograd takes the whole batch
+REPLAYS = ("cfl", "knn", "bp-replay", "layer-bp")
+SOLVES = ("cfl", "slda")  # a covariance
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes that learning adds to a process which has loaded the model.
+
+    Args:
+        config: What it is the plan of.
+        layers: Of the step, none where no layer learns; their weights are loaded already.
+        stem_bytes: Weights of the frozen stem, loaded already.
+        frame_bytes: Activations of the stem and the layers for one frame.
+        replay_bytes: The replay memory when it is full.
+        statistics_bytes: What solving the label embeddings takes for a moment.
+        runtime_bytes: What the libraries take once.
+    """
+
+    config: LearnerConfig
+    layers: list[LayerMemory]
+    stem_bytes: int
+    frame_bytes: int
+    replay_bytes: int
+    statistics_bytes: int
+    runtime_bytes: int
+
+    @property
+    def peak_layer(self) -> LayerMemory:
+        """The layer whose update needs most, where any layer learns."""
+        return max(self.layers, key=lambda layer: layer.update_bytes)
+
+    @property
+    def update_bytes(self) -> int:
+        """What exists during an update and not after it.
+
+        Backpropagation needs the activations of all layers at once, the others those of one.
+        """
+        sizes = [layer.update_bytes for layer in self.layers]
+        return sum(sizes) if self.config.head in END_TO_END else max(sizes, default=0)
+
+    @property
+    def _update_name(self) -> str:
+        if self.config.head in END_TO_END or not self.layers:
+            return "the update of all layers"
+        return f"the update of {self.peak_layer.name}"
+
+    @property
+    def kept_bytes(self) -> int:
+        """What stays: optimizer state, replay memory, libraries."""
+        optimizer = sum(layer.optimizer_bytes for layer in self.layers)
+        return optimizer + self.replay_bytes + self.runtime_bytes
+
+    @property
+    def _passing(self) -> dict[str, int]:
+        return {
+            self._update_name: self.update_bytes,
+            "a frame on its way through the stem and the layers": self.frame_bytes,
+            "solving the label embeddings": self.statistics_bytes,
+        }
+
+    @property
+    def passing_bytes(self) -> int:
+        """The largest of what comes and goes."""
+        return max(self._passing.values())
+
+    @property
+    def passing_name(self) -> str:
+        """What that is."""
+        return max(self._passing, key=lambda name: self._passing[name])
+
+    @property
+    def total_bytes(self) -> int:
+        """The largest growth: what stays, and the largest of what comes and goes."""
+        return self.kept_bytes + self.passing_bytes
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a plan must know of a stem and a network.
+
+    Args:
+        network: The layers.
+        input_shape: (C, H, W) of what the first layer reads.
+        channels: C of each source that predictions are made of.
+        stem_bytes: Weights of the stem.
+        frame_bytes: Activations of stem and layers for one frame.
+    """
+
+    network: Network
+    input_shape: tuple[int, ...]
+    channels: list[int]
+    stem_bytes: int
+    frame_bytes: int
+
+
+def load(config: LearnerConfig) -> Loaded:
+    """Build stem and network and run one blank picture through the stem.
+
+    Raises:
+        UsageError: A stem or layers that do not exist.
+    """
+    stem = build_stem(config.stem)
+    largest = [0]
+    for module in stem.modules():
+        module.register_forward_hook(lambda _m, _x, out: largest.append(_bytes_of(out)))
+    image_px = config.resolved_image_px()
+    with torch.inference_mode():
+        h0, final = stem(torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8))
+    shape = tuple(h0.shape[1:])
+    network = build_network(config.resolved_layers(), shape)
+    # In, out, and the copies that a convolution makes of both.
+    frames = [
+        layer.activations_bytes + layer.workspace_bytes for layer in step_memory(network, shape, 1)
+    ]
+    frozen = [source.shape[1] for source in frozen_sources(h0, final, config.stem_reading())]
+    return Loaded(
+        network=network,
+        input_shape=shape,
+        channels=[*frozen, *network.channels],
+        stem_bytes=sum(t.nbytes for t in (*stem.parameters(), *stem.buffers())),
+        frame_bytes=max([4 * max(largest), *frames]),
+    )
+
+
+def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPlan:
+    """Count what learning needs with this configuration; nothing is trained.
+
+    Args:
+        config: Of the learner.
+        loaded: Its stem and network, if they are known already.
+
+    Raises:
+        UsageError: A stem or layers that do not exist.
+
+    Example:
+        >>> plan = plan_memory(LearnerConfig(stem="none", layers="8x64", image_px=96, batch=16))
+        >>> plan.peak_layer.name
+        'layer 2 conv 3x3 64>64'
+    """
+    loaded = loaded or load(config)
+    by_chunks = config.head in CLOSED_FORM
+    layers = []
+    if config.head in ADAPT_LAYERS:
+        layers = step_memory(
+            loaded.network,
+            loaded.input_shape,
+            config.batch if config.head != "bp" else config.batch // 2,  # new samples alone
+            chunk=config.chunk if by_chunks else config.batch,
+            recompute=config.recompute and by_chunks,
+            optimizer=config.optimizer,
+        )
+    largest = max(loaded.channels)
+    if config.head == "slda":  # it reads the stem's end, or all layers together
+        has_end = len(loaded.channels) > len(loaded.network.channels)
+        largest = loaded.channels[0] if has_end else sum(loaded.channels)
+    return MemoryPlan(
+        config=config,
+        layers=layers,
+        stem_bytes=loaded.stem_bytes,
+        frame_bytes=loaded.frame_bytes,
+        replay_bytes=int(config.replay_mib * MIB) if config.head in REPLAYS else 0,
+        runtime_bytes=RUNTIME_BYTES if loaded.stem_bytes > MIB else RUNTIME_WITHOUT_STEM_BYTES,
+        # The covariance, shrunk, and its factor, twice: torch's solver copies it.
+        statistics_bytes=largest**2 * FLOAT_BYTES * 3 if config.head in SOLVES else 0,
+    )
+
+
+def fit_memory(
+    config: LearnerConfig,
+    limit_mib: float,
+    *,
+    replay_is_given: bool = False,
+    optimizer_is_given: bool = False,
+) -> MemoryPlan:
+    """Choose chunk, replay memory and optimizer so that learning stays below a limit.
+
+    What costs little is tried first: smaller chunks cost some time, recomputing half as much time
+    again, a smaller replay memory some accuracy, an optimizer with less state more of it.
+
+    Args:
+        config: What is wanted.
+        limit_mib: Growth of the process over what it has after loading, MiB.
+        replay_is_given: Whether the user asked for this size of the replay memory; it stays then.
+        optimizer_is_given: The same of the optimizer.
+
+    Raises:
+        UsageError: Nothing fits; it says what would.
+    """
+    loaded = load(config)
+    smaller = [mib for mib in FEWER_REPLAY_MIB if mib < config.replay_mib and not replay_is_given]
+    optimizers = [config.optimizer]
+    if not optimizer_is_given:
+        optimizers = list(OPTIMIZERS[OPTIMIZERS.index(config.optimizer) :])
+    least: MemoryPlan | None = None
+    for optimizer in optimizers:
+        for replay_mib in (config.replay_mib, *smaller):
+            for tried in _by_time(config, loaded):
+                tried = dataclasses.replace(tried, replay_mib=replay_mib, optimizer=optimizer)
+                plan = plan_memory(tried, loaded)
+                if plan.total_bytes <= limit_mib * MIB:
+                    return plan
+                if least is None or plan.total_bytes < least.total_bytes:
+                    least = plan
+    assert least is not None
+    least_mib = math.ceil(least.total_bytes / MIB)
+    raise UsageError(
+        f"--memory-mib is {limit_mib:g}, but learning needs at least {least_mib}: "
+        f"{least.passing_bytes / MIB:.0f} MiB for {least.passing_name}, "
+        f"{least.kept_bytes / MIB:.0f} for libraries, replay memory and optimizer",
+        hint=f"--memory-mib {least_mib}, or a smaller --layers or --image",
+    )
+
+
+def _by_time(config: LearnerConfig, loaded: Loaded) -> list[LearnerConfig]:
+    """Return configurations of the same result, those that take less time first."""
+    if config.head not in CLOSED_FORM:
+        return [config]
+    plain = [c for c in CHUNKS if c is None or c < (config.chunk or math.inf)]
+    if config.chunk is not None:
+        plain = [config.chunk, *plain[1:]]
+    tried = [dataclasses.replace(config, chunk=chunk, recompute=False) for chunk in plain]
+    if all(closed_form_parts(layer) is not None for layer in loaded.network):
+        tried += [dataclasses.replace(config, chunk=chunk, recompute=True) for chunk in plain]
+    return tried
+
+
+def _bytes_of(output: object) -> int:
+    if isinstance(output, torch.Tensor):
+        return output.nbytes
+    if isinstance(output, tuple | list):
+        return sum(_bytes_of(part) for part in output)
+    return 0

@@ -1,0 +1,209 @@
+"""A small memory of past samples, balanced over the classes, in a fixed number of bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfl_edge.errors import UsageError
+from cfl_edge.learner.quantise import dequantise, pack, packed_bytes, quantise, unpack
+
+MIB = 2**20
+BITS = 4  # DECISIONS.md, "What the replay memory keeps"
+CONVERTED = 256  # samples of an older state that are brought to this memory's bits at a time
+
+
+class Replay:
+    """Keep what the first layer reads, a few bits a value, until the bytes are used up.
+
+    When full, the class with the most samples gives one up; within a class every sample seen so far
+    is kept with the same probability (reservoir sampling, Vitter 1985). Memory is reserved at
+    once but only touched as samples arrive.
+
+    Args:
+        shape: Of one sample, (C, H, W).
+        limit_mib: Bytes for all samples, in MiB; more of them make old classes safer.
+        generator: Source of randomness.
+        device: Where the samples are kept.
+        bits: Of a value: 4 or 8.
+
+    Raises:
+        UsageError: Not even one sample of each of two classes fits.
+
+    Example:
+        >>> replay = Replay((1, 2, 2), limit_mib=1, generator=torch.Generator())
+        >>> replay.add_class(), replay.add_class()
+        (None, None)
+        >>> replay.add(torch.ones(3, 1, 2, 2), [0, 0, 1])
+        >>> replay.counts
+        [2, 1]
+        >>> x, labels = replay.sample(4)
+        >>> x.shape, len(labels)
+        (torch.Size([4, 1, 2, 2]), 4)
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        limit_mib: float,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        bits: int = BITS,
+    ) -> None:
+        self.shape, self.bits = tuple(shape), bits
+        value_bytes = packed_bytes(shape, bits)
+        sample_bytes = value_bytes + 8  # values, then offset and step as float32
+        self.capacity = int(limit_mib * MIB) // sample_bytes
+        if self.capacity < 2:
+            raise UsageError(
+                f"--replay-mib is {limit_mib}, which holds {self.capacity} samples of "
+                f"{sample_bytes} bytes, expected at least 2",
+                hint=f"--replay-mib {math.ceil(2 * sample_bytes / MIB * 100) / 100}",
+            )
+        self.generator = generator
+        # numpy's zeros take no memory before they are written to; torch's do.
+        values = np.zeros((self.capacity, value_bytes), np.uint8)
+        self.values = torch.from_numpy(values).to(device)
+        self.ranges = torch.zeros((self.capacity, 2), device=device)  # offset, step
+        self.labels: list[int] = []  # of each used place
+        self.places: list[list[int]] = []  # of each class
+        self.seen: list[int] = []  # of each class, frames that were learned
+        self.offered: list[int] = []  # of these, without near-duplicates: what `add` was given
+
+    def __len__(self) -> int:
+        """Return the number of samples kept."""
+        return len(self.labels)
+
+    @property
+    def counts(self) -> list[int]:
+        """Samples kept of each class."""
+        return [len(places) for places in self.places]
+
+    def _random(self, below: int) -> int:
+        return int(torch.randint(below, (1,), generator=self.generator))
+
+    def add_class(self) -> None:
+        """Append a class without samples."""
+        self.places.append([])
+        self.seen.append(0)
+        self.offered.append(0)
+
+    def add(self, x: Tensor, labels: Sequence[int]) -> None:
+        """Offer samples; each is kept, or replaces another, or is passed over.
+
+        Args:
+            x: (N, C, H, W); copied.
+            labels: Class numbers, N of them, of classes that were added.
+        """
+        for sample, label in zip(x, labels, strict=True):
+            self.seen[label] += 1
+            self.offered[label] += 1
+            place = self._place_for(label)
+            if place is not None:
+                self._write(torch.tensor([place]), sample[None])
+
+    def add_near_duplicate(self, label: int) -> None:
+        """Count a frame of a class that shows nothing new: it is not kept."""
+        self.seen[label] += 1
+
+    def _place_for(self, label: int) -> int | None:
+        if len(self.labels) < self.capacity:
+            self.labels.append(label)
+            self.places[label].append(len(self.labels) - 1)
+            return len(self.labels) - 1
+        largest = max(range(len(self.places)), key=lambda z: len(self.places[z]))
+        own = self.places[label]
+        if len(own) >= len(self.places[largest]):  # its class has its share: reservoir sampling
+            slot = self._random(self.offered[label])
+            return own[slot] if slot < len(own) else None
+        place = self.places[largest].pop(self._random(len(self.places[largest])))
+        self.labels[place] = label
+        own.append(place)
+        return place
+
+    def _write(self, places: Tensor, samples: Tensor) -> None:
+        values, ranges = quantise(samples, self.bits)
+        self.values[places] = pack(values, self.bits).to(self.values.device)
+        self.ranges[places] = ranges.to(self.ranges.device)
+
+    def read(self, places: Tensor) -> Tensor:
+        """Return the samples at these places as float32, (N, C, H, W)."""
+        values = unpack(self.values[places], self.shape, self.bits)
+        return dequantise(values, self.ranges[places])
+
+    def sample(self, count: int) -> tuple[Tensor, Tensor]:
+        """Draw with replacement, classes equally likely and samples of a class as well.
+
+        Returns:
+            x: (count, C, H, W); empty if nothing is kept.
+            labels: Class numbers, (count,).
+        """
+        classes = [z for z, places in enumerate(self.places) if places]
+        if not classes:
+            count = 0
+        drawn = [classes[self._random(len(classes))] for _ in range(count)]
+        places = [self.places[z][self._random(len(self.places[z]))] for z in drawn]
+        index = torch.tensor(places, dtype=torch.long, device=self.values.device)
+        return self.read(index), torch.tensor(drawn, dtype=torch.long, device=self.values.device)
+
+    def balanced(self, count: int) -> Tensor:
+        """Return places, as many of each class as far as it has them, the same in every call.
+
+        Args:
+            count: At most so many; a class gives its Z-th part at most.
+
+        Returns:
+            (M,).
+        """
+        share = count // max(len(self.places), 1)
+        some: list[int] = []
+        for places in self.places:
+            taken = min(share, len(places))
+            some += [places[i * len(places) // taken] for i in range(taken)]
+        return torch.tensor(some, dtype=torch.long)
+
+    def _set_labels(self, labels: list[int], seen: list[int]) -> None:
+        self.labels, self.seen = labels, seen
+        self.places = [[] for _ in seen]
+        for place, label in enumerate(labels):
+            self.places[label].append(place)
+
+    def _take(self, values: Tensor, ranges: Tensor) -> None:
+        """Fill the first places; a state of an older version has 8 bits a value."""
+        if values.shape[1] == self.values.shape[1]:
+            self.values[: len(values)] = values.to(self.values.device)
+            self.ranges[: len(ranges)] = ranges.to(self.ranges.device)
+            return
+        for start in range(0, len(values), CONVERTED):
+            places = torch.arange(start, min(start + CONVERTED, len(values)))
+            samples = dequantise(unpack(values[places], self.shape, 8), ranges[places])
+            self._write(places, samples)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the used part as tensors, to be stored; `load_state` takes it back."""
+        used = len(self)
+        return {
+            "values": self.values[:used].cpu(),
+            "ranges": self.ranges[:used].cpu(),
+            "labels": torch.tensor(self.labels, dtype=torch.long),
+            "seen": torch.tensor(self.seen, dtype=torch.long),
+            "offered": torch.tensor(self.offered, dtype=torch.long),
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` returned; with a smaller limit, a random part of it."""
+        used = len(state["labels"])
+        index = torch.arange(used)
+        if used > self.capacity:
+            index = torch.randperm(used, generator=self.generator)[: self.capacity]
+        self._take(state["values"].flatten(1)[index], state["ranges"][index])
+        self._set_labels(state["labels"][index].tolist(), state["seen"].tolist())
+        offered = state.get("offered", state["seen"])
+        # The class table may have changed since: frames then stand for what was offered.
+        fits = len(offered) == len(self.seen)
+        self.offered = offered.tolist() if fits else list(self.seen)

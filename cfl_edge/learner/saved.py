@@ -1,0 +1,133 @@
+"""A learner as a saved model, and back: the same classes, weights, optimiser, replay, counters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+import cfl_edge
+from cfl_edge.core.losses import LocalLoss
+from cfl_edge.errors import ModelDamagedError, ModelError
+from cfl_edge.learner.learner import EXAMPLES, Learner, LearnerConfig
+from cfl_edge.model.generation import Saved
+
+Group = dict[str, npt.NDArray[Any]]
+
+PREPROCESSING = "central square, bilinear"
+
+
+def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
+    """Describe a learner completely.
+
+    Args:
+        learner: Not changed. Its frozen stem is named, not stored.
+        counters: What the loop has counted, JSON values.
+
+    Returns:
+        A manifest, and the groups `state` and `replay` of tensors.
+    """
+    groups = learner.head.state()
+    tensors = groups["state"]
+    tensors["generator"] = learner.generator.get_state()
+    if learner.examples:
+        pictures, numbers = zip(*learner.examples.values(), strict=True)
+        tensors["examples"] = torch.stack(pictures)
+        tensors["examples.labels"] = torch.tensor(numbers)
+    for name, value in learner.network.state_dict().items():
+        tensors[f"network.{name}"] = value
+    manifest = {
+        "classes": list(learner.classes),
+        "preprocessing": {"size_px": learner.image_px, "resize": PREPROCESSING},
+        "network": {
+            **dataclasses.asdict(learner.config),
+            "layers": learner.config.resolved_layers(),
+            "image_px": learner.image_px,
+            "end_scale": learner.config.stem_reading().end,
+            "layer_power": learner.config.resolved_layer_power(),
+            "stem_digest": learner.stem.digest(),
+        },
+        "counters": {
+            **counters,
+            "frames_learned": learner.frames_learned,
+            "gradient_steps": learner.head.steps,
+        },
+        "class_rows": list(learner.head.class_rows()),
+        "cfl_edge_version": cfl_edge.__version__,
+    }
+    return Saved(manifest, {group: _to_numpy(values) for group, values in groups.items()})
+
+
+def _to_numpy(tensors: Mapping[str, Tensor]) -> Group:
+    return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+
+
+def config_of(saved: Saved) -> LearnerConfig:
+    """Return the configuration of a saved learner."""
+    network = dict(saved.manifest["network"])
+    del network["stem_digest"]
+    network["loss"] = LocalLoss(**network["loss"])
+    network.setdefault("cut_pooling", "mean")  # models older than the choice
+    network.setdefault("end_scale", "raw")
+    network.setdefault("layer_power", 1.0)
+    return LearnerConfig(**network)
+
+
+def from_saved(
+    saved: Saved, *, device: str = "cpu", config: LearnerConfig | None = None
+) -> Learner:
+    """Build the learner that `to_saved` described.
+
+    Args:
+        saved: From `Store.load`.
+        device: Where it is to live.
+        config: That of `config_of` with another replay memory or chunk; None for that of before.
+
+    Raises:
+        ModelError: The stem's weights on this machine are not those it learned with.
+        ModelDamagedError: The tensors do not fit the manifest.
+    """
+    digest = saved.manifest["network"]["stem_digest"]
+    learner = Learner(config or config_of(saved), device)
+    if learner.stem.digest() != digest:
+        raise ModelError(
+            f"The model was learned on other weights of the stem {learner.config.stem} "
+            f"({digest}) than this machine has ({learner.stem.digest()})",
+            hint="install the version of the weights it was learned with, or learn anew",
+        )
+    groups = {
+        group: {key: torch.from_numpy(value) for key, value in tensors.items()}
+        for group, tensors in saved.tensors.items()
+    }
+    try:
+        _load_state(learner, saved.manifest, groups)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ModelDamagedError(
+            f"The model's tensors do not fit its manifest: {error}",
+            hint="a backup of the model folder, or learn anew into another folder",
+        ) from error
+    return learner
+
+
+def _load_state(
+    learner: Learner, manifest: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    state = groups["state"]
+    learner.classes = list(manifest["classes"])
+    learner.frames_learned = manifest["counters"]["frames_learned"]
+    learner.generator.set_state(state["generator"])
+    weights = {
+        name.removeprefix("network."): value
+        for name, value in state.items()
+        if name.startswith("network.")
+    }
+    learner.network.load_state_dict(weights)
+    learner.head.load_state(groups, len(learner.classes))
+    if "examples" in state:
+        labels = state["examples.labels"].tolist()
+        for picture, number in zip(state["examples"].to(learner.device), labels, strict=True):
+            learner.examples[number % EXAMPLES] = (picture, number)

@@ -1,0 +1,101 @@
+"""How long learning may take before the next frame comes, and how much of it a hot board bears."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from cfl_edge.stream.frame import Frame
+
+FRAMES = 30  # the last ones, over which the camera's rate is measured
+USED = 0.75  # of a frame's time; the rest is for reading the next one, and for what was misjudged
+LATE = 0.25  # of a frame's time; a frame that waited longer for its turn is only predicted
+RESTS = -1.0  # the budget of a frame at which a hot board takes no step
+LONGEST_REST_S = 1.0  # between two recorded frames: Ctrl-C is not kept waiting
+
+
+class Pace:
+    """Measure a live stream's rate and say what is left of a frame's time.
+
+    Args:
+        live: Whether frames come at their own rate.
+        budget_s: Seconds a frame that the user set; None for what is left, or without a limit
+            where the stream waits.
+        allowed_share: Says which share of its time learning may have, 0 to 1; asked at every frame
+            (`cfl_edge.loop.heat_policy.HeatPolicy`). Below 1, a live stream's frames are all
+            predicted, and steps taken at some; a recorded stream waits in between, so that what is
+            learned from it stays the same.
+
+    Example:
+        >>> Pace(live=False).budget_s() is None
+        True
+        >>> Pace(live=True, budget_s=0.005).budget_s()
+        0.005
+    """
+
+    def __init__(
+        self,
+        live: bool,
+        budget_s: float | None = None,
+        allowed_share: Callable[[], float] = lambda: 1.0,
+    ) -> None:
+        self._live, self._given_s, self._allowed_share = live, budget_s, allowed_share
+        self._share = 1.0
+        self._saved = 0.0  # frames' worth of learning that were put by
+        self._rests = False
+        self._taken: deque[tuple[int, float]] = deque(maxlen=FRAMES)
+        self._waited_s: deque[float] = deque(maxlen=FRAMES)  # from its time to its turn
+        self._began_s = 0.0
+
+    def begin(self, frame: Frame) -> None:
+        """Take note that the work on a frame begins."""
+        self._began_s = time.monotonic()
+        self._taken.append((frame.index, frame.timestamp_s))
+        self._waited_s.append(self._began_s - frame.timestamp_s)
+        self._share = self._allowed_share()
+        if self._live:
+            self._saved = min(1.0, self._saved + self._share)
+            self._rests = self._saved < 1.0
+            self._saved -= not self._rests
+
+    @property
+    def period_s(self) -> float | None:
+        """Seconds between two frames of the camera, dropped ones included; None if not known."""
+        if len(self._taken) < 2:
+            return None
+        (first, first_s), (last, last_s) = self._taken[0], self._taken[-1]
+        return (last_s - first_s) / (last - first) if last > first else None
+
+    def rest_s(self) -> float:
+        """Return how long to wait after a recorded frame, for learning to have its share of time.
+
+        Example:
+            >>> Pace(live=False).rest_s()
+            0.0
+        """
+        if self._live or self._share >= 1:
+            return 0.0
+        if self._share <= 0:
+            return LONGEST_REST_S
+        took_s = time.monotonic() - self._began_s
+        return min(LONGEST_REST_S, took_s * (1 / self._share - 1))
+
+    def budget_s(self) -> float | None:
+        """Return the seconds that learning may take now.
+
+        None for as long as it takes, 0 for one piece of work, less than 0 for none at all: then
+        earlier frames took too long, and this one is late, or the board is hot.
+        """
+        if self._rests:
+            return RESTS
+        if self._given_s is not None:
+            return self._given_s
+        if not self._live:
+            return None
+        period_s = self.period_s
+        if period_s is None:
+            return 0.0
+        late_s = self._waited_s[-1] - min(self._waited_s)
+        left_s = USED * period_s - late_s - (time.monotonic() - self._began_s)
+        return left_s if late_s > LATE * period_s else max(0.0, left_s)

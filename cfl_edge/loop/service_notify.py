@@ -1,0 +1,130 @@
+"""Tell systemd that the service runs: a datagram to the socket that `$NOTIFY_SOCKET` names.
+
+The loop itself feeds the watchdog, after each frame and while it tells of a lost camera: a thread
+of its own would go on while the loop hangs. Protocol: systemd's manual, sd_notify(3), and
+sd_watchdog_enabled(3).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from cfl_edge.loop.progress import Progress
+from cfl_edge.stream.source import Notice
+from cfl_edge.visible import visible
+
+STATUS_S = 10.0  # between two lines for `systemctl status`
+
+
+class ServiceNotify:
+    """Report to systemd; does nothing where no service manager asks for it.
+
+    Args:
+        environ: Has NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID where systemd started us.
+        clock: Gives seconds that never go back.
+
+    Example:
+        >>> ServiceNotify({}).ready()  # nobody to tell
+        False
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        name = environ.get("NOTIFY_SOCKET", "")
+        # "@" stands for the null byte of an abstract socket.
+        self._address = "\0" + name[1:] if name.startswith("@") else name
+        self._clock = clock
+        self._every_s = watchdog_s(environ)
+        self._fed_s = self._status_s = float("-inf")
+        self._ready = False
+
+    def ready(self) -> bool:
+        """Say once that the service is up; return whether somebody was told."""
+        if self._ready:
+            return False
+        self._ready = True
+        self._fed_s = self._clock()
+        return self._send("READY=1")
+
+    def alive(self) -> None:
+        """Feed the watchdog of a service that is up, where half its time has passed."""
+        now_s = self._clock()
+        if self._ready and self._every_s is not None and now_s - self._fed_s >= self._every_s:
+            self._fed_s = now_s
+            self._send("WATCHDOG=1")
+
+    def status(self, text: str) -> None:
+        """Set the line that `systemctl status` shows, at most every 10 seconds."""
+        now_s = self._clock()
+        if now_s - self._status_s >= STATUS_S:
+            self._status_s = now_s
+            self._send(f"STATUS={visible(text)}")
+
+    def stopping(self) -> None:
+        """Say that the service is about to end: it learns what waits, and saves."""
+        self._send("STOPPING=1")
+
+    def on_progress(self, then: Callable[[Progress], None]) -> Callable[[Progress], None]:
+        """Return an `on_progress` that reports every frame before it goes on to `then`."""
+        if not self._address:
+            return then
+
+        def tell(progress: Progress) -> None:
+            self.ready()
+            self.alive()
+            self.status(
+                f"frame {progress.frames}, {progress.fps:.1f} a second, "
+                f"{progress.learned_frames} learned, {progress.dropped} dropped"
+            )
+            then(progress)
+
+        return tell
+
+    def on_notice(self, then: Notice) -> Notice:
+        """Return an `on_notice` that feeds the watchdog: a loop that waits for a camera lives.
+
+        A lost camera is tried again at most 30 s apart, and the loop tells of each try. What other
+        threads tell does not count.
+        """
+        if not self._address:
+            return then
+
+        def tell(text: str) -> None:
+            if threading.current_thread() is threading.main_thread():
+                self.alive()
+            then(text)
+
+        return tell
+
+    def _send(self, message: str) -> bool:
+        if not self._address:
+            return False
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+                out.setblocking(False)  # a manager that hangs must not stop the loop
+                out.sendto(message.encode(), self._address)
+        except OSError:  # nobody listens any more: that is no reason to stop learning
+            return False
+        return True
+
+
+def watchdog_s(environ: Mapping[str, str]) -> float | None:
+    """Return how often to feed the watchdog, half its time; None where there is none for us.
+
+    Example:
+        >>> watchdog_s({"WATCHDOG_USEC": "120000000"}), watchdog_s({})
+        (60.0, None)
+    """
+    try:
+        usec = int(environ.get("WATCHDOG_USEC", ""))
+        is_ours = int(environ.get("WATCHDOG_PID", os.getpid())) == os.getpid()
+    except ValueError:
+        return None
+    return usec / 2_000_000 if usec > 0 and is_ours else None

@@ -1,0 +1,52 @@
+"""What a run of the learning loop comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Summary:
+    """What a run of the loop did.
+
+    Args:
+        frames: Frames handled.
+        rejected: Frames that were answered `unknown`, because of `--reject`.
+        learned: Frames learned from.
+        withheld: Labelled frames that were not learned from, because of a flag.
+        flagged: Frames of each flag (`cfl_edge.loop.quality.FLAGS`), labelled or not.
+        let_go: Frames that were gone before the label of `--label-delay` came.
+        dropped: Frames that the stream dropped.
+        skipped: Pictures that could not be read.
+        fps: Frames handled a second.
+        prequential_accuracy: Test-then-train accuracy, 0 to 1; None without labels.
+        last_quarter_accuracy: The same over the last quarter of the labelled frames.
+        classes: Names, in the order of their rows.
+        seconds: From the first frame to the last learning step.
+        peak_rss_mib: Largest resident memory of the process, MiB.
+        growth_mib: Largest resident memory above that at the start of the loop, MiB.
+        steps: Gradient steps taken.
+        steps_per_s: The same a second.
+        layer_steps: How many updates each layer had.
+        interrupted: Whether Ctrl-C or SIGTERM ended it.
+    """
+
+    frames: int = 0
+    rejected: int = 0
+    learned: int = 0
+    withheld: int = 0
+    flagged: dict[str, int] = field(default_factory=dict)
+    let_go: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    fps: float = 0.0
+    prequential_accuracy: float | None = None
+    last_quarter_accuracy: float | None = None
+    classes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    peak_rss_mib: float = 0.0
+    growth_mib: float = 0.0
+    steps: int = 0
+    steps_per_s: float = 0.0
+    layer_steps: list[int] = field(default_factory=list)
+    interrupted: bool = False

@@ -1,0 +1,1 @@
+"""ONNX files: export, quantisation, class patches, inference."""

@@ -1,0 +1,232 @@
+"""New classes for an exported file: one matrix and a few words change, the network does not.
+
+Needs the `onnx` package, not torch: milliseconds, also on a board where an export takes a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
+from cfl_edge.model.writing import replace_files
+from cfl_edge.onnx.distance import change_distance
+from cfl_edge.onnx.exits import EXITS, change_exits, parse_exits
+from cfl_edge.onnx.metadata import (
+    HEAD_FILE,
+    INT8_FILE,
+    KNOWN_DISTANCES,
+    LABEL_EMBEDDINGS,
+    LABELS_FILE,
+    MODEL_FILE,
+    NETWORK_DIGEST,
+    class_metadata,
+    parse_metadata,
+)
+from cfl_edge.stream.source import Notice, log_notice
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def patch_classes(
+    target: Path,
+    embeddings: npt.NDArray[np.float32],
+    classes: Sequence[str],
+    *,
+    network_digest: str | None = None,
+    on_notice: Notice = log_notice,
+) -> list[Path]:
+    """Give exported files other classes.
+
+    Args:
+        target: The folder of an export (its model.onnx, head.onnx and labels.txt change), or one
+            ONNX file alone.
+        embeddings: float32, shape (F, Z); the F features stay those of the exported network.
+        classes: Z names, in the order of the columns.
+        network_digest: Of the weights that the embeddings belong to; None trusts the caller.
+        on_notice: Told where the distance of unknown things had to go.
+
+    Returns:
+        The files that were replaced.
+
+    Raises:
+        ModelNotFoundError: No exported file is there.
+        ModelDamagedError: A file was not exported by cfl-edge.
+        ModelError: Its network has another number of features, or other weights: the model has
+            learned on since the export.
+        ModelWriteError: Disk full, no permission. Nothing was replaced.
+
+    Example:
+        ```python
+        patch_classes(Path("out"), np.hstack([embeddings, new_row[:, None]]), [*classes, "fox"])
+        ```
+    """
+    matrix = as_embeddings(embeddings, classes)
+    folder = target if target.is_dir() else target.parent
+    names = (
+        [target.name]
+        if target != folder
+        else [name for name in (MODEL_FILE, INT8_FILE, HEAD_FILE) if (target / name).exists()]
+    )
+    if not names:
+        raise ModelNotFoundError(
+            f"{target} holds no {MODEL_FILE} and no {HEAD_FILE}",
+            hint=f"cfl-edge export DIR -o {target}",
+        )
+    contents: dict[str, bytes] = {}
+    for name in names:
+        model = _load(folder / name)
+        held = {entry.key for entry in model.metadata_props}
+        if network_digest is not None:
+            _require_network(model, network_digest, folder / name)
+        if not set_classes(model, matrix, classes, folder / name):
+            on_notice(
+                f"{folder / name} cannot say any more what is unknown (--reject): its distance was "
+                f"that between the classes of before; cfl-edge export DIR -o {folder} gives it anew"
+            )
+        if EXITS in held - {entry.key for entry in model.metadata_props}:
+            on_notice(
+                f"{folder / name} cannot stop early any more (--early-exit): the scores of its "
+                f"layers were those of the classes of before; cfl-edge export DIR -o {folder} "
+                "gives them anew"
+            )
+        contents[name] = model.SerializeToString()
+    if target == folder:
+        contents[LABELS_FILE] = labels_text(classes)
+    return replace_files(folder, contents)
+
+
+def _require_network(model: onnx.ModelProto, network_digest: str, path: Path) -> None:
+    exported = {entry.key: entry.value for entry in model.metadata_props}.get(NETWORK_DIGEST)
+    if exported is not None and exported != network_digest:
+        raise ModelError(
+            f"{path} holds the network as it was before the model learned on; the class table "
+            "of now does not fit its features",
+            hint=f"cfl-edge export DIR -o {path.parent} after the change, without --onnx",
+        )
+
+
+def set_classes(
+    model: onnx.ModelProto, embeddings: npt.NDArray[np.float32], classes: Sequence[str], path: Path
+) -> bool:
+    """Replace matrix, width of the scores and class names in an ONNX model, in place.
+
+    Args:
+        model: With an initializer `label_embeddings`, shape (F, Z_old).
+        embeddings: float32, shape (F, Z).
+        classes: Z names.
+        path: Named in errors.
+
+    Returns:
+        Whether the distance of unknown things could stay, or there was none.
+
+    Raises:
+        ModelDamagedError: There is no such initializer.
+        ModelError: It has another F.
+    """
+    from onnx import numpy_helper
+
+    found = [tensor for tensor in model.graph.initializer if tensor.name == LABEL_EMBEDDINGS]
+    if not found:
+        raise ModelDamagedError(
+            f"{path} has no initializer {LABEL_EMBEDDINGS!r}, expected a file of cfl-edge",
+            hint=f"cfl-edge export DIR -o {path.parent}",
+        )
+    features, width = embeddings.shape
+    if found[0].dims[0] != features:
+        raise ModelError(
+            f"{path} was exported with {found[0].dims[0]} features, the model now has {features}: "
+            "it is another network",
+            hint=f"cfl-edge export DIR -o {path.parent}",
+        )
+    before = numpy_helper.to_array(found[0])
+    found[0].CopyFrom(numpy_helper.from_array(embeddings, LABEL_EMBEDDINGS))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = width
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    kept = change_distance(model, before, embeddings)
+    if not kept:
+        metadata.pop(KNOWN_DISTANCES, None)
+    table = parse_exits(metadata, before.shape[1], path)
+    if table is not None:
+        changed = change_exits(table, before, embeddings)
+        metadata.pop(EXITS)
+        metadata |= {EXITS: changed.to_text()} if changed is not None else {}
+    set_metadata(model, metadata | class_metadata(classes))
+    return kept
+
+
+def set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
+    """Replace all metadata of an ONNX model, in place."""
+    from onnx import helper
+
+    del model.metadata_props[:]
+    helper.set_model_props(model, metadata)
+
+
+def as_embeddings(
+    embeddings: npt.NDArray[np.float32], classes: Sequence[str]
+) -> npt.NDArray[np.float32]:
+    """Return the matrix as float32 in row order, checked against the names.
+
+    Raises:
+        ModelError: There is no class, or a name that a line of labels.txt cannot hold.
+        ValueError: The matrix does not have one column a name, all finite.
+    """
+    if not classes:
+        raise ModelError(
+            "the model knows no class yet, expected at least one",
+            hint="cfl-edge classes add DIR NAME",
+        )
+    broken = [name for name in classes if len(name.splitlines()) != 1 or not _is_utf8(name)]
+    if broken:
+        raise ModelError(
+            f"class {broken[0]!r} cannot be written: expected one line of UTF-8",
+            hint=f"cfl-edge classes rename DIR {broken[0]!r} NAME",
+        )
+    matrix = np.ascontiguousarray(embeddings, np.float32)
+    if matrix.ndim != 2 or matrix.shape[1] != len(classes) or not np.isfinite(matrix).all():
+        raise ValueError(
+            f"embeddings have shape {matrix.shape}, expected (F, {len(classes)}), all finite"
+        )
+    return matrix
+
+
+def labels_text(classes: Sequence[str]) -> bytes:
+    r"""Return labels.txt: one name a line, in the order of the scores.
+
+    Example:
+        >>> labels_text(["cat", "dog"])
+        b'cat\ndog\n'
+    """
+    return "".join(f"{name}\n" for name in classes).encode()
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except FileNotFoundError:
+        raise ModelNotFoundError(
+            f"{path} does not exist", hint=f"cfl-edge export DIR -o {path.parent}"
+        ) from None
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}"
+        ) from error
+    except DecodeError as error:
+        raise ModelDamagedError(
+            f"{path} is not an ONNX file ({error})", hint=f"cfl-edge export DIR -o {path.parent}"
+        ) from error
+    parse_metadata({entry.key: entry.value for entry in model.metadata_props}, path)
+    return model

@@ -1,0 +1,88 @@
+"""The distance of unknown things in an exported file, when its classes change. No torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cfl_edge.onnx.metadata import (
+    UNKNOWN_DISTANCE,
+    UNKNOWN_NEAREST,
+    UNKNOWN_PREFIX,
+    UNKNOWN_SHAPE,
+    UNKNOWN_TOTAL,
+)
+
+if TYPE_CHECKING:
+    import onnx
+
+Matrix = npt.NDArray[np.float32]
+
+NEVER = -1e4  # the bias of a class that has no samples, as in core/class_statistics.py
+NEVER_NEAREST = 1e30  # as in core/discriminant.py
+
+
+def change_distance(model: onnx.ModelProto, before: Matrix, embeddings: Matrix) -> bool:
+    """Give a file the distance that fits its new label embeddings, or take it out, in place.
+
+    Three cases are exact: nothing but names has changed; classes without samples came, which are
+    nearest to nothing; the distance is minus the largest score.
+
+    Args:
+        model: With or without the output `unknown_distance`.
+        before: The label embeddings of until now, (F, Z_old).
+        embeddings: The new ones, (F, Z).
+
+    Returns:
+        Whether it stays, or there was none.
+    """
+    if all(output.name != UNKNOWN_DISTANCE for output in model.graph.output):
+        return True
+    if np.array_equal(before, embeddings):
+        return True
+    tensors = _tensors(model)
+    nearest, (_, terms, classes) = tensors[UNKNOWN_NEAREST], tensors[UNKNOWN_SHAPE]
+    if UNKNOWN_TOTAL not in tensors and np.array_equal(nearest, -before):
+        _replace(model, -embeddings[:, None])
+        return True
+    new = embeddings[:, classes:]
+    if np.array_equal(before, embeddings[:, :classes]) and (new[-1] <= NEVER).all():
+        never = np.zeros((len(new), terms, new.shape[1]), np.float32)
+        never[-1] = NEVER_NEAREST
+        _replace(model, np.concatenate([nearest.reshape(-1, terms, classes), never], axis=2))
+        return True
+    _take_out(model)
+    return False
+
+
+def _tensors(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.float32]]:
+    from onnx import numpy_helper
+
+    return {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.name.startswith(UNKNOWN_PREFIX)
+    }
+
+
+def _replace(model: onnx.ModelProto, nearest: Matrix) -> None:
+    """Put in other rows, (F, S, Z)."""
+    from onnx import numpy_helper
+
+    features, terms, classes = nearest.shape
+    values: dict[str, npt.NDArray[Any]] = {
+        UNKNOWN_NEAREST: np.ascontiguousarray(nearest.reshape(features, -1), np.float32),
+        UNKNOWN_SHAPE: np.array([0, terms, classes], np.int64),
+    }
+    for tensor in model.graph.initializer:
+        if tensor.name in values:
+            tensor.CopyFrom(numpy_helper.from_array(values[tensor.name], tensor.name))
+
+
+def _take_out(model: onnx.ModelProto) -> None:
+    graph = model.graph
+    for items in (graph.output, graph.node, graph.initializer):
+        for item in [item for item in items if item.name.startswith(UNKNOWN_PREFIX)]:
+            items.remove(item)

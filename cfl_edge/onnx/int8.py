@@ -1,0 +1,128 @@
+"""An exported network in 8-bit integers, by ONNX Runtime's static quantisation.
+
+Weights get 7 bits and one scale a channel, activations 8 bits and one scale a tensor (QDQ format),
+from the least and largest values that some pictures give (Jacob et al., "Quantization and Training
+of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018). Label embeddings and the
+distance of unknown things stay float, so the classes of the file change as those of any other.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cfl_edge.errors import ExportError
+from cfl_edge.model.writing import write_error
+from cfl_edge.onnx.classes import set_metadata
+from cfl_edge.onnx.metadata import PRECISION
+from cfl_edge.onnx.sources import find_head, head_nodes
+
+if TYPE_CHECKING:
+    import onnx
+
+WEIGHED = ("Conv", "MatMul", "Gemm")  # operations with weights, where time and bytes are
+
+
+def weighed_operations(model: onnx.ModelProto) -> list[str]:
+    """Return the names of a network's operations that have weights, in the order of the graph.
+
+    Args:
+        model: An export.
+
+    Raises:
+        ExportError: It does not end in label embeddings.
+    """
+    of_head = set(head_nodes(model.graph))
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type in WEIGHED and node.name not in of_head
+    ]
+
+
+def quantise(source: Path, target: Path, pictures: npt.NDArray[np.uint8], *, in_float: int) -> None:
+    """Write an exported file anew with 8-bit integers inside; inputs and outputs are the same.
+
+    Args:
+        source: A float file of `cfl-edge export`.
+        target: The file to write.
+        pictures: uint8, shape (M, size_px, size_px, 3), M >= 1: what the ranges are taken from.
+        in_float: Operations with weights that stay float, the first ones of the graph.
+
+    Raises:
+        ExportError: ONNX Runtime cannot quantise it.
+        ModelWriteError: Disk full, no permission.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    model = onnx.load(source, load_external_data=False)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    ir_version = model.ir_version
+    kept = head_nodes(model.graph) + weighed_operations(model)[:in_float]
+    try:
+        with _quiet():
+            quantize_static(
+                model,
+                target,
+                _Pictures(find_input(model), pictures),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                # Signed 8-bit activations were 1.5 times slower than unsigned on x86. On x86
+                # without VNNI the products of unsigned and signed bytes saturate; 7 bits cannot.
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                reduce_range=True,
+                nodes_to_exclude=kept,
+            )
+            quantised = onnx.load(target, load_external_data=False)
+    except OSError as error:
+        raise write_error(error, Path(tempfile.gettempdir())) from error
+    except Exception as error:  # many kinds, of three libraries
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ExportError(
+            f"ONNX Runtime cannot quantise {source}: {reason}",
+            hint=f"cfl-edge run {source}, the float file",
+        ) from error
+    quantised.ir_version = ir_version
+    quantised.producer_name, quantised.producer_version = model.producer_name, ""
+    find_head(quantised.graph)  # still float, or it could not change classes
+    set_metadata(quantised, {**metadata, PRECISION: "int8"})
+    onnx.save(quantised, target)
+
+
+def find_input(model: onnx.ModelProto) -> str:
+    """Return the name of a model's input."""
+    name: str = model.graph.input[0].name
+    return name
+
+
+class _Pictures:
+    """What `quantize_static` reads, one picture at a time; it asks for no more than `get_next`."""
+
+    def __init__(self, name: str, pictures: npt.NDArray[np.uint8]) -> None:
+        self._batches = ({name: picture[None]} for picture in pictures)
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._batches, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the advice of the quantiser, which is for whoever wrote the call, from users."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)  # with a handler, logging.warning does not install one that prints
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(silent)

@@ -1,0 +1,98 @@
+"""Figures for Prometheus: the registry that `GET /metrics` writes out.
+
+Names and units as https://prometheus.io/docs/practices/naming/ has them. The names of classes come
+from a model file: control characters are shown as escapes, classes of a former model are removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics import disable_created_metrics
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from cfl_edge.serve.status import Seen, Status
+from cfl_edge.visible import visible
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # the text format that all readers know
+# Seconds of a prediction: from a small network on a PC to a large one on a Pi Zero.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+NONE = ""  # Prometheus takes an empty label for an absent one: none of the classes
+
+
+class Metrics:
+    """Counts what the service does; the loop adds, other threads read.
+
+    Args:
+        status: Where the newest frame stands.
+        command_failures: Returns how often the command of `--on-change` failed.
+
+    Example:
+        >>> status, seen = Status(), Seen("mug", 0.9, 0, 2, ["mug"], seconds=0.02)
+        >>> metrics = Metrics(status)
+        >>> metrics.add(seen)
+        >>> print([line for line in metrics.text().decode().splitlines() if "mug" in line])
+        ['cfl_edge_predictions_total{label="mug"} 1.0']
+    """
+
+    def __init__(self, status: Status, command_failures: Callable[[], int] = lambda: 0) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = registry = CollectorRegistry()
+        self._frames = Counter("cfl_edge_frames", "Frames predicted.", registry=registry)
+        self._predictions = Counter(
+            "cfl_edge_predictions", "Frames predicted as a class.", ["label"], registry=registry
+        )
+        self._seconds = Histogram(
+            "cfl_edge_prediction_seconds",
+            "Time of a prediction, preprocessing included.",
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        registry.register(_Standing(status, command_failures))
+        self._known: tuple[str, ...] = ()
+
+    def add(self, seen: Seen) -> None:
+        """Count a frame."""
+        self._frames.inc()
+        self._seconds.observe(seen.seconds)
+        if self._known != tuple(seen.classes):
+            self._set_classes(tuple(seen.classes))
+        self._predictions.labels(NONE if seen.label is None else visible(seen.label)).inc()
+
+    def text(self) -> bytes:
+        """Return all figures in Prometheus' text format, UTF-8."""
+        return generate_latest(self._registry)
+
+    def _set_classes(self, classes: tuple[str, ...]) -> None:
+        for name in set(map(visible, self._known)) - set(map(visible, classes)):
+            self._predictions.remove(name)
+        for name in classes:  # from the start, at 0: a rate needs a first value
+            self._predictions.labels(visible(name))
+        self._known = classes
+
+
+class _Standing(Collector):
+    """Figures that somebody else counts, taken when they are asked for."""
+
+    def __init__(self, status: Status, command_failures: Callable[[], int]) -> None:
+        self._status, self._command_failures = status, command_failures
+
+    def collect(self) -> Iterator[Metric]:
+        seen, age_s = self._status.get()
+        yield GaugeMetricFamily(
+            "cfl_edge_last_frame_age_seconds",
+            "Since the last frame; before the first, since the start.",
+            age_s,
+        )
+        yield GaugeMetricFamily(
+            "cfl_edge_model_classes", "Classes of the model.", len(seen.classes) if seen else 0
+        )
+        for name, text, value in (
+            ("frames_dropped", "Frames that the stream dropped.", seen.dropped if seen else 0),
+            ("model_swaps", "New models that went into service.", seen.swaps if seen else 0),
+            ("model_failures", "New models of no use.", seen.failures if seen else 0),
+            ("command_failures", "Failures of --on-change.", self._command_failures()),
+        ):
+            yield CounterMetricFamily(f"cfl_edge_{name}", text, value)

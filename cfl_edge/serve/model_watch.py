@@ -1,0 +1,177 @@
+"""A model that is replaced while it runs: loaded beside the old one, tried, swapped between frames.
+
+The loop only looks at the file (once a second) and exchanges one reference; reading and the trial
+on a frame happen in a thread. The old model stays until the new one has answered some frames of its
+own, and takes over again, within the same frame, if that fails.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cfl_edge.errors import CflEdgeError, ModelError
+from cfl_edge.onnx.inference import OnnxModel, Prediction
+from cfl_edge.serve.canary import check_canary, predict_checked
+from cfl_edge.serve.file_watch import FileWatch, Stamp, stamp_of
+from cfl_edge.stream.source import Notice
+
+TRIAL_FRAMES = 30  # a second of a camera; two models are in memory meanwhile
+MAX_BYTES = 512 << 20  # of a new file: it is loaded beside the old one
+CLOSE_S = 5.0  # that the end waits for a model that is being loaded
+NAMES_SHOWN = 5  # of new and of lost classes in a notice
+
+Load = Callable[[Path], OnnxModel]
+Image = npt.NDArray[np.uint8]
+
+
+class WatchedModel:
+    """Predicts with the newest usable state of a file.
+
+    Args:
+        path: The `.onnx` file.
+        load: Makes a model of it.
+        on_notice: Called, by the loop, with what happened.
+        watch: Whether to look for new ones at all.
+        clock: Gives seconds that never go back.
+
+    Attributes:
+        model: The one in service.
+        swaps: How often a new one took over.
+        failures: New files that could not be used, and ones that were taken back.
+
+    Raises:
+        ModelError: The file cannot be used at the start.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        load: Load,
+        on_notice: Notice,
+        *,
+        watch: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watches = watch
+        self._watch = FileWatch(path, clock)  # before loading: what comes meanwhile is new
+        self._load = load
+        self._on_notice = on_notice
+        self.model = load(path)
+        self.swaps = self.failures = 0
+        self._before: OnnxModel | None = None
+        self._trial = 0
+        self._loading: _Loading | None = None
+        self._told_gone = False
+
+    def predict(self, image: Image) -> Prediction:
+        """Say what is in one picture, after a look for a new file.
+
+        Args:
+            image: uint8 RGB, shape (H, W, 3).
+        """
+        if self._watches:
+            self._follow(image)
+        if self._before is None:
+            return self.model.predict(image)
+        try:
+            prediction = predict_checked(self.model, image)
+        except Exception as error:  # whatever a runtime raises: the old model goes on
+            self._roll_back(self._before, error)
+            return self.model.predict(image)
+        self._trial -= 1
+        if not self._trial:
+            self._before = None
+        return prediction
+
+    def close(self) -> None:
+        """Wait for a model that is being loaded: a runtime that ends meanwhile may crash."""
+        if self._loading is not None:
+            self._loading.join(CLOSE_S)
+
+    def _follow(self, image: Image) -> None:
+        if self._loading is not None:
+            if not self._loading.is_alive():
+                self._take(self._loading)
+                self._loading = None
+            return
+        stamp = self._watch.changed()
+        if stamp is not None:
+            self._loading = _Loading(self._load, self._watch.path, stamp, image)
+            self._loading.start()
+        if self._watch.gone and not self._told_gone:
+            self._on_notice(f"{self._watch.path} is gone; going on with the model in memory")
+        self._told_gone = self._watch.gone
+
+    def _take(self, loading: _Loading) -> None:
+        if stamp_of(self._watch.path) != loading.stamp:
+            return  # written again while it was read: the next look finds it
+        self._watch.handled = loading.stamp
+        if loading.model is None:
+            self._fail(loading.error, "going on with the model before it")
+            return
+        old, new = self.model, loading.model
+        self.model, self._before, self._trial = new, old, TRIAL_FRAMES
+        self.swaps += 1
+        self._on_notice(
+            f"{self._watch.path} has changed: now in service, {_difference(old, new)}, loaded in "
+            f"{loading.seconds:.1f} s"
+        )
+
+    def _roll_back(self, before: OnnxModel, error: Exception) -> None:
+        self.model, self._before, self._trial = before, None, 0
+        self._fail(error, "back to the model before it")
+
+    def _fail(self, error: BaseException | None, what_now: str) -> None:
+        self.failures += 1
+        reason = error.problem if isinstance(error, CflEdgeError) else f"{error!r}"
+        self._on_notice(
+            f"{self._watch.path} has changed, but cannot be used: {reason}; {what_now}, next try "
+            "when the file changes again"
+        )
+
+
+class _Loading(threading.Thread):
+    """Loads and tries one state of the file; a hanging disk holds up nobody, not even the end."""
+
+    def __init__(self, load: Load, path: Path, stamp: Stamp, image: Image) -> None:
+        super().__init__(name="model-loading", daemon=True)
+        self._make, self._path, self._image = load, path, image
+        self.stamp = stamp
+        self.model: OnnxModel | None = None
+        self.error: Exception | None = None
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        """Load, predict the canary frame, note what happened."""
+        start_s = time.monotonic()
+        try:
+            if self.stamp.size > MAX_BYTES:
+                raise ModelError(
+                    f"{self._path} has {self.stamp.size >> 20} MiB, expected at most "
+                    f"{MAX_BYTES >> 20} of one that is loaded beside another",
+                    hint="start `cfl-edge run` anew with it",
+                )
+            model = self._make(self._path)
+            check_canary(model, self._image)
+            self.model = model
+        except Exception as error:  # a stranger's file: whatever it provokes, the old one goes on
+            self.error = error
+        self.seconds = time.monotonic() - start_s
+
+
+def _difference(old: OnnxModel, new: OnnxModel) -> str:
+    """Say in a few words which classes came and went."""
+    words = [f"{len(new.classes)} classes"]
+    for what, here, there in (("new", new, old), ("gone", old, new)):
+        known = set(there.classes)
+        names = [name for name in here.classes if name not in known]
+        if names:
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            words.append(f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}")
+    return ", ".join(words)

@@ -1,0 +1,225 @@
+"""A command of the user's for each change of what is seen; the name of a class is data to it.
+
+The command is split into words once, at the start, and no shell reads it; the class comes in the
+environment. At most one runs at a time, in a thread beside the loop.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from typing import Self
+
+from cfl_edge.errors import UsageError
+from cfl_edge.serve.http_options import TOKEN_VARIABLE
+from cfl_edge.stream.source import Notice
+
+FRAMES = 3  # in a row: one odd frame between others is no change
+TIMEOUT_S = 10.0
+GAP_S = 1.0  # between two starts: a scene that flickers starts no storm of processes
+LABEL, SCORE = "CFL_EDGE_LABEL", "CFL_EDGE_SCORE"
+# Ours alone: a child that had them could read the token, or speak to systemd in our name.
+WITHHELD = (TOKEN_VARIABLE, "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
+
+class Steady:
+    """Says when another class has been seen in some frames in a row.
+
+    Args:
+        frames: How many.
+
+    Example:
+        >>> steady = Steady(2)
+        >>> [steady.changed(label) for label in ("mug", "mug", "pen", "mug", "pen", "pen", "pen")]
+        [False, True, False, False, False, True, False]
+    """
+
+    def __init__(self, frames: int) -> None:
+        self._frames = frames
+        self._candidate: str | None = None
+        self._count = 0
+        self._told: str | None = None
+
+    def changed(self, label: str | None) -> bool:
+        """Take the class of a frame; None stands for none, as at the start."""
+        self._count = self._count + 1 if label == self._candidate else 1
+        self._candidate = label
+        if self._count < self._frames or label == self._told:
+            return False
+        self._told = label
+        return True
+
+
+def split_command(command: str) -> list[str]:
+    """Return the words of a command, as a shell would split them.
+
+    Raises:
+        UsageError: A quote is left open, or there is no such program.
+
+    Example:
+        >>> split_command("echo 'a b'")
+        ['echo', 'a b']
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(
+            f"--on-change is {command!r}: {str(error).lower()}", hint="--on-change 'PROGRAM WORDS'"
+        ) from None
+    if not words or shutil.which(words[0]) is None:
+        raise UsageError(
+            f"--on-change is {command!r}, expected a program that can be run",
+            hint="name it with its whole path; chmod +x it",
+        )
+    return words
+
+
+class ChangeCommand:
+    """Runs a command when the class has changed: a context manager.
+
+    Args:
+        command: Program and words. `$CFL_EDGE_LABEL` and `$CFL_EDGE_SCORE` are in its environment;
+            no class is an empty label. Its standard output goes nowhere.
+        on_notice: Called, from a thread, at the first failure and at the first after a success.
+        frames: That a class must hold.
+        timeout_s: Seconds that it may take.
+        gap_s: Seconds between two starts.
+
+    Attributes:
+        runs: How often it has run to its end.
+        failures: How often it failed.
+
+    Raises:
+        UsageError: As `split_command`.
+
+    Example:
+        ```python
+        with ChangeCommand("mosquitto_pub -t door -s", print) as command:
+            command.see("mug", 0.93)
+        ```
+    """
+
+    def __init__(
+        self,
+        command: str,
+        on_notice: Notice,
+        *,
+        frames: int = FRAMES,
+        timeout_s: float = TIMEOUT_S,
+        gap_s: float = GAP_S,
+    ) -> None:
+        self._words = split_command(command)
+        self._on_notice = on_notice
+        self._timeout_s, self._gap_s = timeout_s, gap_s
+        self._steady = Steady(frames)
+        self._wake = threading.Condition()
+        self._next: tuple[str, float] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended = False
+        self._failing = False
+        self.runs = self.failures = 0
+        self._thread = threading.Thread(target=self._work, name="on-change", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the thread, and a command that still runs."""
+        with self._wake:
+            self._ended = True
+            self._wake.notify()
+            process = self._process
+        if process is not None:
+            _kill(process)
+        self._thread.join(self._timeout_s)
+
+    def see(self, label: str | None, score: float | None) -> None:
+        """Take what was seen in a frame; never waits.
+
+        A change while the command runs waits for its end; a later one takes its place.
+        """
+        if not self._steady.changed(label):
+            return
+        with self._wake:
+            self._next = (label or "", score or 0.0)
+            self._wake.notify()
+
+    def _work(self) -> None:
+        started_s = float("-inf")
+        while True:
+            with self._wake:
+                while not self._ended:
+                    rest_s = started_s + self._gap_s - time.monotonic()
+                    if self._next is not None and rest_s <= 0:
+                        break
+                    self._wake.wait(None if self._next is None else rest_s)
+                if self._ended or self._next is None:
+                    return
+                label, score = self._next
+                self._next = None
+            started_s = time.monotonic()
+            self._note(self._run(label, score))
+
+    def _run(self, label: str, score: float) -> str | None:
+        """Run it once; return what went wrong."""
+        try:
+            process = subprocess.Popen(
+                self._words,
+                env=environment(os.environ, label, score),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # ours has JSON lines, or the panel
+                start_new_session=True,  # so that what it has started ends with it
+            )
+        except (OSError, ValueError) as error:
+            return str(error)
+        with self._wake:
+            self._process = process
+            ended = self._ended
+        if ended:
+            _kill(process)
+        try:
+            code = process.wait(self._timeout_s)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            process.wait()
+            return f"it was ended after {self._timeout_s:g} s"
+        finally:
+            with self._wake:
+                self._process = None
+        return f"exit code {code}" if code else None
+
+    def _note(self, problem: str | None) -> None:
+        if problem is not None and not self._ended:
+            self.failures += 1
+            if not self._failing:
+                self._on_notice(f"--on-change {shlex.join(self._words)} failed: {problem}")
+        self._failing = problem is not None
+        self.runs += 1
+
+
+def environment(ours: Mapping[str, str], label: str, score: float) -> dict[str, str]:
+    r"""Return the environment of the command.
+
+    Example:
+        >>> environment({"PATH": "/bin", "NOTIFY_SOCKET": "/run/x"}, "$(reboot)\n\0", 0.93217)
+        {'PATH': '/bin', 'CFL_EDGE_LABEL': '$(reboot)\n', 'CFL_EDGE_SCORE': '0.9322'}
+    """
+    kept = {name: value for name, value in ours.items() if name not in WITHHELD}
+    # No environment can hold a null byte, nor a half of a surrogate pair.
+    safe = label.replace("\0", "").encode("utf-8", "replace").decode()
+    return kept | {LABEL: safe, SCORE: f"{score:.4f}"}
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # it has ended by itself

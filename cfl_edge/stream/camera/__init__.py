@@ -1,0 +1,1 @@
+"""Cameras of this machine, by Video4Linux."""

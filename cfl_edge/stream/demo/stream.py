@@ -1,0 +1,146 @@
+"""`demo:`: a rendered camera, for a first try without one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import final
+
+import numpy as np
+
+from cfl_edge.errors import UsageError
+from cfl_edge.stream.demo.objects import OBJECTS
+from cfl_edge.stream.demo.scene import HEIGHT_PX, WIDTH_PX, Dwell, make_noise
+from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.source import Notice, Skipped, Stream, closed_error, log_notice
+
+DEFAULT_FRAMES = 900  # at 40 ms a frame for learning and 6 for rendering: 41 s
+CLASSES = tuple(OBJECTS)
+NEW_CLASS = CLASSES[-1]
+_SHORTEST_DWELL, _LONGEST_DWELL = 5, 9  # frames
+
+
+def plan_dwells(frames: int, rng: np.random.Generator) -> list[tuple[str, int]]:
+    """Decide which thing is in view for how long.
+
+    Every round shows each class known so far once, in random order, so frequencies stay near each
+    other. The last class joins at the middle, and is then the first to be shown.
+
+    Args:
+        frames: Frames in all, at least 0.
+        rng: Chooses order and lengths.
+
+    Returns:
+        Class and number of frames of each dwell; the numbers add up to `frames`.
+
+    Example:
+        >>> plan = plan_dwells(100, np.random.default_rng(0))
+        >>> sum(length for _, length in plan)
+        100
+    """
+    half = frames // 2
+    first = _fill(list(CLASSES[:-1]), half, None, rng)
+    return first + _fill(list(CLASSES), frames - half, NEW_CLASS, rng)
+
+
+def _fill(
+    names: list[str], frames: int, opening: str | None, rng: np.random.Generator
+) -> list[tuple[str, int]]:
+    plan: list[tuple[str, int]] = []
+    waiting: list[str] = []
+    while frames > 0:
+        if not waiting:
+            waiting = [str(name) for name in rng.permutation(names)]
+            if opening is not None:
+                waiting.sort(key=lambda name: name != opening)  # stable: the others stay shuffled
+                opening = None
+            elif plan and waiting[0] == plan[-1][0]:  # one thing never follows itself
+                waiting.append(waiting.pop(0))
+        length = min(frames, int(rng.integers(_SHORTEST_DWELL, _LONGEST_DWELL + 1)))
+        plan.append((waiting.pop(0), length))
+        frames -= length
+    return plan
+
+
+@final
+class DemoStream(Stream):
+    """Everyday things before changing backgrounds, each frame with its label.
+
+    Mug, scissors, car and leaf come from the start, the clock from the middle on. Size, place,
+    angle, perspective, light, blur, noise and colours change; a thing stays for 5 to 9 frames.
+
+    Args:
+        frames: How many frames come, at least 1.
+        seed: Decides every pixel, at least 0.
+        on_notice: Unused: nothing can go wrong here.
+
+    Raises:
+        UsageError: `frames` is below 1 or `seed` below 0.
+
+    Example:
+        >>> with DemoStream(frames=20, seed=1) as stream:
+        ...     frames = list(stream)
+        >>> len(frames), frames[0].image.shape, frames[10].label
+        (20, (240, 320, 3), 'clock')
+    """
+
+    live = False
+
+    def __init__(
+        self, *, frames: int = DEFAULT_FRAMES, seed: int = 0, on_notice: Notice = log_notice
+    ) -> None:
+        if frames < 1:
+            raise UsageError(
+                f"demo: frames is {frames}, expected at least 1",
+                hint=f"leave it out for {DEFAULT_FRAMES}, or use demo:?frames=100",
+            )
+        if seed < 0:
+            raise UsageError(f"demo: seed is {seed}, expected 0 or more", hint="use demo:?seed=0")
+        self.uri = f"demo:?frames={frames}&seed={seed}"
+        self.total = frames  # frames to come, for a progress bar
+        self._seed = seed
+        self._closed = False
+
+    def description(self) -> str:
+        """Return size, number of frames and classes."""
+        return (
+            f"{self.uri}: {WIDTH_PX}x{HEIGHT_PX} rendered, {self.total} frames of "
+            f"{', '.join(CLASSES)} ({NEW_CLASS} from the middle on)"
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames.
+
+        Raises:
+            StreamError: The stream is closed.
+        """
+        if self._closed:
+            raise closed_error(self.uri)
+        return self._render()
+
+    def close(self) -> None:
+        """End the iteration."""
+        self._closed = True
+
+    @property
+    def dropped(self) -> int:
+        """0: it waits for its reader."""
+        return 0
+
+    @property
+    def skipped(self) -> Sequence[Skipped]:
+        """Empty: every frame can be read."""
+        return ()
+
+    def _render(self) -> Iterator[Frame]:
+        noise = make_noise(np.random.default_rng([self._seed, 0]))
+        index = 0
+        plan = plan_dwells(self.total, np.random.default_rng([self._seed, 1]))
+        for number, (name, length) in enumerate(plan, start=2):
+            dwell = Dwell(name, length, noise, np.random.default_rng([self._seed, number]))
+            for step in range(length):
+                if self._closed:
+                    return
+                image = dwell.render(step)
+                yield Frame(image, timestamp_s=time.monotonic(), index=index, label=name)
+                index += 1

@@ -1,0 +1,1 @@
+"""Recorded input: folders, images and clips."""

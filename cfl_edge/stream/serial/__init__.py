@@ -1,0 +1,1 @@
+"""Boards that send frames over a serial port."""

@@ -1,0 +1,274 @@
+"""A port with a board on it: its pictures, its buttons, and what it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeVar, final
+
+from cfl_edge.errors import (
+    StreamBusyError,
+    StreamError,
+    StreamFormatError,
+    StreamLostError,
+    StreamNotFoundError,
+    StreamPermissionError,
+)
+from cfl_edge.stream.frame import Image
+from cfl_edge.stream.live import Capture, Picture, damaged
+from cfl_edge.stream.serial.jpeg import JpegFinder
+from cfl_edge.stream.serial.pixels import gray8_to_rgb, jpeg_to_rgb, rgb565_to_rgb, yuyv_to_rgb
+from firmware_host import protocol
+from firmware_host.errors import (
+    BoardError,
+    PortAmbiguousError,
+    PortBusyError,
+    PortLostError,
+    PortNotFoundError,
+    PortPermissionError,
+)
+from firmware_host.link import Link, Received, Request
+from firmware_host.protocol import Ctrl, Event, Format, Hello, Status
+from firmware_host.serial_port import SerialPort
+
+Value = TypeVar("Value")
+
+READ_S = 0.1
+"""How long a read waits: `close` waits for it."""
+
+LARGEST_GAP = 1000
+"""Pictures lost at a time, at most: a larger step is a board that counts in another way."""
+
+ERRORS: Mapping[type[BoardError], type[StreamError]] = {
+    PortNotFoundError: StreamNotFoundError,
+    PortAmbiguousError: StreamNotFoundError,
+    PortBusyError: StreamBusyError,
+    PortPermissionError: StreamPermissionError,
+    PortLostError: StreamLostError,
+}
+
+
+class BoardCapture(Capture):
+    """An open port with a board on it."""
+
+    @abstractmethod
+    def answer(self, label: str, p: float) -> None:
+        """See `SerialStream.answer`."""
+
+
+def picture_to_rgb(image: protocol.Image) -> Image | None:
+    """Return a board's picture as uint8 RGB, shape (H, W, 3); None where it does not decode.
+
+    Args:
+        image: In any format but int8.
+    """
+    size = image.width, image.height
+    match image.format:
+        case Format.JPEG:
+            return jpeg_to_rgb(image.data)
+        case Format.GRAY8:
+            return gray8_to_rgb(image.data, *size)
+        case Format.RGB565LE:
+            return rgb565_to_rgb(image.data, *size)
+        case Format.YUYV:
+            return yuyv_to_rgb(image.data, *size)
+        case _:
+            return damaged()
+
+
+def stream_error(error: BoardError) -> StreamError:
+    """Return a board's error as one of streams.
+
+    Example:
+        >>> stream_error(PortBusyError("/dev/ttyACM0: another program holds it", hint="wait"))
+        StreamBusyError('/dev/ttyACM0: another program holds it')
+    """
+    return ERRORS.get(type(error), StreamError)(error.problem, hint=error.hint)
+
+
+def silent_error(uri: str, timeout_s: float, came: str) -> StreamError:
+    """Return the error for a board that sends no picture.
+
+    Args:
+        uri: Of the stream.
+        timeout_s: How long none came, in seconds.
+        came: What came instead; "" for nothing at all.
+    """
+    if came:
+        return StreamFormatError(
+            f"{uri} sent no picture for {timeout_s:g} s, but {came}",
+            hint="check the baud rate (?baud=115200) and the protocol (?proto=jpeg)",
+        )
+    return StreamLostError(
+        f"{uri} sent nothing for {timeout_s:g} s",
+        hint="press the board's reset button; check the wiring and the baud rate",
+    )
+
+
+@final
+class CflCapture(BoardCapture):
+    """A board that speaks CFL-Link.
+
+    It is asked to stream when the port opens, and again whenever it says that it has started.
+
+    Args:
+        uri: Of the stream.
+        link: To the board; closed with this.
+        settings: Of the command `stream`.
+        timeout_s: Seconds without a picture after which it counts as lost.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        link: Link,
+        settings: Mapping[str, str | int | float],
+        timeout_s: float,
+    ) -> None:
+        self._uri, self._link, self._timeout_s = uri, link, timeout_s
+        self._settings = settings
+        self._pictures: deque[Picture] = deque()
+        self._label: str | None = None
+        self._last_id: int | None = None
+        self._last_s = 0.0
+        self._shown_id = 0
+        self.caveat = None
+        self.description = f"{uri}: CFL-Link"
+        self._guarded(self._start)
+
+    def read(self, stop: threading.Event) -> Picture | None:
+        """Return the next picture, or None when `stop` was set meanwhile."""
+        silent_s = time.monotonic() + self._timeout_s
+        before = self._link.statistics.bytes
+        while not stop.is_set():
+            if self._pictures:
+                return self._pictures.popleft()
+            if time.monotonic() > silent_s:
+                raise silent_error(self._uri, self._timeout_s, self._came_since(before))
+            for received in self._guarded(lambda: self._link.receive(READ_S)):
+                self._take(received)
+            if self._request.status is Status.REFUSED and self._settings:
+                asked = ", ".join(f"{name}={value}" for name, value in self._settings.items())
+                raise StreamFormatError(
+                    f"{self._uri}: the board refuses {asked}",
+                    hint="leave the options of the address away, or see the board's sketch",
+                )
+        return None
+
+    def answer(self, label: str, p: float) -> None:
+        """See `SerialStream.answer`."""
+        hello = self._link.hello
+        listens = hello is not None and hello.receives
+        if not listens and self._request.status is not Status.DONE:
+            return
+        with contextlib.suppress(BoardError, ValueError):  # gone, or a label that no board takes
+            p = round(min(max(p, 0.0), 1.0), 4)
+            self._link.send(protocol.Result(label, p, frame_id=self._shown_id))
+
+    def close(self) -> None:
+        """Tell the board to stop, and release the port."""
+        with contextlib.suppress(BoardError):
+            self._link.send(Ctrl("stop"))
+        self._link.close()
+
+    def _start(self) -> None:
+        self._request: Request = self._link.ask(Ctrl("stream", dict(self._settings)))
+
+    def _take(self, received: Received) -> None:
+        message = received.message
+        if isinstance(message, protocol.Image):
+            self._take_picture(message, received.time_s)
+        elif isinstance(message, Hello):
+            self.description = f"{self._uri}: {message.board} {message.firmware}, CFL-Link"
+            self._last_id, self._label = None, None
+            if message.receives and self._request.over:
+                self._guarded(self._start)
+        elif isinstance(message, Event) and message.name in ("press", "release"):
+            self._label = (message.label or None) if message.name == "press" else None
+
+    def _take_picture(self, image: protocol.Image, time_s: float) -> None:
+        if image.format is Format.INT8:
+            raise StreamFormatError(
+                f"{self._uri} sends features (int8), expected pictures",
+                hint="flash a sketch that sends jpeg, gray8, rgb565le or yuyv",
+            )
+        gap = 0 if self._last_id is None else image.frame_id - self._last_id - 1
+        self._last_id = image.frame_id
+        self._last_s = max(self._last_s, time_s)
+        missed = gap if 0 < gap <= LARGEST_GAP else 0
+        decode = partial(self._decode, image)
+        self._pictures.append(Picture(self._last_s, decode, missed, self._label))
+
+    def _decode(self, image: protocol.Image) -> Image | None:
+        self._shown_id = image.frame_id
+        return picture_to_rgb(image)
+
+    def _came_since(self, before: int) -> str:
+        met = self._link.statistics
+        if met.bytes == before:
+            return ""
+        return (
+            f"{met.bytes - before} bytes: {met.packets} packets, {met.crc_errors + met.malformed} "
+            f"damaged, {met.incomplete} pictures with gaps"
+        )
+
+    def _guarded(self, action: Callable[[], Value]) -> Value:
+        """Do something with the link; its errors become those of streams."""
+        fault: StreamError | None = None
+        try:
+            return action()
+        except BoardError as error:
+            fault = stream_error(error)
+        self._link.close()
+        raise fault
+
+
+@final
+class JpegCapture(BoardCapture):
+    """A board that sends JPEGs back to back; it is told nothing.
+
+    Args:
+        uri: Of the stream.
+        port: The open port; closed with this.
+        timeout_s: Seconds without a picture after which it counts as lost.
+    """
+
+    def __init__(self, uri: str, port: SerialPort, timeout_s: float) -> None:
+        self._uri, self._port, self._timeout_s = uri, port, timeout_s
+        self._finder = JpegFinder()
+        self._pictures: deque[Picture] = deque()
+        self.caveat = None
+        self.description = f"{uri}: JPEGs back to back"
+
+    def read(self, stop: threading.Event) -> Picture | None:
+        """Return the next picture, or None when `stop` was set meanwhile."""
+        silent_s, count = time.monotonic() + self._timeout_s, 0
+        while not stop.is_set():
+            if self._pictures:
+                return self._pictures.popleft()
+            if time.monotonic() > silent_s:
+                raise silent_error(self._uri, self._timeout_s, f"{count} bytes" if count else "")
+            fault: StreamError | None = None
+            try:
+                data = self._port.read(READ_S)
+            except BoardError as error:
+                fault = stream_error(error)
+            if fault is not None:
+                raise fault
+            count += len(data)
+            now_s = time.monotonic()
+            for jpeg in self._finder.feed(data):
+                self._pictures.append(Picture(now_s, partial(jpeg_to_rgb, jpeg)))
+        return None
+
+    def answer(self, label: str, p: float) -> None:
+        """Do nothing: there is nobody who understands."""
+
+    def close(self) -> None:
+        """Release the port."""
+        self._port.close()

@@ -1,0 +1,230 @@
+"""The panel that a terminal gets while the loop learns."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+from rich.box import ROUNDED
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+from cfl_edge.loop.progress import Progress
+from cfl_edge.pipe import Lines
+from cfl_edge.view.view import View, percent, shown_score
+from cfl_edge.visible import visible, visible_lines
+
+REFRESH_S = 1 / 8  # a panel drawn for each of 30 frames a second takes a tenth of a small core
+FRAME_CELLS = 4  # the panel's border and padding, left and right
+FRAME_ROWS = 3  # its border, and a row of the terminal that stays free
+FACT_CELLS = 10  # what a row is about
+NAME_CELLS = 24  # of a name in the table
+SEEN_CELLS = 20  # and in the row of the prediction
+RECENT = 3  # classes lately labelled that are shown however few samples they have
+
+
+@final
+class TerminalView(View):
+    """A panel that follows the loop, at most 8 times a second; notices scroll by above it.
+
+    Args:
+        console: Where to draw; stdout by default.
+        clock: Gives seconds that never go back.
+
+    Example:
+        >>> with TerminalView() as view:  # doctest: +SKIP
+        ...     view.show(Progress(0, "mug", "mug", 0.9, True, 1, 8, 1, 0, 24.8, 1.0, 1.0))
+    """
+
+    def __init__(
+        self, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = Console(highlight=False) if console is None else console
+        self._clock = clock
+        self._progress: Progress | None = None
+        self._next_s = -math.inf
+        self._labelled: dict[str, None] = {}  # the class labelled last comes last
+        self._live = Live(
+            console=self._console, auto_refresh=False, transient=True, get_renderable=self._render
+        )
+
+    def open(self) -> None:
+        """Begin to draw; the cursor is hidden."""
+        self._live.start()
+
+    def show(self, progress: Progress) -> None:
+        """Draw the state, if the last drawing is an eighth of a second ago."""
+        self._progress = progress
+        if progress.label is not None:
+            self._labelled.pop(progress.label, None)
+            self._labelled[progress.label] = None
+        now_s = self._clock()
+        if now_s >= self._next_s:
+            self._next_s = now_s + REFRESH_S
+            self._live.refresh()
+
+    def notice(self, text: str) -> None:
+        """Write it above the panel."""
+        for line in visible_lines(text):
+            self._console.print(Text(line, style="yellow"), soft_wrap=True)
+
+    def summary(self, fields: Mapping[str, Any], lines: Sequence[str]) -> None:
+        """Take the panel away and write the lines; the fields are for programs."""
+        self.close()
+        out = Lines(self._console.file)  # not by rich: a command to copy is not to be wrapped
+        for line in lines:
+            out.write("\n".join(visible_lines(line)))
+
+    def close(self) -> None:
+        """Take the panel away; the cursor is back."""
+        self._live.stop()
+
+    @property
+    def closed(self) -> bool:
+        """False: a terminal that goes away ends the process by itself (SIGHUP)."""
+        return False
+
+    def _render(self) -> RenderableType:
+        if self._progress is None:
+            return Text("waiting for the first frame", style="dim")
+        return panel(self._progress, self._console, list(self._labelled))
+
+
+def panel(progress: Progress, console: Console, labelled: Sequence[str]) -> Panel:
+    """Return the panel of one state.
+
+    Its rows are put together here: rich's tables take 13 ms for it, these rows a few.
+
+    Args:
+        progress: The state.
+        console: What it is for; the panel keeps within its size.
+        labelled: Classes labelled in this run, the last one last.
+    """
+    cells = max(1, console.width - FRAME_CELLS)
+    bar = "#-" if console.options.ascii_only else "━─"
+    rows = Text("\n").join(_facts(progress, cells, bar)).wrap(console, cells)
+    waiting: Sequence[Text] = ()
+    if progress.waiting:
+        waiting = list(Text(visible(progress.waiting), style="bold cyan").wrap(console, cells))
+    blank = 1 + bool(waiting)
+    free = console.height - len(rows) - len(waiting) - blank - FRAME_ROWS
+    if progress.samples and free >= min(2, len(progress.samples)):  # one, or one and "+ 9 more"
+        rows.append(Text())
+        rows.extend(_classes(progress.samples, free, labelled, cells, bar))
+    if waiting:
+        rows.append(Text())
+        rows.extend(waiting)
+    return Panel(
+        Text("\n", no_wrap=True, overflow="ellipsis").join(rows),
+        box=ROUNDED,
+        title="cfl-edge",
+        title_align="left",
+        subtitle=f"{progress.seconds:.0f} s",
+        subtitle_align="right",
+        border_style="dim",
+    )
+
+
+def _facts(progress: Progress, cells: int, bar: str) -> list[Text]:
+    """Return what there is to say beside the classes."""
+    frames = f"{progress.frames}, {progress.learned_frames} learned"
+    if progress.total is not None:
+        frames = f"{progress.frames} of {progress.total}, {progress.learned_frames} learned  "
+    facts = {
+        "sees": _seen(progress),
+        "accuracy": Text(
+            f"{percent(progress.rolling_accuracy)} of the last 100, "
+            f"{percent(progress.prequential_accuracy)} of all"
+        ),
+        "speed": Text(f"{progress.fps:.1f} frames/s, {progress.dropped} dropped"),
+        "memory": Text(f"{progress.peak_rss_mib:.0f} MiB at most"),
+        "frames": Text(frames),
+    }
+    if progress.total is not None:
+        room = cells - FACT_CELLS - len(frames)
+        facts["frames"] += _bar(progress.frames, progress.total, room, bar, "magenta")
+    if progress.flagged:
+        counts = ", ".join(f"{flag} {count}" for flag, count in progress.flagged.items())
+        facts["flagged"] = Text(counts, style="yellow" if progress.flags else "")
+    return [
+        Text(name.ljust(FACT_CELLS), style="dim", end="") + fact for name, fact in facts.items()
+    ]
+
+
+def _seen(progress: Progress) -> Text:
+    """Return the prediction, its score, and whether it was right."""
+    if progress.prediction is None:
+        seen = Text("nothing known yet")
+    else:
+        seen = Text().append(_name(progress.prediction, SEEN_CELLS).plain, style="bold")
+        seen.append(f"  {percent(shown_score(progress))}")
+        if progress.unknown is not None and not progress.rejected:
+            seen.append(f"  unknown {percent(progress.unknown)}", style="dim")
+    if progress.label is None:
+        return seen
+    label = _name(progress.label, SEEN_CELLS).plain
+    if progress.prediction == progress.label:
+        return seen.append("  right", style="green")
+    if progress.prediction is None:
+        return seen.append(f"  is {label}", style="yellow")
+    return seen.append(f"  wrong: is {label}", style="red")
+
+
+def _name(name: str, cells: int, *, pad: bool = False) -> Text:
+    """Return a class name that leaves room for the rest of the row."""
+    text = Text(visible(name))
+    text.truncate(cells, overflow="ellipsis", pad=pad)
+    return text
+
+
+def _bar(part: int, whole: int, cells: int, bar: str, style: str) -> Text:
+    """Return a bar of two characters, what there is and what there could be."""
+    full, empty = bar[0], bar[1]
+    filled = min(cells, cells * part // max(whole, 1))
+    return Text().append(full * filled, style=style).append(empty * (cells - filled), style="dim")
+
+
+def _classes(
+    samples: Mapping[str, int], rows: int, labelled: Sequence[str], cells: int, bar: str
+) -> list[Text]:
+    """Return the samples of each class, a bar each, in the order of the classes."""
+    shown = choose(samples, rows, labelled)
+    most = max(samples.values())
+    name_cells = min(NAME_CELLS, max(cell_len(visible(name)) for name in shown))
+    count_cells = len(str(most))
+    lines = []
+    for name in shown:
+        line = _name(name, name_cells, pad=True)
+        if labelled and name == labelled[-1]:
+            line.stylize("bold")
+        line.append(f"  {samples[name]:{count_cells}}  ")
+        lines.append(line + _bar(samples[name], most, cells - cell_len(line.plain), bar, "green"))
+    if len(shown) < len(samples):
+        lines.append(Text(f"+ {len(samples) - len(shown)} more", style="dim"))
+    return lines
+
+
+def choose(samples: Mapping[str, int], rows: int, labelled: Sequence[str]) -> list[str]:
+    """Return the classes to show: all, or those labelled last and those with most samples.
+
+    Args:
+        samples: Of each class.
+        rows: There are for them, at least 2 where there are more classes; one of them tells how
+            many are left out.
+        labelled: Classes labelled in this run, the last one last.
+
+    Example:
+        >>> choose({"a": 9, "b": 1, "c": 5, "d": 2, "e": 7}, 4, ["b"])
+        ['a', 'b', 'e']
+    """
+    if len(samples) <= rows:
+        return list(samples)
+    recent = [name for name in reversed(labelled) if name in samples][:RECENT]
+    most = sorted(samples, key=lambda name: -samples[name])
+    chosen = set(list(dict.fromkeys([*recent, *most]))[: rows - 1])
+    return [name for name in samples if name in chosen]  # rows that stay where they are
