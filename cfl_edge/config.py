@@ -39,7 +39,7 @@ class LearnSettings(BaseSettings):
     epochs: int = Field(1, ge=1)
     realtime: float | None = Field(None, ge=SLOWEST_HZ, le=FASTEST_HZ)
     reject: float | None = Field(None, gt=0, le=1)
-    head: (
+    learner: (
         Literal[
             "cfl",
             "slda",
@@ -53,7 +53,7 @@ class LearnSettings(BaseSettings):
         ]
         | None
     ) = None
-    stem: str | None = None
+    backbone: str | None = None
     layers: str | None = None
     image: int | None = Field(None, ge=8, le=1024)
     replay_mib: float | None = Field(None, gt=0, allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""From a frame of any size to the square picture that a model reads.
+"""From a frame of any size to the square image that a model reads.
 
 Learning, evaluation and ONNX inference all go through this one function, so a model sees the same
 pixels in each. Scaling to zero mean is part of the model itself (and of its ONNX file).
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 
 def to_model_input(image: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8]:
-    """Cut the central square out of a picture and scale it to the model's size.
+    """Cut the central square out of an image and scale it to the model's size.
 
     Args:
         image: uint8 RGB, shape (H, W, 3).

@@ -36,11 +36,11 @@ def main(stream: str = "photos/", model: str = "runs/photos", **options: Any) ->
     )
     learned = learn(settings, on_notice=print)
     for name, frames in learned.samples.items():
-        print(f"learned {frames} pictures of {name}")
+        print(f"learned {frames} images of {name}")
 
-    # On the pictures it has seen: give `evaluate` another folder to know what it is worth.
+    # On the images it has seen: give `evaluate` another folder to know what it is worth.
     confusion = evaluate(settings.model, stream, on_notice=print).confusion
-    print(f"accuracy {confusion.accuracy:.0%} of {confusion.samples} pictures")
+    print(f"accuracy {confusion.accuracy:.0%} of {confusion.samples} images")
 
 
 if __name__ == "__main__":

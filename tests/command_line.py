@@ -14,7 +14,7 @@ from PIL import Image
 
 from cfl_edge.cli.app import main
 
-SMALL = ("--stem", "none", "--layers", "8,16", "--image", "16")
+SMALL = ("--backbone", "none", "--layers", "8,16", "--image", "16")
 KINDS = ("above", "left")
 
 
@@ -66,8 +66,8 @@ def learn(stream, model, *arguments):
     return cfl_edge("learn", "--stream", stream, "--model", model, *options, *arguments)
 
 
-def write_pictures(folder, count=8, kinds=KINDS, seed=0):
-    """Write `count` easy pictures of each kind, a subfolder per kind."""
+def write_images(folder, count=8, kinds=KINDS, seed=0):
+    """Write `count` easy images of each kind, a subfolder per kind."""
     for number, kind in enumerate(kinds):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         images = learner_checks.pictures(SimpleNamespace(image_px=24), number, count, seed)

@@ -8,14 +8,14 @@ import pytest
 # As the command line does, before torch is loaded: threads spin for a moment only.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from command_line import SMALL, cfl_edge, write_pictures
+from command_line import SMALL, cfl_edge, write_images
 
 from cfl_edge.model.store import Store
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("cli") / "data")
+    return write_images(tmp_path_factory.mktemp("cli") / "data")
 
 
 @pytest.fixture(scope="session")

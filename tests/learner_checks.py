@@ -9,7 +9,7 @@ import torch
 
 
 def pictures(learner, kind, count, seed=0):
-    """Noisy pictures of two kinds: bright above, or bright on the left."""
+    """Noisy images of two kinds: bright above, or bright on the left."""
     rng = np.random.default_rng([seed, kind])
     images = rng.integers(0, 80, (count, learner.image_px, learner.image_px, 3), dtype=np.uint8)
     half = learner.image_px // 2

@@ -22,7 +22,7 @@ LAST_OF_FRAME = 0x80  # the marker bit, in the second byte of an RTP packet
 
 
 def rtp_packets(frames: int = 24) -> list[bytes]:
-    """Red pictures with a key frame every 12, as FFmpeg puts them into RTP."""
+    """Red images with a key frame every 12, as FFmpeg puts them into RTP."""
     packets = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
@@ -32,12 +32,12 @@ def rtp_packets(frames: int = 24) -> list[bytes]:
             track = container.add_stream("mpeg2video", rate=25)
             assert isinstance(track, av.VideoStream)
             track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
-            picture = av.VideoFrame.from_ndarray(
+            image = av.VideoFrame.from_ndarray(
                 np.full((48, 64, 3), (255, 0, 0), np.uint8), format="rgb24"
             )
             for _ in range(frames):
-                container.mux(track.encode(picture))
-                picture.pts = None
+                container.mux(track.encode(image))
+                image.pts = None
             container.mux(track.encode())
         while True:
             try:

@@ -1,6 +1,6 @@
 """What every rule must do; `test_rules.py` runs the checks on each.
 
-A check takes a function that makes a fresh rule for pictures of (channels, side) and some classes,
+A check takes a function that makes a fresh rule for images of (channels, side) and some classes,
 and is named after the sentence it holds.
 """
 
@@ -13,7 +13,7 @@ SIDE = 16
 
 
 def batch(channels=3, classes=3, count=24, seed=0):
-    """Noisy pictures whose bright third tells the class, normalised."""
+    """Noisy images whose bright third tells the class, normalised."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     images = rng.normal(0, 0.3, (count, channels, SIDE, SIDE)).astype(np.float32)
@@ -48,7 +48,7 @@ def same(first, second):
     return len(first) == len(second) and all(torch.equal(a, b) for a, b in pairs)
 
 
-def check_scores_have_a_row_for_each_picture_and_a_column_for_each_class(make):
+def check_scores_have_a_row_for_each_image_and_a_column_for_each_class(make):
     for channels, classes in ((3, 3), (1, 5)):
         rule = fresh(make, channels, classes)
         scores = rule.scores(batch(channels, classes, count=7)[0])

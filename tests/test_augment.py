@@ -1,4 +1,4 @@
-"""Random crops and mirror images against a loop over the pictures, and the scaling of bytes."""
+"""Random crops and mirror images against a loop over the images, and the scaling of bytes."""
 
 import numpy as np
 import pytest
@@ -15,18 +15,18 @@ from cfl_edge.lab.data.augment import (
 )
 
 
-def pictures(*shape, seed=0):
+def images(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
 
 def slow_crop_flip(x, offsets, padding):
-    """Picture by picture, each on a black page of its own."""
+    """Image by image, each on a black page of its own."""
     result = []
-    for picture, top, left, mirrored in zip(x.numpy(), *offsets, strict=True):
-        c, h, w = picture.shape
-        page = np.zeros((c, h + 2 * padding, w + 2 * padding), picture.dtype)
-        page[:, padding : padding + h, padding : padding + w] = picture
+    for image, top, left, mirrored in zip(x.numpy(), *offsets, strict=True):
+        c, h, w = image.shape
+        page = np.zeros((c, h + 2 * padding, w + 2 * padding), image.dtype)
+        page[:, padding : padding + h, padding : padding + w] = image
         cut = page[:, top : top + h, left : left + w]
         result.append(cut[:, :, ::-1] if mirrored else cut)
     return torch.from_numpy(np.stack(result))
@@ -36,7 +36,7 @@ def slow_crop_flip(x, offsets, padding):
 @pytest.mark.parametrize("padding", [0, 1, 4])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_crops_are_those_of_a_loop(shape, padding, layout):
-    x = pictures(60, *shape).contiguous(memory_format=layout)
+    x = images(60, *shape).contiguous(memory_format=layout)
     before = x.clone()
     offsets = draw_offsets(60, padding, True)
     cropped = crop_flip(x, offsets, padding)
@@ -56,7 +56,7 @@ def test_all_offsets_occur_alike_and_independently():
 
 
 def test_without_flip_nothing_is_mirrored_and_without_padding_nothing_moves():
-    x = pictures(50, 3, 8, 8)
+    x = images(50, 3, 8, 8)
     assert not draw_offsets(50, 4, False).mirrored.any()
     assert torch.equal(random_crop_flip(x, padding=0, flip=False), x)
     mirrored = random_crop_flip(x, padding=0)
@@ -67,7 +67,7 @@ def test_without_flip_nothing_is_mirrored_and_without_padding_nothing_moves():
 
 
 def test_randomness_is_the_global_generator_or_the_given_one():
-    x = pictures(64, 3, 8, 8)
+    x = images(64, 3, 8, 8)
     torch.manual_seed(5)
     first, second = random_crop_flip(x), random_crop_flip(x)
     torch.manual_seed(5)
@@ -80,17 +80,17 @@ def test_randomness_is_the_global_generator_or_the_given_one():
 
 
 def test_an_empty_batch_stays_empty():
-    assert random_crop_flip(pictures(0, 3, 8, 8)).shape == (0, 3, 8, 8)
+    assert random_crop_flip(images(0, 3, 8, 8)).shape == (0, 3, 8, 8)
 
 
-def test_offsets_are_on_the_device_of_the_pictures():
+def test_offsets_are_on_the_device_of_the_images():
     x = torch.empty(4, 3, 8, 8, dtype=torch.uint8, device="meta")
     assert random_crop_flip(x).device.type == "meta"
     offsets = draw_offsets(4, 4, True, device="meta")
     assert {part.device.type for part in offsets} == {"meta"}
 
 
-def test_every_shift_of_one_picture_shows_what_it_should():
+def test_every_shift_of_one_image_shows_what_it_should():
     x = torch.tensor([[[[7]]]], dtype=torch.uint8)
     for top in range(3):
         for left in range(3):
@@ -100,7 +100,7 @@ def test_every_shift_of_one_picture_shows_what_it_should():
 
 @pytest.mark.parametrize("samples", [1, 3, CHUNK, 2 * CHUNK + 1])
 def test_statistics_are_numpys(samples):
-    x = pictures(samples, 3, 4, 5)
+    x = images(samples, 3, 4, 5)
     x[:, 1] //= 7
     mean, std = channel_statistics(x)
     values = x.numpy().astype(np.float64) / 255
@@ -126,8 +126,8 @@ def test_a_channel_of_one_value_becomes_zero(level):
     assert normalise(x, mean, std)[:, 0].abs().max() < 1e-6
 
 
-def test_normalised_pictures_have_mean_zero_and_deviation_one():
-    x = pictures(50, 3, 6, 7)
+def test_normalised_images_have_mean_zero_and_deviation_one():
+    x = images(50, 3, 6, 7)
     mean, std = channel_statistics(x)
     result = normalise(x, mean, std)
     expected = (x.double() / 255 - mean.double().view(3, 1, 1)) / std.double().view(3, 1, 1)

@@ -76,7 +76,7 @@ def test_markdown_on_stdout_and_progress_on_stderr():
 
 
 def test_what_does_not_fit_is_a_row():
-    options = [*TINY, "--cases", "inference,bp", "--batch", str(10**8)]  # 300 GB of pictures
+    options = [*TINY, "--cases", "inference,bp", "--batch", str(10**8)]  # 300 GB of images
     result = cfl_edge("bench", "memory", *options, "--json")
     assert result.code == 0, result.err
     inference, bp, _ = result.events

@@ -8,20 +8,20 @@ from command_line import SMALL, assert_error, cfl_edge
 from dataset_files import draw
 from PIL import Image
 
-from cfl_edge.lab.bench.streams.pictures import Pictures
+from cfl_edge.lab.bench.streams.images import Images
 
 FIELDS = [
     *("event", "learner", "protocol", "seed", "final_accuracy", "average_incremental_accuracy"),
     *("prequential_accuracy", "forgetting", "frames_to_80", "learn_ms", "predict_ms"),
-    *("state_bytes", "peak_bytes", "backward_transfer", "old_drop", "stem_ms", "frames"),
+    *("state_bytes", "peak_bytes", "backward_transfer", "old_drop", "backbone_ms", "frames"),
     *("dropped", "withheld", "curve", "single_head_forgetting", "seconds_to_80"),
     *("auroc_unknown", "fpr95_unknown", "known_rejected", "unknown_rejected"),
 ]
 KINDS = 4
 
 
-def pictures(count, seed=0):
-    """Return pictures (N, 3, 16, 16) of 4 kinds in turn, noise of a colour each, and labels."""
+def images(count, seed=0):
+    """Return images (N, 3, 16, 16) of 4 kinds in turn, noise of a colour each, and labels."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % KINDS
     x = random.integers(0, 90, (count, 3, 16, 16), dtype=np.uint8)
@@ -32,7 +32,7 @@ def pictures(count, seed=0):
 
 @pytest.fixture(scope="module")
 def npz(tmp_path_factory):
-    (x, y), (x_test, y_test) = pictures(80), pictures(40, seed=1)
+    (x, y), (x_test, y_test) = images(80), images(40, seed=1)
     path = tmp_path_factory.mktemp("streams") / "colours.npz"
     names = np.array(["red", "green", "blue", "pink"])
     x, x_test = x.transpose(0, 2, 3, 1), x_test.transpose(0, 2, 3, 1)
@@ -67,7 +67,11 @@ def test_json_lines(npz):
     assert summary["learners"]["cfl"]["final_accuracy"]["mean"] == pytest.approx(mean, abs=1e-4)
     assert summary["learners"]["cfl"]["seeds"] == [0, 1]
     assert (summary["train_images"], summary["test_images"], summary["classes"]) == (40, 40, 4)
-    assert (summary["data"], summary["stem"], summary["image_px"]) == ("colours.npz", "none", 16)
+    assert (summary["data"], summary["backbone"], summary["image_px"]) == (
+        "colours.npz",
+        "none",
+        16,
+    )
     assert summary["interrupted"] is False
     assert result.err.splitlines()[0].startswith("cfl  seed 0  final ")
 
@@ -84,8 +88,8 @@ def test_markdown_and_plot(npz, tmp_path):
     assert result.code == 0, result.err
     head, _, titles, _, row, *_ = result.out.splitlines()
     assert head.startswith(
-        "class-incremental on colours.npz: 8 pictures of 4 classes, evaluated on 8 of the test "
-        "split; stem none, 16 px; 2 seeds; "
+        "class-incremental on colours.npz: 8 images of 4 classes, evaluated on 8 of the test "
+        "split; backbone none, 16 px; 2 seeds; "
     )
     assert "torch" in head
     assert head.endswith(f"--plot {plot} --seeds 2`")
@@ -119,11 +123,11 @@ def test_protocols(npz, options, points):
 
 
 def test_instances_of_a_folder_on_objects_that_were_not_seen(tmp_path):
-    x, labels = pictures(64)
-    for i, (picture, label) in enumerate(zip(x, labels, strict=True)):
+    x, labels = images(64)
+    for i, (image, label) in enumerate(zip(x, labels, strict=True)):
         path = tmp_path / "d" / f"kind{label}" / f"object{i // 16}" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture.transpose(1, 2, 0)).save(path)
+        Image.fromarray(image.transpose(1, 2, 0)).save(path)
     result = bench(tmp_path / "d", "--protocol", "instances", "--json")
     assert result.code == 0, result.err
     summary = result.summary
@@ -152,7 +156,7 @@ def test_errors(npz, tmp_path):
     assert_error(bench(npz, "--protocol", "instances"), 4, "has no array object_train")
     for kind in ("cup", "pen"):
         draw(tmp_path / "single" / kind / "1.png")
-    assert_error(bench(tmp_path / "single"), 4, "has no test split and one picture of each class")
+    assert_error(bench(tmp_path / "single"), 4, "has no test split and one image of each class")
 
 
 def test_a_plot_that_cannot_be_written_is_refused_at_once(npz, tmp_path):
@@ -169,7 +173,7 @@ def test_a_full_disk_leaves_the_table(npz):
 
 
 def test_ctrl_c_prints_what_is_done(npz, monkeypatch):
-    looked, get = [], Pictures.get
+    looked, get = [], Images.get
 
     def get_and_press(self, places):
         looked.append(places)
@@ -177,7 +181,7 @@ def test_ctrl_c_prints_what_is_done(npz, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return get(self, places)
 
-    monkeypatch.setattr(Pictures, "get", get_and_press)
+    monkeypatch.setattr(Images, "get", get_and_press)
     few = ("--train-images", 8, "--test-images", 4, "--seeds", 3)
     result = bench(npz, *few, "--json")
     assert result.code == 130

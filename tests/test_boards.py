@@ -28,9 +28,9 @@ def test_list_names_ports():
     assert isinstance(result.summary["ports"], list)
 
 
-def test_a_board_that_sends_pictures_passes():
+def test_a_board_that_sends_images_passes():
     with Simulator(itertools.repeat(jpeg()), fps=200) as board:
-        result = cfl_edge("boards", "test", board.port, "--pictures", 5, "--json")
+        result = cfl_edge("boards", "test", board.port, "--images", 5, "--json")
     assert result.code == 0, result.err
     summary = result.summary
     assert (summary["decoded"], summary["size"], summary["listens"]) == (5, "32x24 jpeg", True)
@@ -39,22 +39,22 @@ def test_a_board_that_sends_pictures_passes():
 
 def test_a_board_that_only_sends_passes_too():
     with Simulator(itertools.repeat(jpeg()), fps=200, receives=False) as board:
-        result = cfl_edge("boards", "test", board.port, "--pictures", 5)
+        result = cfl_edge("boards", "test", board.port, "--images", 5)
     assert result.code == 0, result.err
     assert "only sends" in result.out
 
 
-def test_pictures_that_do_not_decode_fail():
-    broken = BoardImage(b"no picture", Format.JPEG, 4, 4)
+def test_images_that_do_not_decode_fail():
+    broken = BoardImage(b"no image", Format.JPEG, 4, 4)
     with Simulator(itertools.repeat(broken), fps=200) as board:
-        result = cfl_edge("boards", "test", board.port, "--pictures", 3)
-    assert_error(result, 3, "3 of 3 pictures (4x4 jpeg) do not decode")
+        result = cfl_edge("boards", "test", board.port, "--images", 3)
+    assert_error(result, 3, "3 of 3 images (4x4 jpeg) do not decode")
 
 
 def test_a_silent_board_fails(monkeypatch):
     monkeypatch.setattr("cfl_edge.cli.commands.boards.SILENT_S", 0.3)
     with Simulator([]) as board:
-        assert_error(cfl_edge("boards", "test", board.port), 3, "sent no picture for 0.3 s")
+        assert_error(cfl_edge("boards", "test", board.port), 3, "sent no image for 0.3 s")
 
 
 def test_a_port_that_is_not_there():
@@ -64,12 +64,12 @@ def test_a_port_that_is_not_there():
 
 
 def test_monitor_tells_what_comes():
-    pictures = itertools.repeat(np.zeros((3, 4), np.uint8))
-    with Simulator(pictures, fps=100, start_text=b"boot\n") as board:
+    images = itertools.repeat(np.zeros((3, 4), np.uint8))
+    with Simulator(images, fps=100, start_text=b"boot\n") as board:
         board.press("mug")
         result = cfl_edge("boards", "monitor", board.port, "--seconds", 0.5, "--json")
     assert result.code == 0, result.err
-    assert any(text.startswith("picture ") and "4x3 gray8" in text for text in result.notices)
+    assert any(text.startswith("image ") and "4x3 gray8" in text for text in result.notices)
     assert result.summary["frames"] > 3
 
 

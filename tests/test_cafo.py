@@ -1,4 +1,4 @@
-"""CaFo against its gradient by loops, its statistics against the pictures', and its locality."""
+"""CaFo against its gradient by loops, its statistics against the images', and its locality."""
 
 import numpy as np
 import pytest
@@ -54,10 +54,10 @@ def test_zeros_and_the_published_ones_start_the_same_way(problem):
 
 
 def slow_block(block, x, seen):
-    """Convolution, ReLU, pooling, and the statistics of every picture in `seen`."""
+    """Convolution, ReLU, pooling, and the statistics of every image in `seen`."""
 
-    def raw(pictures):
-        h = F.conv2d(pictures, block.conv.weight, block.conv.bias, padding=1)
+    def raw(images):
+        h = F.conv2d(images, block.conv.weight, block.conv.bias, padding=1)
         return F.max_pool2d(h.clamp(min=0), 2)
 
     h = raw(seen)
@@ -65,16 +65,16 @@ def slow_block(block, x, seen):
     return (raw(x) - mean[:, None, None]) / (variance[:, None, None] + 1e-4).sqrt()
 
 
-def test_a_block_normalises_with_all_pictures_seen_whatever_their_batches():
+def test_a_block_normalises_with_all_images_seen_whatever_their_batches():
     torch.manual_seed(0)
     block = RandomBlock(2, 5).double()
-    pictures = torch.randn(9, 2, 7, 6, dtype=torch.float64) + 1
-    for part in pictures.split((4, 1, 4)):
+    images = torch.randn(9, 2, 7, 6, dtype=torch.float64) + 1
+    for part in images.split((4, 1, 4)):
         trained = block(part)
-    torch.testing.assert_close(trained, slow_block(block, pictures[5:], pictures))
+    torch.testing.assert_close(trained, slow_block(block, images[5:], images))
     block.eval()
     other = 3 * torch.randn(4, 2, 7, 6, dtype=torch.float64)
-    torch.testing.assert_close(block(other), slow_block(block, other, pictures))
+    torch.testing.assert_close(block(other), slow_block(block, other, images))
     torch.testing.assert_close(block(other[:1]), block(other)[:1])
 
 
@@ -166,6 +166,6 @@ def test_mnist_without_padding_has_fewer_parameters_than_table_1_says():
     assert CascadedForward((1, 28, 28), 10).parameter_count() == 171_520
 
 
-def test_pictures_that_cannot_be_halved_three_times_are_refused():
+def test_images_that_cannot_be_halved_three_times_are_refused():
     with pytest.raises(UsageError, match="4x9, expected 8 or more"):
         CascadedForward((3, 4, 9), 10)

@@ -3,11 +3,11 @@
 import learner_checks
 import numpy as np
 import pytest
-from test_learner import LEARNERS
+from test_learner import BUILT
 
 from cfl_edge.errors import ModelDamagedError, ModelError
 from cfl_edge.learner.config import LAYER_POWER
-from cfl_edge.learner.features import StemReading
+from cfl_edge.learner.features import BackboneReading
 from cfl_edge.learner.saved import config_of, from_saved, to_saved
 from cfl_edge.model.store import Store
 
@@ -32,52 +32,52 @@ def assert_same(one, other):
 
 
 def test_an_older_model_reads_its_features_as_before():
-    saved = to_saved(LEARNERS["widths"](), {})
-    assert config_of(saved).stem_reading() == StemReading("unit", "mean-std")
+    saved = to_saved(BUILT["widths"](), {})
+    assert config_of(saved).backbone_reading() == BackboneReading("unit", "mean-std")
     assert from_saved(saved).network.power == LAYER_POWER
-    for later in ("cut_pooling", "end_scale", "layer_power"):
+    for later in ("intermediate_pooling", "pooled_scale", "layer_power"):
         del saved.manifest["network"][later]
-    assert config_of(saved).stem_reading() == StemReading("raw", "mean")
+    assert config_of(saved).backbone_reading() == BackboneReading("raw", "mean")
     assert config_of(saved).resolved_layer_power() == 1
 
 
 @pytest.mark.parametrize("name", ["widths", "conv256"])
 @pytest.mark.parametrize("extra", [0, 1, 3])  # samples that wait for a gradient step
 def test_a_learner_comes_back_to_the_bit(tmp_path, name, extra):
-    learner = LEARNERS[name]()
+    learner = BUILT[name]()
     learner_checks.teach(learner)
     learner.learn(learner.encode(learner_checks.pictures(learner, 0, extra)), ["above"] * extra)
     back = through_the_store(learner, tmp_path)
     assert back.classes == learner.classes
     assert back.samples() == learner.samples()
-    assert (back.frames_learned, back.head.trainer.steps) == (
+    assert (back.frames_learned, back.algorithm.trainer.steps) == (
         learner.frames_learned,
-        learner.head.trainer.steps,
+        learner.algorithm.trainer.steps,
     )
     assert_same(learner, back)
 
 
 def test_a_restart_makes_no_difference(tmp_path):
-    learner = LEARNERS["widths"]()
+    learner = BUILT["widths"]()
     learner_checks.teach(learner)
-    learner.settle()  # as the learning loop does before it saves
+    learner.recalibrate()  # as the learning loop does before it saves
     back = through_the_store(learner, tmp_path)
     for each in (learner, back):
         learner_checks.teach(each, seed=50)
         each.learn(each.encode(np.zeros((5, 16, 16, 3), np.uint8)), ["dark"] * 5)
-        each.settle()
+        each.recalibrate()
     assert_same(learner, back)
 
 
 def test_a_learner_without_classes_comes_back(tmp_path):
-    back = through_the_store(LEARNERS["widths"](), tmp_path)
+    back = through_the_store(BUILT["widths"](), tmp_path)
     assert back.classes == []
     learner_checks.teach(back)
     assert back.classes == ["above", "left"]
 
 
 def test_the_manifest_is_readable(tmp_path):
-    learner = LEARNERS["widths"]()
+    learner = BUILT["widths"]()
     learner_checks.teach(learner, steps=2)
     manifest = to_saved(learner, {"runs": 3}).manifest
     assert manifest["classes"] == ["above", "left"]
@@ -86,17 +86,17 @@ def test_the_manifest_is_readable(tmp_path):
     assert manifest["counters"] == {"runs": 3, "frames_learned": 8, "gradient_steps": 2}
 
 
-def test_another_stem_is_refused():
-    learner = LEARNERS["widths"]()
+def test_another_backbone_is_refused():
+    learner = BUILT["widths"]()
     saved = to_saved(learner, {})
-    saved.manifest["network"]["stem_digest"] = "0" * 16
-    with pytest.raises(ModelError, match="other weights of the stem none"):
+    saved.manifest["network"]["backbone_digest"] = "0" * 16
+    with pytest.raises(ModelError, match="other weights of the backbone none"):
         from_saved(saved)
 
 
 @pytest.mark.parametrize("name", ["label_embeddings", "network.layers.0.block.1.weight"])
 def test_tensors_that_do_not_fit_are_refused(name):
-    learner = LEARNERS["widths"]()
+    learner = BUILT["widths"]()
     learner_checks.teach(learner, steps=2)
     for change in ("missing", "shape"):
         saved = to_saved(learner, {})

@@ -3,7 +3,7 @@
 import learner_checks
 import numpy as np
 import pytest
-from test_learner import LEARNERS
+from test_learner import BUILT
 
 from cfl_edge.cli.commands.classes import change, samples
 from cfl_edge.errors import DataError, ModelNotFoundError
@@ -13,7 +13,7 @@ from cfl_edge.model.store import Store
 
 
 def three_classes(extra=1):
-    learner = LEARNERS["widths"]()
+    learner = BUILT["widths"]()
     learner_checks.teach(learner)
     dark = np.random.default_rng(0).integers(0, 90, (4 + extra, 16, 16, 3), dtype=np.uint8)
     learner.learn(learner.encode(dark), ["dark"] * len(dark))
@@ -39,7 +39,7 @@ def goes_on(saved):
     learner = from_saved(saved)
     before = predictions(learner)
     learner_checks.teach(learner, steps=2)
-    learner.settle()
+    learner.recalibrate()
     return learner, before
 
 
@@ -55,11 +55,11 @@ def test_remove(saved):
     learner = from_saved(saved)
     assert predictions(learner)[0::2] == [["above"] * 3, ["dark"] * 3]
     assert learner.samples() == {"above": 20, "dark": 5}
-    assert set(learner.head.replay.labels) == {0, 1}
+    assert set(learner.algorithm.replay.labels) == {0, 1}
     assert {number for _, number in learner.examples.values()} <= {0, 1}
-    assert all(len(source.counts) == 2 for source in learner.head.statistics)
+    assert all(len(source.counts) == 2 for source in learner.algorithm.statistics)
     learner_checks.teach(learner, steps=3)
-    learner.settle()
+    learner.recalibrate()
     assert predictions(learner)[1] == ["left"] * 3
     assert learner.classes == ["above", "dark", "left"]
 
@@ -86,7 +86,7 @@ def test_merge_pools_the_statistics_as_if_seen_together():
     learner = three_classes(extra=0)
     saved = to_saved(learner, {})
     class_table.merge(saved, ["left", "dark"], into="left")
-    state, source = saved.tensors["state"], learner.head.statistics[-1]
+    state, source = saved.tensors["state"], learner.algorithm.statistics[-1]
     counts, means = source.counts[1:], source.means[1:]
     pooled = (counts[:, None] * means).sum(0) / counts.sum()
     np.testing.assert_allclose(state["statistics.1.means"][1], pooled, rtol=1e-5, atol=1e-6)

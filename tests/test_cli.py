@@ -16,7 +16,7 @@ from command_line import (
     contents,
     learn,
     process,
-    write_pictures,
+    write_images,
 )
 from learner_checks import pictures
 from PIL import Image
@@ -94,7 +94,7 @@ def test_an_unknown_option(command):
         ("--image", "3"),
         ("--image", "4000"),
         ("--epochs", "0"),
-        ("--stem", "nonsense"),
+        ("--backbone", "nonsense"),
         ("--layers", "x"),
         ("--layers", "8,0"),
         ("--replay-mib", "0"),
@@ -111,7 +111,7 @@ def test_an_unknown_option(command):
     ],
 )
 def test_a_wrong_value(data, tmp_path, option, value):
-    options = {"--stream": data, "--model": tmp_path / "model", "--stem": "none", option: value}
+    options = {"--stream": data, "--model": tmp_path / "model", "--backbone": "none", option: value}
     result = cfl_edge("learn", *(part for pair in options.items() for part in pair))
     assert_error(result, 2, value if option == "--stream" else option)
     assert not Store(tmp_path / "model").exists()
@@ -133,7 +133,7 @@ def test_evaluate_on_a_device_that_does_not_exist(learned, data):
 
 
 @pytest.mark.parametrize(
-    "option", [("--stem", "efficientnet-lite0"), ("--layers", "8,8"), ("--image", "32")]
+    "option", [("--backbone", "efficientnet-lite0"), ("--layers", "8,8"), ("--image", "32")]
 )
 def test_going_on_with_another_network(data, model, option):
     before = contents(model)
@@ -163,7 +163,7 @@ def torn_jpeg(path):
     [
         ("/dev/video99", ["/dev/video99"]),
         ("missing/", ["missing", "no such folder"]),
-        ("missing/*.jpg", ["no picture matches"]),
+        ("missing/*.jpg", ["no image matches"]),
         ("empty", ["empty"]),
         ("talk.mp4", ["talk.mp4", "cannot be read as a video"]),
         ("torn", ["not one of 1 files can be read", "1.jpg"]),
@@ -184,8 +184,8 @@ def test_the_same_sources_fail_for_run_and_evaluate(learned, tmp_path):
         assert_error(cfl_edge("evaluate", learned, "--data", stream), 3)
 
 
-def test_a_torn_picture_among_good_ones_is_skipped_and_counted(learned, tmp_path):
-    data = write_pictures(tmp_path / "data", count=3)
+def test_a_torn_image_among_good_ones_is_skipped_and_counted(learned, tmp_path):
+    data = write_images(tmp_path / "data", count=3)
     torn_jpeg(data / "left/torn.jpg")
     result = learn(data, tmp_path / "model", *SMALL)
     assert result.code == 0
@@ -196,7 +196,7 @@ def test_a_torn_picture_among_good_ones_is_skipped_and_counted(learned, tmp_path
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         Image.new("RGB", (1, 1), "red"),
         Image.new("L", (9, 5), 80),
@@ -207,9 +207,9 @@ def test_a_torn_picture_among_good_ones_is_skipped_and_counted(learned, tmp_path
     ],
     ids=["1x1", "grey", "RGBA", "16-bit", "palette", "bits"],
 )
-def test_unusual_pictures(tmp_path, picture):
-    data = write_pictures(tmp_path / "data", count=2)
-    picture.save(data / "left/unusual.png")
+def test_unusual_pictures(tmp_path, image):
+    data = write_images(tmp_path / "data", count=2)
+    image.save(data / "left/unusual.png")
     summary = learn(data, tmp_path / "model", *SMALL, "--learn-flagged").summary
     assert (summary["learned"], summary["skipped"]) == (5, 0)
     assert summary["samples"] == {"above": 2, "left": 3}

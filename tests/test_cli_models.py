@@ -13,7 +13,7 @@ from command_line import (
     contents,
     learn,
     process,
-    write_pictures,
+    write_images,
 )
 from learner_checks import pictures
 from PIL import Image
@@ -55,7 +55,7 @@ finally:
 
 
 def test_evaluate_counts_unknown_classes_as_wrong_and_says_so(learned, tmp_path):
-    data = write_pictures(tmp_path / "data", count=4)
+    data = write_images(tmp_path / "data", count=4)
     known = cfl_edge("evaluate", learned, "--data", data, "--json").summary
     (data / "left").rename(data / "zebra")
     result = cfl_edge("evaluate", learned, "--data", data, "--json")
@@ -67,15 +67,15 @@ def test_evaluate_counts_unknown_classes_as_wrong_and_says_so(learned, tmp_path)
 
 def test_evaluate_without_subfolders(learned, data):
     result = cfl_edge("evaluate", learned, "--data", data / "left")
-    assert_error(result, 4, "no picture with a label")
+    assert_error(result, 4, "no image with a label")
 
 
 def test_evaluate_draws_the_confusion(learned, data, tmp_path):
     pytest.importorskip("matplotlib")
     plot = tmp_path / "confusion.png"
     assert cfl_edge("evaluate", learned, "--data", data, "--plot", plot).code == 0
-    with Image.open(plot) as picture:
-        assert picture.format == "PNG"
+    with Image.open(plot) as image:
+        assert image.format == "PNG"
     nowhere = tmp_path / "none/confusion.png"
     result = cfl_edge("evaluate", learned, "--data", data, "--plot", nowhere)
     assert_error(result, 4, "cannot be written")
@@ -191,7 +191,7 @@ def test_settings_come_from_the_command_line_the_environment_and_a_file(
 ):
     config = tmp_path / "learn.toml"
     config.write_text(
-        f'stream = "{data}"\nlabels_from = "dirs"\nstem = "none"\nlayers = "8,16"\nimage = 16\n'
+        f'stream = "{data}"\nlabels_from = "dirs"\nbackbone = "none"\nlayers = "8,16"\nimage = 16\n'
         "max_frames = 3\nepochs = 2\nexport = false\n"
     )
     monkeypatch.setenv("CFL_EDGE_MODEL", str(tmp_path / "model"))

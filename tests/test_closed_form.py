@@ -48,7 +48,7 @@ LAYERS = {
     "pooling on the way in": (lambda: normalised_conv(4, 8, 1, pool=2), (4, 10, 8)),
     "no normalisation": (lambda: conv(4, 8, entry=nn.Identity()), (4, 6, 6)),
     "linear": (lambda: normalised_fc(30, 8), (30,)),
-    "linear on a picture": (lambda: normalised_fc(4 * 3 * 3, 8, pool=2), (4, 7, 7)),
+    "linear on an image": (lambda: normalised_fc(4 * 3 * 3, 8, pool=2), (4, 7, 7)),
     "linear, K of 4": (
         lambda: LocalLayer(
             nn.Sequential(
@@ -128,7 +128,7 @@ def test_memory_format_of_the_features_is_kept():
     assert h.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("channels_last", ["weights", "pictures"])
+@pytest.mark.parametrize("channels_last", ["weights", "images"])
 def test_gradients_lie_in_memory_as_their_weights_do(channels_last):
     layer = LocalLayer(nn.Sequential(nn.Conv2d(64, 128, 3), nn.ReLU()), 128)
     x = torch.randn(2, 64, 6, 6)

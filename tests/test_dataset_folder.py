@@ -1,4 +1,4 @@
-"""Data sets from folders of pictures, with what can be wrong with them."""
+"""Data sets from folders of images, with what can be wrong with them."""
 
 import warnings
 
@@ -39,7 +39,7 @@ def test_folder_of_classes_keeps_a_fifth_for_the_test(tmp_path, notices):
     assert dataset.y_train.tolist() == [0] * 8 + [1] * 8
     assert dataset.y_test.tolist() == [0] * 2 + [1] * 2
     assert notices == [
-        f"{tmp_path} has no test split: 4 of its 20 pictures, a fifth of each class, are kept for "
+        f"{tmp_path} has no test split: 4 of its 20 images, a fifth of each class, are kept for "
         "the test"
     ]
 
@@ -58,14 +58,14 @@ def test_folder_of_classes_keeps_a_fifth_for_the_test(tmp_path, notices):
         ([(90, 50), (20, 20), (16, 99), (1, 1)], 24, 24),
     ],
 )
-def test_side_of_the_pictures(tmp_path, sizes, image_px, side):
+def test_side_of_the_images(tmp_path, sizes, image_px, side):
     for i, size in enumerate(sizes):
         draw(tmp_path / f"class{i % 2}" / f"{i}.png", size)
     dataset = open_dataset(str(tmp_path), image_px=image_px, on_notice=lambda _: None)
     assert dataset.input_shape == (3, side, side)
 
 
-def test_the_centre_of_a_wide_picture_is_scaled_with_antialiasing(tmp_path):
+def test_the_centre_of_a_wide_image_is_scaled_with_antialiasing(tmp_path):
     stripes = np.zeros((64, 128, 3), np.uint8)
     stripes[:, 32:96:2, 0] = 255  # of the central square, every other column
     stripes[:, :32, 2] = stripes[:, 96:, 2] = 255  # the margins
@@ -81,7 +81,7 @@ def test_the_centre_of_a_wide_picture_is_scaled_with_antialiasing(tmp_path):
     assert red.max() < 145
 
 
-def test_pictures_are_grey_only_where_all_are(tmp_path):
+def test_images_are_grey_only_where_all_are(tmp_path):
     for name in ("a", "b"):
         draw(tmp_path / name / "1.png", colour=(90, 90, 90), mode="L")
         draw(tmp_path / name / "2.png", colour=(70, 70, 70))
@@ -94,19 +94,19 @@ def test_pictures_are_grey_only_where_all_are(tmp_path):
     assert open_dataset(str(tmp_path), on_notice=lambda _: None).input_shape == (3, 8, 8)
 
 
-def test_broken_pictures_are_counted_once(tmp_path, notices):
+def test_broken_images_are_counted_once(tmp_path, notices):
     for name in ("a", "b"):
         for i in range(3):
             draw(tmp_path / "train" / name / f"{i}.png", colour=(i, len(name), 9))
         draw(tmp_path / "test" / name / "0.png")
-    (tmp_path / "train" / "a" / "0.png").write_bytes(b"no picture")
+    (tmp_path / "train" / "a" / "0.png").write_bytes(b"no image")
     whole = (tmp_path / "train" / "b" / "2.png").read_bytes()
     (tmp_path / "train" / "b" / "2.png").write_bytes(whole[:50])
     dataset = open_dataset(str(tmp_path), on_notice=notices.append)
     assert dataset.y_train.tolist() == [0, 0, 1, 1]
     assert dataset.x_train[:, 0, 0, 0].tolist() == [1, 2, 0, 1]
     assert notices == [
-        f"{tmp_path}: 2 of 8 pictures skipped; the first, {tmp_path}/train/a/0.png: no picture "
+        f"{tmp_path}: 2 of 8 images skipped; the first, {tmp_path}/train/a/0.png: no image "
         "that Pillow can read"
     ]
 
@@ -121,24 +121,24 @@ def test_files_of_no_class_and_clips_are_left_out(tmp_path, notices):
     dataset = open_dataset(str(tmp_path), on_notice=notices.append)
     assert dataset.class_names == ["a", "b"]
     assert notices[0] == (
-        f"{tmp_path}: 2 files left out, in no class folder or no pictures, such as cover.png"
+        f"{tmp_path}: 2 files left out, in no class folder or no images, such as cover.png"
     )
 
 
 def test_wrong_folders(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty holds no picture, expected"):
+    with pytest.raises(DataError, match="empty holds no image, expected"):
         open_dataset(str(tmp_path / "empty"))
     draw(tmp_path / "flat" / "1.png")
-    with pytest.raises(DataError, match=r"flat has no pictures in class folders\n.*one subfolder"):
+    with pytest.raises(DataError, match=r"flat has no images in class folders\n.*one subfolder"):
         open_dataset(str(tmp_path / "flat"))
     draw(tmp_path / "single" / "cat" / "1.png")
     with pytest.raises(DataError, match="single has only the class cat, expected at least 2"):
         open_dataset(str(tmp_path / "single"))
     for name in ("a", "b"):
         (tmp_path / "broken" / name).mkdir(parents=True)
-        (tmp_path / "broken" / name / "1.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"not one of 2 pictures can be read; the first, .*a/1.png"):
+        (tmp_path / "broken" / name / "1.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"not one of 2 images can be read; the first, .*a/1.png"):
         open_dataset(str(tmp_path / "broken"))
 
 
@@ -151,16 +151,16 @@ def test_classes_that_the_training_split_lacks(tmp_path):
         open_dataset(str(tmp_path))
 
 
-def test_a_training_split_of_broken_pictures(tmp_path):
+def test_a_training_split_of_broken_images(tmp_path):
     for name in ("a", "b"):
         draw(tmp_path / "train" / name / "1.png")
         draw(tmp_path / "test" / name / "1.png")
-        (tmp_path / "train" / name / "1.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="/train has no picture that can be read"):
+        (tmp_path / "train" / name / "1.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="/train has no image that can be read"):
         open_dataset(str(tmp_path), on_notice=lambda _: None)
 
 
-def test_many_pictures_keep_their_place_and_the_filters_of_warnings_theirs(tmp_path):
+def test_many_images_keep_their_place_and_the_filters_of_warnings_theirs(tmp_path):
     for i in range(120):
         draw(tmp_path / f"class{i % 3}" / f"{i}.png", (40, 30), colour=(i, 0, 255 - i))
     before = list(warnings.filters)
@@ -174,12 +174,12 @@ def test_many_pictures_keep_their_place_and_the_filters_of_warnings_theirs(tmp_p
     assert torch.equal(everything[:, 2, 0, 0].long(), 255 - values)
 
 
-def test_a_picture_of_too_many_pixels_is_skipped_in_threads_too(tmp_path, notices, monkeypatch):
+def test_a_image_of_too_many_pixels_is_skipped_in_threads_too(tmp_path, notices, monkeypatch):
     for i in range(40):
         draw(tmp_path / f"class{i % 2}" / f"{i}.png", (8, 8))
     draw(tmp_path / "class0" / "vast.png", (15, 10))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     dataset = open_dataset(str(tmp_path), on_notice=notices.append)
     assert len(dataset.x_train) + len(dataset.x_test) == 40
-    assert "1 of 41 pictures skipped; the first" in notices[0]
+    assert "1 of 41 images skipped; the first" in notices[0]
     assert "too large" in notices[0]

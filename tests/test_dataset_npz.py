@@ -77,7 +77,7 @@ def test_coarse_classes_of_an_npz(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_floating_point_pictures_become_the_same_bytes(tmp_path, dtype):
+def test_floating_point_images_become_the_same_bytes(tmp_path, dtype):
     parts = (COLOUR / 255).astype(dtype)
     dark = parts[:3] * 0  # of the same scale, though it shows less of it
     dataset = open_dataset(saved(tmp_path, x_train=parts, x_test=dark))
@@ -89,7 +89,7 @@ def test_floating_point_pictures_become_the_same_bytes(tmp_path, dtype):
     assert dataset.x_test.max() == 1
 
 
-def test_integers_and_truth_values_as_pictures(tmp_path):
+def test_integers_and_truth_values_as_images(tmp_path):
     wide = COLOUR.astype(np.int64)
     dataset = open_dataset(saved(tmp_path, x_train=wide, x_test=COLOUR[:3] / 255))
     assert torch.equal(dataset.x_train[:3], dataset.x_test)
@@ -110,7 +110,7 @@ def test_without_test_split_a_fifth_of_each_class_becomes_one(tmp_path, notices)
     assert (dataset.x_train.flatten() >= 80).long().tolist() == dataset.y_train.tolist()
     assert (dataset.x_test.flatten() >= 80).long().tolist() == dataset.y_test.tolist()
     assert notices == [
-        f"{path} has no test split: 20 of its 100 pictures, a fifth of each class, are kept for "
+        f"{path} has no test split: 20 of its 100 images, a fifth of each class, are kept for "
         "the test"
     ]
     assert fingerprint(open_dataset(path, on_notice=notices.append)) == fingerprint(dataset)
@@ -119,11 +119,11 @@ def test_without_test_split_a_fifth_of_each_class_becomes_one(tmp_path, notices)
 WRONG = {
     "key": ({"without": ["y_train"]}, "has no array y_train, expected .*; it has x_test, "),
     "test labels": ({"without": ["y_test"]}, "has no array y_test"),
-    "length": ({"y_train": LABELS[:11]}, "y_train has 11 labels for 12 pictures"),
-    "test length": ({"y_test": LABELS}, "y_test has 12 labels for 3 pictures"),
+    "length": ({"y_train": LABELS[:11]}, "y_train has 11 labels for 12 images"),
+    "test length": ({"y_test": LABELS}, "y_test has 12 labels for 3 images"),
     "one class": ({"y_train": LABELS * 0, "y_test": LABELS[:3] * 0}, "only the class 0, expected"),
-    "empty": ({"x_train": COLOUR[:0], "y_train": LABELS[:0]}, "x_train has no pictures"),
-    "empty test": ({"x_test": COLOUR[:0], "y_test": LABELS[:0]}, "x_test has no pictures"),
+    "empty": ({"x_train": COLOUR[:0], "y_train": LABELS[:0]}, "x_train has no images"),
+    "empty test": ({"x_test": COLOUR[:0], "y_test": LABELS[:0]}, "x_test has no images"),
     "channels first": (
         {"x_train": COLOUR.transpose(0, 3, 1, 2)},
         r"shape \(12, 3, 5, 4\), expected \(N, H, W\).*\n.*x_train.transpose\(0, 2, 3, 1\)",
@@ -168,9 +168,9 @@ def test_wrong_npz(tmp_path, case):
     assert error.value.hint
 
 
-def test_one_picture_of_each_class_and_no_test_split(tmp_path):
+def test_one_image_of_each_class_and_no_test_split(tmp_path):
     path = saved(tmp_path, without=["x_test"], x_train=COLOUR[:3], y_train=LABELS[:3])
-    with pytest.raises(DataError, match="no test split and one picture of each class"):
+    with pytest.raises(DataError, match="no test split and one image of each class"):
         open_dataset(path)
 
 

@@ -22,7 +22,7 @@ from cfl_edge.lab.data.sources import (
     default_root,
     open_dataset,
 )
-from cfl_edge.stream.files.image import read_picture
+from cfl_edge.stream.files.image import read_image
 
 
 def idx(array):
@@ -156,7 +156,7 @@ def test_arrays_are_scaled_like_folders(tmp_path):
         path = tmp_path / "set" / "train" / f"class{y[i]}" / f"{i}.png"
         draw(path)
         Image.fromarray(x[i]).save(path)
-        assert np.array_equal(read_picture(path), x[i])
+        assert np.array_equal(read_image(path), x[i])
         draw(tmp_path / "set" / "test" / f"class{y[i]}" / "0.png")
     order = [0, 2, 1, 3]  # class after class, as of the folder
     path = saved(tmp_path, x_train=x[order], y_train=y[order], x_test=x, y_test=y)

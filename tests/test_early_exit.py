@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from command_line import SMALL, assert_error, cfl_edge, learn, write_pictures
+from command_line import SMALL, assert_error, cfl_edge, learn, write_images
 
 from cfl_edge.cli.commands.export import exits
 from cfl_edge.cli.commands.open_learner import load_learner
@@ -29,11 +29,11 @@ EXIT_NAMES = ("layer 1", "whole network")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model of two layers and no stem, and its file."""
+    """A model of two layers and no backbone, and its file."""
     folder = tmp_path_factory.mktemp("exits")
-    write_pictures(folder / "pictures", count=12)
-    write_pictures(folder / "check", count=20, seed=5)
-    assert learn(folder / "pictures", folder / "model", *SMALL).code == 0
+    write_images(folder / "images", count=12)
+    write_images(folder / "check", count=20, seed=5)
+    assert learn(folder / "images", folder / "model", *SMALL).code == 0
     assert cfl_edge("export", folder / "model", "-o", folder / "out").code == 0
     return folder
 
@@ -55,7 +55,7 @@ def noise(count=20, seed=0):
 def sums(learner, images):
     """Scores after the first source, the second, …, by torch: (sources, N, Z)."""
     order = json.loads(exits(learner)[EXITS])["order"]
-    features, statistics = learner.encode(images).features, learner.head.statistics
+    features, statistics = learner.encode(images).features, learner.algorithm.statistics
     summed, found = 0, []
     for count, number in enumerate(order, start=1):
         rows = combine([statistics[number]])
@@ -95,7 +95,7 @@ def test_margin_0_always_stops_at_the_first_layer(path, learner):
 
 
 def between_the_classes(count=80):
-    """Pictures from one class to the other, in equal steps."""
+    """Images from one class to the other, in equal steps."""
     maker = SimpleNamespace(image_px=16)
     one, other = (learner_checks.pictures(maker, kind, count, 3) for kind in (0, 1))
     shares = np.linspace(0, 1, count)[:, None, None, None]
@@ -145,20 +145,20 @@ def test_a_quantised_file_stops_early_too(path, tmp_path):
         )
 
 
-def test_a_stem_comes_before_the_layers_and_its_end_after_them():
-    learner = Learner(LearnerConfig(stem="efficientnet-lite0", layers="8,8", image_px=32))
+def test_a_backbone_comes_before_the_layers_and_its_end_after_them():
+    learner = Learner(LearnerConfig(backbone="efficientnet-lite0", layers="8,8", image_px=32))
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
     learner.learn(learner.encode(images), ["a", "b"] * 3)
-    learner.settle()
+    learner.recalibrate()
     table = parse_exits(exits(learner), 2, "x.onnx")
     assert [table.names[number] for number in table.order] == [
-        "stem cut",
+        "backbone cut",
         "layer 1",
         "layer 2",
-        "stem end",
+        "backbone end",
     ]
     np.testing.assert_allclose(
-        table.biases.sum(axis=0), learner.head.readout[:, -1], rtol=1e-3, atol=1e-3
+        table.biases.sum(axis=0), learner.algorithm.readout[:, -1], rtol=1e-3, atol=1e-3
     )
     expected = learner.predict(learner.encode(images))
     np.testing.assert_allclose(sums(learner, images)[-1], expected, rtol=1e-3, atol=1e-3)
@@ -167,9 +167,9 @@ def test_a_stem_comes_before_the_layers_and_its_end_after_them():
 def test_no_scores_of_layers_where_the_embeddings_do_not_follow_from_them(folder):
     learner = load_learner(folder / "model", device="cpu", on_notice=print)
     assert exits(learner)
-    learner.head._readout[0, 0] += 1.0  # as a merge leaves it
+    learner.algorithm._readout[0, 0] += 1.0  # as a merge leaves it
     assert exits(learner) == {}
-    frozen = Learner(LearnerConfig(stem="none", layers="8,16", image_px=16, head="slda"))
+    frozen = Learner(LearnerConfig(backbone="none", layers="8,16", image_px=16, learner="slda"))
     frozen.learn(frozen.encode(noise(4)), ["a", "b"] * 2)
     assert exits(frozen) == {}
 
@@ -230,7 +230,7 @@ def test_the_table_of_margins_is_what_run_does(folder, path):
     assert times[:-1] == sorted(times[:-1])
     assert times[-1] == 1
     text = cfl_edge("bench", "early-exit", path, "--data", folder / "check", "--max-frames", 5)
-    assert "of 5 pictures" in text.out
+    assert "of 5 images" in text.out
     assert len(bench_exits(path, str(folder / "check"), max_frames=7).rows) == len(MARGINS)
 
 
@@ -292,7 +292,7 @@ def test_errors(folder, path, tmp_path):
     empty = tmp_path / "flat"
     shutil.copytree(folder / "check" / "above", empty)
     result = cfl_edge("bench", "early-exit", path, "--data", empty)
-    assert_error(result, 4, "no picture with a label")
+    assert_error(result, 4, "no image with a label")
 
 
 def test_a_table_follows_columns_that_go_or_change_places():

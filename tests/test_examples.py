@@ -23,8 +23,8 @@ from cfl_edge.stream.open import open_stream
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
-OPTIONS = {"stem": "none", "layers": "8,16", "image": 16, "device": "cpu"}
-CONFIG = LearnerConfig(stem="none", layers="8,16", image_px=16)
+OPTIONS = {"backbone": "none", "layers": "8,16", "image": 16, "device": "cpu"}
+CONFIG = LearnerConfig(backbone="none", layers="8,16", image_px=16)
 
 
 def main_of(name: str) -> Callable[..., None]:
@@ -34,7 +34,7 @@ def main_of(name: str) -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes that differ in colour, 30 pictures each."""
+    """Three classes that differ in colour, 30 images each."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for channel, name in enumerate(("apple", "leaf", "plum")):
@@ -50,8 +50,8 @@ def test_learn_from_folder(photos: Path, tmp_path: Path, capsys: Any) -> None:
     model = tmp_path / "model"
     main_of("learn_from_folder")(f"{photos}/", str(model), **OPTIONS)
     said = capsys.readouterr().out
-    assert "learned 30 pictures of leaf" in said
-    (percent,) = re.findall(r"accuracy (\d+)% of 90 pictures", said)
+    assert "learned 30 images of leaf" in said
+    (percent,) = re.findall(r"accuracy (\d+)% of 90 images", said)
     assert int(percent) >= 90
     assert evaluate(model, str(photos), device="cpu").confusion.accuracy >= 0.9  # and it was saved
 
@@ -116,7 +116,7 @@ def test_every_example_has_a_test_and_is_short(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wrong_address_is_no_traceback(name: str, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    small = {"CFL_EDGE_STEM": "none", "CFL_EDGE_LAYERS": "8", "CFL_EDGE_IMAGE": "16"}
+    small = {"CFL_EDGE_BACKBONE": "none", "CFL_EDGE_LAYERS": "8", "CFL_EDGE_IMAGE": "16"}
     for key, value in small.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(sys, "argv", [name, "missing/"])

@@ -70,7 +70,7 @@ def expected_scores(features: nn.Module, images: np.ndarray) -> np.ndarray:
         return features.eval()(torch.from_numpy(images)).numpy() @ rows()
 
 
-def test_the_file_says_what_torch_says_for_any_number_of_pictures(exported):
+def test_the_file_says_what_torch_says_for_any_number_of_images(exported):
     model = OnnxModel(exported.model)
     for count in (1, 2, 5):
         images = pictures(count, seed=7)
@@ -170,7 +170,7 @@ def test_a_module_that_builds_in_the_batch_it_sees_is_traced_again(tmp_path, mon
     )
 
 
-def test_one_class_and_one_picture(tmp_path):
+def test_one_class_and_one_image(tmp_path):
     matrix = rows(1)
     exported = export(
         Net(),
@@ -242,7 +242,7 @@ def test_agreement():
     swapped = torch_scores[:, [1, 0, 2]].copy()
     swapped[1] = torch_scores[1]
     assert agreement(torch_scores, swapped) < 1e-4
-    with pytest.raises(ExportError, match="another class is first for 1 of 2 pictures"):
+    with pytest.raises(ExportError, match="another class is first for 1 of 2 images"):
         agreement(np.array([[10, 0, 0], [1, 2, 5]]), np.array([[10, 0, 0], [1, 4, 3]]), 0.25)
     with pytest.raises(ExportError, match="scores differ"):
         agreement(torch_scores, torch_scores + 2e-3)

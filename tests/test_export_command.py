@@ -3,7 +3,7 @@
 import learner_checks
 import numpy as np
 import pytest
-from test_learner import LEARNERS
+from test_learner import BUILT
 
 from cfl_edge.cli.commands.classes import change
 from cfl_edge.cli.commands.export import export, export_learner
@@ -20,7 +20,7 @@ def save(learner, folder):
 
 
 def test_scores_agree_and_the_class_table_follows_until_the_model_learns_on(tmp_path):
-    learner, model, out = LEARNERS["widths"](), tmp_path / "model", tmp_path / "out"
+    learner, model, out = BUILT["widths"](), tmp_path / "model", tmp_path / "out"
     learner_checks.teach(learner)
     save(learner, model)
     exported = export(model, out)
@@ -40,9 +40,9 @@ def test_scores_agree_and_the_class_table_follows_until_the_model_learns_on(tmp_
     assert Store(model).load().manifest["classes"] == ["above", "left"]
 
 
-def test_a_model_without_pictures_is_not_exported(tmp_path):
-    learner = LEARNERS["widths"]()
-    with pytest.raises(ExportError, match="no picture"):
+def test_a_model_without_images_is_not_exported(tmp_path):
+    learner = BUILT["widths"]()
+    with pytest.raises(ExportError, match="no image"):
         export_learner(learner, tmp_path / "out")
     save(learner, tmp_path / "model")
     with pytest.raises(ModelError, match="has no class yet"):
@@ -52,8 +52,8 @@ def test_a_model_without_pictures_is_not_exported(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_fully_connected_network_is_exported_for_any_number_of_pictures(tmp_path):
-    learner = LEARNERS["fc"]()
+def test_a_fully_connected_network_is_exported_for_any_number_of_images(tmp_path):
+    learner = BUILT["fc"]()
     learner_checks.teach(learner)
     exported = export_learner(learner, tmp_path)
     images = learner_checks.pictures(learner, 1, 3, 77)

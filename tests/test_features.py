@@ -1,39 +1,39 @@
-"""How predictions read the frozen stem and the layers."""
+"""How predictions read the frozen backbone and the layers."""
 
 import numpy as np
 import pytest
 import torch
 
 from cfl_edge.errors import UsageError
-from cfl_edge.learner.config import ADAPT_LAYERS, HEADS, LAYER_POWER, LearnerConfig
-from cfl_edge.learner.features import StemReading, frozen_sources, scale_end
+from cfl_edge.learner.config import ADAPT_LAYERS, LAYER_POWER, LEARNERS, LearnerConfig
+from cfl_edge.learner.features import BackboneReading, frozen_sources, scale_pooled
 from cfl_edge.learner.learner import Learner
 
 
 def test_at_unit_scale_the_length_of_the_end_says_nothing():
     final = torch.rand(3, 8)
-    scaled = scale_end(final, "unit")
+    scaled = scale_pooled(final, "unit")
     torch.testing.assert_close(scaled.square().mean(dim=1), torch.ones(3))
-    torch.testing.assert_close(scale_end(7 * final, "unit"), scaled)
+    torch.testing.assert_close(scale_pooled(7 * final, "unit"), scaled)
     cosines = torch.nn.functional.cosine_similarity(final, scaled)
     torch.testing.assert_close(cosines, torch.ones(3))
-    assert torch.equal(scale_end(torch.zeros(1, 8), "unit"), torch.zeros(1, 8))
+    assert torch.equal(scale_pooled(torch.zeros(1, 8), "unit"), torch.zeros(1, 8))
 
 
 def test_end_and_cut_are_read_as_asked():
     h0, final = torch.rand(2, 3, 4, 4), torch.rand(2, 5)
-    raw_end, mean = frozen_sources(h0, final, StemReading("raw", "mean"))
+    raw_end, mean = frozen_sources(h0, final, BackboneReading("raw", "mean"))
     assert torch.equal(raw_end, final)
     torch.testing.assert_close(mean, h0.mean(dim=(2, 3)))
-    unit_end, both = frozen_sources(h0, final, StemReading("unit", "mean-std"))
-    assert torch.equal(unit_end, scale_end(final, "unit"))
+    unit_end, both = frozen_sources(h0, final, BackboneReading("unit", "mean-std"))
+    assert torch.equal(unit_end, scale_pooled(final, "unit"))
     deviations = h0.numpy().std(axis=(2, 3))
     np.testing.assert_allclose(both, np.concatenate([mean, deviations], axis=1), rtol=1e-5)
-    assert frozen_sources(h0, None, StemReading()) == []
+    assert frozen_sources(h0, None, BackboneReading()) == []
 
 
 def test_predictions_read_a_power_of_what_the_layers_loss_sees():
-    learner = Learner(LearnerConfig(stem="none", layers="4,8", image_px=8))
+    learner = Learner(LearnerConfig(backbone="none", layers="4,8", image_px=8))
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
     encoded = learner.encode(images)
     x = encoded.h0
@@ -42,13 +42,13 @@ def test_predictions_read_a_power_of_what_the_layers_loss_sees():
         np.testing.assert_allclose(features, layer.pool(x).detach().numpy() ** LAYER_POWER, 1e-5)
 
 
-@pytest.mark.parametrize("head", ADAPT_LAYERS)
-def test_what_people_use_instead_reads_the_layers_as_they_are(head):
-    power = LearnerConfig(head=head).resolved_layer_power()
-    assert power == (LAYER_POWER if head == "cfl" else 1)
-    if head != "cfl":
+@pytest.mark.parametrize("algorithm", ADAPT_LAYERS)
+def test_what_people_use_instead_reads_the_layers_as_they_are(algorithm):
+    power = LearnerConfig(learner=algorithm).resolved_layer_power()
+    assert power == (LAYER_POWER if algorithm == "cfl" else 1)
+    if algorithm != "cfl":
         with pytest.raises(UsageError, match="reads its layers as they are"):
-            LearnerConfig(head=head, layer_power=0.5)
+            LearnerConfig(learner=algorithm, layer_power=0.5)
 
 
 @pytest.mark.parametrize("power", [0.0, -1.0, 1.5, float("nan")])
@@ -57,8 +57,8 @@ def test_a_power_is_above_0_to_1(power):
         LearnerConfig(layer_power=power)
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_what_people_use_instead_reads_the_end_as_it_is(head):
-    expected = "unit" if head == "cfl" else "raw"
-    assert LearnerConfig(head=head).stem_reading().end == expected
-    assert LearnerConfig(head=head, end_scale="unit").stem_reading().end == "unit"
+@pytest.mark.parametrize("algorithm", LEARNERS)
+def test_what_people_use_instead_reads_the_end_as_it_is(algorithm):
+    expected = "unit" if algorithm == "cfl" else "raw"
+    assert LearnerConfig(learner=algorithm).backbone_reading().end == expected
+    assert LearnerConfig(learner=algorithm, pooled_scale="unit").backbone_reading().end == "unit"

@@ -16,7 +16,7 @@ from cfl_edge.lab.data.dataset import Dataset
 from cfl_edge.lab.data.sources import open_dataset
 from cfl_edge.lab.paper import draw as command
 from cfl_edge.lab.paper.draw import class_order, figures
-from cfl_edge.lab.paper.figures.attention import attention, attention_maps, choose_pictures
+from cfl_edge.lab.paper.figures.attention import attention, attention_maps, choose_images
 from cfl_edge.lab.paper.figures.correlation import correlate, points
 from cfl_edge.lab.paper.figures.features import layer_features, silhouette, t_sne
 from cfl_edge.lab.paper.figures.matrices import confusion_percent, cosine_similarities
@@ -52,7 +52,7 @@ def trainer_of(recipe, source):
     return new_trainer(config, dataset, parts)
 
 
-def picture_of(path):
+def image_of(path):
     with Image.open(path) as picture:
         picture.load()
         assert picture.format == "PNG"
@@ -76,9 +76,9 @@ def test_a_map_has_the_dot_product_at_each_position_and_its_mean_is_equation_1()
 def test_the_mean_of_a_map_is_the_layers_score(cifar, recipe):
     trainer = trainer_of(recipe, cifar)
     trainer.step()
-    found = attention(trainer.rule, trainer.pictures, 5)
+    found = attention(trainer.rule, trainer.images, 5)
     assert [tuple(m.shape[:2]) for m in found.maps] == [(5, 2), (5, 2)]
-    x = torch.cat(list(trainer.pictures.plain(found.pictures)))
+    x = torch.cat(list(trainer.images.plain(found.images)))
     scores = trainer.rule.scores(x)
     for number, maps in enumerate(found.maps, 1):
         wanted = scores[f"layer {number}"].gather(1, found.labels)
@@ -88,12 +88,12 @@ def test_the_mean_of_a_map_is_the_layers_score(cifar, recipe):
     assert (best != second).all()
 
 
-def test_pictures_that_were_not_recognised_are_shown_too():
+def test_images_that_were_not_recognised_are_shown_too():
     right = torch.tensor([True, True, False, True, False, False, True, True])
-    assert choose_pictures(right, 6).tolist() == [0, 1, 3, 6, 2, 4]
-    assert choose_pictures(torch.ones(9, dtype=torch.bool), 6).tolist() == [0, 1, 2, 3, 4, 5]
-    assert choose_pictures(torch.zeros(3, dtype=torch.bool), 6).tolist() == [0, 1, 2]
-    assert choose_pictures(right, 1).tolist() == [0]
+    assert choose_images(right, 6).tolist() == [0, 1, 3, 6, 2, 4]
+    assert choose_images(torch.ones(9, dtype=torch.bool), 6).tolist() == [0, 1, 2, 3, 4, 5]
+    assert choose_images(torch.zeros(3, dtype=torch.bool), 6).tolist() == [0, 1, 2]
+    assert choose_images(right, 1).tolist() == [0]
 
 
 def test_matrices_against_loops():
@@ -114,9 +114,9 @@ def test_matrices_against_loops():
 def test_features_are_those_that_the_loss_reads(cifar):
     trainer = trainer_of("cfl-conv256", cifar)
     model = trainer.rule.model
-    features = layer_features(model, trainer.pictures, trainer.pictures.x_test)
+    features = layer_features(model, trainer.images, trainer.images.x_test)
     assert [tuple(f.shape) for f in features] == [(40, 64), (40, 256)]
-    x = torch.cat(list(trainer.pictures.plain(trainer.pictures.x_test)))
+    x = torch.cat(list(trainer.images.plain(trainer.images.x_test)))
     scores = trainer.rule.scores(x)["layer 2"]
     torch.testing.assert_close(features[1] @ model.embeddings.T, scores, rtol=1e-3, atol=1e-4)
 
@@ -151,7 +151,7 @@ def test_a_figure_is_drawn_and_a_second_call_trains_nothing(
     arguments = {"recipe": recipe, "options": OPTIONS, "images": images}
     (path,) = figures(what, [cifar], out, on_progress=steps.append, **arguments)
     assert path == out / "figures" / f"{what}-cifar10-{recipe}.png"
-    picture = picture_of(path)
+    picture = image_of(path)
     assert 1000 <= picture.width <= 1400
     assert 500 <= picture.height <= 2000
     assert picture.getpixel((0, 0)) == (255, 255, 255)
@@ -161,7 +161,7 @@ def test_a_figure_is_drawn_and_a_second_call_trains_nothing(
     first, steps[:] = path.read_bytes(), []
     assert figures(what, [cifar], out, on_progress=steps.append, **arguments) == [path]
     assert steps == []
-    assert path.read_bytes() == first  # the same pictures, chosen by a generator of its own
+    assert path.read_bytes() == first  # the same images, chosen by a generator of its own
     assert len(read_results(out)) == 1
 
 
@@ -210,7 +210,7 @@ def test_figure_1_is_drawn_from_what_is_there(tmp_path):
         append_result(tmp_path, result)
     (path,) = figures("figure1", [], tmp_path)
     assert path.name == "figure1-cifar100.png"
-    assert picture_of(path).width > 900
+    assert image_of(path).width > 900
 
 
 def test_names_of_others_are_drawn_as_they_are():
@@ -222,7 +222,7 @@ def test_names_of_others_are_drawn_as_they_are():
         Image.open(io.BytesIO(canvas.png(figure))).load()
 
 
-def test_long_titles_and_long_names_stay_inside_the_picture(monkeypatch):
+def test_long_titles_and_long_names_stay_inside_the_image(monkeypatch):
     features = importlib.import_module("cfl_edge.lab.paper.figures.features")
     plots = importlib.import_module("cfl_edge.lab.paper.figures.plots")
     drawn = []

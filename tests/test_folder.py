@@ -85,7 +85,7 @@ def test_the_working_folder(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_globs(pets: Path, pattern: str, count: int) -> None:
     if count == 0:
-        with pytest.raises(StreamFormatError, match="holds no picture"):
+        with pytest.raises(StreamFormatError, match="holds no image"):
             read(pets / pattern)
     else:
         assert len(read(pets / pattern)) == count
@@ -102,7 +102,7 @@ def test_a_folder_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
     assert [frame.label for frame in read(tmp_path / "set[1]")] == ["cat"]
 
 
-def test_one_picture(pets: Path) -> None:
+def test_one_image(pets: Path) -> None:
     assert numbers(read(pets / "dog" / "3.png")) == [(None, 3)]
 
 
@@ -134,7 +134,7 @@ def test_as_is_epochs_repeat(pets: Path) -> None:
     assert FolderStream(str(pets), epochs=3).total == 72
 
 
-def test_what_is_hidden_or_no_picture_is_left_out(tmp_path: Path) -> None:
+def test_what_is_hidden_or_no_image_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / "cat" / "1.png")
     write(tmp_path / "cat" / ".2.png")
     write(tmp_path / ".git" / "3.png")
@@ -168,7 +168,7 @@ def test_a_linked_folder_is_a_class(tmp_path: Path) -> None:
     assert [frame.label for frame in read(tmp_path / "data")] == ["cat"]
 
 
-def test_unreadable_pictures_are_skipped_counted_and_told(tmp_path: Path) -> None:
+def test_unreadable_images_are_skipped_counted_and_told(tmp_path: Path) -> None:
     good = write(tmp_path / "cat" / "1.png")
     (tmp_path / "cat" / "2.png").write_bytes(b"")
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
@@ -186,18 +186,18 @@ def test_unreadable_pictures_are_skipped_counted_and_told(tmp_path: Path) -> Non
         skipped = {os.path.basename(one.name): one.reason for one in stream.skipped}
     assert len(frames) == 4
     assert [frame.index for frame in frames] == [0, 1, 2, 3]
-    assert skipped["2.png"] == skipped["6.png"] == "no picture that Pillow can read"
+    assert skipped["2.png"] == skipped["6.png"] == "no image that Pillow can read"
     assert "truncated" in skipped["3.jpg"]
     assert skipped["4.png"] == "No such file or directory"
     assert "symbolic links" in skipped["5.png"]
     assert "cannot be read as a video" in skipped["7.mp4"]
     assert len(skipped) == 6
-    assert notices[0] == f"{good.with_name('2.png')} skipped: no picture that Pillow can read"
+    assert notices[0] == f"{good.with_name('2.png')} skipped: no image that Pillow can read"
     assert len(notices) == 6
     assert notices[-1] == f"{tmp_path}: 6 skipped in all, the first 5 are named above"
 
 
-def test_a_picture_deleted_meanwhile_is_a_skip(pets: Path) -> None:
+def test_a_image_deleted_meanwhile_is_a_skip(pets: Path) -> None:
     with FolderStream(str(pets), on_notice=lambda _: None) as stream:
         frames = iter(stream)
         next(frames)
@@ -234,7 +234,7 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StreamFormatError) as caught:
         FolderStream(str(tmp_path))
     assert caught.value.problem == (
-        f"{tmp_path} holds no picture, expected jpg, png and the like in one subfolder per class"
+        f"{tmp_path} holds no image, expected jpg, png and the like in one subfolder per class"
     )
 
 
@@ -278,7 +278,7 @@ def test_wrong_options(pets: Path, options: dict[str, object], text: str) -> Non
         read(pets, **options)
 
 
-def test_clips_among_pictures_take_the_folders_label(pets: Path) -> None:
+def test_clips_among_images_take_the_folders_label(pets: Path) -> None:
     write_clip(pets / "bird" / "flight.mp4", 7)
     with FolderStream(str(pets)) as stream:
         assert stream.total is None

@@ -64,13 +64,13 @@ def test_the_label_is_written_over_its_pixels_only():
     labelled = overlay_label(x, labels, 5)
     assert torch.equal(x, before)
     assert torch.equal(labelled[:, 5:], x.flatten(1)[:, 5:])
-    for row, picture, label in zip(labelled, x, labels.tolist(), strict=True):
+    for row, image, label in zip(labelled, x, labels.tolist(), strict=True):
         expected = [0.0] * 5
-        expected[label] = float(picture.max())
+        expected[label] = float(image.max())
         assert row[:5].tolist() == expected
 
 
-def test_a_dark_picture_has_a_label_too():
+def test_a_dark_image_has_a_label_too():
     labelled = overlay_label(torch.full((1, 1, 2, 2), -3.0), torch.tensor([1]), 3)
     assert labelled.tolist() == [[0.0, 1.0, 0.0, -3.0]]
 
@@ -132,18 +132,18 @@ def test_a_layer_does_not_learn_from_the_loss_of_a_later_one(scale):
     assert not torch.equal(weights[0][1], weights[1][1])
 
 
-def test_scores_are_those_of_one_picture_and_one_class_at_a_time():
+def test_scores_are_those_of_one_image_and_one_class_at_a_time():
     rule = small(SHAPE, 4, widths=(32, 24, 16)).double()
     x = batch(classes=4, count=6)[0].double()
     rule.learn(x, torch.arange(6) % 4)
     scores = rule.scores(x)
     assert list(scores) == ["layer 1", "layer 2", "layer 3", "sum"]
     slow = {name: torch.zeros(6, 4, dtype=torch.float64) for name in scores}
-    for i, picture in enumerate(x):
+    for i, image in enumerate(x):
         for label in range(4):
-            h = picture.reshape(-1).clone()
+            h = image.reshape(-1).clone()
             h[:4] = 0
-            h[label] = max(1.0, float(picture.max()))
+            h[label] = max(1.0, float(image.max()))
             for number, layer in enumerate(rule.layers.layers, 1):
                 h = torch.relu(layer.weight @ (h / (h @ h / len(h)).sqrt()) + layer.bias)
                 slow[f"layer {number}"][i, label] = h @ h / len(h)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from command_line import SMALL, cfl_edge, learn, write_pictures
+from command_line import SMALL, cfl_edge, learn, write_images
 
 from cfl_edge.cli.commands.classes import remove
 from cfl_edge.cli.commands.export import export_learner
 from cfl_edge.errors import ModelWriteError
-from cfl_edge.learner.config import HEADS
+from cfl_edge.learner.config import LEARNERS
 from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved, to_saved
@@ -21,13 +21,13 @@ WITH_REPLAY = ("cfl", "knn", "bp-replay", "layer-bp")
 FROM_ONE_FRAME = ("cfl", "slda", "ncm", "imprint", "last-layer-sgd")
 
 
-def make(head="cfl", **config):
-    small = {"stem": "none", "layers": "4,8", "image_px": 16, "replay_mib": 0.5}
-    return Learner(LearnerConfig(head=head, **{**small, **config}))
+def make(algorithm="cfl", **config):
+    small = {"backbone": "none", "layers": "4,8", "image_px": 16, "replay_mib": 0.5}
+    return Learner(LearnerConfig(learner=algorithm, **{**small, **config}))
 
 
 def pictures(number, count, seed=0, noise=40):
-    """Return noisy pictures of a class: a pattern of coloured tiles that its number chooses."""
+    """Return noisy images of a class: a pattern of coloured tiles that its number chooses."""
     tiles = np.random.default_rng([7, number]).integers(0, 216, (4, 4, 3))
     pattern = np.kron(tiles, np.ones((4, 4, 1), int))
     grain = np.random.default_rng([8, number, seed]).integers(0, noise, (count, 16, 16, 3))
@@ -41,7 +41,7 @@ def teach(learner, numbers, count=1, seed=0):
 
 
 def recall(learner, numbers, count=5):
-    """Return the share of unseen pictures of these classes that are recognised."""
+    """Return the share of unseen images of these classes that are recognised."""
     right = []
     for number in numbers:
         scores = learner.predict(learner.encode(pictures(number, count, seed=10**6)))
@@ -52,9 +52,9 @@ def recall(learner, numbers, count=5):
 # ------------------------------------------------------------------------------- one frame, again
 
 
-@pytest.mark.parametrize("head", FROM_ONE_FRAME)
-def test_a_class_is_predicted_from_one_frame_on(head):
-    learner = make(head)
+@pytest.mark.parametrize("algorithm", FROM_ONE_FRAME)
+def test_a_class_is_predicted_from_one_frame_on(algorithm):
+    learner = make(algorithm)
     teach(learner, [0])
     assert recall(learner, [0]) == 1  # of one class
     teach(learner, [1, 2, 3] * 4, seed=1)
@@ -63,35 +63,35 @@ def test_a_class_is_predicted_from_one_frame_on(head):
     assert recall(learner, [4]) >= 0.8
 
 
-def away(head, frames):
+def away(algorithm, frames):
     """Learn a class from eight frames, then so many of nine others."""
-    gradient = {"learning_rate": 1e-2} if head in ("bp-replay", "layer-bp") else {}
+    gradient = {"learning_rate": 1e-2} if algorithm in ("bp-replay", "layer-bp") else {}
     learner = make(
-        head,
+        algorithm,
         batch=32,
         new_per_step=16,
         refresh_frames=256,
-        replay_mib=0.01 if head == "knn" else 0.25,  # full after 600 frames
+        replay_mib=0.01 if algorithm == "knn" else 0.25,  # full after 600 frames
         **gradient,
     )
     teach(learner, [0], count=8)
-    learner.settle()
+    learner.recalibrate()
     batch = 48
     for i in range(frames // batch + 1):
         teach(learner, [1 + i % 9], count=batch, seed=i)
-    learner.settle()
+    learner.recalibrate()
     return learner
 
 
-def still_there(head, learner):
+def still_there(algorithm, learner):
     assert recall(learner, [0]) >= 0.8
-    if head in WITH_REPLAY:  # its memory is full and shared fairly: no sample of the class went
-        replay = learner.head.replay
+    if algorithm in WITH_REPLAY:  # its full memory is shared fairly: no sample of it went
+        replay = learner.algorithm.replay
         assert len(replay) == replay.capacity
         assert replay.counts[0] == 8
         first = torch.tensor(sorted(replay.places[0]))
         kept = replay.read(first)
-        if head == "cfl":
+        if algorithm == "cfl":
             seen = learner.encode(pictures(0, 8)).h0
             half_step = float(seen.max() - seen.min()) / 15 / 2
             torch.testing.assert_close(kept, seen.float(), rtol=0, atol=1.01 * half_step)
@@ -101,15 +101,15 @@ def still_there(head, learner):
     assert learner.samples()["class 0"] == before + 2
 
 
-@pytest.mark.parametrize("head", ["cfl", "slda", "ncm", "knn", "bp-replay"])
-def test_a_class_is_known_after_1_000_frames_of_others(head):
-    still_there(head, away(head, 1_000))
+@pytest.mark.parametrize("algorithm", ["cfl", "slda", "ncm", "knn", "bp-replay"])
+def test_a_class_is_known_after_1_000_frames_of_others(algorithm):
+    still_there(algorithm, away(algorithm, 1_000))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["cfl", "slda", "ncm", "knn", "bp-replay", "layer-bp"])
-def test_a_class_is_known_after_10_000_frames_of_others(head):
-    still_there(head, away(head, 10_000))
+@pytest.mark.parametrize("algorithm", ["cfl", "slda", "ncm", "knn", "bp-replay", "layer-bp"])
+def test_a_class_is_known_after_10_000_frames_of_others(algorithm):
+    still_there(algorithm, away(algorithm, 10_000))
 
 
 # ----------------------------------------------------------------------------------- many classes
@@ -123,10 +123,10 @@ def test_one_two_and_two_hundred_classes(tmp_path, count, exports):
     learner = make(batch=32, new_per_step=32, refresh_frames=400, replay_mib=0.25)
     for i in range(2):
         teach(learner, range(count), count=2, seed=i)
-    learner.settle()
+    learner.recalibrate()
     assert len(learner.classes) == count
     assert learner.predict(learner.encode(pictures(0, 3))).shape == (3, count)
-    replay = learner.head.replay
+    replay = learner.algorithm.replay
     assert min(replay.counts) >= 1
     assert len(replay) <= replay.capacity
     assert recall(learner, range(count), count=1) >= 0.8
@@ -146,20 +146,20 @@ def test_one_two_and_two_hundred_classes(tmp_path, count, exports):
     np.testing.assert_allclose(network.scores(images), scores, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_replay_mib_is_a_hard_bound_across_100_classes(tmp_path, head):
-    limit_mib = 0.1 if head != "knn" else 0.005
-    learner = make(head, replay_mib=limit_mib, batch=32, new_per_step=32, refresh_frames=400)
+@pytest.mark.parametrize("algorithm", LEARNERS)
+def test_replay_mib_is_a_hard_bound_across_100_classes(tmp_path, algorithm):
+    limit_mib = 0.1 if algorithm != "knn" else 0.005
+    learner = make(algorithm, replay_mib=limit_mib, batch=32, new_per_step=32, refresh_frames=400)
     for z in range(100):
         teach(learner, [z], count=4)
-    learner.settle()
+    learner.recalibrate()
     saved = to_saved(learner, {})
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
     stored = saved.tensors["replay"]
-    if head not in WITH_REPLAY:
+    if algorithm not in WITH_REPLAY:
         assert set(stored) == {"seen"}
         return
-    replay = learner.head.replay
+    replay = learner.algorithm.replay
     limit = limit_mib * MIB
     assert replay.values.nbytes + replay.ranges.nbytes <= limit
     assert stored["values"].nbytes + stored["ranges"].nbytes <= limit
@@ -180,7 +180,7 @@ def traces(learner, encoded):
     """Return what could be stored of samples: names and bytes."""
     found = {}
     parts = {
-        "picture": encoded.images.numpy(),
+        "image": encoded.images.numpy(),
         "h0": encoded.h0.float().numpy(),
         **{f"features {i}": x.float().numpy() for i, x in enumerate(encoded.features)},
     }
@@ -215,9 +215,9 @@ def folder_bytes(folder):
     return b"\0".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, head):
-    learner, store = make(head, optimizer="adamw"), Store(tmp_path / "m")
+@pytest.mark.parametrize("algorithm", LEARNERS)
+def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, algorithm):
+    learner, store = make(algorithm, optimizer="adamw"), Store(tmp_path / "m")
     learner.journal = open_journal(None, 8.0, pytest.fail)
     secret = learner.encode(pictures(9, 6, seed=3))
     for i in range(3):
@@ -236,11 +236,11 @@ def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, head):
             needles |= {f"{number}: {name}": data for name, data in rows.items()}
     before = folder_bytes(tmp_path / "m")
     there = {name for name, data in needles.items() if data in before}
-    assert any("picture" in name or "examples" in name for name in there)
+    assert any("image" in name or "examples" in name for name in there)
     assert any("journal" in name for name in there)  # the test can see what it looks for
-    if head in WITH_REPLAY:
+    if algorithm in WITH_REPLAY:
         assert any("replay/values" in name for name in there)
-    if head in ("cfl", "slda", "ncm", "imprint"):
+    if algorithm in ("cfl", "slda", "ncm", "imprint"):
         assert any("means" in name for name in there)
 
     notices = []
@@ -253,15 +253,15 @@ def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, head):
     back = from_saved(Store(tmp_path / "m").load())
     assert back.classes == ["class 0", "class 1"]
     teach(back, [0, 1], count=3, seed=11)
-    back.settle()
+    back.recalibrate()
     assert notices[0].startswith("cfl-edge undo cannot take back")
-    assert notices[1].startswith("gone: the row, statistics, replayed samples and pictures of 'se")
-    assert notices[2] == f"stays: {class_table.what_stays(head)}"
+    assert notices[1].startswith("gone: the row, statistics, replayed samples and images of 'se")
+    assert notices[2] == f"stays: {class_table.what_stays(algorithm)}"
 
 
-@pytest.mark.parametrize("head", ["ncm", "imprint", "knn"])
-def test_where_nothing_stays_the_model_is_what_it_was_before_the_class(head):
-    without, with_it = make(head), make(head)
+@pytest.mark.parametrize("algorithm", ["ncm", "imprint", "knn"])
+def test_where_nothing_stays_the_model_is_what_it_was_before_the_class(algorithm):
+    without, with_it = make(algorithm), make(algorithm)
     for i in range(3):
         teach(without, [0, 1], count=2, seed=i)
         teach(with_it, [0, 1], count=2, seed=i)
@@ -273,9 +273,9 @@ def test_where_nothing_stays_the_model_is_what_it_was_before_the_class(head):
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("head", [h for h in HEADS if h not in ("ncm", "imprint", "knn")])
-def test_where_something_stays_it_says_so(head):
-    assert class_table.what_stays(head) != "nothing of it"
+@pytest.mark.parametrize("algorithm", [h for h in LEARNERS if h not in ("ncm", "imprint", "knn")])
+def test_where_something_stays_it_says_so(algorithm):
+    assert class_table.what_stays(algorithm) != "nothing of it"
 
 
 def test_a_removal_that_could_not_clear_the_older_state_says_so(tmp_path, monkeypatch):
@@ -298,7 +298,7 @@ def test_a_removal_that_could_not_clear_the_older_state_says_so(tmp_path, monkey
 
 
 def test_exported_files_that_still_know_the_class_are_pointed_out(tmp_path):
-    data = write_pictures(tmp_path / "data", count=3)
+    data = write_images(tmp_path / "data", count=3)
     model = tmp_path / "model"
     assert learn(data, model, *SMALL).code == 0
     (model / "onnx").mkdir()
@@ -313,10 +313,10 @@ def test_exported_files_that_still_know_the_class_are_pointed_out(tmp_path):
 
 
 def test_list_shows_frames_and_samples_in_replay(tmp_path):
-    data = write_pictures(tmp_path / "data", count=12)
-    for head, replay in (("cfl", {"above": 12, "left": 12}), ("ncm", None)):
-        model = tmp_path / head
-        assert learn(data, model, *SMALL, "--head", head).code == 0
+    data = write_images(tmp_path / "data", count=12)
+    for algorithm, replay in (("cfl", {"above": 12, "left": 12}), ("ncm", None)):
+        model = tmp_path / algorithm
+        assert learn(data, model, *SMALL, "--learner", algorithm).code == 0
         listed = cfl_edge("classes", "list", model, "--json").summary
         assert listed == {"classes": {"above": 12, "left": 12}, "replay": replay}
         lines = cfl_edge("classes", "list", model).out.splitlines()
@@ -340,15 +340,15 @@ def test_names_and_kinds_do_not_matter_for_what_is_learned_later(tmp_path):
         back.learn(back.encode(pictures(2, 2, seed=20 + i)), ["class 20"] * 2)
         for number in (3, 5):
             back.learn(back.encode(pictures(number, 2, seed=20 + i)), ["odd"] * 2)
-    back.settle()
+    back.recalibrate()
     for number, name in ((0, "class 0"), (2, "class 20"), (3, "odd"), (5, "odd"), (4, "class 4")):
         scores = back.predict(back.encode(pictures(number, 5, seed=10**6)))
         assert [back.classes[i] for i in scores.argmax(1)].count(name) >= 4, name
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_the_only_class_is_removed_and_another_learned(tmp_path, head):
-    learner = make(head)
+@pytest.mark.parametrize("algorithm", LEARNERS)
+def test_the_only_class_is_removed_and_another_learned(tmp_path, algorithm):
+    learner = make(algorithm)
     teach(learner, [0], count=5)
     saved = to_saved(learner, {})
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
@@ -357,5 +357,5 @@ def test_the_only_class_is_removed_and_another_learned(tmp_path, head):
     back = from_saved(Store(tmp_path / "m").load())
     assert back.predict(back.encode(pictures(1, 2))).shape == (2, 0)
     teach(back, [1, 2] * 3, count=2)
-    back.settle()
+    back.recalibrate()
     assert back.samples() == {"class 1": 6, "class 2": 6}

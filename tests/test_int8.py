@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from command_line import SMALL, assert_error, cfl_edge, contents, learn, write_pictures
+from command_line import SMALL, assert_error, cfl_edge, contents, learn, write_images
 from test_export import CLASSES, SIZE_PX, Net, pictures, rows
 from torch import nn
 
@@ -21,7 +21,7 @@ from cfl_edge.onnx.int8 import quantise, weighed_operations
 from cfl_edge.onnx.int8_check import Comparison, compare, objection, paired_error
 
 SAME = Comparison(
-    pictures=200,
+    images=200,
     labelled=200,
     agreement=0.9,
     float_accuracy=0.80,
@@ -40,15 +40,15 @@ SAME = Comparison(
 def model(tmp_path_factory):
     """A small learner that tells its two classes apart."""
     folder = tmp_path_factory.mktemp("int8")
-    write_pictures(folder / "pictures", count=12)
-    write_pictures(folder / "check", count=60, seed=5)
-    assert learn(folder / "pictures", folder / "model", *SMALL).code == 0
+    write_images(folder / "images", count=12)
+    write_images(folder / "check", count=60, seed=5)
+    assert learn(folder / "images", folder / "model", *SMALL).code == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def quantised(model):
-    options = ("--int8", "--check", model / "check", "--calibrate", model / "pictures", "--json")
+    options = ("--int8", "--check", model / "check", "--calibrate", model / "images", "--json")
     return cfl_edge("export", model / "model", "-o", model / "out", *options)
 
 
@@ -59,9 +59,9 @@ def test_it_is_written_beside_the_float_file_with_all_that_was_measured(model, q
     assert measured["model"] == str(model / "out" / "model-int8.onnx")
     assert seen["int8_bytes"] == (model / "out" / "model-int8.onnx").stat().st_size
     assert seen["float_bytes"] == (model / "out" / "model.onnx").stat().st_size
-    assert seen["labelled"] == seen["pictures"] == 120
+    assert seen["labelled"] == seen["images"] == 120
     assert seen["float_accuracy"] - seen["int8_accuracy"] <= 0.01
-    assert measured["calibrated"] == 2 + 24  # one picture of each class was kept
+    assert measured["calibrated"] == 2 + 24  # one image of each class was kept
     low, high = seen["time_ratio_quartiles"]
     assert 0 < low <= seen["time_ratio"] <= high
     for file, name in (("model", "float"), ("model-int8", "int8")):
@@ -146,10 +146,10 @@ def test_a_network_that_bytes_cannot_hold_is_objected_to(tmp_path):
     assert "answers are others" in objection(dataclasses.replace(seen, labelled=99))
 
 
-KEPT_PICTURES = Int8Options()
+KEPT_IMAGES = Int8Options()
 
 
-def attempt(model, out, options=KEPT_PICTURES, notices=None):
+def attempt(model, out, options=KEPT_IMAGES, notices=None):
     """Quantise what is exported already."""
     learner = load_learner(model / "model", device="cpu", on_notice=print)
     say = (notices if notices is not None else []).append
@@ -171,13 +171,13 @@ def test_what_is_refused_replaces_nothing(model, quantised, monkeypatch, tmp_pat
     notices = []
     with pytest.raises(ExportError, match="--check FOLDER"):
         attempt(model, out, notices=notices)
-    assert "2 labelled pictures are too few to tell a point of accuracy" in notices[0]
+    assert "2 labelled images are too few to tell a point of accuracy" in notices[0]
 
 
-def test_without_a_folder_the_answers_to_the_kept_pictures_count(model, quantised, tmp_path):
+def test_without_a_folder_the_answers_to_the_kept_images_count(model, quantised, tmp_path):
     out = shutil.copytree(model / "out", tmp_path / "out")
     kept = attempt(model, out)
-    assert kept.comparison.pictures == kept.calibrated == 2
+    assert kept.comparison.images == kept.calibrated == 2
     assert kept.comparison.agreement == 1
     assert not kept.comparison.tells_accuracy
 
@@ -218,12 +218,12 @@ def test_errors(model, quantised, tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
     with pytest.raises(StreamNotFoundError, match="none"):
         attempt(model, out, Int8Options(check=str(tmp_path / "none")))
-    foreign = write_pictures(tmp_path / "foreign", kinds=("fox",))
-    with pytest.raises(DataError, match="no picture with a label that the model knows"):
+    foreign = write_images(tmp_path / "foreign", kinds=("fox",))
+    with pytest.raises(DataError, match="no image with a label that the model knows"):
         attempt(model, out, Int8Options(check=str(foreign)))
-    mixed, notices = write_pictures(tmp_path / "foreign", count=60), []
+    mixed, notices = write_images(tmp_path / "foreign", count=60), []
     attempt(model, out, Int8Options(check=str(mixed)), notices)
-    assert notices == [f"8 pictures of {mixed} show no class of the model: left out"]
+    assert notices == [f"8 images of {mixed} show no class of the model: left out"]
     assert contents(out).keys() == before.keys()
 
     def full(*_args, **_options):

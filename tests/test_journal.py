@@ -275,7 +275,7 @@ def test_rounding_what_was_rounded_changes_nothing():
 
 
 @pytest.mark.parametrize("has_end", [True, False])
-def test_an_entry_holds_what_the_stem_returned(has_end):
+def test_an_entry_holds_what_the_backbone_returned(has_end):
     random = torch.Generator().manual_seed(2)
     h0 = torch.rand(3, 4, 2, 2, generator=random)
     end = torch.rand(3, 6, generator=random) if has_end else None

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from command_line import SMALL, write_pictures
+from command_line import SMALL, write_images
 
 from cfl_edge.model.store import Store
 
@@ -27,7 +27,7 @@ def generations(model):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_kill_9_loses_no_checkpoint(tmp_path):
-    data, model = write_pictures(tmp_path / "data", count=50), tmp_path / "model"
+    data, model = write_images(tmp_path / "data", count=50), tmp_path / "model"
     command = ["-m", "cfl_edge", "learn", "--stream", data, "--labels-from", "dirs"]
     command += ["--order", "shuffled", "--epochs", "1000", "--checkpoint-s", "0.2", "--no-export"]
     command += ["--model", model, *SMALL]

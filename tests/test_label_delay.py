@@ -211,7 +211,7 @@ def test_without_delay_all_is_as_without_a_ring():
     summary = late(*frames(9), delay_s=0.0, learner=learner)
     for one in frames(9):
         other.learn(other.encode(one.image[None]), [one.label])
-    other.settle()
+    other.recalibrate()
     shown = learner.encode(frame(0).image[None])
     assert summary.learned == 9
     assert learner.predict(shown).tolist() == other.predict(shown).tolist()

@@ -10,8 +10,8 @@ from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.memory_plan import MIB, fit_memory
 from cfl_edge.model.store import Store
 
-NETWORK = ("--stem", "none", "--layers", "4,8", "--image", "16")
-CONFIG = LearnerConfig(stem="none", layers="4,8", image_px=16)
+NETWORK = ("--backbone", "none", "--layers", "4,8", "--image", "16")
+CONFIG = LearnerConfig(backbone="none", layers="4,8", image_px=16)
 FRAMES = 8
 
 
@@ -125,8 +125,8 @@ def test_a_replay_memory_that_shrinks_keeps_what_fits(folder):
 
 
 def test_an_optimizer_chosen_by_a_limit_stays_with_the_model(folder):
-    wide = ("--stem", "none", "--layers", "256,256", "--image", "16")
-    config = LearnerConfig(stem="none", layers="256,256", image_px=16, replay_mib=1, chunk=1)
+    wide = ("--backbone", "none", "--layers", "256,256", "--image", "16")
+    config = LearnerConfig(backbone="none", layers="256,256", image_px=16, replay_mib=1, chunk=1)
     least_mib = hinted_mib(learn(folder, "--memory-mib", 1, network=wide).err)
     with pytest.raises(UsageError):
         fit_memory(config, least_mib, optimizer_is_given=True)

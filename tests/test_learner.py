@@ -11,18 +11,20 @@ from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import build_network
 from cfl_edge.core.training import train_step
 from cfl_edge.errors import DataError, UsageError
-from cfl_edge.learner.config import HEADS
+from cfl_edge.learner.config import LEARNERS
 from cfl_edge.learner.learner import Learner, LearnerConfig
 
-SMALL = {"stem": "none", "image_px": 16, "replay_mib": 0.1}
-LEARNERS = {
+SMALL = {"backbone": "none", "image_px": 16, "replay_mib": 0.1}
+BUILT = {
     "widths": lambda: Learner(LearnerConfig(**SMALL, layers="8,16")),
     "conv256": lambda: Learner(LearnerConfig(**SMALL, layers="conv256")),
     "fc": lambda: Learner(LearnerConfig(**SMALL, layers="fc", batch=8)),
 }
-HEAD_LEARNERS = {
-    head: lambda head=head: Learner(LearnerConfig(**SMALL, layers="8,16", head=head))
-    for head in HEADS
+ALGORITHM_LEARNERS = {
+    algorithm: lambda algorithm=algorithm: Learner(
+        LearnerConfig(**SMALL, layers="8,16", learner=algorithm)
+    )
+    for algorithm in LEARNERS
 }
 # Two of three votes need two samples; gradient steps from a row of zeros need several.
 NOT_FROM_ONE_SAMPLE = ("knn", "bp", "bp-replay", "layer-bp")
@@ -31,20 +33,20 @@ NOT_FROM_ONE_SAMPLE = ("knn", "bp", "bp-replay", "layer-bp")
 @pytest.mark.parametrize("check", learner_checks.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", ["widths", "conv256"])
 def test_contract(name, check):
-    check(LEARNERS[name])
+    check(BUILT[name])
 
 
 @pytest.mark.parametrize("check", learner_checks.CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("head", [head for head in HEADS if head != "cfl"])
-def test_contract_of_heads(head, check):
+@pytest.mark.parametrize("algorithm", [algorithm for algorithm in LEARNERS if algorithm != "cfl"])
+def test_contract_of_algorithms(algorithm, check):
     at_once = learner_checks.check_a_new_name_is_a_class_from_its_first_sample_on
-    if check is at_once and head in NOT_FROM_ONE_SAMPLE:
+    if check is at_once and algorithm in NOT_FROM_ONE_SAMPLE:
         check = learner_checks.check_a_new_name_is_a_class_soon
-    check(HEAD_LEARNERS[head])
+    check(ALGORITHM_LEARNERS[algorithm])
 
 
 def test_the_fully_connected_network_learns():
-    learner_checks.check_it_learns(LEARNERS["fc"])
+    learner_checks.check_it_learns(BUILT["fc"])
 
 
 @pytest.mark.parametrize("kind", ["8,16,16", "conv256"])
@@ -93,35 +95,35 @@ def test_a_step_lowers_every_layer_s_loss():
 
 
 def test_the_dictionary_and_its_optimiser_grow_with_the_classes():
-    learner = LEARNERS["widths"]()
+    learner = BUILT["widths"]()
     learner_checks.teach(learner)
-    before = learner.head.trainer.embeddings.detach().clone()
+    before = learner.algorithm.trainer.embeddings.detach().clone()
     moments = (
-        learner.head.trainer.optimizers[-1]
-        .state[learner.head.trainer.embeddings]["exp_avg"]
+        learner.algorithm.trainer.optimizers[-1]
+        .state[learner.algorithm.trainer.embeddings]["exp_avg"]
         .clone()
     )
     learner.learn(learner.encode(np.zeros((1, 16, 16, 3), np.uint8)), ["dark"])
-    assert learner.head.trainer.embeddings.shape == (3, 16)
-    assert torch.equal(learner.head.trainer.embeddings[:2], before)
-    state = learner.head.trainer.optimizers[-1].state[learner.head.trainer.embeddings]
+    assert learner.algorithm.trainer.embeddings.shape == (3, 16)
+    assert torch.equal(learner.algorithm.trainer.embeddings[:2], before)
+    state = learner.algorithm.trainer.optimizers[-1].state[learner.algorithm.trainer.embeddings]
     assert torch.equal(state["exp_avg"][:2], moments)
     assert not state["exp_avg"][2].any()
     learner_checks.teach(learner, steps=2)
-    assert not torch.equal(learner.head.trainer.embeddings[:2], before)
+    assert not torch.equal(learner.algorithm.trainer.embeddings[:2], before)
 
 
 def test_replay_stays_within_its_bytes():
-    learner = LEARNERS["widths"]()
+    learner = BUILT["widths"]()
     for i in range(80):
         learner.learn(learner.encode(learner_checks.pictures(learner, i % 2, 4, i)), ["x"] * 4)
-    assert len(learner.head.replay) == learner.head.replay.capacity
-    used = learner.head.replay.values.numel() + learner.head.replay.ranges.numel() * 4
+    assert len(learner.algorithm.replay) == learner.algorithm.replay.capacity
+    used = learner.algorithm.replay.values.numel() + learner.algorithm.replay.ranges.numel() * 4
     assert used <= 0.1 * 2**20
 
 
 def test_samples_counts_every_frame_once():
-    learner = LEARNERS["widths"]()
+    learner = BUILT["widths"]()
     learner_checks.teach(learner, steps=3)
     learner.learn(learner.encode(learner_checks.pictures(learner, 0, 1)), ["above"])
     assert learner.samples() == {"above": 7, "left": 6}
@@ -138,7 +140,7 @@ def test_samples_counts_every_frame_once():
     ],
 )
 def test_refusals_of_data(images, labels, message):
-    learner = LEARNERS["widths"]()
+    learner = BUILT["widths"]()
     with pytest.raises(DataError, match=message):
         learner.learn(learner.encode(images), labels)
     assert learner.frames_learned == 0
@@ -147,13 +149,13 @@ def test_refusals_of_data(images, labels, message):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"stem": "resnet"}, "--stem is 'resnet'"),
-        ({"stem": "torchvision:nonsense@x"}, "torchvision model 'nonsense'"),
-        ({"stem": "none", "layers": "conv255"}, "--layers is 'conv255'"),
-        ({"stem": "none", "layers": "8,-1"}, "--layers is '8,-1'"),
-        ({"stem": "none", "image_px": 4}, "--image is 4"),
-        ({"stem": "none", "replay_mib": 0.001}, "--replay-mib is 0.001"),
-        ({"stem": "none", "batch": 2}, "4 new of 2"),
+        ({"backbone": "resnet"}, "--backbone is 'resnet'"),
+        ({"backbone": "torchvision:nonsense@x"}, "torchvision model 'nonsense'"),
+        ({"backbone": "none", "layers": "conv255"}, "--layers is 'conv255'"),
+        ({"backbone": "none", "layers": "8,-1"}, "--layers is '8,-1'"),
+        ({"backbone": "none", "image_px": 4}, "--image is 4"),
+        ({"backbone": "none", "replay_mib": 0.001}, "--replay-mib is 0.001"),
+        ({"backbone": "none", "batch": 2}, "4 new of 2"),
     ],
 )
 def test_refusals_of_configurations(config, message):
@@ -162,12 +164,13 @@ def test_refusals_of_configurations(config, message):
 
 
 @pytest.mark.parametrize(
-    "choices", [{}, {"head": "bp"}, {"stem": "none"}, {"stem": "none", "head": "slda"}]
+    "choices",
+    [{}, {"learner": "bp"}, {"backbone": "none"}, {"backbone": "none", "learner": "slda"}],
 )
 def test_no_layers_are_refused_where_they_are_needed(choices):
-    with pytest.raises(UsageError, match="--layers is none, but --head"):
+    with pytest.raises(UsageError, match="--layers is none, but --learner"):
         LearnerConfig(layers="none", **choices)
 
 
-def test_a_head_on_the_stem_alone_has_no_layers():
-    assert LearnerConfig(layers="none", head="slda").resolved_layers() == "none"
+def test_a_algorithm_on_the_backbone_alone_has_no_layers():
+    assert LearnerConfig(layers="none", learner="slda").resolved_layers() == "none"

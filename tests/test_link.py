@@ -150,17 +150,15 @@ def test_what_comes_while_a_request_waits_is_kept():
     assert link.receive(0) == []
 
 
-def test_events_and_whole_pictures_are_acknowledged_and_others_not():
-    picture = Image(bytes(2000), Format.GRAY8, 50, 40, frame_id=1)
+def test_events_and_whole_images_are_acknowledged_and_others_not():
+    image = Image(bytes(2000), Format.GRAY8, 50, 40, frame_id=1)
     encoder = Encoder()
     stream = encoder.encode(Event("press", "mug"), ack_wanted=True)
-    stream += encoder.encode(picture, ack_wanted=True) + encoder.encode(Log("no"))
+    stream += encoder.encode(image, ack_wanted=True) + encoder.encode(Log("no"))
     port, link = linked(stream)
-    assert [received.message for received in link.receive(0)][1] == picture
+    assert [received.message for received in link.receive(0)][1] == image
     assert [packet.message for _, packet in port.written] == [Ack(0), Ack(2)]
-    first, last = [
-        encode(chunk, seq, ack_wanted=True) for seq, chunk in enumerate(picture.chunks())
-    ]
+    first, last = [encode(chunk, seq, ack_wanted=True) for seq, chunk in enumerate(image.chunks())]
     port, link = linked(first[:-3] + b"\0" + last)
     assert link.receive(0) == []
     assert port.written == []
@@ -176,8 +174,8 @@ def test_statistics():
     encoder = Encoder()
     good = [encoder.encode(Log(str(number))) for number in range(4)]
     harmed = good[2][:-2] + bytes([good[2][-2] ^ 1]) + b"\0"
-    picture = Image(bytes(1100), Format.GRAY8, 110, 10, frame_id=1, t_ms=1500)
-    late = encoder.encode(picture)
+    image = Image(bytes(1100), Format.GRAY8, 110, 10, frame_id=1, t_ms=1500)
+    late = encoder.encode(image)
     stream = [encode(Hello("x", receives=True)), good[1], b"boot\0", harmed, good[3]]
     port, link = linked(b"".join(stream))
     link.receive(0)
@@ -192,7 +190,7 @@ def test_statistics():
     assert link.hello == Hello("x", receives=True)
 
 
-def test_latency_is_what_a_picture_needs_beyond_the_fastest_message():
+def test_latency_is_what_a_image_needs_beyond_the_fastest_message():
     clock = BoardClock()
     clock.host_s(1000, 51.0)
     assert clock.host_s(1200, 51.5) == pytest.approx(51.2)

@@ -12,22 +12,22 @@ import pytest
 
 from cfl_edge.errors import StreamFormatError, StreamLostError, StreamNotFoundError
 from cfl_edge.stream.frame import Image
-from cfl_edge.stream.live import Capture, LiveStream, Picture, damaged
+from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
 
 LOST = StreamLostError("cam is gone", hint="plug it in")
 
 
-def shot(value: int, *, missed: int = 0) -> Picture:
+def shot(value: int, *, missed: int = 0) -> Captured:
     def decode() -> Image:
         return np.full((2, 3, 3), value, np.uint8)
 
-    return Picture(float(value), decode, missed)
+    return Captured(float(value), decode, missed)
 
 
 class Camera:
     """A script: each read takes its next item; at its end the camera is silent."""
 
-    def __init__(self, *script: Picture | BaseException) -> None:
+    def __init__(self, *script: Captured | BaseException) -> None:
         self.script = deque(script)
         self.opens: deque[BaseException | None] = deque()  # what the next tries to open raise
         self.opened = self.closed = 0
@@ -42,7 +42,7 @@ class Camera:
         self.opened += 1
         return CameraCapture(self)
 
-    def send(self, *items: Picture | BaseException) -> None:
+    def send(self, *items: Captured | BaseException) -> None:
         """Add to the script and wait until all of it was read."""
         with self._more:
             self.script.extend(items)
@@ -50,7 +50,7 @@ class Camera:
             self._more.notify_all()
             assert self._more.wait_for(lambda: self._idle, 5)
 
-    def next(self, stop: threading.Event) -> Picture | None:
+    def next(self, stop: threading.Event) -> Captured | None:
         while not stop.is_set():
             with self._more:
                 if self.script:
@@ -72,7 +72,7 @@ class CameraCapture(Capture):
         self.description = f"cam, opened {camera.opened} times"
         self.caveat = camera.caveat
 
-    def read(self, stop: threading.Event) -> Picture | None:
+    def read(self, stop: threading.Event) -> Captured | None:
         return self._camera.next(stop)
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ def test_the_newest_wins_and_the_rest_is_counted() -> None:
         assert stream.live
 
 
-def test_the_first_picture_gives_way_to_a_newer_one_before_reading_starts() -> None:
+def test_the_first_image_gives_way_to_a_newer_one_before_reading_starts() -> None:
     camera = Camera(shot(1))
     with LiveStream("cam", camera.open) as stream:
         camera.send(shot(2), shot(3))
@@ -132,13 +132,13 @@ def test_what_the_device_missed_is_counted() -> None:
         assert (frame.index, frame.dropped, stream.dropped) == (8, 7, 7)
 
 
-def test_damaged_pictures_are_dropped_and_counted() -> None:
-    camera = Camera(Picture(0.0, damaged), shot(1))
+def test_damaged_images_are_dropped_and_counted() -> None:
+    camera = Camera(Captured(0.0, damaged), shot(1))
     with LiveStream("cam", camera.open) as stream:
         frames = iter(stream)
         first = next(frames)
         assert (first.image[0, 0, 0], first.index, first.dropped) == (1, 1, 1)
-        camera.send(Picture(2.0, damaged))
+        camera.send(Captured(2.0, damaged))
         later = threading.Timer(0.1, camera.send, [shot(3)])
         later.start()
         frame = next(frames)
@@ -165,18 +165,18 @@ def test_a_source_that_opens_but_sends_nothing_is_an_error_at_once() -> None:
 
 
 def test_a_source_that_sent_only_damage_before_it_was_lost_is_an_error() -> None:
-    camera = Camera(Picture(0.0, damaged), LOST)
+    camera = Camera(Captured(0.0, damaged), LOST)
     with pytest.raises(StreamLostError, match="cam is gone"):
         LiveStream("cam", camera.open)
     assert (camera.opened, camera.closed) == (1, 1)
 
 
-def test_a_source_that_is_lost_right_after_its_first_picture_is_opened_again() -> None:
+def test_a_source_that_is_lost_right_after_its_first_image_is_opened_again() -> None:
     def slowly() -> Image:
         time.sleep(0.05)  # the reader thread meets the loss meanwhile
         return np.zeros((2, 3, 3), np.uint8)
 
-    camera, clock = Camera(Picture(0.0, slowly), LOST, shot(2)), Clock()
+    camera, clock = Camera(Captured(0.0, slowly), LOST, shot(2)), Clock()
     with LiveStream("cam", camera.open, on_notice=ignore, wait=clock.wait, clock=clock) as stream:
         frames = iter(stream)
         while value(frames) != 2:
@@ -184,18 +184,18 @@ def test_a_source_that_is_lost_right_after_its_first_picture_is_opened_again() -
     assert camera.opened == 2
 
 
-def test_a_source_of_nothing_but_damaged_pictures_is_an_error() -> None:
+def test_a_source_of_nothing_but_damaged_images_is_an_error() -> None:
     clock = Clock()
 
     def broken() -> Image | None:
         clock.now_s += 1
         return None
 
-    camera = Camera(*[Picture(0.0, broken)] * 2)
-    feeder = threading.Timer(0.05, lambda: camera.script.extend([Picture(0.0, broken)] * 50))
+    camera = Camera(*[Captured(0.0, broken)] * 2)
+    feeder = threading.Timer(0.05, lambda: camera.script.extend([Captured(0.0, broken)] * 50))
     feeder.start()
 
-    def slowly(stop: threading.Event) -> Picture | None:
+    def slowly(stop: threading.Event) -> Captured | None:
         stop.wait(0.01)
         return CameraCapture.read(capture, stop)
 
@@ -231,7 +231,7 @@ def test_a_lost_source_is_tried_again_less_and_less_often() -> None:
     assert (camera.opened, camera.closed) == (2, 2)
 
 
-def test_only_a_picture_makes_the_tries_frequent_again() -> None:
+def test_only_a_image_makes_the_tries_frequent_again() -> None:
     camera, clock = Camera(shot(1)), Clock()
     with LiveStream("cam", camera.open, on_notice=ignore, wait=clock.wait, clock=clock) as stream:
         camera.send(LOST, LOST, LOST, shot(2), LOST, shot(3))
@@ -269,7 +269,7 @@ def test_any_other_exception_reaches_the_reader() -> None:
     assert (camera.opened, camera.closed) == (1, 1)
 
 
-def test_a_picture_taken_before_the_fault_still_comes() -> None:
+def test_a_image_taken_before_the_fault_still_comes() -> None:
     camera = Camera(shot(1))
     with LiveStream("cam", camera.open) as stream:
         frames = iter(stream)
@@ -289,7 +289,7 @@ def test_a_difference_from_what_was_asked_is_told() -> None:
     assert notices == ["cam gives 30 fps instead of 25 fps"]
 
 
-def test_a_connection_that_sends_only_damaged_pictures_is_opened_again() -> None:
+def test_a_connection_that_sends_only_damaged_images_is_opened_again() -> None:
     camera, clock, notices = Camera(shot(1)), Clock(), list[str]()
 
     def broken() -> Image | None:
@@ -310,7 +310,7 @@ def test_a_connection_that_sends_only_damaged_pictures_is_opened_again() -> None
 
         def feed() -> None:
             for _ in range(3):
-                camera.send(Picture(0.0, broken))
+                camera.send(Captured(0.0, broken))
                 time.sleep(0.05)
             camera.send(shot(2), shot(3))
 
@@ -329,7 +329,7 @@ def test_close_is_prompt_while_a_read_is_stuck() -> None:
         description, caveat = "stuck", None
         first = True
 
-        def read(self, stop: threading.Event) -> Picture | None:
+        def read(self, stop: threading.Event) -> Captured | None:
             if self.first:
                 self.first = False
                 return shot(1)

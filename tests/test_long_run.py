@@ -28,7 +28,7 @@ from cfl_edge.loop.session import learn_stream
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import DAY_S
 from cfl_edge.stream.frame import Frame
-from cfl_edge.stream.live import Capture, LiveStream, Picture
+from cfl_edge.stream.live import Capture, Image, LiveStream
 from cfl_edge.stream.source import Stream
 
 HOURS = float(os.environ.get("CFL_EDGE_SIMULATED_HOURS", "1"))
@@ -43,7 +43,7 @@ def rss_mib(process="self"):
 
 @final
 class Days(Stream):
-    """A frame a second, each another picture, on a clock that waits for nobody."""
+    """A frame a second, each another image, on a clock that waits for nobody."""
 
     uri, live, dropped, skipped = "days:", False, 0, ()
 
@@ -77,7 +77,7 @@ def test_a_day_takes_no_more_memory_than_its_beginning(tmp_path, monkeypatch):
     monkeypatch.setattr(session_module, "time", clock)
     monkeypatch.setattr(pace_module, "time", clock)
     config = LearnerConfig(
-        stem="none", layers="8,16", image_px=16, replay_mib=0.25, journal_mib=0.25
+        backbone="none", layers="8,16", image_px=16, replay_mib=0.25, journal_mib=0.25
     )
     learner = Learner(config, "cpu")
     learner.journal = Journal(config.journal_mib, bases=[Base(0, 0)])
@@ -124,7 +124,7 @@ HELD_S = 2 / CAMERA_HZ  # of the processor, a frame
 
 @final
 class Camera(Capture):
-    """A camera that keeps its rate, and notes when each picture was taken."""
+    """A camera that keeps its rate, and notes when each image was taken."""
 
     description, caveat = "a camera", None
 
@@ -139,7 +139,7 @@ class Camera(Capture):
             return None
         self.taken += 1
         image = np.roll(self.image + np.arange(16, dtype=np.uint8)[:, None] * 16, self.taken, 0)
-        return Picture(due_s, lambda: image, label="stripes")
+        return Image(due_s, lambda: image, label="stripes")
 
     def close(self):
         pass
@@ -174,7 +174,7 @@ def test_a_camera_twice_as_fast_as_the_processor_is_followed_without_delay():
 
     summary = learn_stream(stream, StreamLabels(), learner, save=lambda: None, on_progress=busy)
     median_s, late_s, worst_s = np.quantile(latencies_s, [0.5, 0.99, 1.0])
-    print(f"\n{camera.taken} pictures in {SECONDS:g} s, {summary.frames} frames,", end=" ")
+    print(f"\n{camera.taken} images in {SECONDS:g} s, {summary.frames} frames,", end=" ")
     print(f"{summary.dropped} dropped; latency {median_s:.3f} s, 99 % {late_s:.3f},", end=" ")
     print(f"most {worst_s:.3f}; MiB {rss[len(rss) // 10]:.1f} to {rss[-1]:.1f}")
     assert camera.taken > 0.9 * CAMERA_HZ * SECONDS

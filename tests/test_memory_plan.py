@@ -13,7 +13,7 @@ from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.memory_plan import MIB, fit_memory, plan_memory
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/clear_refs")
-CONFIG = LearnerConfig(stem="none", layers="8x64", image_px=96, batch=16)
+CONFIG = LearnerConfig(backbone="none", layers="8x64", image_px=96, batch=16)
 
 
 def test_a_plan_adds_up():
@@ -41,7 +41,7 @@ def test_a_limit_costs_time_first_then_replay_memory_then_optimizer_state():
 
 
 def test_layers_without_a_closed_form_are_never_recomputed():
-    config = LearnerConfig(stem="none", layers="conv256", image_px=32)
+    config = LearnerConfig(backbone="none", layers="conv256", image_px=32)
     for limit in range(70, 90, 5):
         assert not fit_memory(config, limit).config.recompute
 
@@ -68,17 +68,26 @@ def test_what_the_user_gave_stays():
 
 @LINUX
 @pytest.mark.parametrize(
-    ("stem", "layers", "image_px"),
+    ("backbone", "layers", "image_px"),
     [("none", "4x64", 64), ("none", "conv256", 32), ("efficientnet-lite0", "256,256", 96)],
 )
-def test_learning_keeps_to_the_smallest_limit_that_it_accepts(tmp_path, stem, layers, image_px):
-    config = LearnerConfig(stem=stem, layers=layers, image_px=image_px, replay_mib=1.0)
+def test_learning_keeps_to_the_smallest_limit_that_it_accepts(tmp_path, backbone, layers, image_px):
+    config = LearnerConfig(backbone=backbone, layers=layers, image_px=image_px, replay_mib=1.0)
     with pytest.raises(UsageError) as refused:
         fit_memory(config, 1, replay_is_given=True, optimizer_is_given=True)
     limit = refused.value.hint.split()[1].rstrip(",")
     command = [
         *(sys.executable, "-m", "cfl_edge", "learn", "--stream", "demo:?frames=100", "--json"),
-        *("--stem", stem, "--layers", layers, "--image", str(image_px), "--replay-mib", "1"),
+        *(
+            "--backbone",
+            backbone,
+            "--layers",
+            layers,
+            "--image",
+            str(image_px),
+            "--replay-mib",
+            "1",
+        ),
         *("--optimizer", "adamw", "--memory-mib", limit, "--model", str(tmp_path / "model")),
     ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

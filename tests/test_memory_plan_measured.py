@@ -81,7 +81,7 @@ def test_the_plan_is_within_15_percent_of_the_measured_growth():
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 4, 8, 16, 32])
 @pytest.mark.parametrize("px", [32, 96, 224])
-def test_the_plan_holds_over_depths_chunks_and_pictures(depth, px):
+def test_the_plan_holds_over_depths_chunks_and_images(depth, px):
     cases = [(f"{depth}x64", px, BATCH, chunk) for chunk in (1, 2, 4, 8, 16)]
     for case, measured in zip(cases, measured_mib(cases), strict=True):
         assert planned_mib(*case) == pytest.approx(measured, rel=0.15), case

@@ -13,7 +13,7 @@ from tests.learner_checks import pictures
 
 
 def small(**options):
-    return Learner(LearnerConfig(stem="none", layers="8,16", image_px=16, **options))
+    return Learner(LearnerConfig(backbone="none", layers="8,16", image_px=16, **options))
 
 
 def test_the_difference_is_that_of_its_formula():
@@ -51,19 +51,19 @@ def test_a_still_camera_fills_no_memory_and_shrinks_no_covariance():
     learner = small()
     learner.learn(learner.encode(pictures(learner, 0, 6)), ["above"] * 6)
     learner.learn(learner.encode(pictures(learner, 1, 6)), ["left"] * 6)
-    learner.settle()
-    before = [source.scatter.clone() for source in learner.head.statistics]
-    kept, steps = len(learner.head.replay), learner.head.steps
+    learner.recalibrate()
+    before = [source.scatter.clone() for source in learner.algorithm.statistics]
+    kept, steps = len(learner.algorithm.replay), learner.algorithm.steps
     still = pictures(learner, 0, 1, seed=9)
     for _ in range(40):
         learner.learn(learner.encode(still), ["above"])
-    learner.settle()
+    learner.recalibrate()
     assert learner.samples() == {"above": 46, "left": 6}
     assert learner.frames_learned == 52
-    assert len(learner.head.replay) == kept + 1
-    assert learner.head.steps <= steps + 1
-    assert learner.head.replay.counts == [7, 6]
-    for source, old in zip(learner.head.statistics, before, strict=True):
+    assert len(learner.algorithm.replay) == kept + 1
+    assert learner.algorithm.steps <= steps + 1
+    assert learner.algorithm.replay.counts == [7, 6]
+    for source, old in zip(learner.algorithm.statistics, before, strict=True):
         assert source.counts.tolist() == [7, 6]
         assert source.scatter.trace() >= 0.5 * old.trace()
     assert learner.classes[learner.predict(learner.encode(still)).argmax()] == "above"
@@ -91,14 +91,14 @@ def test_a_step_holds_several_classes_however_long_one_was_seen():
     learner = small(new_per_step=4, batch=16)
     learner.learn(learner.encode(pictures(learner, 0, 8)), ["above"] * 8)
     drawn = []
-    sample = learner.head.replay.sample
+    sample = learner.algorithm.replay.sample
 
     def recorded(count):
         x, labels = sample(count)
         drawn.append(set(labels.tolist()))
         return x, labels
 
-    learner.head.replay.sample = recorded
+    learner.algorithm.replay.sample = recorded
     for i in range(30):
         frame = pictures(learner, 1, 1, seed=i)
         learner.learn(learner.encode(frame), ["left"])

@@ -1,4 +1,4 @@
-"""Data sets of the paper's experiments: which pictures train, select and test; coarse classes."""
+"""Data sets of the paper's experiments: which images train, select and test; coarse classes."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from cfl_edge.lab.data.dataset import Dataset, fingerprint, hold_out, split, wit
 
 
 def labelled(y_train, y_test=(0, 1)):
-    """A data set of one-pixel pictures whose values are their own numbers."""
+    """A data set of one-pixel images whose values are their own numbers."""
     y_train, y_test = torch.tensor(y_train), torch.tensor(y_test)
     x_train = torch.arange(len(y_train)).to(torch.uint8).view(-1, 1, 1, 1)
     x_test = torch.zeros(len(y_test), 1, 1, 1, dtype=torch.uint8)
@@ -52,7 +52,7 @@ def test_no_validation_part():
     assert len(parts.train) == len(UNEVEN)
 
 
-def test_pictures_do_not_depend_on_the_run():
+def test_images_do_not_depend_on_the_run():
     dataset = labelled(UNEVEN)
     torch.manual_seed(1)
     state = torch.get_rng_state()
@@ -64,7 +64,7 @@ def test_pictures_do_not_depend_on_the_run():
     assert torch.equal(first.validation, second.validation)
 
 
-def test_the_seed_changes_the_training_pictures_only():
+def test_the_seed_changes_the_training_images_only():
     dataset = labelled(UNEVEN, [0, 1] * 50)
     first, second = (split(dataset, train_images=50, test_images=9, seed=s) for s in (0, 1))
     assert not torch.equal(first.train, second.train)
@@ -72,7 +72,7 @@ def test_the_seed_changes_the_training_pictures_only():
     assert torch.equal(first.test, second.test)
 
 
-def test_validation_pictures_are_mixed_and_the_same_for_every_choice():
+def test_validation_images_are_mixed_and_the_same_for_every_choice():
     dataset = labelled([0, 1] * 500)
     whole, few = split(dataset), split(dataset, train_images=10, seed=3)
     assert torch.equal(whole.validation, few.validation)
@@ -116,7 +116,7 @@ def test_wrong_share(share):
         split(labelled(UNEVEN), validation=share)
 
 
-def test_wrong_numbers_of_pictures():
+def test_wrong_numbers_of_images():
     dataset = labelled(UNEVEN, [0, 1, 1])
     with pytest.raises(UsageError) as error:
         split(dataset, train_images=138)

@@ -105,7 +105,7 @@ def small(**options):
 
 
 @pytest.fixture
-def pictures():
+def images():
     torch.manual_seed(1)
     return torch.randn(6, 1, 4, 4, dtype=torch.float64), torch.arange(6) % CLASSES
 
@@ -118,8 +118,8 @@ def wrong_labels(labels):
     return wrong
 
 
-def test_k_steps_are_those_of_autograd_on_the_published_form(pictures):
-    x, labels = pictures
+def test_k_steps_are_those_of_autograd_on_the_published_form(images):
+    x, labels = images
     rule = small(noise=0.0, generative_noise=0.0, threshold=2.0)
     rule.m1.data[0, 0, 1] = rule.m1.data[1, 2, 2] = -0.5  # synapses that are shut
     old = {name: value.detach().clone() for name, value in rule.named_parameters()}
@@ -133,9 +133,9 @@ def test_k_steps_are_those_of_autograd_on_the_published_form(pictures):
         assert not torch.equal(value, old[name])
 
 
-def test_the_update_is_not_the_gradient_through_the_steps(pictures):
+def test_the_update_is_not_the_gradient_through_the_steps(images):
     """With the graph kept through time and layers, W1 would move otherwise."""
-    x, labels = pictures
+    x, labels = images
     rule = small(steps=2, noise=0.0, generative=False, threshold=2.0)
     start = {name: value.detach().clone() for name, value in rule.named_parameters()}
     w = {name: value.clone().requires_grad_() for name, value in start.items()}
@@ -214,23 +214,23 @@ def test_updates_are_clipped_entry_by_entry():
 REPRESENTATION = ["w1", "w2", "w3", "v1", "v2", "m1", "m2", "b1", "b2", "b3"]
 
 
-def learn_with(pictures, change, **options):
+def learn_with(images, change, **options):
     rule = small(**options)
     change(rule)
     torch.manual_seed(9)
-    rule.learn(*pictures)
+    rule.learn(*images)
     return dict(rule.named_parameters())
 
 
-def test_a_generative_error_changes_nothing_of_the_representation(pictures):
+def test_a_generative_error_changes_nothing_of_the_representation(images):
     def spoil(rule):
         for g in (rule.g1, rule.g2, rule.g3):
             g.data.mul_(7)
 
     steps = {"steps": 3, "noise": 0.0}
-    plain = learn_with(pictures, lambda rule: None, **steps)
-    spoiled = learn_with(pictures, spoil, **steps)
-    without = learn_with(pictures, lambda rule: None, generative=False, **steps)
+    plain = learn_with(images, lambda rule: None, **steps)
+    spoiled = learn_with(images, spoil, **steps)
+    without = learn_with(images, lambda rule: None, generative=False, **steps)
     for name in REPRESENTATION:
         assert torch.equal(plain[name], spoiled[name])
         assert torch.equal(plain[name], without[name])
@@ -238,7 +238,7 @@ def test_a_generative_error_changes_nothing_of_the_representation(pictures):
     assert set(plain) - set(without) == {"g1", "g2", "g3"}
 
 
-def test_in_a_step_a_layer_learns_without_the_other_layers_goodness_or_the_softmax(pictures):
+def test_in_a_step_a_layer_learns_without_the_other_layers_goodness_or_the_softmax(images):
     """V2, b2 and M2 shape the new state of layer 2 and its loss, W3 the softmax: not layer 1."""
 
     def change(rule):
@@ -246,19 +246,19 @@ def test_in_a_step_a_layer_learns_without_the_other_layers_goodness_or_the_softm
         rule.m2.data.add_(1)
         rule.w3.data.mul_(9)
 
-    plain = learn_with(pictures, lambda rule: None, steps=1)
-    changed = learn_with(pictures, change, steps=1)
+    plain = learn_with(images, lambda rule: None, steps=1)
+    changed = learn_with(images, change, steps=1)
     for name in ("w1", "v1", "m1", "b1"):
         assert torch.equal(plain[name], changed[name])
     assert not torch.equal(plain["w2"], changed["w2"])
-    above = learn_with(pictures, lambda rule: rule.v1.data.mul_(-2), steps=1)
+    above = learn_with(images, lambda rule: rule.v1.data.mul_(-2), steps=1)
     for name in ("w2", "v2", "m2", "b2", "w3"):
         assert torch.equal(plain[name], above[name])
     assert not torch.equal(plain["w1"], above["w1"])
 
 
-def test_the_prediction_is_the_quietest_label_by_loops(pictures):
-    x = pictures[0]
+def test_the_prediction_is_the_quietest_label_by_loops(images):
+    x = images[0]
     rule = small(steps=10)
     w = {name: value.detach() for name, value in rule.named_parameters()}
     slow = torch.zeros(len(x), CLASSES, dtype=torch.float64)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfl_edge.stream.files.image import PictureError, read_picture, to_rgb
+from cfl_edge.stream.files.image import ImageError, read_image, to_rgb
 
 
 def pixel(image: Image.Image) -> list[int]:
@@ -62,7 +62,7 @@ def test_palettes_with_and_without_a_transparent_entry() -> None:
 def test_formats(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.{ending}"
     Image.new("RGB", (16, 8), (250, 0, 0)).save(path)
-    image = read_picture(path)
+    image = read_image(path)
     assert image.shape == (8, 16, 3)
     assert np.abs(image[4, 8].astype(int) - (250, 0, 0)).max() < 4
 
@@ -70,18 +70,18 @@ def test_formats(tmp_path: Path, ending: str) -> None:
 def test_a_16_bit_png_is_scaled_not_clipped(tmp_path: Path) -> None:
     levels = np.array([[0, 256, 32896, 65535]], np.uint16)
     Image.fromarray(levels).save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
 def test_16_bit_pgm(tmp_path: Path) -> None:
     (tmp_path / "a.pgm").write_bytes(b"P5 2 1 65535\n" + bytes([0x80, 0x80, 0xFF, 0xFF]))
-    assert read_picture(tmp_path / "a.pgm")[0, :, 0].tolist() == [128, 255]
+    assert read_image(tmp_path / "a.pgm")[0, :, 0].tolist() == [128, 255]
 
 
-def test_the_first_picture_of_an_animation(tmp_path: Path) -> None:
+def test_the_first_image_of_an_animation(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ((255, 0, 0), (0, 255, 0))]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert read_picture(tmp_path / "a.gif")[0, 0].tolist() == [255, 0, 0]
+    assert read_image(tmp_path / "a.gif")[0, 0].tolist() == [255, 0, 0]
 
 
 def test_the_cameras_orientation_is_applied(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_cameras_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise: left becomes top
     image.save(tmp_path / "a.png", exif=exif)
-    turned = read_picture(tmp_path / "a.png")
+    turned = read_image(tmp_path / "a.png")
     assert turned.shape == (8, 4, 3)
     assert turned[:4].min() == 255
     assert turned[4:].max() == 0
@@ -98,24 +98,24 @@ def test_the_cameras_orientation_is_applied(tmp_path: Path) -> None:
 
 def test_damaged_exif_harms_no_pixels(tmp_path: Path) -> None:
     Image.new("RGB", (8, 4), (255, 0, 0)).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\xff")
-    assert read_picture(tmp_path / "a.jpg").shape == (4, 8, 3)
+    assert read_image(tmp_path / "a.jpg").shape == (4, 8, 3)
 
 
 def test_one_pixel(tmp_path: Path) -> None:
     Image.new("L", (1, 1), 5).save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png").tolist() == [[[5, 5, 5]]]
+    assert read_image(tmp_path / "a.png").tolist() == [[[5, 5, 5]]]
 
 
 def test_lab(tmp_path: Path) -> None:
     Image.new("LAB", (2, 2), (255, 128, 128)).save(tmp_path / "a.tiff")
-    assert read_picture(tmp_path / "a.tiff").min() >= 253
+    assert read_image(tmp_path / "a.tiff").min() >= 253
 
 
 def fault(path: Path) -> str | None:
-    """Return why a picture cannot be read, or None; any other error fails the test."""
+    """Return why an image cannot be read, or None; any other error fails the test."""
     try:
-        image = read_picture(path)
-    except PictureError as error:
+        image = read_image(path)
+    except ImageError as error:
         return str(error)
     assert image.ndim == 3
     return None

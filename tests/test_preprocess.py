@@ -1,4 +1,4 @@
-"""From a frame to the picture that a model reads."""
+"""From a frame to the image that a model reads."""
 
 import numpy as np
 import pytest

@@ -80,7 +80,7 @@ def test_a_snapshot_shares_nothing_with_the_learner(learner, base, tmp_path):
     with torch.no_grad():
         for weight in learner.network.parameters():
             weight.zero_()
-        learner.head.readout.zero_()
+        learner.algorithm.readout.zero_()
     assert all((snapshot.weights[name] == value).all() for name, value in before.items())
     assert (snapshot.embeddings == embeddings).all()
     write_snapshot(base, snapshot, tmp_path / "p.onnx")
@@ -219,7 +219,7 @@ def test_a_file_of_another_network_is_no_base(learner, tmp_path, content):
 def test_a_file_whose_graph_does_something_else_is_no_base(learner, model, tmp_path):
     path = tmp_path / "changed.onnx"
     graph = onnx.load(model / "onnx/model.onnx")
-    (tensor, *_) = [t for t in graph.graph.initializer if t.name == "stem.mean"] or [None]
+    (tensor, *_) = [t for t in graph.graph.initializer if t.name == "backbone.mean"] or [None]
     if tensor is None:
         tensor = next(
             t
@@ -255,12 +255,21 @@ def test_refused_at_the_start(tmp_path, path, memory_mib, problem):
         check_publish(tmp_path / "folder.onnx", None)
 
 
-def test_a_head_without_label_embeddings(data, tmp_path):
+def test_an_algorithm_without_label_embeddings(data, tmp_path):
     result = cfl_edge(
         *("learn", "--stream", data, "--labels-from", "dirs", "--model", tmp_path / "m"),
-        *("--publish", tmp_path / "p.onnx", "--head", "knn", "--stem", "none", "--image", "16"),
+        *(
+            "--publish",
+            tmp_path / "p.onnx",
+            "--learner",
+            "knn",
+            "--backbone",
+            "none",
+            "--image",
+            "16",
+        ),
     )
-    assert_error(result, 2, "--publish with --head knn")
+    assert_error(result, 2, "--publish with --learner knn")
 
 
 def test_learner_and_service_are_two_processes(model, tmp_path):

@@ -1,4 +1,4 @@
-"""The quality gate: what is measured of a picture, what is flagged, what the loop does with it."""
+"""The quality gate: what is measured of an image, what is flagged, what the loop does with it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RNG = np.random.default_rng(0)
 
 
 def scene(seed=0, px=96):
-    """A picture with edges of all directions, soft by about a pixel, as a camera's is."""
+    """An image with edges of all directions, soft by about a pixel, as a camera's is."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(30, 225, (px // 4, px // 4, 3), dtype=np.uint8)
     large = Image.fromarray(coarse).resize((2 * px, 2 * px), Image.Resampling.NEAREST).rotate(20)
@@ -110,14 +110,14 @@ def test_exposure_and_structure(image, flags):
 
 
 @pytest.mark.parametrize("px", [8, 28, 96])
-def test_a_few_strokes_on_black_or_white_are_a_picture(px):
+def test_a_few_strokes_on_black_or_white_are_a_image(px):
     image = level(0, px)
     image[px // 4 : 3 * px // 4, px // 2] = 255  # 1 column of 28: darker on average than a digit
     assert quality(image).brightness < 20
     assert quality(image).flags == quality(255 - image).flags == ()
 
 
-def test_the_smallest_pictures():
+def test_the_smallest_images():
     for px in (3, 8):
         assert quality(level(90, px)) == Quality(
             0.0, pytest.approx(90.0), pytest.approx(0, abs=1e-3), ("flat",)
@@ -291,7 +291,7 @@ def test_the_view_shows_flags():
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("px", [32, 96])
 @pytest.mark.parametrize("name", ["cifar10", "mnist", "coil100_32"])
-def test_real_pictures_pass_and_blurred_ones_do_not(name, px):
+def test_real_images_pass_and_blurred_ones_do_not(name, px):
     images = arrays(name)["x_train"]
     chosen = images[np.random.default_rng(0).choice(len(images), 500, replace=False)]
     if chosen.ndim == 3 or chosen.shape[-1] == 1:

@@ -1,4 +1,4 @@
-"""Real pictures: learn, evaluate, export and run, on a part that takes a minute."""
+"""Real images: learn, evaluate, export and run, on a part that takes a minute."""
 
 import importlib.util
 import os

@@ -11,7 +11,7 @@ from typing import final
 
 import numpy as np
 import pytest
-from command_line import SMALL, assert_error, cfl_edge, learn, write_pictures
+from command_line import SMALL, assert_error, cfl_edge, learn, write_images
 
 from cfl_edge.errors import StreamError, UsageError
 from cfl_edge.stream.frame import Frame
@@ -244,8 +244,8 @@ def test_the_demo_in_real_time() -> None:
         np.testing.assert_array_equal(frame.image, recorded[frame.index].image)
 
 
-def test_labels_of_a_folder_stay_with_their_pictures(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path, count=10)
+def test_labels_of_a_folder_stay_with_their_images(tmp_path: Path) -> None:
+    folder = write_images(tmp_path, count=10)
     with open_stream(folder, order="shuffled", seed=1) as whole:
         recorded = list(whole)
     with open_stream(folder, order="shuffled", seed=1, realtime=500) as stream:

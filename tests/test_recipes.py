@@ -31,7 +31,7 @@ DEVIATIONS = {
     ),
     "cifar10/pff": (-0.246, "as on MNIST: 8M more in the paper, two matrices of 2000 x 2000"),
     "cifar100/pff": (-0.244, "as on MNIST"),
-    "mnist/symba": (0.035, "two layers of 500 on a picture and a pattern; the paper prints 1M"),
+    "mnist/symba": (0.035, "two layers of 500 on an image and a pattern; the paper prints 1M"),
     "mnist/symba-large": (0.013, "three layers of 2000; the paper prints 11M"),
     "cifar10/symba": (0.013, "three layers of 2000; the paper prints 16M"),
     "cifar10/symba-large": (0.016, "three layers of 3072; the paper prints 31M"),

@@ -187,7 +187,7 @@ def test_the_table_has_the_papers_number_beside_ours_and_the_budget(cifar, tmp_p
     error = done.rows[0].errors()[0]
     assert "| BP conv256 | 151K (152.4K) | 22.52 |" in row  # 3 classes here: 1,799 fewer
     assert f"| {error:.2f} |" in row
-    assert "1 epoch of 48 cifar10 pictures, batch 32, cpu" in row
+    assert "1 epoch of 48 cifar10 images, batch 32, cpu" in row
 
 
 def test_chosen_reads_the_last_layer_or_the_prediction():

@@ -1,4 +1,4 @@
-"""Boards as streams: pictures, buttons, answers, and what happens when the cable is pulled."""
+"""Boards as streams: images, buttons, answers, and what happens when the cable is pulled."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_finder_keeps_a_bounded_number_of_bytes():
     assert finder.feed(jpeg()) == [jpeg()]
 
 
-def test_what_pillow_does_not_decode_is_no_picture():
+def test_what_pillow_does_not_decode_is_no_image():
     whole = jpeg()
     assert jpeg_to_rgb(whole).shape == (24, 32, 3)
     assert jpeg_to_rgb(whole[:-30]) is None
@@ -135,13 +135,13 @@ def test_a_board_that_refuses_is_an_error_that_names_the_options():
         open_stream(f"serial://{board.port}?size=huge")
 
 
-def test_a_held_button_is_the_label_of_the_pictures_in_between():
-    pictures = gray()
+def test_a_held_button_is_the_label_of_the_images_in_between():
+    images = gray()
 
     def shown():
         for number in itertools.count():
             yield Event("press", "odd") if number % 2 else Event("release")
-            yield from itertools.islice(pictures, 3)
+            yield from itertools.islice(images, 3)
 
     with Simulator(shown(), fps=60) as board, open_stream(f"serial://{board.port}") as stream:
         frames = [frame for frame, _ in zip(stream, range(15), strict=False)]
@@ -192,7 +192,7 @@ def test_an_unplugged_board_is_back_within_two_seconds(tmp_path: Path):
     assert any("is gone: unplugged" in notice for notice in notices)
 
 
-def test_lost_and_damaged_pictures_are_counted():
+def test_lost_and_damaged_images_are_counted():
     from firmware_host.damage import Faults
 
     faults = Faults(lost_packets=0.3)
@@ -206,11 +206,11 @@ def test_lost_and_damaged_pictures_are_counted():
     ]
 
 
-def test_features_are_no_pictures():
+def test_features_are_no_images():
     features = Image(bytes(12), Format.INT8, 4, 3)
     with (
         Simulator(itertools.repeat(features)) as board,
-        pytest.raises(StreamFormatError, match=r"sends features \(int8\), expected pictures"),
+        pytest.raises(StreamFormatError, match=r"sends features \(int8\), expected images"),
     ):
         open_stream(f"serial://{board.port}")
 
@@ -226,7 +226,7 @@ def test_a_silent_board_is_lost():
 def test_text_alone_is_the_wrong_protocol():
     with (
         Simulator(itertools.repeat(jpeg()), proto="jpeg", fps=50) as board,
-        pytest.raises(StreamFormatError, match=r"sent no picture for 0.3 s, but .*\n  try: .*jpeg"),
+        pytest.raises(StreamFormatError, match=r"sent no image for 0.3 s, but .*\n  try: .*jpeg"),
     ):
         open_serial(board.port, timeout_s=0.3)
 

@@ -10,7 +10,7 @@ import threading
 
 import onnx
 import pytest
-from command_line import SMALL, cfl_edge, learn, write_pictures
+from command_line import SMALL, cfl_edge, learn, write_images
 from test_inference import colours
 
 from cfl_edge.loop.progress import Progress
@@ -139,18 +139,18 @@ def test_a_manager_that_is_gone_or_full_does_not_stop_the_loop(tmp_path):
 
 
 def test_learn_and_run_say_what_a_service_says(tmp_path, monkeypatch):
-    pictures = write_pictures(tmp_path / "pictures", count=4)
+    images = write_images(tmp_path / "images", count=4)
     manager = Manager(str(tmp_path / "notify"))
     for name, value in manager.environ.items():
         monkeypatch.setenv(name, value)
-    done = learn(pictures, tmp_path / "model", *SMALL)
+    done = learn(images, tmp_path / "model", *SMALL)
     assert done.code == 0, done.err
     messages = manager.heard()
     assert messages[0] == "READY=1"
     assert messages[-1] == "STOPPING=1"
     assert messages[1].startswith("STATUS=frame 1, ")
     onnx.save(colours(), tmp_path / "model.onnx")
-    done = cfl_edge("run", tmp_path / "model.onnx", "--stream", pictures, "--json")
+    done = cfl_edge("run", tmp_path / "model.onnx", "--stream", images, "--json")
     assert done.code == 0, done.err
     messages = manager.heard()
     assert (messages[0], messages[-1]) == ("READY=1", "STOPPING=1")

@@ -27,12 +27,12 @@ NEVER_S = 1e6
 ALWAYS_S = 1e-9
 
 
-def new_learner(head="cfl"):
-    return Learner(LearnerConfig(head=head, stem="none", layers="8,16", image_px=16))
+def new_learner(algorithm="cfl"):
+    return Learner(LearnerConfig(learner=algorithm, backbone="none", layers="8,16", image_px=16))
 
 
 def frame(index, label=None):
-    """A picture of the kind that the label, or the index, names."""
+    """An image of the kind that the label, or the index, names."""
     kind = KINDS.index(label) if label in KINDS else index % 2
     image = learner_checks.pictures(SimpleNamespace(image_px=16), kind, 1, seed=index)[0]
     return Frame(image, timestamp_s=float(index), index=index, label=label)
@@ -239,7 +239,7 @@ def test_a_signal_within_a_gradient_step_lets_it_finish(
     slices_before = trainer_module.training_slices
 
     def struck_slices(*arguments, **options):
-        if struck.head.trainer.steps == 1:  # the second step, before a layer has moved
+        if struck.algorithm.trainer.steps == 1:  # the second step, before a layer has moved
             signal.raise_signal(number)
         return (yield from slices_before(*arguments, **options))
 

@@ -93,8 +93,8 @@ def test_a_given_budget_holds_for_every_stream(watched, start):
 def test_the_summary_counts_steps_and_memory():
     learner = new_learner()
     summary = run(*frames(20), learner=learner)
-    assert summary.steps == learner.head.trainer.steps == 5  # four new frames a step
-    assert summary.layer_steps == learner.head.trainer.layer_steps == [5, 5]
+    assert summary.steps == learner.algorithm.trainer.steps == 5  # four new frames a step
+    assert summary.layer_steps == learner.algorithm.trainer.layer_steps == [5, 5]
     assert summary.steps_per_s == pytest.approx(5 / summary.seconds)
     assert summary.peak_rss_mib >= summary.growth_mib >= 0
 
@@ -106,7 +106,7 @@ def test_a_second_start_counts_from_nothing_again():
     second = run(*frames(8), learner=again)
     assert (first.steps, second.steps) == (5, 2)
     assert (first.layer_steps, second.layer_steps) == ([5, 5], [2, 2])
-    assert again.head.trainer.steps == 7
+    assert again.algorithm.trainer.steps == 7
 
 
 def test_a_second_run_of_one_learner_counts_from_nothing_again():
@@ -115,7 +115,7 @@ def test_a_second_run_of_one_learner_counts_from_nothing_again():
     second = run(*frames(8), learner=learner)
     assert (first.steps, second.steps) == (5, 2)
     assert (first.layer_steps, second.layer_steps) == ([5, 5], [2, 2])
-    assert learner.head.trainer.layer_steps == [7, 7]
+    assert learner.algorithm.trainer.layer_steps == [7, 7]
 
 
 def test_steps_before_the_run_do_not_count():
@@ -124,7 +124,7 @@ def test_steps_before_the_run_do_not_count():
         learner.learn(learner.encode(one.image[None]), [one.label])
     summary = run(*frames(12), learner=learner)
     assert (summary.steps, summary.layer_steps) == (3, [3, 3])
-    assert learner.head.trainer.layer_steps == [5, 5]
+    assert learner.algorithm.trainer.layer_steps == [5, 5]
 
 
 def test_a_run_without_a_label_takes_no_step():

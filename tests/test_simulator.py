@@ -68,7 +68,7 @@ def test_it_streams_when_asked_to_and_stops():
         assert image.data == bytes([image.frame_id - 1]) * 48
 
 
-def test_a_snap_is_one_picture():
+def test_a_snap_is_one_image():
     with Simulator(itertools.cycle(gray(9)), fps=1000) as board, open_link(board.port) as link:
         link.request(Ctrl("snap"))
         receive_until(link, images)
@@ -183,7 +183,7 @@ def test_a_reset_begins_anew():
         assert link.statistics.starts >= 1
 
 
-def test_a_brown_out_stops_within_a_picture():
+def test_a_brown_out_stops_within_a_image():
     pictures = itertools.cycle(gray(9, 60, 80))
     with Simulator(pictures, fps=500) as board, open_link(board.port) as link:
         link.request(Ctrl("stream"))
@@ -214,16 +214,16 @@ def test_a_cable_that_is_pulled_and_put_in_again(tmp_path):
 def test_an_error_of_its_thread_is_raised_where_it_is_left():
     def broken():
         yield gray(1)[0]
-        raise RuntimeError("no more pictures")
+        raise RuntimeError("no more images")
 
     with (
-        pytest.raises(RuntimeError, match="no more pictures"),
+        pytest.raises(RuntimeError, match="no more images"),
         Simulator(broken(), fps=500, receives=False) as board,
     ):
         assert not board.wait_for(lambda: len(board.sent) > 1)
 
 
-def test_a_picture_that_is_none_says_what_was_expected():
+def test_a_image_that_is_none_says_what_was_expected():
     with pytest.raises(ValueError, match=r"shape \(2, 2, 3\) and uint8, expected \(H, W\)"):
         to_image(np.zeros((2, 2, 3), np.uint8))
 
@@ -243,7 +243,7 @@ def run_on_a_bad_wire(seed: int, count: int = 300) -> tuple[list[int], list[Imag
         return list(board.intact), came
 
 
-def test_on_a_bad_wire_every_intact_picture_arrives_and_no_damaged_one():
+def test_on_a_bad_wire_every_intact_image_arrives_and_no_damaged_one():
     intact, came = run_on_a_bad_wire(seed=3)
     assert [image.frame_id for image in came] == intact
     assert 150 < len(came) < 300

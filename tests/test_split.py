@@ -68,13 +68,13 @@ def test_a_split_twice(lesson):
     assert_alike(lesson.load(), oracle(lesson, expected))
 
 
-def test_pictures_for_an_export_go_with_their_frames(lesson):
+def test_images_for_an_export_go_with_their_frames(lesson):
     lesson.run(alternating(10))
     newest = lesson.load().examples[0][0]
     split(lesson.folder, "above", "over", frames=2)
     learner = lesson.load()
-    pictures = {learner.classes[number]: picture for picture, number in learner.examples.values()}
-    assert (pictures["over"] == newest).all()
+    images = {learner.classes[number]: image for image, number in learner.examples.values()}
+    assert (images["over"] == newest).all()
 
 
 def test_relabelling_a_journal_that_was_read_from_a_file():

@@ -7,7 +7,7 @@ import shutil
 import learner_checks
 import numpy as np
 import pytest
-from command_line import SMALL, assert_error, cfl_edge, contents, learn, write_pictures
+from command_line import SMALL, assert_error, cfl_edge, contents, learn, write_images
 
 from cfl_edge.learner.saved import from_saved
 from cfl_edge.model.store import Store
@@ -17,14 +17,14 @@ from cfl_edge.onnx.inference import OnnxModel
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("split")
-    data = write_pictures(folder / "data", count=12)
-    for picture in (data / "left").iterdir():  # two things under one name
-        picture.rename(data / "above" / f"left-{picture.name}")
+    data = write_images(folder / "data", count=12)
+    for image in (data / "left").iterdir():  # two things under one name
+        image.rename(data / "above" / f"left-{image.name}")
     shutil.rmtree(data / "left")
-    write_pictures(data, count=12, kinds=("above",), seed=0)
+    write_images(data, count=12, kinds=("above",), seed=0)
     shutil.copytree(data / "above", data / "other")
-    for picture in (data / "other").glob("left-*"):
-        picture.unlink()
+    for image in (data / "other").glob("left-*"):
+        image.unlink()
     model = folder / "model"
     assert learn(data, model, *SMALL).code == 0
     assert cfl_edge("export", model, "-o", model / "onnx").code == 0

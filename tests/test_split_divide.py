@@ -1,4 +1,4 @@
-"""What divides a class in two: samples, pictures, statistics."""
+"""What divides a class in two: samples, images, statistics."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from test_split import WITH_REPLAY
 from cfl_edge.cli.commands.split import split
 from cfl_edge.errors import DataError
 from cfl_edge.learner import divide
-from cfl_edge.learner.config import HEADS
-from cfl_edge.learner.features import Encoded, pool_cut
+from cfl_edge.learner.config import LEARNERS
+from cfl_edge.learner.features import Encoded, pool_intermediate
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved, to_saved
 from cfl_edge.model import class_table
@@ -18,24 +18,30 @@ from cfl_edge.model.store import Store
 
 
 def lit(colour, count, seed):
-    """Noisy pictures whose upper half is red (0), green (1), blue (2) or white (3)."""
+    """Noisy images whose upper half is red (0), green (1), blue (2) or white (3)."""
     rng = np.random.default_rng([seed, colour])
     images = rng.integers(0, 80, (count, 16, 16, 3), dtype=np.uint8)
     images[:, :8, :, colour if colour < 3 else slice(None)] += 150
     return images
 
 
-def two_in_one(head, **config):
+def two_in_one(algorithm, **config):
     """A learner whose class "both" is really two things, the second of them rarer."""
     learner = Learner(
         LearnerConfig(
-            stem="none", layers="8,16", image_px=16, replay_mib=0.2, head=head, batch=16, **config
+            backbone="none",
+            layers="8,16",
+            image_px=16,
+            replay_mib=0.2,
+            learner=algorithm,
+            batch=16,
+            **config,
         )
     )
     for i in range(12):
         for name, colour, count in (("both", 0, 3), ("other", 2, 3), ("both", 1, 1)):
             learner.learn(learner.encode(lit(colour, count, i)), [name] * count)
-    learner.settle()
+    learner.recalibrate()
     return learner
 
 
@@ -44,10 +50,12 @@ def answers(learner, colour):
     return [learner.classes[i] for i in scores.argmax(1)]
 
 
-@pytest.mark.parametrize("head", WITH_REPLAY)
-def test_the_rarer_of_two_things_becomes_the_new_class(head):
-    rate = {} if head == "cfl" else {"learning_rate": 1e-2}  # steps alone make those heads sure
-    saved = to_saved(two_in_one(head, **rate), {})
+@pytest.mark.parametrize("algorithm", WITH_REPLAY)
+def test_the_rarer_of_two_things_becomes_the_new_class(algorithm):
+    rate = (
+        {} if algorithm == "cfl" else {"learning_rate": 1e-2}
+    )  # steps alone make those algorithms sure
+    saved = to_saved(two_in_one(algorithm, **rate), {})
     learner, divided = divide.divide(saved, "both", "rare", device="cpu", otherwise="")
     assert (divided.stayed, divided.moved, divided.shared_end) == (36, 12, False)
     assert 0.3 < divided.apart < 1
@@ -62,7 +70,7 @@ def test_the_rarer_of_two_things_becomes_the_new_class(head):
     for i in range(20, 24):
         for name, colour in (("both", 0), ("rare", 1), ("other", 2)):
             back.learn(back.encode(lit(colour, 3, i)), [name] * 3)
-    back.settle()
+    back.recalibrate()
     assert np.mean([answer == "rare" for answer in answers(back, 1)]) >= 0.9
 
 
@@ -70,39 +78,43 @@ def test_the_samples_that_move_are_those_of_the_thing_itself():
     learner = two_in_one("cfl")
     saved = to_saved(learner, {})
     after, _ = divide.divide(saved, "both", "rare", device="cpu", otherwise="")
-    replay = after.head.replay
+    replay = after.algorithm.replay
     places = torch.tensor(replay.places[after.classes.index("rare")])
     red, green, _ = replay.read(places).mean(dim=(2, 3)).unbind(1)
     assert (green > red).all()
     again, _ = divide.divide(saved, "both", "rare", device="cpu", otherwise="")
-    assert again.head.replay.labels == replay.labels
+    assert again.algorithm.replay.labels == replay.labels
 
 
-def test_the_picture_of_an_export_goes_with_its_group():
+def test_the_image_of_an_export_goes_with_its_group():
     learner = two_in_one("cfl")
-    [picture] = [p for p, number in learner.examples.values() if number == 0]  # the rare thing
+    [image] = [p for p, number in learner.examples.values() if number == 0]  # the rare thing
     after, _ = divide.divide(to_saved(learner, {}), "both", "rare", device="cpu", otherwise="")
     pictures = {after.classes[number]: p for p, number in after.examples.values()}
-    assert (pictures["rare"] == picture).all()
+    assert (pictures["rare"] == image).all()
     assert "both" not in pictures
 
 
-class Stemmed:
-    """What a stem would return, without one: sources are its end, its cut and the layers."""
+class WithBackbone:
+    """What a backbone would return, without one: sources are its end, its cut and the layers."""
 
-    def __init__(self, head):
+    def __init__(self, algorithm):
         from cfl_edge.core.networks import build_network
-        from cfl_edge.learner.algorithms.algorithm import HeadInputs
-        from cfl_edge.learner.algorithms.build import build_head
+        from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs
+        from cfl_edge.learner.algorithms.build import build_algorithm
 
-        config = LearnerConfig(head=head, layers="8,8", replay_mib=0.2, batch=16)
+        config = LearnerConfig(learner=algorithm, layers="8,8", replay_mib=0.2, batch=16)
         self.network = build_network("8,8", (3, 8, 8)).eval()
         generator = torch.Generator().manual_seed(0)
         channels = [5, 6, *self.network.channels]
-        inputs = HeadInputs(
+        inputs = AlgorithmInputs(
             config, self.network, (3, 8, 8), channels, 2, generator, torch.device("cpu")
         )
-        self.head, self.device, self.config = build_head(inputs), torch.device("cpu"), config
+        self.algorithm, self.device, self.config = (
+            build_algorithm(inputs),
+            torch.device("cpu"),
+            config,
+        )
 
     @torch.inference_mode()
     def encode(self, kind, count, seed):
@@ -111,22 +123,22 @@ class Stemmed:
         h0[:, kind] += 2
         end = torch.randn(count, 5, generator=noise)
         end[:, kind] += 2
-        features = [end, pool_cut(h0, "mean-std"), *self.network(h0)]
+        features = [end, pool_intermediate(h0, "mean-std"), *self.network(h0)]
         return Encoded(torch.zeros(0), h0, features)
 
 
-@pytest.mark.parametrize("head", ["cfl", "bp-replay", "layer-bp"])
-def test_features_of_replayed_samples_are_those_that_were_learned(head):
-    stemmed = Stemmed(head)
-    stemmed.head.add_class()
-    encoded = stemmed.encode(0, 6, seed=1)
-    stemmed.head.learn(encoded, torch.zeros(6, dtype=torch.long), None)
-    stemmed.head.settle()
-    features, scales = divide.replayed_features(stemmed, torch.arange(6))
-    sources = encoded.features if head != "cfl" else encoded.features[1:]
+@pytest.mark.parametrize("algorithm", ["cfl", "bp-replay", "layer-bp"])
+def test_features_of_replayed_samples_are_those_that_were_learned(algorithm):
+    with_backbone = WithBackbone(algorithm)
+    with_backbone.algorithm.add_class()
+    encoded = with_backbone.encode(0, 6, seed=1)
+    with_backbone.algorithm.learn(encoded, torch.zeros(6, dtype=torch.long), None)
+    with_backbone.algorithm.recalibrate()
+    features, scales = divide.replayed_features(with_backbone, torch.arange(6))
+    sources = encoded.features if algorithm != "cfl" else encoded.features[1:]
     expected = torch.cat(sources, dim=1)
     assert features.shape == (6, len(scales)) == expected.shape
-    frozen = 11 if head != "cfl" else 6  # the layers have moved since, where there was a step
+    frozen = 11 if algorithm != "cfl" else 6  # the layers have moved since, where there was a step
     apart = (features - expected)[:, :frozen].norm() / expected[:, :frozen].norm()
     assert apart < 0.1  # 4 bits a value
     widths = [source.shape[1] for source in sources]
@@ -135,14 +147,14 @@ def test_features_of_replayed_samples_are_those_that_were_learned(head):
     torch.testing.assert_close(torch.cat(measured), torch.stack(spreads))
 
 
-def test_the_cut_of_a_stem_is_estimated_from_the_replay_memory():
-    head = (stemmed := Stemmed("cfl")).head
+def test_the_cut_of_a_backbone_is_estimated_from_the_replay_memory():
+    algorithm = (with_backbone := WithBackbone("cfl")).algorithm
     for z in range(2):
-        head.add_class()
+        algorithm.add_class()
         numbers = torch.full((20,), z)
-        head.learn(stemmed.encode(z, 20, seed=z), numbers, None)
-    head.settle()
-    exact, estimated = head.statistics[1], divide._cut_statistics(head)
+        algorithm.learn(with_backbone.encode(z, 20, seed=z), numbers, None)
+    algorithm.recalibrate()
+    exact, estimated = algorithm.statistics[1], divide._cut_statistics(algorithm)
     assert estimated.counts.tolist() == [20, 20]
     torch.testing.assert_close(estimated.means, exact.means, rtol=0.02, atol=0.02)
     torch.testing.assert_close(estimated.scatter, exact.scatter, rtol=0.05, atol=0.5)
@@ -165,12 +177,14 @@ def test_a_divided_row_of_statistics_keeps_mean_and_total():
     assert saved.tensors["replay"]["seen"].tolist() == [36, 36, 12]
 
 
-@pytest.mark.parametrize("head", [head for head in HEADS if head not in WITH_REPLAY])
-def test_heads_without_replay_say_what_works(tmp_path, head):
-    saved = to_saved(two_in_one(head), {})
+@pytest.mark.parametrize(
+    "algorithm", [algorithm for algorithm in LEARNERS if algorithm not in WITH_REPLAY]
+)
+def test_algorithms_without_replay_say_what_works(tmp_path, algorithm):
+    saved = to_saved(two_in_one(algorithm), {})
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
     before = contents(tmp_path / "m")
-    with pytest.raises(DataError, match=f"The head {head} keeps no samples") as caught:
+    with pytest.raises(DataError, match=f"The algorithm {algorithm} keeps no samples") as caught:
         split(tmp_path / "m", "both", "rare")
     assert f"split {tmp_path}/m both --into rare --frames N" in caught.value.hint
     assert contents(tmp_path / "m") == before

@@ -17,25 +17,25 @@ from PIL import Image
 from stream_checks import Check, Open, yield_checks
 from test_video_file import write_clip
 
-from cfl_edge.stream.live import Capture, LiveStream, Picture
+from cfl_edge.stream.live import Capture, Captured, LiveStream
 from cfl_edge.stream.open import open_stream
 from firmware_host.simulator import Simulator
 
 
 class Clockwork(Capture):
-    """A source of a new picture every 10 ms."""
+    """A source of a new image every 10 ms."""
 
     description, caveat = "clockwork: 3x2 at 100 fps", None
 
     def __init__(self) -> None:
         self._count = 0
 
-    def read(self, stop: threading.Event) -> Picture | None:
+    def read(self, stop: threading.Event) -> Captured | None:
         if stop.wait(0.01):
             return None
         self._count += 1
         value = self._count % 256
-        return Picture(time.monotonic(), lambda: np.full((2, 3, 3), value, np.uint8))
+        return Captured(time.monotonic(), lambda: np.full((2, 3, 3), value, np.uint8))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -80,8 +80,8 @@ def realtime(folder: Path) -> Iterator[Open]:
 
 @contextmanager
 def serial(folder: Path) -> Iterator[Open]:
-    pictures = (np.full((3, 4), number % 256, np.uint8) for number in itertools.count())
-    with Simulator(pictures, fps=50) as board:
+    images = (np.full((3, 4), number % 256, np.uint8) for number in itertools.count())
+    with Simulator(images, fps=50) as board:
         yield lambda: open_stream(f"serial://{board.port}?fps=50")
 
 

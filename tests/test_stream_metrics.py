@@ -74,7 +74,7 @@ def test_nothing_seen_twice_is_not_known():
     assert metrics.old_drop(once, np.array([5, 5]), [1]) is None
 
 
-def test_tasks_weigh_their_classes_by_test_pictures():
+def test_tasks_weigh_their_classes_by_test_images():
     tasks = metrics.by_task(R, COUNTS, np.array([0, 0, 1]))
     assert tasks[1:, 0] == pytest.approx([(6 + 16) / 30, (7 + 10) / 30])
     assert np.isnan(tasks[0]).all()  # one class of the first task was not there yet

@@ -1,4 +1,4 @@
-"""In which order pictures arrive, and which of them, on the labels alone."""
+"""In which order images arrive, and which of them, on the labels alone."""
 
 from collections import Counter
 from itertools import groupby
@@ -34,7 +34,7 @@ def runs_of(values):
 @pytest.mark.parametrize(
     "protocol", [class_incremental, shuffled, blocks, objects_in_turn], ids=lambda p: p.__name__
 )
-def test_every_picture_comes_once_and_the_seed_alone_decides(protocol):
+def test_every_image_comes_once_and_the_seed_alone_decides(protocol):
     first = protocol(LABELS, seed=3)
     assert sorted(first.frames) == list(range(len(LABELS)))
     assert (protocol(LABELS, seed=3).frames == first.frames).all()
@@ -168,7 +168,7 @@ def test_labels_come_late_also_where_frames_were_dropped():
     assert LabelDelay(0).labelled(7) == [7]
 
 
-# Pictures, and the objects they show
+# Images, and the objects they show
 
 
 def saved(path, **arrays):
@@ -259,9 +259,9 @@ def folder_of_objects(folder):
     return folder
 
 
-def test_objects_of_folders_also_beside_a_damaged_picture(tmp_path):
+def test_objects_of_folders_also_beside_a_damaged_image(tmp_path):
     folder = folder_of_objects(tmp_path / "things")
-    (folder / "cup" / "2" / "0.png").write_bytes(b"no picture")
+    (folder / "cup" / "2" / "0.png").write_bytes(b"no image")
     notices = []
     data, chosen = picked(instances(str(folder)), notices)
     assert len(data.objects_train) == 17
@@ -269,7 +269,7 @@ def test_objects_of_folders_also_beside_a_damaged_picture(tmp_path):
     for number in set(data.objects_train):
         assert len(green[torch.from_numpy(data.objects_train == number)].unique()) == 1
     assert not set(data.objects_train[chosen.train]) & set(data.objects_train[chosen.test])
-    assert "1 of 18 pictures skipped" in notices[0]
+    assert "1 of 18 images skipped" in notices[0]
 
 
 def error_of(kind, options):
@@ -289,11 +289,11 @@ def test_what_is_missing_for_instances_is_said(tmp_path):
     draw(tmp_path / "flat" / "cup" / "1.png")
     draw(tmp_path / "flat" / "pen" / "1.png")
     text = error_of(DataError, instances(str(tmp_path / "flat")))
-    assert "1.png lies in no folder of an object, expected CLASS/OBJECT/picture" in text
+    assert "1.png lies in no folder of an object, expected CLASS/OBJECT/image" in text
     assert "cifar10 names no objects" in error_of(DataError, instances("cifar10"))
 
 
-def test_pictures_of_a_folder_are_scaled_from_the_file(tmp_path):
+def test_images_of_a_folder_are_scaled_from_the_file(tmp_path):
     for name in ("cup", "pen"):
         (tmp_path / "d" / name).mkdir(parents=True)
         for i in range(5):

@@ -5,37 +5,37 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_bench_streams import KINDS, pictures
+from test_bench_streams import KINDS, images
 
-from cfl_edge.core.backbones import build_stem
+from cfl_edge.core.backbones import build_backbone
 from cfl_edge.lab.bench.streams import run as run_module
-from cfl_edge.lab.bench.streams.pictures import Pictures
+from cfl_edge.lab.bench.streams.images import Images
 from cfl_edge.lab.bench.streams.protocols import (
     StreamOrder,
     class_incremental,
     noisy_labels,
     shuffled,
 )
-from cfl_edge.lab.bench.streams.recall import TestPictures
+from cfl_edge.lab.bench.streams.recall import TestImages
 from cfl_edge.lab.bench.streams.run import Task, run_stream
 from cfl_edge.learner.learner import Learner, LearnerConfig
 
-STEM = build_stem("none")
+BACKBONE = build_backbone("none")
 
 
 def task_of(x, labels, order, x_test, y_test, given=None, **more):
-    train = Pictures(torch.from_numpy(x), STEM, 16, "cpu")
-    test = Pictures(torch.from_numpy(x_test), STEM, 16, "cpu")
-    tested = TestPictures(test, np.arange(len(x_test)), y_test, KINDS)
+    train = Images(torch.from_numpy(x), BACKBONE, 16, "cpu")
+    test = Images(torch.from_numpy(x_test), BACKBONE, 16, "cpu")
+    tested = TestImages(test, np.arange(len(x_test)), y_test, KINDS)
     given = labels if given is None else given
-    return Task(train, np.arange(len(x)), labels, given, order, tested, stem_s=0.0, **more)
+    return Task(train, np.arange(len(x)), labels, given, order, tested, backbone_s=0.0, **more)
 
 
 def test_a_run_is_the_plain_loop():
-    x, labels = pictures(40)
-    x_test, y_test = pictures(20, seed=1)
+    x, labels = images(40)
+    x_test, y_test = images(20, seed=1)
     order = class_incremental(labels, seed=5)
-    config = LearnerConfig(stem="none", layers="8,16", image_px=16, seed=5)
+    config = LearnerConfig(backbone="none", layers="8,16", image_px=16, seed=5)
     run = run_stream("cfl", "c", Learner(config), task_of(x, labels, order, x_test, y_test))
 
     learner, right, recalls = Learner(config), 0, []
@@ -51,7 +51,7 @@ def test_a_run_is_the_plain_loop():
             right += numbers(learner.predict(encoded))[0] == labels[place]
         learner.learn(encoded, [str(labels[place])])
         if i in order.task_ends:
-            learner.settle()
+            learner.recalibrate()
             hit = numbers(learner.predict(encode(x_test.transpose(0, 2, 3, 1)))) == y_test
             shown = np.unique(labels[order.frames[:i]])
             recalls.append([hit[y_test == z].mean() if z in shown else np.nan for z in range(4)])
@@ -65,7 +65,7 @@ def test_a_run_is_the_plain_loop():
 
 
 class Double:
-    """A learner that says the class whose pictures it met have the nearest mean, and takes time.
+    """A learner that says the class whose images it met have the nearest mean, and takes time.
 
     Args:
         needs: Frames of a class before it is recognised at all.
@@ -77,15 +77,15 @@ class Double:
         self.needs, self.learn_s, self.predict_s = needs, learn_s, predict_s
         self.classes, self.met, self.log, self.now_s = [], {}, [], 0.0
         self.device, self.config = torch.device("cpu"), SimpleNamespace(seed=0)
-        self.head = SimpleNamespace(state_bytes=lambda: 7)
+        self.algorithm = SimpleNamespace(state_bytes=lambda: 7)
 
     def warm_up(self):
         self.log.append("warm up")
 
-    def settle(self):
-        self.log.append("settle")
+    def recalibrate(self):
+        self.log.append("recalibrate")
 
-    def encode_stem(self, images, h0, final):
+    def encode_backbone(self, images, h0, final):
         return images.float().mean(dim=(1, 2))
 
     def predict(self, encoded):
@@ -117,15 +117,15 @@ def measured(monkeypatch):
     def measure(double, order, given=None, **more):
         clock = SimpleNamespace(perf_counter=lambda: double.now_s)
         monkeypatch.setattr(run_module, "time", clock)
-        x, labels = pictures(80)
-        x_test, y_test = pictures(20, seed=1)
+        x, labels = images(80)
+        x_test, y_test = images(20, seed=1)
         task = task_of(x, labels, order, x_test, y_test, given, **more)
         return run_stream("double", "p", double, task)
 
     return measure
 
 
-LABELS = pictures(80)[1]
+LABELS = images(80)[1]
 
 
 def test_frames_until_a_new_class_is_recalled(measured):
@@ -148,11 +148,11 @@ def test_nothing_is_forgotten_where_nothing_changes(measured):
     assert run.predict_ms == run.learn_ms == 0
 
 
-def test_a_learner_is_evaluated_settled_and_warm(measured):
+def test_a_learner_is_evaluated_recalibrated_and_warm(measured):
     double = Double()
     measured(double, class_incremental(LABELS, classes_per_task=2))
     assert double.log[0] == "warm up"
-    assert [i for i, entry in enumerate(double.log) if entry == "settle"] == [41, 82]
+    assert [i for i, entry in enumerate(double.log) if entry == "recalibrate"] == [41, 82]
 
 
 def test_a_slow_learner_sees_fewer_frames(measured):
@@ -174,7 +174,7 @@ def test_labels_come_late_and_the_last_ones_after_the_end(measured):
     run = measured(double, order, delay_frames=6)
     learned = [name for name in double.log if name.isdigit()]
     assert learned == [str(label) for label in LABELS]  # all, in the order in which they came
-    first = double.log.index("settle")  # after 8 frames
+    first = double.log.index("recalibrate")  # after 8 frames
     assert double.log[1:first] == ["0", "1"]
     # Frames 0 to 6 meet a learner that knows nothing, frame 7 is of class 3, and it knows class 0.
     assert run.prequential_accuracy == pytest.approx((80 - 7 - 1) / 80)
@@ -198,33 +198,33 @@ def test_labels_that_the_prediction_contradicts_are_not_learned(measured, delay_
     assert 8 <= run.withheld <= 24  # 16 of 80 are wrong
 
 
-def test_what_the_stem_made_is_kept_only_where_all_of_it_fits():
-    x, _ = pictures(70)
+def test_what_the_backbone_made_is_kept_only_where_all_of_it_fits():
+    x, _ = images(70)
     calls = []
 
-    def stem(images):
+    def backbone(images):
         calls.append(len(images))
-        return STEM(images)
+        return BACKBONE(images)
 
     def same(found, places):
-        expected = STEM(torch.from_numpy(x[places].transpose(0, 2, 3, 1).copy()))[0]
+        expected = BACKBONE(torch.from_numpy(x[places].transpose(0, 2, 3, 1).copy()))[0]
         return torch.equal(found.h0, expected) and found.final is None
 
     each = 16 * 16 * 3 * 5  # bytes and floats
-    kept = Pictures(torch.from_numpy(x), stem, 16, "cpu", cache_bytes=70 * each)
+    kept = Images(torch.from_numpy(x), backbone, 16, "cpu", cache_bytes=70 * each)
     kept.fill(range(70))
     assert calls == [32, 32, 6]
     assert same(kept.get([3, 69, 3]), [3, 69, 3])
     assert len(calls) == 3
-    short = Pictures(torch.from_numpy(x), stem, 16, "cpu", cache_bytes=70 * each - 1)
+    short = Images(torch.from_numpy(x), backbone, 16, "cpu", cache_bytes=70 * each - 1)
     short.fill(range(70))
     assert same(short.get([3, 69]), [3, 69])
     assert calls[3:] == [32, 2]
 
 
-def test_grey_pictures_are_shown_in_colour_at_the_stems_size():
+def test_grey_images_are_shown_in_colour_at_the_backbones_size():
     x = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1).repeat(28, 2).repeat(28, 3)
-    found = Pictures(torch.from_numpy(x), STEM, 16, "cpu").images([1, 0])
+    found = Images(torch.from_numpy(x), BACKBONE, 16, "cpu").images([1, 0])
     assert found.shape == (2, 16, 16, 3)
     assert (found[0] == 1).all()
     assert (found[1] == 0).all()

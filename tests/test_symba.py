@@ -50,10 +50,10 @@ def test_its_gradients_are_opposite_where_those_of_ff_are_not():
 def test_the_pattern_is_one_more_channel():
     x, labels = batch(classes=5, count=10)
     patterns = torch.randn(5, 256)
-    pictures = add_class_pattern(x, labels, patterns).view(10, 4, 16, 16)
-    assert torch.equal(pictures[:, :3], x)
-    for picture, label in zip(pictures, labels.tolist(), strict=True):
-        assert torch.equal(picture[3], patterns[label].view(16, 16))
+    images = add_class_pattern(x, labels, patterns).view(10, 4, 16, 16)
+    assert torch.equal(images[:, :3], x)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        assert torch.equal(image[3], patterns[label].view(16, 16))
 
 
 def test_the_patterns_of_classes_differ_and_are_kept_but_not_learned():
@@ -114,16 +114,16 @@ def test_a_layer_does_not_learn_from_the_loss_of_a_later_one():
     assert not torch.equal(weights[0][1], weights[1][1])
 
 
-def test_scores_are_those_of_one_picture_and_one_class_at_a_time():
+def test_scores_are_those_of_one_image_and_one_class_at_a_time():
     rule = small(SHAPE, 4, widths=(32, 24, 16)).double()
     x = batch(classes=4, count=6)[0].double()
     rule.learn(x, torch.arange(6) % 4)
     scores = rule.scores(x)
     assert list(scores) == ["layer 1", "layer 2", "layer 3", "sum"]
     slow = {name: torch.zeros(6, 4, dtype=torch.float64) for name in scores}
-    for i, picture in enumerate(x):
+    for i, image in enumerate(x):
         for label in range(4):
-            h = torch.cat([picture.reshape(-1), rule.patterns[label]])
+            h = torch.cat([image.reshape(-1), rule.patterns[label]])
             for number, layer in enumerate(rule.layers.layers, 1):
                 h = torch.relu(layer.weight @ (h / (h @ h / len(h)).sqrt()) + layer.bias)
                 slow[f"layer {number}"][i, label] = h @ h / len(h)

@@ -13,7 +13,7 @@ from cfl_edge.learner.config import LAYER_POWER
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved, to_saved
 
-CONFIG = {"stem": "none", "image_px": 16, "replay_mib": 0.1, "layers": "8,16,16"}
+CONFIG = {"backbone": "none", "image_px": 16, "replay_mib": 0.1, "layers": "8,16,16"}
 
 
 def frames(count):
@@ -51,20 +51,22 @@ def clock(monkeypatch):
 
 def test_pieces_that_keep_up_give_the_weights_of_whole_steps():
     whole, pieces = learned(), learned(budget_s=1e-9, idle=30)
-    assert pieces.head.trainer.steps == whole.head.trainer.steps == 10
+    assert pieces.algorithm.trainer.steps == whole.algorithm.trainer.steps == 10
     for one, other in zip(whole.network.parameters(), pieces.network.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
 def test_layers_take_turns(clock):
     learner = learned(200, budget_s=0.003)
-    assert len(learner.head.trainer.layer_steps) == 3
-    assert max(learner.head.trainer.layer_steps) - min(learner.head.trainer.layer_steps) <= 1
-    assert 0 < learner.head.trainer.steps < 50  # not all that were due
+    assert len(learner.algorithm.trainer.layer_steps) == 3
+    assert (
+        max(learner.algorithm.trainer.layer_steps) - min(learner.algorithm.trainer.layer_steps) <= 1
+    )
+    assert 0 < learner.algorithm.trainer.steps < 50  # not all that were due
 
 
 def test_a_larger_budget_takes_more_steps(clock):
-    steps = [learned(100, budget_s=b).head.trainer.steps for b in (0.0, 0.004, 0.016, None)]
+    steps = [learned(100, budget_s=b).algorithm.trainer.steps for b in (0.0, 0.004, 0.016, None)]
     assert steps[0] >= 1
     assert steps == sorted(steps)
     assert steps[3] == 25
@@ -72,19 +74,19 @@ def test_a_larger_budget_takes_more_steps(clock):
 
 def test_the_budget_is_kept_to_the_next_piece(clock, monkeypatch):
     learner = learned(40)
-    learner.head.trainer.add(torch.zeros(3, 16, 16), 0)
+    learner.algorithm.trainer.add(torch.zeros(3, 16, 16), 0)
     for budget_s in (0.01, 0.03):
         for _ in range(4):
-            learner.head.trainer.add(torch.zeros(3, 16, 16), 0)
+            learner.algorithm.trainer.add(torch.zeros(3, 16, 16), 0)
         began = clock.now_s
-        list(learner.head.trainer.work(budget_s))
+        list(learner.algorithm.trainer.work(budget_s))
         assert clock.now_s - began <= budget_s + 0.004
 
 
 @pytest.mark.parametrize("layers", ["8,16,16", "conv256"])
 def test_predictions_between_two_pieces_change_nothing(clock, layers):
     learner = learned(6, budget_s=0.0, layers=layers)
-    assert learner.head.trainer._training is not None
+    assert learner.algorithm.trainer._training is not None
     image, _ = frames(1)[0]
     before = {name: value.clone() for name, value in learner.network.state_dict().items()}
     first = learner.predict(learner.encode(image))
@@ -95,25 +97,25 @@ def test_predictions_between_two_pieces_change_nothing(clock, layers):
 
 def test_a_negative_budget_is_for_nothing(clock):
     learner = learned(8, budget_s=-1.0)
-    assert learner.head.trainer.layer_steps == [0, 0, 0]
+    assert learner.algorithm.trainer.layer_steps == [0, 0, 0]
     assert sum(learner.samples().values()) == 8
 
 
 def test_label_embeddings_wait_for_a_frame_in_time_but_for_a_new_class(clock):
     learner = learned(2, budget_s=-1.0)
-    first = learner.head.readout.clone()
+    first = learner.algorithm.readout.clone()
     assert len(first) == 2
     image, label = frames(3)[2]
     for budget_s, waits in ((-1.0, True), (0.0, False)):  # the second frame of a class is early
         learner.learn(learner.encode(image), [label], budget_s=budget_s)
-        assert torch.equal(learner.head.readout, first) is waits
+        assert torch.equal(learner.algorithm.readout, first) is waits
 
 
 def test_samples_that_wait_in_vain_are_remembered_and_counted(clock):
     learner = learned(150, budget_s=0.0)
-    assert len(learner.head.trainer.pending) <= learner.config.batch
+    assert len(learner.algorithm.trainer.pending) <= learner.config.batch
     assert sum(learner.samples().values()) == 150
-    assert len(learner.head.replay) > 0
+    assert len(learner.algorithm.replay) > 0
 
 
 def test_a_class_that_comes_during_a_step_is_no_trouble(clock):
@@ -121,35 +123,35 @@ def test_a_class_that_comes_during_a_step_is_no_trouble(clock):
     image, _ = frames(1)[0]
     for name in ("dawn", "dusk"):
         learner.learn(learner.encode(image), [name], budget_s=0.0)
-    while learner.head.trainer._training is not None:
+    while learner.algorithm.trainer._training is not None:
         learner.work(0.0)
-    assert learner.head.trainer.embeddings.shape == (4, 16)
-    assert learner.head.trainer.embeddings.isfinite().all()
-    learner.settle()
+    assert learner.algorithm.trainer.embeddings.shape == (4, 16)
+    assert learner.algorithm.trainer.embeddings.isfinite().all()
+    learner.recalibrate()
     assert learner.predict(learner.encode(image)).shape == (1, 4)
 
 
-def test_settling_ends_the_step_under_way():
+def test_recalibration_ends_the_step_under_way():
     learner = learned(10, budget_s=0.0)
-    learner.settle()
-    assert learner.head.trainer._training is None
-    assert not learner.head.trainer.pending
+    learner.recalibrate()
+    assert learner.algorithm.trainer._training is None
+    assert not learner.algorithm.trainer.pending
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
 def test_every_optimizer_learns_and_is_saved(optimizer):
     learner = learned(40, optimizer=optimizer)
-    learner.settle()  # as the loop does before it saves
+    learner.recalibrate()  # as the loop does before it saves
     back = from_saved(copy.deepcopy(to_saved(learner, {})))
     assert back.config == dataclasses.replace(
-        learner.config, end_scale="unit", layer_power=LAYER_POWER
+        learner.config, pooled_scale="unit", layer_power=LAYER_POWER
     )
     for image, label in frames(8):
         for one in (learner, back):
             one.learn(one.encode(image), [label])
     for one, other in zip(learner.network.parameters(), back.network.parameters(), strict=True):
         assert torch.equal(one, other)
-    assert learner.head.trainer.steps == 12
+    assert learner.algorithm.trainer.steps == 12
 
 
 @pytest.mark.parametrize("config", [{"chunk": 1}, {"chunk": 5}, {"chunk": 5, "recompute": True}])

@@ -22,7 +22,7 @@ from cfl_edge.model.lock import ModelLock
 SIDE = 12
 
 
-def pictures(count, seed, channels=3, classes=4):
+def images(count, seed, channels=3, classes=4):
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     x = rng.integers(0, 100, (count, channels, SIDE, SIDE), dtype=np.uint8)
@@ -35,7 +35,7 @@ def pictures(count, seed, channels=3, classes=4):
 def dataset():
     names = ["ant", "bee", "cat", "dog"]
     coarse = torch.tensor([0, 0, 1, 1])
-    return Dataset("pets", *pictures(96, 0), *pictures(40, 1), names, coarse, ["insect", "mammal"])
+    return Dataset("pets", *images(96, 0), *images(40, 1), names, coarse, ["insect", "mammal"])
 
 
 OPTIONS = TrainOptions(epochs=3, batch=16, validation=0.2, device="cpu", learning_rate=3e-3)
@@ -138,11 +138,11 @@ def test_it_learns_and_reports_every_readout(dataset, tmp_path):
     assert list(seen[-1].losses) == ["layer 1", "layer 2", "classifier"]
 
 
-def test_selection_never_sees_the_test_pictures(dataset):
+def test_selection_never_sees_the_test_images(dataset):
     config, parts = plan_run("bp-conv256", dataset, OPTIONS)
     trainer = new_trainer(config, dataset, parts)
-    pictures_seen = trainer.pictures
-    pictures_seen.x_test = pictures_seen.y_test = None  # touching it would raise
+    images_seen = trainer.images
+    images_seen.x_test = images_seen.y_test = None  # touching it would raise
     while not trainer.is_done:
         trainer.step()
     best, number = trainer.state.best["classifier"]
@@ -220,7 +220,7 @@ def test_a_second_process_at_the_same_run_is_refused(dataset, tmp_path):
         train(config, dataset, parts, tmp_path)
 
 
-def test_no_validation_pictures_means_no_best_epoch(dataset, tmp_path):
+def test_no_validation_images_means_no_best_epoch(dataset, tmp_path):
     config, parts = plan_run("bp-conv256", dataset, replace(OPTIONS, validation=0.0, epochs=1))
     result = train(config, dataset, parts, tmp_path)
     assert config.train_images == 96
@@ -242,17 +242,17 @@ def test_wrong_options_are_named(dataset, change, problem):
         plan_run("cfl-conv256", dataset, replace(OPTIONS, **change))
 
 
-def test_more_pictures_than_there_are_means_all(dataset):
+def test_more_images_than_there_are_means_all(dataset):
     options = replace(OPTIONS, train_images=10_000, test_images=10_000)
     config, _ = plan_run("cfl-conv256", dataset, options)
     assert (config.train_images, config.validation_images, config.test_images) == (76, 20, 40)
 
 
-def test_digits_are_not_mirrored_and_colour_pictures_are(dataset):
+def test_digits_are_not_mirrored_and_colour_images_are(dataset):
     grey = replace(dataset, x_train=dataset.x_train[:, :1], x_test=dataset.x_test[:, :1])
     for data, augmented in ((dataset, True), (grey, False)):
         config, parts = plan_run("bp-conv256", data, OPTIONS)
-        batches = new_trainer(config, data, parts).pictures
+        batches = new_trainer(config, data, parts).images
         assert batches.augmented is augmented
         x, _ = batches.batch(torch.arange(76))
         plain = torch.cat(list(batches.plain(batches.x_train)))
@@ -289,7 +289,7 @@ def test_coarse_embeddings_are_means_and_score_as_they_should(dataset):
     torch.testing.assert_close(coarse_embeddings(rows, coarse_of), expected)
     config, parts = plan_run("cfl-conv256", dataset, OPTIONS)
     trainer = new_trainer(config, dataset, parts)
-    x = next(trainer.pictures.plain(trainer.pictures.x_test))
+    x = next(trainer.images.plain(trainer.images.x_test))
     coarse = coarse_scores(trainer.rule, x, dataset.coarse_of)
     fine = trainer.rule.scores(x)
     assert list(coarse) == ["layer 1", "layer 2", "sum"]

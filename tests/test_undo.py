@@ -20,19 +20,19 @@ from cfl_edge.learner.saved import from_saved
 from cfl_edge.model import writing
 from cfl_edge.model.store import Store
 
-CONFIG = LearnerConfig(stem="none", layers="4,8", image_px=16, replay_mib=0.1, batch=8)
+CONFIG = LearnerConfig(backbone="none", layers="4,8", image_px=16, replay_mib=0.1, batch=8)
 ENTRY_BYTES = 3 * 16 * 16 + 8 + 8 + 4
 
 
 class Lesson:
-    """A stream of easy pictures whose clock ticks once a frame."""
+    """A stream of easy images whose clock ticks once a frame."""
 
     def __init__(self, folder, monkeypatch, config=CONFIG):
         self.folder, self.config = folder, config
         self.now_s = 1.8e9  # of the clock
         monkeypatch.setattr(learner_module.time, "time", lambda: self.now_s)
 
-    def pictures(self, names, seed):
+    def images(self, names, seed):
         learner = type("Size", (), {"image_px": 16})
         kinds = {"above": 0, "left": 1, "over": 0, "right": 1}
         return [
@@ -46,13 +46,13 @@ class Lesson:
         saved = store.load() if store.exists() else None
         learner = from_saved(saved, config=self.config) if saved else Learner(self.config)
         learner.journal = open_journal(saved, self.config.journal_mib, pytest.fail)
-        for i, (name, picture) in enumerate(zip(names, self.pictures(names, seed), strict=True)):
+        for i, (name, image) in enumerate(zip(names, self.images(names, seed), strict=True)):
             self.now_s += 1
-            learner.learn(learner.encode(picture), [name])
+            learner.learn(learner.encode(image), [name])
             due = learner.journal is not None and learner.journal.base_is_due
             if due or (save_every and i % save_every == save_every - 1):
                 save_learner(store, learner, {"runs": 1})
-        learner.settle()
+        learner.recalibrate()
         save_learner(store, learner, {"runs": 1})
         return learner
 
@@ -72,9 +72,9 @@ def alternating(count, names=("above", "left")):
 def oracle(lesson, names, seed=0):
     """Learn what is to be left, and nothing else."""
     learner = Learner(lesson.config)
-    for name, picture in zip(names, lesson.pictures(names, seed), strict=True):
-        learner.learn(learner.encode(picture), [name])
-    learner.settle()
+    for name, image in zip(names, lesson.images(names, seed), strict=True):
+        learner.learn(learner.encode(image), [name])
+    learner.recalibrate()
     return learner
 
 
@@ -83,7 +83,7 @@ def assert_alike(learner, other, tolerance=0.02):
     assert learner.classes == other.classes
     assert learner.samples() == other.samples()
     assert learner.frames_learned == other.frames_learned
-    states = [each.head.state()["state"] for each in (learner, other)]
+    states = [each.algorithm.state()["state"] for each in (learner, other)]
     for name, value in states[1].items():
         if name.endswith(".counts"):
             assert (states[0][name] == value).all()

@@ -62,8 +62,8 @@ def test_files_exported_before_are_pointed_out(taught):
     assert out.endswith(f"{taught}/onnx still knows what was taken back: remove it\n")
 
 
-def test_the_pictures_for_an_export_are_none_that_were_taken_back(lesson):
-    """The newest picture of a class is kept; of a class that lost frames it is gone."""
+def test_the_images_for_an_export_are_none_that_were_taken_back(lesson):
+    """The newest image of a class is kept; of a class that lost frames it is gone."""
     lesson.run(alternating(10))
     before = lesson.load().examples
     undo(lesson.folder, frames=1)  # of "left"
@@ -71,9 +71,9 @@ def test_the_pictures_for_an_export_are_none_that_were_taken_back(lesson):
     assert (after[0][0] == before[0][0]).all()
     assert after.keys() == {0}
     undo(lesson.folder, frames=2)
-    [(picture, number)] = lesson.load().examples.values()  # noise: an export can be checked on it
-    assert (picture.shape, number) == (before[0][0].shape, 0)
-    assert not (picture == before[0][0]).all()
+    [(image, number)] = lesson.load().examples.values()  # noise: an export can be checked on it
+    assert (image.shape, number) == (before[0][0].shape, 0)
+    assert not (image == before[0][0]).all()
 
 
 @pytest.mark.parametrize(

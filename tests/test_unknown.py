@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import mean_products, relative_distance
-from cfl_edge.learner.config import HEADS
+from cfl_edge.learner.config import LEARNERS
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.novelty_calibration import (
     KNOWN,
@@ -31,8 +31,10 @@ def pictures(kind, count, seed=0):
     return x
 
 
-def new_learner(head="cfl", **more):
-    return Learner(LearnerConfig(head=head, stem="none", layers="8,16", image_px=16, **more))
+def new_learner(algorithm="cfl", **more):
+    return Learner(
+        LearnerConfig(learner=algorithm, backbone="none", layers="8,16", image_px=16, **more)
+    )
 
 
 def teach(learner, frames=30, seed=0, names=COLOURS):
@@ -99,29 +101,29 @@ def test_a_class_without_samples_is_nearest_to_nothing():
     assert none.expected.isnan().all()
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_every_head_finds_what_it_never_saw_farther_than_what_it_knows(head):
-    learner = new_learner(head)
+@pytest.mark.parametrize("algorithm", LEARNERS)
+def test_every_algorithm_finds_what_it_never_saw_farther_than_what_it_knows(algorithm):
+    learner = new_learner(algorithm)
     teach(learner, frames=40)
-    learner.settle()
+    learner.recalibrate()
     known = np.concatenate(
         [learner.distances(learner.encode(pictures(k, 20, 99))) for k in range(3)]
     )
     grey = learner.distances(learner.encode(pictures(3, 40, 99)))
-    assert auroc(known, grey) > (0.7 if "bp" in head else 0.8)
+    assert auroc(known, grey) > (0.7 if "bp" in algorithm else 0.8)
 
 
-def test_distances_of_the_heads_with_a_covariance_against_brute_force():
+def test_distances_of_the_algorithms_with_a_covariance_against_brute_force():
     learner = new_learner("slda")
     teach(learner)
-    learner.settle()
-    head, encoded = learner.head, learner.encode(pictures(3, 5))
-    s: ClassStatistics = head.statistics
+    learner.recalibrate()
+    algorithm, encoded = learner.algorithm, learner.encode(pictures(3, 5))
+    s: ClassStatistics = algorithm.statistics
     within = s.scatter.double() / float(s.counts.sum())
     channels = len(within)
     scale = float(within.trace()) / channels
-    within = within * (1 - head.shrinkage) + head.shrinkage * scale * torch.eye(channels)
-    expected = brute_force(head.end(encoded), s.means, within)
+    within = within * (1 - algorithm.shrinkage) + algorithm.shrinkage * scale * torch.eye(channels)
+    expected = brute_force(algorithm.end(encoded), s.means, within)
     np.testing.assert_allclose(learner.distances(encoded), expected, rtol=1e-3, atol=0.05)
 
 
@@ -179,28 +181,28 @@ def test_only_known_classes_calibrate():
     learner = new_learner()
     for i in range(LEARNED_FRAMES + 30):  # one class alone: no distance says anything
         learner.learn(learner.encode(pictures(0, 1, i)), ["red"])
-    assert learner.head.novelty.state()["novelty.known"].tolist() == []
+    assert learner.algorithm.novelty.state()["novelty.known"].tolist() == []
     for i in range(LEARNED_FRAMES + 1):
         learner.learn(learner.encode(pictures(1, 1, i)), ["green"])
-    assert len(learner.head.novelty.state()["novelty.known"]) == 1
+    assert len(learner.algorithm.novelty.state()["novelty.known"]) == 1
 
 
 def test_near_duplicates_do_not_calibrate():
     learner = new_learner()
     teach(learner, frames=LEARNED_FRAMES)
-    before = len(learner.head.novelty.state()["novelty.known"])
+    before = len(learner.algorithm.novelty.state()["novelty.known"])
     still = learner.encode(pictures(0, 1, 77))
     for _ in range(20):
         learner.learn(still, ["red"])
-    assert len(learner.head.novelty.state()["novelty.known"]) == before + 1
+    assert len(learner.algorithm.novelty.state()["novelty.known"]) == before + 1
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_scores_are_in_bounds_and_come_back_from_the_store(head, tmp_path):
-    learner = new_learner(head)
+@pytest.mark.parametrize("algorithm", LEARNERS)
+def test_scores_are_in_bounds_and_come_back_from_the_store(algorithm, tmp_path):
+    learner = new_learner(algorithm)
     assert np.isnan(learner.predict_unknown(learner.encode(pictures(0, 2)))).all()
     teach(learner)
-    learner.settle()  # as the loop does before it saves
+    learner.recalibrate()  # as the loop does before it saves
     encoded = learner.encode(pictures(3, 10))
     scores = learner.predict_unknown(encoded)
     assert ((scores >= 0) & (scores <= 1)).all()
@@ -210,11 +212,11 @@ def test_scores_are_in_bounds_and_come_back_from_the_store(head, tmp_path):
     np.testing.assert_array_equal(back.distances(encoded), learner.distances(encoded))
     teach(back, frames=2, seed=500)
     teach(learner, frames=2, seed=500)
-    again = learner.head.novelty.state()["novelty.known"]
-    assert again.tolist() == back.head.novelty.state()["novelty.known"].tolist()
+    again = learner.algorithm.novelty.state()["novelty.known"]
+    assert again.tolist() == back.algorithm.novelty.state()["novelty.known"].tolist()
 
 
-def test_about_the_refused_share_of_known_pictures():
+def test_about_the_refused_share_of_known_images():
     taught = new_learner()
     teach(taught, frames=100)
     images = np.concatenate([pictures(k, 100, 1234) for k in range(3)])
@@ -223,9 +225,9 @@ def test_about_the_refused_share_of_known_pictures():
     assert (taught.predict_unknown(taught.encode(pictures(3, 100))) > 0.9).mean() > 0.5
 
 
-@pytest.mark.parametrize("head", ["cfl", "slda", "ncm", "bp"])
-def test_an_older_model_loads_and_calibrates_anew(head):
-    learner = new_learner(head)
+@pytest.mark.parametrize("algorithm", ["cfl", "slda", "ncm", "bp"])
+def test_an_older_model_loads_and_calibrates_anew(algorithm):
+    learner = new_learner(algorithm)
     teach(learner)
     saved = to_saved(learner, {})
     for name in [name for name in saved.tensors["state"] if name.startswith("novelty.")]:
@@ -238,11 +240,11 @@ def test_an_older_model_loads_and_calibrates_anew(head):
     assert np.isfinite(back.predict_unknown(encoded)).all()
 
 
-@pytest.mark.parametrize("head", ["cfl", "slda"])
-def test_changed_classes_have_distances_of_their_own(head):
-    learner = new_learner(head)
+@pytest.mark.parametrize("algorithm", ["cfl", "slda"])
+def test_changed_classes_have_distances_of_their_own(algorithm):
+    learner = new_learner(algorithm)
     teach(learner)
-    learner.settle()
+    learner.recalibrate()
     encoded = learner.encode(pictures(2, 20, 99))
     blue_before = learner.distances(encoded).mean()
     saved = to_saved(learner, {})

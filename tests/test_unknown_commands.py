@@ -5,7 +5,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from command_line import SMALL, assert_error, cfl_edge, write_pictures
+from command_line import SMALL, assert_error, cfl_edge, write_images
 from PIL import Image
 from test_unknown import COLOURS, new_learner, pictures, teach
 
@@ -15,7 +15,7 @@ from cfl_edge.onnx.inference import OnnxModel
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model folder that has learned three colours, and pictures: of them, and of others."""
+    """A model folder that has learned three colours, and images: of them, and of others."""
     folder = tmp_path_factory.mktemp("unknown")
     for part, seed, count in (("train", 0, 30), ("test", 9999, 12)):
         for kind, name in enumerate(COLOURS):
@@ -45,7 +45,7 @@ def test_learn_says_how_unknown_each_frame_is(model):
     assert events[-1]["rejected"] == len(rejected)
 
 
-def test_evaluate_measures_unknown_pictures(model):
+def test_evaluate_measures_unknown_images(model):
     arguments = ("evaluate", model / "model", "--data", model / "test", "--unknown", model / "grey")
     plain = cfl_edge(*arguments, "--json").summary
     assert plain["auroc_unknown"] > 0.8
@@ -64,8 +64,8 @@ def test_evaluate_measures_unknown_pictures(model):
     assert "refused" in text
 
 
-def test_pictures_of_what_is_unknown_may_lie_in_subfolders(model, tmp_path):
-    folder = write_pictures(tmp_path / "others", count=3)
+def test_images_of_what_is_unknown_may_lie_in_subfolders(model, tmp_path):
+    folder = write_images(tmp_path / "others", count=3)
     arguments = ("evaluate", model / "model", "--data", model / "test", "--json")
     assert cfl_edge(*arguments, "--unknown", folder).summary["unknown_samples"] == 6
     (tmp_path / "empty").mkdir()
@@ -84,7 +84,7 @@ def test_a_share_that_is_none_is_refused(model, share):
 
 
 def test_a_class_called_unknown_and_reject_do_not_go_together(model, tmp_path):
-    data = write_pictures(tmp_path / "data", count=6)
+    data = write_images(tmp_path / "data", count=6)
     (data / "left").rename(data / "unknown")
     learn = ("learn", "--stream", data, "--model", tmp_path / "m", "--labels-from", "dirs", *SMALL)
     assert cfl_edge(*learn, "--no-export").code == 0  # without --reject a name as any other
@@ -97,7 +97,7 @@ def test_a_class_called_unknown_and_reject_do_not_go_together(model, tmp_path):
 
 
 def test_a_model_that_learned_too_little_refuses_nothing_and_says_so(tmp_path):
-    data = write_pictures(tmp_path / "data", count=3)
+    data = write_images(tmp_path / "data", count=3)
     learn = ("learn", "--stream", data, "--model", tmp_path / "m", "--labels-from", "dirs", *SMALL)
     assert cfl_edge(*learn).code == 0
     result = cfl_edge("evaluate", tmp_path / "m", "--data", data, "--reject", 0.5, "--json")
@@ -128,21 +128,21 @@ def test_an_exported_model_refuses_what_the_model_folder_refuses(model):
     assert all(0 <= frame["unknown"] <= 1 for frame in frames)
 
 
-@pytest.mark.parametrize("head", ["slda", "ncm"])
-def test_exported_distances_are_those_of_torch(head, tmp_path):
+@pytest.mark.parametrize("algorithm", ["slda", "ncm"])
+def test_exported_distances_are_those_of_torch(algorithm, tmp_path):
     from cfl_edge.cli.commands.export import export_learner
 
-    learner = new_learner(head)
+    learner = new_learner(algorithm)
     teach(learner)
-    learner.settle()
+    learner.recalibrate()
     export_learner(learner, tmp_path)
     images = np.concatenate([pictures(k, 3, 7) for k in range(4)])
     _, distances = OnnxModel(tmp_path / "model.onnx").scores_and_distances(images)
     expected = learner.distances(learner.encode(images))
     np.testing.assert_allclose(distances, expected, rtol=1e-3, atol=0.05)
-    exact = head not in ("cfl", "slda")
+    exact = algorithm not in ("cfl", "slda")
     notices = []
-    rows = np.ascontiguousarray(learner.head.readout.T.numpy())
+    rows = np.ascontiguousarray(learner.algorithm.readout.T.numpy())
     patch_classes(tmp_path, rows, ["a", "b", "c"], on_notice=notices.append)  # other names alone
     later = np.zeros((len(rows), 1), np.float32)
     later[-1] = -1e4

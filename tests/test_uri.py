@@ -165,7 +165,7 @@ def test_arguments_that_do_not_fit(arguments: dict[str, object], named: str) -> 
     [
         ("none.mp4", "no such file"),
         ("none/", "no such folder"),
-        ("none/*.jpg", "no picture matches"),
+        ("none/*.jpg", "no image matches"),
         ("none.jpg", "no such file"),
     ],
 )

@@ -213,15 +213,15 @@ def test_decodes_counts_and_stamps(device: type[FakeDevice]) -> None:
     camera = capture()
     stop = threading.Event()
     got = [camera.read(stop) for _ in range(7)]
-    pictures = [picture for picture in got if picture is not None]
-    assert [picture.missed for picture in pictures] == [0, 0, 4, 0, 0, 0, 0]
-    assert [picture.timestamp_s for picture in pictures] == [3, 4, 9, 10, 2, 3, 4]
-    image = pictures[0].decode()
+    images = [picture for picture in got if picture is not None]
+    assert [picture.missed for picture in images] == [0, 0, 4, 0, 0, 0, 0]
+    assert [picture.timestamp_s for picture in images] == [3, 4, 9, 10, 2, 3, 4]
+    image = images[0].decode()
     assert image is not None
     assert image.shape == (48, 64, 3)
     assert abs(image.astype(int) - (0, 0, 255)).max() < 5
-    assert pictures[3].decode() is None
-    assert pictures[6].decode() is None
+    assert images[3].decode() is None
+    assert images[6].decode() is None
     assert camera.description == "cam: 64x48 mjpeg at 30 fps"
     camera.close()
     assert device.closed == 1

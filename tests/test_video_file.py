@@ -127,7 +127,7 @@ def test_only_sound(tmp_path: Path) -> None:
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with pytest.raises(StreamFormatError, match="has no pictures, only sound"):
+    with pytest.raises(StreamFormatError, match="has no images, only sound"):
         VideoFileStream(str(path))
 
 

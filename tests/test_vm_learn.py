@@ -57,8 +57,8 @@ def test_saves_what_it_saw(reports: Reports, share: Path) -> None:
     model = saved(share / "first")
     assert model.manifest["classes"] == ["bars"]
     assert model.manifest["counters"] == {"runs": 1, "frames_learned": 60, "gradient_steps": 0}
-    picture = model.tensors["state"]["examples"][0]
-    assert picture.std(axis=1).mean() > 30  # vertical bars: colours change along the rows
+    image = model.tensors["state"]["examples"][0]
+    assert image.std(axis=1).mean() > 30  # vertical bars: colours change along the rows
     assert reports["list"]["status"] == 0, reports["list"]["stderr"]
     assert reports["list"]["stdout"].split()[3::2] == ["60", "bars"]
 

@@ -95,7 +95,7 @@ class Cable:
             os.close(descriptor)
 
 
-def pictures() -> Iterator[np.ndarray]:
+def images() -> Iterator[np.ndarray]:
     while True:
         yield np.full((24, 32), 128, np.uint8)
 
@@ -141,7 +141,7 @@ def unplug_and_plug(
 
     wait(adapter.exists, "its adapter was there", machine)
     with (
-        Simulator(pictures(), fps=5) as board,
+        Simulator(images(), fps=5) as board,
         Cable(board, adapter) as cable,
         Qmp(control) as qmp,
     ):

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-# Emulated, the default stem and the export take ten minutes: no stem, no export.
-QUICK = ["--stem", "none", "--no-export"]
+# Emulated, the default backbone and the export take ten minutes: no backbone, no export.
+QUICK = ["--backbone", "none", "--no-export"]
 LEARN = ["learn", "--stream", "/dev/video0", "--label", "bars", "--max-frames"]
 
 

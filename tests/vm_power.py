@@ -54,7 +54,7 @@ def record(states: Path, count: int, *, frames: int = 8) -> None:
         frames: Between two states.
     """
     config = LearnerConfig(
-        stem="none", layers="16,32", image_px=32, replay_mib=0.5, journal_mib=0.5
+        backbone="none", layers="16,32", image_px=32, replay_mib=0.5, journal_mib=0.5
     )
     learner = Learner(config, "cpu")
     learner.journal = Journal(config.journal_mib, bases=[Base(0, 0)])

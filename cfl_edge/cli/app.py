@@ -115,21 +115,21 @@ def learn(
     epochs: Annotated[int | None, typer.Option(help="Times to go through a folder.")] = None,
     realtime: RealtimeHz = None,
     reject: Reject = None,
-    head: Annotated[
+    learner: Annotated[
         str | None,
         typer.Option(
             help="What learns: cfl; on frozen features slda, ncm, imprint, knn, last-layer-sgd; "
             "bp, bp-replay or layer-bp. [default: cfl]"
         ),
     ] = None,
-    stem: Annotated[
+    backbone: Annotated[
         str | None,
         typer.Option(help="efficientnet-lite0, none, or torchvision:MODEL@NODE."),
     ] = None,
     layers: Annotated[
         str | None, typer.Option(help="conv256, conv512, fc, or widths such as 256,256.")
     ] = None,
-    image: Annotated[int | None, typer.Option(help="Side of the picture in pixels.")] = None,
+    image: Annotated[int | None, typer.Option(help="Side of the image in pixels.")] = None,
     replay_mib: Annotated[float | None, typer.Option(help="Memory for past samples.")] = None,
     journal_mib: Annotated[
         float | None, typer.Option(help="Memory for what `cfl-edge undo` takes back; 0 for none.")
@@ -236,14 +236,14 @@ def evaluate(
     model: ModelFolder,
     data: Annotated[str, typer.Option(help="Folder with one subfolder per class.")],
     unknown: Annotated[
-        str | None, typer.Option(help="Folder of pictures of none of the classes.")
+        str | None, typer.Option(help="Folder of images of none of the classes.")
     ] = None,
     reject: Reject = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here, PNG.")] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Measure accuracy, recall of each class and confusion on labelled pictures."""
+    """Measure accuracy, recall of each class and confusion on labelled images."""
     from cfl_edge.cli.commands import evaluate as command
     from cfl_edge.cli.plot_file import check_plot, write_plot
     from cfl_edge.lab.confusion import confusion_png, confusion_text
@@ -267,7 +267,7 @@ def evaluate(
         }
         if json:
             fields["confusion"] = {"names": confusion.names, "counts": confusion.rows()}
-        lines = [f"accuracy   {confusion.accuracy:.2%} of {confusion.samples} pictures"]
+        lines = [f"accuracy   {confusion.accuracy:.2%} of {confusion.samples} images"]
         lines += [*command.unknown_lines(result, reject), "recall"]
         lines += [f"  {recall:7.1%}  {name}" for name, recall in confusion.recall().items()]
         lines += ["confusion", *confusion_text(confusion)]

@@ -25,7 +25,7 @@ app.command()(cli_bench_streams.streams)
 app.command("early-exit")(cli_bench_exits.early_exit)
 
 Network = Annotated[str, typer.Option(help="8x64, conv256, conv512, vgg8b, 256,256, stream, …")]
-Image = Annotated[int, typer.Option(help="Side of the picture in pixels.")]
+Image = Annotated[int, typer.Option(help="Side of the image in pixels.")]
 Batch = Annotated[int, typer.Option(help="Samples in a step.")]
 Chunk = Annotated[
     str, typer.Option(help="Samples that pass a CFL layer at a time: a number, auto or all.")
@@ -36,7 +36,7 @@ Threads = Annotated[
 Cases = Annotated[
     str | None,
     typer.Option(
-        help="inference, cfl, cfl-autograd, bp, bp-checkpoint, bp-accumulate, head-only. "
+        help="inference, cfl, cfl-autograd, bp, bp-checkpoint, bp-accumulate, algorithm-only. "
         "[default: all]"
     ),
 ]
@@ -106,7 +106,7 @@ def _bench(name: str, given: dict[str, Any]) -> None:
         import json as encoder
 
         out.write(encoder.dumps({"event": event} | plain(fields), allow_nan=False))
-        if out.broken:  # nobody reads any more (`| head`): end as Ctrl-C does
+        if out.broken:  # nobody reads any more (`| algorithm`): end as Ctrl-C does
             signal.raise_signal(signal.SIGINT)
 
     def write_row(row: Row) -> None:

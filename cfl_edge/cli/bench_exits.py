@@ -18,7 +18,7 @@ def early_exit(
     model: Annotated[Path, typer.Argument(help="An exported model.onnx or model-int8.onnx.")],
     data: Annotated[str, typer.Option(help="Folder with one subfolder per class.")],
     max_frames: Annotated[
-        int, typer.Option(min=1, help="At most so many pictures, spread over the folder.")
+        int, typer.Option(min=1, help="At most so many images, spread over the folder.")
     ] = 1000,
     json: Json = False,
 ) -> None:
@@ -35,7 +35,7 @@ def _lines(result: ExitBench) -> list[str]:
     """Return the table for people."""
     names = list(result.stage_ms)
     whole = f"{result.whole_ms:.2f} ms in one piece, {result.accuracy:.1%}"
-    lines = [f"whole      {whole} of {result.samples} pictures; one thread", "stages"]
+    lines = [f"whole      {whole} of {result.samples} images; one thread", "stages"]
     lines += [
         f"  {result.stage_ms[name]:6.2f} ms  {name}; {result.exit_accuracy[name]:.1%} right there"
         for name in names

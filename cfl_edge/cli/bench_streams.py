@@ -20,7 +20,7 @@ INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: the table is not
 
 
 def streams(
-    data: Annotated[str, typer.Option(help="FILE.npz, a folder of pictures, or mnist, cifar10, …")],
+    data: Annotated[str, typer.Option(help="FILE.npz, a folder of images, or mnist, cifar10, …")],
     protocol: Annotated[
         str, typer.Option(help="class-incremental, shuffled, blocks or instances.")
     ] = "class-incremental",
@@ -32,21 +32,21 @@ def streams(
         ),
     ] = None,
     train_images: Annotated[
-        int | None, typer.Option(help="Pictures of the stream, balanced; all by default.")
+        int | None, typer.Option(help="Images of the stream, balanced; all by default.")
     ] = None,
     test_images: Annotated[
-        int | None, typer.Option(help="Pictures to evaluate on, balanced; all by default.")
+        int | None, typer.Option(help="Images to evaluate on, balanced; all by default.")
     ] = None,
     validation: Annotated[
         float,
-        typer.Option(help="Evaluate on this share of the training pictures, not the test split."),
+        typer.Option(help="Evaluate on this share of the training images, not the test split."),
     ] = 0.0,
     seeds: Annotated[int, typer.Option(help="Runs of each learner.")] = 1,
     image: Annotated[
         int | None,
-        typer.Option(help="Side of the picture in pixels; 96, or 32 without a stem."),
+        typer.Option(help="Side of the image in pixels; 96, or 32 without a backbone."),
     ] = None,
-    stem: Annotated[
+    backbone: Annotated[
         str | None, typer.Option(help="efficientnet-lite0, none, or torchvision:MODEL@NODE.")
     ] = None,
     layers: Annotated[
@@ -105,7 +105,7 @@ def _streams(given: dict[str, Any], plot: Path | None, json: bool) -> None:
 
     def write_event(event: str, fields: dict[str, Any]) -> None:
         out.write(encoder.dumps({"event": event} | plain(fields), allow_nan=False))
-        if out.broken:  # nobody reads any more (`| head`): end as Ctrl-C does
+        if out.broken:  # nobody reads any more (`| algorithm`): end as Ctrl-C does
             signal.raise_signal(signal.SIGINT)
 
     def take_run(run: StreamRun) -> None:
@@ -162,7 +162,7 @@ class _Bar:
 
             console = Console(stderr=True, highlight=False)
             self._progress = self.shown = Progress(console=console, transient=True)
-            self._task = self._progress.add_task("reading pictures", total=None)
+            self._task = self._progress.add_task("reading images", total=None)
 
     def show(self, learner: str, seed: int, done: int, total: int) -> None:
         """Show how far a run is."""

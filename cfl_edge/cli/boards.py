@@ -45,7 +45,7 @@ def monitor(
 @app.command()
 def simulate(
     frames: Annotated[str, typer.Option(help="Folder, clip or demo: that it shows.")] = "demo:",
-    fps: Annotated[float, typer.Option(min=0.1, max=1000, help="Pictures a second.")] = 10.0,
+    fps: Annotated[float, typer.Option(min=0.1, max=1000, help="Images a second.")] = 10.0,
     link: Annotated[Path | None, typer.Option(help="Symbolic link to put at the port.")] = None,
     lost: Annotated[float, typer.Option(min=0, max=1, help="Part of lost packets.")] = 0.0,
     flipped: Annotated[float, typer.Option(min=0, max=1, help="Part of changed bytes.")] = 0.0,
@@ -53,7 +53,7 @@ def simulate(
     seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     json: Json = False,
 ) -> None:
-    """Be a board on a pseudo terminal until Ctrl-C; labels of pictures are its buttons."""
+    """Be a board on a pseudo terminal until Ctrl-C; labels of images are its buttons."""
     from cfl_edge.cli.commands import boards
     from cfl_edge.view.view import open_view
 
@@ -69,7 +69,7 @@ def simulate(
             on_notice=view.notice,
         )
         view.summary(
-            {"sent": sent, "intact": intact}, [f"sent       {sent} pictures, {intact} intact"]
+            {"sent": sent, "intact": intact}, [f"sent       {sent} images, {intact} intact"]
         )
 
 
@@ -77,20 +77,20 @@ def simulate(
 def check(
     port: Port,
     baud: Baud = BAUD,
-    pictures: Annotated[int, typer.Option(min=1, help="How many to receive.")] = 10,
+    images: Annotated[int, typer.Option(min=1, help="How many to receive.")] = 10,
     json: Json = False,
 ) -> None:
-    """Ask a board for pictures and see whether they come and decode; exit code 3 if not."""
+    """Ask a board for images and see whether they come and decode; exit code 3 if not."""
     from cfl_edge.cli.commands import boards
     from cfl_edge.view.view import open_view
 
     with open_view(json=json) as view:
-        checked = boards.check(port, baud=baud, pictures=pictures)
+        checked = boards.check(port, baud=baud, images=images)
         fields = {"listens": checked.listens, "decoded": checked.decoded, "size": checked.size}
         view.summary(
             {**fields, **boards.statistics_fields(checked.statistics)},
             [
-                f"pictures   {checked.decoded} of {pictures} decode, {checked.size}",
+                f"images   {checked.decoded} of {images} decode, {checked.size}",
                 f"listens    {'yes' if checked.listens else 'no: it only sends'}",
                 *boards.statistics_lines(checked.statistics),
             ],

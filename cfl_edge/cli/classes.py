@@ -131,7 +131,9 @@ def _split_lines(result: Split, name: str, into: str) -> list[str]:
         f"apart      {result.apart:.0%} of the samples' variance lies between the two groups",
     ]
     if result.shared_end:
-        lines.append("shared     one mean of the stem's end, until new frames of both are learned")
+        lines.append(
+            "shared     the mean of the pooled features, until new frames of both are learned"
+        )
     return lines
 
 
@@ -150,7 +152,7 @@ def _print(get: Callable[[Callable[[str], None]], Counts], json: bool) -> None:
 
 
 def _lines(counts: Counts) -> list[str]:
-    """Return a table: frames learned, samples in replay if the head keeps any, name."""
+    """Return a table: frames learned, samples in replay if the algorithm keeps any, name."""
     if counts.replay is None:
         return ["  frames  class", *(f"{n:8d}  {name}" for name, n in counts.frames.items())]
     rows = [f"{n:8d}  {counts.replay[name]:6d}  {name}" for name, n in counts.frames.items()]

@@ -27,7 +27,7 @@ def export(
     calibrate: Annotated[
         str | None,
         typer.Option(
-            metavar="URI", help="More pictures for --int8 than the model kept; need no labels."
+            metavar="URI", help="More images for --int8 than the model kept; need no labels."
         ),
     ] = None,
     check: Annotated[
@@ -70,17 +70,17 @@ def _int8_lines(quantised: Int8Export) -> list[str]:
     seen = quantised.comparison
     low, high = seen.time_ratio_quartiles
     lines = [
-        f"int8       {quantised.model}, ranges from {quantised.calibrated} pictures; the first "
+        f"int8       {quantised.model}, ranges from {quantised.calibrated} images; the first "
         f"{quantised.in_float} of {quantised.operations} operations in float",
         f"  size     {seen.float_bytes / 1e6:.1f} MB float, {seen.int8_bytes / 1e6:.1f} MB int8",
         f"  time     {seen.float_ms:.1f} ms float, {seen.int8_ms:.1f} ms int8, processor time of "
         f"one thread; {seen.time_ratio:.2f} times (quartiles {low:.2f} to {high:.2f})",
-        f"  answers  {seen.agreement:.1%} of {seen.pictures} alike",
+        f"  answers  {seen.agreement:.1%} of {seen.images} alike",
     ]
     if seen.float_accuracy is not None and seen.int8_accuracy is not None and seen.tells_accuracy:
         lines.append(
             f"  accuracy {seen.float_accuracy:.1%} float, {seen.int8_accuracy:.1%} int8 on "
-            f"{seen.labelled} labelled pictures, difference known to {seen.accuracy_error:.1%}"
+            f"{seen.labelled} labelled images, difference known to {seen.accuracy_error:.1%}"
         )
     return lines
 

@@ -39,7 +39,7 @@ MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many f
 
 
 def show_on(view: View) -> Callable[[Progress], None]:
-    """Show every frame; once nobody reads any more (`| head`), end the loop as Ctrl-C does."""
+    """Show every frame; once nobody reads any more (`| algorithm`), end the loop as Ctrl-C does."""
 
     def show(progress: Progress) -> None:
         view.show(progress)

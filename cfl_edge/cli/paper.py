@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cfl_edge.lab.paper.run import RunResult
 
 Data = Annotated[
-    str, typer.Option(help="FILE.npz, a folder of pictures, or mnist, fashionmnist, cifar10, …")
+    str, typer.Option(help="FILE.npz, a folder of images, or mnist, fashionmnist, cifar10, …")
 ]
 Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's (Table 5).")]
 EpochsScale = Annotated[float, typer.Option(help="Multiplies the recipe's epochs.")]
@@ -24,7 +24,7 @@ Rate = Annotated[float | None, typer.Option(help="At the first step. [default: t
 TrainImages = Annotated[int | None, typer.Option(help="Learn from so many, balanced.")]
 TestImages = Annotated[int | None, typer.Option(help="Report on so many, balanced.")]
 Validation = Annotated[
-    float, typer.Option(help="Share of the training pictures that selects the best epoch.")
+    float, typer.Option(help="Share of the training images that selects the best epoch.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Precision = Annotated[
@@ -53,7 +53,7 @@ def train(
     precision: Precision = "float32",
     json: Json = False,
 ) -> None:
-    """Train a system of the paper on labelled pictures. A second start goes on."""
+    """Train a system of the paper on labelled images. A second start goes on."""
     given = {k: v for k, v in locals().items() if k not in ("recipe", "data", "out", "json")}
     from cfl_edge.lab.paper.view import open_training_view
 
@@ -82,9 +82,9 @@ def _train_lines(result: RunResult, out: Path) -> list[str]:
     config = result.config
     lines = [
         f"{config.recipe} on {config.data}: {result.parameters:,} parameters, {config.epochs} "
-        f"epoch{'s' * (config.epochs > 1)} of {config.train_images:,} pictures in "
+        f"epoch{'s' * (config.epochs > 1)} of {config.train_images:,} images in "
         f"{result.seconds:.0f} s",
-        f"{'error % on ' + format(config.test_images, ',') + ' test pictures':34}"
+        f"{'error % on ' + format(config.test_images, ',') + ' test images':34}"
         "last epoch   best epoch on validation",
     ]
     for name, accuracy in result.last_test.items():
@@ -114,7 +114,7 @@ def reproduce(
     seeds: Annotated[int, typer.Option(help="Runs of each row.")] = 1,
     recipe: Annotated[str, typer.Option(help="The system that a figure shows.")] = "cfl-conv512",
     images: Annotated[
-        int | None, typer.Option(help="Pictures in a figure. [default: 6, or 2000 for t-SNE]")
+        int | None, typer.Option(help="Images in a figure. [default: 6, or 2000 for t-SNE]")
     ] = None,
     epochs: Epochs = None,
     epochs_scale: EpochsScale = 1.0,

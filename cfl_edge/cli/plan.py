@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-Stem = Annotated[str, typer.Option(help="efficientnet-lite0, none, or torchvision:MODEL@NODE.")]
+Backbone = Annotated[str, typer.Option(help="efficientnet-lite0, none, or torchvision:MODEL@NODE.")]
 
 
 def plan(
-    stem: Stem = "efficientnet-lite0",
+    backbone: Backbone = "efficientnet-lite0",
     layers: Annotated[
         str | None, typer.Option(help="conv256, conv512, fc, 8x64, or widths such as 256,256.")
     ] = None,
-    image: Annotated[int | None, typer.Option(help="Side of the picture in pixels.")] = None,
+    image: Annotated[int | None, typer.Option(help="Side of the image in pixels.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Samples in a step.")] = 32,
     chunk: Annotated[
         str | None, typer.Option(help="Samples that pass a layer at a time. [default: auto]")
@@ -33,7 +33,7 @@ def plan(
     from cfl_edge.view.view import open_view
 
     given = {
-        "stem": stem,
+        "backbone": backbone,
         "layers": layers,
         "image": image,
         "chunk": chunk,

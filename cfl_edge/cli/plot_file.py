@@ -1,4 +1,4 @@
-"""A picture that a command draws beside its numbers: `--plot FILE.png`."""
+"""An image that a command draws beside its numbers: `--plot FILE.png`."""
 
 from __future__ import annotations
 

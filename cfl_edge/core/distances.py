@@ -1,4 +1,4 @@
-"""Distances of a head as matrices on all features, and what is stored of them."""
+"""Distances of an algorithm as matrices on all features, and what is stored of them."""
 
 from __future__ import annotations
 

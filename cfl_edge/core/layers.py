@@ -15,7 +15,7 @@ class LocalLayer(nn.Module):
             connected layer.
         channels: C.
         grid: Side of the grid that a map is averaged to; above 1, the loss sees where in the
-            picture something is, and every cell of the grid has channels of its own. For maps only.
+            image something is, and every cell of the grid has channels of its own. For maps only.
 
     Example:
         >>> import torch

@@ -11,12 +11,12 @@ from cfl_edge.core.layers import LocalLayer
 from cfl_edge.errors import UsageError
 
 # The paper gives the number of parameters alone, 3.19M: this is a size that comes to it.
-DEPTH, CHANNELS, HEADS, HIDDEN = 6, 256, 8, 512
+DEPTH, CHANNELS, LEARNERS, HIDDEN = 6, 256, 8, 512
 PATCHES = 8  # a side: 4x4 pixels each at 32 px
 
 
 class PatchEmbedding(nn.Module):
-    """Cut pictures into square patches, multiply each, and add where it was.
+    """Cut images into square patches, multiply each, and add where it was.
 
     Args:
         input_shape: (C, H, W).
@@ -34,7 +34,7 @@ class PatchEmbedding(nn.Module):
         if side < 1:
             raise UsageError(
                 f"The transformer reads {height}x{width} positions, expected {PATCHES} or more",
-                hint="a larger --image, or --stem none --image 32",
+                hint="a larger --image, or --backbone none --image 32",
             )
         self.project = nn.Conv2d(c_in, channels, side, stride=side)
         tokens = (height // side) * (width // side)
@@ -58,7 +58,7 @@ def transformer_layers(input_shape: Sequence[int]) -> list[LocalLayer]:
     layers = []
     for i in range(DEPTH):
         block: nn.Module = nn.TransformerEncoderLayer(
-            CHANNELS, HEADS, HIDDEN, dropout=0.0, activation="gelu", batch_first=True
+            CHANNELS, LEARNERS, HIDDEN, dropout=0.0, activation="gelu", batch_first=True
         )
         if i == 0:
             block = nn.Sequential(PatchEmbedding(input_shape, CHANNELS), block)

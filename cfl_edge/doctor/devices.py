@@ -93,7 +93,7 @@ def check_cameras(
                     "camera",
                     "warning",
                     f"{text}: none that can be read, raw sensors need their own pipeline",
-                    "a USB camera, or send its picture as MJPEG over http://",
+                    "a USB camera, or send its image as MJPEG over http://",
                 )
             )
         else:

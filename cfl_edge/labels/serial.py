@@ -1,4 +1,4 @@
-"""Labels from a board: while its button is held, the pictures show the button's label."""
+"""Labels from a board: while its button is held, the images show the button's label."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cfl_edge.stream.frame import Frame
 class ButtonLabels(LabelSource):
     """The board says the class (`--labels-from serial`).
 
-    Buttons and pictures come over the same wire: a picture that was taken before a press does not
+    Buttons and images come over the same wire: an image that was taken before a press does not
     have its label, however long it waited.
 
     Example:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cfl_edge.core.backbones import DEFAULT_STEM
+from cfl_edge.core.backbones import DEFAULT_BACKBONE
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.core.networks import LAYERS_WITH_STEM, LAYERS_WITHOUT_STEM, NO_LAYERS
+from cfl_edge.core.networks import LAYERS_WITH_BACKBONE, LAYERS_WITHOUT_BACKBONE, NO_LAYERS
 from cfl_edge.errors import UsageError
-from cfl_edge.learner.features import CutPooling, EndScale, StemReading
+from cfl_edge.learner.features import BackboneReading, IntermediatePooling, PooledScale
 
-HEADS = ("cfl", "slda", "ncm", "imprint", "knn", "last-layer-sgd", "bp", "bp-replay", "layer-bp")
-ADAPT_LAYERS = ("cfl", "bp", "bp-replay", "layer-bp")  # the others read the stem's end alone
+LEARNERS = ("cfl", "slda", "ncm", "imprint", "knn", "last-layer-sgd", "bp", "bp-replay", "layer-bp")
+ADAPT_LAYERS = (
+    "cfl",
+    "bp",
+    "bp-replay",
+    "layer-bp",
+)  # the others read the backbone's pooled features alone
 LAYER_POWER = 0.7  # DECISIONS.md, "Power of the layers' features"
 LEARNING_RATES = {"adamw": 1e-3, "momentum": 1e-2, "sgd": 1e-1}  # DECISIONS.md, "Optimizers"
 
@@ -21,14 +26,15 @@ class LearnerConfig:
     """What a learner is made of.
 
     Args:
-        head: What learns: `cfl`, or one of the methods that people use instead (`HEADS`).
-        stem: See `build_stem`.
-        layers: See `build_network`; None chooses the default for the stem.
-        image_px: Side of the picture the stem reads; None is 96 with a stem and 32 without. More
-            pixels show finer detail and cost time with their square.
-        end_scale: How predictions read the stem's pooled end, see `scale_end`; None is `unit` for
-            `cfl`, and `raw` for the others, as people use them.
-        cut_pooling: How predictions read the stem's cut, see `pool_cut`.
+        learner: What learns: `cfl`, or one of the methods that people use instead (`LEARNERS`).
+        backbone: See `build_backbone`.
+        layers: See `build_network`; None chooses the default for the backbone.
+        image_px: Side of the image the backbone reads; None is 96 with a backbone and 32 without.
+            More pixels show finer detail and cost time with their square.
+        pooled_scale: How predictions read the backbone's pooled end, see `scale_pooled`; None is
+            `unit` for `cfl`, and `raw` for the others, as people use them.
+        intermediate_pooling: How predictions read the backbone's intermediate features, see
+            `pool_intermediate`.
         layer_power: Of the layers' pooled features that predictions read, see `Network`; None is
             `LAYER_POWER` for `cfl`; the others read them as they are.
         replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
@@ -52,15 +58,15 @@ class LearnerConfig:
         seed: Of everything random.
     """
 
-    head: str = "cfl"
-    stem: str = DEFAULT_STEM
+    learner: str = "cfl"
+    backbone: str = DEFAULT_BACKBONE
     layers: str | None = None
     image_px: int | None = None
-    end_scale: EndScale | None = None
-    cut_pooling: CutPooling = "mean-std"
+    pooled_scale: PooledScale | None = None
+    intermediate_pooling: IntermediatePooling = "mean-std"
     layer_power: float | None = None
     replay_mib: float = 16.0
-    journal_mib: float = 8.0  # 1,500 frames with the default stem, 50 s at 30 a second
+    journal_mib: float = 8.0  # 1,500 frames with the default backbone, 50 s at 30 a second
     batch: int = 32
     new_per_step: int = 4
     optimizer: str = "adamw"
@@ -75,14 +81,20 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         """Check what can be checked without building anything."""
         image_px = self.image_px
-        if self.head not in HEADS:
+        if self.learner not in LEARNERS:
             raise UsageError(
-                f"--head is {self.head!r}, expected one of {', '.join(HEADS)}", hint="--head cfl"
+                f"--learner is {self.learner!r}, expected one of {', '.join(LEARNERS)}",
+                hint="--learner cfl",
             )
-        if self.layers == NO_LAYERS and (self.head in ADAPT_LAYERS or self.stem == "none"):
-            reads = "learns in its layers" if self.stem != "none" else "reads them without a stem"
+        if self.layers == NO_LAYERS and (self.learner in ADAPT_LAYERS or self.backbone == "none"):
+            reads = (
+                "learns in its layers"
+                if self.backbone != "none"
+                else "reads them without a backbone"
+            )
             raise UsageError(
-                f"--layers is none, but --head {self.head} {reads}", hint="leave --layers away"
+                f"--layers is none, but --learner {self.learner} {reads}",
+                hint="leave --layers away",
             )
         if image_px is not None and not 8 <= image_px <= 1024:
             raise UsageError(f"--image is {image_px}, expected 8 to 1024", hint="--image 96")
@@ -95,10 +107,10 @@ class LearnerConfig:
             raise UsageError(
                 f"layer_power is {self.layer_power}, expected above 0 to 1", hint="layer_power=1.0"
             )
-        if self.layer_power not in (None, 1.0) and self.head != "cfl":
+        if self.layer_power not in (None, 1.0) and self.learner != "cfl":
             raise UsageError(
-                f"layer_power is {self.layer_power}, but --head {self.head} reads its layers as "
-                "they are",
+                f"layer_power is {self.layer_power}, but --learner {self.learner} reads its layers "
+                "as they are",
                 hint="leave layer_power away",
             )
         if self.chunk is not None and self.chunk < 1:
@@ -114,21 +126,21 @@ class LearnerConfig:
         return self.learning_rate or LEARNING_RATES[self.optimizer]
 
     def resolved_layers(self) -> str:
-        """Return `layers`, or the default for the stem; a head on the stem's end needs none."""
-        if self.stem != "none" and self.head not in ADAPT_LAYERS:
+        """Return `layers`, or the default for the backbone and the algorithm."""
+        if self.backbone != "none" and self.learner not in ADAPT_LAYERS:
             return NO_LAYERS
-        default = LAYERS_WITHOUT_STEM if self.stem == "none" else LAYERS_WITH_STEM
+        default = LAYERS_WITHOUT_BACKBONE if self.backbone == "none" else LAYERS_WITH_BACKBONE
         return self.layers or default
 
-    def stem_reading(self) -> StemReading:
-        """Return how predictions read the stem."""
-        default: EndScale = "unit" if self.head == "cfl" else "raw"
-        return StemReading(self.end_scale or default, self.cut_pooling)
+    def backbone_reading(self) -> BackboneReading:
+        """Return how predictions read the backbone."""
+        default: PooledScale = "unit" if self.learner == "cfl" else "raw"
+        return BackboneReading(self.pooled_scale or default, self.intermediate_pooling)
 
     def resolved_layer_power(self) -> float:
         """Return `layer_power`, or the default for the head."""
-        return self.layer_power or (LAYER_POWER if self.head == "cfl" else 1.0)
+        return self.layer_power or (LAYER_POWER if self.learner == "cfl" else 1.0)
 
     def resolved_image_px(self) -> int:
-        """Return `image_px`, or the default for the stem."""
-        return self.image_px or (32 if self.stem == "none" else 96)
+        """Return `image_px`, or the default for the backbone."""
+        return self.image_px or (32 if self.backbone == "none" else 96)

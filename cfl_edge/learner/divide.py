@@ -1,7 +1,7 @@
 """Divide a class by its replayed samples: two groups, found by two-means on their features.
 
-The features are those that the head predicts from, as far as they follow from a replayed sample;
-each source of them counts alike, whatever its scale.
+The features are those that the algorithm predicts from, as far as they follow from a replayed
+sample; each source of them counts alike, whatever its scale.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.two_means import TwoGroups, two_means
 from cfl_edge.errors import DataError
-from cfl_edge.learner.algorithms.algorithm import Head
-from cfl_edge.learner.algorithms.contrastive import ContrastiveHead
-from cfl_edge.learner.algorithms.gradient import GradientHead
-from cfl_edge.learner.algorithms.knn import NearestNeighboursHead
-from cfl_edge.learner.features import pool_cut
+from cfl_edge.learner.algorithms.algorithm import Algorithm
+from cfl_edge.learner.algorithms.contrastive import ContrastiveAlgorithm
+from cfl_edge.learner.algorithms.gradient import GradientAlgorithm
+from cfl_edge.learner.algorithms.knn import NearestNeighboursAlgorithm
+from cfl_edge.learner.features import pool_intermediate
 from cfl_edge.learner.learner import EXAMPLES, Learner
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.saved import from_saved, to_saved
@@ -27,8 +27,8 @@ from cfl_edge.model.generation import Saved
 
 FEWEST = 4  # samples: two of each group, if they are of one size
 CHUNK = 32  # samples that pass the layers at a time
-# A sample at its group's mean is given to that group with 98 %, by a head of gradient steps, which
-# has no statistics to say how sure it is.
+# A sample at its group's mean is given to that group with 98 %, by an algorithm of gradient steps,
+# which has no statistics to say how sure it is.
 SHARPNESS = 4.0
 SMALLEST = 1e-12
 
@@ -40,7 +40,7 @@ class Divided(NamedTuple):
         moved: Samples of the new class.
         stayed: Samples of the old one.
         apart: Share of the samples' variance that lies between the two groups, 0 to 1.
-        shared_end: Whether both classes still have one mean of the stem's end.
+        shared_end: Whether both classes still have one mean of the backbone's pooled features.
     """
 
     moved: int
@@ -54,9 +54,10 @@ def divide(
 ) -> tuple[Learner, Divided]:
     """Make a new class of the smaller of two groups of a class's replayed samples.
 
-    Statistics of the layers and of the stem's cut are estimated anew; all counts are divided in the
-    proportion of the samples. The stem's end is not in the replay memory of `cfl`: both classes
-    keep the same mean there, until new frames move them apart.
+    Statistics of the layers and of the backbone's intermediate features are estimated anew; all
+    counts are divided in the proportion of the samples. The backbone's pooled features is not in
+    the replay memory of `cfl`: both classes keep the same mean there, until new frames move them
+    apart.
 
     Args:
         saved: Not changed.
@@ -69,15 +70,15 @@ def divide(
         The learner afterwards, and what went where.
 
     Raises:
-        DataError: `name` does not exist, `into` does, the head keeps no samples, or they are too
-            few or all the same.
+        DataError: `name` does not exist, `into` does, the algorithm keeps no samples, or they are
+            too few or all the same.
     """
     class_table.require_known(saved, name)
     class_table.require_unknown(saved, into)
     counters = saved.manifest["counters"]
     learner = from_saved(saved, device=device)
     places = _places(learner, name, otherwise)
-    learner.settle()  # no sample waits for a step any more
+    learner.recalibrate()  # no sample waits for a step any more
     places = _places(learner, name, otherwise)
     features, scales = replayed_features(learner, places)
     groups = two_means(features / scales)
@@ -92,24 +93,25 @@ def divide(
     class_table.split(changed, name, into, moved.numpy())
     learner = from_saved(changed, device=device)
     _tell_apart(learner, learner.classes.index(name), groups, scales)
-    _assign_picture(learner, learner.classes.index(name))
-    head, count = learner.head, int(groups.smaller.sum())
-    shared_end = isinstance(head, ContrastiveHead) and head.layer_source > 0
+    _assign_image(learner, learner.classes.index(name))
+    algorithm, count = learner.algorithm, int(groups.smaller.sum())
+    shared_end = isinstance(algorithm, ContrastiveAlgorithm) and algorithm.layer_source > 0
     return learner, Divided(count, len(places) - count, groups.apart, shared_end)
 
 
-def _replay_of(head: Head) -> Replay | None:
-    if isinstance(head, ContrastiveHead | GradientHead | NearestNeighboursHead):
-        return head.replay
+def _replay_of(algorithm: Algorithm) -> Replay | None:
+    if isinstance(algorithm, ContrastiveAlgorithm | GradientAlgorithm | NearestNeighboursAlgorithm):
+        return algorithm.replay
     return None
 
 
 def _places(learner: Learner, name: str, otherwise: str) -> Tensor:
     """Return the places in the replay memory of a class's samples, (M,)."""
-    replay = _replay_of(learner.head)
+    replay = _replay_of(learner.algorithm)
     if replay is None:
         raise DataError(
-            f"The head {learner.config.head} keeps no samples that could be divided", hint=otherwise
+            f"The algorithm {learner.config.learner} keeps no samples that could be divided",
+            hint=otherwise,
         )
     number = learner.classes.index(name)
     kept = len(replay.places[number])
@@ -122,7 +124,7 @@ def _places(learner: Learner, name: str, otherwise: str) -> Tensor:
 
 @torch.no_grad()
 def replayed_features(learner: Learner, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what a head predicts from, of replayed samples.
+    """Return what an algorithm predicts from, of replayed samples.
 
     Args:
         learner: With a replay memory; not changed.
@@ -132,17 +134,17 @@ def replayed_features(learner: Learner, places: Tensor) -> tuple[Tensor, Tensor]
         features: All sources that follow from a sample, (M, C).
         scales: Of each of their channels, the same for all of a source, (C,).
     """
-    head, network = learner.head, learner.network
-    replay = _replay_of(head)
+    algorithm, network = learner.algorithm, learner.network
+    replay = _replay_of(algorithm)
     assert replay is not None
     parts = []
     for some in torch.split(places.to(learner.device), CHUNK):
         stored = replay.read(some)
-        if isinstance(head, GradientHead):
-            h0, frozen = head.packing.unpack(stored)
+        if isinstance(algorithm, GradientAlgorithm):
+            h0, frozen = algorithm.packing.unpack(stored)
             parts.append([*frozen, *network(h0)])
-        elif isinstance(head, ContrastiveHead):
-            cut = [_pooled(head, stored)] if head.layer_source else []
+        elif isinstance(algorithm, ContrastiveAlgorithm):
+            cut = [_pooled(algorithm, stored)] if algorithm.layer_source else []
             parts.append([*cut, *network(stored)])
         else:
             parts.append([stored])
@@ -154,35 +156,35 @@ def replayed_features(learner: Learner, places: Tensor) -> tuple[Tensor, Tensor]
 
 @torch.no_grad()
 def _tell_apart(learner: Learner, number: int, groups: TwoGroups, scales: Tensor) -> None:
-    """Let a head, whose last class has the rows of class `number`, tell the two apart."""
-    head = learner.head
-    if isinstance(head, ContrastiveHead):
-        if head.layer_source:
-            head.statistics[head.layer_source - 1] = _cut_statistics(head)
-        learner.settle()
-    elif isinstance(head, GradientHead):
+    """Let an algorithm, whose last class has the rows of class `number`, tell the two apart."""
+    algorithm = learner.algorithm
+    if isinstance(algorithm, ContrastiveAlgorithm):
+        if algorithm.layer_source:
+            algorithm.statistics[algorithm.layer_source - 1] = _cut_statistics(algorithm)
+        learner.recalibrate()
+    elif isinstance(algorithm, GradientAlgorithm):
         weights, bias = dividing_row(groups, scales)
-        parts = torch.split(weights, [rows.shape[1] - 1 for rows in head.rows])
-        for rows, part in zip(head.rows, parts, strict=True):
+        parts = torch.split(weights, [rows.shape[1] - 1 for rows in algorithm.rows])
+        for rows, part in zip(algorithm.rows, parts, strict=True):
             rows[-1, :-1] += part / 2
             rows[number, :-1] -= part / 2
         # Less by what the nearer one would gain over the other classes.
-        head.rows[0][-1, -1] += (bias - SHARPNESS) / 2
-        head.rows[0][number, -1] -= (bias + SHARPNESS) / 2
+        algorithm.rows[0][-1, -1] += (bias - SHARPNESS) / 2
+        algorithm.rows[0][number, -1] -= (bias + SHARPNESS) / 2
 
 
-def _pooled(head: ContrastiveHead, h0: Tensor) -> Tensor:
-    return pool_cut(h0, head.config.cut_pooling)
+def _pooled(algorithm: ContrastiveAlgorithm, h0: Tensor) -> Tensor:
+    return pool_intermediate(h0, algorithm.config.intermediate_pooling)
 
 
-def _cut_statistics(head: ContrastiveHead) -> ClassStatistics:
-    """Estimate the statistics of the stem's cut from the replay memory."""
-    fresh = ClassStatistics(head.inputs.channels[head.layer_source - 1], head.device)
-    for _ in head.replay.seen:
+def _cut_statistics(algorithm: ContrastiveAlgorithm) -> ClassStatistics:
+    """Estimate the statistics of the backbone's intermediate features from the replay memory."""
+    fresh = ClassStatistics(algorithm.inputs.channels[algorithm.layer_source - 1], algorithm.device)
+    for _ in algorithm.replay.seen:
         fresh.add_class()
-    numbers = torch.tensor(head.replay.labels, device=head.device)
-    for places in torch.split(torch.arange(len(head.replay), device=head.device), CHUNK):
-        fresh.update(_pooled(head, head.replay.read(places)), numbers[places])
+    numbers = torch.tensor(algorithm.replay.labels, device=algorithm.device)
+    for places in torch.split(torch.arange(len(algorithm.replay), device=algorithm.device), CHUNK):
+        fresh.update(_pooled(algorithm, algorithm.replay.read(places)), numbers[places])
     return fresh
 
 
@@ -212,13 +214,13 @@ def dividing_row(groups: TwoGroups, scales: Tensor) -> tuple[Tensor, Tensor]:
     return 2 * factor * (second - first) / scales, bias
 
 
-def _assign_picture(learner: Learner, number: int) -> None:
-    """Give the picture kept of a class that was divided to the last class, if it is of that."""
-    picture, its_number = learner.examples.get(number % EXAMPLES, (None, None))
-    if picture is None or its_number != number:
+def _assign_image(learner: Learner, number: int) -> None:
+    """Give the image kept of a class that was divided to the last class, if it is of that."""
+    image, its_number = learner.examples.get(number % EXAMPLES, (None, None))
+    if image is None or its_number != number:
         return
-    scores = learner.predict(learner.encode(picture.cpu().numpy()[None]))[0]
+    scores = learner.predict(learner.encode(image.cpu().numpy()[None]))[0]
     if scores[-1] > scores[number]:
         del learner.examples[number % EXAMPLES]
         last = len(learner.classes) - 1
-        learner.examples[last % EXAMPLES] = (picture, last)
+        learner.examples[last % EXAMPLES] = (image, last)

@@ -1,4 +1,4 @@
-"""From pictures to the features that predictions are made of."""
+"""From images to the features that predictions are made of."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfl_edge.core.backbones import Stem
+from cfl_edge.core.backbones import Backbone
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.networks import Network
 
-CutPooling = Literal["mean", "mean-std"]
-EndScale = Literal["raw", "unit"]
+IntermediatePooling = Literal["mean", "mean-std"]
+PooledScale = Literal["raw", "unit"]
 
 
 @dataclass(frozen=True)
-class StemReading:
-    """How predictions read the frozen stem.
+class BackboneReading:
+    """How predictions read the frozen backbone.
 
     Args:
-        end: The scale of its pooled end, see `scale_end`.
-        cut: The pooling of its cut, see `pool_cut`.
+        end: The scale of its pooled end, see `scale_pooled`.
+        cut: The pooling of its cut, see `pool_intermediate`.
     """
 
-    end: EndScale = "raw"
-    cut: CutPooling = "mean-std"
+    end: PooledScale = "raw"
+    cut: IntermediatePooling = "mean-std"
 
 
-def scale_end(final: Tensor, scale: EndScale) -> Tensor:
-    """Return the stem's pooled end as it is, or each sample at the same length.
+def scale_pooled(final: Tensor, scale: PooledScale) -> Tensor:
+    """Return the backbone's pooled end as it is, or each sample at the same length.
 
-    How long the features of a picture are says little of its class, and hides from few samples what
+    How long the features of an image are says little of its class, and hides from few samples what
     does (imprinting: Qi et al., "Low-Shot Learning with Imprinted Weights", 2018; DECISIONS.md,
-    "Length of the stem's end").
+    "Length of the backbone's pooled features").
 
     Args:
         final: (N, C_E).
         scale: `raw`, or `unit` for a mean square of 1 over the channels.
 
     Example:
-        >>> scale_end(torch.tensor([[3.0, 4.0], [6.0, 8.0]]), "unit")
+        >>> scale_pooled(torch.tensor([[3.0, 4.0], [6.0, 8.0]]), "unit")
         tensor([[0.8485, 1.1314],
                 [0.8485, 1.1314]])
     """
@@ -52,8 +52,8 @@ def scale_end(final: Tensor, scale: EndScale) -> Tensor:
     return F.normalize(final, dim=1) * math.sqrt(final.shape[1])
 
 
-def pool_cut(h0: Tensor, pooling: CutPooling) -> Tensor:
-    """Pool what the stem returned at its cut.
+def pool_intermediate(h0: Tensor, pooling: IntermediatePooling) -> Tensor:
+    """Pool what the backbone returned at its cut.
 
     A mean says how much there is of a feature, a deviation whether it is all in one place
     (statistics pooling: Snyder et al., "X-vectors", 2018).
@@ -66,7 +66,7 @@ def pool_cut(h0: Tensor, pooling: CutPooling) -> Tensor:
         (N, C) or (N, 2C).
 
     Example:
-        >>> pool_cut(torch.tensor([[[[0.0, 2.0]]]]), "mean-std")
+        >>> pool_intermediate(torch.tensor([[[[0.0, 2.0]]]]), "mean-std")
         tensor([[1., 1.]])
     """
     mean = h0.mean(dim=(2, 3))
@@ -76,22 +76,22 @@ def pool_cut(h0: Tensor, pooling: CutPooling) -> Tensor:
     return torch.cat([mean, deviation], dim=1)
 
 
-def frozen_sources(h0: Tensor, final: Tensor | None, reading: StemReading) -> list[Tensor]:
-    """Return the pooled features that never change: the stem's end and its cut.
+def frozen_sources(h0: Tensor, final: Tensor | None, reading: BackboneReading) -> list[Tensor]:
+    """Return the pooled features that never change: the backbone's pooled features and its cut.
 
     Args:
-        h0: The stem's output, (N, C, H, W).
+        h0: The backbone's output, (N, C, H, W).
         final: Its pooled end, (N, C_E); None without one, and then nothing is returned.
         reading: Of end and cut.
     """
     if final is None:
         return []
-    return [scale_end(final, reading.end), pool_cut(h0, reading.cut)]
+    return [scale_pooled(final, reading.end), pool_intermediate(h0, reading.cut)]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Pictures as the layers see them.
+    """Images as the layers see them.
 
     Args:
         images: uint8 (N, image_px, image_px, 3).
@@ -105,30 +105,30 @@ class Encoded:
 
 
 class FeatureExtractor(nn.Module):
-    """Stem and layers together: what the export holds.
+    """Backbone and layers together: what the export holds.
 
     Args:
-        stem: Frozen.
+        backbone: Frozen.
         network: The layers.
-        reading: Of the stem.
+        reading: Of the backbone.
     """
 
-    def __init__(self, stem: Stem, network: Network, reading: StemReading) -> None:
+    def __init__(self, backbone: Backbone, network: Network, reading: BackboneReading) -> None:
         super().__init__()
-        self.stem = stem
+        self.backbone = backbone
         self.network = network
         self.reading = reading
 
     def sources(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return h0 and the pooled features of every source, for uint8 pictures (N, H, W, 3)."""
-        h0, final = self.stem(images)
-        return h0, self.from_stem(h0, final)
+        """Return h0 and the pooled features of every source, for uint8 images (N, H, W, 3)."""
+        h0, final = self.backbone(images)
+        return h0, self.from_backbone(h0, final)
 
-    def from_stem(self, h0: Tensor, final: Tensor | None) -> list[Tensor]:
-        """Return the pooled features of every source, for what the stem returned.
+    def from_backbone(self, h0: Tensor, final: Tensor | None) -> list[Tensor]:
+        """Return the pooled features of every source, for what the backbone returned.
 
         Args:
-            h0: The stem's output, (N, C, H, W).
+            h0: The backbone's output, (N, C, H, W).
             final: Its pooled end, (N, C_E); None without one.
         """
         return frozen_sources(h0, final, self.reading) + list(self.network(h0))

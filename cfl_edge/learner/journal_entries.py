@@ -1,6 +1,6 @@
-"""What the journal keeps of a frame: the stem's output and its pooled end, 8 bits a value.
+"""What the journal keeps of a frame: the backbone's output and its pooled end, 8 bits a value.
 
-The stem is frozen: what it returned once it would return again. The layers have moved since, so
+The backbone is frozen: what it returned once it would return again. The layers have moved since, so
 their features are computed anew when a frame is learned again.
 """
 
@@ -22,7 +22,7 @@ def to_entries(h0: Tensor, end: Tensor | None) -> Iterator[Arrays]:
     """Yield what the journal is to keep of each frame.
 
     Args:
-        h0: The stem's output, (N, C, H, W).
+        h0: The backbone's output, (N, C, H, W).
         end: Its pooled end, (N, C_E); None without one.
 
     Example:

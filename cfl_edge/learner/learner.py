@@ -1,4 +1,4 @@
-"""The learner of a stream: a frozen stem, layers that adapt, and classes that are rows.
+"""The learner of a stream: a frozen backbone, layers that adapt, and classes that are rows.
 
 `encode` and `predict` change nothing; `learn` is the one verb that does.
 """
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.backends import nnpack
 
-from cfl_edge.core.backbones import Stem, build_stem
+from cfl_edge.core.backbones import Backbone, build_backbone
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import DataError
-from cfl_edge.learner.algorithms.algorithm import Head, HeadInputs
-from cfl_edge.learner.algorithms.build import build_head
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
+from cfl_edge.learner.algorithms.build import build_algorithm
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.conflicts import excluded_classes
 from cfl_edge.learner.features import Encoded, FeatureExtractor, frozen_sources
@@ -29,23 +29,23 @@ __all__ = ["Encoded", "Images", "Learner", "LearnerConfig"]
 
 Images = npt.NDArray[np.uint8]
 
-EXAMPLES = 16  # pictures kept, the newest of up to so many classes
+EXAMPLES = 16  # images kept, the newest of up to so many classes
 
 
 class Learner:
-    """Learn classes from labelled pictures, one after the other.
+    """Learn classes from labelled images, one after the other.
 
     Args:
         config: What it is made of.
         device: Where every tensor lives: "cpu" or "cuda".
 
     Raises:
-        UsageError: A stem or layers that do not exist.
-        ModelNotFoundError: The stem's weights are not installed.
+        UsageError: A backbone or layers that do not exist.
+        ModelNotFoundError: The backbone's weights are not installed.
 
     Example:
         >>> import numpy as np
-        >>> learner = Learner(LearnerConfig(stem="none", layers="8,16", image_px=16))
+        >>> learner = Learner(LearnerConfig(backbone="none", layers="8,16", image_px=16))
         >>> dark, light = np.zeros((4, 16, 16, 3), np.uint8), np.full((4, 16, 16, 3), 255, np.uint8)
         >>> dark[:, :4], light[:, :4] = 90, 10
         >>> learner.learn(learner.encode(dark), ["night"] * 4)
@@ -65,16 +65,16 @@ class Learner:
         if not nnpack.is_available():  # type: ignore[no-untyped-call]
             nnpack.set_flags(False)  # type: ignore[no-untyped-call]
 
-        self.stem: Stem = build_stem(config.stem).to(self.device)
+        self.backbone: Backbone = build_backbone(config.backbone).to(self.device)
         blank = torch.zeros(1, self.image_px, self.image_px, 3, dtype=torch.uint8)
         with torch.inference_mode():
-            h0, final = self.stem(blank.to(self.device))
+            h0, final = self.backbone(blank.to(self.device))
         self.network: Network = self._build_network(tuple(h0.shape[1:]))
-        self.extractor = FeatureExtractor(self.stem, self.network, config.stem_reading())
-        frozen = frozen_sources(h0, final, config.stem_reading())
+        self.extractor = FeatureExtractor(self.backbone, self.network, config.backbone_reading())
+        frozen = frozen_sources(h0, final, config.backbone_reading())
         channels = [source.shape[1] for source in frozen]
-        self.head: Head = build_head(
-            HeadInputs(
+        self.algorithm: Algorithm = build_algorithm(
+            AlgorithmInputs(
                 config,
                 self.network,
                 tuple(h0.shape[1:]),
@@ -84,9 +84,9 @@ class Learner:
                 self.device,
             )
         )
-        self.examples: dict[int, tuple[Tensor, int]] = {}  # pictures to check an export on
+        self.examples: dict[int, tuple[Tensor, int]] = {}  # images to check an export on
         self.journal: Journal | None = None  # what `cfl-edge undo` needs: for who saves to set
-        self._stem_has_end = final is not None
+        self._has_pooled = final is not None
 
     def _build_network(self, shape: tuple[int, ...]) -> Network:
         with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
@@ -97,7 +97,7 @@ class Learner:
 
     @torch.inference_mode()
     def encode(self, images: Images) -> Encoded:
-        """Run the stem and the layers.
+        """Run the backbone and the layers.
 
         Args:
             images: uint8 (N, image_px, image_px, 3), as `to_model_input` makes them.
@@ -108,28 +108,28 @@ class Learner:
         expected = (self.image_px, self.image_px, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
             raise DataError(
-                f"Pictures have shape {images.shape} and type {images.dtype}, expected "
+                f"Images have shape {images.shape} and type {images.dtype}, expected "
                 f"(N, {self.image_px}, {self.image_px}, 3) and uint8",
                 hint="cfl_edge.preprocess.to_model_input(image, learner.image_px)",
             )
         pictures = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
-        return self.encode_stem(pictures, *self.stem(pictures))
+        return self.encode_backbone(pictures, *self.backbone(pictures))
 
     @torch.inference_mode()
-    def encode_stem(self, images: Tensor, h0: Tensor, final: Tensor | None) -> Encoded:
-        """Run the layers on what the stem returned: `encode` without the stem.
+    def encode_backbone(self, images: Tensor, h0: Tensor, final: Tensor | None) -> Encoded:
+        """Run the layers on what the backbone returned: `encode` without the backbone.
 
         Args:
             images: uint8 (N, image_px, image_px, 3).
-            h0: The stem's output, (N, C, H, W).
+            h0: The backbone's output, (N, C, H, W).
             final: Its pooled end, (N, C_E); None without one.
         """
-        return Encoded(images, h0, self.extractor.from_stem(h0, final))
+        return Encoded(images, h0, self.extractor.from_backbone(h0, final))
 
     @torch.inference_mode()
     def predict(self, encoded: Encoded) -> npt.NDArray[np.float32]:
         """Return the score of every class, (N, Z): logits, whose softmax is a probability."""
-        return self.head.scores(encoded).float().cpu().numpy()
+        return self.algorithm.scores(encoded).float().cpu().numpy()
 
     @torch.inference_mode()
     def distances(self, encoded: Encoded) -> npt.NDArray[np.float32]:
@@ -139,16 +139,16 @@ class Learner:
         """
         if not self.classes:
             return np.full(len(encoded.h0), np.nan, np.float32)
-        return self.head.distances(encoded).float().cpu().numpy()
+        return self.algorithm.distances(encoded).float().cpu().numpy()
 
     def predict_unknown(self, encoded: Encoded) -> npt.NDArray[np.float64]:
         """Return the score of "none of the classes", (N,): 0 to 1.
 
         It is the share of known samples that lie nearer (`cfl_edge.novelty`): of known
-        pictures that were not learned, about 5 % have more than 0.95. nan with fewer than 2 classes
+        images that were not learned, about 5 % have more than 0.95. nan with fewer than 2 classes
         or too few frames to say.
         """
-        return self.head.novelty.scores(self.distances(encoded))
+        return self.algorithm.novelty.scores(self.distances(encoded))
 
     def learn(
         self, encoded: Encoded, labels: Sequence[str], *, budget_s: float | None = None
@@ -171,13 +171,13 @@ class Learner:
                 hint="one label for each sample",
             )
         numbers = [self._number(label) for label in labels]
-        for picture, number in zip(encoded.images, numbers, strict=True):
-            self.examples[number % EXAMPLES] = (picture.clone(), number)
+        for image, number in zip(encoded.images, numbers, strict=True):
+            self.examples[number % EXAMPLES] = (image.clone(), number)
         index = torch.tensor(numbers, dtype=torch.long, device=self.device)
-        self.head.learn(encoded, index, budget_s)
+        self.algorithm.learn(encoded, index, budget_s)
         self.frames_learned += len(numbers)
         if self.journal is not None:
-            end = encoded.features[0] if self._stem_has_end else None
+            end = encoded.features[0] if self._has_pooled else None
             for number, entry in zip(numbers, to_entries(encoded.h0, end), strict=True):
                 self.journal.add(number, entry, time_s=time.time())
 
@@ -188,37 +188,37 @@ class Learner:
             budget_s: As in `learn`.
             all_pending: Do not wait for more new samples.
         """
-        self.head.work(budget_s, all_pending=all_pending)
+        self.algorithm.work(budget_s, all_pending=all_pending)
 
     def warm_up(self) -> None:
         """Do once, changing nothing, what takes longer the first time than ever after.
 
-        Libraries choose and build their code at the first picture and the first gradient step: a
+        Libraries choose and build their code at the first image and the first gradient step: a
         camera would drop frames meanwhile.
         """
         self.encode(np.zeros((1, self.image_px, self.image_px, 3), np.uint8))
-        self.head.warm_up()
+        self.algorithm.warm_up()
 
-    def settle(self) -> None:
+    def recalibrate(self) -> None:
         """Bring everything in line with the layers as they are now.
 
         The layers have moved since their statistics were gathered; this brings both together. The
         learning loop calls it at its end.
         """
-        self.head.settle()
+        self.algorithm.recalibrate()
 
     def samples(self) -> dict[str, int]:
         """Return how many frames of each class were learned."""
-        return dict(zip(self.classes, self.head.samples(), strict=True))
+        return dict(zip(self.classes, self.algorithm.samples(), strict=True))
 
     def excluded(self, probabilities: npt.NDArray[np.float32]) -> frozenset[str]:
         """Return the classes that a label would contradict a prediction with.
 
         Args:
             probabilities: Of every class, (Z,), of a frame that is not learned yet. None is
-                excluded where the head gives no probabilities.
+                excluded where the algorithm gives no probabilities.
         """
-        if not self.head.probable:
+        if not self.algorithm.probable:
             return frozenset()
         return excluded_classes(probabilities, self.classes, self.samples())
 
@@ -227,6 +227,6 @@ class Learner:
             return self.classes.index(label)
         if not label.strip():
             raise DataError(f"The label is {label!r}, expected a name", hint="--label mug")
-        self.head.add_class()
+        self.algorithm.add_class()
         self.classes.append(label)
         return len(self.classes) - 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cfl_edge.core.backbones import build_stem
+from cfl_edge.core.backbones import build_backbone
 from cfl_edge.core.closed_form import closed_form_parts
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.step_memory import LayerMemory, step_memory
@@ -20,10 +20,10 @@ MIB = 2**20
 FLOAT_BYTES = 4
 # Read in once learning begins, whatever is learned: torch's autograd engine, the convolution
 # library's code and the tables that it makes for each shape, buffers of the stream and of the save.
-# A stem that ran while it was loaded has brought half of it in. Measured on x86-64 with torch 2.14
-# (DECISIONS.md, "Memory limit").
+# A backbone that ran while it was loaded has brought half of it in. Measured on x86-64 with torch
+# 2.14 (DECISIONS.md, "Memory limit").
 RUNTIME_BYTES = 14 * MIB
-RUNTIME_WITHOUT_STEM_BYTES = 33 * MIB
+RUNTIME_WITHOUT_BACKBONE_BYTES = 33 * MIB
 FEWER_REPLAY_MIB = (8.0, 4.0, 2.0, 1.0)
 CHUNKS = (None, 8, 4, 2, 1)
 OPTIMIZERS = ("adamw", "momentum", "sgd")
@@ -40,8 +40,8 @@ class MemoryPlan:
     Args:
         config: What it is the plan of.
         layers: Of the step, none where no layer learns; their weights are loaded already.
-        stem_bytes: Weights of the frozen stem, loaded already.
-        frame_bytes: Activations of the stem and the layers for one frame.
+        backbone_bytes: Weights of the frozen backbone, loaded already.
+        frame_bytes: Activations of the backbone and the layers for one frame.
         replay_bytes: The replay memory when it is full.
         statistics_bytes: What solving the label embeddings takes for a moment.
         runtime_bytes: What the libraries take once.
@@ -49,7 +49,7 @@ class MemoryPlan:
 
     config: LearnerConfig
     layers: list[LayerMemory]
-    stem_bytes: int
+    backbone_bytes: int
     frame_bytes: int
     replay_bytes: int
     statistics_bytes: int
@@ -67,11 +67,11 @@ class MemoryPlan:
         Backpropagation needs the activations of all layers at once, the others those of one.
         """
         sizes = [layer.update_bytes for layer in self.layers]
-        return sum(sizes) if self.config.head in END_TO_END else max(sizes, default=0)
+        return sum(sizes) if self.config.learner in END_TO_END else max(sizes, default=0)
 
     @property
     def _update_name(self) -> str:
-        if self.config.head in END_TO_END or not self.layers:
+        if self.config.learner in END_TO_END or not self.layers:
             return "the update of all layers"
         return f"the update of {self.peak_layer.name}"
 
@@ -85,7 +85,7 @@ class MemoryPlan:
     def _passing(self) -> dict[str, int]:
         return {
             self._update_name: self.update_bytes,
-            "a frame on its way through the stem and the layers": self.frame_bytes,
+            "a frame on its way through the backbone and the layers": self.frame_bytes,
             "solving the label embeddings": self.statistics_bytes,
         }
 
@@ -107,48 +107,48 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a plan must know of a stem and a network.
+    """What a plan must know of a backbone and a network.
 
     Args:
         network: The layers.
         input_shape: (C, H, W) of what the first layer reads.
         channels: C of each source that predictions are made of.
-        stem_bytes: Weights of the stem.
-        frame_bytes: Activations of stem and layers for one frame.
+        backbone_bytes: Weights of the backbone.
+        frame_bytes: Activations of backbone and layers for one frame.
     """
 
     network: Network
     input_shape: tuple[int, ...]
     channels: list[int]
-    stem_bytes: int
+    backbone_bytes: int
     frame_bytes: int
 
 
 def load(config: LearnerConfig) -> Loaded:
-    """Build stem and network and run one blank picture through the stem.
+    """Build backbone and network and run one blank image through the backbone.
 
     Raises:
-        UsageError: A stem or layers that do not exist.
+        UsageError: A backbone or layers that do not exist.
     """
-    stem = build_stem(config.stem)
+    backbone = build_backbone(config.backbone)
     largest = [0]
-    for module in stem.modules():
+    for module in backbone.modules():
         module.register_forward_hook(lambda _m, _x, out: largest.append(_bytes_of(out)))
     image_px = config.resolved_image_px()
     with torch.inference_mode():
-        h0, final = stem(torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8))
+        h0, final = backbone(torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8))
     shape = tuple(h0.shape[1:])
     network = build_network(config.resolved_layers(), shape)
     # In, out, and the copies that a convolution makes of both.
     frames = [
         layer.activations_bytes + layer.workspace_bytes for layer in step_memory(network, shape, 1)
     ]
-    frozen = [source.shape[1] for source in frozen_sources(h0, final, config.stem_reading())]
+    frozen = [source.shape[1] for source in frozen_sources(h0, final, config.backbone_reading())]
     return Loaded(
         network=network,
         input_shape=shape,
         channels=[*frozen, *network.channels],
-        stem_bytes=sum(t.nbytes for t in (*stem.parameters(), *stem.buffers())),
+        backbone_bytes=sum(t.nbytes for t in (*backbone.parameters(), *backbone.buffers())),
         frame_bytes=max([4 * max(largest), *frames]),
     )
 
@@ -158,41 +158,43 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
 
     Args:
         config: Of the learner.
-        loaded: Its stem and network, if they are known already.
+        loaded: Its backbone and network, if they are known already.
 
     Raises:
-        UsageError: A stem or layers that do not exist.
+        UsageError: A backbone or layers that do not exist.
 
     Example:
-        >>> plan = plan_memory(LearnerConfig(stem="none", layers="8x64", image_px=96, batch=16))
+        >>> plan = plan_memory(LearnerConfig(backbone="none", layers="8x64", image_px=96, batch=16))
         >>> plan.peak_layer.name
         'layer 2 conv 3x3 64>64'
     """
     loaded = loaded or load(config)
-    by_chunks = config.head in CLOSED_FORM
+    by_chunks = config.learner in CLOSED_FORM
     layers = []
-    if config.head in ADAPT_LAYERS:
+    if config.learner in ADAPT_LAYERS:
         layers = step_memory(
             loaded.network,
             loaded.input_shape,
-            config.batch if config.head != "bp" else config.batch // 2,  # new samples alone
+            config.batch if config.learner != "bp" else config.batch // 2,  # new samples alone
             chunk=config.chunk if by_chunks else config.batch,
             recompute=config.recompute and by_chunks,
             optimizer=config.optimizer,
         )
     largest = max(loaded.channels)
-    if config.head == "slda":  # it reads the stem's end, or all layers together
+    if config.learner == "slda":  # it reads the backbone's pooled features, or all layers together
         has_end = len(loaded.channels) > len(loaded.network.channels)
         largest = loaded.channels[0] if has_end else sum(loaded.channels)
     return MemoryPlan(
         config=config,
         layers=layers,
-        stem_bytes=loaded.stem_bytes,
+        backbone_bytes=loaded.backbone_bytes,
         frame_bytes=loaded.frame_bytes,
-        replay_bytes=int(config.replay_mib * MIB) if config.head in REPLAYS else 0,
-        runtime_bytes=RUNTIME_BYTES if loaded.stem_bytes > MIB else RUNTIME_WITHOUT_STEM_BYTES,
+        replay_bytes=int(config.replay_mib * MIB) if config.learner in REPLAYS else 0,
+        runtime_bytes=RUNTIME_BYTES
+        if loaded.backbone_bytes > MIB
+        else RUNTIME_WITHOUT_BACKBONE_BYTES,
         # The covariance, shrunk, and its factor, twice: torch's solver copies it.
-        statistics_bytes=largest**2 * FLOAT_BYTES * 3 if config.head in SOLVES else 0,
+        statistics_bytes=largest**2 * FLOAT_BYTES * 3 if config.learner in SOLVES else 0,
     )
 
 
@@ -244,7 +246,7 @@ def fit_memory(
 
 def _by_time(config: LearnerConfig, loaded: Loaded) -> list[LearnerConfig]:
     """Return configurations of the same result, those that take less time first."""
-    if config.head not in CLOSED_FORM:
+    if config.learner not in CLOSED_FORM:
         return [config]
     plain = [c for c in CHUNKS if c is None or c < (config.chunk or math.inf)]
     if config.chunk is not None:

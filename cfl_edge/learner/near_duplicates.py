@@ -13,7 +13,7 @@ from torch import Tensor
 
 # Relative squared difference, of what the first layer reads. Of two clips of a moving camera and
 # of `demo:`, fewer than one in twenty consecutive frames are nearer, of a still camera before a
-# conveyor nine in ten; of two pictures of the same MNIST digit the nearest of 300 has 0.03.
+# conveyor nine in ten; of two images of the same MNIST digit the nearest of 300 has 0.03.
 NEAR = 0.01
 CLASSES = 16  # whose last learned frame is kept: those that a person shows in turn
 

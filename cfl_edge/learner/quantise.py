@@ -1,6 +1,6 @@
 """Samples in 8 or 4 bits a value: what is remembered of a frame takes a fraction of the bytes.
 
-Each sample has its own range, so that a dark picture keeps as many steps as a bright one.
+Each sample has its own range, so that a dark image keeps as many steps as a bright one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Prediction summed over layers: one matrix of label embeddings for all features together.
 
-Each source of features (the stem's end, the stem's cut, every layer) gives label embeddings in
-closed form, whose scores are log likelihoods. Their sum treats the sources as independent. Sum and
-dot product commute, so the result is one row per class on the concatenated features.
+Each source of features (the backbone's pooled features, the backbone's intermediate features, every
+layer) gives label embeddings in closed form, whose scores are log likelihoods. Their sum treats the
+sources as independent. Sum and dot product commute, so the result is one row per class on the
+concatenated features.
 """
 
 from __future__ import annotations

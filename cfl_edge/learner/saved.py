@@ -25,18 +25,18 @@ def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
     """Describe a learner completely.
 
     Args:
-        learner: Not changed. Its frozen stem is named, not stored.
+        learner: Not changed. Its frozen backbone is named, not stored.
         counters: What the loop has counted, JSON values.
 
     Returns:
         A manifest, and the groups `state` and `replay` of tensors.
     """
-    groups = learner.head.state()
+    groups = learner.algorithm.state()
     tensors = groups["state"]
     tensors["generator"] = learner.generator.get_state()
     if learner.examples:
-        pictures, numbers = zip(*learner.examples.values(), strict=True)
-        tensors["examples"] = torch.stack(pictures)
+        images, numbers = zip(*learner.examples.values(), strict=True)
+        tensors["examples"] = torch.stack(images)
         tensors["examples.labels"] = torch.tensor(numbers)
     for name, value in learner.network.state_dict().items():
         tensors[f"network.{name}"] = value
@@ -47,16 +47,16 @@ def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
             **dataclasses.asdict(learner.config),
             "layers": learner.config.resolved_layers(),
             "image_px": learner.image_px,
-            "end_scale": learner.config.stem_reading().end,
+            "pooled_scale": learner.config.backbone_reading().end,
             "layer_power": learner.config.resolved_layer_power(),
-            "stem_digest": learner.stem.digest(),
+            "backbone_digest": learner.backbone.digest(),
         },
         "counters": {
             **counters,
             "frames_learned": learner.frames_learned,
-            "gradient_steps": learner.head.steps,
+            "gradient_steps": learner.algorithm.steps,
         },
-        "class_rows": list(learner.head.class_rows()),
+        "class_rows": list(learner.algorithm.class_rows()),
         "cfl_edge_version": cfl_edge.__version__,
     }
     return Saved(manifest, {group: _to_numpy(values) for group, values in groups.items()})
@@ -69,10 +69,10 @@ def _to_numpy(tensors: Mapping[str, Tensor]) -> Group:
 def config_of(saved: Saved) -> LearnerConfig:
     """Return the configuration of a saved learner."""
     network = dict(saved.manifest["network"])
-    del network["stem_digest"]
+    del network["backbone_digest"]
     network["loss"] = LocalLoss(**network["loss"])
-    network.setdefault("cut_pooling", "mean")  # models older than the choice
-    network.setdefault("end_scale", "raw")
+    network.setdefault("intermediate_pooling", "mean")  # models older than the choice
+    network.setdefault("pooled_scale", "raw")
     network.setdefault("layer_power", 1.0)
     return LearnerConfig(**network)
 
@@ -88,15 +88,15 @@ def from_saved(
         config: That of `config_of` with another replay memory or chunk; None for that of before.
 
     Raises:
-        ModelError: The stem's weights on this machine are not those it learned with.
+        ModelError: The backbone's weights on this machine are not those it learned with.
         ModelDamagedError: The tensors do not fit the manifest.
     """
-    digest = saved.manifest["network"]["stem_digest"]
+    digest = saved.manifest["network"]["backbone_digest"]
     learner = Learner(config or config_of(saved), device)
-    if learner.stem.digest() != digest:
+    if learner.backbone.digest() != digest:
         raise ModelError(
-            f"The model was learned on other weights of the stem {learner.config.stem} "
-            f"({digest}) than this machine has ({learner.stem.digest()})",
+            f"The model was learned on other weights of the backbone {learner.config.backbone} "
+            f"({digest}) than this machine has ({learner.backbone.digest()})",
             hint="install the version of the weights it was learned with, or learn anew",
         )
     groups = {
@@ -126,8 +126,8 @@ def _load_state(
         if name.startswith("network.")
     }
     learner.network.load_state_dict(weights)
-    learner.head.load_state(groups, len(learner.classes))
+    learner.algorithm.load_state(groups, len(learner.classes))
     if "examples" in state:
         labels = state["examples.labels"].tolist()
-        for picture, number in zip(state["examples"].to(learner.device), labels, strict=True):
-            learner.examples[number % EXAMPLES] = (picture, number)
+        for image, number in zip(state["examples"].to(learner.device), labels, strict=True):
+            learner.examples[number % EXAMPLES] = (image, number)

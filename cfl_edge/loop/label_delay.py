@@ -22,7 +22,7 @@ class Seen:
         encoded: The frame as the learner reads it, alone (N = 1).
         prediction: The class predicted when it came; None while there was none.
         excluded: Classes that this prediction ruled out, see `excluded_classes`.
-        quality: What was measured of its picture.
+        quality: What was measured of its image.
     """
 
     encoded: Encoded

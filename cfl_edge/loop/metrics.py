@@ -1,4 +1,4 @@
-"""Scores of a learner on a stream, and of a model on labelled pictures."""
+"""Scores of a learner on a stream, and of a model on labelled images."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The model that learns, written as an ONNX file again and again while it learns.
 
 The loop copies what has changed (weights of the layers, label embeddings) and what torch says of
-one picture; a thread fills a graph with it, asks ONNX Runtime the same, and replaces the file whole
+one image; a thread fills a graph with it, asks ONNX Runtime the same, and replaces the file whole
 if both agree. torch runs in the loop's thread alone.
 """
 
@@ -49,7 +49,7 @@ class Snapshot:
         classes: Z names.
         size_px: Side of the input in pixels.
         extra: More metadata.
-        picture: uint8 (1, size_px, size_px, 3).
+        image: uint8 (1, size_px, size_px, 3).
         scores: What torch says of it, (1, Z).
         distance: The two terms of how far torch says it lies from all classes, (2, 1); None
             without `distances`.
@@ -62,7 +62,7 @@ class Snapshot:
     classes: tuple[str, ...]
     size_px: int
     extra: dict[str, str]
-    picture: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8]
     scores: npt.NDArray[np.float32]
     distance: npt.NDArray[np.float32] | None
     frames_learned: int
@@ -72,23 +72,23 @@ def take_snapshot(learner: Learner, extra: dict[str, str]) -> Snapshot:
     """Copy what a publication needs: the time of a prediction and a few milliseconds.
 
     Args:
-        learner: With label embeddings and at least one picture in `examples`.
+        learner: With label embeddings and at least one image in `examples`.
         extra: More metadata.
     """
-    readout = learner.head.readout
+    readout = learner.algorithm.readout
     assert readout is not None
-    picture = next(iter(learner.examples.values()))[0].cpu().numpy()[None].copy()
-    encoded = learner.encode(picture)
+    image = next(iter(learner.examples.values()))[0].cpu().numpy()[None].copy()
+    encoded = learner.encode(image)
     features = with_constant(torch.cat(encoded.features, dim=1)).cpu().numpy()  # (1, F)
-    rows = learner.head.distance_rows()
+    rows = learner.algorithm.distance_rows()
     return Snapshot(
         weights=network_weights(learner),
         embeddings=np.ascontiguousarray(readout.detach().T.cpu().numpy()).copy(),
         distances=rows and DistanceRows(rows.nearest.cpu().clone(), rows.total.cpu().clone()),
         classes=tuple(learner.classes),
         size_px=learner.image_px,
-        extra={"cfl_edge.stem": learner.config.stem, **extra},
-        picture=picture,
+        extra={"cfl_edge.backbone": learner.config.backbone, **extra},
+        image=image,
         scores=learner.predict(encoded),
         distance=distance_terms(features, rows),
         frames_learned=learner.frames_learned,
@@ -98,7 +98,7 @@ def take_snapshot(learner: Learner, extra: dict[str, str]) -> Snapshot:
 def write_snapshot(
     base: Base, snapshot: Snapshot, path: Path, *, written: Counter[str] | None = None
 ) -> None:
-    """Write a snapshot as an ONNX file, if ONNX Runtime says of its picture what torch says.
+    """Write a snapshot as an ONNX file, if ONNX Runtime says of its image what torch says.
 
     Args:
         base: Of the same network.
@@ -116,7 +116,7 @@ def write_snapshot(
     set_metadata(model, to_metadata(snapshot.classes, snapshot.size_px, extra))
     content: bytes = model.SerializeToString()
     del model
-    outputs = run_graph(content, snapshot.picture)
+    outputs = run_graph(content, snapshot.image)
     agreement(snapshot.scores, outputs[0])
     if snapshot.distance is not None:
         distance_agreement(snapshot.distance, outputs[1])

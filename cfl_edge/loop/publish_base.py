@@ -30,7 +30,7 @@ from cfl_edge.onnx.patch import (
 if TYPE_CHECKING:
     import onnx
 
-PICTURES = 3  # more than the one that it was traced with
+IMAGES = 3  # more than the one that it was traced with
 CHANGE, LEAST_CHANGE = 0.1, 0.01  # of the weights: relative, and of those that are all 0
 
 
@@ -124,7 +124,7 @@ def _try_out(base: Base, extractor: FeatureExtractor, size_px: int) -> None:
         ExportError: They differ, or ONNX Runtime cannot run it.
     """
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (PICTURES, size_px, size_px, 3), np.uint8)
+    images = random.integers(0, 256, (IMAGES, size_px, size_px, 3), np.uint8)
     weights = {name: value.numpy() for name, value in named_weights(extractor.network).items()}
     with torch.no_grad():
         expected = extractor(torch.from_numpy(images)).numpy()
@@ -133,7 +133,7 @@ def _try_out(base: Base, extractor: FeatureExtractor, size_px: int) -> None:
 
 
 def run_graph(content: bytes, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
-    """Run a serialised graph on pictures, with one thread: the camera needs the other cores.
+    """Run a serialised graph on images, with one thread: the camera needs the other cores.
 
     Raises:
         ExportError: ONNX Runtime refuses it.

@@ -1,4 +1,4 @@
-"""Is a picture worth learning from: its exposure, its structure, its sharpness.
+"""Is an image worth learning from: its exposure, its structure, its sharpness.
 
 A frame with a flag is predicted like any other, and learned from only on request.
 """
@@ -18,7 +18,7 @@ FLAGS = ("dark", "bright", "flat", "blurred", "conflict")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B: ITU-R BT.601
 ROUNDING = float((LUMA**2).sum()) / 12  # variance that whole levels of R, G and B add to grey
 MARGIN = 20.0  # levels of 255 from black, or from white, that count as nearly black or white
-FAINT = 10.0  # contrast below which a black or white picture is empty; a MNIST digit has 35 to 107
+FAINT = 10.0  # contrast below which a black or white image is empty; a MNIST digit has 35 to 107
 FLAT = 3.0  # contrast of a wall or a covered lens; photographs and `demo:` have 8 and more
 BLURRED = 0.4  # of the usual sharpness; DECISIONS.md, "Quality gate"
 USUAL_FRAMES = 20  # after which it is known what is usual
@@ -27,12 +27,12 @@ WINDOW_FRAMES = 200  # over which it is: a new lens or a new room is usual after
 
 @dataclass(frozen=True)
 class Quality:
-    """What a picture is like.
+    """What an image is like.
 
     Args:
-        sharpness: See `sharpness`; 0 for a uniform picture.
-        brightness: Mean of the grey picture, 0 to 255.
-        contrast: Standard deviation of the grey picture, 0 to 127.5.
+        sharpness: See `sharpness`; 0 for a uniform image.
+        brightness: Mean of the grey image, 0 to 255.
+        contrast: Standard deviation of the grey image, 0 to 127.5.
         flags: Those of `FLAGS` that hold, but `conflict`, which needs a label.
     """
 
@@ -43,7 +43,7 @@ class Quality:
 
 
 def grey(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return the brightness of every pixel, (H, W), 0 to 255, of a picture (H, W, 3)."""
+    """Return the brightness of every pixel, (H, W), 0 to 255, of an image (H, W, 3)."""
     levels: npt.NDArray[np.float32] = image.astype(np.float32) @ LUMA
     return levels
 
@@ -57,10 +57,10 @@ def sharpness(levels: npt.NDArray[np.float32]) -> float:
     the exposure and however much there is to see: a blur of s pixels makes it about 1 / s^2.
 
     Args:
-        levels: Grey picture (H, W), 0 to 255; 3 pixels a side at least.
+        levels: Grey image (H, W), 0 to 255; 3 pixels a side at least.
 
     Returns:
-        0 for a uniform picture, up to about 20 for noise.
+        0 for a uniform image, up to about 20 for noise.
 
     Example:
         >>> edge = np.repeat([[0.0, 0, 0, 9, 9, 9]], 6, axis=0).astype(np.float32)
@@ -76,16 +76,16 @@ def sharpness(levels: npt.NDArray[np.float32]) -> float:
 
 
 def quality(image: npt.NDArray[np.uint8], *, usual_sharpness: float | None = None) -> Quality:
-    """Measure a picture.
+    """Measure an image.
 
     Args:
         image: uint8 RGB (H, W, 3), as the learner reads it.
         usual_sharpness: Median of what the stream shows; None as long as it is not known: no
-            picture is `blurred` then. Only that is compared: a set of small pictures scaled up is
+            image is `blurred` then. Only that is compared: a set of small images scaled up is
             soft throughout.
 
     Returns:
-        The measures and the flags. `dark` and `bright` need a picture without contrast: a white
+        The measures and the flags. `dark` and `bright` need an image without contrast: a white
         digit on black is neither.
 
     Example:
@@ -110,7 +110,7 @@ def quality(image: npt.NDArray[np.uint8], *, usual_sharpness: float | None = Non
 
 @final
 class QualityGate:
-    """Measure the pictures of one stream, each against what this stream usually shows.
+    """Measure the images of one stream, each against what this stream usually shows.
 
     Args:
         usual_frames: Frames with structure after which the usual sharpness is known.
@@ -136,7 +136,7 @@ class QualityGate:
         return median(self._recent) if len(self._recent) >= self._usual_frames else None
 
     def check(self, image: npt.NDArray[np.uint8]) -> Quality:
-        """Measure the next picture, uint8 (H, W, 3)."""
+        """Measure the next image, uint8 (H, W, 3)."""
         result = quality(image, usual_sharpness=self.usual_sharpness)
         if result.flags in ((), ("blurred",)):
             self._recent.append(result.sharpness)

@@ -110,7 +110,7 @@ def learn_stream(
         # What waits is learned in any case; whoever asked for an end does not wait for steps.
         teaching.finish(lambda: 0.0 if interrupts.requested else learn_budget_s)
         if teaching.learned and not interrupts.requested:
-            learner.settle()
+            learner.recalibrate()
         if run.summary.frames:  # without any, the next start is free to choose another network
             save()
         run.summary.interrupted = interrupts.requested
@@ -158,8 +158,8 @@ class _Run:
         self.reject = reject
         self.gate = QualityGate()
         self.memory = PeakMemory()
-        head = learner.head
-        self.steps_before, self.layer_steps_before = head.steps, list(head.layer_steps)
+        algorithm = learner.algorithm
+        self.steps_before, self.layer_steps_before = algorithm.steps, list(algorithm.layer_steps)
         self.summary = Summary()
         self.first_s = 0.0
         self.learned_s = 0.0
@@ -228,7 +228,7 @@ class _Run:
         if not summary.frames and not summary.interrupted:
             raise DataError(
                 f"{self.stream.uri} ended without a single frame",
-                hint="a folder with pictures in it, a clip that plays, or demo:",
+                hint="a folder with images in it, a clip that plays, or demo:",
             )
         end_s = self.times[-1] if self.times else self.first_s
         summary.dropped = self.stream.dropped
@@ -243,11 +243,11 @@ class _Run:
         summary.fps = summary.frames / summary.seconds if summary.seconds else 0.0
         summary.peak_rss_mib = self.memory.peak_mib
         summary.growth_mib = self.memory.growth_mib
-        head = self.learner.head
-        summary.steps = head.steps - self.steps_before
+        algorithm = self.learner.algorithm
+        summary.steps = algorithm.steps - self.steps_before
         summary.steps_per_s = summary.steps / summary.seconds if summary.seconds else 0.0
         summary.layer_steps = [
             now - before
-            for now, before in zip(head.layer_steps, self.layer_steps_before, strict=True)
+            for now, before in zip(algorithm.layer_steps, self.layer_steps_before, strict=True)
         ]
         return summary

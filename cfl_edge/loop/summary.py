@@ -17,7 +17,7 @@ class Summary:
         flagged: Frames of each flag (`cfl_edge.loop.quality.FLAGS`), labelled or not.
         let_go: Frames that were gone before the label of `--label-delay` came.
         dropped: Frames that the stream dropped.
-        skipped: Pictures that could not be read.
+        skipped: Images that could not be read.
         fps: Frames handled a second.
         prequential_accuracy: Test-then-train accuracy, 0 to 1; None without labels.
         last_quarter_accuracy: The same over the last quarter of the labelled frames.

@@ -106,7 +106,7 @@ def rename(saved: Saved, old: str, new: str) -> None:
 
 
 def remove(saved: Saved, name: str) -> None:
-    """Delete a class: its rows, its means, its replayed and waiting samples, its pictures.
+    """Delete a class: its rows, its means, its replayed and waiting samples, its images.
 
     `what_stays` says what cannot be taken out.
 
@@ -124,23 +124,25 @@ def remove(saved: Saved, name: str) -> None:
     _drop(saved, number)
 
 
-def what_stays(head: str) -> str:
+def what_stays(algorithm: str) -> str:
     """Say what a removed class leaves behind in a model.
 
     Args:
-        head: One of `HEADS`.
+        algorithm: One of `LEARNERS`.
 
     Example:
         >>> what_stays("slda")
         'its share of the covariance that all classes share'
     """
-    if head in ("ncm", "imprint", "knn"):
+    if algorithm in ("ncm", "imprint", "knn"):
         return "nothing of it"
-    if head == "slda":
+    if algorithm == "slda":
         return "its share of the covariance that all classes share"
-    if head == "last-layer-sgd":
+    if algorithm == "last-layer-sgd":
         return "what the rows of the other classes learned to be told from it"
-    covariance = "its share of the covariance that all classes share, and " if head == "cfl" else ""
+    covariance = (
+        "its share of the covariance that all classes share, and " if algorithm == "cfl" else ""
+    )
     return f"{covariance}what the layers and the rows of the other classes learned from it"
 
 

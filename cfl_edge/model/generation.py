@@ -242,8 +242,8 @@ def _require_files(files: object) -> None:
     if not isinstance(files, dict):
         raise Damage(f"{MANIFEST} has no table `files`")
     for name, entry in files.items():
-        stem = name.removesuffix(".safetensors")
-        if stem == name or not _GROUP.fullmatch(stem):  # never a path that leads elsewhere
+        backbone = name.removesuffix(".safetensors")
+        if backbone == name or not _GROUP.fullmatch(backbone):  # never a path that leads elsewhere
             raise Damage(f"{MANIFEST} names the file {name!r}, expected NAME.safetensors")
         if not (
             isinstance(entry, dict)

@@ -10,7 +10,7 @@ DIR/
 ```
 
 A save writes into a folder of its own, waits for the disk, and renames; only then older
-generations go. Groups of tensors that did not change (a frozen stem, an idle replay memory) are
+generations go. Groups of tensors that did not change (a frozen backbone, an idle replay memory) are
 linked instead of written again, so an SD card wears by what was learned.
 """
 

@@ -29,7 +29,7 @@ WHOLE = "whole network"  # the exit at its end
 
 
 class Reached(NamedTuple):
-    """The scores of one picture after a stage.
+    """The scores of one image after a stage.
 
     Args:
         scores: (Z,), logits.
@@ -60,7 +60,7 @@ def check_margin(margin: float | None, reject: float | None) -> None:
         raise UsageError(f"--early-exit is {margin:g}, expected 0 to 1", hint="--early-exit 0.5")
     if reject is not None:
         raise UsageError(
-            f"--early-exit {margin:g} with --reject {reject:g}: how far a picture lies from all "
+            f"--early-exit {margin:g} with --reject {reject:g}: how far an image lies from all "
             "classes is only known after the last layer",
             hint="leave one of the two away",
         )

@@ -1,8 +1,9 @@
 """What an exported file knows of its layers one by one: where a prediction may stop early.
 
-The scores are a sum over sources of features (the stem's cut, each layer, the stem's end). The
-label embeddings hold the weights of each source, but only the sum of the biases; the file's
-metadata has the biases apart, and in which order the sources are computed. No torch.
+The scores are a sum over sources of features (the backbone's intermediate features, each layer, the
+backbone's pooled features). The label embeddings hold the weights of each source, but only the sum
+of the biases; the file's metadata has the biases apart, and in which order the sources are
+computed. No torch.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def export(
     start_s = time.perf_counter()
     matrix = as_embeddings(embeddings, classes)
     if len(sample_images) == 0:
-        raise ValueError("sample_images is empty, expected at least one picture")
+        raise ValueError("sample_images is empty, expected at least one image")
     # At least three: what was traced with N = 1 must also hold for another N.
     images = np.resize(sample_images, (max(3, len(sample_images)), *sample_images.shape[1:]))
     metadata = to_metadata(classes, size_px, extra_metadata)
@@ -165,12 +165,12 @@ def agreement(expected: Scores, actual: Scores, tolerance: float = TOLERANCE) ->
     clear = top[:, -1] - top[:, 0] >= tolerance * scale  # (N)
     wrong = clear & (expected.argmax(1) != actual.argmax(1))
     if wrong.any():
-        raise _refused(f"another class is first for {wrong.sum()} of {len(wrong)} pictures")
+        raise _refused(f"another class is first for {wrong.sum()} of {len(wrong)} images")
     return difference
 
 
 class Expected(NamedTuple):
-    """What torch says of M pictures.
+    """What torch says of M images.
 
     Args:
         scores: (M, Z).
@@ -219,7 +219,7 @@ def distance_agreement(terms: Scores, actual: Scores) -> None:
 def _compare(
     model: onnx.ModelProto, name: str, batch: npt.NDArray[Any], expected: Expected
 ) -> float:
-    """Run a model on N pictures and on one; return the larger difference from what torch says."""
+    """Run a model on N images and on one; return the larger difference from what torch says."""
     import onnx
     import onnxruntime
 

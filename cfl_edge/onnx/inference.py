@@ -34,7 +34,7 @@ MAX_THREADS = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What a model says of one picture.
+    """What a model says of one image.
 
     Args:
         label: Name of the class with the highest score.
@@ -65,7 +65,7 @@ class OnnxModel:
         classes: Class names, in the order of the scores.
         size_px: Side of the square input in pixels.
         exits: Where `predict` may stop, in order; empty without `early_exit`.
-        known_distances: Quantiles of the distances of known pictures, in equal steps from 0 to
+        known_distances: Quantiles of the distances of known images, in equal steps from 0 to
             100 %; None for a file without them.
 
     Raises:
@@ -116,21 +116,21 @@ class OnnxModel:
             self.exits = self._stages.names
 
     def stages(self, image: npt.NDArray[np.uint8]) -> list[Reached]:
-        """Return what every stage says of a picture of the model's size, the whole network last.
+        """Return what every stage says of an image of the model's size, the whole network last.
 
         Args:
             image: uint8 RGB, shape (size_px, size_px, 3).
 
         Raises:
-            ValueError: The picture has another shape or type, or there is no `early_exit`.
+            ValueError: The image has another shape or type, or there is no `early_exit`.
         """
-        self._require_pictures(image[None])
+        self._require_images(image[None])
         if self._stages is None:
             raise ValueError("the model was opened without early_exit")
         return self._stages.run(image[None], margin=1.0)
 
     def scores(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the score of every class for some pictures of the model's size.
+        """Return the score of every class for some images of the model's size.
 
         Args:
             images: uint8 RGB, shape (N, size_px, size_px, 3).
@@ -139,23 +139,23 @@ class OnnxModel:
             float32, shape (N, Z): logits; their softmax is the probability.
 
         Raises:
-            ValueError: The pictures have another shape or type.
+            ValueError: The images have another shape or type.
         """
         return self.scores_and_distances(images)[0]
 
     def scores_and_distances(
         self, images: npt.NDArray[np.uint8]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return the scores as `scores` does, and how far pictures lie from all classes.
+        """Return the scores as `scores` does, and how far images lie from all classes.
 
         Returns:
             scores: (N, Z).
-            distances: (N,), what ranks pictures as unknown; nan where the file has no such output.
+            distances: (N,), what ranks images as unknown; nan where the file has no such output.
         """
-        self._require_pictures(images)
+        self._require_images(images)
         scores = np.empty((len(images), len(self.classes)), np.float32)
         distances = np.full(len(images), np.nan, np.float32)
-        # One by one: a batch is no faster on a CPU, and 32 pictures of 160 px take 190 MiB more
+        # One by one: a batch is no faster on a CPU, and 32 images of 160 px take 190 MiB more
         # (MobileNetV2 x 1.4, x86).
         for i, image in enumerate(images):
             found = self._session.run(None, {self._input: np.ascontiguousarray(image[None])})
@@ -165,7 +165,7 @@ class OnnxModel:
         return scores, distances
 
     def predict(self, image: npt.NDArray[np.uint8]) -> Prediction:
-        """Say what is in one picture of any size.
+        """Say what is in one image of any size.
 
         Args:
             image: uint8 RGB, shape (H, W, 3); its central square is scaled to the model's size.
@@ -185,7 +185,7 @@ class OnnxModel:
         odds = np.exp(scores - scores[best])  # (Z,)
         return Prediction(self.classes[best], float(1 / odds.sum()), scores, unknown, exit)
 
-    def _require_pictures(self, images: npt.NDArray[np.uint8]) -> None:
+    def _require_images(self, images: npt.NDArray[np.uint8]) -> None:
         size_px = self.size_px
         if (
             images.dtype != np.uint8
@@ -206,8 +206,8 @@ def _open_stages(path: Path, metadata: Mapping[str, str], classes: int, threads:
     if table is None:
         raise ModelError(
             f"{path} does not hold the scores of its layers for --early-exit: an older cfl-edge "
-            "or learn --publish wrote it, its head is not cfl, it has one layer and no stem, or "
-            "classes were merged or added with samples since",
+            "or learn --publish wrote it, --learner was not cfl, it has one layer and no backbone, "
+            "or classes were merged or added with samples since",
             hint=f"cfl-edge export DIR -o {path.parent}, or leave --early-exit away",
         )
     return Stages(path, table, lambda content: _new_session(content, threads, path))
@@ -226,7 +226,7 @@ def _new_session(model: str | bytes, threads: int, path: Path) -> onnxruntime.In
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False  # the arena grows in powers of two and keeps them
     options.log_severity_level = 4  # failures reach the user through our errors, once
-    # Threads that wait must sleep: spinning took twice the CPU time (20 ms against 11 a picture,
+    # Threads that wait must sleep: spinning took twice the CPU time (20 ms against 11 an image,
     # MobileNetV2 x 1.4 at 160 px, 2 busy x86 cores) and the same 22 ms by the clock.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

@@ -1,7 +1,7 @@
 """An exported network in 8-bit integers, by ONNX Runtime's static quantisation.
 
 Weights get 7 bits and one scale a channel, activations 8 bits and one scale a tensor (QDQ format),
-from the least and largest values that some pictures give (Jacob et al., "Quantization and Training
+from the least and largest values that some images give (Jacob et al., "Quantization and Training
 of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018). Label embeddings and the
 distance of unknown things stay float, so the classes of the file change as those of any other.
 """
@@ -48,13 +48,13 @@ def weighed_operations(model: onnx.ModelProto) -> list[str]:
     ]
 
 
-def quantise(source: Path, target: Path, pictures: npt.NDArray[np.uint8], *, in_float: int) -> None:
+def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_float: int) -> None:
     """Write an exported file anew with 8-bit integers inside; inputs and outputs are the same.
 
     Args:
         source: A float file of `cfl-edge export`.
         target: The file to write.
-        pictures: uint8, shape (M, size_px, size_px, 3), M >= 1: what the ranges are taken from.
+        images: uint8, shape (M, size_px, size_px, 3), M >= 1: what the ranges are taken from.
         in_float: Operations with weights that stay float, the first ones of the graph.
 
     Raises:
@@ -73,7 +73,7 @@ def quantise(source: Path, target: Path, pictures: npt.NDArray[np.uint8], *, in_
             quantize_static(
                 model,
                 target,
-                _Pictures(find_input(model), pictures),
+                _Images(find_input(model), images),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 # Signed 8-bit activations were 1.5 times slower than unsigned on x86. On x86
@@ -105,11 +105,11 @@ def find_input(model: onnx.ModelProto) -> str:
     return name
 
 
-class _Pictures:
-    """What `quantize_static` reads, one picture at a time; it asks for no more than `get_next`."""
+class _Images:
+    """What `quantize_static` reads, one image at a time; it asks for no more than `get_next`."""
 
-    def __init__(self, name: str, pictures: npt.NDArray[np.uint8]) -> None:
-        self._batches = ({name: picture[None]} for picture in pictures)
+    def __init__(self, name: str, images: npt.NDArray[np.uint8]) -> None:
+        self._batches = ({name: image[None]} for image in images)
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._batches, None)

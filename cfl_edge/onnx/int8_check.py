@@ -15,19 +15,19 @@ from cfl_edge.onnx.inference import OnnxModel
 Images = npt.NDArray[np.uint8]
 
 ALLOWED_LOSS = 0.01  # of accuracy: 1 point
-# With fewer, one picture is more than a point.
-LEAST_PICTURES = 100
+# With fewer, one image is more than a point.
+LEAST_IMAGES = 100
 TIMED_PAIRS, WARM_UPS = 50, 5
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two files say of the same pictures, and how fast.
+    """What two files say of the same images, and how fast.
 
     Args:
-        pictures: How many both answered.
+        images: How many both answered.
         labelled: How many of them have a label that is a class.
-        agreement: Fraction that both answer alike, 0 to 1. Accuracies on these pictures differ by
+        agreement: Fraction that both answer alike, 0 to 1. Accuracies on these images differ by
             no more than the rest.
         float_accuracy: Fraction right of the labelled, 0 to 1; None without any.
         int8_accuracy: The same of the quantised file.
@@ -40,7 +40,7 @@ class Comparison:
         time_ratio_quartiles: Lower and upper quartile of these ratios.
     """
 
-    pictures: int
+    images: int
     labelled: int
     agreement: float
     float_accuracy: float | None
@@ -56,30 +56,30 @@ class Comparison:
     @property
     def tells_accuracy(self) -> bool:
         """Whether there are labels enough to tell a point of accuracy."""
-        return self.labelled >= LEAST_PICTURES
+        return self.labelled >= LEAST_IMAGES
 
 
 def compare(
-    before: OnnxModel, after: OnnxModel, pictures: Images, labels: Sequence[str | None]
+    before: OnnxModel, after: OnnxModel, images: Images, labels: Sequence[str | None]
 ) -> Comparison:
-    """Ask both files for all pictures, and time them in turn.
+    """Ask both files for all images, and time them in turn.
 
     Args:
         before: The float file, opened with one thread.
         after: The quantised one, opened with one thread, of the same classes.
-        pictures: uint8, shape (N, size_px, size_px, 3), N >= 1.
+        images: uint8, shape (N, size_px, size_px, 3), N >= 1.
         labels: N names; None, or a name that is no class, counts for the agreement alone.
     """
     numbers = {name: number for number, name in enumerate(before.classes)}
     truth = np.array([numbers.get(label, -1) if label is not None else -1 for label in labels])
-    first, second = (model.scores(pictures).argmax(axis=1) for model in (before, after))  # (N,)
+    first, second = (model.scores(images).argmax(axis=1) for model in (before, after))  # (N,)
     known = truth >= 0
     labelled = int(known.sum())
     right, still = (first == truth)[known], (second == truth)[known]
-    times = time_pairs(before, after, pictures)
+    times = time_pairs(before, after, images)
     low, middle, high = np.quantile(times[:, 1] / times[:, 0], [0.25, 0.5, 0.75])
     return Comparison(
-        pictures=len(pictures),
+        images=len(images),
         labelled=labelled,
         agreement=float((first == second).mean()),
         float_accuracy=float(right.mean()) if labelled else None,
@@ -95,13 +95,13 @@ def compare(
 
 
 def paired_error(right: npt.NDArray[np.bool_], still: npt.NDArray[np.bool_]) -> float:
-    """Return the standard error of the difference of two accuracies on the same pictures.
+    """Return the standard error of the difference of two accuracies on the same images.
 
-    Only pictures that one of the two gets wrong tell (McNemar, "Note on the sampling error of the
+    Only images that one of the two gets wrong tell (McNemar, "Note on the sampling error of the
     difference between correlated proportions or percentages", 1947).
 
     Args:
-        right: Which pictures the one gets right, (N,).
+        right: Which images the one gets right, (N,).
         still: Which the other, (N,).
 
     Example:
@@ -112,17 +112,17 @@ def paired_error(right: npt.NDArray[np.bool_], still: npt.NDArray[np.bool_]) -> 
     return float(math.sqrt(difference.var() / len(difference)))
 
 
-def time_pairs(before: OnnxModel, after: OnnxModel, pictures: Images) -> npt.NDArray[np.float64]:
+def time_pairs(before: OnnxModel, after: OnnxModel, images: Images) -> npt.NDArray[np.float64]:
     """Return processor seconds of one prediction of each, in turn, (TIMED_PAIRS, 2).
 
     Beside other programs the clock on the wall says more of them: a prediction of 4 ms took 8.
     """
     times = np.empty((TIMED_PAIRS, 2))
     for pair in range(-WARM_UPS, TIMED_PAIRS):
-        picture = pictures[[pair % len(pictures)]]
+        image = images[[pair % len(images)]]
         for place, model in enumerate((before, after)):
             start_s = time.thread_time()
-            model.scores(picture)
+            model.scores(image)
             times[pair, place] = time.thread_time() - start_s  # warm-ups are written over
     return times
 
@@ -131,7 +131,7 @@ def objection(comparison: Comparison) -> str | None:
     """Say why a quantised file must not be kept; None if it may.
 
     With enough labels the accuracy must not fall by more than 1 point. With fewer, no more than 1
-    of 100 answers may differ, which bounds the loss on these pictures, whatever their labels.
+    of 100 answers may differ, which bounds the loss on these images, whatever their labels.
 
     Args:
         comparison: Of `compare`.
@@ -142,12 +142,12 @@ def objection(comparison: Comparison) -> str | None:
             return None
         return (
             f"accuracy falls from {before:.1%} to {after:.1%} on {comparison.labelled} labelled "
-            f"pictures, allowed is {100 * ALLOWED_LOSS:.0f} point"
+            f"images, allowed is {100 * ALLOWED_LOSS:.0f} point"
         )
     if 1 - comparison.agreement <= ALLOWED_LOSS + 1e-9:
         return None
-    others = round((1 - comparison.agreement) * comparison.pictures)
+    others = round((1 - comparison.agreement) * comparison.images)
     return (
-        f"{others} of {comparison.pictures} answers are others, allowed is 1 in 100 where fewer "
-        f"than {LEAST_PICTURES} pictures with labels can tell accuracy"
+        f"{others} of {comparison.images} answers are others, allowed is 1 in 100 where fewer "
+        f"than {LEAST_IMAGES} images with labels can tell accuracy"
     )

@@ -70,7 +70,7 @@ class WatchedModel:
         self._told_gone = False
 
     def predict(self, image: Image) -> Prediction:
-        """Say what is in one picture, after a look for a new file.
+        """Say what is in one image, after a look for a new file.
 
         Args:
             image: uint8 RGB, shape (H, W, 3).

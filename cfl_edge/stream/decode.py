@@ -1,4 +1,4 @@
-"""From FFmpeg's packets and frames to RGB pictures that nobody else holds."""
+"""From FFmpeg's packets and frames to RGB images that nobody else holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from cfl_edge.stream.frame import Image
 
 INTRA_CODECS = ("mjpeg", "rawvideo")
-"""Every packet of these is a whole picture, so the ones nobody reads need no decoding."""
+"""Every packet of these is a whole image, so the ones nobody reads need no decoding."""
 
 PACKED_BITS = {"yuyv422": 16, "uyvy422": 16, "rgb24": 24, "bgr24": 24, "gray": 8, "nv12": 8}
 """Bits of a pixel in a row, for raw formats whose rows are all as long."""
@@ -31,7 +31,7 @@ def rgb(frame: av.VideoFrame) -> Image:
 
 @final
 class PacketDecoder:
-    """Decodes pictures that each stand alone, whenever and wherever they are wanted.
+    """Decodes images that each stand alone, whenever and wherever they are wanted.
 
     It shares nothing with the container: a camera may be closed, and its buffers unmapped, while
     a copy of its last packet still waits to be decoded in another thread.
@@ -39,7 +39,7 @@ class PacketDecoder:
     Args:
         codec: One of `INTRA_CODECS`.
         size_px: Width and height.
-        pixel_format: FFmpeg's name of the format of raw pictures; any for JPEGs.
+        pixel_format: FFmpeg's name of the format of raw images; any for JPEGs.
     """
 
     def __init__(self, codec: str, size_px: tuple[int, int], pixel_format: str) -> None:
@@ -48,17 +48,17 @@ class PacketDecoder:
         context.width, context.height = size_px
         if codec == "rawvideo":
             context.pix_fmt = pixel_format
-        context.thread_count = 1  # frame threads would hold pictures back
+        context.thread_count = 1  # frame threads would hold images back
         self._context = context
         bits = PACKED_BITS.get(pixel_format) if codec == "rawvideo" else None
         self.row_bytes = None if bits is None else size_px[0] * bits // 8
-        """Bytes of a row of a raw picture, where all its rows are as long."""
+        """Bytes of a row of a raw image, where all its rows are as long."""
 
     def __call__(self, data: bytes) -> Image | None:
-        """Return the picture, or None where it came damaged."""
+        """Return the image, or None where it came damaged."""
         try:
             frames = self._context.decode(av.Packet(data))
-        except av.FFmpegError:  # not a picture: a line fault, a truncated JPEG
+        except av.FFmpegError:  # not an image: a line fault, a truncated JPEG
             return None
         if len(frames) != 1 or frames[0].is_corrupt:
             return None

@@ -12,7 +12,7 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A picture and what is known of it.
+    """An image and what is known of it.
 
     Args:
         image: uint8 RGB, shape (H, W, 3). The frame owns it: no buffer of a device is shared.

@@ -36,7 +36,7 @@ KEPT_NOTICES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Captured:
     """What a source sent, decoded only if somebody wants it.
 
     Args:
@@ -54,7 +54,7 @@ class Picture:
 
 
 def damaged() -> Image | None:
-    """Stand for a picture that is known to be damaged, as its `decode`."""
+    """Stand for an image that is known to be damaged, as its `decode`."""
     return None
 
 
@@ -72,8 +72,8 @@ class Capture(ABC):
     """One sentence if it differs from what was asked."""
 
     @abstractmethod
-    def read(self, stop: threading.Event) -> Picture | None:
-        """Return the next picture, or None when `stop` was set meanwhile.
+    def read(self, stop: threading.Event) -> Captured | None:
+        """Return the next image, or None when `stop` was set meanwhile.
 
         Raises:
             StreamLostError: Nothing came for the timeout, or the source is gone.
@@ -92,7 +92,7 @@ Opener = Callable[[], Capture]
 class LiveStream(Stream):
     """Frames of a device or a network; made by `open_v4l2` and `open_network`.
 
-    It returns when the first picture has come and could be decoded. One thread drains the source
+    It returns when the first image has come and could be decoded. One thread drains the source
     from then on, whether or not frames are read. A source that fails before that is an error at
     once; later it is opened again, after 0.5 s, then 1 s, up to every 30 s, each try told to
     `on_notice` in the iterating thread.
@@ -100,7 +100,7 @@ class LiveStream(Stream):
     Args:
         uri: What to call it, credentials masked.
         opener: Opens the source; called in the reader thread, for each try.
-        timeout_s: Seconds in which nothing but damaged pictures come, to count as lost.
+        timeout_s: Seconds in which nothing but damaged images come, to count as lost.
         give_up_s: Seconds after which a lost source is an error; None tries for ever.
         on_notice: Takes one sentence a call.
         wait: Waits for the event or the seconds, and returns whether the event is set.
@@ -126,15 +126,15 @@ class LiveStream(Stream):
         self._timeout_s, self._wait, self._clock = timeout_s, wait, clock
         self._stop = threading.Event()
         self._changed = threading.Condition()  # guards what follows
-        self._slot: tuple[int, Picture] | None = None
+        self._slot: tuple[int, Captured] | None = None
         self._captured = 0
         self._dropped = 0
         self._notices: deque[str] = deque(maxlen=KEPT_NOTICES)
         self._error: BaseException | None = None
         self._complaint: StreamError | None = None
         self._damaged_since_s: float | None = None
-        self._started = False  # a first picture was decoded
-        self._judged = 0  # until then: pictures before this one were damaged or dropped
+        self._started = False  # a first image was decoded
+        self._judged = 0  # until then: images before this one were damaged or dropped
         self._description = uri
         self._thread = threading.Thread(target=self._work, name=f"stream {uri}", daemon=True)
         self._thread.start()
@@ -213,7 +213,7 @@ class LiveStream(Stream):
             self._complain_when_long()
 
     def _complain_when_long(self) -> None:
-        """Have the reader thread give up this connection when only damaged pictures come."""
+        """Have the reader thread give up this connection when only damaged images come."""
         now_s = self._clock()
         if self._damaged_since_s is None:
             self._damaged_since_s = now_s
@@ -237,13 +237,13 @@ class LiveStream(Stream):
             self._changed.notify_all()
             if self._slot is None:  # put it back, unless a newer one has come
                 image = first.image
-                picture = Picture(first.timestamp_s, lambda: image, label=first.label)
+                picture = Captured(first.timestamp_s, lambda: image, label=first.label)
                 self._slot = (first.index, picture)
             else:
                 self._dropped += 1
 
     def _work(self) -> None:
-        """Hand pictures over until told to stop, then the exception that ended it, if any."""
+        """Hand images over until told to stop, then the exception that ended it, if any."""
         capture: Capture | None = None
         lost_s: float | None = None
         wait_s = FIRST_WAIT_S
@@ -284,7 +284,7 @@ class LiveStream(Stream):
                 capture.close()
 
     def _never_started(self) -> bool:
-        """Return whether no picture could be decoded yet, once the last one has been tried."""
+        """Return whether no image could be decoded yet, once the last one has been tried."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._started or self._judged == self._captured or self._stop.is_set()
@@ -313,7 +313,7 @@ class LiveStream(Stream):
             self._notices.append(text)
             self._changed.notify_all()
 
-    def _publish(self, picture: Picture) -> None:
+    def _publish(self, picture: Captured) -> None:
         with self._changed:
             if self._stop.is_set():
                 return

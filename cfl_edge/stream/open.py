@@ -13,7 +13,7 @@ from cfl_edge.stream.source import Notice, Stream, log_notice
 from cfl_edge.stream.uri import StreamUri, parse_uri
 
 ORDERS = ("as-is", "shuffled", "by-class")
-"""How the pictures of a folder come."""
+"""How the images of a folder come."""
 
 DEFAULT_BAUD = 921_600
 """As `firmware_host.protocol` has it, which is imported for a serial stream only."""
@@ -36,11 +36,11 @@ def open_stream(
     timeout_s: float = STALL_S,
     give_up_s: float | None = None,
 ) -> Stream:
-    """Open a camera, network stream, video file, folder of pictures, demo or board.
+    """Open a camera, network stream, video file, folder of images, demo or board.
 
     Args:
         uri: Its address; `cfl_edge.stream.uri` has the table. An integer is a camera's number.
-        order: Of a folder's pictures: "as-is", "shuffled" or "by-class".
+        order: Of a folder's images: "as-is", "shuffled" or "by-class".
         epochs: How many times a folder or file is gone through, at least 1.
         seed: Of the shuffle and the demo.
         realtime: Frames a second, 0.1 to 1000, at which a recorded source comes as a camera does:
@@ -139,7 +139,7 @@ def _check(
     if order != "as-is" and parsed.kind != "folder":
         raise UsageError(
             f"order is {order!r}, but {parsed.shown} comes in its own order",
-            hint="leave --order away, or give a folder of pictures",
+            hint="leave --order away, or give a folder of images",
         )
     if epochs != 1 and parsed.kind in ("camera", "network", "demo", "serial"):
         raise UsageError(
@@ -164,7 +164,7 @@ def _not_found(parsed: StreamUri) -> StreamNotFoundError:
     while parent and not os.path.isdir(parent):
         parent = os.path.dirname(parent)
     if any(mark in path for mark in "*?["):
-        what = "no picture matches"
+        what = "no image matches"
     elif parsed.kind == "folder" and parsed.target.endswith("/"):
         what = "no such folder"
     else:

@@ -62,7 +62,7 @@ def live_error(uri: str, rate_hz: float) -> UsageError:
     """
     return UsageError(
         f"--realtime is {rate_hz:g}, but {uri} is live and keeps its own rate",
-        hint="leave --realtime away, or give a clip, a folder of pictures or demo:",
+        hint="leave --realtime away, or give a clip, a folder of images or demo:",
     )
 
 
@@ -79,7 +79,7 @@ class Realtime(Stream):
     what it hands over counts, as decoding does for a camera; a source that takes longer for that
     than the rate allows is told to `on_notice`.
 
-    `timestamp_s` is the clock at the first frame and 1 / `rate_hz` more each frame; picture, label
+    `timestamp_s` is the clock at the first frame and 1 / `rate_hz` more each frame; image, label
     and `index` are the recorded stream's.
 
     Args:

@@ -30,7 +30,7 @@ def closed_error(uri: str) -> StreamError:
 
 
 class Skipped(NamedTuple):
-    """A picture that could not be read, and why.
+    """An image that could not be read, and why.
 
     Args:
         name: Its path as the user would find it.
@@ -50,7 +50,7 @@ class Stream(ABC):
 
     A stream is read once, by one reader. `close`, also from another thread, ends the iteration;
     to iterate a closed stream raises `closed_error`. What happens on the way (a source lost, found
-    again, a picture skipped) goes to the `on_notice` that the stream was made with.
+    again, an image skipped) goes to the `on_notice` that the stream was made with.
 
     Example:
         >>> from cfl_edge.stream.open import open_stream
@@ -89,7 +89,7 @@ class Stream(ABC):
     @property
     @abstractmethod
     def skipped(self) -> Sequence[Skipped]:
-        """Pictures that could not be read so far; always empty for live streams."""
+        """Images that could not be read so far; always empty for live streams."""
 
     @final
     def __enter__(self) -> Self:

@@ -45,7 +45,7 @@ PIXEL_FORMATS = {
 }
 """What `format=` takes, V4L2's name or FFmpeg's, and FFmpeg's name for it.
 
-Only formats in which every picture stands alone: the reader drops frames undecoded.
+Only formats in which every image stands alone: the reader drops frames undecoded.
 """
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -163,8 +163,8 @@ def _network(uri: str) -> StreamUri:
 def _path(path: str, shown: str) -> StreamUri:
     is_glob = any(mark in path for mark in "*?[") and not os.path.exists(path)
     is_folder = is_glob or path.endswith("/") or os.path.isdir(path)
-    is_picture = path.lower().endswith(IMAGE_SUFFIXES)
-    return StreamUri("folder" if is_folder or is_picture else "file", path, shown)
+    is_image = path.lower().endswith(IMAGE_SUFFIXES)
+    return StreamUri("folder" if is_folder or is_image else "file", path, shown)
 
 
 def _with_query(kind: Kind, rest: str, uri: str, keys: Mapping[str, _Key]) -> StreamUri:

@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from cfl_edge.errors import StreamFormatError, UsageError
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.stream.open import open_stream
-from cfl_edge.stream.serial.capture import picture_to_rgb, silent_error, stream_error
+from cfl_edge.stream.serial.capture import image_to_rgb, silent_error, stream_error
 from cfl_edge.stream.source import Notice, log_notice
 from firmware_host import ports
 from firmware_host.damage import Faults
@@ -31,7 +31,7 @@ READ_S = 0.1
 """How long a read waits: Ctrl-C waits for it."""
 
 SILENT_S = 5.0
-"""Without a picture for so long, a check has failed: as `STALL_S` of streams."""
+"""Without an image for so long, a check has failed: as `STALL_S` of streams."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Checked:
 
     Args:
         listens: Whether it acknowledged the command.
-        decoded: Pictures that came and could be decoded.
+        decoded: Images that came and could be decoded.
         size: Of the last one: "320x240 jpeg".
         statistics: Of the wire.
     """
@@ -68,7 +68,7 @@ def monitor(
     seconds: float | None = None,
     on_notice: Notice = log_notice,
 ) -> LinkStatistics:
-    """Ask a board for pictures and tell what it says, until Ctrl-C.
+    """Ask a board for images and tell what it says, until Ctrl-C.
 
     Args:
         port: Of the board.
@@ -88,34 +88,34 @@ def monitor(
         return link.statistics
 
 
-def check(port: str, *, baud: int = BAUD, pictures: int = 10) -> Checked:
-    """Ask a board for pictures and see whether they come and decode.
+def check(port: str, *, baud: int = BAUD, images: int = 10) -> Checked:
+    """Ask a board for images and see whether they come and decode.
 
     Args:
         port: Of the board.
         baud: Bits per second.
-        pictures: How many must come.
+        images: How many must come.
 
     Raises:
-        StreamError: The port does not open, or pictures do not come or do not decode.
+        StreamError: The port does not open, or images do not come or do not decode.
     """
     size, decoded, came = "", 0, 0
     with _opened(port, baud) as link:
         request = link.ask(Ctrl("stream"))
         silent_s = time.monotonic() + SILENT_S
-        while came < pictures:
+        while came < images:
             if time.monotonic() > silent_s:
                 met = link.statistics
                 raise silent_error(port, SILENT_S, f"{met.bytes} bytes" if met.bytes else "")
             for received in link.receive(READ_S):
                 message = received.message
-                if isinstance(message, Image) and came < pictures:
+                if isinstance(message, Image) and came < images:
                     silent_s = time.monotonic() + SILENT_S
                     came += 1
-                    decoded += picture_to_rgb(message) is not None
+                    decoded += image_to_rgb(message) is not None
                     size = f"{message.width}x{message.height} {message.format.name.lower()}"
         met = link.statistics
-        if not request.over:  # pictures were quicker than the answer, or it does not listen
+        if not request.over:  # images were quicker than the answer, or it does not listen
             while not request.over:
                 link.receive(READ_S)
         listens = request.status is Status.DONE
@@ -123,8 +123,8 @@ def check(port: str, *, baud: int = BAUD, pictures: int = 10) -> Checked:
             link.send(Ctrl("stop"))
     if decoded < came:
         raise StreamFormatError(
-            f"{port}: {came - decoded} of {came} pictures ({size}) do not decode",
-            hint="lower the picture size or the JPEG quality in the board's sketch",
+            f"{port}: {came - decoded} of {came} images ({size}) do not decode",
+            hint="lower the image size or the JPEG quality in the board's sketch",
         )
     return Checked(listens, decoded, size, met)
 
@@ -144,7 +144,7 @@ def simulate(
 
     Args:
         frames: Address of a recorded stream; labels that it knows become buttons that are held.
-        fps: Pictures a second until the host asks for others.
+        fps: Images a second until the host asks for others.
         link: Where to put a symbolic link to the port.
         lost: Part of the packets that are lost, 0 to 1.
         flipped: Part of the bytes that are changed, 0 to 1.
@@ -153,7 +153,7 @@ def simulate(
         on_notice: Is told the port.
 
     Returns:
-        Pictures sent, and those of them that arrived intact.
+        Images sent, and those of them that arrived intact.
 
     Raises:
         UsageError: The stream is live.
@@ -188,7 +188,7 @@ def statistics_lines(met: LinkStatistics) -> list[str]:
     """Return what a link met for people."""
     latency = "" if met.latency_ms is None else f", latency {met.latency_ms:.0f} ms"
     return [
-        f"received   {met.frames} pictures, {met.incomplete} with gaps, "
+        f"received   {met.frames} images, {met.incomplete} with gaps, "
         f"{met.bytes_per_s / 1000:.1f} kB/s{latency}",
         f"wire       {met.packets} packets, {met.lost_packets} lost, {met.crc_errors} damaged, "
         f"{met.malformed} times something else",
@@ -210,7 +210,7 @@ def _told(message: Any) -> str:
     match message:
         case Image():
             size = f"{message.width}x{message.height} {message.format.name.lower()}"
-            return f"picture {message.frame_id}: {size}, {len(message.data)} bytes"
+            return f"image {message.frame_id}: {size}, {len(message.data)} bytes"
         case Hello():
             listens = "listens" if message.receives else "only sends"
             return f"hello: {message.board} {message.firmware}, {listens}"
@@ -223,7 +223,7 @@ def _told(message: Any) -> str:
 
 
 def _shown(frames: str) -> Iterator[Shown]:
-    """Yield the pictures for ever as JPEGs; a label is pressed before its first picture."""
+    """Yield the images for ever as JPEGs; a label is pressed before its first image."""
     held: str | None = None
     while True:
         with open_stream(frames) as stream:

@@ -23,7 +23,7 @@ class Counts:
 
     Args:
         frames: Name to the frames learned.
-        replay: Name to the samples kept in the replay memory; None where the head has none.
+        replay: Name to the samples kept in the replay memory; None where the algorithm has none.
     """
 
     frames: dict[str, int]
@@ -148,7 +148,7 @@ def remove(
 ) -> Counts:
     """Forget a class: no file of the model folder holds its samples any more.
 
-    Its rows, statistics, replayed and waiting samples and example pictures go, the journal as a
+    Its rows, statistics, replayed and waiting samples and example images go, the journal as a
     whole, and older states with them. What remains is said by `class_table.what_stays`.
 
     Args:
@@ -161,19 +161,19 @@ def remove(
         DataError: It does not exist.
         ModelError: The model or the ONNX files fail.
     """
-    head = ""
+    algorithm = ""
 
     def action(saved: Saved) -> None:
-        nonlocal head
-        head = saved.manifest["network"].get("head", "cfl")
+        nonlocal algorithm
+        algorithm = saved.manifest["network"].get("learner", "cfl")
         class_table.remove(saved, name)
 
     counts = change(model, action, onnx=onnx, for_good=True, on_notice=on_notice)
     on_notice(
-        f"gone: the row, statistics, replayed samples and pictures of {name!r}; "
+        f"gone: the row, statistics, replayed samples and images of {name!r}; "
         "no older state of the model is kept"
     )
-    on_notice(f"stays: {class_table.what_stays(head)}")
+    on_notice(f"stays: {class_table.what_stays(algorithm)}")
     exported = model / "onnx"
     if onnx is None and (exported / "model.onnx").exists():
         on_notice(

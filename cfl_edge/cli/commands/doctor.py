@@ -33,7 +33,7 @@ def doctor(model: Path | None = None) -> Iterator[Check]:
         ("memory", lambda: board.check_memory(board.read_memory_mib(root))),
         ("heat", lambda: board.check_heat(BoardHealth().read())),
         ("torch", lambda: packages.check_torch(here, found, packages.torch_cuda(), root)),
-        ("stem", lambda: packages.check_stem(found)),
+        ("backbone", lambda: packages.check_backbone(found)),
         ("onnx", lambda: providers.check_providers(onnx)),
         ("camera", _cameras),
         ("groups", _groups),

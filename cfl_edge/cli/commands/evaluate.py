@@ -1,4 +1,4 @@
-"""Measure a model on labelled pictures, and on pictures of what it does not know."""
+"""Measure a model on labelled images, and on images of what it does not know."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from cfl_edge.stream.source import Notice, log_notice
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
 
-BATCH = 32  # pictures predicted at a time
+BATCH = 32  # images predicted at a time
 
 
 @dataclass(frozen=True)
 class UnknownEvaluation:
-    """What came of pictures of none of the classes.
+    """What came of images of none of the classes.
 
     Args:
         samples: How many there were.
-        auroc: See `cfl_edge.novelty.auroc`, against the labelled pictures of known classes.
-        fpr95: Share of them that is accepted where 95 % of the known pictures are.
+        auroc: See `cfl_edge.novelty.auroc`, against the labelled images of known classes.
+        fpr95: Share of them that is accepted where 95 % of the known images are.
         rejected: Share that was answered `unknown`; None without `reject`.
-        skipped: Pictures that could not be read.
+        skipped: Images that could not be read.
     """
 
     samples: int
@@ -55,12 +55,12 @@ class Evaluation:
     """What `evaluate` measured.
 
     Args:
-        confusion: Counts of true against predicted names; `unknown` where a picture was refused.
-        rejected: Labelled pictures that were refused: they count as wrong.
+        confusion: Counts of true against predicted names; `unknown` where an image was refused.
+        rejected: Labelled images that were refused: they count as wrong.
         answered_accuracy: Fraction right of the others, 0 to 1; None if all were refused.
-        unknown: What came of pictures of none of the classes, where there were any.
-        unknown_classes: Folders whose name the model does not know; their pictures count as wrong.
-        skipped: Pictures that could not be read; they do not count.
+        unknown: What came of images of none of the classes, where there were any.
+        unknown_classes: Folders whose name the model does not know; their images count as wrong.
+        skipped: Images that could not be read; they do not count.
         peak_rss_mib: Largest resident memory of the process, MiB.
     """
 
@@ -80,25 +80,25 @@ def evaluate(
     unknown: str | None = None,
     reject: float | None = None,
     device: str = "auto",
-    on_picture: Callable[[int, int | None], None] = lambda *_: None,
+    on_image: Callable[[int, int | None], None] = lambda *_: None,
     on_notice: Notice = log_notice,
 ) -> Evaluation:
-    """Predict every picture of a folder that holds one subfolder per class.
+    """Predict every image of a folder that holds one subfolder per class.
 
     Args:
         model: The model folder.
         data: The folder, or whatever else `open_stream` reads that brings labels.
-        unknown: Pictures of none of the classes: a folder with or without subfolders, or whatever
+        unknown: Images of none of the classes: a folder with or without subfolders, or whatever
             else `open_stream` reads.
         reject: Answer `unknown` where the score of being none of the classes is larger, 0 to 1;
             None answers always.
         device: "auto", "cpu" or "cuda".
-        on_picture: Called with the number of pictures done and to do.
+        on_image: Called with the number of images done and to do.
         on_notice: Called with what the user should know.
 
     Raises:
         StreamError: No such folder.
-        DataError: Not one picture in it has a label, or there is none of what is unknown.
+        DataError: Not one image in it has a label, or there is none of what is unknown.
         UsageError: `reject` is no such share, or a class of the model is called `unknown`.
         ModelError: There is no model.
     """
@@ -107,7 +107,7 @@ def evaluate(
 
         learner = load_learner(model, device=device, on_notice=on_notice)
         check_reject(reject, learner.classes)
-        if reject is not None and learner.head.novelty.table() is None:
+        if reject is not None and learner.algorithm.novelty.table() is None:
             on_notice(
                 f"nothing is refused: the model has too little to say what is {UNKNOWN}, expected "
                 f"{LEAST_CLASSES} classes and {LEAST_SAMPLES} frames of classes that it had learned"
@@ -116,8 +116,8 @@ def evaluate(
         confusion, done, unlabelled, rejected = Confusion(), 0, 0, 0
         known_distances: list[float] = []
         for batch in _batches(iter(stream)):
-            pictures = np.stack([to_model_input(frame.image, learner.image_px) for frame in batch])
-            for frame, answer in zip(batch, _answers(learner, pictures, reject), strict=True):
+            images = np.stack([to_model_input(frame.image, learner.image_px) for frame in batch])
+            for frame, answer in zip(batch, _answers(learner, images, reject), strict=True):
                 if frame.label is None:
                     unlabelled += 1
                     continue
@@ -126,15 +126,15 @@ def evaluate(
                 if frame.label in learner.classes:
                     known_distances.append(answer.distance)
             done += len(batch)
-            on_picture(done, getattr(stream, "total", None))
+            on_image(done, getattr(stream, "total", None))
         skipped = len(stream.skipped)
     if not confusion.samples:
         raise DataError(
-            f"{data} holds no picture with a label, expected one subfolder per class",
+            f"{data} holds no image with a label, expected one subfolder per class",
             hint=f"ls {data}",
         )
     if unlabelled:
-        on_notice(f"{unlabelled} pictures lie in no subfolder and were left out")
+        on_notice(f"{unlabelled} images lie in no subfolder and were left out")
     foreign = sorted(set(confusion.recall()) - set(learner.classes))
     if foreign:
         on_notice(f"the model does not know {', '.join(foreign)}: these count as wrong")
@@ -161,12 +161,12 @@ class _Answer:
 
 
 def _answers(
-    learner: Learner, pictures: npt.NDArray[np.uint8], reject: float | None
+    learner: Learner, images: npt.NDArray[np.uint8], reject: float | None
 ) -> list[_Answer]:
-    encoded = learner.encode(pictures)
+    encoded = learner.encode(images)
     best = learner.predict(encoded).argmax(axis=1)
     distances = learner.distances(encoded)
-    scores = learner.head.novelty.scores(distances)
+    scores = learner.algorithm.novelty.scores(distances)
     answers = []
     for number, distance, score in zip(best, distances, scores, strict=True):
         refused = is_rejected(float(score), reject)
@@ -185,14 +185,14 @@ def _evaluate_unknown(
     answers: list[_Answer] = []
     with open_stream(unknown, on_notice=on_notice) as stream:
         for batch in _batches(iter(stream)):
-            pictures = np.stack([to_model_input(frame.image, learner.image_px) for frame in batch])
-            answers += _answers(learner, pictures, reject)
+            images = np.stack([to_model_input(frame.image, learner.image_px) for frame in batch])
+            answers += _answers(learner, images, reject)
         skipped = len(stream.skipped)
     if not answers:
-        raise DataError(f"{unknown} holds no picture that can be read", hint=f"ls {unknown}")
+        raise DataError(f"{unknown} holds no image that can be read", hint=f"ls {unknown}")
     if not known_distances:
         raise DataError(
-            "No picture of --data shows a class of the model, expected some to tell --unknown from",
+            "No image of --data shows a class of the model, expected some to tell --unknown from",
             hint=f"--data with subfolders such as {learner.classes[0]}",
         )
     distances = [answer.distance for answer in answers]
@@ -244,7 +244,7 @@ def unknown_lines(result: Evaluation, reject: float | None) -> list[str]:
             lines[-1] += f"; accuracy {result.answered_accuracy:.2%} of the other {answered}"
     if (unknown := result.unknown) is not None:
         lines.append(
-            f"unknown    AUROC {unknown.auroc:.3f}; where 95 % of the known pictures are accepted, "
+            f"unknown    AUROC {unknown.auroc:.3f}; where 95 % of the known images are accepted, "
             f"{unknown.fpr95:.1%} of {unknown.samples} unknown ones are"
         )
         if unknown.rejected is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cfl_edge.errors import ExportError
-from cfl_edge.learner.algorithms.contrastive import ContrastiveHead
+from cfl_edge.learner.algorithms.contrastive import ContrastiveAlgorithm
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.readout import combine
 from cfl_edge.model.tensors import network_digest
@@ -40,20 +40,20 @@ def export(model: Path, out: Path, *, on_notice: Notice = log_notice) -> Exporte
 
 
 def export_learner(learner: Learner, out: Path) -> Exported:
-    """Write a learner, checked on the pictures that it kept."""
+    """Write a learner, checked on the images that it kept."""
     if not learner.examples:
         raise ExportError(
-            "The model keeps no picture to check its export on",
+            "The model keeps no image to check its export on",
             hint="cfl-edge learn on a few labelled frames first",
         )
-    readout = learner.head.readout
+    readout = learner.algorithm.readout
     if readout is None:
         raise ExportError(
-            f"The head {learner.config.head} compares with stored samples: it has no label "
+            f"The algorithm {learner.config.learner} compares with stored samples: it has no label "
             "embeddings to export",
-            hint="learn with --head cfl or --head slda into another folder",
+            hint="learn with --learner cfl or --learner slda into another folder",
         )
-    pictures = [picture.cpu().numpy() for picture, _ in learner.examples.values()]
+    images = [image.cpu().numpy() for image, _ in learner.examples.values()]
     extractor = learner.extractor
     weights = {
         f"network.{name}": value.cpu().numpy()
@@ -66,14 +66,14 @@ def export_learner(learner: Learner, out: Path) -> Exported:
             classes=learner.classes,
             size_px=learner.image_px,
             extra_metadata={
-                "cfl_edge.stem": learner.config.stem,
+                "cfl_edge.backbone": learner.config.backbone,
                 NETWORK_DIGEST: network_digest(weights),
                 **known_distances(learner),
                 **exits(learner),
             },
-            distances=learner.head.distance_rows(),
+            distances=learner.algorithm.distance_rows(),
             folder=out,
-            sample_images=np.stack(pictures),
+            sample_images=np.stack(images),
         )
     finally:
         extractor.to(learner.device)
@@ -81,7 +81,7 @@ def export_learner(learner: Learner, out: Path) -> Exported:
 
 def known_distances(learner: Learner) -> dict[str, str]:
     """Return what the score of being unknown is made with, where there is enough to say it."""
-    table = learner.head.novelty.table()
+    table = learner.algorithm.novelty.table()
     if table is None:
         return {}
     return {KNOWN_DISTANCES: json.dumps([float(f"{value:.7g}") for value in table])}
@@ -93,8 +93,8 @@ def exits(learner: Learner) -> dict[str, str]:
     Nothing where the label embeddings do not follow from the statistics of now: classes were
     merged, or frames came since they were solved.
     """
-    head = learner.head
-    if not isinstance(head, ContrastiveHead) or head.readout is None or not learner.classes:
+    head = learner.algorithm
+    if not isinstance(head, ContrastiveAlgorithm) or head.readout is None or not learner.classes:
         return {}
     channels, first_layer = head.inputs.channels, head.layer_source
     readout = head.readout.cpu()
@@ -106,10 +106,10 @@ def exits(learner: Learner) -> dict[str, str]:
     )
     if len(channels) < 2 or apart > SAME * float(readout[:, :-1].abs().max()):
         return {}
-    names = ["stem end", "stem cut"] if first_layer else []
+    names = ["backbone end", "backbone cut"] if first_layer else []
     names += [f"layer {number}" for number in range(1, len(channels) - first_layer + 1)]
     order = list(range(len(channels)))
-    if first_layer:  # the way to the stem's end takes longer than the layers
+    if first_layer:  # the way to the backbone's pooled features takes longer than the layers
         order = [*order[1:], 0]
     biases = torch.stack([rows[:, -1] for rows in solved]).numpy()
     return {EXITS: ExitTable(tuple(names), tuple(channels), tuple(order), biases).to_text()}

@@ -19,7 +19,7 @@ from cfl_edge.model.writing import replace_files
 from cfl_edge.onnx.export import Exported
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.int8 import quantise, weighed_operations
-from cfl_edge.onnx.int8_check import LEAST_PICTURES, Comparison, compare, objection
+from cfl_edge.onnx.int8_check import LEAST_IMAGES, Comparison, compare, objection
 from cfl_edge.onnx.metadata import INT8_FILE
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.open import open_stream
@@ -29,8 +29,8 @@ from cfl_edge.stream.source import Notice, log_notice
 # so there is little to save, and the error of a rounding there runs through all that follows. The
 # first share that keeps the accuracy is taken.
 IN_FLOAT = (1 / 8, 1 / 4, 1 / 2)
-CALIBRATION_PICTURES = 100  # 10 and 100 gave the same accuracy (DECISIONS.md, "Int8")
-CHECK_PICTURES = 2000  # of 27 KB each at 96 px; the standard error is then below half a point
+CALIBRATION_IMAGES = 100  # 10 and 100 gave the same accuracy (DECISIONS.md, "Int8")
+CHECK_IMAGES = 2000  # of 27 KB each at 96 px; the standard error is then below half a point
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class Int8Options:
     """What `--int8` works with.
 
     Args:
-        calibrate: A stream of pictures that the ranges are taken from, beside those that the model
+        calibrate: A stream of images that the ranges are taken from, beside those that the model
             kept; None for these alone.
-        check: A folder of labelled pictures, or another stream with labels, that the accuracy is
-            measured on; None for the pictures that the model kept.
+        check: A folder of labelled images, or another stream with labels, that the accuracy is
+            measured on; None for the images that the model kept.
     """
 
     calibrate: str | None = None
@@ -54,7 +54,7 @@ class Int8Export:
 
     Args:
         model: Its path.
-        calibrated: Pictures that the ranges were taken from.
+        calibrated: Images that the ranges were taken from.
         in_float: Operations with weights that stayed float, the first ones.
         operations: Operations with weights before the label embeddings.
         comparison: With the float file.
@@ -67,8 +67,8 @@ class Int8Export:
     comparison: Comparison
 
 
-class Pictures(NamedTuple):
-    """Pictures of the model's size, and what is known of them.
+class Images(NamedTuple):
+    """Images of the model's size, and what is known of them.
 
     Args:
         images: uint8, (N, size_px, size_px, 3).
@@ -108,14 +108,14 @@ def export_both(
     Args:
         model: The model folder.
         out: Folder of the result; files of these names are replaced.
-        options: Pictures to make and to measure the quantised file with.
+        options: Images to make and to measure the quantised file with.
         on_notice: Called with what the user should know.
 
     Raises:
         ModelError: There is no model, or it has no class.
         ExportError: The float files differ from torch: nothing was replaced. Or the quantised one
             answers worse than they do: they were written, it was not.
-        StreamError, DataError: Pictures cannot be read. The float files were written.
+        StreamError, DataError: Images cannot be read. The float files were written.
     """
     from cfl_edge.cli.commands.open_learner import load_learner
 
@@ -130,28 +130,28 @@ def export_int8(
     """Write `model-int8.onnx` beside an exported file, if it answers as well.
 
     Args:
-        learner: What was exported: its pictures calibrate, and check where no folder does.
+        learner: What was exported: its images calibrate, and check where no folder does.
         exported: The float file; stays as it is.
-        options: More pictures.
+        options: More images.
         on_notice: Told what cannot be measured.
 
     Raises:
         ExportError: It answers worse whatever stays float, or there is nothing to quantise. Nothing
             was replaced.
-        StreamError: A stream of pictures fails.
+        StreamError: A stream of images fails.
         DataError: It holds none that can be used.
         ModelWriteError: Disk full, no permission. Nothing was replaced.
     """
     import onnx
 
-    own = _own_pictures(learner)
+    own = _own_images(learner)
     calibration, checked = own.images, own
     if options.calibrate is not None:
-        more = read_pictures(options.calibrate, learner.image_px, CALIBRATION_PICTURES, on_notice)
+        more = read_images(options.calibrate, learner.image_px, CALIBRATION_IMAGES, on_notice)
         calibration = np.concatenate([own.images, more.images])
-        checked = Pictures(calibration, own.labels + [None] * len(more.images))
+        checked = Images(calibration, own.labels + [None] * len(more.images))
     if options.check is not None:
-        checked = read_pictures(options.check, learner.image_px, CHECK_PICTURES, on_notice)
+        checked = read_images(options.check, learner.image_px, CHECK_IMAGES, on_notice)
         checked = _require_known(checked, learner.classes, options.check, on_notice)
     _say_what_is_measured(checked, learner.classes, on_notice)
 
@@ -183,16 +183,16 @@ def export_int8(
         f"int8 was not kept, {exported} stays the float file: {complaint}{where}",
         hint=f"cfl-edge run {exported}"
         if enough
-        else f"--check FOLDER with {LEAST_PICTURES} labelled pictures or more measures accuracy",
+        else f"--check FOLDER with {LEAST_IMAGES} labelled images or more measures accuracy",
     )
 
 
-def read_pictures(uri: str, size_px: int, limit: int, on_notice: Notice) -> Pictures:
-    """Return up to `limit` pictures of a stream, spread over all of it where its length is known.
+def read_images(uri: str, size_px: int, limit: int, on_notice: Notice) -> Images:
+    """Return up to `limit` images of a stream, spread over all of it where its length is known.
 
     Raises:
         StreamError: The stream fails.
-        DataError: It holds no picture.
+        DataError: It holds no image.
     """
     images, labels = [], []
     with open_stream(uri, on_notice=on_notice) as stream:
@@ -202,38 +202,36 @@ def read_pictures(uri: str, size_px: int, limit: int, on_notice: Notice) -> Pict
             images.append(to_model_input(frame.image, size_px))
             labels.append(frame.label)
     if not images:
-        raise DataError(f"{uri} holds no picture that can be read", hint=f"ls {uri}")
-    return Pictures(np.stack(images), labels)
+        raise DataError(f"{uri} holds no image that can be read", hint=f"ls {uri}")
+    return Images(np.stack(images), labels)
 
 
-def _own_pictures(learner: Learner) -> Pictures:
+def _own_images(learner: Learner) -> Images:
     kept = learner.examples.values()
     images = np.stack([picture.cpu().numpy() for picture, _ in kept])
-    return Pictures(images, [learner.classes[number] for _, number in kept])
+    return Images(images, [learner.classes[number] for _, number in kept])
 
 
-def _require_known(
-    pictures: Pictures, classes: Sequence[str], uri: str, on_notice: Notice
-) -> Pictures:
+def _require_known(pictures: Images, classes: Sequence[str], uri: str, on_notice: Notice) -> Images:
     """Leave out what has no label that the model knows: no file can be right there."""
     known = [label in classes for label in pictures.labels]
     if not any(known):
         raise DataError(
-            f"--check {uri} holds no picture with a label that the model knows, expected "
+            f"--check {uri} holds no image with a label that the model knows, expected "
             f"subfolders such as {classes[0]}",
             hint=f"ls {uri}",
         )
     if not all(known):
-        on_notice(f"{known.count(False)} pictures of {uri} show no class of the model: left out")
+        on_notice(f"{known.count(False)} images of {uri} show no class of the model: left out")
     labels = [label for label in pictures.labels if label in classes]
-    return Pictures(pictures.images[np.array(known)], labels)
+    return Images(pictures.images[np.array(known)], labels)
 
 
-def _say_what_is_measured(checked: Pictures, classes: Sequence[str], on_notice: Notice) -> None:
+def _say_what_is_measured(checked: Images, classes: Sequence[str], on_notice: Notice) -> None:
     labelled = sum(label in classes for label in checked.labels)
-    if labelled < LEAST_PICTURES:
+    if labelled < LEAST_IMAGES:
         on_notice(
-            f"{labelled} labelled pictures are too few to tell a point of accuracy: what counts is "
+            f"{labelled} labelled images are too few to tell a point of accuracy: what counts is "
             f"how many of {len(checked.labels)} answers stay; --check FOLDER with "
-            f"{LEAST_PICTURES} or more measures accuracy"
+            f"{LEAST_IMAGES} or more measures accuracy"
         )

@@ -162,9 +162,10 @@ def learn(
                 "no ONNX files were written: the export would break --memory-mib; "
                 f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
             )
-        elif settings.export and learner.classes and learner.head.readout is None:
+        elif settings.export and learner.classes and learner.algorithm.readout is None:
             on_notice(
-                f"no ONNX files were written: --head {learner.config.head} has no label embeddings"
+                f"no ONNX files were written: --learner {learner.config.learner} has no label "
+                "embeddings"
             )
         elif settings.export and learner.examples and not summary.interrupted:
             from cfl_edge.cli.commands.export import export_learner

@@ -25,10 +25,10 @@ def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
     Raises:
         UsageError: Such an option.
     """
-    network = {"head": "cfl", **saved.manifest["network"]}
+    network = {"learner": "cfl", **saved.manifest["network"]}
     for option, key in (
-        ("--head", "head"),
-        ("--stem", "stem"),
+        ("--learner", "learner"),
+        ("--backbone", "backbone"),
         ("--layers", "layers"),
         ("--image", "image_px"),
         ("--optimizer", "optimizer"),
@@ -73,18 +73,22 @@ def open_learner(
 
 def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerConfig:
     """Return the configuration of a new learner; `batch` None for the default."""
-    from cfl_edge.core.backbones import DEFAULT_STEM
+    from cfl_edge.core.backbones import DEFAULT_BACKBONE
     from cfl_edge.learner.config import ADAPT_LAYERS, LearnerConfig
 
-    head, stem = settings.head or LearnerConfig.head, settings.stem or DEFAULT_STEM
-    if settings.layers is not None and stem != "none" and head not in ADAPT_LAYERS:
+    algorithm, backbone = (
+        settings.learner or LearnerConfig.learner,
+        settings.backbone or DEFAULT_BACKBONE,
+    )
+    if settings.layers is not None and backbone != "none" and algorithm not in ADAPT_LAYERS:
         raise UsageError(
-            f"--layers is {settings.layers}, but --head {head} reads the end of the stem alone",
-            hint="leave --layers away, or --head cfl",
+            f"--layers is {settings.layers}, but --learner {algorithm} reads the backbone's pooled "
+            "features alone",
+            hint="leave --layers away, or --learner cfl",
         )
     return LearnerConfig(
-        head=head,
-        stem=stem,
+        learner=algorithm,
+        backbone=backbone,
         layers=settings.layers,
         image_px=settings.image,
         replay_mib=settings.replay_mib or LearnerConfig.replay_mib,

@@ -62,7 +62,7 @@ def fields(planned: Planned) -> dict[str, Any]:
     return {
         "layers": [_layer_fields(layer) for layer in chosen.layers],
         "peak_layer": chosen.peak_layer.name,
-        "stem_bytes": chosen.stem_bytes,
+        "backbone_bytes": chosen.backbone_bytes,
         "frame_bytes": chosen.frame_bytes,
         "replay_bytes": chosen.replay_bytes,
         "statistics_bytes": chosen.statistics_bytes,

@@ -65,10 +65,11 @@ def open_publisher(
     path = settings.publish
     if path is None:
         return None
-    if learner.head.readout is None:
+    if learner.algorithm.readout is None:
         raise UsageError(
-            f"--publish with --head {learner.config.head}, which has no label embeddings to export",
-            hint="learn with --head cfl or --head slda into another folder",
+            f"--publish with --learner {learner.config.learner}, which has no label embeddings to "
+            "export",
+            hint="learn with --learner cfl or --learner slda into another folder",
         )
     from cfl_edge.cli.commands.export import known_distances
     from cfl_edge.loop.publish import Publisher

@@ -31,7 +31,7 @@ class Rewound:
     """A model as it was before its last frames.
 
     Args:
-        learner: Before the frames, not settled.
+        learner: Before the frames, not recalibrated.
         journal: Still with the frames.
         cut: Frames learned before them.
         names: Of the classes after them: what the journal's class numbers mean.
@@ -178,7 +178,7 @@ def learn_again(learner: Learner, frames: Iterable[tuple[str, Entry]]) -> None:
     """Let a learner learn frames of a journal.
 
     Args:
-        learner: Its journal and its pictures stay as they are.
+        learner: Its journal and its images stay as they are.
         frames: Class name and frame.
     """
     import torch
@@ -189,26 +189,26 @@ def learn_again(learner: Learner, frames: Iterable[tuple[str, Entry]]) -> None:
     blank = torch.zeros(1, px, px, 3, dtype=torch.uint8, device=learner.device)
     examples = dict(learner.examples)
     for name, entry in frames:
-        encoded = learner.encode_stem(blank, *from_entry(entry.arrays, learner.device))
+        encoded = learner.encode_backbone(blank, *from_entry(entry.arrays, learner.device))
         learner.learn(encoded, [name])
     learner.examples = examples
 
 
-def keep_examples(learner: Learner, pictures: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Give a learner the pictures that exports are checked on.
+def keep_examples(learner: Learner, images: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Give a learner the images that exports are checked on.
 
     Args:
         learner: Gets those of classes that it knows; noise, if it would have none at all.
-        pictures: Class name and picture, uint8 (H, W, 3).
+        images: Class name and image, uint8 (H, W, 3).
     """
     import torch
 
     from cfl_edge.learner.learner import EXAMPLES
 
-    for name, picture in pictures:
+    for name, image in images:
         if name in learner.classes:
             number = learner.classes.index(name)
-            learner.examples[number % EXAMPLES] = (picture.to(learner.device), number)
+            learner.examples[number % EXAMPLES] = (image.to(learner.device), number)
     if learner.classes and not learner.examples:  # noise shows a difference as well
         shape = (learner.image_px, learner.image_px, 3)
         noise = np.random.default_rng(learner.config.seed).integers(0, 256, shape, np.uint8)
@@ -216,7 +216,7 @@ def keep_examples(learner: Learner, pictures: Iterable[tuple[str, torch.Tensor]]
 
 
 def saved_examples(saved: Saved) -> list[tuple[str, torch.Tensor]]:
-    """Return class name and picture of each that a saved model keeps for exports."""
+    """Return class name and image of each that a saved model keeps for exports."""
     import torch
 
     state, names = saved.tensors["state"], saved.manifest["classes"]

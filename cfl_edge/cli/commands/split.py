@@ -44,7 +44,7 @@ class Split:
         stayed: Frames, or samples, that the class still has.
         apart: Share of the samples' variance that lies between the two groups, 0 to 1: near 0, the
             class was one. None where frames were learned again.
-        shared_end: Whether both begin with the same mean of the stem's end.
+        shared_end: Whether both begin with the same mean of the backbone's pooled features.
     """
 
     counts: Counts
@@ -94,8 +94,9 @@ def split(
     (`cfl_edge.cli.commands.rewind` says how exactly), and undo still reaches behind them.
 
     Without, the replayed samples are divided in two groups, of which the larger keeps the name.
-    `cfl_edge.learner.divide` says what becomes of the statistics: those of the stem's end, which
-    the replay memory does not have, are the same for both until new frames move them apart.
+    `cfl_edge.learner.divide` says what becomes of the statistics: those of the backbone's pooled
+    features, which the replay memory does not have, are the same for both until new frames move
+    them apart.
 
     Args:
         model: The model folder.
@@ -155,10 +156,10 @@ def _relearn(task: _Task, seconds: float | None, frames: int | None) -> Split:
     after = [into if each == name else each for each in before]
     task.on_notice(f"learning {counted(back.count, 'frame')} again, {moved} of them as {into!r}")
     learn_again(learner, zip(after, entries, strict=True))
-    learner.settle()
-    # The newest picture of the class is of a frame that moved.
-    pictures = saved_examples(task.saved)
-    keep_examples(learner, [(into if of == name else of, picture) for of, picture in pictures])
+    learner.recalibrate()
+    # The newest image of the class is of a frame that moved.
+    images = saved_examples(task.saved)
+    keep_examples(learner, [(into if of == name else of, image) for of, image in images])
     back.journal.relabel(back.cut, [learner.classes.index(each) for each in after])
     changed = to_saved(learner, task.counters)
     _change_exported(task, changed, learner)

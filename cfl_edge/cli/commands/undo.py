@@ -85,9 +85,9 @@ def undo(
         learner, journal, names = back.learner, back.journal, back.names
         count, seconds_back = back.count, journal.seconds_of(back.count)
         taken = Counter(names[entry.label] for entry in back.frames())
-        learner.settle()
-        # The newest picture of each class is kept: of one that loses frames, it is among these.
-        stay = [(name, picture) for name, picture in saved_examples(saved) if name not in taken]
+        learner.recalibrate()
+        # The newest image of each class is kept: of one that loses frames, it is among these.
+        stay = [(name, image) for name, image in saved_examples(saved) if name not in taken]
         keep_examples(learner, stay)
         journal.cut(back.cut)
         learner.journal = journal

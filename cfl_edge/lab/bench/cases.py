@@ -11,7 +11,7 @@ from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.closed_form import closed_form_parts
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import (
-    LAYERS_WITH_STEM,
+    LAYERS_WITH_BACKBONE,
     Network,
     build_network,
     initial_embeddings,
@@ -28,14 +28,14 @@ CLASSES = 10
 SEED = 0
 LEARNING_RATE = 1e-3  # its value changes neither memory nor time
 STREAM_SHAPE = (112, 6, 6)  # EfficientNet-Lite0 at 96 px, cut after block 10
-SMALL_PX = 16  # a warm-up picture for networks that take any size
+SMALL_PX = 16  # a warm-up image for networks that take any size
 
 
 def input_shape(setting: Setting) -> tuple[int, int, int]:
     """Return (C, H, W) of what the first layer reads.
 
-    The learner of a stream replays stored features of its stem, so its step begins there: the
-    network `stream` reads features of the default stem at 96 px, not pictures.
+    The learner of a stream replays stored features of its backbone, so its step begins there: the
+    network `stream` reads features of the default backbone at 96 px, not images.
     """
     if setting.network == STREAM:
         return STREAM_SHAPE
@@ -43,7 +43,7 @@ def input_shape(setting: Setting) -> tuple[int, int, int]:
 
 
 def memory_format(setting: Setting) -> torch.memory_format:
-    """Return how the numbers of a picture lie in memory, for all cases of a setting."""
+    """Return how the numbers of an image lie in memory, for all cases of a setting."""
     return torch.channels_last if setting.channels_last else torch.contiguous_format
 
 
@@ -51,10 +51,10 @@ def network_of(setting: Setting) -> Network:
     """Build the network of a setting, the same weights in every process.
 
     Raises:
-        UsageError: There is no network of this name, or not for this size of pictures.
+        UsageError: There is no network of this name, or not for this size of images.
     """
     torch.manual_seed(SEED)
-    kind = LAYERS_WITH_STEM if setting.network == STREAM else setting.network
+    kind = LAYERS_WITH_BACKBONE if setting.network == STREAM else setting.network
     try:
         network = build_network(kind, input_shape(setting))
     except UsageError as error:
@@ -101,7 +101,7 @@ def warm_up_batch(setting: Setting, network: Network, device: str) -> tuple[Tens
 
     Optimizer state, threads, the autograd engine and the libraries' tables exist after it. They
     have 16 px where the network takes any size. Not one sample: torch convolves a single small
-    picture with other code than a batch, whose pages would then be counted.
+    image with other code than a batch, whose pages would then be counted.
     """
     c_in, size, _ = input_shape(setting)
     fixed = any(isinstance(module, nn.Linear) for module in network.modules())
@@ -130,7 +130,7 @@ def build_step(case: str, network: Network, optimizer: str, setting: Setting) ->
         [torch.Size([2, 4]), torch.Size([2, 4])]
     """
     if case in ("inference", "head-only"):
-        return _frozen_step(network.eval(), learn_head=case == "head-only")
+        return _frozen_step(network.eval(), learn_algorithm=case == "head-only")
     network.train()
     device = next(network.parameters()).device
     rows = initial_embeddings(CLASSES, max(network.channels), torch.Generator().manual_seed(SEED))
@@ -177,8 +177,8 @@ def build_step(case: str, network: Network, optimizer: str, setting: Setting) ->
     return learn_forward
 
 
-def _frozen_step(network: Network, *, learn_head: bool) -> Step:
-    """Predict, and with `learn_head` update streaming linear discriminant analysis (SLDA)."""
+def _frozen_step(network: Network, *, learn_algorithm: bool) -> Step:
+    """Predict, and with `learn_algorithm` update streaming linear discriminant analysis (SLDA)."""
     statistics = ClassStatistics(network.channels[-1], next(network.parameters()).device)
     for _ in range(CLASSES):
         statistics.add_class()
@@ -186,7 +186,7 @@ def _frozen_step(network: Network, *, learn_head: bool) -> Step:
     @torch.inference_mode()
     def step(x: Tensor, labels: Tensor) -> object:
         pooled = network(x)
-        if learn_head:
+        if learn_algorithm:
             statistics.update(pooled[-1], labels)
         return pooled
 

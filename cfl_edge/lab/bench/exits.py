@@ -1,4 +1,4 @@
-"""What `run --early-exit` wins and costs: one pass over labelled pictures, a table of margins."""
+"""What `run --early-exit` wins and costs: one pass over labelled images, a table of margins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.source import Notice, log_notice
 
 MARGINS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
-PICTURES = 1000  # a picture takes milliseconds, twice
+IMAGES = 1000  # an image takes milliseconds, twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class MarginRow:
 
     Args:
         margin: Of the two best probabilities.
-        exits: Share of the pictures that stop at each exit, 0 to 1.
+        exits: Share of the images that stop at each exit, 0 to 1.
         accuracy: Fraction right, 0 to 1.
         agreement: Fraction answered as by the whole network.
-        time_ratio: Time of a picture over that of the whole network in one piece: medians of the
+        time_ratio: Time of an image over that of the whole network in one piece: medians of the
             stages, weighed with the shares.
     """
 
@@ -45,11 +45,11 @@ class ExitBench:
     """Everything measured.
 
     Args:
-        samples: Labelled pictures.
+        samples: Labelled images.
         accuracy: Of the whole network, 0 to 1.
         whole_ms: Median processor time of the whole network in one piece, one thread.
         stage_ms: Median time of each stage.
-        exit_accuracy: Fraction right if every picture stopped there.
+        exit_accuracy: Fraction right if every image stopped there.
         rows: One a margin.
     """
 
@@ -62,20 +62,20 @@ class ExitBench:
 
 
 def bench_exits(
-    model: Path, data: str, *, max_frames: int = PICTURES, on_notice: Notice = log_notice
+    model: Path, data: str, *, max_frames: int = IMAGES, on_notice: Notice = log_notice
 ) -> ExitBench:
-    """Let every stage and the whole network answer labelled pictures, in turn, with one thread.
+    """Let every stage and the whole network answer labelled images, in turn, with one thread.
 
     Args:
         model: An exported file.
         data: Folder with one subfolder per class, or another stream with labels.
-        max_frames: At most so many pictures, spread over all where their number is known.
+        max_frames: At most so many images, spread over all where their number is known.
         on_notice: Called with what the user should know.
 
     Raises:
         ModelError: The file cannot be used, or does not know its layers one by one.
         StreamError: No such folder.
-        DataError: Not one picture in it has a label.
+        DataError: Not one image in it has a label.
     """
     network = OnnxModel(model, threads=1, early_exit=1.0)
     numbers = {name: number for number, name in enumerate(network.classes)}
@@ -99,7 +99,7 @@ def bench_exits(
             seconds.append([stage.seconds for stage in reached])
     if not truth:
         raise DataError(
-            f"{data} holds no picture with a label, expected one subfolder per class",
+            f"{data} holds no image with a label, expected one subfolder per class",
             hint=f"ls {data}",
         )
     if foreign:
@@ -134,7 +134,7 @@ def margin_row(
     Args:
         margin: 0 to 1; 1 never stops early.
         names: Of E exits.
-        margins: Of each picture at each exit, (N, E).
+        margins: Of each image at each exit, (N, E).
         answers: Class numbers, (N, E).
         right: Which of them are, (N, E).
         times: Of each stage, over that of the whole network, (E,).
@@ -147,12 +147,12 @@ def margin_row(
         >>> row.exits, row.accuracy, row.time_ratio
         ({'a': 0.5, 'b': 0.5}, 0.5, 0.85)
     """
-    pictures, exits = margins.shape
+    images, exits = margins.shape
     stops = (margins >= margin) & (margin < 1)  # (N, E)
     stops[:, -1] = True
     place = stops.argmax(axis=1)  # (N,): the first
-    rows = np.arange(pictures)
-    shares = np.bincount(place, minlength=exits) / pictures
+    rows = np.arange(images)
+    shares = np.bincount(place, minlength=exits) / images
     return MarginRow(
         margin=margin,
         exits=dict(zip(names, shares.tolist(), strict=True)),

@@ -18,7 +18,7 @@ class BenchOptions:
 
     Args:
         network: What `build_network` knows, or `stream`.
-        image_px: Side of the picture, pixels.
+        image_px: Side of the image, pixels.
         batch: N.
         chunk: Samples that pass a layer at a time in the case `cfl`: a number, `auto` or `all`.
         threads: One number or several, `1,2`; None for all cores.

@@ -1,4 +1,4 @@
-"""What is measured: settings of network, picture, batch and threads, and the cases of each."""
+"""What is measured: settings of network, image, batch and threads, and the cases of each."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 CASES = ("inference", "cfl", "cfl-autograd", "bp", "bp-checkpoint", "bp-accumulate", "head-only")
 SWEEP_CASES = ("inference", "cfl", "cfl-autograd", "bp")
 SWEEPS = ("depth", "batch", "image", "network")
-STREAM = "stream"  # the network of `cfl-edge learn`, on stored features of the default stem
-STREAM_IMAGE_PX = 96  # of the stem; the layers read its features
+STREAM = "stream"  # the network of `cfl-edge learn`, on stored features of the default backbone
+STREAM_IMAGE_PX = 96  # of the backbone; the layers read its features
 
 DEPTHS = (2, 4, 8, 16, 32)
 BATCHES = (1, 16, 128, 512)
@@ -28,12 +28,12 @@ class Setting:
 
     Args:
         network: What `build_network` knows, or `stream`.
-        image_px: Side of the picture, pixels.
+        image_px: Side of the image, pixels.
         batch: N.
         threads: Of torch.
         chunk: Samples that pass a layer at a time in the case `cfl`: a number, `auto` or `all`.
         recompute: Whether `cfl` keeps no features of the batch between the layers.
-        channels_last: Whether pictures lie in memory pixel by pixel, for all cases. Inference and
+        channels_last: Whether images lie in memory pixel by pixel, for all cases. Inference and
             backpropagation are smaller and faster with it here, CFL is not.
 
     Example:
@@ -124,7 +124,7 @@ def sweep_settings(sweep: str, base: Setting) -> list[Setting]:
 
     Args:
         sweep: One of SWEEPS.
-        base: Its threads and chunk are those of the sweep, its picture that of `depth`.
+        base: Its threads and chunk are those of the sweep, its image that of `depth`.
     """
     equal = replace(base, network=EQUAL_WIDTH, batch=BATCH, recompute=False)
     if sweep == "depth":

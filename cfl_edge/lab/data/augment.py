@@ -14,15 +14,15 @@ from torch import Generator, Tensor
 
 PADDING_PX = 4  # He et al. (2016), section 4.2; the usual choice for CIFAR
 
-CHUNK = 1024  # pictures that are counted together; a copy of them is made
+CHUNK = 1024  # images that are counted together; a copy of them is made
 
 
 class Offsets(NamedTuple):
-    """Where each picture of a batch is cut out, and whether it is mirrored.
+    """Where each image of a batch is cut out, and whether it is mirrored.
 
     Args:
-        top: Row of the padded picture that becomes row 0, int64 (N,), 0 to 2 * padding.
-        left: Column of the padded picture that becomes column 0, int64 (N,), 0 to 2 * padding.
+        top: Row of the padded image that becomes row 0, int64 (N,), 0 to 2 * padding.
+        left: Column of the padded image that becomes column 0, int64 (N,), 0 to 2 * padding.
         mirrored: Whether left and right change places, bool (N,).
     """
 
@@ -37,16 +37,16 @@ def random_crop_flip(
     padding: int = PADDING_PX,
     flip: bool = True,
 ) -> Tensor:
-    """Shift each picture at random, and mirror half of them: He et al. (2016), section 4.2.
+    """Shift each image at random, and mirror half of them: He et al. (2016), section 4.2.
 
     Args:
-        x: Pictures, uint8 (N, C, H, W).
+        x: Images, uint8 (N, C, H, W).
         generator: Draws the offsets, on the device of `x`; None is torch's global one.
         padding: Black pixels on each side before a crop of the original size, so the largest shift.
         flip: Mirror with probability 1/2; no where left and right differ in meaning (digits).
 
     Returns:
-        Pictures of the same shape and type, a new tensor.
+        Images of the same shape and type, a new tensor.
 
     Example:
         >>> x = torch.full((2, 3, 32, 32), 255, dtype=torch.uint8)
@@ -65,7 +65,7 @@ def draw_offsets(
     device: torch.device | str = "cpu",
     generator: Generator | None = None,
 ) -> Offsets:
-    """Draw the shift of each picture of a batch, and which are mirrored.
+    """Draw the shift of each image of a batch, and which are mirrored.
 
     Args:
         samples: N.
@@ -87,15 +87,15 @@ def draw_offsets(
 
 
 def crop_flip(x: Tensor, offsets: Offsets, padding: int) -> Tensor:
-    """Cut each picture out of its padded self, and mirror the chosen ones.
+    """Cut each image out of its padded self, and mirror the chosen ones.
 
     Args:
-        x: Pictures, (N, C, H, W).
+        x: Images, (N, C, H, W).
         offsets: Of `draw_offsets` with the same padding.
         padding: Zeros on each side.
 
     Returns:
-        Pictures of the same shape and type, a new tensor.
+        Images of the same shape and type, a new tensor.
 
     Example:
         >>> x = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
@@ -109,7 +109,7 @@ def crop_flip(x: Tensor, offsets: Offsets, padding: int) -> Tensor:
     columns = torch.arange(w, device=x.device)
     columns = torch.where(offsets.mirrored[:, None], columns.flip(0), columns)  # (N, W)
     columns = columns + offsets.left[:, None]
-    # One gather over flat pictures: seven times as fast as indexing by four tensors.
+    # One gather over flat images: seven times as fast as indexing by four tensors.
     place = rows[:, :, None] * (w + 2 * padding) + columns[:, None, :]  # (N, H, W)
     place = place.view(n, 1, h * w).expand(n, c, h * w)
     return padded.flatten(2).gather(2, place).view(n, c, h, w)
@@ -118,10 +118,10 @@ def crop_flip(x: Tensor, offsets: Offsets, padding: int) -> Tensor:
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel, of values from 0 to 1.
 
-    They follow from how often each of the 256 levels occurs, counted `CHUNK` pictures at a time.
+    They follow from how often each of the 256 levels occurs, counted `CHUNK` images at a time.
 
     Args:
-        x: Pictures, uint8 (N, C, H, W), at least one.
+        x: Images, uint8 (N, C, H, W), at least one.
 
     Returns:
         Mean and standard deviation (over all pixels, not n - 1), float32 (C,). A channel of one
@@ -150,7 +150,7 @@ def normalise(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Return (x / 255 - mean) / std.
 
     Args:
-        x: Pictures, uint8 (N, C, H, W).
+        x: Images, uint8 (N, C, H, W).
         mean: Of each channel, of values from 0 to 1, (C,).
         std: Standard deviation of each channel, likewise.
 

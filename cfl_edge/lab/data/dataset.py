@@ -1,7 +1,7 @@
-"""Labelled pictures in memory, and which of them train, select and test.
+"""Labelled images in memory, and which of them train, select and test.
 
 The choice depends on the labels alone, never on a run: every system and every run sees the same
-pictures, so their scores differ by what they learn from them and by nothing else.
+images, so their scores differ by what they learn from them and by nothing else.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from torch import Tensor
 
 from cfl_edge.errors import DataError, UsageError
 
-FIXED_SEED = 2025  # of the choice of pictures; any number, but the same for ever
+FIXED_SEED = 2025  # of the choice of images; any number, but the same for ever
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Pictures and labels of a training and a test split.
+    """Images and labels of a training and a test split.
 
     Args:
-        name: Stem of the file, name of the folder, or torchvision's name in lower case.
-        x_train: Pictures, uint8 (N, C, H, W).
+        name: Backbone of the file, name of the folder, or torchvision's name in lower case.
+        x_train: Images, uint8 (N, C, H, W).
         y_train: Class numbers from 0 to Z - 1, int64 (N,).
-        x_test: Pictures, uint8 (M, C, H, W).
+        x_test: Images, uint8 (M, C, H, W).
         y_test: Class numbers, int64 (M,).
         class_names: Of the Z classes, in the order of their numbers.
         coarse_of: Number of the coarse class that each class belongs to, int64 (Z,); None without
@@ -57,14 +57,14 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of a picture."""
+        """(C, H, W) of an image."""
         _, c, h, w = self.x_train.shape
         return c, h, w
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which pictures train, select and test: numbers of pictures in ascending order, int64.
+    """Which images train, select and test: numbers of images in ascending order, int64.
 
     Args:
         train: Of `x_train`, to learn from.
@@ -85,23 +85,23 @@ def split(
     test_images: int | None = None,
     seed: int = 0,
 ) -> Split:
-    """Choose the pictures that train, select and test.
+    """Choose the images that train, select and test.
 
     The validation part is cut from the training split first, and is the same whatever the other
-    arguments are. A smaller choice of training or test pictures is part of every larger one.
+    arguments are. A smaller choice of training or test images is part of every larger one.
 
     Args:
-        dataset: The pictures; only its labels are looked at.
+        dataset: The images; only its labels are looked at.
         validation: Share of the training split, 0 or more and below 1; of each class the same, at
-            least one picture where it has two. 0 is no validation part.
-        train_images: How many of the remaining pictures to take, balanced over the classes: as
+            least one image where it has two. 0 is no validation part.
+        train_images: How many of the remaining images to take, balanced over the classes: as
             many of each, one more of some. None takes all.
         test_images: How many of the test split, balanced likewise. None takes all.
         seed: Of the choice of `train_images`. It is not the seed of a run: leave it alone, and all
-            systems learn from the same pictures.
+            systems learn from the same images.
 
     Raises:
-        UsageError: `validation` is out of range, or there are not as many pictures, or fewer than
+        UsageError: `validation` is out of range, or there are not as many images, or fewer than
             classes are asked for.
 
     Example:
@@ -128,11 +128,11 @@ def split(
 
 
 def hold_out(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Cut the same share of every class off, always the same pictures.
+    """Cut the same share of every class off, always the same images.
 
     Args:
         labels: Class numbers, int64 (N,).
-        share: 0 or more and below 1. A class of two or more pictures has at least one in either
+        share: 0 or more and below 1. A class of two or more images has at least one in either
             part, unless the share is 0; a class of one stays.
 
     Returns:
@@ -147,13 +147,13 @@ def hold_out(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
         return torch.arange(len(labels)), torch.arange(0)
     size = labels.bincount()  # (Z,)
     cut = (size * share).round().long().clamp(min=1)
-    cut = torch.minimum(cut, size - 1)  # (Z,); of an absent class -1, which no picture has
+    cut = torch.minimum(cut, size - 1)  # (Z,); of an absent class -1, which no image has
     is_cut = _turn_in_class(labels, FIXED_SEED) < cut[labels]
     return (~is_cut).nonzero()[:, 0], is_cut.nonzero()[:, 0]
 
 
 def with_coarse_labels(dataset: Dataset) -> Dataset:
-    """Return the same pictures labelled by their coarse classes.
+    """Return the same images labelled by their coarse classes.
 
     Args:
         dataset: One with coarse classes, such as `cifar100`.
@@ -185,7 +185,7 @@ def with_coarse_labels(dataset: Dataset) -> Dataset:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Return a short hash of all pictures and labels: results of different data never mix.
+    """Return a short hash of all images and labels: results of different data never mix.
 
     Args:
         dataset: Its names do not count.

@@ -1,4 +1,4 @@
-"""A data set from a folder of pictures with one subfolder per class."""
+"""A data set from a folder of images with one subfolder per class."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from PIL import Image as Pillow
 from cfl_edge.errors import DataError, StreamError
 from cfl_edge.lab.data.dataset import Dataset
 from cfl_edge.preprocess import to_model_input
-from cfl_edge.stream.files.image import PictureError, read_picture
+from cfl_edge.stream.files.image import ImageError, read_image
 from cfl_edge.stream.files.listing import class_of, list_files, natural_key, printable
 from cfl_edge.stream.source import Notice
 from cfl_edge.stream.uri import IMAGE_SUFFIXES
 
-SMALL_PX = 64  # square pictures up to this side stay as they are
+SMALL_PX = 64  # square images up to this side stay as they are
 DEFAULT_PX = 32  # others get the size of CIFAR, at which the paper's networks are defined
 THREADS = 4
 
@@ -29,22 +29,22 @@ _LAYOUT = "one subfolder per class, or train/ and test/ with one subfolder per c
 
 
 def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dataset:
-    """Read all pictures of a folder: `train/CLASS/` and `test/CLASS/`, or just `CLASS/`.
+    """Read all images of a folder: `train/CLASS/` and `test/CLASS/`, or just `CLASS/`.
 
-    The central square of each is scaled to one size. Pictures are grey (one channel) where every
-    pixel of every picture is. Classes are in natural order, 2 before 10.
+    The central square of each is scaled to one size. Images are grey (one channel) where every
+    pixel of every image is. Classes are in natural order, 2 before 10.
 
     Args:
         folder: The folder.
-        image_px: Side of the pictures; None keeps that of square pictures of one size up to
+        image_px: Side of the images; None keeps that of square images of one size up to
             `SMALL_PX`, and is `DEFAULT_PX` for others.
         on_notice: Told once how many files were left out: damaged ones, and those of no class.
 
     Returns:
-        The data set; of a folder without `train/` and `test/` its test split has no pictures.
+        The data set; of a folder without `train/` and `test/` its test split has no images.
 
     Raises:
-        DataError: There are no pictures in class folders, none can be read, or `test/` has a class
+        DataError: There are no images in class folders, none can be read, or `test/` has a class
             that `train/` lacks.
     """
     is_parted = (folder / "train").is_dir() and (folder / "test").is_dir()
@@ -55,13 +55,11 @@ def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dat
             paths.append(path)
             names.append(name)
             is_test.append(part.name == "test" and is_parted)
-    pictures, readable = _read_all(folder, paths, image_px, on_notice)
+    images, readable = _read_all(folder, paths, image_px, on_notice)
     test = np.array(is_test)[readable]
     labels = np.array(names, dtype=object)[readable]
     if test.all():
-        raise DataError(
-            f"{folder}/train has no picture that can be read", hint=f"ls {folder}/train"
-        )
+        raise DataError(f"{folder}/train has no image that can be read", hint=f"ls {folder}/train")
     class_names = sorted(set(labels[~test]), key=natural_key)
     number = {name: place for place, name in enumerate(class_names)}
     lacking = sorted(set(labels[test]) - set(class_names), key=natural_key)
@@ -69,9 +67,9 @@ def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dat
         raise DataError(
             f"{folder}/test has {len(lacking)} classes that train/ lacks: {', '.join(lacking[:5])}"
             f"{', ...' if len(lacking) > 5 else ''}",
-            hint="the same subfolders in train/ and test/, with pictures in all of them",
+            hint="the same subfolders in train/ and test/, with images in all of them",
         )
-    x = torch.from_numpy(pictures)
+    x = torch.from_numpy(images)
     y = torch.tensor([number[name] for name in labels])
     split = torch.from_numpy(test)
     return Dataset(
@@ -85,7 +83,7 @@ def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dat
 
 
 def _labelled(folder: Path, on_notice: Notice) -> list[tuple[str, str]]:
-    """Return path and class of each picture below a folder."""
+    """Return path and class of each image below a folder."""
     try:
         root, files = list_files(str(folder))
     except StreamError as error:
@@ -98,10 +96,10 @@ def _labelled(folder: Path, on_notice: Notice) -> list[tuple[str, str]]:
         else:
             found.append((os.path.join(root, file), name))
     if not found:
-        raise DataError(f"{folder} has no pictures in class folders", hint=_LAYOUT)
+        raise DataError(f"{folder} has no images in class folders", hint=_LAYOUT)
     if left_out:
         on_notice(
-            f"{folder}: {len(left_out)} files left out, in no class folder or no pictures, "
+            f"{folder}: {len(left_out)} files left out, in no class folder or no images, "
             f"such as {printable(left_out[0])}"
         )
     return found
@@ -110,12 +108,12 @@ def _labelled(folder: Path, on_notice: Notice) -> list[tuple[str, str]]:
 def _read_all(
     folder: Path, paths: Sequence[str], image_px: int | None, on_notice: Notice
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Return the readable pictures, uint8 (N, C, H, W), and which of the paths they are."""
+    """Return the readable images, uint8 (N, C, H, W), and which of the paths they are."""
     side_px = image_px or _usual_side(paths)
-    pictures, results = _read_at(paths, side_px)
+    images, results = _read_at(paths, side_px)
     sizes = {result for result in results if not isinstance(result, str)}
     if image_px is None and side_px != DEFAULT_PX and sizes - {(side_px, side_px)}:
-        pictures, results = _read_at(paths, DEFAULT_PX)  # not of one size after all
+        images, results = _read_at(paths, DEFAULT_PX)  # not of one size after all
     reasons = [
         (path, result)
         for path, result in zip(paths, results, strict=True)
@@ -126,27 +124,26 @@ def _read_all(
         shown = printable(path)
         if len(reasons) == len(paths):
             raise DataError(
-                f"{folder}: not one of {len(paths)} pictures can be read; the first, "
+                f"{folder}: not one of {len(paths)} images can be read; the first, "
                 f"{shown}: {reason}",
                 hint=f"file {shown}",
             )
         on_notice(
-            f"{folder}: {len(reasons)} of {len(paths)} pictures skipped; the first, "
-            f"{shown}: {reason}"
+            f"{folder}: {len(reasons)} of {len(paths)} images skipped; the first, {shown}: {reason}"
         )
     readable = np.array([not isinstance(result, str) for result in results])
     if reasons:
-        pictures = pictures[readable]
-    is_grey = all(bool((picture[:1] == picture[1:]).all()) for picture in pictures)
-    return (pictures[:, :1].copy() if is_grey else pictures), readable
+        images = images[readable]
+    is_grey = all(bool((picture[:1] == picture[1:]).all()) for picture in images)
+    return (images[:, :1].copy() if is_grey else images), readable
 
 
 def _usual_side(paths: Sequence[str]) -> int:
-    """Return the side of the first picture that can be read, if it is small and square."""
+    """Return the side of the first image that can be read, if it is small and square."""
     for path in paths:
         try:
-            height, width, _ = read_picture(path).shape
-        except PictureError:
+            height, width, _ = read_image(path).shape
+        except ImageError:
             continue
         return height if height == width <= SMALL_PX else DEFAULT_PX
     return DEFAULT_PX
@@ -155,20 +152,20 @@ def _usual_side(paths: Sequence[str]) -> int:
 def _read_at(
     paths: Sequence[str], side_px: int
 ) -> tuple[npt.NDArray[np.uint8], list[tuple[int, int] | str]]:
-    """Return all pictures at one size, (N, 3, H, W); of each its size or why it has none."""
-    pictures = np.zeros((len(paths), 3, side_px, side_px), np.uint8)
+    """Return all images at one size, (N, 3, H, W); of each its size or why it has none."""
+    images = np.zeros((len(paths), 3, side_px, side_px), np.uint8)
 
     def read(place: int) -> tuple[int, int] | str:
         try:
-            picture = read_picture(paths[place])
-        except PictureError as error:
+            picture = read_image(paths[place])
+        except ImageError as error:
             return str(error)
-        pictures[place] = to_model_input(picture, side_px).transpose(2, 0, 1)
+        images[place] = to_model_input(picture, side_px).transpose(2, 0, 1)
         return picture.shape[0], picture.shape[1]
 
-    # read_picture sets the filters of warnings, which all threads share, and puts them back in
+    # read_image sets the filters of warnings, which all threads share, and puts them back in
     # whatever order the threads end: they are the same ones out here, and put back at the end.
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-        return pictures, list(pool.map(read, range(len(paths))))
+        return images, list(pool.map(read, range(len(paths))))

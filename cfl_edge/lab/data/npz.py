@@ -19,7 +19,7 @@ from cfl_edge.lab.data.dataset import Dataset
 
 Array = npt.NDArray[Any]
 
-CHUNK = 1024  # pictures that are converted together
+CHUNK = 1024  # images that are converted together
 
 READING_ERRORS = (
     OSError,
@@ -49,15 +49,15 @@ def read_npz(path: Path) -> Dataset:
     | `y_train_coarse` | (N,), coarse labels, instead of `fine_to_coarse` |
     | `coarse_names` | (S,), text |
 
-    Integer pictures are 0 to 255. Floating-point pictures with no value of `x_train` above 1 are
-    parts of white, others are 0 to 255; they are rounded. Classes without a training picture are
+    Integer images are 0 to 255. Floating-point images with no value of `x_train` above 1 are
+    parts of white, others are 0 to 255; they are rounded. Classes without a training image are
     left out and the others numbered from 0, in their order.
 
     Args:
         path: The file.
 
     Returns:
-        The data set; without `x_test` its test split has no pictures.
+        The data set; without `x_test` its test split has no images.
 
     Raises:
         DataError: It is gone or damaged, an array is missing or has another shape, type or range,
@@ -71,19 +71,19 @@ def read_npz(path: Path) -> Dataset:
                 f"it has {', '.join(sorted(arrays)) or 'none'}",
                 hint="numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)",
             )
-    x_train, white = _pictures(path, "x_train", arrays.pop("x_train"), None)
+    x_train, white = _images(path, "x_train", arrays.pop("x_train"), None)
     given = _labels(path, "y_train", arrays["y_train"], len(x_train))
     present, y_train = np.unique(given, return_inverse=True)
     if "x_test" in arrays:
-        x_test, _ = _pictures(path, "x_test", arrays.pop("x_test"), white)
+        x_test, _ = _images(path, "x_test", arrays.pop("x_test"), white)
         y_test = _numbered(path, _labels(path, "y_test", arrays["y_test"], len(x_test)), present)
     else:
         x_test, y_test = x_train[:0], y_train[:0]
     if x_test.shape[1:] != x_train.shape[1:]:
         raise DataError(
-            f"{path}: pictures of x_train are {tuple(x_train.shape[1:])}, of x_test "
+            f"{path}: images of x_train are {tuple(x_train.shape[1:])}, of x_test "
             f"{tuple(x_test.shape[1:])} (channels, height, width), expected the same",
-            hint="pictures of one size in both",
+            hint="images of one size in both",
         )
     coarse_of, coarse_names = _coarse(path, arrays, given, present)
     return Dataset(
@@ -127,18 +127,18 @@ def _load(path: Path) -> dict[str, Array]:
         ) from error
 
 
-def _pictures(path: Path, key: str, x: Array, white: float | None) -> tuple[Tensor, float | None]:
-    """Return pictures as uint8 (N, C, H, W), and the value of white if they were fractions."""
+def _images(path: Path, key: str, x: Array, white: float | None) -> tuple[Tensor, float | None]:
+    """Return images as uint8 (N, C, H, W), and the value of white if they were fractions."""
     if x.ndim == 3:
         x = x[:, :, :, None]
     if x.ndim != 4 or x.shape[3] not in (1, 3) or 0 in x.shape[1:]:
         first = x.ndim == 4 and x.shape[1] in (1, 3)
         raise DataError(
             f"{path}: {key} has shape {x.shape}, expected {_LAYOUT}",
-            hint=f"{key}.transpose(0, 2, 3, 1)" if first else f"pictures of shape {_LAYOUT}",
+            hint=f"{key}.transpose(0, 2, 3, 1)" if first else f"images of shape {_LAYOUT}",
         )
     if len(x) == 0:
-        raise DataError(f"{path}: {key} has no pictures", hint="at least one of each class")
+        raise DataError(f"{path}: {key} has no images", hint="at least one of each class")
     if x.dtype.kind not in "uifb":
         raise DataError(
             f"{path}: {key} has type {x.dtype}, expected uint8", hint=f"{key}.astype('uint8')"
@@ -158,7 +158,7 @@ def _pictures(path: Path, key: str, x: Array, white: float | None) -> tuple[Tens
                 raise DataError(
                     f"{path}: {key} has values from {x.min():g} to {x.max():g}, expected 0 to "
                     f"{white:g}",
-                    hint="pictures as they are, uint8, before any normalisation",
+                    hint="images as they are, uint8, before any normalisation",
                 )
             chunk = np.rint(chunk * (255.0 / white))
         result[start : start + CHUNK] = chunk
@@ -173,12 +173,12 @@ def _labels(path: Path, key: str, y: Array, samples: int) -> npt.NDArray[np.int6
         one_hot = y.ndim == 2
         raise DataError(
             f"{path}: {key} has shape {y.shape}, expected (N,)",
-            hint=f"{key}.argmax(1)" if one_hot else "one class number for each picture",
+            hint=f"{key}.argmax(1)" if one_hot else "one class number for each image",
         )
     if len(y) != samples:
         raise DataError(
-            f"{path}: {key} has {len(y)} labels for {samples} pictures",
-            hint="one class number for each picture",
+            f"{path}: {key} has {len(y)} labels for {samples} images",
+            hint="one class number for each image",
         )
     return _whole(path, key, y)
 
@@ -204,7 +204,7 @@ def _numbered(
         raise DataError(
             f"{path}: y_test has {len(lacking)} classes that y_train lacks: "
             f"{', '.join(map(str, lacking[:5]))}{', ...' if len(lacking) > 5 else ''}",
-            hint="training pictures of every class",
+            hint="training images of every class",
         )
     return np.searchsorted(present, labels)
 

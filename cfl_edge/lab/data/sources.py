@@ -1,4 +1,4 @@
-"""Where a data set comes from: a file, a folder of pictures, or a name that torchvision knows."""
+"""Where a data set comes from: a file, a folder of images, or a name that torchvision knows."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ TORCHVISION_NAMES = {
 }
 """The names of data sets that are downloaded, and torchvision's classes for them."""
 
-TEST_SHARE = 0.2  # of the training pictures, where the source has no test split
+TEST_SHARE = 0.2  # of the training images, where the source has no test split
 
-CHUNK = 1024  # pictures that are scaled together
+CHUNK = 1024  # images that are scaled together
 
 # fmt: off
 CIFAR100_COARSE_NAMES = [
@@ -66,22 +66,22 @@ def open_dataset(
 ) -> Dataset:
     """Read a data set into memory.
 
-    Without a test split, a fifth of the pictures of each class becomes one, always the same.
+    Without a test split, a fifth of the images of each class becomes one, always the same.
 
     Args:
-        source: A file .npz (`read_npz` says what is in it), a folder of pictures with `train/` and
+        source: A file .npz (`read_npz` says what is in it), a folder of images with `train/` and
             `test/` or with one subfolder per class (`read_folder`), or one of `mnist`,
             `fashionmnist`, `cifar10`, `cifar100` in any case. A file or folder of that name is
             taken first.
         root: Where downloaded data is kept; None is `cfl-edge/data` in the user's cache folder
             (`XDG_CACHE_HOME`, or `~/.cache`).
         download: Fetch what `root` does not have yet.
-        image_px: Side to which the central square of all pictures is scaled; None keeps their
-            size, except for folders of pictures that are large or differ (`read_folder`).
-        on_notice: Told what the user should know: pictures left out, no test split, a download.
+        image_px: Side to which the central square of all images is scaled; None keeps their
+            size, except for folders of images that are large or differ (`read_folder`).
+        on_notice: Told what the user should know: images left out, no test split, a download.
 
     Raises:
-        DataError: There is no such source, or its pictures or labels cannot be used; the text
+        DataError: There is no such source, or its images or labels cannot be used; the text
             says which and what was expected.
         UsageError: `image_px` is below 1.
 
@@ -136,11 +136,11 @@ def _with_test_split(dataset: Dataset, source: str, on_notice: Notice) -> Datase
     remaining, test = hold_out(dataset.y_train, TEST_SHARE)
     if len(test) == 0:
         raise DataError(
-            f"{source} has no test split and one picture of each class, expected at least 2",
-            hint="more pictures of each class",
+            f"{source} has no test split and one image of each class, expected at least 2",
+            hint="more images of each class",
         )
     on_notice(
-        f"{source} has no test split: {len(test)} of its {len(dataset.x_train)} pictures, a fifth "
+        f"{source} has no test split: {len(test)} of its {len(dataset.x_train)} images, a fifth "
         "of each class, are kept for the test"
     )
     return replace(
@@ -153,7 +153,7 @@ def _with_test_split(dataset: Dataset, source: str, on_notice: Notice) -> Datase
 
 
 def _scaled(x: Tensor, side_px: int) -> Tensor:
-    """Return the central squares of pictures, bilinear with antialiasing, uint8 (N, C, P, P)."""
+    """Return the central squares of images, bilinear with antialiasing, uint8 (N, C, P, P)."""
     _, _, h, w = x.shape
     side = min(h, w)
     top, left = (h - side) // 2, (w - side) // 2
@@ -212,7 +212,7 @@ def _torchvision(name: str, root: Path, download: bool, on_notice: Notice) -> Da
 
 def _channels_first(x: Any) -> Tensor:
     """Return uint8 (N, H, W) or (N, H, W, C), of NumPy or torch, as (N, C, H, W)."""
-    pictures = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
-    if pictures.ndim == 3:
-        return pictures[:, None].contiguous()
-    return pictures.permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
+    if images.ndim == 3:
+        return images[:, None].contiguous()
+    return images.permute(0, 3, 1, 2).contiguous()

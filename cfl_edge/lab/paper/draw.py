@@ -65,7 +65,7 @@ def figures(
     | figure | shows | of |
     |---|---|---|
     | `figure1` | zero-shot against fine accuracy | all finished runs on CIFAR-100 in `out` |
-    | `figure2` | where in a picture each layer finds a label (and the paper's 3 to 5) | CIFAR-10 |
+    | `figure2` | where in an image each layer finds a label (and the paper's 3 to 5) | CIFAR-10 |
     | `figure6` | t-SNE of each layer's features | MNIST |
     | `figure7` | the same (and the paper's 8 and 9, with another recipe) | CIFAR-10 |
     | `figure10` | similarity of the label embeddings, confusion of the prediction | CIFAR-10 |
@@ -77,7 +77,7 @@ def figures(
         out: Folder of the runs and results.
         recipe: The system that is shown; `figure1` shows all.
         options: The budget of its training.
-        images: Pictures in `figure2` (6), test pictures in `figure6` and `figure7` (2,000).
+        images: Images in `figure2` (6), test images in `figure6` and `figure7` (2,000).
         on_progress: Called after every step of the training.
         on_notice: Called with what happens on the way.
 
@@ -119,7 +119,7 @@ def title(result: RunResult) -> str:
     Example:
         >>> config = RunConfig("bp-fc", "digits", "ab12", "mnist", 0, 1, 32, 1e-3, 9000, 10, 2000)
         >>> print(title(RunResult(config, 7, {"classifier": 0.5}, {}, {}, {}, [], 1.0)))
-        bp-fc on digits: 1 epoch of 9,000 pictures, test accuracy 50.0 % (2,000 pictures)
+        bp-fc on digits: 1 epoch of 9,000 images, test accuracy 50.0 % (2,000 images)
     """
     from cfl_edge.lab.paper.figures.canvas import literal
 
@@ -127,7 +127,7 @@ def title(result: RunResult) -> str:
     epochs = f"{config.epochs} epoch{'s' if config.epochs != 1 else ''}"
     return (
         f"{config.recipe} on {literal(config.data, 30)}: {epochs} of {config.train_images:,} "
-        f"pictures, test accuracy {100 * accuracy:.1f} % ({config.test_images:,} pictures)"
+        f"images, test accuracy {100 * accuracy:.1f} % ({config.test_images:,} images)"
     )
 
 
@@ -153,8 +153,8 @@ def _figure1(sources: Sequence[str], out: Path, on_notice: Notice) -> list[Path]
     line = correlate([p.zero_shot for p in found], [p.fine for p in found])
     data = sorted({p.config.data for p in found})
     epochs = _range([p.config.epochs for p in found])
-    pictures = _range([p.config.train_images for p in found])
-    text = f"{literal(', '.join(data), 40)}: {epochs} epochs of {pictures} pictures"
+    images = _range([p.config.train_images for p in found])
+    text = f"{literal(', '.join(data), 40)}: {epochs} epochs of {images} images"
     content = correlation_png(found, line, text)
     return replace_files(out / FIGURES, {f"figure1-{data[0]}.png": content})
 
@@ -166,10 +166,10 @@ def _range(numbers: Sequence[int]) -> str:
 
 def _check(what: str, trainer: Trainer, images: int | None) -> None:
     """Refuse what cannot be drawn, whatever the training comes to."""
-    rule, pictures = trainer.rule, trainer.pictures
+    rule, pictures = trainer.rule, trainer.images
     available = len(pictures.x_test)
     if available == 0:
-        raise DataError("the data has no test pictures", hint="x_test and y_test in the file")
+        raise DataError("the data has no test images", hint="x_test and y_test in the file")
     if what == "figure2":
         check_attention(rule, pictures)
     elif what == "figure10":
@@ -218,7 +218,7 @@ def _draw(
 ) -> bytes:
     from cfl_edge.lab.paper.figures import plots
 
-    rule, pictures = trainer.rule, trainer.pictures
+    rule, pictures = trainer.rule, trainer.images
     if what == "figure2":
         return plots.attention_png(attention(rule, pictures, images), dataset.class_names, text)
     if what == "figure10":
@@ -227,9 +227,7 @@ def _draw(
     test = split(dataset, test_images=min(images, len(parts.test))).test
     x, labels, names = dataset.x_test[test], dataset.y_test[test], dataset.class_names
     layers = layer_features(check_features(rule), pictures, x.to(pictures.x_test.device))
-    text += (
-        f"\nt-SNE of the mean features of {len(test):,} test pictures; silhouette of the features"
-    )
+    text += f"\nt-SNE of the mean features of {len(test):,} test images; silhouette of the features"
     if dataset.classes > MOST_CLASSES and dataset.coarse_of is not None:
         labels, names = dataset.coarse_of[labels], dataset.coarse_names
         text += "\nby coarse class"
@@ -240,8 +238,8 @@ def _matrices(trainer: Trainer, dataset: Dataset, text: str) -> bytes:
     from cfl_edge.lab.paper.figures.plots import matrices_png
 
     similarity = cosine_similarities(check_embeddings(trainer.rule)).cpu()
-    predicted = predict_all(trainer.rule, trainer.pictures)
-    confusion = confusion_percent(trainer.pictures.y_test, predicted, dataset.classes).cpu()
+    predicted = predict_all(trainer.rule, trainer.images)
+    confusion = confusion_percent(trainer.images.y_test, predicted, dataset.classes).cpu()
     order, names = class_order(dataset)
     similarity, confusion = (m[order][:, order] for m in (similarity, confusion))
     if dataset.classes > MOST_CLASSES and dataset.coarse_of is not None:

@@ -3,7 +3,7 @@
 The layers of Table 4 are in `core/networks.py` (`PAPER_CONVS`, `PAPER_FCS`); here is what they are
 trained with. Where the paper is silent, the published code of its successor (Dictionary Contrastive
 Learning, ICLR 2024) decides: AdamW with a weight decay of 0.01, label embeddings from N(0, 1),
-random crops and flips of colour pictures, each layer's step right after its forward pass.
+random crops and flips of colour images, each layer's step right after its forward pass.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cfl_edge.lab.rules.rule import Rule
 
 DECAY = 0.5  # of the learning rate at each milestone (Table 5)
 BATCH = 512  # Table 5
-STEPS_PER_EPOCH = 97  # of batch 512 on 50,000 pictures
+STEPS_PER_EPOCH = 97  # of batch 512 on 50,000 images
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Schedule:
     """A row of Table 5.
 
     Args:
-        epochs: Times through the training pictures.
+        epochs: Times through the training images.
         learning_rate: At the recipe's batch.
         milestones: Epochs at which the learning rate is halved.
     """
@@ -154,7 +154,7 @@ def kind_of(channels: int, classes: int) -> str:
 def batch_for(recipe_batch: int, train_images: int) -> int:
     """Return the batch: the recipe's, or smaller where an epoch would have few steps.
 
-    The paper's epochs have 97 steps; with fewer pictures the batch shrinks (to a power of two of 32
+    The paper's epochs have 97 steps; with fewer images the batch shrinks (to a power of two of 32
     at least) to keep about as many.
 
     Example:
@@ -193,7 +193,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "all-d": {"embeddings": "all"},
 }
 
-# The project's own: what helped in trials on validation pictures (DECISIONS.md, "CFL plus").
+# The project's own: what helped in trials on validation images (DECISIONS.md, "CFL plus").
 CFL_PLUS: dict[str, Any] = {
     "loss": LocalLoss(dict_weight=1.0, feat_weight=0.0, sim_weight=10.0),
     "grid": 2,

@@ -56,7 +56,7 @@ def reproduce(
         out: Folder of `results.jsonl`, a line for each run, and of the runs' own folders.
         rows: Pattern of rows; None for all.
         seeds: Runs of each row, with seeds from 0.
-        options: The budget; its seed is not used, and no more pictures than there are.
+        options: The budget; its seed is not used, and no more images than there are.
         on_row: Called with each row once it is done.
         on_progress: Called after every step.
         on_notice: Called with what happens on the way.
@@ -79,7 +79,7 @@ def reproduce(
             except ModelLockedError:
                 on_notice(f"{row.cell.row}, seed {seed}: another process is at it")
                 continue
-            except UsageError as error:  # of this row: too small a picture for its network
+            except UsageError as error:  # of this row: too small an image for its network
                 row.failure = error.problem
                 on_notice(f"{row.cell.row}: {error.problem}")
                 break
@@ -147,7 +147,7 @@ def append_result(out: Path, result: RunResult) -> None:
 
 
 class DataSets:
-    """The pictures for the rows of each of the paper's data sets.
+    """The images for the rows of each of the paper's data sets.
 
     Args:
         sources: As `open_dataset` reads them; none for torchvision's.
@@ -176,7 +176,7 @@ class DataSets:
             )
 
     def get(self, name: str, *, coarse: bool = False) -> Dataset | None:
-        """Return the pictures for a data set of the paper, or None where `sources` has none.
+        """Return the images for a data set of the paper, or None where `sources` has none.
 
         Args:
             name: `mnist`, `cifar10` or `cifar100`.

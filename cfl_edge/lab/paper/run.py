@@ -22,13 +22,13 @@ class RunConfig:
         data: Name of the data set.
         fingerprint: Of its bytes.
         kind: `mnist`, `cifar10` or `cifar100`: the part of Tables 4 and 5 that is used.
-        seed: Of everything random but the choice of pictures.
-        epochs: Times through the training pictures.
+        seed: Of everything random but the choice of images.
+        epochs: Times through the training images.
         batch: Samples in a step.
         learning_rate: At the first step.
-        train_images: Pictures that are learned.
-        validation_images: Pictures that the best epoch is chosen on.
-        test_images: Pictures of the reported accuracies.
+        train_images: Images that are learned.
+        validation_images: Images that the best epoch is chosen on.
+        test_images: Images of the reported accuracies.
         device: `cpu` or `cuda`.
         precision: `float32`, or `bfloat16` for the products of a step; weights, optimizer state and
             evaluation are in float32 either way.
@@ -72,7 +72,7 @@ class Epoch:
     Args:
         number: From 1.
         losses: Mean loss of each layer over the epoch's steps, before each update.
-        validation: Accuracy of each readout on the validation pictures; empty without any.
+        validation: Accuracy of each readout on the validation images; empty without any.
         seconds: Of the whole epoch.
     """
 

@@ -33,7 +33,7 @@ class Row:
         """Return the test error of each run in %.
 
         Args:
-            best: After the best epoch on the validation pictures, instead of the last epoch.
+            best: After the best epoch on the validation images, instead of the last epoch.
         """
         errors = []
         for run in self.runs:
@@ -162,7 +162,7 @@ def markdown(rows: Sequence[Row]) -> list[str]:
         seconds = fields["seconds"] / len(row.runs)
         budget = (
             f"{config.epochs} epoch{'s' * (config.epochs > 1)} of {config.train_images:,} "
-            f"{config.data} pictures, batch {config.batch}, {config.device}, "
+            f"{config.data} images, batch {config.batch}, {config.device}, "
             f"{config.precision}, {seconds:.0f} s"
         )
         parameters = f"{_short(fields['parameters'])} ({row.cell.parameters or '-'})"

@@ -1,4 +1,4 @@
-"""Train a recipe of the paper on labelled pictures."""
+"""Train a recipe of the paper on labelled images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cfl_edge.lab.paper.recipes import (
     scaled_rate,
 )
 from cfl_edge.lab.paper.run import Accuracies, Precision, RunConfig, RunResult
-from cfl_edge.lab.paper.trainer import Pictures, Trainer, accuracies
+from cfl_edge.lab.paper.trainer import Images, Trainer, accuracies
 from cfl_edge.lab.paper.training_files import (
     claim,
     load_checkpoint,
@@ -46,15 +46,15 @@ class TrainOptions:
     """What a run may be told; None takes the recipe's.
 
     Args:
-        epochs: Times through the training pictures.
+        epochs: Times through the training images.
         epochs_scale: Multiplies the recipe's epochs where `epochs` is None.
         batch: Samples in a step.
         learning_rate: At the first step.
-        train_images: How many pictures to learn from, balanced over the classes; all if there are
+        train_images: How many images to learn from, balanced over the classes; all if there are
             fewer.
         test_images: How many to report on, likewise.
-        validation: Share of the training pictures that select the best epoch.
-        seed: Of everything random but the choice of pictures.
+        validation: Share of the training images that select the best epoch.
+        seed: Of everything random but the choice of images.
         device: `auto`, `cpu` or `cuda`.
         precision: `float32`, or `bfloat16` for the products of a step.
         options: Of the rule, for trials.
@@ -105,7 +105,7 @@ def plan_run(
 
     Args:
         name: Of the recipe.
-        dataset: The pictures.
+        dataset: The images.
         options: What was asked for.
         kind: `mnist`, `cifar10` or `cifar100`; by default what the data is most like.
 
@@ -121,7 +121,7 @@ def plan_run(
     ):
         if value is not None and value <= 0:
             raise UsageError(f"{label} is {value}, expected more than 0", hint=f"leave {label} out")
-    parts = split(dataset, validation=options.validation)  # never more pictures than there are
+    parts = split(dataset, validation=options.validation)  # never more images than there are
     parts = split(
         dataset,
         validation=options.validation,
@@ -133,7 +133,7 @@ def plan_run(
     batch = options.batch or batch_for(recipe.batch, len(parts.train))
     if batch > len(parts.train):
         raise UsageError(
-            f"--batch is {batch}, expected at most the {len(parts.train)} training pictures",
+            f"--batch is {batch}, expected at most the {len(parts.train)} training images",
             hint=f"--batch {len(parts.train)}",
         )
     rate = options.learning_rate or scaled_rate(
@@ -179,7 +179,7 @@ def train(
 
     Args:
         config: The run, of `plan_run`.
-        dataset: The pictures.
+        dataset: The images.
         parts: Which of them train, select and test.
         out: The folder.
         on_progress: Called after every step.
@@ -242,7 +242,7 @@ def new_trainer(config: RunConfig, dataset: Dataset, parts: Split) -> Trainer:
         config.kind, dataset.input_shape, dataset.classes, learning_rate=config.learning_rate
     ).to(config.device)
     factor = recipe.schedule(config.kind).factor
-    return Trainer(rule, config, factor, Pictures(dataset, parts, config.device))
+    return Trainer(rule, config, factor, Images(dataset, parts, config.device))
 
 
 def _progress(trainer: Trainer, *, ended: bool) -> TrainProgress:
@@ -262,14 +262,14 @@ def _progress(trainer: Trainer, *, ended: bool) -> TrainProgress:
 
 def _result(trainer: Trainer, dataset: Dataset) -> RunResult:
     begin = time.monotonic()
-    pictures, coarse_of = trainer.pictures, dataset.coarse_of
+    images, coarse_of = trainer.images, dataset.coarse_of
     coarse: Accuracies = {}
     if coarse_of is not None:
         coarse = accuracies(
             lambda x: coarse_scores(trainer.rule, x, coarse_of),
-            pictures,
-            pictures.x_test,
-            coarse_of.to(pictures.y_test.device)[pictures.y_test],
+            images,
+            images.x_test,
+            coarse_of.to(images.y_test.device)[images.y_test],
         )
     epochs = trainer.state.epochs
     gpu = torch.cuda.get_device_name() if trainer.config.device == "cuda" else None

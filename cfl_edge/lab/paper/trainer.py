@@ -15,7 +15,7 @@ from cfl_edge.lab.paper.run import Accuracies, Epoch, RunConfig
 from cfl_edge.lab.rules.rule import Rule
 
 EVALUATION_BATCH = 500
-GATHERED = 10_000  # training pictures for readouts in closed form: enough for 256 features
+GATHERED = 10_000  # training images for readouts in closed form: enough for 256 features
 SCHEDULED = "scheduled_from"  # key of a parameter group: its learning rate at the first step
 
 
@@ -38,11 +38,11 @@ class TrainingState:
     best: dict[str, tuple[float, int]] = field(default_factory=dict)
 
 
-class Pictures:
-    """The pictures of a split on a device, as bytes, and batches of them as normalised numbers.
+class Images:
+    """The images of a split on a device, as bytes, and batches of them as normalised numbers.
 
     Args:
-        dataset: All pictures.
+        dataset: All images.
         split: Which of them train, select and test.
         device: Where they are kept.
     """
@@ -55,41 +55,41 @@ class Pictures:
         self.x_test = dataset.x_test[split.test].to(device)
         self.y_test = dataset.y_test[split.test].to(device)
         self.mean, self.std = (t.to(device) for t in channel_statistics(self.x_train))
-        # Digits have no mirror images; the published code augments colour pictures alone.
+        # Digits have no mirror images; the published code augments colour images alone.
         self.augmented = dataset.input_shape[0] == 3
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return augmented training pictures (N, C, H, W) and their labels (N,)."""
+        """Return augmented training images (N, C, H, W) and their labels (N,)."""
         x = self.x_train[indices]
         if self.augmented:
             x = random_crop_flip(x)
         return normalise(x, self.mean, self.std), self.y_train[indices]
 
     def gathered(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield evenly chosen training pictures as `plain` does, with their labels (N,)."""
+        """Yield evenly chosen training images as `plain` does, with their labels (N,)."""
         every = -(-len(self.x_train) // GATHERED)
         labels = torch.split(self.y_train[::every], EVALUATION_BATCH)
         yield from zip(self.plain(self.x_train[::every]), labels, strict=True)
 
     def plain(self, x: Tensor) -> Iterator[Tensor]:
-        """Yield pictures in batches for evaluation, normalised and nothing else."""
+        """Yield images in batches for evaluation, normalised and nothing else."""
         for chunk in torch.split(x, EVALUATION_BATCH):
             yield normalise(chunk, self.mean, self.std)
 
 
 def accuracies(
-    score: Callable[[Tensor], dict[str, Tensor]], pictures: Pictures, x: Tensor, labels: Tensor
+    score: Callable[[Tensor], dict[str, Tensor]], images: Images, x: Tensor, labels: Tensor
 ) -> Accuracies:
-    """Return the share of pictures that each readout has right.
+    """Return the share of images that each readout has right.
 
     Args:
         score: Returns the scores (N, Z) of each readout.
-        pictures: Normalises.
-        x: Pictures as bytes, (N, C, H, W).
+        images: Normalises.
+        x: Images as bytes, (N, C, H, W).
         labels: Class numbers, (N,).
     """
     right: dict[str, int] = {}
-    for chunk, truth in zip(pictures.plain(x), torch.split(labels, EVALUATION_BATCH), strict=True):
+    for chunk, truth in zip(images.plain(x), torch.split(labels, EVALUATION_BATCH), strict=True):
         for name, scores in score(chunk).items():
             hits = int((scores.argmax(dim=1) == truth).sum())
             right[name] = right.get(name, 0) + hits
@@ -103,7 +103,7 @@ class Trainer:
         rule: What learns.
         config: The run.
         factor: What the learning rate is multiplied with at a share of the run, 0 to 1.
-        pictures: What it learns from.
+        images: What it learns from.
         state: How far it is.
 
     """
@@ -113,10 +113,10 @@ class Trainer:
         rule: Rule,
         config: RunConfig,
         factor: Callable[[float], float],
-        pictures: Pictures,
+        images: Images,
         state: TrainingState | None = None,
     ) -> None:
-        self.rule, self.config, self.factor, self.pictures = rule, config, factor, pictures
+        self.rule, self.config, self.factor, self.images = rule, config, factor, images
         self.state = state or TrainingState()
         self.best_weights: dict[int, dict[str, Tensor]] = {}  # by epoch, of those in state.best
         self._order: Tensor | None = None
@@ -127,7 +127,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Steps of an epoch; a rest smaller than a batch is left out, another rest each epoch."""
-        return max(1, len(self.pictures.x_train) // self.config.batch)
+        return max(1, len(self.images.x_train) // self.config.batch)
 
     @property
     def is_done(self) -> bool:
@@ -146,7 +146,7 @@ class Trainer:
         if self._order is None:
             self._order = self._order_of_epoch(len(state.epochs))
         start = state.step * self.config.batch
-        x, labels = self.pictures.batch(self._order[start : start + self.config.batch])
+        x, labels = self.images.batch(self._order[start : start + self.config.batch])
         reduced = self.config.precision == "bfloat16"
         # Without autocast's cache of weights: a rule may change them in the middle of its step.
         device = x.device.type
@@ -164,17 +164,17 @@ class Trainer:
 
     def _order_of_epoch(self, number: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
-        order = torch.randperm(len(self.pictures.x_train), generator=generator)
-        return order.to(self.pictures.x_train.device)
+        order = torch.randperm(len(self.images.x_train), generator=generator)
+        return order.to(self.images.x_train.device)
 
     def _end_epoch(self) -> Epoch:
         begin = time.monotonic()
-        state, pictures = self.state, self.pictures
+        state, images = self.state, self.images
         validation: Accuracies = {}
-        self.rule.gather(pictures.gathered())
-        if len(pictures.x_validation):
+        self.rule.gather(images.gathered())
+        if len(images.x_validation):
             validation = accuracies(
-                self.rule.scores, pictures, pictures.x_validation, pictures.y_validation
+                self.rule.scores, images, images.x_validation, images.y_validation
             )
         number = len(state.epochs) + 1
         seconds = state.seconds + time.monotonic() - begin
@@ -194,9 +194,7 @@ class Trainer:
 
     def test(self) -> Accuracies:
         """Return the test accuracy of each readout with the weights as they are."""
-        return accuracies(
-            self.rule.scores, self.pictures, self.pictures.x_test, self.pictures.y_test
-        )
+        return accuracies(self.rule.scores, self.images, self.images.x_test, self.images.y_test)
 
     def test_best(self, after_last: Accuracies) -> Accuracies:
         """Return the test accuracy of each readout after its best epoch; the weights stay.

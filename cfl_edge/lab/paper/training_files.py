@@ -4,7 +4,7 @@
 config.json               the run; another one never goes on from here
 checkpoint.safetensors    weights, optimizers, random state, best weights; gone once it is done
 model.safetensors         weights after the last epoch
-best.safetensors          weights of the prediction's best epoch on the validation pictures
+best.safetensors          weights of the prediction's best epoch on the validation images
 result.json               the run and what it came to
 ```
 """

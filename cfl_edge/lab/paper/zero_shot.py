@@ -36,7 +36,7 @@ def coarse_scores(rule: Rule, x: Tensor, coarse_of: Tensor) -> dict[str, Tensor]
 
     Args:
         rule: One of CFL, or of BP with label embeddings; another gives no scores.
-        x: Normalised pictures, (N, C, H, W).
+        x: Normalised images, (N, C, H, W).
         coarse_of: Coarse class of each fine class, (Z,).
 
     Returns:

@@ -46,8 +46,8 @@ class RandomBlock(nn.Module):
     """Convolve 3x3 with random weights, rectify, halve the resolution, normalise each channel.
 
     The published network normalises with the statistics of whatever batch it is given, the test
-    pictures' own too. Here they are those of all pictures seen in training mode (every value of a
-    channel weighs the same), in training as well: so a picture's features do not depend on its
+    images' own too. Here they are those of all images seen in training mode (every value of a
+    channel weighs the same), in training as well: so an image's features do not depend on its
     batch, and what the predictors learn from is what they are asked about.
 
     Args:
@@ -91,7 +91,7 @@ class CascadedForward(Rule):
     constant added to the scores of all classes) and has the same gradient.
 
     Args:
-        input_shape: (C, H, W) of the pictures; each block halves H and W.
+        input_shape: (C, H, W) of the images; each block halves H and W.
         classes: Z.
         learning_rate: Of the predictors.
         optimizer: A name of `build_optimizer`; `sgd` is the published one.
@@ -99,7 +99,7 @@ class CascadedForward(Rule):
         channels: C of each block, from the input on.
 
     Raises:
-        UsageError: Pictures too small to be halved by every block.
+        UsageError: Images too small to be halved by every block.
 
     Example:
         >>> rule = CascadedForward((3, 16, 16), 10)
@@ -121,7 +121,7 @@ class CascadedForward(Rule):
         c_in, height, width = input_shape
         if min(height, width) < 2 ** len(channels):
             raise UsageError(
-                f"CaFo reads pictures of {height}x{width}, expected {2 ** len(channels)} or more "
+                f"CaFo reads images of {height}x{width}, expected {2 ** len(channels)} or more "
                 f"a side for {len(channels)} blocks",
                 hint="--image 32",
             )

@@ -1,7 +1,7 @@
 """Label embeddings of features as they are, in closed form, beside those that gradients move.
 
 The layers' loss needs embeddings that stand still; a prediction wants those that fit the features
-as they have become. Class means and one covariance of training pictures, gathered before an
+as they have become. Class means and one covariance of training images, gathered before an
 evaluation, give them without a gradient (`core/class_statistics.py`).
 """
 

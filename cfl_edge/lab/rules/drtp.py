@@ -35,7 +35,7 @@ class DirectRandomTargetProjection(Rule):
     the binary cross entropy of the last hidden layer's output.
 
     Args:
-        input_shape: (C, H, W) of a picture; one channel means the MNIST convolutions, more mean
+        input_shape: (C, H, W) of an image; one channel means the MNIST convolutions, more mean
             those of CIFAR-10.
         classes: Z.
         architecture: `conv`, convolutions and one fully connected hidden layer, or `fc`, two of
@@ -46,7 +46,7 @@ class DirectRandomTargetProjection(Rule):
             code names this for its best CIFAR-10 result.
 
     Raises:
-        UsageError: `architecture` is neither, or the picture is too small to be halved.
+        UsageError: `architecture` is neither, or the image is too small to be halved.
 
     Example:
         >>> import torch
@@ -146,7 +146,7 @@ def _hidden_layers(
         if min(height, width) < 1:
             raise UsageError(
                 f"architecture conv halves {input_shape[1]}x{input_shape[2]} positions to none",
-                hint="larger pictures, or fc",
+                hint="larger images, or fc",
             )
         features = [channels * height * width, hidden]
     else:

@@ -29,7 +29,7 @@ class FeedbackAlignment(Rule):
     Rectifiers and normalisations are differentiated as they are. The prediction is the classifier.
 
     Args:
-        input_shape: (C, H, W) of a picture.
+        input_shape: (C, H, W) of an image.
         classes: Z.
         network: As in `build_network`.
         learning_rate: Step size of all layers.
@@ -85,7 +85,7 @@ class DirectFeedbackAlignment(Rule):
     true gradient. A layer has to wait for the error: its graph lives until the output is there.
 
     Args:
-        input_shape: (C, H, W) of a picture.
+        input_shape: (C, H, W) of an image.
         classes: Z.
         network: As in `build_network`.
         learning_rate: Step size of all layers.
@@ -132,7 +132,7 @@ class DirectFeedbackAlignment(Rule):
         """Leave the gradients of a batch in the parameters.
 
         Args:
-            x: Normalised pictures, (N, C, H, W).
+            x: Normalised images, (N, C, H, W).
             labels: Class numbers, (N,).
 
         Returns:
@@ -184,7 +184,7 @@ def _logits(model: LabelledNetwork, x: Tensor) -> Tensor:
 def _output_shapes(network: Network, input_shape: Sequence[int]) -> list[torch.Size]:
     """Return the shape of one sample at the output of each layer."""
     h, shapes = torch.zeros(1, *input_shape), []
-    network.eval()  # a picture of zeros is not to enter the batch statistics
+    network.eval()  # an image of zeros is not to enter the batch statistics
     for layer in network:
         h = layer(h)
         shapes.append(h.shape[1:])

@@ -26,7 +26,7 @@ LARGE_WIDTHS = (3072, 3072)
 class ForwardForward(Rule):
     """Fully connected layers, each of which learns to be active for true labels only.
 
-    The label is written over the first pixels of the picture. A prediction costs Z passes.
+    The label is written over the first pixels of the image. A prediction costs Z passes.
 
     Args:
         input_shape: (C, H, W), at least Z numbers.
@@ -59,7 +59,7 @@ class ForwardForward(Rule):
         widths: Sequence[int] | None = None,
         learning_rate: float = 1e-3,  # by trial, as below: 3e-4 and 1e-3
         threshold: float = 1.0,  # of Hinton's published code, per unit
-        steepness: float = 4.0,  # by trial on 10,000 pictures of CIFAR-10: 4 and 16
+        steepness: float = 4.0,  # by trial on 10,000 images of CIFAR-10: 4 and 16
         optimizer: OptimizerName = "adamw",
     ) -> None:
         super().__init__(classes)
@@ -67,7 +67,7 @@ class ForwardForward(Rule):
         if not 2 <= classes <= features_in:
             raise UsageError(
                 f"FF has {classes} classes, expected 2 to {features_in}",
-                hint="a larger picture: the label takes a pixel for each class",
+                hint="a larger image: the label takes a pixel for each class",
             )
         if widths is None:
             widths = SMALL_WIDTHS if features_in < SMALL_INPUT else LARGE_WIDTHS

@@ -1,6 +1,6 @@
 """Goodness and what is learned from it: one equation, one pure function.
 
-A layer is good at a picture with a label if its activities are large. FF and SymBa raise the
+A layer is good at an image with a label if its activities are large. FF and SymBa raise the
 goodness of the true label (positive) and lower that of a wrong one (negative).
 """
 
@@ -58,7 +58,7 @@ def threshold_loss(
     is one, and that a negative is none.
 
     Args:
-        positive: Goodness of the pictures with their true labels, (N,).
+        positive: Goodness of the images with their true labels, (N,).
         negative: With wrong ones, (N,).
         threshold: theta; a larger one asks for larger activities.
         steepness: 1 for the mean of the squares; C would make it their sum, as Hinton's formula is
@@ -77,8 +77,8 @@ def symmetric_loss(positive: Tensor, negative: Tensor, alpha: float) -> Tensor:
     There is no threshold: its gradients on the two are equal and opposite.
 
     Args:
-        positive: Goodness of the pictures with their true labels, (N,).
-        negative: Of the same pictures with wrong ones, (N,).
+        positive: Goodness of the images with their true labels, (N,).
+        negative: Of the same images with wrong ones, (N,).
         alpha: Steepness; a larger one forgets sooner about samples that are right.
 
     Returns:
@@ -105,12 +105,12 @@ def wrong_labels(labels: Tensor, classes: int) -> Tensor:
 
 
 def overlay_label(x: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Write a label, one-hot, over the first pixels of a picture (Hinton 2022, section 3.3).
+    """Write a label, one-hot, over the first pixels of an image (Hinton 2022, section 3.3).
 
     Args:
-        x: Pictures, (N, C, H, W), at least Z numbers each.
+        x: Images, (N, C, H, W), at least Z numbers each.
         labels: Class numbers, (N,).
-        classes: Z; so many numbers of the flattened picture are written over: the picture's
+        classes: Z; so many numbers of the flattened image are written over: the image's
             largest value at the label, but 1 at least, and 0 at the others.
 
     Returns:
@@ -127,10 +127,10 @@ def overlay_label(x: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def add_class_pattern(x: Tensor, labels: Tensor, patterns: Tensor) -> Tensor:
-    """Add the pattern of a label as one more channel: nothing of the picture is written over.
+    """Add the pattern of a label as one more channel: nothing of the image is written over.
 
     Args:
-        x: Pictures, (N, C, H, W).
+        x: Images, (N, C, H, W).
         labels: Class numbers, (N,).
         patterns: The intrinsic class patterns (Lee and Song 2023), (Z, H * W).
 

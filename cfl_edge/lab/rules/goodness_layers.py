@@ -17,7 +17,7 @@ class GoodnessLayers(nn.Module):
     """Layers that take the length of their input away, multiply and rectify.
 
     Args:
-        features_in: Length of a flattened picture with its label.
+        features_in: Length of a flattened image with its label.
         widths: Units of each layer, at least one layer.
 
     Raises:
@@ -53,7 +53,7 @@ class GoodnessLayers(nn.Module):
         The next layer reads the activities from before the update; no gradient reaches them.
 
         Args:
-            positive: Pictures with their true labels, (N, features_in).
+            positive: Images with their true labels, (N, features_in).
             negative: With wrong ones, (N, features_in).
             loss: Its mean over the batch is minimised.
             optimizers: One of each layer.
@@ -79,7 +79,7 @@ class GoodnessLayers(nn.Module):
         """Score each class by one forward pass with its label.
 
         Args:
-            with_label: Makes all pictures with the label of this number, (N, features_in).
+            with_label: Makes all images with the label of this number, (N, features_in).
             classes: Z: so many passes, one after the other.
 
         Returns:

@@ -105,7 +105,7 @@ class LabelledNetwork(nn.Module):
         """Score the classes at every layer by Eq. 1, summed over the layers, and by f^L.
 
         Args:
-            x: Normalised pictures, (N, C, H, W).
+            x: Normalised images, (N, C, H, W).
             loss: Says which similarity is meant.
             embeddings: Rows to compare with instead of D; the classifier is left out then.
 
@@ -147,7 +147,7 @@ def classifier_features(h: Tensor) -> Tensor:
 @torch.no_grad()
 def classifier_inputs(network: Network, input_shape: Sequence[int]) -> int:
     """Return how many features f^L reads."""
-    network.eval()  # a picture of zeros is not to enter the batch statistics
+    network.eval()  # an image of zeros is not to enter the batch statistics
     h = torch.zeros(1, *input_shape)
     for layer in network:
         h = layer(h)

@@ -1,4 +1,4 @@
-"""The predictive forward-forward algorithm: a recurrent network judges pictures with labels.
+"""The predictive forward-forward algorithm: a recurrent network judges images with labels.
 
 Ororbia and Mali 2023, "The Predictive Forward-Forward Algorithm" (arXiv 2301.01452). Right labels
 learn to leave the units quiet, wrong ones to stir them, layer by layer and step by step; beside it
@@ -37,16 +37,16 @@ class PredictiveForwardForward(Rule):
     """PFF: two recurrent hidden layers, a softmax on the second, and the generative circuit.
 
     Within a batch the states run for K steps, and every matrix takes a step of its optimizer after
-    each of them. The negatives are the same pictures with a wrong label.
+    each of them. The negatives are the same images with a wrong label.
 
     Where this differs from the published code: lateral weights exist within groups only (there, the
-    matrices are full, but masked); the reconstructed picture is not clipped to 0..1, as pictures
+    matrices are full, but masked); the reconstructed image is not clipped to 0..1, as images
     are normalised here; the latent moves as `next_latent` says; the softmax learns from the states
     before a label is clamped, as it is used (there, from states that the label moved, which says
     nothing about states without one). The generative circuit changes nothing of the prediction.
 
     Args:
-        input_shape: (C, H, W) of the pictures.
+        input_shape: (C, H, W) of the images.
         classes: Z, 2 or more.
         learning_rate: Of all matrices.
         optimizer: A name of `build_optimizer`.
@@ -191,7 +191,7 @@ class PredictiveForwardForward(Rule):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Move the states and leave the gradients of the representation circuit."""
         count = len(below)
-        bottom_up = (below @ self.w1).repeat(2, 1)  # pictures are the same in both halves
+        bottom_up = (below @ self.w1).repeat(2, 1)  # images are the same in both halves
         z1, z2 = self._step(bottom_up, clamped @ self.v2, old1, old2, self.noise)
         delta1 = pc.goodness_delta(z1, positive, self.threshold, self.keep)
         delta2 = pc.goodness_delta(z2, positive, self.threshold, self.keep)

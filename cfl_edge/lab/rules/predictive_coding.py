@@ -79,7 +79,7 @@ def goodness_loss(state: Tensor, positive: Tensor, threshold: float) -> Tensor:
 
     Args:
         state: z, (S, I).
-        positive: 1 for pictures with their label, 0 for those with a wrong one, (S,).
+        positive: 1 for images with their label, 0 for those with a wrong one, (S,).
         threshold: theta.
 
     Returns:

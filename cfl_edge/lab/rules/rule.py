@@ -35,7 +35,7 @@ class Rule(nn.Module, ABC):
         """Update every layer once.
 
         Args:
-            x: Normalised pictures, (N, C, H, W).
+            x: Normalised images, (N, C, H, W).
             labels: Class numbers, (N,).
 
         Returns:
@@ -50,7 +50,7 @@ class Rule(nn.Module, ABC):
         """Score every class at every place where the system can predict; changes nothing.
 
         Args:
-            x: Normalised pictures, (N, C, H, W).
+            x: Normalised images, (N, C, H, W).
 
         Returns:
             Scores by name, each (N, Z), from the input on; the last one is the prediction.
@@ -69,13 +69,13 @@ class Rule(nn.Module, ABC):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def gather(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Take in training pictures without augmentation, before an evaluation.
+        """Take in training images without augmentation, before an evaluation.
 
         For systems whose prediction is solved from the features as they are now. The others have
         nothing to do.
 
         Args:
-            batches: Normalised pictures (N, C, H, W) and class numbers (N,).
+            batches: Normalised images (N, C, H, W) and class numbers (N,).
         """
 
     @abstractmethod

@@ -30,7 +30,7 @@ WIDTHS = {
 class SymBa(Rule):
     """Fully connected layers, each of which learns to be more active for the true label.
 
-    A label is a fixed random pattern of the size of a picture, an input channel of its own: the
+    A label is a fixed random pattern of the size of an image, an input channel of its own: the
     intrinsic class pattern. A prediction costs Z passes.
 
     Args:
@@ -39,7 +39,7 @@ class SymBa(Rule):
         widths: Units of each layer. `WIDTHS` has those of the paper's Table 1.
         alpha: Steepness of the loss.
         pattern_scale: Standard deviation of the patterns' numbers; 1 makes them as large as a
-            normalised picture's, and the label easier to see than the picture.
+            normalised image's, and the label easier to see than the image.
         learning_rate: Of every layer.
         optimizer: `sgd`, `momentum` or `adamw`.
 
@@ -72,7 +72,7 @@ class SymBa(Rule):
         if classes < 2:
             raise UsageError(
                 f"SymBa has {classes} classes, expected 2 or more",
-                hint="pictures of two classes: a negative has a wrong label",
+                hint="images of two classes: a negative has a wrong label",
             )
         channels, height, width = input_shape
         self.alpha = alpha

@@ -1,1 +1,1 @@
-"""What learns from encoded pictures: contrastive forward learning, and what people use instead."""
+"""What learns from encoded images: contrastive forward learning, and what people use instead."""

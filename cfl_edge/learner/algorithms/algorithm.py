@@ -1,9 +1,9 @@
-"""The contract of every head: learn from encoded pictures, score encoded pictures.
+"""The contract of every algorithm: learn from encoded images, score encoded images.
 
-A head owns all that learns: statistics of classes, replay, and the layers' updates if it makes any.
-The learner owns the stem, the layers themselves, and the names of the classes. Class numbers are
-rows, in the order in which `add_class` was called. `tests/learner_checks.py` holds what each head
-must do.
+An algorithm owns all that learns: statistics of classes, replay, and the layers' updates if it
+makes any. The learner owns the backbone, the layers themselves, and the names of the classes. Class
+numbers are rows, in the order in which `add_class` was called. `tests/learner_checks.py` holds what
+each algorithm must do.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ Groups = dict[str, dict[str, Tensor]]  # file of the model folder: "state", "rep
 
 
 @dataclass(frozen=True)
-class HeadInputs:
-    """What a head is built on.
+class AlgorithmInputs:
+    """What an algorithm is built on.
 
     Args:
         config: Of the learner.
-        network: The layers; a head that adapts them changes them in place. Empty for others.
+        network: The layers; an algorithm that adapts them changes them in place. Empty for others.
         h0_shape: (C, H, W) of what the first layer reads.
         channels: C of each source in `Encoded.features`, in its order.
-        layer_source: Sources before the first layer's: the stem's end and cut, or none.
+        layer_source: Sources before the first layer's: the backbone's pooled features and cut, or
+            none.
         generator: Source of all randomness.
         device: Where all tensors live.
     """
@@ -49,20 +50,20 @@ class HeadInputs:
     device: torch.device
 
 
-class Head(ABC):
+class Algorithm(ABC):
     """What learns, and what predicts from it.
 
     Args:
         inputs: What it is built on.
 
     Attributes:
-        probable: Whether the softmax of the scores is a probability. That of most heads is near 1
-            whether right or wrong, so that it says nothing against a label.
+        probable: Whether the softmax of the scores is a probability. That of most algorithms is
+            near 1 whether right or wrong, so that it says nothing against a label.
     """
 
     probable: ClassVar[bool] = False
 
-    def __init__(self, inputs: HeadInputs) -> None:
+    def __init__(self, inputs: AlgorithmInputs) -> None:
         self.inputs = inputs
         self.config = inputs.config
         self.device = inputs.device
@@ -89,7 +90,7 @@ class Head(ABC):
         """Take the gradient steps that are due, as `Learner.work` has it."""
 
     @abstractmethod
-    def settle(self) -> None:
+    def recalibrate(self) -> None:
         """Bring everything in line with the layers as they are now."""
 
     @abstractmethod
@@ -99,7 +100,7 @@ class Head(ABC):
     def distances(self, encoded: Encoded) -> Tensor:
         """Return how far samples lie from every class, (N,); changes nothing.
 
-        Where a head knows nothing better, minus the largest logit (Hendrycks et al., "Scaling
+        Where an algorithm knows nothing better, minus the largest logit (Hendrycks et al., "Scaling
         Out-of-Distribution Detection for Real-World Settings", 2022).
 
         Args:
@@ -110,7 +111,7 @@ class Head(ABC):
     def distance_rows(self) -> DistanceRows | None:
         """Return what gives `distances`, on concatenated features and a constant 1.
 
-        None for a head whose distances are no such product: they cannot be exported.
+        None for an algorithm whose distances are no such product: they cannot be exported.
         """
         if self.readout is None:
             return None
@@ -148,7 +149,7 @@ class Head(ABC):
     def readout(self) -> Tensor | None:
         """The matrix on concatenated features and a constant 1 that gives `scores`, (Z, F).
 
-        None for a head whose scores are no such product: it cannot be exported.
+        None for an algorithm whose scores are no such product: it cannot be exported.
         """
 
     @abstractmethod

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.learner.algorithms.algorithm import Groups, HeadInputs
-from cfl_edge.learner.algorithms.frozen import FrozenHead, centred, require_shape, silenced
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Groups
+from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm, centred, require_shape, silenced
 
 # Makes the probabilities of `ncm` as sure as they are right: least cross entropy on CIFAR-10.
 NEAREST_MEAN_SCALE = 16.0
@@ -131,7 +131,7 @@ NEAREST_MEAN = Method(_as_it_is, nearest_mean_rows)
 IMPRINTING = Method(F.normalize, imprinted_rows)
 
 
-class ClassMeansHead(FrozenHead):
+class ClassMeansAlgorithm(FrozenAlgorithm):
     """Running means of the classes, and label embeddings made of them at once.
 
     Args:
@@ -139,7 +139,7 @@ class ClassMeansHead(FrozenHead):
         method: `NEAREST_MEAN` or `IMPRINTING`.
     """
 
-    def __init__(self, inputs: HeadInputs, method: Method) -> None:
+    def __init__(self, inputs: AlgorithmInputs, method: Method) -> None:
         super().__init__(inputs)
         self.method = method
         self.running = RunningMeans(self.channels, self.device)

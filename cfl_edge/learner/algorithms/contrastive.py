@@ -1,9 +1,9 @@
 """Contrastive forward learning on a stream: layers that adapt, statistics that follow them.
 
-Every source of features (the stem's end, its cut, each layer) has class means and a shared
-covariance, whose label embeddings in closed form predict together. Gradient steps on new and
+Every source of features (the backbone's pooled features, its cut, each layer) has class means and a
+shared covariance, whose label embeddings in closed form predict together. Gradient steps on new and
 replayed samples move the layers; the statistics of the layers forget what they were gathered on at
-the same pace, and are estimated anew from the replay memory now and then (`Settling`).
+the same pace, and are estimated anew from the replay memory now and then (`Recalibration`).
 """
 
 from __future__ import annotations
@@ -31,13 +31,18 @@ from cfl_edge.core.distances import (
 )
 from cfl_edge.core.networks import initial_embeddings
 from cfl_edge.core.step_memory import step_memory
-from cfl_edge.learner.algorithms.algorithm import Groups, Head, HeadInputs, linear_scores
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Groups, linear_scores
 from cfl_edge.learner.algorithms.optimizer_state import (
     load_optimizers,
     optimizer_tensors,
     round_first_moments,
 )
-from cfl_edge.learner.algorithms.recalibration import SETTLED_SAMPLES, Settling, lag, passed
+from cfl_edge.learner.algorithms.recalibration import (
+    RECALIBRATED_SAMPLES,
+    Recalibration,
+    lag,
+    passed,
+)
 from cfl_edge.learner.features import Encoded
 from cfl_edge.learner.near_duplicates import NearDuplicates
 from cfl_edge.learner.novelty_calibration import REPLAYED, ReplayedDistances
@@ -49,7 +54,7 @@ EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its embedding mu
 STATISTICS_DECAY = 0.97  # a step; about the last 1,000 samples count, while the layers move
 
 
-class ContrastiveHead(Head):
+class ContrastiveAlgorithm(Algorithm):
     """Local contrastive steps on every layer, and label embeddings in closed form.
 
     Args:
@@ -58,7 +63,7 @@ class ContrastiveHead(Head):
 
     probable = True  # `TEMPERATURE` sees to it
 
-    def __init__(self, inputs: HeadInputs) -> None:
+    def __init__(self, inputs: AlgorithmInputs) -> None:
         super().__init__(inputs)
         config, shape = inputs.config, inputs.h0_shape
         self.network = inputs.network
@@ -76,8 +81,8 @@ class ContrastiveHead(Head):
         self._distances: list[RelativeDistance] = []
         self.duplicates = NearDuplicates()
         self._since_refresh = 0
-        self._settling: Settling | None = None  # under way; no step is taken meanwhile
-        self._settled_at = 0  # after so many steps
+        self._recalibration: Recalibration | None = None  # under way; no step is taken meanwhile
+        self._recalibrated_at = 0  # after so many steps
         self.layer_steps = list(self.trainer.layer_steps)
 
     @property
@@ -93,8 +98,8 @@ class ContrastiveHead(Head):
         for source in self.statistics:
             source.add_class()
         self.replay.add_class()
-        if self._settling is not None:
-            self._settling.add_class()
+        if self._recalibration is not None:
+            self._recalibration.add_class()
 
     def learn(self, encoded: Encoded, numbers: Tensor, budget_s: float | None) -> None:
         """Update the statistics, take the gradient steps that are due, refresh where it is time."""
@@ -116,11 +121,11 @@ class ContrastiveHead(Head):
         samples, added = self.samples(), Counter(listed)
         if passed(EARLY_FRAMES, samples, added):
             self._since_refresh = self.config.refresh_frames
-        moved = self.trainer.steps - self._settled_at
-        lags = may_work and self._settling is None and lag(moved, samples, added)
+        moved = self.trainer.steps - self._recalibrated_at
+        lags = may_work and self._recalibration is None and lag(moved, samples, added)
         if lags:
             lagging = self.statistics[self.layer_source :]
-            self._settle_on(self.replay.balanced(SETTLED_SAMPLES), budget_s, lagging)
+            self._recalibrate_on(self.replay.balanced(RECALIBRATED_SAMPLES), budget_s, lagging)
         due = self._since_refresh >= self.config.refresh_frames
         is_new = len(self._readout) < len(self.replay.seen)
         if due and (may_work or is_new):
@@ -130,8 +135,8 @@ class ContrastiveHead(Head):
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
         """Take gradient steps; the statistics of the layers follow."""
-        if self._settling is not None and (budget_s is None or budget_s >= 0):
-            self._go_on_settling(budget_s)
+        if self._recalibration is not None and (budget_s is None or budget_s >= 0):
+            self._go_on_recalibration(budget_s)
             if budget_s is not None:
                 return
         for trained, numbers in self.trainer.work(budget_s, all_pending=all_pending):
@@ -145,18 +150,18 @@ class ContrastiveHead(Head):
                 self._note_replayed(pooled, numbers)
         self.steps, self.layer_steps = self.trainer.steps, list(self.trainer.layer_steps)
 
-    def settle(self) -> None:
+    def recalibrate(self) -> None:
         """Take the pending step and estimate the layers' statistics anew from the replay memory."""
-        self._settling = None
+        self._recalibration = None
         self.work(all_pending=True)
         round_first_moments(self.trainer.optimizers)
         if len(self.replay):
-            self._settle_on(torch.arange(len(self.replay)), budget_s=None)
+            self._recalibrate_on(torch.arange(len(self.replay)), budget_s=None)
 
-    def _settle_on(
+    def _recalibrate_on(
         self, places: Tensor, budget_s: float | None, lagging: Sequence[ClassStatistics] = ()
     ) -> None:
-        self._settling = Settling(
+        self._recalibration = Recalibration(
             self.network,
             self.replay,
             places.to(self.device),
@@ -164,24 +169,24 @@ class ContrastiveHead(Head):
             keep=REPLAYED,
             lagging=lagging,
         )
-        self._go_on_settling(budget_s)
+        self._go_on_recalibration(budget_s)
 
-    def _go_on_settling(self, budget_s: float | None) -> None:
+    def _go_on_recalibration(self, budget_s: float | None) -> None:
         """Estimate statistics, a piece at least, and take them once they are complete."""
-        assert self._settling is not None
+        assert self._recalibration is not None
         began = time.monotonic()
-        while self._settling.piece():
+        while self._recalibration.piece():
             if budget_s is not None and time.monotonic() - began > budget_s:
                 return
-        settled, self._settling = self._settling, None
+        recalibrated, self._recalibration = self._recalibration, None
         if self.trainer.pending:
             samples = torch.stack([sample for sample, _ in self.trainer.pending])
             numbers = [number for _, number in self.trainer.pending]
-            settled.take(samples.float(), torch.tensor(numbers, device=self.device))
-        self.statistics[self.layer_source :] = settled.statistics
-        self._settled_at = self.trainer.steps
+            recalibrated.take(samples.float(), torch.tensor(numbers, device=self.device))
+        self.statistics[self.layer_source :] = recalibrated.statistics
+        self._recalibrated_at = self.trainer.steps
         self.refresh()
-        self._note_replayed(*settled.kept())
+        self._note_replayed(*recalibrated.kept())
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -193,8 +198,8 @@ class ContrastiveHead(Head):
     def _refresh_distances(self, means: list[MeanProducts]) -> None:
         """Take the distances from the label embeddings; `means` empty from the statistics of now.
 
-        Only those in the layers: they tell more than the stem's end and cut, and replayed samples
-        have them.
+        Only those in the layers: they tell more than the backbone's pooled features and cut, and
+        replayed samples have them.
         """
         known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
         blocks = torch.split(self._readout[:, :-1], self.inputs.channels, dim=1)
@@ -296,7 +301,7 @@ class ContrastiveHead(Head):
         self.replayed.load_state(state)
         self.novelty.expect(*self.replayed.expected(classes))
         load_optimizers(self.trainer.optimizers, state)
-        self.steps = self.trainer.steps = self._settled_at = int(state["steps"])
+        self.steps = self.trainer.steps = self._recalibrated_at = int(state["steps"])
         numbers = state["pending.labels"].tolist()
         samples = state["pending.h0"].to(self.device) if numbers else ()
         self.trainer.pending = [(h0, z) for h0, z in zip(samples, numbers, strict=True)]

@@ -1,6 +1,6 @@
-"""What the heads on a frozen network share: they read the stem's end, and nothing else learns.
+"""What the algorithms on a frozen network share: only their classifier learns.
 
-Without a stem there is no such end: they read all layers then, which stay as they were drawn at
+Without a backbone there is no such end: they read all layers then, which stay as they were drawn at
 random.
 """
 
@@ -14,25 +14,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import NEVER
-from cfl_edge.learner.algorithms.algorithm import Groups, Head, HeadInputs, linear_scores
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Groups, linear_scores
 from cfl_edge.learner.features import Encoded
 
 
-class FrozenHead(Head):
-    """A head that makes no gradient steps and needs no layers.
+class FrozenAlgorithm(Algorithm):
+    """An algorithm that makes no gradient steps and needs no layers.
 
     Args:
         inputs: What it is built on.
     """
 
-    def __init__(self, inputs: HeadInputs) -> None:
+    def __init__(self, inputs: AlgorithmInputs) -> None:
         super().__init__(inputs)
         self.seen: list[int] = []  # samples of each class
         self._readout: Tensor | None = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
 
     @property
     def readout(self) -> Tensor | None:
-        """Rows on all features, zeros where the head does not look, (Z, F)."""
+        """Rows on all features, zeros where the algorithm does not look, (Z, F)."""
         return self._readout
 
     @property
@@ -67,7 +67,7 @@ class FrozenHead(Head):
 
     @abstractmethod
     def take(self, x: Tensor, numbers: Tensor, *, hurried: bool) -> None:
-        """Learn from what the head reads.
+        """Learn from what the algorithm reads.
 
         Args:
             x: Of N > 0 samples, (N, C).
@@ -78,7 +78,7 @@ class FrozenHead(Head):
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
         """Do nothing: no sample waits."""
 
-    def settle(self) -> None:
+    def recalibrate(self) -> None:
         """Do nothing: no layer moves."""
 
     def warm_up(self) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import build_optimizer
-from cfl_edge.learner.algorithms.algorithm import Groups, Head, HeadInputs, linear_scores
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Groups, linear_scores
 from cfl_edge.learner.algorithms.backpropagation import Training, summed_rows
 from cfl_edge.learner.algorithms.frozen import require_shape, silenced
 from cfl_edge.learner.algorithms.growing import replace_rows
@@ -32,7 +32,7 @@ from cfl_edge.learner.features import Encoded
 from cfl_edge.learner.replay import Replay
 
 
-class GradientHead(Head):
+class GradientAlgorithm(Algorithm):
     """Steps whole or not at all: a time budget decides how many, and below 0 there is none.
 
     Args:
@@ -44,7 +44,7 @@ class GradientHead(Head):
         UsageError: Not even two samples fit into `replay_mib`.
     """
 
-    def __init__(self, inputs: HeadInputs, training: Training, *, replays: bool) -> None:
+    def __init__(self, inputs: AlgorithmInputs, training: Training, *, replays: bool) -> None:
         super().__init__(inputs)
         config = self.config
         self.network, self.training = inputs.network, training
@@ -169,7 +169,7 @@ class GradientHead(Head):
         finally:
             network.eval()  # frames are predicted between the steps
 
-    def settle(self) -> None:
+    def recalibrate(self) -> None:
         """Take the pending step."""
         self.work(all_pending=True)
         round_first_moments([self.optimizer])

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import NEVER
-from cfl_edge.learner.algorithms.algorithm import Groups, HeadInputs
-from cfl_edge.learner.algorithms.frozen import FrozenHead
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Groups
+from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm
 from cfl_edge.learner.features import Encoded
 from cfl_edge.learner.replay import Replay
 
@@ -63,7 +63,7 @@ def stored_dots(x: Tensor, values: Tensor, ranges: Tensor) -> Tensor:
     return x @ values.float().T * step + x.sum(dim=1, keepdim=True) * low
 
 
-class NearestNeighboursHead(FrozenHead):
+class NearestNeighboursAlgorithm(FrozenAlgorithm):
     """k nearest neighbours among stored features; it has no label embeddings to export.
 
     Args:
@@ -74,7 +74,7 @@ class NearestNeighboursHead(FrozenHead):
         UsageError: Not even two samples fit into `replay_mib`.
     """
 
-    def __init__(self, inputs: HeadInputs, neighbours: int = NEIGHBOURS) -> None:
+    def __init__(self, inputs: AlgorithmInputs, neighbours: int = NEIGHBOURS) -> None:
         super().__init__(inputs)
         self.neighbours = neighbours
         self._readout = None

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import with_constant
-from cfl_edge.learner.algorithms.algorithm import Groups, HeadInputs
-from cfl_edge.learner.algorithms.frozen import FrozenHead, silenced
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Groups
+from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm, silenced
 
 LEARNING_RATE = 1.0
 """In units of 1 / |x|^2: a step raises the logit of the sample's own class by 1 - p.
 
 So it does not depend on the scale of the features, as in normalised least mean squares (Nagumo and
-Noda 1967). Best of 0.1 to 10 on 1,000 shuffled CIFAR-10 pictures.
+Noda 1967). Best of 0.1 to 10 on 1,000 shuffled CIFAR-10 images.
 """
 
 
@@ -41,14 +41,14 @@ def cross_entropy_step(rows: Tensor, x: Tensor, number: int, learning_rate: floa
     return rows - learning_rate / x.square().sum() * torch.outer(error, x)
 
 
-class LastLayerHead(FrozenHead):
+class LastLayerAlgorithm(FrozenAlgorithm):
     """Softmax regression by stochastic gradient descent, sample by sample.
 
     Args:
         inputs: What it is built on; `config.learning_rate` replaces `LEARNING_RATE`.
     """
 
-    def __init__(self, inputs: HeadInputs) -> None:
+    def __init__(self, inputs: AlgorithmInputs) -> None:
         super().__init__(inputs)
         self.rows = torch.zeros(0, self.channels + 1, device=self.device)
         self.learning_rate = self.config.learning_rate or LEARNING_RATE

@@ -1,4 +1,4 @@
-"""One vector for all that a gradient step reads of a sample: h0 and the stem's own features."""
+"""One vector for all that a gradient step reads of a sample: h0 and the backbone's own features."""
 
 from __future__ import annotations
 

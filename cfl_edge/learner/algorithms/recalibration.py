@@ -13,9 +13,9 @@ from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.networks import Network
 from cfl_edge.learner.replay import Replay
 
-SETTLED_FRAMES = (16, 64)  # of a class: the layers have made room for it, and moved the others
-SETTLED_STEPS = 64  # since statistics were last made anew
-SETTLED_SAMPLES = 1024  # half a second's worth with the default network
+RECALIBRATED_FRAMES = (16, 64)  # of a class: the layers have made room for it, and moved the others
+RECALIBRATED_STEPS = 64  # since statistics were last made anew
+RECALIBRATED_SAMPLES = 1024  # half a second's worth with the default network
 FEWEST_SAMPLES = 32  # of each class: fewer tell less than statistics that lag
 
 
@@ -35,7 +35,7 @@ def passed(frames: Sequence[int], samples: Sequence[int], added: Mapping[int, in
 
 
 def lag(moved: int, samples: Sequence[int], added: Mapping[int, int]) -> bool:
-    """Return whether statistics are better made anew from `SETTLED_SAMPLES` samples.
+    """Return whether statistics are better made anew from `RECALIBRATED_SAMPLES` samples.
 
     DECISIONS.md, "Statistics while the layers move".
 
@@ -48,12 +48,14 @@ def lag(moved: int, samples: Sequence[int], added: Mapping[int, int]) -> bool:
         >>> lag(64, [90, 90], {0: 1}), lag(3, [90, 16], {1: 1}), lag(64, [90] * 40, {0: 1})
         (True, True, False)
     """
-    if len(samples) * FEWEST_SAMPLES > SETTLED_SAMPLES:
+    if len(samples) * FEWEST_SAMPLES > RECALIBRATED_SAMPLES:
         return False
-    return moved >= SETTLED_STEPS or (moved > 0 and passed(SETTLED_FRAMES, samples, added))
+    return moved >= RECALIBRATED_STEPS or (
+        moved > 0 and passed(RECALIBRATED_FRAMES, samples, added)
+    )
 
 
-class Settling:
+class Recalibration:
     """Estimate the class means and the covariance of every layer anew.
 
     The layers must not move meanwhile. Classes may come.
@@ -72,10 +74,11 @@ class Settling:
         >>> replay = Replay((3, 8, 8), limit_mib=1, generator=torch.Generator())
         >>> replay.add_class()
         >>> replay.add(torch.randn(5, 3, 8, 8), [0] * 5)
-        >>> settling = Settling(build_network("4", (3, 8, 8)), replay, torch.arange(5), 2, keep=9)
-        >>> while settling.piece():
+        >>> network = build_network("4", (3, 8, 8))
+        >>> recalibration = Recalibration(network, replay, torch.arange(5), 2, keep=9)
+        >>> while recalibration.piece():
         ...     pass
-        >>> [source.counts for source in settling.statistics]
+        >>> [source.counts for source in recalibration.statistics]
         [tensor([5.])]
     """
 

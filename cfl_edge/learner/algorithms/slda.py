@@ -26,8 +26,8 @@ from cfl_edge.core.distances import (
     spread_distances,
 )
 from cfl_edge.core.solving import solving_dtype
-from cfl_edge.learner.algorithms.algorithm import Groups, HeadInputs
-from cfl_edge.learner.algorithms.frozen import FrozenHead, centred, require_shape, silenced
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Groups
+from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm, centred, require_shape, silenced
 from cfl_edge.learner.features import Encoded
 
 SHRINKAGE = 1e-2
@@ -37,7 +37,7 @@ REFERENCE_SHRINKAGE = 1e-4
 SINGLE_PRECISION = 1e-3  # with less shrinkage the Cholesky factor needs double
 # Makes the probabilities as sure as they are right, and changes no prediction: the log likelihoods
 # of so many channels, with a covariance from few samples, are too sure of themselves. Least cross
-# entropy on 4,000 CIFAR-10 pictures; with 1,000 of them, fewer than channels, 0.01 would be right.
+# entropy on 4,000 CIFAR-10 images; with 1,000 of them, fewer than channels, 0.01 would be right.
 TEMPERATURE = 0.1
 SMALLEST = 1e-12
 EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its mean much
@@ -73,7 +73,7 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
     return torch.cat([rows, bias], dim=1).float()
 
 
-class StreamingDiscriminantHead(FrozenHead):
+class StreamingDiscriminantAlgorithm(FrozenAlgorithm):
     """SLDA: statistics with every sample, rows every `refresh_frames` and for every new class.
 
     Args:
@@ -81,7 +81,7 @@ class StreamingDiscriminantHead(FrozenHead):
         shrinkage: See `discriminant_rows`.
     """
 
-    def __init__(self, inputs: HeadInputs, shrinkage: float = SHRINKAGE) -> None:
+    def __init__(self, inputs: AlgorithmInputs, shrinkage: float = SHRINKAGE) -> None:
         super().__init__(inputs)
         self.shrinkage = shrinkage
         self.statistics = ClassStatistics(self.channels, self.device)
@@ -106,7 +106,7 @@ class StreamingDiscriminantHead(FrozenHead):
         if is_new or (not hurried and (is_early or self._since_refresh >= self.refresh_frames)):
             self.refresh()
 
-    def settle(self) -> None:
+    def recalibrate(self) -> None:
         """Solve the rows, with all samples in them."""
         if self._since_refresh:
             self.refresh()

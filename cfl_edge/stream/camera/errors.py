@@ -44,7 +44,7 @@ def open_error(path: str, code: int) -> StreamError:
             )
         case errno.ENODEV | errno.ENOTTY | errno.EPROTONOSUPPORT | errno.ENOTBLK:
             return StreamFormatError(
-                f"{path} is no camera that sends pictures, or was just unplugged",
+                f"{path} is no camera that sends images, or was just unplugged",
                 hint="many cameras have a second node for metadata: v4l2-ctl --list-devices",
             )
         case errno.ENOSPC:

@@ -16,7 +16,7 @@ from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet, V4l2Dev
 from cfl_edge.stream.camera.errors import format_error, open_error, read_error
 from cfl_edge.stream.decode import PacketDecoder
 from cfl_edge.stream.frame import Image
-from cfl_edge.stream.live import Capture, LiveStream, Picture, damaged
+from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
 from cfl_edge.stream.source import Notice, log_notice
 
 FORMATS = {
@@ -49,7 +49,7 @@ def open_v4l2(
     give_up_s: float | None = None,
     on_notice: Notice = log_notice,
 ) -> LiveStream:
-    """Open a camera and wait for its first picture.
+    """Open a camera and wait for its first image.
 
     Args:
         path: "/dev/video0", or a link in /dev/v4l/by-id.
@@ -117,8 +117,8 @@ class V4l2Capture(Capture):
             pixel_format=ffmpeg,
         )
 
-    def read(self, stop: threading.Event) -> Picture | None:
-        """Return the next picture, or None when `stop` was set meanwhile."""
+    def read(self, stop: threading.Event) -> Captured | None:
+        """Return the next image, or None when `stop` was set meanwhile."""
         give_up_s = time.monotonic() + self._timeout_s
         while not stop.is_set():
             # Before the look: this thread may not have run for long, as while torch is imported.
@@ -128,7 +128,7 @@ class V4l2Capture(Capture):
             except OSError as error:
                 raise read_error(self._path, error.errno or errno.EIO) from None
             if packet is not None:
-                return self._picture(packet)
+                return self._image(packet)
             if late:
                 raise StreamLostError(
                     f"{self._path} sent no frame for {self._timeout_s:g} s",
@@ -140,10 +140,10 @@ class V4l2Capture(Capture):
         """Give the camera back."""
         self._device.close()
 
-    def _picture(self, packet: Packet) -> Picture:
+    def _image(self, packet: Packet) -> Captured:
         missed = 0 if self._next_sequence is None else packet.sequence - self._next_sequence
         self._next_sequence = packet.sequence + 1
-        return Picture(
+        return Captured(
             time.monotonic() if packet.timestamp_s is None else packet.timestamp_s,
             damaged if packet.damaged else partial(self._decode, packet.data),
             missed=missed if 0 < missed < MOST_MISSED else 0,
@@ -154,7 +154,7 @@ class V4l2Capture(Capture):
 
 
 def crop_rows(data: bytes, stride_bytes: int, row_bytes: int | None) -> bytes:
-    """Return the picture without what the driver pads each row with.
+    """Return the image without what the driver pads each row with.
 
     Args:
         data: Rows of one plane, or of planes with rows of the same length.

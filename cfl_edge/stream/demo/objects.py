@@ -231,7 +231,7 @@ def draw_object(name: str, rng: np.random.Generator) -> Image.Image:
     """
     pen = Pen()
     OBJECTS[name](pen, rng)
-    sprite = pen.picture.reduce(2)
+    sprite = pen.image.reduce(2)
     alpha = sprite.getchannel("A")
     height = np.asarray(alpha.filter(ImageFilter.BoxBlur(6)), np.float32) / 255
     angle = rng.uniform(0, 2 * np.pi)

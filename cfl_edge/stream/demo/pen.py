@@ -36,8 +36,8 @@ class Pen:
     """
 
     def __init__(self) -> None:
-        self.picture = Image.new("RGBA", (_DRAWN_PX, _DRAWN_PX))
-        self._draw = ImageDraw.Draw(self.picture)
+        self.image = Image.new("RGBA", (_DRAWN_PX, _DRAWN_PX))
+        self._draw = ImageDraw.Draw(self.image)
 
     def polygon(self, points: Sequence[Point], colour: Colour) -> None:
         """Fill a polygon."""

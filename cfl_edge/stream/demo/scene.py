@@ -49,9 +49,9 @@ def draw_background(unlike: Floats, rng: np.random.Generator) -> Image.Image:
         pattern = rng.uniform(0, 0.7, (2, 2)).astype(np.float32)
     sharp = Image.Resampling.NEAREST if kind in (1, 2) else Image.Resampling.BICUBIC
     mask = Image.fromarray((255 * pattern).astype(np.uint8)).resize(size, sharp)
-    picture = Image.composite(Image.new("RGB", size, first), Image.new("RGB", size, second), mask)
-    _draw_clutter(ImageDraw.Draw(picture), size, rng)
-    return picture.filter(ImageFilter.GaussianBlur(rng.uniform(1, 3.5)))
+    image = Image.composite(Image.new("RGB", size, first), Image.new("RGB", size, second), mask)
+    _draw_clutter(ImageDraw.Draw(image), size, rng)
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(1, 3.5)))
 
 
 def _colour_unlike(colour: Floats, rng: np.random.Generator) -> Colour:
@@ -99,7 +99,7 @@ class Dwell:
         name: Its class, a key of `demo_objects.OBJECTS`.
         frames: For how many frames it stays.
         noise: What `make_noise` returned.
-        rng: Chooses everything else; the pictures depend on nothing but its seed.
+        rng: Chooses everything else; the images depend on nothing but its seed.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -139,17 +139,17 @@ class Dwell:
         """
         part = step / max(1, self._frames - 1)
         left, top = (round(value) for value in _between(self._sway, part))
-        picture = self._background.crop((left, top, left + WIDTH_PX, top + HEIGHT_PX))
+        image = self._background.crop((left, top, left + WIDTH_PX, top + HEIGHT_PX))
         corners = self._corners(part)
-        self._paste_thing(picture, corners)
+        self._paste_thing(image, corners)
         if self._occluder is not None:
             points, colour = self._occluder
             span = corners.max(axis=0) - corners.min(axis=0)
             placed = corners.mean(axis=0) + points * span / 2
-            ImageDraw.Draw(picture).polygon([(float(x), float(y)) for x, y in placed], fill=colour)
+            ImageDraw.Draw(image).polygon([(float(x), float(y)) for x, y in placed], fill=colour)
         if self._blur_px > 0.2:
-            picture = picture.filter(ImageFilter.BoxBlur(self._blur_px))
-        lit = np.asarray(picture, np.float32) * self._light
+            image = image.filter(ImageFilter.BoxBlur(self._blur_px))
+        lit = np.asarray(image, np.float32) * self._light
         lit *= np.float32(_between(self._drift, part))
         y, x = self._rng.integers(0, 64, 2)
         grain = self._noise[y : y + HEIGHT_PX, x : x + WIDTH_PX]
@@ -167,7 +167,7 @@ class Dwell:
         placed: npt.NDArray[np.float64] = corners + _between(self._centre, part)
         return placed
 
-    def _paste_thing(self, picture: Image.Image, corners: npt.NDArray[np.float64]) -> None:
+    def _paste_thing(self, image: Image.Image, corners: npt.NDArray[np.float64]) -> None:
         """Warp the sprite onto four corners and paste it over its own soft shadow."""
         left, top = (int(value) for value in np.floor(corners.min(axis=0)))
         width, height = (int(value) + 1 for value in np.ceil(np.ptp(corners, axis=0)))
@@ -179,8 +179,8 @@ class Dwell:
         shadow = alpha.point([level * 45 // 100 for level in range(256)])
         shadow = shadow.filter(ImageFilter.BoxBlur(5))
         shift_x, shift_y = (round(value) for value in self._shadow_shift)
-        picture.paste((0, 0, 0), (left + shift_x, top + shift_y), shadow)
-        picture.paste(thing, (left, top), alpha)
+        image.paste((0, 0, 0), (left + shift_x, top + shift_y), shadow)
+        image.paste(thing, (left, top), alpha)
 
 
 def solve_perspective(corners: npt.NDArray[np.float64], size: tuple[int, int]) -> list[float]:

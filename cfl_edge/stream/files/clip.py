@@ -52,7 +52,7 @@ class Clip:
         if not self._container.streams.video:
             self._container.close()
             raise StreamFormatError(
-                f"{path} has no pictures, only sound or text, expected a video",
+                f"{path} has no images, only sound or text, expected a video",
                 hint=f"look at it with: ffprobe {path}",
             )
         self._video = self._container.streams.video[0]
@@ -67,7 +67,7 @@ class Clip:
         return f"{self._path}: {context.width}x{context.height} {context.name}{at}"
 
     def read(self, on_damage: Callable[[Skipped], None]) -> Iterator[tuple[Image, float]]:
-        """Yield picture and position in seconds, in order; then close the file.
+        """Yield image and position in seconds, in order; then close the file.
 
         Args:
             on_damage: Takes each place where something could not be decoded.

@@ -1,4 +1,4 @@
-"""A folder of pictures as a stream of labelled frames."""
+"""A folder of images as a stream of labelled frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cfl_edge.errors import StreamError, StreamFormatError, UsageError
 from cfl_edge.stream.files.clip import CLIP_SUFFIXES, Clip
-from cfl_edge.stream.files.image import PictureError, read_picture
+from cfl_edge.stream.files.image import ImageError, read_image
 from cfl_edge.stream.files.listing import class_of, list_files, printable
 from cfl_edge.stream.files.skips import Skips
 from cfl_edge.stream.frame import Frame, Image
@@ -53,14 +53,14 @@ def arrange(
 
 @final
 class FolderStream(Stream):
-    """Pictures of a folder, labelled by its subfolders; each is opened when its turn comes.
+    """Images of a folder, labelled by its subfolders; each is opened when its turn comes.
 
     The label is the first folder below the given one; what lies directly in it has none. Of a
-    glob, the given folder is the part before its first wildcard. Clips among the pictures give all
+    glob, the given folder is the part before its first wildcard. Clips among the images give all
     their frames, with their folder's label. What cannot be read is skipped and told.
 
     Args:
-        path: A folder, a glob, or one picture.
+        path: A folder, a glob, or one image.
         order: "as-is" (by path, 2 before 10), "shuffled" (anew every epoch) or "by-class" (class
             after class by name, shuffled within each).
         epochs: How many times all of it comes, at least 1.
@@ -71,7 +71,7 @@ class FolderStream(Stream):
         UsageError: `order`, `epochs` or `seed` has a wrong value.
         StreamNotFoundError: Nothing is there.
         StreamPermissionError: A folder may not be read by this user.
-        StreamFormatError: There is no picture.
+        StreamFormatError: There is no image.
 
     Example:
         >>> with FolderStream("photos/", order="shuffled") as stream:  # doctest: +SKIP
@@ -166,11 +166,11 @@ class FolderStream(Stream):
             )
 
     def _images(self, path: str) -> Iterator[Image]:
-        """Yield the picture, or the frames of the clip, or nothing where it cannot be read."""
+        """Yield the image, or the frames of the clip, or nothing where it cannot be read."""
         if not path.lower().endswith(CLIP_SUFFIXES):
             try:
-                picture = read_picture(path)
-            except PictureError as error:
+                picture = read_image(path)
+            except ImageError as error:
                 self._skips.add(Skipped(printable(path), str(error)))
                 return
             yield picture

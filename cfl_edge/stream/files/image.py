@@ -1,4 +1,4 @@
-"""From a picture file of any usual kind to 8-bit RGB."""
+"""From an image file of any usual kind to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ READING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, Memo
 """What Pillow raises for damaged files: its decoders differ."""
 
 
-class PictureError(Exception):
-    """A picture cannot be read; the text is the reason, without the file's name."""
+class ImageError(Exception):
+    """An image cannot be read; the text is the reason, without the file's name."""
 
 
-def read_picture(path: str | os.PathLike[str]) -> Image:
-    """Read a picture file.
+def read_image(path: str | os.PathLike[str]) -> Image:
+    """Read an image file.
 
     The camera's orientation (EXIF) is applied. Transparent parts become white, as on the page that
-    cut-out pictures are made for. 16-bit grey is scaled, not clipped. Of floating-point pictures,
+    cut-out images are made for. 16-bit grey is scaled, not clipped. Of floating-point images,
     values up to 1 count as parts of white, up to 255 as they are, larger ones as parts of the
-    largest. Of animations the first picture is taken.
+    largest. Of animations the first image is taken.
 
     Args:
         path: The file.
@@ -37,53 +37,53 @@ def read_picture(path: str | os.PathLike[str]) -> Image:
         uint8 RGB, shape (H, W, 3), a new array.
 
     Raises:
-        PictureError: It is gone, damaged, no picture, or has more pixels than Pillow's limit
+        ImageError: It is gone, damaged, no image, or has more pixels than Pillow's limit
             against decompression bombs (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million).
 
     Example:
-        >>> read_picture("lost.png")
+        >>> read_image("lost.png")
         Traceback (most recent call last):
         ...
-        cfl_edge.stream.files.image.PictureError: No such file or directory
+        cfl_edge.stream.files.image.ImageError: No such file or directory
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata harm no pixels
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-            with Pillow.open(path) as picture:
-                return to_rgb(ImageOps.exif_transpose(picture))
+            with Pillow.open(path) as image:
+                return to_rgb(ImageOps.exif_transpose(image))
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         limit = (Pillow.MAX_IMAGE_PIXELS or 0) // 1_000_000
-        raise PictureError(f"too large, expected at most {limit} million pixels") from error
+        raise ImageError(f"too large, expected at most {limit} million pixels") from error
     except UnidentifiedImageError as error:
-        raise PictureError("no picture that Pillow can read") from error
+        raise ImageError("no image that Pillow can read") from error
     except READING_ERRORS as error:
         reason = error.strerror if isinstance(error, OSError) else None
-        raise PictureError(reason or str(error) or type(error).__name__) from error
+        raise ImageError(reason or str(error) or type(error).__name__) from error
 
 
-def to_rgb(picture: Pillow.Image) -> Image:
-    """Convert a Pillow image of any mode as `read_picture` says.
+def to_rgb(image: Pillow.Image) -> Image:
+    """Convert a Pillow image of any mode as `read_image` says.
 
     Example:
         >>> to_rgb(Pillow.new("I;16", (1, 1), 65535)).tolist()
         [[[255, 255, 255]]]
     """
-    if picture.mode.startswith("I"):
-        levels = np.asarray(picture).astype(np.int64)
+    if image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.int64)
         # Mode I is mostly 16 bits in a 32-bit integer; more only where a value shows it.
         white = max(65535, int(levels.max()))
         return _grey((np.clip(levels, 0, white) * 255 + white // 2) // white)
-    if picture.mode == "F":
-        levels = np.nan_to_num(np.asarray(picture, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    if image.mode == "F":
+        levels = np.nan_to_num(np.asarray(image, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
         largest = float(levels.max())
         white_level = 1.0 if largest <= 1 else max(255.0, largest)
         return _grey(np.rint(np.clip(levels / white_level, 0, 1) * 255))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        page = Pillow.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Pillow.alpha_composite(page, picture)
-    return np.array(picture.convert("RGB"), np.uint8)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        page = Pillow.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Pillow.alpha_composite(page, image)
+    return np.array(image.convert("RGB"), np.uint8)
 
 
 def _grey(levels: npt.NDArray[Any]) -> Image:

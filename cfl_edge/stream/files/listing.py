@@ -22,7 +22,7 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def list_files(path: str) -> tuple[str, list[str]]:
-    """List the pictures and clips of a folder, a glob, or the one picture that `path` names.
+    """List the images and clips of a folder, a glob, or the one image that `path` names.
 
     Only names are looked at, no file is opened. Hidden files and folders and files with other
     endings are left out. A folder is gone through once, so loops of links end; at its own place
@@ -39,7 +39,7 @@ def list_files(path: str) -> tuple[str, list[str]]:
     Raises:
         StreamNotFoundError: Nothing is there.
         StreamPermissionError: A folder may not be read by this user.
-        StreamFormatError: There is no picture and no clip.
+        StreamFormatError: There is no image and no clip.
 
     Example:
         >>> list_files("lost/")
@@ -63,7 +63,7 @@ def list_files(path: str) -> tuple[str, list[str]]:
         by_folder.setdefault(folder, set()).add(name)
     if not by_folder:
         raise StreamFormatError(
-            f"{path} holds no picture, expected jpg, png and the like in one subfolder per class",
+            f"{path} holds no image, expected jpg, png and the like in one subfolder per class",
             hint=f"find {root or '.'} -type f | head",
         )
     below: dict[str, set[str]] = {}
@@ -185,7 +185,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_wanted(path: str) -> bool:
-    """Return whether a name is a picture's or clip's, and no device or pipe bears it."""
+    """Return whether a name is an image's or clip's, and no device or pipe bears it."""
     name = os.path.basename(path)
     if name.startswith(".") or not name.lower().endswith(IMAGE_SUFFIXES + CLIP_SUFFIXES):
         return False

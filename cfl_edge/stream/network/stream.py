@@ -15,7 +15,7 @@ import av
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError, StreamNotFoundError
 from cfl_edge.stream.decode import INTRA_CODECS, PacketDecoder, rgb
-from cfl_edge.stream.live import Capture, LiveStream, Picture, damaged
+from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
 from cfl_edge.stream.network.errors import FfmpegCode, network_error
 from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import mask
@@ -41,7 +41,7 @@ def open_network(
     give_up_s: float | None = None,
     on_notice: Notice = log_notice,
 ) -> LiveStream:
-    """Open a network stream and wait for its first picture.
+    """Open a network stream and wait for its first image.
 
     It is live: where the server ends it (also a clip at its end), it is opened again.
 
@@ -80,7 +80,7 @@ class NetworkCapture(Capture):
         self._shown, self._timeout_s = mask(url), timeout_s
         self._key_frame_s = KEY_FRAME_TIMEOUTS * timeout_s
         self._decoded = False
-        self._pending: deque[Picture] = deque()
+        self._pending: deque[Captured] = deque()
         resolve(url)
         self._container = _open(url, timeout_s)
         if not self._container.streams.video:
@@ -100,8 +100,8 @@ class NetworkCapture(Capture):
         if stream.average_rate and self._container.format.name != "mpjpeg":
             self.description += f" at {float(stream.average_rate):g} fps"
 
-    def read(self, stop: threading.Event) -> Picture | None:
-        """Return the next picture, or None when `stop` was set meanwhile."""
+    def read(self, stop: threading.Event) -> Captured | None:
+        """Return the next image, or None when `stop` was set meanwhile."""
         if self._pending:
             return self._pending.popleft()
         started_s = came_s = time.monotonic()
@@ -150,19 +150,19 @@ class NetworkCapture(Capture):
     def _take(self, packet: av.Packet[Any]) -> None:
         now_s = time.monotonic()
         if self._decode is not None:
-            self._pending.append(Picture(now_s, partial(self._decode, bytes(packet))))
+            self._pending.append(Captured(now_s, partial(self._decode, bytes(packet))))
             return
-        # Between key frames every picture builds on the one before: decode all, convert the newest.
+        # Between key frames every image builds on the one before: decode all, convert the newest.
         try:
             frames = packet.decode()
         except av.FFmpegError:  # before the first key frame, or a packet was lost
             if self._decoded:
-                self._pending.append(Picture(now_s, damaged))
+                self._pending.append(Captured(now_s, damaged))
             return
         self._decoded = self._decoded or bool(frames)
         for frame in frames:
             decode = damaged if frame.is_corrupt else partial(rgb, frame)
-            self._pending.append(Picture(now_s, decode))
+            self._pending.append(Captured(now_s, decode))
 
 
 def _open(url: str, timeout_s: float) -> av.container.InputContainer:

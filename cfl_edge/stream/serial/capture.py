@@ -1,4 +1,4 @@
-"""A port with a board on it: its pictures, its buttons, and what it is told."""
+"""A port with a board on it: its images, its buttons, and what it is told."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cfl_edge.errors import (
     StreamPermissionError,
 )
 from cfl_edge.stream.frame import Image
-from cfl_edge.stream.live import Capture, Picture, damaged
+from cfl_edge.stream.live import Capture, Captured, damaged
 from cfl_edge.stream.serial.jpeg import JpegFinder
 from cfl_edge.stream.serial.pixels import gray8_to_rgb, jpeg_to_rgb, rgb565_to_rgb, yuyv_to_rgb
 from firmware_host import protocol
@@ -42,7 +42,7 @@ READ_S = 0.1
 """How long a read waits: `close` waits for it."""
 
 LARGEST_GAP = 1000
-"""Pictures lost at a time, at most: a larger step is a board that counts in another way."""
+"""Images lost at a time, at most: a larger step is a board that counts in another way."""
 
 ERRORS: Mapping[type[BoardError], type[StreamError]] = {
     PortNotFoundError: StreamNotFoundError,
@@ -61,8 +61,8 @@ class BoardCapture(Capture):
         """See `SerialStream.answer`."""
 
 
-def picture_to_rgb(image: protocol.Image) -> Image | None:
-    """Return a board's picture as uint8 RGB, shape (H, W, 3); None where it does not decode.
+def image_to_rgb(image: protocol.Image) -> Image | None:
+    """Return a board's image as uint8 RGB, shape (H, W, 3); None where it does not decode.
 
     Args:
         image: In any format but int8.
@@ -92,7 +92,7 @@ def stream_error(error: BoardError) -> StreamError:
 
 
 def silent_error(uri: str, timeout_s: float, came: str) -> StreamError:
-    """Return the error for a board that sends no picture.
+    """Return the error for a board that sends no image.
 
     Args:
         uri: Of the stream.
@@ -101,7 +101,7 @@ def silent_error(uri: str, timeout_s: float, came: str) -> StreamError:
     """
     if came:
         return StreamFormatError(
-            f"{uri} sent no picture for {timeout_s:g} s, but {came}",
+            f"{uri} sent no image for {timeout_s:g} s, but {came}",
             hint="check the baud rate (?baud=115200) and the protocol (?proto=jpeg)",
         )
     return StreamLostError(
@@ -120,7 +120,7 @@ class CflCapture(BoardCapture):
         uri: Of the stream.
         link: To the board; closed with this.
         settings: Of the command `stream`.
-        timeout_s: Seconds without a picture after which it counts as lost.
+        timeout_s: Seconds without an image after which it counts as lost.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class CflCapture(BoardCapture):
     ) -> None:
         self._uri, self._link, self._timeout_s = uri, link, timeout_s
         self._settings = settings
-        self._pictures: deque[Picture] = deque()
+        self._images: deque[Captured] = deque()
         self._label: str | None = None
         self._last_id: int | None = None
         self._last_s = 0.0
@@ -141,13 +141,13 @@ class CflCapture(BoardCapture):
         self.description = f"{uri}: CFL-Link"
         self._guarded(self._start)
 
-    def read(self, stop: threading.Event) -> Picture | None:
-        """Return the next picture, or None when `stop` was set meanwhile."""
+    def read(self, stop: threading.Event) -> Captured | None:
+        """Return the next image, or None when `stop` was set meanwhile."""
         silent_s = time.monotonic() + self._timeout_s
         before = self._link.statistics.bytes
         while not stop.is_set():
-            if self._pictures:
-                return self._pictures.popleft()
+            if self._images:
+                return self._images.popleft()
             if time.monotonic() > silent_s:
                 raise silent_error(self._uri, self._timeout_s, self._came_since(before))
             for received in self._guarded(lambda: self._link.receive(READ_S)):
@@ -182,7 +182,7 @@ class CflCapture(BoardCapture):
     def _take(self, received: Received) -> None:
         message = received.message
         if isinstance(message, protocol.Image):
-            self._take_picture(message, received.time_s)
+            self._take_image(message, received.time_s)
         elif isinstance(message, Hello):
             self.description = f"{self._uri}: {message.board} {message.firmware}, CFL-Link"
             self._last_id, self._label = None, None
@@ -191,10 +191,10 @@ class CflCapture(BoardCapture):
         elif isinstance(message, Event) and message.name in ("press", "release"):
             self._label = (message.label or None) if message.name == "press" else None
 
-    def _take_picture(self, image: protocol.Image, time_s: float) -> None:
+    def _take_image(self, image: protocol.Image, time_s: float) -> None:
         if image.format is Format.INT8:
             raise StreamFormatError(
-                f"{self._uri} sends features (int8), expected pictures",
+                f"{self._uri} sends features (int8), expected images",
                 hint="flash a sketch that sends jpeg, gray8, rgb565le or yuyv",
             )
         gap = 0 if self._last_id is None else image.frame_id - self._last_id - 1
@@ -202,11 +202,11 @@ class CflCapture(BoardCapture):
         self._last_s = max(self._last_s, time_s)
         missed = gap if 0 < gap <= LARGEST_GAP else 0
         decode = partial(self._decode, image)
-        self._pictures.append(Picture(self._last_s, decode, missed, self._label))
+        self._images.append(Captured(self._last_s, decode, missed, self._label))
 
     def _decode(self, image: protocol.Image) -> Image | None:
         self._shown_id = image.frame_id
-        return picture_to_rgb(image)
+        return image_to_rgb(image)
 
     def _came_since(self, before: int) -> str:
         met = self._link.statistics
@@ -214,7 +214,7 @@ class CflCapture(BoardCapture):
             return ""
         return (
             f"{met.bytes - before} bytes: {met.packets} packets, {met.crc_errors + met.malformed} "
-            f"damaged, {met.incomplete} pictures with gaps"
+            f"damaged, {met.incomplete} images with gaps"
         )
 
     def _guarded(self, action: Callable[[], Value]) -> Value:
@@ -235,22 +235,22 @@ class JpegCapture(BoardCapture):
     Args:
         uri: Of the stream.
         port: The open port; closed with this.
-        timeout_s: Seconds without a picture after which it counts as lost.
+        timeout_s: Seconds without an image after which it counts as lost.
     """
 
     def __init__(self, uri: str, port: SerialPort, timeout_s: float) -> None:
         self._uri, self._port, self._timeout_s = uri, port, timeout_s
         self._finder = JpegFinder()
-        self._pictures: deque[Picture] = deque()
+        self._images: deque[Captured] = deque()
         self.caveat = None
         self.description = f"{uri}: JPEGs back to back"
 
-    def read(self, stop: threading.Event) -> Picture | None:
-        """Return the next picture, or None when `stop` was set meanwhile."""
+    def read(self, stop: threading.Event) -> Captured | None:
+        """Return the next image, or None when `stop` was set meanwhile."""
         silent_s, count = time.monotonic() + self._timeout_s, 0
         while not stop.is_set():
-            if self._pictures:
-                return self._pictures.popleft()
+            if self._images:
+                return self._images.popleft()
             if time.monotonic() > silent_s:
                 raise silent_error(self._uri, self._timeout_s, f"{count} bytes" if count else "")
             fault: StreamError | None = None
@@ -263,7 +263,7 @@ class JpegCapture(BoardCapture):
             count += len(data)
             now_s = time.monotonic()
             for jpeg in self._finder.feed(data):
-                self._pictures.append(Picture(now_s, partial(jpeg_to_rgb, jpeg)))
+                self._images.append(Captured(now_s, partial(jpeg_to_rgb, jpeg)))
         return None
 
     def answer(self, label: str, p: float) -> None:

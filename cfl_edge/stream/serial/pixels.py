@@ -1,4 +1,4 @@
-"""From the bytes that a board sends for a picture to RGB."""
+"""From the bytes that a board sends for an image to RGB."""
 
 from __future__ import annotations
 

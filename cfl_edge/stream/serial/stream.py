@@ -1,4 +1,4 @@
-"""Boards that send pictures over a serial line: CFL-Link, or JPEGs back to back."""
+"""Boards that send images over a serial line: CFL-Link, or JPEGs back to back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def open_serial(
     give_up_s: float | None = None,
     on_notice: Notice = log_notice,
 ) -> SerialStream:
-    """Open a board's port and wait for its first picture.
+    """Open a board's port and wait for its first image.
 
     Args:
         port: "/dev/ttyACM0", a link to it, the serial number of a USB device; "" is the only port
@@ -52,7 +52,7 @@ def open_serial(
         baud: Bits per second, as the board's sketch says.
         proto: "cfl" for CFL-Link, "jpeg" for JPEGs back to back.
         settings: What to ask a board for that listens: `fps`, `size`, `q`.
-        timeout_s: Seconds without a picture after which the board counts as lost.
+        timeout_s: Seconds without an image after which the board counts as lost.
         give_up_s: Seconds after which a lost board is an error; None tries for ever.
         on_notice: Takes one sentence a call.
 
@@ -61,7 +61,7 @@ def open_serial(
         StreamBusyError: Another program holds it.
         StreamPermissionError: The user may not open it.
         StreamLostError: It sends nothing.
-        StreamFormatError: What it sends is no picture.
+        StreamFormatError: What it sends is no image.
 
     Example:
         >>> open_serial("/dev/ttyLOST0")
@@ -148,7 +148,7 @@ def is_usable(port: str) -> bool:
 
 @final
 class SerialStream(Stream):
-    """Pictures of a board; made by `open_serial`. It is a `LiveStream` that can also answer.
+    """Images of a board; made by `open_serial`. It is a `LiveStream` that can also answer.
 
     Args:
         live: Where the frames come from.

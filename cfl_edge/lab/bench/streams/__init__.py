@@ -1,1 +1,1 @@
-"""Learners side by side on streams of labelled pictures."""
+"""Learners side by side on streams of labelled images."""

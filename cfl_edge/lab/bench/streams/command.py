@@ -1,4 +1,4 @@
-"""Learners side by side on streams of labelled pictures."""
+"""Learners side by side on streams of labelled images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cfl_edge.core.allocator import keep_freed_memory
-from cfl_edge.core.backbones import DEFAULT_STEM
+from cfl_edge.core.backbones import DEFAULT_BACKBONE
 from cfl_edge.core.device import choose_device
 from cfl_edge.lab.bench.command import machine_facts
 from cfl_edge.lab.bench.streams.figures import StreamRun
@@ -19,7 +19,7 @@ from cfl_edge.lab.bench.streams.options import StreamOptions
 from cfl_edge.lab.bench.streams.run import run_stream
 from cfl_edge.lab.bench.streams.stage import Stage
 from cfl_edge.lab.bench.streams.table import markdown, summary_of
-from cfl_edge.learner.config import HEADS, LearnerConfig
+from cfl_edge.learner.config import LEARNERS, LearnerConfig
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.stream.source import Notice, log_notice
@@ -32,7 +32,7 @@ class StreamsReport:
     Args:
         options: What was asked for.
         machine: `cpu, cores, gpu, device, torch, python, system`.
-        about: `data, classes, train_images, test_images, evaluated_on, stem, image_px`.
+        about: `data, classes, train_images, test_images, evaluated_on, backbone, image_px`.
         runs: A learner and seed each; one that was broken off is left out.
         seconds: Of the whole.
         interrupted: Whether Ctrl-C or SIGTERM ended it.
@@ -68,15 +68,15 @@ class StreamsReport:
         }
 
     def title(self) -> str:
-        """Say what was run: protocol, data, numbers of pictures, stem, image, seeds."""
+        """Say what was run: protocol, data, numbers of images, backbone, image, seeds."""
         about, options = self.about, self.options
         if not about:  # broken off while the data was read
             return f"{options.protocol} on {options.data}"
         parts = [
-            f"{options.protocol} on {about['data']}: {about['train_images']:,} pictures of "
+            f"{options.protocol} on {about['data']}: {about['train_images']:,} images of "
             f"{about['classes']} classes, evaluated on {about['test_images']:,} of the "
             f"{about['evaluated_on']}",
-            f"stem {about['stem']}, {about['image_px']} px",
+            f"backbone {about['backbone']}, {about['image_px']} px",
             f"{options.seeds} seed{'s' * (options.seeds > 1)}",
         ]
         if options.epochs > 1:
@@ -102,8 +102,8 @@ class StreamsReport:
         machine = self.machine
         device = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
         versions = f"torch {machine['torch']}, Python {machine['python']}"
-        head = f"{self.title()}; {device}; {versions}; `{command}`"
-        return [head, "", *markdown(self.runs)]
+        algorithm = f"{self.title()}; {device}; {versions}; `{command}`"
+        return [algorithm, "", *markdown(self.runs)]
 
     def png(self) -> bytes | None:
         """Return accuracy against frames as a PNG; None where no run was completed."""
@@ -121,8 +121,8 @@ def bench_streams(
 ) -> StreamsReport:
     """Run each learner on the same streams: seed after seed, all learners in turn.
 
-    The stem is frozen and the same for all, so its outputs are computed once and kept as long as
-    1 GiB holds them; its time is measured by itself.
+    The backbone is frozen and the same for all, so its outputs are computed once and kept as long
+    as 1 GiB holds them; its time is measured by itself.
 
     Args:
         options: See `StreamOptions`.
@@ -131,12 +131,12 @@ def bench_streams(
         on_notice: Told what the user should know.
 
     Raises:
-        UsageError: A wrong option, or not as many pictures.
+        UsageError: A wrong option, or not as many images.
         DataError: The data cannot be used.
-        ModelNotFoundError: The stem's weights are not installed.
+        ModelNotFoundError: The backbone's weights are not installed.
     """
     begin = time.monotonic()
-    names = options.learner_names(HEADS)
+    names = options.learner_names(LEARNERS)
     device = choose_device(options.device)
     keep_freed_memory()
     base = _config(options)
@@ -152,7 +152,7 @@ def bench_streams(
             report.about = stage.about
             for seed in range(options.seeds):
                 with interrupts.waiting():
-                    task = stage.task(seed, partial(on_frame, "stem", seed))
+                    task = stage.task(seed, partial(on_frame, "backbone", seed))
                 for name in names:
                     with interrupts.waiting():
                         run = run_stream(
@@ -174,8 +174,8 @@ def _config(options: StreamOptions) -> LearnerConfig:
     given: dict[str, Any] = {"layers": options.layers, "image_px": options.image_px}
     if options.replay_mib is not None:
         given["replay_mib"] = options.replay_mib
-    return LearnerConfig(stem=options.stem or DEFAULT_STEM, **given)
+    return LearnerConfig(backbone=options.backbone or DEFAULT_BACKBONE, **given)
 
 
 def _built(name: str, base: LearnerConfig, device: str) -> Learner:
-    return Learner(replace(base, head=name), device)
+    return Learner(replace(base, learner=name), device)

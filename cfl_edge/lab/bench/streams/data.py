@@ -1,4 +1,4 @@
-"""Which labelled pictures a stream shows, and on which its learners are evaluated."""
+"""Which labelled images a stream shows, and on which its learners are evaluated."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from cfl_edge.stream.source import Notice
 
 @dataclass(frozen=True, eq=False)
 class StreamData:
-    """Labelled pictures, and the object that each shows.
+    """Labelled images, and the object that each shows.
 
     Args:
-        dataset: The pictures.
-        objects_train: Object numbers of the training pictures, (N,); None where nobody asked.
-        objects_test: Of the test pictures, (M,); None where they have none.
+        dataset: The images.
+        objects_train: Object numbers of the training images, (N,); None where nobody asked.
+        objects_test: Of the test images, (M,); None where they have none.
     """
 
     dataset: Dataset
@@ -45,14 +45,14 @@ class StreamData:
 
 @dataclass(frozen=True, eq=False)
 class SeedData:
-    """The pictures of one run.
+    """The images of one run.
 
     Args:
-        train: Numbers of training pictures of the data set, ascending, (N,).
-        test: Numbers of pictures to evaluate on, ascending, (M,).
-        test_is_train: Whether `test` are numbers of training pictures as well.
+        train: Numbers of training images of the data set, ascending, (N,).
+        test: Numbers of images to evaluate on, ascending, (M,).
+        test_is_train: Whether `test` are numbers of training images as well.
         order: Places in `train` in the order in which they arrive.
-        unknown: Numbers of pictures of classes that are not in the stream, (K,); from where the
+        unknown: Numbers of images of classes that are not in the stream, (K,); from where the
             others to evaluate on are.
     """
 
@@ -66,14 +66,14 @@ class SeedData:
 def read_data(options: StreamOptions, image_px: int, on_notice: Notice) -> StreamData:
     """Read the data set, and for the protocol `instances` the objects.
 
-    A data set without a test split gets one (`open_dataset`): a fifth of the pictures of each
+    A data set without a test split gets one (`open_dataset`): a fifth of the images of each
     class, always the same.
 
     Args:
         options: `data` and `protocol` count.
-        image_px: Side to which pictures of a folder are scaled, from the file at once, as the
+        image_px: Side to which images of a folder are scaled, from the file at once, as the
             product does it; others are scaled when they are shown.
-        on_notice: Told of pictures left out and of a missing test split.
+        on_notice: Told of images left out and of a missing test split.
 
     Raises:
         DataError: The data set, or the objects in it, cannot be used.
@@ -90,7 +90,7 @@ def read_data(options: StreamOptions, image_px: int, on_notice: Notice) -> Strea
         train, test = objects_of_npz(path, dataset)
     else:
         raise DataError(
-            f"{options.data} names no objects, expected a folder CLASS/OBJECT/picture or a file "
+            f"{options.data} names no objects, expected a folder CLASS/OBJECT/image or a file "
             ".npz with an array object_train for --protocol instances",
             hint="--protocol class-incremental",
         )
@@ -98,9 +98,9 @@ def read_data(options: StreamOptions, image_px: int, on_notice: Notice) -> Strea
 
 
 def choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
-    """Choose the pictures of one run and their order.
+    """Choose the images of one run and their order.
 
-    Which pictures train and test depends on the labels alone, except for `instances`, whose objects
+    Which images train and test depends on the labels alone, except for `instances`, whose objects
     are held out by the seed.
 
     Args:
@@ -109,14 +109,14 @@ def choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
         seed: Of the order, and of the objects that are held out.
 
     Raises:
-        UsageError: There are not as many pictures.
+        UsageError: There are not as many images.
         DataError: A class has a single object.
     """
     chosen = (_choose_objects if options.protocol == "instances" else _choose)(data, options, seed)
     if not len(chosen.test):
         raise DataError(
-            f"{data.dataset.name} has no picture to evaluate on, expected at least 2 of a class",
-            hint="--validation 0, or more pictures of each class",
+            f"{data.dataset.name} has no image to evaluate on, expected at least 2 of a class",
+            hint="--validation 0, or more images of each class",
         )
     return chosen
 
@@ -135,7 +135,7 @@ def _choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
 
 
 def _choose_known(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
-    """Hold the last classes back; numbers of pictures asked for are of the others."""
+    """Hold the last classes back; numbers of images asked for are of the others."""
     dataset, share = data.dataset, options.validation
     known = dataset.classes - options.unknown_classes
     if known < 2:
@@ -154,7 +154,7 @@ def _choose_known(data: StreamData, options: StreamOptions, seed: int) -> SeedDa
     test = _balanced(test, of_test, options.test_images, dataset)
     if not len(unknown):
         raise DataError(
-            f"{dataset.name} has no picture of its last {options.unknown_classes} classes to "
+            f"{dataset.name} has no image of its last {options.unknown_classes} classes to "
             "evaluate on",
             hint="leave --unknown-classes away",
         )
@@ -162,7 +162,7 @@ def _choose_known(data: StreamData, options: StreamOptions, seed: int) -> SeedDa
 
 
 def order_of(options: StreamOptions, labels: Integers, seed: int) -> StreamOrder:
-    """Return the order of labelled pictures for a protocol that does without objects.
+    """Return the order of labelled images for a protocol that does without objects.
 
     Args:
         options: What was asked for.
@@ -198,7 +198,7 @@ def _choose_objects(data: StreamData, options: StreamOptions, seed: int) -> Seed
             )
         if test_objects is None:
             test, test_is_train = np.flatnonzero(held_out), True
-        else:  # other pictures of the objects that were not seen
+        else:  # other images of the objects that were not seen
             shown = np.isin(test_objects, objects[~held_out])
             test, test_is_train = np.flatnonzero(~shown), False
     train = _balanced(np.flatnonzero(~held_out), labels, options.train_images, dataset, "train")

@@ -1,4 +1,4 @@
-"""Which object each picture of a data set shows: a column of the file, or a level of folders."""
+"""Which object each image of a data set shows: a column of the file, or a level of folders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cfl_edge.errors import DataError
 from cfl_edge.lab.bench.streams.protocols import Integers
 from cfl_edge.lab.data.dataset import Dataset
 from cfl_edge.lab.data.npz import READING_ERRORS
-from cfl_edge.stream.files.image import PictureError, read_picture
+from cfl_edge.stream.files.image import ImageError, read_image
 from cfl_edge.stream.files.listing import class_of, list_files
 from cfl_edge.stream.uri import IMAGE_SUFFIXES
 
@@ -28,10 +28,10 @@ def objects_of_npz(path: Path, dataset: Dataset) -> tuple[Integers, Integers | N
         dataset: What `read_npz` made of it.
 
     Returns:
-        Of the training pictures, (N,), and of the test pictures, (M,), or None without them.
+        Of the training images, (N,), and of the test images, (M,), or None without them.
 
     Raises:
-        DataError: There is no such array, or not an object for each picture.
+        DataError: There is no such array, or not an object for each image.
     """
     labels = {"train": dataset.y_train.numpy(), "test": dataset.y_test.numpy()}
     given: dict[str, list[tuple[int, str]]] = {}
@@ -45,8 +45,8 @@ def objects_of_npz(path: Path, dataset: Dataset) -> tuple[Integers, Integers | N
                 if len(column) != len(labels[part]) or column.dtype.kind not in "uiUS":
                     raise DataError(
                         f"{path}: {key} has {len(column)} entries of type {column.dtype} for "
-                        f"{len(labels[part])} pictures, expected a whole number for each",
-                        hint="the number of the object that each picture shows",
+                        f"{len(labels[part])} images, expected a whole number for each",
+                        hint="the number of the object that each image shows",
                     )
                 given[part] = [(int(z), str(n)) for z, n in zip(labels[part], column, strict=True)]
     except READING_ERRORS as error:
@@ -56,24 +56,24 @@ def objects_of_npz(path: Path, dataset: Dataset) -> tuple[Integers, Integers | N
     if "train" not in given:
         raise DataError(
             f"{path} has no array object_train, expected the number of the object that each "
-            "picture of x_train shows",
+            "image of x_train shows",
             hint="numpy.savez(FILE, ..., object_train=...), or another --protocol",
         )
     return _numbered(given)
 
 
 def objects_of_folder(folder: Path, dataset: Dataset) -> tuple[Integers, Integers | None]:
-    """Tell objects by folders: CLASS/OBJECT/picture, also below train/ and test/.
+    """Tell objects by folders: CLASS/OBJECT/image, also below train/ and test/.
 
     Args:
         folder: The folder.
         dataset: What `read_folder` made of it.
 
     Returns:
-        Of the training pictures, (N,), and of the test pictures, (M,), or None without them.
+        Of the training images, (N,), and of the test images, (M,), or None without them.
 
     Raises:
-        DataError: A picture lies in its class folder itself.
+        DataError: An image lies in its class folder itself.
     """
     parted = (folder / "train").is_dir() and (folder / "test").is_dir()
     given: dict[str, list[tuple[int, str]]] = {}
@@ -82,7 +82,7 @@ def objects_of_folder(folder: Path, dataset: Dataset) -> tuple[Integers, Integer
     for part in ("train", "test") if parted else ("train",):
         root, files = list_files(str(folder / part if parted else folder))
         paths = [file for file in files if class_of(file) and file.lower().endswith(IMAGE_SUFFIXES)]
-        if len(paths) != sizes[part]:  # damaged pictures were left out
+        if len(paths) != sizes[part]:  # damaged images were left out
             paths = [file for file in paths if _can_be_read(os.path.join(root, file))]
         found = []
         for file in paths:
@@ -90,7 +90,7 @@ def objects_of_folder(folder: Path, dataset: Dataset) -> tuple[Integers, Integer
             if len(parts) < 3:
                 raise DataError(
                     f"{os.path.join(root, file)} lies in no folder of an object, expected "
-                    "CLASS/OBJECT/picture for --protocol instances",
+                    "CLASS/OBJECT/image for --protocol instances",
                     hint="a folder for each object in its class folder, or another --protocol",
                 )
             name = class_of(file)
@@ -102,8 +102,8 @@ def objects_of_folder(folder: Path, dataset: Dataset) -> tuple[Integers, Integer
 
 def _can_be_read(path: str) -> bool:
     try:
-        read_picture(path)
-    except PictureError:
+        read_image(path)
+    except ImageError:
         return False
     return True
 

@@ -17,14 +17,14 @@ class StreamOptions:
     Args:
         data: A file .npz, a folder or torchvision's name, as `open_dataset` has it.
         protocol: One of PROTOCOLS.
-        learners: Names of heads, `cfl,slda`; None for all that exist.
-        train_images: Pictures of the stream, balanced over the classes; None for all.
-        test_images: Pictures that learners are evaluated on, balanced; None for all.
-        validation: Share of the training pictures that is evaluated on instead of the test split,
+        learners: Names of algorithms, `cfl,slda`; None for all that exist.
+        train_images: Images of the stream, balanced over the classes; None for all.
+        test_images: Images that learners are evaluated on, balanced; None for all.
+        validation: Share of the training images that is evaluated on instead of the test split,
             to choose settings by; 0 for the test split.
         seeds: Runs of each learner, with seeds 0, 1, ...
-        image_px: Side of the picture the stem reads; None for the stem's default.
-        stem: See `build_stem`; None for the default.
+        image_px: Side of the image the backbone reads; None for the backbone's default.
+        backbone: See `build_backbone`; None for the default.
         layers: See `build_network`; None for the default.
         replay_mib: Memory for past samples; None for the default.
         epochs: Passes of a shuffled stream.
@@ -33,7 +33,7 @@ class StreamOptions:
         label_delay_s: Seconds by which labels come after their frames.
         label_noise: Share of the training labels that is wrong.
         unknown_classes: The last so many classes of the data set are not learned: their test
-            pictures are what learners should not know.
+            images are what learners should not know.
         device: `auto`, `cpu` or `cuda`.
     """
 
@@ -45,7 +45,7 @@ class StreamOptions:
     validation: float = 0.0
     seeds: int = 1
     image_px: int | None = None
-    stem: str | None = None
+    backbone: str | None = None
     layers: str | None = None
     replay_mib: float | None = None
     epochs: int = 1

@@ -11,7 +11,7 @@ from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.table import by_learner
 
 PANELS = (
-    ("accuracy", "test pictures of the\nclasses seen so far, %"),
+    ("accuracy", "test images of the\nclasses seen so far, %"),
     ("prequential", "predicted before\nlearned, so far, %"),
 )
 
@@ -39,7 +39,7 @@ def curve_of(
 
 
 def streams_png(runs: Sequence[StreamRun], title: str) -> bytes:
-    """Draw the accuracy of all learners: above on the test pictures, below test-then-train.
+    """Draw the accuracy of all learners: above on the test images, below test-then-train.
 
     Args:
         runs: At least one.

@@ -1,4 +1,4 @@
-"""In which order labelled pictures arrive: the protocols of `cfl-edge bench streams`.
+"""In which order labelled images arrive: the protocols of `cfl-edge bench streams`.
 
 A protocol depends on labels, objects and a seed alone, so every learner sees the same frames in the
 same order.
@@ -16,7 +16,7 @@ Integers = npt.NDArray[np.int64]
 
 PROTOCOLS = ("class-incremental", "shuffled", "blocks", "instances")
 RUN_FRAMES = 30  # of a block: a second before a camera
-LEAST_RUNS = 3  # of a class with few pictures, so that it returns all the same
+LEAST_RUNS = 3  # of a class with few images, so that it returns all the same
 MOST_EVALUATIONS = 20  # of a stream with tasks: what is measured must not take longer than learning
 EVALUATIONS_WITHOUT_TASKS = 10
 
@@ -26,7 +26,7 @@ class StreamOrder:
     """The frames of a stream.
 
     Args:
-        frames: Numbers of the pictures in the order in which they arrive, (T,).
+        frames: Numbers of the images in the order in which they arrive, (T,).
         task_ends: Frames after which each task ends, ascending, the last one T; empty for a stream
             that has no tasks.
     """
@@ -59,12 +59,12 @@ def class_incremental(labels: Integers, *, classes_per_task: int = 1, seed: int 
     """Show class after class, or task after task of several classes; none comes back.
 
     "Class-incremental learning" of van de Ven & Tolias, "Three scenarios for continual learning"
-    (2019): the learner is not told which task a picture is of.
+    (2019): the learner is not told which task an image is of.
 
     Args:
         labels: Class numbers, (N,).
         classes_per_task: Classes that arrive together, mixed. The last task has what remains.
-        seed: Of the order of the classes, and of the pictures within a task.
+        seed: Of the order of the classes, and of the images within a task.
 
     Example:
         >>> order = class_incremental(np.array([0, 0, 1, 1, 2, 2]), classes_per_task=2)
@@ -84,7 +84,7 @@ def class_incremental(labels: Integers, *, classes_per_task: int = 1, seed: int 
 
 
 def shuffled(labels: Integers, *, epochs: int = 1, seed: int = 0) -> StreamOrder:
-    """Show all pictures in mixed order, each pass mixed anew.
+    """Show all images in mixed order, each pass mixed anew.
 
     Args:
         labels: Class numbers, (N,).
@@ -102,7 +102,7 @@ def shuffled(labels: Integers, *, epochs: int = 1, seed: int = 0) -> StreamOrder
 def blocks(labels: Integers, *, run_frames: int = RUN_FRAMES, seed: int = 0) -> StreamOrder:
     """Show each class several times, in runs of consecutive frames, as before a camera.
 
-    The pictures of a class keep their order, which in a recording is that of time. In each round
+    The images of a class keep their order, which in a recording is that of time. In each round
     every class that has frames left comes once, in mixed order, and no class follows itself as long
     as there are others.
 
@@ -136,7 +136,7 @@ def blocks(labels: Integers, *, run_frames: int = RUN_FRAMES, seed: int = 0) -> 
 
 
 def objects_in_turn(objects: Integers, *, seed: int = 0) -> StreamOrder:
-    """Show object after object in mixed order, the pictures of each in the order they have.
+    """Show object after object in mixed order, the images of each in the order they have.
 
     Args:
         objects: Object numbers, (N,).
@@ -153,7 +153,7 @@ def objects_in_turn(objects: Integers, *, seed: int = 0) -> StreamOrder:
 def held_out_objects(
     labels: Integers, objects: Integers, *, share: float, seed: int = 0
 ) -> npt.NDArray[np.bool_]:
-    """Choose objects of each class to test on, and tell which pictures show them.
+    """Choose objects of each class to test on, and tell which images show them.
 
     Args:
         labels: Class numbers, (N,).

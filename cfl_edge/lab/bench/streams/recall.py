@@ -1,4 +1,4 @@
-"""What a learner recognises of the test pictures, and how soon it does so of a new class."""
+"""What a learner recognises of the test images, and how soon it does so of a new class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.lab.bench.streams.pictures import BATCH, Pictures
+from cfl_edge.lab.bench.streams.images import BATCH, Images
 from cfl_edge.lab.bench.streams.stream_metrics import RECALLED, Floats, Integers
 from cfl_edge.learner.learner import Encoded, Learner
 
@@ -18,11 +18,11 @@ PROBES = (1, 2, 5)  # frames of a class after which its recall is measured, and 
 
 
 @final
-class TestPictures:
-    """Labelled pictures that nothing is learned from.
+class TestImages:
+    """Labelled images that nothing is learned from.
 
     Args:
-        pictures: Where they are.
+        images: Where they are.
         places: Which of them, (M,).
         labels: Their class numbers, (M,).
         classes: Z.
@@ -30,19 +30,17 @@ class TestPictures:
 
     __test__ = False  # pytest: no test, for all its name
 
-    def __init__(
-        self, pictures: Pictures, places: Integers, labels: Integers, classes: int
-    ) -> None:
+    def __init__(self, pictures: Images, places: Integers, labels: Integers, classes: int) -> None:
         self.labels = labels
         self.counts = np.bincount(labels, minlength=classes)  # (Z,)
-        self._pictures, self._places = pictures, places
+        self._images, self._places = pictures, places
 
     def scores(self, learner: Learner, of_class: int | None = None) -> Scores:
         """Return the scores of all classes of the task, (M, Z); -inf for those it does not know.
 
         Args:
             learner: Its class names are class numbers.
-            of_class: Only the pictures of this class; None for all.
+            of_class: Only the images of this class; None for all.
         """
         chosen = slice(None) if of_class is None else self.labels == of_class
         places = self._places[chosen].tolist()
@@ -54,7 +52,7 @@ class TestPictures:
         return result
 
     def distances(self, learner: Learner) -> Scores:
-        """Return how far each picture lies from all classes that the learner knows, (M,)."""
+        """Return how far each image lies from all classes that the learner knows, (M,)."""
         places = self._places.tolist()
         parts = [
             learner.distances(self._encoded(learner, places[start : start + BATCH]))
@@ -63,14 +61,14 @@ class TestPictures:
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def _encoded(self, learner: Learner, places: Sequence[int]) -> Encoded:
-        outputs = self._pictures.get(places)
-        return learner.encode_stem(outputs.images, outputs.h0, outputs.final)
+        outputs = self._images.get(places)
+        return learner.encode_backbone(outputs.images, outputs.h0, outputs.final)
 
     def recalls(self, scores: Scores, seen: Sequence[int]) -> Floats:
         """Return the recall of each class that was seen, (Z,); nan for the others.
 
         Args:
-            scores: (M, Z), of all pictures. A picture whose scores are all -inf counts as wrong.
+            scores: (M, Z), of all images. An image whose scores are all -inf counts as wrong.
             seen: Class numbers.
         """
         best = np.where(np.isfinite(scores).any(axis=1), scores.argmax(axis=1), -1)
@@ -85,15 +83,15 @@ class TestPictures:
 class NewClasses:
     """Note after how many frames, and seconds of work, each new class is recalled at 80 %.
 
-    The recall is that of the class's test pictures among all classes known at the moment, measured
+    The recall is that of the class's test images among all classes known at the moment, measured
     after 1, 2, 5, 10, 20, 50, ... frames of the class. The first class of a stream does not count:
     it has no rival.
 
     Args:
-        test: The test pictures.
+        test: The test images.
     """
 
-    def __init__(self, test: TestPictures) -> None:
+    def __init__(self, test: TestImages) -> None:
         self._test = test
         self._frames: dict[int, int] = {}
         self._begin_s: dict[int, float] = {}

@@ -13,10 +13,10 @@ import torch
 from cfl_edge.lab.bench.streams import stream_metrics as metrics
 from cfl_edge.lab.bench.streams.clock import LabelDelay, StreamClock
 from cfl_edge.lab.bench.streams.figures import StreamRun
+from cfl_edge.lab.bench.streams.images import Images
 from cfl_edge.lab.bench.streams.memory import LearningMemory
-from cfl_edge.lab.bench.streams.pictures import Pictures
 from cfl_edge.lab.bench.streams.protocols import Integers, StreamOrder, first_seen
-from cfl_edge.lab.bench.streams.recall import NewClasses, Scores, TestPictures
+from cfl_edge.lab.bench.streams.recall import NewClasses, Scores, TestImages
 from cfl_edge.learner.conflicts import Conflicts, softmax
 from cfl_edge.learner.learner import Encoded, Learner
 from cfl_edge.loop.metrics import Prequential
@@ -31,28 +31,28 @@ class Task:
     """What a learner has to do.
 
     Args:
-        pictures: Where the stream's pictures are.
+        images: Where the stream's images are.
         places: Which of them the stream is made of, (N,).
         labels: Their true class numbers, (N,).
         given: The class numbers that the learner is told, (N,).
         order: In which order they arrive; numbers from 0 to N - 1.
         test: What it is evaluated on.
-        stem_s: Seconds that the stem takes for a frame.
+        backbone_s: Seconds that the backbone takes for a frame.
         realtime_hz: Frames a second of a stream that does not wait; None for one that does.
         delay_frames: After so many frames the label of a frame comes.
-        unknown: Pictures of classes that do not come; None for none.
+        unknown: Images of classes that do not come; None for none.
     """
 
-    pictures: Pictures
+    pictures: Images
     places: Integers
     labels: Integers
     given: Integers
     order: StreamOrder
-    test: TestPictures
-    stem_s: float
+    test: TestImages
+    backbone_s: float
     realtime_hz: float | None = None
     delay_frames: int = 0
-    unknown: TestPictures | None = None
+    unknown: TestImages | None = None
 
 
 class _Progress:
@@ -74,14 +74,14 @@ class _Progress:
         """Predict a frame of the stream, and learn those whose labels have come."""
         encoded, spent_s = self._predict(frame)
         self.new_classes.shown(self._true(frame), self.clock.now_s)
-        self.clock.spend(self.task.stem_s + spent_s)
+        self.clock.spend(self.task.backbone_s + spent_s)
         for labelled in self.delay.labelled(frame):
             self.learn(labelled, encoded if labelled == frame else None)
 
     def _predict(self, frame: int) -> tuple[Encoded, float]:
         outputs = self.task.pictures.get([self._place(frame)])
         begin = time.perf_counter()
-        encoded = self.learner.encode_stem(outputs.images, outputs.h0, outputs.final)
+        encoded = self.learner.encode_backbone(outputs.images, outputs.h0, outputs.final)
         best: int | None = None
         if self.learner.classes:
             scores = self.learner.predict(encoded)[0]
@@ -107,7 +107,7 @@ class _Progress:
         outputs = None if encoded is not None else self.task.pictures.get([self._place(frame)])
         begin = time.perf_counter()
         if outputs is not None:
-            encoded = self.learner.encode_stem(outputs.images, outputs.h0, outputs.final)
+            encoded = self.learner.encode_backbone(outputs.images, outputs.h0, outputs.final)
         assert encoded is not None
         self.learner.learn(encoded, [label])
         if self.learner.device.type == "cuda":
@@ -118,9 +118,9 @@ class _Progress:
         self.new_classes.learned(self._true(frame), self.clock.now_s, self.learner)
 
     def evaluate(self, end: int) -> None:
-        """Measure the recall of each class seen by then, with everything settled."""
+        """Measure the recall of each class seen by then, with everything recalibrated."""
         if self.learner.classes:
-            self.learner.settle()
+            self.learner.recalibrate()
         test, labels = self.task.test, self.task.labels[self.task.order.frames[:end]]
         self.last_scores = test.scores(self.learner)
         self.seen.append(first_seen(labels))
@@ -153,7 +153,7 @@ def run_stream(
     """Let a new learner go through a stream once, and measure.
 
     Every frame is predicted, then learned in a call of its own. Before each evaluation the learner
-    is settled, as the product does at the end of a stream: it goes on from there.
+    is recalibrated, as the product does at the end of a stream: it goes on from there.
 
     Args:
         name: Of the learner.
@@ -204,11 +204,11 @@ def _figures(name: str, protocol: str, state: _Progress, peak_bytes: int) -> Str
         frames_to_80=metrics.median_reached(list(state.new_classes.frames_to.values())),
         learn_ms=metrics.window_median_ms(state.learn_s, WINDOW_FRAMES),
         predict_ms=_predict_ms(state),
-        state_bytes=learner.head.state_bytes(),
+        state_bytes=learner.algorithm.state_bytes(),
         peak_bytes=peak_bytes,
         backward_transfer=metrics.backward_transfer(columns),
         old_drop=drop,
-        stem_ms=task.stem_s * 1000,
+        backbone_ms=task.backbone_s * 1000,
         frames=state.prequential.count,
         dropped=state.clock.dropped,
         withheld=state.withheld,
@@ -220,15 +220,15 @@ def _figures(name: str, protocol: str, state: _Progress, peak_bytes: int) -> Str
 
 
 def _unknown(learner: Learner, task: Task) -> dict[str, float | None]:
-    """Return how well the settled learner tells pictures of other classes from the test's."""
+    """Return how well the recalibrated learner tells images of other classes from the test's."""
     names = ("auroc_unknown", "fpr95_unknown", "known_rejected", "unknown_rejected")
     if task.unknown is None or not len(task.unknown.labels) or not learner.classes:
         return dict.fromkeys(names)
     known, unknown = task.test.distances(learner), task.unknown.distances(learner)
     rejected: list[float | None] = [None, None]
-    if learner.head.novelty.table() is not None:
+    if learner.algorithm.novelty.table() is not None:
         rejected = [
-            float((learner.head.novelty.scores(distances) > REJECT).mean())
+            float((learner.algorithm.novelty.scores(distances) > REJECT).mean())
             for distances in (known, unknown)
         ]
     figures = [auroc(known, unknown), false_positive_rate(known, unknown), *rejected]
@@ -236,9 +236,9 @@ def _unknown(learner: Learner, task: Task) -> dict[str, float | None]:
 
 
 def _predict_ms(state: _Progress) -> float | None:
-    """Return the usual time from a picture to its scores, the stem's time included."""
+    """Return the usual time from an image to its scores, the backbone's time included."""
     beyond = metrics.window_median_ms(state.predict_s, WINDOW_FRAMES)
-    return None if beyond is None else beyond + state.task.stem_s * 1000
+    return None if beyond is None else beyond + state.task.backbone_s * 1000
 
 
 def _forgetting(state: _Progress, then: metrics.Floats) -> float | None:

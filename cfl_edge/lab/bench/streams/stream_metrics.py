@@ -1,8 +1,8 @@
 """What a learner did on a stream, as pure functions of a matrix of recalls.
 
 The matrix R has a row for each of T evaluations, in order, and a column for each of Z classes:
-R[t, z] is the fraction of the test pictures of class z that is recognised then, and nan as long as
-the stream has not shown the class, or where there is no test picture of it. Where several classes
+R[t, z] is the fraction of the test images of class z that is recognised then, and nan as long as
+the stream has not shown the class, or where there is no test image of it. Where several classes
 make up a task, `by_task` makes columns of tasks first.
 """
 
@@ -22,14 +22,14 @@ RECALLED = 0.8  # the recall at which a new class counts as learned
 
 
 def accuracy_of_seen(recalls: Floats, counts: Integers) -> Floats:
-    """Return the accuracy on the test pictures of all classes seen so far, at each evaluation.
+    """Return the accuracy on the test images of all classes seen so far, at each evaluation.
 
     Args:
         recalls: R, (T, Z).
-        counts: Test pictures of each class, (Z,).
+        counts: Test images of each class, (Z,).
 
     Returns:
-        (T,); nan where no class that was seen has a test picture.
+        (T,); nan where no class that was seen has a test image.
 
     Example:
         >>> accuracy_of_seen(np.array([[1.0, np.nan], [0.5, 1.0]]), np.array([30, 10])).tolist()
@@ -55,11 +55,11 @@ def average_incremental_accuracy(recalls: Floats, counts: Integers) -> float | N
 
 
 def by_task(recalls: Floats, counts: Integers, task_of: Integers) -> Floats:
-    """Return the accuracy on the test pictures of each task at each evaluation.
+    """Return the accuracy on the test images of each task at each evaluation.
 
     Args:
         recalls: R, (T, Z).
-        counts: Test pictures of each class, (Z,).
+        counts: Test images of each class, (Z,).
         task_of: Number of the task that each class belongs to, (Z,).
 
     Returns:
@@ -156,7 +156,7 @@ def old_drop(recalls: Floats, counts: Integers, tasks: Sequence[int]) -> float |
 
     Args:
         recalls: R, (T, Z).
-        counts: Test pictures of each class, (Z,).
+        counts: Test images of each class, (Z,).
         tasks: Tasks that were over at each evaluation, ascending, (T,). Where several lie between
             two evaluations, each of them has its share of the fall.
 

@@ -40,7 +40,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], float], int], ...] = (
 )
 SUMMARY_FIELDS = (
     *(field for _, field, _, _ in COLUMNS),
-    *("single_head_forgetting", "seconds_to_80", "stem_ms", "frames", "dropped", "withheld"),
+    *("single_head_forgetting", "seconds_to_80", "backbone_ms", "frames", "dropped", "withheld"),
     *("auroc_unknown", "fpr95_unknown", "known_rejected", "unknown_rejected"),
 )
 
@@ -138,13 +138,13 @@ def notes(runs: Sequence[StreamRun]) -> list[str]:
         "- Seconds (of work; of the clock of a stream that does not wait) until a new class is "
         "recalled at 80 %: "
         f"{listed('seconds_to_80', _same, 2)}.",
-        "- The stem takes "
-        f"{statistics.fmean(run.stem_ms for run in runs):.2f} ms of the time to predict; learning "
-        "comes on top of that. Both are medians over windows of 16 frames.",
+        "- The backbone takes "
+        f"{statistics.fmean(run.backbone_ms for run in runs):.2f} ms of the time to predict; "
+        "learning comes on top of that. Both are medians over windows of 16 frames.",
     ]
     if any(run.auroc_unknown is not None for run in runs):
         lines.append(
-            f"- Pictures of unknown classes: AUROC {listed('auroc_unknown', _same, 3)}; accepted "
+            f"- Images of unknown classes: AUROC {listed('auroc_unknown', _same, 3)}; accepted "
             f"where 95 % of the known are, %: {listed('fpr95_unknown', _percent, 1)}; --reject "
             f"0.95 refuses of the known, %: {listed('known_rejected', _percent, 1)}, of the "
             f"unknown: {listed('unknown_rejected', _percent, 1)}."

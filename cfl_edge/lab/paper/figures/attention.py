@@ -1,4 +1,4 @@
-"""Figures 2 to 5: where in a picture a layer finds a label.
+"""Figures 2 to 5: where in an image a layer finds a label.
 
 Eq. 1 is the mean over the K positions of the dot products of their features with the label's
 embedding. The map shows those dot products before the mean is taken.
@@ -15,27 +15,27 @@ from cfl_edge.core.embeddings import average_pool
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.data.dataset import FIXED_SEED
-from cfl_edge.lab.paper.trainer import EVALUATION_BATCH, Pictures
+from cfl_edge.lab.paper.trainer import EVALUATION_BATCH, Images
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork
 from cfl_edge.lab.rules.rule import Rule
 
-RANKS = 2  # labels shown for a picture: the prediction and the next best
-SHARE_WRONG = 1 / 3  # of the pictures shown, where the system gets that many wrong
+RANKS = 2  # labels shown for an image: the prediction and the next best
+SHARE_WRONG = 1 / 3  # of the images shown, where the system gets that many wrong
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Maps of a few pictures.
+    """Maps of a few images.
 
     Args:
-        pictures: uint8 (N, C, H, W).
+        images: uint8 (N, C, H, W).
         truth: True classes, (N,).
         labels: Best and next best class of the prediction, (N, 2).
         channels: C of each layer.
         maps: For each layer, the dot products (N, 2, H_l, W_l) with those two labels.
     """
 
-    pictures: Tensor
+    images: Tensor
     truth: Tensor
     labels: Tensor
     channels: list[int]
@@ -50,7 +50,7 @@ def attention_maps(
     Args:
         h: Features of a layer, (N, C, H, W).
         embeddings: D, (Z, C_D); pooled to C channels.
-        labels: Classes to show for each picture, (N, R).
+        labels: Classes to show for each image, (N, R).
         cosine: Divide by the lengths of the embedding and of the mean features, for systems that
             compare by cosines.
 
@@ -70,8 +70,8 @@ def attention_maps(
     return maps
 
 
-def choose_pictures(right: Tensor, count: int) -> Tensor:
-    """Choose pictures that were recognised and, for a third, some that were not.
+def choose_images(right: Tensor, count: int) -> Tensor:
+    """Choose images that were recognised and, for a third, some that were not.
 
     Args:
         right: Whether each was recognised, bool (N,).
@@ -81,7 +81,7 @@ def choose_pictures(right: Tensor, count: int) -> Tensor:
         Their numbers, those that were recognised first.
 
     Example:
-        >>> choose_pictures(torch.tensor([True, False, True, True]), 3).tolist()
+        >>> choose_images(torch.tensor([True, False, True, True]), 3).tolist()
         [0, 2, 1]
     """
     hits, misses = right.nonzero()[:, 0], (~right).nonzero()[:, 0]
@@ -90,23 +90,23 @@ def choose_pictures(right: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def attention(rule: Rule, pictures: Pictures, count: int) -> Attention:
-    """Draw test pictures with a fixed generator, and map each layer's attention to two labels.
+def attention(rule: Rule, images: Images, count: int) -> Attention:
+    """Draw test images with a fixed generator, and map each layer's attention to two labels.
 
     Args:
         rule: A trained one with label embeddings on layers of maps; `check_attention` says so.
-        pictures: Test pictures and how to normalise them.
-        count: How many pictures.
+        images: Test images and how to normalise them.
+        count: How many images.
     """
-    model = check_attention(rule, pictures)
+    model = check_attention(rule, images)
     generator = torch.Generator().manual_seed(FIXED_SEED)
-    mixed = torch.randperm(len(pictures.x_test), generator=generator)
-    mixed = mixed[: max(EVALUATION_BATCH, count)].to(pictures.x_test.device)
-    x, truth = pictures.x_test[mixed], pictures.y_test[mixed]
-    predicted = torch.cat([rule.predict(chunk) for chunk in pictures.plain(x)])
-    shown = choose_pictures(predicted == truth, count)
+    mixed = torch.randperm(len(images.x_test), generator=generator)
+    mixed = mixed[: max(EVALUATION_BATCH, count)].to(images.x_test.device)
+    x, truth = images.x_test[mixed], images.y_test[mixed]
+    predicted = torch.cat([rule.predict(chunk) for chunk in images.plain(x)])
+    shown = choose_images(predicted == truth, count)
     x, truth = x[shown], truth[shown]
-    h = torch.cat(list(pictures.plain(x)))
+    h = torch.cat(list(images.plain(x)))
     prediction = next(reversed(rule.scores(h).values()))  # (N, Z)
     labels = prediction.topk(min(RANKS, prediction.shape[1]), dim=1).indices  # (N, 2)
     loss = getattr(rule, "loss", None)
@@ -120,7 +120,7 @@ def attention(rule: Rule, pictures: Pictures, count: int) -> Attention:
 
 
 @torch.no_grad()
-def check_attention(rule: Rule, pictures: Pictures) -> LabelledNetwork:
+def check_attention(rule: Rule, images: Images) -> LabelledNetwork:
     """Return the network of a rule whose attention can be shown; weights do not matter.
 
     Raises:
@@ -133,7 +133,7 @@ def check_attention(rule: Rule, pictures: Pictures) -> LabelledNetwork:
             hint="--recipe cfl-conv512",
         )
     rule.eval()
-    h = next(pictures.plain(pictures.x_test[:1]))
+    h = next(images.plain(images.x_test[:1]))
     for layer in model.layers:
         h = layer(h)
         if h.ndim != 4 or layer.grid > 1:

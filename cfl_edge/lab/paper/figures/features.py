@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.paper.trainer import Pictures
+from cfl_edge.lab.paper.trainer import Images
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork
 from cfl_edge.lab.rules.rule import Rule
 
@@ -28,8 +28,8 @@ class Panel:
 
     Args:
         channels: C, how many they are.
-        places: Where t-SNE puts the pictures, (N, 2).
-        silhouette: Of the features themselves, -1 to 1 (Rousseeuw, 1987): 1 where every picture is
+        places: Where t-SNE puts the images, (N, 2).
+        silhouette: Of the features themselves, -1 to 1 (Rousseeuw, 1987): 1 where every image is
             far closer to its own class than to the next; None for one class.
     """
 
@@ -39,16 +39,16 @@ class Panel:
 
 
 @torch.no_grad()
-def layer_features(model: LabelledNetwork, pictures: Pictures, x: Tensor) -> list[Tensor]:
+def layer_features(model: LabelledNetwork, images: Images, x: Tensor) -> list[Tensor]:
     """Return the pooled features of each layer, each (N, C_l).
 
     Args:
         model: The trained network.
-        pictures: Normalises.
-        x: Pictures as bytes, (N, C, H, W).
+        images: Normalises.
+        x: Images as bytes, (N, C, H, W).
     """
     model.eval()
-    chunks = [model.network(chunk) for chunk in pictures.plain(x)]
+    chunks = [model.network(chunk) for chunk in images.plain(x)]
     return [torch.cat(layer).cpu() for layer in zip(*chunks, strict=True)]
 
 

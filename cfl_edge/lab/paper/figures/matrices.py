@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.paper.trainer import Pictures
+from cfl_edge.lab.paper.trainer import Images
 from cfl_edge.lab.rules.rule import Rule
 
 
@@ -38,7 +38,7 @@ def confusion_percent(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
         classes: Z.
 
     Returns:
-        (Z, Z); a class without pictures has a row of zeros.
+        (Z, Z); a class without images has a row of zeros.
 
     Example:
         >>> confusion_percent(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 2)
@@ -49,9 +49,9 @@ def confusion_percent(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     return 100 * counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def predict_all(rule: Rule, pictures: Pictures) -> Tensor:
-    """Return the prediction for every test picture, (N,)."""
-    return torch.cat([rule.predict(chunk) for chunk in pictures.plain(pictures.x_test)])
+def predict_all(rule: Rule, images: Images) -> Tensor:
+    """Return the prediction for every test image, (N,)."""
+    return torch.cat([rule.predict(chunk) for chunk in images.plain(images.x_test)])
 
 
 def check_embeddings(rule: Rule) -> Tensor:

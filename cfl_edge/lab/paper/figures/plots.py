@@ -1,4 +1,4 @@
-"""The paper's figures as pictures; what they show is computed elsewhere."""
+"""The paper's figures as images; what they show is computed elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NETWORK_COLOURS = {
     for network, colour in zip(NETWORKS, ("blue", "orange", "green", "gray"), strict=True)
 }
 SHORT_NAME = 12  # characters, of which five fit beside each other
-BAR_HEIGHT = 0.12  # of a colour bar, in heights of a picture
+BAR_HEIGHT = 0.12  # of a colour bar, in heights of an image
 MARKERS = {"cfl": "o", "bp": "s"}  # by the first part of a recipe's name; others are triangles
 
 
@@ -70,14 +70,14 @@ def correlation_png(points: Sequence[Point], line: Line, title: str) -> bytes:
 
 
 def attention_png(found: Attention, names: Sequence[str], title: str) -> bytes:
-    """Draw figure 2: a picture a row, and for each layer its maps for two labels.
+    """Draw figure 2: an image a row, and for each layer its maps for two labels.
 
     Args:
         found: Of `attention.attention`.
         names: Of the classes.
         title: What the run is.
     """
-    count, layers, ranks = len(found.pictures), len(found.maps), found.labels.shape[1]
+    count, layers, ranks = len(found.images), len(found.maps), found.labels.shape[1]
     columns = 1 + ranks * layers
     side = max(1.15, WIDTH_IN / columns)
     figure = new_figure(side * columns + 0.3, (side + 0.25) * count + 1.6)
@@ -87,7 +87,7 @@ def attention_png(found: Attention, names: Sequence[str], title: str) -> bytes:
     for axes in itertools.chain.from_iterable(grid):
         axes.set_axis_off()
     for row in range(count):
-        picture = found.pictures[row].permute(1, 2, 0).squeeze(2).numpy()
+        picture = found.images[row].permute(1, 2, 0).squeeze(2).numpy()
         grid[row][0].imshow(picture, cmap="gray", vmin=0, vmax=255)
         truth = int(found.truth[row])
         right = truth == int(found.labels[row, 0])
@@ -95,7 +95,7 @@ def attention_png(found: Attention, names: Sequence[str], title: str) -> bytes:
             literal(names[truth], 14), fontsize=TEXT_PT, color="black" if right else "tab:red",
             fontweight="bold",
         )  # fmt: skip
-    height, width = found.pictures.shape[2:]
+    height, width = found.images.shape[2:]
     for layer, maps in enumerate(found.maps):
         # One scale for a layer: its maps can be compared. It leaves out the last 2 % on each side.
         low, high = (float(v) for v in np.percentile(maps.numpy(), (2, 98)))

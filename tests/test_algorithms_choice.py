@@ -1,8 +1,8 @@
-"""Which head fits a memory limit, a stem and a model."""
+"""Which algorithm fits a memory limit, a backbone and a model."""
 
 import pytest
-from test_heads_model import stored, taught
-from test_learner import HEAD_LEARNERS
+from test_algorithms_model import stored, taught
+from test_learner import ALGORITHM_LEARNERS
 
 from cfl_edge.cli.commands.classes import change, samples
 from cfl_edge.cli.commands.open_learner import check_unchanged, new_config
@@ -14,23 +14,25 @@ from cfl_edge.model import class_table
 from cfl_edge.model.store import Store
 
 
-def plan_of(head, **config):
-    return plan_memory(LearnerConfig(stem="none", layers="8x64", image_px=96, head=head, **config))
+def plan_of(algorithm, **config):
+    return plan_memory(
+        LearnerConfig(backbone="none", layers="8x64", image_px=96, learner=algorithm, **config)
+    )
 
 
-def test_heads_without_layers_need_no_update():
-    for head in ("slda", "ncm", "imprint", "last-layer-sgd"):
-        plan = plan_of(head)
+def test_algorithms_without_layers_need_no_update():
+    for algorithm in ("slda", "ncm", "imprint", "last-layer-sgd"):
+        plan = plan_of(algorithm)
         assert (plan.layers, plan.update_bytes, plan.replay_bytes) == ([], 0, 0)
     assert plan_of("knn").replay_bytes == 16 * 2**20
     assert plan_of("slda").statistics_bytes == 3 * 4 * (8 * 64) ** 2  # all layers together
-    assert fit_memory(plan_of("slda").config, 1000).config.head == "slda"
+    assert fit_memory(plan_of("slda").config, 1000).config.learner == "slda"
     with pytest.raises(UsageError, match="--memory-mib is 20, but learning needs at least"):
         fit_memory(plan_of("slda").config, 20)
 
 
-def test_a_covariance_of_the_stem_s_end_fits_a_limit():
-    plan = fit_memory(LearnerConfig(head="slda"), 60)
+def test_a_covariance_of_the_backbone_s_pooled_features_fits_a_limit():
+    plan = fit_memory(LearnerConfig(learner="slda"), 60)
     assert plan.layers == []
     assert plan.statistics_bytes == 3 * 4 * 1280**2
 
@@ -42,24 +44,24 @@ def test_backpropagation_needs_all_layers_at_once():
     assert "all layers" in everything.passing_name
 
 
-def test_the_head_of_a_model_stays():
-    settings = load_settings(None, stream="demo:", head="slda", stem="none")
-    assert new_config(settings).head == "slda"
-    saved = stored(HEAD_LEARNERS["ncm"]())
-    with pytest.raises(UsageError, match=r"--head is slda, but .* was learned with ncm"):
-        check_unchanged(saved, load_settings(None, stream="demo:", head="slda"))
-    check_unchanged(saved, load_settings(None, stream="demo:", head="ncm"))
+def test_the_algorithm_of_a_model_stays():
+    settings = load_settings(None, stream="demo:", learner="slda", backbone="none")
+    assert new_config(settings).learner == "slda"
+    saved = stored(ALGORITHM_LEARNERS["ncm"]())
+    with pytest.raises(UsageError, match=r"--learner is slda, but .* was learned with ncm"):
+        check_unchanged(saved, load_settings(None, stream="demo:", learner="slda"))
+    check_unchanged(saved, load_settings(None, stream="demo:", learner="ncm"))
 
 
-def test_a_head_on_the_end_of_a_stem_refuses_layers():
-    settings = load_settings(None, stream="demo:", head="ncm", layers="256,256")
-    with pytest.raises(UsageError, match="--layers is 256,256, but --head ncm reads the end"):
+def test_an_algorithm_on_the_end_of_a_backbone_refuses_layers():
+    settings = load_settings(None, stream="demo:", learner="ncm", layers="256,256")
+    with pytest.raises(UsageError, match="--layers is 256,256, but --learner ncm reads"):
         new_config(settings)
 
 
-def test_an_unknown_head_is_refused():
-    with pytest.raises(UsageError, match="--head is 'svm', expected 'cfl', 'slda'"):
-        load_settings(None, stream="demo:", head="svm")
+def test_an_unknown_algorithm_is_refused():
+    with pytest.raises(UsageError, match="--learner is 'svm', expected 'cfl', 'slda'"):
+        load_settings(None, stream="demo:", learner="svm")
 
 
 def test_classes_of_neighbours_have_no_onnx_files(tmp_path):

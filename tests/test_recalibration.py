@@ -7,11 +7,15 @@ import torch
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.networks import build_network
 from cfl_edge.learner.algorithms.contrastive import STATISTICS_DECAY
-from cfl_edge.learner.algorithms.recalibration import SETTLED_SAMPLES, SETTLED_STEPS, Settling
+from cfl_edge.learner.algorithms.recalibration import (
+    RECALIBRATED_SAMPLES,
+    RECALIBRATED_STEPS,
+    Recalibration,
+)
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.replay import Replay
 
-CONFIG = {"stem": "none", "image_px": 16, "replay_mib": 1, "layers": "8,16"}
+CONFIG = {"backbone": "none", "image_px": 16, "replay_mib": 1, "layers": "8,16"}
 
 
 @pytest.fixture
@@ -41,15 +45,15 @@ def of_samples(network, replay, places):
 
 def test_pieces_have_the_statistics_of_all_samples(network, replay):
     places = torch.arange(len(replay))
-    settling = Settling(network, replay, places, 7, keep=60)
+    recalibration = Recalibration(network, replay, places, 7, keep=60)
     pieces = 1
-    while settling.piece():
+    while recalibration.piece():
         pieces += 1
     layers, numbers = of_samples(network, replay, places)
-    kept, kept_numbers = settling.kept()
+    kept, kept_numbers = recalibration.kept()
     assert pieces == 9
     assert torch.equal(kept_numbers, numbers)
-    for source, h_mean, some in zip(settling.statistics, layers, kept, strict=True):
+    for source, h_mean, some in zip(recalibration.statistics, layers, kept, strict=True):
         for number in range(3):
             mean = h_mean[numbers == number].mean(dim=0)
             torch.testing.assert_close(source.means[number], mean)
@@ -58,12 +62,12 @@ def test_pieces_have_the_statistics_of_all_samples(network, replay):
 
 
 def test_a_class_that_comes_meanwhile_has_no_samples(network, replay):
-    settling = Settling(network, replay, torch.arange(60), 30, keep=10)
-    settling.piece()
+    recalibration = Recalibration(network, replay, torch.arange(60), 30, keep=10)
+    recalibration.piece()
     replay.add_class()
-    settling.add_class()
-    assert not settling.piece()
-    assert settling.statistics[0].counts.tolist() == [40, 15, 5, 0]
+    recalibration.add_class()
+    assert not recalibration.piece()
+    assert recalibration.statistics[0].counts.tolist() == [40, 15, 5, 0]
 
 
 def test_lagging_statistics_count_as_much_as_the_samples(network, replay):
@@ -74,11 +78,11 @@ def test_lagging_statistics_count_as_much_as_the_samples(network, replay):
             source.add_class()
         x = torch.ones(600, source.means.shape[1])
         source.update(x, torch.arange(600) % 3)
-    settling = Settling(network, replay, places, 4, keep=60, lagging=lagging)
-    while settling.piece():
+    recalibration = Recalibration(network, replay, places, 4, keep=60, lagging=lagging)
+    while recalibration.piece():
         pass
     layers, numbers = of_samples(network, replay, places)
-    for source, old, h_mean in zip(settling.statistics, lagging, layers, strict=True):
+    for source, old, h_mean in zip(recalibration.statistics, lagging, layers, strict=True):
         assert old.counts.tolist() == [200, 200, 200]  # left as it was
         assert source.counts.tolist() == [10, 10, 10]
         for number in range(3):
@@ -102,32 +106,32 @@ def picture(number, rng):
 
 def learned(frames, budget_s=None):
     rng, learner = np.random.default_rng(0), Learner(LearnerConfig(**CONFIG))
-    settled = []
+    recalibrated = []
     for number, count in enumerate(frames):
         for _ in range(count):
             learner.learn(learner.encode(picture(number, rng)), [f"c{number}"], budget_s=budget_s)
-            settled.append(learner.head._settled_at)
-    return learner, settled
+            recalibrated.append(learner.algorithm._recalibrated_at)
+    return learner, recalibrated
 
 
-def test_a_new_class_settles_the_others():
-    _, settled = learned([20, 16])
-    assert settled[34] == 0  # 15 frames of the new one
-    assert settled[35] == 4  # one class alone takes no steps
+def test_a_new_class_recalibrates_the_others():
+    _, recalibrated = learned([20, 16])
+    assert recalibrated[34] == 0  # 15 frames of the new one
+    assert recalibrated[35] == 4  # one class alone takes no steps
 
 
 def test_statistics_do_not_lag_for_longer_than_promised():
-    _, settled = learned([4, 2 * 4 * SETTLED_STEPS])
-    steps = np.arange(1, len(settled) + 1) // 4
-    assert np.max(steps - np.array(settled)) <= SETTLED_STEPS + 1
-    assert settled[-1] > SETTLED_STEPS
+    _, recalibrated = learned([4, 2 * 4 * RECALIBRATED_STEPS])
+    steps = np.arange(1, len(recalibrated) + 1) // 4
+    assert np.max(steps - np.array(recalibrated)) <= RECALIBRATED_STEPS + 1
+    assert recalibrated[-1] > RECALIBRATED_STEPS
 
 
-def test_settled_statistics_are_those_of_the_layers_as_they_are():
+def test_recalibrated_statistics_are_those_of_the_layers_as_they_are():
     learner, _ = learned([40, 40])
-    head = learner.head
+    head = learner.algorithm
     lagging = [source.means.clone() for source in head.statistics]
-    head._settle_on(head.replay.balanced(SETTLED_SAMPLES), None, ())
+    head._recalibrate_on(head.replay.balanced(RECALIBRATED_SAMPLES), None, ())
     layers, numbers = of_samples(learner.network, head.replay, torch.arange(len(head.replay)))
     for source, old, h_mean in zip(head.statistics, lagging, layers, strict=True):
         mean = h_mean[numbers == 1].mean(dim=0)
@@ -137,14 +141,14 @@ def test_settled_statistics_are_those_of_the_layers_as_they_are():
 
 def test_no_step_is_taken_while_statistics_are_made():
     learner, _ = learned([20, 15])
-    head, rng = learner.head, np.random.default_rng(1)
+    head, rng = learner.algorithm, np.random.default_rng(1)
     weights = [weight.clone() for weight in learner.network.parameters()]
     head.chunk = 2
     learner.learn(learner.encode(picture(1, rng)), ["c1"], budget_s=0.0)
-    assert head._settling is not None
+    assert head._recalibration is not None
     before, pieces = head.trainer.steps, 0
     learner.learn(learner.encode(picture(2, rng)), ["c2"], budget_s=0.0)  # a class comes
-    while head._settling is not None:
+    while head._recalibration is not None:
         learner.work(0.0)
         pieces += 1
     assert pieces > 10
@@ -156,11 +160,11 @@ def test_no_step_is_taken_while_statistics_are_made():
 
 
 def test_below_zero_nothing_is_done():
-    learner, settled = learned([20, 15])
+    learner, recalibrated = learned([20, 15])
     rng = np.random.default_rng(1)
     learner.learn(learner.encode(picture(1, rng)), ["c1"], budget_s=-1.0)
-    assert learner.head._settling is None
-    assert learner.head._settled_at == settled[-1] == 0
+    assert learner.algorithm._recalibration is None
+    assert learner.algorithm._recalibrated_at == recalibrated[-1] == 0
 
 
 def test_statistics_follow_the_steps_by_what_predictions_read(monkeypatch):
@@ -168,7 +172,7 @@ def test_statistics_follow_the_steps_by_what_predictions_read(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
     for number, image in enumerate(images):
         learner.learn(learner.encode(image[None]), ["even" if number % 2 else "odd"])
-    head, steps = learner.head, []
+    head, steps = learner.algorithm, []
     expected = [(s.counts.clone(), s.means.clone()) for s in head.statistics]
     work = head.trainer.work
 

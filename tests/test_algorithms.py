@@ -1,4 +1,4 @@
-"""The heads that people use instead, against oracles."""
+"""The algorithms that people use instead, against oracles."""
 
 import copy
 
@@ -13,8 +13,8 @@ from test_learner import SMALL
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.networks import build_network
-from cfl_edge.learner.algorithms.algorithm import HeadInputs
-from cfl_edge.learner.algorithms.build import build_head
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs
+from cfl_edge.learner.algorithms.build import build_algorithm
 from cfl_edge.learner.algorithms.class_means import (
     IMPRINTING_SCALE,
     NEAREST_MEAN_SCALE,
@@ -25,27 +25,27 @@ from cfl_edge.learner.algorithms.slda import (
     TEMPERATURE,
     discriminant_rows,
 )
-from cfl_edge.learner.config import HEADS
+from cfl_edge.learner.config import LEARNERS
 from cfl_edge.learner.features import Encoded
 from cfl_edge.learner.learner import Learner, LearnerConfig
 
-OTHERS = [head for head in HEADS if head != "cfl"]
+OTHERS = [algorithm for algorithm in LEARNERS if algorithm != "cfl"]
 
 
-LINEAR = [head for head in OTHERS if head != "knn"]
+LINEAR = [algorithm for algorithm in OTHERS if algorithm != "knn"]
 
 
 GRADIENT = ["bp", "bp-replay", "layer-bp"]
 
 
-CHANNELS, CUT = 6, 3  # of a stem that is not there: its end and its cut
+CHANNELS, CUT = 6, 3  # of a backbone that is not there: its end and its cut
 
 
-def frozen_head(name, **config):
-    """A head on a stem's end: what `Learner` builds with a stem, without the stem."""
-    return build_head(
-        HeadInputs(
-            LearnerConfig(head=name, replay_mib=0.1, **config),
+def frozen_algorithm(name, **config):
+    """What `Learner` builds on a backbone's pooled features, without the backbone."""
+    return build_algorithm(
+        AlgorithmInputs(
+            LearnerConfig(learner=name, replay_mib=0.1, **config),
             build_network("none", (CUT, 2, 2)),
             (CUT, 2, 2),
             [CHANNELS, CUT],
@@ -71,17 +71,17 @@ def blobs(count=90, classes=3, seed=0):
     return means[labels] + 0.5 * noise, labels
 
 
-def stream(head, x, labels, sizes=(1, 2, 5)):
+def stream(algorithm, x, labels, sizes=(1, 2, 5)):
     """Teach in batches of several sizes; a class is added before its first sample."""
     start, turn = 0, 0
     while start < len(x):
         part = slice(start, start + sizes[turn % len(sizes)])
-        while len(head.samples()) <= int(labels[part].max()):
-            head.add_class()
-        head.learn(encoded(x[part]), labels[part], None)
+        while len(algorithm.samples()) <= int(labels[part].max()):
+            algorithm.add_class()
+        algorithm.learn(encoded(x[part]), labels[part], None)
         start, turn = part.stop, turn + 1
-    head.settle()
-    return head
+    algorithm.recalibrate()
+    return algorithm
 
 
 def differences(scores):
@@ -90,24 +90,24 @@ def differences(scores):
 
 def test_nearest_mean_is_the_smallest_distance():
     x, labels = blobs()
-    head = stream(frozen_head("ncm"), x, labels)
+    algorithm = stream(frozen_algorithm("ncm"), x, labels)
     means = torch.stack([x[labels == z].mean(0) for z in range(3)])
     within = (x - means[labels]).square().sum(1).mean()
     distances = torch.cdist(x, means).square()
     expected = -NEAREST_MEAN_SCALE * distances / within
-    scores = head.scores(encoded(x))
+    scores = algorithm.scores(encoded(x))
     np.testing.assert_allclose(differences(scores), differences(expected), rtol=1e-3, atol=1e-2)
     assert scores.argmax(1).tolist() == distances.argmin(1).tolist()
 
 
 def test_imprinting_is_the_largest_cosine_with_the_normalised_mean_of_normalised_samples():
     x, labels = blobs()
-    head = stream(frozen_head("imprint"), x, labels)
+    algorithm = stream(frozen_algorithm("imprint"), x, labels)
     units = x / x.norm(dim=1, keepdim=True)
     weights = torch.stack([units[labels == z].mean(0) for z in range(3)])
     cosines = units @ (weights / weights.norm(dim=1, keepdim=True)).T
     length = x.square().sum(1).mean().sqrt()
-    scores = head.scores(encoded(x))
+    scores = algorithm.scores(encoded(x))
     expected = IMPRINTING_SCALE * cosines * (x.norm(dim=1, keepdim=True) / length)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
     assert scores.argmax(1).tolist() == cosines.argmax(1).tolist()
@@ -129,43 +129,45 @@ def test_streaming_discriminant_is_scikit_learn_s(shrinkage):
     np.testing.assert_allclose(differences(ours), expected, rtol=1e-3, atol=2e-3)
 
 
-def test_the_streaming_discriminant_head_is_scikit_learn_s():
+def test_the_streaming_discriminant_algorithm_is_scikit_learn_s():
     x, labels = blobs(60)
     labels = torch.arange(60) % 3  # as many of each: equal priors
-    head = stream(frozen_head("slda"), x, labels)
+    algorithm = stream(frozen_algorithm("slda"), x, labels)
     oracle = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE, priors=[1 / 3] * 3)
     oracle.fit(x.double().numpy(), labels.numpy())
     expected = TEMPERATURE * oracle.decision_function(x.double().numpy())
     expected -= expected[:, :1]
-    scores = head.scores(encoded(x))
+    scores = algorithm.scores(encoded(x))
     np.testing.assert_allclose(differences(scores), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_the_discriminant_is_solved_for_new_classes_and_every_few_frames():
-    head = frozen_head("slda", refresh_frames=4)
-    head.add_class()
+    algorithm = frozen_algorithm("slda", refresh_frames=4)
+    algorithm.add_class()
     x = torch.randn(40, CHANNELS, generator=torch.Generator().manual_seed(0))
     changes = []
     for i in range(20):
-        before = head.readout.clone()
-        head.learn(encoded(x[i : i + 1]), torch.tensor([0]), None)
-        changes.append(not torch.equal(before, head.readout) or i == 0)
-    head.add_class()
-    head.learn(encoded(x[20:21]), torch.tensor([1]), -1.0)  # hurried: for a new class none the less
-    assert head.readout.shape[0] == 2
-    before = head.readout.clone()
+        before = algorithm.readout.clone()
+        algorithm.learn(encoded(x[i : i + 1]), torch.tensor([0]), None)
+        changes.append(not torch.equal(before, algorithm.readout) or i == 0)
+    algorithm.add_class()
+    algorithm.learn(
+        encoded(x[20:21]), torch.tensor([1]), -1.0
+    )  # a new class is solved even in a hurry
+    assert algorithm.readout.shape[0] == 2
+    before = algorithm.readout.clone()
     for i in range(21, 40):
-        head.learn(encoded(x[i : i + 1]), torch.tensor([1]), -1.0)
-    assert torch.equal(before, head.readout)
+        algorithm.learn(encoded(x[i : i + 1]), torch.tensor([1]), -1.0)
+    assert torch.equal(before, algorithm.readout)
 
 
 def test_three_nearest_neighbours_vote():
     x, labels = blobs(80)
-    head = stream(frozen_head("knn"), x, labels)
+    algorithm = stream(frozen_algorithm("knn"), x, labels)
     oracle = KNeighborsClassifier(3, metric="cosine", algorithm="brute")
     oracle.fit(x.numpy(), labels.numpy())
     queries, _ = blobs(60, seed=5)
-    scores = head.scores(encoded(queries))
+    scores = algorithm.scores(encoded(queries))
     votes = oracle.predict_proba(queries.numpy()) * 3
     clear = votes.max(1) >= 2  # otherwise the closest of three wins
     assert clear.sum() > 30
@@ -178,21 +180,24 @@ def test_three_nearest_neighbours_vote():
 
 
 def test_neighbours_stay_within_the_bytes_of_replay():
-    head = frozen_head("knn")
-    head.add_class()
+    algorithm = frozen_algorithm("knn")
+    algorithm.add_class()
     for _ in range(20):
-        head.learn(encoded(torch.randn(512, CHANNELS)), torch.zeros(512, dtype=torch.long), None)
-    groups = head.state()
+        many = torch.zeros(512, dtype=torch.long)
+        algorithm.learn(encoded(torch.randn(512, CHANNELS)), many, None)
+    groups = algorithm.state()
     stored = sum(groups["replay"][name].nbytes for name in ("values", "ranges"))
     assert stored <= 0.1 * 2**20
-    assert head.samples() == [20 * 512]
+    assert algorithm.samples() == [20 * 512]
     assert int(groups["replay"]["seen"]) == 20 * 512
 
 
 def test_the_last_layer_takes_the_steps_of_autograd():
     x, labels = blobs(30)
     labels[:3] = torch.arange(3)
-    head = stream(frozen_head("last-layer-sgd", learning_rate=0.3), x, labels, sizes=(1, 4))
+    algorithm = stream(
+        frozen_algorithm("last-layer-sgd", learning_rate=0.3), x, labels, sizes=(1, 4)
+    )
     rows = torch.zeros(3, CHANNELS + 1)
     for i, (sample, label) in enumerate(zip(with_constant(x), labels, strict=True)):
         seen = min(i + 1, 3)  # classes that came so far
@@ -200,14 +205,19 @@ def test_the_last_layer_takes_the_steps_of_autograd():
         F.cross_entropy((leaf @ sample)[None], label[None]).backward()
         rows[:seen] = (leaf - 0.3 / sample.square().sum() * leaf.grad).detach()
     expected = with_constant(x) @ rows.T
-    np.testing.assert_allclose(head.scores(encoded(x)), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(algorithm.scores(encoded(x)), expected, rtol=1e-4, atol=1e-4)
 
 
 def one_step(name, layers="4,5"):
     """A learner before and after its first step on four samples, and what it was taken on."""
     learner = Learner(
         LearnerConfig(
-            **SMALL, layers=layers, head=name, optimizer="sgd", learning_rate=0.1, weight_decay=0.0
+            **SMALL,
+            layers=layers,
+            learner=name,
+            optimizer="sgd",
+            learning_rate=0.1,
+            weight_decay=0.0,
         )
     )
     images = np.concatenate([learner_checks.pictures(learner, kind, 2) for kind in (0, 1)])
@@ -216,7 +226,7 @@ def one_step(name, layers="4,5"):
     flips.set_state(learner.generator.get_state())
     pictures = learner.encode(images)
     learner.learn(pictures, ["above", "above", "left", "left"])
-    assert learner.head.steps == 1
+    assert learner.algorithm.steps == 1
     flipped = torch.rand(4, 1, 1, 1, generator=flips) < 0.5
     x = torch.where(flipped, pictures.h0.flip(3), pictures.h0).clone()
     return learner, network, x, torch.tensor([0, 0, 1, 1])
@@ -231,21 +241,21 @@ def test_backpropagation_is_autograd_through_everything():
     features = torch.cat([h.mean((2, 3)), h_2.mean((2, 3)), torch.ones(4, 1)], dim=1)
     F.cross_entropy(features @ rows.T, labels).backward()
     np.testing.assert_allclose(
-        learner.head.readout, (rows - 0.1 * rows.grad).detach(), rtol=1e-4, atol=1e-6
+        learner.algorithm.readout, (rows - 0.1 * rows.grad).detach(), rtol=1e-4, atol=1e-6
     )
 
 
 @pytest.mark.parametrize("name", ["bp", "layer-bp"])
 def test_what_moves_the_first_layer(name):
     learner, _, x, labels = one_step(name)
-    head, network = learner.head, learner.network
-    rows = [each.detach() + 0.1 for each in head.rows]
+    algorithm, network = learner.algorithm, learner.network
+    rows = [each.detach() + 0.1 for each in algorithm.rows]
     rows = [each * torch.tensor([[1.0], [-1.0]]) for each in rows]  # classifiers that disagree
     changed = [*rows[:-1], rows[-1] * 3]
     gradients = []
     for each in (rows, changed):
         network.zero_grad()
-        head._backward(network, x, [], labels, torch.tensor([True, True]), each)
+        algorithm._backward(network, x, [], labels, torch.tensor([True, True]), each)
         gradients.append([p.grad.clone() for p in network.layers[0].parameters()])
     network.zero_grad()
     same = all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
@@ -259,10 +269,10 @@ def test_layer_backpropagation_is_autograd_on_each_layer():
     for layer, each in zip(network, rows, strict=True):
         h = layer(h.detach())
         F.cross_entropy(with_constant(h.mean((2, 3))) @ each.T, labels).backward()
-    for ours, each in zip(learner.head.rows, rows, strict=True):
+    for ours, each in zip(learner.algorithm.rows, rows, strict=True):
         np.testing.assert_allclose(ours.detach(), each.detach() - 0.1 * each.grad, atol=1e-6)
     scores = learner.predict(learner.encode(learner_checks.pictures(learner, 0, 3)))
     features = learner.encode(learner_checks.pictures(learner, 0, 3)).features
-    logits = [with_constant(f) @ r.detach().T for f, r in zip(features, learner.head.rows,
+    logits = [with_constant(f) @ r.detach().T for f, r in zip(features, learner.algorithm.rows,
                                                               strict=True)]  # fmt: skip
     np.testing.assert_allclose(scores, sum(logits), rtol=1e-4, atol=1e-5)

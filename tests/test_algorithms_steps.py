@@ -1,11 +1,11 @@
-"""Gradient steps of heads, their packed samples, and running means."""
+"""Gradient steps of algorithms, their packed samples, and running means."""
 
 import learner_checks
 import numpy as np
 import pytest
 import torch
-from test_heads import CHANNELS, GRADIENT, blobs
-from test_learner import HEAD_LEARNERS, SMALL
+from test_algorithms import CHANNELS, GRADIENT, blobs
+from test_learner import ALGORITHM_LEARNERS, SMALL
 
 from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.learner.algorithms.class_means import (
@@ -16,62 +16,62 @@ from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.replay import Replay
 
 
-@pytest.mark.parametrize("head", GRADIENT)
-def test_classifiers_and_their_moments_grow(head):
-    learner = HEAD_LEARNERS[head]()
+@pytest.mark.parametrize("algorithm", GRADIENT)
+def test_classifiers_and_their_moments_grow(algorithm):
+    learner = ALGORITHM_LEARNERS[algorithm]()
     learner_checks.teach(learner)
-    old = learner.head.rows[-1]
+    old = learner.algorithm.rows[-1]
     before = old.detach().clone()
-    moments = learner.head.optimizer.state[old]["exp_avg"].clone()
-    learner.head.add_class()
-    new = learner.head.rows[-1]
+    moments = learner.algorithm.optimizer.state[old]["exp_avg"].clone()
+    learner.algorithm.add_class()
+    new = learner.algorithm.rows[-1]
     assert torch.equal(new[:2].detach(), before)
     assert not new[2].any()
-    assert torch.equal(learner.head.optimizer.state[new]["exp_avg"][:2], moments)
-    assert not learner.head.optimizer.state[new]["exp_avg"][2].any()
-    assert float(learner.head.readout[2, -1]) == NEVER
-    assert old not in learner.head.optimizer.state
+    assert torch.equal(learner.algorithm.optimizer.state[new]["exp_avg"][:2], moments)
+    assert not learner.algorithm.optimizer.state[new]["exp_avg"][2].any()
+    assert float(learner.algorithm.readout[2, -1]) == NEVER
+    assert old not in learner.algorithm.optimizer.state
 
 
 @pytest.mark.parametrize("layers", ["conv256", "fc"])
-@pytest.mark.parametrize("head", ["bp", "layer-bp"])
-def test_a_step_on_a_single_sample(head, layers):
-    learner = Learner(LearnerConfig(**SMALL, layers=layers, head=head, batch=8))
+@pytest.mark.parametrize("algorithm", ["bp", "layer-bp"])
+def test_a_step_on_a_single_sample(algorithm, layers):
+    learner = Learner(LearnerConfig(**SMALL, layers=layers, learner=algorithm, batch=8))
     learner_checks.teach(learner, steps=1)
     learner.learn(learner.encode(learner_checks.pictures(learner, 0, 1)), ["above"])
-    steps = learner.head.steps
-    learner.settle()
-    assert learner.head.steps == steps + 1
-    assert not learner.head.pending
+    steps = learner.algorithm.steps
+    learner.recalibrate()
+    assert learner.algorithm.steps == steps + 1
+    assert not learner.algorithm.pending
     assert np.isfinite(
         learner.predict(learner.encode(learner_checks.pictures(learner, 0, 2)))
     ).all()
 
 
-@pytest.mark.parametrize("head", GRADIENT)
-def test_a_budget_decides_how_many_steps(head):
-    learner = HEAD_LEARNERS[head]()
+@pytest.mark.parametrize("algorithm", GRADIENT)
+def test_a_budget_decides_how_many_steps(algorithm):
+    learner = ALGORITHM_LEARNERS[algorithm]()
     learner_checks.teach(learner, steps=2)
-    steps = learner.head.steps
+    steps = learner.algorithm.steps
     images = learner.encode(learner_checks.pictures(learner, 0, 12))
     learner.learn(images, ["above"] * 12, budget_s=-1)
-    assert learner.head.steps == steps
-    assert len(learner.head.pending) == 12
+    assert learner.algorithm.steps == steps
+    assert len(learner.algorithm.pending) == 12
     learner.work(0.0)
-    assert learner.head.steps == steps + 1  # one, however short the budget
+    assert learner.algorithm.steps == steps + 1  # one, however short the budget
     learner.work(60.0)
-    assert len(learner.head.pending) < learner.config.new_per_step
+    assert len(learner.algorithm.pending) < learner.config.new_per_step
     learner.learn(images, ["above"] * 12, budget_s=-1)
     for _ in range(4):
         learner.learn(images, ["above"] * 12, budget_s=-1)
-    assert len(learner.head.pending) == learner.config.batch
+    assert len(learner.algorithm.pending) == learner.config.batch
     assert learner.samples() == {"above": 76, "left": 4}
 
 
 def test_backpropagation_without_replay_keeps_no_sample():
-    learner = HEAD_LEARNERS["bp"]()
+    learner = ALGORITHM_LEARNERS["bp"]()
     learner_checks.teach(learner)
-    assert list(learner.head.state()["replay"]) == ["seen"]
+    assert list(learner.algorithm.state()["replay"]) == ["seen"]
 
 
 def test_packed_samples_keep_their_features_in_eight_bits():
