@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from test_learner import SMALL
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
+from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import build_network
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs
 from cfl_edge.learner.algorithms.build import build_algorithm
@@ -26,7 +27,6 @@ from cfl_edge.learner.algorithms.slda import (
     discriminant_rows,
 )
 from cfl_edge.learner.config import LEARNERS
-from cfl_edge.learner.features import Encoded
 from cfl_edge.learner.learner import Learner, LearnerConfig
 
 OTHERS = [algorithm for algorithm in LEARNERS if algorithm != "cfl"]

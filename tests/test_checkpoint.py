@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from test_learner import BUILT
 
+from cfl_edge.core.features import BackboneReading
 from cfl_edge.errors import ModelDamagedError, ModelError
 from cfl_edge.learner.config import LAYER_POWER
-from cfl_edge.learner.features import BackboneReading
 from cfl_edge.learner.saved import config_of, from_saved, to_saved
 from cfl_edge.model.store import Store
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from cfl_edge.core.features import BackboneReading, frozen_sources, scale_pooled
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.config import ADAPT_LAYERS, LAYER_POWER, LEARNERS, LearnerConfig
-from cfl_edge.learner.features import BackboneReading, frozen_sources, scale_pooled
 from cfl_edge.learner.learner import Learner
 
 

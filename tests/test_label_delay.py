@@ -16,6 +16,7 @@ from cfl_edge.cli.app import _learned_lines
 from cfl_edge.cli.commands.learn import Learned, late_labels_memory
 from cfl_edge.cli.commands.writes import Written
 from cfl_edge.config import load_settings
+from cfl_edge.core.features import Encoded
 from cfl_edge.errors import StreamLostError, UsageError
 from cfl_edge.labels.http import HttpLabels
 from cfl_edge.labels.ring import (
@@ -28,7 +29,6 @@ from cfl_edge.labels.ring import (
     RingLimits,
 )
 from cfl_edge.labels.source import LabelSource, NoLabels, StreamLabels
-from cfl_edge.learner.features import Encoded
 from cfl_edge.loop.label_delay import check_delay, open_ring, ring_limits, tensor_bytes
 from cfl_edge.loop.session import learn_stream
 from cfl_edge.loop.summary import Summary

@@ -7,10 +7,10 @@ from command_line import contents
 from test_split import WITH_REPLAY
 
 from cfl_edge.cli.commands.split import split
+from cfl_edge.core.features import Encoded, pool_intermediate
 from cfl_edge.errors import DataError
 from cfl_edge.learner import divide
 from cfl_edge.learner.config import LEARNERS
-from cfl_edge.learner.features import Encoded, pool_intermediate
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved, to_saved
 from cfl_edge.model import class_table

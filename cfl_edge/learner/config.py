@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cfl_edge.core.backbones import DEFAULT_BACKBONE
+from cfl_edge.core.features import BackboneReading, IntermediatePooling, PooledScale
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import LAYERS_WITH_BACKBONE, LAYERS_WITHOUT_BACKBONE, NO_LAYERS
 from cfl_edge.errors import UsageError
-from cfl_edge.learner.features import BackboneReading, IntermediatePooling, PooledScale
 
 LEARNERS = ("cfl", "slda", "ncm", "imprint", "knn", "last-layer-sgd", "bp", "bp-replay", "layer-bp")
 ADAPT_LAYERS = (

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.features import pool_intermediate
 from cfl_edge.core.two_means import TwoGroups, two_means
 from cfl_edge.errors import DataError
 from cfl_edge.learner.algorithms.algorithm import Algorithm
 from cfl_edge.learner.algorithms.contrastive import ContrastiveAlgorithm
 from cfl_edge.learner.algorithms.gradient import GradientAlgorithm
 from cfl_edge.learner.algorithms.knn import NearestNeighboursAlgorithm
-from cfl_edge.learner.features import pool_intermediate
 from cfl_edge.learner.learner import EXAMPLES, Learner
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.saved import from_saved, to_saved

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.backends import nnpack
 
 from cfl_edge.core.backbones import Backbone, build_backbone
+from cfl_edge.core.features import Encoded, FeatureExtractor, frozen_sources
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import DataError
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
 from cfl_edge.learner.algorithms.build import build_algorithm
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.conflicts import excluded_classes
-from cfl_edge.learner.features import Encoded, FeatureExtractor, frozen_sources
 from cfl_edge.learner.journal import Journal
 from cfl_edge.learner.journal_entries import to_entries
 

@@ -10,11 +10,11 @@ import torch
 
 from cfl_edge.core.backbones import build_backbone
 from cfl_edge.core.closed_form import closed_form_parts
+from cfl_edge.core.features import frozen_sources
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.step_memory import LayerMemory, step_memory
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.config import ADAPT_LAYERS, LearnerConfig
-from cfl_edge.learner.features import frozen_sources
 
 MIB = 2**20
 FLOAT_BYTES = 4

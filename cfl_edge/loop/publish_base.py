@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.errors import ExportError
-from cfl_edge.learner.features import FeatureExtractor
 from cfl_edge.learner.learner import Learner
 from cfl_edge.onnx.errors import session_errors
 from cfl_edge.onnx.export import agreement

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.distances import DistanceRows
+from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import Network
 from cfl_edge.learner.config import LearnerConfig
-from cfl_edge.learner.features import Encoded
 from cfl_edge.learner.novelty_calibration import LEARNED_FRAMES, LEAST_CLASSES, NoveltyCalibration
 
 Groups = dict[str, dict[str, Tensor]]  # file of the model folder: "state", "replay"; name: tensor

@@ -29,6 +29,7 @@ from cfl_edge.core.distances import (
     product_tensors,
     spread_distances,
 )
+from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import initial_embeddings
 from cfl_edge.core.step_memory import step_memory
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Groups, linear_scores
@@ -43,7 +44,6 @@ from cfl_edge.learner.algorithms.recalibration import (
     lag,
     passed,
 )
-from cfl_edge.learner.features import Encoded
 from cfl_edge.learner.near_duplicates import NearDuplicates
 from cfl_edge.learner.novelty_calibration import REPLAYED, ReplayedDistances
 from cfl_edge.learner.readout import TEMPERATURE, combine

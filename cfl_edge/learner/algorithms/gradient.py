@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import build_optimizer
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Groups, linear_scores
@@ -28,7 +29,6 @@ from cfl_edge.learner.algorithms.optimizer_state import (
     round_first_moments,
 )
 from cfl_edge.learner.algorithms.packing import Packing
-from cfl_edge.learner.features import Encoded
 from cfl_edge.learner.replay import Replay
 
 

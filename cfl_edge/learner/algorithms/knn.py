@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import NEVER
+from cfl_edge.core.features import Encoded
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Groups
 from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm
-from cfl_edge.learner.features import Encoded
 from cfl_edge.learner.replay import Replay
 
 NEIGHBOURS = 3

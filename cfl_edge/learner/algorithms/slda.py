@@ -25,10 +25,10 @@ from cfl_edge.core.distances import (
     product_tensors,
     spread_distances,
 )
+from cfl_edge.core.features import Encoded
 from cfl_edge.core.solving import solving_dtype
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Groups
 from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm, centred, require_shape, silenced
-from cfl_edge.learner.features import Encoded
 
 SHRINKAGE = 1e-2
 """Share of the mean variance in every direction: steady with few samples and 1280 channels."""
