@@ -37,12 +37,14 @@ def yield_checks(*, live: bool) -> Iterator[Check]:
     yield check_close_ends_the_iteration
     yield check_iterating_a_closed_stream_is_an_error
     yield check_leaves_no_thread
+    yield check_takes_answers
     if live:
         yield check_live_slow_reader_gets_the_newest
         yield check_live_skips_nothing
         yield check_live_close_from_another_thread
     else:
         yield check_ends
+        yield check_closes_itself_at_its_end
         yield check_slow_reader_misses_nothing
         yield check_same_frames_again
 
@@ -156,6 +158,14 @@ def check_leaves_no_thread(open_stream: Open) -> None:
     assert not [thread for thread in left if thread.is_alive()]
 
 
+def check_takes_answers(open_stream: Open) -> None:
+    with open_stream() as stream:
+        next(iter(stream))
+        stream.answer("mug", 0.9)
+        stream.answer(None, 0.0)
+    stream.answer("mug", 0.9)
+
+
 def check_live_slow_reader_gets_the_newest(open_stream: Open) -> None:
     with open_stream() as stream:
         frames = iter(stream)
@@ -174,6 +184,7 @@ def check_live_skips_nothing(open_stream: Open) -> None:
     with open_stream() as stream:
         take(stream, 2)
         assert list(stream.skipped) == []
+        assert stream.total is None or stream.total >= FRAMES  # realtime replays a recording
 
 
 def check_live_close_from_another_thread(open_stream: Open) -> None:
@@ -191,6 +202,14 @@ def check_ends(open_stream: Open) -> None:
         frames = list(stream)
         assert len(frames) >= FRAMES
         assert stream.dropped == 0
+        assert stream.total in (None, len(frames))
+
+
+def check_closes_itself_at_its_end(open_stream: Open) -> None:
+    stream = open_stream()
+    assert list(stream)
+    with pytest.raises(StreamError, match="is closed"):
+        iter(stream)
 
 
 def check_slow_reader_misses_nothing(open_stream: Open) -> None:

@@ -32,6 +32,7 @@ class Camera:
         self.opens: deque[BaseException | None] = deque()  # what the next tries to open raise
         self.opened = self.closed = 0
         self.caveat: str | None = None
+        self.answers: list[tuple[str, str | None, float]] = []
         self._more = threading.Condition()
         self._idle = False
 
@@ -74,6 +75,9 @@ class CameraCapture(Capture):
 
     def read(self, stop: threading.Event) -> Captured | None:
         return self._camera.next(stop)
+
+    def answer(self, label: str | None, score: float) -> None:
+        self._camera.answers.append((self.description, label, score))
 
     def close(self) -> None:
         self._camera.closed += 1
@@ -182,6 +186,19 @@ def test_a_source_that_is_lost_right_after_its_first_image_is_opened_again() -> 
         while value(frames) != 2:
             continue
     assert camera.opened == 2
+
+
+def test_answers_go_to_the_source_as_it_is_open_now() -> None:
+    camera, clock = Camera(shot(1)), Clock()
+    with LiveStream("cam", camera.open, on_notice=ignore, wait=clock.wait, clock=clock) as stream:
+        frames = iter(stream)
+        assert value(frames) == 1
+        stream.answer("mug", 0.9)
+        camera.send(LOST, shot(2))
+        assert value(frames) == 2
+        stream.answer(None, 0.0)
+    stream.answer("mug", 0.9)  # closed: told to nobody
+    assert camera.answers == [("cam, opened 1 times", "mug", 0.9), ("cam, opened 2 times", None, 0)]
 
 
 def test_a_source_of_nothing_but_damaged_images_is_an_error() -> None:
@@ -335,6 +352,9 @@ def test_close_is_prompt_while_a_read_is_stuck() -> None:
                 return shot(1)
             release.wait(20)  # as in C: it does not look at `stop`
             return None
+
+        def answer(self, label: str | None, score: float) -> None:
+            """Nobody listens."""
 
         def close(self) -> None:
             """Nothing is held."""

@@ -48,8 +48,9 @@ class Recording(Stream):
         *,
         error: Exception | None = None,
     ) -> None:
-        self.uri, self.total, self.closed = "recording", count, False
+        self.uri, self._count, self.closed = "recording", count, False
         self._clock, self._reading_s, self._error = clock, reading_s, error
+        self.answers: list[tuple[str | None, float]] = []
 
     def description(self) -> str:
         return "recording: 3x2"
@@ -62,6 +63,13 @@ class Recording(Stream):
     def close(self) -> None:
         self.closed = True
 
+    def answer(self, label: str | None, score: float) -> None:
+        self.answers.append((label, score))
+
+    @property
+    def total(self) -> int:
+        return self._count
+
     @property
     def dropped(self) -> int:
         return 0
@@ -71,7 +79,7 @@ class Recording(Stream):
         return (Skipped("torn.png", "torn"),)
 
     def _read(self) -> Iterator[Frame]:
-        for index in range(self.total):
+        for index in range(self._count):
             if self.closed:
                 return
             if self._clock is not None:
@@ -185,6 +193,12 @@ def test_what_it_says_of_itself() -> None:
     assert stream.description() == "recording: 3x2, in real time at 12.5 frames a second"
     assert (stream.uri, stream.rate_hz, stream.total, stream.live) == ("recording", 12.5, 5, True)
     assert [skip.name for skip in stream.skipped] == ["torn.png"]
+
+
+def test_answers_go_to_the_recording() -> None:
+    recording = Recording(5)
+    Realtime(recording, 12.5).answer("mug", 0.75)
+    assert recording.answers == [("mug", 0.75)]
 
 
 def test_closing_closes_the_recording() -> None:

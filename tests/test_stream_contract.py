@@ -37,6 +37,9 @@ class Clockwork(Capture):
         value = self._count % 256
         return Captured(time.monotonic(), lambda: np.full((2, 3, 3), value, np.uint8))
 
+    def answer(self, label: str | None, score: float) -> None:
+        """Nobody listens."""
+
     def close(self) -> None:
         """Nothing is held."""
 

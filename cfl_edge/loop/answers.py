@@ -14,20 +14,12 @@ def answering(
     """Return an `on_progress` that also tells the stream what was seen in its newest frame.
 
     Args:
-        stream: One with a method `answer` is told (`SerialStream`); nothing changes for others.
+        stream: Where the frames come from.
         on_progress: Called after that.
-
-    Example:
-        >>> from cfl_edge.stream.demo.stream import DemoStream
-        >>> answering(DemoStream(frames=1), print) is print
-        True
     """
-    answer = getattr(stream, "answer", None)
-    if answer is None:
-        return on_progress
 
     def tell(progress: Progress) -> None:
-        answer(progress.prediction, progress.score or 0.0)
+        stream.answer(progress.prediction, progress.score or 0.0)
         on_progress(progress)
 
     return tell

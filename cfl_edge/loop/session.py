@@ -202,7 +202,7 @@ class _Run:
                 score=score,
                 learned=learned,
                 frames=summary.frames,
-                total=getattr(self.stream, "total", None),
+                total=self.stream.total,
                 learned_frames=teaching.learned,
                 dropped=frame.dropped,
                 fps=self.fps(),

@@ -72,6 +72,13 @@ class Capture(ABC):
     """One sentence if it differs from what was asked."""
 
     @abstractmethod
+    def answer(self, label: str | None, score: float) -> None:
+        """See `Stream.answer`; called in the iterating thread, and possibly after `close`.
+
+        It raises nothing: a board that does not listen, or is gone, is told nothing.
+        """
+
+    @abstractmethod
     def read(self, stop: threading.Event) -> Captured | None:
         """Return the next image, or None when `stop` was set meanwhile.
 
@@ -136,6 +143,7 @@ class LiveStream(Stream):
         self._started = False  # a first image was decoded
         self._judged = 0  # until then: images before this one were damaged or dropped
         self._description = uri
+        self._capture: Capture | None = None  # assigned by the reader thread alone
         self._thread = threading.Thread(target=self._work, name=f"stream {uri}", daemon=True)
         self._thread.start()
         self._await_first()
@@ -143,6 +151,17 @@ class LiveStream(Stream):
     def description(self) -> str:
         """Return what came: "/dev/video0: 1280x720 mjpeg at 30 fps (asked 25)"."""
         return self._description
+
+    def answer(self, label: str | None, score: float) -> None:
+        """Tell the source, where it listens; one that is gone is told nothing."""
+        capture = self._capture
+        if capture is not None:
+            capture.answer(label, score)
+
+    @property
+    def total(self) -> None:
+        """None: it never ends by itself."""
+        return None
 
     @property
     def dropped(self) -> int:
@@ -244,25 +263,22 @@ class LiveStream(Stream):
 
     def _work(self) -> None:
         """Hand images over until told to stop, then the exception that ended it, if any."""
-        capture: Capture | None = None
         lost_s: float | None = None
         wait_s = FIRST_WAIT_S
         try:
             while not self._stop.is_set():
                 try:
-                    if capture is None:
-                        capture = self._opener()
-                        self._describe(capture)
-                    picture = capture.read(self._stop)
+                    if self._capture is None:
+                        self._capture = self._opener()
+                        self._describe(self._capture)
+                    picture = self._capture.read(self._stop)
                     if self._complaint is not None:
                         raise self._complaint
                 except StreamError as error:
                     self._complaint = None
                     if self._never_started():
                         raise
-                    if capture is not None:
-                        capture.close()
-                        capture = None
+                    self._release()
                     lost_s = self._clock() if lost_s is None else lost_s
                     pause_s = min(wait_s, self._left_s(error, lost_s))
                     self._tell(f"{error.problem}; next try in {pause_s:.2g} s")
@@ -280,8 +296,12 @@ class LiveStream(Stream):
                 self._error = error
                 self._changed.notify_all()
         finally:
-            if capture is not None:
-                capture.close()
+            self._release()
+
+    def _release(self) -> None:
+        capture, self._capture = self._capture, None
+        if capture is not None:
+            capture.close()
 
     def _never_started(self) -> bool:
         """Return whether no image could be decoded yet, once the last one has been tried."""

@@ -135,8 +135,7 @@ class Realtime(Stream):
     @property
     def total(self) -> int | None:
         """Frames of the recorded stream, dropped ones included; None where it does not tell."""
-        total: int | None = getattr(self._stream, "total", None)
-        return total
+        return self._stream.total
 
     def description(self) -> str:
         """Return the recorded stream's description and the rate."""
@@ -154,6 +153,10 @@ class Realtime(Stream):
         """Close the recorded stream and end the iteration, also while it waits."""
         self._closed.set()
         self._stream.close()
+
+    def answer(self, label: str | None, score: float) -> None:
+        """Pass it on to the recorded stream."""
+        self._stream.answer(label, score)
 
     @property
     def dropped(self) -> int:

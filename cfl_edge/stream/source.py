@@ -48,9 +48,10 @@ class Stream(ABC):
     was too slow for is dropped and counted, a lost source is opened again, and it never ends by
     itself. Any other stream drops nothing and ends.
 
-    A stream is read once, by one reader. `close`, also from another thread, ends the iteration;
-    to iterate a closed stream raises `closed_error`. What happens on the way (a source lost, found
-    again, an image skipped) goes to the `on_notice` that the stream was made with.
+    A stream is read once, by one reader; read to its end, it closes itself. `close`, also from
+    another thread, ends the iteration; iterating a closed stream raises `closed_error`. What
+    happens on the way (a source lost, found again, an image skipped) goes to the `on_notice` that
+    the stream was opened with.
 
     Example:
         >>> from cfl_edge.stream.open import open_stream
@@ -80,6 +81,22 @@ class Stream(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the source. Calling it again does nothing."""
+
+    @abstractmethod
+    def answer(self, label: str | None, score: float) -> None:
+        """Tell the source what was recognised in the newest frame that was read.
+
+        Only a board that listens does anything with it.
+
+        Args:
+            label: The class; None for no class.
+            score: How sure, 0 to 1.
+        """
+
+    @property
+    @abstractmethod
+    def total(self) -> int | None:
+        """Frames from beginning to end; None for live streams and where it is not known."""
 
     @property
     @abstractmethod

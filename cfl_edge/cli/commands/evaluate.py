@@ -126,7 +126,7 @@ def evaluate(
                 if frame.label in learner.classes:
                     known_distances.append(answer.distance)
             done += len(batch)
-            on_image(done, getattr(stream, "total", None))
+            on_image(done, stream.total)
         skipped = len(stream.skipped)
     if not confusion.samples:
         raise DataError(

@@ -196,7 +196,7 @@ def read_images(uri: str, size_px: int, limit: int, on_notice: Notice) -> Images
     """
     images, labels = [], []
     with open_stream(uri, on_notice=on_notice) as stream:
-        total = getattr(stream, "total", None)
+        total = stream.total
         every = -(-total // limit) if total else 1
         for frame in islice(stream, 0, every * limit, every):
             images.append(to_model_input(frame.image, size_px))

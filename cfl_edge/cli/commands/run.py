@@ -168,7 +168,7 @@ def run(
                     score=prediction.score,
                     learned=False,
                     frames=summary.frames,
-                    total=getattr(source, "total", None),
+                    total=source.total,
                     learned_frames=0,
                     dropped=frame.dropped,
                     fps=summary.frames / summary.seconds if summary.seconds else 0.0,

@@ -81,7 +81,7 @@ def bench_exits(
     numbers = {name: number for number, name in enumerate(network.classes)}
     truth, answers, margins, seconds, whole_s, foreign = [], [], [], [], [], set()
     with open_stream(data, on_notice=on_notice) as stream:
-        total = getattr(stream, "total", None)
+        total = stream.total
         every = -(-total // max_frames) if total else 1
         for frame in islice(stream, 0, every * max_frames, every):
             if frame.label is None:

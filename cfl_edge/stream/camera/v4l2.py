@@ -136,6 +136,9 @@ class V4l2Capture(Capture):
                 )
         return None
 
+    def answer(self, label: str | None, score: float) -> None:
+        """Do nothing: a camera does not listen."""
+
     def close(self) -> None:
         """Give the camera back."""
         self._device.close()

@@ -97,7 +97,7 @@ class DemoStream(Stream):
         if seed < 0:
             raise UsageError(f"demo: seed is {seed}, expected 0 or more", hint="use demo:?seed=0")
         self.uri = f"demo:?frames={frames}&seed={seed}"
-        self.total = frames  # frames to come, for a progress bar
+        self._frames = frames
         self._seed = seed
         self._closed = False
 
@@ -122,10 +122,18 @@ class DemoStream(Stream):
         """End the iteration."""
         self._closed = True
 
+    def answer(self, label: str | None, score: float) -> None:
+        """Do nothing: a recording does not listen."""
+
     @property
     def dropped(self) -> int:
         """0: it waits for its reader."""
         return 0
+
+    @property
+    def total(self) -> int:
+        """How many frames come."""
+        return self._frames
 
     @property
     def skipped(self) -> Sequence[Skipped]:
@@ -144,3 +152,4 @@ class DemoStream(Stream):
                 image = dwell.render(step)
                 yield Frame(image, timestamp_s=time.monotonic(), index=index, label=name)
                 index += 1
+        self.close()

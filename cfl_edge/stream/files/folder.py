@@ -104,8 +104,7 @@ class FolderStream(Stream):
         self._skips = Skips(on_notice)
         self._closed = False
         has_clips = any(name.lower().endswith(CLIP_SUFFIXES) for name in self._names)
-        self.total = None if has_clips else len(self._names) * epochs
-        """Frames to come, for a progress bar, unreadable ones counted; None with clips."""
+        self._total = None if has_clips else len(self._names) * epochs
 
     def description(self) -> str:
         """Return the number of files and classes, and their order."""
@@ -130,10 +129,18 @@ class FolderStream(Stream):
         """End the iteration."""
         self._closed = True
 
+    def answer(self, label: str | None, score: float) -> None:
+        """Do nothing: a recording does not listen."""
+
     @property
     def dropped(self) -> int:
         """0: it waits for its reader."""
         return 0
+
+    @property
+    def total(self) -> int | None:
+        """Frames of all epochs, unreadable ones counted; None with clips."""
+        return self._total
 
     @property
     def skipped(self) -> Sequence[Skipped]:
@@ -156,6 +163,7 @@ class FolderStream(Stream):
                     return
             if index == 0:
                 break
+        self.close()
         self._skips.finish(self.uri)
         if index == 0:
             first = self._skips.all()[0]

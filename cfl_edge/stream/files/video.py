@@ -48,8 +48,7 @@ class VideoFileStream(Stream):
         self._epochs = epochs
         self._clip: Clip | None = Clip(path)
         self._description = self._clip.description()
-        self.total = self._clip.frames and self._clip.frames * epochs
-        """Frames to come, for a progress bar; None where the file does not tell."""
+        self._total = self._clip.frames and self._clip.frames * epochs
         self._skips = Skips(on_notice)
         self._closed = False
         self._lock = threading.Lock()
@@ -78,10 +77,18 @@ class VideoFileStream(Stream):
         if clip is not None:
             clip.close()
 
+    def answer(self, label: str | None, score: float) -> None:
+        """Do nothing: a recording does not listen."""
+
     @property
     def dropped(self) -> int:
         """0: it waits for its reader."""
         return 0
+
+    @property
+    def total(self) -> int | None:
+        """Frames of all epochs; None where the file does not tell."""
+        return self._total
 
     @property
     def skipped(self) -> Sequence[Skipped]:
@@ -100,6 +107,7 @@ class VideoFileStream(Stream):
                     return
                 yield Frame(image, timestamp_s=position_s, index=index, label=self.label)
                 index += 1
+        self.close()
         self._skips.finish(self.uri)
         if index == 0:
             raise StreamFormatError(

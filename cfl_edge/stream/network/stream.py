@@ -143,6 +143,9 @@ class NetworkCapture(Capture):
             )
         return network_error(self._shown, *fault)
 
+    def answer(self, label: str | None, score: float) -> None:
+        """Do nothing: a camera does not listen."""
+
     def close(self) -> None:
         """Hang up."""
         self._container.close()

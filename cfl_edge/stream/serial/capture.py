@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -51,14 +50,6 @@ ERRORS: Mapping[type[BoardError], type[StreamError]] = {
     PortPermissionError: StreamPermissionError,
     PortLostError: StreamLostError,
 }
-
-
-class BoardCapture(Capture):
-    """An open port with a board on it."""
-
-    @abstractmethod
-    def answer(self, label: str, p: float) -> None:
-        """See `SerialStream.answer`."""
 
 
 def image_to_rgb(image: protocol.Image) -> Image | None:
@@ -111,7 +102,7 @@ def silent_error(uri: str, timeout_s: float, came: str) -> StreamError:
 
 
 @final
-class CflCapture(BoardCapture):
+class CflCapture(Capture):
     """A board that speaks CFL-Link.
 
     It is asked to stream when the port opens, and again whenever it says that it has started.
@@ -160,15 +151,15 @@ class CflCapture(BoardCapture):
                 )
         return None
 
-    def answer(self, label: str, p: float) -> None:
-        """See `SerialStream.answer`."""
+    def answer(self, label: str | None, score: float) -> None:
+        """Send the board a result, unless it does not listen or is gone."""
         hello = self._link.hello
         listens = hello is not None and hello.receives
         if not listens and self._request.status is not Status.DONE:
             return
         with contextlib.suppress(BoardError, ValueError):  # gone, or a label that no board takes
-            p = round(min(max(p, 0.0), 1.0), 4)
-            self._link.send(protocol.Result(label, p, frame_id=self._shown_id))
+            p = round(min(max(score, 0.0), 1.0), 4)
+            self._link.send(protocol.Result(label or "", p, frame_id=self._shown_id))
 
     def close(self) -> None:
         """Tell the board to stop, and release the port."""
@@ -229,7 +220,7 @@ class CflCapture(BoardCapture):
 
 
 @final
-class JpegCapture(BoardCapture):
+class JpegCapture(Capture):
     """A board that sends JPEGs back to back; it is told nothing.
 
     Args:
@@ -266,8 +257,8 @@ class JpegCapture(BoardCapture):
                 self._images.append(Captured(now_s, partial(jpeg_to_rgb, jpeg)))
         return None
 
-    def answer(self, label: str, p: float) -> None:
-        """Do nothing: there is nobody who understands."""
+    def answer(self, label: str | None, score: float) -> None:
+        """Do nothing: such a board does not listen."""
 
     def close(self) -> None:
         """Release the port."""

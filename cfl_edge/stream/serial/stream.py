@@ -5,27 +5,20 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, TypeVar, final
+from collections.abc import Callable, Mapping
+from typing import Literal, final
 
-from cfl_edge.errors import (
-    StreamError,
-)
-from cfl_edge.stream.frame import Frame
-from cfl_edge.stream.live import LiveStream
-from cfl_edge.stream.serial.capture import BoardCapture, CflCapture, JpegCapture, stream_error
-from cfl_edge.stream.source import Notice, Skipped, Stream, log_notice
-from firmware_host.errors import (
-    BoardError,
-)
+from cfl_edge.errors import StreamError
+from cfl_edge.stream.live import Capture, LiveStream
+from cfl_edge.stream.serial.capture import CflCapture, JpegCapture, stream_error
+from cfl_edge.stream.source import Notice, log_notice
+from firmware_host.errors import BoardError
 from firmware_host.link import open_link
 from firmware_host.ports import choose_port
 from firmware_host.protocol import BAUD
 from firmware_host.serial_port import SerialPort
 
 Protocol = Literal["cfl", "jpeg"]
-Value = TypeVar("Value")
 
 PLUG_POLL_S = 0.2
 """How often to look whether a board that was pulled is there again."""
@@ -43,7 +36,7 @@ def open_serial(
     timeout_s: float = 5.0,
     give_up_s: float | None = None,
     on_notice: Notice = log_notice,
-) -> SerialStream:
+) -> LiveStream:
     """Open a board's port and wait for its first image.
 
     Args:
@@ -70,21 +63,14 @@ def open_serial(
         cfl_edge.errors.StreamNotFoundError: There is no serial port '/dev/ttyLOST0'...
     """
     uri = f"serial://{port}"
-    captures: deque[BoardCapture] = deque(maxlen=1)
-
-    def opener() -> BoardCapture:
-        captures.append(_open(uri, port, baud, proto, settings or {}, timeout_s))
-        return captures[-1]
-
-    live = LiveStream(
+    return LiveStream(
         uri,
-        opener,
+        lambda: _open(uri, port, baud, proto, settings or {}, timeout_s),
         timeout_s=timeout_s,
         give_up_s=give_up_s,
         on_notice=on_notice,
         wait=PortWait(port),
     )
-    return SerialStream(live, lambda: captures[-1])
 
 
 @final
@@ -146,54 +132,6 @@ def is_usable(port: str) -> bool:
     return True
 
 
-@final
-class SerialStream(Stream):
-    """Images of a board; made by `open_serial`. It is a `LiveStream` that can also answer.
-
-    Args:
-        live: Where the frames come from.
-        capture: Returns the board as it is open now.
-    """
-
-    live = True
-
-    def __init__(self, live: LiveStream, capture: Callable[[], BoardCapture]) -> None:
-        self.uri, self._live, self._capture = live.uri, live, capture
-
-    def description(self) -> str:
-        """See `Stream`."""
-        return self._live.description()
-
-    def __iter__(self) -> Iterator[Frame]:
-        """See `LiveStream`."""
-        return iter(self._live)
-
-    def close(self) -> None:
-        """See `LiveStream`."""
-        self._live.close()
-
-    @property
-    def dropped(self) -> int:
-        """Frames that were lost or damaged on the wire, or for which the reader was too slow."""
-        return self._live.dropped
-
-    @property
-    def skipped(self) -> tuple[Skipped, ...]:
-        """Nothing: damaged frames are counted in `dropped`."""
-        return ()
-
-    def answer(self, label: str | None, p: float) -> None:
-        """Tell the board what was seen in the frame that was handed over last.
-
-        A board that does not listen, or is gone, is told nothing.
-
-        Args:
-            label: The class; None for nothing known.
-            p: How sure, 0 to 1.
-        """
-        self._capture().answer(label or "", p)
-
-
 def _open(
     uri: str,
     port: str,
@@ -201,7 +139,7 @@ def _open(
     proto: Protocol,
     settings: Mapping[str, str | int | float],
     timeout_s: float,
-) -> BoardCapture:
+) -> Capture:
     fault: StreamError | None = None
     try:
         device = choose_port(port or None).device
