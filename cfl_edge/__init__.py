@@ -16,6 +16,53 @@ lambda_1   batch_weight    weight of the batch contrastive loss, Eq. 4
 lambda_2   dict_weight     weight of the dictionary contrastive loss, Eq. 6
 lambda_3   feat_weight     weight of the feature contrastive loss, Eq. 9
 =========  ==============  ================================================================
+
+Example:
+    >>> from cfl_edge import Learner, LearnerConfig, open_stream
+    >>> learner = Learner(LearnerConfig(backbone="none", layers="8,16", image_px=16))
+    >>> for frame in open_stream("demo:?frames=12"):
+    ...     prediction = learner.predict_one(frame.image)
+    ...     learner.learn_one(frame.image, frame.label)
+    >>> learner.frames_learned
+    12
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cfl_edge.learner.config import LearnerConfig
+    from cfl_edge.learner.learner import Learner
+    from cfl_edge.onnx.inference import OnnxModel
+    from cfl_edge.prediction import Prediction
+    from cfl_edge.stream.frame import Frame
+    from cfl_edge.stream.open import open_stream
+
+__all__ = ["Frame", "Learner", "LearnerConfig", "OnnxModel", "Prediction", "open_stream"]
+
 __version__ = "0.1.0"
+
+_PLACES = {
+    "Frame": "cfl_edge.stream.frame",
+    "Learner": "cfl_edge.learner.learner",
+    "LearnerConfig": "cfl_edge.learner.config",
+    "OnnxModel": "cfl_edge.onnx.inference",
+    "Prediction": "cfl_edge.prediction",
+    "open_stream": "cfl_edge.stream.open",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use, so that `import cfl_edge` loads neither torch nor PyAV."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the names of the module, public ones not imported yet among them."""
+    return sorted({*globals(), *__all__})

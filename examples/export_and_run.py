@@ -41,7 +41,7 @@ def main(stream: str = "demo:?frames=300", model: str = "runs/example", **option
     right = frames = 0
     with open_stream(stream, on_notice=print) as source:
         for frame in source:
-            said = network.predict(frame.image)
+            said = network.predict_one(frame.image)
             right += said.label == frame.label
             frames += 1
             if frames == 1:

@@ -10,13 +10,13 @@ from test_algorithms import GRADIENT, LINEAR, OTHERS, blobs, frozen_algorithm, s
 from test_class_table import predictions
 from test_learner import ALGORITHM_LEARNERS, SMALL
 
-from cfl_edge.cli.commands.export import export_learner
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import build_network
 from cfl_edge.errors import ExportError
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs
 from cfl_edge.learner.algorithms.build import build_algorithm
+from cfl_edge.learner.export import export_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved, to_saved
 from cfl_edge.model import class_table

@@ -11,10 +11,10 @@ import pytest
 import torch
 from command_line import SMALL, assert_error, cfl_edge, learn, write_images
 
-from cfl_edge.cli.commands.export import exits
 from cfl_edge.cli.commands.open_learner import load_learner
 from cfl_edge.errors import ExportError, ModelDamagedError, ModelError, UsageError
 from cfl_edge.lab.bench.exits import MARGINS, bench_exits, margin_row
+from cfl_edge.learner.export import exits
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.readout import combine
 from cfl_edge.onnx.classes import set_metadata
@@ -79,16 +79,19 @@ def test_stages_are_the_partial_sums_and_at_last_all(path, learner):
 def test_margin_1_is_the_whole_network_to_the_bit(path):
     model, whole = OnnxModel(path, threads=1, early_exit=1.0), OnnxModel(path, threads=1)
     for image in noise():
-        early, full = model.predict(image), whole.predict(image)
+        early, full = model.predict_one(image), whole.predict_one(image)
         assert (early.scores == full.scores).all()
         assert (early.label, early.score, early.unknown) == (full.label, full.score, full.unknown)
-        assert (early.exit, full.exit) == ("whole network", None)
+        assert (model.stopped_at, whole.stopped_at) == ("whole network", None)
 
 
 def test_margin_0_always_stops_at_the_first_layer(path, learner):
     model, images = OnnxModel(path, threads=1, early_exit=0.0), noise()
-    predictions = [model.predict(image) for image in images]
-    assert {prediction.exit for prediction in predictions} == {"layer 1"}
+    predictions, stopped = [], set()
+    for image in images:
+        predictions.append(model.predict_one(image))
+        stopped.add(model.stopped_at)
+    assert stopped == {"layer 1"}
     assert {prediction.unknown for prediction in predictions} == {None}
     scores = np.stack([prediction.scores for prediction in predictions])
     np.testing.assert_allclose(scores, sums(learner, images)[0], rtol=1e-3, atol=1e-4)
@@ -128,7 +131,10 @@ def test_it_stops_where_the_two_best_probabilities_are_that_far_apart(path, lear
         less_sure(path, tmp_path / "model.onnx", factor), threads=1, early_exit=margin
     )
     clear = np.abs(margins - margin) > 1e-4
-    stopped = [model.predict(image).exit == "layer 1" for image in images[clear]]
+    stopped = []
+    for image in images[clear]:
+        model.predict_one(image)
+        stopped.append(model.stopped_at == "layer 1")
     assert stopped == (margins[clear] > margin).tolist()
     assert 10 < sum(stopped) < len(stopped) - 10
 
@@ -184,13 +190,14 @@ def test_classes_of_the_file_change_and_the_layers_follow(folder, tmp_path, lear
     early = OnnxModel(out / "model.onnx", threads=1, early_exit=0.0)
     assert early.classes == ["above", "aside", "new"]
     for image, scores in zip(images, expected, strict=True):
-        prediction = early.predict(image)
+        prediction = early.predict_one(image)
         np.testing.assert_allclose(prediction.scores[:2], scores, rtol=1e-3, atol=1e-4)
         assert prediction.label != "new"
         assert np.isfinite(prediction.scores).all()
     assert cfl_edge("classes", "remove", model, "above", "--onnx", out).code == 0
     early = OnnxModel(out / "model.onnx", threads=1, early_exit=0.5)
-    assert early.predict(images[0]).exit == "layer 1"  # nothing else it could be
+    early.predict_one(images[0])
+    assert early.stopped_at == "layer 1"  # nothing else it could be
     copy = shutil.copytree(folder / "model", tmp_path / "copy")
     merged = shutil.copytree(folder / "out", tmp_path / "merged")
     result = cfl_edge(

@@ -181,7 +181,7 @@ def test_one_class_and_one_image(tmp_path):
         folder=tmp_path,
         sample_images=pictures(1),
     )
-    assert OnnxModel(exported.model).predict(pictures(1)[0]).score == 1
+    assert OnnxModel(exported.model).predict_one(pictures(1)[0]).score == 1
 
 
 def test_training_mode_is_left_as_it_was_and_nothing_is_printed(tmp_path, capfd):

@@ -6,9 +6,9 @@ import torch
 from command_line import SMALL, cfl_edge, learn, write_images
 
 from cfl_edge.cli.commands.classes import remove
-from cfl_edge.cli.commands.export import export_learner
 from cfl_edge.errors import ModelWriteError
 from cfl_edge.learner.config import LEARNERS
+from cfl_edge.learner.export import export_learner
 from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved, to_saved

@@ -60,7 +60,7 @@ def test_predict_takes_any_size_and_gives_a_probability(path):
     image[..., 1] = 2
     image[..., 2] = 1
     image[:, :10] = 255  # outside the central square: preprocessing is the one of learning
-    prediction = model.predict(image)
+    prediction = model.predict_one(image)
     assert prediction.label == "green"
     assert prediction.scores.tolist() == [0, 2, 1]
     assert prediction.score == pytest.approx(np.exp(2) / (1 + np.exp(1) + np.exp(2)))
@@ -71,7 +71,7 @@ def test_predict_takes_any_size_and_gives_a_probability(path):
 def test_large_scores_do_not_overflow(path):
     image = np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8)
     image[..., 0] = 255
-    assert OnnxModel(path).predict(image).score == 1
+    assert OnnxModel(path).predict_one(image).score == 1
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from cfl_edge.onnx.inference import OnnxModel
-label = OnnxModel(Path(sys.argv[1])).predict(np.zeros((1080, 1920, 3), np.uint8)).label
+label = OnnxModel(Path(sys.argv[1])).predict_one(np.zeros((1080, 1920, 3), np.uint8)).label
 # VmHWM, not ru_maxrss: exec hands the peak of the process that started this one on to it.
 rows = Path("/proc/self/status").read_text().splitlines()
 peak = next(row for row in rows if row.startswith("VmHWM"))

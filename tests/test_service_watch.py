@@ -147,7 +147,7 @@ def test_scores_that_are_not_finite(path, clock, watched, notices, scale):
 
 def test_another_number_of_scores_than_of_classes():
     prediction = SimpleNamespace(scores=np.zeros(3, np.float32))
-    model = SimpleNamespace(path=Path("m.onnx"), classes=["a"], predict=lambda _: prediction)
+    model = SimpleNamespace(path=Path("m.onnx"), classes=["a"], predict_one=lambda _: prediction)
     with pytest.raises(
         ModelDamagedError, match=r"m\.onnx gives scores of shape \(3,\), expected 1"
     ):
@@ -192,7 +192,7 @@ class Failing:
     def __init__(self, path, frames, nan):
         self.path, self.classes, self.frames, self.nan = path, ["bad"], frames, nan
 
-    def predict(self, image):
+    def predict_one(self, image):
         self.frames -= 1
         if self.frames >= 0:
             return SimpleNamespace(label="bad", score=1.0, scores=np.zeros(1, np.float32))

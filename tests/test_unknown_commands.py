@@ -130,7 +130,7 @@ def test_an_exported_model_refuses_what_the_model_folder_refuses(model):
 
 @pytest.mark.parametrize("algorithm", ["slda", "ncm"])
 def test_exported_distances_are_those_of_torch(algorithm, tmp_path):
-    from cfl_edge.cli.commands.export import export_learner
+    from cfl_edge.learner.export import export_learner
 
     learner = new_learner(algorithm)
     teach(learner)

@@ -1,12 +1,16 @@
 """The learner of a stream: a frozen backbone, layers that adapt, and classes that are rows.
 
-`encode` and `predict` change nothing; `learn` is the one verb that does.
+`predict_one` and `learn_one` take images of any size. `encode`, `predict` and `learn` are the same
+in steps, for batches: an image is encoded once, predicted, then learned.
+Predicting changes nothing.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +28,11 @@ from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.conflicts import excluded_classes
 from cfl_edge.learner.journal import Journal
 from cfl_edge.learner.journal_entries import to_entries
+from cfl_edge.prediction import Prediction, predict_label
+from cfl_edge.preprocess import to_model_input
+
+if TYPE_CHECKING:
+    from cfl_edge.onnx.export import Exported
 
 __all__ = ["Encoded", "Images", "Learner", "LearnerConfig"]
 
@@ -32,34 +41,41 @@ Images = npt.NDArray[np.uint8]
 EXAMPLES = 16  # images kept, the newest of up to so many classes
 
 
+@final
 class Learner:
     """Learn classes from labelled images, one after the other.
 
     Args:
-        config: What it is made of.
+        config: What it is made of; None for `LearnerConfig()`.
         device: Where every tensor lives: "cpu" or "cuda".
+
+    Attributes:
+        classes: Class names, in the order of the scores.
+        frames_learned: How many images were learned.
+        counters: JSON values that are saved with it, such as how many runs have learned.
 
     Raises:
         UsageError: A backbone or layers that do not exist.
         ModelNotFoundError: The backbone's weights are not installed.
 
     Example:
-        >>> import numpy as np
         >>> learner = Learner(LearnerConfig(backbone="none", layers="8,16", image_px=16))
-        >>> dark, light = np.zeros((4, 16, 16, 3), np.uint8), np.full((4, 16, 16, 3), 255, np.uint8)
-        >>> dark[:, :4], light[:, :4] = 90, 10
-        >>> learner.learn(learner.encode(dark), ["night"] * 4)
-        >>> learner.learn(learner.encode(light), ["day"] * 4)
-        >>> [learner.classes[i] for i in learner.predict(learner.encode(light[:1])).argmax(1)]
-        ['day']
+        >>> dark, light = np.zeros((20, 30, 3), np.uint8), np.full((20, 30, 3), 255, np.uint8)
+        >>> dark[:5], light[:5] = 90, 10
+        >>> for image, label in [(dark, "night"), (light, "day")]:
+        ...     learner.learn_one(image, label)
+        >>> learner.predict_one(light).label
+        'day'
     """
 
-    def __init__(self, config: LearnerConfig, device: str = "cpu") -> None:
+    def __init__(self, config: LearnerConfig | None = None, device: str = "cpu") -> None:
+        config = config or LearnerConfig()
         self.config = config
         self.device = torch.device(device)
         self.image_px = config.resolved_image_px()
         self.classes: list[str] = []
         self.frames_learned = 0
+        self.counters: dict[str, Any] = {"runs": 1}
         self.generator = torch.Generator().manual_seed(config.seed)
         # On x86 without AVX2 every convolution would warn that NNPACK does not work there.
         if not nnpack.is_available():  # type: ignore[no-untyped-call]
@@ -87,6 +103,95 @@ class Learner:
         self.examples: dict[int, tuple[Tensor, int]] = {}  # images to check an export on
         self.journal: Journal | None = None  # what `cfl-edge undo` needs: for who saves to set
         self._has_pooled = final is not None
+
+    def predict_one(self, image: Images, *, reject: float | None = None) -> Prediction:
+        """Say what is in one image.
+
+        Args:
+            image: uint8 RGB, shape (H, W, 3), of any size.
+            reject: Answer `unknown` above this novelty, 0 to 1; None always answers with a class.
+
+        Returns:
+            The answer; its label is None before any class was learned.
+        """
+        encoded = self.encode(to_model_input(image, self.image_px)[None])
+        (scores,), (unknown,) = self.predict(encoded), self.predict_unknown(encoded)
+        return predict_label(scores, self.classes, float(unknown), reject=reject)
+
+    def learn_one(self, image: Images, label: str | None) -> None:
+        """Learn one labelled image; a name that was never seen becomes a class.
+
+        Args:
+            image: uint8 RGB, shape (H, W, 3), of any size.
+            label: Name of its class. None learns nothing: not every frame of a stream has a label.
+
+        Raises:
+            DataError: An empty name.
+        """
+        if label is not None:
+            self.learn(self.encode(to_model_input(image, self.image_px)[None]), [label])
+
+    def save(self, folder: str | Path) -> None:
+        """Write it into a model folder, as `cfl-edge learn` does at its end.
+
+        The gradient step that waits for more images is taken first, and statistics follow the
+        layers (`recalibrate`). The journal for `cfl-edge undo` is written where there is one.
+
+        Args:
+            folder: New, empty or a model folder, whose newest checkpoint it becomes.
+
+        Raises:
+            ModelLockedError: Another process uses the folder.
+            ModelError: The folder holds something else.
+            ModelWriteError: Disk full, no permission. What was saved before is intact.
+        """
+        from cfl_edge.learner.journalled import save_learner
+        from cfl_edge.model.lock import ModelLock
+        from cfl_edge.model.store import Store
+
+        store = Store(Path(folder))
+        store.require_usable()
+        with ModelLock(store.folder):
+            self.recalibrate()
+            save_learner(store, self, self.counters)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> Learner:
+        """Read the newest checkpoint of a model folder.
+
+        Args:
+            folder: Of `save` or `cfl-edge learn`.
+            device: Where every tensor is to live.
+
+        Raises:
+            ModelNotFoundError: There is no model.
+            ModelDamagedError: It cannot be read.
+        """
+        from cfl_edge.learner.journalled import open_journal
+        from cfl_edge.learner.saved import from_saved
+        from cfl_edge.model.store import Store
+        from cfl_edge.stream.source import log_notice
+
+        saved = Store(Path(folder)).load()
+        learner = from_saved(saved, device=device)
+        learner.counters["runs"] += 1
+        learner.journal = open_journal(saved, learner.config.journal_mib, log_notice)
+        return learner
+
+    def export(self, folder: str | Path) -> Exported:
+        """Write `model.onnx`, `head.onnx` and `labels.txt`, checked against this learner.
+
+        Args:
+            folder: Created if need be; files of these names are replaced.
+
+        Raises:
+            ExportError: Nothing was learned yet, the algorithm cannot be exported, or ONNX Runtime
+                disagrees. No file changed.
+        """
+        from cfl_edge.learner.export import export_learner
+
+        self.recalibrate()
+        return export_learner(self, Path(folder))
 
     def _build_network(self, shape: tuple[int, ...]) -> Network:
         with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone

@@ -118,7 +118,10 @@ def _load_state(
 ) -> None:
     state = groups["state"]
     learner.classes = list(manifest["classes"])
-    learner.frames_learned = manifest["counters"]["frames_learned"]
+    counters = dict(manifest["counters"])
+    learner.frames_learned = counters.pop("frames_learned")
+    del counters["gradient_steps"]  # the algorithm stores them
+    learner.counters = counters
     learner.generator.set_state(state["generator"])
     weights = {
         name.removeprefix("network."): value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, ModelVersionError
-from cfl_edge.novelty import Floats, finite, novelty_scores
+from cfl_edge.novelty import Floats, novelty_scores
 from cfl_edge.onnx.errors import session_errors
 from cfl_edge.onnx.metadata import (
     MODEL_FILE,
@@ -21,6 +20,7 @@ from cfl_edge.onnx.metadata import (
     parse_known_distances,
     parse_metadata,
 )
+from cfl_edge.prediction import Prediction, predict_label
 from cfl_edge.preprocess import to_model_input
 
 if TYPE_CHECKING:
@@ -32,39 +32,20 @@ if TYPE_CHECKING:
 MAX_THREADS = 4
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """What a model says of one image.
-
-    Args:
-        label: Name of the class with the highest score.
-        score: Its probability, from 0 to 1: the softmax of the scores.
-        scores: float32, shape (Z,): the scores of all classes (logits), in the order of `classes`.
-        unknown: The score of being none of the classes, from 0 to 1; None where the file cannot say
-            (`OnnxModel.known_distances`), or where the prediction stops early.
-        exit: Where it stopped, of `OnnxModel.exits`; None where it may not stop early.
-    """
-
-    label: str
-    score: float
-    scores: npt.NDArray[np.float32]
-    unknown: float | None
-    exit: str | None = None
-
-
 class OnnxModel:
     """A model that `cfl-edge export` wrote.
 
     Args:
         path: The `.onnx` file.
         threads: Threads of one prediction; default one for each core, at most 4.
-        early_exit: Margin of the two best probabilities, 0 to 1, at which `predict` stops at a
+        early_exit: Margin of the two best probabilities, 0 to 1, at which `predict_one` stops at a
             layer (`cfl_edge.onnx.early_exit`); None computes the whole network.
 
     Attributes:
         classes: Class names, in the order of the scores.
         size_px: Side of the square input in pixels.
-        exits: Where `predict` may stop, in order; empty without `early_exit`.
+        exits: Where `predict_one` may stop, in order; empty without `early_exit`.
+        stopped_at: Where the last prediction stopped, of `exits`; None without `early_exit`.
         known_distances: Quantiles of the distances of known images, in equal steps from 0 to
             100 %; None for a file without them.
 
@@ -111,6 +92,7 @@ class OnnxModel:
         self._margin = early_exit
         self._stages: Stages | None = None
         self.exits: tuple[str, ...] = ()
+        self.stopped_at: str | None = None
         if early_exit is not None:
             self._stages = _open_stages(path, metadata, len(self.classes), threads)
             self.exits = self._stages.names
@@ -164,26 +146,25 @@ class OnnxModel:
                 distances[i] = found[1][0]
         return scores, distances
 
-    def predict(self, image: npt.NDArray[np.uint8]) -> Prediction:
+    def predict_one(self, image: npt.NDArray[np.uint8]) -> Prediction:
         """Say what is in one image of any size.
 
         Args:
             image: uint8 RGB, shape (H, W, 3); its central square is scaled to the model's size.
+
+        Returns:
+            The answer. Its `unknown` is None where the file cannot say (`known_distances`), or
+            where the prediction stops early.
         """
         picture = to_model_input(image, self.size_px)
         if self._stages is not None and self._margin is not None and self._margin < 1:
             reached = self._stages.run(picture[None], self._margin)
-            return self._prediction(reached[-1].scores, None, self.exits[len(reached) - 1])
+            self.stopped_at = self.exits[len(reached) - 1]
+            return predict_label(reached[-1].scores, self.classes)
         (scores,), distances = self.scores_and_distances(picture[None])  # (Z,), (1,)
-        unknown = finite(novelty_scores(distances, self.known_distances)[0])
-        return self._prediction(scores, unknown, self.exits[-1] if self.exits else None)
-
-    def _prediction(
-        self, scores: npt.NDArray[np.float32], unknown: float | None, exit: str | None
-    ) -> Prediction:
-        best = int(scores.argmax())
-        odds = np.exp(scores - scores[best])  # (Z,)
-        return Prediction(self.classes[best], float(1 / odds.sum()), scores, unknown, exit)
+        self.stopped_at = self.exits[-1] if self.exits else None
+        unknown = novelty_scores(distances, self.known_distances)[0]
+        return predict_label(scores, self.classes, float(unknown))
 
     def _require_images(self, images: npt.NDArray[np.uint8]) -> None:
         size_px = self.size_px

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError
-from cfl_edge.onnx.inference import OnnxModel, Prediction
+from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.prediction import Prediction
 
 
 def check_canary(model: OnnxModel, image: npt.NDArray[np.uint8]) -> None:
@@ -31,7 +32,7 @@ def predict_checked(model: OnnxModel, image: npt.NDArray[np.uint8]) -> Predictio
         ModelDamagedError: As `check_canary`.
     """
     with np.errstate(invalid="ignore"):  # the probability of infinite scores: refused below
-        prediction = model.predict(image)
+        prediction = model.predict_one(image)
     check_scores(model, prediction)
     return prediction
 

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import CflEdgeError, ModelError
-from cfl_edge.onnx.inference import OnnxModel, Prediction
+from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.prediction import Prediction
 from cfl_edge.serve.canary import check_canary, predict_checked
 from cfl_edge.serve.file_watch import FileWatch, Stamp, stamp_of
 from cfl_edge.stream.source import Notice
@@ -78,12 +79,12 @@ class WatchedModel:
         if self._watches:
             self._follow(image)
         if self._before is None:
-            return self.model.predict(image)
+            return self.model.predict_one(image)
         try:
             prediction = predict_checked(self.model, image)
         except Exception as error:  # whatever a runtime raises: the old model goes on
             self._roll_back(self._before, error)
-            return self.model.predict(image)
+            return self.model.predict_one(image)
         self._trial -= 1
         if not self._trial:
             self._before = None

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.cli.commands.export import export_learner
 from cfl_edge.errors import DataError, ExportError, UsageError
+from cfl_edge.learner.export import export_learner
 from cfl_edge.learner.learner import Learner
 from cfl_edge.model.writing import replace_files
 from cfl_edge.onnx.export import Exported

@@ -168,7 +168,7 @@ def learn(
                 "embeddings"
             )
         elif settings.export and learner.examples and not summary.interrupted:
-            from cfl_edge.cli.commands.export import export_learner
+            from cfl_edge.learner.export import export_learner
 
             on_notice("exporting to ONNX")
             exported = export_learner(learner, settings.model / ONNX_FOLDER)

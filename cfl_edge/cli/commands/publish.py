@@ -71,7 +71,7 @@ def open_publisher(
             "export",
             hint="learn with --learner cfl or --learner slda into another folder",
         )
-    from cfl_edge.cli.commands.export import known_distances
+    from cfl_edge.learner.export import known_distances
     from cfl_edge.loop.publish import Publisher
     from cfl_edge.loop.publish_base import reuse_base, trace_base
 

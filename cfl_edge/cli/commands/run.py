@@ -139,11 +139,11 @@ def run(
             prediction = network.predict(frame.image)
             predict_s = time.perf_counter() - asked_s
             rejected = is_rejected(prediction.unknown, reject)
-            answer = UNKNOWN if rejected else prediction.label
+            answer = UNKNOWN if rejected or prediction.label is None else prediction.label
             summary.frames += 1
             summary.rejected += rejected
-            if prediction.exit is not None:
-                stopped[prediction.exit] += 1
+            if network.model.stopped_at is not None:
+                stopped[network.model.stopped_at] += 1
             if frame.label is not None:
                 confusion.add(frame.label, answer)
                 accuracy.add(frame.label == answer)

@@ -200,6 +200,6 @@ def _change_exported(task: _Task, changed: Saved, learner: Learner) -> None:
     if len(digests) == 1 or not task.onnx.is_dir():
         patch_exported(changed, task.store.folder, task.onnx, on_notice=task.on_notice)
     else:  # the layers have moved: a whole new export
-        from cfl_edge.cli.commands.export import export_learner
+        from cfl_edge.learner.export import export_learner
 
         export_learner(learner, task.onnx)
