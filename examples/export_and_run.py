@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cfl_edge.cli.commands.export import export
-from cfl_edge.cli.commands.learn import learn
 from cfl_edge.config import load_settings
 from cfl_edge.errors import CflEdgeError
+from cfl_edge.loop.learn import learn
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.stream.open import open_stream
 

@@ -5,11 +5,11 @@ from test_algorithms_model import stored, taught
 from test_learner import ALGORITHM_LEARNERS
 
 from cfl_edge.cli.commands.classes import change, samples
-from cfl_edge.cli.commands.open_learner import check_unchanged, new_config
 from cfl_edge.config import load_settings
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.learner.learner import LearnerConfig
 from cfl_edge.learner.memory_plan import fit_memory, plan_memory
+from cfl_edge.loop.open_learner import check_unchanged, new_config
 from cfl_edge.model import class_table
 from cfl_edge.model.store import Store
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from command_line import SMALL, assert_error, cfl_edge, learn, write_images
 
-from cfl_edge.cli.commands.open_learner import load_learner
 from cfl_edge.errors import ExportError, ModelDamagedError, ModelError, UsageError
 from cfl_edge.lab.bench.exits import MARGINS, bench_exits, margin_row
 from cfl_edge.learner.export import exits
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.readout import combine
+from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.onnx.classes import set_metadata
 from cfl_edge.onnx.early_exit import check_margin, margin_of
 from cfl_edge.onnx.exits import EXITS, ExitTable, change_exits, parse_exits

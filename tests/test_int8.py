@@ -12,8 +12,8 @@ from test_export import CLASSES, SIZE_PX, Net, pictures, rows
 from torch import nn
 
 from cfl_edge.cli.commands.export_int8 import Int8Options, export_int8
-from cfl_edge.cli.commands.open_learner import load_learner
 from cfl_edge.errors import DataError, ExportError, ModelWriteError, StreamNotFoundError
+from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.onnx.classes import patch_classes
 from cfl_edge.onnx.export import export
 from cfl_edge.onnx.inference import OnnxModel

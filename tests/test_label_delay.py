@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from test_session import KINDS, Saves, Script, frame, frames, new_learner, run
 
 from cfl_edge.cli.app import _learned_lines
-from cfl_edge.cli.commands.learn import Learned, late_labels_memory
-from cfl_edge.cli.commands.writes import Written
 from cfl_edge.config import load_settings
 from cfl_edge.core.features import Encoded
 from cfl_edge.errors import StreamLostError, UsageError
@@ -30,8 +28,10 @@ from cfl_edge.labels.ring import (
 )
 from cfl_edge.labels.source import LabelSource, NoLabels, StreamLabels
 from cfl_edge.loop.label_delay import check_delay, open_ring, ring_limits, tensor_bytes
+from cfl_edge.loop.learn import Learned, late_labels_memory
 from cfl_edge.loop.session import learn_stream
 from cfl_edge.loop.summary import Summary
+from cfl_edge.loop.writes import Written
 
 STEPS = st.lists(
     st.tuples(st.sampled_from([0.0, 0.25, 1.0, 3.0, -50.0]), st.integers(1, 5)), max_size=40

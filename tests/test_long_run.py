@@ -16,7 +16,6 @@ from command_line import MAIN, SMALL, process
 from test_session import KINDS, new_learner
 from test_session_budget import Clock
 
-from cfl_edge.cli.commands.writes import Writes
 from cfl_edge.config import LearnSettings
 from cfl_edge.labels.source import StreamLabels
 from cfl_edge.learner.journal import MOST_BASES, Base, Journal
@@ -25,6 +24,7 @@ from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.loop import pace as pace_module
 from cfl_edge.loop import session as session_module
 from cfl_edge.loop.session import learn_stream
+from cfl_edge.loop.writes import Writes
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import DAY_S
 from cfl_edge.stream.frame import Frame

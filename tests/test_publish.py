@@ -13,11 +13,11 @@ from learner_checks import pictures
 from onnx import helper, numpy_helper
 from service_checks import Clock, model_bytes
 
-from cfl_edge.cli.commands.open_learner import load_learner
-from cfl_edge.cli.commands.publish import check_publish
 from cfl_edge.errors import ExportError, UsageError
+from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.loop.publish import Publisher, take_snapshot, write_snapshot
 from cfl_edge.loop.publish_base import reuse_base, trace_base
+from cfl_edge.loop.publishing import check_publish
 from cfl_edge.model.write_budget import WriteBudget
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.patch import find_places, named_places, with_weights

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfl_edge.cli.commands.evaluate import evaluate
-from cfl_edge.cli.commands.learn import learn
-from cfl_edge.cli.commands.run import run
 from cfl_edge.config import load_settings
+from cfl_edge.loop.evaluate import EvaluateSettings, evaluate
+from cfl_edge.loop.learn import learn
+from cfl_edge.serve.run import run
 
 pytestmark = [pytest.mark.data, pytest.mark.timeout(600)]
 
@@ -45,7 +45,7 @@ def test_cifar10_class_after_class_then_onnx_gives_the_same_accuracy(tmp_path):
     learned = learn(settings)
     assert learned.summary.learned + learned.summary.withheld == 600
     assert learned.summary.withheld <= 12  # right labels that the gate takes for wrong ones
-    accuracy = evaluate(model, f"{tmp_path}/test/").confusion.accuracy
+    accuracy = evaluate(EvaluateSettings(model, f"{tmp_path}/test/")).confusion.accuracy
     assert accuracy >= 0.65
     assert learned.exported is not None
     summary = run(learned.exported.model, f"{tmp_path}/test/")
@@ -72,4 +72,7 @@ def test_coil_objects_under_changing_view(tmp_path):
         export=False,
     )
     learn(settings)
-    assert evaluate(tmp_path / "model", f"{tmp_path}/test/").confusion.accuracy >= 0.995
+    assert (
+        evaluate(EvaluateSettings(tmp_path / "model", f"{tmp_path}/test/")).confusion.accuracy
+        >= 0.995
+    )

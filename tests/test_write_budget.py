@@ -10,11 +10,11 @@ from command_line import SMALL, cfl_edge
 from service_checks import Clock
 from test_session import ALWAYS_S, Saves, Script, frames, new_learner
 
-from cfl_edge.cli.commands.writes import Writes
 from cfl_edge.config import LearnSettings
 from cfl_edge.errors import ModelWriteError
 from cfl_edge.labels.source import StreamLabels
 from cfl_edge.loop.session import learn_stream
+from cfl_edge.loop.writes import Writes
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import DAY_S, WriteBudget
 from cfl_edge.model.writing import replace_files

@@ -29,8 +29,8 @@ from cfl_edge.cli.options import Json, MaxFrames, RealtimeHz, Reject, Stream, sh
 from cfl_edge.errors import CflEdgeError
 
 if TYPE_CHECKING:
-    from cfl_edge.cli.commands.learn import Learned
     from cfl_edge.config import LearnSettings
+    from cfl_edge.loop.learn import Learned
 
 app = typer.Typer(
     help="Learn to recognise things on the board that sees them, without backpropagation.",
@@ -175,7 +175,7 @@ def learn(
     from cfl_edge.view.view import open_view
 
     settings = load_settings(config, **given)
-    from cfl_edge.cli.commands.learn import learn as learn_command
+    from cfl_edge.loop.learn import learn as learn_command
 
     with open_view(json=json) as view:
         learned = learn_command(settings, on_progress=show_on(view), on_notice=view.notice)
@@ -244,17 +244,16 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure accuracy, recall of each class and confusion on labelled images."""
-    from cfl_edge.cli.commands import evaluate as command
     from cfl_edge.cli.plot_file import check_plot, write_plot
     from cfl_edge.lab.confusion import confusion_png, confusion_text
+    from cfl_edge.loop import evaluate as command
     from cfl_edge.view.view import open_view
 
     with open_view(json=json) as view:
         if plot is not None:
             check_plot(plot)
-        result = command.evaluate(
-            model, data, unknown=unknown, reject=reject, device=device, on_notice=view.notice
-        )
+        settings = command.EvaluateSettings(model, data, unknown, reject, device)
+        result = command.evaluate(settings, on_notice=view.notice)
         confusion = result.confusion
         fields: dict[str, Any] = {
             "accuracy": confusion.accuracy,

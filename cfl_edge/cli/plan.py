@@ -43,7 +43,7 @@ def plan(
     }
     settings = load_settings(None, stream="demo:", **given)
     from cfl_edge.cli.commands import plan as command
-    from cfl_edge.cli.commands.open_learner import new_config
+    from cfl_edge.loop.open_learner import new_config
 
     with open_view(json=json) as view:
         planned = command.plan(

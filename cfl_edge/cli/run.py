@@ -66,8 +66,8 @@ def run(
     json: Json = False,
 ) -> None:
     """Predict a stream with ONNX Runtime; torch is never loaded."""
-    from cfl_edge.cli.commands.run import run as run_command
     from cfl_edge.serve.outputs import OutputOptions
+    from cfl_edge.serve.run import run as run_command
     from cfl_edge.view.view import open_view
 
     with open_view(json=json) as view:

@@ -20,7 +20,7 @@ def export(model: Path, out: Path, *, on_notice: Notice = log_notice) -> Exporte
         ModelError: There is no model, or it has no class.
         ExportError: ONNX Runtime and torch disagree; nothing was replaced.
     """
-    from cfl_edge.cli.commands.open_learner import load_learner
     from cfl_edge.learner.export import export_learner
+    from cfl_edge.loop.open_learner import load_learner
 
     return export_learner(load_learner(model, device="cpu", on_notice=on_notice), out)

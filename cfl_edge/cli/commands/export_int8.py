@@ -117,7 +117,7 @@ def export_both(
             answers worse than they do: they were written, it was not.
         StreamError, DataError: Images cannot be read. The float files were written.
     """
-    from cfl_edge.cli.commands.open_learner import load_learner
+    from cfl_edge.loop.open_learner import load_learner
 
     learner = load_learner(model, device="cpu", on_notice=on_notice)
     exported = export_learner(learner, out)

@@ -7,9 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cfl_edge.cli.commands.open_learner import check_unchanged, open_learner
-from cfl_edge.cli.commands.publish import ONNX_FOLDER, check_publish, open_publisher
-from cfl_edge.cli.commands.writes import Writes, Written
 from cfl_edge.config import LearnSettings
 from cfl_edge.core.allocator import MIB
 from cfl_edge.errors import UsageError
@@ -18,8 +15,11 @@ from cfl_edge.labels.source import LabelSource, open_labels
 from cfl_edge.loop.answers import answering
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.heat_policy import HeatPolicy
+from cfl_edge.loop.open_learner import check_unchanged, open_learner
 from cfl_edge.loop.progress import Progress
+from cfl_edge.loop.publishing import ONNX_FOLDER, check_publish, open_publisher
 from cfl_edge.loop.service_notify import ServiceNotify
+from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
 from cfl_edge.novelty import UNKNOWN, check_reject

@@ -32,6 +32,27 @@ BATCH = 32  # images predicted at a time
 
 
 @dataclass(frozen=True)
+class EvaluateSettings:
+    """What `evaluate` measures, and on what.
+
+    Args:
+        model: The model folder.
+        data: A folder with one subfolder per class, or whatever else `open_stream` reads that
+            brings labels.
+        unknown: Images of none of the classes: a folder with or without subfolders, or whatever
+            else `open_stream` reads.
+        reject: Report `unknown` above this novelty, 0 to 1; None always answers with a class.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    model: Path
+    data: str
+    unknown: str | None = None
+    reject: float | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
 class UnknownEvaluation:
     """What came of images of none of the classes.
 
@@ -74,25 +95,15 @@ class Evaluation:
 
 
 def evaluate(
-    model: Path,
-    data: str,
+    settings: EvaluateSettings,
     *,
-    unknown: str | None = None,
-    reject: float | None = None,
-    device: str = "auto",
     on_image: Callable[[int, int | None], None] = lambda *_: None,
     on_notice: Notice = log_notice,
 ) -> Evaluation:
     """Predict every image of a folder that holds one subfolder per class.
 
     Args:
-        model: The model folder.
-        data: The folder, or whatever else `open_stream` reads that brings labels.
-        unknown: Images of none of the classes: a folder with or without subfolders, or whatever
-            else `open_stream` reads.
-        reject: Answer `unknown` where the score of being none of the classes is larger, 0 to 1;
-            None answers always.
-        device: "auto", "cpu" or "cuda".
+        settings: What to measure.
         on_image: Called with the number of images done and to do.
         on_notice: Called with what the user should know.
 
@@ -102,10 +113,11 @@ def evaluate(
         UsageError: `reject` is no such share, or a class of the model is called `unknown`.
         ModelError: There is no model.
     """
+    data, reject = settings.data, settings.reject
     with open_stream(data, on_notice=on_notice) as stream:
-        from cfl_edge.cli.commands.open_learner import load_learner
+        from cfl_edge.loop.open_learner import load_learner
 
-        learner = load_learner(model, device=device, on_notice=on_notice)
+        learner = load_learner(settings.model, device=settings.device, on_notice=on_notice)
         check_reject(reject, learner.classes)
         if reject is not None and learner.algorithm.novelty.table() is None:
             on_notice(
@@ -139,8 +151,10 @@ def evaluate(
     if foreign:
         on_notice(f"the model does not know {', '.join(foreign)}: these count as wrong")
     of_unknown = None
-    if unknown is not None:
-        of_unknown = _evaluate_unknown(learner, unknown, known_distances, reject, on_notice)
+    if settings.unknown is not None:
+        of_unknown = _evaluate_unknown(
+            learner, settings.unknown, known_distances, reject, on_notice
+        )
     answered = confusion.samples - rejected
     return Evaluation(
         confusion=confusion,
