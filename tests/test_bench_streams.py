@@ -1,6 +1,7 @@
 """`cfl-edge bench streams`: what it prints, what it refuses."""
 
 import signal
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -8,14 +9,16 @@ from command_line import SMALL, assert_error, cfl_edge
 from dataset_files import draw
 from PIL import Image
 
+from cfl_edge.lab.bench.streams.figures import StreamRun, figure, figures_of
 from cfl_edge.lab.bench.streams.images import Images
+from cfl_edge.lab.bench.streams.table import markdown, summary_of
 
 FIELDS = [
     *("event", "learner", "protocol", "seed", "final_accuracy", "average_incremental_accuracy"),
-    *("prequential_accuracy", "forgetting", "frames_to_80", "learn_ms", "predict_ms"),
-    *("state_bytes", "peak_bytes", "backward_transfer", "old_drop", "backbone_ms", "frames"),
-    *("dropped", "withheld", "curve", "single_head_forgetting", "seconds_to_80"),
-    *("auroc_unknown", "fpr95_unknown", "known_rejected", "unknown_rejected"),
+    *("prequential_accuracy", "forgetting", "backward_transfer", "frames_to_80", "old_drop"),
+    *("learn_ms", "predict_ms", "state_bytes", "peak_bytes", "single_head_forgetting"),
+    *("seconds_to_80", "backbone_ms", "frames", "dropped", "withheld", "auroc_unknown"),
+    *("fpr95_unknown", "known_rejected", "unknown_rejected", "curve"),
 ]
 KINDS = 4
 
@@ -102,6 +105,23 @@ def test_markdown_and_plot(npz, tmp_path):
     assert "±" in row
     with Image.open(plot) as drawn:
         assert drawn.size > (600, 400)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunWithPower(StreamRun):
+    energy_j: float | None = figure("energy mJ", factor=1000, digits=0)
+
+
+def test_a_figure_declared_once_is_a_column_a_key_and_a_mean_over_seeds():
+    known = dict.fromkeys(figures_of(StreamRun), 0.5) | {"learner": "cfl", "protocol": "blocks"}
+    runs = [
+        RunWithPower(**known, curve=[], seed=seed, energy_j=energy_j)
+        for seed, energy_j in enumerate((0.010, 0.012))
+    ]
+    assert runs[0].fields()["energy_j"] == 0.010
+    assert summary_of(runs)["cfl"]["energy_j"]["mean"] == pytest.approx(0.011)
+    titles, _, row, *_ = (line.split("|") for line in markdown(runs))
+    assert (titles[-2].strip(), row[-2].strip()) == ("energy mJ", "11 ± 1")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from cfl_edge.lab.bench.child import DOES_NOT_FIT
 from cfl_edge.lab.bench.run import Row, by_setting, compare
 from cfl_edge.lab.bench.sweeps import SWEEP_CASES, SWEEPS
+from cfl_edge.lab.tables import aligned
 
 UNITS = {"memory": "peak MB", "speed": "step ms"}  # MB: 10^6 bytes
 NOUNS = {"memory": "peak", "speed": "step time"}
@@ -106,24 +107,3 @@ def shown(bench: str, figure: float) -> str:
     """
     value = figure / 1e6 if bench == "memory" else figure
     return f"{value:.1f}" if value < 1000 else f"{value:.0f}"
-
-
-def aligned(lines: Iterable[Sequence[str]]) -> list[str]:
-    r"""Return a Markdown table, the first line its head; all but the first column to the right.
-
-    Example:
-        >>> print(*aligned([["case", "ms"], ["bp", "1234.5"]]), sep="\n")
-        | case |     ms |
-        | ---- | -----: |
-        | bp   | 1234.5 |
-    """
-    table = [list(line) for line in lines]
-    widths = [max(3, *(len(line[i]) for line in table)) for i in range(len(table[0]))]
-
-    def text(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        return "| " + " | ".join([first, *rest]) + " |"
-
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return [text(table[0]), text(rule), *(text(line) for line in table[1:])]

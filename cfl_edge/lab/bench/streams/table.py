@@ -3,46 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from cfl_edge.lab.bench.streams.figures import StreamRun
-from cfl_edge.lab.bench.table import aligned
-
-MIB = 2**20
-
-
-def _percent(value: float) -> float:
-    return 100 * value
-
-
-def _mib(value: float) -> float:
-    return value / MIB
-
-
-def _same(value: float) -> float:
-    return value
-
-
-# Name in the table, field, from the field to what is shown, digits.
-COLUMNS: tuple[tuple[str, str, Callable[[float], float], int], ...] = (
-    ("final %", "final_accuracy", _percent, 1),
-    ("average incremental %", "average_incremental_accuracy", _percent, 1),
-    ("prequential %", "prequential_accuracy", _percent, 1),
-    ("forgetting", "forgetting", _percent, 1),
-    ("backward transfer", "backward_transfer", _percent, 1),
-    ("frames to 80 %", "frames_to_80", _same, 0),
-    ("drop", "old_drop", _percent, 1),
-    ("learn ms", "learn_ms", _same, 2),
-    ("predict ms", "predict_ms", _same, 2),
-    ("state MiB", "state_bytes", _mib, 1),
-    ("peak MiB", "peak_bytes", _mib, 1),
-)
-SUMMARY_FIELDS = (
-    *(field for _, field, _, _ in COLUMNS),
-    *("single_head_forgetting", "seconds_to_80", "backbone_ms", "frames", "dropped", "withheld"),
-    *("auroc_unknown", "fpr95_unknown", "known_rejected", "unknown_rejected"),
-)
+from cfl_edge.lab.bench.streams.figures import StreamRun, figures_of
+from cfl_edge.lab.tables import aligned, mean_and_spread
 
 
 def by_learner(runs: Sequence[StreamRun]) -> dict[str, list[StreamRun]]:
@@ -53,35 +18,14 @@ def by_learner(runs: Sequence[StreamRun]) -> dict[str, list[StreamRun]]:
     return found
 
 
-def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Return the mean over seeds and the standard deviation (of a sample).
-
-    Args:
-        values: One of each seed; None where it is not known.
-
-    Returns:
-        None for both where a seed has no value: the mean of the others would be too good. No
-        deviation for a single seed.
-
-    Example:
-        >>> mean_and_spread([1.0, 3.0]), mean_and_spread([1.0, None]), mean_and_spread([2.0])
-        ((2.0, 1.4142135623730951), (None, None), (2.0, None))
-    """
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return None, None
-    return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None
-
-
 def summary_of(runs: Sequence[StreamRun]) -> dict[str, Any]:
     """Return mean and standard deviation of each figure for each learner, and their seeds."""
     result: dict[str, Any] = {}
-    for name, of_learner in by_learner(runs).items():
-        figures: dict[str, Any] = {"seeds": [run.seed for run in of_learner]}
-        for field in SUMMARY_FIELDS:
-            mean, spread = mean_and_spread([getattr(run, field) for run in of_learner])
-            figures[field] = {"mean": mean, "std": spread}
-        result[name] = figures
+    for learner, seeds in by_learner(runs).items():
+        result[learner] = {"seeds": [run.seed for run in seeds]}
+        for name in figures_of(type(seeds[0])):
+            mean, spread = mean_and_spread([getattr(run, name) for run in seeds])
+            result[learner][name] = {"mean": mean, "std": spread}
     return result
 
 
@@ -93,66 +37,48 @@ def markdown(runs: Sequence[StreamRun]) -> list[str]:
     """
     if not runs:
         return ["No run was completed."]
-    body = []
-    for name, of_learner in by_learner(runs).items():
-        cells = [name]
-        for _, field, shown, digits in COLUMNS:
-            values = [getattr(run, field) for run in of_learner]
-            cells.append(cell([None if v is None else shown(v) for v in values], digits))
-        body.append(cells)
-    lines = aligned([["learner", *(title for title, _, _, _ in COLUMNS)], *body])
-    return [*lines, "", *notes(runs)]
-
-
-def cell(values: Sequence[float | None], digits: int) -> str:
-    """Return mean ± standard deviation as it is shown; `-` for what is not known.
-
-    Example:
-        >>> cell([70.0, 72.0], 1), cell([70.0], 1), cell([None], 1)
-        ('71.0 ± 1.4', '70.0', '-')
-    """
-    mean, spread = mean_and_spread(values)
-    if mean is None:
-        return "-"
-    text = f"{mean:.{digits}f}" if abs(mean) >= 0.5 * 10**-digits else f"{0:.{digits}f}"
-    return text if spread is None else f"{text} ± {spread:.{digits}f}"
+    figures = figures_of(type(runs[0]))
+    columns = {name: figure for name, figure in figures.items() if figure.title}
+    lines = [["learner", *(figure.title for figure in columns.values())]]
+    for learner, seeds in by_learner(runs).items():
+        cells = (figure.cell(_values(seeds, name)) for name, figure in columns.items())
+        lines.append([learner, *cells])
+    return [*aligned(lines), "", *notes(runs)]
 
 
 def notes(runs: Sequence[StreamRun]) -> list[str]:
     """Return lines below the table: what is in no column of its own."""
-    learners = by_learner(runs)
+    figures, learners = figures_of(type(runs[0])), by_learner(runs)
 
-    def listed(field: str, shown: Callable[[float], float], digits: int) -> str:
-        parts = []
-        for name, of_learner in learners.items():
-            values = [getattr(run, field) for run in of_learner]
-            parts.append(
-                f"{name} {cell([None if v is None else shown(v) for v in values], digits)}"
-            )
-        return ", ".join(parts)
+    def listed(name: str) -> str:
+        return ", ".join(
+            f"{learner} {figures[name].cell(_values(seeds, name))}"
+            for learner, seeds in learners.items()
+        )
 
     lines = [
-        "- Forgetting, backward transfer and drop in points. Forgetting is among the rivals of the "
-        "time when a class was learned; among all (Chaudhry et al. 2018): "
-        f"{listed('single_head_forgetting', _percent, 1)}.",
-        "- Seconds (of work; of the clock of a stream that does not wait) until a new class is "
-        "recalled at 80 %: "
-        f"{listed('seconds_to_80', _same, 2)}.",
+        "- Forgetting, backward transfer and drop are in points. Forgetting compares a class with "
+        "the classes known when it was learned; among all classes (Chaudhry et al. 2018): "
+        f"{listed('single_head_forgetting')}.",
+        "- Seconds (of work; on the stream's clock with --realtime) until a new class is recalled "
+        f"at 80 %: {listed('seconds_to_80')}.",
         "- The backbone takes "
         f"{statistics.fmean(run.backbone_ms for run in runs):.2f} ms of the time to predict; "
         "learning comes on top of that. Both are medians over windows of 16 frames.",
     ]
     if any(run.auroc_unknown is not None for run in runs):
         lines.append(
-            f"- Images of unknown classes: AUROC {listed('auroc_unknown', _same, 3)}; accepted "
-            f"where 95 % of the known are, %: {listed('fpr95_unknown', _percent, 1)}; --reject "
-            f"0.95 refuses of the known, %: {listed('known_rejected', _percent, 1)}, of the "
-            f"unknown: {listed('unknown_rejected', _percent, 1)}."
+            f"- Images of unknown classes: AUROC {listed('auroc_unknown')}; accepted "
+            f"where 95 % of the known are, %: {listed('fpr95_unknown')}; --reject "
+            f"0.95 rejects of the known, %: {listed('known_rejected')}, of the "
+            f"unknown: {listed('unknown_rejected')}."
         )
     if any(run.withheld for run in runs):
-        lines.append(
-            f"- Frames not learned, their label contradicted: {listed('withheld', _same, 0)}."
-        )
+        lines.append(f"- Frames not learned, their label contradicted: {listed('withheld')}.")
     if any(run.dropped for run in runs):
-        lines.append(f"- Frames that passed unseen: {listed('dropped', _same, 0)}.")
+        lines.append(f"- Frames dropped while the learner was busy: {listed('dropped')}.")
     return lines
+
+
+def _values(runs: Sequence[StreamRun], name: str) -> list[float | None]:
+    return [getattr(run, name) for run in runs]
