@@ -16,7 +16,7 @@ from pydantic_settings import (
 
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.ring import RING_S
-from cfl_edge.stream.realtime import FASTEST_HZ, SLOWEST_HZ
+from cfl_edge.stream.options import FASTEST_HZ, SLOWEST_HZ, Order
 
 
 class LearnSettings(BaseSettings):
@@ -35,7 +35,7 @@ class LearnSettings(BaseSettings):
     labels_port: int = Field(8765, ge=0, le=65535)
     label_delay: float = Field(0.0, ge=0, le=RING_S)
     learn_flagged: bool = False
-    order: Literal["as-is", "shuffled", "by-class"] = "as-is"
+    order: Order = "as-is"
     epochs: int = Field(1, ge=1)
     realtime: float | None = Field(None, ge=SLOWEST_HZ, le=FASTEST_HZ)
     reject: float | None = Field(None, gt=0, le=1)

@@ -8,15 +8,17 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import RidgeClassifier
 
-from cfl_edge.errors import StreamError, UsageError
+from cfl_edge.errors import StreamError
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.demo.objects import OBJECTS, draw_object
-from cfl_edge.stream.demo.stream import CLASSES, DEFAULT_FRAMES, NEW_CLASS, DemoStream, plan_dwells
+from cfl_edge.stream.demo.stream import CLASSES, DEFAULT_FRAMES, NEW_CLASS, plan_dwells
 from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
 
 
 def read(frames: int, seed: int = 0) -> list[Frame]:
-    with DemoStream(frames=frames, seed=seed) as stream:
+    with open_stream(f"demo:?frames={frames}&seed={seed}") as stream:
         return list(stream)
 
 
@@ -121,7 +123,7 @@ def test_a_pretrained_backbone_tells_the_classes_apart() -> None:
 
 
 def test_close_ends_the_iteration() -> None:
-    stream = DemoStream(frames=50)
+    stream = open_stream("demo:?frames=50")
     seen = 0
     for _ in stream:
         seen += 1
@@ -137,19 +139,10 @@ def test_one_frame_is_enough() -> None:
 
 
 def test_it_says_what_comes() -> None:
-    stream = DemoStream(frames=100, seed=2)
+    stream = open_stream("demo:?frames=100", StreamOptions(seed=2))
     assert stream.uri == "demo:?frames=100&seed=2"
     assert stream.description() == (
         "demo:?frames=100&seed=2: 320x240 rendered, 100 frames of mug, scissors, car, leaf, clock "
         "(clock from the middle on)"
     )
     assert (stream.total, stream.dropped, list(stream.skipped), stream.live) == (100, 0, [], False)
-
-
-@pytest.mark.parametrize(
-    ("frames", "seed", "text"),
-    [(0, 0, "frames is 0, expected at least 1"), (5, -1, "seed is -1, expected 0 or more")],
-)
-def test_wrong_numbers_are_refused(frames: int, seed: int, text: str) -> None:
-    with pytest.raises(UsageError, match=text):
-        DemoStream(frames=frames, seed=seed)

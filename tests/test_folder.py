@@ -18,8 +18,9 @@ from cfl_edge.errors import (
     UsageError,
 )
 from cfl_edge.stream.files import listing as folder_listing
-from cfl_edge.stream.files.folder import FolderStream
 from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
 
 
 def write(path: Path, colour: tuple[int, int, int] = (10, 20, 30)) -> Path:
@@ -29,7 +30,7 @@ def write(path: Path, colour: tuple[int, int, int] = (10, 20, 30)) -> Path:
 
 
 def read(path: Path | str, **options: object) -> list[Frame]:
-    with FolderStream(str(path), **options) as stream:  # type: ignore[arg-type]
+    with open_stream(path, StreamOptions(**options)) as stream:  # type: ignore[arg-type]
         return list(stream)
 
 
@@ -85,7 +86,7 @@ def test_the_working_folder(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_globs(pets: Path, pattern: str, count: int) -> None:
     if count == 0:
-        with pytest.raises(StreamFormatError, match="holds no image"):
+        with pytest.raises(StreamNotFoundError, match="no image matches"):
             read(pets / pattern)
     else:
         assert len(read(pets / pattern)) == count
@@ -131,7 +132,7 @@ def test_by_class_mixes_within_each_class(pets: Path) -> None:
 def test_as_is_epochs_repeat(pets: Path) -> None:
     frames = read(pets, epochs=3)
     assert numbers(frames) == numbers(frames[:24]) * 3
-    assert FolderStream(str(pets), epochs=3).total == 72
+    assert open_stream(pets, StreamOptions(epochs=3)).total == 72
 
 
 def test_what_is_hidden_or_no_image_is_left_out(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_what_is_hidden_or_no_image_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / ".git" / "3.png")
     (tmp_path / "cat" / "notes.txt").write_text("no")
     os.mkfifo(tmp_path / "cat" / "pipe.png")  # opening it would wait for ever
-    with FolderStream(str(tmp_path)) as stream:
+    with open_stream(tmp_path) as stream:
         assert len(list(stream)) == 1
         assert list(stream.skipped) == []
 
@@ -181,7 +182,7 @@ def test_unreadable_images_are_skipped_counted_and_told(tmp_path: Path) -> None:
     (tmp_path / "cat" / "7.mp4").write_text("text")
     write(tmp_path / "cat" / "8.png")
     notices: list[str] = []
-    with FolderStream(str(tmp_path), epochs=2, on_notice=notices.append) as stream:
+    with open_stream(tmp_path, StreamOptions(epochs=2), on_notice=notices.append) as stream:
         frames = list(stream)
         skipped = {os.path.basename(one.name): one.reason for one in stream.skipped}
     assert len(frames) == 4
@@ -198,7 +199,7 @@ def test_unreadable_images_are_skipped_counted_and_told(tmp_path: Path) -> None:
 
 
 def test_a_image_deleted_meanwhile_is_a_skip(pets: Path) -> None:
-    with FolderStream(str(pets), on_notice=lambda _: None) as stream:
+    with open_stream(pets, on_notice=lambda _: None) as stream:
         frames = iter(stream)
         next(frames)
         (pets / "cat" / "1.png").unlink()
@@ -210,7 +211,7 @@ def test_a_decompression_bomb_is_refused(pets: Path, monkeypatch: pytest.MonkeyP
     Image.new("1", (100, 100)).save(pets / "cat" / "bomb.png")
     for limit in (9_000, 4_000):  # Pillow warns above the limit, and fails above its double
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with FolderStream(str(pets), on_notice=lambda _: None) as stream:
+        with open_stream(pets, on_notice=lambda _: None) as stream:
             assert len(list(stream)) == 24
             assert [one.reason for one in stream.skipped] == [
                 "too large, expected at most 0 million pixels"
@@ -221,7 +222,7 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.png").write_bytes(b"x")
     with (
-        FolderStream(str(tmp_path), epochs=9, on_notice=lambda _: None) as stream,
+        open_stream(tmp_path, StreamOptions(epochs=9), on_notice=lambda _: None) as stream,
         pytest.raises(
             StreamFormatError, match=r"not one of 3 files can be read; the first, .*0\.png"
         ),
@@ -232,7 +233,7 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     with pytest.raises(StreamFormatError) as caught:
-        FolderStream(str(tmp_path))
+        open_stream(tmp_path)
     assert caught.value.problem == (
         f"{tmp_path} holds no image, expected jpg, png and the like in one subfolder per class"
     )
@@ -240,7 +241,7 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
 
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(StreamNotFoundError, match=r"lost/: no such folder\n  try: ls "):
-        FolderStream(f"{tmp_path}/lost/")
+        open_stream(f"{tmp_path}/lost/")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(
 
     monkeypatch.setattr(folder_listing.os, "scandir", refuse)
     with pytest.raises(kind, match=f"pets/dog {text}"):
-        FolderStream(str(pets))
+        open_stream(pets)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ def test_wrong_options(pets: Path, options: dict[str, object], text: str) -> Non
 
 def test_clips_among_images_take_the_folders_label(pets: Path) -> None:
     write_clip(pets / "bird" / "flight.mp4", 7)
-    with FolderStream(str(pets)) as stream:
+    with open_stream(pets) as stream:
         assert stream.total is None
         labels = [frame.label for frame in stream]
     assert labels == ["bird"] * 7 + ["cat"] * 12 + ["dog"] * 12
@@ -300,7 +301,7 @@ def test_many_files_cost_only_their_names(tmp_path: Path) -> None:
     for number in range(5_000):
         (tmp_path / "a" / f"{number}.png").write_bytes(small.getvalue())
     tracemalloc.start()
-    stream = FolderStream(str(tmp_path), order="shuffled")
+    stream = open_stream(tmp_path, StreamOptions(order="shuffled"))
     kept_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert stream.total == 5_000
@@ -309,5 +310,5 @@ def test_many_files_cost_only_their_names(tmp_path: Path) -> None:
 
 def test_it_says_what_came(pets: Path) -> None:
     write(pets / "top.png")
-    stream = FolderStream(str(pets), order="shuffled", epochs=2)
+    stream = open_stream(pets, StreamOptions(order="shuffled", epochs=2))
     assert stream.description() == f"{pets}: 25 files in 2 classes, shuffled, 2 times"

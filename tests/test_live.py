@@ -13,6 +13,7 @@ import pytest
 from cfl_edge.errors import StreamFormatError, StreamLostError, StreamNotFoundError
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
+from cfl_edge.stream.options import StreamOptions
 
 LOST = StreamLostError("cam is gone", hint="plug it in")
 
@@ -219,7 +220,7 @@ def test_a_source_of_nothing_but_damaged_images_is_an_error() -> None:
     capture = CameraCapture(camera)
     capture.read = slowly  # type: ignore[method-assign]
     with pytest.raises(StreamFormatError, match="cam sent nothing that can be decoded for 3 s"):
-        LiveStream("cam", lambda: capture, timeout_s=3, clock=clock)
+        LiveStream("cam", lambda: capture, StreamOptions(timeout_s=3), clock=clock)
     feeder.join()
 
 
@@ -259,7 +260,12 @@ def test_only_a_image_makes_the_tries_frequent_again() -> None:
 def test_gives_up_when_told_to() -> None:
     camera, clock = Camera(shot(1)), Clock()
     stream = LiveStream(
-        "cam", camera.open, give_up_s=10, on_notice=ignore, wait=clock.wait, clock=clock
+        "cam",
+        camera.open,
+        StreamOptions(give_up_s=10),
+        on_notice=ignore,
+        wait=clock.wait,
+        clock=clock,
     )
     with stream:
         frames = iter(stream)
@@ -316,7 +322,7 @@ def test_a_connection_that_sends_only_damaged_images_is_opened_again() -> None:
     stream = LiveStream(
         "cam",
         camera.open,
-        timeout_s=5,
+        StreamOptions(timeout_s=5),
         on_notice=notices.append,
         wait=clock.wait,
         clock=clock,

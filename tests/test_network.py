@@ -29,7 +29,8 @@ from cfl_edge.errors import (
     StreamPermissionError,
 )
 from cfl_edge.stream.network.errors import FfmpegCode, network_error
-from cfl_edge.stream.network.stream import open_network
+from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
 
 SECRET = "hunter2"
 
@@ -51,7 +52,7 @@ QUIRKS = {
 @pytest.mark.parametrize("board", QUIRKS.values(), ids=QUIRKS.keys())
 def test_mjpeg_as_boards_send_it(board: Board) -> None:
     board.connections, board.released = 0, threading.Event()
-    with serve(board), open_network(board.url) as stream:
+    with serve(board), open_stream(board.url) as stream:
         start_s = time.monotonic()
         frames = list(islice(stream, 8))
         assert time.monotonic() - start_s < 2
@@ -65,7 +66,7 @@ def test_mjpeg_as_boards_send_it(board: Board) -> None:
 
 def test_a_image_is_not_held_back_until_the_next() -> None:
     start_s = time.monotonic()
-    with serve(Board(frames=1, then_silent=True)) as board, open_network(board.url) as stream:
+    with serve(Board(frames=1, then_silent=True)) as board, open_stream(board.url) as stream:
         next(iter(stream))
         assert time.monotonic() - start_s < 3
 
@@ -74,7 +75,7 @@ def test_a_server_that_hangs_up_is_called_again() -> None:
     notices: list[str] = []
     with (
         serve(Board(frames=3)) as board,
-        open_network(board.url, on_notice=notices.append) as stream,
+        open_stream(board.url, on_notice=notices.append) as stream,
     ):
         frames = iter(stream)
         while board.connections < 3:
@@ -86,7 +87,10 @@ def test_a_server_that_hangs_up_is_called_again() -> None:
 def test_a_server_that_falls_silent_is_called_again() -> None:
     notices: list[str] = []
     board = Board(frames=3, then_silent=True)
-    with serve(board), open_network(board.url, timeout_s=0.4, on_notice=notices.append) as stream:
+    with (
+        serve(board),
+        open_stream(board.url, StreamOptions(timeout_s=0.4), on_notice=notices.append) as stream,
+    ):
         frames = iter(stream)
         while board.connections < 2:
             next(frames)
@@ -97,7 +101,7 @@ def test_a_server_that_falls_silent_is_called_again() -> None:
 def test_close_is_prompt_while_the_server_is_silent() -> None:
     board = Board(frames=2, then_silent=True)
     with serve(board):
-        stream = open_network(board.url, timeout_s=1.5)
+        stream = open_stream(board.url, StreamOptions(timeout_s=1.5))
         time.sleep(0.3)
         start_s = time.monotonic()
         stream.close()
@@ -122,7 +126,7 @@ def test_close_is_prompt_while_the_server_is_silent() -> None:
 )
 def test_answers_that_are_no_stream(board: Board, kind: type[StreamError], text: str) -> None:
     with serve(board), pytest.raises(kind) as caught:
-        open_network(board.url, timeout_s=3)
+        open_stream(board.url, StreamOptions(timeout_s=3))
     assert text in caught.value.problem
     assert caught.value.problem.startswith(board.url)
     assert caught.value.hint
@@ -167,7 +171,7 @@ def test_a_host_that_does_not_answer(scheme: str) -> None:
     with listening(None) as port:
         start_s = time.monotonic()
         with pytest.raises(StreamLostError, match="does not answer in time"):
-            open_network(f"{scheme}://127.0.0.1:{port}/live", timeout_s=0.4)
+            open_stream(f"{scheme}://127.0.0.1:{port}/live", StreamOptions(timeout_s=0.4))
         assert time.monotonic() - start_s < 2
 
 
@@ -176,7 +180,7 @@ def test_nobody_listens(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(StreamNotFoundError, match="nobody listens there"):
-        open_network(f"{scheme}://127.0.0.1:{port}/")
+        open_stream(f"{scheme}://127.0.0.1:{port}/")
 
 
 def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +189,7 @@ def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(StreamNotFoundError) as caught:
-        open_network(f"rtsp://ann:{SECRET}@no.such.host/live")
+        open_stream(f"rtsp://ann:{SECRET}@no.such.host/live")
     assert "the host 'no.such.host' is not found (Name or service not known)" in str(caught.value)
     assert "ping no.such.host" in caught.value.hint
     assert SECRET not in everything(caught.value)
@@ -206,7 +210,9 @@ def test_rtsp_refusals(
         b"Content-Length: 0\r\n\r\n"
     )
     with listening(answer) as port, pytest.raises(kind) as caught:
-        open_network(f"rtsp://ann:{SECRET}@127.0.0.1:{port}/live?token={SECRET}", timeout_s=2)
+        open_stream(
+            f"rtsp://ann:{SECRET}@127.0.0.1:{port}/live?token={SECRET}", StreamOptions(timeout_s=2)
+        )
     assert text in caught.value.problem
     shown = everything(caught.value) + "".join(capfd.readouterr())
     assert SECRET not in shown
@@ -218,7 +224,7 @@ def test_a_login_in_the_address_is_used_and_never_shown(
     notices: list[str] = []
     with caplog.at_level(0), serve(Board(login=f"ann:{SECRET}", frames=2)) as board:
         url = board.url.replace("://", f"://ann:{SECRET}@") + f"?token={SECRET}"
-        with open_network(url, on_notice=notices.append) as stream:
+        with open_stream(url, on_notice=notices.append) as stream:
             frames = iter(stream)
             while not any("is back" in text for text in notices):
                 next(frames)
@@ -236,7 +242,7 @@ def test_a_refused_login_is_never_shown(
     with caplog.at_level(0), serve(Board(login="ann:other")) as board:
         url = board.url.replace("://", f"://ann:{SECRET}@") + f"?password={SECRET}"
         with pytest.raises(StreamPermissionError) as caught:
-            open_network(url)
+            open_stream(url)
     assert "(401)" in caught.value.problem
     assert "http://***@127.0.0.1" in caught.value.problem
     out, err = capfd.readouterr()
@@ -277,7 +283,7 @@ def test_video_between_key_frames_is_decoded(tmp_path: Path) -> None:
         container.mux(track.encode())
     board = Board(content_type="video/mp2t", body=clip.read_bytes())
     notices: list[str] = []
-    with serve(board), open_network(board.url, on_notice=notices.append) as stream:
+    with serve(board), open_stream(board.url, on_notice=notices.append) as stream:
         frame = next(iter(stream))
         assert frame.image.shape == (48, 64, 3)
         assert abs(int(frame.image[0, 0, 0]) - (40 + 4 * frame.index)) < 16
@@ -286,7 +292,7 @@ def test_video_between_key_frames_is_decoded(tmp_path: Path) -> None:
 
 
 def test_rtsp_over_tcp() -> None:
-    with serve_rtsp(RtspBoard(rtp_packets())) as board, open_network(board.url) as stream:
+    with serve_rtsp(RtspBoard(rtp_packets())) as board, open_stream(board.url) as stream:
         frames = list(islice(stream, 10))
         assert stream.description().startswith(f"{board.url}: 64x48 mpeg2video")
     assert np.abs(frames[-1].image.astype(int) - (255, 0, 0)).max() < 12
@@ -298,7 +304,7 @@ def test_rtsp_that_falls_silent_is_called_again() -> None:
     board = RtspBoard(rtp_packets(), silent_after=24)
     with (
         serve_rtsp(board),
-        open_network(board.url, timeout_s=1, on_notice=notices.append) as stream,
+        open_stream(board.url, StreamOptions(timeout_s=1), on_notice=notices.append) as stream,
     ):
         frames = iter(stream)
         while not any("is back" in text for text in notices):
@@ -310,8 +316,9 @@ def test_rtsp_that_falls_silent_is_called_again() -> None:
 def test_a_process_that_forgets_to_close_ends() -> None:
     code = (
         "import sys\n"
-        "from cfl_edge.stream.network.stream import open_network\n"
-        "frames = iter(open_network(sys.argv[1], timeout_s=30))\n"
+        "from cfl_edge.stream.open import open_stream\n"
+        "from cfl_edge.stream.options import StreamOptions\n"
+        "frames = iter(open_stream(sys.argv[1], StreamOptions(timeout_s=30)))\n"
         "print(next(frames).image.shape)\n"
     )
     with serve(Board(frames=1, then_silent=True)) as board:

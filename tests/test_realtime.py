@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
@@ -16,6 +17,7 @@ from command_line import SMALL, assert_error, cfl_edge, learn, write_images
 from cfl_edge.errors import StreamError, UsageError
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.realtime import Realtime
 from cfl_edge.stream.source import Skipped, Stream, closed_error
 
@@ -190,7 +192,7 @@ def test_its_timestamps_tell_the_rate_as_a_camera_does() -> None:
 
 def test_what_it_says_of_itself() -> None:
     stream = Realtime(Recording(5), 12.5)
-    assert stream.description() == "recording: 3x2, in real time at 12.5 frames a second"
+    assert stream.description() == "recording: 3x2, in real time at 12.5 frames per second"
     assert (stream.uri, stream.rate_hz, stream.total, stream.live) == ("recording", 12.5, 5, True)
     assert [skip.name for skip in stream.skipped] == ["torn.png"]
 
@@ -241,7 +243,7 @@ def test_ctrl_c_ends_a_long_wait() -> None:
 
 def test_the_demo_in_real_time() -> None:
     start_s = time.monotonic()
-    with open_stream("demo:?frames=30", realtime=100) as stream:
+    with open_stream("demo:?frames=30", StreamOptions(realtime_hz=100)) as stream:
         frames = []
         for frame in stream:
             frames.append(frame)
@@ -260,9 +262,10 @@ def test_the_demo_in_real_time() -> None:
 
 def test_labels_of_a_folder_stay_with_their_images(tmp_path: Path) -> None:
     folder = write_images(tmp_path, count=10)
-    with open_stream(folder, order="shuffled", seed=1) as whole:
+    shuffled = StreamOptions(order="shuffled", seed=1)
+    with open_stream(folder, shuffled) as whole:
         recorded = list(whole)
-    with open_stream(folder, order="shuffled", seed=1, realtime=500) as stream:
+    with open_stream(folder, replace(shuffled, realtime_hz=500)) as stream:
         frames = []
         for frame in stream:
             frames.append(frame)
@@ -275,9 +278,9 @@ def test_labels_of_a_folder_stay_with_their_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rate_hz", [0.09, 0, -1, 1001, float("nan"), float("inf")])
 def test_rates_out_of_range(rate_hz: float) -> None:
-    expected = "expected 0.1 to 1000 frames a second\n  try: --realtime 30"
+    expected = "expected 0.1 to 1000 frames per second\n  try: --realtime 30"
     with pytest.raises(UsageError, match=f"^--realtime is {rate_hz}, {expected}$"):
-        open_stream("demo:", realtime=rate_hz)
+        open_stream("demo:", StreamOptions(realtime_hz=rate_hz))
     with pytest.raises(UsageError, match=expected):
         Realtime(Recording(5), rate_hz)
 
@@ -291,7 +294,7 @@ def test_live_streams_keep_their_own_rate(uri: str | int, shown: str) -> None:
         f"--realtime is 30, but {shown} is live and keeps its own rate\n  try: leave --realtime"
     )
     with pytest.raises(UsageError, match=message):
-        open_stream(uri, realtime=30)
+        open_stream(uri, StreamOptions(realtime_hz=30))
 
 
 def test_a_live_stream_is_not_wrapped() -> None:
@@ -304,7 +307,7 @@ def test_learn_and_run(data: Path, learned: Path, tmp_path: Path) -> None:
     assert result.code == 0, result.err
     assert result.summary["frames"] + result.summary["dropped"] == 16
     assert result.summary["learned"] == result.summary["frames"]
-    assert any("in real time at 200 frames a second" in text for text in result.notices)
+    assert any("in real time at 200 frames per second" in text for text in result.notices)
     arguments = ("--stream", data, "--realtime", "100", "--json")
     result = cfl_edge("run", learned / "onnx" / "model.onnx", *arguments)
     assert result.code == 0, result.err

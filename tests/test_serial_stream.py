@@ -20,6 +20,7 @@ from cfl_edge.errors import (
     UsageError,
 )
 from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.serial.jpeg import MAX_BYTES, JpegFinder
 from cfl_edge.stream.serial.pixels import jpeg_to_rgb, rgb565_to_rgb, yuyv_to_rgb
 from cfl_edge.stream.serial.stream import (
@@ -28,6 +29,7 @@ from cfl_edge.stream.serial.stream import (
     PortWait,
     open_serial,
 )
+from cfl_edge.stream.uri import parse_uri
 from firmware_host.link import open_link
 from firmware_host.protocol import Event, Format, Image
 from firmware_host.simulator import Simulator
@@ -218,7 +220,7 @@ def test_a_silent_board_is_lost():
         Simulator([], receives=False, proto="jpeg") as board,
         pytest.raises(StreamLostError, match=r"sent nothing for 0.3 s\n  try: "),
     ):
-        open_serial(board.port, timeout_s=0.3)
+        open_serial(parse_uri(board.port), StreamOptions(timeout_s=0.3))
 
 
 def test_text_alone_is_the_wrong_protocol():
@@ -226,7 +228,7 @@ def test_text_alone_is_the_wrong_protocol():
         Simulator(itertools.repeat(jpeg()), proto="jpeg", fps=50) as board,
         pytest.raises(StreamFormatError, match=r"sent no image for 0.3 s, but .*\n  try: .*jpeg"),
     ):
-        open_serial(board.port, timeout_s=0.3)
+        open_serial(parse_uri(board.port), StreamOptions(timeout_s=0.3))
 
 
 def test_ports_that_cannot_be_had():
@@ -235,9 +237,9 @@ def test_ports_that_cannot_be_had():
     with Simulator([]) as board, open_link(board.port), pytest.raises(StreamBusyError):
         open_stream(f"serial://{board.port}")
     with pytest.raises(UsageError, match="is live and keeps its own rate"):
-        open_stream("serial:", realtime=5)
-    with pytest.raises(UsageError, match="cannot be gone through again"):
-        open_stream("serial:", epochs=2)
+        open_stream("serial:", StreamOptions(realtime_hz=5))
+    with pytest.raises(UsageError, match="cannot be read again"):
+        open_stream("serial:", StreamOptions(epochs=2))
 
 
 def test_nothing_of_boards_is_imported_for_other_streams():

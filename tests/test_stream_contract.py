@@ -19,6 +19,7 @@ from test_video_file import write_clip
 
 from cfl_edge.stream.live import Capture, Captured, LiveStream
 from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
 from firmware_host.simulator import Simulator
 
 
@@ -62,7 +63,7 @@ def folder(folder: Path) -> Iterator[Open]:
         path = folder / "cat" / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8)).save(path)
-    yield lambda: open_stream(folder, order="shuffled", seed=3)
+    yield lambda: open_stream(folder, StreamOptions(order="shuffled", seed=3))
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def demo(folder: Path) -> Iterator[Open]:
 
 @contextmanager
 def realtime(folder: Path) -> Iterator[Open]:
-    yield lambda: open_stream("demo:?frames=99&seed=3", realtime=50)
+    yield lambda: open_stream("demo:?frames=99&seed=3", StreamOptions(realtime_hz=50))
 
 
 @contextmanager

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cfl_edge.errors import StreamNotFoundError, UsageError
-from cfl_edge.stream.camera.v4l2 import FORMATS
 from cfl_edge.stream.open import open_stream
-from cfl_edge.stream.uri import PIXEL_FORMATS, StreamUri, mask, parse_uri
+from cfl_edge.stream.options import StreamOptions
+from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
+from cfl_edge.stream.source import Notice, Skipped, Stream
+from cfl_edge.stream.uri import KINDS, Key, Kind, StreamUri, mask, parse_uri
 
 
 @pytest.mark.parametrize(
@@ -58,10 +62,6 @@ def test_demo_options() -> None:
     assert parse_uri("demo:?frames=600&seed=3").options == {"frames": 600, "seed": 3}
 
 
-def test_every_format_that_may_be_asked_for_can_be_decoded() -> None:
-    assert set(PIXEL_FORMATS.values()) <= set(FORMATS.values())
-
-
 def test_a_path_that_exists_is_no_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "take:2.mp4").write_bytes(b"")
@@ -77,9 +77,9 @@ def test_a_path_that_exists_is_no_scheme(tmp_path: Path, monkeypatch: pytest.Mon
         ("rtps://cam/live", "unknown scheme 'rtps', expected one of v4l2, rtsp"),
         ("rtsp:cam", "names no host"),
         ("http:///stream", "names no host"),
-        ("http://cam:port/stream", "a port that is no number"),
+        ("http://cam:port/stream", "a port that is not a number"),
         ("http://[::1/stream", "names no host"),
-        ("v4l2://dev/video0", "'dev/video0' is no device path"),
+        ("v4l2://dev/video0", "'dev/video0' is not a device path"),
         ("/dev/video0?sise=1x1", "unknown option 'sise', expected one of format, size, fps"),
         ("/dev/video0?size=big", "size is 'big', expected WIDTHxHEIGHT"),
         ("/dev/video0?size=0x480", "size is '0x480'"),
@@ -87,7 +87,7 @@ def test_a_path_that_exists_is_no_scheme(tmp_path: Path, monkeypatch: pytest.Mon
         ("/dev/video0?fps=1/0", "fps is '1/0'"),
         ("/dev/video0?fps=", "fps is ''"),
         ("/dev/video0?fps=30&fps=15", "fps is given twice"),
-        ("/dev/video0?format=h264", "format is 'h264', expected one of mjpeg"),
+        ("/dev/video0?format=h264", "format is 'h264', expected one of yuyv422, mjpeg"),
         ("demo:room", "a demo has no path, got 'room'"),
         ("demo:?frames=0", "frames is '0', expected a number of frames, at least 1"),
         ("demo:?seed=-1", "seed is '-1'"),
@@ -156,7 +156,7 @@ def test_what_is_no_secret_stays() -> None:
 )
 def test_arguments_that_do_not_fit(arguments: dict[str, object], named: str) -> None:
     with pytest.raises(UsageError) as caught:
-        open_stream(**arguments)  # type: ignore[arg-type]
+        open_stream(arguments.pop("uri"), StreamOptions(**arguments))  # type: ignore[arg-type]
     assert named in caught.value.problem
 
 
@@ -179,3 +179,38 @@ def test_a_path_that_is_not_there(tmp_path: Path, name: str, what: str) -> None:
 def test_a_camera_that_is_not_there() -> None:
     with pytest.raises(StreamNotFoundError, match="/dev/video99: no such device; there: "):
         open_stream(99)
+
+
+class Blinks(Recording):
+    """Three images of one colour."""
+
+    def __init__(self, level: int) -> None:
+        self.uri, self.length, self._level = "blink:", 3, level
+
+    def description(self) -> str:
+        return "blink: 3 images"
+
+    def read(self, epoch: int, skip: Callable[[Skipped], None]) -> Images:
+        for number in range(3):
+            yield Shot(np.full((2, 2, 3), self._level, np.uint8), float(number), "light")
+
+
+def open_blinks(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Stream:
+    level = uri.options.get("level", 255)
+    assert isinstance(level, int)
+    return RecordedStream(Blinks(level), options.epochs, on_notice)
+
+
+def test_a_new_kind_of_stream_is_a_module_and_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    level = Key(lambda text: int(text) if text.isdigit() else None, "0 to 255", "blink:?level=9")
+    kind = Kind(f"{__name__}:open_blinks", ("blink",), {"level": level}, takes=("epochs",))
+    monkeypatch.setitem(KINDS, "blink", kind)
+    with open_stream("blink:?level=9", StreamOptions(epochs=2)) as stream:
+        frames = list(stream)
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4, 5]
+    assert {int(frame.image.max()) for frame in frames} == {9}
+    assert stream.total == 6
+    with pytest.raises(UsageError, match="level is 'dark', expected 0 to 255\n  try: blink:"):
+        open_stream("blink:?level=dark")
+    with pytest.raises(UsageError, match="--realtime is 5, but blink: is live"):
+        open_stream("blink:", StreamOptions(realtime_hz=5))

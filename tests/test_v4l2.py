@@ -30,8 +30,10 @@ from cfl_edge.stream.camera import abi as v4l2_abi
 from cfl_edge.stream.camera import v4l2
 from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet
 from cfl_edge.stream.camera.errors import format_error, open_error, read_error
-from cfl_edge.stream.camera.v4l2 import FORMATS, V4l2Capture, crop_rows, describe
+from cfl_edge.stream.camera.formats import FORMATS
+from cfl_edge.stream.camera.v4l2 import Asked, V4l2Capture, crop_rows, describe
 from cfl_edge.stream.decode import PacketDecoder, rgb
+from cfl_edge.stream.uri import parse_uri
 
 
 @pytest.mark.skipif(struct.calcsize("P") != 8, reason="the sizes are those of 64-bit machines")
@@ -97,7 +99,7 @@ def test_describes_what_came(
     text: str,
     caveat: str | None,
 ) -> None:
-    assert describe("cam", asked=asked, came=came, pixel_format="nv12") == (text, caveat)
+    assert describe("cam", Asked(None, *asked), Asked("nv12", *came)) == (text, caveat)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_what_it_offers_instead() -> None:
 @pytest.mark.parametrize("path", ["/dev/null", os.devnull + "x"])
 def test_what_is_no_camera(path: str) -> None:
     with pytest.raises(StreamError) as caught:
-        v4l2.open_v4l2(path)
+        v4l2.open_v4l2(parse_uri(path))
     assert path in caught.value.problem
     assert caught.value.__cause__ is None
 
@@ -151,7 +153,7 @@ def test_a_device_that_may_not_be_opened(
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StreamPermissionError):
-        v4l2.open_v4l2("/dev/video0")
+        v4l2.open_v4l2(parse_uri("/dev/video0"))
 
 
 class FakeDevice:
@@ -187,9 +189,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> type[FakeDevice]:
     return fresh
 
 
-def capture(**options: object) -> V4l2Capture:
-    defaults = {"pixel_format": None, "size_px": None, "fps": None, "timeout_s": 0.1}
-    return V4l2Capture("cam", **(defaults | options))  # type: ignore[arg-type]
+def capture(query: str = "", timeout_s: float = 0.1) -> V4l2Capture:
+    asked = Asked(**parse_uri(f"/dev/cam?{query}").options)  # type: ignore[arg-type]
+    return V4l2Capture("cam", asked, timeout_s)
 
 
 def packet(data: bytes, sequence: int, *, damaged: bool = False) -> Packet:
@@ -228,7 +230,7 @@ def test_decodes_counts_and_stamps(device: type[FakeDevice]) -> None:
 
 
 def test_asks_for_what_was_asked(device: type[FakeDevice]) -> None:
-    capture(pixel_format="mjpeg", size_px=(1280, 720), fps=29.97)
+    capture("format=mjpeg&size=1280x720&fps=29.97")
     assert device.asked == ("cam", ("MJPG", "JPEG"), (1280, 720), Fraction(2997, 100))
 
 
@@ -239,7 +241,7 @@ def test_takes_what_comes_where_nothing_was_asked(device: type[FakeDevice]) -> N
 
 def test_a_format_that_it_does_not_offer(device: type[FakeDevice]) -> None:
     with pytest.raises(StreamFormatError, match="cam does not offer nv12; it offers MJPG"):
-        capture(pixel_format="nv12")
+        capture("format=nv12")
 
 
 def test_a_silent_camera_is_lost_after_the_timeout(device: type[FakeDevice]) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from cfl_edge.errors import StreamError
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
 
 DEVICE = "/dev/video0"
 DRIVER = Path("/sys/bus/platform/drivers/vivid")
@@ -38,16 +39,20 @@ def read_for(frames: Iterator[Frame], seconds: float) -> list[Frame]:
     return got
 
 
+PATIENT, IMPATIENT = StreamOptions(), StreamOptions(timeout_s=1.5)
+GIVING_UP = StreamOptions(timeout_s=1.5, give_up_s=2.0)
+
+
 def later(seconds: float, action: Callable[[], None]) -> threading.Timer:
     timer = threading.Timer(seconds, action)
     timer.start()
     return timer
 
 
-def failing(uri: str, **options: Any) -> Report:
+def failing(uri: str, options: StreamOptions = PATIENT) -> Report:
     start_s = time.monotonic()
     try:
-        with open_stream(uri, **options) as stream:
+        with open_stream(uri, options) as stream:
             return {"opened": stream.description()}
     except StreamError as error:
         text, name = str(error), type(error).__name__
@@ -59,7 +64,7 @@ def lost_and_back(
 ) -> Report:
     """Read, break it, repair it later, and read until a frame that was taken after the fault."""
     notices: list[str] = []
-    with open_stream(f"{DEVICE}?fps=30", timeout_s=1.5, on_notice=notices.append) as stream:
+    with open_stream(f"{DEVICE}?fps=30", IMPATIENT, on_notice=notices.append) as stream:
         frames = iter(stream)
         before = len(read_for(frames, 0.5))
         fault()
@@ -171,7 +176,7 @@ def hang_and_close() -> Report:
 def hang_at_start() -> Report:
     control("percentage_of_dropped_buffers", 100)
     try:
-        return failing(DEVICE, timeout_s=1.5)
+        return failing(DEVICE, IMPATIENT)
     finally:
         control("percentage_of_dropped_buffers", 0)
 
@@ -206,7 +211,7 @@ def busy() -> Report:
 
 def give_up() -> Report:
     notices: list[str] = []
-    with open_stream(DEVICE, timeout_s=1.5, give_up_s=2.0, on_notice=notices.append) as stream:
+    with open_stream(DEVICE, GIVING_UP, on_notice=notices.append) as stream:
         frames = iter(stream)
         next(frames)
         (DRIVER / "unbind").write_text("vivid.0")
@@ -265,7 +270,7 @@ SCENARIOS: dict[str, Callable[[], Report]] = {
 def lost_or_not(fault: str) -> Report:
     """Inject one fault while reading; report the frames before and after, and the notices."""
     notices: list[str] = []
-    with open_stream(f"{DEVICE}?fps=30", timeout_s=1.5, on_notice=notices.append) as stream:
+    with open_stream(f"{DEVICE}?fps=30", IMPATIENT, on_notice=notices.append) as stream:
         frames = iter(stream)
         before = len(read_for(frames, 0.5))
         control(fault)

@@ -24,6 +24,7 @@ from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
 from cfl_edge.novelty import UNKNOWN, check_reject
 from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import parse_uri
 
@@ -92,10 +93,12 @@ def learn(
         stream = stack.enter_context(
             open_stream(
                 settings.stream,
-                order=settings.order,
-                epochs=settings.epochs,
-                seed=settings.seed,
-                realtime=settings.realtime,
+                StreamOptions(
+                    order=settings.order,
+                    epochs=settings.epochs,
+                    seed=settings.seed,
+                    realtime_hz=settings.realtime,
+                ),
                 on_notice=on_notice,
             )
         )

@@ -23,6 +23,7 @@ from cfl_edge.serve.model_watch import WatchedModel
 from cfl_edge.serve.outputs import OutputOptions, Outputs
 from cfl_edge.serve.status import Seen
 from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.source import Notice, log_notice
 
 NO_OUTPUTS = OutputOptions()
@@ -120,7 +121,7 @@ def run(
     with (
         hearers,
         closing(network),
-        open_stream(stream, realtime=realtime, on_notice=on_notice) as source,
+        open_stream(stream, StreamOptions(realtime_hz=realtime), on_notice=on_notice) as source,
         Interrupts() as interrupts,
     ):
         on_notice(source.description())

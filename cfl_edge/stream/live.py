@@ -20,6 +20,7 @@ from typing import final
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
 from cfl_edge.stream.frame import Frame, Image
+from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.source import Notice, Skipped, Stream, closed_error, log_notice
 
 FIRST_WAIT_S = 0.5
@@ -107,8 +108,7 @@ class LiveStream(Stream):
     Args:
         uri: What to call it, credentials masked.
         opener: Opens the source; called in the reader thread, for each try.
-        timeout_s: Seconds in which nothing but damaged images come, to count as lost.
-        give_up_s: Seconds after which a lost source is an error; None tries for ever.
+        options: Its `timeout_s`, for which nothing but damaged images may come, and `give_up_s`.
         on_notice: Takes one sentence a call.
         wait: Waits for the event or the seconds, and returns whether the event is set.
         clock: Seconds, for how long the source was gone or damaged.
@@ -121,16 +121,16 @@ class LiveStream(Stream):
         self,
         uri: str,
         opener: Opener,
+        options: StreamOptions = DEFAULTS,
         *,
-        timeout_s: float = 5.0,
-        give_up_s: float | None = None,
         on_notice: Notice = log_notice,
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.uri, self.live = uri, True
-        self._opener, self._give_up_s, self._on_notice = opener, give_up_s, on_notice
-        self._timeout_s, self._wait, self._clock = timeout_s, wait, clock
+        self._opener, self._on_notice = opener, on_notice
+        self._timeout_s, self._give_up_s = options.timeout_s, options.give_up_s
+        self._wait, self._clock = wait, clock
         self._stop = threading.Event()
         self._changed = threading.Condition()  # guards what follows
         self._slot: tuple[int, Captured] | None = None

@@ -18,39 +18,11 @@ from typing import final
 
 from cfl_edge.errors import UsageError
 from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.options import check_rate
 from cfl_edge.stream.source import Notice, Skipped, Stream, log_notice
-
-SLOWEST_HZ = 0.1
-"""A frame in ten seconds: time-lapse cameras."""
-
-FASTEST_HZ = 1000.0
-"""Above the rate of any camera, and about the shortest time that Linux waits for precisely."""
 
 JUDGED = 10
 """Frames read before the source itself may be called too slow: the first ones are no measure."""
-
-
-def check_rate(rate_hz: float) -> None:
-    """Refuse a rate that no camera has.
-
-    Args:
-        rate_hz: Frames a second.
-
-    Raises:
-        UsageError: It is not within 0.1 to 1000.
-
-    Example:
-        >>> check_rate(0)
-        Traceback (most recent call last):
-        ...
-        cfl_edge.errors.UsageError: --realtime is 0, expected 0.1 to 1000 frames a second
-          try: --realtime 30
-    """
-    if not SLOWEST_HZ <= rate_hz <= FASTEST_HZ:  # NaN is not either
-        raise UsageError(
-            f"--realtime is {rate_hz}, expected {SLOWEST_HZ:g} to {FASTEST_HZ:g} frames a second",
-            hint="--realtime 30",
-        )
 
 
 def live_error(uri: str, rate_hz: float) -> UsageError:
@@ -58,7 +30,7 @@ def live_error(uri: str, rate_hz: float) -> UsageError:
 
     Args:
         uri: The stream's `uri`, credentials masked.
-        rate_hz: What was asked for, in frames a second.
+        rate_hz: What was asked for, in frames per second.
     """
     return UsageError(
         f"--realtime is {rate_hz:g}, but {uri} is live and keeps its own rate",
@@ -84,7 +56,7 @@ class Realtime(Stream):
 
     Args:
         stream: Not live; closed with this one.
-        rate_hz: Frames a second, 0.1 to 1000.
+        rate_hz: Frames per second, 0.1 to 1000.
         on_notice: Takes one sentence, once, if the source cannot be read at this rate.
         clock: Seconds, monotonic.
         sleep: Waits for some seconds; by default until `close` at most.
@@ -93,11 +65,11 @@ class Realtime(Stream):
         UsageError: The rate is out of range, or the stream is live.
 
     Example:
-        >>> from cfl_edge.stream.demo.stream import DemoStream
-        >>> with Realtime(DemoStream(frames=20), rate_hz=200) as stream:
+        >>> from cfl_edge.stream.open import open_stream
+        >>> with Realtime(open_stream("demo:?frames=20"), rate_hz=200) as stream:
         ...     frames = iter(stream)
         ...     first = next(frames)
-        ...     time.sleep(0.05)  # too slow for 200 frames a second
+        ...     time.sleep(0.05)  # too slow for 200 frames per second
         ...     next(frames).dropped > 0
         True
 
@@ -129,7 +101,7 @@ class Realtime(Stream):
 
     @property
     def rate_hz(self) -> float:
-        """Frames a second that fall due."""
+        """Frames per second that fall due."""
         return self._rate_hz
 
     @property
@@ -139,7 +111,7 @@ class Realtime(Stream):
 
     def description(self) -> str:
         """Return the recorded stream's description and the rate."""
-        return f"{self._stream.description()}, in real time at {self._rate_hz:g} frames a second"
+        return f"{self._stream.description()}, in real time at {self._rate_hz:g} frames per second"
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the newest frame that is due each time, to the end of the recorded stream.

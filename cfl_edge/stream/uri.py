@@ -17,36 +17,51 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cfl_edge.errors import UsageError
+from cfl_edge.stream.camera.formats import PIXEL_FORMATS
 
-Kind = Literal["camera", "network", "file", "folder", "demo", "serial"]
 Value = str | int | Fraction | tuple[int, int]
-
-NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
-PIXEL_FORMATS = {
-    "mjpeg": "mjpeg",
-    "mjpg": "mjpeg",
-    "yuyv": "yuyv422",
-    "yuyv422": "yuyv422",
-    "uyvy": "uyvy422",
-    "uyvy422": "uyvy422",
-    "nv12": "nv12",
-    "yuv420p": "yuv420p",
-    "rgb24": "rgb24",
-    "bgr24": "bgr24",
-    "grey": "gray",
-    "gray": "gray",
-}
-"""What `format=` takes, V4L2's name or FFmpeg's, and FFmpeg's name for it.
 
-Only formats in which every image stands alone: the reader drops frames undecoded.
-"""
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An option that an address takes after its question mark.
+
+    Args:
+        read: Returns the value of a text, None where it has none.
+        expected: What to write, for the error.
+        example: An address that has it.
+    """
+
+    read: Callable[[str], Value | None]
+    expected: str
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of stream.
+
+    To add one, write a module with a function that takes the `StreamUri`, the `StreamOptions` and
+    a `Notice`, and returns a `Stream`: most return a `RecordedStream` of their own `Recording`, or
+    a `LiveStream` of their own `Capture`. Then name it in `KINDS`.
+
+    Args:
+        opener: "module:function", imported when the first such stream is opened.
+        schemes: What its addresses begin with, without the colon.
+        keys: What its addresses take after a question mark.
+        takes: Those of "order", "epochs" and "realtime" that make sense for it.
+    """
+
+    opener: str
+    schemes: tuple[str, ...] = ()
+    keys: Mapping[str, Key] = field(default_factory=dict)
+    takes: tuple[str, ...] = ()
+
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _USERINFO = re.compile(r"://.*@", re.DOTALL)
@@ -62,16 +77,14 @@ class StreamUri:
     """An address, taken apart.
 
     Args:
-        kind: What sort of source it is.
+        kind: A key of `KINDS`.
         target: Device path, URL, file, folder or glob; empty for a demo, and for the only serial
             port on USB. A URL has its credentials in it, so never show it.
         shown: The address for messages, credentials masked.
-        options: Checked values of the query, by key: `format` (FFmpeg's name), `size` (width,
-            height in pixels), `fps` (a fraction); `frames`, `seed`; `baud`, `proto`, and what a
-            board is asked for: `size` (its name), `fps`, `q`.
+        options: Values of the query, as the keys of its kind read them.
     """
 
-    kind: Kind
+    kind: str
     target: str = field(repr=False)
     shown: str
     options: Mapping[str, Value] = field(default_factory=dict)
@@ -109,72 +122,69 @@ def parse_uri(uri: str) -> StreamUri:
     if not uri:
         raise UsageError("the stream is empty, expected an address", hint="--stream /dev/video0")
     if uri.isascii() and uri.isdigit():
-        return StreamUri("camera", f"/dev/video{int(uri)}", f"/dev/video{int(uri)}")
+        uri = f"/dev/video{int(uri)}"
     if uri.startswith(("/dev/tty", "/dev/serial/")):
-        return _with_query("serial", uri, uri, _SERIAL_KEYS)
+        return _with_query("serial", uri, uri)
     if uri.startswith("/dev/"):
-        return _with_query("camera", uri, uri, _CAMERA_KEYS)
+        return _with_query("camera", uri, uri)
     match = _SCHEME.match(uri)
     if match is None or os.path.exists(uri):
-        return _path(uri, uri)
-    scheme, rest = match[1].lower(), uri[match.end() :]
-    if scheme in NETWORK_SCHEMES:
+        return _path(uri)
+    scheme, rest = match[1].lower(), uri[match.end() :].removeprefix("//")
+    kind = next((name for name, kind in KINDS.items() if scheme in kind.schemes), None)
+    if kind is None:
+        schemes = [name for kind in KINDS.values() for name in kind.schemes]
+        raise UsageError(
+            f"{mask(uri)}: unknown scheme {scheme!r}, expected one of {', '.join(schemes)}",
+            hint="/dev/video0, rtsp://…, http://…, clip.mp4, folder/, serial: or demo:",
+        )
+    if kind == "network":
         return _network(uri)
-    if scheme == "v4l2":
-        parsed = _with_query("camera", rest.removeprefix("//"), uri, _CAMERA_KEYS)
-        if not parsed.target.startswith("/"):
-            raise UsageError(
-                f"{uri}: {parsed.target!r} is no device path, expected v4l2:///dev/video0",
-                hint="write three slashes: v4l2:///dev/video0",
-            )
-        return parsed
-    if scheme == "file":
-        return _path(unquote(rest.removeprefix("//").removeprefix("localhost/")), uri)
-    if scheme == "demo":
-        parsed = _with_query("demo", rest.removeprefix("//"), uri, _DEMO_KEYS)
-        if parsed.target:
-            raise UsageError(
-                f"{uri}: a demo has no path, got {parsed.target!r}", hint="demo:?frames=600&seed=3"
-            )
-        return parsed
-    if scheme == "serial":
-        return _with_query("serial", rest.removeprefix("//"), uri, _SERIAL_KEYS)
-    raise UsageError(
-        f"{mask(uri)}: unknown scheme {scheme!r}, expected one of v4l2, "
-        f"{', '.join(NETWORK_SCHEMES)}, file, demo, serial",
-        hint="/dev/video0, rtsp://…, http://…, clip.mp4, folder/, serial: or demo:",
-    )
+    if kind == "file":
+        return _path(unquote(rest.removeprefix("localhost/")))
+    parsed = _with_query(kind, rest, uri)
+    if kind == "camera" and not parsed.target.startswith("/"):
+        raise UsageError(
+            f"{uri}: {parsed.target!r} is not a device path, expected v4l2:///dev/video0",
+            hint="write three slashes: v4l2:///dev/video0",
+        )
+    if kind == "demo" and parsed.target:
+        raise UsageError(
+            f"{uri}: a demo has no path, got {parsed.target!r}", hint="demo:?frames=600&seed=3"
+        )
+    return parsed
 
 
 def _network(uri: str) -> StreamUri:
     try:
         parts = urlsplit(uri)
         usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number
+    except ValueError:  # a port that is not a number
         usable = False
     if not usable:
         raise UsageError(
-            f"{mask(uri)} names no host, or a port that is no number",
+            f"{mask(uri)} names no host, or a port that is not a number",
             hint="rtsp://HOST:PORT/PATH; in a password write / as %2F, @ as %40, # as %23",
         )
     return StreamUri("network", uri, mask(uri))
 
 
-def _path(path: str, shown: str) -> StreamUri:
+def _path(path: str) -> StreamUri:
     is_glob = any(mark in path for mark in "*?[") and not os.path.exists(path)
     is_folder = is_glob or path.endswith("/") or os.path.isdir(path)
     is_image = path.lower().endswith(IMAGE_SUFFIXES)
-    return StreamUri("folder" if is_folder or is_image else "file", path, shown)
+    return StreamUri("folder" if is_folder or is_image else "file", path, path)
 
 
-def _with_query(kind: Kind, rest: str, uri: str, keys: Mapping[str, _Key]) -> StreamUri:
+def _with_query(kind: str, rest: str, uri: str) -> StreamUri:
+    keys = KINDS[kind].keys
     target, _, query = rest.partition("?")
     options: dict[str, Value] = {}
     for key, text in parse_qsl(query, keep_blank_values=True):
         if key not in keys:
             raise UsageError(
-                f"{uri}: unknown option {key!r}, expected one of {', '.join(keys)}",
-                hint=keys[next(iter(keys))].example,
+                f"{mask(uri)}: unknown option {key!r}, expected one of {', '.join(keys) or 'none'}",
+                hint=next((each.example for each in keys.values()), "leave it out"),
             )
         if key in options:
             raise UsageError(f"{uri}: {key} is given twice, expected once", hint="remove one")
@@ -184,14 +194,7 @@ def _with_query(kind: Kind, rest: str, uri: str, keys: Mapping[str, _Key]) -> St
                 f"{uri}: {key} is {text!r}, expected {keys[key].expected}", hint=keys[key].example
             )
         options[key] = value
-    return StreamUri(kind, target, target or uri, options)
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    read: Callable[[str], Value | None]
-    expected: str
-    example: str
+    return StreamUri(kind, target, mask(target or uri), options)
 
 
 def _read_format(text: str) -> str | None:
@@ -205,47 +208,58 @@ def _read_size(text: str) -> tuple[int, int] | None:
 
 def _read_fps(text: str) -> Fraction | None:
     try:
-        fps = Fraction(text)
+        fps = Fraction(text).limit_denominator(1001)  # 30000/1001 is 29.97
     except (ValueError, ZeroDivisionError):
         return None
     return fps if 0 < fps <= 1000 else None
 
 
-def _read_baud(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[1-9]\d{2,7}", text) else None
+def _number(pattern: str) -> Callable[[str], int | None]:
+    return lambda text: int(text) if re.fullmatch(pattern, text) else None
 
 
-def _read_protocol(text: str) -> str | None:
-    return text if text in ("cfl", "jpeg") else None
+def _text(pattern: str) -> Callable[[str], str | None]:
+    return lambda text: text if re.fullmatch(pattern, text) else None
 
 
-def _read_size_name(text: str) -> str | None:
-    return text if re.fullmatch(r"[a-z0-9_]{1,16}", text) else None
-
-
-def _read_count(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[1-9]\d{0,8}", text) else None
-
-
-def _read_seed(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"\d{1,9}", text) else None
-
-
+_FPS = "frames per second, above 0"
 _CAMERA_KEYS = {
-    "format": _Key(
+    "format": Key(
         _read_format, f"one of {', '.join(PIXEL_FORMATS)}", "v4l2:///dev/video0?format=mjpeg"
     ),
-    "size": _Key(_read_size, "WIDTHxHEIGHT in pixels", "v4l2:///dev/video0?size=1280x720"),
-    "fps": _Key(_read_fps, "frames per second, above 0", "v4l2:///dev/video0?fps=30"),
+    "size": Key(_read_size, "WIDTHxHEIGHT in pixels", "v4l2:///dev/video0?size=1280x720"),
+    "fps": Key(_read_fps, _FPS, "v4l2:///dev/video0?fps=30"),
 }
 _DEMO_KEYS = {
-    "frames": _Key(_read_count, "a number of frames, at least 1", "demo:?frames=600"),
-    "seed": _Key(_read_seed, "a whole number, at least 0", "demo:?seed=3"),
+    "frames": Key(_number(r"[1-9]\d{0,8}"), "a number of frames, at least 1", "demo:?frames=600"),
+    "seed": Key(_number(r"\d{1,9}"), "a whole number, at least 0", "demo:?seed=3"),
 }
 _SERIAL_KEYS = {
-    "baud": _Key(_read_baud, "bits per second, 100 or more", "serial:///dev/ttyACM0?baud=921600"),
-    "proto": _Key(_read_protocol, "one of cfl, jpeg", "serial:///dev/ttyACM0?proto=jpeg"),
-    "fps": _Key(_read_fps, "frames per second, above 0", "serial:///dev/ttyACM0?fps=5"),
-    "size": _Key(_read_size_name, "a name: qqvga, qvga, vga, …", "serial:///dev/ttyACM0?size=qvga"),
-    "q": _Key(_read_count, "a whole number, above 0", "serial:///dev/ttyACM0?q=12"),
+    "baud": Key(
+        _number(r"[1-9]\d{2,7}"),
+        "bits per second, 100 or more",
+        "serial:///dev/ttyACM0?baud=921600",
+    ),
+    "proto": Key(_text("cfl|jpeg"), "one of cfl, jpeg", "serial:///dev/ttyACM0?proto=jpeg"),
+    "fps": Key(_read_fps, _FPS, "serial:///dev/ttyACM0?fps=5"),
+    "size": Key(
+        _text("[a-z0-9_]{1,16}"), "a name: qqvga, qvga, vga, …", "serial:///dev/ttyACM0?size=qvga"
+    ),
+    "q": Key(_number(r"[1-9]\d{0,8}"), "a whole number, above 0", "serial:///dev/ttyACM0?q=12"),
 }
+
+KINDS: dict[str, Kind] = {
+    "camera": Kind("cfl_edge.stream.camera.v4l2:open_v4l2", ("v4l2",), _CAMERA_KEYS),
+    "network": Kind(
+        "cfl_edge.stream.network.stream:open_network", ("rtsp", "rtsps", "http", "https")
+    ),
+    "file": Kind("cfl_edge.stream.files.video:open_video", ("file",), takes=("epochs", "realtime")),
+    "folder": Kind(
+        "cfl_edge.stream.files.folder:open_folder", takes=("order", "epochs", "realtime")
+    ),
+    "demo": Kind(
+        "cfl_edge.stream.demo.stream:open_demo", ("demo",), _DEMO_KEYS, takes=("realtime",)
+    ),
+    "serial": Kind("cfl_edge.stream.serial.stream:open_serial", ("serial",), _SERIAL_KEYS),
+}
+"""Every kind of stream. `Kind` says how to add one."""

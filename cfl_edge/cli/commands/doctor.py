@@ -46,7 +46,7 @@ def doctor(model: Path | None = None) -> Iterator[Check]:
 
 
 def _cameras() -> Iterable[Check]:
-    from cfl_edge.stream.camera.v4l2 import FORMATS  # loads FFmpeg
+    from cfl_edge.stream.camera.formats import FORMATS  # loads FFmpeg
 
     return devices.check_cameras(Path("/dev").glob("video*"), FORMATS)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import final
+from collections.abc import Callable
+from typing import Any, final
 
 import numpy as np
 
-from cfl_edge.errors import UsageError
 from cfl_edge.stream.demo.objects import OBJECTS
 from cfl_edge.stream.demo.scene import HEIGHT_PX, WIDTH_PX, Dwell, make_noise
-from cfl_edge.stream.frame import Frame
-from cfl_edge.stream.source import Notice, Skipped, Stream, closed_error, log_notice
+from cfl_edge.stream.options import DEFAULTS, StreamOptions
+from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
+from cfl_edge.stream.source import Notice, Skipped, log_notice
+from cfl_edge.stream.uri import StreamUri
 
 DEFAULT_FRAMES = 900  # at 40 ms a frame for learning and 6 for rendering: 41 s
 CLASSES = tuple(OBJECTS)
@@ -62,94 +63,48 @@ def _fill(
     return plan
 
 
+def open_demo(
+    uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
+) -> RecordedStream:
+    """Open the demo: `frames` and `seed` of its address, else of the options."""
+    settings: dict[str, Any] = {"seed": options.seed, **uri.options}
+    return RecordedStream(Demo(**settings), on_notice=on_notice)
+
+
 @final
-class DemoStream(Stream):
-    """Everyday things before changing backgrounds, each frame with its label.
+class Demo(Recording):
+    """Everyday things in front of changing backgrounds, each image with its label.
 
     Mug, scissors, car and leaf come from the start, the clock from the middle on. Size, place,
     angle, perspective, light, blur, noise and colours change; a thing stays for 5 to 9 frames.
 
     Args:
-        frames: How many frames come, at least 1.
+        frames: How many, at least 1.
         seed: Decides every pixel, at least 0.
-        on_notice: Unused: nothing can go wrong here.
-
-    Raises:
-        UsageError: `frames` is below 1 or `seed` below 0.
 
     Example:
-        >>> with DemoStream(frames=20, seed=1) as stream:
+        >>> with RecordedStream(Demo(frames=20, seed=1)) as stream:
         ...     frames = list(stream)
         >>> len(frames), frames[0].image.shape, frames[10].label
         (20, (240, 320, 3), 'clock')
     """
 
-    live = False
-
-    def __init__(
-        self, *, frames: int = DEFAULT_FRAMES, seed: int = 0, on_notice: Notice = log_notice
-    ) -> None:
-        if frames < 1:
-            raise UsageError(
-                f"demo: frames is {frames}, expected at least 1",
-                hint=f"leave it out for {DEFAULT_FRAMES}, or use demo:?frames=100",
-            )
-        if seed < 0:
-            raise UsageError(f"demo: seed is {seed}, expected 0 or more", hint="use demo:?seed=0")
-        self.uri = f"demo:?frames={frames}&seed={seed}"
-        self._frames = frames
-        self._seed = seed
-        self._closed = False
+    def __init__(self, *, frames: int = DEFAULT_FRAMES, seed: int = 0) -> None:
+        self.length: int = frames
+        self.uri, self._seed = f"demo:?frames={frames}&seed={seed}", seed
 
     def description(self) -> str:
         """Return size, number of frames and classes."""
         return (
-            f"{self.uri}: {WIDTH_PX}x{HEIGHT_PX} rendered, {self.total} frames of "
+            f"{self.uri}: {WIDTH_PX}x{HEIGHT_PX} rendered, {self.length} frames of "
             f"{', '.join(CLASSES)} ({NEW_CLASS} from the middle on)"
         )
 
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames.
-
-        Raises:
-            StreamError: The stream is closed.
-        """
-        if self._closed:
-            raise closed_error(self.uri)
-        return self._render()
-
-    def close(self) -> None:
-        """End the iteration."""
-        self._closed = True
-
-    def answer(self, label: str | None, score: float) -> None:
-        """Do nothing: a recording does not listen."""
-
-    @property
-    def dropped(self) -> int:
-        """0: it waits for its reader."""
-        return 0
-
-    @property
-    def total(self) -> int:
-        """How many frames come."""
-        return self._frames
-
-    @property
-    def skipped(self) -> Sequence[Skipped]:
-        """Empty: every frame can be read."""
-        return ()
-
-    def _render(self) -> Iterator[Frame]:
+    def read(self, epoch: int, skip: Callable[[Skipped], None]) -> Images:
+        """Render the images, the same in every epoch."""
         noise = make_noise(np.random.default_rng([self._seed, 0]))
-        index = 0
-        plan = plan_dwells(self.total, np.random.default_rng([self._seed, 1]))
+        plan = plan_dwells(self.length, np.random.default_rng([self._seed, 1]))
         for number, (name, length) in enumerate(plan, start=2):
             dwell = Dwell(name, length, noise, np.random.default_rng([self._seed, number]))
             for step in range(length):
-                if self._closed:
-                    return
-                image = dwell.render(step)
-                yield Frame(image, timestamp_s=time.monotonic(), index=index, label=name)
-                index += 1
-        self.close()
+                yield Shot(dwell.render(step), time.monotonic(), name)

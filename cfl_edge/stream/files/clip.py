@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import final
 
@@ -12,10 +11,10 @@ import numpy as np
 from cfl_edge.errors import (
     StreamError,
     StreamFormatError,
-    StreamNotFoundError,
     StreamPermissionError,
 )
 from cfl_edge.stream.decode import rgb
+from cfl_edge.stream.files.missing import missing_error
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.source import Skipped
 
@@ -123,8 +122,7 @@ class Clip:
 
 def _opening_error(path: str, error: Exception) -> StreamError:
     if isinstance(error, FileNotFoundError):
-        folder = os.path.dirname(path) or "."
-        return StreamNotFoundError(f"{path}: no such file", hint=f"ls {folder}")
+        return missing_error(path)
     if isinstance(error, PermissionError):
         return StreamPermissionError(
             f"{path} may not be read by this user", hint=f"chmod a+r {path}"

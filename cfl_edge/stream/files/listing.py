@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from cfl_edge.errors import (
     StreamError,
     StreamFormatError,
-    StreamNotFoundError,
     StreamPermissionError,
 )
 from cfl_edge.stream.files.clip import CLIP_SUFFIXES
+from cfl_edge.stream.files.missing import WILDCARD, missing_error
 from cfl_edge.stream.uri import IMAGE_SUFFIXES
 
-_WILDCARD = re.compile(r"[*?\[]")
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -37,9 +36,9 @@ def list_files(path: str) -> tuple[str, list[str]]:
         further down, by name with numbers in their order.
 
     Raises:
-        StreamNotFoundError: Nothing is there.
+        StreamNotFoundError: Nothing is there, or no image matches the glob.
         StreamPermissionError: A folder may not be read by this user.
-        StreamFormatError: There is no image and no clip.
+        StreamFormatError: The folder holds no image and no clip.
 
     Example:
         >>> list_files("lost/")
@@ -50,17 +49,18 @@ def list_files(path: str) -> tuple[str, list[str]]:
     """
     if os.path.isdir(path):
         root, found = path, _walk(path)
-    elif _WILDCARD.search(path) and not os.path.exists(path):
+    elif WILDCARD.search(path) and not os.path.exists(path):
         root, found = _root_of(path), _match(path)
     elif os.path.exists(path):
         root, found = os.path.dirname(path), iter([path])
     else:
-        parent = os.path.dirname(path.rstrip("/")) or "."
-        raise StreamNotFoundError(f"{path}: no such folder", hint=f"ls {parent}")
+        raise missing_error(path)
     by_folder: dict[str, set[str]] = {}
     for file in found:
         folder, name = os.path.split(file)
         by_folder.setdefault(folder, set()).add(name)
+    if not by_folder and not os.path.isdir(path):
+        raise missing_error(path)
     if not by_folder:
         raise StreamFormatError(
             f"{path} holds no image, expected jpg, png and the like in one subfolder per class",
@@ -116,7 +116,7 @@ def natural_key(name: str) -> tuple[tuple[tuple[str, int], ...], str]:
 
 
 def _root_of(pattern: str) -> str:
-    fixed = _WILDCARD.split(pattern, maxsplit=1)[0]
+    fixed = WILDCARD.split(pattern, maxsplit=1)[0]
     return fixed[: fixed.rfind("/") + 1]
 
 

@@ -17,8 +17,9 @@ from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError, Str
 from cfl_edge.stream.decode import INTRA_CODECS, PacketDecoder, rgb
 from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
 from cfl_edge.stream.network.errors import FfmpegCode, network_error
+from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.source import Notice, log_notice
-from cfl_edge.stream.uri import mask
+from cfl_edge.stream.uri import StreamUri, mask
 
 PROBE_S = 1.0
 """How much FFmpeg reads to learn codec and size; its own 5 s delays the first frame for a rate
@@ -35,48 +36,48 @@ RTSP_OPTIONS = {
 
 
 def open_network(
-    url: str,
-    *,
-    timeout_s: float = 5.0,
-    give_up_s: float | None = None,
-    on_notice: Notice = log_notice,
+    uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
 ) -> LiveStream:
     """Open a network stream and wait for its first image.
 
     It is live: where the server ends it (also a clip at its end), it is opened again.
 
     Args:
-        url: rtsp, rtsps, http or https; passed on as it is. Messages show it masked.
-        timeout_s: Seconds to connect, and seconds without a frame after which it counts as lost.
-        give_up_s: Seconds after which a lost stream is an error; None tries for ever.
-        on_notice: Takes one sentence a call.
+        uri: rtsp, rtsps, http or https.
+        options: How long to wait for a connection and for frames.
+        on_notice: Called with one sentence a call.
 
     Raises:
         StreamNotFoundError: No such host, nobody listens there, or no such page.
         StreamPermissionError: It refuses the user name or password.
-        StreamFormatError: What it sends is no video.
+        StreamFormatError: What it sends is not a video.
         StreamLostError: It does not answer in time.
 
     Example:
-        >>> open_network("http://127.0.0.1:9/")
+        >>> from cfl_edge.stream.uri import parse_uri
+        >>> open_network(parse_uri("http://127.0.0.1:9/"))
         Traceback (most recent call last):
         ...
         cfl_edge.errors.StreamNotFoundError: http://127.0.0.1:9/: nobody listens there...
     """
     return LiveStream(
-        mask(url),
-        lambda: NetworkCapture(url, timeout_s=timeout_s),
-        timeout_s=timeout_s,
-        give_up_s=give_up_s,
+        uri.shown,
+        lambda: NetworkCapture(uri.target, options.timeout_s),
+        options,
         on_notice=on_notice,
     )
 
 
 @final
 class NetworkCapture(Capture):
-    """An opened network stream; see `open_network` for the arguments."""
+    """An opened network stream.
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
+    Args:
+        url: Passed on as it is; messages show it masked.
+        timeout_s: Seconds to connect, and seconds without a frame after which it counts as lost.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
         self._shown, self._timeout_s = mask(url), timeout_s
         self._key_frame_s = KEY_FRAME_TIMEOUTS * timeout_s
         self._decoded = False

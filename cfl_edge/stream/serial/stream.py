@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Literal, final
+from collections.abc import Callable
+from fractions import Fraction
+from typing import cast, final
 
 from cfl_edge.errors import StreamError
 from cfl_edge.stream.live import Capture, LiveStream
+from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.serial.capture import CflCapture, JpegCapture, stream_error
 from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.stream.uri import StreamUri
 from firmware_host.errors import BoardError
 from firmware_host.link import open_link
 from firmware_host.ports import choose_port
 from firmware_host.protocol import BAUD
 from firmware_host.serial_port import SerialPort
-
-Protocol = Literal["cfl", "jpeg"]
 
 PLUG_POLL_S = 0.2
 """How often to look whether a board that was pulled is there again."""
@@ -28,48 +29,38 @@ SOON_WAIT_S, SOON_S = 1.0, 15.0
 
 
 def open_serial(
-    port: str,
-    *,
-    baud: int = BAUD,
-    proto: Protocol = "cfl",
-    settings: Mapping[str, str | int | float] | None = None,
-    timeout_s: float = 5.0,
-    give_up_s: float | None = None,
-    on_notice: Notice = log_notice,
+    uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
 ) -> LiveStream:
     """Open a board's port and wait for its first image.
 
     Args:
-        port: "/dev/ttyACM0", a link to it, the serial number of a USB device; "" is the only port
-            on USB.
-        baud: Bits per second, as the board's sketch says.
-        proto: "cfl" for CFL-Link, "jpeg" for JPEGs back to back.
-        settings: What to ask a board for that listens: `fps`, `size`, `q`.
-        timeout_s: Seconds without an image after which the board counts as lost.
-        give_up_s: Seconds after which a lost board is an error; None tries for ever.
-        on_notice: Takes one sentence a call.
+        uri: A port ("/dev/ttyACM0", a link to it, the serial number of a USB device; "" for the
+            only port on USB) and its options: `baud` in bits per second; `proto`, "cfl" for
+            CFL-Link or "jpeg" for JPEGs back to back; and what a board that listens is asked for,
+            `fps`, `size` (a name), `q`.
+        options: How long to wait for images.
+        on_notice: Called with one sentence a call.
 
     Raises:
-        StreamNotFoundError: There is no such port, or not one alone on USB.
+        StreamNotFoundError: There is no such port, or not exactly one on USB.
         StreamBusyError: Another program holds it.
         StreamPermissionError: The user may not open it.
         StreamLostError: It sends nothing.
-        StreamFormatError: What it sends is no image.
+        StreamFormatError: What it sends is not an image.
 
     Example:
-        >>> open_serial("/dev/ttyLOST0")
+        >>> from cfl_edge.stream.uri import parse_uri
+        >>> open_serial(parse_uri("/dev/ttyLOST0"))
         Traceback (most recent call last):
         ...
         cfl_edge.errors.StreamNotFoundError: There is no serial port '/dev/ttyLOST0'...
     """
-    uri = f"serial://{port}"
     return LiveStream(
-        uri,
-        lambda: _open(uri, port, baud, proto, settings or {}, timeout_s),
-        timeout_s=timeout_s,
-        give_up_s=give_up_s,
+        f"serial://{uri.target}",
+        lambda: open_board(uri, options.timeout_s),
+        options,
         on_notice=on_notice,
-        wait=PortWait(port),
+        wait=PortWait(uri.target),
     )
 
 
@@ -132,20 +123,41 @@ def is_usable(port: str) -> bool:
     return True
 
 
-def _open(
-    uri: str,
-    port: str,
-    baud: int,
-    proto: Protocol,
-    settings: Mapping[str, str | int | float],
-    timeout_s: float,
-) -> Capture:
+def open_board(uri: StreamUri, timeout_s: float) -> Capture:
+    """Open a board's port.
+
+    Args:
+        uri: See `open_serial`.
+        timeout_s: Seconds without an image after which it counts as lost.
+
+    Raises:
+        StreamError: It does not open.
+    """
+    shown, baud = f"serial://{uri.target}", cast("int", uri.options.get("baud", BAUD))
     fault: StreamError | None = None
     try:
-        device = choose_port(port or None).device
-        if proto == "jpeg":
-            return JpegCapture(uri, SerialPort(device, baud), timeout_s)
-        return CflCapture(uri, open_link(device, baud=baud), settings, timeout_s)
+        device = choose_port(uri.target or None).device
+        if uri.options.get("proto") == "jpeg":
+            return JpegCapture(shown, SerialPort(device, baud), timeout_s)
+        return CflCapture(shown, open_link(device, baud=baud), board_settings(uri), timeout_s)
     except BoardError as error:
         fault = stream_error(error)
     raise fault
+
+
+def board_settings(uri: StreamUri) -> dict[str, str | int | float]:
+    """Return what a board is asked for.
+
+    Example:
+        >>> from cfl_edge.stream.uri import parse_uri
+        >>> board_settings(parse_uri("serial:?size=qvga&fps=5&baud=115200"))
+        {'fps': 5, 'size': 'qvga'}
+    """
+    settings: dict[str, str | int | float] = {}
+    for key in ("fps", "size", "q"):
+        value = uri.options.get(key)
+        if isinstance(value, Fraction):
+            settings[key] = int(value) if value.denominator == 1 else float(value)
+        elif isinstance(value, str | int):
+            settings[key] = value
+    return settings

@@ -1,0 +1,96 @@
+"""How a stream is read, whatever its kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from cfl_edge.errors import UsageError
+
+Order = Literal["as-is", "shuffled", "by-class"]
+ORDERS: tuple[Order, ...] = get_args(Order)
+
+SLOWEST_HZ = 0.1
+"""A frame in ten seconds: time-lapse cameras."""
+
+FASTEST_HZ = 1000.0
+"""Above the rate of any camera, and about the shortest time that Linux waits for precisely."""
+
+STALL_S = 5.0
+"""Well above the slowest usual rate (1 fps) and the 1 to 4 s between key frames of network cameras.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What `open_stream` can be asked for beside an address.
+
+    Args:
+        order: Order of a folder's images: "as-is" (by path, 2 before 10), "shuffled" (a new
+            permutation every epoch) or "by-class" (class after class, shuffled within each).
+        epochs: How many times a folder or a video file is read, at least 1.
+        seed: Random seed of the shuffling and of the demo, at least 0.
+        realtime_hz: Replay a recording at this many frames per second, 0.1 to 1000, dropping
+            frames when the reader falls behind. None waits for the reader.
+        timeout_s: Seconds without a frame after which a live source counts as lost.
+        give_up_s: Seconds after which a lost live source is an error; None retries for ever.
+
+    Raises:
+        UsageError: A value is out of range.
+
+    Example:
+        >>> StreamOptions(epochs=0)
+        Traceback (most recent call last):
+        ...
+        cfl_edge.errors.UsageError: epochs is 0, expected at least 1
+          try: --epochs 1
+    """
+
+    order: Order = "as-is"
+    epochs: int = 1
+    seed: int = 0
+    realtime_hz: float | None = None
+    timeout_s: float = STALL_S
+    give_up_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        if self.order not in ORDERS:
+            raise UsageError(
+                f"order is {self.order!r}, expected one of {', '.join(ORDERS)}",
+                hint="--order as-is",
+            )
+        if self.epochs < 1:
+            raise UsageError(f"epochs is {self.epochs}, expected at least 1", hint="--epochs 1")
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}, expected 0 or more", hint="--seed 0")
+        if self.realtime_hz is not None:
+            check_rate(self.realtime_hz)
+        if not self.timeout_s > 0:
+            raise UsageError(f"timeout_s is {self.timeout_s}, expected above 0", hint="use 5")
+
+
+DEFAULTS = StreamOptions()
+
+
+def check_rate(rate_hz: float) -> None:
+    """Refuse a frame rate that no camera has.
+
+    Args:
+        rate_hz: Frames per second.
+
+    Raises:
+        UsageError: It is not within 0.1 to 1000.
+
+    Example:
+        >>> check_rate(0)
+        Traceback (most recent call last):
+        ...
+        cfl_edge.errors.UsageError: --realtime is 0, expected 0.1 to 1000 frames per second
+          try: --realtime 30
+    """
+    if not SLOWEST_HZ <= rate_hz <= FASTEST_HZ:  # NaN is not either
+        raise UsageError(
+            f"--realtime is {rate_hz}, expected {SLOWEST_HZ:g} to {FASTEST_HZ:g} frames per second",
+            hint="--realtime 30",
+        )
