@@ -1,4 +1,4 @@
-"""Splitting a class: the last frames learned again, or replayed samples divided in two groups."""
+"""Splitting a class: the last frames are learned again."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,6 @@ from cfl_edge.cli.commands.undo import undo
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
 from cfl_edge.learner.journal import Base, Journal
 from cfl_edge.model import writing
-
-WITH_REPLAY = ("cfl", "knn", "bp-replay", "layer-bp")
 
 
 @pytest.fixture
@@ -28,7 +26,7 @@ def test_the_model_is_what_it_would_be_had_the_label_been_right(lesson, save_eve
     names = alternating(40)
     lesson.run(names, save_every=save_every)
     result = split(lesson.folder, "above", "over", frames=12)
-    assert (result.moved, result.stayed, result.apart) == (6, 14, None)
+    assert (result.moved, result.stayed) == (6, 14)
     assert result.counts.frames == {"above": 14, "left": 20, "over": 6}
     assert_alike(lesson.load(), oracle(lesson, relabelled(names, 12)))
 
@@ -113,6 +111,7 @@ def test_relabelling_crosses_the_segments_of_a_journal():
         ({"frames": 0}, UsageError, "--frames is 0, expected more than 0"),
         ({"seconds": -1.0}, UsageError, "--seconds is -1"),
         ({"seconds": 1.0, "frames": 1}, UsageError, "split was given --seconds and --frames"),
+        ({}, UsageError, "split was given neither --seconds nor --frames"),
     ],
 )
 def test_refusals_leave_the_model_as_it_was(lesson, options, error, message):
@@ -126,12 +125,11 @@ def test_refusals_leave_the_model_as_it_was(lesson, options, error, message):
 
 def test_no_model(tmp_path):
     with pytest.raises(ModelNotFoundError, match="does not exist"):
-        split(tmp_path / "none", "a", "b")
+        split(tmp_path / "none", "a", "b", frames=1)
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("options", [{"frames": 4}, {}])
-def test_a_full_disk_leaves_the_model_as_it_was(lesson, monkeypatch, options):
+def test_a_full_disk_leaves_the_model_as_it_was(lesson, monkeypatch):
     lesson.run(alternating(16))
     before = contents(lesson.folder)
 
@@ -140,5 +138,5 @@ def test_a_full_disk_leaves_the_model_as_it_was(lesson, monkeypatch, options):
 
     monkeypatch.setattr(writing.os, "fsync", full)
     with pytest.raises(ModelWriteError, match="is intact"):
-        split(lesson.folder, "above", "over", **options)
+        split(lesson.folder, "above", "over", frames=4)
     assert contents(lesson.folder) == before

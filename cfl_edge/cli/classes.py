@@ -92,7 +92,7 @@ def split(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     json: Json = False,
 ) -> None:
-    """Make a new class of the frames learned last, or of one of two groups of replayed samples."""
+    """Make a new class of the frames learned last."""
     from cfl_edge.labels.source import check_name
     from cfl_edge.view.view import open_view
 
@@ -115,26 +115,14 @@ def split(
             "replay": result.counts.replay,
             "moved": result.moved,
             "stayed": result.stayed,
-            "apart": result.apart,
         }
         view.summary(fields, [*_split_lines(result, name, checked), *_lines(result.counts)])
 
 
 def _split_lines(result: Split, name: str, into: str) -> list[str]:
-    """Say how much went where, and what both still share."""
-    if result.apart is None:
-        left = f"{result.stayed} left" if result.stayed else "none left: it is gone"
-        return [f"split off  {result.moved} frames learned again as {into}; {name} has {left}"]
-    lines = [
-        f"split off  {result.moved} samples of the replay memory are {into}, {result.stayed} stay "
-        f"{name}; their frames are counted in this proportion",
-        f"apart      {result.apart:.0%} of the samples' variance lies between the two groups",
-    ]
-    if result.shared_end:
-        lines.append(
-            "shared     the mean of the pooled features, until new frames of both are learned"
-        )
-    return lines
+    """Say how much went where."""
+    left = f"{result.stayed} left" if result.stayed else "none left: it is gone"
+    return [f"split off  {result.moved} frames learned again as {into}; {name} has {left}"]
 
 
 def _change(model: Path, onnx: Path | None, json: bool, action: Callable[[Saved], None]) -> None:

@@ -1,4 +1,4 @@
-"""Add, rename, remove, merge and split classes of a saved model: no torch, no training.
+"""Add, rename, remove and merge classes of a saved model: no torch, no training.
 
 A class is a row of every tensor that the manifest lists under `class_rows`, a count, and samples.
 """
@@ -144,45 +144,6 @@ def what_stays(algorithm: str) -> str:
         "its share of the covariance that all classes share, and " if algorithm == "cfl" else ""
     )
     return f"{covariance}what the layers and the rows of the other classes learned from it"
-
-
-def split(saved: Saved, name: str, into: str, moved: Array) -> None:
-    """Make a new class of some of a class's replayed samples.
-
-    Both have the rows that the class had; its counts are divided in the proportion of the samples.
-    To tell one from the other is left to who knows the features (`learner/divide.py`).
-
-    Args:
-        saved: Changed in place; no sample may wait for a step.
-        name: The class.
-        into: The new one.
-        moved: Of every replayed sample, in their order, whether it goes; bool, (M,).
-
-    Raises:
-        DataError: `name` does not exist, or `into` does.
-    """
-    number = require_known(saved, name)
-    require_unknown(saved, into)
-    replay, new = saved.tensors["replay"], len(saved.manifest["classes"])
-    moved = moved & (replay["labels"] == number)
-    share = moved.sum() / (replay["labels"] == number).sum()
-
-    def divide(counts: Array) -> Array:
-        goes = np.multiply(counts[number], share)
-        if counts.dtype.kind != "f":
-            goes = np.rint(goes)
-        goes = goes.astype(counts.dtype)
-        return np.append(_with_row(counts, number, counts[number] - goes), goes)
-
-    def double(tensor_name: str, rows: Array) -> Array:
-        if tensor_name.endswith(".counts"):
-            return divide(rows)
-        return np.concatenate([rows, rows[number : number + 1]])
-
-    _map_rows(saved, double)
-    _map_counts(saved, divide)
-    replay["labels"] = np.where(moved, new, replay["labels"])
-    saved.manifest["classes"].append(into)
 
 
 def merge(saved: Saved, names: Sequence[str], into: str) -> None:

@@ -1,8 +1,7 @@
 """Split a class off another: the main part of `cfl-edge classes split`.
 
-Either the frames learned last were of the new class, because the label was not switched in time:
-the journal has them, and they are learned again under their right name. Or a class turned out to be
-two: its samples in the replay memory are divided into two groups.
+The frames learned last were of a new class, because the label was not switched in time: the journal
+has them, and they are learned again under their right name.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from cfl_edge.cli.commands.rewind import (
     saved_examples,
 )
 from cfl_edge.errors import DataError
-from cfl_edge.learner.journal import KEY
 from cfl_edge.model import class_table
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
@@ -39,19 +37,13 @@ class Split:
 
     Args:
         counts: Of all classes afterwards.
-        moved: Frames that were learned again under the new name; or, where samples were divided,
-            those of the new class.
-        stayed: Frames, or samples, that the class still has.
-        apart: Share of the samples' variance that lies between the two groups, 0 to 1: near 0, the
-            class was one. None where frames were learned again.
-        shared_end: Whether both begin with the same mean of the backbone's pooled features.
+        moved: Frames that were learned again under the new name.
+        stayed: Frames that the class still has.
     """
 
     counts: Counts
     moved: int
     stayed: int
-    apart: float | None = None
-    shared_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,14 +81,9 @@ def split(
 ) -> Split:
     """Make a new class of part of another, and save.
 
-    With `seconds` or `frames`, those among the last frames that were learned as `name` are learned
-    again as `into`: the model is what it would be, had the label been right
-    (`cfl_edge.cli.commands.rewind` says how exactly), and undo still reaches behind them.
-
-    Without, the replayed samples are divided in two groups, of which the larger keeps the name.
-    `cfl_edge.learner.divide` says what becomes of the statistics: those of the backbone's pooled
-    features, which the replay memory does not have, are the same for both until new frames move
-    them apart.
+    Those among the last frames that were learned as `name` are learned again as `into`: the model
+    is what it would be, had the label been right (`cfl_edge.cli.commands.rewind` says how exactly),
+    and undo still reaches behind them.
 
     Args:
         model: The model folder.
@@ -109,15 +96,13 @@ def split(
         on_notice: Called with what the user should know.
 
     Raises:
-        UsageError: Both `seconds` and `frames`, or one that is not above 0.
-        DataError: `name` does not exist, `into` does, the journal does not reach back that far,
-            none of the frames is of `name`, or there are too few samples to divide.
+        UsageError: Not one of `seconds` and `frames`, or one that is not above 0.
+        DataError: `name` does not exist, `into` does, the journal does not reach back that far, or
+            none of the frames is of `name`.
         ModelError: The model or the ONNX files fail.
     """
     store = Store(model, on_notice=on_notice)
-    by_frames = seconds is not None or frames is not None
-    if by_frames:
-        require_one("split", f"cfl-edge classes split {model} NAME --into NEW", seconds, frames)
+    require_one("split", f"cfl-edge classes split {model} NAME --into NEW", seconds, frames)
     store.require_usable()
     if not store.exists():
         store.load()  # says what is missing and what to do
@@ -126,7 +111,7 @@ def split(
         class_table.require_known(saved, name)
         class_table.require_unknown(saved, into)
         task = _Task(store, saved, name, into, onnx, device, on_notice)
-        return _relearn(task, seconds, frames) if by_frames else _divide(task)
+        return _relearn(task, seconds, frames)
 
 
 def _relearn(task: _Task, seconds: float | None, frames: int | None) -> Split:
@@ -167,29 +152,6 @@ def _relearn(task: _Task, seconds: float | None, frames: int | None) -> Split:
     save_learner(task.store, learner, task.counters)
     counts = counts_of(changed)
     return Split(counts, moved, counts.frames.get(name, 0))
-
-
-def _divide(task: _Task) -> Split:
-    """Divide the replayed samples in two groups."""
-    from cfl_edge.core.device import choose_device
-    from cfl_edge.learner.divide import divide
-    from cfl_edge.learner.saved import to_saved
-
-    learner, divided = divide(
-        task.saved,
-        task.name,
-        task.into,
-        device=choose_device(task.device),
-        otherwise=f"{task.command} --frames N, if the last N frames learned were of the new class",
-    )
-    changed = to_saved(learner, task.counters)
-    if KEY in task.saved.manifest:
-        task.on_notice(
-            "cfl-edge undo cannot take back any more what was learned before this change"
-        )
-    _change_exported(task, changed, learner)
-    task.store.save(changed.manifest, changed.tensors)
-    return Split(counts_of(changed), *divided)
 
 
 def _change_exported(task: _Task, changed: Saved, learner: Learner) -> None:
