@@ -135,7 +135,7 @@ def test_metadata(exported, part):
         "cfl_edge.classes": '["cat", "Hündin", "3"]',
         "cfl_edge.size_px": "16",
         "cfl_edge.preprocessing": PREPROCESSING,
-        "cfl_edge.format_version": "2",
+        "cfl_edge.format_version": "1",
     }
 
 

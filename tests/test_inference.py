@@ -152,7 +152,7 @@ def test_without_our_metadata(path):
         ({"cfl_edge.size_px": "big"}, ModelDamagedError, "cannot be used"),
         ({"cfl_edge.size_px": "0"}, ModelDamagedError, "cannot be used"),
         ({"cfl_edge.size_px": "9"}, ModelDamagedError, "its metadata promises"),
-        ({"cfl_edge.format_version": "3"}, ModelVersionError, "has format 3"),
+        ({"cfl_edge.format_version": "2"}, ModelVersionError, "has format 2"),
         ({"cfl_edge.format_version": "x"}, ModelDamagedError, "cannot be used"),
         ({"cfl_edge.preprocessing": "letterbox"}, ModelVersionError, "'letterbox'"),
     ],

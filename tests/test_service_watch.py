@@ -57,7 +57,7 @@ def look(watched, clock, times=4):
     predictions = []
     for _ in range(times):
         clock.now_s += LOOK_S
-        predictions.append(watched.predict(RED))
+        predictions.append(watched.predict_one(RED))
         if watched._loading is not None:
             watched._loading.join()
     return predictions
@@ -91,7 +91,7 @@ def test_one_system_call_a_second(path, clock, watched, monkeypatch):
     monkeypatch.setattr("cfl_edge.serve.file_watch.stamp_of", looks.append)
     for _ in range(100):
         clock.now_s += 0.05
-        watched.predict(RED)
+        watched.predict_one(RED)
     assert 5 <= len(looks) <= 6
 
 
@@ -147,7 +147,9 @@ def test_scores_that_are_not_finite(path, clock, watched, notices, scale):
 
 def test_another_number_of_scores_than_of_classes():
     prediction = SimpleNamespace(scores=np.zeros(3, np.float32))
-    model = SimpleNamespace(path=Path("m.onnx"), classes=["a"], predict_one=lambda _: prediction)
+    model = SimpleNamespace(
+        path=Path("m.onnx"), classes=["a"], predict_one=lambda _, **options: prediction
+    )
     with pytest.raises(
         ModelDamagedError, match=r"m\.onnx gives scores of shape \(3,\), expected 1"
     ):
@@ -192,7 +194,7 @@ class Failing:
     def __init__(self, path, frames, nan):
         self.path, self.classes, self.frames, self.nan = path, ["bad"], frames, nan
 
-    def predict_one(self, image):
+    def predict_one(self, image, *, reject=None):
         self.frames -= 1
         if self.frames >= 0:
             return SimpleNamespace(label="bad", score=1.0, scores=np.zeros(1, np.float32))
@@ -239,10 +241,10 @@ def test_frames_go_on_while_a_file_is_loaded(path, clock, notices):
     replace(path, model_bytes(["pen"]))
     for _ in range(50):
         clock.now_s += LOOK_S
-        assert watched.predict(RED).label == "red"
+        assert watched.predict_one(RED).label == "red"
     gate.set()
     watched.close()
-    assert watched.predict(RED).label == "pen"
+    assert watched.predict_one(RED).label == "pen"
     assert threading.active_count() < 10
 
 
@@ -264,10 +266,10 @@ def test_memory_over_twenty_swaps(path, clock, watched):
 
 def test_real_time_and_a_real_thread(path, notices):
     watched = WatchedModel(path, load, notices.append)
-    watched.predict(RED)
+    watched.predict_one(RED)
     replace(path, model_bytes(["pen"]))
     end_s = time.monotonic() + 10
-    while watched.predict(RED).label == "red":
+    while watched.predict_one(RED).label == "red":
         assert time.monotonic() < end_s
         time.sleep(0.01)
     assert watched.swaps == 1

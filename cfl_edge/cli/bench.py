@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfl_edge.cli import bench_exits as cli_bench_exits
 from cfl_edge.cli import bench_streams as cli_bench_streams
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command()(cli_bench_streams.streams)
-app.command("early-exit")(cli_bench_exits.early_exit)
 
 Network = Annotated[str, typer.Option(help="8x64, conv256, conv512, vgg8b, 256,256, stream, …")]
 Image = Annotated[int, typer.Option(help="Side of the image in pixels.")]

@@ -18,15 +18,6 @@ from cfl_edge.cli.options import (
     show_on,
 )
 
-EarlyExit = Annotated[
-    float | None,
-    typer.Option(
-        metavar="MARGIN",
-        help="Stop at the first layer where the best class leads the second by this: 0.5; "
-        "`cfl-edge bench early-exit` shows what it costs.",
-    ),
-]
-
 
 def run(
     model: Annotated[Path, typer.Argument(help="An exported model.onnx.")],
@@ -34,7 +25,6 @@ def run(
     realtime: RealtimeHz = None,
     max_frames: MaxFrames = None,
     reject: Reject = None,
-    early_exit: EarlyExit = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of ONNX Runtime.")] = None,
     watch: Annotated[
         bool, typer.Option(help="Take over the file's new states while the stream runs.")
@@ -78,7 +68,6 @@ def run(
             max_frames=max_frames,
             threads=threads,
             reject=reject,
-            early_exit=early_exit,
             watch=watch,
             outputs=OutputOptions(http, token_file, on_change, on_change_frames),
             on_progress=show_on(view),
@@ -92,9 +81,6 @@ def run(
             lines.append(f"accuracy   {summary.accuracy:.2%} of {summary.samples} labelled frames")
         if reject is not None:
             lines.append(f"refused    {summary.rejected} frames, answered unknown")
-        if summary.exits:
-            shares = ", ".join(f"{share:.1%} {name}" for name, share in summary.exits.items())
-            lines.append(f"stopped    {shares}")
         if summary.model_swaps or summary.model_failures:
             lines.append(
                 f"model      replaced {summary.model_swaps} times, "

@@ -6,19 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cfl_edge.errors import ExportError
-from cfl_edge.learner.algorithms.contrastive import ContrastiveAlgorithm
 from cfl_edge.learner.learner import Learner
-from cfl_edge.learner.readout import combine
 from cfl_edge.model.tensors import network_digest
-from cfl_edge.onnx.exits import EXITS, ExitTable
 from cfl_edge.onnx.export import Exported
 from cfl_edge.onnx.export import export as export_onnx
 from cfl_edge.onnx.metadata import KNOWN_DISTANCES, NETWORK_DIGEST
-
-SAME = 1e-4  # of the largest weight: rounding
 
 
 def export_learner(learner: Learner, out: Path) -> Exported:
@@ -51,7 +45,6 @@ def export_learner(learner: Learner, out: Path) -> Exported:
                 "cfl_edge.backbone": learner.config.backbone,
                 NETWORK_DIGEST: network_digest(weights),
                 **known_distances(learner),
-                **exits(learner),
             },
             distances=learner.algorithm.distance_rows(),
             folder=out,
@@ -67,31 +60,3 @@ def known_distances(learner: Learner) -> dict[str, str]:
     if table is None:
         return {}
     return {KNOWN_DISTANCES: json.dumps([float(f"{value:.7g}") for value in table])}
-
-
-def exits(learner: Learner) -> dict[str, str]:
-    """Return what `run --early-exit` needs, where the scores are a sum over layers.
-
-    Nothing where the label embeddings do not follow from the statistics of now: classes were
-    merged, or frames came since they were solved.
-    """
-    head = learner.algorithm
-    if not isinstance(head, ContrastiveAlgorithm) or head.readout is None or not learner.classes:
-        return {}
-    channels, first_layer = head.inputs.channels, head.layer_source
-    readout = head.readout.cpu()
-    solved = [combine([source]).cpu() for source in head.statistics]  # (Z, C_r + 1) each
-    blocks = torch.split(readout[:, :-1], channels, dim=1)
-    apart = max(
-        float((rows[:, :-1] - block).abs().max())
-        for rows, block in zip(solved, blocks, strict=True)
-    )
-    if len(channels) < 2 or apart > SAME * float(readout[:, :-1].abs().max()):
-        return {}
-    names = ["backbone end", "backbone cut"] if first_layer else []
-    names += [f"layer {number}" for number in range(1, len(channels) - first_layer + 1)]
-    order = list(range(len(channels)))
-    if first_layer:  # the way to the backbone's pooled features takes longer than the layers
-        order = [*order[1:], 0]
-    biases = torch.stack([rows[:, -1] for rows in solved]).numpy()
-    return {EXITS: ExitTable(tuple(names), tuple(channels), tuple(order), biases).to_text()}

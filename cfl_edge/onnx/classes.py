@@ -15,7 +15,6 @@ import numpy.typing as npt
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
 from cfl_edge.model.writing import replace_files
 from cfl_edge.onnx.distance import change_distance
-from cfl_edge.onnx.exits import EXITS, change_exits, parse_exits
 from cfl_edge.onnx.metadata import (
     HEAD_FILE,
     INT8_FILE,
@@ -81,19 +80,12 @@ def patch_classes(
     contents: dict[str, bytes] = {}
     for name in names:
         model = _load(folder / name)
-        held = {entry.key for entry in model.metadata_props}
         if network_digest is not None:
             _require_network(model, network_digest, folder / name)
         if not set_classes(model, matrix, classes, folder / name):
             on_notice(
                 f"{folder / name} cannot say any more what is unknown (--reject): its distance was "
                 f"that between the classes of before; cfl-edge export DIR -o {folder} gives it anew"
-            )
-        if EXITS in held - {entry.key for entry in model.metadata_props}:
-            on_notice(
-                f"{folder / name} cannot stop early any more (--early-exit): the scores of its "
-                f"layers were those of the classes of before; cfl-edge export DIR -o {folder} "
-                "gives them anew"
             )
         contents[name] = model.SerializeToString()
     if target == folder:
@@ -151,11 +143,6 @@ def set_classes(
     kept = change_distance(model, before, embeddings)
     if not kept:
         metadata.pop(KNOWN_DISTANCES, None)
-    table = parse_exits(metadata, before.shape[1], path)
-    if table is not None:
-        changed = change_exits(table, before, embeddings)
-        metadata.pop(EXITS)
-        metadata |= {EXITS: changed.to_text()} if changed is not None else {}
     set_metadata(model, metadata | class_metadata(classes))
     return kept
 

@@ -1,10 +1,9 @@
-"""Inference with ONNX Runtime: no torch in the process, under 150 MiB (240 with early exit)."""
+"""Inference with ONNX Runtime: no torch in the process, under 150 MiB."""
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -26,8 +25,6 @@ from cfl_edge.preprocess import to_model_input
 if TYPE_CHECKING:
     import onnxruntime
 
-    from cfl_edge.onnx.early_exit import Reached, Stages
-
 # Small networks have little to share out, and the camera and the page need a core too.
 MAX_THREADS = 4
 
@@ -38,14 +35,10 @@ class OnnxModel:
     Args:
         path: The `.onnx` file.
         threads: Threads of one prediction; default one for each core, at most 4.
-        early_exit: Margin of the two best probabilities, 0 to 1, at which `predict_one` stops at a
-            layer (`cfl_edge.onnx.early_exit`); None computes the whole network.
 
     Attributes:
         classes: Class names, in the order of the scores.
         size_px: Side of the square input in pixels.
-        exits: Where `predict_one` may stop, in order; empty without `early_exit`.
-        stopped_at: Where the last prediction stopped, of `exits`; None without `early_exit`.
         known_distances: Quantiles of the distances of known images, in equal steps from 0 to
             100 %; None for a file without them.
 
@@ -53,8 +46,7 @@ class OnnxModel:
         ModelNotFoundError: No such file.
         ModelDamagedError: Not an ONNX file, or one that cfl-edge did not export.
         ModelVersionError: Written for a newer ONNX Runtime or by a newer cfl-edge.
-        ModelError: The file cannot be read, or does not know its layers one by one and is to stop
-            early.
+        ModelError: The file cannot be read.
 
     Example:
         >>> OnnxModel(Path("nowhere.onnx"))
@@ -63,9 +55,7 @@ class OnnxModel:
           try: cfl-edge export DIR -o .
     """
 
-    def __init__(
-        self, path: Path, *, threads: int | None = None, early_exit: float | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
         self.path = path
         threads = threads or min(MAX_THREADS, len(os.sched_getaffinity(0)))
         self._session = _open_session(path, threads)
@@ -89,27 +79,6 @@ class OnnxModel:
                 hint=f"cfl-edge export DIR -o {path.parent}",
             )
         self._input = inputs[0].name
-        self._margin = early_exit
-        self._stages: Stages | None = None
-        self.exits: tuple[str, ...] = ()
-        self.stopped_at: str | None = None
-        if early_exit is not None:
-            self._stages = _open_stages(path, metadata, len(self.classes), threads)
-            self.exits = self._stages.names
-
-    def stages(self, image: npt.NDArray[np.uint8]) -> list[Reached]:
-        """Return what every stage says of an image of the model's size, the whole network last.
-
-        Args:
-            image: uint8 RGB, shape (size_px, size_px, 3).
-
-        Raises:
-            ValueError: The image has another shape or type, or there is no `early_exit`.
-        """
-        self._require_images(image[None])
-        if self._stages is None:
-            raise ValueError("the model was opened without early_exit")
-        return self._stages.run(image[None], margin=1.0)
 
     def scores(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return the score of every class for some images of the model's size.
@@ -146,25 +115,25 @@ class OnnxModel:
                 distances[i] = found[1][0]
         return scores, distances
 
-    def predict_one(self, image: npt.NDArray[np.uint8]) -> Prediction:
-        """Say what is in one image of any size.
+    def predict_one(
+        self, image: npt.NDArray[np.uint8], *, reject: float | None = None
+    ) -> Prediction:
+        """Predict the class of one image of any size.
 
         Args:
             image: uint8 RGB, shape (H, W, 3); its central square is scaled to the model's size.
+            reject: Answer `unknown` above this score of being none of the classes, 0 to 1; None
+                always answers with a class.
 
-        Returns:
-            The answer. Its `unknown` is None where the file cannot say (`known_distances`), or
-            where the prediction stops early.
+        Example:
+            ```python
+            OnnxModel(Path("out/model.onnx")).predict_one(image).label
+            ```
         """
-        picture = to_model_input(image, self.size_px)
-        if self._stages is not None and self._margin is not None and self._margin < 1:
-            reached = self._stages.run(picture[None], self._margin)
-            self.stopped_at = self.exits[len(reached) - 1]
-            return predict_label(reached[-1].scores, self.classes)
-        (scores,), distances = self.scores_and_distances(picture[None])  # (Z,), (1,)
-        self.stopped_at = self.exits[-1] if self.exits else None
-        unknown = novelty_scores(distances, self.known_distances)[0]
-        return predict_label(scores, self.classes, float(unknown))
+        square = to_model_input(image, self.size_px)
+        (scores,), distances = self.scores_and_distances(square[None])  # (Z,), (1,)
+        unknown = float(novelty_scores(distances, self.known_distances)[0])
+        return predict_label(scores, self.classes, unknown, reject=reject)
 
     def _require_images(self, images: npt.NDArray[np.uint8]) -> None:
         size_px = self.size_px
@@ -179,27 +148,8 @@ class OnnxModel:
             )
 
 
-def _open_stages(path: Path, metadata: Mapping[str, str], classes: int, threads: int) -> Stages:
-    from cfl_edge.onnx.early_exit import Stages
-    from cfl_edge.onnx.exits import parse_exits
-
-    table = parse_exits(metadata, classes, path)
-    if table is None:
-        raise ModelError(
-            f"{path} does not hold the scores of its layers for --early-exit: an older cfl-edge "
-            "or learn --publish wrote it, --learner was not cfl, it has one layer and no backbone, "
-            "or classes were merged or added with samples since",
-            hint=f"cfl-edge export DIR -o {path.parent}, or leave --early-exit away",
-        )
-    return Stages(path, table, lambda content: _new_session(content, threads, path))
-
-
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     _require_file(path)
-    return _new_session(str(path), threads, path)
-
-
-def _new_session(model: str | bytes, threads: int, path: Path) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -212,7 +162,7 @@ def _new_session(model: str | bytes, threads: int, path: Path) -> onnxruntime.In
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
-            model, sess_options=options, providers=["CPUExecutionProvider"]
+            str(path), sess_options=options, providers=["CPUExecutionProvider"]
         )
     except session_errors() as error:
         reason = " ".join(str(error).split())

@@ -15,7 +15,7 @@ from pathlib import Path
 import cfl_edge
 from cfl_edge.errors import ModelDamagedError, ModelVersionError
 
-FORMAT_VERSION = 2  # 2: a second output, the distance of unknown things
+FORMAT_VERSION = 1
 # `cfl_edge.preprocess.to_model_input` in a word; another way of cutting gets another word.
 PREPROCESSING = "center-square, bilinear-antialias, rgb-uint8-nhwc"
 

@@ -25,14 +25,16 @@ def check_canary(model: OnnxModel, image: npt.NDArray[np.uint8]) -> None:
     predict_checked(model, image)
 
 
-def predict_checked(model: OnnxModel, image: npt.NDArray[np.uint8]) -> Prediction:
+def predict_checked(
+    model: OnnxModel, image: npt.NDArray[np.uint8], *, reject: float | None = None
+) -> Prediction:
     """Let a model predict one frame, and return that if it can be used.
 
     Raises:
         ModelDamagedError: As `check_canary`.
     """
     with np.errstate(invalid="ignore"):  # the probability of infinite scores: refused below
-        prediction = model.predict_one(image)
+        prediction = model.predict_one(image, reject=reject)
     check_scores(model, prediction)
     return prediction
 

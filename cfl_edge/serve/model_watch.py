@@ -70,21 +70,22 @@ class WatchedModel:
         self._loading: _Loading | None = None
         self._told_gone = False
 
-    def predict(self, image: Image) -> Prediction:
+    def predict_one(self, image: Image, *, reject: float | None = None) -> Prediction:
         """Say what is in one image, after a look for a new file.
 
         Args:
             image: uint8 RGB, shape (H, W, 3).
+            reject: As in `OnnxModel.predict_one`.
         """
         if self._watches:
             self._follow(image)
         if self._before is None:
-            return self.model.predict_one(image)
+            return self.model.predict_one(image, reject=reject)
         try:
-            prediction = predict_checked(self.model, image)
+            prediction = predict_checked(self.model, image, reject=reject)
         except Exception as error:  # whatever a runtime raises: the old model goes on
             self._roll_back(self._before, error)
-            return self.model.predict_one(image)
+            return self.model.predict_one(image, reject=reject)
         self._trial -= 1
         if not self._trial:
             self._before = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,8 +14,7 @@ from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Confusion, Prequential, peak_rss_mib
 from cfl_edge.loop.progress import Progress
 from cfl_edge.loop.service_notify import ServiceNotify
-from cfl_edge.novelty import UNKNOWN, check_reject, is_rejected
-from cfl_edge.onnx.early_exit import check_margin
+from cfl_edge.novelty import UNKNOWN, check_reject
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
 from cfl_edge.serve.model_watch import WatchedModel
@@ -41,7 +39,6 @@ class RunSummary:
         samples: Frames that had a label.
         accuracy: Fraction right of them, 0 to 1; None without labels.
         per_class: Recall of each class, 0 to 1.
-        exits: Share of the frames that stopped at each exit, 0 to 1; empty without `--early-exit`.
         model_swaps: New states of the model file that went into service.
         model_failures: New states that could not be used.
         seconds: From the first frame to the last prediction.
@@ -55,7 +52,6 @@ class RunSummary:
     samples: int = 0
     accuracy: float | None = None
     per_class: dict[str, float] = field(default_factory=dict)
-    exits: dict[str, float] = field(default_factory=dict)
     model_swaps: int = 0
     model_failures: int = 0
     seconds: float = 0.0
@@ -70,7 +66,6 @@ def run(
     max_frames: int | None = None,
     threads: int | None = None,
     reject: float | None = None,
-    early_exit: float | None = None,
     watch: bool = True,
     outputs: OutputOptions = NO_OUTPUTS,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -86,8 +81,6 @@ def run(
         threads: Of ONNX Runtime; None lets it choose.
         reject: Answer `unknown` where the score of being none of the classes is larger, 0 to 1;
             None answers always. Such an answer counts as wrong.
-        early_exit: Margin of the two best probabilities, 0 to 1, at which a prediction stops at a
-            layer; None computes the whole network.
         watch: Take over what the file becomes while the stream runs, and go on with the model
             before it where that cannot be used (`cfl_edge.serve.model_watch`).
         outputs: What else hears of each frame.
@@ -96,19 +89,17 @@ def run(
 
     Raises:
         UsageError: `realtime` is out of range, or the stream is live; `reject` is no such share, or
-            a class is called `unknown`; `early_exit` is no share, or goes with `reject`; an output
-            has a wrong value.
+            a class is called `unknown`; an output has a wrong value.
         ModelError: The file is not there or not a model of cfl-edge, or it cannot do what `reject`
-            or `early_exit` asks for.
+            asks for.
         StreamError: The source fails.
         DataError: The source holds not one frame.
     """
-    check_margin(early_exit, reject)
     service = ServiceNotify()
     on_notice = service.on_notice(on_notice)
 
     def load(path: Path) -> OnnxModel:
-        loaded = OnnxModel(path, threads=threads, early_exit=early_exit)
+        loaded = OnnxModel(path, threads=threads)
         check_reject(reject, loaded.classes)
         if reject is not None:
             _require_distances(loaded)
@@ -116,7 +107,6 @@ def run(
 
     hearers = Outputs(outputs, on_notice)
     network = WatchedModel(model, load, on_notice, watch=watch)
-    stopped = Counter(dict.fromkeys(network.model.exits, 0))
     summary, confusion, accuracy, first_s = RunSummary(), Confusion(), Prequential(), 0.0
     with (
         hearers,
@@ -137,14 +127,11 @@ def run(
                 break
             first_s = first_s or time.monotonic()
             asked_s = time.perf_counter()
-            prediction = network.predict(frame.image)
+            prediction = network.predict_one(frame.image, reject=reject)
             predict_s = time.perf_counter() - asked_s
-            rejected = is_rejected(prediction.unknown, reject)
-            answer = UNKNOWN if rejected or prediction.label is None else prediction.label
+            answer, score = prediction.label or UNKNOWN, prediction.score or 0.0
             summary.frames += 1
-            summary.rejected += rejected
-            if network.model.stopped_at is not None:
-                stopped[network.model.stopped_at] += 1
+            summary.rejected += prediction.rejected
             if frame.label is not None:
                 confusion.add(frame.label, answer)
                 accuracy.add(frame.label == answer)
@@ -152,7 +139,7 @@ def run(
             hearers.see(
                 Seen(
                     label=answer,
-                    score=prediction.score,
+                    score=score,
                     frame=frame.index,
                     dropped=frame.dropped,
                     classes=network.model.classes,
@@ -166,7 +153,7 @@ def run(
                     frame=frame.index,
                     label=frame.label,
                     prediction=answer,
-                    score=prediction.score,
+                    score=score,
                     learned=False,
                     frames=summary.frames,
                     total=source.total,
@@ -178,7 +165,7 @@ def run(
                     seconds=summary.seconds,
                     peak_rss_mib=peak_rss_mib(),
                     unknown=prediction.unknown,
-                    rejected=rejected,
+                    rejected=prediction.rejected,
                 )
             )
         service.stopping()
@@ -187,7 +174,6 @@ def run(
         summary.dropped = source.dropped
         summary.model_swaps, summary.model_failures = network.swaps, network.failures
     summary.fps = summary.frames / summary.seconds if summary.seconds else 0.0
-    summary.exits = {name: count / max(summary.frames, 1) for name, count in stopped.items()}
     if confusion.samples:
         summary.samples, summary.accuracy = confusion.samples, confusion.accuracy
         summary.per_class = confusion.recall()
