@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from cfl_edge.lab.bench.child import run_child
-from cfl_edge.lab.bench.machine import cores, cpu_model
 from cfl_edge.lab.bench.options import BenchOptions, checked_plan
 from cfl_edge.lab.bench.run import Row, by_setting, run_group
 from cfl_edge.lab.bench.sweeps import Group, Job, Setting
 from cfl_edge.lab.bench.table import UNITS, markdown, ratios, shown
+from cfl_edge.lab.machine import machine_text, system_facts, torch_facts
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import PeakMemory
 from cfl_edge.stream.source import Notice, log_notice
@@ -69,11 +68,9 @@ class Report:
         Args:
             command: The command line.
         """
-        machine = self.machine
-        device = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
         threads = ",".join(dict.fromkeys(str(row.setting.threads) for row in self.rows))
         head = (
-            f"{device}; torch {machine['torch']}, Python {machine['python']}; threads {threads}; "
+            f"{machine_text(self.machine)}; threads {threads}; "
             f"{self.options.optimizer}; median of {self.options.repeats}; `{command}`"
         )
         return [head, *markdown(self.bench, self.rows)]
@@ -98,7 +95,7 @@ def bench(
         UsageError: A wrong option.
     """
     begin = time.monotonic()
-    report = Report(name, options, machine_facts())
+    report = Report(name, options, system_facts())
     groups = checked_plan(options)
     with Interrupts() as interrupts:
         try:
@@ -154,21 +151,10 @@ def describe(groups: Sequence[Group], options: BenchOptions) -> dict[str, Any]:
         for group in groups:
             network = network_of(group.setting)
             group.depth, group.chunk = len(network.layers), chunk_of(group.setting, network)
-    gpu = torch.cuda.get_device_name() if device == "cuda" else None
-    machine = {"device": device, "gpu": gpu, "torch": torch.__version__}
-    return {"machine": machine, "groups": groups, "peak_resets": PeakMemory().was_set_back}
-
-
-def machine_facts() -> dict[str, Any]:
-    """Return what is known of the machine without torch."""
     return {
-        "cpu": cpu_model(),
-        "cores": cores(),
-        "device": None,
-        "gpu": None,
-        "torch": None,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
+        "machine": torch_facts(device),
+        "groups": groups,
+        "peak_resets": PeakMemory().was_set_back,
     }
 
 

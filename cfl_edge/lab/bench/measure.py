@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import gc
-import resource
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
 
-from cfl_edge.core.allocator import (
-    MIB,
-    give_back,
-    keep_freed_memory,
-    return_freed_memory,
-)
+from cfl_edge.core.allocator import keep_freed_memory, return_freed_memory
 from cfl_edge.lab.bench.cases import build_step, network_of, random_batch, warm_up_batch
+from cfl_edge.lab.bench.memory import MemoryGrowth, limit_to_available_memory
 from cfl_edge.lab.bench.sweeps import Job, Setting
-from cfl_edge.loop.metrics import PeakMemory
 
 MIN_STEPS, MIN_S = 5, 1.0  # both, for the median of the step times
 LONG_S = 10.0  # then two steps are enough
@@ -44,7 +38,7 @@ def measure(job: Job, case: str, setting: Setting) -> float:
     else:
         keep_freed_memory()
     if job.device == "cpu":
-        limit_memory(available_bytes())
+        limit_to_available_memory()
     network = network_of(setting).to(job.device)
     step = build_step(case, network, job.optimizer, setting)
     x, labels = random_batch(setting, job.device)
@@ -65,18 +59,18 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
         call: Runs once.
         device: "cpu" or "cuda".
     """
-    gc.collect()
     if device == "cuda":
+        gc.collect()
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    give_back()
-    memory = PeakMemory()
+    memory = MemoryGrowth()
     call()
-    return round(memory.growth_mib * MIB)
+    memory.pause()
+    return memory.peak_bytes
 
 
 def step_ms(call: Callable[[], object], device: str = "cpu") -> float:
@@ -96,33 +90,3 @@ def step_ms(call: Callable[[], object], device: str = "cpu") -> float:
         enough = len(times) >= MIN_STEPS and now - begin >= MIN_S
         if enough or (len(times) >= 2 and now - begin >= LONG_S):
             return 1e3 * statistics.median(times)
-
-
-def status_bytes(name: str) -> int:
-    """Return a figure of `/proc/self/status` (proc(5)), such as VmRSS or VmHWM, in bytes.
-
-    Example:
-        >>> status_bytes("VmHWM") >= status_bytes("VmRSS") > 1_000_000
-        True
-    """
-    return _kib("/proc/self/status", name)
-
-
-def available_bytes() -> int:
-    """Return how much memory the system could give without swapping (MemAvailable)."""
-    return _kib("/proc/meminfo", "MemAvailable")
-
-
-def limit_memory(more_bytes: int) -> None:
-    """Let allocations fail beyond so many bytes from now on, instead of having Linux kill us."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (status_bytes("VmData") + more_bytes, hard))
-
-
-def _kib(path: str, name: str) -> int:
-    with open(path) as file:
-        for line in file:
-            key, _, value = line.partition(":")
-            if key == name:
-                return int(value.split()[0]) * 1024
-    raise LookupError(f"{path} has no {name}")

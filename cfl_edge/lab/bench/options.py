@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.bench.machine import cores
 from cfl_edge.lab.bench.sweeps import CASES, STREAM, STREAM_IMAGE_PX, SWEEPS, Group, Setting, plan
+from cfl_edge.lab.machine import cores
 
 MAX_IMAGE_PX = 4096
 

@@ -14,8 +14,8 @@ import cfl_edge
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.core.device import choose_device
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.bench.machine import cores, cpu_model
 from cfl_edge.lab.data.dataset import Dataset, Split, fingerprint, split
+from cfl_edge.lab.machine import cores, cpu_model, torch_facts
 from cfl_edge.lab.paper.recipes import (
     batch_for,
     find_recipe,
@@ -272,7 +272,6 @@ def _result(trainer: Trainer, dataset: Dataset) -> RunResult:
             coarse_of.to(images.y_test.device)[images.y_test],
         )
     epochs = trainer.state.epochs
-    gpu = torch.cuda.get_device_name() if trainer.config.device == "cuda" else None
     last = trainer.test()
     return RunResult(
         trainer.config,
@@ -287,8 +286,7 @@ def _result(trainer: Trainer, dataset: Dataset) -> RunResult:
             "cpu": cpu_model(),
             "cores": cores(),
             "threads": torch.get_num_threads(),
-            "gpu": gpu,
-            "torch": torch.__version__,
+            **torch_facts(trainer.config.device),
             "cfl_edge": cfl_edge.__version__,
         },
         classifier_parameters=_classifier_parameters(trainer.rule),

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import torch
-
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.core.backbones import DEFAULT_BACKBONE
 from cfl_edge.core.device import choose_device
-from cfl_edge.lab.bench.command import machine_facts
 from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.options import StreamOptions
 from cfl_edge.lab.bench.streams.run import run_stream
 from cfl_edge.lab.bench.streams.stage import Stage
 from cfl_edge.lab.bench.streams.table import markdown, summary_of
+from cfl_edge.lab.machine import machine_text, system_facts, torch_facts
 from cfl_edge.learner.config import LEARNERS, LearnerConfig
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.interrupts import Interrupts
@@ -99,11 +97,8 @@ class StreamsReport:
         Args:
             command: The command line.
         """
-        machine = self.machine
-        device = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
-        versions = f"torch {machine['torch']}, Python {machine['python']}"
-        algorithm = f"{self.title()}; {device}; {versions}; `{command}`"
-        return [algorithm, "", *markdown(self.runs)]
+        head = f"{self.title()}; {machine_text(self.machine)}; `{command}`"
+        return [head, "", *markdown(self.runs)]
 
     def png(self) -> bytes | None:
         """Return accuracy against frames as a PNG; None where no run was completed."""
@@ -140,9 +135,7 @@ def bench_streams(
     device = choose_device(options.device)
     keep_freed_memory()
     base = _config(options)
-    gpu = torch.cuda.get_device_name() if device == "cuda" else None
-    versions = {"device": device, "gpu": gpu, "torch": torch.__version__}
-    report = StreamsReport(options, machine_facts() | versions)
+    report = StreamsReport(options, system_facts() | torch_facts(device))
     with Interrupts() as interrupts:
         try:
             with interrupts.waiting():

@@ -75,7 +75,7 @@ class StreamRun:
             included.
         predict_ms: Median time from an image to its scores, the backbone's time included.
         state_bytes: Everything that the learner stores besides weights, at the end.
-        peak_bytes: Growth of resident memory since before the first frame (`LearningMemory`).
+        peak_bytes: Growth of resident memory since before the first frame (`MemoryGrowth`).
         single_head_forgetting: Of classes or tasks.
         seconds_to_80: Median over classes of the seconds from the first frame of a class until it
             is recalled: of work where the stream waits, of the stream's clock where it does not.

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from cfl_edge.lab.bench.memory import MemoryGrowth
 from cfl_edge.lab.bench.streams import stream_metrics as metrics
 from cfl_edge.lab.bench.streams.clock import LabelDelay, StreamClock
 from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.images import Images
-from cfl_edge.lab.bench.streams.memory import LearningMemory
 from cfl_edge.lab.bench.streams.protocols import Integers, StreamOrder, first_seen
 from cfl_edge.lab.bench.streams.recall import NewClasses, Scores, TestImages
 from cfl_edge.learner.conflicts import Conflicts, softmax
@@ -164,7 +164,7 @@ def run_stream(
             what it raises ends the run.
     """
     learner.warm_up()
-    memory = LearningMemory()
+    memory = MemoryGrowth()
     state = _Progress(learner, task)
     total, ends = len(task.order.frames), task.order.evaluation_ends()
 
