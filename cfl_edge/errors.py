@@ -11,7 +11,7 @@ CflEdgeError                 exit code
 │   └── StreamLostError          it stopped sending and did not come back
 ├── ModelError               4   the model folder or an ONNX file
 │   ├── ModelNotFoundError       nothing is there
-│   ├── ModelDamagedError        no generation of it verifies
+│   ├── ModelDamagedError        no checkpoint of it verifies
 │   ├── ModelVersionError        written by a newer cfl-edge
 │   ├── ModelLockedError         another process is at work on it
 │   ├── ModelWriteError          disk full, no permission
@@ -93,7 +93,7 @@ class ModelNotFoundError(ModelError):
 
 
 class ModelDamagedError(ModelError):
-    """No generation of the model verifies."""
+    """No checkpoint of the model verifies."""
 
 
 class ModelVersionError(ModelError):

@@ -20,7 +20,7 @@ def save(store: Store, value: float) -> Path:
     return store.save({**WORDS, "value": value}, groups(value))
 
 
-def generations(folder: Path) -> list[str]:
+def checkpoints(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 

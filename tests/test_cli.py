@@ -219,7 +219,7 @@ def test_unusual_pictures(tmp_path, image):
 
 
 def test_a_model_of_a_newer_format_is_left_alone(data, model):
-    for manifest in model.glob("generation-*/manifest.json"):
+    for manifest in model.glob("checkpoint-*/manifest.json"):
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format_version": 99}))
     before = contents(model)
     for result in (

@@ -164,7 +164,7 @@ def test_replay_mib_is_a_hard_bound_across_100_classes(tmp_path, algorithm):
     assert replay.values.nbytes + replay.ranges.nbytes <= limit
     assert stored["values"].nbytes + stored["ranges"].nbytes <= limit
     numbers = sum(array.nbytes for name, array in stored.items() if name != "values")
-    [file] = (tmp_path / "m").glob("generation-*/replay.safetensors")
+    [file] = (tmp_path / "m").glob("checkpoint-*/replay.safetensors")
     assert file.stat().st_size <= limit + numbers + 1024  # whose class, and a header
     assert len(replay) == replay.capacity >= 100  # full
     assert min(replay.counts) >= 1
@@ -286,7 +286,7 @@ def test_a_removal_that_could_not_clear_the_older_state_says_so(tmp_path, monkey
     rename = writing.os.rename
 
     def failing(old, new):
-        if "generation-000003" in str(new):
+        if "checkpoint-000003" in str(new):
             raise OSError(28, "No space left on device")
         rename(old, new)
 

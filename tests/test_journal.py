@@ -132,7 +132,7 @@ def test_more_seconds_than_the_journal_has_is_told_apart_from_all_of_it():
 @pytest.mark.parametrize("every", [1, 3, 10, 17, 29, 30, 1000])
 def test_half_of_the_journal_can_always_be_taken_back(every):
     """`every`: frames between saves; where the journal asks for one sooner, it gets it."""
-    journal, generation, saved_at = Journal(SMALL_MIB, bases=[Base(0, 0)]), 0, 0
+    journal, checkpoint, saved_at = Journal(SMALL_MIB, bases=[Base(0, 0)]), 0, 0
     least, most_bases = FRAMES, 0
     for i in range(1, 20 * FRAMES):
         fill(journal, 1)
@@ -142,10 +142,10 @@ def test_half_of_the_journal_can_always_be_taken_back(every):
             kept = journal.thin()
             assert len(kept) <= MOST_BASES + 1
             assert all(base.frames >= journal.start for base in journal.bases)
-            assert kept <= {0, *range(generation + 1)}
+            assert kept <= {0, *range(checkpoint + 1)}
             most_bases = max(most_bases, len(kept))
-            generation, saved_at = generation + 1, i
-            journal.saved_as(generation, sorted(kept | {generation}, reverse=True))
+            checkpoint, saved_at = checkpoint + 1, i
+            journal.saved_as(checkpoint, sorted(kept | {checkpoint}, reverse=True))
     assert least >= FRAMES * 0.4
     if every >= 10:
         assert least >= FRAMES // 2

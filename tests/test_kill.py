@@ -16,12 +16,12 @@ KILLS = 20
 
 
 def frames_learned(model):
-    store = Store(model, on_notice=pytest.fail)  # a damaged generation would be told
+    store = Store(model, on_notice=pytest.fail)  # a damaged checkpoint would be told
     return store.load().manifest["counters"]["frames_learned"] if store.exists() else 0
 
 
-def generations(model):
-    return sorted(path.name for path in model.glob("generation-*"))
+def checkpoints(model):
+    return sorted(path.name for path in model.glob("checkpoint-*"))
 
 
 @pytest.mark.slow
@@ -39,8 +39,8 @@ def test_kill_9_loses_no_checkpoint(tmp_path):
             process = subprocess.Popen(
                 [sys.executable, *map(str, command)], stdout=output, stderr=output
             )
-            before = generations(model)
-            while process.poll() is None and generations(model) == before:
+            before = checkpoints(model)
+            while process.poll() is None and checkpoints(model) == before:
                 assert time.monotonic() - start < 60
                 time.sleep(0.01)  # until the first checkpoint of this run
             time.sleep(rng.uniform(0, 1))

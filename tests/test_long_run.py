@@ -90,7 +90,7 @@ def test_a_day_takes_no_more_memory_than_its_beginning(tmp_path, monkeypatch):
 
     def save():
         save_learner(store, learner, counters)
-        folders = list(settings.model.glob("generation-*"))
+        folders = list(settings.model.glob("checkpoint-*"))
         size = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
         most[:] = map(max, most, (len(folders), size, learner.journal.reserved_bytes))
         saves.append(clock.now_s)
@@ -108,7 +108,7 @@ def test_a_day_takes_no_more_memory_than_its_beginning(tmp_path, monkeypatch):
     written = writes.written(None, None)
     print(f"\n{summary.frames} frames, {HOURS:g} h in {time.monotonic() - begin_s:.0f} s;", end=" ")
     print(f"learned {summary.learned}, {summary.steps} steps; {len(saves)} saves;", end=" ")
-    print(f"MiB at 10, 50, 100 %: {list(stream.rss_mib.values())}; most generations,", end=" ")
+    print(f"MiB at 10, 50, 100 %: {list(stream.rss_mib.values())}; most checkpoints,", end=" ")
     print(f"bytes of the folder and of the journal: {most}; written {written.line()}")
     assert summary.frames == HOURS * 3600
     assert summary.learned + summary.withheld == summary.frames

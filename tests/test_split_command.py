@@ -58,7 +58,7 @@ def test_what_people_read(model):
     lines = cfl_edge(*command).out.splitlines()
     assert lines[0].startswith("split off  6 frames learned again as new; other has ")
     assert lines[1] == "  frames  replay  class"
-    manifest = json.loads(max(model.glob("generation-*/manifest.json")).read_text())
+    manifest = json.loads(max(model.glob("checkpoint-*/manifest.json")).read_text())
     assert "journal" in manifest  # undo still reaches behind it
     assert cfl_edge("undo", model, "--frames", 1).code == 0
 

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from saved_models import WORDS, assert_holds, generations, groups, save
+from saved_models import WORDS, assert_holds, checkpoints, groups, save
 from test_store_damage import flip
 
 from cfl_edge.model.store import FORMAT_VERSION, Store
@@ -86,13 +86,13 @@ def test_what_cannot_be_saved_is_the_callers_mistake(store):
     assert not store.folder.exists()
 
 
-def test_two_generations_are_kept(store):
+def test_two_checkpoints_are_kept(store):
     names = [save(store, value).name for value in range(4)]
-    assert generations(store.folder) == names[2:] == ["generation-000003", "generation-000004"]
+    assert checkpoints(store.folder) == names[2:] == ["checkpoint-000003", "checkpoint-000004"]
     assert_holds(store.folder, 3)
 
 
-def test_older_generations_stay_for_as_long_as_they_are_asked_for(store, notices):
+def test_older_checkpoints_stay_for_as_long_as_they_are_asked_for(store, notices):
     for value in range(1, 5):
         save(store, value)
     assert store.numbers() == [4, 3]
@@ -105,9 +105,9 @@ def test_older_generations_stay_for_as_long_as_they_are_asked_for(store, notices
     assert older.tensors["state"]["count"] == 3
     assert store.load().number == 7
     assert store.load_older(2) is None
-    flip(store.folder / "generation-000003" / "state.safetensors", -1)
+    flip(store.folder / "checkpoint-000003" / "state.safetensors", -1)
     assert store.load_older(3) is None
-    assert "generation-000003: state.safetensors does not fit" in notices[-1]
+    assert "checkpoint-000003: state.safetensors does not fit" in notices[-1]
     save(store, 8)
     assert store.numbers() == [8, 7]
 
@@ -121,8 +121,8 @@ def test_what_is_kept_shares_what_did_not_change(store):
 
 
 def test_the_numbers_sort_beyond_a_million(store):
-    os.rename(save(store, 1), store.folder / "generation-999999")
-    assert save(store, 2).name == "generation-1000000"
+    os.rename(save(store, 1), store.folder / "checkpoint-999999")
+    assert save(store, 2).name == "checkpoint-1000000"
     assert_holds(store.folder, 2)
 
 
@@ -162,13 +162,13 @@ def test_leftovers_are_ignored_and_removed_by_the_next_save(store):
     (store.folder / ".writing-file").write_bytes(b"half")
     assert_holds(store.folder, 1)
     save(store, 2)
-    assert generations(store.folder) == ["generation-000001", "generation-000002"]
+    assert checkpoints(store.folder) == ["checkpoint-000001", "checkpoint-000002"]
 
 
-def test_the_generation_that_verifies_survives_not_the_newer_damaged_one(store, notices):
+def test_the_checkpoint_that_verifies_survives_not_the_newer_damaged_one(store, notices):
     save(store, 1)
     flip(save(store, 2) / "state.safetensors", -1)
     fresh = Store(store.folder, on_notice=notices.append)
     save(fresh, 3)
-    assert generations(store.folder) == ["generation-000001", "generation-000003"]
-    assert "generation-000002: state.safetensors does not fit" in notices[0]
+    assert checkpoints(store.folder) == ["checkpoint-000001", "checkpoint-000003"]
+    assert "checkpoint-000002: state.safetensors does not fit" in notices[0]

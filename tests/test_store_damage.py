@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from saved_models import assert_holds, generations, save
+from saved_models import assert_holds, checkpoints, save
 
 from cfl_edge.errors import (
     ModelDamagedError,
@@ -17,14 +17,14 @@ from cfl_edge.errors import (
     ModelNotFoundError,
     ModelVersionError,
 )
-from cfl_edge.model import generation
+from cfl_edge.model import checkpoint
 from cfl_edge.model.store import FORMAT_VERSION, Store
 
 
 def flip(path: Path, position: int) -> None:
     content = bytearray(path.read_bytes())
     content[position] ^= 1
-    path.unlink()  # a link to the generation before must stay whole
+    path.unlink()  # a link to the checkpoint before must stay whole
     path.write_bytes(content)
 
 
@@ -53,7 +53,7 @@ def test_a_cut_file_falls_back_with_a_notice(store, tmp_path, name):
         assert_holds(folder, 1, notices)
         assert len(notices) == 1
         assert name in notices[0]
-        assert "using generation-000001 instead" in notices[0]
+        assert "using checkpoint-000001 instead" in notices[0]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -127,7 +127,7 @@ def test_a_manifest_of_another_shape(store, text, notices):
         {"state.safetensors": {"bytes": "3", "sha256": ""}},
         {"state.safetensors": {"bytes": 3}},
         {"../lock": {"bytes": 3, "sha256": ""}},
-        {"../generation-000001/state.safetensors": {"bytes": 3, "sha256": ""}},
+        {"../checkpoint-000001/state.safetensors": {"bytes": 3, "sha256": ""}},
         {"/etc/passwd": {"bytes": 3, "sha256": ""}},
         {"state.safetensors": {"bytes": 4, "sha256": "00"}},
     ],
@@ -136,7 +136,7 @@ def test_a_manifest_whose_files_have_another_shape(store, files, notices):
     save(store, 1)
     newest = save(store, 2)
     manifest = {"format_version": 1, "files": files}
-    manifest["checksum"] = generation._checksum(manifest)
+    manifest["checksum"] = checkpoint._checksum(manifest)
     (newest / "manifest.json").write_text(json.dumps(manifest))
     assert_holds(store.folder, 1, notices)
     assert len(notices) == 1
@@ -146,20 +146,20 @@ def test_a_file_that_verifies_but_is_no_safetensors(store, notices):
     save(store, 1)
     newest = save(store, 2)
     (newest / "state.safetensors").write_bytes(b"hello, world")
-    digest = generation.digest_file(newest / "state.safetensors")
-    text = generation.to_manifest({}, {"state.safetensors": generation.Group([], *digest)})
+    digest = checkpoint.digest_file(newest / "state.safetensors")
+    text = checkpoint.to_manifest({}, {"state.safetensors": checkpoint.Group([], *digest)})
     (newest / "manifest.json").write_bytes(text)
     assert_holds(store.folder, 1, notices)
     assert "state.safetensors: " in notices[0]
 
 
-def test_all_generations_damaged_says_what_is_wrong_with_each(store):
+def test_all_checkpoints_damaged_says_what_is_wrong_with_each(store):
     (save(store, 1) / "manifest.json").write_text("{")
     flip(save(store, 2) / "state.safetensors", 20)
     with pytest.raises(ModelDamagedError) as caught:
         Store(store.folder).load()
-    assert "generation-000002: state.safetensors does not fit" in caught.value.problem
-    assert "generation-000001: manifest.json is not JSON" in caught.value.problem
+    assert "checkpoint-000002: state.safetensors does not fit" in caught.value.problem
+    assert "checkpoint-000001: manifest.json is not JSON" in caught.value.problem
     assert Store(store.folder).exists()
 
 
@@ -169,13 +169,13 @@ def test_a_newer_format_is_never_passed_over(store):
     manifest = json.loads((newest / "manifest.json").read_text())
     manifest["format_version"] = FORMAT_VERSION + 1
     (newest / "manifest.json").write_text(json.dumps(manifest))
-    before = generations(store.folder)
+    before = checkpoints(store.folder)
     fresh = Store(store.folder)
     with pytest.raises(ModelVersionError, match="has format 2, this cfl-edge reads up to 1"):
         fresh.load()
     with pytest.raises(ModelVersionError):
         save(fresh, 3)
-    assert generations(store.folder) == before
+    assert checkpoints(store.folder) == before
 
 
 def test_a_bad_block_is_damage_but_a_missing_permission_is_not(store, monkeypatch, notices):
@@ -216,7 +216,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     for action in (store.require_usable, lambda: save(store, 1)):
         with pytest.raises(ModelError, match=r"holds no model but other files \(photos and 1 more"):
             action()
-    assert generations(tmp_path) == ["photos", "thesis.txt"]
+    assert checkpoints(tmp_path) == ["photos", "thesis.txt"]
 
 
 def test_a_folder_that_is_empty_locked_or_a_model_is_usable(tmp_path, store):

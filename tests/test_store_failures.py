@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from saved_models import assert_holds, generations, save
+from saved_models import assert_holds, checkpoints, save
 
 from cfl_edge.errors import (
     ModelWriteError,
@@ -89,24 +89,24 @@ def broken_files(wrap):
 def test_a_failure_at_any_step_harms_nothing(store, monkeypatch, step, number):
     save(store, 1)
     save(store, 2)
-    before = generations(store.folder)
+    before = checkpoints(store.folder)
     for count in range(1, 100):
         fresh = Store(store.folder, on_notice=lambda _text: None)
         with monkeypatch.context() as patch:
             left = break_step(patch, step, number, count)
             failure = failed_save(fresh)
         if failure:
-            assert "generation-000002 is intact" in failure.problem
+            assert "checkpoint-000002 is intact" in failure.problem
             assert failure.hint
         if left[0] > 0:
             break  # the step has fewer calls than that: nothing failed
         value = Store(store.folder).load().manifest["value"]
         assert value in (2, 3)
-        assert not [name for name in generations(store.folder) if name.startswith(".writing")]
+        assert not [name for name in checkpoints(store.folder) if name.startswith(".writing")]
         shutil.rmtree(store.folder)
         save(store, 1)
         save(store, 2)
-        assert generations(store.folder) == before
+        assert checkpoints(store.folder) == before
     else:
         pytest.fail(f"{step} never succeeded")
     assert count > 1 or step == "mkdir"
@@ -130,19 +130,19 @@ def test_the_text_names_folder_reason_and_next_step(store, monkeypatch, number, 
     assert str(store.folder) in caught.value.problem
     assert hint in caught.value.hint
     assert "intact" not in caught.value.problem  # there was nothing
-    assert generations(store.folder) == []
+    assert checkpoints(store.folder) == []
 
 
-def test_an_old_generation_that_cannot_go_is_a_notice(store, monkeypatch, notices):
+def test_an_old_checkpoint_that_cannot_go_is_a_notice(store, monkeypatch, notices):
     save(store, 1)
     save(store, 2)
     with monkeypatch.context() as patch:
         break_step(patch, "rename", errno.EACCES, 2)
         save(store, 3)
-    assert "generation-000001 could not be removed: Permission denied" in notices[0]
+    assert "checkpoint-000001 could not be removed: Permission denied" in notices[0]
     assert_holds(store.folder, 3)
     save(store, 4)
-    assert generations(store.folder) == ["generation-000003", "generation-000004"]
+    assert checkpoints(store.folder) == ["checkpoint-000003", "checkpoint-000004"]
 
 
 @pytest.fixture
@@ -170,13 +170,13 @@ def test_a_full_disk(small_disk, notices):
     store = Store(small_disk / "m", on_notice=notices.append)
     store.save({"value": 1}, noise(300, 1))
     store.save({"value": 2}, noise(300, 2))
-    # Two generations and a third do not fit: the older one goes first, with a notice.
+    # Two checkpoints and a third do not fit: the older one goes first, with a notice.
     store.save({"value": 3}, noise(600, 3))
-    assert "dropped generation-000001" in notices[0]
+    assert "dropped checkpoint-000001" in notices[0]
     assert Store(store.folder).load().manifest["value"] == 3
-    with pytest.raises(ModelWriteError, match=r"disk is full.*generation-000003 is intact"):
+    with pytest.raises(ModelWriteError, match=r"disk is full.*checkpoint-000003 is intact"):
         store.save({"value": 4}, noise(700, 4))
-    assert generations(store.folder) == ["generation-000003"]
+    assert checkpoints(store.folder) == ["checkpoint-000003"]
     assert Store(store.folder).load().manifest["value"] == 3
     with pytest.raises(ModelWriteError, match="disk is full"):
         Store(small_disk / "other").save({}, noise(600, 5))
@@ -192,8 +192,8 @@ def test_a_full_disk_costs_the_oldest_first(small_disk, notices):
     store.save({"value": 5}, noise(650, 5), keep={1, 2, 3})
     assert store.numbers() == [5, 4, 3]
     assert [text.split("dropped ")[1][:17] for text in notices] == [
-        "generation-000001",
-        "generation-000002",
+        "checkpoint-000001",
+        "checkpoint-000002",
     ]
     assert "cfl-edge undo reaches less far back" in notices[0]
     assert store.load().manifest["value"] == 5
@@ -232,11 +232,11 @@ def test_kill_at_twenty_random_moments(tmp_path):
         printed = process.stdout.read().split()
         process.stdout.close()
         assert process.wait() == -signal.SIGKILL
-        interrupted += any(name.startswith(".writing") for name in generations(folder))
+        interrupted += any(name.startswith(".writing") for name in checkpoints(folder))
         notices: list[str] = []
         saved = Store(folder, on_notice=notices.append).load()
         value = saved.manifest["value"]
-        assert notices == []  # not even the older generation was needed
+        assert notices == []  # not even the older checkpoint was needed
         assert value >= int(printed[-1] if printed else 1)  # what was reported as saved is there
         assert (saved.tensors["state"]["a"] == value).all()
         assert (saved.tensors["replay"]["b"] == value // 4).all()

@@ -126,7 +126,7 @@ def test_learning_after_undo_is_learning_without_what_was_taken_back(lesson, mon
     twin.run(alternating(30))
     twin.run(alternating(20), seed=2)
     assert_alike(lesson.load(), twin.load())
-    # The generation that had learned "right" must never be a base again.
+    # The checkpoint that had learned "right" must never be a base again.
     undo(lesson.folder, frames=15)
     assert lesson.load().classes == ["above", "left"]
     assert lesson.load().samples() == {"above": 18, "left": 17}
@@ -198,10 +198,10 @@ def test_a_damaged_base_is_passed_over(lesson):
     lesson.run(alternating(20))
     lesson.run(alternating(20), seed=1)
     lesson.run(alternating(20), seed=2)
-    flip(lesson.folder / "generation-000002" / "state.safetensors", -1)
+    flip(lesson.folder / "checkpoint-000002" / "state.safetensors", -1)
     notices = []
     undo(lesson.folder, frames=20, on_notice=notices.append)
-    assert "generation-000002: state.safetensors does not fit" in notices[0]
+    assert "checkpoint-000002: state.safetensors does not fit" in notices[0]
     assert notices[1] == "learning 20 frames again that stay"
     assert lesson.load().frames_learned == 40
 
@@ -211,7 +211,7 @@ def test_without_any_base_the_reason_is_said(lesson):
     small_journal(lesson, 16)
     lesson.run(alternating(20), seed=1)
     for number in Store(lesson.folder).numbers()[1:]:
-        shutil.rmtree(lesson.folder / f"generation-{number:06d}")
+        shutil.rmtree(lesson.folder / f"checkpoint-{number:06d}")
     with pytest.raises(DataError, match="10 frames cannot be taken back, and nothing else either"):
         undo(lesson.folder, frames=10)
 

@@ -83,10 +83,10 @@ def test_a_class_change_ends_what_can_be_taken_back_and_says_so(taught, change):
     command, *names = change
     result = cfl_edge("classes", command, taught, *names, "--json")
     assert [text for text in result.notices if "undo cannot take back" in text]
-    manifest = json.loads(max(taught.glob("generation-*/manifest.json")).read_text())
+    manifest = json.loads(max(taught.glob("checkpoint-*/manifest.json")).read_text())
     assert "journal" not in manifest
     assert not [name for name in manifest["files"] if name.startswith("journal")]
-    assert len(list(taught.glob("generation-*"))) == 2
+    assert len(list(taught.glob("checkpoint-*"))) == 2
     result = cfl_edge("undo", taught, "--frames", 1)
     assert_error(result, 4, "has no journal", "its classes were changed since")
 

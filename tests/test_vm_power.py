@@ -20,7 +20,7 @@ from vm_power import Report, boot, load, make_disk, record, replayed
 
 from cfl_edge.learner.journalled import saved_journal
 from cfl_edge.learner.saved import from_saved
-from cfl_edge.model.generation import Saved
+from cfl_edge.model.checkpoint import Saved
 
 CUTS = int(os.environ.get("CFL_EDGE_POWER_CUTS", "1"))
 STATES = 40

@@ -21,7 +21,7 @@ from vm_lab import REPOSITORY
 from cfl_edge.learner.journal import Base, Journal
 from cfl_edge.learner.journalled import save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.model.generation import Saved
+from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.store import Store
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.open import open_stream

@@ -25,7 +25,7 @@ def say(scenario: str, **values: object) -> None:
 
 def models() -> list[Path]:
     """Return the model folders in which anything was ever saved, oldest first."""
-    return sorted({path.parent for path in DISK.glob("model-*/generation-*")})
+    return sorted({path.parent for path in DISK.glob("model-*/checkpoint-*")})
 
 
 def found(name: str) -> None:
@@ -75,7 +75,7 @@ def store(states: Path) -> None:
         before = disk_bytes()
         for state in recorded(states, after):
             saved = Store(state).load()
-            bases = [generation for generation, _ in saved.manifest["journal"]["bases"]]
+            bases = [checkpoint for checkpoint, _ in saved.manifest["journal"]["bases"]]
             begin_s = time.monotonic()
             path = target.save(saved.manifest, saved.tensors, keep=bases)
             took_s = round(time.monotonic() - begin_s, 4)

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from cfl_edge.cli.commands.classes import Counts
     from cfl_edge.cli.commands.split import Split
-    from cfl_edge.model.generation import Saved
+    from cfl_edge.model.checkpoint import Saved
 
 app = typer.Typer(help="Look at and change the classes of a model.", no_args_is_help=True)
 

@@ -15,7 +15,7 @@ PLAUSIBLE_YEARS = range(
     2025, 2100
 )  # boards without a battery start in 1970 or at their image's date
 ASK_S = 5.0
-LITTLE_SPACE_MIB, NO_SPACE_MIB = 1024, 100  # two generations of a model and its ONNX files: 60
+LITTLE_SPACE_MIB, NO_SPACE_MIB = 1024, 100  # two checkpoints of a model and its ONNX files: 60
 
 
 def read_synchronised(command: str = "timedatectl", root: Path = ROOT) -> bool | None:

@@ -32,11 +32,11 @@ class Base(NamedTuple):
     """A saved state that undo can begin from.
 
     Args:
-        generation: Its number in the model folder; 0 is a model that has learned nothing.
+        checkpoint: Its number in the model folder; 0 is a model that has learned nothing.
         frames: How many frames it has learned.
     """
 
-    generation: int
+    checkpoint: int
     frames: int
 
 
@@ -227,7 +227,7 @@ class Journal:
         self.bases = [base for base in self.bases if base.frames <= after]
 
     def thin(self) -> set[int]:
-        """Choose the bases to keep, and return their generations.
+        """Choose the bases to keep, and return their checkpoints.
 
         Of more than `MOST_BASES` beside the last, the one goes whose neighbours are closest.
         """
@@ -236,21 +236,21 @@ class Journal:
             holes = [bases[i + 1].frames - bases[i - 1].frames for i in range(1, len(bases) - 1)]
             del bases[1 + int(np.argmin(holes))]
         self.bases = bases
-        return {base.generation for base in bases}
+        return {base.checkpoint for base in bases}
 
-    def saved_as(self, generation: int, present: Sequence[int]) -> None:
+    def saved_as(self, checkpoint: int, present: Sequence[int]) -> None:
         """Take note of a save: what it holds is the next base.
 
         Args:
-            generation: Its number.
-            present: The generations that the folder has now; a full disk may have cost some.
+            checkpoint: Its number.
+            present: The checkpoints that the folder has now; a full disk may have cost some.
         """
         self.keep_bases(present)
-        self.bases.append(Base(generation, self.end))
+        self.bases.append(Base(checkpoint, self.end))
 
     def keep_bases(self, present: Sequence[int]) -> None:
-        """Strike out the bases whose generation the folder no longer has."""
-        self.bases = [base for base in self.bases if base.generation in (0, *present)]
+        """Strike out the bases whose checkpoint the folder no longer has."""
+        self.bases = [base for base in self.bases if base.checkpoint in (0, *present)]
 
     def tensors(self) -> Groups:
         """Return the frames as groups of tensors, to be stored."""
@@ -278,7 +278,7 @@ class Journal:
         Raises:
             KeyError, TypeError, ValueError: They do not fit together.
         """
-        bases = [Base(int(generation), int(frames)) for generation, frames in words["bases"]]
+        bases = [Base(int(checkpoint), int(frames)) for checkpoint, frames in words["bases"]]
         start_s = words["start_s"]
         journal = cls(limit_mib, start=int(words["start"]), start_s=start_s, bases=bases)
         for group in sorted(name for name in tensors if name.startswith(GROUP)):

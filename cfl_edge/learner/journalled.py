@@ -9,12 +9,12 @@ from typing import Any
 from cfl_edge.learner.journal import KEY, Base, Journal
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.saved import to_saved
-from cfl_edge.model.generation import Saved, number_of
+from cfl_edge.model.checkpoint import Saved, number_of
 from cfl_edge.model.store import Store
 
 
 def save_learner(store: Store, learner: Learner, counters: Mapping[str, Any]) -> None:
-    """Save a learner; keep the generations that its journal can begin from.
+    """Save a learner; keep the checkpoints that its journal can begin from.
 
     Args:
         store: Of the model folder; its lock is held.

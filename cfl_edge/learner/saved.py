@@ -14,7 +14,7 @@ import cfl_edge
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import ModelDamagedError, ModelError
 from cfl_edge.learner.learner import EXAMPLES, Learner, LearnerConfig
-from cfl_edge.model.generation import Saved
+from cfl_edge.model.checkpoint import Saved
 
 Group = dict[str, npt.NDArray[Any]]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import DataError
-from cfl_edge.model.generation import Saved
+from cfl_edge.model.checkpoint import Saved
 
 Array = npt.NDArray[Any]
 

@@ -2,15 +2,15 @@
 
 ```
 DIR/
-├── generation-000004/   older ones that the caller asked to keep: where undo begins
-├── generation-000011/   the one before: what is left if the newest is damaged
-├── generation-000012/   the newest
+├── checkpoint-000004/   older ones that the caller asked to keep: where undo begins
+├── checkpoint-000011/   the one before: what is left if the newest is damaged
+├── checkpoint-000012/   the newest
 ├── .writing-…/          an interrupted save: ignored, removed by the next
 └── lock                 see lock.py
 ```
 
 A save writes into a folder of its own, waits for the disk, and renames; only then older
-generations go. Groups of tensors that did not change (a frozen backbone, an idle replay memory) are
+checkpoints go. Groups of tensors that did not change (a frozen backbone, an idle replay memory) are
 linked instead of written again, so an SD card wears by what was learned.
 """
 
@@ -29,7 +29,7 @@ from cfl_edge.errors import (
     ModelError,
     ModelNotFoundError,
 )
-from cfl_edge.model.generation import (
+from cfl_edge.model.checkpoint import (
     FORMAT_VERSION,
     Damage,
     Group,
@@ -62,7 +62,7 @@ class Store:
     Args:
         folder: The model folder; need not exist yet.
         on_notice: Called with a sentence when something was repaired or given up, such as a
-            damaged generation that was skipped. Default: a warning of this module's logger.
+            damaged checkpoint that was skipped. Default: a warning of this module's logger.
 
     Attributes:
         written: Bytes that this object has written, by file; a link counts nothing.
@@ -74,7 +74,7 @@ class Store:
         >>> store.exists()
         False
         >>> store.save({"classes": ["cat"]}, {"state": {"rows": np.ones((1, 4))}}).name
-        'generation-000001'
+        'checkpoint-000001'
         >>> saved = store.load()
         >>> saved.manifest["classes"], saved.tensors["state"]["rows"].shape
         (['cat'], (1, 4))
@@ -89,7 +89,7 @@ class Store:
         self.folder = folder
         self.written: Counter[str] = Counter()
         self._on_notice = on_notice
-        self._good: Path | None = None  # the newest generation this object saved or verified
+        self._good: Path | None = None  # the newest checkpoint this object saved or verified
 
     def exists(self) -> bool:
         """Return whether a model was ever saved here, be it damaged.
@@ -97,7 +97,7 @@ class Store:
         Raises:
             ModelError: The folder cannot be read.
         """
-        return bool(self._generations())
+        return bool(self._checkpoints())
 
     def require_usable(self) -> None:
         """Refuse a folder that holds something else than a model, before anything is learned.
@@ -108,7 +108,7 @@ class Store:
         """
         if self._is_file():
             raise write_error(NotADirectoryError(errno.ENOTDIR, ""), self.folder)
-        if self._generations():
+        if self._checkpoints():
             return
         foreign = [
             name
@@ -124,29 +124,29 @@ class Store:
             )
 
     def load(self) -> Saved:
-        """Read the newest generation that verifies.
+        """Read the newest checkpoint that verifies.
 
         Returns:
             The manifest and the tensors, as given to `save`.
 
         Raises:
             ModelNotFoundError: No model was saved here.
-            ModelDamagedError: None of its generations verifies.
+            ModelDamagedError: None of its checkpoints verifies.
             ModelVersionError: The newest was written by a newer cfl-edge.
             ModelError: The folder cannot be read.
         """
         damages: list[str] = []
-        for generation in self._generations():
+        for checkpoint in self._checkpoints():
             try:
-                saved = self._checked(read, generation)
+                saved = self._checked(read, checkpoint)
             except Damage as damage:
-                damages.append(f"{generation.name}: {damage}")
+                damages.append(f"{checkpoint.name}: {damage}")
             else:
                 for damage_text in damages:
                     self._on_notice(
-                        f"{self.folder}: {damage_text}; using {generation.name} instead"
+                        f"{self.folder}: {damage_text}; using {checkpoint.name} instead"
                     )
-                self._good = generation
+                self._good = checkpoint
                 return saved
         if damages:
             raise ModelDamagedError(
@@ -166,26 +166,26 @@ class Store:
         )
 
     def numbers(self) -> list[int]:
-        """Return the numbers of the generations that are there, newest first, be they damaged.
+        """Return the numbers of the checkpoints that are there, newest first, be they damaged.
 
         Raises:
             ModelError: The folder cannot be read.
         """
-        return [number_of(folder) or 0 for folder in self._generations()]
+        return [number_of(folder) or 0 for folder in self._checkpoints()]
 
     def load_older(self, number: int) -> Saved | None:
-        """Read the generation with this number; None, with a notice, if it is not usable.
+        """Read the checkpoint with this number; None, with a notice, if it is not usable.
 
         Raises:
             ModelVersionError: It was written by a newer cfl-edge.
             ModelError: The folder cannot be read.
         """
-        for generation in self._generations():
-            if number_of(generation) == number:
+        for checkpoint in self._checkpoints():
+            if number_of(checkpoint) == number:
                 try:
-                    return self._checked(read, generation)
+                    return self._checked(read, checkpoint)
                 except Damage as damage:
-                    self._on_notice(f"{self.folder}: {generation.name}: {damage}")
+                    self._on_notice(f"{self.folder}: {checkpoint.name}: {damage}")
         return None
 
     def save(
@@ -195,22 +195,22 @@ class Store:
         *,
         keep: Collection[int] = (),
     ) -> Path:
-        """Write a new generation; keep the one before it; remove older ones.
+        """Write a new checkpoint; keep the one before it; remove older ones.
 
         Args:
             manifest: JSON values to keep beside the tensors (no NaN). `format_version`,
                 `created`, `files` and `checksum` are set here.
             tensors: Group to name to array. Each group becomes a file, linked to the one before
                 if its content is the same.
-            keep: Numbers of older generations that are to stay as well. On a full disk they go,
+            keep: Numbers of older checkpoints that are to stay as well. On a full disk they go,
                 the oldest first, with a notice.
 
         Returns:
-            The generation's folder.
+            The checkpoint's folder.
 
         Raises:
             ModelWriteError: Disk full, no permission. What was saved before is intact.
-            ModelVersionError: A newer cfl-edge wrote the newest generation.
+            ModelVersionError: A newer cfl-edge wrote the newest checkpoint.
             ModelError: The folder holds something else.
         """
         self.require_usable()
@@ -229,20 +229,20 @@ class Store:
             raise write_error(error, self.folder, kept=kept) from error
         self._good = new
         newest = {number_of(folder) for folder in (new, previous) if folder}
-        self._remove_generations(keep={*newest, *keep})
+        self._remove_checkpoints(keep={*newest, *keep})
         return new
 
     def _write(self, groups: Mapping[str, Group], text: bytes, previous: Path | None) -> Path:
-        numbers = [number_of(folder) or 0 for folder in self._generations()]
-        new = self.folder / f"generation-{max(numbers, default=0) + 1:06d}"
+        numbers = [number_of(folder) or 0 for folder in self._checkpoints()]
+        new = self.folder / f"checkpoint-{max(numbers, default=0) + 1:06d}"
         while True:
             try:
                 return write(new, groups, text, previous, written=self.written)
             except OSError as error:
-                older = [folder for folder in self._generations() if folder != previous]
+                older = [folder for folder in self._checkpoints() if folder != previous]
                 if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not previous or not older:
                     raise
-                if not self._remove_generation(older[-1]):
+                if not self._remove_checkpoint(older[-1]):
                     raise
             self._on_notice(
                 f"{self.folder}: the disk is full; dropped {older[-1].name} and tried again: "
@@ -250,31 +250,31 @@ class Store:
             )
 
     def _previous(self) -> Path | None:
-        """Return the newest generation that verifies: what must outlive a failed save."""
-        generations = self._generations()
-        if generations and generations[0] == self._good:
+        """Return the newest checkpoint that verifies: what must outlive a failed save."""
+        checkpoints = self._checkpoints()
+        if checkpoints and checkpoints[0] == self._good:
             return self._good
-        for generation in generations:
+        for checkpoint in checkpoints:
             try:
-                self._checked(verify, generation)
+                self._checked(verify, checkpoint)
             except Damage as damage:
-                self._on_notice(f"{self.folder}: {generation.name}: {damage}")
+                self._on_notice(f"{self.folder}: {checkpoint.name}: {damage}")
             else:
-                return generation
+                return checkpoint
         return None
 
-    def _remove_generations(self, keep: Collection[int | None]) -> None:
-        for generation in self._generations():
-            if number_of(generation) not in keep:
-                self._remove_generation(generation)
+    def _remove_checkpoints(self, keep: Collection[int | None]) -> None:
+        for checkpoint in self._checkpoints():
+            if number_of(checkpoint) not in keep:
+                self._remove_checkpoint(checkpoint)
 
-    def _remove_generation(self, generation: Path) -> bool:
-        # Renamed first: a half removed generation must not look like a damaged one.
-        doomed = self.folder / f"{TEMPORARY}{generation.name}"
+    def _remove_checkpoint(self, checkpoint: Path) -> bool:
+        # Renamed first: a half removed checkpoint must not look like a damaged one.
+        doomed = self.folder / f"{TEMPORARY}{checkpoint.name}"
         try:
-            os.rename(generation, doomed)
+            os.rename(checkpoint, doomed)
         except OSError as error:
-            self._on_notice(f"{generation} could not be removed: {error.strerror}")
+            self._on_notice(f"{checkpoint} could not be removed: {error.strerror}")
             return False
         self._remove(doomed)
         return True
@@ -288,8 +288,8 @@ class Store:
         if error := discard(path):
             self._on_notice(f"{path} could not be removed: {error.strerror}")
 
-    def _generations(self) -> list[Path]:
-        """Return the generations' folders, newest first."""
+    def _checkpoints(self) -> list[Path]:
+        """Return the checkpoints' folders, newest first."""
         found = [self.folder / name for name in self._names() if number_of(Path(name)) is not None]
         return sorted(found, key=lambda folder: number_of(folder) or 0, reverse=True)
 
@@ -304,14 +304,14 @@ class Store:
         except OSError as error:
             raise self._read_error(error, self.folder) from error
 
-    def _checked(self, action: Callable[[Path], T], generation: Path) -> T:
+    def _checked(self, action: Callable[[Path], T], checkpoint: Path) -> T:
         try:
-            return action(generation)
+            return action(checkpoint)
         except OSError as error:
-            if error.errno == errno.EIO:  # a bad block: what the older generation is for
+            if error.errno == errno.EIO:  # a bad block: what the older checkpoint is for
                 raise Damage(f"the disk cannot read it ({error.strerror})") from error
             # A missing permission is no damage: an older state must not stand in for it.
-            raise self._read_error(error, generation) from error
+            raise self._read_error(error, checkpoint) from error
 
     def _read_error(self, error: OSError, path: Path) -> ModelError:
         return ModelError(

@@ -147,9 +147,9 @@ def _base(
     for base in sorted(journal.bases, key=lambda base: base.frames, reverse=True):
         if base.frames > cut:
             continue
-        if base.generation == 0:
+        if base.checkpoint == 0:
             return Learner(config, chosen)
-        older = store.load_older(base.generation)
+        older = store.load_older(base.checkpoint)
         if older is not None and older.manifest["counters"]["frames_learned"] == base.frames:
             known = older.manifest["classes"]
             if known == names[: len(known)]:

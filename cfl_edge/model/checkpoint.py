@@ -1,7 +1,7 @@
 """One saved state of a model: a folder with a manifest and the tensor files it vouches for.
 
 ```
-generation-000012/
+checkpoint-000012/
 ├── manifest.json        what the model is, in words; size and SHA-256 of every other file
 ├── state.safetensors    one file for each group of tensors
 └── replay.safetensors
@@ -29,12 +29,12 @@ from cfl_edge.model.writing import TEMPORARY, discard, sync_folder, write_file
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
-_FOLDER = re.compile(r"generation-(\d{6,})")
+_FOLDER = re.compile(r"checkpoint-(\d{6,})")
 _GROUP = re.compile(r"[a-z0-9_]+")
 
 
 class Damage(Exception):
-    """Why a generation cannot be used; the store turns it into a notice or an error."""
+    """Why a checkpoint cannot be used; the store turns it into a notice or an error."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Saved:
     Args:
         manifest: What the caller of `Store.save` gave, and `format_version`, `created`, `files`.
         tensors: Group (`state`, `replay`, ...) to name to array.
-        number: Of the generation it was read from; 0 before it is saved.
+        number: Of the checkpoint it was read from; 0 before it is saved.
     """
 
     manifest: dict[str, Any]
@@ -61,10 +61,10 @@ class Group(NamedTuple):
 
 
 def number_of(folder: Path) -> int | None:
-    """Return the number in a generation's name, None for any other name.
+    """Return the number in a checkpoint's name, None for any other name.
 
     Example:
-        >>> number_of(Path("pets/generation-000012")), number_of(Path("pets/lock"))
+        >>> number_of(Path("pets/checkpoint-000012")), number_of(Path("pets/lock"))
         (12, None)
     """
     match = _FOLDER.fullmatch(folder.name)
@@ -121,13 +121,13 @@ def write(
     *,
     written: Counter[str] | None = None,
 ) -> Path:
-    """Write a generation into a folder of its own, wait for the disk, and give it its name.
+    """Write a checkpoint into a folder of its own, wait for the disk, and give it its name.
 
     Args:
-        new: The generation's folder; must not exist yet, its parent must.
+        new: The checkpoint's folder; must not exist yet, its parent must.
         groups: File name to content.
         manifest: From `to_manifest`.
-        previous: A generation whose files are linked where they have the same content.
+        previous: A checkpoint whose files are linked where they have the same content.
         written: Adds up the bytes written, by file; a link counts nothing.
 
     Returns:
@@ -155,7 +155,7 @@ def write(
 def _link(old: Path, new: Path, group: Group) -> bool:
     """Link a file that has the same content; False if there is none.
 
-    It is read again first: a byte that turned must not live on in the new generation.
+    It is read again first: a byte that turned must not live on in the new checkpoint.
     """
     try:
         if old.stat().st_size != group.size_bytes or digest_file(old)[0] != group.sha256:
@@ -167,7 +167,7 @@ def _link(old: Path, new: Path, group: Group) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a generation and check it, not yet the files it names.
+    """Read the manifest of a checkpoint and check it, not yet the files it names.
 
     Raises:
         Damage: Missing, cut, changed, or not of the expected shape.
@@ -199,7 +199,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check that every file of a generation is what its manifest says, and return the manifest.
+    """Check that every file of a checkpoint is what its manifest says, and return the manifest.
 
     Raises:
         Damage, ModelVersionError, OSError: As `read_manifest`.
@@ -218,7 +218,7 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Saved:
-    """Verify a generation and read it.
+    """Verify a checkpoint and read it.
 
     Raises:
         Damage, ModelVersionError, OSError: As `read_manifest`.
