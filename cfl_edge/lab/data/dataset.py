@@ -119,11 +119,11 @@ def split(
             f"validation is {validation}, expected 0 or more and below 1", hint="validation 0.1"
         )
     remaining, held_out = hold_out(dataset.y_train, validation)
-    chosen = _balanced("train_images", train_images, dataset.y_train[remaining], seed)
+    chosen = balanced("train_images", train_images, dataset.y_train[remaining], seed)
     return Split(
         train=remaining[chosen],
         validation=held_out,
-        test=_balanced("test_images", test_images, dataset.y_test, FIXED_SEED),
+        test=balanced("test_images", test_images, dataset.y_test),
     )
 
 
@@ -205,8 +205,23 @@ def fingerprint(dataset: Dataset) -> str:
     return total.hexdigest()[:16]
 
 
-def _balanced(name: str, images: int | None, labels: Tensor, seed: int) -> Tensor:
-    """Return which samples to take, ascending: those whose turn in their class comes first."""
+def balanced(name: str, images: int | None, labels: Tensor, seed: int = FIXED_SEED) -> Tensor:
+    """Choose as many samples of each class as of every other, one more of some.
+
+    A smaller choice is part of every larger one.
+
+    Args:
+        name: Of the option, for the error.
+        images: How many; None takes all.
+        labels: Class numbers, int64 (N,).
+        seed: Of the choice.
+
+    Returns:
+        Numbers of the samples, ascending.
+
+    Raises:
+        UsageError: There are not as many images, or fewer than classes are asked for.
+    """
     if images is None:
         return torch.arange(len(labels))
     present = int(labels.bincount().count_nonzero())

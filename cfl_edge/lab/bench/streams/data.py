@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from cfl_edge.lab.bench.streams.protocols import (
     objects_in_turn,
     shuffled,
 )
-from cfl_edge.lab.data.dataset import Dataset, split
+from cfl_edge.lab.data.dataset import Dataset, balanced, split
 from cfl_edge.lab.data.folder import read_folder
 from cfl_edge.lab.data.npz import read_npz
 from cfl_edge.lab.data.sources import TEST_SHARE, open_dataset
@@ -101,127 +101,90 @@ def choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
     """Choose the images of one run and their order.
 
     Which images train and test depends on the labels alone, except for `instances`, whose objects
-    are held out by the seed.
+    are held out by the seed. Numbers of images are of the classes to learn, balanced over them.
 
     Args:
         data: Of `read_data`.
-        options: What was asked for.
+        options: The options of the benchmark.
         seed: Of the order, and of the objects that are held out.
 
     Raises:
-        UsageError: There are not as many images.
-        DataError: A class has a single object.
+        UsageError: There are not enough images or classes.
+        DataError: A class has a single object, or there is nothing to evaluate on.
     """
-    chosen = (_choose_objects if options.protocol == "instances" else _choose)(data, options, seed)
-    if not len(chosen.test):
-        raise DataError(
-            f"{data.dataset.name} has no image to evaluate on, expected at least 2 of a class",
-            hint="--validation 0, or more images of each class",
-        )
-    return chosen
-
-
-def _choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
-    dataset, share = data.dataset, options.validation
-    if options.unknown_classes:
-        return _choose_known(data, options, seed)
-    parts = split(dataset, validation=share, train_images=options.train_images)
-    test = parts.validation.numpy() if share else np.arange(len(dataset.y_test))
-    labels = dataset.y_train if share else dataset.y_test
-    train = parts.train.numpy()
-    test = _balanced(test, labels.numpy(), options.test_images, dataset)
-    order = order_of(options, dataset.y_train.numpy()[train], seed)
-    return SeedData(train, test, share > 0, order, unknown=test[:0])
-
-
-def _choose_known(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
-    """Hold the last classes back; numbers of images asked for are of the others."""
-    dataset, share = data.dataset, options.validation
+    dataset = data.dataset
     known = dataset.classes - options.unknown_classes
     if known < 2:
         raise UsageError(
             f"--unknown-classes is {options.unknown_classes} of the {dataset.classes} classes of "
-            f"{dataset.name}, expected 2 or more to learn",
+            f"{dataset.name}, expected at least 2 to learn",
             hint=f"--unknown-classes {max(dataset.classes - 2, 0)}",
         )
-    parts = split(dataset, validation=share)
+    if options.protocol == "instances":
+        train, test, test_is_train = _split_by_objects(data, options.validation, seed)
+    else:
+        held_out = split(dataset, validation=options.validation)
+        train, test_is_train = held_out.train.numpy(), options.validation > 0
+        test = (held_out.validation if test_is_train else held_out.test).numpy()
     labels = dataset.y_train.numpy()
-    of_test = labels if share else dataset.y_test.numpy()
-    train = parts.train.numpy()[labels[parts.train.numpy()] < known]
-    train = _balanced(train, labels, options.train_images, dataset, "train")
-    test = parts.validation.numpy() if share else np.arange(len(of_test))
-    unknown, test = test[of_test[test] >= known], test[of_test[test] < known]
-    test = _balanced(test, of_test, options.test_images, dataset)
-    if not len(unknown):
+    test_labels = labels if test_is_train else dataset.y_test.numpy()
+    train = train[labels[train] < known]
+    unknown, test = test[test_labels[test] >= known], test[test_labels[test] < known]
+    chosen = balanced("train_images", options.train_images, dataset.y_train[train], seed=0)
+    train = train[chosen.numpy()]
+    chosen = balanced("test_images", options.test_images, torch.from_numpy(test_labels[test]))
+    test = test[chosen.numpy()]
+    if options.unknown_classes and not len(unknown):
         raise DataError(
             f"{dataset.name} has no image of its last {options.unknown_classes} classes to "
             "evaluate on",
-            hint="leave --unknown-classes away",
+            hint="omit --unknown-classes",
         )
-    return SeedData(train, test, share > 0, order_of(options, labels[train], seed), unknown)
+    if not len(test):
+        raise DataError(
+            f"{dataset.name} has no image to evaluate on, expected at least 2 of a class",
+            hint="--validation 0, or more images of each class",
+        )
+    if options.protocol == "instances":
+        assert data.objects_train is not None
+        order = objects_in_turn(data.objects_train[train], seed=seed)
+    elif options.protocol == "shuffled":
+        order = shuffled(labels[train], epochs=options.epochs, seed=seed)
+    elif options.protocol == "blocks":
+        order = blocks(labels[train], seed=seed)
+    else:
+        each = options.classes_per_task
+        order = class_incremental(labels[train], classes_per_task=each, seed=seed)
+    return SeedData(train, test, test_is_train, order, unknown)
 
 
-def order_of(options: StreamOptions, labels: Integers, seed: int) -> StreamOrder:
-    """Return the order of labelled images for a protocol that does without objects.
+def _split_by_objects(
+    data: StreamData, validation: float, seed: int
+) -> tuple[Integers, Integers, bool]:
+    """Hold objects out, unless the test split shows other objects already.
 
-    Args:
-        options: What was asked for.
-        labels: Class numbers, (N,).
-        seed: Of the order.
+    Returns:
+        `train`, `test` and `test_is_train` of `SeedData`.
     """
-    if options.protocol == "shuffled":
-        return shuffled(labels, epochs=options.epochs, seed=seed)
-    if options.protocol == "blocks":
-        return blocks(labels, seed=seed)
-    return class_incremental(labels, classes_per_task=options.classes_per_task, seed=seed)
-
-
-def _choose_objects(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
-    """Hold objects out, unless the test split shows other objects already."""
     dataset, objects = data.dataset, data.objects_train
     assert objects is not None
-    labels, test_labels = dataset.y_train.numpy(), dataset.y_test.numpy()
-    test_objects = data.objects_test if not options.validation else None
+    labels = dataset.y_train.numpy()
+    test_objects = data.objects_test if not validation else None
     if test_objects is not None and not np.isin(test_objects, objects).any():
-        held_out = np.zeros(len(objects), bool)
-        test, test_is_train = np.arange(len(test_labels)), False
-    else:
-        held_out = held_out_objects(
-            labels, objects, share=options.validation or TEST_SHARE, seed=seed
+        return np.arange(len(objects)), np.arange(len(test_objects)), False
+    held_out = held_out_objects(labels, objects, share=validation or TEST_SHARE, seed=seed)
+    lacking = np.setdiff1d(labels, labels[held_out])
+    if len(lacking):
+        raise DataError(
+            f"{dataset.name}: the class {dataset.class_names[lacking[0]]} has one object, "
+            "expected at least 2 of each class, one of them to test on",
+            hint="more objects, or --protocol class-incremental",
         )
-        lacking = np.setdiff1d(labels, labels[held_out])
-        if len(lacking):
-            raise DataError(
-                f"{dataset.name}: the class {dataset.class_names[lacking[0]]} has one object, "
-                "expected at least 2 of each class, one of them to test on",
-                hint="more objects, or --protocol class-incremental",
-            )
-        if test_objects is None:
-            test, test_is_train = np.flatnonzero(held_out), True
-        else:  # other images of the objects that were not seen
-            shown = np.isin(test_objects, objects[~held_out])
-            test, test_is_train = np.flatnonzero(~shown), False
-    train = _balanced(np.flatnonzero(~held_out), labels, options.train_images, dataset, "train")
-    of_test = labels if test_is_train else test_labels
-    test = _balanced(test, of_test, options.test_images, dataset)
-    order = objects_in_turn(objects[train], seed=seed)
-    return SeedData(train, test, test_is_train, order, unknown=test[:0])
-
-
-def _balanced(
-    places: Integers, labels: Integers, images: int | None, dataset: Dataset, part: str = "test"
-) -> Integers:
-    """Return so many of the places, balanced over the classes of their labels."""
-    if images is None:
-        return places
-    of_places = torch.from_numpy(labels[places])
-    if part == "train":
-        parts = split(replace(dataset, y_train=of_places), validation=0, train_images=images)
-        chosen = parts.train
-    else:
-        chosen = split(replace(dataset, y_test=of_places), validation=0, test_images=images).test
-    balanced: Integers = places[chosen.numpy()]
-    return balanced
+    train = np.flatnonzero(~held_out)
+    if test_objects is None:
+        return train, np.flatnonzero(held_out), True
+    # Other images of the objects that were held out.
+    return train, np.flatnonzero(~np.isin(test_objects, objects[train])), False
 
 
 def shown_name(source: str) -> str:
