@@ -173,7 +173,7 @@ def test_errors(npz, tmp_path):
     assert_error(bench(npz, "--train-images", 3), 2, "train_images is 3, expected 4")
     assert_error(bench(npz, "--layers", "no"), 2, "--layers")
     assert_error(bench(tmp_path / "lost"), 4, f"There is no data set {tmp_path}/lost")
-    assert_error(bench(npz, "--protocol", "instances"), 4, "has no array object_train")
+    assert_error(bench(npz, "--protocol", "instances"), 4, "does not tell objects apart")
     for kind in ("cup", "pen"):
         draw(tmp_path / "single" / kind / "1.png")
     assert_error(bench(tmp_path / "single"), 4, "has no test split and one image of each class")

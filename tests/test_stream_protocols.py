@@ -192,7 +192,7 @@ def test_a_missing_test_split_is_made_and_said(tmp_path):
     data, chosen = picked(StreamOptions(saved(tmp_path / "a.npz")), notices)
     assert (len(chosen.train), len(chosen.test), chosen.test_is_train) == (32, 8, False)
     assert "has no test split" in notices[0]
-    assert len(data.dataset.y_test) == 8
+    assert len(data.y_test) == 8
 
 
 def test_validation_leaves_the_test_split_alone(tmp_path):
@@ -201,19 +201,19 @@ def test_validation_leaves_the_test_split_alone(tmp_path):
     data, chosen = picked(options)
     assert chosen.test_is_train
     assert not set(chosen.train) & set(chosen.test)
-    y = data.dataset.y_train
+    y = data.y_train
     assert y[torch.from_numpy(chosen.train)].bincount().tolist() == [10, 10]
     assert y[torch.from_numpy(chosen.test)].bincount().tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("key", ["object_train", "instances_train"])
-def test_objects_of_a_column_that_each_class_counts_from_zero(tmp_path, key):
+def test_objects_of_a_column_that_each_class_counts_from_zero(tmp_path):
     objects = np.array([0, 0, 1, 1, 2, 2, 3, 3] * 5)  # of either class 4
-    options = instances(saved(tmp_path / "a.npz", **{key: objects}))
+    options = instances(saved(tmp_path / "a.npz", object_train=objects))
     data, chosen = picked(options)
-    assert len(set(data.objects_train)) == 8
+    assert len(data.objects_train.unique()) == 8
     assert chosen.test_is_train
-    shown, tested = data.objects_train[chosen.train], data.objects_train[chosen.test]
+    objects = data.objects_train.numpy()
+    shown, tested = objects[chosen.train], objects[chosen.test]
     assert len(set(tested)) == 2
     assert not set(shown) & set(tested)
     assert len(chosen.train) + len(chosen.test) == 40
@@ -248,7 +248,8 @@ def test_a_test_split_of_the_same_objects_shows_only_those_held_out(tmp_path):
     data, chosen = picked(instances(path))
     assert len(chosen.test) == 2
     assert not chosen.test_is_train
-    assert not set(data.objects_test[chosen.test]) & set(data.objects_train[chosen.train])
+    shown, tested = data.objects_train.numpy()[chosen.train], data.objects_test.numpy()[chosen.test]
+    assert not set(shown) & set(tested)
 
 
 def folder_of_objects(folder):
@@ -265,10 +266,11 @@ def test_objects_of_folders_also_beside_a_damaged_image(tmp_path):
     notices = []
     data, chosen = picked(instances(str(folder)), notices)
     assert len(data.objects_train) == 17
-    green = data.dataset.x_train[:, 1, 0, 0]  # has the number of the object
-    for number in set(data.objects_train):
-        assert len(green[torch.from_numpy(data.objects_train == number)].unique()) == 1
-    assert not set(data.objects_train[chosen.train]) & set(data.objects_train[chosen.test])
+    green = data.x_train[:, 1, 0, 0]  # has the number of the object
+    for number in data.objects_train.unique():
+        assert len(green[data.objects_train == number].unique()) == 1
+    objects = data.objects_train.numpy()
+    assert not set(objects[chosen.train]) & set(objects[chosen.test])
     assert "1 of 18 images skipped" in notices[0]
 
 
@@ -281,16 +283,16 @@ def error_of(kind, options):
 
 def test_what_is_missing_for_instances_is_said(tmp_path):
     path = saved(tmp_path / "a.npz")
-    assert f"{path} has no array object_train" in error_of(DataError, instances(path))
+    words = "does not tell objects apart, expected every image of a folder in CLASS/OBJECT/"
+    assert f"{path} {words}" in error_of(DataError, instances(path))
     path = saved(tmp_path / "b.npz", object_train=np.arange(3))
     assert "object_train has 3 entries" in error_of(DataError, instances(path))
     path = saved(tmp_path / "c.npz", object_train=np.array([0, 1] * 20))
     assert "the class 0 has one object" in error_of(DataError, instances(path))
     draw(tmp_path / "flat" / "cup" / "1.png")
     draw(tmp_path / "flat" / "pen" / "1.png")
-    text = error_of(DataError, instances(str(tmp_path / "flat")))
-    assert "1.png lies in no folder of an object, expected CLASS/OBJECT/image" in text
-    assert "cifar10 names no objects" in error_of(DataError, instances("cifar10"))
+    assert f"flat {words}" in error_of(DataError, instances(str(tmp_path / "flat")))
+    assert f"cifar10 {words}" in error_of(DataError, instances("cifar10"))
 
 
 def test_images_of_a_folder_are_scaled_from_the_file(tmp_path):
@@ -299,7 +301,7 @@ def test_images_of_a_folder_are_scaled_from_the_file(tmp_path):
         for i in range(5):
             Image.new("RGB", (90, 70), (i, 0, 9)).save(tmp_path / "d" / name / f"{i}.png")
     data = read_data(StreamOptions(str(tmp_path / "d")), 48, [].append)
-    assert data.dataset.input_shape == (3, 48, 48)
+    assert data.input_shape == (3, 48, 48)
 
 
 @pytest.mark.parametrize(

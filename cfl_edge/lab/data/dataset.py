@@ -7,6 +7,7 @@ images, so their scores differ by what they learn from them and by nothing else.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -31,6 +32,9 @@ class Dataset:
         coarse_of: Number of the coarse class that each class belongs to, int64 (Z,); None without
             coarse classes.
         coarse_names: Of the coarse classes, in the order of their numbers; empty without.
+        objects_train: Number of the object that each training image shows, int64 (N,); None where
+            the source does not tell objects apart.
+        objects_test: The same of the test images, int64 (M,).
 
     Example:
         >>> x, y = torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 0, 1, 1])
@@ -49,6 +53,8 @@ class Dataset:
     class_names: list[str]
     coarse_of: Tensor | None = field(default=None, repr=False)
     coarse_names: list[str] = field(default_factory=list)
+    objects_train: Tensor | None = field(default=None, repr=False)
+    objects_test: Tensor | None = field(default=None, repr=False)
 
     @property
     def classes(self) -> int:
@@ -181,6 +187,28 @@ def with_coarse_labels(dataset: Dataset) -> Dataset:
         class_names=dataset.coarse_names,
         coarse_of=None,
         coarse_names=[],
+    )
+
+
+def numbered_objects(
+    *parts: Sequence[tuple[int, str]] | None,
+) -> tuple[Tensor | None, ...]:
+    """Number the objects of several parts alike, so that the same object has the same number.
+
+    Args:
+        parts: Class number and name of the object of each image; None for a part without objects.
+
+    Returns:
+        The numbers of each part, int64 (N,).
+
+    Example:
+        >>> numbered_objects([(0, "1"), (1, "1")], [(1, "1")], None)
+        (tensor([0, 1]), tensor([1]), None)
+    """
+    every = sorted({pair for part in parts for pair in part or ()})
+    number = {pair: place for place, pair in enumerate(every)}
+    return tuple(
+        None if part is None else torch.tensor([number[pair] for pair in part]) for part in parts
     )
 
 

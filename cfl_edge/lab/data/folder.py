@@ -14,7 +14,7 @@ import torch
 from PIL import Image as Pillow
 
 from cfl_edge.errors import DataError, StreamError
-from cfl_edge.lab.data.dataset import Dataset
+from cfl_edge.lab.data.dataset import Dataset, numbered_objects
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.files.image import ImageError, read_image
 from cfl_edge.stream.files.listing import class_of, list_files, natural_key, printable
@@ -31,8 +31,9 @@ _LAYOUT = "one subfolder per class, or train/ and test/ with one subfolder per c
 def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dataset:
     """Read all images of a folder: `train/CLASS/` and `test/CLASS/`, or just `CLASS/`.
 
-    The central square of each is scaled to one size. Images are grey (one channel) where every
-    pixel of every image is. Classes are in natural order, 2 before 10.
+    Folders below those of the classes tell objects apart: `CLASS/OBJECT/`. The central square of
+    each image is scaled to one size. Images are grey (one channel) where every pixel of every image
+    is. Classes are in natural order, 2 before 10.
 
     Args:
         folder: The folder.
@@ -50,10 +51,12 @@ def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dat
     is_parted = (folder / "train").is_dir() and (folder / "test").is_dir()
     parts = [folder / "train", folder / "test"] if is_parted else [folder]
     paths, names, is_test = list[str](), list[str](), list[bool]()
+    objects = list[str]()
     for part in parts:
-        for path, name in _labelled(part, on_notice):
+        for path, name, below in _labelled(part, on_notice):
             paths.append(path)
             names.append(name)
+            objects.append(below)
             is_test.append(part.name == "test" and is_parted)
     images, readable = _read_all(folder, paths, image_px, on_notice)
     test = np.array(is_test)[readable]
@@ -71,6 +74,12 @@ def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dat
         )
     x = torch.from_numpy(images)
     y = torch.tensor([number[name] for name in labels])
+    pairs = list(zip(y.tolist(), np.array(objects, dtype=object)[readable], strict=True))
+    by_object = all(name for _, name in pairs)
+    objects_train, objects_test = numbered_objects(
+        [pairs[i] for i in np.flatnonzero(~test)] if by_object else None,
+        [pairs[i] for i in np.flatnonzero(test)] if by_object and test.any() else None,
+    )
     split = torch.from_numpy(test)
     return Dataset(
         name=folder.resolve().name,
@@ -79,22 +88,28 @@ def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dat
         x_test=x[split],
         y_test=y[split],
         class_names=class_names,
+        objects_train=objects_train,
+        objects_test=objects_test,
     )
 
 
-def _labelled(folder: Path, on_notice: Notice) -> list[tuple[str, str]]:
-    """Return path and class of each image below a folder."""
+def _labelled(folder: Path, on_notice: Notice) -> list[tuple[str, str, str]]:
+    """Return path, class and object of each image below a folder: CLASS/OBJECT/image.
+
+    The object is empty for an image that lies in the folder of its class itself.
+    """
     try:
         root, files = list_files(str(folder))
     except StreamError as error:
         raise DataError(error.problem, hint=error.hint) from error
-    found, left_out = list[tuple[str, str]](), list[str]()
+    found, left_out = list[tuple[str, str, str]](), list[str]()
     for file in files:
         name = class_of(file)
         if name is None or not file.lower().endswith(IMAGE_SUFFIXES):
             left_out.append(file)
         else:
-            found.append((os.path.join(root, file), name))
+            _, *objects, _ = file.split(os.sep)
+            found.append((os.path.join(root, file), name, objects[0] if objects else ""))
     if not found:
         raise DataError(f"{folder} has no images in class folders", hint=_LAYOUT)
     if left_out:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.errors import DataError
-from cfl_edge.lab.data.dataset import Dataset
+from cfl_edge.lab.data.dataset import Dataset, numbered_objects
 
 Array = npt.NDArray[Any]
 
@@ -48,6 +48,7 @@ def read_npz(path: Path) -> Dataset:
     | `fine_to_coarse` | (Z,), number of the coarse class of each class |
     | `y_train_coarse` | (N,), coarse labels, instead of `fine_to_coarse` |
     | `coarse_names` | (S,), text |
+    | `object_train`, `object_test` | (N,), object that each image shows; a class may count from 0 |
 
     Integer images are 0 to 255. Floating-point images with no value of `x_train` above 1 are
     parts of white, others are 0 to 255; they are rounded. Classes without a training image are
@@ -86,6 +87,10 @@ def read_npz(path: Path) -> Dataset:
             hint="images of one size in both",
         )
     coarse_of, coarse_names = _coarse(path, arrays, given, present)
+    objects_train, objects_test = numbered_objects(
+        _objects(path, "object_train", arrays, y_train),
+        _objects(path, "object_test", arrays, y_test),
+    )
     return Dataset(
         name=path.stem,
         x_train=x_train,
@@ -95,6 +100,8 @@ def read_npz(path: Path) -> Dataset:
         class_names=_names(path, "class_names", arrays, present),
         coarse_of=coarse_of,
         coarse_names=coarse_names,
+        objects_train=objects_train,
+        objects_test=objects_test,
     )
 
 
@@ -107,6 +114,8 @@ _KEYS = (
     "fine_to_coarse",
     "y_train_coarse",
     "coarse_names",
+    "object_train",
+    "object_test",
 )
 
 
@@ -236,6 +245,22 @@ def _of_present(path: Path, key: str, values: Array, present: npt.NDArray[np.int
         "each class",
         hint=f"one entry in {key} for each class, in the order of the numbers",
     )
+
+
+def _objects(
+    path: Path, key: str, arrays: Mapping[str, Array], labels: npt.NDArray[np.int64]
+) -> list[tuple[int, str]] | None:
+    """Return class and object of each image, None where the file does not say."""
+    if key not in arrays or not len(labels):
+        return None
+    column = arrays[key].reshape(-1)
+    if len(column) != len(labels) or column.dtype.kind not in "uiUS":
+        raise DataError(
+            f"{path}: {key} has {len(column)} entries of type {column.dtype} for "
+            f"{len(labels)} images, expected a whole number for each",
+            hint="the number of the object that each image shows",
+        )
+    return [(int(label), str(name)) for label, name in zip(labels, column, strict=True)]
 
 
 def _coarse(

@@ -62,11 +62,10 @@ def open_dataset(
     root: Path | None = None,
     download: bool = True,
     image_px: int | None = None,
+    make_test_split: bool = True,
     on_notice: Notice = log_notice,
 ) -> Dataset:
     """Read a data set into memory.
-
-    Without a test split, a fifth of the images of each class becomes one, always the same.
 
     Args:
         source: A file .npz (`read_npz` says what is in it), a folder of images with `train/` and
@@ -78,6 +77,8 @@ def open_dataset(
         download: Fetch what `root` does not have yet.
         image_px: Side to which the central square of all images is scaled; None keeps their
             size, except for folders of images that are large or differ (`read_folder`).
+        make_test_split: Without a test split, make one of a fifth of the images of each class,
+            always the same.
         on_notice: Told what the user should know: images left out, no test split, a download.
 
     Raises:
@@ -115,7 +116,7 @@ def open_dataset(
             f"{source} has only the class {dataset.class_names[0]}, expected at least 2",
             hint=_EXPECTED,
         )
-    if len(dataset.x_test) == 0:
+    if len(dataset.x_test) == 0 and make_test_split:
         dataset = _with_test_split(dataset, source, on_notice)
     if image_px is None or dataset.input_shape[1:] == (image_px, image_px):
         return dataset

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from cfl_edge.errors import DataError, UsageError
-from cfl_edge.lab.bench.streams.objects import objects_of_folder, objects_of_npz
 from cfl_edge.lab.bench.streams.options import StreamOptions
 from cfl_edge.lab.bench.streams.protocols import (
     Integers,
@@ -22,25 +21,8 @@ from cfl_edge.lab.bench.streams.protocols import (
     shuffled,
 )
 from cfl_edge.lab.data.dataset import Dataset, balanced, split
-from cfl_edge.lab.data.folder import read_folder
-from cfl_edge.lab.data.npz import read_npz
 from cfl_edge.lab.data.sources import TEST_SHARE, open_dataset
 from cfl_edge.stream.source import Notice
-
-
-@dataclass(frozen=True, eq=False)
-class StreamData:
-    """Labelled images, and the object that each shows.
-
-    Args:
-        dataset: The images.
-        objects_train: Object numbers of the training images, (N,); None where nobody asked.
-        objects_test: Of the test images, (M,); None where they have none.
-    """
-
-    dataset: Dataset
-    objects_train: Integers | None = None
-    objects_test: Integers | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +45,8 @@ class SeedData:
     unknown: Integers
 
 
-def read_data(options: StreamOptions, image_px: int, on_notice: Notice) -> StreamData:
-    """Read the data set, and for the protocol `instances` the objects.
-
-    A data set without a test split gets one (`open_dataset`): a fifth of the images of each
-    class, always the same.
+def read_data(options: StreamOptions, image_px: int, on_notice: Notice) -> Dataset:
+    """Read the data set, for the protocol `instances` with objects and its own test split alone.
 
     Args:
         options: `data` and `protocol` count.
@@ -76,35 +55,34 @@ def read_data(options: StreamOptions, image_px: int, on_notice: Notice) -> Strea
         on_notice: Told of images left out and of a missing test split.
 
     Raises:
-        DataError: The data set, or the objects in it, cannot be used.
+        DataError: The data set cannot be used, or does not tell objects apart.
     """
-    path = Path(options.data)
-    side_px = image_px if path.is_dir() else None
-    if options.protocol != "instances":
-        return StreamData(open_dataset(options.data, image_px=side_px, on_notice=on_notice))
-    if path.is_dir():
-        dataset = read_folder(path, image_px=side_px, on_notice=on_notice)
-        train, test = objects_of_folder(path, dataset)
-    elif path.suffix.lower() == ".npz":
-        dataset = read_npz(path)
-        train, test = objects_of_npz(path, dataset)
-    else:
-        raise DataError(
-            f"{options.data} names no objects, expected a folder CLASS/OBJECT/image or a file "
-            ".npz with an array object_train for --protocol instances",
-            hint="--protocol class-incremental",
+    path, by_objects = Path(options.data), options.protocol == "instances"
+    dataset = None
+    if path.exists() or not by_objects:
+        dataset = open_dataset(
+            options.data,
+            image_px=image_px if path.is_dir() else None,
+            make_test_split=not by_objects,
+            on_notice=on_notice,
         )
-    return StreamData(dataset, train, test)
+    if dataset is None or (by_objects and dataset.objects_train is None):
+        raise DataError(
+            f"{options.data} does not tell objects apart, expected every image of a folder in "
+            "CLASS/OBJECT/, or a file .npz with an array object_train, for --protocol instances",
+            hint=f"--protocol class-incremental, or find {options.data} -type f | head",
+        )
+    return dataset
 
 
-def choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
+def choose(dataset: Dataset, options: StreamOptions, seed: int) -> SeedData:
     """Choose the images of one run and their order.
 
     Which images train and test depends on the labels alone, except for `instances`, whose objects
     are held out by the seed. Numbers of images are of the classes to learn, balanced over them.
 
     Args:
-        data: Of `read_data`.
+        dataset: Of `read_data`.
         options: The options of the benchmark.
         seed: Of the order, and of the objects that are held out.
 
@@ -112,7 +90,6 @@ def choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
         UsageError: There are not enough images or classes.
         DataError: A class has a single object, or there is nothing to evaluate on.
     """
-    dataset = data.dataset
     known = dataset.classes - options.unknown_classes
     if known < 2:
         raise UsageError(
@@ -121,7 +98,7 @@ def choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
             hint=f"--unknown-classes {max(dataset.classes - 2, 0)}",
         )
     if options.protocol == "instances":
-        train, test, test_is_train = _split_by_objects(data, options.validation, seed)
+        train, test, test_is_train = _split_by_objects(dataset, options.validation, seed)
     else:
         held_out = split(dataset, validation=options.validation)
         train, test_is_train = held_out.train.numpy(), options.validation > 0
@@ -146,8 +123,8 @@ def choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
             hint="--validation 0, or more images of each class",
         )
     if options.protocol == "instances":
-        assert data.objects_train is not None
-        order = objects_in_turn(data.objects_train[train], seed=seed)
+        assert dataset.objects_train is not None
+        order = objects_in_turn(dataset.objects_train.numpy()[train], seed=seed)
     elif options.protocol == "shuffled":
         order = shuffled(labels[train], epochs=options.epochs, seed=seed)
     elif options.protocol == "blocks":
@@ -159,17 +136,18 @@ def choose(data: StreamData, options: StreamOptions, seed: int) -> SeedData:
 
 
 def _split_by_objects(
-    data: StreamData, validation: float, seed: int
+    dataset: Dataset, validation: float, seed: int
 ) -> tuple[Integers, Integers, bool]:
     """Hold objects out, unless the test split shows other objects already.
 
     Returns:
         `train`, `test` and `test_is_train` of `SeedData`.
     """
-    dataset, objects = data.dataset, data.objects_train
-    assert objects is not None
-    labels = dataset.y_train.numpy()
-    test_objects = data.objects_test if not validation else None
+    assert dataset.objects_train is not None
+    labels, objects = dataset.y_train.numpy(), dataset.objects_train.numpy()
+    test_objects = None
+    if dataset.objects_test is not None and not validation:
+        test_objects = dataset.objects_test.numpy()
     if test_objects is not None and not np.isin(test_objects, objects).any():
         return np.arange(len(objects)), np.arange(len(test_objects)), False
     held_out = held_out_objects(labels, objects, share=validation or TEST_SHARE, seed=seed)

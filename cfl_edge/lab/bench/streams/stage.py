@@ -43,10 +43,9 @@ class Stage:
     ) -> None:
         self.options = options
         image_px = base.resolved_image_px()
-        self.data = read_data(options, image_px, on_notice)
-        dataset = self.data.dataset
+        self.dataset = dataset = read_data(options, image_px, on_notice)
         backbone = build_backbone(base.backbone).to(device)
-        first = choose(self.data, options, seed=0)
+        first = choose(self.dataset, options, seed=0)
         train, test = len(first.train), len(first.test)
         kept = CACHE_BYTES * train // (train + test + len(first.unknown))
         self.train = Images(dataset.x_train, backbone, image_px, device, cache_bytes=kept)
@@ -76,8 +75,8 @@ class Stage:
             seed: Of the stream.
             on_done: Called with the number of images that passed the backbone, and the total.
         """
-        options, dataset = self.options, self.data.dataset
-        chosen = choose(self.data, options, seed)
+        options, dataset = self.options, self.dataset
+        chosen = choose(self.dataset, options, seed)
         labels = dataset.y_train.numpy()[chosen.train]
         test = self.train if chosen.test_is_train else self.test
         y_test = dataset.y_train if chosen.test_is_train else dataset.y_test
