@@ -1,87 +1,229 @@
-"""Settings of `learn`: command line before environment before file before defaults."""
+"""The options of `learn`: command line before environment before file before defaults."""
 
 from __future__ import annotations
 
-import tomllib
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AllowInfNan, Field, NonNegativeFloat, PositiveInt, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from cfl_edge import defaults
+from cfl_edge.settings import (
+    Device,
+    MaxFrames,
+    ModelFolder,
+    Option,
+    RealtimeHz,
+    Reject,
+    Settings,
+    Stream,
+    load,
 )
+from cfl_edge.stream.options import Order
 
-from cfl_edge.errors import UsageError
-from cfl_edge.labels.ring import RING_S
-from cfl_edge.stream.options import FASTEST_HZ, SLOWEST_HZ, Order
+Seed = Annotated[int, Field(ge=0, lt=2**63), Option("Random seed.", panel="Model")]
+ReplayMib = Annotated[
+    float | None,
+    Field(gt=0),
+    Option(
+        "Memory for past samples; more of it forgets less.",
+        panel="Memory",
+        metavar="MIB",
+        default=f"the model's, else {defaults.REPLAY_MIB:g}",
+    ),
+]
+JournalMib = Annotated[
+    float | None,
+    Field(ge=0),
+    Option(
+        "Memory for the journal that `cfl-edge undo` reads; 0 turns it off.",
+        panel="Memory",
+        metavar="MIB",
+        default=f"the model's, else {defaults.JOURNAL_MIB:g}",
+    ),
+]
+MemoryMib = Annotated[
+    float | None,
+    Field(gt=0),
+    Option(
+        "Limit on the memory that learning adds; see `cfl-edge plan`.",
+        panel="Memory",
+        metavar="MIB",
+        default="no limit",
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    Option(
+        "Frozen network below the layers: efficientnet-lite0, none, or torchvision:MODEL@NODE.",
+        panel="Model",
+        default=f"the model's, else {defaults.BACKBONE}",
+    ),
+]
+Layers = Annotated[
+    str | None,
+    Option(
+        "Layers that adapt: conv256, conv512, fc, or widths such as 256,256.",
+        panel="Model",
+        default=f"the model's, else {defaults.LAYERS_WITH_BACKBONE}, or "
+        f"{defaults.LAYERS_WITHOUT_BACKBONE} without a backbone",
+    ),
+]
+ImagePx = Annotated[
+    int | None,
+    Field(ge=defaults.LEAST_IMAGE_PX, le=defaults.MOST_IMAGE_PX),
+    Option(
+        "Side length of the square image that the network reads, in pixels.",
+        panel="Model",
+        metavar="PX",
+        default=f"the model's, else {defaults.IMAGE_PX_WITH_BACKBONE}, or "
+        f"{defaults.IMAGE_PX_WITHOUT_BACKBONE} without a backbone",
+    ),
+]
+Optimizer = Annotated[
+    defaults.OptimizerName | None,
+    Option(
+        "Optimizer of every layer; adamw stores 2 numbers per weight, momentum 1, sgd none.",
+        panel="Memory",
+        default=f"the model's, else {defaults.OPTIMIZER}",
+    ),
+]
+Chunk = Annotated[
+    Literal["auto"] | PositiveInt,
+    Option(
+        "Samples that pass through a layer at a time; fewer need less memory.",
+        panel="Memory",
+        metavar="N",
+    ),
+]
 
 
-class LearnSettings(BaseSettings):
+class LearnSettings(Settings):
     """Every option of `cfl-edge learn`.
 
     An option `--replay-mib 8` is `CFL_EDGE_REPLAY_MIB=8` in the environment and `replay_mib = 8`
     in the file that `--config` names. None leaves the choice to the model or the default.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CFL_EDGE_", extra="forbid")
+    stream: Stream
+    order: Annotated[
+        Order,
+        Option("Order of the images of a folder.", panel="Stream"),
+    ] = "as-is"
+    epochs: Annotated[
+        int, Field(ge=1), Option("Passes through a folder.", panel="Stream", metavar="N")
+    ] = 1
+    realtime: RealtimeHz = None
+    max_frames: MaxFrames = None
+    label: Annotated[
+        str | None,
+        Option("Label every frame with this class.", panel="Labels", metavar="NAME"),
+    ] = None
+    labels_from: Annotated[
+        Literal["dirs", "keys", "http", "serial"] | None,
+        Option(
+            "Where labels come from: dirs (name of the subfolder or clip), keys (hold a key), "
+            "http (POST /label), serial (buttons of the board).",
+            panel="Labels",
+            metavar="SOURCE",
+            default="dirs for demo:, else none",
+        ),
+    ] = None
+    labels_port: Annotated[
+        int,
+        Field(ge=0, le=65535),
+        Option("Port of --labels-from http; 0 picks a free one.", panel="Labels", metavar="PORT"),
+    ] = defaults.LABELS_PORT
+    label_delay: Annotated[
+        float,
+        Field(ge=0, le=defaults.RING_S),
+        Option(
+            "Apply each label to the frame captured S seconds earlier.",
+            panel="Labels",
+            metavar="S",
+        ),
+    ] = 0.0
+    learn_flagged: Annotated[
+        bool,
+        Option(
+            "Also learn frames that are dark, blurred or at odds with their label.", panel="Labels"
+        ),
+    ] = False
+    model: Annotated[
+        Path, Option("Model folder; an existing model is resumed.", panel="Model", metavar="DIR")
+    ] = defaults.MODEL_FOLDER
+    learner: Annotated[
+        defaults.LearnerName | None,
+        Option(
+            "Algorithm: cfl adapts layers; slda, ncm, imprint, knn and last-layer-sgd classify "
+            "frozen features; bp, bp-replay and layer-bp use backpropagation.",
+            panel="Model",
+            metavar="NAME",
+            default=f"the model's, else {defaults.LEARNER}",
+        ),
+    ] = None
+    backbone: Backbone = None
+    layers: Layers = None
+    image: ImagePx = None
+    reject: Reject = None
+    learn_budget_ms: Annotated[
+        Literal["auto"] | NonNegativeFloat,
+        Option(
+            "Learning time per frame; auto keeps up with the camera.", panel="Model", metavar="MS"
+        ),
+    ] = "auto"
+    seed: Seed = 0
+    device: Device = "auto"
+    replay_mib: ReplayMib = None
+    journal_mib: JournalMib = None
+    memory_mib: MemoryMib = None
+    optimizer: Optimizer = None
+    chunk: Chunk = "auto"
+    checkpoint_s: Annotated[
+        float, Field(gt=0), Option("Seconds between checkpoints.", panel="Output", metavar="S")
+    ] = 30.0
+    write_gb_per_day: Annotated[
+        float,
+        Field(gt=0),
+        Option(
+            "Disk-write budget in GB per day; checkpoints and publications are throttled to fit.",
+            panel="Output",
+            metavar="GB",
+        ),
+    ] = 4.0
+    export: Annotated[bool, Option("Write ONNX files at the end.", panel="Output")] = True
+    publish: Annotated[
+        Path | None,
+        Option(
+            "Update this ONNX file while learning; `cfl-edge run` hot-reloads it.",
+            panel="Output",
+            metavar="PATH.onnx",
+        ),
+    ] = None
+    publish_seconds: Annotated[
+        float,
+        Field(gt=0),
+        Option(
+            "Seconds between publications; a new class is published immediately.",
+            panel="Output",
+            metavar="S",
+        ),
+    ] = 60.0
 
-    stream: str
-    model: Path = Path("runs/model")
-    label: str | None = None
-    labels_from: Literal["dirs", "keys", "http", "serial"] | None = None
-    labels_port: int = Field(8765, ge=0, le=65535)
-    label_delay: float = Field(0.0, ge=0, le=RING_S)
-    learn_flagged: bool = False
-    order: Order = "as-is"
-    epochs: int = Field(1, ge=1)
-    realtime: float | None = Field(None, ge=SLOWEST_HZ, le=FASTEST_HZ)
-    reject: float | None = Field(None, gt=0, le=1)
-    learner: (
-        Literal[
-            "cfl",
-            "slda",
-            "ncm",
-            "imprint",
-            "knn",
-            "last-layer-sgd",
-            "bp",
-            "bp-replay",
-            "layer-bp",
-        ]
-        | None
-    ) = None
-    backbone: str | None = None
-    layers: str | None = None
-    image: int | None = Field(None, ge=8, le=1024)
-    replay_mib: float | None = Field(None, gt=0, allow_inf_nan=False)
-    journal_mib: float | None = Field(None, ge=0, allow_inf_nan=False)
-    memory_mib: float | None = Field(None, gt=0, allow_inf_nan=False)
-    optimizer: Literal["adamw", "momentum", "sgd"] | None = None
-    chunk: Literal["auto"] | PositiveInt = "auto"
-    learn_budget_ms: Literal["auto"] | Annotated[NonNegativeFloat, AllowInfNan(False)] = "auto"
-    max_frames: int | None = Field(None, ge=1)
-    checkpoint_s: float = Field(30.0, gt=0)
-    write_gb_per_day: float = Field(4.0, gt=0, allow_inf_nan=False)
-    seed: int = Field(0, ge=0, lt=2**63)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    export: bool = True
-    publish: Path | None = None
-    publish_seconds: float = Field(60.0, gt=0, allow_inf_nan=False)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the sources; `toml_file` is set by `load_settings`."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+class EvaluateSettings(Settings):
+    """What `cfl-edge evaluate` measures, and on what."""
+
+    model: ModelFolder
+    data: Annotated[
+        str, Option("Folder with one subfolder per class.", metavar="URI", example="FOLDER")
+    ]
+    unknown: Annotated[
+        str | None, Option("Folder of images that show none of the classes.", metavar="URI")
+    ] = None
+    reject: Reject = None
+    device: Device = "auto"
 
 
 def load_settings(config: Path | None, **given: Any) -> LearnSettings:
@@ -99,35 +241,4 @@ def load_settings(config: Path | None, **given: Any) -> LearnSettings:
         2
     """
     given = {key: value for key, value in given.items() if value is not None}
-    if config is not None and not config.is_file():
-        raise UsageError(f"--config names {config}, which is no file", hint="a TOML file")
-
-    class Settings(LearnSettings):
-        model_config = SettingsConfigDict(toml_file=config)
-
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        raise _explained(error) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{config} is not TOML: {error}", hint="lines such as epochs = 2"
-        ) from None
-
-
-def _explained(error: ValidationError) -> UsageError:
-    """Turn pydantic's first complaint into one line of the command line's words."""
-    first = error.errors()[0]
-    key = str(first["loc"][0]) if first["loc"] else "a setting"
-    option = "--" + key.replace("_", "-")
-    if first["type"] == "missing":
-        return UsageError(f"{option} is missing", hint="cfl-edge learn --stream demo: --model DIR")
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(LearnSettings.model_fields)
-        return UsageError(f"There is no setting {key!r}", hint=f"one of {known}")
-    # A value of several kinds ("auto" or a number) has a complaint of each.
-    own = [one["msg"] for one in error.errors() if one["loc"][:1] == first["loc"][:1]]
-    expected = " or ".join(message.removeprefix("Input should be ") for message in own)
-    return UsageError(
-        f"{option} is {first['input']!r}, expected {expected}", hint="cfl-edge learn --help"
-    )
+    return load(LearnSettings, given, command="learn", config=config, environ=os.environ)

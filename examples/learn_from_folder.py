@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cfl_edge.config import load_settings
+from cfl_edge.config import EvaluateSettings, load_settings
 from cfl_edge.errors import CflEdgeError
-from cfl_edge.loop.evaluate import EvaluateSettings, evaluate
+from cfl_edge.loop.evaluate import evaluate
 from cfl_edge.loop.learn import learn
 
 
@@ -39,7 +39,9 @@ def main(stream: str = "photos/", model: str = "runs/photos", **options: Any) ->
         print(f"learned {frames} images of {name}")
 
     # On the images it has seen: give `evaluate` another folder to know what it is worth.
-    confusion = evaluate(EvaluateSettings(settings.model, stream), on_notice=print).confusion
+    confusion = evaluate(
+        EvaluateSettings(model=settings.model, data=stream), on_notice=print
+    ).confusion
     print(f"accuracy {confusion.accuracy:.0%} of {confusion.samples} images")
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cfl_edge.config import EvaluateSettings
 from cfl_edge.errors import DataError
 from cfl_edge.learner.learner import LearnerConfig
-from cfl_edge.loop.evaluate import EvaluateSettings, evaluate
+from cfl_edge.loop.evaluate import evaluate
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.preprocess import to_model_input
@@ -54,7 +55,8 @@ def test_learn_from_folder(photos: Path, tmp_path: Path, capsys: Any) -> None:
     (percent,) = re.findall(r"accuracy (\d+)% of 90 images", said)
     assert int(percent) >= 90
     assert (
-        evaluate(EvaluateSettings(model, str(photos), device="cpu")).confusion.accuracy >= 0.9
+        evaluate(EvaluateSettings(model=model, data=str(photos), device="cpu")).confusion.accuracy
+        >= 0.9
     )  # and it was saved
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_session import KINDS, Saves, Script, frame, frames, new_learner, run
 
-from cfl_edge.cli.app import _learned_lines
+from cfl_edge.cli.learn import learned_lines
 from cfl_edge.config import load_settings
 from cfl_edge.core.features import Encoded
 from cfl_edge.errors import StreamLostError, UsageError
@@ -380,6 +380,6 @@ def test_the_option_has_a_limit():
 def test_the_end_says_why_nothing_was_learned(tmp_path):
     summary = Summary(frames=4, withheld=4, flagged={"dark": 4}, layer_steps=[0])
     settings = load_settings(None, stream="demo:", model=tmp_path, label="red mug")
-    lines = _learned_lines(Learned(summary, {}, None, 0, Written({}, 0.0)), settings)
+    lines = learned_lines(Learned(summary, {}, None, 0, Written({}, 0.0)), settings)
     assert "flagged    dark 4; 4 labelled ones not learned" in lines
     assert lines[-1].endswith("--label 'red mug' --learn-flagged")

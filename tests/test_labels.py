@@ -101,7 +101,7 @@ def test_an_error_in_the_loop_closes_the_source() -> None:
 
 def test_neither_torch_nor_rich_is_imported() -> None:
     code = (
-        "import sys, cfl_edge.view.view, cfl_edge.labels.keys, cfl_edge.labels.http\n"
+        "import sys, cfl_edge.view.reporter, cfl_edge.labels.keys, cfl_edge.labels.http\n"
         "print([name for name in ('torch', 'rich', 'av') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -30,8 +30,8 @@ from cfl_edge.loop.teaching import Teaching
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
+from cfl_edge.view.reporter import Reporter
 from cfl_edge.view.terminal import panel
-from cfl_edge.view.view import PlainView
 
 RNG = np.random.default_rng(0)
 
@@ -282,8 +282,8 @@ def test_the_view_shows_flags():
     assert "flagged   dark 3, conflict 1" in shown(dark)
     assert "flagged" not in shown(clean)
     out = io.StringIO()
-    with PlainView(file=out) as view:
-        view.show(dark)
+    with Reporter(file=out) as view:
+        view.progress(dark)
     assert "mug 90.0 % (is mug) [dark]" in out.getvalue()
 
 

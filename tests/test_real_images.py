@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfl_edge.config import load_settings
-from cfl_edge.loop.evaluate import EvaluateSettings, evaluate
+from cfl_edge.config import EvaluateSettings, load_settings
+from cfl_edge.loop.evaluate import evaluate
 from cfl_edge.loop.learn import learn
 from cfl_edge.serve.run import run
 
@@ -45,7 +45,7 @@ def test_cifar10_class_after_class_then_onnx_gives_the_same_accuracy(tmp_path):
     learned = learn(settings)
     assert learned.summary.learned + learned.summary.withheld == 600
     assert learned.summary.withheld <= 12  # right labels that the gate takes for wrong ones
-    accuracy = evaluate(EvaluateSettings(model, f"{tmp_path}/test/")).confusion.accuracy
+    accuracy = evaluate(EvaluateSettings(model=model, data=f"{tmp_path}/test/")).confusion.accuracy
     assert accuracy >= 0.65
     assert learned.exported is not None
     summary = run(learned.exported.model, f"{tmp_path}/test/")
@@ -73,6 +73,8 @@ def test_coil_objects_under_changing_view(tmp_path):
     )
     learn(settings)
     assert (
-        evaluate(EvaluateSettings(tmp_path / "model", f"{tmp_path}/test/")).confusion.accuracy
+        evaluate(
+            EvaluateSettings(model=tmp_path / "model", data=f"{tmp_path}/test/")
+        ).confusion.accuracy
         >= 0.995
     )

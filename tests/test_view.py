@@ -17,7 +17,8 @@ import pytest
 
 from cfl_edge.loop.progress import Progress
 from cfl_edge.pipe import plain
-from cfl_edge.view.view import JsonView, PlainView, percent
+from cfl_edge.view.reporter import Reporter
+from cfl_edge.view.text import percent
 
 PROGRESS = Progress(
     frame=7,
@@ -55,9 +56,9 @@ class Clock:
 
 def test_json_frames() -> None:
     file = io.StringIO()
-    with JsonView(file=file) as view:
-        view.show(replace(PROGRESS, unknown=0.42111))
-        view.show(replace(PROGRESS, score=float("nan"), fps=float("inf"), total=None))
+    with Reporter(json=True, file=file) as view:
+        view.progress(replace(PROGRESS, unknown=0.42111))
+        view.progress(replace(PROGRESS, score=float("nan"), fps=float("inf"), total=None))
         assert not view.closed
     first, second = map(json.loads, file.getvalue().splitlines())
     assert first == {
@@ -91,8 +92,7 @@ def test_json_frames() -> None:
 
 def test_json_notice_and_summary() -> None:
     file = io.StringIO()
-    with JsonView(quiet=True, file=file) as view:
-        view.show(PROGRESS)
+    with Reporter(json=True, file=file) as view:
         view.notice("gone\nagain \x1b[31m")
         view.summary({"frames": np.int64(3), "model": Path("model")}, ["Learned."])
     notice, summary = file.getvalue().splitlines()
@@ -114,7 +114,7 @@ def test_plain_values() -> None:
 def test_each_line_is_flushed() -> None:
     reader, writer = os.pipe()
     with open(reader, encoding="utf-8") as read, open(writer, "w", encoding="utf-8") as write:
-        view = JsonView(file=write)
+        view = Reporter(json=True, file=write)
         view.notice("one")
         assert json.loads(read.readline())["text"] == "one"
 
@@ -128,7 +128,7 @@ def test_lines_of_many_threads_do_not_mix() -> None:
             return len(text)
 
     file = Slow()
-    view = JsonView(file=file)
+    view = Reporter(json=True, file=file)
 
     def tell() -> None:
         for _ in range(20):
@@ -146,15 +146,18 @@ def test_lines_of_many_threads_do_not_mix() -> None:
 LOOP = """
 import sys
 from cfl_edge.loop.progress import Progress
-from cfl_edge.view.view import open_view
+from cfl_edge.view.reporter import open_reporter
 progress = Progress(0, None, None, None, False, 1, None, 0, 0, 1.0, None, None)
-with open_view(json={json}) as view:
+with open_reporter(json={json}) as view:
     if not {json}:
         view._clock = iter(range(0, 10**9, 2)).__next__
     count = 0
-    while not view.closed and count < 1_000_000:
-        view.show(progress)
-        count += 1
+    try:
+        while count < 1_000_000:
+            view.progress(progress)
+            count += 1
+    except KeyboardInterrupt:
+        pass
     view.summary({{"frames": count}}, ["Learned."])
 print("a library prints this later")
 sys.exit(7 if view.closed else 1)
@@ -176,9 +179,9 @@ def test_a_reader_that_goes_ends_the_loop(as_json: bool) -> None:
         assert loop.wait(30) == 7
 
 
-def plain_view(clock: Clock, *, quiet: bool = False) -> tuple[PlainView, io.StringIO, io.StringIO]:
+def plain_view(clock: Clock) -> tuple[Reporter, io.StringIO, io.StringIO]:
     out, err = io.StringIO(), io.StringIO()
-    return PlainView(quiet=quiet, file=out, errors=err, clock=clock), out, err
+    return Reporter(file=out, errors=err, clock=clock), out, err
 
 
 def test_plain_line_every_two_seconds() -> None:
@@ -187,7 +190,7 @@ def test_plain_line_every_two_seconds() -> None:
     with view:
         for number in range(100):  # 4.95 s
             clock.now_s = number / 20
-            view.show(replace(PROGRESS, frames=number + 1))
+            view.progress(replace(PROGRESS, frames=number + 1))
     assert out.getvalue().splitlines() == [
         "labels: 1 mug  2 pen",
         *(
@@ -200,25 +203,24 @@ def test_plain_line_every_two_seconds() -> None:
 
 def test_plain_says_how_unknown() -> None:
     view, out, _ = plain_view(clock := Clock())
-    view.show(replace(PROGRESS, unknown=0.421))
+    view.progress(replace(PROGRESS, unknown=0.421))
     clock.now_s = 5
-    view.show(replace(PROGRESS, prediction="unknown", unknown=0.981, rejected=True))
+    view.progress(replace(PROGRESS, prediction="unknown", unknown=0.981, rejected=True))
     assert "pen 91.2 %, unknown 42.1 % (is mug)" in out.getvalue()
     assert "  unknown 98.1 % (is mug)" in out.getvalue()
 
 
 def test_plain_without_a_prediction() -> None:
     view, out, _ = plain_view(Clock())
-    view.show(Progress(0, None, None, None, False, 1, None, 0, 0, 0.0, None, None))
+    view.progress(Progress(0, None, None, None, False, 1, None, 0, 0, 0.0, None, None))
     assert out.getvalue() == (
         "frame 1  0.0 frames/s  nothing known yet  accuracy -  learned 0  dropped 0\n"
     )
 
 
-def test_plain_notices_go_to_stderr_and_quiet_leaves_them() -> None:
-    view, out, err = plain_view(Clock(), quiet=True)
+def test_plain_notices_go_to_stderr() -> None:
+    view, out, err = plain_view(Clock())
     with view:
-        view.show(PROGRESS)
         view.notice(f"gone: {HOSTILE}\n  try: plug it in")
         view.summary({"frames": 3}, ["Learned.", "Next: cfl-edge run"])
     assert err.getvalue().splitlines() == [
@@ -227,6 +229,25 @@ def test_plain_notices_go_to_stderr_and_quiet_leaves_them() -> None:
         "  try: plug it in",
     ]
     assert out.getvalue() == "Learned.\nNext: cfl-edge run\n"
+
+
+def test_events_are_lines_for_people_and_json_for_programs() -> None:
+    view, out, err = plain_view(clock := Clock())
+    view.event("row", {"error": 1.5}, line=f"error 1.5 % {HOSTILE[:12]}")
+    view.event("row", {"error": 2.5})
+    for clock.now_s in (0.0, 5.0, 12.0):
+        view.bar("cfl  seed 0", int(clock.now_s), 20, "loss 0.5")
+    assert out.getvalue() == "error 1.5 % [red]x[/red]\n"
+    assert err.getvalue().splitlines() == [
+        "cfl  seed 0  0/20  loss 0.5",
+        "cfl  seed 0  12/20  loss 0.5",
+    ]
+    file = io.StringIO()
+    program = Reporter(json=True, file=file)
+    program.event("row", {"error": np.float32(1.5)}, line="error 1.5 %")
+    program.bar("cfl  seed 0", 1, 20)
+    program.line("for people")
+    assert file.getvalue() == '{"event": "row", "error": 1.5}\n'
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from rich.console import Console
 from test_view import HOSTILE, PROGRESS, SHOWN, Clock
 
 from cfl_edge.loop.progress import Progress
-from cfl_edge.view.terminal import TerminalView, choose
-from cfl_edge.view.view import JsonView, PlainView, open_view
+from cfl_edge.view import terminal
+from cfl_edge.view.reporter import Reporter, open_reporter
+from cfl_edge.view.terminal import choose
 from cfl_edge.visible import visible
 
 
@@ -34,7 +34,8 @@ class Screen:
             legacy_windows=False,
             highlight=False,
         )
-        self.view = TerminalView(console=self.console, clock=self.clock)
+        drawn = terminal.Screen(console=self.console, clock=self.clock)
+        self.view = Reporter(screen=drawn, file=self.file)
 
     def text(self) -> str:
         self.file.flush()
@@ -50,7 +51,7 @@ class Screen:
     def panel(self, progress: Progress) -> list[str]:
         """Return the rows of the panel after one more state."""
         self.clock.now_s += 1
-        text = self.added(lambda: self.view.show(progress))
+        text = self.added(lambda: self.view.progress(progress))
         top, bottom = ("╭", "╯") if self.file.encoding == "utf-8" else ("+", "+")
         return text[text.index(top) : text.rindex(bottom) + 1].splitlines()
 
@@ -93,7 +94,7 @@ def test_terminal_refreshes_at_most_eight_times_a_second() -> None:
     with screen.view:
         for number in range(1024):  # 2 s at 512 frames/s
             screen.clock.now_s = number / 512
-            drawn += bool(screen.added(lambda: screen.view.show(PROGRESS)))
+            drawn += bool(screen.added(lambda: screen.view.progress(PROGRESS)))
     assert drawn == 16
 
 
@@ -135,8 +136,14 @@ def test_names_and_notices_are_data() -> None:
 def test_the_terminal_is_given_back() -> None:
     hide, show = "\x1b[?25l", "\x1b[?25h"
     screen = Screen()
-    with pytest.raises(ZeroDivisionError), screen.view:
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with screen.view:
+            screen.view.progress(PROGRESS)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert screen.text().count(hide) == screen.text().count(show) == 1
 
 
@@ -168,26 +175,55 @@ def test_choose_keeps_the_order_the_recent_and_the_large() -> None:
     assert choose({"mug": 1}, 1, []) == ["mug"]
 
 
+def test_a_bar_tells_the_time_that_is_left() -> None:
+    screen = Screen()
+    with screen.view:
+        screen.view.bar("cfl  seed 0", 0, 100)
+        screen.clock.now_s = 10
+        text = screen.added(lambda: screen.view.bar("cfl  seed 0", 25, 100, "loss \x1b0.5"))
+        assert "cfl  seed 0  ━━━━━───────────────  25/100  30 s left  loss \\x1b0.5" in text
+        screen.clock.now_s = 20
+        event = screen.added(lambda: screen.view.event("row", {}, line="a result"))
+        assert "a result" in event
+    assert screen.text().count("\x1b[?25l") == screen.text().count("\x1b[?25h") == 1
+
+
 @pytest.mark.parametrize(
-    ("json_lines", "quiet", "tty", "term", "kind"),
+    ("json_lines", "tty", "term", "drawn"),
     [
-        (True, False, True, "xterm", JsonView),
-        (False, False, False, "xterm", PlainView),
-        (False, True, True, "xterm", PlainView),
-        (False, False, True, "dumb", PlainView),
-        (False, False, True, "xterm", TerminalView),
+        (True, True, "xterm", False),
+        (False, False, "xterm", False),
+        (False, True, "dumb", False),
+        (False, True, "xterm", True),
     ],
 )
-def test_open_view(
-    monkeypatch: pytest.MonkeyPatch, json_lines: bool, quiet: bool, tty: bool, term: str, kind: Any
+def test_open_reporter(
+    monkeypatch: pytest.MonkeyPatch, json_lines: bool, tty: bool, term: str, drawn: bool
 ) -> None:
-    class Stdout(io.StringIO):
+    class Output(io.StringIO):
         def isatty(self) -> bool:
             return tty
 
-    monkeypatch.setattr(sys, "stdout", Stdout())
+    monkeypatch.setattr(sys, "stdout", Output())
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setenv("TERM", term)
-    assert type(open_view(json=json_lines, quiet=quiet)) is kind
+    reporter = open_reporter(json=json_lines)
+    reporter.bar("cfl", 1, 2)
+    reporter.close()
+    assert reporter.json is json_lines
+    assert ("left" in sys.stdout.getvalue()) is drawn  # type: ignore[attr-defined]
+
+
+def test_the_loop_is_drawn_on_the_terminal_of_stdout_alone() -> None:
+    screen = Screen()
+    screen.console.stderr = True
+    out = io.StringIO()
+    with Reporter(screen=terminal.Screen(console=screen.console), file=out) as reporter:
+        reporter.progress(PROGRESS)
+        reporter.line("a result")
+    assert out.getvalue().splitlines()[1].startswith("frame 8/40")
+    assert out.getvalue().endswith("a result\n")
+    assert screen.text() == ""
 
 
 def test_visible_keeps_what_people_write() -> None:

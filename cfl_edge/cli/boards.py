@@ -6,92 +6,117 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
+
+from cfl_edge.cli.declare import command
+from cfl_edge.settings import Option, Settings
+from cfl_edge.view.reporter import Reporter
 
 app = typer.Typer(help="Camera boards on serial ports.", no_args_is_help=True)
 
-Port = Annotated[str, typer.Argument(help="/dev/ttyACM0, or what boards simulate prints.")]
-Baud = Annotated[int, typer.Option(min=100, help="Bits per second.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, the summary last.")]
 BAUD = 921_600
 
+Port = Annotated[
+    str, Option("/dev/ttyACM0, or the port that `boards simulate` prints.", positional=True)
+]
+Baud = Annotated[int, Field(ge=100), Option("Baud rate.", metavar="BAUD")]
+Seconds = Annotated[
+    float | None, Option("Stop after S seconds.", metavar="S", default="until Ctrl-C")
+]
 
-@app.command("list")
-def list_(json: Json = False) -> None:
-    """List the serial ports, those that look like boards first."""
+
+class ListSettings(Settings):
+    """Every option of `cfl-edge boards list`."""
+
+
+class MonitorSettings(Settings):
+    """Every option of `cfl-edge boards monitor`."""
+
+    port: Port
+    baud: Baud = BAUD
+    seconds: Seconds = None
+
+
+class SimulateSettings(Settings):
+    """Every option of `cfl-edge boards simulate`."""
+
+    frames: Annotated[str, Option("Folder, clip or demo: to show.", metavar="URI")] = "demo:"
+    fps: Annotated[float, Field(ge=0.1, le=1000), Option("Images per second.", metavar="HZ")] = 10.0
+    link: Annotated[
+        Path | None, Option("Create a symbolic link to the port here.", metavar="PATH")
+    ] = None
+    lost: Annotated[
+        float, Field(ge=0, le=1), Option("Fraction of packets to lose.", metavar="P")
+    ] = 0.0
+    flipped: Annotated[
+        float, Field(ge=0, le=1), Option("Fraction of bytes to corrupt.", metavar="P")
+    ] = 0.0
+    seed: Annotated[
+        int, Field(ge=0), Option("Random seed of lost packets and corrupted bytes.", metavar="N")
+    ] = 0
+    seconds: Seconds = None
+
+
+class TestSettings(Settings):
+    """Every option of `cfl-edge boards test`."""
+
+    port: Port
+    baud: Baud = BAUD
+    images: Annotated[int, Field(ge=1), Option("Images to receive.", metavar="N")] = 10
+
+
+@command(app, "list")
+def list_(settings: ListSettings, reporter: Reporter) -> None:
+    """List the serial ports, likely boards first."""
     from cfl_edge.cli.commands import boards
-    from cfl_edge.view.view import open_view
 
-    with open_view(json=json) as view:
-        ports = boards.list_ports()
-        view.summary({"ports": boards.fields(ports)}, list(map(str, ports)) or ["no serial port"])
+    ports = boards.list_ports()
+    reporter.summary({"ports": boards.fields(ports)}, list(map(str, ports)) or ["no serial port"])
 
 
-@app.command()
-def monitor(
-    port: Port,
-    baud: Baud = BAUD,
-    seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
-    json: Json = False,
-) -> None:
-    """Show what a board says until Ctrl-C, and what the wire is like."""
+@command(app)
+def monitor(settings: MonitorSettings, reporter: Reporter) -> None:
+    """Show a board's messages until Ctrl-C, then statistics of the serial link."""
     from cfl_edge.cli.commands import boards
-    from cfl_edge.view.view import open_view
 
-    with open_view(json=json) as view:
-        met = boards.monitor(port, baud=baud, seconds=seconds, on_notice=view.notice)
-        view.summary(boards.statistics_fields(met), boards.statistics_lines(met))
+    met = boards.monitor(
+        settings.port, baud=settings.baud, seconds=settings.seconds, on_notice=reporter.notice
+    )
+    reporter.summary(boards.statistics_fields(met), boards.statistics_lines(met))
 
 
-@app.command()
-def simulate(
-    frames: Annotated[str, typer.Option(help="Folder, clip or demo: that it shows.")] = "demo:",
-    fps: Annotated[float, typer.Option(min=0.1, max=1000, help="Images a second.")] = 10.0,
-    link: Annotated[Path | None, typer.Option(help="Symbolic link to put at the port.")] = None,
-    lost: Annotated[float, typer.Option(min=0, max=1, help="Part of lost packets.")] = 0.0,
-    flipped: Annotated[float, typer.Option(min=0, max=1, help="Part of changed bytes.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is lost and changed.")] = 0,
-    seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
-    json: Json = False,
-) -> None:
-    """Be a board on a pseudo terminal until Ctrl-C; labels of images are its buttons."""
+@command(app)
+def simulate(settings: SimulateSettings, reporter: Reporter) -> None:
+    """Simulate a board on a pseudo-terminal; image labels act as button presses."""
     from cfl_edge.cli.commands import boards
-    from cfl_edge.view.view import open_view
 
-    with open_view(json=json) as view:
-        sent, intact = boards.simulate(
-            frames,
-            fps=fps,
-            link=link,
-            lost=lost,
-            flipped=flipped,
-            seed=seed,
-            seconds=seconds,
-            on_notice=view.notice,
-        )
-        view.summary(
-            {"sent": sent, "intact": intact}, [f"sent       {sent} images, {intact} intact"]
-        )
+    sent, intact = boards.simulate(
+        settings.frames,
+        fps=settings.fps,
+        link=settings.link,
+        lost=settings.lost,
+        flipped=settings.flipped,
+        seed=settings.seed,
+        seconds=settings.seconds,
+        on_notice=reporter.notice,
+    )
+    reporter.summary(
+        {"sent": sent, "intact": intact}, [f"sent       {sent} images, {intact} intact"]
+    )
 
 
-@app.command("test")
-def check(
-    port: Port,
-    baud: Baud = BAUD,
-    images: Annotated[int, typer.Option(min=1, help="How many to receive.")] = 10,
-    json: Json = False,
-) -> None:
-    """Ask a board for images and see whether they come and decode; exit code 3 if not."""
+@command(app, "test")
+def check(settings: TestSettings, reporter: Reporter) -> None:
+    """Request images from a board and decode them; exit code 3 if that fails."""
     from cfl_edge.cli.commands import boards
-    from cfl_edge.view.view import open_view
 
-    with open_view(json=json) as view:
-        checked = boards.check(port, baud=baud, images=images)
-        fields = {"listens": checked.listens, "decoded": checked.decoded, "size": checked.size}
-        view.summary(
-            {**fields, **boards.statistics_fields(checked.statistics)},
-            [
-                f"images   {checked.decoded} of {images} decode, {checked.size}",
-                f"listens    {'yes' if checked.listens else 'no: it only sends'}",
-                *boards.statistics_lines(checked.statistics),
-            ],
-        )
+    checked = boards.check(settings.port, baud=settings.baud, images=settings.images)
+    fields = {"listens": checked.listens, "decoded": checked.decoded, "size": checked.size}
+    reporter.summary(
+        {**fields, **boards.statistics_fields(checked.statistics)},
+        [
+            f"images     {checked.decoded} of {settings.images} decoded, {checked.size}",
+            f"listens    {'yes' if checked.listens else 'no: it only sends'}",
+            *boards.statistics_lines(checked.statistics),
+        ],
+    )

@@ -8,115 +8,153 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cfl_edge.cli.declare import command
+from cfl_edge.settings import Device, ModelFolder, Option, Settings
+from cfl_edge.view.reporter import Reporter
+
 if TYPE_CHECKING:
     from cfl_edge.cli.commands.classes import Counts
     from cfl_edge.cli.commands.split import Split
     from cfl_edge.model.checkpoint import Saved
 
-app = typer.Typer(help="Look at and change the classes of a model.", no_args_is_help=True)
+app = typer.Typer(help="List and change the classes of a model.", no_args_is_help=True)
 
-Model = Annotated[Path, typer.Argument(help="The model folder.")]
 Onnx = Annotated[
-    Path | None, typer.Option(help="Exported files to change as well: a folder or one .onnx file.")
+    Path | None,
+    Option("Exported files to update as well: a folder or one .onnx file.", metavar="PATH"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, the summary last.")]
 
 
-@app.command("list")
-def list_(model: Model, json: Json = False) -> None:
-    """List the classes, with the frames learned of each and the samples kept in replay."""
+class ListSettings(Settings):
+    """Every option of `cfl-edge classes list`."""
+
+    model: ModelFolder
+
+
+class NameSettings(Settings):
+    """Every option of `cfl-edge classes add` and `remove`."""
+
+    model: ModelFolder
+    name: Annotated[str, Option("Name of the class.", positional=True)]
+    onnx: Onnx = None
+
+
+class RenameSettings(Settings):
+    """Every option of `cfl-edge classes rename`."""
+
+    model: ModelFolder
+    old: Annotated[str, Option("Its name now.", positional=True)]
+    new: Annotated[str, Option("Its new name.", positional=True)]
+    onnx: Onnx = None
+
+
+class MergeSettings(Settings):
+    """Every option of `cfl-edge classes merge`."""
+
+    model: ModelFolder
+    names: Annotated[list[str], Option("Classes to merge.", positional=True)]
+    into: Annotated[str, Option("Name of the merged class.", metavar="NAME", example="NAME")]
+    onnx: Onnx = None
+
+
+class SplitSettings(Settings):
+    """Every option of `cfl-edge classes split`."""
+
+    model: ModelFolder
+    name: Annotated[str, Option("Class to split.", positional=True)]
+    into: Annotated[str, Option("Name of the new class.", metavar="NAME", example="NAME")]
+    frames: Annotated[
+        int | None, Option("Move the frames of NAME among the last N learned.", metavar="N")
+    ] = None
+    seconds: Annotated[
+        float | None, Option("Move the frames of NAME learned in the last S seconds.", metavar="S")
+    ] = None
+    onnx: Onnx = None
+    device: Device = "auto"
+
+
+@command(app)
+def list_(settings: ListSettings, reporter: Reporter) -> None:
+    """List the classes with the frames learned and the samples in replay memory."""
     from cfl_edge.cli.commands.classes import count
 
-    _print(lambda on_notice: count(model, on_notice=on_notice), json)
+    _report(count(settings.model, on_notice=reporter.notice), reporter)
 
 
-@app.command()
-def add(model: Model, name: str, onnx: Onnx = None, json: Json = False) -> None:
-    """Add a class that will be learned later."""
+@command(app)
+def add(settings: NameSettings, reporter: Reporter) -> None:
+    """Add a class to be learned later."""
     from cfl_edge.labels.source import check_name
     from cfl_edge.model import class_table
 
-    checked = check_name(name)
-    _change(model, onnx, json, lambda saved: class_table.add(saved, checked))
+    name = check_name(settings.name)
+    _change(settings.model, settings.onnx, reporter, lambda saved: class_table.add(saved, name))
 
 
-@app.command()
-def rename(model: Model, old: str, new: str, onnx: Onnx = None, json: Json = False) -> None:
-    """Give a class another name."""
+@command(app)
+def rename(settings: RenameSettings, reporter: Reporter) -> None:
+    """Rename a class."""
     from cfl_edge.labels.source import check_name
     from cfl_edge.model import class_table
 
-    checked = check_name(new)
-    _change(model, onnx, json, lambda saved: class_table.rename(saved, old, checked))
-
-
-@app.command()
-def remove(model: Model, name: str, onnx: Onnx = None, json: Json = False) -> None:
-    """Forget a class: its embedding, its statistics, its samples; also for undo."""
-    from cfl_edge.cli.commands.classes import remove as remove_class
-
-    _print(
-        lambda on_notice: remove_class(model, name, onnx=onnx, on_notice=on_notice),
-        json,
+    old, new = settings.old, check_name(settings.new)
+    _change(
+        settings.model, settings.onnx, reporter, lambda saved: class_table.rename(saved, old, new)
     )
 
 
-@app.command()
-def merge(
-    model: Model,
-    names: list[str],
-    into: Annotated[str, typer.Option(help="Name of the merged class.")],
-    onnx: Onnx = None,
-    json: Json = False,
-) -> None:
-    """Make one class of several; its embedding is the mean of theirs."""
+@command(app)
+def remove(settings: NameSettings, reporter: Reporter) -> None:
+    """Forget a class: its embedding, statistics and samples; undo cannot restore it."""
+    from cfl_edge.cli.commands.classes import remove as remove_class
+
+    counts = remove_class(
+        settings.model, settings.name, onnx=settings.onnx, on_notice=reporter.notice
+    )
+    _report(counts, reporter)
+
+
+@command(app)
+def merge(settings: MergeSettings, reporter: Reporter) -> None:
+    """Merge several classes into one; its embedding is the mean of theirs."""
     from cfl_edge.labels.source import check_name
     from cfl_edge.model import class_table
 
-    checked = check_name(into)
-    _change(model, onnx, json, lambda saved: class_table.merge(saved, names, checked))
+    names, into = settings.names, check_name(settings.into)
+    _change(
+        settings.model,
+        settings.onnx,
+        reporter,
+        lambda saved: class_table.merge(saved, names, into),
+    )
 
 
-@app.command()
-def split(
-    model: Model,
-    name: str,
-    into: Annotated[str, typer.Option(help="Name of the class that is split off.")],
-    frames: Annotated[
-        int | None, typer.Option(help="Of the last so many frames learned, those of the class.")
-    ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(help="Or of the last so many seconds.", metavar="S")
-    ] = None,
-    onnx: Onnx = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    json: Json = False,
-) -> None:
+@command(app)
+def split(settings: SplitSettings, reporter: Reporter) -> None:
     """Make a new class of the frames learned last."""
     from cfl_edge.labels.source import check_name
-    from cfl_edge.view.view import open_view
 
-    checked = check_name(into)
-    with open_view(json=json) as view:
-        from cfl_edge.cli.commands.split import split as split_class
+    into = check_name(settings.into)
+    from cfl_edge.cli.commands.split import split as split_class
 
-        result = split_class(
-            model,
-            name,
-            checked,
-            seconds=seconds,
-            frames=frames,
-            onnx=onnx,
-            device=device,
-            on_notice=view.notice,
-        )
-        fields = {
-            "classes": result.counts.frames,
-            "replay": result.counts.replay,
-            "moved": result.moved,
-            "stayed": result.stayed,
-        }
-        view.summary(fields, [*_split_lines(result, name, checked), *_lines(result.counts)])
+    result = split_class(
+        settings.model,
+        settings.name,
+        into,
+        seconds=settings.seconds,
+        frames=settings.frames,
+        onnx=settings.onnx,
+        device=settings.device,
+        on_notice=reporter.notice,
+    )
+    fields = {
+        "classes": result.counts.frames,
+        "replay": result.counts.replay,
+        "moved": result.moved,
+        "stayed": result.stayed,
+    }
+    lines = [*_split_lines(result, settings.name, into), *_lines(result.counts)]
+    reporter.summary(fields, lines)
 
 
 def _split_lines(result: Split, name: str, into: str) -> list[str]:
@@ -125,18 +163,16 @@ def _split_lines(result: Split, name: str, into: str) -> list[str]:
     return [f"split off  {result.moved} frames learned again as {into}; {name} has {left}"]
 
 
-def _change(model: Path, onnx: Path | None, json: bool, action: Callable[[Saved], None]) -> None:
+def _change(
+    model: Path, onnx: Path | None, reporter: Reporter, action: Callable[[Saved], None]
+) -> None:
     from cfl_edge.cli.commands.classes import change
 
-    _print(lambda on_notice: change(model, action, onnx=onnx, on_notice=on_notice), json)
+    _report(change(model, action, onnx=onnx, on_notice=reporter.notice), reporter)
 
 
-def _print(get: Callable[[Callable[[str], None]], Counts], json: bool) -> None:
-    from cfl_edge.view.view import open_view
-
-    with open_view(json=json) as view:
-        counts = get(view.notice)
-        view.summary({"classes": counts.frames, "replay": counts.replay}, _lines(counts))
+def _report(counts: Counts, reporter: Reporter) -> None:
+    reporter.summary({"classes": counts.frames, "replay": counts.replay}, _lines(counts))
 
 
 def _lines(counts: Counts) -> list[str]:

@@ -6,63 +6,63 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from cfl_edge.cli.options import Json
+from cfl_edge.settings import ModelFolder, Option, Settings
+from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
     from cfl_edge.cli.commands.export_int8 import Int8Export
 
 
-def export(
-    model: Annotated[Path, typer.Argument(help="The model folder.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the ONNX files.")],
+class ExportSettings(Settings):
+    """Every option of `cfl-edge export`."""
+
+    model: ModelFolder
+    out: Annotated[
+        Path,
+        Option("Folder for the ONNX files.", metavar="DIR", flags=("--out", "-o"), example="DIR"),
+    ]
     int8: Annotated[
         bool,
-        typer.Option(
-            "--int8",
-            help="Also write model-int8.onnx: smaller; kept only within 1 point of accuracy.",
+        Option(
+            "Also write model-int8.onnx: smaller; only if accuracy stays within 1 point.",
         ),
-    ] = False,
+    ] = False
     calibrate: Annotated[
         str | None,
-        typer.Option(
-            metavar="URI", help="More images for --int8 than the model kept; need no labels."
-        ),
-    ] = None,
+        Option("More images for --int8 than the model stores; they need no labels.", metavar="URI"),
+    ] = None
     check: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Measure --int8 here; one subfolder per class."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Write model.onnx, head.onnx and labels.txt, checked against torch."""
-    from cfl_edge.view.view import open_view
+        Option("Measure --int8 on this folder, one subfolder per class.", metavar="FOLDER"),
+    ] = None
 
-    with open_view(json=json) as view:
-        from cfl_edge.cli.commands.export import export as export_command
-        from cfl_edge.cli.commands.export_int8 import check_options, export_both
 
-        options = check_options(int8=int8, calibrate=calibrate, check=check)
-        quantised = None
-        if options is None:
-            exported = export_command(model, out, on_notice=view.notice)
-        else:
-            exported, quantised = export_both(model, out, options, on_notice=view.notice)
-        fields = _plain(dataclasses.asdict(exported))
-        if quantised is not None:
-            fields["int8"] = _plain(dataclasses.asdict(quantised))
-        lines = [
-            f"model      {exported.model}",
-            f"head       {exported.head}",
-            f"labels     {exported.labels}",
-            f"difference {exported.max_difference:.1e} of the largest score, to torch",
-        ]
-        if quantised is not None:
-            lines += _int8_lines(quantised)
-        best = exported.model if quantised is None else quantised.model
-        lines.append(f"next       cfl-edge run {best} --stream demo:")
-        view.summary(fields, lines)
+def export(settings: ExportSettings, reporter: Reporter) -> None:
+    """Write model.onnx, head.onnx and labels.txt, verified against torch."""
+    from cfl_edge.cli.commands.export import export as export_command
+    from cfl_edge.cli.commands.export_int8 import check_options, export_both
+
+    model, out = settings.model, settings.out
+    options = check_options(int8=settings.int8, calibrate=settings.calibrate, check=settings.check)
+    quantised = None
+    if options is None:
+        exported = export_command(model, out, on_notice=reporter.notice)
+    else:
+        exported, quantised = export_both(model, out, options, on_notice=reporter.notice)
+    fields: dict[str, Any] = dataclasses.asdict(exported)
+    if quantised is not None:
+        fields["int8"] = dataclasses.asdict(quantised)
+    lines = [
+        f"model      {exported.model}",
+        f"head       {exported.head}",
+        f"labels     {exported.labels}",
+        f"difference {exported.max_difference:.1e} of the largest score, to torch",
+    ]
+    if quantised is not None:
+        lines += _int8_lines(quantised)
+    best = exported.model if quantised is None else quantised.model
+    lines.append(f"next       cfl-edge run {best} --stream demo:")
+    reporter.summary(fields, lines)
 
 
 def _int8_lines(quantised: Int8Export) -> list[str]:
@@ -83,7 +83,3 @@ def _int8_lines(quantised: Int8Export) -> list[str]:
             f"{seen.labelled} labelled images, difference known to {seen.accuracy_error:.1%}"
         )
     return lines
-
-
-def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    return {key: str(value) if isinstance(value, Path) else value for key, value in fields.items()}

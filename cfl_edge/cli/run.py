@@ -4,87 +4,103 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from pydantic import Field
 
-from cfl_edge.cli.options import (
-    Json,
-    MaxFrames,
-    RealtimeHz,
-    Reject,
-    Stream,
-    require_stream,
-    show_on,
-)
+from cfl_edge.defaults import CHANGE_FRAMES
+from cfl_edge.settings import MaxFrames, Option, RealtimeHz, Reject, Settings, Stream
+from cfl_edge.view.reporter import Reporter
+
+if TYPE_CHECKING:
+    from cfl_edge.serve.run import RunSummary
 
 
-def run(
-    model: Annotated[Path, typer.Argument(help="An exported model.onnx.")],
-    stream: Stream = None,
-    realtime: RealtimeHz = None,
-    max_frames: MaxFrames = None,
-    reject: Reject = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of ONNX Runtime.")] = None,
-    watch: Annotated[
-        bool, typer.Option(help="Take over the file's new states while the stream runs.")
-    ] = True,
+class RunSettings(Settings):
+    """Every option of `cfl-edge run`."""
+
+    model: Annotated[Path, Option("An exported model.onnx.", positional=True)]
+    stream: Stream
+    realtime: RealtimeHz = None
+    max_frames: MaxFrames = None
+    reject: Reject = None
+    threads: Annotated[
+        int | None,
+        Field(ge=1),
+        Option(
+            "Threads of ONNX Runtime.", panel="Model", metavar="N", default="ONNX Runtime's choice"
+        ),
+    ] = None
+    watch: Annotated[bool, Option("Reload the model when the file changes.", panel="Model")] = True
     http: Annotated[
         str | None,
-        typer.Option(
+        Option(
+            "Serve GET /prediction, /healthz and /metrics; to this machine only unless HOST is "
+            "given.",
+            panel="Output",
             metavar="[HOST:]PORT",
-            help="Answer GET /prediction, /healthz and /metrics; on this machine alone by default.",
         ),
-    ] = None,
+    ] = None
     token_file: Annotated[
         Path | None,
-        typer.Option(
-            help="Its line must come as 'Authorization: Bearer …'; needed with another HOST. "
-            "Or $CFL_EDGE_HTTP_TOKEN.",
+        Option(
+            "File whose first line requests must send as 'Authorization: Bearer …'; required "
+            "with another HOST.",
+            panel="Output",
+            metavar="FILE",
+            default="$CFL_EDGE_HTTP_TOKEN",
         ),
-    ] = None,
+    ] = None
     on_change: Annotated[
         str | None,
-        typer.Option(
+        Option(
+            "Run CMD on each change of class, with $CFL_EDGE_LABEL and $CFL_EDGE_SCORE.",
+            panel="Output",
             metavar="CMD",
-            help="Run for each change of class, with $CFL_EDGE_LABEL and $CFL_EDGE_SCORE.",
         ),
-    ] = None,
+    ] = None
     on_change_frames: Annotated[
-        int, typer.Option(min=1, help="Frames in a row that make a change.")
-    ] = 3,
-    json: Json = False,
-) -> None:
+        int,
+        Field(ge=1),
+        Option("Consecutive frames that confirm a change.", panel="Output", metavar="N"),
+    ] = CHANGE_FRAMES
+
+
+def run(settings: RunSettings, reporter: Reporter) -> None:
     """Predict a stream with ONNX Runtime; torch is never loaded."""
     from cfl_edge.serve.outputs import OutputOptions
-    from cfl_edge.serve.run import run as run_command
-    from cfl_edge.view.view import open_view
+    from cfl_edge.serve.run import run as run_model
 
-    with open_view(json=json) as view:
-        summary = run_command(
-            model,
-            require_stream(stream),
-            realtime=realtime,
-            max_frames=max_frames,
-            threads=threads,
-            reject=reject,
-            watch=watch,
-            outputs=OutputOptions(http, token_file, on_change, on_change_frames),
-            on_progress=show_on(view),
-            on_notice=view.notice,
+    summary = run_model(
+        settings.model,
+        settings.stream,
+        realtime=settings.realtime,
+        max_frames=settings.max_frames,
+        threads=settings.threads,
+        reject=settings.reject,
+        watch=settings.watch,
+        outputs=OutputOptions(
+            settings.http, settings.token_file, settings.on_change, settings.on_change_frames
+        ),
+        on_progress=reporter.progress,
+        on_notice=reporter.notice,
+    )
+    reporter.summary(dataclasses.asdict(summary), _lines(summary, settings))
+
+
+def _lines(summary: RunSummary, settings: RunSettings) -> list[str]:
+    """Say what was predicted."""
+    lines = [
+        f"predicted  {summary.frames} frames at {summary.fps:.1f} per second"
+        + (f", {summary.dropped} dropped" if summary.dropped else "")
+    ]
+    if summary.accuracy is not None:
+        lines.append(f"accuracy   {summary.accuracy:.2%} of {summary.samples} labelled frames")
+    if settings.reject is not None:
+        lines.append(f"rejected   {summary.rejected} frames, reported as unknown")
+    if summary.model_swaps or summary.model_failures:
+        lines.append(
+            f"model      reloaded {summary.model_swaps} times, "
+            f"{summary.model_failures} updates could not be used"
         )
-        lines = [
-            f"predicted  {summary.frames} frames at {summary.fps:.1f} a second"
-            + (f", {summary.dropped} dropped" if summary.dropped else "")
-        ]
-        if summary.accuracy is not None:
-            lines.append(f"accuracy   {summary.accuracy:.2%} of {summary.samples} labelled frames")
-        if reject is not None:
-            lines.append(f"refused    {summary.rejected} frames, answered unknown")
-        if summary.model_swaps or summary.model_failures:
-            lines.append(
-                f"model      replaced {summary.model_swaps} times, "
-                f"{summary.model_failures} new states could not be used"
-            )
-        lines.append(f"memory     {summary.peak_rss_mib:.0f} MiB at most")
-        view.summary(dataclasses.asdict(summary), lines)
+    return [*lines, f"memory     {summary.peak_rss_mib:.0f} MiB peak"]

@@ -6,30 +6,37 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cfl_edge.settings import Device, ModelFolder, Option, Settings
+from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
     from cfl_edge.cli.commands.undo import Undone
 
 
-def undo(
-    model: Annotated[Path, typer.Argument(help="The model folder.")],
-    seconds: Annotated[
-        float | None, typer.Option(help="How far back from the last frame learned.")
-    ] = None,
-    frames: Annotated[int | None, typer.Option(help="How many frames learned last.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
-) -> None:
-    """Take back what was learned last, as if those frames had never come."""
-    from cfl_edge.cli.commands import undo as command
-    from cfl_edge.view.view import open_view
+class UndoSettings(Settings):
+    """Every option of `cfl-edge undo`."""
 
-    with open_view(json=json) as view:
-        undone = command.undo(
-            model, seconds=seconds, frames=frames, device=device, on_notice=view.notice
-        )
-        view.summary(dataclasses.asdict(undone), _lines(undone, model))
+    model: ModelFolder
+    seconds: Annotated[
+        float | None,
+        Option("Undo the last S seconds before the frame learned last.", metavar="S"),
+    ] = None
+    frames: Annotated[int | None, Option("Undo the last N frames learned.", metavar="N")] = None
+    device: Device = "auto"
+
+
+def undo(settings: UndoSettings, reporter: Reporter) -> None:
+    """Undo what was learned last, as if those frames had never been seen."""
+    from cfl_edge.cli.commands import undo as command
+
+    undone = command.undo(
+        settings.model,
+        seconds=settings.seconds,
+        frames=settings.frames,
+        device=settings.device,
+        on_notice=reporter.notice,
+    )
+    reporter.summary(dataclasses.asdict(undone), _lines(undone, settings.model))
 
 
 def _lines(undone: Undone, model: Path) -> list[str]:

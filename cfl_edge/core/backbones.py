@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfl_edge.defaults import BACKBONE
 from cfl_edge.errors import ModelNotFoundError, UsageError
 
-DEFAULT_BACKBONE = "efficientnet-lite0"
 EFFICIENTNET_CUT = 12  # after block 10: 112 channels at stride 16; blocks 11-15 go on to the end
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # EfficientNet-Lite was trained on (x - 127) / 128; ImageNet's mean costs 7 points on CIFAR-10.
@@ -100,7 +100,7 @@ class _Extractor(nn.Module):
         return out["h0"], out["final"].flatten(1)
 
 
-def build_backbone(name: str = DEFAULT_BACKBONE) -> Backbone:
+def build_backbone(name: str = BACKBONE) -> Backbone:
     """Build a backbone by its name, with its weights.
 
     Args:

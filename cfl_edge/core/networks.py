@@ -19,8 +19,6 @@ from cfl_edge.core.layers import (
 from cfl_edge.core.transformer import transformer_layers
 from cfl_edge.errors import UsageError
 
-LAYERS_WITH_BACKBONE = "256,256"  # two layers on the backbone's features
-LAYERS_WITHOUT_BACKBONE = "conv256"
 NO_LAYERS = "none"
 KINDS = "conv256, conv512, vit, conv256-in, conv512-in, vgg8b, fc, widths such as 256,256, or 8x64"
 

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any, final
 
+from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.http_server import ADDRESS, Current, LabelServer
 from cfl_edge.labels.ring import FrameRing, Kept
-from cfl_edge.labels.source import DEFAULT_PORT, LabelSource
+from cfl_edge.labels.source import LabelSource
 from cfl_edge.stream.frame import Frame
 
 MAX_PORT = 65535
@@ -47,12 +48,12 @@ class HttpLabels(LabelSource):
     looks_back = True
 
     def __init__(
-        self, port: int = DEFAULT_PORT, *, clock: Callable[[], float] = time.monotonic
+        self, port: int = LABELS_PORT, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         if not 0 <= port <= MAX_PORT:
             raise UsageError(
                 f"--labels-port is {port}, expected 0 to {MAX_PORT}",
-                hint=f"use --labels-port {DEFAULT_PORT}",
+                hint=f"use --labels-port {LABELS_PORT}",
             )
         self._port = port
         self._current = Current(clock)

@@ -11,10 +11,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar, final
 
+from cfl_edge.defaults import RING_S
+
 T = TypeVar("T")
 
 MIB = 2**20
-RING_S = 10.0  # a person reacts within a second and names a thing within a few
 RING_FRAMES = 300  # 10 s of a camera
 RING_BYTES = 64 * MIB  # 300 frames of the default network need 13 MiB
 

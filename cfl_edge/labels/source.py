@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Self, final
 
+from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.errors import CflEdgeError, DataError, UsageError
 from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.stream.frame import Frame
 from cfl_edge.visible import is_visible, visible
 
 MAX_NAME = 64  # characters: a name is a row of a table and a line of labels.txt
-DEFAULT_PORT = 8765
 KINDS = ("dirs", "keys", "http", "serial")
 
 
@@ -207,7 +207,7 @@ def open_labels(
     *,
     label: str | None,
     labels_from: str | None,
-    labels_port: int = DEFAULT_PORT,
+    labels_port: int = LABELS_PORT,
     classes: Sequence[str],
 ) -> LabelSource:
     """Return the label source that the options ask for.

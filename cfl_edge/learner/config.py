@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cfl_edge.core.backbones import DEFAULT_BACKBONE
 from cfl_edge.core.features import BackboneReading, IntermediatePooling, PooledScale
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.core.networks import LAYERS_WITH_BACKBONE, LAYERS_WITHOUT_BACKBONE, NO_LAYERS
+from cfl_edge.core.networks import NO_LAYERS
+from cfl_edge.defaults import (
+    BACKBONE,
+    BATCH,
+    IMAGE_PX_WITH_BACKBONE,
+    IMAGE_PX_WITHOUT_BACKBONE,
+    JOURNAL_MIB,
+    LAYERS_WITH_BACKBONE,
+    LAYERS_WITHOUT_BACKBONE,
+    LEARNER,
+    LEARNERS,
+    LEAST_IMAGE_PX,
+    MOST_IMAGE_PX,
+    OPTIMIZER,
+    REPLAY_MIB,
+)
 from cfl_edge.errors import UsageError
 
-LEARNERS = ("cfl", "slda", "ncm", "imprint", "knn", "last-layer-sgd", "bp", "bp-replay", "layer-bp")
 ADAPT_LAYERS = (
     "cfl",
     "bp",
@@ -58,18 +71,18 @@ class LearnerConfig:
         seed: Of everything random.
     """
 
-    learner: str = "cfl"
-    backbone: str = DEFAULT_BACKBONE
+    learner: str = LEARNER
+    backbone: str = BACKBONE
     layers: str | None = None
     image_px: int | None = None
     pooled_scale: PooledScale | None = None
     intermediate_pooling: IntermediatePooling = "mean-std"
     layer_power: float | None = None
-    replay_mib: float = 16.0
-    journal_mib: float = 8.0  # 1,500 frames with the default backbone, 50 s at 30 a second
-    batch: int = 32
+    replay_mib: float = REPLAY_MIB
+    journal_mib: float = JOURNAL_MIB
+    batch: int = BATCH
     new_per_step: int = 4
-    optimizer: str = "adamw"
+    optimizer: str = OPTIMIZER
     learning_rate: float | None = None
     weight_decay: float = 1e-2
     chunk: int | None = None
@@ -96,8 +109,11 @@ class LearnerConfig:
                 f"--layers is none, but --learner {self.learner} {reads}",
                 hint="leave --layers away",
             )
-        if image_px is not None and not 8 <= image_px <= 1024:
-            raise UsageError(f"--image is {image_px}, expected 8 to 1024", hint="--image 96")
+        if image_px is not None and not LEAST_IMAGE_PX <= image_px <= MOST_IMAGE_PX:
+            raise UsageError(
+                f"--image is {image_px}, expected {LEAST_IMAGE_PX} to {MOST_IMAGE_PX}",
+                hint=f"--image {IMAGE_PX_WITH_BACKBONE}",
+            )
         if self.optimizer not in LEARNING_RATES:
             raise UsageError(
                 f"--optimizer is {self.optimizer!r}, expected {', '.join(LEARNING_RATES)}",
@@ -143,4 +159,6 @@ class LearnerConfig:
 
     def resolved_image_px(self) -> int:
         """Return `image_px`, or the default for the backbone."""
-        return self.image_px or (32 if self.backbone == "none" else 96)
+        without = self.backbone == "none"
+        default = IMAGE_PX_WITHOUT_BACKBONE if without else IMAGE_PX_WITH_BACKBONE
+        return self.image_px or default

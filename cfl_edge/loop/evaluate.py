@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cfl_edge.config import EvaluateSettings
 from cfl_edge.errors import DataError
 from cfl_edge.learner.novelty_calibration import LEAST_CLASSES, LEAST_SAMPLES
 from cfl_edge.loop.metrics import Confusion, peak_rss_mib
@@ -29,27 +29,6 @@ if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
 
 BATCH = 32  # images predicted at a time
-
-
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """What `evaluate` measures, and on what.
-
-    Args:
-        model: The model folder.
-        data: A folder with one subfolder per class, or whatever else `open_stream` reads that
-            brings labels.
-        unknown: Images of none of the classes: a folder with or without subfolders, or whatever
-            else `open_stream` reads.
-        reject: Report `unknown` above this novelty, 0 to 1; None always answers with a class.
-        device: "auto", "cpu" or "cuda".
-    """
-
-    model: Path
-    data: str
-    unknown: str | None = None
-    reject: float | None = None
-    device: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfl_edge.core.features import Encoded
+from cfl_edge.defaults import RING_S
 from cfl_edge.errors import UsageError
-from cfl_edge.labels.ring import MIB, RING_BYTES, RING_S, FrameRing, RingLimits
+from cfl_edge.labels.ring import MIB, RING_BYTES, FrameRing, RingLimits
 from cfl_edge.labels.source import LabelSource
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.quality import Quality

@@ -73,12 +73,12 @@ def open_learner(
 
 def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerConfig:
     """Return the configuration of a new learner; `batch` None for the default."""
-    from cfl_edge.core.backbones import DEFAULT_BACKBONE
+    from cfl_edge.defaults import BACKBONE
     from cfl_edge.learner.config import ADAPT_LAYERS, LearnerConfig
 
     algorithm, backbone = (
         settings.learner or LearnerConfig.learner,
-        settings.backbone or DEFAULT_BACKBONE,
+        settings.backbone or BACKBONE,
     )
     if settings.layers is not None and backbone != "none" and algorithm not in ADAPT_LAYERS:
         raise UsageError(

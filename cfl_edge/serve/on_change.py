@@ -16,11 +16,11 @@ import time
 from collections.abc import Mapping
 from typing import Self
 
+from cfl_edge.defaults import CHANGE_FRAMES
 from cfl_edge.errors import UsageError
 from cfl_edge.serve.http_options import TOKEN_VARIABLE
 from cfl_edge.stream.source import Notice
 
-FRAMES = 3  # in a row: one odd frame between others is no change
 TIMEOUT_S = 10.0
 GAP_S = 1.0  # between two starts: a scene that flickers starts no storm of processes
 LABEL, SCORE = "CFL_EDGE_LABEL", "CFL_EDGE_SCORE"
@@ -110,7 +110,7 @@ class ChangeCommand:
         command: str,
         on_notice: Notice,
         *,
-        frames: int = FRAMES,
+        frames: int = CHANGE_FRAMES,
         timeout_s: float = TIMEOUT_S,
         gap_s: float = GAP_S,
     ) -> None:

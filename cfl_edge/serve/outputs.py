@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from cfl_edge.serve.on_change import FRAMES, ChangeCommand
+from cfl_edge.defaults import CHANGE_FRAMES
+from cfl_edge.serve.on_change import ChangeCommand
 from cfl_edge.serve.status import Seen, Status
 from cfl_edge.stream.source import Notice
 
@@ -29,7 +30,7 @@ class OutputOptions:
     http: str | None = None
     token_file: Path | None = None
     on_change: str | None = None
-    on_change_frames: int = FRAMES
+    on_change_frames: int = CHANGE_FRAMES
 
 
 class Outputs:

@@ -1,11 +1,11 @@
-"""The panel that a terminal gets while the loop learns."""
+"""What a terminal shows while a command works: the panel of the loop, or a bar."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import final
 
 from rich.box import ROUNDED
 from rich.cells import cell_len
@@ -15,8 +15,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from cfl_edge.loop.progress import Progress
-from cfl_edge.pipe import Lines
-from cfl_edge.view.view import View, percent, shown_score
+from cfl_edge.view.text import percent, shown_score
 from cfl_edge.visible import visible, visible_lines
 
 REFRESH_S = 1 / 8  # a panel drawn for each of 30 frames a second takes a tenth of a small core
@@ -25,20 +24,24 @@ FRAME_ROWS = 3  # its border, and a row of the terminal that stays free
 FACT_CELLS = 10  # what a row is about
 NAME_CELLS = 24  # of a name in the table
 SEEN_CELLS = 20  # and in the row of the prediction
+BAR_CELLS = 20  # of a computation
 RECENT = 3  # classes lately labelled that are shown however few samples they have
 
 
 @final
-class TerminalView(View):
-    """A panel that follows the loop, at most 8 times a second; notices scroll by above it.
+class Screen:
+    """A drawing at the bottom of a terminal, at most 8 times a second; texts scroll by above it.
+
+    It begins with the first call of `progress` or `bar`.
 
     Args:
         console: Where to draw; stdout by default.
         clock: Gives seconds that never go back.
 
     Example:
-        >>> with TerminalView() as view:  # doctest: +SKIP
-        ...     view.show(Progress(0, "mug", "mug", 0.9, True, 1, 8, 1, 0, 24.8, 1.0, 1.0))
+        >>> screen = Screen()
+        >>> screen.bar("cfl  seed 0", 40, 100)  # doctest: +SKIP
+        >>> screen.close()
     """
 
     def __init__(
@@ -46,53 +49,68 @@ class TerminalView(View):
     ) -> None:
         self._console = Console(highlight=False) if console is None else console
         self._clock = clock
-        self._progress: Progress | None = None
         self._next_s = -math.inf
         self._labelled: dict[str, None] = {}  # the class labelled last comes last
+        self._drawing: Callable[[], RenderableType] = Text
+        self._bar: tuple[str, float] = ("", 0.0)  # what it shows, and since when
         self._live = Live(
-            console=self._console, auto_refresh=False, transient=True, get_renderable=self._render
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            get_renderable=lambda: self._drawing(),
         )
 
-    def open(self) -> None:
-        """Begin to draw; the cursor is hidden."""
-        self._live.start()
+    @property
+    def is_stdout(self) -> bool:
+        """Whether it is where results go."""
+        return not self._console.stderr
 
-    def show(self, progress: Progress) -> None:
-        """Draw the state, if the last drawing is an eighth of a second ago."""
-        self._progress = progress
+    def progress(self, progress: Progress) -> None:
+        """Draw the state of the loop as a panel."""
         if progress.label is not None:
             self._labelled.pop(progress.label, None)
             self._labelled[progress.label] = None
+        self._draw(lambda: panel(progress, self._console, list(self._labelled)))
+
+    def bar(self, text: str, done: int, total: int, figures: str = "") -> None:
+        """Draw how far a computation is, with the time that is left.
+
+        Args:
+            text: What is computed; another text starts the clock again.
+            done: Steps done.
+            total: Steps in all.
+            figures: Its results so far.
+        """
+        if self._bar[0] != text:
+            self._bar = (text, self._clock())
+        left_s = (self._clock() - self._bar[1]) * (total - done) / max(done, 1)
+        signs = "#-" if self._console.options.ascii_only else "━─"
+        line = Text(visible(text) + "  ") + _bar(done, total, BAR_CELLS, signs, "green")
+        line.append(f"  {done}/{total}  {left_s:.0f} s left  {visible(figures)}".rstrip())
+        self._draw(lambda: line)
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether there is a drawing now."""
+        return self._live.is_started
+
+    def write(self, text: str, *, style: str = "yellow") -> None:
+        """Write a text above the drawing."""
+        for line in visible_lines(text):
+            self._console.print(Text(line, style=style), soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the drawing away; the cursor is back."""
+        self._live.stop()
+
+    def _draw(self, drawing: Callable[[], RenderableType]) -> None:
+        self._drawing = drawing
         now_s = self._clock()
         if now_s >= self._next_s:
             self._next_s = now_s + REFRESH_S
+            if not self._live.is_started:
+                self._live.start()
             self._live.refresh()
-
-    def notice(self, text: str) -> None:
-        """Write it above the panel."""
-        for line in visible_lines(text):
-            self._console.print(Text(line, style="yellow"), soft_wrap=True)
-
-    def summary(self, fields: Mapping[str, Any], lines: Sequence[str]) -> None:
-        """Take the panel away and write the lines; the fields are for programs."""
-        self.close()
-        out = Lines(self._console.file)  # not by rich: a command to copy is not to be wrapped
-        for line in lines:
-            out.write("\n".join(visible_lines(line)))
-
-    def close(self) -> None:
-        """Take the panel away; the cursor is back."""
-        self._live.stop()
-
-    @property
-    def closed(self) -> bool:
-        """False: a terminal that goes away ends the process by itself (SIGHUP)."""
-        return False
-
-    def _render(self) -> RenderableType:
-        if self._progress is None:
-            return Text("waiting for the first frame", style="dim")
-        return panel(self._progress, self._console, list(self._labelled))
 
 
 def panel(progress: Progress, console: Console, labelled: Sequence[str]) -> Panel:

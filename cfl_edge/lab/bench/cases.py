@@ -11,13 +11,13 @@ from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.closed_form import closed_form_parts
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import (
-    LAYERS_WITH_BACKBONE,
     Network,
     build_network,
     initial_embeddings,
 )
 from cfl_edge.core.optimizers import build_optimizer
 from cfl_edge.core.training import fast_chunks, train_step
+from cfl_edge.defaults import LAYERS_WITH_BACKBONE
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import STREAM, Setting
 from cfl_edge.lab.rules.backpropagation import DICTIONARY_LOSS, bp_step

@@ -9,15 +9,15 @@ from functools import partial
 from typing import Any
 
 from cfl_edge.core.allocator import keep_freed_memory
-from cfl_edge.core.backbones import DEFAULT_BACKBONE
 from cfl_edge.core.device import choose_device
+from cfl_edge.defaults import BACKBONE, LEARNERS
 from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.options import StreamOptions
 from cfl_edge.lab.bench.streams.run import run_stream
 from cfl_edge.lab.bench.streams.stage import Stage
 from cfl_edge.lab.bench.streams.table import markdown, summary_of
 from cfl_edge.lab.machine import machine_text, system_facts, torch_facts
-from cfl_edge.learner.config import LEARNERS, LearnerConfig
+from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.stream.source import Notice, log_notice
@@ -167,7 +167,7 @@ def _config(options: StreamOptions) -> LearnerConfig:
     given: dict[str, Any] = {"layers": options.layers, "image_px": options.image_px}
     if options.replay_mib is not None:
         given["replay_mib"] = options.replay_mib
-    return LearnerConfig(backbone=options.backbone or DEFAULT_BACKBONE, **given)
+    return LearnerConfig(backbone=options.backbone or BACKBONE, **given)
 
 
 def _built(name: str, base: LearnerConfig, device: str) -> Learner:

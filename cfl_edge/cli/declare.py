@@ -1,0 +1,162 @@
+"""Commands from declarations: a function that takes one `Settings` becomes a typer command.
+
+Every value reaches pydantic as the text that was typed, so that a wrong one is refused in one way
+whether it came from the command line, the environment or a file. What typer has as a default is
+only shown.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import typer
+from pydantic.fields import FieldInfo
+
+from cfl_edge.settings import Option, S, Settings, flags_of, load, option_of
+from cfl_edge.view.reporter import Reporter, open_reporter
+
+Command = Callable[[S, Reporter], None]
+KINDS = {int: "N", float: "NUMBER", Path: "PATH"}
+MOST_UNGROUPED = 10  # options that need no panels to be found
+
+
+def command(
+    app: typer.Typer, name: str | None = None, *, config: bool = False
+) -> Callable[[Command[S]], Command[S]]:
+    """Register a function as a command; the annotation of its first argument declares the options.
+
+    Args:
+        app: Gets the command.
+        name: Of the command; the function's by default.
+        config: Whether `--config FILE` and variables `CFL_EDGE_…` give values as well.
+
+    Returns:
+        A decorator; the function takes its settings and a `Reporter`, and its docstring is the
+        help.
+    """
+
+    def register(function: Command[S]) -> Command[S]:
+        settings: type[S] = next(iter(get_type_hints(function).values()))
+        called = name or function.__name__.rstrip("_")
+
+        def parse(ctx: typer.Context, **given: Any) -> None:
+            typed = {key for key in given if _was_typed(ctx, key)}
+            json, file = given.pop("json_lines"), given.pop("config", None)
+            words = ctx.command_path.split(maxsplit=1)[1]
+            with open_reporter(json=json) as reporter:
+                checked = load(
+                    settings,
+                    {key: value for key, value in given.items() if key in typed},
+                    command=words,
+                    config=file,
+                    environ=os.environ if config else None,
+                )
+                function(checked, reporter)
+
+        parameters = parameters_of(settings, config=config)
+        context = inspect.Parameter(
+            "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+        )
+        parse.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
+        parse.__annotations__ = {}
+        parse.__doc__ = function.__doc__
+        app.command(called)(parse)
+        return function
+
+    return register
+
+
+def parameters_of(settings: type[Settings], *, config: bool = False) -> list[inspect.Parameter]:
+    """Return what typer has to know of each field, `--json` and, if wanted, `--config`."""
+    fields = settings.model_fields
+    grouped = len(fields) > MOST_UNGROUPED
+    parameters = [_parameter(name, field, grouped=grouped) for name, field in fields.items()]
+    json = Option("Write JSON lines to stdout, the summary last.", "Output", flags=("--json",))
+    parameters.append(_keyword("json_lines", bool, _shown(json, grouped=grouped), False))
+    if config:
+        file = Option(
+            "TOML file with these options; variables such as CFL_EDGE_REPLAY_MIB override it.",
+            metavar="FILE",
+            flags=("--config",),
+        )
+        parameters.append(_keyword("config", Path | None, _shown(file, grouped=grouped), None))
+    return parameters
+
+
+def _parameter(name: str, field: FieldInfo, *, grouped: bool) -> inspect.Parameter:
+    """Return the parameter of a field; its type is text, a list of text or a flag."""
+    option, flags = option_of(field), flags_of(name, field)
+    kind = _kind(field.annotation)
+    is_list = get_origin(kind) is list
+    if option.positional:
+        info = typer.Argument(
+            help=_escaped(option.help), metavar=option.metavar or name.upper(), show_default=False
+        )
+        default = inspect.Parameter.empty if field.is_required() else None
+        return _keyword(name, list[str] if is_list else str, info, default)
+    if kind is bool:
+        flag = flags[0]
+        pair = Option(option.help, option.panel, flags=(f"{flag}/--no-{flag.removeprefix('--')}",))
+        return _keyword(name, bool, _shown(pair, grouped=grouped), field.default)
+    help_text = option.help if not field.is_required() else f"{option.help.rstrip('.')} (required)."
+    metavar = option.metavar or _metavar(kind)
+    shown = Option(help_text, option.panel, metavar, flags=flags)
+    return _keyword(
+        name, list[str] if is_list else str, _shown(shown, grouped=grouped), _default_text(field)
+    )
+
+
+def _keyword(name: str, kind: Any, info: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+    )
+
+
+def _shown(option: Option, *, grouped: bool) -> Any:
+    return typer.Option(
+        *option.flags,
+        help=_escaped(option.help),
+        metavar=option.metavar,
+        rich_help_panel=option.panel if grouped else None,
+    )
+
+
+def _escaped(text: str) -> str:
+    """Return a help text that rich's markup leaves as it is."""
+    return text.replace("[", r"\[")
+
+
+def _kind(annotation: Any) -> Any:
+    """Return the type of a value beside None."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next(kind for kind in get_args(annotation) if kind is not type(None))
+    return annotation
+
+
+def _metavar(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "|".join(get_args(kind))
+    return KINDS.get(kind, "TEXT")
+
+
+def _default_text(field: FieldInfo) -> Any:
+    """Return what `--help` shows as the default, None for nothing."""
+    default = field.get_default()
+    text = option_of(field).default
+    if default is None or field.is_required():
+        text = text if not field.is_required() else None
+    else:
+        text = f"{default:g}" if isinstance(default, float) else str(default)
+    if text is None or get_origin(_kind(field.annotation)) is not list:
+        return text
+    return [text]
+
+
+def _was_typed(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

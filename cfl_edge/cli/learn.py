@@ -1,0 +1,71 @@
+"""`cfl-edge learn`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from cfl_edge.config import LearnSettings
+from cfl_edge.view.reporter import Reporter
+
+if TYPE_CHECKING:
+    from cfl_edge.loop.learn import Learned
+
+
+def learn(settings: LearnSettings, reporter: Reporter) -> None:
+    """Learn from a stream: predict, score, learn, save. An existing model is resumed."""
+    from cfl_edge.loop.learn import learn as learn_from_stream
+
+    learned = learn_from_stream(settings, on_progress=reporter.progress, on_notice=reporter.notice)
+    fields: dict[str, Any] = dataclasses.asdict(learned.summary)
+    fields["samples"] = learned.samples
+    fields["model"] = str(settings.model)
+    fields["published"] = learned.published
+    fields |= learned.written.fields()
+    reporter.summary(fields, learned_lines(learned, settings))
+
+
+def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
+    """Say what was learned, where it lies and what to do next."""
+    summary, folder = learned.summary, settings.model
+    classes = ", ".join(f"{name} {count}" for name, count in learned.samples.items())
+    lines = [
+        f"learned    {summary.learned} of {summary.frames} frames in {summary.seconds:.0f} s"
+        + (f", {summary.dropped} dropped" if summary.dropped else ""),
+        f"classes    {classes or 'none yet'}",
+    ]
+    if summary.prequential_accuracy is not None:
+        lines.append(f"accuracy   {summary.prequential_accuracy:.1%}, predicted before learned")
+    if summary.last_quarter_accuracy is not None:
+        lines[-1] += f"; last quarter {summary.last_quarter_accuracy:.1%}"
+    if settings.reject is not None:
+        lines.append(f"refused    {summary.rejected} frames, answered unknown")
+    if summary.flagged:
+        flagged = ", ".join(f"{flag} {count}" for flag, count in summary.flagged.items())
+        withheld = f"; {summary.withheld} labelled ones not learned" if summary.withheld else ""
+        lines.append(f"flagged    {flagged}{withheld}")
+    if summary.layer_steps:
+        layers = ", ".join(map(str, summary.layer_steps))
+        steps = f"{summary.steps}, {summary.steps_per_s:.1f} a second; of each layer {layers}"
+        lines.append(f"steps      {steps}")
+    lines += [
+        f"memory     {summary.peak_rss_mib:.0f} MiB at most, {summary.growth_mib:.0f} by learning",
+        f"written    {learned.written.line()}",
+        f"model      {folder}",
+    ]
+    if settings.publish is not None:
+        lines.append(f"published  {learned.published} times, {settings.publish}")
+    if learned.exported:
+        lines.append(f"ONNX       {learned.exported.model}")
+        command = f"cfl-edge run {learned.exported.model} --stream {settings.stream}"
+    elif summary.classes:
+        command = f"cfl-edge export {folder} -o {folder}/onnx"
+    else:
+        labels = "--labels-from dirs" if os.path.isdir(settings.stream) else "--label NAME"
+        if summary.withheld:
+            given = settings.label and f"--label {shlex.quote(settings.label)}"
+            labels = f"{given or labels} --learn-flagged"
+        command = f"cfl-edge learn --stream {settings.stream} --model {folder} {labels}"
+    return [*lines, f"next       {command}"]

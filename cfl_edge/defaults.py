@@ -1,0 +1,33 @@
+"""Defaults and ranges that options share with the code that obeys them; imports nothing heavy.
+
+An option's help shows the same constant that the code below uses, so neither can go stale.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+LearnerName = Literal[
+    "cfl", "slda", "ncm", "imprint", "knn", "last-layer-sgd", "bp", "bp-replay", "layer-bp"
+]
+OptimizerName = Literal["adamw", "momentum", "sgd"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+LEARNERS: tuple[str, ...] = get_args(LearnerName)
+LEARNER: LearnerName = "cfl"
+BACKBONE = "efficientnet-lite0"
+LAYERS_WITH_BACKBONE = "256,256"
+LAYERS_WITHOUT_BACKBONE = "conv256"
+IMAGE_PX_WITH_BACKBONE = 96
+IMAGE_PX_WITHOUT_BACKBONE = 32
+LEAST_IMAGE_PX, MOST_IMAGE_PX = 8, 1024
+OPTIMIZER: OptimizerName = "adamw"
+REPLAY_MIB = 16.0
+JOURNAL_MIB = 8.0  # 1,500 frames with the default backbone, 50 s at 30 a second
+BATCH = 32
+
+MODEL_FOLDER = Path("runs/model")
+LABELS_PORT = 8765
+RING_S = 10.0  # a person reacts within a second and names a thing within a few
+CHANGE_FRAMES = 3  # in a row: one odd frame between others is no change

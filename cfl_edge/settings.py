@@ -1,0 +1,186 @@
+"""The base of every command's options: one pydantic model declares each of them once.
+
+A field of a `Settings` subclass is an option: its annotation has the type, the range (pydantic's
+`Field`) and an `Option` with the help text. `cfl_edge.cli.declare` makes the command line from it,
+`load` brings the sources of values together, and errors name the option in one line.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from cfl_edge.defaults import DeviceName
+from cfl_edge.errors import UsageError
+from cfl_edge.stream.options import FASTEST_HZ, SLOWEST_HZ
+
+ENV_PREFIX = "CFL_EDGE_"
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the command line shows of a field.
+
+    Args:
+        help: One sentence.
+        panel: The group of `--help` it stands in; None for the general one.
+        metavar: The placeholder of its value: a unit such as `MIB`, or a kind such as `URI`.
+        default: What None stands for, as text: "the model's, else 16".
+        flags: Its names where they do not follow from the field's: `("--out", "-o")`.
+        example: A value that hints show where there is no default.
+        positional: Whether it is an argument rather than an option.
+    """
+
+    help: str
+    panel: str | None = None
+    metavar: str | None = None
+    default: str | None = None
+    flags: tuple[str, ...] = ()
+    example: str | None = None
+    positional: bool = False
+
+
+class Settings(BaseModel):
+    """The options of one command; unknown names and infinite numbers are refused.
+
+    Example:
+        >>> class Knock(Settings):
+        ...     times: Annotated[int, Field(ge=1), Option("How often.")] = 3
+        >>> load(Knock, {"times": "0"}, command="knock")
+        Traceback (most recent call last):
+        cfl_edge.errors.UsageError: --times is '0', expected greater than or equal to 1
+          try: --times 3
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Settings)
+
+# Options that several commands share.
+ModelFolder = Annotated[Path, Option("The model folder.", positional=True)]
+Stream = Annotated[
+    str,
+    Option(
+        "Where frames come from: /dev/video0, rtsp://…, http://…, serial:///dev/ttyACM0, "
+        "clip.mp4, folder/, 'dir/*.jpg' or demo:",
+        panel="Stream",
+        metavar="URI",
+        example="demo: or --stream /dev/video0",
+    ),
+]
+RealtimeHz = Annotated[
+    float | None,
+    Field(ge=SLOWEST_HZ, le=FASTEST_HZ),
+    Option(
+        "Replay recorded input at HZ frames per second, dropping frames when processing falls "
+        "behind.",
+        panel="Stream",
+        metavar="HZ",
+    ),
+]
+MaxFrames = Annotated[
+    int | None, Field(ge=1), Option("Stop after N frames.", panel="Stream", metavar="N")
+]
+Reject = Annotated[
+    float | None,
+    Field(gt=0, le=1),
+    Option(
+        'Report "unknown" above this novelty percentile (try 0.95).', panel="Model", metavar="P"
+    ),
+]
+Device = Annotated[DeviceName, Option("Where the network runs.", panel="Model")]
+
+
+def option_of(field: FieldInfo) -> Option:
+    """Return the `Option` of a field.
+
+    Raises:
+        TypeError: Its annotation has none.
+    """
+    for entry in field.metadata:
+        if isinstance(entry, Option):
+            return entry
+    raise TypeError(f"{field!r} needs an Option(...) in its annotation")
+
+
+def flags_of(name: str, field: FieldInfo) -> tuple[str, ...]:
+    """Return the option names of a field, such as `("--replay-mib",)`; its own for an argument."""
+    option = option_of(field)
+    if option.positional:
+        return (name.upper(),)
+    return option.flags or (f"--{name.replace('_', '-')}",)
+
+
+def load(
+    model: type[S],
+    given: Mapping[str, Any],
+    *,
+    command: str,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> S:
+    """Bring the sources of values together and check each: given, environment, file, defaults.
+
+    Args:
+        model: The declaration.
+        given: What the command line gave, as text or as values.
+        command: Name of the command, for hints.
+        config: A TOML file with more values, or None.
+        environ: Variables `CFL_EDGE_…` that count, or None.
+
+    Raises:
+        UsageError: A file that cannot be read, an unknown key, a missing or wrong value.
+    """
+    values = {} if config is None else _read_toml(config)
+    for name in model.model_fields:
+        value = (environ or {}).get(ENV_PREFIX + name.upper())
+        if value is not None:
+            values[name] = value
+    try:
+        return model.model_validate(values | dict(given))
+    except ValidationError as error:
+        raise _explained(model, error, command) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--config {path} is not TOML: {error}", hint="lines such as epochs = 2"
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"--config {path} cannot be read: {error.strerror}", hint=f"ls -l {path}"
+        ) from None
+
+
+def _explained(model: type[Settings], error: ValidationError, command: str) -> UsageError:
+    """Turn pydantic's first complaint into one line in the words of the command line."""
+    first = error.errors()[0]
+    key = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(model.model_fields)
+        return UsageError(f"There is no setting {key!r}", hint=f"one of {known}")
+    field = model.model_fields[key]
+    name = flags_of(key, field)[0]
+    default = option_of(field).example or field.get_default()
+    hint = f"cfl-edge {command} --help"
+    if default not in (None, "") and not field.is_required():
+        hint = f"{name} {default}"
+    if first["type"] == "missing":
+        example = option_of(field).example
+        return UsageError(
+            f"{name} is missing", hint=f"cfl-edge {command} {name} {example}" if example else hint
+        )
+    # A value of several kinds ("auto" or a number) has a complaint of each.
+    own = [one["msg"] for one in error.errors() if one["loc"][:1] == first["loc"][:1]]
+    expected = " or ".join(message.removeprefix("Input should be ") for message in own)
+    return UsageError(f"{name} is {first['input']!r}, expected {expected}", hint=hint)

@@ -1,0 +1,207 @@
+"""Options are declared once: in the model of a command's settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+import typer
+from command_line import cfl_edge
+from pydantic import Field
+from typer.testing import CliRunner
+
+from cfl_edge.cli.app import app
+from cfl_edge.cli.declare import command
+from cfl_edge.config import LearnSettings
+from cfl_edge.errors import UsageError
+from cfl_edge.settings import Option, Settings, load, option_of
+from cfl_edge.view.reporter import Reporter
+
+
+class BakeSettings(Settings):
+    cake: Annotated[Path, Option("The [round] tin.", positional=True)]
+    extras: Annotated[list[str], Option("What goes in.", positional=True)]
+    oven: Annotated[Literal["gas", "electric"], Option("Kind of oven.")]
+    minutes: Annotated[int, Field(ge=1, le=90), Option("Time [s] in the oven.", metavar="MIN")] = 40
+    heat: Annotated[float | None, Field(gt=0), Option("Its heat.", default="the recipe's")] = None
+    fan: Annotated[bool, Option("Turn the fan on.")] = False
+    out: Annotated[str, Option("The plate.", flags=("--out", "-o"))] = "table"
+
+
+class WiderSettings(LearnSettings):
+    patience: Annotated[int, Field(ge=0), Option("Frames to wait.", "Labels", "N")] = 5
+
+
+def bakery(**options: bool) -> tuple[typer.Typer, list[BakeSettings]]:
+    baked: list[BakeSettings] = []
+    kitchen = typer.Typer()
+
+    @kitchen.callback()
+    def _kitchen() -> None:
+        pass
+
+    @command(kitchen, **options)
+    def bake(settings: BakeSettings, reporter: Reporter) -> None:
+        """Bake a cake."""
+        baked.append(settings)
+        reporter.summary({"minutes": settings.minutes}, ["baked"])
+
+    return kitchen, baked
+
+
+def bake(*words: str, **options: bool) -> BakeSettings:
+    kitchen, baked = bakery(**options)
+    result = CliRunner().invoke(kitchen, ["bake", *words])
+    if result.exception is not None:
+        raise result.exception
+    return baked[0]
+
+
+def test_text_becomes_what_was_declared() -> None:
+    assert bake("tin", "nuts", "jam", "--oven", "gas") == BakeSettings(
+        cake=Path("tin"), extras=["nuts", "jam"], oven="gas"
+    )
+    words = ("tin", "nuts", "--oven", "electric", "--minutes", "7", "--heat", "2.5", "--fan")
+    assert bake(*words, "-o", "plate").model_dump(exclude={"cake", "extras"}) == {
+        "oven": "electric",
+        "minutes": 7,
+        "heat": 2.5,
+        "fan": True,
+        "out": "plate",
+    }
+
+
+def test_json_is_an_option_of_every_command() -> None:
+    kitchen, _ = bakery()
+    words = ["bake", "tin", "nuts", "--oven", "gas"]
+    assert CliRunner().invoke(kitchen, words).output == "baked\n"
+    result = CliRunner().invoke(kitchen, [*words, "--json"])
+    assert result.output == '{"event": "summary", "minutes": 40}\n'
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "hint"),
+    [
+        (("--minutes", "0"), "--minutes is '0', expected greater than or equal to 1", "40"),
+        (("--minutes", "soon"), "--minutes is 'soon', expected a valid integer", "--minutes 40"),
+        (("--heat", "inf"), "--heat is 'inf', expected a finite number", "bake --help"),
+        (("--oven", "wood"), "--oven is 'wood', expected 'gas' or 'electric'", "bake --help"),
+        (("--out", ""), "", ""),
+    ],
+)
+def test_a_wrong_value_is_one_line_and_a_hint(
+    words: tuple[str, ...], problem: str, hint: str
+) -> None:
+    given = ("tin", "nuts", "--oven", "gas", *words)
+    if not problem:
+        assert bake(*given).out == ""
+        return
+    with pytest.raises(UsageError) as error:
+        bake(*given)
+    assert str(error.value.problem).startswith(problem)
+    assert hint in error.value.hint
+
+
+def test_what_is_required_is_missing() -> None:
+    with pytest.raises(UsageError, match="--oven is missing\n  try: cfl-edge bake --help"):
+        bake("tin", "nuts")
+
+
+def test_command_line_before_environment_before_file_before_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "bake.toml"
+    file.write_text('oven = "gas"\nminutes = 10\nheat = 1.5\nfan = true\n')
+    monkeypatch.setenv("CFL_EDGE_MINUTES", "20")
+    monkeypatch.setenv("CFL_EDGE_HEAT", "2.5")
+    words = ("tin", "nuts", "--config", str(file), "--minutes", "30", "--no-fan")
+    settings = bake(*words, config=True)
+    assert (settings.minutes, settings.heat, settings.fan, settings.oven) == (30, 2.5, False, "gas")
+    assert bake("tin", "nuts", "--oven", "gas").minutes == 40  # a command without --config
+
+
+def test_a_file_with_an_unknown_name_or_none_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "bake.toml"
+    file.write_text("minuets = 10\n")
+    with pytest.raises(UsageError, match="There is no setting 'minuets'"):
+        bake("tin", "nuts", "--oven", "gas", "--config", str(file), config=True)
+    with pytest.raises(UsageError, match=r"none\.toml cannot be read: No such file"):
+        load(BakeSettings, {}, command="bake", config=tmp_path / "none.toml")
+
+
+def test_help_shows_every_default_and_what_none_stands_for() -> None:
+    kitchen, _ = bakery()
+    text = CliRunner().invoke(kitchen, ["bake", "--help"]).output
+    words = " ".join(text.replace("│", " ").split())
+    for part in (
+        "The [round] tin.",
+        "Time [s] in the oven. [default: 40]",
+        "Its heat. [default: the recipe's]",
+        "[default: no-fan]",
+        "[default: table]",
+        "Kind of oven (required).",
+        "gas|electric",
+        "--out -o",
+        "MIN",
+    ):
+        assert part in words, text
+    assert text.count("default:") == 4
+
+
+def test_help_of_learn_shows_every_default_in_five_panels() -> None:
+    text = cfl_edge("learn", "--help").out
+    fields = LearnSettings.model_fields.values()
+    with_default = [
+        field
+        for field in fields
+        if not field.is_required() and (field.default is not None or option_of(field).default)
+    ]
+    lines = [line for line in text.splitlines() if "default:" in line]
+    assert len(lines) == text.count("default:") == len(with_default) > 20
+    panels = [line.split()[1] for line in text.splitlines() if line.startswith("╭─")]
+    assert panels == ["Options", "Stream", "Labels", "Model", "Memory", "Output"]
+
+
+def test_an_option_of_learn_needs_its_declaration_and_the_code_that_uses_it() -> None:
+    used: list[int] = []
+    wider = typer.Typer()
+
+    @wider.callback()
+    def _top() -> None:
+        pass
+
+    @command(wider, config=True)
+    def learn(settings: WiderSettings, reporter: Reporter) -> None:
+        """Learn."""
+        used.append(settings.patience)
+
+    for words in ([], ["--patience", "7"]):
+        CliRunner().invoke(wider, ["learn", "--stream", "demo:", *words])
+    CliRunner().invoke(wider, ["learn", "--stream", "demo:"], env={"CFL_EDGE_PATIENCE": "9"})
+    assert used == [5, 7, 9]
+    text = CliRunner().invoke(wider, ["learn", "--help"]).output
+    assert "Frames to wait. [default: 5]" in " ".join(text.replace("│", " ").split())
+
+
+def test_every_field_of_every_command_has_a_help_text() -> None:
+    def declared(kind: type[Settings]) -> list[type[Settings]]:
+        return [kind, *(below for each in kind.__subclasses__() for below in declared(each))]
+
+    assert app.registered_commands
+    for settings in declared(Settings):
+        for name, field in settings.model_fields.items():
+            text = option_of(field).help
+            assert text[0].isupper() or text.startswith("/"), (settings, name)
+            assert len(text) > 8
+
+
+def test_declarations_load_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys, cfl_edge.config, cfl_edge.cli.declare\n"
+        "print([name for name in ('torch', 'numpy', 'av', 'rich') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
