@@ -15,14 +15,15 @@ from cfl_edge.errors import DataError, ModelDamagedError, UsageError
 from cfl_edge.lab.data.dataset import Dataset
 from cfl_edge.lab.data.sources import open_dataset
 from cfl_edge.lab.paper import draw as command
-from cfl_edge.lab.paper.draw import class_order, figures
+from cfl_edge.lab.paper.draw import FigureOptions, draw_figure
 from cfl_edge.lab.paper.figures.attention import attention, attention_maps, choose_images
 from cfl_edge.lab.paper.figures.correlation import correlate, points
 from cfl_edge.lab.paper.figures.features import layer_features, silhouette, t_sne
-from cfl_edge.lab.paper.figures.matrices import confusion_percent, cosine_similarities
-from cfl_edge.lab.paper.reproduce import append_result, read_results
+from cfl_edge.lab.paper.figures.matrices import class_order, confusion_percent, cosine_similarities
+from cfl_edge.lab.paper.plan import TrainOptions, plan_run
+from cfl_edge.lab.paper.results import append_result, read_results
 from cfl_edge.lab.paper.run import RunConfig, RunResult
-from cfl_edge.lab.paper.train import TrainOptions, new_trainer, plan_run
+from cfl_edge.lab.paper.train import Listener, new_trainer
 
 pytest.importorskip("matplotlib")
 OPTIONS = TrainOptions(epochs=1, device="cpu", validation=0.2)
@@ -48,8 +49,8 @@ def cifar(tmp_path):
 
 def trainer_of(recipe, source):
     dataset = open_dataset(source)
-    config, parts = plan_run(recipe, dataset, OPTIONS)
-    return new_trainer(config, dataset, parts)
+    plan = plan_run(recipe, dataset, OPTIONS)
+    return new_trainer(plan)
 
 
 def image_of(path):
@@ -148,8 +149,8 @@ def test_a_figure_is_drawn_and_a_second_call_trains_nothing(
 ):
     pytest.importorskip("sklearn")
     steps, out = [], tmp_path / "out"
-    arguments = {"recipe": recipe, "options": OPTIONS, "images": images}
-    (path,) = figures(what, [cifar], out, on_progress=steps.append, **arguments)
+    options = FigureOptions(recipe, images, OPTIONS)
+    path = draw_figure(what, [cifar], out, options, Listener(steps.append))
     assert path == out / "figures" / f"{what}-cifar10-{recipe}.png"
     picture = image_of(path)
     assert 1000 <= picture.width <= 1400
@@ -159,7 +160,7 @@ def test_a_figure_is_drawn_and_a_second_call_trains_nothing(
     assert steps
     assert len(read_results(out)) == 1
     first, steps[:] = path.read_bytes(), []
-    assert figures(what, [cifar], out, on_progress=steps.append, **arguments) == [path]
+    assert draw_figure(what, [cifar], out, options, Listener(steps.append)) == path
     assert steps == []
     assert path.read_bytes() == first  # the same images, chosen by a generator of its own
     assert len(read_results(out)) == 1
@@ -169,10 +170,10 @@ def test_ctrl_c_writes_nothing_and_the_same_call_goes_on(cifar, tmp_path):
     def interrupt(_):
         signal.raise_signal(signal.SIGINT)
 
-    arguments = {"recipe": "cfl-conv256", "options": OPTIONS}
-    assert figures("figure10", [cifar], tmp_path, on_progress=interrupt, **arguments) == []
+    options = FigureOptions("cfl-conv256", training=OPTIONS)
+    assert draw_figure("figure10", [cifar], tmp_path, options, Listener(interrupt)) is None
     assert not (tmp_path / "figures").exists()
-    assert len(figures("figure10", [cifar], tmp_path, **arguments)) == 1
+    assert draw_figure("figure10", [cifar], tmp_path, options).exists()
 
 
 def run(recipe, coarse, fine, data="cifar100", seed=0):
@@ -204,11 +205,11 @@ def test_correlation_of_the_runs_that_have_coarse_scores():
 
 def test_figure_1_is_drawn_from_what_is_there(tmp_path):
     with pytest.raises(DataError, match="has 0 finished runs") as caught:
-        figures("figure1", [], tmp_path)
+        draw_figure("figure1", [], tmp_path, FigureOptions())
     assert "reproduce table2 --data" in caught.value.hint
     for result in RUNS:
         append_result(tmp_path, result)
-    (path,) = figures("figure1", [], tmp_path)
+    path = draw_figure("figure1", [], tmp_path, FigureOptions())
     assert path.name == "figure1-cifar100.png"
     assert image_of(path).width > 900
 
@@ -223,14 +224,14 @@ def test_names_of_others_are_drawn_as_they_are():
 
 
 def test_long_titles_and_long_names_stay_inside_the_image(monkeypatch):
+    canvas = importlib.import_module("cfl_edge.lab.paper.figures.canvas")
     features = importlib.import_module("cfl_edge.lab.paper.figures.features")
-    plots = importlib.import_module("cfl_edge.lab.paper.figures.plots")
     drawn = []
-    monkeypatch.setattr(plots, "png", drawn.append)
+    monkeypatch.setattr(canvas, "png", drawn.append)
     panels = [features.Panel(64, np.zeros((40, 2)), 0.1)] * 2
     names = [f"{i:02d}_large_man-made_outdoor_things" for i in range(20)]
     title = "cfl-conv512-no-noise on " + "a_long_name " * 9
-    plots.features_png(panels, torch.arange(40) % 20, names, title)
+    features.features_png(panels, torch.arange(40) % 20, names, title)
     (figure,) = drawn
     figure.draw_without_rendering()
     for part in (figure._suptitle, figure.legends[0]):
@@ -269,7 +270,7 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(
     cifar, tmp_path, what, change, problem
 ):
     with pytest.raises(UsageError, match=problem):
-        figures(what, [cifar], tmp_path / "out", options=OPTIONS, **change)
+        draw_figure(what, [cifar], tmp_path / "out", FigureOptions(training=OPTIONS, **change))
     assert not (tmp_path / "out").exists()
 
 
@@ -279,15 +280,15 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(
 def test_a_library_that_is_missing_is_named(cifar, tmp_path, monkeypatch, module, package):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UsageError, match=f"figure7 needs {package}") as caught:
-        figures("figure7", [cifar], tmp_path / "out", options=OPTIONS)
+        draw_figure("figure7", [cifar], tmp_path / "out", FigureOptions(training=OPTIONS))
     assert "cfl-edge[plots]" in caught.value.hint
 
 
 def test_damaged_weights_are_named(cifar, tmp_path):
-    arguments = {"recipe": "cfl-conv256", "options": OPTIONS}
-    figures("figure10", [cifar], tmp_path, **arguments)
+    options = FigureOptions("cfl-conv256", training=OPTIONS)
+    draw_figure("figure10", [cifar], tmp_path, options)
     (weights,) = tmp_path.glob(f"runs/*/{command.MODEL}")
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(ModelDamagedError, match="cannot be read") as caught:
-        figures("figure10", [cifar], tmp_path, **arguments)
+        draw_figure("figure10", [cifar], tmp_path, options)
     assert f"rm -r {weights.parent}" in caught.value.hint

@@ -10,13 +10,14 @@ import pytest
 from command_line import cfl_edge
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.paper import reproduce as command
+from cfl_edge.lab.paper import results as command
+from cfl_edge.lab.paper.plan import TrainOptions
 from cfl_edge.lab.paper.published import TABLES
 from cfl_edge.lab.paper.recipes import RECIPES
-from cfl_edge.lab.paper.reproduce import RESULTS, append_result, read_results, reproduce
+from cfl_edge.lab.paper.reproduce import RowListener, reproduce
+from cfl_edge.lab.paper.results import RESULTS, append_result, read_results
 from cfl_edge.lab.paper.run import RunConfig, RunResult
 from cfl_edge.lab.paper.table import Row, chosen, markdown, select
-from cfl_edge.lab.paper.train import TrainOptions
 
 OPTIONS = TrainOptions(epochs=1, device="cpu", validation=0.2)
 SMALL = ["--epochs", "1", "--device", "cpu", "--validation", "0.2"]
@@ -83,9 +84,12 @@ def test_rows_are_chosen_by_patterns():
 def test_one_run_answers_the_rows_with_and_without_a_classifier(cifar, tmp_path):
     notices = []
     done = reproduce(
-        "table1", [cifar], tmp_path / "out", rows="cifar10/cfl-conv256,cifar10/cfl-conv256-no-fl",
-        options=OPTIONS, on_notice=notices.append,
-    )  # fmt: skip
+        select("table1", "cifar10/cfl-conv256,cifar10/cfl-conv256-no-fl"),
+        [cifar],
+        tmp_path / "out",
+        OPTIONS,
+        listener=RowListener(notice=notices.append),
+    )
     assert len((tmp_path / "out" / RESULTS).read_text().splitlines()) == 1
     with_classifier, without = done.rows
     result = with_classifier.runs[0]
@@ -98,21 +102,19 @@ def test_what_was_run_is_not_run_again_and_other_budgets_are(cifar, tmp_path, mo
     out, ran = tmp_path / "out", []
     real = command.train
 
-    def counted(config, *args, **kwargs):
-        ran.append((config.recipe, config.seed, config.epochs))
-        return real(config, *args, **kwargs)
+    def counted(plan, *args):
+        ran.append((plan.config.recipe, plan.config.seed, plan.config.epochs))
+        return real(plan, *args)
 
     monkeypatch.setattr(command, "train", counted)
     for _ in range(2):
-        done = reproduce(
-            "table1", [cifar], out, rows="cifar10/bp-conv256", seeds=2, options=OPTIONS
-        )
+        done = reproduce(select("table1", "cifar10/bp-conv256"), [cifar], out, OPTIONS, seeds=2)
     assert ran == [("bp-conv256", 0, 1), ("bp-conv256", 1, 1)]
     row = done.rows[0].fields()
     assert row["seeds"] == 2
     assert row["std"] is not None
     assert row["paper_error"] == 22.52
-    reproduce("table1", [cifar], out, rows="cifar10/bp-conv256", options=TrainOptions(epochs=2))
+    reproduce(select("table1", "cifar10/bp-conv256"), [cifar], out, TrainOptions(epochs=2))
     assert ran[-1] == ("bp-conv256", 0, 2)
 
 
@@ -132,10 +134,12 @@ def test_interrupted_means_what_is_done_is_kept(cifar, tmp_path):
         if progress.recipe == "bp-conv256":
             signal.raise_signal(signal.SIGINT)
 
-    done = reproduce("table1", [cifar], tmp_path, rows=rows, options=OPTIONS, on_progress=interrupt)
+    done = reproduce(
+        select("table1", rows), [cifar], tmp_path, OPTIONS, listener=RowListener(interrupt)
+    )
     assert done.interrupted
     assert [len(row.runs) for row in done.rows] == [1, 0]  # in the table's order
-    done = reproduce("table1", [cifar], tmp_path, rows=rows, options=OPTIONS)
+    done = reproduce(select("table1", rows), [cifar], tmp_path, OPTIONS)
     assert [len(row.runs) for row in done.rows] == [1, 1]
 
 
@@ -143,26 +147,31 @@ def test_data_stands_in_where_one_set_is_asked_for_and_is_left_out_otherwise(tmp
     birds = str(write_npz(tmp_path / "birds.npz"))
     notices = []
     done = reproduce(
-        "table1", [birds], tmp_path, rows="mnist/bp-conv256", options=OPTIONS,
-        on_notice=notices.append,
-    )  # fmt: skip
+        select("table1", "mnist/bp-conv256"),
+        [birds],
+        tmp_path,
+        OPTIONS,
+        listener=RowListener(notice=notices.append),
+    )
     assert notices[0] == "birds stands in for mnist"
     assert done.rows[0].runs[0].config.kind == "mnist"
     done = reproduce(
-        "table1", [birds], tmp_path, rows="*/bp-conv256", options=OPTIONS, on_notice=notices.append
+        select("table1", "*/bp-conv256"),
+        [birds],
+        tmp_path,
+        OPTIONS,
+        listener=RowListener(notice=notices.append),
     )
     assert [len(row.runs) for row in done.rows] == [0, 1, 0]
     assert "rows of cifar100, mnist are left out: --data names no such data" in notices
     with pytest.raises(UsageError, match="has nothing for the rows of cifar100, mnist"):
-        reproduce("table1", [birds], tmp_path, rows="mnist/bp-fc,cifar100/bp-fc", options=OPTIONS)
+        reproduce(select("table1", "mnist/bp-fc,cifar100/bp-fc"), [birds], tmp_path, OPTIONS)
 
 
 def test_zero_shot_and_learned_coarse_labels(tmp_path):
     data = str(write_npz(tmp_path / "cifar100.npz", classes=4, coarse=True))
     rows = "cifar100/coarse-cfl-conv256,cifar100/zero-shot-cfl-conv256-b,*zero-shot-bp-conv256*"
-    learned, zero_shot, bp = reproduce(
-        "table2", [data], tmp_path, rows=rows, options=OPTIONS
-    ).rows  # fmt: skip
+    learned, zero_shot, bp = reproduce(select("table2", rows), [data], tmp_path, OPTIONS).rows
     assert learned.runs[0].config.data == "cifar100-coarse"
     assert len(learned.errors()) == 1
     run = zero_shot.runs[0]
@@ -174,14 +183,14 @@ def test_zero_shot_and_learned_coarse_labels(tmp_path):
 def test_a_row_that_cannot_be_is_told_and_the_others_go_on(tmp_path):
     tiny = str(write_npz(tmp_path / "cifar10.npz", side=6))
     done = reproduce(
-        "table6", [tiny], tmp_path / "out", rows="cifar10/bp-vit,cifar10/cafo", options=OPTIONS
+        select("table6", "cifar10/bp-vit,cifar10/cafo"), [tiny], tmp_path / "out", OPTIONS
     )
     assert "expected 8 or more" in done.rows[0].failure
     assert done.rows[0].fields()["failure"]
 
 
 def test_the_table_has_the_papers_number_beside_ours_and_the_budget(cifar, tmp_path):
-    done = reproduce("table1", [cifar], tmp_path, rows="cifar10/bp-conv256", options=OPTIONS)
+    done = reproduce(select("table1", "cifar10/bp-conv256"), [cifar], tmp_path, OPTIONS)
     head, line, row = markdown(done.rows)
     assert head.count("|") == line.count("|") == row.count("|")
     error = done.rows[0].errors()[0]

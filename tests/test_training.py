@@ -13,8 +13,9 @@ from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import ModelDamagedError, ModelLockedError, UsageError
 from cfl_edge.lab.data.dataset import Dataset
 from cfl_edge.lab.paper import train as command
+from cfl_edge.lab.paper.plan import TrainOptions, plan_run
 from cfl_edge.lab.paper.recipes import RECIPES, TABLE_5, batch_for, find_recipe, kind_of
-from cfl_edge.lab.paper.train import TrainOptions, new_trainer, plan_run, train
+from cfl_edge.lab.paper.train import Listener, new_trainer, train
 from cfl_edge.lab.paper.training_files import CHECKPOINT, load_checkpoint, save_checkpoint
 from cfl_edge.lab.paper.zero_shot import coarse_embeddings, coarse_scores
 from cfl_edge.model.lock import ModelLock
@@ -59,17 +60,17 @@ def numbers(trainer):
 )
 @pytest.mark.parametrize("after", [2, 5])
 def test_a_run_goes_on_to_the_same_bits(dataset, tmp_path, recipe, precision, after):
-    config, parts = plan_run(recipe, dataset, replace(OPTIONS, precision=precision))
-    whole = new_trainer(config, dataset, parts)
+    plan = plan_run(recipe, dataset, replace(OPTIONS, precision=precision))
+    whole = new_trainer(plan)
     while not whole.is_done:
         whole.step()
     wanted = numbers(whole)
-    first = new_trainer(config, dataset, parts)
+    first = new_trainer(plan)
     for _ in range(after):
         first.step()
     save_checkpoint(tmp_path, first)
     torch.manual_seed(99)  # whatever happens in between
-    second = new_trainer(config, dataset, parts)
+    second = new_trainer(plan)
     assert load_checkpoint(tmp_path, second)
     while not second.is_done:
         second.step()
@@ -83,12 +84,12 @@ def test_a_run_goes_on_to_the_same_bits(dataset, tmp_path, recipe, precision, af
 
 
 def test_a_step_in_bfloat16_is_another_run_whose_weights_are_float32(dataset):
-    config, parts = plan_run("cfl-conv256", dataset, OPTIONS)
-    reduced, _ = plan_run("cfl-conv256", dataset, replace(OPTIONS, precision="bfloat16"))
-    assert config.key() != reduced.key()
+    plan = plan_run("cfl-conv256", dataset, OPTIONS)
+    reduced = plan_run("cfl-conv256", dataset, replace(OPTIONS, precision="bfloat16"))
+    assert plan.config.key() != reduced.config.key()
     trainers = []
-    for each in (config, reduced):
-        trainers.append(new_trainer(each, dataset, parts))
+    for each in (plan, reduced):
+        trainers.append(new_trainer(each))
         trainers[-1].step()
     exact, other = (trainer.losses()["layer 1"] for trainer in trainers)
     assert exact != other
@@ -98,8 +99,8 @@ def test_a_step_in_bfloat16_is_another_run_whose_weights_are_float32(dataset):
 
 
 def test_ctrl_c_keeps_what_was_learned_and_the_same_call_goes_on(dataset, tmp_path):
-    config, parts = plan_run("cfl-conv256", dataset, OPTIONS)
-    whole = train(config, dataset, parts, tmp_path / "whole")
+    plan = plan_run("cfl-conv256", dataset, OPTIONS)
+    whole = train(plan, tmp_path / "whole")
     steps, notices = [], []
 
     def interrupt(progress):
@@ -108,17 +109,17 @@ def test_ctrl_c_keeps_what_was_learned_and_the_same_call_goes_on(dataset, tmp_pa
             signal.raise_signal(signal.SIGINT)
 
     out = tmp_path / "run"
-    stopped = train(config, dataset, parts, out, on_progress=interrupt, on_notice=notices.append)
+    stopped = train(plan, out, Listener(interrupt, notices.append))
     assert stopped is None
     assert "the same command goes on" in notices[-1]
-    result = train(config, dataset, parts, out, on_progress=interrupt, on_notice=notices.append)
+    result = train(plan, out, Listener(interrupt, notices.append))
     assert result.last_test == whole.last_test
     assert result.best_test == whole.best_test
     assert len(steps) == len(set(steps))  # no step was done twice
     assert sorted(p.name for p in out.iterdir()) == [
         "best.safetensors", "config.json", "lock", "model.safetensors", "result.json",
     ]  # fmt: skip
-    again = train(config, dataset, parts, out, on_notice=notices.append)
+    again = train(plan, out, Listener(notice=notices.append))
     assert "is done" in notices[-1]
     assert again.last_test.keys() == result.last_test.keys()
     for name, value in result.last_test.items():
@@ -126,9 +127,9 @@ def test_ctrl_c_keeps_what_was_learned_and_the_same_call_goes_on(dataset, tmp_pa
 
 
 def test_it_learns_and_reports_every_readout(dataset, tmp_path):
-    config, parts = plan_run("cfl-conv256", dataset, replace(OPTIONS, epochs=20))
+    plan = plan_run("cfl-conv256", dataset, replace(OPTIONS, epochs=20))
     seen = []
-    result = train(config, dataset, parts, tmp_path, on_progress=seen.append)
+    result = train(plan, tmp_path, Listener(seen.append))
     assert list(result.last_test) == ["layer 1", "layer 2", "sum", "classifier"]
     assert result.last_test["classifier"] >= 0.8
     assert set(result.best_epoch) == set(result.last_test)
@@ -139,8 +140,8 @@ def test_it_learns_and_reports_every_readout(dataset, tmp_path):
 
 
 def test_selection_never_sees_the_test_images(dataset):
-    config, parts = plan_run("bp-conv256", dataset, OPTIONS)
-    trainer = new_trainer(config, dataset, parts)
+    plan = plan_run("bp-conv256", dataset, OPTIONS)
+    trainer = new_trainer(plan)
     images_seen = trainer.images
     images_seen.x_test = images_seen.y_test = None  # touching it would raise
     while not trainer.is_done:
@@ -151,8 +152,8 @@ def test_selection_never_sees_the_test_images(dataset):
 
 
 def test_best_weights_are_those_of_the_best_epoch(dataset):
-    config, parts = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=6))
-    trainer = new_trainer(config, dataset, parts)
+    plan = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=6))
+    trainer = new_trainer(plan)
     after = {}
     while not trainer.is_done:
         epoch = trainer.step()
@@ -166,8 +167,8 @@ def test_best_weights_are_those_of_the_best_epoch(dataset):
 
 
 def test_the_learning_rate_follows_the_milestones_whatever_the_number_of_epochs(dataset):
-    config, parts = plan_run("cfl-conv256", dataset, replace(OPTIONS, epochs=10))
-    trainer = new_trainer(config, dataset, parts)
+    plan = plan_run("cfl-conv256", dataset, replace(OPTIONS, epochs=10))
+    trainer = new_trainer(plan)
     rates = []
     for _ in range(10):
         for _ in range(trainer.steps):
@@ -181,49 +182,49 @@ def test_the_learning_rate_follows_the_milestones_whatever_the_number_of_epochs(
 def test_seeds_differ_and_a_seed_repeats(dataset, tmp_path):
     results = []
     for number, seed in enumerate((0, 0, 1)):
-        config, parts = plan_run("cfl-conv256", dataset, replace(OPTIONS, seed=seed, epochs=1))
-        results.append(train(config, dataset, parts, tmp_path / str(number)).curve[0].losses)
+        plan = plan_run("cfl-conv256", dataset, replace(OPTIONS, seed=seed, epochs=1))
+        results.append(train(plan, tmp_path / str(number)).curve[0].losses)
     assert results[0] == results[1] != results[2]
 
 
 def test_a_folder_of_another_run_is_refused(dataset, tmp_path):
-    config, parts = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=1))
-    train(config, dataset, parts, tmp_path)
-    other, parts = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=2))
+    plan = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=1))
+    train(plan, tmp_path)
+    other = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=2))
     with pytest.raises(UsageError, match="its epochs is 1, not 2"):
-        train(other, dataset, parts, tmp_path)
+        train(other, tmp_path)
 
 
 def test_a_recipe_that_has_changed_is_another_run(dataset, monkeypatch):
-    before, _ = plan_run("cfl-conv256", dataset, OPTIONS)
+    before = plan_run("cfl-conv256", dataset, OPTIONS)
     changed = replace(RECIPES["cfl-conv256"], options={"loss": LocalLoss(feat_weight=0.5)})
     monkeypatch.setitem(RECIPES, "cfl-conv256", changed)
-    after, _ = plan_run("cfl-conv256", dataset, OPTIONS)
-    assert before.key() != after.key()
-    assert json.loads(json.dumps(after.recipe_options)) == after.recipe_options
+    after = plan_run("cfl-conv256", dataset, OPTIONS)
+    assert before.config.key() != after.config.key()
+    assert json.loads(json.dumps(after.config.recipe_options)) == after.config.recipe_options
 
 
 def test_a_damaged_checkpoint_is_named(dataset, tmp_path):
-    config, parts = plan_run("bp-conv256", dataset, OPTIONS)
-    trainer = new_trainer(config, dataset, parts)
+    plan = plan_run("bp-conv256", dataset, OPTIONS)
+    trainer = new_trainer(plan)
     trainer.step()
     save_checkpoint(tmp_path, trainer)
     content = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelDamagedError, match="the run starts from its beginning"):
-        train(config, dataset, parts, tmp_path)
+        train(plan, tmp_path)
 
 
 def test_a_second_process_at_the_same_run_is_refused(dataset, tmp_path):
-    config, parts = plan_run("bp-conv256", dataset, OPTIONS)
+    plan = plan_run("bp-conv256", dataset, OPTIONS)
     with ModelLock(tmp_path), pytest.raises(ModelLockedError):
-        train(config, dataset, parts, tmp_path)
+        train(plan, tmp_path)
 
 
 def test_no_validation_images_means_no_best_epoch(dataset, tmp_path):
-    config, parts = plan_run("bp-conv256", dataset, replace(OPTIONS, validation=0.0, epochs=1))
-    result = train(config, dataset, parts, tmp_path)
-    assert config.train_images == 96
+    plan = plan_run("bp-conv256", dataset, replace(OPTIONS, validation=0.0, epochs=1))
+    result = train(plan, tmp_path)
+    assert plan.config.train_images == 96
     assert result.best_test == {}
     assert not (tmp_path / "best.safetensors").exists()
 
@@ -244,15 +245,15 @@ def test_wrong_options_are_named(dataset, change, problem):
 
 def test_more_images_than_there_are_means_all(dataset):
     options = replace(OPTIONS, train_images=10_000, test_images=10_000)
-    config, _ = plan_run("cfl-conv256", dataset, options)
+    config = plan_run("cfl-conv256", dataset, options).config
     assert (config.train_images, config.validation_images, config.test_images) == (76, 20, 40)
 
 
 def test_digits_are_not_mirrored_and_colour_images_are(dataset):
     grey = replace(dataset, x_train=dataset.x_train[:, :1], x_test=dataset.x_test[:, :1])
     for data, augmented in ((dataset, True), (grey, False)):
-        config, parts = plan_run("bp-conv256", data, OPTIONS)
-        batches = new_trainer(config, data, parts).images
+        plan = plan_run("bp-conv256", data, OPTIONS)
+        batches = new_trainer(plan).images
         assert batches.augmented is augmented
         x, _ = batches.batch(torch.arange(76))
         plain = torch.cat(list(batches.plain(batches.x_train)))
@@ -265,7 +266,7 @@ def test_table_5_and_what_scaling_makes_of_it(dataset):
     assert find_recipe("cfl-conv512").schedule("cifar100").epochs == 200
     assert find_recipe("bp-fc").schedule("mnist").learning_rate == 5e-4
     options = TrainOptions(epochs_scale=0.01, device="cpu")
-    config, _ = plan_run("cfl-conv512", dataset, options)
+    config = plan_run("cfl-conv512", dataset, options).config
     assert (config.epochs, config.batch) == (5, 32)
     assert config.learning_rate == pytest.approx(7.5e-3 / 16)  # batch 32 is a sixteenth of 512
     assert batch_for(512, 45_000) == 512
@@ -287,8 +288,8 @@ def test_coarse_embeddings_are_means_and_score_as_they_should(dataset):
     coarse_of = torch.tensor([1, 0, 1, 2, 0, 1])
     expected = torch.stack([rows[[1, 4]].mean(0), rows[[0, 2, 5]].mean(0), rows[3]])
     torch.testing.assert_close(coarse_embeddings(rows, coarse_of), expected)
-    config, parts = plan_run("cfl-conv256", dataset, OPTIONS)
-    trainer = new_trainer(config, dataset, parts)
+    plan = plan_run("cfl-conv256", dataset, OPTIONS)
+    trainer = new_trainer(plan)
     x = next(trainer.images.plain(trainer.images.x_test))
     coarse = coarse_scores(trainer.rule, x, dataset.coarse_of)
     fine = trainer.rule.scores(x)
@@ -296,17 +297,15 @@ def test_coarse_embeddings_are_means_and_score_as_they_should(dataset):
     for name, scores in coarse.items():  # a dot product with a mean is the mean of dot products
         mean = fine[name].view(-1, 2, 2).mean(dim=2)
         torch.testing.assert_close(scores, mean, rtol=1e-4, atol=1e-5)
-    bp_config, parts = plan_run("bp-conv256", dataset, OPTIONS)
-    assert coarse_scores(new_trainer(bp_config, dataset, parts).rule, x, dataset.coarse_of) == {}
+    bp_plan = plan_run("bp-conv256", dataset, OPTIONS)
+    assert coarse_scores(new_trainer(bp_plan).rule, x, dataset.coarse_of) == {}
 
 
 def test_checkpoints_are_written_in_between(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "CHECKPOINT_S", 0.0)
-    config, parts = plan_run("bp-conv256", dataset, OPTIONS)
+    plan = plan_run("bp-conv256", dataset, OPTIONS)
     found = []
     out = Path(tmp_path)
-    train(
-        config, dataset, parts, out, on_progress=lambda _: found.append((out / CHECKPOINT).exists())
-    )
+    train(plan, out, Listener(lambda _: found.append((out / CHECKPOINT).exists())))
     assert found[0] is False
     assert all(found[1:])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cfl_edge.cli.bench import INTERRUPTED
+from cfl_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from cfl_edge.lab.paper.run import RunResult
@@ -60,13 +61,12 @@ def train(
     with open_training_view(json=json) as view:
         from cfl_edge.lab.data.sources import open_dataset
         from cfl_edge.lab.paper import train as command
+        from cfl_edge.lab.paper.plan import TrainOptions, plan_run
 
         dataset = open_dataset(data, on_notice=view.notice)
-        config, parts = command.plan_run(recipe, dataset, command.TrainOptions(**given))
-        out = out or Path("runs") / "train" / config.key()
-        result = command.train(
-            config, dataset, parts, out, on_progress=view.show, on_notice=view.notice
-        )
+        plan = plan_run(recipe, dataset, TrainOptions(**given))
+        out = out or Path("runs") / "train" / plan.config.key()
+        result = command.train(plan, out, command.Listener(view.show, view.notice))
         if result is None:
             raise typer.Exit(INTERRUPTED)
         view.summary(_train_fields(result, out), _train_lines(result, out))
@@ -133,38 +133,29 @@ def reproduce(
 
     with open_training_view(json=json) as view:
         from cfl_edge.lab.paper import reproduce as command
-        from cfl_edge.lab.paper.table import markdown
-        from cfl_edge.lab.paper.train import TrainOptions
+        from cfl_edge.lab.paper.plan import TrainOptions
+        from cfl_edge.lab.paper.table import markdown, select
 
+        sources, training = data or [], TrainOptions(**given)
+        listener = command.RowListener(
+            view.show, view.notice, row=lambda row: view.event("row", row.fields())
+        )
         if what.startswith("figure"):
-            from cfl_edge.lab.paper.draw import figures
+            from cfl_edge.lab.paper.draw import FigureOptions, draw_figure
 
-            written = figures(
-                what,
-                data or [],
-                out,
-                recipe=recipe,
-                options=TrainOptions(**given),
-                images=images,
-                on_progress=view.show,
-                on_notice=view.notice,
+            path = draw_figure(
+                what, sources, out, FigureOptions(recipe, images, training), listener
             )
-            files = [str(path) for path in written]
+            files = [str(path)] if path else []
             fields = {"what": what, "files": files, "interrupted": not files, "out": str(out)}
             view.summary(fields, files)
             if not files:
                 sys.exit(INTERRUPTED)
             return
+        if seeds < 1:
+            raise UsageError(f"--seeds is {seeds}, expected 1 or more", hint="--seeds 2")
         done = command.reproduce(
-            what,
-            data or [],
-            out,
-            rows=rows,
-            seeds=seeds,
-            options=TrainOptions(**given),
-            on_row=lambda row: view.event("row", row.fields()),
-            on_progress=view.show,
-            on_notice=view.notice,
+            select(what, rows), sources, out, training, seeds=seeds, listener=listener
         )
         count = sum(bool(row.runs) for row in done.rows)
         fields = {"what": what, "rows": count, "interrupted": done.interrupted, "out": str(out)}

@@ -4,63 +4,83 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
-import torch
-from torch import Tensor
 
 from cfl_edge.errors import DataError, ModelDamagedError, UsageError
-from cfl_edge.lab.data.dataset import Dataset, Split, fingerprint, split
-from cfl_edge.lab.paper.figures.attention import attention, check_attention
-from cfl_edge.lab.paper.figures.correlation import correlate, points
-from cfl_edge.lab.paper.figures.features import check_features, layer_features, panel
-from cfl_edge.lab.paper.figures.matrices import (
-    check_embeddings,
-    confusion_percent,
-    cosine_similarities,
-    predict_all,
-)
-from cfl_edge.lab.paper.reproduce import (
-    RUNS,
-    DataSets,
-    append_result,
-    paper_name,
-    read_results,
-)
-from cfl_edge.lab.paper.run import RunConfig, RunResult
+from cfl_edge.lab.data.dataset import Dataset, fingerprint
+from cfl_edge.lab.paper.figures.attention import check_attention, draw_attention
+from cfl_edge.lab.paper.figures.correlation import draw_correlation
+from cfl_edge.lab.paper.figures.features import check_features, draw_features
+from cfl_edge.lab.paper.figures.matrices import check_matrices, draw_matrices
+from cfl_edge.lab.paper.plan import Plan, TrainOptions, plan_run
+from cfl_edge.lab.paper.reproduce import DataSets, paper_name
+from cfl_edge.lab.paper.results import RUNS, read_results, run_in
+from cfl_edge.lab.paper.run import RunResult
 from cfl_edge.lab.paper.table import chosen
-from cfl_edge.lab.paper.train import TrainOptions, TrainProgress, new_trainer, plan_run, train
+from cfl_edge.lab.paper.train import SILENT, Listener, new_trainer
 from cfl_edge.lab.paper.trainer import Trainer
 from cfl_edge.lab.paper.training_files import MODEL
 from cfl_edge.model.writing import replace_files
-from cfl_edge.stream.source import Notice, log_notice
 
-FIGURES = "figures"  # in the folder of a reproduction
-DATA_OF = {
-    "figure1": "cifar100",
-    "figure2": "cifar10",
-    "figure6": "mnist",
-    "figure7": "cifar10",
-    "figure10": "cifar10",
+FOLDER = "figures"  # in the folder of a reproduction
+
+
+@dataclass(frozen=True)
+class RunFigure:
+    """A figure that shows one run.
+
+    Args:
+        data: The paper's data set.
+        images: Images that it shows by default; 0 where their number cannot be chosen.
+        check: Refuses, before any training, a rule or a number of images that it cannot show.
+        draw: Returns the PNG, given the trained rule, its plan, a title and the number of images.
+        needs_sklearn: Whether scikit-learn takes part.
+    """
+
+    data: str
+    images: int
+    check: Callable[[Trainer, int], None]
+    draw: Callable[[Trainer, Plan, str, int], bytes]
+    needs_sklearn: bool = False
+
+
+CORRELATION, CORRELATION_DATA = "figure1", "cifar100"
+# The paper does not say how many images its t-SNE shows.
+RUN_FIGURES = {
+    "figure2": RunFigure("cifar10", 6, check_attention, draw_attention),
+    "figure6": RunFigure("mnist", 2000, check_features, draw_features, needs_sklearn=True),
+    "figure7": RunFigure("cifar10", 2000, check_features, draw_features, needs_sklearn=True),
+    "figure10": RunFigure("cifar10", 0, check_matrices, draw_matrices),
 }
-IMAGES = {"figure2": 6, "figure6": 2000, "figure7": 2000}  # the paper does not say for t-SNE
-MOST_CLASSES = 20  # that get a label of their own
 
 
-def figures(
+@dataclass(frozen=True)
+class FigureOptions:
+    """What a figure shows.
+
+    Args:
+        recipe: The system; `figure1` shows all.
+        images: Images in `figure2` (6 by default), test images in `figure6` and `figure7` (2,000).
+        training: The budget of the run.
+    """
+
+    recipe: str = "cfl-conv512"
+    images: int | None = None
+    training: TrainOptions = field(default_factory=TrainOptions)
+
+
+def draw_figure(
     what: str,
     sources: Sequence[str],
     out: Path,
-    *,
-    recipe: str = "cfl-conv512",
-    options: TrainOptions | None = None,
-    images: int | None = None,
-    on_progress: Callable[[TrainProgress], None] = lambda _: None,
-    on_notice: Notice = log_notice,
-) -> list[Path]:
-    """Draw a figure into `out/figures`; its run is one of those that `reproduce` keeps in `out`.
+    options: FigureOptions,
+    listener: Listener = SILENT,
+) -> Path | None:
+    """Draw a figure into `out/figures`; its run is one of those that `reproduce` leaves in `out`.
 
     | figure | shows | of |
     |---|---|---|
@@ -75,14 +95,11 @@ def figures(
         sources: Data set, as `open_dataset` reads it; none for torchvision's. Any other data may
             stand in for the figure's own.
         out: Folder of the runs and results.
-        recipe: The system that is shown; `figure1` shows all.
-        options: The budget of its training.
-        images: Images in `figure2` (6), test images in `figure6` and `figure7` (2,000).
-        on_progress: Called after every step of the training.
-        on_notice: Called with what happens on the way.
+        options: What is shown.
+        listener: Told after every step of the training.
 
     Returns:
-        What was written; nothing after Ctrl-C or SIGTERM, and the same call goes on then.
+        The file; None after Ctrl-C or SIGTERM, and the same call resumes the run.
 
     Raises:
         UsageError: No such figure, a wrong option, a recipe that has nothing to show there, or
@@ -91,26 +108,30 @@ def figures(
         ModelDamagedError: The weights of the run are damaged.
         ModelWriteError: Disk full, no permission.
     """
-    if what not in DATA_OF:
-        raise UsageError(f"{what!r} is none of {', '.join(DATA_OF)}", hint="reproduce figure2")
+    names = [CORRELATION, *RUN_FIGURES]
+    if what not in names:
+        raise UsageError(f"{what!r} is none of {', '.join(names)}", hint="reproduce figure2")
+    _require("matplotlib.figure", "matplotlib", what)
+    if what == CORRELATION:
+        return _correlation(sources, out, listener)
+    figure, images = RUN_FIGURES[what], options.images
     if images is not None and images < 1:
         raise UsageError(f"--images is {images}, expected 1 or more", hint="leave --images out")
-    _require("matplotlib.figure", "matplotlib", what)
-    if what in ("figure6", "figure7"):
+    if figure.needs_sklearn:
         _require("sklearn.manifold", "scikit-learn", what)
-    if what == "figure1":
-        return _figure1(sources, out, on_notice)
-    dataset = DataSets(sources, [DATA_OF[what]], on_notice).get(DATA_OF[what])
-    assert dataset is not None  # or else DataSets has raised
-    config, parts = plan_run(recipe, dataset, options or TrainOptions(), kind=paper_name(dataset))
-    trainer = new_trainer(config, dataset, parts)
-    _check(what, trainer, images)  # before hours of training
-    result = _result(config, dataset, parts, out, on_progress, on_notice)
+    images = figure.images if images is None else images
+    dataset = _dataset(sources, figure.data, listener)
+    plan = plan_run(options.recipe, dataset, options.training, kind=paper_name(dataset))
+    trainer = new_trainer(plan)
+    if len(trainer.images.x_test) == 0:
+        raise DataError("the data has no test images", hint="x_test and y_test in the file")
+    figure.check(trainer, images)  # before hours of training
+    result = run_in(out, plan, listener)
     if result is None:
-        return []
-    _load(trainer, out / RUNS / config.key() / MODEL)
-    content = _draw(what, trainer, dataset, parts, title(result), images or IMAGES.get(what, 0))
-    return replace_files(out / FIGURES, {f"{what}-{config.data}-{config.recipe}.png": content})
+        return None
+    _load(trainer, out / RUNS / plan.config.key() / MODEL)
+    content = figure.draw(trainer, plan, title(result), images)
+    return _write(out, f"{what}-{plan.config.data}-{plan.config.recipe}.png", content)
 
 
 def title(result: RunResult) -> str:
@@ -140,66 +161,23 @@ def _require(module: str, package: str, what: str) -> None:
         ) from None
 
 
-def _figure1(sources: Sequence[str], out: Path, on_notice: Notice) -> list[Path]:
-    from cfl_edge.lab.paper.figures.canvas import literal
-    from cfl_edge.lab.paper.figures.plots import correlation_png
-
+def _correlation(sources: Sequence[str], out: Path, listener: Listener) -> Path:
     only = None
     if sources:
-        dataset = DataSets(sources, [DATA_OF["figure1"]], on_notice).get(DATA_OF["figure1"])
-        assert dataset is not None
-        only = fingerprint(dataset)
-    found = points(read_results(out).values(), only)
-    line = correlate([p.zero_shot for p in found], [p.fine for p in found])
-    data = sorted({p.config.data for p in found})
-    epochs = _range([p.config.epochs for p in found])
-    images = _range([p.config.train_images for p in found])
-    text = f"{literal(', '.join(data), 40)}: {epochs} epochs of {images} images"
-    content = correlation_png(found, line, text)
-    return replace_files(out / FIGURES, {f"figure1-{data[0]}.png": content})
+        only = fingerprint(_dataset(sources, CORRELATION_DATA, listener))
+    data, content = draw_correlation(read_results(out).values(), only)
+    return _write(out, f"{CORRELATION}-{data}.png", content)
 
 
-def _range(numbers: Sequence[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+def _dataset(sources: Sequence[str], name: str, listener: Listener) -> Dataset:
+    dataset = DataSets(sources, [name], listener.notice).get(name)
+    assert dataset is not None  # or else DataSets has raised
+    return dataset
 
 
-def _check(what: str, trainer: Trainer, images: int | None) -> None:
-    """Refuse what cannot be drawn, whatever the training comes to."""
-    rule, pictures = trainer.rule, trainer.images
-    available = len(pictures.x_test)
-    if available == 0:
-        raise DataError("the data has no test images", hint="x_test and y_test in the file")
-    if what == "figure2":
-        check_attention(rule, pictures)
-    elif what == "figure10":
-        check_embeddings(rule)
-    else:
-        check_features(rule)
-        fewest = 2 * len(set(pictures.y_test.tolist()))
-        if min(images or IMAGES[what], available) < fewest:
-            name = "--images" if images is not None and images < fewest else "--test-images"
-            raise UsageError(
-                f"{name} is {min(images or IMAGES[what], available)}, expected {fewest} or more: "
-                "two of each class",
-                hint=f"leave {name} out",
-            )
-
-
-def _result(
-    config: RunConfig,
-    dataset: Dataset,
-    parts: Split,
-    out: Path,
-    on_progress: Callable[[TrainProgress], None],
-    on_notice: Notice,
-) -> RunResult | None:
-    """Return the result of a run whose weights are in its folder; None after an interruption."""
-    folder = out / RUNS / config.key()
-    result = train(config, dataset, parts, folder, on_progress=on_progress, on_notice=on_notice)
-    if result is not None and config.key() not in read_results(out):
-        append_result(out, result)
-    return result
+def _write(out: Path, name: str, content: bytes) -> Path:
+    (path,) = replace_files(out / FOLDER, {name: content})
+    return path
 
 
 def _load(trainer: Trainer, path: Path) -> None:
@@ -211,62 +189,3 @@ def _load(trainer: Trainer, path: Path) -> None:
             f"{path} cannot be read: {reason}",
             hint=f"rm -r {path.parent}, and the run is trained again",
         ) from error
-
-
-def _draw(
-    what: str, trainer: Trainer, dataset: Dataset, parts: Split, text: str, images: int
-) -> bytes:
-    from cfl_edge.lab.paper.figures import plots
-
-    rule, pictures = trainer.rule, trainer.images
-    if what == "figure2":
-        return plots.attention_png(attention(rule, pictures, images), dataset.class_names, text)
-    if what == "figure10":
-        return _matrices(trainer, dataset, text)
-    # Balanced, and a smaller choice is part of every larger one: of those that were reported on.
-    test = split(dataset, test_images=min(images, len(parts.test))).test
-    x, labels, names = dataset.x_test[test], dataset.y_test[test], dataset.class_names
-    layers = layer_features(check_features(rule), pictures, x.to(pictures.x_test.device))
-    text += f"\nt-SNE of the mean features of {len(test):,} test images; silhouette of the features"
-    if dataset.classes > MOST_CLASSES and dataset.coarse_of is not None:
-        labels, names = dataset.coarse_of[labels], dataset.coarse_names
-        text += "\nby coarse class"
-    return plots.features_png([panel(h, labels) for h in layers], labels, names, text)
-
-
-def _matrices(trainer: Trainer, dataset: Dataset, text: str) -> bytes:
-    from cfl_edge.lab.paper.figures.plots import matrices_png
-
-    similarity = cosine_similarities(check_embeddings(trainer.rule)).cpu()
-    predicted = predict_all(trainer.rule, trainer.images)
-    confusion = confusion_percent(trainer.images.y_test, predicted, dataset.classes).cpu()
-    order, names = class_order(dataset)
-    similarity, confusion = (m[order][:, order] for m in (similarity, confusion))
-    if dataset.classes > MOST_CLASSES and dataset.coarse_of is not None:
-        text += "\nordered by coarse class"
-    return matrices_png(similarity, confusion, names, text)
-
-
-def class_order(dataset: Dataset) -> tuple[Tensor, list[str]]:
-    """Order classes for the rows of a matrix, and name them, or every so many where they are many.
-
-    Returns:
-        Numbers of the classes, and a name for each row; empty names are not shown. More than
-        `MOST_CLASSES` are ordered by their coarse classes, whose names stand in their middle.
-    """
-    order, names = torch.arange(dataset.classes), list(dataset.class_names)
-    if dataset.classes <= MOST_CLASSES:
-        return order, names
-    shown = [""] * dataset.classes
-    if dataset.coarse_of is None:
-        every = -(-dataset.classes // MOST_CLASSES)
-        shown[::every] = names[::every]
-        return order, shown
-    order = dataset.coarse_of.argsort(stable=True)
-    sizes = dataset.coarse_of.bincount(minlength=len(dataset.coarse_names)).tolist()
-    first = 0
-    for name, size in zip(dataset.coarse_names, sizes, strict=True):
-        if size:
-            shown[first + size // 2] = name
-        first += size
-    return order, shown

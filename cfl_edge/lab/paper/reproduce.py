@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cfl_edge.errors import ModelLockedError, UsageError
 from cfl_edge.lab.data.dataset import Dataset, with_coarse_labels
 from cfl_edge.lab.data.sources import open_dataset
+from cfl_edge.lab.paper.plan import TrainOptions, plan_run
 from cfl_edge.lab.paper.published import DATA
 from cfl_edge.lab.paper.recipes import kind_of
+from cfl_edge.lab.paper.results import read_results, run_in
 from cfl_edge.lab.paper.run import RunResult
-from cfl_edge.lab.paper.table import Row, select
-from cfl_edge.lab.paper.train import TrainOptions, TrainProgress, plan_run, train
-from cfl_edge.model.writing import write_error
-from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.lab.paper.table import Row
+from cfl_edge.lab.paper.train import Listener
+from cfl_edge.stream.source import Notice
 
-RESULTS, RUNS = "results.jsonl", "runs"  # in the folder of a reproduction
+
+@dataclass(frozen=True)
+class RowListener(Listener):
+    """A `Listener` that is told of finished rows as well.
+
+    Args:
+        row: Called with each row of a table that is done.
+    """
+
+    row: Callable[[Row], None] = lambda _: None
+
+
+SILENT_ROWS = RowListener()
 
 
 @dataclass
@@ -30,120 +42,70 @@ class Reproduced:
         interrupted: Whether Ctrl-C or SIGTERM ended it.
     """
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row]
     interrupted: bool = False
 
 
 def reproduce(
-    table: str,
+    rows: Sequence[Row],
     sources: Sequence[str],
     out: Path,
+    options: TrainOptions,
     *,
-    rows: str | None = None,
     seeds: int = 1,
-    options: TrainOptions | None = None,
-    on_row: Callable[[Row], None] = lambda _: None,
-    on_progress: Callable[[TrainProgress], None] = lambda _: None,
-    on_notice: Notice = log_notice,
+    listener: RowListener = SILENT_ROWS,
 ) -> Reproduced:
     """Run the rows that have no result yet; a run serves every row that it answers.
 
     Two processes may work on the same folder: each leaves alone what the other is at.
 
     Args:
-        table: `table1`, `table2`, `table3` or `table6`.
+        rows: Of a table, as `select` returns them; their runs are added.
         sources: Data sets, as `open_dataset` reads them; none for torchvision's.
-        out: Folder of `results.jsonl`, a line for each run, and of the runs' own folders.
-        rows: Pattern of rows; None for all.
+        out: Folder of the runs and results, see `results.py`.
+        options: The budget; its seed is ignored.
         seeds: Runs of each row, with seeds from 0.
-        options: The budget; its seed is not used, and no more images than there are.
-        on_row: Called with each row once it is done.
-        on_progress: Called after every step.
-        on_notice: Called with what happens on the way.
+        listener: Told after every step and every row.
 
     Raises:
-        UsageError: No such table or row, a wrong option.
+        UsageError: A wrong option, no data for any row.
         DataError: A source cannot be read.
-        ModelWriteError: Disk full, no permission; what was finished is kept.
+        ModelWriteError: Disk full, no permission; finished runs are not lost.
     """
-    if seeds < 1:
-        raise UsageError(f"--seeds is {seeds}, expected 1 or more", hint="--seeds 2")
-    done = Reproduced(select(table, rows))
-    sets = DataSets(sources, [row.cell.data for row in done.rows], on_notice)
-    for row in done.rows:
+    done = Reproduced(list(rows))
+    sets = DataSets(sources, [row.cell.data for row in rows], listener.notice)
+    for row in rows:
         dataset = sets.get(row.cell.data, coarse=row.cell.coarse)
         for seed in range(seeds if dataset else 0):
-            budget = replace(options or TrainOptions(), seed=seed)
+            assert dataset is not None
             try:
-                result = _result(row, dataset, out, budget, on_progress, on_notice)
+                result = _result(row, dataset, out, replace(options, seed=seed), listener)
             except ModelLockedError:
-                on_notice(f"{row.cell.row}, seed {seed}: another process is at it")
+                listener.notice(f"{row.cell.row}, seed {seed}: another process is at it")
                 continue
             except UsageError as error:  # of this row: too small an image for its network
                 row.failure = error.problem
-                on_notice(f"{row.cell.row}: {error.problem}")
+                listener.notice(f"{row.cell.row}: {error.problem}")
                 break
             if result is None:
                 done.interrupted = True
                 return done
             row.runs.append(result)
         if row.runs or row.failure:
-            on_row(row)
+            listener.row(row)
     return done
 
 
 def _result(
-    row: Row,
-    dataset: Dataset | None,
-    out: Path,
-    options: TrainOptions,
-    on_progress: Callable[[TrainProgress], None],
-    on_notice: Notice,
+    row: Row, dataset: Dataset, out: Path, options: TrainOptions, listener: Listener
 ) -> RunResult | None:
     """Return the result of a run, known or new; None after an interruption."""
-    assert dataset is not None
-    config, parts = plan_run(row.cell.recipe, dataset, options, kind=row.cell.data)
-    known = read_results(out).get(config.key())
+    plan = plan_run(row.cell.recipe, dataset, options, kind=row.cell.data)
+    known = read_results(out).get(plan.config.key())
     if known is not None:
         return known
-    on_notice(f"{row.cell.row}, seed {config.seed}")
-    folder = out / RUNS / config.key()
-    result = train(config, dataset, parts, folder, on_progress=on_progress, on_notice=on_notice)
-    if result is not None and config.key() not in read_results(out):
-        append_result(out, result)
-    return result
-
-
-def read_results(out: Path) -> dict[str, RunResult]:
-    """Return the results of a folder by the run's key; a line that was cut off does not count."""
-    found = {}
-    try:
-        lines = (out / RESULTS).read_text().splitlines()
-    except FileNotFoundError:
-        return {}
-    for line in lines:
-        try:
-            result = RunResult.from_json(line)
-        except ValueError:
-            continue
-        found[result.config.key()] = result
-    return found
-
-
-def append_result(out: Path, result: RunResult) -> None:
-    """Add a line in one write, so that several processes may.
-
-    Raises:
-        ModelWriteError: Disk full, no permission.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out / RESULTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            file.write((result.to_json() + "\n").encode())
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise write_error(error, out / RESULTS, kept="The run's own folder has it.") from error
+    listener.notice(f"{row.cell.row}, seed {options.seed}")
+    return run_in(out, plan, listener)
 
 
 class DataSets:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cfl_edge.lab.rules.labelled_network import LabelledNetwork
+from cfl_edge.lab.rules.labelled_network import labelled_network_of
 from cfl_edge.lab.rules.rule import Rule
 
 
@@ -42,8 +42,8 @@ def coarse_scores(rule: Rule, x: Tensor, coarse_of: Tensor) -> dict[str, Tensor]
     Returns:
         Scores by readout, (N, Z_coarse).
     """
-    model, loss = getattr(rule, "model", None), getattr(rule, "loss", None)
-    if not isinstance(model, LabelledNetwork) or model.embeddings is None or loss is None:
+    model, loss = labelled_network_of(rule), getattr(rule, "loss", None)
+    if model is None or model.embeddings is None or loss is None:
         return {}
     rule.eval()
     rows = coarse_embeddings(model.embeddings.detach(), coarse_of.to(x.device))

@@ -153,3 +153,28 @@ def classifier_inputs(network: Network, input_shape: Sequence[int]) -> int:
         h = layer(h)
     network.train()
     return classifier_features(h).shape[1]
+
+
+def labelled_network_of(rule: nn.Module) -> LabelledNetwork | None:
+    """Return the network of a rule that trains the layers of Table 4, None for another rule."""
+    model = getattr(rule, "model", None)
+    return model if isinstance(model, LabelledNetwork) else None
+
+
+def with_embeddings(rule: nn.Module, purpose: str) -> LabelledNetwork:
+    """Return the network of a rule that has label embeddings.
+
+    Args:
+        rule: Any rule.
+        purpose: The beginning of the error's sentence, such as "attention maps need".
+
+    Raises:
+        UsageError: It has none.
+    """
+    model = labelled_network_of(rule)
+    if model is None or model.embeddings is None:
+        raise UsageError(
+            f"{purpose} label embeddings, which this recipe does not have",
+            hint="--recipe cfl-conv512",
+        )
+    return model

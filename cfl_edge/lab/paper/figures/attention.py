@@ -6,8 +6,10 @@ embedding. The map shows those dot products before the mean is taken.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,11 +17,13 @@ from cfl_edge.core.embeddings import average_pool
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.data.dataset import FIXED_SEED
-from cfl_edge.lab.paper.trainer import EVALUATION_BATCH, Images
-from cfl_edge.lab.rules.labelled_network import LabelledNetwork
+from cfl_edge.lab.paper.plan import Plan
+from cfl_edge.lab.paper.trainer import EVALUATION_BATCH, Images, Trainer
+from cfl_edge.lab.rules.labelled_network import with_embeddings
 from cfl_edge.lab.rules.rule import Rule
 
 RANKS = 2  # labels shown for an image: the prediction and the next best
+BAR_HEIGHT = 0.12  # of a colour bar, in heights of an image
 SHARE_WRONG = 1 / 3  # of the images shown, where the system gets that many wrong
 
 
@@ -94,11 +98,11 @@ def attention(rule: Rule, images: Images, count: int) -> Attention:
     """Draw test images with a fixed generator, and map each layer's attention to two labels.
 
     Args:
-        rule: A trained one with label embeddings on layers of maps; `check_attention` says so.
+        rule: A trained one with label embeddings, on layers of maps.
         images: Test images and how to normalise them.
         count: How many images.
     """
-    model = check_attention(rule, images)
+    model = with_embeddings(rule, "attention maps need")
     generator = torch.Generator().manual_seed(FIXED_SEED)
     mixed = torch.randperm(len(images.x_test), generator=generator)
     mixed = mixed[: max(EVALUATION_BATCH, count)].to(images.x_test.device)
@@ -120,20 +124,19 @@ def attention(rule: Rule, images: Images, count: int) -> Attention:
 
 
 @torch.no_grad()
-def check_attention(rule: Rule, images: Images) -> LabelledNetwork:
-    """Return the network of a rule whose attention can be shown; weights do not matter.
+def check_attention(trainer: Trainer, images: int) -> None:
+    """Refuse a rule whose attention cannot be shown; weights do not matter.
+
+    Args:
+        trainer: Has the rule and its test images.
+        images: Any number.
 
     Raises:
         UsageError: It has no label embeddings, or a layer has no map.
     """
-    model = getattr(rule, "model", None)
-    if not isinstance(model, LabelledNetwork) or model.embeddings is None:
-        raise UsageError(
-            "attention maps need label embeddings, which this recipe does not have",
-            hint="--recipe cfl-conv512",
-        )
-    rule.eval()
-    h = next(images.plain(images.x_test[:1]))
+    model = with_embeddings(trainer.rule, "attention maps need")
+    model.eval()
+    h = next(trainer.images.plain(trainer.images.x_test[:1]))
     for layer in model.layers:
         h = layer(h)
         if h.ndim != 4 or layer.grid > 1:
@@ -141,4 +144,67 @@ def check_attention(rule: Rule, images: Images) -> LabelledNetwork:
                 "attention maps need layers of convolutions, which this recipe does not have",
                 hint="--recipe cfl-conv512",
             )
-    return model
+
+
+def draw_attention(trainer: Trainer, plan: Plan, title: str, images: int) -> bytes:
+    """Draw figure 2: an image a row, and for each layer its maps for two labels.
+
+    Args:
+        trainer: Has the trained rule and its test images.
+        plan: The run.
+        title: What the run is and came to.
+        images: Images to show.
+    """
+    from cfl_edge.lab.paper.figures.canvas import (
+        TEXT_PT,
+        WIDTH_IN,
+        draw_title,
+        literal,
+        new_figure,
+        png,
+    )
+
+    found, names = attention(trainer.rule, trainer.images, images), plan.dataset.class_names
+    count, layers, ranks = len(found.images), len(found.maps), found.labels.shape[1]
+    columns = 1 + ranks * layers
+    side = max(1.15, WIDTH_IN / columns)
+    figure = new_figure(side * columns + 0.3, (side + 0.25) * count + 1.6)
+    ratios = [1.0] * count + [BAR_HEIGHT]
+    spec = figure.add_gridspec(count + 1, columns, height_ratios=ratios)
+    grid = [[figure.add_subplot(spec[r, c]) for c in range(columns)] for r in range(count)]
+    for axes in itertools.chain.from_iterable(grid):
+        axes.set_axis_off()
+    for row in range(count):
+        picture = found.images[row].permute(1, 2, 0).squeeze(2).numpy()
+        grid[row][0].imshow(picture, cmap="gray", vmin=0, vmax=255)
+        truth = int(found.truth[row])
+        right = truth == int(found.labels[row, 0])
+        grid[row][0].set_title(
+            literal(names[truth], 14), fontsize=TEXT_PT, color="black" if right else "tab:red",
+            fontweight="bold",
+        )  # fmt: skip
+    height, width = found.images.shape[2:]
+    for layer, maps in enumerate(found.maps):
+        # One scale for a layer: its maps can be compared. It leaves out the last 2 % on each side.
+        low, high = (float(v) for v in np.percentile(maps.numpy(), (2, 98)))
+        first = 1 + ranks * layer
+        for row in range(count):
+            for rank in range(ranks):
+                axes, values = grid[row][first + rank], maps[row, rank].numpy()
+                image = axes.imshow(
+                    values, cmap="turbo", vmin=low, vmax=high, interpolation="bilinear",
+                    extent=(0, width, height, 0),
+                )  # fmt: skip
+                name = literal(names[int(found.labels[row, rank])], 10)
+                axes.set_title(f"{name}: {values.mean():.1f}", fontsize=8)
+        below = figure.add_subplot(spec[count, first : first + ranks])
+        bar = figure.colorbar(image, cax=below, orientation="horizontal", extend="both")
+        bar.set_label(f"layer {layer + 1}, {found.channels[layer]} channels", fontsize=TEXT_PT)
+        bar.ax.tick_params(labelsize=8)
+    draw_title(
+        figure,
+        f"{title}\nDot product of label embedding and features at each position: for each layer, "
+        "the two best classes of the prediction, with the map's mean (Eq. 1). Left: true class, "
+        "red where another was predicted.",
+    )
+    return png(figure)

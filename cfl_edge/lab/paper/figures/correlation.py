@@ -12,8 +12,15 @@ from cfl_edge.lab.paper.run import RunConfig, RunResult
 from cfl_edge.lab.paper.table import chosen
 
 FEWEST = 3  # points: two always lie on a line
-NETWORKS = ("conv256", "conv512", "fc", "other")
-"""What the points are coloured by, in the order of the legend."""
+NETWORKS = {
+    "conv256": "tab:blue",
+    "conv512": "tab:orange",
+    "fc": "tab:green",
+    "other": "tab:gray",
+}
+"""The colour of a network's points."""
+
+MARKERS = {"cfl": "o", "bp": "s"}  # by the first part of a recipe's name; others are triangles
 
 
 @dataclass(frozen=True)
@@ -107,3 +114,68 @@ def correlate(x: Sequence[float], y: Sequence[float]) -> Line:
         return Line(None)
     slope, intercept = statistics.linear_regression(x, y)
     return Line(r, slope, intercept)
+
+
+def draw_correlation(
+    results: Iterable[RunResult], fingerprint: str | None = None
+) -> tuple[str, bytes]:
+    """Draw figure 1: a point for each run, and the line through them.
+
+    Args:
+        results: Finished runs, of any data.
+        fingerprint: As in `points`.
+
+    Returns:
+        The name of the data, and the PNG.
+
+    Raises:
+        DataError: Too few runs.
+    """
+    from cfl_edge.lab.paper.figures.canvas import (
+        TEXT_PT,
+        TITLE_PT,
+        WIDTH_IN,
+        literal,
+        new_figure,
+        png,
+    )
+
+    found = points(results, fingerprint)
+    line = correlate([p.zero_shot for p in found], [p.fine for p in found])
+    data = sorted({p.config.data for p in found})
+    figure = new_figure(WIDTH_IN, 5.5)
+    axes = figure.subplots()
+    groups: dict[tuple[str, str], list[Point]] = {}
+    for point in found:
+        system = point.config.recipe.partition("-")[0]
+        groups.setdefault((point.network, system), []).append(point)
+    for (network, system), members in sorted(groups.items()):
+        axes.scatter(
+            [p.zero_shot for p in members], [p.fine for p in members], s=45,
+            color=NETWORKS[network], marker=MARKERS.get(system, "^"),
+            edgecolors="black", linewidths=0.5, zorder=3,
+            label=f"{literal(system).upper()} {network}",
+        )  # fmt: skip
+    if line.slope is not None and line.intercept is not None:
+        ends = [min(p.zero_shot for p in found), max(p.zero_shot for p in found)]
+        label = f"least squares: {line.slope:.2f} x {line.intercept:+.1f}"
+        heights = [line.slope * end + line.intercept for end in ends]
+        axes.plot(ends, heights, "--", color="0.4", label=label)
+    r = "undefined" if line.r is None else f"{line.r:.3f}"
+    epochs = _range([p.config.epochs for p in found])
+    images = _range([p.config.train_images for p in found])
+    axes.set_title(
+        f"{literal(', '.join(data), 40)}: {epochs} epochs of {images} images\n"
+        f"Pearson's r = {r} over {len(found)} runs",
+        fontsize=TITLE_PT,
+    )
+    axes.set_xlabel("zero-shot accuracy on coarse classes, last layer (%)")
+    axes.set_ylabel("accuracy on fine classes, prediction (%)")
+    axes.grid(color="0.9")
+    axes.legend(fontsize=TEXT_PT)
+    return data[0], png(figure)
+
+
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

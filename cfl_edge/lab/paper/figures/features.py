@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +13,10 @@ import torch
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.paper.trainer import Images
-from cfl_edge.lab.rules.labelled_network import LabelledNetwork
+from cfl_edge.lab.data.dataset import split
+from cfl_edge.lab.paper.plan import Plan
+from cfl_edge.lab.paper.trainer import Images, Trainer
+from cfl_edge.lab.rules.labelled_network import LabelledNetwork, labelled_network_of
 from cfl_edge.lab.rules.rule import Rule
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -20,6 +24,7 @@ Floats = npt.NDArray[np.floating[Any]]
 PERPLEXITY = 30.0  # default of scikit-learn, within the 5 to 50 of van der Maaten, Hinton (2008)
 PCA_DIMENSIONS = 50  # advice of scikit-learn: less noise and faster
 RANDOM_STATE = 0
+SHORT_NAME = 12  # characters, of which five fit beside each other in the legend
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,35 @@ def layer_features(model: LabelledNetwork, images: Images, x: Tensor) -> list[Te
     return [torch.cat(layer).cpu() for layer in zip(*chunks, strict=True)]
 
 
-def check_features(rule: Rule) -> LabelledNetwork:
+def check_features(trainer: Trainer, images: int) -> None:
+    """Refuse a rule whose features cannot be shown, and too few images for a silhouette.
+
+    Args:
+        trainer: Has the rule and its test images.
+        images: Images to show.
+
+    Raises:
+        UsageError: It does not have the layers of Table 4, or there is a class of one image.
+    """
+    network_of(trainer.rule)
+    available = len(trainer.images.x_test)
+    fewest = 2 * len(set(trainer.images.y_test.tolist()))
+    if min(images, available) < fewest:
+        name = "--images" if images < fewest else "--test-images"
+        raise UsageError(
+            f"{name} is {min(images, available)}, expected {fewest} or more: two of each class",
+            hint=f"leave {name} out",
+        )
+
+
+def network_of(rule: Rule) -> LabelledNetwork:
     """Return the network of a rule whose features can be shown.
 
     Raises:
         UsageError: It does not have the layers of Table 4.
     """
-    model = getattr(rule, "model", None)
-    if not isinstance(model, LabelledNetwork):
+    model = labelled_network_of(rule)
+    if model is None:
         raise UsageError(
             "this recipe does not have the layers of Table 4, whose features are shown",
             hint="--recipe cfl-conv512",
@@ -110,3 +136,79 @@ def silhouette(values: Floats, labels: Tensor) -> float | None:
     if len(set(labels.tolist())) < 2:
         return None
     return float(silhouette_score(values, labels.numpy()))
+
+
+def draw_features(trainer: Trainer, plan: Plan, title: str, images: int) -> bytes:
+    """Draw figure 6 or 7: t-SNE of each layer's features, coloured by class.
+
+    Args:
+        trainer: Has the trained rule.
+        plan: The run, whose test images are shown.
+        title: What the run is and came to.
+        images: Images to show.
+    """
+    from cfl_edge.lab.paper.figures.canvas import MOST_NUMBERS
+
+    # Balanced, and a smaller choice is part of every larger one: of those that were reported on.
+    dataset, loaded = plan.dataset, trainer.images
+    test = split(dataset, test_images=min(images, len(plan.split.test))).test
+    x, labels, names = dataset.x_test[test], dataset.y_test[test], dataset.class_names
+    layers = layer_features(network_of(trainer.rule), loaded, x.to(loaded.x_test.device))
+    title += (
+        f"\nt-SNE of the mean features of {len(test):,} test images; silhouette of the features"
+    )
+    if dataset.classes > MOST_NUMBERS and dataset.coarse_of is not None:
+        labels, names = dataset.coarse_of[labels], dataset.coarse_names
+        title += "\nby coarse class"
+    return features_png([panel(h, labels) for h in layers], labels, names, title)
+
+
+def features_png(
+    panels: Sequence[Panel], labels: Tensor, names: Sequence[str], title: str
+) -> bytes:
+    """Draw figure 6 or 7: t-SNE of each layer's features, coloured by class.
+
+    Args:
+        panels: Of `panel`, one for each layer.
+        labels: Class numbers, (N,).
+        names: Of the classes.
+        title: What the run is.
+    """
+    from cfl_edge.lab.paper.figures.canvas import (
+        MOST_NUMBERS,
+        TEXT_PT,
+        TITLE_PT,
+        WIDTH_IN,
+        class_colours,
+        draw_title,
+        literal,
+        new_figure,
+        png,
+    )
+
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = new_figure(max(WIDTH_IN, 3.2 * columns), 3.4 * rows + 1.2)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    colours = class_colours(len(names))
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for number, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False), 1):
+        for label, name in enumerate(names):
+            x, y = panel.places[(labels == label).numpy()].T
+            axes.scatter(x, y, s=5, color=colours[label], linewidths=0, label=literal(name))
+        score = "" if panel.silhouette is None else f"\nsilhouette {panel.silhouette:.3f}"
+        axes.set_title(f"layer {number}, {panel.channels} features{score}", fontsize=TITLE_PT)
+        axes.set_xlabel("t-SNE 1", fontsize=TEXT_PT)
+        axes.set_ylabel("t-SNE 2", fontsize=TEXT_PT)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    if len(names) <= MOST_NUMBERS:
+        handles, texts = grid.flat[0].get_legend_handles_labels()
+        across = 5 if max(map(len, texts)) <= SHORT_NAME else 4
+        figure.legend(
+            handles, texts, loc="outside lower center", ncols=across, markerscale=3,
+            handletextpad=0.2, columnspacing=1.5, fontsize=TEXT_PT,
+        )  # fmt: skip
+    draw_title(figure, title)
+    return png(figure)

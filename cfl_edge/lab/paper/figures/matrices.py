@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.errors import UsageError
-from cfl_edge.lab.paper.trainer import Images
+from cfl_edge.lab.data.dataset import Dataset
+from cfl_edge.lab.paper.plan import Plan
+from cfl_edge.lab.paper.trainer import Images, Trainer
+from cfl_edge.lab.rules.labelled_network import with_embeddings
 from cfl_edge.lab.rules.rule import Rule
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def cosine_similarities(embeddings: Tensor) -> Tensor:
@@ -54,16 +62,98 @@ def predict_all(rule: Rule, images: Images) -> Tensor:
     return torch.cat([rule.predict(chunk) for chunk in images.plain(images.x_test)])
 
 
-def check_embeddings(rule: Rule) -> Tensor:
-    """Return the label embeddings of a rule, (Z, C_D).
+def check_matrices(trainer: Trainer, images: int) -> None:
+    """Refuse a rule that has no label embeddings.
+
+    Args:
+        trainer: Has the rule.
+        images: Any number; all test images are counted.
 
     Raises:
         UsageError: It has none.
     """
-    embeddings = getattr(getattr(rule, "model", None), "embeddings", None)
-    if not isinstance(embeddings, Tensor):
-        raise UsageError(
-            "the similarity matrix needs label embeddings, which this recipe does not have",
-            hint="--recipe cfl-conv512",
-        )
-    return embeddings.detach()
+    with_embeddings(trainer.rule, "the similarity matrix needs")
+
+
+def draw_matrices(trainer: Trainer, plan: Plan, title: str, images: int) -> bytes:
+    """Draw figure 10: similarity of the label embeddings above the confusion of the prediction.
+
+    Args:
+        trainer: Has the trained rule and its test images.
+        plan: The run.
+        title: What the run is and came to.
+        images: Any number; all test images are counted.
+    """
+    from cfl_edge.lab.paper.figures.canvas import (
+        MOST_NUMBERS,
+        TITLE_PT,
+        WIDTH_IN,
+        draw_matrix,
+        draw_title,
+        new_figure,
+        png,
+    )
+
+    dataset = plan.dataset
+    model = with_embeddings(trainer.rule, "the similarity matrix needs")
+    order, names = class_order(dataset)
+    similarity = cosine_similarities(model.rows().detach()).cpu()[order][:, order]
+    predicted = predict_all(trainer.rule, trainer.images)
+    confusion = confusion_percent(trainer.images.y_test, predicted, dataset.classes).cpu()
+    confusion = confusion[order][:, order]
+    if dataset.classes > MOST_NUMBERS and dataset.coarse_of is not None:
+        title += "\nordered by coarse class"
+    figure = new_figure(WIDTH_IN, 2 * 6.9)
+    above: Axes
+    below: Axes
+    above, below = figure.subplots(2, 1)
+    values = similarity.numpy()
+    others = values[~np.eye(len(values), dtype=bool)]
+    # 1 on the diagonal is known: the scale shows what is beside it.
+    bound = max(float(np.abs(others).max(initial=0.0)), 1e-6)
+    image = draw_matrix(
+        above, values, names, colours="RdBu_r", limits=(-bound, bound),
+        numbers=[[f"{v:.2f}" for v in row] for row in values.round(2) + 0.0],
+    )  # fmt: skip
+    above.set_title("(a) cosine similarity of the label embeddings", fontsize=TITLE_PT)
+    figure.colorbar(image, ax=above, label="cosine", extend="max")
+    values = confusion.numpy()
+    # Among many classes the largest share is far below 100 %, and no number tells it.
+    top = 100.0 if len(names) <= MOST_NUMBERS else max(float(values.max()), 1.0)
+    image = draw_matrix(
+        below, values, names, colours="Blues", limits=(0, top),
+        numbers=[[f"{v:.0f}" if v >= 0.5 else "" for v in row] for row in values],
+    )  # fmt: skip
+    below.set_title("(b) confusion of the prediction", fontsize=TITLE_PT)
+    below.set_xlabel("predicted")
+    below.set_ylabel("true")
+    figure.colorbar(image, ax=below, label="% of the true class")
+    draw_title(figure, title)
+    return png(figure)
+
+
+def class_order(dataset: Dataset) -> tuple[Tensor, list[str]]:
+    """Order classes for the rows of a matrix, and name them, or some of them where they are many.
+
+    Returns:
+        Numbers of the classes, and a name for each row; empty names are not shown. More than
+        `MOST_NUMBERS` are ordered by their coarse classes, whose names stand in their middle.
+    """
+    from cfl_edge.lab.paper.figures.canvas import MOST_NUMBERS
+
+    order, names = torch.arange(dataset.classes), list(dataset.class_names)
+    if dataset.classes <= MOST_NUMBERS:
+        return order, names
+    shown = [""] * dataset.classes
+    if dataset.coarse_of is None:
+        every = -(-dataset.classes // MOST_NUMBERS)
+        shown[::every] = names[::every]
+        return order, shown
+    order = dataset.coarse_of.argsort(stable=True)
+    sizes = dataset.coarse_of.bincount(minlength=len(dataset.coarse_names)).tolist()
+    first = 0
+    for name, size in zip(dataset.coarse_names, sizes, strict=True):
+        if size:
+            shown[first + size // 2] = name
+        first += size
+    return order, shown
