@@ -11,9 +11,8 @@ from cfl_edge.core.layers import LocalLayer, normalised_conv, normalised_fc, pap
 from cfl_edge.core.local_step import local_step
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import build_network
-from cfl_edge.core.optimizers import STATE_PER_WEIGHT, build_optimizer
-from cfl_edge.core.training import train_step, training_slices
-from cfl_edge.errors import UsageError
+from cfl_edge.core.optimizers import Optimizer
+from cfl_edge.core.training import LocalTraining, train_step, training_slices
 
 LOSSES = {
     "dictionary": LocalLoss(feat_weight=0.0),
@@ -167,13 +166,15 @@ def trained(kind, optimizer="sgd", steps=3, **options):
     torch.manual_seed(0)
     network = build_network(kind, (3, 16, 16)).double()
     rows = torch.randn(3, max(network.channels), dtype=torch.float64).requires_grad_()
-    optimizers = [build_optimizer(optimizer, layer.parameters(), 0.05) for layer in network]
-    optimizers[-1].add_param_group({"params": [rows]})
+    optimizers = [Optimizer(optimizer, layer.parameters(), 0.05) for layer in network]
+    optimizers[-1].add(rows)
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
         x = torch.randn(6, 3, 16, 16, generator=generator, dtype=torch.float64)
         labels = torch.randint(0, 3, (6,), generator=generator)
-        pooled, losses = train_step(network, optimizers, x, labels, rows, LOSSES["all"], **options)
+        pooled, losses = train_step(
+            network, optimizers, x, labels, rows, LocalTraining(LOSSES["all"], **options)
+        )
         assert all(p.grad is None for p in [*network.parameters(), rows])
     return [p.detach() for p in [*network.parameters(), rows]], pooled, losses
 
@@ -205,11 +206,13 @@ def test_training_equals_autograd_whatever_the_chunk(kind, optimizer, options):
 def test_slices_update_the_layers_in_order_and_pause_in_between():
     torch.manual_seed(0)
     network = build_network("4,8", (3, 8, 8))
-    optimizers = [build_optimizer("sgd", layer.parameters(), 0.1) for layer in network]
+    optimizers = [Optimizer("sgd", layer.parameters(), 0.1) for layer in network]
     before = [layer.block[1].weight.detach().clone() for layer in network]
     x, labels, rows = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 0, 1]), torch.eye(2, 8)
     seen, moved = [], []
-    slices = training_slices(network, optimizers, x, labels, rows, LOSSES["all"], chunk=2)
+    slices = training_slices(
+        network, optimizers, x, labels, rows, LocalTraining(LOSSES["all"], chunk=2)
+    )
     for layer in slices:
         seen.append(layer)
         moved.append(
@@ -225,9 +228,11 @@ def test_slices_update_the_layers_in_order_and_pause_in_between():
 
 def test_gradients_of_one_layer_exist_at_a_time():
     network = build_network("3x6", (3, 8, 8))
-    optimizers = [build_optimizer("adamw", layer.parameters(), 1e-3) for layer in network]
+    optimizers = [Optimizer("adamw", layer.parameters(), 1e-3) for layer in network]
     x, labels, rows = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 0, 1]), torch.eye(2, 6)
-    slices = training_slices(network, optimizers, x, labels, rows, LOSSES["all"], chunk=2)
+    slices = training_slices(
+        network, optimizers, x, labels, rows, LocalTraining(LOSSES["all"], chunk=2)
+    )
     for _ in slices:
         alive = [any(p.grad is not None for p in layer.parameters()) for layer in network]
         assert sum(alive) <= 1
@@ -241,24 +246,8 @@ def test_recompute_needs_a_closed_form_of_every_layer():
 def test_networks_with_both_kinds_of_layers_take_both_steps():
     torch.manual_seed(0)
     network = build_network("conv256", (3, 12, 12))
-    optimizers = [build_optimizer("sgd", layer.parameters(), 0.1) for layer in network]
+    optimizers = [Optimizer("sgd", layer.parameters(), 0.1) for layer in network]
     x, labels, rows = torch.randn(4, 3, 12, 12), torch.tensor([0, 1, 0, 1]), torch.randn(2, 256)
     before = [p.detach().clone() for p in network.parameters()]
-    train_step(network, optimizers, x, labels, rows, LOSSES["dictionary"])
+    train_step(network, optimizers, x, labels, rows, LocalTraining(LOSSES["dictionary"]))
     assert all(not torch.equal(b, p) for b, p in zip(before, network.parameters(), strict=True))
-
-
-@pytest.mark.parametrize("name", STATE_PER_WEIGHT)
-def test_optimizers_keep_what_they_say(name):
-    layer = nn.Linear(64, 64)
-    optimizer = build_optimizer(name, layer.parameters(), 0.1)
-    layer(torch.ones(1, 64)).sum().backward()
-    optimizer.step()
-    tensors = [value for state in optimizer.state.values() for value in state.values()]
-    kept = sum(t.numel() for t in tensors if t is not None and t.numel() > 1)
-    assert kept == STATE_PER_WEIGHT[name] * (64 * 64 + 64)
-
-
-def test_other_optimizers_are_refused():
-    with pytest.raises(UsageError, match="--optimizer is 'lion'"):
-        build_optimizer("lion", nn.Linear(1, 1).parameters(), 0.1)

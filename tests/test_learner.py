@@ -9,7 +9,8 @@ from cfl_edge.core.embeddings import visible_to_layer
 from cfl_edge.core.local_step import local_step
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import build_network
-from cfl_edge.core.training import train_step
+from cfl_edge.core.optimizers import Optimizer
+from cfl_edge.core.training import LocalTraining, train_step
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.learner.config import LEARNERS
 from cfl_edge.learner.learner import Learner, LearnerConfig
@@ -85,11 +86,12 @@ def test_a_step_lowers_every_layer_s_loss():
     torch.manual_seed(0)
     network = build_network("8,16", (3, 12, 12))
     embeddings = torch.nn.Parameter(torch.randn(2, 16))
-    optimizers = [torch.optim.AdamW(layer.parameters(), lr=3e-3) for layer in network]
-    optimizers[-1].add_param_group({"params": [embeddings]})
+    optimizers = [Optimizer("adamw", layer.parameters(), 3e-3, 1e-2) for layer in network]
+    optimizers[-1].add(embeddings)
     x, labels = torch.randn(8, 3, 12, 12), torch.tensor([0, 1] * 4)
     losses = [
-        train_step(network, optimizers, x, labels, embeddings, LocalLoss())[1] for _ in range(30)
+        train_step(network, optimizers, x, labels, embeddings, LocalTraining())[1]
+        for _ in range(30)
     ]
     assert all(last < first for first, last in zip(losses[0], losses[-1], strict=True))
 
@@ -98,17 +100,13 @@ def test_the_dictionary_and_its_optimiser_grow_with_the_classes():
     learner = BUILT["widths"]()
     learner_checks.teach(learner)
     before = learner.algorithm.trainer.embeddings.detach().clone()
-    moments = (
-        learner.algorithm.trainer.optimizers[-1]
-        .state[learner.algorithm.trainer.embeddings]["exp_avg"]
-        .clone()
-    )
+    moments = learner.algorithm.trainer.optimizers[-1].moments[-1].first.clone()
     learner.learn(learner.encode(np.zeros((1, 16, 16, 3), np.uint8)), ["dark"])
     assert learner.algorithm.trainer.embeddings.shape == (3, 16)
     assert torch.equal(learner.algorithm.trainer.embeddings[:2], before)
-    state = learner.algorithm.trainer.optimizers[-1].state[learner.algorithm.trainer.embeddings]
-    assert torch.equal(state["exp_avg"][:2], moments)
-    assert not state["exp_avg"][2].any()
+    grown = learner.algorithm.trainer.optimizers[-1].moments[-1].first
+    assert torch.equal(grown[:2], moments)
+    assert not grown[2].any()
     learner_checks.teach(learner, steps=2)
     assert not torch.equal(learner.algorithm.trainer.embeddings[:2], before)
 

@@ -18,10 +18,9 @@ MEASURE = textwrap.dedent("""
     import gc, json, sys
     import torch
     from cfl_edge.core.allocator import give_back, return_freed_memory
-    from cfl_edge.core.losses import LocalLoss
     from cfl_edge.core.networks import build_network
-    from cfl_edge.core.optimizers import build_optimizer
-    from cfl_edge.core.training import train_step
+    from cfl_edge.core.optimizers import Optimizer
+    from cfl_edge.core.training import LocalTraining, train_step
     from cfl_edge.loop.metrics import PeakMemory
 
     return_freed_memory()
@@ -30,16 +29,16 @@ MEASURE = textwrap.dedent("""
         torch.manual_seed(0)
         network = build_network(kind, (3, px, px))
         rows = torch.randn(10, max(network.channels)).requires_grad_()
-        optimizers = [build_optimizer("adamw", layer.parameters(), 1e-3) for layer in network]
-        optimizers[-1].add_param_group({"params": [rows]})
+        optimizers = [Optimizer("adamw", layer.parameters(), 1e-3) for layer in network]
+        optimizers[-1].add(rows)
         labels, x = torch.arange(batch) % 10, torch.randn(batch, 3, px, px)
         warm_up = x[:2, :, :16, :16].contiguous()  # optimizer state, threads, tables
-        train_step(network, optimizers, warm_up, labels[:2], rows, LocalLoss())
+        train_step(network, optimizers, warm_up, labels[:2], rows, LocalTraining())
         gc.collect()
         give_back()
         memory = PeakMemory()
-        train_step(network, optimizers, x, labels, rows, LocalLoss(), chunk=chunk,
-                   recompute=recompute)
+        how = LocalTraining(chunk=chunk, recompute=recompute)
+        train_step(network, optimizers, x, labels, rows, how)
         print(memory.growth_mib, flush=True)
 """)
 

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfl_edge.core.conv_gradient import has_many_channels, library_gradients, products_of_shifts
@@ -171,7 +170,9 @@ def fast_chunk(parts: Parts, x: Tensor) -> int:
 
 
 def output_shape(parts: Parts, input_shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of a sample's features, (C, H, W) or (C * K,), without computing them.
+    """Return the shape of a sample's features, (C, H, W) or (C * K,).
+
+    A blank sample is run once for each input shape; torch's "meta" device would import a compiler.
 
     Example:
         >>> from cfl_edge.core.layers import normalised_conv
@@ -180,14 +181,8 @@ def output_shape(parts: Parts, input_shape: Sequence[int]) -> tuple[int, ...]:
     """
     key = tuple(input_shape)
     if key not in parts.shapes:
-        x_hat = parts.entry(torch.empty(1, *key, device="meta"))
-        p = parts.product
-        weight = torch.empty_like(p.weight, device="meta", dtype=x_hat.dtype)
-        if isinstance(p, nn.Linear):
-            h = F.linear(x_hat, weight)
-        else:
-            h = F.conv2d(x_hat, weight, None, p.stride, p.padding, p.dilation, p.groups)
-        parts.shapes[key] = tuple(h.shape[1:])
+        blank = parts.product.weight.new_zeros(1, *key)
+        parts.shapes[key] = tuple(features(parts, normalised(parts, blank)).shape[1:])
     return parts.shapes[key]
 
 

@@ -1,61 +1,151 @@
-"""Optimizers of one layer, from torch: what each keeps per weight decides what a board can hold."""
+"""The optimizers of one layer: what each keeps per weight decides what a board can hold.
+
+Torch's own fused kernels update the weights in place, without temporary copies of a layer's size.
+They are called directly: the classes of `torch.optim` import a compiler (900 modules, 150 MiB).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cfl_edge.errors import UsageError
 
 OptimizerName = Literal["sgd", "momentum", "adamw"]
-STATE_PER_WEIGHT = {"sgd": 0, "momentum": 1, "adamw": 2}  # numbers kept for every weight
+STATE_PER_WEIGHT = {"sgd": 0, "momentum": 1, "adamw": 2}  # numbers stored for every weight
 MOMENTUM = 0.9
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of AdamW, as in its paper
 
 
-def build_optimizer(
-    name: str,
-    parameters: Iterable[nn.Parameter],
-    learning_rate: float,
-    weight_decay: float = 0.0,
-) -> torch.optim.Optimizer:
-    """Build the optimizer of one layer.
-
-    Fused: torch's own kernels update the weights in place, without temporary copies of a layer's
-    size.
+@dataclass
+class Moments:
+    """What an optimizer stores of one parameter; None where it does not, or before its first step.
 
     Args:
-        name: `sgd`, `momentum` (Polyak 1964, 0.9) or `adamw` (Loshchilov and Hutter 2019): 0, 1 or
-            2 numbers kept per weight.
+        first: Running mean of the gradients (`adamw`) or their decaying sum (`momentum`).
+        second: Running mean of the squared gradients (`adamw`).
+        steps: How many steps they are made of, shape ().
+    """
+
+    first: Tensor | None = None
+    second: Tensor | None = None
+    steps: Tensor | None = None
+
+    def round_first(self) -> None:
+        """Round the first moment to half precision, in place: it is stored so.
+
+        It is a running mean of gradients, of which a part in a thousand says nothing. The second
+        is not rounded: its smallest values would become 0.
+        """
+        if self.first is not None:
+            self.first.copy_(self.first.half())
+
+
+@final
+class Optimizer:
+    """Update some parameters by their gradients, and free the gradients.
+
+    Args:
+        name: `sgd`, `momentum` (Polyak 1964, 0.9) or `adamw` (Loshchilov and Hutter 2019).
         parameters: Of the layer.
         learning_rate: Step size.
         weight_decay: Decoupled from the gradient for `adamw`, added to it for the others.
+
+    Attributes:
+        parameters: In the order given.
+        moments: Of each parameter.
 
     Raises:
         UsageError: Another name.
 
     Example:
         >>> layer = nn.Linear(4, 2)
-        >>> optimizer = build_optimizer("momentum", layer.parameters(), 0.1)
+        >>> optimizer = Optimizer("momentum", layer.parameters(), 0.1)
         >>> layer(torch.ones(1, 4)).sum().backward(); optimizer.step()
-        >>> optimizer.state[layer.weight]["momentum_buffer"].shape
-        torch.Size([2, 4])
+        >>> optimizer.moments[0].first.shape, layer.weight.grad
+        (torch.Size([2, 4]), None)
     """
-    if name == "adamw":
-        return torch.optim.AdamW(
-            parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
-        )
-    if name in ("sgd", "momentum"):
-        return torch.optim.SGD(
-            parameters,
-            lr=learning_rate,
-            momentum=MOMENTUM if name == "momentum" else 0.0,
-            weight_decay=weight_decay,
-            fused=True,
-        )
-    raise UsageError(
-        f"--optimizer is {name!r}, expected {', '.join(STATE_PER_WEIGHT)}",
-        hint="--optimizer adamw",
-    )
+
+    def __init__(
+        self,
+        name: str,
+        parameters: Iterable[nn.Parameter],
+        learning_rate: float,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if name not in STATE_PER_WEIGHT:
+            raise UsageError(
+                f"--optimizer is {name!r}, expected {', '.join(STATE_PER_WEIGHT)}",
+                hint="--optimizer adamw",
+            )
+        self.name, self.learning_rate, self.weight_decay = name, learning_rate, weight_decay
+        self.parameters: list[nn.Parameter] = []
+        self.moments: list[Moments] = []
+        for parameter in parameters:
+            self.add(parameter)
+
+    def add(self, parameter: nn.Parameter) -> None:
+        """Update one more parameter from now on."""
+        self.parameters.append(parameter)
+        self.moments.append(Moments())
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take one step; parameters without a gradient stay as they are."""
+        found = [
+            (p, p.grad, moments)
+            for p, moments in zip(self.parameters, self.moments, strict=True)
+            if p.grad is not None
+        ]
+        if not found:
+            return
+        for p, _, moments in found:
+            self._begin(p, moments)
+        parameters: list[Tensor] = [p for p, _, _ in found]
+        gradients = [gradient for _, gradient, _ in found]
+        first = [each.first for _, _, each in found if each.first is not None]
+        if self.name == "adamw":
+            torch._fused_adamw_(
+                parameters,
+                gradients,
+                first,
+                [each.second for _, _, each in found if each.second is not None],
+                [],
+                [each.steps for _, _, each in found if each.steps is not None],
+                lr=self.learning_rate,
+                beta1=BETA_1,
+                beta2=BETA_2,
+                weight_decay=self.weight_decay,
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+            )
+        else:
+            torch._fused_sgd_(
+                parameters,
+                gradients,
+                first,
+                weight_decay=self.weight_decay,
+                momentum=MOMENTUM if first else 0.0,
+                lr=self.learning_rate,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+                is_first_step=False,
+            )
+        for p in self.parameters:
+            p.grad = None
+
+    def _begin(self, parameter: nn.Parameter, moments: Moments) -> None:
+        """Make the moments of a parameter at its first step, and count the step."""
+        if self.name != "sgd" and moments.first is None:
+            moments.first = torch.zeros_like(parameter)
+        if self.name == "adamw":
+            if moments.second is None or moments.steps is None:
+                moments.second = torch.zeros_like(parameter)
+                moments.steps = torch.zeros((), device=parameter.device)
+            moments.steps += 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from cfl_edge.core.closed_form import closed_form_parts, fast_chunk, output_shape
+from cfl_edge.core.closed_form import closed_form_parts, fast_chunk, normalised, output_shape
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import STATE_PER_WEIGHT
@@ -124,7 +124,7 @@ def _layer(
         out_bytes = math.prod(out_shape) * FLOAT_BYTES
         x = torch.empty(batch, *shape, device="meta")
         size = min(chunk or fast_chunk(parts, x), batch)
-        x_hat_bytes = parts.entry(x[:1]).nbytes
+        x_hat_bytes = normalised(parts, parts.product.weight.new_zeros(1, *shape)).nbytes
         copies = 1 if isinstance(parts.product, nn.Linear) else 2
         workspace = size * copies * (x_hat_bytes + out_bytes)
         if copies == 2:  # the gradient in the library's own order, or a chunk's to be added

@@ -7,6 +7,7 @@ leave the gradients in the layer's parameters; here they are applied and freed.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,23 +30,41 @@ from cfl_edge.core.embeddings import visible_to_layer
 from cfl_edge.core.local_step import local_step
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import Network
+from cfl_edge.core.optimizers import Optimizer
 
 Trained = tuple[list[Tensor], list[float]]
 Training = Generator[int | None, None, Trained]
 
 
+@dataclass(frozen=True)
+class LocalTraining:
+    """How a step is taken.
+
+    Args:
+        loss: Eq. 10, over all N samples whatever the chunk is.
+        chunk: Samples that pass a layer at a time; None chooses a fast number for each layer. The
+            result does not depend on it beyond rounding, the memory does.
+        recompute: Keep no features of the batch between the layers: every chunk passes all layers
+            twice, once for the losses, once for the gradients. Memory is that of a chunk then,
+            however large the batch is; the gradients of all layers exist at once.
+        closed_form: False takes autograd for every layer.
+        generator: Source of the noise on the embeddings.
+    """
+
+    loss: LocalLoss = field(default_factory=LocalLoss)
+    chunk: int | None = None
+    recompute: bool = False
+    closed_form: bool = True
+    generator: torch.Generator | None = None
+
+
 def train_step(
     network: Network,
-    optimizers: Sequence[torch.optim.Optimizer],
+    optimizers: Sequence[Optimizer],
     x: Tensor,
     labels: Tensor,
     embeddings: Tensor,
-    loss: LocalLoss,
-    generator: torch.Generator | None = None,
-    *,
-    chunk: int | None = None,
-    recompute: bool = False,
-    closed_form: bool = True,
+    how: LocalTraining,
 ) -> Trained:
     """Update every layer once.
 
@@ -54,16 +73,9 @@ def train_step(
         optimizers: One for each layer's parameters; the last one holds `embeddings` as well,
             which learn at the last layer only (Eq. 3).
         x: What the first layer reads, (N, ...).
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
         embeddings: D, (Z, C_D), a leaf that requires gradients.
-        loss: Eq. 10, over all N samples whatever the chunk is.
-        generator: Source of the noise on the embeddings.
-        chunk: Samples that pass a layer at a time; None chooses a fast number for each layer. The
-            result does not depend on it beyond rounding, the memory does.
-        recompute: Keep no features of the batch between the layers: every chunk passes all layers
-            twice, once for the losses, once for the gradients. Memory is that of a chunk then,
-            however large the batch is; the gradients of all layers exist at once.
-        closed_form: False takes autograd for every layer.
+        how: Loss, chunks, recomputing.
 
     Returns:
         The pooled features of each layer before its update, (N, C_l), and the loss of each.
@@ -73,42 +85,25 @@ def train_step(
 
     Example:
         >>> from cfl_edge.core.networks import build_network
-        >>> from cfl_edge.core.optimizers import build_optimizer
         >>> network = build_network("8,8", (3, 12, 12))
-        >>> optimizers = [build_optimizer("sgd", layer.parameters(), 0.1) for layer in network]
+        >>> optimizers = [Optimizer("sgd", layer.parameters(), 0.1) for layer in network]
         >>> rows = torch.eye(2, 8).requires_grad_()
         >>> x, labels = torch.randn(4, 3, 12, 12), torch.tensor([0, 1, 0, 1])
-        >>> pooled, losses = train_step(network, optimizers, x, labels, rows, LocalLoss(), chunk=2)
+        >>> how = LocalTraining(chunk=2)
+        >>> pooled, losses = train_step(network, optimizers, x, labels, rows, how)
         >>> [h_mean.shape for h_mean in pooled]
         [torch.Size([4, 8]), torch.Size([4, 8])]
     """
-    training = training_slices(
-        network,
-        optimizers,
-        x,
-        labels,
-        embeddings,
-        loss,
-        generator,
-        chunk=chunk,
-        recompute=recompute,
-        closed_form=closed_form,
-    )
-    return finish(training)
+    return finish(training_slices(network, optimizers, x, labels, embeddings, how))
 
 
 def training_slices(
     network: Network,
-    optimizers: Sequence[torch.optim.Optimizer],
+    optimizers: Sequence[Optimizer],
     x: Tensor,
     labels: Tensor,
     embeddings: Tensor,
-    loss: LocalLoss,
-    generator: torch.Generator | None = None,
-    *,
-    chunk: int | None = None,
-    recompute: bool = False,
-    closed_form: bool = True,
+    how: LocalTraining,
 ) -> Training:
     """Update every layer once, pausing after each chunk: `train_step` for those short of time.
 
@@ -118,22 +113,18 @@ def training_slices(
     Returns:
         What `train_step` returns.
     """
-    if recompute:
-        return (
-            yield from _recomputing(
-                network, optimizers, x, labels, embeddings, loss, generator, chunk
-            )
-        )
+    if how.recompute:
+        return (yield from _recomputing(network, optimizers, x, labels, embeddings, how))
     pooled, losses = [], []
     layers = len(optimizers)
     for i, (layer, optimizer) in enumerate(zip(network, optimizers, strict=True)):
         d_l = visible_to_layer(embeddings, i, layers)
-        if closed_form and closed_form_parts(layer) is not None:
-            step = closed_form_step(layer, x, labels, d_l, loss, generator, chunk=chunk)
+        if how.closed_form and closed_form_parts(layer) is not None:
+            step = closed_form_step(layer, x, labels, d_l, how.loss, how.generator, chunk=how.chunk)
             x, h_mean, value = yield from step
         else:
-            x, h_mean, value = local_step(layer, x, labels, d_l, loss, generator)
-        apply_gradients(optimizer)
+            x, h_mean, value = local_step(layer, x, labels, d_l, how.loss, how.generator)
+        optimizer.step()
         if x.nbytes >= LARGE_BYTES:
             give_back()
         pooled.append(h_mean)
@@ -144,13 +135,11 @@ def training_slices(
 
 def _recomputing(
     network: Network,
-    optimizers: Sequence[torch.optim.Optimizer],
+    optimizers: Sequence[Optimizer],
     x: Tensor,
     labels: Tensor,
     embeddings: Tensor,
-    loss: LocalLoss,
-    generator: torch.Generator | None,
-    chunk: int | None,
+    how: LocalTraining,
 ) -> Training:
     layers = list(network)
     parts = [closed_form_parts(layer) for layer in layers]
@@ -158,7 +147,7 @@ def _recomputing(
     if len(known) < len(layers):
         raise TypeError("recompute needs a closed form of every layer: entry, product, ReLU")
     pooled = [x.new_empty(len(x), layer.channels) for layer in layers]
-    size = chunk or min(fast_chunks(known, x))
+    size = how.chunk or min(fast_chunks(known, x))
     for place in chunks(len(x), size):
         for layer, h, h_mean in zip(layers, _through(known, x[place]), pooled, strict=True):
             h_mean[place] = layer.pool(h)
@@ -166,7 +155,7 @@ def _recomputing(
     values, gradients = [], []
     for i, h_mean in enumerate(pooled):
         d_l = visible_to_layer(embeddings, i, len(layers))
-        value, g = vector_gradient(h_mean, labels, d_l, loss, generator)
+        value, g = vector_gradient(h_mean, labels, d_l, how.loss, how.generator)
         values.append(float(value))
         gradients.append(g)  # (N, C_l)
     for place in chunks(len(x), size):
@@ -177,7 +166,7 @@ def _recomputing(
             add_weight_gradient(part, x_hat, x_chunk, g[place])
         yield None
     for i, optimizer in enumerate(optimizers):
-        apply_gradients(optimizer)
+        optimizer.step()
         yield i
     return pooled, values
 
@@ -197,9 +186,3 @@ def _through(parts: Sequence[Parts], x: Tensor) -> Generator[Tensor, None, None]
     for part in parts:
         x = features(part, normalised(part, x))
         yield x
-
-
-def apply_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Apply a layer's gradients and free them before the next layer makes its own."""
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from cfl_edge.core.networks import Network
-from cfl_edge.core.optimizers import build_optimizer
-from cfl_edge.core.training import Trained, Training, train_step, training_slices
+from cfl_edge.core.optimizers import Optimizer
+from cfl_edge.core.training import LocalTraining, Trained, Training, train_step, training_slices
+from cfl_edge.learner.algorithms.growing import replace_rows
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.replay import Replay
 
@@ -46,7 +47,7 @@ class Trainer:
         self.generator, self.device = generator, device
         self.embeddings = nn.Parameter(torch.zeros(0, max(network.channels), device=device))
         self.optimizers = [
-            build_optimizer(
+            Optimizer(
                 config.optimizer,
                 layer.parameters(),
                 config.resolved_learning_rate(),
@@ -54,7 +55,8 @@ class Trainer:
             )
             for layer in network
         ]
-        self.optimizers[-1].add_param_group({"params": [self.embeddings]})
+        self.optimizers[-1].add(self.embeddings)
+        self.how = LocalTraining(config.loss, chunk=config.chunk, recompute=config.recompute)
         self.pending: list[tuple[Tensor, int]] = []  # new samples, waiting for a gradient step
         self.steps = 0
         self.layer_steps = [0] * len(self.optimizers)
@@ -71,7 +73,7 @@ class Trainer:
         network = copy.deepcopy(self.network).train()
         rows = torch.zeros(2, self.embeddings.shape[1], device=self.device, requires_grad=True)
         optimizers = [
-            build_optimizer(self.config.optimizer, layer.parameters(), 0.0) for layer in network
+            Optimizer(self.config.optimizer, layer.parameters(), 0.0) for layer in network
         ]
         batch = self.config.batch
         for size in {min(self.config.new_per_step, batch), batch}:
@@ -81,9 +83,7 @@ class Trainer:
                 torch.zeros(size, *shape, device=self.device),
                 torch.arange(size, device=self.device) % 2,
                 rows,
-                self.config.loss,
-                chunk=self.config.chunk,
-                recompute=self.config.recompute,
+                self.how,
             )
 
     def replace_embeddings(self, rows: Tensor) -> None:
@@ -92,22 +92,7 @@ class Trainer:
         Args:
             rows: (Z, C_D), the old ones first.
         """
-        optimizer, old = self.optimizers[-1], self.embeddings
-        self.embeddings = nn.Parameter(rows.clone())
-        if old.grad is not None:  # a step is under way
-            self.embeddings.grad = self._grown(old.grad)
-        optimizer.param_groups[-1]["params"] = [self.embeddings]
-        state = optimizer.state.pop(old, {})
-        for key, value in state.items():
-            if value is not None and value.shape == old.shape:
-                state[key] = self._grown(value)
-        if state:
-            optimizer.state[self.embeddings] = state
-
-    def _grown(self, rows: Tensor) -> Tensor:
-        grown = torch.zeros_like(self.embeddings, requires_grad=False)
-        grown[: len(rows)] = rows
-        return grown
+        replace_rows(self.embeddings, rows, self.optimizers[-1].moments[-1])
 
     def add(self, sample: Tensor, number: int) -> None:
         """Let a sample (C, H, W) of a class wait for the next step.
@@ -188,9 +173,7 @@ class Trainer:
             x,
             torch.cat([labels, self._replayed]),
             self.embeddings,
-            self.config.loss,
-            chunk=self.config.chunk,
-            recompute=self.config.recompute,
+            self.how,
         )
 
     def _flip(self, x: Tensor) -> Tensor:

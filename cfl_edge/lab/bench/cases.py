@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.closed_form import closed_form_parts
-from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import (
     Network,
     build_network,
     initial_embeddings,
 )
-from cfl_edge.core.optimizers import build_optimizer
-from cfl_edge.core.training import fast_chunks, train_step
+from cfl_edge.core.optimizers import Optimizer
+from cfl_edge.core.training import LocalTraining, fast_chunks, train_step
 from cfl_edge.defaults import LAYERS_WITH_BACKBONE
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import STREAM, Setting
+from cfl_edge.lab.optimizers import build_optimizer
 from cfl_edge.lab.rules.backpropagation import DICTIONARY_LOSS, bp_step
 
 Step = Callable[[Tensor, Tensor], object]  # x (N, C, H, W) and class numbers (N,)
@@ -153,7 +153,7 @@ def build_step(case: str, network: Network, optimizer: str, setting: Setting) ->
         return backpropagate
     last = [[embeddings] if layer is network.layers[-1] else [] for layer in network]
     each = [
-        build_optimizer(optimizer, [*layer.parameters(), *more], LEARNING_RATE)
+        Optimizer(optimizer, [*layer.parameters(), *more], LEARNING_RATE)
         for layer, more in zip(network, last, strict=True)
     ]
     closed_form = case == "cfl"
@@ -161,18 +161,12 @@ def build_step(case: str, network: Network, optimizer: str, setting: Setting) ->
     if setting.chunk != "auto":
         chunk = chunk_of(setting, network)
 
+    how = LocalTraining(
+        chunk=chunk, recompute=closed_form and setting.recompute, closed_form=closed_form
+    )
+
     def learn_forward(x: Tensor, labels: Tensor) -> object:
-        return train_step(
-            network,
-            each,
-            x,
-            labels,
-            embeddings,
-            LocalLoss(),
-            chunk=chunk,
-            recompute=closed_form and setting.recompute,
-            closed_form=closed_form,
-        )
+        return train_step(network, each, x, labels, embeddings, how)
 
     return learn_forward
 

@@ -142,11 +142,11 @@ def describe(groups: Sequence[Group], options: BenchOptions) -> dict[str, Any]:
     import torch
 
     from cfl_edge.core.device import choose_device
-    from cfl_edge.core.optimizers import build_optimizer
+    from cfl_edge.core.optimizers import Optimizer
     from cfl_edge.lab.bench.cases import chunk_of, network_of
 
     device = choose_device(options.device)
-    build_optimizer(options.optimizer, [torch.nn.Parameter(torch.zeros(1))], 0.1)
+    Optimizer(options.optimizer, [torch.nn.Parameter(torch.zeros(1))], 0.1)
     with torch.device("meta"):  # weights without memory
         for group in groups:
             network = network_of(group.setting)

@@ -14,9 +14,8 @@ from torch.utils.checkpoint import checkpoint as checkpointed
 
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import Network
-from cfl_edge.core.optimizers import OptimizerName, build_optimizer
-from cfl_edge.core.training import apply_gradients
 from cfl_edge.errors import UsageError
+from cfl_edge.lab.optimizers import OptimizerName, apply_gradients, build_optimizer
 from cfl_edge.lab.rules.contrastive_forward import TOTAL_D, global_generator
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork
 from cfl_edge.lab.rules.rule import Rule

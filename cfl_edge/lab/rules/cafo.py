@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfl_edge.core.optimizers import build_optimizer
 from cfl_edge.errors import UsageError
+from cfl_edge.lab.optimizers import build_optimizer
 from cfl_edge.lab.rules.rule import Rule
 
 CHANNELS = (32, 128, 512)  # of the published code, which has 1 to 3 blocks

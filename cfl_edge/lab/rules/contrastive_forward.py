@@ -13,8 +13,7 @@ from cfl_edge.core.closed_form import closed_form_parts, closed_form_step, finis
 from cfl_edge.core.embeddings import visible_to_layer
 from cfl_edge.core.local_step import local_step
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.core.optimizers import OptimizerName, build_optimizer
-from cfl_edge.core.training import apply_gradients
+from cfl_edge.lab.optimizers import OptimizerName, apply_gradients, build_optimizer
 from cfl_edge.lab.rules.closed_form_readout import ClosedFormReadout
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork
 from cfl_edge.lab.rules.rule import Rule

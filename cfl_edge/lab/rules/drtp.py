@@ -14,9 +14,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfl_edge.core.optimizers import build_optimizer
-from cfl_edge.core.training import apply_gradients
 from cfl_edge.errors import UsageError
+from cfl_edge.lab.optimizers import apply_gradients, build_optimizer
 from cfl_edge.lab.rules.feedback import direct_feedback
 from cfl_edge.lab.rules.rule import Rule
 

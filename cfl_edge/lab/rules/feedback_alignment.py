@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.networks import Network
-from cfl_edge.core.optimizers import build_optimizer
-from cfl_edge.core.training import apply_gradients
+from cfl_edge.lab.optimizers import apply_gradients, build_optimizer
 from cfl_edge.lab.rules.feedback import direct_feedback, project, replace_backward_weights
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork
 from cfl_edge.lab.rules.rule import Rule

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cfl_edge.core.optimizers import OptimizerName, build_optimizer
 from cfl_edge.errors import UsageError
+from cfl_edge.lab.optimizers import OptimizerName, build_optimizer
 from cfl_edge.lab.rules.goodness import overlay_label, threshold_loss, wrong_labels
 from cfl_edge.lab.rules.goodness_layers import GoodnessLayers
 from cfl_edge.lab.rules.rule import Rule

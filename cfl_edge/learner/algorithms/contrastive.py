@@ -278,7 +278,7 @@ class ContrastiveAlgorithm(Algorithm):
         moments = [
             name
             for name in tensors
-            if re.fullmatch(rf"optimizer\.{last}\.\d+\.(exp_avg|exp_avg_sq|momentum_buffer)", name)
+            if re.fullmatch(rf"optimizer\.{last}\.\d+\.(first|second)", name)
         ]
         embedding = max((int(name.split(".")[2]) for name in moments), default=-1)
         return names + [n for n in moments if n.startswith(f"optimizer.{last}.{embedding}.")]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import Network
-from cfl_edge.core.optimizers import build_optimizer
+from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Groups, linear_scores
 from cfl_edge.learner.algorithms.backpropagation import Training, summed_rows
 from cfl_edge.learner.algorithms.frozen import require_shape, silenced
@@ -62,7 +62,7 @@ class GradientAlgorithm(Algorithm):
         self.pending: list[tuple[Tensor, int]] = []  # packed samples, waiting for a step
         reads = [sum(inputs.channels)] if training.together else inputs.channels
         self.rows = [nn.Parameter(torch.zeros(0, c + 1, device=self.device)) for c in reads]
-        self.optimizer = build_optimizer(
+        self.optimizer = Optimizer(
             config.optimizer,
             [*self.network.parameters(), *self.rows],
             config.resolved_learning_rate(),
@@ -87,8 +87,9 @@ class GradientAlgorithm(Algorithm):
         self._replace(F.pad(rows.detach(), (0, 0, 0, 1)) for rows in self.rows)
 
     def _replace(self, rows: Iterable[Tensor]) -> None:
-        pairs = zip(self.rows, rows, strict=True)
-        self.rows = [replace_rows(self.optimizer, old, new) for old, new in pairs]
+        moments = self.optimizer.moments[-len(self.rows) :]
+        for parameter, longer, each in zip(self.rows, rows, moments, strict=True):
+            replace_rows(parameter, longer, each)
 
     def learn(self, encoded: Encoded, numbers: Tensor, budget_s: float | None) -> None:
         """Let the samples wait for the next step, and take those that are due."""
@@ -147,7 +148,6 @@ class GradientAlgorithm(Algorithm):
         h0 = torch.where(flipped.to(h0.device), h0.flip(3), h0)
         self._backward(self.network, h0, frozen, labels, known, self.rows)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
         self.layer_steps = [steps + 1 for steps in self.layer_steps]
 
@@ -219,7 +219,7 @@ class GradientAlgorithm(Algorithm):
         before = sum(1 for _ in self.network.parameters())
         names = ["readout", *(f"classifier.{i}" for i in range(len(self.rows)))]
         for name in optimizer_tensors([self.optimizer]):
-            match = re.fullmatch(r"optimizer\.0\.(\d+)\.(exp_avg|exp_avg_sq|momentum_buffer)", name)
+            match = re.fullmatch(r"optimizer\.0\.(\d+)\.(first|second)", name)
             if match and int(match[1]) >= before:
                 names.append(name)
         return names

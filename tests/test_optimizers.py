@@ -1,0 +1,120 @@
+"""The optimizers do what torch's do, to the bit, and do not load torch's compiler."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from cfl_edge.core.optimizers import STATE_PER_WEIGHT, Optimizer
+from cfl_edge.errors import UsageError
+from cfl_edge.lab.optimizers import build_optimizer
+from cfl_edge.learner.algorithms.growing import replace_rows
+
+NAMES = list(STATE_PER_WEIGHT)
+
+
+def pair(name, *, dtype=torch.float32):
+    """Return our optimizer and torch's on the same three parameters."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(8, 3, 3, 3), (8,), (2, 5)]
+    ours = [nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in shapes]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    return (
+        Optimizer(name, ours, 1e-2, 1e-2),
+        ours,
+        build_optimizer(name, theirs, 1e-2, 1e-2),
+        theirs,
+    )
+
+
+def step(ours, optimizer, theirs, reference, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for p, q in zip(ours, theirs, strict=True):
+        p.grad = torch.randn(p.shape, generator=generator, dtype=p.dtype)
+        q.grad = p.grad.clone()
+    optimizer.step()
+    reference.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", NAMES)
+def test_many_steps_equal_torch_to_the_bit(name, dtype):
+    optimizer, ours, reference, theirs = pair(name, dtype=dtype)
+    for seed in range(100):
+        step(ours, optimizer, theirs, reference, seed)
+    assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
+    assert all(p.grad is None for p in ours)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_classes_that_come_between_steps_equal_torch_with_zeros_for_them(name):
+    optimizer, ours, reference, theirs = pair(name)
+    for seed in range(30):
+        if seed % 10 == 5:
+            rows = torch.cat([ours[-1].detach(), torch.full((1, 5), float(seed))])
+            replace_rows(ours[-1], rows, optimizer.moments[-1])
+            old = theirs[-1]
+            theirs[-1] = nn.Parameter(rows.clone())
+            reference.param_groups[0]["params"] = theirs
+            state = reference.state.pop(old, {})
+            reference.state[theirs[-1]] = {
+                key: torch.cat([value, torch.zeros(1, 5)])
+                if torch.is_tensor(value) and value.shape == old.shape
+                else value
+                for key, value in state.items()
+            }
+        step(ours, optimizer, theirs, reference, seed)
+    assert ours[-1].shape == (5, 5)
+    assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_without_a_gradient_stay(name):
+    optimizer, ours, _, _ = pair(name)
+    before = [p.detach().clone() for p in ours]
+    optimizer.step()
+    assert optimizer.moments[0].first is None
+    ours[0].grad = torch.ones_like(ours[0])
+    optimizer.step()
+    assert not torch.equal(ours[0], before[0])
+    assert all(torch.equal(p, b) for p, b in zip(ours[1:], before[1:], strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_optimizers_store_what_they_say(name):
+    optimizer, ours, _, _ = pair(name)
+    for p in ours:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    tensors = [t for moments in optimizer.moments for t in (moments.first, moments.second)]
+    stored = sum(t.numel() for t in tensors if t is not None)
+    assert stored == STATE_PER_WEIGHT[name] * sum(p.numel() for p in ours)
+
+
+@pytest.mark.parametrize("build", [Optimizer, build_optimizer])
+def test_other_optimizers_are_refused(build):
+    with pytest.raises(UsageError, match="--optimizer is 'lion'"):
+        build("lion", nn.Linear(1, 1).parameters(), 0.1)
+
+
+LEARN = """
+import json, sys
+from cfl_edge import Learner, LearnerConfig, open_stream
+for name in ("cfl", "bp-replay", "layer-bp"):
+    learner = Learner(LearnerConfig(learner=name, backbone="none", layers="8,16", image_px=16))
+    for frame in open_stream("demo:?frames=12"):
+        learner.predict_one(frame.image)
+        learner.learn_one(frame.image, frame.label)
+    learner.recalibrate()
+    assert learner.algorithm.steps
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_learning_does_not_load_torchs_compiler():
+    done = subprocess.run([sys.executable, "-c", LEARN], capture_output=True, text=True, check=True)
+    modules = set(json.loads(done.stdout))
+    assert not {"torch._dynamo", "torch._inductor", "sympy", "torch.onnx"} & modules
