@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from cfl_edge.stream.demo.objects import OBJECTS
-from cfl_edge.stream.demo.scene import HEIGHT_PX, WIDTH_PX, Dwell, make_noise
+from cfl_edge.stream.demo.scene import HEIGHT_PX, WIDTH_PX, Dwell
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
 from cfl_edge.stream.source import Notice, Skipped, log_notice
@@ -102,9 +102,8 @@ class Demo(Recording):
 
     def read(self, epoch: int, skip: Callable[[Skipped], None]) -> Images:
         """Render the images, the same in every epoch."""
-        noise = make_noise(np.random.default_rng([self._seed, 0]))
         plan = plan_dwells(self.length, np.random.default_rng([self._seed, 1]))
         for number, (name, length) in enumerate(plan, start=2):
-            dwell = Dwell(name, length, noise, np.random.default_rng([self._seed, number]))
+            dwell = Dwell(name, length, np.random.default_rng([self._seed, number]))
             for step in range(length):
                 yield Shot(dwell.render(step), time.monotonic(), name)
