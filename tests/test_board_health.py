@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_session import Script, frames, new_learner
 
-from cfl_edge.labels.source import StreamLabels
+from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.loop import pace as pace_module
 from cfl_edge.loop.board_health import (
     READ_EVERY_S,
@@ -234,7 +234,7 @@ def steps_of(share, count, **options):
         setattr(stream, name, value)
     summary = learn_stream(
         stream,
-        StreamLabels(),
+        FrameLabels.of_stream(),
         learner,
         save=lambda: None,
         learn_budget_s=10.0,

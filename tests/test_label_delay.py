@@ -16,6 +16,7 @@ from cfl_edge.cli.learn import learned_lines
 from cfl_edge.config import load_settings
 from cfl_edge.core.features import Encoded
 from cfl_edge.errors import StreamLostError, UsageError
+from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.http import HttpLabels
 from cfl_edge.labels.ring import (
     MIB,
@@ -26,7 +27,7 @@ from cfl_edge.labels.ring import (
     NotKeptError,
     RingLimits,
 )
-from cfl_edge.labels.source import LabelSource, NoLabels, StreamLabels
+from cfl_edge.labels.source import LabelSource
 from cfl_edge.loop.label_delay import check_delay, open_ring, ring_limits, tensor_bytes
 from cfl_edge.loop.learn import Learned, late_labels_memory
 from cfl_edge.loop.session import learn_stream
@@ -125,8 +126,8 @@ def test_a_past_frame_is_labelled_once():
 @pytest.mark.parametrize(
     ("asked", "gone", "text"),
     [
-        ({"frame": 1}, True, "frame 1 is not kept, expected 2 to 4, the last 2.0 s"),
-        ({"frame": 5}, False, "frame 5 is not kept, expected 2 to 4, the last 2.0 s"),
+        ({"frame": 1}, True, "frame 1 is not in memory, expected 2 to 4, the last 2.0 s"),
+        ({"frame": 5}, False, "frame 5 is not in memory, expected 2 to 4, the last 2.0 s"),
         ({"seconds_ago": 2.5}, True, "seconds_ago is 2.5, expected 2 to 4, the last 2.0 s"),
     ],
 )
@@ -183,7 +184,7 @@ def test_a_delay_that_fits_passes():
 
 def late(*steps, delay_s, labels=None, ring=None, **options):
     learner = options.pop("learner", None) or new_learner()
-    labels = labels or StreamLabels()
+    labels = labels or FrameLabels.of_stream()
     ring = ring or open_ring(learner, labels, delay_s=delay_s)
     return run(*steps, learner=learner, labels=labels, ring=ring, **options)
 
@@ -235,8 +236,13 @@ def test_a_lost_camera_keeps_what_waited():
 class Said(LabelSource):
     """Somebody says a label from one frame to another; the frames' own labels are not seen."""
 
+    with_frame = looks_back = False
+
     def __init__(self, said):
         self.said = said
+
+    def late(self, ring):
+        return []
 
     def open(self):
         pass
@@ -334,7 +340,7 @@ def test_a_client_labels_past_frames():
     assert answers[0][1] == {"error": "no frame has come yet"}
     assert answers[3][1] == {"error": "frame 0 is labelled above already"}
     assert answers[5][1] == {"error": "seconds_ago is 11, expected 0 to 3, the last 3.0 s"}
-    assert answers[6][1] == {"error": "frame 3 is not kept, expected 30 to 30, the last 0.0 s"}
+    assert answers[6][1] == {"error": "frame 3 is not in memory, expected 30 to 30, the last 0.0 s"}
     assert summary.learned == 3
     assert learner.samples() == dict(zip(KINDS, (2, 1), strict=True))
 
@@ -342,12 +348,12 @@ def test_a_client_labels_past_frames():
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ({"label": "mug", "frame": -1}, "frame is no number of a frame"),
-        ({"label": "mug", "frame": True}, "frame is no number of a frame"),
-        ({"label": "mug", "frame": 1.5}, "frame is no number of a frame"),
-        ({"label": "mug", "frame": None}, "frame is no number of a frame"),
+        ({"label": "mug", "frame": -1}, "frame is not the number of a frame"),
+        ({"label": "mug", "frame": True}, "frame is not the number of a frame"),
+        ({"label": "mug", "frame": 1.5}, "frame is not the number of a frame"),
+        ({"label": "mug", "frame": None}, "frame is not the number of a frame"),
         ({"label": "mug", "seconds_ago": -1}, "seconds_ago is -1"),
-        ({"label": "mug", "seconds_ago": "2"}, "seconds_ago is no number"),
+        ({"label": "mug", "seconds_ago": "2"}, "seconds_ago is not a number"),
         ({"label": "mug", "seconds_ago": 1, "frame": 1}, "one of seconds, seconds_ago and frame"),
         ({"label": None, "frame": 1}, "label is null, expected a name"),
     ],
@@ -363,12 +369,12 @@ def test_memory_for_late_labels_comes_out_of_the_budget():
     plain = load_settings(None, stream="demo:")
     tight = load_settings(None, stream="demo:", memory_mib=32.0, label_delay=2.0)
     told = []
-    assert late_labels_memory(plain, NoLabels(), told.append) == (RING_BYTES, plain)
-    ring_bytes, rest = late_labels_memory(tight, NoLabels(), told.append)
+    assert late_labels_memory(plain, FrameLabels.none(), told.append) == (RING_BYTES, plain)
+    ring_bytes, rest = late_labels_memory(tight, FrameLabels.none(), told.append)
     assert (ring_bytes, rest.memory_mib) == (4 * MIB, 28.0)
     assert told == ["4 of 32 MiB are for frames whose labels come late"]
     without = tight.model_copy(update={"label_delay": 0.0})
-    assert late_labels_memory(without, NoLabels(), told.append)[1] is without
+    assert late_labels_memory(without, FrameLabels.none(), told.append)[1] is without
     assert late_labels_memory(without, HttpLabels(0), told.append)[0] == 4 * MIB
 
 

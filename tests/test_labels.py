@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from cfl_edge.errors import DataError, UsageError
+from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.http import HttpLabels
-from cfl_edge.labels.source import FixedLabel, NoLabels, StreamLabels, check_name, open_labels
+from cfl_edge.labels.names import check_name
+from cfl_edge.labels.open import open_labels
 from cfl_edge.stream.frame import Frame
 
 
@@ -48,7 +50,7 @@ def test_bad_names_are_refused(name: str, problem: str) -> None:
 
 def test_fixed() -> None:
     with open_labels(label=" mug ", labels_from=None, classes=[]) as labels:
-        assert isinstance(labels, FixedLabel)
+        assert isinstance(labels, FrameLabels)
         assert labels.label(frame("pen")) == "mug"
         assert "mug" in labels.waiting
 
@@ -60,7 +62,7 @@ def test_fixed_with_a_bad_name() -> None:
 
 def test_stream() -> None:
     with open_labels(label=None, labels_from="dirs", classes=[]) as labels:
-        assert isinstance(labels, StreamLabels)
+        assert isinstance(labels, FrameLabels)
         assert labels.label(frame("pen")) == "pen"
         assert labels.label(frame()) is None
         assert labels.waiting == ""
@@ -70,7 +72,7 @@ def test_stream() -> None:
 
 def test_none() -> None:
     with open_labels(label=None, labels_from=None, classes=["mug"]) as labels:
-        assert isinstance(labels, NoLabels)
+        assert isinstance(labels, FrameLabels)
         assert labels.label(frame("pen")) is None
 
 

@@ -95,17 +95,17 @@ def test_a_label_for_some_seconds(labels: HttpLabels, clock: Clock) -> None:
         ({}, "expected"),
         ({"name": "mug"}, "expected"),
         ({"label": "mug", "second": 3}, "expected"),
-        ({"label": 3}, "label is no text"),
-        ({"label": ["mug"]}, "label is no text"),
+        ({"label": 3}, "label is not a text"),
+        ({"label": ["mug"]}, "label is not a text"),
         ({"label": " "}, "label is empty"),
         ({"label": "x" * 65}, "has 65 characters"),
         ({"label": "a\nb"}, "control characters"),
         (b'{"label": "\\ud800"}', "is not UTF-8"),
         ({"label": "mug", "seconds": 0}, "seconds is 0"),
         ({"label": "mug", "seconds": -1}, "seconds is -1"),
-        ({"label": "mug", "seconds": "3"}, "seconds is no number"),
-        ({"label": "mug", "seconds": True}, "seconds is no number"),
-        ({"label": "mug", "seconds": None}, "seconds is no number"),
+        ({"label": "mug", "seconds": "3"}, "seconds is not a number"),
+        ({"label": "mug", "seconds": True}, "seconds is not a number"),
+        ({"label": "mug", "seconds": None}, "seconds is not a number"),
         (b'{"label": "mug", "seconds": NaN}', "seconds is nan"),
         (b'{"label": "mug", "seconds": 1e999}', "seconds is inf"),
         (b'{"label": "mug", "seconds": 1' + b"0" * 400 + b"}", "expected above 0"),
@@ -236,7 +236,7 @@ def test_a_failure_of_the_server_reaches_the_loop(
     def broken(body: bytes) -> tuple[str | None, float]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("cfl_edge.labels.http_server.read_request", broken)
+    monkeypatch.setattr("cfl_edge.labels.http.read_request", broken)
     server = labels._server
     assert server is not None
     with pytest.raises(http.client.RemoteDisconnected):

@@ -17,7 +17,7 @@ import pytest
 
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.keys import ESCAPE_S, KEYS, KeyLabels
-from cfl_edge.labels.source import open_labels
+from cfl_edge.labels.open import open_labels
 from cfl_edge.stream.frame import Frame
 
 FRAME = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
@@ -219,7 +219,7 @@ def test_no_standard_input() -> None:
     code = (
         "import os; os.close(0)\n"
         "from cfl_edge.errors import UsageError\n"
-        "from cfl_edge.labels.source import open_labels\n"
+        "from cfl_edge.labels.open import open_labels\n"
         "try: open_labels(label=None, labels_from='keys', classes=[])\n"
         "except UsageError as error: print(error.problem)"
     )

@@ -17,7 +17,7 @@ from test_session import KINDS, new_learner
 from test_session_budget import Clock
 
 from cfl_edge.config import LearnSettings
-from cfl_edge.labels.source import StreamLabels
+from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.journal import MOST_BASES, Base, Journal
 from cfl_edge.learner.journalled import save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
@@ -98,7 +98,7 @@ def test_a_day_takes_no_more_memory_than_its_beginning(tmp_path, monkeypatch):
     stream, saves, begin_s = Days(clock, HOURS, (0.1, 0.5, 1.0)), [], time.monotonic()
     summary = learn_stream(
         stream,
-        StreamLabels(),
+        FrameLabels.of_stream(),
         learner,
         save=writes.saving(save),
         may_save=writes.may_save,
@@ -178,7 +178,9 @@ def test_a_camera_twice_as_fast_as_the_processor_is_followed_without_delay():
         if time.monotonic() - camera.begin_s > SECONDS:
             live.close()
 
-    summary = learn_stream(stream, StreamLabels(), learner, save=lambda: None, on_progress=busy)
+    summary = learn_stream(
+        stream, FrameLabels.of_stream(), learner, save=lambda: None, on_progress=busy
+    )
     median_s, late_s, worst_s = np.quantile(latencies_s, [0.5, 0.99, 1.0])
     print(f"\n{camera.taken} images in {SECONDS:g} s, {summary.frames} frames,", end=" ")
     print(f"{summary.dropped} dropped; latency {median_s:.3f} s, 99 % {late_s:.3f},", end=" ")

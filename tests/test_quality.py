@@ -13,7 +13,7 @@ from rich.console import Console
 from test_real_images import arrays
 from test_session import Script, frame, new_learner, run
 
-from cfl_edge.labels.source import StreamLabels
+from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.conflicts import INSISTED, KNOWN_FRAMES, excluded_classes, softmax
 from cfl_edge.loop.label_delay import Seen, open_ring
 from cfl_edge.loop.progress import Progress
@@ -227,7 +227,7 @@ def teach(teaching, label, *, excluded=(), flags=()):
 
 @pytest.fixture
 def teaching():
-    learner, labels = new_learner(), StreamLabels()
+    learner, labels = new_learner(), FrameLabels.of_stream()
     notices = []
     made = Teaching(
         learner, labels, open_ring(learner, labels), learn_flagged=False, on_notice=notices.append
@@ -264,7 +264,7 @@ def test_a_wrong_label_after_enough_right_ones():
     wrong = Frame(right[0].image, timestamp_s=1e3, index=len(right), label="left")
     stream = Script(*right, wrong, *right[:6])
     summary = learn_stream(
-        stream, StreamLabels(), learner, save=lambda: None, on_progress=seen.append
+        stream, FrameLabels.of_stream(), learner, save=lambda: None, on_progress=seen.append
     )
     assert seen[len(right)].flags == ("conflict",)
     assert (summary.withheld, summary.flagged) == (1, {"conflict": 1})

@@ -12,7 +12,7 @@ import pytest
 from test_checkpoint import assert_same
 
 from cfl_edge.errors import DataError, ModelWriteError, StreamLostError
-from cfl_edge.labels.source import NoLabels, StreamLabels
+from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner import trainer as trainer_module
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved, to_saved
@@ -90,7 +90,7 @@ def run(*steps, learner=None, labels=None, save=None, **options):
     save = save or Saves(learner)
     options = {"checkpoint_s": NEVER_S} | options
     stream = Script(*steps)
-    return learn_stream(stream, labels or StreamLabels(), learner, save=save, **options)
+    return learn_stream(stream, labels or FrameLabels.of_stream(), learner, save=save, **options)
 
 
 def test_the_summary_counts_what_happened():
@@ -119,7 +119,7 @@ def test_a_frame_is_predicted_before_it_is_learned():
 def test_max_frames_ends_it_without_reading_on():
     stream, learner = Script(*frames(9)), new_learner()
     saves = Saves(learner)
-    summary = learn_stream(stream, StreamLabels(), learner, save=saves, max_frames=4)
+    summary = learn_stream(stream, FrameLabels.of_stream(), learner, save=saves, max_frames=4)
     assert summary.frames == stream.read == 4
     assert saves.learned == [4]
 
@@ -184,7 +184,7 @@ def test_a_stream_that_never_gave_a_frame_leaves_no_model(steps, error):
     assert saves.learned == []
 
 
-@pytest.mark.parametrize("labels", [NoLabels(), StreamLabels()])
+@pytest.mark.parametrize("labels", [FrameLabels.none(), FrameLabels.of_stream()])
 def test_unlabelled_frames_only_predict(labels):
     learner, seen = new_learner(), []
     learner_checks.teach(learner)

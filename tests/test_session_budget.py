@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_session import Saves, Script, frames, new_learner, run
 
-from cfl_edge.labels.source import StreamLabels
+from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.saved import from_saved, to_saved
 from cfl_edge.loop import pace as pace_module
 from cfl_edge.loop import session as session_module
@@ -64,7 +64,7 @@ def live_run(learner, steps, **options):
     """Run on a stream that does not wait for its reader."""
     stream = Script(*steps)
     stream.live = True
-    return learn_stream(stream, StreamLabels(), learner, save=Saves(learner), **options)
+    return learn_stream(stream, FrameLabels.of_stream(), learner, save=Saves(learner), **options)
 
 
 MIXED = [*frames(3), *frames(5, labelled=False)[3:], *frames(6)[5:]]

@@ -12,7 +12,7 @@ from test_session import ALWAYS_S, Saves, Script, frames, new_learner
 
 from cfl_edge.config import LearnSettings
 from cfl_edge.errors import ModelWriteError
-from cfl_edge.labels.source import StreamLabels
+from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.loop.session import learn_stream
 from cfl_edge.loop.writes import Writes
 from cfl_edge.model.store import Store
@@ -250,7 +250,7 @@ def test_the_loop_asks_before_a_checkpoint_and_not_at_the_end():
     saves = Saves(learner)
     learn_stream(
         Script(*frames(6)),
-        StreamLabels(),
+        FrameLabels.of_stream(),
         learner,
         save=saves,
         may_save=lambda: asked.append(learner.frames_learned) or learner.frames_learned == 4,

@@ -84,7 +84,7 @@ def list_(settings: ListSettings, reporter: Reporter) -> None:
 @command(app)
 def add(settings: NameSettings, reporter: Reporter) -> None:
     """Add a class to be learned later."""
-    from cfl_edge.labels.source import check_name
+    from cfl_edge.labels.names import check_name
     from cfl_edge.model import class_table
 
     name = check_name(settings.name)
@@ -94,7 +94,7 @@ def add(settings: NameSettings, reporter: Reporter) -> None:
 @command(app)
 def rename(settings: RenameSettings, reporter: Reporter) -> None:
     """Rename a class."""
-    from cfl_edge.labels.source import check_name
+    from cfl_edge.labels.names import check_name
     from cfl_edge.model import class_table
 
     old, new = settings.old, check_name(settings.new)
@@ -117,7 +117,7 @@ def remove(settings: NameSettings, reporter: Reporter) -> None:
 @command(app)
 def merge(settings: MergeSettings, reporter: Reporter) -> None:
     """Merge several classes into one; its embedding is the mean of theirs."""
-    from cfl_edge.labels.source import check_name
+    from cfl_edge.labels.names import check_name
     from cfl_edge.model import class_table
 
     names, into = settings.names, check_name(settings.into)
@@ -132,7 +132,7 @@ def merge(settings: MergeSettings, reporter: Reporter) -> None:
 @command(app)
 def split(settings: SplitSettings, reporter: Reporter) -> None:
     """Make a new class of the frames learned last."""
-    from cfl_edge.labels.source import check_name
+    from cfl_edge.labels.names import check_name
 
     into = check_name(settings.into)
     from cfl_edge.cli.commands.split import split as split_class

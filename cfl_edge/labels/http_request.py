@@ -10,7 +10,7 @@ from typing import Any
 
 from cfl_edge.errors import UsageError
 from cfl_edge.http_guard import RefusedError
-from cfl_edge.labels.source import check_name
+from cfl_edge.labels.names import check_name
 
 MAX_HOLD_S = 86_400.0
 KEYS = ("label", "seconds", "seconds_ago", "frame")
@@ -22,9 +22,9 @@ class LabelRequest:
     """A label and what it holds for.
 
     Args:
-        label: A checked name; None for none.
+        label: A checked name; None for no label.
         seconds: How long it holds from now on; without end by default.
-        seconds_ago: It holds for the one frame that was seen so long before the newest.
+        seconds_ago: It holds for one frame, captured this long before the newest.
         frame: It holds for the one frame of this number.
     """
 
@@ -61,13 +61,13 @@ def read_request(body: bytes) -> LabelRequest:
         raise _bad(EXPECTED)
     label, frame = request["label"], request.get("frame")
     if label is not None and not isinstance(label, str):
-        raise _bad(f"label is no text, {EXPECTED}")
+        raise _bad(f"label is not a text, {EXPECTED}")
     if len(request.keys() - {"label"}) > 1:
         raise _bad("expected one of seconds, seconds_ago and frame")
     if label is None and ("frame" in request or "seconds_ago" in request):
         raise _bad("label is null, expected a name for a past frame")
     if "frame" in request and (isinstance(frame, bool) or not isinstance(frame, int) or frame < 0):
-        raise _bad("frame is no number of a frame, expected 123")
+        raise _bad("frame is not the number of a frame, expected 123")
     seconds = _seconds(request, "seconds")
     if seconds == 0:
         raise _bad(f"seconds is 0, expected above 0, at most {MAX_HOLD_S}")
@@ -85,7 +85,7 @@ def _seconds(request: dict[str, Any], key: str) -> float | None:
         return None
     seconds = request[key]
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise _bad(f"{key} is no number, expected 3")
+        raise _bad(f"{key} is not a number, expected 3")
     if not 0 <= seconds <= MAX_HOLD_S:
         raise _bad(f"{key} is {seconds}, expected above 0, at most {MAX_HOLD_S}")
     return float(seconds)

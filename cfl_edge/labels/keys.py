@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from cfl_edge.errors import UsageError
-from cfl_edge.labels.source import MAX_NAME, LabelSource, check_name
+from cfl_edge.labels.names import MAX_NAME, check_name
+from cfl_edge.labels.ring import FrameRing, Kept
+from cfl_edge.labels.source import LabelSource
 from cfl_edge.stream.frame import Frame
 from cfl_edge.visible import is_visible, visible
 
@@ -41,7 +43,7 @@ class KeyLabels(LabelSource):
 
     A digit or letter labels from its first press until 0.7 s after the terminal's last repeat of
     it. `n` names a new class: type, Enter confirms, Esc cancels; it gets the next free key (1 to 9,
-    then letters). Space pauses, and goes on. Ctrl-C interrupts, as ever.
+    then letters). Space pauses and resumes. Ctrl-C interrupts, as always.
 
     Args:
         classes: Names to bind at the start, in this order; after the 34th there is no key left.
@@ -49,13 +51,15 @@ class KeyLabels(LabelSource):
         clock: Gives seconds that never go back.
 
     Raises:
-        UsageError: The descriptor is no terminal.
+        UsageError: The descriptor is not a terminal.
 
     Example:
         >>> with KeyLabels(["mug", "pen"]) as labels:  # doctest: +SKIP
         ...     print(labels.waiting)
         1 mug  2 pen  n new  space pause
     """
+
+    with_frame = looks_back = False
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class KeyLabels(LabelSource):
     ) -> None:
         if not os.isatty(descriptor):
             raise UsageError(
-                "--labels-from keys needs a terminal on standard input, and this is none",
+                "--labels-from keys needs a terminal on standard input, and this is not one",
                 hint="run it in a terminal, or use --labels-from http",
             )
         self._bound = dict(zip(KEYS, classes, strict=False))  # what is over has no key
@@ -99,6 +103,10 @@ class KeyLabels(LabelSource):
         if self._paused or self._name is not None or self._held is None:
             return None
         return self._bound[self._held]
+
+    def late(self, ring: FrameRing[Any]) -> list[Kept[Any]]:
+        """Return nothing: a key labels what is seen now."""
+        return []
 
     @property
     def waiting(self) -> str:

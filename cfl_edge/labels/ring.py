@@ -1,4 +1,4 @@
-"""A ring of the last frames, so that a label that comes late still finds its frame.
+"""A ring of the newest frames, so that a late label still finds its frame.
 
 Time here is stream time: the `timestamp_s` of frames, which for a camera is the monotonic clock. A
 step back (the next clip begins at 0) counts as no time at all.
@@ -43,12 +43,12 @@ class Kept(Generic[T]):
 
 @dataclass(frozen=True)
 class RingLimits:
-    """What a ring holds at most, whichever is least; the newest frame always.
+    """Limits of a ring, whichever is reached first; the newest frame always stays.
 
     Args:
         seconds: The oldest frame is younger than this.
         frames: How many.
-        size_bytes: Of all frames.
+        size_bytes: Of all frames together.
     """
 
     seconds: float = RING_S
@@ -61,7 +61,7 @@ class NotKeptError(LookupError):
 
     Args:
         text: What was asked for, and what is there instead.
-        gone: Whether it was there once.
+        gone: Whether it was in the ring earlier.
     """
 
     def __init__(self, text: str, *, gone: bool) -> None:
@@ -75,12 +75,12 @@ class LabelledError(LookupError):
 
 @final
 class FrameRing(Generic[T]):
-    """Keep the last frames and say whose label is due; for several threads.
+    """The newest frames, and which of them is due for its label; safe for several threads.
 
     Args:
         delay_s: Seconds from a frame to its label. With 0 each frame is due at once.
-        limits: What is kept at most. Frames that were due are kept as well: a label over HTTP may
-            name one of them.
+        limits: Of what it holds. Frames that were due stay as well: a label over HTTP may name
+            one of them.
 
     Example:
         >>> ring = FrameRing(delay_s=2.0)
@@ -109,12 +109,12 @@ class FrameRing(Generic[T]):
 
     @property
     def frames(self) -> int:
-        """How many are kept."""
+        """How many frames it holds."""
         return len(self._kept)
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all that are kept."""
+        """Bytes of all of them."""
         return self._size_bytes
 
     @property
@@ -123,14 +123,14 @@ class FrameRing(Generic[T]):
         return self._now_s - self._kept[0].time_s if self._kept else 0.0
 
     def add(self, kept: Kept[T], timestamp_s: float) -> tuple[list[Kept[T]], list[Kept[T]]]:
-        """Take the next frame, and let go of the oldest ones until all limits hold.
+        """Add the next frame, and drop the oldest ones until all limits hold.
 
         Args:
             kept: The frame.
             timestamp_s: Its time in the stream, in seconds.
 
         Returns:
-            Those that are due, and those that had to go before they were due; oldest first.
+            Those that are due, and those that were dropped before they were due; oldest first.
         """
         with self._lock:
             if self._last_s is not None:
@@ -176,15 +176,15 @@ class FrameRing(Generic[T]):
     def claim(
         self, label: str, *, frame: int | None = None, seconds_ago: float | None = None
     ) -> Kept[T]:
-        """Label one of the frames that are kept.
+        """Label one of the frames in the ring.
 
         Args:
             label: A checked name.
             frame: The frame's number in the stream.
-            seconds_ago: Or its age: the frame that was seen so long before the newest one.
+            seconds_ago: Or its age: the frame captured this long before the newest one.
 
         Raises:
-            NotKeptError: It is not kept, or never came.
+            NotKeptError: It is no longer there, or never came.
             LabelledError: It has a label already.
         """
         with self._lock:
@@ -199,7 +199,7 @@ class FrameRing(Generic[T]):
             if kept.index == frame:
                 return kept
         gone = bool(self._kept) and frame < self._kept[0].index
-        raise NotKeptError(f"frame {frame} is not kept, {self._span()}", gone=gone)
+        raise NotKeptError(f"frame {frame} is not in memory, {self._span()}", gone=gone)
 
     def _at_age(self, seconds_ago: float) -> Kept[T]:
         for kept in reversed(self._kept):

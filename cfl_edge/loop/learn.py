@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from cfl_edge.config import LearnSettings
 from cfl_edge.core.allocator import MIB
 from cfl_edge.errors import UsageError
+from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import RING_BYTES
-from cfl_edge.labels.source import LabelSource, open_labels
+from cfl_edge.labels.source import LabelSource
 from cfl_edge.loop.answers import answering
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.heat_policy import HeatPolicy

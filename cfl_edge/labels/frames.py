@@ -1,0 +1,102 @@
+"""Labels that come with the frames themselves, or are the same for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self, final
+
+from cfl_edge.errors import DataError
+from cfl_edge.labels.names import check_name
+from cfl_edge.labels.ring import FrameRing, Kept
+from cfl_edge.labels.source import LabelSource
+from cfl_edge.stream.frame import Frame
+
+
+@final
+class FrameLabels(LabelSource):
+    """Labels read off each frame: made by `fixed`, `of_stream`, `of_board` and `none`.
+
+    Args:
+        read: Returns the class of a frame.
+        waiting: Returns the line for the view, given the newest label.
+        with_frame: See `LabelSource`.
+
+    Example:
+        >>> import numpy as np
+        >>> labels = FrameLabels.of_board()
+        >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0, label="mug")
+        >>> labels.label(frame), labels.waiting
+        ('mug', 'label mug')
+    """
+
+    looks_back = False
+
+    def __init__(
+        self,
+        read: Callable[[Frame], str | None],
+        waiting: Callable[[str | None], str],
+        *,
+        with_frame: bool = True,
+    ) -> None:
+        self.with_frame = with_frame
+        self._read, self._waiting = read, waiting
+        self._newest: str | None = None
+
+    @classmethod
+    def fixed(cls, name: str) -> Self:
+        """Every frame shows the same class (`--label NAME`).
+
+        Raises:
+            UsageError: See `check_name`.
+        """
+        name = check_name(name, source="--label")
+        return cls(lambda frame: name, lambda newest: f"every frame is {name}")
+
+    @classmethod
+    def of_stream(cls) -> Self:
+        """The stream knows the class: a folder's subfolder, `demo:` (`--labels-from dirs`)."""
+        return cls(lambda frame: _checked(frame, "the class folder"), lambda newest: "")
+
+    @classmethod
+    def of_board(cls) -> Self:
+        """While a board's button is held, its images show the button's label (`serial`).
+
+        Buttons and images come over the same wire: an image that was taken before a press does
+        not have its label, however long it waited.
+        """
+        return cls(
+            lambda frame: _checked(frame, "the board's label"),
+            lambda newest: f"label {newest}" if newest else "hold a button of the board",
+            with_frame=False,
+        )
+
+    @classmethod
+    def none(cls) -> Self:
+        """No frame is labelled: the model predicts and learns nothing."""
+        return cls(lambda frame: None, lambda newest: "no labels: predicting only")
+
+    def open(self) -> None:
+        """Do nothing: the stream has what is needed."""
+
+    def label(self, frame: Frame) -> str | None:
+        """Return the class of the frame."""
+        self._newest = self._read(frame)
+        return self._newest
+
+    def late(self, ring: FrameRing[Any]) -> list[Kept[Any]]:
+        """Return nothing: no past frame can be named."""
+        return []
+
+    @property
+    def waiting(self) -> str:
+        """The line for the view."""
+        return self._waiting(self._newest)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _checked(frame: Frame, source: str) -> str | None:
+    if frame.label is None:
+        return None
+    return check_name(frame.label, source=source, kind=DataError)

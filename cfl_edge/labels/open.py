@@ -1,0 +1,65 @@
+"""The label source that the options of `learn` ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cfl_edge.defaults import LABELS_PORT
+from cfl_edge.errors import UsageError
+from cfl_edge.labels.frames import FrameLabels
+from cfl_edge.labels.source import LabelSource
+from cfl_edge.visible import visible
+
+KINDS = ("dirs", "keys", "http", "serial")
+
+
+def open_labels(
+    *,
+    label: str | None,
+    labels_from: str | None,
+    labels_port: int = LABELS_PORT,
+    classes: Sequence[str],
+) -> LabelSource:
+    """Return the label source that the options ask for.
+
+    Args:
+        label: `--label`: the class of every frame.
+        labels_from: `--labels-from`: "dirs", "keys", "http" or "serial". With neither, nothing
+            is learned.
+        labels_port: `--labels-port` of "http"; 0 chooses a free one.
+        classes: Names that the model knows, in their order: "keys" binds them.
+
+    Raises:
+        UsageError: Both options are given, a value is not one of these, or "keys" without a
+            terminal. A port in use raises when the source is entered.
+
+    Example:
+        >>> open_labels(label=None, labels_from=None, classes=[]).waiting
+        'no labels: predicting only'
+    """
+    if label is not None and labels_from is not None:
+        raise UsageError(
+            f"--label {visible(label)} and --labels-from {visible(labels_from)} are both given, "
+            "expected one of them",
+            hint="leave one of them out",
+        )
+    if label is not None:
+        return FrameLabels.fixed(label)
+    if labels_from is None:
+        return FrameLabels.none()
+    if labels_from == "dirs":
+        return FrameLabels.of_stream()
+    if labels_from == "serial":
+        return FrameLabels.of_board()
+    if labels_from == "keys":
+        from cfl_edge.labels.keys import KeyLabels  # a terminal: not on every system
+
+        return KeyLabels(classes)
+    if labels_from == "http":
+        from cfl_edge.labels.http import HttpLabels  # http.server costs time to import
+
+        return HttpLabels(labels_port)
+    raise UsageError(
+        f"--labels-from is {visible(labels_from)!r}, expected one of {', '.join(KINDS)}",
+        hint="use --labels-from keys to label with the keyboard",
+    )
