@@ -11,7 +11,7 @@ from command_line import cfl_edge
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.paper import results as command
-from cfl_edge.lab.paper.plan import TrainOptions
+from cfl_edge.lab.paper.options import TrainOptions
 from cfl_edge.lab.paper.published import TABLES
 from cfl_edge.lab.paper.recipes import RECIPES
 from cfl_edge.lab.paper.reproduce import RowListener, reproduce
@@ -235,6 +235,9 @@ def test_the_commands_and_their_json(cifar, tmp_path):
     assert (row["row"], row["paper_error"], row["epochs"]) == ("cifar10/bp-conv256", 22.52, 1)
 
 
+RUN = ("--recipe", "cfl-conv256", "--data", "{data}")
+
+
 @pytest.mark.parametrize(
     ("args", "code", "problem"),
     [
@@ -242,7 +245,11 @@ def test_the_commands_and_their_json(cifar, tmp_path):
         (["train", "--recipe", "cfl-conv256", "--data", "none.npz"], 4, "none.npz"),
         (["reproduce", "table9", "--data", "{data}"], 2, "table9"),
         (["reproduce", "table1", "--data", "{data}", "--rows", "x/*"], 2, "names no row"),
-        (["reproduce", "table1", "--data", "{data}", "--seeds", "0"], 2, "--seeds is 0"),
+        (["reproduce", "table1", "--data", "{data}", "--seeds", "0"], 2, "--seeds is '0'"),
+        (["reproduce", "figure2", "--data", "{data}", "--images", "0"], 2, "--images is '0'"),
+        (["train", *RUN, "--epochs", "0"], 2, "--epochs is '0'"),
+        (["train", *RUN, "--learning-rate", "-1"], 2, "--learning-rate is '-1'"),
+        (["train", *RUN, "--epochs-scale", "0"], 2, "--epochs-scale is '0'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_a_hint(cifar, args, code, problem):

@@ -13,7 +13,8 @@ from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import ModelDamagedError, ModelLockedError, UsageError
 from cfl_edge.lab.data.dataset import Dataset
 from cfl_edge.lab.paper import train as command
-from cfl_edge.lab.paper.plan import TrainOptions, plan_run
+from cfl_edge.lab.paper.options import TrainOptions
+from cfl_edge.lab.paper.plan import plan_run
 from cfl_edge.lab.paper.recipes import RECIPES, TABLE_5, batch_for, find_recipe, kind_of
 from cfl_edge.lab.paper.train import Listener, new_trainer, train
 from cfl_edge.lab.paper.training_files import CHECKPOINT, load_checkpoint, save_checkpoint
@@ -42,6 +43,10 @@ def dataset():
 OPTIONS = TrainOptions(epochs=3, batch=16, validation=0.2, device="cpu", learning_rate=3e-3)
 
 
+def changed(**values):
+    return OPTIONS.model_copy(update=values)
+
+
 def numbers(trainer):
     state = trainer.rule.state_dict()
     optimizers = [o.state_dict()["state"] for o in trainer.rule.optimizers]
@@ -60,7 +65,7 @@ def numbers(trainer):
 )
 @pytest.mark.parametrize("after", [2, 5])
 def test_a_run_goes_on_to_the_same_bits(dataset, tmp_path, recipe, precision, after):
-    plan = plan_run(recipe, dataset, replace(OPTIONS, precision=precision))
+    plan = plan_run(recipe, dataset, changed(precision=precision))
     whole = new_trainer(plan)
     while not whole.is_done:
         whole.step()
@@ -85,7 +90,7 @@ def test_a_run_goes_on_to_the_same_bits(dataset, tmp_path, recipe, precision, af
 
 def test_a_step_in_bfloat16_is_another_run_whose_weights_are_float32(dataset):
     plan = plan_run("cfl-conv256", dataset, OPTIONS)
-    reduced = plan_run("cfl-conv256", dataset, replace(OPTIONS, precision="bfloat16"))
+    reduced = plan_run("cfl-conv256", dataset, changed(precision="bfloat16"))
     assert plan.config.key() != reduced.config.key()
     trainers = []
     for each in (plan, reduced):
@@ -127,7 +132,7 @@ def test_ctrl_c_keeps_what_was_learned_and_the_same_call_goes_on(dataset, tmp_pa
 
 
 def test_it_learns_and_reports_every_readout(dataset, tmp_path):
-    plan = plan_run("cfl-conv256", dataset, replace(OPTIONS, epochs=20))
+    plan = plan_run("cfl-conv256", dataset, changed(epochs=20))
     seen = []
     result = train(plan, tmp_path, Listener(seen.append))
     assert list(result.last_test) == ["layer 1", "layer 2", "sum", "classifier"]
@@ -152,7 +157,7 @@ def test_selection_never_sees_the_test_images(dataset):
 
 
 def test_best_weights_are_those_of_the_best_epoch(dataset):
-    plan = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=6))
+    plan = plan_run("bp-conv256", dataset, changed(epochs=6))
     trainer = new_trainer(plan)
     after = {}
     while not trainer.is_done:
@@ -167,7 +172,7 @@ def test_best_weights_are_those_of_the_best_epoch(dataset):
 
 
 def test_the_learning_rate_follows_the_milestones_whatever_the_number_of_epochs(dataset):
-    plan = plan_run("cfl-conv256", dataset, replace(OPTIONS, epochs=10))
+    plan = plan_run("cfl-conv256", dataset, changed(epochs=10))
     trainer = new_trainer(plan)
     rates = []
     for _ in range(10):
@@ -182,15 +187,15 @@ def test_the_learning_rate_follows_the_milestones_whatever_the_number_of_epochs(
 def test_seeds_differ_and_a_seed_repeats(dataset, tmp_path):
     results = []
     for number, seed in enumerate((0, 0, 1)):
-        plan = plan_run("cfl-conv256", dataset, replace(OPTIONS, seed=seed, epochs=1))
+        plan = plan_run("cfl-conv256", dataset, changed(seed=seed, epochs=1))
         results.append(train(plan, tmp_path / str(number)).curve[0].losses)
     assert results[0] == results[1] != results[2]
 
 
 def test_a_folder_of_another_run_is_refused(dataset, tmp_path):
-    plan = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=1))
+    plan = plan_run("bp-conv256", dataset, changed(epochs=1))
     train(plan, tmp_path)
-    other = plan_run("bp-conv256", dataset, replace(OPTIONS, epochs=2))
+    other = plan_run("bp-conv256", dataset, changed(epochs=2))
     with pytest.raises(UsageError, match="its epochs is 1, not 2"):
         train(other, tmp_path)
 
@@ -222,29 +227,20 @@ def test_a_second_process_at_the_same_run_is_refused(dataset, tmp_path):
 
 
 def test_no_validation_images_means_no_best_epoch(dataset, tmp_path):
-    plan = plan_run("bp-conv256", dataset, replace(OPTIONS, validation=0.0, epochs=1))
+    plan = plan_run("bp-conv256", dataset, changed(validation=0.0, epochs=1))
     result = train(plan, tmp_path)
     assert plan.config.train_images == 96
     assert result.best_test == {}
     assert not (tmp_path / "best.safetensors").exists()
 
 
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ({"epochs": 0}, "--epochs is 0"),
-        ({"learning_rate": -1.0}, "--learning-rate is -1"),
-        ({"batch": 1000}, "--batch is 1000, expected at most the 76"),
-        ({"epochs": None, "epochs_scale": 0.0}, "--epochs-scale is 0"),
-    ],
-)
-def test_wrong_options_are_named(dataset, change, problem):
-    with pytest.raises(UsageError, match=problem):
-        plan_run("cfl-conv256", dataset, replace(OPTIONS, **change))
+def test_a_batch_of_more_images_than_there_are_is_named(dataset):
+    with pytest.raises(UsageError, match="--batch is 1000, expected at most the 76"):
+        plan_run("cfl-conv256", dataset, changed(batch=1000))
 
 
 def test_more_images_than_there_are_means_all(dataset):
-    options = replace(OPTIONS, train_images=10_000, test_images=10_000)
+    options = changed(train_images=10_000, test_images=10_000)
     config = plan_run("cfl-conv256", dataset, options).config
     assert (config.train_images, config.validation_images, config.test_images) == (76, 20, 40)
 

@@ -44,8 +44,8 @@ command(app)(plan)
 command(app)(doctor)
 app.add_typer(cli_boards.app, name="boards")
 app.add_typer(cli_bench.app, name="bench")
-app.command()(cli_paper.train)
-app.command()(cli_paper.reproduce)
+command(app)(cli_paper.train)
+command(app)(cli_paper.reproduce)
 
 
 def main() -> None:

@@ -3,82 +3,137 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
+from pydantic import Field
 
 from cfl_edge.cli.bench import INTERRUPTED
-from cfl_edge.errors import UsageError
+from cfl_edge.lab.paper.options import Budget, TrainOptions
+from cfl_edge.settings import Option
+from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
     from cfl_edge.lab.paper.run import RunResult
+    from cfl_edge.lab.paper.train import TrainProgress
 
-Data = Annotated[
-    str, typer.Option(help="FILE.npz, a folder of images, or mnist, fashionmnist, cifar10, …")
+DATA = "FILE.npz, a folder of images, mnist, fashionmnist, cifar10 or cifar100"
+What = Literal[
+    "table1", "table2", "table3", "table6", "figure1", "figure2", "figure6", "figure7", "figure10"
 ]
-Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's (Table 5).")]
-EpochsScale = Annotated[float, typer.Option(help="Multiplies the recipe's epochs.")]
-Batch = Annotated[int | None, typer.Option(help="Samples in a step. [default: the recipe's]")]
-Rate = Annotated[float | None, typer.Option(help="At the first step. [default: the recipe's]")]
-TrainImages = Annotated[int | None, typer.Option(help="Learn from so many, balanced.")]
-TestImages = Annotated[int | None, typer.Option(help="Report on so many, balanced.")]
-Validation = Annotated[
-    float, typer.Option(help="Share of the training images that selects the best epoch.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Precision = Annotated[
-    Literal["float32", "bfloat16"],
-    typer.Option(help="Of the products of a step: bfloat16 is faster on processors that have it."),
-]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, the summary last.")]
-
-# Options of `reproduce` that say what is run and shown, not how long.
-NOT_OF_THE_BUDGET = ("what", "data", "rows", "seeds", "recipe", "images", "out", "json")
 
 
-def train(
-    recipe: Annotated[str, typer.Option(help="cfl-conv256, bp-conv256, cfl-plus-conv512, …")],
-    data: Data,
-    epochs: Epochs = None,
-    epochs_scale: EpochsScale = 1.0,
-    batch: Batch = None,
-    learning_rate: Rate = None,
-    train_images: TrainImages = None,
-    test_images: TestImages = None,
-    validation: Validation = 0.1,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder. [default: runs/train/…]")] = None,
-    device: Device = "auto",
-    precision: Precision = "float32",
-    json: Json = False,
-) -> None:
-    """Train a system of the paper on labelled images. A second start goes on."""
-    given = {k: v for k, v in locals().items() if k not in ("recipe", "data", "out", "json")}
-    from cfl_edge.lab.paper.view import open_training_view
+class TrainSettings(TrainOptions):
+    """Every option of `cfl-edge train`."""
 
-    with open_training_view(json=json) as view:
-        from cfl_edge.lab.data.sources import open_dataset
-        from cfl_edge.lab.paper import train as command
-        from cfl_edge.lab.paper.plan import TrainOptions, plan_run
-
-        dataset = open_dataset(data, on_notice=view.notice)
-        plan = plan_run(recipe, dataset, TrainOptions(**given))
-        out = out or Path("runs") / "train" / plan.config.key()
-        result = command.train(plan, out, command.Listener(view.show, view.notice))
-        if result is None:
-            raise typer.Exit(INTERRUPTED)
-        view.summary(_train_fields(result, out), _train_lines(result, out))
+    recipe: Annotated[
+        str,
+        Option("The system: cfl-conv256, bp-conv256, cfl-plus-conv512, …", example="cfl-conv256"),
+    ]
+    data: Annotated[str, Option(f"{DATA}.", metavar="DATA", example="cifar10")]
+    out: Annotated[
+        Path | None, Option("Folder of the run.", default="runs/train/…", metavar="DIR")
+    ] = None
 
 
-def _train_fields(result: RunResult, out: Path) -> dict[str, Any]:
+class ReproduceSettings(Budget):
+    """Every option of `cfl-edge reproduce`."""
+
+    what: Annotated[
+        What,
+        Option(
+            f"What to reproduce: {', '.join(get_args(What))}.", positional=True, example="table1"
+        ),
+    ]
+    data: Annotated[
+        list[str],
+        Option(f"{DATA}; may be repeated.", metavar="DATA", default="torchvision's data sets"),
+    ] = Field(default_factory=list)
+    rows: Annotated[
+        str | None,
+        Option("Pattern of rows, such as 'cifar10/cfl-conv256*'.", default="all", metavar="ROWS"),
+    ] = None
+    seeds: Annotated[int, Field(ge=1), Option("Runs of each row, with seeds from 0.")] = 1
+    recipe: Annotated[str, Option("The system that a figure shows.")] = "cfl-conv512"
+    images: Annotated[
+        int | None, Field(ge=1), Option("Images in a figure.", default="6, or 2000 for t-SNE")
+    ] = None
+    out: Annotated[Path, Option("Folder of runs and results.", metavar="DIR")] = Path(
+        "runs/reproduce"
+    )
+
+
+def train(settings: TrainSettings, reporter: Reporter) -> None:
+    """Train a system of the paper on labelled images; run it again to resume."""
+    from cfl_edge.lab.data.sources import open_dataset
+    from cfl_edge.lab.paper import train as command
+    from cfl_edge.lab.paper.plan import plan_run
+
+    dataset = open_dataset(settings.data, on_notice=reporter.notice)
+    plan = plan_run(settings.recipe, dataset, settings)
+    out = settings.out or Path("runs") / "train" / plan.config.key()
+    listener = command.Listener(lambda progress: _show(progress, reporter), reporter.notice)
+    result = command.train(plan, out, listener)
+    if result is None:
+        raise typer.Exit(INTERRUPTED)
     fields = dataclasses.asdict(result)
-    return {**fields.pop("config"), **fields, "out": str(out)}
+    reporter.summary(
+        {**fields.pop("config"), **fields, "out": str(out)}, [*_table(result), f"weights   {out}"]
+    )
 
 
-def _train_lines(result: RunResult, out: Path) -> list[str]:
-    """Say what came out, for people."""
+def reproduce(settings: ReproduceSettings, reporter: Reporter) -> None:
+    """Run what is missing of a table or figure of the paper, and show it beside the paper's."""
+    from cfl_edge.lab.paper import reproduce as command
+    from cfl_edge.lab.paper.draw import FigureOptions, draw_figure
+    from cfl_edge.lab.paper.table import markdown, select
+
+    what, out = settings.what, settings.out
+    listener = command.RowListener(
+        lambda progress: _show(progress, reporter),
+        reporter.notice,
+        row=lambda row: reporter.event("row", row.fields()),
+    )
+    if what.startswith("figure"):
+        options = FigureOptions(settings.recipe, settings.images, TrainOptions.of(settings, seed=0))
+        path = draw_figure(what, settings.data, out, options, listener)
+        files = [str(path)] if path else []
+        reporter.summary(
+            {"what": what, "files": files, "interrupted": not files, "out": str(out)}, files
+        )
+        if not files:
+            raise typer.Exit(INTERRUPTED)
+        return
+    rows = select(what, settings.rows)
+    done = command.reproduce(
+        rows, settings.data, out, settings, seeds=settings.seeds, listener=listener
+    )
+    count = sum(bool(row.runs) for row in done.rows)
+    fields = {"what": what, "rows": count, "interrupted": done.interrupted, "out": str(out)}
+    if done.interrupted:
+        reporter.notice(f"interrupted after {count} rows: the same command goes on")
+    reporter.summary(fields, markdown(done.rows))
+    if done.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _show(progress: TrainProgress, reporter: Reporter) -> None:
+    """Show a step as a bar, and tell programs of the end of an epoch."""
+    figures = [f"epoch {progress.epoch}/{progress.epochs}"]
+    figures.append(" ".join(["loss", *(f"{value:.2f}" for value in progress.losses.values())]))
+    if progress.validation:
+        shares = (f"{name} {100 * value:.1f}" for name, value in progress.validation.items())
+        figures.append(f"validation % {', '.join(shares)}")
+    done = (progress.epoch - 1) * progress.steps + progress.step
+    reporter.bar(progress.recipe, done, progress.epochs * progress.steps, "  ".join(figures))
+    if progress.ended:
+        names = ("recipe", "epoch", "epochs", "losses", "validation")
+        reporter.event("epoch", {name: getattr(progress, name) for name in names})
+
+
+def _table(result: RunResult) -> list[str]:
+    """Return the errors of a run, for people."""
     config = result.config
     lines = [
         f"{config.recipe} on {config.data}: {result.parameters:,} parameters, {config.epochs} "
@@ -94,72 +149,4 @@ def _train_lines(result: RunResult, out: Path) -> list[str]:
         lines.append(line)
     for name, accuracy in result.coarse_test.items():
         lines.append(f"  {'zero-shot coarse, ' + name:32}{100 * (1 - accuracy):10.2f}")
-    return [*lines, f"weights   {out}"]
-
-
-def reproduce(
-    what: Annotated[
-        str,
-        typer.Argument(
-            help="table1, table2, table3, table6, figure1, figure2, figure6, figure7 or figure10."
-        ),
-    ],
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="FILE.npz or folder; may be repeated. [default: torchvision's]"),
-    ] = None,
-    rows: Annotated[
-        str | None, typer.Option(help="Pattern of rows, such as 'cifar10/cfl-conv256*'.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each row.")] = 1,
-    recipe: Annotated[str, typer.Option(help="The system that a figure shows.")] = "cfl-conv512",
-    images: Annotated[
-        int | None, typer.Option(help="Images in a figure. [default: 6, or 2000 for t-SNE]")
-    ] = None,
-    epochs: Epochs = None,
-    epochs_scale: EpochsScale = 1.0,
-    batch: Batch = None,
-    train_images: TrainImages = None,
-    test_images: TestImages = None,
-    validation: Validation = 0.1,
-    out: Annotated[Path, typer.Option(help="Folder of runs and results.")] = Path("runs/reproduce"),
-    device: Device = "auto",
-    precision: Precision = "float32",
-    json: Json = False,
-) -> None:
-    """Run what is missing of a table or figure of the paper, and show it beside the paper's."""
-    given = {k: v for k, v in locals().items() if k not in NOT_OF_THE_BUDGET}
-    from cfl_edge.lab.paper.view import open_training_view
-
-    with open_training_view(json=json) as view:
-        from cfl_edge.lab.paper import reproduce as command
-        from cfl_edge.lab.paper.plan import TrainOptions
-        from cfl_edge.lab.paper.table import markdown, select
-
-        sources, training = data or [], TrainOptions(**given)
-        listener = command.RowListener(
-            view.show, view.notice, row=lambda row: view.event("row", row.fields())
-        )
-        if what.startswith("figure"):
-            from cfl_edge.lab.paper.draw import FigureOptions, draw_figure
-
-            path = draw_figure(
-                what, sources, out, FigureOptions(recipe, images, training), listener
-            )
-            files = [str(path)] if path else []
-            fields = {"what": what, "files": files, "interrupted": not files, "out": str(out)}
-            view.summary(fields, files)
-            if not files:
-                sys.exit(INTERRUPTED)
-            return
-        if seeds < 1:
-            raise UsageError(f"--seeds is {seeds}, expected 1 or more", hint="--seeds 2")
-        done = command.reproduce(
-            select(what, rows), sources, out, training, seeds=seeds, listener=listener
-        )
-        count = sum(bool(row.runs) for row in done.rows)
-        fields = {"what": what, "rows": count, "interrupted": done.interrupted, "out": str(out)}
-        view.summary(fields, markdown(done.rows))
-        if done.interrupted:
-            view.notice(f"interrupted after {count} rows: the same command goes on")
-            sys.exit(INTERRUPTED)
+    return lines

@@ -16,7 +16,8 @@ from cfl_edge.lab.paper.figures.attention import check_attention, draw_attention
 from cfl_edge.lab.paper.figures.correlation import draw_correlation
 from cfl_edge.lab.paper.figures.features import check_features, draw_features
 from cfl_edge.lab.paper.figures.matrices import check_matrices, draw_matrices
-from cfl_edge.lab.paper.plan import Plan, TrainOptions, plan_run
+from cfl_edge.lab.paper.options import TrainOptions
+from cfl_edge.lab.paper.plan import Plan, plan_run
 from cfl_edge.lab.paper.reproduce import DataSets, paper_name
 from cfl_edge.lab.paper.results import RUNS, read_results, run_in
 from cfl_edge.lab.paper.run import RunResult
@@ -114,12 +115,10 @@ def draw_figure(
     _require("matplotlib.figure", "matplotlib", what)
     if what == CORRELATION:
         return _correlation(sources, out, listener)
-    figure, images = RUN_FIGURES[what], options.images
-    if images is not None and images < 1:
-        raise UsageError(f"--images is {images}, expected 1 or more", hint="leave --images out")
+    figure = RUN_FIGURES[what]
     if figure.needs_sklearn:
         _require("sklearn.manifold", "scikit-learn", what)
-    images = figure.images if images is None else images
+    images = options.images or figure.images
     dataset = _dataset(sources, figure.data, listener)
     plan = plan_run(options.recipe, dataset, options.training, kind=paper_name(dataset))
     trainer = new_trainer(plan)
@@ -138,6 +137,7 @@ def title(result: RunResult) -> str:
     """Say what a run is and what it came to.
 
     Example:
+        >>> from cfl_edge.lab.paper.run import RunConfig
         >>> config = RunConfig("bp-fc", "digits", "ab12", "mnist", 0, 1, 32, 1e-3, 9000, 10, 2000)
         >>> print(title(RunResult(config, 7, {"classifier": 0.5}, {}, {}, {}, [], 1.0)))
         bp-fc on digits: 1 epoch of 9,000 images, test accuracy 50.0 % (2,000 images)

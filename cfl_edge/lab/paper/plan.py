@@ -1,4 +1,4 @@
-"""What a run will be: the options a user may set, and the run that follows from them."""
+"""What a run will be, from a recipe, data and options."""
 
 from __future__ import annotations
 
@@ -7,37 +7,9 @@ from dataclasses import dataclass
 from cfl_edge.core.device import choose_device
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.data.dataset import Dataset, Split, fingerprint, split
+from cfl_edge.lab.paper.options import TrainOptions
 from cfl_edge.lab.paper.recipes import batch_for, find_recipe, kind_of, scaled_rate
-from cfl_edge.lab.paper.run import Precision, RunConfig
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """The budget of a run; None takes the recipe's value.
-
-    Args:
-        epochs: Times through the training images.
-        epochs_scale: Multiplies the recipe's epochs where `epochs` is None.
-        batch: Samples in a step.
-        learning_rate: At the first step.
-        train_images: Number of training images, balanced over the classes; all if there are fewer.
-        test_images: Number of test images, likewise.
-        validation: Share of the training images that selects the best epoch.
-        seed: Seed of everything random except the choice of images.
-        device: `auto`, `cpu` or `cuda`.
-        precision: Of the matrix products of a step, `float32` or `bfloat16`.
-    """
-
-    epochs: int | None = None
-    epochs_scale: float = 1.0
-    batch: int | None = None
-    learning_rate: float | None = None
-    train_images: int | None = None
-    test_images: int | None = None
-    validation: float = 0.1
-    seed: int = 0
-    device: str = "auto"
-    precision: Precision = "float32"
+from cfl_edge.lab.paper.run import RunConfig
 
 
 @dataclass(frozen=True)
@@ -70,14 +42,6 @@ def plan_run(
         UsageError: A wrong option.
     """
     recipe = find_recipe(name)
-    for label, value in (
-        ("--epochs", options.epochs),
-        ("--epochs-scale", options.epochs_scale),
-        ("--batch", options.batch),
-        ("--learning-rate", options.learning_rate),
-    ):
-        if value is not None and value <= 0:
-            raise UsageError(f"{label} is {value}, expected more than 0", hint=f"leave {label} out")
     parts = split(dataset, validation=options.validation)  # never more images than there are
     parts = split(
         dataset,

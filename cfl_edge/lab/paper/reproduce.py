@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cfl_edge.errors import ModelLockedError, UsageError
 from cfl_edge.lab.data.dataset import Dataset, with_coarse_labels
 from cfl_edge.lab.data.sources import open_dataset
-from cfl_edge.lab.paper.plan import TrainOptions, plan_run
+from cfl_edge.lab.paper.options import Budget, TrainOptions
+from cfl_edge.lab.paper.plan import plan_run
 from cfl_edge.lab.paper.published import DATA
 from cfl_edge.lab.paper.recipes import kind_of
 from cfl_edge.lab.paper.results import read_results, run_in
@@ -50,7 +51,7 @@ def reproduce(
     rows: Sequence[Row],
     sources: Sequence[str],
     out: Path,
-    options: TrainOptions,
+    budget: Budget,
     *,
     seeds: int = 1,
     listener: RowListener = SILENT_ROWS,
@@ -63,7 +64,7 @@ def reproduce(
         rows: Of a table, as `select` returns them; their runs are added.
         sources: Data sets, as `open_dataset` reads them; none for torchvision's.
         out: Folder of the runs and results, see `results.py`.
-        options: The budget; its seed is ignored.
+        budget: Of each run.
         seeds: Runs of each row, with seeds from 0.
         listener: Told after every step and every row.
 
@@ -79,7 +80,7 @@ def reproduce(
         for seed in range(seeds if dataset else 0):
             assert dataset is not None
             try:
-                result = _result(row, dataset, out, replace(options, seed=seed), listener)
+                result = _result(row, dataset, out, TrainOptions.of(budget, seed), listener)
             except ModelLockedError:
                 listener.notice(f"{row.cell.row}, seed {seed}: another process is at it")
                 continue
