@@ -11,8 +11,17 @@ import pytest
 from command_line import assert_error, cfl_edge, process
 
 from cfl_edge.lab.bench.child import DOES_NOT_FIT, ChildError, run_child
-from cfl_edge.lab.bench.run import Row, compare, run_group
-from cfl_edge.lab.bench.sweeps import CASES, SWEEP_CASES, SWEEPS, Group, Setting, plan
+from cfl_edge.lab.bench.run import Row, compare, measure_in_turn
+from cfl_edge.lab.bench.sweeps import (
+    CASES,
+    MEMORY,
+    SPEED,
+    SWEEP_CASES,
+    SWEEPS,
+    Group,
+    Setting,
+    plan,
+)
 from cfl_edge.lab.bench.table import markdown
 
 FIELDS = [
@@ -23,13 +32,17 @@ TINY = ("--network", "2x4", "--image", "16", "--batch", "4", "--repeats", "1", "
 BASE = Setting("8x64", 96, 16, threads=2)
 
 
+def without_notices(result):
+    return [event for event in result.events if event["event"] != "notice"]
+
+
 # What is printed
 
 
 def test_json_lines_of_memory():
     result = cfl_edge("bench", "memory", *TINY, "--json")
     assert result.code == 0, result.err
-    *rows, summary = result.events
+    *rows, summary = without_notices(result)
     assert [row["case"] for row in rows] == list(CASES)
     for row in rows:
         assert list(row) == FIELDS
@@ -49,7 +62,7 @@ def test_json_lines_of_memory():
 def test_json_lines_of_speed():
     result = cfl_edge("bench", "speed", *TINY, "--cases", "bp,inference", "--json")
     assert result.code == 0, result.err
-    inference, bp, summary = result.events
+    inference, bp, summary = without_notices(result)
     assert (inference["case"], bp["case"]) == ("inference", "bp")
     assert inference["step_over_inference"] == 1
     assert bp["step_ms"] > inference["step_ms"] > 0
@@ -79,7 +92,7 @@ def test_what_does_not_fit_is_a_row():
     options = [*TINY, "--cases", "inference,bp", "--batch", str(10**8)]  # 300 GB of images
     result = cfl_edge("bench", "memory", *options, "--json")
     assert result.code == 0, result.err
-    inference, bp, _ = result.events
+    inference, bp, _ = without_notices(result)
     for row in (inference, bp):
         assert row["error"] == DOES_NOT_FIT
         assert row["peak_bytes"] is row["spread"] is None
@@ -91,9 +104,9 @@ def test_tables_of_sweeps():
     for group in plan(BASE, threads=[2], cases=CASES, sweeps=SWEEPS):
         group.depth, group.chunk = 8, 4
         for case in group.cases:
-            rows.append(Row("memory", case, group, [2e6], [2.0]))
+            rows.append(Row(MEMORY, case, group, [2e6], [2.0]))
     rows[-1].error = DOES_NOT_FIT
-    lines = markdown("memory", rows)
+    lines = markdown(rows)
     assert [line for line in lines if line.startswith("By")] == [
         f"By {sweep}, in brackets over inference:" for sweep in SWEEPS
     ]
@@ -119,7 +132,7 @@ def test_nothing_is_measured_twice():
 
 
 def test_cases_take_turns_and_a_failed_one_is_left_out():
-    order, rows = [], []
+    order = []
 
     def measure(case, setting):
         order.append(case)
@@ -128,7 +141,9 @@ def test_cases_take_turns_and_a_failed_one_is_left_out():
         return float(len(order))
 
     group = Group(BASE, ["base"], ["inference", "cfl", "bp"])
-    run_group("speed", group, 3, measure, on_row=rows.append)
+    rows = [Row(SPEED, case, group) for case in group.cases]
+    told = [row.case for row in measure_in_turn(rows, 3, measure)]
+    assert told == order
     assert order == ["inference", "cfl", "bp", "inference", "cfl", "inference", "cfl"]
     inference, cfl, bp = rows
     assert (inference.figures, cfl.figures) == ([1, 4, 6], [2, 5, 7])
@@ -220,15 +235,15 @@ def test_ctrl_c_prints_what_is_done():
         text=True,
         start_new_session=True,
     )
-    first = [running.stderr.readline() for _ in range(2)]
+    first = [running.stdout.readline() for _ in range(2)]
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of its processes
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
     assert "cfl" in first[1]
-    lines = out.splitlines()
-    assert ['"case"' in line for line in lines] == [True, True, False]
+    lines = [line for line in out.splitlines() if '"notice"' not in line]
+    assert ['"event": "case"' in line for line in lines] == [True, True, False]
+    assert err == ""
     assert '"interrupted": true' in lines[-1]
-    assert "Traceback" not in err
     end = time.monotonic() + 10
     while group_exists(running.pid) and time.monotonic() < end:
         time.sleep(0.05)

@@ -12,7 +12,7 @@ from PIL import Image
 from cfl_edge.errors import CflEdgeError, DataError, UsageError
 from cfl_edge.lab.bench.streams.clock import LabelDelay, StreamClock
 from cfl_edge.lab.bench.streams.data import choose, read_data
-from cfl_edge.lab.bench.streams.options import StreamOptions
+from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.protocols import (
     StreamOrder,
     blocks,
@@ -22,6 +22,7 @@ from cfl_edge.lab.bench.streams.protocols import (
     objects_in_turn,
     shuffled,
 )
+from cfl_edge.settings import load
 
 LABELS = np.random.default_rng(0).permutation(np.arange(5).repeat([40, 100, 7, 60, 1]))
 
@@ -179,7 +180,7 @@ def saved(path, **arrays):
 
 
 def instances(data, **given):
-    return StreamOptions(data, protocol="instances", **given)
+    return StreamSettings(data=data, protocol="instances", **given)
 
 
 def picked(options, notices=None, seed=0):
@@ -189,7 +190,7 @@ def picked(options, notices=None, seed=0):
 
 def test_a_missing_test_split_is_made_and_said(tmp_path):
     notices = []
-    data, chosen = picked(StreamOptions(saved(tmp_path / "a.npz")), notices)
+    data, chosen = picked(StreamSettings(data=saved(tmp_path / "a.npz")), notices)
     assert (len(chosen.train), len(chosen.test), chosen.test_is_train) == (32, 8, False)
     assert "has no test split" in notices[0]
     assert len(data.y_test) == 8
@@ -197,7 +198,7 @@ def test_a_missing_test_split_is_made_and_said(tmp_path):
 
 def test_validation_leaves_the_test_split_alone(tmp_path):
     path = saved(tmp_path / "a.npz", x_test=np.zeros((2, 8, 8), np.uint8), y_test=[0, 1])
-    options = StreamOptions(path, validation=0.25, train_images=20, test_images=4)
+    options = StreamSettings(data=path, validation=0.25, train_images=20, test_images=4)
     data, chosen = picked(options)
     assert chosen.test_is_train
     assert not set(chosen.train) & set(chosen.test)
@@ -300,29 +301,31 @@ def test_images_of_a_folder_are_scaled_from_the_file(tmp_path):
         (tmp_path / "d" / name).mkdir(parents=True)
         for i in range(5):
             Image.new("RGB", (90, 70), (i, 0, 9)).save(tmp_path / "d" / name / f"{i}.png")
-    data = read_data(StreamOptions(str(tmp_path / "d")), 48, [].append)
+    data = read_data(StreamSettings(data=str(tmp_path / "d")), 48, [].append)
     assert data.input_shape == (3, 48, 48)
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"protocol": "mixed"}, "--protocol is 'mixed', expected class-incremental, shuffled"),
-        ({"seeds": 0}, "--seeds is 0, expected at least 1"),
-        ({"epochs": 3}, "--epochs is 3 with --protocol class-incremental, which passes once"),
+        ({"protocol": "mixed"}, "--protocol is 'mixed', expected 'class-incremental', 'shuffled'"),
+        ({"seeds": 0}, "--seeds is 0, expected greater than or equal to 1"),
+        ({"epochs": 3}, "--epochs is 3 with --protocol class-incremental, expected --protocol shu"),
         ({"protocol": "blocks", "classes_per_task": 2}, "--classes-per-task is 2 with --protocol"),
-        ({"validation": 1.0}, "--validation is 1.0, expected 0 or more and below 1"),
+        ({"protocol": "instances", "unknown_classes": 2}, "--unknown-classes is 2 with --protocol"),
+        ({"learners": "cfl,magic"}, "--learners has 'magic', expected cfl, slda"),
+        ({"validation": 1.0}, "--validation is 1.0, expected less than 1"),
         ({"label_noise": -0.1}, "--label-noise is -0.1"),
         ({"label_delay_s": float("inf")}, "--label-delay is inf"),
-        ({"realtime_hz": 0.0}, "--realtime is 0.0, expected frames a second, above 0"),
+        ({"realtime_hz": 0.0}, "--realtime is 0.0, expected greater than 0"),
     ],
 )
 def test_options_without_sense(given, words):
     with pytest.raises(UsageError, match="try: ") as caught:
-        StreamOptions("cifar10", **given)
+        load(StreamSettings, {"data": "cifar10"} | given, command="bench streams")
     assert words in str(caught.value)
 
 
 def test_delay_counts_frames_of_the_stream():
-    assert StreamOptions("cifar10", label_delay_s=1.5).delay_frames() == 45
-    assert StreamOptions("cifar10", label_delay_s=1.5, realtime_hz=4).delay_frames() == 6
+    assert StreamSettings(data="cifar10", label_delay_s=1.5).delay_frames() == 45
+    assert StreamSettings(data="cifar10", label_delay_s=1.5, realtime_hz=4).delay_frames() == 6

@@ -3,63 +3,60 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from cfl_edge.lab.bench.child import run_child
-from cfl_edge.lab.bench.options import BenchOptions, checked_plan
-from cfl_edge.lab.bench.run import Row, by_setting, run_group
-from cfl_edge.lab.bench.sweeps import Group, Job, Setting
-from cfl_edge.lab.bench.table import UNITS, markdown, ratios, shown
+from cfl_edge.lab.bench.options import StepSettings
+from cfl_edge.lab.bench.run import Row, by_setting, measure_in_turn
+from cfl_edge.lab.bench.sweeps import MEMORY, Group, Job, Quantity, Setting
+from cfl_edge.lab.bench.table import markdown, ratios
 from cfl_edge.lab.machine import machine_text, system_facts, torch_facts
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import PeakMemory
-from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.view.reporter import Reporter
 
 # By name, so that this process never loads torch: it stays small and its memory is not measured.
 DESCRIBE, MEASURE = "cfl_edge.lab.bench.command:describe", "cfl_edge.lab.bench.measure:measure"
 
 
 @dataclass
-class Report:
-    """What a bench found.
+class StepReport:
+    """What `bench memory` or `bench speed` found.
 
     Args:
-        bench: `memory` or `speed`.
-        options: What was asked for.
-        machine: `cpu, cores, gpu, device, torch, python, system`.
+        quantity: What was measured.
+        settings: The options.
+        machine: See `machine_text`.
         rows: A case of a setting each; those that were not measured are left out.
         seconds: Of the whole run.
         interrupted: Whether Ctrl-C or SIGTERM ended it.
     """
 
-    bench: str
-    options: BenchOptions
+    quantity: Quantity
+    settings: StepSettings
     machine: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
 
-    def summary(self, command: str) -> dict[str, Any]:
-        """Return the fields of the last JSON line.
+    def done(self) -> str:
+        """Say how much was measured."""
+        return f"{len(self.rows)} cases"
 
-        Args:
-            command: The command line.
-        """
-        base = [row for row in self.rows if "base" in row.group.sweeps]
-        first = next(by_setting(base), [])
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the last JSON line."""
+        base = by_setting([row for row in self.rows if "base" in row.group.sweeps])
         return {
-            "bench": self.bench,
+            "bench": self.quantity.bench,
             **self.machine,
-            "optimizer": self.options.optimizer,
-            "repeats": self.options.repeats,
-            "ratios": ratios(self.bench, first),
+            "optimizer": self.settings.optimizer,
+            "repeats": self.settings.repeats,
+            "ratios": ratios(base[0]) if base else {},
             "cases": len(self.rows),
             "seconds": self.seconds,
             "interrupted": self.interrupted,
-            "command": command,
         }
 
     def lines(self, command: str) -> list[str]:
@@ -70,94 +67,85 @@ class Report:
         """
         threads = ",".join(dict.fromkeys(str(row.setting.threads) for row in self.rows))
         head = (
-            f"{machine_text(self.machine)}; threads {threads}; "
-            f"{self.options.optimizer}; median of {self.options.repeats}; `{command}`"
+            f"{machine_text(self.machine)}; threads {threads}; {self.settings.optimizer}; "
+            f"median of {self.settings.repeats}; `{command}`"
         )
-        return [head, *markdown(self.bench, self.rows)]
+        return [head, *markdown(self.rows)]
 
 
-def bench(
-    name: str,
-    options: BenchOptions,
-    *,
-    on_row: Callable[[Row], None] = lambda _: None,
-    on_notice: Notice = log_notice,
-) -> Report:
+def bench_step(quantity: Quantity, settings: StepSettings, reporter: Reporter) -> StepReport:
     """Measure each case in a process of its own, the cases of a setting in turn.
 
     Args:
-        name: `memory` or `speed`.
-        options: See `BenchOptions`.
-        on_row: Called with each case of a setting once it is done.
-        on_notice: Called with the progress.
+        quantity: `MEMORY` or `SPEED`.
+        settings: The options.
+        reporter: Told of each measurement, and of each case once it is done.
 
     Raises:
         UsageError: A wrong option.
     """
     begin = time.monotonic()
-    report = Report(name, options, system_facts())
-    groups = checked_plan(options)
+    report = StepReport(quantity, settings, system_facts())
+    groups = settings.plan()
     with Interrupts() as interrupts:
         try:
-            facts = run_child(DESCRIBE, groups, options, waiting=interrupts.waiting)
+            facts = run_child(DESCRIBE, groups, settings.device, waiting=interrupts.waiting)
             report.machine |= facts["machine"]
-            if not facts["peak_resets"] and name == "memory":
-                on_notice("/proc/self/clear_refs cannot be written: peaks may come out too small")
-            job = Job(name, options.optimizer, report.machine["device"])
+            if not facts["peak_resets"] and quantity is MEMORY:
+                reporter.notice(
+                    "/proc/self/clear_refs cannot be written: peaks may come out too small"
+                )
+            job = Job(quantity, settings.optimizer, report.machine["device"])
 
             def measure(case: str, setting: Setting) -> float:
                 figure: float = run_child(MEASURE, job, case, setting, waiting=interrupts.waiting)
                 return figure
 
-            def on_row_of_report(row: Row) -> None:
-                report.rows.append(row)
-                on_row(row)
-
-            groups = facts["groups"]
-            for number, group in enumerate(groups, 1):
-                run_group(
-                    name,
-                    group,
-                    options.repeats,
-                    measure,
-                    on_figure=partial(_tell, on_notice, f"{number}/{len(groups)}"),
-                    on_row=on_row_of_report,
-                )
+            for number, group in enumerate(facts["groups"], 1):
+                rows = [Row(quantity, case, group) for case in group.cases]
+                try:
+                    for row in measure_in_turn(rows, settings.repeats, measure):
+                        reporter.notice(f"{number}/{len(groups)}  {_measured(row)}")
+                finally:
+                    for row in rows:
+                        if row.figures or row.error:
+                            report.rows.append(row)
+                            reporter.event("case", row.fields())
         except KeyboardInterrupt:
             report.interrupted = True
     report.seconds = time.monotonic() - begin
     return report
 
 
-def describe(groups: Sequence[Group], options: BenchOptions) -> dict[str, Any]:
+def describe(groups: Sequence[Group], device: str) -> dict[str, Any]:
     """Check what only torch knows; runs in a process of its own.
 
+    Args:
+        groups: What is to be measured.
+        device: `auto`, `cpu` or `cuda`.
+
     Returns:
-        `machine`: `device`, `torch` and `gpu`, its name or None; `groups` with depth and chunk;
-        `peak_resets`, whether the process's high-water mark of memory can be reset.
+        `machine`: see `torch_facts`; `groups` with depth and chunk; `peak_resets`, whether the
+        process's high-water mark of memory can be reset.
 
     Raises:
-        UsageError: A network or an optimizer that does not exist, a device that torch lacks.
+        UsageError: A network that does not exist, a device that torch lacks.
     """
     import torch
 
     from cfl_edge.core.device import choose_device
-    from cfl_edge.core.optimizers import Optimizer
     from cfl_edge.lab.bench.cases import chunk_of, network_of
 
-    device = choose_device(options.device)
-    Optimizer(options.optimizer, [torch.nn.Parameter(torch.zeros(1))], 0.1)
+    machine = torch_facts(choose_device(device))
     with torch.device("meta"):  # weights without memory
         for group in groups:
             network = network_of(group.setting)
             group.depth, group.chunk = len(network.layers), chunk_of(group.setting, network)
-    return {
-        "machine": torch_facts(device),
-        "groups": groups,
-        "peak_resets": PeakMemory().was_set_back,
-    }
+    return {"machine": machine, "groups": groups, "peak_resets": PeakMemory().was_set_back}
 
 
-def _tell(on_notice: Notice, place: str, row: Row) -> None:
-    figure = row.error or f"{shown(row.bench, row.figures[-1])} {UNITS[row.bench].split()[-1]}"
-    on_notice(f"{place}  {row.setting.text()}  {row.case}  {figure}")
+def _measured(row: Row) -> str:
+    """Say what was measured last."""
+    unit = row.quantity.title.split()[-1]
+    figure = row.error or f"{row.quantity.text(row.figures[-1])} {unit}"
+    return f"{row.setting.text()}  {row.case}  {figure}"

@@ -12,7 +12,7 @@ import torch
 from cfl_edge.core.allocator import keep_freed_memory, return_freed_memory
 from cfl_edge.lab.bench.cases import build_step, network_of, random_batch, warm_up_batch
 from cfl_edge.lab.bench.memory import MemoryGrowth, limit_to_available_memory
-from cfl_edge.lab.bench.sweeps import Job, Setting
+from cfl_edge.lab.bench.sweeps import MEMORY, Job, Setting
 
 MIN_STEPS, MIN_S = 5, 1.0  # both, for the median of the step times
 LONG_S = 10.0  # then two steps are enough
@@ -33,7 +33,7 @@ def measure(job: Job, case: str, setting: Setting) -> float:
     """
     torch.set_num_threads(setting.threads)
     gc.freeze()  # what was loaded before is not looked through again
-    if job.bench == "memory":
+    if job.quantity == MEMORY:
         return_freed_memory()
     else:
         keep_freed_memory()
@@ -42,7 +42,7 @@ def measure(job: Job, case: str, setting: Setting) -> float:
     network = network_of(setting).to(job.device)
     step = build_step(case, network, job.optimizer, setting)
     x, labels = random_batch(setting, job.device)
-    if job.bench == "memory":
+    if job.quantity == MEMORY:
         step(*warm_up_batch(setting, network, job.device))
         return peak_bytes(lambda: step(x, labels), job.device)
     step(x, labels)

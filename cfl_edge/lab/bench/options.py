@@ -1,113 +1,107 @@
-"""What `cfl-edge bench` was asked for, checked."""
+"""The options of `cfl-edge bench memory` and `bench speed`, and what is measured by them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Annotated, Literal
 
+from pydantic import Field, PositiveInt
+
+from cfl_edge.defaults import OPTIMIZER, OptimizerName
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import CASES, STREAM, STREAM_IMAGE_PX, SWEEPS, Group, Setting, plan
 from cfl_edge.lab.machine import cores
+from cfl_edge.settings import Device, Option, Settings
 
 MAX_IMAGE_PX = 4096
 
 
-@dataclass(frozen=True)
-class BenchOptions:
-    """What `cfl-edge bench` was asked for, as text where the command line has text.
+class StepSettings(Settings):
+    """Every option of `cfl-edge bench memory` and `cfl-edge bench speed`."""
+
+    network: Annotated[
+        str, Option("8x64, conv256, conv512, vgg8b, 256,256, stream, …", metavar="NAME")
+    ] = "8x64"
+    image_px: Annotated[
+        int,
+        Field(ge=1, le=MAX_IMAGE_PX),
+        Option("Side of the image in pixels.", metavar="PX", flags=("--image",)),
+    ] = 96
+    batch: Annotated[int, Field(ge=1), Option("Samples per step.")] = 16
+    chunk: Annotated[
+        Literal["auto", "all"] | PositiveInt,
+        Option("Samples that pass a CFL layer at a time.", metavar="N|auto|all"),
+    ] = "auto"
+    threads: Annotated[
+        str | None,
+        Option("Threads of torch; several to measure with each: 1,2.", default="all cores"),
+    ] = None
+    cases: Annotated[str | None, Option(f"{', '.join(CASES)}.", metavar="NAMES", default="all")] = (
+        None
+    )
+    recompute: Annotated[bool, Option("CFL stores no features between its layers.")] = False
+    channels_last: Annotated[bool, Option("Memory format of images in all cases.")] = False
+    sweep: Annotated[
+        Literal["all", "none", "depth", "batch", "image", "network"],
+        Option("What else to vary around the network of 8 layers of 64 channels."),
+    ] = "all"
+    repeats: Annotated[int, Field(ge=1), Option("Times to measure each case.")] = 3
+    optimizer: Annotated[OptimizerName, Option("Optimizer of all cases that train.")] = OPTIMIZER
+    device: Device = "auto"
+
+    def plan(self) -> list[Group]:
+        """Return what is measured.
+
+        Raises:
+            UsageError: A list of threads or cases has an entry that makes no sense.
+
+        Example:
+            >>> [group.cases for group in StepSettings(cases="bp,cfl", sweep="none").plan()]
+            [['cfl', 'bp']]
+        """
+        numbers = (str(cores()) if self.threads is None else self.threads).split(",")
+        if not all(number.strip().isdecimal() and int(number) for number in numbers):
+            raise UsageError(
+                f"--threads is {self.threads!r}, expected a number from 1, or several: 1,2",
+                hint=f"--threads {cores()}",
+            )
+        cases = listed("--cases", self.cases, CASES)
+        image_px = STREAM_IMAGE_PX if self.network == STREAM else self.image_px
+        base = replace(
+            Setting(self.network, image_px, self.batch, threads=1, chunk=self.chunk),
+            recompute=self.recompute,
+            channels_last=self.channels_last,
+        )
+        return plan(
+            base,
+            threads=list(dict.fromkeys(map(int, numbers))),
+            cases=[case for case in CASES if case in cases],
+            sweeps={"all": SWEEPS, "none": ()}.get(self.sweep, (self.sweep,)),
+        )
+
+
+def listed(option: str, names: str | None, known: Sequence[str]) -> list[str]:
+    """Return the names that an option lists, each once.
 
     Args:
-        network: What `build_network` knows, or `stream`.
-        image_px: Side of the image, pixels.
-        batch: N.
-        chunk: Samples that pass a layer at a time in the case `cfl`: a number, `auto` or `all`.
-        threads: One number or several, `1,2`; None for all cores.
-        cases: Names of CASES, `cfl,bp`; None for all.
-        recompute: See `Setting`.
-        channels_last: See `Setting`.
-        sweep: `all`, `none` or one of SWEEPS.
-        repeats: Times that each case is measured.
-        optimizer: `sgd`, `momentum` or `adamw`.
-        device: `auto`, `cpu` or `cuda`.
-    """
-
-    network: str = "8x64"
-    image_px: int = 96
-    batch: int = 16
-    chunk: str = "auto"
-    threads: str | None = None
-    cases: str | None = None
-    recompute: bool = False
-    channels_last: bool = False
-    sweep: str = "all"
-    repeats: int = 3
-    optimizer: str = "adamw"
-    device: str = "auto"
-
-
-def checked_plan(options: BenchOptions) -> list[Group]:
-    """Turn options into what is measured.
+        option: For the error.
+        names: Separated by commas; None for all that are known.
+        known: Those that exist.
 
     Raises:
-        UsageError: A wrong option.
+        UsageError: One does not exist.
+
+    Example:
+        >>> listed("--learners", "slda, cfl", ("cfl", "slda"))
+        ['slda', 'cfl']
     """
-    _check_number("--image", options.image_px, MAX_IMAGE_PX)
-    _check_number("--batch", options.batch)
-    _check_number("--repeats", options.repeats)
-    threads = [
-        _number("--threads", text)
-        for text in _listed(str(cores()) if options.threads is None else options.threads)
-    ]
-    chunk: int | str = options.chunk
-    if chunk not in ("auto", "all"):
-        chunk = _number("--chunk", options.chunk)
-    cases = _listed(options.cases) if options.cases is not None else CASES
-    for case in cases:
-        _check_name("--cases", case, CASES)
-    _check_name("--sweep", options.sweep, ("all", "none", *SWEEPS))
-    image_px = STREAM_IMAGE_PX if options.network == STREAM else options.image_px
-    base = Setting(
-        options.network,
-        image_px,
-        options.batch,
-        threads[0],
-        chunk,
-        recompute=options.recompute,
-        channels_last=options.channels_last,
-    )
-    sweeps = {"all": SWEEPS, "none": ()}.get(options.sweep, (options.sweep,))
-    in_order = [case for case in CASES if case in cases]
-    return plan(base, threads=threads, cases=in_order, sweeps=sweeps)
-
-
-def _listed(text: str) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in text.split(",")))
-
-
-def _number(option: str, text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    _check_number(option, number, shown=text)
-    return number
-
-
-def _check_number(
-    option: str, number: int, largest: int | None = None, *, shown: str | None = None
-) -> None:
-    if number < 1 or (largest is not None and number > largest):
-        expected = "a whole number from 1" + (f" to {largest}" if largest else "")
-        shown = repr(shown) if shown is not None else str(number)
-        hint = {"--chunk": "--chunk auto", "--threads": f"--threads {cores()}"}
-        raise UsageError(
-            f"{option} is {shown}, expected {expected}",
-            hint=hint.get(option, f"leave {option} away for its default"),
-        )
-
-
-def _check_name(option: str, name: str, names: Sequence[str]) -> None:
-    if name not in names:
-        raise UsageError(
-            f"{option} is {name!r}, expected {', '.join(names)}", hint=f"{option} {names[0]}"
-        )
+    if names is None:
+        return list(known)
+    found = list(dict.fromkeys(name.strip() for name in names.split(",")))
+    for name in found:
+        if name not in known:
+            raise UsageError(
+                f"{option} has {name!r}, expected {', '.join(known)}", hint=f"{option} {known[0]}"
+            )
+    return found

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cfl_edge.lab.bench.child import ChildError
-from cfl_edge.lab.bench.sweeps import Group, Setting
-
-FIGURES = {"memory": "peak_bytes", "speed": "step_ms"}  # what a bench is about
-OVER_INFERENCE = {"memory": "peak_over_inference", "speed": "step_over_inference"}
+from cfl_edge.lab.bench.sweeps import MEMORY, SPEED, Group, Quantity, Setting
 
 # Measures a case of a setting once and returns its figure.
 Measure = Callable[[str, Setting], float]
@@ -22,7 +19,7 @@ class Row:
     """A case of a setting with what was measured.
 
     Args:
-        bench: `memory` or `speed`.
+        quantity: What is measured.
         case: One of CASES.
         group: The setting, with its sweeps, depth and chunk.
         figures: One for each repeat: bytes or milliseconds.
@@ -30,7 +27,7 @@ class Row:
         error: Why there is none.
     """
 
-    bench: str
+    quantity: Quantity
     case: str
     group: Group
     figures: list[float] = field(default_factory=list)
@@ -65,83 +62,65 @@ class Row:
 
         Example:
             >>> group = Group(Setting("2x4", 16, 2, threads=1), ["base"], ["bp"], depth=2, chunk=2)
-            >>> Row("speed", "bp", group, [2.0, 3.0, 2.5]).fields()["step_ms"]
+            >>> Row(SPEED, "bp", group, [2.0, 3.0, 2.5]).fields()["step_ms"]
             2.5
         """
-        figures = dict.fromkeys([*FIGURES.values(), *OVER_INFERENCE.values()])
-        figures[FIGURES[self.bench]] = self.figure if self.bench == "speed" else _whole(self.figure)
-        figures[OVER_INFERENCE[self.bench]] = self.ratio
-        chunks = {"cfl": self.group.chunk, "bp-accumulate": 1}
+        keys = (key for each in (MEMORY, SPEED) for key in (each.key, each.ratio_key))
+        figure = round(self.figure) if self.figure and self.quantity is MEMORY else self.figure
         fields = {
-            "bench": self.bench,
+            "bench": self.quantity.bench,
             "case": self.case,
             "network": self.setting.network,
             "depth": self.group.depth,
             "image_px": self.setting.image_px,
             "batch": self.setting.batch,
-            "chunk": chunks.get(self.case),
+            "chunk": {"cfl": self.group.chunk, "bp-accumulate": 1}.get(self.case),
             "threads": self.setting.threads,
-            "peak_bytes": figures["peak_bytes"],
-            "peak_over_inference": figures["peak_over_inference"],
-            "step_ms": figures["step_ms"],
-            "step_over_inference": figures["step_over_inference"],
+            **dict.fromkeys(keys),
+            self.quantity.key: figure,
+            self.quantity.ratio_key: self.ratio,
             "repeats": len(self.figures),
             "spread": self.spread,
         }
         return fields | ({"error": self.error} if self.error else {})
 
 
-def run_group(
-    bench: str,
-    group: Group,
-    repeats: int,
-    measure: Measure,
-    *,
-    on_figure: Callable[[Row], None] = lambda _: None,
-    on_row: Callable[[Row], None] = lambda _: None,
-) -> None:
+def measure_in_turn(rows: Sequence[Row], repeats: int, measure: Measure) -> Iterator[Row]:
     """Measure the cases of a setting in turn, then all of them again, so that drift hits all alike.
 
     A case that fails is not tried again.
 
     Args:
-        bench: `memory` or `speed`.
-        group: The setting and its cases.
+        rows: The cases of one setting; they take the figures.
         repeats: Times that each case is measured.
         measure: Raises ChildError where a case fails.
-        on_figure: Called after each measurement, with what its row has by then.
-        on_row: Called with each row at the end; where the run is broken off, with those that have
-            a figure.
+
+    Yields:
+        Each row after it was measured once more.
 
     Example:
         >>> group = Group(Setting("2x4", 16, 2, threads=1), ["base"], ["inference", "bp"])
         >>> figures = iter([2.0, 5.0, 2.0, 6.0])
-        >>> rows = []
-        >>> run_group("speed", group, 2, lambda case, _: next(figures), on_row=rows.append)
+        >>> rows = [Row(SPEED, case, group) for case in group.cases]
+        >>> done = list(measure_in_turn(rows, 2, lambda case, _: next(figures)))
         >>> [(row.case, row.figure, row.ratio) for row in rows]
         [('inference', 2.0, 1.0), ('bp', 5.5, 2.75)]
     """
-    rows = [Row(bench, case, group) for case in group.cases]
-    try:
-        for _ in range(repeats):
-            inference = None
-            for row in rows:
-                if row.error:
-                    continue
-                try:
-                    figure = measure(row.case, row.setting)
-                except ChildError as error:
-                    row.error = str(error)
-                else:
-                    row.figures.append(figure)
-                    inference = figure if row.case == "inference" else inference
-                    if inference:
-                        row.over_inference.append(figure / inference)
-                on_figure(row)
-    finally:
+    for _ in range(repeats):
+        inference = None
         for row in rows:
-            if row.figures or row.error:
-                on_row(row)
+            if row.error:
+                continue
+            try:
+                figure = measure(row.case, row.setting)
+            except ChildError as error:
+                row.error = str(error)
+            else:
+                row.figures.append(figure)
+                inference = figure if row.case == "inference" else inference
+                if inference:
+                    row.over_inference.append(figure / inference)
+            yield row
 
 
 def compare(rows: Sequence[Row], case: str, other: str) -> float | None:
@@ -152,23 +131,15 @@ def compare(rows: Sequence[Row], case: str, other: str) -> float | None:
         case: Above the line.
         other: Below the line.
     """
-    by_case: Mapping[str, Row] = {row.case: row for row in rows}
-    if not {case, other} <= set(by_case):
-        return None
-    above, below = by_case[case], by_case[other]
-    if above.error or below.error:
-        return None
-    ratios = [a / b for a, b in zip(above.figures, below.figures, strict=False) if b]
+    figures = {row.case: row.figures for row in rows if not row.error}
+    pairs = zip(figures.get(case, ()), figures.get(other, ()), strict=False)
+    ratios = [above / below for above, below in pairs if below]
     return statistics.median(ratios) if ratios else None
 
 
-def by_setting(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Yield the rows of each setting together, in order."""
+def by_setting(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the rows of each setting together, in order."""
     groups: dict[Setting, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.setting, []).append(row)
-    yield from groups.values()
-
-
-def _whole(figure: float | None) -> int | None:
-    return None if figure is None else round(figure)
+    return list(groups.values())

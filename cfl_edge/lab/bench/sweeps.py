@@ -23,6 +23,41 @@ LARGE_BATCH_CHUNK = 8  # larger ones pass in chunks of so many, whose features a
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """What a benchmark measures.
+
+    Args:
+        bench: Name of the command.
+        key: Of the figure in JSON.
+        ratio_key: Of the figure over that of inference in JSON.
+        noun: What it is called.
+        title: Of its column, the unit last.
+        factor: From the figure to the unit of the column.
+    """
+
+    bench: str
+    key: str
+    ratio_key: str
+    noun: str
+    title: str
+    factor: float
+
+    def text(self, figure: float) -> str:
+        """Return a figure without its unit.
+
+        Example:
+            >>> MEMORY.text(12_345_678), SPEED.text(1234.5)
+            ('12.3', '1234')
+        """
+        value = self.factor * figure
+        return f"{value:.1f}" if value < 1000 else f"{value:.0f}"
+
+
+MEMORY = Quantity("memory", "peak_bytes", "peak_over_inference", "peak", "peak MB", 1e-6)
+SPEED = Quantity("speed", "step_ms", "step_over_inference", "step time", "step ms", 1.0)
+
+
+@dataclass(frozen=True)
 class Setting:
     """One configuration; the cases of a setting are compared with each other.
 
@@ -61,12 +96,12 @@ class Job:
     """What all processes of a run have in common.
 
     Args:
-        bench: `memory` or `speed`.
+        quantity: What is measured.
         optimizer: `sgd`, `momentum` or `adamw`.
         device: "cpu" or "cuda".
     """
 
-    bench: str
+    quantity: Quantity
     optimizer: str
     device: str
 

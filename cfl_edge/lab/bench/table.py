@@ -1,4 +1,4 @@
-"""The Markdown of a bench: to be pasted as it is."""
+"""The Markdown of `cfl-edge bench memory` and `bench speed`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from cfl_edge.lab.bench.run import Row, by_setting, compare
 from cfl_edge.lab.bench.sweeps import SWEEP_CASES, SWEEPS
 from cfl_edge.lab.tables import aligned
 
-UNITS = {"memory": "peak MB", "speed": "step ms"}  # MB: 10^6 bytes
-NOUNS = {"memory": "peak", "speed": "step time"}
 PAIRS = (("cfl", "inference"), ("bp", "cfl"), ("cfl", "cfl-autograd"))
 
 
-def markdown(bench: str, rows: Sequence[Row]) -> list[str]:
+def markdown(rows: Sequence[Row]) -> list[str]:
     """Return the lines: a table of the base configuration, its ratios, a table of each sweep.
 
     Args:
-        bench: `memory` or `speed`.
         rows: All, in order.
     """
     lines: list[str] = []
@@ -26,59 +23,58 @@ def markdown(bench: str, rows: Sequence[Row]) -> list[str]:
         group = of_setting[0].group
         recomputed = ", features recomputed" * group.setting.recompute
         lines += ["", f"{group.setting.text()}, CFL in chunks of {group.chunk}{recomputed}:", ""]
-        lines += base_table(bench, of_setting)
-        lines += ["", *(f"- {name}: {x:.2f}" for name, x in ratios(bench, of_setting).items())]
+        lines += base_table(of_setting)
+        lines += ["", *(f"- {name}: {ratio:.2f}" for name, ratio in ratios(of_setting).items())]
     for sweep in SWEEPS:
         of_sweep = [row for row in rows if sweep in row.group.sweeps]
         if of_sweep:
             lines += ["", f"By {sweep}, in brackets over inference:", ""]
-            lines += sweep_table(bench, of_sweep)
+            lines += sweep_table(of_sweep)
     return lines
 
 
-def base_table(bench: str, rows: Sequence[Row]) -> list[str]:
+def base_table(rows: Sequence[Row]) -> list[str]:
     """Return the table of one setting: a line for each case."""
-    body = []
+    lines = [["case", rows[0].quantity.title, "/ inference", "spread"]]
     for row in rows:
-        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
         spread = "-" if row.spread is None else f"{100 * row.spread:.1f} %"
-        body.append([row.case, cell(row), ratio, spread])
-    return aligned([["case", UNITS[bench], "/ inference", "spread"], *body])
+        lines.append([row.case, cell(row), _ratio(row.ratio), spread])
+    return aligned(lines)
 
 
-def sweep_table(bench: str, rows: Sequence[Row]) -> list[str]:
+def sweep_table(rows: Sequence[Row]) -> list[str]:
     """Return a table with a line for each setting and a column for each case."""
     cases = [case for case in SWEEP_CASES if any(row.case == case for row in rows)]
-    unit = UNITS[bench]
-    head = ["network", "image px", "batch", "threads", *(f"{case}, {unit}" for case in cases)]
-    body = []
+    columns = [f"{case}, {rows[0].quantity.title}" for case in cases]
+    lines = [["network", "image px", "batch", "threads", *columns, "bp / cfl"]]
     for of_setting in by_setting(rows):
         setting = of_setting[0].setting
         by_case = {row.case: row for row in of_setting}
-        line = [setting.network, str(setting.image_px), str(setting.batch), str(setting.threads)]
-        for case in cases:
-            row = by_case.get(case)
-            text = "-" if row is None else cell(row)
-            if row is not None and row.ratio is not None and case != "inference":
-                text += f" ({row.ratio:.2f})"
-            line.append(text)
-        above = compare(of_setting, "bp", "cfl")
-        body.append([*line, "-" if above is None else f"{above:.2f}"])
-    return aligned([[*head, "bp / cfl"], *body])
+        texts = {case: cell(row) for case, row in by_case.items()}
+        for case, row in by_case.items():
+            if row.ratio is not None and case != "inference":
+                texts[case] += f" ({row.ratio:.2f})"
+        lines.append(
+            [
+                *(setting.network, str(setting.image_px), str(setting.batch), str(setting.threads)),
+                *(texts.get(case, "-") for case in cases),
+                _ratio(compare(of_setting, "bp", "cfl")),
+            ]
+        )
+    return aligned(lines)
 
 
-def ratios(bench: str, rows: Sequence[Row]) -> dict[str, float]:
+def ratios(rows: Sequence[Row]) -> dict[str, float]:
     """Return the ratios that say what CFL saves, by name, where both were measured.
 
     Args:
-        bench: `memory` or `speed`.
         rows: Of one setting.
     """
     found = {}
     for case, other in PAIRS:
         value = compare(rows, case, other)
         if value is not None:
-            found[f"{case} / {other} {NOUNS[bench]}"] = value
+            found[f"{case} / {other} {rows[0].quantity.noun}"] = value
     return found
 
 
@@ -86,24 +82,15 @@ def cell(row: Row) -> str:
     """Return a figure as it is shown, or why there is none.
 
     Example:
-        >>> from cfl_edge.lab.bench.sweeps import Group, Setting
+        >>> from cfl_edge.lab.bench.sweeps import MEMORY, Group, Setting
         >>> group = Group(Setting("2x4", 16, 2, threads=1), ["base"], ["bp"])
-        >>> cell(Row("memory", "bp", group, [12_345_678]))
+        >>> cell(Row(MEMORY, "bp", group, [12_345_678]))
         '12.3'
     """
     if row.error:
         return "does not fit" if row.error == DOES_NOT_FIT else "failed"
-    if row.figure is None:
-        return "-"
-    return shown(row.bench, row.figure)
+    return "-" if row.figure is None else row.quantity.text(row.figure)
 
 
-def shown(bench: str, figure: float) -> str:
-    """Return a figure without its unit: bytes as MB, milliseconds as they are.
-
-    Example:
-        >>> shown("memory", 12_345_678), shown("speed", 1234.5)
-        ('12.3', '1234')
-    """
-    value = figure / 1e6 if bench == "memory" else figure
-    return f"{value:.1f}" if value < 1000 else f"{value:.0f}"
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -6,8 +6,6 @@ import math
 from collections import deque
 from typing import final
 
-DEFAULT_HZ = 30.0  # of label delay where no rate is given: what most cameras send
-
 
 @final
 class StreamClock:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.core.device import choose_device
-from cfl_edge.defaults import BACKBONE, LEARNERS
 from cfl_edge.lab.bench.streams.figures import StreamRun
-from cfl_edge.lab.bench.streams.options import StreamOptions
+from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.run import run_stream
 from cfl_edge.lab.bench.streams.stage import Stage
 from cfl_edge.lab.bench.streams.table import markdown, summary_of
@@ -20,7 +18,7 @@ from cfl_edge.lab.machine import machine_text, system_facts, torch_facts
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.interrupts import Interrupts
-from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.view.reporter import Reporter
 
 
 @dataclass
@@ -28,67 +26,66 @@ class StreamsReport:
     """What `bench streams` found.
 
     Args:
-        options: What was asked for.
-        machine: `cpu, cores, gpu, device, torch, python, system`.
+        settings: The options.
+        machine: See `machine_text`.
         about: `data, classes, train_images, test_images, evaluated_on, backbone, image_px`.
-        runs: A learner and seed each; one that was broken off is left out.
+        runs: A learner and seed each; one that was interrupted is left out.
         seconds: Of the whole.
         interrupted: Whether Ctrl-C or SIGTERM ended it.
     """
 
-    options: StreamOptions
+    settings: StreamSettings
     machine: dict[str, Any]
     about: dict[str, Any] = field(default_factory=dict)
     runs: list[StreamRun] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
 
-    def summary(self, command: str) -> dict[str, Any]:
-        """Return the fields of the last JSON line.
+    def done(self) -> str:
+        """Say how much was measured."""
+        return f"{len(self.runs)} run{'s' * (len(self.runs) != 1)}"
 
-        Args:
-            command: The command line.
-        """
-        options = self.options
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the last JSON line."""
+        settings = self.settings
         return {
             "bench": "streams",
             **self.machine,
-            "protocol": options.protocol,
+            "protocol": settings.protocol,
             **self.about,
-            "realtime_hz": options.realtime_hz,
-            "label_delay_s": options.label_delay_s,
-            "label_noise": options.label_noise,
+            "realtime_hz": settings.realtime_hz,
+            "label_delay_s": settings.label_delay_s,
+            "label_noise": settings.label_noise,
             "learners": summary_of(self.runs),
             "runs": len(self.runs),
             "seconds": self.seconds,
             "interrupted": self.interrupted,
-            "command": command,
         }
 
     def title(self) -> str:
         """Say what was run: protocol, data, numbers of images, backbone, image, seeds."""
-        about, options = self.about, self.options
-        if not about:  # broken off while the data was read
-            return f"{options.protocol} on {options.data}"
+        about, settings = self.about, self.settings
+        if not about:  # interrupted while the data was read
+            return f"{settings.protocol} on {settings.data}"
         parts = [
-            f"{options.protocol} on {about['data']}: {about['train_images']:,} images of "
+            f"{settings.protocol} on {about['data']}: {about['train_images']:,} images of "
             f"{about['classes']} classes, evaluated on {about['test_images']:,} of the "
             f"{about['evaluated_on']}",
             f"backbone {about['backbone']}, {about['image_px']} px",
-            f"{options.seeds} seed{'s' * (options.seeds > 1)}",
+            f"{settings.seeds} seed{'s' * (settings.seeds > 1)}",
         ]
-        if options.epochs > 1:
-            parts.append(f"{options.epochs} passes")
-        if options.classes_per_task > 1:
-            parts.append(f"{options.classes_per_task} classes a task")
-        if options.realtime_hz is not None:
-            parts.append(f"{options.realtime_hz:g} frames a second, waiting for nobody")
-        if options.label_delay_s:
-            parts.append(f"labels {options.label_delay_s:g} s late")
-        if options.unknown_classes:
-            parts.append(f"{options.unknown_classes} more classes unknown")
-        if options.label_noise:
-            parts.append(f"{options.label_noise:.0%} of the labels wrong")
+        if settings.epochs > 1:
+            parts.append(f"{settings.epochs} passes")
+        if settings.classes_per_task > 1:
+            parts.append(f"{settings.classes_per_task} classes per task")
+        if settings.realtime_hz is not None:
+            parts.append(f"{settings.realtime_hz:g} frames per second, not waiting for the learner")
+        if settings.label_delay_s:
+            parts.append(f"labels {settings.label_delay_s:g} s late")
+        if settings.unknown_classes:
+            parts.append(f"{settings.unknown_classes} more classes unknown")
+        if settings.label_noise:
+            parts.append(f"{settings.label_noise:.0%} of the labels wrong")
         return "; ".join(parts)
 
     def lines(self, command: str) -> list[str]:
@@ -107,67 +104,60 @@ class StreamsReport:
         return streams_png(self.runs, self.title()) if self.runs else None
 
 
-def bench_streams(
-    options: StreamOptions,
-    *,
-    on_run: Callable[[StreamRun], None] = lambda _: None,
-    on_frame: Callable[[str, int, int, int], None] = lambda *_: None,
-    on_notice: Notice = log_notice,
-) -> StreamsReport:
+def bench_streams(settings: StreamSettings, reporter: Reporter) -> StreamsReport:
     """Run each learner on the same streams: seed after seed, all learners in turn.
 
-    The backbone is frozen and the same for all, so its outputs are computed once and kept as long
-    as 1 GiB holds them; its time is measured by itself.
+    The backbone is frozen and the same for all, so its outputs are computed once and stored if
+    1 GiB holds them; its time is measured by itself.
 
     Args:
-        options: See `StreamOptions`.
-        on_run: Called with each run once it is done.
-        on_frame: Called with learner, seed, frames done and to do.
-        on_notice: Told what the user should know.
+        settings: The options.
+        reporter: Told of each run once it is done, of the frames in between, and of what is
+            unusual about the data.
 
     Raises:
-        UsageError: A wrong option, or not as many images.
+        UsageError: A wrong option, or fewer images than asked for.
         DataError: The data cannot be used.
         ModelNotFoundError: The backbone's weights are not installed.
     """
     begin = time.monotonic()
-    names = options.learner_names(LEARNERS)
-    device = choose_device(options.device)
+    names = settings.learner_names()
+    device = choose_device(settings.device)
     keep_freed_memory()
-    base = _config(options)
-    report = StreamsReport(options, system_facts() | torch_facts(device))
+    base = LearnerConfig(
+        backbone=settings.backbone,
+        layers=settings.layers,
+        image_px=settings.image_px,
+        replay_mib=settings.replay_mib,
+    )
+    report = StreamsReport(settings, system_facts() | torch_facts(device))
     with Interrupts() as interrupts:
         try:
             with interrupts.waiting():
                 for name in names:  # what cannot be built fails before hours of work
                     _built(name, base, device)
-                stage = Stage(options, base, device, on_notice)
+                stage = Stage(settings, base, device, reporter.notice)
             report.about = stage.about
-            for seed in range(options.seeds):
+            for seed in range(settings.seeds):
                 with interrupts.waiting():
-                    task = stage.task(seed, partial(on_frame, "backbone", seed))
+                    task = stage.task(seed, partial(reporter.bar, f"backbone  seed {seed}"))
                 for name in names:
                     with interrupts.waiting():
                         run = run_stream(
                             name,
-                            options.protocol,
+                            settings.protocol,
                             _built(name, replace(base, seed=seed), device),
                             task,
-                            on_frame=partial(on_frame, name, seed),
+                            on_frame=partial(reporter.bar, f"{name}  seed {seed}"),
                         )
                     report.runs.append(run)
-                    on_run(run)
+                    if not reporter.json:
+                        reporter.notice(run.text())
+                    reporter.event("run", run.fields())
         except KeyboardInterrupt:
             report.interrupted = True
     report.seconds = time.monotonic() - begin
     return report
-
-
-def _config(options: StreamOptions) -> LearnerConfig:
-    given: dict[str, Any] = {"layers": options.layers, "image_px": options.image_px}
-    if options.replay_mib is not None:
-        given["replay_mib"] = options.replay_mib
-    return LearnerConfig(backbone=options.backbone or BACKBONE, **given)
 
 
 def _built(name: str, base: LearnerConfig, device: str) -> Learner:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cfl_edge.errors import DataError, UsageError
-from cfl_edge.lab.bench.streams.options import StreamOptions
+from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.protocols import (
     Integers,
     StreamOrder,
@@ -45,11 +45,11 @@ class SeedData:
     unknown: Integers
 
 
-def read_data(options: StreamOptions, image_px: int, on_notice: Notice) -> Dataset:
+def read_data(settings: StreamSettings, image_px: int, on_notice: Notice) -> Dataset:
     """Read the data set, for the protocol `instances` with objects and its own test split alone.
 
     Args:
-        options: `data` and `protocol` count.
+        settings: `data` and `protocol` count.
         image_px: Side to which images of a folder are scaled, from the file at once, as the
             product does it; others are scaled when they are shown.
         on_notice: Told of images left out and of a missing test split.
@@ -57,25 +57,25 @@ def read_data(options: StreamOptions, image_px: int, on_notice: Notice) -> Datas
     Raises:
         DataError: The data set cannot be used, or does not tell objects apart.
     """
-    path, by_objects = Path(options.data), options.protocol == "instances"
+    path, by_objects = Path(settings.data), settings.protocol == "instances"
     dataset = None
     if path.exists() or not by_objects:
         dataset = open_dataset(
-            options.data,
+            settings.data,
             image_px=image_px if path.is_dir() else None,
             make_test_split=not by_objects,
             on_notice=on_notice,
         )
     if dataset is None or (by_objects and dataset.objects_train is None):
         raise DataError(
-            f"{options.data} does not tell objects apart, expected every image of a folder in "
+            f"{settings.data} does not tell objects apart, expected every image of a folder in "
             "CLASS/OBJECT/, or a file .npz with an array object_train, for --protocol instances",
-            hint=f"--protocol class-incremental, or find {options.data} -type f | head",
+            hint=f"--protocol class-incremental, or find {settings.data} -type f | head",
         )
     return dataset
 
 
-def choose(dataset: Dataset, options: StreamOptions, seed: int) -> SeedData:
+def choose(dataset: Dataset, settings: StreamSettings, seed: int) -> SeedData:
     """Choose the images of one run and their order.
 
     Which images train and test depends on the labels alone, except for `instances`, whose objects
@@ -83,37 +83,37 @@ def choose(dataset: Dataset, options: StreamOptions, seed: int) -> SeedData:
 
     Args:
         dataset: Of `read_data`.
-        options: The options of the benchmark.
+        settings: The options of the benchmark.
         seed: Of the order, and of the objects that are held out.
 
     Raises:
         UsageError: There are not enough images or classes.
         DataError: A class has a single object, or there is nothing to evaluate on.
     """
-    known = dataset.classes - options.unknown_classes
+    known = dataset.classes - settings.unknown_classes
     if known < 2:
         raise UsageError(
-            f"--unknown-classes is {options.unknown_classes} of the {dataset.classes} classes of "
+            f"--unknown-classes is {settings.unknown_classes} of the {dataset.classes} classes of "
             f"{dataset.name}, expected at least 2 to learn",
             hint=f"--unknown-classes {max(dataset.classes - 2, 0)}",
         )
-    if options.protocol == "instances":
-        train, test, test_is_train = _split_by_objects(dataset, options.validation, seed)
+    if settings.protocol == "instances":
+        train, test, test_is_train = _split_by_objects(dataset, settings.validation, seed)
     else:
-        held_out = split(dataset, validation=options.validation)
-        train, test_is_train = held_out.train.numpy(), options.validation > 0
+        held_out = split(dataset, validation=settings.validation)
+        train, test_is_train = held_out.train.numpy(), settings.validation > 0
         test = (held_out.validation if test_is_train else held_out.test).numpy()
     labels = dataset.y_train.numpy()
     test_labels = labels if test_is_train else dataset.y_test.numpy()
     train = train[labels[train] < known]
     unknown, test = test[test_labels[test] >= known], test[test_labels[test] < known]
-    chosen = balanced("train_images", options.train_images, dataset.y_train[train], seed=0)
+    chosen = balanced("train_images", settings.train_images, dataset.y_train[train], seed=0)
     train = train[chosen.numpy()]
-    chosen = balanced("test_images", options.test_images, torch.from_numpy(test_labels[test]))
+    chosen = balanced("test_images", settings.test_images, torch.from_numpy(test_labels[test]))
     test = test[chosen.numpy()]
-    if options.unknown_classes and not len(unknown):
+    if settings.unknown_classes and not len(unknown):
         raise DataError(
-            f"{dataset.name} has no image of its last {options.unknown_classes} classes to "
+            f"{dataset.name} has no image of its last {settings.unknown_classes} classes to "
             "evaluate on",
             hint="omit --unknown-classes",
         )
@@ -122,15 +122,15 @@ def choose(dataset: Dataset, options: StreamOptions, seed: int) -> SeedData:
             f"{dataset.name} has no image to evaluate on, expected at least 2 of a class",
             hint="--validation 0, or more images of each class",
         )
-    if options.protocol == "instances":
+    if settings.protocol == "instances":
         assert dataset.objects_train is not None
         order = objects_in_turn(dataset.objects_train.numpy()[train], seed=seed)
-    elif options.protocol == "shuffled":
-        order = shuffled(labels[train], epochs=options.epochs, seed=seed)
-    elif options.protocol == "blocks":
+    elif settings.protocol == "shuffled":
+        order = shuffled(labels[train], epochs=settings.epochs, seed=seed)
+    elif settings.protocol == "blocks":
         order = blocks(labels[train], seed=seed)
     else:
-        each = options.classes_per_task
+        each = settings.classes_per_task
         order = class_incremental(labels[train], classes_per_task=each, seed=seed)
     return SeedData(train, test, test_is_train, order, unknown)
 

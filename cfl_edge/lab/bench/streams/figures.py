@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfl_edge.lab.tables import cell
+from cfl_edge.view.text import percent
 
 PERCENT, MIB, SAME = 100.0, 2.0**-20, 1.0  # factors from a figure to what is shown
 
@@ -62,7 +63,7 @@ class StreamRun:
 
     Args:
         learner: Its name.
-        protocol: One of PROTOCOLS.
+        protocol: Order in which the images arrived.
         seed: Random seed.
         final_accuracy: On the test images of all classes of the stream, at its end.
         average_incremental_accuracy: See `stream_metrics`, as for the next ones.
@@ -121,3 +122,13 @@ class StreamRun:
     def fields(self) -> dict[str, Any]:
         """Return what `--json` has of a run."""
         return dict(vars(self))
+
+    def text(self) -> str:
+        """Say in one line what the run came to."""
+        shown = {
+            "final": self.final_accuracy,
+            "average": self.average_incremental_accuracy,
+            "prequential": self.prequential_accuracy,
+        }
+        accuracies = (f"{name} {percent(value)}" for name, value in shown.items())
+        return "  ".join([self.learner, f"seed {self.seed}", *accuracies])

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
 
-PROTOCOLS = ("class-incremental", "shuffled", "blocks", "instances")
 RUN_FRAMES = 30  # of a block: a second before a camera
 LEAST_RUNS = 3  # of a class with few images, so that it returns all the same
 MOST_EVALUATIONS = 20  # of a stream with tasks: what is measured must not take longer than learning

@@ -12,7 +12,7 @@ import torch
 from cfl_edge.core.backbones import build_backbone
 from cfl_edge.lab.bench.streams.data import SeedData, choose, read_data, shown_name
 from cfl_edge.lab.bench.streams.images import CACHE_BYTES, Images
-from cfl_edge.lab.bench.streams.options import StreamOptions
+from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.protocols import noisy_labels
 from cfl_edge.lab.bench.streams.recall import TestImages
 from cfl_edge.lab.bench.streams.run import Task
@@ -27,7 +27,7 @@ class Stage:
     """The images of all runs, and what the backbone makes of them.
 
     Args:
-        options: What was asked for.
+        settings: What was asked for.
         base: What all learners have in common.
         device: Where they live.
         on_notice: Told of what is odd about the data.
@@ -39,13 +39,13 @@ class Stage:
     """
 
     def __init__(
-        self, options: StreamOptions, base: LearnerConfig, device: str, on_notice: Notice
+        self, settings: StreamSettings, base: LearnerConfig, device: str, on_notice: Notice
     ) -> None:
-        self.options = options
+        self.settings = settings
         image_px = base.resolved_image_px()
-        self.dataset = dataset = read_data(options, image_px, on_notice)
+        self.dataset = dataset = read_data(settings, image_px, on_notice)
         backbone = build_backbone(base.backbone).to(device)
-        first = choose(self.dataset, options, seed=0)
+        first = choose(self.dataset, settings, seed=0)
         train, test = len(first.train), len(first.test)
         kept = CACHE_BYTES * train // (train + test + len(first.unknown))
         self.train = Images(dataset.x_train, backbone, image_px, device, cache_bytes=kept)
@@ -56,12 +56,12 @@ class Stage:
             backbone, self.train, first.train[:BACKBONE_SAMPLES].tolist()
         )
         self.about = {
-            "data": shown_name(options.data),
-            "classes": dataset.classes - options.unknown_classes,
+            "data": shown_name(settings.data),
+            "classes": dataset.classes - settings.unknown_classes,
             "train_images": train,
             "test_images": test,
             "unknown_images": len(first.unknown),
-            "evaluated_on": _part(options, first),
+            "evaluated_on": _part(settings, first),
             "backbone": base.backbone,
             "layers": base.resolved_layers(),
             "image_px": image_px,
@@ -75,31 +75,31 @@ class Stage:
             seed: Of the stream.
             on_done: Called with the number of images that passed the backbone, and the total.
         """
-        options, dataset = self.options, self.dataset
-        chosen = choose(self.dataset, options, seed)
+        settings, dataset = self.settings, self.dataset
+        chosen = choose(self.dataset, settings, seed)
         labels = dataset.y_train.numpy()[chosen.train]
         test = self.train if chosen.test_is_train else self.test
         y_test = dataset.y_train if chosen.test_is_train else dataset.y_test
         self.train.fill(chosen.train.tolist(), on_done)
         test.fill([*chosen.test.tolist(), *chosen.unknown.tolist()], on_done)
-        known = dataset.classes - options.unknown_classes
+        known = dataset.classes - settings.unknown_classes
         of_test = y_test.numpy()
         return Task(
             pictures=self.train,
             places=chosen.train,
             labels=labels,
-            given=noisy_labels(labels, options.label_noise, classes=known, seed=seed),
+            given=noisy_labels(labels, settings.label_noise, classes=known, seed=seed),
             order=chosen.order,
             test=TestImages(test, chosen.test, of_test[chosen.test], dataset.classes),
             unknown=TestImages(test, chosen.unknown, of_test[chosen.unknown], dataset.classes),
             backbone_s=self.backbone_s,
-            realtime_hz=options.realtime_hz,
-            delay_frames=options.delay_frames(),
+            realtime_hz=settings.realtime_hz,
+            delay_frames=settings.delay_frames(),
         )
 
 
-def _part(options: StreamOptions, chosen: SeedData) -> str:
-    if options.protocol == "instances":
+def _part(settings: StreamSettings, chosen: SeedData) -> str:
+    if settings.protocol == "instances":
         return "objects that are not in the stream"
     return "validation part of the training split" if chosen.test_is_train else "test split"
 
