@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self, final
 
 from firmware_host.damage import BadWire, Faults
@@ -118,12 +117,7 @@ class Simulator:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Switch it off; raise what its thread failed with."""
         self._stopping = True
         self._wake()

@@ -15,11 +15,11 @@ from cfl_edge.doctor.devices import (
     check_cameras,
     check_groups,
     check_serial,
-    read_camera,
     read_groups,
 )
 from cfl_edge.doctor.system import check_clock, check_space, read_synchronised
 from cfl_edge.stream.camera import abi
+from cfl_edge.stream.camera.device import read_camera
 from cfl_edge.stream.camera.formats import FORMATS
 from firmware_host.ports import Port
 

@@ -3,58 +3,20 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import grp
 import os
 import pwd
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from cfl_edge.doctor.check import Check
-from cfl_edge.stream.camera import abi
-from cfl_edge.stream.camera.device import MOST_FORMATS
+from cfl_edge.stream.camera.device import read_camera
 from cfl_edge.stream.camera.errors import open_error
 from cfl_edge.visible import visible
 from firmware_host.ports import Port
 
 SHOWN_FORMATS = 6
 GROUPS = {"video": "cameras", "dialout": "serial ports"}
-
-Control = Callable[[int, int, Any], Any]
-
-
-def read_camera(path: str, control: Control = fcntl.ioctl) -> tuple[str, list[str]] | None:
-    """Return a camera's name and its pixel formats; None for a device that does not capture.
-
-    Args:
-        path: Of the device.
-        control: Asks the kernel.
-
-    Raises:
-        OSError: It cannot be opened or asked.
-    """
-    device = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        capability = abi.Capability()
-        control(device, abi.QUERYCAP, capability)
-        wanted = abi.CAP_VIDEO_CAPTURE | abi.CAP_STREAMING
-        if capability.device_caps & wanted != wanted:
-            return None
-        formats: list[str] = []
-        for index in range(MOST_FORMATS):
-            entry = abi.FormatDescription(index=index, type=abi.VIDEO_CAPTURE)
-            try:
-                control(device, abi.ENUM_FMT, entry)
-            except OSError as error:
-                if error.errno == errno.EINVAL:  # past the last one
-                    break
-                raise
-            formats.append(abi.fourcc_name(entry.pixelformat))
-        name = bytes(capability.card).split(b"\0")[0].decode("utf-8", "replace")
-        return name, formats
-    finally:
-        os.close(device)
 
 
 def check_cameras(
@@ -65,7 +27,7 @@ def check_cameras(
     """Judge the cameras.
 
     Args:
-        paths: The devices, /dev/video0 and on.
+        paths: The devices: /dev/video0, /dev/video1 and so on.
         understood: Pixel formats that a stream can read, by their four letters.
         read: See `read_camera`.
     """

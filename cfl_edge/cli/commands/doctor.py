@@ -8,6 +8,7 @@ from pathlib import Path
 from cfl_edge.doctor import board, devices, packages, providers, system
 from cfl_edge.doctor.check import Check, run_check
 from cfl_edge.loop.board_health import BoardHealth
+from cfl_edge.stream.camera.formats import FORMATS
 from firmware_host.ports import list_ports
 
 MODEL = Path("runs/model")  # where `learn` puts one by default
@@ -46,8 +47,6 @@ def doctor(model: Path | None = None) -> Iterator[Check]:
 
 
 def _cameras() -> Iterable[Check]:
-    from cfl_edge.stream.camera.formats import FORMATS  # loads FFmpeg
-
     return devices.check_cameras(Path("/dev").glob("video*"), FORMATS)
 
 

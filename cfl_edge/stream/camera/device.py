@@ -11,6 +11,7 @@ import fcntl
 import mmap
 import os
 import select
+from collections.abc import Callable
 from ctypes import c_int
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +21,9 @@ from cfl_edge.stream.camera import abi
 
 BUFFERS = 4
 """Enough for the driver to go on while one is copied; more would only age."""
+
+Control = Callable[[int, int, Any], Any]
+"""Asks the kernel: `fcntl.ioctl`."""
 
 MOST_FORMATS = 256
 """Past any device's list: the kernel's test driver has 83."""
@@ -80,7 +84,8 @@ class V4l2Device:
         self._maps: list[mmap.mmap] = []
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            self._check_capabilities()
+            if not can_capture(read_capability(self._fd)):
+                raise OSError(errno.EPROTONOSUPPORT, "not a capture device")
             pix = self._agree_on_format(pixel_formats, size_px)
             self.pixel_format: str = abi.fourcc_name(pix.pixelformat)
             self.size_px: tuple[int, int] = (pix.width, pix.height)
@@ -132,13 +137,6 @@ class V4l2Device:
     def _control(self, request: int, argument: Any) -> None:
         fcntl.ioctl(self._fd, request, argument)
 
-    def _check_capabilities(self) -> None:
-        capability = abi.Capability()
-        self._control(abi.QUERYCAP, capability)
-        wanted = abi.CAP_VIDEO_CAPTURE | abi.CAP_STREAMING
-        if capability.device_caps & wanted != wanted:
-            raise OSError(errno.EPROTONOSUPPORT, "not a capture device")
-
     def _agree_on_format(
         self, pixel_formats: tuple[str, ...], size_px: tuple[int, int] | None
     ) -> Any:
@@ -146,7 +144,7 @@ class V4l2Device:
         self._control(abi.G_FMT, wanted)
         pix = wanted.fmt.pix
         if abi.fourcc_name(pix.pixelformat) not in pixel_formats:
-            offered = self._formats()
+            offered = list_formats(self._fd)
             match = next((name for name in pixel_formats if name in offered), None)
             if match is None:
                 raise FormatNotOfferedError(offered)
@@ -158,21 +156,8 @@ class V4l2Device:
         pix.field = abi.FIELD_ANY
         self._control(abi.S_FMT, wanted)
         if abi.fourcc_name(pix.pixelformat) not in pixel_formats:  # drivers substitute silently
-            raise FormatNotOfferedError(self._formats())
+            raise FormatNotOfferedError(list_formats(self._fd))
         return pix
-
-    def _formats(self) -> list[str]:
-        names: list[str] = []
-        for index in range(MOST_FORMATS):
-            entry = abi.FormatDescription(index=index, type=abi.VIDEO_CAPTURE)
-            try:
-                self._control(abi.ENUM_FMT, entry)
-            except OSError as error:
-                if error.errno == errno.EINVAL:  # past the last one
-                    break
-                raise
-            names.append(abi.fourcc_name(entry.pixelformat))
-        return names
 
     def _agree_on_rate(self, fps: Fraction | None) -> Fraction | None:
         wanted = abi.StreamParm(type=abi.VIDEO_CAPTURE)
@@ -207,6 +192,59 @@ class V4l2Device:
                 )
             )
             self._control(abi.QBUF, buffer)
+
+
+def read_capability(device: int, control: Control = fcntl.ioctl) -> abi.Capability:
+    """Return what an opened video device says of itself.
+
+    Raises:
+        OSError: It is not a video device.
+    """
+    capability = abi.Capability()
+    control(device, abi.QUERYCAP, capability)
+    return capability
+
+
+def can_capture(capability: abi.Capability) -> bool:
+    """Return whether a device sends images: codecs and metadata nodes do not."""
+    wanted = abi.CAP_VIDEO_CAPTURE | abi.CAP_STREAMING
+    return bool(capability.device_caps & wanted == wanted)
+
+
+def list_formats(device: int, control: Control = fcntl.ioctl) -> list[str]:
+    """Return the pixel formats that an opened camera offers, by their four letters."""
+    names: list[str] = []
+    for index in range(MOST_FORMATS):
+        entry = abi.FormatDescription(index=index, type=abi.VIDEO_CAPTURE)
+        try:
+            control(device, abi.ENUM_FMT, entry)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # past the last one
+                break
+            raise
+        names.append(abi.fourcc_name(entry.pixelformat))
+    return names
+
+
+def read_camera(path: str, control: Control = fcntl.ioctl) -> tuple[str, list[str]] | None:
+    """Return a camera's name and its pixel formats; None for a device that does not capture.
+
+    Args:
+        path: Of the device.
+        control: Asks the kernel.
+
+    Raises:
+        OSError: It cannot be opened or asked.
+    """
+    device = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        capability = read_capability(device, control)
+        if not can_capture(capability):
+            return None
+        name = bytes(capability.card).split(b"\0")[0].decode("utf-8", "replace")
+        return name, list_formats(device, control)
+    finally:
+        os.close(device)
 
 
 def _buffer(index: int) -> abi.Buffer:

@@ -18,10 +18,10 @@ from cfl_edge.errors import (
     StreamNotFoundError,
     StreamPermissionError,
 )
+from cfl_edge.stream.decode import STRICT, PacketDecoder
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.live import Capture, Captured, damaged
 from cfl_edge.stream.serial.jpeg import JpegFinder
-from cfl_edge.stream.serial.pixels import gray8_to_rgb, jpeg_to_rgb, rgb565_to_rgb, yuyv_to_rgb
 from firmware_host import protocol
 from firmware_host.errors import (
     BoardError,
@@ -43,6 +43,9 @@ READ_S = 0.1
 LARGEST_GAP = 1000
 """Images lost at a time, at most: a larger step is a board that counts in another way."""
 
+RAW_FORMATS = {Format.GRAY8: "gray", Format.RGB565LE: "rgb565le", Format.YUYV: "yuyv422"}
+"""What FFmpeg calls the formats of raw images."""
+
 ERRORS: Mapping[type[BoardError], type[StreamError]] = {
     PortNotFoundError: StreamNotFoundError,
     PortAmbiguousError: StreamNotFoundError,
@@ -53,23 +56,26 @@ ERRORS: Mapping[type[BoardError], type[StreamError]] = {
 
 
 def image_to_rgb(image: protocol.Image) -> Image | None:
-    """Return a board's image as uint8 RGB, shape (H, W, 3); None where it does not decode.
+    r"""Return a board's image as uint8 RGB, shape (H, W, 3); None where it does not decode.
 
     Args:
         image: In any format but int8.
+
+    Example:
+        >>> image_to_rgb(protocol.Image(b"\x00\xf8\xff\xff", Format.RGB565LE, 2, 1)).tolist()
+        [[[255, 0, 0], [255, 255, 255]]]
     """
-    size = image.width, image.height
-    match image.format:
-        case Format.JPEG:
-            return jpeg_to_rgb(image.data)
-        case Format.GRAY8:
-            return gray8_to_rgb(image.data, *size)
-        case Format.RGB565LE:
-            return rgb565_to_rgb(image.data, *size)
-        case Format.YUYV:
-            return yuyv_to_rgb(image.data, *size)
-        case _:
-            return damaged()
+    if image.format is Format.JPEG:
+        return jpeg_to_rgb(image.data)
+    if image.format not in RAW_FORMATS:
+        return damaged()
+    size_px, pixel_format = (image.width, image.height), RAW_FORMATS[image.format]
+    return PacketDecoder("rawvideo", size_px, pixel_format)(image.data)
+
+
+def jpeg_to_rgb(data: bytes) -> Image | None:
+    """Return a whole JPEG as uint8 RGB, shape (H, W, 3); None where it does not decode."""
+    return PacketDecoder("mjpeg", (0, 0), "", STRICT)(data)
 
 
 def stream_error(error: BoardError) -> StreamError:
