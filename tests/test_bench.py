@@ -131,6 +131,12 @@ def test_nothing_is_measured_twice():
     assert {(setting.batch, setting.chunk) for setting in large} == {(128, 8), (512, 8)}
 
 
+def test_every_case_has_a_step():
+    from cfl_edge.lab.bench.cases import STEPS
+
+    assert tuple(STEPS) == CASES
+
+
 def test_cases_take_turns_and_a_failed_one_is_left_out():
     order = []
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.closed_form import closed_form_parts
-from cfl_edge.core.networks import (
-    Network,
-    build_network,
-    initial_embeddings,
-)
+from cfl_edge.core.networks import Network, build_network, initial_embeddings
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.core.training import LocalTraining, fast_chunks, train_step
 from cfl_edge.defaults import LAYERS_WITH_BACKBONE
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import STREAM, Setting
 from cfl_edge.lab.optimizers import build_optimizer
-from cfl_edge.lab.rules.backpropagation import DICTIONARY_LOSS, bp_step
+from cfl_edge.lab.rules.backpropagation import bp_step
 
-Step = Callable[[Tensor, Tensor], object]  # x (N, C, H, W) and class numbers (N,)
+Step = Callable[[Tensor, Tensor], object]  # x (N, C, H, W) and targets (N,)
 
 CLASSES = 10
 SEED = 0
@@ -43,7 +40,7 @@ def input_shape(setting: Setting) -> tuple[int, int, int]:
 
 
 def memory_format(setting: Setting) -> torch.memory_format:
-    """Return how the numbers of an image lie in memory, for all cases of a setting."""
+    """Return the memory layout of images, the same for all cases of a setting."""
     return torch.channels_last if setting.channels_last else torch.contiguous_format
 
 
@@ -67,7 +64,7 @@ def network_of(setting: Setting) -> Network:
 def chunk_of(setting: Setting, network: Network) -> int:
     """Return how many samples pass a layer at a time in the case `cfl`.
 
-    `auto` lets each layer have its own number, the smallest of which is returned. Layers without a
+    With `auto` each layer has its own number, of which the smallest is returned. Layers without a
     closed form take the whole batch.
 
     Args:
@@ -89,7 +86,7 @@ def chunk_of(setting: Setting, network: Network) -> int:
 
 
 def random_batch(setting: Setting, device: str) -> tuple[Tensor, Tensor]:
-    """Draw a batch: x (N, C, H, W), and class numbers (N,) of which neighbours differ."""
+    """Draw a batch: x (N, C, H, W), and targets (N,) of which neighbours differ."""
     generator = torch.Generator().manual_seed(SEED)
     x = torch.randn(setting.batch, *input_shape(setting), generator=generator)
     x = x.to(device, memory_format=memory_format(setting))
@@ -97,11 +94,11 @@ def random_batch(setting: Setting, device: str) -> tuple[Tensor, Tensor]:
 
 
 def warm_up_batch(setting: Setting, network: Network, device: str) -> tuple[Tensor, Tensor]:
-    """Draw two small samples: the step on them makes all that a process makes once.
+    """Draw two small samples for a step that allocates what a process allocates once.
 
-    Optimizer state, threads, the autograd engine and the libraries' tables exist after it. They
-    have 16 px where the network takes any size. Not one sample: torch convolves a single small
-    image with other code than a batch, whose pages would then be counted.
+    That is optimizer state, threads, the autograd engine and the libraries' tables. The images have
+    16 px where the network takes any size. They are two because torch convolves a single small
+    image with other code than a batch, and the pages of that code would be counted.
     """
     c_in, size, _ = input_shape(setting)
     fixed = any(isinstance(module, nn.Linear) for module in network.modules())
@@ -129,59 +126,70 @@ def build_step(case: str, network: Network, optimizer: str, setting: Setting) ->
         >>> [h_mean.shape for h_mean in step(*random_batch(setting, "cpu"))]
         [torch.Size([2, 4]), torch.Size([2, 4])]
     """
-    if case in ("inference", "head-only"):
-        return _frozen_step(network.eval(), learn_algorithm=case == "head-only")
-    network.train()
-    device = next(network.parameters()).device
-    rows = initial_embeddings(CLASSES, max(network.channels), torch.Generator().manual_seed(SEED))
-    embeddings = nn.Parameter(rows.to(device))
-    if case.startswith("bp"):
-        every = build_optimizer(optimizer, [*network.parameters(), embeddings], LEARNING_RATE)
-
-        def backpropagate(x: Tensor, labels: Tensor) -> float:
-            return bp_step(
-                network,
-                every,
-                x,
-                labels,
-                embeddings,
-                DICTIONARY_LOSS,
-                checkpoint=case == "bp-checkpoint",
-                accumulate=1 if case == "bp-accumulate" else None,
-            )
-
-        return backpropagate
-    last = [[embeddings] if layer is network.layers[-1] else [] for layer in network]
-    each = [
-        Optimizer(optimizer, [*layer.parameters(), *more], LEARNING_RATE)
-        for layer, more in zip(network, last, strict=True)
-    ]
-    closed_form = case == "cfl"
-    chunk = None  # each layer has its own
-    if setting.chunk != "auto":
-        chunk = chunk_of(setting, network)
-
-    how = LocalTraining(
-        chunk=chunk, recompute=closed_form and setting.recompute, closed_form=closed_form
-    )
-
-    def learn_forward(x: Tensor, labels: Tensor) -> object:
-        return train_step(network, each, x, labels, embeddings, how)
-
-    return learn_forward
+    return STEPS[case](network, optimizer, setting)
 
 
-def _frozen_step(network: Network, *, learn_algorithm: bool) -> Step:
-    """Predict, and with `learn_algorithm` update streaming linear discriminant analysis (SLDA)."""
+def _frozen(network: Network, optimizer: str, setting: Setting, *, learns: bool = False) -> Step:
+    """Predict, and if it learns update streaming linear discriminant analysis (SLDA)."""
+    network.eval()
     statistics = ClassStatistics(network.channels[-1], next(network.parameters()).device)
     for _ in range(CLASSES):
         statistics.add_class()
 
     @torch.inference_mode()
-    def step(x: Tensor, labels: Tensor) -> object:
+    def step(x: Tensor, targets: Tensor) -> object:
         pooled = network(x)
-        if learn_algorithm:
-            statistics.update(pooled[-1], labels)
+        if learns:
+            statistics.update(pooled[-1], targets)
         return pooled
 
     return step
+
+
+def _cfl(network: Network, optimizer: str, setting: Setting, *, closed_form: bool = True) -> Step:
+    network.train()
+    embeddings = _embeddings(network)
+    last = [[embeddings] if layer is network.layers[-1] else [] for layer in network]
+    optimizers = [
+        Optimizer(optimizer, [*layer.parameters(), *more], LEARNING_RATE)
+        for layer, more in zip(network, last, strict=True)
+    ]
+    how = LocalTraining(
+        chunk=None if setting.chunk == "auto" else chunk_of(setting, network),
+        recompute=closed_form and setting.recompute,
+        closed_form=closed_form,
+    )
+    return lambda x, targets: train_step(network, optimizers, x, targets, embeddings, how)
+
+
+def _bp(
+    network: Network,
+    optimizer: str,
+    setting: Setting,
+    *,
+    checkpoint: bool = False,
+    accumulate: int | None = None,
+) -> Step:
+    network.train()
+    embeddings = _embeddings(network)
+    every = build_optimizer(optimizer, [*network.parameters(), embeddings], LEARNING_RATE)
+    step = partial(bp_step, network, every, checkpoint=checkpoint, accumulate=accumulate)
+    return lambda x, targets: step(x, targets, embeddings)
+
+
+def _embeddings(network: Network) -> nn.Parameter:
+    """Return the label embeddings of the last layer, (Z, C_D)."""
+    generator = torch.Generator().manual_seed(SEED)
+    embeddings = initial_embeddings(CLASSES, max(network.channels), generator)
+    return nn.Parameter(embeddings.to(next(network.parameters()).device))
+
+
+STEPS: dict[str, Callable[[Network, str, Setting], Step]] = {
+    "inference": _frozen,
+    "cfl": _cfl,
+    "cfl-autograd": partial(_cfl, closed_form=False),
+    "bp": _bp,
+    "bp-checkpoint": partial(_bp, checkpoint=True),
+    "bp-accumulate": partial(_bp, accumulate=1),
+    "head-only": partial(_frozen, learns=True),
+}

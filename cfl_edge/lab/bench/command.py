@@ -10,7 +10,7 @@ from typing import Any
 from cfl_edge.lab.bench.child import run_child
 from cfl_edge.lab.bench.options import StepSettings
 from cfl_edge.lab.bench.run import Row, by_setting, measure_in_turn
-from cfl_edge.lab.bench.sweeps import MEMORY, Group, Job, Quantity, Setting
+from cfl_edge.lab.bench.sweeps import MEMORY, Group, Quantity, Setting
 from cfl_edge.lab.bench.table import markdown, ratios
 from cfl_edge.lab.machine import machine_text, system_facts, torch_facts
 from cfl_edge.loop.interrupts import Interrupts
@@ -95,10 +95,11 @@ def bench_step(quantity: Quantity, settings: StepSettings, reporter: Reporter) -
                 reporter.notice(
                     "/proc/self/clear_refs cannot be written: peaks may come out too small"
                 )
-            job = Job(quantity, settings.optimizer, report.machine["device"])
+            how = settings.optimizer, report.machine["device"]
 
             def measure(case: str, setting: Setting) -> float:
-                figure: float = run_child(MEASURE, job, case, setting, waiting=interrupts.waiting)
+                job = quantity, case, setting, *how
+                figure: float = run_child(MEASURE, *job, waiting=interrupts.waiting)
                 return figure
 
             for number, group in enumerate(facts["groups"], 1):

@@ -12,48 +12,54 @@ import torch
 from cfl_edge.core.allocator import keep_freed_memory, return_freed_memory
 from cfl_edge.lab.bench.cases import build_step, network_of, random_batch, warm_up_batch
 from cfl_edge.lab.bench.memory import MemoryGrowth, limit_to_available_memory
-from cfl_edge.lab.bench.sweeps import MEMORY, Job, Setting
+from cfl_edge.lab.bench.sweeps import MEMORY, Quantity, Setting
 
 MIN_STEPS, MIN_S = 5, 1.0  # both, for the median of the step times
 LONG_S = 10.0  # then two steps are enough
 
 
-def measure(job: Job, case: str, setting: Setting) -> float:
+def measure(quantity: Quantity, case: str, setting: Setting, optimizer: str, device: str) -> float:
     """Build a case and measure it; to be called once in a process.
 
-    For all cases alike, the C library does with freed memory what it does in `cfl-edge learn`: with
-    a memory limit it returns it at once, so that `memory` measures what is needed, without one it
-    keeps it, so that `speed` measures the step and not the clearing of pages.
+    The C library treats freed memory as in `cfl-edge learn`, for all cases alike: with a memory
+    limit it returns it at once, so `memory` measures what is needed; without one it retains it, so
+    `speed` measures the step and not the clearing of pages.
+
+    Args:
+        quantity: What to measure.
+        case: One of CASES.
+        setting: The configuration.
+        optimizer: `sgd`, `momentum` or `adamw`.
+        device: "cpu" or "cuda".
 
     Returns:
-        Bytes for `memory`, milliseconds for `speed`.
+        Bytes or milliseconds.
 
     Raises:
         MemoryError: It does not fit, or RuntimeError from torch's allocator.
     """
     torch.set_num_threads(setting.threads)
-    gc.freeze()  # what was loaded before is not looked through again
-    if job.quantity == MEMORY:
+    gc.freeze()  # what was loaded before is not searched again
+    if quantity == MEMORY:
         return_freed_memory()
     else:
         keep_freed_memory()
-    if job.device == "cpu":
+    if device == "cpu":
         limit_to_available_memory()
-    network = network_of(setting).to(job.device)
-    step = build_step(case, network, job.optimizer, setting)
-    x, labels = random_batch(setting, job.device)
-    if job.quantity == MEMORY:
-        step(*warm_up_batch(setting, network, job.device))
-        return peak_bytes(lambda: step(x, labels), job.device)
-    step(x, labels)
-    return step_ms(lambda: step(x, labels), job.device)
+    network = network_of(setting).to(device)
+    step = build_step(case, network, optimizer, setting)
+    x, targets = random_batch(setting, device)
+    if quantity == MEMORY:
+        step(*warm_up_batch(setting, network, device))
+        return peak_bytes(lambda: step(x, targets), device)
+    step(x, targets)
+    return step_ms(lambda: step(x, targets), device)
 
 
 def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
-    """Return by how much a call's largest memory is above what there was just before.
+    """Return the peak of memory in a call, above what was used just before it.
 
-    On the CPU the process's resident memory, whose high-water mark Linux resets; on CUDA what
-    torch allocates. What existed before, such as the batch, is not counted.
+    On the CPU this is the resident memory of the process, on CUDA what torch allocates.
 
     Args:
         call: Runs once.

@@ -19,7 +19,7 @@ NETWORK_BATCHES = (16, 128)
 EQUAL_WIDTH = "8x64"
 SMALL_PX = 32
 BATCH = 16  # of every sweep that does not vary it
-LARGE_BATCH_CHUNK = 8  # larger ones pass in chunks of so many, whose features are computed twice
+LARGE_BATCH_CHUNK = 8  # larger batches pass in chunks of this size, with recomputed features
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class Setting:
         batch: N.
         threads: Of torch.
         chunk: Samples that pass a layer at a time in the case `cfl`: a number, `auto` or `all`.
-        recompute: Whether `cfl` keeps no features of the batch between the layers.
-        channels_last: Whether images lie in memory pixel by pixel, for all cases. Inference and
-            backpropagation are smaller and faster with it here, CFL is not.
+        recompute: Whether `cfl` stores no features of the batch between the layers.
+        channels_last: Memory layout of the images, for all cases. Inference and backpropagation
+            are smaller and faster with it on x86, CFL is not.
 
     Example:
         >>> Setting("8x64", 96, 16, threads=2).text()
@@ -91,24 +91,9 @@ class Setting:
         return f"{self.network}, {self.image_px} px, batch {self.batch}, {threads}{order}"
 
 
-@dataclass(frozen=True)
-class Job:
-    """What all processes of a run have in common.
-
-    Args:
-        quantity: What is measured.
-        optimizer: `sgd`, `momentum` or `adamw`.
-        device: "cpu" or "cuda".
-    """
-
-    quantity: Quantity
-    optimizer: str
-    device: str
-
-
 @dataclass
 class Group:
-    """A setting, who wants it, and what of it is measured.
+    """A setting, the tables that show it, and its cases.
 
     Args:
         setting: The configuration.
