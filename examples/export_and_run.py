@@ -1,52 +1,40 @@
 """Learn, export to ONNX, and predict with ONNX Runtime alone, without torch.
 
-Start it as it is, or with a folder that holds one subfolder per class, and one for the model:
+Start it as it is, or with a folder that holds one subfolder per class, and one for the ONNX files:
 
     python examples/export_and_run.py
-    python examples/export_and_run.py photos/ runs/photos
+    python examples/export_and_run.py photos/ out/
 
-The second half, `OnnxModel`, is all that a board needs which only predicts: model.onnx holds class
-names and preprocessing too, and other programs read it with any ONNX runtime.
+`OnnxModel` is all that a board needs if it only predicts. model.onnx also holds class names and
+preprocessing, and other programs can read it with any ONNX runtime.
 """
 
 import sys
 from pathlib import Path
-from typing import Any
 
-from cfl_edge.cli.commands.export import export
-from cfl_edge.config import load_settings
+from cfl_edge import Learner, LearnerConfig, OnnxModel, open_stream
 from cfl_edge.errors import CflEdgeError
-from cfl_edge.loop.learn import learn
-from cfl_edge.onnx.inference import OnnxModel
-from cfl_edge.stream.open import open_stream
 
 
-def main(stream: str = "demo:?frames=300", model: str = "runs/example", **options: Any) -> None:
-    """Learn and save, export, predict the same frames.
-
-    Args:
-        stream: Address of a stream that brings labels.
-        model: The model folder.
-        options: More settings of `cfl_edge.config.LearnSettings`.
-    """
-    settings = load_settings(
-        None, stream=stream, model=Path(model), labels_from="dirs", export=False, **options
-    )
-    learn(settings, on_notice=print)
-
-    exported = export(settings.model, settings.model / "onnx")
+def main(
+    stream: str = "demo:?frames=300", out: str = "out/", *, config: LearnerConfig | None = None
+) -> None:
+    """Learn a stream that has labels, export, and predict the same frames."""
+    frames = open_stream(stream, on_notice=print)
+    learner = Learner(config)
+    for frame in frames:
+        learner.learn_one(frame.image, frame.label)
+    exported = learner.export(out)
     print(f"wrote {exported.model}, at most {exported.max_difference:.1e} from torch")
 
-    network = OnnxModel(exported.model)
-    right = frames = 0
-    with open_stream(stream, on_notice=print) as source:
-        for frame in source:
-            said = network.predict_one(frame.image)
-            right += said.label == frame.label
-            frames += 1
-            if frames == 1:
-                print(f"first frame: {said.label} with {said.score:.0%}, is {frame.label}")
-    print(f"{len(network.classes)} classes, {right} of {frames} frames right")
+    model = OnnxModel(Path(exported.model))
+    right = []
+    for frame in open_stream(stream, on_notice=print):
+        prediction = model.predict_one(frame.image)
+        right.append(prediction.label == frame.label)
+        if len(right) == 1:
+            print(f"first frame: {prediction.label}, {prediction.score:.0%}; it is {frame.label}")
+    print(f"{len(model.classes)} classes, {sum(right)} of {len(right)} frames right")
 
 
 if __name__ == "__main__":

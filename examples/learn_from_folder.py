@@ -1,48 +1,39 @@
-"""Learn a folder that holds one subfolder per class, then ask the model about it.
+"""Learn a folder that holds one subfolder per class, save the model, and ask it about the images.
 
-Start it with a folder of your own, and the folder that the model is to live in:
+Start it with a folder of your own, and a folder for the model:
 
     python examples/learn_from_folder.py photos/ runs/photos
 
-It does what `cfl-edge learn` and `cfl-edge evaluate` do. A second start goes on learning.
+Start it again to learn more. `cfl-edge learn --stream photos/ --labels-from dirs --order shuffled`
+does the same, with checkpoints while it learns.
 """
 
 import sys
 from pathlib import Path
-from typing import Any
 
-from cfl_edge.config import EvaluateSettings, load_settings
+from cfl_edge import Learner, LearnerConfig, open_stream
 from cfl_edge.errors import CflEdgeError
-from cfl_edge.loop.evaluate import evaluate
-from cfl_edge.loop.learn import learn
+from cfl_edge.stream.options import StreamOptions
 
 
-def main(stream: str = "photos/", model: str = "runs/photos", **options: Any) -> None:
-    """Learn and evaluate.
+def main(
+    folder: str = "photos/", model: str = "runs/photos", *, config: LearnerConfig | None = None
+) -> None:
+    """Learn the images in random order, save, and measure."""
+    images = open_stream(folder, StreamOptions(order="shuffled"), on_notice=print)
+    learner = Learner.load(model) if Path(model).exists() else Learner(config)
+    for frame in images:
+        learner.learn_one(frame.image, frame.label)
+    learner.save(model)
+    for name, count in learner.samples().items():
+        print(f"learned {count} images of {name}")
 
-    Args:
-        stream: Address of the folder.
-        model: The model folder.
-        options: More settings of `cfl_edge.config.LearnSettings`.
-    """
-    settings = load_settings(
-        None,
-        stream=stream,
-        model=Path(model),
-        labels_from="dirs",
-        order="shuffled",
-        export=False,
-        **options,
-    )
-    learned = learn(settings, on_notice=print)
-    for name, frames in learned.samples.items():
-        print(f"learned {frames} images of {name}")
-
-    # On the images it has seen: give `evaluate` another folder to know what it is worth.
-    confusion = evaluate(
-        EvaluateSettings(model=settings.model, data=stream), on_notice=print
-    ).confusion
-    print(f"accuracy {confusion.accuracy:.0%} of {confusion.samples} images")
+    # These are images that it has seen: use another folder to learn what the model is worth.
+    right = [
+        learner.predict_one(frame.image).label == frame.label
+        for frame in open_stream(folder, on_notice=print)
+    ]
+    print(f"accuracy {sum(right) / len(right):.0%} of {len(right)} images")
 
 
 if __name__ == "__main__":
