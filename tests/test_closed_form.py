@@ -8,11 +8,11 @@ from torch import nn
 
 from cfl_edge.core.closed_form import closed_form_parts, closed_form_step, finish
 from cfl_edge.core.layers import LocalLayer, normalised_conv, normalised_fc, paper_conv, paper_fc
-from cfl_edge.core.local_step import local_step
+from cfl_edge.core.local_step import LocalTraining, local_step
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import build_network
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.core.training import LocalTraining, train_step, training_slices
+from cfl_edge.core.training import train_step, training_slices
 
 LOSSES = {
     "dictionary": LocalLoss(feat_weight=0.0),
@@ -69,13 +69,15 @@ def both_ways(layer, shape, loss, dtype=torch.float64, chunk=None, samples=6):
     results = []
     for step in (
         lambda *a: local_step(layer, *a),
-        lambda *a: finish(closed_form_step(layer, *a, chunk=chunk)),
+        lambda *a: finish(closed_form_step(layer, *a)),
     ):
         rows = torch.randn(3, 12, generator=torch.Generator().manual_seed(2)).to(dtype)
         rows.requires_grad_()
         layer.zero_grad(set_to_none=True)
         before = x.clone()
-        h, h_mean, value = step(x, labels, rows, loss, torch.Generator().manual_seed(3))
+        noise = torch.Generator().manual_seed(3)
+        how = LocalTraining(loss, chunk=chunk, generator=noise)
+        h, h_mean, value = step(x, labels, rows, how)
         assert torch.equal(x, before)
         assert not h.requires_grad
         gradients = [p.grad.clone() for p in layer.parameters()]
@@ -123,7 +125,7 @@ def test_memory_format_of_the_features_is_kept():
     layer = conv(8, 8, padding=1).to(memory_format=torch.channels_last)
     x = torch.randn(4, 8, 6, 6).to(memory_format=torch.channels_last)
     rows, labels = torch.randn(2, 8), torch.tensor([0, 1, 0, 1])
-    h, _, _ = finish(closed_form_step(layer, x, labels, rows, LocalLoss(), chunk=2))
+    h, _, _ = finish(closed_form_step(layer, x, labels, rows, LocalTraining(chunk=2)))
     assert h.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -136,7 +138,7 @@ def test_gradients_lie_in_memory_as_their_weights_do(channels_last):
     else:
         x = x.to(memory_format=torch.channels_last)
     rows, labels = torch.randn(2, 128), torch.tensor([0, 1])
-    finish(closed_form_step(layer, x, labels, rows, LocalLoss(), chunk=1))
+    finish(closed_form_step(layer, x, labels, rows, LocalTraining(chunk=1)))
     for parameter in layer.parameters():
         assert parameter.grad.stride() == parameter.stride()
 
@@ -156,7 +158,7 @@ def test_gradients_lie_in_memory_as_their_weights_do(channels_last):
 )
 def test_layers_without_a_closed_form_are_left_to_autograd(layer):
     assert closed_form_parts(layer) is None
-    step = closed_form_step(layer, torch.zeros(1), torch.zeros(1), torch.zeros(1), LocalLoss())
+    step = closed_form_step(layer, torch.zeros(1), torch.zeros(1), torch.zeros(1), LocalTraining())
     with pytest.raises(TypeError, match="no closed form"):
         next(step)
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from cfl_edge.core.embeddings import visible_to_layer
-from cfl_edge.core.local_step import local_step
+from cfl_edge.core.local_step import LocalTraining, local_step
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import build_network
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.core.training import LocalTraining, train_step
+from cfl_edge.core.training import train_step
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.learner.config import LEARNERS
 from cfl_edge.learner.learner import Learner, LearnerConfig
@@ -61,7 +61,7 @@ def test_a_layer_does_not_move_when_a_later_layer_s_loss_changes(kind):
         for i, (layer, optimizer) in enumerate(zip(network, optimizers, strict=True)):
             loss = LocalLoss(dict_weight=last_weight if i == len(optimizers) - 1 else 1.0)
             d_l = visible_to_layer(embeddings, i, len(optimizers))
-            x, _, _ = local_step(layer, x, labels, d_l, loss)
+            x, _, _ = local_step(layer, x, labels, d_l, LocalTraining(loss))
             optimizer.step()
         return [p.detach().clone() for layer in list(network)[:-1] for p in layer.parameters()]
 
@@ -74,11 +74,11 @@ def test_no_gradient_crosses_a_layer_and_embeddings_learn_at_the_last():
     embeddings = torch.nn.Parameter(torch.randn(2, 16))
     x, labels = torch.randn(4, 3, 12, 12, requires_grad=True), torch.tensor([0, 1, 0, 1])
     layers = list(network)
-    h, _, _ = local_step(layers[0], x, labels, visible_to_layer(embeddings, 0, 2), LocalLoss())
+    h, _, _ = local_step(layers[0], x, labels, visible_to_layer(embeddings, 0, 2), LocalTraining())
     assert x.grad is None
     assert embeddings.grad is None
     assert not h.requires_grad
-    local_step(layers[1], h, labels, visible_to_layer(embeddings, 1, 2), LocalLoss())
+    local_step(layers[1], h, labels, visible_to_layer(embeddings, 1, 2), LocalTraining())
     assert embeddings.grad is not None
 
 

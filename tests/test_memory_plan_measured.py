@@ -20,7 +20,8 @@ MEASURE = textwrap.dedent("""
     from cfl_edge.core.allocator import give_back, return_freed_memory
     from cfl_edge.core.networks import build_network
     from cfl_edge.core.optimizers import Optimizer
-    from cfl_edge.core.training import LocalTraining, train_step
+    from cfl_edge.core.local_step import LocalTraining
+    from cfl_edge.core.training import train_step
     from cfl_edge.loop.metrics import PeakMemory
 
     return_freed_memory()

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from cfl_edge.core.conv_gradient import has_many_channels, library_gradients, products_of_shifts
 from cfl_edge.core.layers import LocalLayer
-from cfl_edge.core.losses import LocalLoss
+from cfl_edge.core.local_step import LocalTraining, Step
 
 T = TypeVar("T")
-Step = Generator[None, None, tuple[Tensor, Tensor, Tensor]]
 # More makes no step faster, but its memory larger (DECISIONS.md, "Chunks").
 CHUNK_BYTES = 10 * 2**20
 ON_THE_WAY_IN = (nn.GroupNorm, nn.LayerNorm, nn.MaxPool2d, nn.AvgPool2d, nn.Flatten, nn.Identity)
@@ -81,10 +80,7 @@ def closed_form_step(
     x: Tensor,
     labels: Tensor,
     embeddings: Tensor,
-    loss: LocalLoss,
-    generator: torch.Generator | None = None,
-    *,
-    chunk: int | None = None,
+    how: LocalTraining,
 ) -> Step:
     """Leave the gradients of the layer's own loss in its parameters, as `local_step` does.
 
@@ -94,12 +90,9 @@ def closed_form_step(
     Args:
         layer: One that `closed_form_parts` takes apart.
         x: What the layer reads, (N, ...); not changed.
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
         embeddings: D_l, (Z, C_D); gets a gradient if it asks for one.
-        loss: Eq. 10, over all N samples whatever the chunk is.
-        generator: Source of the noise on the embeddings.
-        chunk: Samples that pass the layer at a time; fewer need less memory. None takes as many as
-            `fast_chunk` says.
+        how: Its loss, generator and chunk; without a chunk, `fast_chunk` chooses.
 
     Returns:
         h, h_mean and the loss, as `local_step` returns them.
@@ -111,14 +104,15 @@ def closed_form_step(
         >>> from cfl_edge.core.layers import normalised_conv
         >>> layer = normalised_conv(3, 8, stride=1)
         >>> x, labels, rows = torch.randn(4, 3, 6, 6), torch.tensor([0, 1, 0, 1]), torch.eye(2, 8)
-        >>> h, h_mean, _ = finish(closed_form_step(layer, x, labels, rows, LocalLoss(), chunk=2))
+        >>> how = LocalTraining(chunk=2)
+        >>> h, h_mean, _ = finish(closed_form_step(layer, x, labels, rows, how))
         >>> h.shape, h_mean.shape, layer.block[1].weight.grad.shape
         (torch.Size([4, 8, 6, 6]), torch.Size([4, 8]), torch.Size([8, 3, 3, 3]))
     """
     parts = closed_form_parts(layer)
     if parts is None:
         raise TypeError("the layer has no closed form: entry, Conv2d or Linear, ReLU")
-    places = list(chunks(len(x), chunk or fast_chunk(parts, x)))
+    places = list(chunks(len(x), how.chunk or fast_chunk(parts, x)))
     h_mean = x.new_empty(len(x), layer.channels)  # (N, C)
     h, kept = x.new_empty(0), None
     for place in places:
@@ -133,7 +127,7 @@ def closed_form_step(
             h[place] = h_chunk
         del h_chunk, x_hat
         yield
-    value, g = vector_gradient(h_mean, labels, embeddings, loss, generator)
+    value, g = vector_gradient(h_mean, labels, embeddings, how)
     for place in places:
         x_hat = normalised(parts, x[place]) if kept is None else kept
         add_weight_gradient(parts, x_hat, h[place], g[place])
@@ -209,11 +203,7 @@ def features(parts: Parts, x_hat: Tensor) -> Tensor:
 
 
 def vector_gradient(
-    h_mean: Tensor,
-    labels: Tensor,
-    embeddings: Tensor,
-    loss: LocalLoss,
-    generator: torch.Generator | None,
+    h_mean: Tensor, labels: Tensor, embeddings: Tensor, how: LocalTraining
 ) -> tuple[Tensor, Tensor]:
     """Return the loss and its gradient g with respect to h_mean, (N, C).
 
@@ -222,7 +212,7 @@ def vector_gradient(
     """
     with torch.enable_grad():
         leaf = h_mean.detach().requires_grad_()
-        value = loss(leaf, labels, embeddings, generator)
+        value = how.loss(leaf, labels, embeddings, how.generator)
         value.backward()  # type: ignore[no-untyped-call]
     g = leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
     return value.detach(), g

@@ -6,11 +6,38 @@ features go on without it. So the activations of one layer exist at a time.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.losses import LocalLoss
+
+Step = Generator[None, None, tuple[Tensor, Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class LocalTraining:
+    """How the layers of a network take a step.
+
+    Args:
+        loss: Eq. 10, over all N samples whatever the chunk is.
+        chunk: Samples that pass a layer at a time; None chooses a fast number for each layer. The
+            result does not depend on it beyond rounding, the memory does.
+        recompute: Keep no features of the batch between the layers: every chunk passes all layers
+            twice, once for the losses, once for the gradients. Memory is that of a chunk then,
+            however large the batch is; the gradients of all layers exist at once.
+        closed_form: False takes autograd for every layer.
+        generator: Source of the noise on the embeddings.
+    """
+
+    loss: LocalLoss = field(default_factory=LocalLoss)
+    chunk: int | None = None
+    recompute: bool = False
+    closed_form: bool = True
+    generator: torch.Generator | None = None
 
 
 def local_step(
@@ -18,18 +45,16 @@ def local_step(
     x: Tensor,
     labels: Tensor,
     embeddings: Tensor,
-    loss: LocalLoss,
-    generator: torch.Generator | None = None,
+    how: LocalTraining,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Leave the gradients of the layer's own loss in its parameters.
 
     Args:
         layer: The only module that gets gradients.
         x: What the layer reads, (N, ...); no gradient reaches it.
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
         embeddings: D_l, (Z, C_D); gets a gradient if it asks for one.
-        loss: Eq. 10.
-        generator: Source of the noise on the embeddings.
+        how: Its loss and generator count.
 
     Returns:
         h: Features of the layer, detached.
@@ -38,6 +63,6 @@ def local_step(
     """
     h = layer(x.detach())
     h_mean = layer.pool(h)
-    value = loss(h_mean, labels, embeddings, generator)
+    value = how.loss(h_mean, labels, embeddings, how.generator)
     value.backward()  # type: ignore[no-untyped-call]
     return h.detach(), h_mean.detach(), value.detach()

@@ -7,7 +7,6 @@ leave the gradients in the layer's parameters; here they are applied and freed.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,35 +26,13 @@ from cfl_edge.core.closed_form import (
     vector_gradient,
 )
 from cfl_edge.core.embeddings import visible_to_layer
-from cfl_edge.core.local_step import local_step
-from cfl_edge.core.losses import LocalLoss
+from cfl_edge.core.layers import LocalLayer
+from cfl_edge.core.local_step import LocalTraining, Step, local_step
 from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import Optimizer
 
 Trained = tuple[list[Tensor], list[float]]
 Training = Generator[int | None, None, Trained]
-
-
-@dataclass(frozen=True)
-class LocalTraining:
-    """How a step is taken.
-
-    Args:
-        loss: Eq. 10, over all N samples whatever the chunk is.
-        chunk: Samples that pass a layer at a time; None chooses a fast number for each layer. The
-            result does not depend on it beyond rounding, the memory does.
-        recompute: Keep no features of the batch between the layers: every chunk passes all layers
-            twice, once for the losses, once for the gradients. Memory is that of a chunk then,
-            however large the batch is; the gradients of all layers exist at once.
-        closed_form: False takes autograd for every layer.
-        generator: Source of the noise on the embeddings.
-    """
-
-    loss: LocalLoss = field(default_factory=LocalLoss)
-    chunk: int | None = None
-    recompute: bool = False
-    closed_form: bool = True
-    generator: torch.Generator | None = None
 
 
 def train_step(
@@ -119,11 +96,7 @@ def training_slices(
     layers = len(optimizers)
     for i, (layer, optimizer) in enumerate(zip(network, optimizers, strict=True)):
         d_l = visible_to_layer(embeddings, i, layers)
-        if how.closed_form and closed_form_parts(layer) is not None:
-            step = closed_form_step(layer, x, labels, d_l, how.loss, how.generator, chunk=how.chunk)
-            x, h_mean, value = yield from step
-        else:
-            x, h_mean, value = local_step(layer, x, labels, d_l, how.loss, how.generator)
+        x, h_mean, value = yield from layer_slices(layer, x, labels, d_l, how)
         optimizer.step()
         if x.nbytes >= LARGE_BYTES:
             give_back()
@@ -131,6 +104,26 @@ def training_slices(
         losses.append(float(value))
         yield i
     return pooled, losses
+
+
+def layer_slices(
+    layer: LocalLayer, x: Tensor, labels: Tensor, embeddings: Tensor, how: LocalTraining
+) -> Step:
+    """Leave the gradients of a layer's own loss in its parameters, pausing after each chunk.
+
+    Args:
+        layer: The layer.
+        x: What it reads, (N, ...).
+        labels: Class indices, (N,).
+        embeddings: D_l, (Z, C_D); gets a gradient if it asks for one.
+        how: `closed_form` is taken where the layer has one.
+
+    Returns:
+        h, h_mean and the loss, as `local_step` returns them.
+    """
+    if how.closed_form and closed_form_parts(layer) is not None:
+        return (yield from closed_form_step(layer, x, labels, embeddings, how))
+    return local_step(layer, x, labels, embeddings, how)
 
 
 def _recomputing(
@@ -155,7 +148,7 @@ def _recomputing(
     values, gradients = [], []
     for i, h_mean in enumerate(pooled):
         d_l = visible_to_layer(embeddings, i, len(layers))
-        value, g = vector_gradient(h_mean, labels, d_l, how.loss, how.generator)
+        value, g = vector_gradient(h_mean, labels, d_l, how)
         values.append(float(value))
         gradients.append(g)  # (N, C_l)
     for place in chunks(len(x), size):

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.core.training import LocalTraining, Trained, Training, train_step, training_slices
+from cfl_edge.core.training import Trained, Training, train_step, training_slices
 from cfl_edge.learner.algorithms.growing import replace_rows
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.replay import Replay

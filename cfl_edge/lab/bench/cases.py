@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.closed_form import closed_form_parts
+from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.networks import Network, build_network, initial_embeddings
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.core.training import LocalTraining, fast_chunks, train_step
+from cfl_edge.core.training import fast_chunks, train_step
 from cfl_edge.defaults import LAYERS_WITH_BACKBONE
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import STREAM, Setting

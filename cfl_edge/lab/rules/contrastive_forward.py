@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.closed_form import closed_form_parts, closed_form_step, finish
+from cfl_edge.core.closed_form import finish
 from cfl_edge.core.embeddings import visible_to_layer
-from cfl_edge.core.local_step import local_step
+from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.losses import LocalLoss
+from cfl_edge.core.training import layer_slices
 from cfl_edge.lab.optimizers import OptimizerName, apply_gradients, build_optimizer
 from cfl_edge.lab.rules.closed_form_readout import ClosedFormReadout
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork
@@ -119,14 +120,11 @@ class ContrastiveForward(Rule):
         losses = {}
         layers, rows = self.model.layers, self.model.rows()
         generator = global_generator(x.device) if self.noise else None
+        how = LocalTraining(self.loss, generator=generator)
         h = x
         for i, (layer, optimizer) in enumerate(zip(layers, self.optimizers, strict=False)):
             d_l = rows if self.embeddings_learn == "all" else visible_to_layer(rows, i, len(layers))
-            if closed_form_parts(layer) is not None:
-                step = closed_form_step(layer, h, labels, d_l, self.loss, generator)
-                h, _, value = finish(step)
-            else:
-                h, _, value = local_step(layer, h, labels, d_l, self.loss, generator)
+            h, _, value = finish(layer_slices(layer, h, labels, d_l, how))
             apply_gradients(optimizer)
             losses[f"layer {i + 1}"] = float(value)
         if self.model.classifier is not None:
