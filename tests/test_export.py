@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,9 +10,15 @@ import torch
 from test_inference import PROCESS
 from torch import nn
 
+from cfl_edge.core.backbones import build_backbone
+from cfl_edge.core.distances import DistanceRows
+from cfl_edge.core.features import BackboneReading, FeatureExtractor
+from cfl_edge.core.layers import paper_conv
+from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import ExportError, ModelError, ModelWriteError
-from cfl_edge.onnx import export as export_module
-from cfl_edge.onnx.export import agreement, export
+from cfl_edge.onnx.agreement import agreement, open_session, run_session
+from cfl_edge.onnx.export import export, take_snapshot
+from cfl_edge.onnx.graph import Classifier, model_graph
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import PREPROCESSING
 
@@ -19,26 +26,13 @@ SIZE_PX = 16
 CLASSES = ["cat", "Hündin", "3"]
 
 
-class Net(nn.Module):
-    """Convolution, batch norm, ReLU6, dropout: what has to be in evaluation mode."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.block = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU6(), nn.Dropout(0.5)
-        )
-
-    def forward(self, image):
-        h = self.block(image.permute(0, 3, 1, 2).float() / 255 - 0.5).mean((2, 3))  # (N, C)
-        return nn.functional.pad(h, (0, 1), value=1.0)  # (N, F)
-
-
-class BuiltInBatch(Net):
-    """Traced with one N it holds for that N only."""
-
-    def forward(self, image):
-        return torch.cat([super().forward(image)[:, :-1], torch.ones(image.shape[0], 1)], dim=1)
+def net() -> FeatureExtractor:
+    """Convolution, batch norm, ReLU: what has to be in evaluation mode."""
+    torch.manual_seed(0)
+    layer = paper_conv(3, 8, stride=2, padding=0)
+    layer.block[1].running_mean.normal_()
+    layer.block[1].running_var.uniform_(0.5, 2)
+    return FeatureExtractor(build_backbone("none"), Network([layer]), BackboneReading()).eval()
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -49,25 +43,23 @@ def rows(count: int = len(CLASSES)) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((9, count)).astype(np.float32)
 
 
-def run(folder, features=None, **changes):
-    options = {
-        "classes": CLASSES,
-        "size_px": SIZE_PX,
-        "extra_metadata": {"license": "Apache-2.0", "stride": "16"},
-        "folder": folder,
-        "sample_images": pictures(4),
-    }
-    return export(features or Net(), rows(), **(options | changes))
+def snapshot(features=None, matrix=None, classes=CLASSES, images=None):
+    return take_snapshot(
+        net() if features is None else features,
+        Classifier(rows() if matrix is None else matrix, tuple(classes)),
+        pictures(4) if images is None else images,
+        {"license": "Apache-2.0", "stride": "16"},
+    )
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("export") / "out")
+    return export(snapshot(), tmp_path_factory.mktemp("export") / "out")
 
 
 def expected_scores(features: nn.Module, images: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        return features.eval()(torch.from_numpy(images)).numpy() @ rows()
+        return features(torch.from_numpy(images)).numpy() @ rows()
 
 
 def test_the_file_says_what_torch_says_for_any_number_of_images(exported):
@@ -75,7 +67,7 @@ def test_the_file_says_what_torch_says_for_any_number_of_images(exported):
     for count in (1, 2, 5):
         images = pictures(count, seed=7)
         np.testing.assert_allclose(
-            model.scores(images), expected_scores(Net(), images), rtol=1e-4, atol=1e-5
+            model.scores(images), expected_scores(net(), images), rtol=1e-4, atol=1e-5
         )
     assert 0 <= exported.max_difference < 1e-5
 
@@ -83,20 +75,20 @@ def test_the_file_says_what_torch_says_for_any_number_of_images(exported):
 def test_three_files_and_nothing_else(exported):
     folder = exported.model.parent
     assert sorted(path.name for path in folder.iterdir()) == [
-        "head.onnx",
+        "classifier.onnx",
         "labels.txt",
         "model.onnx",
     ]
     assert exported.labels.read_text("utf-8") == "cat\nHündin\n3\n"
 
 
-@pytest.mark.parametrize("part", ["model", "head"])
+@pytest.mark.parametrize("part", ["model", "classifier"])
 def test_format(exported, part):
     path = getattr(exported, part)
     onnx.checker.check_model(path, full_check=True)
     model = onnx.load(path, load_external_data=False)
-    assert model.ir_version == 10
-    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20)]
+    assert model.ir_version == 8
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
     assert len(model.functions) == 0
     assert all(
         tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer
@@ -118,7 +110,7 @@ def test_format(exported, part):
     assert model.graph.input[0].name == ("image" if part == "model" else "features")
 
 
-@pytest.mark.parametrize("part", ["model", "head"])
+@pytest.mark.parametrize("part", ["model", "classifier"])
 def test_metadata(exported, part):
     model = onnx.load(getattr(exported, part))
     metadata = {entry.key: entry.value for entry in model.metadata_props}
@@ -151,86 +143,129 @@ def test_batch_norm_is_folded_into_the_convolution(exported):
     assert not {"BatchNormalization", "Dropout"} & set(kinds)
 
 
-def test_a_module_that_builds_in_the_batch_it_sees_is_traced_again(tmp_path, monkeypatch):
-    traced = []
-    trace = export_module.trace_features
-    monkeypatch.setattr(
-        export_module,
-        "trace_features",
-        lambda *args, dynamic: traced.append(dynamic) or trace(*args, dynamic=dynamic),
-    )
-    exported = run(tmp_path, BuiltInBatch(), sample_images=pictures(1))
-    assert traced == [False, True]
-    images = pictures(6, seed=3)
-    np.testing.assert_allclose(
-        OnnxModel(exported.model).scores(images),
-        expected_scores(BuiltInBatch(), images),
-        rtol=1e-4,
-        atol=1e-5,
-    )
-
-
 def test_one_class_and_one_image(tmp_path):
-    matrix = rows(1)
-    exported = export(
-        Net(),
-        matrix,
-        classes=["only"],
-        size_px=SIZE_PX,
-        extra_metadata={},
-        folder=tmp_path,
-        sample_images=pictures(1),
-    )
+    exported = export(snapshot(matrix=rows(1), classes=["only"], images=pictures(1)), tmp_path)
     assert OnnxModel(exported.model).predict_one(pictures(1)[0]).score == 1
 
 
-def test_training_mode_is_left_as_it_was_and_nothing_is_printed(tmp_path, capfd):
-    net = Net().train()
-    net.block[1].eval()
-    mean = net.block[1].running_mean.clone()
-    run(tmp_path, net)
-    assert (net.training, net.block[0].training, net.block[1].training) == (True, True, False)
-    assert (net.block[1].running_mean == mean).all()
-    assert all(parameter.requires_grad for parameter in net.parameters())
+@pytest.mark.parametrize(
+    "layers",
+    [
+        *("conv256", "conv512", "conv256-in", "conv512-in", "vgg8b", "fc-mnist", "vit"),
+        *("2x16", "8,16,8"),
+    ],
+)
+@pytest.mark.parametrize("power", [1.0, 0.7])
+def test_every_network_of_our_own(layers, power, tmp_path):
+    torch.manual_seed(0)
+    images = np.random.default_rng(0).integers(0, 256, (2, 17, 17, 3), np.uint8)
+    network = build_network(layers, (3, 17, 17)).eval()
+    network.power = power
+    check_features(FeatureExtractor(build_backbone("none"), network, BackboneReading()), images)
+
+
+@pytest.mark.parametrize("size_px", [64, 97])
+@pytest.mark.parametrize("reading", [("raw", "mean"), ("unit", "mean-std")])
+def test_the_default_backbone(size_px, reading):
+    torch.manual_seed(0)
+    backbone = build_backbone()
+    images = np.random.default_rng(0).integers(0, 256, (2, size_px, size_px, 3), np.uint8)
+    h0, _ = backbone(torch.from_numpy(images))
+    network = build_network("16,8", h0.shape[1:]).eval()
+    check_features(FeatureExtractor(backbone, network, BackboneReading(*reading)), images)
+
+
+def check_features(extractor, images):
+    """Compare every feature alone: an error in one cannot hide behind larger ones."""
+    with torch.inference_mode():
+        features = extractor(torch.from_numpy(images)).numpy()
+    unit = Classifier(np.eye(features.shape[1], dtype=np.float32), ("x",) * features.shape[1])
+    model = model_graph(extractor, images.shape[1], unit)
+    onnx.checker.check_model(model, full_check=True)
+    outputs = run_session(open_session(model.SerializeToString()), "image", images)
+    np.testing.assert_allclose(outputs[0], features, rtol=1e-3, atol=2e-5 * np.abs(features).max())
+
+
+def test_the_distance_of_unknown_things(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    nearest = torch.randn(2, 3, 9, generator=generator)
+    for total in (torch.randn(4, 9, generator=generator), torch.zeros(0, 9)):
+        distances = DistanceRows(nearest, total)
+        taken = take_snapshot(net(), Classifier(rows(), tuple(CLASSES), distances), pictures(4), {})
+        model = OnnxModel(export(taken, tmp_path).model)
+        _, found = model.scores_and_distances(pictures(4))
+        np.testing.assert_allclose(found, taken.expected().distances.sum(0), rtol=1e-4)
+
+
+def test_nothing_is_printed(tmp_path, capfd):
+    export(snapshot(), tmp_path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_default_model_needs_no_tracer():
+    code = """
+import sys, tempfile
+from pathlib import Path
+import numpy as np, torch
+from cfl_edge.core.backbones import build_backbone
+from cfl_edge.core.features import BackboneReading, FeatureExtractor
+from cfl_edge.core.networks import build_network
+from cfl_edge.onnx.export import export, take_snapshot
+from cfl_edge.onnx.graph import Classifier
+
+layers = build_network("256,256", (112, 6, 6)).eval()
+extractor = FeatureExtractor(build_backbone(), layers, BackboneReading())
+classifier = Classifier(np.ones((2017, 2), np.float32), ("a", "b"))
+taken = take_snapshot(extractor, classifier, np.zeros((1, 96, 96, 3), np.uint8), {})
+export(taken, Path(tempfile.mkdtemp()))
+print([m for m in ("torch.onnx", "torch._dynamo", "sympy", "onnxscript") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 # ---------------------------------------------------------------------------------- refused
 
 
-class Liar(Net):
-    """Exports another network than it runs."""
-
-    def forward(self, image):
-        h = super().forward(image)
-        return h * 1.001 if torch.compiler.is_exporting() else h
+def lies():
+    taken = snapshot()
+    return dataclasses.replace(taken, features=taken.features * 1.001)
 
 
-class Untraceable(Net):
-    def forward(self, image):
-        h = super().forward(image)
-        return h if float(h.sum()) > 0 else -h
+def unknown_kind():
+    features = net()
+    features.network.layers[0].block.append(nn.Sigmoid())
+    return snapshot(features)
 
 
-class NotFinite(Net):
-    def forward(self, image):
-        return super().forward(image) / 0
+def not_finite():
+    features = net()
+    features.network.layers[0].block[0].weight.data[0] = torch.nan
+    return snapshot(features)
+
+
+def gridded():
+    layer = paper_conv(3, 2, stride=2, padding=0, grid=2)
+    return snapshot(
+        FeatureExtractor(build_backbone("none"), Network([layer]), BackboneReading()).eval()
+    )
 
 
 @pytest.mark.parametrize(
-    ("features", "problem"),
+    ("take", "problem"),
     [
-        (Liar, r"scores differ by \d\.\de-0\d of the largest, allowed 1e-04"),
-        (Untraceable, "cannot trace the network"),
-        (NotFinite, "all finite"),
+        (lies, r"scores differ by \d\.\de-0\d of the largest, allowed 1e-04"),
+        (unknown_kind, "kind Sigmoid"),
+        (not_finite, "all finite"),
+        (gridded, "grid of 2x2"),
     ],
 )
-def test_what_disagrees_is_not_kept_and_replaces_nothing(tmp_path, features, problem, capfd):
+def test_what_disagrees_is_not_written_and_replaces_nothing(tmp_path, take, problem, capfd):
     (tmp_path / "model.onnx").write_text("old")
     with pytest.raises(ExportError, match=problem) as caught:
-        run(tmp_path, features())
+        export(take(), tmp_path)
     assert "\n" not in caught.value.problem
-    assert "cfl-edge doctor" in caught.value.hint
+    assert caught.value.hint
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
     assert capfd.readouterr() == ("", "")
 
@@ -258,45 +293,49 @@ def test_agreement():
 
 def test_wrong_arguments(tmp_path):
     with pytest.raises(ModelError, match="knows no class yet"):
-        run(tmp_path, classes=[])
+        snapshot(classes=[])
     with pytest.raises(ModelError, match=r"class 'a\\nb' cannot be written"):
-        run(tmp_path, classes=["a\nb", "c", "d"])
+        snapshot(classes=["a\nb", "c", "d"])
     with pytest.raises(ModelError, match=r"class '\\udcff' cannot be written"):
-        run(tmp_path, classes=["\udcff", "c", "d"])
+        snapshot(classes=["\udcff", "c", "d"])
     with pytest.raises(ValueError, match=r"expected \(F, 2\)"):
-        run(tmp_path, classes=["a", "b"])
-    with pytest.raises(ValueError, match="sample_images is empty"):
-        run(tmp_path, sample_images=pictures(0))
+        snapshot(classes=["a", "b"])
+    with pytest.raises(ValueError, match="images is empty"):
+        snapshot(images=pictures(0))
     (tmp_path / "file").write_text("x")
     with pytest.raises(ModelWriteError, match="a file is in the way"):
-        run(tmp_path / "file")
+        export(snapshot(), tmp_path / "file")
+
+
+@pytest.fixture
+def mobile(monkeypatch):
+    """A backbone of torchvision with random weights, and a layer."""
+    models = pytest.importorskip("torchvision").models
+    torch.manual_seed(0)
+    state = models.mobilenet_v3_small(weights=None).state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
+    backbone = build_backbone("torchvision:mobilenet_v3_small@features.8")
+    network = build_network("16", (48, 6, 6)).eval()
+    return FeatureExtractor(backbone, network, BackboneReading())
+
+
+def test_a_backbone_of_torchvision_needs_a_package(mobile, monkeypatch):
+    monkeypatch.setattr("cfl_edge.onnx.traced.find_spec", lambda _: None)
+    with pytest.raises(ExportError, match="needs the package onnxscript") as caught:
+        model_graph(mobile, 96, Classifier(rows(), tuple(CLASSES)))
+    assert "pip install 'cfl-edge[torchvision-export]'" in caught.value.hint
 
 
 @pytest.mark.slow
-def test_a_mobile_network(tmp_path):
+def test_a_mobile_network(mobile, tmp_path, capfd):
     """A real network agrees, and its inference process stays small; -s prints the figures."""
-    torchvision = pytest.importorskip("torchvision")
-
-    class Mobile(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = torchvision.models.mobilenet_v3_small(weights=None).features
-
-        def forward(self, image):
-            h = self.net(image.permute(0, 3, 1, 2).float() / 255).mean((2, 3))
-            return nn.functional.pad(h, (0, 1), value=1.0)
-
-    torch.manual_seed(0)
-    matrix = np.random.default_rng(0).standard_normal((577, 10)).astype(np.float32)
-    exported = export(
-        Mobile(),
-        matrix,
-        classes=[f"class {z}" for z in range(10)],
-        size_px=96,
-        extra_metadata={},
-        folder=tmp_path,
-        sample_images=np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), np.uint8),
-    )
+    images = np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), np.uint8)
+    matrix = np.random.default_rng(0).standard_normal((1024 + 2 * 48 + 16 + 1, 10)).astype("f")
+    classifier = Classifier(matrix, tuple(f"class {z}" for z in range(10)))
+    exported = export(take_snapshot(mobile, classifier, images, {}), tmp_path)
+    assert capfd.readouterr() == ("", "")
+    for trace in (b".py", b"site-packages", b"torch"):
+        assert trace not in exported.model.read_bytes()
     run = subprocess.run(
         [sys.executable, "-c", PROCESS, exported.model], capture_output=True, text=True, check=True
     )

@@ -9,18 +9,18 @@ from test_inference import CLASSES, SIZE_PX, colours
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, ModelWriteError
 from cfl_edge.onnx.classes import patch_classes, set_classes, set_metadata
-from cfl_edge.onnx.graph import make_head
+from cfl_edge.onnx.graph import Classifier, classifier_graph
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import to_metadata
 
 
 @pytest.fixture
 def out(tmp_path):
-    """What an export writes, without torch tracing anything."""
+    """What an export writes, without torch computing anything."""
     onnx.save(colours(), tmp_path / "model.onnx")
-    head = make_head(np.eye(3, dtype=np.float32))
-    set_metadata(head, to_metadata(CLASSES, SIZE_PX, {"license": "MIT"}))
-    onnx.save(head, tmp_path / "head.onnx")
+    classifier = classifier_graph(Classifier(np.eye(3, dtype=np.float32), tuple(CLASSES)))
+    set_metadata(classifier, to_metadata(CLASSES, SIZE_PX, {"license": "MIT"}))
+    onnx.save(classifier, tmp_path / "classifier.onnx")
     (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
     return tmp_path
 
@@ -32,29 +32,35 @@ ROWS = np.array([[-1, 1, 0, 0, 1], [-1, 0, 1, 0, 1], [-1, 0, 0, 1, 1]], np.float
 @pytest.mark.parametrize("width", [1, 2, 3, 5])
 def test_more_and_fewer_classes(out, width):
     replaced = patch_classes(out, ROWS[:, :width], NAMES[:width])
-    assert [path.name for path in replaced] == ["model.onnx", "head.onnx", "labels.txt"]
-    assert sorted(path.name for path in out.iterdir()) == ["head.onnx", "labels.txt", "model.onnx"]
+    assert [path.name for path in replaced] == ["model.onnx", "classifier.onnx", "labels.txt"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "classifier.onnx",
+        "labels.txt",
+        "model.onnx",
+    ]
     model = OnnxModel(out / "model.onnx")
     assert model.classes == NAMES[:width]
     images = np.random.default_rng(0).integers(0, 256, (2, SIZE_PX, SIZE_PX, 3), np.uint8)
     means = images.mean((1, 2)).astype(np.float32)
     np.testing.assert_allclose(model.scores(images), means @ ROWS[:, :width], rtol=1e-5)
-    head = onnxruntime.InferenceSession(out / "head.onnx")
-    assert head.get_outputs()[0].shape == ["N", width]
+    classifier = onnxruntime.InferenceSession(out / "classifier.onnx")
+    assert classifier.get_outputs()[0].shape == ["N", width]
     np.testing.assert_allclose(
-        head.run(None, {"features": means})[0], means @ ROWS[:, :width], rtol=1e-5
+        classifier.run(None, {"features": means})[0], means @ ROWS[:, :width], rtol=1e-5
     )
     assert (out / "labels.txt").read_text("utf-8").split() == NAMES[:width]
-    for name in ("model.onnx", "head.onnx"):
+    for name in ("model.onnx", "classifier.onnx"):
         onnx.checker.check_model(out / name, full_check=True)
 
 
 def test_other_metadata_stays(out):
     patch_classes(out, ROWS, NAMES)
-    metadata = {entry.key: entry.value for entry in onnx.load(out / "head.onnx").metadata_props}
+    metadata = {
+        entry.key: entry.value for entry in onnx.load(out / "classifier.onnx").metadata_props
+    }
     assert metadata["license"] == "MIT"
     assert metadata["names"] == '{"0": "dark", "1": "red", "2": "Grün", "3": "blue", "4": "white"}'
-    assert len(onnx.load(out / "head.onnx").metadata_props) == len(metadata)
+    assert len(onnx.load(out / "classifier.onnx").metadata_props) == len(metadata)
 
 
 def test_one_file_alone(out):
@@ -81,10 +87,10 @@ def test_what_is_refused_changes_nothing(out):
     assert contents(out) == before
 
 
-def test_a_damaged_head_leaves_the_model_as_it_was(out):
-    (out / "head.onnx").write_bytes(b"hello, world")
+def test_a_damaged_classifier_leaves_the_model_as_it_was(out):
+    (out / "classifier.onnx").write_bytes(b"hello, world")
     before = contents(out)
-    with pytest.raises(ModelDamagedError, match=r"head\.onnx is not an ONNX file"):
+    with pytest.raises(ModelDamagedError, match=r"classifier\.onnx is not an ONNX file"):
         patch_classes(out, ROWS, NAMES)
     assert contents(out) == before
 
@@ -94,7 +100,7 @@ def test_files_of_others(tmp_path):
         patch_classes(tmp_path, ROWS, NAMES)
     with pytest.raises(ModelNotFoundError, match="does not exist"):
         patch_classes(tmp_path / "x.onnx", ROWS, NAMES)
-    foreign = make_head(np.eye(3, dtype=np.float32))
+    foreign = classifier_graph(Classifier(np.eye(3, dtype=np.float32), tuple(CLASSES)))
     onnx.save(foreign, tmp_path / "model.onnx")
     with pytest.raises(ModelDamagedError, match="without the metadata"):
         patch_classes(tmp_path, ROWS, NAMES)

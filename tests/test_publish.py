@@ -10,17 +10,15 @@ import pytest
 import torch
 from command_line import MAIN, SMALL, assert_error, cfl_edge, process
 from learner_checks import pictures
-from onnx import helper, numpy_helper
-from service_checks import Clock, model_bytes
+from service_checks import Clock
 
 from cfl_edge.errors import ExportError, UsageError
+from cfl_edge.learner.export import backbone_on_cpu, snapshot_learner
 from cfl_edge.loop.open_learner import load_learner
-from cfl_edge.loop.publish import Publisher, take_snapshot, write_snapshot
-from cfl_edge.loop.publish_base import reuse_base, trace_base
-from cfl_edge.loop.publishing import check_publish
+from cfl_edge.loop.publish import Publisher, check_publish, write_snapshot
 from cfl_edge.model.write_budget import WriteBudget
+from cfl_edge.onnx.export import model_bytes
 from cfl_edge.onnx.inference import OnnxModel
-from cfl_edge.onnx.patch import find_places, named_places, with_weights
 
 
 @pytest.fixture
@@ -29,20 +27,23 @@ def learner(model):
 
 
 @pytest.fixture
-def base(learner, model, tmp_path):
-    found = reuse_base(learner, [tmp_path / "none.onnx", model / "onnx/model.onnx"])
-    assert found is not None
-    return found
-
-
-@pytest.fixture
-def publisher(learner, base, tmp_path, notices, clock):
-    return Publisher(learner, base, tmp_path / "out/p.onnx", notices.append, clock=clock)
+def publisher(learner, tmp_path, notices, clock):
+    return Publisher(learner, tmp_path / "out/p.onnx", notices.append, clock=clock)
 
 
 @pytest.fixture
 def clock():
     return Clock()
+
+
+def snapshot(learner):
+    return snapshot_learner(learner, backbone_on_cpu(learner), images=1)
+
+
+def initializers(content):
+    return [
+        tensor.SerializeToString() for tensor in onnx.load_from_string(content).graph.initializer
+    ]
 
 
 def teach(learner, name, kind=0, count=4, seed=5):
@@ -55,14 +56,14 @@ def wait(publisher):
     publisher.after_frame()
 
 
-def test_the_file_says_what_the_learner_says(learner, base, tmp_path):
+def test_the_file_says_what_the_learner_says(learner, tmp_path):
     path = tmp_path / "deep/p.onnx"
     for step in range(3):  # the layers move, and a class comes
         with torch.no_grad():
             for weight in learner.network.parameters():
                 weight.add_(0.05 * torch.randn(weight.shape))
         teach(learner, f"new {step}", kind=step % 2)
-        write_snapshot(base, take_snapshot(learner, {}), path)
+        write_snapshot(snapshot(learner), path)
         network = OnnxModel(path, threads=1)
         assert network.classes == learner.classes
         images = pictures(learner, 1, 6, seed=9)
@@ -73,27 +74,26 @@ def test_the_file_says_what_the_learner_says(learner, base, tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["p.onnx"]
 
 
-def test_a_snapshot_shares_nothing_with_the_learner(learner, base, tmp_path):
-    snapshot = take_snapshot(learner, {})
-    before = {name: value.copy() for name, value in snapshot.weights.items()}
-    embeddings = snapshot.embeddings.copy()
+def test_a_snapshot_shares_nothing_with_the_learner(learner, tmp_path):
+    taken = snapshot(learner)
+    before = model_bytes(taken)
     with torch.no_grad():
         for weight in learner.network.parameters():
             weight.zero_()
         learner.algorithm.readout.zero_()
-    assert all((snapshot.weights[name] == value).all() for name, value in before.items())
-    assert (snapshot.embeddings == embeddings).all()
-    write_snapshot(base, snapshot, tmp_path / "p.onnx")
+    assert initializers(model_bytes(taken)) == initializers(before)
+    write_snapshot(taken, tmp_path / "p.onnx")
 
 
-def test_what_torch_does_not_say_is_not_published(learner, base, tmp_path):
+def test_what_torch_does_not_say_is_not_published(learner, tmp_path):
     path = tmp_path / "p.onnx"
     path.write_bytes(b"old")
-    snapshot = take_snapshot(learner, {})
-    for value in snapshot.weights.values():
-        value *= 2
+    taken = snapshot(learner)
+    with torch.no_grad():
+        for weight in taken.extractor.network.parameters():
+            weight *= 2
     with pytest.raises(ExportError, match="disagree"):
-        write_snapshot(base, snapshot, path)
+        write_snapshot(taken, path)
     assert path.read_bytes() == b"old"
 
 
@@ -182,62 +182,6 @@ def test_frames_do_not_wait_for_a_publication(publisher, monkeypatch, learner):
     assert time.monotonic() - start_s < 0.4
     publisher.finish()
     assert publisher.published == 1
-
-
-# The graph
-
-
-def test_weights_are_found_by_value_in_every_layout():
-    random = np.random.default_rng(0)
-    w, b = random.normal(size=(4, 3)).astype("f"), random.normal(size=5).astype("f")
-    copies = {"t": w.T, "flat": w.reshape(4, 3, 1), "w": w, "bias": b.reshape(1, 5, 1), "no": w + 1}
-    tensors = [numpy_helper.from_array(np.ascontiguousarray(v), k) for k, v in copies.items()]
-    model = helper.make_model(helper.make_graph([], "g", [], [], tensors))
-    places = find_places(model, {"w": w, "b": b})
-    assert {place.initializer for place in places["w"]} == {"t", "flat", "w"}
-    new = {"w": random.normal(size=w.shape).astype("f"), "b": b + 1}
-    changed = with_weights(model, places, new)
-    arrays = {t.name: numpy_helper.to_array(t) for t in changed.graph.initializer}
-    assert (arrays["t"] == new["w"].T).all()
-    assert (arrays["flat"][..., 0] == new["w"]).all()
-    assert (arrays["bias"].ravel() == new["b"]).all()
-    assert (arrays["no"] == w + 1).all()
-    assert (numpy_helper.to_array(model.graph.initializer[0]) == w.T).all()
-    with pytest.raises(ExportError, match="does not hold x of shape"):
-        find_places(model, {"x": np.ones(2, "f")})
-    with pytest.raises(ExportError, match="does not hold b of shape"):
-        named_places(model, {"w": w, "b": b})
-
-
-@pytest.mark.parametrize("content", [b"", b"nonsense", model_bytes(["red"])])
-def test_a_file_of_another_network_is_no_base(learner, tmp_path, content):
-    path = tmp_path / "other.onnx"
-    path.write_bytes(content)
-    assert reuse_base(learner, [path, tmp_path, tmp_path / "none"]) is None
-
-
-def test_a_file_whose_graph_does_something_else_is_no_base(learner, model, tmp_path):
-    path = tmp_path / "changed.onnx"
-    graph = onnx.load(model / "onnx/model.onnx")
-    (tensor, *_) = [t for t in graph.graph.initializer if t.name == "backbone.mean"] or [None]
-    if tensor is None:
-        tensor = next(
-            t
-            for t in graph.graph.initializer
-            if t.data_type == onnx.TensorProto.FLOAT and not t.name.startswith(("network", "label"))
-        )
-    array = numpy_helper.to_array(tensor) + 1
-    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    onnx.save(graph, path)
-    assert reuse_base(learner, [path]) is None
-
-
-@pytest.mark.slow
-def test_a_trace_follows_the_weights(learner, tmp_path):
-    base = trace_base(learner)
-    teach(learner, "mug")
-    write_snapshot(base, take_snapshot(learner, {}), tmp_path / "p.onnx")
-    assert OnnxModel(tmp_path / "p.onnx").classes[-1] == "mug"
 
 
 # The command

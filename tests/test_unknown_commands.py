@@ -158,7 +158,7 @@ def test_exported_distances_are_those_of_torch(algorithm, tmp_path):
     assert [("cfl-edge export" in notice) for notice in notices] == [True, True][: 2 - 2 * exact]
     scores, distances = patched.scores_and_distances(images)
     assert np.isnan(distances).all() if not exact else (distances == -scores.max(axis=1)).all()
-    for name in ("model.onnx", "head.onnx"):
+    for name in ("model.onnx", "classifier.onnx"):
         onnx.checker.check_model(tmp_path / name, full_check=True)
 
 

@@ -101,7 +101,7 @@ def test_the_summary_has_what_the_file_system_got(tmp_path):
 
 
 def test_exported_and_published_files_count(tmp_path):
-    names = {"model": 5, "head": 3, "labels": 2}
+    names = {"model": 5, "classifier": 3, "labels": 2}
     for name, size in names.items():
         (tmp_path / name).write_bytes(bytes(size))
     exported = SimpleNamespace(**{name: tmp_path / name for name in names})

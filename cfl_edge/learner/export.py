@@ -2,24 +2,64 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cfl_edge.core.distances import DistanceRows
+from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.errors import ExportError
 from cfl_edge.learner.learner import Learner
 from cfl_edge.model.tensors import network_digest
-from cfl_edge.onnx.export import Exported
-from cfl_edge.onnx.export import export as export_onnx
+from cfl_edge.onnx.export import Exported, Snapshot, export, take_snapshot
+from cfl_edge.onnx.graph import Classifier
 from cfl_edge.onnx.metadata import KNOWN_DISTANCES, NETWORK_DIGEST
+
+if TYPE_CHECKING:
+    from cfl_edge.core.backbones import Backbone
 
 
 def export_learner(learner: Learner, out: Path) -> Exported:
-    """Write a learner, checked on the images that it kept."""
+    """Write a learner's ONNX files, checked on the images that it stored.
+
+    Args:
+        learner: With label embeddings.
+        out: Created if need be; files of these names are replaced.
+
+    Raises:
+        ExportError: As `snapshot_learner`, or ONNX Runtime disagrees. No file changed.
+        ModelWriteError: Disk full, no permission. No file changed.
+    """
+    return export(snapshot_learner(learner, backbone_on_cpu(learner)), out)
+
+
+def backbone_on_cpu(learner: Learner) -> Backbone:
+    """Return a learner's backbone itself if it is on the CPU, a copy otherwise."""
+    if learner.device.type == "cpu":
+        return learner.backbone
+    return copy.deepcopy(learner.backbone).cpu()
+
+
+def snapshot_learner(
+    learner: Learner, backbone: Backbone, *, images: int | None = None
+) -> Snapshot:
+    """Copy what an export needs, and ask torch what it must say.
+
+    Args:
+        learner: What is exported; it may go on learning afterwards.
+        backbone: Of `backbone_on_cpu`.
+        images: How many of its stored images the export is checked on; None for all.
+
+    Raises:
+        ExportError: The learner has no label embeddings, or stored no image.
+    """
     if not learner.examples:
         raise ExportError(
-            "The model keeps no image to check its export on",
+            "The model stores no image to check its export on",
             hint="cfl-edge learn on a few labelled frames first",
         )
     readout = learner.algorithm.readout
@@ -29,32 +69,27 @@ def export_learner(learner: Learner, out: Path) -> Exported:
             "embeddings to export",
             hint="learn with --learner cfl or --learner slda into another folder",
         )
-    images = [image.cpu().numpy() for image, _ in learner.examples.values()]
-    extractor = learner.extractor
-    weights = {
-        f"network.{name}": value.cpu().numpy()
-        for name, value in learner.network.state_dict().items()
-    }
-    try:
-        return export_onnx(
-            extractor.cpu(),
-            np.ascontiguousarray(readout.T.cpu().numpy()),
-            classes=learner.classes,
-            size_px=learner.image_px,
-            extra_metadata={
-                "cfl_edge.backbone": learner.config.backbone,
-                NETWORK_DIGEST: network_digest(weights),
-                **known_distances(learner),
-            },
-            distances=learner.algorithm.distance_rows(),
-            folder=out,
-            sample_images=np.stack(images),
-        )
-    finally:
-        extractor.to(learner.device)
+    network = copy.deepcopy(learner.network).cpu().eval()
+    weights = {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
+    rows = learner.algorithm.distance_rows()
+    stored = [image.cpu().numpy() for image, _ in learner.examples.values()][:images]
+    return take_snapshot(
+        FeatureExtractor(backbone, network, learner.extractor.reading),
+        Classifier(
+            readout.detach().T.cpu().numpy().copy(),
+            tuple(learner.classes),
+            rows and DistanceRows(rows.nearest.cpu().clone(), rows.total.cpu().clone()),
+        ),
+        np.stack(stored),
+        {
+            "cfl_edge.backbone": learner.config.backbone,
+            NETWORK_DIGEST: network_digest(weights),
+            **known_distances(learner),
+        },
+    )
 
 
-def known_distances(learner: Learner) -> dict[str, str]:
+def known_distances(learner: Learner) -> Mapping[str, str]:
     """Return what the score of being unknown is made with, where there is enough to say it."""
     table = learner.algorithm.novelty.table()
     if table is None:

@@ -179,7 +179,7 @@ class Learner:
         return learner
 
     def export(self, folder: str | Path) -> Exported:
-        """Write `model.onnx`, `head.onnx` and `labels.txt`, checked against this learner.
+        """Write `model.onnx`, `classifier.onnx` and `labels.txt`, checked against this learner.
 
         Args:
             folder: Created if need be; files of these names are replaced.

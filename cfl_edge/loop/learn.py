@@ -18,7 +18,7 @@ from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.open_learner import check_unchanged, open_learner
 from cfl_edge.loop.progress import Progress
-from cfl_edge.loop.publishing import ONNX_FOLDER, check_publish, open_publisher
+from cfl_edge.loop.publish import ONNX_FOLDER, check_publish, open_publisher
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.model.lock import ModelLock

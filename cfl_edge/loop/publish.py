@@ -1,8 +1,8 @@
-"""The model that learns, written as an ONNX file again and again while it learns.
+"""`learn --publish`: the model as an ONNX file, written again and again while it learns.
 
-The loop copies what has changed (weights of the layers, label embeddings) and what torch says of
-one image; a thread fills a graph with it, asks ONNX Runtime the same, and replaces the file whole
-if both agree. torch runs in the loop's thread alone.
+The loop copies the layers and the label embeddings and asks torch about one image; a thread builds
+the file, asks ONNX Runtime the same, and replaces the old file if both agree. torch computes in the
+loop's thread alone.
 """
 
 from __future__ import annotations
@@ -11,116 +11,108 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from cfl_edge.core.class_statistics import with_constant
-from cfl_edge.core.distances import DistanceRows
-from cfl_edge.errors import CflEdgeError
-from cfl_edge.learner.learner import Learner
-from cfl_edge.loop.progress import Progress
-from cfl_edge.loop.publish_base import Base, network_weights, run_graph
-from cfl_edge.model.tensors import network_digest
-from cfl_edge.model.write_budget import WriteBudget
+from cfl_edge.errors import CflEdgeError, ExportError, UsageError
 from cfl_edge.model.writing import replace_files
-from cfl_edge.onnx.classes import as_embeddings, set_metadata
-from cfl_edge.onnx.export import agreement, distance_agreement, distance_terms
-from cfl_edge.onnx.graph import append_head
-from cfl_edge.onnx.metadata import NETWORK_DIGEST, to_metadata
-from cfl_edge.onnx.patch import with_weights
+from cfl_edge.onnx.metadata import IMAGE, MODEL_FILE
 from cfl_edge.stream.source import Notice
 
+if TYPE_CHECKING:
+    from cfl_edge.config import LearnSettings
+    from cfl_edge.learner.learner import Learner
+    from cfl_edge.loop.progress import Progress
+    from cfl_edge.model.write_budget import WriteBudget
+    from cfl_edge.onnx.export import Snapshot
+
 EVERY_S = 60.0  # a file of 17 MB, flash memory in mind
+ONNX_FOLDER = "onnx"  # within the model folder, where an export may lie
 
 
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """A learner at one moment; shares no memory with it.
+def check_publish(path: Path, memory_mib: float | None) -> None:
+    """Refuse what can be refused before anything is loaded.
 
     Args:
-        weights: Of the layers.
-        embeddings: float32 (F, Z).
-        distances: Of a second output; None for none.
+        path: Of `--publish`.
+        memory_mib: Of `--memory-mib`.
+
+    Raises:
+        UsageError: The path is no file that ends in .onnx, or memory is limited.
+
+    Example:
+        >>> check_publish(Path("pets.txt"), None)
+        Traceback (most recent call last):
+        cfl_edge.errors.UsageError: --publish is pets.txt, expected a file that ends in .onnx
+          try: --publish pets.onnx
+    """
+    if path.suffix != ".onnx" or path.is_dir():
+        name = path / MODEL_FILE if path.is_dir() else path.with_suffix(".onnx")
+        raise UsageError(
+            f"--publish is {path}, expected a file that ends in .onnx", hint=f"--publish {name}"
+        )
+    if memory_mib is not None:
+        raise UsageError(
+            f"--publish and --memory-mib {memory_mib:g}: a publication holds the model twice, "
+            "which the limit does not count",
+            hint="leave --memory-mib away, or run cfl-edge export after learning",
+        )
+
+
+def open_publisher(
+    learner: Learner, settings: LearnSettings, on_notice: Notice
+) -> Publisher | None:
+    """Return what publishes a learner; None without `--publish`.
+
+    Args:
+        learner: What is published.
+        settings: Of the command.
+        on_notice: Told when it takes long.
+
+    Raises:
+        UsageError: The learner has no label embeddings.
+        ExportError: The network cannot be written as ONNX.
+    """
+    if settings.publish is None:
+        return None
+    if learner.algorithm.readout is None:
+        raise UsageError(
+            f"--publish with --learner {learner.config.learner}, which has no label embeddings to "
+            "export",
+            hint="learn with --learner cfl or --learner slda into another folder",
+        )
+    if learner.config.backbone.startswith("torchvision:"):
+        on_notice("tracing the backbone for --publish, once; this may take a minute")
+    try:
+        _build_once(learner)
+    except ExportError as error:
+        raise ExportError(
+            f"--publish cannot write --layers {learner.config.resolved_layers()}: {error.problem}",
+            hint=f"{error.hint}, or leave --publish away",
+        ) from error
+    return Publisher(learner, settings.publish, on_notice, every_s=settings.publish_seconds)
+
+
+def _build_once(learner: Learner) -> None:
+    """Build the graph before anything is learned: what cannot be exported is refused then."""
+    from cfl_edge.onnx.graph import Classifier, model_graph
+
+    nothing = Classifier(np.zeros((1, 1), np.float32), ("",))
+    model_graph(learner.extractor, learner.image_px, nothing)
+
+
+class Published(NamedTuple):
+    """What tells one state of a learner from another.
+
+    Args:
         classes: Z names.
-        size_px: Side of the input in pixels.
-        extra: More metadata.
-        image: uint8 (1, size_px, size_px, 3).
-        scores: What torch says of it, (1, Z).
-        distance: The two terms of how far torch says it lies from all classes, (2, 1); None
-            without `distances`.
         frames_learned: Ever.
     """
 
-    weights: dict[str, npt.NDArray[Any]]
-    embeddings: npt.NDArray[np.float32]
-    distances: DistanceRows | None
     classes: tuple[str, ...]
-    size_px: int
-    extra: dict[str, str]
-    image: npt.NDArray[np.uint8]
-    scores: npt.NDArray[np.float32]
-    distance: npt.NDArray[np.float32] | None
     frames_learned: int
-
-
-def take_snapshot(learner: Learner, extra: dict[str, str]) -> Snapshot:
-    """Copy what a publication needs: the time of a prediction and a few milliseconds.
-
-    Args:
-        learner: With label embeddings and at least one image in `examples`.
-        extra: More metadata.
-    """
-    readout = learner.algorithm.readout
-    assert readout is not None
-    image = next(iter(learner.examples.values()))[0].cpu().numpy()[None].copy()
-    encoded = learner.encode(image)
-    features = with_constant(torch.cat(encoded.features, dim=1)).cpu().numpy()  # (1, F)
-    rows = learner.algorithm.distance_rows()
-    return Snapshot(
-        weights=network_weights(learner),
-        embeddings=np.ascontiguousarray(readout.detach().T.cpu().numpy()).copy(),
-        distances=rows and DistanceRows(rows.nearest.cpu().clone(), rows.total.cpu().clone()),
-        classes=tuple(learner.classes),
-        size_px=learner.image_px,
-        extra={"cfl_edge.backbone": learner.config.backbone, **extra},
-        image=image,
-        scores=learner.predict(encoded),
-        distance=distance_terms(features, rows),
-        frames_learned=learner.frames_learned,
-    )
-
-
-def write_snapshot(
-    base: Base, snapshot: Snapshot, path: Path, *, written: Counter[str] | None = None
-) -> None:
-    """Write a snapshot as an ONNX file, if ONNX Runtime says of its image what torch says.
-
-    Args:
-        base: Of the same network.
-        snapshot: What to write.
-        path: Replaced whole; its folder is created if need be.
-        written: Adds up the bytes, also those of a write that fails.
-
-    Raises:
-        ExportError: They disagree. No file changed.
-        ModelWriteError: Disk full, no permission. No file changed.
-    """
-    model = with_weights(base.graph, base.places, snapshot.weights)
-    append_head(model, as_embeddings(snapshot.embeddings, snapshot.classes), snapshot.distances)
-    extra = {**snapshot.extra, NETWORK_DIGEST: network_digest(snapshot.weights)}
-    set_metadata(model, to_metadata(snapshot.classes, snapshot.size_px, extra))
-    content: bytes = model.SerializeToString()
-    del model
-    outputs = run_graph(content, snapshot.image)
-    agreement(snapshot.scores, outputs[0])
-    if snapshot.distance is not None:
-        distance_agreement(snapshot.distance, outputs[1])
-    replace_files(path.parent, {path.name: content}, written=written)
 
 
 class Publisher:
@@ -128,10 +120,8 @@ class Publisher:
 
     Args:
         learner: What is published; read in the loop's thread alone.
-        base: Its graph.
-        path: The file.
+        path: The file; its folder is created if need be.
         on_notice: Told of the first failure, and of the next success.
-        extra: Returns more metadata, at the moment of a snapshot.
         every_s: Seconds between two files as long as no class is new, and after a failure.
         clock: Gives seconds that never go back.
 
@@ -144,19 +134,19 @@ class Publisher:
     def __init__(
         self,
         learner: Learner,
-        base: Base,
         path: Path,
         on_notice: Notice,
         *,
-        extra: Callable[[], dict[str, str]] = dict,
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._learner, self._base, self._path = learner, base, path
-        self._on_notice, self._extra = on_notice, extra
+        from cfl_edge.learner.export import backbone_on_cpu
+
+        self._learner, self._path, self._on_notice = learner, path, on_notice
+        self._backbone = backbone_on_cpu(learner)
         self._every_s, self._clock = every_s, clock
         self._writing: _Writing | None = None
-        self._done: Snapshot | None = None
+        self._done: Published | None = None
         self._next_s = float("-inf")
         self._failing = False
         self.published, self.written = 0, 0
@@ -172,7 +162,7 @@ class Publisher:
             self._begin()
 
     def after(self, then: Callable[[Progress], None]) -> Callable[[Progress], None]:
-        """Return an `on_progress` that publishes what is due after it has gone on to `then`."""
+        """Return an `on_progress` that calls `then`, and publishes what is due after it."""
 
         def tell(progress: Progress) -> None:
             then(progress)
@@ -185,30 +175,28 @@ class Publisher:
         if self._writing is not None:
             self._writing.join()
             self._note(self._writing)
-        if self._is_news():
+        if self._learner.examples and self._done != self._state():
             writing = self._begin()
             writing.join()
             self._note(writing)
 
-    def _is_news(self) -> bool:
-        learner, done = self._learner, self._done
-        if not learner.examples:
-            return False
-        return done is None or (
-            done.frames_learned != learner.frames_learned or done.classes != tuple(learner.classes)
-        )
+    def _state(self) -> Published:
+        return Published(tuple(self._learner.classes), self._learner.frames_learned)
 
     def _is_due(self) -> bool:
-        if not self._is_news():
+        state = self._state()
+        if not self._learner.examples or state == self._done:
             return False
-        has_new_class = self._done is None or self._done.classes != tuple(self._learner.classes)
+        has_new_class = self._done is None or self._done.classes != state.classes
         if not (has_new_class and not self._failing) and self._clock() < self._next_s:
             return False
         return self.budget is None or self.budget.allows()
 
     def _begin(self) -> _Writing:
-        snapshot = take_snapshot(self._learner, self._extra())
-        self._writing = _Writing(self._base, snapshot, self._path)
+        from cfl_edge.learner.export import snapshot_learner
+
+        snapshot = snapshot_learner(self._learner, self._backbone, images=1)
+        self._writing = _Writing(snapshot, self._path, self._state())
         self._writing.start()
         return self._writing
 
@@ -221,8 +209,8 @@ class Publisher:
             self.budget.note(written)
         if writing.error is None:
             if self._failing or self._done is None:
-                self._on_notice(f"published {self._path}: {len(writing.snapshot.classes)} classes")
-            self._done, self._failing = writing.snapshot, False
+                self._on_notice(f"published {self._path}: {len(writing.state.classes)} classes")
+            self._done, self._failing = writing.state, False
             self.published += 1
             return
         if not self._failing:
@@ -236,15 +224,34 @@ class Publisher:
 
 
 class _Writing(threading.Thread):
-    def __init__(self, base: Base, snapshot: Snapshot, path: Path) -> None:
+    def __init__(self, snapshot: Snapshot, path: Path, state: Published) -> None:
         super().__init__(name="publish", daemon=True)
-        self._base, self._path = base, path
-        self.snapshot = snapshot
+        self._snapshot, self._path, self.state = snapshot, path, state
         self.written: Counter[str] = Counter()
         self.error: Exception | None = None
 
     def run(self) -> None:
         try:
-            write_snapshot(self._base, self.snapshot, self._path, written=self.written)
+            write_snapshot(self._snapshot, self._path, written=self.written)
         except Exception as error:  # whatever it is, learning goes on
             self.error = error
+
+
+def write_snapshot(snapshot: Snapshot, path: Path, *, written: Counter[str] | None = None) -> None:
+    """Write a snapshot as one ONNX file, if ONNX Runtime says of its images what torch says.
+
+    Args:
+        snapshot: What to write.
+        path: Replaced whole; its folder is created if need be.
+        written: Adds up the bytes, also those of a write that fails.
+
+    Raises:
+        ExportError: They disagree. No file changed.
+        ModelWriteError: Disk full, no permission. No file changed.
+    """
+    from cfl_edge.onnx.agreement import open_session, run_session
+    from cfl_edge.onnx.export import model_bytes
+
+    content = model_bytes(snapshot)
+    snapshot.expected().difference(run_session(open_session(content), IMAGE, snapshot.images))
+    replace_files(path.parent, {path.name: content}, written=written)

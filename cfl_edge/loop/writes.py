@@ -137,7 +137,7 @@ class Writes:
         if publisher is not None:
             count["publish"] = publisher.written
         if exported is not None:
-            files: tuple[Path, ...] = (exported.model, exported.head, exported.labels)
+            files: tuple[Path, ...] = (exported.model, exported.classifier, exported.labels)
             count["export"] = sum(path.stat().st_size for path in files)
         a_day = self._budgets["save"].a_day_bytes(self._settings.checkpoint_s)
         if self.publishing is not None:

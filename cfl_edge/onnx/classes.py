@@ -16,7 +16,7 @@ from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
 from cfl_edge.model.writing import replace_files
 from cfl_edge.onnx.distance import change_distance
 from cfl_edge.onnx.metadata import (
-    HEAD_FILE,
+    CLASSIFIER_FILE,
     INT8_FILE,
     KNOWN_DISTANCES,
     LABEL_EMBEDDINGS,
@@ -43,8 +43,8 @@ def patch_classes(
     """Give exported files other classes.
 
     Args:
-        target: The folder of an export (its model.onnx, head.onnx and labels.txt change), or one
-            ONNX file alone.
+        target: The folder of an export (its model.onnx, classifier.onnx and labels.txt change), or
+            one ONNX file alone.
         embeddings: float32, shape (F, Z); the F features stay those of the exported network.
         classes: Z names, in the order of the columns.
         network_digest: Of the weights that the embeddings belong to; None trusts the caller.
@@ -70,11 +70,11 @@ def patch_classes(
     names = (
         [target.name]
         if target != folder
-        else [name for name in (MODEL_FILE, INT8_FILE, HEAD_FILE) if (target / name).exists()]
+        else [name for name in (MODEL_FILE, INT8_FILE, CLASSIFIER_FILE) if (target / name).exists()]
     )
     if not names:
         raise ModelNotFoundError(
-            f"{target} holds no {MODEL_FILE} and no {HEAD_FILE}",
+            f"{target} holds no {MODEL_FILE} and no {CLASSIFIER_FILE}",
             hint=f"cfl-edge export DIR -o {target}",
         )
     contents: dict[str, bytes] = {}
@@ -158,7 +158,7 @@ def set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
 def as_embeddings(
     embeddings: npt.NDArray[np.float32], classes: Sequence[str]
 ) -> npt.NDArray[np.float32]:
-    """Return the matrix as float32 in row order, checked against the names.
+    """Return the label embeddings as float32 in row order, checked against the names.
 
     Raises:
         ModelError: There is no class, or a name that a line of labels.txt cannot hold.

@@ -1,196 +1,193 @@
-"""From a torch module to an ONNX graph that ends in the label embeddings."""
+"""A learned network as an ONNX graph, from uint8 images to scores, built operation by operation.
+
+    image ─▶ backbone ─▶ h0 ─▶ layer 1 ─▶ … ─▶ layer L-1
+                │         └────────┴──────────────┴─pooled─▶ features ─▶ label embeddings ─▶ scores
+                └─────────────────────────────────pooled────────┘
+
+The graphs of our own networks need no tracer: `torch.onnx` would take 20 s and 270 MiB more for
+them. Only torchvision's models are traced (`cfl_edge.onnx.traced`).
+"""
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
-from cfl_edge.errors import ExportError
+from cfl_edge.core.backbones import Backbone, CutNetwork, NoNetwork
+from cfl_edge.core.distances import DistanceRows
+from cfl_edge.core.features import BackboneReading, FeatureExtractor
+from cfl_edge.core.networks import Network
+from cfl_edge.onnx.builder import GraphBuilder, Value
 from cfl_edge.onnx.metadata import (
+    FEATURES,
+    IMAGE,
+    JOINED_FEATURES,
     LABEL_EMBEDDINGS,
+    SCORES,
     UNKNOWN_DISTANCE,
     UNKNOWN_NEAREST,
     UNKNOWN_SHAPE,
     UNKNOWN_TOTAL,
 )
+from cfl_edge.onnx.modules import append_module, append_pooling
 
 if TYPE_CHECKING:
     import onnx
 
-    from cfl_edge.core.distances import DistanceRows
-
-_log = logging.getLogger(__name__)
-
-# onnxruntime 1.23 (JetPack 6) and 1.32 read these; newer stamps lock boards with old packages out.
-OPSET = 20
-IR_VERSION = 10
+SHORTEST = np.float32(1e-12)  # as in torch.nn.functional.normalize
 
 
-def trace_features(features: nn.Module, size_px: int, *, dynamic: bool) -> onnx.ModelProto:
-    """Turn a module into a graph from `image` (N, size_px, size_px, 3) to `features` (N, F).
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """What turns features into answers.
 
     Args:
-        features: In evaluation mode; uint8 (N, size_px, size_px, 3) to float32 (N, F).
-        size_px: Side of the input in pixels.
-        dynamic: Trace with a symbolic N: right for every module, but twice as slow (12 s against
-            6 s for MobileNetV3-small on one x86 core). Otherwise it is traced with N = 1 and the
-            result must be tried with another N: a module that builds in the N it saw fails then.
-
-    Raises:
-        ExportError: torch cannot trace or translate it.
-    """
-    image = torch.zeros((2 if dynamic else 1, size_px, size_px, 3), dtype=torch.uint8)
-    # no_grad: torch.export then skips the joint graph for a backward pass, half of its time.
-    with torch.no_grad(), _quiet():
-        try:
-            program = torch.onnx.export(
-                features,
-                (image,),
-                dynamo=True,
-                verbose=False,
-                external_data=False,
-                opset_version=OPSET,
-                input_names=["image"],
-                output_names=["features"],
-                dynamic_shapes=({0: torch.export.Dim("N")},) if dynamic else None,
-            )
-        except torch.onnx.errors.OnnxExporterError as error:
-            reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
-            raise ExportError(
-                f"torch {torch.__version__} cannot trace the network: {reason}",
-                hint="cfl-edge doctor shows the versions; another one of torch may do it",
-            ) from error
-    assert program is not None  # without a file name there is always one
-    model: onnx.ModelProto = program.model_proto
-    model.ir_version = IR_VERSION
-    _strip(model)
-    return model
-
-
-def append_head(
-    model: onnx.ModelProto,
-    embeddings: npt.NDArray[np.float32],
-    distances: DistanceRows | None = None,
-) -> None:
-    """Let a graph of features end in scores = features @ label_embeddings, in place.
-
-    Args:
-        model: With one output, float32 (N, F).
-        embeddings: float32, shape (F, Z): the initializer that a change of classes rewrites.
+        embeddings: float32, shape (F, Z): scores = features @ embeddings.
+        classes: Z names.
         distances: Of a second output, the distance from all classes; None for none.
     """
-    from onnx import TensorProto, helper, numpy_helper
 
-    graph = model.graph
-    features = graph.output[0].name
-    graph.node.append(
-        helper.make_node("MatMul", [features, LABEL_EMBEDDINGS], ["scores"], name="head")
-    )
-    graph.initializer.append(numpy_helper.from_array(embeddings, LABEL_EMBEDDINGS))
-    del graph.output[:]
-    shape = ["N", embeddings.shape[1]]
-    graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, shape))
-    if distances is not None:
-        _append_distance(graph, features, distances)
+    embeddings: npt.NDArray[np.float32]
+    classes: tuple[str, ...]
+    distances: DistanceRows | None = None
 
 
-def _append_distance(graph: onnx.GraphProto, features: str, distances: DistanceRows) -> None:
-    """Let a graph also end in sum_s min_z (nearest[s, z] . x) + |total x|^2, in place."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    terms, classes, _ = distances.nearest.shape
-    directions = len(distances.total)
-
-    def constant(name: str, value: npt.NDArray[Any]) -> str:
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def node(kind: str, inputs: list[str], name: str) -> str:
-        attributes: dict[str, Any] = {"keepdims": 0} if kind.startswith("Reduce") else {}
-        graph.node.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
-        return name
-
-    nearest = distances.nearest.flatten(0, 1).T.cpu().numpy()
-    linear = node("MatMul", [features, constant(UNKNOWN_NEAREST, nearest)], "unknown_linear")
-    shape = constant(UNKNOWN_SHAPE, np.array([0, terms, classes], np.int64))  # 0: N, as it is
-    of_classes = node("Reshape", [linear, shape], "unknown_of_classes")
-    last = constant("unknown_last_axis", np.array([-1], np.int64))
-    least = node("ReduceMin", [of_classes, last], "unknown_least")
-    summed = UNKNOWN_DISTANCE if not directions else "unknown_sum"
-    node("ReduceSum", [least, last], summed)
-    if directions:
-        total = constant(UNKNOWN_TOTAL, distances.total.T.cpu().numpy())
-        between = node("MatMul", [features, total], "unknown_between")
-        square = node("ReduceSumSquare", [between, last], "unknown_square")
-        node("Add", [summed, square], UNKNOWN_DISTANCE)
-    output = helper.make_tensor_value_info(UNKNOWN_DISTANCE, TensorProto.FLOAT, ["N"])
-    graph.output.append(output)
-
-
-def make_head(
-    embeddings: npt.NDArray[np.float32], distances: DistanceRows | None = None
+def model_graph(
+    extractor: FeatureExtractor, size_px: int, classifier: Classifier
 ) -> onnx.ModelProto:
-    """Return the head alone: `features` (N, F) to `scores` (N, Z).
+    """Build the graph from `image` (N, size_px, size_px, 3) to `scores` (N, Z).
 
     Args:
-        embeddings: float32, shape (F, Z).
-        distances: As in `append_head`.
+        extractor: Its weights are read as they are, and copied.
+        size_px: Side of the input in pixels.
+        classifier: What follows the features.
+
+    Raises:
+        ExportError: The network holds a module that has no counterpart in ONNX here.
+
+    Example:
+        >>> from cfl_edge.core.backbones import build_backbone
+        >>> from cfl_edge.core.networks import build_network
+        >>> layers = build_network("4", (3, 8, 8))
+        >>> extractor = FeatureExtractor(build_backbone("none"), layers, BackboneReading())
+        >>> model = model_graph(extractor, 8, Classifier(np.zeros((5, 2), np.float32), ("a", "b")))
+        >>> [output.name for output in model.graph.output]
+        ['scores']
     """
-    from onnx import TensorProto, helper
-
-    features = helper.make_tensor_value_info(
-        "features", TensorProto.FLOAT, ["N", embeddings.shape[0]]
-    )
-    graph = helper.make_graph([], "head", [], [features])
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-    )
-    model.graph.input.append(features)
-    append_head(model, embeddings, distances)
-    return model
+    graph, h0, final = _append_backbone(extractor.backbone, size_px)
+    sources = [] if final is None else _frozen_sources(graph, h0, final, extractor.reading)
+    sources += _append_layers(graph, h0, extractor.network)
+    joined = graph.node("Concat", sources, JOINED_FEATURES, axis=1)
+    padding, one = graph.integers([0, 0, 0, 1]), graph.constant(np.float32(1))
+    graph.node("Pad", [joined, padding, one], FEATURES)  # (N, F)
+    append_classifier(graph, FEATURES, classifier)
+    return graph.model
 
 
-def _strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter notes for its own debugging, and make N symbolic.
+def classifier_graph(classifier: Classifier) -> onnx.ModelProto:
+    """Build the classifier alone: `features` (N, F) to `scores` (N, Z)."""
+    graph = GraphBuilder()
+    graph.describe("input", FEATURES, classifier.embeddings.shape[:1])
+    append_classifier(graph, FEATURES, classifier)
+    return graph.model
 
-    The notes hold stack traces, with paths of the machine that exported.
+
+def append_classifier(graph: GraphBuilder, features: str, classifier: Classifier) -> None:
+    """End a graph in scores = features @ label_embeddings, and in the distance where there is one.
+
+    Args:
+        graph: Appended to.
+        features: Name of a tensor, (N, F).
+        classifier: Its embeddings become the initializer that a change of classes rewrites.
     """
-    graph = model.graph
-    del graph.value_info[:]
-    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer, graph):
-        del item.metadata_props[:]
-        item.doc_string = ""
-    for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "N"
-    model.producer_name = "cfl-edge"
-    model.producer_version = ""
+    embeddings = graph.constant(classifier.embeddings, LABEL_EMBEDDINGS)
+    graph.node("MatMul", [features, embeddings], SCORES)
+    graph.describe("output", SCORES, classifier.embeddings.shape[1:])
+    if classifier.distances is not None:
+        _append_distance(graph, features, classifier.distances)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's talk about its own code from users, who can do nothing about it.
+def _append_distance(graph: GraphBuilder, features: str, distances: DistanceRows) -> None:
+    """End a graph also in sum_s min_z (nearest[s, z] . x) + |total x|^2."""
+    terms, classes, _ = distances.nearest.shape
+    nearest = graph.constant(distances.nearest.flatten(0, 1).T.cpu().numpy(), UNKNOWN_NEAREST)
+    linear = graph.node("MatMul", [features, nearest], "unknown_linear")
+    shape = graph.constant(np.array([0, terms, classes], np.int64), UNKNOWN_SHAPE)  # 0: N
+    of_classes = graph.node("Reshape", [linear, shape], "unknown_of_classes")
+    least = graph.reduce("ReduceMin", of_classes, [2], "unknown_least")
+    if not len(distances.total):
+        graph.reduce("ReduceSum", least, [1], UNKNOWN_DISTANCE)
+    else:
+        summed = graph.reduce("ReduceSum", least, [1], "unknown_sum")
+        total = graph.constant(distances.total.T.cpu().numpy(), UNKNOWN_TOTAL)
+        between = graph.node("MatMul", [features, total], "unknown_between")
+        square = graph.reduce("ReduceSumSquare", between, [1], "unknown_square")
+        graph.node("Add", [summed, square], UNKNOWN_DISTANCE)
+    graph.describe("output", UNKNOWN_DISTANCE, [])
 
-    What fails comes as an exception; the rest is kept for whoever turns on debug messages.
-    """
-    talk = io.StringIO()
-    torch_log = logging.getLogger("torch")
-    level = torch_log.level
-    torch_log.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(talk), redirect_stderr(talk):
-            for package in ("torch", "onnxscript", "onnx_ir", "onnx", "copyreg"):
-                warnings.filterwarnings("ignore", module=rf"{package}(\.|$)")
-            yield
-    finally:
-        torch_log.setLevel(level)
-        if talk.getvalue():
-            _log.debug("torch.onnx.export: %s", talk.getvalue())
+
+def _append_backbone(backbone: Backbone, size_px: int) -> tuple[GraphBuilder, Value, Value | None]:
+    """Return a graph with what the backbone returns: `h0` and its pooled features, if any."""
+    network = backbone.network
+    if not isinstance(network, (NoNetwork, CutNetwork)):
+        from cfl_edge.onnx.traced import trace_backbone
+
+        return trace_backbone(backbone, size_px)
+    from onnx import TensorProto
+
+    graph = GraphBuilder()
+    graph.describe("input", IMAGE, [size_px, size_px, 3], number=TensorProto.UINT8)
+    turned = graph.node("Transpose", [IMAGE], perm=[0, 3, 1, 2])
+    floats = graph.node("Cast", [turned], to=TensorProto.FLOAT)
+    centred = graph.node("Sub", [floats, graph.constant(backbone.mean.cpu().numpy())])
+    scaled = graph.node("Div", [centred, graph.constant(backbone.std.cpu().numpy())])
+    x = Value(scaled, (3, size_px, size_px))
+    if isinstance(network, NoNetwork):
+        return graph, x, None
+    h0 = append_module(network.to_cut, graph, x)
+    end = append_module(network.to_end, graph, h0)
+    return graph, h0, Value(_means(graph, end.name), end.shape[:1])
+
+
+def _frozen_sources(
+    graph: GraphBuilder, h0: Value, final: Value, reading: BackboneReading
+) -> list[str]:
+    """Append what `cfl_edge.core.features.frozen_sources` computes."""
+    sources = [final.name]
+    if reading.end == "unit":
+        length = graph.reduce("ReduceL2", final.name, [1], keepdims=True)
+        length = graph.node("Max", [length, graph.constant(SHORTEST)])
+        unit = graph.node("Div", [final.name, length])
+        root = graph.constant(np.float32(math.sqrt(final.shape[0])))
+        sources = [graph.node("Mul", [unit, root])]
+    sources.append(_means(graph, h0.name))
+    if reading.cut == "mean-std":
+        mean = graph.reduce("ReduceMean", h0.name, [2, 3], keepdims=True)
+        # Pow, not Mul: ONNX Runtime's quantisation leaves it in float, and deviations need that.
+        apart = graph.node("Sub", [h0.name, mean])
+        square = graph.node("Pow", [apart, graph.constant(np.float32(2))])
+        sources.append(graph.node("Sqrt", [_means(graph, square)]))
+    return sources
+
+
+def _append_layers(graph: GraphBuilder, h0: Value, network: Network) -> list[str]:
+    """Append the layers; return the pooled features of each as predictions read them."""
+    sources, h = [], h0
+    for layer in network:
+        h = append_module(layer, graph, h)
+        pooled = append_pooling(layer, graph, h).name
+        if network.power != 1:
+            power = graph.constant(np.float32(network.power))
+            size = graph.node("Pow", [graph.node("Abs", [pooled]), power])
+            pooled = graph.node("Mul", [graph.node("Sign", [pooled]), size])
+        sources.append(pooled)
+    return sources
+
+
+def _means(graph: GraphBuilder, maps: str) -> str:
+    """Append the means of maps (N, C, H, W) over their positions."""
+    return graph.reduce("ReduceMean", maps, [2, 3])

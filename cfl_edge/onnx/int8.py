@@ -23,7 +23,7 @@ from cfl_edge.errors import ExportError
 from cfl_edge.model.writing import write_error
 from cfl_edge.onnx.classes import set_metadata
 from cfl_edge.onnx.metadata import PRECISION
-from cfl_edge.onnx.sources import find_head, head_nodes
+from cfl_edge.onnx.sources import classifier_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -40,11 +40,11 @@ def weighed_operations(model: onnx.ModelProto) -> list[str]:
     Raises:
         ExportError: It does not end in label embeddings.
     """
-    of_head = set(head_nodes(model.graph))
+    of_classifier = set(classifier_nodes(model.graph))
     return [
         node.name
         for node in model.graph.node
-        if node.op_type in WEIGHED and node.name not in of_head
+        if node.op_type in WEIGHED and node.name not in of_classifier
     ]
 
 
@@ -67,7 +67,7 @@ def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_fl
     model = onnx.load(source, load_external_data=False)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     ir_version = model.ir_version
-    kept = head_nodes(model.graph) + weighed_operations(model)[:in_float]
+    kept = classifier_nodes(model.graph) + weighed_operations(model)[:in_float]
     try:
         with _quiet():
             quantize_static(
@@ -94,7 +94,7 @@ def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_fl
         ) from error
     quantised.ir_version = ir_version
     quantised.producer_name, quantised.producer_version = model.producer_name, ""
-    find_head(quantised.graph)  # still float, or it could not change classes
+    classifier_nodes(quantised.graph)  # still float, or it could not change classes
     set_metadata(quantised, {**metadata, PRECISION: "int8"})
     onnx.save(quantised, target)
 

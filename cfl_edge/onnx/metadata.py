@@ -26,13 +26,18 @@ KNOWN_DISTANCES = "cfl_edge.known_distances"  # quantiles, of 0 to 100 % in equa
 PRECISION = "cfl_edge.precision"  # "int8" of a quantised file; absent where all is float
 REQUIRED = ("cfl_edge.format_version", CLASSES, SIZE_PX, "cfl_edge.preprocessing")
 
-LABEL_EMBEDDINGS = "label_embeddings"  # name of the initializer (F, Z) in model and head
+# Tensors of the graph, each named like the operation that makes it.
+IMAGE = "image"  # uint8 (N, size_px, size_px, 3)
+JOINED_FEATURES = "joined_features"  # (N, F - 1), of all sources
+FEATURES = "features"  # (N, F), with a constant 1
+SCORES = "scores"  # (N, Z)
+LABEL_EMBEDDINGS = "label_embeddings"  # the initializer (F, Z) in model and classifier
 UNKNOWN_PREFIX = "unknown_"  # of all nodes and initializers of the distance
 UNKNOWN_DISTANCE = "unknown_distance"  # name of the output (N,)
 UNKNOWN_NEAREST = "unknown_nearest"  # of the initializer (F, S Z), S terms after each other
 UNKNOWN_TOTAL = "unknown_total"  # of the initializer (F, K)
 UNKNOWN_SHAPE = "unknown_shape"  # of the initializer [0, S, Z]
-MODEL_FILE, HEAD_FILE, LABELS_FILE = "model.onnx", "head.onnx", "labels.txt"
+MODEL_FILE, CLASSIFIER_FILE, LABELS_FILE = "model.onnx", "classifier.onnx", "labels.txt"
 INT8_FILE = "model-int8.onnx"
 
 

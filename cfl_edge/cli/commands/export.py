@@ -9,7 +9,7 @@ from cfl_edge.stream.source import Notice, log_notice
 
 
 def export(model: Path, out: Path, *, on_notice: Notice = log_notice) -> Exported:
-    """Write `model.onnx`, `head.onnx` and `labels.txt` of a model folder.
+    """Write `model.onnx`, `classifier.onnx` and `labels.txt` of a model folder.
 
     Args:
         model: The model folder.
