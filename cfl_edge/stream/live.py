@@ -93,6 +93,35 @@ class Capture(ABC):
         """Release the source."""
 
 
+def poll(
+    look: Callable[[], Captured | None],
+    stop: threading.Event,
+    timeout_s: float,
+    silent: Callable[[], StreamError],
+) -> Captured | None:
+    """Look for an image again and again: the `read` of a source that can be asked.
+
+    Args:
+        look: Returns the next image, or None after a short wait.
+        stop: Ends it.
+        timeout_s: How long to look.
+        silent: Returns the error for a source that sent nothing.
+
+    Returns:
+        The image, or None when `stop` was set meanwhile.
+    """
+    end_s = time.monotonic() + timeout_s
+    while not stop.is_set():
+        # Before the look: this thread may not have run for long, as while torch is imported.
+        late = time.monotonic() > end_s
+        image = look()
+        if image is not None:
+            return image
+        if late:
+            raise silent()
+    return None
+
+
 Opener = Callable[[], Capture]
 
 

@@ -18,7 +18,7 @@ from cfl_edge.stream.camera.errors import format_error, open_error, read_error
 from cfl_edge.stream.camera.formats import FORMATS
 from cfl_edge.stream.decode import PacketDecoder
 from cfl_edge.stream.frame import Image
-from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
+from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged, poll
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import StreamUri
@@ -108,22 +108,7 @@ class V4l2Capture(Capture):
 
     def read(self, stop: threading.Event) -> Captured | None:
         """Return the next image, or None when `stop` was set meanwhile."""
-        give_up_s = time.monotonic() + self._timeout_s
-        while not stop.is_set():
-            # Before the look: this thread may not have run for long, as while torch is imported.
-            late = time.monotonic() > give_up_s
-            try:
-                packet = self._device.read(STOP_LOOK_S)
-            except OSError as error:
-                raise read_error(self._path, error.errno or errno.EIO) from None
-            if packet is not None:
-                return self._image(packet)
-            if late:
-                raise StreamLostError(
-                    f"{self._path} sent no frame for {self._timeout_s:g} s",
-                    hint="unplug the camera and plug it in again; look at: dmesg | tail",
-                )
-        return None
+        return poll(self._look, stop, self._timeout_s, self._silent)
 
     def answer(self, label: str | None, score: float) -> None:
         """Do nothing: a camera does not listen."""
@@ -131,6 +116,19 @@ class V4l2Capture(Capture):
     def close(self) -> None:
         """Give the camera back."""
         self._device.close()
+
+    def _look(self) -> Captured | None:
+        try:
+            packet = self._device.read(STOP_LOOK_S)
+        except OSError as error:
+            raise read_error(self._path, error.errno or errno.EIO) from None
+        return None if packet is None else self._image(packet)
+
+    def _silent(self) -> StreamLostError:
+        return StreamLostError(
+            f"{self._path} sent no frame for {self._timeout_s:g} s",
+            hint="unplug the camera and plug it in again; look at: dmesg | tail",
+        )
 
     def _image(self, packet: Packet) -> Captured:
         missed = 0 if self._next_sequence is None else packet.sequence - self._next_sequence

@@ -6,9 +6,9 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TypeVar, final
+from typing import final
 
 from cfl_edge.errors import (
     StreamBusyError,
@@ -20,7 +20,7 @@ from cfl_edge.errors import (
 )
 from cfl_edge.stream.decode import STRICT, PacketDecoder
 from cfl_edge.stream.frame import Image
-from cfl_edge.stream.live import Capture, Captured, damaged
+from cfl_edge.stream.live import Capture, Captured, damaged, poll
 from cfl_edge.stream.serial.jpeg import JpegFinder
 from firmware_host import protocol
 from firmware_host.errors import (
@@ -34,8 +34,6 @@ from firmware_host.errors import (
 from firmware_host.link import Link, Received, Request
 from firmware_host.protocol import Ctrl, Event, Format, Hello, Status
 from firmware_host.serial_port import SerialPort
-
-Value = TypeVar("Value")
 
 READ_S = 0.1
 """How long a read waits: `close` waits for it."""
@@ -88,6 +86,15 @@ def stream_error(error: BoardError) -> StreamError:
     return ERRORS.get(type(error), StreamError)(error.problem, hint=error.hint)
 
 
+@contextlib.contextmanager
+def stream_errors() -> Iterator[None]:
+    """Turn a board's errors into those of streams."""
+    try:
+        yield
+    except BoardError as error:
+        raise stream_error(error) from None
+
+
 def silent_error(uri: str, timeout_s: float, came: str) -> StreamError:
     """Return the error for a board that sends no image.
 
@@ -136,26 +143,16 @@ class CflCapture(Capture):
         self._shown_id = 0
         self.caveat = None
         self.description = f"{uri}: CFL-Link"
-        self._guarded(self._start)
+        try:
+            self._start()
+        except StreamError:
+            link.close()
+            raise
 
     def read(self, stop: threading.Event) -> Captured | None:
         """Return the next image, or None when `stop` was set meanwhile."""
-        silent_s = time.monotonic() + self._timeout_s
         before = self._link.statistics.bytes
-        while not stop.is_set():
-            if self._images:
-                return self._images.popleft()
-            if time.monotonic() > silent_s:
-                raise silent_error(self._uri, self._timeout_s, self._came_since(before))
-            for received in self._guarded(lambda: self._link.receive(READ_S)):
-                self._take(received)
-            if self._request.status is Status.REFUSED and self._settings:
-                asked = ", ".join(f"{name}={value}" for name, value in self._settings.items())
-                raise StreamFormatError(
-                    f"{self._uri}: the board refuses {asked}",
-                    hint="leave the options of the address away, or see the board's sketch",
-                )
-        return None
+        return poll(self._look, stop, self._timeout_s, lambda: self._silent(before))
 
     def answer(self, label: str | None, score: float) -> None:
         """Send the board a result, unless it does not listen or is gone."""
@@ -173,8 +170,23 @@ class CflCapture(Capture):
             self._link.send(Ctrl("stop"))
         self._link.close()
 
+    def _look(self) -> Captured | None:
+        if not self._images:
+            with stream_errors():
+                received = self._link.receive(READ_S)
+            for one in received:
+                self._take(one)
+            if self._request.status is Status.REFUSED and self._settings:
+                asked = ", ".join(f"{name}={value}" for name, value in self._settings.items())
+                raise StreamFormatError(
+                    f"{self._uri}: the board refuses {asked}",
+                    hint="leave the options of the address away, or see the board's sketch",
+                )
+        return self._images.popleft() if self._images else None
+
     def _start(self) -> None:
-        self._request: Request = self._link.ask(Ctrl("stream", dict(self._settings)))
+        with stream_errors():
+            self._request: Request = self._link.ask(Ctrl("stream", dict(self._settings)))
 
     def _take(self, received: Received) -> None:
         message = received.message
@@ -184,7 +196,7 @@ class CflCapture(Capture):
             self.description = f"{self._uri}: {message.board} {message.firmware}, CFL-Link"
             self._last_id, self._label = None, None
             if message.receives and self._request.over:
-                self._guarded(self._start)
+                self._start()
         elif isinstance(message, Event) and message.name in ("press", "release"):
             self._label = (message.label or None) if message.name == "press" else None
 
@@ -205,24 +217,13 @@ class CflCapture(Capture):
         self._shown_id = image.frame_id
         return image_to_rgb(image)
 
-    def _came_since(self, before: int) -> str:
+    def _silent(self, before: int) -> StreamError:
         met = self._link.statistics
-        if met.bytes == before:
-            return ""
-        return (
+        came = (
             f"{met.bytes - before} bytes: {met.packets} packets, {met.crc_errors + met.malformed} "
             f"damaged, {met.incomplete} images with gaps"
         )
-
-    def _guarded(self, action: Callable[[], Value]) -> Value:
-        """Do something with the link; its errors become those of streams."""
-        fault: StreamError | None = None
-        try:
-            return action()
-        except BoardError as error:
-            fault = stream_error(error)
-        self._link.close()
-        raise fault
+        return silent_error(self._uri, self._timeout_s, "" if met.bytes == before else came)
 
 
 @final
@@ -237,31 +238,15 @@ class JpegCapture(Capture):
 
     def __init__(self, uri: str, port: SerialPort, timeout_s: float) -> None:
         self._uri, self._port, self._timeout_s = uri, port, timeout_s
-        self._finder = JpegFinder()
+        self._finder, self._bytes = JpegFinder(), 0
         self._images: deque[Captured] = deque()
         self.caveat = None
         self.description = f"{uri}: JPEGs back to back"
 
     def read(self, stop: threading.Event) -> Captured | None:
         """Return the next image, or None when `stop` was set meanwhile."""
-        silent_s, count = time.monotonic() + self._timeout_s, 0
-        while not stop.is_set():
-            if self._images:
-                return self._images.popleft()
-            if time.monotonic() > silent_s:
-                raise silent_error(self._uri, self._timeout_s, f"{count} bytes" if count else "")
-            fault: StreamError | None = None
-            try:
-                data = self._port.read(READ_S)
-            except BoardError as error:
-                fault = stream_error(error)
-            if fault is not None:
-                raise fault
-            count += len(data)
-            now_s = time.monotonic()
-            for jpeg in self._finder.feed(data):
-                self._images.append(Captured(now_s, partial(jpeg_to_rgb, jpeg)))
-        return None
+        before = self._bytes
+        return poll(self._look, stop, self._timeout_s, lambda: self._silent(self._bytes - before))
 
     def answer(self, label: str | None, score: float) -> None:
         """Do nothing: such a board does not listen."""
@@ -269,3 +254,17 @@ class JpegCapture(Capture):
     def close(self) -> None:
         """Release the port."""
         self._port.close()
+
+    def _look(self) -> Captured | None:
+        if not self._images:
+            with stream_errors():
+                data = self._port.read(READ_S)
+            self._bytes += len(data)
+            now_s = time.monotonic()
+            for jpeg in self._finder.feed(data):
+                self._images.append(Captured(now_s, partial(jpeg_to_rgb, jpeg)))
+        return self._images.popleft() if self._images else None
+
+    def _silent(self, came_bytes: int) -> StreamError:
+        came = f"{came_bytes} bytes" if came_bytes else ""
+        return silent_error(self._uri, self._timeout_s, came)

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import cast, final
 
-from cfl_edge.errors import StreamError
 from cfl_edge.stream.live import Capture, LiveStream
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
-from cfl_edge.stream.serial.capture import CflCapture, JpegCapture, stream_error
+from cfl_edge.stream.serial.capture import CflCapture, JpegCapture, stream_errors
 from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import StreamUri
 from firmware_host.errors import BoardError
@@ -134,15 +133,11 @@ def open_board(uri: StreamUri, timeout_s: float) -> Capture:
         StreamError: It does not open.
     """
     shown, baud = f"serial://{uri.target}", cast("int", uri.options.get("baud", BAUD))
-    fault: StreamError | None = None
-    try:
+    with stream_errors():
         device = choose_port(uri.target or None).device
         if uri.options.get("proto") == "jpeg":
             return JpegCapture(shown, SerialPort(device, baud), timeout_s)
         return CflCapture(shown, open_link(device, baud=baud), board_settings(uri), timeout_s)
-    except BoardError as error:
-        fault = stream_error(error)
-    raise fault
 
 
 def board_settings(uri: StreamUri) -> dict[str, str | int | float]:
