@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cfl_edge.lab.bench.streams import stream_metrics as metrics
-from cfl_edge.lab.bench.streams.table import cell, mean_and_spread
+from cfl_edge.lab.tables import cell, mean_and_spread
 
 NAN = math.nan
 

@@ -1,4 +1,4 @@
-"""A stream that does not wait: which frame a learner sees next, and when its label comes."""
+"""A stream that does not wait: which frame a learner sees next, and when its label arrives."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import final
 
 @final
 class StreamClock:
-    """Simulated time of a stream whose frames come at a fixed rate, whoever is ready.
+    """Simulated time of a stream whose frames arrive at a fixed rate, ready or not.
 
     Ghunaim et al., "Real-time evaluation in online continual learning" (CVPR 2023): a learner that
     is slower than the stream sees fewer of its frames. Here the newest wins, as with a camera.
 
     Args:
         frames: T.
-        hz: Frames a second; None for a stream that waits.
+        hz: Frames per second; None for a stream that waits.
 
     Example:
         >>> clock, seen = StreamClock(frames=6, hz=10), []
@@ -34,10 +34,10 @@ class StreamClock:
         self._next = 0
 
     def next_frame(self) -> int | None:
-        """Return the number of the newest frame that has come, or wait for the next; None: over."""
+        """Return the newest frame that has arrived, or wait for the next; None at the end."""
         place = self._next
         if self.hz is not None:
-            # The smallest bit more: 0.3 * 10 is the fourth frame's time, not just before it.
+            # Rounding: 0.3 * 10 is when the fourth frame arrives, not just before it.
             place = max(place, math.floor(self.now_s * self.hz + 1e-9))
         last = min(place, self.frames)
         self.dropped += last - self._next
@@ -59,7 +59,7 @@ class LabelDelay:
     """Frames that wait for their labels.
 
     Args:
-        frames: After so many frames of the stream the label comes; 0 for at once.
+        frames: Frames of the stream after which the label arrives; 0 for immediately.
 
     Example:
         >>> delay = LabelDelay(2)
@@ -72,15 +72,15 @@ class LabelDelay:
         self._waiting: deque[int] = deque()
 
     def labelled(self, frame: int) -> list[int]:
-        """Take in a frame, and return those whose labels have come by then."""
+        """Add a frame, and return those whose labels have arrived by then."""
         self._waiting.append(frame)
-        come = []
+        labelled = []
         while self._waiting and self._waiting[0] <= frame - self.frames:
-            come.append(self._waiting.popleft())
-        return come
+            labelled.append(self._waiting.popleft())
+        return labelled
 
     def rest(self) -> list[int]:
-        """Return the frames whose labels come after the end of the stream."""
+        """Return the frames whose labels arrive after the end of the stream."""
         rest = list(self._waiting)
         self._waiting.clear()
         return rest

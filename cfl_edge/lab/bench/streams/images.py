@@ -1,10 +1,9 @@
-"""Images as the backbone leaves them, computed once for all learners and seeds."""
+"""Images and what the backbone makes of them, computed once for all learners and seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
@@ -13,18 +12,17 @@ from torch import Tensor
 from cfl_edge.core.backbones import Backbone
 from cfl_edge.preprocess import to_model_input
 
-CACHE_BYTES = 2**30  # beyond it the backbone runs again for each learner: the board has to go on
+CACHE_BYTES = 2**30  # beyond it the backbone runs for each learner: a board has no more to spare
 BATCH = 32  # images that pass the backbone together
 
 
-@dataclass(frozen=True, eq=False)
-class BackboneOutputs:
+class BackboneOutputs(NamedTuple):
     """What `Learner.encode_backbone` reads.
 
     Args:
         images: uint8 (N, P, P, 3).
-        h0: The backbone's output, (N, C, H, W).
-        final: Its pooled end, (N, C_E); None without one.
+        h0: The backbone's intermediate features, (N, C, H, W).
+        final: Its pooled features, (N, C_E); None without a backbone.
     """
 
     images: Tensor
@@ -33,23 +31,27 @@ class BackboneOutputs:
 
     def bytes_each(self) -> int:
         """Return the bytes of one image."""
-        tensors = [self.images, self.h0] + ([] if self.final is None else [self.final])
-        return sum(tensor[0].numel() * tensor.element_size() for tensor in tensors)
+        return sum(t[0].numel() * t.element_size() for t in self if t is not None)
+
+    def one(self, i: int) -> BackboneOutputs:
+        """Return a copy of the i-th image; a view would hold on to the memory of all."""
+        final = None if self.final is None else self.final[i : i + 1].clone()
+        return BackboneOutputs(self.images[i : i + 1].clone(), self.h0[i : i + 1].clone(), final)
 
 
 @final
 class Images:
-    """The images of one split, at the size the backbone reads, and what the backbone makes of them.
+    """The images of one split at the size that the backbone reads, and the backbone's outputs.
 
-    `fill` computes ahead and keeps what was computed, as long as a share of `CACHE_BYTES` holds all
-    of it; otherwise each `get` computes anew.
+    `fill` computes ahead and stores the outputs if `cache_bytes` hold all of them; otherwise each
+    `get` runs the backbone.
 
     Args:
         x: uint8 (N, C, H, W), one channel or three.
         backbone: The frozen backbone.
         image_px: Side of the images that the backbone reads.
         device: Where results live.
-        cache_bytes: What may be kept.
+        cache_bytes: Memory for stored outputs.
     """
 
     def __init__(
@@ -64,56 +66,47 @@ class Images:
         self._x, self._backbone = x, backbone
         self._image_px, self._device = image_px, device
         self._cache_bytes = cache_bytes
-        self._kept: dict[int, BackboneOutputs] = {}
+        self._stored: dict[int, BackboneOutputs] = {}
 
     def fill(
         self, places: Sequence[int], on_done: Callable[[int, int], None] = lambda *_: None
     ) -> None:
-        """Compute ahead what will be asked for, in batches; nothing where it cannot all be kept.
+        """Compute ahead what will be asked for, in batches; nothing where it would not all fit.
 
         Args:
-            places: Numbers of images.
-            on_done: Called with the number of images done and to do.
+            places: Indices of images.
+            on_done: Called with the number of images done, and the total.
         """
-        missing = [place for place in dict.fromkeys(places) if place not in self._kept]
+        missing = [place for place in dict.fromkeys(places) if place not in self._stored]
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
             outputs = self._compute(part)
-            each, kept = outputs.bytes_each(), len(self._kept) + len(missing) - start
-            if each * kept > self._cache_bytes:
+            count = len(self._stored) + len(missing) - start
+            if outputs.bytes_each() * count > self._cache_bytes:
                 return
-            for i, place in enumerate(part):
-                one = slice(i, i + 1)
-                final = None if outputs.final is None else outputs.final[one].clone()
-                # Clones: a part of a batch would keep the whole of it alive.
-                self._kept[place] = BackboneOutputs(
-                    outputs.images[one].clone(), outputs.h0[one].clone(), final
-                )
+            self._stored |= {place: outputs.one(i) for i, place in enumerate(part)}
             on_done(start + len(part), len(missing))
 
     def get(self, places: Sequence[int]) -> BackboneOutputs:
-        """Return the backbone's outputs for some images, N numbers."""
-        if any(place not in self._kept for place in places):
+        """Return the backbone's outputs for some images, N indices."""
+        if any(place not in self._stored for place in places):
             return self._compute(places)
-        found = [self._kept[place] for place in places]
-        if len(found) == 1:
-            return found[0]
-        finals = [one.final for one in found if one.final is not None]
+        if len(places) == 1:
+            return self._stored[places[0]]
+        images, h0, final = zip(*(self._stored[place] for place in places), strict=True)
+        has_final = final[0] is not None
         return BackboneOutputs(
-            torch.cat([one.images for one in found]),
-            torch.cat([one.h0 for one in found]),
-            torch.cat(finals) if finals else None,
+            torch.cat(images), torch.cat(h0), torch.cat(final) if has_final else None
         )
 
     def images(self, places: Sequence[int]) -> Tensor:
         """Return the images that the backbone reads, uint8 (N, P, P, 3)."""
-        pictures = self._x[torch.tensor(list(places), dtype=torch.long)].permute(0, 2, 3, 1)
-        colour = pictures.expand(-1, -1, -1, 3).numpy()
+        images = self._x[torch.tensor(list(places), dtype=torch.long)].permute(0, 2, 3, 1)
+        colour = images.expand(-1, -1, -1, 3).numpy()
         scaled = [to_model_input(image, self._image_px) for image in colour]
         return torch.from_numpy(np.stack(scaled)).to(self._device)
 
     @torch.inference_mode()
     def _compute(self, places: Sequence[int]) -> BackboneOutputs:
         images = self.images(places)
-        h0, final = self._backbone(images)
-        return BackboneOutputs(images, h0, final)
+        return BackboneOutputs(images, *self._backbone(images))

@@ -21,8 +21,8 @@ def curve_of(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return frames, mean and standard deviation over seeds of a curve's points, each (T,).
 
-    The classes come in another order with each seed, so a point may lie at other frames: those are
-    averaged too.
+    The classes arrive in another order with each seed, so the frames of a point may differ; they
+    are averaged too.
 
     Args:
         runs: Of one learner.

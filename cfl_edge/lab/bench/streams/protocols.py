@@ -15,8 +15,8 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 
 RUN_FRAMES = 30  # of a block: a second before a camera
-LEAST_RUNS = 3  # of a class with few images, so that it returns all the same
-MOST_EVALUATIONS = 20  # of a stream with tasks: what is measured must not take longer than learning
+LEAST_RUNS = 3  # of a class with few images, so that it returns too
+MOST_EVALUATIONS = 20  # of a stream with tasks: more would take longer than learning
 EVALUATIONS_WITHOUT_TASKS = 10
 
 
@@ -55,14 +55,14 @@ class StreamOrder:
 
 
 def class_incremental(labels: Integers, *, classes_per_task: int = 1, seed: int = 0) -> StreamOrder:
-    """Show class after class, or task after task of several classes; none comes back.
+    """Show class after class, or task after task of several classes; none returns.
 
     "Class-incremental learning" of van de Ven & Tolias, "Three scenarios for continual learning"
-    (2019): the learner is not told which task an image is of.
+    (2019): the learner is not told the task of an image.
 
     Args:
-        labels: Class numbers, (N,).
-        classes_per_task: Classes that arrive together, mixed. The last task has what remains.
+        labels: Targets, (N,).
+        classes_per_task: Classes that arrive together, mixed. The last task has the rest.
         seed: Of the order of the classes, and of the images within a task.
 
     Example:
@@ -83,10 +83,10 @@ def class_incremental(labels: Integers, *, classes_per_task: int = 1, seed: int 
 
 
 def shuffled(labels: Integers, *, epochs: int = 1, seed: int = 0) -> StreamOrder:
-    """Show all images in mixed order, each pass mixed anew.
+    """Show all images in random order, another one in each pass.
 
     Args:
-        labels: Class numbers, (N,).
+        labels: Targets, (N,).
         epochs: Passes.
         seed: Of the order.
 
@@ -101,12 +101,12 @@ def shuffled(labels: Integers, *, epochs: int = 1, seed: int = 0) -> StreamOrder
 def blocks(labels: Integers, *, run_frames: int = RUN_FRAMES, seed: int = 0) -> StreamOrder:
     """Show each class several times, in runs of consecutive frames, as before a camera.
 
-    The images of a class keep their order, which in a recording is that of time. In each round
-    every class that has frames left comes once, in mixed order, and no class follows itself as long
-    as there are others.
+    The images of a class stay in their order, in a recording the order of time. In each round every
+    class that has frames left appears once, in random order, and no class follows itself while
+    there are others.
 
     Args:
-        labels: Class numbers, (N,).
+        labels: Targets, (N,).
         run_frames: Frames of a run, about; fewer where a class would not return 3 times.
         seed: Of the order of the runs.
 
@@ -135,10 +135,10 @@ def blocks(labels: Integers, *, run_frames: int = RUN_FRAMES, seed: int = 0) -> 
 
 
 def objects_in_turn(objects: Integers, *, seed: int = 0) -> StreamOrder:
-    """Show object after object in mixed order, the images of each in the order they have.
+    """Show object after object in random order, the images of each in their order.
 
     Args:
-        objects: Object numbers, (N,).
+        objects: Object of each image, (N,).
         seed: Of the order of the objects.
 
     Example:
@@ -152,11 +152,11 @@ def objects_in_turn(objects: Integers, *, seed: int = 0) -> StreamOrder:
 def held_out_objects(
     labels: Integers, objects: Integers, *, share: float, seed: int = 0
 ) -> npt.NDArray[np.bool_]:
-    """Choose objects of each class to test on, and tell which images show them.
+    """Choose objects of each class to test on; return which images show them.
 
     Args:
-        labels: Class numbers, (N,).
-        objects: Object numbers, (N,); an object has one class.
+        labels: Targets, (N,).
+        objects: Object of each image, (N,); an object has one class.
         share: Of the objects of a class, at least one; a class of one object has none.
         seed: Of the choice.
 
@@ -177,12 +177,12 @@ def held_out_objects(
 
 
 def noisy_labels(labels: Integers, share: float, *, classes: int, seed: int = 0) -> Integers:
-    """Replace a share of the labels by another class each, every other class alike.
+    """Replace a share of the labels by another class each, all others equally likely.
 
     Symmetric noise, as Patrini et al., "Making deep neural networks robust to label noise" (2017).
 
     Args:
-        labels: Class numbers, (N,).
+        labels: Targets, (N,).
         share: From 0 to 1; rounded to a whole number of labels.
         classes: Z, at least 2.
         seed: Of the choice.
@@ -202,12 +202,12 @@ def noisy_labels(labels: Integers, share: float, *, classes: int, seed: int = 0)
 
 
 def _random(seed: int, what: str) -> np.random.Generator:
-    """Return a generator of its own for each purpose: one does not shift another."""
+    """Return a separate generator for each purpose, so that one does not shift another."""
     return np.random.default_rng([seed, *what.encode()])
 
 
 def first_seen(labels: Sequence[int] | Integers) -> list[int]:
-    """Return the classes in the order in which they first come.
+    """Return the classes in the order in which they first appear.
 
     Example:
         >>> first_seen([2, 2, 0, 2, 1])

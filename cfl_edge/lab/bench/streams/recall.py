@@ -24,22 +24,22 @@ class TestImages:
     Args:
         images: Where they are.
         places: Which of them, (M,).
-        labels: Their class numbers, (M,).
+        labels: Their targets, (M,).
         classes: Z.
     """
 
-    __test__ = False  # pytest: no test, for all its name
+    __test__ = False  # pytest: not a test, despite its name
 
-    def __init__(self, pictures: Images, places: Integers, labels: Integers, classes: int) -> None:
+    def __init__(self, images: Images, places: Integers, labels: Integers, classes: int) -> None:
         self.labels = labels
         self.counts = np.bincount(labels, minlength=classes)  # (Z,)
-        self._images, self._places = pictures, places
+        self._images, self._places = images, places
 
     def scores(self, learner: Learner, of_class: int | None = None) -> Scores:
         """Return the scores of all classes of the task, (M, Z); -inf for those it does not know.
 
         Args:
-            learner: Its class names are class numbers.
+            learner: Its class names are targets.
             of_class: Only the images of this class; None for all.
         """
         chosen = slice(None) if of_class is None else self.labels == of_class
@@ -61,15 +61,14 @@ class TestImages:
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def _encoded(self, learner: Learner, places: Sequence[int]) -> Encoded:
-        outputs = self._images.get(places)
-        return learner.encode_backbone(outputs.images, outputs.h0, outputs.final)
+        return learner.encode_backbone(*self._images.get(places))
 
     def recalls(self, scores: Scores, seen: Sequence[int]) -> Floats:
         """Return the recall of each class that was seen, (Z,); nan for the others.
 
         Args:
             scores: (M, Z), of all images. An image whose scores are all -inf counts as wrong.
-            seen: Class numbers.
+            seen: Targets of these classes.
         """
         best = np.where(np.isfinite(scores).any(axis=1), scores.argmax(axis=1), -1)
         right = np.bincount(self.labels[best == self.labels], minlength=len(self.counts))
@@ -83,8 +82,8 @@ class TestImages:
 class NewClasses:
     """Note after how many frames, and seconds of work, each new class is recalled at 80 %.
 
-    The recall is that of the class's test images among all classes known at the moment, measured
-    after 1, 2, 5, 10, 20, 50, ... frames of the class. The first class of a stream does not count:
+    The recall is measured on the test images of the class, among all classes known by then, after
+    1, 2, 5, 10, 20, 50, ... frames of the class. The first class of a stream does not count:
     it has no rival.
 
     Args:
@@ -100,10 +99,10 @@ class NewClasses:
         self.seconds_to: dict[int, float | None] = {}
 
     def shown(self, number: int, now_s: float) -> None:
-        """Take in that a frame of a class has come.
+        """Note that a frame of a class has arrived.
 
         Args:
-            number: Class number.
+            number: Its target.
             now_s: Seconds that the stream has taken so far.
         """
         if self._first is None:
@@ -114,12 +113,12 @@ class NewClasses:
             self.seconds_to.setdefault(number, None)
 
     def learned(self, number: int, now_s: float, learner: Learner) -> None:
-        """Take in that a frame of a class was learned; measure where it is time.
+        """Note that a frame of a class was learned; measure its recall where it is time to.
 
         Args:
-            number: Class number, the true one.
+            number: The true target.
             now_s: As in `shown`.
-            learner: It is not changed.
+            learner: Not changed.
         """
         frames = self._frames[number] = self._frames.get(number, 0) + 1
         if self.frames_to.get(number, 0) is not None or not is_probe(frames):
@@ -132,7 +131,7 @@ class NewClasses:
 
 
 def is_probe(frames: int) -> bool:
-    """Return whether recall is measured after so many frames of a class.
+    """Return whether recall is measured after this number of frames of a class.
 
     Example:
         >>> [frames for frames in range(1, 600) if is_probe(frames)]

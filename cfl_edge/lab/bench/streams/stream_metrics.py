@@ -1,9 +1,9 @@
 """What a learner did on a stream, as pure functions of a matrix of recalls.
 
 The matrix R has a row for each of T evaluations, in order, and a column for each of Z classes:
-R[t, z] is the fraction of the test images of class z that is recognised then, and nan as long as
-the stream has not shown the class, or where there is no test image of it. Where several classes
-make up a task, `by_task` makes columns of tasks first.
+R[t, z] is the fraction of the test images of class z that is recognised, and nan before the stream
+has shown the class or without a test image of it. Where several classes make up a task, `by_task`
+makes columns of tasks first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def accuracy_of_seen(recalls: Floats, counts: Integers) -> Floats:
         counts: Test images of each class, (Z,).
 
     Returns:
-        (T,); nan where no class that was seen has a test image.
+        (T,); nan if no class that was seen has a test image.
 
     Example:
         >>> accuracy_of_seen(np.array([[1.0, np.nan], [0.5, 1.0]]), np.array([30, 10])).tolist()
@@ -63,7 +63,7 @@ def by_task(recalls: Floats, counts: Integers, task_of: Integers) -> Floats:
         task_of: Number of the task that each class belongs to, (Z,).
 
     Returns:
-        (T, J) for J tasks; nan as long as a class of it was not seen.
+        (T, J) for J tasks; nan until all classes of the task were seen.
 
     Example:
         >>> recalls = np.array([[0.5, 1.0, np.nan], [0.5, 0.5, 0.2]])
@@ -81,19 +81,18 @@ def by_task(recalls: Floats, counts: Integers, task_of: Integers) -> Floats:
 
 
 def forgetting(then: Floats, now: Floats) -> float | None:
-    """Return by how much classes have fallen since they were learned, each among the same rivals.
+    """Return by how much recall has fallen since a class was learned, among the same rivals.
 
     Mean over j of then[l, j] - now[l, j], where l is the first evaluation after class j was seen.
-    What a learner knows of a class is lost only where it loses against the classes that it won
-    against then; that each class is harder to tell among more of them is no forgetting. It is the
-    forgetting of task-aware evaluation, which asks for one of the classes of then, carried over to
-    streams without tasks; a learner whose knowledge of a class never changes has 0. (The usual
-    measure, in which later classes compete too, is `single_head_forgetting`.)
+    That each class is harder to recognise among more classes does not count as forgetting: only the
+    classes known at evaluation l compete. This is the forgetting of task-aware evaluation carried
+    over to streams without tasks; a learner whose knowledge of a class never changes has 0. (The
+    usual measure, in which later classes compete too, is `single_head_forgetting`.)
 
     Args:
         then: R, (T, Z).
-        now: Recalls at the end of the stream, row l with only the classes to choose from that had
-            been seen at evaluation l, (T, Z).
+        now: Recalls at the end of the stream, (T, Z); in row l only the classes that had been seen
+            at evaluation l compete.
 
     Returns:
         A fraction, negative where classes have become better; None where nothing was seen before
@@ -108,12 +107,12 @@ def forgetting(then: Floats, now: Floats) -> float | None:
 
 
 def single_head_forgetting(recalls: Floats) -> float | None:
-    """Return by how much each class or task has fallen from its best, among all classes.
+    """Return by how much each class or task has fallen from its best recall, among all classes.
 
     F = mean over j of (max over l < T of R[l, j]) - R[T, j], over all that were seen before the
     last evaluation: Chaudhry et al., "Riemannian walk for incremental learning" (ECCV 2018),
-    Eq. 3 and below it. Among more classes each is harder to tell, so that a learner which forgets
-    nothing has more than 0. Negative where what came first has become better.
+    Eq. 3 and below it. Among more classes each is harder to recognise, so a learner that forgets
+    nothing has more than 0. Negative where early classes have become better.
 
     Args:
         recalls: R, (T, Z), or of tasks, (T, J).
@@ -133,7 +132,7 @@ def single_head_forgetting(recalls: Floats) -> float | None:
 
 
 def backward_transfer(recalls: Floats) -> float | None:
-    """Return what later learning did to each class or task since it was learned, in the mean.
+    """Return the mean change of each class or task since it was learned.
 
     BWT = mean over i < T of R[T, i] - R[i, i]: Lopez-Paz & Ranzato, "Gradient episodic memory for
     continual learning" (NIPS 2017), Eq. 3. R[i, i] is the first evaluation after it was seen.
@@ -157,8 +156,8 @@ def old_drop(recalls: Floats, counts: Integers, tasks: Sequence[int]) -> float |
     Args:
         recalls: R, (T, Z).
         counts: Test images of each class, (Z,).
-        tasks: Tasks that were over at each evaluation, ascending, (T,). Where several lie between
-            two evaluations, each of them has its share of the fall.
+        tasks: Number of finished tasks at each evaluation, ascending, (T,). Several tasks between
+            two evaluations share the fall.
 
     Returns:
         The mean over the tasks after the first evaluation; None without any.
@@ -182,10 +181,10 @@ def median_reached(reached: Sequence[float | None]) -> float | None:
     """Return the median over classes of the frames, or seconds, until a class is recalled.
 
     Args:
-        reached: For each class the frames of it that had been learned (or seconds), None for never.
+        reached: Learned frames of each class until then (or seconds); None for never.
 
     Returns:
-        None where half of the classes or more never were, or there are none.
+        None if half of the classes or more never were, or without classes.
 
     Example:
         >>> median_reached([1, 5, None]), median_reached([1, None])
@@ -198,14 +197,14 @@ def median_reached(reached: Sequence[float | None]) -> float | None:
 
 
 def window_median_ms(seconds: Sequence[float], window: int) -> float | None:
-    """Return the usual time of a frame in milliseconds, its share of rarer work included.
+    """Return the typical time of a frame in milliseconds, its share of rarer work included.
 
-    A gradient step is taken every few frames, so that the median frame has none. The median is
-    taken over windows, of the mean in each.
+    A gradient step is taken every few frames, so the median frame has none. Therefore this is the
+    median over windows of the mean in each.
 
     Args:
         seconds: Of each frame.
-        window: Frames; what is left over at the end does not count, unless there is no more.
+        window: Frames. An incomplete last window does not count, unless it is the only one.
 
     Example:
         >>> window_median_ms([0.001, 0.003, 0.001, 0.003, 0.5], 2)
