@@ -36,7 +36,7 @@ def scale_pooled(final: Tensor, scale: PooledScale) -> Tensor:
 
     How long the features of an image are says little of its class, and hides from few samples what
     does (imprinting: Qi et al., "Low-Shot Learning with Imprinted Weights", 2018; DECISIONS.md,
-    "Length of the backbone's pooled features").
+    "Normalised backbone features").
 
     Args:
         final: (N, C_E).

@@ -13,7 +13,7 @@ from cfl_edge.errors import UsageError
 from cfl_edge.learner.quantise import dequantise, pack, packed_bytes, quantise, unpack
 
 MIB = 2**20
-BITS = 4  # DECISIONS.md, "What the replay memory keeps"
+BITS = 4  # DECISIONS.md, "Replay memory format"
 CONVERTED = 256  # samples of an older state that are brought to this memory's bits at a time
 
 

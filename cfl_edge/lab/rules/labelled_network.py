@@ -89,7 +89,7 @@ class LabelledNetwork(nn.Module):
         """Let f^L score as the last layer does by Eq. 1, to be refined from there.
 
         The layers fit their features to D from the first step on: an f^L that starts elsewhere runs
-        after features that move away from it (DECISIONS.md, "The start of f^L").
+        after features that move away from it (DECISIONS.md, "Initialisation of f^L").
         """
         if self.classifier is None:
             return
