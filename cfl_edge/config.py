@@ -99,6 +99,12 @@ Chunk = Annotated[
 ]
 
 
+Onnx = Annotated[
+    Path | None,
+    Option("Exported files to update as well: a folder or one .onnx file.", metavar="PATH"),
+]
+
+
 class LearnSettings(Settings):
     """Every option of `cfl-edge learn`.
 
@@ -224,6 +230,39 @@ class EvaluateSettings(Settings):
     ] = None
     reject: Reject = None
     device: Device = "auto"
+
+
+class UndoSettings(Settings):
+    """What `cfl-edge undo` goes back to."""
+
+    model: ModelFolder
+    seconds: Annotated[
+        float | None,
+        Field(gt=0),
+        Option("Undo the S seconds before the frame learned last.", metavar="S"),
+    ] = None
+    frames: Annotated[
+        int | None, Field(gt=0), Option("Undo the last N frames learned.", metavar="N")
+    ] = None
+    device: Device = "auto"
+
+
+class SplitSettings(UndoSettings):
+    """What `cfl-edge classes split` moves, and where to."""
+
+    name: Annotated[str, Option("Class to split.", positional=True)]
+    into: Annotated[str, Option("Name of the new class.", metavar="NAME", example="NAME")]
+    frames: Annotated[
+        int | None,
+        Field(gt=0),
+        Option("Move the frames of NAME among the last N learned.", metavar="N"),
+    ] = None
+    seconds: Annotated[
+        float | None,
+        Field(gt=0),
+        Option("Move the frames of NAME learned in the last S seconds.", metavar="S"),
+    ] = None
+    onnx: Onnx = None
 
 
 def load_settings(config: Path | None, **given: Any) -> LearnSettings:

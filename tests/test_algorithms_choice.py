@@ -4,9 +4,9 @@ import pytest
 from test_algorithms_model import stored, taught
 from test_learner import ALGORITHM_LEARNERS
 
-from cfl_edge.cli.commands.classes import change, samples
 from cfl_edge.config import load_settings
 from cfl_edge.errors import ModelError, UsageError
+from cfl_edge.learner.classes import change, count
 from cfl_edge.learner.learner import LearnerConfig
 from cfl_edge.learner.memory_plan import fit_memory, plan_memory
 from cfl_edge.loop.open_learner import check_unchanged, new_config
@@ -74,4 +74,4 @@ def test_classes_of_neighbours_have_no_onnx_files(tmp_path):
             onnx=tmp_path / "model.onnx",
         )
     change(tmp_path / "m", lambda saved: class_table.remove(saved, "left"))
-    assert list(samples(tmp_path / "m")) == ["above", "dark"]
+    assert list(count(tmp_path / "m").frames) == ["above", "dark"]

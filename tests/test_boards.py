@@ -52,7 +52,7 @@ def test_images_that_do_not_decode_fail():
 
 
 def test_a_silent_board_fails(monkeypatch):
-    monkeypatch.setattr("cfl_edge.cli.commands.boards.SILENT_S", 0.3)
+    monkeypatch.setattr("cfl_edge.doctor.boards.SILENT_S", 0.3)
     with Simulator([]) as board:
         assert_error(cfl_edge("boards", "test", board.port), 3, "sent no image for 0.3 s")
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from test_learner import BUILT
 
-from cfl_edge.cli.commands.classes import change, samples
 from cfl_edge.errors import DataError, ModelNotFoundError
+from cfl_edge.learner.classes import change, count
 from cfl_edge.learner.saved import from_saved, to_saved
 from cfl_edge.model import class_table
 from cfl_edge.model.store import Store
@@ -122,10 +122,10 @@ def test_an_added_class_waits_for_its_first_sample(saved):
 def test_refusals_leave_the_model_as_it_was(tmp_path, saved, action, message):
     store = Store(tmp_path / "m")
     store.save(saved.manifest, saved.tensors)
-    before = samples(tmp_path / "m")
+    before = count(tmp_path / "m")
     with pytest.raises(DataError, match=message):
         change(tmp_path / "m", action)
-    assert samples(tmp_path / "m") == before
+    assert count(tmp_path / "m") == before
 
 
 def test_change_needs_a_model(tmp_path):

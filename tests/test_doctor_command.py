@@ -89,7 +89,7 @@ def test_a_machine_where_everything_is_missing_is_looked_at_all_the_same(monkeyp
     monkeypatch.setenv("PATH", str(tmp_path))
     for name in ("devices.read_groups", "packages.torch_cuda", "system.read_synchronised"):
         monkeypatch.setattr(f"cfl_edge.doctor.{name}", fails)
-    monkeypatch.setattr("cfl_edge.cli.commands.doctor.list_ports", fails)
+    monkeypatch.setattr("cfl_edge.doctor.checks.list_ports", fails)
     result = cfl_edge("doctor", "--json")
     assert result.code in (0, 4)
     failed = {e["name"] for e in result.events if "could not be looked at" in e.get("text", "")}
@@ -103,7 +103,7 @@ def test_a_look_that_fails_is_a_warning():
 
 def test_no_torch_is_loaded():
     code = (
-        "import sys\nfrom cfl_edge.cli.commands.doctor import doctor\nlist(doctor())\n"
+        "import sys\nfrom cfl_edge.doctor.checks import checks\nlist(checks())\n"
         "print('torch' in sys.modules, 'onnxruntime' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

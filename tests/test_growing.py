@@ -5,8 +5,8 @@ import pytest
 import torch
 from command_line import SMALL, cfl_edge, learn, write_images
 
-from cfl_edge.cli.commands.classes import remove
 from cfl_edge.errors import ModelWriteError
+from cfl_edge.learner.classes import remove
 from cfl_edge.learner.config import LEARNERS
 from cfl_edge.learner.export import export_learner
 from cfl_edge.learner.journalled import open_journal, save_learner
@@ -254,7 +254,7 @@ def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, algorithm):
     assert back.classes == ["class 0", "class 1"]
     teach(back, [0, 1], count=3, seed=11)
     back.recalibrate()
-    assert notices[0].startswith("cfl-edge undo cannot take back")
+    assert notices[0].startswith("cfl-edge undo cannot reach back")
     assert notices[1].startswith("gone: the row, statistics, replayed samples and images of 'se")
     assert notices[2] == f"stays: {class_table.what_stays(algorithm)}"
 
@@ -305,7 +305,7 @@ def test_exported_files_that_still_know_the_class_are_pointed_out(tmp_path):
     (model / "onnx" / "model.onnx").write_text("exported")
     result = cfl_edge("classes", "remove", model, "left", "--json")
     assert result.code == 0
-    assert f"{model}/onnx still knows 'left'" in result.notices[-1]
+    assert f"{model}/onnx still contains 'left'" in result.notices[-1]
     assert result.summary == {"classes": {"above": 3}, "replay": {"above": 3}}
 
 

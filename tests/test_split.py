@@ -3,13 +3,19 @@
 import numpy as np
 import pytest
 from command_line import contents
-from test_undo import Lesson, alternating, assert_alike, oracle
+from test_undo import Lesson, alternating, assert_alike, oracle, undo
 
-from cfl_edge.cli.commands.split import split
-from cfl_edge.cli.commands.undo import undo
+from cfl_edge.config import SplitSettings
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
+from cfl_edge.learner import split as split_module
 from cfl_edge.learner.journal import Base, Journal
 from cfl_edge.model import writing
+from cfl_edge.settings import load
+
+
+def split(folder, name, into, **options):
+    given = {"model": folder, "name": name, "into": into, **options}
+    return split_module.split(load(SplitSettings, given, command="classes split"))
 
 
 @pytest.fixture
@@ -107,8 +113,8 @@ def test_relabelling_crosses_the_segments_of_a_journal():
         ({"frames": 3, "into": "left"}, DataError, "has a class 'left' already"),
         ({"frames": 3, "into": "above"}, DataError, "has a class 'above' already"),
         ({"frames": 1}, DataError, "none of the last 1 frame was learned as 'above'"),
-        ({"frames": 99}, DataError, r"99 frames cannot be taken back, .* back 10 frames"),
-        ({"frames": 0}, UsageError, "--frames is 0, expected more than 0"),
+        ({"frames": 99}, DataError, r"99 frames cannot be undone, .* back 10 frames"),
+        ({"frames": 0}, UsageError, "--frames is 0, expected greater than 0"),
         ({"seconds": -1.0}, UsageError, "--seconds is -1"),
         ({"seconds": 1.0, "frames": 1}, UsageError, "split was given --seconds and --frames"),
         ({}, UsageError, "split was given neither --seconds nor --frames"),

@@ -11,17 +11,25 @@ import pytest
 from command_line import assert_error, cfl_edge, contents, process
 from test_store import flip
 
-from cfl_edge.cli.commands.undo import undo
+from cfl_edge.config import UndoSettings
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
 from cfl_edge.learner import learner as learner_module
+from cfl_edge.learner import undo as undo_module
 from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved
 from cfl_edge.model import writing
 from cfl_edge.model.store import Store
+from cfl_edge.settings import load
+from cfl_edge.stream.source import log_notice
 
 CONFIG = LearnerConfig(backbone="none", layers="4,8", image_px=16, replay_mib=0.1, batch=8)
 ENTRY_BYTES = 3 * 16 * 16 + 8 + 8 + 4
+
+
+def undo(folder, *, on_notice=log_notice, **options):
+    settings = load(UndoSettings, {"model": folder, **options}, command="undo")
+    return undo_module.undo(settings, on_notice=on_notice)
 
 
 class Lesson:
@@ -156,7 +164,7 @@ def test_everything_can_be_taken_back_and_learned_anew(lesson):
     undone = undo(lesson.folder, seconds=3600)
     assert (undone.frames_taken_back, undone.frames_learned, undone.frames_left) == (20, 0, 0)
     assert undone.classes == []
-    with pytest.raises(DataError, match="1 frame cannot be taken back, and nothing else either"):
+    with pytest.raises(DataError, match="1 frame cannot be undone, and nothing else either"):
         undo(lesson.folder, frames=1)
     lesson.run(alternating(20), seed=4)
     assert lesson.load().samples() == {"above": 10, "left": 10}
@@ -202,7 +210,7 @@ def test_a_damaged_base_is_passed_over(lesson):
     notices = []
     undo(lesson.folder, frames=20, on_notice=notices.append)
     assert "checkpoint-000002: state.safetensors does not fit" in notices[0]
-    assert notices[1] == "learning 20 frames again that stay"
+    assert notices[1] == "learning 20 frames again that come before"
     assert lesson.load().frames_learned == 40
 
 
@@ -212,7 +220,7 @@ def test_without_any_base_the_reason_is_said(lesson):
     lesson.run(alternating(20), seed=1)
     for number in Store(lesson.folder).numbers()[1:]:
         shutil.rmtree(lesson.folder / f"checkpoint-{number:06d}")
-    with pytest.raises(DataError, match="10 frames cannot be taken back, and nothing else either"):
+    with pytest.raises(DataError, match="10 frames cannot be undone, and nothing else either"):
         undo(lesson.folder, frames=10)
 
 
@@ -291,8 +299,8 @@ def test_a_failed_save_leaves_the_model_as_it_was(lesson, monkeypatch, count):
 
 SLOW_UNDO = """
 import sys, time
-from pathlib import Path
-from cfl_edge.cli.commands.undo import undo
+from cfl_edge.config import UndoSettings
+from cfl_edge.learner.undo import undo
 from cfl_edge.learner.learner import Learner
 learn = Learner.learn
 def slowly(*args, **kwargs):
@@ -300,7 +308,7 @@ def slowly(*args, **kwargs):
     time.sleep(0.2)
     learn(*args, **kwargs)
 Learner.learn = slowly
-undo(Path(sys.argv[1]), frames=5)
+undo(UndoSettings(model=sys.argv[1], frames=5))
 """
 
 

@@ -5,9 +5,8 @@ import shutil
 
 import pytest
 from command_line import SMALL, assert_error, cfl_edge, contents, learn
-from test_undo import Lesson, alternating
+from test_undo import Lesson, alternating, undo
 
-from cfl_edge.cli.commands.undo import undo
 from cfl_edge.learner.learner import Learner
 
 
@@ -45,7 +44,7 @@ def test_the_command(taught):
     listed = cfl_edge("classes", "list", taught, "--json").summary
     assert listed["classes"] == {"above": 8, "left": 8}
     lines = cfl_edge("undo", taught, "--frames", 1).out.splitlines()
-    assert lines[0].startswith("taken back 1 frame, ")
+    assert lines[0].startswith("undone     1 frame, ")
     assert lines[-1] == f"next       cfl-edge learn --model {taught} --stream URI"
     assert_error(cfl_edge("undo", taught, "--frames", 99), 4, "reaches back 15 frames")
     assert_error(cfl_edge("undo", taught), 2, "neither --seconds nor --frames")
@@ -56,10 +55,10 @@ def test_files_exported_before_are_pointed_out(taught):
     (taught / "onnx" / "model.onnx").write_text("exported")
     out = cfl_edge("undo", taught, "--frames", 8).out
     assert "gone       zebra" in out
-    assert f"ONNX       {taught}/onnx still knows what was taken back" in out
+    assert f"ONNX       {taught}/onnx still contains what was undone" in out
     assert f"next       cfl-edge export {taught} -o {taught}/onnx" in out
     out = cfl_edge("undo", taught, "--frames", 16).out
-    assert out.endswith(f"{taught}/onnx still knows what was taken back: remove it\n")
+    assert out.endswith(f"{taught}/onnx still contains what was undone: remove it\n")
 
 
 def test_the_images_for_an_export_are_none_that_were_taken_back(lesson):
@@ -82,7 +81,7 @@ def test_the_images_for_an_export_are_none_that_were_taken_back(lesson):
 def test_a_class_change_ends_what_can_be_taken_back_and_says_so(taught, change):
     command, *names = change
     result = cfl_edge("classes", command, taught, *names, "--json")
-    assert [text for text in result.notices if "undo cannot take back" in text]
+    assert [text for text in result.notices if "undo cannot reach back" in text]
     manifest = json.loads(max(taught.glob("checkpoint-*/manifest.json")).read_text())
     assert "journal" not in manifest
     assert not [name for name in manifest["files"] if name.startswith("journal")]

@@ -11,10 +11,9 @@ from pydantic import Field
 from cfl_edge.cli.declare import command
 from cfl_edge.settings import Option, Settings
 from cfl_edge.view.reporter import Reporter
+from firmware_host.protocol import BAUD
 
 app = typer.Typer(help="Camera boards on serial ports.", no_args_is_help=True)
-
-BAUD = 921_600
 
 Port = Annotated[
     str, Option("/dev/ttyACM0, or the port that `boards simulate` prints.", positional=True)
@@ -68,7 +67,7 @@ class TestSettings(Settings):
 @command(app, "list")
 def list_(settings: ListSettings, reporter: Reporter) -> None:
     """List the serial ports, likely boards first."""
-    from cfl_edge.cli.commands import boards
+    from cfl_edge.doctor import boards
 
     ports = boards.list_ports()
     reporter.summary({"ports": boards.fields(ports)}, list(map(str, ports)) or ["no serial port"])
@@ -77,7 +76,7 @@ def list_(settings: ListSettings, reporter: Reporter) -> None:
 @command(app)
 def monitor(settings: MonitorSettings, reporter: Reporter) -> None:
     """Show a board's messages until Ctrl-C, then statistics of the serial link."""
-    from cfl_edge.cli.commands import boards
+    from cfl_edge.doctor import boards
 
     met = boards.monitor(
         settings.port, baud=settings.baud, seconds=settings.seconds, on_notice=reporter.notice
@@ -88,18 +87,10 @@ def monitor(settings: MonitorSettings, reporter: Reporter) -> None:
 @command(app)
 def simulate(settings: SimulateSettings, reporter: Reporter) -> None:
     """Simulate a board on a pseudo-terminal; image labels act as button presses."""
-    from cfl_edge.cli.commands import boards
+    from cfl_edge.doctor import boards
 
-    sent, intact = boards.simulate(
-        settings.frames,
-        fps=settings.fps,
-        link=settings.link,
-        lost=settings.lost,
-        flipped=settings.flipped,
-        seed=settings.seed,
-        seconds=settings.seconds,
-        on_notice=reporter.notice,
-    )
+    asked = boards.Simulation(**settings.model_dump())
+    sent, intact = boards.simulate(asked, on_notice=reporter.notice)
     reporter.summary(
         {"sent": sent, "intact": intact}, [f"sent       {sent} images, {intact} intact"]
     )
@@ -108,7 +99,7 @@ def simulate(settings: SimulateSettings, reporter: Reporter) -> None:
 @command(app, "test")
 def check(settings: TestSettings, reporter: Reporter) -> None:
     """Request images from a board and decode them; exit code 3 if that fails."""
-    from cfl_edge.cli.commands import boards
+    from cfl_edge.doctor import boards
 
     checked = boards.check(settings.port, baud=settings.baud, images=settings.images)
     fields = {"listens": checked.listens, "decoded": checked.decoded, "size": checked.size}

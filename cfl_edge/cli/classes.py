@@ -9,20 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cfl_edge.cli.declare import command
-from cfl_edge.settings import Device, ModelFolder, Option, Settings
+from cfl_edge.config import Onnx, SplitSettings
+from cfl_edge.settings import ModelFolder, Option, Settings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
-    from cfl_edge.cli.commands.classes import Counts
-    from cfl_edge.cli.commands.split import Split
+    from cfl_edge.learner.classes import Counts
+    from cfl_edge.learner.split import Split
     from cfl_edge.model.checkpoint import Saved
 
 app = typer.Typer(help="List and change the classes of a model.", no_args_is_help=True)
-
-Onnx = Annotated[
-    Path | None,
-    Option("Exported files to update as well: a folder or one .onnx file.", metavar="PATH"),
-]
 
 
 class ListSettings(Settings):
@@ -57,26 +53,10 @@ class MergeSettings(Settings):
     onnx: Onnx = None
 
 
-class SplitSettings(Settings):
-    """Every option of `cfl-edge classes split`."""
-
-    model: ModelFolder
-    name: Annotated[str, Option("Class to split.", positional=True)]
-    into: Annotated[str, Option("Name of the new class.", metavar="NAME", example="NAME")]
-    frames: Annotated[
-        int | None, Option("Move the frames of NAME among the last N learned.", metavar="N")
-    ] = None
-    seconds: Annotated[
-        float | None, Option("Move the frames of NAME learned in the last S seconds.", metavar="S")
-    ] = None
-    onnx: Onnx = None
-    device: Device = "auto"
-
-
 @command(app)
 def list_(settings: ListSettings, reporter: Reporter) -> None:
     """List the classes with the frames learned and the samples in replay memory."""
-    from cfl_edge.cli.commands.classes import count
+    from cfl_edge.learner.classes import count
 
     _report(count(settings.model, on_notice=reporter.notice), reporter)
 
@@ -106,7 +86,7 @@ def rename(settings: RenameSettings, reporter: Reporter) -> None:
 @command(app)
 def remove(settings: NameSettings, reporter: Reporter) -> None:
     """Forget a class: its embedding, statistics and samples; undo cannot restore it."""
-    from cfl_edge.cli.commands.classes import remove as remove_class
+    from cfl_edge.learner.classes import remove as remove_class
 
     counts = remove_class(
         settings.model, settings.name, onnx=settings.onnx, on_notice=reporter.notice
@@ -135,18 +115,10 @@ def split(settings: SplitSettings, reporter: Reporter) -> None:
     from cfl_edge.labels.names import check_name
 
     into = check_name(settings.into)
-    from cfl_edge.cli.commands.split import split as split_class
+    from cfl_edge.learner.split import split as split_class
 
-    result = split_class(
-        settings.model,
-        settings.name,
-        into,
-        seconds=settings.seconds,
-        frames=settings.frames,
-        onnx=settings.onnx,
-        device=settings.device,
-        on_notice=reporter.notice,
-    )
+    asked = settings.model_copy(update={"into": into})
+    result = split_class(asked, on_notice=reporter.notice)
     fields = {
         "classes": result.counts.frames,
         "replay": result.counts.replay,
@@ -166,7 +138,7 @@ def _split_lines(result: Split, name: str, into: str) -> list[str]:
 def _change(
     model: Path, onnx: Path | None, reporter: Reporter, action: Callable[[Saved], None]
 ) -> None:
-    from cfl_edge.cli.commands.classes import change
+    from cfl_edge.learner.classes import change
 
     _report(change(model, action, onnx=onnx, on_notice=reporter.notice), reporter)
 

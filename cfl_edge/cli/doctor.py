@@ -29,7 +29,7 @@ def doctor(settings: DoctorSettings, reporter: Reporter) -> None:
 
     Each line is ok, warning or problem, with what to try. Exit code 4 if one is a problem.
     """
-    from cfl_edge.cli.commands.doctor import doctor as checks
+    from cfl_edge.doctor.checks import checks
 
     counts = Counter[str]()
     for check in checks(settings.model):

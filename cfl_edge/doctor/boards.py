@@ -31,12 +31,12 @@ READ_S = 0.1
 """How long a read waits: Ctrl-C waits for it."""
 
 SILENT_S = 5.0
-"""Without an image for so long, a check has failed: as `STALL_S` of streams."""
+"""Seconds without an image after which a check has failed: as `STALL_S` of streams."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check of a board came to.
+    """Result of the check of a board.
 
     Args:
         listens: Whether it acknowledged the command.
@@ -68,12 +68,12 @@ def monitor(
     seconds: float | None = None,
     on_notice: Notice = log_notice,
 ) -> LinkStatistics:
-    """Ask a board for images and tell what it says, until Ctrl-C.
+    """Request images from a board and report its messages, until Ctrl-C.
 
     Args:
         port: Of the board.
         baud: Bits per second.
-        seconds: To stop after; None for no end.
+        seconds: When to stop; None runs until Ctrl-C.
         on_notice: Takes one sentence a call.
 
     Raises:
@@ -89,12 +89,12 @@ def monitor(
 
 
 def check(port: str, *, baud: int = BAUD, images: int = 10) -> Checked:
-    """Ask a board for images and see whether they come and decode.
+    """Request images from a board and decode them.
 
     Args:
         port: Of the board.
         baud: Bits per second.
-        images: How many must come.
+        images: How many to receive.
 
     Raises:
         StreamError: The port does not open, or images do not come or do not decode.
@@ -129,27 +129,34 @@ def check(port: str, *, baud: int = BAUD, images: int = 10) -> Checked:
     return Checked(listens, decoded, size, met)
 
 
-def simulate(
-    frames: str,
-    *,
-    fps: float = 10.0,
-    link: Path | None = None,
-    lost: float = 0.0,
-    flipped: float = 0.0,
-    seed: int = 0,
-    seconds: float | None = None,
-    on_notice: Notice = log_notice,
-) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Simulation:
+    """What a simulated board shows and how bad its wire is.
+
+    Args:
+        frames: Address of a recorded stream; labels that it knows become button presses.
+        fps: Images per second until the host asks for another rate.
+        link: Where to put a symbolic link to the port.
+        lost: Fraction of the packets that are lost, 0 to 1.
+        flipped: Fraction of the bytes that are corrupted, 0 to 1.
+        seed: Random seed of both.
+        seconds: When to stop; None runs until Ctrl-C.
+    """
+
+    frames: str
+    fps: float = 10.0
+    link: Path | None = None
+    lost: float = 0.0
+    flipped: float = 0.0
+    seed: int = 0
+    seconds: float | None = None
+
+
+def simulate(asked: Simulation, *, on_notice: Notice = log_notice) -> tuple[int, int]:
     """Be a board that shows a stream again and again, until Ctrl-C.
 
     Args:
-        frames: Address of a recorded stream; labels that it knows become buttons that are held.
-        fps: Images a second until the host asks for others.
-        link: Where to put a symbolic link to the port.
-        lost: Part of the packets that are lost, 0 to 1.
-        flipped: Part of the bytes that are changed, 0 to 1.
-        seed: Of both.
-        seconds: To stop after; None for no end.
+        asked: What it shows and how.
         on_notice: Is told the port.
 
     Returns:
@@ -159,17 +166,19 @@ def simulate(
         UsageError: The stream is live.
         StreamError: It does not open.
     """
-    with open_stream(frames) as stream:  # an error here rather than in the board's thread
+    with open_stream(asked.frames) as stream:  # an error here rather than in the board's thread
         if stream.live:
             raise UsageError(
-                f"--frames is {frames}, expected something recorded", hint="--frames clip.mp4"
+                f"--frames is {asked.frames}, expected a recording", hint="--frames clip.mp4"
             )
+    link, seconds = asked.link, asked.seconds
     if link is not None and link.exists() and not link.is_symlink():
-        raise UsageError(f"--link is {link}, which is there already", hint="--link /tmp/board")
+        raise UsageError(f"--link is {link}, which exists already", hint="--link /tmp/board")
     end_s = None if seconds is None else time.monotonic() + seconds
-    faults = Faults(lost_packets=lost, flipped_bytes=flipped)
+    faults = Faults(lost_packets=asked.lost, flipped_bytes=asked.flipped)
+    shown = _shown(asked.frames)
     with (
-        Simulator(_shown(frames), fps=fps, link=link, faults=faults, seed=seed) as board,
+        Simulator(shown, fps=asked.fps, link=link, faults=faults, seed=asked.seed) as board,
         Interrupts() as interrupts,
     ):
         on_notice(f"a board on {board.port}: cfl-edge learn --stream serial://{board.port}")

@@ -11,7 +11,7 @@ import numpy as np
 from cfl_edge.errors import ModelError, ModelWriteError
 from cfl_edge.learner.journal import forget_journal
 from cfl_edge.model import class_table
-from cfl_edge.model.lock import ModelLock
+from cfl_edge.model.changing import changing
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.model.tensors import network_digest
 from cfl_edge.stream.source import Notice, log_notice
@@ -23,7 +23,7 @@ class Counts:
 
     Args:
         frames: Name to the frames learned.
-        replay: Name to the samples kept in the replay memory; None where the algorithm has none.
+        replay: Name to the samples in the replay memory; None where the algorithm has none.
     """
 
     frames: dict[str, int]
@@ -31,21 +31,12 @@ class Counts:
 
 
 def count(model: Path, *, on_notice: Notice = log_notice) -> Counts:
-    """Return how many frames of each class a model has learned, and how many it keeps.
+    """Return how many frames of each class a model has learned, and how many it can replay.
 
     Raises:
         ModelError: There is no model.
     """
     return counts_of(Store(model, on_notice=on_notice).load())
-
-
-def samples(model: Path, *, on_notice: Notice = log_notice) -> dict[str, int]:
-    """Return how many frames of each class a model has learned.
-
-    Raises:
-        ModelError: There is no model.
-    """
-    return count(model, on_notice=on_notice).frames
 
 
 def counts_of(saved: Saved) -> Counts:
@@ -75,8 +66,8 @@ def change(
     Args:
         model: The model folder.
         action: Changes what was saved, such as `lambda saved: rename(saved, "cup", "mug")`.
-        onnx: Exported files to be changed in step, a folder or one file.
-        for_good: Keep no older state, which would still hold what was changed.
+        onnx: Exported files to update as well, a folder or one file.
+        for_good: Also replace older checkpoints, which would still hold what was changed.
         on_notice: Called with what the user should know.
 
     Returns:
@@ -86,15 +77,10 @@ def change(
         DataError: The change is not possible.
         ModelError: The model or the ONNX files fail.
     """
-    store = Store(model, on_notice=on_notice)
-    store.require_usable()
-    if not store.exists():
-        store.load()  # says what is missing and what to do
-    with ModelLock(model):
-        saved = store.load()
+    with changing(model, on_notice) as (store, saved):
         action(saved)
         if forget_journal(saved.manifest, saved.tensors):
-            on_notice("cfl-edge undo cannot take back any more what was learned before this change")
+            on_notice("cfl-edge undo cannot reach back beyond this change")
         if onnx is not None:  # first: whatever fails, the same command can be given again
             patch_exported(saved, model, onnx, on_notice=on_notice)
         store.save(saved.manifest, saved.tensors)
@@ -109,7 +95,7 @@ def patch_exported(
     """Give exported files the classes and label embeddings of a saved model.
 
     Raises:
-        ModelError: The files fail, or the model is none that can be exported.
+        ModelError: The files fail, or the model cannot be exported.
     """
     from cfl_edge.onnx.classes import patch_classes
 
@@ -129,15 +115,15 @@ def patch_exported(
 
 
 def _save_again(store: Store, saved: Saved) -> None:
-    """Save once more: the state before, which a save keeps, is then this one.
+    """Save once more, so that the older checkpoint, which a save retains, is this one as well.
 
-    So at no time is there less than one whole state, and files that are the same are linked.
+    The folder holds a whole checkpoint at any time, and files that do not change are linked.
     """
     try:
         store.save(saved.manifest, saved.tensors)
     except ModelWriteError as error:
         raise ModelWriteError(
-            f"The change is saved, but a state from before it is still in {store.folder}: "
+            f"The change is saved, but an older checkpoint is still in {store.folder}: "
             f"{error.problem}",
             hint=f"{error.hint}; then any change, such as cfl-edge classes add {store.folder} NAME",
         ) from error
@@ -148,13 +134,13 @@ def remove(
 ) -> Counts:
     """Forget a class: no file of the model folder holds its samples any more.
 
-    Its rows, statistics, replayed and waiting samples and example images go, the journal as a
-    whole, and older states with them. What remains is said by `class_table.what_stays`.
+    Its classifier weights, statistics, replayed and waiting samples and example images go, and so
+    do the journal and older checkpoints. `class_table.what_stays` says what remains.
 
     Args:
         model: The model folder.
         name: The class.
-        onnx: Exported files to be changed in step, a folder or one file.
+        onnx: Exported files to update as well, a folder or one file.
         on_notice: Called with what is gone and what stays.
 
     Raises:
@@ -170,13 +156,14 @@ def remove(
 
     counts = change(model, action, onnx=onnx, for_good=True, on_notice=on_notice)
     on_notice(
-        f"gone: the row, statistics, replayed samples and images of {name!r}; "
-        "no older state of the model is kept"
+        f"gone: classifier weights, statistics, replayed samples and images of {name!r}, and "
+        "older checkpoints"
     )
     on_notice(f"stays: {class_table.what_stays(algorithm)}")
     exported = model / "onnx"
     if onnx is None and (exported / "model.onnx").exists():
         on_notice(
-            f"{exported} still knows {name!r}: cfl-edge export {model} -o {exported}, or remove it"
+            f"{exported} still contains {name!r}: cfl-edge export {model} -o {exported}, or delete "
+            "the folder"
         )
     return counts

@@ -1,19 +1,19 @@
 """Go back to before the frames that a model learned last: what `undo` and `classes split` share.
 
-An older state that the model folder kept learns again what came between. The journal has that in
-8 bits a value, so the result differs by this rounding from a model that never met the last frames;
-counts are exact.
+An older checkpoint learns again the frames between it and the cut, from the journal. The journal
+has them in 8 bits per value, so the result differs by this rounding from a model that never saw the
+last frames; counts are exact.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cfl_edge.config import UndoSettings
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.stream.source import Notice
@@ -62,45 +62,34 @@ def counted(number: int, name: str) -> str:
     return f"{number} {name}" + "s" * (number != 1)
 
 
-def require_one(verb: str, command: str, seconds: float | None, frames: int | None) -> None:
+def check_reach(verb: str, command: str, asked: UndoSettings) -> None:
     """Check how far back a command is to go.
 
     Args:
         verb: Of the command, for the error.
         command: To be given with `--seconds 30` instead.
-        seconds: Counted from the last frame learned.
-        frames: How many frames.
+        asked: Has one of `seconds` and `frames`.
 
     Raises:
-        UsageError: Not one of `seconds` and `frames`, or one that is not above 0.
+        UsageError: It has both or neither.
     """
-    hint = f"{command} --seconds 30"
-    if (seconds is None) == (frames is None):
-        given = "neither --seconds nor --frames" if seconds is None else "--seconds and --frames"
-        raise UsageError(f"{verb} was given {given}, expected one of them", hint=hint)
-    for option, value in (("--seconds", seconds), ("--frames", frames)):
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise UsageError(f"{option} is {value:g}, expected more than 0", hint=hint)
+    if (asked.seconds is None) == (asked.frames is None):
+        none = asked.seconds is None
+        given = "neither --seconds nor --frames" if none else "--seconds and --frames"
+        raise UsageError(
+            f"{verb} was given {given}, expected one of them", hint=f"{command} --seconds 30"
+        )
 
 
 def rewind(
-    store: Store,
-    saved: Saved,
-    *,
-    seconds: float | None,
-    frames: int | None,
-    device: str,
-    command: str,
-    on_notice: Notice,
+    store: Store, saved: Saved, asked: UndoSettings, *, command: str, on_notice: Notice
 ) -> Rewound:
     """Bring a model back to before the frames that it learned last; nothing is saved.
 
     Args:
         store: Of the model folder; its lock is held.
         saved: Its newest state.
-        seconds: How far back, counted from the last frame learned.
-        frames: How many frames; one of the two is given.
-        device: "auto", "cpu" or "cuda".
+        asked: How far back, and on which device.
         command: To be given with another number of frames, for the error.
         on_notice: Called with what the user should know.
 
@@ -115,18 +104,19 @@ def rewind(
     if journal is None:
         raise DataError(
             f"{store.folder} has no journal of what it learned last: it was learned with "
-            "--journal-mib 0 or by an older cfl-edge, or its classes were changed since",
-            hint=f"cfl-edge learn --model {store.folder} --stream URI keeps one from now on",
+            "--journal-mib 0, or its classes were changed since",
+            hint=f"cfl-edge learn --model {store.folder} --stream URI writes one from now on",
         )
     journal.keep_bases(store.numbers())
-    count = journal.frames_within(seconds) if seconds is not None else frames or 0
+    seconds = asked.seconds
+    count = journal.frames_within(seconds) if seconds is not None else asked.frames or 0
     cut, names = journal.end - count, saved.manifest["classes"]
-    learner = _base(store, names, journal, cut, config, device)
+    learner = _base(store, names, journal, cut, config, asked.device)
     if learner is None:
-        asked = f"{seconds:g} seconds" if seconds is not None else counted(count, "frame")
-        raise _too_far(store, journal, asked, command)
+        reach = f"{seconds:g} seconds" if seconds is not None else counted(count, "frame")
+        raise _too_far(store, journal, reach, command)
     if again := cut - learner.frames_learned:
-        on_notice(f"learning {counted(again, 'frame')} again that stay")
+        on_notice(f"learning {counted(again, 'frame')} again that come before")
     between = journal.entries(learner.frames_learned, cut)
     learn_again(learner, ((names[entry.label], entry) for entry in between))
     return Rewound(learner, journal, cut, names)
@@ -159,16 +149,16 @@ def _base(
 
 
 def _too_far(store: Store, journal: Journal, asked: str, command: str) -> DataError:
-    """Say how much can be taken back, and how."""
+    """Say how much can be undone, and how."""
     reach = journal.reach()
     if not reach:
         return DataError(
-            f"{store.folder}: {asked} cannot be taken back, and nothing else either: no state from "
-            "before the last frames is left",
-            hint=f"cfl-edge learn --model {store.folder} --stream URI keeps one from now on",
+            f"{store.folder}: {asked} cannot be undone, and nothing else either: no checkpoint "
+            "from before the last frames is left",
+            hint=f"cfl-edge learn --model {store.folder} --stream URI saves one from now on",
         )
     return DataError(
-        f"{store.folder}: {asked} cannot be taken back, the journal reaches back "
+        f"{store.folder}: {asked} cannot be undone, the journal reaches back "
         f"{counted(reach, 'frame')} ({journal.seconds_of(reach):.0f} s)",
         hint=f"{command} --frames {reach}",
     )

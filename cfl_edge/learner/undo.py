@@ -1,4 +1,4 @@
-"""Take back what a model learned last: the main part of `cfl-edge undo`."""
+"""Undo what a model learned last: the main part of `cfl-edge undo`."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfl_edge.cli.commands.rewind import keep_examples, require_one, rewind, saved_examples
-from cfl_edge.model.lock import ModelLock
-from cfl_edge.model.store import Store
+from cfl_edge.config import UndoSettings
+from cfl_edge.learner.rewind import check_reach, keep_examples, rewind, saved_examples
+from cfl_edge.model.changing import changing
 from cfl_edge.stream.source import Notice, log_notice
 
 
 @dataclass(frozen=True)
 class Undone:
-    """What `undo` took back.
+    """What `undo` did.
 
     Args:
-        frames_taken_back: How many frames.
-        seconds_taken_back: From the last frame that stays to the last one taken back.
-        per_class: Frames taken back of each class.
+        frames_taken_back: Frames undone.
+        seconds_taken_back: From the last frame that stays to the last one undone.
+        per_class: Frames undone of each class.
         classes_gone: Classes of which no frame is left.
         frames_learned: Frames that the model has learned now.
-        classes: Names that it knows now, in the order of their rows.
+        classes: Names that it knows now, in the order of their targets.
         samples: Frames that it has learned now of each class.
-        frames_left: Frames that another undo can take back.
-        exported: ONNX files in the model folder, which still know what was taken back.
+        frames_left: Frames that another undo can reach.
+        exported: ONNX files in the model folder, which still contain what was undone.
     """
 
     frames_taken_back: int
@@ -39,54 +39,32 @@ class Undone:
     exported: Path | None
 
 
-def undo(
-    model: Path,
-    *,
-    seconds: float | None = None,
-    frames: int | None = None,
-    device: str = "auto",
-    on_notice: Notice = log_notice,
-) -> Undone:
+def undo(settings: UndoSettings, *, on_notice: Notice = log_notice) -> Undone:
     """Bring a model back to before the frames that it learned last, and save it.
 
-    `cfl_edge.cli.commands.rewind` says how, and how exactly.
+    `cfl_edge.learner.rewind` says how, and how exactly.
 
     Args:
-        model: The model folder.
-        seconds: How far back, counted from the last frame learned.
-        frames: How many frames; give one of the two.
-        device: "auto", "cpu" or "cuda".
+        settings: The model folder, and how far back.
         on_notice: Called with what the user should know.
 
     Raises:
-        UsageError: Not one of `seconds` and `frames`, or one that is not above 0.
+        UsageError: Not one of `seconds` and `frames`.
         DataError: The journal does not reach back that far; the text says how far it does.
         ModelError: There is no model, another process is at work on it, or it cannot be written.
     """
+    model = settings.model
     command = f"cfl-edge undo {model}"
-    require_one("undo", command, seconds, frames)
-    store = Store(model, on_notice=on_notice)
-    store.require_usable()
-    if not store.exists():
-        store.load()  # says what is missing and what to do
-    with ModelLock(model):
-        saved = store.load()
+    check_reach("undo", command, settings)
+    with changing(model, on_notice) as (store, saved):
         from cfl_edge.learner.journalled import save_learner
 
-        back = rewind(
-            store,
-            saved,
-            seconds=seconds,
-            frames=frames,
-            device=device,
-            command=command,
-            on_notice=on_notice,
-        )
+        back = rewind(store, saved, settings, command=command, on_notice=on_notice)
         learner, journal, names = back.learner, back.journal, back.names
         count, seconds_back = back.count, journal.seconds_of(back.count)
         taken = Counter(names[entry.label] for entry in back.frames())
         learner.recalibrate()
-        # The newest image of each class is kept: of one that loses frames, it is among these.
+        # The image of a class is of its newest frame: where frames were undone, of one of those.
         stay = [(name, image) for name, image in saved_examples(saved) if name not in taken]
         keep_examples(learner, stay)
         journal.cut(back.cut)

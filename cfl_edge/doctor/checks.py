@@ -1,25 +1,24 @@
-"""Look at the machine: does everything that learning and prediction need work here?"""
+"""Check the machine: does everything that learning and prediction need work here?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from cfl_edge.defaults import MODEL_FOLDER
 from cfl_edge.doctor import board, devices, packages, providers, system
 from cfl_edge.doctor.check import Check, run_check
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.stream.camera.formats import FORMATS
 from firmware_host.ports import list_ports
 
-MODEL = Path("runs/model")  # where `learn` puts one by default
 
-
-def doctor(model: Path | None = None) -> Iterator[Check]:
-    """Yield what each look at the machine came to; none of them raises.
+def checks(model: Path | None = None) -> Iterator[Check]:
+    """Yield the result of each check of the machine; none of them raises.
 
     Args:
-        model: A model folder or an ONNX file: its space is looked at, and its ONNX file takes the
-            place of the tiny network.
+        model: A model folder or an ONNX file: its disk space is checked, and its ONNX file is run
+            instead of a tiny network.
     """
     root = board.ROOT
     here = board.read_board(root)
@@ -27,7 +26,7 @@ def doctor(model: Path | None = None) -> Iterator[Check]:
     onnx = providers.find_model(model)
     if model is not None and model.is_dir() and onnx is not None and not onnx.is_file():
         onnx = None  # a model that was not exported yet
-        yield Check("onnx", "ok", f"{model} was not exported: a tiny network takes its place")
+        yield Check("onnx", "ok", f"{model} was not exported: a tiny network is run instead")
     looks: list[tuple[str, Callable[[], Check | Iterable[Check]]]] = [
         ("board", lambda: board.check_board(here)),
         ("python", board.check_python),
@@ -40,7 +39,7 @@ def doctor(model: Path | None = None) -> Iterator[Check]:
         ("groups", _groups),
         ("serial", lambda: devices.check_serial(list_ports())),
         ("clock", lambda: system.check_clock(system.read_synchronised())),
-        ("space", lambda: system.check_space(model or MODEL)),
+        ("space", lambda: system.check_space(model or MODEL_FOLDER)),
     ]
     for name, look in looks:
         yield from run_check(name, look)
