@@ -129,4 +129,4 @@ def test_simulate_refuses_what_it_cannot_show(tmp_path):
     assert_error(result, 3, "no such file")
     (tmp_path / "file").write_bytes(b"")
     result = cfl_edge("boards", "simulate", "--link", tmp_path / "file", "--seconds", 0)
-    assert_error(result, 2, "which is there already")
+    assert_error(result, 2, "which exists already")

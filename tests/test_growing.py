@@ -255,7 +255,7 @@ def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, algorithm):
     teach(back, [0, 1], count=3, seed=11)
     back.recalibrate()
     assert notices[0].startswith("cfl-edge undo cannot reach back")
-    assert notices[1].startswith("gone: the row, statistics, replayed samples and images of 'se")
+    assert notices[1].startswith("gone: classifier weights, statistics, replayed samples and images of 'se")
     assert notices[2] == f"stays: {class_table.what_stays(algorithm)}"
 
 
@@ -291,7 +291,7 @@ def test_a_removal_that_could_not_clear_the_older_state_says_so(tmp_path, monkey
         rename(old, new)
 
     monkeypatch.setattr(writing.os, "rename", failing)
-    with pytest.raises(ModelWriteError, match="is saved, but a state from before it is still in"):
+    with pytest.raises(ModelWriteError, match="is saved, but an older checkpoint is still in"):
         remove(tmp_path / "m", "class 0")
     monkeypatch.undo()
     assert Store(tmp_path / "m").load().manifest["classes"] == ["class 1"]
