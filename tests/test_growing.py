@@ -255,7 +255,8 @@ def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, algorithm):
     teach(back, [0, 1], count=3, seed=11)
     back.recalibrate()
     assert notices[0].startswith("cfl-edge undo cannot reach back")
-    assert notices[1].startswith("gone: classifier weights, statistics, replayed samples and images of '")
+    gone = "gone: classifier weights, statistics, replayed samples and images of 'secret'"
+    assert notices[1].startswith(gone)
     assert notices[2] == f"stays: {class_table.what_stays(algorithm)}"
 
 

@@ -21,7 +21,7 @@ class StepSettings(Settings):
     """Every option of `cfl-edge bench memory` and `cfl-edge bench speed`."""
 
     network: Annotated[
-        str, Option("8x64, conv256, conv512, vgg8b, 256,256, stream, …", metavar="NAME")
+        str, Option("Network: 8x64, conv256, conv512, vgg8b, 256,256, stream, …", metavar="NAME")
     ] = "8x64"
     image_px: Annotated[
         int,
