@@ -58,12 +58,13 @@ class StreamSettings(Settings):
         ),
     ] = None
     backbone: Annotated[
-        str, Option("efficientnet-lite0, none, or torchvision:MODEL@NODE.", metavar="NAME")
+        str,
+        Option("Backbone: efficientnet-lite0, none, or torchvision:MODEL@NODE.", metavar="NAME"),
     ] = BACKBONE
     layers: Annotated[
         str | None,
         Option(
-            "conv256, conv512, fc, or widths such as 256,256.",
+            "Layers: conv256, conv512, fc, or widths such as 256,256.",
             metavar="NAME",
             default="the backbone's",
         ),
