@@ -37,9 +37,9 @@ class StepSettings(Settings):
         str | None,
         Option("Threads of torch; several to measure with each: 1,2.", default="all cores"),
     ] = None
-    cases: Annotated[str | None, Option(f"{', '.join(CASES)}.", metavar="NAMES", default="all")] = (
-        None
-    )
+    cases: Annotated[
+        str | None, Option(f"What to measure: {', '.join(CASES)}.", metavar="NAMES", default="all")
+    ] = None
     recompute: Annotated[bool, Option("CFL stores no features between its layers.")] = False
     channels_last: Annotated[bool, Option("Memory format of images in all cases.")] = False
     sweep: Annotated[

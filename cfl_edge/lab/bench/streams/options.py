@@ -59,7 +59,7 @@ class StreamSettings(Settings):
     ] = None
     backbone: Annotated[
         str,
-        Option("Backbone: efficientnet-lite0, none, or torchvision:MODEL@NODE.", metavar="NAME"),
+        Option("Backbone: efficientnet-lite0, none or torchvision:MODEL@NODE.", metavar="NAME"),
     ] = BACKBONE
     layers: Annotated[
         str | None,
