@@ -29,7 +29,7 @@ class StreamSettings(Settings):
         Option("Order in which the images arrive."),
     ] = "class-incremental"
     learners: Annotated[
-        str | None, Option(f"{', '.join(LEARNERS)}.", metavar="NAMES", default="all")
+        str | None, Option(f"Learners: {', '.join(LEARNERS)}.", metavar="NAMES", default="all")
     ] = None
     train_images: Annotated[
         int | None,
