@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install cfl-edge as a service, or take it away: user, environment, config, unit, udev rule.
-# A second run changes nothing. Plain POSIX sh: it runs before anything of ours is there.
+# Install cfl-edge as a service, or remove it: user, environment, config, unit, udev rule.
+# A second run changes nothing. Plain POSIX sh, because it runs before anything else is installed.
 set -eu
 umask 022 # the service reads what root installs
 
@@ -9,19 +9,19 @@ usage() {
 usage: deploy/install.sh [install|uninstall] [options]
 
   --dry-run          print every step, change nothing
-  --torch KIND       auto, cpu, cuda or jetson (the torch that is there). [default: auto]
+  --torch KIND       auto, cpu, cuda or jetson (the installed torch). [default: auto]
   --torch-index URL  where pip finds torch; overrides what KIND says
-  --board KIND       auto, pi, jetson, arm or pc, for an image of another machine. [default: auto]
+  --board KIND       auto, pi, jetson, arm or pc, for another machine's image. [default: auto]
   --python COMMAND   Python 3.11 or newer. [default: python3]
-  --root DIR         install below DIR: no user, and systemd and udev are not told
-  --purge            with uninstall: models, config and user too
+  --root DIR         install below DIR; creates no user, does not call systemd and udev
+  --purge            with uninstall: remove models, config and user too
 
-Exit codes: 0 done, 1 a step failed, 2 wrong usage, 3 this machine will not do.
+Exit codes: 0 done, 1 a step failed, 2 wrong usage, 3 this machine is not supported.
 USAGE
 }
 
 # PyTorch's index of CPU builds (pytorch.org, "Get Started": Linux, Pip, CPU). Without it pip may
-# choose a build that brings gigabytes of CUDA packages, on a Raspberry Pi as well.
+# choose a build that pulls in gigabytes of CUDA packages, even on a Raspberry Pi.
 CPU_INDEX=https://download.pytorch.org/whl/cpu
 NAME=cfl-edge
 
@@ -34,26 +34,26 @@ fail() { # EXIT_CODE PROBLEM HINT
     exit "$1"
 }
 
-# Print a step, and take it unless that is all that was asked.
+# Print a step, and do it unless this is a dry run.
 run() {
     say "+ $*"
     changes=$((changes + 1))
-    [ -n "$dry" ] || "$@" || fail 1 "this failed: $*" "see above; run this script again, it goes on"
+    [ -n "$dry" ] || "$@" || fail 1 "this failed: $*" "see above, then run this script again: it continues"
 }
 
-# The same for what concerns the running system.
+# The same for steps that change the running system.
 run_system() {
     if [ -n "$root" ]; then
-        say "- not below --root: $*"
+        say "- skipped with --root: $*"
     elif [ -z "$dry" ] && [ ! -d /run/systemd/system ]; then
-        say "- systemd does not run here: $*"
+        say "- skipped, systemd is not running: $*"
     else
         run "$@"
     fi
 }
 
 value_of() { # OPTION REMAINING_ARGUMENTS VALUE
-    [ "$2" -ge 2 ] && [ -n "$3" ] || fail 2 "$1 has no value" "deploy/install.sh --help"
+    [ "$2" -ge 2 ] && [ -n "$3" ] || fail 2 "$1 needs a value" "deploy/install.sh --help"
 }
 
 while [ $# -gt 0 ]; do
@@ -93,8 +93,8 @@ rules=$root/etc/udev/rules.d/99-$NAME.rules
 
 require_root() {
     [ -n "$dry" ] || [ -n "$root" ] || [ "$(id -u)" -eq 0 ] || fail 3 \
-        "this changes the system, and you are not root" \
-        "sudo deploy/install.sh $action, or add --dry-run to see what it would do"
+        "this changes the system and needs root" \
+        "sudo deploy/install.sh $action, or add --dry-run to see the steps"
 }
 
 # ---- the machine ----
@@ -144,15 +144,15 @@ check_torch() {
     esac
     if [ "$torch" = jetson ] && [ -z "$index" ]; then
         "$python" -c 'import sys, torch; sys.exit(torch.version.cuda is None)' 2>/dev/null || fail 3 \
-            "$python has no torch with CUDA: for a Jetson it comes from NVIDIA, built for your JetPack" \
+            "$python has no torch with CUDA: NVIDIA builds it for your JetPack" \
             "NVIDIA's page 'Installing PyTorch for Jetson Platform' and run this again; or --torch-index URL; or --torch cpu; or deploy/Containerfile.jetson"
     fi
 }
 
 check_python() {
-    command -v "$python" >/dev/null || fail 3 "there is no $python" "sudo apt-get install python3-venv"
+    command -v "$python" >/dev/null || fail 3 "$python was not found" "sudo apt-get install python3-venv"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.maxsize < 2**32)' || fail 3 \
-        "$("$python" --version 2>&1) will not do, expected 64-bit Python 3.11 or newer" \
+        "$("$python" --version 2>&1) is not supported, expected 64-bit Python 3.11 or newer" \
         "--python python3.11; on JetPack 6, which has 3.10: deploy/Containerfile.jetson"
     "$python" -c 'import ensurepip, venv' 2>/dev/null || fail 3 "$python has no venv" \
         "sudo apt-get install python3-venv"
@@ -160,7 +160,7 @@ check_python() {
 
 # ---- steps ----
 
-# What the environment is made of: the same line means that there is nothing to do.
+# Identifies the environment: the same line means that nothing has to be done.
 fingerprint() {
     sum=$(cd "$source_dir" && find pyproject.toml cfl_edge firmware_host -type f \
         ! -path '*/__pycache__/*' -exec cksum {} + | LC_ALL=C sort | cksum | tr -s ' ' '-')
@@ -176,13 +176,13 @@ make_environment() {
         return
     fi
     if [ -d "$environment" ] && [ ! -f "$marker" ]; then
-        fail 1 "$environment is there, and this script did not make it" "mv $environment $environment.old"
+        fail 1 "$environment exists, but this script did not create it" "mv $environment $environment.old"
     fi
     if [ -f "$marker" ] && [ "$(sed 's/ source=.*//; s/ unfinished$//' "$marker")" != "${wanted% source=*}" ]; then
-        run rm -r "$environment" # pip would keep a torch of another kind
+        run rm -r "$environment" # pip would not replace torch by another build
     fi
     run mkdir -p "$environment"
-    write "$marker" "${wanted% source=*} unfinished" # an interrupted run is known, and made whole, by the next
+    write "$marker" "${wanted% source=*} unfinished" # the next run sees that this one was interrupted
     if [ "$torch" = jetson ] && [ -z "$index" ]; then
         run "$python" -m venv --system-site-packages "$environment"
     else
@@ -193,7 +193,7 @@ make_environment() {
     pip "${source_dir}[pretrained]"
     if [ -z "$dry" ] && [ "$torch" = cpu ] && "$environment/bin/python" -m pip list 2>/dev/null |
         grep -qi '^nvidia-'; then
-        fail 1 "CUDA packages came with torch, which --torch cpu must not bring" \
+        fail 1 "CUDA packages were installed with torch, in spite of --torch cpu" \
             "rm -r $environment, and look at pip's configuration: $python -m pip config list"
     fi
     write "$marker" "$wanted"
@@ -216,7 +216,7 @@ put() { # FROM TO
 
 make_user() {
     if [ -n "$root" ]; then
-        say "- not below --root: user $NAME"
+        say "- skipped with --root: user $NAME"
         return
     fi
     if id -u "$NAME" >/dev/null 2>&1; then
@@ -226,7 +226,7 @@ make_user() {
     fi
     for group in video dialout; do
         if ! getent group "$group" >/dev/null; then
-            say "! there is no group $group: sudo groupadd --system $group"
+            say "! group $group does not exist: sudo groupadd --system $group"
         elif id -nG "$NAME" 2>/dev/null | tr ' ' '\n' | grep -qx "$group"; then
             say "= user $NAME in $group"
         else
@@ -247,7 +247,7 @@ install_all() {
     make_user
     make_environment
     if [ -f "$config" ] && ! cmp -s "$here/learn.toml" "$config"; then
-        say "= $config (yours, kept)"
+        say "= $config (changed by you, left as it is)"
     else
         put "$here/learn.toml" "$config"
     fi
@@ -264,7 +264,7 @@ install_all() {
         run_system udevadm trigger --subsystem-match=tty
     fi
     finish
-    say "next: look at $config, then sudo systemctl restart $NAME && $environment/bin/cfl-edge doctor"
+    say "next: edit $config, then sudo systemctl restart $NAME && $environment/bin/cfl-edge doctor"
 }
 
 remove() { # FILE_OR_FOLDER
@@ -283,7 +283,7 @@ uninstall_all() {
     if [ ! -d "$environment" ] || [ -f "$marker" ]; then
         remove "$environment"
     else
-        say "! $environment stays: this script did not make it"
+        say "! $environment stays: this script did not create it"
     fi
     if [ -n "$purge" ]; then
         remove "$root/etc/$NAME"
@@ -291,13 +291,13 @@ uninstall_all() {
         remove "$config"
         run rmdir --ignore-fail-on-non-empty "$root/etc/$NAME"
     elif [ -f "$config" ]; then
-        say "! $config stays, it was changed; --purge removes it"
+        say "! $config stays because you changed it; --purge removes it"
     fi
     if [ -n "$purge" ]; then
         remove "$state"
         if [ -z "$root" ] && id -u "$NAME" >/dev/null 2>&1; then run userdel "$NAME"; fi
     elif [ -d "$state" ]; then
-        say "! models in $state and their owner stay; --purge removes them"
+        say "! models in $state and user $NAME stay; --purge removes them"
     fi
     finish
 }
@@ -306,7 +306,7 @@ finish() {
     if [ -n "$dry" ]; then
         say "dry run: nothing was changed"
     elif [ "$changes" -eq 0 ]; then
-        say "nothing to do: everything is as it should be"
+        say "nothing to do: everything is up to date"
     else
         say "done"
     fi

@@ -121,8 +121,8 @@ def test_a_raspberry_pi_gets_all_of_it_and_torch_without_cuda(machine, shell):
     assert venv == f"-m venv {pi.root}/opt/cfl-edge"
     assert torch.endswith("torch torchvision --index-url https://download.pytorch.org/whl/cpu")
     assert ours.endswith(f" {DEPLOY.parent}[pretrained]")
-    assert "not below --root: user cfl-edge" in done.stdout
-    assert "not below --root: systemctl enable cfl-edge" in done.stdout
+    assert "skipped with --root: user cfl-edge" in done.stdout
+    assert "skipped with --root: systemctl enable cfl-edge" in done.stdout
 
 
 def test_a_second_run_changes_nothing_and_says_so(machine):
@@ -136,7 +136,7 @@ def test_a_second_run_changes_nothing_and_says_so(machine):
     assert (pi.files(), pi.calls) == (files, calls)
 
 
-def test_a_dry_run_prints_every_step_and_takes_none(machine):
+def test_a_dry_run_prints_every_step_and_does_none(machine):
     pi = machine(model=PI, machine="aarch64")
     before = pi.files()
     dry = pi.run("--dry-run")
@@ -210,7 +210,7 @@ def test_cuda_packages_that_come_along_fail_the_run(machine):
     pi = machine(model=PI, machine="aarch64")
     (pi.bin / "listed").write_text("numpy 2.2\nnvidia-cublas-cu12 12.8\n")
     assert_refused(pi.run(), 1, "CUDA packages")
-    assert_refused(pi.run(), 1, "CUDA packages")  # not taken for done the second time
+    assert_refused(pi.run(), 1, "CUDA packages")  # the second run does not take it for done
 
 
 def test_an_old_python_is_refused(machine):
@@ -218,7 +218,7 @@ def test_an_old_python_is_refused(machine):
     (one.bin / "python").write_text(
         '#!/bin/sh\ncase "$1" in --version) echo Python 3.10.12;; *) exit 1;; esac\n'
     )
-    assert_refused(one.run(), 3, "Python 3.10.12 will not do", "3.11")
+    assert_refused(one.run(), 3, "Python 3.10.12 is not supported", "3.11")
     done = subprocess.run(
         ["sh", str(DEPLOY / "install.sh"), "--dry-run", "--python", "no-such-python"],
         capture_output=True, text=True, check=False,
@@ -226,10 +226,10 @@ def test_an_old_python_is_refused(machine):
     assert_refused(done, 3, "no-such-python")
 
 
-def test_an_interrupted_run_is_made_whole_by_the_next(machine):
+def test_an_interrupted_run_is_completed_by_the_next(machine):
     pi = machine(model=PI, machine="aarch64")
     (pi.bin / "pip-fails").touch()
-    assert_refused(pi.run(), 1, "pip install", "it goes on")
+    assert_refused(pi.run(), 1, "pip install", "it continues")
     (pi.bin / "pip-fails").unlink()
     done = pi.run()
     assert done.returncode == 0, done.stderr
@@ -237,7 +237,7 @@ def test_an_interrupted_run_is_made_whole_by_the_next(machine):
     assert "nothing to do" in pi.run().stdout
 
 
-def test_another_kind_of_torch_makes_the_environment_anew(machine):
+def test_another_kind_of_torch_replaces_the_environment(machine):
     pc = machine()
     pc.run()
     pc.file("opt/cfl-edge/of-cpu")
@@ -247,13 +247,13 @@ def test_another_kind_of_torch_makes_the_environment_anew(machine):
     assert "--index-url" not in pc.calls[-2]
 
 
-def test_a_config_that_was_changed_is_kept(machine):
+def test_a_changed_config_is_not_overwritten(machine):
     pi = machine(model=PI, machine="aarch64")
     pi.run()
-    assert "yours" not in pi.run().stdout
+    assert "changed by you" not in pi.run().stdout
     pi.file("etc/cfl-edge/learn.toml", 'stream = "/dev/video2"\n')
-    assert "(yours, kept)" in pi.run().stdout
-    assert "it was changed" in pi.run("uninstall").stdout
+    assert "(changed by you" in pi.run().stdout
+    assert "you changed it" in pi.run("uninstall").stdout
     assert (pi.root / "etc/cfl-edge/learn.toml").read_text() == 'stream = "/dev/video2"\n'
 
 
@@ -271,11 +271,11 @@ def test_uninstall_leaves_models_and_purge_does_not(machine):
     assert set(pi.files()) == {"proc/device-tree/model"}
 
 
-def test_an_environment_that_somebody_else_made_is_left_alone(machine):
+def test_an_environment_that_somebody_else_created_is_left_alone(machine):
     pi = machine(model=PI, machine="aarch64")
     pi.file("opt/cfl-edge/bin/python", "by hand")
-    assert_refused(pi.run(), 1, "did not make it")
-    assert "stays: this script did not make it" in pi.run("uninstall").stdout
+    assert_refused(pi.run(), 1, "did not create it")
+    assert "stays: this script did not create it" in pi.run("uninstall").stdout
     assert (pi.root / "opt/cfl-edge/bin/python").read_text() == "by hand"
 
 
@@ -284,7 +284,7 @@ def test_without_root_nothing_of_the_system_is_touched(machine):
     pi.program("id", 'case "$1" in -u) echo 1000;; *) echo somebody;; esac')
     for action in ("install", "uninstall"):
         assert_refused(
-            pi.run(action, root=False), 3, "not root", f"sudo deploy/install.sh {action}"
+            pi.run(action, root=False), 3, "needs root", f"sudo deploy/install.sh {action}"
         )
     dry = pi.run("--dry-run", root=False)
     assert dry.returncode == 0, dry.stderr
@@ -295,12 +295,12 @@ def test_without_root_nothing_of_the_system_is_touched(machine):
     ("arguments", "word"),
     [
         (["--torch", "rocm"], "rocm"),
-        (["--torch"], "no value"),
+        (["--torch"], "needs a value"),
         (["--board", "toaster"], "toaster"),
         (["--purge"], "uninstall"),
         (["frobnicate"], "frobnicate"),
         (["--root", "relative"], "absolute"),
-        (["--root", ""], "no value"),
+        (["--root", ""], "needs a value"),
     ],
 )
 def test_wrong_usage(arguments, word):
