@@ -66,8 +66,8 @@ Layers = Annotated[
     Option(
         "Layers that adapt: conv256, conv512, fc, or widths such as 256,256.",
         panel="Model",
-        default=f"the model's, else {defaults.LAYERS_WITH_BACKBONE}, or "
-        f"{defaults.LAYERS_WITHOUT_BACKBONE} without a backbone",
+        default=f"{defaults.LAYERS_WITH_BACKBONE}, or {defaults.LAYERS_WITHOUT_BACKBONE} without a "
+        "backbone",
     ),
 ]
 ImagePx = Annotated[
@@ -77,8 +77,8 @@ ImagePx = Annotated[
         "Side length of the square image that the network reads, in pixels.",
         panel="Model",
         metavar="PX",
-        default=f"the model's, else {defaults.IMAGE_PX_WITH_BACKBONE}, or "
-        f"{defaults.IMAGE_PX_WITHOUT_BACKBONE} without a backbone",
+        default=f"{defaults.IMAGE_PX_WITH_BACKBONE}, or {defaults.IMAGE_PX_WITHOUT_BACKBONE} "
+        "without a backbone",
     ),
 ]
 Optimizer = Annotated[
@@ -239,7 +239,7 @@ class UndoSettings(Settings):
     seconds: Annotated[
         float | None,
         Field(gt=0),
-        Option("Undo the S seconds before the frame learned last.", metavar="S"),
+        Option("Undo the frames of the last S seconds of learning.", metavar="S"),
     ] = None
     frames: Annotated[
         int | None, Field(gt=0), Option("Undo the last N frames learned.", metavar="N")

@@ -171,9 +171,9 @@ def _explained(model: type[Settings], error: ValidationError, command: str) -> U
         return UsageError(f"There is no setting {key!r}", hint=f"one of {known}")
     field = model.model_fields[key]
     name = flags_of(key, field)[0]
-    default = option_of(field).example or field.get_default()
+    default = option_of(field).example or field.get_default(call_default_factory=True)
     hint = f"cfl-edge {command} --help"
-    if default not in (None, "") and not field.is_required():
+    if default not in (None, "", []) and not field.is_required():
         hint = f"{name} {default}"
     if first["type"] == "missing":
         example = option_of(field).example

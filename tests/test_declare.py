@@ -14,7 +14,7 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from cfl_edge.cli.app import app
-from cfl_edge.cli.declare import command
+from cfl_edge.cli.declare import command, parameters_of
 from cfl_edge.config import LearnSettings
 from cfl_edge.errors import UsageError
 from cfl_edge.settings import Option, Settings, load, option_of
@@ -205,3 +205,14 @@ def test_declarations_load_neither_torch_nor_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_no_default_is_an_accident_of_python() -> None:
+    def declared(kind: type[Settings]) -> list[type[Settings]]:
+        return [kind, *(below for each in kind.__subclasses__() for below in declared(each))]
+
+    assert app.registered_groups
+    for settings in declared(Settings):
+        for parameter in parameters_of(settings):
+            assert "Pydantic" not in str(parameter.default)
+            assert parameter.default != "[]"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_learner import BUILT
 
-from cfl_edge.cli.commands.export import export
+from cfl_edge.loop.export import export
 from cfl_edge.errors import ExportError, ModelError, ModelNotFoundError
 from cfl_edge.learner.classes import change
 from cfl_edge.learner.export import export_learner

@@ -11,7 +11,7 @@ from command_line import SMALL, assert_error, cfl_edge, contents, learn, write_i
 from test_export import CLASSES, SIZE_PX, pictures, snapshot
 from torch import nn
 
-from cfl_edge.cli.commands.export_int8 import Int8Options, export_int8
+from cfl_edge.loop.export_int8 import Int8Options, export_int8
 from cfl_edge.core.backbones import build_backbone
 from cfl_edge.core.features import BackboneReading, FeatureExtractor
 from cfl_edge.core.layers import LocalLayer
@@ -147,7 +147,7 @@ def test_what_is_refused_replaces_nothing(model, quantised, monkeypatch, tmp_pat
     out = shutil.copytree(model / "out", tmp_path / "out")
     before, tried = contents(out), []
     monkeypatch.setattr(
-        "cfl_edge.cli.commands.export_int8.objection",
+        "cfl_edge.loop.export_int8.objection",
         lambda seen: tried.append(seen) or "accuracy falls",
     )
     options = Int8Options(check=str(model / "check"))

@@ -387,5 +387,5 @@ def test_the_end_says_why_nothing_was_learned(tmp_path):
     summary = Summary(frames=4, withheld=4, flagged={"dark": 4}, layer_steps=[0])
     settings = load_settings(None, stream="demo:", model=tmp_path, label="red mug")
     lines = learned_lines(Learned(summary, {}, None, 0, Written({}, 0.0)), settings)
-    assert "flagged    dark 4; 4 labelled ones not learned" in lines
+    assert "flagged    dark 4; 4 labelled frames not learned" in lines
     assert lines[-1].endswith("--label 'red mug' --learn-flagged")

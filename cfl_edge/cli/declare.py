@@ -74,7 +74,8 @@ def command(
 def parameters_of(settings: type[Settings], *, config: bool = False) -> list[inspect.Parameter]:
     """Return what typer has to know of each field, `--json` and, if wanted, `--config`."""
     fields = settings.model_fields
-    grouped = len(fields) > MOST_UNGROUPED
+    in_panels = sum(option_of(field).panel is not None for field in fields.values())
+    grouped = len(fields) > MOST_UNGROUPED and 2 * in_panels > len(fields)
     parameters = [_parameter(name, field, grouped=grouped) for name, field in fields.items()]
     json = Option("Write JSON lines to stdout, the summary last.", "Output", flags=("--json",))
     parameters.append(_keyword("json_lines", bool, _shown(json, grouped=grouped), False))
@@ -146,11 +147,10 @@ def _metavar(kind: Any) -> str:
 
 def _default_text(field: FieldInfo) -> Any:
     """Return what `--help` shows as the default, None for nothing."""
-    default = field.get_default()
-    text = option_of(field).default
-    if default is None or field.is_required():
-        text = text if not field.is_required() else None
-    else:
+    if field.is_required():
+        return None
+    text, default = option_of(field).default, field.get_default(call_default_factory=True)
+    if default is not None and default != []:
         text = f"{default:g}" if isinstance(default, float) else str(default)
     if text is None or get_origin(_kind(field.annotation)) is not list:
         return text

@@ -10,7 +10,7 @@ from cfl_edge.settings import ModelFolder, Option, Settings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
-    from cfl_edge.cli.commands.export_int8 import Int8Export
+    from cfl_edge.loop.export_int8 import Int8Export
 
 
 class ExportSettings(Settings):
@@ -39,8 +39,8 @@ class ExportSettings(Settings):
 
 def export(settings: ExportSettings, reporter: Reporter) -> None:
     """Write model.onnx, classifier.onnx and labels.txt, verified against torch."""
-    from cfl_edge.cli.commands.export import export as export_command
-    from cfl_edge.cli.commands.export_int8 import check_options, export_both
+    from cfl_edge.loop.export import export as export_command
+    from cfl_edge.loop.export_int8 import check_options, export_both
 
     model, out = settings.model, settings.out
     options = check_options(int8=settings.int8, calibrate=settings.calibrate, check=settings.check)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def learn(settings: LearnSettings, reporter: Reporter) -> None:
-    """Learn from a stream: predict, score, learn, save. An existing model is resumed."""
+    """Learn from a stream: predict, score, learn, save.
+
+    An existing model is resumed: its backbone, layers and image size cannot change.
+    """
     from cfl_edge.loop.learn import learn as learn_from_stream
 
     learned = learn_from_stream(settings, on_progress=reporter.progress, on_notice=reporter.notice)
@@ -28,7 +31,7 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
 
 
 def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
-    """Say what was learned, where it lies and what to do next."""
+    """Say what was learned, where it is saved and what to do next."""
     summary, folder = learned.summary, settings.model
     classes = ", ".join(f"{name} {count}" for name, count in learned.samples.items())
     lines = [
@@ -41,17 +44,17 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     if summary.last_quarter_accuracy is not None:
         lines[-1] += f"; last quarter {summary.last_quarter_accuracy:.1%}"
     if settings.reject is not None:
-        lines.append(f"refused    {summary.rejected} frames, answered unknown")
+        lines.append(f"rejected   {summary.rejected} frames, reported as unknown")
     if summary.flagged:
         flagged = ", ".join(f"{flag} {count}" for flag, count in summary.flagged.items())
-        withheld = f"; {summary.withheld} labelled ones not learned" if summary.withheld else ""
+        withheld = f"; {summary.withheld} labelled frames not learned" if summary.withheld else ""
         lines.append(f"flagged    {flagged}{withheld}")
     if summary.layer_steps:
         layers = ", ".join(map(str, summary.layer_steps))
-        steps = f"{summary.steps}, {summary.steps_per_s:.1f} a second; of each layer {layers}"
+        steps = f"{summary.steps}, {summary.steps_per_s:.1f} per second; per layer {layers}"
         lines.append(f"steps      {steps}")
     lines += [
-        f"memory     {summary.peak_rss_mib:.0f} MiB at most, {summary.growth_mib:.0f} by learning",
+        f"memory     {summary.peak_rss_mib:.0f} MiB peak, {summary.growth_mib:.0f} MiB by learning",
         f"written    {learned.written.line()}",
         f"model      {folder}",
     ]

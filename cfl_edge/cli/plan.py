@@ -17,7 +17,7 @@ from cfl_edge.config import (
     Optimizer,
     ReplayMib,
 )
-from cfl_edge.defaults import BATCH
+from cfl_edge.defaults import BACKBONE, BATCH, OPTIMIZER, REPLAY_MIB
 from cfl_edge.settings import Option, Settings
 from cfl_edge.view.reporter import Reporter
 
@@ -32,15 +32,15 @@ MIB = 2**20
 class PlanSettings(Settings):
     """Every option of `cfl-edge plan`."""
 
-    backbone: Backbone = None
+    backbone: Backbone = BACKBONE
     layers: Layers = None
     image: ImagePx = None
     batch: Annotated[int, Field(ge=1), Option("Samples per step.", panel="Memory", metavar="N")] = (
         BATCH
     )
     chunk: Chunk = "auto"
-    optimizer: Optimizer = None
-    replay_mib: ReplayMib = None
+    optimizer: Optimizer = OPTIMIZER
+    replay_mib: ReplayMib = REPLAY_MIB
     memory_mib: MemoryMib = None
 
 
@@ -56,8 +56,8 @@ def plan(settings: PlanSettings, reporter: Reporter) -> None:
         chosen = fit_memory(
             config,
             memory_mib,
-            replay_is_given=settings.replay_mib is not None,
-            optimizer_is_given=settings.optimizer is not None,
+            replay_is_given="replay_mib" in settings.model_fields_set,
+            optimizer_is_given="optimizer" in settings.model_fields_set,
         )
     reporter.summary(fields(wanted, chosen), lines(wanted, chosen, memory_mib))
 
