@@ -6,7 +6,7 @@ BoardError
 │   ├── PortNotFoundError        no such port, or no USB port at all
 │   ├── PortAmbiguousError       several USB ports, and none was named
 │   ├── PortPermissionError      the user may not open it
-│   ├── PortBusyError            another program holds it
+│   ├── PortBusyError            another program is using it
 │   └── PortLostError            it was open and is gone, or takes no bytes any more
 ├── NoAnswerError            no acknowledgement after all tries
 └── RefusedError             the board does not understand or cannot do it

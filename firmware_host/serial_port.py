@@ -139,7 +139,7 @@ def open_error(device: str, baud: int, code: int | None, reason: str) -> BoardEr
 
     Example:
         >>> print(open_error("/dev/ttyACM0", 115200, errno.EAGAIN, ""))
-        /dev/ttyACM0: another program holds it
+        /dev/ttyACM0: another program is using it
           try: find out which: fuser -v /dev/ttyACM0
     """
     match code:
@@ -147,7 +147,7 @@ def open_error(device: str, baud: int, code: int | None, reason: str) -> BoardEr
             return PortNotFoundError(f"There is no serial port {device}", hint=NO_PORT_HINT)
         case errno.EAGAIN | errno.EBUSY:
             return PortBusyError(
-                f"{device}: another program holds it", hint=f"find out which: fuser -v {device}"
+                f"{device}: another program is using it", hint=f"find out which: fuser -v {device}"
             )
         case errno.EACCES | errno.EPERM:
             return PortPermissionError(

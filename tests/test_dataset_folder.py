@@ -106,8 +106,8 @@ def test_broken_images_are_counted_once(tmp_path, notices):
     assert dataset.y_train.tolist() == [0, 0, 1, 1]
     assert dataset.x_train[:, 0, 0, 0].tolist() == [1, 2, 0, 1]
     assert notices == [
-        f"{tmp_path}: 2 of 8 images skipped; the first, {tmp_path}/train/a/0.png: no image "
-        "that Pillow can read"
+        f"{tmp_path}: 2 of 8 images skipped; the first, {tmp_path}/train/a/0.png: not an "
+        "image that Pillow can read"
     ]
 
 

@@ -187,13 +187,13 @@ def test_unreadable_images_are_skipped_counted_and_told(tmp_path: Path) -> None:
         skipped = {os.path.basename(one.name): one.reason for one in stream.skipped}
     assert len(frames) == 4
     assert [frame.index for frame in frames] == [0, 1, 2, 3]
-    assert skipped["2.png"] == skipped["6.png"] == "no image that Pillow can read"
+    assert skipped["2.png"] == skipped["6.png"] == "not an image that Pillow can read"
     assert "truncated" in skipped["3.jpg"]
     assert skipped["4.png"] == "No such file or directory"
     assert "symbolic links" in skipped["5.png"]
     assert "cannot be read as a video" in skipped["7.mp4"]
     assert len(skipped) == 6
-    assert notices[0] == f"{good.with_name('2.png')} skipped: no image that Pillow can read"
+    assert notices[0] == f"{good.with_name('2.png')} skipped: not an image that Pillow can read"
     assert len(notices) == 6
     assert notices[-1] == f"{tmp_path}: 6 skipped in all, the first 5 are named above"
 

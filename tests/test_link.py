@@ -223,7 +223,7 @@ def test_a_port_is_for_one_program():
     with (
         Simulator([]) as board,
         open_link(board.port),
-        pytest.raises(PortBusyError, match=f"another program holds it\n  try: .*{board.port}"),
+        pytest.raises(PortBusyError, match=f"another program is using it\n  try: .*{board.port}"),
     ):
         open_link(board.port)
 
@@ -248,7 +248,7 @@ def test_ports_that_do_not_open(tmp_path):
     ("code", "kind", "words"),
     [
         (errno.ENOENT, PortNotFoundError, "There is no serial port"),
-        (errno.EBUSY, PortBusyError, "another program holds it"),
+        (errno.EBUSY, PortBusyError, "another program is using it"),
         (errno.EACCES, PortPermissionError, "may not be opened by this user"),
         (errno.EIO, PortLostError, "does not answer any more"),
         (errno.EINVAL, PortError, "does not open at 9600 baud: Invalid argument"),

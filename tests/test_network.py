@@ -117,11 +117,15 @@ def test_close_is_prompt_while_the_server_is_silent() -> None:
     ("board", "kind", "text"),
     [
         (Board(status=404), StreamNotFoundError, "no such stream (404)"),
-        (Board(status=403), StreamPermissionError, "does not let this user in (403)"),
+        (Board(status=403), StreamPermissionError, "refuses access to this user (403)"),
         (Board(status=401), StreamPermissionError, "asks for a user name and password"),
-        (Board(status=503), StreamLostError, "an error of its own (5XX)"),
-        (Board(content_type="text/html", body=b"<html>" * 99), StreamFormatError, "is no video"),
-        (Board(frames=0), StreamFormatError, "is no video"),
+        (Board(status=503), StreamLostError, "an internal error (5XX)"),
+        (
+            Board(content_type="text/html", body=b"<html>" * 99),
+            StreamFormatError,
+            "cannot read what",
+        ),
+        (Board(frames=0), StreamFormatError, "cannot read what"),
     ],
 )
 def test_answers_that_are_no_stream(board: Board, kind: type[StreamError], text: str) -> None:
@@ -179,7 +183,7 @@ def test_a_host_that_does_not_answer(scheme: str) -> None:
 def test_nobody_listens(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(StreamNotFoundError, match="nobody listens there"):
+    with pytest.raises(StreamNotFoundError, match="nothing listens there"):
         open_stream(f"{scheme}://127.0.0.1:{port}/")
 
 
@@ -333,7 +337,7 @@ def test_a_process_that_forgets_to_close_ends() -> None:
     [
         (errno.EHOSTUNREACH, StreamNotFoundError, "No route to host"),
         (errno.ECONNRESET, StreamLostError, "closed the connection"),
-        (FfmpegCode.INVALIDDATA, StreamFormatError, "is no video"),
+        (FfmpegCode.INVALIDDATA, StreamFormatError, "cannot read what"),
         (FfmpegCode.PROTOCOL_NOT_FOUND, StreamFormatError, "does not speak"),
         (FfmpegCode.EXIT, StreamLostError, "does not answer in time"),
         (errno.EPROTO, StreamLostError, os.strerror(errno.EPROTO)),

@@ -106,11 +106,11 @@ def test_describes_what_came(
     ("code", "kind", "problem", "hint"),
     [
         (errno.ENOENT, StreamNotFoundError, "no such device; there: ", "--list-devices"),
-        (errno.EBUSY, StreamBusyError, "another program holds it", "fuser -v /dev/video7"),
+        (errno.EBUSY, StreamBusyError, "another program is using it", "fuser -v /dev/video7"),
         (errno.EACCES, StreamPermissionError, "may not open it", "usermod -aG video $USER"),
         (errno.EPERM, StreamPermissionError, "may not open it", "usermod -aG video $USER"),
-        (errno.ENODEV, StreamFormatError, "no camera", "second node for metadata"),
-        (errno.ENOTTY, StreamFormatError, "no camera", "second node for metadata"),
+        (errno.ENODEV, StreamFormatError, "not a camera", "second node for metadata"),
+        (errno.ENOTTY, StreamFormatError, "not a camera", "second node for metadata"),
         (errno.ENOSPC, StreamError, "USB bus has no room", "another USB port"),
         (errno.EIO, StreamLostError, "does not open: Input/output error", "dmesg"),
         (errno.EINVAL, StreamLostError, "does not open: Invalid argument", "dmesg"),
@@ -133,7 +133,7 @@ def test_what_it_offers_instead() -> None:
     error = format_error("cam", "mjpeg", ["YUYV", "NV12"])
     assert error.problem == "cam does not offer mjpeg; it offers YUYV, NV12"
     many = format_error("cam", None, [str(number) for number in range(20)])
-    assert many.problem.startswith("cam does not offer any format that is understood; ")
+    assert many.problem.startswith("cam does not offer any format that can be read; ")
     assert many.problem.endswith(", 11 and 8 more")
 
 

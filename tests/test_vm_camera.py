@@ -115,7 +115,7 @@ def test_a_second_opener_is_told_who_holds_the_camera(reports: Reports) -> None:
     [
         ("wrong_format", "StreamFormatError", "does not offer mjpeg; it offers YUYV, "),
         ("missing", "StreamNotFoundError", "/dev/video9: no such device; there: /dev/video0"),
-        ("no_camera", "StreamFormatError", "/dev/null is no camera"),
+        ("no_camera", "StreamFormatError", "/dev/null is not a camera"),
     ],
 )
 def test_what_does_not_open_says_why(

@@ -1,4 +1,4 @@
-"""From FFmpeg's packets and frames to RGB images that nobody else holds."""
+"""From FFmpeg's packets and frames to RGB images that share no buffer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from cfl_edge.stream.frame import Image
 
 INTRA_CODECS = ("mjpeg", "rawvideo")
-"""Every packet of these is a whole image, so the ones nobody reads need no decoding."""
+"""Codecs whose packets are whole images: those that nobody reads need no decoding."""
 
 STRICT = {"err_detect": "explode", "max_pixels": str(16 * 2**20)}
 """Refuses damaged JPEGs rather than filling them up with grey, and what is three times as large as
 the 5 million pixels of the largest sensors on serial boards (OV5640)."""
 
 PACKED_BITS = {"yuyv422": 16, "uyvy422": 16, "rgb24": 24, "bgr24": 24, "gray": 8, "nv12": 8}
-"""Bits of a pixel in a row, for raw formats whose rows are all as long."""
+"""Bits per pixel in a row, for raw formats whose rows all have the same length."""
 
 
 def rgb(frame: av.VideoFrame) -> Image:
@@ -36,15 +36,15 @@ def rgb(frame: av.VideoFrame) -> Image:
 
 @final
 class PacketDecoder:
-    r"""Decodes images that each stand alone, whenever and wherever they are wanted.
+    r"""Decodes self-contained images, at any time and in any thread.
 
-    It shares nothing with the container: a camera may be closed, and its buffers unmapped, while
-    a copy of its last packet still waits to be decoded in another thread.
+    It shares nothing with the container: a camera can be closed, and its buffers unmapped, while a
+    copy of its last packet is still waiting to be decoded in another thread.
 
     Args:
         codec: One of `INTRA_CODECS`.
         size_px: Width and height.
-        pixel_format: FFmpeg's name of the format of raw images; any for JPEGs.
+        pixel_format: FFmpeg's name of the pixel format of raw images; ignored for JPEGs.
         options: Of FFmpeg's decoder; see `STRICT`.
 
     Example:
@@ -69,10 +69,10 @@ class PacketDecoder:
         self._context = context
         bits = PACKED_BITS.get(pixel_format) if codec == "rawvideo" else None
         self.row_bytes = None if bits is None else size_px[0] * bits // 8
-        """Bytes of a row of a raw image, where all its rows are as long."""
+        """Bytes per row of a raw image, where all its rows have the same length."""
 
     def __call__(self, data: bytes) -> Image | None:
-        """Return the image, or None where it came damaged."""
+        """Return the image, or None if it is damaged."""
         try:
             frames = self._context.decode(av.Packet(data))
         except av.FFmpegError:  # not an image: a line fault, a truncated JPEG

@@ -12,14 +12,14 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An image and what is known of it.
+    """An image and what is known about it.
 
     Args:
-        image: uint8 RGB, shape (H, W, 3). The frame owns it: no buffer of a device is shared.
-        timestamp_s: When it was taken, on the monotonic clock (`time.monotonic`), in seconds;
-            for files the position in the clip, for folders the time of reading.
-        index: Number of the frame in its stream, from 0, dropped frames counted.
-        dropped: How many frames the stream has dropped so far, this one excluded.
+        image: uint8 RGB, shape (H, W, 3). The frame owns it and shares no buffer with a device.
+        timestamp_s: Capture time on the monotonic clock (`time.monotonic`), in seconds; for video
+            files the position in the clip, for folders the time of reading.
+        index: Number of the frame in its stream, from 0, dropped frames included.
+        dropped: How many frames the stream has dropped before this one.
         label: Class name, where the source knows it (a folder's subfolder, `demo:`).
 
     Example:

@@ -24,28 +24,28 @@ from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.source import Notice, Skipped, Stream, closed_error, log_notice
 
 FIRST_WAIT_S = 0.5
-"""Before the first try to open a lost source again: about what USB takes to enumerate."""
+"""Before the first attempt to reopen a lost source: about what USB takes to enumerate."""
 
 LONGEST_WAIT_S = 30.0
 """The wait doubles up to this: soon enough for a person who plugs the camera in again."""
 
 CLOSE_S = 0.8
-"""How long `close` waits for the reader thread; a read that FFmpeg cannot break may be longer."""
+"""How long `close` waits for the reader thread; a read inside FFmpeg may last longer."""
 
 KEPT_NOTICES = 100
-"""Newest ones kept for a reader that does not come: an hour of tries."""
+"""Newest notices held for a reader that does not come: an hour of attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """What a source sent, decoded only if somebody wants it.
+    """What a source sent; it is decoded only when somebody reads it.
 
     Args:
         timestamp_s: When it was taken, on the monotonic clock, in seconds.
         decode: Returns it as RGB, or None where it came damaged; called at most once, in the
             iterating thread, and possibly after the source was closed.
-        missed: How many the source itself dropped just before it.
-        label: Class name, where the source knows it: a button of a board is held.
+        missed: How many images the source itself dropped just before it.
+        label: Class name, where the source knows it: a board's button is held.
     """
 
     timestamp_s: float
@@ -55,12 +55,12 @@ class Captured:
 
 
 def damaged() -> Image | None:
-    """Stand for an image that is known to be damaged, as its `decode`."""
+    """Return None: the `decode` of an image that is known to be damaged."""
     return None
 
 
 class Capture(ABC):
-    """An opened source. The reader thread alone uses it.
+    """An opened source, used by the reader thread only.
 
     Errors are of the `StreamError` family, with credentials masked, and without a cause or
     context that could show them.
@@ -70,7 +70,7 @@ class Capture(ABC):
     """What came: "/dev/video0: 1280x720 mjpeg at 30 fps (asked 25)"."""
 
     caveat: str | None
-    """One sentence if it differs from what was asked."""
+    """One sentence if it differs from what was asked for, else None."""
 
     @abstractmethod
     def answer(self, label: str | None, score: float) -> None:
@@ -127,20 +127,20 @@ Opener = Callable[[], Capture]
 
 @final
 class LiveStream(Stream):
-    """Frames of a device or a network; made by `open_v4l2` and `open_network`.
+    """Frames of a device or a network; made by `open_v4l2`, `open_network` and `open_serial`.
 
-    It returns when the first image has come and could be decoded. One thread drains the source
-    from then on, whether or not frames are read. A source that fails before that is an error at
-    once; later it is opened again, after 0.5 s, then 1 s, up to every 30 s, each try told to
-    `on_notice` in the iterating thread.
+    The constructor returns once the first image has arrived and was decoded. From then on one
+    thread drains the source, whether or not frames are read. A source that fails before that
+    raises at once; later it is reopened after 0.5 s, then 1 s, up to every 30 s, and each attempt
+    is reported to `on_notice` in the iterating thread.
 
     Args:
         uri: What to call it, credentials masked.
-        opener: Opens the source; called in the reader thread, for each try.
+        opener: Opens the source; called in the reader thread, at each attempt.
         options: Its `timeout_s`, for which nothing but damaged images may come, and `give_up_s`.
-        on_notice: Takes one sentence a call.
+        on_notice: Called with one sentence a call.
         wait: Waits for the event or the seconds, and returns whether the event is set.
-        clock: Seconds, for how long the source was gone or damaged.
+        clock: Returns seconds; measures how long the source was gone or damaged.
 
     Raises:
         StreamError: The source does not open or sends nothing; the class says how.
@@ -194,7 +194,7 @@ class LiveStream(Stream):
 
     @property
     def dropped(self) -> int:
-        """Frames so far that came damaged, or for which the device or the reader was too slow."""
+        """Frames so far that arrived damaged, or that the device or the reader was too slow for."""
         return self._dropped
 
     @property
@@ -205,8 +205,9 @@ class LiveStream(Stream):
     def close(self) -> None:
         """Release the source and end the iteration.
 
-        Within a second, also while the source is silent. Then FFmpeg can be inside a network read
-        that nothing breaks: the thread ends, and lets go of the source, when that times out.
+        It takes less than a second, also while the source is silent. FFmpeg can then be inside a
+        network read that nothing interrupts: the thread ends and releases the source when that
+        read times out.
         """
         self._stop.set()
         with self._changed:
@@ -231,7 +232,7 @@ class LiveStream(Stream):
             yield frame
 
     def _next_frame(self) -> Frame | None:
-        """Return the newest frame, or None when the stream was closed meanwhile."""
+        """Return the newest frame, or None if the stream was closed meanwhile."""
         while True:
             with self._changed:
                 self._changed.wait_for(
@@ -249,11 +250,11 @@ class LiveStream(Stream):
                 if error is not None:
                     raise error
                 continue
-            index, picture = taken
-            image = picture.decode()
+            index, captured = taken
+            image = captured.decode()
             if image is not None:
                 self._damaged_since_s = None
-                return Frame(image, picture.timestamp_s, index, dropped, picture.label)
+                return Frame(image, captured.timestamp_s, index, dropped, captured.label)
             with self._changed:
                 self._dropped += 1
                 self._judged = index + 1
@@ -261,7 +262,7 @@ class LiveStream(Stream):
             self._complain_when_long()
 
     def _complain_when_long(self) -> None:
-        """Have the reader thread give up this connection when only damaged images come."""
+        """Make the reader thread drop this connection when only damaged images arrive."""
         now_s = self._clock()
         if self._damaged_since_s is None:
             self._damaged_since_s = now_s
@@ -285,13 +286,13 @@ class LiveStream(Stream):
             self._changed.notify_all()
             if self._slot is None:  # put it back, unless a newer one has come
                 image = first.image
-                picture = Captured(first.timestamp_s, lambda: image, label=first.label)
-                self._slot = (first.index, picture)
+                captured = Captured(first.timestamp_s, lambda: image, label=first.label)
+                self._slot = (first.index, captured)
             else:
                 self._dropped += 1
 
     def _work(self) -> None:
-        """Hand images over until told to stop, then the exception that ended it, if any."""
+        """Hand over images until asked to stop, and then the exception that ended it, if any."""
         lost_s: float | None = None
         wait_s = FIRST_WAIT_S
         try:
@@ -300,7 +301,7 @@ class LiveStream(Stream):
                     if self._capture is None:
                         self._capture = self._opener()
                         self._describe(self._capture)
-                    picture = self._capture.read(self._stop)
+                    captured = self._capture.read(self._stop)
                     if self._complaint is not None:
                         raise self._complaint
                 except StreamError as error:
@@ -314,12 +315,12 @@ class LiveStream(Stream):
                     self._wait(self._stop, pause_s)
                     wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                     continue
-                if picture is None:
+                if captured is None:
                     continue
                 if lost_s is not None:
                     self._tell(f"{self.uri} is back after {self._clock() - lost_s:.1f} s")
                     lost_s, wait_s = None, FIRST_WAIT_S
-                self._publish(picture)
+                self._publish(captured)
         except BaseException as error:  # the iterating thread raises it
             with self._changed:
                 self._error = error
@@ -333,7 +334,7 @@ class LiveStream(Stream):
             capture.close()
 
     def _never_started(self) -> bool:
-        """Return whether no image could be decoded yet, once the last one has been tried."""
+        """Return whether no image has been decoded yet, once the last one has been tried."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._started or self._judged == self._captured or self._stop.is_set()
@@ -341,7 +342,7 @@ class LiveStream(Stream):
             return not self._started
 
     def _left_s(self, error: StreamError, lost_s: float) -> float:
-        """Return how long to try on, in seconds; raise if that is over."""
+        """Return how long to keep trying, in seconds; raise if that time is over."""
         if self._give_up_s is None:
             return math.inf
         left_s = self._give_up_s - (self._clock() - lost_s)
@@ -362,12 +363,12 @@ class LiveStream(Stream):
             self._notices.append(text)
             self._changed.notify_all()
 
-    def _publish(self, picture: Captured) -> None:
+    def _publish(self, captured: Captured) -> None:
         with self._changed:
             if self._stop.is_set():
                 return
-            self._captured += picture.missed
-            self._dropped += picture.missed + (self._slot is not None)
-            self._slot = (self._captured, picture)
+            self._captured += captured.missed
+            self._dropped += captured.missed + (self._slot is not None)
+            self._slot = (self._captured, captured)
             self._captured += 1
             self._changed.notify_all()

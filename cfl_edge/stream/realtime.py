@@ -1,4 +1,4 @@
-"""`--realtime`: what was recorded comes at a rate, whether or not the reader is ready.
+"""`--realtime`: replay a recording at a fixed rate, whether or not the reader is ready.
 
 ```
 due       0     1     2     3     4     5     6        a frame every 1 / rate_hz seconds
@@ -22,15 +22,15 @@ from cfl_edge.stream.options import check_rate
 from cfl_edge.stream.source import Notice, Skipped, Stream, log_notice
 
 JUDGED = 10
-"""Frames read before the source itself may be called too slow: the first ones are no measure."""
+"""Frames to read before calling the source itself too slow: the first ones are not typical."""
 
 
 def live_error(uri: str, rate_hz: float) -> UsageError:
-    """Return the error for asking a live stream for a rate.
+    """Return the error for replaying a live stream at a rate.
 
     Args:
         uri: The stream's `uri`, credentials masked.
-        rate_hz: What was asked for, in frames per second.
+        rate_hz: The requested rate, in frames per second.
     """
     return UsageError(
         f"--realtime is {rate_hz:g}, but {uri} is live and keeps its own rate",
@@ -40,26 +40,26 @@ def live_error(uri: str, rate_hz: float) -> UsageError:
 
 @final
 class Realtime(Stream):
-    """A recorded stream that does not wait for its reader, as a camera does not.
+    """A recorded stream that, like a camera, does not wait for its reader.
 
-    The first frame comes at once, frame k is due k / `rate_hz` seconds after it. A reader gets
-    the newest frame that is due, and those passed over are dropped; one that is early waits for
-    the next. Unlike a camera it ends: the last frame stays until it is read.
+    The first frame comes at once; frame k is due k / `rate_hz` seconds later. The reader gets the
+    newest frame that is due and the ones before it are dropped; a reader that is early waits for
+    the next frame. Unlike a camera it ends: the last frame stays until it is read.
 
-    All is read in the reader's thread, but nothing falls due while it reads what it passes over: a
-    camera's driver drops undecoded, and slow reading (large JPEGs) could never catch up. To read
-    what it hands over counts, as decoding does for a camera; a source that takes longer for that
-    than the rate allows is told to `on_notice`.
+    Everything is read in the reader's thread, but the clock stands still while frames are skipped:
+    a camera's driver drops frames undecoded, and a slow reader of large JPEGs could never catch up.
+    Reading the frame that is handed over does count, as decoding does for a camera; a source that
+    is slower than the rate allows is reported to `on_notice`.
 
     `timestamp_s` is the clock at the first frame and 1 / `rate_hz` more each frame; image, label
     and `index` are the recorded stream's.
 
     Args:
-        stream: Not live; closed with this one.
+        stream: The recording, closed together with this stream.
         rate_hz: Frames per second, 0.1 to 1000.
-        on_notice: Takes one sentence, once, if the source cannot be read at this rate.
-        clock: Seconds, monotonic.
-        sleep: Waits for some seconds; by default until `close` at most.
+        on_notice: Called once, with one sentence, if the source cannot be read at this rate.
+        clock: Returns monotonic seconds.
+        sleep: Waits for some seconds; by default `close` ends the wait.
 
     Raises:
         UsageError: The rate is out of range, or the stream is live.
@@ -97,20 +97,20 @@ class Realtime(Stream):
         self._sleep = sleep or self._closed.wait
         self._on_notice = on_notice
         self._dropped = 0
-        self._passing_s = 0.0  # spent on reading what was passed over
+        self._passing_s = 0.0  # spent on reading frames that were skipped
 
     @property
     def rate_hz(self) -> float:
-        """Frames per second that fall due."""
+        """Frames per second."""
         return self._rate_hz
 
     @property
     def total(self) -> int | None:
-        """Frames of the recorded stream, dropped ones included; None where it does not tell."""
+        """Frames of the recorded stream, dropped ones included; None where it is not known."""
         return self._stream.total
 
     def description(self) -> str:
-        """Return the recorded stream's description and the rate."""
+        """Return the recording's description and the rate."""
         return f"{self._stream.description()}, in real time at {self._rate_hz:g} frames per second"
 
     def __iter__(self) -> Iterator[Frame]:
@@ -132,12 +132,12 @@ class Realtime(Stream):
 
     @property
     def dropped(self) -> int:
-        """Frames so far for which the reader was too slow."""
+        """Frames so far that the reader was too slow for."""
         return self._dropped
 
     @property
     def skipped(self) -> Sequence[Skipped]:
-        """What the recorded stream could not read so far; these were never due."""
+        """What the recording could not read so far; these frames were never due."""
         return self._stream.skipped
 
     def _frames(self, recorded: Iterator[Frame]) -> Iterator[Frame]:
@@ -154,11 +154,11 @@ class Realtime(Stream):
             frame = self._newest(recorded, int((self._now_s() - start_s) * self._rate_hz))
 
     def _now_s(self) -> float:
-        """Return the time of the stream, which stands still while frames are passed over."""
+        """Return the time of the stream, which stands still while frames are skipped."""
         return self._clock() - self._passing_s
 
     def _timed(self, recorded: Iterator[Frame]) -> Iterator[Frame]:
-        """Yield the frames, and tell once if to read them alone takes too long for the rate."""
+        """Yield the frames, and report once if reading alone is too slow for the rate."""
         reading_s, told = 0.0, False
         for count in itertools.count(1):
             began_s = self._clock()
@@ -175,7 +175,7 @@ class Realtime(Stream):
             yield frame
 
     def _newest(self, recorded: Iterator[Frame], due: int) -> Frame | None:
-        """Return the frame of this index, or the next if that was read, or the last if it ends."""
+        """Return the frame of this index, or the next one read, or the last one at the end."""
         newest = None
         began_s = self._clock()
         for frame in recorded:

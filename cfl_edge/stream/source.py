@@ -11,16 +11,16 @@ from cfl_edge.errors import StreamError
 from cfl_edge.stream.frame import Frame
 
 Notice = Callable[[str], None]
-"""Takes one sentence for the user while a stream runs: "camera gone, next try in 2 s"."""
+"""Called with one sentence for the user while a stream runs: "camera gone, next try in 2 s"."""
 
 
 def log_notice(text: str) -> None:
-    """Hand a notice to the log of `cfl_edge.stream`, where no other taker was given."""
+    """Log a notice as a warning of `cfl_edge.stream`: the default `on_notice`."""
     logging.getLogger("cfl_edge.stream").warning("%s", text)
 
 
 def closed_error(uri: str) -> StreamError:
-    """Return the error for reading from a stream after `close`.
+    """Return the error for reading a stream after `close`.
 
     Args:
         uri: The stream's `uri`, credentials masked.
@@ -43,9 +43,9 @@ class Skipped(NamedTuple):
 class Stream(ABC):
     """A source of frames: a context manager, and an iterable of `Frame`.
 
-    A live stream (`live` is True) is a device or a network: the newest frame wins, what the reader
-    was too slow for is dropped and counted, a lost source is opened again, and it never ends by
-    itself. Any other stream drops nothing and ends.
+    A live stream (`live` is True) is a device or a network: the newest frame wins, frames that the
+    reader was too slow for are dropped and counted, a lost source is reopened, and it never ends
+    on its own. Any other stream drops nothing and ends.
 
     A stream is read once, by one reader; read to its end, it closes itself. `close`, also from
     another thread, ends the iteration; iterating a closed stream raises `closed_error`. What
@@ -63,11 +63,11 @@ class Stream(ABC):
     """Where the frames come from, credentials masked."""
 
     live: bool
-    """Whether the newest frame wins (a device, a network) or none is dropped (files)."""
+    """True where the newest frame wins (a device, a network), False where every frame comes."""
 
     @abstractmethod
     def description(self) -> str:
-        """Return what came: "/dev/video0: 1280x720 mjpeg at 30 fps (asked 25)"."""
+        """Return what is read: "/dev/video0: 1280x720 mjpeg at 30 fps (asked 25)"."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
@@ -100,7 +100,7 @@ class Stream(ABC):
     @property
     @abstractmethod
     def dropped(self) -> int:
-        """Frames dropped so far; always 0 where nothing is dropped."""
+        """Frames dropped so far; always 0 unless the stream is live."""
 
     @property
     @abstractmethod

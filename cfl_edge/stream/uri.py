@@ -1,4 +1,4 @@
-"""Stream addresses: what kind of source one names, its options, and how it is shown.
+"""Stream addresses: the kind of source, its options, and how to show it without credentials.
 
 | address | kind |
 |---|---|
@@ -74,12 +74,12 @@ _SECRET_VALUE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class StreamUri:
-    """An address, taken apart.
+    """A parsed address.
 
     Args:
         kind: A key of `KINDS`.
         target: Device path, URL, file, folder or glob; empty for a demo, and for the only serial
-            port on USB. A URL has its credentials in it, so never show it.
+            port on USB. A URL may hold credentials, so never show it.
         shown: The address for messages, credentials masked.
         options: Values of the query, as the keys of its kind read them.
     """
@@ -93,8 +93,8 @@ class StreamUri:
 def mask(uri: str) -> str:
     """Return a URL with user name, password and secret query values replaced by `***`.
 
-    It hides rather too much than too little: all between `://` and the last `@`, and every value
-    whose key looks like one of a credential.
+    It rather hides too much than too little: everything between `://` and the last `@`, and every
+    value whose key looks like a credential's.
 
     Example:
         >>> mask("rtsp://ann:pw@cam/live?token=abc&channel=1")
@@ -104,15 +104,15 @@ def mask(uri: str) -> str:
 
 
 def parse_uri(uri: str) -> StreamUri:
-    """Take an address apart.
+    """Parse an address.
 
-    The file system is asked only whether a path is a folder; that it exists is not checked.
+    The file system is only asked whether a path is a folder; whether it exists is not checked.
 
     Args:
         uri: See the table at the top of the module.
 
     Raises:
-        UsageError: Unknown scheme, unknown query key, or a value that cannot be.
+        UsageError: Unknown scheme, unknown option, or a value out of range.
 
     Example:
         >>> camera = parse_uri("v4l2:///dev/video2?size=1280x720&fps=30")

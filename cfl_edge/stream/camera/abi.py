@@ -1,4 +1,4 @@
-"""The part of the kernel's video interface that a camera needs (linux/videodev2.h).
+"""The part of the kernel's video interface that cameras need (linux/videodev2.h).
 
 Layouts follow from the C declarations, for 64-bit and 32-bit machines; the tests hold their sizes
 against the kernel's.
@@ -17,7 +17,7 @@ MEMORY_MMAP = 1
 CAP_VIDEO_CAPTURE = 0x0000_0001
 CAP_STREAMING = 0x0400_0000
 CAP_TIMEPERFRAME = 0x1000
-"""Of `StreamParm`: the frame rate can be set."""
+"""Flag of `StreamParm`: the frame rate can be set."""
 
 FIELD_ANY = 0
 

@@ -1,7 +1,7 @@
-"""A V4L2 device: open, agree on a format, take buffers out of its queue.
+"""A V4L2 device: open it, agree on a format, take buffers from its queue.
 
-FFmpeg has this too, but its v4l2 input keeps the device busy when streaming cannot start (a full
-USB bus), can block for ever in a camera that hangs, and hides how many frames the driver dropped.
+FFmpeg can do this too, but its v4l2 input keeps the device busy when streaming cannot start (a full
+USB bus), can block for ever on a camera that hangs, and hides how many frames the driver dropped.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, final
 from cfl_edge.stream.camera import abi
 
 BUFFERS = 4
-"""Enough for the driver to go on while one is copied; more would only age."""
+"""Enough for the driver to continue while one is copied; more would only grow stale."""
 
 Control = Callable[[int, int, Any], Any]
 """Asks the kernel: `fcntl.ioctl`."""
 
 MOST_FORMATS = 256
-"""Past any device's list: the kernel's test driver has 83."""
+"""More than any device lists: the kernel's test driver has 83."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Packet:
     Args:
         data: A copy of its bytes.
         sequence: The driver's count of frames; it jumps where it dropped some.
-        damaged: The driver says that the bytes are not what was sent.
+        damaged: The driver reports that the bytes are not what the camera sent.
         timestamp_s: On the monotonic clock, in seconds; None where the driver uses another clock.
     """
 
@@ -63,15 +63,15 @@ class V4l2Device:
     """A camera that streams.
 
     Args:
-        path: Of the device.
-        pixel_formats: Acceptable ones, by their four letters. The one that the device is set to
-            wins if it is among them, then the first that it offers.
+        path: Path of the device.
+        pixel_formats: Acceptable formats, by their four letters: the device's current one if it
+            is among them, else the first of them that it offers.
         size_px: Width and height to ask for; None takes the current size.
         fps: Frames per second to ask for; None takes the current rate.
 
     Raises:
         FormatNotOfferedError: It offers none of the formats.
-        OSError: The errno tells; EPROTONOSUPPORT is a device that does not capture.
+        OSError: Its errno says why; EPROTONOSUPPORT is a device that does not capture.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class V4l2Device:
             raise
 
     def read(self, wait_s: float) -> Packet | None:
-        """Return the next packet, or None if none comes within the time.
+        """Return the next packet, or None if none arrives in time.
 
         Raises:
             OSError: ENODEV when it is gone, EIO and others when it fails.
@@ -126,7 +126,7 @@ class V4l2Device:
         return packet
 
     def close(self) -> None:
-        """Give the device back."""
+        """Release the device."""
         for mapped in self._maps:
             mapped.close()
         self._maps.clear()
@@ -168,7 +168,7 @@ class V4l2Device:
                 interval.numerator, interval.denominator = fps.denominator, fps.numerator
                 self._control(abi.S_PARM, wanted)
         except OSError as error:
-            if error.errno in (errno.ENOTTY, errno.EINVAL):  # it has no notion of a rate
+            if error.errno in (errno.ENOTTY, errno.EINVAL):  # the rate cannot be set
                 return None
             raise
         interval = wanted.parm.capture.timeperframe
@@ -230,7 +230,7 @@ def read_camera(path: str, control: Control = fcntl.ioctl) -> tuple[str, list[st
     """Return a camera's name and its pixel formats; None for a device that does not capture.
 
     Args:
-        path: Of the device.
+        path: Path of the device.
         control: Asks the kernel.
 
     Raises:

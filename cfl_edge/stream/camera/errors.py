@@ -35,7 +35,7 @@ def open_error(path: str, code: int) -> StreamError:
             )
         case errno.EBUSY:
             return StreamBusyError(
-                f"{path}: another program holds it", hint=f"find out which: fuser -v {path}"
+                f"{path}: another program is using it", hint=f"find out which: fuser -v {path}"
             )
         case errno.EACCES | errno.EPERM:
             return StreamPermissionError(
@@ -44,7 +44,7 @@ def open_error(path: str, code: int) -> StreamError:
             )
         case errno.ENODEV | errno.ENOTTY | errno.EPROTONOSUPPORT | errno.ENOTBLK:
             return StreamFormatError(
-                f"{path} is no camera that sends images, or was just unplugged",
+                f"{path} is not a camera that sends images, or was just unplugged",
                 hint="many cameras have a second node for metadata: v4l2-ctl --list-devices",
             )
         case errno.ENOSPC:
@@ -82,10 +82,10 @@ def format_error(path: str, pixel_format: str | None, offered: list[str]) -> Str
 
     Args:
         path: The device.
-        pixel_format: What was asked, None where any that is understood would do.
+        pixel_format: What was asked for; None for any that can be read.
         offered: What it offers, by their four letters.
     """
-    asked = "any format that is understood" if pixel_format is None else pixel_format
+    asked = "any format that can be read" if pixel_format is None else pixel_format
     shown = ", ".join(offered[:SHOWN_FORMATS]) or "nothing"
     more = f" and {len(offered) - SHOWN_FORMATS} more" if len(offered) > SHOWN_FORMATS else ""
     return StreamFormatError(

@@ -24,15 +24,15 @@ from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import StreamUri
 
 STOP_LOOK_S = 0.05
-"""How often a silent camera's reader looks whether to stop: `close` takes no longer than that."""
+"""How often the reader of a silent camera checks whether to stop: `close` waits that long."""
 
 MOST_MISSED = 1000
-"""A larger jump of the driver's frame count is a fault of the count."""
+"""A larger jump of the driver's frame count is an error in the count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a camera is asked for, or set to; None where that is left to it.
+    """What a camera is asked for, or is set to; None leaves it as it is.
 
     Args:
         format: FFmpeg's name, "mjpeg" or "yuyv422".
@@ -85,7 +85,7 @@ class V4l2Capture(Capture):
     """An opened camera.
 
     Args:
-        path: Of the device.
+        path: Path of the device.
         asked: What it is asked for.
         timeout_s: Seconds without a frame after which it counts as lost.
     """
@@ -114,7 +114,7 @@ class V4l2Capture(Capture):
         """Do nothing: a camera does not listen."""
 
     def close(self) -> None:
-        """Give the camera back."""
+        """Release the camera."""
         self._device.close()
 
     def _look(self) -> Captured | None:
@@ -144,12 +144,12 @@ class V4l2Capture(Capture):
 
 
 def crop_rows(data: bytes, stride_bytes: int, row_bytes: int | None) -> bytes:
-    """Return the image without what the driver pads each row with.
+    """Return the image without the padding that the driver adds to each row.
 
     Args:
         data: Rows of one plane, or of planes with rows of the same length.
         stride_bytes: From one row to the next.
-        row_bytes: Of a row that counts; None where the data has no such rows.
+        row_bytes: Bytes of a row without its padding; None where rows differ.
 
     Example:
         >>> crop_rows(b"ab-cd-", 3, 2)
@@ -162,7 +162,7 @@ def crop_rows(data: bytes, stride_bytes: int, row_bytes: int | None) -> bytes:
 
 
 def describe(path: str, asked: Asked, came: Asked) -> tuple[str, str | None]:
-    """Return what came, and a sentence if it is not what was asked.
+    """Return what the camera delivers, and a sentence if that is not what was asked for.
 
     Args:
         path: The device.

@@ -24,11 +24,11 @@ _SHORTEST_DWELL, _LONGEST_DWELL = 5, 9  # frames
 def plan_dwells(frames: int, rng: np.random.Generator) -> list[tuple[str, int]]:
     """Decide which thing is in view for how long.
 
-    Every round shows each class known so far once, in random order, so frequencies stay near each
-    other. The last class joins at the middle, and is then the first to be shown.
+    Every round shows each class known so far once, in random order, so that all classes are about
+    equally frequent. The last class joins in the middle and is then shown first.
 
     Args:
-        frames: Frames in all, at least 0.
+        frames: Total number of frames, at least 0.
         rng: Chooses order and lengths.
 
     Returns:

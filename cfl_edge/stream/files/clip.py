@@ -1,4 +1,4 @@
-"""The frames of one video file, as `video_file` and `folder` read them."""
+"""The frames of one video file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Clip:
     Raises:
         StreamNotFoundError: There is no such file.
         StreamPermissionError: The user may not read it.
-        StreamFormatError: It is no video, or has only sound.
+        StreamFormatError: It is not a video, or has only sound.
 
     Example:
         >>> Clip("lost.mp4")
@@ -44,7 +44,7 @@ class Clip:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
-            # "file:", as FFmpeg takes what stands before a colon for a protocol.
+            # "file:", because FFmpeg takes what comes before a colon for a protocol.
             self._container = av.open(f"file:{path}")
         except (av.FFmpegError, OSError, ValueError) as error:
             raise _opening_error(path, error) from error
@@ -56,7 +56,7 @@ class Clip:
             )
         self._video = self._container.streams.video[0]
         self.frames: int | None = self._video.frames or None
-        """How many frames its header promises, where it does."""
+        """How many frames its header promises; None where it does not say."""
 
     def description(self) -> str:
         """Return size, codec and rate."""
@@ -66,10 +66,10 @@ class Clip:
         return f"{self._path}: {context.width}x{context.height} {context.name}{at}"
 
     def read(self, on_damage: Callable[[Skipped], None]) -> Iterator[tuple[Image, float]]:
-        """Yield image and position in seconds, in order; then close the file.
+        """Yield each image and its position in seconds, in order; then close the file.
 
         Args:
-            on_damage: Takes each place where something could not be decoded.
+            on_damage: Called with each place that could not be decoded.
         """
         count = 0
         position_s = 0.0
@@ -85,7 +85,7 @@ class Clip:
             for frame in self._frames(damage):
                 position_s = count * period_s if frame.time is None else frame.time
                 count += 1
-                # The file says how far to turn it, counterclockwise: telephones do that.
+                # The file says how far to turn it counterclockwise, as phones write it.
                 yield np.ascontiguousarray(np.rot90(rgb(frame), frame.rotation // 90)), position_s
             if self.frames is not None and count + damaged < self.frames:
                 damage(f"ends early, with {count} of {self.frames} frames")
@@ -97,13 +97,13 @@ class Clip:
         self._container.close()
 
     def _frames(self, damage: Callable[[str], None]) -> Iterator[av.VideoFrame]:
-        """Yield what decodes; a damaged packet costs only the frames in it."""
+        """Yield every frame that decodes; a damaged packet costs only its own frames."""
         packets = self._container.demux(self._video)
         while True:
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
-                damage(f"cannot be read on: {error.strerror}")
+                damage(f"cannot be read further: {error.strerror}")
                 return
             if packet is None:
                 return
@@ -115,7 +115,7 @@ class Clip:
                 continue
             for frame in frames:
                 if frame.is_corrupt:
-                    damage("a damaged frame: its data do not fit together")
+                    damage("a damaged frame: its data are inconsistent")
                 else:
                     yield frame
 

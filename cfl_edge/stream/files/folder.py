@@ -24,7 +24,7 @@ from cfl_edge.stream.uri import StreamUri
 def arrange(
     names: Sequence[str], order: Order, rng: np.random.Generator
 ) -> npt.NDArray[np.intp] | range:
-    """Return in which order to read files.
+    """Return the order in which to read the files.
 
     Args:
         names: Paths below the folder, sorted.
@@ -63,9 +63,9 @@ def open_folder(
 class Folder(Recording):
     """Images of a folder, labelled by its subfolders; each is opened when its turn comes.
 
-    The label is the first folder below the given one; what lies directly in it has none. Of a
-    glob, the given folder is the part before its first wildcard. Clips among the images give all
-    their frames, with their folder's label.
+    The label is the first folder below the given one; files directly in it have none. The given
+    folder of a glob is the part before its first wildcard. Clips among the images yield all their
+    frames, with their folder's label.
 
     Args:
         path: A folder, a glob, or one image.
@@ -75,7 +75,7 @@ class Folder(Recording):
     Raises:
         StreamNotFoundError: Nothing is there.
         StreamPermissionError: A folder may not be read by this user.
-        StreamFormatError: There is no image.
+        StreamFormatError: It holds no image.
 
     Example:
         >>> Folder("lost/")

@@ -1,4 +1,4 @@
-"""From an image file of any usual kind to 8-bit RGB."""
+"""Read an image file of any usual kind as 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     """Read an image file.
 
     The camera's orientation (EXIF) is applied. Transparent parts become white, as on the page that
-    cut-out images are made for. 16-bit grey is scaled, not clipped. Of floating-point images,
-    values up to 1 count as parts of white, up to 255 as they are, larger ones as parts of the
-    largest. Of animations the first image is taken.
+    cut-out images are made for. 16-bit grey is scaled, not clipped. Floating-point images are
+    scaled so that white is 1 if no value is larger, else 255, else their largest value. The first
+    image of an animation is read.
 
     Args:
         path: The file.
@@ -37,7 +37,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         uint8 RGB, shape (H, W, 3), a new array.
 
     Raises:
-        ImageError: It is gone, damaged, no image, or has more pixels than Pillow's limit
+        ImageError: It is gone, damaged, not an image, or has more pixels than Pillow's limit
             against decompression bombs (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million).
 
     Example:
@@ -56,7 +56,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         limit = (Pillow.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"too large, expected at most {limit} million pixels") from error
     except UnidentifiedImageError as error:
-        raise ImageError("no image that Pillow can read") from error
+        raise ImageError("not an image that Pillow can read") from error
     except READING_ERRORS as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise ImageError(reason or str(error) or type(error).__name__) from error

@@ -1,4 +1,4 @@
-"""Which files of a folder or glob are read, in natural order, and of which class each is."""
+"""The images and clips of a folder or glob, in natural order, and the class of each."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _DIGITS = re.compile(r"(\d+)")
 def list_files(path: str) -> tuple[str, list[str]]:
     """List the images and clips of a folder, a glob, or the one image that `path` names.
 
-    Only names are looked at, no file is opened. Hidden files and folders and files with other
-    endings are left out. A folder is gone through once, so loops of links end; at its own place
-    rather than where a link leads to it.
+    Only names are read, no file is opened. Hidden files and folders and files with other endings
+    are left out. Each folder is listed once, so loops of links end, and at its own place rather
+    than where a link leads to it.
 
     Args:
-        path: A folder, a glob (`**` goes through all folders below) or a file.
+        path: A folder, a glob (`**` matches any folders below) or a file.
 
     Returns:
-        The folder below which classes are told apart (of a glob, the part before its first
-        wildcard) and the paths below it: folder by folder, a folder's own files before those
-        further down, by name with numbers in their order.
+        The folder whose subfolders are the classes (of a glob, the part before its first wildcard)
+        and the paths below it: folder by folder, a folder's own files before those further down,
+        sorted by name with numbers in numeric order.
 
     Raises:
         StreamNotFoundError: Nothing is there, or no image matches the glob.
@@ -90,7 +90,7 @@ def class_of(name: str) -> str | None:
 
 
 def printable(name: str) -> str:
-    r"""Return a name without the bytes that are no UTF-8: nothing can print or store those.
+    r"""Return a name without the bytes that are not UTF-8: nothing can print or store those.
 
     Example:
         >>> printable("caf\udce9")
@@ -100,7 +100,7 @@ def printable(name: str) -> str:
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[str, int], ...], str]:
-    """Return a key that sorts a path as a person would: folder by folder, 2 before 10.
+    """Return a key that sorts paths as a person would: folder by folder, 2 before 10.
 
     Example:
         >>> sorted(["a/img10.png", "a/img2.png", "B/x.png"], key=natural_key)
@@ -156,7 +156,7 @@ def _walk(*tops: str) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
     folders, links = list(tops), list[str]()
     while folders or links:
-        if not folders:  # links last and in order: which of two leads the way is always the same
+        if not folders:  # links last and sorted: of two links, always the same one leads the way
             links.sort(reverse=True)
             folders.append(links.pop())
         folder = folders.pop()
@@ -185,11 +185,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_wanted(path: str) -> bool:
-    """Return whether a name is an image's or clip's, and no device or pipe bears it."""
+    """Return whether the name is an image's or a clip's, and not a device's or a pipe's."""
     name = os.path.basename(path)
     if name.startswith(".") or not name.lower().endswith(IMAGE_SUFFIXES + CLIP_SUFFIXES):
         return False
-    # A link to nothing is kept: reading it tells the user.
+    # A broken link is listed: reading it tells the user.
     return os.path.isfile(path) or os.path.islink(path)
 
 

@@ -38,11 +38,11 @@ def network_error(shown: str, code: int, reason: str) -> StreamError:
     Args:
         shown: The URL, credentials masked.
         code: An errno or an `FfmpegCode`.
-        reason: FFmpeg's words for it, for numbers that mean nothing special here.
+        reason: FFmpeg's text for it, used for numbers that this table does not know.
 
     Example:
         >>> print(network_error("http://cam/", FfmpegCode.HTTP_SERVER_ERROR, ""))
-        http://cam/: the camera reports an error of its own (5XX)
+        http://cam/: the camera reports an internal error (5XX)
           try: restart the camera; many serve one viewer at a time
     """
     match code:
@@ -53,7 +53,7 @@ def network_error(shown: str, code: int, reason: str) -> StreamError:
             )
         case FfmpegCode.HTTP_FORBIDDEN:
             return StreamPermissionError(
-                f"{shown} does not let this user in (403)",
+                f"{shown} refuses access to this user (403)",
                 hint="give the user the right to view in the camera's settings",
             )
         case FfmpegCode.HTTP_NOT_FOUND:
@@ -63,12 +63,12 @@ def network_error(shown: str, code: int, reason: str) -> StreamError:
             )
         case FfmpegCode.HTTP_SERVER_ERROR:
             return StreamLostError(
-                f"{shown}: the camera reports an error of its own (5XX)",
+                f"{shown}: the camera reports an internal error (5XX)",
                 hint="restart the camera; many serve one viewer at a time",
             )
         case errno.ECONNREFUSED:
             return StreamNotFoundError(
-                f"{shown}: nobody listens there (connection refused)",
+                f"{shown}: nothing listens there (connection refused)",
                 hint="check the port: RTSP uses 554 or 8554, ESP32-CAM boards stream on 81",
             )
         case errno.EHOSTUNREACH | errno.ENETUNREACH | errno.EHOSTDOWN | errno.ENETDOWN:
@@ -83,7 +83,7 @@ def network_error(shown: str, code: int, reason: str) -> StreamError:
             )
         case FfmpegCode.INVALIDDATA | FfmpegCode.DEMUXER_NOT_FOUND | FfmpegCode.DECODER_NOT_FOUND:
             return StreamFormatError(
-                f"{shown} answers, but what it sends is no video that FFmpeg reads",
+                f"{shown} answers, but FFmpeg cannot read what it sends as a video",
                 hint="give the address of the stream itself, not of the page that shows it",
             )
         case FfmpegCode.PROTOCOL_NOT_FOUND:

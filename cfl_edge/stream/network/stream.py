@@ -22,12 +22,12 @@ from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import StreamUri, mask
 
 PROBE_S = 1.0
-"""How much FFmpeg reads to learn codec and size; its own 5 s delays the first frame for a rate
-that MJPEG over HTTP does not even have."""
+"""How much FFmpeg reads to detect codec and size; its default of 5 s delays the first frame to
+measure a rate that MJPEG over HTTP does not even have."""
 
 KEY_FRAME_TIMEOUTS = 4
-"""For how many timeouts to wait for the first key frame: cameras that save bandwidth send one every
-10 s and more."""
+"""How many timeouts to wait for the first key frame: cameras that save bandwidth send one only
+every 10 s or more."""
 
 RTSP_OPTIONS = {
     "rtsp_transport": "tcp",  # UDP loses packets on Wi-Fi and does not pass most routers
@@ -40,7 +40,7 @@ def open_network(
 ) -> LiveStream:
     """Open a network stream and wait for its first image.
 
-    It is live: where the server ends it (also a clip at its end), it is opened again.
+    It is live: when the server ends it (also a clip at its end), it is reopened.
 
     Args:
         uri: rtsp, rtsps, http or https.
@@ -48,7 +48,7 @@ def open_network(
         on_notice: Called with one sentence a call.
 
     Raises:
-        StreamNotFoundError: No such host, nobody listens there, or no such page.
+        StreamNotFoundError: No such host, nothing listens there, or no such page.
         StreamPermissionError: It refuses the user name or password.
         StreamFormatError: What it sends is not a video.
         StreamLostError: It does not answer in time.
@@ -58,7 +58,7 @@ def open_network(
         >>> open_network(parse_uri("http://127.0.0.1:9/"))
         Traceback (most recent call last):
         ...
-        cfl_edge.errors.StreamNotFoundError: http://127.0.0.1:9/: nobody listens there...
+        cfl_edge.errors.StreamNotFoundError: http://127.0.0.1:9/: nothing listens there...
     """
     return LiveStream(
         uri.shown,
@@ -73,7 +73,7 @@ class NetworkCapture(Capture):
     """An opened network stream.
 
     Args:
-        url: Passed on as it is; messages show it masked.
+        url: Passed to FFmpeg unchanged; messages show it masked.
         timeout_s: Seconds to connect, and seconds without a frame after which it counts as lost.
     """
 
@@ -137,7 +137,7 @@ class NetworkCapture(Capture):
                 f"{self._shown} sent no key frame for {self._key_frame_s:g} s",
                 hint="set the camera's key frame interval (GOP, I-frame) to 1 or 2 s",
             )
-        if fault is None or fault[0] == errno.EIO:  # EIO: HTTP ends without having told a length
+        if fault is None or fault[0] == errno.EIO:  # EIO: HTTP ended without announcing a length
             return StreamLostError(
                 f"{self._shown} ended: the server closed the connection",
                 hint="check the camera; many serve one viewer at a time",
@@ -148,7 +148,7 @@ class NetworkCapture(Capture):
         """Do nothing: a camera does not listen."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._container.close()
 
     def _take(self, packet: av.Packet[Any]) -> None:
@@ -183,10 +183,10 @@ def _open(url: str, timeout_s: float) -> av.container.InputContainer:
 def _open_as(
     container_format: str | None, url: str, options: dict[str, str], timeout_s: float
 ) -> av.container.InputContainer:
-    """Open as the given format, or as what FFmpeg finds it is.
+    """Open as the given format, or as what FFmpeg detects.
 
-    Left to itself, FFmpeg takes MJPEG over HTTP that begins with an empty line, as of ESP32-CAM
-    boards, for JPEGs without parts: the first frame is then 1.3 s later and each a frame late.
+    On its own, FFmpeg takes MJPEG over HTTP that begins with an empty line, as ESP32-CAM boards
+    send it, for JPEGs without parts: the first frame then comes 1.3 s later and each a frame late.
     """
     started_s = time.monotonic()
     try:
@@ -206,10 +206,10 @@ def _fault(error: av.FFmpegError) -> tuple[int, str]:
 
 
 def resolve(url: str) -> None:
-    """Look the host up: FFmpeg says no more than "Input/output error" where that fails.
+    """Look up the host: where that fails, FFmpeg only says "Input/output error".
 
     Args:
-        url: Of the stream.
+        url: Address of the stream.
 
     Raises:
         StreamNotFoundError: No such host.

@@ -1,4 +1,4 @@
-"""A port with a board on it: its images, its buttons, and what it is told."""
+"""A board on a serial port: its images, its buttons, and the answers it gets."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from firmware_host.protocol import Ctrl, Event, Format, Hello, Status
 from firmware_host.serial_port import SerialPort
 
 READ_S = 0.1
-"""How long a read waits: `close` waits for it."""
+"""How long a read waits; `close` waits for it."""
 
 LARGEST_GAP = 1000
-"""Images lost at a time, at most: a larger step is a board that counts in another way."""
+"""Most images lost at a time: a larger step means that the board counts differently."""
 
 RAW_FORMATS = {Format.GRAY8: "gray", Format.RGB565LE: "rgb565le", Format.YUYV: "yuyv422"}
 """What FFmpeg calls the formats of raw images."""
@@ -80,8 +80,8 @@ def stream_error(error: BoardError) -> StreamError:
     """Return a board's error as one of streams.
 
     Example:
-        >>> stream_error(PortBusyError("/dev/ttyACM0: another program holds it", hint="wait"))
-        StreamBusyError('/dev/ttyACM0: another program holds it')
+        >>> stream_error(PortBusyError("/dev/ttyACM0: another program is using it", hint="wait"))
+        StreamBusyError('/dev/ttyACM0: another program is using it')
     """
     return ERRORS.get(type(error), StreamError)(error.problem, hint=error.hint)
 
@@ -99,8 +99,8 @@ def silent_error(uri: str, timeout_s: float, came: str) -> StreamError:
     """Return the error for a board that sends no image.
 
     Args:
-        uri: Of the stream.
-        timeout_s: How long none came, in seconds.
+        uri: Address of the stream.
+        timeout_s: How long no image came, in seconds.
         came: What came instead; "" for nothing at all.
     """
     if came:
@@ -121,9 +121,9 @@ class CflCapture(Capture):
     It is asked to stream when the port opens, and again whenever it says that it has started.
 
     Args:
-        uri: Of the stream.
-        link: To the board; closed with this.
-        settings: Of the command `stream`.
+        uri: Address of the stream.
+        link: Link to the board, closed together with this capture.
+        settings: Arguments of the command `stream`.
         timeout_s: Seconds without an image after which it counts as lost.
     """
 
@@ -160,7 +160,7 @@ class CflCapture(Capture):
         listens = hello is not None and hello.receives
         if not listens and self._request.status is not Status.DONE:
             return
-        with contextlib.suppress(BoardError, ValueError):  # gone, or a label that no board takes
+        with contextlib.suppress(BoardError, ValueError):  # gone, or a label that cannot be sent
             p = round(min(max(score, 0.0), 1.0), 4)
             self._link.send(protocol.Result(label or "", p, frame_id=self._shown_id))
 
@@ -228,11 +228,11 @@ class CflCapture(Capture):
 
 @final
 class JpegCapture(Capture):
-    """A board that sends JPEGs back to back; it is told nothing.
+    """A board that sends JPEGs back to back and does not listen.
 
     Args:
-        uri: Of the stream.
-        port: The open port; closed with this.
+        uri: Address of the stream.
+        port: The open port, closed together with this capture.
         timeout_s: Seconds without an image after which it counts as lost.
     """
 

@@ -8,20 +8,20 @@ from typing import final
 START = b"\xff\xd8\xff"
 
 NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
-"""In coded data 255 is followed by 0 or a restart marker: anything else ends it."""
+"""In coded data, 255 is followed by 0 or a restart marker; anything else ends it."""
 
 MARKER, START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN = 0xFF, 0xD8, 0xD9, 0xDA
 
 MAX_BYTES = 2 * 2**20
-"""Of a JPEG: 20 times what such boards send at their best quality."""
+"""Largest JPEG: 20 times what such boards send at their best quality."""
 
 
 @final
 class JpegFinder:
-    r"""Finds the JPEGs in a stream of bytes; whether they decode is the caller's to see.
+    r"""Finds the JPEGs in a stream of bytes, without decoding them.
 
-    It goes from marker to marker: a thumbnail within a JPEG is a part of it. Bytes that lead
-    nowhere are thrown away up to the next start of a JPEG, and at most 2 MiB are kept.
+    It goes from marker to marker: a thumbnail within a JPEG is part of it. Bytes that belong to no
+    JPEG are discarded up to the next start of one, and at most 2 MiB are buffered.
 
     Example:
         >>> finder = JpegFinder()
@@ -55,7 +55,7 @@ class JpegFinder:
         return found
 
     def _find_end(self) -> int | None:
-        """Go on to the end of the JPEG; None while it has not come."""
+        """Advance to the end of the JPEG; None while it has not arrived."""
         buffer = self._buffer
         while True:
             if self._at == 0 and not self._find_start():
@@ -73,7 +73,7 @@ class JpegFinder:
                 self._restart(2)
             elif kind == END_OF_IMAGE:
                 return at + 2
-            elif kind == START_OF_IMAGE:  # the rest of the one before was lost
+            elif kind == START_OF_IMAGE:  # the rest of the previous one was lost
                 self._restart(at)
             elif kind == MARKER:  # filling
                 self._at += 1
@@ -101,6 +101,6 @@ class JpegFinder:
         return True
 
     def _restart(self, start: int) -> None:
-        """Throw away what is before this place, and look for a JPEG from there."""
+        """Discard what is before this place, and look for a JPEG from there."""
         del self._buffer[:start]
         self._at, self._coded = 0, False

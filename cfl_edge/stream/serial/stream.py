@@ -21,10 +21,10 @@ from firmware_host.protocol import BAUD
 from firmware_host.serial_port import SerialPort
 
 PLUG_POLL_S = 0.2
-"""How often to look whether a board that was pulled is there again."""
+"""How often to check whether an unplugged board is back."""
 
 SOON_WAIT_S, SOON_S = 1.0, 15.0
-"""How often, and for how long after its return; ModemManager holds a new port for about 10 s."""
+"""How often to try after its return, for how long; ModemManager holds a new port for about 10 s."""
 
 
 def open_serial(
@@ -65,15 +65,15 @@ def open_serial(
 
 @final
 class PortWait:
-    """Waits between two tries to open a port, but not beyond its return.
+    """Waits between two attempts to open a port, but no longer than until it is back.
 
-    A port that is there again is tried every second for a while: something else may look at it
-    first (ModemManager), or its board may still be starting.
+    A port that is back is tried every second for a while: another program may probe it first
+    (ModemManager), or its board may still be starting.
 
     Args:
         port: See `open_serial`.
-        usable: Returns whether there is such a port that this user may open.
-        clock: Seconds that never go back.
+        usable: Returns whether a port exists and this user may open it.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class PortWait:
         self._soon_until_s = -math.inf
 
     def __call__(self, stop: threading.Event, seconds: float) -> bool:
-        """Wait for the seconds, or until the port is there again; return if `stop` is set.
+        """Wait for the seconds, or until the port is back; return whether `stop` is set.
 
         Args:
             stop: Ends the wait.
-            seconds: To wait.
+            seconds: How long to wait.
         """
         was_there = self._usable(self._port)
         if was_there and self._clock() < self._soon_until_s:
@@ -109,7 +109,7 @@ class PortWait:
 
 
 def is_usable(port: str) -> bool:
-    """Return whether there is such a port that this user may open.
+    """Return whether the port exists and this user may open it.
 
     Example:
         >>> is_usable("/dev/ttyLOST0")
