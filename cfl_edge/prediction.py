@@ -30,6 +30,8 @@ class Prediction:
         unknown: Score of being none of the classes, 0 to 1; None where the model cannot say yet.
         scores: float32, shape (Z,): logits of all classes, in the order of the model's `classes`.
         rejected: Whether `label` is `unknown` because of `reject`.
+        distance: Distance from all known classes, in the model's own measure: it ranks images as
+            unknown. nan where the model has none.
     """
 
     label: str | None
@@ -37,6 +39,7 @@ class Prediction:
     unknown: float | None
     scores: npt.NDArray[np.float32]
     rejected: bool = False
+    distance: float = np.nan
 
 
 def predict_label(
@@ -45,6 +48,7 @@ def predict_label(
     unknown: float = np.nan,
     *,
     reject: float | None = None,
+    distance: float = np.nan,
 ) -> Prediction:
     """Turn the scores of one image into an answer.
 
@@ -53,6 +57,7 @@ def predict_label(
         classes: Names of the Z classes.
         unknown: Score of being none of the classes, 0 to 1; nan where nothing can be said.
         reject: Answer `unknown` above this score, 0 to 1; None always answers with a class.
+        distance: Distance from all known classes.
 
     Example:
         >>> guess = predict_label(np.array([0.0, 2.0], np.float32), ["mug", "pen"], 0.3)
@@ -64,8 +69,10 @@ def predict_label(
     novelty = finite(unknown)
     rejected = is_rejected(novelty, reject)
     if not len(scores):
-        return Prediction(UNKNOWN if rejected else None, None, novelty, scores, rejected)
+        label = UNKNOWN if rejected else None
+        return Prediction(label, None, novelty, scores, rejected, distance)
     probabilities = softmax(scores)
     best = int(probabilities.argmax())
-    label = UNKNOWN if rejected else classes[best]
-    return Prediction(label, float(probabilities[best]), novelty, scores, rejected)
+    answer = UNKNOWN if rejected else classes[best]
+    score = float(probabilities[best])
+    return Prediction(answer, score, novelty, scores, rejected, distance)

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from sessions import learn_stream
 from test_session import Script, frames, new_learner
 
 from cfl_edge.labels.frames import FrameLabels
@@ -22,7 +23,6 @@ from cfl_edge.loop.board_health import (
 )
 from cfl_edge.loop.heat_policy import Heat, HeatPolicy, next_heat
 from cfl_edge.loop.pace import LONGEST_REST_S, RESTS, Pace
-from cfl_edge.loop.session import learn_stream
 from cfl_edge.stream.frame import Frame
 
 
@@ -238,11 +238,11 @@ def steps_of(share, count, **options):
         learner,
         save=lambda: None,
         learn_budget_s=10.0,
-        on_progress=seen.append,
+        on_step=seen.append,
         allowed_share=lambda: share,
     )
     assert summary.frames == count
-    assert sum(progress.prediction is not None for progress in seen) >= count - 2
+    assert sum(step.prediction.label is not None for step in seen) >= count - 2
     return summary.steps, learner
 
 

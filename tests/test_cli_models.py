@@ -182,7 +182,7 @@ def test_every_command_speaks_json(data, learned, tmp_path):
 
 def test_a_second_start_goes_on(data, model):
     result = learn(data, model, "--max-frames", "5")
-    assert [text for text in result.notices if "going on with" in text and "16 frames" in text]
+    assert [text for text in result.notices if "resuming" in text and "16 frames" in text]
     assert (result.summary["frames"], sum(result.summary["samples"].values())) == (5, 21)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sessions import learn_stream
 from test_session import KINDS, Saves, Script, frame, frames, new_learner, run
 
 from cfl_edge.cli.learn import learned_lines
@@ -30,7 +31,6 @@ from cfl_edge.labels.ring import (
 from cfl_edge.labels.source import LabelSource
 from cfl_edge.loop.label_delay import check_delay, open_ring, ring_limits, tensor_bytes
 from cfl_edge.loop.learn import Learned, late_labels_memory
-from cfl_edge.loop.session import learn_stream
 from cfl_edge.loop.summary import Summary
 from cfl_edge.loop.writes import Written
 
@@ -191,11 +191,11 @@ def late(*steps, delay_s, labels=None, ring=None, **options):
 
 def test_a_folder_is_predicted_at_once_and_learned_later_and_nothing_is_lost():
     learner, seen = new_learner(), []
-    summary = late(*frames(6), delay_s=2.0, learner=learner, on_progress=seen.append)
-    assert [p.learned for p in seen] == [False, False, True, True, True, True]
-    assert [p.learned_frames for p in seen] == [0, 0, 1, 2, 3, 4]
-    assert [p.label for p in seen] == [None] * 6
-    assert [p.prediction is None for p in seen] == [True, True, True, False, False, False]
+    summary = late(*frames(6), delay_s=2.0, learner=learner, on_step=seen.append)
+    assert [p.lesson.learned for p in seen] == [False, False, True, True, True, True]
+    assert [p.lesson.learned_frames for p in seen] == [0, 0, 1, 2, 3, 4]
+    assert [p.lesson.label for p in seen] == [None] * 6
+    assert [p.prediction.label is None for p in seen] == [True, True, True, False, False, False]
     assert summary.learned == 6
     assert learner.samples() == {"above": 3, "left": 3}
 

@@ -13,6 +13,7 @@ import learner_checks
 import numpy as np
 import pytest
 from command_line import MAIN, SMALL, process
+from sessions import learn_stream
 from test_session import KINDS, new_learner
 from test_session_budget import Clock
 
@@ -21,9 +22,9 @@ from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.journal import MOST_BASES, Base, Journal
 from cfl_edge.learner.journalled import save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.loop import checkpoints as checkpoints_module
 from cfl_edge.loop import pace as pace_module
 from cfl_edge.loop import session as session_module
-from cfl_edge.loop.session import learn_stream
 from cfl_edge.loop.writes import Writes
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import DAY_S
@@ -77,7 +78,8 @@ class Days(Stream):
 
 def test_a_day_takes_no_more_memory_than_its_beginning(tmp_path, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(session_module, "time", clock)
+    for module in (checkpoints_module, session_module):
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(pace_module, "time", clock)
     config = LearnerConfig(
         backbone="none", layers="8,16", image_px=16, replay_mib=0.25, journal_mib=0.25
@@ -86,7 +88,7 @@ def test_a_day_takes_no_more_memory_than_its_beginning(tmp_path, monkeypatch):
     learner.journal = Journal(config.journal_mib, bases=[Base(0, 0)])
     settings = LearnSettings(stream="days:", model=tmp_path / "model")
     store, counters, notices, most = Store(settings.model), {"runs": 1}, [], [0, 0, 0]
-    writes = Writes(settings, store, counters, None, notices.append, clock=clock.monotonic)
+    writes = Writes(settings, store, counters, notices.append, clock=clock.monotonic)
 
     def save():
         save_learner(store, learner, counters)
@@ -100,8 +102,8 @@ def test_a_day_takes_no_more_memory_than_its_beginning(tmp_path, monkeypatch):
         stream,
         FrameLabels.of_stream(),
         learner,
-        save=writes.saving(save),
-        may_save=writes.may_save,
+        save=save,
+        writes=writes,
         checkpoint_s=settings.checkpoint_s,
         on_notice=notices.append,
     )
@@ -171,7 +173,7 @@ def test_a_camera_twice_as_fast_as_the_processor_is_followed_without_delay():
     live = LiveStream("camera:", lambda: camera)
     stream = Timed(live)
 
-    def busy(progress):
+    def busy(step):
         time.sleep(HELD_S)
         latencies_s.append(time.monotonic() - stream.timestamp_s)
         rss.append(rss_mib())
@@ -179,7 +181,7 @@ def test_a_camera_twice_as_fast_as_the_processor_is_followed_without_delay():
             live.close()
 
     summary = learn_stream(
-        stream, FrameLabels.of_stream(), learner, save=lambda: None, on_progress=busy
+        stream, FrameLabels.of_stream(), learner, save=lambda: None, on_step=busy
     )
     median_s, late_s, worst_s = np.quantile(latencies_s, [0.5, 0.99, 1.0])
     print(f"\n{camera.taken} images in {SECONDS:g} s, {summary.frames} frames,", end=" ")

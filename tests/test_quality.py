@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from learner_checks import pictures
 from PIL import Image, ImageFilter
 from rich.console import Console
+from sessions import learn_stream
+from steps import MUG, changed
 from test_real_images import arrays
 from test_session import Script, frame, new_learner, run
 
 from cfl_edge.labels.frames import FrameLabels
-from cfl_edge.learner.conflicts import INSISTED, KNOWN_FRAMES, excluded_classes, softmax
+from cfl_edge.learner.conflicts import INSISTED, KNOWN_FRAMES, excluded_classes
 from cfl_edge.loop.label_delay import Seen, open_ring
-from cfl_edge.loop.progress import Progress
 from cfl_edge.loop.quality import (
     USUAL_FRAMES,
     Quality,
@@ -25,8 +25,8 @@ from cfl_edge.loop.quality import (
     quality,
     sharpness,
 )
-from cfl_edge.loop.session import learn_stream
 from cfl_edge.loop.teaching import Teaching
+from cfl_edge.prediction import predict_label, softmax
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
@@ -168,7 +168,7 @@ def test_which_labels_contradict_a_confident_prediction():
 
 
 def test_a_head_without_probabilities_contradicts_no_label():
-    sure = np.array([0.995, 0.005], np.float32)
+    sure = predict_label(np.log(np.array([0.995, 0.005], np.float32)), ["above", "left"])
     for head, excluded in ("cfl", {"left"}), ("slda", set()):
         learner = new_learner(head)
         for i in range(2 * KNOWN_FRAMES):
@@ -183,13 +183,13 @@ def black(index, label="above"):
 def test_flagged_frames_are_predicted_counted_told_once_and_not_learned():
     learner, seen, notices = new_learner(), [], []
     steps = [frame(0, "above"), frame(1, "left"), black(2), black(3), black(4, None)]
-    summary = run(*steps, learner=learner, on_progress=seen.append, on_notice=notices.append)
+    summary = run(*steps, learner=learner, on_step=seen.append, on_notice=notices.append)
     assert learner.samples() == {"above": 1, "left": 1}
     assert (summary.learned, summary.withheld, summary.flagged) == (2, 2, {"dark": 3})
-    assert [p.flags for p in seen] == [(), (), ("dark",), ("dark",), ("dark",)]
-    assert [p.learned for p in seen] == [True, True, False, False, False]
-    assert all(p.prediction for p in seen[2:])
-    assert seen[-1].flagged == {"dark": 3}
+    assert [p.lesson.flags for p in seen] == [(), (), ("dark",), ("dark",), ("dark",)]
+    assert [p.lesson.learned for p in seen] == [True, True, False, False, False]
+    assert all(p.prediction.label for p in seen[2:])
+    assert seen[-1].lesson.flagged == {"dark": 3}
     [notice] = notices
     assert notice.startswith("frame 2 is nearly black (brightness 0 of 255): not learned")
     assert "--learn-flagged" in notice
@@ -221,8 +221,8 @@ def teach(teaching, label, *, excluded=(), flags=()):
     shown = learner.encode(pictures(learner, 0, 1))
     seen = Seen(shown, "left", frozenset(excluded), found)
     number = teaching.accuracy.count
-    one = Frame(level(0), timestamp_s=float(number), index=number)
-    return teaching.flags(teaching.take(one, label, seen, lambda: None))
+    one = Frame(level(0), timestamp_s=float(number), index=number, label=label)
+    return teaching.flags(teaching.take(one, seen, lambda: None))
 
 
 @pytest.fixture
@@ -264,26 +264,26 @@ def test_a_wrong_label_after_enough_right_ones():
     wrong = Frame(right[0].image, timestamp_s=1e3, index=len(right), label="left")
     stream = Script(*right, wrong, *right[:6])
     summary = learn_stream(
-        stream, FrameLabels.of_stream(), learner, save=lambda: None, on_progress=seen.append
+        stream, FrameLabels.of_stream(), learner, save=lambda: None, on_step=seen.append
     )
-    assert seen[len(right)].flags == ("conflict",)
+    assert seen[len(right)].lesson.flags == ("conflict",)
     assert (summary.withheld, summary.flagged) == (1, {"conflict": 1})
 
 
-def shown(progress):
+def shown(step):
     console = Console(width=70, height=24, file=io.StringIO())
-    console.print(panel(progress, console, []))
+    console.print(panel(step, console, []))
     return console.file.getvalue()
 
 
 def test_the_view_shows_flags():
-    clean = Progress(0, "mug", "mug", 0.9, True, 1, 8, 1, 0, 24.8, 1.0, 1.0)
-    dark = replace(clean, flags=("dark",), flagged={"dark": 3, "conflict": 1})
+    clean = MUG
+    dark = changed(clean, flags=("dark",), flagged={"dark": 3, "conflict": 1})
     assert "flagged   dark 3, conflict 1" in shown(dark)
     assert "flagged" not in shown(clean)
     out = io.StringIO()
     with Reporter(file=out) as view:
-        view.progress(dark)
+        view.step(dark)
     assert "mug 90.0 % (is mug) [dark]" in out.getvalue()
 
 

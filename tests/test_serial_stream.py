@@ -258,7 +258,7 @@ def test_nothing_of_boards_is_imported_for_other_streams():
     [
         ("demo:", "demo:, expected a board on a serial port"),
         ("rtsp://ann:secret@camera/live", "rtsp://***@camera/live, expected a board"),
-        ("serial:///dev/ttyACM0?proto=jpeg", "/dev/ttyACM0: bare JPEGs tell of no buttons"),
+        ("serial:///dev/ttyACM0?proto=jpeg", "/dev/ttyACM0: bare JPEGs carry no buttons"),
     ],
 )
 def test_labels_from_a_stream_without_buttons_are_refused(stream, words, tmp_path):

@@ -11,9 +11,9 @@ import threading
 import onnx
 import pytest
 from command_line import SMALL, cfl_edge, learn, write_images
+from steps import changed
 from test_inference import colours
 
-from cfl_edge.loop.progress import Progress
 from cfl_edge.loop.service_notify import STATUS_S, ServiceNotify, watchdog_s
 
 
@@ -43,29 +43,34 @@ def manager(request, tmp_path):
     one.socket.close()
 
 
-def progress(frames=1):
-    return Progress(frames - 1, None, "mug", 0.9, False, frames, None, 3, 2, 24.8, None, None)
+def step(frames=1):
+    return changed(
+        frame=frames - 1,
+        prediction="mug",
+        score=0.9,
+        frames=frames,
+        learned_frames=3,
+        dropped=2,
+        fps=24.8,
+    )
 
 
 def test_ready_is_said_once_and_the_watchdog_fed_at_half_its_time(manager):
     now = [100.0]
     service = ServiceNotify(manager.environ, lambda: now[0])
     assert manager.heard() == []
-    seen = []
-    show = service.on_progress(lambda p: seen.append(p.frames))
-    show(progress(1))
+    service.step(step(1))
     assert manager.heard() == [
         "READY=1",
         "STATUS=frame 1, 24.8 a second, 3 learned, 2 dropped",
     ]
     for count in range(300):  # 30 s at 10 frames a second
         now[0] = 100.0 + (count + 1) / 10
-        show(progress(2 + count))
+        service.step(step(2 + count))
     messages = manager.heard()
     assert messages.count("READY=1") == 0
     assert messages.count("WATCHDOG=1") == 3  # half of 20 s
     assert len([m for m in messages if m.startswith("STATUS=")]) == 30 / STATUS_S
-    assert seen == list(range(1, 302))
     service.stopping()
     assert manager.heard() == ["STOPPING=1"]
 
@@ -73,7 +78,7 @@ def test_ready_is_said_once_and_the_watchdog_fed_at_half_its_time(manager):
 def test_a_loop_that_hangs_feeds_nothing(manager):
     now = [0.0]
     service = ServiceNotify(manager.environ, lambda: now[0])
-    service.on_progress(lambda _: None)(progress())
+    service.step(step())
     manager.heard()
     now[0] += 1000
     assert manager.heard() == []
@@ -120,10 +125,10 @@ def test_whose_watchdog_it_is(environ, expected):
     assert watchdog_s(environ) == expected
 
 
-def test_without_a_manager_nothing_is_wrapped():
+def test_without_a_manager_nothing_is_said():
     service = ServiceNotify({})
-    assert service.on_progress(print) is print
     assert service.on_notice(print) is print
+    service.step(step())
     service.stopping()
     service.alive()
 

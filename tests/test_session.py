@@ -9,6 +9,7 @@ from typing import final
 
 import learner_checks
 import pytest
+from sessions import learn_stream
 from test_checkpoint import assert_same
 
 from cfl_edge.errors import DataError, ModelWriteError, StreamLostError
@@ -16,7 +17,6 @@ from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner import trainer as trainer_module
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved, to_saved
-from cfl_edge.loop.session import learn_stream
 from cfl_edge.model.store import Store
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.source import Skipped, Stream
@@ -96,7 +96,7 @@ def run(*steps, learner=None, labels=None, save=None, **options):
 def test_the_summary_counts_what_happened():
     learner, seen = new_learner(), []
     summary = run(
-        *frames(6), frame(6), *frames(5)[:1], learner=learner, on_progress=lambda p: seen.append(p)
+        *frames(6), frame(6), *frames(5)[:1], learner=learner, on_step=lambda p: seen.append(p)
     )
     assert (summary.frames, summary.learned, summary.dropped, summary.skipped) == (8, 7, 3, 1)
     assert summary.classes == ["above", "left"]
@@ -105,13 +105,13 @@ def test_the_summary_counts_what_happened():
     assert summary.fps == pytest.approx(8 / summary.seconds)
     assert summary.peak_rss_mib > 10
     assert [p.frames for p in seen] == list(range(1, 9))
-    assert [p.learned for p in seen] == [True] * 6 + [False, True]
+    assert [p.lesson.learned for p in seen] == [True] * 6 + [False, True]
 
 
 def test_a_frame_is_predicted_before_it_is_learned():
     seen = []
-    summary = run(*[frame(i, "above") for i in range(4)], on_progress=seen.append)
-    assert [p.prediction for p in seen] == [None, "above", "above", "above"]
+    summary = run(*[frame(i, "above") for i in range(4)], on_step=seen.append)
+    assert [p.prediction.label for p in seen] == [None, "above", "above", "above"]
     assert summary.prequential_accuracy == 3 / 4
     assert run(frame(0, "above"), frame(1, "left")).prequential_accuracy == 0
 
@@ -189,12 +189,10 @@ def test_unlabelled_frames_only_predict(labels):
     learner, seen = new_learner(), []
     learner_checks.teach(learner)
     before = learner_checks.everything(learner)
-    summary = run(
-        *frames(4, labelled=False), learner=learner, labels=labels, on_progress=seen.append
-    )
+    summary = run(*frames(4, labelled=False), learner=learner, labels=labels, on_step=seen.append)
     assert learner_checks.everything(learner) == before
     assert (summary.frames, summary.learned, summary.prequential_accuracy) == (4, 0, None)
-    assert [p.prediction for p in seen] == ["above", "left", "above", "left"]
+    assert [p.prediction.label for p in seen] == ["above", "left", "above", "left"]
 
 
 @pytest.fixture
@@ -253,7 +251,7 @@ def test_a_signal_within_a_gradient_step_lets_it_finish(
         saved = to_saved(struck, {})
         store.save(saved.manifest, saved.tensors)
 
-    summary = run(*frames(20), learner=struck, save=save, on_progress=seen.append)
+    summary = run(*frames(20), learner=struck, save=save, on_step=seen.append)
     monkeypatch.undo()
     assert summary.interrupted
     assert len(seen) == summary.frames == 8  # four new frames a step
@@ -271,4 +269,4 @@ def test_whoever_asks_twice_gets_what_the_system_does(default_signals):
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        run(*frames(3), on_progress=insist)
+        run(*frames(3), on_step=insist)

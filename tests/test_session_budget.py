@@ -4,14 +4,15 @@ import copy
 
 import numpy as np
 import pytest
+from sessions import learn_stream
 from test_session import Saves, Script, frames, new_learner, run
 
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.loop import learning as learning_module
 from cfl_edge.loop import pace as pace_module
 from cfl_edge.loop import session as session_module
 from cfl_edge.loop.pace import USED
-from cfl_edge.loop.session import learn_stream
 
 PERIOD_S = 1.0  # of the frames of `test_session.frame`
 PREDICTION_S = 0.25
@@ -30,6 +31,7 @@ class Clock:
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(pace_module, "time", clock)
+    monkeypatch.setattr(session_module, "time", clock)
     return clock
 
 
@@ -134,13 +136,13 @@ def test_a_run_without_a_label_takes_no_step():
 
 def test_memory_that_a_run_needs_for_a_moment_is_counted(monkeypatch):
     run(*frames(20))  # torch has loaded what it needs
-    to_model_input = session_module.to_model_input
+    to_model_input = learning_module.to_model_input
 
     def wasteful(*arguments):
         np.ones(64 * 2**20, np.uint8)
         return to_model_input(*arguments)
 
-    monkeypatch.setattr(session_module, "to_model_input", wasteful)
+    monkeypatch.setattr(learning_module, "to_model_input", wasteful)
     summary = run(*frames(2))
     assert 60 <= summary.growth_mib <= 80
     assert summary.peak_rss_mib >= summary.growth_mib

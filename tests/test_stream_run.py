@@ -97,8 +97,8 @@ class Double:
             scores[:, place] = -1e9 * (1 + place)
         return scores.numpy()
 
-    def excluded(self, probabilities):
-        best = self.classes[int(probabilities.argmax())]
+    def excluded(self, prediction):
+        best = prediction.label
         return frozenset(name for name in self.classes if self.doubts and name != best)
 
     def learn(self, encoded, labels):

@@ -9,18 +9,17 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from steps import BLANK, changed
 
-from cfl_edge.loop.progress import Progress
 from cfl_edge.pipe import plain
 from cfl_edge.view.reporter import Reporter
 from cfl_edge.view.text import percent
 
-PROGRESS = Progress(
+STEP = changed(
     frame=7,
     label="mug",
     prediction="pen",
@@ -57,8 +56,8 @@ class Clock:
 def test_json_frames() -> None:
     file = io.StringIO()
     with Reporter(json=True, file=file) as view:
-        view.progress(replace(PROGRESS, unknown=0.42111))
-        view.progress(replace(PROGRESS, score=float("nan"), fps=float("inf"), total=None))
+        view.step(changed(STEP, unknown=0.42111))
+        view.step(changed(STEP, score=float("nan"), fps=float("inf"), total=None))
         assert not view.closed
     first, second = map(json.loads, file.getvalue().splitlines())
     assert first == {
@@ -81,11 +80,7 @@ def test_json_frames() -> None:
         "unknown": 0.4211,
         "rejected": False,
     }
-    assert first.keys() - {"event"} == {field.name for field in fields(Progress)} - {
-        "waiting",
-        "samples",
-        "flagged",
-    }
+    assert first.keys() == {"event", *STEP.fields()}
     assert second["score"] is second["fps"] is second["total"] is None
     assert "NaN" not in file.getvalue()
 
@@ -145,16 +140,16 @@ def test_lines_of_many_threads_do_not_mix() -> None:
 
 LOOP = """
 import sys
-from cfl_edge.loop.progress import Progress
+sys.path.insert(0, {tests!r})
+from steps import BLANK
 from cfl_edge.view.reporter import open_reporter
-progress = Progress(0, None, None, None, False, 1, None, 0, 0, 1.0, None, None)
 with open_reporter(json={json}) as view:
     if not {json}:
         view._clock = iter(range(0, 10**9, 2)).__next__
     count = 0
     try:
         while count < 1_000_000:
-            view.progress(progress)
+            view.step(BLANK)
             count += 1
     except KeyboardInterrupt:
         pass
@@ -167,7 +162,7 @@ sys.exit(7 if view.closed else 1)
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_reader_that_goes_ends_the_loop(as_json: bool) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", LOOP.format(json=as_json)],
+        [sys.executable, "-c", LOOP.format(json=as_json, tests=str(Path(__file__).parent))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as loop:
@@ -190,7 +185,7 @@ def test_plain_line_every_two_seconds() -> None:
     with view:
         for number in range(100):  # 4.95 s
             clock.now_s = number / 20
-            view.progress(replace(PROGRESS, frames=number + 1))
+            view.step(changed(STEP, frames=number + 1))
     assert out.getvalue().splitlines() == [
         "labels: 1 mug  2 pen",
         *(
@@ -203,16 +198,16 @@ def test_plain_line_every_two_seconds() -> None:
 
 def test_plain_says_how_unknown() -> None:
     view, out, _ = plain_view(clock := Clock())
-    view.progress(replace(PROGRESS, unknown=0.421))
+    view.step(changed(STEP, unknown=0.421))
     clock.now_s = 5
-    view.progress(replace(PROGRESS, prediction="unknown", unknown=0.981, rejected=True))
+    view.step(changed(STEP, prediction="unknown", unknown=0.981, rejected=True))
     assert "pen 91.2 %, unknown 42.1 % (is mug)" in out.getvalue()
     assert "  unknown 98.1 % (is mug)" in out.getvalue()
 
 
 def test_plain_without_a_prediction() -> None:
     view, out, _ = plain_view(Clock())
-    view.progress(Progress(0, None, None, None, False, 1, None, 0, 0, 0.0, None, None))
+    view.step(BLANK)
     assert out.getvalue() == (
         "frame 1  0.0 frames/s  nothing known yet  accuracy -  learned 0  dropped 0\n"
     )

@@ -6,13 +6,13 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from test_view import HOSTILE, PROGRESS, SHOWN, Clock
+from steps import changed
+from test_view import HOSTILE, SHOWN, STEP, Clock
 
-from cfl_edge.loop.progress import Progress
+from cfl_edge.loop.step import Step
 from cfl_edge.view import terminal
 from cfl_edge.view.reporter import Reporter, open_reporter
 from cfl_edge.view.terminal import choose
@@ -48,10 +48,10 @@ class Screen:
         act()
         return self.text()[before:]
 
-    def panel(self, progress: Progress) -> list[str]:
+    def panel(self, step: Step) -> list[str]:
         """Return the rows of the panel after one more state."""
         self.clock.now_s += 1
-        text = self.added(lambda: self.view.progress(progress))
+        text = self.added(lambda: self.view.step(step))
         top, bottom = ("╭", "╯") if self.file.encoding == "utf-8" else ("+", "+")
         return text[text.index(top) : text.rindex(bottom) + 1].splitlines()
 
@@ -59,7 +59,7 @@ class Screen:
 def test_terminal_panel() -> None:
     screen = Screen()
     with screen.view:
-        rows = screen.panel(PROGRESS)
+        rows = screen.panel(STEP)
         text = "\n".join(rows)
         for part in (
             "sees      pen  91.2 %  wrong: is mug",
@@ -74,17 +74,17 @@ def test_terminal_panel() -> None:
         ):
             assert part in text
         assert all(len(row) == 80 for row in rows)
-        right = "\n".join(screen.panel(replace(PROGRESS, prediction="mug")))
+        right = "\n".join(screen.panel(changed(STEP, prediction="mug")))
         assert "mug  91.2 %  right" in right
-        seen = "\n".join(screen.panel(replace(PROGRESS, unknown=0.42)))
+        seen = "\n".join(screen.panel(changed(STEP, unknown=0.42)))
         assert "pen  91.2 %  unknown 42.0 %  wrong: is mug" in seen
         refused = {"prediction": "unknown", "unknown": 0.98, "rejected": True}
-        assert "unknown  98.0 %  wrong" in "\n".join(screen.panel(replace(PROGRESS, **refused)))
-        unlabelled = "\n".join(screen.panel(replace(PROGRESS, label=None, total=None, waiting="")))
+        assert "unknown  98.0 %  wrong" in "\n".join(screen.panel(changed(STEP, **refused)))
+        unlabelled = "\n".join(screen.panel(changed(STEP, label=None, total=None, waiting="")))
         assert "right" not in unlabelled
         assert "wrong" not in unlabelled
         assert "8, 6 learned" in unlabelled
-        first = replace(PROGRESS, prediction=None, score=None, samples={})
+        first = changed(STEP, prediction=None, score=None, samples={})
         assert "nothing known yet  is mug" in "\n".join(screen.panel(first))
 
 
@@ -94,7 +94,7 @@ def test_terminal_refreshes_at_most_eight_times_a_second() -> None:
     with screen.view:
         for number in range(1024):  # 2 s at 512 frames/s
             screen.clock.now_s = number / 512
-            drawn += bool(screen.added(lambda: screen.view.progress(PROGRESS)))
+            drawn += bool(screen.added(lambda: screen.view.step(STEP)))
     assert drawn == 16
 
 
@@ -105,9 +105,7 @@ def test_the_panel_keeps_within_the_terminal(width: int, height: int, classes: i
     samples = {name: 10 + number for number, name in enumerate(names)}
     screen = Screen(width, height)
     with screen.view:
-        rows = screen.panel(
-            replace(PROGRESS, samples=samples, label=names[0], prediction=names[-1])
-        )
+        rows = screen.panel(changed(STEP, samples=samples, label=names[0], prediction=names[-1]))
     assert len(rows) < height
     assert rows[-1].startswith("╰")
     shown = sum("━" in row and "frames" not in row for row in rows)
@@ -118,9 +116,7 @@ def test_the_panel_keeps_within_the_terminal(width: int, height: int, classes: i
 
 def test_names_and_notices_are_data() -> None:
     screen = Screen(120)
-    hostile = replace(
-        PROGRESS, label=HOSTILE, prediction="[b]", samples={HOSTILE: 1}, waiting=HOSTILE
-    )
+    hostile = changed(STEP, label=HOSTILE, prediction="[b]", samples={HOSTILE: 1}, waiting=HOSTILE)
     with screen.view:
         text = "\n".join(screen.panel(hostile))
         assert "wrong: is [red]x[/red] :smile…" in text
@@ -139,7 +135,7 @@ def test_the_terminal_is_given_back() -> None:
 
     def fail() -> None:
         with screen.view:
-            screen.view.progress(PROGRESS)
+            screen.view.step(STEP)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -151,7 +147,7 @@ def test_summary_takes_the_panel_away_and_does_not_wrap() -> None:
     screen = Screen(40)
     command = "Next: cfl-edge export " + "x" * 60
     with screen.view:
-        screen.panel(PROGRESS)
+        screen.panel(STEP)
         text = screen.added(lambda: screen.view.summary({"frames": 1}, ["Learned.", command]))
     assert text.endswith(f"Learned.\n{command}\n")
     assert screen.text().endswith(f"{command}\n")
@@ -161,7 +157,7 @@ def test_summary_takes_the_panel_away_and_does_not_wrap() -> None:
 def test_a_terminal_without_utf_8() -> None:
     screen = Screen(encoding="ascii")
     with screen.view:
-        text = "\n".join(screen.panel(PROGRESS))
+        text = "\n".join(screen.panel(STEP))
     assert "pen  3  ###" in text
     assert text.isascii()
 
@@ -219,7 +215,7 @@ def test_the_loop_is_drawn_on_the_terminal_of_stdout_alone() -> None:
     screen.console.stderr = True
     out = io.StringIO()
     with Reporter(screen=terminal.Screen(console=screen.console), file=out) as reporter:
-        reporter.progress(PROGRESS)
+        reporter.step(STEP)
         reporter.line("a result")
     assert out.getvalue().splitlines()[1].startswith("frame 8/40")
     assert out.getvalue().endswith("a result\n")

@@ -2,18 +2,19 @@
 
 import os
 from collections import Counter
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from command_line import SMALL, cfl_edge
 from service_checks import Clock
+from sessions import learn_stream
 from test_session import ALWAYS_S, Saves, Script, frames, new_learner
 
 from cfl_edge.config import LearnSettings
 from cfl_edge.errors import ModelWriteError
 from cfl_edge.labels.frames import FrameLabels
-from cfl_edge.loop.session import learn_stream
 from cfl_edge.loop.writes import Writes
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import DAY_S, WriteBudget
@@ -105,9 +106,7 @@ def test_exported_and_published_files_count(tmp_path):
     for name, size in names.items():
         (tmp_path / name).write_bytes(bytes(size))
     exported = SimpleNamespace(**{name: tmp_path / name for name in names})
-    writes = Writes(
-        settings(tmp_path, publish="p.onnx"), Store(tmp_path / "model"), {}, None, print
-    )
+    writes = Writes(settings(tmp_path, publish="p.onnx"), Store(tmp_path / "model"), {}, print)
     writes.publishing.note(1_000_000)
     written = writes.written(SimpleNamespace(written=7_000_000), exported)
     assert written.bytes == {
@@ -136,17 +135,20 @@ class Day:
         self.files.look()
         self.files.bytes.clear()
         self.counters = {"runs": 1}
-        saved = self.store.load() if self.store.exists() else None
+        if self.store.exists():
+            self.counters = dict(self.store.load().manifest["counters"])
         self.writes = Writes(
             self.settings,
             self.store,
             self.counters,
-            saved,
             self.notices.append,
             clock=clock,
             unix_clock=lambda: clock() + 1e9,
         )
-        self.save = self.writes.saving(self._save)
+
+    def save(self):
+        with self.writes.counted():
+            self._save()
 
     def _save(self):
         weights = np.full(12_500, self.clock())  # 100 kB
@@ -248,12 +250,17 @@ def test_a_file_larger_than_a_day_is_written_once_and_made_up_for(clock):
 def test_the_loop_asks_before_a_checkpoint_and_not_at_the_end():
     learner, asked = new_learner(), []
     saves = Saves(learner)
+
+    def may_save():
+        asked.append(learner.frames_learned)
+        return learner.frames_learned == 4
+
     learn_stream(
         Script(*frames(6)),
         FrameLabels.of_stream(),
         learner,
         save=saves,
-        may_save=lambda: asked.append(learner.frames_learned) or learner.frames_learned == 4,
+        writes=SimpleNamespace(may_save=may_save, counted=nullcontext),
         checkpoint_s=ALWAYS_S,
     )
     assert asked == [1, 2, 3, 4, 5, 6]

@@ -21,7 +21,7 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
     """
     from cfl_edge.loop.learn import learn as learn_from_stream
 
-    learned = learn_from_stream(settings, on_progress=reporter.progress, on_notice=reporter.notice)
+    learned = learn_from_stream(settings, on_step=reporter.step, on_notice=reporter.notice)
     fields: dict[str, Any] = dataclasses.asdict(learned.summary)
     fields["samples"] = learned.samples
     fields["model"] = str(settings.model)

@@ -20,13 +20,6 @@ KNOWN_FRAMES = 30  # of both classes, before the prediction is believed more tha
 INSISTED = 5  # such labels of a class in a row are meant: it may look new, or be learned wrong
 
 
-def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the probabilities that scores (Z,) stand for."""
-    powers = np.exp(scores - scores.max())
-    probabilities: npt.NDArray[np.float32] = powers / powers.sum()
-    return probabilities
-
-
 def excluded_classes(
     probabilities: npt.NDArray[np.float32], classes: Sequence[str], samples: Mapping[str, int]
 ) -> frozenset[str]:

@@ -28,7 +28,7 @@ from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.conflicts import excluded_classes
 from cfl_edge.learner.journal import Journal
 from cfl_edge.learner.journal_entries import to_entries
-from cfl_edge.prediction import Prediction, predict_label
+from cfl_edge.prediction import Prediction, predict_label, softmax
 from cfl_edge.preprocess import to_model_input
 
 if TYPE_CHECKING:
@@ -114,9 +114,23 @@ class Learner:
         Returns:
             The answer; its label is None before any class was learned.
         """
-        encoded = self.encode(to_model_input(image, self.image_px)[None])
-        (scores,), (unknown,) = self.predict(encoded), self.predict_unknown(encoded)
-        return predict_label(scores, self.classes, float(unknown), reject=reject)
+        return self.predict_batch([image], reject=reject)[0]
+
+    def predict_batch(
+        self, images: Sequence[Images], *, reject: float | None = None
+    ) -> list[Prediction]:
+        """Say what is in images of any size, all at once; see `predict_one`."""
+        square = [to_model_input(image, self.image_px) for image in images]
+        return self.predict_encoded(self.encode(np.stack(square)), reject=reject)
+
+    def predict_encoded(self, encoded: Encoded, *, reject: float | None = None) -> list[Prediction]:
+        """Say what N encoded samples show; see `predict_one`."""
+        scores, distances = self.predict(encoded), self.distances(encoded)  # (N, Z), (N,)
+        unknown = self.algorithm.novelty.scores(distances)  # (N,)
+        return [
+            predict_label(row, self.classes, float(u), reject=reject, distance=float(d))
+            for row, u, d in zip(scores, unknown, distances, strict=True)
+        ]
 
     def learn_one(self, image: Images, label: str | None) -> None:
         """Learn one labelled image; a name that was never seen becomes a class.
@@ -316,16 +330,16 @@ class Learner:
         """Return how many frames of each class were learned."""
         return dict(zip(self.classes, self.algorithm.samples(), strict=True))
 
-    def excluded(self, probabilities: npt.NDArray[np.float32]) -> frozenset[str]:
-        """Return the classes that a label would contradict a prediction with.
+    def excluded(self, prediction: Prediction) -> frozenset[str]:
+        """Return the classes that a confident prediction rules out: labels that contradict it.
 
         Args:
-            probabilities: Of every class, (Z,), of a frame that is not learned yet. None is
-                excluded where the algorithm gives no probabilities.
+            prediction: Of a sample that is not learned yet. Nothing is ruled out where the
+                algorithm gives no probabilities.
         """
-        if not self.algorithm.probable:
+        if not self.algorithm.probable or not len(prediction.scores):
             return frozenset()
-        return excluded_classes(probabilities, self.classes, self.samples())
+        return excluded_classes(softmax(prediction.scores), self.classes, self.samples())
 
     def _number(self, label: str) -> int:
         if label in self.classes:

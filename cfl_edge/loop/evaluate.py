@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
 
 from cfl_edge.config import EvaluateSettings
 from cfl_edge.errors import DataError
 from cfl_edge.learner.novelty_calibration import LEAST_CLASSES, LEAST_SAMPLES
 from cfl_edge.loop.metrics import Confusion, peak_rss_mib
-from cfl_edge.novelty import (
-    UNKNOWN,
-    auroc,
-    check_reject,
-    false_positive_rate,
-    is_rejected,
-)
-from cfl_edge.preprocess import to_model_input
-from cfl_edge.stream.frame import Frame
+from cfl_edge.loop.open_learner import load_learner
+from cfl_edge.loop.session import Predicting, Session, SessionOptions
+from cfl_edge.novelty import UNKNOWN, auroc, check_reject, false_positive_rate
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.source import Notice, log_notice
 
@@ -73,51 +63,40 @@ class Evaluation:
     peak_rss_mib: float
 
 
-def evaluate(
-    settings: EvaluateSettings,
-    *,
-    on_image: Callable[[int, int | None], None] = lambda *_: None,
-    on_notice: Notice = log_notice,
-) -> Evaluation:
+def evaluate(settings: EvaluateSettings, *, on_notice: Notice = log_notice) -> Evaluation:
     """Predict every image of a folder that holds one subfolder per class.
 
     Args:
         settings: What to measure.
-        on_image: Called with the number of images done and to do.
         on_notice: Called with what the user should know.
 
     Raises:
         StreamError: No such folder.
-        DataError: Not one image in it has a label, or there is none of what is unknown.
-        UsageError: `reject` is no such share, or a class of the model is called `unknown`.
+        DataError: No image in it has a label, or there is none of what is unknown.
+        UsageError: `reject` is out of range, or a class of the model is called `unknown`.
         ModelError: There is no model.
     """
     data, reject = settings.data, settings.reject
     with open_stream(data, on_notice=on_notice) as stream:
-        from cfl_edge.loop.open_learner import load_learner
-
         learner = load_learner(settings.model, device=settings.device, on_notice=on_notice)
         check_reject(reject, learner.classes)
         if reject is not None and learner.algorithm.novelty.table() is None:
             on_notice(
-                f"nothing is refused: the model has too little to say what is {UNKNOWN}, expected "
-                f"{LEAST_CLASSES} classes and {LEAST_SAMPLES} frames of classes that it had learned"
-                " 8 frames of"
+                f"nothing is rejected: the model has learned too little to tell what is {UNKNOWN}, "
+                f"expected {LEAST_CLASSES} classes and {LEAST_SAMPLES} frames of classes that had "
+                "8 frames before"
             )
-        confusion, done, unlabelled, rejected = Confusion(), 0, 0, 0
+        confusion, unlabelled, rejected = Confusion(), 0, 0
         known_distances: list[float] = []
-        for batch in _batches(iter(stream)):
-            images = np.stack([to_model_input(frame.image, learner.image_px) for frame in batch])
-            for frame, answer in zip(batch, _answers(learner, images, reject), strict=True):
-                if frame.label is None:
-                    unlabelled += 1
-                    continue
-                confusion.add(frame.label, answer.name)
-                rejected += answer.is_rejected
-                if frame.label in learner.classes:
-                    known_distances.append(answer.distance)
-            done += len(batch)
-            on_image(done, stream.total)
+        options = SessionOptions(reject=reject, batch=BATCH)
+        for step in Session(Predicting(learner), options).steps(stream):
+            if step.label is None:
+                unlabelled += 1
+                continue
+            confusion.add(step.label, step.prediction.label or UNKNOWN)
+            rejected += step.prediction.rejected
+            if step.label in learner.classes:
+                known_distances.append(step.prediction.distance)
         skipped = len(stream.skipped)
     if not confusion.samples:
         raise DataError(
@@ -125,15 +104,13 @@ def evaluate(
             hint=f"ls {data}",
         )
     if unlabelled:
-        on_notice(f"{unlabelled} images lie in no subfolder and were left out")
+        on_notice(f"{unlabelled} images are in no subfolder and were left out")
     foreign = sorted(set(confusion.recall()) - set(learner.classes))
     if foreign:
         on_notice(f"the model does not know {', '.join(foreign)}: these count as wrong")
     of_unknown = None
     if settings.unknown is not None:
-        of_unknown = _evaluate_unknown(
-            learner, settings.unknown, known_distances, reject, on_notice
-        )
+        of_unknown = _evaluate_unknown(learner, settings, known_distances, on_notice)
     answered = confusion.samples - rejected
     return Evaluation(
         confusion=confusion,
@@ -146,69 +123,32 @@ def evaluate(
     )
 
 
-@dataclass(frozen=True)
-class _Answer:
-    name: str
-    distance: float
-    is_rejected: bool
-
-
-def _answers(
-    learner: Learner, images: npt.NDArray[np.uint8], reject: float | None
-) -> list[_Answer]:
-    encoded = learner.encode(images)
-    best = learner.predict(encoded).argmax(axis=1)
-    distances = learner.distances(encoded)
-    scores = learner.algorithm.novelty.scores(distances)
-    answers = []
-    for number, distance, score in zip(best, distances, scores, strict=True):
-        refused = is_rejected(float(score), reject)
-        name = UNKNOWN if refused else learner.classes[number]
-        answers.append(_Answer(name, float(distance), refused))
-    return answers
-
-
 def _evaluate_unknown(
     learner: Learner,
-    unknown: str,
+    settings: EvaluateSettings,
     known_distances: list[float],
-    reject: float | None,
     on_notice: Notice,
 ) -> UnknownEvaluation:
-    answers: list[_Answer] = []
-    with open_stream(unknown, on_notice=on_notice) as stream:
-        for batch in _batches(iter(stream)):
-            images = np.stack([to_model_input(frame.image, learner.image_px) for frame in batch])
-            answers += _answers(learner, images, reject)
+    assert settings.unknown is not None
+    options = SessionOptions(reject=settings.reject, batch=BATCH)
+    with open_stream(settings.unknown, on_notice=on_notice) as stream:
+        steps = Session(Predicting(learner), options).steps(stream)
+        predictions = [step.prediction for step in steps]
         skipped = len(stream.skipped)
-    if not answers:
-        raise DataError(f"{unknown} holds no image that can be read", hint=f"ls {unknown}")
     if not known_distances:
         raise DataError(
             "No image of --data shows a class of the model, expected some to tell --unknown from",
             hint=f"--data with subfolders such as {learner.classes[0]}",
         )
-    distances = [answer.distance for answer in answers]
+    distances = [prediction.distance for prediction in predictions]
+    rejected = sum(prediction.rejected for prediction in predictions) / len(predictions)
     return UnknownEvaluation(
-        samples=len(answers),
+        samples=len(predictions),
         auroc=auroc(known_distances, distances),
         fpr95=false_positive_rate(known_distances, distances),
-        rejected=None
-        if reject is None
-        else sum(answer.is_rejected for answer in answers) / len(answers),
+        rejected=None if settings.reject is None else rejected,
         skipped=skipped,
     )
-
-
-def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
-    batch: list[Frame] = []
-    for frame in frames:
-        batch.append(frame)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def unknown_fields(result: Evaluation, reject: float | None) -> dict[str, Any]:

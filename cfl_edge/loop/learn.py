@@ -13,13 +13,15 @@ from cfl_edge.errors import UsageError
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import RING_BYTES
 from cfl_edge.labels.source import LabelSource
-from cfl_edge.loop.answers import answering
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.open_learner import check_unchanged, open_learner
-from cfl_edge.loop.progress import Progress
+from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.publish import ONNX_FOLDER, check_publish, open_publisher
 from cfl_edge.loop.service_notify import ServiceNotify
+from cfl_edge.loop.session import Session, SessionOptions
+from cfl_edge.loop.step import Step
+from cfl_edge.loop.summary import Summary
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
@@ -30,7 +32,7 @@ from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import parse_uri
 
 if TYPE_CHECKING:
-    from cfl_edge.loop.session import Summary
+    from cfl_edge.learner.learner import Learner
     from cfl_edge.onnx.export import Exported
 
 RING_SHARE = 8  # of --memory-mib; 300 frames of the default network need 13 MiB
@@ -58,14 +60,14 @@ class Learned:
 def learn(
     settings: LearnSettings,
     *,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_step: Callable[[Step], None] = lambda _: None,
     on_notice: Notice = log_notice,
 ) -> Learned:
-    """Learn from a stream, go on where the model stopped before, and save.
+    """Learn from a stream into a model folder, and save; an existing model is resumed.
 
     Args:
         settings: See `cfl_edge.config`.
-        on_progress: Called after every frame.
+        on_step: Called after every frame.
         on_notice: Called with what the user should know.
 
     Raises:
@@ -85,100 +87,104 @@ def learn(
         saved = store.load() if store.exists() else None
         if saved is not None:
             check_unchanged(saved, settings)
-        check_reject(settings.reject, saved.manifest["classes"] if saved else ())
-        if settings.reject is not None and settings.label == UNKNOWN:
-            raise UsageError(
-                f"--label is {UNKNOWN}, which is what --reject answers to what is none of them",
-                hint="another --label, or leave --reject away",
-            )
+        classes = saved.manifest["classes"] if saved is not None else ()
+        check_reject(settings.reject, classes)
         stream = stack.enter_context(
-            open_stream(
-                settings.stream,
-                StreamOptions(
-                    order=settings.order,
-                    epochs=settings.epochs,
-                    seed=settings.seed,
-                    realtime_hz=settings.realtime,
-                ),
-                on_notice=on_notice,
-            )
+            open_stream(settings.stream, _stream_options(settings), on_notice=on_notice)
         )
         on_notice(stream.description())
         labels = stack.enter_context(
             open_labels(
                 label=settings.label,
                 labels_from=settings.labels_from or default_labels(settings),
-                classes=saved.manifest["classes"] if saved else (),
+                classes=classes,
                 labels_port=settings.labels_port,
             )
         )
-        try:
-            ring_bytes, planned = late_labels_memory(settings, labels, on_notice)
-            learner, counters = open_learner(saved, planned, on_notice)
-        except MemoryError:
-            raise UsageError(
-                f"The learner does not fit into memory, --replay-mib is {settings.replay_mib}",
-                hint="--replay-mib 16",
-            ) from None
-        if saved is not None:
-            on_notice(
-                f"going on with {settings.model}: {len(learner.classes)} classes, "
-                f"{learner.frames_learned} frames learned"
-            )
-        from cfl_edge.learner.journalled import open_journal, save_learner
+        ring_bytes, settings = late_labels_memory(settings, labels, on_notice)
+        learner = open_learner(saved, settings, on_notice)
+        from cfl_edge.learner.journalled import save_learner
+        from cfl_edge.loop.checkpoints import Checkpoints
         from cfl_edge.loop.label_delay import open_ring
-        from cfl_edge.loop.session import learn_stream
+        from cfl_edge.loop.learning import Learning
+        from cfl_edge.loop.teaching import Teaching
 
-        learner.journal = open_journal(saved, learner.config.journal_mib, on_notice)
-        writes = Writes(settings, store, counters, saved, on_notice)
+        writes = Writes(settings, store, learner.counters, on_notice)
         publisher = open_publisher(learner, settings, on_notice)
         if publisher is not None:
             publisher.budget = writes.publishing
-        show = answering(stream, on_progress)
-        summary = learn_stream(
-            stream,
-            labels,
+        ring = open_ring(
             learner,
-            save=writes.saving(lambda: save_learner(store, learner, counters)),
-            may_save=writes.may_save,
-            on_progress=service.on_progress(publisher.after(show) if publisher else show),
-            on_notice=on_notice,
-            max_frames=settings.max_frames,
-            checkpoint_s=settings.checkpoint_s,
-            learn_budget_s=learn_budget_s(settings),
-            ring=open_ring(
-                learner,
-                labels,
-                delay_s=settings.label_delay,
-                rate_hz=settings.realtime,
-                max_bytes=ring_bytes,
-            ),
-            learn_flagged=settings.learn_flagged,
-            reject=settings.reject,
-            allowed_share=HeatPolicy(BoardHealth(), on_notice),
-            on_end=service.stopping,
+            labels,
+            delay_s=settings.label_delay,
+            rate_hz=settings.realtime,
+            max_bytes=ring_bytes,
         )
+        learning = Learning(
+            learner,
+            Teaching(
+                learner, labels, ring, learn_flagged=settings.learn_flagged, on_notice=on_notice
+            ),
+            Pace(stream.live, learn_budget_s(settings), HeatPolicy(BoardHealth(), on_notice)),
+            Checkpoints(
+                lambda: save_learner(store, learner, learner.counters),
+                learner,
+                writes,
+                every_s=settings.checkpoint_s,
+                on_notice=on_notice,
+            ),
+        )
+        options = SessionOptions(settings.max_frames, settings.reject)
+        with Session(learning, options, service) as session:
+            for step in session.steps(stream):
+                on_step(step)
+                if publisher is not None:
+                    publisher.after_frame()
         if publisher is not None:
             publisher.finish()
-        exported = None
-        if settings.memory_mib is not None and settings.export:
-            on_notice(
-                "no ONNX files were written: the export would break --memory-mib; "
-                f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
-            )
-        elif settings.export and learner.classes and learner.algorithm.readout is None:
-            on_notice(
-                f"no ONNX files were written: --learner {learner.config.learner} has no label "
-                "embeddings"
-            )
-        elif settings.export and learner.examples and not summary.interrupted:
-            from cfl_edge.learner.export import export_learner
+        exported = _export(learner, settings, session, on_notice)
+        return Learned(
+            learning.summary(session),
+            learner.samples(),
+            exported,
+            publisher.published if publisher is not None else 0,
+            writes.written(publisher, exported),
+        )
 
-            on_notice("exporting to ONNX")
-            exported = export_learner(learner, settings.model / ONNX_FOLDER)
-        published = publisher.published if publisher else 0
-        written = writes.written(publisher, exported)
-        return Learned(summary, learner.samples(), exported, published, written)
+
+def _stream_options(settings: LearnSettings) -> StreamOptions:
+    return StreamOptions(
+        order=settings.order,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        realtime_hz=settings.realtime,
+    )
+
+
+def _export(
+    learner: Learner, settings: LearnSettings, session: Session, on_notice: Notice
+) -> Exported | None:
+    """Write the ONNX files of the end, where they are wanted and possible; say so where not."""
+    if not settings.export:
+        return None
+    if settings.memory_mib is not None:
+        on_notice(
+            "no ONNX files were written: the export would break --memory-mib; "
+            f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
+        )
+        return None
+    if learner.classes and learner.algorithm.readout is None:
+        on_notice(
+            f"no ONNX files were written: --learner {learner.config.learner} has no label "
+            "embeddings"
+        )
+        return None
+    if not learner.examples or session.interrupted:
+        return None
+    from cfl_edge.learner.export import export_learner
+
+    on_notice("exporting to ONNX")
+    return export_learner(learner, settings.model / ONNX_FOLDER)
 
 
 def default_labels(settings: LearnSettings) -> str | None:
@@ -189,11 +195,16 @@ def default_labels(settings: LearnSettings) -> str | None:
 
 
 def check_labels(settings: LearnSettings) -> None:
-    """Refuse labels from a board where the stream is none that can tell them.
+    """Refuse labels that cannot be told or learned.
 
     Raises:
-        UsageError: So it is.
+        UsageError: Buttons of a stream that has none, or a class named `unknown` with --reject.
     """
+    if settings.reject is not None and settings.label == UNKNOWN:
+        raise UsageError(
+            f"--label is {UNKNOWN}, which --reject reports for unrecognised frames",
+            hint="another --label, or leave --reject away",
+        )
     if settings.labels_from != "serial":
         return
     stream = parse_uri(settings.stream)
@@ -204,7 +215,7 @@ def check_labels(settings: LearnSettings) -> None:
         )
     if stream.options.get("proto") == "jpeg":
         raise UsageError(
-            f"--labels-from serial with --stream {stream.shown}: bare JPEGs tell of no buttons",
+            f"--labels-from serial with --stream {stream.shown}: bare JPEGs carry no buttons",
             hint="a sketch that speaks CFL-Link, or --labels-from keys",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cfl_edge.config import LearnSettings
 from cfl_edge.core.allocator import MIB, keep_freed_memory, return_freed_memory
@@ -43,12 +43,13 @@ def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
 
 def open_learner(
     saved: Saved | None, settings: LearnSettings, on_notice: Notice = log_notice
-) -> tuple[Learner, dict[str, Any]]:
-    """Build a new learner, or the saved one; loads torch.
+) -> Learner:
+    """Build a new learner, or resume the saved one; imports torch.
 
-    Returns:
-        The learner, and the counters that go on with it.
+    Raises:
+        UsageError: It does not fit into memory.
     """
+    from cfl_edge.learner.journalled import open_journal
     from cfl_edge.learner.learner import Learner
     from cfl_edge.learner.saved import config_of, from_saved
 
@@ -65,10 +66,24 @@ def open_learner(
         keep_freed_memory()
     else:
         config = _fitted(config, settings, saved is not None, on_notice)
+    try:
+        if saved is None:
+            learner = Learner(config, device)
+        else:
+            learner = from_saved(saved, device=device, config=config)
+            learner.counters["runs"] = learner.counters.get("runs", 0) + 1
+    except MemoryError:
+        raise UsageError(
+            f"The learner does not fit into memory, --replay-mib is {settings.replay_mib}",
+            hint="--replay-mib 16",
+        ) from None
+    learner.journal = open_journal(saved, config.journal_mib, on_notice)
     if saved is not None:
-        counters = {"runs": saved.manifest["counters"].get("runs", 0) + 1}
-        return from_saved(saved, device=device, config=config), counters
-    return Learner(config, device), {"runs": 1}
+        on_notice(
+            f"resuming {settings.model}: {len(learner.classes)} classes, "
+            f"{learner.frames_learned} frames learned"
+        )
+    return learner
 
 
 def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerConfig:

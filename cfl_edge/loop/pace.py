@@ -40,7 +40,7 @@ class Pace:
         budget_s: float | None = None,
         allowed_share: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        self._live, self._given_s, self._allowed_share = live, budget_s, allowed_share
+        self._live, self.given_s, self._allowed_share = live, budget_s, allowed_share
         self._share = 1.0
         self._saved = 0.0  # frames' worth of learning that were put by
         self._rests = False
@@ -48,9 +48,14 @@ class Pace:
         self._waited_s: deque[float] = deque(maxlen=FRAMES)  # from its time to its turn
         self._began_s = 0.0
 
-    def begin(self, frame: Frame) -> None:
-        """Take note that the work on a frame begins."""
-        self._began_s = time.monotonic()
+    def begin(self, frame: Frame, began_s: float | None = None) -> None:
+        """Take note that the work on a frame begins.
+
+        Args:
+            frame: The frame.
+            began_s: Monotonic time at which it began; None for now.
+        """
+        self._began_s = time.monotonic() if began_s is None else began_s
         self._taken.append((frame.index, frame.timestamp_s))
         self._waited_s.append(self._began_s - frame.timestamp_s)
         self._share = self._allowed_share()
@@ -89,8 +94,8 @@ class Pace:
         """
         if self._rests:
             return RESTS
-        if self._given_s is not None:
-            return self._given_s
+        if self.given_s is not None:
+            return self.given_s
         if not self._live:
             return None
         period_s = self.period_s

@@ -24,7 +24,6 @@ from cfl_edge.stream.source import Notice
 if TYPE_CHECKING:
     from cfl_edge.config import LearnSettings
     from cfl_edge.learner.learner import Learner
-    from cfl_edge.loop.progress import Progress
     from cfl_edge.model.write_budget import WriteBudget
     from cfl_edge.onnx.export import Snapshot
 
@@ -160,15 +159,6 @@ class Publisher:
             self._note(self._writing)
         if self._is_due():
             self._begin()
-
-    def after(self, then: Callable[[Progress], None]) -> Callable[[Progress], None]:
-        """Return an `on_progress` that calls `then`, and publishes what is due after it."""
-
-        def tell(progress: Progress) -> None:
-            then(progress)
-            self.after_frame()
-
-        return tell
 
     def finish(self) -> None:
         """Publish what is not published yet, and wait for it."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from cfl_edge.loop.progress import Progress
+from cfl_edge.loop.step import Step
 from cfl_edge.stream.source import Notice
 from cfl_edge.visible import visible
 
@@ -71,21 +71,16 @@ class ServiceNotify:
         """Say that the service is about to end: it learns what waits, and saves."""
         self._send("STOPPING=1")
 
-    def on_progress(self, then: Callable[[Progress], None]) -> Callable[[Progress], None]:
-        """Return an `on_progress` that reports every frame before it goes on to `then`."""
+    def step(self, step: Step) -> None:
+        """Report a frame: the first one says that the service is up."""
         if not self._address:
-            return then
-
-        def tell(progress: Progress) -> None:
-            self.ready()
-            self.alive()
-            self.status(
-                f"frame {progress.frames}, {progress.fps:.1f} a second, "
-                f"{progress.learned_frames} learned, {progress.dropped} dropped"
-            )
-            then(progress)
-
-        return tell
+            return
+        self.ready()
+        self.alive()
+        self.status(
+            f"frame {step.frames}, {step.fps:.1f} a second, "
+            f"{step.lesson.learned_frames} learned, {step.frame.dropped} dropped"
+        )
 
     def on_notice(self, then: Notice) -> Notice:
         """Return an `on_notice` that feeds the watchdog: a loop that waits for a camera lives.

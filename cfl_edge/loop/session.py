@@ -1,253 +1,281 @@
-"""The loop: predict, score, learn, save."""
+"""The loop that every command shares: read a frame, predict it, learn it, hand it over as a step.
+
+A session iterates over a stream; whoever iterates over the session shows, serves, counts and
+publishes between two frames. What is done with a frame is its `Work`: `Predicting` here, with any
+model, or `cfl_edge.loop.learning.Learning`. Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, Self, final
 
-from cfl_edge.errors import DataError, ModelWriteError, StreamError
-from cfl_edge.labels.ring import FrameRing
-from cfl_edge.labels.source import LabelSource
-from cfl_edge.learner.conflicts import softmax
-from cfl_edge.learner.learner import Learner
+import numpy as np
+import numpy.typing as npt
+
+from cfl_edge.errors import DataError, StreamError
 from cfl_edge.loop.interrupts import Interrupts
-from cfl_edge.loop.label_delay import Seen, open_ring
-from cfl_edge.loop.metrics import PeakMemory
-from cfl_edge.loop.pace import Pace
-from cfl_edge.loop.progress import Progress
-from cfl_edge.loop.quality import QualityGate
-from cfl_edge.loop.summary import Summary
-from cfl_edge.loop.teaching import Teaching
-from cfl_edge.novelty import UNKNOWN, finite, is_rejected
-from cfl_edge.preprocess import to_model_input
+from cfl_edge.loop.metrics import Prequential, peak_rss_mib
+from cfl_edge.loop.service_notify import ServiceNotify
+from cfl_edge.loop.step import Lesson, Step
+from cfl_edge.prediction import Prediction
 from cfl_edge.stream.frame import Frame
-from cfl_edge.stream.source import Notice, Stream
+from cfl_edge.stream.source import Stream
 
-CHECKPOINT_S = 30.0  # at most this much learning is lost to a power cut
 FPS_FRAMES = 30
 
-__all__ = ["Summary", "learn_stream"]
+Image = npt.NDArray[np.uint8]
 
 
-def learn_stream(
-    stream: Stream,
-    labels: LabelSource,
-    learner: Learner,
-    *,
-    save: Callable[[], None],
-    may_save: Callable[[], bool] = lambda: True,
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    on_notice: Notice = lambda _: None,
-    max_frames: int | None = None,
-    checkpoint_s: float = CHECKPOINT_S,
-    learn_budget_s: float | None = None,
-    ring: FrameRing[Seen] | None = None,
-    learn_flagged: bool = False,
-    reject: float | None = None,
-    allowed_share: Callable[[], float] = lambda: 1.0,
-    on_end: Callable[[], None] = lambda: None,
-) -> Summary:
-    """Predict every frame of a stream, then learn from it if it has a label.
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a session goes through a stream.
 
     Args:
-        stream: Open; left open.
-        labels: Where labels come from.
-        learner: Changed by what it learns.
-        save: Writes the learner down; called every `checkpoint_s` seconds if something was
-            learned, sooner where the learner's journal fills, and at the end if there was a frame.
-            A full disk at a checkpoint is a notice, at the end an error.
-        may_save: Says whether a checkpoint that is due may be written now; the end asks nobody.
-        on_progress: Called after every frame.
-        on_notice: Called with what the user should know.
-        max_frames: Stop after so many frames.
-        checkpoint_s: Seconds between checkpoints. Less loses less at a power cut, and wears the
-            card more.
-        learn_budget_s: Seconds a frame that gradient steps may take. None leaves a live stream's
-            frames the time until the next one, so that none is dropped because of learning, and
-            takes every step whole on any other stream.
-        ring: Of `open_ring`, where labels come late; None learns each frame as it comes.
-        learn_flagged: Learn frames that are dark, blurred or at odds with their label as well
-            (`cfl_edge.loop.quality`).
-        reject: Answer `unknown` where the score of being none of the classes is larger, 0 to 1;
-            None answers always. Such an answer counts as wrong.
-        allowed_share: Of its time that learning may have, see `cfl_edge.loop.pace.Pace`.
-        on_end: Called when there is no frame any more, before what waits is learned and saved.
-
-    Returns:
-        The summary; Ctrl-C and SIGTERM return it as well, with `interrupted` set.
+        max_frames: Stop after this many frames.
+        reject: Report `unknown` above this novelty, 0 to 1; None always answers with a class.
+            A rejected frame counts as wrong.
+        batch: Frames predicted together: faster on recorded images, and late on a camera. Learning
+            needs 1.
     """
-    if stream.live:
-        learner.warm_up()
-    ring = ring or open_ring(learner, labels)
-    teaching = Teaching(learner, labels, ring, learn_flagged=learn_flagged, on_notice=on_notice)
-    pace = Pace(stream.live, learn_budget_s, allowed_share)
-    run = _Run(stream, labels, learner, teaching, on_progress, pace, reject)
-    saved_s, saved_frames, failed = time.monotonic(), learner.frames_learned, False
-    with Interrupts() as interrupts:
-        try:
-            for frame in _frames(stream, interrupts):
-                run.handle(frame)
-                if interrupts.requested or run.summary.frames == max_frames:
-                    break
-                due = time.monotonic() - saved_s >= checkpoint_s
-                journal = learner.journal  # undo needs a saved state to begin from
-                due = due or (journal is not None and journal.base_is_due and not failed)
-                if due and learner.frames_learned > saved_frames and may_save():
-                    failed = not _checkpoint(save, checkpoint_s, on_notice)
-                    if not failed:
-                        saved_frames = learner.frames_learned
-                    saved_s = time.monotonic()
-                if rest_s := pace.rest_s():
-                    time.sleep(rest_s)
-        except StreamError:  # the camera is gone for good: keep what it taught
-            on_end()
-            teaching.finish(lambda: learn_budget_s)
-            if teaching.learned:
-                save()
-            raise
-        on_end()
-        # What waits is learned in any case; whoever asked for an end does not wait for steps.
-        teaching.finish(lambda: 0.0 if interrupts.requested else learn_budget_s)
-        if teaching.learned and not interrupts.requested:
-            learner.recalibrate()
-        if run.summary.frames:  # without any, the next start is free to choose another network
-            save()
-        run.summary.interrupted = interrupts.requested
-    return run.finish()
+
+    max_frames: int | None = None
+    reject: float | None = None
+    batch: int = 1
 
 
-def _checkpoint(save: Callable[[], None], checkpoint_s: float, on_notice: Notice) -> bool:
-    try:
-        save()
-    except ModelWriteError as error:
-        on_notice(f"{error.problem}; learning goes on, next try in {checkpoint_s:.0f} s")
-        return False
-    return True
+class Predictor(Protocol):
+    """A model: `Learner`, `OnnxModel`, or one that is replaced while it runs."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Class names, in the order of the scores."""
+
+    def predict_batch(
+        self, images: Sequence[Image], *, reject: float | None = None
+    ) -> list[Prediction]:
+        """Predict images of any size, uint8 RGB of shape (H, W, 3) each."""
 
 
-def _frames(stream: Stream, interrupts: Interrupts) -> Iterator[Frame]:
-    """Yield the frames; a signal while waiting for one ends them."""
-    frames = iter(stream)
-    while True:
-        try:
-            with interrupts.waiting():
-                frame = next(frames, None)
-        except KeyboardInterrupt:
-            return
-        if frame is None:
-            return
-        yield frame
+class Work(ABC):
+    """What a session does with its frames."""
+
+    @abstractmethod
+    def begin(self, stream: Stream) -> None:
+        """Prepare, before the first frame is read."""
+
+    @abstractmethod
+    def predict(self, frames: Sequence[Frame], reject: float | None) -> list[Prediction]:
+        """Predict frames.
+
+        Args:
+            frames: `SessionOptions.batch` of them, fewer at the end.
+            reject: See `SessionOptions`.
+        """
+
+    @abstractmethod
+    def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
+        """Learn the frame that was just predicted, as far as there is a label and time.
+
+        Args:
+            frame: The frame.
+            prediction: What was said of it.
+            began_s: Monotonic time at which work on it began.
+        """
+
+    @abstractmethod
+    def between_frames(self) -> None:
+        """Do what is due once a step was handled."""
+
+    @abstractmethod
+    def finish(self, interrupts: Interrupts, *, lost: bool) -> None:
+        """Complete what waits: no more frames will come.
+
+        Args:
+            interrupts: Once requested, before or meanwhile, nobody waits for gradient steps.
+            lost: Whether the source failed, rather than ended.
+        """
 
 
-class _Run:
-    """What one run of the loop counts."""
+@final
+class Predicting(Work):
+    """Predict only, and compare with the labels that the stream brings.
+
+    Args:
+        predictor: The model.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self.accuracy = Prequential()
+
+    def begin(self, stream: Stream) -> None:
+        """Do nothing: the model is ready."""
+
+    def predict(self, frames: Sequence[Frame], reject: float | None) -> list[Prediction]:
+        """Ask the model."""
+        images = [frame.image for frame in frames]
+        return self._predictor.predict_batch(images, reject=reject)
+
+    def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
+        """Learn nothing; count whether the answer was right."""
+        if frame.label is not None:
+            self.accuracy.add(frame.label == prediction.label)
+        return Lesson(
+            frame.label,
+            rolling_accuracy=self.accuracy.rolling,
+            prequential_accuracy=self.accuracy.overall,
+        )
+
+    def between_frames(self) -> None:
+        """Do nothing: nothing is saved."""
+
+    def finish(self, interrupts: Interrupts, *, lost: bool) -> None:
+        """Do nothing: nothing waits."""
+
+
+@final
+class Session:
+    """One run over a stream: a context manager, within which a signal ends the run between frames.
+
+    Without the context, Ctrl-C is a KeyboardInterrupt, as anywhere else.
+
+    Args:
+        work: What to do with each frame.
+        options: How to go through the stream.
+        service: Told of each frame and of the end.
+
+    Attributes:
+        frames: Frames predicted.
+        rejected: Frames reported as `unknown` because of `reject`.
+        dropped: Frames that the stream dropped.
+        skipped: Images that could not be read.
+        seconds: From the first frame to the last thing learned or predicted.
+
+    Example:
+        ```python
+        with open_stream("demo:?frames=300") as stream, Session(Predicting(model)) as session:
+            for step in session.steps(stream):
+                print(step.frame.index, step.prediction.label)
+        ```
+    """
 
     def __init__(
         self,
-        stream: Stream,
-        labels: LabelSource,
-        learner: Learner,
-        teaching: Teaching,
-        on_progress: Callable[[Progress], None],
-        pace: Pace,
-        reject: float | None,
+        work: Work,
+        options: SessionOptions = SessionOptions(),
+        service: ServiceNotify | None = None,
     ) -> None:
-        self.stream, self.labels, self.learner = stream, labels, learner
-        self.teaching, self.on_progress, self.pace = teaching, on_progress, pace
-        self.reject = reject
-        self.gate = QualityGate()
-        self.memory = PeakMemory()
-        algorithm = learner.algorithm
-        self.steps_before, self.layer_steps_before = algorithm.steps, list(algorithm.layer_steps)
-        self.summary = Summary()
-        self.first_s = 0.0
-        self.learned_s = 0.0
-        self.times: deque[float] = deque(maxlen=FPS_FRAMES)
+        self._work, self._options = work, options
+        self._service = service or ServiceNotify({})
+        self._interrupts = Interrupts()
+        self._times_s: deque[float] = deque(maxlen=FPS_FRAMES)  # at which frames began
+        self._first_s = 0.0
+        self.frames = self.rejected = self.dropped = self.skipped = 0
+        self.seconds = 0.0
 
-    def handle(self, frame: Frame) -> None:
-        now = time.monotonic()
-        self.first_s = self.first_s or now
-        self.times.append(now)
-        learner, summary, teaching = self.learner, self.summary, self.teaching
-        self.pace.begin(frame)
-        label = self.labels.label(frame)
-        picture = to_model_input(frame.image, learner.image_px)
-        encoded = learner.encode(picture[None])
-        prediction, score, excluded = None, None, frozenset[str]()
-        unknown = finite(learner.predict_unknown(encoded)[0])
-        rejected = is_rejected(unknown, self.reject)
-        if learner.classes:
-            probabilities = softmax(learner.predict(encoded)[0])
-            best = int(probabilities.argmax())
-            prediction, score = learner.classes[best], float(probabilities[best])
-            excluded = learner.excluded(probabilities)
-        if rejected:
-            prediction = UNKNOWN
-        seen = Seen(encoded, prediction, excluded, self.gate.check(picture))
-        learned_before = teaching.learned
-        kept = teaching.take(frame, label, seen, self.pace.budget_s)
-        learned = teaching.learned > learned_before
-        if learned:
-            self.learned_s = time.monotonic()
-        elif (budget_s := self.pace.budget_s()) is not None:
-            learner.work(budget_s)
-        summary.frames += 1
-        summary.rejected += rejected
-        self.on_progress(
-            Progress(
-                frame=frame.index,
-                label=kept.label,
-                prediction=prediction,
-                score=score,
-                learned=learned,
-                frames=summary.frames,
-                total=self.stream.total,
-                learned_frames=teaching.learned,
-                dropped=frame.dropped,
-                fps=self.fps(),
-                rolling_accuracy=teaching.accuracy.rolling,
-                prequential_accuracy=teaching.accuracy.overall,
-                samples=learner.samples(),
-                seconds=now - self.first_s,
-                peak_rss_mib=self.memory.peak_mib,
-                flags=teaching.flags(kept),
-                flagged=dict(teaching.flagged),
-                waiting=self.labels.waiting,
-                unknown=unknown,
-                rejected=rejected,
-            )
-        )
+    def __enter__(self) -> Self:
+        """Take over SIGINT and SIGTERM."""
+        self._interrupts.__enter__()
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        """Give the signals back."""
+        self._interrupts.__exit__()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C or SIGTERM ended the run."""
+        return self._interrupts.requested
+
+    @property
     def fps(self) -> float:
-        span = self.times[-1] - self.times[0]
-        return (len(self.times) - 1) / span if span > 0 else 0.0
+        """Frames per second, over the whole run."""
+        return self.frames / self.seconds if self.seconds else 0.0
 
-    def finish(self) -> Summary:
-        summary = self.summary
-        if not summary.frames and not summary.interrupted:
+    def steps(self, stream: Stream) -> Iterator[Step]:
+        """Yield a step for each frame; what waits is completed before the iteration ends.
+
+        Args:
+            stream: Open; it is left open, and told the answers.
+
+        Raises:
+            StreamError: The source fails for good; what was learned is saved.
+            DataError: The stream ended without a frame.
+            ModelWriteError: The last save fails.
+        """
+        self._work.begin(stream)
+        try:
+            yield from self._steps(stream)
+        except StreamError:
+            self._finish(stream, lost=True)
+            raise
+        self._finish(stream, lost=False)
+        if not self.frames and not self.interrupted:
             raise DataError(
-                f"{self.stream.uri} ended without a single frame",
+                f"{stream.uri} ended without a single frame",
                 hint="a folder with images in it, a clip that plays, or demo:",
             )
-        end_s = self.times[-1] if self.times else self.first_s
-        summary.dropped = self.stream.dropped
-        summary.skipped = len(self.stream.skipped)
-        teaching = self.teaching
-        summary.learned, summary.withheld = teaching.learned, teaching.withheld
-        summary.flagged, summary.let_go = dict(teaching.flagged), teaching.let_go
-        summary.prequential_accuracy = teaching.accuracy.overall
-        summary.last_quarter_accuracy = teaching.accuracy.last_quarter
-        summary.classes = list(self.learner.classes)
-        summary.seconds = max(self.learned_s, end_s) - self.first_s
-        summary.fps = summary.frames / summary.seconds if summary.seconds else 0.0
-        summary.peak_rss_mib = self.memory.peak_mib
-        summary.growth_mib = self.memory.growth_mib
-        algorithm = self.learner.algorithm
-        summary.steps = algorithm.steps - self.steps_before
-        summary.steps_per_s = summary.steps / summary.seconds if summary.seconds else 0.0
-        summary.layer_steps = [
-            now - before
-            for now, before in zip(algorithm.layer_steps, self.layer_steps_before, strict=True)
-        ]
-        return summary
+
+    def _steps(self, stream: Stream) -> Iterator[Step]:
+        for frames in self._batches(stream):
+            began_s = time.monotonic()
+            predictions = self._work.predict(frames, self._options.reject)
+            predict_s = (time.monotonic() - began_s) / len(frames)
+            for frame, prediction in zip(frames, predictions, strict=True):
+                lesson = self._work.learn(frame, prediction, began_s)
+                self._count(prediction, began_s)
+                stream.answer(prediction.label, prediction.score or 0.0)
+                step = Step(
+                    frame=frame,
+                    prediction=prediction,
+                    lesson=lesson,
+                    frames=self.frames,
+                    total=stream.total,
+                    seconds=self.seconds,
+                    predict_s=predict_s,
+                    fps=self._recent_fps(),
+                    peak_rss_mib=peak_rss_mib(),
+                )
+                self._service.step(step)
+                yield step
+                if self.interrupted or self.frames == self._options.max_frames:
+                    return
+            self._work.between_frames()
+
+    def _batches(self, stream: Stream) -> Iterator[list[Frame]]:
+        """Yield the frames; a signal while waiting for one ends them."""
+        frames = iter(stream)
+        while True:
+            batch: list[Frame] = []
+            try:
+                with self._interrupts.waiting():
+                    batch.extend(islice(frames, self._options.batch))
+            except KeyboardInterrupt:
+                if not self.interrupted:  # nobody has taken over the signals
+                    raise
+                return
+            if not batch:
+                return
+            yield batch
+
+    def _count(self, prediction: Prediction, began_s: float) -> None:
+        self.frames += 1
+        self.rejected += prediction.rejected
+        self._first_s = self._first_s or began_s
+        self._times_s.append(began_s)
+        self.seconds = time.monotonic() - self._first_s
+
+    def _recent_fps(self) -> float:
+        span_s = self._times_s[-1] - self._times_s[0]
+        return (len(self._times_s) - 1) / span_s if span_s > 0 else 0.0
+
+    def _finish(self, stream: Stream, *, lost: bool) -> None:
+        self._service.stopping()
+        self._work.finish(self._interrupts, lost=lost)
+        self.dropped, self.skipped = stream.dropped, len(stream.skipped)

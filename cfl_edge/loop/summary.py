@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
-@dataclass
+@dataclass(frozen=True)
 class Summary:
     """What a run of the loop did.
 
@@ -22,7 +22,7 @@ class Summary:
         prequential_accuracy: Test-then-train accuracy, 0 to 1; None without labels.
         last_quarter_accuracy: The same over the last quarter of the labelled frames.
         classes: Names, in the order of their rows.
-        seconds: From the first frame to the last learning step.
+        seconds: From the first frame to the last one's prediction and learning.
         peak_rss_mib: Largest resident memory of the process, MiB.
         growth_mib: Largest resident memory above that at the start of the loop, MiB.
         steps: Gradient steps taken.

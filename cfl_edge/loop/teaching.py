@@ -51,19 +51,23 @@ class Teaching:
         self.flagged: Counter[str] = Counter()
         self.learned = self.withheld = self.let_go = 0
 
-    def take(self, frame: Frame, label: str | None, seen: Seen, budget_s: Budget) -> Kept[Seen]:
+    @property
+    def waiting(self) -> str:
+        """Message of the label source."""
+        return self._labels.waiting
+
+    def take(self, frame: Frame, seen: Seen, budget_s: Budget) -> Kept[Seen]:
         """Take the next frame; teach those whose label is known now.
 
         Args:
             frame: The frame.
-            label: What the label source says now.
             seen: What learning needs of it.
             budget_s: Asked before each frame that is learned.
 
         Returns:
             The frame, with its label if that is known already.
         """
-        with_frame = self._labels.with_frame
+        label, with_frame = self._labels.label(frame), self._labels.with_frame
         known = label if with_frame else None
         kept = Kept(frame.index, seen, tensor_bytes(seen.encoded), known)
         self.flagged.update(seen.quality.flags)

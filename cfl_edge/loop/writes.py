@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config import LearnSettings
 from cfl_edge.learner.journal import GROUP
-from cfl_edge.model.store import Saved, Store
+from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import WriteBudget
 from cfl_edge.stream.source import Notice
 
@@ -63,8 +64,7 @@ class Writes:
     Args:
         settings: Of the command.
         store: Of the model folder.
-        counters: Saved with the model; the budget's state is kept there.
-        saved: The model that is gone on with, if any.
+        counters: Saved with the model: they hold the state of the budgets, here and later.
         on_notice: Told when writes become rarer than was asked for.
         clock: Seconds that never go back.
         unix_clock: Unix time in seconds.
@@ -75,7 +75,6 @@ class Writes:
         settings: LearnSettings,
         store: Store,
         counters: dict[str, Any],
-        saved: Saved | None,
         on_notice: Notice,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -92,7 +91,7 @@ class Writes:
             key: WriteBudget(day_bytes, what, option, on_notice, clock=clock)
             for key, what in names.items()
         }
-        before = saved.manifest["counters"].get(COUNTER, {}) if saved is not None else {}
+        before = counters.get(COUNTER, {})
         for key, budget in self._budgets.items():
             if key in before:
                 budget.go_on(before[key], unix_clock())
@@ -106,21 +105,18 @@ class Writes:
         """Return whether a checkpoint is within the budget."""
         return self._budgets["save"].allows()
 
-    def saving(self, save: Callable[[], None]) -> Callable[[], None]:
-        """Return a `save` whose bytes are counted, and that keeps the state of the budgets."""
-
-        def counted() -> None:
-            before = self._store.written.total()
-            now_s = self._unix_clock()
-            self._counters[COUNTER] = {
-                key: budget.saved(now_s) for key, budget in self._budgets.items()
-            }
-            try:
-                save()
-            finally:
-                self._budgets["save"].note(self._store.written.total() - before)
-
-        return counted
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the bytes that a save within the block writes, also of one that fails."""
+        before = self._store.written.total()
+        now_s = self._unix_clock()
+        self._counters[COUNTER] = {
+            key: budget.saved(now_s) for key, budget in self._budgets.items()
+        }
+        try:
+            yield
+        finally:
+            self._budgets["save"].note(self._store.written.total() - before)
 
     def written(self, publisher: Publisher | None, exported: Exported | None) -> Written:
         """Return what was written so far.

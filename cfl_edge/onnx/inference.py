@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -133,7 +134,15 @@ class OnnxModel:
         square = to_model_input(image, self.size_px)
         (scores,), distances = self.scores_and_distances(square[None])  # (Z,), (1,)
         unknown = float(novelty_scores(distances, self.known_distances)[0])
-        return predict_label(scores, self.classes, unknown, reject=reject)
+        return predict_label(
+            scores, self.classes, unknown, reject=reject, distance=float(distances[0])
+        )
+
+    def predict_batch(
+        self, images: Sequence[npt.NDArray[np.uint8]], *, reject: float | None = None
+    ) -> list[Prediction]:
+        """Predict the classes of images of any size, one by one, as `predict_one` does."""
+        return [self.predict_one(image, reject=reject) for image in images]
 
     def _require_images(self, images: npt.NDArray[np.uint8]) -> None:
         size_px = self.size_px

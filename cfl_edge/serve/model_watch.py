@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +90,17 @@ class WatchedModel:
         if not self._trial:
             self._before = None
         return prediction
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Class names of the model in service."""
+        return self.model.classes
+
+    def predict_batch(
+        self, images: Sequence[Image], *, reject: float | None = None
+    ) -> list[Prediction]:
+        """Predict images one by one, as `predict_one` does."""
+        return [self.predict_one(image, reject=reject) for image in images]
 
     def close(self) -> None:
         """Wait for a model that is being loaded: a runtime that ends meanwhile may crash."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cfl_edge.errors import DataError, ModelError
-from cfl_edge.loop.answers import answering
-from cfl_edge.loop.interrupts import Interrupts
-from cfl_edge.loop.metrics import Confusion, Prequential, peak_rss_mib
-from cfl_edge.loop.progress import Progress
+from cfl_edge.config import RunSettings
+from cfl_edge.errors import ModelError
+from cfl_edge.loop.metrics import Confusion, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
+from cfl_edge.loop.session import Predicting, Session, SessionOptions
+from cfl_edge.loop.step import Step
 from cfl_edge.novelty import UNKNOWN, check_reject
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
@@ -24,25 +23,23 @@ from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.source import Notice, log_notice
 
-NO_OUTPUTS = OutputOptions()
 
-
-@dataclass
+@dataclass(frozen=True)
 class RunSummary:
     """What `run` did.
 
     Args:
         frames: Frames predicted.
         dropped: Frames that the stream dropped.
-        rejected: Frames that were answered `unknown`, because of `--reject`.
-        fps: Frames predicted a second.
+        rejected: Frames reported as `unknown`, because of `--reject`.
+        fps: Frames predicted per second.
         samples: Frames that had a label.
-        accuracy: Fraction right of them, 0 to 1; None without labels.
+        accuracy: Fraction of them predicted right, 0 to 1; None without labels.
         per_class: Recall of each class, 0 to 1.
-        model_swaps: New states of the model file that went into service.
-        model_failures: New states that could not be used.
+        model_swaps: How often the model was reloaded.
+        model_failures: Changes of the model file that could not be used.
         seconds: From the first frame to the last prediction.
-        peak_rss_mib: Largest resident memory of the process, MiB.
+        peak_rss_mib: Peak resident memory of the process, MiB.
     """
 
     frames: int = 0
@@ -59,126 +56,84 @@ class RunSummary:
 
 
 def run(
-    model: Path,
-    stream: str,
+    settings: RunSettings,
     *,
-    realtime: float | None = None,
-    max_frames: int | None = None,
-    threads: int | None = None,
-    reject: float | None = None,
-    watch: bool = True,
-    outputs: OutputOptions = NO_OUTPUTS,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_step: Callable[[Step], None] = lambda _: None,
     on_notice: Notice = log_notice,
 ) -> RunSummary:
     """Predict every frame that a stream hands over.
 
     Args:
-        model: An exported `model.onnx`.
-        stream: Address of the stream.
-        realtime: Frames a second at which a recorded stream comes without waiting.
-        max_frames: Stop after so many frames.
-        threads: Of ONNX Runtime; None lets it choose.
-        reject: Answer `unknown` where the score of being none of the classes is larger, 0 to 1;
-            None answers always. Such an answer counts as wrong.
-        watch: Take over what the file becomes while the stream runs, and go on with the model
-            before it where that cannot be used (`cfl_edge.serve.model_watch`).
-        outputs: What else hears of each frame.
-        on_progress: Called after every frame.
+        settings: What to predict.
+        on_step: Called after every frame.
         on_notice: Called with what the user should know.
 
     Raises:
-        UsageError: `realtime` is out of range, or the stream is live; `reject` is no such share, or
+        UsageError: `realtime` is out of range, or the stream is live; `reject` is out of range, or
             a class is called `unknown`; an output has a wrong value.
-        ModelError: The file is not there or not a model of cfl-edge, or it cannot do what `reject`
-            asks for.
+        ModelError: The file is missing or no model of cfl-edge, or it cannot tell what is unknown.
         StreamError: The source fails.
-        DataError: The source holds not one frame.
+        DataError: The source holds no frame.
     """
     service = ServiceNotify()
     on_notice = service.on_notice(on_notice)
 
     def load(path: Path) -> OnnxModel:
-        loaded = OnnxModel(path, threads=threads)
-        check_reject(reject, loaded.classes)
-        if reject is not None:
+        loaded = OnnxModel(path, threads=settings.threads)
+        check_reject(settings.reject, loaded.classes)
+        if settings.reject is not None:
             _require_distances(loaded)
         return loaded
 
-    hearers = Outputs(outputs, on_notice)
-    network = WatchedModel(model, load, on_notice, watch=watch)
-    summary, confusion, accuracy, first_s = RunSummary(), Confusion(), Prequential(), 0.0
+    outputs = Outputs(
+        OutputOptions(
+            settings.http, settings.token_file, settings.on_change, settings.on_change_frames
+        ),
+        on_notice,
+    )
+    model = WatchedModel(settings.model, load, on_notice, watch=settings.watch)
+    session = Session(
+        Predicting(model), SessionOptions(settings.max_frames, settings.reject), service
+    )
+    options, confusion = StreamOptions(realtime_hz=settings.realtime), Confusion()
     with (
-        hearers,
-        closing(network),
-        open_stream(stream, StreamOptions(realtime_hz=realtime), on_notice=on_notice) as source,
-        Interrupts() as interrupts,
+        outputs,
+        closing(model),
+        open_stream(settings.stream, options, on_notice=on_notice) as stream,
+        session,
     ):
-        on_notice(source.description())
-        on_progress = service.on_progress(answering(source, on_progress))
-        frames = iter(source)
-        while not interrupts.requested and summary.frames != max_frames:
-            try:
-                with interrupts.waiting():
-                    frame = next(frames, None)
-            except KeyboardInterrupt:
-                break
-            if frame is None:
-                break
-            first_s = first_s or time.monotonic()
-            asked_s = time.perf_counter()
-            prediction = network.predict_one(frame.image, reject=reject)
-            predict_s = time.perf_counter() - asked_s
-            answer, score = prediction.label or UNKNOWN, prediction.score or 0.0
-            summary.frames += 1
-            summary.rejected += prediction.rejected
-            if frame.label is not None:
-                confusion.add(frame.label, answer)
-                accuracy.add(frame.label == answer)
-            summary.seconds = time.monotonic() - first_s
-            hearers.see(
-                Seen(
-                    label=answer,
-                    score=score,
-                    frame=frame.index,
-                    dropped=frame.dropped,
-                    classes=network.model.classes,
-                    seconds=predict_s,
-                    swaps=network.swaps,
-                    failures=network.failures,
-                )
-            )
-            on_progress(
-                Progress(
-                    frame=frame.index,
-                    label=frame.label,
-                    prediction=answer,
-                    score=score,
-                    learned=False,
-                    frames=summary.frames,
-                    total=source.total,
-                    learned_frames=0,
-                    dropped=frame.dropped,
-                    fps=summary.frames / summary.seconds if summary.seconds else 0.0,
-                    rolling_accuracy=accuracy.rolling,
-                    prequential_accuracy=accuracy.overall,
-                    seconds=summary.seconds,
-                    peak_rss_mib=peak_rss_mib(),
-                    unknown=prediction.unknown,
-                    rejected=prediction.rejected,
-                )
-            )
-        service.stopping()
-        if not summary.frames and not interrupts.requested:
-            raise DataError(f"{source.uri} ended without a single frame", hint="ls its folder")
-        summary.dropped = source.dropped
-        summary.model_swaps, summary.model_failures = network.swaps, network.failures
-    summary.fps = summary.frames / summary.seconds if summary.seconds else 0.0
-    if confusion.samples:
-        summary.samples, summary.accuracy = confusion.samples, confusion.accuracy
-        summary.per_class = confusion.recall()
-    summary.peak_rss_mib = peak_rss_mib()
-    return summary
+        on_notice(stream.description())
+        for step in session.steps(stream):
+            if step.label is not None:
+                confusion.add(step.label, step.prediction.label or UNKNOWN)
+            outputs.see(_seen(step, model))
+            on_step(step)
+    return RunSummary(
+        frames=session.frames,
+        dropped=session.dropped,
+        rejected=session.rejected,
+        fps=session.fps,
+        samples=confusion.samples,
+        accuracy=confusion.accuracy if confusion.samples else None,
+        per_class=confusion.recall(),
+        model_swaps=model.swaps,
+        model_failures=model.failures,
+        seconds=session.seconds,
+        peak_rss_mib=peak_rss_mib(),
+    )
+
+
+def _seen(step: Step, model: WatchedModel) -> Seen:
+    return Seen(
+        label=step.prediction.label,
+        score=step.prediction.score,
+        frame=step.frame.index,
+        dropped=step.frame.dropped,
+        classes=model.classes,
+        seconds=step.predict_s,
+        swaps=model.swaps,
+        failures=model.failures,
+    )
 
 
 def _require_distances(network: OnnxModel) -> None:

@@ -13,21 +13,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields as fields_of
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self, final
 
-from cfl_edge.loop.progress import Progress
 from cfl_edge.pipe import Lines, plain
-from cfl_edge.view.text import progress_line
+from cfl_edge.view.text import step_line
 from cfl_edge.visible import visible, visible_lines
 
 if TYPE_CHECKING:
+    from cfl_edge.loop.step import Step  # numpy takes time to import
     from cfl_edge.view.terminal import Screen
 
 LINE_S = 2.0  # between two lines of a loop on a pipe: a journal stays readable
 BAR_LINE_S = 10.0  # and between two of a long computation
-NOT_IN_EVENTS = ("waiting", "samples", "flagged")  # of every frame; the summary has the classes
 
 
 @final
@@ -35,7 +33,7 @@ class Reporter:
     """Tells a program or a person what a command does: a context manager.
 
     `notice` may be called from any thread, everything else from the command alone. Once nobody
-    reads the output any more (`| head` has ended), `progress` and `event` interrupt the command as
+    reads the output any more (`| head` has ended), `step` and `event` interrupt the command as
     Ctrl-C does, so that what was learned is saved.
 
     Args:
@@ -74,18 +72,17 @@ class Reporter:
         """Whether the reader of the pipe has gone."""
         return self._out.broken
 
-    def progress(self, progress: Progress) -> None:
+    def step(self, step: Step) -> None:
         """Show the state after a frame. May be called for every frame: it limits itself."""
         if self.json:
-            names = (field.name for field in fields_of(progress))
-            self._write("frame", {n: getattr(progress, n) for n in names if n not in NOT_IN_EVENTS})
+            self._write("frame", step.fields())
         elif self._screen is not None and self._screen.is_stdout:
-            self._screen.progress(progress)
+            self._screen.step(step)
         elif self._is_time(LINE_S):
-            if progress.waiting != self._waiting:
-                self._waiting = progress.waiting
-                self._out.write(f"labels: {visible(progress.waiting)}")
-            self._out.write(progress_line(progress))
+            if step.lesson.waiting != self._waiting:
+                self._waiting = step.lesson.waiting
+                self._out.write(f"labels: {visible(step.lesson.waiting)}")
+            self._out.write(step_line(step))
         self._interrupt_if_closed()
 
     def bar(self, text: str, done: int, total: int, figures: str = "") -> None:

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from cfl_edge.loop.progress import Progress
+from cfl_edge.loop.step import Step
 from cfl_edge.view.text import percent, shown_score
 from cfl_edge.visible import visible, visible_lines
 
@@ -32,7 +32,7 @@ RECENT = 3  # classes lately labelled that are shown however few samples they ha
 class Screen:
     """A drawing at the bottom of a terminal, at most 8 times a second; texts scroll by above it.
 
-    It begins with the first call of `progress` or `bar`.
+    It begins with the first call of `step` or `bar`.
 
     Args:
         console: Where to draw; stdout by default.
@@ -65,12 +65,12 @@ class Screen:
         """Whether it is where results go."""
         return not self._console.stderr
 
-    def progress(self, progress: Progress) -> None:
+    def step(self, step: Step) -> None:
         """Draw the state of the loop as a panel."""
-        if progress.label is not None:
-            self._labelled.pop(progress.label, None)
-            self._labelled[progress.label] = None
-        self._draw(lambda: panel(progress, self._console, list(self._labelled)))
+        if step.label is not None:
+            self._labelled.pop(step.label, None)
+            self._labelled[step.label] = None
+        self._draw(lambda: panel(step, self._console, list(self._labelled)))
 
     def bar(self, text: str, done: int, total: int, figures: str = "") -> None:
         """Draw how far a computation is, with the time that is left.
@@ -113,27 +113,29 @@ class Screen:
             self._live.refresh()
 
 
-def panel(progress: Progress, console: Console, labelled: Sequence[str]) -> Panel:
+def panel(step: Step, console: Console, labelled: Sequence[str]) -> Panel:
     """Return the panel of one state.
 
     Its rows are put together here: rich's tables take 13 ms for it, these rows a few.
 
     Args:
-        progress: The state.
+        step: The newest step.
         console: What it is for; the panel keeps within its size.
         labelled: Classes labelled in this run, the last one last.
     """
     cells = max(1, console.width - FRAME_CELLS)
     bar = "#-" if console.options.ascii_only else "━─"
-    rows = Text("\n").join(_facts(progress, cells, bar)).wrap(console, cells)
+    rows = Text("\n").join(_facts(step, cells, bar)).wrap(console, cells)
     waiting: Sequence[Text] = ()
-    if progress.waiting:
-        waiting = list(Text(visible(progress.waiting), style="bold cyan").wrap(console, cells))
+    if step.lesson.waiting:
+        waiting = list(Text(visible(step.lesson.waiting), style="bold cyan").wrap(console, cells))
     blank = 1 + bool(waiting)
     free = console.height - len(rows) - len(waiting) - blank - FRAME_ROWS
-    if progress.samples and free >= min(2, len(progress.samples)):  # one, or one and "+ 9 more"
+    if step.lesson.samples and free >= min(
+        2, len(step.lesson.samples)
+    ):  # one, or one and "+ 9 more"
         rows.append(Text())
-        rows.extend(_classes(progress.samples, free, labelled, cells, bar))
+        rows.extend(_classes(step.lesson.samples, free, labelled, cells, bar))
     if waiting:
         rows.append(Text())
         rows.extend(waiting)
@@ -142,53 +144,53 @@ def panel(progress: Progress, console: Console, labelled: Sequence[str]) -> Pane
         box=ROUNDED,
         title="cfl-edge",
         title_align="left",
-        subtitle=f"{progress.seconds:.0f} s",
+        subtitle=f"{step.seconds:.0f} s",
         subtitle_align="right",
         border_style="dim",
     )
 
 
-def _facts(progress: Progress, cells: int, bar: str) -> list[Text]:
+def _facts(step: Step, cells: int, bar: str) -> list[Text]:
     """Return what there is to say beside the classes."""
-    frames = f"{progress.frames}, {progress.learned_frames} learned"
-    if progress.total is not None:
-        frames = f"{progress.frames} of {progress.total}, {progress.learned_frames} learned  "
+    frames = f"{step.frames}, {step.lesson.learned_frames} learned"
+    if step.total is not None:
+        frames = f"{step.frames} of {step.total}, {step.lesson.learned_frames} learned  "
     facts = {
-        "sees": _seen(progress),
+        "sees": _seen(step),
         "accuracy": Text(
-            f"{percent(progress.rolling_accuracy)} of the last 100, "
-            f"{percent(progress.prequential_accuracy)} of all"
+            f"{percent(step.lesson.rolling_accuracy)} of the last 100, "
+            f"{percent(step.lesson.prequential_accuracy)} of all"
         ),
-        "speed": Text(f"{progress.fps:.1f} frames/s, {progress.dropped} dropped"),
-        "memory": Text(f"{progress.peak_rss_mib:.0f} MiB at most"),
+        "speed": Text(f"{step.fps:.1f} frames/s, {step.frame.dropped} dropped"),
+        "memory": Text(f"{step.peak_rss_mib:.0f} MiB at most"),
         "frames": Text(frames),
     }
-    if progress.total is not None:
+    if step.total is not None:
         room = cells - FACT_CELLS - len(frames)
-        facts["frames"] += _bar(progress.frames, progress.total, room, bar, "magenta")
-    if progress.flagged:
-        counts = ", ".join(f"{flag} {count}" for flag, count in progress.flagged.items())
-        facts["flagged"] = Text(counts, style="yellow" if progress.flags else "")
+        facts["frames"] += _bar(step.frames, step.total, room, bar, "magenta")
+    if step.lesson.flagged:
+        counts = ", ".join(f"{flag} {count}" for flag, count in step.lesson.flagged.items())
+        facts["flagged"] = Text(counts, style="yellow" if step.lesson.flags else "")
     return [
         Text(name.ljust(FACT_CELLS), style="dim", end="") + fact for name, fact in facts.items()
     ]
 
 
-def _seen(progress: Progress) -> Text:
+def _seen(step: Step) -> Text:
     """Return the prediction, its score, and whether it was right."""
-    if progress.prediction is None:
+    if step.prediction.label is None:
         seen = Text("nothing known yet")
     else:
-        seen = Text().append(_name(progress.prediction, SEEN_CELLS).plain, style="bold")
-        seen.append(f"  {percent(shown_score(progress))}")
-        if progress.unknown is not None and not progress.rejected:
-            seen.append(f"  unknown {percent(progress.unknown)}", style="dim")
-    if progress.label is None:
+        seen = Text().append(_name(step.prediction.label, SEEN_CELLS).plain, style="bold")
+        seen.append(f"  {percent(shown_score(step))}")
+        if step.prediction.unknown is not None and not step.prediction.rejected:
+            seen.append(f"  unknown {percent(step.prediction.unknown)}", style="dim")
+    if step.label is None:
         return seen
-    label = _name(progress.label, SEEN_CELLS).plain
-    if progress.prediction == progress.label:
+    label = _name(step.label, SEEN_CELLS).plain
+    if step.prediction.label == step.label:
         return seen.append("  right", style="green")
-    if progress.prediction is None:
+    if step.prediction.label is None:
         return seen.append(f"  is {label}", style="yellow")
     return seen.append(f"  wrong: is {label}", style="red")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from cfl_edge.loop.progress import Progress
 from cfl_edge.visible import visible
+
+if TYPE_CHECKING:
+    from cfl_edge.loop.step import Step  # numpy takes time to import
 
 
 def percent(fraction: float | None) -> str:
@@ -18,30 +21,37 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.1f} %"
 
 
-def shown_score(progress: Progress) -> float | None:
+def shown_score(step: Step) -> float | None:
     """Return the score beside a prediction; for a rejected one, that of being unknown."""
-    return progress.unknown if progress.rejected else progress.score
+    return step.prediction.unknown if step.prediction.rejected else step.prediction.score
 
 
-def progress_line(progress: Progress) -> str:
+def step_line(step: Step) -> str:
     """Return the state after a frame in one line.
 
     Example:
-        >>> progress_line(Progress(0, "mug", "mug", 0.9, True, 1, 8, 1, 0, 24.8, 1.0, 1.0))
+        >>> import numpy as np
+        >>> from cfl_edge.loop.step import Lesson, Step
+        >>> from cfl_edge.prediction import Prediction
+        >>> from cfl_edge.stream.frame import Frame
+        >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
+        >>> prediction = Prediction("mug", 0.9, None, np.zeros(1, np.float32))
+        >>> lesson = Lesson("mug", True, 1, rolling_accuracy=1.0)
+        >>> step_line(Step(frame, prediction, lesson, total=8, fps=24.8))
         'frame 1/8  24.8 frames/s  mug 90.0 % (is mug)  accuracy 100.0 %  learned 1  dropped 0'
     """
-    total = "" if progress.total is None else f"/{progress.total}"
+    total = "" if step.total is None else f"/{step.total}"
     seen = "nothing known yet"
-    if progress.prediction is not None:
-        seen = f"{visible(progress.prediction)} {percent(shown_score(progress))}"
-        if progress.unknown is not None and not progress.rejected:
-            seen += f", unknown {percent(progress.unknown)}"
-    if progress.label is not None:
-        seen += f" (is {visible(progress.label)})"
-    if progress.flags:
-        seen += f" [{', '.join(progress.flags)}]"
+    if step.prediction.label is not None:
+        seen = f"{visible(step.prediction.label)} {percent(shown_score(step))}"
+        if step.prediction.unknown is not None and not step.prediction.rejected:
+            seen += f", unknown {percent(step.prediction.unknown)}"
+    if step.label is not None:
+        seen += f" (is {visible(step.label)})"
+    if step.lesson.flags:
+        seen += f" [{', '.join(step.lesson.flags)}]"
     return (
-        f"frame {progress.frames}{total}  {progress.fps:.1f} frames/s  {seen}  "
-        f"accuracy {percent(progress.rolling_accuracy)}  "
-        f"learned {progress.learned_frames}  dropped {progress.dropped}"
+        f"frame {step.frames}{total}  {step.fps:.1f} frames/s  {seen}  "
+        f"accuracy {percent(step.lesson.rolling_accuracy)}  "
+        f"learned {step.lesson.learned_frames}  dropped {step.frame.dropped}"
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -14,15 +14,25 @@ from cfl_edge.lab.bench.memory import MemoryGrowth
 from cfl_edge.lab.bench.streams import stream_metrics as metrics
 from cfl_edge.lab.bench.streams.clock import LabelDelay, StreamClock
 from cfl_edge.lab.bench.streams.figures import StreamRun
-from cfl_edge.lab.bench.streams.images import Images
+from cfl_edge.lab.bench.streams.images import BackboneOutputs, Images
 from cfl_edge.lab.bench.streams.protocols import Integers, StreamOrder, first_seen
 from cfl_edge.lab.bench.streams.recall import NewClasses, Scores, TestImages
-from cfl_edge.learner.conflicts import Conflicts, softmax
+from cfl_edge.learner.conflicts import Conflicts
 from cfl_edge.learner.learner import Encoded, Learner
+from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Prequential
+from cfl_edge.loop.session import Session, Work
+from cfl_edge.loop.step import Lesson
 from cfl_edge.novelty import auroc, false_positive_rate
+from cfl_edge.prediction import Prediction, predict_label
+from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.recorded import Images as Shots
+from cfl_edge.stream.recorded import RecordedStream, Recording, Shot
+from cfl_edge.stream.source import Stream
 
 REJECT = 0.95  # of `known_rejected` and `unknown_rejected`
+NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
+NO_SCORES = np.zeros(0, np.float32)  # while no class is known
 WINDOW_FRAMES = 16  # of timing: several gradient steps and a refresh of the label embeddings
 
 
@@ -31,19 +41,19 @@ class Task:
     """What a learner has to do.
 
     Args:
-        images: Where the stream's images are.
+        images: The images of the stream and others.
         places: Which of them the stream is made of, (N,).
-        labels: Their true class numbers, (N,).
-        given: The class numbers that the learner is told, (N,).
-        order: In which order they arrive; numbers from 0 to N - 1.
+        labels: Their true targets, (N,).
+        given: The targets that the learner is told, (N,).
+        order: The order in which they arrive; numbers from 0 to N - 1.
         test: What it is evaluated on.
-        backbone_s: Seconds that the backbone takes for a frame.
-        realtime_hz: Frames a second of a stream that does not wait; None for one that does.
-        delay_frames: After so many frames the label of a frame comes.
-        unknown: Images of classes that do not come; None for none.
+        backbone_s: Seconds that the backbone takes per frame.
+        realtime_hz: Frames per second of a stream that does not wait; None for one that does.
+        delay_frames: Frames after which the label of a frame arrives.
+        unknown: Images of classes that the stream does not show; None for none.
     """
 
-    pictures: Images
+    images: Images
     places: Integers
     labels: Integers
     given: Integers
@@ -54,9 +64,37 @@ class Task:
     delay_frames: int = 0
     unknown: TestImages | None = None
 
+    def outputs(self, number: int) -> BackboneOutputs:
+        """Return what the backbone makes of a frame of the stream."""
+        return self.images.get([int(self.places[self.order.frames[number]])])
 
-class _Progress:
-    """What is known of a run before it is over."""
+    def target(self, number: int) -> int:
+        """Return the true target of a frame of the stream."""
+        return int(self.labels[self.order.frames[number]])
+
+
+@final
+class _Frames(Recording):
+    """The frames of a task by a simulated clock; `Frame.timestamp_s` is the frame's number.
+
+    They have no pixels: the backbone's outputs are computed once for all learners.
+    """
+
+    def __init__(self, task: Task, clock: StreamClock) -> None:
+        self._task, self._clock = task, clock
+        self.uri, self.length = "bench:", len(task.order.frames)
+
+    def description(self) -> str:
+        return f"{self.length} frames"
+
+    def read(self, epoch: int, skip: object) -> Shots:
+        while (number := self._clock.next_frame()) is not None:
+            yield Shot(NO_PIXELS, float(number), str(self._task.target(number)))
+
+
+@final
+class _Measured(Work):
+    """Predicts, learns and evaluates, and measures how long and how well."""
 
     def __init__(self, learner: Learner, task: Task) -> None:
         self.learner, self.task = learner, task
@@ -69,55 +107,73 @@ class _Progress:
         self.last_scores: Scores | None = None
         self.conflicts, self.withheld = Conflicts(), 0
         self.excluded = dict[int, frozenset[str]]()  # by each prediction whose label is to come
+        self._ends = task.order.evaluation_ends()
 
-    def step(self, frame: int) -> None:
-        """Predict a frame of the stream, and learn those whose labels have come."""
-        encoded, spent_s = self._predict(frame)
-        self.new_classes.shown(self._true(frame), self.clock.now_s)
-        self.clock.spend(self.task.backbone_s + spent_s)
-        for labelled in self.delay.labelled(frame):
-            self.learn(labelled, encoded if labelled == frame else None)
+    def begin(self, stream: Stream) -> None:
+        self.learner.warm_up()
+        self.memory = MemoryGrowth()
 
-    def _predict(self, frame: int) -> tuple[Encoded, float]:
-        outputs = self.task.pictures.get([self._place(frame)])
+    def predict(self, frames: Sequence[Frame], reject: float | None) -> list[Prediction]:
+        number = int(frames[0].timestamp_s)
+        self._evaluate_until(number)
+        learner, outputs = self.learner, self.task.outputs(number)
         begin = time.perf_counter()
-        encoded = self.learner.encode_backbone(outputs.images, outputs.h0, outputs.final)
-        best: int | None = None
-        if self.learner.classes:
-            scores = self.learner.predict(encoded)[0]
-            number = int(scores.argmax())
-            spent_s = time.perf_counter() - begin
-            self.excluded[frame] = self.learner.excluded(softmax(scores))
+        self._encoded = learner.encode_backbone(outputs.images, outputs.h0, outputs.final)
+        scores = learner.predict(self._encoded)[0] if learner.classes else NO_SCORES
+        prediction = predict_label(scores, learner.classes)
+        spent_s = time.perf_counter() - begin
+        if learner.classes:
+            self.excluded[number] = learner.excluded(prediction)
             self.predict_s.append(spent_s)
-            best = int(self.learner.classes[number])
-        else:
-            spent_s = time.perf_counter() - begin
-        self.prequential.add(best == self._true(frame))
-        return encoded, spent_s
+        self.new_classes.shown(self.task.target(number), self.clock.now_s)
+        self.clock.spend(self.task.backbone_s + spent_s)
+        return [prediction]
 
-    def learn(self, frame: int, encoded: Encoded | None) -> None:
+    def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
+        self.prequential.add(prediction.label == frame.label)
+        number = int(frame.timestamp_s)
+        for labelled in self.delay.labelled(number):
+            self._teach(labelled, self._encoded if labelled == number else None)
+        return Lesson(frame.label)
+
+    def _teach(self, number: int, encoded: Encoded | None) -> None:
         """Learn a frame; one that waited for its label passes the layers as they are now.
 
         A label that the prediction of the frame has ruled out is not learned, as in the product.
         """
-        label = str(self.task.given[self.task.order.frames[frame]])
-        if self.conflicts.check(label, self.excluded.pop(frame, frozenset())):
+        learner, label = self.learner, str(self.task.given[self.task.order.frames[number]])
+        if self.conflicts.check(label, self.excluded.pop(number, frozenset())):
             self.withheld += 1
             return
-        outputs = None if encoded is not None else self.task.pictures.get([self._place(frame)])
+        outputs = None if encoded is not None else self.task.outputs(number)
         begin = time.perf_counter()
         if outputs is not None:
-            encoded = self.learner.encode_backbone(outputs.images, outputs.h0, outputs.final)
+            encoded = learner.encode_backbone(outputs.images, outputs.h0, outputs.final)
         assert encoded is not None
-        self.learner.learn(encoded, [label])
-        if self.learner.device.type == "cuda":
+        learner.learn(encoded, [label])
+        if learner.device.type == "cuda":
             torch.cuda.synchronize()
         spent_s = time.perf_counter() - begin
         self.learn_s.append(spent_s)
         self.clock.spend(spent_s)
-        self.new_classes.learned(self._true(frame), self.clock.now_s, self.learner)
+        self.new_classes.learned(self.task.target(number), self.clock.now_s, learner)
 
-    def evaluate(self, end: int) -> None:
+    def between_frames(self) -> None:
+        pass
+
+    def finish(self, interrupts: Interrupts, *, lost: bool) -> None:
+        for waiting in self.delay.rest():
+            self._teach(waiting, None)
+        self.memory.pause()
+        self._evaluate_until(len(self.task.order.frames))
+
+    def _evaluate_until(self, number: int) -> None:
+        while self._ends and self._ends[0] <= number:
+            self.memory.pause()
+            self._evaluate(self._ends.pop(0))
+            self.memory.resume()
+
+    def _evaluate(self, end: int) -> None:
         """Measure the recall of each class seen by then, with everything recalibrated."""
         if self.learner.classes:
             self.learner.recalibrate()
@@ -135,12 +191,6 @@ class _Progress:
             }
         )
 
-    def _place(self, frame: int) -> int:
-        return int(self.task.places[self.task.order.frames[frame]])
-
-    def _true(self, frame: int) -> int:
-        return int(self.task.labels[self.task.order.frames[frame]])
-
 
 def run_stream(
     name: str,
@@ -153,39 +203,24 @@ def run_stream(
     """Let a new learner go through a stream once, and measure.
 
     Every frame is predicted, then learned in a call of its own. Before each evaluation the learner
-    is recalibrated, as the product does at the end of a stream: it goes on from there.
+    is recalibrated, as the product does at the end of a stream, and continues from there.
 
     Args:
         name: Of the learner.
         protocol: Of the stream.
-        learner: A new one; it is told class numbers as names.
+        learner: A new one; it is told targets as names.
         task: The stream.
         on_frame: Called after each frame with the number of frames that have passed and the total;
             what it raises ends the run.
     """
-    learner.warm_up()
-    memory = MemoryGrowth()
-    state = _Progress(learner, task)
-    total, ends = len(task.order.frames), task.order.evaluation_ends()
-
-    def evaluate_until(frame: int) -> None:
-        while ends and ends[0] <= frame:
-            memory.pause()
-            state.evaluate(ends.pop(0))
-            memory.resume()
-
-    while (frame := state.clock.next_frame()) is not None:
-        evaluate_until(frame)
-        state.step(frame)
-        on_frame(frame + 1, total)
-    for waiting in state.delay.rest():
-        state.learn(waiting, None)
-    memory.pause()
-    evaluate_until(total)
-    return _figures(name, protocol, state, memory.peak_bytes)
+    work = _Measured(learner, task)
+    stream = RecordedStream(_Frames(task, work.clock))
+    for step in Session(work).steps(stream):
+        on_frame(int(step.frame.timestamp_s) + 1, work.clock.frames)
+    return _figures(name, protocol, work)
 
 
-def _figures(name: str, protocol: str, state: _Progress, peak_bytes: int) -> StreamRun:
+def _figures(name: str, protocol: str, state: _Measured) -> StreamRun:
     learner, task, order = state.learner, state.task, state.task.order
     recalls, counts = np.stack(state.rows), task.test.counts
     columns, drop = recalls, None
@@ -205,7 +240,7 @@ def _figures(name: str, protocol: str, state: _Progress, peak_bytes: int) -> Str
         learn_ms=metrics.window_median_ms(state.learn_s, WINDOW_FRAMES),
         predict_ms=_predict_ms(state),
         state_bytes=learner.algorithm.state_bytes(),
-        peak_bytes=peak_bytes,
+        peak_bytes=state.memory.peak_bytes,
         backward_transfer=metrics.backward_transfer(columns),
         old_drop=drop,
         backbone_ms=task.backbone_s * 1000,
@@ -235,13 +270,13 @@ def _unknown(learner: Learner, task: Task) -> dict[str, float | None]:
     return dict(zip(names, figures, strict=True))
 
 
-def _predict_ms(state: _Progress) -> float | None:
+def _predict_ms(state: _Measured) -> float | None:
     """Return the usual time from an image to its scores, the backbone's time included."""
     beyond = metrics.window_median_ms(state.predict_s, WINDOW_FRAMES)
     return None if beyond is None else beyond + state.task.backbone_s * 1000
 
 
-def _forgetting(state: _Progress, then: metrics.Floats) -> float | None:
+def _forgetting(state: _Measured, then: metrics.Floats) -> float | None:
     assert state.last_scores is not None
     now = np.full_like(then, np.nan)
     for row, seen in enumerate(state.seen):

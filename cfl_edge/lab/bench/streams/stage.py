@@ -85,7 +85,7 @@ class Stage:
         known = dataset.classes - settings.unknown_classes
         of_test = y_test.numpy()
         return Task(
-            pictures=self.train,
+            images=self.train,
             places=chosen.train,
             labels=labels,
             given=noisy_labels(labels, settings.label_noise, classes=known, seed=seed),

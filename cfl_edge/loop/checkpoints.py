@@ -1,0 +1,74 @@
+"""When a learner is saved: every half minute, sooner where `undo` needs it, and at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import final
+
+from cfl_edge.errors import ModelWriteError
+from cfl_edge.learner.learner import Learner
+from cfl_edge.loop.writes import Writes
+from cfl_edge.stream.source import Notice, log_notice
+
+CHECKPOINT_S = 30.0  # at most this much learning is lost to a power cut
+
+
+@final
+class Checkpoints:
+    """Saves a learner as it learns.
+
+    Args:
+        save: Writes the learner.
+        learner: What is saved: only where it has learned something since.
+        writes: Counts the bytes, and says whether a checkpoint that is due fits its budget.
+        every_s: Seconds between checkpoints. Fewer lose less to a power cut and wear the card more.
+        on_notice: Told where a checkpoint fails; learning goes on.
+    """
+
+    def __init__(
+        self,
+        save: Callable[[], None],
+        learner: Learner,
+        writes: Writes | None = None,
+        *,
+        every_s: float = CHECKPOINT_S,
+        on_notice: Notice = log_notice,
+    ) -> None:
+        self._save, self._learner, self._writes = save, learner, writes
+        self._every_s, self._on_notice = every_s, on_notice
+        self._saved_s, self._saved_frames = time.monotonic(), learner.frames_learned
+        self._failed = False
+
+    def save_if_due(self) -> None:
+        """Save, if it is time and there is something new; a full disk is a notice."""
+        if not self._is_due():
+            return
+        try:
+            self.save()
+            self._failed = False
+        except ModelWriteError as error:
+            self._failed = True
+            self._on_notice(f"{error.problem}; learning goes on, next try in {self._every_s:.0f} s")
+        self._saved_s = time.monotonic()
+
+    def save(self) -> None:
+        """Save now.
+
+        Raises:
+            ModelWriteError: Disk full, no permission. The checkpoint before it is intact.
+        """
+        with self._writes.counted() if self._writes is not None else nullcontext():
+            self._save()
+        self._saved_frames = self._learner.frames_learned
+
+    def _is_due(self) -> bool:
+        due = time.monotonic() - self._saved_s >= self._every_s
+        journal = self._learner.journal  # undo needs a checkpoint to start from
+        due = due or (journal is not None and journal.base_is_due and not self._failed)
+        return (
+            due
+            and self._learner.frames_learned > self._saved_frames
+            and (self._writes is None or self._writes.may_save())
+        )

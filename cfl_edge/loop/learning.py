@@ -1,0 +1,135 @@
+"""What a session does in addition where it has a learner: teach, keep pace, save."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import final
+
+from cfl_edge.core.features import Encoded
+from cfl_edge.learner.learner import Learner
+from cfl_edge.loop.checkpoints import Checkpoints
+from cfl_edge.loop.interrupts import Interrupts
+from cfl_edge.loop.label_delay import Seen
+from cfl_edge.loop.metrics import PeakMemory
+from cfl_edge.loop.pace import Pace
+from cfl_edge.loop.quality import QualityGate
+from cfl_edge.loop.session import Image, Session, Work
+from cfl_edge.loop.step import Lesson
+from cfl_edge.loop.summary import Summary
+from cfl_edge.loop.teaching import Teaching
+from cfl_edge.prediction import Prediction
+from cfl_edge.preprocess import to_model_input
+from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.source import Stream
+
+
+@final
+class Learning(Work):
+    """Predict every frame, then learn from it if it has a label.
+
+    Args:
+        learner: Changed by what it learns.
+        teaching: Says which frame is learned, and with which label.
+        pace: Says how long learning may take.
+        checkpoints: Saves the learner.
+    """
+
+    def __init__(
+        self, learner: Learner, teaching: Teaching, pace: Pace, checkpoints: Checkpoints
+    ) -> None:
+        self._learner, self._teaching = learner, teaching
+        self._pace, self._checkpoints = pace, checkpoints
+        self._gate = QualityGate()
+        self._newest: tuple[Image, Encoded] | None = None  # (P, P, 3), and what became of it
+        self._memory = PeakMemory()
+        algorithm = learner.algorithm
+        self._steps_before, self._layer_steps_before = algorithm.steps, list(algorithm.layer_steps)
+
+    def begin(self, stream: Stream) -> None:
+        """Warm up, where frames would be dropped meanwhile; memory is measured from here."""
+        if stream.live:
+            self._learner.warm_up()
+        self._memory = PeakMemory()
+
+    def predict(self, frames: Sequence[Frame], reject: float | None) -> list[Prediction]:
+        """Encode and predict one frame; learning needs it encoded."""
+        (frame,) = frames
+        image = to_model_input(frame.image, self._learner.image_px)
+        encoded = self._learner.encode(image[None])
+        self._newest = image, encoded
+        return self._learner.predict_encoded(encoded, reject=reject)
+
+    def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
+        """Teach the frames whose labels are known now; where there are none, complete steps."""
+        assert self._newest is not None
+        image, encoded = self._newest
+        teaching, learner = self._teaching, self._learner
+        self._pace.begin(frame, began_s)
+        excluded, quality = learner.excluded(prediction), self._gate.check(image)
+        seen = Seen(encoded, prediction.label, excluded, quality)
+        learned_before = teaching.learned
+        kept = teaching.take(frame, seen, self._pace.budget_s)
+        learned = teaching.learned > learned_before
+        if not learned and (budget_s := self._pace.budget_s()) is not None:
+            learner.work(budget_s)
+        return Lesson(
+            label=kept.label,
+            learned=learned,
+            learned_frames=teaching.learned,
+            rolling_accuracy=teaching.accuracy.rolling,
+            prequential_accuracy=teaching.accuracy.overall,
+            samples=learner.samples(),
+            flags=teaching.flags(kept),
+            flagged=dict(teaching.flagged),
+            waiting=teaching.waiting,
+        )
+
+    def between_frames(self) -> None:
+        """Save where a checkpoint is due, and give a hot board a rest."""
+        self._checkpoints.save_if_due()
+        if rest_s := self._pace.rest_s():
+            time.sleep(rest_s)
+
+    def finish(self, interrupts: Interrupts, *, lost: bool) -> None:
+        """Teach what waits, and save: without any frame, the next start is free to choose anew."""
+        teaching = self._teaching
+        # What waits is learned in any case; whoever asked for an end does not wait for steps.
+        teaching.finish(lambda: 0.0 if interrupts.requested else self._pace.given_s)
+        if lost:
+            if teaching.learned:
+                self._checkpoints.save()
+            return
+        if teaching.learned and not interrupts.requested:
+            self._learner.recalibrate()
+        if self._newest is not None:
+            self._checkpoints.save()
+
+    def summary(self, session: Session) -> Summary:
+        """Return what the run did."""
+        teaching, algorithm = self._teaching, self._learner.algorithm
+        steps = algorithm.steps - self._steps_before
+        return Summary(
+            frames=session.frames,
+            rejected=session.rejected,
+            learned=teaching.learned,
+            withheld=teaching.withheld,
+            flagged=dict(teaching.flagged),
+            let_go=teaching.let_go,
+            dropped=session.dropped,
+            skipped=session.skipped,
+            fps=session.fps,
+            prequential_accuracy=teaching.accuracy.overall,
+            last_quarter_accuracy=teaching.accuracy.last_quarter,
+            classes=list(self._learner.classes),
+            seconds=session.seconds,
+            peak_rss_mib=self._memory.peak_mib,
+            growth_mib=self._memory.growth_mib,
+            steps=steps,
+            steps_per_s=steps / session.seconds if session.seconds else 0.0,
+            layer_steps=[
+                now - before
+                for now, before in zip(algorithm.layer_steps, self._layer_steps_before, strict=True)
+            ],
+            interrupted=session.interrupted,
+        )

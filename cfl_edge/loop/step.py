@@ -1,0 +1,92 @@
+"""What a session hands over after each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cfl_edge.prediction import Prediction
+from cfl_edge.stream.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What happened to a frame after it was predicted.
+
+    Args:
+        label: What the frame was labelled, if it is known already.
+        learned: Whether something was learned; with a label delay, an earlier frame.
+        learned_frames: Frames learned in this run.
+        rolling_accuracy: Test-then-train accuracy over the last 100 labelled frames, 0 to 1.
+        prequential_accuracy: The same over all labelled frames of this run.
+        samples: Frames learned of each class, ever.
+        flags: What is wrong with this frame, of `cfl_edge.loop.quality.FLAGS`.
+        flagged: Frames of each flag in this run.
+        waiting: Message of the label source: its keys, its address, "paused".
+    """
+
+    label: str | None = None
+    learned: bool = False
+    learned_frames: int = 0
+    rolling_accuracy: float | None = None
+    prequential_accuracy: float | None = None
+    samples: Mapping[str, int] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    flagged: Mapping[str, int] = field(default_factory=dict)
+    waiting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One frame of a session: what was predicted, what was learned, and the counts so far.
+
+    Args:
+        frame: The frame, as the stream gave it.
+        prediction: What was predicted before anything was learned from the frame.
+        lesson: Its label, and what was learned.
+        frames: Frames of this run, this one included.
+        total: Frames that the stream holds, where it knows.
+        seconds: Time since the first frame.
+        predict_s: Time that the prediction took, preprocessing included.
+        fps: Frames per second, over the last 30 frames.
+        peak_rss_mib: Peak resident memory of the process so far, MiB.
+    """
+
+    frame: Frame
+    prediction: Prediction
+    lesson: Lesson = Lesson()
+    frames: int = 1
+    total: int | None = None
+    seconds: float = 0.0
+    predict_s: float = 0.0
+    fps: float = 0.0
+    peak_rss_mib: float = 0.0
+
+    @property
+    def label(self) -> str | None:
+        """What the frame was labelled, if it is known already."""
+        return self.lesson.label
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a `frame` event, for programs."""
+        prediction, lesson = self.prediction, self.lesson
+        return {
+            "frame": self.frame.index,
+            "label": lesson.label,
+            "prediction": prediction.label,
+            "score": prediction.score,
+            "learned": lesson.learned,
+            "frames": self.frames,
+            "total": self.total,
+            "learned_frames": lesson.learned_frames,
+            "dropped": self.frame.dropped,
+            "fps": self.fps,
+            "rolling_accuracy": lesson.rolling_accuracy,
+            "prequential_accuracy": lesson.prequential_accuracy,
+            "seconds": self.seconds,
+            "peak_rss_mib": self.peak_rss_mib,
+            "flags": lesson.flags,
+            "unknown": prediction.unknown,
+            "rejected": prediction.rejected,
+        }
