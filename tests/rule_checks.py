@@ -9,7 +9,19 @@ import copy
 import numpy as np
 import torch
 
+from cfl_edge.lab.rules.rule import GatheringRule
+
 SIDE = 16
+
+
+def made(rule, **options):
+    """Return a function that makes a rule with these options, and more if they are given."""
+    return lambda shape, classes, **more: rule(shape, classes, rule.Options(**(options | more)))
+
+
+def gather(rule, batches):
+    if isinstance(rule, GatheringRule):
+        rule.gather(batches)
 
 
 def batch(channels=3, classes=3, count=24, seed=0):
@@ -168,7 +180,7 @@ def check_it_learns(make):
     rule = fresh(make)
     for step in range(30):
         rule.learn(*batch(seed=step))
-    rule.gather(batch(seed=step) for step in range(5))
+    gather(rule, (batch(seed=step) for step in range(5)))
     x, labels = batch(count=60, seed=1000)
     assert (rule.predict(x) == labels).float().mean() >= 0.8
 
@@ -180,9 +192,9 @@ def check_gathering_moves_nothing_that_learns_and_forgets_what_it_gathered_befor
         torch.manual_seed(3)
         rule.learn(x, labels)
     before = [p.detach().clone() for p in rules[0].parameters()]
-    rules[0].gather([batch(seed=1)])
+    gather(rules[0], [batch(seed=1)])
     for rule in rules:
-        rule.gather([(x, labels)])
+        gather(rule, [(x, labels)])
     assert all(torch.equal(p, old) for p, old in zip(rules[0].parameters(), before, strict=True))
     for name, scores in rules[0].scores(x).items():
         torch.testing.assert_close(scores, rules[1].scores(x)[name])

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import build_network
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.rules.backpropagation import bp_step, last_features
+from cfl_edge.lab.rules.backpropagation import Backward, bp_step, last_features
 
 SAMPLES, CLASSES = 6, 4
 
@@ -39,7 +39,7 @@ def after(problem, **options):
     """The loss of a step, and all weights after it."""
     network, rows, x, labels = copy.deepcopy(problem)
     optimizer = torch.optim.SGD([*network.parameters(), rows], lr=0.5)
-    value = bp_step(network, optimizer, x, labels, rows, **options)
+    value = bp_step(network, optimizer, x, labels, rows, Backward(**options))
     assert all(parameter.grad is None for parameter in [*network.parameters(), rows])
     return value, [*network.parameters(), rows]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from rule_checks import CHECKS, batch
+from rule_checks import CHECKS, batch, made
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.cafo import CascadedForward, RandomBlock, cross_entropy_gradient
@@ -12,7 +12,7 @@ from cfl_edge.lab.rules.cafo import CascadedForward, RandomBlock, cross_entropy_
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 def test_contract(check):
-    check(lambda shape, classes: CascadedForward(shape, classes, channels=(8, 16, 32)))
+    check(made(CascadedForward, channels=(8, 16, 32)))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_single_frame_of_one_position_has_finite_features():
 
 
 def test_frozen_blocks_never_move():
-    rule = CascadedForward((3, 16, 16), 3, learning_rate=0.1)
+    rule = made(CascadedForward, learning_rate=0.1)((3, 16, 16), 3)
     before = [p.clone() for p in rule.blocks.parameters()]
     for _ in range(3):
         rule.learn(*batch())
@@ -96,7 +96,9 @@ def test_frozen_blocks_never_move():
 
 def test_the_step_is_the_gradient_of_each_block_alone():
     """Autograd on the sum of the losses, through everything that could carry a gradient."""
-    rule = CascadedForward((3, 16, 16), 3, learning_rate=0.5, optimizer="sgd", channels=(4, 6))
+    rule = made(CascadedForward, learning_rate=0.5, optimizer="sgd", channels=(4, 6))(
+        (3, 16, 16), 3
+    )
     rule = rule.double()
     x, labels = batch()
     with torch.no_grad():
@@ -121,7 +123,7 @@ def test_a_predictor_learns_the_same_whatever_the_others_are():
     rules = []
     for _ in range(2):
         torch.manual_seed(0)
-        rules.append(CascadedForward((3, 16, 16), 3, channels=(4, 6, 8)))
+        rules.append(made(CascadedForward, channels=(4, 6, 8))((3, 16, 16), 3))
     with torch.no_grad():
         rules[1].predictors[1].normal_()
     for rule in rules:

@@ -1,12 +1,11 @@
 """DRTP against a slow version, against what needs the output, and the sizes of its source."""
 
 import copy
-import functools
 
 import pytest
 import torch
 import torch.nn.functional as F
-from rule_checks import CHECKS
+from rule_checks import CHECKS, made
 from torch import nn
 
 from cfl_edge.errors import UsageError
@@ -19,7 +18,7 @@ CLASSES, SAMPLES = 4, 6
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("architecture", ["conv", "fc"])
 def test_contract(architecture, check):
-    make = functools.partial(
+    make = made(
         DirectRandomTargetProjection, architecture=architecture, hidden=32, learning_rate=2e-3
     )
     check(make)
@@ -27,7 +26,7 @@ def test_contract(architecture, check):
 
 @pytest.mark.parametrize("check", CHECKS[-4:], ids=lambda check: check.__name__)
 def test_contract_of_frozen_convolutions(check):
-    make = functools.partial(
+    make = made(
         DirectRandomTargetProjection, hidden=32, learning_rate=2e-3, train_convolutions=False
     )
     check(make)
@@ -36,7 +35,7 @@ def test_contract_of_frozen_convolutions(check):
 def problem(architecture="conv", shape=(3, 6, 4)):
     """A rule in double precision whose steps are its gradients, and a batch."""
     torch.manual_seed(0)
-    rule = DirectRandomTargetProjection(shape, CLASSES, architecture=architecture, hidden=7)
+    rule = made(DirectRandomTargetProjection, architecture=architecture, hidden=7)(shape, CLASSES)
     rule = rule.double()
     rule.optimizers = [
         torch.optim.SGD(layer.parameters(), lr=1.0) for layer in (*rule.layers, rule.classifier)
@@ -157,13 +156,15 @@ def test_hidden_steps_are_neither_backpropagation_nor_direct_feedback():
     ],
 )
 def test_sizes_are_those_of_table_1(architecture, shape, classes, hidden, table_1):
-    rule = DirectRandomTargetProjection(shape, classes, architecture=architecture, hidden=hidden)
+    rule = made(DirectRandomTargetProjection, architecture=architecture, hidden=hidden)(
+        shape, classes
+    )
     assert rule.parameter_count() == pytest.approx(table_1, rel=3e-3)
 
 
 def test_frozen_convolutions_are_not_counted():
     learned, frozen = (
-        DirectRandomTargetProjection((3, 8, 8), 2, hidden=5, train_convolutions=train)
+        made(DirectRandomTargetProjection, hidden=5, train_convolutions=train)((3, 8, 8), 2)
         for train in (True, False)
     )
     convolutions = 64 * 3 * 9 + 64 + 256 * 64 * 9 + 256
@@ -179,4 +180,4 @@ def test_frozen_convolutions_are_not_counted():
 )
 def test_what_cannot_be_built_is_said(shape, architecture, text):
     with pytest.raises(UsageError, match=text):
-        DirectRandomTargetProjection(shape, 2, architecture=architecture)
+        made(DirectRandomTargetProjection, architecture=architecture)(shape, 2)

@@ -1,15 +1,15 @@
 """FA and DFA against slow versions, backpropagation, and the sizes of the paper."""
 
 import copy
-import functools
 
 import pytest
 import torch
 import torch.nn.functional as F
-from rule_checks import CHECKS
+from rule_checks import CHECKS, made
 from torch import nn
 
 from cfl_edge.core.layers import LocalLayer
+from cfl_edge.core.networks import build_network
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.feedback import FeedbackWeights, direct_feedback, replace_backward_weights
 from cfl_edge.lab.rules.feedback_alignment import (
@@ -24,17 +24,21 @@ SHAPE, CLASSES, SAMPLES = (3, 9, 9), 4, 6
 KINDS = ["conv256", "fc-mnist", "5,6,8"]
 
 
+def labelled(shape, classes, kind):
+    return LabelledNetwork(build_network(kind, shape), shape, classes, embeddings=False)
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_contract(rule, check):
-    check(functools.partial(rule, network="12,16", learning_rate=0.01))
+    check(made(rule, network="12,16", learning_rate=0.01))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("kind", ["conv256", "fc-mnist"])
 @pytest.mark.parametrize("check", CHECKS[:3], ids=lambda check: check.__name__)
 def test_the_papers_networks_score_as_the_contract_says(rule, kind, check):
-    check(functools.partial(rule, network=kind))
+    check(made(rule, network=kind))
 
 
 def batch():
@@ -45,7 +49,7 @@ def batch():
 
 def plain_model(kind):
     torch.manual_seed(0)
-    return LabelledNetwork(SHAPE, CLASSES, network=kind, embeddings=False).double()
+    return labelled(SHAPE, CLASSES, kind).double()
 
 
 def gradients(model):
@@ -96,7 +100,7 @@ def test_all_weights_but_the_first_have_feedback(kind):
 
 def test_attention_is_refused():
     with pytest.raises(UsageError, match="attention"):
-        FeedbackAlignment((3, 32, 32), 2, network="vit")
+        made(FeedbackAlignment, network="vit")((3, 32, 32), 2)
 
 
 def slow_convolution_backward(x, feedback, delta, stride, padding):
@@ -157,7 +161,7 @@ def test_backward_of_a_matrix_is_the_slow_one(shape):
 def dfa_pair():
     """A rule of two plain convolutions, and what it does to its weights."""
     torch.manual_seed(0)
-    rule = DirectFeedbackAlignment(SHAPE, CLASSES, network="5,6").double()
+    rule = made(DirectFeedbackAlignment, network="5,6")(SHAPE, CLASSES).double()
     layers = rule.model.network.layers
     layers[0] = LocalLayer(nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU()), 5).double()
     layers[1] = LocalLayer(nn.Sequential(nn.Conv2d(5, 6, 3, 2, padding=1), nn.ReLU()), 6).double()
@@ -195,7 +199,7 @@ def test_dfa_gradients_are_those_of_loops():
 @pytest.mark.parametrize("kind", KINDS)
 def test_dfa_is_not_backpropagation_but_for_the_classifier(kind):
     torch.manual_seed(0)
-    rule = DirectFeedbackAlignment(SHAPE, CLASSES, network=kind).double()
+    rule = made(DirectFeedbackAlignment, network=kind)(SHAPE, CLASSES).double()
     plain = copy.deepcopy(rule.model)
     rule.gradients(*batch())
     mine = [parameter.grad for parameter in rule.model.parameters()]
@@ -234,13 +238,13 @@ def test_direct_feedback_has_the_bound_of_its_source():
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_feedback_is_fixed_and_kept_but_not_counted(rule):
     torch.manual_seed(0)
-    made = rule(SHAPE, CLASSES, network="5,6,8", learning_rate=0.05)
-    counted = LabelledNetwork(SHAPE, CLASSES, network="5,6,8", embeddings=False)
-    assert made.parameter_count() == sum(p.numel() for p in counted.parameters())
-    before = {k: v.clone() for k, v in made.state_dict().items() if "feedback" in k}
+    fixed = made(rule, network="5,6,8", learning_rate=0.05)(SHAPE, CLASSES)
+    counted = labelled(SHAPE, CLASSES, "5,6,8")
+    assert fixed.parameter_count() == sum(p.numel() for p in counted.parameters())
+    before = {k: v.clone() for k, v in fixed.state_dict().items() if "feedback" in k}
     assert before
-    made.learn(torch.randn(SAMPLES, *SHAPE), torch.arange(SAMPLES) % CLASSES)
-    assert all(torch.equal(made.state_dict()[k], v) for k, v in before.items())
+    fixed.learn(torch.randn(SAMPLES, *SHAPE), torch.arange(SAMPLES) % CLASSES)
+    assert all(torch.equal(fixed.state_dict()[k], v) for k, v in before.items())
 
 
 @pytest.mark.parametrize(
@@ -258,6 +262,6 @@ def test_feedback_is_fixed_and_kept_but_not_counted(rule):
 )
 def test_sizes_are_those_of_table_1(kind, shape, classes, table_1):
     with torch.device("meta"):
-        model = LabelledNetwork(shape, classes, network=kind, embeddings=False)
+        model = labelled(shape, classes, kind)
     # The fully connected rows of the table fit one LayerNorm more than Table 4 lists: 0.1 %.
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(table_1, rel=1.2e-3)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from rule_checks import CHECKS, batch
+from rule_checks import CHECKS, batch, made
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.forward_forward import ForwardForward
@@ -20,7 +20,7 @@ SHAPE = (3, 16, 16)
 
 
 def small(input_shape, classes, **options):
-    return ForwardForward(input_shape, classes, **{"widths": (64, 64), **options})
+    return made(ForwardForward, widths=(64, 64))(input_shape, classes, **options)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -195,4 +195,4 @@ def test_parameter_count_is_the_table_s_without_norms_and_output_layer(
 @pytest.mark.parametrize(("classes", "widths"), [(1, (4,)), (5, (4,)), (2, ()), (2, (4, 0))])
 def test_wrong_sizes_are_told(classes, widths):
     with pytest.raises(UsageError, match="expected"):
-        ForwardForward((1, 2, 2), classes, widths=widths)
+        small((1, 2, 2), classes, widths=widths)

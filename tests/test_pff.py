@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from rule_checks import CHECKS
+from rule_checks import CHECKS, made
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules import predictive_coding as pc
@@ -15,11 +15,7 @@ WIDTH, CLASSES, KEEP = 20, 3, 0.3
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 def test_contract(check):
-    check(
-        lambda shape, classes: PredictiveForwardForward(
-            shape, classes, width=60, steps=6, learning_rate=3e-3
-        )
-    )
+    check(made(PredictiveForwardForward, width=60, steps=6, learning_rate=3e-3))
 
 
 class LikeLinear(torch.autograd.Function):
@@ -101,7 +97,7 @@ def slow_update(w, x, labels, wrong, steps, rate, threshold):
 def small(**options):
     torch.manual_seed(0)
     options = {"width": WIDTH, "steps": 3, "optimizer": "sgd", "learning_rate": 0.05} | options
-    return PredictiveForwardForward((1, 4, 4), CLASSES, **options).double()
+    return made(PredictiveForwardForward)((1, 4, 4), CLASSES, **options).double()
 
 
 @pytest.fixture
@@ -296,6 +292,6 @@ def test_parameters_are_those_of_table_1_but_for_the_masked_lateral_ones(
 
 def test_widths_without_whole_groups_and_a_single_class_are_refused():
     with pytest.raises(UsageError, match="25 units a layer, expected a multiple of 10"):
-        PredictiveForwardForward((1, 4, 4), 3, width=25)
+        made(PredictiveForwardForward, width=25)((1, 4, 4), 3)
     with pytest.raises(UsageError, match="has 1 class, expected 2"):
-        PredictiveForwardForward((1, 4, 4), 1, width=20)
+        made(PredictiveForwardForward, width=20)((1, 4, 4), 1)

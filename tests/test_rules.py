@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from rule_checks import CHECKS, batch, fresh
+from rule_checks import CHECKS, batch, fresh, gather, made
 
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.lab.rules.backpropagation import Backpropagation
@@ -15,22 +15,22 @@ from cfl_edge.lab.rules.rule import Rule
 
 RATE = {"learning_rate": 3e-3}
 SYSTEMS = {
-    "cfl-d": partial(ContrastiveForward, **RATE),
-    "cfl-b": partial(ContrastiveForward, loss=TOTAL_B, **RATE),
-    "cfl-closed-form": partial(ContrastiveForward, grid=2, closed_form="all", **RATE),
-    "cfl-fc": partial(ContrastiveForward, network="fc-mnist", learning_rate=5e-4),
-    "bp": partial(Backpropagation, **RATE),
-    "bp-every-layer": partial(Backpropagation, supervision="every layer", **RATE),
+    "cfl-d": made(ContrastiveForward, **RATE),
+    "cfl-b": made(ContrastiveForward, loss=TOTAL_B, **RATE),
+    "cfl-closed-form": made(ContrastiveForward, grid=2, closed_form="all", **RATE),
+    "cfl-fc": made(ContrastiveForward, network="fc-mnist", learning_rate=5e-4),
+    "bp": made(Backpropagation, **RATE),
+    "bp-every-layer": made(Backpropagation, supervision="every layer", **RATE),
 }
 VARIANTS = {
-    "cfl-no-classifier": partial(ContrastiveForward, classifier=False, **RATE),
-    "cfl-all": partial(ContrastiveForward, embeddings="all", **RATE),
-    "cfl-fixed": partial(ContrastiveForward, embeddings="never", noise=False, **RATE),
-    "cfl-cosine": partial(ContrastiveForward, loss=LocalLoss(cosine=True), **RATE),
-    "cfl-in-sum": partial(ContrastiveForward, network="conv256-in", predict="sum", **RATE),
-    "cfl-fc-dropout": partial(ContrastiveForward, network="fc-cifar100", learning_rate=5e-4),
-    "bp-last-layer": partial(Backpropagation, supervision="last layer", **RATE),
-    "bp-fc": partial(Backpropagation, network="fc-mnist", learning_rate=5e-4),
+    "cfl-no-classifier": made(ContrastiveForward, classifier=False, **RATE),
+    "cfl-all": made(ContrastiveForward, embeddings="all", **RATE),
+    "cfl-fixed": made(ContrastiveForward, embeddings="never", noise=False, **RATE),
+    "cfl-cosine": made(ContrastiveForward, loss=LocalLoss(cosine=True), **RATE),
+    "cfl-in-sum": made(ContrastiveForward, network="conv256-in", predict="sum", **RATE),
+    "cfl-fc-dropout": made(ContrastiveForward, network="fc-cifar100", learning_rate=5e-4),
+    "bp-last-layer": made(Backpropagation, supervision="last layer", **RATE),
+    "bp-fc": made(Backpropagation, network="fc-mnist", learning_rate=5e-4),
 }
 SLOW = "check_it_learns"  # the variants learn by the same code
 
@@ -50,7 +50,7 @@ def test_contract_of_variants(system, check):
 
 
 def test_every_layer_of_the_transformer_moves_and_the_first_one_learns():
-    make = partial(ContrastiveForward, network="vit", noise=False, learning_rate=3e-5)
+    make = made(ContrastiveForward, network="vit", noise=False, learning_rate=3e-5)
     rule = fresh(make)
     x, labels = batch(count=12)
     before = [layer_weights(rule, number) for number in range(1, 7)]
@@ -70,7 +70,7 @@ def layer_weights(rule: Rule, number: int) -> list[torch.Tensor]:
 
 def test_cfl_equals_autograd_on_each_layer_alone():
     options = {"noise": False, "optimizer": "sgd", "weight_decay": 0.0}
-    rule = fresh(partial(ContrastiveForward, **options))
+    rule = fresh(made(ContrastiveForward, **options))
     rate = rule.optimizers[0].param_groups[0]["lr"]
     x, labels = batch()
     rule.train()
@@ -113,7 +113,7 @@ def test_a_cfl_layer_does_not_move_when_a_later_loss_changes():
         weights = []
         for scale in (1.0, 5.0):
             options = {"supervision": "every layer"} if make is Backpropagation else {}
-            rule = fresh(partial(make, noise=False, **options))
+            rule = fresh(made(make, noise=False, **options))
             with torch.no_grad():  # a later layer's features, and so its loss
                 rule.model.layers[1].block[0].weight.mul_(scale)
                 rule.model.layers[1].block[1].weight.mul_(scale)
@@ -128,13 +128,13 @@ def test_a_cfl_layer_does_not_move_when_a_later_loss_changes():
 def test_embeddings_learn_where_they_are_told_to():
     x, labels = batch()
     for embeddings, changes in (("last", True), ("all", True), ("never", False)):
-        rule = fresh(partial(ContrastiveForward, embeddings=embeddings))
+        rule = fresh(made(ContrastiveForward, embeddings=embeddings))
         before = rule.model.rows().detach().clone()
         rule.learn(x, labels)
         assert torch.equal(rule.model.rows(), before) is not changes
     rows = []
     for embeddings in ("last", "all"):
-        rule = fresh(partial(ContrastiveForward, embeddings=embeddings, optimizer="sgd"))
+        rule = fresh(made(ContrastiveForward, embeddings=embeddings, optimizer="sgd"))
         rule.learn(x, labels)
         rows.append(rule.model.rows().detach().clone())
     assert not torch.equal(*rows)
@@ -144,7 +144,7 @@ def test_the_classifier_changes_nothing_below():
     x, labels = batch()
     rules = []
     for classifier in (True, False):
-        rule = fresh(partial(ContrastiveForward, classifier=classifier, noise=False))
+        rule = fresh(made(ContrastiveForward, classifier=classifier, noise=False))
         for _ in range(3):
             rule.learn(x, labels)
         rules.append([*layer_weights(rule, 1), *layer_weights(rule, 2), rule.model.rows()])
@@ -153,7 +153,7 @@ def test_the_classifier_changes_nothing_below():
 
 @pytest.mark.parametrize("network", ["conv256", "conv512", "fc-mnist", "fc-cifar100", "vit"])
 @pytest.mark.parametrize(
-    "system", [ContrastiveForward, partial(Backpropagation, supervision="every layer")]
+    "system", [made(ContrastiveForward), made(Backpropagation, supervision="every layer")]
 )
 def test_the_classifier_starts_as_the_last_layers_scores(system, network):
     x, _ = batch(count=6)
@@ -161,9 +161,7 @@ def test_the_classifier_starts_as_the_last_layers_scores(system, network):
     scores = rule.scores(x)
     last = f"layer {len(rule.model.layers)}"
     torch.testing.assert_close(scores["classifier"], scores[last], rtol=1e-4, atol=1e-4)
-    other = fresh(
-        partial(ContrastiveForward, network=network, classifier_starts_at_embeddings=False)
-    )
+    other = fresh(made(ContrastiveForward, network=network, classifier_starts_at_embeddings=False))
     assert not torch.allclose(other.scores(x)["classifier"], scores[last], atol=0.1)
 
 
@@ -200,10 +198,10 @@ def test_the_closed_form_changes_nothing_that_gradients_learn():
     x, labels = batch()
     rules = []
     for closed_form in ("all", "last", None):
-        rule = fresh(partial(ContrastiveForward, closed_form=closed_form))
+        rule = fresh(made(ContrastiveForward, closed_form=closed_form))
         for _ in range(2):
             rule.learn(x, labels)
-            rule.gather([(x, labels)])
+            gather(rule, [(x, labels)])
         rules.append([p.detach() for p in rule.parameters()])
     assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*rules, strict=True))
 
@@ -211,7 +209,7 @@ def test_the_closed_form_changes_nothing_that_gradients_learn():
 @pytest.mark.parametrize("closed_form", ["all", "last"])
 def test_the_closed_form_reads_the_layers_it_was_asked_to(closed_form):
     x, labels = batch()
-    rule = fresh(partial(ContrastiveForward, grid=2, closed_form=closed_form))
+    rule = fresh(made(ContrastiveForward, grid=2, closed_form=closed_form))
     rule.gather([(x, labels)])
     rule.eval()
     pooled, h = [], x
@@ -225,7 +223,7 @@ def test_the_closed_form_reads_the_layers_it_was_asked_to(closed_form):
 
 
 def test_bp_equals_a_plain_torch_network():
-    rule = fresh(partial(Backpropagation, optimizer="sgd", weight_decay=0.0))
+    rule = fresh(made(Backpropagation, optimizer="sgd", weight_decay=0.0))
     rate = rule.optimizers[0].param_groups[0]["lr"]
     x, labels = batch()
     blocks = [layer.block for layer in rule.model.layers]
@@ -242,7 +240,7 @@ def test_bp_equals_a_plain_torch_network():
 
 def test_prediction_is_the_readout_that_was_asked_for():
     x, labels = batch()
-    rule = fresh(partial(ContrastiveForward, predict="sum"))
+    rule = fresh(made(ContrastiveForward, predict="sum"))
     rule.learn(x, labels)
     scores = rule.scores(x)
     assert list(scores) == ["layer 1", "layer 2", "classifier", "sum"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rule_checks import gather
 from test_real_images import arrays
 
 from cfl_edge.lab.paper.recipes import RECIPES, batch_for, scaled_rate
@@ -52,7 +53,7 @@ def test_it_beats_the_nearest_mean_within_a_minute(system, digits):
         assert time.process_time() / torch.get_num_threads() - begin < MINUTE_S, accuracy
         for indices in torch.randperm(TRAIN).split(batch):
             rule.learn(x[indices], y[indices])
-        rule.gather([(x, y)])
+        gather(rule, [(x, y)])
         epochs += 1
         accuracy = (rule.predict(x_test) == y_test).float().mean().item()
     assert accuracy > yardstick

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from rule_checks import CHECKS, batch
+from rule_checks import CHECKS, batch, made
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.forward_forward import ForwardForward
@@ -20,7 +20,7 @@ SHAPE = (3, 16, 16)
 
 
 def small(input_shape, classes, **options):
-    return SymBa(input_shape, classes, **{"widths": (32, 24), **options})
+    return made(SymBa, widths=(32, 24))(input_shape, classes, **options)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -155,7 +155,7 @@ def test_it_is_not_ff():
     rules = []
     for make in (SymBa, ForwardForward):
         torch.manual_seed(0)
-        rules.append(make(SHAPE, 3, widths=(32,)))
+        rules.append(made(make, widths=(32,))(SHAPE, 3))
     ours, theirs = (rule.layers.layers[0] for rule in rules)
     assert ours.weight.shape == (32, 1024)
     assert theirs.weight.shape == (32, 768)
@@ -186,7 +186,7 @@ def test_it_is_not_ff():
 )
 def test_parameter_count_is_the_table_s(size, input_shape, classes, count):
     with torch.device("meta"):
-        rule = SymBa(input_shape, classes, widths=WIDTHS[size])
+        rule = small(input_shape, classes, widths=WIDTHS[size])
     assert rule.parameter_count() == count
     assert f"{count / 1e6:.0f}M" == size
 
@@ -194,4 +194,4 @@ def test_parameter_count_is_the_table_s(size, input_shape, classes, count):
 @pytest.mark.parametrize(("classes", "widths"), [(1, (4,)), (2, ()), (2, (4, 0))])
 def test_wrong_sizes_are_told(classes, widths):
     with pytest.raises(UsageError, match="expected"):
-        SymBa((1, 2, 2), classes, widths=widths)
+        small((1, 2, 2), classes, widths=widths)

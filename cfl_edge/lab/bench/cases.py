@@ -18,7 +18,7 @@ from cfl_edge.defaults import LAYERS_WITH_BACKBONE
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import STREAM, Setting
 from cfl_edge.lab.optimizers import build_optimizer
-from cfl_edge.lab.rules.backpropagation import bp_step
+from cfl_edge.lab.rules.backpropagation import Backward, bp_step
 
 Step = Callable[[Tensor, Tensor], object]  # x (N, C, H, W) and targets (N,)
 
@@ -174,8 +174,8 @@ def _bp(
     network.train()
     embeddings = _embeddings(network)
     every = build_optimizer(optimizer, [*network.parameters(), embeddings], LEARNING_RATE)
-    step = partial(bp_step, network, every, checkpoint=checkpoint, accumulate=accumulate)
-    return lambda x, targets: step(x, targets, embeddings)
+    how = Backward(checkpoint=checkpoint, accumulate=accumulate)
+    return lambda x, targets: bp_step(network, every, x, targets, embeddings, how)
 
 
 def _embeddings(network: Network) -> nn.Parameter:

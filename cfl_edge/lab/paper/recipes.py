@@ -107,10 +107,9 @@ class Recipe:
             learning_rate: Of the batch that it will see.
         """
         module, _, name = self.rule.partition(":")
-        rule: type[Any] = getattr(importlib.import_module(f"cfl_edge.lab.rules.{module}"), name)
-        built: Rule = rule(
-            input_shape, classes, learning_rate=learning_rate, **self.rule_options(kind)
-        )
+        rule: Any = getattr(importlib.import_module(f"cfl_edge.lab.rules.{module}"), name)
+        options = rule.Options(learning_rate=learning_rate, **self.rule_options(kind))
+        built: Rule = rule(input_shape, classes, options)
         return built
 
     def rule_options(self, kind: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from cfl_edge.lab.data.augment import channel_statistics, normalise, random_crop_flip
 from cfl_edge.lab.data.dataset import Dataset, Split
 from cfl_edge.lab.paper.run import Accuracies, Epoch, RunConfig
-from cfl_edge.lab.rules.rule import Rule
+from cfl_edge.lab.rules.rule import GatheringRule, Rule
 
 EVALUATION_BATCH = 500
 GATHERED = 10_000  # training images for readouts in closed form: enough for 256 features
@@ -171,7 +171,8 @@ class Trainer:
         begin = time.monotonic()
         state, images = self.state, self.images
         validation: Accuracies = {}
-        self.rule.gather(images.gathered())
+        if isinstance(self.rule, GatheringRule):
+            self.rule.gather(images.gathered())
         if len(images.x_validation):
             validation = accuracies(
                 self.rule.scores, images, images.x_validation, images.y_validation

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -12,16 +13,50 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as checkpointed
 
+from cfl_edge.core.closed_form import chunks
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.core.networks import Network
+from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.optimizers import OptimizerName, apply_gradients, build_optimizer
+from cfl_edge.lab.optimizers import apply_gradients
 from cfl_edge.lab.rules.contrastive_forward import TOTAL_D, global_generator
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork
-from cfl_edge.lab.rules.rule import Rule
+from cfl_edge.lab.rules.rule import Rule, RuleOptions
 
 Supervision = Literal["classifier", "last layer", "every layer"]
 DICTIONARY_LOSS = LocalLoss(feat_weight=0.0)  # a cross entropy: no sample needs another one
+
+
+@dataclass(frozen=True)
+class Backward:
+    """How `bp_step` goes back through the layers.
+
+    Args:
+        loss: Of the last layer's pooled features.
+        generator: Source of the noise on the embeddings.
+        checkpoint: Keep what stands between the layers only, and run each layer again when its
+            gradient is wanted (Chen et al. 2016): less memory, one more forward pass.
+        accumulate: Samples that pass the network at a time, their gradients added up: the memory
+            of a batch of that size. None for all at once.
+
+    Raises:
+        UsageError: `accumulate` with a loss that couples the samples of a batch.
+    """
+
+    loss: LocalLoss = DICTIONARY_LOSS
+    generator: torch.Generator | None = None
+    checkpoint: bool = False
+    accumulate: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would not be the gradient of the batch."""
+        if self.accumulate is not None and (self.loss.batch_weight or self.loss.feat_weight):
+            raise UsageError(
+                "accumulate needs a loss of single samples, this one contrasts those of a batch",
+                hint="LocalLoss(feat_weight=0.0)",
+            )
+
+
+PLAIN = Backward()
 
 
 def bp_step(
@@ -30,11 +65,7 @@ def bp_step(
     x: Tensor,
     labels: Tensor,
     embeddings: Tensor,
-    loss: LocalLoss = DICTIONARY_LOSS,
-    generator: torch.Generator | None = None,
-    *,
-    checkpoint: bool = False,
-    accumulate: int | None = None,
+    how: Backward = PLAIN,
 ) -> float:
     """Update all layers at once from the loss of the last one (Rumelhart, Hinton, Williams 1986).
 
@@ -45,20 +76,12 @@ def bp_step(
         network: L - 1 layers; their graph lives from the first forward to the last backward pass.
         optimizer: Of all layers' parameters and `embeddings`.
         x: What the first layer reads, (N, ...).
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
         embeddings: D, (Z, C_D), a leaf that requires gradients.
-        loss: Of the last layer's pooled features.
-        generator: Source of the noise on the embeddings.
-        checkpoint: Keep what stands between the layers only, and run each layer again when its
-            gradient is wanted (Chen et al. 2016): less memory, one more forward pass.
-        accumulate: Samples that pass the network at a time, their gradients added up: the memory
-            of so many samples. None for all at once.
+        how: Loss, and what memory is saved at the price of time.
 
     Returns:
         The loss before the update, the mean over the batch.
-
-    Raises:
-        UsageError: `accumulate` with a loss that couples the samples of a batch.
 
     Example:
         >>> from cfl_edge.core.networks import build_network
@@ -71,21 +94,15 @@ def bp_step(
         >>> bp_step(network, optimizer, x, labels, rows) < first
         True
     """
-    if accumulate is not None and (loss.batch_weight or loss.feat_weight):
-        raise UsageError(
-            "accumulate needs a loss of single samples, this one contrasts those of a batch",
-            hint="LocalLoss(feat_weight=0.0)",
-        )
+    size = how.accumulate or len(x)
     total = x.new_zeros(())
-    for start in range(0, len(x), accumulate or len(x)):
-        place = slice(start, start + (accumulate or len(x)))
-        h_mean = last_features(network, x[place], checkpoint=checkpoint)
+    for place in chunks(len(x), size):
+        h_mean = last_features(network, x[place], checkpoint=how.checkpoint)
         share = len(h_mean) / len(x)
-        value = share * loss(h_mean, labels[place], embeddings, generator)
+        value = share * how.loss(h_mean, labels[place], embeddings, how.generator)
         value.backward()  # type: ignore[no-untyped-call]
         total += value.detach()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    apply_gradients(optimizer)
     return float(total)
 
 
@@ -108,12 +125,11 @@ def last_features(network: Network, x: Tensor, *, checkpoint: bool = False) -> T
     return h_mean
 
 
-class Backpropagation(Rule):
-    """BP (Rumelhart, Hinton, Williams 1986): one loss, whose gradient crosses all layers.
+@dataclass(frozen=True, kw_only=True)
+class BackpropagationOptions(RuleOptions):
+    """The options of `Backpropagation`, and those of every rule.
 
     Args:
-        input_shape: (C, H, W).
-        classes: Z.
         network: As `build_network` has it.
         supervision: `classifier`: the cross entropy of f^L (the paper's baseline). `last layer`:
             the local loss of layer L-1 in its place, without f^L (the paper's BP with L_total).
@@ -122,10 +138,30 @@ class Backpropagation(Rule):
             there, f^L starts as the scores of Eq. 1.
         loss: The local loss.
         noise: Whether label embeddings get epsilon (Eq. 2 and 5).
-        learning_rate: Table 5, batch 512.
-        optimizer: As `build_optimizer` has it.
-        weight_decay: AdamW's default in torch.
         positions: K of the fully connected layers, instead of Table 4's.
+        learning_rate: Table 5, batch 512.
+        weight_decay: AdamW's default in torch.
+    """
+
+    network: str = "conv256"
+    supervision: Supervision = "classifier"
+    loss: LocalLoss = TOTAL_D
+    noise: bool = True
+    positions: int | None = None
+    learning_rate: float = 7.5e-3
+    weight_decay: float = 0.01
+
+
+DEFAULTS = BackpropagationOptions()
+
+
+class Backpropagation(Rule):
+    """BP (Rumelhart, Hinton, Williams 1986): one loss, whose gradient crosses all layers.
+
+    Args:
+        input_shape: (C, H, W).
+        classes: Z.
+        options: Network, losses.
 
     Example:
         >>> import torch
@@ -135,45 +171,37 @@ class Backpropagation(Rule):
         (['classifier'], ['classifier'])
     """
 
+    Options = BackpropagationOptions
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         classes: int,
-        *,
-        network: str = "conv256",
-        supervision: Supervision = "classifier",
-        loss: LocalLoss = TOTAL_D,
-        noise: bool = True,
-        learning_rate: float = 7.5e-3,
-        optimizer: OptimizerName = "adamw",
-        weight_decay: float = 0.01,
-        positions: int | None = None,
+        options: BackpropagationOptions = DEFAULTS,
     ) -> None:
         super().__init__(classes)
-        self.supervision, self.loss, self.noise = supervision, loss, noise
+        self.options, self.loss = options, options.loss
         self.model = LabelledNetwork(
+            build_network(options.network, input_shape, positions=options.positions),
             input_shape,
             classes,
-            network=network,
-            classifier=supervision != "last layer",
-            embeddings=supervision != "classifier",
-            positions=positions,
+            classifier=options.supervision != "last layer",
+            embeddings=options.supervision != "classifier",
         )
-        if supervision == "every layer":
+        if options.supervision == "every layer":
             self.model.start_classifier_at_embeddings()
-        parameters = list(self.parameters())
-        self.optimizers.append(build_optimizer(optimizer, parameters, learning_rate, weight_decay))
+        self.optimizers.append(options.build(self.parameters()))
 
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
         """Add the losses up and go back through all layers once."""
         losses: dict[str, Tensor] = {}
         layers = self.model.layers
-        generator = global_generator(x.device) if self.noise else None
+        generator = global_generator(x.device) if self.options.noise else None
         h = x
         for number, layer in enumerate(layers, 1):
             h = layer(h)
-            if self.supervision == "every layer" or (
-                self.supervision == "last layer" and number == len(layers)
+            if self.options.supervision == "every layer" or (
+                self.options.supervision == "last layer" and number == len(layers)
             ):
                 losses[f"layer {number}"] = self.loss(
                     layer.pool(h), labels, self.model.rows(), generator
@@ -188,6 +216,6 @@ class Backpropagation(Rule):
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Score by f^L, or by Eq. 1 at the last layer where there is none."""
         scores = self.model.scores(x, self.loss)
-        if self.supervision == "last layer":
+        if self.options.supervision == "last layer":
             scores = {name: scores[name] for name in (f"layer {len(self.model.layers)}",)}
         return scores

@@ -8,18 +8,35 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.optimizers import build_optimizer
-from cfl_edge.lab.rules.rule import Rule
+from cfl_edge.lab.optimizers import apply_gradients
+from cfl_edge.lab.rules.rule import Rule, RuleOptions
 
 CHANNELS = (32, 128, 512)  # of the published code, which has 1 to 3 blocks
 NORM_EPS = 1e-4  # of its BatchNorm
-LEARNING_RATE = 3e-4  # for adamw and batches of 128; the published 0.01 is for all data at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class CascadedOptions(RuleOptions):
+    """The options of `CascadedForward`, and those of every rule.
+
+    Args:
+        channels: C of each block, from the input on.
+        learning_rate: Of the predictors, for adamw and batches of 128; the published 0.01 is for
+            all data at once. `sgd` is the published optimizer, without weight decay.
+    """
+
+    channels: Sequence[int] = CHANNELS
+    learning_rate: float = 3e-4
+
+
+DEFAULTS = CascadedOptions()
 
 
 def cross_entropy_gradient(features: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
@@ -93,10 +110,7 @@ class CascadedForward(Rule):
     Args:
         input_shape: (C, H, W) of the images; each block halves H and W.
         classes: Z.
-        learning_rate: Of the predictors.
-        optimizer: A name of `build_optimizer`; `sgd` is the published one.
-        weight_decay: Pulls the predictors towards zero; the published code has none.
-        channels: C of each block, from the input on.
+        options: Blocks and optimizer.
 
     Raises:
         UsageError: Images too small to be halved by every block.
@@ -107,17 +121,16 @@ class CascadedForward(Rule):
         ['block 1', 'block 2', 'block 3', 'sum']
     """
 
+    Options = CascadedOptions
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         classes: int,
-        *,
-        learning_rate: float = LEARNING_RATE,
-        optimizer: str = "adamw",
-        weight_decay: float = 0.0,
-        channels: Sequence[int] = CHANNELS,
+        options: CascadedOptions = DEFAULTS,
     ) -> None:
         super().__init__(classes)
+        channels = options.channels
         c_in, height, width = input_shape
         if min(height, width) < 2 ** len(channels):
             raise UsageError(
@@ -131,10 +144,7 @@ class CascadedForward(Rule):
         for i, c_out in enumerate(channels, start=1):
             positions = (height >> i) * (width >> i)
             self.predictors.append(nn.Parameter(torch.zeros(c_out * positions, classes)))
-        self.optimizers = [
-            build_optimizer(optimizer, [predictor], learning_rate, weight_decay)
-            for predictor in self.predictors
-        ]
+        self.optimizers = [options.build([predictor]) for predictor in self.predictors]
 
     @torch.no_grad()
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
@@ -148,8 +158,7 @@ class CascadedForward(Rule):
             losses[f"block {i}"] = F.cross_entropy(scores, labels)
             gradient = cross_entropy_gradient(features, scores, labels)
             predictor.grad = gradient.to(predictor.dtype)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            apply_gradients(optimizer)
         return {name: float(loss) for name, loss in losses.items()}
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,11 +14,12 @@ from cfl_edge.core.closed_form import finish
 from cfl_edge.core.embeddings import visible_to_layer
 from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.losses import LocalLoss
+from cfl_edge.core.networks import build_network
 from cfl_edge.core.training import layer_slices
-from cfl_edge.lab.optimizers import OptimizerName, apply_gradients, build_optimizer
+from cfl_edge.lab.optimizers import apply_gradients
 from cfl_edge.lab.rules.closed_form_readout import ClosedFormReadout
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork
-from cfl_edge.lab.rules.rule import Rule
+from cfl_edge.lab.rules.rule import GatheringRule, RuleOptions
 
 EmbeddingsLearn = Literal["last", "all", "never"]
 ClosedForm = Literal["last", "all"]
@@ -25,12 +27,11 @@ TOTAL_B = LocalLoss(batch_weight=1.0, dict_weight=0.0, feat_weight=1.0)
 TOTAL_D = LocalLoss(batch_weight=0.0, dict_weight=1.0, feat_weight=1.0)
 
 
-class ContrastiveForward(Rule):
-    """CFL: every layer steps on its own loss right after its forward pass.
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveOptions(RuleOptions):
+    """The options of `ContrastiveForward`, and those of every rule.
 
     Args:
-        input_shape: (C, H, W).
-        classes: Z.
         network: As `build_network` has it.
         loss: Eq. 10, with the weights of L_total-B or L_total-D.
         noise: Whether label embeddings get epsilon (Eq. 2 and 5).
@@ -49,8 +50,34 @@ class ContrastiveForward(Rule):
         grid: As in `LocalLayer`.
         learning_rate: Of all layers (Table 5, batch 512).
         classifier_rate: Learning rate of f^L in multiples of `learning_rate`.
-        optimizer: As `build_optimizer` has it.
         weight_decay: AdamW's default in torch, as in the published code.
+    """
+
+    network: str = "conv256"
+    loss: LocalLoss = TOTAL_D
+    noise: bool = True
+    embeddings: EmbeddingsLearn = "last"
+    classifier: bool = True
+    classifier_starts_at_embeddings: bool = True
+    closed_form: ClosedForm | None = None
+    predict: str | None = None
+    positions: int | None = None
+    grid: int = 1
+    learning_rate: float = 7.5e-3
+    classifier_rate: float = 1.0
+    weight_decay: float = 0.01
+
+
+DEFAULTS = ContrastiveOptions()
+
+
+class ContrastiveForward(GatheringRule):
+    """CFL: every layer steps on its own loss right after its forward pass.
+
+    Args:
+        input_shape: (C, H, W).
+        classes: Z.
+        options: Network, loss, where embeddings learn, what predicts.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -62,68 +89,51 @@ class ContrastiveForward(Rule):
         torch.Size([4])
     """
 
+    Options = ContrastiveOptions
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         classes: int,
-        *,
-        network: str = "conv256",
-        loss: LocalLoss = TOTAL_D,
-        noise: bool = True,
-        embeddings: EmbeddingsLearn = "last",
-        classifier: bool = True,
-        classifier_starts_at_embeddings: bool = True,
-        closed_form: ClosedForm | None = None,
-        predict: str | None = None,
-        positions: int | None = None,
-        grid: int = 1,
-        learning_rate: float = 7.5e-3,
-        classifier_rate: float = 1.0,
-        optimizer: OptimizerName = "adamw",
-        weight_decay: float = 0.01,
+        options: ContrastiveOptions = DEFAULTS,
     ) -> None:
         super().__init__(classes)
-        self.model = LabelledNetwork(
-            input_shape,
-            classes,
-            network=network,
-            classifier=classifier,
-            positions=positions,
-            grid=grid,
+        self.options = options
+        network = build_network(
+            options.network, input_shape, positions=options.positions, grid=options.grid
         )
-        if classifier_starts_at_embeddings:
+        self.model = LabelledNetwork(network, input_shape, classes, classifier=options.classifier)
+        if options.classifier_starts_at_embeddings:
             self.model.start_classifier_at_embeddings()
         self.closed_form: ClosedFormReadout | None = None
-        if closed_form is not None:
-            channels = self.model.network.channels
-            read = sum(channels) if closed_form == "all" else channels[-1]
+        if options.closed_form is not None:
+            channels = network.channels
+            read = sum(channels) if options.closed_form == "all" else channels[-1]
             self.closed_form = ClosedFormReadout(classes, read)
-        self.loss, self.noise, self.embeddings_learn = loss, noise, embeddings
-        self.predict_with = predict
+        self.loss = options.loss
         rows = self.model.rows()
-        rows.requires_grad_(embeddings != "never")
+        rows.requires_grad_(options.embeddings != "never")
         layers = self.model.layers
         for i, layer in enumerate(layers):
             parameters = list(layer.parameters())
-            if embeddings == "all" or (embeddings == "last" and i == len(layers) - 1):
+            is_last = i == len(layers) - 1
+            if options.embeddings == "all" or (options.embeddings == "last" and is_last):
                 parameters.append(rows)
-            self.optimizers.append(
-                build_optimizer(optimizer, parameters, learning_rate, weight_decay)
-            )
+            self.optimizers.append(options.build(parameters))
         if self.model.classifier is not None:
             parameters = list(self.model.classifier.parameters())
-            rate = learning_rate * classifier_rate
-            self.optimizers.append(build_optimizer(optimizer, parameters, rate, weight_decay))
+            self.optimizers.append(options.build(parameters, options.classifier_rate))
 
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
         """Update each layer, then f^L."""
         losses = {}
         layers, rows = self.model.layers, self.model.rows()
-        generator = global_generator(x.device) if self.noise else None
+        generator = global_generator(x.device) if self.options.noise else None
+        learn_everywhere = self.options.embeddings == "all"
         how = LocalTraining(self.loss, generator=generator)
         h = x
         for i, (layer, optimizer) in enumerate(zip(layers, self.optimizers, strict=False)):
-            d_l = rows if self.embeddings_learn == "all" else visible_to_layer(rows, i, len(layers))
+            d_l = rows if learn_everywhere else visible_to_layer(rows, i, len(layers))
             h, _, value = finish(layer_slices(layer, h, labels, d_l, how))
             apply_gradients(optimizer)
             losses[f"layer {i + 1}"] = float(value)
@@ -133,7 +143,7 @@ class ContrastiveForward(Rule):
 
     @torch.no_grad()
     def gather(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Solve the readout in closed form anew, from the features as they are now."""
+        """Solve the closed-form readout again, from the features as they are now."""
         if self.closed_form is None:
             return
         self.eval()
@@ -162,7 +172,7 @@ class ContrastiveForward(Rule):
         if self.closed_form is not None:
             chosen = "closed form"
             scores[chosen] = self.closed_form.scores(self._read(self.closed_form, pooled))
-        chosen = self.predict_with or chosen
+        chosen = self.options.predict or chosen
         scores[chosen] = scores.pop(chosen)  # the last one is the prediction
         return scores
 

@@ -9,21 +9,44 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.optimizers import apply_gradients, build_optimizer
+from cfl_edge.lab.optimizers import apply_gradients
 from cfl_edge.lab.rules.feedback import direct_feedback
-from cfl_edge.lab.rules.rule import Rule
+from cfl_edge.lab.rules.rule import Rule, RuleOptions
 
-LEARNING_RATE = 5e-4  # of the published code's CIFAR-10 command; its Adam sees batches of 100
 HIDDEN = 1000  # units, in all topologies of the source
 # Channels and kernel of the convolutions; the padding keeps the resolution, 2x2 maxima halve it.
 GREY_CONVS = ((32, 5),)  # MNIST: CONV_32_5_1_2
 COLOUR_CONVS = ((64, 3), (256, 3))  # CIFAR-10: CONV_64_3_1_1, CONV_256_3_1_1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionOptions(RuleOptions):
+    """The options of `DirectRandomTargetProjection`, and those of every rule.
+
+    Args:
+        architecture: `conv`, convolutions and one fully connected hidden layer, or `fc`, two of
+            the latter.
+        hidden: Units of a fully connected hidden layer.
+        train_convolutions: False leaves the convolutions at their random start; the published
+            code names this for its best CIFAR-10 result.
+        learning_rate: Of all layers; of the published code's CIFAR-10 command, whose Adam (AdamW
+            without decay) sees batches of 100.
+    """
+
+    architecture: Literal["conv", "fc"] = "conv"
+    hidden: int = HIDDEN
+    train_convolutions: bool = True
+    learning_rate: float = 5e-4
+
+
+DEFAULTS = ProjectionOptions()
 
 
 class DirectRandomTargetProjection(Rule):
@@ -37,12 +60,7 @@ class DirectRandomTargetProjection(Rule):
         input_shape: (C, H, W) of an image; one channel means the MNIST convolutions, more mean
             those of CIFAR-10.
         classes: Z.
-        architecture: `conv`, convolutions and one fully connected hidden layer, or `fc`, two of
-            the latter.
-        hidden: Units of a fully connected hidden layer.
-        learning_rate: Step size of Adam, all layers.
-        train_convolutions: False leaves the convolutions at their random start; the published
-            code names this for its best CIFAR-10 result.
+        options: Layers and optimizer.
 
     Raises:
         UsageError: `architecture` is neither, or the image is too small to be halved.
@@ -50,32 +68,29 @@ class DirectRandomTargetProjection(Rule):
     Example:
         >>> import torch
         >>> _ = torch.manual_seed(0)
-        >>> rule = DirectRandomTargetProjection((1, 8, 8), 2, architecture="fc", hidden=16)
+        >>> options = ProjectionOptions(architecture="fc", hidden=16)
+        >>> rule = DirectRandomTargetProjection((1, 8, 8), 2, options)
         >>> rule.learn(torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
         {'classifier': 0.7...}
     """
+
+    Options = ProjectionOptions
 
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         classes: int,
-        *,
-        architecture: Literal["conv", "fc"] = "conv",
-        hidden: int = HIDDEN,
-        learning_rate: float = LEARNING_RATE,
-        train_convolutions: bool = True,
+        options: ProjectionOptions = DEFAULTS,
     ) -> None:
         super().__init__(classes)
-        self.layers, shapes = _hidden_layers(architecture, input_shape, hidden)
-        self.classifier = nn.Linear(hidden, classes)
+        self.layers, shapes = _hidden_layers(options.architecture, input_shape, options.hidden)
+        self.classifier = nn.Linear(options.hidden, classes)
         for i, shape in enumerate(shapes):
             self.register_buffer(f"feedback{i}", direct_feedback(classes, shape))
-            if len(shape) > 1 and not train_convolutions:
+            if len(shape) > 1 and not options.train_convolutions:
                 self.layers[i].requires_grad_(False)
-        # Adam is AdamW without decay; one for each layer, as each steps by itself.
         self.optimizers = [
-            build_optimizer("adamw", block.parameters(), learning_rate, weight_decay=0.0)
-            for block in (*self._learning(), self.classifier)
+            options.build(block.parameters()) for block in (*self._learning(), self.classifier)
         ]
 
     def _learning(self) -> list[nn.Module]:

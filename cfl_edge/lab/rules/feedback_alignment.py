@@ -7,19 +7,35 @@ at once. Either way the weights of the forward pass are not needed behind it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.networks import Network
-from cfl_edge.lab.optimizers import apply_gradients, build_optimizer
+from cfl_edge.core.networks import Network, build_network
+from cfl_edge.lab.optimizers import apply_gradients
 from cfl_edge.lab.rules.feedback import direct_feedback, project, replace_backward_weights
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork
-from cfl_edge.lab.rules.rule import Rule
+from cfl_edge.lab.rules.rule import Rule, RuleOptions
 
-LEARNING_RATE = 7.5e-3  # the paper's Table 5, convolutions, batches of 512
-WEIGHT_DECAY = 0.01  # AdamW of torch
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentOptions(RuleOptions):
+    """The options of both rules, and those of every rule.
+
+    Args:
+        network: As in `build_network`.
+        learning_rate: The paper's Table 5, convolutions, batches of 512.
+        weight_decay: AdamW's default in torch.
+    """
+
+    network: str = "conv256"
+    learning_rate: float = 7.5e-3
+    weight_decay: float = 0.01
+
+
+DEFAULTS = AlignmentOptions()
 
 
 class FeedbackAlignment(Rule):
@@ -30,10 +46,7 @@ class FeedbackAlignment(Rule):
     Args:
         input_shape: (C, H, W) of an image.
         classes: Z.
-        network: As in `build_network`.
-        learning_rate: Step size of all layers.
-        optimizer: As in `build_optimizer`.
-        weight_decay: As in `build_optimizer`.
+        options: Network and optimizer.
 
     Raises:
         UsageError: `network` or `optimizer` is unknown, or the network has attention.
@@ -47,22 +60,19 @@ class FeedbackAlignment(Rule):
         True
     """
 
+    Options = AlignmentOptions
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         classes: int,
-        *,
-        network: str = "conv256",
-        learning_rate: float = LEARNING_RATE,
-        optimizer: str = "adamw",
-        weight_decay: float = WEIGHT_DECAY,
+        options: AlignmentOptions = DEFAULTS,
     ) -> None:
         super().__init__(classes)
-        self.model = LabelledNetwork(input_shape, classes, network=network, embeddings=False)
+        network = build_network(options.network, input_shape)
+        self.model = LabelledNetwork(network, input_shape, classes, embeddings=False)
         replace_backward_weights(self.model)
-        self.optimizers = [
-            build_optimizer(optimizer, self.model.parameters(), learning_rate, weight_decay)
-        ]
+        self.optimizers = [options.build(self.model.parameters())]
 
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
         """Take one step along the gradients that come back through B."""
@@ -86,10 +96,7 @@ class DirectFeedbackAlignment(Rule):
     Args:
         input_shape: (C, H, W) of an image.
         classes: Z.
-        network: As in `build_network`.
-        learning_rate: Step size of all layers.
-        optimizer: As in `build_optimizer`.
-        weight_decay: As in `build_optimizer`.
+        options: Network and optimizer.
 
     Raises:
         UsageError: `network` or `optimizer` is unknown.
@@ -103,23 +110,20 @@ class DirectFeedbackAlignment(Rule):
         True
     """
 
+    Options = AlignmentOptions
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         classes: int,
-        *,
-        network: str = "conv256",
-        learning_rate: float = LEARNING_RATE,
-        optimizer: str = "adamw",
-        weight_decay: float = WEIGHT_DECAY,
+        options: AlignmentOptions = DEFAULTS,
     ) -> None:
         super().__init__(classes)
-        self.model = LabelledNetwork(input_shape, classes, network=network, embeddings=False)
-        for i, shape in enumerate(_output_shapes(self.model.network, input_shape)):
+        network = build_network(options.network, input_shape)
+        self.model = LabelledNetwork(network, input_shape, classes, embeddings=False)
+        for i, shape in enumerate(_output_shapes(network, input_shape)):
             self.register_buffer(f"feedback{i}", direct_feedback(classes, shape))
-        self.optimizers = [
-            build_optimizer(optimizer, self.model.parameters(), learning_rate, weight_decay)
-        ]
+        self.optimizers = [options.build(self.model.parameters())]
 
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
         """Run all layers, then bring the error to each of them and take one step."""

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.optimizers import OptimizerName, build_optimizer
-from cfl_edge.lab.rules.goodness import overlay_label, threshold_loss, wrong_labels
-from cfl_edge.lab.rules.goodness_layers import GoodnessLayers
-from cfl_edge.lab.rules.rule import Rule
+from cfl_edge.lab.rules.goodness import overlay_label, threshold_loss
+from cfl_edge.lab.rules.goodness_layers import GoodnessRule
+from cfl_edge.lab.rules.rule import RuleOptions
 
 # Widths of the fully connected nets that the paper's Table 1 counts, by the length of the input.
 SMALL_INPUT = 2000
@@ -23,7 +22,30 @@ SMALL_WIDTHS = (1024, 1024)
 LARGE_WIDTHS = (3072, 3072)
 
 
-class ForwardForward(Rule):
+@dataclass(frozen=True, kw_only=True)
+class ForwardForwardOptions(RuleOptions):
+    """The options of `ForwardForward`, and those of every rule.
+
+    Args:
+        widths: Units of each layer; None for two layers, of 1024 units on fewer than 2000 numbers
+            and of 3072 on more.
+        threshold: theta, the goodness that positives are to exceed and negatives are not; of
+            Hinton's published code, per unit.
+        steepness: Of the loss around the threshold; a larger one forgets sooner about samples on
+            their side. By trial on 10,000 images of CIFAR-10: 4 and 16.
+        learning_rate: Of every layer; by trial, as above: 3e-4 and 1e-3.
+    """
+
+    widths: Sequence[int] | None = None
+    threshold: float = 1.0
+    steepness: float = 4.0
+    learning_rate: float = 1e-3
+
+
+DEFAULTS = ForwardForwardOptions()
+
+
+class ForwardForward(GoodnessRule):
     """Fully connected layers, each of which learns to be active for true labels only.
 
     The label is written over the first pixels of the image. A prediction costs Z passes.
@@ -31,70 +53,45 @@ class ForwardForward(Rule):
     Args:
         input_shape: (C, H, W), at least Z numbers.
         classes: Z, at least 2.
-        widths: Units of each layer; None for two layers, of 1024 units on fewer than 2000 numbers
-            and of 3072 on more.
-        learning_rate: Of every layer.
-        threshold: theta, the goodness that positives are to exceed and negatives are not.
-        steepness: Of the loss around the threshold; a larger one forgets sooner about samples on
-            their side.
-        optimizer: `sgd`, `momentum` or `adamw`.
+        options: Layers, loss, optimizer.
 
     Raises:
         UsageError: Fewer than 2 classes, no pixel for each of them, or wrong `widths`.
 
     Example:
+        >>> import torch
         >>> _ = torch.manual_seed(0)
-        >>> rule = ForwardForward((1, 8, 8), 2, widths=(16, 16))
+        >>> rule = ForwardForward((1, 8, 8), 2, ForwardForwardOptions(widths=(16, 16)))
         >>> list(rule.learn(torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])))
         ['layer 1', 'layer 2']
         >>> rule.predict(torch.randn(3, 1, 8, 8)).shape
         torch.Size([3])
     """
 
+    Options = ForwardForwardOptions
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         classes: int,
-        *,
-        widths: Sequence[int] | None = None,
-        learning_rate: float = 1e-3,  # by trial, as below: 3e-4 and 1e-3
-        threshold: float = 1.0,  # of Hinton's published code, per unit
-        steepness: float = 4.0,  # by trial on 10,000 images of CIFAR-10: 4 and 16
-        optimizer: OptimizerName = "adamw",
+        options: ForwardForwardOptions = DEFAULTS,
     ) -> None:
-        super().__init__(classes)
         features_in = math.prod(input_shape)
         if not 2 <= classes <= features_in:
             raise UsageError(
                 f"FF has {classes} classes, expected 2 to {features_in}",
                 hint="a larger image: the label takes a pixel for each class",
             )
+        widths = options.widths
         if widths is None:
             widths = SMALL_WIDTHS if features_in < SMALL_INPUT else LARGE_WIDTHS
-        self.threshold = threshold
-        self.steepness = steepness
-        self.layers = GoodnessLayers(features_in, widths)
-        self.optimizers = [
-            build_optimizer(optimizer, layer.parameters(), learning_rate)
-            for layer in self.layers.layers
-        ]
+        super().__init__(features_in, classes, widths, options)
+        self.threshold, self.steepness = options.threshold, options.steepness
 
-    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
-        """Update each layer right after its forward pass."""
-        positive = overlay_label(x, labels, self.classes)
-        negative = overlay_label(x, wrong_labels(labels, self.classes), self.classes)
-        return self.layers.update(positive, negative, self.loss, self.optimizers)
+    def with_labels(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Write the labels over the first pixels, (N, C * H * W)."""
+        return overlay_label(x, labels, self.classes)
 
     def loss(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Return `threshold_loss` with the rule's options, (N,), of goodnesses, (N,) each."""
         return threshold_loss(positive, negative, self.threshold, self.steepness)
-
-    def readouts(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the goodness of each label in each layer, and their sum."""
-        return self.layers.scores(
-            lambda label: overlay_label(x, self._everywhere(x, label), self.classes), self.classes
-        )
-
-    @staticmethod
-    def _everywhere(x: Tensor, label: int) -> Tensor:
-        return torch.full((len(x),), label, device=x.device)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cfl_edge.core.embeddings import average_pool
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.core.networks import Network, build_network
+from cfl_edge.core.networks import Network
 from cfl_edge.errors import UsageError
 
 # Of D's initial numbers. The paper does not say; the published code draws from N(0, 1).
@@ -21,16 +21,16 @@ class LabelledNetwork(nn.Module):
     """Layers, label embeddings and a linear classifier, and the scores at each of them.
 
     Args:
+        network: The layers.
         input_shape: (C, H, W).
         classes: Z.
-        network: As `build_network` has it.
         classifier: Whether there is an f^L.
         embeddings: Whether there is a D.
-        positions: K of the fully connected layers, instead of Table 4's.
-        grid: As in `LocalLayer`.
 
     Example:
-        >>> model = LabelledNetwork((3, 16, 16), classes=10, network="conv256")
+        >>> from cfl_edge.core.networks import build_network
+        >>> shape = (3, 16, 16)
+        >>> model = LabelledNetwork(build_network("conv256", shape), shape, classes=10)
         >>> scores = model.scores(torch.zeros(2, 3, 16, 16), LocalLoss())
         >>> {name: tuple(values.shape) for name, values in scores.items()}
         {'layer 1': (2, 10), 'layer 2': (2, 10), 'sum': (2, 10), 'classifier': (2, 10)}
@@ -38,17 +38,15 @@ class LabelledNetwork(nn.Module):
 
     def __init__(
         self,
+        network: Network,
         input_shape: Sequence[int],
         classes: int,
         *,
-        network: str,
         classifier: bool = True,
         embeddings: bool = True,
-        positions: int | None = None,
-        grid: int = 1,
     ) -> None:
         super().__init__()
-        self.network: Network = build_network(network, input_shape, positions=positions, grid=grid)
+        self.network = network
         channels = max(self.network.channels)
         self.embeddings: nn.Parameter | None = None
         if embeddings:

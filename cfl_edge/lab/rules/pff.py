@@ -8,29 +8,54 @@ a generative circuit learns to predict each layer from the one above.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.optimizers import build_optimizer
 from cfl_edge.lab.rules import predictive_coding as pc
-from cfl_edge.lab.rules.rule import Rule
+from cfl_edge.lab.rules.rule import Rule, RuleOptions
 
-# Of the published code: defaults of its network, learning rate of its training script.
+# Of the published code: defaults of its network.
 WIDTH = 2000
-STEPS = 10  # K
 LATENT = 20  # units on top of the generative circuit
 GROUP = 10  # units that compete with each other
-LABEL_SCALE = 5.0
-THRESHOLD = 3.0  # theta; its script for MNIST has 10
-KEEP = 0.3  # alpha, of the old state
 LATENT_RATE = 0.025  # beta
-NOISE = 0.01  # standard deviation, representation circuit
-GENERATIVE_NOISE = 0.025
 LATERAL_LIMIT = 0.05  # M and G are drawn evenly from 0 to this
-LEARNING_RATE = 2.5e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictiveOptions(RuleOptions):
+    """The options of `PredictiveForwardForward`, and those of every rule.
+
+    Defaults are those of the published network, the learning rate that of its training script.
+
+    Args:
+        width: Units of each hidden layer, a multiple of 10.
+        steps: K; time and quality of a learning step, and of a prediction, which runs K/2 + 1.
+        threshold: theta, the goodness that divides right from wrong labels; the published script
+            for MNIST has 10.
+        keep: alpha, the share of its old state that a unit keeps in a step.
+        label_scale: Length of the label that is clamped on top.
+        noise: Standard deviation of the noise on the drive of the units while learning.
+        generative_noise: Of the noise on what the generative circuit reads.
+        generative: Whether the generative circuit exists; it costs 40 % of a learning step.
+    """
+
+    width: int = WIDTH
+    steps: int = 10
+    threshold: float = 3.0
+    keep: float = 0.3
+    label_scale: float = 5.0
+    noise: float = 0.01
+    generative_noise: float = 0.025
+    generative: bool = True
+    learning_rate: float = 2.5e-4
+
+
+DEFAULTS = PredictiveOptions()
 
 
 class PredictiveForwardForward(Rule):
@@ -48,43 +73,27 @@ class PredictiveForwardForward(Rule):
     Args:
         input_shape: (C, H, W) of the images.
         classes: Z, 2 or more.
-        learning_rate: Of all matrices.
-        optimizer: A name of `build_optimizer`.
-        width: Units of each hidden layer, a multiple of 10.
-        steps: K; time and quality of a learning step, and of a prediction, which runs K/2 + 1.
-        threshold: theta, the goodness that divides right from wrong labels.
-        keep: alpha, how much of its old state a unit keeps in a step.
-        label_scale: Length of the label that is clamped on top.
-        noise: Standard deviation of the noise on the drive of the units while learning.
-        generative_noise: Of the noise on what the generative circuit reads.
-        generative: Whether the generative circuit exists; it costs 40 % of a learning step.
+        options: States, noise, optimizer.
 
     Raises:
         UsageError: `width` cannot be divided into groups of 10, or there is no wrong label.
 
     Example:
-        >>> rule = PredictiveForwardForward((1, 8, 8), 3, width=20, steps=4)
+        >>> rule = PredictiveForwardForward((1, 8, 8), 3, PredictiveOptions(width=20, steps=4))
         >>> {name: tuple(s.shape) for name, s in rule.scores(torch.zeros(2, 1, 8, 8)).items()}
         {'softmax': (2, 3), 'goodness': (2, 3)}
     """
+
+    Options = PredictiveOptions
 
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         classes: int,
-        *,
-        learning_rate: float = LEARNING_RATE,
-        optimizer: str = "adamw",
-        width: int = WIDTH,
-        steps: int = STEPS,
-        threshold: float = THRESHOLD,
-        keep: float = KEEP,
-        label_scale: float = LABEL_SCALE,
-        noise: float = NOISE,
-        generative_noise: float = GENERATIVE_NOISE,
-        generative: bool = True,
+        options: PredictiveOptions = DEFAULTS,
     ) -> None:
         super().__init__(classes)
+        width = options.width
         if width < GROUP or width % GROUP:
             raise UsageError(
                 f"PFF has {width} units a layer, expected a multiple of {GROUP}",
@@ -95,8 +104,7 @@ class PredictiveForwardForward(Rule):
                 f"PFF learns from wrong labels and has {classes} class, expected 2 or more",
                 hint="a second class",
             )
-        self.width, self.steps, self.threshold = width, steps, threshold
-        self.keep, self.label_scale, self.noise = keep, label_scale, noise
+        self.options = options
         pixels = math.prod(input_shape)
         # Rows are what a matrix reads: W up, V down, as in state @ matrix.
         self.w1, self.w2 = _orthogonal(pixels, width), _orthogonal(width, width)
@@ -104,13 +112,12 @@ class PredictiveForwardForward(Rule):
         self.b1, self.b2 = _orthogonal(1, width), _orthogonal(1, width)
         self.m1, self.m2 = (_even(width // GROUP, GROUP, GROUP) for _ in range(2))
         self.w3, self.b3 = _orthogonal(width, classes), nn.Parameter(torch.zeros(1, classes))
-        self.optimizers = [build_optimizer(optimizer, list(self.parameters()), learning_rate)]
-        self.generative, self.generative_noise = generative, generative_noise
-        if generative:
+        self.optimizers = [options.build(list(self.parameters()))]
+        if options.generative:
             self.g3, self.g2 = _even(LATENT, width), _even(width, width)
             self.g1 = _even(width, pixels)
             circuit = [self.g1, self.g2, self.g3]
-            self.optimizers.append(build_optimizer(optimizer, circuit, learning_rate))
+            self.optimizers.append(options.build(circuit))
 
     @torch.no_grad()
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
@@ -118,7 +125,7 @@ class PredictiveForwardForward(Rule):
         x = x.flatten(start_dim=1)  # (N, pixels)
         wrong = (labels + torch.randint_like(labels, 1, self.classes)) % self.classes
         both = torch.cat([labels, wrong])  # (2N,), the positives first
-        clamped = self.label_scale * F.one_hot(both, self.classes).to(x.dtype)  # (2N, Z)
+        clamped = self.options.label_scale * F.one_hot(both, self.classes).to(x.dtype)  # (2N, Z)
         positive = x.new_zeros(len(both))
         positive[: len(labels)] = 1
         below = pc.normalised(x)
@@ -128,17 +135,17 @@ class PredictiveForwardForward(Rule):
         for parameter in self.parameters():
             parameter.grad = torch.empty_like(parameter)
         losses: dict[str, Tensor] = {}
-        for _ in range(self.steps):
+        for _ in range(self.options.steps):
             z1, z2, values = self._represent(below, clamped, positive, z1, z2)
             values["softmax"] = self._classify(start[1], labels)
-            if self.generative:
+            if self.options.generative:
                 latent, values["generative"] = self._generate(x, z1, z2, latent)
             for optimizer in self.optimizers:
                 optimizer.step()
             losses = {name: losses.get(name, 0) + value for name, value in values.items()}
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        return {name: float(total) / self.steps for name, total in losses.items()}
+        return {name: float(total) / self.options.steps for name, total in losses.items()}
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Return the softmax layer's scores after one pass, and minus the goodness per label.
@@ -150,10 +157,10 @@ class PredictiveForwardForward(Rule):
         start = self._forward(bottom_up)
         softmax = pc.normalised(start[1]) @ self.w3 + self.b3
         goodness = torch.empty_like(softmax)
-        first, last = max(self.steps // 2 - 1, 0), self.steps // 2
+        first, last = max(self.options.steps // 2 - 1, 0), self.options.steps // 2
         for label in range(self.classes):
             z1, z2 = start
-            clamped = self.label_scale * self.v2[label]  # (width,)
+            clamped = self.options.label_scale * self.v2[label]  # (width,)
             total = x.new_zeros(len(x))
             for step in range(last + 1):
                 z1, z2 = self._step(bottom_up, clamped, z1, z2, noise=0.0)
@@ -184,7 +191,9 @@ class PredictiveForwardForward(Rule):
         if noise:
             drive1.add_(torch.randn_like(drive1), alpha=noise)
             drive2.add_(torch.randn_like(drive2), alpha=noise)
-        return pc.next_state(z1, drive1, self.keep), pc.next_state(z2, drive2, self.keep)
+        return pc.next_state(z1, drive1, self.options.keep), pc.next_state(
+            z2, drive2, self.options.keep
+        )
 
     def _represent(
         self, below: Tensor, clamped: Tensor, positive: Tensor, old1: Tensor, old2: Tensor
@@ -192,9 +201,9 @@ class PredictiveForwardForward(Rule):
         """Move the states and leave the gradients of the representation circuit."""
         count = len(below)
         bottom_up = (below @ self.w1).repeat(2, 1)  # images are the same in both halves
-        z1, z2 = self._step(bottom_up, clamped @ self.v2, old1, old2, self.noise)
-        delta1 = pc.goodness_delta(z1, positive, self.threshold, self.keep)
-        delta2 = pc.goodness_delta(z2, positive, self.threshold, self.keep)
+        z1, z2 = self._step(bottom_up, clamped @ self.v2, old1, old2, self.options.noise)
+        delta1 = pc.goodness_delta(z1, positive, self.options.threshold, self.options.keep)
+        delta2 = pc.goodness_delta(z2, positive, self.options.threshold, self.options.keep)
         up, down = pc.normalised(old1), pc.normalised(old2)
         pc.synapse_update(below, delta1[:count] + delta1[count:], self.w1.grad)
         pc.synapse_update(down, delta1, self.v1.grad)
@@ -206,8 +215,8 @@ class PredictiveForwardForward(Rule):
         self.m1.grad = pc.lateral_update(old1, delta1, self.m1)
         self.m2.grad = pc.lateral_update(old2, delta2, self.m2)
         losses = {
-            "layer 1": pc.goodness_loss(z1, positive, self.threshold).mean(),
-            "layer 2": pc.goodness_loss(z2, positive, self.threshold).mean(),
+            "layer 1": pc.goodness_loss(z1, positive, self.options.threshold).mean(),
+            "layer 2": pc.goodness_loss(z2, positive, self.options.threshold).mean(),
         }
         return z1, z2, losses
 
@@ -215,7 +224,7 @@ class PredictiveForwardForward(Rule):
         """Leave the gradients of the softmax on the states before the first step."""
         above = pc.normalised(z2)
         scores = above @ self.w3 + self.b3
-        targets = self.label_scale * F.one_hot(labels, self.classes).to(z2.dtype)
+        targets = self.options.label_scale * F.one_hot(labels, self.classes).to(z2.dtype)
         delta = pc.softmax_delta(scores, targets)
         pc.synapse_update(above, delta, self.w3.grad)
         pc.synapse_update(z2.new_ones(len(z2), 1), delta, self.b3.grad)
@@ -238,7 +247,7 @@ class PredictiveForwardForward(Rule):
 
     def _noisy(self, state: Tensor) -> Tensor:
         """Return what the generative circuit reads of a state."""
-        noise = self.generative_noise * torch.randn_like(state)
+        noise = self.options.generative_noise * torch.randn_like(state)
         return pc.normalised((state + noise).relu())
 
 

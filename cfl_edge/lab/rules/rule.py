@@ -9,14 +9,44 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import final
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
+from cfl_edge.lab.optimizers import OptimizerName, build_optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleOptions:
+    """What every rule may be told; each rule adds its own options.
+
+    Args:
+        learning_rate: Step size at the first step.
+        optimizer: As in `build_optimizer`.
+        weight_decay: As in `build_optimizer`.
+    """
+
+    learning_rate: float
+    optimizer: OptimizerName = "adamw"
+    weight_decay: float = 0.0
+
+    def build(
+        self, parameters: Iterable[nn.Parameter], scale: float = 1.0
+    ) -> torch.optim.Optimizer:
+        """Build the optimizer of some parameters.
+
+        Args:
+            parameters: Such as those of a layer.
+            scale: Multiplies the learning rate.
+        """
+        rate = self.learning_rate * scale
+        return build_optimizer(self.optimizer, parameters, rate, self.weight_decay)
+
 
 class Rule(nn.Module, ABC):
-    """A network and the rule that it learns by.
+    """A network and the rule that it learns by; it is built from (C, H, W), Z and `Options`.
 
     Fixed random numbers (feedback, frozen blocks) are buffers or parameters without gradients: they
     are not learned and not counted.
@@ -24,6 +54,8 @@ class Rule(nn.Module, ABC):
     Args:
         classes: Z.
     """
+
+    Options: ClassVar[type[RuleOptions]]
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -36,7 +68,7 @@ class Rule(nn.Module, ABC):
 
         Args:
             x: Normalised images, (N, C, H, W).
-            labels: Class numbers, (N,).
+            labels: Class indices, (N,).
 
         Returns:
             The loss of each layer before its update, by name, from the input on.
@@ -60,23 +92,13 @@ class Rule(nn.Module, ABC):
 
     @final
     def predict(self, x: Tensor) -> Tensor:
-        """Return the class numbers, (N,)."""
+        """Return the class indices, (N,)."""
         return next(reversed(self.scores(x).values())).argmax(dim=1)
 
     @final
     def parameter_count(self) -> int:
         """Count the numbers that learning changes, label embeddings included."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
-    def gather(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Take in training images without augmentation, before an evaluation.
-
-        For systems whose prediction is solved from the features as they are now. The others have
-        nothing to do.
-
-        Args:
-            batches: Normalised images (N, C, H, W) and class numbers (N,).
-        """
 
     @abstractmethod
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
@@ -85,3 +107,15 @@ class Rule(nn.Module, ABC):
     @abstractmethod
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Do what `scores` says; the modules are in evaluation mode, without gradients."""
+
+
+class GatheringRule(Rule, ABC):
+    """A rule whose prediction is solved from the features as they are, before an evaluation."""
+
+    @abstractmethod
+    def gather(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Take in training images without augmentation, and forget those of the last call.
+
+        Args:
+            batches: Normalised images (N, C, H, W) and class indices (N,).
+        """

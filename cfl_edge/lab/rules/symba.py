@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.optimizers import OptimizerName, build_optimizer
-from cfl_edge.lab.rules.goodness import add_class_pattern, symmetric_loss, wrong_labels
-from cfl_edge.lab.rules.goodness_layers import GoodnessLayers
-from cfl_edge.lab.rules.rule import Rule
+from cfl_edge.lab.rules.goodness import add_class_pattern, symmetric_loss
+from cfl_edge.lab.rules.goodness_layers import GoodnessRule
+from cfl_edge.lab.rules.rule import RuleOptions
 
 # Equal widths that come to the counts of the paper's Table 1 with the channel of the pattern.
 WIDTHS = {
@@ -27,7 +27,29 @@ WIDTHS = {
 }
 
 
-class SymBa(Rule):
+@dataclass(frozen=True, kw_only=True)
+class SymBaOptions(RuleOptions):
+    """The options of `SymBa`, and those of every rule.
+
+    Args:
+        widths: Units of each layer. `WIDTHS` has those of the paper's Table 1.
+        alpha: Steepness of the loss (Lee and Song 2023).
+        pattern_scale: Standard deviation of the patterns' numbers; 1 makes them as large as a
+            normalised image's, and the label easier to see than the image. By trial on MNIST, of
+            0.3 and 1.
+        learning_rate: Of every layer.
+    """
+
+    widths: Sequence[int] = WIDTHS["16M"]
+    alpha: float = 4.0
+    pattern_scale: float = 0.3
+    learning_rate: float = 3e-4
+
+
+DEFAULTS = SymBaOptions()
+
+
+class SymBa(GoodnessRule):
     """Fully connected layers, each of which learns to be more active for the true label.
 
     A label is a fixed random pattern of the size of an image, an input channel of its own: the
@@ -36,19 +58,14 @@ class SymBa(Rule):
     Args:
         input_shape: (C, H, W).
         classes: Z, at least 2.
-        widths: Units of each layer. `WIDTHS` has those of the paper's Table 1.
-        alpha: Steepness of the loss.
-        pattern_scale: Standard deviation of the patterns' numbers; 1 makes them as large as a
-            normalised image's, and the label easier to see than the image.
-        learning_rate: Of every layer.
-        optimizer: `sgd`, `momentum` or `adamw`.
+        options: Layers, loss, optimizer.
 
     Raises:
         UsageError: Fewer than 2 classes, or wrong `widths`.
 
     Example:
         >>> _ = torch.manual_seed(0)
-        >>> rule = SymBa((1, 8, 8), 2, widths=(16, 16))
+        >>> rule = SymBa((1, 8, 8), 2, SymBaOptions(widths=(16, 16)))
         >>> rule.patterns.shape
         torch.Size([2, 64])
         >>> list(rule.scores(torch.randn(3, 1, 8, 8)))
@@ -57,49 +74,30 @@ class SymBa(Rule):
 
     patterns: Tensor
 
+    Options = SymBaOptions
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         classes: int,
-        *,
-        widths: Sequence[int] = WIDTHS["16M"],
-        alpha: float = 4.0,  # Lee and Song 2023
-        pattern_scale: float = 0.3,  # by trial on MNIST, of 0.3 and 1
-        learning_rate: float = 3e-4,
-        optimizer: OptimizerName = "adamw",
+        options: SymBaOptions = DEFAULTS,
     ) -> None:
-        super().__init__(classes)
         if classes < 2:
             raise UsageError(
                 f"SymBa has {classes} classes, expected 2 or more",
                 hint="images of two classes: a negative has a wrong label",
             )
         channels, height, width = input_shape
-        self.alpha = alpha
-        self.register_buffer("patterns", pattern_scale * torch.randn(classes, height * width))
-        self.layers = GoodnessLayers(math.prod((channels + 1, height, width)), widths)
-        self.optimizers = [
-            build_optimizer(optimizer, layer.parameters(), learning_rate)
-            for layer in self.layers.layers
-        ]
+        patterns = options.pattern_scale * torch.randn(classes, height * width)
+        features_in = math.prod((channels + 1, height, width))
+        super().__init__(features_in, classes, options.widths, options)
+        self.alpha = options.alpha
+        self.register_buffer("patterns", patterns)
 
-    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
-        """Update each layer right after its forward pass."""
-        positive = add_class_pattern(x, labels, self.patterns)
-        negative = add_class_pattern(x, wrong_labels(labels, self.classes), self.patterns)
-        return self.layers.update(positive, negative, self.loss, self.optimizers)
+    def with_labels(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Add the labels' patterns as one more channel, (N, (C + 1) * H * W)."""
+        return add_class_pattern(x, labels, self.patterns)
 
     def loss(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Return `symmetric_loss` at the rule's alpha, (N,), of goodnesses, (N,) each."""
         return symmetric_loss(positive, negative, self.alpha)
-
-    def readouts(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the goodness of each label in each layer, and their sum."""
-        return self.layers.scores(
-            lambda label: add_class_pattern(x, self._everywhere(x, label), self.patterns),
-            self.classes,
-        )
-
-    @staticmethod
-    def _everywhere(x: Tensor, label: int) -> Tensor:
-        return torch.full((len(x),), label, device=x.device)
