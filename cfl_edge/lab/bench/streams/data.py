@@ -30,12 +30,11 @@ class SeedData:
     """The images of one run.
 
     Args:
-        train: Numbers of training images of the data set, ascending, (N,).
-        test: Numbers of images to evaluate on, ascending, (M,).
-        test_is_train: Whether `test` are numbers of training images as well.
-        order: Places in `train` in the order in which they arrive.
-        unknown: Numbers of images of classes that are not in the stream, (K,); from where the
-            others to evaluate on are.
+        train: Indices of training images of the data set, ascending, (N,).
+        test: Indices of images to evaluate on, ascending, (M,).
+        test_is_train: Whether `test` and `unknown` are indices of training images.
+        order: Positions in `train`, in the order in which they arrive.
+        unknown: Indices of images of classes that are not in the stream, (K,).
     """
 
     train: Integers
@@ -46,10 +45,10 @@ class SeedData:
 
 
 def read_data(settings: StreamSettings, image_px: int, on_notice: Notice) -> Dataset:
-    """Read the data set, for the protocol `instances` with objects and its own test split alone.
+    """Read the data set; for the protocol `instances` it must tell objects apart.
 
     Args:
-        settings: `data` and `protocol` count.
+        settings: The options.
         image_px: Side to which images of a folder are scaled, from the file at once, as the
             product does it; others are scaled when they are shown.
         on_notice: Told of images left out and of a missing test split.
@@ -83,7 +82,7 @@ def choose(dataset: Dataset, settings: StreamSettings, seed: int) -> SeedData:
 
     Args:
         dataset: Of `read_data`.
-        settings: The options of the benchmark.
+        settings: The options.
         seed: Of the order, and of the objects that are held out.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.lab.bench.streams.images import BATCH, Images
-from cfl_edge.lab.bench.streams.stream_metrics import RECALLED, Floats, Integers
+from cfl_edge.lab.bench.streams.stream_metrics import RECALLED, Floats, Integers, median_reached
 from cfl_edge.learner.learner import Encoded, Learner
 
 Scores = npt.NDArray[np.float32]
@@ -128,6 +128,13 @@ class NewClasses:
         if right.mean() >= RECALLED:
             self.frames_to[number] = frames
             self.seconds_to[number] = now_s - self._begin_s[number]
+
+    def figures(self) -> dict[str, float | None]:
+        """Return the figures of `StreamRun` about new classes, by name."""
+        return {
+            "frames_to_80": median_reached(list(self.frames_to.values())),
+            "seconds_to_80": median_reached(list(self.seconds_to.values())),
+        }
 
 
 def is_probe(frames: int) -> bool:

@@ -13,24 +13,23 @@ import torch
 from cfl_edge.lab.bench.memory import MemoryGrowth
 from cfl_edge.lab.bench.streams import stream_metrics as metrics
 from cfl_edge.lab.bench.streams.clock import LabelDelay, StreamClock
+from cfl_edge.lab.bench.streams.evaluation import Evaluations, unknown_figures
 from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.images import BackboneOutputs, Images
-from cfl_edge.lab.bench.streams.protocols import Integers, StreamOrder, first_seen
-from cfl_edge.lab.bench.streams.recall import NewClasses, Scores, TestImages
+from cfl_edge.lab.bench.streams.protocols import Integers, StreamOrder
+from cfl_edge.lab.bench.streams.recall import NewClasses, TestImages
 from cfl_edge.learner.conflicts import Conflicts
 from cfl_edge.learner.learner import Encoded, Learner
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Prequential
 from cfl_edge.loop.session import Session, Work
 from cfl_edge.loop.step import Lesson
-from cfl_edge.novelty import auroc, false_positive_rate
 from cfl_edge.prediction import Prediction, predict_label
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.recorded import Images as Shots
 from cfl_edge.stream.recorded import RecordedStream, Recording, Shot
 from cfl_edge.stream.source import Stream
 
-REJECT = 0.95  # of `known_rejected` and `unknown_rejected`
 NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 NO_SCORES = np.zeros(0, np.float32)  # while no class is known
 WINDOW_FRAMES = 16  # of timing: several gradient steps and a refresh of the label embeddings
@@ -103,11 +102,10 @@ class _Measured(Work):
         self.prequential = Prequential()
         self.new_classes = NewClasses(task.test)
         self.learn_s, self.predict_s = list[float](), list[float]()
-        self.rows, self.seen, self.curve = list[metrics.Floats](), list[list[int]](), list[Any]()
-        self.last_scores: Scores | None = None
+        targets = task.labels[task.order.frames]
+        self.evaluations = Evaluations(task.test, task.order, targets)
         self.conflicts, self.withheld = Conflicts(), 0
         self.excluded = dict[int, frozenset[str]]()  # by each prediction whose label is to come
-        self._ends = task.order.evaluation_ends()
 
     def begin(self, stream: Stream) -> None:
         self.learner.warm_up()
@@ -118,7 +116,7 @@ class _Measured(Work):
         self._evaluate_until(number)
         learner, outputs = self.learner, self.task.outputs(number)
         begin = time.perf_counter()
-        self._encoded = learner.encode_backbone(outputs.images, outputs.h0, outputs.final)
+        self._encoded = learner.encode_backbone(*outputs)
         scores = learner.predict(self._encoded)[0] if learner.classes else NO_SCORES
         prediction = predict_label(scores, learner.classes)
         spent_s = time.perf_counter() - begin
@@ -148,7 +146,7 @@ class _Measured(Work):
         outputs = None if encoded is not None else self.task.outputs(number)
         begin = time.perf_counter()
         if outputs is not None:
-            encoded = learner.encode_backbone(outputs.images, outputs.h0, outputs.final)
+            encoded = learner.encode_backbone(*outputs)
         assert encoded is not None
         learner.learn(encoded, [label])
         if learner.device.type == "cuda":
@@ -168,28 +166,29 @@ class _Measured(Work):
         self._evaluate_until(len(self.task.order.frames))
 
     def _evaluate_until(self, number: int) -> None:
-        while self._ends and self._ends[0] <= number:
+        while self.evaluations.is_due(number):
             self.memory.pause()
-            self._evaluate(self._ends.pop(0))
+            self.evaluations.evaluate(self.learner, self.prequential.overall)
             self.memory.resume()
 
-    def _evaluate(self, end: int) -> None:
-        """Measure the recall of each class seen by then, with everything recalibrated."""
-        if self.learner.classes:
-            self.learner.recalibrate()
-        test, labels = self.task.test, self.task.labels[self.task.order.frames[:end]]
-        self.last_scores = test.scores(self.learner)
-        self.seen.append(first_seen(labels))
-        self.rows.append(test.recalls(self.last_scores, self.seen[-1]))
-        accuracy = metrics.accuracy_of_seen(self.rows[-1][None], test.counts)[0]
-        self.curve.append(
-            {
-                "frames": end,
-                "classes": len(self.seen[-1]),
-                "accuracy": float(accuracy),
-                "prequential": self.prequential.overall,
-            }
-        )
+    def figures(self) -> dict[str, Any]:
+        """Return the figures of `StreamRun` by name, those of the evaluations included."""
+        beyond_ms = metrics.window_median_ms(self.predict_s, WINDOW_FRAMES)
+        backbone_ms = self.task.backbone_s * 1000
+        return {
+            "prequential_accuracy": self.prequential.overall,
+            "learn_ms": metrics.window_median_ms(self.learn_s, WINDOW_FRAMES),
+            "predict_ms": None if beyond_ms is None else beyond_ms + backbone_ms,
+            "state_bytes": self.learner.algorithm.state_bytes(),
+            "peak_bytes": self.memory.peak_bytes,
+            "backbone_ms": backbone_ms,
+            "frames": self.prequential.count,
+            "dropped": self.clock.dropped,
+            "withheld": self.withheld,
+            **self.new_classes.figures(),
+            **self.evaluations.figures(),
+            **unknown_figures(self.learner, self.task.test, self.task.unknown),
+        }
 
 
 def run_stream(
@@ -217,80 +216,4 @@ def run_stream(
     stream = RecordedStream(_Frames(task, work.clock))
     for step in Session(work).steps(stream):
         on_frame(int(step.frame.timestamp_s) + 1, work.clock.frames)
-    return _figures(name, protocol, work)
-
-
-def _figures(name: str, protocol: str, state: _Measured) -> StreamRun:
-    learner, task, order = state.learner, state.task, state.task.order
-    recalls, counts = np.stack(state.rows), task.test.counts
-    columns, drop = recalls, None
-    if order.task_ends:
-        columns = metrics.by_task(recalls, counts, _task_of(task))
-        over = [sum(e <= point["frames"] for e in order.task_ends) for point in state.curve]
-        drop = metrics.old_drop(recalls, counts, over)
-    return StreamRun(
-        learner=name,
-        protocol=protocol,
-        seed=learner.config.seed,
-        final_accuracy=state.curve[-1]["accuracy"],
-        average_incremental_accuracy=metrics.average_incremental_accuracy(recalls, counts),
-        prequential_accuracy=state.prequential.overall,
-        forgetting=_forgetting(state, recalls),
-        frames_to_80=metrics.median_reached(list(state.new_classes.frames_to.values())),
-        learn_ms=metrics.window_median_ms(state.learn_s, WINDOW_FRAMES),
-        predict_ms=_predict_ms(state),
-        state_bytes=learner.algorithm.state_bytes(),
-        peak_bytes=state.memory.peak_bytes,
-        backward_transfer=metrics.backward_transfer(columns),
-        old_drop=drop,
-        backbone_ms=task.backbone_s * 1000,
-        frames=state.prequential.count,
-        dropped=state.clock.dropped,
-        withheld=state.withheld,
-        curve=state.curve,
-        single_head_forgetting=metrics.single_head_forgetting(columns),
-        seconds_to_80=metrics.median_reached(list(state.new_classes.seconds_to.values())),
-        **_unknown(learner, task),
-    )
-
-
-def _unknown(learner: Learner, task: Task) -> dict[str, float | None]:
-    """Return how well the recalibrated learner tells images of other classes from the test's."""
-    names = ("auroc_unknown", "fpr95_unknown", "known_rejected", "unknown_rejected")
-    if task.unknown is None or not len(task.unknown.labels) or not learner.classes:
-        return dict.fromkeys(names)
-    known, unknown = task.test.distances(learner), task.unknown.distances(learner)
-    rejected: list[float | None] = [None, None]
-    if learner.algorithm.novelty.table() is not None:
-        rejected = [
-            float((learner.algorithm.novelty.scores(distances) > REJECT).mean())
-            for distances in (known, unknown)
-        ]
-    figures = [auroc(known, unknown), false_positive_rate(known, unknown), *rejected]
-    return dict(zip(names, figures, strict=True))
-
-
-def _predict_ms(state: _Measured) -> float | None:
-    """Return the usual time from an image to its scores, the backbone's time included."""
-    beyond = metrics.window_median_ms(state.predict_s, WINDOW_FRAMES)
-    return None if beyond is None else beyond + state.task.backbone_s * 1000
-
-
-def _forgetting(state: _Measured, then: metrics.Floats) -> float | None:
-    assert state.last_scores is not None
-    now = np.full_like(then, np.nan)
-    for row, seen in enumerate(state.seen):
-        scores = np.full_like(state.last_scores, -np.inf)
-        scores[:, seen] = state.last_scores[:, seen]
-        now[row] = state.task.test.recalls(scores, seen)
-    return metrics.forgetting(then, now)
-
-
-def _task_of(task: Task) -> Integers:
-    """Return the number of the task that each class belongs to, (Z,)."""
-    result = np.full(len(task.test.counts), -1)  # what stays so was not shown
-    begin = 0
-    for number, end in enumerate(task.order.task_ends):
-        result[np.unique(task.labels[task.order.frames[begin:end]])] = number
-        begin = end
-    return result
+    return StreamRun(learner=name, protocol=protocol, seed=learner.config.seed, **work.figures())

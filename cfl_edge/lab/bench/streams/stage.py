@@ -27,13 +27,13 @@ class Stage:
     """The images of all runs, and what the backbone makes of them.
 
     Args:
-        settings: What was asked for.
+        settings: The options.
         base: What all learners have in common.
-        device: Where they live.
-        on_notice: Told of what is odd about the data.
+        device: Where images and features live.
+        on_notice: Told of what is unusual about the data.
 
     Raises:
-        UsageError: There are not as many images as asked for.
+        UsageError: There are fewer images than asked for.
         DataError: The data cannot be used.
         ModelNotFoundError: The backbone's weights are not installed.
     """
@@ -47,11 +47,10 @@ class Stage:
         backbone = build_backbone(base.backbone).to(device)
         first = choose(self.dataset, settings, seed=0)
         train, test = len(first.train), len(first.test)
-        kept = CACHE_BYTES * train // (train + test + len(first.unknown))
-        self.train = Images(dataset.x_train, backbone, image_px, device, cache_bytes=kept)
-        self.test = Images(
-            dataset.x_test, backbone, image_px, device, cache_bytes=CACHE_BYTES - kept
-        )
+        share = CACHE_BYTES * train // (train + test + len(first.unknown))
+        self.train = Images(dataset.x_train, backbone, image_px, device, cache_bytes=share)
+        rest = CACHE_BYTES - share
+        self.test = Images(dataset.x_test, backbone, image_px, device, cache_bytes=rest)
         self.backbone_s = _backbone_seconds(
             backbone, self.train, first.train[:BACKBONE_SAMPLES].tolist()
         )
@@ -69,11 +68,11 @@ class Stage:
         }
 
     def task(self, seed: int, on_done: Callable[[int, int], None] = lambda *_: None) -> Task:
-        """Return the stream of one seed, its images through the backbone as far as they are kept.
+        """Return the stream of one seed; its images have passed the backbone if the cache has room.
 
         Args:
             seed: Of the stream.
-            on_done: Called with the number of images that passed the backbone, and the total.
+            on_done: Called with the number of images that have passed, and the total.
         """
         settings, dataset = self.settings, self.dataset
         chosen = choose(self.dataset, settings, seed)
@@ -104,14 +103,14 @@ def _part(settings: StreamSettings, chosen: SeedData) -> str:
     return "validation part of the training split" if chosen.test_is_train else "test split"
 
 
-def _backbone_seconds(backbone: torch.nn.Module, pictures: Images, places: list[int]) -> float:
-    """Return the usual time of the backbone for one image; the first one warms it up."""
+def _backbone_seconds(backbone: torch.nn.Module, images: Images, places: list[int]) -> float:
+    """Return the median time of the backbone for one image; the first one warms it up."""
     taken = []
     for place in [places[0], *places]:
-        images = pictures.images([place])
+        image = images.images([place])
         begin = time.perf_counter()
         with torch.inference_mode():
-            h0, _ = backbone(images)
+            h0, _ = backbone(image)
             h0.flatten()[0].item()  # waits for the device
         taken.append(time.perf_counter() - begin)
     return statistics.median(taken[1:])
