@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from test_learner import BUILT
 
-from cfl_edge.loop.export import export
 from cfl_edge.errors import ExportError, ModelError, ModelNotFoundError
 from cfl_edge.learner.classes import change
 from cfl_edge.learner.export import export_learner
 from cfl_edge.learner.saved import to_saved
+from cfl_edge.loop.export import export
 from cfl_edge.model import class_table
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.inference import OnnxModel

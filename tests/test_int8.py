@@ -11,12 +11,12 @@ from command_line import SMALL, assert_error, cfl_edge, contents, learn, write_i
 from test_export import CLASSES, SIZE_PX, pictures, snapshot
 from torch import nn
 
-from cfl_edge.loop.export_int8 import Int8Options, export_int8
 from cfl_edge.core.backbones import build_backbone
 from cfl_edge.core.features import BackboneReading, FeatureExtractor
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.networks import Network
 from cfl_edge.errors import DataError, ExportError, ModelWriteError, StreamNotFoundError
+from cfl_edge.loop.export_int8 import Int8Options, export_int8
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.onnx.classes import patch_classes
 from cfl_edge.onnx.export import export
