@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from cfl_edge import defaults
+from cfl_edge.learners import LEARNERS
 from cfl_edge.settings import (
     Device,
     MaxFrames,
@@ -22,6 +23,10 @@ from cfl_edge.settings import (
 )
 from cfl_edge.stream.options import Order
 
+if TYPE_CHECKING:
+    LearnerName = str
+else:
+    LearnerName = Literal[tuple(LEARNERS)]
 Seed = Annotated[int, Field(ge=0, lt=2**63), Option("Random seed.", panel="Model")]
 ReplayMib = Annotated[
     float | None,
@@ -160,7 +165,7 @@ class LearnSettings(Settings):
         Path, Option("Model folder; an existing model is resumed.", panel="Model", metavar="DIR")
     ] = defaults.MODEL_FOLDER
     learner: Annotated[
-        defaults.LearnerName | None,
+        LearnerName | None,
         Option(
             "Algorithm: cfl adapts layers; slda, ncm, imprint, knn and last-layer-sgd classify "
             "frozen features; bp, bp-replay and layer-bp use backpropagation.",

@@ -6,16 +6,12 @@ An option's help shows the same constant that the code below uses, so neither ca
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-LearnerName = Literal[
-    "cfl", "slda", "ncm", "imprint", "knn", "last-layer-sgd", "bp", "bp-replay", "layer-bp"
-]
 OptimizerName = Literal["adamw", "momentum", "sgd"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
-LEARNERS: tuple[str, ...] = get_args(LearnerName)
-LEARNER: LearnerName = "cfl"
+LEARNER = "cfl"
 BACKBONE = "efficientnet-lite0"
 LAYERS_WITH_BACKBONE = "256,256"
 LAYERS_WITHOUT_BACKBONE = "conv256"

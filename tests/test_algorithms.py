@@ -14,8 +14,7 @@ from test_learner import SMALL
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import build_network
-from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs
-from cfl_edge.learner.algorithms.build import build_algorithm
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, build_algorithm
 from cfl_edge.learner.algorithms.class_means import (
     IMPRINTING_SCALE,
     NEAREST_MEAN_SCALE,
@@ -26,8 +25,8 @@ from cfl_edge.learner.algorithms.slda import (
     TEMPERATURE,
     discriminant_rows,
 )
-from cfl_edge.learner.config import LEARNERS
 from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learners import LEARNERS
 
 OTHERS = [algorithm for algorithm in LEARNERS if algorithm != "cfl"]
 
@@ -76,7 +75,7 @@ def stream(algorithm, x, labels, sizes=(1, 2, 5)):
     start, turn = 0, 0
     while start < len(x):
         part = slice(start, start + sizes[turn % len(sizes)])
-        while len(algorithm.samples()) <= int(labels[part].max()):
+        while len(algorithm.seen) <= int(labels[part].max()):
             algorithm.add_class()
         algorithm.learn(encoded(x[part]), labels[part], None)
         start, turn = part.stop, turn + 1
@@ -185,11 +184,11 @@ def test_neighbours_stay_within_the_bytes_of_replay():
     for _ in range(20):
         many = torch.zeros(512, dtype=torch.long)
         algorithm.learn(encoded(torch.randn(512, CHANNELS)), many, None)
-    groups = algorithm.state()
+    groups = algorithm.state.groups()
     stored = sum(groups["replay"][name].nbytes for name in ("values", "ranges"))
     assert stored <= 0.1 * 2**20
-    assert algorithm.samples() == [20 * 512]
-    assert int(groups["replay"]["seen"]) == 20 * 512
+    assert algorithm.seen == [20 * 512]
+    assert int(groups["state"]["seen"]) == 20 * 512
 
 
 def test_the_last_layer_takes_the_steps_of_autograd():
@@ -255,7 +254,7 @@ def test_what_moves_the_first_layer(name):
     gradients = []
     for each in (rows, changed):
         network.zero_grad()
-        algorithm._backward(network, x, [], labels, torch.tensor([True, True]), each)
+        algorithm.training.backward(network, x, [], [r.requires_grad_() for r in each], labels)
         gradients.append([p.grad.clone() for p in network.layers[0].parameters()])
     network.zero_grad()
     same = all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))

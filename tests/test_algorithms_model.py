@@ -14,8 +14,7 @@ from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import build_network
 from cfl_edge.errors import ExportError
-from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs
-from cfl_edge.learner.algorithms.build import build_algorithm
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, build_algorithm
 from cfl_edge.learner.export import export_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved, to_saved
@@ -101,13 +100,14 @@ def test_merged_statistics_are_those_of_samples_seen_together(algorithm):
     together = stream(frozen_algorithm(algorithm), x, labels.clamp(max=1))
     learner = ALGORITHM_LEARNERS[algorithm]()
     saved = stored(learner)
-    saved.manifest |= {"classes": ["a", "b", "c"], "class_rows": list(apart.class_rows())}
-    groups = apart.state()
+    groups = apart.state.groups()
+    declared = apart.state.declaration(groups)
+    saved.manifest |= {"classes": ["a", "b", "c"], "tensors": declared}
     saved.tensors["state"] = {name: value.numpy() for name, value in groups["state"].items()}
     saved.tensors["replay"] = {name: value.numpy() for name, value in groups["replay"].items()}
     class_table.merge(saved, ["b", "c"], into="b")
     back = frozen_algorithm(algorithm)
-    back.load_state(
+    back.load(
         {g: {n: torch.from_numpy(np.asarray(v)) for n, v in tensors.items()}
          for g, tensors in saved.tensors.items()}, 2
     )  # fmt: skip

@@ -40,7 +40,7 @@ def test_a_step_on_a_single_sample(algorithm, layers):
     steps = learner.algorithm.steps
     learner.recalibrate()
     assert learner.algorithm.steps == steps + 1
-    assert not learner.algorithm.pending
+    assert not learner.algorithm.trainer.pending
     assert np.isfinite(
         learner.predict(learner.encode(learner_checks.pictures(learner, 0, 2)))
     ).all()
@@ -54,22 +54,22 @@ def test_a_budget_decides_how_many_steps(algorithm):
     images = learner.encode(learner_checks.pictures(learner, 0, 12))
     learner.learn(images, ["above"] * 12, budget_s=-1)
     assert learner.algorithm.steps == steps
-    assert len(learner.algorithm.pending) == 12
+    assert len(learner.algorithm.trainer.pending) == 12
     learner.work(0.0)
     assert learner.algorithm.steps == steps + 1  # one, however short the budget
     learner.work(60.0)
-    assert len(learner.algorithm.pending) < learner.config.new_per_step
+    assert len(learner.algorithm.trainer.pending) < learner.config.new_per_step
     learner.learn(images, ["above"] * 12, budget_s=-1)
     for _ in range(4):
         learner.learn(images, ["above"] * 12, budget_s=-1)
-    assert len(learner.algorithm.pending) == learner.config.batch
+    assert len(learner.algorithm.trainer.pending) == learner.config.batch
     assert learner.samples() == {"above": 76, "left": 4}
 
 
 def test_backpropagation_without_replay_keeps_no_sample():
     learner = ALGORITHM_LEARNERS["bp"]()
     learner_checks.teach(learner)
-    assert list(learner.algorithm.state()["replay"]) == ["seen"]
+    assert learner.algorithm.state.groups()["replay"] == {}
 
 
 def test_packed_samples_keep_their_features_in_eight_bits():

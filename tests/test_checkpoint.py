@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 from test_learner import BUILT
 
-from cfl_edge.core.features import BackboneReading
 from cfl_edge.errors import ModelDamagedError, ModelError
-from cfl_edge.learner.config import LAYER_POWER
-from cfl_edge.learner.saved import config_of, from_saved, to_saved
+from cfl_edge.learner.saved import from_saved, to_saved
 from cfl_edge.model.store import Store
 
 
@@ -29,16 +27,6 @@ def assert_same(one, other):
     for name, value in one.items():
         assert value.dtype == other[name].dtype, name
         assert np.array_equal(value, other[name]), name
-
-
-def test_an_older_model_reads_its_features_as_before():
-    saved = to_saved(BUILT["widths"](), {})
-    assert config_of(saved).backbone_reading() == BackboneReading("unit", "mean-std")
-    assert from_saved(saved).network.power == LAYER_POWER
-    for later in ("intermediate_pooling", "pooled_scale", "layer_power"):
-        del saved.manifest["network"][later]
-    assert config_of(saved).backbone_reading() == BackboneReading("raw", "mean")
-    assert config_of(saved).resolved_layer_power() == 1
 
 
 @pytest.mark.parametrize("name", ["widths", "conv256"])

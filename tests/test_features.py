@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from cfl_edge.core.features import BackboneReading, frozen_sources, scale_pooled
-from cfl_edge.errors import UsageError
-from cfl_edge.learner.config import ADAPT_LAYERS, LAYER_POWER, LEARNERS, LearnerConfig
+from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.learner import Learner
+from cfl_edge.learners import LEARNERS, declaration
 
 
 def test_at_unit_scale_the_length_of_the_end_says_nothing():
@@ -39,26 +39,17 @@ def test_predictions_read_a_power_of_what_the_layers_loss_sees():
     x = encoded.h0
     for layer, features in zip(learner.network, encoded.features, strict=True):
         x = layer(x)
-        np.testing.assert_allclose(features, layer.pool(x).detach().numpy() ** LAYER_POWER, 1e-5)
+        np.testing.assert_allclose(
+            features, layer.pool(x).detach().numpy() ** learner.network.power, 1e-5
+        )
 
 
-@pytest.mark.parametrize("algorithm", ADAPT_LAYERS)
+@pytest.mark.parametrize("algorithm", LEARNERS)
 def test_what_people_use_instead_reads_the_layers_as_they_are(algorithm):
-    power = LearnerConfig(learner=algorithm).resolved_layer_power()
-    assert power == (LAYER_POWER if algorithm == "cfl" else 1)
-    if algorithm != "cfl":
-        with pytest.raises(UsageError, match="reads its layers as they are"):
-            LearnerConfig(learner=algorithm, layer_power=0.5)
-
-
-@pytest.mark.parametrize("power", [0.0, -1.0, 1.5, float("nan")])
-def test_a_power_is_above_0_to_1(power):
-    with pytest.raises(UsageError, match="layer_power"):
-        LearnerConfig(layer_power=power)
+    assert (declaration(algorithm).layer_power < 1) == (algorithm == "cfl")
 
 
 @pytest.mark.parametrize("algorithm", LEARNERS)
 def test_what_people_use_instead_reads_the_end_as_it_is(algorithm):
     expected = "unit" if algorithm == "cfl" else "raw"
     assert LearnerConfig(learner=algorithm).backbone_reading().end == expected
-    assert LearnerConfig(learner=algorithm, pooled_scale="unit").backbone_reading().end == "unit"

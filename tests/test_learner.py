@@ -12,8 +12,8 @@ from cfl_edge.core.networks import build_network
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.core.training import train_step
 from cfl_edge.errors import DataError, UsageError
-from cfl_edge.learner.config import LEARNERS
 from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learners import LEARNERS
 
 SMALL = {"backbone": "none", "image_px": 16, "replay_mib": 0.1}
 BUILT = {
@@ -99,16 +99,16 @@ def test_a_step_lowers_every_layer_s_loss():
 def test_the_dictionary_and_its_optimiser_grow_with_the_classes():
     learner = BUILT["widths"]()
     learner_checks.teach(learner)
-    before = learner.algorithm.trainer.embeddings.detach().clone()
-    moments = learner.algorithm.trainer.optimizers[-1].moments[-1].first.clone()
+    before = learner.algorithm.contrast.embeddings.detach().clone()
+    moments = learner.algorithm.contrast.optimizers[-1].moments[-1].first.clone()
     learner.learn(learner.encode(np.zeros((1, 16, 16, 3), np.uint8)), ["dark"])
-    assert learner.algorithm.trainer.embeddings.shape == (3, 16)
-    assert torch.equal(learner.algorithm.trainer.embeddings[:2], before)
-    grown = learner.algorithm.trainer.optimizers[-1].moments[-1].first
+    assert learner.algorithm.contrast.embeddings.shape == (3, 16)
+    assert torch.equal(learner.algorithm.contrast.embeddings[:2], before)
+    grown = learner.algorithm.contrast.optimizers[-1].moments[-1].first
     assert torch.equal(grown[:2], moments)
     assert not grown[2].any()
     learner_checks.teach(learner, steps=2)
-    assert not torch.equal(learner.algorithm.trainer.embeddings[:2], before)
+    assert not torch.equal(learner.algorithm.contrast.embeddings[:2], before)
 
 
 def test_replay_stays_within_its_bytes():

@@ -8,7 +8,6 @@ import torch
 
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.near_duplicates import CLASSES, NEAR, NearDuplicates, relative_difference
-from cfl_edge.learner.replay import Replay
 from tests.learner_checks import pictures
 
 
@@ -69,22 +68,16 @@ def test_a_still_camera_fills_no_memory_and_shrinks_no_covariance():
     assert learner.classes[learner.predict(learner.encode(still)).argmax()] == "above"
 
 
-def test_new_sights_after_a_long_look_are_kept_as_if_it_had_been_short():
-    """With a full memory a sample is kept with the share of its class, whatever was seen before."""
-    shares = []
-    for repeats in (1, 500):
-        replay = Replay((2,), limit_mib=10 * 9.5 / 2**20, generator=torch.Generator())
-        assert replay.capacity == 10
-        replay.add_class()
-        replay.add(torch.rand(10, 2), [0] * 10)
-        for _ in range(repeats):
-            replay.add_near_duplicate(0)
-        marked = torch.full((40, 2), 5.0)
-        replay.add(marked, [0] * 40)
-        assert replay.seen == [50 + repeats]
-        shares.append(int((replay.read(torch.arange(10)) > 4).all(1).sum()))
-    assert shares[0] == shares[1]
-    assert shares[1] >= 5
+def test_near_duplicates_are_counted_but_take_no_share_of_the_replay_memory():
+    learner = small()
+    images = learner.encode(pictures(learner, 0, 8))
+    learner.learn(images, ["above"] * 8)
+    last = learner.encode(pictures(learner, 0, 8)[-1:])
+    for _ in range(20):
+        learner.learn(last, ["above"])
+    learner.recalibrate()
+    assert learner.samples() == {"above": 28}
+    assert learner.algorithm.replay.offered == [8]
 
 
 def test_a_step_holds_several_classes_however_long_one_was_seen():

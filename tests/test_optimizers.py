@@ -11,7 +11,7 @@ from torch import nn
 from cfl_edge.core.optimizers import STATE_PER_WEIGHT, Optimizer
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.optimizers import build_optimizer
-from cfl_edge.learner.algorithms.growing import replace_rows
+from cfl_edge.learner.state import Rows, State
 
 NAMES = list(STATE_PER_WEIGHT)
 
@@ -52,19 +52,21 @@ def test_many_steps_equal_torch_to_the_bit(name, dtype):
 @pytest.mark.parametrize("name", NAMES)
 def test_classes_that_come_between_steps_equal_torch_with_zeros_for_them(name):
     optimizer, ours, reference, theirs = pair(name)
+    state = State("cpu", torch.Generator().manual_seed(0))
+    state.rows("rows", ours, 2, Rows(new="normal"))
+    state.optimizer("optimizer", optimizer)
     for seed in range(30):
         if seed % 10 == 5:
-            rows = torch.cat([ours[-1].detach(), torch.full((1, 5), float(seed))])
-            replace_rows(ours[-1], rows, optimizer.moments[-1])
+            state.add_class()
             old = theirs[-1]
-            theirs[-1] = nn.Parameter(rows.clone())
+            theirs[-1] = nn.Parameter(ours[-1].detach().clone())
             reference.param_groups[0]["params"] = theirs
-            state = reference.state.pop(old, {})
+            before = reference.state.pop(old, {})
             reference.state[theirs[-1]] = {
                 key: torch.cat([value, torch.zeros(1, 5)])
                 if torch.is_tensor(value) and value.shape == old.shape
                 else value
-                for key, value in state.items()
+                for key, value in before.items()
             }
         step(ours, optimizer, theirs, reference, seed)
     assert ours[-1].shape == (5, 5)

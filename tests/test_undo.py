@@ -91,7 +91,7 @@ def assert_alike(learner, other, tolerance=0.02):
     assert learner.classes == other.classes
     assert learner.samples() == other.samples()
     assert learner.frames_learned == other.frames_learned
-    states = [each.algorithm.state()["state"] for each in (learner, other)]
+    states = [each.algorithm.state.groups()["state"] for each in (learner, other)]
     for name, value in states[1].items():
         if name.endswith(".counts"):
             assert (states[0][name] == value).all()

@@ -35,15 +35,6 @@ class Moments:
     second: Tensor | None = None
     steps: Tensor | None = None
 
-    def round_first(self) -> None:
-        """Round the first moment to half precision, in place: it is stored so.
-
-        It is a running mean of gradients, of which a part in a thousand says nothing. The second
-        is not rounded: its smallest values would become 0.
-        """
-        if self.first is not None:
-            self.first.copy_(self.first.half())
-
 
 @final
 class Optimizer:
@@ -92,6 +83,17 @@ class Optimizer:
         """Update one more parameter from now on."""
         self.parameters.append(parameter)
         self.moments.append(Moments())
+
+    def round_first_moments(self) -> None:
+        """Round the first moments to half precision, in place: they are stored so.
+
+        They are running means of gradients, of which a part in a thousand says nothing; learning
+        that goes on after a save is then the same as learning that resumes from it. Second moments
+        are not rounded: their smallest values would become 0.
+        """
+        for moments in self.moments:
+            if moments.first is not None:
+                moments.first.copy_(moments.first.half())
 
     @torch.no_grad()
     def step(self) -> None:

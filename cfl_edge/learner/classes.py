@@ -10,6 +10,7 @@ import numpy as np
 
 from cfl_edge.errors import ModelError, ModelWriteError
 from cfl_edge.learner.journal import forget_journal
+from cfl_edge.learners import declaration
 from cfl_edge.model import class_table
 from cfl_edge.model.changing import changing
 from cfl_edge.model.store import Saved, Store
@@ -42,15 +43,12 @@ def count(model: Path, *, on_notice: Notice = log_notice) -> Counts:
 def counts_of(saved: Saved) -> Counts:
     """Count the frames and the samples of a saved model."""
     names: list[str] = saved.manifest["classes"]
-    replay = saved.tensors["replay"]
-    frames = np.zeros(len(names), int)
-    frames[: len(replay["seen"])] += replay["seen"]
-    np.add.at(frames, saved.tensors["state"]["pending.labels"], 1)
-    kept = None
-    if "labels" in replay:
-        each = np.bincount(replay["labels"], minlength=len(names)).tolist()
-        kept = dict(zip(names, each, strict=True))
-    return Counts(dict(zip(names, frames.tolist(), strict=True)), kept)
+    frames = saved.tensors["state"]["seen"].tolist()
+    stored = None
+    if "labels" in saved.tensors["replay"]:
+        each = np.bincount(saved.tensors["replay"]["labels"], minlength=len(names)).tolist()
+        stored = dict(zip(names, each, strict=True))
+    return Counts(dict(zip(names, frames, strict=True)), stored)
 
 
 def change(
@@ -135,7 +133,8 @@ def remove(
     """Forget a class: no file of the model folder holds its samples any more.
 
     Its classifier weights, statistics, replayed and waiting samples and example images go, and so
-    do the journal and older checkpoints. `class_table.what_stays` says what remains.
+    do the journal and older checkpoints. The declaration of its learner says what
+    remains.
 
     Args:
         model: The model folder.
@@ -151,7 +150,7 @@ def remove(
 
     def action(saved: Saved) -> None:
         nonlocal algorithm
-        algorithm = saved.manifest["network"].get("learner", "cfl")
+        algorithm = saved.manifest["network"]["learner"]
         class_table.remove(saved, name)
 
     counts = change(model, action, onnx=onnx, for_good=True, on_notice=on_notice)
@@ -159,7 +158,7 @@ def remove(
         f"gone: classifier weights, statistics, replayed samples and images of {name!r}, and "
         "older checkpoints"
     )
-    on_notice(f"stays: {class_table.what_stays(algorithm)}")
+    on_notice(f"stays: {declaration(algorithm).what_stays}")
     exported = model / "onnx"
     if onnx is None and (exported / "model.onnx").exists():
         on_notice(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cfl_edge.core.features import BackboneReading, IntermediatePooling, PooledScale
+from cfl_edge.core.features import BackboneReading, IntermediatePooling
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import NO_LAYERS
 from cfl_edge.defaults import (
@@ -16,21 +16,14 @@ from cfl_edge.defaults import (
     LAYERS_WITH_BACKBONE,
     LAYERS_WITHOUT_BACKBONE,
     LEARNER,
-    LEARNERS,
     LEAST_IMAGE_PX,
     MOST_IMAGE_PX,
     OPTIMIZER,
     REPLAY_MIB,
 )
 from cfl_edge.errors import UsageError
+from cfl_edge.learners import declaration
 
-ADAPT_LAYERS = (
-    "cfl",
-    "bp",
-    "bp-replay",
-    "layer-bp",
-)  # the others read the backbone's pooled features alone
-LAYER_POWER = 0.7  # DECISIONS.md, "Power of the layers' features"
 LEARNING_RATES = {"adamw": 1e-3, "momentum": 1e-2, "sgd": 1e-1}  # DECISIONS.md, "Optimizers"
 
 
@@ -39,20 +32,17 @@ class LearnerConfig:
     """What a learner is made of.
 
     Args:
-        learner: What learns: `cfl`, or one of the methods that people use instead (`LEARNERS`).
+        learner: What learns: `cfl`, or one of the methods that people use instead, see
+            `cfl_edge.learners`.
         backbone: See `build_backbone`.
         layers: See `build_network`; None chooses the default for the backbone.
         image_px: Side of the image the backbone reads; None is 96 with a backbone and 32 without.
             More pixels show finer detail and cost time with their square.
-        pooled_scale: How predictions read the backbone's pooled end, see `scale_pooled`; None is
-            `unit` for `cfl`, and `raw` for the others, as people use them.
         intermediate_pooling: How predictions read the backbone's intermediate features, see
             `pool_intermediate`.
-        layer_power: Of the layers' pooled features that predictions read, see `Network`; None is
-            `LAYER_POWER` for `cfl`; the others read them as they are.
         replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
         journal_mib: Bytes of the journal in MiB, from which `cfl-edge undo` takes back what was
-            learned last; 0 keeps none. More of it reaches back further.
+            learned last; 0 stores none. More of it reaches back further.
         batch: Samples of a gradient step, new and replayed. More contrast, more time a step.
         new_per_step: New samples that are waited for before a gradient step is taken. Fewer of
             them means more steps a frame.
@@ -66,18 +56,16 @@ class LearnerConfig:
             layers whose gradient has a closed form.
         loss: The local loss, Eq. 10. Without its feature term: that one overfits the few classes
             that a stream has shown so far (DECISIONS.md, "Loss on streams").
-        refresh_frames: Learned frames after which the label embeddings are solved anew; a new
+        refresh_frames: Learned frames after which the label embeddings are solved again; a new
             class does so at once.
-        seed: Of everything random.
+        seed: Random seed.
     """
 
     learner: str = LEARNER
     backbone: str = BACKBONE
     layers: str | None = None
     image_px: int | None = None
-    pooled_scale: PooledScale | None = None
     intermediate_pooling: IntermediatePooling = "mean-std"
-    layer_power: float | None = None
     replay_mib: float = REPLAY_MIB
     journal_mib: float = JOURNAL_MIB
     batch: int = BATCH
@@ -94,12 +82,8 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         """Check what can be checked without building anything."""
         image_px = self.image_px
-        if self.learner not in LEARNERS:
-            raise UsageError(
-                f"--learner is {self.learner!r}, expected one of {', '.join(LEARNERS)}",
-                hint="--learner cfl",
-            )
-        if self.layers == NO_LAYERS and (self.learner in ADAPT_LAYERS or self.backbone == "none"):
+        adapts_layers = declaration(self.learner).adapts_layers
+        if self.layers == NO_LAYERS and (adapts_layers or self.backbone == "none"):
             reads = (
                 "learns in its layers"
                 if self.backbone != "none"
@@ -119,16 +103,6 @@ class LearnerConfig:
                 f"--optimizer is {self.optimizer!r}, expected {', '.join(LEARNING_RATES)}",
                 hint="--optimizer adamw",
             )
-        if self.layer_power is not None and not 0 < self.layer_power <= 1:
-            raise UsageError(
-                f"layer_power is {self.layer_power}, expected above 0 to 1", hint="layer_power=1.0"
-            )
-        if self.layer_power not in (None, 1.0) and self.learner != "cfl":
-            raise UsageError(
-                f"layer_power is {self.layer_power}, but --learner {self.learner} reads its layers "
-                "as they are",
-                hint="leave layer_power away",
-            )
         if self.chunk is not None and self.chunk < 1:
             raise UsageError(f"--chunk is {self.chunk}, expected 1 or more", hint="--chunk 4")
         if not 1 <= self.new_per_step <= self.batch:
@@ -143,19 +117,14 @@ class LearnerConfig:
 
     def resolved_layers(self) -> str:
         """Return `layers`, or the default for the backbone and the algorithm."""
-        if self.backbone != "none" and self.learner not in ADAPT_LAYERS:
+        if self.backbone != "none" and not declaration(self.learner).adapts_layers:
             return NO_LAYERS
         default = LAYERS_WITHOUT_BACKBONE if self.backbone == "none" else LAYERS_WITH_BACKBONE
         return self.layers or default
 
     def backbone_reading(self) -> BackboneReading:
         """Return how predictions read the backbone."""
-        default: PooledScale = "unit" if self.learner == "cfl" else "raw"
-        return BackboneReading(self.pooled_scale or default, self.intermediate_pooling)
-
-    def resolved_layer_power(self) -> float:
-        """Return `layer_power`, or the default for the head."""
-        return self.layer_power or (LAYER_POWER if self.learner == "cfl" else 1.0)
+        return BackboneReading(declaration(self.learner).pooled_scale, self.intermediate_pooling)
 
     def resolved_image_px(self) -> int:
         """Return `image_px`, or the default for the backbone."""

@@ -8,7 +8,7 @@ Predicting changes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -22,12 +22,16 @@ from cfl_edge.core.backbones import Backbone, build_backbone
 from cfl_edge.core.features import Encoded, FeatureExtractor, frozen_sources
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import DataError
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
-from cfl_edge.learner.algorithms.build import build_algorithm
+from cfl_edge.learner.algorithms.algorithm import (
+    Algorithm,
+    AlgorithmInputs,
+    build_algorithm,
+)
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.conflicts import excluded_classes
 from cfl_edge.learner.journal import Journal
 from cfl_edge.learner.journal_entries import to_entries
+from cfl_edge.learners import declaration
 from cfl_edge.prediction import Prediction, predict_label, softmax
 from cfl_edge.preprocess import to_model_input
 
@@ -38,7 +42,36 @@ __all__ = ["Encoded", "Images", "Learner", "LearnerConfig"]
 
 Images = npt.NDArray[np.uint8]
 
-EXAMPLES = 16  # images kept, the newest of up to so many classes
+EXAMPLES = 16  # the newest image of up to this many classes
+
+
+@final
+class Examples(dict[int, tuple[Tensor, int]]):
+    """Images and their classes, to check an export on.
+
+    Args:
+        device: Where they live.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
+    def add(self, image: Tensor, target: int) -> None:
+        """Store the newest image of a class, uint8 (H, W, 3)."""
+        self[target % EXAMPLES] = (image.to(self.device), target)
+
+    def samples(self) -> dict[str, Tensor]:
+        """Return images and classes as tensors, to be stored."""
+        images, targets = zip(*self.values(), strict=True) if self else ((), ())
+        labels = {"labels": torch.tensor(targets, dtype=torch.long)}
+        return {**labels, "images": torch.stack(images)} if images else labels
+
+    def put_samples(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `samples` returned."""
+        self.clear()
+        for i, target in enumerate(tensors["labels"].tolist()):
+            self.add(tensors["images"][i], target)
 
 
 @final
@@ -100,7 +133,8 @@ class Learner:
                 self.device,
             )
         )
-        self.examples: dict[int, tuple[Tensor, int]] = {}  # images to check an export on
+        self.examples = Examples(self.device)
+        self.algorithm.state.samples("examples.", self.examples)
         self.journal: Journal | None = None  # what `cfl-edge undo` needs: for who saves to set
         self._has_pooled = final is not None
 
@@ -211,7 +245,7 @@ class Learner:
         with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
             torch.manual_seed(self.config.seed)
             network = build_network(self.config.resolved_layers(), shape)
-        network.power = self.config.resolved_layer_power()
+        network.power = declaration(self.config.learner).layer_power
         return network.to(self.device).eval()
 
     @torch.inference_mode()
@@ -291,7 +325,7 @@ class Learner:
             )
         numbers = [self._number(label) for label in labels]
         for image, number in zip(encoded.images, numbers, strict=True):
-            self.examples[number % EXAMPLES] = (image.clone(), number)
+            self.examples.add(image.clone(), number)
         index = torch.tensor(numbers, dtype=torch.long, device=self.device)
         self.algorithm.learn(encoded, index, budget_s)
         self.frames_learned += len(numbers)
@@ -328,7 +362,7 @@ class Learner:
 
     def samples(self) -> dict[str, int]:
         """Return how many frames of each class were learned."""
-        return dict(zip(self.classes, self.algorithm.samples(), strict=True))
+        return dict(zip(self.classes, self.algorithm.seen, strict=True))
 
     def excluded(self, prediction: Prediction) -> frozenset[str]:
         """Return the classes that a confident prediction rules out: labels that contradict it.
@@ -337,7 +371,7 @@ class Learner:
             prediction: Of a sample that is not learned yet. Nothing is ruled out where the
                 algorithm gives no probabilities.
         """
-        if not self.algorithm.probable or not len(prediction.scores):
+        if not declaration(self.config.learner).probable or not len(prediction.scores):
             return frozenset()
         return excluded_classes(softmax(prediction.scores), self.classes, self.samples())
 

@@ -14,7 +14,8 @@ from cfl_edge.core.features import frozen_sources
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.step_memory import LayerMemory, step_memory
 from cfl_edge.errors import UsageError
-from cfl_edge.learner.config import ADAPT_LAYERS, LearnerConfig
+from cfl_edge.learner.config import LearnerConfig
+from cfl_edge.learners import declaration
 
 MIB = 2**20
 FLOAT_BYTES = 4
@@ -27,10 +28,6 @@ RUNTIME_WITHOUT_BACKBONE_BYTES = 33 * MIB
 FEWER_REPLAY_MIB = (8.0, 4.0, 2.0, 1.0)
 CHUNKS = (None, 8, 4, 2, 1)
 OPTIMIZERS = ("adamw", "momentum", "sgd")
-END_TO_END = ("bp", "bp-replay")
-CLOSED_FORM = ("cfl",)  # its layers take chunks; autograd takes the whole batch
-REPLAYS = ("cfl", "knn", "bp-replay", "layer-bp")
-SOLVES = ("cfl", "slda")  # a covariance
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,15 @@ class MemoryPlan:
         Backpropagation needs the activations of all layers at once, the others those of one.
         """
         sizes = [layer.update_bytes for layer in self.layers]
-        return sum(sizes) if self.config.learner in END_TO_END else max(sizes, default=0)
+        return sum(sizes) if self._end_to_end else max(sizes, default=0)
+
+    @property
+    def _end_to_end(self) -> bool:
+        return declaration(self.config.learner).step == "network"
 
     @property
     def _update_name(self) -> str:
-        if self.config.learner in END_TO_END or not self.layers:
+        if self._end_to_end or not self.layers:
             return "the update of all layers"
         return f"the update of {self.peak_layer.name}"
 
@@ -169,32 +170,35 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         'layer 2 conv 3x3 64>64'
     """
     loaded = loaded or load(config)
-    by_chunks = config.learner in CLOSED_FORM
+    declared = declaration(config.learner)
+    by_chunks = declared.step == "chunk"
     layers = []
-    if config.learner in ADAPT_LAYERS:
+    if declared.adapts_layers:
         layers = step_memory(
             loaded.network,
             loaded.input_shape,
-            config.batch if config.learner != "bp" else config.batch // 2,  # new samples alone
+            config.batch if declared.replays else config.batch // 2,  # new samples alone
             chunk=config.chunk if by_chunks else config.batch,
             recompute=config.recompute and by_chunks,
             optimizer=config.optimizer,
         )
-    largest = max(loaded.channels)
-    if config.learner == "slda":  # it reads the backbone's pooled features, or all layers together
-        has_end = len(loaded.channels) > len(loaded.network.channels)
-        largest = loaded.channels[0] if has_end else sum(loaded.channels)
+    solved = 0  # channels of the largest covariance
+    if declared.covariance == "sources":
+        solved = max(loaded.channels)
+    elif declared.covariance == "read":  # the backbone's pooled features, or all layers together
+        has_backbone = len(loaded.channels) > len(loaded.network.channels)
+        solved = loaded.channels[0] if has_backbone else sum(loaded.channels)
     return MemoryPlan(
         config=config,
         layers=layers,
         backbone_bytes=loaded.backbone_bytes,
         frame_bytes=loaded.frame_bytes,
-        replay_bytes=int(config.replay_mib * MIB) if config.learner in REPLAYS else 0,
+        replay_bytes=int(config.replay_mib * MIB) if declared.replays else 0,
         runtime_bytes=RUNTIME_BYTES
         if loaded.backbone_bytes > MIB
         else RUNTIME_WITHOUT_BACKBONE_BYTES,
         # The covariance, shrunk, and its factor, twice: torch's solver copies it.
-        statistics_bytes=largest**2 * FLOAT_BYTES * 3 if config.learner in SOLVES else 0,
+        statistics_bytes=solved**2 * FLOAT_BYTES * 3,
     )
 
 
@@ -246,7 +250,7 @@ def fit_memory(
 
 def _by_time(config: LearnerConfig, loaded: Loaded) -> list[LearnerConfig]:
     """Return configurations of the same result, those that take less time first."""
-    if config.learner not in CLOSED_FORM:
+    if declaration(config.learner).step != "chunk":
         return [config]
     plain = [c for c in CHUNKS if c is None or c < (config.chunk or math.inf)]
     if config.chunk is not None:

@@ -103,15 +103,15 @@ class NoveltyCalibration:
         """
         return novelty_scores(distances, self.table())
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the samples as a tensor, to be stored; `load_state` takes them back."""
-        return {"novelty.known": torch.tensor(list(self._known), dtype=torch.float64)}
+    @property
+    def known(self) -> Tensor:
+        """The known samples, to be stored, float64 (N,); setting it takes them back."""
+        return torch.tensor(list(self._known), dtype=torch.float64)
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` returned; of an older model, which has nothing of it, nothing."""
+    @known.setter
+    def known(self, values: Tensor) -> None:
         self._known.clear()
-        if "novelty.known" in state:
-            self._known.extend(state["novelty.known"].tolist())
+        self._known.extend(values.tolist())
         self._solve()
 
 
@@ -157,17 +157,16 @@ class ReplayedDistances:
         spread = float(np.sqrt(np.square(within).mean())) if len(within) else math.nan
         return means, np.full(classes, spread)
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the samples as tensors, to be stored; `load_state` takes them back."""
-        numbers, distances = zip(*self._newest, strict=True) if self._newest else ((), ())
+    def samples(self) -> dict[str, Tensor]:
+        """Return the samples as tensors, to be stored; `put_samples` takes them back."""
+        labels, distances = zip(*self._newest, strict=True) if self._newest else ((), ())
         return {
-            "novelty.labels": torch.tensor(numbers, dtype=torch.long),
-            "novelty.replayed": torch.tensor(distances, dtype=torch.float64),
+            "labels": torch.tensor(labels, dtype=torch.long),
+            "distances": torch.tensor(distances, dtype=torch.float64),
         }
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` returned; of an older model, which has nothing of it, nothing."""
+    def put_samples(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `samples` returned."""
         self._newest.clear()
-        if "novelty.labels" in state:
-            numbers, distances = state["novelty.labels"], state["novelty.replayed"]
-            self._newest.extend(zip(numbers.tolist(), distances.tolist(), strict=True))
+        labels, distances = tensors["labels"].tolist(), tensors["distances"].tolist()
+        self._newest.extend(zip(labels, distances, strict=True))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.quantise import dequantise, pack, packed_bytes, quantise, unpack
+from cfl_edge.learner.state import Rows, State
 
 MIB = 2**20
 BITS = 4  # DECISIONS.md, "Replay memory format"
-CONVERTED = 256  # samples of an older state that are brought to this memory's bits at a time
 
 
 class Replay:
@@ -71,9 +72,8 @@ class Replay:
         self.values = torch.from_numpy(values).to(device)
         self.ranges = torch.zeros((self.capacity, 2), device=device)  # offset, step
         self.labels: list[int] = []  # of each used place
-        self.places: list[list[int]] = []  # of each class
-        self.seen: list[int] = []  # of each class, frames that were learned
-        self.offered: list[int] = []  # of these, without near-duplicates: what `add` was given
+        self.offered: list[int] = []  # of each class: what `add` was given
+        self._places: defaultdict[int, list[int]] = defaultdict(list)  # of each class
 
     def __len__(self) -> int:
         """Return the number of samples kept."""
@@ -84,13 +84,21 @@ class Replay:
         """Samples kept of each class."""
         return [len(places) for places in self.places]
 
+    @property
+    def places(self) -> list[list[int]]:
+        """Where the samples of each class are."""
+        return [self._places[z] for z in range(len(self.offered))]
+
+    def declare(self, state: State) -> None:
+        """Declare what is stored."""
+        state.rows("offered", self, "offered", Rows(merge="sum"))
+        state.samples("", self, group="replay")
+
     def _random(self, below: int) -> int:
         return int(torch.randint(below, (1,), generator=self.generator))
 
     def add_class(self) -> None:
         """Append a class without samples."""
-        self.places.append([])
-        self.seen.append(0)
         self.offered.append(0)
 
     def add(self, x: Tensor, labels: Sequence[int]) -> None:
@@ -101,27 +109,22 @@ class Replay:
             labels: Class numbers, N of them, of classes that were added.
         """
         for sample, label in zip(x, labels, strict=True):
-            self.seen[label] += 1
             self.offered[label] += 1
             place = self._place_for(label)
             if place is not None:
                 self._write(torch.tensor([place]), sample[None])
 
-    def add_near_duplicate(self, label: int) -> None:
-        """Count a frame of a class that shows nothing new: it is not kept."""
-        self.seen[label] += 1
-
     def _place_for(self, label: int) -> int | None:
         if len(self.labels) < self.capacity:
             self.labels.append(label)
-            self.places[label].append(len(self.labels) - 1)
+            self._places[label].append(len(self.labels) - 1)
             return len(self.labels) - 1
-        largest = max(range(len(self.places)), key=lambda z: len(self.places[z]))
-        own = self.places[label]
-        if len(own) >= len(self.places[largest]):  # its class has its share: reservoir sampling
+        largest = max(self.places, key=len)
+        own = self._places[label]
+        if len(own) >= len(largest):  # its class has its share: reservoir sampling
             slot = self._random(self.offered[label])
             return own[slot] if slot < len(own) else None
-        place = self.places[largest].pop(self._random(len(self.places[largest])))
+        place = largest.pop(self._random(len(largest)))
         self.labels[place] = label
         own.append(place)
         return place
@@ -143,11 +146,12 @@ class Replay:
             x: (count, C, H, W); empty if nothing is kept.
             labels: Class numbers, (count,).
         """
-        classes = [z for z, places in enumerate(self.places) if places]
+        places_of = self.places
+        classes = [z for z, places in enumerate(places_of) if places]
         if not classes:
             count = 0
         drawn = [classes[self._random(len(classes))] for _ in range(count)]
-        places = [self.places[z][self._random(len(self.places[z]))] for z in drawn]
+        places = [places_of[z][self._random(len(places_of[z]))] for z in drawn]
         index = torch.tensor(places, dtype=torch.long, device=self.values.device)
         return self.read(index), torch.tensor(drawn, dtype=torch.long, device=self.values.device)
 
@@ -160,50 +164,31 @@ class Replay:
         Returns:
             (M,).
         """
-        share = count // max(len(self.places), 1)
+        share = count // max(len(self.offered), 1)
         some: list[int] = []
         for places in self.places:
             taken = min(share, len(places))
             some += [places[i * len(places) // taken] for i in range(taken)]
         return torch.tensor(some, dtype=torch.long)
 
-    def _set_labels(self, labels: list[int], seen: list[int]) -> None:
-        self.labels, self.seen = labels, seen
-        self.places = [[] for _ in seen]
-        for place, label in enumerate(labels):
-            self.places[label].append(place)
-
-    def _take(self, values: Tensor, ranges: Tensor) -> None:
-        """Fill the first places; a state of an older version has 8 bits a value."""
-        if values.shape[1] == self.values.shape[1]:
-            self.values[: len(values)] = values.to(self.values.device)
-            self.ranges[: len(ranges)] = ranges.to(self.ranges.device)
-            return
-        for start in range(0, len(values), CONVERTED):
-            places = torch.arange(start, min(start + CONVERTED, len(values)))
-            samples = dequantise(unpack(values[places], self.shape, 8), ranges[places])
-            self._write(places, samples)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the used part as tensors, to be stored; `load_state` takes it back."""
+    def samples(self) -> dict[str, Tensor]:
+        """Return the used part as tensors, to be stored; `put_samples` takes it back."""
         used = len(self)
         return {
             "values": self.values[:used].cpu(),
             "ranges": self.ranges[:used].cpu(),
             "labels": torch.tensor(self.labels, dtype=torch.long),
-            "seen": torch.tensor(self.seen, dtype=torch.long),
-            "offered": torch.tensor(self.offered, dtype=torch.long),
         }
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` returned; with a smaller limit, a random part of it."""
-        used = len(state["labels"])
+    def put_samples(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `samples` returned; with a smaller limit, a random part of it."""
+        used = len(tensors["labels"])
         index = torch.arange(used)
         if used > self.capacity:
             index = torch.randperm(used, generator=self.generator)[: self.capacity]
-        self._take(state["values"].flatten(1)[index], state["ranges"][index])
-        self._set_labels(state["labels"][index].tolist(), state["seen"].tolist())
-        offered = state.get("offered", state["seen"])
-        # The class table may have changed since: frames then stand for what was offered.
-        fits = len(offered) == len(self.seen)
-        self.offered = offered.tolist() if fits else list(self.seen)
+        self.values[: len(index)] = tensors["values"][index].to(self.values.device)
+        self.ranges[: len(index)] = tensors["ranges"][index].to(self.ranges.device)
+        self.labels = tensors["labels"][index].tolist()
+        self._places.clear()
+        for place, label in enumerate(self.labels):
+            self._places[label].append(place)

@@ -177,11 +177,13 @@ def learn_again(learner: Learner, frames: Iterable[tuple[str, Entry]]) -> None:
 
     px = learner.image_px
     blank = torch.zeros(1, px, px, 3, dtype=torch.uint8, device=learner.device)
-    examples = dict(learner.examples)
+    examples = list(learner.examples.values())
     for name, entry in frames:
         encoded = learner.encode_backbone(blank, *from_entry(entry.arrays, learner.device))
         learner.learn(encoded, [name])
-    learner.examples = examples
+    learner.examples.clear()
+    for example in examples:
+        learner.examples.add(*example)
 
 
 def keep_examples(learner: Learner, images: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -193,16 +195,14 @@ def keep_examples(learner: Learner, images: Iterable[tuple[str, torch.Tensor]]) 
     """
     import torch
 
-    from cfl_edge.learner.learner import EXAMPLES
-
     for name, image in images:
         if name in learner.classes:
             number = learner.classes.index(name)
-            learner.examples[number % EXAMPLES] = (image.to(learner.device), number)
+            learner.examples.add(image, number)
     if learner.classes and not learner.examples:  # noise shows a difference as well
         shape = (learner.image_px, learner.image_px, 3)
         noise = np.random.default_rng(learner.config.seed).integers(0, 256, shape, np.uint8)
-        learner.examples[0] = (torch.from_numpy(noise).to(learner.device), 0)
+        learner.examples.add(torch.from_numpy(noise), 0)
 
 
 def saved_examples(saved: Saved) -> list[tuple[str, torch.Tensor]]:
@@ -210,5 +210,6 @@ def saved_examples(saved: Saved) -> list[tuple[str, torch.Tensor]]:
     import torch
 
     state, names = saved.tensors["state"], saved.manifest["classes"]
-    numbers = state["examples.labels"].tolist() if "examples.labels" in state else []
-    return [(names[z], torch.from_numpy(state["examples"][i])) for i, z in enumerate(numbers)]
+    targets = state["examples.labels"].tolist()
+    images = [torch.from_numpy(state["examples.images"][i]) for i in range(len(targets))]
+    return [(names[target], image) for target, image in zip(targets, images, strict=True)]

@@ -13,7 +13,7 @@ from torch import Tensor
 import cfl_edge
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import ModelDamagedError, ModelError
-from cfl_edge.learner.learner import EXAMPLES, Learner, LearnerConfig
+from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.model.checkpoint import Saved
 
 Group = dict[str, npt.NDArray[Any]]
@@ -31,15 +31,11 @@ def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
     Returns:
         A manifest, and the groups `state` and `replay` of tensors.
     """
-    groups = learner.algorithm.state()
-    tensors = groups["state"]
-    tensors["generator"] = learner.generator.get_state()
-    if learner.examples:
-        images, numbers = zip(*learner.examples.values(), strict=True)
-        tensors["examples"] = torch.stack(images)
-        tensors["examples.labels"] = torch.tensor(numbers)
+    groups = learner.algorithm.state.groups()
+    tensors_declared = learner.algorithm.state.declaration(groups)
+    groups["state"]["generator"] = learner.generator.get_state()
     for name, value in learner.network.state_dict().items():
-        tensors[f"network.{name}"] = value
+        groups["state"][f"network.{name}"] = value
     manifest = {
         "classes": list(learner.classes),
         "preprocessing": {"size_px": learner.image_px, "resize": PREPROCESSING},
@@ -47,8 +43,6 @@ def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
             **dataclasses.asdict(learner.config),
             "layers": learner.config.resolved_layers(),
             "image_px": learner.image_px,
-            "pooled_scale": learner.config.backbone_reading().end,
-            "layer_power": learner.config.resolved_layer_power(),
             "backbone_digest": learner.backbone.digest(),
         },
         "counters": {
@@ -56,7 +50,7 @@ def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
             "frames_learned": learner.frames_learned,
             "gradient_steps": learner.algorithm.steps,
         },
-        "class_rows": list(learner.algorithm.class_rows()),
+        "tensors": tensors_declared,
         "cfl_edge_version": cfl_edge.__version__,
     }
     return Saved(manifest, {group: _to_numpy(values) for group, values in groups.items()})
@@ -71,9 +65,6 @@ def config_of(saved: Saved) -> LearnerConfig:
     network = dict(saved.manifest["network"])
     del network["backbone_digest"]
     network["loss"] = LocalLoss(**network["loss"])
-    network.setdefault("intermediate_pooling", "mean")  # models older than the choice
-    network.setdefault("pooled_scale", "raw")
-    network.setdefault("layer_power", 1.0)
     return LearnerConfig(**network)
 
 
@@ -97,7 +88,7 @@ def from_saved(
         raise ModelError(
             f"The model was learned on other weights of the backbone {learner.config.backbone} "
             f"({digest}) than this machine has ({learner.backbone.digest()})",
-            hint="install the version of the weights it was learned with, or learn anew",
+            hint="install the weights it was learned with, or learn into a new folder",
         )
     groups = {
         group: {key: torch.from_numpy(value) for key, value in tensors.items()}
@@ -108,7 +99,7 @@ def from_saved(
     except (KeyError, RuntimeError, ValueError) as error:
         raise ModelDamagedError(
             f"The model's tensors do not fit its manifest: {error}",
-            hint="a backup of the model folder, or learn anew into another folder",
+            hint="a backup of the model folder, or learn into another folder",
         ) from error
     return learner
 
@@ -129,8 +120,4 @@ def _load_state(
         if name.startswith("network.")
     }
     learner.network.load_state_dict(weights)
-    learner.algorithm.load_state(groups, len(learner.classes))
-    if "examples" in state:
-        labels = state["examples.labels"].tolist()
-        for image, number in zip(state["examples"].to(learner.device), labels, strict=True):
-            learner.examples[number % EXAMPLES] = (image, number)
+    learner.algorithm.load(groups, len(learner.classes))

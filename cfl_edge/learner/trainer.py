@@ -2,112 +2,128 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.networks import Network
-from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.core.training import Trained, Training, train_step, training_slices
-from cfl_edge.learner.algorithms.growing import replace_rows
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.replay import Replay
+from cfl_edge.learner.state import Rows, State
 
 RECENT = 8  # pieces of work whose longest says how long the next one will take
 
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
-class Trainer:
-    """Train the layers and the label embeddings on what arrives and what is remembered.
 
-    A step begins when enough new samples wait. It updates the layers in turn, and may stop after
-    each chunk of samples to go on later, where it was: layers take turns, each as often as the
-    others.
+class Step(Protocol[T_co]):
+    """What a step does with its samples."""
+
+    def ready(self) -> bool:
+        """Return whether there is anything to tell apart."""
+
+    def slices(
+        self, samples: Tensor, targets: Tensor, mirrored: Tensor
+    ) -> Generator[int | None, None, T_co]:
+        """Update the layers, pausing in between.
+
+        Args:
+            samples: As they were given to `Trainer.add`, the new ones first, (N, ...).
+            targets: Their classes, (N,).
+            mirrored: Which of them to mirror left to right, bool (N, 1, 1, 1).
+
+        Yields:
+            The number of a layer that was just updated, or None in the middle of one.
+        """
+
+
+@final
+class Trainer(Generic[T]):
+    """Train on what arrives and what is remembered.
+
+    A step begins when enough new samples wait. It may stop where its slices pause and go on later:
+    layers take turns, each as often as the others.
 
     Args:
-        network: Changed by every step.
-        config: Sizes of a step, the optimizer, the loss.
-        replay: What is remembered; new samples are added to it.
+        network: In training mode while a step runs.
+        config: Sizes of a step.
+        replay: What is remembered; new samples are added to it. None trains on new samples alone.
         generator: Source of randomness.
-        device: Of the network.
+        step: What is done.
+
+    Attributes:
+        pending: New samples and their targets, waiting for a step.
+        taught: Samples of each class that were handed to a step, or only remembered.
+        steps: Finished steps.
+        layer_steps: Updates of each layer.
     """
 
     def __init__(
         self,
         network: Network,
         config: LearnerConfig,
-        replay: Replay,
+        replay: Replay | None,
         generator: torch.Generator,
-        device: torch.device,
+        step: Step[T],
     ) -> None:
         self.network, self.config, self.replay = network, config, replay
-        self.generator, self.device = generator, device
-        self.embeddings = nn.Parameter(torch.zeros(0, max(network.channels), device=device))
-        self.optimizers = [
-            Optimizer(
-                config.optimizer,
-                layer.parameters(),
-                config.resolved_learning_rate(),
-                config.weight_decay,
-            )
-            for layer in network
-        ]
-        self.optimizers[-1].add(self.embeddings)
-        self.how = LocalTraining(config.loss, chunk=config.chunk, recompute=config.recompute)
-        self.pending: list[tuple[Tensor, int]] = []  # new samples, waiting for a gradient step
+        self.generator, self.step = generator, step
+        self.pending: list[tuple[Tensor, int]] = []
+        self.taught: list[int] = []
         self.steps = 0
-        self.layer_steps = [0] * len(self.optimizers)
-        self._training: Training | None = None
-        self._replayed = torch.zeros(0, dtype=torch.long)  # class numbers, of the step under way
+        self.layer_steps = [0] * len(network.channels)
+        self._training: Generator[int | None, None, T] | None = None
+        self._samples = 0  # of the step under way
+        self._updated: set[int] = set()  # its layers so far
+        self._replayed = torch.zeros(0, dtype=torch.long)  # targets of its replayed samples
         self._piece_s: deque[float] = deque(maxlen=RECENT)
 
-    def warm_up(self, shape: Sequence[int]) -> None:
-        """Take a step on a copy, so that the first real one takes no longer than the others.
+    def declare(self, state: State) -> None:
+        """Declare what is stored."""
+        state.rows("taught", self, "taught", Rows(merge="sum"))
+        state.value("steps", self, "steps")
+        state.samples("pending.", self)
+        if self.replay is not None:
+            self.replay.declare(state)
 
-        Args:
-            shape: (C, H, W) of what the first layer reads.
-        """
-        network = copy.deepcopy(self.network).train()
-        rows = torch.zeros(2, self.embeddings.shape[1], device=self.device, requires_grad=True)
-        optimizers = [
-            Optimizer(self.config.optimizer, layer.parameters(), 0.0) for layer in network
-        ]
-        batch = self.config.batch
-        for size in {min(self.config.new_per_step, batch), batch}:
-            train_step(
-                network,
-                optimizers,
-                torch.zeros(size, *shape, device=self.device),
-                torch.arange(size, device=self.device) % 2,
-                rows,
-                self.how,
-            )
+    def samples(self) -> dict[str, Tensor]:
+        """Return the waiting samples."""
+        labels = {"labels": torch.tensor([target for _, target in self.pending]).long()}
+        if not self.pending:
+            return labels
+        return {**labels, "h0": torch.stack([sample for sample, _ in self.pending])}
 
-    def replace_embeddings(self, rows: Tensor) -> None:
-        """Put a longer dictionary in the place of the old one; its optimizer state grows by zeros.
+    def put_samples(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace the waiting samples."""
+        targets = tensors["labels"].tolist()
+        device = next(self.network.parameters()).device
+        samples = tensors["h0"].to(device) if targets else ()
+        self.pending = list(zip(samples, targets, strict=True))
 
-        Args:
-            rows: (Z, C_D), the old ones first.
-        """
-        replace_rows(self.embeddings, rows, self.optimizers[-1].moments[-1])
-
-    def add(self, sample: Tensor, number: int) -> None:
-        """Let a sample (C, H, W) of a class wait for the next step.
+    def add(self, sample: Tensor, target: int) -> None:
+        """Let a sample of a class wait for the next step.
 
         Where steps are too slow for the frames, the oldest waiting sample is only remembered.
         """
-        self.pending.append((sample.clone(), number))
+        self.pending.append((sample.clone(), target))
         if len(self.pending) > self.config.batch:
-            oldest, its_number = self.pending.pop(0)
-            self.replay.add(oldest[None], [its_number])
+            oldest, its_target = self.pending.pop(0)
+            self._remember(oldest[None], [its_target])
+
+    def _remember(self, samples: Tensor, targets: Sequence[int]) -> None:
+        for target in targets:
+            self.taught[target] += 1
+        if self.replay is not None:
+            self.replay.add(samples, targets)
 
     def work(
         self, budget_s: float | None = None, *, all_pending: bool = False
-    ) -> Iterator[tuple[list[Tensor], Tensor]]:
+    ) -> Iterator[tuple[T, Tensor]]:
         """Take the steps that are due.
 
         Args:
@@ -116,8 +132,8 @@ class Trainer:
             all_pending: Do not wait for more new samples.
 
         Yields:
-            For each finished step: the pooled features of the replayed samples, (N, C_l) of each
-            layer before its update, and their class numbers, (N,).
+            For each finished step: what its slices returned, and the targets of its replayed
+            samples, (N,), which come last among its samples.
         """
         if budget_s is not None and budget_s < 0:
             return
@@ -131,53 +147,60 @@ class Trainer:
             if worked and late:
                 return
             worked = True
-            trained = self._piece()
+            if self._training is None:
+                self._training = self._begin()
+            done = self._piece() if self._training is not None else None
             self._piece_s.append(time.monotonic() - piece_began)
-            if trained is not None:
-                pooled, _ = trained
-                count = len(self._replayed)
-                yield [h_mean[len(h_mean) - count :] for h_mean in pooled], self._replayed
+            if done is not None:
+                yield done.value, self._replayed
 
-    def _piece(self) -> Trained | None:
-        """Do one piece of work; return what a finished step returns."""
-        if self._training is None:
-            self._training = self._begin()
-            return None
-        self.network.train()
+    def _piece(self) -> StopIteration | None:
+        """Go on to the next pause; return the end of a step that is finished."""
+        assert self._training is not None
+        self.network.train(self._samples > 1)  # one sample has no variance for BatchNorm
         try:
             layer = next(self._training)
         except StopIteration as end:
             self._training = None
             self.steps += 1
-            trained: Trained = end.value
-            return trained
+            for i in set(range(len(self.layer_steps))) - self._updated:
+                self.layer_steps[i] += 1
+            return end
         finally:
             self.network.eval()  # frames are predicted between the pieces
         if layer is not None:
+            self._updated.add(layer)
             self.layer_steps[layer] += 1
         return None
 
-    def _begin(self) -> Training | None:
-        """Begin a step on pending and replayed samples; remember the former."""
+    def _begin(self) -> Generator[int | None, None, T] | None:
+        """Begin a step on waiting and replayed samples; remember the former."""
         count = min(len(self.pending), max(self.config.new_per_step, self.config.batch // 2))
         taken, self.pending = self.pending[:count], self.pending[count:]
-        new = torch.stack([sample for sample, _ in taken]).clone()
-        labels = torch.tensor([number for _, number in taken], device=self.device)
-        x, self._replayed = self.replay.sample(self.config.batch - len(new))
-        self.replay.add(new, labels.tolist())
-        if len(self.embeddings) < 2:  # nothing to contrast with
+        new = torch.stack([sample for sample, _ in taken])
+        targets = torch.tensor([target for _, target in taken], device=new.device)
+        samples, self._replayed = new.float(), targets[:0]
+        if self.replay is not None:
+            old, self._replayed = self.replay.sample(self.config.batch - count)
+            samples = torch.cat([samples, old])
+        self._remember(new, targets.tolist())
+        if not self.step.ready():
             return None
-        x = self._flip(torch.cat([new.float(), x]))
-        return training_slices(
-            self.network,
-            list(self.optimizers),
-            x,
-            torch.cat([labels, self._replayed]),
-            self.embeddings,
-            self.how,
-        )
+        self._samples, self._updated = len(samples), set()
+        mirrored = torch.rand(len(samples), 1, 1, 1, generator=self.generator) < 0.5
+        targets = torch.cat([targets, self._replayed])
+        return self.step.slices(samples, targets, mirrored.to(samples.device))
 
-    def _flip(self, x: Tensor) -> Tensor:
-        """Mirror about half of the samples left to right, (N, C, H, W): more to learn from."""
-        flipped = torch.rand(len(x), 1, 1, 1, generator=self.generator) < 0.5
-        return torch.where(flipped.to(x.device), x.flip(3), x)
+
+def mirror(x: Tensor, mirrored: Tensor) -> Tensor:
+    """Mirror some samples left to right: more to learn from.
+
+    Args:
+        x: (N, C, H, W).
+        mirrored: Which ones, bool (N, 1, 1, 1).
+
+    Example:
+        >>> mirror(torch.tensor([[[[1.0, 2.0]]]]), torch.ones(1, 1, 1, 1, dtype=torch.bool))
+        tensor([[[[2., 1.]]]])
+    """
+    return torch.where(mirrored, x.flip(3), x)

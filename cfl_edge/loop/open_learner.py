@@ -25,7 +25,7 @@ def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
     Raises:
         UsageError: Such an option.
     """
-    network = {"learner": "cfl", **saved.manifest["network"]}
+    network = saved.manifest["network"]
     for option, key in (
         ("--learner", "learner"),
         ("--backbone", "backbone"),
@@ -89,13 +89,15 @@ def open_learner(
 def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerConfig:
     """Return the configuration of a new learner; `batch` None for the default."""
     from cfl_edge.defaults import BACKBONE
-    from cfl_edge.learner.config import ADAPT_LAYERS, LearnerConfig
+    from cfl_edge.learner.config import LearnerConfig
+    from cfl_edge.learners import declaration
 
     algorithm, backbone = (
         settings.learner or LearnerConfig.learner,
         settings.backbone or BACKBONE,
     )
-    if settings.layers is not None and backbone != "none" and algorithm not in ADAPT_LAYERS:
+    adapts_layers = declaration(algorithm).adapts_layers
+    if settings.layers is not None and backbone != "none" and not adapts_layers:
         raise UsageError(
             f"--layers is {settings.layers}, but --learner {algorithm} reads the backbone's pooled "
             "features alone",

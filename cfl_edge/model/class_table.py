@@ -1,11 +1,12 @@
 """Add, rename, remove and merge classes of a saved model: no torch, no training.
 
-A class is a row of every tensor that the manifest lists under `class_rows`, a count, and samples.
+The manifest declares under `tensors` what a class owns (`cfl_edge.learner.state`): `rows` have the
+class as their first axis, `samples` name their class, `derived` tensors follow from the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,8 @@ from cfl_edge.model.checkpoint import Saved
 
 Array = npt.NDArray[Any]
 
-# Group, its tensor of class numbers, and the samples that these belong to.
-SAMPLES = (
-    ("replay", "labels", ("values", "ranges")),
-    ("state", "pending.labels", ("pending.h0",)),
-    ("state", "examples.labels", ("examples",)),
-    ("state", "novelty.labels", ("novelty.replayed",)),
-)
-COUNTS = ("seen", "offered")  # numbers of each class in the group `replay`
-PRODUCTS = ("novelty.products.", "novelty.offsets.")
 NEVER = -1e4  # the bias of a class that has no samples, as in core/class_statistics.py
+STALE = -1  # `since_refresh`: the classifier weights do not follow from the statistics any more
 
 
 def require_known(saved: Saved, name: str) -> int:
@@ -56,19 +49,20 @@ def require_unknown(saved: Saved, name: str) -> None:
         )
 
 
-def _map_rows(saved: Saved, change: Callable[[str, Array], Array]) -> None:
-    state = saved.tensors["state"]
-    for name in saved.manifest["class_rows"]:
-        state[name] = np.ascontiguousarray(change(name, state[name]))
-    for name in [name for name in state if name.startswith(PRODUCTS)]:
-        del state[name]  # of the class means of before: the learner takes those of then
+def _map_rows(saved: Saved, change: Callable[[dict[str, Any], Array], Array]) -> None:
+    state, declared = saved.tensors["state"], saved.manifest["tensors"]
+    for name, rule in declared["rows"].items():
+        state[name] = np.ascontiguousarray(change(rule, state[name]))
+    for name in declared["derived"]:
+        state.pop(name, None)
+    declared["derived"] = []
 
 
-def _map_counts(saved: Saved, change: Callable[[Array], Array]) -> None:
-    replay = saved.tensors["replay"]
-    for name in COUNTS:
-        if name in replay:
-            replay[name] = change(replay[name])
+def _samples(saved: Saved) -> Iterator[tuple[dict[str, Array], str, list[str]]]:
+    """Yield the group of each kind of samples, the name of its classes, and all its names."""
+    for kind in saved.manifest["tensors"]["samples"]:
+        tensors, labels, prefix = saved.tensors[kind["group"]], kind["labels"], kind["prefix"]
+        yield tensors, labels, [name for name in tensors if name.startswith(prefix)]
 
 
 def add(saved: Saved, name: str) -> None:
@@ -80,17 +74,16 @@ def add(saved: Saved, name: str) -> None:
     require_unknown(saved, name)
     rng = np.random.default_rng(len(saved.manifest["classes"]))
 
-    def append(tensor_name: str, rows: Array) -> Array:
+    def append(rule: dict[str, Any], rows: Array) -> Array:
         new: Array = np.zeros((1, *rows.shape[1:]), rows.dtype)
-        if tensor_name == "label_embeddings":
+        if rule["new"] == "normal":
             new = rng.standard_normal(new.shape).astype(rows.dtype)
-        if tensor_name == "readout":
+        elif rule["new"] == "never":
             new[0, -1] = NEVER
         return np.concatenate([rows, new])
 
     _map_rows(saved, append)
     saved.manifest["classes"].append(name)
-    _map_counts(saved, lambda counts: np.append(counts, 0))
 
 
 def rename(saved: Saved, old: str, new: str) -> None:
@@ -106,44 +99,19 @@ def rename(saved: Saved, old: str, new: str) -> None:
 
 
 def remove(saved: Saved, name: str) -> None:
-    """Delete a class: its rows, its means, its replayed and waiting samples, its images.
+    """Delete a class: its rows, its counts, its samples, its images.
 
-    `what_stays` says what cannot be taken out.
+    `what_stays` of its declaration (`cfl_edge.learners`) says what cannot be taken out.
 
     Raises:
         DataError: It does not exist.
     """
     number = require_known(saved, name)
-    for group, labels_name, names in SAMPLES:
-        tensors = saved.tensors[group]
-        if labels_name in tensors:
-            kept = tensors[labels_name] != number
-            for name in (labels_name, *names):
-                if name in tensors:
-                    tensors[name] = tensors[name][kept]
+    for tensors, labels, names in _samples(saved):
+        others = tensors[labels] != number
+        for each in names:
+            tensors[each] = tensors[each][others]
     _drop(saved, number)
-
-
-def what_stays(algorithm: str) -> str:
-    """Say what a removed class leaves behind in a model.
-
-    Args:
-        algorithm: One of `LEARNERS`.
-
-    Example:
-        >>> what_stays("slda")
-        'its share of the covariance that all classes share'
-    """
-    if algorithm in ("ncm", "imprint", "knn"):
-        return "nothing of it"
-    if algorithm == "slda":
-        return "its share of the covariance that all classes share"
-    if algorithm == "last-layer-sgd":
-        return "what the rows of the other classes learned to be told from it"
-    covariance = (
-        "its share of the covariance that all classes share, and " if algorithm == "cfl" else ""
-    )
-    return f"{covariance}what the layers and the rows of the other classes learned from it"
 
 
 def merge(saved: Saved, names: Sequence[str], into: str) -> None:
@@ -168,57 +136,46 @@ def merge(saved: Saved, names: Sequence[str], into: str) -> None:
     if into not in names:
         require_unknown(saved, into)
     target, others = numbers[0], numbers[1:]
-    state = saved.tensors["state"]
-    learned = [number for number in numbers if _is_predicted(state, number)] or numbers
-    for name in saved.manifest["class_rows"]:
-        if not name.startswith("statistics."):
-            state[name] = _with_row(state[name], target, state[name][learned].mean(axis=0))
-    sources = {name.split(".")[1] for name in state if name.startswith("statistics.")}
-    for source in sorted(sources):
-        _merge_statistics(state, f"statistics.{source}", numbers)
-    if "since_refresh" in state:  # the readout does not follow from the statistics any more
-        state["since_refresh"] = np.array(-1)
-    _map_counts(saved, lambda counts: _with_row(counts, target, counts[numbers].sum()))
-    for group, labels_name, _ in SAMPLES:
-        if labels_name in saved.tensors[group]:
-            labels = saved.tensors[group][labels_name]
-            saved.tensors[group][labels_name] = np.where(np.isin(labels, others), target, labels)
+    _merge_rows(saved, numbers)
+    for tensors, labels, _ in _samples(saved):
+        tensors[labels] = np.where(np.isin(tensors[labels], others), target, tensors[labels])
     saved.manifest["classes"][target] = into
     for number in reversed(others):
         _drop(saved, number)
 
 
-def _is_predicted(state: dict[str, Array], number: int) -> bool:
-    return "readout" in state and bool(state["readout"][number, -1] > NEVER)
+def _merge_rows(saved: Saved, numbers: list[int]) -> None:
+    """Put what the classes have together into the row of the first of them."""
+    state, target = saved.tensors["state"], numbers[0]
+    rules = saved.manifest["tensors"]["rows"]
+    learned = [n for n in numbers if _is_predicted(state, rules, n)] or numbers
+    before = {name: state[name] for name in rules}
+    for name, rule in rules.items():
+        rows = before[name]
+        if rule["merge"] == "sum":
+            merged = rows[numbers].sum(axis=0)
+        elif rule["merge"] == "weighted":
+            counts = before[rule["counts"]][numbers]
+            merged = np.tensordot(counts, rows[numbers], axes=1) / max(counts.sum(), 1)
+            if "scatter" in rule:  # what lies between the means is now within the class
+                apart = np.sqrt(counts)[:, None] * (rows[numbers] - merged)
+                state[rule["scatter"]] = state[rule["scatter"]] + apart.T @ apart
+        else:
+            merged = rows[learned].mean(axis=0)
+        state[name] = rows.copy()  # it may be the live learner's own
+        state[name][target] = merged
+    if "since_refresh" in state:
+        state["since_refresh"] = np.array(STALE)
 
 
-def _merge_statistics(state: dict[str, Array], prefix: str, numbers: list[int]) -> None:
-    """Pool means by their counts; their distance from the pooled mean becomes scatter."""
-    counts, means = state[f"{prefix}.counts"][numbers], state[f"{prefix}.means"][numbers]
-    pooled = (counts[:, None] * means).sum(axis=0) / max(counts.sum(), 1)
-    apart = np.sqrt(counts)[:, None] * (means - pooled)
-    if f"{prefix}.scatter" in state:
-        state[f"{prefix}.scatter"] = state[f"{prefix}.scatter"] + apart.T @ apart
-    if (squares := state.get(f"{prefix}.squares")) is not None:  # mean squared lengths
-        pooled_square = counts @ squares[numbers] / max(counts.sum(), 1)
-        state[f"{prefix}.squares"] = _with_row(squares, numbers[0], pooled_square)
-    state[f"{prefix}.counts"] = _with_row(state[f"{prefix}.counts"], numbers[0], counts.sum())
-    state[f"{prefix}.means"] = _with_row(state[f"{prefix}.means"], numbers[0], pooled)
-
-
-def _with_row(rows: Array, number: int, row: Array) -> Array:
-    """Return a copy with one row replaced: the arrays may be the live learner's own."""
-    rows = rows.copy()
-    rows[number] = row
-    return rows
+def _is_predicted(state: dict[str, Array], rules: dict[str, Any], number: int) -> bool:
+    ruled_out = (state[name][number, -1] for name in rules if rules[name]["new"] == "never")
+    return any(bias > NEVER for bias in ruled_out)
 
 
 def _drop(saved: Saved, number: int) -> None:
     """Take a class's rows out; the classes behind it move up by one."""
     _map_rows(saved, lambda _, rows: np.delete(rows, number, axis=0))
     del saved.manifest["classes"][number]
-    _map_counts(saved, lambda counts: np.delete(counts, number))
-    for group, labels_name, _ in SAMPLES:
-        if labels_name in saved.tensors[group]:
-            labels = saved.tensors[group][labels_name]
-            saved.tensors[group][labels_name] = labels - (labels > number)
+    for tensors, labels, _ in _samples(saved):
+        tensors[labels] = tensors[labels] - (tensors[labels] > number)

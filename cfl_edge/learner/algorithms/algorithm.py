@@ -1,9 +1,9 @@
 """The contract of every algorithm: learn from encoded images, score encoded images.
 
 An algorithm owns all that learns: statistics of classes, replay, and the layers' updates if it
-makes any. The learner owns the backbone, the layers themselves, and the names of the classes. Class
-numbers are rows, in the order in which `add_class` was called. `tests/learner_checks.py` holds what
-each algorithm must do.
+makes any. The learner owns the backbone, the layers themselves, and the names of the classes.
+`cfl_edge.learners` declares what others must know of an algorithm without building it.
+`tests/learner_checks.py` holds what each algorithm must do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from importlib import import_module
+from typing import final
 
 import torch
 from torch import Tensor
@@ -22,8 +23,8 @@ from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import Network
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.novelty_calibration import LEARNED_FRAMES, LEAST_CLASSES, NoveltyCalibration
-
-Groups = dict[str, dict[str, Tensor]]  # file of the model folder: "state", "replay"; name: tensor
+from cfl_edge.learner.state import Rows, State
+from cfl_edge.learners import declaration
 
 
 @dataclass(frozen=True)
@@ -57,31 +58,32 @@ class Algorithm(ABC):
         inputs: What it is built on.
 
     Attributes:
-        probable: Whether the softmax of the scores is a probability. That of most algorithms is
-            near 1 whether right or wrong, so that it says nothing against a label.
+        state: All its tensors but the layers' weights.
+        seen: How many samples of each class were learned, those that wait for a step too.
     """
-
-    probable: ClassVar[bool] = False
 
     def __init__(self, inputs: AlgorithmInputs) -> None:
         self.inputs = inputs
         self.config = inputs.config
         self.device = inputs.device
-        self.steps = 0  # gradient steps taken
-        self.layer_steps: list[int] = []  # updates of each layer
         self.novelty = NoveltyCalibration()
+        self.seen: list[int] = []
+        self.state = State(self.device, inputs.generator)
+        self.state.rows("seen", self, "seen", Rows(merge="sum"))
+        self.state.value("novelty.known", self.novelty, "known", free=True)
 
-    @abstractmethod
+    @final
     def add_class(self) -> None:
         """Append a class without samples; it is not predicted until it has one."""
+        self.state.add_class()
 
     @abstractmethod
-    def learn(self, encoded: Encoded, numbers: Tensor, budget_s: float | None) -> None:
-        """Learn samples whose classes were all added before.
+    def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
+        """Learn samples whose classes were all added before, and count them in `seen`.
 
         Args:
             encoded: N samples.
-            numbers: Class numbers, (N,).
+            targets: Class indices, (N,).
             budget_s: Seconds for gradient steps, as `Learner.learn` has it.
         """
 
@@ -97,48 +99,49 @@ class Algorithm(ABC):
     def scores(self, encoded: Encoded) -> Tensor:
         """Return logits of every class, (N, Z); changes nothing."""
 
+    @abstractmethod
     def distances(self, encoded: Encoded) -> Tensor:
         """Return how far samples lie from every class, (N,); changes nothing.
-
-        Where an algorithm knows nothing better, minus the largest logit (Hendrycks et al., "Scaling
-        Out-of-Distribution Detection for Real-World Settings", 2022).
 
         Args:
             encoded: N samples; at least one class has a sample.
         """
-        return -self.scores(encoded).amax(dim=1)
 
+    @abstractmethod
     def distance_rows(self) -> DistanceRows | None:
         """Return what gives `distances`, on concatenated features and a constant 1.
 
         None for an algorithm whose distances are no such product: they cannot be exported.
         """
-        if self.readout is None:
-            return None
-        return DistanceRows(-self.readout[None], self.readout.new_zeros(0, self.readout.shape[1]))
 
-    def note_known(self, encoded: Encoded, numbers: Tensor, new: Tensor | None = None) -> None:
+    @final
+    def note_known(self, encoded: Encoded, targets: Tensor, new: Tensor | None = None) -> None:
         """Note how far samples of known classes lie, before they are learned.
 
         Args:
             encoded: N samples.
-            numbers: Class numbers, (N,).
+            targets: Class indices, (N,).
             new: Which samples count, bool (N,): near-duplicates of learned ones say nothing. None
                 for all.
         """
-        samples = self.samples()
-        if sum(count > 0 for count in samples) < LEAST_CLASSES:
+        if sum(count > 0 for count in self.seen) < LEAST_CLASSES:
             return
-        known = [samples[number] >= LEARNED_FRAMES for number in numbers.tolist()]
-        index = torch.tensor(known, dtype=torch.bool, device=numbers.device)
+        known = [self.seen[target] >= LEARNED_FRAMES for target in targets.tolist()]
+        index = torch.tensor(known, dtype=torch.bool, device=targets.device)
         if new is not None:
             index &= new
         if index.any():
-            self.novelty.add(self.distances(encoded)[index], numbers[index])
+            self.novelty.add(self.distances(encoded)[index], targets[index])
 
+    @property
     @abstractmethod
-    def samples(self) -> list[int]:
-        """Return how many samples of each class were learned."""
+    def steps(self) -> int:
+        """Gradient steps taken."""
+
+    @property
+    @abstractmethod
+    def layer_steps(self) -> Sequence[int]:
+        """Updates of each layer."""
 
     @abstractmethod
     def warm_up(self) -> None:
@@ -153,29 +156,52 @@ class Algorithm(ABC):
         """
 
     @abstractmethod
-    def state(self) -> Groups:
-        """Return all its numbers but the layers' weights, to be stored."""
-
-    @abstractmethod
-    def load_state(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
-        """Take back what `state` returned.
+    def loaded(self, state: Mapping[str, Tensor]) -> None:
+        """Bring in line what is not stored, after `state` was loaded.
 
         Args:
-            groups: From `state`, maybe with classes changed since (`model/class_table.py`).
+            state: The group `state`, for what only a change of classes takes out.
+        """
+
+    @final
+    def load(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
+        """Take back what `state.groups` returned.
+
+        Args:
+            groups: Maybe with classes changed since (`model/class_table.py`).
             classes: Z.
 
         Raises:
             KeyError, ValueError, RuntimeError: The tensors do not fit.
         """
+        self.state.load(groups, classes)
+        self.loaded(groups["state"])
 
-    @abstractmethod
-    def class_rows(self) -> Sequence[str]:
-        """Name the tensors of the group `state` whose first axis is the class."""
-
+    @final
     def state_bytes(self) -> int:
-        """Return the bytes of everything that is kept beside the layers' weights."""
-        tensors = [t for group in self.state().values() for t in group.values()]
+        """Return the bytes of everything that is stored beside the layers' weights."""
+        tensors = [t for group in self.state.groups().values() for t in group.values()]
         return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def build_algorithm(inputs: AlgorithmInputs) -> Algorithm:
+    """Build the algorithm that `LearnerConfig.learner` names."""
+    module, function = declaration(inputs.config.learner).build.split(":")
+    algorithm: Algorithm = getattr(import_module(module), function)(inputs)
+    return algorithm
+
+
+def logit_distances(scores: Tensor) -> Tensor:
+    """Return minus the largest logit, (N, Z) to (N,): where an algorithm knows nothing better.
+
+    Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings", 2022.
+    """
+    return -scores.amax(dim=1)
+
+
+def logit_rows(readout: Tensor) -> DistanceRows:
+    """Return what gives `logit_distances` of a linear classifier, (Z, F)."""
+    return DistanceRows(-readout[None], readout.new_zeros(0, readout.shape[1]))
 
 
 def linear_scores(encoded: Encoded, readout: Tensor) -> Tensor:

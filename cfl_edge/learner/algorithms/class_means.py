@@ -6,15 +6,32 @@ else is learned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Groups
-from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm, centred, require_shape, silenced
+from cfl_edge.core.distances import DistanceRows
+from cfl_edge.core.features import Encoded
+from cfl_edge.learner.algorithms.algorithm import (
+    Algorithm,
+    AlgorithmInputs,
+    linear_scores,
+    logit_distances,
+    logit_rows,
+)
+from cfl_edge.learner.algorithms.frozen import (
+    Classifier,
+    FrozenAlgorithm,
+    Reading,
+    centred,
+    silenced,
+)
+from cfl_edge.learner.state import Rows, State
 
 # Makes the probabilities of `ncm` as sure as they are right: least cross entropy on CIFAR-10.
 NEAREST_MEAN_SCALE = 16.0
@@ -131,55 +148,70 @@ NEAREST_MEAN = Method(_as_it_is, nearest_mean_rows)
 IMPRINTING = Method(F.normalize, imprinted_rows)
 
 
-class ClassMeansAlgorithm(FrozenAlgorithm):
+@final
+class ClassMeans(Classifier):
     """Running means of the classes, and label embeddings made of them at once.
 
     Args:
-        inputs: What it is built on.
+        algorithm: What it is the classifier of.
+        reading: What it reads.
         method: `NEAREST_MEAN` or `IMPRINTING`.
     """
 
-    def __init__(self, inputs: AlgorithmInputs, method: Method) -> None:
-        super().__init__(inputs)
-        self.method = method
-        self.running = RunningMeans(self.channels, self.device)
+    def __init__(self, algorithm: Algorithm, reading: Reading, method: Method) -> None:
+        self.reading, self.method = reading, method
+        self.running = RunningMeans(reading.channels, algorithm.device)
+        self._readout = torch.zeros(0, reading.width, device=algorithm.device)
 
-    def add_class(self) -> None:
-        """Append a class without samples."""
-        super().add_class()
-        self.running.add_class()
-        self._refresh()
+    @property
+    def readout(self) -> Tensor:
+        """Label embeddings on all features, (Z, F)."""
+        return self._readout
 
-    def take(self, x: Tensor, numbers: Tensor, *, hurried: bool) -> None:
+    def declare(self, state: State) -> None:
+        """Declare counts, means and squared lengths, and what is made of them."""
+        counts = "statistics.0.counts"
+        state.rows(counts, self.running, "counts", Rows(merge="sum"))
+        for name in ("means", "squares"):
+            rule = Rows(merge="weighted", counts=counts)
+            state.rows(f"statistics.0.{name}", self.running, name, rule)
+        state.rows("readout", self, "_readout", Rows(new="never"))
+
+    def take(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
         """Update the means."""
-        self.running.update(self.method.prepare(x), numbers, x.square().sum(dim=1))
+        self.running.update(self.method.prepare(x), targets, x.square().sum(dim=1))
         self._refresh()
 
     def _refresh(self) -> None:
         rows = silenced(self.method.rows(self.running), self.running.counts > 0)
-        self._readout = self.spread_out(rows)
+        self._readout = self.reading.spread(rows)
 
-    def state(self) -> Groups:
-        """Return the means as well."""
-        groups = super().state()
-        groups["state"] |= {
-            "statistics.0.counts": self.running.counts,
-            "statistics.0.means": self.running.means,
-            "statistics.0.squares": self.running.squares,
-        }
-        return groups
+    def recalibrate(self) -> None:
+        """Do nothing: nothing is put off."""
 
-    def class_rows(self) -> Sequence[str]:
-        """Name readout, counts, means and squared lengths."""
-        return ["readout", *(f"statistics.0.{name}" for name in ("counts", "means", "squares"))]
+    def scores(self, encoded: Encoded) -> Tensor:
+        """Return the dot products with `readout`, (N, Z)."""
+        return linear_scores(encoded, self._readout)
 
-    def load_state(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
-        """Take back the means; the readout follows from them."""
-        super().load_state(groups, classes)
-        state, running = groups["state"], self.running
-        shapes = {"counts": (classes,), "means": (classes, self.channels), "squares": (classes,)}
-        for name, shape in shapes.items():
-            value = require_shape(state, f"statistics.0.{name}", shape)
-            setattr(running, name, value.to(self.device))
-        if classes:
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return minus the largest logit, (N,)."""
+        return logit_distances(self.scores(encoded))
+
+    def distance_rows(self) -> DistanceRows:
+        """Return what gives `distances`."""
+        return logit_rows(self._readout)
+
+    def loaded(self, state: Mapping[str, Tensor]) -> None:
+        """Make the label embeddings: they follow from the means."""
+        if len(self.running.counts):
             self._refresh()
+
+
+def build_nearest_mean(inputs: AlgorithmInputs) -> Algorithm:
+    """Build `ncm`."""
+    return FrozenAlgorithm(inputs, partial(ClassMeans, method=NEAREST_MEAN))
+
+
+def build_imprinting(inputs: AlgorithmInputs) -> Algorithm:
+    """Build `imprint`."""
+    return FrozenAlgorithm(inputs, partial(ClassMeans, method=IMPRINTING))

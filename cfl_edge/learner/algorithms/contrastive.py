@@ -8,15 +8,16 @@ the same pace, and are estimated anew from the replay memory now and then (`Reca
 
 from __future__ import annotations
 
-import re
+import copy
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.class_statistics import NEVER, ClassStatistics
 from cfl_edge.core.discriminant import (
     MeanProducts,
     RelativeDistance,
@@ -30,15 +31,13 @@ from cfl_edge.core.distances import (
     spread_distances,
 )
 from cfl_edge.core.features import Encoded
-from cfl_edge.core.networks import initial_embeddings
+from cfl_edge.core.local_step import LocalTraining
+from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.core.step_memory import step_memory
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Groups, linear_scores
-from cfl_edge.learner.algorithms.optimizer_state import (
-    load_optimizers,
-    optimizer_tensors,
-    round_first_moments,
-)
+from cfl_edge.core.training import Trained, Training, train_step, training_slices
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, linear_scores
 from cfl_edge.learner.algorithms.recalibration import (
+    EARLY_FRAMES,
     RECALIBRATED_SAMPLES,
     Recalibration,
     lag,
@@ -48,20 +47,69 @@ from cfl_edge.learner.near_duplicates import NearDuplicates
 from cfl_edge.learner.novelty_calibration import REPLAYED, ReplayedDistances
 from cfl_edge.learner.readout import TEMPERATURE, combine
 from cfl_edge.learner.replay import Replay
-from cfl_edge.learner.trainer import Trainer
+from cfl_edge.learner.state import Rows
+from cfl_edge.learner.trainer import Trainer, mirror
 
-EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its embedding much
 STATISTICS_DECAY = 0.97  # a step; about the last 1,000 samples count, while the layers move
 
 
+@final
+class LocalContrast:
+    """A step on every layer from its own loss; the last layer's moves the label embeddings too.
+
+    Args:
+        inputs: What it is built on.
+
+    Attributes:
+        embeddings: Label embeddings, (Z, C_D).
+    """
+
+    def __init__(self, inputs: AlgorithmInputs) -> None:
+        config, network = inputs.config, inputs.network
+        self.network, self.inputs = network, inputs
+        self.how = LocalTraining(config.loss, chunk=config.chunk, recompute=config.recompute)
+        self.embeddings = nn.Parameter(torch.zeros(0, max(network.channels), device=inputs.device))
+        self.optimizers = [
+            Optimizer(
+                config.optimizer,
+                layer.parameters(),
+                config.resolved_learning_rate(),
+                config.weight_decay,
+            )
+            for layer in network
+        ]
+        self.optimizers[-1].add(self.embeddings)
+
+    def ready(self) -> bool:
+        """Return whether there are classes to contrast."""
+        return len(self.embeddings) >= 2
+
+    def slices(self, samples: Tensor, targets: Tensor, mirrored: Tensor) -> Training:
+        """Update the layers in turn; see `training_slices`."""
+        x = mirror(samples, mirrored)
+        return training_slices(
+            self.network, list(self.optimizers), x, targets, self.embeddings, self.how
+        )
+
+    def warm_up(self, sizes: set[int]) -> None:
+        """Take steps of these sizes on a copy, so that the first real one takes no longer."""
+        network, device = copy.deepcopy(self.network).train(), self.inputs.device
+        rows = torch.zeros(2, self.embeddings.shape[1], device=device, requires_grad=True)
+        name = self.inputs.config.optimizer
+        optimizers = [Optimizer(name, layer.parameters(), 0.0) for layer in network]
+        for size in sizes:
+            x = torch.zeros(size, *self.inputs.h0_shape, device=device)
+            targets = torch.arange(size, device=device) % 2
+            train_step(network, optimizers, x, targets, rows, self.how)
+
+
+@final
 class ContrastiveAlgorithm(Algorithm):
     """Local contrastive steps on every layer, and label embeddings in closed form.
 
     Args:
         inputs: What it is built on.
     """
-
-    probable = True  # `TEMPERATURE` sees to it
 
     def __init__(self, inputs: AlgorithmInputs) -> None:
         super().__init__(inputs)
@@ -72,9 +120,12 @@ class ContrastiveAlgorithm(Algorithm):
         self.replay = Replay(
             shape, limit_mib=config.replay_mib, generator=inputs.generator, device=self.device
         )
-        self.trainer = Trainer(self.network, config, self.replay, inputs.generator, self.device)
+        self.contrast = LocalContrast(inputs)
+        self.trainer: Trainer[Trained] = Trainer(
+            self.network, config, self.replay, inputs.generator, self.contrast
+        )
         layers = step_memory(self.network, shape, config.batch, chunk=config.chunk)
-        self.chunk = min(layer.chunk for layer in layers)  # of estimating statistics anew
+        self.chunk = min(layer.chunk for layer in layers)  # of recalibration
         self._readout = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
         self.replayed = ReplayedDistances()
         self._means: list[MeanProducts] = []  # of each layer
@@ -83,55 +134,71 @@ class ContrastiveAlgorithm(Algorithm):
         self._since_refresh = 0
         self._recalibration: Recalibration | None = None  # under way; no step is taken meanwhile
         self._recalibrated_at = 0  # after so many steps
-        self.layer_steps = list(self.trainer.layer_steps)
+        self._declare()
+
+    def _declare(self) -> None:
+        state = self.state
+        state.rows("label_embeddings", self.contrast, "embeddings", Rows(new="normal"))
+        state.rows("readout", self, "_readout", Rows(new="never"))
+        state.value("since_refresh", self, "_since_refresh")
+        for r, source in enumerate(self.statistics):
+            state.statistics(f"statistics.{r}", source)
+        for i, optimizer in enumerate(self.contrast.optimizers):
+            state.optimizer(f"optimizer.{i}", optimizer)
+        self.trainer.declare(state)
+        state.samples("replayed.", self.replayed)
+        state.derived(lambda: product_tensors(self._means))
 
     @property
     def readout(self) -> Tensor:
         """Label embeddings of all sources together, (Z, F)."""
         return self._readout
 
-    def add_class(self) -> None:
-        """Append a class: a random label embedding, and statistics without samples."""
-        rows = self.trainer.embeddings.detach()
-        row = initial_embeddings(1, rows.shape[1], self.inputs.generator).to(self.device)
-        self.trainer.replace_embeddings(torch.cat([rows, row]))
-        for source in self.statistics:
-            source.add_class()
-        self.replay.add_class()
-        if self._recalibration is not None:
-            self._recalibration.add_class()
+    @property
+    def steps(self) -> int:
+        """Gradient steps taken."""
+        return self.trainer.steps
 
-    def learn(self, encoded: Encoded, numbers: Tensor, budget_s: float | None) -> None:
+    @property
+    def layer_steps(self) -> Sequence[int]:
+        """Updates of each layer."""
+        return self.trainer.layer_steps
+
+    def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
         """Update the statistics, take the gradient steps that are due, refresh where it is time."""
         may_work = budget_s is None or budget_s >= 0
-        listed = numbers.tolist()
+        listed = targets.tolist()
         near = [self.duplicates.is_near(*pair) for pair in zip(encoded.h0, listed, strict=True)]
         new = torch.tensor([not is_near for is_near in near], dtype=torch.bool, device=self.device)
-        self.note_known(encoded, numbers, new)
+        self.note_known(encoded, targets, new)
         for source, features in zip(self.statistics, encoded.features, strict=True):
-            source.update(features[new], numbers[new])
-        for sample, number, is_near in zip(encoded.h0, listed, near, strict=True):
+            source.update(features[new], targets[new])
+        for sample, target, is_near in zip(encoded.h0, listed, near, strict=True):
+            self.seen[target] += 1
             if is_near:
-                self.replay.add_near_duplicate(number)
                 continue
-            self.trainer.add(sample, number)
+            self.trainer.add(sample, target)
             if budget_s is None:
                 self.work()
         self._since_refresh += len(listed)
-        samples, added = self.samples(), Counter(listed)
-        if passed(EARLY_FRAMES, samples, added):
+        added = Counter(listed)
+        if passed(EARLY_FRAMES, self.seen, added):
             self._since_refresh = self.config.refresh_frames
         moved = self.trainer.steps - self._recalibrated_at
-        lags = may_work and self._recalibration is None and lag(moved, samples, added)
+        lags = may_work and self._recalibration is None and lag(moved, self.seen, added)
         if lags:
             lagging = self.statistics[self.layer_source :]
             self._recalibrate_on(self.replay.balanced(RECALIBRATED_SAMPLES), budget_s, lagging)
         due = self._since_refresh >= self.config.refresh_frames
-        is_new = len(self._readout) < len(self.replay.seen)
-        if due and (may_work or is_new):
+        if due and (may_work or self._has_new_class()):
             self.refresh()
         elif budget_s is not None and not lags:
             self.work(budget_s)
+
+    def _has_new_class(self) -> bool:
+        """Return whether a class has samples, but is ruled out by its label embedding."""
+        ruled_out = self._readout[:, -1] <= NEVER
+        return bool((ruled_out & (self.statistics[0].counts > 0)).any())
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
         """Take gradient steps; the statistics of the layers follow."""
@@ -139,22 +206,22 @@ class ContrastiveAlgorithm(Algorithm):
             self._go_on_recalibration(budget_s)
             if budget_s is not None:
                 return
-        for trained, numbers in self.trainer.work(budget_s, all_pending=all_pending):
-            if not len(numbers):  # the new samples were counted when they came
+        for (pooled, _), targets in self.trainer.work(budget_s, all_pending=all_pending):
+            if not len(targets):  # the new samples were counted when they came
                 continue
-            pooled = [self.network.read(h_mean) for h_mean in trained]
-            for source, h_mean in zip(self.statistics[self.layer_source :], pooled, strict=True):
+            replayed = [self.network.read(h_mean[-len(targets) :]) for h_mean in pooled]
+            for source, h_mean in zip(self.statistics[self.layer_source :], replayed, strict=True):
                 source.decay(STATISTICS_DECAY)
-                source.update(h_mean, numbers)
+                source.update(h_mean, targets)
             if self._distances:
-                self._note_replayed(pooled, numbers)
-        self.steps, self.layer_steps = self.trainer.steps, list(self.trainer.layer_steps)
+                self._note_replayed(replayed, targets)
 
     def recalibrate(self) -> None:
-        """Take the pending step and estimate the layers' statistics anew from the replay memory."""
+        """Take the pending step and re-estimate the layers' statistics from the replay memory."""
         self._recalibration = None
         self.work(all_pending=True)
-        round_first_moments(self.trainer.optimizers)
+        for optimizer in self.contrast.optimizers:
+            optimizer.round_first_moments()
         if len(self.replay):
             self._recalibrate_on(torch.arange(len(self.replay)), budget_s=None)
 
@@ -174,6 +241,8 @@ class ContrastiveAlgorithm(Algorithm):
     def _go_on_recalibration(self, budget_s: float | None) -> None:
         """Estimate statistics, a piece at least, and take them once they are complete."""
         assert self._recalibration is not None
+        for _ in range(len(self.seen) - self._recalibration.classes):
+            self._recalibration.add_class()
         began = time.monotonic()
         while self._recalibration.piece():
             if budget_s is not None and time.monotonic() - began > budget_s:
@@ -183,7 +252,10 @@ class ContrastiveAlgorithm(Algorithm):
             samples = torch.stack([sample for sample, _ in self.trainer.pending])
             numbers = [number for _, number in self.trainer.pending]
             recalibrated.take(samples.float(), torch.tensor(numbers, device=self.device))
-        self.statistics[self.layer_source :] = recalibrated.statistics
+        layers = self.statistics[self.layer_source :]
+        for source, estimated in zip(layers, recalibrated.statistics, strict=True):
+            source.counts, source.means = estimated.counts, estimated.means
+            source.scatter = estimated.scatter
         self._recalibrated_at = self.trainer.steps
         self.refresh()
         self._note_replayed(*recalibrated.kept())
@@ -223,7 +295,7 @@ class ContrastiveAlgorithm(Algorithm):
 
     def _note_replayed(self, layers: Sequence[Tensor], numbers: Tensor) -> None:
         self.replayed.add(self._in_layers(layers), numbers)
-        self.novelty.expect(*self.replayed.expected(len(self.replay.seen)))
+        self.novelty.expect(*self.replayed.expected(len(self.seen)))
 
     def distance_rows(self) -> DistanceRows | None:
         """Return what gives `distances`, zeros where it does not look."""
@@ -235,87 +307,26 @@ class ContrastiveAlgorithm(Algorithm):
         """Return the sum of all sources' log likelihoods, tempered, (N, Z)."""
         return linear_scores(encoded, self._readout)
 
-    def samples(self) -> list[int]:
-        """Return how many samples of each class were learned, those that wait for a step too."""
-        counts = list(self.replay.seen)
-        for _, number in self.trainer.pending:
-            counts[number] += 1
-        return counts
-
     def warm_up(self) -> None:
         """Take a step on a copy and solve embeddings of nothing."""
-        self.trainer.warm_up(self.inputs.h0_shape)
+        batch = self.config.batch
+        self.contrast.warm_up({min(self.config.new_per_step, batch), batch})
         for source in self.statistics:
             spare = ClassStatistics(source.means.shape[1], self.device)
             spare.add_class()
             spare.embeddings()
 
-    def state(self) -> Groups:
-        """Return statistics, embeddings, optimizer state and pending samples; the replay memory."""
-        pending = self.trainer.pending
-        tensors: dict[str, Tensor] = {
-            "label_embeddings": self.trainer.embeddings.detach(),
-            "readout": self._readout,
-            "pending.labels": torch.tensor([number for _, number in pending]).long(),
-            "steps": torch.tensor(self.trainer.steps),
-            "since_refresh": torch.tensor(self._since_refresh),
-        }
-        if pending:
-            tensors["pending.h0"] = torch.stack([sample for sample, _ in pending])
-        for r, source in enumerate(self.statistics):
-            tensors[f"statistics.{r}.counts"] = source.counts
-            tensors[f"statistics.{r}.means"] = source.means
-            tensors[f"statistics.{r}.scatter"] = source.scatter
-        tensors |= optimizer_tensors(self.trainer.optimizers)
-        tensors |= product_tensors(self._means) | self.novelty.state() | self.replayed.state()
-        return {"state": tensors, "replay": self.replay.state()}
-
-    def class_rows(self) -> list[str]:
-        """Name embeddings, readout, counts and means, and the moments of the embeddings."""
-        tensors, last = self.state()["state"], len(self.trainer.optimizers) - 1
-        names = ["label_embeddings", "readout"]
-        names += [n for n in tensors if re.fullmatch(r"statistics\.\d+\.(counts|means)", n)]
-        moments = [
-            name
-            for name in tensors
-            if re.fullmatch(rf"optimizer\.{last}\.\d+\.(first|second)", name)
-        ]
-        embedding = max((int(name.split(".")[2]) for name in moments), default=-1)
-        return names + [n for n in moments if n.startswith(f"optimizer.{last}.{embedding}.")]
-
-    def load_state(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
-        """Take back what `state` returned."""
-        state = groups["state"]
-        self._require_shapes(state, classes)
-        self.trainer.replace_embeddings(state["label_embeddings"].to(self.device))
-        self._readout = state["readout"].to(self.device)
-        self._since_refresh = max(int(state.get("since_refresh", torch.tensor(0))), 0)
-        for r, source in enumerate(self.statistics):
-            source.counts = state[f"statistics.{r}.counts"].to(self.device)
-            source.means = state[f"statistics.{r}.means"].to(self.device)
-            source.scatter = state[f"statistics.{r}.scatter"].to(self.device)
+    def loaded(self, state: Mapping[str, Tensor]) -> None:
+        """Take the distances, and what is expected of them, from what was loaded."""
+        self._since_refresh = max(self._since_refresh, 0)
+        self._recalibrated_at = self.trainer.steps
+        classes = len(self.seen)
         if classes:
             layers = len(self.network.channels)
             self._refresh_distances(load_products(state, layers, classes, self.device))
-        self.novelty.load_state(state)
-        self.replayed.load_state(state)
         self.novelty.expect(*self.replayed.expected(classes))
-        load_optimizers(self.trainer.optimizers, state)
-        self.steps = self.trainer.steps = self._recalibrated_at = int(state["steps"])
-        numbers = state["pending.labels"].tolist()
-        samples = state["pending.h0"].to(self.device) if numbers else ()
-        self.trainer.pending = [(h0, z) for h0, z in zip(samples, numbers, strict=True)]
-        self.replay.load_state(dict(groups["replay"]))
 
-    def _require_shapes(self, state: Mapping[str, Tensor], classes: int) -> None:
-        expected = {
-            "label_embeddings": (classes, self.trainer.embeddings.shape[1]),
-            "readout": (classes, self._readout.shape[1]),
-        }
-        for r, source in enumerate(self.statistics):
-            channels = source.means.shape[1]
-            expected[f"statistics.{r}.means"] = (classes, channels)
-            expected[f"statistics.{r}.scatter"] = (channels, channels)
-        for name, shape in expected.items():
-            if tuple(state[name].shape) != shape:
-                raise ValueError(f"{name} has shape {tuple(state[name].shape)}, expected {shape}")
+
+def build(inputs: AlgorithmInputs) -> Algorithm:
+    """Build `cfl`."""
+    return ContrastiveAlgorithm(inputs)

@@ -1,132 +1,183 @@
 """What the algorithms on a frozen network share: only their classifier learns.
 
-Without a backbone there is no such end: they read all layers then, which stay as they were drawn at
-random.
+They read the backbone's pooled features. Without a backbone there are none: they read all layers
+then, which stay as they were drawn at random.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import NEVER
+from cfl_edge.core.distances import DistanceRows
 from cfl_edge.core.features import Encoded
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Groups, linear_scores
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
+from cfl_edge.learner.state import State
 
 
-class FrozenAlgorithm(Algorithm):
-    """An algorithm that makes no gradient steps and needs no layers.
+@dataclass(frozen=True)
+class Reading:
+    """Which of the features a frozen algorithm reads.
 
     Args:
-        inputs: What it is built on.
+        sources: C of each source of features.
+        has_backbone: Whether the first one is the backbone's pooled features, which it reads alone.
     """
 
-    def __init__(self, inputs: AlgorithmInputs) -> None:
-        super().__init__(inputs)
-        self.seen: list[int] = []  # samples of each class
-        self._readout: Tensor | None = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
-
-    @property
-    def readout(self) -> Tensor | None:
-        """Rows on all features, zeros where the algorithm does not look, (Z, F)."""
-        return self._readout
+    sources: Sequence[int]
+    has_backbone: bool
 
     @property
     def channels(self) -> int:
         """C of what it reads."""
-        channels = self.inputs.channels
-        return channels[0] if self.inputs.layer_source else sum(channels)
+        return self.sources[0] if self.has_backbone else sum(self.sources)
 
-    def end(self, encoded: Encoded) -> Tensor:
+    @property
+    def width(self) -> int:
+        """F: all features and a constant 1."""
+        return sum(self.sources) + 1
+
+    def read(self, encoded: Encoded) -> Tensor:
         """Return what it reads of N samples, (N, C)."""
-        if self.inputs.layer_source:
-            return encoded.features[0]
-        return torch.cat(encoded.features, dim=1)
+        if self.has_backbone:
+            return encoded.features[0].float()
+        return torch.cat(encoded.features, dim=1).float()
 
-    def spread_out(self, rows: Tensor) -> Tensor:
+    def spread(self, rows: Tensor) -> Tensor:
         """Return rows (Z, C + 1) on what it reads as rows (Z, F) on all features."""
-        unread = sum(self.inputs.channels) - self.channels
+        unread = sum(self.sources) - self.channels
         return torch.cat([F.pad(rows[:, :-1], (0, unread)), rows[:, -1:]], dim=1)
 
-    def add_class(self) -> None:
-        """Append a class without samples."""
-        self.seen.append(0)
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return rows (Z, F) on all features as rows (Z, C + 1) on what it reads."""
+        return torch.cat([rows[:, : self.channels], rows[:, -1:]], dim=1)
 
-    def learn(self, encoded: Encoded, numbers: Tensor, budget_s: float | None) -> None:
-        """Learn all samples at once; there are no gradient steps that a budget could put off."""
-        hurried = budget_s is not None and budget_s < 0
-        self.note_known(encoded, numbers)
-        for number in numbers.tolist():
-            self.seen[number] += 1
-        if len(numbers):
-            self.take(self.end(encoded).float(), numbers, hurried=hurried)
+
+class Classifier(ABC):
+    """A classifier on frozen features."""
+
+    @property
+    @abstractmethod
+    def readout(self) -> Tensor | None:
+        """Classifier weights on all features, zeros where it does not read, (Z, F).
+
+        None for a classifier whose scores are no such product.
+        """
 
     @abstractmethod
-    def take(self, x: Tensor, numbers: Tensor, *, hurried: bool) -> None:
-        """Learn from what the algorithm reads.
+    def declare(self, state: State) -> None:
+        """Declare its tensors."""
+
+    @abstractmethod
+    def take(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
+        """Learn from what it reads.
 
         Args:
             x: Of N > 0 samples, (N, C).
-            numbers: Their class numbers, (N,).
+            targets: Class indices, (N,).
             hurried: Put off what can wait.
         """
+
+    @abstractmethod
+    def recalibrate(self) -> None:
+        """Do what was put off."""
+
+    @abstractmethod
+    def scores(self, encoded: Encoded) -> Tensor:
+        """Return logits of every class, (N, Z)."""
+
+    @abstractmethod
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return how far samples lie from every class, (N,)."""
+
+    @abstractmethod
+    def distance_rows(self) -> DistanceRows | None:
+        """Return what gives `distances`; None where they are no product."""
+
+    @abstractmethod
+    def loaded(self, state: Mapping[str, Tensor]) -> None:
+        """Bring in line what is not stored."""
+
+
+@final
+class FrozenAlgorithm(Algorithm):
+    """An algorithm that makes no gradient steps in layers.
+
+    Args:
+        inputs: What it is built on.
+        build: Builds its classifier.
+    """
+
+    def __init__(
+        self, inputs: AlgorithmInputs, build: Callable[[Algorithm, Reading], Classifier]
+    ) -> None:
+        super().__init__(inputs)
+        self.reading = Reading(inputs.channels, inputs.layer_source > 0)
+        self.build = build
+        self.classifier = build(self, self.reading)
+        self.classifier.declare(self.state)
+
+    @property
+    def readout(self) -> Tensor | None:
+        """Classifier weights on all features, (Z, F)."""
+        return self.classifier.readout
+
+    @property
+    def steps(self) -> int:
+        """Steps in layers: none."""
+        return 0
+
+    @property
+    def layer_steps(self) -> Sequence[int]:
+        """Updates of each layer: none."""
+        return ()
+
+    def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
+        """Learn all samples at once; there are no gradient steps that a budget could put off."""
+        self.note_known(encoded, targets)
+        for target in targets.tolist():
+            self.seen[target] += 1
+        if len(targets):
+            hurried = budget_s is not None and budget_s < 0
+            self.classifier.take(self.reading.read(encoded), targets, hurried=hurried)
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
         """Do nothing: no sample waits."""
 
     def recalibrate(self) -> None:
-        """Do nothing: no layer moves."""
-
-    def warm_up(self) -> None:
-        """Do nothing: the first sample takes no longer than the others."""
+        """Do what was put off."""
+        self.classifier.recalibrate()
 
     def scores(self, encoded: Encoded) -> Tensor:
-        """Return the dot products with `readout`, (N, Z)."""
-        assert self._readout is not None
-        return linear_scores(encoded, self._readout)
+        """Return logits of every class, (N, Z)."""
+        return self.classifier.scores(encoded)
 
-    def samples(self) -> list[int]:
-        """Return how many samples of each class were learned."""
-        return list(self.seen)
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return how far samples lie from every class, (N,)."""
+        return self.classifier.distances(encoded)
 
-    def state(self) -> Groups:
-        """Return the readout and the counts."""
-        tensors = {"pending.labels": torch.zeros(0, dtype=torch.long)}
-        if self._readout is not None:
-            tensors["readout"] = self._readout
-        tensors |= self.novelty.state()
-        return {"state": tensors, "replay": {"seen": torch.tensor(self.seen, dtype=torch.long)}}
+    def distance_rows(self) -> DistanceRows | None:
+        """Return what gives `distances`."""
+        return self.classifier.distance_rows()
 
-    def class_rows(self) -> Sequence[str]:
-        """Name the readout."""
-        return ["readout"]
+    def warm_up(self) -> None:
+        """Learn a blank sample with a spare one."""
+        spare = FrozenAlgorithm(self.inputs, self.build)
+        spare.add_class()
+        x = torch.zeros(1, self.reading.channels, device=self.device)
+        target = torch.zeros(1, dtype=torch.long, device=self.device)
+        spare.classifier.take(x, target, hurried=False)
 
-    def load_state(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
-        """Take back what `state` returned."""
-        self.seen = groups["replay"]["seen"].tolist()
-        self.novelty.load_state(groups["state"])
-        if len(self.seen) != classes:
-            raise ValueError(f"seen has {len(self.seen)} classes, expected {classes}")
-        if self._readout is not None:
-            shape = (classes, self._readout.shape[1])
-            self._readout = require_shape(groups["state"], "readout", shape).to(self.device)
-
-
-def require_shape(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
-    """Return the tensor of a name.
-
-    Raises:
-        KeyError: There is none.
-        ValueError: It has another shape.
-    """
-    found = tuple(tensors[name].shape)
-    if found != shape:
-        raise ValueError(f"{name} has shape {found}, expected {shape}")
-    return tensors[name]
+    def loaded(self, state: Mapping[str, Tensor]) -> None:
+        """Bring in line what is not stored."""
+        self.classifier.loaded(state)
 
 
 def silenced(rows: Tensor, known: Tensor) -> Tensor:

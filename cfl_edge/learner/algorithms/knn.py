@@ -7,7 +7,8 @@ value, `replay_mib` in all, balanced over the classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import final
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,10 @@ from torch import Tensor
 
 from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.features import Encoded
-from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Groups
-from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
+from cfl_edge.learner.algorithms.frozen import Classifier, FrozenAlgorithm, Reading
 from cfl_edge.learner.replay import Replay
+from cfl_edge.learner.state import State
 
 NEIGHBOURS = 3
 CLOSENESS_WEIGHT = 0.1  # of the similarity beside a vote: less than one vote for all neighbours
@@ -63,41 +65,50 @@ def stored_dots(x: Tensor, values: Tensor, ranges: Tensor) -> Tensor:
     return x @ values.float().T * step + x.sum(dim=1, keepdim=True) * low
 
 
-class NearestNeighboursAlgorithm(FrozenAlgorithm):
+@final
+class NearestNeighbours(Classifier):
     """k nearest neighbours among stored features; it has no label embeddings to export.
 
     Args:
-        inputs: What it is built on.
+        algorithm: What it is the classifier of.
+        reading: What it reads.
         neighbours: k.
 
     Raises:
         UsageError: Not even two samples fit into `replay_mib`.
     """
 
-    def __init__(self, inputs: AlgorithmInputs, neighbours: int = NEIGHBOURS) -> None:
-        super().__init__(inputs)
-        self.neighbours = neighbours
-        self._readout = None
+    def __init__(
+        self, algorithm: Algorithm, reading: Reading, neighbours: int = NEIGHBOURS
+    ) -> None:
+        self.reading, self.neighbours, self.device = reading, neighbours, algorithm.device
         self.replay = Replay(
-            (self.channels,),
-            limit_mib=self.config.replay_mib,
-            generator=inputs.generator,
-            device=self.device,
+            (reading.channels,),
+            limit_mib=algorithm.config.replay_mib,
+            generator=algorithm.inputs.generator,
+            device=algorithm.device,
             bits=8,  # read as they are by `stored_dots`
         )
 
-    def add_class(self) -> None:
-        """Append a class without samples."""
-        super().add_class()
-        self.replay.add_class()
+    @property
+    def readout(self) -> None:
+        """None: a class is its samples."""
+        return
 
-    def take(self, x: Tensor, numbers: Tensor, *, hurried: bool) -> None:
+    def declare(self, state: State) -> None:
+        """Declare the stored samples."""
+        self.replay.declare(state)
+
+    def take(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
         """Store the normalised features, or some of them when the memory is full."""
-        self.replay.add(F.normalize(x), numbers.tolist())
+        self.replay.add(F.normalize(x), targets.tolist())
+
+    def recalibrate(self) -> None:
+        """Do nothing: nothing is put off."""
 
     def _nearest(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
         """Return the cosines of the nearest stored samples, the nearest first, and their places."""
-        x, stored = F.normalize(self.end(encoded).float()), len(self.replay)
+        x, stored = F.normalize(self.reading.read(encoded)), len(self.replay)
         values, ranges = self.replay.values[:stored], self.replay.ranges[:stored]
         parts = zip(torch.split(values, CHUNK), torch.split(ranges, CHUNK), strict=True)
         cosines = torch.cat([stored_dots(x, *part) for part in parts], dim=1)  # (N, stored)
@@ -113,23 +124,22 @@ class NearestNeighboursAlgorithm(FrozenAlgorithm):
 
     def scores(self, encoded: Encoded) -> Tensor:
         """Return the log of each class's share of the votes, (N, Z)."""
-        classes = len(self.seen)
+        classes = len(self.replay.offered)
         if not len(self.replay):
             return encoded.h0.new_zeros(len(encoded.h0), classes)
         nearest, found = self._nearest(encoded)
         labels = torch.tensor(self.replay.labels, device=self.device)
         scores = vote_scores(nearest, labels[found], classes)
-        return scores.masked_fill(torch.tensor(self.seen, device=self.device) == 0, NEVER)
+        return scores.masked_fill(torch.tensor(self.replay.offered, device=self.device) == 0, NEVER)
 
-    def state(self) -> Groups:
-        """Return the stored samples."""
-        return {"state": super().state()["state"], "replay": self.replay.state()}
+    def distance_rows(self) -> None:
+        """Return None: its distances are no product."""
+        return
 
-    def class_rows(self) -> Sequence[str]:
-        """Name nothing: a class is its samples."""
-        return []
+    def loaded(self, state: Mapping[str, Tensor]) -> None:
+        """Do nothing: all that it needs is stored."""
 
-    def load_state(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
-        """Take back the stored samples."""
-        super().load_state(groups, classes)
-        self.replay.load_state(dict(groups["replay"]))
+
+def build(inputs: AlgorithmInputs) -> Algorithm:
+    """Build `knn`."""
+    return FrozenAlgorithm(inputs, NearestNeighbours)

@@ -7,14 +7,23 @@ not come again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import with_constant
-from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Groups
-from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm, silenced
+from cfl_edge.core.class_statistics import NEVER, with_constant
+from cfl_edge.core.distances import DistanceRows
+from cfl_edge.core.features import Encoded
+from cfl_edge.learner.algorithms.algorithm import (
+    Algorithm,
+    AlgorithmInputs,
+    linear_scores,
+    logit_distances,
+    logit_rows,
+)
+from cfl_edge.learner.algorithms.frozen import Classifier, FrozenAlgorithm, Reading, silenced
+from cfl_edge.learner.state import Rows, State
 
 LEARNING_RATE = 1.0
 """In units of 1 / |x|^2: a step raises the logit of the sample's own class by 1 - p.
@@ -41,56 +50,57 @@ def cross_entropy_step(rows: Tensor, x: Tensor, number: int, learning_rate: floa
     return rows - learning_rate / x.square().sum() * torch.outer(error, x)
 
 
-class LastLayerAlgorithm(FrozenAlgorithm):
+@final
+class LastLayer(Classifier):
     """Softmax regression by stochastic gradient descent, sample by sample.
 
     Args:
-        inputs: What it is built on; `config.learning_rate` replaces `LEARNING_RATE`.
+        algorithm: What it is the classifier of; `config.learning_rate` replaces `LEARNING_RATE`.
+        reading: What it reads.
     """
 
-    def __init__(self, inputs: AlgorithmInputs) -> None:
-        super().__init__(inputs)
-        self.rows = torch.zeros(0, self.channels + 1, device=self.device)
-        self.learning_rate = self.config.learning_rate or LEARNING_RATE
+    def __init__(self, algorithm: Algorithm, reading: Reading) -> None:
+        self.reading = reading
+        self.learning_rate = algorithm.config.learning_rate or LEARNING_RATE
+        self._readout = torch.zeros(0, reading.width, device=algorithm.device)
 
-    def add_class(self) -> None:
-        """Append a row of zeros, which is not predicted yet."""
-        super().add_class()
-        self.rows = F.pad(self.rows, (0, 0, 0, 1))
-        self._show()
+    @property
+    def readout(self) -> Tensor:
+        """Classifier weights on all features, (Z, F)."""
+        return self._readout
 
-    def take(self, x: Tensor, numbers: Tensor, *, hurried: bool) -> None:
+    def declare(self, state: State) -> None:
+        """Declare the classifier weights."""
+        state.rows("readout", self, "_readout", Rows(new="never"))
+
+    def take(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
         """Take a step for each sample."""
-        before = torch.tensor(self.seen, device=self.device)
-        known = before > torch.bincount(numbers, minlength=len(before))
-        for sample, number in zip(with_constant(x), numbers.tolist(), strict=True):
-            known[number] = True  # classes that did not come yet take no part in the softmax
-            rows = cross_entropy_step(
-                silenced(self.rows, known), sample, number, self.learning_rate
-            )
-            self.rows = rows.masked_fill(~known[:, None], 0)
-        self.steps += len(x)
-        self._show()
+        rows, known = self.reading.gather(self._readout), self._readout[:, -1] > NEVER
+        for sample, target in zip(with_constant(x), targets.tolist(), strict=True):
+            rows[target] *= known[target]  # zeros before the first sample
+            known[target] = True  # classes that did not come yet take no part in the softmax
+            rows = cross_entropy_step(silenced(rows, known), sample, target, self.learning_rate)
+        self._readout = self.reading.spread(silenced(rows, known))
 
-    def _known(self) -> Tensor:
-        return torch.tensor(self.seen, device=self.device) > 0
+    def recalibrate(self) -> None:
+        """Do nothing: nothing is put off."""
 
-    def _show(self) -> None:
-        self._readout = self.spread_out(silenced(self.rows, self._known()))
+    def scores(self, encoded: Encoded) -> Tensor:
+        """Return the dot products with `readout`, (N, Z)."""
+        return linear_scores(encoded, self._readout)
 
-    def state(self) -> Groups:
-        """Return the number of steps as well."""
-        groups = super().state()
-        groups["state"]["steps"] = torch.tensor(self.steps)
-        return groups
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return minus the largest logit, (N,)."""
+        return logit_distances(self.scores(encoded))
 
-    def load_state(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
-        """Take back the readout; its rows are all that learns."""
-        super().load_state(groups, classes)
-        assert self._readout is not None
-        self.steps = int(groups["state"]["steps"])
-        columns = [*range(self.channels), self._readout.shape[1] - 1]
-        self.rows = self._readout[:, columns]
-        if classes:
-            self.rows[~self._known()] = 0
-            self._show()
+    def distance_rows(self) -> DistanceRows:
+        """Return what gives `distances`."""
+        return logit_rows(self._readout)
+
+    def loaded(self, state: Mapping[str, Tensor]) -> None:
+        """Do nothing: all that it needs is stored."""
+
+
+def build(inputs: AlgorithmInputs) -> Algorithm:
+    """Build `last-layer-sgd`."""
+    return FrozenAlgorithm(inputs, LastLayer)

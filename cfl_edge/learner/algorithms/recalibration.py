@@ -13,6 +13,7 @@ from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.networks import Network
 from cfl_edge.learner.replay import Replay
 
+EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its mean and its embedding much
 RECALIBRATED_FRAMES = (16, 64)  # of a class: the layers have made room for it, and moved the others
 RECALIBRATED_STEPS = 64  # since statistics were last made anew
 RECALIBRATED_SAMPLES = 1024  # half a second's worth with the default network
@@ -95,7 +96,7 @@ class Recalibration:
         self.network, self.replay = network, replay
         device = replay.values.device
         self.statistics = [ClassStatistics(c, device) for c in network.channels]
-        for _ in replay.seen:
+        for _ in replay.offered:
             self.add_class()
         if lagging:
             self.statistics = [copy.deepcopy(source) for source in lagging]
@@ -105,6 +106,11 @@ class Recalibration:
         self._every = math.ceil(len(places) / keep)
         self._kept: list[list[Tensor]] = []  # of each chunk, pooled features of each layer
         self._numbers: list[Tensor] = []  # their classes
+
+    @property
+    def classes(self) -> int:
+        """Z."""
+        return len(self.statistics[0].counts)
 
     def add_class(self) -> None:
         """Append a class without samples."""

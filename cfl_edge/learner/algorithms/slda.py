@@ -7,7 +7,8 @@ order. It is what people use; `core/class_statistics.py` says what CFL's own row
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import final
 
 import torch
 from torch import Tensor
@@ -27,8 +28,16 @@ from cfl_edge.core.distances import (
 )
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.solving import solving_dtype
-from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Groups
-from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm, centred, require_shape, silenced
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, linear_scores
+from cfl_edge.learner.algorithms.frozen import (
+    Classifier,
+    FrozenAlgorithm,
+    Reading,
+    centred,
+    silenced,
+)
+from cfl_edge.learner.algorithms.recalibration import EARLY_FRAMES
+from cfl_edge.learner.state import Rows, State
 
 SHRINKAGE = 1e-2
 """Share of the mean variance in every direction: steady with few samples and 1280 channels."""
@@ -40,7 +49,6 @@ SINGLE_PRECISION = 1e-3  # with less shrinkage the Cholesky factor needs double
 # entropy on 4,000 CIFAR-10 images; with 1,000 of them, fewer than channels, 0.01 would be right.
 TEMPERATURE = 0.1
 SMALLEST = 1e-12
-EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its mean much
 
 
 def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE) -> Tensor:
@@ -73,34 +81,45 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
     return torch.cat([rows, bias], dim=1).float()
 
 
-class StreamingDiscriminantAlgorithm(FrozenAlgorithm):
+@final
+class StreamingDiscriminant(Classifier):
     """SLDA: statistics with every sample, rows every `refresh_frames` and for every new class.
 
     Args:
-        inputs: What it is built on.
+        algorithm: What it is the classifier of.
+        reading: What it reads.
         shrinkage: See `discriminant_rows`.
     """
 
-    def __init__(self, inputs: AlgorithmInputs, shrinkage: float = SHRINKAGE) -> None:
-        super().__init__(inputs)
-        self.shrinkage = shrinkage
-        self.statistics = ClassStatistics(self.channels, self.device)
-        self.refresh_frames = self.config.refresh_frames
+    def __init__(
+        self, algorithm: Algorithm, reading: Reading, shrinkage: float = SHRINKAGE
+    ) -> None:
+        self.reading, self.shrinkage, self.novelty = reading, shrinkage, algorithm.novelty
+        self.device, self.refresh_frames = algorithm.device, algorithm.config.refresh_frames
+        self.statistics = ClassStatistics(reading.channels, self.device)
+        self._readout = torch.zeros(0, reading.width, device=self.device)
         self._since_refresh = 0
         self._means: MeanProducts | None = None
         self._distance: RelativeDistance | None = None
 
-    def add_class(self) -> None:
-        """Append a class without samples."""
-        super().add_class()
-        self.statistics.add_class()
+    @property
+    def readout(self) -> Tensor:
+        """Classifier weights on all features, (Z, F)."""
+        return self._readout
 
-    def take(self, x: Tensor, numbers: Tensor, *, hurried: bool) -> None:
+    def declare(self, state: State) -> None:
+        """Declare the statistics, and the rows that were solved last."""
+        state.statistics("statistics.0", self.statistics)
+        state.rows("readout", self, "_readout", Rows(new="never"))
+        state.value("since_refresh", self, "_since_refresh")
+        state.derived(lambda: product_tensors([] if self._means is None else [self._means]))
+
+    def take(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
         """Update the statistics, and the rows where it is time."""
-        self.statistics.update(x, numbers)
+        before = self.statistics.counts.clone()
+        self.statistics.update(x, targets)
         self._since_refresh += len(x)
         after = self.statistics.counts
-        before = after - torch.bincount(numbers, minlength=len(after)).to(after)
         is_new = bool(((before == 0) & (after > 0)).any())
         is_early = any(((before < frames) & (after >= frames)).any() for frames in EARLY_FRAMES)
         if is_new or (not hurried and (is_early or self._since_refresh >= self.refresh_frames)):
@@ -115,67 +134,45 @@ class StreamingDiscriminantAlgorithm(FrozenAlgorithm):
         """Solve the rows of all classes."""
         known = self.statistics.counts > 0
         rows = TEMPERATURE * centred(discriminant_rows(self.statistics, self.shrinkage), known)
-        self._readout = self.spread_out(silenced(rows, known))
+        self._readout = self.reading.spread(silenced(rows, known))
         self._refresh_distance(None)
         self._since_refresh = 0
 
     def _refresh_distance(self, means: MeanProducts | None) -> None:
         """Take the distance from the readout; `means` None from the statistics of now."""
-        assert self._readout is not None
-        rows = self._readout[:, : self.channels] / TEMPERATURE
+        rows = self._readout[:, : self.reading.channels] / TEMPERATURE
         known = self.statistics.counts > 0
         self._means = means or mean_products(rows, self.statistics.means, known)
         self._distance = relative_distance(rows, self._means)
         expected, variance = self._distance.expected.cpu(), self._distance.variance.cpu()
         self.novelty.expect(expected, variance.sqrt())
 
+    def scores(self, encoded: Encoded) -> Tensor:
+        """Return the dot products with `readout`, (N, Z)."""
+        return linear_scores(encoded, self._readout)
+
     def distances(self, encoded: Encoded) -> Tensor:
         """Return relative Mahalanobis distances in what it reads, (N,)."""
         assert self._distance is not None
-        return self._distance(self.end(encoded))
+        return self._distance(self.reading.read(encoded))
 
     def distance_rows(self) -> DistanceRows | None:
         """Return what gives `distances`, zeros where it does not look."""
         if self._distance is None:
             return None
-        channels = self.inputs.channels
-        sources = channels if self.inputs.layer_source else [sum(channels)]
+        sources = self.reading.sources if self.reading.has_backbone else [self.reading.channels]
         return spread_distances([self._distance], sources, first=0)
 
-    def warm_up(self) -> None:
-        """Solve the rows of nothing."""
-        spare = ClassStatistics(self.channels, self.device)
-        spare.add_class()
-        discriminant_rows(spare)
-
-    def state(self) -> Groups:
-        """Return the statistics as well."""
-        groups = super().state()
-        groups["state"] |= {
-            "statistics.0.counts": self.statistics.counts,
-            "statistics.0.means": self.statistics.means,
-            "statistics.0.scatter": self.statistics.scatter,
-            "since_refresh": torch.tensor(self._since_refresh),
-        }
-        if self._means is not None:
-            groups["state"] |= product_tensors([self._means])
-        return groups
-
-    def class_rows(self) -> Sequence[str]:
-        """Name readout, counts and means."""
-        return ["readout", "statistics.0.counts", "statistics.0.means"]
-
-    def load_state(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
-        """Take back the statistics; solve the rows where the classes were changed since."""
-        super().load_state(groups, classes)
-        state, c = groups["state"], self.channels
-        shapes = {"counts": (classes,), "means": (classes, c), "scatter": (c, c)}
-        for name, shape in shapes.items():
-            value = require_shape(state, f"statistics.0.{name}", shape)
-            setattr(self.statistics, name, value.to(self.device))
-        self._since_refresh = int(state["since_refresh"])
+    def loaded(self, state: Mapping[str, Tensor]) -> None:
+        """Take the distance from the rows; solve these where classes were merged since."""
+        classes = len(self._readout)
         if classes:
             means = load_products(state, 1, classes, self.device)
             self._refresh_distance(means[0] if means else None)
         if self._since_refresh < 0 and classes:
             self.refresh()
+
+
+def build(inputs: AlgorithmInputs) -> Algorithm:
+    """Build `slda`."""
+    return FrozenAlgorithm(inputs, StreamingDiscriminant)

@@ -7,9 +7,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cfl_edge.defaults import BACKBONE, LEARNERS, REPLAY_MIB
+from cfl_edge.defaults import BACKBONE, REPLAY_MIB
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.options import listed
+from cfl_edge.learners import LEARNERS
 from cfl_edge.settings import Device, Option, Settings
 
 DEFAULT_HZ = 30.0  # of label delay where no rate is given: what most cameras send
@@ -127,7 +128,7 @@ class StreamSettings(Settings):
 
     def learner_names(self) -> list[str]:
         """Return the learners to run, in the order in which they were given."""
-        return listed("--learners", self.learners, LEARNERS)
+        return listed("--learners", self.learners, tuple(LEARNERS))
 
     def delay_frames(self) -> int:
         """Return after how many frames a label arrives.

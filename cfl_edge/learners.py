@@ -1,0 +1,97 @@
+"""Every learner, and what others must know of it without building it; torch-free.
+
+A new learner is a module with a function `build(inputs) -> Algorithm`, and an entry here
+(`docs/learners.md`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cfl_edge.errors import UsageError
+
+_HERE = "cfl_edge.learner.algorithms"
+_ROWS = "what the layers and the classifier weights of the other classes learned from it"
+_COVARIANCE = "its share of the covariance that all classes share"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a learner does, needs and leaves behind.
+
+    Args:
+        build: `module:function` that builds it.
+        step: What a gradient step holds in memory: nothing (no layer learns), one layer of a chunk
+            of samples (the closed form), one layer, or all layers.
+        replays: Whether it stores past samples.
+        covariance: Which covariance it solves: none, that of what it reads, or that of every source
+            of features.
+        probable: Whether the softmax of its scores is a probability. That of most is near 1 whether
+            right or wrong, so that it says nothing against a label.
+        exports: Whether its scores are one matrix product, which an ONNX file can hold.
+        what_stays: What a removed class leaves behind.
+        pooled_scale: How it reads the backbone's pooled features by default, see `scale_pooled`.
+        layer_power: Power of the layers' features that predictions read by default, see `Network`.
+    """
+
+    build: str
+    what_stays: str
+    step: Literal["none", "chunk", "layer", "network"] = "none"
+    replays: bool = False
+    covariance: Literal["none", "read", "sources"] = "none"
+    probable: bool = False
+    exports: bool = True
+    pooled_scale: Literal["raw", "unit"] = "raw"
+    layer_power: float = 1.0
+
+    @property
+    def adapts_layers(self) -> bool:
+        """Whether layers learn; the others read the backbone's pooled features alone."""
+        return self.step != "none"
+
+
+LEARNERS: dict[str, Declaration] = {
+    "cfl": Declaration(
+        f"{_HERE}.contrastive:build",
+        f"{_COVARIANCE}, and {_ROWS}",
+        step="chunk",
+        replays=True,
+        covariance="sources",
+        probable=True,
+        pooled_scale="unit",
+        layer_power=0.7,  # DECISIONS.md, "Power of the layers' features"
+    ),
+    "slda": Declaration(f"{_HERE}.slda:build", _COVARIANCE, covariance="read"),
+    "ncm": Declaration(f"{_HERE}.class_means:build_nearest_mean", "nothing of it"),
+    "imprint": Declaration(f"{_HERE}.class_means:build_imprinting", "nothing of it"),
+    "knn": Declaration(f"{_HERE}.knn:build", "nothing of it", replays=True, exports=False),
+    "last-layer-sgd": Declaration(
+        f"{_HERE}.last_layer_sgd:build",
+        "what the classifier weights of the other classes learned to be told from it",
+    ),
+    "bp": Declaration(f"{_HERE}.gradient:build_end_to_end", _ROWS, step="network"),
+    "bp-replay": Declaration(
+        f"{_HERE}.gradient:build_end_to_end", _ROWS, step="network", replays=True
+    ),
+    "layer-bp": Declaration(
+        f"{_HERE}.gradient:build_layer_by_layer", _ROWS, step="layer", replays=True
+    ),
+}
+
+
+def declaration(name: str) -> Declaration:
+    """Return what is declared of a learner.
+
+    Raises:
+        UsageError: There is none of this name.
+
+    Example:
+        >>> declaration("slda").what_stays
+        'its share of the covariance that all classes share'
+    """
+    if name not in LEARNERS:
+        raise UsageError(
+            f"--learner is {name!r}, expected one of {', '.join(LEARNERS)}", hint="--learner cfl"
+        )
+    return LEARNERS[name]
