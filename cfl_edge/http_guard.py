@@ -1,9 +1,9 @@
-"""A small HTTP server that strangers may reach: what it reads and whom it answers is bounded.
+"""A small HTTP server that strangers may reach: it limits what it reads and whom it answers.
 
 A request has a limit of bytes and of seconds, clients have a limit of number, and a page of another
 origin gets nothing from a browser on this machine (DNS rebinding, cross-site requests: the Host and
-Origin headers; RFC 9110, section 7.2, and RFC 6454). Each request has a thread of its own: a slow
-client keeps nobody but itself.
+Origin headers; RFC 9110, section 7.2, and RFC 6454). Each request has its own thread: a slow client
+delays only itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 MAX_BODY_BYTES = 4096
-DRAIN_BYTES = 1 << 20  # read of a refused body, so that the client gets to read why
+DRAIN_BYTES = 1 << 20  # read from a refused body, so that the client gets to read why
 MAX_LENGTH_DIGITS = 12  # of Content-Length
 CLIENT_TIMEOUT_S = 5.0  # a client that stops in the middle of a request
 REQUEST_TIMEOUT_S = 10.0  # a client that sends a byte now and then
@@ -34,9 +34,9 @@ class RefusedError(Exception):
     """A request that is answered with an error.
 
     Args:
-        status: Of the answer.
+        status: Status of the answer.
         text: What was wrong and what was expected.
-        headers: More of the answer.
+        headers: Additional headers of the answer.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class GuardedServer(ThreadingHTTPServer):
         host: An address or name of this machine.
         port: 0 chooses a free one.
         handler: A `GuardedHandler`.
-        names: Host names that requests may use; None for any address in numbers, which no page
-            can pretend to be, beside the name of this machine and `host`.
-        token: What requests must bring (`Authorization: Bearer …`); None for nothing.
+        names: Host names that requests may use; None for any numeric address, which no page can
+            pretend to be, for the name of this machine and for `host`.
+        token: Token that requests must carry (`Authorization: Bearer …`); None for no check.
 
     Raises:
         OSError: The port is in use or not permitted.
@@ -87,13 +87,13 @@ class GuardedServer(ThreadingHTTPServer):
         self.server_name, self.server_port = self.host, self.server_address[1]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Keep a failure for whoever owns the server; a client that went away is none."""
+        """Store a failure for the owner of the server; a client that went away is not a failure."""
         error = sys.exception()
         if not isinstance(error, OSError):
             self.failure = error
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give the client a thread, or hang up where there are too many."""
+        """Give the client a thread, or hang up if there are too many."""
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
@@ -104,7 +104,7 @@ class GuardedServer(ThreadingHTTPServer):
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer one request, and hang up once its time is over."""
+        """Answer one request, and hang up when its time is over."""
         deadline = threading.Timer(REQUEST_TIMEOUT_S, _hang_up, (request,))
         deadline.daemon = True
         try:
@@ -122,7 +122,7 @@ class GuardedHandler(BaseHTTPRequestHandler, ABC):
     server_version = "cfl-edge"
     sys_version = ""
     timeout = CLIENT_TIMEOUT_S
-    # What http.server refuses by itself is JSON too, and repeats nothing of the request.
+    # What http.server itself refuses is answered in JSON too, without echoing the request.
     error_content_type = "application/json"
     error_message_format = '{"error": "HTTP status %(code)d"}\n'
 
@@ -133,7 +133,7 @@ class GuardedHandler(BaseHTTPRequestHandler, ABC):
         """Return status, type of content and content.
 
         Args:
-            body: Of the request; empty where it is missing or too long.
+            body: Body of the request; empty if it is missing or too long.
             length_error: What is wrong with its length.
 
         Raises:
@@ -172,7 +172,7 @@ class GuardedHandler(BaseHTTPRequestHandler, ABC):
         if text is None:
             return b"", RefusedError(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
         if not (text.isascii() and text.isdigit() and len(text) <= MAX_LENGTH_DIGITS):
-            return b"", RefusedError(HTTPStatus.BAD_REQUEST, "Content-Length is no number")
+            return b"", RefusedError(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
         body = self.rfile.read(min(int(text), DRAIN_BYTES))
         if int(text) <= MAX_BODY_BYTES:
             return body, None
@@ -191,7 +191,7 @@ class GuardedHandler(BaseHTTPRequestHandler, ABC):
         own = (self.server.host.lower(), *LOCAL_NAMES, *_machine_names())
         if names is None and not _is_address(name) and name not in own:
             raise RefusedError(
-                HTTPStatus.FORBIDDEN, "Host is no name of this machine, expected its address"
+                HTTPStatus.FORBIDDEN, "Host is not a name of this machine, expected its address"
             )
         origin = self.headers.get("Origin")
         if origin is not None and origin.lower() != f"http://{host.lower()}":
@@ -252,4 +252,4 @@ def _hang_up(request: socket.socket) -> None:
     try:
         request.shutdown(socket.SHUT_RDWR)
     except OSError:
-        return  # it went away by itself
+        return  # the client has gone already

@@ -1,4 +1,4 @@
-"""Lines for whoever reads a pipe, and values as JSON can have them."""
+"""Whole lines for the reader of a pipe, and values that JSON can hold."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import IO, Any, final
 
-DIGITS = 4  # of floats in JSON: a score of 0.9312 says all there is
-
+DIGITS = 4  # of floats in JSON: a score of 0.9312 is precise enough
 
 PIPE_BYTES = 4096  # the least that Linux has: a page
 
 
 @final
 class Lines:
-    """Writes whole lines to a file that may be a pipe, from any thread, each at once.
+    """Writes whole lines to a file that may be a pipe, from any thread, without buffering.
 
     Args:
         file: Where to.
@@ -39,7 +38,7 @@ class Lines:
         self.broken = False  # nobody reads
 
     def write(self, line: str) -> None:
-        """Write a line; nothing once the reader has gone."""
+        """Write a line, or nothing once the reader has gone."""
         with self._lock:
             if self.broken:
                 return
@@ -55,9 +54,9 @@ class Lines:
 
 
 def shorten(file: IO[str]) -> None:
-    """Let a pipe hold 4 KiB: who reads slowly sees what is ten frames old, not some hundred.
+    """Limit a pipe to 4 KiB: a slow reader is ten frames behind, not hundreds.
 
-    Nothing happens to what is no pipe, and on systems other than Linux.
+    It does nothing to other files, nor on systems other than Linux.
 
     Args:
         file: Any.
@@ -69,9 +68,9 @@ def shorten(file: IO[str]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can have it: floats with 4 decimals, what is not finite as None.
+    """Return a value that JSON can hold: floats with 4 decimals, None for what is not finite.
 
-    What 4 decimals would make 0 keeps 4 digits: a difference of 1.2e-7 is not none.
+    A number that 4 decimals would make 0 keeps 4 digits: a difference of 1.2e-7 is not zero.
 
     Args:
         value: Mappings, sequences, text, numbers (numpy's too), paths, None.
@@ -85,7 +84,7 @@ def plain(value: Any) -> Any:
     """
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, str):  # a file name that is not UTF-8 would make JSON that none can read
+    if isinstance(value, str):  # a file name that is not UTF-8 would make JSON unreadable
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if isinstance(value, Integral):
         return int(value)
@@ -100,4 +99,4 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, os.PathLike):
         return plain(os.fspath(value))
-    raise TypeError(f"{type(value).__name__} has no place in JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

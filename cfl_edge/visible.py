@@ -1,4 +1,4 @@
-"""Text that others wrote (class names, file names, notices), made safe to show.
+"""Make text that others wrote (class names, file names, notices) safe to show.
 
 A control character in a name can move the cursor, change colours or hide text; a bidirectional
 override shows it in another order than it has (Trojan Source, Boucher and Anderson, 2021).

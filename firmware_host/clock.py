@@ -1,4 +1,4 @@
-"""The board's clock on the host's: when was a picture taken that has just arrived?"""
+"""The board's clock on the host's: when was the image that has just arrived taken?"""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 from typing import final
 
 WINDOW_S = 60.0
-"""How long the fastest message counts: two clocks of 50 ppm each part by 6 ms a minute."""
+"""How long the fastest message counts: two clocks of 50 ppm each drift by 6 ms a minute."""
 
 LONGEST_S = 10.0
-"""No message is on its way for so long: by then the board's clock was set anew."""
+"""No message takes longer to arrive: a larger difference means that the board's clock was reset."""
 
 
 @final
 class BoardClock:
-    """Learns how far the board's clock is from the host's.
+    """Estimates the offset of the board's clock from the host's.
 
-    Every message has the board's time and arrives later by its way. The smallest difference within
-    one to two minutes is that of the fastest message, and what others need beyond it is their
-    latency: capture, coding and wire, less what the fastest (a HELLO, an ACK) needs.
+    Every message carries the board's time and arrives some time later. The smallest difference
+    within one to two minutes belongs to the fastest message; what other messages need beyond that
+    is their latency: capture, coding and wire, less what the fastest (a HELLO, an ACK) needs.
 
     Example:
         >>> clock = BoardClock()
@@ -34,7 +34,7 @@ class BoardClock:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again: the board has started anew."""
+        """Start over: the board has restarted."""
         self.latency_s = 0.0
         self._t_ms: int | None = None
         self._board_s = 0.0
@@ -63,7 +63,7 @@ class BoardClock:
         return self._board_s + offset_s
 
     def _advance(self, t_ms: int) -> None:
-        """Count on from the last time; pictures are older than what is sent between them."""
+        """Continue counting from the last time; images are older than what is sent between them."""
         step_ms = t_ms if self._t_ms is None else (t_ms - self._t_ms) & 0xFFFFFFFF
         if self._t_ms is not None and step_ms >= 1 << 31:
             step_ms -= 1 << 32

@@ -25,14 +25,14 @@ class Faults:
 
 @final
 class BadWire:
-    r"""Damages packets on their way.
+    r"""Damages packets in transit.
 
-    Each group of packets (a picture) has random numbers of its own, so that what happens to it does
-    not depend on what else is said.
+    Each group of packets (an image) has its own random numbers, so that what happens to it does
+    not depend on what else is sent.
 
     Args:
-        faults: How bad it is.
-        seed: Of all that is random.
+        faults: How often packets and bytes are lost or changed.
+        seed: Random seed.
 
     Example:
         >>> wire = BadWire(Faults(lost_bytes=1.0), seed=0)
@@ -45,7 +45,7 @@ class BadWire:
         self._in_step = True
 
     def carry(self, packets: list[bytes], group: tuple[int, int]) -> tuple[bytes, bool]:
-        """Return what arrives of the packets, and whether a reader can have all of them.
+        """Return the bytes that arrive, and whether a reader can recover all packets.
 
         A packet is whole if none of its bytes is lost or changed, and neither is the zero before.
 

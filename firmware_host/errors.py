@@ -1,4 +1,4 @@
-"""Every error of boards that a user can meet.
+"""Every error about boards that a user can see.
 
 ```
 BoardError
@@ -7,8 +7,8 @@ BoardError
 │   ├── PortAmbiguousError       several USB ports, and none was named
 │   ├── PortPermissionError      the user may not open it
 │   ├── PortBusyError            another program is using it
-│   └── PortLostError            it was open and is gone, or takes no bytes any more
-├── NoAnswerError            no acknowledgement after all tries
+│   └── PortLostError            it was open and is gone, or accepts no more bytes
+├── NoAnswerError            no acknowledgement after all attempts
 └── RefusedError             the board does not understand or cannot do it
 ```
 """
@@ -60,7 +60,7 @@ class PortBusyError(PortError):
 
 
 class PortLostError(PortError):
-    """The port was open and is gone, or takes no bytes any more."""
+    """The port was open and is gone, or accepts no more bytes."""
 
 
 class NoAnswerError(BoardError):

@@ -1,8 +1,8 @@
 """Packets as bytes: header, payload, CRC-32, stuffed with COBS, ended by a zero byte.
 
 COBS (Cheshire and Baker, "Consistent Overhead Byte Stuffing", 1997) leaves no zero byte within a
-packet, so that a reader who has lost its place finds it again at the next zero. `PROTOCOL.md` has
-every byte.
+packet, so that a reader that is out of step resynchronises at the next zero. `PROTOCOL.md`
+describes every byte.
 """
 
 from __future__ import annotations
@@ -89,15 +89,15 @@ def encode_packet(packet: Packet) -> bytes:
 
 @dataclass
 class Counts:
-    """What a parser has met.
+    """What a parser has counted.
 
     Args:
-        packets: Good ones.
+        packets: Valid packets.
         crc_errors: Packets with a wrong checksum.
-        malformed: What was no packet for another reason: text on the same wire, too short, too
-            long, another version, an unknown type, a payload that is none.
-        dropped_bytes: Of all these.
-        lost: Packets that never came, by the gaps in seq.
+        malformed: What was not a packet for another reason: text on the same wire, too short, too
+            long, another version, an unknown type, an invalid payload.
+        dropped_bytes: Bytes of everything that was not a valid packet.
+        lost: Packets that never arrived, by the gaps in seq.
     """
 
     packets: int = 0
@@ -202,13 +202,13 @@ class Parser:
         return Packet(message, seq, bool(flags & ACK_WANTED))
 
     def _count_lost(self, kind: int, seq: int) -> None:
-        started_anew = kind == Type.HELLO and seq == 0
-        if self._next_seq is not None and not started_anew:
+        restarted = kind == Type.HELLO and seq == 0
+        if self._next_seq is not None and not restarted:
             gap = (seq - self._next_seq) & 0xFFFF
-            if gap < 0x8000:  # else a step back: the board has started anew
+            if gap < 0x8000:  # else a step back: the board has restarted
                 self.counts.lost += gap
         self._next_seq = seq + 1
 
 
 class ChecksumError(ValueError):
-    """A packet's bytes are not those that were sent."""
+    """The bytes of a packet changed on the way."""

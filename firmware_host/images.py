@@ -1,4 +1,4 @@
-"""Pictures: what their bytes are, how they are cut into packets and made whole again."""
+"""Images: their bytes, how they are split into packets and reassembled."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from firmware_host.payloads import MAX_PAYLOAD_BYTES, check_range
 MAX_IMAGE_BYTES = 4 * 2**20  # 1920 x 1080 in two bytes a pixel, just
 
 IMAGE_HEADER = struct.Struct("<BBHHI")
-"""Format, zero, width, height, bytes of the whole picture: 10 bytes before its first chunk."""
+"""Format, zero, width, height, bytes of the whole image: 10 bytes before its first chunk."""
 
 
 class Format(IntEnum):
-    """What the bytes of a picture are."""
+    """What the bytes of an image are."""
 
     JPEG = 0
     GRAY8 = 1  # one byte a pixel
@@ -28,22 +28,22 @@ class Format(IntEnum):
 
     @property
     def pixel_bytes(self) -> int | None:
-        """Bytes a pixel (INT8: a feature); None where it depends on the picture."""
+        """Bytes a pixel (INT8: a feature); None where it depends on the image."""
         return {Format.JPEG: None, Format.RGB565LE: 2, Format.YUYV: 2}.get(self, 1)
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """How a picture's bytes are to be read: stands before its first chunk.
+    """How to read an image's bytes: precedes its first chunk.
 
     Args:
         format: See `Format`.
         width: Pixels, 1 to 65535.
         height: Pixels, 1 to 65535.
-        total: Bytes of the whole picture, without this header.
+        total: Bytes of the whole image, without this header.
 
     Raises:
-        ValueError: Out of range, or not the bytes that such a picture has.
+        ValueError: Out of range, or not the bytes that such an image has.
     """
 
     format: Format
@@ -52,7 +52,7 @@ class ImageHeader:
     total: int
 
     def __post_init__(self) -> None:
-        """Refuse what no picture has."""
+        """Check the fields."""
         check_range("width", self.width, 16, least=1)
         check_range("height", self.height, 16, least=1)
         check_range("total", self.total, 32, least=1)
@@ -66,13 +66,13 @@ class ImageHeader:
 
 @dataclass(frozen=True)
 class ImageChunk(Message):
-    """A piece of a picture, one packet.
+    """A piece of an image, one packet.
 
     Args:
-        data: Bytes of the picture, up to 1024 (in the first chunk 1014).
-        offset: Where they belong in the picture.
+        data: Bytes of the image, up to 1024 (in the first chunk 1014).
+        offset: Where they belong in the image.
         header: In the first chunk, and only there.
-        last: Whether the picture ends here.
+        last: Whether the image ends here.
     """
 
     TYPE = Type.IMAGE
@@ -125,22 +125,22 @@ class ImageChunk(Message):
 
 @dataclass(frozen=True)
 class Image:
-    """A whole picture; decoding it is the caller's.
+    """A complete image, not decoded.
 
     Args:
         data: Its bytes.
         format: What they are.
         width: Pixels.
         height: Pixels.
-        frame_id: The board's number of the picture.
+        frame_id: The board's number of the image.
         t_ms: The board's clock at capture, milliseconds.
 
     Raises:
-        ValueError: Out of range, or not the bytes that such a picture has.
+        ValueError: Out of range, or not the bytes that such an image has.
 
     Example:
-        >>> picture = Image(bytes(4800), Format.GRAY8, width=80, height=60, frame_id=7)
-        >>> [(chunk.offset, len(chunk.data)) for chunk in picture.chunks()]
+        >>> image = Image(bytes(4800), Format.GRAY8, width=80, height=60, frame_id=7)
+        >>> [(chunk.offset, len(chunk.data)) for chunk in image.chunks()]
         [(0, 1014), (1014, 1024), (2038, 1024), (3062, 1024), (4086, 714)]
     """
 
@@ -161,7 +161,7 @@ class Image:
         return ImageHeader(self.format, self.width, self.height, len(self.data))
 
     def chunks(self) -> Iterator[ImageChunk]:
-        """Yield the picture in pieces of one packet each."""
+        """Yield the image in pieces of one packet each."""
         start, end = 0, MAX_PAYLOAD_BYTES - IMAGE_HEADER.size
         while start < len(self.data):
             yield ImageChunk(
@@ -176,18 +176,18 @@ class Image:
 
 
 class ImageAssembler:
-    """Makes whole pictures of chunks; one picture is on its way at a time.
+    """Assembles images from chunks; one image is in transit at a time.
 
-    A chunk that is missing costs its picture, and no other. A board sends chunks in their order,
-    and the next picture after the last.
+    A chunk that is missing costs its image, and no other. A board sends chunks in their order,
+    and the next image after the last.
 
     Args:
-        max_bytes: Pictures that announce more are refused.
+        max_bytes: Images that announce more are refused.
 
     Example:
-        >>> picture = Image(bytes(4800), Format.GRAY8, width=80, height=60, frame_id=7)
+        >>> image = Image(bytes(4800), Format.GRAY8, width=80, height=60, frame_id=7)
         >>> assembler = ImageAssembler()
-        >>> [assembler.add(chunk) for chunk in picture.chunks()][-1] == picture
+        >>> [assembler.add(chunk) for chunk in image.chunks()][-1] == image
         True
     """
 
@@ -202,11 +202,11 @@ class ImageAssembler:
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes of a picture that is not whole yet."""
+        """Bytes of an image that is not complete yet."""
         return len(self._data)
 
     def add(self, chunk: ImageChunk) -> Image | None:
-        """Return the picture that this chunk completes; None while there is none.
+        """Return the image that this chunk completes, else None.
 
         Args:
             chunk: The next one that arrived.

@@ -2,7 +2,7 @@
 
 ```
 port ─▶ Parser ─▶ ACKs ─▶ requests that wait for them
-           │└─ chunks ─▶ ImageAssembler ─▶ pictures ─▶ receive()
+           │└─ chunks ─▶ ImageAssembler ─▶ images ─▶ receive()
            └── everything else ───────────────────────▶ receive()
 ```
 """
@@ -39,7 +39,7 @@ from firmware_host.protocol import (
 from firmware_host.serial_port import BytePort, SerialPort
 
 LATENCIES = 100
-"""Pictures whose latency counts: the last seconds."""
+"""Images whose latency is averaged: a few seconds."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Received:
     """A message from the board.
 
     Args:
-        message: What it says; chunks of pictures come as whole pictures.
-        time_s: When the board made it (captured the picture), on the host's monotonic clock.
+        message: What it says; chunks of images come as whole images.
+        time_s: When the board made it (captured the image), on the host's monotonic clock.
     """
 
     message: Message | Image
@@ -57,13 +57,13 @@ class Received:
 
 @dataclass
 class Request:
-    """A message that wants an acknowledgement, and what has become of it.
+    """A message that needs an acknowledgement, and its state.
 
     Args:
-        message: What is asked.
-        status: The board's answer; None while there is none.
+        message: What was sent.
+        status: The board's answer; None before it arrives.
         tries: How often it was sent.
-        given_up: Whether all tries are over without an answer.
+        given_up: Whether all attempts ended without an answer.
     """
 
     message: Message
@@ -75,25 +75,26 @@ class Request:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether it is finished."""
         return self.given_up or self.status in (Status.DONE, Status.REFUSED)
 
 
 @dataclass(frozen=True)
 class LinkStatistics:
-    """What a link has met since it was opened.
+    """What a link has counted since it was opened.
 
     Args:
-        frames: Whole pictures.
-        incomplete: Pictures that lacked a chunk.
-        packets: Good ones.
-        lost_packets: That never came, by the gaps in their numbers.
+        frames: Complete images.
+        incomplete: Images that lacked a chunk.
+        packets: Valid packets.
+        lost_packets: Packets that never arrived, by the gaps in their numbers.
         crc_errors: Packets with a wrong checksum.
-        malformed: Anything else that was no packet: text on the line.
-        bytes: That came.
-        seconds: Since the link was opened.
-        latency_ms: Median of the last pictures, by the board's clock: beyond the fastest message.
-        starts: How often the board said that it has started.
+        malformed: Anything else that was not a packet: text on the line.
+        bytes: Bytes received.
+        seconds: Time since the link was opened.
+        latency_ms: Median latency of the last images beyond the fastest message's, by the board's
+            clock.
+        starts: How often the board reported a start.
     """
 
     frames: int
@@ -117,12 +118,12 @@ class LinkStatistics:
 class Link:
     """Talks to one board; made by `open_link`.
 
-    It has no thread: one thread calls `receive` again and again, which also sends again what was
-    not acknowledged. Only `send` may be called from others.
+    It has no thread: one thread calls `receive` repeatedly, which also resends what was not
+    acknowledged. Only `send` may be called from other threads.
 
     Args:
-        port: To read and write; closed with the link.
-        clock: Seconds, monotonic.
+        port: Port to read and write, closed together with the link.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, port: BytePort, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -143,7 +144,7 @@ class Link:
 
     @property
     def statistics(self) -> LinkStatistics:
-        """What was met so far."""
+        """What was counted so far."""
         counts = self._parser.counts
         latencies_s = list(self._latencies_s)
         return LinkStatistics(
@@ -160,10 +161,10 @@ class Link:
         )
 
     def receive(self, timeout_s: float) -> list[Received]:
-        """Return what the board said, waiting until anything has come; empty after the time.
+        """Return what the board sent, waiting until something arrives; empty after the timeout.
 
         Args:
-            timeout_s: How long to wait, in seconds; less where something must be sent again.
+            timeout_s: How long to wait, in seconds; less if something must be resent.
 
         Raises:
             PortLostError: The port is gone.
@@ -178,17 +179,17 @@ class Link:
         """Send a message once, without waiting for anything.
 
         Raises:
-            PortLostError: The port is gone, or takes no bytes.
+            PortLostError: The port is gone, or accepts no bytes.
         """
         self._send(message)
 
     def ask(self, message: Message) -> Request:
-        """Send a message until it is acknowledged, three times at most, while `receive` is called.
+        """Send a message until it is acknowledged, at most three times, while `receive` is called.
 
-        One message is under way at a time; the next one waits for it.
+        One message is in transit at a time; the next one waits for it.
 
         Returns:
-            What becomes of it: look at `over` and `status` after `receive`.
+            Its state: look at `over` and `status` after `receive`.
         """
         request = Request(message)
         self._requests.append(request)
@@ -196,13 +197,13 @@ class Link:
         return request
 
     def request(self, message: Message) -> None:
-        """Send a message and wait until the board has it; pictures that come meanwhile are kept.
+        """Send a message and wait until the board has it; `receive` returns what arrives meanwhile.
 
         Args:
             message: `Ctrl` or `Result`.
 
         Raises:
-            NoAnswerError: No acknowledgement after three tries.
+            NoAnswerError: No acknowledgement after three attempts.
             RefusedError: The board does not understand it, or cannot do it.
             PortLostError: The port is gone.
         """

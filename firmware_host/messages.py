@@ -53,9 +53,9 @@ class Message(ABC):
     """What every message has.
 
     Args:
-        frame_id: Number of the picture that it is about, counted by the board; 0 where there is
+        frame_id: Number of the image that it is about, counted by the board; 0 where there is
             none.
-        t_ms: The board's clock in milliseconds, of a picture at its capture; wraps after 49 days.
+        t_ms: The board's clock in milliseconds, of an image at its capture; wraps after 49 days.
 
     Raises:
         ValueError: A field is outside of what the wire holds.
@@ -88,7 +88,7 @@ class Hello(Message):
     Args:
         board: Name of the board.
         firmware: Version of what runs on it.
-        formats: Names of the picture formats that it sends: "jpeg", "gray8", …
+        formats: Names of the image formats that it sends: "jpeg", "gray8", …
         receives: Whether it listens; else it only sends.
 
     Example:
@@ -136,7 +136,7 @@ class Event(Message):
 
     Args:
         name: "press" and "release" hold a label from then to then; others are the caller's.
-        label: What the picture shows; "" where the event has none.
+        label: What the image shows; "" where the event has none.
 
     Example:
         >>> Event("press", "mug", frame_id=7).payload()
@@ -293,7 +293,7 @@ class Ack(Message):
 
 @dataclass(frozen=True)
 class Result(Message):
-    """What the host saw in the picture `frame_id`.
+    """What the host saw in the image `frame_id`.
 
     Args:
         label: "" where nothing known was seen.

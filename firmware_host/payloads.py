@@ -110,12 +110,12 @@ def check_text(text: object, most: int = MAX_TEXT) -> None:
 
 
 def check_range(name: str, value: int, bits: int, *, least: int = 0) -> None:
-    """Refuse a number that an unsigned field does not hold.
+    """Refuse a number that does not fit into an unsigned field.
 
     Args:
         name: For the error.
         value: The number.
-        bits: Of the field.
+        bits: Width of the field.
         least: Smallest number that is allowed.
 
     Raises:
@@ -126,7 +126,7 @@ def check_range(name: str, value: int, bits: int, *, least: int = 0) -> None:
 
 
 def is_hidden(character: str) -> bool:
-    """Return whether a character is none to look at."""
+    """Return whether a character is invisible."""
     # Control, format, surrogate, line and paragraph separators; two format characters are spelling.
     return (
         unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")

@@ -53,8 +53,8 @@ class Port:
         device: What to open: "/dev/ttyACM0".
         description: What the device calls itself, printable.
         vid: USB vendor id; None where it is not on USB.
-        pid: USB product id, None likewise.
-        serial_number: Of the USB device, if it has one.
+        pid: USB product id; None where it is not on USB.
+        serial_number: Serial number of the USB device, if it has one.
 
     Example:
         >>> port = Port("/dev/ttyACM0", "Pico", vid=0x2E8A, pid=0x000A)
@@ -79,7 +79,7 @@ class Port:
         return USB_VENDORS.get(self.vid) if self.vid is not None else None
 
     def __str__(self) -> str:
-        """Return the device and what is known of it."""
+        """Return the device and what is known about it."""
         known = [self.description, self.vendor or ""]
         if self.vid is not None:
             known.append(f"{self.vid:04x}:{self.pid or 0:04x}")
@@ -128,7 +128,7 @@ def choose_port(name: str | None = None, *, lister: Lister | None = None) -> Por
         PortAmbiguousError: Several USB ports, and no name.
         PortPermissionError: The user may not read and write it.
     """
-    if name is not None and "://" in name:  # nothing that could be looked at
+    if name is not None and "://" in name:  # cannot be checked
         return Port(name)
     ports = list_ports(lister)
     if name is not None:
@@ -177,7 +177,7 @@ def _seen(ports: list[Port]) -> str:
 
 
 def _printable(text: str) -> str:
-    """Replace what could move the cursor: a USB device names itself."""
+    """Replace what could move the cursor: USB devices choose their names."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

@@ -1,7 +1,7 @@
 """CFL-Link 1, the wire protocol of boards: bytes to messages and back, no input and no output.
 
 `encode` makes the bytes of a message, `Parser` finds the packets in a stream, `ImageAssembler`
-makes whole pictures of their chunks. `PROTOCOL.md` describes the bytes, `vectors.json` has samples
+makes whole images of their chunks. `PROTOCOL.md` describes the bytes, `vectors.json` has samples
 to test another implementation with, `c/` one in C.
 """
 
@@ -47,7 +47,7 @@ __all__ = [
 
 BAUD = 921_600  # the fastest that the usual USB serial chips and the ESP32 both divide to
 
-ACK_TIMEOUT_S = 0.5  # a picture of 20 kB that is on its way takes 0.22 s at 921600 baud
+ACK_TIMEOUT_S = 0.5  # an image of 20 kB that is on its way takes 0.22 s at 921600 baud
 
 MAX_TRIES = 3  # 1 % of packets lost: one in a million messages fails
 
@@ -55,12 +55,12 @@ HELLO_PERIOD_S = 2.0  # a host that opens the port late knows the board soon
 
 
 def encode(message: Message | Image, seq: int = 0, *, ack_wanted: bool = False) -> bytes:
-    """Return the bytes of a message: one packet, of a picture as many as it needs.
+    """Return the bytes of a message: one packet, of an image as many as it needs.
 
     Args:
         message: What is to be said.
         seq: Number of the first packet, 0 to 65535; the others follow, 65535 is followed by 0.
-        ack_wanted: Asks the other side to answer with an `Ack`; of a picture, the last packet
+        ack_wanted: Asks the other side to answer with an `Ack`; of an image, the last packet
             does.
 
     Raises:

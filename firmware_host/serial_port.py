@@ -58,7 +58,7 @@ class SerialPort:
         PortNotFoundError: It is not there.
         PortBusyError: Another program holds it.
         PortPermissionError: The user may not open it.
-        PortError: It is no serial port, or has no such baud rate.
+        PortError: It is not a serial port, or has no such baud rate.
 
     Example:
         >>> SerialPort("/dev/ttyLOST0")
@@ -111,7 +111,7 @@ class SerialPort:
             self._port.write(data)
         except serial.SerialTimeoutException:
             raise PortLostError(
-                f"{self.name} takes no bytes for {WRITE_TIMEOUT_S:g} s",
+                f"{self.name} accepted no bytes for {WRITE_TIMEOUT_S:g} s",
                 hint="press the board's reset button, or plug it in again",
             ) from None
         except (OSError, TypeError) as error:
@@ -123,7 +123,7 @@ class SerialPort:
 
     def _lost(self, error: Exception) -> NoReturn:
         raise PortLostError(
-            f"{self.name} is gone: unplugged, or the board has started anew",
+            f"{self.name} is gone: unplugged, or the board has restarted",
             hint="plug the board in again; sudo dmesg | tail says more",
         ) from error
 
@@ -135,7 +135,7 @@ def open_error(device: str, baud: int, code: int | None, reason: str) -> BoardEr
         device: Its name.
         baud: What was asked for.
         code: The errno, if there is one.
-        reason: pyserial's words, for what means nothing special here.
+        reason: pyserial's text, used for numbers that are not listed here.
 
     Example:
         >>> print(open_error("/dev/ttyACM0", 115200, errno.EAGAIN, ""))
@@ -155,7 +155,7 @@ def open_error(device: str, baud: int, code: int | None, reason: str) -> BoardEr
                 hint="sudo usermod -aG dialout $USER, then log out and in",
             )
         case errno.ENOTTY:
-            return PortError(f"{device} is no serial port", hint="cfl-edge boards list")
+            return PortError(f"{device} is not a serial port", hint="cfl-edge boards list")
         case errno.EIO:
             return PortLostError(
                 f"{device} does not answer any more", hint="plug the board in again"
@@ -169,7 +169,7 @@ def open_error(device: str, baud: int, code: int | None, reason: str) -> BoardEr
 
 
 def _number(error: Exception) -> int | None:
-    """Return the errno, also where pyserial has it in its text alone."""
+    """Return the errno, also where pyserial only has it in its text."""
     code = getattr(error, "errno", None)
     if code is None and (match := re.search(r"\((\d+), '", str(error))):
         code = int(match[1])

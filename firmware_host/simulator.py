@@ -34,10 +34,10 @@ from firmware_host.protocol import (
     Result,
     Status,
 )
-from firmware_host.simulated_pictures import SIZES_PX, Shown, resize, to_image
+from firmware_host.simulated_images import SIZES_PX, Shown, resize, to_image
 
 KEPT = 10_000
-"""Numbers of pictures and results that are kept to be looked at."""
+"""How many images, results and commands it remembers."""
 
 FASTEST_FPS = 1000.0
 
@@ -48,19 +48,19 @@ READ_BYTES = 4096
 class Simulator:
     """A board on a pseudo terminal: a context manager.
 
-    It streams when it is asked to (CTRL `stream`), or at once if it does not listen. When it is
-    left, an error of its thread is raised.
+    It streams when it is asked to (CTRL `stream`), or at once if it does not listen. Leaving the
+    context raises the error of its thread, if there was one.
 
     Args:
-        shown: Pictures and events in their order; after the last one nothing more is sent.
-        fps: Pictures per second until a host asks for others.
+        shown: Images and events in their order; after the last one nothing more is sent.
+        fps: Images per second until a host asks for others.
         receives: Whether it listens. False: it streams at once, without acknowledgements.
         proto: "cfl", or "jpeg" for JPEGs back to back and nothing else.
-        start_text: What a boot loader says first.
-        faults: Of the wire to the host.
-        seed: Of the faults.
-        link: Where to put a symbolic link to the terminal, which has another name each time.
-        name: Of the board, in HELLO.
+        start_text: What a boot loader prints first.
+        faults: Faults of the wire to the host.
+        seed: Random seed of the faults.
+        link: Where to put a symbolic link to the terminal, whose own name changes each time.
+        name: Name of the board, in HELLO.
 
     Example:
         >>> import numpy as np
@@ -118,7 +118,7 @@ class Simulator:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Switch it off; raise what its thread failed with."""
+        """Switch it off, and raise the error that its thread failed with."""
         self._stopping = True
         self._wake()
         self._thread.join()
@@ -150,7 +150,7 @@ class Simulator:
         self._order(self._boot)
 
     def brown_out(self) -> None:
-        """Have the voltage fall: it falls silent in the middle of the next picture."""
+        """Let the voltage drop: it falls silent in the middle of the next image."""
 
         def order() -> None:
             self._browning_out = True
@@ -223,7 +223,7 @@ class Simulator:
         self._clock_started_s = time.monotonic()
         self._frame_id, self._heard = 0, not self._receives
         self._streaming, self._snaps = not self._receives, 0
-        self._picture_due_s = self._clock_started_s
+        self._image_due_s = self._clock_started_s
         self._hello_due_s = self._clock_started_s
         self._events: deque[Event] = deque()  # the first is under way
         self._event_seqs: set[int] = set()
@@ -239,13 +239,13 @@ class Simulator:
             self._say_hello()
         if self._events and now_s >= self._event_due_s:
             self._try_event(now_s)
-        if self._wants_picture() and now_s >= self._picture_due_s:
+        if self._wants_image() and now_s >= self._image_due_s:
             period_s = 1 / self._fps
-            late = self._picture_due_s + period_s < now_s  # a camera does not catch up
-            self._picture_due_s = (now_s if late else self._picture_due_s) + period_s
+            late = self._image_due_s + period_s < now_s  # a camera does not catch up
+            self._image_due_s = (now_s if late else self._image_due_s) + period_s
             self._show_next(now_s)
 
-    def _wants_picture(self) -> bool:
+    def _wants_image(self) -> bool:
         return (self._streaming or self._snaps > 0) and not self._pending
 
     def _wait(self) -> None:
@@ -255,7 +255,7 @@ class Simulator:
             reads.append(self._master)
             writes = [self._master] if self._pending else []
             if not self._dead:
-                times_s = [self._picture_due_s] if self._wants_picture() else []
+                times_s = [self._image_due_s] if self._wants_image() else []
                 times_s += [self._hello_due_s] if not self._heard and not self._pending else []
                 times_s += [self._event_due_s] if self._events else []
                 due_s = min(times_s, default=None)
@@ -305,7 +305,7 @@ class Simulator:
             self._snaps = 1  # what shall be, not what shall change: it may arrive twice
         else:
             self._streaming = ctrl.command == "stream"
-        self._picture_due_s = min(self._picture_due_s, time.monotonic() + 1 / self._fps)
+        self._image_due_s = min(self._image_due_s, time.monotonic() + 1 / self._fps)
         return Status.DONE
 
     def _show_next(self, now_s: float) -> None:

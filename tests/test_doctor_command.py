@@ -92,13 +92,13 @@ def test_a_machine_where_everything_is_missing_is_looked_at_all_the_same(monkeyp
     monkeypatch.setattr("cfl_edge.doctor.checks.list_ports", fails)
     result = cfl_edge("doctor", "--json")
     assert result.code in (0, 4)
-    failed = {e["name"] for e in result.events if "could not be looked at" in e.get("text", "")}
+    failed = {e["name"] for e in result.events if "could not be checked" in e.get("text", "")}
     assert failed == {"groups", "torch", "clock", "serial"}
 
 
 def test_a_look_that_fails_is_a_warning():
     (check,) = run_check("x", lambda: (_ for _ in ()).throw(ValueError()))
-    assert (check.status, check.text) == ("warning", "could not be looked at: ValueError")
+    assert (check.status, check.text) == ("warning", "could not be checked: ValueError")
 
 
 def test_no_torch_is_loaded():

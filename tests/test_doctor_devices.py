@@ -74,7 +74,7 @@ def test_cameras_are_judged():
     assert forbidden.status == "problem"
     assert "sudo usermod -aG video" in forbidden.next
     assert raw.status == "warning"
-    assert "and 1 more: none that can be read" in raw.text
+    assert "and 1 more: no format that can be read" in raw.text
     (none,) = check_cameras([], FORMATS, read)
     assert none.status == "warning"
     assert "demo:" in none.next

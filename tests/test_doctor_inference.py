@@ -78,7 +78,7 @@ GOOD = {"ran": CPU, "difference": 1e-7, "ms": 1.0}
             "CUDAExecutionProvider",
             GOOD | {"ran": "CUDAExecutionProvider"},
             "ok",
-            "as the CPU has it",
+            "same answer as the CPU",
         ),
         (
             "CUDAExecutionProvider",

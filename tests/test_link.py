@@ -240,7 +240,7 @@ def test_ports_that_do_not_open(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(PortNotFoundError, match=r"There is no serial port .*none\n  try: "):
         SerialPort(str(tmp_path / "none"))
-    with pytest.raises(PortError, match="is no serial port\n  try: "):
+    with pytest.raises(PortError, match="is not a serial port\n  try: "):
         SerialPort(str(tmp_path / "file"))
 
 

@@ -47,7 +47,7 @@ def stream_bytes() -> bytes:
 
 
 def whole_messages(packets: list[Packet]) -> list:
-    """The messages, chunks made into pictures."""
+    """The messages, chunks made into images."""
     assembler, messages = ImageAssembler(), []
     for packet in packets:
         message = packet.message
@@ -243,18 +243,18 @@ def chunks(frame_id: int = 1, size: int = 3000) -> list[ImageChunk]:
     return list(Image(data, Format.JPEG, 320, 240, frame_id=frame_id).chunks())
 
 
-def test_a_missing_chunk_costs_its_picture_and_no_other():
+def test_a_missing_chunk_costs_its_image_and_no_other():
     for missing in range(3):
         assembler = ImageAssembler()
         arriving = chunks(1)
         del arriving[missing]
-        pictures = [assembler.add(chunk) for chunk in arriving + chunks(2)]
-        assert [picture.frame_id for picture in pictures if picture] == [2]
+        images = [assembler.add(chunk) for chunk in arriving + chunks(2)]
+        assert [image.frame_id for image in images if image] == [2]
         assert (assembler.complete, assembler.incomplete) == (1, 1)
         assert assembler.buffered_bytes == 0
 
 
-def test_a_chunk_twice_or_out_of_order_gives_no_picture():
+def test_a_chunk_twice_or_out_of_order_gives_no_image():
     for order in ([0, 1, 1, 2], [0, 2, 1], [1, 0, 2], [0, 0, 2]):
         assembler = ImageAssembler()
         arriving = chunks()
@@ -263,14 +263,14 @@ def test_a_chunk_twice_or_out_of_order_gives_no_picture():
         assert assembler.buffered_bytes == 0
 
 
-def test_a_picture_that_starts_again_is_whole():
+def test_an_image_that_starts_again_is_whole():
     assembler = ImageAssembler()
     arriving = chunks()
     assert [assembler.add(arriving[n]) is not None for n in (0, 1, 0, 1, 2)] == [0, 0, 0, 0, 1]
     assert (assembler.complete, assembler.incomplete) == (1, 1)
 
 
-def test_pictures_over_the_limit_are_refused_before_their_bytes_come():
+def test_images_over_the_limit_are_refused_before_their_bytes_come():
     assembler = ImageAssembler(max_bytes=2999)
     assert [assembler.add(chunk) for chunk in chunks()] == [None] * 3
     assert (assembler.refused, assembler.incomplete, assembler.buffered_bytes) == (1, 0, 0)
@@ -281,7 +281,7 @@ def test_pictures_over_the_limit_are_refused_before_their_bytes_come():
     assert (default.refused, default.max_bytes) == (1, 4 * 2**20)
 
 
-def test_totals_that_the_chunks_do_not_keep_give_no_picture():
+def test_totals_that_the_chunks_do_not_keep_give_no_image():
     header = ImageHeader(Format.JPEG, 9, 9, 10)
     for second in (
         ImageChunk(b"12345", 5),  # reaches the total and is not the last

@@ -86,19 +86,19 @@ def test_sketch_streams_as_it_is_told(sketch):
     acks = [packet.message for packet in packets if isinstance(packet.message, Ack)]
     assert [(ack.seq, ack.status.name) for ack in acks] == [(0, "DONE"), (1, "REFUSED")]
     assembler = ImageAssembler()
-    pictures = [
-        picture
+    images = [
+        image
         for packet in packets
         if isinstance(packet.message, ImageChunk)
-        and (picture := assembler.add(packet.message)) is not None
+        and (image := assembler.add(packet.message)) is not None
     ]
     assert assembler.incomplete == 0
-    assert [picture.frame_id for picture in pictures] == list(range(1, len(pictures) + 1))
-    assert {(picture.width, picture.height, picture.format) for picture in pictures} == {
+    assert [image.frame_id for image in images] == list(range(1, len(images) + 1))
+    assert {(image.width, image.height, image.format) for image in images} == {
         (640, 480, Format.JPEG)
     }
-    assert {picture.data for picture in pictures} == {bytes(n % 251 for n in range(3000))}
-    steps = {second.t_ms - first.t_ms for first, second in itertools.pairwise(pictures)}
+    assert {image.data for image in images} == {bytes(n % 251 for n in range(3000))}
+    steps = {second.t_ms - first.t_ms for first, second in itertools.pairwise(images)}
     assert min(steps) == 100  # 10 a second, and a pause while the button waits for its ACK
 
 
@@ -240,9 +240,9 @@ def test_openmv_main(openmv, monkeypatch):
     acks = [message for message in messages if isinstance(message, Ack)]
     assert [(ack.seq, ack.status.name) for ack in acks] == [(0, "DONE"), (1, "REFUSED")]
     chunks = [message for message in messages if isinstance(message, ImageChunk)]
-    pictures = [picture for picture in map(assembler.add, chunks) if picture]
-    assert [(picture.frame_id, picture.data) for picture in pictures] == [(1, jpeg), (2, jpeg)]
-    assert pictures[1].t_ms - pictures[0].t_ms == 200
+    images = [image for image in map(assembler.add, chunks) if image]
+    assert [(image.frame_id, image.data) for image in images] == [(1, jpeg), (2, jpeg)]
+    assert images[1].t_ms - images[0].t_ms == 200
     assert (
         calls == [("setinterrupt", -1), ("size", "qvga"), ("size", "vga")] + [("quality", 90)] * 2
     )

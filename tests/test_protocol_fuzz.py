@@ -190,18 +190,18 @@ def test_a_bad_line_brings_every_intact_packet_and_no_other(lost, flipped):
     assert parser.counts.lost == intact[-1] + 1 - intact[0] - len(intact)
 
 
-def test_pictures_over_a_bad_line_are_whole_or_not_there():
+def test_images_over_a_bad_line_are_whole_or_not_there():
     generator = random.Random(5)
-    pictures = [
+    images = [
         Image(generator.randbytes(generator.randrange(1, 8000)), Format.JPEG, 9, 9, frame_id=number)
         for number in range(1, 301)
     ]
     parser, assembler, received = Parser(), ImageAssembler(), []
     untouched = []
     encoder = Encoder()
-    for picture in pictures:
+    for image in images:
         whole = True
-        for part in encoder.encode(picture).split(b"\0")[:-1]:
+        for part in encoder.encode(image).split(b"\0")[:-1]:
             if generator.random() < 0.05:
                 whole = False
                 continue
@@ -209,8 +209,8 @@ def test_pictures_over_a_bad_line_are_whole_or_not_there():
                 assert isinstance(packet.message, ImageChunk)
                 received.append(assembler.add(packet.message))
         if whole:
-            untouched.append(picture)
-    assert [picture for picture in received if picture] == untouched
+            untouched.append(image)
+    assert [image for image in received if image] == untouched
     assert assembler.complete == len(untouched)
     assert 0 < 300 - len(untouched) - assembler.incomplete < 30  # those of which nothing came
 
@@ -223,7 +223,7 @@ heads = {"frame_id": u32, "t_ms": u32}
 values = st.one_of(
     texts, st.booleans(), st.integers(-(2**53), 2**53), st.floats(-1e15, 1e15, allow_nan=False)
 )
-pictures = st.builds(
+images = st.builds(
     lambda data, width, height, **rest: Image(data, Format.JPEG, width, height, **rest),
     st.binary(min_size=1, max_size=2500),
     st.integers(1, 65535),
@@ -242,7 +242,7 @@ messages = st.one_of(
     ),
     st.builds(Ack, u16, st.sampled_from(Status), **heads),
     st.builds(Result, texts, st.floats(0, 1), **heads),
-    pictures,
+    images,
 ).filter(lambda message: isinstance(message, Image) or len(message.payload()) <= 1024)
 
 

@@ -37,7 +37,7 @@ def test_page_header_table():
     sizes = {"u8": 1, "u16": 2, "u32": 4}
     for heading, layout in (
         ("Header", framing.HEADER),
-        ("Pictures", IMAGE_HEADER),
+        ("Images", IMAGE_HEADER),
         ("Acknowledgements", ACK),
     ):
         place = 0
@@ -50,7 +50,7 @@ def test_page_header_table():
 def test_page_numbers():
     types = {int(number): name for number, name, *_ in table("Types")}
     assert types == {number.value: number.name for number in Type}
-    formats = {int(number): name for number, name, *_ in table("Picture formats")}
+    formats = {int(number): name for number, name, *_ in table("Image formats")}
     assert formats == {number.value: number.name.lower() for number in Format}
     statuses = {int(number): name for number, name, *_ in table("Statuses")}
     assert statuses == {number.value: number.name.lower() for number in Status}
@@ -64,7 +64,7 @@ def test_page_numbers():
     assert limits == {
         "payload of a packet": MAX_PAYLOAD_BYTES,
         "packet, stuffed, without its zero": MAX_STUFFED_BYTES,
-        "picture": protocol.MAX_IMAGE_BYTES,
+        "image": protocol.MAX_IMAGE_BYTES,
         "text in JSON": MAX_TEXT,
         "depth of JSON": MAX_JSON_DEPTH,
         "baud rate, unless agreed otherwise": protocol.BAUD,
@@ -103,7 +103,7 @@ def describe(packet: Packet) -> str:
 
 
 def test_page_exchange():
-    board, host, pictures = Parser(), Parser(), ImageAssembler()
+    board, host, images = Parser(), Parser(), ImageAssembler()
     seen = []
     for side, stream, meaning in exchange():
         parser = {"board": board, "host": host}[side]
@@ -116,8 +116,8 @@ def test_page_exchange():
         message = packets[0].message
         seen.append((side, message.TYPE))
         if isinstance(message, ImageChunk):
-            picture = pictures.add(message)
-    assert picture is not None
+            image = images.add(message)
+    assert image is not None
     assert seen[0] == ("board", Type.HELLO)
     assert {kind for _, kind in seen} == set(Type)
     assert (board.counts.malformed, board.counts.lost, host.counts.lost) == (1, 0, 0)

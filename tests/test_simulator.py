@@ -14,7 +14,7 @@ from firmware_host.damage import BadWire, Faults
 from firmware_host.errors import RefusedError
 from firmware_host.link import Link, Received, open_link
 from firmware_host.protocol import Ctrl, Event, Format, Hello, Image, Result
-from firmware_host.simulated_pictures import SIZES_PX, resize, to_image
+from firmware_host.simulated_images import SIZES_PX, resize, to_image
 from firmware_host.simulator import Simulator
 
 
@@ -97,13 +97,13 @@ def test_the_size_that_is_asked_for(name):
         link.request(Ctrl("stream", {"size": name, "q": 10}))
         came = images(receive_until(link, lambda all: len(images(all)) == 3))
     assert {(image.width, image.height) for image in came} == {SIZES_PX[name]}
-    with Pillow.open(io.BytesIO(came[0].data)) as picture:
-        assert picture.size == SIZES_PX[name]
+    with Pillow.open(io.BytesIO(came[0].data)) as image:
+        assert image.size == SIZES_PX[name]
 
 
 def test_a_smaller_size_takes_the_nearest_pixels():
-    picture = to_image(np.arange(24, dtype=np.uint8).reshape(4, 6))
-    assert list(resize(picture, (3, 2)).data) == [0, 2, 4, 12, 14, 16]
+    image = to_image(np.arange(24, dtype=np.uint8).reshape(4, 6))
+    assert list(resize(image, (3, 2)).data) == [0, 2, 4, 12, 14, 16]
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_it_says_hello_after_text_of_its_start_until_it_is_heard():
 
 
 def test_a_board_that_only_sends_streams_at_once():
-    pictures = itertools.cycle(gray(9))
-    with Simulator(pictures, fps=500, receives=False) as board, open_link(board.port) as link:
+    shown = itertools.cycle(gray(9))
+    with Simulator(shown, fps=500, receives=False) as board, open_link(board.port) as link:
         receive_until(link, images)
         assert not board.commands
 
@@ -183,9 +183,9 @@ def test_a_reset_begins_anew():
         assert link.statistics.starts >= 1
 
 
-def test_a_brown_out_stops_within_a_image():
-    pictures = itertools.cycle(gray(9, 60, 80))
-    with Simulator(pictures, fps=500) as board, open_link(board.port) as link:
+def test_a_brown_out_stops_within_an_image():
+    shown = itertools.cycle(gray(9, 60, 80))
+    with Simulator(shown, fps=500) as board, open_link(board.port) as link:
         link.request(Ctrl("stream"))
         receive_until(link, images)
         board.brown_out()

@@ -102,7 +102,7 @@ def test_plain_values() -> None:
     }
     assert plain(Path(os.fsdecode(b"caf\xe9"))) == "caf\ufffd"
     assert plain(True) is True
-    with pytest.raises(TypeError, match="object has no place in JSON"):
+    with pytest.raises(TypeError, match="object cannot be written as JSON"):
         plain([object()])
 
 

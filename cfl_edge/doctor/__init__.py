@@ -1,1 +1,1 @@
-"""What `cfl-edge doctor` looks at. Every reading takes its paths and commands as arguments."""
+"""The checks of `cfl-edge doctor`. Every reading takes its paths and commands as arguments."""

@@ -22,13 +22,13 @@ Kind = Literal["pi", "jetson", "arm", "pc"]
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Which machine this is.
+    """The kind of machine.
 
     Args:
         kind: "pi", "jetson", "arm" for other 64-bit Arm boards, or "pc".
-        name: What it calls itself.
+        name: The name that it reports.
         machine: As `uname -m` says: "aarch64".
-        bits: Of this Python: a 64-bit kernel may carry a 32-bit system.
+        bits: 32 or 64, of this Python: a 64-bit kernel may run a 32-bit system.
     """
 
     kind: Kind
@@ -42,8 +42,8 @@ def read_board(root: Path = ROOT, machine: str = "", bits: int = 0) -> Board:
 
     Args:
         root: Where /proc and /etc are.
-        machine: Instead of the processor that runs this.
-        bits: Instead of this Python's.
+        machine: Replaces the processor of this machine.
+        bits: Replaces this Python's.
 
     Example:
         >>> read_board(Path("/nowhere"), "aarch64", 64)
@@ -63,7 +63,7 @@ def read_board(root: Path = ROOT, machine: str = "", bits: int = 0) -> Board:
 
 
 def check_board(board: Board) -> Check:
-    """Judge the board: 32 bits will not do."""
+    """Check the board: 32 bits are not enough."""
     text = f"{board.name}, {board.machine}"
     if board.bits == 32:
         return Check(
@@ -85,7 +85,7 @@ def check_board(board: Board) -> Check:
 def check_python(
     version: tuple[int, ...] = sys.version_info[:3], prefix: str = sys.prefix
 ) -> Check:
-    """Judge Python."""
+    """Check the version of Python."""
     text = f"{'.'.join(map(str, version))} in {prefix}"
     if version < (3, 11):
         return Check(
@@ -95,7 +95,7 @@ def check_python(
 
 
 def read_memory_mib(root: Path = ROOT) -> tuple[float, float] | None:
-    """Return the memory and what is available of it, in MiB; None where /proc does not say.
+    """Return total and available memory in MiB; None where /proc does not say.
 
     Example:
         >>> read_memory_mib(Path("/nowhere")) is None
@@ -111,7 +111,7 @@ def read_memory_mib(root: Path = ROOT) -> tuple[float, float] | None:
 
 
 def check_memory(memory_mib: tuple[float, float] | None) -> Check:
-    """Judge the memory that is available to learning."""
+    """Check the memory that is available for learning."""
     if memory_mib is None:
         return Check("memory", "warning", "/proc/meminfo does not say how much there is")
     total_mib, available_mib = memory_mib
@@ -127,7 +127,7 @@ def check_memory(memory_mib: tuple[float, float] | None) -> Check:
 
 
 def check_heat(health: Health) -> list[Check]:
-    """Judge power and temperature, now and since the board started."""
+    """Check power and temperature, now and since the board started."""
     checks = []
     if health.throttling is not None:
         now, ever = health.throttling.now, health.throttling.since_boot

@@ -24,7 +24,7 @@ from firmware_host.errors import BoardError
 from firmware_host.link import Link, LinkStatistics, open_link
 from firmware_host.ports import Port
 from firmware_host.protocol import BAUD, Ctrl, Event, Hello, Image, Log, Status
-from firmware_host.simulated_pictures import Shown
+from firmware_host.simulated_images import Shown
 from firmware_host.simulator import Simulator
 
 READ_S = 0.1

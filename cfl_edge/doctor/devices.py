@@ -24,7 +24,7 @@ def check_cameras(
     understood: Iterable[str],
     read: Callable[[str], tuple[str, list[str]] | None] = read_camera,
 ) -> list[Check]:
-    """Judge the cameras.
+    """Check the cameras.
 
     Args:
         paths: The devices: /dev/video0, /dev/video1 and so on.
@@ -54,7 +54,7 @@ def check_cameras(
                 Check(
                     "camera",
                     "warning",
-                    f"{text}: none that can be read, raw sensors need their own pipeline",
+                    f"{text}: no format that can be read, raw sensors need their own pipeline",
                     "a USB camera, or send its image as MJPEG over http://",
                 )
             )
@@ -64,7 +64,7 @@ def check_cameras(
         Check(
             "camera",
             "warning",
-            "none is plugged in",
+            "no camera is plugged in",
             "--stream demo:, or plug one in: ls /dev/video*",
         )
     ]
@@ -73,12 +73,12 @@ def check_cameras(
 def check_groups(
     user: str, member_of: Sequence[str], database: dict[str, Sequence[str]], *, is_root: bool
 ) -> list[Check]:
-    """Judge whether the user is in the groups of the devices.
+    """Check whether the user is in the groups of the devices.
 
     Args:
         user: Who runs this.
-        member_of: Groups of this process.
-        database: The system's groups and their members.
+        member_of: The groups of this process.
+        database: The groups of this system and their members.
         is_root: Whether it needs no group.
     """
     checks = []
@@ -90,7 +90,7 @@ def check_groups(
         elif group not in database:
             text = f"there is no group {group}, for {things}, on this system"
             checks.append(
-                Check("groups", "warning", text, f"ls -l /dev shows whose the {things} are")
+                Check("groups", "warning", text, f"ls -l /dev shows the group of the {things}")
             )
         elif user in database[group]:
             text = f"{user} is in {group}, for {things}, but not since this login"
@@ -121,10 +121,10 @@ def read_groups() -> tuple[str, list[str], dict[str, Sequence[str]], bool]:
 def check_serial(
     ports: Sequence[Port], may_open: Callable[[str], bool] | None = None
 ) -> list[Check]:
-    """Judge the serial ports: those on USB one by one.
+    """Check the serial ports on USB, one by one.
 
     Args:
-        ports: Of `firmware_host.ports.list_ports`.
+        ports: From `firmware_host.ports.list_ports`.
         may_open: Whether this user may open a device.
     """
     may_open = may_open or (lambda device: os.access(device, os.R_OK | os.W_OK))

@@ -1,7 +1,7 @@
-"""One real inference on an ONNX provider, in a process of its own: `python -m` this module.
+"""One real inference on an ONNX provider, in its own process: `python -m` this module.
 
-A provider that was built for other hardware, or lacks its libraries, is listed all the same and
-fails only when it runs; it may take the process with it.
+A provider that was built for other hardware, or lacks its libraries, is listed nevertheless and
+fails only when it runs; it may crash the process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def weights() -> dict[str, Array]:
 
 
 def tiny_model() -> onnx.ModelProto:
-    """Return a network of the kinds of layers that ours has: convolution, ReLU, mean, product."""
+    """Return a network with the layers that exports have: convolution, ReLU, mean, product."""
     from onnx import TensorProto, helper, numpy_helper
 
     shape = [1, 3, SIDE_PX, SIDE_PX]
@@ -56,7 +56,7 @@ def tiny_model() -> onnx.ModelProto:
 
 
 def expected(image: Array) -> Array:
-    """Return the tiny network's scores (1, Z) of an image (1, 3, H, W), by numpy alone."""
+    """Return the tiny network's scores (1, Z) for an image (1, 3, H, W), computed by numpy."""
     kernel, embeddings = weights().values()
     windows = np.lib.stride_tricks.sliding_window_view(image[0], (3, 3), axis=(1, 2))
     features = np.einsum("chwij,ocij->ohw", windows, kernel)  # (C, H - 2, W - 2)
@@ -66,7 +66,7 @@ def expected(image: Array) -> Array:
 
 
 def some_input(shape: list[Any], kind: str) -> Array:
-    """Return random values for an input; a size that is left open is 1.
+    """Return random values for an input; sizes that are left open become 1.
 
     Args:
         shape: As ONNX Runtime gives it: numbers, names or None.
@@ -84,7 +84,7 @@ def some_input(shape: list[Any], kind: str) -> Array:
 
 
 def difference(one: Array, other: Array) -> float:
-    """Return the largest difference, as part of the largest value.
+    """Return the largest difference, relative to the largest value.
 
     Example:
         >>> difference(np.array([1.0, 2.0]), np.array([1.0, 1.5]))
@@ -99,11 +99,11 @@ def infer(provider: str, model: str | None = None) -> dict[str, Any]:
     """Run a model on a provider and on the CPU.
 
     Args:
-        provider: ONNX Runtime's name of it.
-        model: An ONNX file; None for the tiny network, which numpy is compared with too.
+        provider: Its name in ONNX Runtime.
+        model: An ONNX file; None for the tiny network, which is also compared with numpy.
 
     Returns:
-        `ran`, the provider that really ran; `difference`, see there; `ms` of the second run.
+        `ran`, the provider that really ran; `difference`, see there; `ms`, time of the second run.
     """
     import onnxruntime
 
@@ -140,7 +140,7 @@ def main(arguments: list[str]) -> None:
     else:
         try:
             result |= infer(*arguments)
-        except Exception as error:  # whatever a provider raises, the parent tells it
+        except Exception as error:  # whatever a provider raises, the parent reports it
             result["error"] = " ".join(str(error).split())[:300] or type(error).__name__
     print(json.dumps(result))
 

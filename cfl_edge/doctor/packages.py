@@ -29,7 +29,7 @@ def torch_cuda(folder: Path | None = None) -> str | None:
     """Return the version of CUDA that torch was built for; None for a CPU build, or without torch.
 
     Args:
-        folder: Of the package; None looks for it. Its `version.py` is read, not run.
+        folder: Folder of the package; None looks for it. Its `version.py` is read, not run.
     """
     if folder is None:
         spec = util.find_spec("torch")
@@ -50,13 +50,13 @@ def check_torch(
     cuda: str | None,
     root: Path = ROOT,
 ) -> Check:
-    """Judge the build of torch.
+    """Check the build of torch.
 
     Args:
-        board: Where it is to run.
-        packages: Of `installed`.
-        cuda: Of `torch_cuda`.
-        root: Where /proc is: NVIDIA's driver shows there.
+        board: The board that it runs on.
+        packages: From `installed`.
+        cuda: From `torch_cuda`.
+        root: Where /proc is: it shows NVIDIA's driver.
     """
     version = packages.get("torch")
     if version is None:
@@ -90,7 +90,7 @@ def check_torch(
 
 
 def check_backbone(packages: Mapping[str, str]) -> Check:
-    """Judge whether the default backbone has its weights."""
+    """Check whether the weights of the default backbone are installed."""
     if BACKBONE_PACKAGE in packages:
         return Check("backbone", "ok", f"efficientnet-lite0 {packages[BACKBONE_PACKAGE]}")
     return Check(

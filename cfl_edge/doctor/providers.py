@@ -1,4 +1,4 @@
-"""Does ONNX Runtime answer, and does every provider say what the CPU says?"""
+"""Check that ONNX Runtime works, and that every provider agrees with the CPU."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Answer = dict[str, Any]
 
 
 def ask(*arguments: str, python: str = sys.executable, timeout_s: float = CHILD_S) -> Answer:
-    """Run `cfl_edge.doctor.inference` in a process of its own and return what it prints.
+    """Run `cfl_edge.doctor.inference` in its own process and return what it prints.
 
     Args:
-        arguments: None for the providers, or a provider and perhaps a model.
+        arguments: None to list the providers, or a provider and optionally a model.
         python: The interpreter.
         timeout_s: How long to wait.
 
     Returns:
-        Its answer; `error` instead where it gives none.
+        Its answer; only `error` if it gives none.
     """
-    # -P: a file of this name in the current folder is not what is meant.
+    # -P: ignores a file of this name in the current folder.
     command = [python, "-P", "-m", "cfl_edge.doctor.inference", *arguments]
     try:
         done = subprocess.run(
@@ -52,7 +52,7 @@ def ask(*arguments: str, python: str = sys.executable, timeout_s: float = CHILD_
 
 
 def find_model(model: Path | None) -> Path | None:
-    """Return the ONNX file that `--model` means: the file itself, or that of a folder."""
+    """Return the ONNX file that `--model` means: the file itself, or the one in a folder."""
     if model is None or not model.is_dir():
         return model
     for inner in ("model.onnx", "onnx/model.onnx"):
@@ -62,10 +62,10 @@ def find_model(model: Path | None) -> Path | None:
 
 
 def check_providers(model: Path | None = None, ask: Callable[..., Answer] = ask) -> Iterator[Check]:
-    """Yield a check for each provider.
+    """Check each provider.
 
     Args:
-        model: Of `find_model`; None for a tiny network.
+        model: From `find_model`; None for a tiny network.
         ask: See there.
     """
     if model is not None and not model.is_file():
@@ -83,7 +83,7 @@ def check_providers(model: Path | None = None, ask: Callable[..., Answer] = ask)
 
 
 def judge(provider: str, answer: Answer, version: str, model: Path | None = None) -> Check:
-    """Return the check for one provider's answer.
+    """Check one provider's answer.
 
     Example:
         >>> print(judge("CPUExecutionProvider",
@@ -103,7 +103,7 @@ def judge(provider: str, answer: Answer, version: str, model: Path | None = None
         text += f": its answer is {answer['difference']:.1%} of the largest score from the "
         text += "right one" if is_cpu else "CPU's"
         return Check("onnx", "problem", text, remedy)
-    reference = "as expected" if is_cpu else "as the CPU has it"
+    reference = "as expected" if is_cpu else "same answer as the CPU"
     return Check("onnx", "ok", f"{text}: one inference in {answer['ms']:.2g} ms, {reference}")
 
 

@@ -1,4 +1,4 @@
-"""The clock, and the space where models go."""
+"""The clock, and the disk space for models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LITTLE_SPACE_MIB, NO_SPACE_MIB = 1024, 100  # two checkpoints of a model and its
 
 
 def read_synchronised(command: str = "timedatectl", root: Path = ROOT) -> bool | None:
-    """Return whether the clock is synchronised; None where nothing tells.
+    """Return whether the clock is synchronised; None where it cannot be known.
 
     Args:
         command: systemd's timedatectl.
@@ -48,26 +48,29 @@ def read_synchronised(command: str = "timedatectl", root: Path = ROOT) -> bool |
 
 
 def check_clock(synchronised: bool | None, now: datetime | None = None) -> Check:
-    """Judge the clock."""
+    """Check the clock."""
     now = now or datetime.now(UTC)
     text = f"{now:%Y-%m-%d %H:%M} UTC"
     remedy = "sudo timedatectl set-ntp true, and a network"
     if now.year not in PLAUSIBLE_YEARS:
         return Check(
-            "clock", "problem", f"{text} cannot be: journals and labels get wrong times", remedy
+            "clock",
+            "problem",
+            f"{text} cannot be right: journals and labels get wrong times",
+            remedy,
         )
     if synchronised is None:
-        return Check("clock", "ok", f"{text}; nothing here tells whether it is synchronised")
+        return Check("clock", "ok", f"{text}; it is not known whether it is synchronised")
     if not synchronised:
         return Check("clock", "warning", f"{text}, not synchronised", remedy)
     return Check("clock", "ok", f"{text}, synchronised")
 
 
 def check_space(folder: Path) -> Check:
-    """Judge the space where models go.
+    """Check the disk space for models.
 
     Args:
-        folder: The model's; it need not be there yet.
+        folder: The model's folder; it need not exist yet.
     """
     there = next(
         place for place in (folder.absolute(), *folder.absolute().parents) if place.exists()

@@ -38,8 +38,8 @@ class HttpLabels(LabelSource):
     that frame is no longer in memory, 404 if it never came, and 409 if it has a label already.
 
     Args:
-        port: To listen on, on 127.0.0.1; 0 chooses a free one.
-        clock: Gives seconds that never go back.
+        port: Port on 127.0.0.1; 0 chooses a free one.
+        clock: Returns monotonic seconds.
 
     Raises:
         UsageError: The port is out of range; on entering: it is in use or not permitted.
@@ -75,7 +75,7 @@ class HttpLabels(LabelSource):
         return self._port
 
     def open(self) -> None:
-        """Listen, in a thread of its own."""
+        """Listen, in a separate thread."""
         if self._server is not None:
             return
         try:

@@ -47,8 +47,8 @@ class KeyLabels(LabelSource):
 
     Args:
         classes: Names to bind at the start, in this order; after the 34th there is no key left.
-        descriptor: Of the terminal to read, standard input by default.
-        clock: Gives seconds that never go back.
+        descriptor: File descriptor of the terminal, standard input by default.
+        clock: Returns monotonic seconds.
 
     Raises:
         UsageError: The descriptor is not a terminal.
@@ -73,7 +73,7 @@ class KeyLabels(LabelSource):
                 "--labels-from keys needs a terminal on standard input, and this is not one",
                 hint="run it in a terminal, or use --labels-from http",
             )
-        self._bound = dict(zip(KEYS, classes, strict=False))  # what is over has no key
+        self._bound = dict(zip(KEYS, classes, strict=False))  # the rest has no key
         self._unbound = list(classes[len(KEYS) :])
         self._descriptor = descriptor
         self._clock = clock
@@ -89,7 +89,7 @@ class KeyLabels(LabelSource):
         self._gone = False
 
     def open(self) -> None:
-        """Let the terminal hand over each key at once, without echo."""
+        """Make the terminal hand over each key at once, without echo."""
         if self._before is None:
             self._before = termios.tcgetattr(self._descriptor)
             tty.setcbreak(self._descriptor)
@@ -116,14 +116,14 @@ class KeyLabels(LabelSource):
         if self._name is not None:
             return self._after_note(f"name of the new class: {self._name}_")
         if self._paused:
-            return "paused  space go on"
+            return "paused  space resume"
         words = [f"{key} {name}" for key, name in self._bound.items()]
         if self._unbound:
             words.append(f"+ {len(self._unbound)} without a key")
         return self._after_note("  ".join([*words, "n new", "space pause"]))
 
     def close(self) -> None:
-        """Give the terminal its mode back, and forget keys that nobody read."""
+        """Restore the mode of the terminal, and discard keys that nobody read."""
         before, self._before = self._before, None
         if before is None:
             return
@@ -137,7 +137,7 @@ class KeyLabels(LabelSource):
         return f"{self._note}  {text}" if self._note else text
 
     def _read(self, now_s: float) -> None:
-        """Handle all that was typed since the last time."""
+        """Handle everything that was typed since the last call."""
         if self._gone or self._before is None:
             return
         try:

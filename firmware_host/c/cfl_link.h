@@ -1,4 +1,4 @@
-/* CFL-Link 1 for boards: sends pictures and events, receives commands and results.
+/* CFL-Link 1 for boards: sends images and events, receives commands and results.
  *
  * C99, no allocation, no input or output of its own: bytes leave through a function of yours and
  * come in one at a time. The bytes are described in PROTOCOL.md. Licence: Apache-2.0.

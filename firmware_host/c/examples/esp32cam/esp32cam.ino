@@ -1,4 +1,4 @@
-// ESP32-CAM (AI Thinker) as a camera of cfl-edge: JPEG pictures over its serial port, CFL-Link 1.
+// ESP32-CAM (AI Thinker) as a camera of cfl-edge: JPEG images over its serial port, CFL-Link 1.
 //
 // Copy cfl_link.h and cfl_link.c next to this file. Arduino IDE: board "AI Thinker ESP32-CAM",
 // core esp32 2.0 or newer. Between GPIO 13 and ground a button teaches LABEL while it is held.
@@ -24,7 +24,7 @@ static bool heard = false;      // a host has spoken
 static bool streaming = false;
 static bool snap = false;
 static uint32_t period_ms = 200;
-static uint32_t picture_ms = 0; // when the last picture was taken
+static uint32_t image_ms = 0; // when the last image was taken
 static uint32_t hello_ms = 0;
 static uint32_t frame_id = 0;
 static bool held = false;       // the button, as the host knows it
@@ -113,15 +113,15 @@ static void tell(const char *event) {
   }
 }
 
-static void send_picture() {
-  camera_fb_t *picture = esp_camera_fb_get();
-  if (picture == nullptr) {
-    cfl_send_log(&sender, millis(), "no picture from the camera");
+static void send_image() {
+  camera_fb_t *image = esp_camera_fb_get();
+  if (image == nullptr) {
+    cfl_send_log(&sender, millis(), "no image from the camera");
     return;
   }
-  cfl_send_image(&sender, ++frame_id, picture_ms, CFL_JPEG, (uint16_t)picture->width,
-                 (uint16_t)picture->height, picture->buf, (uint32_t)picture->len, false);
-  esp_camera_fb_return(picture);
+  cfl_send_image(&sender, ++frame_id, image_ms, CFL_JPEG, (uint16_t)image->width,
+                 (uint16_t)image->height, image->buf, (uint32_t)image->len, false);
+  esp_camera_fb_return(image);
   snap = false;
 }
 
@@ -146,8 +146,8 @@ void loop() {
     held = pressed;
     tell(pressed ? PRESS : RELEASE);
   }
-  if (snap || (streaming && millis() - picture_ms >= period_ms)) {
-    picture_ms = millis();
-    send_picture();
+  if (snap || (streaming && millis() - image_ms >= period_ms)) {
+    image_ms = millis();
+    send_image();
   }
 }

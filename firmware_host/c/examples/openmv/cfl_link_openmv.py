@@ -1,4 +1,4 @@
-"""OpenMV camera as a camera of cfl-edge: JPEG pictures over its USB serial port, CFL-Link 1.
+"""OpenMV camera as a camera of cfl-edge: JPEG images over its USB serial port, CFL-Link 1.
 
 Save as main.py on the camera and start it without the IDE, which speaks on the same port. The bytes
 are described in PROTOCOL.md; this file has its own encoder, as MicroPython has no COBS.
@@ -43,7 +43,7 @@ def stuff(data):
 
 
 def unstuff(data):
-    """Return what COBS bytes without their zero stand for; None if they are none."""
+    """Decode COBS bytes without their zero; None if they are invalid."""
     out = bytearray()
     place = 0
     while place < len(data):
@@ -75,7 +75,7 @@ class Link:
         self.seq = (self.seq + 1) & 0xFFFF
 
     def send_image(self, data, width, height, frame_id, t_ms, kind=JPEG, ack_wanted=False):
-        """Send a picture, in packets of 1024 bytes of payload."""
+        """Send an image, in packets of 1024 bytes of payload."""
         offset = 0
         payload = struct.pack("<BBHHI", kind, 0, width, height, len(data))
         while offset < len(data):
@@ -104,7 +104,7 @@ class Link:
 
 
 def main(frames=None):
-    """Obey the host; end after so many pictures (None: never)."""
+    """Obey the host; end after this many images (None: never)."""
     import pyb
     import sensor
 
@@ -117,7 +117,7 @@ def main(frames=None):
 
     heard = streaming = snap = False
     period_ms, quality = 200, 50
-    hello_ms = picture_ms = time.ticks_ms() - HELLO_PERIOD_MS
+    hello_ms = image_ms = time.ticks_ms() - HELLO_PERIOD_MS
     frame_id = 0
     while frames is None or frame_id < frames:
         now = time.ticks_ms()
@@ -141,11 +141,11 @@ def main(frames=None):
             snap = snap or command == "snap"
             if flags & ACK_WANTED:
                 link.send(ACK, struct.pack("<HB", seq, status), t_ms=now)
-        if snap or (streaming and time.ticks_diff(now, picture_ms) >= period_ms):
-            picture_ms, snap = now, False
-            picture = sensor.snapshot()
-            width, height = picture.width(), picture.height()
-            jpeg = picture.compress(quality=quality).bytearray()
+        if snap or (streaming and time.ticks_diff(now, image_ms) >= period_ms):
+            image_ms, snap = now, False
+            image = sensor.snapshot()
+            width, height = image.width(), image.height()
+            jpeg = image.compress(quality=quality).bytearray()
             frame_id += 1
             link.send_image(jpeg, width, height, frame_id, now)
 
