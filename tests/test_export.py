@@ -116,6 +116,7 @@ def test_metadata(exported, part):
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     date = metadata.pop("date")
     assert date.endswith("+00:00")
+    assert len(metadata.pop("cfl_edge.network_digest")) >= 16
     assert metadata == {
         "names": '{"0": "cat", "1": "Hündin", "2": "3"}',
         "imgsz": "[16, 16]",

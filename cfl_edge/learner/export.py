@@ -14,10 +14,9 @@ from cfl_edge.core.distances import DistanceRows
 from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.errors import ExportError
 from cfl_edge.learner.learner import Learner
-from cfl_edge.model.tensors import network_digest
 from cfl_edge.onnx.export import Exported, Snapshot, export, take_snapshot
 from cfl_edge.onnx.graph import Classifier
-from cfl_edge.onnx.metadata import KNOWN_DISTANCES, NETWORK_DIGEST
+from cfl_edge.onnx.metadata import KNOWN_DISTANCES
 
 if TYPE_CHECKING:
     from cfl_edge.core.backbones import Backbone
@@ -70,7 +69,6 @@ def snapshot_learner(
             hint="learn with --learner cfl or --learner slda into another folder",
         )
     network = copy.deepcopy(learner.network).cpu().eval()
-    weights = {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
     rows = learner.algorithm.distance_rows()
     stored = [image.cpu().numpy() for image, _ in learner.examples.values()][:images]
     return take_snapshot(
@@ -83,7 +81,6 @@ def snapshot_learner(
         np.stack(stored),
         {
             "cfl_edge.backbone": learner.config.backbone,
-            NETWORK_DIGEST: network_digest(weights),
             **known_distances(learner),
         },
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cfl_edge.config import LearnSettings
-from cfl_edge.core.allocator import MIB
+from cfl_edge.core.allocator import MIB, return_freed_memory
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import RING_BYTES
@@ -184,6 +184,7 @@ def _export(
     from cfl_edge.learner.export import export_learner
 
     on_notice("exporting to ONNX")
+    return_freed_memory()  # the export's peak must not come on top of learning's
     return export_learner(learner, settings.model / ONNX_FOLDER)
 
 

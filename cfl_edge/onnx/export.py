@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from cfl_edge.core.features import FeatureExtractor
+from cfl_edge.model.tensors import network_digest
 from cfl_edge.model.writing import replace_files
 from cfl_edge.onnx.agreement import Expected, compare, distance_terms, refused
 from cfl_edge.onnx.classes import as_embeddings, labels_text, set_metadata
@@ -23,6 +25,7 @@ from cfl_edge.onnx.metadata import (
     IMAGE,
     LABELS_FILE,
     MODEL_FILE,
+    NETWORK_DIGEST,
     to_metadata,
 )
 
@@ -47,6 +50,12 @@ class Snapshot:
     metadata: Mapping[str, str]
     images: npt.NDArray[np.uint8]
     features: npt.NDArray[np.float32]
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells the weights of the layers from others."""
+        weights = self.extractor.network.state_dict()
+        return network_digest({f"network.{name}": w.numpy() for name, w in weights.items()})
 
     def expected(self) -> Expected:
         """Return what torch says of the images."""
@@ -97,8 +106,9 @@ def take_snapshot(
     )
     if len(images) == 0:
         raise ValueError("images is empty, expected at least one image")
-    with torch.inference_mode():
-        features = extractor(torch.from_numpy(images)).numpy()  # (M, F)
+    with torch.inference_mode():  # one by one, in the memory of one
+        rows = [extractor(image[None]) for image in torch.from_numpy(images)]
+    features = torch.cat(rows).numpy()  # (M, F)
     if not np.isfinite(features).all():
         raise refused("torch's own features are not all finite")
     return Snapshot(extractor, classifier, metadata, images, features)
@@ -159,6 +169,7 @@ def model_bytes(snapshot: Snapshot) -> bytes:
 
 def _serialise(model: onnx.ModelProto, snapshot: Snapshot) -> bytes:
     classes, size_px = snapshot.classifier.classes, snapshot.images.shape[1]
-    set_metadata(model, to_metadata(classes, size_px, snapshot.metadata))
+    extra = {**snapshot.metadata, NETWORK_DIGEST: snapshot.digest}
+    set_metadata(model, to_metadata(classes, size_px, extra))
     content: bytes = model.SerializeToString()
     return content
