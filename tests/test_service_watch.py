@@ -22,9 +22,8 @@ from service_checks import (
 
 from cfl_edge.errors import ModelDamagedError
 from cfl_edge.onnx.inference import OnnxModel
-from cfl_edge.serve.canary import check_canary
 from cfl_edge.serve.file_watch import FileWatch, stamp_of
-from cfl_edge.serve.model_watch import MAX_BYTES, TRIAL_FRAMES, WatchedModel
+from cfl_edge.serve.model_watch import MAX_BYTES, TRIAL_FRAMES, WatchedModel, predict_checked
 
 LOOK_S = 1.1
 
@@ -153,7 +152,7 @@ def test_another_number_of_scores_than_of_classes():
     with pytest.raises(
         ModelDamagedError, match=r"m\.onnx gives scores of shape \(3,\), expected 1"
     ):
-        check_canary(model, RED)
+        predict_checked(model, RED)
 
 
 @pytest.mark.parametrize("kind", ["operator", "file", "large"])

@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import CflEdgeError, ModelError
+from cfl_edge.errors import CflEdgeError, ModelDamagedError, ModelError
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.prediction import Prediction
-from cfl_edge.serve.canary import check_canary, predict_checked
 from cfl_edge.serve.file_watch import FileWatch, Stamp, stamp_of
 from cfl_edge.stream.source import Notice
 
@@ -171,7 +170,7 @@ class _Loading(threading.Thread):
                     hint="start `cfl-edge run` anew with it",
                 )
             model = self._make(self._path)
-            check_canary(model, self._image)
+            predict_checked(model, self._image)
             self.model = model
         except Exception as error:  # a stranger's file: whatever it provokes, the old one goes on
             self.error = error
@@ -188,3 +187,30 @@ def _difference(old: OnnxModel, new: OnnxModel) -> str:
             more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
             words.append(f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}")
     return ", ".join(words)
+
+
+def predict_checked(model: OnnxModel, image: Image, *, reject: float | None = None) -> Prediction:
+    """Let a model predict an image, and return that if the model can be used.
+
+    `OnnxModel` has checked that its metadata is readable and asks for our preprocessing.
+
+    Args:
+        model: The model.
+        image: uint8 RGB, shape (H, W, 3).
+        reject: See `OnnxModel.predict_one`.
+
+    Raises:
+        ModelDamagedError: Its scores are not all finite, or not as many as its classes.
+    """
+    with np.errstate(invalid="ignore"):  # the probability of infinite scores: refused below
+        prediction = model.predict_one(image, reject=reject)
+    scores = prediction.scores
+    if scores.shape != (len(model.classes),):
+        problem = f"scores of shape {scores.shape}, expected {len(model.classes)}"
+    elif not np.isfinite(scores).all():
+        problem = f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores that are not finite"
+    else:
+        return prediction
+    raise ModelDamagedError(
+        f"{model.path} gives {problem}", hint=f"cfl-edge export DIR -o {model.path.parent}"
+    )

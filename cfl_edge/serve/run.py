@@ -17,7 +17,7 @@ from cfl_edge.novelty import UNKNOWN, check_reject
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
 from cfl_edge.serve.model_watch import WatchedModel
-from cfl_edge.serve.outputs import OutputOptions, Outputs
+from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.status import Seen
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
@@ -85,12 +85,7 @@ def run(
             _require_distances(loaded)
         return loaded
 
-    outputs = Outputs(
-        OutputOptions(
-            settings.http, settings.token_file, settings.on_change, settings.on_change_frames
-        ),
-        on_notice,
-    )
+    outputs = Outputs(settings, on_notice)
     model = WatchedModel(settings.model, load, on_notice, watch=settings.watch)
     session = Session(
         Predicting(model), SessionOptions(settings.max_frames, settings.reject), service
@@ -145,7 +140,7 @@ def _require_distances(network: OnnxModel) -> None:
     if not network.has_distance:
         raise ModelError(
             f"{network.path} has no output {UNKNOWN_DISTANCE!r} for --reject: it was exported by "
-            "an older cfl-edge, or its classes were changed since",
+            "an older cfl-edge, or its classes have changed since",
             hint=f"cfl-edge export DIR -o {network.path.parent}",
         )
     if network.known_distances is None:
