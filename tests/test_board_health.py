@@ -189,15 +189,15 @@ def test_each_change_is_told_once():
         shares.append(policy())
     assert shares == [1.0, 0.25, 0.25, 0.0, 0.25, 0.25, 1.0]
     warm = (
-        "cpu is at 76 °C, its limit is 80 °C: learning steps have 25% of their time, "
-        "prediction goes on"
+        "cpu is at 76 °C, its limit is 80 °C: learning steps are limited to 25% of their time, "
+        "prediction continues"
     )
     assert told == [
         warm,
-        "cpu is at 81 °C, its limit is 80 °C: no learning steps until it is cooler; "
-        "labelled frames are kept, prediction goes on",
+        "cpu is at 81 °C, its limit is 80 °C: learning steps pause until it is cooler; "
+        "labelled frames are stored, prediction continues",
         warm,
-        "cpu is at 50 °C, its limit is 80 °C: learning steps have all their time again",
+        "cpu is at 50 °C, its limit is 80 °C: learning steps run at full rate again",
     ]
 
 

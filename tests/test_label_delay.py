@@ -159,15 +159,15 @@ def test_what_a_ring_holds():
     ("delay_s", "frame_mib", "rate_hz", "words", "hint"),
     [
         (10.5, 0.1, None, "--label-delay is 10.5 s, expected at most 10 s", "--label-delay 10"),
-        (1.0, 40.0, None, "keeps frames of 40 MiB each, but there are 64 MiB", "--image 96"),
+        (1.0, 40.0, None, "stores frames of 40 MiB each, but there are 64 MiB", "--image 96"),
         (
             10.0,
             0.1,
             60.0,
-            "at 60 frames a second keeps 600 frames, expected at most 300",
+            "at 60 frames per second stores 600 frames, expected at most 300",
             "--label-delay 5",
         ),
-        (2.0, 1.0, 60.0, "keeps 120 frames, expected at most 64", "--label-delay 1.06"),
+        (2.0, 1.0, 60.0, "stores 120 frames, expected at most 64", "--label-delay 1.06"),
     ],
 )
 def test_a_delay_that_does_not_fit(delay_s, frame_mib, rate_hz, words, hint):
@@ -280,8 +280,8 @@ def test_what_nobody_could_label_in_time_is_counted_and_told():
     assert (summary.learned, summary.let_go) == (0, 5)
     [notice] = notices
     assert notice == (
-        "--label-delay 5 is longer than the last 3 frames, 2.0 s, that can be kept: older ones are "
-        "not learned; --label-delay 2 fits"
+        "--label-delay 5 is longer than the last 3 frames, 2.0 s, that fit into memory: older "
+        "ones are not learned; --label-delay 2 fits"
     )
 
 

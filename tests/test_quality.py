@@ -191,7 +191,9 @@ def test_flagged_frames_are_predicted_counted_told_once_and_not_learned():
     assert all(p.prediction.label for p in seen[2:])
     assert seen[-1].lesson.flagged == {"dark": 3}
     [notice] = notices
-    assert notice.startswith("frame 2 is nearly black (brightness 0 of 255): not learned")
+    assert notice.startswith(
+        "frame 2 is nearly black (brightness 0 of 255): such frames are not learned"
+    )
     assert "--learn-flagged" in notice
 
 
@@ -242,7 +244,9 @@ def test_a_label_at_odds_with_a_sure_prediction_is_not_learned(teaching):
     assert (teaching.learned, teaching.withheld) == (1, 1)
     assert teaching.flagged == {"conflict": 1}
     [notice] = teaching.notices
-    assert notice.startswith("frame 0 is labelled above, but looks like left: not learned")
+    assert notice.startswith(
+        "frame 0 is labelled above, but looks like left: such frames are not learned"
+    )
 
 
 def test_who_insists_is_believed(teaching):

@@ -104,7 +104,7 @@ def test_half_a_file_is_told_once_and_tried_again_when_it_changes(
     assert (watched.swaps, watched.failures) == (0, 1)
     (notice,) = notices
     assert f"{path} has changed, but cannot be used: " in notice
-    assert "going on with the model before it" in notice
+    assert "keeping the previous model" in notice
     path.write_bytes(whole)
     assert look(watched, clock)[-1].label == "pen"
     assert (watched.swaps, watched.failures, len(notices)) == (1, 1, 2)
@@ -176,7 +176,7 @@ def test_a_file_that_is_gone_and_comes_back(path, clock, watched, notices):
     shutil.copy2(path, kept)
     path.unlink()
     look(watched, clock, 5)
-    assert notices == [f"{path} is gone; going on with the model in memory"]
+    assert notices == [f"{path} is gone; the model in memory stays in service"]
     replace(path, model_bytes(["pen"]))
     assert look(watched, clock)[-1].label == "pen"
     path.unlink()
@@ -210,7 +210,7 @@ def test_a_model_that_fails_in_service_is_rolled_back_within_the_frame(path, clo
     labels = [p.label for p in look(watched, clock, 8)]
     assert labels == ["red"] * 2 + ["bad"] * 2 + ["red"] * 4
     assert (watched.swaps, watched.failures) == (1, 1)
-    assert "back to the model before it" in notices[1]
+    assert "back to the previous model" in notices[1]
     look(watched, clock, 5)
     assert len(notices) == 2  # not tried again as long as the file stays
 

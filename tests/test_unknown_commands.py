@@ -61,7 +61,7 @@ def test_evaluate_measures_unknown_images(model):
     assert refusing["accuracy"] <= plain["accuracy"]
     text = cfl_edge(*arguments, "--reject", 0.9).out
     assert "AUROC" in text
-    assert "refused" in text
+    assert "rejected" in text
 
 
 def test_images_of_what_is_unknown_may_lie_in_subfolders(model, tmp_path):

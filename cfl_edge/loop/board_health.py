@@ -1,7 +1,7 @@
-"""How hot the board is, and whether it slows itself down.
+"""How hot the board is, and whether it is throttled.
 
-A Raspberry Pi tells by `vcgencmd get_throttled`, every Linux board by its thermal zones. Both are
-read at most every 5 seconds.
+A Raspberry Pi reports it by `vcgencmd get_throttled`, every Linux board by its thermal zones. Both
+are read at most every 5 seconds.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 THERMAL = Path("/sys/class/thermal")
-READ_EVERY_S = 5.0  # a heat sink takes a minute; vcgencmd is a process of its own each time
-ASK_S = 2.0  # vcgencmd answers in milliseconds, or never where the firmware does not
+READ_EVERY_S = 5.0  # a heat sink takes a minute; vcgencmd starts a process each time
+ASK_S = 2.0  # vcgencmd answers in milliseconds, or never
 
 THROTTLE_BITS = {
     0: "under-voltage",
@@ -27,16 +27,16 @@ THROTTLE_BITS = {
 
 SINCE_BOOT = 16
 
-# Where a zone says nothing of its own: a Raspberry Pi's firmware slows the processor at 80 °C
+# For zones without a limit of their own: a Raspberry Pi's firmware slows the processor at 80 °C
 # (Raspberry Pi documentation, "Frequency management and thermal control").
 LIMIT_C = 80.0
-LIMITS_C = {"x86_pkg_temp": 95.0, "acpitz": 95.0}  # PCs slow down at 100 °C by themselves
+LIMITS_C = {"x86_pkg_temp": 95.0, "acpitz": 95.0}  # PCs throttle at 100 °C
 CRITICAL_MARGIN_C = 10.0  # below the temperature at which the kernel switches off
 PLAUSIBLE_C = (1.0, 149.0)  # broken sensors and unset trip points say 0, -274 or 200 °C
 NOT_MEASURED = (
     "PMIC-Die",
     "iwlwifi",
-)  # a constant on the Jetson Nano; a radio that has its own way
+)  # a constant on the Jetson Nano; a radio with its own control
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Throttling:
     """What a Raspberry Pi's firmware reports.
 
     Args:
-        now: What holds at the moment, of `THROTTLE_BITS`.
-        since_boot: What has been so since the board started.
+        now: What applies at the moment, of `THROTTLE_BITS`.
+        since_boot: What has applied since the board started.
     """
 
     now: tuple[str, ...]
@@ -59,7 +59,7 @@ class Zone:
     Args:
         name: Its type: "cpu-thermal".
         temperature_c: In degrees Celsius.
-        limit_c: Where the board begins to slow down.
+        limit_c: Temperature at which the board begins to throttle.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Zone:
 
     @property
     def margin_c(self) -> float:
-        """Degrees left to the limit; below 0 past it."""
+        """Degrees below the limit; negative above it."""
         return self.limit_c - self.temperature_c
 
     def __str__(self) -> str:
@@ -95,12 +95,12 @@ class Health:
 
     @property
     def slowed(self) -> bool:
-        """Whether the firmware holds the processor back at the moment."""
+        """Whether the firmware throttles the processor at the moment."""
         return self.throttling is not None and bool(self.throttling.now)
 
 
 def parse_throttled(text: str) -> Throttling | None:
-    """Return what `vcgencmd get_throttled` printed; None where it is something else.
+    """Parse the output of `vcgencmd get_throttled`; None where it is something else.
 
     Example:
         >>> parse_throttled("throttled=0x50005")
@@ -121,7 +121,7 @@ def parse_throttled(text: str) -> Throttling | None:
 
 
 def ask_throttled(command: str = "vcgencmd") -> Throttling | None:
-    """Ask the firmware; None where there is no such command or answer.
+    """Ask the firmware; None without the command or an answer.
 
     Example:
         >>> ask_throttled("no-such-command") is None
@@ -137,10 +137,10 @@ def ask_throttled(command: str = "vcgencmd") -> Throttling | None:
 
 
 def read_zones(folder: Path = THERMAL) -> tuple[Zone, ...]:
-    """Return the thermal zones that measure, the one with the least margin first.
+    """Return the working thermal zones, the one with the least margin first.
 
     Args:
-        folder: Laid out as /sys/class/thermal (kernel documentation, "thermal sysfs API").
+        folder: A folder like /sys/class/thermal (kernel documentation, "thermal sysfs API").
 
     Example:
         >>> read_zones(Path("/nowhere"))
@@ -179,16 +179,16 @@ def _celsius(path: Path) -> float | None:
 def _read(path: Path) -> str | None:
     try:
         return path.read_text("utf-8", "replace").strip()
-    except OSError:  # a sensor that is asleep says EAGAIN, ENODATA or EIO
+    except OSError:  # a sleeping sensor fails with EAGAIN, ENODATA or EIO
         return None
 
 
 class BoardHealth:
-    """Read the board's health, cheap enough to be asked at every frame.
+    """Reads the board's health, cheaply enough for every frame.
 
     Args:
         thermal: Folder of the thermal zones.
-        vcgencmd: Command to ask; looked for once, never asked again where it does not answer.
+        vcgencmd: Command to run; not tried again once it fails.
         clock: Gives seconds that never go back.
 
     Example:

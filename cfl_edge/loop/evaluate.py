@@ -1,4 +1,4 @@
-"""Measure a model on labelled images, and on images of what it does not know."""
+"""Measure a model on labelled images, and on images of things that it does not know."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ BATCH = 32  # images predicted at a time
 
 @dataclass(frozen=True)
 class UnknownEvaluation:
-    """What came of images of none of the classes.
+    """Result on images of none of the classes.
 
     Args:
-        samples: How many there were.
+        samples: Number of images.
         auroc: See `cfl_edge.novelty.auroc`, against the labelled images of known classes.
-        fpr95: Share of them that is accepted where 95 % of the known images are.
-        rejected: Share that was answered `unknown`; None without `reject`.
+        fpr95: Share of them accepted at the limit that accepts 95 % of the known images.
+        rejected: Share reported as `unknown`; None without `reject`.
         skipped: Images that could not be read.
     """
 
@@ -45,13 +45,13 @@ class Evaluation:
     """What `evaluate` measured.
 
     Args:
-        confusion: Counts of true against predicted names; `unknown` where an image was refused.
-        rejected: Labelled images that were refused: they count as wrong.
-        answered_accuracy: Fraction right of the others, 0 to 1; None if all were refused.
-        unknown: What came of images of none of the classes, where there were any.
+        confusion: Counts of true against predicted names; `unknown` for rejected images.
+        rejected: Labelled images that were rejected; they count as wrong.
+        answered_accuracy: Fraction right of the others, 0 to 1; None if all were rejected.
+        unknown: Result on images of none of the classes, where given.
         unknown_classes: Folders whose name the model does not know; their images count as wrong.
         skipped: Images that could not be read; they do not count.
-        peak_rss_mib: Largest resident memory of the process, MiB.
+        peak_rss_mib: Peak resident memory of the process, MiB.
     """
 
     confusion: Confusion
@@ -137,7 +137,7 @@ def _evaluate_unknown(
         skipped = len(stream.skipped)
     if not known_distances:
         raise DataError(
-            "No image of --data shows a class of the model, expected some to tell --unknown from",
+            "No image of --data shows a class of the model, which --unknown is compared with",
             hint=f"--data with subfolders such as {learner.classes[0]}",
         )
     distances = [prediction.distance for prediction in predictions]
@@ -152,7 +152,7 @@ def _evaluate_unknown(
 
 
 def unknown_fields(result: Evaluation, reject: float | None) -> dict[str, Any]:
-    """Return what the summary has of unknown things, where they were asked for."""
+    """Return the fields of the summary on unknown things, where asked for."""
     fields: dict[str, Any] = {}
     if reject is not None:
         fields = {"rejected": result.rejected, "answered_accuracy": result.answered_accuracy}
@@ -168,18 +168,18 @@ def unknown_fields(result: Evaluation, reject: float | None) -> dict[str, Any]:
 
 
 def unknown_lines(result: Evaluation, reject: float | None) -> list[str]:
-    """Return the same as lines for people."""
+    """Return the same as lines to read."""
     lines = []
     if reject is not None:
         answered = result.confusion.samples - result.rejected
-        lines.append(f"refused    {result.rejected}, which count as wrong")
+        lines.append(f"rejected   {result.rejected}, which count as wrong")
         if result.answered_accuracy is not None:
             lines[-1] += f"; accuracy {result.answered_accuracy:.2%} of the other {answered}"
     if (unknown := result.unknown) is not None:
         lines.append(
             f"unknown    AUROC {unknown.auroc:.3f}; where 95 % of the known images are accepted, "
-            f"{unknown.fpr95:.1%} of {unknown.samples} unknown ones are"
+            f"{unknown.fpr95:.1%} of {unknown.samples} unknown ones are too"
         )
         if unknown.rejected is not None:
-            lines[-1] += f"; refused {unknown.rejected:.1%}"
+            lines[-1] += f"; rejected {unknown.rejected:.1%}"
     return lines

@@ -1,7 +1,7 @@
 """On a hot board learning gives way before prediction does.
 
-What gives way are the steps of layers, which take the time. A labelled frame still goes into
-statistics and replay, and the first one of a class still makes the class known.
+Only gradient steps are skipped: they take the time. A labelled frame still enters statistics and
+replay, and the first frame of a class still adds the class.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from cfl_edge.loop.board_health import BoardHealth, Health
 from cfl_edge.stream.source import Notice, log_notice
 
 WARM_C, HOT_C = 5.0, 0.0  # below a zone's limit
-COOLER_C = 3.0  # to go back: a fan or a passing cloud does not switch to and fro
+COOLER_C = 3.0  # hysteresis: a fan must not switch learning on and off
 
 
 class Heat(Enum):
-    """How much of its time learning may have; the value is that share."""
+    """How hot the board is; the value is the share of its time that learning may take."""
 
     NORMAL = 1.0
     WARM = 0.25
@@ -46,10 +46,10 @@ def next_heat(heat: Heat, health: Health) -> Heat:
 
 
 class HeatPolicy:
-    """Say which share of its time learning may have, and tell when that changes.
+    """Limit the share of time that learning takes, and report changes.
 
     Args:
-        health: Asked at every call.
+        health: Read at every call.
         on_notice: Told of each change, in one sentence.
 
     Example:
@@ -73,9 +73,11 @@ class HeatPolicy:
 
 
 _OUTCOMES = {
-    Heat.NORMAL: "learning steps have all their time again",
-    Heat.WARM: f"learning steps have {Heat.WARM.value:.0%} of their time, prediction goes on",
-    Heat.HOT: "no learning steps until it is cooler; labelled frames are kept, prediction goes on",
+    Heat.NORMAL: "learning steps run at full rate again",
+    Heat.WARM: f"learning steps are limited to {Heat.WARM.value:.0%} of their time, "
+    "prediction continues",
+    Heat.HOT: "learning steps pause until it is cooler; labelled frames are stored, "
+    "prediction continues",
 }
 
 
@@ -84,4 +86,4 @@ def _reason(health: Health) -> str:
         return f"the board reports {', '.join(health.throttling.now)}" + (
             f", {health.zones[0]}" if health.zones else ""
         )
-    return str(health.zones[0]) if health.zones else "the board is no longer held back"
+    return str(health.zones[0]) if health.zones else "the board is no longer throttled"

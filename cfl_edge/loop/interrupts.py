@@ -13,10 +13,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Note the first signal; let a second one end the process as usual.
+    """Note the first signal; a second one ends the process as usual.
 
-    While the block of `waiting` runs (for a camera, which may send nothing for long), a signal
-    raises KeyboardInterrupt at once; at any other time it only sets `requested`.
+    Within `waiting` (for a camera, which may send nothing for long), a signal raises
+    KeyboardInterrupt at once; at any other time it only sets `requested`.
 
     Example:
         >>> with Interrupts() as interrupts:
@@ -30,19 +30,19 @@ class Interrupts:
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
-        """Install the handlers; outside the main thread, where none can be, do nothing."""
+        """Install the handlers; do nothing outside the main thread, where that is not possible."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Put the former handlers back."""
+        """Restore the former handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:  # asked twice: whoever insists gets what the system does
+        if self.requested:  # the second time: the default of the system
             self.__exit__()
             signal.raise_signal(number)
         self.requested = True
@@ -51,7 +51,7 @@ class Interrupts:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Mark a block that may be broken off at any point."""
+        """Mark a block that may be interrupted at any point."""
         self._waiting = True
         try:
             if self.requested:

@@ -1,4 +1,4 @@
-"""Labels that come seconds late (`--label-delay`): what is kept of a frame until then."""
+"""Labels that come seconds late (`--label-delay`): what is stored of a frame until then."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from cfl_edge.loop.quality import Quality
 
 @dataclass(frozen=True)
 class Seen:
-    """What learning needs of a frame that was predicted.
+    """What learning needs from a predicted frame.
 
     Args:
         encoded: The frame as the learner reads it, alone (N = 1).
-        prediction: The class predicted when it came; None while there was none.
+        prediction: Class predicted when the frame came; None while there was none.
         excluded: Classes that this prediction ruled out, see `excluded_classes`.
-        quality: What was measured of its image.
+        quality: Quality of its image.
     """
 
     encoded: Encoded
@@ -33,9 +33,9 @@ class Seen:
 
 
 def tensor_bytes(encoded: Encoded) -> int:
-    """Return the bytes that stay in memory as long as encoded frames are kept.
+    """Return the bytes that encoded frames occupy while they are stored.
 
-    Storages are counted, each once: a slice of a tensor keeps all of it.
+    Each storage counts once, and whole: a slice of a tensor holds all of it in memory.
     """
     tensors = (encoded.images, encoded.h0, *encoded.features)
     storages = [tensor.untyped_storage() for tensor in tensors]
@@ -43,12 +43,12 @@ def tensor_bytes(encoded: Encoded) -> int:
 
 
 def ring_limits(delay_s: float, *, looks_back: bool, max_bytes: int = RING_BYTES) -> RingLimits:
-    """Return what a ring holds: the delay, and more only where a label may look back.
+    """Return the limits of a ring: the delay, and more only where a label may look back.
 
     Args:
         delay_s: `--label-delay`.
         looks_back: Whether a label can name a past frame (`--labels-from http`).
-        max_bytes: Most bytes of tensors.
+        max_bytes: Limit on the bytes of tensors.
 
     Example:
         >>> ring_limits(0.5, looks_back=False).seconds, ring_limits(0.5, looks_back=True).seconds
@@ -64,12 +64,12 @@ def check_delay(
 
     Args:
         delay_s: `--label-delay`.
-        limits: Of the ring.
-        frame_bytes: Of one encoded frame.
-        rate_hz: Frames a second, where it is known before the first.
+        limits: Limits of the ring.
+        frame_bytes: Bytes of one encoded frame.
+        rate_hz: Frames per second, where known in advance.
 
     Raises:
-        UsageError: They do not.
+        UsageError: They do not fit.
 
     Example:
         >>> check_delay(2.0, RingLimits(), frame_bytes=50_000, rate_hz=30.0)
@@ -79,19 +79,19 @@ def check_delay(
     if delay_s > RING_S:
         raise UsageError(
             f"--label-delay is {delay_s:g} s, expected at most {RING_S:g} s: older frames are "
-            "not kept",
+            "not stored",
             hint=f"--label-delay {RING_S:g}",
         )
     room = min(limits.frames, limits.size_bytes // max(frame_bytes, 1))
     if room < 2:
         raise UsageError(
-            f"--label-delay {delay_s:g} keeps frames of {frame_bytes / MIB:.2g} MiB each, but "
+            f"--label-delay {delay_s:g} stores frames of {frame_bytes / MIB:.2g} MiB each, but "
             f"there are {limits.size_bytes / MIB:.2g} MiB for them",
             hint="--image 96, a larger --memory-mib, or no --label-delay",
         )
     if rate_hz is not None and delay_s * rate_hz > room:
         raise UsageError(
-            f"--label-delay {delay_s:g} at {rate_hz:g} frames a second keeps "
+            f"--label-delay {delay_s:g} at {rate_hz:g} frames per second stores "
             f"{delay_s * rate_hz:.0f} frames, expected at most {room}",
             hint=f"--label-delay {int(100 * room / rate_hz) / 100:g}",
         )
@@ -108,11 +108,11 @@ def open_ring(
     """Return the ring of a run.
 
     Args:
-        learner: That encodes the frames.
-        labels: Where the labels come from.
+        learner: Encodes the frames.
+        labels: The label source.
         delay_s: `--label-delay`.
-        rate_hz: Frames a second, where it is known before the first.
-        max_bytes: Most bytes of tensors.
+        rate_hz: Frames per second, where known in advance.
+        max_bytes: Limit on the bytes of tensors.
 
     Raises:
         UsageError: The delay does not fit.

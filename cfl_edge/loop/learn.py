@@ -47,7 +47,7 @@ class Learned:
         samples: Frames learned of each class, ever.
         exported: The ONNX files, if they were written.
         published: How often the file of `--publish` was written.
-        written: Bytes that went to disk.
+        written: Bytes written to disk.
     """
 
     summary: Summary
@@ -189,7 +189,7 @@ def _export(
 
 
 def default_labels(settings: LearnSettings) -> str | None:
-    """Label the demo and folders by themselves where nothing else was asked for."""
+    """Return where labels come from by default: `dirs` for the demo, else nowhere."""
     if settings.label is None and settings.stream.startswith("demo:"):
         return "dirs"
     return None
@@ -224,9 +224,9 @@ def check_labels(settings: LearnSettings) -> None:
 def late_labels_memory(
     settings: LearnSettings, labels: LabelSource, on_notice: Notice
 ) -> tuple[int, LearnSettings]:
-    """Return the bytes for frames whose labels come late, and the settings for all else.
+    """Return the bytes for frames whose labels come late, and the settings for the rest.
 
-    Where `--memory-mib` is set, they get an eighth of it, and learning the rest.
+    Within `--memory-mib` they get an eighth, and learning the rest.
     """
     if settings.memory_mib is None or not (settings.label_delay or labels.looks_back):
         return RING_BYTES, settings
@@ -239,7 +239,7 @@ def late_labels_memory(
 
 
 def learn_budget_s(settings: LearnSettings) -> float | None:
-    """Return the seconds a frame of `--learn-budget-ms`; None for auto."""
+    """Return `--learn-budget-ms` in seconds per frame; None for auto."""
     if settings.learn_budget_ms == "auto":
         return None
     return settings.learn_budget_ms / 1000

@@ -1,4 +1,4 @@
-"""Scores of a learner on a stream, and of a model on labelled images."""
+"""Accuracy on a stream and on labelled images, and peak memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ HISTORY_FRAMES = 100_000  # at one byte each; more than any folder, an hour of a
 class Prequential:
     """Test-then-train accuracy: every frame is predicted before it is learned from.
 
-    The first frame of a class counts as wrong, since no learner can know a name it never met (Gama
-    et al., "On evaluating stream learning algorithms", 2013).
+    The first frame of a class counts as wrong, since no learner can know a name it has never seen
+    (Gama et al., "On evaluating stream learning algorithms", 2013).
 
     Example:
         >>> accuracy = Prequential()
@@ -31,7 +31,7 @@ class Prequential:
         self._history = bytearray()
 
     def add(self, correct: bool) -> None:
-        """Take in whether the prediction of one labelled frame was right."""
+        """Count whether the prediction of one labelled frame was right."""
         self.count += 1
         self.correct += correct
         self._recent.append(correct)
@@ -58,7 +58,7 @@ class Prequential:
 
 
 class Confusion:
-    """Count true against predicted class names; either side may grow.
+    """Count true against predicted class names.
 
     Example:
         >>> confusion = Confusion()
@@ -72,7 +72,7 @@ class Confusion:
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def add(self, true: str, predicted: str) -> None:
-        """Take in one prediction."""
+        """Count one prediction."""
         self.counts[true, predicted] += 1
 
     @property
@@ -88,7 +88,7 @@ class Confusion:
 
     @property
     def names(self) -> list[str]:
-        """All names met, true ones or predicted, sorted."""
+        """All names seen, true or predicted, sorted."""
         return sorted({name for pair in self.counts for name in pair})
 
     def recall(self) -> dict[str, float]:
@@ -104,12 +104,11 @@ class Confusion:
 
 
 class PeakMemory:
-    """The largest resident memory of this process, and its growth since this was made, in MiB.
+    """Peak resident memory of this process, and its growth since this object was made, in MiB.
 
-    Linux's high-water mark is set back when this is made (`/proc/self/clear_refs`), so that what
-    loading took for a moment does not hide what learning takes. Where that is not possible, growth
-    is counted above the mark of then. What was freed before but kept by the allocator is used again
-    without growth.
+    Linux's high-water mark is reset (`/proc/self/clear_refs`), so that a peak while loading does
+    not hide what learning takes. Where that is not possible, growth is counted above the mark as it
+    was. Memory that was freed before, but held by the allocator, is reused without growth.
 
     Example:
         >>> import mmap
@@ -121,11 +120,11 @@ class PeakMemory:
         True
     """
 
-    _before_mib: ClassVar[float] = 0.0  # the largest mark that was set back
+    _before_mib: ClassVar[float] = 0.0  # the largest mark that was reset
 
     def __init__(self) -> None:
         PeakMemory._before_mib = peak_rss_mib()
-        self.was_set_back = True  # otherwise growth below the mark of before is not seen
+        self.was_set_back = True  # otherwise growth below the earlier mark is not seen
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
@@ -134,17 +133,17 @@ class PeakMemory:
 
     @property
     def peak_mib(self) -> float:
-        """Largest resident memory since the process began."""
+        """Peak resident memory since the process began."""
         return peak_rss_mib()
 
     @property
     def growth_mib(self) -> float:
-        """Largest resident memory since this was made, above what there was then."""
+        """Peak resident memory since this object was made, above the memory at that time."""
         return max(0.0, _mark_mib() - self._start_mib)
 
 
 def peak_rss_mib() -> float:
-    """Return the largest resident memory of this process so far, in MiB.
+    """Return the peak resident memory of this process so far, in MiB.
 
     From `/proc/self/status` on Linux: `getrusage` would count the parent's peak before `exec` too.
     """
@@ -152,7 +151,7 @@ def peak_rss_mib() -> float:
 
 
 def _mark_mib() -> float:
-    """Return the largest resident memory since the mark was set back."""
+    """Return the peak resident memory since the mark was reset."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():

@@ -23,7 +23,7 @@ def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
     """Refuse options that would need another network than the saved one.
 
     Raises:
-        UsageError: Such an option.
+        UsageError: An option contradicts the saved model.
     """
     network = saved.manifest["network"]
     for option, key in (
@@ -99,8 +99,8 @@ def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerC
     adapts_layers = declaration(algorithm).adapts_layers
     if settings.layers is not None and backbone != "none" and not adapts_layers:
         raise UsageError(
-            f"--layers is {settings.layers}, but --learner {algorithm} reads the backbone's pooled "
-            "features alone",
+            f"--layers is {settings.layers}, but --learner {algorithm} reads only the "
+            "backbone's pooled features",
             hint="leave --layers away, or --learner cfl",
         )
     return LearnerConfig(
@@ -125,7 +125,7 @@ def chunk_of(settings: LearnSettings) -> int | None:
 def _fitted(
     config: LearnerConfig, settings: LearnSettings, is_saved: bool, on_notice: Notice
 ) -> LearnerConfig:
-    """Choose what fits below `--memory-mib`, and say so."""
+    """Choose what fits within `--memory-mib`, and report it."""
     from cfl_edge.learner.memory_plan import fit_memory
 
     assert settings.memory_mib is not None
@@ -137,7 +137,7 @@ def _fitted(
     )
     return_freed_memory()
     planned_mib = plan.total_bytes / MIB
-    # What is left over: to learn comes before to take back.
+    # The journal gets what is left: learning comes before undoing.
     journal_mib = min(config.journal_mib, math.floor(settings.memory_mib - planned_mib))
     chosen = dataclasses.replace(plan.config, journal_mib=journal_mib)
     on_notice(
@@ -154,7 +154,7 @@ def load_learner(folder: Path, *, device: str = "auto", on_notice: Notice = log_
     """Load the learner of a model folder, to evaluate or export it.
 
     Raises:
-        ModelError: There is none, or it does not load.
+        ModelError: There is no model, it cannot be read, or it has no class.
     """
     saved = Store(folder, on_notice=on_notice).load()
     from cfl_edge.learner.saved import from_saved

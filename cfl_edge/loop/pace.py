@@ -1,4 +1,4 @@
-"""How long learning may take before the next frame comes, and how much of it a hot board bears."""
+"""How long learning may take before the next frame comes, less on a hot board."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Callable
 from cfl_edge.stream.frame import Frame
 
 FRAMES = 30  # the last ones, over which the camera's rate is measured
-USED = 0.75  # of a frame's time; the rest is for reading the next one, and for what was misjudged
+USED = 0.75  # of a frame's time; the rest is for reading the next one, and for misjudgement
 LATE = 0.25  # of a frame's time; a frame that waited longer for its turn is only predicted
-RESTS = -1.0  # the budget of a frame at which a hot board takes no step
-LONGEST_REST_S = 1.0  # between two recorded frames: Ctrl-C is not kept waiting
+RESTS = -1.0  # budget of a frame without any step, on a hot board
+LONGEST_REST_S = 1.0  # between two recorded frames: Ctrl-C must not wait longer
 
 
 class Pace:
-    """Measure a live stream's rate and say what is left of a frame's time.
+    """Measure the rate of a live stream, and the time that is left for learning a frame.
 
     Args:
         live: Whether frames come at their own rate.
-        budget_s: Seconds a frame that the user set; None for what is left, or without a limit
-            where the stream waits.
-        allowed_share: Says which share of its time learning may have, 0 to 1; asked at every frame
-            (`cfl_edge.loop.heat_policy.HeatPolicy`). Below 1, a live stream's frames are all
-            predicted, and steps taken at some; a recorded stream waits in between, so that what is
-            learned from it stays the same.
+        budget_s: Seconds per frame, as set by the user; None for the time that is left, or no
+            limit where the stream waits.
+        allowed_share: Returns the share of its time that learning may take, 0 to 1; called for each
+            frame (`cfl_edge.loop.heat_policy.HeatPolicy`). Below 1, a live stream predicts every
+            frame and takes steps at some; a recorded stream waits in between, so that it is learned
+            all the same.
 
     Example:
         >>> Pace(live=False).budget_s() is None
@@ -42,14 +42,14 @@ class Pace:
     ) -> None:
         self._live, self.given_s, self._allowed_share = live, budget_s, allowed_share
         self._share = 1.0
-        self._saved = 0.0  # frames' worth of learning that were put by
+        self._saved = 0.0  # learning time saved up, in frames
         self._rests = False
         self._taken: deque[tuple[int, float]] = deque(maxlen=FRAMES)
         self._waited_s: deque[float] = deque(maxlen=FRAMES)  # from its time to its turn
         self._began_s = 0.0
 
     def begin(self, frame: Frame, began_s: float | None = None) -> None:
-        """Take note that the work on a frame begins.
+        """Note that work on a frame begins.
 
         Args:
             frame: The frame.
@@ -66,14 +66,14 @@ class Pace:
 
     @property
     def period_s(self) -> float | None:
-        """Seconds between two frames of the camera, dropped ones included; None if not known."""
+        """Seconds between two frames of the camera, dropped ones included; None while unknown."""
         if len(self._taken) < 2:
             return None
         (first, first_s), (last, last_s) = self._taken[0], self._taken[-1]
         return (last_s - first_s) / (last - first) if last > first else None
 
     def rest_s(self) -> float:
-        """Return how long to wait after a recorded frame, for learning to have its share of time.
+        """Return how long to wait after a recorded frame, to keep learning within its share.
 
         Example:
             >>> Pace(live=False).rest_s()
@@ -89,8 +89,8 @@ class Pace:
     def budget_s(self) -> float | None:
         """Return the seconds that learning may take now.
 
-        None for as long as it takes, 0 for one piece of work, less than 0 for none at all: then
-        earlier frames took too long, and this one is late, or the board is hot.
+        None: no limit. 0: one piece of work. Below 0: no work at all, because earlier frames took
+        too long and this one is late, or because the board is hot.
         """
         if self._rests:
             return RESTS

@@ -1,6 +1,6 @@
 """Is an image worth learning from: its exposure, its structure, its sharpness.
 
-A frame with a flag is predicted like any other, and learned from only on request.
+A frame with a flag is predicted like any other, and learned only on request.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ FAINT = 10.0  # contrast below which a black or white image is empty; a MNIST di
 FLAT = 3.0  # contrast of a wall or a covered lens; photographs and `demo:` have 8 and more
 BLURRED = 0.4  # of the usual sharpness; DECISIONS.md, "Quality gate"
 USUAL_FRAMES = 20  # after which it is known what is usual
-WINDOW_FRAMES = 200  # over which it is: a new lens or a new room is usual after half of them
+WINDOW_FRAMES = 200  # over which that is measured: after half of them a new lens or room is usual
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What an image is like.
+    """Quality of an image.
 
     Args:
         sharpness: See `sharpness`; 0 for a uniform image.
         brightness: Mean of the grey image, 0 to 255.
         contrast: Standard deviation of the grey image, 0 to 127.5.
-        flags: Those of `FLAGS` that hold, but `conflict`, which needs a label.
+        flags: Those of `FLAGS` that apply; never `conflict`, which needs a label.
     """
 
     sharpness: float
@@ -80,8 +80,8 @@ def quality(image: npt.NDArray[np.uint8], *, usual_sharpness: float | None = Non
 
     Args:
         image: uint8 RGB (H, W, 3), as the learner reads it.
-        usual_sharpness: Median of what the stream shows; None as long as it is not known: no
-            image is `blurred` then. Only that is compared: a set of small images scaled up is
+        usual_sharpness: Median over the stream; None while unknown, when no image is
+            `blurred`. Only that is compared: a set of small images scaled up is
             soft throughout.
 
     Returns:
@@ -114,9 +114,9 @@ class QualityGate:
 
     Args:
         usual_frames: Frames with structure after which the usual sharpness is known.
-        window_frames: Newest frames over which it is the median. Blurred ones count too, so that
+        window_frames: Newest frames over which the median is taken. Blurred ones count too, so that
             a change that lasts (another lens, smooth objects after rough ones) becomes usual
-            instead of being refused for ever.
+            instead of being refused for good.
 
     Example:
         >>> gate = QualityGate()
@@ -144,14 +144,14 @@ class QualityGate:
 
 
 def withheld_notice(flag: str, frame: int, found: Quality, label: str, prediction: str) -> str:
-    """Return the sentence for the first frame of a run that is not learned because of a flag.
+    """Return the notice for the first frame that is not learned because of a flag.
 
     Args:
         flag: One of `FLAGS`.
         frame: Number of the frame in its stream.
-        found: What was measured.
-        label: What it was labelled.
-        prediction: What it was predicted to be.
+        found: Its quality.
+        label: Its label.
+        prediction: Its prediction.
     """
     what = {
         "dark": f"is nearly black (brightness {found.brightness:.0f} of 255)",
@@ -160,4 +160,4 @@ def withheld_notice(flag: str, frame: int, found: Quality, label: str, predictio
         "blurred": f"is blurred (sharpness {found.sharpness:.2g}, much below the usual)",
         "conflict": f"is labelled {label}, but looks like {prediction}",
     }[flag]
-    return f"frame {frame} {what}: not learned, nor are others like it; --learn-flagged learns them"
+    return f"frame {frame} {what}: such frames are not learned; --learn-flagged learns them"

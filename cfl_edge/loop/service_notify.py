@@ -1,7 +1,7 @@
-"""Tell systemd that the service runs: a datagram to the socket that `$NOTIFY_SOCKET` names.
+"""Tell systemd that the service runs, by datagrams to the socket that `$NOTIFY_SOCKET` names.
 
-The loop itself feeds the watchdog, after each frame and while it tells of a lost camera: a thread
-of its own would go on while the loop hangs. Protocol: systemd's manual, sd_notify(3), and
+The loop itself feeds the watchdog, after each frame and while it reports a lost camera: a separate
+thread would keep feeding it while the loop hangs. Protocol: systemd's manual, sd_notify(3), and
 sd_watchdog_enabled(3).
 """
 
@@ -21,14 +21,14 @@ STATUS_S = 10.0  # between two lines for `systemctl status`
 
 
 class ServiceNotify:
-    """Report to systemd; does nothing where no service manager asks for it.
+    """Reports to systemd; does nothing where no service manager listens.
 
     Args:
-        environ: Has NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID where systemd started us.
+        environ: Has NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID if systemd started the process.
         clock: Gives seconds that never go back.
 
     Example:
-        >>> ServiceNotify({}).ready()  # nobody to tell
+        >>> ServiceNotify({}).ready()  # nobody listens
         False
     """
 
@@ -46,7 +46,7 @@ class ServiceNotify:
         self._ready = False
 
     def ready(self) -> bool:
-        """Say once that the service is up; return whether somebody was told."""
+        """Report once that the service is up; return whether that was sent."""
         if self._ready:
             return False
         self._ready = True
@@ -54,7 +54,7 @@ class ServiceNotify:
         return self._send("READY=1")
 
     def alive(self) -> None:
-        """Feed the watchdog of a service that is up, where half its time has passed."""
+        """Feed the watchdog once the service is up and half the watchdog's time has passed."""
         now_s = self._clock()
         if self._ready and self._every_s is not None and now_s - self._fed_s >= self._every_s:
             self._fed_s = now_s
@@ -68,7 +68,7 @@ class ServiceNotify:
             self._send(f"STATUS={visible(text)}")
 
     def stopping(self) -> None:
-        """Say that the service is about to end: it learns what waits, and saves."""
+        """Report that the service is about to end: it learns what waits, and saves."""
         self._send("STOPPING=1")
 
     def step(self, step: Step) -> None:
@@ -78,15 +78,15 @@ class ServiceNotify:
         self.ready()
         self.alive()
         self.status(
-            f"frame {step.frames}, {step.fps:.1f} a second, "
+            f"frame {step.frames}, {step.fps:.1f} per second, "
             f"{step.lesson.learned_frames} learned, {step.frame.dropped} dropped"
         )
 
     def on_notice(self, then: Notice) -> Notice:
-        """Return an `on_notice` that feeds the watchdog: a loop that waits for a camera lives.
+        """Return an `on_notice` that feeds the watchdog: a loop that waits for a camera is alive.
 
-        A lost camera is tried again at most 30 s apart, and the loop tells of each try. What other
-        threads tell does not count.
+        A lost camera is retried at least every 30 s, and the loop reports each try. Notices of
+        other threads do not count.
         """
         if not self._address:
             return then
@@ -105,13 +105,13 @@ class ServiceNotify:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
                 out.setblocking(False)  # a manager that hangs must not stop the loop
                 out.sendto(message.encode(), self._address)
-        except OSError:  # nobody listens any more: that is no reason to stop learning
+        except OSError:  # the manager is gone: no reason to stop learning
             return False
         return True
 
 
 def watchdog_s(environ: Mapping[str, str]) -> float | None:
-    """Return how often to feed the watchdog, half its time; None where there is none for us.
+    """Return the interval at which to feed the watchdog, half its time; None without one.
 
     Example:
         >>> watchdog_s({"WATCHDOG_USEC": "120000000"}), watchdog_s({})

@@ -1,4 +1,4 @@
-"""What a run of the learning loop comes to."""
+"""The result of a learning session."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run of the loop did.
+    """What a learning session did.
 
     Args:
-        frames: Frames handled.
-        rejected: Frames that were answered `unknown`, because of `--reject`.
-        learned: Frames learned from.
-        withheld: Labelled frames that were not learned from, because of a flag.
+        frames: Frames predicted.
+        rejected: Frames reported as `unknown`, because of `--reject`.
+        learned: Frames learned.
+        withheld: Labelled frames that were not learned, because of a flag.
         flagged: Frames of each flag (`cfl_edge.loop.quality.FLAGS`), labelled or not.
-        let_go: Frames that were gone before the label of `--label-delay` came.
+        let_go: Frames that were dropped before the label of `--label-delay` came.
         dropped: Frames that the stream dropped.
         skipped: Images that could not be read.
-        fps: Frames handled a second.
+        fps: Frames per second.
         prequential_accuracy: Test-then-train accuracy, 0 to 1; None without labels.
         last_quarter_accuracy: The same over the last quarter of the labelled frames.
-        classes: Names, in the order of their rows.
+        classes: Names, in the order of the scores.
         seconds: From the first frame to the last one's prediction and learning.
-        peak_rss_mib: Largest resident memory of the process, MiB.
-        growth_mib: Largest resident memory above that at the start of the loop, MiB.
+        peak_rss_mib: Peak resident memory of the process, MiB.
+        growth_mib: Peak resident memory above that at the start of the loop, MiB.
         steps: Gradient steps taken.
-        steps_per_s: The same a second.
-        layer_steps: How many updates each layer had.
+        steps_per_s: Gradient steps per second.
+        layer_steps: Updates of each layer.
         interrupted: Whether Ctrl-C or SIGTERM ended it.
     """
 

@@ -19,18 +19,18 @@ Budget = Callable[[], float | None]  # see `Learner.learn`
 
 
 class Teaching:
-    """Bring frames and labels together and teach what comes of it.
+    """Match labels to frames, and learn the frames that are labelled.
 
-    A label that came with its frame (a folder's) is learned after the delay. One that is said while
-    the stream runs (a key, HTTP, a button) belongs to the frame of that long ago. What has a flag
-    is not learned; but whoever goes on to label a class at odds with the predictions is believed.
+    A label that comes with its frame (a folder's) is learned after the delay. A label given while
+    the stream runs (a key, HTTP, a button) applies to the frame captured that long ago. A frame
+    with a flag is not learned; a label that contradicts the predictions is accepted once repeated.
 
     Args:
         learner: Changed by what it learns.
         labels: Where labels come from; may name past frames.
         ring: Of frames that wait for their label.
-        learn_flagged: Learn frames with a flag as well.
-        on_notice: Told once of each flag, and once of frames that could not wait.
+        learn_flagged: Also learn frames with a flag.
+        on_notice: Told once of each flag, and once of frames that could not be stored long enough.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Teaching:
         return self._labels.waiting
 
     def take(self, frame: Frame, seen: Seen, budget_s: Budget) -> Kept[Seen]:
-        """Take the next frame; teach those whose label is known now.
+        """Take the next frame; learn those whose label is known now.
 
         Args:
             frame: The frame.
-            seen: What learning needs of it.
+            seen: What learning needs from it.
             budget_s: Asked before each frame that is learned.
 
         Returns:
@@ -82,7 +82,7 @@ class Teaching:
         return kept
 
     def finish(self, budget_s: Budget) -> None:
-        """Teach what still waits and is labelled: the stream has ended."""
+        """Learn what still waits and is labelled: the stream has ended."""
         for one in self._ring.rest():
             self._label(one, one.known, budget_s)
         self._teach_late(budget_s)
@@ -126,6 +126,6 @@ class Teaching:
         outcome = "learned sooner" if self._labels.with_frame else "not learned"
         self._on_notice(
             f"--label-delay {ring.delay_s:g} is longer than the last {ring.frames} frames, "
-            f"{ring.reach_s:.1f} s, that can be kept: older ones are {outcome}; "
+            f"{ring.reach_s:.1f} s, that fit into memory: older ones are {outcome}; "
             f"--label-delay {int(10 * ring.reach_s) / 10:g} fits"
         )

@@ -1,4 +1,4 @@
-"""What a run of `learn` writes to disk, counted, and kept within its bytes a day."""
+"""Counts what a run of `learn` writes to disk, and limits it to a budget per day."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ KINDS = ("state", "replay", "journal", "publish", "export")
 
 @dataclass(frozen=True)
 class Written:
-    """What a run wrote.
+    """What a run has written.
 
     Args:
-        bytes: Of each of `KINDS`; labels are in `state`.
+        bytes: Bytes of each of `KINDS`; labels count as `state`.
         gb_per_day: What a day of learning without a pause would write, in 10^9 bytes.
     """
 
@@ -56,17 +56,17 @@ class Written:
 
 
 class Writes:
-    """Counts the writes of a run and says when the next may come.
+    """Counts the writes of a run, and says whether the next fits the budget.
 
-    With `--publish`, model folder and published file have half of the day's bytes each: neither
-    keeps the other waiting.
+    With `--publish`, the model folder and the published file get half of the daily bytes each:
+    neither blocks the other.
 
     Args:
-        settings: Of the command.
-        store: Of the model folder.
-        counters: Saved with the model: they hold the state of the budgets, here and later.
+        settings: Settings of `learn`.
+        store: The model folder.
+        counters: Saved with the model; they hold the state of the budgets.
         on_notice: Told when writes become rarer than was asked for.
-        clock: Seconds that never go back.
+        clock: Monotonic seconds.
         unix_clock: Unix time in seconds.
     """
 
@@ -102,12 +102,12 @@ class Writes:
         return self._budgets.get("publish")
 
     def may_save(self) -> bool:
-        """Return whether a checkpoint is within the budget."""
+        """Return whether a checkpoint fits the budget."""
         return self._budgets["save"].allows()
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count the bytes that a save within the block writes, also of one that fails."""
+        """Count the bytes that a save within the block writes, even if it fails."""
         before = self._store.written.total()
         now_s = self._unix_clock()
         self._counters[COUNTER] = {

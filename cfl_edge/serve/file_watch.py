@@ -1,4 +1,4 @@
-"""Whether a file is another one than before: by its time, size and number (inode)."""
+"""Whether a file has changed: by modification time, size and inode."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-POLL_S = 1.0  # between two looks at the file: one system call
+POLL_S = 1.0  # between two checks of the file: one system call
 
 
 class Stamp(NamedTuple):
-    """What changes when a file is written anew or replaced.
+    """What changes when a file is rewritten or replaced.
 
     Args:
-        mtime_ns: When it was written, nanoseconds.
+        mtime_ns: Modification time, nanoseconds.
         size: Bytes.
-        inode: Its number in the file system: `os.replace` gives another.
+        inode: Number in the file system; `os.replace` changes it.
     """
 
     mtime_ns: int
@@ -26,7 +26,7 @@ class Stamp(NamedTuple):
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """Return the stamp of a file; None where there is none that can be looked at.
+    """Return the stamp of a file; None where it is missing or not readable.
 
     Example:
         >>> stamp_of(Path("nowhere.onnx")) is None
@@ -40,15 +40,15 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 class FileWatch:
-    """Says when a file has changed and is no longer being written.
+    """Reports a file that has changed and is no longer being written.
 
     Args:
         path: The file.
         clock: Gives seconds that never go back.
 
     Attributes:
-        handled: The stamp that needs no more attention; set it when the file was read.
-        gone: Whether the last look found none.
+        handled: Stamp of the state that was read last; set it after reading.
+        gone: Whether the file was missing at the last check.
 
     Example:
         >>> watch = FileWatch(Path("nowhere.onnx"))
@@ -65,9 +65,9 @@ class FileWatch:
         self._next_s = float("-inf")
 
     def changed(self) -> Stamp | None:
-        """Return the stamp of a file that is new and was the same at the look before.
+        """Return the stamp of a changed file that has stayed the same since the last check.
 
-        Looks at most once a second; may be called as often as one likes.
+        Checks the file at most once a second, however often it is called.
         """
         now_s = self._clock()
         if now_s < self._next_s:
@@ -76,7 +76,7 @@ class FileWatch:
         stamp, before = stamp_of(self.path), self._seen
         self._seen = stamp
         self.gone = stamp is None
-        # One that still grows, by a copy that takes seconds, differs at each look.
+        # A file that still grows, by a copy that takes seconds, differs at each check.
         if stamp is None or stamp != before or stamp == self.handled:
             return None
         return stamp

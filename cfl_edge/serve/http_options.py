@@ -1,4 +1,4 @@
-"""Where `run --http` listens, and what it asks of whoever comes from outside."""
+"""Where `run --http` listens, and which token it requires."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _ADDRESS = re.compile(r"(?:(?P<host>\[[^\]\s]+\]|[^\s:\[\]/]+):)?(?P<port>[0-9]{
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """Where to listen, and for whom.
+    """Where to listen, and the token that requests need.
 
     Args:
         host: A name or address of this machine.
         port: 0 chooses a free one.
-        token: What requests must bring; None on this machine alone. Never printed.
+        token: Required in every request; None for requests of this machine only. Never printed.
     """
 
     host: str
@@ -51,13 +51,14 @@ def http_options(
     """Read `--http` and `--token-file`.
 
     Args:
-        address: `[HOST:]PORT`; this machine alone without a host.
-        token_file: Its first line is the token; None looks into `$CFL_EDGE_HTTP_TOKEN`.
+        address: `[HOST:]PORT`; this machine only without a host.
+        token_file: Its first line is the token; None reads `$CFL_EDGE_HTTP_TOKEN`.
         on_notice: Told of a file that others can read.
         environ: The environment.
 
     Raises:
-        UsageError: No such address; no token where others can reach it; a token that is too short.
+        UsageError: The address is malformed, other machines reach it without a token, or the
+            token is too short.
 
     Example:
         >>> http_options("9100", None, print, {})
@@ -114,7 +115,7 @@ def _read_token(path: Path, on_notice: Notice) -> str:
 
 
 def _check_token(token: str, source: str) -> None:
-    """Refuse what no header can hold, and what can be guessed; the error does not show it."""
+    """Refuse a token that no header can hold or that can be guessed; the error hides it."""
     if not MIN_TOKEN <= len(token) <= MAX_TOKEN or not re.fullmatch(r"[!-~]+", token):
         raise UsageError(
             f"{source} holds {len(token)} characters, expected one line of {MIN_TOKEN} to "

@@ -1,4 +1,4 @@
-"""What `run --http` answers: `/prediction`, `/healthz` and `/metrics`, to be read only."""
+"""The read-only endpoints of `run --http`: `/prediction`, `/healthz` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ JSON = "application/json"
 
 @final
 class StatusServer:
-    """Answers while the `with` block runs, in threads of its own.
+    """Serves HTTP while the `with` block runs, in its own threads.
 
     Args:
-        options: Where, and for whom.
-        status: What was seen last.
-        metrics: Figures.
+        options: Address and token.
+        status: The newest frame.
+        metrics: For `/metrics`.
 
     Raises:
-        UsageError: On entering: the port is in use or not permitted, or no address of this machine.
+        UsageError: On entering: the port is in use or not permitted, or the address is not one of
+            this machine.
 
     Example:
         >>> status = Status()
@@ -60,14 +61,14 @@ class StatusServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop listening; requests under way are left to themselves."""
+        """Stop listening; requests in progress are not waited for."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
 
     @property
     def url(self) -> str:
-        """Where it listens; after entering the port is never 0."""
+        """Where it listens; once entered, the port is never 0."""
         port = self._options.port if self._server is None else self._server.server_port
         host = self._options.host
         return f"http://{f'[{host}]' if ':' in host else host}:{port}/"

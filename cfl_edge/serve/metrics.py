@@ -1,7 +1,7 @@
-"""Figures for Prometheus: the registry that `GET /metrics` writes out.
+"""Prometheus metrics of `GET /metrics`.
 
 Names and units as https://prometheus.io/docs/practices/naming/ has them. The names of classes come
-from a model file: control characters are shown as escapes, classes of a former model are removed.
+from a model file: control characters are escaped, and classes of a replaced model are removed.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from prometheus_client.registry import Collector
 from cfl_edge.serve.status import Seen, Status
 from cfl_edge.visible import visible
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # the text format that all readers know
+CONTENT_TYPE = (
+    "text/plain; version=0.0.4; charset=utf-8"  # the text format that every reader supports
+)
 # Seconds of a prediction: from a small network on a PC to a large one on a Pi Zero.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 NONE = ""  # Prometheus takes an empty label for an absent one: none of the classes
 
 
 class Metrics:
-    """Counts what the service does; the loop adds, other threads read.
+    """Counts what the service does; the loop writes, other threads read.
 
     Args:
-        status: Where the newest frame stands.
+        status: Holds the newest frame.
         command_failures: Returns how often the command of `--on-change` failed.
 
     Example:
@@ -62,7 +64,7 @@ class Metrics:
         self._predictions.labels(NONE if seen.label is None else visible(seen.label)).inc()
 
     def text(self) -> bytes:
-        """Return all figures in Prometheus' text format, UTF-8."""
+        """Return all metrics in Prometheus' text format, UTF-8."""
         return generate_latest(self._registry)
 
     def _set_classes(self, classes: tuple[str, ...]) -> None:
@@ -74,7 +76,7 @@ class Metrics:
 
 
 class _Standing(Collector):
-    """Figures that somebody else counts, taken when they are asked for."""
+    """Values that are counted elsewhere, collected on request."""
 
     def __init__(self, status: Status, command_failures: Callable[[], int]) -> None:
         self._status, self._command_failures = status, command_failures
@@ -91,8 +93,12 @@ class _Standing(Collector):
         )
         for name, text, value in (
             ("frames_dropped", "Frames that the stream dropped.", seen.dropped if seen else 0),
-            ("model_swaps", "New models that went into service.", seen.swaps if seen else 0),
-            ("model_failures", "New models of no use.", seen.failures if seen else 0),
+            ("model_swaps", "Model updates that went into service.", seen.swaps if seen else 0),
+            (
+                "model_failures",
+                "Model updates that could not be used.",
+                seen.failures if seen else 0,
+            ),
             ("command_failures", "Failures of --on-change.", self._command_failures()),
         ):
             yield CounterMetricFamily(f"cfl_edge_{name}", text, value)

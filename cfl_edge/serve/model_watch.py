@@ -1,8 +1,8 @@
-"""A model that is replaced while it runs: loaded beside the old one, tried, swapped between frames.
+"""Hot reload: a new model is loaded beside the old one, tried, and swapped in between frames.
 
-The loop only looks at the file (once a second) and exchanges one reference; reading and the trial
-on a frame happen in a thread. The old model stays until the new one has answered some frames of its
-own, and takes over again, within the same frame, if that fails.
+The loop only checks the file (once a second) and swaps one reference; loading and the trial on a
+frame happen in a thread. The old model stays in memory until the new one has predicted some frames,
+and takes over again, within the same frame, if that fails.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ Image = npt.NDArray[np.uint8]
 
 
 class WatchedModel:
-    """Predicts with the newest usable state of a file.
+    """Predicts with the newest usable version of a file.
 
     Args:
         path: The `.onnx` file.
-        load: Makes a model of it.
+        load: Loads it.
         on_notice: Called, by the loop, with what happened.
-        watch: Whether to look for new ones at all.
+        watch: Whether to reload at all.
         clock: Gives seconds that never go back.
 
     Attributes:
-        model: The one in service.
-        swaps: How often a new one took over.
-        failures: New files that could not be used, and ones that were taken back.
+        model: The model in service.
+        swaps: How often a new model took over.
+        failures: Updates that could not be used, at once or after a few frames.
 
     Raises:
         ModelError: The file cannot be used at the start.
@@ -59,7 +59,7 @@ class WatchedModel:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watches = watch
-        self._watch = FileWatch(path, clock)  # before loading: what comes meanwhile is new
+        self._watch = FileWatch(path, clock)  # before loading: a change meanwhile counts as new
         self._load = load
         self._on_notice = on_notice
         self.model = load(path)
@@ -70,7 +70,7 @@ class WatchedModel:
         self._told_gone = False
 
     def predict_one(self, image: Image, *, reject: float | None = None) -> Prediction:
-        """Say what is in one image, after a look for a new file.
+        """Predict one image, after a check for a new file.
 
         Args:
             image: uint8 RGB, shape (H, W, 3).
@@ -82,7 +82,7 @@ class WatchedModel:
             return self.model.predict_one(image, reject=reject)
         try:
             prediction = predict_checked(self.model, image, reject=reject)
-        except Exception as error:  # whatever a runtime raises: the old model goes on
+        except Exception as error:  # whatever a runtime raises: the old model takes over again
             self._roll_back(self._before, error)
             return self.model.predict_one(image, reject=reject)
         self._trial -= 1
@@ -117,15 +117,15 @@ class WatchedModel:
             self._loading = _Loading(self._load, self._watch.path, stamp, image)
             self._loading.start()
         if self._watch.gone and not self._told_gone:
-            self._on_notice(f"{self._watch.path} is gone; going on with the model in memory")
+            self._on_notice(f"{self._watch.path} is gone; the model in memory stays in service")
         self._told_gone = self._watch.gone
 
     def _take(self, loading: _Loading) -> None:
         if stamp_of(self._watch.path) != loading.stamp:
-            return  # written again while it was read: the next look finds it
+            return  # written again while it was read: the next check finds it
         self._watch.handled = loading.stamp
         if loading.model is None:
-            self._fail(loading.error, "going on with the model before it")
+            self._fail(loading.error, "keeping the previous model")
             return
         old, new = self.model, loading.model
         self.model, self._before, self._trial = new, old, TRIAL_FRAMES
@@ -137,7 +137,7 @@ class WatchedModel:
 
     def _roll_back(self, before: OnnxModel, error: Exception) -> None:
         self.model, self._before, self._trial = before, None, 0
-        self._fail(error, "back to the model before it")
+        self._fail(error, "back to the previous model")
 
     def _fail(self, error: BaseException | None, what_now: str) -> None:
         self.failures += 1
@@ -149,7 +149,7 @@ class WatchedModel:
 
 
 class _Loading(threading.Thread):
-    """Loads and tries one state of the file; a hanging disk holds up nobody, not even the end."""
+    """Loads and tries one version of the file; a hanging disk delays nothing, not even the end."""
 
     def __init__(self, load: Load, path: Path, stamp: Stamp, image: Image) -> None:
         super().__init__(name="model-loading", daemon=True)
@@ -166,19 +166,19 @@ class _Loading(threading.Thread):
             if self.stamp.size > MAX_BYTES:
                 raise ModelError(
                     f"{self._path} has {self.stamp.size >> 20} MiB, expected at most "
-                    f"{MAX_BYTES >> 20} of one that is loaded beside another",
-                    hint="start `cfl-edge run` anew with it",
+                    f"{MAX_BYTES >> 20} to load it beside the running model",
+                    hint="restart `cfl-edge run` with it",
                 )
             model = self._make(self._path)
             predict_checked(model, self._image)
             self.model = model
-        except Exception as error:  # a stranger's file: whatever it provokes, the old one goes on
+        except Exception as error:  # an unknown file: whatever it raises, the old model stays
             self.error = error
         self.seconds = time.monotonic() - start_s
 
 
 def _difference(old: OnnxModel, new: OnnxModel) -> str:
-    """Say in a few words which classes came and went."""
+    """Summarise which classes are new and which are gone."""
     words = [f"{len(new.classes)} classes"]
     for what, here, there in (("new", new, old), ("gone", old, new)):
         known = set(there.classes)

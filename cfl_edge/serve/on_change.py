@@ -1,7 +1,7 @@
-"""A command of the user's for each change of what is seen; the name of a class is data to it.
+"""Run the user's command on each change of class.
 
-The command is split into words once, at the start, and no shell reads it; the class comes in the
-environment. At most one runs at a time, in a thread beside the loop.
+The command is split into words once, at the start, and no shell reads it; the class is passed in
+the environment. At most one command runs at a time, in a thread beside the loop.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from cfl_edge.serve.http_options import TOKEN_VARIABLE
 from cfl_edge.stream.source import Notice
 
 TIMEOUT_S = 10.0
-GAP_S = 1.0  # between two starts: a scene that flickers starts no storm of processes
+GAP_S = 1.0  # between two starts: a flickering scene must not start a storm of processes
 LABEL, SCORE = "CFL_EDGE_LABEL", "CFL_EDGE_SCORE"
-# Ours alone: a child that had them could read the token, or speak to systemd in our name.
+# Not for a child: it could read the token, or talk to systemd in our name.
 WITHHELD = (TOKEN_VARIABLE, "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class Steady:
-    """Says when another class has been seen in some frames in a row.
+    """Reports a change once another class was seen in consecutive frames.
 
     Args:
-        frames: How many.
+        frames: How many confirm a change.
 
     Example:
         >>> steady = Steady(2)
@@ -47,7 +47,7 @@ class Steady:
         self._told: str | None = None
 
     def changed(self, label: str | None) -> bool:
-        """Take the class of a frame; None stands for none, as at the start."""
+        """Take the class of a frame, None for no class; return whether it is a change."""
         self._count = self._count + 1 if label == self._candidate else 1
         self._candidate = label
         if self._count < self._frames or label == self._told:
@@ -60,7 +60,7 @@ def split_command(command: str) -> list[str]:
     """Return the words of a command, as a shell would split them.
 
     Raises:
-        UsageError: A quote is left open, or there is no such program.
+        UsageError: A quote is not closed, or the program does not exist.
 
     Example:
         >>> split_command("echo 'a b'")
@@ -75,24 +75,24 @@ def split_command(command: str) -> list[str]:
     if not words or shutil.which(words[0]) is None:
         raise UsageError(
             f"--on-change is {command!r}, expected a program that can be run",
-            hint="name it with its whole path; chmod +x it",
+            hint="give its full path, and chmod +x it",
         )
     return words
 
 
 class ChangeCommand:
-    """Runs a command when the class has changed: a context manager.
+    """Runs a command on each change of class: a context manager.
 
     Args:
-        command: Program and words. `$CFL_EDGE_LABEL` and `$CFL_EDGE_SCORE` are in its environment;
-            no class is an empty label. Its standard output goes nowhere.
-        on_notice: Called, from a thread, at the first failure and at the first after a success.
-        frames: That a class must hold.
-        timeout_s: Seconds that it may take.
+        command: Program and arguments. Its environment has `$CFL_EDGE_LABEL`, empty for no class,
+            and `$CFL_EDGE_SCORE`; its standard output is discarded.
+        on_notice: Called, from a thread, at the first failure and the first after each success.
+        frames: Consecutive frames that confirm a change.
+        timeout_s: Seconds that the command may take.
         gap_s: Seconds between two starts.
 
     Attributes:
-        runs: How often it has run to its end.
+        runs: How often it has run.
         failures: How often it failed.
 
     Raises:
@@ -132,7 +132,7 @@ class ChangeCommand:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the thread, and a command that still runs."""
+        """End the thread, and the command if it still runs."""
         with self._wake:
             self._ended = True
             self._wake.notify()
@@ -144,7 +144,7 @@ class ChangeCommand:
     def see(self, label: str | None, score: float | None) -> None:
         """Take what was seen in a frame; never waits.
 
-        A change while the command runs waits for its end; a later one takes its place.
+        A change while the command runs is handled after it; a later change replaces it.
         """
         if not self._steady.changed(label):
             return
@@ -169,14 +169,14 @@ class ChangeCommand:
             self._note(self._run(label, score))
 
     def _run(self, label: str, score: float) -> str | None:
-        """Run it once; return what went wrong."""
+        """Run the command once; return what went wrong."""
         try:
             process = subprocess.Popen(
                 self._words,
                 env=environment(os.environ, label, score),
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # ours has JSON lines, or the panel
-                start_new_session=True,  # so that what it has started ends with it
+                stdout=subprocess.DEVNULL,  # ours carries JSON lines, or the panel
+                start_new_session=True,  # so that what it starts ends with it
             )
         except (OSError, ValueError) as error:
             return str(error)
@@ -213,7 +213,7 @@ def environment(ours: Mapping[str, str], label: str, score: float) -> dict[str, 
         {'PATH': '/bin', 'CFL_EDGE_LABEL': '$(reboot)\n', 'CFL_EDGE_SCORE': '0.9322'}
     """
     kept = {name: value for name, value in ours.items() if name not in WITHHELD}
-    # No environment can hold a null byte, nor a half of a surrogate pair.
+    # An environment cannot hold a null byte, nor half of a surrogate pair.
     safe = label.replace("\0", "").encode("utf-8", "replace").decode()
     return kept | {LABEL: safe, SCORE: f"{score:.4f}"}
 

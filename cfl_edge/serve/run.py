@@ -61,7 +61,7 @@ def run(
     on_step: Callable[[Step], None] = lambda _: None,
     on_notice: Notice = log_notice,
 ) -> RunSummary:
-    """Predict every frame that a stream hands over.
+    """Predict every frame of a stream.
 
     Args:
         settings: What to predict.
@@ -132,10 +132,10 @@ def _seen(step: Step, model: WatchedModel) -> Seen:
 
 
 def _require_distances(network: OnnxModel) -> None:
-    """Refuse `--reject` with a file that cannot say what is unknown.
+    """Refuse `--reject` with a file that cannot tell what is unknown.
 
     Raises:
-        ModelError: It has no distance, or was exported before enough was learned.
+        ModelError: It has no output of distances, or was exported before enough was learned.
     """
     if not network.has_distance:
         raise ModelError(
@@ -145,7 +145,7 @@ def _require_distances(network: OnnxModel) -> None:
         )
     if network.known_distances is None:
         raise ModelError(
-            f"{network.path} was exported before enough was learned to say what is {UNKNOWN}: "
+            f"{network.path} was exported before enough was learned to tell what is {UNKNOWN}: "
             "2 classes, and 30 frames of classes that had 8 frames before",
             hint=f"learn more frames, then cfl-edge export DIR -o {network.path.parent}",
         )

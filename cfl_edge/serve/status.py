@@ -1,4 +1,4 @@
-"""What the service last saw, for threads that are asked about it."""
+"""The newest frame and answer, for the threads of the HTTP server."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ MAX_AGE_S = 10.0  # a camera that is opened again takes a few seconds
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One frame and what the model said of it.
+    """One frame and its prediction.
 
     Args:
-        label: The class; None where it is none of them.
+        label: The class; None for no class.
         score: Its probability, 0 to 1; None without a label.
         frame: Number of the frame in its stream, from 0.
         dropped: Frames that the stream dropped so far.
-        classes: Of the model, in the order of its scores.
-        seconds: That the prediction took.
-        swaps: How often a new model took over.
-        failures: New models that could not be used.
+        classes: Class names of the model, in the order of its scores.
+        seconds: Time that the prediction took.
+        swaps: How often the model was reloaded.
+        failures: Model updates that could not be used.
     """
 
     label: str | None
@@ -63,7 +63,7 @@ class Status:
         self._time_s = clock()
 
     def put(self, seen: Seen) -> None:
-        """Note a frame as of now."""
+        """Store a frame that came now."""
         with self._lock:
             self._seen, self._time_s = seen, self._clock()
 
@@ -73,7 +73,7 @@ class Status:
             return self._seen, self._clock() - self._time_s
 
     def ill(self) -> str | None:
-        """Return why the service is not healthy; None if it is."""
+        """Return why the service is unhealthy; None if it is healthy."""
         seen, age_s = self.get()
         if seen is None:
             return "no frame has come yet"
@@ -82,7 +82,7 @@ class Status:
         return None
 
     def prediction(self) -> dict[str, Any] | None:
-        """Return what `GET /prediction` says; None before the first frame."""
+        """Return the body of `GET /prediction`; None before the first frame."""
         seen, age_s = self.get()
         if seen is None:
             return None
