@@ -20,7 +20,7 @@ from cfl_edge.doctor.devices import (
 from cfl_edge.doctor.system import check_clock, check_space, read_synchronised
 from cfl_edge.stream.camera import abi
 from cfl_edge.stream.camera.device import read_camera
-from cfl_edge.stream.camera.formats import FORMATS
+from cfl_edge.stream.pixel_formats import FORMATS
 from firmware_host.ports import Port
 
 

@@ -198,7 +198,7 @@ def test_unreadable_images_are_skipped_counted_and_told(tmp_path: Path) -> None:
     assert notices[-1] == f"{tmp_path}: 6 skipped in all, the first 5 are named above"
 
 
-def test_a_image_deleted_meanwhile_is_a_skip(pets: Path) -> None:
+def test_an_image_deleted_meanwhile_is_a_skip(pets: Path) -> None:
     with open_stream(pets, on_notice=lambda _: None) as stream:
         frames = iter(stream)
         next(frames)

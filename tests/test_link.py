@@ -190,7 +190,7 @@ def test_statistics():
     assert link.hello == Hello("x", receives=True)
 
 
-def test_latency_is_what_a_image_needs_beyond_the_fastest_message():
+def test_latency_is_what_an_image_needs_beyond_the_fastest_message():
     clock = BoardClock()
     clock.host_s(1000, 51.0)
     assert clock.host_s(1200, 51.5) == pytest.approx(51.2)

@@ -249,7 +249,7 @@ def test_a_lost_source_is_tried_again_less_and_less_often() -> None:
     assert (camera.opened, camera.closed) == (2, 2)
 
 
-def test_only_a_image_makes_the_tries_frequent_again() -> None:
+def test_only_an_image_makes_the_tries_frequent_again() -> None:
     camera, clock = Camera(shot(1)), Clock()
     with LiveStream("cam", camera.open, on_notice=ignore, wait=clock.wait, clock=clock) as stream:
         camera.send(LOST, LOST, LOST, shot(2), LOST, shot(3))
@@ -292,7 +292,7 @@ def test_any_other_exception_reaches_the_reader() -> None:
     assert (camera.opened, camera.closed) == (1, 1)
 
 
-def test_a_image_taken_before_the_fault_still_comes() -> None:
+def test_an_image_taken_before_the_fault_still_comes() -> None:
     camera = Camera(shot(1))
     with LiveStream("cam", camera.open) as stream:
         frames = iter(stream)

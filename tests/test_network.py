@@ -64,7 +64,7 @@ def test_mjpeg_as_boards_send_it(board: Board) -> None:
         assert 0 <= time.monotonic() - frames[-1].timestamp_s < 1
 
 
-def test_a_image_is_not_held_back_until_the_next() -> None:
+def test_an_image_is_not_held_back_until_the_next() -> None:
     start_s = time.monotonic()
     with serve(Board(frames=1, then_silent=True)) as board, open_stream(board.url) as stream:
         next(iter(stream))

@@ -223,7 +223,7 @@ def test_an_error_of_its_thread_is_raised_where_it_is_left():
         assert not board.wait_for(lambda: len(board.sent) > 1)
 
 
-def test_a_image_that_is_none_says_what_was_expected():
+def test_an_image_that_is_none_says_what_was_expected():
     with pytest.raises(ValueError, match=r"shape \(2, 2, 3\) and uint8, expected \(H, W\)"):
         to_image(np.zeros((2, 2, 3), np.uint8))
 

@@ -30,9 +30,9 @@ from cfl_edge.stream.camera import abi as v4l2_abi
 from cfl_edge.stream.camera import v4l2
 from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet
 from cfl_edge.stream.camera.errors import format_error, open_error, read_error
-from cfl_edge.stream.camera.formats import FORMATS
 from cfl_edge.stream.camera.v4l2 import Asked, V4l2Capture, crop_rows, describe
 from cfl_edge.stream.decode import PacketDecoder, rgb
+from cfl_edge.stream.pixel_formats import FORMATS
 from cfl_edge.stream.uri import parse_uri
 
 

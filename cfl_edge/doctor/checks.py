@@ -9,7 +9,7 @@ from cfl_edge.defaults import MODEL_FOLDER
 from cfl_edge.doctor import board, devices, packages, providers, system
 from cfl_edge.doctor.check import Check, run_check
 from cfl_edge.loop.board_health import BoardHealth
-from cfl_edge.stream.camera.formats import FORMATS
+from cfl_edge.stream.pixel_formats import FORMATS
 from firmware_host.ports import list_ports
 
 

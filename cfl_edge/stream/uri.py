@@ -20,7 +20,7 @@ from fractions import Fraction
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cfl_edge.errors import UsageError
-from cfl_edge.stream.camera.formats import PIXEL_FORMATS
+from cfl_edge.stream.pixel_formats import PIXEL_FORMATS
 
 Value = str | int | Fraction | tuple[int, int]
 
