@@ -1,56 +1,27 @@
-"""A stream that does not wait: which frame a learner sees next, and when its label arrives."""
+"""The time of a stream, and when the labels of its frames arrive."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import final
 
 
 @final
-class StreamClock:
-    """Simulated time of a stream whose frames arrive at a fixed rate, ready or not.
-
-    Ghunaim et al., "Real-time evaluation in online continual learning" (CVPR 2023): a learner that
-    is slower than the stream sees fewer of its frames. Here the newest wins, as with a camera.
-
-    Args:
-        frames: T.
-        hz: Frames per second; None for a stream that waits.
+class WorkClock:
+    """Simulated time: the work of a learner passes it, and so does waiting for the next frame.
 
     Example:
-        >>> clock, seen = StreamClock(frames=6, hz=10), []
-        >>> while (frame := clock.next_frame()) is not None:
-        ...     seen.append(frame)
-        ...     clock.spend(0.15)
-        >>> seen, clock.dropped
-        ([0, 1, 3, 4], 2)
+        >>> clock = WorkClock()
+        >>> clock.spend(0.15)
+        >>> clock.now_s
+        0.15
     """
 
-    def __init__(self, frames: int, hz: float | None = None) -> None:
-        self.frames, self.hz = frames, hz
+    def __init__(self) -> None:
         self.now_s = 0.0
-        self.dropped = 0
-        self._next = 0
-
-    def next_frame(self) -> int | None:
-        """Return the newest frame that has arrived, or wait for the next; None at the end."""
-        place = self._next
-        if self.hz is not None:
-            # Rounding: 0.3 * 10 is when the fourth frame arrives, not just before it.
-            place = max(place, math.floor(self.now_s * self.hz + 1e-9))
-        last = min(place, self.frames)
-        self.dropped += last - self._next
-        if place >= self.frames:
-            self._next = self.frames
-            return None
-        if self.hz is not None:
-            self.now_s = max(self.now_s, place / self.hz)
-        self._next = place + 1
-        return place
 
     def spend(self, seconds: float) -> None:
-        """Let time pass: what the learner took for a frame."""
+        """Let time pass."""
         self.now_s += seconds
 
 

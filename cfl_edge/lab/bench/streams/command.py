@@ -53,7 +53,7 @@ class StreamsReport:
             **self.machine,
             "protocol": settings.protocol,
             **self.about,
-            "realtime_hz": settings.realtime_hz,
+            "realtime_hz": settings.realtime,
             "label_delay_s": settings.label_delay_s,
             "label_noise": settings.label_noise,
             "learners": summary_of(self.runs),
@@ -78,8 +78,8 @@ class StreamsReport:
             parts.append(f"{settings.epochs} passes")
         if settings.classes_per_task > 1:
             parts.append(f"{settings.classes_per_task} classes per task")
-        if settings.realtime_hz is not None:
-            parts.append(f"{settings.realtime_hz:g} frames per second, not waiting for the learner")
+        if settings.realtime is not None:
+            parts.append(f"{settings.realtime:g} frames per second, not waiting for the learner")
         if settings.label_delay_s:
             parts.append(f"labels {settings.label_delay_s:g} s late")
         if settings.unknown_classes:

@@ -11,7 +11,7 @@ from cfl_edge.defaults import BACKBONE, REPLAY_MIB
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.options import listed
 from cfl_edge.learners import LEARNERS
-from cfl_edge.settings import Device, Option, Settings
+from cfl_edge.settings import Device, Option, RealtimeHz, Settings
 
 DEFAULT_HZ = 30.0  # of label delay where no rate is given: what most cameras send
 
@@ -75,15 +75,7 @@ class StreamSettings(Settings):
     classes_per_task: Annotated[
         int, Field(ge=1), Option("Classes that arrive together, class-incremental.")
     ] = 1
-    realtime_hz: Annotated[
-        float | None,
-        Field(gt=0),
-        Option(
-            "Frames per second of a stream that does not wait for the learner.",
-            metavar="HZ",
-            flags=("--realtime",),
-        ),
-    ] = None
+    realtime: RealtimeHz = None
     label_delay_s: Annotated[
         float,
         Field(ge=0),
@@ -137,4 +129,4 @@ class StreamSettings(Settings):
             >>> StreamSettings(data="cifar10", label_delay_s=2).delay_frames()
             60
         """
-        return round(self.label_delay_s * (self.realtime_hz or DEFAULT_HZ))
+        return round(self.label_delay_s * (self.realtime or DEFAULT_HZ))

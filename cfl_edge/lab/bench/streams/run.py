@@ -12,7 +12,7 @@ import torch
 
 from cfl_edge.lab.bench.memory import MemoryGrowth
 from cfl_edge.lab.bench.streams import stream_metrics as metrics
-from cfl_edge.lab.bench.streams.clock import LabelDelay, StreamClock
+from cfl_edge.lab.bench.streams.clock import LabelDelay, WorkClock
 from cfl_edge.lab.bench.streams.evaluation import Evaluations, unknown_figures
 from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.images import BackboneOutputs, Images
@@ -26,6 +26,7 @@ from cfl_edge.loop.session import Session, Work
 from cfl_edge.loop.step import Lesson
 from cfl_edge.prediction import Prediction, predict_label
 from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.realtime import Realtime
 from cfl_edge.stream.recorded import Images as Shots
 from cfl_edge.stream.recorded import RecordedStream, Recording, Shot
 from cfl_edge.stream.source import Stream
@@ -74,21 +75,18 @@ class Task:
 
 @final
 class _Frames(Recording):
-    """The frames of a task by a simulated clock; `Frame.timestamp_s` is the frame's number.
+    """The frames of a task, without pixels: what the backbone makes of them is computed once."""
 
-    They have no pixels: the backbone's outputs are computed once for all learners.
-    """
-
-    def __init__(self, task: Task, clock: StreamClock) -> None:
-        self._task, self._clock = task, clock
+    def __init__(self, task: Task) -> None:
+        self._task = task
         self.uri, self.length = "bench:", len(task.order.frames)
 
     def description(self) -> str:
         return f"{self.length} frames"
 
     def read(self, epoch: int, skip: object) -> Shots:
-        while (number := self._clock.next_frame()) is not None:
-            yield Shot(NO_PIXELS, float(number), str(self._task.target(number)))
+        for number in range(len(self._task.order.frames)):
+            yield Shot(NO_PIXELS, 0.0, str(self._task.target(number)))
 
 
 @final
@@ -97,7 +95,7 @@ class _Measured(Work):
 
     def __init__(self, learner: Learner, task: Task) -> None:
         self.learner, self.task = learner, task
-        self.clock = StreamClock(len(task.order.frames), task.realtime_hz)
+        self.clock = WorkClock()
         self.delay = LabelDelay(task.delay_frames)
         self.prequential = Prequential()
         self.new_classes = NewClasses(task.test)
@@ -108,11 +106,12 @@ class _Measured(Work):
         self.excluded = dict[int, frozenset[str]]()  # by each prediction whose label is to come
 
     def begin(self, stream: Stream) -> None:
+        self.stream = stream
         self.learner.warm_up()
         self.memory = MemoryGrowth()
 
     def predict(self, frames: Sequence[Frame], reject: float | None) -> list[Prediction]:
-        number = int(frames[0].timestamp_s)
+        number = frames[0].index
         self._evaluate_until(number)
         learner, outputs = self.learner, self.task.outputs(number)
         begin = time.perf_counter()
@@ -129,9 +128,8 @@ class _Measured(Work):
 
     def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
         self.prequential.add(prediction.label == frame.label)
-        number = int(frame.timestamp_s)
-        for labelled in self.delay.labelled(number):
-            self._teach(labelled, self._encoded if labelled == number else None)
+        for labelled in self.delay.labelled(frame.index):
+            self._teach(labelled, self._encoded if labelled == frame.index else None)
         return Lesson(frame.label)
 
     def _teach(self, number: int, encoded: Encoded | None) -> None:
@@ -183,7 +181,7 @@ class _Measured(Work):
             "peak_bytes": self.memory.peak_bytes,
             "backbone_ms": backbone_ms,
             "frames": self.prequential.count,
-            "dropped": self.clock.dropped,
+            "dropped": self.stream.dropped,
             "withheld": self.withheld,
             **self.new_classes.figures(),
             **self.evaluations.figures(),
@@ -213,7 +211,10 @@ def run_stream(
             what it raises ends the run.
     """
     work = _Measured(learner, task)
-    stream = RecordedStream(_Frames(task, work.clock))
+    stream: Stream = RecordedStream(_Frames(task))
+    if task.realtime_hz is not None:
+        clock = work.clock
+        stream = Realtime(stream, task.realtime_hz, clock=lambda: clock.now_s, sleep=clock.spend)
     for step in Session(work).steps(stream):
-        on_frame(int(step.frame.timestamp_s) + 1, work.clock.frames)
+        on_frame(step.frame.index + 1, len(task.order.frames))
     return StreamRun(learner=name, protocol=protocol, seed=learner.config.seed, **work.figures())

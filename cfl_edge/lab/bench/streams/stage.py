@@ -92,7 +92,7 @@ class Stage:
             test=TestImages(test, chosen.test, of_test[chosen.test], dataset.classes),
             unknown=TestImages(test, chosen.unknown, of_test[chosen.unknown], dataset.classes),
             backbone_s=self.backbone_s,
-            realtime_hz=settings.realtime_hz,
+            realtime_hz=settings.realtime,
             delay_frames=settings.delay_frames(),
         )
 
