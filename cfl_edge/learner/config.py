@@ -41,13 +41,13 @@ class LearnerConfig:
         intermediate_pooling: How predictions read the backbone's intermediate features, see
             `pool_intermediate`.
         replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
-        journal_mib: Bytes of the journal in MiB, from which `cfl-edge undo` takes back what was
-            learned last; 0 stores none. More of it reaches back further.
+        journal_mib: Bytes of the journal in MiB, that `cfl-edge undo` reads; 0
+            stores none. More of it reaches back further.
         batch: Samples of a gradient step, new and replayed. More contrast, more time a step.
         new_per_step: New samples that are waited for before a gradient step is taken. Fewer of
             them means more steps a frame.
-        optimizer: Of every layer: `adamw`, `momentum` or `sgd`, with 2, 1 or 0 numbers kept per
-            weight.
+        optimizer: Of every layer: `adamw`, `momentum` or `sgd`, with 2, 1 or 0 numbers stored
+            per weight.
         learning_rate: Of every layer; None chooses the default for the optimizer.
         weight_decay: Of every layer.
         chunk: Samples that pass a layer at a time; None chooses a fast number for each layer. The

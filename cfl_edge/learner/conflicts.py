@@ -48,7 +48,7 @@ def excluded_classes(
 
 @final
 class Conflicts:
-    """Tell which labels are not to be learned; whoever goes on to insist on a label is believed.
+    """Tell which labels not to learn; whoever insists on a label is believed.
 
     Example:
         >>> conflicts = Conflicts()

@@ -1,6 +1,6 @@
-"""What was learned last, frame by frame, in a bounded number of bytes: so it can be taken back.
+"""What was learned last, frame by frame, in a bounded number of bytes: so that it can be undone.
 
-A state of the model that was saved before the frames to be taken back, a base, learns again what
+A state of the model that was saved before the frames to be undone, a base, learns again what
 the journal has between it and them. So undo needs no arithmetic that runs backward, and is right
 for every kind of learner.
 """
@@ -22,9 +22,9 @@ MIB = 2**20
 GROUP = "journal_"  # a group of tensors for each segment: one that is full is never written again
 KEY = "journal"  # in the manifest
 SEGMENTS = 8  # the oldest goes as a whole; more of them waste less of the bytes and are more files
-MOST_BASES = 3  # beside the newest two states, which are kept anyway: a bound for the disk
+MOST_BASES = 3  # beside the newest two states, which stay anyway: a bound for the disk
 # Frames after which a base is wanted, as a share of the journal. By simulation of all distances
-# between saves: with three bases, half of the journal at least can always be taken back.
+# between saves: with three bases, half of the journal at least can always be undone.
 BASE_EVERY = 3 / 8
 
 
@@ -41,7 +41,7 @@ class Base(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A frame that was learned: its class number, and what the learner read of it."""
+    """A frame that was learned: its class index, and what the learner read of it."""
 
     label: int
     arrays: dict[str, Array]
@@ -51,7 +51,7 @@ class Journal:
     """The frames learned last, and the saved states that undo can begin from.
 
     Args:
-        limit_mib: Bytes of all frames, in MiB. More of it can take back more.
+        limit_mib: Bytes of all frames, in MiB. More of it reaches back further.
         start: Frames learned before the first one of the journal.
         start_s: When the last of these was learned, Unix time in seconds; None if there is none.
         bases: Saved states to begin from.
@@ -113,7 +113,7 @@ class Journal:
         """Write down a frame that was learned.
 
         Args:
-            label: Its class number.
+            label: Its class index.
             arrays: Name to what is to be learned again; the same shapes in every frame.
             time_s: When it was learned, Unix time in seconds.
         """
@@ -186,7 +186,7 @@ class Journal:
         return np.append(np.cumsum(steps_s[::-1])[::-1], 0.0)
 
     def reach(self) -> int:
-        """Return how many frames can be taken back."""
+        """Return how many frames can be undone."""
         return self.end - min((base.frames for base in self.bases), default=self.end)
 
     def seconds_of(self, frames: int) -> float:
@@ -213,7 +213,7 @@ class Journal:
 
         Args:
             after: Frames learned before the first of them, from `start` on.
-            labels: Class number of each.
+            labels: Class index of each.
         """
         first = self.start
         for segment in self._segments:
@@ -293,7 +293,7 @@ class Journal:
 
 
 def forget_journal(manifest: dict[str, Any], tensors: Groups) -> bool:
-    """Take the journal out of a saved model: its class numbers would no longer fit.
+    """Take the journal out of a saved model: its class indices would no longer fit.
 
     Returns:
         Whether there was one.

@@ -1,7 +1,7 @@
-"""What the journal keeps of a frame: the backbone's output and its pooled end, 8 bits a value.
+"""What the journal stores of a frame: the backbone's output and its pooled end, 8 bits a value.
 
 The backbone is frozen: what it returned once it would return again. The layers have moved since, so
-their features are computed anew when a frame is learned again.
+their features are computed again when a frame is learned again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def to_entries(h0: Tensor, end: Tensor | None) -> Iterator[Arrays]:
-    """Yield what the journal is to keep of each frame.
+    """Yield what the journal is to store of each frame.
 
     Args:
         h0: The backbone's output, (N, C, H, W).

@@ -72,7 +72,7 @@ def open_journal(
     frames = saved.manifest["counters"]["frames_learned"]
     if journal is None:
         if KEY in saved.manifest:
-            on_notice("the journal for cfl-edge undo does not fit the model: it begins anew")
+            on_notice("the journal for cfl-edge undo does not fit the model: a new one begins")
         saved_s = datetime.fromisoformat(saved.manifest["created"]).timestamp()
         journal = Journal(limit_mib, start=frames, start_s=saved_s)
     journal.bases.append(Base(saved.number, frames))

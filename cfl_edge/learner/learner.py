@@ -1,4 +1,4 @@
-"""The learner of a stream: a frozen backbone, layers that adapt, and classes that are rows.
+"""The learner of a stream: a frozen backbone, layers that adapt, and classes that come one by one.
 
 `predict_one` and `learn_one` take images of any size. `encode`, `predict` and `learn` are the same
 in steps, for batches: an image is encoded once, predicted, then learned.
@@ -265,8 +265,8 @@ class Learner:
                 f"(N, {self.image_px}, {self.image_px}, 3) and uint8",
                 hint="cfl_edge.preprocess.to_model_input(image, learner.image_px)",
             )
-        pictures = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
-        return self.encode_backbone(pictures, *self.backbone(pictures))
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        return self.encode_backbone(pixels, *self.backbone(pixels))
 
     @torch.inference_mode()
     def encode_backbone(self, images: Tensor, h0: Tensor, final: Tensor | None) -> Encoded:
@@ -288,7 +288,7 @@ class Learner:
     def distances(self, encoded: Encoded) -> npt.NDArray[np.float32]:
         """Return how far samples lie from every class, (N,): what ranks them as unknown.
 
-        In which measure is the head's choice. nan where no class is known.
+        The algorithm chooses the measure. nan where no class is known.
         """
         if not self.classes:
             return np.full(len(encoded.h0), np.nan, np.float32)
@@ -312,8 +312,8 @@ class Learner:
             encoded: N samples of `encode`.
             labels: N names.
             budget_s: Seconds that may be spent on gradient steps; what is left of one goes on in
-                the next call of `learn` or `work`. Below 0, the label embeddings are not solved
-                anew either, but for those of a new class. None takes every step whole, at once.
+                the next call of `learn` or `work`. Below 0, the label embeddings are not
+                solved again either, except for a new class. None takes every step whole, at once.
 
         Raises:
             DataError: An empty name, or another number of labels than of samples.
@@ -323,16 +323,16 @@ class Learner:
                 f"{len(labels)} labels for {len(encoded.h0)} samples, expected as many",
                 hint="one label for each sample",
             )
-        numbers = [self._number(label) for label in labels]
-        for image, number in zip(encoded.images, numbers, strict=True):
-            self.examples.add(image.clone(), number)
-        index = torch.tensor(numbers, dtype=torch.long, device=self.device)
+        targets = [self._target(label) for label in labels]
+        for image, target in zip(encoded.images, targets, strict=True):
+            self.examples.add(image.clone(), target)
+        index = torch.tensor(targets, dtype=torch.long, device=self.device)
         self.algorithm.learn(encoded, index, budget_s)
-        self.frames_learned += len(numbers)
+        self.frames_learned += len(targets)
         if self.journal is not None:
             end = encoded.features[0] if self._has_pooled else None
-            for number, entry in zip(numbers, to_entries(encoded.h0, end), strict=True):
-                self.journal.add(number, entry, time_s=time.time())
+            for target, entry in zip(targets, to_entries(encoded.h0, end), strict=True):
+                self.journal.add(target, entry, time_s=time.time())
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
         """Take the gradient steps that are due, or go on with the one that is under way.
@@ -375,7 +375,7 @@ class Learner:
             return frozenset()
         return excluded_classes(softmax(prediction.scores), self.classes, self.samples())
 
-    def _number(self, label: str) -> int:
+    def _target(self, label: str) -> int:
         if label in self.classes:
             return self.classes.index(label)
         if not label.strip():

@@ -15,7 +15,7 @@ from torch import Tensor
 # of `demo:`, fewer than one in twenty consecutive frames are nearer, of a still camera before a
 # conveyor nine in ten; of two images of the same MNIST digit the nearest of 300 has 0.03.
 NEAR = 0.01
-CLASSES = 16  # whose last learned frame is kept: those that a person shows in turn
+CLASSES = 16  # whose last learned frame is stored: those that a person shows in turn
 
 
 class NearDuplicates:

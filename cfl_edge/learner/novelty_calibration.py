@@ -1,4 +1,4 @@
-"""How far known samples lie, kept up to date while classes, and maybe layers, change.
+"""How far known samples lie, updated while classes, and maybe layers, change.
 
 Only samples that were not learned yet count: learned ones lie too near. Where the layers move,
 replayed samples say how far each class lies by now, known ones how much farther than that.
@@ -29,7 +29,7 @@ SMALLEST = 1e-6  # spread: below it all distances of a class are the same
 class NoveltyCalibration:
     """Distances of known samples, from before they were learned.
 
-    A sample is kept as its distance above what was expected of its class then, in units of the
+    A sample is stored as its distance above what was expected of its class then, in units of the
     spread that was expected. What is expected of every class now says where such samples would lie
     now: classes that came later and layers that moved change that.
 
@@ -58,16 +58,16 @@ class NoveltyCalibration:
         self._spreads = np.maximum(np.asarray(spreads, np.float64), SMALLEST)
         self._solve()
 
-    def add(self, distances: Tensor, numbers: Tensor) -> None:
+    def add(self, distances: Tensor, targets: Tensor) -> None:
         """Take in known samples that were not learned yet.
 
         Args:
             distances: (N,).
-            numbers: Their class numbers, (N,).
+            targets: Their class indices, (N,).
         """
         values = distances.double().cpu().numpy()
         if self._means is not None and self._spreads is not None:
-            index = numbers.cpu().numpy()
+            index = targets.cpu().numpy()
             is_known = index < len(self._means)
             index = index[is_known]
             values = (values[is_known] - self._means[index]) / self._spreads[index]
@@ -128,14 +128,14 @@ class ReplayedDistances:
     def __init__(self) -> None:
         self._newest: deque[tuple[int, float]] = deque(maxlen=REPLAYED)
 
-    def add(self, distances: Tensor, numbers: Tensor) -> None:
+    def add(self, distances: Tensor, targets: Tensor) -> None:
         """Take in samples, with the layers as they are now.
 
         Args:
             distances: (N,).
-            numbers: Their class numbers, (N,).
+            targets: Their class indices, (N,).
         """
-        self._newest.extend(zip(numbers.tolist(), distances.tolist(), strict=True))
+        self._newest.extend(zip(targets.tolist(), distances.tolist(), strict=True))
 
     def expected(self, classes: int) -> tuple[Floats, Floats]:
         """Return the mean distance in each class and the standard deviation within classes.
@@ -147,13 +147,13 @@ class ReplayedDistances:
             means: (Z,), nan for a class without samples.
             spreads: (Z,), the same for all: few samples of a class say little of its own.
         """
-        numbers = np.array([number for number, _ in self._newest], np.int64)
+        targets = np.array([target for target, _ in self._newest], np.int64)
         distances = np.array([distance for _, distance in self._newest], np.float64)
-        counts = np.bincount(numbers, minlength=classes)
+        counts = np.bincount(targets, minlength=classes)
         means = np.full(classes, np.nan)
-        sums = np.bincount(numbers, weights=distances, minlength=classes)
+        sums = np.bincount(targets, weights=distances, minlength=classes)
         np.divide(sums, counts, out=means, where=counts > 0)
-        within = distances - means[numbers]
+        within = distances - means[targets]
         spread = float(np.sqrt(np.square(within).mean())) if len(within) else math.nan
         return means, np.full(classes, spread)
 

@@ -19,17 +19,17 @@ BITS = 4  # DECISIONS.md, "Replay memory format"
 
 
 class Replay:
-    """Keep what the first layer reads, a few bits a value, until the bytes are used up.
+    """Store what the first layer reads, a few bits a value, until the bytes are used up.
 
     When full, the class with the most samples gives one up; within a class every sample seen so far
-    is kept with the same probability (reservoir sampling, Vitter 1985). Memory is reserved at
+    is stored with the same probability (reservoir sampling, Vitter 1985). Memory is reserved at
     once but only touched as samples arrive.
 
     Args:
         shape: Of one sample, (C, H, W).
         limit_mib: Bytes for all samples, in MiB; more of them make old classes safer.
         generator: Source of randomness.
-        device: Where the samples are kept.
+        device: Where the samples are stored.
         bits: Of a value: 4 or 8.
 
     Raises:
@@ -76,12 +76,12 @@ class Replay:
         self._places: defaultdict[int, list[int]] = defaultdict(list)  # of each class
 
     def __len__(self) -> int:
-        """Return the number of samples kept."""
+        """Return the number of stored samples."""
         return len(self.labels)
 
     @property
     def counts(self) -> list[int]:
-        """Samples kept of each class."""
+        """Stored samples of each class."""
         return [len(places) for places in self.places]
 
     @property
@@ -102,11 +102,11 @@ class Replay:
         self.offered.append(0)
 
     def add(self, x: Tensor, labels: Sequence[int]) -> None:
-        """Offer samples; each is kept, or replaces another, or is passed over.
+        """Offer samples; each is stored, replaces another, or is passed over.
 
         Args:
             x: (N, C, H, W); copied.
-            labels: Class numbers, N of them, of classes that were added.
+            labels: Class indices, N of them, of classes that were added.
         """
         for sample, label in zip(x, labels, strict=True):
             self.offered[label] += 1
@@ -143,8 +143,8 @@ class Replay:
         """Draw with replacement, classes equally likely and samples of a class as well.
 
         Returns:
-            x: (count, C, H, W); empty if nothing is kept.
-            labels: Class numbers, (count,).
+            x: (count, C, H, W); empty if nothing is stored.
+            labels: Class indices, (count,).
         """
         places_of = self.places
         classes = [z for z, places in enumerate(places_of) if places]
@@ -159,7 +159,7 @@ class Replay:
         """Return places, as many of each class as far as it has them, the same in every call.
 
         Args:
-            count: At most so many; a class gives its Z-th part at most.
+            count: At most; a class gives its Z-th part at most.
 
         Returns:
             (M,).

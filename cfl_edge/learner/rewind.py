@@ -34,7 +34,7 @@ class Rewound:
         learner: Before the frames, not recalibrated.
         journal: Still with the frames.
         cut: Frames learned before them.
-        names: Of the classes after them: what the journal's class numbers mean.
+        names: Of the classes after them: what the journal's class indices mean.
     """
 
     learner: Learner

@@ -76,7 +76,7 @@ def from_saved(
     Args:
         saved: From `Store.load`.
         device: Where it is to live.
-        config: That of `config_of` with another replay memory or chunk; None for that of before.
+        config: Of `config_of`, with another replay memory or chunk; None for the saved one.
 
     Raises:
         ModelError: The backbone's weights on this machine are not those it learned with.

@@ -41,7 +41,7 @@ def classifier_loss(x: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
     Args:
         x: What it reads, (N, C).
         rows: (Z, C + 1), the last column on a constant 1.
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
 
     Example:
         >>> float(classifier_loss(torch.ones(1, 2), torch.zeros(2, 3), torch.tensor([1])))
@@ -64,7 +64,7 @@ def backward_end_to_end(
         h0: What the first layer reads, (N, C, H, W).
         frozen: Features of the frozen sources, each (N, C_r).
         rows: Of the classifier on all sources; gets gradients.
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
     """
     sources = list(frozen)
     for layer in network:
@@ -89,7 +89,7 @@ def backward_layer_by_layer(
         h0: What the first layer reads, (N, C, H, W).
         frozen: Features of the frozen sources, each (N, C_r).
         rows: Of the classifiers of all sources; get gradients.
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
     """
     for x, row in zip(frozen, rows[: len(frozen)], strict=True):
         classifier_loss(x, row, labels).backward()  # type: ignore[no-untyped-call]

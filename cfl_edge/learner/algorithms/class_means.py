@@ -45,7 +45,7 @@ class RunningMeans:
 
     Args:
         channels: C.
-        device: Where they are kept.
+        device: Where they live.
 
     Example:
         >>> running = RunningMeans(channels=2)
@@ -70,7 +70,7 @@ class RunningMeans:
 
         Args:
             x: (N, C).
-            labels: Class numbers, (N,).
+            labels: Class indices, (N,).
             squares: Squared lengths, (N,), where they are not those of `x`.
         """
         squares = x.square().sum(dim=1) if squares is None else squares
@@ -103,7 +103,7 @@ class Method:
     """What one of the two makes of features and means.
 
     Args:
-        prepare: Features (N, C) to those whose mean is kept, (N, C).
+        prepare: Features (N, C) to those whose mean is taken, (N, C).
         rows: Means to label embeddings (Z, C + 1), whose dot products with features as they come
             are logits.
     """

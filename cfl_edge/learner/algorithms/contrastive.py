@@ -3,7 +3,7 @@
 Every source of features (the backbone's pooled features, its cut, each layer) has class means and a
 shared covariance, whose label embeddings in closed form predict together. Gradient steps on new and
 replayed samples move the layers; the statistics of the layers forget what they were gathered on at
-the same pace, and are estimated anew from the replay memory now and then (`Recalibration`).
+the same pace, and are re-estimated from the replay memory now and then (`Recalibration`).
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class ContrastiveAlgorithm(Algorithm):
         self.duplicates = NearDuplicates()
         self._since_refresh = 0
         self._recalibration: Recalibration | None = None  # under way; no step is taken meanwhile
-        self._recalibrated_at = 0  # after so many steps
+        self._recalibrated_at = 0  # gradient steps by then
         self._declare()
 
     def _declare(self) -> None:
@@ -250,8 +250,8 @@ class ContrastiveAlgorithm(Algorithm):
         recalibrated, self._recalibration = self._recalibration, None
         if self.trainer.pending:
             samples = torch.stack([sample for sample, _ in self.trainer.pending])
-            numbers = [number for _, number in self.trainer.pending]
-            recalibrated.take(samples.float(), torch.tensor(numbers, device=self.device))
+            targets = [target for _, target in self.trainer.pending]
+            recalibrated.take(samples.float(), torch.tensor(targets, device=self.device))
         layers = self.statistics[self.layer_source :]
         for source, estimated in zip(layers, recalibrated.statistics, strict=True):
             source.counts, source.means = estimated.counts, estimated.means
@@ -293,8 +293,8 @@ class ContrastiveAlgorithm(Algorithm):
         distances = [one(x) for one, x in zip(self._distances, layers, strict=True)]
         return torch.stack(distances).sum(dim=0)
 
-    def _note_replayed(self, layers: Sequence[Tensor], numbers: Tensor) -> None:
-        self.replayed.add(self._in_layers(layers), numbers)
+    def _note_replayed(self, layers: Sequence[Tensor], targets: Tensor) -> None:
+        self.replayed.add(self._in_layers(layers), targets)
         self.novelty.expect(*self.replayed.expected(len(self.seen)))
 
     def distance_rows(self) -> DistanceRows | None:

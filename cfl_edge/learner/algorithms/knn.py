@@ -34,7 +34,7 @@ def vote_scores(similarities: Tensor, labels: Tensor, classes: int) -> Tensor:
 
     Args:
         similarities: Cosines of the neighbours, (N, k).
-        labels: Their class numbers, (N, k).
+        labels: Their class indices, (N, k).
         classes: Z.
 
     Returns:

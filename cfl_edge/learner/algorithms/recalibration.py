@@ -15,13 +15,13 @@ from cfl_edge.learner.replay import Replay
 
 EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its mean and its embedding much
 RECALIBRATED_FRAMES = (16, 64)  # of a class: the layers have made room for it, and moved the others
-RECALIBRATED_STEPS = 64  # since statistics were last made anew
+RECALIBRATED_STEPS = 64  # since the last recalibration
 RECALIBRATED_SAMPLES = 1024  # half a second's worth with the default network
 FEWEST_SAMPLES = 32  # of each class: fewer tell less than statistics that lag
 
 
 def passed(frames: Sequence[int], samples: Sequence[int], added: Mapping[int, int]) -> bool:
-    """Return whether a class has just reached one of these numbers of frames.
+    """Return whether a class has just reached one of these frame counts.
 
     Args:
         frames: Numbers.
@@ -36,7 +36,7 @@ def passed(frames: Sequence[int], samples: Sequence[int], added: Mapping[int, in
 
 
 def lag(moved: int, samples: Sequence[int], added: Mapping[int, int]) -> bool:
-    """Return whether statistics are better made anew from `RECALIBRATED_SAMPLES` samples.
+    """Return whether statistics are better re-estimated from `RECALIBRATED_SAMPLES` samples.
 
     DECISIONS.md, "Statistics while the layers move".
 
@@ -57,7 +57,7 @@ def lag(moved: int, samples: Sequence[int], added: Mapping[int, int]) -> bool:
 
 
 class Recalibration:
-    """Estimate the class means and the covariance of every layer anew.
+    """Re-estimate the class means and the covariance of every layer.
 
     The layers must not move meanwhile. Classes may come.
 
@@ -66,7 +66,7 @@ class Recalibration:
         replay: Where the samples are.
         places: Which of them, (N,).
         chunk: Samples that pass the layers at a time.
-        keep: Of about so many samples, pooled features are kept.
+        keep: About how many samples' pooled features to store.
         lagging: Statistics of the layers as they were, which count as much as the samples; empty
             to count the samples alone. They are less of the moment, but of more samples.
 
@@ -105,7 +105,7 @@ class Recalibration:
         self._chunks = list(torch.split(places, chunk))
         self._every = math.ceil(len(places) / keep)
         self._kept: list[list[Tensor]] = []  # of each chunk, pooled features of each layer
-        self._numbers: list[Tensor] = []  # their classes
+        self._targets: list[Tensor] = []  # their classes
 
     @property
     def classes(self) -> int:
@@ -122,28 +122,28 @@ class Recalibration:
         """Take in the next samples; return whether any are left."""
         if self._chunks:
             places = self._chunks.pop(0)
-            numbers = torch.tensor(
+            targets = torch.tensor(
                 [self.replay.labels[place] for place in places.tolist()],
                 device=self.replay.values.device,
             )
-            self.take(self.replay.read(places), numbers)
+            self.take(self.replay.read(places), targets)
         return bool(self._chunks)
 
     @torch.no_grad()
-    def take(self, h0: Tensor, numbers: Tensor) -> None:
+    def take(self, h0: Tensor, targets: Tensor) -> None:
         """Take in samples.
 
         Args:
             h0: What the first layer reads, (N, C, H, W).
-            numbers: Of their classes, (N,).
+            targets: Of their classes, (N,).
         """
         pooled = list(self.network(h0))
         for source, h_mean in zip(self.statistics, pooled, strict=True):
-            source.update(h_mean, numbers)
+            source.update(h_mean, targets)
         self._kept.append([h_mean[:: self._every] for h_mean in pooled])
-        self._numbers.append(numbers[:: self._every])
+        self._targets.append(targets[:: self._every])
 
     def kept(self) -> tuple[list[Tensor], Tensor]:
-        """Return pooled features of each layer and class numbers of some of the samples."""
+        """Return pooled features of each layer and class indices of some of the samples."""
         layers = [torch.cat(chunks) for chunks in zip(*self._kept, strict=True)]
-        return layers, torch.cat(self._numbers)
+        return layers, torch.cat(self._targets)

@@ -1,7 +1,7 @@
 """Streaming linear discriminant analysis on frozen features.
 
 Hayes & Kanan, "Lifelong Machine Learning with Deep Streaming Linear Discriminant Analysis", 2020:
-class means and one covariance that all classes share, kept up to date sample by sample, in any
+class means and one covariance that all classes share, updated sample by sample, in any
 order. It is what people use; `core/class_statistics.py` says what CFL's own rows do beyond it.
 """
 
