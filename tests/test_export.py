@@ -12,7 +12,7 @@ from torch import nn
 
 from cfl_edge.core.backbones import build_backbone
 from cfl_edge.core.distances import DistanceRows
-from cfl_edge.core.features import BackboneReading, FeatureExtractor
+from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.layers import paper_conv
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import ExportError, ModelError, ModelWriteError
@@ -32,7 +32,7 @@ def net() -> FeatureExtractor:
     layer = paper_conv(3, 8, stride=2, padding=0)
     layer.block[1].running_mean.normal_()
     layer.block[1].running_var.uniform_(0.5, 2)
-    return FeatureExtractor(build_backbone("none"), Network([layer]), BackboneReading()).eval()
+    return FeatureExtractor(build_backbone("none"), Network([layer])).eval()
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -162,18 +162,18 @@ def test_every_network_of_our_own(layers, power, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (2, 17, 17, 3), np.uint8)
     network = build_network(layers, (3, 17, 17)).eval()
     network.power = power
-    check_features(FeatureExtractor(build_backbone("none"), network, BackboneReading()), images)
+    check_features(FeatureExtractor(build_backbone("none"), network), images)
 
 
 @pytest.mark.parametrize("size_px", [64, 97])
-@pytest.mark.parametrize("reading", [("raw", "mean"), ("unit", "mean-std")])
-def test_the_default_backbone(size_px, reading):
+@pytest.mark.parametrize("scale", ["raw", "unit"])
+def test_the_default_backbone(size_px, scale):
     torch.manual_seed(0)
     backbone = build_backbone()
     images = np.random.default_rng(0).integers(0, 256, (2, size_px, size_px, 3), np.uint8)
     h0, _ = backbone(torch.from_numpy(images))
     network = build_network("16,8", h0.shape[1:]).eval()
-    check_features(FeatureExtractor(backbone, network, BackboneReading(*reading)), images)
+    check_features(FeatureExtractor(backbone, network, scale), images)
 
 
 def check_features(extractor, images):
@@ -209,13 +209,13 @@ import sys, tempfile
 from pathlib import Path
 import numpy as np, torch
 from cfl_edge.core.backbones import build_backbone
-from cfl_edge.core.features import BackboneReading, FeatureExtractor
+from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.networks import build_network
 from cfl_edge.onnx.export import export, take_snapshot
 from cfl_edge.onnx.graph import Classifier
 
 layers = build_network("256,256", (112, 6, 6)).eval()
-extractor = FeatureExtractor(build_backbone(), layers, BackboneReading())
+extractor = FeatureExtractor(build_backbone(), layers)
 classifier = Classifier(np.ones((2017, 2), np.float32), ("a", "b"))
 taken = take_snapshot(extractor, classifier, np.zeros((1, 96, 96, 3), np.uint8), {})
 export(taken, Path(tempfile.mkdtemp()))
@@ -247,9 +247,7 @@ def not_finite():
 
 def gridded():
     layer = paper_conv(3, 2, stride=2, padding=0, grid=2)
-    return snapshot(
-        FeatureExtractor(build_backbone("none"), Network([layer]), BackboneReading()).eval()
-    )
+    return snapshot(FeatureExtractor(build_backbone("none"), Network([layer])).eval())
 
 
 @pytest.mark.parametrize(
@@ -317,7 +315,7 @@ def mobile(monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
     backbone = build_backbone("torchvision:mobilenet_v3_small@features.8")
     network = build_network("16", (48, 6, 6)).eval()
-    return FeatureExtractor(backbone, network, BackboneReading())
+    return FeatureExtractor(backbone, network)
 
 
 def test_a_backbone_of_torchvision_needs_a_package(mobile, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfl_edge.core.features import BackboneReading, frozen_sources, scale_pooled
+from cfl_edge.core.features import frozen_sources, scale_pooled
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learners import LEARNERS, declaration
@@ -20,16 +20,18 @@ def test_at_unit_scale_the_length_of_the_end_says_nothing():
     assert torch.equal(scale_pooled(torch.zeros(1, 8), "unit"), torch.zeros(1, 8))
 
 
-def test_end_and_cut_are_read_as_asked():
+def test_the_backbone_is_read_as_asked():
     h0, final = torch.rand(2, 3, 4, 4), torch.rand(2, 5)
-    raw_end, mean = frozen_sources(h0, final, BackboneReading("raw", "mean"))
+    raw_end, both = frozen_sources(h0, final, "raw")
     assert torch.equal(raw_end, final)
-    torch.testing.assert_close(mean, h0.mean(dim=(2, 3)))
-    unit_end, both = frozen_sources(h0, final, BackboneReading("unit", "mean-std"))
+    unit_end, same = frozen_sources(h0, final, "unit")
+    assert torch.equal(both, same)
     assert torch.equal(unit_end, scale_pooled(final, "unit"))
     deviations = h0.numpy().std(axis=(2, 3))
-    np.testing.assert_allclose(both, np.concatenate([mean, deviations], axis=1), rtol=1e-5)
-    assert frozen_sources(h0, None, BackboneReading()) == []
+    np.testing.assert_allclose(
+        both, np.concatenate([h0.mean(dim=(2, 3)), deviations], axis=1), rtol=1e-5
+    )
+    assert frozen_sources(h0, None, "raw") == []
 
 
 def test_predictions_read_a_power_of_what_the_layers_loss_sees():
@@ -52,4 +54,4 @@ def test_what_people_use_instead_reads_the_layers_as_they_are(algorithm):
 @pytest.mark.parametrize("algorithm", LEARNERS)
 def test_what_people_use_instead_reads_the_end_as_it_is(algorithm):
     expected = "unit" if algorithm == "cfl" else "raw"
-    assert LearnerConfig(learner=algorithm).backbone_reading().end == expected
+    assert declaration(algorithm).pooled_scale == expected

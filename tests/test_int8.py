@@ -12,7 +12,7 @@ from test_export import CLASSES, SIZE_PX, pictures, snapshot
 from torch import nn
 
 from cfl_edge.core.backbones import build_backbone
-from cfl_edge.core.features import BackboneReading, FeatureExtractor
+from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.networks import Network
 from cfl_edge.errors import DataError, ExportError, ModelWriteError, StreamNotFoundError
@@ -111,7 +111,7 @@ def spoilt():
             # The wide range of the one channel takes all steps.
             scale.weight[channel, channel], back.weight[channel, channel] = factor, 1 / factor
     network = Network([LocalLayer(nn.Sequential(scale, back), 8)])
-    return FeatureExtractor(build_backbone("none"), network, BackboneReading()).eval()
+    return FeatureExtractor(build_backbone("none"), network).eval()
 
 
 def test_a_network_that_bytes_cannot_hold_is_objected_to(tmp_path):

@@ -14,25 +14,11 @@ from cfl_edge.core.backbones import Backbone
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.networks import Network
 
-IntermediatePooling = Literal["mean", "mean-std"]
 PooledScale = Literal["raw", "unit"]
 
 
-@dataclass(frozen=True)
-class BackboneReading:
-    """How predictions read the frozen backbone.
-
-    Args:
-        end: The scale of its pooled end, see `scale_pooled`.
-        cut: The pooling of its cut, see `pool_intermediate`.
-    """
-
-    end: PooledScale = "raw"
-    cut: IntermediatePooling = "mean-std"
-
-
 def scale_pooled(final: Tensor, scale: PooledScale) -> Tensor:
-    """Return the backbone's pooled end as it is, or each sample at the same length.
+    """Return the backbone's pooled features as they are, or each sample at the same length.
 
     How long the features of an image are says little of its class, and hides from few samples what
     does (imprinting: Qi et al., "Low-Shot Learning with Imprinted Weights", 2018; DECISIONS.md,
@@ -52,41 +38,36 @@ def scale_pooled(final: Tensor, scale: PooledScale) -> Tensor:
     return F.normalize(final, dim=1) * math.sqrt(final.shape[1])
 
 
-def pool_intermediate(h0: Tensor, pooling: IntermediatePooling) -> Tensor:
-    """Pool what the backbone returned at its cut.
+def pool_intermediate(h0: Tensor) -> Tensor:
+    """Return mean and standard deviation over the positions of the intermediate features.
 
     A mean says how much there is of a feature, a deviation whether it is all in one place
     (statistics pooling: Snyder et al., "X-vectors", 2018).
 
     Args:
         h0: (N, C, H, W).
-        pooling: `mean`, or `mean-std` for the standard deviation over the positions as well.
 
     Returns:
-        (N, C) or (N, 2C).
+        (N, 2C)
 
     Example:
-        >>> pool_intermediate(torch.tensor([[[[0.0, 2.0]]]]), "mean-std")
+        >>> pool_intermediate(torch.tensor([[[[0.0, 2.0]]]]))
         tensor([[1., 1.]])
     """
     mean = h0.mean(dim=(2, 3))
-    if pooling == "mean":
-        return mean
     deviation = (h0 - mean[:, :, None, None]).square().mean(dim=(2, 3)).sqrt()
     return torch.cat([mean, deviation], dim=1)
 
 
-def frozen_sources(h0: Tensor, final: Tensor | None, reading: BackboneReading) -> list[Tensor]:
-    """Return the pooled features that never change: the backbone's pooled features and its cut.
+def frozen_sources(h0: Tensor, final: Tensor | None, scale: PooledScale) -> list[Tensor]:
+    """Return what never changes: the backbone's pooled and its pooled intermediate features.
 
     Args:
         h0: The backbone's output, (N, C, H, W).
-        final: Its pooled end, (N, C_E); None without one, and then nothing is returned.
-        reading: Of end and cut.
+        final: Its pooled features, (N, C_E); None without them, and then nothing is returned.
+        scale: Of the pooled features, see `scale_pooled`.
     """
-    if final is None:
-        return []
-    return [scale_pooled(final, reading.end), pool_intermediate(h0, reading.cut)]
+    return [] if final is None else [scale_pooled(final, scale), pool_intermediate(h0)]
 
 
 @dataclass(frozen=True)
@@ -110,14 +91,14 @@ class FeatureExtractor(nn.Module):
     Args:
         backbone: Frozen.
         network: The layers.
-        reading: Of the backbone.
+        scale: Of the backbone's pooled features, see `scale_pooled`.
     """
 
-    def __init__(self, backbone: Backbone, network: Network, reading: BackboneReading) -> None:
+    def __init__(self, backbone: Backbone, network: Network, scale: PooledScale = "raw") -> None:
         super().__init__()
         self.backbone = backbone
         self.network = network
-        self.reading = reading
+        self.scale = scale
 
     def sources(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return h0 and the pooled features of every source, for uint8 images (N, H, W, 3)."""
@@ -129,9 +110,9 @@ class FeatureExtractor(nn.Module):
 
         Args:
             h0: The backbone's output, (N, C, H, W).
-            final: Its pooled end, (N, C_E); None without one.
+            final: Its pooled features, (N, C_E); None without them.
         """
-        return frozen_sources(h0, final, self.reading) + list(self.network(h0))
+        return frozen_sources(h0, final, self.scale) + list(self.network(h0))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the concatenated features and a constant 1, (N, F)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cfl_edge.core.features import BackboneReading, IntermediatePooling
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import NO_LAYERS
 from cfl_edge.defaults import (
@@ -38,8 +37,6 @@ class LearnerConfig:
         layers: See `build_network`; None chooses the default for the backbone.
         image_px: Side of the image the backbone reads; None is 96 with a backbone and 32 without.
             More pixels show finer detail and cost time with their square.
-        intermediate_pooling: How predictions read the backbone's intermediate features, see
-            `pool_intermediate`.
         replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
         journal_mib: Bytes of the journal in MiB, that `cfl-edge undo` reads; 0
             stores none. More of it reaches back further.
@@ -65,7 +62,6 @@ class LearnerConfig:
     backbone: str = BACKBONE
     layers: str | None = None
     image_px: int | None = None
-    intermediate_pooling: IntermediatePooling = "mean-std"
     replay_mib: float = REPLAY_MIB
     journal_mib: float = JOURNAL_MIB
     batch: int = BATCH
@@ -121,10 +117,6 @@ class LearnerConfig:
             return NO_LAYERS
         default = LAYERS_WITHOUT_BACKBONE if self.backbone == "none" else LAYERS_WITH_BACKBONE
         return self.layers or default
-
-    def backbone_reading(self) -> BackboneReading:
-        """Return how predictions read the backbone."""
-        return BackboneReading(declaration(self.learner).pooled_scale, self.intermediate_pooling)
 
     def resolved_image_px(self) -> int:
         """Return `image_px`, or the default for the backbone."""

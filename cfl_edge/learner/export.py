@@ -72,7 +72,7 @@ def snapshot_learner(
     rows = learner.algorithm.distance_rows()
     stored = [image.cpu().numpy() for image, _ in learner.examples.values()][:images]
     return take_snapshot(
-        FeatureExtractor(backbone, network, learner.extractor.reading),
+        FeatureExtractor(backbone, network, learner.extractor.scale),
         Classifier(
             readout.detach().T.cpu().numpy().copy(),
             tuple(learner.classes),

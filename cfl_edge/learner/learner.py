@@ -119,8 +119,9 @@ class Learner:
         with torch.inference_mode():
             h0, final = self.backbone(blank.to(self.device))
         self.network: Network = self._build_network(tuple(h0.shape[1:]))
-        self.extractor = FeatureExtractor(self.backbone, self.network, config.backbone_reading())
-        frozen = frozen_sources(h0, final, config.backbone_reading())
+        scale = declaration(config.learner).pooled_scale
+        self.extractor = FeatureExtractor(self.backbone, self.network, scale)
+        frozen = frozen_sources(h0, final, scale)
         channels = [source.shape[1] for source in frozen]
         self.algorithm: Algorithm = build_algorithm(
             AlgorithmInputs(

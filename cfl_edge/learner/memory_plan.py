@@ -144,7 +144,8 @@ def load(config: LearnerConfig) -> Loaded:
     frames = [
         layer.activations_bytes + layer.workspace_bytes for layer in step_memory(network, shape, 1)
     ]
-    frozen = [source.shape[1] for source in frozen_sources(h0, final, config.backbone_reading())]
+    scale = declaration(config.learner).pooled_scale
+    frozen = [source.shape[1] for source in frozen_sources(h0, final, scale)]
     return Loaded(
         network=network,
         input_shape=shape,

@@ -129,10 +129,9 @@ def export(snapshot: Snapshot, folder: Path) -> Exported:
     Example:
         >>> import tempfile
         >>> from cfl_edge.core.backbones import build_backbone
-        >>> from cfl_edge.core.features import BackboneReading
         >>> from cfl_edge.core.networks import build_network
         >>> layers = build_network("4", (3, 8, 8)).eval()
-        >>> extractor = FeatureExtractor(build_backbone("none"), layers, BackboneReading())
+        >>> extractor = FeatureExtractor(build_backbone("none"), layers)
         >>> classifier = Classifier(np.eye(5, 2, dtype=np.float32), ("red", "green"))
         >>> image = np.zeros((1, 8, 8, 3), np.uint8)
         >>> snapshot = take_snapshot(extractor, classifier, image, {})

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from cfl_edge.core.backbones import Backbone, CutNetwork, NoNetwork
 from cfl_edge.core.distances import DistanceRows
-from cfl_edge.core.features import BackboneReading, FeatureExtractor
+from cfl_edge.core.features import FeatureExtractor, PooledScale
 from cfl_edge.core.networks import Network
 from cfl_edge.onnx.builder import GraphBuilder, Value
 from cfl_edge.onnx.metadata import (
@@ -73,13 +73,13 @@ def model_graph(
         >>> from cfl_edge.core.backbones import build_backbone
         >>> from cfl_edge.core.networks import build_network
         >>> layers = build_network("4", (3, 8, 8))
-        >>> extractor = FeatureExtractor(build_backbone("none"), layers, BackboneReading())
+        >>> extractor = FeatureExtractor(build_backbone("none"), layers)
         >>> model = model_graph(extractor, 8, Classifier(np.zeros((5, 2), np.float32), ("a", "b")))
         >>> [output.name for output in model.graph.output]
         ['scores']
     """
     graph, h0, final = _append_backbone(extractor.backbone, size_px)
-    sources = [] if final is None else _frozen_sources(graph, h0, final, extractor.reading)
+    sources = [] if final is None else _frozen_sources(graph, h0, final, extractor.scale)
     sources += _append_layers(graph, h0, extractor.network)
     joined = graph.node("Concat", sources, JOINED_FEATURES, axis=1)
     padding, one = graph.integers([0, 0, 0, 1]), graph.constant(np.float32(1))
@@ -153,24 +153,21 @@ def _append_backbone(backbone: Backbone, size_px: int) -> tuple[GraphBuilder, Va
     return graph, h0, Value(_means(graph, end.name), end.shape[:1])
 
 
-def _frozen_sources(
-    graph: GraphBuilder, h0: Value, final: Value, reading: BackboneReading
-) -> list[str]:
+def _frozen_sources(graph: GraphBuilder, h0: Value, final: Value, scale: PooledScale) -> list[str]:
     """Append what `cfl_edge.core.features.frozen_sources` computes."""
     sources = [final.name]
-    if reading.end == "unit":
+    if scale == "unit":
         length = graph.reduce("ReduceL2", final.name, [1], keepdims=True)
         length = graph.node("Max", [length, graph.constant(SHORTEST)])
         unit = graph.node("Div", [final.name, length])
         root = graph.constant(np.float32(math.sqrt(final.shape[0])))
         sources = [graph.node("Mul", [unit, root])]
     sources.append(_means(graph, h0.name))
-    if reading.cut == "mean-std":
-        mean = graph.reduce("ReduceMean", h0.name, [2, 3], keepdims=True)
-        # Pow, not Mul: ONNX Runtime's quantisation leaves it in float, and deviations need that.
-        apart = graph.node("Sub", [h0.name, mean])
-        square = graph.node("Pow", [apart, graph.constant(np.float32(2))])
-        sources.append(graph.node("Sqrt", [_means(graph, square)]))
+    mean = graph.reduce("ReduceMean", h0.name, [2, 3], keepdims=True)
+    # Pow, not Mul: ONNX Runtime's quantisation leaves it in float, and deviations need that.
+    apart = graph.node("Sub", [h0.name, mean])
+    square = graph.node("Pow", [apart, graph.constant(np.float32(2))])
+    sources.append(graph.node("Sqrt", [_means(graph, square)]))
     return sources
 
 
