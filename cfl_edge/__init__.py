@@ -39,8 +39,17 @@ if TYPE_CHECKING:
     from cfl_edge.prediction import Prediction
     from cfl_edge.stream.frame import Frame
     from cfl_edge.stream.open import open_stream
+    from cfl_edge.stream.options import StreamOptions
 
-__all__ = ["Frame", "Learner", "LearnerConfig", "OnnxModel", "Prediction", "open_stream"]
+__all__ = [
+    "Frame",
+    "Learner",
+    "LearnerConfig",
+    "OnnxModel",
+    "Prediction",
+    "StreamOptions",
+    "open_stream",
+]
 
 __version__ = "0.1.0"
 
@@ -50,6 +59,7 @@ _PLACES = {
     "LearnerConfig": "cfl_edge.learner.config",
     "OnnxModel": "cfl_edge.onnx.inference",
     "Prediction": "cfl_edge.prediction",
+    "StreamOptions": "cfl_edge.stream.options",
     "open_stream": "cfl_edge.stream.open",
 }
 

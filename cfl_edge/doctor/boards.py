@@ -1,4 +1,4 @@
-"""Boards on serial ports: list, watch, check, and be one."""
+"""Boards on serial ports: list, watch, check and simulate them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from PIL import Image as Pillow
 from cfl_edge.errors import StreamFormatError, UsageError
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.stream.open import open_stream
-from cfl_edge.stream.serial.capture import image_to_rgb, silent_error, stream_error
+from cfl_edge.stream.serial.capture import image_to_rgb, silent_error, stream_errors
 from cfl_edge.stream.source import Notice, log_notice
 from firmware_host import ports
 from firmware_host.damage import Faults
-from firmware_host.errors import BoardError
 from firmware_host.link import Link, LinkStatistics, open_link
 from firmware_host.ports import Port
 from firmware_host.protocol import BAUD, Ctrl, Event, Hello, Image, Log, Status
@@ -28,10 +27,10 @@ from firmware_host.simulated_images import Shown
 from firmware_host.simulator import Simulator
 
 READ_S = 0.1
-"""How long a read waits: Ctrl-C waits for it."""
+"""How long a read waits; Ctrl-C waits for it."""
 
 SILENT_S = 5.0
-"""Seconds without an image after which a check has failed: as `STALL_S` of streams."""
+"""Seconds without an image after which a check fails, the same as `STALL_S` of streams."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ class Checked:
 
     Args:
         listens: Whether it acknowledged the command.
-        decoded: Images that came and could be decoded.
-        size: Of the last one: "320x240 jpeg".
-        statistics: Of the wire.
+        decoded: Images that arrived and could be decoded.
+        size: Size and format of the last one: "320x240 jpeg".
+        statistics: What the link counted.
     """
 
     listens: bool
@@ -57,7 +56,7 @@ def list_ports() -> list[Port]:
 
 
 def fields(found: Sequence[Port]) -> list[dict[str, Any]]:
-    """Return ports as JSON has them."""
+    """Return ports for JSON."""
     return [{**dataclasses.asdict(port), "vendor": port.vendor} for port in found]
 
 
@@ -71,10 +70,10 @@ def monitor(
     """Request images from a board and report its messages, until Ctrl-C.
 
     Args:
-        port: Of the board.
+        port: Port of the board.
         baud: Bits per second.
         seconds: When to stop; None runs until Ctrl-C.
-        on_notice: Takes one sentence a call.
+        on_notice: Called with one sentence a call.
 
     Raises:
         StreamError: The port does not open, or is gone.
@@ -92,7 +91,7 @@ def check(port: str, *, baud: int = BAUD, images: int = 10) -> Checked:
     """Request images from a board and decode them.
 
     Args:
-        port: Of the board.
+        port: Port of the board.
         baud: Bits per second.
         images: How many to receive.
 
@@ -153,11 +152,11 @@ class Simulation:
 
 
 def simulate(asked: Simulation, *, on_notice: Notice = log_notice) -> tuple[int, int]:
-    """Be a board that shows a stream again and again, until Ctrl-C.
+    """Simulate a board that sends a stream repeatedly, until Ctrl-C.
 
     Args:
         asked: What it shows and how.
-        on_notice: Is told the port.
+        on_notice: Called with the port.
 
     Returns:
         Images sent, and those of them that arrived intact.
@@ -189,12 +188,12 @@ def simulate(asked: Simulation, *, on_notice: Notice = log_notice) -> tuple[int,
 
 
 def statistics_fields(met: LinkStatistics) -> dict[str, Any]:
-    """Return what a link met as JSON has it."""
+    """Return what a link counted, for JSON."""
     return {**dataclasses.asdict(met), "bytes_per_s": met.bytes_per_s}
 
 
 def statistics_lines(met: LinkStatistics) -> list[str]:
-    """Return what a link met for people."""
+    """Return what a link counted, for people."""
     latency = "" if met.latency_ms is None else f", latency {met.latency_ms:.0f} ms"
     return [
         f"received   {met.frames} images, {met.incomplete} with gaps, "
@@ -207,11 +206,8 @@ def statistics_lines(met: LinkStatistics) -> list[str]:
 @contextmanager
 def _opened(port: str, baud: int) -> Iterator[Link]:
     """Open the link to a board; its errors become those of streams."""
-    try:
-        with open_link(ports.choose_port(port).device, baud=baud) as link:
-            yield link
-    except BoardError as error:
-        raise stream_error(error) from error
+    with stream_errors(), open_link(ports.choose_port(port).device, baud=baud) as link:
+        yield link
 
 
 def _told(message: Any) -> str:
@@ -232,7 +228,7 @@ def _told(message: Any) -> str:
 
 
 def _shown(frames: str) -> Iterator[Shown]:
-    """Yield the images for ever as JPEGs; a label is pressed before its first image."""
+    """Yield the images as JPEGs, endlessly; a label is pressed before its first image."""
     held: str | None = None
     while True:
         with open_stream(frames) as stream:

@@ -64,33 +64,15 @@ class StreamOptions:
             raise UsageError(f"epochs is {self.epochs}, expected at least 1", hint="--epochs 1")
         if self.seed < 0:
             raise UsageError(f"seed is {self.seed}, expected 0 or more", hint="--seed 0")
-        if self.realtime_hz is not None:
-            check_rate(self.realtime_hz)
+        rate_hz = self.realtime_hz
+        if rate_hz is not None and not SLOWEST_HZ <= rate_hz <= FASTEST_HZ:  # NaN is not either
+            raise UsageError(
+                f"--realtime is {rate_hz}, expected {SLOWEST_HZ:g} to {FASTEST_HZ:g} frames per "
+                "second",
+                hint="--realtime 30",
+            )
         if not self.timeout_s > 0:
             raise UsageError(f"timeout_s is {self.timeout_s}, expected above 0", hint="use 5")
 
 
 DEFAULTS = StreamOptions()
-
-
-def check_rate(rate_hz: float) -> None:
-    """Refuse a frame rate that no camera has.
-
-    Args:
-        rate_hz: Frames per second.
-
-    Raises:
-        UsageError: It is not within 0.1 to 1000.
-
-    Example:
-        >>> check_rate(0)
-        Traceback (most recent call last):
-        ...
-        cfl_edge.errors.UsageError: --realtime is 0, expected 0.1 to 1000 frames per second
-          try: --realtime 30
-    """
-    if not SLOWEST_HZ <= rate_hz <= FASTEST_HZ:  # NaN is not either
-        raise UsageError(
-            f"--realtime is {rate_hz}, expected {SLOWEST_HZ:g} to {FASTEST_HZ:g} frames per second",
-            hint="--realtime 30",
-        )

@@ -18,7 +18,6 @@ from typing import final
 
 from cfl_edge.errors import UsageError
 from cfl_edge.stream.frame import Frame
-from cfl_edge.stream.options import check_rate
 from cfl_edge.stream.source import Notice, Skipped, Stream, log_notice
 
 JUDGED = 10
@@ -56,13 +55,13 @@ class Realtime(Stream):
 
     Args:
         stream: The recording, closed together with this stream.
-        rate_hz: Frames per second, 0.1 to 1000.
+        rate_hz: Frames per second, above 0; `StreamOptions` checks its range.
         on_notice: Called once, with one sentence, if the source cannot be read at this rate.
         clock: Returns monotonic seconds.
         sleep: Waits for some seconds; by default `close` ends the wait.
 
     Raises:
-        UsageError: The rate is out of range, or the stream is live.
+        UsageError: The stream is live.
 
     Example:
         >>> from cfl_edge.stream.open import open_stream
@@ -88,7 +87,6 @@ class Realtime(Stream):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
-        check_rate(rate_hz)
         if stream.live:
             raise live_error(stream.uri, rate_hz)
         self.uri = stream.uri
