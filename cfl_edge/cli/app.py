@@ -54,7 +54,7 @@ def main() -> None:
     # 30 times slower beside busy programs (DECISIONS.md, "Threads"). Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        app()
+        app(prog_name="cfl-edge")
     except CflEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
