@@ -84,6 +84,7 @@ ImagePx = Annotated[
         metavar="PX",
         default=f"{defaults.IMAGE_PX_WITH_BACKBONE}, or {defaults.IMAGE_PX_WITHOUT_BACKBONE} "
         "without a backbone",
+        example=str(defaults.IMAGE_PX_WITH_BACKBONE),
     ),
 ]
 Optimizer = Annotated[
