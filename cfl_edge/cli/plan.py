@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from cfl_edge.config import (
+from cfl_edge.config import LearnSettings
+from cfl_edge.config.network import (
     Backbone,
     Chunk,
     ImagePx,
     Layers,
-    LearnSettings,
     MemoryMib,
     Optimizer,
     ReplayMib,

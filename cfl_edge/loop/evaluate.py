@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cfl_edge.config import EvaluateSettings
 from cfl_edge.errors import DataError
@@ -149,37 +149,3 @@ def _evaluate_unknown(
         rejected=None if settings.reject is None else rejected,
         skipped=skipped,
     )
-
-
-def unknown_fields(result: Evaluation, reject: float | None) -> dict[str, Any]:
-    """Return the fields of the summary on unknown things, where asked for."""
-    fields: dict[str, Any] = {}
-    if reject is not None:
-        fields = {"rejected": result.rejected, "answered_accuracy": result.answered_accuracy}
-    if (unknown := result.unknown) is not None:
-        fields |= {
-            "auroc_unknown": unknown.auroc,
-            "fpr95_unknown": unknown.fpr95,
-            "unknown_samples": unknown.samples,
-            "unknown_rejected": unknown.rejected,
-            "unknown_skipped": unknown.skipped,
-        }
-    return fields
-
-
-def unknown_lines(result: Evaluation, reject: float | None) -> list[str]:
-    """Return the same as lines to read."""
-    lines = []
-    if reject is not None:
-        answered = result.confusion.samples - result.rejected
-        lines.append(f"rejected   {result.rejected}, which count as wrong")
-        if result.answered_accuracy is not None:
-            lines[-1] += f"; accuracy {result.answered_accuracy:.2%} of the other {answered}"
-    if (unknown := result.unknown) is not None:
-        lines.append(
-            f"unknown    AUROC {unknown.auroc:.3f}; where 95 % of the known images are accepted, "
-            f"{unknown.fpr95:.1%} of {unknown.samples} unknown ones are too"
-        )
-        if unknown.rejected is not None:
-            lines[-1] += f"; rejected {unknown.rejected:.1%}"
-    return lines

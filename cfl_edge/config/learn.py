@@ -1,0 +1,170 @@
+"""The options of `learn`: command line before environment before file before defaults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat
+
+from cfl_edge import defaults
+from cfl_edge.config.network import (
+    Backbone,
+    Chunk,
+    ImagePx,
+    JournalMib,
+    Layers,
+    MemoryMib,
+    Optimizer,
+    ReplayMib,
+)
+from cfl_edge.learners import LEARNERS
+from cfl_edge.settings import (
+    Device,
+    MaxFrames,
+    Option,
+    RealtimeHz,
+    Reject,
+    Settings,
+    Stream,
+    load,
+)
+from cfl_edge.stream.options import Order
+
+if TYPE_CHECKING:
+    LearnerName = str
+else:
+    LearnerName = Literal[tuple(LEARNERS)]
+Seed = Annotated[int, Field(ge=0, lt=2**63), Option("Random seed.", panel="Model")]
+
+
+class LearnSettings(Settings):
+    """Every option of `cfl-edge learn`.
+
+    An option `--replay-mib 8` is `CFL_EDGE_REPLAY_MIB=8` in the environment and `replay_mib = 8`
+    in the file that `--config` names. None leaves the choice to the model or the default.
+    """
+
+    stream: Stream
+    order: Annotated[
+        Order,
+        Option("Order of the images of a folder.", panel="Stream"),
+    ] = "as-is"
+    epochs: Annotated[
+        int, Field(ge=1), Option("Passes through a folder.", panel="Stream", metavar="N")
+    ] = 1
+    realtime: RealtimeHz = None
+    max_frames: MaxFrames = None
+    label: Annotated[
+        str | None,
+        Option("Label every frame with this class.", panel="Labels", metavar="NAME"),
+    ] = None
+    labels_from: Annotated[
+        Literal["dirs", "keys", "http", "serial"] | None,
+        Option(
+            "Where labels come from: dirs (name of the subfolder or clip), keys (hold a key), "
+            "http (POST /label), serial (buttons of the board).",
+            panel="Labels",
+            metavar="SOURCE",
+            default="dirs for demo:, else none",
+        ),
+    ] = None
+    labels_port: Annotated[
+        int,
+        Field(ge=0, le=65535),
+        Option("Port of --labels-from http; 0 picks a free one.", panel="Labels", metavar="PORT"),
+    ] = defaults.LABELS_PORT
+    label_delay: Annotated[
+        float,
+        Field(ge=0, le=defaults.RING_S),
+        Option(
+            "Apply each label to the frame captured S seconds earlier.",
+            panel="Labels",
+            metavar="S",
+        ),
+    ] = 0.0
+    learn_flagged: Annotated[
+        bool,
+        Option(
+            "Also learn frames that are dark, blurred or at odds with their label.", panel="Labels"
+        ),
+    ] = False
+    model: Annotated[
+        Path, Option("Model folder; an existing model is resumed.", panel="Model", metavar="DIR")
+    ] = defaults.MODEL_FOLDER
+    learner: Annotated[
+        LearnerName | None,
+        Option(
+            "Algorithm: cfl adapts layers; slda, ncm, imprint, knn and last-layer-sgd classify "
+            "frozen features; bp, bp-replay and layer-bp use backpropagation.",
+            panel="Model",
+            metavar="NAME",
+            default=f"the model's, else {defaults.LEARNER}",
+        ),
+    ] = None
+    backbone: Backbone = None
+    layers: Layers = None
+    image: ImagePx = None
+    reject: Reject = None
+    learn_budget_ms: Annotated[
+        Literal["auto"] | NonNegativeFloat,
+        Option(
+            "Learning time per frame; auto keeps up with the camera.", panel="Model", metavar="MS"
+        ),
+    ] = "auto"
+    seed: Seed = 0
+    device: Device = "auto"
+    replay_mib: ReplayMib = None
+    journal_mib: JournalMib = None
+    memory_mib: MemoryMib = None
+    optimizer: Optimizer = None
+    chunk: Chunk = "auto"
+    checkpoint_s: Annotated[
+        float, Field(gt=0), Option("Seconds between checkpoints.", panel="Output", metavar="S")
+    ] = 30.0
+    write_gb_per_day: Annotated[
+        float,
+        Field(gt=0),
+        Option(
+            "Disk-write budget in GB per day; checkpoints and publications are throttled to fit.",
+            panel="Output",
+            metavar="GB",
+        ),
+    ] = 4.0
+    export: Annotated[bool, Option("Write ONNX files at the end.", panel="Output")] = True
+    publish: Annotated[
+        Path | None,
+        Option(
+            "Update this ONNX file while learning; `cfl-edge run` hot-reloads it.",
+            panel="Output",
+            metavar="PATH.onnx",
+        ),
+    ] = None
+    publish_seconds: Annotated[
+        float,
+        Field(gt=0),
+        Option(
+            "Seconds between publications; a new class is published immediately.",
+            panel="Output",
+            metavar="S",
+        ),
+    ] = 60.0
+
+
+def load_settings(config: Path | None, **given: Any) -> LearnSettings:
+    """Bring the sources together and check every value.
+
+    Args:
+        config: A TOML file, or None.
+        given: What the command line gave; None values count as not given.
+
+    Raises:
+        UsageError: A file that cannot be read, an unknown key, or a value out of range.
+
+    Example:
+        >>> load_settings(None, stream="demo:", model="runs/demo", epochs=2).epochs
+        2
+    """
+    given = {key: value for key, value in given.items() if value is not None}
+    return load(LearnSettings, given, command="learn", config=config, environ=os.environ)

@@ -1,0 +1,62 @@
+"""The options of commands that read or change a learned model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from cfl_edge.settings import Device, ModelFolder, Option, Reject, Settings
+
+Onnx = Annotated[
+    Path | None,
+    Option("Exported files to update as well: a folder or one .onnx file.", metavar="PATH"),
+]
+
+
+class EvaluateSettings(Settings):
+    """What `cfl-edge evaluate` measures, and on what."""
+
+    model: ModelFolder
+    data: Annotated[
+        str, Option("Folder with one subfolder per class.", metavar="URI", example="FOLDER")
+    ]
+    unknown: Annotated[
+        str | None, Option("Folder of images that show none of the classes.", metavar="URI")
+    ] = None
+    reject: Reject = None
+    device: Device = "auto"
+
+
+class UndoSettings(Settings):
+    """What `cfl-edge undo` goes back to."""
+
+    model: ModelFolder
+    seconds: Annotated[
+        float | None,
+        Field(gt=0),
+        Option("Undo the frames of the last S seconds of learning.", metavar="S"),
+    ] = None
+    frames: Annotated[
+        int | None, Field(gt=0), Option("Undo the last N frames learned.", metavar="N")
+    ] = None
+    device: Device = "auto"
+
+
+class SplitSettings(UndoSettings):
+    """What `cfl-edge classes split` moves, and where to."""
+
+    name: Annotated[str, Option("Class to split.", positional=True)]
+    into: Annotated[str, Option("Name of the new class.", metavar="NAME", example="NAME")]
+    frames: Annotated[
+        int | None,
+        Field(gt=0),
+        Option("Move the frames of NAME among the last N learned.", metavar="N"),
+    ] = None
+    seconds: Annotated[
+        float | None,
+        Field(gt=0),
+        Option("Move the frames of NAME learned in the last S seconds.", metavar="S"),
+    ] = None
+    onnx: Onnx = None

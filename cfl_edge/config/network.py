@@ -1,0 +1,86 @@
+"""Options of the network and its memory, shared by `learn` and `plan`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from cfl_edge import defaults
+from cfl_edge.settings import Option
+
+ReplayMib = Annotated[
+    float | None,
+    Field(gt=0),
+    Option(
+        "Memory for past samples; more of it forgets less.",
+        panel="Memory",
+        metavar="MIB",
+        default=f"the model's, else {defaults.REPLAY_MIB:g}",
+    ),
+]
+JournalMib = Annotated[
+    float | None,
+    Field(ge=0),
+    Option(
+        "Memory for the journal that `cfl-edge undo` reads; 0 turns it off.",
+        panel="Memory",
+        metavar="MIB",
+        default=f"the model's, else {defaults.JOURNAL_MIB:g}",
+    ),
+]
+MemoryMib = Annotated[
+    float | None,
+    Field(gt=0),
+    Option(
+        "Limit on the memory that learning adds; see `cfl-edge plan`.",
+        panel="Memory",
+        metavar="MIB",
+        default="no limit",
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    Option(
+        "Frozen network below the layers: efficientnet-lite0, none, or torchvision:MODEL@NODE.",
+        panel="Model",
+        default=f"the model's, else {defaults.BACKBONE}",
+    ),
+]
+Layers = Annotated[
+    str | None,
+    Option(
+        "Layers that adapt: conv256, conv512, fc, or widths such as 256,256.",
+        panel="Model",
+        default=f"{defaults.LAYERS_WITH_BACKBONE}, or {defaults.LAYERS_WITHOUT_BACKBONE} without a "
+        "backbone",
+    ),
+]
+ImagePx = Annotated[
+    int | None,
+    Field(ge=defaults.LEAST_IMAGE_PX, le=defaults.MOST_IMAGE_PX),
+    Option(
+        "Side length of the square image that the network reads, in pixels.",
+        panel="Model",
+        metavar="PX",
+        default=f"{defaults.IMAGE_PX_WITH_BACKBONE}, or {defaults.IMAGE_PX_WITHOUT_BACKBONE} "
+        "without a backbone",
+        example=str(defaults.IMAGE_PX_WITH_BACKBONE),
+    ),
+]
+Optimizer = Annotated[
+    defaults.OptimizerName | None,
+    Option(
+        "Optimizer of every layer; adamw stores 2 numbers per weight, momentum 1, sgd none.",
+        panel="Memory",
+        default=f"the model's, else {defaults.OPTIMIZER}",
+    ),
+]
+Chunk = Annotated[
+    Literal["auto"] | PositiveInt,
+    Option(
+        "Samples that pass through a layer at a time; fewer need less memory.",
+        panel="Memory",
+        metavar="N",
+    ),
+]

@@ -1,0 +1,61 @@
+"""The options of `run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from cfl_edge import defaults
+from cfl_edge.settings import MaxFrames, Option, RealtimeHz, Reject, Settings, Stream
+
+
+class RunSettings(Settings):
+    """Every option of `cfl-edge run`."""
+
+    model: Annotated[Path, Option("An exported model.onnx.", positional=True)]
+    stream: Stream
+    realtime: RealtimeHz = None
+    max_frames: MaxFrames = None
+    reject: Reject = None
+    threads: Annotated[
+        int | None,
+        Field(ge=1),
+        Option(
+            "Threads of ONNX Runtime.", panel="Model", metavar="N", default="ONNX Runtime's choice"
+        ),
+    ] = None
+    watch: Annotated[bool, Option("Reload the model when the file changes.", panel="Model")] = True
+    http: Annotated[
+        str | None,
+        Option(
+            "Serve GET /prediction, /healthz and /metrics; to this machine only unless HOST is "
+            "given.",
+            panel="Output",
+            metavar="[HOST:]PORT",
+        ),
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        Option(
+            "File whose first line requests must send as 'Authorization: Bearer …'; required "
+            "with another HOST.",
+            panel="Output",
+            metavar="FILE",
+            default="$CFL_EDGE_HTTP_TOKEN",
+        ),
+    ] = None
+    on_change: Annotated[
+        str | None,
+        Option(
+            "Run CMD on each change of class, with $CFL_EDGE_LABEL and $CFL_EDGE_SCORE.",
+            panel="Output",
+            metavar="CMD",
+        ),
+    ] = None
+    on_change_frames: Annotated[
+        int,
+        Field(ge=1),
+        Option("Consecutive frames that confirm a change.", panel="Output", metavar="N"),
+    ] = defaults.CHANGE_FRAMES
