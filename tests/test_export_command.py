@@ -9,7 +9,7 @@ from cfl_edge.errors import ExportError, ModelError, ModelNotFoundError
 from cfl_edge.learner.classes import change
 from cfl_edge.learner.export import export_learner
 from cfl_edge.learner.saved import to_saved
-from cfl_edge.loop.export import export
+from cfl_edge.loop.export import export_model
 from cfl_edge.model import class_table
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.inference import OnnxModel
@@ -24,7 +24,7 @@ def test_scores_agree_and_the_class_table_follows_until_the_model_learns_on(tmp_
     learner, model, out = BUILT["widths"](), tmp_path / "model", tmp_path / "out"
     learner_checks.teach(learner)
     save(learner, model)
-    exported = export(model, out)
+    exported, _ = export_model(model, out)
     images = learner_checks.pictures(learner, 1, 4, 77)
     expected = learner.predict(learner.encode(images))
     np.testing.assert_allclose(OnnxModel(exported.model).scores(images), expected, rtol=1e-3)
@@ -47,9 +47,9 @@ def test_a_model_without_images_is_not_exported(tmp_path):
         export_learner(learner, tmp_path / "out")
     save(learner, tmp_path / "model")
     with pytest.raises(ModelError, match="has no class yet"):
-        export(tmp_path / "model", tmp_path / "out")
+        export_model(tmp_path / "model", tmp_path / "out")
     with pytest.raises(ModelNotFoundError):
-        export(tmp_path / "none", tmp_path / "out")
+        export_model(tmp_path / "none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -16,7 +16,7 @@ from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.networks import Network
 from cfl_edge.errors import DataError, ExportError, ModelWriteError, StreamNotFoundError
-from cfl_edge.loop.export_int8 import Int8Options, export_int8
+from cfl_edge.loop.export import Int8Options, export_int8
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.onnx.classes import patch_classes
 from cfl_edge.onnx.export import export
@@ -130,7 +130,7 @@ def test_a_network_that_bytes_cannot_hold_is_objected_to(tmp_path):
     assert seen.int8_accuracy == pytest.approx((after.scores(images).argmax(1) == answers).mean())
     assert seen.int8_accuracy < 0.9
     assert "accuracy falls from 100.0% to" in objection(seen)
-    assert "answers are others" in objection(dataclasses.replace(seen, labelled=99))
+    assert "answers differ" in objection(dataclasses.replace(seen, labelled=99))
 
 
 KEPT_IMAGES = Int8Options()
@@ -147,11 +147,13 @@ def test_what_is_refused_replaces_nothing(model, quantised, monkeypatch, tmp_pat
     out = shutil.copytree(model / "out", tmp_path / "out")
     before, tried = contents(out), []
     monkeypatch.setattr(
-        "cfl_edge.loop.export_int8.objection",
+        "cfl_edge.loop.export.objection",
         lambda seen: tried.append(seen) or "accuracy falls",
     )
     options = Int8Options(check=str(model / "check"))
-    with pytest.raises(ExportError, match=r"not kept, .* stays the float file: accuracy falls"):
+    with pytest.raises(
+        ExportError, match=r"no int8 file was written, .* stays the float file: accuracy falls"
+    ):
         attempt(model, out, options)
     assert contents(out) == before
     assert [seen.labelled for seen in tried] == [120, 120]  # none in float, then 1 of 2

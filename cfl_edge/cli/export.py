@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from cfl_edge.errors import UsageError
 from cfl_edge.settings import ModelFolder, Option, Settings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
-    from cfl_edge.loop.export_int8 import Int8Export
+    from cfl_edge.loop.export import Int8Export
 
 
 class ExportSettings(Settings):
@@ -23,9 +24,7 @@ class ExportSettings(Settings):
     ]
     int8: Annotated[
         bool,
-        Option(
-            "Also write model-int8.onnx: smaller; only if accuracy stays within 1 point.",
-        ),
+        Option("Also write model-int8.onnx: smaller; only if accuracy stays within 1 point."),
     ] = False
     calibrate: Annotated[
         str | None,
@@ -39,16 +38,18 @@ class ExportSettings(Settings):
 
 def export(settings: ExportSettings, reporter: Reporter) -> None:
     """Write model.onnx, classifier.onnx and labels.txt, verified against torch."""
-    from cfl_edge.loop.export import export as export_command
-    from cfl_edge.loop.export_int8 import check_options, export_both
+    from cfl_edge.loop.export import Int8Options, export_model
 
-    model, out = settings.model, settings.out
-    options = check_options(int8=settings.int8, calibrate=settings.calibrate, check=settings.check)
-    quantised = None
-    if options is None:
-        exported = export_command(model, out, on_notice=reporter.notice)
-    else:
-        exported, quantised = export_both(model, out, options, on_notice=reporter.notice)
+    for name, value in (("--calibrate", settings.calibrate), ("--check", settings.check)):
+        if value is not None and not settings.int8:
+            raise UsageError(
+                f"{name} {value} is for --int8, which is not given",
+                hint=f"add --int8, or leave {name} away",
+            )
+    int8 = Int8Options(settings.calibrate, settings.check) if settings.int8 else None
+    exported, quantised = export_model(
+        settings.model, settings.out, int8, on_notice=reporter.notice
+    )
     fields: dict[str, Any] = dataclasses.asdict(exported)
     if quantised is not None:
         fields["int8"] = dataclasses.asdict(quantised)
@@ -66,7 +67,7 @@ def export(settings: ExportSettings, reporter: Reporter) -> None:
 
 
 def _int8_lines(quantised: Int8Export) -> list[str]:
-    """Put what was measured of both files side by side."""
+    """Compare the float and the int8 file, one line each for size, time, answers, accuracy."""
     seen = quantised.comparison
     low, high = seen.time_ratio_quartiles
     lines = [

@@ -1,26 +1,209 @@
-"""Write a learned model as ONNX files."""
+"""`cfl-edge export`: the ONNX files of a model folder; `--int8` adds one in 8-bit integers."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from cfl_edge.onnx.export import Exported
+import numpy as np
+import numpy.typing as npt
+
+from cfl_edge.errors import DataError, ExportError
+from cfl_edge.learner.export import export_learner
+from cfl_edge.model.writing import replace_files
+from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.onnx.int8 import quantise, weighed_operations
+from cfl_edge.onnx.int8_check import LEAST_IMAGES, Comparison, compare, objection
+from cfl_edge.onnx.metadata import INT8_FILE
+from cfl_edge.preprocess import to_model_input
+from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.source import Notice, log_notice
 
+if TYPE_CHECKING:
+    from cfl_edge.learner.learner import Learner
+    from cfl_edge.onnx.export import Exported
 
-def export(model: Path, out: Path, *, on_notice: Notice = log_notice) -> Exported:
-    """Write `model.onnx`, `classifier.onnx` and `labels.txt` of a model folder.
+# Shares of the operations that stay float, the first ones: they see large maps with few channels,
+# so there is little to save, and the error of a rounding there runs through all that follows. The
+# first share that preserves the accuracy is taken.
+IN_FLOAT = (1 / 8, 1 / 4, 1 / 2)
+CALIBRATION_IMAGES = 100  # 10 and 100 gave the same accuracy (DECISIONS.md, "Int8")
+CHECK_IMAGES = 2000  # of 27 KB each at 96 px; the standard error is then below half a point
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Options:
+    """Images for `--int8`, beside those that the model stores.
+
+    Args:
+        calibrate: A stream of images to take value ranges from; None for the stored ones alone.
+        check: A folder of labelled images, or another stream with labels, to measure the accuracy
+            on; None for the stored ones.
+    """
+
+    calibrate: str | None = None
+    check: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Export:
+    """A quantised file that was written.
+
+    Args:
+        model: Its path.
+        calibrated: How many images the value ranges were taken from.
+        in_float: How many operations with weights stayed float, the first ones.
+        operations: How many operations with weights lie before the label embeddings.
+        comparison: With the float file.
+    """
+
+    model: Path
+    calibrated: int
+    in_float: int
+    operations: int
+    comparison: Comparison
+
+
+class Images(NamedTuple):
+    """Images of the model's size.
+
+    Args:
+        images: uint8, (N, size_px, size_px, 3).
+        labels: N names; None without a label.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: list[str | None]
+
+
+def export_model(
+    model: Path, out: Path, int8: Int8Options | None = None, *, on_notice: Notice = log_notice
+) -> tuple[Exported, Int8Export | None]:
+    """Write `model.onnx`, `classifier.onnx`, `labels.txt`, and `model-int8.onnx` where asked for.
 
     Args:
         model: The model folder.
         out: Folder of the result; files of these names are replaced.
+        int8: Of the quantised file; None writes none.
         on_notice: Called with what the user should know.
 
     Raises:
         ModelError: There is no model, or it has no class.
-        ExportError: ONNX Runtime and torch disagree; nothing was replaced.
+        ExportError: The float files differ from torch: nothing was replaced. Or the quantised one
+            is less accurate: the float files were written, it was not.
+        StreamError, DataError: Images cannot be read. The float files were written.
     """
-    from cfl_edge.learner.export import export_learner
     from cfl_edge.loop.open_learner import load_learner
 
-    return export_learner(load_learner(model, device="cpu", on_notice=on_notice), out)
+    learner = load_learner(model, device="cpu", on_notice=on_notice)
+    exported = export_learner(learner, out)
+    if int8 is None:
+        return exported, None
+    return exported, export_int8(learner, exported.model, int8, on_notice)
+
+
+def export_int8(
+    learner: Learner, exported: Path, options: Int8Options, on_notice: Notice
+) -> Int8Export:
+    """Write `model-int8.onnx` beside an exported file, if it is as accurate.
+
+    Args:
+        learner: What was exported.
+        exported: The float file; stays as it is.
+        options: More images than the learner stores.
+        on_notice: Told what cannot be measured.
+
+    Raises:
+        ExportError: It is less accurate whatever stays float, or there is nothing to quantise.
+        StreamError, DataError: Images cannot be read, or none is usable.
+        ModelWriteError: Disk full, no permission.
+    """
+    import onnx
+
+    calibration, checked = _choose_images(learner, options, on_notice)
+    operations = len(weighed_operations(onnx.load(exported, load_external_data=False)))
+    if not operations:
+        raise ExportError(
+            f"{exported} has no operation with weights before its label embeddings to quantise",
+            hint=f"cfl-edge run {exported}, the float file",
+        )
+    before = OnnxModel(exported, threads=1)
+    with tempfile.TemporaryDirectory(prefix="cfl-edge-int8-") as folder:
+        attempt = Path(folder) / INT8_FILE
+        for in_float in sorted({int(share * operations) for share in IN_FLOAT}):
+            quantise(exported, attempt, calibration, in_float=in_float)
+            comparison = compare(before, OnnxModel(attempt, threads=1), *checked)
+            complaint = objection(comparison)
+            if complaint is None:
+                (path,) = replace_files(exported.parent, {INT8_FILE: attempt.read_bytes()})
+                return Int8Export(path, len(calibration), in_float, operations, comparison)
+    where = f" with the first {in_float} of {operations} operations in float" if in_float else ""
+    raise ExportError(
+        f"no int8 file was written, {exported} stays the float file: {complaint}{where}",
+        hint=f"cfl-edge run {exported}"
+        if options.check is not None
+        else f"--check FOLDER with {LEAST_IMAGES} labelled images or more measures accuracy",
+    )
+
+
+def _choose_images(
+    learner: Learner, options: Int8Options, on_notice: Notice
+) -> tuple[npt.NDArray[np.uint8], Images]:
+    """Return the images to calibrate on, and those to measure the accuracy on."""
+    stored = learner.examples.values()
+    calibration = np.stack([image.cpu().numpy() for image, _ in stored])
+    labels: list[str | None] = [learner.classes[target] for _, target in stored]
+    if options.calibrate is not None:
+        more = read_images(options.calibrate, learner.image_px, CALIBRATION_IMAGES, on_notice)
+        calibration = np.concatenate([calibration, more.images])
+        labels += [None] * len(more.images)
+    checked = Images(calibration, labels)
+    if options.check is not None:
+        checked = read_images(options.check, learner.image_px, CHECK_IMAGES, on_notice)
+        checked = _require_known(checked, learner.classes, options.check, on_notice)
+    labelled = sum(label in learner.classes for label in checked.labels)
+    if labelled < LEAST_IMAGES:
+        on_notice(
+            f"{labelled} labelled images are too few to tell a point of accuracy: what counts is "
+            f"how many of {len(checked.labels)} answers stay; --check FOLDER with "
+            f"{LEAST_IMAGES} or more measures accuracy"
+        )
+    return calibration, checked
+
+
+def read_images(uri: str, size_px: int, limit: int, on_notice: Notice) -> Images:
+    """Return up to `limit` images of a stream, spread over all of it where its length is known.
+
+    Raises:
+        StreamError: The stream fails.
+        DataError: It holds no image.
+    """
+    images, labels = [], []
+    with open_stream(uri, on_notice=on_notice) as stream:
+        total = stream.total
+        every = -(-total // limit) if total else 1
+        for frame in islice(stream, 0, every * limit, every):
+            images.append(to_model_input(frame.image, size_px))
+            labels.append(frame.label)
+    if not images:
+        raise DataError(f"{uri} holds no image that can be read", hint=f"ls {uri}")
+    return Images(np.stack(images), labels)
+
+
+def _require_known(images: Images, classes: Sequence[str], uri: str, on_notice: Notice) -> Images:
+    """Leave out images of other classes: no answer of the model could be right there."""
+    known = [label in classes for label in images.labels]
+    if not any(known):
+        raise DataError(
+            f"--check {uri} holds no image with a label that the model knows, expected "
+            f"subfolders such as {classes[0]}",
+            hint=f"ls {uri}",
+        )
+    if not all(known):
+        on_notice(f"{known.count(False)} images of {uri} show no class of the model: left out")
+    labels = [label for label in images.labels if label in classes]
+    return Images(images.images[np.array(known)], labels)

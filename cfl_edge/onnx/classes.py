@@ -1,6 +1,6 @@
-"""New classes for an exported file: one matrix and a few words change, the network does not.
+"""Other classes for an exported file: the label embeddings and names change, the network stays.
 
-Needs the `onnx` package, not torch: milliseconds, also on a board where an export takes a minute.
+Needs the `onnx` package, not torch, and takes milliseconds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def patch_classes(
         embeddings: float32, shape (F, Z); the F features stay those of the exported network.
         classes: Z names, in the order of the columns.
         network_digest: Of the weights that the embeddings belong to; None trusts the caller.
-        on_notice: Told where the distance of unknown things had to go.
+        on_notice: Told where the distance of unknown things had to be removed.
 
     Returns:
         The files that were replaced.
@@ -84,8 +84,8 @@ def patch_classes(
             _require_network(model, network_digest, folder / name)
         if not set_classes(model, matrix, classes, folder / name):
             on_notice(
-                f"{folder / name} cannot say any more what is unknown (--reject): its distance was "
-                f"that between the classes of before; cfl-edge export DIR -o {folder} gives it anew"
+                f"{folder / name} can no longer report unknown things (--reject): its distance "
+                f"was computed for the old classes; cfl-edge export DIR -o {folder} restores it"
             )
         contents[name] = model.SerializeToString()
     if target == folder:
@@ -97,9 +97,9 @@ def _require_network(model: onnx.ModelProto, network_digest: str, path: Path) ->
     exported = {entry.key: entry.value for entry in model.metadata_props}.get(NETWORK_DIGEST)
     if exported is not None and exported != network_digest:
         raise ModelError(
-            f"{path} holds the network as it was before the model learned on; the class table "
-            "of now does not fit its features",
-            hint=f"cfl-edge export DIR -o {path.parent} after the change, without --onnx",
+            f"{path} was exported before the model learned on: the new class table does not fit "
+            "its features",
+            hint=f"change the classes without --onnx, then cfl-edge export DIR -o {path.parent}",
         )
 
 
@@ -115,7 +115,7 @@ def set_classes(
         path: Named in errors.
 
     Returns:
-        Whether the distance of unknown things could stay, or there was none.
+        False where the distance of unknown things had to be removed.
 
     Raises:
         ModelDamagedError: There is no such initializer.
@@ -140,11 +140,11 @@ def set_classes(
     found[0].CopyFrom(numpy_helper.from_array(embeddings, LABEL_EMBEDDINGS))
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = width
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    kept = change_distance(model, before, embeddings)
-    if not kept:
+    fits = change_distance(model, before, embeddings)
+    if not fits:
         metadata.pop(KNOWN_DISTANCES, None)
     set_metadata(model, metadata | class_metadata(classes))
-    return kept
+    return fits
 
 
 def set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:

@@ -25,18 +25,18 @@ NEVER_NEAREST = 1e30  # as in core/discriminant.py
 
 
 def change_distance(model: onnx.ModelProto, before: Matrix, embeddings: Matrix) -> bool:
-    """Give a file the distance that fits its new label embeddings, or take it out, in place.
+    """Adapt the distance of unknown things to new label embeddings, or remove it, in place.
 
-    Three cases are exact: nothing but names has changed; classes without samples came, which are
-    nearest to nothing; the distance is minus the largest score.
+    Three cases are exact: only names have changed; the added classes have no samples, so nothing is
+    nearest to them; the distance is minus the largest score.
 
     Args:
         model: With or without the output `unknown_distance`.
-        before: The label embeddings of until now, (F, Z_old).
+        before: The old label embeddings, (F, Z_old).
         embeddings: The new ones, (F, Z).
 
     Returns:
-        Whether it stays, or there was none.
+        False where it had to be removed.
     """
     if all(output.name != UNKNOWN_DISTANCE for output in model.graph.output):
         return True
@@ -68,7 +68,7 @@ def _tensors(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def _replace(model: onnx.ModelProto, nearest: Matrix) -> None:
-    """Put in other rows, (F, S, Z)."""
+    """Store other terms, (F, S, Z)."""
     from onnx import numpy_helper
 
     features, terms, classes = nearest.shape

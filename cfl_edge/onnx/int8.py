@@ -22,8 +22,14 @@ import numpy.typing as npt
 from cfl_edge.errors import ExportError
 from cfl_edge.model.writing import write_error
 from cfl_edge.onnx.classes import set_metadata
-from cfl_edge.onnx.metadata import PRECISION
-from cfl_edge.onnx.sources import classifier_nodes
+from cfl_edge.onnx.metadata import (
+    FEATURES,
+    JOINED_FEATURES,
+    LABEL_EMBEDDINGS,
+    PRECISION,
+    SCORES,
+    UNKNOWN_PREFIX,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -49,7 +55,7 @@ def weighed_operations(model: onnx.ModelProto) -> list[str]:
 
 
 def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_float: int) -> None:
-    """Write an exported file anew with 8-bit integers inside; inputs and outputs are the same.
+    """Write an exported file with 8-bit integers inside; inputs and outputs stay the same.
 
     Args:
         source: A float file of `cfl-edge export`.
@@ -67,13 +73,13 @@ def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_fl
     model = onnx.load(source, load_external_data=False)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     ir_version = model.ir_version
-    kept = classifier_nodes(model.graph) + weighed_operations(model)[:in_float]
+    in_full = classifier_nodes(model.graph) + weighed_operations(model)[:in_float]
     try:
         with _quiet():
             quantize_static(
                 model,
                 target,
-                _Images(find_input(model), images),
+                _Images(model.graph.input[0].name, images),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 # Signed 8-bit activations were 1.5 times slower than unsigned on x86. On x86
@@ -81,7 +87,7 @@ def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_fl
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 reduce_range=True,
-                nodes_to_exclude=kept,
+                nodes_to_exclude=in_full,
             )
             quantised = onnx.load(target, load_external_data=False)
     except OSError as error:
@@ -99,10 +105,24 @@ def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_fl
     onnx.save(quantised, target)
 
 
-def find_input(model: onnx.ModelProto) -> str:
-    """Return the name of a model's input."""
-    name: str = model.graph.input[0].name
-    return name
+def classifier_nodes(graph: onnx.GraphProto) -> list[str]:
+    """Return the names of all operations from the joined features on.
+
+    Raises:
+        ExportError: The graph does not end in label embeddings.
+    """
+    last = [node for node in graph.node if node.name == SCORES]
+    if len(last) != 1 or list(last[0].input)[1:] != [LABEL_EMBEDDINGS]:
+        raise ExportError(
+            "The graph does not end in label embeddings",
+            hint="cfl-edge export DIR -o OUT writes the whole model again",
+        )
+    ends = {JOINED_FEATURES, FEATURES, SCORES}
+    return [
+        node.name
+        for node in graph.node
+        if node.name in ends or node.name.startswith(UNKNOWN_PREFIX)
+    ]
 
 
 class _Images:

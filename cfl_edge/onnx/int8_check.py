@@ -22,7 +22,7 @@ TIMED_PAIRS, WARM_UPS = 50, 5
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two files say of the same images, and how fast.
+    """What two files answer to the same images, and how fast.
 
     Args:
         images: How many both answered.
@@ -128,7 +128,7 @@ def time_pairs(before: OnnxModel, after: OnnxModel, images: Images) -> npt.NDArr
 
 
 def objection(comparison: Comparison) -> str | None:
-    """Say why a quantised file must not be kept; None if it may.
+    """Say why a quantised file is not acceptable; None if it is.
 
     With enough labels the accuracy must not fall by more than 1 point. With fewer, no more than 1
     of 100 answers may differ, which bounds the loss on these images, whatever their labels.
@@ -148,6 +148,6 @@ def objection(comparison: Comparison) -> str | None:
         return None
     others = round((1 - comparison.agreement) * comparison.images)
     return (
-        f"{others} of {comparison.images} answers are others, allowed is 1 in 100 where fewer "
+        f"{others} of {comparison.images} answers differ, allowed is 1 in 100 where fewer "
         f"than {LEAST_IMAGES} images with labels can tell accuracy"
     )
