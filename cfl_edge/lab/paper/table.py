@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -11,6 +10,7 @@ from typing import Any
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.paper.published import NO_CLASSIFIER, TABLES, Cell
 from cfl_edge.lab.paper.run import Accuracies, RunResult
+from cfl_edge.lab.tables import mean_and_spread
 
 
 @dataclass
@@ -56,7 +56,8 @@ class Row:
 
     def fields(self) -> dict[str, Any]:
         """Return the row for programs; errors in %."""
-        cell, last, best = self.cell, self.errors(), self.errors(best=True)
+        cell = self.cell
+        (error, std), (best, _) = (mean_and_spread(self.errors(best=b)) for b in (False, True))
         config = self.runs[0].config if self.runs else None
         return {
             "table": self.table,
@@ -67,9 +68,9 @@ class Row:
             "paper_error": cell.error,
             "paper_std": cell.std,
             "paper_parameters": cell.parameters or None,
-            "error": mean(last),
-            "std": deviation(last),
-            "best_error": mean(best),
+            "error": error,
+            "std": std,
+            "best_error": best,
             "parameters": self.parameters(),
             "seeds": len(self.runs),
             "epochs": config and config.epochs,
@@ -129,16 +130,6 @@ def select(table: str, pattern: str | None) -> list[Row]:
             )
         cells = named
     return [Row(table, cell) for cell in cells]
-
-
-def mean(errors: Sequence[float]) -> float | None:
-    """Return the mean, or None of nothing."""
-    return statistics.fmean(errors) if errors else None
-
-
-def deviation(errors: Sequence[float]) -> float | None:
-    """Return the standard deviation of a sample, or None of fewer than two."""
-    return statistics.stdev(errors) if len(errors) > 1 else None
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:
