@@ -39,8 +39,8 @@ def test_folder_of_classes_keeps_a_fifth_for_the_test(tmp_path, notices):
     assert dataset.y_train.tolist() == [0] * 8 + [1] * 8
     assert dataset.y_test.tolist() == [0] * 2 + [1] * 2
     assert notices == [
-        f"{tmp_path} has no test split: 4 of its 20 images, a fifth of each class, are kept for "
-        "the test"
+        f"{tmp_path} has no test split: 4 of its 20 images, a fifth of each class, are held "
+        "out for the test"
     ]
 
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 import torchvision
 from dataset_files import RNG, draw, saved
-from PIL import Image
 
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.lab.data.dataset import split, with_coarse_labels
@@ -22,7 +21,6 @@ from cfl_edge.lab.data.sources import (
     default_root,
     open_dataset,
 )
-from cfl_edge.stream.files.image import read_image
 
 
 def idx(array):
@@ -147,26 +145,6 @@ def test_unknown_sources(tmp_path):
 def test_wrong_side(tmp_path, side):
     with pytest.raises(UsageError, match=f"image_px is {side}, expected at least 1"):
         open_dataset(saved(tmp_path), image_px=side)
-
-
-def test_arrays_are_scaled_like_folders(tmp_path):
-    x = RNG.integers(0, 256, (4, 40, 50, 3), dtype=np.uint8)
-    y = np.array([0, 1, 0, 1])
-    for i in range(4):
-        path = tmp_path / "set" / "train" / f"class{y[i]}" / f"{i}.png"
-        draw(path)
-        Image.fromarray(x[i]).save(path)
-        assert np.array_equal(read_image(path), x[i])
-        draw(tmp_path / "set" / "test" / f"class{y[i]}" / "0.png")
-    order = [0, 2, 1, 3]  # class after class, as of the folder
-    path = saved(tmp_path, x_train=x[order], y_train=y[order], x_test=x, y_test=y)
-    for side in (16, 40, 64):
-        arrays = open_dataset(path, image_px=side)
-        folder = open_dataset(str(tmp_path / "set"), image_px=side)
-        assert arrays.input_shape == folder.input_shape == (3, side, side)
-        assert arrays.x_test.shape[1:] == (3, side, side)
-        assert torch.equal(arrays.y_train, folder.y_train)
-        assert (arrays.x_train.int() - folder.x_train.int()).abs().max() <= 1
 
 
 @pytest.mark.data

@@ -256,7 +256,7 @@ def test_many_classes_are_ordered_and_named_by_their_coarse_ones():
 @pytest.mark.parametrize(
     ("what", "change", "problem"),
     [
-        ("figure9", {}, "'figure9' is none of figure1, figure2"),
+        ("figure9", {}, "'figure9' is not one of figure1, figure2"),
         ("figure2", {"recipe": "bp-conv256"}, "need label embeddings"),
         ("figure2", {"recipe": "cfl-fc"}, "need layers of convolutions"),
         ("figure2", {"recipe": "cfl-vit"}, "need layers of convolutions"),

@@ -88,7 +88,7 @@ def test_save_takes_the_lock_and_refuses_foreign_folders(tmp_path):
     learner.learn_one(BLACK, "night")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "todo.txt").write_text("milk")
-    with pytest.raises(ModelError, match="holds no model but other files"):
+    with pytest.raises(ModelError, match="holds other files but no model"):
         learner.save(tmp_path / "notes")
     with ModelLock(tmp_path / "model"), pytest.raises(ModelLockedError, match="in use"):
         learner.save(tmp_path / "model")

@@ -77,7 +77,7 @@ def test_rows_are_chosen_by_patterns():
     assert len(select("table1", "mnist/ff,mnist/pff")) == 2
     with pytest.raises(UsageError, match="names no row of table1"):
         select("table1", "cifar10/nothing*")
-    with pytest.raises(UsageError, match="'table9' is none of"):
+    with pytest.raises(UsageError, match="'table9' is not one of"):
         select("table9", None)
 
 
@@ -268,5 +268,5 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(cifar, tmp_path):
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == 130
-    assert "the same command goes on from" in rest
+    assert "the same command again to resume from" in rest
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()

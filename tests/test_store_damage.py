@@ -214,7 +214,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "photos").mkdir()
     store = Store(tmp_path)
     for action in (store.require_usable, lambda: save(store, 1)):
-        with pytest.raises(ModelError, match=r"holds no model but other files \(photos and 1 more"):
+        with pytest.raises(ModelError, match=r"holds other files but no model \(photos and 1 more"):
             action()
     assert checkpoints(tmp_path) == ["photos", "thesis.txt"]
 

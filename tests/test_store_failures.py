@@ -195,7 +195,7 @@ def test_a_full_disk_costs_the_oldest_first(small_disk, notices):
         "checkpoint-000001",
         "checkpoint-000002",
     ]
-    assert "cfl-edge undo reaches less far back" in notices[0]
+    assert "cfl-edge undo can now undo less" in notices[0]
     assert store.load().manifest["value"] == 5
 
 

@@ -116,7 +116,7 @@ def test_ctrl_c_keeps_what_was_learned_and_the_same_call_goes_on(dataset, tmp_pa
     out = tmp_path / "run"
     stopped = train(plan, out, Listener(interrupt, notices.append))
     assert stopped is None
-    assert "the same command goes on" in notices[-1]
+    assert "the same command again to resume" in notices[-1]
     result = train(plan, out, Listener(interrupt, notices.append))
     assert result.last_test == whole.last_test
     assert result.best_test == whole.best_test

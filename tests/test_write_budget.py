@@ -225,9 +225,9 @@ def test_a_service_that_starts_again_and_again_keeps_to_its_bytes(tmp_path, cloc
 
 def test_a_clock_that_was_set_back_adds_no_bytes(clock):
     budget = WriteBudget(10e6, "a", "b", lambda _: None, clock=clock)
-    budget.go_on({"left_bytes": 1e6, "write_bytes": 5, "unix_s": 2e9}, unix_s=1e9)
+    budget.resume({"left_bytes": 1e6, "write_bytes": 5, "unix_s": 2e9}, unix_s=1e9)
     assert budget.left_bytes == 1e6
-    budget.go_on({"left_bytes": 1e6, "write_bytes": 5, "unix_s": 1e9}, unix_s=9e9)
+    budget.resume({"left_bytes": 1e6, "write_bytes": 5, "unix_s": 1e9}, unix_s=9e9)
     assert budget.left_bytes == 5e6
 
 

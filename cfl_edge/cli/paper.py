@@ -112,7 +112,7 @@ def reproduce(settings: ReproduceSettings, reporter: Reporter) -> None:
     count = sum(bool(row.runs) for row in done.rows)
     fields = {"what": what, "rows": count, "interrupted": done.interrupted, "out": str(out)}
     if done.interrupted:
-        reporter.notice(f"interrupted after {count} rows: the same command goes on")
+        reporter.notice(f"interrupted after {count} rows: run the same command again to resume")
     reporter.summary(fields, markdown(done.rows))
     if done.interrupted:
         raise typer.Exit(INTERRUPTED)

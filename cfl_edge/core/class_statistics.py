@@ -48,7 +48,7 @@ class ClassStatistics:
 
     Args:
         channels: C.
-        device: Where the sums are kept.
+        device: Where the sums are stored.
 
     Example:
         >>> statistics = ClassStatistics(channels=2)
@@ -79,7 +79,7 @@ class ClassStatistics:
 
         Args:
             h_mean: (N, C).
-            labels: Class numbers, (N,).
+            labels: Class indices, (N,).
         """
         h_mean = h_mean.detach()
         added = torch.bincount(labels, minlength=len(self.counts)).to(self.counts)  # (Z,)

@@ -114,8 +114,8 @@ def relative_distance(rows: Tensor, means: MeanProducts) -> RelativeDistance:
         [solved - solved.mean(dim=0), -means.offsets[known].double()[:, None]], dim=1
     )  # (Z, C + 1): their products with (x, 1) are (M - centre) S^-1 (x - centre)
     values, vectors = torch.linalg.eigh(products)
-    kept = values > max(SMALLEST_SHARE * float(values.max()), 0.0)
-    values, vectors = values[kept], vectors[:, kept]
+    large = values > max(SMALLEST_SHARE * float(values.max()), 0.0)
+    values, vectors = values[large], vectors[:, large]
     between = values / len(products)
     scale = (between / (1 + between) / values).sqrt()  # (K,)
     nearest_known = -2 * solved

@@ -81,7 +81,7 @@ def batch_embeddings(
 
     Args:
         embeddings: D_l, (Z, C_D).
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
         channels: C of the layer.
         generator: Source of the noise; None for no noise (an ablation of the paper's Table 3).
 

@@ -26,7 +26,7 @@ def batch_contrastive(h_mean: Tensor, targets: Tensor, labels: Tensor) -> Tensor
     Args:
         h_mean: Pooled features, (N, C).
         targets: T_N of `batch_embeddings`, (N, C).
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
 
     Returns:
         Loss of each sample, (N,); 0 where the batch holds no other class.
@@ -47,7 +47,7 @@ def dictionary_contrastive(h_mean: Tensor, embeddings: Tensor, labels: Tensor) -
     Args:
         h_mean: Pooled features, (N, C).
         embeddings: D-hat_l of `dictionary`, (Z, C).
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
 
     Returns:
         Loss of each sample, (N,).
@@ -67,7 +67,7 @@ def feature_contrastive(
 
     Args:
         h_mean: Pooled features, (N, C); normalised here.
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
         temperature: tau; smaller values let the nearest neighbours decide.
 
     Returns:
@@ -95,7 +95,7 @@ def supervised_contrastive(
 
     Args:
         h_mean: Pooled features, (N, C); normalised here.
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
         temperature: tau; smaller values let the nearest neighbours decide.
 
     Returns:
@@ -120,7 +120,7 @@ def similarity_matching(h_mean: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         h_mean: Pooled features, (N, C).
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
 
     Returns:
         Loss of each sample, (N,): its mean over the batch.
@@ -168,7 +168,7 @@ class LocalLoss:
 
         Args:
             h_mean: Pooled features, (N, C).
-            labels: Class numbers, (N,).
+            labels: Class indices, (N,).
             embeddings: D_l of `visible_to_layer`, (Z, C_D).
             generator: Source of the noise on the embeddings; None for none.
         """

@@ -30,13 +30,13 @@ class LayerMemory:
         name: Such as "layer 2 conv 64>256".
         weights_bytes: Its parameters.
         gradient_bytes: Alive during its own update only.
-        optimizer_bytes: What the optimizer keeps between the updates.
+        optimizer_bytes: What the optimizer stores between updates.
         activations_bytes: What it reads and returns, for all samples of the step; the batch that
             the first layer reads among them.
         workspace_bytes: For one chunk: normalised input, output, and the copies that the
             convolution makes of both.
         chunk: Samples that pass it at a time.
-        closed_form: Whether its gradient has a closed form; otherwise autograd keeps more.
+        closed_form: Whether its gradient has a closed form; otherwise autograd stores more.
     """
 
     name: str

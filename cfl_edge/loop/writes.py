@@ -94,7 +94,7 @@ class Writes:
         before = counters.get(COUNTER, {})
         for key, budget in self._budgets.items():
             if key in before:
-                budget.go_on(before[key], unix_clock())
+                budget.resume(before[key], unix_clock())
 
     @property
     def publishing(self) -> WriteBudget | None:

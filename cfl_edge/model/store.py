@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 class Store:
-    """A folder that keeps a model through crashes, power cuts and full disks.
+    """A folder that stores a model and survives crashes, power cuts and full disks.
 
     One process writes it at a time: hold a `ModelLock` while you do.
 
@@ -92,7 +92,7 @@ class Store:
         self._good: Path | None = None  # the newest checkpoint this object saved or verified
 
     def exists(self) -> bool:
-        """Return whether a model was ever saved here, be it damaged.
+        """Return whether a model was ever saved here, damaged or not.
 
         Raises:
             ModelError: The folder cannot be read.
@@ -100,7 +100,7 @@ class Store:
         return bool(self._checkpoints())
 
     def require_usable(self) -> None:
-        """Refuse a folder that holds something else than a model, before anything is learned.
+        """Refuse a folder that holds anything but a model, before anything is learned.
 
         Raises:
             ModelError: There are other files and no model in it, or it cannot be read.
@@ -118,8 +118,8 @@ class Store:
         if foreign:
             more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
             raise ModelError(
-                f"{self.folder} holds no model but other files ({foreign[0]}{more}), "
-                "expected a model folder, an empty or a new one",
+                f"{self.folder} holds other files but no model ({foreign[0]}{more}), "
+                "expected a model folder, an empty folder or a new one",
                 hint=f"--model {self.folder / 'model'}",
             )
 
@@ -151,8 +151,8 @@ class Store:
         if damages:
             raise ModelDamagedError(
                 f"{self.folder} has no usable model ({'; '.join(damages)})",
-                hint=f"restore it from a backup, or learn anew: cfl-edge learn --stream demo: "
-                f"--model {self.folder}-new",
+                hint="restore it from a backup, or start a new model: "
+                f"cfl-edge learn --stream demo: --model {self.folder}-new",
             )
         if self._is_file():
             raise ModelNotFoundError(
@@ -166,7 +166,7 @@ class Store:
         )
 
     def numbers(self) -> list[int]:
-        """Return the numbers of the checkpoints that are there, newest first, be they damaged.
+        """Return the numbers of the checkpoints present, newest first, damaged or not.
 
         Raises:
             ModelError: The folder cannot be read.
@@ -198,11 +198,11 @@ class Store:
         """Write a new checkpoint; keep the one before it; remove older ones.
 
         Args:
-            manifest: JSON values to keep beside the tensors (no NaN). `format_version`,
+            manifest: JSON values to store beside the tensors (no NaN). `format_version`,
                 `created`, `files` and `checksum` are set here.
             tensors: Group to name to array. Each group becomes a file, linked to the one before
                 if its content is the same.
-            keep: Numbers of older checkpoints that are to stay as well. On a full disk they go,
+            keep: Numbers of older checkpoints to keep as well. On a full disk they are dropped,
                 the oldest first, with a notice.
 
         Returns:
@@ -225,8 +225,8 @@ class Store:
             self._remove_leftovers()
             new = self._write(groups, text, previous)
         except OSError as error:
-            kept = f"{previous.name} is intact." if previous else ""
-            raise write_error(error, self.folder, kept=kept) from error
+            intact = f"{previous.name} is intact." if previous else ""
+            raise write_error(error, self.folder, intact=intact) from error
         self._good = new
         newest = {number_of(folder) for folder in (new, previous) if folder}
         self._remove_checkpoints(keep={*newest, *keep})
@@ -246,7 +246,7 @@ class Store:
                     raise
             self._on_notice(
                 f"{self.folder}: the disk is full; dropped {older[-1].name} and tried again: "
-                "cfl-edge undo reaches less far back"
+                "cfl-edge undo can now undo less"
             )
 
     def _previous(self) -> Path | None:

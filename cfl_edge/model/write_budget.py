@@ -1,4 +1,4 @@
-"""How often a file may be written anew, so that no day writes more than was agreed.
+"""How often a file may be rewritten, so that no day writes more than was agreed.
 
 Flash memory wears by what is written. What is not written is saved up, so that an hour of teaching
 is saved as often as was asked for; only who learns all day waits longer between two saves.
@@ -34,7 +34,7 @@ class WriteBudget:
         day_bytes: Bytes a day.
         what: What is written, as notices name it.
         option: What set the bytes, as notices name it.
-        on_notice: Told when writes become rarer than was asked for, each time that begins.
+        on_notice: Called when writes become rarer than was asked for.
         clock: Seconds that never go back.
 
     Example:
@@ -107,10 +107,10 @@ class WriteBudget:
         return False
 
     def note(self, written_bytes: int) -> None:
-        """Take what was written out of the bucket, allowed or not.
+        """Subtract a write from the bucket, allowed or not.
 
         Args:
-            written_bytes: Of one write, whether it came to its end or not.
+            written_bytes: Of one write, whether it succeeded or not.
         """
         self._left_bytes = self.left_bytes - written_bytes
         self._recent_bytes.append(written_bytes)
@@ -124,7 +124,7 @@ class WriteBudget:
         return min(self.write_bytes * DAY_S / interval_s, max(self._day_bytes, self.write_bytes))
 
     def saved(self, unix_s: float) -> dict[str, float]:
-        """Return the bucket as it will be after the next write, to go on with.
+        """Return the bucket as it will be after the next write, for `resume`.
 
         Args:
             unix_s: Now.
@@ -135,8 +135,8 @@ class WriteBudget:
             "unix_s": round(unix_s),
         }
 
-    def go_on(self, saved: Mapping[str, float], unix_s: float) -> None:
-        """Take over the bucket of an earlier run.
+    def resume(self, saved: Mapping[str, float], unix_s: float) -> None:
+        """Continue with the bucket of an earlier run.
 
         A clock that was set back meanwhile adds no bytes; one set forward fills the bucket.
 

@@ -17,16 +17,17 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 
 
-def write_error(error: OSError, target: Path, *, kept: str = "") -> ModelWriteError:
-    """Say what kept a model from being written, and what to do about it.
+def write_error(error: OSError, target: Path, *, intact: str = "") -> ModelWriteError:
+    """Explain why a model could not be written, and what to do about it.
 
     Args:
         error: What the system reported.
         target: The folder or file that the user asked for.
-        kept: What is still intact, a sentence of its own.
+        intact: A sentence on what is still intact.
 
     Example:
-        >>> print(write_error(OSError(errno.EROFS, "Read-only"), Path("pets"), kept="Still there."))
+        >>> error = OSError(errno.EROFS, "Read-only")
+        >>> print(write_error(error, Path("pets"), intact="Still there."))
         pets cannot be written: its file system is read-only. Still there.
           try: remount it writable, or name a place on another disk
     """
@@ -49,7 +50,7 @@ def write_error(error: OSError, target: Path, *, kept: str = "") -> ModelWriteEr
     else:
         reason = f"the system reports {error.strerror or error}"
         hint = "check the disk (dmesg), or name a place on another one"
-    tail = f". {kept}" if kept else ""
+    tail = f". {intact}" if intact else ""
     return ModelWriteError(f"{target} cannot be written: {reason}{tail}", hint=hint)
 
 
@@ -61,7 +62,7 @@ def write_file(
     Args:
         path: Where; must not exist yet.
         parts: Its bytes, in order (format B); none is copied.
-        written: Adds up the bytes by the file's name, also those of a write that fails.
+        written: Adds up the bytes by the file's name, including those of a write that fails.
 
     Raises:
         OSError: As the system reports it.
@@ -105,7 +106,7 @@ def replace_files(
     Args:
         folder: Created if need be.
         contents: Name to bytes.
-        written: Adds up the bytes, also those of a write that fails.
+        written: Adds up the bytes, including those of a write that fails.
 
     Returns:
         The paths, in the order given. Each is replaced whole; a power cut may fall between two.
@@ -132,7 +133,7 @@ def replace_files(
             os.replace(temporary[name], folder / name)
         sync_folder(folder)
     except OSError as error:
-        raise write_error(error, folder, kept="Nothing was replaced.") from error
+        raise write_error(error, folder, intact="Nothing was replaced.") from error
     finally:
         for path in temporary.values():
             discard(path)

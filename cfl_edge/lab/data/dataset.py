@@ -25,9 +25,9 @@ class Dataset:
     Args:
         name: Backbone of the file, name of the folder, or torchvision's name in lower case.
         x_train: Images, uint8 (N, C, H, W).
-        y_train: Class numbers from 0 to Z - 1, int64 (N,).
+        y_train: Class indices from 0 to Z - 1, int64 (N,).
         x_test: Images, uint8 (M, C, H, W).
-        y_test: Class numbers, int64 (M,).
+        y_test: Class indices, int64 (M,).
         class_names: Of the Z classes, in the order of their numbers.
         coarse_of: Number of the coarse class that each class belongs to, int64 (Z,); None without
             coarse classes.
@@ -137,7 +137,7 @@ def hold_out(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
     """Cut the same share of every class off, always the same images.
 
     Args:
-        labels: Class numbers, int64 (N,).
+        labels: Class indices, int64 (N,).
         share: 0 or more and below 1. A class of two or more images has at least one in either
             part, unless the share is 0; a class of one stays.
 
@@ -241,7 +241,7 @@ def balanced(name: str, images: int | None, labels: Tensor, seed: int = FIXED_SE
     Args:
         name: Of the option, for the error.
         images: How many; None takes all.
-        labels: Class numbers, int64 (N,).
+        labels: Class indices, int64 (N,).
         seed: Of the choice.
 
     Returns:

@@ -149,7 +149,7 @@ def _read_all(
     readable = np.array([not isinstance(result, str) for result in results])
     if reasons:
         images = images[readable]
-    is_grey = all(bool((picture[:1] == picture[1:]).all()) for picture in images)
+    is_grey = all(bool((image[:1] == image[1:]).all()) for image in images)
     return (images[:, :1].copy() if is_grey else images), readable
 
 
@@ -172,11 +172,11 @@ def _read_at(
 
     def read(place: int) -> tuple[int, int] | str:
         try:
-            picture = read_image(paths[place])
+            image = read_image(paths[place])
         except ImageError as error:
             return str(error)
-        images[place] = to_model_input(picture, side_px).transpose(2, 0, 1)
-        return picture.shape[0], picture.shape[1]
+        images[place] = to_model_input(image, side_px).transpose(2, 0, 1)
+        return image.shape[0], image.shape[1]
 
     # read_image sets the filters of warnings, which all threads share, and puts them back in
     # whatever order the threads end: they are the same ones out here, and put back at the end.

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.errors import DataError, UsageError
@@ -30,8 +29,6 @@ TORCHVISION_NAMES = {
 """The names of data sets that are downloaded, and torchvision's classes for them."""
 
 TEST_SHARE = 0.2  # of the training images, where the source has no test split
-
-CHUNK = 1024  # images that are scaled together
 
 # fmt: off
 CIFAR100_COARSE_NAMES = [
@@ -72,11 +69,11 @@ def open_dataset(
             `test/` or with one subfolder per class (`read_folder`), or one of `mnist`,
             `fashionmnist`, `cifar10`, `cifar100` in any case. A file or folder of that name is
             taken first.
-        root: Where downloaded data is kept; None is `cfl-edge/data` in the user's cache folder
+        root: Where downloaded data is stored; None is `cfl-edge/data` in the user's cache folder
             (`XDG_CACHE_HOME`, or `~/.cache`).
         download: Fetch what `root` does not have yet.
-        image_px: Side to which the central square of all images is scaled; None keeps their
-            size, except for folders of images that are large or differ (`read_folder`).
+        image_px: Side to which the images of a folder are scaled, as in `read_folder`; others keep
+            their size.
         make_test_split: Without a test split, make one of a fifth of the images of each class,
             always the same.
         on_notice: Told what the user should know: images left out, no test split, a download.
@@ -118,17 +115,11 @@ def open_dataset(
         )
     if len(dataset.x_test) == 0 and make_test_split:
         dataset = _with_test_split(dataset, source, on_notice)
-    if image_px is None or dataset.input_shape[1:] == (image_px, image_px):
-        return dataset
-    return replace(
-        dataset,
-        x_train=_scaled(dataset.x_train, image_px),
-        x_test=_scaled(dataset.x_test, image_px),
-    )
+    return dataset
 
 
 def default_root() -> Path:
-    """Return the folder in which downloaded data is kept."""
+    """Return the folder that stores downloaded data."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "cfl-edge" / "data"
 
@@ -142,7 +133,7 @@ def _with_test_split(dataset: Dataset, source: str, on_notice: Notice) -> Datase
         )
     on_notice(
         f"{source} has no test split: {len(test)} of its {len(dataset.x_train)} images, a fifth "
-        "of each class, are kept for the test"
+        "of each class, are held out for the test"
     )
     return replace(
         dataset,
@@ -150,20 +141,6 @@ def _with_test_split(dataset: Dataset, source: str, on_notice: Notice) -> Datase
         y_train=dataset.y_train[remaining],
         x_test=dataset.x_train[test],
         y_test=dataset.y_train[test],
-    )
-
-
-def _scaled(x: Tensor, side_px: int) -> Tensor:
-    """Return the central squares of images, bilinear with antialiasing, uint8 (N, C, P, P)."""
-    _, _, h, w = x.shape
-    side = min(h, w)
-    top, left = (h - side) // 2, (w - side) // 2
-    square = x[:, :, top : top + side, left : left + side]
-    return torch.cat(
-        [
-            F.interpolate(chunk, size=(side_px, side_px), mode="bilinear", antialias=True)
-            for chunk in torch.split(square, CHUNK)
-        ]
     )
 
 

@@ -111,7 +111,7 @@ def draw_figure(
     """
     names = [CORRELATION, *RUN_FIGURES]
     if what not in names:
-        raise UsageError(f"{what!r} is none of {', '.join(names)}", hint="reproduce figure2")
+        raise UsageError(f"{what!r} is not one of {', '.join(names)}", hint="reproduce figure2")
     _require("matplotlib.figure", "matplotlib", what)
     if what == CORRELATION:
         return _correlation(sources, out, listener)
@@ -134,7 +134,7 @@ def draw_figure(
 
 
 def title(result: RunResult) -> str:
-    """Say what a run is and what it came to.
+    """Describe a run and its accuracy.
 
     Example:
         >>> from cfl_edge.lab.paper.run import RunConfig

@@ -83,7 +83,7 @@ class Recipe:
     batch: int = BATCH
 
     def schedule(self, kind: str) -> Schedule:
-        """Return the row of Table 5 for a kind of data; that of `conv` for other networks.
+        """Return the row of Table 5 for a kind of data, the row of `conv` for other networks.
 
         Args:
             kind: `mnist`, `cifar10` or `cifar100`.

@@ -36,7 +36,7 @@ SILENT_ROWS = RowListener()
 
 @dataclass
 class Reproduced:
-    """What a call came to.
+    """The result of a call.
 
     Args:
         rows: Of the table, with their runs.
@@ -82,7 +82,7 @@ def reproduce(
             try:
                 result = _result(row, dataset, out, TrainOptions.of(budget, seed), listener)
             except ModelLockedError:
-                listener.notice(f"{row.cell.row}, seed {seed}: another process is at it")
+                listener.notice(f"{row.cell.row}, seed {seed}: another process is training it")
                 continue
             except UsageError as error:  # of this row: too small an image for its network
                 row.failure = error.problem

@@ -1,7 +1,7 @@
 """The folder of a reproduction: its runs, and a line of JSON for each that is finished.
 
 ```
-results.jsonl      what every finished run came to
+results.jsonl      the result of every finished run
 runs/KEY/          a run's own folder, see training_files.py
 figures/           see draw.py
 ```
@@ -71,4 +71,4 @@ def append_result(out: Path, result: RunResult) -> None:
             file.write((result.to_json() + "\n").encode())
             os.fsync(file.fileno())
     except OSError as error:
-        raise write_error(error, out / RESULTS, kept="The run's own folder has it.") from error
+        raise write_error(error, out / RESULTS, intact="The run's own folder has it.") from error

@@ -1,4 +1,4 @@
-"""A run: everything that its result depends on, and what it came to."""
+"""A run: everything that its result depends on, and its result."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RunConfig:
 
 @dataclass
 class Epoch:
-    """What an epoch came to.
+    """The result of an epoch.
 
     Args:
         number: From 1.
@@ -84,7 +84,7 @@ class Epoch:
 
 @dataclass
 class RunResult:
-    """What a run came to.
+    """The result of a run.
 
     Args:
         config: What it was.

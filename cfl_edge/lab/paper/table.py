@@ -117,7 +117,7 @@ def select(table: str, pattern: str | None) -> list[Row]:
         ['cifar10/bp-vit', 'cifar10/cfl-vit']
     """
     if table not in TABLES:
-        raise UsageError(f"{table!r} is none of {', '.join(TABLES)}", hint="reproduce table1")
+        raise UsageError(f"{table!r} is not one of {', '.join(TABLES)}", hint="reproduce table1")
     cells = TABLES[table]
     if pattern is not None:
         wanted = [part.strip() for part in pattern.split(",")]

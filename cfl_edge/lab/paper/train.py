@@ -123,7 +123,7 @@ def _run(plan: Plan, out: Path, listener: Listener) -> Trainer | None:
             listener.progress(_progress(trainer, ended=epoch is not None))
             if interrupts.requested:
                 save_checkpoint(out, trainer)
-                listener.notice(f"interrupted: the same command goes on from {out}")
+                listener.notice(f"interrupted: run the same command again to resume from {out}")
                 return None
             if time.monotonic() - saved >= CHECKPOINT_S:
                 save_checkpoint(out, trainer)

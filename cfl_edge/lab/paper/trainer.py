@@ -1,4 +1,4 @@
-"""Training a rule on a data set: epochs, schedule, validation; it goes on after an interruption."""
+"""Training a rule on a data set: epochs, schedule, validation, all of it resumable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCHEDULED = "scheduled_from"  # key of a parameter group: its learning rate at t
 
 @dataclass
 class TrainingState:
-    """How far a run is; with the rule's and the optimizers' numbers, all there is to go on from.
+    """Progress of a run; with the tensors of rule and optimizers, all that a resumed run needs.
 
     Args:
         epochs: Those that are done.
@@ -44,7 +44,7 @@ class Images:
     Args:
         dataset: All images.
         split: Which of them train, select and test.
-        device: Where they are kept.
+        device: Where they are stored.
     """
 
     def __init__(self, dataset: Dataset, split: Split, device: str) -> None:
@@ -86,7 +86,7 @@ def accuracies(
         score: Returns the scores (N, Z) of each readout.
         images: Normalises.
         x: Images as bytes, (N, C, H, W).
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
     """
     right: dict[str, int] = {}
     for chunk, truth in zip(images.plain(x), torch.split(labels, EVALUATION_BATCH), strict=True):

@@ -1,11 +1,11 @@
-"""A run's folder: what it goes on from after an interruption, and the weights that came out.
+"""A run's folder: what an interrupted run resumes from, the weights and the result.
 
 ```
-config.json               the run; another one never goes on from here
+config.json               the run; no other run ever resumes from here
 checkpoint.safetensors    weights, optimizers, random state, best weights; gone once it is done
 model.safetensors         weights after the last epoch
 best.safetensors          weights of the prediction's best epoch on the validation images
-result.json               the run and what it came to
+result.json               the run and its result
 ```
 """
 
@@ -31,10 +31,10 @@ MODEL, BEST = "model.safetensors", "best.safetensors"
 
 
 def claim(folder: Path, config: RunConfig) -> None:
-    """Make a folder that of a run.
+    """Claim a folder for a run.
 
     Raises:
-        UsageError: It is that of another run.
+        UsageError: It belongs to another run.
         ModelWriteError: Disk full, no permission.
     """
     text = json.dumps(asdict(config), default=asdict, sort_keys=True, indent=1)
@@ -60,7 +60,7 @@ def _difference(found: str, wanted: str) -> str:
 
 
 def save_checkpoint(folder: Path, trainer: Trainer) -> None:
-    """Write all that the run goes on from; the old checkpoint stays until the new one is whole.
+    """Write all that a resumed run needs; the old checkpoint stays until the new one is whole.
 
     Raises:
         ModelWriteError: Disk full, no permission.

@@ -45,7 +45,7 @@ def cross_entropy_gradient(features: Tensor, scores: Tensor, labels: Tensor) -> 
     Args:
         features: X, (N, F).
         scores: X W, (N, Z).
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
 
     Returns:
         (F, Z), contiguous.

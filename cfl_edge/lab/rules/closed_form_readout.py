@@ -52,7 +52,7 @@ class ClosedFormReadout(nn.Module):
 
         Args:
             h_mean: Pooled features, (N, C).
-            labels: Class numbers, (N,).
+            labels: Class indices, (N,).
         """
         statistics = self._statistics()
         statistics.update(h_mean, labels)

@@ -122,7 +122,7 @@ def target_gradient(labels: Tensor, feedback: Tensor) -> Tensor:
     """Return y* B_l / N: what stands for the gradient at a hidden layer's output (Eq. 4).
 
     Args:
-        labels: Class numbers, (N,); their one-hot code y* picks a row.
+        labels: Class indices, (N,); their one-hot code y* picks a row.
         feedback: B_l, (Z, ...).
 
     Returns:

@@ -136,7 +136,7 @@ class DirectFeedbackAlignment(Rule):
 
         Args:
             x: Normalised images, (N, C, H, W).
-            labels: Class numbers, (N,).
+            labels: Class indices, (N,).
 
         Returns:
             The cross entropy, a scalar, detached.
@@ -163,7 +163,7 @@ def output_error(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: y-hat, (N, Z).
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
 
     Returns:
         (N, Z).

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TINY = 1e-8  # keeps a vector of zeros one
+TINY = 1e-8  # a vector of zeros stays one
 
 
 def goodness(h: Tensor) -> Tensor:
@@ -91,11 +91,11 @@ def wrong_labels(labels: Tensor, classes: int) -> Tensor:
     """Draw a label for each sample, every one but its own equally likely.
 
     Args:
-        labels: True class numbers, (N,).
+        labels: True class indices, (N,).
         classes: Z, at least 2.
 
     Returns:
-        Class numbers, (N,), from torch's global generator.
+        Class indices, (N,), from torch's global generator.
 
     Example:
         >>> wrong_labels(torch.tensor([0, 1, 1]), classes=2)
@@ -109,8 +109,8 @@ def overlay_label(x: Tensor, labels: Tensor, classes: int) -> Tensor:
 
     Args:
         x: Images, (N, C, H, W), at least Z numbers each.
-        labels: Class numbers, (N,).
-        classes: Z; so many numbers of the flattened image are written over: the image's
+        labels: Class indices, (N,).
+        classes: Z; as many numbers of the flattened image are overwritten: the image's
             largest value at the label, but 1 at least, and 0 at the others.
 
     Returns:
@@ -131,7 +131,7 @@ def add_class_pattern(x: Tensor, labels: Tensor, patterns: Tensor) -> Tensor:
 
     Args:
         x: Images, (N, C, H, W).
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
         patterns: The intrinsic class patterns (Lee and Song 2023), (Z, H * W).
 
     Returns:

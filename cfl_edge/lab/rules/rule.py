@@ -1,8 +1,8 @@
 """The contract of every system in the paper's tables: learn from a batch, score a batch.
 
-`tests/rule_checks.py` holds what each rule must do. A rule keeps all its numbers in parameters,
+`tests/rule_checks.py` holds what each rule must do. A rule holds all its numbers in parameters,
 buffers and optimizers, and draws all its randomness from torch's global generators: so whoever
-saves those can go on to the same bits.
+saves those can resume to the same bits.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def read_data(settings: StreamSettings, image_px: int, on_notice: Notice) -> Dat
     if path.exists() or not by_objects:
         dataset = open_dataset(
             settings.data,
-            image_px=image_px if path.is_dir() else None,
+            image_px=image_px,
             make_test_split=not by_objects,
             on_notice=on_notice,
         )

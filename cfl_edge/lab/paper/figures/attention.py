@@ -152,7 +152,7 @@ def draw_attention(trainer: Trainer, plan: Plan, title: str, images: int) -> byt
     Args:
         trainer: Has the trained rule and its test images.
         plan: The run.
-        title: What the run is and came to.
+        title: The run and its accuracy.
         images: Images to show.
     """
     from cfl_edge.lab.paper.figures.canvas import (
@@ -175,8 +175,8 @@ def draw_attention(trainer: Trainer, plan: Plan, title: str, images: int) -> byt
     for axes in itertools.chain.from_iterable(grid):
         axes.set_axis_off()
     for row in range(count):
-        picture = found.images[row].permute(1, 2, 0).squeeze(2).numpy()
-        grid[row][0].imshow(picture, cmap="gray", vmin=0, vmax=255)
+        photo = found.images[row].permute(1, 2, 0).squeeze(2).numpy()
+        grid[row][0].imshow(photo, cmap="gray", vmin=0, vmax=255)
         truth = int(found.truth[row])
         right = truth == int(found.labels[row, 0])
         grid[row][0].set_title(

@@ -98,7 +98,7 @@ def panel(features: Tensor, labels: Tensor) -> Panel:
 
     Args:
         features: (N, C).
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
     """
     values = features.double().numpy()
     return Panel(values.shape[1], t_sne(values), silhouette(values, labels))
@@ -129,7 +129,7 @@ def silhouette(values: Floats, labels: Tensor) -> float | None:
 
     Args:
         values: (N, C).
-        labels: Class numbers, (N,), of fewer than N classes.
+        labels: Class indices, (N,), of fewer than N classes.
     """
     from sklearn.metrics import silhouette_score  # type: ignore[import-untyped]
 
@@ -144,7 +144,7 @@ def draw_features(trainer: Trainer, plan: Plan, title: str, images: int) -> byte
     Args:
         trainer: Has the trained rule.
         plan: The run, whose test images are shown.
-        title: What the run is and came to.
+        title: The run and its accuracy.
         images: Images to show.
     """
     from cfl_edge.lab.paper.figures.canvas import MOST_NUMBERS
@@ -170,7 +170,7 @@ def features_png(
 
     Args:
         panels: Of `panel`, one for each layer.
-        labels: Class numbers, (N,).
+        labels: Class indices, (N,).
         names: Of the classes.
         title: What the run is.
     """

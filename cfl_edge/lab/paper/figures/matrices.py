@@ -41,8 +41,8 @@ def confusion_percent(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     """Return the share in % of each true class (row) that is taken for each class (column).
 
     Args:
-        truth: Class numbers, (N,).
-        predicted: Class numbers, (N,).
+        truth: Class indices, (N,).
+        predicted: Class indices, (N,).
         classes: Z.
 
     Returns:
@@ -81,7 +81,7 @@ def draw_matrices(trainer: Trainer, plan: Plan, title: str, images: int) -> byte
     Args:
         trainer: Has the trained rule and its test images.
         plan: The run.
-        title: What the run is and came to.
+        title: The run and its accuracy.
         images: Any number; all test images are counted.
     """
     from cfl_edge.lab.paper.figures.canvas import (
