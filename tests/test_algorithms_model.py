@@ -34,7 +34,7 @@ def taught(algorithm, extra=1):
 
 def stored(learner):
     """As from a folder: `to_saved` shares its arrays with the learner."""
-    return copy.deepcopy(to_saved(learner, {}))
+    return copy.deepcopy(to_saved(learner))
 
 
 @pytest.mark.parametrize("algorithm", OTHERS)
@@ -47,7 +47,7 @@ def test_a_saved_learner_goes_on_as_if_nothing_had_happened(algorithm):
         learner_checks.teach(each, steps=3, seed=50)
         each.learn(each.encode(np.full((3, 16, 16, 3), 255, np.uint8)), ["white"] * 3)
         each.recalibrate()
-    one, other = stored(learner), to_saved(back, {})
+    one, other = stored(learner), to_saved(back)
     assert one.manifest == other.manifest
     for group, tensors in one.tensors.items():
         assert tensors.keys() == other.tensors[group].keys()

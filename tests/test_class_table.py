@@ -22,7 +22,7 @@ def three_classes(extra=1):
 
 @pytest.fixture
 def saved():
-    return to_saved(three_classes(), {})
+    return to_saved(three_classes())
 
 
 def predictions(learner):
@@ -65,7 +65,7 @@ def test_remove(saved):
 
 
 def test_remove_takes_pending_samples_along():
-    saved = to_saved(three_classes(extra=2), {})
+    saved = to_saved(three_classes(extra=2))
     assert saved.tensors["state"]["pending.labels"].tolist() == [2, 2]
     class_table.remove(saved, "dark")
     learner, before = goes_on(saved)
@@ -84,7 +84,7 @@ def test_merge_averages_the_embeddings(saved):
 
 def test_merge_pools_the_statistics_as_if_seen_together():
     learner = three_classes(extra=0)
-    saved = to_saved(learner, {})
+    saved = to_saved(learner)
     class_table.merge(saved, ["left", "dark"], into="left")
     state, source = saved.tensors["state"], learner.algorithm.statistics[-1]
     counts, means = source.counts[1:], source.means[1:]

@@ -16,7 +16,7 @@ from cfl_edge.onnx.inference import OnnxModel
 
 
 def save(learner, folder):
-    saved = to_saved(learner, {})
+    saved = to_saved(learner)
     Store(folder).save(saved.manifest, saved.tensors)
 
 

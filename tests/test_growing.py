@@ -134,7 +134,7 @@ def test_one_two_and_two_hundred_classes(tmp_path, count, exports):
     assert min(replay.counts) >= 1
     assert len(replay) <= replay.capacity
     assert recall(learner, range(count), count=1) >= 0.8
-    saved = to_saved(learner, {})
+    saved = to_saved(learner)
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
     back = from_saved(Store(tmp_path / "m").load())
     images = np.concatenate([pictures(z, 1, seed=5) for z in range(min(count, 20))])
@@ -157,7 +157,7 @@ def test_replay_mib_is_a_hard_bound_across_100_classes(tmp_path, algorithm):
     for z in range(100):
         teach(learner, [z], count=4)
     learner.recalibrate()
-    saved = to_saved(learner, {})
+    saved = to_saved(learner)
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
     stored = saved.tensors["replay"]
     if algorithm not in WITH_REPLAY:
@@ -226,12 +226,12 @@ def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, algorithm):
     secret = learner.encode(pictures(9, 6, seed=3))
     for i in range(3):
         teach(learner, [0, 1], count=3, seed=i)
-    save_learner(store, learner, {})
+    save_learner(store, learner)
     learner.learn(secret, ["secret"] * 6)
-    save_learner(store, learner, {})
+    save_learner(store, learner)
     teach(learner, [0, 1], count=3, seed=7)
     learner.learn(learner.encode(pictures(9, 1, seed=4)), ["secret"])  # waits for a step
-    save_learner(store, learner, {})
+    save_learner(store, learner)
     needles = traces(learner, secret)
     for number in store.numbers():
         older = store.load_older(number)
@@ -271,7 +271,7 @@ def test_where_nothing_stays_the_model_is_what_it_was_before_the_class(algorithm
         teach(without, [0, 1], count=2, seed=i)
         teach(with_it, [0, 1], count=2, seed=i)
         teach(with_it, [2], count=2, seed=i)
-    saved = to_saved(with_it, {})
+    saved = to_saved(with_it)
     class_table.remove(saved, "class 2")
     images = pictures(0, 3, seed=50)
     scores = [each.predict(each.encode(images)) for each in (from_saved(saved), without)]
@@ -286,7 +286,7 @@ def test_where_something_stays_it_says_so(algorithm):
 def test_a_removal_that_could_not_clear_the_older_state_says_so(tmp_path, monkeypatch):
     learner = make("ncm")
     teach(learner, [0, 1])
-    saved = to_saved(learner, {})
+    saved = to_saved(learner)
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
     rename = writing.os.rename
 
@@ -334,7 +334,7 @@ def test_names_and_kinds_do_not_matter_for_what_is_learned_later(tmp_path):
     """Rename, merge, remove and learn again: numbers move up, nothing gets mixed up."""
     learner = make()
     teach(learner, range(6), count=4)
-    saved = to_saved(learner, {})
+    saved = to_saved(learner)
     class_table.remove(saved, "class 1")
     class_table.rename(saved, "class 2", "class 20")
     class_table.merge(saved, ["class 3", "class 5"], into="odd")
@@ -355,7 +355,7 @@ def test_names_and_kinds_do_not_matter_for_what_is_learned_later(tmp_path):
 def test_the_only_class_is_removed_and_another_learned(tmp_path, algorithm):
     learner = make(algorithm)
     teach(learner, [0], count=5)
-    saved = to_saved(learner, {})
+    saved = to_saved(learner)
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
     counts = remove(tmp_path / "m", "class 0", on_notice=[].append)
     assert counts.frames == {}

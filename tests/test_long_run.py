@@ -87,11 +87,11 @@ def test_a_day_takes_no_more_memory_than_its_beginning(tmp_path, monkeypatch):
     learner = Learner(config, "cpu")
     learner.journal = Journal(config.journal_mib, bases=[Base(0, 0)])
     settings = LearnSettings(stream="days:", model=tmp_path / "model")
-    store, counters, notices, most = Store(settings.model), {"runs": 1}, [], [0, 0, 0]
-    writes = Writes(settings, store, counters, notices.append, clock=clock.monotonic)
+    store, notices, most = Store(settings.model), [], [0, 0, 0]
+    writes = Writes(settings, store, learner.counters, notices.append, clock=clock.monotonic)
 
     def save():
-        save_learner(store, learner, counters)
+        save_learner(store, learner)
         folders = list(settings.model.glob("checkpoint-*"))
         size = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
         most[:] = map(max, most, (len(folders), size, learner.journal.reserved_bytes))

@@ -46,7 +46,7 @@ def test_it_passes_every_check(check):
 def test_it_is_saved_and_its_classes_change():
     learner = taught()
     images = learner.encode(learner_checks.pictures(learner, 0, 4))
-    saved = copy.deepcopy(to_saved(learner, {"runs": 1}))
+    saved = copy.deepcopy(to_saved(learner))
     np.testing.assert_array_equal(from_saved(saved).predict(images), learner.predict(images))
     class_table.add(saved, "later")
     class_table.rename(saved, "above", "up")

@@ -248,7 +248,7 @@ def test_a_signal_within_a_gradient_step_lets_it_finish(
     monkeypatch.setattr(contrastive_module, "training_slices", struck_slices)
 
     def save():
-        saved = to_saved(struck, {})
+        saved = to_saved(struck)
         store.save(saved.manifest, saved.tensors)
 
     summary = run(*frames(20), learner=struck, save=save, on_step=seen.append)

@@ -104,7 +104,7 @@ def test_the_summary_counts_steps_and_memory():
 def test_a_second_start_counts_from_nothing_again():
     learner = new_learner()
     first = run(*frames(20), learner=learner)
-    again = from_saved(copy.deepcopy(to_saved(learner, {})))
+    again = from_saved(copy.deepcopy(to_saved(learner)))
     second = run(*frames(8), learner=again)
     assert (first.steps, second.steps) == (5, 2)
     assert (first.layer_steps, second.layer_steps) == ([5, 5], [2, 2])

@@ -140,7 +140,7 @@ def test_recalibration_ends_the_step_under_way():
 def test_every_optimizer_learns_and_is_saved(optimizer):
     learner = learned(40, optimizer=optimizer)
     learner.recalibrate()  # as the loop does before it saves
-    back = from_saved(copy.deepcopy(to_saved(learner, {})))
+    back = from_saved(copy.deepcopy(to_saved(learner)))
     assert back.config == learner.config
     for image, label in frames(8):
         for one in (learner, back):

@@ -59,9 +59,9 @@ class Lesson:
             learner.learn(learner.encode(image), [name])
             due = learner.journal is not None and learner.journal.base_is_due
             if due or (save_every and i % save_every == save_every - 1):
-                save_learner(store, learner, {"runs": 1})
+                save_learner(store, learner)
         learner.recalibrate()
-        save_learner(store, learner, {"runs": 1})
+        save_learner(store, learner)
         return learner
 
     def load(self):

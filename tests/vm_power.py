@@ -64,7 +64,7 @@ def record(states: Path, count: int, *, frames: int = 8) -> None:
             picture = to_model_input(frame.image, learner.image_px)
             learner.learn(learner.encode(picture[None]), [frame.label])
             if number % frames == 0:
-                save_learner(store, learner, {"runs": 1})
+                save_learner(store, learner)
 
 
 def make_disk(path: Path) -> None:

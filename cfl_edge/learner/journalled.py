@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from cfl_edge.learner.journal import KEY, Base, Journal
 from cfl_edge.learner.learner import Learner
@@ -13,19 +12,18 @@ from cfl_edge.model.checkpoint import Saved, number_of
 from cfl_edge.model.store import Store
 
 
-def save_learner(store: Store, learner: Learner, counters: Mapping[str, Any]) -> None:
+def save_learner(store: Store, learner: Learner) -> None:
     """Save a learner; keep the checkpoints that its journal can begin from.
 
     Args:
         store: Of the model folder; its lock is held.
         learner: Not changed, but for its journal, which takes note of the save.
-        counters: What the loop has counted, JSON values.
 
     Raises:
         ModelWriteError: Disk full, no permission. What was saved before is intact.
         ModelError: The folder holds something else, or a newer cfl-edge wrote it.
     """
-    saved, journal = to_saved(learner, counters), learner.journal
+    saved, journal = to_saved(learner), learner.journal
     if journal is None:
         store.save(saved.manifest, saved.tensors)
         return

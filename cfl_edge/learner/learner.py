@@ -202,7 +202,7 @@ class Learner:
         store.require_usable()
         with ModelLock(store.folder):
             self.recalibrate()
-            save_learner(store, self, self.counters)
+            save_learner(store, self)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Learner:

@@ -115,6 +115,7 @@ def rewind(
     if learner is None:
         reach = f"{seconds:g} seconds" if seconds is not None else counted(count, "frame")
         raise _too_far(store, journal, reach, command)
+    learner.counters = {"runs": saved.manifest["counters"]["runs"]}
     if again := cut - learner.frames_learned:
         on_notice(f"learning {counted(again, 'frame')} again that come before")
     between = journal.entries(learner.frames_learned, cut)

@@ -21,12 +21,11 @@ Group = dict[str, npt.NDArray[Any]]
 PREPROCESSING = "central square, bilinear"
 
 
-def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
+def to_saved(learner: Learner) -> Saved:
     """Describe a learner completely.
 
     Args:
         learner: Not changed. Its frozen backbone is named, not stored.
-        counters: What the loop has counted, JSON values.
 
     Returns:
         A manifest, and the groups `state` and `replay` of tensors.
@@ -46,7 +45,7 @@ def to_saved(learner: Learner, counters: Mapping[str, Any]) -> Saved:
             "backbone_digest": learner.backbone.digest(),
         },
         "counters": {
-            **counters,
+            **learner.counters,
             "frames_learned": learner.frames_learned,
             "gradient_steps": learner.algorithm.steps,
         },

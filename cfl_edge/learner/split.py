@@ -56,10 +56,6 @@ class _Task:
     on_notice: Notice
 
     @property
-    def counters(self) -> dict[str, int]:
-        return {"runs": self.saved.manifest["counters"].get("runs", 0)}
-
-    @property
     def command(self) -> str:
         words = ("cfl-edge", "classes", "split", str(self.asked.model), self.asked.name)
         return shlex.join([*words, "--into", self.asked.into])
@@ -115,10 +111,10 @@ def _relearn(task: _Task) -> Split:
     images = saved_examples(task.saved)
     keep_examples(learner, [(into if of == name else of, image) for of, image in images])
     back.journal.relabel(back.cut, [learner.classes.index(each) for each in after])
-    changed = to_saved(learner, task.counters)
+    changed = to_saved(learner)
     _change_exported(task, changed, learner)
     learner.journal = back.journal
-    save_learner(task.store, learner, task.counters)
+    save_learner(task.store, learner)
     counts = counts_of(changed)
     return Split(counts, moved, counts.frames.get(name, 0))
 

@@ -69,7 +69,7 @@ def undo(settings: UndoSettings, *, on_notice: Notice = log_notice) -> Undone:
         keep_examples(learner, stay)
         journal.cut(back.cut)
         learner.journal = journal
-        save_learner(store, learner, {"runs": saved.manifest["counters"].get("runs", 0)})
+        save_learner(store, learner)
     exported = model / "onnx"
     return Undone(
         frames_taken_back=count,

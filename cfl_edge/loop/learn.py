@@ -127,7 +127,7 @@ def learn(
             ),
             Pace(stream.live, learn_budget_s(settings), HeatPolicy(BoardHealth(), on_notice)),
             Checkpoints(
-                lambda: save_learner(store, learner, learner.counters),
+                lambda: save_learner(store, learner),
                 learner,
                 writes,
                 every_s=settings.checkpoint_s,

@@ -71,7 +71,7 @@ def open_learner(
             learner = Learner(config, device)
         else:
             learner = from_saved(saved, device=device, config=config)
-            learner.counters["runs"] = learner.counters.get("runs", 0) + 1
+            learner.counters["runs"] += 1
     except MemoryError:
         raise UsageError(
             f"The learner does not fit into memory, --replay-mib is {settings.replay_mib}",
