@@ -4,7 +4,7 @@
 BoardError
 ├── PortError                the serial port
 │   ├── PortNotFoundError        no such port, or no USB port at all
-│   ├── PortAmbiguousError       several USB ports, and none was named
+│   ├── PortAmbiguousError       several USB ports, and no name
 │   ├── PortPermissionError      the user may not open it
 │   ├── PortBusyError            another program is using it
 │   └── PortLostError            it was open and is gone, or accepts no more bytes
@@ -48,7 +48,7 @@ class PortNotFoundError(PortError):
 
 
 class PortAmbiguousError(PortError):
-    """Several USB ports are there, and none was named."""
+    """Several USB ports exist, and no name was given."""
 
 
 class PortPermissionError(PortError):

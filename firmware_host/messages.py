@@ -136,7 +136,7 @@ class Event(Message):
 
     Args:
         name: "press" and "release" hold a label from then to then; others are the caller's.
-        label: What the image shows; "" where the event has none.
+        label: What the image shows; "" if the event has no label.
 
     Example:
         >>> Event("press", "mug", frame_id=7).payload()

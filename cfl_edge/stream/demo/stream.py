@@ -39,27 +39,22 @@ def plan_dwells(frames: int, rng: np.random.Generator) -> list[tuple[str, int]]:
         >>> sum(length for _, length in plan)
         100
     """
-    half = frames // 2
-    first = _fill(list(CLASSES[:-1]), half, None, rng)
-    return first + _fill(list(CLASSES), frames - half, NEW_CLASS, rng)
-
-
-def _fill(
-    names: list[str], frames: int, opening: str | None, rng: np.random.Generator
-) -> list[tuple[str, int]]:
     plan: list[tuple[str, int]] = []
-    waiting: list[str] = []
-    while frames > 0:
+    known, waiting, count, half = CLASSES[:-1], list[str](), 0, frames // 2
+    while count < frames:
+        joins = count == half
+        if joins:
+            known, waiting = CLASSES, []
         if not waiting:
-            waiting = [str(name) for name in rng.permutation(names)]
-            if opening is not None:
-                waiting.sort(key=lambda name: name != opening)  # stable: the others stay shuffled
-                opening = None
+            waiting = [str(name) for name in rng.permutation(known)]
+            if joins:
+                waiting.sort(key=lambda name: name != NEW_CLASS)  # stable: the others stay shuffled
             elif plan and waiting[0] == plan[-1][0]:  # one thing never follows itself
                 waiting.append(waiting.pop(0))
-        length = min(frames, int(rng.integers(_SHORTEST_DWELL, _LONGEST_DWELL + 1)))
+        left = (half if count < half else frames) - count
+        length = min(left, int(rng.integers(_SHORTEST_DWELL, _LONGEST_DWELL + 1)))
         plan.append((waiting.pop(0), length))
-        frames -= length
+        count += length
     return plan
 
 
