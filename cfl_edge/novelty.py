@@ -57,7 +57,7 @@ def is_rejected(score: float | None, reject: float | None) -> bool:
 
 
 def check_reject(reject: float | None, classes: Sequence[str]) -> None:
-    """Refuse a share that is none, and a class whose name is the answer to what is none of them.
+    """Validate `--reject`; `unknown` cannot be a class name then.
 
     Raises:
         UsageError: `reject` is not above 0 and at most 1, or a class is called `unknown`.
@@ -67,11 +67,11 @@ def check_reject(reject: float | None, classes: Sequence[str]) -> None:
     if not 0 < reject <= 1:
         raise UsageError(
             f"--reject is {reject:g}, expected a share above 0 and at most 1",
-            hint="--reject 0.95 refuses about 5 % of what is known",
+            hint="--reject 0.95 rejects about 5 % of known images",
         )
     if UNKNOWN in classes:
         raise UsageError(
-            f"the model has a class {UNKNOWN!r}, which is what --reject answers",
+            f"the model has a class {UNKNOWN!r}, which --reject reports for unrecognised images",
             hint=f"cfl-edge classes rename DIR {UNKNOWN} NAME, or leave --reject away",
         )
 

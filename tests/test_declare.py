@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import pytest
 import typer
-from command_line import cfl_edge
+from command_line import assert_error, cfl_edge
 from pydantic import Field
 from typer.testing import CliRunner
 
@@ -121,6 +121,18 @@ def test_command_line_before_environment_before_file_before_default(
     settings = bake(*words, config=True)
     assert (settings.minutes, settings.heat, settings.fan, settings.oven) == (30, 2.5, False, "gas")
     assert bake("tin", "nuts", "--oven", "gas").minutes == 40  # a command without --config
+
+
+def test_a_service_that_predicts_reads_a_file_and_the_environment_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('stream = "demo:"\nthreads = 0\n')
+    command = ("run", tmp_path / "model.onnx", "--config", file)
+    assert_error(cfl_edge(*command), 2, "--threads is 0")
+    monkeypatch.setenv("CFL_EDGE_THREADS", "-1")
+    assert_error(cfl_edge(*command), 2, "--threads is '-1'")
+    assert_error(cfl_edge(*command, "--threads", 1), 4, "model.onnx")
 
 
 def test_a_file_with_an_unknown_name_or_none_at_all(tmp_path: Path) -> None:

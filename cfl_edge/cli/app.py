@@ -35,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 command(app, config=True)(learn)
-command(app)(run)
+command(app, config=True)(run)
 command(app)(evaluate)
 command(app)(export)
 app.add_typer(cli_classes.app, name="classes")

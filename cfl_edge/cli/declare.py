@@ -81,7 +81,7 @@ def parameters_of(settings: type[Settings], *, config: bool = False) -> list[ins
     parameters.append(_keyword("json_lines", bool, _shown(json, grouped=grouped), False))
     if config:
         file = Option(
-            "TOML file with these options; variables such as CFL_EDGE_REPLAY_MIB override it.",
+            "TOML file with these options; variables such as CFL_EDGE_STREAM override it.",
             metavar="FILE",
             flags=("--config",),
         )

@@ -12,7 +12,7 @@ from cfl_edge.settings import MaxFrames, Option, RealtimeHz, Reject, Settings, S
 
 
 class RunSettings(Settings):
-    """Every option of `cfl-edge run`."""
+    """Every option of `cfl-edge run`, read as those of `learn` are."""
 
     model: Annotated[Path, Option("An exported model.onnx.", positional=True)]
     stream: Stream
