@@ -216,7 +216,7 @@ def test_figure_1_is_drawn_from_what_is_there(tmp_path):
 
 
 def test_names_of_others_are_drawn_as_they_are():
-    canvas = importlib.import_module("cfl_edge.lab.paper.figures.canvas")
+    canvas = importlib.import_module("cfl_edge.lab.canvas")
     for name, shown in (("a$b$", "a$b$"), ("$\\frac$", "$\\frac$"), ("x\x1b", "x\\x1b")):
         figure = canvas.new_figure(2, 2)
         text = figure.text(0, 0, canvas.literal(name))
@@ -225,7 +225,7 @@ def test_names_of_others_are_drawn_as_they_are():
 
 
 def test_long_titles_and_long_names_stay_inside_the_image(monkeypatch):
-    canvas = importlib.import_module("cfl_edge.lab.paper.figures.canvas")
+    canvas = importlib.import_module("cfl_edge.lab.canvas")
     features = importlib.import_module("cfl_edge.lab.paper.figures.features")
     drawn = []
     monkeypatch.setattr(canvas, "png", drawn.append)

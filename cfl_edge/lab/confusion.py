@@ -31,7 +31,7 @@ def confusion_png(confusion: Confusion) -> bytes:
     Returns:
         The bytes of a PNG.
     """
-    from cfl_edge.lab.paper.figures.canvas import draw_matrix, draw_title, new_figure, png
+    from cfl_edge.lab.canvas import draw_matrix, draw_title, new_figure, png
 
     names, rows = confusion.names, confusion.rows()
     counts = np.array(rows, dtype=float)

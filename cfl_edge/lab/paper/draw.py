@@ -142,7 +142,7 @@ def title(result: RunResult) -> str:
         >>> print(title(RunResult(config, 7, {"classifier": 0.5}, {}, {}, {}, [], 1.0)))
         bp-fc on digits: 1 epoch of 9,000 images, test accuracy 50.0 % (2,000 images)
     """
-    from cfl_edge.lab.paper.figures.canvas import literal
+    from cfl_edge.lab.canvas import literal
 
     config, accuracy = result.config, chosen(result.last_test, "prediction") or 0.0
     epochs = f"{config.epochs} epoch{'s' if config.epochs != 1 else ''}"

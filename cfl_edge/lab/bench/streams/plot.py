@@ -48,7 +48,7 @@ def streams_png(runs: Sequence[StreamRun], title: str) -> bytes:
     Returns:
         The bytes of a PNG.
     """
-    from cfl_edge.lab.paper.figures.canvas import (
+    from cfl_edge.lab.canvas import (
         TEXT_PT,
         WIDTH_IN,
         class_colours,

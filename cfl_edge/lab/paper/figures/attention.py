@@ -155,7 +155,7 @@ def draw_attention(trainer: Trainer, plan: Plan, title: str, images: int) -> byt
         title: The run and its accuracy.
         images: Images to show.
     """
-    from cfl_edge.lab.paper.figures.canvas import (
+    from cfl_edge.lab.canvas import (
         TEXT_PT,
         WIDTH_IN,
         draw_title,

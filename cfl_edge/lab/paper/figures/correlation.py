@@ -131,7 +131,7 @@ def draw_correlation(
     Raises:
         DataError: Too few runs.
     """
-    from cfl_edge.lab.paper.figures.canvas import (
+    from cfl_edge.lab.canvas import (
         TEXT_PT,
         TITLE_PT,
         WIDTH_IN,

@@ -147,7 +147,7 @@ def draw_features(trainer: Trainer, plan: Plan, title: str, images: int) -> byte
         title: The run and its accuracy.
         images: Images to show.
     """
-    from cfl_edge.lab.paper.figures.canvas import MOST_NUMBERS
+    from cfl_edge.lab.canvas import MOST_NUMBERS
 
     # Balanced, and a smaller choice is part of every larger one: of those that were reported on.
     dataset, loaded = plan.dataset, trainer.images
@@ -174,7 +174,7 @@ def features_png(
         names: Of the classes.
         title: What the run is.
     """
-    from cfl_edge.lab.paper.figures.canvas import (
+    from cfl_edge.lab.canvas import (
         MOST_NUMBERS,
         TEXT_PT,
         TITLE_PT,

@@ -84,7 +84,7 @@ def draw_matrices(trainer: Trainer, plan: Plan, title: str, images: int) -> byte
         title: The run and its accuracy.
         images: Any number; all test images are counted.
     """
-    from cfl_edge.lab.paper.figures.canvas import (
+    from cfl_edge.lab.canvas import (
         MOST_NUMBERS,
         TITLE_PT,
         WIDTH_IN,
@@ -139,7 +139,7 @@ def class_order(dataset: Dataset) -> tuple[Tensor, list[str]]:
         Numbers of the classes, and a name for each row; empty names are not shown. More than
         `MOST_NUMBERS` are ordered by their coarse classes, whose names stand in their middle.
     """
-    from cfl_edge.lab.paper.figures.canvas import MOST_NUMBERS
+    from cfl_edge.lab.canvas import MOST_NUMBERS
 
     order, names = torch.arange(dataset.classes), list(dataset.class_names)
     if dataset.classes <= MOST_NUMBERS:
