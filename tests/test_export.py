@@ -16,7 +16,7 @@ from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.layers import paper_conv
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import ExportError, ModelError, ModelWriteError
-from cfl_edge.onnx.agreement import agreement, open_session, run_session
+from cfl_edge.onnx.agreement import agreement, run_graph
 from cfl_edge.onnx.export import export, take_snapshot
 from cfl_edge.onnx.graph import Classifier, model_graph
 from cfl_edge.onnx.inference import OnnxModel
@@ -183,7 +183,7 @@ def check_features(extractor, images):
     unit = Classifier(np.eye(features.shape[1], dtype=np.float32), ("x",) * features.shape[1])
     model = model_graph(extractor, images.shape[1], unit)
     onnx.checker.check_model(model, full_check=True)
-    outputs = run_session(open_session(model.SerializeToString()), "image", images)
+    (outputs,) = run_graph(model.SerializeToString(), "image", [images])
     np.testing.assert_allclose(outputs[0], features, rtol=1e-3, atol=2e-5 * np.abs(features).max())
 
 

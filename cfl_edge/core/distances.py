@@ -1,4 +1,4 @@
-"""Distances of an algorithm as matrices on all features, and what is stored of them."""
+"""Distances as matrices on the features of all layers, and the tensors that store them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DistanceRows:
 def spread_distances(
     distances: Sequence[RelativeDistance], channels: Sequence[int], first: int
 ) -> DistanceRows:
-    """Return the sum of the distances in consecutive sources as rows on all features.
+    """Return the sum of the distances in consecutive sources as matrices on all features.
 
     Args:
         distances: One of each source from `first` on.
@@ -50,7 +50,7 @@ def spread_distances(
 
 
 def product_tensors(sources: Sequence[MeanProducts]) -> dict[str, Tensor]:
-    """Return products of class means as tensors, to be stored; `load_products` takes them back."""
+    """Return products of class means as named tensors, which `load_products` reads."""
     tensors = {}
     for s, means in enumerate(sources):
         tensors[f"novelty.products.{s}"] = means.products
@@ -61,18 +61,16 @@ def product_tensors(sources: Sequence[MeanProducts]) -> dict[str, Tensor]:
 def load_products(
     state: Mapping[str, Tensor], sources: int, classes: int, device: torch.device
 ) -> list[MeanProducts]:
-    """Take back what `product_tensors` returned; nothing where there is nothing.
-
-    Older models have none, and a change of the class table takes them out.
+    """Read what `product_tensors` returned; empty after a change of the class table.
 
     Args:
         state: From the model folder.
-        sources: How many there were.
+        sources: Number of sources.
         classes: Z.
-        device: Where they are to live.
+        device: Of the returned tensors.
 
     Raises:
-        ValueError: They are of another number of classes.
+        ValueError: They belong to another number of classes.
     """
     if "novelty.products.0" not in state:
         return []

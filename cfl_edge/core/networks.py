@@ -104,7 +104,7 @@ def build_network(
         grid: Of `conv256` and `conv512`, as in `LocalLayer`.
 
     Raises:
-        UsageError: `kind` is none of these.
+        UsageError: Another `kind`.
     """
     c_in, height, width = input_shape
     paper = PAPER_CONVS.get(kind.removesuffix("-in"))

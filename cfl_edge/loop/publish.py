@@ -239,9 +239,10 @@ def write_snapshot(snapshot: Snapshot, path: Path, *, written: Counter[str] | No
         ExportError: They disagree. No file changed.
         ModelWriteError: Disk full, no permission. No file changed.
     """
-    from cfl_edge.onnx.agreement import open_session, run_session
+    from cfl_edge.onnx.agreement import run_graph
     from cfl_edge.onnx.export import model_bytes
 
     content = model_bytes(snapshot)
-    snapshot.expected().difference(run_session(open_session(content), IMAGE, snapshot.images))
+    (outputs,) = run_graph(content, IMAGE, [snapshot.images])
+    snapshot.expected().difference(outputs)
     replace_files(path.parent, {path.name: content}, written=written)

@@ -13,8 +13,6 @@ from cfl_edge.errors import ExportError
 from cfl_edge.onnx.errors import session_errors
 
 if TYPE_CHECKING:
-    import onnxruntime
-
     from cfl_edge.core.distances import DistanceRows
 
 # float32 sums in another order differ by 1e-6 of the scores' scale in our nets; a wrong operator
@@ -38,7 +36,7 @@ class Expected:
     scores: Scores
     distances: Scores | None
 
-    def rows(self, numbers: npt.NDArray[np.intp]) -> Expected:
+    def select(self, numbers: npt.NDArray[np.intp]) -> Expected:
         """Return what torch says of some of the images."""
         distances = None if self.distances is None else self.distances[:, numbers]
         return Expected(self.scores[numbers], distances)
@@ -75,16 +73,25 @@ def compare(content: bytes, name: str, batch: npt.NDArray[Any], expected: Expect
         onnx.checker.check_model(content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise refused(" ".join(str(error).split())) from error
-    session = open_session(content)
     several = np.arange(max(LEAST_BATCH, len(batch))) % len(batch)
+    chosen = [several, several[:1]]
+    outputs = run_graph(content, name, [batch[numbers] for numbers in chosen])
     return max(
-        expected.rows(rows).difference(run_session(session, name, batch[rows]))
-        for rows in (several, several[:1])
+        expected.select(numbers).difference(found)
+        for numbers, found in zip(chosen, outputs, strict=True)
     )
 
 
-def open_session(content: bytes) -> onnxruntime.InferenceSession:
-    """Open a serialised graph with one thread: a camera may need the other cores.
+def run_graph(content: bytes, name: str, batches: Sequence[npt.NDArray[Any]]) -> list[list[Scores]]:
+    """Run a serialised graph with one thread: a camera may need the other cores.
+
+    Args:
+        content: The model.
+        name: Of its input.
+        batches: One after the other.
+
+    Returns:
+        The outputs of each batch.
 
     Raises:
         ExportError: ONNX Runtime refuses it.
@@ -98,26 +105,12 @@ def open_session(content: bytes) -> onnxruntime.InferenceSession:
     # All fusions, but not the layout for this processor, which doubles the memory of a session.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     try:
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             content, sess_options=options, providers=["CPUExecutionProvider"]
         )
+        return [session.run(None, {name: batch}) for batch in batches]
     except session_errors() as error:
         raise refused(" ".join(str(error).split())) from error
-
-
-def run_session(
-    session: onnxruntime.InferenceSession, name: str, batch: npt.NDArray[Any]
-) -> list[Scores]:
-    """Run a graph on one input.
-
-    Raises:
-        ExportError: It fails.
-    """
-    try:
-        outputs: list[Scores] = session.run(None, {name: batch})
-    except session_errors() as error:
-        raise refused(" ".join(str(error).split())) from error
-    return outputs
 
 
 def agreement(expected: Scores, actual: Scores, tolerance: float = TOLERANCE) -> float:
