@@ -222,6 +222,17 @@ def test_what_the_backbone_made_is_kept_only_where_all_of_it_fits():
     assert calls[3:] == [32, 2]
 
 
+def test_the_state_that_is_measured_has_no_images_for_export_checks():
+    x, labels = images(8)
+    config = LearnerConfig(learner="ncm", backbone="none", layers="8", image_px=16)
+    learner = Learner(config)
+    learner.learn(learner.encode(x.transpose(0, 2, 3, 1)), [str(label) for label in labels])
+    assert len(learner.examples)
+    measured = learner.algorithm.state_bytes()
+    learner.examples.clear()
+    assert 0 < learner.algorithm.state_bytes() == measured < 16 * 16 * 3
+
+
 def test_grey_images_are_shown_in_colour_at_the_backbones_size():
     x = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1).repeat(28, 2).repeat(28, 3)
     found = Images(torch.from_numpy(x), BACKBONE, 16, "cpu").images([1, 0])
