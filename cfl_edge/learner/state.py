@@ -22,7 +22,6 @@ from cfl_edge.core.optimizers import Optimizer
 Groups = dict[str, dict[str, Tensor]]  # file of the model folder: "state", "replay"; name: tensor
 New = Literal["zero", "normal", "never"]
 Merge = Literal["mean", "sum", "weighted"]
-STALE = -1  # since_refresh after a merge: classifier weights do not follow from the statistics
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,111 @@
+"""What an algorithm declares is enough to grow, store and load its tensors."""
+
+import pytest
+import torch
+from torch import nn
+
+from cfl_edge.core.class_statistics import NEVER
+from cfl_edge.core.optimizers import Optimizer
+from cfl_edge.learner.state import Rows, State
+
+
+class Holder:
+    """One of each kind of attribute."""
+
+    def __init__(self):
+        self.counts = []
+        self.weights = nn.Parameter(torch.zeros(0, 3))
+        self.readout = torch.zeros(0, 4)
+        self.scatter = torch.eye(2)
+        self.steps, self.factor = 0, 0.0
+        self.waiting = {"labels": torch.zeros(0, dtype=torch.long)}
+
+    @property
+    def doubled(self):
+        return 2 * self.readout
+
+    def samples(self):
+        return self.waiting
+
+    def put_samples(self, tensors):
+        self.waiting = dict(tensors)
+
+
+def declared(optimizer="adamw"):
+    holder, state = Holder(), State("cpu", torch.Generator().manual_seed(0))
+    state.rows("counts", holder, "counts", Rows(merge="sum"))
+    state.rows("weights", holder, "weights", Rows(new="normal"))
+    state.rows("readout", holder, "readout", Rows(new="never"))
+    state.rows("doubled", holder, "doubled", Rows(), computed=True)
+    for name in ("scatter", "steps", "factor"):
+        state.value(name, holder, name)
+    holder.optimizer = Optimizer(optimizer, [holder.weights], 0.1)
+    state.optimizer("optimizer", holder.optimizer)
+    state.samples("waiting.", holder)
+    return holder, state
+
+
+def test_a_new_class_starts_as_declared():
+    holder, state = declared()
+    for _ in range(2):
+        state.add_class()
+    assert holder.counts == [0, 0]
+    assert holder.weights.shape == (2, 3)
+    assert holder.weights.detach().all()  # drawn at random
+    assert holder.readout.tolist() == [[0, 0, 0, NEVER]] * 2
+    assert torch.equal(holder.scatter, torch.eye(2))
+
+
+def test_a_gradient_under_way_grows_with_its_parameter():
+    holder, state = declared()
+    state.add_class()
+    holder.weights.grad = torch.ones(1, 3)
+    state.add_class()
+    assert holder.weights.grad.tolist() == [[1, 1, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("stepped", [False, True])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
+def test_all_comes_back_in_its_own_type(optimizer, stepped):
+    holder, state = declared(optimizer)
+    for _ in range(2):
+        state.add_class()
+    if stepped:
+        holder.weights.grad = torch.ones(2, 3)
+        holder.optimizer.step()
+    holder.counts, holder.steps, holder.factor = [3, 4], 5, 0.25
+    holder.waiting = {"labels": torch.tensor([1]), "h0": torch.ones(1, 2)}
+    other, its_state = declared(optimizer)
+    its_state.load(state.groups(), 2)
+    assert (other.counts, other.steps, other.factor) == ([3, 4], 5, 0.25)
+    assert isinstance(other.weights, nn.Parameter)
+    assert torch.equal(other.weights, holder.weights)
+    assert other.waiting["h0"].tolist() == [[1, 1]]
+    ours, theirs = state.groups()["state"], its_state.groups()["state"]
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert ("optimizer.0.first" in ours) == (stepped and optimizer != "sgd")
+
+
+def test_what_the_manifest_gets():
+    _, state = declared()
+    state.add_class()
+    told = state.declaration(state.groups())
+    assert told["rows"]["readout"] == {"new": "never", "merge": "mean"}
+    assert told["rows"]["counts"] == {"new": "zero", "merge": "sum"}
+    assert told["samples"] == [{"group": "state", "labels": "waiting.labels", "prefix": "waiting."}]
+    assert "scatter" not in told["rows"]
+
+
+def test_other_shapes_are_refused():
+    _, state = declared()
+    state.add_class()
+    groups = state.groups()
+    with pytest.raises(ValueError, match=r"counts has shape \(1,\), expected \(2,\)"):
+        declared()[1].load(groups, 2)
+    groups["state"]["scatter"] = torch.eye(3)
+    with pytest.raises(ValueError, match=r"scatter has shape \(3, 3\), expected \(2, 2\)"):
+        declared()[1].load(groups, 1)
+    del groups["state"]["scatter"]
+    with pytest.raises(KeyError, match="scatter"):
+        declared()[1].load(groups, 1)
