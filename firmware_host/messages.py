@@ -53,8 +53,8 @@ class Message(ABC):
     """What every message has.
 
     Args:
-        frame_id: Number of the image that it is about, counted by the board; 0 where there is
-            none.
+        frame_id: Number of the image that it is about, counted by the board; 0 if it is about no
+            image.
         t_ms: The board's clock in milliseconds, of an image at its capture; wraps after 49 days.
 
     Raises:
@@ -260,7 +260,7 @@ class Ack(Message):
     """The other side has a packet that wanted to be acknowledged.
 
     Args:
-        seq: Of that packet, 0 to 65535.
+        seq: Number of that packet, 0 to 65535.
         status: What became of it.
 
     Example:

@@ -66,7 +66,7 @@ def check_providers(model: Path | None = None, ask: Callable[..., Answer] = ask)
 
     Args:
         model: From `find_model`; None for a tiny network.
-        ask: See there.
+        ask: Runs an inference; see `ask`.
     """
     if model is not None and not model.is_file():
         yield Check("onnx", "problem", f"{model} does not exist", "cfl-edge export DIR -o OUT")

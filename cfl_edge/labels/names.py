@@ -20,7 +20,7 @@ def check_name(
         kind: The error to raise: `UsageError` for options and keys, `DataError` for folders.
 
     Raises:
-        CflEdgeError: Of that kind: the name is empty, longer than 64 characters, or holds
+        CflEdgeError: An error of that kind: the name is empty, longer than 64 characters, or holds
             something that cannot be shown (control characters, line breaks, bytes that are not
             UTF-8).
 

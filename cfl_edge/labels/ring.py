@@ -27,7 +27,7 @@ class Kept(Generic[T]):
     Args:
         index: Number of the frame in its stream.
         item: What learning needs of it.
-        size_bytes: Of that, in memory.
+        size_bytes: Memory that the item takes.
         known: Its label, if that came with the frame.
         label: What it was labelled; set by `FrameRing.label` and `claim` alone.
         time_s: When it came; set by the ring.
@@ -48,7 +48,7 @@ class RingLimits:
     Args:
         seconds: The oldest frame is younger than this.
         frames: How many.
-        size_bytes: Of all frames together.
+        size_bytes: Memory of all frames together.
     """
 
     seconds: float = RING_S
@@ -79,8 +79,8 @@ class FrameRing(Generic[T]):
 
     Args:
         delay_s: Seconds from a frame to its label. With 0 each frame is due at once.
-        limits: Of what it holds. Frames that were due stay as well: a label over HTTP may name
-            one of them.
+        limits: How much it holds. Frames that were due stay as well: a label over HTTP may
+            name one of them.
 
     Example:
         >>> ring = FrameRing(delay_s=2.0)

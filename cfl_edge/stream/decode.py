@@ -45,7 +45,7 @@ class PacketDecoder:
         codec: One of `INTRA_CODECS`.
         size_px: Width and height.
         pixel_format: FFmpeg's name of the pixel format of raw images; ignored for JPEGs.
-        options: Of FFmpeg's decoder; see `STRICT`.
+        options: Options of FFmpeg's decoder, such as `STRICT`.
 
     Example:
         >>> PacketDecoder("rawvideo", (2, 1), "gray")(b"\x00\x80").tolist()

@@ -76,7 +76,7 @@ class Capture(ABC):
     def answer(self, label: str | None, score: float) -> None:
         """See `Stream.answer`; called in the iterating thread, and possibly after `close`.
 
-        It raises nothing: a board that does not listen, or is gone, is told nothing.
+        It never raises: nothing is sent to a source that does not listen or is gone.
         """
 
     @abstractmethod
@@ -182,7 +182,7 @@ class LiveStream(Stream):
         return self._description
 
     def answer(self, label: str | None, score: float) -> None:
-        """Tell the source, where it listens; one that is gone is told nothing."""
+        """Tell the source, if it listens and is not gone."""
         capture = self._capture
         if capture is not None:
             capture.answer(label, score)

@@ -166,7 +166,7 @@ def describe(path: str, asked: Asked, came: Asked) -> tuple[str, str | None]:
 
     Args:
         path: The device.
-        asked: See there.
+        asked: What the camera was asked for.
         came: The same, as the device reports it.
 
     Example:
