@@ -210,7 +210,7 @@ def test_a_damaged_base_is_passed_over(lesson):
     notices = []
     undo(lesson.folder, frames=20, on_notice=notices.append)
     assert "checkpoint-000002: state.safetensors does not fit" in notices[0]
-    assert notices[1] == "learning 20 frames again that come before"
+    assert notices[1] == "relearning 20 earlier frames"
     assert lesson.load().frames_learned == 40
 
 

@@ -117,7 +117,7 @@ def rewind(
         raise _too_far(store, journal, reach, command)
     learner.counters = {"runs": saved.manifest["counters"]["runs"]}
     if again := cut - learner.frames_learned:
-        on_notice(f"learning {counted(again, 'frame')} again that come before")
+        on_notice(f"relearning {counted(again, 'earlier frame')}")
     between = journal.entries(learner.frames_learned, cut)
     learn_again(learner, ((names[entry.label], entry) for entry in between))
     return Rewound(learner, journal, cut, names)
