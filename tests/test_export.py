@@ -2,11 +2,13 @@ import dataclasses
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 from test_inference import PROCESS
 from torch import nn
 
@@ -323,6 +325,28 @@ def test_a_backbone_of_torchvision_needs_a_package(mobile, monkeypatch):
     with pytest.raises(ExportError, match="needs the package onnxscript") as caught:
         model_graph(mobile, 96, Classifier(rows(), tuple(CLASSES)))
     assert "pip install 'cfl-edge[torchvision-export]'" in caught.value.hint
+
+
+def test_a_frozen_backbone_is_traced_once(mobile, monkeypatch):
+    traced = []
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 96, 96, 3])
+    outputs = [
+        helper.make_tensor_value_info("h0", TensorProto.FLOAT, ["N", 48, 6, 6]),
+        helper.make_tensor_value_info("final", TensorProto.FLOAT, ["N", 1024]),
+    ]
+    graph = helper.make_graph([], "traced", [image], outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+    def trace(*arguments, **options):
+        traced.append(options["opset_version"])
+        return SimpleNamespace(model_proto=model)
+
+    monkeypatch.setattr("torch.onnx.export", trace)
+    for _ in range(2):
+        built = model_graph(mobile, 96, Classifier(rows(), tuple(CLASSES)))
+        assert [entry.version for entry in built.opset_import] == [18]
+        assert [output.name for output in built.graph.output] == ["scores"]
+    assert traced == [18]
 
 
 @pytest.mark.slow

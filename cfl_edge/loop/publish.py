@@ -84,22 +84,15 @@ def open_publisher(
         )
     if learner.config.backbone.startswith("torchvision:"):
         on_notice("tracing the backbone for --publish, once; this may take a minute")
+    publisher = Publisher(learner, settings.publish, on_notice, every_s=settings.publish_seconds)
     try:
-        _build_once(learner)
+        publisher.build_once()
     except ExportError as error:
         raise ExportError(
             f"--publish cannot write --layers {learner.config.resolved_layers()}: {error.problem}",
             hint=f"{error.hint}, or leave --publish away",
         ) from error
-    return Publisher(learner, settings.publish, on_notice, every_s=settings.publish_seconds)
-
-
-def _build_once(learner: Learner) -> None:
-    """Build the graph before anything is learned: what cannot be exported is refused then."""
-    from cfl_edge.onnx.graph import Classifier, model_graph
-
-    nothing = Classifier(np.zeros((1, 1), np.float32), ("",))
-    model_graph(learner.extractor, learner.image_px, nothing)
+    return publisher
 
 
 class Published(NamedTuple):
@@ -150,6 +143,19 @@ class Publisher:
         self._failing = False
         self.published, self.written = 0, 0
         self.budget: WriteBudget | None = None
+
+    def build_once(self) -> None:
+        """Build the graph before anything is learned: a trace of a backbone is then remembered.
+
+        Raises:
+            ExportError: The network cannot be written as ONNX.
+        """
+        from cfl_edge.core.features import FeatureExtractor
+        from cfl_edge.onnx.graph import Classifier, model_graph
+
+        learner = self._learner
+        extractor = FeatureExtractor(self._backbone, learner.network, learner.extractor.scale)
+        model_graph(extractor, learner.image_px, Classifier(np.zeros((1, 1), np.float32), ("",)))
 
     def after_frame(self) -> None:
         """Begin a publication where one is due, and note the end of the last; never waits."""
