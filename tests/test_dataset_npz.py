@@ -110,8 +110,8 @@ def test_without_test_split_a_fifth_of_each_class_becomes_one(tmp_path, notices)
     assert (dataset.x_train.flatten() >= 80).long().tolist() == dataset.y_train.tolist()
     assert (dataset.x_test.flatten() >= 80).long().tolist() == dataset.y_test.tolist()
     assert notices == [
-        f"{path} has no test split: 20 of its 100 images, a fifth of each class, are kept for "
-        "the test"
+        f"{path} has no test split: 20 of its 100 images, a fifth of each class, are held out "
+        "for the test"
     ]
     assert fingerprint(open_dataset(path, on_notice=notices.append)) == fingerprint(dataset)
 
