@@ -205,22 +205,17 @@ def test_nothing_is_printed(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_default_model_needs_no_tracer():
+def test_the_default_model_learns_and_is_exported_without_a_tracer():
     code = """
 import sys, tempfile
-from pathlib import Path
-import numpy as np, torch
-from cfl_edge.core.backbones import build_backbone
-from cfl_edge.core.features import FeatureExtractor
-from cfl_edge.core.networks import build_network
-from cfl_edge.onnx.export import export, take_snapshot
-from cfl_edge.onnx.graph import Classifier
+import numpy as np
+from cfl_edge import Learner
 
-layers = build_network("256,256", (112, 6, 6)).eval()
-extractor = FeatureExtractor(build_backbone(), layers)
-classifier = Classifier(np.ones((2017, 2), np.float32), ("a", "b"))
-taken = take_snapshot(extractor, classifier, np.zeros((1, 96, 96, 3), np.uint8), {})
-export(taken, Path(tempfile.mkdtemp()))
+learner, random = Learner(), np.random.default_rng(0)
+for number in range(12):
+    image = random.integers(0, 256, (96, 96, 3), np.uint8)
+    learner.learn_one(image, "ab"[number % 2])
+learner.export(tempfile.mkdtemp())
 print([m for m in ("torch.onnx", "torch._dynamo", "sympy", "onnxscript") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -81,7 +81,7 @@ class MBConv(nn.Module):
 
 
 def efficientnet_lite0() -> nn.Sequential:
-    """Build the network up to its last convolution: modules 0 (backbone), 1-16 (blocks), 17 (head).
+    """Build the network up to its last convolution: 0 (stem), 1-16 (blocks), 17 (last).
 
     Example:
         >>> net = efficientnet_lite0()
