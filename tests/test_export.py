@@ -18,11 +18,12 @@ from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.layers import paper_conv
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import ExportError, ModelError, ModelWriteError
-from cfl_edge.onnx.agreement import agreement, run_graph
+from cfl_edge.onnx.agreement import agreement
 from cfl_edge.onnx.export import export, take_snapshot
 from cfl_edge.onnx.graph import Classifier, model_graph
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import PREPROCESSING
+from cfl_edge.onnx.trial import run_graph
 
 SIZE_PX = 16
 CLASSES = ["cat", "Hündin", "3"]
@@ -183,9 +184,9 @@ def check_features(extractor, images):
     with torch.inference_mode():
         features = extractor(torch.from_numpy(images)).numpy()
     unit = Classifier(np.eye(features.shape[1], dtype=np.float32), ("x",) * features.shape[1])
-    model = model_graph(extractor, images.shape[1], unit)
+    model = b"".join(model_graph(extractor, images.shape[1], unit).serialised())
     onnx.checker.check_model(model, full_check=True)
-    (outputs,) = run_graph(model.SerializeToString(), "image", [images])
+    (outputs,) = run_graph(model, "image", [images])
     np.testing.assert_allclose(outputs[0], features, rtol=1e-3, atol=2e-5 * np.abs(features).max())
 
 
@@ -339,8 +340,8 @@ def test_a_frozen_backbone_is_traced_once(mobile, monkeypatch):
     monkeypatch.setattr("torch.onnx.export", trace)
     for _ in range(2):
         built = model_graph(mobile, 96, Classifier(rows(), tuple(CLASSES)))
-        assert [entry.version for entry in built.opset_import] == [18]
-        assert [output.name for output in built.graph.output] == ["scores"]
+        assert [entry.version for entry in built.model.opset_import] == [18]
+        assert [output.name for output in built.model.graph.output] == ["scores"]
     assert traced == [18]
 
 

@@ -13,14 +13,16 @@ from cfl_edge.onnx.graph import Classifier, classifier_graph
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import to_metadata
 
+EYE = Classifier(np.eye(3, dtype=np.float32), tuple(CLASSES))
+
 
 @pytest.fixture
 def out(tmp_path):
     """What an export writes, without torch computing anything."""
     onnx.save(colours(), tmp_path / "model.onnx")
-    classifier = classifier_graph(Classifier(np.eye(3, dtype=np.float32), tuple(CLASSES)))
-    set_metadata(classifier, to_metadata(CLASSES, SIZE_PX, {"license": "MIT"}))
-    onnx.save(classifier, tmp_path / "classifier.onnx")
+    classifier = classifier_graph(EYE)
+    set_metadata(classifier.model, to_metadata(CLASSES, SIZE_PX, {"license": "MIT"}))
+    (tmp_path / "classifier.onnx").write_bytes(b"".join(classifier.serialised()))
     (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
     return tmp_path
 
@@ -100,7 +102,7 @@ def test_files_of_others(tmp_path):
         patch_classes(tmp_path, ROWS, NAMES)
     with pytest.raises(ModelNotFoundError, match="does not exist"):
         patch_classes(tmp_path / "x.onnx", ROWS, NAMES)
-    foreign = classifier_graph(Classifier(np.eye(3, dtype=np.float32), tuple(CLASSES)))
+    foreign = onnx.load_from_string(b"".join(classifier_graph(EYE).serialised()))
     onnx.save(foreign, tmp_path / "model.onnx")
     with pytest.raises(ModelDamagedError, match="without the metadata"):
         patch_classes(tmp_path, ROWS, NAMES)

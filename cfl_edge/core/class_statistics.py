@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.solving import solving_dtype
+from cfl_edge.core.solving import factorise, scaled, solve, solving_dtype
 
 
 def shrinkage(covariance: Tensor, samples: float) -> float:
@@ -122,14 +122,13 @@ class ClassStatistics:
             scale = max(float(self.means.pow(2).mean()), 1e-12)
             alpha = 1.0
         else:
-            alpha = shrinkage(self.scatter / samples, samples)
+            alpha = shrinkage(self.scatter, samples)
         dtype = self._solving_dtype
         means = self.means.to(dtype)
-        shrunk = self.scatter.to(dtype) * ((1 - alpha) / samples)  # one copy of (C, C)
+        shrunk = scaled(self.scatter, (1 - alpha) / samples, dtype)  # the only copy of (C, C)
         shrunk.diagonal().add_(alpha * scale)
-        factor = torch.linalg.cholesky(shrunk)
-        del shrunk
-        rows = torch.cholesky_solve(means.T, factor).T  # (Z, C)
+        factor = factorise(shrunk)
+        rows = solve(factor, means.T).T  # (Z, C)
         products = rows @ means.T  # (Z, Z)
         spread = _trace_of_ratio(factor, self.scatter) / samples
         excess = CORRECTION * spread / self.counts.clamp(min=1)
@@ -187,7 +186,7 @@ def _trace_of_ratio(factor: Tensor, covariance: Tensor) -> Tensor:
     """
     signs = torch.randint(0, 2, (len(factor), PROBES), generator=torch.Generator().manual_seed(0))
     probes = (2.0 * signs - 1.0).to(factor)  # (C, PROBES)
-    return (torch.cholesky_solve(probes, factor) * (covariance.to(probes) @ probes)).sum() / PROBES
+    return (solve(factor, probes) * (covariance.to(probes) @ probes)).sum() / PROBES
 
 
 NEVER = -1e4  # the bias of a class that has no samples

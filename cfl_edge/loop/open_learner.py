@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfl_edge.config import LearnSettings
-from cfl_edge.core.allocator import MIB, keep_freed_memory, return_freed_memory
+from cfl_edge.core.allocator import MIB, give_back, keep_freed_memory, return_freed_memory
 from cfl_edge.core.device import choose_device
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.model.store import Saved, Store
@@ -77,6 +77,7 @@ def open_learner(
             f"The learner does not fit into memory, --replay-mib is {settings.replay_mib}",
             hint="--replay-mib 16",
         ) from None
+    give_back()  # what the file of the backbone's weights needed while it was read
     learner.journal = open_journal(saved, config.journal_mib, on_notice)
     if saved is not None:
         on_notice(

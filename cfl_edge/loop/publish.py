@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cfl_edge.errors import CflEdgeError, ExportError, UsageError
-from cfl_edge.model.writing import replace_files
+from cfl_edge.model.writing import staged_files
 from cfl_edge.onnx.metadata import IMAGE, MODEL_FILE
 from cfl_edge.stream.source import Notice
 
@@ -245,10 +245,8 @@ def write_snapshot(snapshot: Snapshot, path: Path, *, written: Counter[str] | No
         ExportError: They disagree. No file changed.
         ModelWriteError: Disk full, no permission. No file changed.
     """
-    from cfl_edge.onnx.agreement import run_graph
-    from cfl_edge.onnx.export import model_bytes
+    from cfl_edge.onnx.export import agree, model_parts
 
-    content = model_bytes(snapshot)
-    (outputs,) = run_graph(content, IMAGE, [snapshot.images])
-    snapshot.expected().difference(outputs)
-    replace_files(path.parent, {path.name: content}, written=written)
+    contents = {path.name: model_parts(snapshot)}
+    with staged_files(path.parent, contents, written=written) as (written_file,):
+        agree(snapshot, {IMAGE: written_file})

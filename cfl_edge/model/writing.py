@@ -6,7 +6,8 @@ import errno
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from cfl_edge.errors import ModelWriteError
@@ -98,6 +99,53 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def staged_files(
+    folder: Path,
+    contents: Mapping[str, Iterable[memoryview]],
+    *,
+    written: Counter[str] | None = None,
+) -> Iterator[list[Path]]:
+    """Write new files beside the old ones, and replace these once the `with` block has ended.
+
+    Args:
+        folder: Created if need be.
+        contents: Name to bytes, in parts.
+        written: Adds up the bytes, including those of a write that fails.
+
+    Yields:
+        The new files under their temporary names, in the order given: what is wrong with them can
+        be found out while the old ones are in place. An error in the block removes them. At its
+        end each replaces its old one whole; a power cut may fall between two.
+
+    Raises:
+        ModelWriteError: Disk full, no permission. Nothing was replaced.
+    """
+    temporary = {name: folder / f"{TEMPORARY}{os.getpid()}-{name}" for name in contents}
+    try:
+        with _explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, parts in contents.items():
+                temporary[name].unlink(missing_ok=True)
+                write_file(temporary[name], parts, written=written)
+        yield list(temporary.values())
+        with _explained(folder):
+            for name in contents:
+                os.replace(temporary[name], folder / name)
+            sync_folder(folder)
+    finally:
+        for path in temporary.values():
+            discard(path)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_error(error, folder, intact="Nothing was replaced.") from error
+
+
 def replace_files(
     folder: Path, contents: Mapping[str, bytes], *, written: Counter[str] | None = None
 ) -> list[Path]:
@@ -109,7 +157,7 @@ def replace_files(
         written: Adds up the bytes, including those of a write that fails.
 
     Returns:
-        The paths, in the order given. Each is replaced whole; a power cut may fall between two.
+        The paths, in the order given.
 
     Raises:
         ModelWriteError: Disk full, no permission. Nothing was replaced.
@@ -123,20 +171,9 @@ def replace_files(
         >>> (folder / "labels.txt").read_bytes(), len(list(folder.iterdir()))
         (b'new', 1)
     """
-    temporary = {name: folder / f"{TEMPORARY}{os.getpid()}-{name}" for name in contents}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            temporary[name].unlink(missing_ok=True)
-            write_file(temporary[name], [memoryview(content)], written=written)
-        for name in contents:
-            os.replace(temporary[name], folder / name)
-        sync_folder(folder)
-    except OSError as error:
-        raise write_error(error, folder, intact="Nothing was replaced.") from error
-    finally:
-        for path in temporary.values():
-            discard(path)
+    parts = {name: [memoryview(content)] for name, content in contents.items()}
+    with staged_files(folder, parts, written=written):
+        pass
     return [folder / name for name in contents]
 
 

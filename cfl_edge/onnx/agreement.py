@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import ExportError
-from cfl_edge.onnx.errors import session_errors
+from cfl_edge.onnx.trial import refused
 
 if TYPE_CHECKING:
     from cfl_edge.core.distances import DistanceRows
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 # float32 sums in another order differ by 1e-6 of the scores' scale in our nets; a wrong operator
 # or a forgotten normalisation shows at 1e-2 and more.
 TOLERANCE = 1e-4
-LEAST_BATCH = 3  # what holds for one image must hold for several
 
 Scores = npt.NDArray[np.float32]
 
@@ -53,64 +51,6 @@ class Expected:
         if self.distances is not None:
             distance_agreement(self.distances, outputs[1])
         return agreement(self.scores, outputs[0])
-
-
-def compare(content: bytes, name: str, batch: npt.NDArray[Any], expected: Expected) -> float:
-    """Check a model, run it on one input and on several; return the largest difference.
-
-    Args:
-        content: The model, serialised.
-        name: Of its input.
-        batch: (M, ...), M >= 1.
-        expected: Of the M inputs.
-
-    Raises:
-        ExportError: It is not valid ONNX, ONNX Runtime refuses it, or it says something else.
-    """
-    import onnx
-
-    try:
-        onnx.checker.check_model(content, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise refused(" ".join(str(error).split())) from error
-    several = np.arange(max(LEAST_BATCH, len(batch))) % len(batch)
-    chosen = [several, several[:1]]
-    outputs = run_graph(content, name, [batch[numbers] for numbers in chosen])
-    return max(
-        expected.select(numbers).difference(found)
-        for numbers, found in zip(chosen, outputs, strict=True)
-    )
-
-
-def run_graph(content: bytes, name: str, batches: Sequence[npt.NDArray[Any]]) -> list[list[Scores]]:
-    """Run a serialised graph with one thread: a camera may need the other cores.
-
-    Args:
-        content: The model.
-        name: Of its input.
-        batches: One after the other.
-
-    Returns:
-        The outputs of each batch.
-
-    Raises:
-        ExportError: ONNX Runtime refuses it.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # the error says it
-    options.intra_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
-    # All fusions, but not the layout for this processor, which doubles the memory of a session.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    try:
-        session = onnxruntime.InferenceSession(
-            content, sess_options=options, providers=["CPUExecutionProvider"]
-        )
-        return [session.run(None, {name: batch}) for batch in batches]
-    except session_errors() as error:
-        raise refused(" ".join(str(error).split())) from error
 
 
 def agreement(expected: Scores, actual: Scores, tolerance: float = TOLERANCE) -> float:
@@ -175,11 +115,3 @@ def distance_agreement(terms: Scores, actual: Scores) -> None:
             f"distances of unknown things differ by {difference:.1e} of the largest term, allowed "
             f"{TOLERANCE:.0e}"
         )
-
-
-def refused(what: str) -> ExportError:
-    """Return the error of an export that was not written."""
-    return ExportError(
-        f"ONNX Runtime and torch disagree, so nothing was written: {what}",
-        hint="cfl-edge doctor shows the versions; other ones of torch or onnxruntime may agree",
-    )

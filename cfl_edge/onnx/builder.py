@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # What our own graphs need, LayerNormalization above all; ONNX Runtime 1.14 (2023) reads them, and
 # newer stamps would lock boards with old packages out.
 OPSET, IR_VERSION = 17, 8
+GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # numbers of fields in onnx.proto
+LENGTH_DELIMITED = 2  # protobuf's wire type of bytes and messages
 REDUCES_BY_INPUT = 18  # the opset from which every Reduce operation reads its axes as an input
 
 
@@ -37,7 +39,8 @@ class GraphBuilder:
         model: A graph to append to; None begins with an empty one.
 
     Attributes:
-        model: The model so far.
+        model: The model so far, without the constants that were added.
+        constants: Their values by name, not copied where they are contiguous.
 
     Example:
         >>> graph = GraphBuilder()
@@ -56,8 +59,9 @@ class GraphBuilder:
             producer_name="cfl-edge",
         )
         (self._opset,) = (entry.version for entry in self.model.opset_import if not entry.domain)
+        self.constants: dict[str, npt.NDArray[Any]] = {}
         self._count: Counter[str] = Counter()
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._small: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def node(self, kind: str, inputs: Sequence[str], name: str = "", **attributes: Any) -> str:
         """Append an operation; return the name of its output.
@@ -105,16 +109,14 @@ class GraphBuilder:
             array: As it is to be stored, float32 or int64.
             name: Of the tensor; default a number, and one for all constants of the same values.
         """
-        from onnx import numpy_helper
-
         array = np.ascontiguousarray(array).reshape(np.shape(array))
         key = (array.dtype.str, array.shape, array.tobytes() if array.size < 8 else b"")
-        if not name and key in self._constants:
-            return self._constants[key]
+        if not name and key in self._small:
+            return self._small[key]
         name = name or self._new_name("constant")
-        self.model.graph.initializer.append(numpy_helper.from_array(array, name))
+        self.constants[name] = array
         if array.size < 8:
-            self._constants[key] = name
+            self._small[key] = name
         return name
 
     def integers(self, numbers: Sequence[int]) -> str:
@@ -133,6 +135,45 @@ class GraphBuilder:
         info = self._helper.make_tensor_value_info(name, number, ["N", *shape])
         getattr(self.model.graph, kind).append(info)
 
+    def serialised(self) -> list[memoryview]:
+        """Return the bytes of the model in parts; those of large constants are not copied.
+
+        Fields of a message may come in any order: protobuf.dev/programming-guides/encoding.
+        """
+        import onnx
+
+        graph = [memoryview(self.model.graph.SerializeToString())]
+        for name, array in self.constants.items():
+            kind = self._helper.np_dtype_to_tensor_dtype(array.dtype)
+            tensor = onnx.TensorProto(name=name, dims=array.shape, data_type=kind)
+            values = memoryview(array.reshape(-1).view(np.uint8).data)
+            head = memoryview(tensor.SerializeToString())
+            graph += _field(INITIALIZER, [head, *_field(RAW_DATA, [values])])
+        rest = onnx.ModelProto()
+        rest.CopyFrom(self.model)
+        rest.ClearField("graph")
+        return [memoryview(rest.SerializeToString()), *_field(GRAPH, graph)]
+
     def _new_name(self, kind: str) -> str:
         self._count[kind] += 1
         return f"{kind}_{self._count[kind]}"
+
+
+def _field(number: int, parts: Sequence[memoryview]) -> list[memoryview]:
+    """Return a length-delimited field of protobuf."""
+    length = sum(len(part) for part in parts)
+    return [memoryview(_varint(number << 3 | LENGTH_DELIMITED) + _varint(length)), *parts]
+
+
+def _varint(number: int) -> bytes:
+    """Return a number in groups of 7 bits, the lowest first.
+
+    Example:
+        >>> _varint(300).hex()
+        'ac02'
+    """
+    groups = []
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*groups, number])

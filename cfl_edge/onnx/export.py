@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ import torch
 
 from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.model.tensors import network_digest
-from cfl_edge.model.writing import replace_files
-from cfl_edge.onnx.agreement import Expected, compare, distance_terms, refused
+from cfl_edge.model.writing import staged_files
+from cfl_edge.onnx.agreement import Expected, distance_terms
+from cfl_edge.onnx.builder import GraphBuilder
 from cfl_edge.onnx.classes import as_embeddings, labels_text, set_metadata
 from cfl_edge.onnx.graph import Classifier, classifier_graph, model_graph
 from cfl_edge.onnx.metadata import (
@@ -28,9 +29,13 @@ from cfl_edge.onnx.metadata import (
     NETWORK_DIGEST,
     to_metadata,
 )
+from cfl_edge.onnx.trial import Trial, refused, try_files
 
 if TYPE_CHECKING:
-    import onnx
+    pass
+
+
+LEAST_BATCH = 3  # what holds for one image must hold for several
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,17 +144,15 @@ def export(snapshot: Snapshot, folder: Path) -> Exported:
         ['red', 'green']
     """
     start_s = time.perf_counter()
-    expected = snapshot.expected()
-    model = model_bytes(snapshot)
-    difference = compare(model, IMAGE, snapshot.images, expected)
-    classifier = _serialise(classifier_graph(snapshot.classifier), snapshot)
-    difference = max(difference, compare(classifier, FEATURES, snapshot.features, expected))
+    classifier = classifier_graph(snapshot.classifier)
     contents = {
-        MODEL_FILE: model,
-        CLASSIFIER_FILE: classifier,
-        LABELS_FILE: labels_text(snapshot.classifier.classes),
+        MODEL_FILE: model_parts(snapshot),
+        CLASSIFIER_FILE: _serialised(classifier, snapshot),
+        LABELS_FILE: [memoryview(labels_text(snapshot.classifier.classes))],
     }
-    model_path, classifier_path, labels_path = replace_files(folder, contents)
+    with staged_files(folder, contents) as (model, classifier_file, _):
+        difference = agree(snapshot, {IMAGE: model, FEATURES: classifier_file})
+    model_path, classifier_path, labels_path = (folder / name for name in contents)
     return Exported(
         model_path,
         classifier_path,
@@ -159,16 +162,31 @@ def export(snapshot: Snapshot, folder: Path) -> Exported:
     )
 
 
-def model_bytes(snapshot: Snapshot) -> bytes:
-    """Return model.onnx, not checked yet."""
+def model_parts(snapshot: Snapshot) -> list[memoryview]:
+    """Return the bytes of model.onnx in parts, not checked yet."""
     size_px = snapshot.images.shape[1]
-    model = model_graph(snapshot.extractor, size_px, snapshot.classifier)
-    return _serialise(model, snapshot)
+    return _serialised(model_graph(snapshot.extractor, size_px, snapshot.classifier), snapshot)
 
 
-def _serialise(model: onnx.ModelProto, snapshot: Snapshot) -> bytes:
+def _serialised(graph: GraphBuilder, snapshot: Snapshot) -> list[memoryview]:
     classes, size_px = snapshot.classifier.classes, snapshot.images.shape[1]
     extra = {**snapshot.metadata, NETWORK_DIGEST: snapshot.digest}
-    set_metadata(model, to_metadata(classes, size_px, extra))
-    content: bytes = model.SerializeToString()
-    return content
+    set_metadata(graph.model, to_metadata(classes, size_px, extra))
+    return graph.serialised()
+
+
+def agree(snapshot: Snapshot, files: Mapping[str, Path]) -> float:
+    """Return the largest difference between ONNX Runtime's scores and torch's.
+
+    Args:
+        snapshot: With the images, and what torch says of them.
+        files: Written files by the name of their input, `image` or `features`.
+
+    Raises:
+        ExportError: A file is not valid, ONNX Runtime refuses it, or they disagree.
+    """
+    rows = np.arange(max(LEAST_BATCH, len(snapshot.images))) % len(snapshot.images)
+    batches: dict[str, npt.NDArray[Any]] = {IMAGE: snapshot.images, FEATURES: snapshot.features}
+    outputs = try_files([Trial(path, name, batches[name][rows]) for name, path in files.items()])
+    expected = snapshot.expected().select(np.append(rows, 0))  # the first one alone as well
+    return max(expected.difference(found) for found in outputs)

@@ -36,7 +36,7 @@ from cfl_edge.onnx.metadata import (
 from cfl_edge.onnx.modules import append_module, append_pooling
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
 SHORTEST = np.float32(1e-12)  # as in torch.nn.functional.normalize
 
@@ -56,13 +56,11 @@ class Classifier:
     distances: DistanceRows | None = None
 
 
-def model_graph(
-    extractor: FeatureExtractor, size_px: int, classifier: Classifier
-) -> onnx.ModelProto:
+def model_graph(extractor: FeatureExtractor, size_px: int, classifier: Classifier) -> GraphBuilder:
     """Build the graph from `image` (N, size_px, size_px, 3) to `scores` (N, Z).
 
     Args:
-        extractor: Its weights are read as they are, and copied.
+        extractor: Its weights must not change until the graph is serialised.
         size_px: Side of the input in pixels.
         classifier: What follows the features.
 
@@ -74,8 +72,8 @@ def model_graph(
         >>> from cfl_edge.core.networks import build_network
         >>> layers = build_network("4", (3, 8, 8))
         >>> extractor = FeatureExtractor(build_backbone("none"), layers)
-        >>> model = model_graph(extractor, 8, Classifier(np.zeros((5, 2), np.float32), ("a", "b")))
-        >>> [output.name for output in model.graph.output]
+        >>> graph = model_graph(extractor, 8, Classifier(np.zeros((5, 2), np.float32), ("a", "b")))
+        >>> [output.name for output in graph.model.graph.output]
         ['scores']
     """
     graph, h0, final = _append_backbone(extractor.backbone, size_px)
@@ -85,15 +83,15 @@ def model_graph(
     padding, one = graph.integers([0, 0, 0, 1]), graph.constant(np.float32(1))
     graph.node("Pad", [joined, padding, one], FEATURES)  # (N, F)
     append_classifier(graph, FEATURES, classifier)
-    return graph.model
+    return graph
 
 
-def classifier_graph(classifier: Classifier) -> onnx.ModelProto:
+def classifier_graph(classifier: Classifier) -> GraphBuilder:
     """Build the classifier alone: `features` (N, F) to `scores` (N, Z)."""
     graph = GraphBuilder()
     graph.describe("input", FEATURES, classifier.embeddings.shape[:1])
     append_classifier(graph, FEATURES, classifier)
-    return graph.model
+    return graph
 
 
 def append_classifier(graph: GraphBuilder, features: str, classifier: Classifier) -> None:

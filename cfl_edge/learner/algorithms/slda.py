@@ -27,7 +27,7 @@ from cfl_edge.core.distances import (
     spread_distances,
 )
 from cfl_edge.core.features import Encoded
-from cfl_edge.core.solving import solving_dtype
+from cfl_edge.core.solving import factorise, scaled, solve, solving_dtype
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, linear_scores
 from cfl_edge.learner.algorithms.frozen import (
     Classifier,
@@ -73,10 +73,10 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
     dtype = torch.float64
     if shrinkage >= SINGLE_PRECISION:
         dtype = solving_dtype(statistics.means.device)
-    shrunk = statistics.scatter.to(dtype) * ((1 - shrinkage) / samples)
+    shrunk = scaled(statistics.scatter, (1 - shrinkage) / samples, dtype)
     shrunk.diagonal().add_(shrinkage * scale)
     means = statistics.means.to(dtype)
-    rows = torch.cholesky_solve(means.T, torch.linalg.cholesky(shrunk)).T  # (Z, C)
+    rows = solve(factorise(shrunk), means.T).T  # (Z, C)
     bias = -0.5 * (rows * means).sum(dim=1, keepdim=True)
     return torch.cat([rows, bias], dim=1).float()
 
