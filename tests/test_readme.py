@@ -12,7 +12,7 @@ import pytest
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from cfl_edge.settings import load
+from cfl_edge.config.settings import load
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from service_checks import HOSTILE, Clock
 
-from cfl_edge import http_guard
 from cfl_edge.errors import UsageError
+from cfl_edge.labels import http_guard
 from cfl_edge.serve.http_options import HttpOptions, http_options
 from cfl_edge.serve.http_status import PATHS, StatusServer
 from cfl_edge.serve.metrics import Metrics

@@ -6,11 +6,11 @@ from command_line import contents
 from test_undo import Lesson, alternating, assert_alike, oracle, undo
 
 from cfl_edge.config import SplitSettings
+from cfl_edge.config.settings import load
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
 from cfl_edge.learner import split as split_module
 from cfl_edge.learner.journal import Base, Journal
 from cfl_edge.model import writing
-from cfl_edge.settings import load
 
 
 def split(folder, name, into, **options):

@@ -9,6 +9,7 @@ import torch
 from dataset_files import draw
 from PIL import Image
 
+from cfl_edge.config.settings import load
 from cfl_edge.errors import CflEdgeError, DataError, UsageError
 from cfl_edge.lab.bench.streams.clock import LabelDelay
 from cfl_edge.lab.bench.streams.data import choose, read_data
@@ -22,7 +23,6 @@ from cfl_edge.lab.bench.streams.protocols import (
     objects_in_turn,
     shuffled,
 )
-from cfl_edge.settings import load
 
 LABELS = np.random.default_rng(0).permutation(np.arange(5).repeat([40, 100, 7, 60, 1]))
 

@@ -12,6 +12,7 @@ from command_line import assert_error, cfl_edge, contents, process
 from test_store import flip
 
 from cfl_edge.config import UndoSettings
+from cfl_edge.config.settings import load
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
 from cfl_edge.learner import learner as learner_module
 from cfl_edge.learner import undo as undo_module
@@ -20,7 +21,6 @@ from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import from_saved
 from cfl_edge.model import writing
 from cfl_edge.model.store import Store
-from cfl_edge.settings import load
 from cfl_edge.stream.source import log_notice
 
 CONFIG = LearnerConfig(backbone="none", layers="4,8", image_px=16, replay_mib=0.1, batch=8)

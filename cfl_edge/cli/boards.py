@@ -9,7 +9,7 @@ import typer
 from pydantic import Field
 
 from cfl_edge.cli.declare import command
-from cfl_edge.settings import Option, Settings
+from cfl_edge.config.settings import Option, Settings
 from cfl_edge.view.reporter import Reporter
 from firmware_host.protocol import BAUD
 

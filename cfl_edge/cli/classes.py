@@ -10,7 +10,7 @@ import typer
 
 from cfl_edge.cli.declare import command
 from cfl_edge.config import Onnx, SplitSettings
-from cfl_edge.settings import ModelFolder, Option, Settings
+from cfl_edge.config.settings import ModelFolder, Option, Settings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 from pydantic.fields import FieldInfo
 
-from cfl_edge.settings import Option, S, Settings, flags_of, load, option_of
+from cfl_edge.config.settings import Option, S, Settings, flags_of, load, option_of
 from cfl_edge.view.reporter import Reporter, open_reporter
 
 Command = Callable[[S, Reporter], None]

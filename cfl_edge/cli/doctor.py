@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cfl_edge.settings import Option, Settings
+from cfl_edge.config.settings import Option, Settings
 from cfl_edge.view.reporter import Reporter
 
 EXIT_PROBLEM = 4

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cfl_edge.config import EvaluateSettings
-from cfl_edge.settings import Option
+from cfl_edge.config.settings import Option
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:

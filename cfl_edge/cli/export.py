@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from cfl_edge.config.settings import ModelFolder, Option, Settings
 from cfl_edge.errors import UsageError
-from cfl_edge.settings import ModelFolder, Option, Settings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:

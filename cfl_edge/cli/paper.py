@@ -10,8 +10,8 @@ import typer
 from pydantic import Field
 
 from cfl_edge.cli.bench import INTERRUPTED
+from cfl_edge.config.settings import Option
 from cfl_edge.lab.paper.options import Budget, TrainOptions
-from cfl_edge.settings import Option
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:

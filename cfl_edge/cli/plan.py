@@ -17,8 +17,8 @@ from cfl_edge.config.network import (
     Optimizer,
     ReplayMib,
 )
+from cfl_edge.config.settings import Option, Settings
 from cfl_edge.defaults import BACKBONE, BATCH, OPTIMIZER, REPLAY_MIB
-from cfl_edge.settings import Option, Settings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:

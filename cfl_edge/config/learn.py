@@ -19,8 +19,7 @@ from cfl_edge.config.network import (
     Optimizer,
     ReplayMib,
 )
-from cfl_edge.learners import LEARNERS
-from cfl_edge.settings import (
+from cfl_edge.config.settings import (
     Device,
     MaxFrames,
     Option,
@@ -30,6 +29,7 @@ from cfl_edge.settings import (
     Stream,
     load,
 )
+from cfl_edge.learners import LEARNERS
 from cfl_edge.stream.options import Order
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cfl_edge.settings import Device, ModelFolder, Option, Reject, Settings
+from cfl_edge.config.settings import Device, ModelFolder, Option, Reject, Settings
 
 Onnx = Annotated[
     Path | None,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from cfl_edge import defaults
-from cfl_edge.settings import Option
+from cfl_edge.config.settings import Option
 
 ReplayMib = Annotated[
     float | None,

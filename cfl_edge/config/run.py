@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cfl_edge import defaults
-from cfl_edge.settings import MaxFrames, Option, RealtimeHz, Reject, Settings, Stream
+from cfl_edge.config.settings import MaxFrames, Option, RealtimeHz, Reject, Settings, Stream
 
 
 class RunSettings(Settings):

@@ -12,7 +12,7 @@ from typing import Any, final
 
 from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.errors import UsageError
-from cfl_edge.http_guard import GuardedHandler, GuardedServer, RefusedError, to_json
+from cfl_edge.labels.http_guard import GuardedHandler, GuardedServer, RefusedError, to_json
 from cfl_edge.labels.http_request import LabelRequest, read_request
 from cfl_edge.labels.ring import FrameRing, Kept, LabelledError, NotKeptError
 from cfl_edge.labels.source import LabelSource

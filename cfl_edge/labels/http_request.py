@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from cfl_edge.errors import UsageError
-from cfl_edge.http_guard import RefusedError
+from cfl_edge.labels.http_guard import RefusedError
 from cfl_edge.labels.names import check_name
 
 MAX_HOLD_S = 86_400.0

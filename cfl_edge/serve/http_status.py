@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Self, final
 
 from cfl_edge.errors import UsageError
-from cfl_edge.http_guard import (
+from cfl_edge.labels.http_guard import (
     LOCAL_NAMES,
     GuardedHandler,
     GuardedServer,

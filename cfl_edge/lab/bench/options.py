@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
+from cfl_edge.config.settings import Device, Option, Settings
 from cfl_edge.defaults import OPTIMIZER, OptimizerName
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import CASES, STREAM, STREAM_IMAGE_PX, SWEEPS, Group, Setting, plan
 from cfl_edge.lab.machine import cores
-from cfl_edge.settings import Device, Option, Settings
 
 MAX_IMAGE_PX = 4096
 

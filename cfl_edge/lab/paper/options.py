@@ -6,9 +6,9 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
+from cfl_edge.config.settings import Option, Settings
 from cfl_edge.defaults import DeviceName
 from cfl_edge.lab.paper.run import Precision
-from cfl_edge.settings import Option, Settings
 
 TRAINING = "Training"
 COUNT = Field(ge=1)

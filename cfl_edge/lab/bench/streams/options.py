@@ -7,11 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cfl_edge.config.settings import Device, Option, RealtimeHz, Settings
 from cfl_edge.defaults import BACKBONE, REPLAY_MIB
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.options import listed
 from cfl_edge.learners import LEARNERS
-from cfl_edge.settings import Device, Option, RealtimeHz, Settings
 
 DEFAULT_HZ = 30.0  # of label delay where no rate is given: what most cameras send
 
