@@ -16,8 +16,8 @@ MIB = 2**20
 LARGE_BYTES = 16 * MIB  # features above this size are given back layer by layer
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 RETURNED_BYTES = 256 * 1024  # blocks from here on go back at once: resident is what is alive
-KEPT_BLOCK_BYTES = 2 * MIB  # the covariances are larger, and rarely solved
-KEPT_BYTES = 16 * MIB  # free memory that stays at the end of the heap
+KEPT_BLOCK_BYTES = 32 * MIB  # glibc's largest value
+KEPT_BYTES = 64 * MIB  # free memory that is kept at the end of the heap
 
 
 def keep_freed_memory() -> None:
