@@ -83,6 +83,18 @@ def test_another_backbone_is_refused():
         from_saved(saved)
 
 
+@pytest.mark.parametrize(
+    "network",
+    [{"grip": 3}, {"learner": "svm"}, {"image_px": "big"}, {"loss": {"weight": 1}}, {"loss": None}],
+    ids=str,
+)
+def test_a_manifest_of_no_learner_is_refused(network):
+    saved = to_saved(BUILT["widths"]())
+    saved.manifest["network"] |= network
+    with pytest.raises(ModelDamagedError, match="describes no learner of this cfl-edge"):
+        from_saved(saved)
+
+
 @pytest.mark.parametrize("name", ["label_embeddings", "network.layers.0.block.1.weight"])
 def test_tensors_that_do_not_fit_are_refused(name):
     learner = BUILT["widths"]()

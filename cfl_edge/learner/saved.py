@@ -12,7 +12,7 @@ from torch import Tensor
 
 import cfl_edge
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.errors import ModelDamagedError, ModelError
+from cfl_edge.errors import ModelDamagedError, ModelError, UsageError
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.model.checkpoint import Saved
 
@@ -60,11 +60,21 @@ def _to_numpy(tensors: Mapping[str, Tensor]) -> Group:
 
 
 def config_of(saved: Saved) -> LearnerConfig:
-    """Return the configuration of a saved learner."""
-    network = dict(saved.manifest["network"])
-    del network["backbone_digest"]
-    network["loss"] = LocalLoss(**network["loss"])
-    return LearnerConfig(**network)
+    """Return the configuration of a saved learner.
+
+    Raises:
+        ModelDamagedError: The manifest describes no learner of this version.
+    """
+    try:
+        network = dict(saved.manifest["network"])
+        del network["backbone_digest"]
+        network["loss"] = LocalLoss(**network["loss"])
+        return LearnerConfig(**network)
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise ModelDamagedError(
+            f"The model's manifest describes no learner of this cfl-edge: {error}",
+            hint="a backup of the model folder, or learn into another folder",
+        ) from error
 
 
 def from_saved(
@@ -81,8 +91,8 @@ def from_saved(
         ModelError: The backbone's weights on this machine are not those it learned with.
         ModelDamagedError: The tensors do not fit the manifest.
     """
-    digest = saved.manifest["network"]["backbone_digest"]
     learner = Learner(config or config_of(saved), device)
+    digest = saved.manifest["network"]["backbone_digest"]
     if learner.backbone.digest() != digest:
         raise ModelError(
             f"The model was learned on other weights of the backbone {learner.config.backbone} "
