@@ -32,6 +32,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from cfl_edge.defaults import VERSION
+
 if TYPE_CHECKING:
     from cfl_edge.learner.config import LearnerConfig
     from cfl_edge.learner.learner import Learner
@@ -51,7 +53,7 @@ __all__ = [
     "open_stream",
 ]
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _PLACES = {
     "Frame": "cfl_edge.stream.frame",

@@ -11,6 +11,8 @@ from typing import Literal
 OptimizerName = Literal["adamw", "momentum", "sgd"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
+VERSION = "0.1.0"
+
 LEARNER = "cfl"
 BACKBONE = "efficientnet-lite0"
 LAYERS_WITH_BACKBONE = "256,256"

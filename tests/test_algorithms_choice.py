@@ -4,7 +4,7 @@ import pytest
 from test_algorithms_model import stored, taught
 from test_learner import ALGORITHM_LEARNERS
 
-from cfl_edge.config import load_settings
+from cfl_edge.config.learn import load_settings
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.learner.classes import change, count
 from cfl_edge.learner.learner import LearnerConfig

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cfl_edge.cli.app import app
 from cfl_edge.cli.declare import command, parameters_of
-from cfl_edge.config import LearnSettings
+from cfl_edge.config.learn import LearnSettings
 from cfl_edge.config.settings import Option, Settings, load, option_of
 from cfl_edge.errors import UsageError
 from cfl_edge.view.reporter import Reporter

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from cfl_edge.cli.app import app
-from cfl_edge.config import LearnSettings, load_settings
+from cfl_edge.config.learn import LearnSettings, load_settings
 from cfl_edge.stream.live import LONGEST_WAIT_S
 
 DEPLOY = Path(__file__).parent.parent / "deploy"

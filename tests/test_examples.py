@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cfl_edge import LearnerConfig, OnnxModel
-from cfl_edge.config import EvaluateSettings
+from cfl_edge.config.models import EvaluateSettings
 from cfl_edge.errors import DataError
 from cfl_edge.loop.evaluate import evaluate
 

@@ -14,7 +14,7 @@ from sessions import learn_stream
 from test_session import KINDS, Saves, Script, frame, frames, new_learner, run
 
 from cfl_edge.cli.learn import learned_lines
-from cfl_edge.config import load_settings
+from cfl_edge.config.learn import load_settings
 from cfl_edge.core.features import Encoded
 from cfl_edge.errors import StreamLostError, UsageError
 from cfl_edge.labels.frames import FrameLabels

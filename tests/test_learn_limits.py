@@ -3,7 +3,7 @@
 import pytest
 from command_line import assert_error, cfl_edge
 
-from cfl_edge.config import load_settings
+from cfl_edge.config.learn import load_settings
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.config import LearnerConfig

@@ -17,7 +17,7 @@ from sessions import learn_stream
 from test_session import KINDS, new_learner
 from test_session_budget import Clock
 
-from cfl_edge.config import LearnSettings
+from cfl_edge.config.learn import LearnSettings
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.journal import MOST_BASES, Base, Journal
 from cfl_edge.learner.journalled import save_learner

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfl_edge.config import EvaluateSettings, load_settings
+from cfl_edge.config.learn import load_settings
+from cfl_edge.config.models import EvaluateSettings
 from cfl_edge.loop.evaluate import evaluate
 from cfl_edge.loop.learn import learn
 from cfl_edge.serve.run import run

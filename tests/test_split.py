@@ -5,7 +5,7 @@ import pytest
 from command_line import contents
 from test_undo import Lesson, alternating, assert_alike, oracle, undo
 
-from cfl_edge.config import SplitSettings
+from cfl_edge.config.models import SplitSettings
 from cfl_edge.config.settings import load
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
 from cfl_edge.learner import split as split_module

@@ -11,7 +11,7 @@ import pytest
 from command_line import assert_error, cfl_edge, contents, process
 from test_store import flip
 
-from cfl_edge.config import UndoSettings
+from cfl_edge.config.models import UndoSettings
 from cfl_edge.config.settings import load
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
 from cfl_edge.learner import learner as learner_module
@@ -299,7 +299,7 @@ def test_a_failed_save_leaves_the_model_as_it_was(lesson, monkeypatch, count):
 
 SLOW_UNDO = """
 import sys, time
-from cfl_edge.config import UndoSettings
+from cfl_edge.config.models import UndoSettings
 from cfl_edge.learner.undo import undo
 from cfl_edge.learner.learner import Learner
 learn = Learner.learn

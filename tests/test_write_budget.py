@@ -12,7 +12,7 @@ from service_checks import Clock
 from sessions import learn_stream
 from test_session import ALWAYS_S, Saves, Script, frames, new_learner
 
-from cfl_edge.config import LearnSettings
+from cfl_edge.config.learn import LearnSettings
 from cfl_edge.errors import ModelWriteError
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.loop.writes import Writes

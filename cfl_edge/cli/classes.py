@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cfl_edge.cli.declare import command
-from cfl_edge.config import Onnx, SplitSettings
+from cfl_edge.config.models import Onnx, SplitSettings
 from cfl_edge.config.settings import ModelFolder, Option, Settings
 from cfl_edge.view.reporter import Reporter
 

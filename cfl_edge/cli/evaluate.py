@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cfl_edge.config import EvaluateSettings
+from cfl_edge.config.models import EvaluateSettings
 from cfl_edge.config.settings import Option
 from cfl_edge.view.reporter import Reporter
 

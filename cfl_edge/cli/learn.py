@@ -7,7 +7,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from cfl_edge.config import LearnSettings
+from cfl_edge.config.learn import LearnSettings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:

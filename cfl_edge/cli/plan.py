@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from cfl_edge.config import LearnSettings
+from cfl_edge.config.learn import LearnSettings
 from cfl_edge.config.network import (
     Backbone,
     Chunk,

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfl_edge.config import UndoSettings
+from cfl_edge.config.models import UndoSettings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any, Self, final
 from cfl_edge.errors import DataError
 from cfl_edge.labels.names import check_name
 from cfl_edge.labels.ring import FrameRing, Kept
-from cfl_edge.labels.source import LabelSource
+from cfl_edge.labels.source import LabelOptions, LabelSource
 from cfl_edge.stream.frame import Frame
 
 
@@ -100,3 +100,13 @@ def _checked(frame: Frame, source: str) -> str | None:
     if frame.label is None:
         return None
     return check_name(frame.label, source=source, kind=DataError)
+
+
+def labels_of_stream(options: LabelOptions) -> FrameLabels:
+    """Return the source of `--labels-from dirs`."""
+    return FrameLabels.of_stream()
+
+
+def labels_of_board(options: LabelOptions) -> FrameLabels:
+    """Return the source of `--labels-from serial`."""
+    return FrameLabels.of_board()

@@ -15,7 +15,7 @@ from cfl_edge.errors import UsageError
 from cfl_edge.labels.http_guard import GuardedHandler, GuardedServer, RefusedError, to_json
 from cfl_edge.labels.http_request import LabelRequest, read_request
 from cfl_edge.labels.ring import FrameRing, Kept, LabelledError, NotKeptError
-from cfl_edge.labels.source import LabelSource
+from cfl_edge.labels.source import LabelOptions, LabelSource
 from cfl_edge.stream.frame import Frame
 
 ADDRESS = "127.0.0.1"
@@ -202,3 +202,8 @@ def _port_error(port: int, error: OSError) -> UsageError:
     else:
         problem, other = f"--labels-port {port} cannot be listened on: {error.strerror}", 0
     return UsageError(problem, hint=f"use --labels-port {other if 0 < other <= MAX_PORT else 8766}")
+
+
+def labels_of_requests(options: LabelOptions) -> HttpLabels:
+    """Return the source of `--labels-from http`."""
+    return HttpLabels(options.port)

@@ -17,7 +17,7 @@ from typing import Any, final
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.names import MAX_NAME, check_name
 from cfl_edge.labels.ring import FrameRing, Kept
-from cfl_edge.labels.source import LabelSource
+from cfl_edge.labels.source import LabelOptions, LabelSource
 from cfl_edge.stream.frame import Frame
 from cfl_edge.visible import is_visible, visible
 
@@ -208,3 +208,8 @@ class KeyLabels(LabelSource):
         if name in self._unbound:
             self._unbound.remove(name)
         self._bound[KEYS[len(self._bound)]] = name
+
+
+def labels_of_keys(options: LabelOptions) -> KeyLabels:
+    """Return the source of `--labels-from keys`."""
+    return KeyLabels(options.classes)

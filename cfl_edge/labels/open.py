@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
 from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.frames import FrameLabels
-from cfl_edge.labels.source import LabelSource
+from cfl_edge.labels.source import LabelOptions, LabelSource
 from cfl_edge.visible import visible
 
-KINDS = ("dirs", "keys", "http", "serial")
+KINDS = {
+    "dirs": "cfl_edge.labels.frames:labels_of_stream",
+    "keys": "cfl_edge.labels.keys:labels_of_keys",
+    "http": "cfl_edge.labels.http:labels_of_requests",
+    "serial": "cfl_edge.labels.frames:labels_of_board",
+}
+"""Values of `--labels-from`, and what returns the source: "module:function", imported when used.
+
+To add one, write a `LabelSource` and a function that takes `LabelOptions`, and name it here.
+"""
 
 
 def open_labels(
@@ -47,18 +57,11 @@ def open_labels(
         return FrameLabels.fixed(label)
     if labels_from is None:
         return FrameLabels.none()
-    if labels_from == "dirs":
-        return FrameLabels.of_stream()
-    if labels_from == "serial":
-        return FrameLabels.of_board()
-    if labels_from == "keys":
-        from cfl_edge.labels.keys import KeyLabels  # a terminal: not on every system
-
-        return KeyLabels(classes)
-    if labels_from == "http":
-        from cfl_edge.labels.http import HttpLabels  # http.server costs time to import
-
-        return HttpLabels(labels_port)
+    if labels_from in KINDS:
+        module, _, function = KINDS[labels_from].partition(":")
+        options = LabelOptions(classes, labels_port)
+        source: LabelSource = getattr(import_module(module), function)(options)
+        return source
     raise UsageError(
         f"--labels-from is {visible(labels_from)!r}, expected one of {', '.join(KINDS)}",
         hint="use --labels-from keys to label with the keyboard",

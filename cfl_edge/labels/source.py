@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self, final
 
 from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.stream.frame import Frame
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """What a source of labels may want to know.
+
+    Args:
+        classes: Names that the model knows, in their order.
+        port: `--labels-port`; 0 chooses a free one.
+    """
+
+    classes: Sequence[str]
+    port: int
 
 
 class LabelSource(ABC):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cfl_edge.config import UndoSettings
+from cfl_edge.config.models import UndoSettings
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.stream.source import Notice

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-import cfl_edge
 from cfl_edge.core.losses import LocalLoss
+from cfl_edge.defaults import VERSION
 from cfl_edge.errors import ModelDamagedError, ModelError, UsageError
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.model.checkpoint import Saved
@@ -50,7 +50,7 @@ def to_saved(learner: Learner) -> Saved:
             "gradient_steps": learner.algorithm.steps,
         },
         "tensors": tensors_declared,
-        "cfl_edge_version": cfl_edge.__version__,
+        "cfl_edge_version": VERSION,
     }
     return Saved(manifest, {group: _to_numpy(values) for group, values in groups.items()})
 

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cfl_edge.config import SplitSettings
+from cfl_edge.config.models import SplitSettings
 from cfl_edge.errors import DataError
 from cfl_edge.learner.classes import Counts, counts_of, patch_exported
 from cfl_edge.learner.rewind import (

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfl_edge.config import UndoSettings
+from cfl_edge.config.models import UndoSettings
 from cfl_edge.learner.rewind import check_reach, keep_examples, rewind, saved_examples
 from cfl_edge.model.changing import changing
 from cfl_edge.stream.source import Notice, log_notice

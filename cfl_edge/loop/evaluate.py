@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cfl_edge.config import EvaluateSettings
+from cfl_edge.config.models import EvaluateSettings
 from cfl_edge.errors import DataError
 from cfl_edge.learner.novelty_calibration import LEAST_CLASSES, LEAST_SAMPLES
 from cfl_edge.loop.metrics import Confusion, peak_rss_mib

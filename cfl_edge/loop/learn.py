@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cfl_edge.config import LearnSettings
+from cfl_edge.config.learn import LearnSettings
 from cfl_edge.core.allocator import MIB, return_freed_memory
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.open import open_labels

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfl_edge.config import LearnSettings
+from cfl_edge.config.learn import LearnSettings
 from cfl_edge.core.allocator import MIB, give_back, keep_freed_memory, return_freed_memory
 from cfl_edge.core.device import choose_device
 from cfl_edge.errors import ModelError, UsageError

@@ -22,7 +22,7 @@ from cfl_edge.onnx.metadata import IMAGE, MODEL_FILE
 from cfl_edge.stream.source import Notice
 
 if TYPE_CHECKING:
-    from cfl_edge.config import LearnSettings
+    from cfl_edge.config.learn import LearnSettings
     from cfl_edge.learner.learner import Learner
     from cfl_edge.model.write_budget import WriteBudget
     from cfl_edge.onnx.export import Snapshot

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfl_edge.config import LearnSettings
+from cfl_edge.config.learn import LearnSettings
 from cfl_edge.learner.journal import GROUP
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import WriteBudget

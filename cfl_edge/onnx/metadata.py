@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import cfl_edge
+from cfl_edge.defaults import VERSION
 from cfl_edge.errors import ModelDamagedError, ModelVersionError
 
 FORMAT_VERSION = 1
@@ -71,7 +71,7 @@ def to_metadata(classes: Sequence[str], size_px: int, extra: Mapping[str, str]) 
         "task": "classify",
         "imgsz": json.dumps([size_px, size_px]),
         "author": "cfl-edge",
-        "version": cfl_edge.__version__,
+        "version": VERSION,
         **extra,
         **class_metadata(classes),
         "cfl_edge.format_version": str(FORMAT_VERSION),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from cfl_edge.config import RunSettings
+from cfl_edge.config.run import RunSettings
 from cfl_edge.serve.on_change import ChangeCommand
 from cfl_edge.serve.status import Seen, Status
 from cfl_edge.stream.source import Notice

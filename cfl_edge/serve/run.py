@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cfl_edge.config import RunSettings
+from cfl_edge.config.run import RunSettings
 from cfl_edge.errors import ModelError
 from cfl_edge.loop.metrics import Confusion, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify

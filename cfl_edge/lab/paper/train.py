@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-import cfl_edge
 from cfl_edge.core.allocator import keep_freed_memory
+from cfl_edge.defaults import VERSION
 from cfl_edge.lab.data.dataset import Dataset
 from cfl_edge.lab.machine import cores, cpu_model, torch_facts
 from cfl_edge.lab.paper.plan import Plan
@@ -185,7 +185,7 @@ def _result(trainer: Trainer, dataset: Dataset) -> RunResult:
             "cores": cores(),
             "threads": torch.get_num_threads(),
             **torch_facts(trainer.config.device),
-            "cfl_edge": cfl_edge.__version__,
+            "cfl_edge": VERSION,
         },
         classifier_parameters=_classifier_parameters(trainer.rule),
     )
