@@ -7,7 +7,7 @@ from test_learner import ALGORITHM_LEARNERS
 from cfl_edge.config.learn import load_settings
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.learner.classes import change, count
-from cfl_edge.learner.learner import LearnerConfig
+from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.memory_plan import fit_memory, plan_memory
 from cfl_edge.loop.open_learner import check_unchanged, new_config
 from cfl_edge.model import class_table

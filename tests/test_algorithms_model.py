@@ -17,7 +17,7 @@ from cfl_edge.errors import ExportError
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, build_algorithm
 from cfl_edge.learner.export import export_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.model import class_table
 
 
@@ -41,7 +41,7 @@ def stored(learner):
 def test_a_saved_learner_goes_on_as_if_nothing_had_happened(algorithm):
     learner = taught(algorithm)
     learner.recalibrate()  # as the learning loop does before it saves
-    back = from_saved(stored(learner))
+    back = Learner.from_saved(stored(learner))
     assert back.samples() == learner.samples()
     for each in (learner, back):
         learner_checks.teach(each, steps=3, seed=50)
@@ -62,11 +62,11 @@ def test_class_changes(algorithm):
 
     renamed = stored(learner)
     class_table.rename(renamed, "left", "aside")
-    assert predictions(from_saved(renamed))[1] == ["aside"] * 3
+    assert predictions(Learner.from_saved(renamed))[1] == ["aside"] * 3
 
     removed = stored(learner)
     class_table.remove(removed, "left")
-    back = from_saved(removed)
+    back = Learner.from_saved(removed)
     assert back.classes == ["above", "dark"]
     assert predictions(back)[0::2] == [["above"] * 3, ["dark"] * 3]
     assert sum(back.samples().values()) == sum(learner.samples().values()) - 30
@@ -76,7 +76,7 @@ def test_class_changes(algorithm):
 
     added = stored(learner)
     class_table.add(added, "white")
-    back = from_saved(added)
+    back = Learner.from_saved(added)
     assert predictions(back) == predictions(learner)
     for _ in range(25):
         back.learn(back.encode(np.full((4, 16, 16, 3), 255, np.uint8)), ["white"] * 4)
@@ -85,7 +85,7 @@ def test_class_changes(algorithm):
 
     merged = stored(learner)
     class_table.merge(merged, ["left", "dark"], into="rest")
-    back = from_saved(merged)
+    back = Learner.from_saved(merged)
     assert back.classes == ["above", "rest"]
     assert sum(back.samples().values()) == sum(learner.samples().values())
     assert predictions(back)[0] == ["above"] * 3

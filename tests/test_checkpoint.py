@@ -6,14 +6,15 @@ import pytest
 from test_learner import BUILT
 
 from cfl_edge.errors import ModelDamagedError, ModelError
-from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.model.store import Store
 
 
 def through_the_store(learner, folder):
     saved = to_saved(learner)
     Store(folder).save(saved.manifest, saved.tensors)
-    return from_saved(Store(folder).load())
+    return Learner.from_saved(Store(folder).load())
 
 
 def tensors_of(learner):
@@ -80,7 +81,7 @@ def test_another_backbone_is_refused():
     saved = to_saved(learner)
     saved.manifest["network"]["backbone_digest"] = "0" * 16
     with pytest.raises(ModelError, match="other weights of the backbone none"):
-        from_saved(saved)
+        Learner.from_saved(saved)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_manifest_of_no_learner_is_refused(network):
     saved = to_saved(BUILT["widths"]())
     saved.manifest["network"] |= network
     with pytest.raises(ModelDamagedError, match="describes no learner of this cfl-edge"):
-        from_saved(saved)
+        Learner.from_saved(saved)
 
 
 @pytest.mark.parametrize("name", ["label_embeddings", "network.layers.0.block.1.weight"])
@@ -105,4 +106,4 @@ def test_tensors_that_do_not_fit_are_refused(name):
         if change == "shape":
             saved.tensors["state"][name] = value[:, :1]
         with pytest.raises(ModelDamagedError, match="do not fit"):
-            from_saved(saved)
+            Learner.from_saved(saved)

@@ -7,7 +7,8 @@ from test_learner import BUILT
 
 from cfl_edge.errors import DataError, ModelNotFoundError
 from cfl_edge.learner.classes import change, count
-from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.model import class_table
 from cfl_edge.model.store import Store
 
@@ -36,7 +37,7 @@ def predictions(learner):
 
 def goes_on(saved):
     """Whatever was changed, the learner loads, predicts and learns on."""
-    learner = from_saved(saved)
+    learner = Learner.from_saved(saved)
     before = predictions(learner)
     learner_checks.teach(learner, steps=2)
     learner.recalibrate()
@@ -52,7 +53,7 @@ def test_rename(saved):
 def test_remove(saved):
     class_table.remove(saved, "left")
     assert saved.manifest["classes"] == ["above", "dark"]
-    learner = from_saved(saved)
+    learner = Learner.from_saved(saved)
     assert predictions(learner)[0::2] == [["above"] * 3, ["dark"] * 3]
     assert learner.samples() == {"above": 20, "dark": 5}
     assert set(learner.algorithm.replay.labels) == {0, 1}
@@ -99,7 +100,7 @@ def test_merge_pools_the_statistics_as_if_seen_together():
 
 def test_an_added_class_waits_for_its_first_sample(saved):
     class_table.add(saved, "light")
-    learner = from_saved(saved)
+    learner = Learner.from_saved(saved)
     assert learner.classes[-1] == "light"
     assert all("light" not in names for names in predictions(learner))
     white = np.full((5, 16, 16, 3), 255, np.uint8)

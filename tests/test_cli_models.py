@@ -18,7 +18,7 @@ from command_line import (
 from learner_checks import pictures
 from PIL import Image
 
-from cfl_edge.learner.saved import from_saved
+from cfl_edge.learner.learner import Learner
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.inference import OnnxModel
 
@@ -102,7 +102,7 @@ def test_changed_classes_are_the_same_in_torch_and_onnx(model, change):
     assert list(result.summary["classes"]) == names
     assert cfl_edge("classes", "list", model, "--json").summary == result.summary
     assert (model / "onnx/labels.txt").read_text().splitlines() == names
-    learner, network = from_saved(Store(model).load()), OnnxModel(model / "onnx/model.onnx")
+    learner, network = Learner.from_saved(Store(model).load()), OnnxModel(model / "onnx/model.onnx")
     assert learner.classes == list(network.classes) == names
     images = np.concatenate([pictures(learner, kind, 4, seed=9) for kind in range(2)])
     scores = learner.predict(learner.encode(images))

@@ -10,7 +10,7 @@ from cfl_edge.learner.classes import remove
 from cfl_edge.learner.export import export_learner
 from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.learners import LEARNERS, declaration
 from cfl_edge.model import class_table, writing
 from cfl_edge.model.store import Store
@@ -136,7 +136,7 @@ def test_one_two_and_two_hundred_classes(tmp_path, count, exports):
     assert recall(learner, range(count), count=1) >= 0.8
     saved = to_saved(learner)
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
-    back = from_saved(Store(tmp_path / "m").load())
+    back = Learner.from_saved(Store(tmp_path / "m").load())
     images = np.concatenate([pictures(z, 1, seed=5) for z in range(min(count, 20))])
     scores = learner.predict(learner.encode(images))
     np.testing.assert_array_equal(back.predict(back.encode(images)), scores)
@@ -254,7 +254,7 @@ def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, algorithm):
     assert b"secret" not in after
     assert list(counts.frames) == ["class 0", "class 1"]
     assert len(store.numbers()) == 2  # a second one, should the newest be damaged
-    back = from_saved(Store(tmp_path / "m").load())
+    back = Learner.from_saved(Store(tmp_path / "m").load())
     assert back.classes == ["class 0", "class 1"]
     teach(back, [0, 1], count=3, seed=11)
     back.recalibrate()
@@ -274,7 +274,7 @@ def test_where_nothing_stays_the_model_is_what_it_was_before_the_class(algorithm
     saved = to_saved(with_it)
     class_table.remove(saved, "class 2")
     images = pictures(0, 3, seed=50)
-    scores = [each.predict(each.encode(images)) for each in (from_saved(saved), without)]
+    scores = [each.predict(each.encode(images)) for each in (Learner.from_saved(saved), without)]
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5, atol=1e-5)
 
 
@@ -338,7 +338,7 @@ def test_names_and_kinds_do_not_matter_for_what_is_learned_later(tmp_path):
     class_table.remove(saved, "class 1")
     class_table.rename(saved, "class 2", "class 20")
     class_table.merge(saved, ["class 3", "class 5"], into="odd")
-    back = from_saved(saved)
+    back = Learner.from_saved(saved)
     assert back.classes == ["class 0", "class 20", "odd", "class 4"]
     for i in range(3):
         teach(back, [0, 4], count=2, seed=20 + i)
@@ -359,7 +359,7 @@ def test_the_only_class_is_removed_and_another_learned(tmp_path, algorithm):
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
     counts = remove(tmp_path / "m", "class 0", on_notice=[].append)
     assert counts.frames == {}
-    back = from_saved(Store(tmp_path / "m").load())
+    back = Learner.from_saved(Store(tmp_path / "m").load())
     assert back.predict(back.encode(pictures(1, 2))).shape == (2, 0)
     teach(back, [1, 2] * 3, count=2)
     back.recalibrate()

@@ -10,7 +10,7 @@ import pytest
 
 from cfl_edge import Learner, LearnerConfig, OnnxModel
 from cfl_edge.learner.memory_plan import plan_memory
-from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.learners import LEARNERS, Declaration
 from cfl_edge.model import class_table
 
@@ -47,17 +47,19 @@ def test_it_is_saved_and_its_classes_change():
     learner = taught()
     images = learner.encode(learner_checks.pictures(learner, 0, 4))
     saved = copy.deepcopy(to_saved(learner))
-    np.testing.assert_array_equal(from_saved(saved).predict(images), learner.predict(images))
+    np.testing.assert_array_equal(
+        Learner.from_saved(saved).predict(images), learner.predict(images)
+    )
     class_table.add(saved, "later")
     class_table.rename(saved, "above", "up")
-    assert from_saved(saved).predict(images).argmax(1).tolist() == [0] * 4
+    assert Learner.from_saved(saved).predict(images).argmax(1).tolist() == [0] * 4
     class_table.merge(saved, ["up", "left"], into="both")
-    merged = from_saved(saved)
+    merged = Learner.from_saved(saved)
     assert merged.samples() == {"both": 40, "later": 0}
     mean = learner.algorithm.classifier.means.mean(dim=0)  # as many samples of each
     np.testing.assert_allclose(merged.algorithm.classifier.means[0], mean, rtol=1e-6)
     class_table.remove(saved, "both")
-    assert from_saved(saved).classes == ["later"]
+    assert Learner.from_saved(saved).classes == ["later"]
 
 
 def test_it_is_planned_and_exported(tmp_path):

@@ -16,7 +16,7 @@ from cfl_edge.errors import DataError, ModelWriteError, StreamLostError
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.algorithms import contrastive as contrastive_module
 from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.model.store import Store
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.source import Skipped, Stream
@@ -260,7 +260,7 @@ def test_a_signal_within_a_gradient_step_lets_it_finish(
     for one in frames(8):
         undisturbed.learn(undisturbed.encode(one.image[None]), [one.label])
     assert_same(struck, undisturbed)
-    assert_same(from_saved(store.load()), undisturbed)
+    assert_same(Learner.from_saved(store.load()), undisturbed)
 
 
 def test_whoever_asks_twice_gets_what_the_system_does(default_signals):

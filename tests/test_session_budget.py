@@ -8,7 +8,8 @@ from sessions import learn_stream
 from test_session import Saves, Script, frames, new_learner, run
 
 from cfl_edge.labels.frames import FrameLabels
-from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.loop import learning as learning_module
 from cfl_edge.loop import pace as pace_module
 from cfl_edge.loop import session as session_module
@@ -104,7 +105,7 @@ def test_the_summary_counts_steps_and_memory():
 def test_a_second_start_counts_from_nothing_again():
     learner = new_learner()
     first = run(*frames(20), learner=learner)
-    again = from_saved(copy.deepcopy(to_saved(learner)))
+    again = Learner.from_saved(copy.deepcopy(to_saved(learner)))
     second = run(*frames(8), learner=again)
     assert (first.steps, second.steps) == (5, 2)
     assert (first.layer_steps, second.layer_steps) == ([5, 5], [2, 2])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from command_line import SMALL, assert_error, cfl_edge, contents, learn, write_images
 
-from cfl_edge.learner.saved import from_saved
+from cfl_edge.learner.learner import Learner
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.inference import OnnxModel
 
@@ -45,7 +45,10 @@ def test_onnx_files_follow(model):
     summary = result.summary
     assert {key: summary[key] for key in listed} == listed
     assert summary["moved"] > 0
-    learner, network = from_saved(Store(model).load()), OnnxModel(model / "onnx" / "model.onnx")
+    learner, network = (
+        Learner.from_saved(Store(model).load()),
+        OnnxModel(model / "onnx" / "model.onnx"),
+    )
     assert learner.classes == list(network.classes)
     assert "new" in learner.classes
     images = np.concatenate([learner_checks.pictures(learner, kind, 4, seed=9) for kind in (0, 1)])

@@ -9,7 +9,7 @@ import torch
 from cfl_edge.errors import UsageError
 from cfl_edge.learner import trainer as trainer_module
 from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.learner.saved import to_saved
 
 CONFIG = {"backbone": "none", "image_px": 16, "replay_mib": 0.1, "layers": "8,16,16"}
 
@@ -140,7 +140,7 @@ def test_recalibration_ends_the_step_under_way():
 def test_every_optimizer_learns_and_is_saved(optimizer):
     learner = learned(40, optimizer=optimizer)
     learner.recalibrate()  # as the loop does before it saves
-    back = from_saved(copy.deepcopy(to_saved(learner)))
+    back = Learner.from_saved(copy.deepcopy(to_saved(learner)))
     assert back.config == learner.config
     for image, label in frames(8):
         for one in (learner, back):

@@ -14,11 +14,10 @@ from test_store import flip
 from cfl_edge.config.models import UndoSettings
 from cfl_edge.config.settings import load
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
-from cfl_edge.learner import learner as learner_module
+from cfl_edge.learner import batch_learner as learner_module
 from cfl_edge.learner import undo as undo_module
 from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.learner.saved import from_saved
 from cfl_edge.model import writing
 from cfl_edge.model.store import Store
 from cfl_edge.stream.source import log_notice
@@ -52,7 +51,7 @@ class Lesson:
         """One run of `learn`: go on, learn, save."""
         store = Store(self.folder, on_notice=pytest.fail)
         saved = store.load() if store.exists() else None
-        learner = from_saved(saved, config=self.config) if saved else Learner(self.config)
+        learner = Learner.from_saved(saved, config=self.config) if saved else Learner(self.config)
         learner.journal = open_journal(saved, self.config.journal_mib, pytest.fail)
         for i, (name, image) in enumerate(zip(names, self.images(names, seed), strict=True)):
             self.now_s += 1
@@ -65,7 +64,7 @@ class Lesson:
         return learner
 
     def load(self):
-        return from_saved(Store(self.folder, on_notice=pytest.fail).load())
+        return Learner.from_saved(Store(self.folder, on_notice=pytest.fail).load())
 
 
 @pytest.fixture

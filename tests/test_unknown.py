@@ -14,7 +14,7 @@ from cfl_edge.learner.novelty_calibration import (
     NoveltyCalibration,
     ReplayedDistances,
 )
-from cfl_edge.learner.saved import from_saved, to_saved
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.learners import LEARNERS
 from cfl_edge.model.class_table import add, merge, remove, rename
 from cfl_edge.model.store import Store
@@ -210,7 +210,7 @@ def test_scores_are_in_bounds_and_come_back_from_the_store(algorithm, tmp_path):
     assert ((scores >= 0) & (scores <= 1)).all()
     saved = to_saved(learner)
     Store(tmp_path).save(saved.manifest, saved.tensors)
-    back = from_saved(Store(tmp_path).load())
+    back = Learner.from_saved(Store(tmp_path).load())
     np.testing.assert_array_equal(back.distances(encoded), learner.distances(encoded))
     teach(back, frames=2, seed=500)
     teach(learner, frames=2, seed=500)
@@ -236,16 +236,18 @@ def test_changed_classes_have_distances_of_their_own(algorithm):
     blue_before = learner.distances(encoded).mean()
     saved = to_saved(learner)
     rename(saved, "red", "crimson")
-    np.testing.assert_array_equal(from_saved(saved).distances(encoded), learner.distances(encoded))
+    np.testing.assert_array_equal(
+        Learner.from_saved(saved).distances(encoded), learner.distances(encoded)
+    )
     add(saved, "later")
-    assert np.isfinite(from_saved(saved).predict_unknown(encoded)).all()
+    assert np.isfinite(Learner.from_saved(saved).predict_unknown(encoded)).all()
     remove(saved, "later")
     remove(saved, "blue")
-    without = from_saved(saved)
+    without = Learner.from_saved(saved)
     assert without.distances(encoded).mean() > blue_before + 1
     teach(without, frames=2, names=("crimson", "green"))
     merge(saved, ["crimson", "green"], "colour")
-    one = from_saved(saved)
+    one = Learner.from_saved(saved)
     assert one.classes == ["colour"]
     assert np.isfinite(one.distances(encoded)).all()
 

@@ -19,7 +19,7 @@ from command_line import SMALL, cfl_edge
 from vm_power import Report, boot, load, make_disk, record, replayed
 
 from cfl_edge.learner.journalled import saved_journal
-from cfl_edge.learner.saved import from_saved
+from cfl_edge.learner.learner import Learner
 from cfl_edge.model.checkpoint import Saved
 
 CUTS = int(os.environ.get("CFL_EDGE_POWER_CUTS", "1"))
@@ -93,7 +93,7 @@ def test_no_save_that_was_promised_is_lost(states: Path, tmp_path: Path) -> None
             model = tmp_path / str(cut)
             saved = load(model)
             assert_equal(saved, load(states / f"{saved.number:06d}"))
-            learner, journal = from_saved(saved), saved_journal(saved, 0.5)
+            learner, journal = Learner.from_saved(saved), saved_journal(saved, 0.5)
             assert learner.frames_learned == found["frames"]
             assert journal is not None
             undone = cfl_edge("undo", model, "--frames", 3, "--json")

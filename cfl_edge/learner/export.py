@@ -13,7 +13,7 @@ import numpy as np
 from cfl_edge.core.distances import DistanceRows
 from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.errors import ExportError
-from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.batch_learner import BatchLearner
 from cfl_edge.onnx.export import Exported, Snapshot, export, take_snapshot
 from cfl_edge.onnx.graph import Classifier
 from cfl_edge.onnx.metadata import KNOWN_DISTANCES
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cfl_edge.core.backbones import Backbone
 
 
-def export_learner(learner: Learner, out: Path) -> Exported:
+def export_learner(learner: BatchLearner, out: Path) -> Exported:
     """Write a learner's ONNX files, checked on the images that it stored.
 
     Args:
@@ -36,7 +36,7 @@ def export_learner(learner: Learner, out: Path) -> Exported:
     return export(snapshot_learner(learner, backbone_on_cpu(learner)), out)
 
 
-def backbone_on_cpu(learner: Learner) -> Backbone:
+def backbone_on_cpu(learner: BatchLearner) -> Backbone:
     """Return a learner's backbone itself if it is on the CPU, a copy otherwise."""
     if learner.device.type == "cpu":
         return learner.backbone
@@ -44,7 +44,7 @@ def backbone_on_cpu(learner: Learner) -> Backbone:
 
 
 def snapshot_learner(
-    learner: Learner, backbone: Backbone, *, images: int | None = None
+    learner: BatchLearner, backbone: Backbone, *, images: int | None = None
 ) -> Snapshot:
     """Copy what an export needs, and ask torch what it must say.
 
@@ -86,7 +86,7 @@ def snapshot_learner(
     )
 
 
-def known_distances(learner: Learner) -> Mapping[str, str]:
+def known_distances(learner: BatchLearner) -> Mapping[str, str]:
     """Return what the score of being unknown is made with, where there is enough to say it."""
     table = learner.algorithm.novelty.table()
     if table is None:

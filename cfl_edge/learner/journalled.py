@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from cfl_edge.learner.journal import KEY, Base, Journal
-from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.model.checkpoint import Saved, number_of
 from cfl_edge.model.store import Store
 
+if TYPE_CHECKING:
+    from cfl_edge.learner.batch_learner import BatchLearner
 
-def save_learner(store: Store, learner: Learner) -> None:
+
+def save_learner(store: Store, learner: BatchLearner) -> None:
     """Save a learner; keep the checkpoints that its journal can begin from.
 
     Args:

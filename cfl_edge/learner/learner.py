@@ -1,81 +1,29 @@
-"""The learner of a stream: a frozen backbone, layers that adapt, and classes that come one by one.
+"""The learner of a stream, as a program uses it: one image at a time, saved, loaded and exported.
 
-`predict_one` and `learn_one` take images of any size. `encode`, `predict` and `learn` are the same
-in steps, for batches: an image is encoded once, predicted, then learned.
-Predicting changes nothing.
+`predict_one` and `learn_one` take images of any size. What they do in steps and for batches is in
+`batch_learner`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.backends import nnpack
-
-from cfl_edge.core.backbones import Backbone, build_backbone
-from cfl_edge.core.features import Encoded, FeatureExtractor, frozen_sources
-from cfl_edge.core.networks import Network, build_network
-from cfl_edge.errors import DataError
-from cfl_edge.learner.algorithms.algorithm import (
-    Algorithm,
-    AlgorithmInputs,
-    build_algorithm,
-)
+from cfl_edge.core.features import Encoded
+from cfl_edge.learner.batch_learner import BatchLearner, Images
 from cfl_edge.learner.config import LearnerConfig
-from cfl_edge.learner.conflicts import excluded_classes
-from cfl_edge.learner.journal import Journal
-from cfl_edge.learner.journal_entries import to_entries
-from cfl_edge.learners import declaration
-from cfl_edge.prediction import Prediction, predict_label, softmax
+from cfl_edge.prediction import Prediction
 from cfl_edge.preprocess import to_model_input
 
 if TYPE_CHECKING:
+    from cfl_edge.model.checkpoint import Saved
     from cfl_edge.onnx.export import Exported
 
 __all__ = ["Encoded", "Images", "Learner", "LearnerConfig"]
 
-Images = npt.NDArray[np.uint8]
-
-EXAMPLES = 16  # the newest image of up to this many classes
-
 
 @final
-class Examples(dict[int, tuple[Tensor, int]]):
-    """Images and their classes, to check an export on.
-
-    Args:
-        device: Where they live.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        super().__init__()
-        self.device = device
-
-    def add(self, image: Tensor, target: int) -> None:
-        """Store the newest image of a class, uint8 (H, W, 3)."""
-        self[target % EXAMPLES] = (image.to(self.device), target)
-
-    def samples(self) -> dict[str, Tensor]:
-        """Return images and classes as tensors, to be stored."""
-        images, targets = zip(*self.values(), strict=True) if self else ((), ())
-        labels = {"labels": torch.tensor(targets, dtype=torch.long)}
-        return {**labels, "images": torch.stack(images)} if images else labels
-
-    def put_samples(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `samples` returned."""
-        self.clear()
-        for i, target in enumerate(tensors["labels"].tolist()):
-            self.add(tensors["images"][i], target)
-
-
-@final
-class Learner:
+class Learner(BatchLearner):
     """Learn classes from labelled images, one after the other.
 
     Args:
@@ -101,44 +49,6 @@ class Learner:
         'day'
     """
 
-    def __init__(self, config: LearnerConfig | None = None, device: str = "cpu") -> None:
-        config = config or LearnerConfig()
-        self.config = config
-        self.device = torch.device(device)
-        self.image_px = config.resolved_image_px()
-        self.classes: list[str] = []
-        self.frames_learned = 0
-        self.counters: dict[str, Any] = {"runs": 1}
-        self.generator = torch.Generator().manual_seed(config.seed)
-        # On x86 without AVX2 every convolution would warn that NNPACK does not work there.
-        if not nnpack.is_available():  # type: ignore[no-untyped-call]
-            nnpack.set_flags(False)  # type: ignore[no-untyped-call]
-
-        self.backbone: Backbone = build_backbone(config.backbone).to(self.device)
-        blank = torch.zeros(1, self.image_px, self.image_px, 3, dtype=torch.uint8)
-        with torch.inference_mode():
-            h0, final = self.backbone(blank.to(self.device))
-        self.network: Network = self._build_network(tuple(h0.shape[1:]))
-        scale = declaration(config.learner).pooled_scale
-        self.extractor = FeatureExtractor(self.backbone, self.network, scale)
-        frozen = frozen_sources(h0, final, scale)
-        channels = [source.shape[1] for source in frozen]
-        self.algorithm: Algorithm = build_algorithm(
-            AlgorithmInputs(
-                config,
-                self.network,
-                tuple(h0.shape[1:]),
-                channels + self.network.channels,
-                len(channels),
-                self.generator,
-                self.device,
-            )
-        )
-        self.examples = Examples(self.device)
-        self.algorithm.state.samples("examples.", self.examples)
-        self.journal: Journal | None = None  # what `cfl-edge undo` needs: for who saves to set
-        self._has_pooled = final is not None
-
     def predict_one(self, image: Images, *, reject: float | None = None) -> Prediction:
         """Say what is in one image.
 
@@ -150,22 +60,6 @@ class Learner:
             The answer; its label is None before any class was learned.
         """
         return self.predict_batch([image], reject=reject)[0]
-
-    def predict_batch(
-        self, images: Sequence[Images], *, reject: float | None = None
-    ) -> list[Prediction]:
-        """Say what is in images of any size, all at once; see `predict_one`."""
-        square = [to_model_input(image, self.image_px) for image in images]
-        return self.predict_encoded(self.encode(np.stack(square)), reject=reject)
-
-    def predict_encoded(self, encoded: Encoded, *, reject: float | None = None) -> list[Prediction]:
-        """Say what N encoded samples show; see `predict_one`."""
-        scores, distances = self.predict(encoded), self.distances(encoded)  # (N, Z), (N,)
-        unknown = self.algorithm.novelty.scores(distances)  # (N,)
-        return [
-            predict_label(row, self.classes, float(u), reject=reject, distance=float(d))
-            for row, u, d in zip(scores, unknown, distances, strict=True)
-        ]
 
     def learn_one(self, image: Images, label: str | None) -> None:
         """Learn one labelled image; a name that was never seen becomes a class.
@@ -217,14 +111,34 @@ class Learner:
             ModelDamagedError: It cannot be read.
         """
         from cfl_edge.learner.journalled import open_journal
-        from cfl_edge.learner.saved import from_saved
         from cfl_edge.model.store import Store
         from cfl_edge.stream.source import log_notice
 
         saved = Store(Path(folder)).load()
-        learner = from_saved(saved, device=device)
+        learner = cls.from_saved(saved, device=device)
         learner.counters["runs"] += 1
         learner.journal = open_journal(saved, learner.config.journal_mib, log_notice)
+        return learner
+
+    @classmethod
+    def from_saved(
+        cls, saved: Saved, *, device: str = "cpu", config: LearnerConfig | None = None
+    ) -> Learner:
+        """Build the learner of a checkpoint.
+
+        Args:
+            saved: From `Store.load`.
+            device: Where every tensor is to live.
+            config: `config_of(saved)` with another replay memory or chunk; None for the saved one.
+
+        Raises:
+            ModelError: The backbone's weights on this machine are not those it learned with.
+            ModelDamagedError: The checkpoint describes no learner of this version.
+        """
+        from cfl_edge.learner.saved import config_of, restore
+
+        learner = cls(config or config_of(saved), device)
+        restore(learner, saved)
         return learner
 
     def export(self, folder: str | Path) -> Exported:
@@ -241,146 +155,3 @@ class Learner:
 
         self.recalibrate()
         return export_learner(self, Path(folder))
-
-    def _build_network(self, shape: tuple[int, ...]) -> Network:
-        with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
-            torch.manual_seed(self.config.seed)
-            network = build_network(self.config.resolved_layers(), shape)
-        network.power = declaration(self.config.learner).layer_power
-        return network.to(self.device).eval()
-
-    @torch.inference_mode()
-    def encode(self, images: Images) -> Encoded:
-        """Run the backbone and the layers.
-
-        Args:
-            images: uint8 (N, image_px, image_px, 3), as `to_model_input` makes them.
-
-        Raises:
-            DataError: Another shape or type.
-        """
-        expected = (self.image_px, self.image_px, 3)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
-            raise DataError(
-                f"Images have shape {images.shape} and type {images.dtype}, expected "
-                f"(N, {self.image_px}, {self.image_px}, 3) and uint8",
-                hint="cfl_edge.preprocess.to_model_input(image, learner.image_px)",
-            )
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
-        return self.encode_backbone(pixels, *self.backbone(pixels))
-
-    @torch.inference_mode()
-    def encode_backbone(self, images: Tensor, h0: Tensor, final: Tensor | None) -> Encoded:
-        """Run the layers on what the backbone returned: `encode` without the backbone.
-
-        Args:
-            images: uint8 (N, image_px, image_px, 3).
-            h0: The backbone's output, (N, C, H, W).
-            final: Its pooled end, (N, C_E); None without one.
-        """
-        return Encoded(images, h0, self.extractor.from_backbone(h0, final))
-
-    @torch.inference_mode()
-    def predict(self, encoded: Encoded) -> npt.NDArray[np.float32]:
-        """Return the score of every class, (N, Z): logits, whose softmax is a probability."""
-        return self.algorithm.scores(encoded).float().cpu().numpy()
-
-    @torch.inference_mode()
-    def distances(self, encoded: Encoded) -> npt.NDArray[np.float32]:
-        """Return how far samples lie from every class, (N,): what ranks them as unknown.
-
-        The algorithm chooses the measure. nan where no class is known.
-        """
-        if not self.classes:
-            return np.full(len(encoded.h0), np.nan, np.float32)
-        return self.algorithm.distances(encoded).float().cpu().numpy()
-
-    def predict_unknown(self, encoded: Encoded) -> npt.NDArray[np.float64]:
-        """Return the score of "none of the classes", (N,): 0 to 1.
-
-        It is the share of known samples that lie nearer (`cfl_edge.novelty`): of known
-        images that were not learned, about 5 % have more than 0.95. nan with fewer than 2 classes
-        or too few frames to say.
-        """
-        return self.algorithm.novelty.scores(self.distances(encoded))
-
-    def learn(
-        self, encoded: Encoded, labels: Sequence[str], *, budget_s: float | None = None
-    ) -> None:
-        """Learn labelled samples; a name that was never seen becomes a class.
-
-        Args:
-            encoded: N samples of `encode`.
-            labels: N names.
-            budget_s: Seconds that may be spent on gradient steps; what is left of one goes on in
-                the next call of `learn` or `work`. Below 0, the label embeddings are not
-                solved again either, except for a new class. None takes every step whole, at once.
-
-        Raises:
-            DataError: An empty name, or another number of labels than of samples.
-        """
-        if len(labels) != len(encoded.h0):
-            raise DataError(
-                f"{len(labels)} labels for {len(encoded.h0)} samples, expected as many",
-                hint="one label for each sample",
-            )
-        targets = [self._target(label) for label in labels]
-        for image, target in zip(encoded.images, targets, strict=True):
-            self.examples.add(image.clone(), target)
-        index = torch.tensor(targets, dtype=torch.long, device=self.device)
-        self.algorithm.learn(encoded, index, budget_s)
-        self.frames_learned += len(targets)
-        if self.journal is not None:
-            end = encoded.features[0] if self._has_pooled else None
-            for target, entry in zip(targets, to_entries(encoded.h0, end), strict=True):
-                self.journal.add(target, entry, time_s=time.time())
-
-    def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
-        """Take the gradient steps that are due, or go on with the one that is under way.
-
-        Args:
-            budget_s: As in `learn`.
-            all_pending: Do not wait for more new samples.
-        """
-        self.algorithm.work(budget_s, all_pending=all_pending)
-
-    def warm_up(self) -> None:
-        """Do once, changing nothing, what takes longer the first time than ever after.
-
-        Libraries choose and build their code at the first image and the first gradient step: a
-        camera would drop frames meanwhile.
-        """
-        self.encode(np.zeros((1, self.image_px, self.image_px, 3), np.uint8))
-        self.algorithm.warm_up()
-
-    def recalibrate(self) -> None:
-        """Bring everything in line with the layers as they are now.
-
-        The layers have moved since their statistics were gathered; this brings both together. The
-        learning loop calls it at its end.
-        """
-        self.algorithm.recalibrate()
-
-    def samples(self) -> dict[str, int]:
-        """Return how many frames of each class were learned."""
-        return dict(zip(self.classes, self.algorithm.seen, strict=True))
-
-    def excluded(self, prediction: Prediction) -> frozenset[str]:
-        """Return the classes that a confident prediction rules out: labels that contradict it.
-
-        Args:
-            prediction: Of a sample that is not learned yet. Nothing is ruled out where the
-                algorithm gives no probabilities.
-        """
-        if not declaration(self.config.learner).probable or not len(prediction.scores):
-            return frozenset()
-        return excluded_classes(softmax(prediction.scores), self.classes, self.samples())
-
-    def _target(self, label: str) -> int:
-        if label in self.classes:
-            return self.classes.index(label)
-        if not label.strip():
-            raise DataError(f"The label is {label!r}, expected a name", hint="--label mug")
-        self.algorithm.add_class()
-        self.classes.append(label)
-        return len(self.classes) - 1

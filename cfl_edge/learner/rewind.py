@@ -132,7 +132,6 @@ def _base(
     """
     from cfl_edge.core.device import choose_device
     from cfl_edge.learner.learner import Learner
-    from cfl_edge.learner.saved import from_saved
 
     chosen = choose_device(device)
     for base in sorted(journal.bases, key=lambda base: base.frames, reverse=True):
@@ -144,7 +143,7 @@ def _base(
         if older is not None and older.manifest["counters"]["frames_learned"] == base.frames:
             known = older.manifest["classes"]
             if known == names[: len(known)]:
-                return from_saved(older, device=chosen, config=config)
+                return Learner.from_saved(older, device=chosen, config=config)
         journal.bases.remove(base)
     return None
 

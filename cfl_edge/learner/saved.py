@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import torch
@@ -13,15 +13,18 @@ from torch import Tensor
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.defaults import VERSION
 from cfl_edge.errors import ModelDamagedError, ModelError, UsageError
-from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.model.checkpoint import Saved
+
+if TYPE_CHECKING:
+    from cfl_edge.learner.batch_learner import BatchLearner
 
 Group = dict[str, npt.NDArray[Any]]
 
 PREPROCESSING = "central square, bilinear"
 
 
-def to_saved(learner: Learner) -> Saved:
+def to_saved(learner: BatchLearner) -> Saved:
     """Describe a learner completely.
 
     Args:
@@ -77,21 +80,17 @@ def config_of(saved: Saved) -> LearnerConfig:
         ) from error
 
 
-def from_saved(
-    saved: Saved, *, device: str = "cpu", config: LearnerConfig | None = None
-) -> Learner:
-    """Build the learner that `to_saved` described.
+def restore(learner: BatchLearner, saved: Saved) -> None:
+    """Give a new learner everything that `to_saved` described.
 
     Args:
+        learner: Built from `config_of(saved)`.
         saved: From `Store.load`.
-        device: Where it is to live.
-        config: Of `config_of`, with another replay memory or chunk; None for the saved one.
 
     Raises:
         ModelError: The backbone's weights on this machine are not those it learned with.
         ModelDamagedError: The tensors do not fit the manifest.
     """
-    learner = Learner(config or config_of(saved), device)
     digest = saved.manifest["network"]["backbone_digest"]
     if learner.backbone.digest() != digest:
         raise ModelError(
@@ -110,11 +109,10 @@ def from_saved(
             f"The model's tensors do not fit its manifest: {error}",
             hint="a backup of the model folder, or learn into another folder",
         ) from error
-    return learner
 
 
 def _load_state(
-    learner: Learner, manifest: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]
+    learner: BatchLearner, manifest: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
     state = groups["state"]
     learner.classes = list(manifest["classes"])

@@ -51,7 +51,7 @@ def open_learner(
     """
     from cfl_edge.learner.journalled import open_journal
     from cfl_edge.learner.learner import Learner
-    from cfl_edge.learner.saved import config_of, from_saved
+    from cfl_edge.learner.saved import config_of
 
     device = choose_device(settings.device)
     config = new_config(settings) if saved is None else config_of(saved)
@@ -70,7 +70,7 @@ def open_learner(
         if saved is None:
             learner = Learner(config, device)
         else:
-            learner = from_saved(saved, device=device, config=config)
+            learner = Learner.from_saved(saved, device=device, config=config)
             learner.counters["runs"] += 1
     except MemoryError:
         raise UsageError(
@@ -158,9 +158,9 @@ def load_learner(folder: Path, *, device: str = "auto", on_notice: Notice = log_
         ModelError: There is no model, it cannot be read, or it has no class.
     """
     saved = Store(folder, on_notice=on_notice).load()
-    from cfl_edge.learner.saved import from_saved
+    from cfl_edge.learner.learner import Learner
 
-    learner = from_saved(saved, device=choose_device(device))
+    learner = Learner.from_saved(saved, device=choose_device(device))
     if not learner.classes:
         raise ModelError(
             f"{folder} has no class yet", hint=f"cfl-edge learn --stream demo: --model {folder}"
