@@ -1,14 +1,24 @@
-"""What a model says of one image: the one place where scores become an answer. NumPy only."""
+"""What a model says of one image: the one place where scores become an answer. NumPy only.
+
+Novelty detection: a sample is as new as the share of known samples that lie nearer than it does to
+every class.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.novelty import UNKNOWN, finite, is_rejected
+from cfl_edge.errors import UsageError
+
+Floats = npt.NDArray[np.float64]
+
+UNKNOWN: Final = "unknown"  # the answer to what is none of the classes
+KNOWN_ACCEPTED = 0.95  # the share of known samples at which false positives are counted
 
 
 def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -76,3 +86,103 @@ def predict_label(
     answer = UNKNOWN if rejected else classes[best]
     score = float(probabilities[best])
     return Prediction(answer, score, novelty, scores, rejected, distance)
+
+
+def novelty_scores(distances: npt.ArrayLike, table: Floats | None) -> Floats:
+    """Return the share of known samples that lie nearer, by the table of their distances.
+
+    Args:
+        distances: (N,).
+        table: Of `NoveltyCalibration.table`, (T,), ascending; None gives nan.
+
+    Returns:
+        (N,), 0 to 1.
+    """
+    distances = np.asarray(distances, dtype=np.float64)
+    if table is None:
+        return np.full(distances.shape, np.nan)
+    scores: Floats = np.interp(distances, table, np.linspace(0.0, 1.0, len(table)))
+    return scores
+
+
+def finite(score: float) -> float | None:
+    """Return a score, None instead of nan."""
+    return float(score) if np.isfinite(score) else None
+
+
+def is_rejected(score: float | None, reject: float | None) -> bool:
+    """Return whether a prediction with this score is answered `unknown`.
+
+    Args:
+        score: Of `novelty_scores`; None or nan where nothing can be said yet rejects nothing.
+        reject: `--reject`, above 0 and at most 1; None rejects nothing.
+
+    Example:
+        >>> is_rejected(0.97, 0.95), is_rejected(0.97, None), is_rejected(None, 0.95)
+        (True, False, False)
+    """
+    return reject is not None and score is not None and score > reject
+
+
+def check_reject(reject: float | None, classes: Sequence[str]) -> None:
+    """Validate `--reject`; `unknown` cannot be a class name then.
+
+    Raises:
+        UsageError: `reject` is not above 0 and at most 1, or a class is called `unknown`.
+    """
+    if reject is None:
+        return
+    if not 0 < reject <= 1:
+        raise UsageError(
+            f"--reject is {reject:g}, expected a share above 0 and at most 1",
+            hint="--reject 0.95 rejects about 5 % of known images",
+        )
+    if UNKNOWN in classes:
+        raise UsageError(
+            f"the model has a class {UNKNOWN!r}, which --reject reports for unrecognised images",
+            hint=f"cfl-edge classes rename DIR {UNKNOWN} NAME, or leave --reject away",
+        )
+
+
+def auroc(known: npt.ArrayLike, unknown: npt.ArrayLike) -> float:
+    """Return the area under the ROC curve: how often an unknown sample lies farther than a known.
+
+    Of a pair of a known and an unknown sample, the probability that the unknown one lies farther;
+    an equal distance counts half (Mann and Whitney 1947; Fawcett, "An introduction to ROC
+    analysis", 2006, Section 7).
+
+    Args:
+        known: Distances of known samples, (N,).
+        unknown: Of unknown ones, (M,).
+
+    Example:
+        >>> auroc([1.0, 2.0, 3.0], [2.0, 4.0])
+        0.75
+    """
+    known, unknown = np.sort(np.asarray(known, float)), np.asarray(unknown, float)
+    nearer = np.searchsorted(known, unknown, side="left")
+    not_farther = np.searchsorted(known, unknown, side="right")
+    return float((nearer + not_farther).mean() / 2 / len(known))
+
+
+def false_positive_rate(
+    known: npt.ArrayLike, unknown: npt.ArrayLike, accepted: float = KNOWN_ACCEPTED
+) -> float:
+    """Return the share of unknown samples that are accepted where 95 % of the known ones are.
+
+    The false positive rate at 95 % true positive rate, known samples being the positive ones (Liang
+    et al., "Enhancing the Reliability of Out-of-distribution Image Detection in Neural Networks",
+    2018, Section 3). The threshold is a distance of a known sample, the smallest that accepts so
+    many.
+
+    Args:
+        known: Distances of known samples, (N,).
+        unknown: Of unknown ones, (M,).
+        accepted: Share of the known samples.
+
+    Example:
+        >>> false_positive_rate([1.0, 2.0, 3.0, 4.0], [2.0, 3.5, 5.0, 6.0])
+        0.5
+    """
+    threshold = np.quantile(np.asarray(known, float), accepted, method="inverted_cdf")
+    return float((np.asarray(unknown, float) <= threshold).mean())

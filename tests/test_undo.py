@@ -20,7 +20,7 @@ from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.model import writing
 from cfl_edge.model.store import Store
-from cfl_edge.stream.source import log_notice
+from cfl_edge.notices import log_notice
 
 CONFIG = LearnerConfig(backbone="none", layers="4,8", image_px=16, replay_mib=0.1, batch=8)
 ENTRY_BYTES = 3 * 16 * 16 + 8 + 8 + 4

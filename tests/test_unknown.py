@@ -18,7 +18,7 @@ from cfl_edge.learner.saved import to_saved
 from cfl_edge.learners import LEARNERS
 from cfl_edge.model.class_table import add, merge, remove, rename
 from cfl_edge.model.store import Store
-from cfl_edge.novelty import auroc, false_positive_rate
+from cfl_edge.prediction import auroc, false_positive_rate
 
 COLOURS = ("red", "green", "blue")
 

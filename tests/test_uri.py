@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from cfl_edge.errors import StreamNotFoundError, UsageError
+from cfl_edge.notices import Notice
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
-from cfl_edge.stream.source import Notice, Skipped, Stream
+from cfl_edge.stream.source import Skipped, Stream
 from cfl_edge.stream.uri import KINDS, Key, Kind, StreamUri, mask, parse_uri
 
 

@@ -15,9 +15,9 @@ from PIL import Image as Pillow
 
 from cfl_edge.errors import StreamFormatError, UsageError
 from cfl_edge.loop.interrupts import Interrupts
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.serial.capture import image_to_rgb, silent_error, stream_errors
-from cfl_edge.stream.source import Notice, log_notice
 from firmware_host import ports
 from firmware_host.damage import Faults
 from firmware_host.link import Link, LinkStatistics, open_link

@@ -193,7 +193,7 @@ class BatchLearner:
     def predict_unknown(self, encoded: Encoded) -> npt.NDArray[np.float64]:
         """Return the score of "none of the classes", (N,): 0 to 1.
 
-        It is the share of known samples that lie nearer (`cfl_edge.novelty`): of known
+        It is the share of known samples that lie nearer (`cfl_edge.prediction`): of known
         images that were not learned, about 5 % have more than 0.95. nan with fewer than 2 classes
         or too few frames to say.
         """

@@ -15,7 +15,7 @@ from cfl_edge.model import class_table
 from cfl_edge.model.changing import changing
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.model.tensors import network_digest
-from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.notices import Notice, log_notice
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ class Learner(BatchLearner):
         """
         from cfl_edge.learner.journalled import open_journal
         from cfl_edge.model.store import Store
-        from cfl_edge.stream.source import log_notice
+        from cfl_edge.notices import log_notice
 
         saved = Store(Path(folder)).load()
         learner = cls.from_saved(saved, device=device)

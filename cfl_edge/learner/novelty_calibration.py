@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cfl_edge.novelty import Floats, novelty_scores
+from cfl_edge.prediction import Floats, novelty_scores
 
 KNOWN = 256  # known samples, the newest: what lies near changes as the covariance gets better
 LEARNED_FRAMES = 8  # of a class before its next ones count as known

@@ -16,7 +16,7 @@ import numpy as np
 from cfl_edge.config.models import UndoSettings
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.model.store import Saved, Store
-from cfl_edge.stream.source import Notice
+from cfl_edge.notices import Notice
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from pathlib import Path
 from cfl_edge.config.models import UndoSettings
 from cfl_edge.learner.rewind import check_reach, keep_examples, rewind, saved_examples
 from cfl_edge.model.changing import changing
-from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.notices import Notice, log_notice
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import final
 from cfl_edge.errors import ModelWriteError
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.writes import Writes
-from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.notices import Notice, log_notice
 
 CHECKPOINT_S = 30.0  # at most this much learning is lost to a power cut
 

@@ -11,9 +11,9 @@ from cfl_edge.learner.novelty_calibration import LEAST_CLASSES, LEAST_SAMPLES
 from cfl_edge.loop.metrics import Confusion, peak_rss_mib
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
-from cfl_edge.novelty import UNKNOWN, auroc, check_reject, false_positive_rate
+from cfl_edge.notices import Notice, log_notice
+from cfl_edge.prediction import UNKNOWN, auroc, check_reject, false_positive_rate
 from cfl_edge.stream.open import open_stream
-from cfl_edge.stream.source import Notice, log_notice
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
@@ -27,7 +27,7 @@ class UnknownEvaluation:
 
     Args:
         samples: Number of images.
-        auroc: See `cfl_edge.novelty.auroc`, against the labelled images of known classes.
+        auroc: See `cfl_edge.prediction.auroc`, against the labelled images of known classes.
         fpr95: Share of them accepted at the limit that accepts 95 % of the known images.
         rejected: Share reported as `unknown`; None without `reject`.
         skipped: Images that could not be read.

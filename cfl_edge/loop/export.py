@@ -15,13 +15,13 @@ import numpy.typing as npt
 from cfl_edge.errors import DataError, ExportError
 from cfl_edge.learner.export import export_learner
 from cfl_edge.model.writing import replace_files
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.int8 import quantise, weighed_operations
 from cfl_edge.onnx.int8_check import LEAST_IMAGES, Comparison, compare, objection
 from cfl_edge.onnx.metadata import INT8_FILE
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.open import open_stream
-from cfl_edge.stream.source import Notice, log_notice
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 
 from cfl_edge.loop.board_health import BoardHealth, Health
-from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.notices import Notice, log_notice
 
 WARM_C, HOT_C = 5.0, 0.0  # below a zone's limit
 COOLER_C = 3.0  # hysteresis: a fan must not switch learning on and off

@@ -25,10 +25,10 @@ from cfl_edge.loop.summary import Summary
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
-from cfl_edge.novelty import UNKNOWN, check_reject
+from cfl_edge.notices import Notice, log_notice
+from cfl_edge.prediction import UNKNOWN, check_reject
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
-from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import parse_uri
 
 if TYPE_CHECKING:

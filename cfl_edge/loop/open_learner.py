@@ -12,7 +12,7 @@ from cfl_edge.core.allocator import MIB, give_back, keep_freed_memory, return_fr
 from cfl_edge.core.device import choose_device
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.model.store import Saved, Store
-from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.notices import Notice, log_notice
 
 if TYPE_CHECKING:
     from cfl_edge.learner.config import LearnerConfig

@@ -18,8 +18,8 @@ import numpy as np
 
 from cfl_edge.errors import CflEdgeError, ExportError, UsageError
 from cfl_edge.model.writing import staged_files
+from cfl_edge.notices import Notice
 from cfl_edge.onnx.metadata import IMAGE, MODEL_FILE
-from cfl_edge.stream.source import Notice
 
 if TYPE_CHECKING:
     from cfl_edge.config.learn import LearnSettings

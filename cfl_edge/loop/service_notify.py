@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from cfl_edge.loop.step import Step
-from cfl_edge.stream.source import Notice
+from cfl_edge.notices import Notice
 from cfl_edge.visible import visible
 
 STATUS_S = 10.0  # between two lines for `systemctl status`

@@ -12,8 +12,8 @@ from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.label_delay import Seen, tensor_bytes
 from cfl_edge.loop.metrics import Prequential
 from cfl_edge.loop.quality import withheld_notice
+from cfl_edge.notices import Notice
 from cfl_edge.stream.frame import Frame
-from cfl_edge.stream.source import Notice
 
 Budget = Callable[[], float | None]  # see `Learner.learn`
 

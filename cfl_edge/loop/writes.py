@@ -14,7 +14,7 @@ from cfl_edge.config.learn import LearnSettings
 from cfl_edge.learner.journal import GROUP
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import WriteBudget
-from cfl_edge.stream.source import Notice
+from cfl_edge.notices import Notice
 
 if TYPE_CHECKING:
     from cfl_edge.loop.publish import Publisher

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
-from cfl_edge.stream.source import Notice
+from cfl_edge.notices import Notice
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
 from cfl_edge.model.writing import replace_files
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.distance import change_distance
 from cfl_edge.onnx.metadata import (
     CLASSIFIER_FILE,
@@ -26,7 +27,6 @@ from cfl_edge.onnx.metadata import (
     class_metadata,
     parse_metadata,
 )
-from cfl_edge.stream.source import Notice, log_notice
 
 if TYPE_CHECKING:
     import onnx

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, ModelVersionError
-from cfl_edge.novelty import Floats, novelty_scores
 from cfl_edge.onnx.errors import session_errors
 from cfl_edge.onnx.metadata import (
     MODEL_FILE,
@@ -20,7 +19,7 @@ from cfl_edge.onnx.metadata import (
     parse_known_distances,
     parse_metadata,
 )
-from cfl_edge.prediction import Prediction, predict_label
+from cfl_edge.prediction import Floats, Prediction, novelty_scores, predict_label
 from cfl_edge.preprocess import to_model_input
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cfl_edge.errors import UsageError
-from cfl_edge.stream.source import Notice
+from cfl_edge.notices import Notice
 
 TOKEN_VARIABLE = "CFL_EDGE_HTTP_TOKEN"
 LOOPBACK = "127.0.0.1"

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import CflEdgeError, ModelDamagedError, ModelError
+from cfl_edge.notices import Notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.prediction import Prediction
 from cfl_edge.serve.file_watch import FileWatch, Stamp, stamp_of
-from cfl_edge.stream.source import Notice
 
 TRIAL_FRAMES = 30  # a second of a camera; two models are in memory meanwhile
 MAX_BYTES = 512 << 20  # of a new file: it is loaded beside the old one

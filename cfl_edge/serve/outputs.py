@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from cfl_edge.config.run import RunSettings
+from cfl_edge.notices import Notice
 from cfl_edge.serve.on_change import ChangeCommand
 from cfl_edge.serve.status import Seen, Status
-from cfl_edge.stream.source import Notice
 
 if TYPE_CHECKING:
     from cfl_edge.serve.metrics import Metrics

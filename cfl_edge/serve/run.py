@@ -13,15 +13,15 @@ from cfl_edge.loop.metrics import Confusion, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
 from cfl_edge.loop.step import Step
-from cfl_edge.novelty import UNKNOWN, check_reject
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
+from cfl_edge.prediction import UNKNOWN, check_reject
 from cfl_edge.serve.model_watch import WatchedModel
 from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.status import Seen
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
-from cfl_edge.stream.source import Notice, log_notice
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import final
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.frame import Frame, Image
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
-from cfl_edge.stream.source import Notice, Skipped, Stream, closed_error, log_notice
+from cfl_edge.stream.source import Skipped, Stream, closed_error
 
 FIRST_WAIT_S = 0.5
 """Before the first attempt to reopen a lost source: about what USB takes to enumerate."""

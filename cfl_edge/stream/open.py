@@ -6,9 +6,10 @@ import os
 from importlib import import_module
 
 from cfl_edge.errors import UsageError
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.realtime import Realtime, live_error
-from cfl_edge.stream.source import Notice, Stream, log_notice
+from cfl_edge.stream.source import Stream
 from cfl_edge.stream.uri import KINDS, StreamUri, parse_uri
 
 

@@ -17,8 +17,9 @@ from dataclasses import replace
 from typing import final
 
 from cfl_edge.errors import UsageError
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.frame import Frame
-from cfl_edge.stream.source import Notice, Skipped, Stream, log_notice
+from cfl_edge.stream.source import Skipped, Stream
 
 JUDGED = 10
 """Frames to read before calling the source itself too slow: the first ones are not typical."""

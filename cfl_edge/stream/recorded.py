@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple, final
 
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.frame import Frame, Image
-from cfl_edge.stream.source import Notice, Skipped, Stream, closed_error, log_notice
+from cfl_edge.stream.source import Skipped, Stream, closed_error
 
 TOLD = 5
 """In a folder full of damaged files, the first few tell the user what is wrong."""

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self, final
 
 from cfl_edge.errors import StreamError
 from cfl_edge.stream.frame import Frame
-
-Notice = Callable[[str], None]
-"""Called with one sentence for the user while a stream runs: "camera gone, next try in 2 s"."""
-
-
-def log_notice(text: str) -> None:
-    """Log a notice as a warning of `cfl_edge.stream`: the default `on_notice`."""
-    logging.getLogger("cfl_edge.stream").warning("%s", text)
 
 
 def closed_error(uri: str) -> StreamError:

@@ -15,10 +15,10 @@ from PIL import Image as Pillow
 
 from cfl_edge.errors import DataError, StreamError
 from cfl_edge.lab.data.dataset import Dataset, numbered_objects
+from cfl_edge.notices import Notice
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.files.image import ImageError, read_image
 from cfl_edge.stream.files.listing import class_of, list_files, natural_key, printable
-from cfl_edge.stream.source import Notice
 from cfl_edge.stream.uri import IMAGE_SUFFIXES
 
 SMALL_PX = 64  # square images up to this side stay as they are

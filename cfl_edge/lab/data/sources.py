@@ -18,7 +18,7 @@ from cfl_edge.errors import DataError, UsageError
 from cfl_edge.lab.data.dataset import Dataset, hold_out
 from cfl_edge.lab.data.folder import read_folder
 from cfl_edge.lab.data.npz import read_npz
-from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.notices import Notice, log_notice
 
 TORCHVISION_NAMES = {
     "mnist": "MNIST",

@@ -17,7 +17,7 @@ from cfl_edge.lab.paper.results import read_results, run_in
 from cfl_edge.lab.paper.run import RunResult
 from cfl_edge.lab.paper.table import Row
 from cfl_edge.lab.paper.train import Listener
-from cfl_edge.stream.source import Notice
+from cfl_edge.notices import Notice
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from cfl_edge.lab.rules.labelled_network import labelled_network_of
 from cfl_edge.lab.rules.rule import Rule
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.model.lock import ModelLock
-from cfl_edge.stream.source import Notice, log_notice
+from cfl_edge.notices import Notice, log_notice
 
 CHECKPOINT_S = 60.0  # between two checkpoints: what an interruption costs at most
 

@@ -13,6 +13,7 @@ from typing import final
 import numpy as np
 
 from cfl_edge.errors import StreamLostError
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet, V4l2Device
 from cfl_edge.stream.camera.errors import format_error, open_error, read_error
 from cfl_edge.stream.decode import PacketDecoder
@@ -20,7 +21,6 @@ from cfl_edge.stream.frame import Image
 from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged, poll
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.pixel_formats import FORMATS
-from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import StreamUri
 
 STOP_LOOK_S = 0.05

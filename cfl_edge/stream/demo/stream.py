@@ -8,11 +8,12 @@ from typing import Any, final
 
 import numpy as np
 
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.demo.objects import OBJECTS
 from cfl_edge.stream.demo.scene import HEIGHT_PX, WIDTH_PX, Dwell
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
-from cfl_edge.stream.source import Notice, Skipped, log_notice
+from cfl_edge.stream.source import Skipped
 from cfl_edge.stream.uri import StreamUri
 
 DEFAULT_FRAMES = 900  # at 40 ms a frame for learning and 6 for rendering: 41 s

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import StreamError, StreamFormatError
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.files.clip import CLIP_SUFFIXES, Clip
 from cfl_edge.stream.files.image import ImageError, read_image
 from cfl_edge.stream.files.listing import class_of, list_files, printable
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.options import DEFAULTS, Order, StreamOptions
 from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
-from cfl_edge.stream.source import Notice, Skipped, log_notice
+from cfl_edge.stream.source import Skipped
 from cfl_edge.stream.uri import StreamUri
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import final
 
 from cfl_edge.errors import StreamFormatError
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.files.clip import Clip
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
-from cfl_edge.stream.source import Notice, Skipped, log_notice
+from cfl_edge.stream.source import Skipped
 from cfl_edge.stream.uri import StreamUri
 
 

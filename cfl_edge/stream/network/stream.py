@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import av
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError, StreamNotFoundError
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.decode import INTRA_CODECS, PacketDecoder, rgb
 from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
 from cfl_edge.stream.network.errors import FfmpegCode, network_error
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
-from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import StreamUri, mask
 
 PROBE_S = 1.0

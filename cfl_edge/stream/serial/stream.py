@@ -9,10 +9,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import cast, final
 
+from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.live import Capture, LiveStream
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.serial.capture import CflCapture, JpegCapture, stream_errors
-from cfl_edge.stream.source import Notice, log_notice
 from cfl_edge.stream.uri import StreamUri
 from firmware_host.errors import BoardError
 from firmware_host.link import open_link

@@ -22,7 +22,7 @@ from cfl_edge.lab.bench.streams.protocols import (
 )
 from cfl_edge.lab.data.dataset import Dataset, balanced, split
 from cfl_edge.lab.data.sources import TEST_SHARE, open_dataset
-from cfl_edge.stream.source import Notice
+from cfl_edge.notices import Notice
 
 
 @dataclass(frozen=True, eq=False)

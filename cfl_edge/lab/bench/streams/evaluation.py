@@ -10,7 +10,7 @@ from cfl_edge.lab.bench.streams import stream_metrics as metrics
 from cfl_edge.lab.bench.streams.protocols import Integers, StreamOrder, first_seen
 from cfl_edge.lab.bench.streams.recall import Scores, TestImages
 from cfl_edge.learner.learner import Learner
-from cfl_edge.novelty import auroc, false_positive_rate
+from cfl_edge.prediction import auroc, false_positive_rate
 
 REJECT = 0.95  # of `known_rejected` and `unknown_rejected`
 

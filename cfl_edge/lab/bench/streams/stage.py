@@ -17,7 +17,7 @@ from cfl_edge.lab.bench.streams.protocols import noisy_labels
 from cfl_edge.lab.bench.streams.recall import TestImages
 from cfl_edge.lab.bench.streams.run import Task
 from cfl_edge.learner.config import LearnerConfig
-from cfl_edge.stream.source import Notice
+from cfl_edge.notices import Notice
 
 BACKBONE_SAMPLES = 20  # images whose median is the backbone's time
 
