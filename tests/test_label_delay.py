@@ -31,7 +31,7 @@ from cfl_edge.labels.ring import (
 from cfl_edge.labels.source import LabelSource
 from cfl_edge.loop.label_delay import check_delay, open_ring, ring_limits, tensor_bytes
 from cfl_edge.loop.learn import Learned, late_labels_memory
-from cfl_edge.loop.summary import Summary
+from cfl_edge.loop.step import Summary
 from cfl_edge.loop.writes import Written
 
 STEPS = st.lists(

@@ -40,6 +40,7 @@ class Learner(BatchLearner):
         ModelNotFoundError: The backbone's weights are not installed.
 
     Example:
+        >>> import numpy as np
         >>> learner = Learner(LearnerConfig(backbone="none", layers="8,16", image_px=16))
         >>> dark, light = np.zeros((20, 30, 3), np.uint8), np.full((20, 30, 3), 255, np.uint8)
         >>> dark[:5], light[:5] = 90, 10

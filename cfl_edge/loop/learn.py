@@ -20,8 +20,7 @@ from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.publish import ONNX_FOLDER, check_publish, open_publisher
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Session, SessionOptions
-from cfl_edge.loop.step import Step
-from cfl_edge.loop.summary import Summary
+from cfl_edge.loop.step import Step, Summary
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store

@@ -15,8 +15,7 @@ from cfl_edge.loop.metrics import PeakMemory
 from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.quality import QualityGate
 from cfl_edge.loop.session import Image, Session, Work
-from cfl_edge.loop.step import Lesson
-from cfl_edge.loop.summary import Summary
+from cfl_edge.loop.step import Lesson, Summary
 from cfl_edge.loop.teaching import Teaching
 from cfl_edge.prediction import Prediction
 from cfl_edge.preprocess import to_model_input
