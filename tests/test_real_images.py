@@ -10,6 +10,7 @@ from PIL import Image
 
 from cfl_edge.config.learn import load_settings
 from cfl_edge.config.models import EvaluateSettings
+from cfl_edge.config.run import RunSettings
 from cfl_edge.loop.evaluate import evaluate
 from cfl_edge.loop.learn import learn
 from cfl_edge.serve.run import run
@@ -49,7 +50,7 @@ def test_cifar10_class_after_class_then_onnx_gives_the_same_accuracy(tmp_path):
     accuracy = evaluate(EvaluateSettings(model=model, data=f"{tmp_path}/test/")).confusion.accuracy
     assert accuracy >= 0.65
     assert learned.exported is not None
-    summary = run(learned.exported.model, f"{tmp_path}/test/")
+    summary = run(RunSettings(model=learned.exported.model, stream=f"{tmp_path}/test/"))
     assert summary.samples == 300
     assert summary.accuracy == pytest.approx(accuracy, abs=0.001)
 
