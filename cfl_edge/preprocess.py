@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cfl_edge.errors import DataError
+
 
 def to_model_input(image: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8]:
     """Cut the central square out of an image and scale it to the model's size.
@@ -20,12 +22,22 @@ def to_model_input(image: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np
     Returns:
         uint8 RGB, shape (size_px, size_px, 3), a new array. Bilinear, with antialiasing.
 
+    Raises:
+        DataError: The image has another shape or type, or not one pixel.
+
     Example:
         >>> to_model_input(np.zeros((480, 640, 3), np.uint8), 96).shape
         (96, 96, 3)
     """
     from PIL import Image
 
+    kind: object = getattr(image, "dtype", type(image).__name__)
+    shape: tuple[int, ...] = tuple(getattr(image, "shape", ()))
+    if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise DataError(
+            f"The image has shape {shape} and type {kind}, expected (H, W, 3) and uint8",
+            hint="numpy.asarray(PIL.Image.open(path).convert('RGB')) has both",
+        )
     height, width, _ = image.shape
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

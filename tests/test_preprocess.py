@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cfl_edge.errors import DataError
 from cfl_edge.preprocess import to_model_input
 
 
@@ -35,3 +36,19 @@ def test_shrinking_averages_instead_of_picking_pixels():
     image = np.repeat(checkerboard[..., None], 3, axis=2).astype(np.uint8)
     inner = to_model_input(image, 48)[4:-4, 4:-4]
     assert 120 <= inner.min() <= inner.max() <= 135
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8, 3)),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+        [[1]],
+    ],
+    ids=["float", "grey", "RGBA", "empty", "list"],
+)
+def test_what_is_no_rgb_image_is_refused(image):
+    with pytest.raises(DataError, match=r"expected \(H, W, 3\) and uint8"):
+        to_model_input(image, 96)
