@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import subprocess
 import sys
 import time
 
@@ -10,7 +11,8 @@ import pytest
 from service_checks import HOSTILE
 
 from cfl_edge.errors import UsageError
-from cfl_edge.serve.on_change import ChangeCommand, Steady, split_command
+from cfl_edge.serve.change_words import fill_words, split_command
+from cfl_edge.serve.on_change import ChangeCommand, Steady
 
 NOTE = """
 import json, os, sys
@@ -53,16 +55,14 @@ def test_steady_labels():
     assert [steady.changed(label) for label in ("a", None, "a")] == [True, True, True]
 
 
-def test_label_and_score_come_in_the_environment(out, notices, monkeypatch):
+def test_label_and_score_come_in_words_and_environment(out, notices, monkeypatch):
     monkeypatch.setenv("CFL_EDGE_HTTP_TOKEN", "t" * 20)
     monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
-    command = python(NOTE, out, "$CFL_EDGE_LABEL", "a b", ";", "*")
+    command = python(NOTE, out, "$CFL_EDGE_LABEL", "{score} %", ";", "*")
     with ChangeCommand(command, notices.append, frames=2, gap_s=0) as change:
         for label in ("mug", "mug", "mug"):
             change.see(label, 0.93217)
-        assert noted(out, 1) == [
-            [["$CFL_EDGE_LABEL", "a b", ";", "*"], "mug", "0.9322", None, None]
-        ]
+        assert noted(out, 1) == [[["mug", "0.9322 %", ";", "*"], "mug", "0.9322", None, None]]
         change.see("pen", 0.5)  # one frame
         change.see("mug", 0.5)
         change.see(None, None)
@@ -72,12 +72,13 @@ def test_label_and_score_come_in_the_environment(out, notices, monkeypatch):
 
 
 def test_hostile_names_stay_data(out, notices, tmp_path):
-    command = python(NOTE, out)
+    command = python(NOTE, out, "{label}", "a ${CFL_EDGE_LABEL}")
     marks = [*HOSTILE, "nul\0nul", "-rf", "=x\nPATH=/evil"]
     with ChangeCommand(command, notices.append, frames=1, gap_s=0) as change:
         for number, label in enumerate(marks, start=1):
             change.see(label, 1.0)
-            assert noted(out, number)[-1][1] == label.replace("\0", "")
+            text = label.replace("\0", "")
+            assert noted(out, number)[-1][:2] == [[text, f"a {text}"], text]
         change.see("\ud800", 1.0)  # no text at all: it has no UTF-8
         assert noted(out, len(marks) + 1)[-1][1] == "?"
     assert not os.path.exists("/tmp/cfl_edge_pwned")
@@ -188,3 +189,114 @@ def test_a_program_that_goes_away(tmp_path, notices):
 def test_what_cannot_be_run_is_refused_at_the_start(command):
     with pytest.raises(UsageError, match="--on-change is"):
         split_command(command)
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("echo {label} | logger", "|"),
+        ("echo $CFL_EDGE_LABEL > seen.txt", ">"),
+        ("echo a>b", ">"),
+        ("cat < seen.txt", "<"),
+        ("echo a; echo b", ";"),
+        ("echo a & ", "&"),
+        ("echo a && echo b", "&&"),
+        ("echo `date` {label}", "`"),
+        ('echo "at `date`"', "`"),
+        ('echo "at $(date)" {label}', "$("),
+        ("echo $HOME/{label}", "$HOME"),
+        ("cat ~/seen.txt", "~/"),
+    ],
+)
+def test_what_only_a_shell_can_run_is_refused_with_the_command_that_can(command, text):
+    with pytest.raises(UsageError, match="which only a shell understands") as raised:
+        split_command(command)
+    assert repr(text) in raised.value.problem
+    (option, proposed) = shlex.split(raised.value.hint)
+    assert option == "--on-change"
+    shell, c, script = split_command(proposed)  # it is accepted
+    assert (shell, c) == ("sh", "-c")
+    assert "{label}" not in script
+    assert all(word in script for word in ("echo", "cat") if command.startswith(word))
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["echo {label}", 'echo "at {label}"', "echo 'at {label}'", "echo 'a'${CFL_EDGE_LABEL}'b'"],
+)
+def test_the_proposed_shell_command_says_the_same(words, out):
+    """Whatever stands around the variable, and whatever the name of the class holds."""
+    with pytest.raises(UsageError) as raised:
+        split_command(f"{words} > {out}")
+    label = "a  mug; $(touch pwned) '\"*"
+    env = {"CFL_EDGE_LABEL": label, "PATH": os.environ["PATH"]}
+    subprocess.run(split_command(shlex.split(raised.value.hint)[1]), env=env, check=True)
+    assert out.read_text() == " ".join(fill_words(split_command(words), label, "1")[1:]) + "\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sh -c 'echo {label} | logger'",
+        "env A=1 /bin/bash -lc 'echo {label}'",
+        "bash -c -x 'echo {label}'",
+        "python3 -c 'print(\"{label}\")'",
+        "env ssh host notify {label}",
+    ],
+)
+def test_a_name_never_becomes_code(command):
+    with pytest.raises(UsageError, match=r"has \{label\} within code") as raised:
+        split_command(command)
+    assert '"$CFL_EDGE_LABEL"' in raised.value.hint
+
+
+def test_code_reads_the_class_from_the_environment(out, notices):
+    words = f'echo "$CFL_EDGE_LABEL" "$1" > {out}'
+    command = f"sh -c {shlex.quote(words)} name {{label}}"
+    with ChangeCommand(command, notices.append, frames=1, gap_s=0) as change:
+        change.see("$(touch pwned) -x", 1.0)
+    assert out.read_text() == "$(touch pwned) -x $(touch pwned) -x\n"
+    assert notices == []
+
+
+def test_a_variable_that_does_not_exist():
+    with pytest.raises(UsageError, match=r"has \{lable\}, expected \{label\} or \{score\}"):
+        split_command("echo {lable}")
+    assert split_command("""echo '{"label": "{label}"}'""") == ["echo", '{"label": "{label}"}']
+
+
+def test_a_label_does_not_become_an_option(out, notices):
+    with ChangeCommand(python(NOTE, out), notices.append, frames=1, gap_s=0) as change:
+        change.see("-x", 1.0)  # nothing in its words
+        noted(out, 1)
+    assert fill_words(["say", "--", "{label}"], "-x", "1") == ["say", "--", "-x"]
+    assert fill_words(["say", "--what={label}"], "-x", "1") == ["say", "--what=-x"]
+    with ChangeCommand("touch {label}", notices.append, frames=1, gap_s=0) as change:
+        change.see("-x", 1.0)
+    (notice,) = notices
+    assert "'-x' would be an option of touch: put -- before {label}" in notice
+    assert change.failures == 1
+
+
+@pytest.mark.parametrize("code", ["", "import time; time.sleep(0.3)\n"])
+def test_the_last_change_is_announced_at_the_end(out, notices, code):
+    """It came within the gap, and while the command of the change before was running."""
+    with ChangeCommand(python(code + NOTE, out), notices.append, frames=1, gap_s=30) as change:
+        change.see("mug", 1.0)
+        while change._next is not None:
+            time.sleep(0.01)
+        change.see("pen", 1.0)
+    assert [line[1] for line in noted(out, 2)] == ["mug", "pen"]
+    assert notices == []
+
+
+def test_the_last_change_is_announced_although_the_one_before_hangs(out, notices):
+    code = "import os, time; time.sleep(60 * (os.environ['CFL_EDGE_LABEL'] == 'mug'))\n" + NOTE
+    with ChangeCommand(python(code, out), notices.append, frames=1) as change:
+        change.see("mug", 1.0)
+        while change._next is not None:
+            time.sleep(0.01)
+        change.see("pen", 1.0)
+        start_s = time.monotonic()
+    assert time.monotonic() - start_s < 2
+    assert [line[1] for line in noted(out, 1)] == ["pen"]

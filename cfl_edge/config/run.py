@@ -49,7 +49,7 @@ class RunSettings(Settings):
     on_change: Annotated[
         str | None,
         Option(
-            "Run CMD on each change of class, with $CFL_EDGE_LABEL and $CFL_EDGE_SCORE.",
+            "Run CMD on each change of class; {label} and {score} in its words are filled in.",
             panel="Output",
             metavar="CMD",
         ),

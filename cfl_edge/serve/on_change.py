@@ -1,14 +1,13 @@
 """Run the user's command on each change of class.
 
-The command is split into words once, at the start, and no shell reads it; the class is passed in
-the environment. At most one command runs at a time, in a thread beside the loop.
+At most one command runs at a time, in a thread beside the loop; what the class is, it gets in its
+words and in its environment.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import threading
@@ -17,13 +16,13 @@ from collections.abc import Mapping
 from typing import Self
 
 from cfl_edge.defaults import CHANGE_FRAMES
-from cfl_edge.errors import UsageError
 from cfl_edge.notices import Notice
+from cfl_edge.serve.change_words import LABEL, SCORE, fill_words, split_command
 from cfl_edge.serve.http_options import TOKEN_VARIABLE
 
 TIMEOUT_S = 10.0
 GAP_S = 1.0  # between two starts: a flickering scene must not start a storm of processes
-LABEL, SCORE = "CFL_EDGE_LABEL", "CFL_EDGE_SCORE"
+END_S = 0.9  # that the end waits for the command that runs, and again for the last change
 # Not for a child: it could read the token, or talk to systemd in our name.
 WITHHELD = (TOKEN_VARIABLE, "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
@@ -56,36 +55,13 @@ class Steady:
         return True
 
 
-def split_command(command: str) -> list[str]:
-    """Return the words of a command, as a shell would split them.
-
-    Raises:
-        UsageError: A quote is not closed, or the program does not exist.
-
-    Example:
-        >>> split_command("echo 'a b'")
-        ['echo', 'a b']
-    """
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise UsageError(
-            f"--on-change is {command!r}: {str(error).lower()}", hint="--on-change 'PROGRAM WORDS'"
-        ) from None
-    if not words or shutil.which(words[0]) is None:
-        raise UsageError(
-            f"--on-change is {command!r}, expected a program that can be run",
-            hint="give its full path, and chmod +x it",
-        )
-    return words
-
-
 class ChangeCommand:
     """Runs a command on each change of class: a context manager.
 
     Args:
-        command: Program and arguments. Its environment has `$CFL_EDGE_LABEL`, empty for no class,
-            and `$CFL_EDGE_SCORE`; its standard output is discarded.
+        command: Program and arguments, with `{label}` (or `$CFL_EDGE_LABEL`), empty for no class,
+            and `{score}` in its words; both are in its environment as well. Its standard output is
+            discarded.
         on_notice: Called, from a thread, at the first failure and the first after each success.
         frames: Consecutive frames that confirm a change.
         timeout_s: Seconds that the command may take.
@@ -100,7 +76,7 @@ class ChangeCommand:
 
     Example:
         ```python
-        with ChangeCommand("mosquitto_pub -t door -s", print) as command:
+        with ChangeCommand("mosquitto_pub -t door -m {label}", print) as command:
             command.see("mug", 0.93)
         ```
     """
@@ -132,13 +108,15 @@ class ChangeCommand:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the thread, and the command if it still runs."""
+        """End the thread, once the last change was announced; a command that hangs is ended."""
         with self._wake:
             self._ended = True
             self._wake.notify()
+        for _end in range(2):  # the command that runs, and that of a change within the gap
             process = self._process
-        if process is not None:
-            _kill(process)
+            self._thread.join(END_S)
+            if process is not None and process is self._process:
+                _kill(process)
         self._thread.join(self._timeout_s)
 
     def see(self, label: str | None, score: float | None) -> None:
@@ -154,37 +132,35 @@ class ChangeCommand:
 
     def _work(self) -> None:
         started_s = float("-inf")
-        while True:
-            with self._wake:
-                while not self._ended:
-                    rest_s = started_s + self._gap_s - time.monotonic()
-                    if self._next is not None and rest_s <= 0:
-                        break
-                    self._wake.wait(None if self._next is None else rest_s)
-                if self._ended or self._next is None:
-                    return
-                label, score = self._next
-                self._next = None
+        while (change := self._wait_for_change(started_s + self._gap_s)) is not None:
             started_s = time.monotonic()
-            self._note(self._run(label, score))
+            self._note(self._run(*change))
+
+    def _wait_for_change(self, from_s: float) -> tuple[str, float] | None:
+        """Return the newest change, from a time on or at the end; None when there is no more."""
+        with self._wake:
+            while not self._ended:
+                rest_s = from_s - time.monotonic()
+                if self._next is not None and rest_s <= 0:
+                    break
+                self._wake.wait(None if self._next is None else rest_s)
+            change, self._next = self._next, None
+            return change
 
     def _run(self, label: str, score: float) -> str | None:
         """Run the command once; return what went wrong."""
+        env = environment(os.environ, label, score)
         try:
             process = subprocess.Popen(
-                self._words,
-                env=environment(os.environ, label, score),
+                fill_words(self._words, env[LABEL], env[SCORE]),
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # ours carries JSON lines, or the panel
                 start_new_session=True,  # so that what it starts ends with it
             )
         except (OSError, ValueError) as error:
             return str(error)
-        with self._wake:
-            self._process = process
-            ended = self._ended
-        if ended:
-            _kill(process)
+        self._process = process
         try:
             code = process.wait(self._timeout_s)
         except subprocess.TimeoutExpired:
@@ -192,12 +168,13 @@ class ChangeCommand:
             process.wait()
             return f"it was ended after {self._timeout_s:g} s"
         finally:
-            with self._wake:
-                self._process = None
+            self._process = None
+        if code == -signal.SIGKILL and self._ended:
+            return None  # we have ended it
         return f"exit code {code}" if code else None
 
     def _note(self, problem: str | None) -> None:
-        if problem is not None and not self._ended:
+        if problem is not None:
             self.failures += 1
             if not self._failing:
                 self._on_notice(f"--on-change {shlex.join(self._words)} failed: {problem}")
