@@ -18,7 +18,9 @@ from cfl_edge.errors import (
     ModelVersionError,
 )
 from cfl_edge.model import checkpoint
+from cfl_edge.model.opening import regular
 from cfl_edge.model.store import FORMAT_VERSION, Store
+from cfl_edge.model.tensors import digest
 
 
 def flip(path: Path, position: int) -> None:
@@ -145,9 +147,10 @@ def test_a_manifest_whose_files_have_another_shape(store, files, notices):
 def test_a_file_that_verifies_but_is_no_safetensors(store, notices):
     save(store, 1)
     newest = save(store, 2)
-    (newest / "state.safetensors").write_bytes(b"hello, world")
-    digest = checkpoint.digest_file(newest / "state.safetensors")
-    text = checkpoint.to_manifest({}, {"state.safetensors": checkpoint.Group([], *digest)})
+    content = memoryview(b"hello, world")
+    (newest / "state.safetensors").write_bytes(content)
+    group = checkpoint.Group([content], *digest([content]))
+    text = checkpoint.to_manifest({}, {"state.safetensors": group})
     (newest / "manifest.json").write_bytes(text)
     assert_holds(store.folder, 1, notices)
     assert "state.safetensors: " in notices[0]
@@ -182,14 +185,13 @@ def test_a_bad_block_is_damage_but_a_missing_permission_is_not(store, monkeypatc
     save(store, 1)
     newest = save(store, 2)
     number = errno.EIO
-    read_bytes = Path.read_bytes
 
-    def failing(path):
-        if path.parent == newest:
+    def failing(path, flags):
+        if Path(path).parent == newest:
             raise OSError(number, os.strerror(number))
-        return read_bytes(path)
+        return regular(path, flags)
 
-    monkeypatch.setattr(Path, "read_bytes", failing)
+    monkeypatch.setattr(checkpoint, "regular", failing)
     assert_holds(store.folder, 1, notices)
     assert "Input/output error" in notices[0]
     number = errno.EACCES

@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cfl_edge.errors import ModelVersionError
-from cfl_edge.model.tensors import Array, digest_file, read_tensors
+from cfl_edge.model.opening import regular
+from cfl_edge.model.tensors import Array, read_tensors
 from cfl_edge.model.writing import TEMPORARY, discard, sync_folder, write_file
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+MANIFEST_BYTES = 4 << 20  # 60,000 classes; parsed, JSON may take 25 times its bytes
 
 _FOLDER = re.compile(r"checkpoint-(\d{6,})")
 _GROUP = re.compile(r"[a-z0-9_]+")
@@ -94,7 +96,8 @@ def to_manifest(given: Mapping[str, Any], groups: Mapping[str, Group]) -> bytes:
         groups: File name to what it will hold.
 
     Raises:
-        TypeError, ValueError: `given` has something that JSON cannot express, NaN among others.
+        TypeError, ValueError: `given` has something that JSON cannot express, NaN among others, or
+            more than `MANIFEST_BYTES`.
     """
     manifest = {
         **given,
@@ -110,7 +113,10 @@ def to_manifest(given: Mapping[str, Any], groups: Mapping[str, Group]) -> bytes:
     manifest = json.loads(json.dumps(manifest, allow_nan=False))
     manifest = {"checksum": _checksum(manifest), **manifest}
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    return text.encode(errors="surrogatepass")  # a label may be a file name that is not UTF-8
+    content = text.encode(errors="surrogatepass")  # a label may be a file name that is not UTF-8
+    if len(content) > MANIFEST_BYTES:  # it could not be read again
+        raise ValueError(f"{MANIFEST} would have {len(content)} bytes, more than {MANIFEST_BYTES}")
+    return content
 
 
 def write(
@@ -158,10 +164,9 @@ def _link(old: Path, new: Path, group: Group) -> bool:
     It is read again first: a byte that turned must not live on in the new checkpoint.
     """
     try:
-        if old.stat().st_size != group.size_bytes or digest_file(old)[0] != group.sha256:
-            return False
+        _require_content(old, group.sha256, group.size_bytes)
         os.link(old, new)
-    except OSError:  # no such file before, or a file system without links (FAT): write it
+    except (Damage, OSError):  # no such file before, or a file system without links (FAT): write it
         return False
     return True
 
@@ -175,7 +180,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         OSError: It is there, but the system does not let us read it.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        with open(folder / MANIFEST, "rb", opener=regular) as file:
+            text = file.read(MANIFEST_BYTES + 1)
+        if len(text) > MANIFEST_BYTES:
+            raise Damage(f"{MANIFEST} has more than {MANIFEST_BYTES >> 20} MiB")
+        manifest = json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         raise Damage(f"{MANIFEST} is missing") from None
     except (ValueError, RecursionError) as error:
@@ -206,15 +215,20 @@ def verify(folder: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(folder)
     for name, expected in manifest["files"].items():
-        try:
-            size_bytes = (folder / name).stat().st_size
-            if size_bytes != expected["bytes"]:
-                raise Damage(f"{name} has {size_bytes} bytes, expected {expected['bytes']}")
-            if digest_file(folder / name)[0] != expected["sha256"]:
-                raise Damage(f"{name} does not fit its SHA-256")
-        except (FileNotFoundError, IsADirectoryError):
-            raise Damage(f"{name} is missing") from None
+        _require_content(folder / name, expected["sha256"], expected["bytes"])
     return manifest
+
+
+def _require_content(path: Path, sha256: str, size_bytes: int) -> None:
+    try:
+        with open(path, "rb", opener=regular) as file:
+            found_bytes = os.fstat(file.fileno()).st_size
+            if found_bytes != size_bytes:
+                raise Damage(f"{path.name} has {found_bytes} bytes, expected {size_bytes}")
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise Damage(f"{path.name} does not fit its SHA-256")
+    except (FileNotFoundError, IsADirectoryError):
+        raise Damage(f"{path.name} is missing") from None
 
 
 def read(folder: Path) -> Saved:

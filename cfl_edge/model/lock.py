@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from cfl_edge.errors import ModelLockedError
+from cfl_edge.model.opening import regular
 from cfl_edge.model.store import LOCK
 from cfl_edge.model.writing import write_error
 
@@ -43,15 +44,17 @@ class ModelLock:
         path = self.folder / LOCK
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = regular(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise write_error(error, self.folder) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            if os.fstat(descriptor).st_nlink == 1:  # under another name it may be anybody's file
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            holder = os.pread(descriptor, 32, 0).decode("ascii", errors="replace").strip()
+            holder = holder if holder.isdecimal() else ""
             os.close(descriptor)
             process = f"process {holder}" if holder else "another process"
             raise ModelLockedError(

@@ -41,6 +41,7 @@ from cfl_edge.model.checkpoint import (
     verify,
     write,
 )
+from cfl_edge.model.opening import irregular
 from cfl_edge.model.tensors import Array, digest, to_parts
 from cfl_edge.model.writing import TEMPORARY, discard, write_error
 
@@ -298,11 +299,18 @@ class Store:
 
     def _names(self) -> list[str]:
         try:
-            return sorted(os.listdir(self.folder))
+            names = sorted(os.listdir(self.folder))
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise self._read_error(error, self.folder) from error
+        for path in (self.folder / name for name in names):
+            if kind := irregular(path):
+                raise ModelError(
+                    f"{path} is {kind}, expected nothing but files and folders in a model folder",
+                    hint=f"ls -l {path}, then rm {path} if it is not needed",
+                )
+        return names
 
     def _checked(self, action: Callable[[Path], T], checkpoint: Path) -> T:
         try:
@@ -314,7 +322,8 @@ class Store:
             raise self._read_error(error, checkpoint) from error
 
     def _read_error(self, error: OSError, path: Path) -> ModelError:
+        place = path if error.errno == errno.ELOOP else self.folder
         return ModelError(
             f"{path} cannot be read: {error.strerror}",
-            hint=f"ls -l {self.folder}, and run as its owner",
+            hint=f"ls -l {place}" + ("" if place == path else ", and run as its owner"),
         )

@@ -28,7 +28,6 @@ _NAMES = {
     "uint8": "U8",
     "bool": "BOOL",
 }
-_CHUNK_BYTES = 1 << 20
 
 
 def to_parts(tensors: Mapping[str, Array]) -> list[memoryview]:
@@ -99,21 +98,6 @@ def network_digest(state: Mapping[str, Array]) -> str:
     """
     names = sorted(name for name in state if name.startswith("network."))
     return digest(to_parts({name: state[name] for name in names}))[0][:16]
-
-
-def digest_file(path: Path) -> tuple[str, int]:
-    """Return the SHA-256 (hexadecimal) and the size in bytes of a file, read in pieces.
-
-    Raises:
-        OSError: As the system reports it.
-    """
-    sha256 = hashlib.sha256()
-    size_bytes = 0
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            sha256.update(chunk)
-            size_bytes += len(chunk)
-    return sha256.hexdigest(), size_bytes
 
 
 def read_tensors(path: Path) -> dict[str, Array]:

@@ -45,6 +45,9 @@ def write_error(error: OSError, target: Path, *, intact: str = "") -> ModelWrite
             "its file system is read-only",
             "remount it writable, or name a place on another disk",
         )
+    elif error.errno == errno.ELOOP and error.filename is not None:
+        reason = str(error.strerror)
+        hint = f"rm {error.filename}, or name another folder"
     elif error.errno in {errno.ENOTDIR, errno.EEXIST}:
         reason = "a file is in the way where a folder is expected"
         hint = "name another folder, or move the file away"
