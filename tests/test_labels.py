@@ -11,8 +11,8 @@ import pytest
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.http import HttpLabels
-from cfl_edge.labels.names import check_name
 from cfl_edge.labels.open import open_labels
+from cfl_edge.names import check_name
 from cfl_edge.stream.frame import Frame
 
 

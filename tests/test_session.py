@@ -12,7 +12,7 @@ import pytest
 from sessions import learn_stream
 from test_checkpoint import assert_same
 
-from cfl_edge.errors import DataError, ModelWriteError, StreamLostError
+from cfl_edge.errors import DataError, ModelWriteError, StreamLostError, UsageError
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.algorithms import contrastive as contrastive_module
 from cfl_edge.learner.learner import Learner, LearnerConfig
@@ -160,12 +160,19 @@ def test_a_failed_save_at_the_end_is_an_error():
     assert learner.frames_learned == 3
 
 
-def test_a_lost_stream_keeps_what_it_taught():
+@pytest.mark.parametrize(
+    ("last", "error", "text"),
+    [
+        (StreamLostError("camera gone", hint="plug it in"), StreamLostError, "camera gone"),
+        (frame(5, "two\nlines"), DataError, "holds control characters"),
+        (UsageError("port taken", hint="another port"), UsageError, "port taken"),
+    ],
+)
+def test_whatever_ends_a_stream_keeps_what_it_taught(last, error, text):
     learner = new_learner()
     saves = Saves(learner)
-    lost = StreamLostError("camera gone", hint="plug it in")
-    with pytest.raises(StreamLostError, match="camera gone"):
-        run(*frames(5), lost, learner=learner, save=saves)
+    with pytest.raises(error, match=text):
+        run(*frames(5), last, learner=learner, save=saves)
     assert saves.learned == [5]
 
 

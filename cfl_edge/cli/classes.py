@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cfl_edge.cli.declare import command
-from cfl_edge.config.models import Onnx, SplitSettings
+from cfl_edge.config.models import KnownClass, Onnx, SplitSettings
 from cfl_edge.config.settings import ModelFolder, Option, Settings
 from cfl_edge.view.reporter import Reporter
 
@@ -31,7 +31,7 @@ class NameSettings(Settings):
     """Every option of `cfl-edge classes add` and `remove`."""
 
     model: ModelFolder
-    name: Annotated[str, Option("Name of the class.", positional=True)]
+    name: Annotated[KnownClass, Option("Name of the class.", positional=True)]
     onnx: Onnx = None
 
 
@@ -39,7 +39,7 @@ class RenameSettings(Settings):
     """Every option of `cfl-edge classes rename`."""
 
     model: ModelFolder
-    old: Annotated[str, Option("Its name now.", positional=True)]
+    old: Annotated[KnownClass, Option("Its name now.", positional=True)]
     new: Annotated[str, Option("Its new name.", positional=True)]
     onnx: Onnx = None
 
@@ -48,7 +48,7 @@ class MergeSettings(Settings):
     """Every option of `cfl-edge classes merge`."""
 
     model: ModelFolder
-    names: Annotated[list[str], Option("Classes to merge.", positional=True)]
+    names: Annotated[list[KnownClass], Option("Classes to merge.", positional=True)]
     into: Annotated[str, Option("Name of the merged class.", metavar="NAME", example="NAME")]
     onnx: Onnx = None
 
@@ -64,8 +64,8 @@ def list_(settings: ListSettings, reporter: Reporter) -> None:
 @command(app)
 def add(settings: NameSettings, reporter: Reporter) -> None:
     """Add a class to be learned later."""
-    from cfl_edge.labels.names import check_name
     from cfl_edge.model import class_table
+    from cfl_edge.names import check_name
 
     name = check_name(settings.name)
     _change(settings.model, settings.onnx, reporter, lambda saved: class_table.add(saved, name))
@@ -74,8 +74,8 @@ def add(settings: NameSettings, reporter: Reporter) -> None:
 @command(app)
 def rename(settings: RenameSettings, reporter: Reporter) -> None:
     """Rename a class."""
-    from cfl_edge.labels.names import check_name
     from cfl_edge.model import class_table
+    from cfl_edge.names import check_name
 
     old, new = settings.old, check_name(settings.new)
     _change(
@@ -97,8 +97,8 @@ def remove(settings: NameSettings, reporter: Reporter) -> None:
 @command(app)
 def merge(settings: MergeSettings, reporter: Reporter) -> None:
     """Merge several classes into one; its embedding is the mean of theirs."""
-    from cfl_edge.labels.names import check_name
     from cfl_edge.model import class_table
+    from cfl_edge.names import check_name
 
     names, into = settings.names, check_name(settings.into)
     _change(
@@ -112,7 +112,7 @@ def merge(settings: MergeSettings, reporter: Reporter) -> None:
 @command(app)
 def split(settings: SplitSettings, reporter: Reporter) -> None:
     """Make a new class of the frames learned last."""
-    from cfl_edge.labels.names import check_name
+    from cfl_edge.names import check_name
 
     into = check_name(settings.into)
     from cfl_edge.learner.split import split as split_class

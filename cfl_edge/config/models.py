@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cfl_edge.config.settings import Device, ModelFolder, Option, Reject, Settings
+from cfl_edge.names import nfc
+
+KnownClass = Annotated[str, AfterValidator(nfc)]
+"""The name of a class that the model has, however it was typed."""
 
 Onnx = Annotated[
     Path | None,
@@ -47,7 +51,7 @@ class UndoSettings(Settings):
 class SplitSettings(UndoSettings):
     """What `cfl-edge classes split` moves, and where to."""
 
-    name: Annotated[str, Option("Class to split.", positional=True)]
+    name: Annotated[KnownClass, Option("Class to split.", positional=True)]
     into: Annotated[str, Option("Name of the new class.", metavar="NAME", example="NAME")]
     frames: Annotated[
         int | None,

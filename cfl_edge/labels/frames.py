@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, Self, final
 
 from cfl_edge.errors import DataError
-from cfl_edge.labels.names import check_name
 from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.labels.source import LabelOptions, LabelSource
+from cfl_edge.names import check_name
 from cfl_edge.stream.frame import Frame
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.http_guard import RefusedError
-from cfl_edge.labels.names import check_name
+from cfl_edge.names import check_name
 
 MAX_HOLD_S = 86_400.0
 KEYS = ("label", "seconds", "seconds_ago", "frame")

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from cfl_edge.errors import UsageError
-from cfl_edge.labels.names import MAX_NAME, check_name
 from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.labels.source import LabelOptions, LabelSource
+from cfl_edge.names import MAX_NAME, check_name
 from cfl_edge.stream.frame import Frame
 from cfl_edge.visible import is_visible, visible
 

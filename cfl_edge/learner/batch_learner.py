@@ -29,6 +29,7 @@ from cfl_edge.learner.conflicts import excluded_classes
 from cfl_edge.learner.journal import Journal
 from cfl_edge.learner.journal_entries import to_entries
 from cfl_edge.learners import declaration
+from cfl_edge.names import check_name
 from cfl_edge.prediction import Prediction, predict_label, softmax
 from cfl_edge.preprocess import to_model_input
 
@@ -212,14 +213,15 @@ class BatchLearner:
                 solved again either, except for a new class. None takes every step whole, at once.
 
         Raises:
-            DataError: An empty name, or another number of labels than of samples.
+            DataError: A name that no class can have, or another number of labels than of samples.
         """
         if len(labels) != len(encoded.h0):
             raise DataError(
                 f"{len(labels)} labels for {len(encoded.h0)} samples, expected as many",
                 hint="one label for each sample",
             )
-        targets = [self._target(label) for label in labels]
+        names = [check_name(label, source="the label", kind=DataError) for label in labels]
+        targets = [self._target(name) for name in names]
         for image, target in zip(encoded.images, targets, strict=True):
             self.examples.add(image.clone(), target)
         index = torch.tensor(targets, dtype=torch.long, device=self.device)
@@ -274,8 +276,6 @@ class BatchLearner:
     def _target(self, label: str) -> int:
         if label in self.classes:
             return self.classes.index(label)
-        if not label.strip():
-            raise DataError(f"The label is {label!r}, expected a name", hint="--label mug")
         self.algorithm.add_class()
         self.classes.append(label)
         return len(self.classes) - 1

@@ -70,7 +70,7 @@ class Learner(BatchLearner):
             label: Name of its class. None learns nothing: not every frame of a stream has a label.
 
         Raises:
-            DataError: An empty name.
+            DataError: A name that no class can have (`cfl_edge.names.check_name`).
         """
         if label is not None:
             self.learn(self.encode(to_model_input(image, self.image_px)[None]), [label])

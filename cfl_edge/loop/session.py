@@ -18,7 +18,7 @@ from typing import Protocol, Self, final
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import DataError, StreamError
+from cfl_edge.errors import CflEdgeError, DataError
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Prequential, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
@@ -205,14 +205,15 @@ class Session:
             stream: Open; it is left open, and told the answers.
 
         Raises:
-            StreamError: The source fails for good; what was learned is saved.
-            DataError: The stream ended without a frame.
+            StreamError: The source fails for good.
+            DataError: It brings what cannot be used, or ended without a frame. Whatever ends it,
+                what was learned until then is saved first.
             ModelWriteError: The last save fails.
         """
         self._work.begin(stream)
         try:
             yield from self._steps(stream)
-        except StreamError:
+        except CflEdgeError:
             self._finish(stream, lost=True)
             raise
         self._finish(stream, lost=False)

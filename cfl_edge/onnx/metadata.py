@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cfl_edge.defaults import VERSION
 from cfl_edge.errors import ModelDamagedError, ModelVersionError
+from cfl_edge.names import nfc
 
 FORMAT_VERSION = 1
 # `cfl_edge.preprocess.to_model_input` in a word; another way of cutting gets another word.
@@ -114,7 +115,7 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> tuple[list[str], 
         )
     if not usable or not isinstance(classes, list):
         raise _unusable(path, f"{CLASSES}={metadata[CLASSES]}, {SIZE_PX}={size_px}")
-    return classes, size_px
+    return [nfc(name) for name in classes], size_px
 
 
 def parse_known_distances(metadata: Mapping[str, str], path: Path) -> list[float] | None:

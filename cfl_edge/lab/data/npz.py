@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cfl_edge.errors import DataError
 from cfl_edge.lab.data.dataset import Dataset, numbered_objects
+from cfl_edge.names import nfc
 
 Array = npt.NDArray[Any]
 
@@ -231,7 +232,7 @@ def _names(
         )
     if names.dtype.kind == "S":
         names = np.array([name.decode("utf-8", "replace") for name in names.flat])
-    return [str(name) for name in _of_present(path, key, names, present)]
+    return [nfc(str(name)) for name in _of_present(path, key, names, present)]
 
 
 def _of_present(path: Path, key: str, values: Array, present: npt.NDArray[np.int64]) -> Array:

@@ -13,6 +13,7 @@ from cfl_edge.errors import (
     StreamFormatError,
     StreamPermissionError,
 )
+from cfl_edge.names import nfc
 from cfl_edge.stream.files.clip import CLIP_SUFFIXES
 from cfl_edge.stream.files.missing import WILDCARD, missing_error
 from cfl_edge.stream.uri import IMAGE_SUFFIXES
@@ -86,7 +87,7 @@ def class_of(name: str) -> str | None:
         ('cat', None)
     """
     first, separator, _ = name.partition(os.sep)
-    return printable(first) if separator else None
+    return nfc(printable(first)) if separator else None
 
 
 def printable(name: str) -> str:

@@ -1,6 +1,13 @@
-"""Names of classes: what one may be called."""
+"""Names of classes: what one may be called, and when two are the same.
+
+Every name passes `check_name` where it comes in: from a folder, an option, a key, a request, a
+board, a Python program. The same letters can be spelt in several ways ("é" as one code point, or as
+"e" and an accent, as macOS names files): names are stored and compared in Unicode's form NFC.
+"""
 
 from __future__ import annotations
+
+import unicodedata
 
 from cfl_edge.errors import CflEdgeError, UsageError
 from cfl_edge.visible import is_visible, visible
@@ -9,10 +16,20 @@ MAX_NAME = 64
 """Characters: a name is a row of a table and a line of labels.txt."""
 
 
+def nfc(name: str) -> str:
+    r"""Return a name in Unicode's form NFC, in which equal names are equal strings.
+
+    Example:
+        >>> nfc("cafe\u0301") == "caf\u00e9"
+        True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 def check_name(
     name: str, *, source: str = "the class name", kind: type[CflEdgeError] = UsageError
 ) -> str:
-    """Return a class name without the white space around it.
+    """Return a class name in NFC, without the white space around it.
 
     Args:
         name: What a user, a folder or a client called the class.
@@ -28,7 +45,7 @@ def check_name(
         >>> check_name(" coffee mug ")
         'coffee mug'
     """
-    name = name.strip()
+    name = nfc(name.strip())
     if not name:
         raise kind(
             f"{source} is empty, expected a name", hint="name it after what the camera sees: mug"
