@@ -42,17 +42,25 @@ def fresh(make, channels=3, classes=3, seed=0):
 
 def everything(rule):
     """All numbers that a rule holds."""
-    states = [rule.state_dict(), *(optimizer.state_dict() for optimizer in rule.optimizers)]
-    return [tensor.clone() for state in states for tensor in _tensors(state)]
+    moments = [vars(each) for optimizer in rule.optimizers for each in optimizer.moments]
+    states = [rule.state_dict(), *moments]
+    return [t.clone() for state in states for t in state.values() if t is not None]
 
 
-def _tensors(value):
-    if isinstance(value, torch.Tensor):
-        return [value]
-    values = value.values() if isinstance(value, dict) else value
-    if isinstance(value, (dict, list, tuple)):
-        return [tensor for item in values for tensor in _tensors(item)]
-    return []
+def seen_by_optimizers(rule):
+    """Collect the gradients that each optimizer of a rule sees, step after step."""
+    seen = []
+
+    def recording(optimizer, step):
+        def record():
+            seen.append([p.grad.clone() for p in optimizer.parameters])
+            step()
+
+        return record
+
+    for optimizer in rule.optimizers:
+        optimizer.step = recording(optimizer, optimizer.step)
+    return seen
 
 
 def same(first, second):
@@ -139,7 +147,7 @@ def check_a_saved_state_goes_on_to_the_same_bits(make):
     other = fresh(make, seed=1)
     other.load_state_dict(rule.state_dict())
     for mine, theirs in zip(other.optimizers, rule.optimizers, strict=True):
-        mine.load_state_dict(copy.deepcopy(theirs.state_dict()))
+        mine.moments = copy.deepcopy(theirs.moments)
     for each in (rule, other):
         torch.manual_seed(7)
         each.learn(x, labels)
@@ -152,7 +160,7 @@ def check_only_what_is_counted_is_learned(make):
     frozen = {
         name: p.detach().clone() for name, p in rule.named_parameters() if not p.requires_grad
     }
-    optimised = {id(p) for opt in rule.optimizers for g in opt.param_groups for p in g["params"]}
+    optimised = {id(p) for optimizer in rule.optimizers for p in optimizer.parameters}
     counted = {id(p) for p in rule.parameters() if p.requires_grad}
     assert optimised == counted
     for _ in range(2):

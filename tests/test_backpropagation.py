@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import build_network
+from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.backpropagation import Backward, bp_step, last_features
 
@@ -38,7 +39,7 @@ def slow_loss(weights, rows, x, labels):
 def after(problem, **options):
     """The loss of a step, and all weights after it."""
     network, rows, x, labels = copy.deepcopy(problem)
-    optimizer = torch.optim.SGD([*network.parameters(), rows], lr=0.5)
+    optimizer = Optimizer("sgd", [*network.parameters(), rows], 0.5)
     value = bp_step(network, optimizer, x, labels, rows, Backward(**options))
     assert all(parameter.grad is None for parameter in [*network.parameters(), rows])
     return value, [*network.parameters(), rows]

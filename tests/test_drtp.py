@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from rule_checks import CHECKS, made
 from torch import nn
 
+from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.drtp import DirectRandomTargetProjection
 from cfl_edge.lab.rules.feedback import project
@@ -38,7 +39,7 @@ def problem(architecture="conv", shape=(3, 6, 4)):
     rule = made(DirectRandomTargetProjection, architecture=architecture, hidden=7)(shape, CLASSES)
     rule = rule.double()
     rule.optimizers = [
-        torch.optim.SGD(layer.parameters(), lr=1.0) for layer in (*rule.layers, rule.classifier)
+        Optimizer("sgd", layer.parameters(), 1.0) for layer in (*rule.layers, rule.classifier)
     ]
     x = torch.randn(SAMPLES, *shape, dtype=torch.float64)
     return rule, x, torch.arange(SAMPLES) % CLASSES
@@ -115,7 +116,7 @@ def test_hidden_layers_do_not_know_the_output(architecture):
     rule, x, labels = problem(architecture)
     other = copy.deepcopy(rule)
     other.optimizers = [
-        torch.optim.SGD(layer.parameters(), lr=1.0) for layer in (*other.layers, other.classifier)
+        Optimizer("sgd", layer.parameters(), 1.0) for layer in (*other.layers, other.classifier)
     ]
     with torch.no_grad():
         other.classifier.weight.mul_(-3).add_(1)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from rule_checks import CHECKS, batch, made
+from rule_checks import CHECKS, batch, made, seen_by_optimizers
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.forward_forward import ForwardForward
@@ -75,26 +75,16 @@ def test_a_dark_image_has_a_label_too():
     assert labelled.tolist() == [[0.0, 1.0, 0.0, -3.0]]
 
 
-def record_steps(rule):
-    """Collect the gradients that each optimizer sees."""
-    seen = []
-    for optimizer in rule.optimizers:
-        optimizer.register_step_pre_hook(
-            lambda opt, *_: seen.append([p.grad.clone() for p in opt.param_groups[0]["params"]])
-        )
-    return seen
-
-
 def test_each_layer_learns_from_its_own_loss_alone():
     rule = small(SHAPE, 3).double()
     x, labels = batch()
     x = x.double()
-    state = [[p.detach().clone() for p in layer.parameters()] for layer in rule.layers.layers]
-    seen = record_steps(rule)
+    state = [[p.detach().clone() for p in layer.parameters()] for layer in rule.layers]
+    seen = seen_by_optimizers(rule)
     torch.manual_seed(3)
     losses = rule.learn(x, labels)
 
-    theta, steepness = rule.threshold, rule.steepness
+    theta, steepness = rule.options.threshold, rule.options.steepness
     torch.manual_seed(3)
     wrong = wrong_labels(labels, 3)
     positive, negative = overlay_label(x, labels, 3), overlay_label(x, wrong, 3)
@@ -122,7 +112,7 @@ def test_a_layer_does_not_learn_from_the_loss_of_a_later_one(scale):
     for factor in (1.0, scale):
         torch.manual_seed(0)
         rule = small(SHAPE, 3)
-        first, second = rule.layers.layers
+        first, second = rule.layers
         with torch.no_grad():
             second.weight *= factor
         before = second.weight.clone()
@@ -144,7 +134,7 @@ def test_scores_are_those_of_one_image_and_one_class_at_a_time():
             h = image.reshape(-1).clone()
             h[:4] = 0
             h[label] = max(1.0, float(image.max()))
-            for number, layer in enumerate(rule.layers.layers, 1):
+            for number, layer in enumerate(rule.layers, 1):
                 h = torch.relu(layer.weight @ (h / (h @ h / len(h)).sqrt()) + layer.bias)
                 slow[f"layer {number}"][i, label] = h @ h / len(h)
     slow["sum"] = slow["layer 2"] + slow["layer 3"]
@@ -170,7 +160,7 @@ def test_learning_lifts_the_goodness_of_true_labels_over_the_threshold():
         own = scores.gather(1, labels[:, None])[:, 0]
         others = (scores.sum(dim=1) - own) / 2
         assert own.mean() > others.mean(), name
-    assert rule.scores(x)["layer 1"].gather(1, labels[:, None]).mean() > rule.threshold
+    assert rule.scores(x)["layer 1"].gather(1, labels[:, None]).mean() > rule.options.threshold
 
 
 @pytest.mark.parametrize(

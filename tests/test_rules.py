@@ -10,7 +10,8 @@ from rule_checks import CHECKS, batch, fresh, gather, made
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.lab.rules.backpropagation import Backpropagation
 from cfl_edge.lab.rules.closed_form_readout import ClosedFormReadout
-from cfl_edge.lab.rules.contrastive_forward import TOTAL_B, TOTAL_D, ContrastiveForward
+from cfl_edge.lab.rules.contrastive_forward import ContrastiveForward
+from cfl_edge.lab.rules.labelled_network import TOTAL_B, TOTAL_D
 from cfl_edge.lab.rules.rule import Rule
 
 RATE = {"learning_rate": 3e-3}
@@ -71,7 +72,7 @@ def layer_weights(rule: Rule, number: int) -> list[torch.Tensor]:
 def test_cfl_equals_autograd_on_each_layer_alone():
     options = {"noise": False, "optimizer": "sgd", "weight_decay": 0.0}
     rule = fresh(made(ContrastiveForward, **options))
-    rate = rule.optimizers[0].param_groups[0]["lr"]
+    rate = rule.optimizers[0].learning_rate
     x, labels = batch()
     rule.train()
     h, rows = x, rule.model.rows()
@@ -224,7 +225,7 @@ def test_the_closed_form_reads_the_layers_it_was_asked_to(closed_form):
 
 def test_bp_equals_a_plain_torch_network():
     rule = fresh(made(Backpropagation, optimizer="sgd", weight_decay=0.0))
-    rate = rule.optimizers[0].param_groups[0]["lr"]
+    rate = rule.optimizers[0].learning_rate
     x, labels = batch()
     blocks = [layer.block for layer in rule.model.layers]
     plain = torch.nn.Sequential(

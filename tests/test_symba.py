@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from rule_checks import CHECKS, batch, made
+from rule_checks import CHECKS, batch, made, seen_by_optimizers
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.forward_forward import ForwardForward
@@ -69,12 +69,8 @@ def test_each_layer_learns_from_its_own_loss_alone():
     rule = small(SHAPE, 3).double()
     x, labels = batch()
     x = x.double()
-    state = [[p.detach().clone() for p in layer.parameters()] for layer in rule.layers.layers]
-    seen = []
-    for optimizer in rule.optimizers:
-        optimizer.register_step_pre_hook(
-            lambda opt, *_: seen.append([p.grad.clone() for p in opt.param_groups[0]["params"]])
-        )
+    state = [[p.detach().clone() for p in layer.parameters()] for layer in rule.layers]
+    seen = seen_by_optimizers(rule)
     torch.manual_seed(3)
     losses = rule.learn(x, labels)
 
@@ -104,7 +100,7 @@ def test_a_layer_does_not_learn_from_the_loss_of_a_later_one():
     for factor in (1.0, 10.0):
         torch.manual_seed(0)
         rule = small(SHAPE, 3)
-        first, second = rule.layers.layers
+        first, second = rule.layers
         with torch.no_grad():
             second.weight *= factor
         before = second.weight.clone()
@@ -124,7 +120,7 @@ def test_scores_are_those_of_one_image_and_one_class_at_a_time():
     for i, image in enumerate(x):
         for label in range(4):
             h = torch.cat([image.reshape(-1), rule.patterns[label]])
-            for number, layer in enumerate(rule.layers.layers, 1):
+            for number, layer in enumerate(rule.layers, 1):
                 h = torch.relu(layer.weight @ (h / (h @ h / len(h)).sqrt()) + layer.bias)
                 slow[f"layer {number}"][i, label] = h @ h / len(h)
     slow["sum"] = slow["layer 2"] + slow["layer 3"]
@@ -141,12 +137,9 @@ def test_alpha_scales_what_the_first_step_follows():
         with torch.no_grad():
             for p in rule.layers.parameters():
                 p *= 1e-3  # goodness near 0: the loss is linear
-        seen = []
-        rule.optimizers[0].register_step_pre_hook(
-            lambda opt, *_, seen=seen: seen.append(opt.param_groups[0]["params"][0].grad.clone())
-        )
+        seen = seen_by_optimizers(rule)
         rule.learn(*batch())
-        gradients.append(seen[0])
+        gradients.append(seen[0][0])
     torch.testing.assert_close(gradients[1], 4 * gradients[0], rtol=1e-3, atol=1e-9)
 
 
@@ -156,7 +149,7 @@ def test_it_is_not_ff():
     for make in (SymBa, ForwardForward):
         torch.manual_seed(0)
         rules.append(made(make, widths=(32,))(SHAPE, 3))
-    ours, theirs = (rule.layers.layers[0] for rule in rules)
+    ours, theirs = (rule.layers[0] for rule in rules)
     assert ours.weight.shape == (32, 1024)
     assert theirs.weight.shape == (32, 768)
     # On the same weights and the same input, the losses pull another way.
@@ -166,10 +159,9 @@ def test_it_is_not_ff():
     rules[0].patterns.zero_()
     gradients = []
     for rule in rules:
-        rule.optimizers[0].register_step_pre_hook(
-            lambda opt, *_: gradients.append(opt.param_groups[0]["params"][0].grad[:, :768].clone())
-        )
+        seen = seen_by_optimizers(rule)
         rule.learn(x, labels)
+        gradients.append(seen[0][0][:, :768])
     assert gradients[0].abs().max() < 1e-6  # no pattern: positive and negative are the same
     assert gradients[1].abs().max() > 1e-3
 

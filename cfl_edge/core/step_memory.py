@@ -72,7 +72,7 @@ def step_memory(
         chunk: As `train_step` takes it.
         recompute: As `train_step` takes it; activations are those of a chunk then, and the
             gradients of all layers exist at once.
-        optimizer: See `build_optimizer`.
+        optimizer: See `Optimizer`.
 
     Example:
         >>> from cfl_edge.core.networks import build_network

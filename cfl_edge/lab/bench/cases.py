@@ -17,7 +17,6 @@ from cfl_edge.core.training import fast_chunks, train_step
 from cfl_edge.defaults import LAYERS_WITH_BACKBONE
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import STREAM, Setting
-from cfl_edge.lab.optimizers import build_optimizer
 from cfl_edge.lab.rules.backpropagation import Backward, bp_step
 
 Step = Callable[[Tensor, Tensor], object]  # x (N, C, H, W) and targets (N,)
@@ -173,7 +172,7 @@ def _bp(
 ) -> Step:
     network.train()
     embeddings = _embeddings(network)
-    every = build_optimizer(optimizer, [*network.parameters(), embeddings], LEARNING_RATE)
+    every = Optimizer(optimizer, [*network.parameters(), embeddings], LEARNING_RATE)
     how = Backward(checkpoint=checkpoint, accumulate=accumulate)
     return lambda x, targets: bp_step(network, every, x, targets, embeddings, how)
 

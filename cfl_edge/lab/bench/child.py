@@ -19,8 +19,7 @@ from cfl_edge.errors import CflEdgeError, UsageError
 DOES_NOT_FIT = "does not fit into memory"
 # What torch, oneDNN and the system say when there is no memory.
 NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "could not create a memory object")
-# The first optimizer of torch.optim in a process imports torch._dynamo, which takes a second.
-PRELOAD = ["cfl_edge.lab.bench.measure", "torch._dynamo"]
+PRELOAD = ["cfl_edge.lab.bench.measure"]
 
 
 class ChildError(Exception):

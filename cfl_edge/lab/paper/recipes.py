@@ -16,7 +16,7 @@ from typing import Any
 
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.rules.contrastive_forward import TOTAL_B, TOTAL_D
+from cfl_edge.lab.rules.labelled_network import TOTAL_B, TOTAL_D
 from cfl_edge.lab.rules.rule import Rule
 
 DECAY = 0.5  # of the learning rate at each milestone (Table 5)
@@ -97,7 +97,7 @@ class Recipe:
 
     def build(
         self, kind: str, input_shape: tuple[int, int, int], classes: int, *, learning_rate: float
-    ) -> Rule:
+    ) -> Rule[Any]:
         """Build the system with fresh weights, drawn from torch's global generator.
 
         Args:
@@ -109,7 +109,7 @@ class Recipe:
         module, _, name = self.rule.partition(":")
         rule: Any = getattr(importlib.import_module(f"cfl_edge.lab.rules.{module}"), name)
         options = rule.Options(learning_rate=learning_rate, **self.rule_options(kind))
-        built: Rule = rule(input_shape, classes, options)
+        built: Rule[Any] = rule(input_shape, classes, options)
         return built
 
     def rule_options(self, kind: str) -> dict[str, Any]:
@@ -176,9 +176,7 @@ def scaled_rate(learning_rate: float, recipe_batch: int, batch: int) -> float:
 
 CFL = "contrastive_forward:ContrastiveForward"
 BP = "backpropagation:Backpropagation"
-FA, DFA = (
-    f"feedback_alignment:{name}" for name in ("FeedbackAlignment", "DirectFeedbackAlignment")
-)
+FA = "feedback_alignment:FeedbackAlignment"
 NETWORKS = ("fc", "conv256", "conv512")
 
 # What the ablations of Tables 2 and 3 change, starting from L_total-B.
@@ -258,7 +256,7 @@ def _recipes() -> dict[str, Recipe]:
             BP, network, {"supervision": "every layer", "loss": TOTAL_D}
         )
         recipes[f"fa-{network}"] = Recipe(FA, network)
-        recipes[f"dfa-{network}"] = Recipe(DFA, network)
+        recipes[f"dfa-{network}"] = Recipe(FA, network, {"direct": True})
     for positions in (1, 4, 12):
         recipes[f"cfl-fc-k{positions}"] = Recipe(
             CFL, "fc", {"loss": TOTAL_B, "positions": positions}

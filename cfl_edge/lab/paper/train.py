@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -191,7 +192,7 @@ def _result(trainer: Trainer, dataset: Dataset) -> RunResult:
     )
 
 
-def _classifier_parameters(rule: Rule) -> int:
+def _classifier_parameters(rule: Rule[Any]) -> int:
     model = labelled_network_of(rule)
     if model is None or model.classifier is None:
         return 0

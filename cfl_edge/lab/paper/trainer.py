@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from cfl_edge.lab.rules.rule import GatheringRule, Rule
 
 EVALUATION_BATCH = 500
 GATHERED = 10_000  # training images for readouts in closed form: enough for 256 features
-SCHEDULED = "scheduled_from"  # key of a parameter group: its learning rate at the first step
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Trainer:
 
     def __init__(
         self,
-        rule: Rule,
+        rule: Rule[Any],
         config: RunConfig,
         factor: Callable[[float], float],
         images: Images,
@@ -120,9 +120,7 @@ class Trainer:
         self.state = state or TrainingState()
         self.best_weights: dict[int, dict[str, Tensor]] = {}  # by epoch, of those in state.best
         self._order: Tensor | None = None
-        for optimizer in rule.optimizers:
-            for group in optimizer.param_groups:
-                group.setdefault(SCHEDULED, group["lr"])
+        self._first_rates = [optimizer.learning_rate for optimizer in rule.optimizers]
 
     @property
     def steps(self) -> int:
@@ -140,9 +138,8 @@ class Trainer:
         state = self.state
         done = len(state.epochs) + state.step / self.steps
         factor = self.factor(done / self.config.epochs)
-        for optimizer in self.rule.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group[SCHEDULED] * factor
+        for optimizer, rate in zip(self.rule.optimizers, self._first_rates, strict=True):
+            optimizer.learning_rate = rate * factor
         if self._order is None:
             self._order = self._order_of_epoch(len(state.epochs))
         start = state.step * self.config.batch

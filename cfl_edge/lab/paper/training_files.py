@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from cfl_edge.core.optimizers import Moments
 from cfl_edge.errors import ModelDamagedError, UsageError
 from cfl_edge.lab.paper.run import Epoch, RunConfig, RunResult
 from cfl_edge.lab.paper.trainer import Trainer, TrainingState
@@ -67,9 +68,9 @@ def save_checkpoint(folder: Path, trainer: Trainer) -> None:
     """
     tensors = {f"rule.{name}": value for name, value in trainer.rule.state_dict().items()}
     for i, optimizer in enumerate(trainer.rule.optimizers):
-        for index, numbers in optimizer.state_dict()["state"].items():
-            for name, value in numbers.items():
-                tensors[f"optimizer.{i}.{index}.{name}"] = torch.as_tensor(value)
+        for j, moments in enumerate(optimizer.moments):
+            found = {name: value for name, value in vars(moments).items() if value is not None}
+            tensors |= {f"optimizer.{i}.{j}.{name}": value for name, value in found.items()}
     for number, weights in trainer.best_weights.items():
         tensors |= {f"best.{number}.{name}": value for name, value in weights.items()}
     tensors["random"] = torch.get_rng_state()
@@ -95,12 +96,11 @@ def load_checkpoint(folder: Path, trainer: Trainer) -> bool:
         rule = trainer.rule
         rule.load_state_dict(_below(tensors, "rule."))
         for i, optimizer in enumerate(rule.optimizers):
-            numbers: dict[int, dict[str, Tensor]] = {}
-            for name, value in _below(tensors, f"optimizer.{i}.").items():
-                index, _, key = name.partition(".")
-                numbers.setdefault(int(index), {})[key] = value
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": numbers, "param_groups": groups})
+            for j in range(len(optimizer.moments)):
+                moments = _below(tensors, f"optimizer.{i}.{j}.")
+                optimizer.moments[j] = Moments(
+                    **{name: value.to(trainer.config.device) for name, value in moments.items()}
+                )
         trainer.state = TrainingState(**state)
         trainer.state.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         trainer.state.best = {name: (a, number) for name, (a, number) in state["best"].items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,7 @@ def coarse_embeddings(embeddings: Tensor, coarse_of: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def coarse_scores(rule: Rule, x: Tensor, coarse_of: Tensor) -> dict[str, Tensor]:
+def coarse_scores(rule: Rule[Any], x: Tensor, coarse_of: Tensor) -> dict[str, Tensor]:
     """Score the coarse classes at every layer of a rule that has label embeddings.
 
     Args:

@@ -15,12 +15,11 @@ from torch.utils.checkpoint import checkpoint as checkpointed
 
 from cfl_edge.core.closed_form import chunks
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.core.networks import Network, build_network
+from cfl_edge.core.networks import Network
+from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.optimizers import apply_gradients
-from cfl_edge.lab.rules.contrastive_forward import TOTAL_D, global_generator
-from cfl_edge.lab.rules.labelled_network import LabelledNetwork
-from cfl_edge.lab.rules.rule import Rule, RuleOptions
+from cfl_edge.lab.rules.labelled_network import LabelledNetwork, LocalLossOptions
+from cfl_edge.lab.rules.rule import Rule
 
 Supervision = Literal["classifier", "last layer", "every layer"]
 DICTIONARY_LOSS = LocalLoss(feat_weight=0.0)  # a cross entropy: no sample needs another one
@@ -61,7 +60,7 @@ PLAIN = Backward()
 
 def bp_step(
     network: Network,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     x: Tensor,
     labels: Tensor,
     embeddings: Tensor,
@@ -88,7 +87,7 @@ def bp_step(
         >>> _ = torch.manual_seed(0)
         >>> network = build_network("4,8", (3, 8, 8))
         >>> rows = torch.eye(2, 8).requires_grad_()
-        >>> optimizer = torch.optim.SGD([*network.parameters(), rows], lr=0.1)
+        >>> optimizer = Optimizer("sgd", [*network.parameters(), rows], 0.1)
         >>> x, labels = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
         >>> first = bp_step(network, optimizer, x, labels, rows)
         >>> bp_step(network, optimizer, x, labels, rows) < first
@@ -102,7 +101,7 @@ def bp_step(
         value = share * how.loss(h_mean, labels[place], embeddings, how.generator)
         value.backward()  # type: ignore[no-untyped-call]
         total += value.detach()
-    apply_gradients(optimizer)
+    optimizer.step()
     return float(total)
 
 
@@ -126,42 +125,22 @@ def last_features(network: Network, x: Tensor, *, checkpoint: bool = False) -> T
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackpropagationOptions(RuleOptions):
-    """The options of `Backpropagation`, and those of every rule.
+class BackpropagationOptions(LocalLossOptions):
+    """The options of `Backpropagation`, and those of `LocalLossOptions`.
 
     Args:
-        network: As `build_network` has it.
         supervision: `classifier`: the cross entropy of f^L (the paper's baseline). `last layer`:
             the local loss of layer L-1 in its place, without f^L (the paper's BP with L_total).
             `every layer`: the cross entropy and the local losses of all layers, added up, with
             their gradients not cut (deep supervision): what CFL would be if it backpropagated. As
             there, f^L starts as the scores of Eq. 1.
-        loss: The local loss.
-        noise: Whether label embeddings get epsilon (Eq. 2 and 5).
-        positions: K of the fully connected layers, instead of Table 4's.
-        learning_rate: Table 5, batch 512.
-        weight_decay: AdamW's default in torch.
     """
 
-    network: str = "conv256"
     supervision: Supervision = "classifier"
-    loss: LocalLoss = TOTAL_D
-    noise: bool = True
-    positions: int | None = None
-    learning_rate: float = 7.5e-3
-    weight_decay: float = 0.01
 
 
-DEFAULTS = BackpropagationOptions()
-
-
-class Backpropagation(Rule):
+class Backpropagation(Rule[BackpropagationOptions]):
     """BP (Rumelhart, Hinton, Williams 1986): one loss, whose gradient crosses all layers.
-
-    Args:
-        input_shape: (C, H, W).
-        classes: Z.
-        options: Network, losses.
 
     Example:
         >>> import torch
@@ -173,18 +152,14 @@ class Backpropagation(Rule):
 
     Options = BackpropagationOptions
 
-    def __init__(
-        self,
-        input_shape: tuple[int, int, int],
-        classes: int,
-        options: BackpropagationOptions = DEFAULTS,
-    ) -> None:
-        super().__init__(classes)
-        self.options, self.loss = options, options.loss
+    def build(self) -> None:
+        """Build the network, f^L and D where the loss wants them, and one optimizer of all."""
+        options = self.options
+        self.loss = options.loss
         self.model = LabelledNetwork(
-            build_network(options.network, input_shape, positions=options.positions),
-            input_shape,
-            classes,
+            options.build_network(self.input_shape),
+            self.input_shape,
+            self.classes,
             classifier=options.supervision != "last layer",
             embeddings=options.supervision != "classifier",
         )
@@ -196,7 +171,7 @@ class Backpropagation(Rule):
         """Add the losses up and go back through all layers once."""
         losses: dict[str, Tensor] = {}
         layers = self.model.layers
-        generator = global_generator(x.device) if self.options.noise else None
+        generator = self.options.generator(x.device)
         h = x
         for number, layer in enumerate(layers, 1):
             h = layer(h)
@@ -210,7 +185,7 @@ class Backpropagation(Rule):
             losses["classifier"] = F.cross_entropy(self.model.logits(h), labels)
         total = sum(losses.values(), start=h.new_zeros(()))
         total.backward()  # type: ignore[no-untyped-call]
-        apply_gradients(self.optimizers[0])
+        self.optimizers[0].step()
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.optimizers import apply_gradients
 from cfl_edge.lab.rules.rule import Rule, RuleOptions
 
 CHANNELS = (32, 128, 512)  # of the published code, which has 1 to 3 blocks
@@ -34,9 +33,6 @@ class CascadedOptions(RuleOptions):
 
     channels: Sequence[int] = CHANNELS
     learning_rate: float = 3e-4
-
-
-DEFAULTS = CascadedOptions()
 
 
 def cross_entropy_gradient(features: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
@@ -101,16 +97,11 @@ class RandomBlock(nn.Module):
         self.mean_square += share * (h.square().mean(dim=(0, 2, 3)) - self.mean_square)
 
 
-class CascadedForward(Rule):
+class CascadedForward(Rule[CascadedOptions]):
     """CaFo-CE by mini-batches: a batch moves the predictor of every block by one step.
 
     Predictors start from zeros. The published ones do from ones, which is the same function (a
     constant added to the scores of all classes) and has the same gradient.
-
-    Args:
-        input_shape: (C, H, W) of the images; each block halves H and W.
-        classes: Z.
-        options: Blocks and optimizer.
 
     Raises:
         UsageError: Images too small to be halved by every block.
@@ -123,15 +114,10 @@ class CascadedForward(Rule):
 
     Options = CascadedOptions
 
-    def __init__(
-        self,
-        input_shape: tuple[int, int, int],
-        classes: int,
-        options: CascadedOptions = DEFAULTS,
-    ) -> None:
-        super().__init__(classes)
-        channels = options.channels
-        c_in, height, width = input_shape
+    def build(self) -> None:
+        """Build the blocks, each of which halves H and W, and a predictor and optimizer of each."""
+        channels = self.options.channels
+        c_in, height, width = self.input_shape
         if min(height, width) < 2 ** len(channels):
             raise UsageError(
                 f"CaFo reads images of {height}x{width}, expected {2 ** len(channels)} or more "
@@ -143,8 +129,8 @@ class CascadedForward(Rule):
         self.predictors = nn.ParameterList()
         for i, c_out in enumerate(channels, start=1):
             positions = (height >> i) * (width >> i)
-            self.predictors.append(nn.Parameter(torch.zeros(c_out * positions, classes)))
-        self.optimizers = [options.build([predictor]) for predictor in self.predictors]
+            self.predictors.append(nn.Parameter(torch.zeros(c_out * positions, self.classes)))
+        self.optimizers = [self.options.build([predictor]) for predictor in self.predictors]
 
     @torch.no_grad()
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
@@ -158,7 +144,7 @@ class CascadedForward(Rule):
             losses[f"block {i}"] = F.cross_entropy(scores, labels)
             gradient = cross_entropy_gradient(features, scores, labels)
             predictor.grad = gradient.to(predictor.dtype)
-            apply_gradients(optimizer)
+            optimizer.step()
         return {name: float(loss) for name, loss in losses.items()}
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:

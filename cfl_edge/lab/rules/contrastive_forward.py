@@ -13,28 +13,20 @@ from torch import Tensor
 from cfl_edge.core.closed_form import finish
 from cfl_edge.core.embeddings import visible_to_layer
 from cfl_edge.core.local_step import LocalTraining
-from cfl_edge.core.losses import LocalLoss
-from cfl_edge.core.networks import build_network
 from cfl_edge.core.training import layer_slices
-from cfl_edge.lab.optimizers import apply_gradients
 from cfl_edge.lab.rules.closed_form_readout import ClosedFormReadout
-from cfl_edge.lab.rules.labelled_network import LabelledNetwork
-from cfl_edge.lab.rules.rule import GatheringRule, RuleOptions
+from cfl_edge.lab.rules.labelled_network import LabelledNetwork, LocalLossOptions
+from cfl_edge.lab.rules.rule import GatheringRule
 
 EmbeddingsLearn = Literal["last", "all", "never"]
 ClosedForm = Literal["last", "all"]
-TOTAL_B = LocalLoss(batch_weight=1.0, dict_weight=0.0, feat_weight=1.0)
-TOTAL_D = LocalLoss(batch_weight=0.0, dict_weight=1.0, feat_weight=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContrastiveOptions(RuleOptions):
-    """The options of `ContrastiveForward`, and those of every rule.
+class ContrastiveOptions(LocalLossOptions):
+    """The options of `ContrastiveForward`, and those of `LocalLossOptions`.
 
     Args:
-        network: As `build_network` has it.
-        loss: Eq. 10, with the weights of L_total-B or L_total-D.
-        noise: Whether label embeddings get epsilon (Eq. 2 and 5).
         embeddings: Where D learns: at the `last` layer (Eq. 3), at `all` of them with an optimizer
             state each (Dictionary Contrastive Learning, ICLR 2024), or `never`.
         classifier: Whether there is an f^L, which learns from the features of the last layer and
@@ -46,38 +38,19 @@ class ContrastiveOptions(RuleOptions):
             `all` together. None for none.
         predict: The readout that is the prediction; by default the one in closed form, or else
             f^L, or else the last layer.
-        positions: K of the fully connected layers, instead of Table 4's.
-        grid: As in `LocalLayer`.
-        learning_rate: Of all layers (Table 5, batch 512).
         classifier_rate: Learning rate of f^L in multiples of `learning_rate`.
-        weight_decay: AdamW's default in torch, as in the published code.
     """
 
-    network: str = "conv256"
-    loss: LocalLoss = TOTAL_D
-    noise: bool = True
     embeddings: EmbeddingsLearn = "last"
     classifier: bool = True
     classifier_starts_at_embeddings: bool = True
     closed_form: ClosedForm | None = None
     predict: str | None = None
-    positions: int | None = None
-    grid: int = 1
-    learning_rate: float = 7.5e-3
     classifier_rate: float = 1.0
-    weight_decay: float = 0.01
 
 
-DEFAULTS = ContrastiveOptions()
-
-
-class ContrastiveForward(GatheringRule):
+class ContrastiveForward(GatheringRule[ContrastiveOptions]):
     """CFL: every layer steps on its own loss right after its forward pass.
-
-    Args:
-        input_shape: (C, H, W).
-        classes: Z.
-        options: Network, loss, where embeddings learn, what predicts.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -91,18 +64,11 @@ class ContrastiveForward(GatheringRule):
 
     Options = ContrastiveOptions
 
-    def __init__(
-        self,
-        input_shape: tuple[int, int, int],
-        classes: int,
-        options: ContrastiveOptions = DEFAULTS,
-    ) -> None:
-        super().__init__(classes)
-        self.options = options
-        network = build_network(
-            options.network, input_shape, positions=options.positions, grid=options.grid
-        )
-        self.model = LabelledNetwork(network, input_shape, classes, classifier=options.classifier)
+    def build(self) -> None:
+        """Build the network, D, f^L and an optimizer of each layer."""
+        options, shape, classes = self.options, self.input_shape, self.classes
+        network = options.build_network(shape)
+        self.model = LabelledNetwork(network, shape, classes, classifier=options.classifier)
         if options.classifier_starts_at_embeddings:
             self.model.start_classifier_at_embeddings()
         self.closed_form: ClosedFormReadout | None = None
@@ -128,14 +94,14 @@ class ContrastiveForward(GatheringRule):
         """Update each layer, then f^L."""
         losses = {}
         layers, rows = self.model.layers, self.model.rows()
-        generator = global_generator(x.device) if self.options.noise else None
+        generator = self.options.generator(x.device)
         learn_everywhere = self.options.embeddings == "all"
         how = LocalTraining(self.loss, generator=generator)
         h = x
         for i, (layer, optimizer) in enumerate(zip(layers, self.optimizers, strict=False)):
             d_l = rows if learn_everywhere else visible_to_layer(rows, i, len(layers))
             h, _, value = finish(layer_slices(layer, h, labels, d_l, how))
-            apply_gradients(optimizer)
+            optimizer.step()
             losses[f"layer {i + 1}"] = float(value)
         if self.model.classifier is not None:
             losses["classifier"] = self._classifier_step(h, labels)
@@ -160,7 +126,7 @@ class ContrastiveForward(GatheringRule):
     def _classifier_step(self, h: Tensor, labels: Tensor) -> float:
         value = F.cross_entropy(self.model.logits(h), labels)
         value.backward()  # type: ignore[no-untyped-call]
-        apply_gradients(self.optimizers[-1])
+        self.optimizers[-1].step()
         return float(value.detach())
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
@@ -175,10 +141,3 @@ class ContrastiveForward(GatheringRule):
         chosen = self.options.predict or chosen
         scores[chosen] = scores.pop(chosen)  # the last one is the prediction
         return scores
-
-
-def global_generator(device: torch.device) -> torch.Generator:
-    """Return torch's own generator of a device."""
-    if device.type == "cuda":
-        return torch.cuda.default_generators[device.index or 0]
-    return torch.default_generator

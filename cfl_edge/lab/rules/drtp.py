@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.optimizers import apply_gradients
 from cfl_edge.lab.rules.feedback import direct_feedback
 from cfl_edge.lab.rules.rule import Rule, RuleOptions
 
@@ -46,21 +45,13 @@ class ProjectionOptions(RuleOptions):
     learning_rate: float = 5e-4
 
 
-DEFAULTS = ProjectionOptions()
-
-
-class DirectRandomTargetProjection(Rule):
+class DirectRandomTargetProjection(Rule[ProjectionOptions]):
     """DRTP (Frenkel, Lefebvre and Bol 2021): tanh layers, a sigmoid output of its own loss.
 
     A hidden layer gets B_l's row of the true class as the gradient at its output, before the
     pooling; its own tanh and weights are differentiated from there. The output layer learns from
-    the binary cross entropy of the last hidden layer's output.
-
-    Args:
-        input_shape: (C, H, W) of an image; one channel means the MNIST convolutions, more mean
-            those of CIFAR-10.
-        classes: Z.
-        options: Layers and optimizer.
+    the binary cross entropy of the last hidden layer's output. Images of one channel mean the MNIST
+    convolutions, those of more the CIFAR-10 ones.
 
     Raises:
         UsageError: `architecture` is neither, or the image is too small to be halved.
@@ -76,25 +67,17 @@ class DirectRandomTargetProjection(Rule):
 
     Options = ProjectionOptions
 
-    def __init__(
-        self,
-        input_shape: tuple[int, int, int],
-        classes: int,
-        options: ProjectionOptions = DEFAULTS,
-    ) -> None:
-        super().__init__(classes)
-        self.layers, shapes = _hidden_layers(options.architecture, input_shape, options.hidden)
-        self.classifier = nn.Linear(options.hidden, classes)
+    def build(self) -> None:
+        """Build the hidden layers with their feedback, the output, and an optimizer of each."""
+        options = self.options
+        self.layers, shapes = _hidden_layers(options.architecture, self.input_shape, options.hidden)
+        self.classifier = nn.Linear(options.hidden, self.classes)
         for i, shape in enumerate(shapes):
-            self.register_buffer(f"feedback{i}", direct_feedback(classes, shape))
+            self.register_buffer(f"feedback{i}", direct_feedback(self.classes, shape))
             if len(shape) > 1 and not options.train_convolutions:
                 self.layers[i].requires_grad_(False)
-        self.optimizers = [
-            options.build(block.parameters()) for block in (*self._learning(), self.classifier)
-        ]
-
-    def _learning(self) -> list[nn.Module]:
-        return [b for b in self.layers if next(b.parameters()).requires_grad]
+        learning = [b for b in self.layers if next(b.parameters()).requires_grad]
+        self.optimizers = [options.build(b.parameters()) for b in (*learning, self.classifier)]
 
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
         """Run layer by layer; each takes its step before the next one runs."""
@@ -103,12 +86,12 @@ class DirectRandomTargetProjection(Rule):
             h = layer(x)
             if h.requires_grad:
                 h.backward(target_gradient(labels, self.get_buffer(f"feedback{i}")))
-                apply_gradients(next(optimizers))
+                next(optimizers).step()
             x = h.detach()
         targets = F.one_hot(labels, self.classes).to(x.dtype)
         loss = F.binary_cross_entropy_with_logits(self.classifier(x), targets)
         loss.backward()  # type: ignore[no-untyped-call]
-        apply_gradients(next(optimizers))
+        next(optimizers).step()
         return {"classifier": loss.item()}
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:

@@ -42,18 +42,10 @@ class ForwardForwardOptions(RuleOptions):
     learning_rate: float = 1e-3
 
 
-DEFAULTS = ForwardForwardOptions()
-
-
-class ForwardForward(GoodnessRule):
+class ForwardForward(GoodnessRule[ForwardForwardOptions]):
     """Fully connected layers, each of which learns to be active for true labels only.
 
     The label is written over the first pixels of the image. A prediction costs Z passes.
-
-    Args:
-        input_shape: (C, H, W), at least Z numbers.
-        classes: Z, at least 2.
-        options: Layers, loss, optimizer.
 
     Raises:
         UsageError: Fewer than 2 classes, no pixel for each of them, or wrong `widths`.
@@ -70,23 +62,18 @@ class ForwardForward(GoodnessRule):
 
     Options = ForwardForwardOptions
 
-    def __init__(
-        self,
-        input_shape: tuple[int, int, int],
-        classes: int,
-        options: ForwardForwardOptions = DEFAULTS,
-    ) -> None:
-        features_in = math.prod(input_shape)
+    def build(self) -> None:
+        """Build the layers for images whose first pixels are the label."""
+        classes, features_in = self.classes, math.prod(self.input_shape)
         if not 2 <= classes <= features_in:
             raise UsageError(
                 f"FF has {classes} classes, expected 2 to {features_in}",
                 hint="a larger image: the label takes a pixel for each class",
             )
-        widths = options.widths
+        widths = self.options.widths
         if widths is None:
             widths = SMALL_WIDTHS if features_in < SMALL_INPUT else LARGE_WIDTHS
-        super().__init__(features_in, classes, widths, options)
-        self.threshold, self.steepness = options.threshold, options.steepness
+        self.build_layers(features_in, widths)
 
     def with_labels(self, x: Tensor, labels: Tensor) -> Tensor:
         """Write the labels over the first pixels, (N, C * H * W)."""
@@ -94,4 +81,4 @@ class ForwardForward(GoodnessRule):
 
     def loss(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Return `threshold_loss` with the rule's options, (N,), of goodnesses, (N,) each."""
-        return threshold_loss(positive, negative, self.threshold, self.steepness)
+        return threshold_loss(positive, negative, self.options.threshold, self.options.steepness)

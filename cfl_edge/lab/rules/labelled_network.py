@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,58 @@ from torch import Tensor, nn
 from cfl_edge.core.embeddings import average_pool
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.core.networks import Network
+from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import UsageError
+from cfl_edge.lab.rules.rule import RuleOptions
 
 # Of D's initial numbers. The paper does not say; the published code draws from N(0, 1).
 EMBEDDING_SCALE = 1.0
+TOTAL_B = LocalLoss(batch_weight=1.0, dict_weight=0.0, feat_weight=1.0)
+TOTAL_D = LocalLoss(batch_weight=0.0, dict_weight=1.0, feat_weight=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(RuleOptions):
+    """The options of every rule that trains the layers of Table 4.
+
+    Args:
+        network: As `build_network` has it.
+        positions: K of the fully connected layers, instead of Table 4's.
+        grid: As in `LocalLayer`.
+        learning_rate: Of all layers (Table 5, convolutions, batch 512).
+        weight_decay: AdamW's default in torch, as in the published code.
+    """
+
+    network: str = "conv256"
+    positions: int | None = None
+    grid: int = 1
+    learning_rate: float = 7.5e-3
+    weight_decay: float = 0.01
+
+    def build_network(self, input_shape: Sequence[int]) -> Network:
+        """Build the layers for images of (C, H, W)."""
+        return build_network(self.network, input_shape, positions=self.positions, grid=self.grid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalLossOptions(NetworkOptions):
+    """The options of the rules that have the paper's losses, and those of `NetworkOptions`.
+
+    Args:
+        loss: Eq. 10, with the weights of L_total-B or L_total-D.
+        noise: Whether label embeddings get epsilon (Eq. 2 and 5).
+    """
+
+    loss: LocalLoss = TOTAL_D
+    noise: bool = True
+
+    def generator(self, device: torch.device) -> torch.Generator | None:
+        """Return the source of the noise, torch's own generator of a device; None for no noise."""
+        if not self.noise:
+            return None
+        if device.type == "cuda":
+            return torch.cuda.default_generators[device.index or 0]
+        return torch.default_generator
 
 
 class LabelledNetwork(nn.Module):
@@ -53,13 +101,19 @@ class LabelledNetwork(nn.Module):
             self.embeddings = nn.Parameter(torch.randn(classes, channels) * EMBEDDING_SCALE)
         self.classifier: nn.Linear | None = None
         if classifier:
-            features = classifier_inputs(self.network, input_shape)
-            self.classifier = nn.Linear(features, classes)
+            last = torch.empty(1, *output_shapes(self.network, input_shape)[-1])
+            self.classifier = nn.Linear(classifier_features(last).shape[1], classes)
 
     @property
     def layers(self) -> list[LocalLayer]:
         """From the input on."""
         return list(self.network)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the classifier's scores (N, Z) for normalised images (N, C, H, W)."""
+        for layer in self.layers:
+            x = layer(x)
+        return self.logits(x)
 
     def rows(self) -> nn.Parameter:
         """Return D, (Z, C_D).
@@ -143,14 +197,15 @@ def classifier_features(h: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def classifier_inputs(network: Network, input_shape: Sequence[int]) -> int:
-    """Return how many features f^L reads."""
+def output_shapes(network: Network, input_shape: Sequence[int]) -> list[torch.Size]:
+    """Return the shape of one sample at the output of each layer."""
+    h, shapes = torch.zeros(1, *input_shape), []
     network.eval()  # an image of zeros is not to enter the batch statistics
-    h = torch.zeros(1, *input_shape)
     for layer in network:
         h = layer(h)
+        shapes.append(h.shape[1:])
     network.train()
-    return classifier_features(h).shape[1]
+    return shapes
 
 
 def labelled_network_of(rule: nn.Module) -> LabelledNetwork | None:

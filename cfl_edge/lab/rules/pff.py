@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules import predictive_coding as pc
+from cfl_edge.lab.rules.goodness import wrong_labels
 from cfl_edge.lab.rules.rule import Rule, RuleOptions
 
 # Of the published code: defaults of its network.
@@ -55,10 +56,7 @@ class PredictiveOptions(RuleOptions):
     learning_rate: float = 2.5e-4
 
 
-DEFAULTS = PredictiveOptions()
-
-
-class PredictiveForwardForward(Rule):
+class PredictiveForwardForward(Rule[PredictiveOptions]):
     """PFF: two recurrent hidden layers, a softmax on the second, and the generative circuit.
 
     Within a batch the states run for K steps, and every matrix takes a step of its optimizer after
@@ -69,11 +67,6 @@ class PredictiveForwardForward(Rule):
     are normalised here; the latent moves as `next_latent` says; the softmax learns from the states
     before a label is clamped, as it is used (there, from states that the label moved, which says
     nothing about states without one). The generative circuit changes nothing of the prediction.
-
-    Args:
-        input_shape: (C, H, W) of the images.
-        classes: Z, 2 or more.
-        options: States, noise, optimizer.
 
     Raises:
         UsageError: `width` cannot be divided into groups of 10, or there is no wrong label.
@@ -86,14 +79,9 @@ class PredictiveForwardForward(Rule):
 
     Options = PredictiveOptions
 
-    def __init__(
-        self,
-        input_shape: tuple[int, int, int],
-        classes: int,
-        options: PredictiveOptions = DEFAULTS,
-    ) -> None:
-        super().__init__(classes)
-        width = options.width
+    def build(self) -> None:
+        """Draw the matrices of both circuits, and make an optimizer of each."""
+        options, classes, width = self.options, self.classes, self.options.width
         if width < GROUP or width % GROUP:
             raise UsageError(
                 f"PFF has {width} units a layer, expected a multiple of {GROUP}",
@@ -104,8 +92,7 @@ class PredictiveForwardForward(Rule):
                 f"PFF learns from wrong labels and has {classes} class, expected 2 or more",
                 hint="a second class",
             )
-        self.options = options
-        pixels = math.prod(input_shape)
+        pixels = math.prod(self.input_shape)
         # Rows are what a matrix reads: W up, V down, as in state @ matrix.
         self.w1, self.w2 = _orthogonal(pixels, width), _orthogonal(width, width)
         self.v1, self.v2 = _orthogonal(width, width), _orthogonal(classes, width)
@@ -123,7 +110,7 @@ class PredictiveForwardForward(Rule):
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
         """Run K steps on right and wrong labels and learn in each; losses are means over them."""
         x = x.flatten(start_dim=1)  # (N, pixels)
-        wrong = (labels + torch.randint_like(labels, 1, self.classes)) % self.classes
+        wrong = wrong_labels(labels, self.classes)
         both = torch.cat([labels, wrong])  # (2N,), the positives first
         clamped = self.options.label_scale * F.one_hot(both, self.classes).to(x.dtype)  # (2N, Z)
         positive = x.new_zeros(len(both))
@@ -132,8 +119,6 @@ class PredictiveForwardForward(Rule):
         start = self._forward(below @ self.w1)
         z1, z2 = (state.repeat(2, 1) for state in start)
         latent = x.new_zeros(len(both), LATENT)
-        for parameter in self.parameters():
-            parameter.grad = torch.empty_like(parameter)
         losses: dict[str, Tensor] = {}
         for _ in range(self.options.steps):
             z1, z2, values = self._represent(below, clamped, positive, z1, z2)
@@ -143,8 +128,6 @@ class PredictiveForwardForward(Rule):
             for optimizer in self.optimizers:
                 optimizer.step()
             losses = {name: losses.get(name, 0) + value for name, value in values.items()}
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
         return {name: float(total) / self.options.steps for name, total in losses.items()}
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
@@ -205,13 +188,13 @@ class PredictiveForwardForward(Rule):
         delta1 = pc.goodness_delta(z1, positive, self.options.threshold, self.options.keep)
         delta2 = pc.goodness_delta(z2, positive, self.options.threshold, self.options.keep)
         up, down = pc.normalised(old1), pc.normalised(old2)
-        pc.synapse_update(below, delta1[:count] + delta1[count:], self.w1.grad)
-        pc.synapse_update(down, delta1, self.v1.grad)
-        pc.synapse_update(up, delta2, self.w2.grad)
-        pc.synapse_update(clamped, delta2, self.v2.grad)
+        self.w1.grad = pc.synapse_update(below, delta1[:count] + delta1[count:])
+        self.v1.grad = pc.synapse_update(down, delta1)
+        self.w2.grad = pc.synapse_update(up, delta2)
+        self.v2.grad = pc.synapse_update(clamped, delta2)
         one = below.new_ones(len(positive), 1)
-        pc.synapse_update(one, delta1, self.b1.grad)
-        pc.synapse_update(one, delta2, self.b2.grad)
+        self.b1.grad = pc.synapse_update(one, delta1)
+        self.b2.grad = pc.synapse_update(one, delta2)
         self.m1.grad = pc.lateral_update(old1, delta1, self.m1)
         self.m2.grad = pc.lateral_update(old2, delta2, self.m2)
         losses = {
@@ -226,22 +209,22 @@ class PredictiveForwardForward(Rule):
         scores = above @ self.w3 + self.b3
         targets = self.options.label_scale * F.one_hot(labels, self.classes).to(z2.dtype)
         delta = pc.softmax_delta(scores, targets)
-        pc.synapse_update(above, delta, self.w3.grad)
-        pc.synapse_update(z2.new_ones(len(z2), 1), delta, self.b3.grad)
+        self.w3.grad = pc.synapse_update(above, delta)
+        self.b3.grad = pc.synapse_update(z2.new_ones(len(z2), 1), delta)
         return F.cross_entropy(scores, labels)
 
     def _generate(self, x: Tensor, z1: Tensor, z2: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Move the latent and leave the gradients of the generative circuit."""
         above = pc.normalised(latent.relu())
         delta2 = pc.prediction_delta((above @ self.g3).relu(), z2)
-        pc.synapse_update(above, delta2, self.g3.grad)
+        self.g3.grad = pc.synapse_update(above, delta2)
         latent = pc.next_latent(latent, delta2 * (len(z2) / 2), self.g3, LATENT_RATE)
         above = self._noisy(z2)
         delta1 = pc.prediction_delta((above @ self.g2).relu(), z1)
-        pc.synapse_update(above, delta1, self.g2.grad)
+        self.g2.grad = pc.synapse_update(above, delta1)
         above = self._noisy(z1)
         delta0 = pc.prediction_delta(above @ self.g1, x.repeat(2, 1))
-        pc.synapse_update(above, delta0, self.g1.grad)
+        self.g1.grad = pc.synapse_update(above, delta0)
         squares = delta0.square().sum() + delta1.square().sum() + delta2.square().sum()
         return latent, squares * (len(x) / 2)  # the mean over 2N samples of (delta N)^2
 

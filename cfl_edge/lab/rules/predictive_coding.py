@@ -113,15 +113,15 @@ def goodness_delta(state: Tensor, positive: Tensor, threshold: float, keep: floa
     return state * (2 * (1 - keep) / len(state) * surplus)[:, None]
 
 
-def synapse_update(below: Tensor, delta: Tensor, out: Tensor | None = None) -> Tensor:
+def synapse_update(below: Tensor, delta: Tensor) -> Tensor:
     """Return the gradient of a matrix from what stands on its two sides: below^T delta, clipped.
 
     Args:
         below: What the matrix was multiplied with, (S, J).
         delta: Derivative by the product, (S, I).
-        out: Where to write, (J, I).
     """
-    return torch.mm(below.T, delta, out=out).clamp_(-CLIP, CLIP)
+    product = (below.T @ delta).to(below.dtype)  # with autocast, of half the precision
+    return product.clamp_(-CLIP, CLIP)
 
 
 def lateral_update(state: Tensor, delta: Tensor, lateral: Tensor) -> Tensor:

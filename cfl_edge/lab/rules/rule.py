@@ -10,12 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Generic, TypeVar, cast, final
 
 import torch
 from torch import Tensor, nn
 
-from cfl_edge.lab.optimizers import OptimizerName, build_optimizer
+from cfl_edge.core.optimizers import Optimizer, OptimizerName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +24,15 @@ class RuleOptions:
 
     Args:
         learning_rate: Step size at the first step.
-        optimizer: As in `build_optimizer`.
-        weight_decay: As in `build_optimizer`.
+        optimizer: As in `Optimizer`.
+        weight_decay: As in `Optimizer`.
     """
 
-    learning_rate: float
+    learning_rate: float = 1e-3
     optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.0
 
-    def build(
-        self, parameters: Iterable[nn.Parameter], scale: float = 1.0
-    ) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[nn.Parameter], scale: float = 1.0) -> Optimizer:
         """Build the optimizer of some parameters.
 
         Args:
@@ -42,25 +40,38 @@ class RuleOptions:
             scale: Multiplies the learning rate.
         """
         rate = self.learning_rate * scale
-        return build_optimizer(self.optimizer, parameters, rate, self.weight_decay)
+        return Optimizer(self.optimizer, parameters, rate, self.weight_decay)
 
 
-class Rule(nn.Module, ABC):
-    """A network and the rule that it learns by; it is built from (C, H, W), Z and `Options`.
+O = TypeVar("O", bound=RuleOptions)  # noqa: E741
+
+
+class Rule(nn.Module, ABC, Generic[O]):
+    """A network and the rule that it learns by.
 
     Fixed random numbers (feedback, frozen blocks) are buffers or parameters without gradients: they
     are not learned and not counted.
 
     Args:
+        input_shape: (C, H, W) of an image.
         classes: Z.
+        options: Of the rule; its defaults if None.
+
+    Raises:
+        UsageError: An option is wrong, or does not fit images of this shape.
     """
 
     Options: ClassVar[type[RuleOptions]]
 
-    def __init__(self, classes: int) -> None:
+    @final
+    def __init__(
+        self, input_shape: tuple[int, int, int], classes: int, options: O | None = None
+    ) -> None:
         super().__init__()
-        self.classes = classes
-        self.optimizers: list[torch.optim.Optimizer] = []
+        self.input_shape, self.classes = input_shape, classes
+        self.options = options or cast(O, self.Options())
+        self.optimizers: list[Optimizer] = []
+        self.build()
 
     @final
     def learn(self, x: Tensor, labels: Tensor) -> dict[str, float]:
@@ -101,6 +112,10 @@ class Rule(nn.Module, ABC):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     @abstractmethod
+    def build(self) -> None:
+        """Make the layers and their optimizers; the constructor calls it."""
+
+    @abstractmethod
     def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
         """Do what `learn` says; the modules are in training mode."""
 
@@ -109,7 +124,7 @@ class Rule(nn.Module, ABC):
         """Do what `scores` says; the modules are in evaluation mode, without gradients."""
 
 
-class GatheringRule(Rule, ABC):
+class GatheringRule(Rule[O], ABC):
     """A rule whose prediction is solved from the features as they are, before an evaluation."""
 
     @abstractmethod

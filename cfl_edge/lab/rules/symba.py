@@ -6,7 +6,6 @@ Algorithm for Optimizing Convergence.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,19 +45,11 @@ class SymBaOptions(RuleOptions):
     learning_rate: float = 3e-4
 
 
-DEFAULTS = SymBaOptions()
-
-
-class SymBa(GoodnessRule):
+class SymBa(GoodnessRule[SymBaOptions]):
     """Fully connected layers, each of which learns to be more active for the true label.
 
     A label is a fixed random pattern of the size of an image, an input channel of its own: the
     intrinsic class pattern. A prediction costs Z passes.
-
-    Args:
-        input_shape: (C, H, W).
-        classes: Z, at least 2.
-        options: Layers, loss, optimizer.
 
     Raises:
         UsageError: Fewer than 2 classes, or wrong `widths`.
@@ -76,23 +67,18 @@ class SymBa(GoodnessRule):
 
     Options = SymBaOptions
 
-    def __init__(
-        self,
-        input_shape: tuple[int, int, int],
-        classes: int,
-        options: SymBaOptions = DEFAULTS,
-    ) -> None:
+    def build(self) -> None:
+        """Draw the patterns, and build the layers for images with one more channel."""
+        classes = self.classes
         if classes < 2:
             raise UsageError(
                 f"SymBa has {classes} classes, expected 2 or more",
                 hint="images of two classes: a negative has a wrong label",
             )
-        channels, height, width = input_shape
-        patterns = options.pattern_scale * torch.randn(classes, height * width)
-        features_in = math.prod((channels + 1, height, width))
-        super().__init__(features_in, classes, options.widths, options)
-        self.alpha = options.alpha
+        channels, height, width = self.input_shape
+        patterns = self.options.pattern_scale * torch.randn(classes, height * width)
         self.register_buffer("patterns", patterns)
+        self.build_layers((channels + 1) * height * width, self.options.widths)
 
     def with_labels(self, x: Tensor, labels: Tensor) -> Tensor:
         """Add the labels' patterns as one more channel, (N, (C + 1) * H * W)."""
@@ -100,4 +86,4 @@ class SymBa(GoodnessRule):
 
     def loss(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Return `symmetric_loss` at the rule's alpha, (N,), of goodnesses, (N,) each."""
-        return symmetric_loss(positive, negative, self.alpha)
+        return symmetric_loss(positive, negative, self.options.alpha)

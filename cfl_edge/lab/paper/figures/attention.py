@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ def choose_images(right: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def attention(rule: Rule, images: Images, count: int) -> Attention:
+def attention(rule: Rule[Any], images: Images, count: int) -> Attention:
     """Draw test images with a fixed generator, and map each layer's attention to two labels.
 
     Args:

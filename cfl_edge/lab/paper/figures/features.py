@@ -78,7 +78,7 @@ def check_features(trainer: Trainer, images: int) -> None:
         )
 
 
-def network_of(rule: Rule) -> LabelledNetwork:
+def network_of(rule: Rule[Any]) -> LabelledNetwork:
     """Return the network of a rule whose features can be shown.
 
     Raises:

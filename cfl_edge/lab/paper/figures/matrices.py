@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ def confusion_percent(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     return 100 * counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def predict_all(rule: Rule, images: Images) -> Tensor:
+def predict_all(rule: Rule[Any], images: Images) -> Tensor:
     """Return the prediction for every test image, (N,)."""
     return torch.cat([rule.predict(chunk) for chunk in images.plain(images.x_test)])
 
