@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,7 +28,12 @@ from cfl_edge.stream.uri import KINDS, Key, Kind, StreamUri, mask, parse_uri
         ("/dev/v4l/by-id/usb-Cam_1-index0", "camera", "/dev/v4l/by-id/usb-Cam_1-index0"),
         ("rtsp://cam.local:8554/live?x=1", "network", "rtsp://cam.local:8554/live?x=1"),
         ("rtsps://cam/live", "network", "rtsps://cam/live"),
-        ("HTTP://10.0.0.5:81/stream", "network", "HTTP://10.0.0.5:81/stream"),
+        ("HTTP://10.0.0.5:81/Stream", "network", "http://10.0.0.5:81/Stream"),
+        ("RTSP://CAM/Live", "network", "rtsp://CAM/Live"),
+        ("V4L2:///dev/video3", "camera", "/dev/video3"),
+        ("DEMO:", "demo", ""),
+        ("http://cam/?mail=a@b", "network", "http://cam/?mail=a@b"),
+        ("http://cam/s?b=%20&timeout_s=20&a", "network", "http://cam/s?b=%20&a"),
         ("https://ann:pw@cam/?fps=3", "network", "https://ann:pw@cam/?fps=3"),
         ("clip.mp4", "file", "clip.mp4"),
         ("a/b.c/clip.mkv", "file", "a/b.c/clip.mkv"),
@@ -89,6 +96,9 @@ def test_a_path_that_exists_is_no_scheme(tmp_path: Path, monkeypatch: pytest.Mon
         ("/dev/video0?fps=", "fps is ''"),
         ("/dev/video0?fps=30&fps=15", "fps is given twice"),
         ("/dev/video0?format=h264", "format is 'h264', expected one of yuyv422, mjpeg"),
+        ("http://cam/?timeout_s=0", "timeout_s is '0', expected seconds without a frame"),
+        ("http://cam/?timeout_s=soon", "timeout_s is 'soon'"),
+        ("http://cam/?timeout_s=3&timeout_s=4", "timeout_s is given twice"),
         ("demo:room", "a demo has no path, got 'room'"),
         ("demo:?frames=0", "frames is '0', expected a number of frames, at least 1"),
         ("demo:?seed=-1", "seed is '-1'"),
@@ -111,7 +121,6 @@ def test_wrong_addresses_name_what_is_wrong(uri: str, named: str) -> None:
     "uri",
     [
         "rtsp://ann:SECRET@cam/live",
-        "rtsp://SECRET/SECRET@cam/live",
         "http://SECRET@cam/",
         "http://cam/video?token=SECRET",
         "http://cam/video?a=1&Password=SECRET&b=2",
@@ -133,11 +142,51 @@ def test_no_secret_is_shown(uri: str) -> None:
     assert "SECRET" not in str(caught.value)
 
 
-def test_a_password_that_is_not_escaped_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    "password",
+    ["SE/CR?ET#SECRET", "SE@CR/ET", "SE@CR?ET", "SE@CR#ET", "12/SE", "12?SE", "12#SE", "SE[CR"],
+)
+def test_a_password_that_is_not_escaped_is_named_and_not_shown(password: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_uri("rtsp://ann:SE/CR?ET#SECRET@cam/live")
-    assert "SE" not in caught.value.problem
-    assert "as %2F" in caught.value.hint
+        parse_uri(f"rtsp://ann:{password}@cam:554/live")
+    assert "SE" not in str(caught.value).replace("USER", "")
+    assert "/ as %2F, @ as %40, # as %23" in caught.value.hint
+    assert caught.value.hint.endswith("rtsp://USER:PASSWORD@cam:554/live")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "cam.local:8080/video",
+        "192.168.1.5:8080/video",
+        "192.168.1.5/video",
+        "[fe80::1]:81/stream",
+        "localhost:81",
+    ],
+)
+def test_an_address_without_its_scheme_is_named(uri: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_uri(uri)
+    assert caught.value.problem.startswith(f"{uri} is no file")
+    assert caught.value.hint == f"http://{uri}, or rtsp://{uri}"
+    with pytest.raises(UsageError) as caught:
+        parse_uri(f"ann:SECRET@{uri}")
+    assert "SECRET" not in str(caught.value)
+
+
+def test_the_timeout_in_an_address_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[StreamUri, StreamOptions]] = []
+
+    def open_noted(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Stream:
+        seen.append((uri, options))
+        return open_blinks(uri, options, on_notice)
+
+    monkeypatch.setitem(KINDS, "camera", replace(KINDS["camera"], opener=f"{__name__}:noted"))
+    monkeypatch.setattr(sys.modules[__name__], "noted", open_noted, raising=False)
+    open_stream("/dev/video0?fps=30&timeout_s=20.5", StreamOptions(timeout_s=3))
+    open_stream("/dev/video0", StreamOptions(timeout_s=3))
+    assert seen[0][0].options == {"fps": Fraction(30)}
+    assert [options.timeout_s for _, options in seen] == [20.5, 3]
 
 
 def test_what_is_no_secret_stays() -> None:

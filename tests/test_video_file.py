@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -90,6 +91,34 @@ def test_a_telephones_rotation_is_applied(tmp_path: Path, rotation: int, bright:
         "right": image[:, width // 2 :],
     }
     assert max(halves, key=lambda name: halves[name].mean()) == bright
+
+
+@pytest.mark.parametrize("a", [-1, 0, 1])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_mirrored_clip_is_shown_as_its_track_header_says(
+    tmp_path: Path, a: int, sign: int
+) -> None:
+    """Front cameras mirror: x' = a x + c y, y' = b x + d y (ISO 14496-12)."""
+    b, c, d = (0, 0, sign) if a else (sign, 1, 0)
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("mpeg4", rate=10)
+        track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
+        picture = np.zeros((48, 64, 3), np.uint8)
+        picture[:24, :32] = 200  # left of and above the middle: x and y are negative
+        container.mux(track.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(track.encode())
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    unit = 1 << 16
+    data[at : at + 36] = struct.pack(
+        ">9i", a * unit, b * unit, 0, c * unit, d * unit, 0, 0, 0, 1 << 30
+    )
+    path.write_bytes(data)
+    image = next(iter(open_stream(path))).image
+    y, x = np.argwhere(image[:, :, 0] > 100).mean(0) - np.array(image.shape[:2]) / 2
+    assert image.shape == ((48, 64, 3) if a else (64, 48, 3))
+    assert (x < 0, y < 0) == (-a - c < 0, -b - d < 0)
 
 
 def test_a_name_with_a_colon(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import final
+import struct
+from collections.abc import Mapping, Sequence
+from typing import cast, final
 
 import av
 import numpy as np
@@ -24,14 +25,38 @@ PACKED_BITS = {"yuyv422": 16, "uyvy422": 16, "rgb24": 24, "bgr24": 24, "gray": 8
 def rgb(frame: av.VideoFrame) -> Image:
     """Return a decoded frame as uint8 RGB, shape (H, W, 3), contiguous and writable.
 
+    It is turned and mirrored as its display matrix says: phones write one.
+
     Example:
         >>> rgb(av.VideoFrame(6, 4, "yuv420p")).shape
         (4, 6, 3)
     """
-    image = frame.to_ndarray(format="rgb24")
+    image = cast("Image", frame.to_ndarray(format="rgb24"))
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is not None:
+        image = show_as(image, struct.unpack("=9i", cast("bytes", matrix)))
     if frame.format.name == "rgb24":
         return np.array(image, np.uint8, order="C")  # the decoder may reuse its buffer
     return np.require(image, np.uint8, ["C", "W"])
+
+
+def show_as(image: Image, matrix: Sequence[int]) -> Image:
+    """Return an image turned by quarters and mirrored as a display matrix says.
+
+    Args:
+        image: Shape (H, W, 3).
+        matrix: The nine numbers of a track header (ISO 14496-12, 6.2.2), by rows: a pixel at
+            (x, y) is shown at (a x + c y, b x + d y), where the rows begin with a, b and c, d.
+
+    Example:
+        >>> row = np.array([[[1] * 3, [2] * 3]], np.uint8)
+        >>> show_as(row, [-1, 0, 0, 0, 1, 0, 0, 0, 1])[0, :, 0].tolist()
+        [2, 1]
+    """
+    a, b, _, c, d = matrix[:5]
+    if abs(b) > abs(a):  # rows become columns
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 @final

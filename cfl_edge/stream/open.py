@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib import import_module
+from typing import cast
 
 from cfl_edge.errors import UsageError
 from cfl_edge.notices import Notice, log_notice
@@ -23,7 +25,8 @@ def open_stream(
 
     Args:
         uri: Its address; `cfl_edge.stream.uri` has the table. An integer is a camera's number.
-        options: Order, epochs, rate and patience; see `StreamOptions`.
+        options: Order, epochs, rate and patience; see `StreamOptions`. A `timeout_s` in the address
+            goes first.
         on_notice: Called with what happens on the way, one sentence a call, in the reading thread.
 
     Raises:
@@ -40,6 +43,9 @@ def open_stream(
     """
     parsed = parse_uri(str(uri) if isinstance(uri, int) else os.fspath(uri))
     _check(parsed, options)
+    keys = dict(parsed.options)
+    timeout_s = cast("float", keys.pop("timeout_s", options.timeout_s))
+    parsed, options = replace(parsed, options=keys), replace(options, timeout_s=timeout_s)
     module, _, function = KINDS[parsed.kind].opener.partition(":")
     stream: Stream = getattr(import_module(module), function)(parsed, options, on_notice)
     if options.realtime_hz is None:

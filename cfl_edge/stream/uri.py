@@ -3,7 +3,7 @@
 | address | kind |
 |---|---|
 | `/dev/video0`, `0`, `v4l2:///dev/video0?format=mjpeg&size=1280x720&fps=30` | camera |
-| `rtsp://…`, `rtsps://…`, `http://…`, `https://…` | network |
+| `rtsp://…`, `rtsps://…`, `http://…`, `https://…`, with `?timeout_s=20` | network |
 | `clip.mp4`, `file:///home/me/clip.mp4` | file |
 | `folder/`, `'folder/*.jpg'`, `photo.jpg` | folder |
 | `demo:`, `demo:?frames=600&seed=3` | demo |
@@ -17,12 +17,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from cfl_edge.errors import UsageError
 from cfl_edge.stream.pixel_formats import PIXEL_FORMATS
 
-Value = str | int | Fraction | tuple[int, int]
+Value = str | int | float | Fraction | tuple[int, int]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -64,6 +64,11 @@ class Kind:
 
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_HOST_ALONE = re.compile(
+    r"(\d+\.\d+\.\d+\.\d+|\[[\da-f:.]+\])(:\d+)?([/?].*)?|[a-z\d][a-z\d.-]*:\d+([/?].*)?|.*:.*@.*",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A camera's address without its scheme: 192.168.1.5/video, cam.local:8080/video, ann:pw@cam/."""
 _USERINFO = re.compile(r"://.*@", re.DOTALL)
 _SECRET_VALUE = re.compile(
     r"([\w.-]*(?:pass|pwd|token|secret|key|auth|sig|session|user|login|credential)[\w.-]*)"
@@ -127,11 +132,20 @@ def parse_uri(uri: str) -> StreamUri:
         return _with_query("serial", uri, uri)
     if uri.startswith("/dev/"):
         return _with_query("camera", uri, uri)
-    match = _SCHEME.match(uri)
-    if match is None or os.path.exists(uri):
+    if os.path.exists(uri):
         return _path(uri)
-    scheme, rest = match[1].lower(), uri[match.end() :].removeprefix("//")
+    match = _SCHEME.match(uri)
+    scheme, after = (match[1].lower(), uri[match.end() :]) if match else ("", uri)
     kind = next((name for name, kind in KINDS.items() if scheme in kind.schemes), None)
+    if kind is None and "://" not in uri and _HOST_ALONE.fullmatch(uri):
+        shown = mask(f"http://{uri}")
+        raise UsageError(
+            f"{shown.removeprefix('http://')} is no file, and an address of a camera that does "
+            "not say how to reach it",
+            hint=f"{shown}, or rtsp://{shown.removeprefix('http://')}",
+        )
+    if match is None:
+        return _path(uri)
     if kind is None:
         schemes = [name for kind in KINDS.values() for name in kind.schemes]
         raise UsageError(
@@ -139,7 +153,8 @@ def parse_uri(uri: str) -> StreamUri:
             hint="/dev/video0, rtsp://…, http://…, clip.mp4, folder/, serial: or demo:",
         )
     if kind == "network":
-        return _network(uri)
+        return _network(f"{scheme}:{after}")
+    rest = after.removeprefix("//")
     if kind == "file":
         return _path(unquote(rest.removeprefix("localhost/")))
     parsed = _with_query(kind, rest, uri)
@@ -161,12 +176,25 @@ def _network(uri: str) -> StreamUri:
         usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:  # a port that is not a number
         usable = False
-    if not usable:
+    # A password that is not escaped ends the host too early: its @ comes in a later part.
+    split = usable and "@" in parts.path + parts.fragment + ("" if parts.path else parts.query)
+    if split or not usable:
+        scheme, _, after = uri.partition("://")
+        place = mask(after.rpartition("@")[2]) or "HOST:PORT/PATH"
         raise UsageError(
-            f"{mask(uri)} names no host, or a port that is not a number",
-            hint="rtsp://HOST:PORT/PATH; in a password write / as %2F, @ as %40, # as %23",
+            f"{mask(uri)} has an @ after its host"
+            if split
+            else f"{mask(uri)} names no host, or a port that is not a number",
+            hint="in a password, and in a path, write / as %2F, @ as %40, # as %23, ? as %3F: "
+            f"{scheme}://USER:PASSWORD@{place}",
         )
-    return StreamUri("network", uri, mask(uri))
+    fields = parts.query.split("&")
+    ours = [text for text in fields if text.partition("=")[0] in KINDS["network"].keys]
+    options = _read_options("network", "&".join(ours), uri)
+    if ours:  # the camera gets the rest
+        query = "&".join(text for text in fields if text not in ours)
+        uri = urlunsplit(parts._replace(query=query))
+    return StreamUri("network", uri, mask(uri), options)
 
 
 def _path(path: str) -> StreamUri:
@@ -177,8 +205,12 @@ def _path(path: str) -> StreamUri:
 
 
 def _with_query(kind: str, rest: str, uri: str) -> StreamUri:
-    keys = KINDS[kind].keys
     target, _, query = rest.partition("?")
+    return StreamUri(kind, target, mask(target or uri), _read_options(kind, query, uri))
+
+
+def _read_options(kind: str, query: str, uri: str) -> dict[str, Value]:
+    keys = KINDS[kind].keys
     options: dict[str, Value] = {}
     for key, text in parse_qsl(query, keep_blank_values=True):
         if key not in keys:
@@ -187,14 +219,15 @@ def _with_query(kind: str, rest: str, uri: str) -> StreamUri:
                 hint=next((each.example for each in keys.values()), "leave it out"),
             )
         if key in options:
-            raise UsageError(f"{uri}: {key} is given twice, expected once", hint="remove one")
+            raise UsageError(f"{mask(uri)}: {key} is given twice, expected once", hint="remove one")
         value = keys[key].read(text)
         if value is None:
             raise UsageError(
-                f"{uri}: {key} is {text!r}, expected {keys[key].expected}", hint=keys[key].example
+                f"{mask(uri)}: {key} is {text!r}, expected {keys[key].expected}",
+                hint=keys[key].example,
             )
         options[key] = value
-    return StreamUri(kind, target, mask(target or uri), options)
+    return options
 
 
 def _read_format(text: str) -> str | None:
@@ -214,6 +247,11 @@ def _read_fps(text: str) -> Fraction | None:
     return fps if 0 < fps <= 1000 else None
 
 
+def _read_seconds(text: str) -> float | None:
+    match = re.fullmatch(r"\d{1,4}(\.\d{1,3})?", text)
+    return float(text) or None if match else None
+
+
 def _number(pattern: str) -> Callable[[str], int | None]:
     return lambda text: int(text) if re.fullmatch(pattern, text) else None
 
@@ -223,12 +261,17 @@ def _text(pattern: str) -> Callable[[str], str | None]:
 
 
 _FPS = "frames per second, above 0"
+_SECONDS = "seconds without a frame after which it counts as lost, above 0"
 _CAMERA_KEYS = {
     "format": Key(
         _read_format, f"one of {', '.join(PIXEL_FORMATS)}", "v4l2:///dev/video0?format=mjpeg"
     ),
     "size": Key(_read_size, "WIDTHxHEIGHT in pixels", "v4l2:///dev/video0?size=1280x720"),
     "fps": Key(_read_fps, _FPS, "v4l2:///dev/video0?fps=30"),
+    "timeout_s": Key(_read_seconds, _SECONDS, "v4l2:///dev/video0?timeout_s=20"),
+}
+_NETWORK_KEYS = {
+    "timeout_s": Key(_read_seconds, _SECONDS, "http://192.168.1.5/snapshot?timeout_s=20"),
 }
 _DEMO_KEYS = {
     "frames": Key(_number(r"[1-9]\d{0,8}"), "a number of frames, at least 1", "demo:?frames=600"),
@@ -246,12 +289,15 @@ _SERIAL_KEYS = {
         _text("[a-z0-9_]{1,16}"), "a name: qqvga, qvga, vga, …", "serial:///dev/ttyACM0?size=qvga"
     ),
     "q": Key(_number(r"[1-9]\d{0,8}"), "a whole number, above 0", "serial:///dev/ttyACM0?q=12"),
+    "timeout_s": Key(_read_seconds, _SECONDS, "serial:///dev/ttyACM0?timeout_s=20"),
 }
 
 KINDS: dict[str, Kind] = {
     "camera": Kind("cfl_edge.stream.camera.v4l2:open_v4l2", ("v4l2",), _CAMERA_KEYS),
     "network": Kind(
-        "cfl_edge.stream.network.stream:open_network", ("rtsp", "rtsps", "http", "https")
+        "cfl_edge.stream.network.stream:open_network",
+        ("rtsp", "rtsps", "http", "https"),
+        _NETWORK_KEYS,
     ),
     "file": Kind("cfl_edge.stream.files.video:open_video", ("file",), takes=("epochs", "realtime")),
     "folder": Kind(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import final
 
 import av
-import numpy as np
 
 from cfl_edge.errors import (
     StreamError,
@@ -85,8 +84,7 @@ class Clip:
             for frame in self._frames(damage):
                 position_s = count * period_s if frame.time is None else frame.time
                 count += 1
-                # The file says how far to turn it counterclockwise, as phones write it.
-                yield np.ascontiguousarray(np.rot90(rgb(frame), frame.rotation // 90)), position_s
+                yield rgb(frame), position_s
             if self.frames is not None and count + damaged < self.frames:
                 damage(f"ends early, with {count} of {self.frames} frames")
         finally:
