@@ -249,3 +249,19 @@ def test_sigterm_ends_with_a_summary_and_saves(tmp_path):
     summary = json.loads(out.splitlines()[-1])
     assert (summary["event"], summary["interrupted"]) == ("summary", True)
     assert frames_learned(model) == summary["learned"] >= 1
+    assert (model / "onnx/model.onnx").exists()
+
+
+def test_a_second_signal_ends_the_export_and_not_the_report(data, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cfl_edge.onnx.export.agree", interrupt)
+    model = tmp_path / "model"
+    command = ["learn", "--stream", data, "--labels-from", "dirs", "--model", model, "--json"]
+    result = cfl_edge(*command, *SMALL)
+    assert result.code == 0
+    assert f"cfl-edge export {model} -o {model / 'onnx'}" in result.notices[-1]
+    assert frames_learned(model) == result.summary["learned"] >= 1
+    assert list((model / "onnx").iterdir()) == []
+    assert not list(model.glob(".writing-*"))

@@ -16,7 +16,7 @@ from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.networks import Network
 from cfl_edge.errors import DataError, ExportError, ModelWriteError, StreamNotFoundError
-from cfl_edge.loop.export import Int8Options, export_int8
+from cfl_edge.loop.export import Int8Options, export_int8, export_model
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.onnx.classes import patch_classes
 from cfl_edge.onnx.export import export
@@ -161,6 +161,30 @@ def test_what_is_refused_replaces_nothing(model, quantised, monkeypatch, tmp_pat
     with pytest.raises(ExportError, match="--check FOLDER"):
         attempt(model, out, notices=notices)
     assert "2 labelled images are too few to tell a point of accuracy" in notices[0]
+
+
+def test_float_and_int8_files_are_replaced_as_one(model, tmp_path, monkeypatch):
+    out, notices = tmp_path / "out", []
+    _, made = export_model(model / "model", out, KEPT_IMAGES)
+    before = contents(out)
+    assert made.model == out / "model-int8.onnx"
+    assert OnnxModel(made.model).classes == OnnxModel(out / "model.onnx").classes
+    with monkeypatch.context() as patch:
+        patch.setattr("cfl_edge.loop.export.objection", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            export_model(model / "model", out, KEPT_IMAGES)
+    assert contents(out) == before
+    monkeypatch.setattr("cfl_edge.loop.export.objection", lambda _: "accuracy falls")
+    with pytest.raises(ExportError) as raised:
+        export_model(model / "model", out, KEPT_IMAGES, on_notice=notices.append)
+    assert f"{out / 'model.onnx'} stays the float file: accuracy falls" in raised.value.problem
+    assert contents(out)["model-int8.onnx"] == before["model-int8.onnx"]
+    assert f"{out / 'model-int8.onnx'} is older than the files beside it" in notices[-1]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def interrupt(_seen):
+    raise KeyboardInterrupt
 
 
 def test_without_a_folder_the_answers_to_the_kept_images_count(model, quantised, tmp_path):

@@ -2,7 +2,12 @@
 
 import errno
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,10 +20,11 @@ from service_checks import Clock
 from cfl_edge.errors import ExportError, UsageError
 from cfl_edge.learner.export import backbone_on_cpu, snapshot_learner
 from cfl_edge.loop.open_learner import load_learner
-from cfl_edge.loop.publish import Publisher, check_publish, write_snapshot
+from cfl_edge.loop.publish import Publisher, check_publish, open_publisher, write_snapshot
 from cfl_edge.model.write_budget import WriteBudget
 from cfl_edge.onnx.export import model_parts
 from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.serve.file_watch import stamp_of
 
 
 @pytest.fixture
@@ -133,7 +139,7 @@ def test_a_full_disk_is_told_once_and_learning_goes_on(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cfl_edge.model.writing.write_file", full)
+        patch.setattr("cfl_edge.model.replacing.write_file", full)
         publisher.after_frame()
         wait(publisher)
         (notice,) = notices
@@ -197,6 +203,93 @@ def test_refused_at_the_start(tmp_path, path, memory_mib, problem):
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(UsageError, match="expected a file"):
         check_publish(tmp_path / "folder.onnx", None)
+
+
+def test_what_cannot_be_replaced_is_refused_at_the_start(tmp_path):
+    fifo, loop, device = (tmp_path / name for name in ("f.onnx", "loop.onnx", "device.onnx"))
+    os.mkfifo(fifo)
+    loop.symlink_to(loop)
+    device.symlink_to("/dev/null")
+    (tmp_path / "file").touch()
+    to_fifo = tmp_path / "to_fifo.onnx"
+    to_fifo.symlink_to(fifo)
+    for path, kind in (
+        (fifo, "is a FIFO"),
+        (to_fifo, "is a FIFO"),
+        (loop, "is a link to itself"),
+        (device, "is a device"),
+        (tmp_path / "file/deeper/p.onnx", f"but {tmp_path / 'file'} is a file, expected a folder"),
+    ):
+        with pytest.raises(UsageError, match=kind) as raised:
+            check_publish(path, None)
+        check_publish(Path(raised.value.hint.split()[1]), None)  # what it proposes
+    check_publish(tmp_path / "new/deep/p.onnx", None)
+
+
+def test_a_link_stays_and_its_file_keeps_the_mode(learner, tmp_path):
+    real = tmp_path / "real/v1.onnx"
+    real.parent.mkdir()
+    real.touch(mode=0o600)
+    link = tmp_path / "p.onnx"
+    link.symlink_to("real/v1.onnx")
+    check_publish(link, None)
+    write_snapshot(snapshot(learner), link)
+    assert os.readlink(link) == "real/v1.onnx"
+    assert OnnxModel(real).classes == learner.classes
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert (os.listdir(real.parent), sorted(os.listdir(tmp_path))) == (
+        ["v1.onnx"],
+        ["model", "p.onnx", "real"],
+    )
+
+
+def test_leftovers_of_a_killed_publisher_go_at_the_start(learner, tmp_path, notices):
+    for name in (f".writing-{2**40}-p.onnx", ".writing-1-of-somebody"):
+        (tmp_path / name).mkdir()
+    settings = SimpleNamespace(publish=tmp_path / "p.onnx", publish_seconds=60.0)
+    open_publisher(learner, settings, notices.append)
+    left = [name for name in os.listdir(tmp_path) if name.startswith(".writing")]
+    assert left == [".writing-1-of-somebody"]  # process 1 lives
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kill_9_while_publishing(tmp_path):
+    """The file is whole after each of 20 kills, and nothing else is left after the next start."""
+    model, path = tmp_path / "m", tmp_path / "out/p.onnx"
+    command = ["-m", "cfl_edge", "learn", "--stream", "demo:?frames=100000", "--model", model]
+    command += ["--publish", path, "--publish-seconds", "0.01", "--no-export", *SMALL]
+    rng = np.random.default_rng(0)
+    within, classes = 0, 0
+    for kill in range(20):
+        with (tmp_path / "output").open("w+") as output:
+            learning = subprocess.Popen(
+                [sys.executable, *map(str, command)], stdout=output, stderr=output
+            )
+            before, end_s = stamp_of(path), time.monotonic() + 60
+            while stamp_of(path) == before:  # until it has published
+                assert learning.poll() is None, output.seek(0) or output.read()
+                assert time.monotonic() < end_s
+                time.sleep(0.01)
+            if kill:  # the start has cleaned up
+                names = [name for name in os.listdir(path.parent) if str(learning.pid) not in name]
+                assert names == ["p.onnx"]
+            time.sleep(rng.uniform(0, 1))
+            learning.kill()
+            learning.wait()
+        within += len(os.listdir(path.parent)) > 1
+        found = OnnxModel(path, threads=1).classes
+        assert len(found) >= classes
+        classes = len(found)
+    assert within > 0  # else this shows less than it says
+    print(f"\n20 kills, {within} within a publication, {classes} classes at the end")
+    last = cfl_edge(
+        *("learn", "--stream", "demo:?frames=5", "--model", model, "--publish", path),
+        *("--no-export", "--json", *SMALL),
+    )
+    assert last.code == 0
+    assert os.listdir(path.parent) == ["p.onnx"]
+    assert not [name for name in os.listdir(model) if name.startswith(".writing")]
 
 
 def test_an_algorithm_without_label_embeddings(data, tmp_path):

@@ -16,9 +16,9 @@ from cfl_edge.config.learn import LearnSettings
 from cfl_edge.errors import ModelWriteError
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.loop.writes import Writes
+from cfl_edge.model.replacing import replace_files
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import DAY_S, WriteBudget
-from cfl_edge.model.writing import replace_files
 
 
 class Files:
@@ -64,6 +64,7 @@ def test_a_store_counts_what_the_file_system_gets(tmp_path):
 
 
 def test_a_save_that_fails_counts_what_it_wrote(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
     store = Store(tmp_path / "model")
     manifest = {"number": 1}
     tensors = {"a": {"x": np.zeros(1000)}, "b": {"x": np.zeros(1000)}}

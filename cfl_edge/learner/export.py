@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,18 +22,21 @@ if TYPE_CHECKING:
     from cfl_edge.core.backbones import Backbone
 
 
-def export_learner(learner: BatchLearner, out: Path) -> Exported:
+def export_learner(
+    learner: BatchLearner, out: Path, *, add: Callable[[Path], None] = lambda _: None
+) -> Exported:
     """Write a learner's ONNX files, checked on the images that it stored.
 
     Args:
         learner: With label embeddings.
         out: Created if need be; files of these names are replaced.
+        add: As in `cfl_edge.onnx.export.export`.
 
     Raises:
         ExportError: As `snapshot_learner`, or ONNX Runtime disagrees. No file changed.
-        ModelWriteError: Disk full, no permission. No file changed.
+        ModelWriteError: Disk full, no permission. The text says what was replaced, if anything.
     """
-    return export(snapshot_learner(learner, backbone_on_cpu(learner)), out)
+    return export(snapshot_learner(learner, backbone_on_cpu(learner)), out, add=add)
 
 
 def backbone_on_cpu(learner: BatchLearner) -> Backbone:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import DataError, ExportError
+from cfl_edge.errors import CflEdgeError, DataError, ExportError
 from cfl_edge.learner.export import export_learner
-from cfl_edge.model.writing import replace_files
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.int8 import quantise, weighed_operations
@@ -100,10 +99,33 @@ def export_model(
     from cfl_edge.loop.open_learner import load_learner
 
     learner = load_learner(model, device="cpu", on_notice=on_notice)
-    exported = export_learner(learner, out)
     if int8 is None:
+        exported = export_learner(learner, out)
+        note_older_int8(out, model, on_notice)
         return exported, None
-    return exported, export_int8(learner, exported.model, int8, on_notice)
+    made: list[Int8Export | CflEdgeError] = []
+
+    def add(float_file: Path) -> None:
+        try:
+            made.append(export_int8(learner, float_file, int8, on_notice))
+        except CflEdgeError as error:
+            names = str(float_file.parent), str(out)  # the user knows the latter
+            made.append(type(error)(error.problem.replace(*names), hint=error.hint.replace(*names)))
+
+    exported = export_learner(learner, out, add=add)
+    if isinstance(made[0], CflEdgeError):
+        note_older_int8(out, model, on_notice)
+        raise made[0]
+    return exported, replace(made[0], model=out / INT8_FILE)
+
+
+def note_older_int8(out: Path, model: Path, on_notice: Notice) -> None:
+    """Say so where an export stands beside a model-int8.onnx of an earlier one."""
+    if (out / INT8_FILE).exists():
+        on_notice(
+            f"{out / INT8_FILE} is older than the files beside it: "
+            f"cfl-edge export {model} -o {out} --int8 renews it"
+        )
 
 
 def export_int8(
@@ -132,15 +154,17 @@ def export_int8(
             hint=f"cfl-edge run {exported}, the float file",
         )
     before = OnnxModel(exported, threads=1)
-    with tempfile.TemporaryDirectory(prefix="cfl-edge-int8-") as folder:
-        attempt = Path(folder) / INT8_FILE
+    path, attempt = exported.with_name(INT8_FILE), exported.with_name(f"attempt-{INT8_FILE}")
+    try:
         for in_float in sorted({int(share * operations) for share in IN_FLOAT}):
             quantise(exported, attempt, calibration, in_float=in_float)
             comparison = compare(before, OnnxModel(attempt, threads=1), *checked)
             complaint = objection(comparison)
             if complaint is None:
-                (path,) = replace_files(exported.parent, {INT8_FILE: attempt.read_bytes()})
+                os.replace(attempt, path)
                 return Int8Export(path, len(calibration), in_float, operations, comparison)
+    finally:
+        attempt.unlink(missing_ok=True)
     where = f" with the first {in_float} of {operations} operations in float" if in_float else ""
     raise ExportError(
         f"no int8 file was written, {exported} stays the float file: {complaint}{where}",

@@ -32,6 +32,7 @@ from cfl_edge.stream.uri import parse_uri
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
+    from cfl_edge.loop.publish import Publisher
     from cfl_edge.onnx.export import Exported
 
 RING_SHARE = 8  # of --memory-mib; 300 frames of the default network need 13 MiB
@@ -139,9 +140,7 @@ def learn(
                 on_step(step)
                 if publisher is not None:
                     publisher.after_frame()
-        if publisher is not None:
-            publisher.finish()
-        exported = _export(learner, settings, session, on_notice)
+        exported = _write_onnx(learner, settings, publisher, on_notice)
         return Learned(
             learning.summary(session),
             learner.samples(),
@@ -160,9 +159,23 @@ def _stream_options(settings: LearnSettings) -> StreamOptions:
     )
 
 
-def _export(
-    learner: Learner, settings: LearnSettings, session: Session, on_notice: Notice
+def _write_onnx(
+    learner: Learner, settings: LearnSettings, publisher: Publisher | None, on_notice: Notice
 ) -> Exported | None:
+    """Publish and export what is saved by now; a signal meanwhile ends that, and only that."""
+    try:
+        if publisher is not None:
+            publisher.finish()
+        return _export(learner, settings, on_notice)
+    except KeyboardInterrupt:
+        on_notice(
+            "interrupted: the model is saved, its ONNX files are not; "
+            f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
+        )
+        return None
+
+
+def _export(learner: Learner, settings: LearnSettings, on_notice: Notice) -> Exported | None:
     """Write the ONNX files of the end, where they are wanted and possible; say so where not."""
     if not settings.export:
         return None
@@ -178,13 +191,17 @@ def _export(
             "embeddings"
         )
         return None
-    if not learner.examples or session.interrupted:
+    if not learner.examples:
         return None
     from cfl_edge.learner.export import export_learner
+    from cfl_edge.loop.export import note_older_int8
 
     on_notice("exporting to ONNX")
     return_freed_memory()  # the export's peak must not come on top of learning's
-    return export_learner(learner, settings.model / ONNX_FOLDER)
+    out = settings.model / ONNX_FOLDER
+    exported = export_learner(learner, out)
+    note_older_int8(out, settings.model, on_notice)
+    return exported
 
 
 def default_labels(settings: LearnSettings) -> str | None:

@@ -7,6 +7,8 @@ loop's thread alone.
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 import time
 from collections import Counter
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cfl_edge.errors import CflEdgeError, ExportError, UsageError
-from cfl_edge.model.writing import staged_files
+from cfl_edge.model.replacing import remove_leftovers, staged_files
 from cfl_edge.notices import Notice
 from cfl_edge.onnx.metadata import IMAGE, MODEL_FILE
 
@@ -39,7 +41,8 @@ def check_publish(path: Path, memory_mib: float | None) -> None:
         memory_mib: Of `--memory-mib`.
 
     Raises:
-        UsageError: The path is no file that ends in .onnx, or memory is limited.
+        UsageError: The path is no file that ends in .onnx, or no folder can be made for it, or
+            memory is limited.
 
     Example:
         >>> check_publish(Path("pets.txt"), None)
@@ -52,12 +55,37 @@ def check_publish(path: Path, memory_mib: float | None) -> None:
         raise UsageError(
             f"--publish is {path}, expected a file that ends in .onnx", hint=f"--publish {name}"
         )
+    target = Path(os.path.realpath(path))
+    kind = _kind_of(target)
+    if kind is not None:
+        raise UsageError(
+            f"--publish {path} is {kind}, expected a file or a new one",
+            hint=f"--publish {path.with_stem(f'{path.stem}-new')}",
+        )
+    there = next(place for place in target.parents if os.path.lexists(place))
+    if not there.is_dir():
+        raise UsageError(
+            f"--publish is {path}, but {there} is a file, expected a folder",
+            hint=f"--publish {there.parent / path.name}",
+        )
     if memory_mib is not None:
         raise UsageError(
             f"--publish and --memory-mib {memory_mib:g}: a publication holds the model twice, "
             "which the limit does not count",
             hint="leave --memory-mib away, or run cfl-edge export after learning",
         )
+
+
+def _kind_of(path: Path) -> str | None:
+    """Return what a path is that cannot be replaced by a file; None for a file, or for nothing."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link to itself"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def open_publisher(
@@ -84,6 +112,7 @@ def open_publisher(
         )
     if learner.config.backbone.startswith("torchvision:"):
         on_notice("tracing the backbone for --publish, once; this may take a minute")
+    remove_leftovers(Path(os.path.realpath(settings.publish)).parent)
     publisher = Publisher(learner, settings.publish, on_notice, every_s=settings.publish_seconds)
     try:
         publisher.build_once()
@@ -247,6 +276,7 @@ def write_snapshot(snapshot: Snapshot, path: Path, *, written: Counter[str] | No
     """
     from cfl_edge.onnx.export import agree, model_parts
 
-    contents = {path.name: model_parts(snapshot)}
-    with staged_files(path.parent, contents, written=written) as (written_file,):
+    target = Path(os.path.realpath(path))  # where a link leads
+    contents = {target.name: model_parts(snapshot)}
+    with staged_files(target.parent, contents, written=written) as (written_file,):
         agree(snapshot, {IMAGE: written_file})

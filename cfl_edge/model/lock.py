@@ -11,7 +11,7 @@ from typing import Self
 from cfl_edge.errors import ModelLockedError
 from cfl_edge.model.opening import regular
 from cfl_edge.model.store import LOCK
-from cfl_edge.model.writing import write_error
+from cfl_edge.model.writing import make_folder, write_error
 
 
 class ModelLock:
@@ -43,7 +43,7 @@ class ModelLock:
         """Take the lock, or raise at once."""
         path = self.folder / LOCK
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             descriptor = regular(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise write_error(error, self.folder) from error

@@ -42,8 +42,9 @@ from cfl_edge.model.checkpoint import (
     write,
 )
 from cfl_edge.model.opening import irregular
+from cfl_edge.model.replacing import is_being_written
 from cfl_edge.model.tensors import Array, digest, to_parts
-from cfl_edge.model.writing import TEMPORARY, discard, write_error
+from cfl_edge.model.writing import TEMPORARY, discard, make_folder, write_error
 
 __all__ = ["FORMAT_VERSION", "Saved", "Store"]
 
@@ -222,7 +223,7 @@ class Store:
         text = to_manifest(manifest, groups)
         previous = self._previous()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             self._remove_leftovers()
             new = self._write(groups, text, previous)
         except OSError as error:
@@ -282,8 +283,9 @@ class Store:
 
     def _remove_leftovers(self) -> None:
         for name in self._names():
-            if name.startswith(TEMPORARY):
-                self._remove(self.folder / name)
+            path = self.folder / name
+            if name.startswith(TEMPORARY) and not is_being_written(path):
+                self._remove(path)
 
     def _remove(self, path: Path) -> None:
         if error := discard(path):

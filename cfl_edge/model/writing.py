@@ -6,8 +6,7 @@ import errno
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from cfl_edge.errors import ModelWriteError
@@ -102,82 +101,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def staged_files(
-    folder: Path,
-    contents: Mapping[str, Iterable[memoryview]],
-    *,
-    written: Counter[str] | None = None,
-) -> Iterator[list[Path]]:
-    """Write new files beside the old ones, and replace these once the `with` block has ended.
-
-    Args:
-        folder: Created if need be.
-        contents: Name to bytes, in parts.
-        written: Adds up the bytes, including those of a write that fails.
-
-    Yields:
-        The new files under their temporary names, in the order given: what is wrong with them can
-        be found out while the old ones are in place. An error in the block removes them. At its
-        end each replaces its old one whole; a power cut may fall between two.
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents, and wait until the disk knows of each.
 
     Raises:
-        ModelWriteError: Disk full, no permission. Nothing was replaced.
+        OSError: As the system reports it.
     """
-    temporary = {name: folder / f"{TEMPORARY}{os.getpid()}-{name}" for name in contents}
-    try:
-        with _explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, parts in contents.items():
-                temporary[name].unlink(missing_ok=True)
-                write_file(temporary[name], parts, written=written)
-        yield list(temporary.values())
-        with _explained(folder):
-            for name in contents:
-                os.replace(temporary[name], folder / name)
-            sync_folder(folder)
-    finally:
-        for path in temporary.values():
-            discard(path)
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise write_error(error, folder, intact="Nothing was replaced.") from error
-
-
-def replace_files(
-    folder: Path, contents: Mapping[str, bytes], *, written: Counter[str] | None = None
-) -> list[Path]:
-    """Write several files of one folder; no old one is touched before every new one is on disk.
-
-    Args:
-        folder: Created if need be.
-        contents: Name to bytes.
-        written: Adds up the bytes, including those of a write that fails.
-
-    Returns:
-        The paths, in the order given.
-
-    Raises:
-        ModelWriteError: Disk full, no permission. Nothing was replaced.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = replace_files(folder, {"labels.txt": b"old"})
-        >>> [path.name for path in replace_files(folder, {"labels.txt": b"new"})]
-        ['labels.txt']
-        >>> (folder / "labels.txt").read_bytes(), len(list(folder.iterdir()))
-        (b'new', 1)
-    """
-    parts = {name: [memoryview(content)] for name, content in contents.items()}
-    with staged_files(folder, parts, written=written):
-        pass
-    return [folder / name for name in contents]
+    missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
 
 
 def discard(path: Path) -> OSError | None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
-from cfl_edge.model.writing import replace_files
+from cfl_edge.model.replacing import replace_files
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.distance import change_distance
 from cfl_edge.onnx.metadata import (
@@ -58,7 +58,7 @@ def patch_classes(
         ModelDamagedError: A file was not exported by cfl-edge.
         ModelError: Its network has another number of features, or other weights: the model has
             learned on since the export.
-        ModelWriteError: Disk full, no permission. Nothing was replaced.
+        ModelWriteError: Disk full, no permission. The text says what was replaced, if anything.
 
     Example:
         ```python

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from cfl_edge.core.features import FeatureExtractor
+from cfl_edge.model.replacing import staged_files
 from cfl_edge.model.tensors import network_digest
-from cfl_edge.model.writing import staged_files
 from cfl_edge.onnx.agreement import Expected, distance_terms
 from cfl_edge.onnx.builder import GraphBuilder
 from cfl_edge.onnx.classes import as_embeddings, labels_text, set_metadata
@@ -24,16 +24,13 @@ from cfl_edge.onnx.metadata import (
     CLASSIFIER_FILE,
     FEATURES,
     IMAGE,
+    INT8_FILE,
     LABELS_FILE,
     MODEL_FILE,
     NETWORK_DIGEST,
     to_metadata,
 )
 from cfl_edge.onnx.trial import Trial, refused, try_files
-
-if TYPE_CHECKING:
-    pass
-
 
 LEAST_BATCH = 3  # what holds for one image must hold for several
 
@@ -119,17 +116,21 @@ def take_snapshot(
     return Snapshot(extractor, classifier, metadata, images, features)
 
 
-def export(snapshot: Snapshot, folder: Path) -> Exported:
-    """Write model.onnx, classifier.onnx and labels.txt.
+def export(
+    snapshot: Snapshot, folder: Path, *, add: Callable[[Path], None] = lambda _: None
+) -> Exported:
+    """Write model.onnx, classifier.onnx and labels.txt: all of them, or none.
 
     Args:
         snapshot: Of the model.
         folder: Created if need be; files of these names are replaced.
+        add: Called with the new model.onnx while the old one is in place; may write model-int8.onnx
+            beside it.
 
     Raises:
         ExportError: The network has no counterpart in ONNX, or ONNX Runtime disagrees. No file
             changed.
-        ModelWriteError: Disk full, no permission. No file changed.
+        ModelWriteError: Disk full, no permission. The text says what was replaced, if anything.
 
     Example:
         >>> import tempfile
@@ -150,8 +151,9 @@ def export(snapshot: Snapshot, folder: Path) -> Exported:
         CLASSIFIER_FILE: _serialised(classifier, snapshot),
         LABELS_FILE: [memoryview(labels_text(snapshot.classifier.classes))],
     }
-    with staged_files(folder, contents) as (model, classifier_file, _):
+    with staged_files(folder, contents, beside=[INT8_FILE]) as (model, classifier_file, _):
         difference = agree(snapshot, {IMAGE: model, FEATURES: classifier_file})
+        add(model)
     model_path, classifier_path, labels_path = (folder / name for name in contents)
     return Exported(
         model_path,

@@ -25,7 +25,7 @@ from cfl_edge.lab.paper.table import chosen
 from cfl_edge.lab.paper.train import SILENT, Listener, new_trainer
 from cfl_edge.lab.paper.trainer import Trainer
 from cfl_edge.lab.paper.training_files import MODEL
-from cfl_edge.model.writing import replace_files
+from cfl_edge.model.replacing import replace_files
 
 FOLDER = "figures"  # in the folder of a reproduction
 

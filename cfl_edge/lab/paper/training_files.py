@@ -25,7 +25,8 @@ from cfl_edge.core.optimizers import Moments
 from cfl_edge.errors import ModelDamagedError, UsageError
 from cfl_edge.lab.paper.run import Epoch, RunConfig, RunResult
 from cfl_edge.lab.paper.trainer import Trainer, TrainingState
-from cfl_edge.model.writing import discard, replace_files
+from cfl_edge.model.replacing import replace_files
+from cfl_edge.model.writing import discard
 
 CONFIG, CHECKPOINT, RESULT = "config.json", "checkpoint.safetensors", "result.json"
 MODEL, BEST = "model.safetensors", "best.safetensors"

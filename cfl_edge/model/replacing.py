@@ -1,0 +1,257 @@
+"""Replacing the files of a folder as one: all of them are new, or all are still the old ones.
+
+New files are written into a folder of their own, `.writing-PID-NAME`, and wait there until all are
+on the disk. Where the old folder holds nothing else, the two folders then exchange their names, in
+one step of the file system. Otherwise the files are renamed one after the other, and back if one
+fails. What a killed process leaves behind is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cfl_edge.model.writing import (
+    TEMPORARY,
+    discard,
+    make_folder,
+    sync_folder,
+    write_error,
+    write_file,
+)
+
+INTACT = "Nothing was replaced."
+
+_LEFTOVER = re.compile(re.escape(TEMPORARY) + r"(\d+)-(.+)", re.DOTALL)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
+_staging: set[Path] = set()  # folders in which this process is writing now
+
+
+@contextmanager
+def staged_files(
+    folder: Path,
+    contents: Mapping[str, Iterable[memoryview]],
+    *,
+    beside: Collection[str] = (),
+    written: Counter[str] | None = None,
+) -> Iterator[list[Path]]:
+    """Write new files beside the old ones, and replace these once the `with` block has ended.
+
+    Args:
+        folder: Created if need be.
+        contents: Name to bytes, in parts. A file keeps the mode of the one that it replaces.
+        beside: Names of other files that the folder may hold and still be exchanged as a whole.
+            The block may add files of these names to the new ones.
+        written: Adds up the bytes, including those of a write that fails.
+
+    Yields:
+        The new files under their temporary names, in the order given: what is wrong with them can
+        be found out while the old ones are in place. An error in the block removes them.
+
+    Raises:
+        ModelWriteError: Disk full, no permission. The text says what was replaced, if anything.
+    """
+    real = Path(os.path.realpath(folder))
+    with _explained(folder):
+        make_folder(real)
+        remove_leftovers(real)
+        stage = _make_stage(real, contents, beside)
+    try:
+        with _explained(folder):
+            for name, parts in contents.items():
+                write_file(stage / name, parts, written=written)
+        yield [stage / name for name in contents]
+        with _explained(folder):
+            names = [*contents, *(name for name in beside if (stage / name).exists())]
+            for name in names:
+                _copy_mode(real / name, stage / name)
+                with open(stage / name, "rb") as file:  # the block may have written it
+                    os.fsync(file.fileno())
+            sync_folder(stage)
+        exchanged = stage.parent != real and _exchange_folders(stage, real, beside)
+        if not exchanged:
+            _replace_each(stage, folder, names)
+        try:
+            sync_folder(real.parent if exchanged else real)
+        except OSError as error:
+            late = "The new files are in place, but a power cut may lose them."
+            raise write_error(error, folder, intact=late) from error
+    finally:
+        discard(stage)
+        _staging.discard(stage)
+
+
+def replace_files(
+    folder: Path, contents: Mapping[str, bytes], *, written: Counter[str] | None = None
+) -> list[Path]:
+    """Write several files of one folder; no old one is touched before every new one is on disk.
+
+    Args:
+        folder: Created if need be.
+        contents: Name to bytes.
+        written: Adds up the bytes, including those of a write that fails.
+
+    Returns:
+        The paths, in the order given.
+
+    Raises:
+        ModelWriteError: As `staged_files`.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = replace_files(folder, {"labels.txt": b"old"})
+        >>> [path.name for path in replace_files(folder, {"labels.txt": b"new"})]
+        ['labels.txt']
+        >>> (folder / "labels.txt").read_bytes(), len(list(folder.iterdir()))
+        (b'new', 1)
+    """
+    parts = {name: [memoryview(content)] for name, content in contents.items()}
+    with staged_files(folder, parts, written=written):
+        pass
+    return [folder / name for name in contents]
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that ended amid a write have left in a folder, or beside it.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / ".writing-999999999-pets.onnx").touch()
+        >>> remove_leftovers(folder)
+        >>> list(folder.iterdir())
+        []
+    """
+    real = Path(os.path.realpath(folder))
+    for place, name in ((real, None), (real.parent, real.name)):
+        try:
+            found = os.listdir(place)
+        except OSError:
+            continue  # not there yet, or not readable: what stays in it is written later
+        for entry in found:
+            match = _LEFTOVER.fullmatch(entry)
+            if match and name in (None, match[2]) and not is_being_written(place / entry):
+                discard(place / entry)
+
+
+def is_being_written(path: Path) -> bool:
+    """Return whether a temporary file or folder belongs to a process that lives."""
+    match = _LEFTOVER.fullmatch(path.name)
+    if match is None:
+        return False
+    if int(match[1]) == os.getpid():
+        return path in _staging  # else of a process before us that had our number
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # somebody else's process
+    return True
+
+
+def _make_stage(real: Path, contents: Mapping[str, object], beside: Collection[str]) -> Path:
+    """Make the folder for new files: beside the old one where both may be exchanged."""
+    places = [real / f"{TEMPORARY}{os.getpid()}-{next(iter(contents))}"]
+    if len(contents) > 1 and _may_exchange(real, {*contents, *beside}):
+        places.insert(0, real.parent / f"{TEMPORARY}{os.getpid()}-{real.name}")
+    old = real.stat()
+    for place in places:
+        _staging.add(place)
+        try:
+            os.mkdir(place)
+            if place.parent != real:
+                os.chown(place, old.st_uid, old.st_gid)
+                os.chmod(place, stat.S_IMODE(old.st_mode))
+            return place
+        except OSError:  # beside it: the parent may belong to somebody else
+            _staging.discard(place)
+            discard(place)
+            if place.parent == real:
+                raise
+    raise AssertionError("unreachable: the last place returns or raises")
+
+
+def _may_exchange(real: Path, names: Collection[str]) -> bool:
+    """Return whether a folder holds files of these names alone, and nobody stands in it."""
+    with os.scandir(real) as entries:
+        if not all(e.name in names and e.is_file(follow_symlinks=False) for e in entries):
+            return False
+    return not real.is_mount() and not os.path.samefile(real, ".")
+
+
+def _exchange_folders(stage: Path, real: Path, beside: Collection[str]) -> bool:
+    """Let two folders exchange their names; False where that is not possible."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    renameat2 = getattr(libc, "renameat2", None)  # Linux; neither on FAT nor on NFS
+    if renameat2 is None:
+        return False
+    try:
+        for name in beside:
+            if (real / name).exists() and not (stage / name).exists():
+                os.link(real / name, stage / name)
+    except OSError:
+        return False
+    paths = _AT_FDCWD, os.fsencode(stage), _AT_FDCWD, os.fsencode(real)
+    return bool(renameat2(*paths, _RENAME_EXCHANGE) == 0)
+
+
+def _replace_each(stage: Path, folder: Path, names: Sequence[str]) -> None:
+    """Replace files one after the other; where that fails, put back those that were."""
+    real, done = Path(os.path.realpath(folder)), list[str]()
+    with _explained(folder):
+        backups = _back_up(stage, real, names) if len(names) > 1 else {}
+    try:
+        for name in names:
+            os.replace(stage / name, real / name)
+            done.append(name)
+    except OSError as error:
+        for name in list(done):
+            try:
+                if name in backups:
+                    os.replace(backups[name], real / name)
+                else:
+                    os.unlink(real / name)
+                done.remove(name)
+            except OSError:
+                continue  # said below
+        mixed = f"{' and '.join(done)} of it are new, the rest is old."
+        raise write_error(error, folder, intact=mixed if done else INTACT) from error
+
+
+def _back_up(stage: Path, real: Path, names: Sequence[str]) -> dict[str, Path]:
+    backups = {}
+    (stage / "old").mkdir()
+    for name in names:
+        if os.path.lexists(real / name):
+            backups[name] = stage / "old" / name
+            try:
+                os.link(real / name, backups[name], follow_symlinks=False)
+            except OSError:  # a file system without links
+                shutil.copy2(real / name, backups[name], follow_symlinks=False)
+    return backups
+
+
+def _copy_mode(old: Path, new: Path) -> None:
+    try:
+        status = os.lstat(old)
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(status.st_mode):
+        os.chmod(new, stat.S_IMODE(status.st_mode))
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_error(error, folder, intact=INTACT) from error
