@@ -6,7 +6,7 @@ from torch import nn
 
 from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.learner.state import Rows, State
+from cfl_edge.learner.state import Rows, State, _Field
 
 
 class Holder:
@@ -109,3 +109,11 @@ def test_other_shapes_are_refused():
     del groups["state"]["scatter"]
     with pytest.raises(KeyError, match="scatter"):
         declared()[1].load(groups, 1)
+
+
+def test_half_precision_never_makes_a_large_moment_infinite():
+    _, state = declared()
+    holder = Holder()
+    holder.moments = torch.tensor([1e6, -1e6, 1.0])
+    state._fields.append(_Field("state", "moments", holder, "moments", half=True))
+    assert state.groups()["state"]["moments"].tolist() == [65504, -65504, 1]

@@ -144,7 +144,7 @@ def build_network(
 
 def _equal_layers(kind: str, c_in: int) -> list[LocalLayer]:
     """Build the layers of `8x64`; another kind has none."""
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", kind)
+    match = re.fullmatch(r"([1-9]\d{0,2})x([1-9]\d*)", kind)
     if match is None:
         return []
     depth, channels = int(match[1]), int(match[2])

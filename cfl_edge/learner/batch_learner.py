@@ -73,6 +73,8 @@ class BatchLearner:
     Args:
         config: What it consists of; None for the defaults.
         device: Where every tensor lives: "cpu" or "cuda".
+        weights: Shapes of the saved weights that are to be loaded, by name: compared before the
+            memory for other ones is taken. None for a new network.
 
     Attributes:
         classes: Class names, in the order of the scores.
@@ -81,10 +83,17 @@ class BatchLearner:
 
     Raises:
         UsageError: A backbone or layers that do not exist.
+        ValueError: The layers have other weights than `weights`.
         ModelNotFoundError: The weights of the backbone are not installed.
     """
 
-    def __init__(self, config: LearnerConfig | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: LearnerConfig | None = None,
+        device: str = "cpu",
+        *,
+        weights: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
         config = config or LearnerConfig()
         self.config = config
         self.device = torch.device(device)
@@ -101,7 +110,7 @@ class BatchLearner:
         blank = torch.zeros(1, self.image_px, self.image_px, 3, dtype=torch.uint8)
         with torch.inference_mode():
             h0, final = self.backbone(blank.to(self.device))
-        self.network: Network = self._build_network(tuple(h0.shape[1:]))
+        self.network: Network = self._build_network(tuple(h0.shape[1:]), weights)
         scale = declaration(config.learner).pooled_scale
         self.extractor = FeatureExtractor(self.backbone, self.network, scale)
         frozen = frozen_sources(h0, final, scale)
@@ -138,7 +147,15 @@ class BatchLearner:
             for row, u, d in zip(scores, unknown, distances, strict=True)
         ]
 
-    def _build_network(self, shape: tuple[int, ...]) -> Network:
+    def _build_network(
+        self, shape: tuple[int, ...], weights: Mapping[str, tuple[int, ...]] | None
+    ) -> Network:
+        if weights is not None:
+            with torch.device("meta"):  # shapes alone, no memory
+                state = build_network(self.config.resolved_layers(), shape).state_dict()
+            if {name: tuple(value.shape) for name, value in state.items()} != weights:
+                layers = self.config.resolved_layers()
+                raise ValueError(f"the saved weights are not those of --layers {layers}")
         with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
             torch.manual_seed(self.config.seed)
             network = build_network(self.config.resolved_layers(), shape)

@@ -10,6 +10,7 @@ import numpy as np
 
 from cfl_edge.errors import ModelError, ModelWriteError
 from cfl_edge.learner.journal import forget_journal
+from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
 from cfl_edge.model import class_table
 from cfl_edge.model.changing import changing
@@ -41,7 +42,12 @@ def count(model: Path, *, on_notice: Notice = log_notice) -> Counts:
 
 
 def counts_of(saved: Saved) -> Counts:
-    """Count the frames and the samples of a saved model."""
+    """Count the frames and the samples of a saved model.
+
+    Raises:
+        ModelDamagedError: It holds no learner.
+    """
+    check_saved(saved)
     names: list[str] = saved.manifest["classes"]
     frames = saved.tensors["state"]["seen"].tolist()
     stored = None
@@ -76,6 +82,7 @@ def change(
         ModelError: The model or the ONNX files fail.
     """
     with changing(model, on_notice) as (store, saved):
+        check_saved(saved)
         action(saved)
         if forget_journal(saved.manifest, saved.tensors):
             on_notice("cfl-edge undo cannot reach back beyond this change")

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from cfl_edge.errors import ModelError
 from cfl_edge.learner.journal import KEY, Base, Journal
 from cfl_edge.learner.saved import to_saved
+from cfl_edge.learner.saved_checks import not_finite
 from cfl_edge.model.checkpoint import Saved, number_of
 from cfl_edge.model.store import Store
 
@@ -24,9 +26,15 @@ def save_learner(store: Store, learner: BatchLearner) -> None:
 
     Raises:
         ModelWriteError: Disk full, no permission. What was saved before is intact.
-        ModelError: The folder holds something else, or a newer cfl-edge wrote it.
+        ModelError: The folder holds something else, a newer cfl-edge wrote it, or learning has
+            diverged.
     """
     saved, journal = to_saved(learner), learner.journal
+    if found := not_finite(saved):
+        raise ModelError(
+            f"{store.folder} was not saved: learning has diverged, {found} is not finite",
+            hint="learn again, from what was saved before: other --optimizer or --learner",
+        )
     if journal is None:
         store.save(saved.manifest, saved.tensors)
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from cfl_edge.core.features import Encoded
+from cfl_edge.errors import UsageError
 from cfl_edge.learner.batch_learner import BatchLearner, Images
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.prediction import Prediction
@@ -136,9 +137,18 @@ class Learner(BatchLearner):
             ModelError: The backbone's weights on this machine are not those it learned with.
             ModelDamagedError: The checkpoint describes no learner of this version.
         """
-        from cfl_edge.learner.saved import config_of, restore
+        from cfl_edge.learner.saved import config_of, restore, weights_of
+        from cfl_edge.learner.saved_checks import damaged
 
-        learner = cls(config or config_of(saved), device)
+        saved_config = config_of(saved)
+        try:
+            learner = cls(config or saved_config, device, weights=weights_of(saved))
+        except UsageError as error:
+            if config is not None and config.replay_mib != saved_config.replay_mib:
+                raise  # the caller's own number
+            raise damaged(error.problem) from error
+        except (MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+            raise damaged(str(error)) from error
         restore(learner, saved)
         return learner
 

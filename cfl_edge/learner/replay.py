@@ -69,8 +69,9 @@ class Replay:
         self.generator = generator
         # numpy's zeros take no memory before they are written to; torch's do.
         values = np.zeros((self.capacity, value_bytes), np.uint8)
+        ranges = np.zeros((self.capacity, 2), np.float32)  # offset, step
         self.values = torch.from_numpy(values).to(device)
-        self.ranges = torch.zeros((self.capacity, 2), device=device)  # offset, step
+        self.ranges = torch.from_numpy(ranges).to(device)
         self.labels: list[int] = []  # of each used place
         self.offered: list[int] = []  # of each class: what `add` was given
         self._places: defaultdict[int, list[int]] = defaultdict(list)  # of each class

@@ -111,7 +111,7 @@ def rewind(
     seconds = asked.seconds
     count = journal.frames_within(seconds) if seconds is not None else asked.frames or 0
     cut, names = journal.end - count, saved.manifest["classes"]
-    learner = _base(store, names, journal, cut, config, asked.device)
+    learner = _base(store, saved, journal, cut, config, asked.device)
     if learner is None:
         reach = f"{seconds:g} seconds" if seconds is not None else counted(count, "frame")
         raise _too_far(store, journal, reach, command)
@@ -124,7 +124,7 @@ def rewind(
 
 
 def _base(
-    store: Store, names: list[str], journal: Journal, cut: int, config: LearnerConfig, device: str
+    store: Store, saved: Saved, journal: Journal, cut: int, config: LearnerConfig, device: str
 ) -> Learner | None:
     """Return the newest state from before the cut; None if there is none.
 
@@ -132,13 +132,15 @@ def _base(
     """
     from cfl_edge.core.device import choose_device
     from cfl_edge.learner.learner import Learner
+    from cfl_edge.learner.saved import weights_of
 
+    names = saved.manifest["classes"]
     chosen = choose_device(device)
     for base in sorted(journal.bases, key=lambda base: base.frames, reverse=True):
         if base.frames > cut:
             continue
         if base.checkpoint == 0:
-            return Learner(config, chosen)
+            return Learner(config, chosen, weights=weights_of(saved))
         older = store.load_older(base.checkpoint)
         if older is not None and older.manifest["counters"]["frames_learned"] == base.frames:
             known = older.manifest["classes"]

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.defaults import VERSION
-from cfl_edge.errors import ModelDamagedError, ModelError, UsageError
+from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.learner.config import LearnerConfig
+from cfl_edge.learner.saved_checks import check_saved, damaged
 from cfl_edge.model.checkpoint import Saved
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Group = dict[str, npt.NDArray[Any]]
 
+NETWORK = "network."  # what the names of its weights begin with
 PREPROCESSING = "central square, bilinear"
 
 
@@ -37,7 +39,7 @@ def to_saved(learner: BatchLearner) -> Saved:
     tensors_declared = learner.algorithm.state.declaration(groups)
     groups["state"]["generator"] = learner.generator.get_state()
     for name, value in learner.network.state_dict().items():
-        groups["state"][f"network.{name}"] = value
+        groups["state"][NETWORK + name] = value
     manifest = {
         "classes": list(learner.classes),
         "preprocessing": {"size_px": learner.image_px, "resize": PREPROCESSING},
@@ -68,16 +70,25 @@ def config_of(saved: Saved) -> LearnerConfig:
     Raises:
         ModelDamagedError: The manifest describes no learner of this version.
     """
+    check_saved(saved)
     try:
         network = dict(saved.manifest["network"])
         del network["backbone_digest"]
         network["loss"] = LocalLoss(**network["loss"])
         return LearnerConfig(**network)
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise ModelDamagedError(
-            f"The model's manifest describes no learner of this cfl-edge: {error}",
-            hint="a backup of the model folder, or learn into another folder",
-        ) from error
+    except UsageError as error:
+        raise damaged(error.problem) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(str(error)) from error
+
+
+def weights_of(saved: Saved) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a saved network's weights, by name."""
+    return {
+        name.removeprefix(NETWORK): array.shape
+        for name, array in saved.tensors["state"].items()
+        if name.startswith(NETWORK)
+    }
 
 
 def restore(learner: BatchLearner, saved: Saved) -> None:
@@ -104,11 +115,8 @@ def restore(learner: BatchLearner, saved: Saved) -> None:
     }
     try:
         _load_state(learner, saved.manifest, groups)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise ModelDamagedError(
-            f"The model's tensors do not fit its manifest: {error}",
-            hint="a backup of the model folder, or learn into another folder",
-        ) from error
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise damaged(f"its tensors do not fit: {error}") from error
 
 
 def _load_state(
@@ -121,10 +129,6 @@ def _load_state(
     del counters["gradient_steps"]  # the algorithm stores them
     learner.counters = counters
     learner.generator.set_state(state["generator"])
-    weights = {
-        name.removeprefix("network."): value
-        for name, value in state.items()
-        if name.startswith("network.")
-    }
+    weights = {name: state[NETWORK + name] for name in learner.network.state_dict()}
     learner.network.load_state_dict(weights)
     learner.algorithm.load(groups, len(learner.classes))

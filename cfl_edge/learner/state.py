@@ -19,6 +19,7 @@ from cfl_edge.core.class_statistics import NEVER, ClassStatistics
 from cfl_edge.core.networks import initial_embeddings
 from cfl_edge.core.optimizers import Optimizer
 
+HALF_MOST = torch.finfo(torch.half).max
 Groups = dict[str, dict[str, Tensor]]  # file of the model folder: "state", "replay"; name: tensor
 New = Literal["zero", "normal", "never"]
 Merge = Literal["mean", "sum", "weighted"]
@@ -181,7 +182,9 @@ class State:
         for field in self._fields:
             value = field.tensor()
             if value is not None:
-                groups[field.group][field.name] = value.half() if field.half else value
+                if field.half:  # beyond its range it would be infinite
+                    value = value.clamp(-HALF_MOST, HALF_MOST).half()
+                groups[field.group][field.name] = value
         for group, prefix, owner in self._samples:
             groups[group] |= {f"{prefix}{key}": value for key, value in owner.samples().items()}
         for tensors in self._derived:

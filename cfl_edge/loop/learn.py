@@ -13,6 +13,7 @@ from cfl_edge.errors import UsageError
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import RING_BYTES
 from cfl_edge.labels.source import LabelSource
+from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.open_learner import check_unchanged, open_learner
@@ -86,6 +87,7 @@ def learn(
         stack.enter_context(ModelLock(settings.model))
         saved = store.load() if store.exists() else None
         if saved is not None:
+            check_saved(saved)
             check_unchanged(saved, settings)
         classes = saved.manifest["classes"] if saved is not None else ()
         check_reject(settings.reject, classes)

@@ -192,8 +192,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise Damage(f"{MANIFEST} holds no table")
     version = manifest.get("format_version")
-    if type(version) is not int or version < 1:
-        raise Damage(f"{MANIFEST} has format_version {version!r}, expected a number from 1")
+    if type(version) is not int or not 1 <= version < 10**6:
+        shown = f"{version!r}"[:100]
+        raise Damage(f"{MANIFEST} has format_version {shown}, expected a number from 1")
     if version > FORMAT_VERSION:
         # Before the checksum: a newer format may compute it in another way.
         raise ModelVersionError(

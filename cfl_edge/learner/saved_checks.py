@@ -1,0 +1,202 @@
+"""What a saved learner must hold before anything is built from it. No torch.
+
+Checksums say that a file is as it was written, not by whom. Here every value that is read later has
+its type and its bounds, so that a forged one is refused in one sentence.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from cfl_edge.defaults import MOST_IMAGE_PX
+from cfl_edge.errors import ModelDamagedError
+from cfl_edge.model.checkpoint import Saved
+from cfl_edge.visible import is_visible, visible
+
+MOST_MIB = 1 << 16  # of the replay memory or the journal
+MOST_COUNT = 1 << 53  # frames or steps: exact as a float, and 9 million years of a camera
+TEXT_LENGTH = 200  # the longest real ones are names of torchvision's backbones
+
+
+def _is_name(name: str) -> str:
+    if not 1 <= len(name) <= TEXT_LENGTH or not all(map(is_visible, name)):
+        raise ValueError(f"{visible(name[:TEXT_LENGTH])!r} is no class name")
+    return name
+
+
+def _are_different(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("two classes have the same name")
+    return names
+
+
+def _is_time(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+Text = Annotated[str, Field(max_length=TEXT_LENGTH)]
+Name = Annotated[str, AfterValidator(_is_name)]
+Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
+Mib = Annotated[float, Field(ge=0, le=MOST_MIB, allow_inf_nan=False)]
+_Base = Annotated[list[Count], Field(min_length=2, max_length=2)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _Rule(_Strict):
+    """What becomes of rows when classes change: `cfl_edge.learner.state.Rows`."""
+
+    new: Literal["zero", "normal", "never"]
+    merge: Literal["sum", "mean", "weighted"]
+    counts: str | None = None
+    scatter: str | None = None
+
+
+class _Samples(_Strict):
+    group: Literal["state", "replay"]
+    labels: str
+    prefix: str
+
+
+class _Tensors(_Strict):
+    rows: dict[str, _Rule]
+    samples: list[_Samples]
+    derived: list[str]
+
+
+class _Loss(_Strict):
+    model_config = ConfigDict(extra="allow")  # `LocalLoss` knows their names
+    __pydantic_extra__: dict[str, Finite | bool]
+
+    feat_form: Text
+
+
+class _Network(_Strict):
+    model_config = ConfigDict(extra="allow")  # `LearnerConfig` knows the rest
+
+    learner: Text
+    backbone: Text
+    layers: Text
+    image_px: Annotated[int, Field(ge=1, le=MOST_IMAGE_PX)]
+    replay_mib: Mib
+    journal_mib: Mib = 0
+    batch: Annotated[int, Field(ge=1, le=1 << 16)]
+    new_per_step: int
+    weight_decay: Finite
+    learning_rate: Finite | None
+    chunk: int | None
+    recompute: bool
+    loss: _Loss
+    refresh_frames: Annotated[int, Field(ge=1, le=MOST_COUNT)]
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)]
+    backbone_digest: Text
+
+
+class _Counters(_Strict):
+    model_config = ConfigDict(extra="allow")  # of whoever counts
+
+    runs: Count
+    frames_learned: Count
+    gradient_steps: Count
+
+
+class _Journal(_Strict):
+    model_config = ConfigDict(extra="allow")
+
+    start: Count
+    start_s: Finite | None
+    bases: Annotated[list[_Base], Field(max_length=100)]  # far more than `journal.MOST_BASES`
+
+
+class _Manifest(_Strict):
+    model_config = ConfigDict(extra="allow")
+
+    classes: Annotated[list[Name], AfterValidator(_are_different)]
+    network: _Network
+    counters: _Counters
+    tensors: _Tensors
+    journal: _Journal | None = None
+    created: Annotated[str, AfterValidator(_is_time)] = "2000-01-01"  # before it is saved
+
+
+def check_saved(saved: Saved) -> None:
+    """Refuse a saved learner whose manifest or tensors cannot be what a learner wrote.
+
+    Args:
+        saved: From `Store.load`, or about to be saved.
+
+    Raises:
+        ModelDamagedError: A value of the manifest is missing, of another type or out of bounds; the
+            tensors of classes and samples do not fit the classes; or a number is NaN or infinite.
+    """
+    try:
+        manifest = _Manifest.model_validate(saved.manifest)
+        _check_tensors(saved, manifest)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part)[:TEXT_LENGTH] for part in first["loc"])
+        raise damaged(
+            f"manifest.json has a {visible(place)} that does not fit: {first['msg']}"
+        ) from None
+    except ValueError as error:
+        raise damaged(str(error)) from None
+
+
+def damaged(what: str) -> ModelDamagedError:
+    """Return the error of a saved model that cannot be used."""
+    return ModelDamagedError(
+        f"The saved model describes no learner of this cfl-edge: {what}",
+        hint="a backup of the model folder, or learn into another folder",
+    )
+
+
+def not_finite(saved: Saved) -> str | None:
+    """Return the name of a tensor that holds NaN or infinity; None if there is none."""
+    for group, tensors in saved.tensors.items():
+        for name, array in tensors.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                return f"{visible(name)} in {group}.safetensors"
+    return None
+
+
+def _check_tensors(saved: Saved, manifest: _Manifest) -> None:
+    classes = len(manifest.classes)
+    for group in ("state", "replay"):
+        if group not in saved.tensors:
+            raise ValueError(f"{group}.safetensors is missing")
+    state = saved.tensors["state"]
+    for name, rule in manifest.tensors.rows.items():
+        for needed in filter(None, (name, rule.counts, rule.scatter)):
+            if needed not in state:
+                raise ValueError(f"state.safetensors has no tensor {visible(needed)!r}")
+        if state[name].shape[:1] != (classes,):
+            raise ValueError(f"{visible(name)} has {state[name].shape}, expected {classes} rows")
+    _require_whole(state.get("seen"), "seen")
+    for samples in manifest.tensors.samples:
+        tensors = saved.tensors[samples.group]
+        _require_whole(tensors.get(samples.labels), samples.labels, below=classes)
+        for name in (name for name in tensors if name.startswith(samples.prefix)):
+            if tensors[name].shape[:1] != tensors[samples.labels].shape:
+                raise ValueError(f"{visible(name)} and {samples.labels} differ in length")
+    if found := not_finite(saved):
+        raise ValueError(f"{found} is not finite")
+
+
+def _require_whole(array: npt.NDArray[Any] | None, name: str, below: int | None = None) -> None:
+    """Refuse anything but a row of whole numbers from 0 on."""
+    if array is None or array.dtype.kind not in "iu" or array.ndim != 1:
+        raise ValueError(f"{visible(name)} is no row of whole numbers")
+    if array.size and (array.min() < 0 or (below is not None and array.max() >= below)):
+        raise ValueError(
+            f"{visible(name)} goes from {array.min()} to {array.max()}, expected from 0"
+            + ("" if below is None else f" to {below - 1}")
+        )
