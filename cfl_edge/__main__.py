@@ -1,5 +1,34 @@
-"""`python -m cfl_edge` is `cfl-edge`."""
+"""`python -m cfl_edge` is `cfl-edge`: what holds for the whole process, whatever the command."""
 
-from cfl_edge.cli.app import main
+from __future__ import annotations
 
-main()
+import signal
+import sys
+
+from cfl_edge.errors import INTERRUPTED, OUTPUT_LOST
+from cfl_edge.pipe import failure, protect_output
+
+
+def main() -> None:
+    """Run the command line; neither Ctrl-C nor output that fails ends in a traceback."""
+    protect_output()
+    code: str | int | None = 0
+    try:
+        from cfl_edge.cli.app import main as run_command_line  # it takes time: Ctrl-C counts
+
+        run_command_line()
+    except SystemExit as end:
+        code = end.code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to do that it could harm
+    sys.stdout.flush()
+    lost = failure(sys.stdout)
+    if not code and lost is not None and not isinstance(lost, BrokenPipeError):
+        code = OUTPUT_LOST
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

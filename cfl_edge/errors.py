@@ -18,11 +18,17 @@ CflEdgeError                 exit code
 │   └── ExportError              ONNX Runtime and torch disagree
 └── DataError                4   images or labels that cannot be used
 ```
+
+Two exit codes have no error: 5, stdout could not be written and everything else was done; 130,
+Ctrl-C before the work was complete. `learn` and `run` go on until they are ended: 0 then.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+OUTPUT_LOST = 5  # exit code: stdout could not be written, everything else was done
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: the work is not complete
 
 
 class CflEdgeError(Exception):

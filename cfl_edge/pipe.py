@@ -1,11 +1,14 @@
-"""Whole lines for the reader of a pipe, and values that JSON can hold."""
+"""Output that never ends a command, and values that JSON can hold."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import math
 import os
-import threading
+import select
+import sys
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import IO, Any, final
@@ -16,55 +19,113 @@ PIPE_BYTES = 4096  # the least that Linux has: a page
 
 
 @final
-class Lines:
-    """Writes whole lines to a file that may be a pipe, from any thread, without buffering.
+class SafeWriter(io.RawIOBase):
+    """Writes to a file descriptor; the first failure is kept, and nothing is written after it.
+
+    A full disk, a reader that has gone (`| head`) and a terminal that was closed cost what is
+    shown, never what is learned. A failure of stdout is told on stderr, except for a reader that
+    has gone.
 
     Args:
-        file: Where to.
+        descriptor: 1 for stdout, 2 for stderr.
+
+    Attributes:
+        error: The failure; None while all is well.
 
     Example:
-        >>> import sys
-        >>> lines = Lines(sys.stdout)
-        >>> lines.write("mug")
-        mug
-        >>> lines.broken
-        False
+        >>> reader, writer = os.pipe()
+        >>> os.close(reader)
+        >>> safe = SafeWriter(writer)
+        >>> safe.write(b"mug"), safe.error.strerror
+        (3, 'Broken pipe')
     """
 
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-        shorten(file)
-        self._lock = threading.Lock()
-        self.broken = False  # nobody reads
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.error: OSError | None = None
+        shorten(descriptor)
 
-    def write(self, line: str) -> None:
-        """Write a line, or nothing once the reader has gone."""
-        with self._lock:
-            if self.broken:
-                return
+    def write(self, data: Any, /) -> int:
+        """Write bytes, or drop them after a failure; return how many are dealt with."""
+        while self.error is None:
             try:
-                self._file.write(line + "\n")
-                self._file.flush()
-            except BrokenPipeError:
-                self.broken = True
-                # What others print there later, and Python's flush at exit, would raise again.
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, self._file.fileno())
-                os.close(nowhere)
+                return os.write(self._descriptor, data)
+            except BlockingIOError:  # another program made the terminal non-blocking
+                select.select([], [self._descriptor], [])
+            except OSError as error:
+                self.error = error
+                if self._descriptor == 1 and error.errno != errno.EPIPE:
+                    self._tell(error)
+        return len(data)
+
+    def _tell(self, error: OSError) -> None:
+        text = (
+            f"error: stdout cannot be written: {error.strerror}; the command goes on, what it "
+            "prints from here on is lost\n  try: df -h, or another place for the output\n"
+        )
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        return os.isatty(self._descriptor)
 
 
-def shorten(file: IO[str]) -> None:
+def protect_output() -> None:
+    """Make stdout and stderr of this process safe to write: see `SafeWriter`.
+
+    Where one was closed by whoever started the process, it becomes /dev/null: the next file that
+    is opened, such as a model, must not get its number. Characters that the terminal's encoding
+    lacks are escaped.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # the lowest free number is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the life of the process
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            io.BufferedWriter(SafeWriter(descriptor)),
+            encoding=getattr(before, "encoding", "utf-8"),
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+        for descriptor, before in ((1, sys.stdout), (2, sys.stderr))
+    )
+
+
+def failure(file: IO[str]) -> OSError | None:
+    """Return why a file of `protect_output` cannot be written any more; None if it can.
+
+    Args:
+        file: Any; others are taken to work.
+    """
+    raw = getattr(getattr(file, "buffer", None), "raw", None)
+    return raw.error if isinstance(raw, SafeWriter) else None
+
+
+def shorten(descriptor: int) -> None:
     """Limit a pipe to 4 KiB: a slow reader is ten frames behind, not hundreds.
 
     It does nothing to other files, nor on systems other than Linux.
 
     Args:
-        file: Any.
+        descriptor: Any.
     """
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
 
-        fcntl.fcntl(file.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def plain(value: Any) -> Any:

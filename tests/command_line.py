@@ -105,4 +105,4 @@ def process(code, *arguments, **options):
     )
 
 
-MAIN = "from cfl_edge.cli.app import main; main()"
+MAIN = "from cfl_edge.__main__ import main; main()"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from command_line import assert_error, cfl_edge, process
@@ -230,6 +231,37 @@ print([name for name in ("torch", "numpy", "multiprocessing") if name in sys.mod
     assert (out.splitlines()[-1], err) == ("[]", "")
     for option in ("--network", "--chunk", "--sweep", "--repeats"):
         assert option in out
+
+
+def test_ctrl_c_while_torch_is_loaded_is_one_line():
+    running = subprocess.Popen(
+        [sys.executable, "-m", "cfl_edge", "bench", "memory", *TINY, "--repeats", "1000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 60
+    while not loads_torch(running.pid) and time.monotonic() < end:
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert err == "interrupted after 0 cases\n"
+
+
+def loads_torch(group):
+    """Return whether a process of this group, other than its first, has torch's library open."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        libraries = ""
+        try:
+            if os.getpgid(int(folder.name)) == group and folder.name != str(group):
+                libraries = (folder / "maps").read_text()
+        except OSError:  # it has ended meanwhile
+            continue
+        if "libtorch" in libraries:
+            return True
+    return False
 
 
 def test_ctrl_c_prints_what_is_done():

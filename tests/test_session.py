@@ -17,6 +17,7 @@ from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.algorithms import contrastive as contrastive_module
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import to_saved
+from cfl_edge.loop import interrupts as interrupts_module
 from cfl_edge.model.store import Store
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.source import Skipped, Stream
@@ -202,10 +203,13 @@ def test_unlabelled_frames_only_predict(labels):
     assert [p.prediction.label for p in seen] == ["above", "left", "above", "left"]
 
 
+ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
 @pytest.fixture
 def default_signals():
     """Leave the process as it was, and fail if the loop did not."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in ENDS}
     yield
     after = {number: signal.getsignal(number) for number in before}
     for number, handler in before.items():
@@ -213,7 +217,7 @@ def default_signals():
     assert after == before
 
 
-SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+SIGNALS = pytest.mark.parametrize("number", ENDS)
 
 
 @SIGNALS
@@ -270,10 +274,32 @@ def test_a_signal_within_a_gradient_step_lets_it_finish(
     assert_same(Learner.from_saved(store.load()), undisturbed)
 
 
-def test_whoever_asks_twice_gets_what_the_system_does(default_signals):
+def test_whoever_asks_again_gets_what_the_system_does(default_signals, monkeypatch):
     def insist(_):
         signal.raise_signal(signal.SIGINT)
+        monkeypatch.setattr(interrupts_module, "AGAIN_S", 0)  # a second has passed
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         run(*frames(3), on_step=insist)
+
+
+@SIGNALS
+def test_a_signal_that_is_sent_twice_at_once_counts_once(number, default_signals):
+    def twice(_):
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+
+    learner = new_learner()
+    saves = Saves(learner)
+    summary = run(*frames(3), learner=learner, save=saves, on_step=twice)
+    assert (summary.interrupted, summary.frames, saves.learned) == (True, 1, [1])
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored(default_signals):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        summary = run(*frames(3), on_step=lambda _: signal.raise_signal(signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    assert (summary.interrupted, summary.frames) == (False, 3)

@@ -142,7 +142,9 @@ LOOP = """
 import sys
 sys.path.insert(0, {tests!r})
 from steps import BLANK
+from cfl_edge.pipe import protect_output
 from cfl_edge.view.reporter import open_reporter
+protect_output()
 with open_reporter(json={json}) as view:
     if not {json}:
         view._clock = iter(range(0, 10**9, 2)).__next__

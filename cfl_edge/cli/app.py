@@ -1,7 +1,7 @@
 """The command line: puts the commands together; each parses, calls one function and reports.
 
-Exit codes: 0 done, 2 wrong usage, 3 the source of frames, 4 the model or data. Heavy packages are
-imported by the command that needs them: `--help` loads none.
+Exit codes stand in `cfl_edge.errors`. Heavy packages are imported by the command that needs them:
+`--help` loads none.
 """
 
 from __future__ import annotations
@@ -58,9 +58,6 @@ def main() -> None:
     except CflEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of our output went away: there is nobody left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 def _version(wanted: bool) -> None:
@@ -76,7 +73,3 @@ def _top(
     ] = False,
 ) -> None:
     pass
-
-
-if __name__ == "__main__":
-    main()

@@ -10,6 +10,7 @@ import typer
 
 from cfl_edge.cli.declare import command
 from cfl_edge.cli.plot_file import check_plot, write_plot
+from cfl_edge.errors import INTERRUPTED
 from cfl_edge.lab.bench.options import StepSettings
 from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.view.reporter import Reporter
@@ -17,8 +18,6 @@ from cfl_edge.view.reporter import Reporter
 if TYPE_CHECKING:
     from cfl_edge.lab.bench.command import StepReport
     from cfl_edge.lab.bench.streams.command import StreamsReport
-
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: the table is not complete
 
 app = typer.Typer(
     help="Measure learning on this machine, beside what people use instead.",

@@ -18,6 +18,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from cfl_edge.config.settings import Option, S, Settings, flags_of, load, option_of
+from cfl_edge.errors import INTERRUPTED
 from cfl_edge.view.reporter import Reporter, open_reporter
 
 Command = Callable[[S, Reporter], None]
@@ -49,14 +50,18 @@ def command(
             json, file = given.pop("json_lines"), given.pop("config", None)
             words = ctx.command_path.split(maxsplit=1)[1]
             with open_reporter(json=json) as reporter:
-                checked = load(
-                    settings,
-                    {key: value for key, value in given.items() if key in typed},
-                    command=words,
-                    config=file,
-                    environ=os.environ if config else None,
-                )
-                function(checked, reporter)
+                try:
+                    checked = load(
+                        settings,
+                        {key: value for key, value in given.items() if key in typed},
+                        command=words,
+                        config=file,
+                        environ=os.environ if config else None,
+                    )
+                    function(checked, reporter)
+                except KeyboardInterrupt:
+                    reporter.notice(f"{words} was interrupted")
+                    raise typer.Exit(INTERRUPTED) from None
 
         parameters = parameters_of(settings, config=config)
         context = inspect.Parameter(

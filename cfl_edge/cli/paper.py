@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 from pydantic import Field
 
-from cfl_edge.cli.bench import INTERRUPTED
 from cfl_edge.config.settings import Option
+from cfl_edge.errors import INTERRUPTED
 from cfl_edge.lab.paper.options import Budget, TrainOptions
 from cfl_edge.view.reporter import Reporter
 

@@ -1,19 +1,23 @@
-"""Ctrl-C and SIGTERM end a loop between two frames, never within a learning step."""
+"""Ctrl-C, SIGTERM and SIGHUP end a loop between two frames, never within a learning step."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_S = 1.0  # `timeout` and shells send a signal twice, to the process and to its group
 
 
 class Interrupts:
-    """Note the first signal; a second one ends the process as usual.
+    """Note the first signal; another one, a second later or more, ends the process as usual.
+
+    SIGHUP (the terminal was closed) is left alone where it is ignored, as `nohup` does.
 
     Within `waiting` (for a camera, which may send nothing for long), a signal raises
     KeyboardInterrupt at once; at any other time it only sets `requested`.
@@ -28,11 +32,14 @@ class Interrupts:
         self.requested = False
         self._waiting = False
         self._before: dict[signal.Signals, object] = {}
+        self._requested_s = 0.0
 
     def __enter__(self) -> Self:
         """Install the handlers; do nothing outside the main thread, where that is not possible."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            for number in SIGNALS:
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,10 +49,12 @@ class Interrupts:
         self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:  # the second time: the default of the system
-            self.__exit__()
-            signal.raise_signal(number)
-        self.requested = True
+        if self.requested:
+            if time.monotonic() - self._requested_s >= AGAIN_S:  # the default of the system
+                self.__exit__()
+                signal.raise_signal(number)
+            return
+        self.requested, self._requested_s = True, time.monotonic()
         if self._waiting:
             raise KeyboardInterrupt
 

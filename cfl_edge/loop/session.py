@@ -180,7 +180,7 @@ class Session:
         self.seconds = 0.0
 
     def __enter__(self) -> Self:
-        """Take over SIGINT and SIGTERM."""
+        """Take over Ctrl-C, SIGTERM and SIGHUP."""
         self._interrupts.__enter__()
         return self
 
@@ -190,7 +190,7 @@ class Session:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C or SIGTERM ended the run."""
+        """Whether Ctrl-C, SIGTERM or SIGHUP ended the run."""
         return self._interrupts.requested
 
     @property

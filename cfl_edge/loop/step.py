@@ -115,7 +115,7 @@ class Summary:
         steps: Gradient steps taken.
         steps_per_s: Gradient steps per second.
         layer_steps: Updates of each layer.
-        interrupted: Whether Ctrl-C or SIGTERM ended it.
+        interrupted: Whether Ctrl-C, SIGTERM or SIGHUP ended it.
     """
 
     frames: int = 0

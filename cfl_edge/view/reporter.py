@@ -11,12 +11,13 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self, final
 
-from cfl_edge.pipe import Lines, plain
+from cfl_edge.pipe import failure, plain
 from cfl_edge.view.text import step_line
 from cfl_edge.visible import visible, visible_lines
 
@@ -61,8 +62,9 @@ class Reporter:
     ) -> None:
         self.json = json
         self._screen = screen
-        self._out = Lines(sys.stdout if file is None else file)
-        self._errors = Lines(sys.stderr if errors is None else errors)
+        self._out = sys.stdout if file is None else file
+        self._errors = sys.stderr if errors is None else errors
+        self._lock = threading.Lock()
         self._clock = clock
         self._next_s = -math.inf
         self._waiting = ""
@@ -70,7 +72,7 @@ class Reporter:
     @property
     def closed(self) -> bool:
         """Whether the reader of the pipe has gone."""
-        return self._out.broken
+        return isinstance(failure(self._out), BrokenPipeError)
 
     def step(self, step: Step) -> None:
         """Show the state after a frame. May be called for every frame: it limits itself."""
@@ -81,8 +83,8 @@ class Reporter:
         elif self._is_time(LINE_S):
             if step.lesson.waiting != self._waiting:
                 self._waiting = step.lesson.waiting
-                self._out.write(f"labels: {visible(step.lesson.waiting)}")
-            self._out.write(step_line(step))
+                self._print(self._out, f"labels: {visible(step.lesson.waiting)}")
+            self._print(self._out, step_line(step))
         self._interrupt_if_closed()
 
     def bar(self, text: str, done: int, total: int, figures: str = "") -> None:
@@ -99,7 +101,7 @@ class Reporter:
         if self._screen is not None:
             self._screen.bar(text, done, total, figures)
         elif self._is_time(BAR_LINE_S):
-            self._errors.write(visible(f"{text}  {done}/{total}  {figures}".rstrip()))
+            self._print(self._errors, visible(f"{text}  {done}/{total}  {figures}".rstrip()))
 
     def notice(self, text: str) -> None:
         """Tell of something that happened on the way.
@@ -112,7 +114,7 @@ class Reporter:
         elif self._screen is not None:
             self._screen.write(text)
         else:
-            self._errors.write("\n".join(visible_lines(text)))
+            self._print(self._errors, "\n".join(visible_lines(text)))
 
     def event(self, name: str, fields: Mapping[str, Any], line: str | None = None) -> None:
         """Tell a program of a partial result.
@@ -135,7 +137,7 @@ class Reporter:
         if self._screen is not None and self._screen.is_stdout and self._screen.is_drawing:
             self._screen.write(text, style="")
         else:  # not by rich: a command to copy is not to be wrapped
-            self._out.write("\n".join(visible_lines(text)))
+            self._print(self._out, "\n".join(visible_lines(text)))
 
     def summary(self, fields: Mapping[str, Any], lines: Sequence[str]) -> None:
         """Show what the command came to; the last call.
@@ -169,7 +171,11 @@ class Reporter:
         self.close()
 
     def _write(self, event: str, values: Mapping[str, Any]) -> None:
-        self._out.write(encoder.dumps({"event": event} | plain(values), allow_nan=False))
+        self._print(self._out, encoder.dumps({"event": event} | plain(values), allow_nan=False))
+
+    def _print(self, file: IO[str], text: str) -> None:
+        with self._lock:
+            print(text, file=file, flush=True)
 
     def _is_time(self, period_s: float) -> bool:
         now_s = self._clock()

@@ -11,6 +11,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -50,10 +51,18 @@ def run_child(
     context.set_forkserver_preload(PRELOAD)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_call, args=(sender, function, arguments), daemon=True)
-    process.start()
-    sender.close()
+    # The server inherits the mask: a Ctrl-C while it loads torch, seconds long, would end it. The
+    # tracker comes first: its start unblocks the signal.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         with waiting():
+            process.start()
+            sender.close()
             kind, value = receiver.recv()
             process.join()
     except EOFError:

@@ -31,7 +31,7 @@ class StepReport:
         machine: See `machine_text`.
         rows: A case of a setting each; those that were not measured are left out.
         seconds: Of the whole run.
-        interrupted: Whether Ctrl-C or SIGTERM ended it.
+        interrupted: Whether Ctrl-C, SIGTERM or SIGHUP ended it.
     """
 
     quantity: Quantity

@@ -100,7 +100,7 @@ def draw_figure(
         listener: Told after every step of the training.
 
     Returns:
-        The file; None after Ctrl-C or SIGTERM, and the same call resumes the run.
+        The file; None after Ctrl-C, SIGTERM or SIGHUP, and the same call resumes the run.
 
     Raises:
         UsageError: No such figure, a wrong option, a recipe that has nothing to show there, or

@@ -40,7 +40,7 @@ class Reproduced:
 
     Args:
         rows: Of the table, with their runs.
-        interrupted: Whether Ctrl-C or SIGTERM ended it.
+        interrupted: Whether Ctrl-C, SIGTERM or SIGHUP ended it.
     """
 
     rows: list[Row]

@@ -29,7 +29,7 @@ def run_in(out: Path, plan: Plan, listener: Listener = SILENT) -> RunResult | No
         listener: Told after every step.
 
     Returns:
-        The result; None after Ctrl-C or SIGTERM.
+        The result; None after Ctrl-C, SIGTERM or SIGHUP.
 
     Raises:
         ModelLockedError: Another process is at the same run.

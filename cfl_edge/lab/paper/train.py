@@ -88,7 +88,7 @@ def train(plan: Plan, out: Path, listener: Listener = SILENT) -> RunResult | Non
         listener: Told after every step.
 
     Returns:
-        The result, or None after Ctrl-C or SIGTERM: the folder then holds a checkpoint.
+        The result, or None after Ctrl-C, SIGTERM or SIGHUP: the folder then holds a checkpoint.
 
     Raises:
         UsageError: The folder holds another run.

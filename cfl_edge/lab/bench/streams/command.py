@@ -31,7 +31,7 @@ class StreamsReport:
         about: `data, classes, train_images, test_images, evaluated_on, backbone, image_px`.
         runs: A learner and seed each; one that was interrupted is left out.
         seconds: Of the whole.
-        interrupted: Whether Ctrl-C or SIGTERM ended it.
+        interrupted: Whether Ctrl-C, SIGTERM or SIGHUP ended it.
     """
 
     settings: StreamSettings

@@ -1,0 +1,121 @@
+"""Output that fails: a full disk, a closed file, a reader that has gone; nothing else is lost."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from command_line import SMALL
+from saved_models import save
+
+from cfl_edge.model.store import Store
+from cfl_edge.pipe import SafeWriter
+
+COMMAND = f"{sys.executable} -m cfl_edge"
+SAID_ONCE = ["error: stdout cannot be written: No space left on device; the command goes on, "]
+SAID_ONCE[0] += "what it prints from here on is lost"
+SAID_ONCE += ["  try: df -h, or another place for the output"]
+
+
+def shell(line):
+    """Run a line of sh; its own stdout and stderr are what the redirections leave."""
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("output") / "model"
+    save(Store(folder), 1.0)
+    return folder
+
+
+@pytest.mark.parametrize("words", ["boards list", "boards list --json", "--version", "--help"])
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [
+        (">/dev/full", 5),
+        (">/dev/full 2>&1", 5),
+        (">&-", 0),
+        ("2>&-", 0),
+        (">&- 2>&- <&-", 0),
+        ("2>/dev/full", 0),
+    ],
+)
+def test_no_redirection_ends_a_command(words, redirection, code):
+    done, _, err = shell(f"{COMMAND} {words} {redirection}")
+    assert done == code
+    assert err.splitlines() == (SAID_ONCE if redirection == ">/dev/full" else [])
+
+
+def test_an_error_keeps_its_exit_code(tmp_path):
+    for redirection in (">/dev/full 2>&1", ">&- 2>&-"):
+        assert shell(f"{COMMAND} classes list {tmp_path}/none {redirection}")[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"), [("--json >/dev/full", 5), ("2>/dev/full >&2", 5), (">&- 2>&-", 0)]
+)
+def test_what_was_learned_is_saved(redirection, code, tmp_path):
+    words = ["learn", "--stream", "'demo:?frames=12'", "--no-export", *SMALL]
+    line = " ".join([COMMAND, *words, "--model", str(tmp_path / "model"), redirection])
+    assert shell(line)[0] == code
+    assert Store(tmp_path / "model").load().manifest["counters"]["frames_learned"] == 12
+
+
+def test_no_file_gets_the_number_of_a_closed_stdout(tmp_path):
+    code = (
+        "from cfl_edge.pipe import protect_output; protect_output(); "
+        f"file = open({str(tmp_path / 'model')!r}, 'w'); print('text', flush=True); "
+        "assert file.fileno() > 2, file.fileno()"
+    )
+    assert shell(f'{sys.executable} -c "{code}" <&- >&-') == (0, "", "")
+    assert (tmp_path / "model").read_text() == ""
+
+
+def test_a_disk_that_fills_up_takes_what_fits(monkeypatch, capfd):
+    written = []
+
+    def write(descriptor, data):
+        if descriptor == 1 and len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(bytes(data))
+        return len(data)
+
+    monkeypatch.setattr(os, "write", write)
+    safe = SafeWriter(1)
+    assert [safe.write(line) for line in (b"one", b"two", b"three", b"four")] == [3, 3, 5, 4]
+    assert safe.error.errno == errno.ENOSPC
+    assert written[:2] == [b"one", b"two"]
+    assert b"".join(written[2:]).decode().splitlines() == SAID_ONCE
+
+
+def test_a_terminal_that_is_busy_is_waited_for():
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    code = f"""
+import os, time
+time.sleep(0.2)
+count = 0
+while count < 1_000_000:
+    count += len(os.read({reader}, 65536))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], pass_fds=[reader]) as slow:
+        safe, data = SafeWriter(writer), bytes(1_000_000)
+        while data:
+            data = data[safe.write(data) :]
+        assert safe.error is None
+        assert slow.wait(30) == 0
+    os.close(reader)
+    os.close(writer)
+
+
+def test_characters_that_the_terminal_lacks_are_escaped():
+    words = "boards list --json"
+    _, out, err = shell(f"PYTHONIOENCODING=ascii {COMMAND} {words}")
+    assert json.loads(out.splitlines()[-1])["event"] == "summary"
+    code, out, err = shell(f"PYTHONIOENCODING=ascii {COMMAND} learn --help")
+    assert (code, err) == (0, "")
+    assert "\\u2026" in out
