@@ -10,7 +10,7 @@ import importlib
 import multiprocessing
 import signal
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
@@ -93,7 +93,8 @@ def _call(sender: Connection, function: str, arguments: tuple[Any, ...]) -> None
         answer = ("error", DOES_NOT_FIT)
     except Exception as error:
         answer = ("error", error_text(error))
-    sender.send(answer)
+    with suppress(BrokenPipeError):  # whoever asked was interrupted
+        sender.send(answer)
 
 
 def error_text(error: Exception) -> str:
