@@ -5,6 +5,7 @@ and is named after the sentence it holds.
 """
 
 import copy
+import signal
 
 import numpy as np
 import torch
@@ -22,6 +23,27 @@ def made(rule, **options):
 def gather(rule, batches):
     if isinstance(rule, GatheringRule):
         rule.gather(batches)
+
+
+class Told:
+    """A reporter that remembers what it was told, and interrupts once after so many steps."""
+
+    json = True
+
+    def __init__(self, interrupt_after=None):
+        self.steps, self.events, self.notices = [], [], []
+        self.interrupt_after = interrupt_after
+
+    def bar(self, text, done, total, figures=""):
+        self.steps.append((text, done))
+        if len(self.steps) == self.interrupt_after:
+            signal.raise_signal(signal.SIGINT)
+
+    def event(self, name, fields, line=None):
+        self.events.append((name, fields))
+
+    def notice(self, text):
+        self.notices.append(text)
 
 
 def batch(channels=3, classes=3, count=24, seed=0):

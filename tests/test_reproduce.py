@@ -8,19 +8,24 @@ import sys
 import numpy as np
 import pytest
 from command_line import cfl_edge
+from rule_checks import Told
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.paper import results as command
-from cfl_edge.lab.paper.options import TrainOptions
+from cfl_edge.lab.paper.options import ReproduceSettings
 from cfl_edge.lab.paper.published import TABLES
 from cfl_edge.lab.paper.recipes import RECIPES
-from cfl_edge.lab.paper.reproduce import RowListener, reproduce
+from cfl_edge.lab.paper.reproduce import reproduce
 from cfl_edge.lab.paper.results import RESULTS, append_result, read_results
 from cfl_edge.lab.paper.run import RunConfig, RunResult
 from cfl_edge.lab.paper.table import Row, chosen, markdown, select
 
-OPTIONS = TrainOptions(epochs=1, device="cpu", validation=0.2)
 SMALL = ["--epochs", "1", "--device", "cpu", "--validation", "0.2"]
+
+
+def settings(rows, data, out, *, what="table1", **more):
+    budget = {"epochs": 1, "device": "cpu", "validation": 0.2}
+    return ReproduceSettings(what=what, rows=rows, data=[str(data)], out=out, **(budget | more))
 
 
 def write_npz(path, classes=3, channels=3, side=12, coarse=False, seed=0):
@@ -82,14 +87,8 @@ def test_rows_are_chosen_by_patterns():
 
 
 def test_one_run_answers_the_rows_with_and_without_a_classifier(cifar, tmp_path):
-    notices = []
-    done = reproduce(
-        select("table1", "cifar10/cfl-conv256,cifar10/cfl-conv256-no-fl"),
-        [cifar],
-        tmp_path / "out",
-        OPTIONS,
-        listener=RowListener(notice=notices.append),
-    )
+    rows = "cifar10/cfl-conv256,cifar10/cfl-conv256-no-fl"
+    done = reproduce(settings(rows, cifar, tmp_path / "out"), Told())
     assert len((tmp_path / "out" / RESULTS).read_text().splitlines()) == 1
     with_classifier, without = done.rows
     result = with_classifier.runs[0]
@@ -108,13 +107,13 @@ def test_what_was_run_is_not_run_again_and_other_budgets_are(cifar, tmp_path, mo
 
     monkeypatch.setattr(command, "train", counted)
     for _ in range(2):
-        done = reproduce(select("table1", "cifar10/bp-conv256"), [cifar], out, OPTIONS, seeds=2)
+        done = reproduce(settings("cifar10/bp-conv256", cifar, out, seeds=2), Told())
     assert ran == [("bp-conv256", 0, 1), ("bp-conv256", 1, 1)]
     row = done.rows[0].fields()
     assert row["seeds"] == 2
     assert row["std"] is not None
     assert row["paper_error"] == 22.52
-    reproduce(select("table1", "cifar10/bp-conv256"), [cifar], out, TrainOptions(epochs=2))
+    reproduce(settings("cifar10/bp-conv256", cifar, out, epochs=2), Told())
     assert ran[-1] == ("bp-conv256", 0, 2)
 
 
@@ -130,48 +129,32 @@ def test_a_line_that_was_cut_off_does_not_count(tmp_path):
 def test_interrupted_means_what_is_done_is_kept(cifar, tmp_path):
     rows = "cifar10/bp-conv256,cifar10/cfl-conv256"
 
-    def interrupt(progress):
-        if progress.recipe == "bp-conv256":
-            signal.raise_signal(signal.SIGINT)
-
-    done = reproduce(
-        select("table1", rows), [cifar], tmp_path, OPTIONS, listener=RowListener(interrupt)
-    )
+    told = Told(interrupt_after=2)  # of the steps: the first run has one
+    done = reproduce(settings(rows, cifar, tmp_path), told)
     assert done.interrupted
+    assert [recipe for recipe, _ in told.steps] == ["cfl-conv256", "bp-conv256"]
     assert [len(row.runs) for row in done.rows] == [1, 0]  # in the table's order
-    done = reproduce(select("table1", rows), [cifar], tmp_path, OPTIONS)
+    done = reproduce(settings(rows, cifar, tmp_path), Told())
     assert [len(row.runs) for row in done.rows] == [1, 1]
 
 
 def test_data_stands_in_where_one_set_is_asked_for_and_is_left_out_otherwise(tmp_path):
-    birds = str(write_npz(tmp_path / "birds.npz"))
-    notices = []
-    done = reproduce(
-        select("table1", "mnist/bp-conv256"),
-        [birds],
-        tmp_path,
-        OPTIONS,
-        listener=RowListener(notice=notices.append),
-    )
-    assert notices[0] == "birds stands in for mnist"
+    birds, told = write_npz(tmp_path / "birds.npz"), Told()
+    done = reproduce(settings("mnist/bp-conv256", birds, tmp_path), told)
+    assert told.notices[0] == "birds stands in for mnist"
     assert done.rows[0].runs[0].config.kind == "mnist"
-    done = reproduce(
-        select("table1", "*/bp-conv256"),
-        [birds],
-        tmp_path,
-        OPTIONS,
-        listener=RowListener(notice=notices.append),
-    )
+    done = reproduce(settings("*/bp-conv256", birds, tmp_path), told)
     assert [len(row.runs) for row in done.rows] == [0, 1, 0]
-    assert "rows of cifar100, mnist are left out: --data names no such data" in notices
+    assert "rows of cifar100, mnist are left out: --data names no such data" in told.notices
     with pytest.raises(UsageError, match="has nothing for the rows of cifar100, mnist"):
-        reproduce(select("table1", "mnist/bp-fc,cifar100/bp-fc"), [birds], tmp_path, OPTIONS)
+        reproduce(settings("mnist/bp-fc,cifar100/bp-fc", birds, tmp_path), told)
 
 
 def test_zero_shot_and_learned_coarse_labels(tmp_path):
-    data = str(write_npz(tmp_path / "cifar100.npz", classes=4, coarse=True))
+    data = write_npz(tmp_path / "cifar100.npz", classes=4, coarse=True)
     rows = "cifar100/coarse-cfl-conv256,cifar100/zero-shot-cfl-conv256-b,*zero-shot-bp-conv256*"
-    learned, zero_shot, bp = reproduce(select("table2", rows), [data], tmp_path, OPTIONS).rows
+    done = reproduce(settings(rows, data, tmp_path, what="table2"), Told())
+    learned, zero_shot, bp = done.rows
     assert learned.runs[0].config.data == "cifar100-coarse"
     assert len(learned.errors()) == 1
     run = zero_shot.runs[0]
@@ -181,16 +164,15 @@ def test_zero_shot_and_learned_coarse_labels(tmp_path):
 
 
 def test_a_row_that_cannot_be_is_told_and_the_others_go_on(tmp_path):
-    tiny = str(write_npz(tmp_path / "cifar10.npz", side=6))
-    done = reproduce(
-        select("table6", "cifar10/bp-vit,cifar10/cafo"), [tiny], tmp_path / "out", OPTIONS
-    )
+    tiny = write_npz(tmp_path / "cifar10.npz", side=6)
+    rows = "cifar10/bp-vit,cifar10/cafo"
+    done = reproduce(settings(rows, tiny, tmp_path / "out", what="table6"), Told())
     assert "expected 8 or more" in done.rows[0].failure
     assert done.rows[0].fields()["failure"]
 
 
 def test_the_table_has_the_papers_number_beside_ours_and_the_budget(cifar, tmp_path):
-    done = reproduce(select("table1", "cifar10/bp-conv256"), [cifar], tmp_path, OPTIONS)
+    done = reproduce(settings("cifar10/bp-conv256", cifar, tmp_path), Told())
     head, line, row = markdown(done.rows)
     assert head.count("|") == line.count("|") == row.count("|")
     error = done.rows[0].errors()[0]
@@ -244,6 +226,7 @@ RUN = ("--recipe", "cfl-conv256", "--data", "{data}")
         (["train", "--recipe", "cfl-conv265", "--data", "{data}"], 2, "--recipe cfl-conv256"),
         (["train", "--recipe", "cfl-conv256", "--data", "none.npz"], 4, "none.npz"),
         (["reproduce", "table9", "--data", "{data}"], 2, "table9"),
+        (["reproduce", "figure9", "--data", "{data}"], 2, "'figure1', 'figure2'"),
         (["reproduce", "table1", "--data", "{data}", "--rows", "x/*"], 2, "names no row"),
         (["reproduce", "table1", "--data", "{data}", "--seeds", "0"], 2, "--seeds is '0'"),
         (["reproduce", "figure2", "--data", "{data}", "--images", "0"], 2, "--images is '0'"),

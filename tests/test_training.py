@@ -1,13 +1,12 @@
 """Runs of the paper room: schedule, selection, going on after an interruption, files."""
 
 import json
-import signal
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rule_checks import Told
 
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import ModelDamagedError, ModelLockedError, UsageError
@@ -16,7 +15,7 @@ from cfl_edge.lab.paper import train as command
 from cfl_edge.lab.paper.options import TrainOptions
 from cfl_edge.lab.paper.plan import plan_run
 from cfl_edge.lab.paper.recipes import RECIPES, TABLE_5, batch_for, find_recipe, kind_of
-from cfl_edge.lab.paper.train import Listener, new_trainer, train
+from cfl_edge.lab.paper.train import new_trainer, train
 from cfl_edge.lab.paper.training_files import CHECKPOINT, load_checkpoint, save_checkpoint
 from cfl_edge.lab.paper.zero_shot import coarse_embeddings, coarse_scores
 from cfl_edge.model.lock import ModelLock
@@ -105,27 +104,22 @@ def test_a_step_in_bfloat16_is_another_run_whose_weights_are_float32(dataset):
 
 def test_ctrl_c_keeps_what_was_learned_and_the_same_call_goes_on(dataset, tmp_path):
     plan = plan_run("cfl-conv256", dataset, OPTIONS)
-    whole = train(plan, tmp_path / "whole")
-    steps, notices = [], []
-
-    def interrupt(progress):
-        steps.append((progress.epoch, progress.step))
-        if len(steps) == 4:
-            signal.raise_signal(signal.SIGINT)
-
+    whole = train(plan, tmp_path / "whole", Told())
+    told = Told(interrupt_after=4)
     out = tmp_path / "run"
-    stopped = train(plan, out, Listener(interrupt, notices.append))
+    stopped = train(plan, out, told)
     assert stopped is None
-    assert "the same command again to resume" in notices[-1]
-    result = train(plan, out, Listener(interrupt, notices.append))
+    assert "the same command again to resume" in told.notices[-1]
+    result = train(plan, out, told)
     assert result.last_test == whole.last_test
     assert result.best_test == whole.best_test
-    assert len(steps) == len(set(steps))  # no step was done twice
+    done = [step for _, step in told.steps]
+    assert done == list(range(1, 1 + 3 * 4))  # no step was done twice: 76 images, batches of 16
     assert sorted(p.name for p in out.iterdir()) == [
         "best.safetensors", "config.json", "lock", "model.safetensors", "result.json",
     ]  # fmt: skip
-    again = train(plan, out, Listener(notice=notices.append))
-    assert "is done" in notices[-1]
+    again = train(plan, out, told)
+    assert "is done" in told.notices[-1]
     assert again.last_test.keys() == result.last_test.keys()
     for name, value in result.last_test.items():
         assert again.last_test[name] == pytest.approx(value, abs=1e-4)
@@ -133,15 +127,16 @@ def test_ctrl_c_keeps_what_was_learned_and_the_same_call_goes_on(dataset, tmp_pa
 
 def test_it_learns_and_reports_every_readout(dataset, tmp_path):
     plan = plan_run("cfl-conv256", dataset, changed(epochs=20))
-    seen = []
-    result = train(plan, tmp_path, Listener(seen.append))
+    told = Told()
+    result = train(plan, tmp_path, told)
     assert list(result.last_test) == ["layer 1", "layer 2", "sum", "classifier"]
     assert result.last_test["classifier"] >= 0.8
     assert set(result.best_epoch) == set(result.last_test)
     assert result.coarse_test["sum"] >= 0.7
     assert len(result.curve) == 20
-    assert [p.epoch for p in seen if p.ended] == list(range(1, 21))
-    assert list(seen[-1].losses) == ["layer 1", "layer 2", "classifier"]
+    epochs = [fields for name, fields in told.events if name == "epoch"]
+    assert [fields["epoch"] for fields in epochs] == list(range(1, 21))
+    assert list(epochs[-1]["losses"]) == ["layer 1", "layer 2", "classifier"]
 
 
 def test_selection_never_sees_the_test_images(dataset):
@@ -188,16 +183,16 @@ def test_seeds_differ_and_a_seed_repeats(dataset, tmp_path):
     results = []
     for number, seed in enumerate((0, 0, 1)):
         plan = plan_run("cfl-conv256", dataset, changed(seed=seed, epochs=1))
-        results.append(train(plan, tmp_path / str(number)).curve[0].losses)
+        results.append(train(plan, tmp_path / str(number), Told()).curve[0].losses)
     assert results[0] == results[1] != results[2]
 
 
 def test_a_folder_of_another_run_is_refused(dataset, tmp_path):
     plan = plan_run("bp-conv256", dataset, changed(epochs=1))
-    train(plan, tmp_path)
+    train(plan, tmp_path, Told())
     other = plan_run("bp-conv256", dataset, changed(epochs=2))
     with pytest.raises(UsageError, match="its epochs is 1, not 2"):
-        train(other, tmp_path)
+        train(other, tmp_path, Told())
 
 
 def test_a_recipe_that_has_changed_is_another_run(dataset, monkeypatch):
@@ -217,18 +212,18 @@ def test_a_damaged_checkpoint_is_named(dataset, tmp_path):
     content = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelDamagedError, match="the run starts from its beginning"):
-        train(plan, tmp_path)
+        train(plan, tmp_path, Told())
 
 
 def test_a_second_process_at_the_same_run_is_refused(dataset, tmp_path):
     plan = plan_run("bp-conv256", dataset, OPTIONS)
     with ModelLock(tmp_path), pytest.raises(ModelLockedError):
-        train(plan, tmp_path)
+        train(plan, tmp_path, Told())
 
 
 def test_no_validation_images_means_no_best_epoch(dataset, tmp_path):
     plan = plan_run("bp-conv256", dataset, changed(validation=0.0, epochs=1))
-    result = train(plan, tmp_path)
+    result = train(plan, tmp_path, Told())
     assert plan.config.train_images == 96
     assert result.best_test == {}
     assert not (tmp_path / "best.safetensors").exists()
@@ -301,7 +296,8 @@ def test_checkpoints_are_written_in_between(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "CHECKPOINT_S", 0.0)
     plan = plan_run("bp-conv256", dataset, OPTIONS)
     found = []
-    out = Path(tmp_path)
-    train(plan, out, Listener(lambda _: found.append((out / CHECKPOINT).exists())))
+    told = Told()
+    told.bar = lambda *_: found.append((tmp_path / CHECKPOINT).exists())
+    train(plan, tmp_path, told)
     assert found[0] is False
     assert all(found[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
@@ -16,16 +16,17 @@ from cfl_edge.lab.paper.figures.attention import check_attention, draw_attention
 from cfl_edge.lab.paper.figures.correlation import draw_correlation
 from cfl_edge.lab.paper.figures.features import check_features, draw_features
 from cfl_edge.lab.paper.figures.matrices import check_matrices, draw_matrices
-from cfl_edge.lab.paper.options import TrainOptions
+from cfl_edge.lab.paper.options import ReproduceSettings, TrainOptions
 from cfl_edge.lab.paper.plan import Plan, plan_run
 from cfl_edge.lab.paper.reproduce import DataSets, paper_name
 from cfl_edge.lab.paper.results import RUNS, read_results, run_in
 from cfl_edge.lab.paper.run import RunResult
 from cfl_edge.lab.paper.table import chosen
-from cfl_edge.lab.paper.train import SILENT, Listener, new_trainer
+from cfl_edge.lab.paper.train import new_trainer
 from cfl_edge.lab.paper.trainer import Trainer
 from cfl_edge.lab.paper.training_files import MODEL
 from cfl_edge.model.replacing import replace_files
+from cfl_edge.view.reporter import Reporter
 
 FOLDER = "figures"  # in the folder of a reproduction
 
@@ -59,29 +60,10 @@ RUN_FIGURES = {
 }
 
 
-@dataclass(frozen=True)
-class FigureOptions:
-    """What a figure shows.
-
-    Args:
-        recipe: The system; `figure1` shows all.
-        images: Images in `figure2` (6 by default), test images in `figure6` and `figure7` (2,000).
-        training: The budget of the run.
-    """
-
-    recipe: str = "cfl-conv512"
-    images: int | None = None
-    training: TrainOptions = field(default_factory=TrainOptions)
-
-
-def draw_figure(
-    what: str,
-    sources: Sequence[str],
-    out: Path,
-    options: FigureOptions,
-    listener: Listener = SILENT,
-) -> Path | None:
+def draw_figure(settings: ReproduceSettings, reporter: Reporter) -> Path | None:
     """Draw a figure into `out/figures`; its run is one of those that `reproduce` leaves in `out`.
+
+    Any data may stand in for the figure's own.
 
     | figure | shows | of |
     |---|---|---|
@@ -92,40 +74,36 @@ def draw_figure(
     | `figure10` | similarity of the label embeddings, confusion of the prediction | CIFAR-10 |
 
     Args:
-        what: One of these.
-        sources: Data set, as `open_dataset` reads it; none for torchvision's. Any other data may
-            stand in for the figure's own.
-        out: Folder of the runs and results.
-        options: What is shown.
-        listener: Told after every step of the training.
+        settings: One of these as `what`, the system (`figure1` shows all), the number of images,
+            and the budget of the run.
+        reporter: Told after every step of the training.
 
     Returns:
         The file; None after Ctrl-C, SIGTERM or SIGHUP, and the same call resumes the run.
 
     Raises:
-        UsageError: No such figure, a wrong option, a recipe that has nothing to show there, or
+        UsageError: A wrong option, a recipe that has nothing to show there, or
             matplotlib or scikit-learn is not installed.
         DataError: A source cannot be read; too few runs for `figure1`.
         ModelDamagedError: The weights of the run are damaged.
         ModelWriteError: Disk full, no permission.
     """
-    names = [CORRELATION, *RUN_FIGURES]
-    if what not in names:
-        raise UsageError(f"{what!r} is not one of {', '.join(names)}", hint="reproduce figure2")
+    what, out = settings.what, settings.out
     _require("matplotlib.figure", "matplotlib", what)
     if what == CORRELATION:
-        return _correlation(sources, out, listener)
+        return _correlation(settings, reporter)
     figure = RUN_FIGURES[what]
     if figure.needs_sklearn:
         _require("sklearn.manifold", "scikit-learn", what)
-    images = options.images or figure.images
-    dataset = _dataset(sources, figure.data, listener)
-    plan = plan_run(options.recipe, dataset, options.training, kind=paper_name(dataset))
+    images = settings.images or figure.images
+    dataset = _dataset(settings.data, figure.data, reporter)
+    options = TrainOptions.of(settings, seed=0)
+    plan = plan_run(settings.recipe, dataset, options, kind=paper_name(dataset))
     trainer = new_trainer(plan)
     if len(trainer.images.x_test) == 0:
         raise DataError("the data has no test images", hint="x_test and y_test in the file")
     figure.check(trainer, images)  # before hours of training
-    result = run_in(out, plan, listener)
+    result = run_in(out, plan, reporter)
     if result is None:
         return None
     _load(trainer, out / RUNS / plan.config.key() / MODEL)
@@ -161,16 +139,16 @@ def _require(module: str, package: str, what: str) -> None:
         ) from None
 
 
-def _correlation(sources: Sequence[str], out: Path, listener: Listener) -> Path:
+def _correlation(settings: ReproduceSettings, reporter: Reporter) -> Path:
     only = None
-    if sources:
-        only = fingerprint(_dataset(sources, CORRELATION_DATA, listener))
-    data, content = draw_correlation(read_results(out).values(), only)
-    return _write(out, f"{CORRELATION}-{data}.png", content)
+    if settings.data:
+        only = fingerprint(_dataset(settings.data, CORRELATION_DATA, reporter))
+    data, content = draw_correlation(read_results(settings.out).values(), only)
+    return _write(settings.out, f"{CORRELATION}-{data}.png", content)
 
 
-def _dataset(sources: Sequence[str], name: str, listener: Listener) -> Dataset:
-    dataset = DataSets(sources, [name], listener.notice).get(name)
+def _dataset(sources: Sequence[str], name: str, reporter: Reporter) -> Dataset:
+    dataset = DataSets(sources, [name], reporter.notice).get(name)
     assert dataset is not None  # or else DataSets has raised
     return dataset
 

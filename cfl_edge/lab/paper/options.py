@@ -1,8 +1,9 @@
-"""The options of a training run, declared once for the command line and for Python."""
+"""The options of `train` and `reproduce`, declared once for the command line and for Python."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field
 
@@ -13,6 +14,10 @@ from cfl_edge.lab.paper.run import Precision
 TRAINING = "Training"
 COUNT = Field(ge=1)
 BY_RECIPE = "the recipe's"
+DATA = "FILE.npz, a folder of images, mnist, fashionmnist, cifar10 or cifar100"
+What = Literal[
+    "table1", "table2", "table3", "table6", "figure1", "figure2", "figure6", "figure7", "figure10"
+]
 
 
 class Budget(Settings):
@@ -68,3 +73,43 @@ class TrainOptions(Budget):
     def of(cls, budget: Budget, seed: int) -> Self:
         """Return the options of one run within a budget."""
         return cls(seed=seed, **{name: getattr(budget, name) for name in Budget.model_fields})
+
+
+class TrainSettings(TrainOptions):
+    """Every option of `cfl-edge train`."""
+
+    recipe: Annotated[
+        str,
+        Option("The system: cfl-conv256, bp-conv256, cfl-plus-conv512, …", example="cfl-conv256"),
+    ]
+    data: Annotated[str, Option(f"{DATA}.", metavar="DATA", example="cifar10")]
+    out: Annotated[
+        Path | None, Option("Folder of the run.", default="runs/train/…", metavar="DIR")
+    ] = None
+
+
+class ReproduceSettings(Budget):
+    """Every option of `cfl-edge reproduce`."""
+
+    what: Annotated[
+        What,
+        Option(
+            f"What to reproduce: {', '.join(get_args(What))}.", positional=True, example="table1"
+        ),
+    ]
+    data: Annotated[
+        list[str],
+        Option(f"{DATA}; may be repeated.", metavar="DATA", default="torchvision's data sets"),
+    ] = Field(default_factory=list)
+    rows: Annotated[
+        str | None,
+        Option("Pattern of rows, such as 'cifar10/cfl-conv256*'.", default="all", metavar="ROWS"),
+    ] = None
+    seeds: Annotated[int, Field(ge=1), Option("Runs of each row, with seeds from 0.")] = 1
+    recipe: Annotated[str, Option("The system that a figure shows.")] = "cfl-conv512"
+    images: Annotated[
+        int | None, Field(ge=1), Option("Images in a figure.", default="6, or 2000 for t-SNE")
+    ] = None
+    out: Annotated[Path, Option("Folder of runs and results.", metavar="DIR")] = Path(
+        "runs/reproduce"
+    )

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cfl_edge.errors import ModelLockedError, UsageError
 from cfl_edge.lab.data.dataset import Dataset, with_coarse_labels
 from cfl_edge.lab.data.sources import open_dataset
-from cfl_edge.lab.paper.options import Budget, TrainOptions
+from cfl_edge.lab.paper.options import ReproduceSettings, TrainOptions
 from cfl_edge.lab.paper.plan import plan_run
 from cfl_edge.lab.paper.published import DATA
 from cfl_edge.lab.paper.recipes import kind_of
 from cfl_edge.lab.paper.results import read_results, run_in
 from cfl_edge.lab.paper.run import RunResult
-from cfl_edge.lab.paper.table import Row
-from cfl_edge.lab.paper.train import Listener
+from cfl_edge.lab.paper.table import Row, select
 from cfl_edge.notices import Notice
-
-
-@dataclass(frozen=True)
-class RowListener(Listener):
-    """A `Listener` that is told of finished rows as well.
-
-    Args:
-        row: Called with each row of a table that is done.
-    """
-
-    row: Callable[[Row], None] = lambda _: None
-
-
-SILENT_ROWS = RowListener()
+from cfl_edge.view.reporter import Reporter
 
 
 @dataclass
@@ -47,66 +32,54 @@ class Reproduced:
     interrupted: bool = False
 
 
-def reproduce(
-    rows: Sequence[Row],
-    sources: Sequence[str],
-    out: Path,
-    budget: Budget,
-    *,
-    seeds: int = 1,
-    listener: RowListener = SILENT_ROWS,
-) -> Reproduced:
+def reproduce(settings: ReproduceSettings, reporter: Reporter) -> Reproduced:
     """Run the rows that have no result yet; a run serves every row that it answers.
 
     Two processes may work on the same folder: each leaves alone what the other is at.
 
     Args:
-        rows: Of a table, as `select` returns them; their runs are added.
-        sources: Data sets, as `open_dataset` reads them; none for torchvision's.
-        out: Folder of the runs and results, see `results.py`.
-        budget: Of each run.
-        seeds: Runs of each row, with seeds from 0.
-        listener: Told after every step and every row.
+        settings: The table, its rows, the data, the folder, and the budget of each run.
+        reporter: Told after every step and every row.
 
     Raises:
         UsageError: A wrong option, no data for any row.
         DataError: A source cannot be read.
         ModelWriteError: Disk full, no permission; finished runs are not lost.
     """
-    done = Reproduced(list(rows))
-    sets = DataSets(sources, [row.cell.data for row in rows], listener.notice)
-    for row in rows:
+    done = Reproduced(select(settings.what, settings.rows))
+    sets = DataSets(settings.data, [row.cell.data for row in done.rows], reporter.notice)
+    for row in done.rows:
         dataset = sets.get(row.cell.data, coarse=row.cell.coarse)
-        for seed in range(seeds if dataset else 0):
+        for seed in range(settings.seeds if dataset else 0):
             assert dataset is not None
             try:
-                result = _result(row, dataset, out, TrainOptions.of(budget, seed), listener)
+                result = _result(row, dataset, settings, seed, reporter)
             except ModelLockedError:
-                listener.notice(f"{row.cell.row}, seed {seed}: another process is training it")
+                reporter.notice(f"{row.cell.row}, seed {seed}: another process is training it")
                 continue
             except UsageError as error:  # of this row: too small an image for its network
                 row.failure = error.problem
-                listener.notice(f"{row.cell.row}: {error.problem}")
+                reporter.notice(f"{row.cell.row}: {error.problem}")
                 break
             if result is None:
                 done.interrupted = True
                 return done
             row.runs.append(result)
         if row.runs or row.failure:
-            listener.row(row)
+            reporter.event("row", row.fields())
     return done
 
 
 def _result(
-    row: Row, dataset: Dataset, out: Path, options: TrainOptions, listener: Listener
+    row: Row, dataset: Dataset, settings: ReproduceSettings, seed: int, reporter: Reporter
 ) -> RunResult | None:
     """Return the result of a run, known or new; None after an interruption."""
-    plan = plan_run(row.cell.recipe, dataset, options, kind=row.cell.data)
-    known = read_results(out).get(plan.config.key())
+    plan = plan_run(row.cell.recipe, dataset, TrainOptions.of(settings, seed), kind=row.cell.data)
+    known = read_results(settings.out).get(plan.config.key())
     if known is not None:
         return known
-    listener.notice(f"{row.cell.row}, seed {options.seed}")
-    return run_in(out, plan, listener)
+    reporter.notice(f"{row.cell.row}, seed {seed}")
+    return run_in(settings.out, plan, reporter)
 
 
 class DataSets:

@@ -14,19 +14,20 @@ from pathlib import Path
 
 from cfl_edge.lab.paper.plan import Plan
 from cfl_edge.lab.paper.run import RunResult
-from cfl_edge.lab.paper.train import SILENT, Listener, train
+from cfl_edge.lab.paper.train import train
 from cfl_edge.model.writing import write_error
+from cfl_edge.view.reporter import Reporter
 
 RESULTS, RUNS = "results.jsonl", "runs"
 
 
-def run_in(out: Path, plan: Plan, listener: Listener = SILENT) -> RunResult | None:
+def run_in(out: Path, plan: Plan, reporter: Reporter) -> RunResult | None:
     """Train in the run's own folder, and add the result to the others.
 
     Args:
         out: Folder of the reproduction.
         plan: The run.
-        listener: Told after every step.
+        reporter: Told after every step.
 
     Returns:
         The result; None after Ctrl-C, SIGTERM or SIGHUP.
@@ -36,7 +37,7 @@ def run_in(out: Path, plan: Plan, listener: Listener = SILENT) -> RunResult | No
         ModelWriteError: Disk full, no permission.
     """
     key = plan.config.key()
-    result = train(plan, out / RUNS / key, listener)
+    result = train(plan, out / RUNS / key, reporter)
     if result is not None and key not in read_results(out):
         append_result(out, result)
     return result

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from cfl_edge.lab.data.dataset import Dataset
 from cfl_edge.lab.machine import cores, cpu_model, torch_facts
 from cfl_edge.lab.paper.plan import Plan
 from cfl_edge.lab.paper.recipes import find_recipe
-from cfl_edge.lab.paper.run import Accuracies, RunResult
+from cfl_edge.lab.paper.run import Accuracies, Epoch, RunResult
 from cfl_edge.lab.paper.trainer import Images, Trainer, accuracies
 from cfl_edge.lab.paper.training_files import (
     claim,
@@ -30,53 +28,12 @@ from cfl_edge.lab.rules.labelled_network import labelled_network_of
 from cfl_edge.lab.rules.rule import Rule
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.model.lock import ModelLock
-from cfl_edge.notices import Notice, log_notice
+from cfl_edge.view.reporter import Reporter
 
 CHECKPOINT_S = 60.0  # between two checkpoints: what an interruption costs at most
 
 
-@dataclass(frozen=True)
-class TrainProgress:
-    """Where a run is.
-
-    Args:
-        recipe: Its name.
-        epoch: The current one, from 1.
-        epochs: How many there are.
-        step: Steps done of the current epoch.
-        steps: How many it has.
-        losses: Mean of the epoch so far, by layer.
-        validation: Accuracies after the epoch before, by readout.
-        ended: Whether the epoch has just ended.
-    """
-
-    recipe: str
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    losses: dict[str, float]
-    validation: Accuracies
-    ended: bool
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Who is told how a run goes.
-
-    Args:
-        progress: Called after every step.
-        notice: Called with a sentence when something happens on the way.
-    """
-
-    progress: Callable[[TrainProgress], None] = lambda _: None
-    notice: Notice = log_notice
-
-
-SILENT = Listener()
-
-
-def train(plan: Plan, out: Path, listener: Listener = SILENT) -> RunResult | None:
+def train(plan: Plan, out: Path, reporter: Reporter) -> RunResult | None:
     """Train, test, and write the weights and the result into a folder.
 
     A second call with the same configuration resumes an interrupted run, with the same bits as if
@@ -85,7 +42,7 @@ def train(plan: Plan, out: Path, listener: Listener = SILENT) -> RunResult | Non
     Args:
         plan: The run, of `plan_run`.
         out: The folder.
-        listener: Told after every step.
+        reporter: Told after every step and every epoch.
 
     Returns:
         The result, or None after Ctrl-C, SIGTERM or SIGHUP: the folder then holds a checkpoint.
@@ -100,9 +57,9 @@ def train(plan: Plan, out: Path, listener: Listener = SILENT) -> RunResult | Non
         claim(out, plan.config)
         finished = load_result(out)
         if finished is not None:
-            listener.notice(f"{out} is done: its result is shown")
+            reporter.notice(f"{out} is done: its result is shown")
             return finished
-        trainer = _run(plan, out, listener)
+        trainer = _run(plan, out, reporter)
         if trainer is None:
             return None
         result = _result(trainer, plan.dataset)
@@ -110,21 +67,21 @@ def train(plan: Plan, out: Path, listener: Listener = SILENT) -> RunResult | Non
         return result
 
 
-def _run(plan: Plan, out: Path, listener: Listener) -> Trainer | None:
+def _run(plan: Plan, out: Path, reporter: Reporter) -> Trainer | None:
     """Take all steps that are left; None after an interruption."""
     keep_freed_memory()
     trainer = new_trainer(plan)
     if load_checkpoint(out, trainer):
         done = len(trainer.state.epochs)
-        listener.notice(f"{out} resumes after {done} epochs and {trainer.state.step} steps")
+        reporter.notice(f"{out} resumes after {done} epochs and {trainer.state.step} steps")
     saved = time.monotonic()
     with Interrupts() as interrupts:
         while not trainer.is_done:
             epoch = trainer.step()
-            listener.progress(_progress(trainer, ended=epoch is not None))
+            _tell(trainer, epoch, reporter)
             if interrupts.requested:
                 save_checkpoint(out, trainer)
-                listener.notice(f"interrupted: run the same command again to resume from {out}")
+                reporter.notice(f"interrupted: run the same command again to resume from {out}")
                 return None
             if time.monotonic() - saved >= CHECKPOINT_S:
                 save_checkpoint(out, trainer)
@@ -144,19 +101,21 @@ def new_trainer(plan: Plan) -> Trainer:
     return Trainer(rule, config, factor, Images(dataset, plan.split, config.device))
 
 
-def _progress(trainer: Trainer, *, ended: bool) -> TrainProgress:
-    epochs = trainer.state.epochs
-    number = len(epochs) if ended else len(epochs) + 1
-    return TrainProgress(
-        trainer.config.recipe,
-        number,
-        trainer.config.epochs,
-        trainer.steps if ended else trainer.state.step,
-        trainer.steps,
-        epochs[-1].losses if ended else trainer.losses(),
-        epochs[-1].validation if epochs else {},
-        ended,
-    )
+def _tell(trainer: Trainer, ended: Epoch | None, reporter: Reporter) -> None:
+    """Show a step as a bar, and tell programs of the end of an epoch."""
+    config, epochs = trainer.config, trainer.state.epochs
+    steps = len(epochs) * trainer.steps + trainer.state.step
+    number, losses = len(epochs) + 1, trainer.losses()
+    if ended is not None:
+        number, losses = ended.number, ended.losses
+        told = {"epoch": number, "losses": losses, "validation": ended.validation}
+        reporter.event("epoch", {"recipe": config.recipe, "epochs": config.epochs, **told})
+    figures = [f"epoch {number}/{config.epochs}"]
+    figures.append(" ".join(["loss", *(f"{value:.2f}" for value in losses.values())]))
+    if epochs and epochs[-1].validation:
+        shares = (f"{name} {100 * value:.1f}" for name, value in epochs[-1].validation.items())
+        figures.append(f"validation % {', '.join(shares)}")
+    reporter.bar(config.recipe, steps, config.epochs * trainer.steps, "  ".join(figures))
 
 
 def _result(trainer: Trainer, dataset: Dataset) -> RunResult:
