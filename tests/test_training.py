@@ -15,7 +15,8 @@ from cfl_edge.lab.paper import train as command
 from cfl_edge.lab.paper.options import TrainOptions
 from cfl_edge.lab.paper.plan import plan_run
 from cfl_edge.lab.paper.recipes import RECIPES, TABLE_5, batch_for, find_recipe, kind_of
-from cfl_edge.lab.paper.train import new_trainer, train
+from cfl_edge.lab.paper.train import train
+from cfl_edge.lab.paper.trainer import Trainer
 from cfl_edge.lab.paper.training_files import CHECKPOINT, load_checkpoint, save_checkpoint
 from cfl_edge.lab.paper.zero_shot import coarse_embeddings, coarse_scores
 from cfl_edge.model.lock import ModelLock
@@ -65,16 +66,16 @@ def numbers(trainer):
 @pytest.mark.parametrize("after", [2, 5])
 def test_a_run_goes_on_to_the_same_bits(dataset, tmp_path, recipe, precision, after):
     plan = plan_run(recipe, dataset, changed(precision=precision))
-    whole = new_trainer(plan)
+    whole = Trainer(plan)
     while not whole.is_done:
         whole.step()
     wanted = numbers(whole)
-    first = new_trainer(plan)
+    first = Trainer(plan)
     for _ in range(after):
         first.step()
     save_checkpoint(tmp_path, first)
     torch.manual_seed(99)  # whatever happens in between
-    second = new_trainer(plan)
+    second = Trainer(plan)
     assert load_checkpoint(tmp_path, second)
     while not second.is_done:
         second.step()
@@ -93,7 +94,7 @@ def test_a_step_in_bfloat16_is_another_run_whose_weights_are_float32(dataset):
     assert plan.config.key() != reduced.config.key()
     trainers = []
     for each in (plan, reduced):
-        trainers.append(new_trainer(each))
+        trainers.append(Trainer(each))
         trainers[-1].step()
     exact, other = (trainer.losses()["layer 1"] for trainer in trainers)
     assert exact != other
@@ -141,7 +142,7 @@ def test_it_learns_and_reports_every_readout(dataset, tmp_path):
 
 def test_selection_never_sees_the_test_images(dataset):
     plan = plan_run("bp-conv256", dataset, OPTIONS)
-    trainer = new_trainer(plan)
+    trainer = Trainer(plan)
     images_seen = trainer.images
     images_seen.x_test = images_seen.y_test = None  # touching it would raise
     while not trainer.is_done:
@@ -153,7 +154,7 @@ def test_selection_never_sees_the_test_images(dataset):
 
 def test_best_weights_are_those_of_the_best_epoch(dataset):
     plan = plan_run("bp-conv256", dataset, changed(epochs=6))
-    trainer = new_trainer(plan)
+    trainer = Trainer(plan)
     after = {}
     while not trainer.is_done:
         epoch = trainer.step()
@@ -168,7 +169,7 @@ def test_best_weights_are_those_of_the_best_epoch(dataset):
 
 def test_the_learning_rate_follows_the_milestones_whatever_the_number_of_epochs(dataset):
     plan = plan_run("cfl-conv256", dataset, changed(epochs=10))
-    trainer = new_trainer(plan)
+    trainer = Trainer(plan)
     rates = []
     for _ in range(10):
         for _ in range(trainer.steps):
@@ -206,7 +207,7 @@ def test_a_recipe_that_has_changed_is_another_run(dataset, monkeypatch):
 
 def test_a_damaged_checkpoint_is_named(dataset, tmp_path):
     plan = plan_run("bp-conv256", dataset, OPTIONS)
-    trainer = new_trainer(plan)
+    trainer = Trainer(plan)
     trainer.step()
     save_checkpoint(tmp_path, trainer)
     content = (tmp_path / CHECKPOINT).read_bytes()
@@ -244,7 +245,7 @@ def test_digits_are_not_mirrored_and_colour_images_are(dataset):
     grey = replace(dataset, x_train=dataset.x_train[:, :1], x_test=dataset.x_test[:, :1])
     for data, augmented in ((dataset, True), (grey, False)):
         plan = plan_run("bp-conv256", data, OPTIONS)
-        batches = new_trainer(plan).images
+        batches = Trainer(plan).images
         assert batches.augmented is augmented
         x, _ = batches.batch(torch.arange(76))
         plain = torch.cat(list(batches.plain(batches.x_train)))
@@ -280,7 +281,7 @@ def test_coarse_embeddings_are_means_and_score_as_they_should(dataset):
     expected = torch.stack([rows[[1, 4]].mean(0), rows[[0, 2, 5]].mean(0), rows[3]])
     torch.testing.assert_close(coarse_embeddings(rows, coarse_of), expected)
     plan = plan_run("cfl-conv256", dataset, OPTIONS)
-    trainer = new_trainer(plan)
+    trainer = Trainer(plan)
     x = next(trainer.images.plain(trainer.images.x_test))
     coarse = coarse_scores(trainer.rule, x, dataset.coarse_of)
     fine = trainer.rule.scores(x)
@@ -289,7 +290,7 @@ def test_coarse_embeddings_are_means_and_score_as_they_should(dataset):
         mean = fine[name].view(-1, 2, 2).mean(dim=2)
         torch.testing.assert_close(scores, mean, rtol=1e-4, atol=1e-5)
     bp_plan = plan_run("bp-conv256", dataset, OPTIONS)
-    assert coarse_scores(new_trainer(bp_plan).rule, x, dataset.coarse_of) == {}
+    assert coarse_scores(Trainer(bp_plan).rule, x, dataset.coarse_of) == {}
 
 
 def test_checkpoints_are_written_in_between(dataset, tmp_path, monkeypatch):

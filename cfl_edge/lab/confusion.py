@@ -31,18 +31,18 @@ def confusion_png(confusion: Confusion) -> bytes:
     Returns:
         The bytes of a PNG.
     """
-    from cfl_edge.lab.canvas import draw_matrix, draw_title, new_figure, png
+    from cfl_edge.lab import canvas
 
     names, rows = confusion.names, confusion.rows()
     counts = np.array(rows, dtype=float)
     share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = min(MOST_IN, max(LEAST_IN, 1.6 + CELL_IN * len(names)))
-    figure = new_figure(side + 1, side)
+    figure = canvas.new_figure(side + 1, side)
     axes = figure.subplots()
     numbers = [[str(n) if n else "" for n in row] for row in rows]
-    image = draw_matrix(axes, share, names, colours="Blues", limits=(0, 1), numbers=numbers)
+    image = canvas.draw_matrix(axes, share, names, colours="Blues", limits=(0, 1), numbers=numbers)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.colorbar(image, label="share of the true class")
-    draw_title(figure, f"accuracy {confusion.accuracy:.1%} of {confusion.samples} images")
-    return png(figure)
+    canvas.draw_title(figure, f"accuracy {confusion.accuracy:.1%} of {confusion.samples} images")
+    return canvas.png(figure)

@@ -17,12 +17,11 @@ from cfl_edge.lab.paper.figures.correlation import draw_correlation
 from cfl_edge.lab.paper.figures.features import check_features, draw_features
 from cfl_edge.lab.paper.figures.matrices import check_matrices, draw_matrices
 from cfl_edge.lab.paper.options import ReproduceSettings, TrainOptions
-from cfl_edge.lab.paper.plan import Plan, plan_run
+from cfl_edge.lab.paper.plan import plan_run
 from cfl_edge.lab.paper.reproduce import DataSets, paper_name
 from cfl_edge.lab.paper.results import RUNS, read_results, run_in
 from cfl_edge.lab.paper.run import RunResult
 from cfl_edge.lab.paper.table import chosen
-from cfl_edge.lab.paper.train import new_trainer
 from cfl_edge.lab.paper.trainer import Trainer
 from cfl_edge.lab.paper.training_files import MODEL
 from cfl_edge.model.replacing import replace_files
@@ -39,14 +38,14 @@ class RunFigure:
         data: The paper's data set.
         images: Images that it shows by default; 0 where their number cannot be chosen.
         check: Refuses, before any training, a rule or a number of images that it cannot show.
-        draw: Returns the PNG, given the trained rule, its plan, a title and the number of images.
+        draw: Returns the PNG, given the trained rule, a title and the number of images.
         needs_sklearn: Whether scikit-learn takes part.
     """
 
     data: str
     images: int
     check: Callable[[Trainer, int], None]
-    draw: Callable[[Trainer, Plan, str, int], bytes]
+    draw: Callable[[Trainer, str, int], bytes]
     needs_sklearn: bool = False
 
 
@@ -99,7 +98,7 @@ def draw_figure(settings: ReproduceSettings, reporter: Reporter) -> Path | None:
     dataset = _dataset(settings.data, figure.data, reporter)
     options = TrainOptions.of(settings, seed=0)
     plan = plan_run(settings.recipe, dataset, options, kind=paper_name(dataset))
-    trainer = new_trainer(plan)
+    trainer = Trainer(plan)
     if len(trainer.images.x_test) == 0:
         raise DataError("the data has no test images", hint="x_test and y_test in the file")
     figure.check(trainer, images)  # before hours of training
@@ -107,7 +106,7 @@ def draw_figure(settings: ReproduceSettings, reporter: Reporter) -> Path | None:
     if result is None:
         return None
     _load(trainer, out / RUNS / plan.config.key() / MODEL)
-    content = figure.draw(trainer, plan, title(result), images)
+    content = figure.draw(trainer, title(result), images)
     return _write(out, f"{what}-{plan.config.data}-{plan.config.recipe}.png", content)
 
 
@@ -120,13 +119,14 @@ def title(result: RunResult) -> str:
         >>> print(title(RunResult(config, 7, {"classifier": 0.5}, {}, {}, {}, [], 1.0)))
         bp-fc on digits: 1 epoch of 9,000 images, test accuracy 50.0 % (2,000 images)
     """
-    from cfl_edge.lab.canvas import literal
+    from cfl_edge.lab import canvas
 
     config, accuracy = result.config, chosen(result.last_test, "prediction") or 0.0
     epochs = f"{config.epochs} epoch{'s' if config.epochs != 1 else ''}"
     return (
-        f"{config.recipe} on {literal(config.data, 30)}: {epochs} of {config.train_images:,} "
-        f"images, test accuracy {100 * accuracy:.1f} % ({config.test_images:,} images)"
+        f"{config.recipe} on {canvas.literal(config.data, 30)}: {epochs} of "
+        f"{config.train_images:,} images, test accuracy {100 * accuracy:.1f} % "
+        f"({config.test_images:,} images)"
     )
 
 

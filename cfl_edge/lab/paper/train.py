@@ -10,12 +10,10 @@ import torch
 
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.defaults import VERSION
-from cfl_edge.lab.data.dataset import Dataset
 from cfl_edge.lab.machine import cores, cpu_model, torch_facts
 from cfl_edge.lab.paper.plan import Plan
-from cfl_edge.lab.paper.recipes import find_recipe
 from cfl_edge.lab.paper.run import Accuracies, Epoch, RunResult
-from cfl_edge.lab.paper.trainer import Images, Trainer, accuracies
+from cfl_edge.lab.paper.trainer import Trainer, accuracies
 from cfl_edge.lab.paper.training_files import (
     claim,
     load_checkpoint,
@@ -62,7 +60,7 @@ def train(plan: Plan, out: Path, reporter: Reporter) -> RunResult | None:
         trainer = _run(plan, out, reporter)
         if trainer is None:
             return None
-        result = _result(trainer, plan.dataset)
+        result = _result(trainer)
         save_result(out, trainer, result)
         return result
 
@@ -70,7 +68,7 @@ def train(plan: Plan, out: Path, reporter: Reporter) -> RunResult | None:
 def _run(plan: Plan, out: Path, reporter: Reporter) -> Trainer | None:
     """Take all steps that are left; None after an interruption."""
     keep_freed_memory()
-    trainer = new_trainer(plan)
+    trainer = Trainer(plan)
     if load_checkpoint(out, trainer):
         done = len(trainer.state.epochs)
         reporter.notice(f"{out} resumes after {done} epochs and {trainer.state.step} steps")
@@ -87,18 +85,6 @@ def _run(plan: Plan, out: Path, reporter: Reporter) -> Trainer | None:
                 save_checkpoint(out, trainer)
                 saved = time.monotonic()
     return trainer
-
-
-def new_trainer(plan: Plan) -> Trainer:
-    """Build the rule of a run with fresh weights, and its trainer."""
-    config, dataset = plan.config, plan.dataset
-    recipe = find_recipe(config.recipe)
-    torch.manual_seed(config.seed)
-    rule = recipe.build(
-        config.kind, dataset.input_shape, dataset.classes, learning_rate=config.learning_rate
-    ).to(config.device)
-    factor = recipe.schedule(config.kind).factor
-    return Trainer(rule, config, factor, Images(dataset, plan.split, config.device))
 
 
 def _tell(trainer: Trainer, ended: Epoch | None, reporter: Reporter) -> None:
@@ -118,9 +104,9 @@ def _tell(trainer: Trainer, ended: Epoch | None, reporter: Reporter) -> None:
     reporter.bar(config.recipe, steps, config.epochs * trainer.steps, "  ".join(figures))
 
 
-def _result(trainer: Trainer, dataset: Dataset) -> RunResult:
+def _result(trainer: Trainer) -> RunResult:
     begin = time.monotonic()
-    images, coarse_of = trainer.images, dataset.coarse_of
+    images, coarse_of = trainer.images, trainer.plan.dataset.coarse_of
     coarse: Accuracies = {}
     if coarse_of is not None:
         coarse = accuracies(

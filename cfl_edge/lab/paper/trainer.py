@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cfl_edge.lab.data.augment import channel_statistics, normalise, random_crop_flip
 from cfl_edge.lab.data.dataset import Dataset, Split
-from cfl_edge.lab.paper.run import Accuracies, Epoch, RunConfig
-from cfl_edge.lab.rules.rule import GatheringRule, Rule
+from cfl_edge.lab.paper.plan import Plan
+from cfl_edge.lab.paper.recipes import find_recipe
+from cfl_edge.lab.paper.run import Accuracies, Epoch
+from cfl_edge.lab.rules.rule import GatheringRule
 
 EVALUATION_BATCH = 500
 GATHERED = 10_000  # training images for readouts in closed form: enough for 256 features
@@ -99,28 +100,26 @@ def accuracies(
 class Trainer:
     """Takes a rule through its epochs, a step at a time.
 
-    Args:
-        rule: What learns.
-        config: The run.
-        factor: What the learning rate is multiplied with at a share of the run, 0 to 1.
-        images: What it learns from.
-        state: How far it is.
+    The rule has fresh weights, drawn by the run's seed.
 
+    Args:
+        plan: The run.
     """
 
-    def __init__(
-        self,
-        rule: Rule[Any],
-        config: RunConfig,
-        factor: Callable[[float], float],
-        images: Images,
-        state: TrainingState | None = None,
-    ) -> None:
-        self.rule, self.config, self.factor, self.images = rule, config, factor, images
-        self.state = state or TrainingState()
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.config = plan, plan.config
+        config, dataset = plan.config, plan.dataset
+        recipe = find_recipe(config.recipe)
+        torch.manual_seed(config.seed)
+        self.rule = recipe.build(
+            config.kind, dataset.input_shape, dataset.classes, learning_rate=config.learning_rate
+        ).to(config.device)
+        self.images = Images(dataset, plan.split, config.device)
+        self.state = TrainingState()
         self.best_weights: dict[int, dict[str, Tensor]] = {}  # by epoch, of those in state.best
+        self._rate_factor = recipe.schedule(config.kind).factor
+        self._first_rates = [optimizer.learning_rate for optimizer in self.rule.optimizers]
         self._order: Tensor | None = None
-        self._first_rates = [optimizer.learning_rate for optimizer in rule.optimizers]
 
     @property
     def steps(self) -> int:
@@ -137,7 +136,7 @@ class Trainer:
         begin = time.monotonic()
         state = self.state
         done = len(state.epochs) + state.step / self.steps
-        factor = self.factor(done / self.config.epochs)
+        factor = self._rate_factor(done / self.config.epochs)
         for optimizer, rate in zip(self.rule.optimizers, self._first_rates, strict=True):
             optimizer.learning_rate = rate * factor
         if self._order is None:

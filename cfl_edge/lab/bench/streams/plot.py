@@ -48,34 +48,31 @@ def streams_png(runs: Sequence[StreamRun], title: str) -> bytes:
     Returns:
         The bytes of a PNG.
     """
-    from cfl_edge.lab.canvas import (
-        TEXT_PT,
-        WIDTH_IN,
-        class_colours,
-        draw_title,
-        new_figure,
-        png,
-    )
+    from cfl_edge.lab import canvas
 
     learners = by_learner(runs)
-    figure = new_figure(WIDTH_IN, 7.2)
+    figure = canvas.new_figure(canvas.WIDTH_IN, 7.2)
     grid = figure.subplots(len(PANELS), 1, sharex=True)
     for axes, (field, label) in zip(grid, PANELS, strict=True):
-        lines = zip(learners.items(), class_colours(max(2, len(learners))), strict=False)
+        lines = zip(learners.items(), canvas.class_colours(max(2, len(learners))), strict=False)
         for (name, of_learner), colour in lines:
             frames, mean, spread = curve_of(of_learner, field)
             axes.plot(frames, 100 * mean, color=colour, label=name, marker="o", markersize=3)
             if len(of_learner) > 1:
                 low, high = 100 * (mean - spread), 100 * (mean + spread)
                 axes.fill_between(frames, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.set_ylabel(label, fontsize=TEXT_PT)
+        axes.set_ylabel(label, fontsize=canvas.TEXT_PT)
         axes.set_ylim(0, 102)
         axes.grid(alpha=0.3)
-        axes.tick_params(labelsize=TEXT_PT)
-    grid[-1].set_xlabel("frames of the stream", fontsize=TEXT_PT)
+        axes.tick_params(labelsize=canvas.TEXT_PT)
+    grid[-1].set_xlabel("frames of the stream", fontsize=canvas.TEXT_PT)
     handles, names = grid[0].get_legend_handles_labels()
     figure.legend(
-        handles, names, loc="outside lower center", ncols=min(5, len(names)), fontsize=TEXT_PT
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=min(5, len(names)),
+        fontsize=canvas.TEXT_PT,
     )
-    draw_title(figure, title)
-    return png(figure)
+    canvas.draw_title(figure, title)
+    return canvas.png(figure)

@@ -18,7 +18,6 @@ from cfl_edge.core.embeddings import average_pool
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.data.dataset import FIXED_SEED
-from cfl_edge.lab.paper.plan import Plan
 from cfl_edge.lab.paper.trainer import EVALUATION_BATCH, Images, Trainer
 from cfl_edge.lab.rules.labelled_network import with_embeddings
 from cfl_edge.lab.rules.rule import Rule
@@ -147,29 +146,21 @@ def check_attention(trainer: Trainer, images: int) -> None:
             )
 
 
-def draw_attention(trainer: Trainer, plan: Plan, title: str, images: int) -> bytes:
+def draw_attention(trainer: Trainer, title: str, images: int) -> bytes:
     """Draw figure 2: an image a row, and for each layer its maps for two labels.
 
     Args:
         trainer: Has the trained rule and its test images.
-        plan: The run.
         title: The run and its accuracy.
         images: Images to show.
     """
-    from cfl_edge.lab.canvas import (
-        TEXT_PT,
-        WIDTH_IN,
-        draw_title,
-        literal,
-        new_figure,
-        png,
-    )
+    from cfl_edge.lab import canvas
 
-    found, names = attention(trainer.rule, trainer.images, images), plan.dataset.class_names
+    found, names = attention(trainer.rule, trainer.images, images), trainer.plan.dataset.class_names
     count, layers, ranks = len(found.images), len(found.maps), found.labels.shape[1]
     columns = 1 + ranks * layers
-    side = max(1.15, WIDTH_IN / columns)
-    figure = new_figure(side * columns + 0.3, (side + 0.25) * count + 1.6)
+    side = max(1.15, canvas.WIDTH_IN / columns)
+    figure = canvas.new_figure(side * columns + 0.3, (side + 0.25) * count + 1.6)
     ratios = [1.0] * count + [BAR_HEIGHT]
     spec = figure.add_gridspec(count + 1, columns, height_ratios=ratios)
     grid = [[figure.add_subplot(spec[r, c]) for c in range(columns)] for r in range(count)]
@@ -181,8 +172,8 @@ def draw_attention(trainer: Trainer, plan: Plan, title: str, images: int) -> byt
         truth = int(found.truth[row])
         right = truth == int(found.labels[row, 0])
         grid[row][0].set_title(
-            literal(names[truth], 14), fontsize=TEXT_PT, color="black" if right else "tab:red",
-            fontweight="bold",
+            canvas.literal(names[truth], 14), fontsize=canvas.TEXT_PT,
+            color="black" if right else "tab:red", fontweight="bold",
         )  # fmt: skip
     height, width = found.images.shape[2:]
     for layer, maps in enumerate(found.maps):
@@ -196,16 +187,18 @@ def draw_attention(trainer: Trainer, plan: Plan, title: str, images: int) -> byt
                     values, cmap="turbo", vmin=low, vmax=high, interpolation="bilinear",
                     extent=(0, width, height, 0),
                 )  # fmt: skip
-                name = literal(names[int(found.labels[row, rank])], 10)
+                name = canvas.literal(names[int(found.labels[row, rank])], 10)
                 axes.set_title(f"{name}: {values.mean():.1f}", fontsize=8)
         below = figure.add_subplot(spec[count, first : first + ranks])
         bar = figure.colorbar(image, cax=below, orientation="horizontal", extend="both")
-        bar.set_label(f"layer {layer + 1}, {found.channels[layer]} channels", fontsize=TEXT_PT)
+        bar.set_label(
+            f"layer {layer + 1}, {found.channels[layer]} channels", fontsize=canvas.TEXT_PT
+        )
         bar.ax.tick_params(labelsize=8)
-    draw_title(
+    canvas.draw_title(
         figure,
         f"{title}\nDot product of label embedding and features at each position: for each layer, "
         "the two best classes of the prediction, with the map's mean (Eq. 1). Left: true class, "
         "red where another was predicted.",
     )
-    return png(figure)
+    return canvas.png(figure)

@@ -40,21 +40,6 @@ class Point:
     fine: float
 
 
-@dataclass(frozen=True)
-class Line:
-    """How two accuracies go together.
-
-    Args:
-        r: Pearson's correlation coefficient; None where one of them is always the same.
-        slope: Of the least-squares line, fine over zero-shot; None where there is none.
-        intercept: Of that line, in %.
-    """
-
-    r: float | None
-    slope: float | None = None
-    intercept: float | None = None
-
-
 def points(results: Iterable[RunResult], fingerprint: str | None = None) -> list[Point]:
     """Return the runs that have a zero-shot accuracy.
 
@@ -97,23 +82,26 @@ def network_of(recipe: str) -> str:
     return network if network in NETWORKS else "other"
 
 
-def correlate(x: Sequence[float], y: Sequence[float]) -> Line:
+def correlate(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float] | None:
     """Correlate two lists of numbers and lay a line through them.
 
     Args:
         x: Numbers.
         y: As many.
 
+    Returns:
+        Pearson's correlation coefficient, and slope and intercept of the least-squares line y over
+        x; None where x or y is always the same.
+
     Example:
         >>> correlate([1, 2, 3], [5, 7, 9])
-        Line(r=1.0, slope=2.0, intercept=3.0)
+        (1.0, 2.0, 3.0)
     """
     try:
         r = statistics.correlation(x, y)
-    except statistics.StatisticsError:  # one of them is always the same
-        return Line(None)
-    slope, intercept = statistics.linear_regression(x, y)
-    return Line(r, slope, intercept)
+    except statistics.StatisticsError:
+        return None
+    return r, *statistics.linear_regression(x, y)
 
 
 def draw_correlation(
@@ -131,19 +119,12 @@ def draw_correlation(
     Raises:
         DataError: Too few runs.
     """
-    from cfl_edge.lab.canvas import (
-        TEXT_PT,
-        TITLE_PT,
-        WIDTH_IN,
-        literal,
-        new_figure,
-        png,
-    )
+    from cfl_edge.lab import canvas
 
     found = points(results, fingerprint)
     line = correlate([p.zero_shot for p in found], [p.fine for p in found])
     data = sorted({p.config.data for p in found})
-    figure = new_figure(WIDTH_IN, 5.5)
+    figure = canvas.new_figure(canvas.WIDTH_IN, 5.5)
     axes = figure.subplots()
     groups: dict[tuple[str, str], list[Point]] = {}
     for point in found:
@@ -154,26 +135,27 @@ def draw_correlation(
             [p.zero_shot for p in members], [p.fine for p in members], s=45,
             color=NETWORKS[network], marker=MARKERS.get(system, "^"),
             edgecolors="black", linewidths=0.5, zorder=3,
-            label=f"{literal(system).upper()} {network}",
+            label=f"{canvas.literal(system).upper()} {network}",
         )  # fmt: skip
-    if line.slope is not None and line.intercept is not None:
+    r = "undefined"
+    if line is not None:
+        pearson, slope, intercept = line
+        r = f"{pearson:.3f}"
         ends = [min(p.zero_shot for p in found), max(p.zero_shot for p in found)]
-        label = f"least squares: {line.slope:.2f} x {line.intercept:+.1f}"
-        heights = [line.slope * end + line.intercept for end in ends]
-        axes.plot(ends, heights, "--", color="0.4", label=label)
-    r = "undefined" if line.r is None else f"{line.r:.3f}"
+        label = f"least squares: {slope:.2f} x {intercept:+.1f}"
+        axes.plot(ends, [slope * x + intercept for x in ends], "--", color="0.4", label=label)
     epochs = _range([p.config.epochs for p in found])
     images = _range([p.config.train_images for p in found])
     axes.set_title(
-        f"{literal(', '.join(data), 40)}: {epochs} epochs of {images} images\n"
+        f"{canvas.literal(', '.join(data), 40)}: {epochs} epochs of {images} images\n"
         f"Pearson's r = {r} over {len(found)} runs",
-        fontsize=TITLE_PT,
+        fontsize=canvas.TITLE_PT,
     )
     axes.set_xlabel("zero-shot accuracy on coarse classes, last layer (%)")
     axes.set_ylabel("accuracy on fine classes, prediction (%)")
     axes.grid(color="0.9")
-    axes.legend(fontsize=TEXT_PT)
-    return data[0], png(figure)
+    axes.legend(fontsize=canvas.TEXT_PT)
+    return data[0], canvas.png(figure)
 
 
 def _range(numbers: Sequence[int]) -> str:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.data.dataset import split
-from cfl_edge.lab.paper.plan import Plan
 from cfl_edge.lab.paper.trainer import Images, Trainer
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork, labelled_network_of
 from cfl_edge.lab.rules.rule import Rule
@@ -138,26 +137,26 @@ def silhouette(values: Floats, labels: Tensor) -> float | None:
     return float(silhouette_score(values, labels.numpy()))
 
 
-def draw_features(trainer: Trainer, plan: Plan, title: str, images: int) -> bytes:
+def draw_features(trainer: Trainer, title: str, images: int) -> bytes:
     """Draw figure 6 or 7: t-SNE of each layer's features, coloured by class.
 
     Args:
-        trainer: Has the trained rule.
-        plan: The run, whose test images are shown.
+        trainer: Has the trained rule, and the run whose test images are shown.
         title: The run and its accuracy.
         images: Images to show.
     """
-    from cfl_edge.lab.canvas import MOST_NUMBERS
+    from cfl_edge.lab import canvas
 
     # Balanced, and a smaller choice is part of every larger one: of those that were reported on.
-    dataset, loaded = plan.dataset, trainer.images
+    plan, loaded = trainer.plan, trainer.images
+    dataset = plan.dataset
     test = split(dataset, test_images=min(images, len(plan.split.test))).test
     x, labels, names = dataset.x_test[test], dataset.y_test[test], dataset.class_names
     layers = layer_features(network_of(trainer.rule), loaded, x.to(loaded.x_test.device))
     title += (
         f"\nt-SNE of the mean features of {len(test):,} test images; silhouette of the features"
     )
-    if dataset.classes > MOST_NUMBERS and dataset.coarse_of is not None:
+    if dataset.classes > canvas.MOST_NUMBERS and dataset.coarse_of is not None:
         labels, names = dataset.coarse_of[labels], dataset.coarse_names
         title += "\nby coarse class"
     return features_png([panel(h, labels) for h in layers], labels, names, title)
@@ -174,41 +173,33 @@ def features_png(
         names: Of the classes.
         title: What the run is.
     """
-    from cfl_edge.lab.canvas import (
-        MOST_NUMBERS,
-        TEXT_PT,
-        TITLE_PT,
-        WIDTH_IN,
-        class_colours,
-        draw_title,
-        literal,
-        new_figure,
-        png,
-    )
+    from cfl_edge.lab import canvas
 
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = new_figure(max(WIDTH_IN, 3.2 * columns), 3.4 * rows + 1.2)
+    figure = canvas.new_figure(max(canvas.WIDTH_IN, 3.2 * columns), 3.4 * rows + 1.2)
     grid = figure.subplots(rows, columns, squeeze=False)
-    colours = class_colours(len(names))
+    colours = canvas.class_colours(len(names))
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for number, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False), 1):
         for label, name in enumerate(names):
             x, y = panel.places[(labels == label).numpy()].T
-            axes.scatter(x, y, s=5, color=colours[label], linewidths=0, label=literal(name))
+            axes.scatter(x, y, s=5, color=colours[label], linewidths=0, label=canvas.literal(name))
         score = "" if panel.silhouette is None else f"\nsilhouette {panel.silhouette:.3f}"
-        axes.set_title(f"layer {number}, {panel.channels} features{score}", fontsize=TITLE_PT)
-        axes.set_xlabel("t-SNE 1", fontsize=TEXT_PT)
-        axes.set_ylabel("t-SNE 2", fontsize=TEXT_PT)
+        axes.set_title(
+            f"layer {number}, {panel.channels} features{score}", fontsize=canvas.TITLE_PT
+        )
+        axes.set_xlabel("t-SNE 1", fontsize=canvas.TEXT_PT)
+        axes.set_ylabel("t-SNE 2", fontsize=canvas.TEXT_PT)
         axes.set_xticks([])
         axes.set_yticks([])
-    if len(names) <= MOST_NUMBERS:
+    if len(names) <= canvas.MOST_NUMBERS:
         handles, texts = grid.flat[0].get_legend_handles_labels()
         across = 5 if max(map(len, texts)) <= SHORT_NAME else 4
         figure.legend(
             handles, texts, loc="outside lower center", ncols=across, markerscale=3,
-            handletextpad=0.2, columnspacing=1.5, fontsize=TEXT_PT,
+            handletextpad=0.2, columnspacing=1.5, fontsize=canvas.TEXT_PT,
         )  # fmt: skip
-    draw_title(figure, title)
-    return png(figure)
+    canvas.draw_title(figure, title)
+    return canvas.png(figure)

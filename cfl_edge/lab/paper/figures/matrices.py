@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.lab.data.dataset import Dataset
-from cfl_edge.lab.paper.plan import Plan
 from cfl_edge.lab.paper.trainer import Images, Trainer
 from cfl_edge.lab.rules.labelled_network import with_embeddings
 from cfl_edge.lab.rules.rule import Rule
@@ -75,35 +74,26 @@ def check_matrices(trainer: Trainer, images: int) -> None:
     with_embeddings(trainer.rule, "the similarity matrix needs")
 
 
-def draw_matrices(trainer: Trainer, plan: Plan, title: str, images: int) -> bytes:
+def draw_matrices(trainer: Trainer, title: str, images: int) -> bytes:
     """Draw figure 10: similarity of the label embeddings above the confusion of the prediction.
 
     Args:
         trainer: Has the trained rule and its test images.
-        plan: The run.
         title: The run and its accuracy.
         images: Any number; all test images are counted.
     """
-    from cfl_edge.lab.canvas import (
-        MOST_NUMBERS,
-        TITLE_PT,
-        WIDTH_IN,
-        draw_matrix,
-        draw_title,
-        new_figure,
-        png,
-    )
+    from cfl_edge.lab import canvas
 
-    dataset = plan.dataset
+    dataset = trainer.plan.dataset
     model = with_embeddings(trainer.rule, "the similarity matrix needs")
     order, names = class_order(dataset)
     similarity = cosine_similarities(model.rows().detach()).cpu()[order][:, order]
     predicted = predict_all(trainer.rule, trainer.images)
     confusion = confusion_percent(trainer.images.y_test, predicted, dataset.classes).cpu()
     confusion = confusion[order][:, order]
-    if dataset.classes > MOST_NUMBERS and dataset.coarse_of is not None:
+    if dataset.classes > canvas.MOST_NUMBERS and dataset.coarse_of is not None:
         title += "\nordered by coarse class"
-    figure = new_figure(WIDTH_IN, 2 * 6.9)
+    figure = canvas.new_figure(canvas.WIDTH_IN, 2 * 6.9)
     above: Axes
     below: Axes
     above, below = figure.subplots(2, 1)
@@ -111,25 +101,25 @@ def draw_matrices(trainer: Trainer, plan: Plan, title: str, images: int) -> byte
     others = values[~np.eye(len(values), dtype=bool)]
     # 1 on the diagonal is known: the scale shows what is beside it.
     bound = max(float(np.abs(others).max(initial=0.0)), 1e-6)
-    image = draw_matrix(
+    image = canvas.draw_matrix(
         above, values, names, colours="RdBu_r", limits=(-bound, bound),
         numbers=[[f"{v:.2f}" for v in row] for row in values.round(2) + 0.0],
     )  # fmt: skip
-    above.set_title("(a) cosine similarity of the label embeddings", fontsize=TITLE_PT)
+    above.set_title("(a) cosine similarity of the label embeddings", fontsize=canvas.TITLE_PT)
     figure.colorbar(image, ax=above, label="cosine", extend="max")
     values = confusion.numpy()
     # Among many classes the largest share is far below 100 %, and no number tells it.
-    top = 100.0 if len(names) <= MOST_NUMBERS else max(float(values.max()), 1.0)
-    image = draw_matrix(
+    top = 100.0 if len(names) <= canvas.MOST_NUMBERS else max(float(values.max()), 1.0)
+    image = canvas.draw_matrix(
         below, values, names, colours="Blues", limits=(0, top),
         numbers=[[f"{v:.0f}" if v >= 0.5 else "" for v in row] for row in values],
     )  # fmt: skip
-    below.set_title("(b) confusion of the prediction", fontsize=TITLE_PT)
+    below.set_title("(b) confusion of the prediction", fontsize=canvas.TITLE_PT)
     below.set_xlabel("predicted")
     below.set_ylabel("true")
     figure.colorbar(image, ax=below, label="% of the true class")
-    draw_title(figure, title)
-    return png(figure)
+    canvas.draw_title(figure, title)
+    return canvas.png(figure)
 
 
 def class_order(dataset: Dataset) -> tuple[Tensor, list[str]]:
@@ -139,14 +129,14 @@ def class_order(dataset: Dataset) -> tuple[Tensor, list[str]]:
         Numbers of the classes, and a name for each row; empty names are not shown. More than
         `MOST_NUMBERS` are ordered by their coarse classes, whose names stand in their middle.
     """
-    from cfl_edge.lab.canvas import MOST_NUMBERS
+    from cfl_edge.lab import canvas
 
     order, names = torch.arange(dataset.classes), list(dataset.class_names)
-    if dataset.classes <= MOST_NUMBERS:
+    if dataset.classes <= canvas.MOST_NUMBERS:
         return order, names
     shown = [""] * dataset.classes
     if dataset.coarse_of is None:
-        every = -(-dataset.classes // MOST_NUMBERS)
+        every = -(-dataset.classes // canvas.MOST_NUMBERS)
         shown[::every] = names[::every]
         return order, shown
     order = dataset.coarse_of.argsort(stable=True)
