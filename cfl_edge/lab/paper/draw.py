@@ -81,8 +81,8 @@ def draw_figure(settings: ReproduceSettings, reporter: Reporter) -> Path | None:
         The file; None after Ctrl-C, SIGTERM or SIGHUP, and the same call resumes the run.
 
     Raises:
-        UsageError: A wrong option, a recipe that has nothing to show there, or
-            matplotlib or scikit-learn is not installed.
+        UsageError: A wrong option, a recipe that has nothing to show there, or matplotlib or
+            scikit-learn is not installed.
         DataError: A source cannot be read; too few runs for `figure1`.
         ModelDamagedError: The weights of the run are damaged.
         ModelWriteError: Disk full, no permission.
