@@ -8,10 +8,12 @@ board, a Python program. The same letters can be spelt in several ways ("é" as 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
-from cfl_edge.errors import CflEdgeError, UsageError
+from cfl_edge.errors import CflEdgeError, DataError, UsageError
 from cfl_edge.visible import is_visible, visible
 
+MOST_CLASSES = 1 << 16  # ImageNet-21k has 21,841; a model of more is a forged one
 MAX_NAME = 64
 """Characters: a name is a row of a table and a line of labels.txt."""
 
@@ -64,3 +66,24 @@ def check_name(
             hint="name it with letters, digits, spaces and signs",
         )
     return name
+
+
+def require_names(names: Sequence[str]) -> None:
+    """Refuse what a foreign file says are the names of its classes, if they cannot be.
+
+    Raises:
+        DataError: A name that `check_name` refuses, two of the same name, or more than
+            `MOST_CLASSES`.
+
+    Example:
+        >>> require_names(["cat", "cat"])
+        Traceback (most recent call last):
+        cfl_edge.errors.DataError: 2 classes have 1 names, expected as many
+          try: a backup of the model, or learn a new one
+    """
+    hint = "a backup of the model, or learn a new one"
+    if len(names) > MOST_CLASSES:
+        raise DataError(f"{len(names)} classes, expected at most {MOST_CLASSES}", hint=hint)
+    different = len({check_name(name, kind=DataError) for name in names})
+    if different < len(names):
+        raise DataError(f"{len(names)} classes have {different} names, expected as many", hint=hint)

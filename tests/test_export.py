@@ -341,6 +341,7 @@ def test_a_frozen_backbone_is_traced_once(mobile, monkeypatch):
     for _ in range(2):
         built = model_graph(mobile, 96, Classifier(rows(), tuple(CLASSES)))
         assert [entry.version for entry in built.model.opset_import] == [18]
+        assert built.model.ir_version == 8  # not the newest of the exporter
         assert [output.name for output in built.model.graph.output] == ["scores"]
     assert traced == [18]
 

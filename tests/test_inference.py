@@ -118,7 +118,7 @@ def test_numbers_in_another_file_are_not_read(path):
     model = onnx.load(path)
     onnx.save(model, path, save_as_external_data=True, location="beside", size_threshold=0)
     assert (path.parent / "beside").exists()
-    with pytest.raises(ModelDamagedError, match="keeps numbers in another file"):
+    with pytest.raises(ModelDamagedError, match="has numbers in another file"):
         OnnxModel(path)
 
 

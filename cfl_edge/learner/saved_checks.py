@@ -14,24 +14,21 @@ import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cfl_edge.defaults import MOST_IMAGE_PX
-from cfl_edge.errors import ModelDamagedError
+from cfl_edge.errors import DataError, ModelDamagedError
 from cfl_edge.model.checkpoint import Saved
-from cfl_edge.visible import is_visible, visible
+from cfl_edge.names import require_names
+from cfl_edge.visible import visible
 
 MOST_MIB = 1 << 16  # of the replay memory or the journal
 MOST_COUNT = 1 << 53  # frames or steps: exact as a float, and 9 million years of a camera
 TEXT_LENGTH = 200  # the longest real ones are names of torchvision's backbones
 
 
-def _is_name(name: str) -> str:
-    if not 1 <= len(name) <= TEXT_LENGTH or not all(map(is_visible, name)):
-        raise ValueError(f"{visible(name[:TEXT_LENGTH])!r} is no class name")
-    return name
-
-
-def _are_different(names: list[str]) -> list[str]:
-    if len(set(names)) < len(names):
-        raise ValueError("two classes have the same name")
+def _are_names(names: list[str]) -> list[str]:
+    try:
+        require_names(names)
+    except DataError as error:
+        raise ValueError(error.problem) from error
     return names
 
 
@@ -41,7 +38,6 @@ def _is_time(text: str) -> str:
 
 
 Text = Annotated[str, Field(max_length=TEXT_LENGTH)]
-Name = Annotated[str, AfterValidator(_is_name)]
 Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
 Mib = Annotated[float, Field(ge=0, le=MOST_MIB, allow_inf_nan=False)]
 _Base = Annotated[list[Count], Field(min_length=2, max_length=2)]
@@ -120,7 +116,7 @@ class _Journal(_Strict):
 class _Manifest(_Strict):
     model_config = ConfigDict(extra="allow")
 
-    classes: Annotated[list[Name], AfterValidator(_are_different)]
+    classes: Annotated[list[str], AfterValidator(_are_names)]
     network: _Network
     counters: _Counters
     tensors: _Tensors

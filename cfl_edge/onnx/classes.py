@@ -16,6 +16,7 @@ from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
 from cfl_edge.model.replacing import replace_files
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.distance import change_distance
+from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.metadata import (
     CLASSIFIER_FILE,
     INT8_FILE,
@@ -139,6 +140,7 @@ def set_classes(
     before = numpy_helper.to_array(found[0])
     found[0].CopyFrom(numpy_helper.from_array(embeddings, LABEL_EMBEDDINGS))
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = width
+    del model.graph.value_info[:]  # an int8 file has the old shapes there; each follows from others
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     fits = change_distance(model, before, embeddings)
     if not fits:
@@ -201,16 +203,9 @@ def _load(path: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+    require_plain_file(path)
     try:
         model = onnx.load(path, load_external_data=False)
-    except FileNotFoundError:
-        raise ModelNotFoundError(
-            f"{path} does not exist", hint=f"cfl-edge export DIR -o {path.parent}"
-        ) from None
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}"
-        ) from error
     except DecodeError as error:
         raise ModelDamagedError(
             f"{path} is not an ONNX file ({error})", hint=f"cfl-edge export DIR -o {path.parent}"

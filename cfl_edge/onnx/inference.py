@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, ModelVersionError
+from cfl_edge.errors import ModelDamagedError, ModelVersionError
 from cfl_edge.onnx.errors import session_errors
-from cfl_edge.onnx.metadata import (
-    MODEL_FILE,
-    UNKNOWN_DISTANCE,
-    parse_known_distances,
-    parse_metadata,
-)
+from cfl_edge.onnx.file_checks import require_plain_file
+from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE, parse_known_distances, parse_metadata
 from cfl_edge.prediction import Floats, Prediction, novelty_scores, predict_label
 from cfl_edge.preprocess import to_model_input
+from cfl_edge.visible import visible
 
 if TYPE_CHECKING:
     import onnxruntime
 
 # Small networks have little to share out, and the camera and the page need a core too.
 MAX_THREADS = 4
+SHOWN = 300  # characters of what a file or a runtime says
 
 
 class OnnxModel:
@@ -59,26 +56,33 @@ class OnnxModel:
         self.path = path
         threads = threads or min(MAX_THREADS, len(os.sched_getaffinity(0)))
         self._session = _open_session(path, threads)
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        try:
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+            found = [(node.type, node.shape[1:]) for node in (*inputs, *outputs)]
+            names = [node.name for node in (*inputs, *outputs)]
+        except UnicodeDecodeError as error:
+            raise ModelDamagedError(
+                f"{path} has texts that are not UTF-8", hint=f"cfl-edge export DIR -o {path.parent}"
+            ) from error
         self.classes, self.size_px = parse_metadata(metadata, path)
         table = parse_known_distances(metadata, path)
         self.known_distances: Floats | None = None if table is None else np.array(table)
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        found = [(node.type, node.shape[1:]) for node in (*inputs, *outputs)]
         size_px = self.size_px
         expected = [
             ("tensor(uint8)", [size_px, size_px, 3]),
             ("tensor(float)", [len(self.classes)]),
         ]
-        self.has_distance = len(outputs) > 1 and outputs[1].name == UNKNOWN_DISTANCE
+        self.has_distance = len(outputs) > 1 and names[len(inputs) + 1] == UNKNOWN_DISTANCE
         if self.has_distance:
             expected.append(("tensor(float)", []))
         if found != expected:
             raise ModelDamagedError(
-                f"{path} has inputs and outputs {found}, its metadata promises {expected}",
+                f"{path} has inputs and outputs {visible(f'{found}'[:SHOWN])}, its metadata "
+                f"promises {expected}",
                 hint=f"cfl-edge export DIR -o {path.parent}",
             )
-        self._input = inputs[0].name
+        self._input = names[0]
 
     def scores(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return the score of every class for some images of the model's size.
@@ -109,11 +113,23 @@ class OnnxModel:
         # One by one: a batch is no faster on a CPU, and 32 images of 160 px take 190 MiB more
         # (MobileNetV2 x 1.4, x86).
         for i, image in enumerate(images):
-            found = self._session.run(None, {self._input: np.ascontiguousarray(image[None])})
+            found = self._run(np.ascontiguousarray(image[None]))
             scores[i] = found[0][0]
             if self.has_distance:
                 distances[i] = found[1][0]
         return scores, distances
+
+    def _run(self, images: npt.NDArray[np.uint8]) -> list[Floats]:
+        """Run the graph; a file may promise other shapes than it computes, or fail on the way."""
+        expected = [(len(images), len(self.classes)), (len(images),)]
+        try:
+            found: list[Floats] = self._session.run(None, {self._input: images})
+        except session_errors() as error:
+            raise unusable(self.path, f"it fails on an image: {error}") from error
+        shapes = [array.shape for array in found]
+        if shapes != expected[: len(found)]:
+            raise unusable(self.path, f"it answers with shapes {shapes}, expected {expected}")
+        return found
 
     def predict_one(
         self, image: npt.NDArray[np.uint8], *, reject: float | None = None
@@ -157,7 +173,7 @@ class OnnxModel:
 
 
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    _require_file(path)
+    require_plain_file(path)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -179,47 +195,13 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
                 f"{path} needs a newer ONNX Runtime than {onnxruntime.__version__} ({reason})",
                 hint="pip install --upgrade onnxruntime",
             ) from error
-        raise ModelDamagedError(
-            f"{path} cannot be used as an ONNX file ({reason})",
-            hint=f"cfl-edge export DIR -o {path.parent}",
-        ) from error
+        raise unusable(path, reason) from error
 
 
-# An entry of TensorProto.external_data with the key `location`, as protobuf writes it: numbers that
-# lie in another file, which ONNX Runtime would read from wherever the model says.
-EXTERNAL_LOCATION = b"\x0a\x08location\x12"
-
-
-def _require_file(path: Path) -> None:
-    if path.is_dir():
-        inner = path / MODEL_FILE
-        raise ModelNotFoundError(
-            f"{path} is a folder, expected an ONNX file",
-            hint=f"cfl-edge run {inner}" if inner.is_file() else f"cfl-edge export {path} -o OUT",
-        )
-    try:
-        with open(path, "rb") as file:
-            empty = not file.read(1)
-            external = not empty and _mentions(file, EXTERNAL_LOCATION)
-    except FileNotFoundError:
-        raise ModelNotFoundError(
-            f"{path} does not exist", hint=f"cfl-edge export DIR -o {path.parent}"
-        ) from None
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}"
-        ) from error
-    if empty:
-        raise ModelDamagedError(
-            f"{path} is empty, expected an ONNX file", hint=f"cfl-edge export DIR -o {path.parent}"
-        )
-    if external:
-        raise ModelDamagedError(
-            f"{path} keeps numbers in another file, expected all of them in one",
-            hint=f"cfl-edge export DIR -o {path.parent}",
-        )
-
-
-def _mentions(file: BinaryIO, text: bytes) -> bool:
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(text) >= 0
+def unusable(path: Path, reason: str) -> ModelDamagedError:
+    """Return the error of a file that a runtime refuses, whose reason may quote it at length."""
+    shown = visible(" ".join(reason.split()))[:SHOWN]
+    return ModelDamagedError(
+        f"{path} cannot be used as an ONNX file ({shown})",
+        hint=f"cfl-edge export DIR -o {path.parent}",
+    )

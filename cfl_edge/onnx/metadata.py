@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cfl_edge.defaults import VERSION
-from cfl_edge.errors import ModelDamagedError, ModelVersionError
-from cfl_edge.names import nfc
+from cfl_edge.defaults import MOST_IMAGE_PX, VERSION
+from cfl_edge.errors import DataError, ModelDamagedError, ModelVersionError
+from cfl_edge.names import nfc, require_names
+from cfl_edge.visible import visible
 
 FORMAT_VERSION = 1
+SHOWN = 300  # characters of what a file says, in an error
 # `cfl_edge.preprocess.to_model_input` in a word; another way of cutting gets another word.
 PREPROCESSING = "center-square, bilinear-antialias, rgb-uint8-nhwc"
 
@@ -103,18 +105,22 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> tuple[list[str], 
         version = int(metadata["cfl_edge.format_version"])
         classes = json.loads(metadata[CLASSES])
         size_px = int(metadata[SIZE_PX])
-        usable = bool(classes) and all(isinstance(name, str) for name in classes) and size_px > 0
-    except (ValueError, TypeError) as error:
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ValueError(f"{CLASSES} is no list of names")
+        require_names(classes)
+        if not classes or not 0 < size_px <= MOST_IMAGE_PX:
+            raise ValueError(f"{len(classes)} classes, {SIZE_PX}={size_px}")
+    except DataError as error:
+        raise _unusable(path, error.problem) from error
+    except (ValueError, TypeError, RecursionError) as error:
         raise _unusable(path, str(error)) from error
     if version > FORMAT_VERSION or metadata["cfl_edge.preprocessing"] != PREPROCESSING:
         raise ModelVersionError(
             f"{path} has format {version} and preprocessing "
-            f"{metadata['cfl_edge.preprocessing']!r}, this cfl-edge knows format {FORMAT_VERSION} "
-            f"and {PREPROCESSING!r}",
+            f"{metadata['cfl_edge.preprocessing'][:SHOWN]!r}, this cfl-edge knows format "
+            f"{FORMAT_VERSION} and {PREPROCESSING!r}",
             hint="pip install --upgrade cfl-edge",
         )
-    if not usable or not isinstance(classes, list):
-        raise _unusable(path, f"{CLASSES}={metadata[CLASSES]}, {SIZE_PX}={size_px}")
     return [nfc(name) for name in classes], size_px
 
 
@@ -132,7 +138,7 @@ def parse_known_distances(metadata: Mapping[str, str], path: Path) -> list[float
         return None
     try:
         table = [float(value) for value in json.loads(metadata[KNOWN_DISTANCES])]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _unusable(path, f"{KNOWN_DISTANCES}: {error}") from error
     if len(table) < 2 or not all(map(math.isfinite, table)) or table != sorted(table):
         raise _unusable(path, f"{KNOWN_DISTANCES} is not ascending")
@@ -141,6 +147,6 @@ def parse_known_distances(metadata: Mapping[str, str], path: Path) -> list[float
 
 def _unusable(path: Path, what: str) -> ModelDamagedError:
     return ModelDamagedError(
-        f"{path} has metadata that cannot be used ({what})",
+        f"{path} has metadata that cannot be used ({visible(what)[:SHOWN]})",
         hint=f"cfl-edge export DIR -o {path.parent}",
     )

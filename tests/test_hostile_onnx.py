@@ -1,0 +1,56 @@
+"""Hostile ONNX files are refused in one sentence, with exit code 4, and cost little."""
+
+import os
+
+import numpy as np
+import pytest
+from command_line import assert_error, cfl_edge
+from hostile_onnx import KINDS, SIZE_PX, model
+from PIL import Image
+
+from cfl_edge.onnx.inference import OnnxModel
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("image") / "image.png"
+    Image.fromarray(np.full((SIZE_PX, SIZE_PX, 3), 9, np.uint8)).save(path)
+    return path
+
+
+def test_what_they_are_made_from_is_good(tmp_path, image):
+    (tmp_path / "model.onnx").write_bytes(model().SerializeToString())
+    assert cfl_edge("run", tmp_path / "model.onnx", "--stream", image).code == 0
+    images = np.arange(SIZE_PX * SIZE_PX * 3, dtype=np.uint8).reshape(1, SIZE_PX, SIZE_PX, 3)
+    assert OnnxModel(tmp_path / "model.onnx").scores(images).tolist() == [[0, 1]]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_hostile_file_is_refused(tmp_path, image, name):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(KINDS[name]())
+    (tmp_path / "beside").write_bytes(b"precious")
+    result = cfl_edge("run", path, "--stream", image)
+    assert_error(result, 4, str(path))
+    assert len(result.err) < 2000
+    assert result.err.replace("\n", "").isprintable()
+    assert "precious" not in result.out
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        os.mkdir,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: (path.touch(), os.truncate(path, 10**12)),
+        lambda path: path.symlink_to(path),
+    ],
+    ids=["FIFO", "folder", "device", "1 TB", "link to itself"],
+)
+def test_what_is_no_file(tmp_path, image, make):
+    make(tmp_path / "model.onnx")
+    result = cfl_edge("run", tmp_path / "model.onnx", "--stream", image)
+    assert_error(result, 4, str(tmp_path / "model.onnx"))
