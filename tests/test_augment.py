@@ -11,8 +11,12 @@ from cfl_edge.lab.data.augment import (
     crop_flip,
     draw_offsets,
     normalise,
-    random_crop_flip,
 )
+
+
+def random_crop_flip(x, generator=None, padding=4, flip=True):
+    offsets = draw_offsets(len(x), padding, flip, device=x.device, generator=generator)
+    return crop_flip(x, offsets, padding)
 
 
 def images(*shape, seed=0):

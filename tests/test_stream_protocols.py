@@ -11,8 +11,8 @@ from PIL import Image
 
 from cfl_edge.config.settings import load
 from cfl_edge.errors import CflEdgeError, DataError, UsageError
-from cfl_edge.lab.bench.streams.clock import LabelDelay
 from cfl_edge.lab.bench.streams.data import choose, read_data
+from cfl_edge.lab.bench.streams.label_delay import LabelDelay
 from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.protocols import (
     StreamOrder,

@@ -31,36 +31,10 @@ class Offsets(NamedTuple):
     mirrored: Tensor
 
 
-def random_crop_flip(
-    x: Tensor,
-    generator: Generator | None = None,
-    padding: int = PADDING_PX,
-    flip: bool = True,
-) -> Tensor:
-    """Shift each image at random, and mirror half of them: He et al. (2016), section 4.2.
-
-    Args:
-        x: Images, uint8 (N, C, H, W).
-        generator: Draws the offsets, on the device of `x`; None is torch's global one.
-        padding: Black pixels on each side before a crop of the original size, so the largest shift.
-        flip: Mirror with probability 1/2; no where left and right differ in meaning (digits).
-
-    Returns:
-        Images of the same shape and type, a new tensor.
-
-    Example:
-        >>> x = torch.full((2, 3, 32, 32), 255, dtype=torch.uint8)
-        >>> random_crop_flip(x).shape
-        torch.Size([2, 3, 32, 32])
-    """
-    offsets = draw_offsets(len(x), padding, flip, device=x.device, generator=generator)
-    return crop_flip(x, offsets, padding)
-
-
 def draw_offsets(
     samples: int,
-    padding: int,
-    flip: bool,
+    padding: int = PADDING_PX,
+    flip: bool = True,
     *,
     device: torch.device | str = "cpu",
     generator: Generator | None = None,
@@ -70,7 +44,8 @@ def draw_offsets(
     Args:
         samples: N.
         padding: The largest shift in pixels, either way.
-        flip: Mirror with probability 1/2; never if False, and then nothing is drawn for it.
+        flip: Mirror with probability 1/2; no where left and right differ in meaning (digits), and
+            then nothing is drawn for it.
         device: Of the offsets, and of the generator.
         generator: None is torch's global one.
 
@@ -86,13 +61,13 @@ def draw_offsets(
     return Offsets(top, left, coin.bool())
 
 
-def crop_flip(x: Tensor, offsets: Offsets, padding: int) -> Tensor:
-    """Cut each image out of its padded self, and mirror the chosen ones.
+def crop_flip(x: Tensor, offsets: Offsets, padding: int = PADDING_PX) -> Tensor:
+    """Cut each image out of its padded self, and mirror some: He et al. (2016), section 4.2.
 
     Args:
-        x: Images, (N, C, H, W).
+        x: Images, (N, C, H, W); a data set stays in memory as uint8.
         offsets: Of `draw_offsets` with the same padding.
-        padding: Zeros on each side.
+        padding: Black pixels on each side before a crop of the original size.
 
     Returns:
         Images of the same shape and type, a new tensor.

@@ -12,6 +12,11 @@ from cfl_edge.lab.paper.published import NO_CLASSIFIER, TABLES, Cell
 from cfl_edge.lab.paper.run import Accuracies, RunResult
 from cfl_edge.lab.tables import mean_and_spread
 
+CONFIG_FIELDS = [
+    *("epochs", "train_images", "batch", "learning_rate", "test_images", "device", "precision")
+]
+"""What programs are told of a row's runs, besides their errors."""
+
 
 @dataclass
 class Row:
@@ -73,13 +78,7 @@ class Row:
             "best_error": best,
             "parameters": self.parameters(),
             "seeds": len(self.runs),
-            "epochs": config and config.epochs,
-            "train_images": config and config.train_images,
-            "batch": config and config.batch,
-            "learning_rate": config and config.learning_rate,
-            "test_images": config and config.test_images,
-            "device": config and config.device,
-            "precision": config and config.precision,
+            **{name: config and getattr(config, name) for name in CONFIG_FIELDS},
             "seconds": sum(run.seconds for run in self.runs),
             "failure": self.failure or None,
         }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from cfl_edge.lab.data.augment import channel_statistics, normalise, random_crop_flip
+from cfl_edge.lab.data.augment import channel_statistics, crop_flip, draw_offsets, normalise
 from cfl_edge.lab.data.dataset import Dataset, Split
 from cfl_edge.lab.paper.plan import Plan
 from cfl_edge.lab.paper.recipes import find_recipe
@@ -63,7 +63,7 @@ class Images:
         """Return augmented training images (N, C, H, W) and their labels (N,)."""
         x = self.x_train[indices]
         if self.augmented:
-            x = random_crop_flip(x)
+            x = crop_flip(x, draw_offsets(len(x), device=x.device))
         return normalise(x, self.mean, self.std), self.y_train[indices]
 
     def gathered(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.core.device import choose_device
+from cfl_edge.defaults import BACKBONE, REPLAY_MIB
 from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.run import run_stream
@@ -125,10 +126,10 @@ def bench_streams(settings: StreamSettings, reporter: Reporter) -> StreamsReport
     device = choose_device(settings.device)
     keep_freed_memory()
     base = LearnerConfig(
-        backbone=settings.backbone,
+        backbone=settings.backbone or BACKBONE,
         layers=settings.layers,
-        image_px=settings.image_px,
-        replay_mib=settings.replay_mib,
+        image_px=settings.image,
+        replay_mib=settings.replay_mib or REPLAY_MIB,
     )
     report = StreamsReport(settings, system_facts() | torch_facts(device))
     with Interrupts() as interrupts:

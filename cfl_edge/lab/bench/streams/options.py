@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cfl_edge.config.network import Backbone, ImagePx, Layers, ReplayMib
 from cfl_edge.config.settings import Device, Option, RealtimeHz, Settings
 from cfl_edge.defaults import BACKBONE, REPLAY_MIB
 from cfl_edge.errors import UsageError
@@ -49,28 +50,10 @@ class StreamSettings(Settings):
         ),
     ] = 0.0
     seeds: Annotated[int, Field(ge=1), Option("Runs of each learner.")] = 1
-    image_px: Annotated[
-        int | None,
-        Option(
-            "Side of the image in pixels.",
-            metavar="PX",
-            flags=("--image",),
-            default="96, or 32 without a backbone",
-        ),
-    ] = None
-    backbone: Annotated[
-        str,
-        Option("Backbone: efficientnet-lite0, none or torchvision:MODEL@NODE.", metavar="NAME"),
-    ] = BACKBONE
-    layers: Annotated[
-        str | None,
-        Option(
-            "Layers: conv256, conv512, fc, or widths such as 256,256.",
-            metavar="NAME",
-            default="the backbone's",
-        ),
-    ] = None
-    replay_mib: Annotated[float, Option("Memory for past samples.", metavar="MIB")] = REPLAY_MIB
+    image: ImagePx = None
+    backbone: Backbone = BACKBONE
+    layers: Layers = None
+    replay_mib: ReplayMib = REPLAY_MIB
     epochs: Annotated[int, Field(ge=1), Option("Passes over a shuffled stream.")] = 1
     classes_per_task: Annotated[
         int, Field(ge=1), Option("Classes that arrive together, class-incremental.")

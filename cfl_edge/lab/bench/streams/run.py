@@ -12,10 +12,10 @@ import torch
 
 from cfl_edge.lab.bench.memory import MemoryGrowth
 from cfl_edge.lab.bench.streams import stream_metrics as metrics
-from cfl_edge.lab.bench.streams.clock import LabelDelay, WorkClock
 from cfl_edge.lab.bench.streams.evaluation import Evaluations, unknown_figures
 from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.images import BackboneOutputs, Images
+from cfl_edge.lab.bench.streams.label_delay import LabelDelay
 from cfl_edge.lab.bench.streams.protocols import Integers, StreamOrder
 from cfl_edge.lab.bench.streams.recall import NewClasses, TestImages
 from cfl_edge.learner.conflicts import Conflicts
@@ -95,7 +95,7 @@ class _Measured(Work):
 
     def __init__(self, learner: Learner, task: Task) -> None:
         self.learner, self.task = learner, task
-        self.clock = WorkClock()
+        self.now_s = 0.0  # of a simulated clock: work lets time pass, and so does waiting
         self.delay = LabelDelay(task.delay_frames)
         self.prequential = Prequential()
         self.new_classes = NewClasses(task.test)
@@ -104,6 +104,10 @@ class _Measured(Work):
         self.evaluations = Evaluations(task.test, task.order, targets)
         self.conflicts, self.withheld = Conflicts(), 0
         self.excluded = dict[int, frozenset[str]]()  # by each prediction whose label is to come
+
+    def spend(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
 
     def begin(self, stream: Stream) -> None:
         self.stream = stream
@@ -122,8 +126,8 @@ class _Measured(Work):
         if learner.classes:
             self.excluded[number] = learner.excluded(prediction)
             self.predict_s.append(spent_s)
-        self.new_classes.shown(self.task.target(number), self.clock.now_s)
-        self.clock.spend(self.task.backbone_s + spent_s)
+        self.new_classes.shown(self.task.target(number), self.now_s)
+        self.spend(self.task.backbone_s + spent_s)
         return [prediction]
 
     def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
@@ -151,8 +155,8 @@ class _Measured(Work):
             torch.cuda.synchronize()
         spent_s = time.perf_counter() - begin
         self.learn_s.append(spent_s)
-        self.clock.spend(spent_s)
-        self.new_classes.learned(self.task.target(number), self.clock.now_s, learner)
+        self.spend(spent_s)
+        self.new_classes.learned(self.task.target(number), self.now_s, learner)
 
     def between_frames(self) -> None:
         pass
@@ -213,8 +217,7 @@ def run_stream(
     work = _Measured(learner, task)
     stream: Stream = RecordedStream(_Frames(task))
     if task.realtime_hz is not None:
-        clock = work.clock
-        stream = Realtime(stream, task.realtime_hz, clock=lambda: clock.now_s, sleep=clock.spend)
+        stream = Realtime(stream, task.realtime_hz, clock=lambda: work.now_s, sleep=work.spend)
     for step in Session(work).steps(stream):
         on_frame(step.frame.index + 1, len(task.order.frames))
     return StreamRun(learner=name, protocol=protocol, seed=learner.config.seed, **work.figures())

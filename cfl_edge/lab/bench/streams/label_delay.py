@@ -1,28 +1,9 @@
-"""The time of a stream, and when the labels of its frames arrive."""
+"""When the labels of the frames of a stream arrive."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import final
-
-
-@final
-class WorkClock:
-    """Simulated time: the work of a learner passes it, and so does waiting for the next frame.
-
-    Example:
-        >>> clock = WorkClock()
-        >>> clock.spend(0.15)
-        >>> clock.now_s
-        0.15
-    """
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def spend(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now_s += seconds
 
 
 @final
