@@ -63,14 +63,18 @@ def supervised_contrastive(h_mean, labels, temperature):
     return torch.tensor(losses)
 
 
-def feature_contrastive(h_mean, labels, temperature):
-    """Eq. 7, 8 and 9."""
+def feature_contrastive(h_mean, labels, temperature, own_positive=True):
+    """Eq. 7, 8 and 9; H+ with the sample itself, or without."""
     h_hat = [[x / math.sqrt(dot(h, h)) for x in _floats(h)] for h in h_mean]
     losses = []
     for n, label in enumerate(labels):
-        positives = [h for h, other in zip(h_hat, labels, strict=True) if other == label]
+        positives = [
+            h
+            for m, (h, other) in enumerate(zip(h_hat, labels, strict=True))
+            if other == label and (own_positive or m != n)
+        ]
         negatives = [h for h, other in zip(h_hat, labels, strict=True) if other != label]
-        if not negatives:
+        if not negatives or not positives:
             losses.append(0.0)
             continue
         denominator = sum(math.exp(dot(h_hat[n], h) / temperature) for h in negatives)

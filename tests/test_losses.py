@@ -49,11 +49,26 @@ def test_feature_losses(name, labels, temperature):
     assert h_mean.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("labels", LABELS)
+def test_the_feature_loss_without_the_sample_among_its_positives(labels):
+    h_mean, table, y = batch(labels)
+    actual = losses.feature_contrastive(h_mean, y, own_positive=False)
+    expected = reference.feature_contrastive(h_mean, labels, 0.07, own_positive=False)
+    torch.testing.assert_close(actual.float(), expected, rtol=1e-4, atol=1e-4)
+    total = losses.LocalLoss(0.0, 0.0, 2.0, feat_form="no_self")(h_mean, y, table)
+    torch.testing.assert_close(total.float(), 2 * expected.mean(), rtol=1e-4, atol=1e-4)
+    total.backward()
+    assert h_mean.grad.isfinite().all()
+
+
 def test_the_printed_feature_loss_prefers_samples_that_are_all_alone():
     together, alone = torch.eye(3).repeat_interleave(4, 0), torch.eye(12)
     y = torch.arange(3).repeat_interleave(4)
     for h_mean in (together, alone):
         assert losses.LocalLoss(dict_weight=0.0)(h_mean, y, torch.zeros(3, 3)) < -10
+    no_self = losses.LocalLoss(dict_weight=0.0, feat_form="no_self")
+    assert no_self(together, y, torch.zeros(3, 3)) < -10
+    assert no_self(alone, y, torch.zeros(3, 3)) > 2
     usual = losses.LocalLoss(dict_weight=0.0, feat_form="usual")
     assert usual(together, y, torch.zeros(3, 3)) < 1.2
     assert usual(alone, y, torch.zeros(3, 3)) > 2.3

@@ -181,6 +181,21 @@ def test_the_table_has_the_papers_number_beside_ours_and_the_budget(cifar, tmp_p
     assert "1 epoch of 48 cifar10 images, batch 32, cpu" in row
 
 
+def test_what_differs_from_the_recipe_stands_in_the_row(cifar, tmp_path):
+    asked = settings(
+        "cifar10/bp-conv256,cifar10/cfl-conv256", cifar, tmp_path,
+        feature_loss="no_self", augmentation="flip", batch_norm="re-estimated",
+    )  # fmt: skip
+    done = reproduce(asked, Told())
+    cfl, bp = done.rows
+    alike = {"augmentation": "flip", "batch_norm": "re-estimated"}
+    assert cfl.fields()["options"] == {"feature_loss": "no_self"} | alike
+    assert bp.fields()["options"] == alike
+    *_, of_cfl, of_bp = markdown(done.rows)
+    assert "float32, no_self, flip, re-estimated, " in of_cfl
+    assert "float32, flip, re-estimated, " in of_bp
+
+
 def test_chosen_reads_the_last_layer_or_the_prediction():
     assert chosen({}, "prediction") is None
     assert chosen({"classifier": 0.5}, "last layer") is None

@@ -115,7 +115,7 @@ def test_scores_are_those_of_one_image_and_one_class_at_a_time():
     x = batch(classes=4, count=6)[0].double()
     rule.learn(x, torch.arange(6) % 4)
     scores = rule.scores(x)
-    assert list(scores) == ["layer 1", "layer 2", "layer 3", "sum"]
+    assert list(scores) == ["layer 1", "layer 2", "layer 3", "all layers", "sum"]
     slow = {name: torch.zeros(6, 4, dtype=torch.float64) for name in scores}
     for i, image in enumerate(x):
         for label in range(4):
@@ -124,6 +124,7 @@ def test_scores_are_those_of_one_image_and_one_class_at_a_time():
                 h = torch.relu(layer.weight @ (h / (h @ h / len(h)).sqrt()) + layer.bias)
                 slow[f"layer {number}"][i, label] = h @ h / len(h)
     slow["sum"] = slow["layer 2"] + slow["layer 3"]
+    slow["all layers"] = slow["sum"] + slow["layer 1"]
     for name, value in scores.items():
         torch.testing.assert_close(value, slow[name])
     assert torch.equal(rule.predict(x), slow["sum"].argmax(dim=1))

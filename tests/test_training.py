@@ -252,6 +252,106 @@ def test_digits_are_not_mirrored_and_colour_images_are(dataset):
         assert torch.equal(x, plain) is not augmented
 
 
+def first_losses(dataset, recipe, **values):
+    trainer = Trainer(plan_run(recipe, dataset, changed(**values)))
+    trainer.step()
+    return trainer.losses()
+
+
+def test_the_feature_loss_of_a_recipe_is_the_one_asked_for(dataset):
+    found = {
+        form: first_losses(dataset, "cfl-conv256", feature_loss=form)["layer 1"]
+        for form in ("printed", "no_self", "usual")
+    }
+    assert len(set(found.values())) == 3
+    assert found["printed"] == first_losses(dataset, "cfl-conv256")["layer 1"]
+    assert found["usual"] == first_losses(dataset, "cfl-conv256-usual-feat")["layer 1"]
+    plan = plan_run("cfl-conv256", dataset, changed(feature_loss="no_self"))
+    assert plan.config.options == {"feature_loss": "no_self"}
+    assert plan.config.recipe_options["loss"]["feat_form"] == "no_self"
+    every_layer = "bp-conv256-every-layer"
+    printed, no_self = (
+        first_losses(dataset, every_layer, feature_loss=form) for form in ("printed", "no_self")
+    )
+    assert printed["layer 1"] != no_self["layer 1"]
+    assert printed["classifier"] == no_self["classifier"]
+
+
+@pytest.mark.parametrize("recipe", ["cfl-conv256", "bp-conv256-every-layer"])
+def test_the_classifier_starts_where_it_was_asked_to(dataset, recipe):
+    for start, at_embeddings in (("embeddings", True), ("drawn", False), (None, True)):
+        rule = Trainer(plan_run(recipe, dataset, changed(classifier_start=start))).rule
+        scores = rule.scores(torch.randn(4, *dataset.input_shape))
+        same = torch.allclose(scores["classifier"], scores["layer 2"], rtol=1e-4, atol=1e-4)
+        assert same is at_embeddings
+
+
+def test_augmentation_is_the_one_asked_for(dataset):
+    def batch_of(recipe, augmentation):
+        plan = plan_run(recipe, dataset, changed(augmentation=augmentation))
+        images = Trainer(plan).images
+        images.x_train, images.mean, images.std = white, torch.zeros(3), torch.ones(3)
+        x, _ = images.batch(torch.arange(76))
+        return (255 * x).round().byte()
+
+    white = torch.randint(1, 256, (76, *dataset.input_shape), dtype=torch.uint8)
+    shifted, flipped, plain = (
+        batch_of("cfl-conv256", name) for name in ("crop-flip", "flip", "none")
+    )
+    assert (shifted == 0).any()  # the black around an image
+    assert torch.equal(plain, white)
+    kept = (flipped == white).flatten(1).all(1)
+    assert (kept ^ (flipped == white.flip(3)).flatten(1).all(1)).all()
+    assert 10 < kept.sum() < 66
+    for recipe, own in (("drtp-conv", "flip"), ("cafo", "none"), ("cfl-conv256", None)):
+        config = plan_run(recipe, dataset, changed(augmentation="source")).config
+        assert config.options == ({"augmentation": own} if own else {})
+
+
+def test_batch_norm_is_re_estimated_on_plain_images_and_changes_no_step(dataset):
+    trainers = []
+    for name in ("running", "re-estimated"):
+        trainers.append(Trainer(plan_run("bp-conv256", dataset, changed(batch_norm=name))))
+        while not trainers[-1].is_done:
+            trainers[-1].step()
+    running, re_estimated = (trainer.rule for trainer in trainers)
+    pairs = zip(running.parameters(), re_estimated.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    conv, norm, *_ = re_estimated.model.layers[0].block
+    x = torch.cat(list(trainers[1].images.plain(trainers[1].images.x_train)))
+    h = conv(x).detach()
+    torch.testing.assert_close(norm.running_mean, h.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, h.var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert norm.momentum == running.model.layers[0].block[1].momentum
+    other = running.model.layers[0].block[1].running_mean
+    assert not torch.allclose(norm.running_mean, other, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option"),
+    [
+        ("bp-conv256", {"feature_loss": "no_self"}), ("cafo", {"feature_loss": "usual"}),
+        ("cfl-conv256-dict-only", {"feature_loss": "usual"}),
+        ("bp-conv256-total", {"classifier_start": "drawn"}),
+        ("cfl-plus-conv256", {"classifier_start": "drawn"}),
+    ],
+)  # fmt: skip
+def test_an_option_that_changes_nothing_is_refused_for_a_run_and_left_out_in_a_table(
+    dataset, recipe, option
+):
+    (name, value), wide = option.popitem(), replace(dataset, **wider(dataset))
+    with pytest.raises(UsageError, match=f"is {value}, which changes nothing of {recipe}"):
+        plan_run(recipe, wide, changed(**{name: value}))
+    plan = plan_run(recipe, wide, changed(**{name: value}), strict=False)
+    assert plan.config.options == {}
+    assert plan.config.key() == plan_run(recipe, wide, OPTIONS).config.key()
+
+
+def wider(dataset):
+    """Images of twice the side: CaFo halves them three times."""
+    return {name: getattr(dataset, name).repeat(1, 1, 2, 2) for name in ("x_train", "x_test")}
+
+
 def test_table_5_and_what_scaling_makes_of_it(dataset):
     assert TABLE_5["conv", "cifar10"].epochs == 500
     assert find_recipe("cfl-conv256").schedule("cifar100").epochs == 400

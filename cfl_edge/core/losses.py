@@ -6,7 +6,9 @@ pooled features only, so samples of a batch meet each other through (N, C) vecto
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 from cfl_edge.core.embeddings import average_pool, batch_embeddings, dictionary, similarity
 
 PAPER_TEMPERATURE = 0.07  # tau, below Eq. 9
+FeatureForm = Literal["printed", "no_self", "usual"]
 
 
 def batch_contrastive(h_mean: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
@@ -56,7 +59,11 @@ def dictionary_contrastive(h_mean: Tensor, embeddings: Tensor, labels: Tensor) -
 
 
 def feature_contrastive(
-    h_mean: Tensor, labels: Tensor, temperature: float = PAPER_TEMPERATURE
+    h_mean: Tensor,
+    labels: Tensor,
+    temperature: float = PAPER_TEMPERATURE,
+    *,
+    own_positive: bool = True,
 ) -> Tensor:
     """Supervised contrastive loss among the features of the batch (Eq. 7, 8, 9).
 
@@ -69,20 +76,26 @@ def feature_contrastive(
         h_mean: Pooled features, (N, C); normalised here.
         labels: Class indices, (N,).
         temperature: tau; smaller values let the nearest neighbours decide.
+        own_positive: False reads Eq. 7 as the other samples of the class: no orthogonal features
+            win then.
 
     Returns:
-        Loss of each sample, (N,); 0 where the batch holds no other class.
+        Loss of each sample, (N,); 0 where the batch holds no other class, or no positive.
     """
     h_hat = F.normalize(h_mean, dim=1)
     scores = similarity(h_hat, h_hat) / temperature  # (N, N)
-    positive = labels[:, None] == labels[None, :]  # (N, N), Eq. 7; its complement is Eq. 8
-    has_negative = (~positive).any(dim=1)
-    contrast = scores.masked_fill(positive, -torch.inf)
-    contrast = torch.where(has_negative[:, None], contrast, torch.zeros_like(contrast))
-    attract = scores.masked_fill(~positive, -torch.inf).logsumexp(dim=1)
-    attract = attract - positive.sum(dim=1).log()
-    loss = contrast.logsumexp(dim=1) - attract
-    return torch.where(has_negative, loss, torch.zeros_like(loss))
+    same = labels[:, None] == labels[None, :]  # (N, N), Eq. 7; its complement is Eq. 8
+    positive = same
+    if not own_positive:
+        positive = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+    counts = (~same).any(dim=1) & positive.any(dim=1)
+    # A row of -inf has no finite logsumexp, nor gradient: such rows are taken out beforehand.
+    contrast, attract = (
+        torch.where(counts[:, None], scores.masked_fill(left_out, -torch.inf), 0.0)
+        for left_out in (same, ~positive)
+    )
+    mean = attract.logsumexp(dim=1) - positive.sum(dim=1).clamp(min=1).log()
+    return torch.where(counts, contrast.logsumexp(dim=1) - mean, 0.0)
 
 
 def supervised_contrastive(
@@ -109,6 +122,13 @@ def supervised_contrastive(
         return scores.sum(dim=1) * 0
     log_share = scores - scores.masked_fill(~others, -torch.inf).logsumexp(dim=1, keepdim=True)
     return -(log_share * positive).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
+
+
+FEATURE_FORMS: dict[FeatureForm, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "printed": feature_contrastive,
+    "no_self": partial(feature_contrastive, own_positive=False),
+    "usual": supervised_contrastive,
+}
 
 
 def similarity_matching(h_mean: Tensor, labels: Tensor) -> Tensor:
@@ -141,8 +161,9 @@ class LocalLoss:
         temperature: tau of the feature contrastive loss.
         cosine: Whether features and embeddings are normalised and their similarities divided by
             tau, as in the cosine rows of Tables 2 and 3; plain dot products otherwise.
-        feat_form: The feature loss: `printed` as in the paper (Eq. 9), or `usual`, the supervised
-            contrastive loss of Khosla et al.
+        feat_form: The feature loss: `printed` as in the paper (Eq. 9), `no_self`, the same without
+            the sample among its own positives, or `usual`, the supervised contrastive loss of
+            Khosla et al.
         sim_weight: Of `similarity_matching`, which the paper does not have.
     """
 
@@ -152,7 +173,7 @@ class LocalLoss:
     temperature: float = PAPER_TEMPERATURE
     cosine: bool = False
     sim_weight: float = 0.0
-    feat_form: Literal["printed", "usual"] = "printed"
+    feat_form: FeatureForm = "printed"
 
     def __call__(
         self,
@@ -194,7 +215,7 @@ class LocalLoss:
             d_hat = self._comparable(dictionary(embeddings, channels, generator))
             loss = loss + self.dict_weight * dictionary_contrastive(h, d_hat, labels).mean()
         if self.feat_weight:
-            form = feature_contrastive if self.feat_form == "printed" else supervised_contrastive
+            form = FEATURE_FORMS[self.feat_form]
             loss = loss + self.feat_weight * form(h_mean, labels, self.temperature).mean()
         if self.sim_weight:
             loss = loss + self.sim_weight * similarity_matching(h_mean, labels).mean()

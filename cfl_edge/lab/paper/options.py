@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cfl_edge.config.settings import Option, Settings
 from cfl_edge.defaults import DeviceName
-from cfl_edge.lab.paper.run import Precision
+from cfl_edge.lab.paper.run import Augmentation, BatchNorm, ClassifierStart, FeatureForm, Precision
 
 TRAINING = "Training"
 COUNT = Field(ge=1)
@@ -50,6 +50,36 @@ class Budget(Settings):
         Precision,
         Option("Matrix-multiply precision; bfloat16 is faster where supported.", TRAINING),
     ] = "float32"
+
+    feature_loss: Annotated[
+        FeatureForm | None,
+        Option(
+            "Form of the feature loss (Eq. 9): as printed, without the sample itself among its "
+            "positives, or the usual supervised contrastive loss.",
+            TRAINING,
+            default=BY_RECIPE,
+        ),
+    ] = None
+    classifier_start: Annotated[
+        ClassifierStart | None,
+        Option(
+            "Where f^L starts: at the label embeddings, or as torch draws it.",
+            TRAINING,
+            default=BY_RECIPE,
+        ),
+    ] = None
+    augmentation: Annotated[
+        Literal[Augmentation, "source"],
+        Option("Of colour images; source takes that of the method's own paper.", TRAINING),
+    ] = "crop-flip"
+    batch_norm: Annotated[
+        BatchNorm,
+        Option(
+            "Statistics of BatchNorm in evaluations: running means of training, or re-estimated "
+            "on training images without augmentation.",
+            TRAINING,
+        ),
+    ] = "running"
 
 
 class TrainOptions(Budget):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from cfl_edge.core.device import choose_device
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.data.dataset import Dataset, Split, fingerprint, split
 from cfl_edge.lab.paper.options import TrainOptions
-from cfl_edge.lab.paper.recipes import batch_for, find_recipe, kind_of, scaled_rate
+from cfl_edge.lab.paper.recipes import Recipe, batch_for, find_recipe, kind_of, scaled_rate
 from cfl_edge.lab.paper.run import RunConfig
 
 
@@ -20,15 +21,22 @@ class Plan:
         config: Everything that its result depends on.
         dataset: The images.
         split: Which of them train, select and test.
+        recipe: With what was asked to differ from it.
     """
 
     config: RunConfig
     dataset: Dataset
     split: Split
+    recipe: Recipe
 
 
 def plan_run(
-    name: str, dataset: Dataset, options: TrainOptions, *, kind: str | None = None
+    name: str,
+    dataset: Dataset,
+    options: TrainOptions,
+    *,
+    kind: str | None = None,
+    strict: bool = True,
 ) -> Plan:
     """Work out a run from a recipe, data and options.
 
@@ -37,11 +45,15 @@ def plan_run(
         dataset: The images.
         options: What was asked for.
         kind: `mnist`, `cifar10` or `cifar100`; by default the one that the data resembles.
+        strict: Refuse an option that the recipe does not have; False leaves it out, as for the rows
+            of a table.
 
     Raises:
         UsageError: A wrong option.
     """
     recipe = find_recipe(name)
+    changes = _changes(name, recipe, options, strict=strict)
+    recipe = recipe.changed(changes.get("feature_loss"), changes.get("classifier_start"))
     parts = split(dataset, validation=options.validation)  # never more images than there are
     parts = split(
         dataset,
@@ -74,9 +86,31 @@ def plan_run(
         test_images=len(parts.test),
         device=choose_device(options.device),
         precision=options.precision,
+        options=changes,
         recipe_options=recipe.described(kind),
     )
-    return Plan(config, dataset, parts)
+    return Plan(config, dataset, parts, recipe)
+
+
+def _changes(name: str, recipe: Recipe, options: TrainOptions, *, strict: bool) -> dict[str, Any]:
+    """Return what is to differ from the recipe, by the name of the option."""
+    changes: dict[str, Any] = {}
+    for key in ("feature_loss", "classifier_start"):
+        value = getattr(options, key)
+        if value is not None and recipe.takes(key):
+            changes[key] = value
+        elif value is not None and strict:
+            option = f"--{key.replace('_', '-')}"
+            raise UsageError(
+                f"{option} is {value}, which changes nothing of {name}", hint=f"omit {option}"
+            )
+    wanted = options.augmentation
+    augmentation = recipe.augmentation if wanted == "source" else wanted
+    if augmentation != "crop-flip":
+        changes["augmentation"] = augmentation
+    if options.batch_norm != "running":
+        changes["batch_norm"] = options.batch_norm
+    return changes
 
 
 def _at_most(wanted: int | None, available: int) -> int | None:

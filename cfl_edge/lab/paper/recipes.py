@@ -16,6 +16,7 @@ from typing import Any
 
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import UsageError
+from cfl_edge.lab.paper.run import Augmentation, ClassifierStart, FeatureForm
 from cfl_edge.lab.rules.labelled_network import TOTAL_B, TOTAL_D
 from cfl_edge.lab.rules.rule import Rule
 
@@ -74,6 +75,7 @@ class Recipe:
         options: Of the rule.
         learning_rate: At `batch`; None for Table 5's.
         batch: Samples in a step.
+        augmentation: Of colour images in the method's own paper or code.
     """
 
     rule: str
@@ -81,6 +83,28 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
     batch: int = BATCH
+    augmentation: Augmentation = "crop-flip"
+
+    def takes(self, name: str) -> bool:
+        """Return whether an option changes anything: `feature_loss` or `classifier_start`."""
+        loss = self.options.get("loss")
+        if not isinstance(loss, LocalLoss):
+            return False
+        if name == "feature_loss":
+            return loss.feat_weight > 0
+        has_classifier = self.options.get("classifier", True)
+        return has_classifier and self.options.get("supervision") != "last layer"
+
+    def changed(
+        self, feature_loss: FeatureForm | None, classifier_start: ClassifierStart | None
+    ) -> Recipe:
+        """Return the recipe with another feature loss, another start of f^L; None for its own."""
+        options = dict(self.options)
+        if feature_loss is not None:
+            options["loss"] = replace(options["loss"], feat_form=feature_loss)
+        if classifier_start is not None:
+            options["classifier_starts_at_embeddings"] = classifier_start == "embeddings"
+        return replace(self, options=options)
 
     def schedule(self, kind: str) -> Schedule:
         """Return the row of Table 5 for a kind of data, the row of `conv` for other networks.
@@ -216,10 +240,11 @@ OTHERS = {
         {"architecture": "fc", "hidden": PerKind(mnist=1000, cifar10=1000, cifar100=3072)},
         1e-3,
         128,
+        "flip",
     ),
-    "drtp-conv": Recipe("drtp:DirectRandomTargetProjection", None, {}, 5e-4, 128),
+    "drtp-conv": Recipe("drtp:DirectRandomTargetProjection", None, {}, 5e-4, 128, "flip"),
     "ff": Recipe("forward_forward:ForwardForward", None, {}, 1e-3, 64),
-    "cafo": Recipe("cafo:CascadedForward", None, {}, 3e-4, 128),
+    "cafo": Recipe("cafo:CascadedForward", None, {}, 3e-4, 128, "none"),
     "pff": Recipe("pff:PredictiveForwardForward", None, {}, 2.5e-4, 128),
     "symba": Recipe(
         "symba:SymBa",

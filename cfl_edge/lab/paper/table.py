@@ -13,7 +13,8 @@ from cfl_edge.lab.paper.run import Accuracies, RunResult
 from cfl_edge.lab.tables import mean_and_spread
 
 CONFIG_FIELDS = [
-    *("epochs", "train_images", "batch", "learning_rate", "test_images", "device", "precision")
+    *("epochs", "train_images", "batch", "learning_rate", "test_images", "device", "precision"),
+    "options",
 ]
 """What programs are told of a row's runs, besides their errors."""
 
@@ -153,7 +154,8 @@ def markdown(rows: Sequence[Row]) -> list[str]:
         budget = (
             f"{config.epochs} epoch{'s' * (config.epochs > 1)} of {config.train_images:,} "
             f"{config.data} images, batch {config.batch}, {config.device}, "
-            f"{config.precision}, {seconds:.0f} s"
+            f"{config.precision}, {''.join(f'{value}, ' for value in config.options.values())}"
+            f"{seconds:.0f} s"
         )
         parameters = f"{_short(fields['parameters'])} ({row.cell.parameters or '-'})"
         lines.append(

@@ -9,11 +9,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from cfl_edge.lab.data.augment import channel_statistics, crop_flip, draw_offsets, normalise
+from cfl_edge.lab.data.augment import (
+    PADDING_PX,
+    channel_statistics,
+    crop_flip,
+    draw_offsets,
+    normalise,
+)
 from cfl_edge.lab.data.dataset import Dataset, Split
+from cfl_edge.lab.paper.batch_norm import re_estimate
 from cfl_edge.lab.paper.plan import Plan
-from cfl_edge.lab.paper.recipes import find_recipe
-from cfl_edge.lab.paper.run import Accuracies, Epoch
+from cfl_edge.lab.paper.run import Accuracies, Augmentation, Epoch
 from cfl_edge.lab.rules.rule import GatheringRule
 
 EVALUATION_BATCH = 500
@@ -46,9 +52,13 @@ class Images:
         dataset: All images.
         split: Which of them train, select and test.
         device: Where they are stored.
+        augmentation: Of colour images; digits have no mirror images, and the published code
+            augments colour images alone.
     """
 
-    def __init__(self, dataset: Dataset, split: Split, device: str) -> None:
+    def __init__(
+        self, dataset: Dataset, split: Split, device: str, augmentation: Augmentation = "crop-flip"
+    ) -> None:
         self.x_train = dataset.x_train[split.train].to(device)
         self.y_train = dataset.y_train[split.train].to(device)
         self.x_validation = dataset.x_train[split.validation].to(device)
@@ -56,14 +66,14 @@ class Images:
         self.x_test = dataset.x_test[split.test].to(device)
         self.y_test = dataset.y_test[split.test].to(device)
         self.mean, self.std = (t.to(device) for t in channel_statistics(self.x_train))
-        # Digits have no mirror images; the published code augments colour images alone.
-        self.augmented = dataset.input_shape[0] == 3
+        self.augmented = dataset.input_shape[0] == 3 and augmentation != "none"
+        self.padding = PADDING_PX if augmentation == "crop-flip" else 0
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return augmented training images (N, C, H, W) and their labels (N,)."""
         x = self.x_train[indices]
         if self.augmented:
-            x = crop_flip(x, draw_offsets(len(x), device=x.device))
+            x = crop_flip(x, draw_offsets(len(x), self.padding, device=x.device), self.padding)
         return normalise(x, self.mean, self.std), self.y_train[indices]
 
     def gathered(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -109,12 +119,13 @@ class Trainer:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.config = plan, plan.config
         config, dataset = plan.config, plan.dataset
-        recipe = find_recipe(config.recipe)
+        recipe = plan.recipe
         torch.manual_seed(config.seed)
         self.rule = recipe.build(
             config.kind, dataset.input_shape, dataset.classes, learning_rate=config.learning_rate
         ).to(config.device)
-        self.images = Images(dataset, plan.split, config.device)
+        augmentation = config.options.get("augmentation", "crop-flip")
+        self.images = Images(dataset, plan.split, config.device, augmentation)
         self.state = TrainingState()
         self.best_weights: dict[int, dict[str, Tensor]] = {}  # by epoch, of those in state.best
         self._rate_factor = recipe.schedule(config.kind).factor
@@ -167,6 +178,8 @@ class Trainer:
         begin = time.monotonic()
         state, images = self.state, self.images
         validation: Accuracies = {}
+        if self.config.options.get("batch_norm") == "re-estimated":
+            re_estimate(self.rule, images.gathered())
         if isinstance(self.rule, GatheringRule):
             self.rule.gather(images.gathered())
         if len(images.x_validation):

@@ -132,8 +132,7 @@ class BackpropagationOptions(LocalLossOptions):
         supervision: `classifier`: the cross entropy of f^L (the paper's baseline). `last layer`:
             the local loss of layer L-1 in its place, without f^L (the paper's BP with L_total).
             `every layer`: the cross entropy and the local losses of all layers, added up, with
-            their gradients not cut (deep supervision): what CFL would be if it backpropagated. As
-            there, f^L starts as the scores of Eq. 1.
+            their gradients not cut (deep supervision): what CFL would be if it backpropagated.
     """
 
     supervision: Supervision = "classifier"
@@ -163,7 +162,7 @@ class Backpropagation(Rule[BackpropagationOptions]):
             classifier=options.supervision != "last layer",
             embeddings=options.supervision != "classifier",
         )
-        if options.supervision == "every layer":
+        if options.supervision == "every layer" and options.classifier_starts_at_embeddings:
             self.model.start_classifier_at_embeddings()
         self.optimizers.append(options.build(self.parameters()))
 

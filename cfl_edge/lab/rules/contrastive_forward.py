@@ -31,8 +31,6 @@ class ContrastiveOptions(LocalLossOptions):
             state each (Dictionary Contrastive Learning, ICLR 2024), or `never`.
         classifier: Whether there is an f^L, which learns from the features of the last layer and
             changes nothing else.
-        classifier_starts_at_embeddings: Whether f^L starts as the scores of Eq. 1, or as torch
-            draws it.
         closed_form: Whose features have a readout in closed form as well: label embeddings from the
             class statistics that `gather` took in (`ClosedFormReadout`); of the `last` layer or of
             `all` together. None for none.
@@ -43,7 +41,6 @@ class ContrastiveOptions(LocalLossOptions):
 
     embeddings: EmbeddingsLearn = "last"
     classifier: bool = True
-    classifier_starts_at_embeddings: bool = True
     closed_form: ClosedForm | None = None
     predict: str | None = None
     classifier_rate: float = 1.0

@@ -65,8 +65,9 @@ class GoodnessRule(Rule[O], ABC):
         """Score each class by one forward pass with its label.
 
         Returns:
-            The goodness of each layer, `layer 1`, ..., and their `sum`: of three or more layers
-            without the first, as Hinton (2022, section 3.3) does with four; each (N, Z).
+            The goodness of each layer, `layer 1`, ..., and their `sum`, the prediction: of three or
+            more layers without the first, as Hinton (2022, section 3.3) does with four, beside the
+            sum of `all layers`; each (N, Z).
         """
         columns: list[list[Tensor]] = [[] for _ in self.layers]
         for z in range(self.classes):
@@ -76,8 +77,10 @@ class GoodnessRule(Rule[O], ABC):
                 column.append(goodness(h))
         scores = [torch.stack(column, dim=1) for column in columns]  # (N, Z) each
         named = {f"layer {number}": score for number, score in enumerate(scores, 1)}
-        summed = scores[1:] if len(scores) > 2 else scores
-        return {**named, "sum": torch.stack(summed).sum(dim=0)}
+        total = torch.stack(scores).sum(dim=0)
+        if len(scores) < 3:
+            return {**named, "sum": total}
+        return {**named, "all layers": total, "sum": torch.stack(scores[1:]).sum(dim=0)}
 
     @abstractmethod
     def with_labels(self, x: Tensor, labels: Tensor) -> Tensor:

@@ -51,10 +51,13 @@ class LocalLossOptions(NetworkOptions):
     Args:
         loss: Eq. 10, with the weights of L_total-B or L_total-D.
         noise: Whether label embeddings get epsilon (Eq. 2 and 5).
+        classifier_starts_at_embeddings: Whether an f^L beside D starts as the scores of Eq. 1, or
+            as torch draws it.
     """
 
     loss: LocalLoss = TOTAL_D
     noise: bool = True
+    classifier_starts_at_embeddings: bool = True
 
     def generator(self, device: torch.device) -> torch.Generator | None:
         """Return the source of the noise, torch's own generator of a device; None for no noise."""
