@@ -39,7 +39,8 @@ try:
 finally:
     print("torch" in sys.modules, file=sys.stderr)
 """
-    command = ("run", learned / "onnx/model.onnx", "--stream", data, "--json", "--threads", 1)
+    options = ("--labels-from", "dirs", "--json", "--threads", 1)
+    command = ("run", learned / "onnx/model.onnx", "--stream", data, *options)
     out, err = process(code, *command).communicate(timeout=60)
     assert err.splitlines() == ["False"]
     summary = json.loads(out.splitlines()[-1])
@@ -162,7 +163,10 @@ def test_every_command_speaks_json(data, learned, tmp_path):
     onnx = learned / "onnx/model.onnx"
     results = {
         "learn": (learn(data, tmp_path / "model", *SMALL), LEARN_FIELDS),
-        "run": (cfl_edge("run", onnx, "--stream", data, "--json"), MEASURE_FIELDS),
+        "run": (
+            cfl_edge("run", onnx, "--stream", data, "--labels-from", "dirs", "--json"),
+            MEASURE_FIELDS,
+        ),
         "evaluate": (cfl_edge("evaluate", learned, "--data", data, "--json"), MEASURE_FIELDS),
         "list": (cfl_edge("classes", "list", learned, "--json"), "classes"),
     }

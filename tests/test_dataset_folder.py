@@ -120,9 +120,10 @@ def test_files_of_no_class_and_clips_are_left_out(tmp_path, notices):
     (tmp_path / "a" / "notes.txt").write_text("not asked for")
     dataset = open_dataset(str(tmp_path), on_notice=notices.append)
     assert dataset.class_names == ["a", "b"]
-    assert notices[0] == (
-        f"{tmp_path}: 2 files left out, in no class folder or no images, such as cover.png"
-    )
+    assert notices[:2] == [
+        f"{tmp_path}: left out: 1 .txt",
+        f"{tmp_path}: 2 files left out, in no class folder or no images, such as cover.png",
+    ]
 
 
 def test_wrong_folders(tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 from test_video_file import write_clip
 
 from cfl_edge.errors import (
+    DataError,
     StreamError,
     StreamFormatError,
     StreamNotFoundError,
@@ -291,7 +292,9 @@ def test_a_class_name_that_is_no_utf8(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/caf\xe9"
     os.mkdir(folder)
     write(tmp_path / "1.png").rename(os.fsdecode(folder + b"/1.png"))
-    assert [frame.label for frame in read(tmp_path)] == ["caf\ufffd"]
+    with pytest.raises(DataError, match=r"the class folder 'caf\\udce9' is not UTF-8"):
+        read(tmp_path)
+    assert [frame.label for frame in read(tmp_path, labels=False)] == [None]
 
 
 def test_many_files_cost_only_their_names(tmp_path: Path) -> None:
@@ -312,3 +315,20 @@ def test_it_says_what_came(pets: Path) -> None:
     write(pets / "top.png")
     stream = open_stream(pets, StreamOptions(order="shuffled", epochs=2))
     assert stream.description() == f"{pets}: 25 files in 2 classes, shuffled, 2 times"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("bird", {}, "1 file, as-is"),
+        ("", {}, "1 file in 1 class, as-is"),
+        ("", {"labels": False}, "1 file, as-is"),
+        ("bird/1.png", {}, "1 file, as-is"),
+    ],
+)
+def test_it_counts_one_of_a_thing(
+    tmp_path: Path, name: str, options: dict[str, bool], text: str
+) -> None:
+    write(tmp_path / "bird" / "1.png")
+    stream = open_stream(tmp_path / name, StreamOptions(**options))
+    assert stream.description() == f"{tmp_path / name}: {text}"

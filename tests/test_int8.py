@@ -69,7 +69,8 @@ def test_it_is_written_beside_the_float_file_with_all_that_was_measured(model, q
     low, high = seen["time_ratio_quartiles"]
     assert 0 < low <= seen["time_ratio"] <= high
     for file, name in (("model", "float"), ("model-int8", "int8")):
-        run = cfl_edge("run", model / "out" / f"{file}.onnx", "--stream", model / "check", "--json")
+        stream = ("--stream", model / "check", "--labels-from", "dirs")
+        run = cfl_edge("run", model / "out" / f"{file}.onnx", *stream, "--json")
         assert run.summary["accuracy"] == pytest.approx(seen[f"{name}_accuracy"])
 
 

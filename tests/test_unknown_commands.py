@@ -110,7 +110,8 @@ def test_a_model_that_learned_too_little_refuses_nothing_and_says_so(tmp_path):
 def test_an_exported_model_refuses_what_the_model_folder_refuses(model):
     def ran_with(reject):
         exported = model / "model/onnx/model.onnx"
-        ran = cfl_edge("run", exported, "--stream", model / "test", "--reject", reject, "--json")
+        stream = ("--stream", model / "test", "--labels-from", "dirs")
+        ran = cfl_edge("run", exported, *stream, "--reject", reject, "--json")
         return ran.summary, [event for event in ran.events if event["event"] == "frame"]
 
     # Distances of torch and ONNX Runtime differ by rounding, so no score may lie at the limit.

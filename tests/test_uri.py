@@ -41,7 +41,7 @@ from cfl_edge.stream.uri import KINDS, Key, Kind, StreamUri, mask, parse_uri
         ("file://clip.mp4", "file", "clip.mp4"),
         ("folder/", "folder", "folder/"),
         ("folder/*.jpg", "folder", "folder/*.jpg"),
-        ("photo.JPG", "folder", "photo.JPG"),
+        ("photo.JPG", "file", "photo.JPG"),
         ("demo:", "demo", ""),
         ("demo://", "demo", ""),
         ("serial:", "serial", ""),

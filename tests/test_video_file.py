@@ -131,7 +131,7 @@ def test_what_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "notes.mp4"
     path.write_text("not a video\n" * 100)
     with pytest.raises(
-        StreamFormatError, match=r"notes\.mp4 cannot be read as a video: Invalid data"
+        StreamFormatError, match=r"notes\.mp4 cannot be read as a video or an image: Invalid data"
     ):
         open_stream(path)
     path.write_bytes(b"")

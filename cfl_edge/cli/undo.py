@@ -23,7 +23,7 @@ def undo(settings: UndoSettings, reporter: Reporter) -> None:
 
 def _lines(undone: Undone, model: Path) -> list[str]:
     """Say what was undone, what is left and what to do next."""
-    from cfl_edge.learner.rewind import counted
+    from cfl_edge.notices import counted
 
     def listed(counts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count}" for name, count in counts.items())

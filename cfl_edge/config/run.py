@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,15 @@ class RunSettings(Settings):
 
     model: Annotated[Path, Option("An exported model.onnx.", positional=True)]
     stream: Stream
+    labels_from: Annotated[
+        Literal["dirs"] | None,
+        Option(
+            "Compare the answers with labels: dirs (name of the subfolder or clip).",
+            panel="Stream",
+            metavar="dirs",
+            default="only the labels that demo: and boards bring",
+        ),
+    ] = None
     realtime: RealtimeHz = None
     max_frames: MaxFrames = None
     reject: Reject = None

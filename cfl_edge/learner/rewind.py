@@ -16,7 +16,7 @@ import numpy as np
 from cfl_edge.config.models import UndoSettings
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.model.store import Saved, Store
-from cfl_edge.notices import Notice
+from cfl_edge.notices import Notice, counted
 
 if TYPE_CHECKING:
     import torch
@@ -50,16 +50,6 @@ class Rewound:
     def frames(self) -> list[Entry]:
         """Return the frames behind the cut, the oldest first."""
         return list(self.journal.entries(self.cut, self.journal.end))
-
-
-def counted(number: int, name: str) -> str:
-    """Return a number and its noun.
-
-    Example:
-        >>> counted(1, "frame"), counted(2, "frame")
-        ('1 frame', '2 frames')
-    """
-    return f"{number} {name}" + "s" * (number != 1)
 
 
 def check_reach(verb: str, command: str, asked: UndoSettings) -> None:

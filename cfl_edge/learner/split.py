@@ -15,7 +15,6 @@ from cfl_edge.errors import DataError
 from cfl_edge.learner.classes import Counts, counts_of, patch_exported
 from cfl_edge.learner.rewind import (
     check_reach,
-    counted,
     keep_examples,
     learn_again,
     rewind,
@@ -25,7 +24,7 @@ from cfl_edge.model import class_table
 from cfl_edge.model.changing import changing
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.model.tensors import network_digest
-from cfl_edge.notices import Notice, log_notice
+from cfl_edge.notices import Notice, counted, log_notice
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner

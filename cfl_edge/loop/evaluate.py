@@ -14,6 +14,8 @@ from cfl_edge.loop.session import Predicting, Session, SessionOptions
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.prediction import UNKNOWN, auroc, check_reject, false_positive_rate
 from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
+from cfl_edge.stream.uri import parse_uri
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
@@ -72,11 +74,17 @@ def evaluate(settings: EvaluateSettings, *, on_notice: Notice = log_notice) -> E
 
     Raises:
         StreamError: No such folder.
-        DataError: No image in it has a label, or there is none of what is unknown.
+        DataError: It is a file, no image in it has a label, or there is none of what is unknown.
         UsageError: `reject` is out of range, or a class of the model is called `unknown`.
         ModelError: There is no model.
     """
     data, reject = settings.data, settings.reject
+    if parse_uri(data).kind == "file":
+        raise DataError(
+            f"{data} is one file, whose name is no label, expected a folder with one subfolder per "
+            "class",
+            hint="put it into a folder that is named after its class, and give the folder above",
+        )
     with open_stream(data, on_notice=on_notice) as stream:
         learner = load_learner(settings.model, device=settings.device, on_notice=on_notice)
         check_reject(reject, learner.classes)
@@ -131,7 +139,8 @@ def _evaluate_unknown(
 ) -> UnknownEvaluation:
     assert settings.unknown is not None
     options = SessionOptions(reject=settings.reject, batch=BATCH)
-    with open_stream(settings.unknown, on_notice=on_notice) as stream:
+    unlabelled = StreamOptions(labels=False)
+    with open_stream(settings.unknown, unlabelled, on_notice=on_notice) as stream:
         steps = Session(Predicting(learner), options).steps(stream)
         predictions = [step.prediction for step in steps]
         skipped = len(stream.skipped)

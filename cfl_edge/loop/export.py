@@ -21,6 +21,7 @@ from cfl_edge.onnx.int8_check import LEAST_IMAGES, Comparison, compare, objectio
 from cfl_edge.onnx.metadata import INT8_FILE
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
@@ -182,7 +183,8 @@ def _choose_images(
     calibration = np.stack([image.cpu().numpy() for image, _ in stored])
     labels: list[str | None] = [learner.classes[target] for _, target in stored]
     if options.calibrate is not None:
-        more = read_images(options.calibrate, learner.image_px, CALIBRATION_IMAGES, on_notice)
+        size_px, limit = learner.image_px, CALIBRATION_IMAGES
+        more = read_images(options.calibrate, size_px, limit, on_notice, labels=False)
         calibration = np.concatenate([calibration, more.images])
         labels += [None] * len(more.images)
     checked = Images(calibration, labels)
@@ -199,23 +201,32 @@ def _choose_images(
     return calibration, checked
 
 
-def read_images(uri: str, size_px: int, limit: int, on_notice: Notice) -> Images:
+def read_images(
+    uri: str, size_px: int, limit: int, on_notice: Notice, *, labels: bool = True
+) -> Images:
     """Return up to `limit` images of a stream, spread over all of it where its length is known.
+
+    Args:
+        uri: The stream.
+        size_px: Side of the images.
+        limit: How many at most.
+        on_notice: Called with what the user should know.
+        labels: Whether the names of folders are labels.
 
     Raises:
         StreamError: The stream fails.
         DataError: It holds no image.
     """
-    images, labels = [], []
-    with open_stream(uri, on_notice=on_notice) as stream:
+    images, names = [], []
+    with open_stream(uri, StreamOptions(labels=labels), on_notice=on_notice) as stream:
         total = stream.total
         every = -(-total // limit) if total else 1
         for frame in islice(stream, 0, every * limit, every):
             images.append(to_model_input(frame.image, size_px))
-            labels.append(frame.label)
+            names.append(frame.label)
     if not images:
         raise DataError(f"{uri} holds no image that can be read", hint=f"ls {uri}")
-    return Images(np.stack(images), labels)
+    return Images(np.stack(images), names)
 
 
 def _require_known(images: Images, classes: Sequence[str], uri: str, on_notice: Notice) -> Images:

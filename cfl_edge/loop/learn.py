@@ -157,6 +157,7 @@ def _stream_options(settings: LearnSettings) -> StreamOptions:
         order=settings.order,
         epochs=settings.epochs,
         seed=settings.seed,
+        labels=(settings.labels_from or default_labels(settings)) == "dirs",
         realtime_hz=settings.realtime,
     )
 

@@ -31,6 +31,7 @@ class RunSummary:
     Args:
         frames: Frames predicted.
         dropped: Frames that the stream dropped.
+        skipped: Images that could not be read.
         rejected: Frames reported as `unknown`, because of `--reject`.
         fps: Frames predicted per second.
         samples: Frames that had a label.
@@ -44,6 +45,7 @@ class RunSummary:
 
     frames: int = 0
     dropped: int = 0
+    skipped: int = 0
     rejected: int = 0
     fps: float = 0.0
     samples: int = 0
@@ -90,7 +92,8 @@ def run(
     session = Session(
         Predicting(model), SessionOptions(settings.max_frames, settings.reject), service
     )
-    options, confusion = StreamOptions(realtime_hz=settings.realtime), Confusion()
+    options = StreamOptions(labels=settings.labels_from == "dirs", realtime_hz=settings.realtime)
+    confusion = Confusion()
     with (
         outputs,
         closing(model),
@@ -106,6 +109,7 @@ def run(
     return RunSummary(
         frames=session.frames,
         dropped=session.dropped,
+        skipped=session.skipped,
         rejected=session.rejected,
         fps=session.fps,
         samples=confusion.samples,

@@ -30,6 +30,8 @@ class StreamOptions:
             permutation every epoch) or "by-class" (class after class, shuffled within each).
         epochs: How many times a folder or a video file is read, at least 1.
         seed: Random seed of the shuffling and of the demo, at least 0.
+        labels: Whether names are labels: of an image its class folder, of a clip its own name.
+            False gives the frames of files no label, and any folder is read.
         realtime_hz: Replay a recording at this many frames per second, 0.1 to 1000, dropping
             frames when the reader falls behind. None waits for the reader.
         timeout_s: Seconds without a frame after which a live source counts as lost.
@@ -49,6 +51,7 @@ class StreamOptions:
     order: Order = "as-is"
     epochs: int = 1
     seed: int = 0
+    labels: bool = True
     realtime_hz: float | None = None
     timeout_s: float = STALL_S
     give_up_s: float | None = None

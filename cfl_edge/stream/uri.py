@@ -4,8 +4,8 @@
 |---|---|
 | `/dev/video0`, `0`, `v4l2:///dev/video0?format=mjpeg&size=1280x720&fps=30` | camera |
 | `rtsp://…`, `rtsps://…`, `http://…`, `https://…`, with `?timeout_s=20` | network |
-| `clip.mp4`, `file:///home/me/clip.mp4` | file |
-| `folder/`, `'folder/*.jpg'`, `photo.jpg` | folder |
+| `clip.mp4`, `photo.jpg`, `file:///home/me/clip.mp4` | file |
+| `folder/`, `'folder/*.jpg'` | folder |
 | `demo:`, `demo:?frames=600&seed=3` | demo |
 | `serial:///dev/ttyACM0?baud=921600&proto=cfl`, `/dev/ttyACM0`, `serial:` | serial |
 """
@@ -23,8 +23,6 @@ from cfl_edge.errors import UsageError
 from cfl_edge.stream.pixel_formats import PIXEL_FORMATS
 
 Value = str | int | float | Fraction | tuple[int, int]
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +198,7 @@ def _network(uri: str) -> StreamUri:
 def _path(path: str) -> StreamUri:
     is_glob = any(mark in path for mark in "*?[") and not os.path.exists(path)
     is_folder = is_glob or path.endswith("/") or os.path.isdir(path)
-    is_image = path.lower().endswith(IMAGE_SUFFIXES)
-    return StreamUri("folder" if is_folder or is_image else "file", path, path)
+    return StreamUri("folder" if is_folder else "file", path, path)
 
 
 def _with_query(kind: str, rest: str, uri: str) -> StreamUri:
@@ -299,7 +296,7 @@ KINDS: dict[str, Kind] = {
         ("rtsp", "rtsps", "http", "https"),
         _NETWORK_KEYS,
     ),
-    "file": Kind("cfl_edge.stream.files.video:open_video", ("file",), takes=("epochs", "realtime")),
+    "file": Kind("cfl_edge.stream.files.folder:open_file", ("file",), takes=("epochs", "realtime")),
     "folder": Kind(
         "cfl_edge.stream.files.folder:open_folder", takes=("order", "epochs", "realtime")
     ),

@@ -15,11 +15,11 @@ from PIL import Image as Pillow
 
 from cfl_edge.errors import DataError, StreamError
 from cfl_edge.lab.data.dataset import Dataset, numbered_objects
-from cfl_edge.notices import Notice
+from cfl_edge.notices import Notice, counted
 from cfl_edge.preprocess import to_model_input
+from cfl_edge.stream.files.classes import check_classes, class_of, parts_of
 from cfl_edge.stream.files.image import ImageError, read_image
-from cfl_edge.stream.files.listing import class_of, list_files, natural_key, printable
-from cfl_edge.stream.uri import IMAGE_SUFFIXES
+from cfl_edge.stream.files.listing import list_files, natural_key, printable
 
 SMALL_PX = 64  # square images up to this side stay as they are
 DEFAULT_PX = 32  # others get the size of CIFAR, at which the paper's networks are defined
@@ -31,15 +31,16 @@ _LAYOUT = "one subfolder per class, or train/ and test/ with one subfolder per c
 def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dataset:
     """Read all images of a folder: `train/CLASS/` and `test/CLASS/`, or just `CLASS/`.
 
-    Folders below those of the classes tell objects apart: `CLASS/OBJECT/`. The central square of
-    each image is scaled to one size. Images are grey (one channel) where every pixel of every image
-    is. Classes are in natural order, 2 before 10.
+    Without `test/`, `val/` takes its place. Folders below those of the classes tell objects apart:
+    `CLASS/OBJECT/`. The central square of each image is scaled to one size. Images are grey (one
+    channel) where every pixel of every image is. Classes are in natural order, 2 before 10.
 
     Args:
         folder: The folder.
         image_px: Side of the images; None keeps that of square images of one size up to
             `SMALL_PX`, and is `DEFAULT_PX` for others.
         on_notice: Told once how many files were left out: damaged ones, and those of no class.
+            Told of a `val/` beside `test/`.
 
     Returns:
         The data set; of a folder without `train/` and `test/` its test split has no images.
@@ -48,39 +49,38 @@ def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dat
         DataError: There are no images in class folders, none can be read, or `test/` has a class
             that `train/` lacks.
     """
-    is_parted = (folder / "train").is_dir() and (folder / "test").is_dir()
-    parts = [folder / "train", folder / "test"] if is_parted else [folder]
+    train, test = _parts(folder, on_notice)
     paths, names, is_test = list[str](), list[str](), list[bool]()
     objects = list[str]()
-    for part in parts:
+    for part in (train,) if test is None else (train, test):
         for path, name, below in _labelled(part, on_notice):
             paths.append(path)
             names.append(name)
             objects.append(below)
-            is_test.append(part.name == "test" and is_parted)
+            is_test.append(part == test)
     images, readable = _read_all(folder, paths, image_px, on_notice)
-    test = np.array(is_test)[readable]
+    tested = np.array(is_test)[readable]
     labels = np.array(names, dtype=object)[readable]
-    if test.all():
-        raise DataError(f"{folder}/train has no image that can be read", hint=f"ls {folder}/train")
-    class_names = sorted(set(labels[~test]), key=natural_key)
+    if tested.all():
+        raise DataError(f"{train} has no image that can be read", hint=f"ls {train}")
+    class_names = sorted(set(labels[~tested]), key=natural_key)
     number = {name: place for place, name in enumerate(class_names)}
-    lacking = sorted(set(labels[test]) - set(class_names), key=natural_key)
+    lacking = sorted(set(labels[tested]) - set(class_names), key=natural_key)
     if lacking:
+        classes, more = counted(len(lacking), "class", "classes"), ", ..." * (len(lacking) > 5)
         raise DataError(
-            f"{folder}/test has {len(lacking)} classes that train/ lacks: {', '.join(lacking[:5])}"
-            f"{', ...' if len(lacking) > 5 else ''}",
-            hint="the same subfolders in train/ and test/, with images in all of them",
+            f"{test} has {classes} that {train.name}/ lacks: {', '.join(lacking[:5])}{more}",
+            hint=f"the same subfolders in {train} and {test}, with images in all of them",
         )
     x = torch.from_numpy(images)
     y = torch.tensor([number[name] for name in labels])
     pairs = list(zip(y.tolist(), np.array(objects, dtype=object)[readable], strict=True))
     by_object = all(name for _, name in pairs)
     objects_train, objects_test = numbered_objects(
-        [pairs[i] for i in np.flatnonzero(~test)] if by_object else None,
-        [pairs[i] for i in np.flatnonzero(test)] if by_object and test.any() else None,
+        [pairs[i] for i in np.flatnonzero(~tested)] if by_object else None,
+        [pairs[i] for i in np.flatnonzero(tested)] if by_object and tested.any() else None,
     )
-    split = torch.from_numpy(test)
+    split = torch.from_numpy(tested)
     return Dataset(
         name=folder.resolve().name,
         x_train=x[~split],
@@ -93,29 +93,43 @@ def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dat
     )
 
 
+def _parts(folder: Path, on_notice: Notice) -> tuple[Path, Path | None]:
+    """Return the folders to train and to test on; the folder itself where it has no parts."""
+    parts = parts_of(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+    held_out = parts.get("test", parts.get("validation"))
+    if "train" not in parts or held_out is None:
+        return folder, None
+    if len(parts) == 3:
+        on_notice(f"{folder / parts['validation']} is left out: {held_out} is the test split")
+    return folder / parts["train"], folder / held_out
+
+
 def _labelled(folder: Path, on_notice: Notice) -> list[tuple[str, str, str]]:
     """Return path, class and object of each image below a folder: CLASS/OBJECT/image.
 
     The object is empty for an image that lies in the folder of its class itself.
     """
     try:
-        root, files = list_files(str(folder))
+        listing = list_files(str(folder))
     except StreamError as error:
         raise DataError(error.problem, hint=error.hint) from error
-    found, left_out = list[tuple[str, str, str]](), list[str]()
-    for file in files:
+    if text := listing.left_out_text():
+        on_notice(f"{folder}: {text}")
+    check_classes(listing, on_notice)
+    found, loose = list[tuple[str, str, str]](), list[str]()
+    for file in listing.names:
         name = class_of(file)
-        if name is None or not file.lower().endswith(IMAGE_SUFFIXES):
-            left_out.append(file)
+        if name is None or file in listing.clips:
+            loose.append(file)
         else:
             _, *objects, _ = file.split(os.sep)
-            found.append((os.path.join(root, file), name, objects[0] if objects else ""))
+            found.append((os.path.join(listing.root, file), name, objects[0] if objects else ""))
     if not found:
         raise DataError(f"{folder} has no images in class folders", hint=_LAYOUT)
-    if left_out:
+    if loose:
         on_notice(
-            f"{folder}: {len(left_out)} files left out, in no class folder or no images, "
-            f"such as {printable(left_out[0])}"
+            f"{folder}: {counted(len(loose), 'file')} left out, in no class folder or no images, "
+            f"such as {printable(loose[0])}"
         )
     return found
 

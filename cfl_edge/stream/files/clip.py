@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterator
 from typing import final
 
@@ -13,11 +15,10 @@ from cfl_edge.errors import (
     StreamPermissionError,
 )
 from cfl_edge.stream.decode import rgb
+from cfl_edge.stream.files.content import other_kind, read_head
 from cfl_edge.stream.files.missing import missing_error
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.source import Skipped
-
-CLIP_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv")
 
 
 @final
@@ -43,6 +44,7 @@ class Clip:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
+            _refuse_others(path)
             # "file:", because FFmpeg takes what comes before a colon for a protocol.
             self._container = av.open(f"file:{path}")
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -118,6 +120,22 @@ class Clip:
                     yield frame
 
 
+def _refuse_others(path: str) -> None:
+    """Refuse what FFmpeg does not know, or reads a part of: an archive, a HEIC image."""
+    if not os.path.isfile(path) or (other := other_kind(read_head(path))) is None:
+        return
+    if path.lower().endswith(".npz"):  # an archive; a data set of `train` and `bench streams`
+        raise StreamFormatError(
+            f"{path} holds arrays, expected a video, or a folder with one subfolder per class",
+            hint=f"cfl-edge bench streams --data {path}, which reads it",
+        )
+    stem = os.path.splitext(path)[0]
+    raise StreamFormatError(
+        f"{path} is {other.what}",
+        hint=other.hint.format(path=shlex.quote(path), stem=shlex.quote(stem)),
+    )
+
+
 def _opening_error(path: str, error: Exception) -> StreamError:
     if isinstance(error, FileNotFoundError):
         return missing_error(path)
@@ -125,13 +143,8 @@ def _opening_error(path: str, error: Exception) -> StreamError:
         return StreamPermissionError(
             f"{path} may not be read by this user", hint=f"chmod a+r {path}"
         )
-    if path.endswith(".npz"):  # a data set of `train` and `bench streams`
-        return StreamFormatError(
-            f"{path} holds arrays, expected a video, or a folder with one subfolder per class",
-            hint=f"cfl-edge bench streams --data {path}, which reads it",
-        )
     reason = getattr(error, "strerror", None) or str(error)
     return StreamFormatError(
-        f"{path} cannot be read as a video: {reason}",
+        f"{path} cannot be read as a video or an image: {reason}",
         hint=f"look at it with: ffprobe {path} (a recording cut off may have lost its index)",
     )

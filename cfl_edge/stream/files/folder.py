@@ -11,10 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import StreamError, StreamFormatError
-from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.files.clip import CLIP_SUFFIXES, Clip
-from cfl_edge.stream.files.image import ImageError, read_image
-from cfl_edge.stream.files.listing import class_of, list_files, printable
+from cfl_edge.notices import Notice, counted, log_notice
+from cfl_edge.stream.files.classes import check_classes, class_of
+from cfl_edge.stream.files.clip import Clip
+from cfl_edge.stream.files.content import (
+    CLIP_SUFFIXES,
+    RAW_SUFFIXES,
+    kind_of,
+    other_kind,
+    read_head,
+)
+from cfl_edge.stream.files.image import ImageError, NotAnImageError, read_image
+from cfl_edge.stream.files.listing import list_files, printable
+from cfl_edge.stream.files.video import open_video
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.options import DEFAULTS, Order, StreamOptions
 from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
@@ -56,8 +65,19 @@ def open_folder(
     uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
 ) -> RecordedStream:
     """Open a folder of images, a glob, or one image; see `Folder` for what it raises."""
-    folder = Folder(uri.target, options.order, options.seed)
-    return RecordedStream(folder, options.epochs, on_notice)
+    return RecordedStream(Folder(uri.target, options, on_notice), options.epochs, on_notice)
+
+
+def open_file(
+    uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
+) -> RecordedStream:
+    """Open an image or a video file; see `Folder` and `Video` for what they raise."""
+    path = uri.target
+    try:
+        is_image = os.path.isfile(path) and kind_of(path) == "image"
+    except OSError:  # opening it as a clip says why
+        is_image = False
+    return (open_folder if is_image else open_video)(uri, options, on_notice)
 
 
 @final
@@ -66,17 +86,18 @@ class Folder(Recording):
 
     The label is the first folder below the given one; files directly in it have none. The given
     folder of a glob is the part before its first wildcard. Clips among the images yield all their
-    frames, with their folder's label.
+    frames, with their folder's label. What a file holds decides whether it is one, not its name.
 
     Args:
         path: A folder, a glob, or one image.
-        order: See `StreamOptions`.
-        seed: Random seed of the shuffling, at least 0.
+        options: The order, its seed, and whether names are labels.
+        on_notice: Told once what is left out, and what is odd about the classes.
 
     Raises:
         StreamNotFoundError: Nothing is there.
         StreamPermissionError: A folder may not be read by this user.
         StreamFormatError: It holds no image.
+        DataError: Names are labels, and a folder is no class; see `check_classes`.
 
     Example:
         >>> Folder("lost/")
@@ -86,16 +107,25 @@ class Folder(Recording):
           try: ls .
     """
 
-    def __init__(self, path: str, order: Order = "as-is", seed: int = 0) -> None:
-        self.uri, self._order, self._seed = path, order, seed
-        self._root, self._names = list_files(path)
-        has_clips = any(name.lower().endswith(CLIP_SUFFIXES) for name in self._names)
-        self.length = None if has_clips else len(self._names)
+    def __init__(
+        self, path: str, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
+    ) -> None:
+        self.uri, self._options = path, options
+        listing = list_files(path)
+        self._root, self._names = listing.root, listing.names
+        self.length = None if listing.clips else len(self._names)
+        if left_out := listing.left_out_text():
+            on_notice(f"{printable(path)}: {left_out}")
+        if options.labels:
+            check_classes(listing, on_notice)
 
     def description(self) -> str:
         """Return the number of files and classes, and their order."""
+        files = counted(len(self._names), "file")
         classes = {class_of(name) for name in self._names} - {None}
-        return f"{self.uri}: {len(self._names)} files in {len(classes)} classes, {self._order}"
+        if classes and self._options.labels:
+            files += f" in {counted(len(classes), 'class', 'classes')}"
+        return f"{self.uri}: {files}, {self._options.order}"
 
     def read(self, epoch: int, skip: Callable[[Skipped], None]) -> Images:
         """Yield the images.
@@ -110,10 +140,13 @@ class Folder(Recording):
             first = first or f"{skipped.name}: {skipped.reason}"
             skip(skipped)
 
-        for number in arrange(self._names, self._order, np.random.default_rng([self._seed, epoch])):
+        rng = np.random.default_rng([self._options.seed, epoch])
+        for number in arrange(self._names, self._options.order, rng):
             name = self._names[number]
-            label = class_of(name)
-            for image in _images(os.path.join(self._root, name), note):
+            label = class_of(name) if self._options.labels else None
+            for position, image in enumerate(_images(os.path.join(self._root, name), note)):
+                if position:  # a clip, which its name did not tell
+                    self.length = None
                 yield Shot(image, time.monotonic(), label)
                 count += 1
         if count == 0:
@@ -126,14 +159,29 @@ class Folder(Recording):
 def _images(path: str, skip: Callable[[Skipped], None]) -> Iterator[Image]:
     """Yield the image, or the frames of the clip, or nothing where it cannot be read."""
     try:
-        if not path.lower().endswith(CLIP_SUFFIXES):
+        if not path.lower().endswith(RAW_SUFFIXES):
             yield read_image(path)
             return
-        clip = Clip(path)
     except ImageError as error:
-        skip(Skipped(printable(path), str(error)))
+        if (fault := _fault(path, error)) is not None:
+            skip(Skipped(printable(path), fault))
+            return
+    try:
+        clip = Clip(path)
     except StreamError as error:
         skip(Skipped(printable(path), error.problem))
     else:
         for image, _ in clip.read(skip):
             yield image
+
+
+def _fault(path: str, error: ImageError) -> str | None:
+    """Return why a file cannot be read as an image; None where it may be a clip."""
+    is_image = not isinstance(error, NotAnImageError)
+    try:
+        if not is_image and (path.lower().endswith(CLIP_SUFFIXES) or kind_of(path) == "clip"):
+            return None
+        other = other_kind(read_head(path))
+    except OSError:  # it is gone
+        other = None
+    return str(error) if other is None else other.what

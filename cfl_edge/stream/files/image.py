@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,8 +21,33 @@ READING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, Memo
 """What Pillow raises for damaged files: its decoders differ."""
 
 
+# What cameras, telephones and scanners write. Not what Pillow hands to other programs (PostScript),
+# and not what has no mark of its own and so takes other files for images (TGA). The usual ones
+# first: Pillow loads its other decoders only where these do not fit.
+FORMATS = (
+    *("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000", "DIB", "ICO"),
+    *("ICNS", "PCX", "PSD", "QOI", "SGI", "SUN"),
+    *(["AVIF"] if find_spec("PIL.AvifImagePlugin") else []),  # since Pillow 11.3
+)
+
+
 class ImageError(Exception):
     """An image cannot be read; the text is the reason, without the file's name."""
+
+
+class NotAnImageError(ImageError):
+    """It is no image, whatever its name says."""
+
+
+def identify(path: str | os.PathLike[str]) -> None:
+    """Look at the header of an image file.
+
+    Raises:
+        NotAnImageError: It is no image.
+        ImageError: It is one that cannot be read.
+    """
+    with _opened(path):
+        pass
 
 
 def read_image(path: str | os.PathLike[str]) -> Image:
@@ -37,7 +65,8 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         uint8 RGB, shape (H, W, 3), a new array.
 
     Raises:
-        ImageError: It is gone, damaged, not an image, or has more pixels than Pillow's limit
+        NotAnImageError: It is no image.
+        ImageError: It is gone, damaged, or has more pixels than Pillow's limit
             against decompression bombs (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million).
 
     Example:
@@ -46,17 +75,24 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         ...
         cfl_edge.stream.files.image.ImageError: No such file or directory
     """
+    with _opened(path) as image:
+        return to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Pillow.Image]:
+    """Open an image file; whatever fails in the block, too, is an `ImageError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata harm no pixels
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-            with Pillow.open(path) as image:
-                return to_rgb(ImageOps.exif_transpose(image))
+            with Pillow.open(path, formats=FORMATS) as image:
+                yield image
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         limit = (Pillow.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise ImageError(f"too large, expected at most {limit} million pixels") from error
     except UnidentifiedImageError as error:
-        raise ImageError("not an image that Pillow can read") from error
+        raise NotAnImageError("not an image that Pillow can read") from error
     except READING_ERRORS as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise ImageError(reason or str(error) or type(error).__name__) from error

@@ -1,45 +1,77 @@
-"""The images and clips of a folder or glob, in natural order, and the class of each."""
+"""The images and clips of a folder or glob, in natural order, and what is left out."""
 
 from __future__ import annotations
 
-import fnmatch
-import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from cfl_edge.errors import (
-    StreamError,
-    StreamFormatError,
-    StreamPermissionError,
-)
-from cfl_edge.names import nfc
-from cfl_edge.stream.files.clip import CLIP_SUFFIXES
+from cfl_edge.errors import StreamFormatError
+from cfl_edge.notices import counted
+from cfl_edge.stream.files.content import CLIP_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES, kind_of
 from cfl_edge.stream.files.missing import WILDCARD, missing_error
-from cfl_edge.stream.uri import IMAGE_SUFFIXES
+from cfl_edge.stream.files.walk import match, root_of, walk
 
 _DIGITS = re.compile(r"(\d+)")
+_HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+_TOLD = 5  # endings that a notice names
 
 
-def list_files(path: str) -> tuple[str, list[str]]:
-    """List the images and clips of a folder, a glob, or the one image that `path` names.
+@dataclass(frozen=True)
+class Listing:
+    """The images and clips below a folder.
 
-    Only names are read, no file is opened. Hidden files and folders and files with other endings
-    are left out. Each folder is listed once, so loops of links end, and at its own place rather
-    than where a link leads to it.
+    Args:
+        path: What was listed: a folder, a glob or a file.
+        root: The folder whose subfolders are the classes; of a glob, the part before its first
+            wildcard.
+        names: Paths below it: folder by folder, a folder's own files before those
+            further down, sorted by name with numbers in numeric order.
+        clips: Those that are clips.
+        left_out: How many files of which ending are neither, hidden files by that word.
+        folders_left_out: Hidden folders, and those that other programs write, by name.
+    """
+
+    path: str
+    root: str
+    names: list[str] = field(default_factory=list)
+    clips: set[str] = field(default_factory=set)
+    left_out: Counter[str] = field(default_factory=Counter)
+    folders_left_out: Counter[str] = field(default_factory=Counter)
+
+    def left_out_text(self) -> str:
+        """Return what is left out, for a notice: "3 .heic, 2 hidden files, the folder @eaDir"."""
+        common = self.left_out.most_common()
+        parts = [f"{count} {ending}" for ending, count in common[:_TOLD]]
+        if rest := sum(count for _, count in common[_TOLD:]):
+            parts.append(f"{rest} of other endings")
+        parts += [
+            f"{counted(count, 'folder')} {printable(name)}"
+            for name, count in self.folders_left_out.most_common(_TOLD)
+        ]
+        if not parts:
+            return ""
+        text = f"left out: {', '.join(parts)}"
+        if _HEIC_SUFFIXES & self.left_out.keys():
+            text += "; HEIC images can be read once they are JPEG: heif-convert makes them so"
+        return text
+
+
+def list_files(path: str) -> Listing:
+    """List the images and clips of a folder, a glob, or the one file that `path` names.
+
+    Files with a usual ending are not opened; others are, to see what they are. Each folder is
+    listed once, so loops of links end, and at its own place rather than where a link leads to it.
 
     Args:
         path: A folder, a glob (`**` matches any folders below) or a file.
 
-    Returns:
-        The folder whose subfolders are the classes (of a glob, the part before its first wildcard)
-        and the paths below it: folder by folder, a folder's own files before those further down,
-        sorted by name with numbers in numeric order.
-
     Raises:
-        StreamNotFoundError: Nothing is there, or no image matches the glob.
+        StreamNotFoundError: Nothing is there, or nothing matches the glob.
         StreamPermissionError: A folder may not be read by this user.
-        StreamFormatError: The folder holds no image and no clip.
+        StreamFormatError: There is neither an image nor a clip.
 
     Example:
         >>> list_files("lost/")
@@ -48,46 +80,27 @@ def list_files(path: str) -> tuple[str, list[str]]:
         cfl_edge.errors.StreamNotFoundError: lost/: no such folder
           try: ls .
     """
+    foreign = Counter[str]()
     if os.path.isdir(path):
-        root, found = path, _walk(path)
+        root, found = path, walk([path], foreign)
     elif WILDCARD.search(path) and not os.path.exists(path):
-        root, found = _root_of(path), _match(path)
+        root, found = root_of(path), match(path, foreign)
     elif os.path.exists(path):
-        root, found = os.path.dirname(path), iter([path])
+        root, name = os.path.split(path)
+        return Listing(path, root, [name], {name} if _kind(path) == "clip" else set())
     else:
         raise missing_error(path)
-    by_folder: dict[str, set[str]] = {}
-    for file in found:
-        folder, name = os.path.split(file)
-        by_folder.setdefault(folder, set()).add(name)
-    if not by_folder and not os.path.isdir(path):
-        raise missing_error(path)
-    if not by_folder:
+    listing = _sorted_out(Listing(path, root, folders_left_out=foreign), found)
+    if not listing.names:
+        if not os.path.isdir(path) and not listing.left_out:
+            raise missing_error(path)
+        left_out = listing.left_out_text()
         raise StreamFormatError(
-            f"{path} holds no image, expected jpg, png and the like in one subfolder per class",
-            hint=f"find {root or '.'} -type f | head",
+            f"{path} holds no image, expected jpg, png and the like in one subfolder per class"
+            + (f"; {left_out}" if left_out else ""),
+            hint=f"find {listing.root or '.'} -type f | head",
         )
-    below: dict[str, set[str]] = {}
-    for folder, names in by_folder.items():
-        relative = os.path.relpath(folder or ".", root or ".")
-        below.setdefault("" if relative == "." else relative, set()).update(names)
-    # Sorted folder by folder: only the keys of one are in memory at a time.
-    return root, [
-        os.path.join(folder, name)
-        for folder in sorted(below, key=natural_key)
-        for name in sorted(below[folder], key=natural_key)
-    ]
-
-
-def class_of(name: str) -> str | None:
-    """Return the class of a path below the given folder: its first folder, None without one.
-
-    Example:
-        >>> class_of("cat/kittens/1.jpg"), class_of("1.jpg")
-        ('cat', None)
-    """
-    first, separator, _ = name.partition(os.sep)
-    return nfc(printable(first)) if separator else None
+    return listing
 
 
 def printable(name: str) -> str:
@@ -116,87 +129,49 @@ def natural_key(name: str) -> tuple[tuple[tuple[str, int], ...], str]:
     return tuple(pieces), name
 
 
-def _root_of(pattern: str) -> str:
-    fixed = WILDCARD.split(pattern, maxsplit=1)[0]
-    return fixed[: fixed.rfind("/") + 1]
-
-
-def _match(pattern: str) -> Iterator[str]:
-    """Yield the files that a glob matches, and those in the folders that it matches."""
-    if "**" in pattern:  # not by the glob module, which follows a loop of links 40 times
-        root = _root_of(pattern)
-        if os.path.isdir(root or "."):
-            wanted = [part for part in pattern[len(root) :].split("/") if part]
-            for file in _walk(root or "."):
-                if _matches(os.path.relpath(file, root or ".").split(os.sep), wanted):
-                    yield file
-        return
-    folders = []
-    for found in sorted(glob.iglob(pattern)):
-        if os.path.isdir(found):
-            folders.append(found)
-        elif _is_wanted(found):
-            yield found
-    yield from _walk(*folders)
-
-
-def _matches(parts: list[str], pattern: list[str]) -> bool:
-    """Return whether a path, or a folder that it lies in, matches a glob with `**`."""
-    if not pattern:
-        return True
-    if pattern[0] == "**":
-        return any(_matches(parts[skip:], pattern[1:]) for skip in range(len(parts)))
-    return (
-        bool(parts)
-        and fnmatch.fnmatchcase(parts[0], pattern[0])
-        and _matches(parts[1:], pattern[1:])
+def _sorted_out(listing: Listing, found: Iterator[str]) -> Listing:
+    """Fill a listing with the files that were found."""
+    by_folder: dict[str, set[str]] = {}
+    for path in found:
+        folder, name = os.path.split(path)
+        kind = None if name.startswith(".") else _kind(path)
+        if kind is None:
+            listing.left_out[_ending(path)] += 1
+            continue
+        relative = os.path.relpath(folder or ".", listing.root or ".")
+        below = "" if relative == "." else relative
+        by_folder.setdefault(below, set()).add(name)
+        if kind == "clip":
+            listing.clips.add(os.path.join(below, name))
+    # Folder by folder: only the keys of one are in memory at a time.
+    listing.names.extend(
+        os.path.join(folder, name)
+        for folder in sorted(by_folder, key=natural_key)
+        for name in sorted(by_folder[folder], key=natural_key)
     )
+    return listing
 
 
-def _walk(*tops: str) -> Iterator[str]:
-    seen: set[tuple[int, int]] = set()
-    folders, links = list(tops), list[str]()
-    while folders or links:
-        if not folders:  # links last and sorted: of two links, always the same one leads the way
-            links.sort(reverse=True)
-            folders.append(links.pop())
-        folder = folders.pop()
-        try:
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if _is_folder(entry):
-                        (links if entry.is_symlink() else folders).append(entry.path)
-                    elif _is_wanted(entry.path):
-                        yield entry.path
-        except OSError as error:
-            raise _folder_error(folder, error) from error
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _kind(path: str) -> str | None:
+    """Return "image" or "clip", by the name alone where that is usual; None for anything else."""
+    if not os.path.isfile(path) and not os.path.islink(path):  # a device or a pipe
+        return None
+    # A broken link is listed under its ending: reading it tells the user.
+    if path.lower().endswith(IMAGE_SUFFIXES):
+        return "image"
+    if path.lower().endswith(CLIP_SUFFIXES + RAW_SUFFIXES):
+        return "clip"
     try:
-        return entry.is_dir()
-    except OSError:  # a link to itself: read as a file, it is skipped with this reason
-        return False
+        return kind_of(path)
+    except PermissionError:
+        return "image"  # reading it tells the user
+    except OSError:
+        return None
 
 
-def _is_wanted(path: str) -> bool:
-    """Return whether the name is an image's or a clip's, and not a device's or a pipe's."""
-    name = os.path.basename(path)
-    if name.startswith(".") or not name.lower().endswith(IMAGE_SUFFIXES + CLIP_SUFFIXES):
-        return False
-    # A broken link is listed: reading it tells the user.
-    return os.path.isfile(path) or os.path.islink(path)
-
-
-def _folder_error(folder: str, error: OSError) -> StreamError:
-    if isinstance(error, PermissionError):
-        return StreamPermissionError(
-            f"{folder} may not be read by this user", hint=f"chmod -R a+rX {folder}"
-        )
-    return StreamError(f"{folder} cannot be read: {error.strerror}", hint=f"ls -l {folder}")
+def _ending(path: str) -> str:
+    if os.path.basename(path).startswith("."):
+        return "hidden"
+    if not os.path.isfile(path):
+        return "special (broken link, pipe or device)"
+    return printable(os.path.splitext(path)[1].lower()) or "without an ending"

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import final
 
-from cfl_edge.errors import StreamFormatError
+from cfl_edge.errors import DataError, StreamFormatError
+from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.files.clip import Clip
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
@@ -19,7 +20,8 @@ def open_video(
     uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
 ) -> RecordedStream:
     """Open a video file; see `Video` for what it raises."""
-    return RecordedStream(Video(uri.target), options.epochs, on_notice)
+    video = Video(uri.target, labelled=options.labels)
+    return RecordedStream(video, options.epochs, on_notice)
 
 
 @final
@@ -31,11 +33,13 @@ class Video(Recording):
 
     Args:
         path: The file.
+        labelled: Whether the name is the label.
 
     Raises:
         StreamNotFoundError: There is no such file.
         StreamPermissionError: The user may not read it.
         StreamFormatError: It is not a video.
+        DataError: The name is the label, and no class can be called so.
 
     Example:
         >>> Video("lost.mp4")
@@ -45,12 +49,15 @@ class Video(Recording):
           try: ls .
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, labelled: bool = True) -> None:
         self.uri = path
-        self.label = os.path.splitext(os.path.basename(path))[0]
+        stem = os.path.splitext(os.path.basename(path))[0]
         clip = Clip(path)  # opened to look at it, and again for each epoch
         self.length, self._description = clip.frames, clip.description()
         clip.close()
+        self.label = None
+        if labelled:
+            self.label = check_name(stem, source=f"{path}: the clip's name", kind=DataError)
 
     def description(self) -> str:
         """Return size, codec, rate and, where the file tells it, the number of frames."""
