@@ -36,7 +36,8 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     classes = ", ".join(f"{name} {count}" for name, count in learned.samples.items())
     lines = [
         f"learned    {summary.learned} of {summary.frames} frames in {summary.seconds:.0f} s"
-        + (f", {summary.dropped} dropped" if summary.dropped else ""),
+        + (f", {summary.dropped} dropped" if summary.dropped else "")
+        + (f", {summary.skipped} not readable" if summary.skipped else ""),
         f"classes    {classes or 'none yet'}",
     ]
     if summary.prequential_accuracy is not None:
