@@ -79,13 +79,13 @@ def evaluate(settings: EvaluateSettings, *, on_notice: Notice = log_notice) -> E
         ModelError: There is no model.
     """
     data, reject = settings.data, settings.reject
-    if parse_uri(data).kind == "file":
-        raise DataError(
-            f"{data} is one file, whose name is no label, expected a folder with one subfolder per "
-            "class",
-            hint="put it into a folder that is named after its class, and give the folder above",
-        )
     with open_stream(data, on_notice=on_notice) as stream:
+        if parse_uri(data).kind == "file":
+            raise DataError(
+                f"{data} is one file, whose name is no label, expected a folder with one "
+                "subfolder per class",
+                hint="put it into a folder that is named after its class, and give the one above",
+            )
         learner = load_learner(settings.model, device=settings.device, on_notice=on_notice)
         check_reject(reject, learner.classes)
         if reject is not None and learner.algorithm.novelty.table() is None:
