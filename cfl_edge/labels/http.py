@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import threading
 import time
@@ -10,18 +9,20 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, final
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
 from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.errors import UsageError
-from cfl_edge.labels.http_guard import GuardedHandler, GuardedServer, RefusedError, to_json
 from cfl_edge.labels.http_request import LabelRequest, read_request
 from cfl_edge.labels.ring import FrameRing, Kept, LabelledError, NotKeptError
 from cfl_edge.labels.source import LabelOptions, LabelSource
 from cfl_edge.stream.frame import Frame
-
-ADDRESS = "127.0.0.1"
-"""This board alone: whoever labels, teaches."""
-MAX_PORT = 65535
-POLL_S = 0.1  # `close` waits at most this long
+from cfl_edge.web.app import answer
+from cfl_edge.web.options import LOOPBACK, MAX_PORT, HttpOptions
+from cfl_edge.web.server import WebServer
 
 
 @final
@@ -61,8 +62,8 @@ class HttpLabels(LabelSource):
                 hint=f"use --labels-port {LABELS_PORT}",
             )
         self._port, self._clock = port, clock
-        self._server: LabelServer | None = None
-        self._thread: threading.Thread | None = None
+        self._server: WebServer | None = None
+        self._failure: Exception | None = None
         self._lock = threading.Lock()  # guards what follows
         self._label: str | None = None
         self._until_s = math.inf
@@ -78,20 +79,16 @@ class HttpLabels(LabelSource):
         """Listen, in a separate thread."""
         if self._server is not None:
             return
-        try:
-            self._server = LabelServer(self._port, self)
-        except OSError as error:
-            raise _port_error(self._port, error) from error
-        self._port = self._server.server_address[1]
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(POLL_S,), name="labels-http", daemon=True
-        )
-        self._thread.start()
+        options = HttpOptions(LOOPBACK, self._port)  # this board alone: whoever labels, teaches
+        routes = [Route("/label", self._answer, methods=["GET", "POST"])]
+        option = f"--labels-port {self._port}"
+        self._server = WebServer(options, routes, option, self._fail).__enter__()
+        self._port = self._server.port
 
     def label(self, frame: Frame) -> str | None:
         """Return the current label."""
-        if self._server is not None and self._server.failure is not None:
-            raise self._server.failure
+        if self._failure is not None:
+            raise self._failure
         return self.current()
 
     def current(self) -> str | None:
@@ -113,20 +110,20 @@ class HttpLabels(LabelSource):
         """Label one past frame, in any thread, and return its number.
 
         Raises:
-            RefusedError: There is no such frame, or it has a label.
+            HTTPException: There is no such frame, or it has a label.
         """
         with self._lock:
             if self._ring is None or request.label is None:
-                raise RefusedError(HTTPStatus.NOT_FOUND, "no frame has come yet")
+                raise HTTPException(HTTPStatus.NOT_FOUND, "no frame has come yet")
             try:
                 kept = self._ring.claim(
                     request.label, frame=request.frame, seconds_ago=request.seconds_ago
                 )
             except NotKeptError as error:
                 status = HTTPStatus.GONE if error.gone else HTTPStatus.NOT_FOUND
-                raise RefusedError(status, str(error)) from error
+                raise HTTPException(status, str(error)) from error
             except LabelledError as error:
-                raise RefusedError(HTTPStatus.CONFLICT, str(error)) from error
+                raise HTTPException(HTTPStatus.CONFLICT, str(error)) from error
             self._late.append(kept)
             return kept.index
 
@@ -141,67 +138,25 @@ class HttpLabels(LabelSource):
     def waiting(self) -> str:
         """The current label, and where to change it."""
         now = self.current()
-        how = f'POST {{"label": "mug"}} to http://{ADDRESS}:{self._port}/label'
+        how = f'POST {{"label": "mug"}} to http://{LOOPBACK}:{self._port}/label'
         return f"{'no label' if now is None else f'label {now}'}  {how}"
 
     def close(self) -> None:
         """Stop listening, without waiting for an answer under way."""
         server, self._server = self._server, None
-        if server is None or self._thread is None:
-            return
-        server.shutdown()
-        server.server_close()
-        self._thread.join()
+        if server is not None:
+            server.__exit__()
 
+    async def _answer(self, request: Request) -> Response:
+        if request.method == "POST":
+            wanted = read_request(await request.body())
+            if wanted.is_past:
+                return answer({"label": wanted.label, "frame": self.claim(wanted)})
+            self.set(wanted.label, seconds=wanted.seconds)
+        return answer({"label": self.current()})
 
-@final
-class LabelServer(GuardedServer):
-    """Listens on 127.0.0.1, a thread for each request.
-
-    Args:
-        port: 0 chooses a free one.
-        labels: What requests read and set.
-
-    Raises:
-        OSError: The port is in use or not permitted.
-    """
-
-    def __init__(self, port: int, labels: HttpLabels) -> None:
-        self.labels = labels
-        super().__init__(ADDRESS, port, _Handler)
-
-
-class _Handler(GuardedHandler):
-    server: LabelServer
-
-    def reply(
-        self, body: bytes, length_error: RefusedError | None
-    ) -> tuple[HTTPStatus, str, bytes]:
-        labels = self.server.labels
-        answer: dict[str, str | int | None] = {}
-        if self.path.partition("?")[0] != "/label":
-            raise RefusedError(HTTPStatus.NOT_FOUND, "there is /label and nothing else")
-        if self.command not in ("GET", "POST"):
-            raise RefusedError(
-                HTTPStatus.METHOD_NOT_ALLOWED, "expected GET or POST", {"Allow": "GET, POST"}
-            )
-        if self.command == "POST":
-            if length_error is not None:
-                raise length_error
-            request = read_request(body)
-            if request.is_past:
-                answer = {"label": request.label, "frame": labels.claim(request)}
-            else:
-                labels.set(request.label, seconds=request.seconds)
-        return HTTPStatus.OK, "application/json", to_json(answer or {"label": labels.current()})
-
-
-def _port_error(port: int, error: OSError) -> UsageError:
-    if error.errno == errno.EADDRINUSE:
-        problem, other = f"--labels-port {port} is in use by another program", port + 1
-    else:
-        problem, other = f"--labels-port {port} cannot be listened on: {error.strerror}", 0
-    return UsageError(problem, hint=f"use --labels-port {other if 0 < other <= MAX_PORT else 8766}")
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
 
 
 def labels_of_requests(options: LabelOptions) -> HttpLabels:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 from cfl_edge.errors import UsageError
-from cfl_edge.labels.http_guard import RefusedError
 from cfl_edge.names import check_name
 
 MAX_HOLD_S = 86_400.0
@@ -46,7 +47,7 @@ def read_request(body: bytes) -> LabelRequest:
         body: JSON, UTF-8.
 
     Raises:
-        RefusedError: It is not what `HttpLabels` describes.
+        HTTPException: It is not what `HttpLabels` describes.
 
     Example:
         >>> request = read_request(b'{"label": "mug", "seconds": 3}')
@@ -91,5 +92,5 @@ def _seconds(request: dict[str, Any], key: str) -> float | None:
     return float(seconds)
 
 
-def _bad(text: str) -> RefusedError:
-    return RefusedError(HTTPStatus.BAD_REQUEST, text)
+def _bad(text: str) -> HTTPException:
+    return HTTPException(HTTPStatus.BAD_REQUEST, text)

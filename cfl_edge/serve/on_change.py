@@ -18,7 +18,7 @@ from typing import Self
 from cfl_edge.defaults import CHANGE_FRAMES
 from cfl_edge.notices import Notice
 from cfl_edge.serve.change_words import LABEL, SCORE, fill_words, split_command
-from cfl_edge.serve.http_options import TOKEN_VARIABLE
+from cfl_edge.web.options import TOKEN_VARIABLE
 
 TIMEOUT_S = 10.0
 GAP_S = 1.0  # between two starts: a flickering scene must not start a storm of processes

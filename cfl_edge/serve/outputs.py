@@ -39,7 +39,7 @@ class Outputs:
         )
         self._http = None
         if settings.http is not None:
-            from cfl_edge.serve.http_options import http_options
+            from cfl_edge.web.options import http_options
 
             self._http = http_options(settings.http, settings.token_file, on_notice)
 
@@ -50,11 +50,11 @@ class Outputs:
                 stack.enter_context(self._command)
             if self._http is not None:
                 # prometheus_client takes a quarter of a second to import on a board
-                from cfl_edge.serve.http_status import StatusServer
+                from cfl_edge.serve.http_status import status_server
                 from cfl_edge.serve.metrics import Metrics
 
                 self._metrics = Metrics(self._status, self._command_failures)
-                server = StatusServer(self._http, self._status, self._metrics)
+                server = status_server(self._http, self._status, self._metrics, self._on_notice)
                 self._on_notice(f"listening on {stack.enter_context(server).url}")
             self._stack = stack.pop_all()
         return self

@@ -1,0 +1,87 @@
+"""The application that `learn` and `run` serve: routes behind the guard, errors as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from h11 import ProtocolError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from cfl_edge.web.guard import Guard
+from cfl_edge.web.options import HttpOptions
+
+CLIENT_ERRORS = (OSError, MemoryError, ProtocolError, ClientDisconnect)
+"""What costs one request and is no fault of ours: no memory left, a client that breaks off."""
+
+
+def create_app(
+    routes: Sequence[Route], options: HttpOptions, on_failure: Callable[[Exception], None]
+) -> Starlette:
+    """Return the application.
+
+    Args:
+        routes: What it answers. Their functions are `async` and return at once: a thread for each
+            request is one that a board may not have.
+        options: Address and token that requests are checked against.
+        on_failure: Told of an exception in a route, which is answered with status 500.
+
+    Example:
+        >>> app = create_app([], HttpOptions("127.0.0.1", 0), print)
+        >>> app.url_path_for("label")
+        Traceback (most recent call last):
+        ...
+        starlette.routing.NoMatchFound: No route exists for name "label" and params "".
+    """
+    paths = ", ".join(route.path for route in routes)
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        text, headers = error.detail, dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = sorted(headers["Allow"].split(", "))
+            headers["Allow"] = ", ".join(allowed)
+            text = f"expected {' or '.join(allowed)}"
+        elif error.status_code == HTTPStatus.NOT_FOUND and "endpoint" not in request.scope:
+            text = f"there is {paths}, nothing else"
+        return answer({"error": text}, error.status_code, headers)
+
+    async def fail(request: Request, error: Exception) -> Response:
+        if isinstance(error, CLIENT_ERRORS):
+            return answer({"error": "not now"}, HTTPStatus.SERVICE_UNAVAILABLE)
+        on_failure(error)
+        return answer({"error": "internal error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    handlers = {HTTPException: refuse}
+    app = Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(ExceptionMiddleware, handlers=handlers),  # what the guard refuses, too
+            Middleware(Guard, options=options),
+        ],
+        exception_handlers={**handlers, Exception: fail},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def answer(
+    value: Mapping[str, Any],
+    status: int = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    r"""Return a response of one line of JSON in ASCII.
+
+    Example:
+        >>> answer({"label": "a\x1b"}).body
+        b'{"label": "a\\u001b"}\n'
+    """
+    return Response(json.dumps(value) + "\n", status, headers, "application/json")
