@@ -106,10 +106,11 @@ def check_timestamps_do_not_decrease(open_stream: Open) -> None:
 def check_index_counts_every_frame(open_stream: Open) -> None:
     with open_stream() as stream:
         frames = take(stream)
-        total = stream.dropped
+        total, damaged = stream.dropped, stream.damaged
     for position, frame in enumerate(frames):
-        assert frame.index == position + frame.dropped
+        assert frame.index == position + frame.dropped + frame.damaged
     assert total >= frames[-1].dropped
+    assert damaged >= frames[-1].damaged
     assert [frame.index for frame in frames] == sorted({frame.index for frame in frames})
 
 

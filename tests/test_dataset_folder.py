@@ -12,6 +12,7 @@ from cfl_edge.errors import DataError
 from cfl_edge.lab.data.sources import (
     open_dataset,
 )
+from cfl_edge.stream import decode
 
 
 def test_folder_with_train_and_test(tmp_path, notices):
@@ -179,8 +180,8 @@ def test_a_image_of_too_many_pixels_is_skipped_in_threads_too(tmp_path, notices,
     for i in range(40):
         draw(tmp_path / f"class{i % 2}" / f"{i}.png", (8, 8))
     draw(tmp_path / "class0" / "vast.png", (15, 10))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(decode, "LARGEST_PX", 100)
     dataset = open_dataset(str(tmp_path), on_notice=notices.append)
     assert len(dataset.x_train) + len(dataset.x_test) == 40
     assert "1 of 41 images skipped; the first" in notices[0]
-    assert "too large" in notices[0]
+    assert "15 x 10 pixels" in notices[0]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cfl_edge.errors import StreamFormatError, StreamLostError, StreamNotFoundError
+from cfl_edge.stream.decode import ImageError
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
 from cfl_edge.stream.options import StreamOptions
@@ -137,18 +138,23 @@ def test_what_the_device_missed_is_counted() -> None:
         assert (frame.index, frame.dropped, stream.dropped) == (8, 7, 7)
 
 
-def test_damaged_images_are_dropped_and_counted() -> None:
-    camera = Camera(Captured(0.0, damaged), shot(1))
+def test_damaged_images_are_refused_and_counted_apart() -> None:
+    camera = Camera(Captured(0.0, damaged))
+    later = threading.Timer(0.2, camera.send, [shot(1)])
+    later.start()
     with LiveStream("cam", camera.open) as stream:
+        later.join()
         frames = iter(stream)
         first = next(frames)
-        assert (first.image[0, 0, 0], first.index, first.dropped) == (1, 1, 1)
+        assert (first.image[0, 0, 0], first.index) == (1, 1)
+        assert (first.dropped, first.damaged) == (0, 1)
         camera.send(Captured(2.0, damaged))
         later = threading.Timer(0.1, camera.send, [shot(3)])
         later.start()
         frame = next(frames)
         later.join()
-        assert (frame.image[0, 0, 0], frame.index, frame.dropped) == (3, 3, 2)
+        assert (frame.image[0, 0, 0], frame.index) == (3, 3)
+        assert (frame.dropped, frame.damaged, stream.damaged) == (0, 2, 2)
 
 
 def test_a_source_that_does_not_open_is_an_error_at_once() -> None:
@@ -205,9 +211,9 @@ def test_answers_go_to_the_source_as_it_is_open_now() -> None:
 def test_a_source_of_nothing_but_damaged_images_is_an_error() -> None:
     clock = Clock()
 
-    def broken() -> Image | None:
+    def broken() -> Image:
         clock.now_s += 1
-        return None
+        raise ImageError("cut off")
 
     camera = Camera(*[Captured(0.0, broken)] * 2)
     feeder = threading.Timer(0.05, lambda: camera.script.extend([Captured(0.0, broken)] * 50))
@@ -315,9 +321,9 @@ def test_a_difference_from_what_was_asked_is_told() -> None:
 def test_a_connection_that_sends_only_damaged_images_is_opened_again() -> None:
     camera, clock, notices = Camera(shot(1)), Clock(), list[str]()
 
-    def broken() -> Image | None:
+    def broken() -> Image:
         clock.now_s += 3
-        return None
+        raise ImageError("cut off")
 
     stream = LiveStream(
         "cam",
@@ -342,7 +348,9 @@ def test_a_connection_that_sends_only_damaged_images_is_opened_again() -> None:
         assert value(frames) in (2, 3)
         feeder.join()
     assert camera.opened == 2
-    assert notices[0] == "cam sent nothing that can be decoded for 5 s; next try in 0.5 s"
+    assert notices[0] == (
+        "cam sent nothing that can be decoded for 5 s (the last image: cut off); next try in 0.5 s"
+    )
 
 
 def test_close_is_prompt_while_a_read_is_stuck() -> None:

@@ -46,7 +46,7 @@ def rss_mib(process="self"):
 class Days(Stream):
     """A frame a second, each another image, on a clock that waits for nobody."""
 
-    uri, live, dropped, skipped, total = "days:", False, 0, (), None
+    uri, live, dropped, damaged, skipped, total = "days:", False, 0, 0, (), None
 
     def __init__(self, clock, hours, marks):
         self.clock, self.frames, self.marks = clock, int(hours * 3600), marks

@@ -73,6 +73,10 @@ class Recording(Stream):
         return self._count
 
     @property
+    def damaged(self) -> int:
+        return 0
+
+    @property
     def dropped(self) -> int:
         return 0
 

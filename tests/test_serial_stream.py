@@ -19,10 +19,10 @@ from cfl_edge.errors import (
     StreamNotFoundError,
     UsageError,
 )
+from cfl_edge.stream.decode import ImageError
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
-from cfl_edge.stream.serial.capture import image_to_rgb, jpeg_to_rgb
-from cfl_edge.stream.serial.jpeg import MAX_BYTES, JpegFinder
+from cfl_edge.stream.serial.capture import image_to_rgb
 from cfl_edge.stream.serial.stream import (
     PLUG_POLL_S,
     SOON_WAIT_S,
@@ -66,47 +66,8 @@ def test_yuyv_is_what_ffmpeg_makes_of_it():
     expected = frame.to_ndarray(format="rgb24").astype(int)
     image = image_to_rgb(Image(data, Format.YUYV, 8, 4))
     assert np.abs(image - expected).mean() < 3  # FFmpeg blends the colours of neighbours
-    assert image_to_rgb(Image(bytes(6), Format.YUYV, 3, 1)) is None
-
-
-def test_jpegs_are_found_wherever_the_bytes_are_cut():
-    shown = [jpeg("red"), jpeg("blue", progressive=True), jpeg("green", (64, 48))]
-    stream = b"boot\r\n" + shown[0] + b"\xff\xd8" + b"text" + shown[1] + shown[2]
-    for size in (1, 2, 3, 7, 100, len(stream)):
-        finder = JpegFinder()
-        found = [
-            one for at in range(0, len(stream), size) for one in finder.feed(stream[at : at + size])
-        ]
-        assert found == shown
-        assert finder.buffered_bytes == 0
-
-
-def test_a_thumbnail_is_a_part_of_its_jpeg():
-    inner = jpeg("blue", (8, 8))
-    whole = jpeg("red", exif=b"Exif\0\0" + inner)
-    assert JpegFinder().feed(whole) == [whole]
-
-
-def test_a_jpeg_that_is_cut_off_costs_no_other():
-    whole = jpeg()
-    assert whole in JpegFinder().feed(whole[:-20] + whole + whole)
-
-
-def test_the_finder_keeps_a_bounded_number_of_bytes():
-    finder = JpegFinder()
-    start = jpeg()[:-2]
-    for _ in range(5):
-        assert finder.feed(start + bytes(MAX_BYTES // 2)) == []
-        assert finder.buffered_bytes <= MAX_BYTES
-    assert finder.feed(bytes(MAX_BYTES)) == []
-    assert finder.feed(jpeg()) == [jpeg()]
-
-
-def test_what_does_not_decode_is_no_image():
-    whole = jpeg()
-    assert jpeg_to_rgb(whole).shape == (24, 32, 3)
-    assert jpeg_to_rgb(whole[:-30]) is None
-    assert jpeg_to_rgb(jpeg(size=(5000, 4000))) is None
+    with pytest.raises(ImageError):
+        image_to_rgb(Image(bytes(6), Format.YUYV, 3, 1))
 
 
 def test_formats_become_rgb():

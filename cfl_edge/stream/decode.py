@@ -1,22 +1,47 @@
-"""From FFmpeg's packets and frames to RGB images that share no buffer."""
+"""From the bytes of images, and FFmpeg's frames, to RGB images that share no buffer."""
 
 from __future__ import annotations
 
+import io
+import os
 import struct
-from collections.abc import Mapping, Sequence
-from typing import cast, final
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import BinaryIO, cast, final
 
 import av
 import numpy as np
+from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
 
+from cfl_edge.stream.finder import ImageFinder
 from cfl_edge.stream.frame import Image
 
-INTRA_CODECS = ("mjpeg", "rawvideo")
-"""Codecs whose packets are whole images: those that nobody reads need no decoding."""
+LARGEST_PX = 64_000_000
+"""Largest picture that is decoded, as the largest sensors of boards and most phones have. It takes
+192 MB as RGB, and two to three times that while it is decoded."""
 
-STRICT = {"err_detect": "explode", "max_pixels": str(16 * 2**20)}
-"""Refuses damaged JPEGs rather than filling them up with grey, and what is three times as large as
-the 5 million pixels of the largest sensors on serial boards (OV5640)."""
+STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(LARGEST_PX)}
+"""Refuses damaged images rather than filling them up with grey or with the image before."""
+
+SPARE_BYTES = 1024
+"""More than the last 16 x 16 pixels of a JPEG take, and than the padding that cameras append."""
+
+# What cameras, telephones and scanners write. Not what Pillow hands to other programs (PostScript),
+# and not what has no mark of its own and so takes other files for images (TGA). The usual ones
+# first: Pillow loads its other decoders only where these do not fit.
+FORMATS = (
+    *("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000", "DIB", "ICO"),
+    *("ICNS", "PCX", "PSD", "QOI", "SGI", "SUN"),
+    *(["AVIF"] if find_spec("PIL.AvifImagePlugin") else []),  # since Pillow 11.3
+)
+
+READING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, MemoryError)
+"""What Pillow raises for damaged files: its decoders differ."""
+
+END_OF_JPEG = b"\xff\xd9"
 
 PACKED_BITS = {"yuyv422": 16, "uyvy422": 16, "rgb24": 24, "bgr24": 24, "gray": 8, "nv12": 8}
 """Bits per pixel in a row, for raw formats whose rows all have the same length."""
@@ -59,49 +84,140 @@ def show_as(image: Image, matrix: Sequence[int]) -> Image:
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-@final
-class PacketDecoder:
-    r"""Decodes self-contained images, at any time and in any thread.
+class ImageError(Exception):
+    """An image cannot be read; the text is the reason, without the image's name."""
 
-    It shares nothing with the container: a camera can be closed, and its buffers unmapped, while a
+
+class NotAnImageError(ImageError):
+    """It is no image, whatever its name says."""
+
+
+@contextmanager
+def open_image(source: str | os.PathLike[str] | BinaryIO) -> Iterator[Pillow.Image]:
+    """Open an image of any kind that Pillow reads; its pixels are decoded when they are used.
+
+    Args:
+        source: A path, or an opened file.
+
+    Raises:
+        NotAnImageError: It is no image.
+        ImageError: It is gone, damaged, or larger than `LARGEST_PX` by its header; also for what
+            fails in the block.
+
+    Example:
+        >>> with open_image("lost.png"):
+        ...     pass
+        Traceback (most recent call last):
+        ...
+        cfl_edge.stream.decode.ImageError: No such file or directory
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata harm no pixels
+            with Pillow.open(source, formats=FORMATS) as image:
+                check_size(*image.size)
+                yield image
+    except Pillow.DecompressionBombError as error:
+        raise ImageError(
+            f"too large, expected at most {LARGEST_PX // 10**6} million pixels"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise NotAnImageError("not an image that Pillow can read") from error
+    except READING_ERRORS as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ImageError(reason or str(error) or type(error).__name__) from error
+
+
+def check_size(width_px: int, height_px: int) -> None:
+    """Check that a picture is not too large to be decoded.
+
+    Raises:
+        ImageError: It is larger than `LARGEST_PX`.
+    """
+    if width_px * height_px > LARGEST_PX:
+        raise ImageError(
+            f"{width_px} x {height_px} pixels, expected at most {LARGEST_PX // 10**6} million"
+        )
+
+
+def decode_image(data: bytes) -> Image:
+    """Return a JPEG or PNG as uint8 RGB, shape (H, W, 3), if nothing of it is missing.
+
+    Its decoder has to find every block, and a JPEG's end must follow the last of them: of two
+    images that a camera or a line ran together, data remain.
+
+    Args:
+        data: The image; what follows its end is ignored.
+
+    Raises:
+        ImageError: It has no end, is damaged, or is larger than `LARGEST_PX`.
+    """
+    whole = next((image for image in ImageFinder().feed(data) if image), None)
+    if whole is None:
+        raise ImageError("cut off, or neither JPEG nor PNG")
+    with open_image(io.BytesIO(whole)) as header:
+        is_jpeg, one_scan = header.format != "PNG", "progressive" not in header.info
+    codec = "mjpeg" if is_jpeg else "png"
+    frame = _decode_strictly(codec, whole)
+    if frame is None:
+        raise ImageError("damaged")
+    if is_jpeg and one_scan:
+        shortened = whole[: -SPARE_BYTES - len(END_OF_JPEG)] + END_OF_JPEG
+        if _decode_strictly(codec, shortened, lowres="3") is not None:
+            raise ImageError("damaged: data remain behind its last block")
+    return rgb(frame)
+
+
+def _decode_strictly(codec: str, data: bytes, **options: str) -> av.VideoFrame | None:
+    context = av.CodecContext.create(codec, "r")
+    assert isinstance(context, av.VideoCodecContext)
+    context.options = STRICT | options
+    return _decode_one(context, data)
+
+
+def _decode_one(context: av.VideoCodecContext, data: bytes) -> av.VideoFrame | None:
+    """Return the one image of a packet, or None if it is damaged."""
+    context.thread_count = 1  # frame threads would hold images back
+    try:
+        frames = context.decode(av.Packet(data))
+    except av.FFmpegError:  # not an image: a line fault, a truncated JPEG
+        return None
+    return frames[0] if len(frames) == 1 and not frames[0].is_corrupt else None
+
+
+@final
+class RawDecoder:
+    r"""Decodes the raw images of a camera or a board, at any time and in any thread.
+
+    It shares nothing with the device: a camera can be closed, and its buffers unmapped, while a
     copy of its last packet is still waiting to be decoded in another thread.
 
     Args:
-        codec: One of `INTRA_CODECS`.
         size_px: Width and height.
-        pixel_format: FFmpeg's name of the pixel format of raw images; ignored for JPEGs.
-        options: Options of FFmpeg's decoder, such as `STRICT`.
+        pixel_format: FFmpeg's name of the pixel format.
 
     Example:
-        >>> PacketDecoder("rawvideo", (2, 1), "gray")(b"\x00\x80").tolist()
+        >>> RawDecoder((2, 1), "gray")(b"\x00\x80").tolist()
         [[[0, 0, 0], [128, 128, 128]]]
     """
 
-    def __init__(
-        self,
-        codec: str,
-        size_px: tuple[int, int],
-        pixel_format: str,
-        options: Mapping[str, str] | None = None,
-    ) -> None:
-        context = av.CodecContext.create(codec, "r")
+    def __init__(self, size_px: tuple[int, int], pixel_format: str) -> None:
+        context = av.CodecContext.create("rawvideo", "r")
         assert isinstance(context, av.VideoCodecContext)
         context.width, context.height = size_px
-        if codec == "rawvideo":
-            context.pix_fmt = pixel_format
-        context.options = dict(options or {})
-        context.thread_count = 1  # frame threads would hold images back
+        context.pix_fmt = pixel_format
         self._context = context
-        bits = PACKED_BITS.get(pixel_format) if codec == "rawvideo" else None
+        bits = PACKED_BITS.get(pixel_format)
         self.row_bytes = None if bits is None else size_px[0] * bits // 8
-        """Bytes per row of a raw image, where all its rows have the same length."""
+        """Bytes per row, where all rows have the same length."""
 
-    def __call__(self, data: bytes) -> Image | None:
-        """Return the image, or None if it is damaged."""
-        try:
-            frames = self._context.decode(av.Packet(data))
-        except av.FFmpegError:  # not an image: a line fault, a truncated JPEG
-            return None
-        if len(frames) != 1 or frames[0].is_corrupt:
-            return None
-        return rgb(frames[0])
+    def __call__(self, data: bytes) -> Image:
+        """Return the image.
+
+        Raises:
+            ImageError: It has fewer bytes than its size takes.
+        """
+        frame = _decode_one(self._context, data)
+        if frame is None:
+            raise ImageError(f"{len(data)} bytes are not an image of its size")
+        return rgb(frame)

@@ -18,9 +18,10 @@ class Frame:
         image: uint8 RGB, shape (H, W, 3). The frame owns it and shares no buffer with a device.
         timestamp_s: Capture time on the monotonic clock (`time.monotonic`), in seconds; for video
             files the position in the clip, for folders the time of reading.
-        index: Number of the frame in its stream, from 0, dropped frames included.
+        index: Number of the frame in its stream, from 0, dropped and damaged frames included.
         dropped: How many frames the stream has dropped before this one.
         label: Class name, where the source knows it (a folder's subfolder, `demo:`).
+        damaged: How many frames before this one arrived damaged.
 
     Example:
         >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
@@ -33,3 +34,4 @@ class Frame:
     index: int
     dropped: int = 0
     label: str | None = None
+    damaged: int = 0

@@ -20,6 +20,7 @@ from typing import final
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
 from cfl_edge.notices import Notice, log_notice
+from cfl_edge.stream.decode import ImageError
 from cfl_edge.stream.frame import Frame, Image
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.source import Skipped, Stream, closed_error
@@ -43,21 +44,21 @@ class Captured:
 
     Args:
         timestamp_s: When it was taken, on the monotonic clock, in seconds.
-        decode: Returns it as RGB, or None where it came damaged; called at most once, in the
-            iterating thread, and possibly after the source was closed.
+        decode: Returns it as RGB, or raises an `ImageError` where it came damaged; called at most
+            once, in the iterating thread, and possibly after the source was closed.
         missed: How many images the source itself dropped just before it.
         label: Class name, where the source knows it: a board's button is held.
     """
 
     timestamp_s: float
-    decode: Callable[[], Image | None]
+    decode: Callable[[], Image]
     missed: int = 0
     label: str | None = None
 
 
-def damaged() -> Image | None:
-    """Return None: the `decode` of an image that is known to be damaged."""
-    return None
+def damaged() -> Image:
+    """Raise an `ImageError`: the `decode` of an image that is known to be damaged."""
+    raise ImageError("damaged on its way")
 
 
 class Capture(ABC):
@@ -165,7 +166,7 @@ class LiveStream(Stream):
         self._changed = threading.Condition()  # guards what follows
         self._slot: tuple[int, Captured] | None = None
         self._captured = 0
-        self._dropped = 0
+        self._dropped = self._damaged = 0
         self._notices: deque[str] = deque(maxlen=KEPT_NOTICES)
         self._error: BaseException | None = None
         self._complaint: StreamError | None = None
@@ -195,12 +196,17 @@ class LiveStream(Stream):
 
     @property
     def dropped(self) -> int:
-        """Frames so far that arrived damaged, or that the device or the reader was too slow for."""
+        """Frames so far that the device or the reader was too slow for."""
         return self._dropped
 
     @property
+    def damaged(self) -> int:
+        """Frames so far that arrived damaged."""
+        return self._damaged
+
+    @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """Nothing: damaged frames are counted in `dropped`."""
+        """Nothing: damaged frames are counted in `damaged`."""
         return ()
 
     def close(self) -> None:
@@ -242,7 +248,7 @@ class LiveStream(Stream):
                 notices = list(self._notices)
                 self._notices.clear()
                 taken, self._slot = self._slot, None
-                dropped, error = self._dropped, self._error
+                dropped, bad, error = self._dropped, self._damaged, self._error
             for text in notices:
                 self._on_notice(text)
             if self._stop.is_set():
@@ -252,17 +258,19 @@ class LiveStream(Stream):
                     raise error
                 continue
             index, captured = taken
-            image = captured.decode()
-            if image is not None:
-                self._damaged_since_s = None
-                return Frame(image, captured.timestamp_s, index, dropped, captured.label)
-            with self._changed:
-                self._dropped += 1
-                self._judged = index + 1
-                self._changed.notify_all()
-            self._complain_when_long()
+            try:
+                image = captured.decode()
+            except ImageError as fault:
+                with self._changed:
+                    self._damaged += 1
+                    self._judged = index + 1
+                    self._changed.notify_all()
+                self._complain_when_long(fault)
+                continue
+            self._damaged_since_s = None
+            return Frame(image, captured.timestamp_s, index, dropped, captured.label, bad)
 
-    def _complain_when_long(self) -> None:
+    def _complain_when_long(self, fault: ImageError) -> None:
         """Make the reader thread drop this connection when only damaged images arrive."""
         now_s = self._clock()
         if self._damaged_since_s is None:
@@ -270,7 +278,8 @@ class LiveStream(Stream):
         if now_s - self._damaged_since_s >= self._timeout_s:
             self._damaged_since_s = None
             self._complaint = StreamFormatError(
-                f"{self.uri} sent nothing that can be decoded for {self._timeout_s:g} s",
+                f"{self.uri} sent nothing that can be decoded for {self._timeout_s:g} s "
+                f"(the last image: {fault})",
                 hint="ask for another format or size, and check the cable or the network",
             )
 

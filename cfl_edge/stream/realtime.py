@@ -135,6 +135,11 @@ class Realtime(Stream):
         return self._dropped
 
     @property
+    def damaged(self) -> int:
+        """0: what the recording cannot read is `skipped`."""
+        return 0
+
+    @property
     def skipped(self) -> Sequence[Skipped]:
         """What the recording could not read so far; these frames were never due."""
         return self._stream.skipped

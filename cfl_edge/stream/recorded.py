@@ -122,6 +122,11 @@ class RecordedStream(Stream):
         return 0
 
     @property
+    def damaged(self) -> int:
+        """0: what cannot be read is `skipped`."""
+        return 0
+
+    @property
     def skipped(self) -> Sequence[Skipped]:
         """What could not be read so far, each once."""
         return tuple(self._skipped)

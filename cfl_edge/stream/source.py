@@ -95,6 +95,11 @@ class Stream(ABC):
 
     @property
     @abstractmethod
+    def damaged(self) -> int:
+        """Frames so far that arrived damaged; always 0 unless the stream is live."""
+
+    @property
+    @abstractmethod
     def skipped(self) -> Sequence[Skipped]:
         """Images that could not be read so far; always empty for live streams."""
 

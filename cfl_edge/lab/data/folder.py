@@ -17,8 +17,9 @@ from cfl_edge.errors import DataError, StreamError
 from cfl_edge.lab.data.dataset import Dataset, numbered_objects
 from cfl_edge.notices import Notice, counted
 from cfl_edge.preprocess import to_model_input
+from cfl_edge.stream.decode import ImageError
 from cfl_edge.stream.files.classes import check_classes, class_of, parts_of
-from cfl_edge.stream.files.image import ImageError, read_image
+from cfl_edge.stream.files.image import read_image
 from cfl_edge.stream.files.listing import list_files, natural_key, printable
 
 SMALL_PX = 64  # square images up to this side stay as they are

@@ -16,7 +16,7 @@ from cfl_edge.errors import StreamLostError
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet, V4l2Device
 from cfl_edge.stream.camera.errors import format_error, open_error, read_error
-from cfl_edge.stream.decode import PacketDecoder
+from cfl_edge.stream.decode import RawDecoder, decode_image
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged, poll
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
@@ -100,8 +100,7 @@ class V4l2Capture(Capture):
         except FormatNotOfferedError as error:
             raise format_error(path, asked.format, error.offered) from None
         ffmpeg = FORMATS[self._device.pixel_format]
-        codec = "mjpeg" if ffmpeg == "mjpeg" else "rawvideo"
-        self._decoder = PacketDecoder(codec, self._device.size_px, ffmpeg)
+        self._raw = None if ffmpeg == "mjpeg" else RawDecoder(self._device.size_px, ffmpeg)
         self._next_sequence: int | None = None
         came = Asked(ffmpeg, self._device.size_px, self._device.fps)
         self.description, self.caveat = describe(path, asked, came)
@@ -139,8 +138,10 @@ class V4l2Capture(Capture):
             missed=missed if 0 < missed < MOST_MISSED else 0,
         )
 
-    def _decode(self, data: bytes) -> Image | None:
-        return self._decoder(crop_rows(data, self._device.stride_bytes, self._decoder.row_bytes))
+    def _decode(self, data: bytes) -> Image:
+        if self._raw is None:
+            return decode_image(data)
+        return self._raw(crop_rows(data, self._device.stride_bytes, self._raw.row_bytes))
 
 
 def crop_rows(data: bytes, stride_bytes: int, row_bytes: int | None) -> bytes:

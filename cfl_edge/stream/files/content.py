@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from cfl_edge.stream.files.image import ImageError, NotAnImageError, identify
+from cfl_edge.stream.decode import ImageError, NotAnImageError
+from cfl_edge.stream.files.image import identify
 
 HEAD_BYTES = 512  # the mark of a tar archive, the last one of all, is at byte 257
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cfl_edge.errors import StreamError, StreamFormatError
 from cfl_edge.notices import Notice, counted, log_notice
+from cfl_edge.stream.decode import ImageError, NotAnImageError
 from cfl_edge.stream.files.classes import check_classes, class_of
 from cfl_edge.stream.files.clip import Clip
 from cfl_edge.stream.files.content import (
@@ -21,7 +22,7 @@ from cfl_edge.stream.files.content import (
     other_kind,
     read_head,
 )
-from cfl_edge.stream.files.image import ImageError, NotAnImageError, read_image
+from cfl_edge.stream.files.image import read_image
 from cfl_edge.stream.files.listing import list_files, printable
 from cfl_edge.stream.files.video import open_video
 from cfl_edge.stream.frame import Image

@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 import os
-import struct
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
+from cfl_edge.stream.decode import open_image
 from cfl_edge.stream.frame import Image
-
-READING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, MemoryError)
-"""What Pillow raises for damaged files: its decoders differ."""
-
-
-# What cameras, telephones and scanners write. Not what Pillow hands to other programs (PostScript),
-# and not what has no mark of its own and so takes other files for images (TGA). The usual ones
-# first: Pillow loads its other decoders only where these do not fit.
-FORMATS = (
-    *("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000", "DIB", "ICO"),
-    *("ICNS", "PCX", "PSD", "QOI", "SGI", "SUN"),
-    *(["AVIF"] if find_spec("PIL.AvifImagePlugin") else []),  # since Pillow 11.3
-)
-
-
-class ImageError(Exception):
-    """An image cannot be read; the text is the reason, without the file's name."""
-
-
-class NotAnImageError(ImageError):
-    """It is no image, whatever its name says."""
 
 
 def identify(path: str | os.PathLike[str]) -> None:
@@ -46,7 +21,7 @@ def identify(path: str | os.PathLike[str]) -> None:
         NotAnImageError: It is no image.
         ImageError: It is one that cannot be read.
     """
-    with _opened(path):
+    with open_image(path):
         pass
 
 
@@ -66,36 +41,16 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 
     Raises:
         NotAnImageError: It is no image.
-        ImageError: It is gone, damaged, or has more pixels than Pillow's limit
-            against decompression bombs (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million).
+        ImageError: It is gone, damaged, or larger than `LARGEST_PX`.
 
     Example:
         >>> read_image("lost.png")
         Traceback (most recent call last):
         ...
-        cfl_edge.stream.files.image.ImageError: No such file or directory
+        cfl_edge.stream.decode.ImageError: No such file or directory
     """
-    with _opened(path) as image:
+    with open_image(path) as image:
         return to_rgb(ImageOps.exif_transpose(image))
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Pillow.Image]:
-    """Open an image file; whatever fails in the block, too, is an `ImageError`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata harm no pixels
-            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-            with Pillow.open(path, formats=FORMATS) as image:
-                yield image
-    except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
-        limit = (Pillow.MAX_IMAGE_PIXELS or 0) // 1_000_000
-        raise ImageError(f"too large, expected at most {limit} million pixels") from error
-    except UnidentifiedImageError as error:
-        raise NotAnImageError("not an image that Pillow can read") from error
-    except READING_ERRORS as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise ImageError(reason or str(error) or type(error).__name__) from error
 
 
 def to_rgb(image: Pillow.Image) -> Image:

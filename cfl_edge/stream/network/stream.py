@@ -15,7 +15,7 @@ import av
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError, StreamNotFoundError
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.decode import INTRA_CODECS, PacketDecoder, rgb
+from cfl_edge.stream.decode import decode_image, rgb
 from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
 from cfl_edge.stream.network.errors import FfmpegCode, network_error
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
@@ -92,10 +92,8 @@ class NetworkCapture(Capture):
         stream = self._container.streams.video[0]
         context = stream.codec_context
         self._index = stream.index
-        self._decode = None
-        if context.name in INTRA_CODECS:
-            size_px = context.width, context.height
-            self._decode = PacketDecoder(context.name, size_px, context.pix_fmt or "")
+        self._alone = context.name == "mjpeg"
+        """Every packet is a whole image: those that nobody reads need no decoding."""
         self.caveat = None
         self.description = f"{self._shown}: {context.width}x{context.height} {context.name}"
         if stream.average_rate and self._container.format.name != "mpjpeg":
@@ -153,8 +151,8 @@ class NetworkCapture(Capture):
 
     def _take(self, packet: av.Packet[Any]) -> None:
         now_s = time.monotonic()
-        if self._decode is not None:
-            self._pending.append(Captured(now_s, partial(self._decode, bytes(packet))))
+        if self._alone:
+            self._pending.append(Captured(now_s, partial(decode_image, bytes(packet))))
             return
         # Between key frames every image builds on the one before: decode all, convert the newest.
         try:

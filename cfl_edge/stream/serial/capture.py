@@ -18,10 +18,10 @@ from cfl_edge.errors import (
     StreamNotFoundError,
     StreamPermissionError,
 )
-from cfl_edge.stream.decode import STRICT, PacketDecoder
+from cfl_edge.stream.decode import RawDecoder, decode_image
+from cfl_edge.stream.finder import ImageFinder
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.live import Capture, Captured, damaged, poll
-from cfl_edge.stream.serial.jpeg import JpegFinder
 from firmware_host import protocol
 from firmware_host.errors import (
     BoardError,
@@ -41,6 +41,9 @@ READ_S = 0.1
 LARGEST_GAP = 1000
 """Most images lost at a time: a larger step means that the board counts differently."""
 
+MAX_BYTES = 2 * 2**20
+"""Largest JPEG on a line: 20 times what such boards send at their best quality."""
+
 RAW_FORMATS = {Format.GRAY8: "gray", Format.RGB565LE: "rgb565le", Format.YUYV: "yuyv422"}
 """What FFmpeg calls the formats of raw images."""
 
@@ -53,27 +56,24 @@ ERRORS: Mapping[type[BoardError], type[StreamError]] = {
 }
 
 
-def image_to_rgb(image: protocol.Image) -> Image | None:
-    r"""Return a board's image as uint8 RGB, shape (H, W, 3); None where it does not decode.
+def image_to_rgb(image: protocol.Image) -> Image:
+    r"""Return a board's image as uint8 RGB, shape (H, W, 3).
 
     Args:
         image: In any format but int8.
+
+    Raises:
+        ImageError: It does not decode.
 
     Example:
         >>> image_to_rgb(protocol.Image(b"\x00\xf8\xff\xff", Format.RGB565LE, 2, 1)).tolist()
         [[[255, 0, 0], [255, 255, 255]]]
     """
     if image.format is Format.JPEG:
-        return jpeg_to_rgb(image.data)
+        return decode_image(image.data)
     if image.format not in RAW_FORMATS:
         return damaged()
-    size_px, pixel_format = (image.width, image.height), RAW_FORMATS[image.format]
-    return PacketDecoder("rawvideo", size_px, pixel_format)(image.data)
-
-
-def jpeg_to_rgb(data: bytes) -> Image | None:
-    """Return a whole JPEG as uint8 RGB, shape (H, W, 3); None where it does not decode."""
-    return PacketDecoder("mjpeg", (0, 0), "", STRICT)(data)
+    return RawDecoder((image.width, image.height), RAW_FORMATS[image.format])(image.data)
 
 
 def stream_error(error: BoardError) -> StreamError:
@@ -213,7 +213,7 @@ class CflCapture(Capture):
         decode = partial(self._decode, image)
         self._images.append(Captured(self._last_s, decode, missed, self._label))
 
-    def _decode(self, image: protocol.Image) -> Image | None:
+    def _decode(self, image: protocol.Image) -> Image:
         self._shown_id = image.frame_id
         return image_to_rgb(image)
 
@@ -238,7 +238,7 @@ class JpegCapture(Capture):
 
     def __init__(self, uri: str, port: SerialPort, timeout_s: float) -> None:
         self._uri, self._port, self._timeout_s = uri, port, timeout_s
-        self._finder, self._bytes = JpegFinder(), 0
+        self._finder, self._bytes = ImageFinder(MAX_BYTES), 0
         self._images: deque[Captured] = deque()
         self.caveat = None
         self.description = f"{uri}: JPEGs back to back"
@@ -261,8 +261,8 @@ class JpegCapture(Capture):
                 data = self._port.read(READ_S)
             self._bytes += len(data)
             now_s = time.monotonic()
-            for jpeg in self._finder.feed(data):
-                self._images.append(Captured(now_s, partial(jpeg_to_rgb, jpeg)))
+            for image in self._finder.feed(data):
+                self._images.append(Captured(now_s, partial(decode_image, image or b"")))
         return self._images.popleft() if self._images else None
 
     def _silent(self, came_bytes: int) -> StreamError:
