@@ -12,13 +12,16 @@ from cfl_edge.learner.journal import (
     SEGMENTS,
     Base,
     Journal,
-    forget_journal,
 )
 from cfl_edge.learner.journal_entries import from_entry, to_entries
+from cfl_edge.learner.journal_segment import Moment
+from cfl_edge.learner.journal_stored import forget_journal
 from cfl_edge.learner.quantise import SMALLEST_STEP, dequantise, quantise
+from cfl_edge.model.checkpoint import Saved
+from cfl_edge.model.class_table import MOST_CHANGES, Change
 
 VALUES = 100
-ENTRY_BYTES = VALUES + 8 + 4  # values, time, label
+ENTRY_BYTES = VALUES + 8 + 4 + 4  # values, time, session, label
 FRAMES = 80  # that the small journal has room for
 SMALL_MIB = FRAMES * ENTRY_BYTES / MIB
 
@@ -78,7 +81,7 @@ def test_a_limit_below_one_frame_keeps_nothing_and_harms_nothing():
     journal = Journal(10 / MIB, bases=[Base(0, 0)])
     fill(journal, 5)
     assert (journal.start, journal.end, journal.reach()) == (5, 5, 0)
-    assert journal.start_s == 1e9 + 4
+    assert journal.start_at == (0, 1e9 + 4)
 
 
 @pytest.mark.parametrize("limit", [-1.0, float("nan"), float("inf")])
@@ -99,27 +102,33 @@ def test_seconds_count_from_the_last_frame():
     assert journal.seconds_of(40) == 19.5  # there was no frame before: since the first
 
 
-def test_a_pause_between_runs_counts():
+@pytest.mark.parametrize("begin_s", [1e9 + 3600, 1e9 + 9, 0.0, -1e9])
+def test_sessions_are_apart_whatever_their_clocks_say(begin_s):
+    """A board without a battery for its clock starts in 1970 each time."""
     journal = Journal(SMALL_MIB)
     fill(journal, 10)
-    fill(journal, 10, begin_s=1e9 + 3600)
-    assert journal.frames_within(60) == 10
-    assert journal.frames_within(3700) == 20
-
-
-@pytest.mark.parametrize("begin_s", [0.0, -1e9])
-def test_a_clock_that_was_set_back_adds_no_seconds(begin_s):
-    """A board without a battery for its clock starts in 1970."""
-    journal = Journal(SMALL_MIB)
-    fill(journal, 10)
+    journal.session += 1
     fill(journal, 10, begin_s=begin_s)
-    assert journal.frames_within(5) == 6
-    assert journal.frames_within(9) == 11  # the step back is 0 s, not negative
-    assert journal.frames_within(12) == 14
+    assert [journal.frames_within(s) for s in (5, 9, 60, 1e9)] == [6, 10, 10, 10]
+    across = [journal.frames_within(s, across_sessions=True) for s in (5, 8.5, 9, 12, 1e9)]
+    assert across == [6, 9, 11, 14, 20]  # the pause between the two is no time of learning
+    assert journal.seconds_of(10) == 9.0
+    assert journal.seconds_of(12) == 11.0
+
+
+def test_the_session_before_the_first_frame_of_the_journal():
+    journal = Journal(SMALL_MIB, start=5, start_at=Moment(3, 50.0))
+    assert journal.session == 4
+    fill(journal, 10, begin_s=0.0)
+    assert journal.frames_within(1e9) == 10  # of its own session; the frame before is of another
+    assert journal.frames_within(1e9, across_sessions=True) == 11
+    journal.cut(5)
+    assert journal.frames_within(1e9) == 1  # nothing left of it: the frame before, which is too far
 
 
 def test_more_seconds_than_the_journal_has_is_told_apart_from_all_of_it():
-    journal = Journal(SMALL_MIB, start=5, start_s=1e9 + 4)
+    journal = Journal(SMALL_MIB, start=5, start_at=Moment(0, 1e9 + 4))
+    journal.session = 0
     fill(journal, 10)
     assert journal.frames_within(9.5) == 10
     assert journal.frames_within(10.0) == 11  # the frame before it as well: too far
@@ -188,6 +197,7 @@ def test_it_comes_back_and_goes_on(count):
     back = restored(journal)
     assert numbers(back) == expected(journal.start, count)
     assert back.frames_within(3) == journal.frames_within(3)
+    assert back.session == journal.session + (count > 0)
     fill(journal, 95)
     fill(back, 95)
     assert (back.start, back.end, back.bases) == (journal.start, journal.end, journal.bases)
@@ -241,14 +251,36 @@ def test_what_does_not_fit_together_is_refused():
         Journal.restored({}, groups, 1)
 
 
-def test_a_class_change_forgets_it():
+def test_changes_of_classes_come_back_and_are_bounded():
+    journal = Journal(SMALL_MIB, bases=[Base(0, 0), Base(5, 0)])
+    for number in range(5, 5 + MOST_CHANGES):
+        journal.follow(Change("rename", ("cup",), f"mug {number}"), number, [0])
+    assert restored(journal).changes == journal.changes
+    journal.follow(Change("add", (), "pen"), 5 + MOST_CHANGES, [0])
+    assert len(journal.words()["changes"]) == 0
+    assert journal.bases == []  # no older state can follow all changes any more
+
+
+def test_a_class_that_is_merged_twice_is_noted_once():
+    journal = Journal(SMALL_MIB, bases=[Base(0, 0)])
+    journal.follow(Change("merge", ("cup", "mug", "cup"), "drink"), 1, [0, 0])
+    assert journal.changes == [(1, Change("merge", ("cup", "mug"), "drink"))]
+
+
+def test_changes_that_no_base_needs_any_more_are_not_stored():
+    journal = Journal(SMALL_MIB, bases=[Base(4, 0)])
+    fill(journal, 3)
+    journal.follow(Change("add", (), "mug"), 3, list(range(7)))
+    assert journal.words()["changes"] == []
+
+
+def test_a_removed_class_forgets_it():
     journal = Journal(SMALL_MIB)
     fill(journal, 25)
-    manifest, groups = {"journal": journal.words(), "classes": []}, {"state": {}}
-    groups |= journal.tensors()
-    assert forget_journal(manifest, groups)
-    assert (manifest, groups) == ({"classes": []}, {"state": {}})
-    assert not forget_journal(manifest, groups)
+    saved = Saved({"journal": journal.words(), "classes": []}, {"state": {}, **journal.tensors()})
+    assert forget_journal(saved)
+    assert (saved.manifest, saved.tensors) == ({"classes": []}, {"state": {}})
+    assert not forget_journal(saved)
 
 
 # ----------------------------------------------------------------------------------- 8 bits a value

@@ -97,7 +97,7 @@ def test_relabelling_a_journal_that_was_read_from_a_file():
 
 
 def test_relabelling_crosses_the_segments_of_a_journal():
-    entry_bytes = 4 + 8 + 2
+    entry_bytes = 4 + 4 + 8 + 2
     journal = Journal(24 * entry_bytes / 2**20)
     for i in range(20):
         journal.add(0, {"h0": np.zeros(2, np.uint8)}, time_s=float(i))

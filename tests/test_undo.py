@@ -11,19 +11,22 @@ import pytest
 from command_line import assert_error, cfl_edge, contents, process
 from test_store import flip
 
-from cfl_edge.config.models import UndoSettings
+from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.config.settings import load
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
 from cfl_edge.learner import batch_learner as learner_module
 from cfl_edge.learner import undo as undo_module
+from cfl_edge.learner.classes import change as change_classes
 from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.split import split
 from cfl_edge.model import writing
+from cfl_edge.model.class_table import Change
 from cfl_edge.model.store import Store
 from cfl_edge.notices import log_notice
 
 CONFIG = LearnerConfig(backbone="none", layers="4,8", image_px=16, replay_mib=0.1, batch=8)
-ENTRY_BYTES = 3 * 16 * 16 + 8 + 8 + 4
+ENTRY_BYTES = 3 * 16 * 16 + 8 + 8 + 4 + 4
 
 
 def undo(folder, *, on_notice=log_notice, **options):
@@ -36,8 +39,8 @@ class Lesson:
 
     def __init__(self, folder, monkeypatch, config=CONFIG):
         self.folder, self.config = folder, config
-        self.now_s = 1.8e9  # of the clock
-        monkeypatch.setattr(learner_module.time, "time", lambda: self.now_s)
+        self.now_s = 1000.0  # of the clock
+        monkeypatch.setattr(learner_module.time, "monotonic", lambda: self.now_s)
 
     def images(self, names, seed):
         learner = type("Size", (), {"image_px": 16})
@@ -169,12 +172,108 @@ def test_everything_can_be_taken_back_and_learned_anew(lesson):
     assert lesson.load().samples() == {"above": 10, "left": 10}
 
 
-def test_seconds_count_over_the_pause_between_runs(lesson):
+@pytest.mark.parametrize("step_s", [3600, -30 * 86400, 0])
+def test_seconds_end_where_the_last_session_began_and_this_is_said(lesson, step_s):
+    """Whatever the clock says in between: a board without a battery begins in 1970 each time."""
+    lesson.run(alternating(20))
+    lesson.now_s += step_s
+    lesson.run(alternating(10), seed=1)
+    notices = []
+    undone = undo(lesson.folder, seconds=60, on_notice=notices.append)
+    assert (undone.frames_taken_back, undone.seconds_taken_back) == (10, 9)
+    assert notices == [
+        "stopping where the last session began, 10 frames back; --across-sessions goes on into "
+        "earlier ones"
+    ]
+    assert undo(lesson.folder, seconds=60, on_notice=pytest.fail).frames_taken_back == 20
+
+
+def test_seconds_across_sessions_are_those_of_learning(lesson):
     lesson.run(alternating(20))
     lesson.now_s += 3600
     lesson.run(alternating(10), seed=1)
-    assert undo(lesson.folder, seconds=60).frames_taken_back == 10
-    assert undo(lesson.folder, seconds=60).frames_taken_back == 20
+    notices = []
+    across = undo(lesson.folder, seconds=12, across_sessions=True, on_notice=notices.append)
+    assert across.frames_taken_back == 14  # 10 in 9 s, then 3 s more
+    assert notices == ["relearning 16 earlier frames"]
+
+
+# ------------------------------------------------------------------------------- changed classes
+
+MEANS = dataclasses.replace(CONFIG, learner="ncm")  # learns the same of merged classes as of one
+
+
+def change(lesson, verb, names, into):
+    notices = []
+    change_classes(lesson.folder, Change(verb, tuple(names), into), on_notice=notices.append)
+    assert notices == []
+
+
+@pytest.mark.parametrize("frames", [4, 10, 26])
+def test_a_renamed_class_keeps_its_new_name_however_far_back(lesson, frames):
+    lesson.run(alternating(20))
+    change(lesson, "rename", ["left"], "right")
+    lesson.run(alternating(10, ("above", "right")), seed=1)
+    undone = undo(lesson.folder, frames=frames)
+    assert undone.classes == ["above", "right"]
+    names = alternating(20, ("above", "right"))
+    if frames > 10:
+        assert_alike(lesson.load(), oracle(lesson, names[: 30 - frames]), tolerance=0.1)
+    assert lesson.load().frames_learned == 30 - frames
+
+
+def test_merged_classes_stay_merged_however_far_back(lesson):
+    lesson.config = MEANS
+    names = [*alternating(9, ("above", "left")), *alternating(9, ("left", "over"))]
+    lesson.run(names, save_every=6)
+    change(lesson, "merge", ["above", "over"], "lit")
+    lit = ["left" if name == "left" else "lit" for name in names]
+    assert lesson.load().samples() == {"lit": 9, "left": 9}
+    undone = undo(lesson.folder, frames=5)
+    assert undone.samples == {"lit": lit[:13].count("lit"), "left": lit[:13].count("left")}
+    before = Lesson.images(lesson, names, 0)
+    plain = Learner(MEANS)
+    for name, image in zip(lit[:13], before, strict=False):
+        plain.learn(plain.encode(image), [name])
+    image = np.concatenate(before)
+    back = lesson.load()
+    np.testing.assert_allclose(
+        back.predict(back.encode(image)), plain.predict(plain.encode(image)), rtol=5e-3
+    )
+
+
+def test_an_added_class_stays_and_the_journal_follows_the_order_of_the_classes(lesson):
+    lesson.run(["above"] * 8)
+    lesson.run(alternating(12), seed=1)
+    change(lesson, "add", [], "over")
+    assert lesson.load().classes == ["above", "left", "over"]
+    undo(lesson.folder, frames=8)  # from a state that did not know "left" yet
+    assert lesson.load().samples() == {"above": 10, "over": 0, "left": 2}
+    assert undo(lesson.folder, frames=1).per_class == {"left": 1}
+    assert undo(lesson.folder, frames=11).samples == {"over": 0}
+
+
+def test_a_split_reaches_behind_a_rename(lesson):
+    lesson.run(alternating(12))
+    change(lesson, "rename", ["above"], "over")
+    settings = {"model": lesson.folder, "name": "over", "into": "right", "frames": 6}
+    moved = split(load(SplitSettings, settings, command="classes split"))
+    assert moved.counts.frames == {"over": 3, "left": 6, "right": 3}
+
+
+def test_a_full_disk_amid_a_change_of_classes_leaves_undo_as_it_was(lesson, monkeypatch):
+    lesson.run(alternating(12))
+    before = contents(lesson.folder)
+
+    def full(*_args, **_options):
+        raise ModelWriteError("the disk is full", hint="df")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "save", full)
+        with pytest.raises(ModelWriteError):
+            change(lesson, "rename", ["above"], "over")
+    assert contents(lesson.folder) == before
+    assert undo(lesson.folder, frames=12).frames_learned == 0
 
 
 # ------------------------------------------------------------------------------------ how far back
@@ -209,7 +308,7 @@ def test_a_damaged_base_is_passed_over(lesson):
     notices = []
     undo(lesson.folder, frames=20, on_notice=notices.append)
     assert "checkpoint-000002: state.safetensors does not fit" in notices[0]
-    assert notices[1] == "relearning 20 earlier frames"
+    assert notices[1:] == ["relearning 20 earlier frames"]  # the damage is told once
     assert lesson.load().frames_learned == 40
 
 
@@ -298,7 +397,7 @@ def test_a_failed_save_leaves_the_model_as_it_was(lesson, monkeypatch, count):
 
 SLOW_UNDO = """
 import sys, time
-from cfl_edge.config.models import UndoSettings
+from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.learner.undo import undo
 from cfl_edge.learner.learner import Learner
 learn = Learner.learn

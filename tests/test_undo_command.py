@@ -7,7 +7,9 @@ import pytest
 from command_line import SMALL, assert_error, cfl_edge, contents, learn
 from test_undo import Lesson, alternating, undo
 
+from cfl_edge.learner.classes import remove
 from cfl_edge.learner.learner import Learner
+from cfl_edge.model.store import Store
 
 
 @pytest.fixture
@@ -76,25 +78,57 @@ def test_the_images_for_an_export_are_none_that_were_taken_back(lesson):
 
 
 @pytest.mark.parametrize(
-    "change", [("rename", "zebra", "okapi"), ("remove", "above"), ("add", "gnu")]
+    "change", [("rename", "zebra", "okapi"), ("add", "gnu"), ("merge", "above", "zebra")]
 )
-def test_a_class_change_ends_what_can_be_taken_back_and_says_so(taught, change):
-    command, *names = change
-    result = cfl_edge("classes", command, taught, *names, "--json")
-    assert [text for text in result.notices if "undo cannot reach back" in text]
+def test_undo_reaches_behind_a_change_of_classes(taught, change):
+    verb, *names = change
+    into = ("--into", "okapi") if verb == "merge" else ()
+    changed = cfl_edge("classes", verb, taught, *names, *into, "--json")
+    assert changed.notices == []
+    before = changed.summary["classes"]
+    result = cfl_edge("undo", taught, "--frames", 3, "--json")
+    assert result.code == 0, result.err
+    [taken] = result.summary["per_class"]
+    assert taken == ("zebra" if verb == "add" else "okapi")
+    assert result.summary["samples"] == before | {taken: before[taken] - 3}
+
+
+def test_removing_a_class_ends_the_history_and_says_so_before_it_is_gone(taught, monkeypatch):
+    told = []
+    monkeypatch.setattr(Store, "save", lambda *_: pytest.fail("saved before it was said"))
+
+    def told_then_interrupted(text):
+        told.append(text)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        remove(taught, "above", on_notice=told_then_interrupted)
+    assert "removing 'above' ends what cfl-edge undo can take back" in told[0]
+    monkeypatch.undo()
+    result = cfl_edge("classes", "remove", taught, "above", "--json")
+    assert result.notices[0] == told[0]
     manifest = json.loads(max(taught.glob("checkpoint-*/manifest.json")).read_text())
     assert "journal" not in manifest
     assert not [name for name in manifest["files"] if name.startswith("journal")]
     assert len(list(taught.glob("checkpoint-*"))) == 2
     result = cfl_edge("undo", taught, "--frames", 1)
-    assert_error(result, 4, "has no journal", "its classes were changed since")
+    assert_error(result, 4, "has no journal", "a class was removed since")
 
 
-def test_what_is_learned_after_a_class_change_can_be_taken_back(taught, data):
-    assert cfl_edge("classes", "rename", taught, "zebra", "okapi").code == 0
+@pytest.mark.parametrize("verb", ["rename", "remove"])
+def test_a_change_says_how_to_bring_an_older_export_up_to_date(taught, verb):
+    (taught / "onnx").mkdir()
+    (taught / "onnx" / "model.onnx").write_text("exported")
+    names = ("zebra", "okapi")[: 2 if verb == "rename" else 1]
+    result = cfl_edge("classes", verb, taught, *names, "--json")
+    assert f"cfl-edge export {taught} -o {taught}/onnx" in result.notices[-1]
+
+
+def test_what_is_learned_after_a_removed_class_can_be_taken_back(taught, data):
+    assert cfl_edge("classes", "remove", taught, "zebra").code == 0
     assert learn(data, taught).code == 0
     summary = cfl_edge("undo", taught, "--frames", 16, "--json").summary
-    assert summary["samples"] == {"above": 8, "left": 8, "okapi": 8}
+    assert summary["samples"] == {"above": 8, "left": 8}
     assert_error(cfl_edge("undo", taught, "--frames", 1), 4, "nothing else either")
 
 

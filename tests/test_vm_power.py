@@ -18,7 +18,7 @@ import vm_lab
 from command_line import SMALL, cfl_edge
 from vm_power import Report, boot, load, make_disk, record, replayed
 
-from cfl_edge.learner.journalled import saved_journal
+from cfl_edge.learner.journal_stored import saved_journal
 from cfl_edge.learner.learner import Learner
 from cfl_edge.model.checkpoint import Saved
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +14,7 @@ from cfl_edge.view.reporter import Reporter
 if TYPE_CHECKING:
     from cfl_edge.learner.classes import Counts
     from cfl_edge.learner.split import Split
-    from cfl_edge.model.checkpoint import Saved
+    from cfl_edge.model.class_table import Verb
 
 app = typer.Typer(help="List and change the classes of a model.", no_args_is_help=True)
 
@@ -64,28 +62,18 @@ def list_(settings: ListSettings, reporter: Reporter) -> None:
 @command(app)
 def add(settings: NameSettings, reporter: Reporter) -> None:
     """Add a class to be learned later."""
-    from cfl_edge.model import class_table
-    from cfl_edge.names import check_name
-
-    name = check_name(settings.name)
-    _change(settings.model, settings.onnx, reporter, lambda saved: class_table.add(saved, name))
+    _change(settings, ("add", [], settings.name), reporter)
 
 
 @command(app)
 def rename(settings: RenameSettings, reporter: Reporter) -> None:
     """Rename a class."""
-    from cfl_edge.model import class_table
-    from cfl_edge.names import check_name
-
-    old, new = settings.old, check_name(settings.new)
-    _change(
-        settings.model, settings.onnx, reporter, lambda saved: class_table.rename(saved, old, new)
-    )
+    _change(settings, ("rename", [settings.old], settings.new), reporter)
 
 
 @command(app)
 def remove(settings: NameSettings, reporter: Reporter) -> None:
-    """Forget a class: its embedding, statistics and samples; undo cannot restore it."""
+    """Forget a class: its embedding, statistics and samples. This ends the undo history."""
     from cfl_edge.learner.classes import remove as remove_class
 
     counts = remove_class(
@@ -97,16 +85,7 @@ def remove(settings: NameSettings, reporter: Reporter) -> None:
 @command(app)
 def merge(settings: MergeSettings, reporter: Reporter) -> None:
     """Merge several classes into one; its embedding is the mean of theirs."""
-    from cfl_edge.model import class_table
-    from cfl_edge.names import check_name
-
-    names, into = settings.names, check_name(settings.into)
-    _change(
-        settings.model,
-        settings.onnx,
-        reporter,
-        lambda saved: class_table.merge(saved, names, into),
-    )
+    _change(settings, ("merge", settings.names, settings.into), reporter)
 
 
 @command(app)
@@ -136,11 +115,23 @@ def _split_lines(result: Split, name: str, into: str) -> list[str]:
 
 
 def _change(
-    model: Path, onnx: Path | None, reporter: Reporter, action: Callable[[Saved], None]
+    settings: NameSettings | RenameSettings | MergeSettings,
+    asked: tuple[Verb, list[str], str],
+    reporter: Reporter,
 ) -> None:
+    """Change the class table: what is done, to which classes, and what comes of it."""
     from cfl_edge.learner.classes import change
+    from cfl_edge.model.class_table import Change
+    from cfl_edge.names import check_name
 
-    _report(change(model, action, onnx=onnx, on_notice=reporter.notice), reporter)
+    verb, names, into = asked
+    counts = change(
+        settings.model,
+        Change(verb, tuple(names), check_name(into)),
+        onnx=settings.onnx,
+        on_notice=reporter.notice,
+    )
+    _report(counts, reporter)
 
 
 def _report(counts: Counts, reporter: Reporter) -> None:

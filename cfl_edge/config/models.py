@@ -45,6 +45,9 @@ class UndoSettings(Settings):
     frames: Annotated[
         int | None, Field(gt=0), Option("Undo the last N frames learned.", metavar="N")
     ] = None
+    across_sessions: Annotated[
+        bool, Option("Let --seconds reach into the sessions before the last one.")
+    ] = False
     device: Device = "auto"
 
 

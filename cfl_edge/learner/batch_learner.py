@@ -247,7 +247,7 @@ class BatchLearner:
         if self.journal is not None:
             end = encoded.features[0] if self._has_pooled else None
             for target, entry in zip(targets, to_entries(encoded.h0, end), strict=True):
-                self.journal.add(target, entry, time_s=time.time())
+                self.journal.add(target, entry, time_s=time.monotonic())
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
         """Take the gradient steps that are due, or go on with the one that is under way.

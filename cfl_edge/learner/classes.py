@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cfl_edge.errors import ModelError, ModelWriteError
-from cfl_edge.learner.journal import forget_journal
+from cfl_edge.learner.journal_stored import KEY, forget_journal, saved_journal
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
 from cfl_edge.model import class_table
 from cfl_edge.model.changing import changing
+from cfl_edge.model.class_table import Change
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.model.tensors import network_digest
 from cfl_edge.notices import Notice, log_notice
@@ -59,19 +59,17 @@ def counts_of(saved: Saved) -> Counts:
 
 def change(
     model: Path,
-    action: Callable[[Saved], None],
+    asked: Change,
     *,
     onnx: Path | None = None,
-    for_good: bool = False,
     on_notice: Notice = log_notice,
 ) -> Counts:
-    """Apply one change of `cfl_edge.model.class_table` and save.
+    """Apply one change of the class table and save; `cfl-edge undo` still reaches behind it.
 
     Args:
         model: The model folder.
-        action: Changes what was saved, such as `lambda saved: rename(saved, "cup", "mug")`.
+        asked: Such as `Change("rename", ("cup",), "mug")`.
         onnx: Exported files to update as well, a folder or one file.
-        for_good: Also replace older checkpoints, which would still hold what was changed.
         on_notice: Called with what the user should know.
 
     Returns:
@@ -83,15 +81,32 @@ def change(
     """
     with changing(model, on_notice) as (store, saved):
         check_saved(saved)
-        action(saved)
-        if forget_journal(saved.manifest, saved.tensors):
-            on_notice("cfl-edge undo cannot reach back beyond this change")
+        before, journal = list(saved.manifest["classes"]), saved_journal(saved)
+        asked.apply(saved)
         if onnx is not None:  # first: whatever fails, the same command can be given again
             patch_exported(saved, model, onnx, on_notice=on_notice)
-        store.save(saved.manifest, saved.tensors)
-        if for_good:
-            _save_again(store, saved)
+        keep = set()
+        if journal is None:
+            forget_journal(saved)
+        else:
+            numbers = asked.numbers(before, saved.manifest["classes"])
+            journal.follow(asked, saved.number, numbers)
+            saved.manifest[KEY] = journal.words()
+            saved.tensors.update(journal.tensors())
+            keep = {base.checkpoint for base in journal.bases}
+        store.save(saved.manifest, saved.tensors, keep=keep)
+    if onnx is None:
+        _notice_stale_export(model, "the classes of before", on_notice)
     return counts_of(saved)
+
+
+def _notice_stale_export(model: Path, what: str, on_notice: Notice) -> None:
+    exported = model / "onnx"
+    if (exported / "model.onnx").exists():
+        on_notice(
+            f"{exported} still has {what}; bring it up to date: "
+            f"cfl-edge export {model} -o {exported}"
+        )
 
 
 def patch_exported(
@@ -153,23 +168,26 @@ def remove(
         DataError: It does not exist.
         ModelError: The model or the ONNX files fail.
     """
-    algorithm = ""
-
-    def action(saved: Saved) -> None:
-        nonlocal algorithm
+    with changing(model, on_notice) as (store, saved):
+        check_saved(saved)
+        class_table.require_known(saved, name)
         algorithm = saved.manifest["network"]["learner"]
+        if KEY in saved.manifest:
+            on_notice(
+                f"removing {name!r} ends what cfl-edge undo can take back: only what is learned "
+                "afterwards can be undone"
+            )
         class_table.remove(saved, name)
-
-    counts = change(model, action, onnx=onnx, for_good=True, on_notice=on_notice)
+        forget_journal(saved)
+        if onnx is not None:  # first: whatever fails, the same command can be given again
+            patch_exported(saved, model, onnx, on_notice=on_notice)
+        store.save(saved.manifest, saved.tensors)
+        _save_again(store, saved)
     on_notice(
         f"gone: classifier weights, statistics, replayed samples and images of {name!r}, and "
         "older checkpoints"
     )
     on_notice(f"stays: {declaration(algorithm).what_stays}")
-    exported = model / "onnx"
-    if onnx is None and (exported / "model.onnx").exists():
-        on_notice(
-            f"{exported} still contains {name!r}: cfl-edge export {model} -o {exported}, or delete "
-            "the folder"
-        )
-    return counts
+    if onnx is None:
+        _notice_stale_export(model, repr(name), on_notice)
+    return counts_of(saved)

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import UsageError
-from cfl_edge.learner.journal_segment import Array, Segment, reserved
+from cfl_edge.learner.journal_segment import COLUMNS, Array, Moment, Segment, reserved
+from cfl_edge.model.class_table import MOST_CHANGES, Change
 
 Groups = dict[str, dict[str, Array]]
 
 MIB = 2**20
 GROUP = "journal_"  # a group of tensors for each segment: one that is full is never written again
-KEY = "journal"  # in the manifest
 SEGMENTS = 8  # the oldest goes as a whole; more of them waste less of the bytes and are more files
 MOST_BASES = 3  # beside the newest two states, which stay anyway: a bound for the disk
 # Frames after which a base is wanted, as a share of the journal. By simulation of all distances
@@ -53,8 +53,12 @@ class Journal:
     Args:
         limit_mib: Bytes of all frames, in MiB. More of it reaches back further.
         start: Frames learned before the first one of the journal.
-        start_s: When the last of these was learned, Unix time in seconds; None if there is none.
+        start_at: When the last of these was learned; None if there is none.
         bases: Saved states to begin from.
+
+    Attributes:
+        session: Number of the session whose frames are added from now on.
+        changes: Of the class table: with each, the number of the last checkpoint before it.
 
     Raises:
         UsageError: The limit is negative or no number.
@@ -77,7 +81,7 @@ class Journal:
         limit_mib: float,
         *,
         start: int = 0,
-        start_s: float | None = None,
+        start_at: Moment | None = None,
         bases: Sequence[Base] = (),
     ) -> None:
         if not 0 <= limit_mib < float("inf"):
@@ -85,8 +89,10 @@ class Journal:
                 f"The journal is given {limit_mib} MiB, expected 0 or more", hint="8 is the default"
             )
         self.limit_bytes = int(limit_mib * MIB)
-        self.start, self.start_s = start, start_s
+        self.start, self.start_at = start, start_at
         self.bases = list(bases)
+        self.changes: list[tuple[int, Change]] = []
+        self.session = 0 if start_at is None else start_at.session + 1
         self._segments: list[Segment] = []
 
     @property
@@ -115,10 +121,11 @@ class Journal:
         Args:
             label: Its class index.
             arrays: Name to what is to be learned again; the same shapes in every frame.
-            time_s: When it was learned, Unix time in seconds.
+            time_s: When it was learned, monotonic time of this session in seconds.
         """
         entry: dict[str, Array] = {
             "labels": np.array(label, np.int32),
+            "sessions": np.array(self.session, np.int32),
             "times_s": np.array(time_s, np.float64),
             **arrays,
         }
@@ -127,7 +134,7 @@ class Journal:
         if self._segments:
             self._segments[-1].add(entry)
         else:  # not even one fits
-            self.start, self.start_s = self.start + 1, time_s
+            self.start, self.start_at = self.start + 1, Moment(self.session, time_s)
             self._shrink()
 
     def _make_room(self, entry: Mapping[str, Array]) -> None:
@@ -151,7 +158,7 @@ class Journal:
         while self._segments and self.reserved_bytes + wanted_bytes > self.limit_bytes:
             oldest = self._segments.pop(0)
             self.start += oldest.count
-            self.start_s = float(oldest.arrays["times_s"][oldest.count - 1])
+            self.start_at = oldest.moment(oldest.count - 1)
         self.bases = [base for base in self.bases if base.frames >= self.start]
 
     def entries(self, after: int, until: int) -> Iterator[Entry]:
@@ -160,29 +167,44 @@ class Journal:
         for segment in self._segments:
             for i in range(max(0, after - first), min(segment.count, until - first)):
                 arrays = {name: array[i] for name, array in segment.arrays.items()}
-                del arrays["times_s"]
+                del arrays["times_s"], arrays["sessions"]
                 yield Entry(int(arrays.pop("labels")), arrays)
             first += segment.count
 
-    def frames_within(self, seconds: float) -> int:
+    def frames_within(self, seconds: float, *, across_sessions: bool = False) -> int:
         """Count the frames learned in the seconds before the last one, and that one.
 
-        A clock that was set back meanwhile adds no seconds.
+        Args:
+            seconds: Of learning: a pause between two sessions does not count, whatever the clock
+                said then.
+            across_sessions: Go on into the sessions before the last frame's.
 
         Returns:
             The count; one more than the journal has, if the frame before it is within as well.
         """
-        ages_s = self._ages_s()
-        within = int((ages_s <= seconds).sum())
-        return within if self.start_s is not None else min(within, self.end - self.start)
+        ages_s, sessions = self._ages_s(), self._column("sessions")
+        is_within = ages_s <= seconds
+        if not across_sessions:
+            is_within &= sessions == sessions[-1]
+        within = int(is_within.sum())
+        return within if self.start_at is not None else min(within, self.end - self.start)
+
+    def _column(self, name: str) -> npt.NDArray[Any]:
+        """Return an array of every frame, the frame before the journal first: twice the first."""
+        parts = [segment.arrays[name][: segment.count] for segment in self._segments]
+        if self.start_at is not None:
+            before = {"sessions": self.start_at.session, "times_s": self.start_at.time_s}[name]
+        else:
+            before = parts[0][0] if parts else 0
+        return np.concatenate([[before], *parts])
 
     def _ages_s(self) -> npt.NDArray[np.float64]:
-        """Return the seconds from each frame to the last, the frame before the journal first."""
-        times = [segment.arrays["times_s"][: segment.count] for segment in self._segments]
-        first = self.start_s
-        if first is None:
-            first = float(times[0][0]) if times else 0.0
-        steps_s = np.diff(np.concatenate([[first], *times])).clip(min=0)
+        """Return the seconds of learning from each frame to the last one.
+
+        Of the frame before the journal first.
+        """
+        steps_s = np.diff(self._column("times_s"))
+        steps_s[np.diff(self._column("sessions")) != 0] = 0.0
         return np.append(np.cumsum(steps_s[::-1])[::-1], 0.0)
 
     def reach(self) -> int:
@@ -190,7 +212,7 @@ class Journal:
         return self.end - min((base.frames for base in self.bases), default=self.end)
 
     def seconds_of(self, frames: int) -> float:
-        """Return the seconds from the frame before the last `frames` to the last."""
+        """Return the seconds of learning from the frame before the last `frames` to the last."""
         return float(self._ages_s()[-frames - 1])
 
     def cut(self, frames: int) -> None:
@@ -225,6 +247,31 @@ class Journal:
                 segment.arrays["labels"] = changed
             first += segment.count
         self.bases = [base for base in self.bases if base.frames <= after]
+
+    def follow(self, change: Change, checkpoint: int, numbers: Sequence[int]) -> None:
+        """Take note of a change of the class table, which older states follow when undo loads them.
+
+        Args:
+            change: What was changed.
+            checkpoint: Number of the last one from before the change.
+            numbers: The new class index of each old one.
+        """
+        names = tuple(dict.fromkeys(change.names))  # each once
+        self.changes.append((checkpoint, change._replace(names=names)))
+        if len(self.changes) > MOST_CHANGES:
+            lost, _ = self.changes.pop(0)
+            self.bases = [base for base in self.bases if base.checkpoint > lost]
+        self.renumber(numbers)
+
+    def renumber(self, numbers: Sequence[int]) -> None:
+        """Give the classes of all frames other indices.
+
+        Args:
+            numbers: The new index of each old one.
+        """
+        if list(numbers) != list(range(len(numbers))):
+            for segment in self._segments:
+                segment.arrays["labels"] = np.array(numbers, np.int32)[segment.arrays["labels"]]
 
     def thin(self) -> set[int]:
         """Choose the bases to keep, and return their checkpoints.
@@ -265,44 +312,48 @@ class Journal:
         """Return what else is to be stored, as JSON values."""
         return {
             "start": self.start,
-            "start_s": self.start_s,
+            "start_at": None if self.start_at is None else list(self.start_at),
             "bases": [list(base) for base in self.bases],
+            "changes": [
+                {"checkpoint": checkpoint, **change._asdict(), "names": list(change.names)}
+                for checkpoint, change in self.changes
+                if any(base.checkpoint <= checkpoint for base in self.bases)
+            ],
         }
 
     @classmethod
-    def restored(cls, words: Mapping[str, Any], tensors: Groups, limit_mib: float) -> Journal:
+    def restored(
+        cls, words: Mapping[str, Any], tensors: Groups, limit_mib: float | None = None
+    ) -> Journal:
         """Return the journal that `words` and `tensors` describe; other groups are passed over.
 
-        With a smaller limit than before, the oldest frames are dropped.
+        What is added to it belongs to a new session. With a smaller limit than before, the oldest
+        frames are dropped; without one, none.
 
         Raises:
             KeyError, TypeError, ValueError: They do not fit together.
         """
-        bases = [Base(int(checkpoint), int(frames)) for checkpoint, frames in words["bases"]]
-        start_s = words["start_s"]
-        journal = cls(limit_mib, start=int(words["start"]), start_s=start_s, bases=bases)
+        segments = []
         for group in sorted(name for name in tensors if name.startswith(GROUP)):
             arrays = tensors[group]
             counts = {len(array) for array in arrays.values()}
-            if len(counts) != 1 or counts == {0} or not {"labels", "times_s"} <= arrays.keys():
+            if len(counts) != 1 or counts == {0} or not arrays.keys() >= COLUMNS:
                 raise ValueError(f"{group} has arrays of {sorted(counts)} frames, expected as many")
             number = int(group.removeprefix(GROUP))
-            journal._segments.append(Segment(number, dict(arrays), counts.pop()))
+            segments.append(Segment(number, dict(arrays), counts.pop()))
+        if limit_mib is None:
+            limit_mib = sum(segment.reserved_bytes for segment in segments) / MIB
+        start_at = None
+        if words["start_at"] is not None:
+            session, time_s = words["start_at"]
+            start_at = Moment(int(session), float(time_s))
+        bases = [Base(int(checkpoint), int(frames)) for checkpoint, frames in words["bases"]]
+        journal = cls(limit_mib, start=int(words["start"]), start_at=start_at, bases=bases)
+        for each in words["changes"]:
+            change = Change(each["verb"], tuple(each["names"]), each["into"])
+            journal.changes.append((int(each["checkpoint"]), change))
+        journal._segments = segments
+        if segments:
+            journal.session = segments[-1].moment(segments[-1].count - 1).session + 1
         journal._shrink()
         return journal
-
-
-def forget_journal(manifest: dict[str, Any], tensors: Groups) -> bool:
-    """Take the journal out of a saved model: its class indices would no longer fit.
-
-    Returns:
-        Whether there was one.
-
-    Example:
-        >>> groups = {"state": {}, "journal_000000001": {}}
-        >>> forget_journal({"journal": {}}, groups), list(groups)
-        (True, ['state'])
-    """
-    for group in [name for name in tensors if name.startswith(GROUP)]:
-        del tensors[group]
-    return manifest.pop(KEY, None) is not None

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+
+COLUMNS = frozenset({"labels", "sessions", "times_s"})  # beside what the learner read of a frame
+
+
+class Moment(NamedTuple):
+    """When a frame was learned.
+
+    Args:
+        session: Number of the process that learned it; sessions share no clock.
+        time_s: Monotonic time of that process, in seconds.
+    """
+
+    session: int
+    time_s: float
 
 
 @dataclass
@@ -18,7 +32,7 @@ class Segment:
 
     Args:
         number: It orders the segments.
-        arrays: Name to array; the first axis is the frame. `times_s` is among them.
+        arrays: Name to array; the first axis is the frame. `COLUMNS` are among them.
         count: Frames that it holds.
     """
 
@@ -35,6 +49,10 @@ class Segment:
     def reserved_bytes(self) -> int:
         """Bytes of its arrays, filled or not."""
         return sum(array.nbytes for array in self.arrays.values())
+
+    def moment(self, i: int) -> Moment:
+        """Return when the `i`-th of its frames was learned."""
+        return Moment(int(self.arrays["sessions"][i]), float(self.arrays["times_s"][i]))
 
     def add(self, entry: Mapping[str, Array]) -> None:
         """Fill the next place."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cfl_edge.errors import ModelError
-from cfl_edge.learner.journal import KEY, Base, Journal
+from cfl_edge.learner.journal import Base, Journal
+from cfl_edge.learner.journal_segment import Moment
+from cfl_edge.learner.journal_stored import KEY, saved_journal
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.learner.saved_checks import not_finite
 from cfl_edge.model.checkpoint import Saved, number_of
@@ -44,25 +45,6 @@ def save_learner(store: Store, learner: BatchLearner) -> None:
     journal.saved_as(number_of(folder) or 0, store.numbers())
 
 
-def saved_journal(saved: Saved, limit_mib: float) -> Journal | None:
-    """Return the journal of a saved model; None if it has none, or one that does not fit.
-
-    Args:
-        saved: From `Store.load`.
-        limit_mib: Bytes of the journal, in MiB. With less than before, the oldest frames go.
-    """
-    if KEY not in saved.manifest:
-        return None
-    classes, frames = saved.manifest["classes"], saved.manifest["counters"]["frames_learned"]
-    try:
-        journal = Journal.restored(saved.manifest[KEY], saved.tensors, limit_mib)
-        entries = journal.entries(journal.start, journal.end)
-        fits = journal.end == frames and all(0 <= e.label < len(classes) for e in entries)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return journal if fits else None
-
-
 def open_journal(
     saved: Saved | None, limit_mib: float, on_notice: Callable[[str], None]
 ) -> Journal | None:
@@ -82,7 +64,6 @@ def open_journal(
     if journal is None:
         if KEY in saved.manifest:
             on_notice("the journal for cfl-edge undo does not fit the model: a new one begins")
-        saved_s = datetime.fromisoformat(saved.manifest["created"]).timestamp()
-        journal = Journal(limit_mib, start=frames, start_s=saved_s)
+        journal = Journal(limit_mib, start=frames, start_at=Moment(0, 0.0))
     journal.bases.append(Base(saved.number, frames))
     return journal

@@ -34,7 +34,8 @@ class Rewound:
         learner: Before the frames, not recalibrated.
         journal: Still with the frames.
         cut: Frames learned before them.
-        names: Of the classes after them: what the journal's class indices mean.
+        names: What the journal's class indices mean: the classes before the frames, then those
+            that only the frames know.
     """
 
     learner: Learner
@@ -86,7 +87,7 @@ def rewind(
     Raises:
         DataError: The journal does not reach back that far; the text says how far it does.
     """
-    from cfl_edge.learner.journalled import saved_journal
+    from cfl_edge.learner.journal_stored import saved_journal
     from cfl_edge.learner.saved import config_of
 
     config = config_of(saved)
@@ -94,15 +95,15 @@ def rewind(
     if journal is None:
         raise DataError(
             f"{store.folder} has no journal of what it learned last: it was learned with "
-            "--journal-mib 0, or its classes were changed since",
+            "--journal-mib 0, or a class was removed since",
             hint=f"cfl-edge learn --model {store.folder} --stream URI writes one from now on",
         )
     journal.keep_bases(store.numbers())
-    seconds = asked.seconds
-    count = journal.frames_within(seconds) if seconds is not None else asked.frames or 0
-    cut, names = journal.end - count, saved.manifest["classes"]
+    count, names = _count(journal, asked, on_notice), saved.manifest["classes"]
+    cut = journal.end - count
     learner = _base(store, saved, journal, cut, config, asked.device)
     if learner is None:
+        seconds = asked.seconds
         reach = f"{seconds:g} seconds" if seconds is not None else counted(count, "frame")
         raise _too_far(store, journal, reach, command)
     learner.counters = {"runs": saved.manifest["counters"]["runs"]}
@@ -110,7 +111,26 @@ def rewind(
         on_notice(f"relearning {counted(again, 'earlier frame')}")
     between = journal.entries(learner.frames_learned, cut)
     learn_again(learner, ((names[entry.label], entry) for entry in between))
-    return Rewound(learner, journal, cut, names)
+    # A class that was added by hand came earlier here than among the frames.
+    ordered = [*learner.classes, *(name for name in names if name not in learner.classes)]
+    journal.renumber([ordered.index(name) for name in names])
+    return Rewound(learner, journal, cut, ordered)
+
+
+def _count(journal: Journal, asked: UndoSettings, on_notice: Notice) -> int:
+    """Return how many frames are asked for; say where the start of the session ended the count."""
+    if asked.seconds is None:
+        return asked.frames or 0
+    everything = journal.frames_within(asked.seconds, across_sessions=True)
+    if asked.across_sessions:
+        return everything
+    count = journal.frames_within(asked.seconds)
+    if count < everything:
+        on_notice(
+            f"stopping where the last session began, {counted(count, 'frame')} back; "
+            "--across-sessions goes on into earlier ones"
+        )
+    return count
 
 
 def _base(
@@ -118,24 +138,28 @@ def _base(
 ) -> Learner | None:
     """Return the newest state from before the cut; None if there is none.
 
-    States that turn out to be gone or damaged are struck out of the journal's bases.
+    It follows the changes of classes since. States that turn out to be gone or damaged are struck
+    out of the journal's bases.
     """
     from cfl_edge.core.device import choose_device
     from cfl_edge.learner.learner import Learner
-    from cfl_edge.learner.saved import weights_of
+    from cfl_edge.learner.saved import to_saved, weights_of
+    from cfl_edge.learner.saved_checks import check_saved
 
-    names = saved.manifest["classes"]
     chosen = choose_device(device)
     for base in sorted(journal.bases, key=lambda base: base.frames, reverse=True):
         if base.frames > cut:
             continue
-        if base.checkpoint == 0:
-            return Learner(config, chosen, weights=weights_of(saved))
-        older = store.load_older(base.checkpoint)
+        changes = [change for number, change in journal.changes if base.checkpoint <= number]
+        if base.checkpoint:
+            older = store.load_older(base.checkpoint)
+        else:
+            older = to_saved(Learner(config, weights=weights_of(saved)))
         if older is not None and older.manifest["counters"]["frames_learned"] == base.frames:
-            known = older.manifest["classes"]
-            if known == names[: len(known)]:
-                return Learner.from_saved(older, device=chosen, config=config)
+            check_saved(older)
+            for change in changes:
+                change.follow(older)
+            return Learner.from_saved(older, device=chosen, config=config)
         journal.bases.remove(base)
     return None
 

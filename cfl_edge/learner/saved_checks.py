@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from cfl_edge.defaults import MOST_IMAGE_PX
 from cfl_edge.errors import DataError, ModelDamagedError
 from cfl_edge.model.checkpoint import Saved
+from cfl_edge.model.class_table import MOST_CHANGES, Verb
 from cfl_edge.names import require_names
 from cfl_edge.visible import visible
 
@@ -105,12 +106,22 @@ class _Counters(_Strict):
     gradient_steps: Count
 
 
+class _Change(_Strict):
+    """A change of the class table that older states follow: `cfl_edge.model.class_table.Change`."""
+
+    checkpoint: Count
+    verb: Verb
+    names: Annotated[list[str], AfterValidator(_are_names)]
+    into: Annotated[str, AfterValidator(lambda name: _are_names([name])[0])]
+
+
 class _Journal(_Strict):
     model_config = ConfigDict(extra="allow")
 
     start: Count
-    start_s: Finite | None
+    start_at: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None
     bases: Annotated[list[_Base], Field(max_length=100)]  # far more than `journal.MOST_BASES`
+    changes: Annotated[list[_Change], Field(max_length=MOST_CHANGES)]
 
 
 class _Manifest(_Strict):

@@ -7,7 +7,7 @@ class as their first axis, `samples` name their class, `derived` tensors follow 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,57 @@ from cfl_edge.model.checkpoint import Saved
 Array = npt.NDArray[Any]
 
 NEVER = -1e4  # the bias of a class that has no samples, as in core/class_statistics.py
+Verb = Literal["add", "rename", "merge"]
+MOST_CHANGES = 1000  # that are stored for older states to follow
 STALE = -1  # `since_refresh`: the classifier weights do not follow from the statistics any more
+
+
+class Change(NamedTuple):
+    """A change that keeps every sample: older states of the model can follow it.
+
+    Args:
+        verb: What is done.
+        names: Of the classes that it is done to; none for `add`.
+        into: Name of the class that comes of it.
+
+    Example:
+        >>> saved = Saved({"classes": ["cup"], "tensors": {}}, {})
+        >>> Change("rename", ("cup",), "mug").apply(saved)
+        >>> saved.manifest["classes"]
+        ['mug']
+    """
+
+    verb: Verb
+    names: tuple[str, ...]
+    into: str
+
+    def apply(self, saved: Saved) -> None:
+        """Change a saved model.
+
+        Raises:
+            DataError: It is not possible.
+        """
+        if self.verb == "add":
+            add(saved, self.into)
+        elif self.verb == "rename":
+            rename(saved, self.names[0], self.into)
+        else:
+            merge(saved, self.names, self.into)
+
+    def follow(self, saved: Saved) -> None:
+        """Change a state from before the change, which may not know all of the classes yet."""
+        classes = saved.manifest["classes"]
+        known = tuple(name for name in self.names if name in classes)
+        if self.verb == "add" and self.into not in classes:
+            add(saved, self.into)
+        elif len(known) > 1:
+            merge(saved, known, self.into)
+        elif known:
+            rename(saved, known[0], self.into)
+
+    def numbers(self, before: Sequence[str], after: Sequence[str]) -> list[int]:
+        """Return the index in `after` of each class of `before`."""
+        return [after.index(self.into if name in self.names else name) for name in before]
 
 
 def require_known(saved: Saved, name: str) -> int:

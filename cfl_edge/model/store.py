@@ -91,6 +91,7 @@ class Store:
         self.folder = folder
         self.written: Counter[str] = Counter()
         self._on_notice = on_notice
+        self._told: set[str] = set()  # damages
         self._good: Path | None = None  # the newest checkpoint this object saved or verified
 
     def exists(self) -> bool:
@@ -145,9 +146,7 @@ class Store:
                 damages.append(f"{checkpoint.name}: {damage}")
             else:
                 for damage_text in damages:
-                    self._on_notice(
-                        f"{self.folder}: {damage_text}; using {checkpoint.name} instead"
-                    )
+                    self._tell_damage(damage_text, f"; using {checkpoint.name} instead")
                 self._good = checkpoint
                 return saved
         if damages:
@@ -187,7 +186,7 @@ class Store:
                 try:
                     return self._checked(read, checkpoint)
                 except Damage as damage:
-                    self._on_notice(f"{self.folder}: {checkpoint.name}: {damage}")
+                    self._tell_damage(f"{checkpoint.name}: {damage}")
         return None
 
     def save(
@@ -251,6 +250,12 @@ class Store:
                 "cfl-edge undo can now undo less"
             )
 
+    def _tell_damage(self, damage: str, consequence: str = "") -> None:
+        """Tell of a damaged checkpoint, once each."""
+        if damage not in self._told:
+            self._told.add(damage)
+            self._on_notice(f"{self.folder}: {damage}{consequence}")
+
     def _previous(self) -> Path | None:
         """Return the newest checkpoint that verifies: what must outlive a failed save."""
         checkpoints = self._checkpoints()
@@ -260,7 +265,7 @@ class Store:
             try:
                 self._checked(verify, checkpoint)
             except Damage as damage:
-                self._on_notice(f"{self.folder}: {checkpoint.name}: {damage}")
+                self._tell_damage(f"{checkpoint.name}: {damage}")
             else:
                 return checkpoint
         return None
