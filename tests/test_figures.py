@@ -101,6 +101,23 @@ def test_images_that_were_not_recognised_are_shown_too():
     assert choose_images(torch.ones(9, dtype=torch.bool), 6).tolist() == [0, 1, 2, 3, 4, 5]
     assert choose_images(torch.zeros(3, dtype=torch.bool), 6).tolist() == [0, 1, 2]
     assert choose_images(right, 1).tolist() == [0]
+    assert choose_images(right, 6, 0.0).tolist() == [0, 1, 3, 6, 7]  # not filled up with others
+    assert choose_images(right, 2, 1.0).tolist() == [2, 4]
+
+
+def test_images_of_one_class_or_of_one_outcome_are_shown_alone(cifar):
+    trainer = trainer_of("cfl-conv256", cifar)
+    trainer.step()
+    found = attention(trainer.rule, trainer.images, 5, of_class=2)
+    assert found.truth.tolist() == [2] * 5
+    right = attention(trainer.rule, trainer.images, 3, share_wrong=0.0)
+    assert torch.equal(right.labels[:, 0], right.truth)
+    wrong = attention(trainer.rule, trainer.images, 3, share_wrong=1.0)
+    assert (wrong.labels[:, 0] != wrong.truth).all()
+    trainer.images.x_test = trainer.images.x_test[:1]
+    trainer.images.y_test = trainer.rule.predict(next(trainer.images.plain(trainer.images.x_test)))
+    with pytest.raises(DataError, match="none of 1 test images was not recognised"):
+        attention(trainer.rule, trainer.images, 3, share_wrong=1.0)
 
 
 def test_matrices_against_loops():
@@ -146,7 +163,9 @@ def test_silhouette_and_t_sne():
 @pytest.mark.parametrize(
     ("what", "recipe", "images"),
     [
-        ("figure2", "cfl-conv256", 3), ("figure6", "bp-conv256", 30), ("figure7", "cfl-fc", None),
+        ("figure2", "cfl-conv256", 3), ("figure3", "cfl-conv256", None),
+        ("figure4", "cfl-conv256", None), ("figure5", "cfl-conv256", 4),
+        ("figure6", "bp-conv256", 30), ("figure7", "cfl-fc", None),
         ("figure10", "cfl-conv256", None),
     ],
 )  # fmt: skip
@@ -170,6 +189,17 @@ def test_a_figure_is_drawn_and_a_second_call_trains_nothing(
     assert told.steps == []
     assert path.read_bytes() == first  # the same images, chosen by a generator of its own
     assert len(read_results(out)) == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "recipe"),
+    [("figure8", "cfl-conv512-feat-only"), ("figure9", "cfl-conv512-batch-only")],
+)
+def test_figures_8_and_9_show_one_loss_alone_unless_told_otherwise(cifar, tmp_path, what, recipe):
+    pytest.importorskip("sklearn")
+    path = draw_figure(settings(what, tmp_path, [cifar], images=20), Told())
+    assert path.name == f"{what}-cifar10-{recipe}.png"
+    assert image_of(path).width > 900
 
 
 def test_ctrl_c_writes_nothing_and_the_same_call_goes_on(cifar, tmp_path):

@@ -241,7 +241,7 @@ RUN = ("--recipe", "cfl-conv256", "--data", "{data}")
         (["train", "--recipe", "cfl-conv265", "--data", "{data}"], 2, "--recipe cfl-conv256"),
         (["train", "--recipe", "cfl-conv256", "--data", "none.npz"], 4, "none.npz"),
         (["reproduce", "table9", "--data", "{data}"], 2, "table9"),
-        (["reproduce", "figure9", "--data", "{data}"], 2, "'figure1', 'figure2'"),
+        (["reproduce", "figure11", "--data", "{data}"], 2, "'figure1', 'figure2'"),
         (["reproduce", "table1", "--data", "{data}", "--rows", "x/*"], 2, "names no row"),
         (["reproduce", "table1", "--data", "{data}", "--seeds", "0"], 2, "--seeds is '0'"),
         (["reproduce", "figure2", "--data", "{data}", "--images", "0"], 2, "--images is '0'"),

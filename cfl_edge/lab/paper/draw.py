@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import safetensors
@@ -39,6 +40,7 @@ class RunFigure:
         images: Images that it shows by default; 0 where their number cannot be chosen.
         check: Refuses, before any training, a rule or a number of images that it cannot show.
         draw: Returns the PNG, given the trained rule, a title and the number of images.
+        recipe: The system that it shows by default.
         needs_sklearn: Whether scikit-learn takes part.
     """
 
@@ -46,15 +48,22 @@ class RunFigure:
     images: int
     check: Callable[[Trainer, int], None]
     draw: Callable[[Trainer, str, int], bytes]
+    recipe: str = "cfl-conv512"
     needs_sklearn: bool = False
 
 
 CORRELATION, CORRELATION_DATA = "figure1", "cifar100"
 # The paper does not say how many images its t-SNE shows.
+FEATURES = RunFigure("cifar10", 2000, check_features, draw_features, needs_sklearn=True)
 RUN_FIGURES = {
     "figure2": RunFigure("cifar10", 6, check_attention, draw_attention),
-    "figure6": RunFigure("mnist", 2000, check_features, draw_features, needs_sklearn=True),
-    "figure7": RunFigure("cifar10", 2000, check_features, draw_features, needs_sklearn=True),
+    "figure3": RunFigure("cifar10", 3, check_attention, partial(draw_attention, of_class="horse")),
+    "figure4": RunFigure("cifar10", 6, check_attention, partial(draw_attention, share_wrong=0.0)),
+    "figure5": RunFigure("cifar10", 6, check_attention, partial(draw_attention, share_wrong=1.0)),
+    "figure6": replace(FEATURES, data="mnist"),
+    "figure7": FEATURES,
+    "figure8": replace(FEATURES, recipe="cfl-conv512-feat-only"),
+    "figure9": replace(FEATURES, recipe="cfl-conv512-batch-only"),
     "figure10": RunFigure("cifar10", 0, check_matrices, draw_matrices),
 }
 
@@ -67,9 +76,13 @@ def draw_figure(settings: ReproduceSettings, reporter: Reporter) -> Path | None:
     | figure | shows | of |
     |---|---|---|
     | `figure1` | zero-shot against fine accuracy | all finished runs on CIFAR-100 in `out` |
-    | `figure2` | where in an image each layer finds a label (and the paper's 3 to 5) | CIFAR-10 |
+    | `figure2` | where in an image each layer finds a label | CIFAR-10 |
+    | `figure3` | the same for horses | CIFAR-10 |
+    | `figure4` | the same for images that were recognised | CIFAR-10 |
+    | `figure5` | the same for those that were not | CIFAR-10 |
     | `figure6` | t-SNE of each layer's features | MNIST |
-    | `figure7` | the same (and the paper's 8 and 9, with another recipe) | CIFAR-10 |
+    | `figure7` | the same | CIFAR-10 |
+    | `figure8`, `figure9` | the same of L_feat alone and of L_batch alone | CIFAR-10 |
     | `figure10` | similarity of the label embeddings, confusion of the prediction | CIFAR-10 |
 
     Args:
@@ -97,7 +110,7 @@ def draw_figure(settings: ReproduceSettings, reporter: Reporter) -> Path | None:
     images = settings.images or figure.images
     dataset = _dataset(settings.data, figure.data, reporter)
     options = TrainOptions.of(settings, seed=0)
-    plan = plan_run(settings.recipe, dataset, options, kind=paper_name(dataset))
+    plan = plan_run(settings.recipe or figure.recipe, dataset, options, kind=paper_name(dataset))
     trainer = Trainer(plan)
     if len(trainer.images.x_test) == 0:
         raise DataError("the data has no test images", hint="x_test and y_test in the file")

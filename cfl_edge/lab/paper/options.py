@@ -16,8 +16,9 @@ COUNT = Field(ge=1)
 BY_RECIPE = "the recipe's"
 DATA = "FILE.npz, a folder of images, mnist, fashionmnist, cifar10 or cifar100"
 What = Literal[
-    "table1", "table2", "table3", "table6", "figure1", "figure2", "figure6", "figure7", "figure10"
-]
+    "table1", "table2", "table3", "table6", "figure1", "figure2", "figure3", "figure4", "figure5",
+    "figure6", "figure7", "figure8", "figure9", "figure10",
+]  # fmt: skip
 
 
 class Budget(Settings):
@@ -136,9 +137,17 @@ class ReproduceSettings(Budget):
         Option("Pattern of rows, such as 'cifar10/cfl-conv256*'.", default="all", metavar="ROWS"),
     ] = None
     seeds: Annotated[int, Field(ge=1), Option("Runs of each row, with seeds from 0.")] = 1
-    recipe: Annotated[str, Option("The system that a figure shows.")] = "cfl-conv512"
+    recipe: Annotated[
+        str | None,
+        Option(
+            "The system that a figure shows.",
+            default="cfl-conv512, in figures 8 and 9 that of one loss",
+        ),
+    ] = None
     images: Annotated[
-        int | None, Field(ge=1), Option("Images in a figure.", default="6, or 2000 for t-SNE")
+        int | None,
+        Field(ge=1),
+        Option("Images in a figure.", default="6, 3 in figure 3, 2000 for t-SNE"),
     ] = None
     out: Annotated[Path, Option("Folder of runs and results.", metavar="DIR")] = Path(
         "runs/reproduce"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cfl_edge.core.embeddings import average_pool
 from cfl_edge.core.losses import LocalLoss
-from cfl_edge.errors import UsageError
+from cfl_edge.errors import DataError, UsageError
 from cfl_edge.lab.data.dataset import FIXED_SEED
 from cfl_edge.lab.paper.trainer import EVALUATION_BATCH, Images, Trainer
 from cfl_edge.lab.rules.labelled_network import with_embeddings
@@ -74,12 +74,14 @@ def attention_maps(
     return maps
 
 
-def choose_images(right: Tensor, count: int) -> Tensor:
-    """Choose images that were recognised and, for a third, some that were not.
+def choose_images(right: Tensor, count: int, share_wrong: float = SHARE_WRONG) -> Tensor:
+    """Choose images that were recognised and, for a share, some that were not.
 
     Args:
         right: Whether each was recognised, bool (N,).
         count: How many; fewer are returned where there are fewer.
+        share_wrong: 0 for recognised ones alone, 1 for the others alone; between, one kind fills up
+            what the other lacks.
 
     Returns:
         Their numbers, those that were recognised first.
@@ -89,26 +91,48 @@ def choose_images(right: Tensor, count: int) -> Tensor:
         [0, 2, 1]
     """
     hits, misses = right.nonzero()[:, 0], (~right).nonzero()[:, 0]
-    wrong = min(len(misses), max(round(count * SHARE_WRONG), count - len(hits)))
+    if share_wrong in (0.0, 1.0):
+        return (misses if share_wrong else hits)[:count]
+    wrong = min(len(misses), max(round(count * share_wrong), count - len(hits)))
     return torch.cat([hits[: count - wrong], misses[:wrong]])
 
 
 @torch.no_grad()
-def attention(rule: Rule[Any], images: Images, count: int) -> Attention:
+def attention(
+    rule: Rule[Any],
+    images: Images,
+    count: int,
+    *,
+    share_wrong: float = SHARE_WRONG,
+    of_class: int | None = None,
+) -> Attention:
     """Draw test images with a fixed generator, and map each layer's attention to two labels.
 
     Args:
         rule: A trained one with label embeddings, on layers of maps.
         images: Test images and how to normalise them.
         count: How many images.
+        share_wrong: As in `choose_images`.
+        of_class: Only images of this class; None for all.
+
+    Raises:
+        DataError: There is no such image.
     """
     model = with_embeddings(rule, "attention maps need")
     generator = torch.Generator().manual_seed(FIXED_SEED)
     mixed = torch.randperm(len(images.x_test), generator=generator)
+    if of_class is not None:
+        mixed = mixed[images.y_test.cpu()[mixed] == of_class]
     mixed = mixed[: max(EVALUATION_BATCH, count)].to(images.x_test.device)
     x, truth = images.x_test[mixed], images.y_test[mixed]
     predicted = torch.cat([rule.predict(chunk) for chunk in images.plain(x)])
-    shown = choose_images(predicted == truth, count)
+    shown = choose_images(predicted == truth, count, share_wrong)
+    if not len(shown):
+        kind = "not recognised" if share_wrong else "recognised"
+        raise DataError(
+            f"none of {len(mixed)} test images was {kind}, expected one to show",
+            hint="another figure: cfl-edge reproduce figure2",
+        )
     x, truth = x[shown], truth[shown]
     h = torch.cat(list(images.plain(x)))
     prediction = next(reversed(rule.scores(h).values()))  # (N, Z)
@@ -146,17 +170,35 @@ def check_attention(trainer: Trainer, images: int) -> None:
             )
 
 
-def draw_attention(trainer: Trainer, title: str, images: int) -> bytes:
-    """Draw figure 2: an image a row, and for each layer its maps for two labels.
+def draw_attention(
+    trainer: Trainer,
+    title: str,
+    images: int,
+    *,
+    share_wrong: float = SHARE_WRONG,
+    of_class: str | None = None,
+) -> bytes:
+    """Draw figures 2 to 5: an image a row, and for each layer its maps for two labels.
 
     Args:
         trainer: Has the trained rule and its test images.
         title: The run and its accuracy.
         images: Images to show.
+        share_wrong: As in `choose_images`.
+        of_class: Only images of this class; the first one where the data has none of this name.
+
+    Raises:
+        DataError: There is no such image.
     """
     from cfl_edge.lab import canvas
 
-    found, names = attention(trainer.rule, trainer.images, images), trainer.plan.dataset.class_names
+    names = trainer.plan.dataset.class_names
+    chosen = None
+    if of_class is not None:
+        chosen = names.index(of_class) if of_class in names else 0
+    found = attention(
+        trainer.rule, trainer.images, images, share_wrong=share_wrong, of_class=chosen
+    )
     count, layers, ranks = len(found.images), len(found.maps), found.labels.shape[1]
     columns = 1 + ranks * layers
     side = max(1.15, canvas.WIDTH_IN / columns)
