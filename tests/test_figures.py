@@ -291,7 +291,7 @@ def test_many_classes_are_ordered_and_named_by_their_coarse_ones():
         ("figure2", {"recipe": "cfl-fc"}, "need layers of convolutions"),
         ("figure2", {"recipe": "cfl-vit"}, "need layers of convolutions"),
         ("figure7", {"images": 7}, "--images is 7, expected 8 or more"),
-        ("figure7", {"recipe": "cafo"}, "does not have the layers of Table 4"),
+        ("figure7", {"recipe": "cafo"}, "needs the layers of Table 4, which this recipe does not"),
         ("figure10", {"recipe": "bp-conv256"}, "needs label embeddings"),
         ("figure10", {"recipe": "cfl"}, "--recipe is 'cfl'"),
     ],

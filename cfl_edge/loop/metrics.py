@@ -152,11 +152,28 @@ def peak_rss_mib() -> float:
 
 def _mark_mib() -> float:
     """Return the peak resident memory since the mark was reset."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
+    mark_bytes = status_bytes("VmHWM")
+    if mark_bytes:
+        return mark_bytes / 2**20
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def status_bytes(name: str, path: str = "/proc/self/status") -> int:
+    """Return a figure of a file of proc(5) in bytes, such as VmRSS; 0 if unknown.
+
+    Args:
+        name: Of the figure.
+        path: `/proc/self/status` or `/proc/meminfo`.
+
+    Example:
+        >>> status_bytes("VmHWM") >= status_bytes("VmRSS") > 1_000_000
+        True
+    """
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return 0
+    found = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+    return 1024 * int(next(found, 0))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gc
 import resource
-from pathlib import Path
 from typing import final
 
 from cfl_edge.core.allocator import MIB, give_back
-from cfl_edge.loop.metrics import PeakMemory
+from cfl_edge.loop.metrics import PeakMemory, status_bytes
 
 
 @final
@@ -49,28 +48,9 @@ class MemoryGrowth:
             self._segment = None
 
 
-def status_bytes(name: str) -> int:
-    """Return a figure of `/proc/self/status` (proc(5)), such as VmRSS, in bytes; 0 if unknown.
-
-    Example:
-        >>> status_bytes("VmHWM") >= status_bytes("VmRSS") > 1_000_000
-        True
-    """
-    return _bytes("/proc/self/status", name)
-
-
 def limit_to_available_memory() -> None:
     """Let allocations fail beyond what the system can give, instead of having Linux kill us."""
-    available = _bytes("/proc/meminfo", "MemAvailable")
+    available = status_bytes("MemAvailable", "/proc/meminfo")
     if available:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (status_bytes("VmData") + available, hard))
-
-
-def _bytes(path: str, name: str) -> int:
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return 0
-    found = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
-    return 1024 * int(next(found, 0))

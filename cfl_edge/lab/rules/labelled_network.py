@@ -217,20 +217,23 @@ def labelled_network_of(rule: nn.Module) -> LabelledNetwork | None:
     return model if isinstance(model, LabelledNetwork) else None
 
 
-def with_embeddings(rule: nn.Module, purpose: str) -> LabelledNetwork:
-    """Return the network of a rule that has label embeddings.
+def network_for_figure(
+    rule: nn.Module, purpose: str, *, embeddings: bool = True
+) -> LabelledNetwork:
+    """Return the network of a rule whose layers or label embeddings a figure shows.
 
     Args:
         rule: Any rule.
         purpose: The beginning of the error's sentence, such as "attention maps need".
+        embeddings: Whether it must have label embeddings, besides the layers of Table 4.
 
     Raises:
         UsageError: It has none.
     """
     model = labelled_network_of(rule)
-    if model is None or model.embeddings is None:
+    if model is None or (embeddings and model.embeddings is None):
+        lacking = "label embeddings" if embeddings else "the layers of Table 4"
         raise UsageError(
-            f"{purpose} label embeddings, which this recipe does not have",
-            hint="--recipe cfl-conv512",
+            f"{purpose} {lacking}, which this recipe does not have", hint="--recipe cfl-conv512"
         )
     return model

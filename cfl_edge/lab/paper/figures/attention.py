@@ -19,7 +19,7 @@ from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.lab.data.dataset import FIXED_SEED
 from cfl_edge.lab.paper.trainer import EVALUATION_BATCH, Images, Trainer
-from cfl_edge.lab.rules.labelled_network import with_embeddings
+from cfl_edge.lab.rules.labelled_network import network_for_figure
 from cfl_edge.lab.rules.rule import Rule
 
 RANKS = 2  # labels shown for an image: the prediction and the next best
@@ -118,7 +118,7 @@ def attention(
     Raises:
         DataError: There is no such image.
     """
-    model = with_embeddings(rule, "attention maps need")
+    model = network_for_figure(rule, "attention maps need")
     generator = torch.Generator().manual_seed(FIXED_SEED)
     mixed = torch.randperm(len(images.x_test), generator=generator)
     if of_class is not None:
@@ -158,7 +158,7 @@ def check_attention(trainer: Trainer, images: int) -> None:
     Raises:
         UsageError: It has no label embeddings, or a layer has no map.
     """
-    model = with_embeddings(trainer.rule, "attention maps need")
+    model = network_for_figure(trainer.rule, "attention maps need")
     model.eval()
     h = next(trainer.images.plain(trainer.images.x_test[:1]))
     for layer in model.layers:

@@ -15,14 +15,14 @@ from torch import Tensor
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.data.dataset import split
 from cfl_edge.lab.paper.trainer import Images, Trainer
-from cfl_edge.lab.rules.labelled_network import LabelledNetwork, labelled_network_of
-from cfl_edge.lab.rules.rule import Rule
+from cfl_edge.lab.rules.labelled_network import LabelledNetwork, network_for_figure
 
 Floats = npt.NDArray[np.floating[Any]]
 
 PERPLEXITY = 30.0  # default of scikit-learn, within the 5 to 50 of van der Maaten, Hinton (2008)
 PCA_DIMENSIONS = 50  # advice of scikit-learn: less noise and faster
 RANDOM_STATE = 0
+PURPOSE = "t-SNE of the features needs"
 SHORT_NAME = 12  # characters, of which five fit beside each other in the legend
 
 
@@ -66,7 +66,7 @@ def check_features(trainer: Trainer, images: int) -> None:
     Raises:
         UsageError: It does not have the layers of Table 4, or there is a class of one image.
     """
-    network_of(trainer.rule)
+    network_for_figure(trainer.rule, PURPOSE, embeddings=False)
     available = len(trainer.images.x_test)
     fewest = 2 * len(set(trainer.images.y_test.tolist()))
     if min(images, available) < fewest:
@@ -75,21 +75,6 @@ def check_features(trainer: Trainer, images: int) -> None:
             f"{name} is {min(images, available)}, expected {fewest} or more: two of each class",
             hint=f"leave {name} out",
         )
-
-
-def network_of(rule: Rule[Any]) -> LabelledNetwork:
-    """Return the network of a rule whose features can be shown.
-
-    Raises:
-        UsageError: It does not have the layers of Table 4.
-    """
-    model = labelled_network_of(rule)
-    if model is None:
-        raise UsageError(
-            "this recipe does not have the layers of Table 4, whose features are shown",
-            hint="--recipe cfl-conv512",
-        )
-    return model
 
 
 def panel(features: Tensor, labels: Tensor) -> Panel:
@@ -152,7 +137,8 @@ def draw_features(trainer: Trainer, title: str, images: int) -> bytes:
     dataset = plan.dataset
     test = split(dataset, test_images=min(images, len(plan.split.test))).test
     x, labels, names = dataset.x_test[test], dataset.y_test[test], dataset.class_names
-    layers = layer_features(network_of(trainer.rule), loaded, x.to(loaded.x_test.device))
+    model = network_for_figure(trainer.rule, PURPOSE, embeddings=False)
+    layers = layer_features(model, loaded, x.to(loaded.x_test.device))
     title += (
         f"\nt-SNE of the mean features of {len(test):,} test images; silhouette of the features"
     )

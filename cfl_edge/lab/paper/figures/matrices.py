@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cfl_edge.lab.data.dataset import Dataset
 from cfl_edge.lab.paper.trainer import Images, Trainer
-from cfl_edge.lab.rules.labelled_network import with_embeddings
+from cfl_edge.lab.rules.labelled_network import network_for_figure
 from cfl_edge.lab.rules.rule import Rule
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def check_matrices(trainer: Trainer, images: int) -> None:
     Raises:
         UsageError: It has none.
     """
-    with_embeddings(trainer.rule, "the similarity matrix needs")
+    network_for_figure(trainer.rule, "the similarity matrix needs")
 
 
 def draw_matrices(trainer: Trainer, title: str, images: int) -> bytes:
@@ -85,7 +85,7 @@ def draw_matrices(trainer: Trainer, title: str, images: int) -> bytes:
     from cfl_edge.lab import canvas
 
     dataset = trainer.plan.dataset
-    model = with_embeddings(trainer.rule, "the similarity matrix needs")
+    model = network_for_figure(trainer.rule, "the similarity matrix needs")
     order, names = class_order(dataset)
     similarity = cosine_similarities(model.rows().detach()).cpu()[order][:, order]
     predicted = predict_all(trainer.rule, trainer.images)
