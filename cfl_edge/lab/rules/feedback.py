@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from cfl_edge.errors import UsageError
 
 
-class _FeedbackConvolution(torch.autograd.Function):
-    """A convolution whose input gets its gradient through other weights than the output's."""
+class _ThroughFeedback(torch.autograd.Function):
+    """A convolution or matrix whose input gets its gradient through other weights."""
 
     @staticmethod
     def forward(
@@ -22,55 +22,39 @@ class _FeedbackConvolution(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         feedback: Tensor,
-        conv: nn.Conv2d,
+        layer: nn.Conv2d | nn.Linear,
     ) -> Tensor:
         ctx.save_for_backward(x, feedback)
-        ctx.conv = conv
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        ctx.layer = layer
+        if isinstance(layer, nn.Linear):
+            return F.linear(x, weight, bias)
+        return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, feedback = ctx.saved_tensors
-        conv = ctx.conv
+        (x, feedback), layer = ctx.saved_tensors, ctx.layer
+        wanted = ctx.needs_input_grad[:3]  # of x, weight, bias
+        if isinstance(layer, nn.Linear):
+            rows = gradient.flatten(0, -2)  # (N, ..., C) to (N * ..., C)
+            of_x = gradient @ feedback if wanted[0] else None
+            of_weight = rows.T @ x.flatten(0, -2) if wanted[1] else None
+            return of_x, of_weight, rows.sum(dim=0) if wanted[2] else None, None, None
         # The gradients of weight and bias do not depend on the weight: so with the feedback in its
         # place they stay exact, and only the gradient of x is another one.
         gradients = torch.ops.aten.convolution_backward(
             gradient,
             x,
             feedback,
-            [conv.out_channels],
-            conv.stride,
-            conv.padding,
-            conv.dilation,
+            [layer.out_channels],
+            layer.stride,
+            layer.padding,
+            layer.dilation,
             False,  # transposed
             [0, 0],
-            conv.groups,
-            ctx.needs_input_grad[:3],
+            layer.groups,
+            wanted,
         )
-        return (*gradients, None, None)
-
-
-class _FeedbackProduct(torch.autograd.Function):
-    """A matrix product whose input gets its gradient through another matrix."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(x, feedback)
-        return F.linear(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, feedback = ctx.saved_tensors
-        rows = gradient.flatten(0, -2)  # (N, ..., C) to (N * ..., C)
-        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
-        return (
-            gradient @ feedback if of_x else None,
-            rows.T @ x.flatten(0, -2) if of_weight else None,
-            rows.sum(dim=0) if of_bias else None,
-            None,
-        )
+        return *gradients, None, None
 
 
 class FeedbackWeights(nn.Module):
@@ -106,11 +90,7 @@ class FeedbackWeights(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return what the layer returns."""
         layer = self.layer
-        if isinstance(layer, nn.Conv2d):
-            out = _FeedbackConvolution.apply(x, layer.weight, layer.bias, self.feedback, layer)
-        else:
-            out = _FeedbackProduct.apply(x, layer.weight, layer.bias, self.feedback)
-        assert isinstance(out, Tensor)
+        out: Tensor = _ThroughFeedback.apply(x, layer.weight, layer.bias, self.feedback, layer)
         return out
 
 
