@@ -60,6 +60,42 @@ def replace(path: Path, content: bytes):
     os.replace(temporary, path)
 
 
+def with_work(kind):
+    """A model whose scores are added to nothing, which takes minutes, 10 GB, or hides a NaN."""
+    model = onnx.load_from_string(model_bytes(["pen", "green"]))
+    graph, nodes = model.graph, []
+    if kind == "minutes":  # 500 products of 1500 x 1500, which depend on the image
+        sizes = numpy_helper.from_array(np.array([1500, 1500]), "sizes")
+        nodes = [
+            helper.make_node("ReduceMean", ["h"], ["mean"], keepdims=0),
+            helper.make_node("Expand", ["mean", "sizes"], ["p0"]),
+            *(helper.make_node("MatMul", [f"p{i}", "p0"], [f"p{i + 1}"]) for i in range(500)),
+            helper.make_node("ReduceMin", ["p500"], ["work"], keepdims=0),
+        ]
+    elif kind == "memory":
+        sizes = numpy_helper.from_array(np.array([2500, 1000, 1000]), "sizes")
+        nodes = [
+            helper.make_node("ConstantOfShape", ["sizes"], ["p"]),
+            helper.make_node("ReduceMin", ["p"], ["work"], keepdims=0),
+        ]
+    else:  # the NaN is never chosen
+        sizes = numpy_helper.from_array(np.array([1, np.nan], np.float32), "sizes")
+        nodes = [
+            helper.make_node("IsNaN", ["sizes"], ["bad"]),
+            helper.make_node("Sub", ["sizes", "sizes"], ["zero"]),
+            helper.make_node("ReduceMax", ["h"], ["top"], keepdims=0),
+            helper.make_node("Where", ["bad", "top", "zero"], ["chosen"]),
+            helper.make_node("ReduceMin", ["chosen"], ["work"], keepdims=0),
+        ]
+    graph.initializer.append(sizes)
+    last = graph.node[-1]
+    last.output[0] = "before"
+    graph.node.extend([*nodes, helper.make_node("Min", ["work", "zeros"], ["nothing"])])
+    graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "zeros"))
+    graph.node.append(helper.make_node("Add", ["before", "nothing"], ["scores"]))
+    return model.SerializeToString()
+
+
 def with_custom_operator():
     model = onnx.load_from_string(model_bytes(["red"]))
     model.graph.node[0].domain = "evil"

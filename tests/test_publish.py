@@ -260,7 +260,7 @@ def test_kill_9_while_publishing(tmp_path):
     command = ["-m", "cfl_edge", "learn", "--stream", "demo:?frames=100000", "--model", model]
     command += ["--publish", path, "--publish-seconds", "0.01", "--no-export", *SMALL]
     rng = np.random.default_rng(0)
-    within, classes = 0, 0
+    within = 0
     for kill in range(20):
         with (tmp_path / "output").open("w+") as output:
             learning = subprocess.Popen(
@@ -278,11 +278,9 @@ def test_kill_9_while_publishing(tmp_path):
             learning.kill()
             learning.wait()
         within += len(os.listdir(path.parent)) > 1
-        found = OnnxModel(path, threads=1).classes
-        assert len(found) >= classes
-        classes = len(found)
+        assert OnnxModel(path, threads=1).classes
     assert within > 0  # else this shows less than it says
-    print(f"\n20 kills, {within} within a publication, {classes} classes at the end")
+    print(f"\n20 kills, {within} within a publication")
     last = cfl_edge(
         *("learn", "--stream", "demo:?frames=5", "--model", model, "--publish", path),
         *("--no-export", "--json", *SMALL),

@@ -22,8 +22,9 @@ from service_checks import (
 
 from cfl_edge.errors import ModelDamagedError
 from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.onnx.model_trial import predict_checked
 from cfl_edge.serve.file_watch import FileWatch, stamp_of
-from cfl_edge.serve.model_watch import MAX_BYTES, TRIAL_FRAMES, WatchedModel, predict_checked
+from cfl_edge.serve.model_watch import MAX_BYTES, TRIAL_FRAMES, WatchedModel
 
 LOOK_S = 1.1
 
@@ -47,7 +48,7 @@ def watched(path, clock, notices):
     watched.close()
 
 
-def load(path):
+def load(path, _image=RED):
     return OnnxModel(path, threads=1)
 
 
@@ -75,7 +76,9 @@ def test_a_new_file_goes_into_service_between_two_frames(path, clock, watched, n
 
 def test_a_file_that_stays_is_not_read_again(path, clock, notices):
     loads = []
-    watched = WatchedModel(path, lambda p: loads.append(p) or load(p), notices.append, clock=clock)
+    watched = WatchedModel(
+        path, lambda p, _: loads.append(p) or load(p), notices.append, clock=clock
+    )
     look(watched, clock, 10)
     os.utime(path)  # written again, the same: that is a change like any other
     look(watched, clock, 10)
@@ -122,7 +125,7 @@ def test_a_file_that_is_being_written_waits_for_its_end(path, clock, watched, no
 
 
 def test_a_file_that_changes_while_it_is_read(path, clock, notices):
-    def load_and_replace(path):
+    def load_and_replace(path, _image):
         model = load(path)
         if model.classes == ["pen"]:
             replace(path, model_bytes(["mug"]))
@@ -150,7 +153,7 @@ def test_another_number_of_scores_than_of_classes():
         path=Path("m.onnx"), classes=["a"], predict_one=lambda _, **options: prediction
     )
     with pytest.raises(
-        ModelDamagedError, match=r"m\.onnx gives scores of shape \(3,\), expected 1"
+        ModelDamagedError, match=r"m\.onnx cannot be used: scores of shape \(3,\), not 1"
     ):
         predict_checked(model, RED)
 
@@ -205,7 +208,7 @@ class Failing:
 @pytest.mark.parametrize("nan", [False, True])
 def test_a_model_that_fails_in_service_is_rolled_back_within_the_frame(path, clock, notices, nan):
     made = [load(path), Failing(path, 1 + 2, nan)]  # the canary, and 2 frames
-    watched = WatchedModel(path, lambda _: made.pop(0), notices.append, clock=clock)
+    watched = WatchedModel(path, lambda *_: made.pop(0), notices.append, clock=clock)
     os.utime(path)
     labels = [p.label for p in look(watched, clock, 8)]
     assert labels == ["red"] * 2 + ["bad"] * 2 + ["red"] * 4
@@ -229,7 +232,7 @@ def test_frames_go_on_while_a_file_is_loaded(path, clock, notices):
     gate = threading.Event()
     first = [True]
 
-    def slow(path):
+    def slow(path, _image):
         if first:
             first.clear()
         else:

@@ -26,6 +26,8 @@ TRIAL_S = 120.0  # the default model takes about 1 s; a slow board with a large 
 FAILED = 3  # exit code of a trial whose last line of stderr says why
 PACKAGES = Path(__file__).parents[2]  # the folder that holds cfl_edge
 
+_children: set[subprocess.Popen[bytes]] = set()
+
 Outputs = list[npt.NDArray[np.float32]]
 
 
@@ -61,17 +63,9 @@ def try_files(trials: Sequence[Trial], timeout_s: float = TRIAL_S) -> list[Outpu
     batches = {f"{i}": trial.batch for i, trial in enumerate(trials)}
     np.savez(request, **batches)  # type: ignore[arg-type]
     words = [word for trial in trials for word in (os.fspath(trial.path), trial.input)]
-    paths = [os.fspath(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
-        child = subprocess.run(
-            [sys.executable, "-m", "cfl_edge.onnx.trial", *words],
-            input=request.getvalue(),
-            capture_output=True,
-            timeout=timeout_s,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            start_new_session=True,  # Ctrl-C is for the parent, which may finish the export
-        )
-    except subprocess.TimeoutExpired:
+        child = run_child("cfl_edge.onnx.trial", words, request.getvalue(), timeout_s)
+    except TimeoutError:
         raise refused(f"the trial did not end within {timeout_s:g} s") from None
     if child.returncode:
         last = child.stderr.decode(errors="replace").strip().rpartition("\n")[2]
@@ -84,6 +78,47 @@ def try_files(trials: Sequence[Trial], timeout_s: float = TRIAL_S) -> list[Outpu
             [arrays[name] for name in arrays if name.startswith(f"{i}.")]
             for i in range(len(trials))
         ]
+
+
+def run_child(
+    module: str, words: Sequence[str], request: bytes, timeout_s: float = TRIAL_S
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a module of this package in a process of its own, which `end_children` can end.
+
+    Args:
+        module: Its name.
+        words: Of its command line.
+        request: What it reads from its standard input.
+        timeout_s: Seconds that it may take.
+
+    Raises:
+        TimeoutError: It took longer, and was ended.
+    """
+    paths = [os.fspath(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-m", module, *words]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        start_new_session=True,  # Ctrl-C is for the parent, which may finish the export
+    ) as process:
+        _children.add(process)
+        try:
+            out, err = process.communicate(request, timeout_s)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None
+        finally:
+            process.kill()  # a no-op once it has ended
+            _children.discard(process)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def end_children() -> None:
+    """End the trials that run in other threads, at once."""
+    for process in list(_children):
+        process.kill()
 
 
 def refused(what: str) -> ExportError:

@@ -7,6 +7,7 @@ and takes over again, within the same frame, if that fails.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,19 +16,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import CflEdgeError, ModelDamagedError, ModelError
+from cfl_edge.errors import CflEdgeError, ModelError, ModelNotFoundError
 from cfl_edge.notices import Notice
 from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.onnx.metadata import MODEL_FILE
+from cfl_edge.onnx.model_trial import predict_checked
+from cfl_edge.onnx.trial import end_children
 from cfl_edge.prediction import Prediction
-from cfl_edge.serve.file_watch import FileWatch, Stamp, stamp_of
+from cfl_edge.serve.file_watch import POLL_S, FileWatch, Stamp, stamp_of
 
 TRIAL_FRAMES = 30  # a second of a camera; two models are in memory meanwhile
 MAX_BYTES = 512 << 20  # of a new file: it is loaded beside the old one
-CLOSE_S = 5.0  # that the end waits for a model that is being loaded
+CLOSE_S = 2.0  # that the end waits for a model that is being loaded
 NAMES_SHOWN = 5  # of new and of lost classes in a notice
 
-Load = Callable[[Path], OnnxModel]
 Image = npt.NDArray[np.uint8]
+Load = Callable[[Path, Image], OnnxModel]
+# What the first model is tried on: no frame was seen yet.
+NOISE: Image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
 
 class WatchedModel:
@@ -35,9 +41,9 @@ class WatchedModel:
 
     Args:
         path: The `.onnx` file.
-        load: Loads it.
+        load: Loads it, once it was tried on an image.
         on_notice: Called, by the loop, with what happened.
-        watch: Whether to reload at all.
+        watch: Whether to wait for the file if it is not there yet, and to reload it at all.
         clock: Gives seconds that never go back.
 
     Attributes:
@@ -62,7 +68,8 @@ class WatchedModel:
         self._watch = FileWatch(path, clock)  # before loading: a change meanwhile counts as new
         self._load = load
         self._on_notice = on_notice
-        self.model = load(path)
+        self._wait_for_file()
+        self.model = load(path, NOISE)
         self.swaps = self.failures = 0
         self._before: OnnxModel | None = None
         self._trial = 0
@@ -102,9 +109,34 @@ class WatchedModel:
         return [self.predict_one(image, reject=reject) for image in images]
 
     def close(self) -> None:
-        """Wait for a model that is being loaded: a runtime that ends meanwhile may crash."""
+        """End a trial, and wait for a model that is loaded: a runtime amid that may crash."""
         if self._loading is not None:
+            end_children()
             self._loading.join(CLOSE_S)
+
+    def _wait_for_file(self) -> None:
+        """Wait for a publisher to write the file; a missing file is an error where not watched."""
+        path, watch = self._watch.path, self._watch
+        if os.path.lexists(path):
+            return
+        if not self._watches:
+            others = sorted(path.parent.glob("*.onnx"))
+            raise ModelNotFoundError(
+                f"{path} does not exist",
+                hint=f"cfl-edge run {others[0]}"
+                if others
+                else "leave --no-watch away to wait until learn --publish writes it",
+            )
+        if path.suffix != ".onnx":
+            raise ModelNotFoundError(
+                f"{path} does not exist, expected an ONNX file, or a name that ends in .onnx to "
+                "wait for",
+                hint=f"cfl-edge run {path / MODEL_FILE}",
+            )
+        self._on_notice(f"{path} does not exist yet: waiting for learn --publish to write it")
+        while (stamp := watch.changed()) is None:
+            time.sleep(POLL_S)
+        watch.handled = stamp
 
     def _follow(self, image: Image) -> None:
         if self._loading is not None:
@@ -169,7 +201,7 @@ class _Loading(threading.Thread):
                     f"{MAX_BYTES >> 20} to load it beside the running model",
                     hint="restart `cfl-edge run` with it",
                 )
-            model = self._make(self._path)
+            model = self._make(self._path, self._image)
             predict_checked(model, self._image)
             self.model = model
         except Exception as error:  # an unknown file: whatever it raises, the old model stays
@@ -187,30 +219,3 @@ def _difference(old: OnnxModel, new: OnnxModel) -> str:
             more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
             words.append(f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}")
     return ", ".join(words)
-
-
-def predict_checked(model: OnnxModel, image: Image, *, reject: float | None = None) -> Prediction:
-    """Let a model predict an image, and return that if the model can be used.
-
-    `OnnxModel` has checked that its metadata is readable and asks for our preprocessing.
-
-    Args:
-        model: The model.
-        image: uint8 RGB, shape (H, W, 3).
-        reject: See `OnnxModel.predict_one`.
-
-    Raises:
-        ModelDamagedError: Its scores are not all finite, or not as many as its classes.
-    """
-    with np.errstate(invalid="ignore"):  # the probability of infinite scores: refused below
-        prediction = model.predict_one(image, reject=reject)
-    scores = prediction.scores
-    if scores.shape != (len(model.classes),):
-        problem = f"scores of shape {scores.shape}, expected {len(model.classes)}"
-    elif not np.isfinite(scores).all():
-        problem = f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores that are not finite"
-    else:
-        return prediction
-    raise ModelDamagedError(
-        f"{model.path} gives {problem}", hint=f"cfl-edge export DIR -o {model.path.parent}"
-    )

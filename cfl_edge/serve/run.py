@@ -16,8 +16,9 @@ from cfl_edge.loop.step import Step
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
+from cfl_edge.onnx.model_trial import try_model
 from cfl_edge.prediction import UNKNOWN, check_reject
-from cfl_edge.serve.model_watch import WatchedModel
+from cfl_edge.serve.model_watch import Image, WatchedModel
 from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.status import Seen
 from cfl_edge.stream.open import open_stream
@@ -80,7 +81,8 @@ def run(
     service = ServiceNotify()
     on_notice = service.on_notice(on_notice)
 
-    def load(path: Path) -> OnnxModel:
+    def load(path: Path, image: Image) -> OnnxModel:
+        try_model(path, image)
         loaded = OnnxModel(path, threads=settings.threads)
         check_reject(settings.reject, loaded.classes)
         if settings.reject is not None:

@@ -1,0 +1,174 @@
+"""Try a whole model in a process of its own before this one loads it.
+
+A file may never end, take all memory or crash ONNX Runtime. In a child process with limits that
+costs the trial alone, and a signal still reaches whoever waits for it.
+
+    python -m cfl_edge.onnx.model_trial MODEL < image.npy
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cfl_edge import errors
+from cfl_edge.errors import CflEdgeError, ModelDamagedError
+from cfl_edge.onnx.trial import FAILED, TRIAL_S, run_child
+
+if TYPE_CHECKING:
+    import onnx
+
+    from cfl_edge.onnx.inference import OnnxModel
+    from cfl_edge.prediction import Prediction
+
+# Memory on top of what the runtime takes: the default model (17 MB) needs 64 MiB.
+MEMORY_BYTES, MEMORY_PER_BYTE = 160 << 20, 4
+# Processor time, in terms of what importing the runtime takes on the same board (0.2 s on x86; the
+# default model then takes 0.1 s): a slow board gets more.
+LEAST_S, IMPORTS, BYTES_AN_IMPORT = 1.5, 10, 10 << 20
+
+Image = npt.NDArray[np.uint8]
+
+
+def try_model(path: Path, image: Image) -> None:
+    """Load a file and let it predict an image, in a child process with limits.
+
+    Args:
+        path: The `.onnx` file.
+        image: uint8 RGB, shape (H, W, 3).
+
+    Raises:
+        ModelError: As `OnnxModel`; or its weights or scores are not all numbers, or it takes more
+            time or memory than a model of its size may, or crashes.
+    """
+    request = io.BytesIO()
+    np.save(request, image)
+    start_s = time.monotonic()
+    try:
+        child = run_child("cfl_edge.onnx.model_trial", [os.fspath(path)], request.getvalue())
+    except TimeoutError:
+        raise _unusable(path, f"its trial did not end within {TRIAL_S:g} s") from None
+    if child.returncode == FAILED:
+        kind, problem, hint = json.loads(child.stdout)
+        raise getattr(errors, kind)(problem, hint=hint)
+    if child.returncode == -signal.SIGXCPU:
+        seconds = time.monotonic() - start_s
+        raise _unusable(path, f"its trial did not end: stopped after {seconds:.1f} s")
+    if child.returncode:
+        last = child.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        crash = f"its trial ended with exit code {child.returncode}"
+        raise _unusable(path, f"{crash}: {last}" if last else crash)
+
+
+def predict_checked(model: OnnxModel, image: Image, *, reject: float | None = None) -> Prediction:
+    """Let a model predict an image, and return that if the model can be used.
+
+    `OnnxModel` has checked that its metadata is readable and asks for our preprocessing.
+
+    Args:
+        model: The model.
+        image: uint8 RGB, shape (H, W, 3).
+        reject: See `OnnxModel.predict_one`.
+
+    Raises:
+        ModelDamagedError: Its scores are not all finite, or not as many as its classes.
+    """
+    with np.errstate(invalid="ignore"):  # the probability of infinite scores: refused below
+        prediction = model.predict_one(image, reject=reject)
+    scores = prediction.scores
+    if scores.shape != (len(model.classes),):
+        raise _unusable(model.path, f"scores of shape {scores.shape}, not {len(model.classes)}")
+    if not np.isfinite(scores).all():
+        count = (~np.isfinite(scores)).sum()
+        raise _unusable(model.path, f"{count} of {len(scores)} scores that are not finite")
+    return prediction
+
+
+def _unusable(path: Path, what: str) -> ModelDamagedError:
+    return ModelDamagedError(
+        f"{path} cannot be used: {what}",
+        hint=f"cfl-edge export DIR -o {path.parent}, with the folder of learn --model",
+    )
+
+
+def _limit(size_bytes: int, import_s: float) -> None:
+    """Limit this process to what a model of this size may take on this board."""
+    with open("/proc/self/status") as status:
+        data = next(line for line in status if line.startswith("VmData:"))
+    most_bytes = (int(data.split()[1]) << 10) + MEMORY_BYTES + MEMORY_PER_BYTE * size_bytes
+    most_s = max(LEAST_S, import_s * (IMPORTS + size_bytes / BYTES_AN_IMPORT))
+    end_s = math.ceil(time.process_time() + most_s)
+    for what, most in (
+        (resource.RLIMIT_DATA, most_bytes),
+        (resource.RLIMIT_CPU, end_s),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(what)
+        resource.setrlimit(what, (most if hard < 0 else min(most, hard), hard))
+
+
+def _require_numbers(path: Path) -> None:
+    """Refuse weights that are NaN: a ReLU may hide them from the scores."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(path, load_external_data=False)
+    for tensor in _tensors(model.graph):
+        with suppress(ValueError, TypeError):  # no numbers, or none that numpy has: it loaded
+            values = numpy_helper.to_array(tensor)
+            if values.dtype.kind == "f" and np.isnan(values).any():
+                raise _unusable(path, f"its weights {tensor.name!r} are not all numbers (NaN)")
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        yield from (entry.t for entry in node.attribute if entry.HasField("t"))
+
+
+def _try(path: Path, image: Image) -> None:
+    from cfl_edge.onnx.inference import OnnxModel
+
+    try:
+        model = OnnxModel(path, threads=1)
+        _require_numbers(path)
+        predict_checked(model, image)
+    except CflEdgeError:
+        raise
+    except Exception as error:  # whatever three libraries raise for a file of a stranger
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise _unusable(path, reason) from error
+
+
+def main() -> int:
+    """Try the file that the command line names."""
+    import onnx  # noqa: F401 what the trial needs, before its limits
+    import onnxruntime  # noqa: F401
+
+    import_s = time.process_time()
+    path, image = Path(sys.argv[1]), np.load(io.BytesIO(sys.stdin.buffer.read()))
+    _limit(path.stat().st_size if path.is_file() else 0, import_s)
+    answer: list[Any] = []
+    try:
+        _try(path, image)
+    except CflEdgeError as error:
+        answer = [type(error).__name__, error.problem, error.hint]
+    print(json.dumps(answer))
+    return FAILED if answer else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""A model of a stranger is tried in a process of its own, within limits."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from command_line import MAIN, assert_error, cfl_edge, process
+from service_checks import RED, Clock, model_bytes, replace, with_work
+
+from cfl_edge.errors import ModelDamagedError, ModelNotFoundError, ModelVersionError
+from cfl_edge.onnx import model_trial
+from cfl_edge.onnx.inference import OnnxModel
+from cfl_edge.onnx.model_trial import predict_checked, try_model
+from cfl_edge.serve.model_watch import WatchedModel
+
+REFUSED = {
+    "minutes": "its trial did not end: stopped after ",
+    "memory": "bad_alloc",
+    "NaN": r"its weights 'sizes' are not all numbers \(NaN\)",
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model_bytes(["red", "green"]))
+    return path
+
+
+def tried(path, image):
+    try_model(path, image)
+    return OnnxModel(path, threads=1)
+
+
+def test_a_good_model_passes(path, learned):
+    try_model(path, RED)
+    try_model(learned / "onnx/model.onnx", RED)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_time_memory_and_weights(path, kind):
+    path.write_bytes(with_work(kind))
+    with pytest.raises(ModelDamagedError, match=f"{path} cannot be used: .*{REFUSED[kind]}"):
+        try_model(path, RED)
+
+
+def test_the_hidden_nan_is_what_is_refused(path):
+    """Its scores are as good as those of the model without it."""
+    path.write_bytes(with_work("NaN"))
+    model = OnnxModel(path, threads=1)
+    assert np.isfinite(predict_checked(model, RED).scores).all()
+
+
+@pytest.mark.parametrize("kind", ["minutes", "memory"])
+def test_what_a_hostile_file_costs(path, kind):
+    path.write_bytes(with_work(kind))
+    code = """
+import resource, sys, time
+from pathlib import Path
+import numpy as np
+from cfl_edge.errors import ModelDamagedError
+from cfl_edge.onnx.model_trial import try_model
+try:
+    try_model(Path(sys.argv[1]), np.zeros((8, 8, 3), np.uint8))
+except ModelDamagedError:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(used.ru_maxrss / 1024, used.ru_utime + used.ru_stime)
+"""
+    command = [sys.executable, "-c", code, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    mib, seconds = map(float, done.stdout.split())
+    assert mib < 300
+    assert seconds < 5
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [(None, ModelNotFoundError), (b"", ModelDamagedError), (b"no model", ModelDamagedError)],
+)
+def test_errors_are_those_of_the_model(path, content, error):
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(error) as inside:
+        OnnxModel(path)
+    with pytest.raises(error) as raised:
+        try_model(path, RED)
+    assert str(raised.value) == str(inside.value)
+
+
+def test_a_crash_and_another_exit_code(path, monkeypatch):
+    for code, stderr, said in (
+        (-signal.SIGSEGV, b"", "its trial ended with exit code -11"),
+        (1, b"Traceback\nValueError: x\n", "its trial ended with exit code 1: ValueError: x"),
+    ):
+        child = SimpleNamespace(returncode=code, stdout=b"", stderr=stderr)
+        monkeypatch.setattr(model_trial, "run_child", lambda *_, child=child: child)
+        with pytest.raises(ModelDamagedError, match=f"{path} cannot be used: {said}"):
+            try_model(path, RED)
+
+
+def test_a_newer_format_keeps_its_hint(path):
+    path.write_bytes(
+        path.read_bytes().replace(b"format_version\x12\x011", b"format_version\x12\x019")
+    )
+    with pytest.raises(ModelVersionError) as raised:
+        try_model(path, RED)
+    assert raised.value.hint == "pip install --upgrade cfl-edge"
+
+
+# In service
+
+
+def test_an_update_that_never_ends_stops_no_later_one(path, notices):
+    clock = Clock()
+    watched = WatchedModel(path, tried, notices.append, clock=clock)
+
+    def look():
+        for _ in range(4):
+            clock.now_s += 1.1
+            prediction = watched.predict_one(RED)
+            if watched._loading is not None:
+                watched._loading.join()
+        return prediction.label
+
+    replace(path, with_work("minutes"))
+    assert look() == "red"
+    (notice,) = notices
+    assert f"{path} has changed, but cannot be used: " in notice
+    assert "its trial did not end" in notice
+    assert "keeping the previous model" in notice
+    replace(path, model_bytes(["pen", "green"]))
+    assert look() == "pen"
+    assert (watched.swaps, watched.failures) == (1, 1)
+
+
+def test_the_end_does_not_wait_for_a_trial(path, notices):
+    clock = Clock()
+    watched = WatchedModel(path, tried, notices.append, clock=clock)
+    replace(path, with_work("minutes"))
+    while watched._loading is None:
+        clock.now_s += 1.1
+        watched.predict_one(RED)
+    time.sleep(0.3)
+    start_s = time.monotonic()
+    watched.close()
+    assert time.monotonic() - start_s < 1
+    assert not watched._loading.is_alive()
+    assert notices == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_a_signal_while_the_first_model_is_tried(path, number, code):
+    path.write_bytes(with_work("minutes"))
+    with process(MAIN, "run", path, "--stream", "demo:") as running:
+        try:
+            children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+            while not children.read_text():
+                assert running.poll() is None
+                time.sleep(0.01)
+            start_s = time.monotonic()
+            running.send_signal(number)
+            running.communicate(timeout=30)
+            assert time.monotonic() - start_s < 1
+        finally:
+            running.kill()
+    assert running.returncode == code
+
+
+def test_a_first_model_with_nan_is_refused(path, data):
+    for content, words in (
+        (model_bytes(["pen", "green"], scale=np.nan), "not all numbers (NaN)"),
+        (model_bytes(["pen", "green"], scale=3e38), "scores that are not finite"),
+    ):
+        path.write_bytes(content)
+        result = cfl_edge("run", path, "--stream", data)
+        assert_error(result, 4, str(path), words)
+
+
+# A file that is not there yet
+
+
+def test_run_waits_for_the_file_of_a_publisher(path):
+    content = path.read_bytes()
+    path.unlink()
+    command = ("run", path, "--stream", "demo:", "--max-frames", "5", "--json")
+    with process(MAIN, *command) as running:
+        try:
+            first = json.loads(running.stdout.readline())
+            assert first["event"] == "notice"
+            assert f"{path} does not exist yet: waiting" in first["text"]
+            path.write_bytes(content[:100])
+            threading.Timer(0.5, replace, (path, content)).start()
+            out, err = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert (running.returncode, err) == (0, "")
+    assert json.loads(out.splitlines()[-1])["frames"] == 5
+
+
+def test_a_missing_file_that_nobody_waits_for(path, data):
+    missing, folder = path.with_name("typo.onnx"), path.with_name("out")
+
+    def refused(model, *options):
+        result = cfl_edge("run", model, "--stream", data, *options)
+        assert_error(result, 4, f"{model} does not exist")
+        return result.err
+
+    assert f"try: cfl-edge run {path}\n" in refused(missing, "--no-watch")
+    assert f"try: cfl-edge run {folder / 'model.onnx'}\n" in refused(folder)
+    path.unlink()
+    assert "try: leave --no-watch away" in refused(missing, "--no-watch")
