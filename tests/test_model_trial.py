@@ -47,7 +47,7 @@ def test_a_good_model_passes(path, learned):
 @pytest.mark.parametrize("kind", REFUSED)
 def test_time_memory_and_weights(path, kind):
     path.write_bytes(with_work(kind))
-    with pytest.raises(ModelDamagedError, match=f"{path} cannot be used: .*{REFUSED[kind]}"):
+    with pytest.raises(ModelDamagedError, match=f"{path} cannot be used.*{REFUSED[kind]}"):
         try_model(path, RED)
 
 

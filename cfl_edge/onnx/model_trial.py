@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from cfl_edge import errors
 from cfl_edge.errors import CflEdgeError, ModelDamagedError
+from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.trial import FAILED, TRIAL_S, run_child
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def try_model(path: Path, image: Image) -> None:
         ModelError: As `OnnxModel`; or its weights or scores are not all numbers, or it takes more
             time or memory than a model of its size may, or crashes.
     """
+    require_plain_file(path)  # what its bytes say costs no process
     request = io.BytesIO()
     np.save(request, image)
     start_s = time.monotonic()
