@@ -63,7 +63,7 @@ class HttpLabels(LabelSource):
             )
         self._port, self._clock = port, clock
         self._server: WebServer | None = None
-        self._failure: Exception | None = None
+        self._failures: list[Exception] = []
         self._lock = threading.Lock()  # guards what follows
         self._label: str | None = None
         self._until_s = math.inf
@@ -82,13 +82,13 @@ class HttpLabels(LabelSource):
         options = HttpOptions(LOOPBACK, self._port)  # this board alone: whoever labels, teaches
         routes = [Route("/label", self._answer, methods=["GET", "POST"])]
         option = f"--labels-port {self._port}"
-        self._server = WebServer(options, routes, option, self._fail).__enter__()
+        self._server = WebServer(options, routes, option, self._failures.append).__enter__()
         self._port = self._server.port
 
     def label(self, frame: Frame) -> str | None:
         """Return the current label."""
-        if self._failure is not None:
-            raise self._failure
+        if self._failures:
+            raise self._failures[0]
         return self.current()
 
     def current(self) -> str | None:
@@ -154,9 +154,6 @@ class HttpLabels(LabelSource):
                 return answer({"label": wanted.label, "frame": self.claim(wanted)})
             self.set(wanted.label, seconds=wanted.seconds)
         return answer({"label": self.current()})
-
-    def _fail(self, error: Exception) -> None:
-        self._failure = error
 
 
 def labels_of_requests(options: LabelOptions) -> HttpLabels:

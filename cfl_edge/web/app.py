@@ -33,13 +33,6 @@ def create_app(
             request is one that a board may not have.
         options: Address and token that requests are checked against.
         on_failure: Told of an exception in a route, which is answered with status 500.
-
-    Example:
-        >>> app = create_app([], HttpOptions("127.0.0.1", 0), print)
-        >>> app.url_path_for("label")
-        Traceback (most recent call last):
-        ...
-        starlette.routing.NoMatchFound: No route exists for name "label" and params "".
     """
     paths = ", ".join(route.path for route in routes)
 
