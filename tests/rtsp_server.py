@@ -52,6 +52,7 @@ class RtspBoard:
 
     packets: list[bytes]
     silent_after: int | None = None  # packets, then the connection stays open
+    moved_to: str = ""  # where it redirects
     url: str = ""
     transports: list[str] = field(default_factory=list)
     plays: int = 0
@@ -85,8 +86,11 @@ def serve_rtsp(board: RtspBoard) -> Iterator[RtspBoard]:
             elif method == "SETUP":
                 board.transports.append(head["transport"])
                 more = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n"
+            status = "200 OK"
+            if board.moved_to:
+                status, body, more = "302 Moved", "", f"Location: {board.moved_to}\r\n"
             self.wfile.write(
-                f"RTSP/1.0 200 OK\r\nCSeq: {head['cseq']}\r\n{more}"
+                f"RTSP/1.0 {status}\r\nCSeq: {head['cseq']}\r\n{more}"
                 f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
             )
             if method == "PLAY":

@@ -249,6 +249,10 @@ def _read_seconds(text: str) -> float | None:
     return float(text) or None if match else None
 
 
+def _flag(text: str) -> int | None:
+    return int(text) if text in ("0", "1") else None
+
+
 def _number(pattern: str) -> Callable[[str], int | None]:
     return lambda text: int(text) if re.fullmatch(pattern, text) else None
 
@@ -268,6 +272,8 @@ _CAMERA_KEYS = {
     "timeout_s": Key(_read_seconds, _SECONDS, "v4l2:///dev/video0?timeout_s=20"),
 }
 _NETWORK_KEYS = {
+    "insecure": Key(_flag, "1 to take any certificate", "https://192.168.1.5/video?insecure=1"),
+    "follow": Key(_flag, "1 to go to other hosts", "http://192.168.1.5/video?follow=1"),
     "timeout_s": Key(_read_seconds, _SECONDS, "http://192.168.1.5/snapshot?timeout_s=20"),
 }
 _DEMO_KEYS = {

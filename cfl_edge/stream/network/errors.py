@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from enum import IntEnum
+from urllib.parse import urlsplit
 
 from av.error import tag_to_code
 
@@ -30,6 +31,34 @@ class FfmpegCode(IntEnum):
     PROTOCOL_NOT_FOUND = tag_to_code(b"\xf8PRO")
     END_OF_FILE = tag_to_code(b"EOF ")
     EXIT = tag_to_code(b"EXIT")
+
+
+def unknown_host_error(shown: str, reason: str) -> StreamNotFoundError:
+    """Return the error for a host that cannot be looked up.
+
+    Args:
+        shown: The URL, credentials masked.
+        reason: What the resolver says.
+    """
+    host = urlsplit(shown).hostname or "?"
+    return StreamNotFoundError(
+        f"{shown}: the host {host!r} is not found ({reason})",
+        hint=f"check the name and this machine's network: ping {host}",
+    )
+
+
+def silent_error(shown: str, timeout_s: float) -> StreamLostError:
+    """Return the error for a camera that sends no frame.
+
+    Args:
+        shown: The URL, credentials masked.
+        timeout_s: How long it sent none, in seconds.
+    """
+    longer = f"{shown}{'&' if '?' in shown else '?'}timeout_s={4 * timeout_s:g}"
+    return StreamLostError(
+        f"{shown} sent no frame for {timeout_s:g} s",
+        hint=f"check the camera's power and its network; for one that is slower: {longer}",
+    )
 
 
 def network_error(shown: str, code: int, reason: str) -> StreamError:

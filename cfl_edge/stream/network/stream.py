@@ -1,29 +1,35 @@
-"""Network cameras: RTSP, MJPEG over HTTP as ESP32-CAM boards send it, and what FFmpeg opens."""
+"""Network cameras: RTSP, MJPEG and single images over HTTP, and what else FFmpeg reads."""
 
 from __future__ import annotations
 
 import errno
-import socket
+import ssl
 import threading
 import time
 from collections import deque
 from functools import partial
 from typing import Any, final
-from urllib.parse import urlsplit
 
 import av
 
-from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError, StreamNotFoundError
+from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.decode import decode_image, rgb
+from cfl_edge.stream.decode import LARGEST_PX, decode_image, rgb
 from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
-from cfl_edge.stream.network.errors import FfmpegCode, network_error
+from cfl_edge.stream.network.errors import FfmpegCode, network_error, silent_error
+from cfl_edge.stream.network.file import FileOpener, HttpFile
+from cfl_edge.stream.network.http import HttpClient
+from cfl_edge.stream.network.images import ImagesCapture, sends_images
+from cfl_edge.stream.network.rtsp import check_rtsp
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
-from cfl_edge.stream.uri import StreamUri, mask
+from cfl_edge.stream.uri import StreamUri
 
-PROBE_S = 1.0
-"""How much FFmpeg reads to detect codec and size; its default of 5 s delays the first frame to
-measure a rate that MJPEG over HTTP does not even have."""
+OPTIONS = {
+    # In microseconds: what FFmpeg reads to detect codec and size. Its default of 5 s delays the
+    # first frame to measure a rate that many streams do not have.
+    "analyzeduration": "1000000",
+    "max_pixels": str(LARGEST_PX),
+}
 
 KEY_FRAME_TIMEOUTS = 4
 """How many timeouts to wait for the first key frame: cameras that save bandwidth send one only
@@ -32,6 +38,11 @@ every 10 s or more."""
 RTSP_OPTIONS = {
     "rtsp_transport": "tcp",  # UDP loses packets on Wi-Fi and does not pass most routers
     "allowed_media_types": "video",
+}
+
+HTTP_OPTIONS = {
+    "protocol_whitelist": "http,https",  # no SDP that opens other ports, no local files
+    "http_persistent": "0",  # every file of a playlist is opened by `FileOpener`
 }
 
 
@@ -43,13 +54,15 @@ def open_network(
     It is live: when the server ends it (also a clip at its end), it is reopened.
 
     Args:
-        uri: rtsp, rtsps, http or https.
+        uri: rtsp, rtsps, http or https; its `insecure` takes any certificate, its `follow` goes to
+            other hosts.
         options: How long to wait for a connection and for frames.
         on_notice: Called with one sentence a call.
 
     Raises:
         StreamNotFoundError: No such host, nothing listens there, or no such page.
-        StreamPermissionError: It refuses the user name or password.
+        StreamPermissionError: It refuses the user name or password, leads to another host, or has
+            a certificate that cannot be trusted.
         StreamFormatError: What it sends is not a video.
         StreamLostError: It does not answer in time.
 
@@ -62,41 +75,101 @@ def open_network(
     """
     return LiveStream(
         uri.shown,
-        lambda: NetworkCapture(uri.target, options.timeout_s),
+        lambda: open_camera(uri, options.timeout_s),
         options,
         on_notice=on_notice,
     )
 
 
-@final
-class NetworkCapture(Capture):
-    """An opened network stream.
+def open_camera(uri: StreamUri, timeout_s: float) -> Capture:
+    """Open a network camera.
 
     Args:
-        url: Passed to FFmpeg unchanged; messages show it masked.
+        uri: See `open_network`.
         timeout_s: Seconds to connect, and seconds without a frame after which it counts as lost.
+
+    Raises:
+        StreamError: It does not open.
+    """
+    url, shown = uri.target, uri.shown
+    insecure, follow = bool(uri.options.get("insecure")), bool(uri.options.get("follow"))
+    private = url.startswith(("https:", "rtsps:"))
+    caveat = f"{shown}: its certificate is not checked" if insecure and private else None
+    if url.startswith("rtsp"):
+        check_rtsp(url, timeout_s, insecure=insecure, follow=follow)
+        roots = ssl.get_default_verify_paths()
+        trust = {} if insecure else {"tls_verify": "1", "ca_file": roots.cafile or ""}
+        options = RTSP_OPTIONS | (trust if private else {})
+        return VideoCapture(shown, _open(shown, url, options, timeout_s), timeout_s, caveat)
+    client = HttpClient(url, timeout_s, insecure=insecure, follow=follow)
+    response = client.get()
+    try:
+        if sends_images(shown, response):
+            return ImagesCapture(client, response, timeout_s, caveat)
+        file, opener = HttpFile(client, client.url, response), FileOpener(client)
+        container = _open(shown, file, HTTP_OPTIONS, timeout_s, opener)
+    except BaseException:
+        response.close()
+        raise
+    return VideoCapture(shown, container, timeout_s, caveat)
+
+
+def _open(
+    shown: str,
+    source: str | HttpFile,
+    options: dict[str, str],
+    timeout_s: float,
+    opener: FileOpener | None = None,
+) -> av.container.InputContainer:
+    started_s = time.monotonic()
+    try:
+        return av.open(source, "r", options=OPTIONS | options, timeout=timeout_s, io_open=opener)
+    except (av.FFmpegError, ValueError) as error:
+        code, reason = _fault(error)
+    # Raised out here, so that FFmpeg's error, which names the whole URL, is not its context.
+    if opener is not None and opener.fault is not None:
+        raise opener.fault
+    if time.monotonic() - started_s > 0.9 * timeout_s:
+        code = errno.ETIMEDOUT
+    elif opener is not None:
+        code = FfmpegCode.INVALIDDATA  # the answer is nothing that FFmpeg knows
+    raise network_error(shown, code, reason)
+
+
+@final
+class VideoCapture(Capture):
+    """An opened network stream that FFmpeg reads.
+
+    Args:
+        shown: Its address, credentials masked.
+        container: Where it comes from; closed together with this capture.
+        timeout_s: Seconds without a frame after which it counts as lost.
+        caveat: What to tell about the connection, or None.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self._shown, self._timeout_s = mask(url), timeout_s
+    def __init__(
+        self,
+        shown: str,
+        container: av.container.InputContainer,
+        timeout_s: float,
+        caveat: str | None,
+    ) -> None:
+        self._shown, self._container, self._timeout_s = shown, container, timeout_s
         self._key_frame_s = KEY_FRAME_TIMEOUTS * timeout_s
         self._decoded = False
         self._pending: deque[Captured] = deque()
-        resolve(url)
-        self._container = _open(url, timeout_s)
-        if not self._container.streams.video:
-            self._container.close()
-            raise StreamFormatError(
-                f"{self._shown} sends no video", hint=f"look at it with: ffprobe {self._shown}"
-            )
+        if not container.streams.video:
+            container.close()
+            raise StreamFormatError(f"{shown} sends no video", hint=f"look at it: ffprobe {shown}")
         stream = self._container.streams.video[0]
         context = stream.codec_context
         self._index = stream.index
         self._alone = context.name == "mjpeg"
         """Every packet is a whole image: those that nobody reads need no decoding."""
-        self.caveat = None
-        self.description = f"{self._shown}: {context.width}x{context.height} {context.name}"
-        if stream.average_rate and self._container.format.name != "mpjpeg":
+        context.options = {"max_pixels": OPTIONS["max_pixels"]}
+        self.caveat = caveat
+        self.description = f"{shown}: {context.width}x{context.height} {context.name}"
+        if stream.average_rate:
             self.description += f" at {float(stream.average_rate):g} fps"
 
     def read(self, stop: threading.Event) -> Captured | None:
@@ -126,10 +199,7 @@ class NetworkCapture(Capture):
     def _lost(self, came_s: float, started_s: float, fault: tuple[int, str] | None) -> StreamError:
         now_s = time.monotonic()
         if now_s - came_s > 0.9 * self._timeout_s:
-            return StreamLostError(
-                f"{self._shown} sent no frame for {self._timeout_s:g} s",
-                hint="check the camera's power and its network",
-            )
+            return silent_error(self._shown, self._timeout_s)
         if now_s - started_s > self._key_frame_s:
             return StreamFormatError(
                 f"{self._shown} sent no key frame for {self._key_frame_s:g} s",
@@ -167,60 +237,6 @@ class NetworkCapture(Capture):
             self._pending.append(Captured(now_s, decode))
 
 
-def _open(url: str, timeout_s: float) -> av.container.InputContainer:
-    options = {"analyzeduration": str(int(PROBE_S * 1_000_000))}
-    if url.lower().startswith("rtsp"):
-        return _open_as(None, url, options | RTSP_OPTIONS, timeout_s)
-    try:
-        return _open_as("mpjpeg", url, options, timeout_s)
-    except StreamFormatError:  # no parts with JPEGs: HLS, a clip, something else
-        pass
-    return _open_as(None, url, options, timeout_s)
-
-
-def _open_as(
-    container_format: str | None, url: str, options: dict[str, str], timeout_s: float
-) -> av.container.InputContainer:
-    """Open as the given format, or as what FFmpeg detects.
-
-    On its own, FFmpeg takes MJPEG over HTTP that begins with an empty line, as ESP32-CAM boards
-    send it, for JPEGs without parts: the first frame then comes 1.3 s later and each a frame late.
-    """
-    started_s = time.monotonic()
-    try:
-        return av.open(url, format=container_format, options=options, timeout=timeout_s)
-    except av.FFmpegError as error:
-        code, reason = _fault(error)
-    # Raised out here, so that FFmpeg's error, which names the whole URL, is not its context.
-    if time.monotonic() - started_s > 0.9 * timeout_s:
-        code = errno.ETIMEDOUT
-    if code == errno.EIO and not url.lower().startswith("rtsp"):
-        code = FfmpegCode.INVALIDDATA  # the answer ended before anything that FFmpeg knows
-    raise network_error(mask(url), code, reason)
-
-
-def _fault(error: av.FFmpegError) -> tuple[int, str]:
-    return error.errno or errno.EIO, error.strerror or "unknown error"
-
-
-def resolve(url: str) -> None:
-    """Look up the host: where that fails, FFmpeg only says "Input/output error".
-
-    Args:
-        url: Address of the stream.
-
-    Raises:
-        StreamNotFoundError: No such host.
-    """
-    host = urlsplit(url).hostname or ""
-    reason = ""
-    try:
-        socket.getaddrinfo(host, None)
-    except (socket.gaierror, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a host name"
-    if reason:
-        host = urlsplit(mask(url)).hostname or "?"  # an unescaped password can look like a host
-        raise StreamNotFoundError(
-            f"{mask(url)}: the host {host!r} is not found ({reason})",
-            hint=f"check the name and this machine's network: ping {host}",
-        )
+def _fault(error: av.FFmpegError | ValueError) -> tuple[int, str]:
+    code = getattr(error, "errno", None) or errno.EIO
+    return code, getattr(error, "strerror", None) or "unknown error"
