@@ -13,7 +13,13 @@ import numpy.typing as npt
 from cfl_edge.errors import ModelDamagedError, ModelVersionError
 from cfl_edge.onnx.errors import session_errors
 from cfl_edge.onnx.file_checks import require_plain_file
-from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE, parse_known_distances, parse_metadata
+from cfl_edge.onnx.metadata import (
+    FEATURES,
+    MODEL_FILE,
+    UNKNOWN_DISTANCE,
+    parse_known_distances,
+    parse_metadata,
+)
 from cfl_edge.prediction import Floats, Prediction, novelty_scores, predict_label
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.visible import visible
@@ -68,6 +74,12 @@ class OnnxModel:
         self.classes, self.size_px = parse_metadata(metadata, path)
         table = parse_known_distances(metadata, path)
         self.known_distances: Floats | None = None if table is None else np.array(table)
+        if names[:1] == [FEATURES]:
+            raise ModelDamagedError(
+                f"{path} reads features, not images: it is the last part of a model, for programs "
+                "that compute the features themselves",
+                hint=f"cfl-edge run {path.parent / MODEL_FILE}",
+            )
         size_px = self.size_px
         expected = [
             ("tensor(uint8)", [size_px, size_px, 3]),
