@@ -80,7 +80,7 @@ def samples(text):
 
 
 def see(status, metrics, label="mug", frame=7, classes=("mug", "pen"), **more):
-    seen = Seen(label, 0.93217, frame, 5, classes, **more)
+    seen = Seen(label, 0.93217, frame, 5, classes, damaged=4, **more)
     status.put(seen)
     metrics.add(seen)
 
@@ -98,6 +98,7 @@ def test_prediction(server, status, metrics, clock):
         "frame": 7,
         "age_s": 0.25,
         "dropped": 5,
+        "damaged": 4,
         "classes": ["mug", "pen"],
         "model_swaps": 2,
         "model_failures": 1,
@@ -129,6 +130,7 @@ def test_figures_are_those_of_the_frames(server, status, metrics, clock):
     found = samples(body.decode())
     assert found["cfl_edge_frames_total",] == 10
     assert found["cfl_edge_frames_dropped_total",] == 5
+    assert found["cfl_edge_frames_damaged_total",] == 4
     assert found["cfl_edge_predictions_total", "mug"] == 7
     assert found["cfl_edge_predictions_total", "pen"] == 3
     assert found["cfl_edge_model_swaps_total",] == 2

@@ -47,7 +47,7 @@ def frames(count, *, labelled=True):
 class Script(Stream):
     """Yields frames, calls what can be called, raises what is an error."""
 
-    uri, live, dropped, total = "script:", False, 3, None
+    uri, live, dropped, damaged, total = "script:", False, 3, 2, None
     skipped = (Skipped("a.png", "truncated"),)
 
     def __init__(self, *steps):
@@ -99,7 +99,8 @@ def test_the_summary_counts_what_happened():
     summary = run(
         *frames(6), frame(6), *frames(5)[:1], learner=learner, on_step=lambda p: seen.append(p)
     )
-    assert (summary.frames, summary.learned, summary.dropped, summary.skipped) == (8, 7, 3, 1)
+    assert (summary.frames, summary.learned, summary.skipped) == (8, 7, 1)
+    assert (summary.dropped, summary.damaged) == (3, 2)
     assert summary.classes == ["above", "left"]
     assert learner.samples() == {"above": 4, "left": 3}
     assert not summary.interrupted

@@ -29,6 +29,7 @@ STEP = changed(
     total=40,
     learned_frames=6,
     dropped=2,
+    damaged=1,
     fps=24.81234,
     rolling_accuracy=0.87654,
     prequential_accuracy=None,
@@ -71,6 +72,7 @@ def test_json_frames() -> None:
         "total": 40,
         "learned_frames": 6,
         "dropped": 2,
+        "damaged": 1,
         "fps": 24.8123,
         "rolling_accuracy": 0.8765,
         "prequential_accuracy": None,
@@ -192,7 +194,7 @@ def test_plain_line_every_two_seconds() -> None:
         "labels: 1 mug  2 pen",
         *(
             f"frame {frames}/40  24.8 frames/s  pen 91.2 % (is mug)  accuracy 87.7 %  "
-            "learned 6  dropped 2"
+            "learned 6  dropped 2  damaged 1"
             for frames in (1, 41, 81)
         ),
     ]

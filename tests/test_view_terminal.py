@@ -64,7 +64,7 @@ def test_terminal_panel() -> None:
         for part in (
             "sees      pen  91.2 %  wrong: is mug",
             "87.7 % of the last 100, - of all",
-            "24.8 frames/s, 2 dropped",
+            "24.8 frames/s, 2 dropped, 1 damaged",
             "412 MiB at most",
             "8 of 40, 6 learned",
             "mug  5  ━━━",

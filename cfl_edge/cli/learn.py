@@ -37,6 +37,7 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     lines = [
         f"learned    {summary.learned} of {summary.frames} frames in {summary.seconds:.0f} s"
         + (f", {summary.dropped} dropped" if summary.dropped else "")
+        + (f", {summary.damaged} damaged" if summary.damaged else "")
         + (f", {summary.skipped} not readable" if summary.skipped else ""),
         f"classes    {classes or 'none yet'}",
     ]

@@ -25,6 +25,7 @@ def _lines(summary: RunSummary, settings: RunSettings) -> list[str]:
     lines = [
         f"predicted  {summary.frames} frames at {summary.fps:.1f} per second"
         + (f", {summary.dropped} dropped" if summary.dropped else "")
+        + (f", {summary.damaged} damaged" if summary.damaged else "")
         + (f", {summary.skipped} not readable" if summary.skipped else "")
     ]
     if summary.accuracy is not None:

@@ -116,6 +116,7 @@ class Learning(Work):
             flagged=dict(teaching.flagged),
             let_go=teaching.let_go,
             dropped=session.dropped,
+            damaged=session.damaged,
             skipped=session.skipped,
             fps=session.fps,
             prequential_accuracy=teaching.accuracy.overall,

@@ -80,6 +80,7 @@ class ServiceNotify:
         self.status(
             f"frame {step.frames}, {step.fps:.1f} per second, "
             f"{step.lesson.learned_frames} learned, {step.frame.dropped} dropped"
+            + (f", {step.frame.damaged} damaged" if step.frame.damaged else "")
         )
 
     def on_notice(self, then: Notice) -> Notice:

@@ -154,6 +154,7 @@ class Session:
         frames: Frames predicted.
         rejected: Frames reported as `unknown` because of `reject`.
         dropped: Frames that the stream dropped.
+        damaged: Frames that arrived damaged.
         skipped: Images that could not be read.
         seconds: From the first frame to the last thing learned or predicted.
 
@@ -176,7 +177,7 @@ class Session:
         self._interrupts = Interrupts()
         self._times_s: deque[float] = deque(maxlen=FPS_FRAMES)  # at which frames began
         self._first_s = 0.0
-        self.frames = self.rejected = self.dropped = self.skipped = 0
+        self.frames = self.rejected = self.dropped = self.damaged = self.skipped = 0
         self.seconds = 0.0
 
     def __enter__(self) -> Self:
@@ -279,4 +280,5 @@ class Session:
     def _finish(self, stream: Stream, *, lost: bool) -> None:
         self._service.stopping()
         self._work.finish(self._interrupts, lost=lost)
-        self.dropped, self.skipped = stream.dropped, len(stream.skipped)
+        self.dropped, self.damaged = stream.dropped, stream.damaged
+        self.skipped = len(stream.skipped)

@@ -81,6 +81,7 @@ class Step:
             "total": self.total,
             "learned_frames": lesson.learned_frames,
             "dropped": self.frame.dropped,
+            "damaged": self.frame.damaged,
             "fps": self.fps,
             "rolling_accuracy": lesson.rolling_accuracy,
             "prequential_accuracy": lesson.prequential_accuracy,
@@ -104,6 +105,7 @@ class Summary:
         flagged: Frames of each flag (`cfl_edge.loop.quality.FLAGS`), labelled or not.
         let_go: Frames that were dropped before the label of `--label-delay` came.
         dropped: Frames that the stream dropped.
+        damaged: Frames that arrived damaged.
         skipped: Images that could not be read.
         fps: Frames per second.
         prequential_accuracy: Test-then-train accuracy, 0 to 1; None without labels.
@@ -125,6 +127,7 @@ class Summary:
     flagged: dict[str, int] = field(default_factory=dict)
     let_go: int = 0
     dropped: int = 0
+    damaged: int = 0
     skipped: int = 0
     fps: float = 0.0
     prequential_accuracy: float | None = None

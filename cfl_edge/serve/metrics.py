@@ -93,6 +93,7 @@ class _Standing(Collector):
         )
         for name, text, value in (
             ("frames_dropped", "Frames that the stream dropped.", seen.dropped if seen else 0),
+            ("frames_damaged", "Frames that arrived damaged.", seen.damaged if seen else 0),
             ("model_swaps", "Model updates that went into service.", seen.swaps if seen else 0),
             (
                 "model_failures",

@@ -32,6 +32,7 @@ class RunSummary:
     Args:
         frames: Frames predicted.
         dropped: Frames that the stream dropped.
+        damaged: Frames that arrived damaged.
         skipped: Images that could not be read.
         rejected: Frames reported as `unknown`, because of `--reject`.
         fps: Frames predicted per second.
@@ -46,6 +47,7 @@ class RunSummary:
 
     frames: int = 0
     dropped: int = 0
+    damaged: int = 0
     skipped: int = 0
     rejected: int = 0
     fps: float = 0.0
@@ -111,6 +113,7 @@ def run(
     return RunSummary(
         frames=session.frames,
         dropped=session.dropped,
+        damaged=session.damaged,
         skipped=session.skipped,
         rejected=session.rejected,
         fps=session.fps,
@@ -130,6 +133,7 @@ def _seen(step: Step, model: WatchedModel) -> Seen:
         score=step.prediction.score,
         frame=step.frame.index,
         dropped=step.frame.dropped,
+        damaged=step.frame.damaged,
         classes=model.classes,
         seconds=step.predict_s,
         swaps=model.swaps,

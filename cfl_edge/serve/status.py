@@ -26,6 +26,7 @@ class Seen:
         seconds: Time that the prediction took.
         swaps: How often the model was reloaded.
         failures: Model updates that could not be used.
+        damaged: Frames that arrived damaged so far.
     """
 
     label: str | None
@@ -36,6 +37,7 @@ class Seen:
     seconds: float = 0.0
     swaps: int = 0
     failures: int = 0
+    damaged: int = 0
 
 
 class Status:
@@ -93,6 +95,7 @@ class Status:
                 "frame": seen.frame,
                 "age_s": age_s,
                 "dropped": seen.dropped,
+                "damaged": seen.damaged,
                 "classes": seen.classes,
                 "model_swaps": seen.swaps,
                 "model_failures": seen.failures,

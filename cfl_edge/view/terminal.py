@@ -161,7 +161,10 @@ def _facts(step: Step, cells: int, bar: str) -> list[Text]:
             f"{percent(step.lesson.rolling_accuracy)} of the last 100, "
             f"{percent(step.lesson.prequential_accuracy)} of all"
         ),
-        "speed": Text(f"{step.fps:.1f} frames/s, {step.frame.dropped} dropped"),
+        "speed": Text(
+            f"{step.fps:.1f} frames/s, {step.frame.dropped} dropped"
+            + (f", {step.frame.damaged} damaged" if step.frame.damaged else "")
+        ),
         "memory": Text(f"{step.peak_rss_mib:.0f} MiB at most"),
         "frames": Text(frames),
     }

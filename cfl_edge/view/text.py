@@ -54,4 +54,5 @@ def step_line(step: Step) -> str:
         f"frame {step.frames}{total}  {step.fps:.1f} frames/s  {seen}  "
         f"accuracy {percent(step.lesson.rolling_accuracy)}  "
         f"learned {step.lesson.learned_frames}  dropped {step.frame.dropped}"
+        + (f"  damaged {step.frame.damaged}" if step.frame.damaged else "")
     )
