@@ -125,6 +125,17 @@ def test_connections_are_bounded_and_given_back(server):
     assert open_files() <= before
 
 
+def test_requests_leave_nothing_behind(server):
+    def objects_after(requests):
+        for number in range(requests):
+            assert ask(server, None if number % 2 else b"x" * 4000)[0] == 200
+        gc.collect()
+        return len(gc.get_objects())
+
+    first = objects_after(50)
+    assert objects_after(300) - first < 100  # a connection that is kept has more than 10
+
+
 @pytest.mark.parametrize("data", UNFINISHED)
 def test_a_request_has_a_time(server, monkeypatch, data):
     monkeypatch.setattr(web_server, "REQUEST_TIMEOUT_S", 0.3)
