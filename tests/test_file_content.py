@@ -49,6 +49,8 @@ def read(path: Path | str, **options: object) -> list[Frame]:
         ("JPEG2000", "jp2"),
         ("PPM", "pnm"),
         ("TIFF", "dat"),
+        ("TGA", "tga"),
+        ("DDS", "dds"),
         ("PNG", "jpg"),
         ("JPEG", "txt"),
         ("WEBP", "mp4"),

@@ -102,15 +102,15 @@ def test_a_held_button_is_the_label_of_the_images_in_between():
 
     def shown():
         for number in itertools.count():
-            yield Event("press", "odd") if number % 2 else Event("release")
+            yield Event("press", "cafe\u0301 ") if number % 2 else Event("release")
             yield from itertools.islice(images, 3)
 
     with Simulator(shown(), fps=60) as board, open_stream(f"serial://{board.port}") as stream:
         frames = [frame for frame, _ in zip(stream, range(15), strict=False)]
     for frame in frames:
         odd = int(frame.image[0, 0, 0]) // 3 % 2 == 1
-        assert frame.label == ("odd" if odd else None)
-    assert {frame.label for frame in frames} == {"odd", None}
+        assert frame.label == ("caf\u00e9" if odd else None)
+    assert {frame.label for frame in frames} == {"caf\u00e9", None}
 
 
 def test_answers_reach_the_board():

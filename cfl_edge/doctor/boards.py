@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -230,8 +231,9 @@ def _told(message: Any) -> str:
 def _shown(frames: str) -> Iterator[Shown]:
     """Yield the images as JPEGs, endlessly; a label is pressed before its first image."""
     held: str | None = None
+    notice = cache(log_notice)  # what is odd is said once, not in each round
     while True:
-        with open_stream(frames) as stream:
+        with open_stream(frames, on_notice=notice) as stream:
             for frame in stream:
                 if frame.label != held:
                     held = frame.label

@@ -29,14 +29,16 @@ STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(LARGEST_PX)}
 SPARE_BYTES = 1024
 """More than the last 16 x 16 pixels of a JPEG take, and than the padding that cameras append."""
 
-# What cameras, telephones and scanners write. Not what Pillow hands to other programs (PostScript),
-# and not what has no mark of its own and so takes other files for images (TGA). The usual ones
-# first: Pillow loads its other decoders only where these do not fit.
+# What cameras, telephones and scanners write, by its content. The usual formats come first: Pillow
+# loads its other decoders only where these do not fit.
 FORMATS = (
     *("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000", "DIB", "ICO"),
     *("ICNS", "PCX", "PSD", "QOI", "SGI", "SUN"),
     *(["AVIF"] if find_spec("PIL.AvifImagePlugin") else []),  # since Pillow 11.3
 )
+
+# What Pillow hands to another program or only recognises: PostScript, and clips for FFmpeg.
+NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
 READING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, MemoryError)
 """What Pillow raises for damaged files: its decoders differ."""
@@ -114,7 +116,7 @@ def open_image(source: str | os.PathLike[str] | BinaryIO) -> Iterator[Pillow.Ima
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata harm no pixels
-            with Pillow.open(source, formats=FORMATS) as image:
+            with Pillow.open(source, formats=_formats(source)) as image:
                 check_size(*image.size)
                 yield image
     except Pillow.DecompressionBombError as error:
@@ -126,6 +128,20 @@ def open_image(source: str | os.PathLike[str] | BinaryIO) -> Iterator[Pillow.Ima
     except READING_ERRORS as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise ImageError(reason or str(error) or type(error).__name__) from error
+
+
+def _formats(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, ...]:
+    """Return the formats to try: of a path, the one that its ending names, too.
+
+    It may have no mark of its own (TGA): other files would be taken for it.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return FORMATS
+    ending = os.path.splitext(source)[1].lower()
+    named = Pillow.EXTENSION.get(ending) or Pillow.registered_extensions().get(ending)
+    if named in FORMATS or named in NOT_DECODED or named not in Pillow.OPEN:
+        return FORMATS
+    return (*FORMATS, named)
 
 
 def check_size(width_px: int, height_px: int) -> None:

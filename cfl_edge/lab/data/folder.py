@@ -111,11 +111,9 @@ def _labelled(folder: Path, on_notice: Notice) -> list[tuple[str, str, str]]:
     The object is empty for an image that lies in the folder of its class itself.
     """
     try:
-        listing = list_files(str(folder))
+        listing = list_files(str(folder), on_notice)
     except StreamError as error:
         raise DataError(error.problem, hint=error.hint) from error
-    if text := listing.left_out_text():
-        on_notice(f"{folder}: {text}")
     check_classes(listing, on_notice)
     found, loose = list[tuple[str, str, str]](), list[str]()
     for file in listing.names:

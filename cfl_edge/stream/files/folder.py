@@ -112,11 +112,9 @@ class Folder(Recording):
         self, path: str, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
     ) -> None:
         self.uri, self._options = path, options
-        listing = list_files(path)
+        listing = list_files(path, on_notice)
         self._root, self._names = listing.root, listing.names
         self.length = None if listing.clips else len(self._names)
-        if left_out := listing.left_out_text():
-            on_notice(f"{printable(path)}: {left_out}")
         if options.labels:
             check_classes(listing, on_notice)
 

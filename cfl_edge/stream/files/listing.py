@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cfl_edge.errors import StreamFormatError
-from cfl_edge.notices import counted
+from cfl_edge.notices import Notice, counted, log_notice
 from cfl_edge.stream.files.content import CLIP_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES, kind_of
 from cfl_edge.stream.files.missing import WILDCARD, missing_error
 from cfl_edge.stream.files.walk import match, root_of, walk
@@ -59,7 +59,7 @@ class Listing:
         return text
 
 
-def list_files(path: str) -> Listing:
+def list_files(path: str, on_notice: Notice = log_notice) -> Listing:
     """List the images and clips of a folder, a glob, or the one file that `path` names.
 
     Files with a usual ending are not opened; others are, to see what they are. Each folder is
@@ -67,6 +67,7 @@ def list_files(path: str) -> Listing:
 
     Args:
         path: A folder, a glob (`**` matches any folders below) or a file.
+        on_notice: Told once what is left out.
 
     Raises:
         StreamNotFoundError: Nothing is there, or nothing matches the glob.
@@ -91,15 +92,17 @@ def list_files(path: str) -> Listing:
     else:
         raise missing_error(path)
     listing = _sorted_out(Listing(path, root, folders_left_out=foreign), found)
+    left_out = listing.left_out_text()
     if not listing.names:
         if not os.path.isdir(path) and not listing.left_out:
             raise missing_error(path)
-        left_out = listing.left_out_text()
         raise StreamFormatError(
             f"{path} holds no image, expected jpg, png and the like in one subfolder per class"
             + (f"; {left_out}" if left_out else ""),
             hint=f"find {listing.root or '.'} -type f | head",
         )
+    if left_out:
+        on_notice(f"{printable(path)}: {left_out}")
     return listing
 
 

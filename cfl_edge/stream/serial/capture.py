@@ -18,6 +18,7 @@ from cfl_edge.errors import (
     StreamNotFoundError,
     StreamPermissionError,
 )
+from cfl_edge.names import nfc
 from cfl_edge.stream.decode import RawDecoder, decode_image
 from cfl_edge.stream.finder import ImageFinder
 from cfl_edge.stream.frame import Image
@@ -198,7 +199,8 @@ class CflCapture(Capture):
             if message.receives and self._request.over:
                 self._start()
         elif isinstance(message, Event) and message.name in ("press", "release"):
-            self._label = (message.label or None) if message.name == "press" else None
+            pressed = message.label if message.name == "press" else ""
+            self._label = nfc(pressed).strip() or None
 
     def _take_image(self, image: protocol.Image, time_s: float) -> None:
         if image.format is Format.INT8:
