@@ -18,6 +18,7 @@ from command_line import (
 from learner_checks import pictures
 from PIL import Image
 
+from cfl_edge.errors import ModelWriteError
 from cfl_edge.learner.learner import Learner
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.inference import OnnxModel
@@ -157,6 +158,20 @@ def test_wrong_onnx_files_of_a_change(model):
 
 LEARN_FIELDS = "frames learned dropped fps prequential_accuracy classes seconds peak_rss_mib"
 MEASURE_FIELDS = "accuracy per_class samples peak_rss_mib"
+
+
+def test_files_that_were_changed_before_a_full_disk_are_named(model, monkeypatch):
+    def full(*_args, **_options):
+        raise ModelWriteError("the disk is full.", hint="free some space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "save", full)
+        result = cfl_edge("classes", "rename", model, "left", "aside", "--onnx", model / "onnx")
+    assert_error(result, 4, f"The files in {model / 'onnx'} already have the new classes")
+    assert OnnxModel(model / "onnx" / "model.onnx").classes == ["above", "aside"]
+    again = cfl_edge("classes", "rename", model, "left", "aside", "--onnx", model / "onnx")
+    assert again.code == 0, again.err
+    assert Store(model).load().manifest["classes"] == ["above", "aside"]
 
 
 def test_every_command_speaks_json(data, learned, tmp_path):

@@ -12,7 +12,7 @@ from command_line import SMALL, write_images
 
 from cfl_edge.model.store import Store
 
-KILLS = 20
+KILLS = 40
 
 
 def frames_learned(model):
@@ -25,7 +25,7 @@ def checkpoints(model):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_kill_9_loses_no_checkpoint(tmp_path):
     data, model = write_images(tmp_path / "data", count=50), tmp_path / "model"
     command = ["-m", "cfl_edge", "learn", "--stream", data, "--labels-from", "dirs"]
@@ -55,4 +55,7 @@ def test_kill_9_loses_no_checkpoint(tmp_path):
         learned.append(frames_learned(model))
         assert learned[-1] > learned[-2], learned
     assert interrupted_saves  # else this shows less than it says
+    subprocess.run([sys.executable, *map(str, command), "--max-frames", "8"], check=True)
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".writing-")]
+    assert frames_learned(model) > learned[-1]
     print(f"\n{KILLS} kills, {interrupted_saves} within a save; frames learned {learned[1:]}")

@@ -101,7 +101,7 @@ def test_a_failure_at_any_step_harms_nothing(store, monkeypatch, step, number):
         if left[0] > 0:
             break  # the step has fewer calls than that: nothing failed
         value = Store(store.folder).load().manifest["value"]
-        assert value in (2, 3)
+        assert value == (2 if failure else 3)  # what is reported as failed is not found later
         assert not [name for name in checkpoints(store.folder) if name.startswith(".writing")]
         shutil.rmtree(store.folder)
         save(store, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +96,8 @@ def change(
             saved.manifest[KEY] = journal.words()
             saved.tensors.update(journal.tensors())
             keep = {base.checkpoint for base in journal.bases}
-        store.save(saved.manifest, saved.tensors, keep=keep)
+        with says_what_is_new(onnx):
+            store.save(saved.manifest, saved.tensors, keep=keep)
     if onnx is None:
         _notice_stale_export(model, "the classes of before", on_notice)
     return counts_of(saved)
@@ -107,6 +110,24 @@ def _notice_stale_export(model: Path, what: str, on_notice: Notice) -> None:
             f"{exported} still has {what}; bring it up to date: "
             f"cfl-edge export {model} -o {exported}"
         )
+
+
+@contextmanager
+def says_what_is_new(onnx: Path | None) -> Iterator[None]:
+    """Add to the error of a save that fails that the exported files were changed before it.
+
+    Raises:
+        ModelWriteError: The one of the block, with what is to be done.
+    """
+    try:
+        yield
+    except ModelWriteError as error:
+        if onnx is None:
+            raise
+        raise ModelWriteError(
+            f"{error.problem.rstrip('.')}. The files in {onnx} already have the new classes",
+            hint=f"{error.hint}; then the same command again, for the model",
+        ) from error
 
 
 def patch_exported(
@@ -181,7 +202,8 @@ def remove(
         forget_journal(saved)
         if onnx is not None:  # first: whatever fails, the same command can be given again
             patch_exported(saved, model, onnx, on_notice=on_notice)
-        store.save(saved.manifest, saved.tensors)
+        with says_what_is_new(onnx):
+            store.save(saved.manifest, saved.tensors)
         _save_again(store, saved)
     on_notice(
         f"gone: classifier weights, statistics, replayed samples and images of {name!r}, and "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cfl_edge.config.models import SplitSettings
 from cfl_edge.errors import DataError
-from cfl_edge.learner.classes import Counts, counts_of, patch_exported
+from cfl_edge.learner.classes import Counts, counts_of, patch_exported, says_what_is_new
 from cfl_edge.learner.rewind import (
     check_reach,
     keep_examples,
@@ -113,7 +113,8 @@ def _relearn(task: _Task) -> Split:
     changed = to_saved(learner)
     _change_exported(task, changed, learner)
     learner.journal = back.journal
-    save_learner(task.store, learner)
+    with says_what_is_new(task.asked.onnx):
+        save_learner(task.store, learner)
     counts = counts_of(changed)
     return Split(counts, moved, counts.frames.get(name, 0))
 

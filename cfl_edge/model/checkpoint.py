@@ -151,10 +151,14 @@ def write(
         write_file(temporary / MANIFEST, [memoryview(manifest)], written=written)
         sync_folder(temporary)
         os.rename(temporary, new)
+        try:
+            sync_folder(new.parent)
+        except OSError:
+            os.rename(new, temporary)  # a save that is reported as failed must not be loaded
+            raise
     except BaseException:
         discard(temporary)  # if that fails too, the next save tries again
         raise
-    sync_folder(new.parent)
     return new
 
 

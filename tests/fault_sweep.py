@@ -1,0 +1,215 @@
+"""One verb on a model folder, with every call that changes files failing once, or killing.
+
+    LD_PRELOAD=shim.so python fault_sweep.py shim.so MODEL WORK VERB faults|kills
+
+The last line of the output is JSON: how many calls failed, and what was wrong afterwards.
+"""
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from cfl_edge.config.models import UndoSettings
+from cfl_edge.errors import CflEdgeError
+from cfl_edge.learner import classes
+from cfl_edge.learner.export import backbone_on_cpu, export_learner, snapshot_learner
+from cfl_edge.learner.journalled import save_learner
+from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.undo import undo
+from cfl_edge.loop.publish import write_snapshot
+from cfl_edge.model.class_table import Change
+from cfl_edge.model.lock import ModelLock
+from cfl_edge.model.store import Store
+from cfl_edge.onnx import export as onnx_export
+
+KINDS = {"write": 1, "fsync": 2, "rename": 3, "open": 4, "link": 5, "mkdir": 6, "unlink": 7}
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EPERM)
+KILL = 0
+
+shim = ctypes.CDLL(sys.argv[1])
+shim.shim_disarm.restype = ctypes.c_long
+base, work, verb, mode = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], sys.argv[5]
+model, out, published = work / "model", work / "out", work / "published" / "pets.onnx"
+# Agreement with torch is asked in a child process for a second each time, and changes no file.
+onnx_export.agree = lambda *_: 0.0
+
+
+def change(what, *names, into, onnx=None):
+    classes.change(model, Change(what, names, into), onnx=onnx, on_notice=notices.append)
+
+
+def checkpoint():
+    with ModelLock(model):
+        save_learner(Store(model, on_notice=notices.append), learner)
+
+
+def prepare():
+    """Do what comes before the verb; called before each fault."""
+    global learner
+    if verb == "checkpoint":
+        learner = Learner.load(model)
+        learner.learn_one(np.full((16, 16, 3), 9, np.uint8), "left")
+
+
+VERBS = {
+    "rename": lambda: change("rename", "left", into="aside"),
+    "add": lambda: change("add", into="fox", onnx=out),
+    "remove": lambda: classes.remove(model, "left", on_notice=notices.append),
+    "merge": lambda: change("merge", "above", "left", into="one"),
+    "checkpoint": checkpoint,
+    "undo": lambda: undo(UndoSettings(model=model, frames=1), on_notice=notices.append),
+    "export": lambda: export_learner(exported, out),
+    "export-beside": lambda: export_learner(exported, out),  # into a folder with other files
+    "publish": lambda: write_snapshot(snapshot, published),
+}
+learner = None
+exported = Learner.load(base)
+exported.learn_one(np.full((16, 16, 3), 9, np.uint8), "fox")
+exported.recalibrate()
+snapshot = snapshot_learner(exported, backbone_on_cpu(exported))
+notices = []
+
+
+def fresh():
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(base, model, ignore=shutil.ignore_patterns("onnx", "lock"))
+    shutil.copytree(base / "onnx", out)
+    published.parent.mkdir()
+    shutil.copy(out / "model.onnx", published)
+    if verb == "export-beside":
+        (out / "notes.txt").touch()
+    notices.clear()
+    prepare()
+
+
+def digest(saved):
+    hashed = hashlib.sha256()
+    words = {k: v for k, v in saved.manifest.items() if k not in ("created", "files", "journal")}
+    hashed.update(json.dumps(words, sort_keys=True).encode())
+    for group in sorted(saved.tensors):
+        for name in sorted(saved.tensors[group]):
+            if name != "times_s":
+                hashed.update(name.encode() + saved.tensors[group][name].tobytes())
+    return hashed.hexdigest()
+
+
+def classes_of(path):
+    import onnx
+
+    said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    return said["cfl_edge.classes"]
+
+
+def state():
+    """Return what a next command would find: of the model, of each exported and published file."""
+    told = []
+    saved = Store(model, on_notice=told.append).load()
+    assert not told, told
+    files = {path.name: classes_of(path) for path in (*out.glob("[!.]*.onnx"), published)}
+    labels = json.dumps((out / "labels.txt").read_text().splitlines())
+    return {"model": digest(saved), "labels": labels, **files}
+
+
+def leftovers():
+    return [path for path in work.rglob("*") if path.name.startswith(".writing-")]
+
+
+def judge(error, before, after):
+    """Return what is wrong after a fault."""
+    if error is not None and not isinstance(error, CflEdgeError):
+        return f"a traceback: {error!r}"
+    try:
+        now = state()
+    except Exception as lost:
+        return f"lost: {lost!r}"
+    if error is None:
+        return None if now == after else f"silent: said to be done, and it is not: {notices}"
+    said = error.problem
+    others = {key for key in now if now[key] != before[key]}
+    if not others:
+        return None
+    if "is saved" in said or "are in place" in said or "already have" in said:
+        return None if all(now[key] in (before[key], after[key]) for key in now) else f"odd: {said}"
+    return f"false: {sorted(others)} are new, the message is {said!r}"
+
+
+def next_command():
+    """Return what stands in the way of the next save and export."""
+    try:
+        change("add", into="again")
+        export_learner(exported, out)
+        write_snapshot(snapshot, published)
+    except Exception as error:
+        return f"stuck: {error!r}"
+    return f"leftovers: {leftovers()}" if leftovers() else None
+
+
+def attempt(kind, at, number):
+    """Run the verb with one fault; return whether there was one, and what the verb raised."""
+    shim.shim_arm(os.fsencode(f"{work}/"), kind, ctypes.c_long(at), number)
+    error = None
+    try:
+        VERBS[verb]()
+    except BaseException as raised:
+        error = raised
+    return shim.shim_disarm() >= at, error
+
+
+def faults(before, after, found, wrong):
+    for name, kind in KINDS.items():
+        for number in ERRORS:
+            at = 1
+            while True:
+                fresh()
+                failed, error = attempt(kind, at, number)
+                if not failed:
+                    break
+                found[name] += 1
+                for what in (judge(error, before, after), next_command()):
+                    if what:
+                        wrong.append(f"{name} {at} {errno.errorcode[number]}: {what}")
+                at += 1
+
+
+def kills(before, after, found, wrong):
+    at = 1
+    while True:
+        fresh()
+        child = os.fork()
+        if not child:
+            attempt(0, at, KILL)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):
+            assert os.waitstatus_to_exitcode(status) == 0
+            break
+        found["kill"] += 1
+        now = state()
+        mixed = [key for key in now if now[key] not in (before[key], after[key])]
+        if mixed:
+            wrong.append(f"kill {at}: {mixed} neither old nor new")
+        if what := next_command():
+            wrong.append(f"kill {at}: {what}")
+        at += 1
+
+
+def main():
+    fresh()
+    before = state()
+    VERBS[verb]()
+    after = state()
+    assert before != after, "the verb changes nothing"
+    found, wrong = Counter(), []
+    (faults if mode == "faults" else kills)(before, after, found, wrong)
+    print(json.dumps({"found": found, "wrong": wrong}))
+
+
+main()
