@@ -89,6 +89,34 @@ def assert_error(result, code, *words):
         assert word in lines[places[0]], result.err
 
 
+# In between stands a small process: exec hands the peak of whoever forks on to the new program.
+MEASURE = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(child.pid, 0)
+print(os.waitstatus_to_exitcode(status), used.ru_maxrss, used.ru_utime + used.ru_stime)
+"""
+
+
+def measure(*arguments):
+    """Run a command in a process of its own.
+
+    Returns:
+        Its exit code and what it wrote to standard error; seconds of processor time, and MiB at
+        the peak, of it and of every process that it started and waited for.
+    """
+    command = [sys.executable, "-m", "cfl_edge", *map(str, arguments)]
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", MEASURE, *command],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    code, peak_kib, seconds = run.stdout.split()
+    return Result(int(code), "", run.stderr), float(seconds), int(peak_kib) / 1024
+
+
 def contents(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()

@@ -454,6 +454,73 @@ def image_of_30000_px():
     return model(size_px=30_000).SerializeToString()
 
 
+# ------------------------------------------------------------------------- time and memory
+# Plain graphs that a look at the file cannot tell from good ones: only a trial with limits does.
+
+BOMBS = {}
+
+
+def bomb(name, nodes, *constants):
+    """Add the scores to a sum that comes from the nodes; `flat` keeps it from being folded."""
+    end = [node("ReduceSum", ["huge"], "sum", keepdims=0), node("Add", ["first", "sum"], "scores")]
+    BOMBS[name] = lambda: model([*nodes, *end], constants).SerializeToString()
+
+
+SHAPE = [node("Shape", ["flat"], "s"), node("Mul", ["s", "times"], "shape")]  # (1, 192 times)
+TIMES = constant("times", [1, 100_000_000])
+SIDE = constant("side", [20_000, 20_000])
+bomb("fill_folded", [node("ConstantOfShape", ["all"], "huge")], constant("all", [1000, 1000, 9000]))
+bomb("fill", [*SHAPE, node("ConstantOfShape", ["shape"], "huge")], TIMES)
+bomb(
+    "expand_folded",
+    [node("Expand", ["two", "all"], "h2"), node("Cast", ["h2"], "huge", to=T.FLOAT)],
+    constant("all", [1000, 1000, 9000]),
+)
+bomb("expand", [node("Expand", ["first", "all"], "huge")], constant("all", [5_000_000_000, 2]))
+bomb("tile", [node("Tile", ["flat", "times"], "huge")], TIMES)
+bomb("pad", [node("Pad", ["flat", "around"], "huge")], constant("around", [0, 0, 60_000, 60_000]))
+bomb(
+    "resize",
+    [node("Reshape", ["flat", "as"], "h4"), node("Resize", ["h4", "", "", "to"], "huge")],
+    constant("as", [1, 1, 1, FLAT]),
+    constant("to", [1, 1, 50_000, 50_000]),
+)
+bomb(
+    "range",
+    [node("Range", ["r0", "r1", "r2"], "huge")],
+    constant("r0", 0, np.float32),
+    constant("r1", 9e9, np.float32),
+    constant("r2", 1, np.float32),
+)
+bomb(
+    "one_hot",
+    [node("Cast", ["flat"], "i", to=T.INT64), node("OneHot", ["i", "depth", "values"], "huge")],
+    constant("depth", 1_000_000_000),
+    constant("values", [0, 1], np.float32),
+)
+bomb(
+    "products",
+    [
+        node("Expand", ["zero", "side"], "z"),
+        node("Cast", ["z"], "a0", to=T.FLOAT),
+        *(node("MatMul", [f"a{i}", f"a{i}"], f"a{i + 1}") for i in range(20)),
+        node("Identity", ["a20"], "huge"),
+    ],
+    SIDE,
+)
+bomb(
+    "products_of_the_image",
+    [
+        node("ReduceSum", ["flat"], "x", keepdims=0),
+        node("Expand", ["x", "side"], "a0"),
+        *(node("MatMul", [f"a{i}", f"a{i}"], f"a{i + 1}") for i in range(2000)),
+        node("Identity", ["a2000"], "huge"),
+    ],
+    constant("side", [3000, 3000]),
+)
+bomb("not_a_number", [node("Identity", ["nan"], "huge")], constant("nan", [np.nan], np.float32))
+bomb("infinite", [node("Log", ["none"], "huge")], constant("none", [0], np.float32))
+
 # ------------------------------------------------------------------------- no model at all
 
 KINDS |= {

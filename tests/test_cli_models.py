@@ -27,7 +27,9 @@ from cfl_edge.onnx.inference import OnnxModel
 def test_run_with_what_is_no_model(data, tmp_path):
     (tmp_path / "model.onnx").write_text("not a network")
     assert_error(cfl_edge("run", tmp_path / "model.onnx", "--stream", data), 4, "model.onnx")
-    assert_error(cfl_edge("run", tmp_path / "none.onnx", "--stream", data), 4, "none.onnx")
+    assert_error(
+        cfl_edge("run", tmp_path / "none.onnx", "--stream", data, "--no-watch"), 4, "none.onnx"
+    )
     assert_error(cfl_edge("run", tmp_path, "--stream", data), 4, str(tmp_path))
 
 

@@ -112,5 +112,5 @@ def read_tensors(path: Path) -> dict[str, Array]:
 
     try:
         return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, KeyError, AttributeError) as error:  # types of no array
+    except (safetensors.SafetensorError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{path.name}: {error}") from error

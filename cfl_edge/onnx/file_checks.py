@@ -20,7 +20,7 @@ from cfl_edge.model.opening import regular
 from cfl_edge.onnx.metadata import MODEL_FILE
 
 MOST_BYTES = 512 << 20  # the largest model of torchvision that fits a board has 350 MB
-MOST_FIELDS = 500_000  # the default model has 6,000; each takes a microsecond
+MOST_FIELDS = 200_000  # the default model has 6,000; each takes some microseconds
 MOST_NODES = 10_000  # the default model has 150, the longest of torchvision some thousand
 MOST_METADATA_BYTES = 4 << 20  # 15,000 class names, twice
 VALUES_A_BYTE = 4  # the smallest types have 2 bits
