@@ -140,7 +140,7 @@ def check_reject(reject: float | None, classes: Sequence[str]) -> None:
     if UNKNOWN in classes:
         raise UsageError(
             f"the model has a class {UNKNOWN!r}, which --reject reports for unrecognised images",
-            hint=f"cfl-edge classes rename DIR {UNKNOWN} NAME, or leave --reject away",
+            hint="another name for it (cfl-edge classes rename), or leave --reject away",
         )
 
 

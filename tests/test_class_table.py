@@ -111,7 +111,10 @@ def test_an_added_class_waits_for_its_first_sample(saved):
 @pytest.mark.parametrize(
     ("action", "message"),
     [
-        (lambda s: class_table.rename(s, "cup", "mug"), "no class 'cup'; it knows above, left"),
+        (
+            lambda s: class_table.rename(s, "cup", "mug"),
+            "no class 'cup'\n  try: one of its classes: above, left",
+        ),
         (lambda s: class_table.rename(s, "left", "dark"), "has a class 'dark' already"),
         (lambda s: class_table.remove(s, "cup"), "no class 'cup'"),
         (lambda s: class_table.add(s, "left"), "has a class 'left' already"),

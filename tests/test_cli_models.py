@@ -224,12 +224,16 @@ def test_settings_come_from_the_command_line_the_environment_and_a_file(
     assert result.summary["learned"] == 4
     assert cfl_edge(*command, "--max-frames", "5").summary["learned"] == 5
     monkeypatch.setenv("CFL_EDGE_MAX_FRAMES", "none")
-    assert_error(cfl_edge(*command), 2, "max-frames")
+    assert_error(cfl_edge(*command), 2, "CFL_EDGE_MAX_FRAMES is 'none'")
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("epoch = 2", "'epoch'"), ("epochs = 0", "--epochs is 0"), ("epochs = ", "is not TOML")],
+    [
+        ("epoch = 2", "setting epoch in "),
+        ("epochs = 0", "learn.toml is 0"),
+        ("epochs = ", "is not TOML"),
+    ],
 )
 def test_a_wrong_settings_file(data, tmp_path, text, word):
     config = tmp_path / "learn.toml"

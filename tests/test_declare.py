@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,8 +86,8 @@ def test_json_is_an_option_of_every_command() -> None:
 @pytest.mark.parametrize(
     ("words", "problem", "hint"),
     [
-        (("--minutes", "0"), "--minutes is '0', expected greater than or equal to 1", "40"),
-        (("--minutes", "soon"), "--minutes is 'soon', expected a valid integer", "--minutes 40"),
+        (("--minutes", "0"), "--minutes is '0', expected at least 1", "40"),
+        (("--minutes", "soon"), "--minutes is 'soon', expected a whole number", "--minutes 40"),
         (("--heat", "inf"), "--heat is 'inf', expected a finite number", "bake --help"),
         (("--oven", "wood"), "--oven is 'wood', expected 'gas' or 'electric'", "bake --help"),
         (("--out", ""), "", ""),
@@ -129,19 +130,51 @@ def test_a_service_that_predicts_reads_a_file_and_the_environment_too(
     file = tmp_path / "run.toml"
     file.write_text('stream = "demo:"\nthreads = 0\n')
     command = ("run", tmp_path / "model.onnx", "--config", file)
-    assert_error(cfl_edge(*command), 2, "--threads is 0")
+    assert_error(cfl_edge(*command), 2, f"threads in {file} is 0")
     monkeypatch.setenv("CFL_EDGE_THREADS", "-1")
-    assert_error(cfl_edge(*command), 2, "--threads is '-1'")
-    assert_error(cfl_edge(*command, "--threads", 1), 4, "model.onnx")
+    assert_error(cfl_edge(*command), 2, "CFL_EDGE_THREADS is '-1'")
+    assert_error(cfl_edge(*command, "--threads", 1, "--no-watch"), 4, "model.onnx")
 
 
 def test_a_file_with_an_unknown_name_or_none_at_all(tmp_path: Path) -> None:
     file = tmp_path / "bake.toml"
     file.write_text("minuets = 10\n")
-    with pytest.raises(UsageError, match="There is no setting 'minuets'"):
+    with pytest.raises(
+        UsageError, match=r"There is no setting minuets in .*bake\.toml\n  try: minutes = …"
+    ):
         bake("tin", "nuts", "--oven", "gas", "--config", str(file), config=True)
     with pytest.raises(UsageError, match=r"none\.toml cannot be read: No such file"):
         load(BakeSettings, {}, command="bake", config=tmp_path / "none.toml")
+
+
+def test_a_misspelt_name_in_the_file_comes_before_what_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "learn.toml"
+    file.write_text('strem = "demo:"\n')
+    result = cfl_edge("learn", "--config", file)
+    assert_error(result, 2, f"There is no setting strem in {file}")
+    assert "try: stream = …" in result.err
+
+
+def test_a_variable_that_nothing_reads_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFL_EDGE_REPLAY_MB", "8")
+    monkeypatch.setenv("CFL_EDGE_HTTP_TOKEN", "secret")
+    monkeypatch.setenv("CFL_EDGE_THREADS", "2")  # of run
+    result = cfl_edge("learn", "--stream", tmp_path / "none")
+    assert result.code == 3
+    assert result.err.count("CFL_EDGE_") == 2
+    assert "CFL_EDGE_REPLAY_MB is ignored: there is no such variable; CFL_EDGE_REPLAY_MIB" in (
+        result.err
+    )
+    assert "CFL_EDGE" not in cfl_edge("plan", "--chunk", "x").err
+
+
+def test_help_has_no_types_of_python() -> None:
+    for words in (["learn"], ["evaluate"], ["classes", "merge"], ["boards", "test"], []):
+        text = cfl_edge(*words, "--help").out
+        assert "-h" in text
+        assert not re.search(r"\b(str|int|float|bool)\b", text), text
 
 
 def test_help_shows_every_default_and_what_none_stands_for() -> None:

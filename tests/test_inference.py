@@ -94,14 +94,14 @@ def test_other_images_are_the_callers_mistake(path, images):
 def test_nothing_there(tmp_path, path):
     with pytest.raises(ModelNotFoundError, match=r"no\.onnx does not exist") as caught:
         OnnxModel(tmp_path / "no.onnx")
-    assert caught.value.hint == f"cfl-edge export DIR -o {tmp_path}"
+    assert caught.value.hint == f"cfl-edge export MODEL-FOLDER -o {tmp_path}"
     with pytest.raises(ModelNotFoundError, match="is a folder") as caught:
         OnnxModel(tmp_path)
     assert caught.value.hint == f"cfl-edge run {path}"
     (tmp_path / "pets").mkdir()
     with pytest.raises(ModelNotFoundError, match="is a folder") as caught:
         OnnxModel(tmp_path / "pets")
-    assert caught.value.hint == f"cfl-edge export {tmp_path / 'pets'} -o OUT"
+    assert caught.value.hint == f"cfl-edge export {tmp_path}/pets -o {tmp_path}/pets/onnx"
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, world\n", b"\x00" * 100, b"\x08\x0a"])
@@ -136,7 +136,7 @@ def test_without_our_metadata(path):
     onnx.save(model, path)
     with pytest.raises(ModelDamagedError, match=r"without the metadata .*cfl_edge\.classes") as e:
         OnnxModel(path)
-    assert "cfl-edge export DIR" in e.value.hint
+    assert "cfl-edge export MODEL-FOLDER" in e.value.hint
 
 
 @pytest.mark.parametrize(

@@ -379,7 +379,7 @@ def test_memory_for_late_labels_comes_out_of_the_budget():
 
 
 def test_the_option_has_a_limit():
-    with pytest.raises(UsageError, match=r"--label-delay is 11.*less than or equal to 10"):
+    with pytest.raises(UsageError, match=r"--label-delay is 11.*at most 10"):
         load_settings(None, stream="demo:", label_delay=11)
 
 

@@ -307,13 +307,13 @@ def test_a_live_stream_is_not_wrapped() -> None:
 def test_learn_and_run(data: Path, learned: Path, tmp_path: Path) -> None:
     result = learn(data, tmp_path / "model", *SMALL, "--realtime", "200")
     assert result.code == 0, result.err
-    assert result.summary["frames"] + result.summary["dropped"] == 16
-    assert result.summary["learned"] == result.summary["frames"]
+    assert result.summary["seen"] + result.summary["dropped"] == result.summary["frames"] == 16
+    assert result.summary["learned"] == result.summary["seen"]
     assert any("in real time at 200 frames per second" in text for text in result.notices)
     arguments = ("--stream", data, "--realtime", "100", "--json")
     result = cfl_edge("run", learned / "onnx" / "model.onnx", *arguments)
     assert result.code == 0, result.err
-    assert result.summary["frames"] + result.summary["dropped"] == 16
+    assert result.summary["seen"] + result.summary["dropped"] == result.summary["frames"] == 16
     assert result.summary["seconds"] > 0.14
 
 

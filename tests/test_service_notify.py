@@ -63,7 +63,7 @@ def test_ready_is_said_once_and_the_watchdog_fed_at_half_its_time(manager):
     service.step(step(1))
     assert manager.heard() == [
         "READY=1",
-        "STATUS=frame 1, 24.8 per second, 3 learned, 2 dropped, 1 damaged",
+        "STATUS=frame 1, 24.8 per second, 1 seen, 3 learned, 2 dropped, 1 damaged",
     ]
     for count in range(300):  # 30 s at 10 frames a second
         now[0] = 100.0 + (count + 1) / 10

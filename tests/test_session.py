@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import final
 
@@ -47,8 +48,8 @@ def frames(count, *, labelled=True):
 class Script(Stream):
     """Yields frames, calls what can be called, raises what is an error."""
 
-    uri, live, dropped, damaged, total = "script:", False, 3, 2, None
-    skipped = (Skipped("a.png", "truncated"),)
+    uri, live, dropped, damaged, total = "script:", False, 0, 0, None
+    skipped = ()
 
     def __init__(self, *steps):
         self.steps, self.read = steps, 0
@@ -64,7 +65,7 @@ class Script(Stream):
             if isinstance(step, Exception):
                 raise step
             self.read += 1
-            yield step
+            yield replace(step, index=max(step.index, self.read - 1 + step.dropped))
 
     def answer(self, label, score):
         pass
@@ -99,8 +100,7 @@ def test_the_summary_counts_what_happened():
     summary = run(
         *frames(6), frame(6), *frames(5)[:1], learner=learner, on_step=lambda p: seen.append(p)
     )
-    assert (summary.frames, summary.learned, summary.skipped) == (8, 7, 1)
-    assert (summary.dropped, summary.damaged) == (3, 2)
+    assert (summary.frames, summary.seen, summary.learned) == (8, 8, 7)
     assert summary.classes == ["above", "left"]
     assert learner.samples() == {"above": 4, "left": 3}
     assert not summary.interrupted
@@ -124,6 +124,27 @@ def test_max_frames_ends_it_without_reading_on():
     summary = learn_stream(stream, FrameLabels.of_stream(), learner, save=saves, max_frames=4)
     assert summary.frames == stream.read == 4
     assert saves.learned == [4]
+
+
+def test_frames_that_were_dropped_count_for_max_frames_and_the_totals():
+    slow = [replace(one, dropped=number) for number, one in enumerate(frames(9))]
+    slow[3] = replace(slow[3], damaged=1, index=7)
+    stream, learner, steps = Script(*slow), new_learner(), []
+    options = {"save": Saves(learner), "on_step": steps.append, "max_frames": 6}
+    summary = learn_stream(stream, FrameLabels.of_stream(), learner, **options)
+    assert [(step.frames, step.seen) for step in steps] == [(1, 1), (3, 2), (5, 3), (8, 4)]
+    assert steps[-1].counts() == "4 seen, 4 learned, 3 dropped, 1 damaged"
+    assert (summary.frames, summary.seen, summary.dropped, summary.damaged) == (8, 4, 3, 1)
+
+
+def test_images_that_cannot_be_read_count_as_frames_of_the_stream():
+    stream, learner, steps = Script(*frames(3)), new_learner(), []
+    stream.skipped, stream.total = [Skipped("torn.jpg", "it is damaged")], 4
+    summary = learn_stream(
+        stream, FrameLabels.of_stream(), learner, save=Saves(learner), on_step=steps.append
+    )
+    assert (steps[-1].frames, steps[-1].total, steps[-1].seen) == (4, 4, 3)
+    assert (summary.frames, summary.seen, summary.skipped) == (4, 3, 1)
 
 
 def test_checkpoints_when_due_and_only_after_learning():

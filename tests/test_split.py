@@ -109,12 +109,16 @@ def test_relabelling_crosses_the_segments_of_a_journal():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"frames": 3, "name": "cup"}, DataError, "no class 'cup'; it knows above, left"),
+        (
+            {"frames": 3, "name": "cup"},
+            DataError,
+            "no class 'cup'\n  try: one of its classes: above, left",
+        ),
         ({"frames": 3, "into": "left"}, DataError, "has a class 'left' already"),
         ({"frames": 3, "into": "above"}, DataError, "has a class 'above' already"),
         ({"frames": 1}, DataError, "none of the last 1 frame was learned as 'above'"),
         ({"frames": 99}, DataError, r"99 frames cannot be undone, .* back 10 frames"),
-        ({"frames": 0}, UsageError, "--frames is 0, expected greater than 0"),
+        ({"frames": 0}, UsageError, "--frames is 0, expected more than 0"),
         ({"seconds": -1.0}, UsageError, "--seconds is -1"),
         ({"seconds": 1.0, "frames": 1}, UsageError, "split was given --seconds and --frames"),
         ({}, UsageError, "split was given neither --seconds nor --frames"),

@@ -276,7 +276,7 @@ def test_images_of_a_folder_are_scaled_from_the_file(tmp_path):
     ("given", "words"),
     [
         ({"protocol": "mixed"}, "--protocol is 'mixed', expected 'class-incremental', 'shuffled'"),
-        ({"seeds": 0}, "--seeds is 0, expected greater than or equal to 1"),
+        ({"seeds": 0}, "--seeds is 0, expected at least 1"),
         ({"epochs": 3}, "--epochs is 3 with --protocol class-incremental, expected --protocol shu"),
         ({"protocol": "blocks", "classes_per_task": 2}, "--classes-per-task is 2 with --protocol"),
         ({"protocol": "instances", "unknown_classes": 2}, "--unknown-classes is 2 with --protocol"),
@@ -284,7 +284,7 @@ def test_images_of_a_folder_are_scaled_from_the_file(tmp_path):
         ({"validation": 1.0}, "--validation is 1.0, expected less than 1"),
         ({"label_noise": -0.1}, "--label-noise is -0.1"),
         ({"label_delay_s": float("inf")}, "--label-delay is inf"),
-        ({"realtime": 0.0}, "--realtime is 0.0, expected greater than or equal to 0.1"),
+        ({"realtime": 0.0}, "--realtime is 0.0, expected at least 0.1"),
     ],
 )
 def test_options_without_sense(given, words):

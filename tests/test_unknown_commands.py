@@ -91,7 +91,7 @@ def test_a_class_called_unknown_and_reject_do_not_go_together(model, tmp_path):
     for command in (learn, ("evaluate", tmp_path / "m", "--data", data)):
         result = cfl_edge(*command, "--reject", 0.95)
         assert_error(result, 2, "class 'unknown'")
-        assert "cfl-edge classes rename DIR unknown NAME" in result.err
+        assert "cfl-edge classes rename" in result.err
     labelled = ("learn", "--stream", data, "--model", tmp_path / "n", "--label", "unknown", *SMALL)
     assert_error(cfl_edge(*labelled, "--reject", 0.95), 2, "--label is unknown")
 
@@ -175,7 +175,7 @@ def test_a_file_without_the_distance_says_what_to_do(model, tmp_path):
     assert {frame["unknown"] for frame in frames} == {None}
     refused = cfl_edge(*run, "--reject", 0.9)
     assert_error(refused, 4, "unknown_distance")
-    assert "cfl-edge export DIR" in refused.err
+    assert "cfl-edge export MODEL-FOLDER" in refused.err
 
 
 def test_bench_streams_holds_classes_back(tmp_path):

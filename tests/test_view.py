@@ -26,6 +26,7 @@ STEP = changed(
     score=0.912345,
     learned=True,
     frames=8,
+    seen=6,
     total=40,
     learned_frames=6,
     dropped=2,
@@ -69,6 +70,7 @@ def test_json_frames() -> None:
         "score": 0.9123,
         "learned": True,
         "frames": 8,
+        "seen": 6,
         "total": 40,
         "learned_frames": 6,
         "dropped": 2,
@@ -194,7 +196,7 @@ def test_plain_line_every_two_seconds() -> None:
         "labels: 1 mug  2 pen",
         *(
             f"frame {frames}/40  24.8 frames/s  pen 91.2 % (is mug)  accuracy 87.7 %  "
-            "learned 6  dropped 2  damaged 1"
+            "6 seen, 6 learned, 2 dropped, 1 damaged"
             for frames in (1, 41, 81)
         ),
     ]
@@ -213,7 +215,7 @@ def test_plain_without_a_prediction() -> None:
     view, out, _ = plain_view(Clock())
     view.step(BLANK)
     assert out.getvalue() == (
-        "frame 1  0.0 frames/s  nothing known yet  accuracy -  learned 0  dropped 0\n"
+        "frame 1  0 frames/s  nothing known yet  accuracy -  1 seen, 0 learned, 0 dropped\n"
     )
 
 

@@ -64,9 +64,9 @@ def test_terminal_panel() -> None:
         for part in (
             "sees      pen  91.2 %  wrong: is mug",
             "87.7 % of the last 100, - of all",
-            "24.8 frames/s, 2 dropped, 1 damaged",
+            "24.8 frames/s",
             "412 MiB at most",
-            "8 of 40, 6 learned",
+            "8 of 40: 6 seen, 6 learned, 2 dropped, 1 damaged",
             "mug  5  ━━━",
             "pen  3  ━━━",
             "1 mug  2 pen",
@@ -83,7 +83,7 @@ def test_terminal_panel() -> None:
         unlabelled = "\n".join(screen.panel(changed(STEP, label=None, total=None, waiting="")))
         assert "right" not in unlabelled
         assert "wrong" not in unlabelled
-        assert "8, 6 learned" in unlabelled
+        assert "8: 6 seen, 6 learned, 2 dropped, 1 damaged" in unlabelled
         first = changed(STEP, prediction=None, score=None, samples={})
         assert "nothing known yet  is mug" in "\n".join(screen.panel(first))
 

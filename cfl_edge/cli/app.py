@@ -17,7 +17,7 @@ from cfl_edge.cli import bench as cli_bench
 from cfl_edge.cli import boards as cli_boards
 from cfl_edge.cli import classes as cli_classes
 from cfl_edge.cli import paper as cli_paper
-from cfl_edge.cli.declare import command
+from cfl_edge.cli.declare import command, without_types
 from cfl_edge.cli.doctor import doctor
 from cfl_edge.cli.evaluate import evaluate
 from cfl_edge.cli.export import export
@@ -26,6 +26,7 @@ from cfl_edge.cli.plan import plan
 from cfl_edge.cli.run import run
 from cfl_edge.cli.undo import undo
 from cfl_edge.errors import CflEdgeError
+from cfl_edge.visible import visible
 
 app = typer.Typer(
     help="Learn to recognise things on the board that sees them, without backpropagation.",
@@ -54,9 +55,10 @@ def main() -> None:
     # 30 times slower beside busy programs (DECISIONS.md, "Threads"). Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        app(prog_name="cfl-edge")
+        without_types(typer.main.get_command(app))(prog_name="cfl-edge")
     except CflEdgeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        problem, hint = visible(error.problem), visible(error.hint)
+        print(f"error: {problem}\n  try: {hint}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 

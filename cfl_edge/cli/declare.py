@@ -17,12 +17,24 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 from pydantic.fields import FieldInfo
 
-from cfl_edge.config.settings import Option, S, Settings, flags_of, load, option_of
+from cfl_edge.config.learn import LearnSettings
+from cfl_edge.config.run import RunSettings
+from cfl_edge.config.settings import (
+    Option,
+    S,
+    Settings,
+    flags_of,
+    load,
+    option_of,
+    unknown_variables,
+)
 from cfl_edge.errors import INTERRUPTED
 from cfl_edge.view.reporter import Reporter, open_reporter
 
 Command = Callable[[S, Reporter], None]
 KINDS = {int: "N", float: "NUMBER", Path: "PATH"}
+text = type("text", (str,), {})  # newer versions of typer show the name of an argument's type
+VARIABLES = {*LearnSettings.model_fields, *RunSettings.model_fields}
 MOST_UNGROUPED = 10  # options that need no panels to be found
 
 
@@ -51,6 +63,8 @@ def command(
             words = ctx.command_path.split(maxsplit=1)[1]
             with open_reporter(json=json) as reporter:
                 try:
+                    for sentence in unknown_variables(os.environ, VARIABLES) if config else ():
+                        reporter.notice(sentence)
                     checked = load(
                         settings,
                         {key: value for key, value in given.items() if key in typed},
@@ -94,6 +108,22 @@ def parameters_of(settings: type[Settings], *, config: bool = False) -> list[ins
     return parameters
 
 
+def without_types(command: Any, parent: typer.Context | None = None) -> Any:
+    """Return a click command whose flags show no type: newer versions of typer show `<bool>`.
+
+    Args:
+        command: Changed in place, and all commands below it.
+        parent: Context of the command above it.
+    """
+    context = typer.Context(command, parent=parent, **command.context_settings)
+    for parameter in command.get_params(context):
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        without_types(inner, context)
+    return command
+
+
 def _parameter(name: str, field: FieldInfo, *, grouped: bool) -> inspect.Parameter:
     """Return the parameter of a field; its type is text, a list of text or a flag."""
     option, flags = option_of(field), flags_of(name, field)
@@ -101,10 +131,13 @@ def _parameter(name: str, field: FieldInfo, *, grouped: bool) -> inspect.Paramet
     is_list = get_origin(kind) is list
     if option.positional:
         info = typer.Argument(
-            help=_escaped(option.help), metavar=option.metavar or name.upper(), show_default=False
+            help=_escaped(option.help),
+            metavar=option.metavar or name.upper(),
+            show_default=False,
+            parser=str,
         )
         default = inspect.Parameter.empty if field.is_required() else None
-        return _keyword(name, list[str] if is_list else str, info, default)
+        return _keyword(name, list[text] if is_list else text, info, default)  # type: ignore[valid-type]
     if kind is bool:
         flag = flags[0]
         pair = Option(option.help, option.panel, flags=(f"{flag}/--no-{flag.removeprefix('--')}",))

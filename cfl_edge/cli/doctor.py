@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -27,15 +27,16 @@ class DoctorSettings(Settings):
 def doctor(settings: DoctorSettings, reporter: Reporter) -> None:
     """Check board, torch, ONNX Runtime, cameras, groups, clock, disk space and heat.
 
-    Each line is ok, warning or problem, with what to try. Exit code 4 if one is a problem.
+    Each line is ok, unknown, warning or problem, with what to try. Exit code 4 if one is a problem.
     """
+    from cfl_edge.doctor.check import Status
     from cfl_edge.doctor.checks import checks
 
     counts = Counter[str]()
     for check in checks(settings.model):
         counts[check.status] += 1
         reporter.event("check", dataclasses.asdict(check), line=str(check))
-    fields = {status: counts[status] for status in ("ok", "warning", "problem")}
+    fields = {status: counts[status] for status in get_args(Status)}
     reporter.summary(fields, [", ".join(f"{count} {status}" for status, count in fields.items())])
     if fields["problem"]:
         raise typer.Exit(EXIT_PROBLEM)

@@ -35,7 +35,8 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     summary, folder = learned.summary, settings.model
     classes = ", ".join(f"{name} {count}" for name, count in learned.samples.items())
     lines = [
-        f"learned    {summary.learned} of {summary.frames} frames in {summary.seconds:.0f} s"
+        f"learned    {summary.learned} of {summary.frames} frames in {summary.seconds:.0f} s; "
+        f"{summary.seen} seen"
         + (f", {summary.dropped} dropped" if summary.dropped else "")
         + (f", {summary.damaged} damaged" if summary.damaged else "")
         + (f", {summary.skipped} not readable" if summary.skipped else ""),

@@ -21,7 +21,7 @@ def check_plot(path: Path) -> None:
     if path.is_dir() or not path.resolve().parent.is_dir():
         folder = path if path.is_dir() else path.parent
         problem = f"{folder} is a folder" if path.is_dir() else f"there is no folder {folder}"
-        raise DataError(f"--plot {path} cannot be written: {problem}", hint="--plot FILE.png")
+        raise DataError(f"--plot {path} cannot be written: {problem}", hint="--plot plot.png")
 
 
 def write_plot(png: bytes, path: Path) -> None:
@@ -34,5 +34,5 @@ def write_plot(png: bytes, path: Path) -> None:
         path.write_bytes(png)
     except OSError as error:
         raise DataError(
-            f"--plot {path} cannot be written: {error.strerror}", hint="--plot FILE.png"
+            f"--plot {path} cannot be written: {error.strerror}", hint="--plot plot.png"
         ) from error

@@ -23,7 +23,7 @@ def run(settings: RunSettings, reporter: Reporter) -> None:
 def _lines(summary: RunSummary, settings: RunSettings) -> list[str]:
     """Say what was predicted."""
     lines = [
-        f"predicted  {summary.frames} frames at {summary.fps:.1f} per second"
+        f"predicted  {summary.seen} of {summary.frames} frames at {summary.fps:.1f} per second"
         + (f", {summary.dropped} dropped" if summary.dropped else "")
         + (f", {summary.damaged} damaged" if summary.damaged else "")
         + (f", {summary.skipped} not readable" if summary.skipped else "")

@@ -7,20 +7,38 @@ A field of a `Settings` subclass is an option: its annotation has the type, the 
 
 from __future__ import annotations
 
+import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from cfl_edge.defaults import DeviceName
 from cfl_edge.errors import UsageError
 from cfl_edge.stream.options import FASTEST_HZ, SLOWEST_HZ
 
 ENV_PREFIX = "CFL_EDGE_"
+# Read elsewhere: `run --http`, the commands of `run --on-change`, the tests.
+OTHER_VARIABLES = {f"{ENV_PREFIX}{name}" for name in ("HTTP_TOKEN", "LABEL", "SCORE", "DATA", "VM")}
+ORDER = {"extra_forbidden": 0, "missing": 2}  # which of pydantic's complaints is told, 1 the others
+EXPECTED = {  # how those types of complaints begin, in our words
+    "int_": "a whole number",
+    "float_": "a number",
+    "bool_": "true or false",
+    "finite_number": "a finite number",
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "less than {lt:g}",
+    "string_": "text",
+    "path_": "a path",
+    "literal_error": "{expected}",
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +72,7 @@ class Settings(BaseModel):
         ...     times: Annotated[int, Field(ge=1), Option("How often.")] = 3
         >>> load(Knock, {"times": "0"}, command="knock")
         Traceback (most recent call last):
-        cfl_edge.errors.UsageError: --times is '0', expected greater than or equal to 1
+        cfl_edge.errors.UsageError: --times is '0', expected at least 1
           try: --times 3
     """
 
@@ -86,7 +104,11 @@ RealtimeHz = Annotated[
     ),
 ]
 MaxFrames = Annotated[
-    int | None, Field(ge=1), Option("Stop after N frames.", panel="Stream", metavar="N")
+    int | None,
+    Field(ge=1),
+    Option(
+        "Stop once the stream has had N frames, dropped ones included.", panel="Stream", metavar="N"
+    ),
 ]
 Reject = Annotated[
     float | None,
@@ -139,14 +161,18 @@ def load(
         UsageError: A file that cannot be read, an unknown key, a missing or wrong value.
     """
     values = {} if config is None else _read_toml(config)
+    origins = {name: f"{name} in {config}" for name in values}
     for name in model.model_fields:
-        value = (environ or {}).get(ENV_PREFIX + name.upper())
+        variable = ENV_PREFIX + name.upper()
+        value = (environ or {}).get(variable)
         if value is not None:
-            values[name] = value
+            values[name], origins[name] = value, variable
+    for name in given:
+        origins.pop(name, None)
     try:
         return model.model_validate(values | dict(given))
     except ValidationError as error:
-        raise _explained(model, error, command) from None
+        raise _explained(model, error, command, origins) from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -162,13 +188,26 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _explained(model: type[Settings], error: ValidationError, command: str) -> UsageError:
-    """Turn pydantic's first complaint into one line in the words of the command line."""
-    first = error.errors()[0]
+def _explained(
+    model: type[Settings], error: ValidationError, command: str, origins: Mapping[str, str]
+) -> UsageError:
+    """Turn pydantic's complaints into one line in the words of the command line.
+
+    Args:
+        model: The declaration.
+        error: An unknown name in it comes first: it may be what is missing, misspelt.
+        command: Name of the command.
+        origins: Where values stand that the command line did not give.
+    """
+    first = min(error.errors(), key=lambda one: ORDER.get(one["type"], 1))
     key = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields)
-        return UsageError(f"There is no setting {key!r}", hint=f"one of {known}")
+        known = list(model.model_fields)
+        near = difflib.get_close_matches(key, known, n=1)
+        return UsageError(
+            f"There is no setting {origins.get(key, repr(key))}",
+            hint=f"{near[0]} = …" if near else f"one of {', '.join(known)}",
+        )
     field = model.model_fields[key]
     name = flags_of(key, field)[0]
     default = option_of(field).example or field.get_default(call_default_factory=True)
@@ -181,6 +220,37 @@ def _explained(model: type[Settings], error: ValidationError, command: str) -> U
             f"{name} is missing", hint=f"cfl-edge {command} {name} {example}" if example else hint
         )
     # A value of several kinds ("auto" or a number) has a complaint of each.
-    own = [one["msg"] for one in error.errors() if one["loc"][:1] == first["loc"][:1]]
-    expected = " or ".join(message.removeprefix("Input should be ") for message in own)
-    return UsageError(f"{name} is {first['input']!r}, expected {expected}", hint=hint)
+    own = [one for one in error.errors() if one["loc"][:1] == first["loc"][:1]]
+    expected = " or ".join(dict.fromkeys(map(_expected, own)))
+    return UsageError(
+        f"{origins.get(key, name)} is {first['input']!r}, expected {expected}", hint=hint
+    )
+
+
+def _expected(complaint: ErrorDetails) -> str:
+    """Return what was expected, without pydantic's words."""
+    for kind, words in EXPECTED.items():
+        if complaint["type"].startswith(kind):
+            return words.format(**complaint.get("ctx", {}))
+    return complaint["msg"].removeprefix("Input should be ")
+
+
+def unknown_variables(environ: Mapping[str, str], known: Collection[str]) -> list[str]:
+    """Return a sentence for each variable `CFL_EDGE_…` that nothing reads.
+
+    Args:
+        environ: The environment.
+        known: Names of settings.
+
+    Example:
+        >>> unknown_variables({"CFL_EDGE_STREM": "demo:"}, ["stream"])
+        ['CFL_EDGE_STREM is ignored: there is no such variable; CFL_EDGE_STREAM is near']
+    """
+    names = [ENV_PREFIX + name.upper() for name in known]
+    sentences = []
+    for variable in sorted(environ):
+        if variable.startswith(ENV_PREFIX) and variable not in {*names, *OTHER_VARIABLES}:
+            near = difflib.get_close_matches(variable, names, n=1)
+            sentences.append(f"{variable} is ignored: there is no such variable")
+            sentences[-1] += f"; {near[0]} is near" if near else ""
+    return sentences

@@ -89,7 +89,7 @@ def check_python(
     text = f"{'.'.join(map(str, version))} in {prefix}"
     if version < (3, 11):
         return Check(
-            "python", "problem", f"{text}, expected 3.11 or newer", "python3.11 -m venv DIR"
+            "python", "problem", f"{text}, expected 3.11 or newer", "python3.11 -m venv .venv"
         )
     return Check("python", "ok", text)
 
@@ -113,7 +113,7 @@ def read_memory_mib(root: Path = ROOT) -> tuple[float, float] | None:
 def check_memory(memory_mib: tuple[float, float] | None) -> Check:
     """Check the memory that is available for learning."""
     if memory_mib is None:
-        return Check("memory", "warning", "/proc/meminfo does not say how much there is")
+        return Check("memory", "unknown", "/proc/meminfo does not say how much there is")
     total_mib, available_mib = memory_mib
     text = f"{available_mib:.0f} of {total_mib:.0f} MiB available"
     if available_mib < LITTLE_MIB:
@@ -141,7 +141,7 @@ def check_heat(health: Health) -> list[Check]:
         else:
             checks.append(Check("power", "ok", "the firmware reports neither heat nor low voltage"))
     if not health.zones:
-        return [*checks, Check("heat", "ok", "no thermal zone says how warm it is")]
+        return [*checks, Check("heat", "unknown", "no thermal zone says how warm it is")]
     hottest = health.zones[0]
     heat = next_heat(Heat.NORMAL, Health(zones=health.zones))
     if heat is Heat.NORMAL:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["ok", "warning", "problem"]
+Status = Literal["ok", "unknown", "warning", "problem"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +15,8 @@ class Check:
 
     Args:
         name: What was checked: "camera".
-        status: "ok"; "warning", it works but not well or not everything does; "problem", it
-            does not work.
+        status: "ok"; "unknown", the machine does not say; "warning", it works but not well or not
+            everything does; "problem", it does not work.
         text: What was found, in one sentence.
         next: The next command or action to try; empty if all is well.
 

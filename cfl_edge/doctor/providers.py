@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cfl_edge.doctor.check import Check, Status
+from cfl_edge.hints import export_command
 
 CPU = "CPUExecutionProvider"
 NO_HARDWARE = ("AzureExecutionProvider",)  # sends to a server; every wheel for Linux lists it
@@ -69,7 +70,7 @@ def check_providers(model: Path | None = None, ask: Callable[..., Answer] = ask)
         ask: Runs an inference; see `ask`.
     """
     if model is not None and not model.is_file():
-        yield Check("onnx", "problem", f"{model} does not exist", "cfl-edge export DIR -o OUT")
+        yield Check("onnx", "problem", f"{model} does not exist", export_command(model))
         return
     listed = ask()
     if "providers" not in listed:
@@ -112,5 +113,5 @@ REMEDY_GPU = "run uses the CPU; for the GPU, the onnxruntime that was built for 
 
 def _remedy(model: Path | None) -> str:
     if model is not None:
-        return f"cfl-edge export DIR -o {model.parent}"
+        return export_command(model)
     return "pip install --force-reinstall onnxruntime"

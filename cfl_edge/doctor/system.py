@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cfl_edge.doctor.board import MIB, ROOT
 from cfl_edge.doctor.check import Check
+from cfl_edge.hints import existing
 
 PLAUSIBLE_YEARS = range(
     2025, 2100
@@ -60,7 +61,7 @@ def check_clock(synchronised: bool | None, now: datetime | None = None) -> Check
             remedy,
         )
     if synchronised is None:
-        return Check("clock", "ok", f"{text}; it is not known whether it is synchronised")
+        return Check("clock", "unknown", f"{text}; nothing says whether it is synchronised")
     if not synchronised:
         return Check("clock", "warning", f"{text}, not synchronised", remedy)
     return Check("clock", "ok", f"{text}, synchronised")
@@ -72,9 +73,7 @@ def check_space(folder: Path) -> Check:
     Args:
         folder: The model's folder; it need not exist yet.
     """
-    there = next(
-        place for place in (folder.absolute(), *folder.absolute().parents) if place.exists()
-    )
+    there = existing(folder)
     free_mib = shutil.disk_usage(there).free / MIB
     text = f"{free_mib:.0f} MiB free in {there}"
     if not os.access(there, os.W_OK):

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import numpy as np
+from rich.cells import cell_len, set_cell_size
 
 from cfl_edge.loop.metrics import Confusion
+from cfl_edge.visible import visible
 
 LEAST_IN, MOST_IN = 4.0, 24.0  # side of the image
 CELL_IN = 0.42
 
 
 def confusion_text(confusion: Confusion, *, most: int = 20) -> list[str]:
-    """Return the confusion matrix as lines, or its largest mistakes where it has many classes."""
-    names = confusion.names
-    if len(names) > most:
-        mistakes = [(n, true, said) for (true, said), n in confusion.counts.items() if true != said]
-        mistakes.sort(key=lambda row: (-row[0], row[1], row[2]))
-        return [f"{n:5d}  {true} taken for {said}" for n, true, said in mistakes[:most]]
-    width = max(len(name) for name in names)
-    cell = max(4, len(str(max(confusion.counts.values()))) + 1)
-    lines = [" " * width + "".join(f"{i:>{cell}}" for i in range(len(names))) + "  predicted"]
-    for i, (name, row) in enumerate(zip(names, confusion.rows(), strict=True)):
-        lines.append(f"{name:>{width}}" + "".join(f"{n:>{cell}}" for n in row) + f"  {i}")
-    return lines
+    """Return a line for each class, or the largest mistakes where there are many classes.
+
+    Example:
+        >>> confusion = Confusion()
+        >>> for true, said in [("cup", "cup"), ("cup", "cup"), ("cup", "pen"), ("pen", "pen")]:
+        ...     confusion.add(true, said)
+        >>> confusion_text(confusion)
+        ['cup  predicted as cup 2, pen 1', 'pen  predicted as pen 1']
+    """
+    rows = [(n, visible(true), visible(said)) for (true, said), n in confusion.counts.items()]
+    rows.sort(key=lambda row: (-row[0], row[1], row[2]))
+    if len(confusion.names) > most:
+        mistakes = [row for row in rows if row[1] != row[2]]
+        return [f"{n:5d}  {true} predicted as {said}" for n, true, said in mistakes[:most]]
+    names = sorted({true for _, true, _ in rows})
+    width = max(map(cell_len, names))
+    return [
+        set_cell_size(name, width)
+        + "  predicted as "
+        + ", ".join(f"{said} {n}" for n, true, said in rows if true == name)
+        for name in names
+    ]
 
 
 def confusion_png(confusion: Confusion) -> bytes:

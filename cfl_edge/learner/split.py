@@ -77,7 +77,8 @@ def split(settings: SplitSettings, *, on_notice: Notice = log_notice) -> Split:
             none of the frames is of `name`.
         ModelError: The model or the ONNX files fail.
     """
-    check_reach("split", f"cfl-edge classes split {settings.model} NAME --into NEW", settings)
+    command = ["cfl-edge", "classes", "split", settings.model, settings.name]
+    check_reach("split", shlex.join(map(str, [*command, "--into", settings.into])), settings)
     with changing(settings.model, on_notice) as (store, saved):
         class_table.require_known(saved, settings.name)
         class_table.require_unknown(saved, settings.into)

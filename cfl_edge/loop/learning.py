@@ -110,6 +110,7 @@ class Learning(Work):
         steps = algorithm.steps - self._steps_before
         return Summary(
             frames=session.frames,
+            seen=session.seen,
             rejected=session.rejected,
             learned=teaching.learned,
             withheld=teaching.withheld,

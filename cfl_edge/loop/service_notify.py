@@ -77,11 +77,7 @@ class ServiceNotify:
             return
         self.ready()
         self.alive()
-        self.status(
-            f"frame {step.frames}, {step.fps:.1f} per second, "
-            f"{step.lesson.learned_frames} learned, {step.frame.dropped} dropped"
-            + (f", {step.frame.damaged} damaged" if step.frame.damaged else "")
-        )
+        self.status(f"frame {step.frames}, {step.fps:.1f} per second, {step.counts()}")
 
     def on_notice(self, then: Notice) -> Notice:
         """Return an `on_notice` that feeds the watchdog: a loop that waits for a camera is alive.

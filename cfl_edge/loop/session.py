@@ -7,6 +7,7 @@ model, or `cfl_edge.loop.learning.Learning`. Nothing here imports torch.
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -37,7 +38,7 @@ class SessionOptions:
     """How a session goes through a stream.
 
     Args:
-        max_frames: Stop after this many frames.
+        max_frames: Stop once the stream has had this many frames, dropped ones included.
         reject: Report `unknown` above this novelty, 0 to 1; None always answers with a class.
             A rejected frame counts as wrong.
         batch: Frames predicted together: faster on recorded images, and late on a camera. Learning
@@ -151,10 +152,12 @@ class Session:
         service: Told of each frame and of the end.
 
     Attributes:
-        frames: Frames predicted.
+        frames: Frames that the stream had up to the last one predicted, dropped and unreadable ones
+            included.
+        seen: Frames predicted.
         rejected: Frames reported as `unknown` because of `reject`.
-        dropped: Frames that the stream dropped.
-        damaged: Frames that arrived damaged.
+        dropped: Frames that the stream dropped before the last one predicted.
+        damaged: Frames before it that arrived damaged.
         skipped: Images that could not be read.
         seconds: From the first frame to the last thing learned or predicted.
 
@@ -177,7 +180,8 @@ class Session:
         self._interrupts = Interrupts()
         self._times_s: deque[float] = deque(maxlen=FPS_FRAMES)  # at which frames began
         self._first_s = 0.0
-        self.frames = self.rejected = self.dropped = self.damaged = self.skipped = 0
+        self.frames = self.seen = self.rejected = 0
+        self.dropped = self.damaged = self.skipped = 0
         self.seconds = 0.0
 
     def __enter__(self) -> Self:
@@ -196,8 +200,8 @@ class Session:
 
     @property
     def fps(self) -> float:
-        """Frames per second, over the whole run."""
-        return self.frames / self.seconds if self.seconds else 0.0
+        """Frames predicted per second, over the whole run."""
+        return self.seen / self.seconds if self.seconds else 0.0
 
     def steps(self, stream: Stream) -> Iterator[Step]:
         """Yield a step for each frame; what waits is completed before the iteration ends.
@@ -218,26 +222,28 @@ class Session:
             self._finish(stream, lost=True)
             raise
         self._finish(stream, lost=False)
-        if not self.frames and not self.interrupted:
+        if not self.seen and not self.interrupted:
             raise DataError(
                 f"{stream.uri} ended without a single frame",
                 hint="a folder with images in it, a clip that plays, or demo:",
             )
 
     def _steps(self, stream: Stream) -> Iterator[Step]:
+        most_frames = self._options.max_frames or math.inf
         for frames in self._batches(stream):
             began_s = time.monotonic()
             predictions = self._work.predict(frames, self._options.reject)
             predict_s = (time.monotonic() - began_s) / len(frames)
             for frame, prediction in zip(frames, predictions, strict=True):
                 lesson = self._work.learn(frame, prediction, began_s)
-                self._count(prediction, began_s)
+                self._count(stream, frame, prediction, began_s)
                 stream.answer(prediction.label, prediction.score or 0.0)
                 step = Step(
                     frame=frame,
                     prediction=prediction,
                     lesson=lesson,
                     frames=self.frames,
+                    seen=self.seen,
                     total=stream.total,
                     seconds=self.seconds,
                     predict_s=predict_s,
@@ -246,7 +252,7 @@ class Session:
                 )
                 self._service.step(step)
                 yield step
-                if self.interrupted or self.frames == self._options.max_frames:
+                if self.interrupted or self.frames >= most_frames:
                     return
             self._work.between_frames()
 
@@ -266,8 +272,11 @@ class Session:
                 return
             yield batch
 
-    def _count(self, prediction: Prediction, began_s: float) -> None:
-        self.frames += 1
+    def _count(self, stream: Stream, frame: Frame, prediction: Prediction, began_s: float) -> None:
+        self.seen += 1
+        self.dropped, self.damaged = frame.dropped, frame.damaged
+        self.skipped = len(stream.skipped)
+        self.frames = frame.index + 1 + self.skipped
         self.rejected += prediction.rejected
         self._first_s = self._first_s or began_s
         self._times_s.append(began_s)
@@ -280,5 +289,4 @@ class Session:
     def _finish(self, stream: Stream, *, lost: bool) -> None:
         self._service.stopping()
         self._work.finish(self._interrupts, lost=lost)
-        self.dropped, self.damaged = stream.dropped, stream.damaged
         self.skipped = len(stream.skipped)

@@ -45,7 +45,8 @@ class Step:
         frame: The frame, as the stream gave it.
         prediction: What was predicted before anything was learned from the frame.
         lesson: Its label, and what was learned.
-        frames: Frames of this run, this one included.
+        frames: Frames that the stream had so far, this one and dropped ones included.
+        seen: Frames predicted so far.
         total: Frames that the stream holds, where it knows.
         seconds: Time since the first frame.
         predict_s: Time that the prediction took, preprocessing included.
@@ -57,6 +58,7 @@ class Step:
     prediction: Prediction
     lesson: Lesson = Lesson()
     frames: int = 1
+    seen: int = 1
     total: int | None = None
     seconds: float = 0.0
     predict_s: float = 0.0
@@ -68,6 +70,20 @@ class Step:
         """What the frame was labelled, if it is known already."""
         return self.lesson.label
 
+    def counts(self) -> str:
+        """Return what became of the frames so far, for people.
+
+        Example:
+            >>> import numpy as np
+            >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=9, dropped=2)
+            >>> prediction = Prediction(None, None, None, np.zeros(0, np.float32))
+            >>> Step(frame, prediction, frames=10, seen=8).counts()
+            '8 seen, 0 learned, 2 dropped'
+        """
+        learned, dropped = self.lesson.learned_frames, self.frame.dropped
+        damaged = f", {self.frame.damaged} damaged" if self.frame.damaged else ""
+        return f"{self.seen} seen, {learned} learned, {dropped} dropped{damaged}"
+
     def fields(self) -> dict[str, Any]:
         """Return the fields of a `frame` event, for programs."""
         prediction, lesson = self.prediction, self.lesson
@@ -78,6 +94,7 @@ class Step:
             "score": prediction.score,
             "learned": lesson.learned,
             "frames": self.frames,
+            "seen": self.seen,
             "total": self.total,
             "learned_frames": lesson.learned_frames,
             "dropped": self.frame.dropped,
@@ -98,7 +115,8 @@ class Summary:
     """What a learning session did.
 
     Args:
-        frames: Frames predicted.
+        frames: Frames that the stream had, dropped ones included.
+        seen: Frames predicted.
         rejected: Frames reported as `unknown`, because of `--reject`.
         learned: Frames learned.
         withheld: Labelled frames that were not learned, because of a flag.
@@ -107,7 +125,7 @@ class Summary:
         dropped: Frames that the stream dropped.
         damaged: Frames that arrived damaged.
         skipped: Images that could not be read.
-        fps: Frames per second.
+        fps: Frames predicted per second.
         prequential_accuracy: Test-then-train accuracy, 0 to 1; None without labels.
         last_quarter_accuracy: The same over the last quarter of the labelled frames.
         classes: Names, in the order of the scores.
@@ -121,6 +139,7 @@ class Summary:
     """
 
     frames: int = 0
+    seen: int = 0
     rejected: int = 0
     learned: int = 0
     withheld: int = 0

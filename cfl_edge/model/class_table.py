@@ -80,8 +80,8 @@ def require_known(saved: Saved, name: str) -> int:
     classes: list[str] = saved.manifest["classes"]
     if name not in classes:
         raise DataError(
-            f"The model has no class {name!r}; it knows {', '.join(classes) or 'none yet'}",
-            hint="cfl-edge classes list DIR",
+            f"The model has no class {name!r}",
+            hint=f"one of its classes: {', '.join(classes) or 'there is none yet'}",
         )
     return classes.index(name)
 
@@ -95,7 +95,7 @@ def require_unknown(saved: Saved, name: str) -> None:
     if name in saved.manifest["classes"]:
         raise DataError(
             f"The model has a class {name!r} already",
-            hint="another name, or cfl-edge classes merge DIR A B --into NAME to join two",
+            hint="another name, or cfl-edge classes merge, which joins two",
         )
 
 
@@ -180,7 +180,7 @@ def merge(saved: Saved, names: Sequence[str], into: str) -> None:
     if len(set(names)) < 2:
         raise DataError(
             f"{len(set(names))} class to merge ({', '.join(names)}), expected at least 2",
-            hint="cfl-edge classes merge DIR A B --into NAME",
+            hint=f"one more class, of {', '.join(saved.manifest['classes'])}",
         )
     numbers = sorted({require_known(saved, name) for name in names})
     if into not in names:

@@ -10,8 +10,34 @@ from typing import Self
 
 from cfl_edge.errors import ModelLockedError
 from cfl_edge.model.opening import regular
-from cfl_edge.model.store import LOCK
 from cfl_edge.model.writing import make_folder, write_error
+
+LOCK = "lock"  # the file's name
+
+
+def _written(descriptor: int) -> str:
+    """Return the process id in a lock file, as text; empty if there is none."""
+    text = os.pread(descriptor, 32, 0).decode("ascii", errors="replace").strip()
+    return text if text.isdecimal() else ""
+
+
+def holder(folder: Path) -> str | None:
+    """Return the id of the process that is at work on a model folder; None if there is none.
+
+    Args:
+        folder: The model folder; it need not exist.
+    """
+    try:
+        descriptor = regular(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _written(descriptor) or "unknown"
+    finally:
+        os.close(descriptor)
+    return None
 
 
 class ModelLock:
@@ -53,14 +79,13 @@ class ModelLock:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", errors="replace").strip()
-            holder = holder if holder.isdecimal() else ""
+            number = _written(descriptor)
             os.close(descriptor)
-            process = f"process {holder}" if holder else "another process"
+            process = f"process {number}" if number else "another process"
             raise ModelLockedError(
                 f"{self.folder} is in use: {process} is at work on it",
-                hint=f"wait for it, stop it (kill {holder}), or name another folder"
-                if holder
+                hint=f"wait for it, stop it (kill {number}), or name another folder"
+                if number
                 else "wait for it, or name another folder",
             ) from None
         except OSError as error:

@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from cfl_edge.errors import (
     ModelDamagedError,
     ModelError,
+    ModelLockedError,
     ModelNotFoundError,
 )
 from cfl_edge.model.checkpoint import (
@@ -41,6 +42,7 @@ from cfl_edge.model.checkpoint import (
     verify,
     write,
 )
+from cfl_edge.model.lock import LOCK, holder
 from cfl_edge.model.opening import irregular
 from cfl_edge.model.replacing import is_being_written
 from cfl_edge.model.tensors import Array, digest, to_parts
@@ -50,7 +52,6 @@ __all__ = ["FORMAT_VERSION", "Saved", "Store"]
 
 _log = logging.getLogger(__name__)
 
-LOCK = "lock"
 _NOT_FOREIGN = {LOCK, "lost+found"}  # the latter: DIR is the root of its own disk
 
 T = TypeVar("T")
@@ -134,6 +135,7 @@ class Store:
 
         Raises:
             ModelNotFoundError: No model was saved here.
+            ModelLockedError: None was saved yet: another process is learning it.
             ModelDamagedError: None of its checkpoints verifies.
             ModelVersionError: The newest was written by a newer cfl-edge.
             ModelError: The folder cannot be read.
@@ -159,6 +161,12 @@ class Store:
             raise ModelNotFoundError(
                 f"{self.folder} is a file, expected a model folder",
                 hint="cfl-edge run for an ONNX file; else name the folder given to learn --model",
+            )
+        learning = holder(self.folder)
+        if learning is not None:
+            raise ModelLockedError(
+                f"{self.folder} holds no model yet: process {learning} is learning it",
+                hint="wait until it saves, within half a minute",
             )
         reason = "holds no model" if os.path.exists(self.folder) else "does not exist"
         raise ModelNotFoundError(

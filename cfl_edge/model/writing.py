@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cfl_edge.errors import ModelWriteError
+from cfl_edge.hints import existing
 
 TEMPORARY = ".writing-"  # what every name starts with that a crash may leave behind
 
@@ -38,7 +39,7 @@ def write_error(error: OSError, target: Path, *, intact: str = "") -> ModelWrite
             reason += f" ({free / 2**20:.1f} MiB free)"
     elif error.errno in _NOT_ALLOWED:
         reason = "you may not write there"
-        hint = f"sudo chown -R $USER {target}, or name a place of your own"
+        hint = f"sudo chown -R $USER {existing(target)}, or name a place of your own"
     elif error.errno == errno.EROFS:
         reason, hint = (
             "its file system is read-only",

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
+from cfl_edge.hints import export_command
 from cfl_edge.model.replacing import replace_files
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.distance import change_distance
@@ -76,7 +77,7 @@ def patch_classes(
     if not names:
         raise ModelNotFoundError(
             f"{target} holds no {MODEL_FILE} and no {CLASSIFIER_FILE}",
-            hint=f"cfl-edge export DIR -o {target}",
+            hint=export_command(target),
         )
     contents: dict[str, bytes] = {}
     for name in names:
@@ -86,7 +87,7 @@ def patch_classes(
         if not set_classes(model, matrix, classes, folder / name):
             on_notice(
                 f"{folder / name} can no longer report unknown things (--reject): its distance "
-                f"was computed for the old classes; cfl-edge export DIR -o {folder} restores it"
+                f"was computed for the old classes; {export_command(folder)} restores it"
             )
         contents[name] = model.SerializeToString()
     if target == folder:
@@ -100,7 +101,7 @@ def _require_network(model: onnx.ModelProto, network_digest: str, path: Path) ->
         raise ModelError(
             f"{path} was exported before the model learned on: the new class table does not fit "
             "its features",
-            hint=f"change the classes without --onnx, then cfl-edge export DIR -o {path.parent}",
+            hint=f"change the classes without --onnx, then {export_command(path)}",
         )
 
 
@@ -128,14 +129,14 @@ def set_classes(
     if not found:
         raise ModelDamagedError(
             f"{path} has no initializer {LABEL_EMBEDDINGS!r}, expected a file of cfl-edge",
-            hint=f"cfl-edge export DIR -o {path.parent}",
+            hint=export_command(path),
         )
     features, width = embeddings.shape
     if found[0].dims[0] != features:
         raise ModelError(
             f"{path} was exported with {found[0].dims[0]} features, the model now has {features}: "
             "it is another network",
-            hint=f"cfl-edge export DIR -o {path.parent}",
+            hint=export_command(path),
         )
     before = numpy_helper.to_array(found[0])
     found[0].CopyFrom(numpy_helper.from_array(embeddings, LABEL_EMBEDDINGS))
@@ -208,7 +209,7 @@ def _load(path: Path) -> onnx.ModelProto:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
         raise ModelDamagedError(
-            f"{path} is not an ONNX file ({error})", hint=f"cfl-edge export DIR -o {path.parent}"
+            f"{path} is not an ONNX file ({error})", hint=export_command(path)
         ) from error
     parse_metadata({entry.key: entry.value for entry in model.metadata_props}, path)
     return model

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
+from cfl_edge.hints import export_command
 from cfl_edge.model.opening import regular
 from cfl_edge.onnx.metadata import MODEL_FILE
 
@@ -80,9 +81,11 @@ def require_plain_file(path: Path) -> None:
         inner = path / MODEL_FILE
         raise ModelNotFoundError(
             f"{path} is a folder, expected an ONNX file",
-            hint=f"cfl-edge run {inner}" if inner.is_file() else f"cfl-edge export {path} -o OUT",
+            hint=f"cfl-edge run {inner}"
+            if inner.is_file()
+            else f"cfl-edge export {path} -o {path / 'onnx'}",
         )
-    hint = f"cfl-edge export DIR -o {path.parent}"
+    hint = export_command(path)
     try:
         with open(path, "rb", opener=partial(regular, follow=True)) as file:
             size_bytes = os.fstat(file.fileno()).st_size

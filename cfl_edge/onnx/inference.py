@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelVersionError
+from cfl_edge.hints import export_command
 from cfl_edge.onnx.errors import session_errors
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.metadata import (
@@ -55,7 +56,7 @@ class OnnxModel:
         >>> OnnxModel(Path("nowhere.onnx"))
         Traceback (most recent call last):
         cfl_edge.errors.ModelNotFoundError: nowhere.onnx does not exist
-          try: cfl-edge export DIR -o .
+          try: cfl-edge export MODEL-FOLDER -o .
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
@@ -69,7 +70,7 @@ class OnnxModel:
             names = [node.name for node in (*inputs, *outputs)]
         except UnicodeDecodeError as error:
             raise ModelDamagedError(
-                f"{path} has texts that are not UTF-8", hint=f"cfl-edge export DIR -o {path.parent}"
+                f"{path} has texts that are not UTF-8", hint=export_command(path)
             ) from error
         self.classes, self.size_px = parse_metadata(metadata, path)
         table = parse_known_distances(metadata, path)
@@ -92,7 +93,7 @@ class OnnxModel:
             raise ModelDamagedError(
                 f"{path} has inputs and outputs {visible(f'{found}'[:SHOWN])}, its metadata "
                 f"promises {expected}",
-                hint=f"cfl-edge export DIR -o {path.parent}",
+                hint=export_command(path),
             )
         self._input = names[0]
 
@@ -215,5 +216,5 @@ def unusable(path: Path, reason: str) -> ModelDamagedError:
     shown = visible(" ".join(reason.split()))[:SHOWN]
     return ModelDamagedError(
         f"{path} cannot be used as an ONNX file ({shown})",
-        hint=f"cfl-edge export DIR -o {path.parent}",
+        hint=export_command(path),
     )

@@ -115,7 +115,7 @@ def classifier_nodes(graph: onnx.GraphProto) -> list[str]:
     if len(last) != 1 or list(last[0].input)[1:] != [LABEL_EMBEDDINGS]:
         raise ExportError(
             "The graph does not end in label embeddings",
-            hint="cfl-edge export DIR -o OUT writes the whole model again",
+            hint="cfl-edge export with the model folder writes the whole model again",
         )
     ends = {JOINED_FEATURES, FEATURES, SCORES}
     return [

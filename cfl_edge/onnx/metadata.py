@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cfl_edge.defaults import MOST_IMAGE_PX, VERSION
 from cfl_edge.errors import DataError, ModelDamagedError, ModelVersionError
+from cfl_edge.hints import export_command
 from cfl_edge.names import nfc, require_names
 from cfl_edge.visible import visible
 
@@ -99,7 +100,7 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> tuple[list[str], 
         raise ModelDamagedError(
             f"{path} is an ONNX file without the metadata {', '.join(missing)}, "
             "expected one that cfl-edge exported",
-            hint=f"cfl-edge export DIR -o {path.parent}",
+            hint=export_command(path),
         )
     try:
         version = int(metadata["cfl_edge.format_version"])
@@ -148,5 +149,5 @@ def parse_known_distances(metadata: Mapping[str, str], path: Path) -> list[float
 def _unusable(path: Path, what: str) -> ModelDamagedError:
     return ModelDamagedError(
         f"{path} has metadata that cannot be used ({visible(what)[:SHOWN]})",
-        hint=f"cfl-edge export DIR -o {path.parent}",
+        hint=export_command(path),
     )

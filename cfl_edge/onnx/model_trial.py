@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from cfl_edge import errors
 from cfl_edge.errors import CflEdgeError, ModelDamagedError
+from cfl_edge.hints import export_command
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.trial import FAILED, TRIAL_S, run_child
 
@@ -102,7 +103,7 @@ def predict_checked(model: OnnxModel, image: Image, *, reject: float | None = No
 def _unusable(path: Path, what: str) -> ModelDamagedError:
     return ModelDamagedError(
         f"{path} cannot be used: {what}",
-        hint=f"cfl-edge export DIR -o {path.parent}, with the folder of learn --model",
+        hint=f"{export_command(path)}, with the folder of learn --model",
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cfl_edge.config.run import RunSettings
 from cfl_edge.errors import ModelError
+from cfl_edge.hints import export_command
 from cfl_edge.loop.metrics import Confusion, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
@@ -30,7 +31,8 @@ class RunSummary:
     """What `run` did.
 
     Args:
-        frames: Frames predicted.
+        frames: Frames that the stream had, dropped ones included.
+        seen: Frames predicted.
         dropped: Frames that the stream dropped.
         damaged: Frames that arrived damaged.
         skipped: Images that could not be read.
@@ -46,6 +48,7 @@ class RunSummary:
     """
 
     frames: int = 0
+    seen: int = 0
     dropped: int = 0
     damaged: int = 0
     skipped: int = 0
@@ -112,6 +115,7 @@ def run(
             on_step(step)
     return RunSummary(
         frames=session.frames,
+        seen=session.seen,
         dropped=session.dropped,
         damaged=session.damaged,
         skipped=session.skipped,
@@ -151,11 +155,11 @@ def _require_distances(network: OnnxModel) -> None:
         raise ModelError(
             f"{network.path} has no output {UNKNOWN_DISTANCE!r} for --reject: it was exported by "
             "an older cfl-edge, or its classes have changed since",
-            hint=f"cfl-edge export DIR -o {network.path.parent}",
+            hint=export_command(network.path),
         )
     if network.known_distances is None:
         raise ModelError(
             f"{network.path} was exported before enough was learned to tell what is {UNKNOWN}: "
             "2 classes, and 30 frames of classes that had 8 frames before",
-            hint=f"learn more frames, then cfl-edge export DIR -o {network.path.parent}",
+            hint=f"learn more frames, then {export_command(network.path)}",
         )

@@ -149,8 +149,8 @@ class Reporter:
         self.close()
         if self.json:
             self._write("summary", fields)
-        for line in lines:
-            self.line(line)
+        for line in lines:  # a class name in it cannot begin another
+            self.line(visible(line))
 
     def close(self) -> None:
         """Give the terminal back. Calling it again does nothing."""

@@ -152,19 +152,16 @@ def panel(step: Step, console: Console, labelled: Sequence[str]) -> Panel:
 
 def _facts(step: Step, cells: int, bar: str) -> list[Text]:
     """Return what there is to say beside the classes."""
-    frames = f"{step.frames}, {step.lesson.learned_frames} learned"
+    frames = f"{step.frames}: {step.counts()}"
     if step.total is not None:
-        frames = f"{step.frames} of {step.total}, {step.lesson.learned_frames} learned  "
+        frames = f"{step.frames} of {step.total}: {step.counts()}  "
     facts = {
         "sees": _seen(step),
         "accuracy": Text(
             f"{percent(step.lesson.rolling_accuracy)} of the last 100, "
             f"{percent(step.lesson.prequential_accuracy)} of all"
         ),
-        "speed": Text(
-            f"{step.fps:.1f} frames/s, {step.frame.dropped} dropped"
-            + (f", {step.frame.damaged} damaged" if step.frame.damaged else "")
-        ),
+        "speed": Text(f"{step.fps:.1f} frames/s"),
         "memory": Text(f"{step.peak_rss_mib:.0f} MiB at most"),
         "frames": Text(frames),
     }

@@ -36,9 +36,9 @@ def step_line(step: Step) -> str:
         >>> from cfl_edge.stream.frame import Frame
         >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
         >>> prediction = Prediction("mug", 0.9, None, np.zeros(1, np.float32))
-        >>> lesson = Lesson("mug", True, 1, rolling_accuracy=1.0)
-        >>> step_line(Step(frame, prediction, lesson, total=8, fps=24.8))
-        'frame 1/8  24.8 frames/s  mug 90.0 % (is mug)  accuracy 100.0 %  learned 1  dropped 0'
+        >>> lesson = Lesson("mug", True, 1)
+        >>> step_line(Step(frame, prediction, lesson, total=8, fps=25))
+        'frame 1/8  25 frames/s  mug 90.0 % (is mug)  accuracy -  1 seen, 1 learned, 0 dropped'
     """
     total = "" if step.total is None else f"/{step.total}"
     seen = "nothing known yet"
@@ -51,8 +51,6 @@ def step_line(step: Step) -> str:
     if step.lesson.flags:
         seen += f" [{', '.join(step.lesson.flags)}]"
     return (
-        f"frame {step.frames}{total}  {step.fps:.1f} frames/s  {seen}  "
-        f"accuracy {percent(step.lesson.rolling_accuracy)}  "
-        f"learned {step.lesson.learned_frames}  dropped {step.frame.dropped}"
-        + (f"  damaged {step.frame.damaged}" if step.frame.damaged else "")
+        f"frame {step.frames}{total}  {step.fps:.3g} frames/s  {seen}  "
+        f"accuracy {percent(step.lesson.rolling_accuracy)}  {step.counts()}"
     )

@@ -1,0 +1,74 @@
+"""Hints name the paths of the case at hand."""
+
+import os
+
+import pytest
+from command_line import assert_error, cfl_edge
+from saved_models import save
+
+from cfl_edge.errors import ModelWriteError
+from cfl_edge.hints import existing, export_command
+from cfl_edge.model.lock import ModelLock, holder
+from cfl_edge.model.store import Store
+from cfl_edge.model.writing import write_error
+
+
+def test_the_model_folder_of_an_export_is_found(tmp_path):
+    model = tmp_path / "my pets"
+    save(Store(model), 1.0)
+    out = f"cfl-edge export '{model}' -o '{model}/onnx'"
+    assert export_command(model / "onnx" / "model.onnx") == out  # it does not exist yet
+    (model / "onnx").mkdir()
+    assert export_command(model / "onnx") == out
+    assert export_command(model) == out
+    other = tmp_path / "out"
+    other.mkdir()
+    assert export_command(other / "a.onnx") == f"cfl-edge export MODEL-FOLDER -o {other}"
+    (model / "onnx" / "model.onnx").touch()
+    result = cfl_edge("run", model / "onnx" / "model.onnx", "--stream", "demo:")
+    assert_error(result, 4, "is empty")
+    assert out in result.err
+
+
+def test_whom_to_give_a_folder_that_does_not_exist(tmp_path):
+    error = write_error(PermissionError(13, "Permission denied"), tmp_path / "a" / "b")
+    assert isinstance(error, ModelWriteError)
+    assert error.hint.startswith(f"sudo chown -R $USER {tmp_path},")
+    assert existing(tmp_path / "a" / "b") == tmp_path
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_a_folder_that_may_not_be_searched(tmp_path):
+    tmp_path.chmod(0)
+    try:
+        assert existing(tmp_path / "a" / "b") == tmp_path
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [(["classes", "list"], []), (["undo"], ["--frames", 3]), (["export"], ["-o", "out"])],
+)
+def test_a_model_that_is_learned_for_the_first_time(words, options, tmp_path):
+    model = tmp_path / "pets"
+    with ModelLock(model):
+        result = cfl_edge(*words, model, *options)
+        assert_error(result, 4, f"{model} holds no model yet: process {os.getpid()} is learning it")
+        assert holder(model) == str(os.getpid())
+    assert holder(model) is None
+    assert_error(cfl_edge("classes", "list", model), 4, "holds no model")
+    assert holder(tmp_path / "none") is None
+
+
+def test_a_class_name_cannot_move_the_cursor_or_add_a_line(tmp_path):
+    store = Store(tmp_path / "pets")
+    manifest = {
+        "classes": ["cup\x1b[2J\nmug 5"],
+        "counters": {"frames_learned": 1},
+        "network": {"learner": "slda"},
+    }
+    store.save(manifest, {"state": {}})
+    result = cfl_edge("classes", "list", tmp_path / "pets")
+    assert "\x1b" not in result.out + result.err
+    assert "mug 5" not in (result.out + result.err).splitlines()
