@@ -21,8 +21,11 @@ IMAGE_PX_WITH_BACKBONE = 96
 IMAGE_PX_WITHOUT_BACKBONE = 32
 LEAST_IMAGE_PX, MOST_IMAGE_PX = 8, 1024
 OPTIMIZER: OptimizerName = "adamw"
+STATISTICS_MIB = 8.0  # 2,048 joint features; half of it costs 1 to 2 points (DECISIONS.md)
+MOST_STATISTICS_MIB = 64.0  # 5,792 numbers: more than the default backbone gives
+TRIANGLE_PANEL = 256  # rows: a block takes about a millisecond on a core
 REPLAY_MIB = 16.0
-JOURNAL_MIB = 8.0  # 1,500 frames with the default backbone, 50 s at 30 a second
+JOURNAL_MIB = 8.0  # 1,100 frames with the default backbone, 37 s at 30 a second
 BATCH = 32
 
 MODEL_FOLDER = Path("runs/model")

@@ -25,8 +25,8 @@ class Declaration:
         step: What a gradient step holds in memory: nothing (no layer learns), one layer of a chunk
             of samples (the closed form), one layer, or all layers.
         replays: Whether it stores past samples.
-        covariance: Which covariance it solves: none, that of what it reads, or that of every source
-            of features.
+        covariance: Which covariance it solves: none, that of the backbone's pooled features, or
+            that of its joint features; without a backbone that of the layers.
         probable: Whether the softmax of its scores is a probability. That of most is near 1 whether
             right or wrong, so that it says nothing against a label.
         exports: Whether its scores are one matrix product, which an ONNX file can hold.
@@ -39,7 +39,7 @@ class Declaration:
     what_stays: str
     step: Literal["none", "chunk", "layer", "network"] = "none"
     replays: bool = False
-    covariance: Literal["none", "read", "sources"] = "none"
+    covariance: Literal["none", "read", "joint"] = "none"
     probable: bool = False
     exports: bool = True
     pooled_scale: Literal["raw", "unit"] = "raw"
@@ -57,10 +57,13 @@ LEARNERS: dict[str, Declaration] = {
         f"{_COVARIANCE}, and {_ROWS}",
         step="chunk",
         replays=True,
-        covariance="sources",
+        covariance="joint",
         probable=True,
         pooled_scale="unit",
         layer_power=0.7,  # DECISIONS.md, "Power of the layers' features"
+    ),
+    "joint": Declaration(
+        f"{_HERE}.joint:build", _COVARIANCE, covariance="joint", probable=True, pooled_scale="unit"
     ),
     "slda": Declaration(f"{_HERE}.slda:build", _COVARIANCE, covariance="read"),
     "ncm": Declaration(f"{_HERE}.class_means:build_nearest_mean", "nothing of it"),

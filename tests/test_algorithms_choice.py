@@ -5,6 +5,7 @@ from test_algorithms_model import stored, taught
 from test_learner import ALGORITHM_LEARNERS
 
 from cfl_edge.config.learn import load_settings
+from cfl_edge.core.triangle import triangle_size
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.learner.classes import change, count
 from cfl_edge.learner.config import LearnerConfig
@@ -25,7 +26,7 @@ def test_algorithms_without_layers_need_no_update():
         plan = plan_of(algorithm)
         assert (plan.layers, plan.update_bytes, plan.replay_bytes) == ([], 0, 0)
     assert plan_of("knn").replay_bytes == 16 * 2**20
-    assert plan_of("slda").statistics_bytes == 3 * 4 * (8 * 64) ** 2  # all layers together
+    assert plan_of("slda").statistics_bytes == 4 * triangle_size(8 * 64)  # all layers together
     assert fit_memory(plan_of("slda").config, 1000).config.learner == "slda"
     with pytest.raises(UsageError, match="--memory-mib is 20, but learning needs at least"):
         fit_memory(plan_of("slda").config, 20)
@@ -34,7 +35,7 @@ def test_algorithms_without_layers_need_no_update():
 def test_a_covariance_of_the_backbone_s_pooled_features_fits_a_limit():
     plan = fit_memory(LearnerConfig(learner="slda"), 60)
     assert plan.layers == []
-    assert plan.statistics_bytes == 3 * 4 * 1280**2
+    assert plan.statistics_bytes == 4 * triangle_size(1280)
 
 
 def test_backpropagation_needs_all_layers_at_once():
@@ -60,7 +61,7 @@ def test_an_algorithm_on_the_end_of_a_backbone_refuses_layers():
 
 
 def test_an_unknown_algorithm_is_refused():
-    with pytest.raises(UsageError, match="--learner is 'svm', expected 'cfl', 'slda'"):
+    with pytest.raises(UsageError, match="--learner is 'svm', expected 'cfl', 'joint', 'slda'"):
         load_settings(None, stream="demo:", learner="svm")
 
 

@@ -13,6 +13,7 @@ from test_learner import ALGORITHM_LEARNERS, SMALL
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import build_network
+from cfl_edge.core.triangle import triangle_size
 from cfl_edge.errors import ExportError
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, build_algorithm
 from cfl_edge.learner.export import export_learner
@@ -155,5 +156,6 @@ def test_state_of_the_streaming_discriminant_is_a_covariance_and_class_means():
     x = torch.rand(100, 1280)
     algorithm.learn(Encoded(x, x, [x, x[:, :112]]), torch.arange(100), None)
     readout_bytes = 100 * (1280 + 112 + 1) * 4
-    rest = algorithm.state_bytes() - readout_bytes - 4 * (1280**2 + 100 * 1280)
+    statistics_bytes = 4 * (triangle_size(1280) + 100 * 1280)
+    rest = algorithm.state_bytes() - readout_bytes - statistics_bytes
     assert 0 < rest < 4096 + 4 * 100 * (100 + 1)  # and what the means are to each other

@@ -5,8 +5,9 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from cfl_edge.core import class_statistics
-from cfl_edge.core.class_statistics import NEVER, ClassStatistics, shrinkage, with_constant
+from cfl_edge.core import factor
+from cfl_edge.core.class_statistics import NEVER, ClassStatistics, with_constant
+from cfl_edge.core.factor import CORRECTION, Factor, shrinkage
 
 
 def samples(n=300, channels=5, classes=3, seed=0):
@@ -33,14 +34,19 @@ def test_running_statistics_equal_those_of_all_samples(batch):
     means = torch.stack([h[labels == z].mean(dim=0) for z in range(3)])
     scatter = sum(torch.outer(x - means[z], x - means[z]) for x, z in zip(h, labels, strict=True))
     torch.testing.assert_close(statistics.means, means, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(statistics.scatter, scatter, rtol=1e-4, atol=2e-2)
+    torch.testing.assert_close(statistics.triangle().dense(), scatter, rtol=1e-4, atol=2e-2)
     assert statistics.counts.tolist() == torch.bincount(labels).tolist()
 
 
+def chosen_shrinkage(covariance, n):
+    trace, squares = float(covariance.trace()), float(covariance.square().sum())
+    return shrinkage(trace, squares, len(covariance), n)
+
+
 def shrunk_covariance(statistics):
-    n, channels = float(statistics.counts.sum()), len(statistics.scatter)
-    covariance = statistics.scatter / n
-    alpha = shrinkage(covariance, n)
+    n, channels = float(statistics.counts.sum()), statistics.means.shape[1]
+    covariance = statistics.triangle().dense() / n
+    alpha = chosen_shrinkage(covariance, n)
     scale = covariance.trace() / channels
     return (1 - alpha) * covariance + alpha * scale * torch.eye(channels), covariance
 
@@ -79,7 +85,8 @@ def test_embeddings_are_the_gaussian_log_likelihood_less_the_error_of_the_mean()
     shrunk, covariance = shrunk_covariance(statistics)
     density = [torch.distributions.MultivariateNormal(m, shrunk) for m in statistics.means]
     expected = torch.stack([d.log_prob(h) for d in density], dim=1)
-    expected += torch.linalg.solve(shrunk, covariance).trace() / (2 * statistics.counts)
+    error = torch.linalg.solve(shrunk, covariance).trace() / statistics.counts
+    expected += 0.5 * CORRECTION * error
     actual = with_constant(h) @ statistics.embeddings().T
     torch.testing.assert_close(
         actual - actual.mean(1, keepdim=True),
@@ -121,26 +128,8 @@ def test_a_sample_that_is_shorter_than_most_takes_little_from_older_classes(monk
         return float((scores.argmax(1) == 2).float().mean())
 
     assert taken() < 0.1
-    monkeypatch.setattr(class_statistics, "_bounded", lambda excess, *_: excess)
+    monkeypatch.setattr(factor, "bounded", lambda excess, _, __, places: excess[places])
     assert taken() > 0.5
-
-
-def test_the_correction_is_that_of_the_means_error(monkeypatch):
-    monkeypatch.setattr(class_statistics, "_bounded", lambda excess, *_: excess)
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.tensor([0] * 60 + [1] * 12 + [2] * 3)
-    h = torch.randn(75, 6, generator=generator) * torch.arange(1, 7) + labels[:, None]
-    statistics = statistics_of(h, labels, 75, classes=3)
-    means = torch.stack([h[labels == z].mean(dim=0) for z in range(3)]).double()
-    within = h.double() - means[labels]
-    covariance = within.T @ within / 75
-    alpha = class_statistics.shrinkage(covariance.float(), 75)
-    shrunk = (1 - alpha) * covariance + alpha * covariance.trace() / 6 * torch.eye(6)
-    inverse = torch.linalg.inv(shrunk)
-    error = torch.trace(inverse @ covariance) / torch.tensor([60, 12, 3])
-    bias = -0.5 * ((means @ inverse * means).sum(1) - class_statistics.CORRECTION * error)
-    actual = statistics.embeddings()[:, -1].double()
-    torch.testing.assert_close(actual, bias, rtol=0, atol=0.1 * float(error.max()))
 
 
 def test_the_bound_is_that_of_every_pair_of_classes():
@@ -153,12 +142,41 @@ def test_the_bound_is_that_of_every_pair_of_classes():
         for k in range(5):
             if counts[k] > counts[z]:
                 distance = float((means[z] - means[k]).norm())
-                room = max(distance**2 - class_statistics.MARGIN * distance, 0.0)
+                room = max(distance**2 - factor.MARGIN * distance, 0.0)
                 allowed.append(float(excess[k]) + room)
         expected.append(min(allowed))
-    actual = class_statistics._bounded(excess, means @ means.T, counts)
+    squared = torch.cdist(means, means).square()
+    actual = factor.bounded(excess, squared, counts, torch.arange(5))
     torch.testing.assert_close(actual, torch.tensor(expected), rtol=1e-4, atol=1e-4)
     assert (actual < excess).any()
+    part = torch.tensor([2, 0])
+    torch.testing.assert_close(factor.bounded(excess, squared[part], counts, part), actual[part])
+
+
+def test_the_correction_is_that_of_the_means_error(monkeypatch):
+    monkeypatch.setattr(factor, "bounded", lambda excess, _, __, places: excess[places])
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0] * 60 + [1] * 12 + [2] * 3)
+    h = torch.randn(75, 6, generator=generator) * torch.arange(1, 7) + labels[:, None]
+    statistics = statistics_of(h, labels, 75, classes=3)
+    means = torch.stack([h[labels == z].mean(dim=0) for z in range(3)]).double()
+    within = h.double() - means[labels]
+    covariance = within.T @ within / 75
+    alpha = chosen_shrinkage(covariance, 75)
+    shrunk = (1 - alpha) * covariance + alpha * covariance.trace() / 6 * torch.eye(6)
+    inverse = torch.linalg.inv(shrunk)
+    error = torch.trace(inverse @ covariance) / torch.tensor([60, 12, 3])
+    bias = -0.5 * ((means @ inverse * means).sum(1) - CORRECTION * error)
+    actual = statistics.embeddings()[:, -1].double()
+    torch.testing.assert_close(actual, bias, rtol=0, atol=0.1 * float(error.max()))
+
+
+def test_the_trace_by_random_signs_is_near_the_exact_one():
+    h, labels = samples(2000, channels=40)
+    statistics = statistics_of(h, labels, 2000)
+    shrunk, covariance = shrunk_covariance(statistics)
+    exact = float(torch.linalg.solve(shrunk.double(), covariance.double()).trace())
+    assert Factor(statistics).finish().spread == pytest.approx(exact, rel=0.02)
 
 
 def test_one_sample_of_each_class_gives_the_nearest_mean():
@@ -184,4 +202,4 @@ def test_decay_makes_later_samples_count_more():
 
 @pytest.mark.parametrize(("samples_seen", "low", "high"), [(1, 1, 1), (10, 0.3, 1), (1e6, 0, 0.01)])
 def test_shrinkage_falls_with_the_number_of_samples(samples_seen, low, high):
-    assert low <= shrinkage(torch.diag(torch.tensor([5.0, 3.0, 1.0])), samples_seen) <= high
+    assert low <= chosen_shrinkage(torch.diag(torch.tensor([5.0, 3.0, 1.0])), samples_seen) <= high

@@ -21,17 +21,15 @@ def test_at_unit_scale_the_length_of_the_end_says_nothing():
 
 
 def test_the_backbone_is_read_as_asked():
-    h0, final = torch.rand(2, 3, 4, 4), torch.rand(2, 5)
-    raw_end, both = frozen_sources(h0, final, "raw")
-    assert torch.equal(raw_end, final)
-    unit_end, same = frozen_sources(h0, final, "unit")
-    assert torch.equal(both, same)
-    assert torch.equal(unit_end, scale_pooled(final, "unit"))
-    deviations = h0.numpy().std(axis=(2, 3))
-    np.testing.assert_allclose(
-        both, np.concatenate([h0.mean(dim=(2, 3)), deviations], axis=1), rtol=1e-5
-    )
-    assert frozen_sources(h0, None, "raw") == []
+    end, joint = torch.rand(2, 5), torch.rand(2, 7)
+    final = torch.cat([end, joint], dim=1)
+    raw_end, same = frozen_sources(final, [5, 7], "raw")
+    assert torch.equal(raw_end, end)
+    assert torch.equal(same, joint)
+    unit_end, same = frozen_sources(final, [5, 7], "unit")
+    assert torch.equal(same, joint)
+    assert torch.equal(unit_end, scale_pooled(end, "unit"))
+    assert frozen_sources(None, [], "raw") == []
 
 
 def test_predictions_read_a_power_of_what_the_layers_loss_sees():
@@ -53,5 +51,5 @@ def test_what_people_use_instead_reads_the_layers_as_they_are(algorithm):
 
 @pytest.mark.parametrize("algorithm", LEARNERS)
 def test_what_people_use_instead_reads_the_end_as_it_is(algorithm):
-    expected = "unit" if algorithm == "cfl" else "raw"
+    expected = "unit" if algorithm in ("cfl", "joint") else "raw"
     assert declaration(algorithm).pooled_scale == expected

@@ -51,7 +51,7 @@ def test_a_still_camera_fills_no_memory_and_shrinks_no_covariance():
     learner.learn(learner.encode(pictures(learner, 0, 6)), ["above"] * 6)
     learner.learn(learner.encode(pictures(learner, 1, 6)), ["left"] * 6)
     learner.recalibrate()
-    before = [source.scatter.clone() for source in learner.algorithm.statistics]
+    before = [source.triangle().trace() for source in learner.algorithm.statistics]
     kept, steps = len(learner.algorithm.replay), learner.algorithm.steps
     still = pictures(learner, 0, 1, seed=9)
     for _ in range(40):
@@ -64,7 +64,7 @@ def test_a_still_camera_fills_no_memory_and_shrinks_no_covariance():
     assert learner.algorithm.replay.counts == [7, 6]
     for source, old in zip(learner.algorithm.statistics, before, strict=True):
         assert source.counts.tolist() == [7, 6]
-        assert source.scatter.trace() >= 0.5 * old.trace()
+        assert source.triangle().trace() >= 0.5 * old
     assert learner.classes[learner.predict(learner.encode(still)).argmax()] == "above"
 
 

@@ -18,18 +18,15 @@ def _look_anew():
     solving_dtype.cache_clear()
 
 
-def wrong_factor(matrix, out):
-    """What a broken kernel returned: right in its first block, off in the others."""
-    factor, failed = RIGHT(matrix, out=out)
-    if matrix.dtype == torch.float32 and len(matrix) > 256:
-        factor[256:, :256] *= 1.1
-    return factor, failed
+def wrong_factor(matrix):
+    """What a broken kernel returns: a factor that is off, without a word."""
+    factor, failed = RIGHT(matrix)
+    return factor * 1.1 if matrix.dtype == torch.float32 else factor, failed
 
 
-def failing_factor(matrix, out):
-    factor, failed = RIGHT(matrix, out=out)
-    failed += 257 * (matrix.dtype == torch.float32)
-    return factor, failed
+def failing_factor(matrix):
+    factor, failed = RIGHT(matrix)
+    return factor, failed + 3 * (matrix.dtype == torch.float32)
 
 
 RIGHT = torch.linalg.cholesky_ex

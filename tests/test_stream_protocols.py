@@ -280,7 +280,7 @@ def test_images_of_a_folder_are_scaled_from_the_file(tmp_path):
         ({"epochs": 3}, "--epochs is 3 with --protocol class-incremental, expected --protocol shu"),
         ({"protocol": "blocks", "classes_per_task": 2}, "--classes-per-task is 2 with --protocol"),
         ({"protocol": "instances", "unknown_classes": 2}, "--unknown-classes is 2 with --protocol"),
-        ({"learners": "cfl,magic"}, "--learners has 'magic', expected cfl, slda"),
+        ({"learners": "cfl,magic"}, "--learners has 'magic', expected cfl, joint, slda"),
         ({"validation": 1.0}, "--validation is 1.0, expected less than 1"),
         ({"label_noise": -0.1}, "--label-noise is -0.1"),
         ({"label_delay_s": float("inf")}, "--label-delay is inf"),

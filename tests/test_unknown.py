@@ -120,7 +120,7 @@ def test_distances_of_the_algorithms_with_a_covariance_against_brute_force():
     algorithm, encoded = learner.algorithm, learner.encode(pictures(3, 5))
     classifier = algorithm.classifier
     s: ClassStatistics = classifier.statistics
-    within = s.scatter.double() / float(s.counts.sum())
+    within = s.triangle().dense().double() / float(s.counts.sum())
     channels = len(within)
     scale = float(within.trace()) / channels
     alpha = classifier.shrinkage

@@ -16,9 +16,10 @@ from cfl_edge.config.network import (
     MemoryMib,
     Optimizer,
     ReplayMib,
+    StatisticsMib,
 )
 from cfl_edge.config.settings import Option, Settings
-from cfl_edge.defaults import BACKBONE, BATCH, OPTIMIZER, REPLAY_MIB
+from cfl_edge.defaults import BACKBONE, BATCH, OPTIMIZER, REPLAY_MIB, STATISTICS_MIB
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class PlanSettings(Settings):
     chunk: Chunk = "auto"
     optimizer: Optimizer = OPTIMIZER
     replay_mib: ReplayMib = REPLAY_MIB
+    statistics_mib: StatisticsMib = STATISTICS_MIB
     memory_mib: MemoryMib = None
 
 

@@ -18,6 +18,7 @@ from cfl_edge.config.network import (
     MemoryMib,
     Optimizer,
     ReplayMib,
+    StatisticsMib,
 )
 from cfl_edge.config.settings import (
     Device,
@@ -116,6 +117,7 @@ class LearnSettings(Settings):
     seed: Seed = 0
     device: Device = "auto"
     replay_mib: ReplayMib = None
+    statistics_mib: StatisticsMib = None
     journal_mib: JournalMib = None
     memory_mib: MemoryMib = None
     optimizer: Optimizer = None

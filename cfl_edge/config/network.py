@@ -19,6 +19,18 @@ ReplayMib = Annotated[
         default=f"the model's, else {defaults.REPLAY_MIB:g}",
     ),
 ]
+StatisticsMib = Annotated[
+    float | None,
+    Field(gt=0, le=defaults.MOST_STATISTICS_MIB),
+    Option(
+        "Memory for the covariance of the features that the frozen network gives; more reads more "
+        "of them.",
+        panel="Memory",
+        metavar="MIB",
+        default=f"the model's, else {defaults.STATISTICS_MIB:g}",
+        example=f"{defaults.STATISTICS_MIB:g}",
+    ),
+]
 JournalMib = Annotated[
     float | None,
     Field(ge=0),

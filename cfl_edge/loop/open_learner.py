@@ -32,6 +32,7 @@ def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
         ("--layers", "layers"),
         ("--image", "image_px"),
         ("--optimizer", "optimizer"),
+        ("--statistics-mib", "statistics_mib"),
     ):
         asked = getattr(settings, key.removesuffix("_px"))
         if asked is not None and asked != network[key]:
@@ -110,6 +111,7 @@ def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerC
         layers=settings.layers,
         image_px=settings.image,
         replay_mib=settings.replay_mib or LearnerConfig.replay_mib,
+        statistics_mib=settings.statistics_mib or LearnerConfig.statistics_mib,
         batch=batch or LearnerConfig.batch,
         new_per_step=min(batch or LearnerConfig.batch, LearnerConfig.new_per_step),
         optimizer=settings.optimizer or LearnerConfig.optimizer,

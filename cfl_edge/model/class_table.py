@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cfl_edge.defaults import TRIANGLE_PANEL
 from cfl_edge.errors import DataError
 from cfl_edge.model.checkpoint import Saved
 
@@ -209,13 +210,29 @@ def _merge_rows(saved: Saved, numbers: list[int]) -> None:
             merged = np.tensordot(counts, rows[numbers], axes=1) / max(counts.sum(), 1)
             if "scatter" in rule:  # what lies between the means is now within the class
                 apart = np.sqrt(counts)[:, None] * (rows[numbers] - merged)
-                state[rule["scatter"]] = state[rule["scatter"]] + apart.T @ apart
+                state[rule["scatter"]] = add_products(state[rule["scatter"]].copy(), apart)
         else:
             merged = rows[learned].mean(axis=0)
         state[name] = rows.copy()  # it may be the live learner's own
         state[name][target] = merged
     if "since_refresh" in state:
         state["since_refresh"] = np.array(STALE)
+
+
+def add_products(triangle: Array, rows: Array) -> Array:
+    """Add the outer products of rows (N, C) to a triangle in panels, (P,), in place; return it.
+
+    Example:
+        >>> add_products(np.zeros(4), np.array([[1.0, 2.0]]))
+        array([1., 2., 2., 4.])
+    """
+    offset, channels = 0, rows.shape[1]
+    for start in range(0, channels, TRIANGLE_PANEL):
+        end = min(start + TRIANGLE_PANEL, channels)
+        panel = rows[:, start:end].T @ rows[:, :end]
+        triangle[offset : offset + panel.size] += panel.ravel()
+        offset += panel.size
+    return triangle
 
 
 def _is_predicted(state: dict[str, Array], rules: dict[str, Any], number: int) -> bool:

@@ -11,6 +11,7 @@ them. Only torchvision's models are traced (`cfl_edge.onnx.traced`).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from cfl_edge.core.backbones import Backbone, CutNetwork, NoNetwork
 from cfl_edge.core.distances import DistanceRows
 from cfl_edge.core.features import FeatureExtractor, PooledScale
+from cfl_edge.core.joint import JointFeatures, pooling_matrix
 from cfl_edge.core.networks import Network
 from cfl_edge.onnx.builder import GraphBuilder, Value
 from cfl_edge.onnx.metadata import (
@@ -77,7 +79,11 @@ def model_graph(extractor: FeatureExtractor, size_px: int, classifier: Classifie
         ['scores']
     """
     graph, h0, final = _append_backbone(extractor.backbone, size_px)
-    sources = [] if final is None else _frozen_sources(graph, h0, final, extractor.scale)
+    sources = (
+        []
+        if final is None
+        else _frozen_sources(graph, final, extractor.backbone.widths, extractor.scale)
+    )
     sources += _append_layers(graph, h0, extractor.network)
     joined = graph.node("Concat", sources, JOINED_FEATURES, axis=1)
     padding, one = graph.integers([0, 0, 0, 1]), graph.constant(np.float32(1))
@@ -146,27 +152,45 @@ def _append_backbone(backbone: Backbone, size_px: int) -> tuple[GraphBuilder, Va
     x = Value(scaled, (3, size_px, size_px))
     if isinstance(network, NoNetwork):
         return graph, x, None
-    h0 = append_module(network.to_cut, graph, x)
-    end = append_module(network.to_end, graph, h0)
-    return graph, h0, Value(_means(graph, end.name), end.shape[:1])
+    maps, h0 = [], x
+    for number, module in enumerate(network.sequence):
+        x = append_module(module, graph, x)
+        if number in network.points:
+            maps.append(x)
+        if number == network.cut - 1:
+            h0 = x
+    read = [_means(graph, x.name), *_append_joint(graph, maps, network.joint)]
+    return graph, h0, Value(graph.node("Concat", read, axis=1), (sum(network.widths),))
 
 
-def _frozen_sources(graph: GraphBuilder, h0: Value, final: Value, scale: PooledScale) -> list[str]:
+def _append_joint(graph: GraphBuilder, maps: Sequence[Value], joint: JointFeatures) -> list[str]:
+    """Append the joint features, block by block, as `JointFeatures` computes them."""
+    parts = []
+    for x, point, places in zip(maps, joint.points, joint.selected, strict=True):
+        channels, height, width = x.shape
+        flat = graph.node("Reshape", [x.name, graph.integers([0, channels, height * width])])
+        matrix = graph.constant(pooling_matrix(height, width, point.cells).numpy())
+        cells = graph.node("MatMul", [flat, matrix])
+        row = graph.node("Reshape", [cells, graph.integers([0, channels * point.cells**2])])
+        taken = graph.node("Gather", [row, graph.integers(places.tolist())], axis=1)
+        parts.append(_unit(graph, taken, len(places)))
+    return parts
+
+
+def _unit(graph: GraphBuilder, features: str, width: int) -> str:
+    """Append features (N, C) scaled to a mean square of 1."""
+    length = graph.reduce("ReduceL2", features, [1], keepdims=True)
+    length = graph.node("Max", [length, graph.constant(SHORTEST)])
+    unit = graph.node("Div", [features, length])
+    return graph.node("Mul", [unit, graph.constant(np.float32(math.sqrt(width)))])
+
+
+def _frozen_sources(
+    graph: GraphBuilder, final: Value, widths: Sequence[int], scale: PooledScale
+) -> list[str]:
     """Append what `cfl_edge.core.features.frozen_sources` computes."""
-    sources = [final.name]
-    if scale == "unit":
-        length = graph.reduce("ReduceL2", final.name, [1], keepdims=True)
-        length = graph.node("Max", [length, graph.constant(SHORTEST)])
-        unit = graph.node("Div", [final.name, length])
-        root = graph.constant(np.float32(math.sqrt(final.shape[0])))
-        sources = [graph.node("Mul", [unit, root])]
-    sources.append(_means(graph, h0.name))
-    mean = graph.reduce("ReduceMean", h0.name, [2, 3], keepdims=True)
-    # Pow, not Mul: ONNX Runtime's quantisation leaves it in float, and deviations need that.
-    apart = graph.node("Sub", [h0.name, mean])
-    square = graph.node("Pow", [apart, graph.constant(np.float32(2))])
-    sources.append(graph.node("Sqrt", [_means(graph, square)]))
-    return sources
+    end, joint = graph.split(final.name, widths, axis=1)
+    return [_unit(graph, end, widths[0]) if scale == "unit" else end, joint]
 
 
 def _append_layers(graph: GraphBuilder, h0: Value, network: Network) -> list[str]:

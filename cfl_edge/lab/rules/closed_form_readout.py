@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
+from cfl_edge.core.triangle import triangle_size
 
 
 class ClosedFormReadout(nn.Module):
@@ -38,7 +39,7 @@ class ClosedFormReadout(nn.Module):
         super().__init__()
         self.register_buffer("counts", torch.zeros(classes))
         self.register_buffer("means", torch.zeros(classes, channels))
-        self.register_buffer("scatter", torch.zeros(channels, channels))
+        self.register_buffer("scatter", torch.zeros(triangle_size(channels)))
         self._solved: tuple[tuple[int, ...], Tensor] | None = None  # for the buffers' versions
 
     def clear(self) -> None:

@@ -1,9 +1,10 @@
 """Contrastive forward learning on a stream: layers that adapt, statistics that follow them.
 
-Every source of features (the backbone's pooled features, its cut, each layer) has class means and a
-shared covariance, whose label embeddings in closed form predict together. Gradient steps on new and
-replayed samples move the layers; the statistics of the layers forget what they were gathered on at
-the same pace, and are re-estimated from the replay memory now and then (`Recalibration`).
+The joint features of the backbone and each layer have class means and a shared covariance, whose
+label embeddings in closed form predict together. The backbone's part is exact
+(`JointDiscriminant`). Gradient steps on new and replayed samples move the layers; the statistics of
+the layers forget what they were gathered on at the same pace, and are re-estimated from the replay
+memory now and then (`Recalibration`).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from cfl_edge.learner.algorithms.recalibration import (
     lag,
     passed,
 )
+from cfl_edge.learner.joint_discriminant import JointDiscriminant
 from cfl_edge.learner.near_duplicates import NearDuplicates
 from cfl_edge.learner.novelty_calibration import REPLAYED, ReplayedDistances
 from cfl_edge.learner.readout import TEMPERATURE, combine
@@ -50,6 +52,7 @@ from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.trainer import Trainer, mirror
 
+LAYERS_WEIGHT = 0.5  # of their log likelihoods (DECISIONS.md, "What layers count for")
 STATISTICS_DECAY = 0.97  # a step; about the last 1,000 samples count, while the layers move
 
 
@@ -116,7 +119,11 @@ class ContrastiveAlgorithm(Algorithm):
         config, shape = inputs.config, inputs.h0_shape
         self.network = inputs.network
         self.layer_source = inputs.layer_source
-        self.statistics = [ClassStatistics(c, self.device) for c in inputs.channels]
+        self.joint: JointDiscriminant | None = None  # without a backbone
+        if self.layer_source:
+            self.joint = JointDiscriminant(inputs.channels[0], inputs.channels[1], self.device)
+        layers = inputs.channels[self.layer_source :]
+        self.statistics = [ClassStatistics(c, self.device) for c in layers]
         self.replay = Replay(
             shape, limit_mib=config.replay_mib, generator=inputs.generator, device=self.device
         )
@@ -124,8 +131,8 @@ class ContrastiveAlgorithm(Algorithm):
         self.trainer: Trainer[Trained] = Trainer(
             self.network, config, self.replay, inputs.generator, self.contrast
         )
-        layers = step_memory(self.network, shape, config.batch, chunk=config.chunk)
-        self.chunk = min(layer.chunk for layer in layers)  # of recalibration
+        steps = step_memory(self.network, shape, config.batch, chunk=config.chunk)
+        self.chunk = min(step.chunk for step in steps)  # of recalibration
         self._readout = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
         self.replayed = ReplayedDistances()
         self._means: list[MeanProducts] = []  # of each layer
@@ -141,6 +148,8 @@ class ContrastiveAlgorithm(Algorithm):
         state.rows("label_embeddings", self.contrast, "embeddings", Rows(new="normal"))
         state.rows("readout", self, "_readout", Rows(new="never"))
         state.value("since_refresh", self, "_since_refresh")
+        if self.joint is not None:
+            self.joint.declare(state)
         for r, source in enumerate(self.statistics):
             state.statistics(f"statistics.{r}", source)
         for i, optimizer in enumerate(self.contrast.optimizers):
@@ -171,7 +180,11 @@ class ContrastiveAlgorithm(Algorithm):
         near = [self.duplicates.is_near(*pair) for pair in zip(encoded.h0, listed, strict=True)]
         new = torch.tensor([not is_near for is_near in near], dtype=torch.bool, device=self.device)
         self.note_known(encoded, targets, new)
-        for source, features in zip(self.statistics, encoded.features, strict=True):
+        layers = encoded.features[self.layer_source :]
+        if self.joint is not None and new.any():
+            end, x = encoded.features[:2]
+            self.joint.take(end[new], x[new], targets[new])
+        for source, features in zip(self.statistics, layers, strict=True):
             source.update(features[new], targets[new])
         for sample, target, is_near in zip(encoded.h0, listed, near, strict=True):
             self.seen[target] += 1
@@ -187,8 +200,10 @@ class ContrastiveAlgorithm(Algorithm):
         moved = self.trainer.steps - self._recalibrated_at
         lags = may_work and self._recalibration is None and lag(moved, self.seen, added)
         if lags:
-            lagging = self.statistics[self.layer_source :]
-            self._recalibrate_on(self.replay.balanced(RECALIBRATED_SAMPLES), budget_s, lagging)
+            places = self.replay.balanced(RECALIBRATED_SAMPLES)
+            self._recalibrate_on(places, budget_s, self.statistics)
+        if self.joint is not None and may_work and self.joint.work(budget_s):
+            self._since_refresh = self.config.refresh_frames
         due = self._since_refresh >= self.config.refresh_frames
         if due and (may_work or self._has_new_class()):
             self.refresh()
@@ -210,10 +225,10 @@ class ContrastiveAlgorithm(Algorithm):
             if not len(targets):  # the new samples were counted when they came
                 continue
             replayed = [self.network.read(h_mean[-len(targets) :]) for h_mean in pooled]
-            for source, h_mean in zip(self.statistics[self.layer_source :], replayed, strict=True):
+            for source, h_mean in zip(self.statistics, replayed, strict=True):
                 source.decay(STATISTICS_DECAY)
                 source.update(h_mean, targets)
-            if self._distances:
+            if self._distances and self.joint is None:
                 self._note_replayed(replayed, targets)
 
     def recalibrate(self) -> None:
@@ -222,6 +237,8 @@ class ContrastiveAlgorithm(Algorithm):
         self.work(all_pending=True)
         for optimizer in self.contrast.optimizers:
             optimizer.round_first_moments()
+        if self.joint is not None and self.seen:
+            self.joint.finish()
         if len(self.replay):
             self._recalibrate_on(torch.arange(len(self.replay)), budget_s=None)
 
@@ -252,56 +269,69 @@ class ContrastiveAlgorithm(Algorithm):
             samples = torch.stack([sample for sample, _ in self.trainer.pending])
             targets = [target for _, target in self.trainer.pending]
             recalibrated.take(samples.float(), torch.tensor(targets, device=self.device))
-        layers = self.statistics[self.layer_source :]
-        for source, estimated in zip(layers, recalibrated.statistics, strict=True):
+        for source, estimated in zip(self.statistics, recalibrated.statistics, strict=True):
             source.counts, source.means = estimated.counts, estimated.means
             source.scatter = estimated.scatter
         self._recalibrated_at = self.trainer.steps
         self.refresh()
-        self._note_replayed(*recalibrated.kept())
+        if self.joint is None:
+            self._note_replayed(*recalibrated.kept())
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Solve the label embeddings of every source and combine them."""
-        self._readout = combine(self.statistics)
+        blocks = [LAYERS_WEIGHT * source.embeddings() for source in self.statistics]
+        known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
+        if self.joint is not None:
+            self.joint.renew_stale()
+            blocks.insert(0, self.joint.embeddings())
+        self._readout = combine(blocks, known)
         self._refresh_distances([])
         self._since_refresh = 0
 
     def _refresh_distances(self, means: list[MeanProducts]) -> None:
         """Take the distances from the label embeddings; `means` empty from the statistics of now.
 
-        Only those in the layers: they tell more than the backbone's pooled features and cut, and
-        replayed samples have them.
+        Those in the joint features, or in the layers without a backbone.
         """
+        if self.joint is not None:
+            self._means = means or [self.joint.products()]
+            self._distances = [relative_distance(self.joint.rows, self._means[0])]
+            of_joint = self._distances[0]
+            self.novelty.expect(of_joint.expected.cpu(), of_joint.variance.sqrt().cpu())
+            return
         known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
         blocks = torch.split(self._readout[:, :-1], self.inputs.channels, dim=1)
-        layers = [rows / TEMPERATURE for rows in blocks[self.layer_source :]]
-        statistics = self.statistics[self.layer_source :]
+        rows = [block / TEMPERATURE for block in blocks]
         self._means = means or [
-            mean_products(rows, source.means, known)
-            for rows, source in zip(layers, statistics, strict=True)
+            mean_products(row, source.means, known)
+            for row, source in zip(rows, self.statistics, strict=True)
         ]
-        self._distances = [
-            relative_distance(*pair) for pair in zip(layers, self._means, strict=True)
-        ]
+        self._distances = [relative_distance(*pair) for pair in zip(rows, self._means, strict=True)]
+
+    @property
+    def _told_by(self) -> slice:
+        """Which sources tell how far a sample lies: the joint features, or the layers."""
+        return slice(0, None) if self.joint is None else slice(1, self.layer_source)
 
     def distances(self, encoded: Encoded) -> Tensor:
-        """Return the sum of the relative Mahalanobis distances in all layers, (N,)."""
-        return self._in_layers(encoded.features[self.layer_source :])
+        """Return relative Mahalanobis distances, in the joint features or summed over layers."""
+        return self._summed_distances(encoded.features[self._told_by])
 
-    def _in_layers(self, layers: Sequence[Tensor]) -> Tensor:
-        distances = [one(x) for one, x in zip(self._distances, layers, strict=True)]
+    def _summed_distances(self, sources: Sequence[Tensor]) -> Tensor:
+        distances = [one(x) for one, x in zip(self._distances, sources, strict=True)]
         return torch.stack(distances).sum(dim=0)
 
     def _note_replayed(self, layers: Sequence[Tensor], targets: Tensor) -> None:
-        self.replayed.add(self._in_layers(layers), targets)
+        self.replayed.add(self._summed_distances(layers), targets)
         self.novelty.expect(*self.replayed.expected(len(self.seen)))
 
     def distance_rows(self) -> DistanceRows | None:
         """Return what gives `distances`, zeros where it does not look."""
         if not self._distances:
             return None
-        return spread_distances(self._distances, self.inputs.channels, first=self.layer_source)
+        first = self._told_by.start
+        return spread_distances(self._distances, self.inputs.channels, first=first)
 
     def scores(self, encoded: Encoded) -> Tensor:
         """Return the sum of all sources' log likelihoods, tempered, (N, Z)."""
@@ -311,6 +341,8 @@ class ContrastiveAlgorithm(Algorithm):
         """Take a step on a copy and solve embeddings of nothing."""
         batch = self.config.batch
         self.contrast.warm_up({min(self.config.new_per_step, batch), batch})
+        if self.joint is not None:
+            self.joint.prepare()
         for source in self.statistics:
             spare = ClassStatistics(source.means.shape[1], self.device)
             spare.add_class()
@@ -322,9 +354,10 @@ class ContrastiveAlgorithm(Algorithm):
         self._recalibrated_at = self.trainer.steps
         classes = len(self.seen)
         if classes:
-            layers = len(self.network.channels)
-            self._refresh_distances(load_products(state, layers, classes, self.device))
-        self.novelty.expect(*self.replayed.expected(classes))
+            sources = len(self.network.channels) if self.joint is None else 1
+            self._refresh_distances(load_products(state, sources, classes, self.device))
+        if self.joint is None:
+            self.novelty.expect(*self.replayed.expected(classes))
 
 
 def build(inputs: AlgorithmInputs) -> Algorithm:

@@ -26,8 +26,8 @@ from cfl_edge.core.distances import (
     product_tensors,
     spread_distances,
 )
+from cfl_edge.core.factor import Factor
 from cfl_edge.core.features import Encoded
-from cfl_edge.core.solving import factorise, scaled, solve, solving_dtype
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, linear_scores
 from cfl_edge.learner.algorithms.frozen import (
     Classifier,
@@ -48,7 +48,6 @@ SINGLE_PRECISION = 1e-3  # with less shrinkage the Cholesky factor needs double
 # of so many channels, with a covariance from few samples, are too sure of themselves. Least cross
 # entropy on 4,000 CIFAR-10 images; with 1,000 of them, fewer than channels, 0.01 would be right.
 TEMPERATURE = 0.1
-SMALLEST = 1e-12
 
 
 def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE) -> Tensor:
@@ -65,20 +64,10 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
     Returns:
         (Z, C + 1)
     """
-    samples = max(float(statistics.counts.sum()), 1.0)
-    channels = statistics.means.shape[1]
-    scale = float(statistics.scatter.trace()) / samples / channels
-    if scale <= 0:  # not two samples of any class yet: the nearest mean, at the features' scale
-        shrinkage, scale = 1.0, max(float(statistics.means.square().mean()), SMALLEST)
-    dtype = torch.float64
-    if shrinkage >= SINGLE_PRECISION:
-        dtype = solving_dtype(statistics.means.device)
-    shrunk = scaled(statistics.scatter, (1 - shrinkage) / samples, dtype)
-    shrunk.diagonal().add_(shrinkage * scale)
-    means = statistics.means.to(dtype)
-    rows = solve(factorise(shrunk), means.T).T  # (Z, C)
-    bias = -0.5 * (rows * means).sum(dim=1, keepdim=True)
-    return torch.cat([rows, bias], dim=1).float()
+    dtype = torch.float64 if shrinkage < SINGLE_PRECISION else None
+    rows = Factor(statistics, shrinkage, dtype).finish().solve(statistics.means)  # (Z, C)
+    bias = -0.5 * (rows * statistics.means).sum(dim=1, keepdim=True)
+    return torch.cat([rows, bias], dim=1)
 
 
 @final

@@ -9,7 +9,7 @@ from typing import Any
 
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.core.device import choose_device
-from cfl_edge.defaults import BACKBONE, REPLAY_MIB
+from cfl_edge.defaults import BACKBONE, REPLAY_MIB, STATISTICS_MIB
 from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.run import run_stream
@@ -130,6 +130,7 @@ def bench_streams(settings: StreamSettings, reporter: Reporter) -> StreamsReport
         layers=settings.layers,
         image_px=settings.image,
         replay_mib=settings.replay_mib or REPLAY_MIB,
+        statistics_mib=settings.statistics_mib or STATISTICS_MIB,
     )
     report = StreamsReport(settings, system_facts() | torch_facts(device))
     with Interrupts() as interrupts:

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cfl_edge.config.network import Backbone, ImagePx, Layers, ReplayMib
+from cfl_edge.config.network import Backbone, ImagePx, Layers, ReplayMib, StatisticsMib
 from cfl_edge.config.settings import Device, Option, RealtimeHz, Settings
-from cfl_edge.defaults import BACKBONE, REPLAY_MIB
+from cfl_edge.defaults import BACKBONE, REPLAY_MIB, STATISTICS_MIB
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.options import listed
 from cfl_edge.learners import LEARNERS
@@ -54,6 +54,7 @@ class StreamSettings(Settings):
     backbone: Backbone = BACKBONE
     layers: Layers = None
     replay_mib: ReplayMib = REPLAY_MIB
+    statistics_mib: StatisticsMib = STATISTICS_MIB
     epochs: Annotated[int, Field(ge=1), Option("Passes over a shuffled stream.")] = 1
     classes_per_task: Annotated[
         int, Field(ge=1), Option("Classes that arrive together, class-incremental.")

@@ -44,7 +44,7 @@ class Stage:
         self.settings = settings
         image_px = base.resolved_image_px()
         self.dataset = dataset = read_data(settings, image_px, on_notice)
-        backbone = build_backbone(base.backbone).to(device)
+        backbone = build_backbone(base.backbone, base.statistics_mib).to(device)
         first = choose(self.dataset, settings, seed=0)
         train, test = len(first.train), len(first.test)
         share = CACHE_BYTES * train // (train + test + len(first.unknown))
@@ -65,6 +65,7 @@ class Stage:
             "layers": base.resolved_layers(),
             "image_px": image_px,
             "replay_mib": base.replay_mib,
+            "statistics_mib": base.statistics_mib,
         }
 
     def task(self, seed: int, on_done: Callable[[int, int], None] = lambda *_: None) -> Task:

@@ -1,0 +1,158 @@
+"""A symmetric matrix, or its Cholesky factor, as a lower triangle in panels of rows.
+
+Half of the memory of the full matrix. Panel i has the rows `start` to `end` and the columns 0 to
+`end`, so every operation is a product of dense blocks, and a factorisation can pause after each
+block: a camera's frame waits for a block, not for the whole matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import torch
+from torch import Tensor
+
+from cfl_edge.defaults import TRIANGLE_PANEL
+
+
+class Triangle:
+    """The lower triangle of a matrix (C, C), stored in one vector.
+
+    Args:
+        values: (P,), of `triangle_size(channels)` numbers; the panels are views of it.
+        channels: C.
+
+    Example:
+        >>> triangle = Triangle(torch.zeros(triangle_size(2)), 2)
+        >>> triangle.add_products(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))
+        >>> triangle.dense()
+        tensor([[1., 2.],
+                [2., 5.]])
+    """
+
+    def __init__(self, values: Tensor, channels: int) -> None:
+        self.values, self.channels = values, channels
+        self.bounds = [
+            (start, min(start + TRIANGLE_PANEL, channels))
+            for start in range(0, channels, TRIANGLE_PANEL)
+        ]
+        sizes = [(end - start) * end for start, end in self.bounds]
+        parts = torch.split(values, sizes)
+        self.panels = [
+            part.view(end - start, end)
+            for part, (start, end) in zip(parts, self.bounds, strict=True)
+        ]
+
+    def add_products(self, x: Tensor) -> None:
+        """Add the sum of the outer products of rows (N, C), in place."""
+        for panel, (start, end) in zip(self.panels, self.bounds, strict=True):
+            panel.addmm_(x[:, start:end].T, x[:, :end])
+
+    def diagonal(self) -> Tensor:
+        """Return a copy of the diagonal, (C,)."""
+        return torch.cat([self._corner(i).diagonal() for i in range(len(self.panels))])
+
+    def add_to_diagonal(self, value: float) -> None:
+        """Add a number to the diagonal, in place."""
+        for i in range(len(self.panels)):
+            self._corner(i).diagonal().add_(value)
+
+    def trace(self) -> float:
+        """Return the sum of the diagonal."""
+        return float(self.diagonal().sum())
+
+    def square_sum(self) -> float:
+        """Return the sum of the squares of all entries of the symmetric matrix."""
+        total = 0.0
+        for i, (start, _) in enumerate(self.bounds):
+            below = torch.linalg.vector_norm(self.panels[i][:, :start])
+            total += 2 * float(below) ** 2 + float(torch.linalg.vector_norm(self._corner(i))) ** 2
+        return total
+
+    def scaled(self, factor: float, dtype: torch.dtype) -> Triangle:
+        """Return a multiple of the matrix, in memory of its own."""
+        return Triangle(self.values.to(dtype, copy=True).mul_(factor), self.channels)
+
+    def dense(self) -> Tensor:
+        """Return the symmetric matrix (C, C)."""
+        full = self.values.new_zeros(self.channels, self.channels)
+        for panel, (start, end) in zip(self.panels, self.bounds, strict=True):
+            full[start:end, :end] = panel
+            full[:end, start:end] = panel.T
+        return full
+
+    @torch.no_grad()
+    def factor_slices(self) -> Generator[None, None, None]:
+        """Replace a positive definite matrix by its lower Cholesky factor, pausing after blocks.
+
+        The factor of the left-looking blocked algorithm (Golub & Van Loan, "Matrix Computations",
+        2013, section 4.2.9); above the diagonal of a panel's corner there are zeros.
+
+        Raises:
+            torch.linalg.LinAlgError: The matrix is not positive definite.
+        """
+        for i, (row, (start, _)) in enumerate(zip(self.panels, self.bounds, strict=True)):
+            for j, (left, right) in enumerate(self.bounds[:i]):
+                block = row[:, left:right]
+                block.addmm_(row[:, :left], self.panels[j][:, :left].T, alpha=-1)
+                solved = torch.linalg.solve_triangular(
+                    self._corner(j).T, block, upper=True, left=False
+                )
+                block.copy_(solved)
+                yield
+            corner = self._corner(i)
+            corner.addmm_(row[:, :start], row[:, :start].T, alpha=-1)
+            factor, failed = torch.linalg.cholesky_ex(corner)
+            if int(failed):
+                raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
+                    f"The leading minor of order {start + int(failed)} is not positive definite"
+                )
+            corner.copy_(factor)
+            yield
+
+    def factorise(self) -> None:
+        """Replace a positive definite matrix by its lower Cholesky factor at once."""
+        for _ in self.factor_slices():
+            pass
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Solve L L^T x = right, L being the factor that `factorise` left.
+
+        Args:
+            right: (C, K), not changed.
+
+        Returns:
+            (C, K)
+
+        Example:
+            >>> triangle = Triangle(torch.tensor([4.0, 0.0, 2.0, 5.0]), 2)
+            >>> triangle.factorise()
+            >>> triangle.solve(torch.tensor([[4.0], [6.0]])).flatten()
+            tensor([0.5000, 1.0000])
+        """
+        x = right.clone()
+        for i, (start, end) in enumerate(self.bounds):
+            x[start:end] -= self.panels[i][:, :start] @ x[:start]
+            x[start:end] = torch.linalg.solve_triangular(self._corner(i), x[start:end], upper=False)
+        for i, (start, end) in reversed(list(enumerate(self.bounds))):
+            corner = self._corner(i).T
+            x[start:end] = torch.linalg.solve_triangular(corner, x[start:end], upper=True)
+            x[:start] -= self.panels[i][:, :start].T @ x[start:end]
+        return x
+
+    def _corner(self, i: int) -> Tensor:
+        start, end = self.bounds[i]
+        return self.panels[i][:, start:end]
+
+
+def triangle_size(channels: int) -> int:
+    """Return how many numbers a triangle of a matrix (C, C) stores.
+
+    Example:
+        >>> triangle_size(2), triangle_size(2048) / 2048**2
+        (4, 0.5625)
+    """
+    return sum(
+        (min(start + TRIANGLE_PANEL, channels) - start) * min(start + TRIANGLE_PANEL, channels)
+        for start in range(0, channels, TRIANGLE_PANEL)
+    )

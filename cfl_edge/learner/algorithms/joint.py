@@ -1,0 +1,157 @@
+"""The joint readout alone: a closed form on many depths of the frozen network, no gradient step.
+
+It is exact, does not depend on the order of arrival, needs no replay, and is what layers that learn
+have to beat (`cfl_edge.learner.joint_discriminant`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfl_edge.core.discriminant import MeanProducts, RelativeDistance, relative_distance
+from cfl_edge.core.distances import (
+    DistanceRows,
+    load_products,
+    product_tensors,
+    spread_distances,
+)
+from cfl_edge.core.features import Encoded
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, linear_scores
+from cfl_edge.learner.algorithms.recalibration import EARLY_FRAMES, passed
+from cfl_edge.learner.joint_discriminant import JointDiscriminant
+from cfl_edge.learner.readout import combine
+from cfl_edge.learner.state import Rows
+
+
+@final
+class JointAlgorithm(Algorithm):
+    """`JointDiscriminant` on the backbone, or on the layers as they were drawn without one.
+
+    Args:
+        inputs: What it is built on.
+    """
+
+    def __init__(self, inputs: AlgorithmInputs) -> None:
+        super().__init__(inputs)
+        self.has_backbone = inputs.layer_source > 0
+        end, width = inputs.channels[:2] if self.has_backbone else (0, sum(inputs.channels))
+        self.joint = JointDiscriminant(end, width, self.device)
+        self._readout = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
+        self._since_refresh = 0
+        self._means: MeanProducts | None = None
+        self._distance: RelativeDistance | None = None
+        self.joint.declare(self.state)
+        self.state.rows("readout", self, "_readout", Rows(new="never"))
+        self.state.value("since_refresh", self, "_since_refresh")
+        self.state.derived(lambda: product_tensors([] if self._means is None else [self._means]))
+
+    @property
+    def readout(self) -> Tensor:
+        """Label embeddings on all features, (Z, F)."""
+        return self._readout
+
+    @property
+    def steps(self) -> int:
+        """Steps in layers: none."""
+        return 0
+
+    @property
+    def layer_steps(self) -> Sequence[int]:
+        """Updates of each layer: none."""
+        return ()
+
+    def _read(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        if self.has_backbone:
+            end, x = encoded.features[:2]
+            return end, x
+        x = torch.cat(encoded.features, dim=1).float()
+        return x[:, :0], x
+
+    def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
+        """Take all samples in; label embeddings follow where it is time."""
+        if not len(targets):
+            return
+        self.note_known(encoded, targets)
+        added = Counter(targets.tolist())
+        for target, count in added.items():
+            self.seen[target] += count
+        is_new = any(self.seen[target] == count for target, count in added.items())
+        self.joint.take(*self._read(encoded), targets)
+        self._since_refresh += len(targets)
+        may_work = budget_s is None or budget_s >= 0
+        renewed = may_work and self.joint.work(budget_s)
+        due = self._since_refresh >= self.config.refresh_frames
+        early = passed(EARLY_FRAMES, self.seen, added)
+        if is_new or (may_work and (renewed or due or early)):
+            self.refresh()
+
+    def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
+        """Go on renewing the covariance's factor."""
+        if self.seen and self.joint.work(budget_s):
+            self.refresh()
+
+    def recalibrate(self) -> None:
+        """Solve everything, with all samples in it."""
+        if self._since_refresh:
+            self.joint.finish()
+            self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Solve the classes that have changed, and put the label embeddings together."""
+        self.joint.renew_stale()
+        rows = combine([self.joint.embeddings()], self.joint.known)
+        unread = self._readout.shape[1] - rows.shape[1]
+        self._readout = torch.cat([F.pad(rows[:, :-1], (0, unread)), rows[:, -1:]], dim=1)
+        self._refresh_distance(None)
+        self._since_refresh = 0
+
+    def _refresh_distance(self, means: MeanProducts | None) -> None:
+        self._means = means or self.joint.products()
+        self._distance = relative_distance(self.joint.rows, self._means)
+        self.novelty.expect(self._distance.expected.cpu(), self._distance.variance.sqrt().cpu())
+
+    def scores(self, encoded: Encoded) -> Tensor:
+        """Return log likelihoods, tempered, (N, Z)."""
+        return linear_scores(encoded, self._readout)
+
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return relative Mahalanobis distances in the joint features, (N,)."""
+        assert self._distance is not None
+        return self._distance(self._read(encoded)[1])
+
+    def distance_rows(self) -> DistanceRows | None:
+        """Return what gives `distances`, zeros where it does not look."""
+        if self._distance is None:
+            return None
+        channels = self.inputs.channels if self.has_backbone else [sum(self.inputs.channels)]
+        return spread_distances([self._distance], channels, first=int(self.has_backbone))
+
+    def warm_up(self) -> None:
+        """Solve label embeddings of a blank sample with spare statistics."""
+        spare = JointDiscriminant(self.joint.ends.shape[1], self.joint.rows.shape[1], self.device)
+        spare.statistics.add_class()
+        spare.statistics.embeddings()
+        self.joint.prepare()
+
+    def loaded(self, state: Mapping[str, Tensor]) -> None:
+        """Take the distance from what was loaded; solve anew where classes were merged since."""
+        classes = len(self.seen)
+        if not classes:
+            return
+        means = load_products(state, 1, classes, self.device)
+        self._refresh_distance(means[0] if means else None)
+        if self._since_refresh < 0:
+            self.joint.finish()
+            self.refresh()
+
+
+def build(inputs: AlgorithmInputs) -> Algorithm:
+    """Build `joint`."""
+    return JointAlgorithm(inputs)

@@ -1,0 +1,172 @@
+"""One discriminant on the joint features, kept up to date while a camera waits.
+
+Class means and one covariance in closed form, as in `cfl_edge.core.class_statistics`: exact, in any
+order of arrival, nothing is forgotten. While a class has few samples the end of the network adds
+its nearest mean: few samples say which class, but not yet what varies within it.
+
+A new class is solved against the factor that is there. The factor is renewed when the samples have
+grown by `GROWTH`, in slices; nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import final
+
+import torch
+from torch import Tensor
+
+from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.discriminant import MeanProducts, mean_products
+from cfl_edge.core.factor import NEVER, Factor
+from cfl_edge.learner.state import Rows, State
+
+GROWTH = 1.1  # of the samples, before the factor is renewed: a covariance changes slowly
+FEW = 0.5  # weight of the nearest mean at the end with one sample a class; it falls as 1 / samples
+CLASSES_A_SLICE = 64  # solved at once, then the frame goes on
+
+
+@final
+class JointDiscriminant:
+    """Label embeddings on the end of a network and on its joint features.
+
+    Args:
+        end: C_E, of the end; 0 without a backbone.
+        width: D, of the joint features.
+        device: Where the sums live.
+
+    Attributes:
+        statistics: Of the joint features.
+        ends: Mean of each class at the end, (Z, C_E).
+
+    Example:
+        >>> discriminant = JointDiscriminant(0, 2)
+        >>> state = State("cpu", torch.Generator())
+        >>> discriminant.declare(state)
+        >>> state.add_class(), state.add_class()
+        (None, None)
+        >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [9.0, 1.0], [8.0, 0.0]])
+        >>> discriminant.take(x[:, :0], x, torch.tensor([0, 0, 1, 1]))
+        >>> discriminant.finish()
+        >>> rows = discriminant.embeddings()  # (Z, C_E + D + 1)
+        >>> (torch.cat([x, torch.ones(4, 1)], dim=1) @ rows.T).argmax(dim=1)
+        tensor([0, 0, 1, 1])
+    """
+
+    def __init__(self, end: int, width: int, device: torch.device | str = "cpu") -> None:
+        self.statistics = ClassStatistics(width, device)
+        self.ends = torch.zeros(0, end, device=device)
+        self._factor: Factor | None = None
+        self._renewing: tuple[Factor, Generator[None, None, None]] | None = None
+        self._rows = torch.zeros(0, width + 1, device=device)  # as solved last
+        self._stale: set[int] = set()  # classes whose means have moved since
+
+    def declare(self, state: State) -> None:
+        """Declare the statistics; what is solved follows from them."""
+        state.statistics("joint", self.statistics)
+        counts = "joint.counts"
+        state.rows("joint.ends", self, "ends", Rows(merge="weighted", counts=counts))
+        state.rows("joint.rows", self, "_rows", Rows(new="never"))
+
+    @property
+    def known(self) -> Tensor:
+        """Which classes have samples, bool (Z,)."""
+        return self.statistics.counts > 0
+
+    def take(self, end: Tensor, x: Tensor, targets: Tensor) -> None:
+        """Take in samples.
+
+        Args:
+            end: Pooled features at the end, (N, C_E).
+            x: Joint features, (N, D).
+            targets: Class indices, (N,).
+        """
+        self.prepare()
+        before = self.statistics.counts
+        self.statistics.update(x, targets)
+        added = self.statistics.counts - before
+        sums = torch.zeros_like(self.ends).index_add_(0, targets, end)
+        share = 1 / self.statistics.counts.clamp(min=1)[:, None]
+        self.ends = self.ends + share * (sums - added[:, None] * self.ends)
+        self._stale |= set(targets.tolist())
+
+    def prepare(self) -> None:
+        """Factorise the covariance of a loaded model, whose factor is not stored."""
+        if self._factor is None and bool(self.known.any()):
+            self._factor = Factor(self.statistics).finish()
+
+    def work(self, budget_s: float | None = None) -> bool:
+        """Go on renewing the factor where it is due; return whether a renewal was completed.
+
+        Args:
+            budget_s: Seconds after which it pauses, between slices; None does not pause.
+        """
+        if self._renewing is None and self._is_due():
+            factor = Factor(self.statistics)
+            self._renewing = factor, self._renewal(factor)
+        if self._renewing is None:
+            return False
+        began = time.monotonic()
+        for _ in self._renewing[1]:
+            if budget_s is not None and time.monotonic() - began > budget_s:
+                return False
+        self._renewing = None
+        return True
+
+    def _is_due(self) -> bool:
+        samples = float(self.statistics.counts.sum())
+        return self._factor is None or samples >= GROWTH * self._factor.samples
+
+    def _renewal(self, factor: Factor) -> Generator[None, None, None]:
+        yield from factor.slices()
+        self._factor = factor
+        for places in torch.split(torch.arange(len(self._rows)), CLASSES_A_SLICE):
+            self._solve(places)
+            yield
+
+    def finish(self) -> None:
+        """Bring the factor and all label embeddings in line with all samples, at once."""
+        self._renewing = None
+        self._factor = Factor(self.statistics).finish()
+        self._solve(torch.arange(len(self._rows)))
+        self._stale.clear()
+
+    def renew_stale(self) -> None:
+        """Solve the classes that have got samples since, against the factor that is there."""
+        if self._factor is None:
+            self.finish()
+        if self._stale:
+            self._solve(torch.tensor(sorted(self._stale)))
+            self._stale.clear()
+
+    @torch.no_grad()
+    def _solve(self, places: Tensor) -> None:
+        assert self._factor is not None
+        places = places.to(self._rows.device)
+        means, counts = self.statistics.means, self.statistics.counts
+        self._rows[places, :-1] = self._factor.solve(means[places])
+        self._rows[places, -1] = self._factor.biases(self.rows, means, counts, places)
+
+    def embeddings(self) -> Tensor:
+        """Return label embeddings of end, joint features and a constant 1, (Z, C_E + D + 1).
+
+        Their dot product is the log likelihood of a class under the joint features, and `FEW` over
+        the mean number of samples of a class times the nearest-mean score at the end.
+        """
+        known = self.known
+        each = float(self.statistics.counts.sum()) / max(int(known.sum()), 1)
+        weight = FEW / max(each, 1.0)
+        ends = weight * self.ends
+        bias = self._rows[:, -1] - 0.5 * weight * self.ends.square().sum(dim=1)
+        bias = bias.masked_fill(~known, NEVER)
+        return torch.cat([ends, self._rows[:, :-1], bias[:, None]], dim=1)
+
+    @property
+    def rows(self) -> Tensor:
+        """Label embeddings on the joint features alone, without bias, (Z, D)."""
+        return self._rows[:, :-1]
+
+    def products(self) -> MeanProducts:
+        """Return what the class means are to each other, of which distances are made."""
+        return mean_products(self.rows, self.statistics.means, self.known)

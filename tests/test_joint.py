@@ -1,0 +1,137 @@
+"""The joint features against plain sums, the joint readout against one that solves everything."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cfl_edge.core.backbones import build_backbone
+from cfl_edge.core.class_statistics import with_constant
+from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within, pooling_matrix
+from cfl_edge.learner.config import LearnerConfig
+from cfl_edge.learner.joint_discriminant import FEW, JointDiscriminant
+from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.state import State
+
+
+def test_joint_features_are_evenly_chosen_cells_of_length_one_per_block():
+    maps = [torch.rand(2, 4, 6, 6), torch.rand(2, 8, 3, 3)]
+    joint = JointFeatures([4, 8], [ReadPoint(3, 3), ReadPoint(1, 1)], numbers=16)
+    found = joint([maps[0], 7 * maps[1]])  # how strongly a block responds does not count
+    cells = maps[0].reshape(2, 4, 3, 2, 3, 2).mean(dim=(3, 5)).reshape(2, 36)
+    chosen = cells[:, [j * 36 // 12 for j in range(12)]]
+    few = maps[1].mean(dim=(2, 3))[:, [0, 2, 4, 6]]
+    expected = [v / v.norm(dim=1, keepdim=True) * len(v[0]) ** 0.5 for v in (chosen, few)]
+    torch.testing.assert_close(found, torch.cat(expected, dim=1))
+
+
+def test_what_a_block_cannot_give_the_others_do():
+    joint = JointFeatures([4, 100], [ReadPoint(1, 1), ReadPoint(1, 1)], numbers=60)
+    assert [len(places) for places in joint.selected] == [4, 56]
+    assert JointFeatures([4, 8], [ReadPoint(1, 1)] * 2, numbers=99).width == 12
+
+
+@pytest.mark.parametrize(("height", "width", "cells"), [(6, 6, 3), (5, 7, 3), (2, 2, 3), (3, 3, 2)])
+def test_the_pooling_matrix_is_adaptive_pooling(height, width, cells):
+    x = torch.rand(2, 3, height, width)
+    found = x.flatten(2) @ pooling_matrix(height, width, cells)
+    torch.testing.assert_close(found, F.adaptive_avg_pool2d(x, cells).flatten(2))
+
+
+def test_the_covariance_of_the_default_has_8_mib():
+    assert build_backbone().widths == [1280, numbers_within(8)] == [1280, 2048]
+    assert build_backbone(statistics_mib=2).widths == [1280, 1024]
+
+
+def samples(n=300, width=20, classes=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(n) % classes
+    mixing = torch.randn(width, width, generator=generator)
+    centres = 2 * torch.randn(classes, width, generator=generator)
+    x = torch.randn(n, width, generator=generator) @ mixing + centres[targets]
+    return x[:, :4].clone(), x, targets
+
+
+def taught(order, classes=3, budget_s=None, batch=1):
+    end, x, targets = samples(classes=classes)
+    discriminant = JointDiscriminant(4, 20)
+    state = State("cpu", torch.Generator())
+    discriminant.declare(state)
+    for _ in range(classes):
+        state.add_class()
+    for places in order.split(batch):
+        discriminant.take(end[places], x[places], targets[places])
+        discriminant.work(budget_s)
+        discriminant.renew_stale()
+    return discriminant
+
+
+def test_rows_in_any_order_are_those_of_all_samples_at_once():
+    generator = torch.Generator().manual_seed(1)
+    end, x, _ = samples()
+    once = taught(torch.arange(300), batch=300)
+    once.finish()
+    expected = with_constant(torch.cat([end, x], dim=1)) @ once.embeddings().T
+    for _ in range(3):
+        other = taught(torch.randperm(300, generator=generator))
+        other.finish()
+        found = with_constant(torch.cat([end, x], dim=1)) @ other.embeddings().T
+        assert (found - expected).abs().max() / expected.abs().max() < 1e-4
+
+
+def test_the_end_counts_as_a_nearest_mean_that_fades():
+    end, x, targets = samples()
+    once = taught(torch.arange(300), batch=300)
+    once.finish()
+    means = torch.stack([end[targets == z].mean(dim=0) for z in range(3)])
+    nearest = end @ means.T - 0.5 * means.square().sum(dim=1)
+    joint = with_constant(x) @ torch.cat([once.rows, once._rows[:, -1:]], dim=1).T
+    found = with_constant(torch.cat([end, x], dim=1)) @ once.embeddings().T
+    torch.testing.assert_close(found, joint + FEW / 100 * nearest, rtol=1e-3, atol=1e-3)
+
+
+def test_a_new_class_is_solved_against_the_factor_that_is_there():
+    discriminant = taught(torch.arange(299))  # 300 would be due soon
+    factor = discriminant._factor
+    end, x, targets = samples()
+    discriminant.take(end[299:], x[299:], targets[299:])
+    discriminant.work()
+    discriminant.renew_stale()
+    assert discriminant._factor is factor
+    expected = factor.embeddings(discriminant.statistics.means, discriminant.statistics.counts)
+    target = int(targets[299])
+    torch.testing.assert_close(discriminant._rows[target], expected[target])
+
+
+def test_a_renewal_pauses_between_slices_and_ends():
+    discriminant = JointDiscriminant(0, 600)
+    state = State("cpu", torch.Generator())
+    discriminant.declare(state)
+    state.add_class()
+    x = torch.randn(40, 600, generator=torch.Generator().manual_seed(0))
+    discriminant.take(x[:, :0], x, torch.zeros(40, dtype=torch.long))
+    pauses = 0
+    while not discriminant.work(budget_s=0.0):
+        pauses += 1
+        state.add_class()  # classes come meanwhile
+    assert pauses > 5
+    assert len(discriminant._rows) == pauses + 1
+    assert not discriminant.work(budget_s=0.0)  # nothing is due
+
+
+@pytest.mark.parametrize("learner", ["joint", "cfl"])
+def test_a_loaded_model_answers_as_before_and_goes_on(tmp_path, learner):
+    config = LearnerConfig(learner=learner, image_px=32, statistics_mib=0.25, replay_mib=1)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 32, 32, 3), np.uint8)
+    first = Learner(config)
+    for i, image in enumerate(images):
+        first.learn_one(image, "abc"[i % 3])
+    first.save(tmp_path / "m")
+    second = Learner.load(tmp_path / "m")
+    encoded = first.encode(images)
+    assert np.array_equal(first.predict(encoded), second.predict(encoded))
+    np.testing.assert_allclose(first.distances(encoded), second.distances(encoded), rtol=1e-3)
+    second.learn_one(images[0], "d")
+    assert second.predict_one(images[0]).label == "d"
+    second.export(tmp_path / "out")
