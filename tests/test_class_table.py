@@ -8,10 +8,11 @@ from test_learner import BUILT
 
 from cfl_edge.core.triangle import Triangle
 from cfl_edge.errors import DataError, ModelNotFoundError
-from cfl_edge.learner.classes import change, count
+from cfl_edge.learner.classes import change, count, remove
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.model import class_table
+from cfl_edge.model.class_table import Change
 from cfl_edge.model.store import Store
 
 
@@ -110,30 +111,31 @@ def test_an_added_class_waits_for_its_first_sample(saved):
 
 
 @pytest.mark.parametrize(
-    ("action", "message"),
+    ("asked", "message"),
     [
         (
-            lambda s: class_table.rename(s, "cup", "mug"),
+            Change("rename", ("cup",), "mug"),
             "no class 'cup'\n  try: one of its classes: above, left",
         ),
-        (lambda s: class_table.rename(s, "left", "dark"), "has a class 'dark' already"),
-        (lambda s: class_table.remove(s, "cup"), "no class 'cup'"),
-        (lambda s: class_table.add(s, "left"), "has a class 'left' already"),
-        (lambda s: class_table.merge(s, ["left"], into="x"), "1 class to merge"),
-        (lambda s: class_table.merge(s, ["left", "cup"], into="x"), "no class 'cup'"),
-        (lambda s: class_table.merge(s, ["left", "dark"], into="above"), "'above' already"),
+        (Change("rename", ("left",), "dark"), "has a class 'dark' already"),
+        (Change("add", (), "left"), "has a class 'left' already"),
+        (Change("merge", ("left",), "x"), "1 class to merge"),
+        (Change("merge", ("left", "cup"), "x"), "no class 'cup'"),
+        (Change("merge", ("left", "dark"), "above"), "'above' already"),
     ],
 )
-def test_refusals_leave_the_model_as_it_was(tmp_path, saved, action, message):
+def test_refusals_leave_the_model_as_it_was(tmp_path, saved, asked, message):
     store = Store(tmp_path / "m")
     store.save(saved.manifest, saved.tensors)
     before = count(tmp_path / "m")
     with pytest.raises(DataError, match=message):
-        change(tmp_path / "m", action)
+        change(tmp_path / "m", asked)
+    with pytest.raises(DataError, match="no class 'cup'"):
+        remove(tmp_path / "m", "cup")
     assert count(tmp_path / "m") == before
 
 
 def test_change_needs_a_model(tmp_path):
     with pytest.raises(ModelNotFoundError):
-        change(tmp_path / "none", lambda saved: class_table.remove(saved, "x"))
+        change(tmp_path / "none", Change("rename", ("x",), "y"))
     assert not (tmp_path / "none").exists()
