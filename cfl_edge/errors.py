@@ -1,4 +1,4 @@
-"""Every error that a user can meet.
+"""Every error that a user can meet, and the commands that its hint proposes.
 
 ```
 CflEdgeError                 exit code
@@ -25,6 +25,9 @@ Ctrl-C before the work was complete. `learn` and `run` go on until they are ende
 
 from __future__ import annotations
 
+import os
+import shlex
+from pathlib import Path
 from typing import ClassVar
 
 OUTPUT_LOST = 5  # exit code: stdout could not be written, everything else was done
@@ -122,3 +125,34 @@ class DataError(CflEdgeError):
     """Images or labels cannot be used."""
 
     exit_code = 4
+
+
+def export_command(onnx: Path) -> str:
+    """Return the command that writes the ONNX files of a folder again.
+
+    Args:
+        onnx: One of the files, or their folder. A model folder is recognised where it is this
+            folder or the one above, as `learn` has it.
+
+    Example:
+        >>> export_command(Path("nowhere/model.onnx"))
+        'cfl-edge export MODEL-FOLDER -o nowhere'
+    """
+    folder = onnx if onnx.is_dir() else onnx.parent
+    models = [place for place in (folder, folder.parent) if any(place.glob("checkpoint-*"))]
+    model = shlex.quote(str(models[0])) if models else "MODEL-FOLDER"
+    out = folder / "onnx" if folder in models else folder
+    return f"cfl-edge export {model} -o {shlex.quote(str(out))}"
+
+
+def existing(path: Path) -> Path:
+    """Return the path itself, or the nearest folder above it that exists.
+
+    Example:
+        >>> existing(Path("/nowhere/at/all"))
+        PosixPath('/')
+    """
+    places = (path.absolute(), *path.absolute().parents)
+    return next(
+        place for place in places if os.path.exists(place)
+    )  # no error where it may not look

@@ -1,8 +1,12 @@
-"""Names of classes: what one may be called, and when two are the same.
+"""Names of classes: what one may be called, when two are the same, and how text is shown.
 
 Every name passes `check_name` where it comes in: from a folder, an option, a key, a request, a
 board, a Python program. The same letters can be spelt in several ways ("é" as one code point, or as
 "e" and an accent, as macOS names files): names are stored and compared in Unicode's form NFC.
+
+Text that others wrote (class names, file names, notices) may hold control characters that move the
+cursor, change colours or hide text; a bidirectional override shows it in another order than it has
+(Trojan Source, Boucher and Anderson, 2021).
 """
 
 from __future__ import annotations
@@ -11,11 +15,15 @@ import unicodedata
 from collections.abc import Sequence
 
 from cfl_edge.errors import CflEdgeError, DataError, UsageError
-from cfl_edge.visible import is_visible, visible
 
 MOST_CLASSES = 1 << 16  # ImageNet-21k has 21,841; a model of more is a forged one
 MAX_NAME = 64
 """Characters: a name is a row of a table and a line of labels.txt."""
+
+# Other, control; Other, format; Other, surrogate; Separator, line; Separator, paragraph.
+HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+JOINERS = frozenset("\u200c\u200d")  # Persian, Indic scripts and emoji families are spelt with them
 
 
 def nfc(name: str) -> str:
@@ -87,3 +95,45 @@ def require_names(names: Sequence[str]) -> None:
     different = len({check_name(name, kind=DataError) for name in names})
     if different < len(names):
         raise DataError(f"{len(names)} classes have {different} names, expected as many", hint=hint)
+
+
+def is_visible(character: str) -> bool:
+    r"""Return whether a character may be shown as it is.
+
+    Args:
+        character: One code point. Letters, marks, digits, signs and spaces of any script pass.
+
+    Example:
+        >>> is_visible("é"), is_visible(" "), is_visible("\x1b"), is_visible("\u202e")
+        (True, True, False, False)
+    """
+    return character in JOINERS or unicodedata.category(character) not in HIDDEN_CATEGORIES
+
+
+def visible(text: str) -> str:
+    r"""Return the text on one line, with every hidden character as its escape.
+
+    Args:
+        text: Anything, bytes that Python took from a file name without decoding them included.
+
+    Example:
+        >>> print(visible("mug\x1b[31m\n"))
+        mug\x1b[31m\n
+    """
+    return "".join(
+        character if is_visible(character) else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def visible_lines(text: str) -> list[str]:
+    r"""Return the lines of a text, each of them `visible`; at least one.
+
+    Args:
+        text: Anything.
+
+    Example:
+        >>> visible_lines("camera gone\n  try: plug it in\a")
+        ['camera gone', '  try: plug it in\\x07']
+    """
+    return [visible(line) for line in text.splitlines()] or [""]

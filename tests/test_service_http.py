@@ -13,10 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from service_checks import HOSTILE, Clock
 
 from cfl_edge.errors import UsageError
+from cfl_edge.names import visible
 from cfl_edge.serve.http_status import status_server
 from cfl_edge.serve.metrics import Metrics
 from cfl_edge.serve.status import Seen, Status
-from cfl_edge.visible import visible
 from cfl_edge.web import guard
 from cfl_edge.web import server as web_server
 from cfl_edge.web.options import HttpOptions, http_options

@@ -26,7 +26,7 @@ from cfl_edge.cli.plan import plan
 from cfl_edge.cli.run import run
 from cfl_edge.cli.undo import undo
 from cfl_edge.errors import CflEdgeError
-from cfl_edge.visible import visible
+from cfl_edge.names import visible
 
 app = typer.Typer(
     help="Learn to recognise things on the board that sees them, without backpropagation.",

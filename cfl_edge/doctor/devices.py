@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from cfl_edge.doctor.check import Check
+from cfl_edge.names import visible
 from cfl_edge.stream.camera.device import read_camera
 from cfl_edge.stream.camera.errors import open_error
-from cfl_edge.visible import visible
 from firmware_host.ports import Port
 
 SHOWN_FORMATS = 6

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cfl_edge.doctor.check import Check, Status
-from cfl_edge.hints import export_command
+from cfl_edge.errors import export_command
 
 CPU = "CPUExecutionProvider"
 NO_HARDWARE = ("AzureExecutionProvider",)  # sends to a server; every wheel for Linux lists it

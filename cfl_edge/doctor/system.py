@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cfl_edge.doctor.board import MIB, ROOT
 from cfl_edge.doctor.check import Check
-from cfl_edge.hints import existing
+from cfl_edge.errors import existing
 
 PLAUSIBLE_YEARS = range(
     2025, 2100

@@ -17,9 +17,8 @@ from typing import Any, final
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.labels.source import LabelOptions, LabelSource
-from cfl_edge.names import MAX_NAME, check_name
+from cfl_edge.names import MAX_NAME, check_name, is_visible, visible
 from cfl_edge.stream.frame import Frame
-from cfl_edge.visible import is_visible, visible
 
 NEW_CLASS, PAUSE, ESCAPE = "n", " ", "\x1b"
 ENTER, BACKSPACE = "\r\n", "\x7f\b"

@@ -9,7 +9,7 @@ from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.source import LabelOptions, LabelSource
-from cfl_edge.visible import visible
+from cfl_edge.names import visible
 
 KINDS = {
     "dirs": "cfl_edge.labels.frames:labels_of_stream",

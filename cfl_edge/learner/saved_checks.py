@@ -17,8 +17,7 @@ from cfl_edge.defaults import MOST_IMAGE_PX
 from cfl_edge.errors import DataError, ModelDamagedError
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import MOST_CHANGES, Verb
-from cfl_edge.names import require_names
-from cfl_edge.visible import visible
+from cfl_edge.names import require_names, visible
 
 MOST_MIB = 1 << 16  # of the replay memory or the journal
 MOST_COUNT = 1 << 53  # frames or steps: exact as a float, and 9 million years of a camera

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from cfl_edge.loop.step import Step
+from cfl_edge.names import visible
 from cfl_edge.notices import Notice
-from cfl_edge.visible import visible
 
 STATUS_S = 10.0  # between two lines for `systemctl status`
 

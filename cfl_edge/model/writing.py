@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from cfl_edge.errors import ModelWriteError
-from cfl_edge.hints import existing
+from cfl_edge.errors import ModelWriteError, existing
 
 TEMPORARY = ".writing-"  # what every name starts with that a crash may leave behind
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
-from cfl_edge.hints import export_command
+from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, export_command
 from cfl_edge.model.replacing import replace_files
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.distance import change_distance

@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError
-from cfl_edge.hints import export_command
+from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, export_command
 from cfl_edge.model.opening import regular
 from cfl_edge.onnx.metadata import MODEL_FILE
 

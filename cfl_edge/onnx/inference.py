@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import ModelDamagedError, ModelVersionError
-from cfl_edge.hints import export_command
+from cfl_edge.errors import ModelDamagedError, ModelVersionError, export_command
+from cfl_edge.names import visible
 from cfl_edge.onnx.errors import session_errors
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.metadata import (
@@ -23,7 +23,6 @@ from cfl_edge.onnx.metadata import (
 )
 from cfl_edge.prediction import Floats, Prediction, novelty_scores, predict_label
 from cfl_edge.preprocess import to_model_input
-from cfl_edge.visible import visible
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -13,10 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cfl_edge.defaults import MOST_IMAGE_PX, VERSION
-from cfl_edge.errors import DataError, ModelDamagedError, ModelVersionError
-from cfl_edge.hints import export_command
-from cfl_edge.names import nfc, require_names
-from cfl_edge.visible import visible
+from cfl_edge.errors import DataError, ModelDamagedError, ModelVersionError, export_command
+from cfl_edge.names import nfc, require_names, visible
 
 FORMAT_VERSION = 1
 SHOWN = 300  # characters of what a file says, in an error

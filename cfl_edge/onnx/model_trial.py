@@ -25,8 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge import errors
-from cfl_edge.errors import CflEdgeError, ModelDamagedError
-from cfl_edge.hints import export_command
+from cfl_edge.errors import CflEdgeError, ModelDamagedError, export_command
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.trial import FAILED, TRIAL_S, run_child
 

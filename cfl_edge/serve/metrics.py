@@ -13,8 +13,8 @@ from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cfl_edge.names import visible
 from cfl_edge.serve.status import Seen, Status
-from cfl_edge.visible import visible
 
 CONTENT_TYPE = (
     "text/plain; version=0.0.4; charset=utf-8"  # the text format that every reader supports

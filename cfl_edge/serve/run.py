@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cfl_edge.config.run import RunSettings
-from cfl_edge.errors import ModelError
-from cfl_edge.hints import export_command
+from cfl_edge.errors import ModelError, export_command
 from cfl_edge.loop.metrics import Confusion, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, SessionOptions

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self, final
 
+from cfl_edge.names import visible, visible_lines
 from cfl_edge.pipe import failure, plain
 from cfl_edge.view.text import step_line
-from cfl_edge.visible import visible, visible_lines
 
 if TYPE_CHECKING:
     from cfl_edge.loop.step import Step  # numpy takes time to import

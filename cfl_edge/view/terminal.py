@@ -15,8 +15,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from cfl_edge.loop.step import Step
+from cfl_edge.names import visible, visible_lines
 from cfl_edge.view.text import percent, shown_score
-from cfl_edge.visible import visible, visible_lines
 
 REFRESH_S = 1 / 8  # a panel drawn for each of 30 frames a second takes a tenth of a small core
 FRAME_CELLS = 4  # the panel's border and padding, left and right

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cfl_edge.visible import visible
+from cfl_edge.names import visible
 
 if TYPE_CHECKING:
     from cfl_edge.loop.step import Step  # numpy takes time to import

@@ -6,8 +6,7 @@ import pytest
 from command_line import assert_error, cfl_edge
 from saved_models import save
 
-from cfl_edge.errors import ModelWriteError
-from cfl_edge.hints import existing, export_command
+from cfl_edge.errors import ModelWriteError, existing, export_command
 from cfl_edge.model.lock import ModelLock, holder
 from cfl_edge.model.store import Store
 from cfl_edge.model.writing import write_error
