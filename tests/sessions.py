@@ -25,7 +25,7 @@ def learn_stream(
     **options,
 ):
     """Learn a stream and return the summary."""
-    ring = ring or open_ring(learner, labels)
+    ring = ring or open_ring(labels)
     learning = Learning(
         learner,
         Teaching(learner, labels, ring, learn_flagged=learn_flagged, on_notice=on_notice),

@@ -114,7 +114,7 @@ def test_a_model_learns_from_a_board_by_its_buttons_and_answers(tmp_path):
             "--learn-flagged",  # one colour shows nothing
         )
         assert result.code == 0, result.err
-        assert board.wait_for(lambda: len(board.results) == 60)
+        assert board.wait_for(lambda: len(board.results) == result.summary["seen"])
         last = list(board.results)[-20:]
     assert set(result.summary["samples"]) == {"red", "blue"}
     frames = [event for event in result.events if event["event"] == "frame"]

@@ -29,7 +29,7 @@ from cfl_edge.labels.ring import (
     RingLimits,
 )
 from cfl_edge.labels.source import LabelSource
-from cfl_edge.loop.label_delay import check_delay, open_ring, ring_limits, tensor_bytes
+from cfl_edge.loop.label_delay import open_ring, tensor_bytes
 from cfl_edge.loop.learn import Learned, late_labels_memory
 from cfl_edge.loop.step import Summary
 from cfl_edge.loop.writes import Written
@@ -151,41 +151,16 @@ def test_bytes_are_those_that_stay_in_memory():
 
 
 def test_what_a_ring_holds():
-    assert ring_limits(0.5, looks_back=False, max_bytes=7) == RingLimits(0.5, 300, 7)
-    assert ring_limits(0.5, looks_back=True) == RingLimits(10.0, 300, 64 * MIB)
-
-
-@pytest.mark.parametrize(
-    ("delay_s", "frame_mib", "rate_hz", "words", "hint"),
-    [
-        (10.5, 0.1, None, "--label-delay is 10.5 s, expected at most 10 s", "--label-delay 10"),
-        (1.0, 40.0, None, "stores frames of 40 MiB each, but there are 64 MiB", "--image 96"),
-        (
-            10.0,
-            0.1,
-            60.0,
-            "at 60 frames per second stores 600 frames, expected at most 300",
-            "--label-delay 5",
-        ),
-        (2.0, 1.0, 60.0, "stores 120 frames, expected at most 64", "--label-delay 1.06"),
-    ],
-)
-def test_a_delay_that_does_not_fit(delay_s, frame_mib, rate_hz, words, hint):
-    with pytest.raises(UsageError) as caught:
-        check_delay(delay_s, RingLimits(), frame_bytes=int(frame_mib * MIB), rate_hz=rate_hz)
-    assert words in caught.value.problem
-    assert caught.value.hint.startswith(hint)
-
-
-def test_a_delay_that_fits_passes():
-    check_delay(10.0, RingLimits(), frame_bytes=MIB // 10, rate_hz=30.0)
-    check_delay(0.0, RingLimits(), frame_bytes=10**12, rate_hz=1e9)
+    with HttpLabels(port=0) as http_labels:
+        assert open_ring(http_labels).limits == RingLimits(10.0, 300, 64 * MIB)
+    late_ring = open_ring(FrameLabels.of_stream(), delay_s=0.5, max_bytes=7)
+    assert late_ring.limits == RingLimits(0.5, 300, 7)
 
 
 def late(*steps, delay_s, labels=None, ring=None, **options):
     learner = options.pop("learner", None) or new_learner()
     labels = labels or FrameLabels.of_stream()
-    ring = ring or open_ring(learner, labels, delay_s=delay_s)
+    ring = ring or open_ring(labels, delay_s=delay_s)
     return run(*steps, learner=learner, labels=labels, ring=ring, **options)
 
 
@@ -324,7 +299,7 @@ def test_a_client_labels_past_frames():
             ask({"label": "left", "frame": 3}),
             ask({"label": "above", "seconds_ago": 0}),
         ]
-        ring = open_ring(learner, labels)
+        ring = open_ring(labels)
         stream = Script(*steps)
         summary = learn_stream(stream, labels, learner, save=lambda: None, ring=ring)
     assert [(status, answer.get("frame")) for status, answer in answers] == [

@@ -345,4 +345,4 @@ def test_learner_and_service_are_two_processes(model, tmp_path):
     assert summary["model_swaps"] >= 1
     assert summary["model_failures"] == 0
     shown = [event for event in events if event["event"] == "frame"]
-    assert len(shown) == summary["frames"]
+    assert len(shown) == summary["seen"]

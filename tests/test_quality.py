@@ -232,7 +232,7 @@ def teaching():
     learner, labels = new_learner(), FrameLabels.of_stream()
     notices = []
     made = Teaching(
-        learner, labels, open_ring(learner, labels), learn_flagged=False, on_notice=notices.append
+        learner, labels, open_ring(labels), learn_flagged=False, on_notice=notices.append
     )
     made.notices = notices
     return made

@@ -21,10 +21,11 @@ from service_checks import (
 )
 
 from cfl_edge.errors import ModelDamagedError
+from cfl_edge.onnx.file_checks import MOST_BYTES
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.model_trial import predict_checked
 from cfl_edge.serve.file_watch import FileWatch, stamp_of
-from cfl_edge.serve.model_watch import MAX_BYTES, TRIAL_FRAMES, WatchedModel
+from cfl_edge.serve.model_watch import TRIAL_FRAMES, WatchedModel
 
 LOOK_S = 1.1
 
@@ -168,7 +169,7 @@ def test_a_strangers_file_runs_and_reads_nothing(path, clock, watched, notices, 
         replace(path, with_external_file("../secret"))
     else:
         replace(path, b"")
-        os.truncate(path, MAX_BYTES + 1)  # a hole: no disk is used
+        os.truncate(path, MOST_BYTES + 1)  # a hole: no disk is used
     assert {p.label for p in look(watched, clock)} == {"red"}
     assert (watched.swaps, watched.failures, len(notices)) == (0, 1, 1)
     assert "\n" not in notices[0]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from PIL import Image as Pillow
 
+from cfl_edge.config.boards import MonitorSettings, SimulateSettings, TestSettings
 from cfl_edge.errors import StreamFormatError, UsageError
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.notices import Notice, log_notice
@@ -23,8 +24,7 @@ from cfl_edge.stream.serial.capture import image_to_rgb, silent_error, stream_er
 from firmware_host import ports
 from firmware_host.damage import Faults
 from firmware_host.link import Link, LinkStatistics, open_link
-from firmware_host.ports import Port
-from firmware_host.protocol import BAUD, Ctrl, Event, Hello, Image, Log, Status
+from firmware_host.protocol import Ctrl, Event, Hello, Image, Log, Status
 from firmware_host.simulated_images import Shown
 from firmware_host.simulator import Simulator
 
@@ -52,56 +52,37 @@ class Checked:
     statistics: LinkStatistics
 
 
-def list_ports() -> list[Port]:
-    """Return the serial ports, those that look like boards first."""
-    return ports.list_ports()
-
-
-def fields(found: Sequence[Port]) -> list[dict[str, Any]]:
-    """Return ports for JSON."""
-    return [{**dataclasses.asdict(port), "vendor": port.vendor} for port in found]
-
-
-def monitor(
-    port: str,
-    *,
-    baud: int = BAUD,
-    seconds: float | None = None,
-    on_notice: Notice = log_notice,
-) -> LinkStatistics:
+def monitor(settings: MonitorSettings, *, on_notice: Notice = log_notice) -> LinkStatistics:
     """Request images from a board and report its messages, until Ctrl-C.
 
     Args:
-        port: Port of the board.
-        baud: Bits per second.
-        seconds: When to stop; None runs until Ctrl-C.
+        settings: The board, and when to stop.
         on_notice: Called with one sentence a call.
 
     Raises:
         StreamError: The port does not open, or is gone.
     """
-    end_s = None if seconds is None else time.monotonic() + seconds
-    with _opened(port, baud) as link, Interrupts() as interrupts:
+    end_s = _end_s(settings.seconds)
+    with _opened(settings.port, settings.baud) as link, Interrupts() as interrupts:
         link.ask(Ctrl("stream"))
-        while not interrupts.requested and (end_s is None or time.monotonic() < end_s):
+        while not interrupts.requested and time.monotonic() < end_s:
             for received in link.receive(READ_S):
                 on_notice(_told(received.message))
         return link.statistics
 
 
-def check(port: str, *, baud: int = BAUD, images: int = 10) -> Checked:
+def check(settings: TestSettings) -> Checked:
     """Request images from a board and decode them.
 
     Args:
-        port: Port of the board.
-        baud: Bits per second.
-        images: How many to receive.
+        settings: The board, and how many images to receive.
 
     Raises:
         StreamError: The port does not open, or images do not come or do not decode.
     """
     size, decoded, came = "", 0, 0
-    with _opened(port, baud) as link:
+    port, images = settings.port, settings.images
+    with _opened(port, settings.baud) as link:
         request = link.ask(Ctrl("stream"))
         silent_s = time.monotonic() + SILENT_S
         while came < images:
@@ -118,9 +99,8 @@ def check(port: str, *, baud: int = BAUD, images: int = 10) -> Checked:
                         decoded += 1
                     size = f"{message.width}x{message.height} {message.format.name.lower()}"
         met = link.statistics
-        if not request.over:  # images were quicker than the answer, or it does not listen
-            while not request.over:
-                link.receive(READ_S)
+        while not request.over:  # images were quicker than the answer, or it does not listen
+            link.receive(READ_S)
         listens = request.status is Status.DONE
         if listens:
             link.send(Ctrl("stop"))
@@ -132,34 +112,11 @@ def check(port: str, *, baud: int = BAUD, images: int = 10) -> Checked:
     return Checked(listens, decoded, size, met)
 
 
-@dataclass(frozen=True)
-class Simulation:
-    """What a simulated board shows and how bad its wire is.
-
-    Args:
-        frames: Address of a recorded stream; labels that it knows become button presses.
-        fps: Images per second until the host asks for another rate.
-        link: Where to put a symbolic link to the port.
-        lost: Fraction of the packets that are lost, 0 to 1.
-        flipped: Fraction of the bytes that are corrupted, 0 to 1.
-        seed: Random seed of both.
-        seconds: When to stop; None runs until Ctrl-C.
-    """
-
-    frames: str
-    fps: float = 10.0
-    link: Path | None = None
-    lost: float = 0.0
-    flipped: float = 0.0
-    seed: int = 0
-    seconds: float | None = None
-
-
-def simulate(asked: Simulation, *, on_notice: Notice = log_notice) -> tuple[int, int]:
+def simulate(settings: SimulateSettings, *, on_notice: Notice = log_notice) -> tuple[int, int]:
     """Simulate a board that sends a stream repeatedly, until Ctrl-C.
 
     Args:
-        asked: What it shows and how.
+        settings: What it shows, and how bad its wire is.
         on_notice: Called with the port.
 
     Returns:
@@ -169,24 +126,22 @@ def simulate(asked: Simulation, *, on_notice: Notice = log_notice) -> tuple[int,
         UsageError: The stream is live.
         StreamError: It does not open.
     """
-    with open_stream(asked.frames) as stream:  # an error here rather than in the board's thread
+    with open_stream(settings.frames) as stream:  # an error here rather than in the board's thread
         if stream.live:
             raise UsageError(
-                f"--frames is {asked.frames}, expected a recording", hint="--frames clip.mp4"
+                f"--frames is {settings.frames}, expected a recording", hint="--frames clip.mp4"
             )
-    link, seconds = asked.link, asked.seconds
+    link, end_s = settings.link, _end_s(settings.seconds)
     if link is not None and link.exists() and not link.is_symlink():
         raise UsageError(f"--link is {link}, which exists already", hint="--link /tmp/board")
-    end_s = None if seconds is None else time.monotonic() + seconds
-    faults = Faults(lost_packets=asked.lost, flipped_bytes=asked.flipped)
-    shown = _shown(asked.frames)
+    faults = Faults(lost_packets=settings.lost, flipped_bytes=settings.flipped)
+    shown = _shown(settings.frames)
     with (
-        Simulator(shown, fps=asked.fps, link=link, faults=faults, seed=asked.seed) as board,
+        Simulator(shown, fps=settings.fps, link=link, faults=faults, seed=settings.seed) as board,
         Interrupts() as interrupts,
     ):
         on_notice(f"a board on {board.port}: cfl-edge learn --stream serial://{board.port}")
-        while not interrupts.requested and (end_s is None or time.monotonic() < end_s):
-            left_s = 1.0 if end_s is None else max(0.0, end_s - time.monotonic())
+        while not interrupts.requested and (left_s := end_s - time.monotonic()) > 0:
             board.wait_for(lambda: interrupts.requested, min(left_s, READ_S))
         return len(board.sent), len(board.intact)
 
@@ -212,6 +167,11 @@ def _opened(port: str, baud: int) -> Iterator[Link]:
     """Open the link to a board; its errors become those of streams."""
     with stream_errors(), open_link(ports.choose_port(port).device, baud=baud) as link:
         yield link
+
+
+def _end_s(seconds: float | None) -> float:
+    """Return the monotonic time at which to stop; None waits for Ctrl-C."""
+    return math.inf if seconds is None else time.monotonic() + seconds
 
 
 def _told(message: Any) -> str:

@@ -115,13 +115,7 @@ def learn(
         publisher = open_publisher(learner, settings, on_notice)
         if publisher is not None:
             publisher.budget = writes.publishing
-        ring = open_ring(
-            learner,
-            labels,
-            delay_s=settings.label_delay,
-            rate_hz=settings.realtime,
-            max_bytes=ring_bytes,
-        )
+        ring = open_ring(labels, delay_s=settings.label_delay, max_bytes=ring_bytes)
         learning = Learning(
             learner,
             Teaching(

@@ -8,7 +8,6 @@ loop's thread alone.
 from __future__ import annotations
 
 import os
-import stat
 import threading
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cfl_edge.errors import CflEdgeError, ExportError, UsageError
+from cfl_edge.model.opening import irregular
 from cfl_edge.model.replacing import remove_leftovers, staged_files
 from cfl_edge.notices import Notice
 from cfl_edge.onnx.metadata import IMAGE, MODEL_FILE
@@ -56,7 +56,7 @@ def check_publish(path: Path, memory_mib: float | None) -> None:
             f"--publish is {path}, expected a file that ends in .onnx", hint=f"--publish {name}"
         )
     target = Path(os.path.realpath(path))
-    kind = _kind_of(target)
+    kind = "a link to itself" if target.is_symlink() else irregular(target)
     if kind is not None:
         raise UsageError(
             f"--publish {path} is {kind}, expected a file or a new one",
@@ -74,18 +74,6 @@ def check_publish(path: Path, memory_mib: float | None) -> None:
             "which the limit does not count",
             hint="leave --memory-mib away, or run cfl-edge export after learning",
         )
-
-
-def _kind_of(path: Path) -> str | None:
-    """Return what a path is that cannot be replaced by a file; None for a file, or for nothing."""
-    try:
-        mode = os.lstat(path).st_mode
-    except OSError:
-        return None
-    if stat.S_ISREG(mode):
-        return None
-    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link to itself"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def open_publisher(

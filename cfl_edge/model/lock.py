@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from cfl_edge.errors import ModelLockedError
@@ -94,12 +93,7 @@ class ModelLock:
         self._descriptor = descriptor
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give the lock back; the file stays, since removing it would race with a newcomer."""
         if self._descriptor is not None:
             os.close(self._descriptor)

@@ -57,7 +57,7 @@ def regular(path: str | os.PathLike[str], flags: int, *, follow: bool = False) -
 
 
 def irregular(path: str | os.PathLike[str]) -> str | None:
-    """Return what a path leads to if it is neither a file nor a folder; None for these.
+    """Return what a path leads to if it is neither file nor folder; None for these and nothing.
 
     Example:
         >>> irregular(os.devnull), irregular(os.curdir), irregular("nowhere")
@@ -65,7 +65,7 @@ def irregular(path: str | os.PathLike[str]) -> str | None:
     """
     try:
         return _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode))
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

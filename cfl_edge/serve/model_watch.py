@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import CflEdgeError, ModelError, ModelNotFoundError
+from cfl_edge.errors import CflEdgeError, ModelNotFoundError
 from cfl_edge.notices import Notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import MODEL_FILE
@@ -26,7 +26,6 @@ from cfl_edge.prediction import Prediction
 from cfl_edge.serve.file_watch import POLL_S, FileWatch, Stamp, stamp_of
 
 TRIAL_FRAMES = 30  # a second of a camera; two models are in memory meanwhile
-MAX_BYTES = 512 << 20  # of a new file: it is loaded beside the old one
 CLOSE_S = 2.0  # that the end waits for a model that is being loaded
 NAMES_SHOWN = 5  # of new and of lost classes in a notice
 
@@ -195,12 +194,6 @@ class _Loading(threading.Thread):
         """Load, predict the canary frame, note what happened."""
         start_s = time.monotonic()
         try:
-            if self.stamp.size > MAX_BYTES:
-                raise ModelError(
-                    f"{self._path} has {self.stamp.size >> 20} MiB, expected at most "
-                    f"{MAX_BYTES >> 20} to load it beside the running model",
-                    hint="restart `cfl-edge run` with it",
-                )
             model = self._make(self._path, self._image)
             predict_checked(model, self._image)
             self.model = model

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self, final
 
 from cfl_edge.names import visible, visible_lines
@@ -161,12 +160,7 @@ class Reporter:
         """Return the reporter."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give the terminal back."""
         self.close()
 
