@@ -12,7 +12,7 @@ from rule_checks import Told
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.paper import results as command
-from cfl_edge.lab.paper.options import ReproduceSettings
+from cfl_edge.lab.paper.options import Budget, ReproduceSettings, TrainOptions
 from cfl_edge.lab.paper.published import TABLES
 from cfl_edge.lab.paper.recipes import RECIPES
 from cfl_edge.lab.paper.reproduce import reproduce
@@ -78,6 +78,7 @@ def test_rows_are_chosen_by_patterns():
     assert {row.cell.row for row in rows} == {
         "cifar10/cfl-conv256", "cifar10/cfl-conv256-b",
         "cifar10/cfl-conv256-no-fl", "cifar10/cfl-conv256-b-no-fl",
+        "cifar10/cfl-conv256-printed", "cifar10/cfl-conv256-drawn",
     }  # fmt: skip
     assert len(select("table1", "mnist/ff,mnist/pff")) == 2
     with pytest.raises(UsageError, match="names no row of table1"):
@@ -184,16 +185,37 @@ def test_the_table_has_the_papers_number_beside_ours_and_the_budget(cifar, tmp_p
 def test_what_differs_from_the_recipe_stands_in_the_row(cifar, tmp_path):
     asked = settings(
         "cifar10/bp-conv256,cifar10/cfl-conv256", cifar, tmp_path,
-        feature_loss="no_self", augmentation="flip", batch_norm="re-estimated",
+        feature_loss="usual", augmentation="flip", batch_norm="re-estimated",
     )  # fmt: skip
     done = reproduce(asked, Told())
     cfl, bp = done.rows
     alike = {"augmentation": "flip", "batch_norm": "re-estimated"}
-    assert cfl.fields()["options"] == {"feature_loss": "no_self"} | alike
+    assert cfl.fields()["options"] == {"feature_loss": "usual"} | alike
     assert bp.fields()["options"] == alike
     *_, of_cfl, of_bp = markdown(done.rows)
-    assert "float32, no_self, flip, re-estimated, " in of_cfl
-    assert "float32, flip, re-estimated, " in of_bp
+    assert "float32, usual, re-estimated, flip, " in of_cfl
+    assert "float32, re-estimated, flip, " in of_bp
+
+
+def test_readings_of_the_paper_have_rows_of_their_own_whatever_is_asked_of_the_others(tmp_path):
+    data = str(write_npz(tmp_path / "cifar10.npz"))
+    rows = "cifar10/cfl-conv256,cifar10/cfl-conv256-printed,cifar10/cfl-conv256-drawn"
+    for asked, options in (
+        ({}, {"feature_loss": None}),
+        ({"feature_loss": "usual"}, {"feature_loss": "usual"}),
+    ):
+        done = reproduce(settings(rows, data, tmp_path / "out", **asked), Told())
+        found = {row.cell.row.partition("/")[2]: row.runs[0].config.options for row in done.rows}
+        assert found["cfl-conv256"].get("feature_loss") == options["feature_loss"]
+        assert found["cfl-conv256-printed"]["feature_loss"] == "printed"
+        assert found["cfl-conv256-drawn"]["classifier_start"] == "drawn"
+    for table in TABLES.values():
+        for cell in table:
+            assert set(cell.options) <= set(Budget.model_fields)
+            plan_options = TrainOptions.of(Budget(), 0, cell.options)
+            for name, value in cell.options.items():
+                assert getattr(plan_options, name) == value
+                assert RECIPES[cell.recipe].own(name) not in (None, value), cell.row
 
 
 def test_chosen_reads_the_last_layer_or_the_prediction():

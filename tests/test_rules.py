@@ -101,7 +101,8 @@ def _feature_loss(h_mean, labels):
     h = h_mean / h_mean.norm(dim=1, keepdim=True)
     total = 0.0
     for n in range(len(h)):
-        positive = (h[labels == labels[n]] @ h[n] / 0.07).exp().mean()
+        others = (labels == labels[n]) & (torch.arange(len(h)) != n)
+        positive = (h[others] @ h[n] / 0.07).exp().mean()
         negative = (h[labels != labels[n]] @ h[n] / 0.07).exp().sum()
         total = total - (positive / negative).log()
     return total / len(h)

@@ -264,11 +264,11 @@ def test_the_feature_loss_of_a_recipe_is_the_one_asked_for(dataset):
         for form in ("printed", "no_self", "usual")
     }
     assert len(set(found.values())) == 3
-    assert found["printed"] == first_losses(dataset, "cfl-conv256")["layer 1"]
+    assert found["no_self"] == first_losses(dataset, "cfl-conv256")["layer 1"]
     assert found["usual"] == first_losses(dataset, "cfl-conv256-usual-feat")["layer 1"]
-    plan = plan_run("cfl-conv256", dataset, changed(feature_loss="no_self"))
-    assert plan.config.options == {"feature_loss": "no_self"}
-    assert plan.config.recipe_options["loss"]["feat_form"] == "no_self"
+    plan = plan_run("cfl-conv256", dataset, changed(feature_loss="printed"))
+    assert plan.config.options == {"feature_loss": "printed"}
+    assert plan.config.recipe_options["loss"]["feat_form"] == "printed"
     every_layer = "bp-conv256-every-layer"
     printed, no_self = (
         first_losses(dataset, every_layer, feature_loss=form) for form in ("printed", "no_self")
@@ -284,6 +284,50 @@ def test_the_classifier_starts_where_it_was_asked_to(dataset, recipe):
         scores = rule.scores(torch.randn(4, *dataset.input_shape))
         same = torch.allclose(scores["classifier"], scores["layer 2"], rtol=1e-4, atol=1e-4)
         assert same is at_embeddings
+
+
+def test_the_loss_of_fully_connected_layers_reads_what_it_was_asked_to(dataset):
+    x, labels = torch.randn(8, *dataset.input_shape), torch.arange(8) % 2
+    for place in ("layer-norm", "relu"):
+        rule = Trainer(plan_run("cfl-fc", dataset, changed(fc_loss=place))).rule
+        rule.learn(x, labels)
+        first, second = rule.model.layers
+        product = first.block[1](x.flatten(1)).relu()  # (N, 3072), positive where it is not 0
+        read, handed_on = first(x), second.block[1] if place == "relu" else first.block[-1]
+        assert (read >= 0).all() == (place == "relu")
+        assert isinstance(handed_on, torch.nn.LayerNorm)
+        if place == "relu":
+            torch.testing.assert_close(read, product)
+            assert not isinstance(second.block[-1], torch.nn.LayerNorm)
+        assert first.pool(read).shape == (8, 128)  # K = 24
+
+
+@pytest.mark.parametrize(
+    ("recipe", "same"),
+    [
+        ("cfl-conv256", {"feature_loss": "no_self", "batch_norm": "running"}),
+        ("cfl-conv256", {"classifier_start": "embeddings", "augmentation": "crop-flip"}),
+        ("cfl-conv256-usual-feat", {"feature_loss": "usual"}),
+        ("cfl-fc", {"fc_loss": "layer-norm", "batch_norm": "re-estimated"}),
+        ("bp-fc", {"batch_norm": "re-estimated", "fc_loss": "relu"}),
+        ("bp-vit", {"batch_norm": "re-estimated"}), ("ff", {"batch_norm": "re-estimated"}),
+        ("cfl-conv256", {"fc_loss": "relu"}),
+    ],
+)  # fmt: skip
+def test_what_is_so_already_makes_no_other_run(dataset, recipe, same):
+    wide = replace(dataset, **wider(dataset))
+    plain = plan_run(recipe, wide, changed()).config.key()
+    assert plan_run(recipe, wide, changed(**same), strict=False).config.key() == plain
+
+
+def test_digits_make_no_other_run_without_augmentation(dataset):
+    grey = replace(dataset, x_train=dataset.x_train[:, :1], x_test=dataset.x_test[:, :1])
+    for data, differs in ((dataset, True), (grey, False)):
+        with_it, without = (
+            plan_run("bp-conv256", data, changed(augmentation=name)).config.key()
+            for name in ("crop-flip", "none")
+        )
+        assert (with_it != without) is differs
 
 
 def test_augmentation_is_the_one_asked_for(dataset):
@@ -334,6 +378,8 @@ def test_batch_norm_is_re_estimated_on_plain_images_and_changes_no_step(dataset)
         ("cfl-conv256-dict-only", {"feature_loss": "usual"}),
         ("bp-conv256-total", {"classifier_start": "drawn"}),
         ("cfl-plus-conv256", {"classifier_start": "drawn"}),
+        ("cfl-conv256", {"fc_loss": "relu"}), ("bp-fc", {"fc_loss": "relu"}),
+        ("bp-fc", {"batch_norm": "re-estimated"}),
     ],
 )  # fmt: skip
 def test_an_option_that_changes_nothing_is_refused_for_a_run_and_left_out_in_a_table(

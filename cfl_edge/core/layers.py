@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -108,7 +110,12 @@ def paper_conv(c_in: int, c_out: int, stride: int, padding: int, *, grid: int = 
 
 
 def paper_fc(
-    features_in: int, features_out: int, positions: int, *, dropout: float = 0.0
+    features_in: int,
+    features_out: int,
+    positions: int,
+    *,
+    dropout: float = 0.0,
+    normalise: Literal["in", "out"] | None = "out",
 ) -> LocalLayer:
     """Flatten, multiply, rectify, drop out, normalise each sample (Table 4, FC).
 
@@ -117,12 +124,15 @@ def paper_fc(
         features_out: C * K.
         positions: K.
         dropout: Share of the features that a step leaves out (CIFAR-100: 0.3).
+        normalise: Whether LayerNorm is on the way `in` or `out`; None for none. The loss reads
+            rectified features where the next layer normalises them.
     """
     block = nn.Sequential(
         nn.Flatten(),
+        *([nn.LayerNorm(features_in)] if normalise == "in" else []),
         nn.Linear(features_in, features_out),
         nn.ReLU(inplace=True),
         *([nn.Dropout(dropout)] if dropout else []),
-        nn.LayerNorm(features_out),
+        *([nn.LayerNorm(features_out)] if normalise == "out" else []),
     )
     return LocalLayer(block, features_out // positions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +97,8 @@ def build_network(
         kind: `conv256`, `conv512`, or `fc` (CIFAR-10), `fc-mnist` and `fc-cifar100` of the paper's
             Table 4; `vit` of Table 6; `conv256-in` and `conv512-in`,
             the same convolutions with normalisation on the way in instead of BatchNorm behind;
+            `fc-in` (also `fc-mnist-in`, `fc-cifar100-in`) with LayerNorm on the way into the second
+            layer, none behind, so that losses read rectified features;
             `vgg8b`; the widths of convolutions that normalise on the way in, `256,256`, of which
             the second and later ones halve the resolution where it is above 3; `8x64`: 8 of 64
             channels at the full resolution; or `none`.
@@ -119,11 +122,18 @@ def build_network(
         return Network(layers)
     if kind == NO_LAYERS:
         return Network([])
-    if kind in PAPER_FCS:
-        units, k, dropout = PAPER_FCS[kind]
+    if kind.removesuffix("-in") in PAPER_FCS:
+        units, k, dropout = PAPER_FCS[kind.removesuffix("-in")]
         sizes = (math.prod(input_shape), units)
-        layers = [paper_fc(size, units, positions or k, dropout=dropout) for size in sizes]
-        return Network(layers)
+        places: Sequence[Literal["in", "out"] | None] = ("out", "out")
+        if kind.endswith("-in"):
+            places = (None, "in")
+        return Network(
+            [
+                paper_fc(size, units, positions or k, dropout=dropout, normalise=place)
+                for size, place in zip(sizes, places, strict=True)
+            ]
+        )
     if kind == "vit":
         return Network(transformer_layers(input_shape))
     if kind == "vgg8b":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
@@ -9,7 +10,14 @@ from pydantic import Field
 
 from cfl_edge.config.settings import Option, Settings
 from cfl_edge.defaults import DeviceName
-from cfl_edge.lab.paper.run import Augmentation, BatchNorm, ClassifierStart, FeatureForm, Precision
+from cfl_edge.lab.paper.run import (
+    Augmentation,
+    BatchNorm,
+    ClassifierStart,
+    FcLoss,
+    FeatureForm,
+    Precision,
+)
 
 TRAINING = "Training"
 COUNT = Field(ge=1)
@@ -69,18 +77,28 @@ class Budget(Settings):
             default=BY_RECIPE,
         ),
     ] = None
+    fc_loss: Annotated[
+        FcLoss | None,
+        Option(
+            "What the loss of a fully connected layer reads: the output of its LayerNorm (Table 4 "
+            "as printed), or of its ReLU.",
+            TRAINING,
+            default=BY_RECIPE,
+        ),
+    ] = None
     augmentation: Annotated[
         Literal[Augmentation, "source"],
         Option("Of colour images; source takes that of the method's own paper.", TRAINING),
     ] = "crop-flip"
     batch_norm: Annotated[
-        BatchNorm,
+        BatchNorm | None,
         Option(
             "Statistics of BatchNorm in evaluations: running means of training, or re-estimated "
             "on training images without augmentation.",
             TRAINING,
+            default="running",
         ),
-    ] = "running"
+    ] = None
 
 
 class TrainOptions(Budget):
@@ -101,9 +119,10 @@ class TrainOptions(Budget):
     ] = 0
 
     @classmethod
-    def of(cls, budget: Budget, seed: int) -> Self:
-        """Return the options of one run within a budget."""
-        return cls(seed=seed, **{name: getattr(budget, name) for name in Budget.model_fields})
+    def of(cls, budget: Budget, seed: int, own: Mapping[str, str] | None = None) -> Self:
+        """Return the options of one run within a budget, those of a row's own before the others."""
+        asked = {name: getattr(budget, name) for name in Budget.model_fields}
+        return cls.model_validate({**asked, **(own or {}), "seed": seed})
 
 
 class TrainSettings(TrainOptions):

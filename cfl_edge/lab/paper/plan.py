@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from cfl_edge.core.device import choose_device
 from cfl_edge.errors import UsageError
@@ -11,6 +10,8 @@ from cfl_edge.lab.data.dataset import Dataset, Split, fingerprint, split
 from cfl_edge.lab.paper.options import TrainOptions
 from cfl_edge.lab.paper.recipes import Recipe, batch_for, find_recipe, kind_of, scaled_rate
 from cfl_edge.lab.paper.run import RunConfig
+
+COLOURS = 3  # channels of an image that is augmented
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ def plan_run(
     """
     recipe = find_recipe(name)
     changes = _changes(name, recipe, options, strict=strict)
-    recipe = recipe.changed(changes.get("feature_loss"), changes.get("classifier_start"))
+    wanted = recipe.augmentation if options.augmentation == "source" else options.augmentation
+    if wanted != "crop-flip" and dataset.input_shape[0] == COLOURS:  # digits are never augmented
+        changes["augmentation"] = wanted
+    recipe = recipe.changed(changes)
     parts = split(dataset, validation=options.validation)  # never more images than there are
     parts = split(
         dataset,
@@ -92,24 +96,23 @@ def plan_run(
     return Plan(config, dataset, parts, recipe)
 
 
-def _changes(name: str, recipe: Recipe, options: TrainOptions, *, strict: bool) -> dict[str, Any]:
-    """Return what is to differ from the recipe, by the name of the option."""
-    changes: dict[str, Any] = {}
-    for key in ("feature_loss", "classifier_start"):
-        value = getattr(options, key)
-        if value is not None and recipe.takes(key):
+def _changes(name: str, recipe: Recipe, options: TrainOptions, *, strict: bool) -> dict[str, str]:
+    """Return what is to differ from the recipe, by the name of the option.
+
+    What is asked for and is so already makes no other run.
+    """
+    changes: dict[str, str] = {}
+    for key in ("feature_loss", "classifier_start", "fc_loss", "batch_norm"):
+        value, own = getattr(options, key), recipe.own(key)
+        if value is None or value == own:
+            continue
+        if own is not None:
             changes[key] = value
-        elif value is not None and strict:
+        elif strict:
             option = f"--{key.replace('_', '-')}"
             raise UsageError(
                 f"{option} is {value}, which changes nothing of {name}", hint=f"omit {option}"
             )
-    wanted = options.augmentation
-    augmentation = recipe.augmentation if wanted == "source" else wanted
-    if augmentation != "crop-flip":
-        changes["augmentation"] = augmentation
-    if options.batch_norm != "running":
-        changes["batch_norm"] = options.batch_norm
     return changes
 
 

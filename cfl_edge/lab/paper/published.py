@@ -2,8 +2,8 @@
 
 "Backpropagation-free Contrastive Forward Learning Using Label Embeddings". They are the lines of
 `published.csv`, together with rows that the paper does not have: the same networks with a loss at
-every layer, and the project's own recipe. Cells that do not add up are explained where parameters
-are counted (`tests/test_recipes.py`).
+every layer, other readings of the paper, and the project's own recipe. Cells that do not add up are
+explained where parameters are counted (`tests/test_recipes.py`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Cell:
         parameters: As printed; empty where the paper has none.
         readout: Which readout counts: `prediction`, `last layer` (without f^L) or `zero-shot`.
         coarse: Whether the system learns from coarse labels.
+        options: What differs from the recipe whatever the other rows are run with, by name.
     """
 
     row: str
@@ -39,6 +40,7 @@ class Cell:
     parameters: str
     readout: str
     coarse: bool
+    options: dict[str, str]
 
     @property
     def data(self) -> str:
@@ -59,6 +61,7 @@ def _read() -> dict[str, list[Cell]]:
                 parameters=line["parameters"],
                 readout=line["readout"],
                 coarse=line["coarse"] == "yes",
+                options=dict(part.split("=") for part in line["options"].split()),
             )
             tables.setdefault(line["table"], []).append(cell)
     return tables

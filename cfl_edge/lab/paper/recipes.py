@@ -16,7 +16,7 @@ from typing import Any
 
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.paper.run import Augmentation, ClassifierStart, FeatureForm
+from cfl_edge.lab.paper.run import Augmentation
 from cfl_edge.lab.rules.labelled_network import TOTAL_B, TOTAL_D
 from cfl_edge.lab.rules.rule import Rule
 
@@ -85,26 +85,44 @@ class Recipe:
     batch: int = BATCH
     augmentation: Augmentation = "crop-flip"
 
-    def takes(self, name: str) -> bool:
-        """Return whether an option changes anything: `feature_loss` or `classifier_start`."""
+    def own(self, name: str) -> str | None:
+        """Return what an option is here, None where it changes nothing.
+
+        Args:
+            name: Of the option, as in `RunConfig`; all but `augmentation`.
+
+        Example:
+            >>> [RECIPES[name].own("batch_norm") for name in ("bp-conv256", "bp-fc", "cafo")]
+            ['running', None, None]
+        """
+        network = self.network or ""
+        if name == "batch_norm":
+            return "running" if network.startswith("conv") else None
         loss = self.options.get("loss")
         if not isinstance(loss, LocalLoss):
-            return False
+            return None
         if name == "feature_loss":
-            return loss.feat_weight > 0
+            return loss.feat_form if loss.feat_weight else None
+        if name == "fc_loss":
+            return "layer-norm" if network == "fc" else None
         has_classifier = self.options.get("classifier", True)
-        return has_classifier and self.options.get("supervision") != "last layer"
+        at_last_layer = self.options.get("supervision") == "last layer"
+        return "embeddings" if has_classifier and not at_last_layer else None
 
-    def changed(
-        self, feature_loss: FeatureForm | None, classifier_start: ClassifierStart | None
-    ) -> Recipe:
-        """Return the recipe with another feature loss, another start of f^L; None for its own."""
-        options = dict(self.options)
-        if feature_loss is not None:
-            options["loss"] = replace(options["loss"], feat_form=feature_loss)
-        if classifier_start is not None:
-            options["classifier_starts_at_embeddings"] = classifier_start == "embeddings"
-        return replace(self, options=options)
+    def changed(self, changes: Mapping[str, str]) -> Recipe:
+        """Return the recipe with other values of options that `own` knows.
+
+        Args:
+            changes: By name, as in `RunConfig`.
+        """
+        options, network = dict(self.options), self.network
+        if "feature_loss" in changes:
+            options["loss"] = replace(options["loss"], feat_form=changes["feature_loss"])
+        if changes.get("classifier_start") == "drawn":
+            options["classifier_starts_at_embeddings"] = False
+        if changes.get("fc_loss") == "relu":
+            network = "fc-in"
+        return replace(self, options=options, network=network)
 
     def schedule(self, kind: str) -> Schedule:
         """Return the row of Table 5 for a kind of data, the row of `conv` for other networks.
@@ -143,7 +161,8 @@ class Recipe:
             for key, value in self.options.items()
         }
         if self.network is not None:
-            options["network"] = FC_OF.get(kind, "fc") if self.network == "fc" else self.network
+            name, dash, place = self.network.partition("-")
+            options["network"] = (FC_OF.get(kind, "fc") if name == "fc" else name) + dash + place
         return options
 
     def described(self, kind: str) -> dict[str, Any]:
@@ -209,8 +228,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no-noise": {"noise": False},
     "batch-only": {"loss": LocalLoss(batch_weight=1.0, dict_weight=0.0, feat_weight=0.0)},
     "dict-only": {"loss": LocalLoss(batch_weight=0.0, dict_weight=1.0, feat_weight=0.0)},
-    "feat-only": {"loss": LocalLoss(batch_weight=0.0, dict_weight=0.0, feat_weight=1.0)},
-    "cosine": {"loss": LocalLoss(batch_weight=1.0, dict_weight=0.0, feat_weight=1.0, cosine=True)},
+    "feat-only": {"loss": replace(TOTAL_B, batch_weight=0.0)},
+    "cosine": {"loss": replace(TOTAL_B, cosine=True)},
     "all-d": {"embeddings": "all"},
 }
 

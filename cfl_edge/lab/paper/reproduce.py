@@ -74,7 +74,7 @@ def _result(
     row: Row, dataset: Dataset, settings: ReproduceSettings, seed: int, reporter: Reporter
 ) -> RunResult | None:
     """Return the result of a run, known or new; None after an interruption."""
-    options = TrainOptions.of(settings, seed)
+    options = TrainOptions.of(settings, seed, row.cell.options)
     plan = plan_run(row.cell.recipe, dataset, options, kind=row.cell.data, strict=False)
     known = read_results(settings.out).get(plan.config.key())
     if known is not None:

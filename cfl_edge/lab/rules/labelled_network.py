@@ -17,8 +17,9 @@ from cfl_edge.lab.rules.rule import RuleOptions
 
 # Of D's initial numbers. The paper does not say; the published code draws from N(0, 1).
 EMBEDDING_SCALE = 1.0
-TOTAL_B = LocalLoss(batch_weight=1.0, dict_weight=0.0, feat_weight=1.0)
-TOTAL_D = LocalLoss(batch_weight=0.0, dict_weight=1.0, feat_weight=1.0)
+# H+ of Eq. 9 as the other samples of the class (DECISIONS.md, "The feature loss as printed").
+TOTAL_B = LocalLoss(batch_weight=1.0, dict_weight=0.0, feat_weight=1.0, feat_form="no_self")
+TOTAL_D = LocalLoss(batch_weight=0.0, dict_weight=1.0, feat_weight=1.0, feat_form="no_self")
 
 
 @dataclass(frozen=True, kw_only=True)
