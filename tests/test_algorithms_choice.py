@@ -7,11 +7,10 @@ from test_learner import ALGORITHM_LEARNERS
 from cfl_edge.config.learn import load_settings
 from cfl_edge.core.triangle import triangle_size
 from cfl_edge.errors import ModelError, UsageError
-from cfl_edge.learner.classes import change, count
+from cfl_edge.learner.classes import count, remove
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.memory_plan import fit_memory, plan_memory
 from cfl_edge.loop.open_learner import check_unchanged, new_config
-from cfl_edge.model import class_table
 from cfl_edge.model.store import Store
 
 
@@ -69,10 +68,6 @@ def test_classes_of_neighbours_have_no_onnx_files(tmp_path):
     saved = stored(taught("knn"))
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
     with pytest.raises(ModelError, match="has no label embeddings"):
-        change(
-            tmp_path / "m",
-            lambda saved: class_table.remove(saved, "left"),
-            onnx=tmp_path / "model.onnx",
-        )
-    change(tmp_path / "m", lambda saved: class_table.remove(saved, "left"))
+        remove(tmp_path / "m", "left", onnx=tmp_path / "model.onnx")
+    remove(tmp_path / "m", "left")
     assert list(count(tmp_path / "m").frames) == ["above", "dark"]

@@ -258,7 +258,7 @@ def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, algorithm):
     assert back.classes == ["class 0", "class 1"]
     teach(back, [0, 1], count=3, seed=11)
     back.recalibrate()
-    assert notices[0].startswith("cfl-edge undo cannot reach back")
+    assert notices[0].startswith("removing 'secret' ends what cfl-edge undo can take back")
     gone = "gone: classifier weights, statistics, replayed samples and images of 'secret'"
     assert notices[1].startswith(gone)
     assert notices[2] == f"stays: {declaration(algorithm).what_stays}"
@@ -310,7 +310,7 @@ def test_exported_files_that_still_know_the_class_are_pointed_out(tmp_path):
     (model / "onnx" / "model.onnx").write_text("exported")
     result = cfl_edge("classes", "remove", model, "left", "--json")
     assert result.code == 0
-    assert f"{model}/onnx still contains 'left'" in result.notices[-1]
+    assert f"{model}/onnx still has 'left'" in result.notices[-1]
     assert result.summary == {"classes": {"above": 3}, "replay": {"above": 3}}
 
 

@@ -7,12 +7,13 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import mean_products, relative_distance
+from cfl_edge.core.factor import Factor
+from cfl_edge.core.held_out import held_out_distances
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.novelty_calibration import (
     KNOWN,
     LEARNED_FRAMES,
     NoveltyCalibration,
-    ReplayedDistances,
 )
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.learners import LEARNERS
@@ -147,36 +148,125 @@ def test_rank_statistics_are_those_of_scikit_learn():
 def test_a_score_is_the_share_of_known_samples_that_lie_nearer():
     rng = np.random.default_rng(0)
     calibration = NoveltyCalibration()
-    calibration.add(torch.tensor(rng.normal(5, 2, KNOWN)), torch.zeros(KNOWN).long())
+    calibration.known = torch.tensor(rng.normal(5, 2, KNOWN))
     new = rng.normal(5, 2, 4000)
     scores = calibration.scores(new)
     assert 0.03 < (scores > 0.95).mean() < 0.08
-    assert scores[new.argmin()] == 0.0
+    assert calibration.scores([-1e9]) == [0.0]
     assert (np.diff(scores[new.argsort()]) >= 0).all()
 
 
 def test_too_few_known_samples_say_nothing():
     calibration = NoveltyCalibration()
-    calibration.add(torch.arange(29.0), torch.zeros(29).long())
+    calibration.add(torch.arange(29.0))
     assert np.isnan(calibration.scores([1.0, 2.0])).all()
-    calibration.add(torch.tensor([29.0]), torch.tensor([0]))
+    calibration.add(torch.tensor([29.0]))
     assert np.isfinite(calibration.scores([1.0, 2.0])).all()
 
 
-def test_known_samples_follow_what_is_expected_of_their_class():
-    rng = np.random.default_rng(0)
-    calibration = NoveltyCalibration()
-    calibration.expect([10.0, 50.0], [1.0, 2.0])
-    numbers = torch.arange(KNOWN) % 2
-    at = torch.tensor([10.0, 50.0])[numbers] + torch.tensor([1.0, 2.0])[numbers] * torch.tensor(
-        rng.normal(0, 1, KNOWN)
+def without(x, labels, i, shrinkage):
+    """The relative distance of a sample by a covariance and means that were made without it."""
+    kept, its = np.arange(len(x)) != i, x[i].double()
+    others, their = x[kept].double(), labels[kept]
+    means = torch.stack([others[their == z].mean(dim=0) for z in range(int(labels.max()) + 1)])
+    within = others - means[their]
+    every = (
+        x.double() - torch.stack([x[labels == z].double().mean(0) for z in labels.unique()])[labels]
     )
-    calibration.add(at, numbers)
-    calibration.expect([100.0, 100.0], [3.0, 3.0])  # the layers have moved
-    scores = calibration.scores(rng.normal(100, 3, 4000))
-    assert 0.03 < (scores > 0.95).mean() < 0.08
-    calibration.expect([100.0, np.nan], [3.0, 3.0])  # the second class is gone
-    assert np.isfinite(calibration.scores([100.0])).all()
+    scale = float(every.square().sum()) / x.numel()  # what is shrunk to stays as it is
+    within = within.T @ within / len(x) * (1 - shrinkage) + shrinkage * scale * torch.eye(
+        x.shape[1]
+    )
+    return float(brute_force(its[None], means, within))
+
+
+@pytest.mark.parametrize(("classes", "channels", "samples"), [(2, 9, 6), (6, 5, 4), (3, 40, 5)])
+def test_held_out_distances_are_those_of_learning_all_others(classes, channels, samples):
+    """With more directions than samples as well, where every learned sample lies near."""
+    x, labels = gaussian(classes, channels, samples)
+    statistics = ClassStatistics(channels)
+    for _ in range(classes + 1):  # a class without samples changes nothing
+        statistics.add_class()
+    statistics.update(x, labels)
+    found = held_out_distances(Factor(statistics, 0.2).finish(), statistics, x, labels)
+    expected = [without(x, labels, i, 0.2) for i in range(len(x))]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_sample_whose_class_has_no_other_is_not_held_out():
+    x, labels = gaussian(3)
+    labels[0] = 3
+    statistics = ClassStatistics(9)
+    for _ in range(4):
+        statistics.add_class()
+    statistics.update(x, labels)
+    found = held_out_distances(Factor(statistics, 0.2).finish(), statistics, x, labels)
+    assert found.isnan().nonzero().flatten().tolist() == [0]
+    nothing = held_out_distances(Factor(statistics), statistics, x[:0], labels[:0])
+    assert nothing.shape == (0,)
+
+
+@pytest.mark.parametrize("algorithm", ["ncm", "imprint", "knn"])
+def test_other_held_out_distances_are_those_of_learning_all_others(algorithm):
+    images = np.concatenate([pictures(kind, 5) for kind in range(3)])
+    names = [name for name in COLOURS for _ in range(5)]
+
+    def learned(places):
+        learner = new_learner(algorithm)
+        learner.learn(learner.encode(images[places]), [names[i] for i in places])
+        return learner
+
+    everything = learned(list(range(15)))
+    x = everything.algorithm.reading.read(everything.encode(images))
+    found = everything.algorithm.classifier.held_out(x, torch.arange(3).repeat_interleave(5))
+    for i in range(15):
+        others = learned([j for j in range(15) if j != i])
+        expected = others.distances(others.encode(images[i : i + 1]))[0]
+        assert float(found[i]) == pytest.approx(float(expected), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("order", ["shuffled", "classes"])
+@pytest.mark.parametrize(("classes", "frames"), [(2, 30), (10, 30), (40, 8)])
+def test_as_many_known_samples_are_refused_as_asked_in_any_order(classes, frames, order):
+    """More directions than samples: learned ones are no measure of others."""
+    rng = np.random.default_rng(0)
+    refused = []
+    for seed in range(24 // classes + 3):
+        x, labels = gaussian(classes, 120, frames + 100, seed)
+        train = torch.arange(len(x)) < classes * frames
+        places = np.flatnonzero(train)
+        places = rng.permutation(places) if order == "shuffled" else places[labels[train].argsort()]
+        statistics, calibration = ClassStatistics(120), NoveltyCalibration()
+        for _ in range(classes):
+            statistics.add_class()
+        for part in np.array_split(places, 9):
+            statistics.update(x[part], labels[part])
+        factor = Factor(statistics, 0.1).finish()
+        rows = factor.solve(statistics.means)
+        distance = relative_distance(
+            rows, mean_products(rows, statistics.means, statistics.counts > 0)
+        )
+        stored = rng.permutation(places)[:KNOWN]
+        calibration.known = held_out_distances(factor, statistics, x[stored], labels[stored])
+        scores = calibration.scores(distance(x[~train]))
+        refused.append((scores > 0.95).mean())
+        assert (
+            calibration.scores(distance(x[train])) > 0.95
+        ).mean() < 0.02  # learned ones are near
+    assert 0.03 < np.mean(refused) < 0.08
+
+
+def test_changed_classes_are_calibrated_anew():
+    learner = new_learner("slda")
+    teach(learner)
+    learner.recalibrate()
+    saved = to_saved(learner)
+    remove(saved, "blue")
+    back = Learner.from_saved(saved)
+    known, before = back.algorithm.novelty.known, learner.algorithm.novelty.known
+    assert len(known) == len(before) * 2 // 3
+    merge(saved, ["red", "green"], "colour")
+    assert np.isnan(Learner.from_saved(saved).predict_unknown(back.encode(pictures(0, 1)))).all()
 
 
 def test_only_known_classes_calibrate():
@@ -250,12 +340,3 @@ def test_changed_classes_have_distances_of_their_own(algorithm):
     one = Learner.from_saved(saved)
     assert one.classes == ["colour"]
     assert np.isfinite(one.distances(encoded)).all()
-
-
-def test_replayed_distances_of_a_class_and_their_spread():
-    replayed = ReplayedDistances()
-    replayed.add(torch.tensor([1.0, 3.0, 10.0, 14.0]), torch.tensor([0, 0, 1, 1]))
-    means, spreads = replayed.expected(3)
-    assert means[:2].tolist() == [2.0, 12.0]
-    assert np.isnan(means[2])
-    assert spreads == pytest.approx([np.sqrt((1 + 1 + 4 + 4) / 4)] * 3)

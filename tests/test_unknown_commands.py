@@ -102,7 +102,7 @@ def test_a_model_that_learned_too_little_refuses_nothing_and_says_so(tmp_path):
     assert cfl_edge(*learn).code == 0
     result = cfl_edge("evaluate", tmp_path / "m", "--data", data, "--reject", 0.5, "--json")
     assert result.summary["rejected"] == 0
-    assert any("nothing is rejected" in notice for notice in result.notices)
+    assert any("--reject refuses nothing yet" in notice for notice in result.notices)
     run = ("run", tmp_path / "m/onnx/model.onnx", "--stream", data, "--reject", 0.5)
     assert_error(cfl_edge(*run), 4, "before enough was learned")
 

@@ -76,6 +76,7 @@ def fields(wanted: MemoryPlan, chosen: MemoryPlan) -> dict[str, Any]:
         "peak_layer": chosen.peak_layer.name,
         "backbone_bytes": chosen.backbone_bytes,
         "frame_bytes": chosen.frame_bytes,
+        "known_bytes": chosen.known_bytes,
         "replay_bytes": chosen.replay_bytes,
         "statistics_bytes": chosen.statistics_bytes,
         "runtime_bytes": chosen.runtime_bytes,
@@ -115,6 +116,7 @@ def lines(wanted: MemoryPlan, chosen: MemoryPlan, memory_mib: float | None) -> l
     text += [
         "",
         f"{_mib(sum(layer.optimizer_bytes for layer in chosen.layers)):>8}  optimizer state",
+        f"{_mib(chosen.known_bytes):>8}  samples that --reject is measured by",
         f"{_mib(chosen.replay_bytes):>8}  replay memory, full",
         f"{_mib(chosen.runtime_bytes):>8}  libraries at run time",
         f"{_mib(chosen.passing_bytes):>8}  largest temporary: {chosen.passing_name}",

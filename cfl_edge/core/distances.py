@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.discriminant import MeanProducts, RelativeDistance
 
 
@@ -25,6 +26,12 @@ class DistanceRows:
 
     nearest: Tensor
     total: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the distances of concatenated features (N, F - 1), as (N,)."""
+        x = with_constant(x)
+        nearest = (x @ self.nearest.mT).amin(dim=2).sum(dim=0)  # (S, N, Z) to (N,)
+        return nearest + (x @ self.total.T).square().sum(dim=1)
 
 
 def spread_distances(

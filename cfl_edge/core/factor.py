@@ -69,6 +69,7 @@ class Factor:
         dtype: To solve in; None for float32 where this machine can (`solving_dtype`).
 
     Attributes:
+        alpha: Its shrinkage, 0 to 1.
         samples: N, of the covariance.
         spread: trace(Sigma^-1 S), the number of directions that the samples spread in; 0 until the
             factor is complete.
@@ -91,7 +92,7 @@ class Factor:
         if alpha is None:
             squares = scatter.square_sum() / self.samples**2
             alpha = shrinkage(self._scale * channels, squares, channels, self.samples)
-        self._alpha = alpha
+        self.alpha = alpha
         self._triangle: Triangle | None = None  # none is needed for a multiple of the identity
         if alpha < 1:
             self._triangle = scatter.scaled((1 - alpha) / self.samples, self._dtype)
@@ -123,13 +124,19 @@ class Factor:
         signs = torch.randint(0, 2, (factor.channels, PROBES), generator=generator)
         probes = (2.0 * signs - 1.0).to(factor.values)  # (C, PROBES)
         inverse = float((probes * factor.solve(probes)).sum()) / PROBES
-        return (factor.channels - self._alpha * self._scale * inverse) / (1 - self._alpha)
+        return (factor.channels - self.alpha * self._scale * inverse) / (1 - self.alpha)
 
     def solve(self, means: Tensor) -> Tensor:
         """Return Sigma^-1 times class means (Z, C), as (Z, C)."""
         if self._triangle is None:
             return means / self._scale
         return self._triangle.solve(means.T.to(self._dtype)).T.to(means)
+
+    def lengths(self, x: Tensor) -> Tensor:
+        """Return x^T Sigma^-1 x of vectors (N, C), float64 (N,)."""
+        if self._triangle is None:
+            return x.double().square().sum(dim=1) / self._scale
+        return self._triangle.whiten(x.T.to(self._dtype)).square().sum(dim=0, dtype=torch.float64)
 
     def embeddings(self, means: Tensor, counts: Tensor) -> Tensor:
         """Return the label embeddings that classify best if classes are Gaussian.

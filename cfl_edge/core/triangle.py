@@ -130,14 +130,19 @@ class Triangle:
             >>> triangle.solve(torch.tensor([[4.0], [6.0]])).flatten()
             tensor([0.5000, 1.0000])
         """
-        x = right.clone()
-        for i, (start, end) in enumerate(self.bounds):
-            x[start:end] -= self.panels[i][:, :start] @ x[:start]
-            x[start:end] = torch.linalg.solve_triangular(self._corner(i), x[start:end], upper=False)
+        x = self.whiten(right)
         for i, (start, end) in reversed(list(enumerate(self.bounds))):
             corner = self._corner(i).T
             x[start:end] = torch.linalg.solve_triangular(corner, x[start:end], upper=True)
             x[:start] -= self.panels[i][:, :start].T @ x[start:end]
+        return x
+
+    def whiten(self, right: Tensor) -> Tensor:
+        """Solve L x = right, (C, K), L being the factor: the first half of `solve`."""
+        x = right.clone()
+        for i, (start, end) in enumerate(self.bounds):
+            x[start:end] -= self.panels[i][:, :start] @ x[:start]
+            x[start:end] = torch.linalg.solve_triangular(self._corner(i), x[start:end], upper=False)
         return x
 
     def _corner(self, i: int) -> Tensor:

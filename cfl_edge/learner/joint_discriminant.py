@@ -20,11 +20,14 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import MeanProducts, mean_products
 from cfl_edge.core.factor import NEVER, Factor
+from cfl_edge.core.held_out import held_out_distances
+from cfl_edge.learner.novelty_calibration import KnownSamples
+from cfl_edge.learner.replay import EXACT
 from cfl_edge.learner.state import Rows, State
 
 GROWTH = 1.1  # of the samples, before the factor is renewed: a covariance changes slowly
 FEW = 0.5  # weight of the nearest mean at the end with one sample a class; it falls as 1 / samples
-CLASSES_A_SLICE = 64  # solved at once, then the frame goes on
+CLASSES_A_SLICE = SAMPLES_A_SLICE = 64  # solved at once, then the frame goes on
 
 
 @final
@@ -35,9 +38,12 @@ class JointDiscriminant:
         end: C_E, of the end; 0 without a backbone.
         width: D, of the joint features.
         device: Where the sums live.
+        generator: Chooses the samples that are held out.
 
     Attributes:
         statistics: Of the joint features.
+        held_out: Distances of stored samples as if each had not been learned, as measured last,
+            float64 (N,); empty before.
         ends: Mean of each class at the end, (Z, C_E).
 
     Example:
@@ -54,7 +60,16 @@ class JointDiscriminant:
         tensor([0, 0, 1, 1])
     """
 
-    def __init__(self, end: int, width: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        end: int,
+        width: int,
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        generator = generator or torch.Generator()
+        self._samples = KnownSamples(width, EXACT, generator, torch.device(device))
+        self.held_out = torch.zeros(0, dtype=torch.float64)
         self.statistics = ClassStatistics(width, device)
         self.ends = torch.zeros(0, end, device=device)
         self._factor: Factor | None = None
@@ -68,6 +83,7 @@ class JointDiscriminant:
         counts = "joint.counts"
         state.rows("joint.ends", self, "ends", Rows(merge="weighted", counts=counts))
         state.rows("joint.rows", self, "_rows", Rows(new="never"))
+        self._samples.declare(state)
 
     @property
     def known(self) -> Tensor:
@@ -90,6 +106,7 @@ class JointDiscriminant:
         share = 1 / self.statistics.counts.clamp(min=1)[:, None]
         self.ends = self.ends + share * (sums - added[:, None] * self.ends)
         self._stale |= set(targets.tolist())
+        self._samples.add(x, targets)
 
     def prepare(self) -> None:
         """Factorise the covariance of a loaded model, whose factor is not stored."""
@@ -124,6 +141,23 @@ class JointDiscriminant:
         for places in torch.split(torch.arange(len(self._rows)), CLASSES_A_SLICE):
             self._solve(places)
             yield
+        if self._samples.is_due():
+            yield from self._measuring(factor)
+
+    def _measuring(self, factor: Factor) -> Generator[None, None, None]:
+        x, labels = self._samples.read()
+        parts = [torch.zeros(0, dtype=torch.float64, device=x.device)]
+        for places in torch.split(torch.arange(len(x)), SAMPLES_A_SLICE):
+            parts.append(held_out_distances(factor, self.statistics, x[places], labels[places]))
+            yield
+        self.held_out = torch.cat(parts)
+
+    def measure(self) -> None:
+        """Take the distances of stored samples as if each had not been learned, at once."""
+        self.prepare()
+        if self._factor is not None:
+            for _ in self._measuring(self._factor):
+                pass
 
     def finish(self) -> None:
         """Bring the factor and all label embeddings in line with all samples, at once."""
@@ -131,6 +165,7 @@ class JointDiscriminant:
         self._factor = Factor(self.statistics).finish()
         self._solve(torch.arange(len(self._rows)))
         self._stale.clear()
+        self.measure()
 
     def renew_stale(self) -> None:
         """Solve the classes that have got samples since, against the factor that is there."""

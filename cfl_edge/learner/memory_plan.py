@@ -15,6 +15,7 @@ from cfl_edge.core.step_memory import LayerMemory, step_memory
 from cfl_edge.core.triangle import triangle_size
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.config import LearnerConfig
+from cfl_edge.learner.novelty_calibration import KNOWN
 from cfl_edge.learners import declaration
 
 MIB = 2**20
@@ -40,6 +41,7 @@ class MemoryPlan:
         backbone_bytes: Weights of the frozen backbone, loaded already.
         frame_bytes: Activations of the backbone and the layers for one frame.
         replay_bytes: The replay memory when it is full.
+        known_bytes: Samples by which `--reject` is measured.
         statistics_bytes: The largest covariance, a triangle. Its factor has as many, and the next
             factor while it is made.
         runtime_bytes: What the libraries take once.
@@ -50,6 +52,7 @@ class MemoryPlan:
     backbone_bytes: int
     frame_bytes: int
     replay_bytes: int
+    known_bytes: int
     statistics_bytes: int
     runtime_bytes: int
 
@@ -79,9 +82,10 @@ class MemoryPlan:
 
     @property
     def kept_bytes(self) -> int:
-        """What stays: optimizer state, replay memory, covariance and its factor, libraries."""
+        """What stays: optimizer state, stored samples, covariance and its factor, libraries."""
         optimizer = sum(layer.optimizer_bytes for layer in self.layers)
-        return optimizer + self.replay_bytes + 2 * self.statistics_bytes + self.runtime_bytes
+        stored = self.known_bytes + self.replay_bytes
+        return optimizer + stored + 2 * self.statistics_bytes + self.runtime_bytes
 
     @property
     def _passing(self) -> dict[str, int]:
@@ -198,6 +202,7 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         runtime_bytes=RUNTIME_BYTES
         if loaded.backbone_bytes > MIB
         else RUNTIME_WITHOUT_BACKBONE_BYTES,
+        known_bytes=KNOWN * solved * FLOAT_BYTES if has_backbone else 0,
         statistics_bytes=triangle_size(solved) * FLOAT_BYTES,
     )
 

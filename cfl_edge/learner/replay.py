@@ -15,6 +15,7 @@ from cfl_edge.learner.quantise import dequantise, pack, packed_bytes, quantise, 
 from cfl_edge.learner.state import Rows, State
 
 MIB = 2**20
+EXACT = 32  # bits of a value: as it is, a float
 BITS = 4  # DECISIONS.md, "Replay memory format"
 
 
@@ -30,7 +31,7 @@ class Replay:
         limit_mib: Bytes for all samples, in MiB; more of them make old classes safer.
         generator: Source of randomness.
         device: Where the samples are stored.
-        bits: Of a value: 4 or 8.
+        bits: Of a value: 4, 8 or `EXACT`.
 
     Raises:
         UsageError: Not even one sample of each of two classes fits.
@@ -131,12 +132,18 @@ class Replay:
         return place
 
     def _write(self, places: Tensor, samples: Tensor) -> None:
+        if self.bits == EXACT:
+            floats = samples.float().reshape(len(samples), -1)
+            self.values[places] = floats.view(torch.uint8).to(self.values.device)
+            return
         values, ranges = quantise(samples, self.bits)
         self.values[places] = pack(values, self.bits).to(self.values.device)
         self.ranges[places] = ranges.to(self.ranges.device)
 
     def read(self, places: Tensor) -> Tensor:
         """Return the samples at these places as float32, (N, C, H, W)."""
+        if self.bits == EXACT:
+            return self.values[places].view(torch.float32).reshape(-1, *self.shape)
         values = unpack(self.values[places], self.shape, self.bits)
         return dequantise(values, self.ranges[places])
 

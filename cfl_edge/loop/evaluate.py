@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cfl_edge.config.models import EvaluateSettings
 from cfl_edge.errors import DataError
-from cfl_edge.learner.novelty_calibration import LEAST_CLASSES, LEAST_SAMPLES
+from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
 from cfl_edge.loop.metrics import Confusion, peak_rss_mib
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
@@ -89,11 +89,7 @@ def evaluate(settings: EvaluateSettings, *, on_notice: Notice = log_notice) -> E
         learner = load_learner(settings.model, device=settings.device, on_notice=on_notice)
         check_reject(reject, learner.classes)
         if reject is not None and learner.algorithm.novelty.table() is None:
-            on_notice(
-                f"nothing is rejected: the model has learned too little to tell what is {UNKNOWN}, "
-                f"expected {LEAST_CLASSES} classes and {LEAST_SAMPLES} frames of classes that had "
-                "8 frames before"
-            )
+            on_notice(NOT_CALIBRATED)
         confusion, unlabelled, rejected = Confusion(), 0, 0
         known_distances: list[float] = []
         options = SessionOptions(reject=reject, batch=BATCH)

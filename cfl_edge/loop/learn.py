@@ -105,6 +105,10 @@ def learn(
         )
         ring_bytes, settings = late_labels_memory(settings, labels, on_notice)
         learner = open_learner(saved, settings, on_notice)
+        from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
+
+        if settings.reject is not None and learner.algorithm.novelty.table() is None:
+            on_notice(NOT_CALIBRATED)
         from cfl_edge.learner.journalled import save_learner
         from cfl_edge.loop.checkpoints import Checkpoints
         from cfl_edge.loop.label_delay import open_ring

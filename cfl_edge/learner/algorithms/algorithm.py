@@ -131,7 +131,16 @@ class Algorithm(ABC):
         if new is not None:
             index &= new
         if index.any():
-            self.novelty.add(self.distances(encoded)[index], targets[index])
+            self.novelty.add(self.distances(encoded)[index])
+
+    @final
+    def calibrate(self, held_out: Tensor) -> None:
+        """Measure what is unknown by distances of known samples as if they were not learned, (N,).
+
+        With fewer than two classes no distance says anything.
+        """
+        classes = sum(count > 0 for count in self.seen)
+        self.novelty.known = held_out if classes >= LEAST_CLASSES else held_out[:0]
 
     @property
     @abstractmethod
@@ -199,16 +208,31 @@ def build_algorithm(inputs: AlgorithmInputs) -> Algorithm:
     return algorithm
 
 
-def logit_distances(scores: Tensor) -> Tensor:
-    """Return minus the largest logit, (N, Z) to (N,): where an algorithm knows nothing better.
+class LinearAlgorithm(Algorithm):
+    """An algorithm whose scores and distances are products with all features and a constant 1."""
 
-    Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings", 2022.
-    """
-    return -scores.amax(dim=1)
+    @property
+    @abstractmethod
+    def readout(self) -> Tensor:
+        """Classifier weights on all features, (Z, F)."""
+
+    @final
+    def scores(self, encoded: Encoded) -> Tensor:
+        """Return the dot products with `readout`, (N, Z)."""
+        return linear_scores(encoded, self.readout)
+
+    @final
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return what `distance_rows` gives, (N,)."""
+        return linear_distances(encoded, self.distance_rows())
 
 
 def logit_rows(readout: Tensor) -> DistanceRows:
-    """Return what gives `logit_distances` of a linear classifier, (Z, F)."""
+    """Return what gives minus the largest logit of a linear classifier (Z, F) as the distance.
+
+    Where an algorithm knows nothing better: Hendrycks et al., "Scaling Out-of-Distribution
+    Detection for Real-World Settings", 2022.
+    """
     return DistanceRows(-readout[None], readout.new_zeros(0, readout.shape[1]))
 
 
@@ -223,3 +247,15 @@ def linear_scores(encoded: Encoded, readout: Tensor) -> Tensor:
         (N, Z)
     """
     return with_constant(torch.cat(encoded.features, dim=1)) @ readout.T
+
+
+def linear_distances(encoded: Encoded, rows: DistanceRows | None) -> Tensor:
+    """Return the distances of N samples by the rows on all features, (N,).
+
+    Args:
+        encoded: N samples.
+        rows: None before anything was learned, which is far from everything: it gives nan.
+    """
+    if rows is None:
+        return encoded.h0.new_full((len(encoded.h0),), torch.nan)
+    return rows(torch.cat(encoded.features, dim=1).float())

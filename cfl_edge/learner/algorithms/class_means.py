@@ -6,6 +6,7 @@ else is learned.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,18 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.distances import DistanceRows
-from cfl_edge.core.features import Encoded
-from cfl_edge.learner.algorithms.algorithm import (
-    Algorithm,
-    AlgorithmInputs,
-    linear_scores,
-    logit_distances,
-    logit_rows,
-)
+from cfl_edge.core.class_statistics import with_constant
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
 from cfl_edge.learner.algorithms.frozen import (
-    Classifier,
     FrozenAlgorithm,
+    LogitClassifier,
     Reading,
     centred,
     silenced,
@@ -81,6 +75,17 @@ class RunningMeans:
         self.means = self.means + share[:, None] * offsets
         more = torch.zeros_like(self.squares).index_add_(0, labels, squares - self.squares[labels])
         self.squares = self.squares + share * more
+
+    def remove(self, x: Tensor, label: int, square: Tensor) -> None:
+        """Take out a sample (C,) of a class that has more, and its squared length.
+
+        A copy made by `copy.copy` may be changed so: no tensor changes in place.
+        """
+        place = F.one_hot(torch.tensor(label, device=x.device), len(self.counts)).to(self.counts)
+        share = place / (self.counts - place).clamp(min=1)
+        self.counts = self.counts - place
+        self.means = self.means - share[:, None] * (x - self.means[label])
+        self.squares = self.squares - share * (square - self.squares[label])
 
     def mean_square(self) -> float:
         """Return the mean squared length of all samples."""
@@ -149,7 +154,7 @@ IMPRINTING = Method(F.normalize, imprinted_rows)
 
 
 @final
-class ClassMeans(Classifier):
+class ClassMeans(LogitClassifier):
     """Running means of the classes, and label embeddings made of them at once.
 
     Args:
@@ -186,20 +191,17 @@ class ClassMeans(Classifier):
         rows = silenced(self.method.rows(self.running), self.running.counts > 0)
         self._readout = self.reading.spread(rows)
 
-    def recalibrate(self) -> None:
-        """Do nothing: nothing is put off."""
-
-    def scores(self, encoded: Encoded) -> Tensor:
-        """Return the dot products with `readout`, (N, Z)."""
-        return linear_scores(encoded, self._readout)
-
-    def distances(self, encoded: Encoded) -> Tensor:
-        """Return minus the largest logit, (N,)."""
-        return logit_distances(self.scores(encoded))
-
-    def distance_rows(self) -> DistanceRows:
-        """Return what gives `distances`."""
-        return logit_rows(self._readout)
+    def held_out(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Return the distances of learned samples, each taken out of the mean of its class."""
+        distances, squares = x.new_full((len(x),), torch.nan), x.square().sum(dim=1)
+        for i, z in enumerate(targets.tolist()):
+            if self.running.counts[z] < 2:  # its class is not known without it
+                continue
+            without = copy.copy(self.running)
+            without.remove(self.method.prepare(x[i : i + 1])[0], z, squares[i])
+            rows = silenced(self.method.rows(without), without.counts > 0)
+            distances[i] = -(rows @ with_constant(x[i])).max()
+        return distances
 
     def loaded(self, state: Mapping[str, Tensor]) -> None:
         """Make the label embeddings: they follow from the means."""

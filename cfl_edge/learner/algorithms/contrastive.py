@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from cfl_edge.core.class_statistics import NEVER, ClassStatistics
 from cfl_edge.core.discriminant import (
     MeanProducts,
-    RelativeDistance,
     mean_products,
     relative_distance,
 )
@@ -36,7 +35,7 @@ from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.core.step_memory import step_memory
 from cfl_edge.core.training import Trained, Training, train_step, training_slices
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, linear_scores
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, LinearAlgorithm
 from cfl_edge.learner.algorithms.recalibration import (
     EARLY_FRAMES,
     RECALIBRATED_SAMPLES,
@@ -46,7 +45,6 @@ from cfl_edge.learner.algorithms.recalibration import (
 )
 from cfl_edge.learner.joint_discriminant import JointDiscriminant
 from cfl_edge.learner.near_duplicates import NearDuplicates
-from cfl_edge.learner.novelty_calibration import REPLAYED, ReplayedDistances
 from cfl_edge.learner.readout import TEMPERATURE, combine
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
@@ -107,7 +105,7 @@ class LocalContrast:
 
 
 @final
-class ContrastiveAlgorithm(Algorithm):
+class ContrastiveAlgorithm(LinearAlgorithm):
     """Local contrastive steps on every layer, and label embeddings in closed form.
 
     Args:
@@ -121,7 +119,9 @@ class ContrastiveAlgorithm(Algorithm):
         self.layer_source = inputs.layer_source
         self.joint: JointDiscriminant | None = None  # without a backbone
         if self.layer_source:
-            self.joint = JointDiscriminant(inputs.channels[0], inputs.channels[1], self.device)
+            self.joint = JointDiscriminant(
+                inputs.channels[0], inputs.channels[1], self.device, inputs.generator
+            )
         layers = inputs.channels[self.layer_source :]
         self.statistics = [ClassStatistics(c, self.device) for c in layers]
         self.replay = Replay(
@@ -134,9 +134,8 @@ class ContrastiveAlgorithm(Algorithm):
         steps = step_memory(self.network, shape, config.batch, chunk=config.chunk)
         self.chunk = min(step.chunk for step in steps)  # of recalibration
         self._readout = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
-        self.replayed = ReplayedDistances()
         self._means: list[MeanProducts] = []  # of each layer
-        self._distances: list[RelativeDistance] = []
+        self._distance: DistanceRows | None = None
         self.duplicates = NearDuplicates()
         self._since_refresh = 0
         self._recalibration: Recalibration | None = None  # under way; no step is taken meanwhile
@@ -155,7 +154,6 @@ class ContrastiveAlgorithm(Algorithm):
         for i, optimizer in enumerate(self.contrast.optimizers):
             state.optimizer(f"optimizer.{i}", optimizer)
         self.trainer.declare(state)
-        state.samples("replayed.", self.replayed)
         state.derived(lambda: product_tensors(self._means))
 
     @property
@@ -179,7 +177,8 @@ class ContrastiveAlgorithm(Algorithm):
         listed = targets.tolist()
         near = [self.duplicates.is_near(*pair) for pair in zip(encoded.h0, listed, strict=True)]
         new = torch.tensor([not is_near for is_near in near], dtype=torch.bool, device=self.device)
-        self.note_known(encoded, targets, new)
+        if self.joint is None:
+            self.note_known(encoded, targets, new)
         layers = encoded.features[self.layer_source :]
         if self.joint is not None and new.any():
             end, x = encoded.features[:2]
@@ -228,8 +227,6 @@ class ContrastiveAlgorithm(Algorithm):
             for source, h_mean in zip(self.statistics, replayed, strict=True):
                 source.decay(STATISTICS_DECAY)
                 source.update(h_mean, targets)
-            if self._distances and self.joint is None:
-                self._note_replayed(replayed, targets)
 
     def recalibrate(self) -> None:
         """Take the pending step and re-estimate the layers' statistics from the replay memory."""
@@ -250,7 +247,6 @@ class ContrastiveAlgorithm(Algorithm):
             self.replay,
             places.to(self.device),
             self.chunk,
-            keep=REPLAYED,
             lagging=lagging,
         )
         self._go_on_recalibration(budget_s)
@@ -274,8 +270,6 @@ class ContrastiveAlgorithm(Algorithm):
             source.scatter = estimated.scatter
         self._recalibrated_at = self.trainer.steps
         self.refresh()
-        if self.joint is None:
-            self._note_replayed(*recalibrated.kept())
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -296,9 +290,10 @@ class ContrastiveAlgorithm(Algorithm):
         """
         if self.joint is not None:
             self._means = means or [self.joint.products()]
-            self._distances = [relative_distance(self.joint.rows, self._means[0])]
-            of_joint = self._distances[0]
-            self.novelty.expect(of_joint.expected.cpu(), of_joint.variance.sqrt().cpu())
+            measured = [relative_distance(self.joint.rows, self._means[0])]
+            self._distance = spread_distances(measured, self.inputs.channels, first=1)
+            if len(self.joint.held_out):
+                self.calibrate(self.joint.held_out)
             return
         known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
         blocks = torch.split(self._readout[:, :-1], self.inputs.channels, dim=1)
@@ -307,35 +302,12 @@ class ContrastiveAlgorithm(Algorithm):
             mean_products(row, source.means, known)
             for row, source in zip(rows, self.statistics, strict=True)
         ]
-        self._distances = [relative_distance(*pair) for pair in zip(rows, self._means, strict=True)]
-
-    @property
-    def _told_by(self) -> slice:
-        """Which sources tell how far a sample lies: the joint features, or the layers."""
-        return slice(0, None) if self.joint is None else slice(1, self.layer_source)
-
-    def distances(self, encoded: Encoded) -> Tensor:
-        """Return relative Mahalanobis distances, in the joint features or summed over layers."""
-        return self._summed_distances(encoded.features[self._told_by])
-
-    def _summed_distances(self, sources: Sequence[Tensor]) -> Tensor:
-        distances = [one(x) for one, x in zip(self._distances, sources, strict=True)]
-        return torch.stack(distances).sum(dim=0)
-
-    def _note_replayed(self, layers: Sequence[Tensor], targets: Tensor) -> None:
-        self.replayed.add(self._summed_distances(layers), targets)
-        self.novelty.expect(*self.replayed.expected(len(self.seen)))
+        measured = [relative_distance(*pair) for pair in zip(rows, self._means, strict=True)]
+        self._distance = spread_distances(measured, self.inputs.channels, first=0)
 
     def distance_rows(self) -> DistanceRows | None:
         """Return what gives `distances`, zeros where it does not look."""
-        if not self._distances:
-            return None
-        first = self._told_by.start
-        return spread_distances(self._distances, self.inputs.channels, first=first)
-
-    def scores(self, encoded: Encoded) -> Tensor:
-        """Return the sum of all sources' log likelihoods, tempered, (N, Z)."""
-        return linear_scores(encoded, self._readout)
+        return self._distance
 
     def warm_up(self) -> None:
         """Take a step on a copy and solve embeddings of nothing."""
@@ -355,9 +327,10 @@ class ContrastiveAlgorithm(Algorithm):
         classes = len(self.seen)
         if classes:
             sources = len(self.network.channels) if self.joint is None else 1
-            self._refresh_distances(load_products(state, sources, classes, self.device))
-        if self.joint is None:
-            self.novelty.expect(*self.replayed.expected(classes))
+            means = load_products(state, sources, classes, self.device)
+            if not means and self.joint is not None:  # classes were changed since
+                self.joint.measure()
+            self._refresh_distances(means)
 
 
 def build(inputs: AlgorithmInputs) -> Algorithm:

@@ -18,8 +18,17 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.distances import DistanceRows
 from cfl_edge.core.features import Encoded
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
+from cfl_edge.learner.algorithms.algorithm import (
+    Algorithm,
+    AlgorithmInputs,
+    linear_distances,
+    linear_scores,
+    logit_rows,
+)
+from cfl_edge.learner.novelty_calibration import KnownSamples
+from cfl_edge.learner.replay import EXACT
 from cfl_edge.learner.state import State
+from cfl_edge.learners import declaration
 
 
 @dataclass(frozen=True)
@@ -102,8 +111,53 @@ class Classifier(ABC):
         """Return what gives `distances`; None where they are no product."""
 
     @abstractmethod
+    def held_out(self, x: Tensor, targets: Tensor) -> Tensor | None:
+        """Return the distances of learned samples as if each had not been learned, (N,).
+
+        Args:
+            x: What it reads of them, (N, C).
+            targets: Class indices, (N,).
+
+        Returns:
+            nan for a sample that says nothing. None, always, for a classifier that cannot say: the
+            distances of samples from before they are learned stand in.
+        """
+
+    @abstractmethod
     def loaded(self, state: Mapping[str, Tensor]) -> None:
         """Bring in line what is not stored."""
+
+
+class LinearClassifier(Classifier):
+    """A classifier whose scores and distances are products with all features and a constant 1."""
+
+    @property
+    @abstractmethod
+    def readout(self) -> Tensor:
+        """Classifier weights on all features, zeros where it does not read, (Z, F)."""
+
+    @final
+    def scores(self, encoded: Encoded) -> Tensor:
+        """Return the dot products with `readout`, (N, Z)."""
+        return linear_scores(encoded, self.readout)
+
+    @final
+    def distances(self, encoded: Encoded) -> Tensor:
+        """Return what `distance_rows` gives, (N,)."""
+        return linear_distances(encoded, self.distance_rows())
+
+
+class LogitClassifier(LinearClassifier):
+    """A linear classifier that is always up to date, and knows no better distance than a logit."""
+
+    @final
+    def distance_rows(self) -> DistanceRows:
+        """Return what gives minus the largest logit."""
+        return logit_rows(self.readout)
+
+    @final
+    def recalibrate(self) -> None:
+        """Do nothing: nothing is put off."""
 
 
 @final
@@ -123,6 +177,14 @@ class FrozenAlgorithm(Algorithm):
         self.build = build
         self.classifier = build(self, self.reading)
         self.classifier.declare(self.state)
+        bits = 8 if declaration(inputs.config.learner).covariance == "none" else EXACT
+        channels = self.reading.channels
+        self.known = KnownSamples(channels, bits, inputs.generator, self.device)
+        self.known.declare(self.state)
+        # Distances of stored samples follow from the rest, as long as no class changes.
+        self.state.derived(lambda: {"novelty.fits": torch.ones(1, dtype=torch.bool)})
+        nothing = torch.zeros(0, self.reading.channels, device=self.device)
+        self._holds_out = self.classifier.held_out(nothing, nothing[:, 0].long()) is not None
 
     @property
     def readout(self) -> Tensor | None:
@@ -141,12 +203,18 @@ class FrozenAlgorithm(Algorithm):
 
     def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
         """Learn all samples at once; there are no gradient steps that a budget could put off."""
-        self.note_known(encoded, targets)
+        if not self._holds_out:
+            self.note_known(encoded, targets)
         for target in targets.tolist():
             self.seen[target] += 1
         if len(targets):
             hurried = budget_s is not None and budget_s < 0
-            self.classifier.take(self.reading.read(encoded), targets, hurried=hurried)
+            x = self.reading.read(encoded)
+            self.classifier.take(x, targets, hurried=hurried)
+            if self._holds_out:
+                self.known.add(x, targets)
+                if not hurried and self.known.is_due():
+                    self.recalibrate()
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
         """Do nothing: no sample waits."""
@@ -154,6 +222,10 @@ class FrozenAlgorithm(Algorithm):
     def recalibrate(self) -> None:
         """Do what was put off."""
         self.classifier.recalibrate()
+        if self._holds_out and any(self.seen):
+            held_out = self.classifier.held_out(*self.known.read())
+            assert held_out is not None
+            self.calibrate(held_out)
 
     def scores(self, encoded: Encoded) -> Tensor:
         """Return logits of every class, (N, Z)."""
@@ -178,6 +250,8 @@ class FrozenAlgorithm(Algorithm):
     def loaded(self, state: Mapping[str, Tensor]) -> None:
         """Bring in line what is not stored."""
         self.classifier.loaded(state)
+        if "novelty.fits" not in state:
+            self.recalibrate()
 
 
 def silenced(rows: Tensor, known: Tensor) -> Tensor:

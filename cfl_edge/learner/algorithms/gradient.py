@@ -20,8 +20,7 @@ from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.learner.algorithms.algorithm import (
     Algorithm,
     AlgorithmInputs,
-    linear_scores,
-    logit_distances,
+    LinearAlgorithm,
     logit_rows,
 )
 from cfl_edge.learner.algorithms.backpropagation import (
@@ -39,7 +38,7 @@ from cfl_edge.learners import declaration
 
 
 @final
-class GradientAlgorithm(Algorithm):
+class GradientAlgorithm(LinearAlgorithm):
     """Steps whole or not at all: a time budget decides how many, and below 0 there is none.
 
     Args:
@@ -135,14 +134,6 @@ class GradientAlgorithm(Algorithm):
         """Take the pending step."""
         self.work(all_pending=True)
         self.optimizer.round_first_moments()
-
-    def scores(self, encoded: Encoded) -> Tensor:
-        """Return the sum of the classifiers' logits, (N, Z)."""
-        return linear_scores(encoded, self.readout)
-
-    def distances(self, encoded: Encoded) -> Tensor:
-        """Return minus the largest logit, (N,)."""
-        return logit_distances(self.scores(encoded))
 
     def distance_rows(self) -> DistanceRows | None:
         """Return what gives `distances`."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.discriminant import MeanProducts, RelativeDistance, relative_distance
+from cfl_edge.core.discriminant import MeanProducts, relative_distance
 from cfl_edge.core.distances import (
     DistanceRows,
     load_products,
@@ -22,7 +22,7 @@ from cfl_edge.core.distances import (
     spread_distances,
 )
 from cfl_edge.core.features import Encoded
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, linear_scores
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, LinearAlgorithm
 from cfl_edge.learner.algorithms.recalibration import EARLY_FRAMES, passed
 from cfl_edge.learner.joint_discriminant import JointDiscriminant
 from cfl_edge.learner.readout import combine
@@ -30,7 +30,7 @@ from cfl_edge.learner.state import Rows
 
 
 @final
-class JointAlgorithm(Algorithm):
+class JointAlgorithm(LinearAlgorithm):
     """`JointDiscriminant` on the backbone, or on the layers as they were drawn without one.
 
     Args:
@@ -41,11 +41,11 @@ class JointAlgorithm(Algorithm):
         super().__init__(inputs)
         self.has_backbone = inputs.layer_source > 0
         end, width = inputs.channels[:2] if self.has_backbone else (0, sum(inputs.channels))
-        self.joint = JointDiscriminant(end, width, self.device)
+        self.joint = JointDiscriminant(end, width, self.device, inputs.generator)
         self._readout = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
         self._since_refresh = 0
         self._means: MeanProducts | None = None
-        self._distance: RelativeDistance | None = None
+        self._distance: DistanceRows | None = None
         self.joint.declare(self.state)
         self.state.rows("readout", self, "_readout", Rows(new="never"))
         self.state.value("since_refresh", self, "_since_refresh")
@@ -77,7 +77,6 @@ class JointAlgorithm(Algorithm):
         """Take all samples in; label embeddings follow where it is time."""
         if not len(targets):
             return
-        self.note_known(encoded, targets)
         added = Counter(targets.tolist())
         for target, count in added.items():
             self.seen[target] += count
@@ -114,24 +113,15 @@ class JointAlgorithm(Algorithm):
 
     def _refresh_distance(self, means: MeanProducts | None) -> None:
         self._means = means or self.joint.products()
-        self._distance = relative_distance(self.joint.rows, self._means)
-        self.novelty.expect(self._distance.expected.cpu(), self._distance.variance.sqrt().cpu())
-
-    def scores(self, encoded: Encoded) -> Tensor:
-        """Return log likelihoods, tempered, (N, Z)."""
-        return linear_scores(encoded, self._readout)
-
-    def distances(self, encoded: Encoded) -> Tensor:
-        """Return relative Mahalanobis distances in the joint features, (N,)."""
-        assert self._distance is not None
-        return self._distance(self._read(encoded)[1])
+        channels = self.inputs.channels if self.has_backbone else [sum(self.inputs.channels)]
+        measured = [relative_distance(self.joint.rows, self._means)]
+        self._distance = spread_distances(measured, channels, first=int(self.has_backbone))
+        if len(self.joint.held_out):
+            self.calibrate(self.joint.held_out)
 
     def distance_rows(self) -> DistanceRows | None:
-        """Return what gives `distances`, zeros where it does not look."""
-        if self._distance is None:
-            return None
-        channels = self.inputs.channels if self.has_backbone else [sum(self.inputs.channels)]
-        return spread_distances([self._distance], channels, first=int(self.has_backbone))
+        """Return what gives relative Mahalanobis distances in the joint features."""
+        return self._distance
 
     def warm_up(self) -> None:
         """Solve label embeddings of a blank sample with spare statistics."""
@@ -146,6 +136,8 @@ class JointAlgorithm(Algorithm):
         if not classes:
             return
         means = load_products(state, 1, classes, self.device)
+        if not means:  # classes were changed since
+            self.joint.measure()
         self._refresh_distance(means[0] if means else None)
         if self._since_refresh < 0:
             self.joint.finish()

@@ -23,6 +23,7 @@ from cfl_edge.learner.state import State
 
 NEIGHBOURS = 3
 CLOSENESS_WEIGHT = 0.1  # of the similarity beside a vote: less than one vote for all neighbours
+SAME = 0.999  # cosine of a sample and itself, rounded to 8 bits
 CHUNK = 1024  # stored samples that are read at a time
 
 
@@ -106,13 +107,18 @@ class NearestNeighbours(Classifier):
     def recalibrate(self) -> None:
         """Do nothing: nothing is put off."""
 
-    def _nearest(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
-        """Return the cosines of the nearest stored samples, the nearest first, and their places."""
-        x, stored = F.normalize(self.reading.read(encoded)), len(self.replay)
+    def _nearest(self, x: Tensor, more: int = 0) -> tuple[Tensor, Tensor]:
+        """Return the cosines of the nearest stored samples, the nearest first, and their places.
+
+        Args:
+            x: Normalised, (N, C).
+            more: Than `neighbours`.
+        """
+        stored = len(self.replay)
         values, ranges = self.replay.values[:stored], self.replay.ranges[:stored]
         parts = zip(torch.split(values, CHUNK), torch.split(ranges, CHUNK), strict=True)
         cosines = torch.cat([stored_dots(x, *part) for part in parts], dim=1)  # (N, stored)
-        nearest, found = cosines.topk(min(self.neighbours, stored), dim=1)
+        nearest, found = cosines.topk(min(self.neighbours + more, stored), dim=1)
         return nearest, found
 
     def distances(self, encoded: Encoded) -> Tensor:
@@ -120,14 +126,23 @@ class NearestNeighbours(Classifier):
 
         Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", 2022.
         """
-        return 1 - self._nearest(encoded)[0][:, -1]
+        return 1 - self._nearest(F.normalize(self.reading.read(encoded)))[0][:, -1]
+
+    def held_out(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Return the distances by all other stored samples: all that are not the same, (N,)."""
+        if not len(self.replay):
+            return x.new_zeros(0)
+        cosines, _ = self._nearest(F.normalize(x), 1)
+        is_same = cosines[:, 0] > SAME
+        of_others = torch.where(is_same[:, None], cosines[:, 1:], cosines[:, :-1])
+        return 1 - of_others[:, -1] if of_others.shape[1] else x.new_full((len(x),), torch.nan)
 
     def scores(self, encoded: Encoded) -> Tensor:
         """Return the log of each class's share of the votes, (N, Z)."""
         classes = len(self.replay.offered)
         if not len(self.replay):
             return encoded.h0.new_zeros(len(encoded.h0), classes)
-        nearest, found = self._nearest(encoded)
+        nearest, found = self._nearest(F.normalize(self.reading.read(encoded)))
         labels = torch.tensor(self.replay.labels, device=self.device)
         scores = vote_scores(nearest, labels[found], classes)
         return scores.masked_fill(torch.tensor(self.replay.offered, device=self.device) == 0, NEVER)

@@ -13,16 +13,8 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import NEVER, with_constant
-from cfl_edge.core.distances import DistanceRows
-from cfl_edge.core.features import Encoded
-from cfl_edge.learner.algorithms.algorithm import (
-    Algorithm,
-    AlgorithmInputs,
-    linear_scores,
-    logit_distances,
-    logit_rows,
-)
-from cfl_edge.learner.algorithms.frozen import Classifier, FrozenAlgorithm, Reading, silenced
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
+from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm, LogitClassifier, Reading, silenced
 from cfl_edge.learner.state import Rows, State
 
 LEARNING_RATE = 1.0
@@ -51,7 +43,7 @@ def cross_entropy_step(rows: Tensor, x: Tensor, number: int, learning_rate: floa
 
 
 @final
-class LastLayer(Classifier):
+class LastLayer(LogitClassifier):
     """Softmax regression by stochastic gradient descent, sample by sample.
 
     Args:
@@ -82,20 +74,9 @@ class LastLayer(Classifier):
             rows = cross_entropy_step(silenced(rows, known), sample, target, self.learning_rate)
         self._readout = self.reading.spread(silenced(rows, known))
 
-    def recalibrate(self) -> None:
-        """Do nothing: nothing is put off."""
-
-    def scores(self, encoded: Encoded) -> Tensor:
-        """Return the dot products with `readout`, (N, Z)."""
-        return linear_scores(encoded, self._readout)
-
-    def distances(self, encoded: Encoded) -> Tensor:
-        """Return minus the largest logit, (N,)."""
-        return logit_distances(self.scores(encoded))
-
-    def distance_rows(self) -> DistanceRows:
-        """Return what gives `distances`."""
-        return logit_rows(self._readout)
+    def held_out(self, x: Tensor, targets: Tensor) -> None:
+        """Return None: a step cannot be taken back."""
+        return
 
     def loaded(self, state: Mapping[str, Tensor]) -> None:
         """Do nothing: all that it needs is stored."""

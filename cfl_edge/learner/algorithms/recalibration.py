@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -66,7 +65,6 @@ class Recalibration:
         replay: Where the samples are.
         places: Which of them, (N,).
         chunk: Samples that pass the layers at a time.
-        keep: About how many samples' pooled features to store.
         lagging: Statistics of the layers as they were, which count as much as the samples; empty
             to count the samples alone. They are less of the moment, but of more samples.
 
@@ -76,7 +74,7 @@ class Recalibration:
         >>> replay.add_class()
         >>> replay.add(torch.randn(5, 3, 8, 8), [0] * 5)
         >>> network = build_network("4", (3, 8, 8))
-        >>> recalibration = Recalibration(network, replay, torch.arange(5), 2, keep=9)
+        >>> recalibration = Recalibration(network, replay, torch.arange(5), 2)
         >>> while recalibration.piece():
         ...     pass
         >>> [source.counts for source in recalibration.statistics]
@@ -90,7 +88,6 @@ class Recalibration:
         places: Tensor,
         chunk: int,
         *,
-        keep: int,
         lagging: Sequence[ClassStatistics] = (),
     ) -> None:
         self.network, self.replay = network, replay
@@ -103,9 +100,6 @@ class Recalibration:
             for source in self.statistics:
                 source.decay(min(1.0, len(places) / max(float(source.counts.sum()), 1.0)))
         self._chunks = list(torch.split(places, chunk))
-        self._every = math.ceil(len(places) / keep)
-        self._kept: list[list[Tensor]] = []  # of each chunk, pooled features of each layer
-        self._targets: list[Tensor] = []  # their classes
 
     @property
     def classes(self) -> int:
@@ -140,10 +134,3 @@ class Recalibration:
         pooled = list(self.network(h0))
         for source, h_mean in zip(self.statistics, pooled, strict=True):
             source.update(h_mean, targets)
-        self._kept.append([h_mean[:: self._every] for h_mean in pooled])
-        self._targets.append(targets[:: self._every])
-
-    def kept(self) -> tuple[list[Tensor], Tensor]:
-        """Return pooled features of each layer and class indices of some of the samples."""
-        layers = [torch.cat(chunks) for chunks in zip(*self._kept, strict=True)]
-        return layers, torch.cat(self._targets)

@@ -16,7 +16,6 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import (
     MeanProducts,
-    RelativeDistance,
     mean_products,
     relative_distance,
 )
@@ -27,11 +26,11 @@ from cfl_edge.core.distances import (
     spread_distances,
 )
 from cfl_edge.core.factor import Factor
-from cfl_edge.core.features import Encoded
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, linear_scores
+from cfl_edge.core.held_out import held_out_distances
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
 from cfl_edge.learner.algorithms.frozen import (
-    Classifier,
     FrozenAlgorithm,
+    LinearClassifier,
     Reading,
     centred,
     silenced,
@@ -50,6 +49,12 @@ SINGLE_PRECISION = 1e-3  # with less shrinkage the Cholesky factor needs double
 TEMPERATURE = 0.1
 
 
+def shrunk_factor(statistics: ClassStatistics, shrinkage: float) -> Factor:
+    """Return the factor of a covariance shrunk by a constant, 0 to 1."""
+    dtype = torch.float64 if shrinkage < SINGLE_PRECISION else None
+    return Factor(statistics, shrinkage, dtype).finish()
+
+
 def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE) -> Tensor:
     """Return the rows of linear discriminant analysis, all classes equally likely.
 
@@ -64,14 +69,13 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
     Returns:
         (Z, C + 1)
     """
-    dtype = torch.float64 if shrinkage < SINGLE_PRECISION else None
-    rows = Factor(statistics, shrinkage, dtype).finish().solve(statistics.means)  # (Z, C)
+    rows = shrunk_factor(statistics, shrinkage).solve(statistics.means)  # (Z, C)
     bias = -0.5 * (rows * statistics.means).sum(dim=1, keepdim=True)
     return torch.cat([rows, bias], dim=1)
 
 
 @final
-class StreamingDiscriminant(Classifier):
+class StreamingDiscriminant(LinearClassifier):
     """SLDA: statistics with every sample, rows every `refresh_frames` and for every new class.
 
     Args:
@@ -83,13 +87,13 @@ class StreamingDiscriminant(Classifier):
     def __init__(
         self, algorithm: Algorithm, reading: Reading, shrinkage: float = SHRINKAGE
     ) -> None:
-        self.reading, self.shrinkage, self.novelty = reading, shrinkage, algorithm.novelty
+        self.reading, self.shrinkage = reading, shrinkage
         self.device, self.refresh_frames = algorithm.device, algorithm.config.refresh_frames
         self.statistics = ClassStatistics(reading.channels, self.device)
         self._readout = torch.zeros(0, reading.width, device=self.device)
         self._since_refresh = 0
         self._means: MeanProducts | None = None
-        self._distance: RelativeDistance | None = None
+        self._distance: DistanceRows | None = None
 
     @property
     def readout(self) -> Tensor:
@@ -132,25 +136,17 @@ class StreamingDiscriminant(Classifier):
         rows = self._readout[:, : self.reading.channels] / TEMPERATURE
         known = self.statistics.counts > 0
         self._means = means or mean_products(rows, self.statistics.means, known)
-        self._distance = relative_distance(rows, self._means)
-        expected, variance = self._distance.expected.cpu(), self._distance.variance.cpu()
-        self.novelty.expect(expected, variance.sqrt())
-
-    def scores(self, encoded: Encoded) -> Tensor:
-        """Return the dot products with `readout`, (N, Z)."""
-        return linear_scores(encoded, self._readout)
-
-    def distances(self, encoded: Encoded) -> Tensor:
-        """Return relative Mahalanobis distances in what it reads, (N,)."""
-        assert self._distance is not None
-        return self._distance(self.reading.read(encoded))
+        sources = self.reading.sources if self.reading.has_backbone else [self.reading.channels]
+        self._distance = spread_distances([relative_distance(rows, self._means)], sources, first=0)
 
     def distance_rows(self) -> DistanceRows | None:
-        """Return what gives `distances`, zeros where it does not look."""
-        if self._distance is None:
-            return None
-        sources = self.reading.sources if self.reading.has_backbone else [self.reading.channels]
-        return spread_distances([self._distance], sources, first=0)
+        """Return what gives relative Mahalanobis distances in what it reads."""
+        return self._distance
+
+    def held_out(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Return the relative Mahalanobis distances by all other samples, (N,)."""
+        factor = shrunk_factor(self.statistics, self.shrinkage)
+        return held_out_distances(factor, self.statistics, x, targets)
 
     def loaded(self, state: Mapping[str, Tensor]) -> None:
         """Take the distance from the rows; solve these where classes were merged since."""
