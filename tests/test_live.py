@@ -43,7 +43,8 @@ class Camera:
         if error is not None:
             raise error
         self.opened += 1
-        return CameraCapture(self)
+        self.capture = CameraCapture(self)
+        return self.capture
 
     def send(self, *items: Captured | BaseException) -> None:
         """Add to the script and wait until all of it was read."""
@@ -53,32 +54,34 @@ class Camera:
             self._more.notify_all()
             assert self._more.wait_for(lambda: self._idle, 5)
 
-    def next(self, stop: threading.Event) -> Captured | None:
-        while not stop.is_set():
-            with self._more:
-                if self.script:
-                    item = self.script.popleft()
-                    break
+    def next(self) -> list[Captured]:
+        with self._more:
+            if not self.script:
                 self._idle = True
                 self._more.notify_all()
                 self._more.wait(0.01)
-        else:
-            return None
+                return []
+            item = self.script.popleft()
         if isinstance(item, BaseException):
             raise item
-        return item
+        return [item]
 
 
 class CameraCapture(Capture):
+    timeout_s = 60.0
+
     def __init__(self, camera: Camera) -> None:
         self._camera = camera
         self.description = f"cam, opened {camera.opened} times"
-        self.caveat = camera.caveat
+        self.caveat, self.answer = camera.caveat, self.note
 
-    def read(self, stop: threading.Event) -> Captured | None:
-        return self._camera.next(stop)
+    def receive(self) -> list[Captured]:
+        return self._camera.next()
 
-    def answer(self, label: str | None, score: float) -> None:
+    def silent(self) -> StreamLostError:
+        return StreamLostError("cam is silent", hint="wake it")
+
+    def note(self, label: str | None, score: float) -> None:
         self._camera.answers.append((self.description, label, score))
 
     def close(self) -> None:
@@ -219,12 +222,12 @@ def test_a_source_of_nothing_but_damaged_images_is_an_error() -> None:
     feeder = threading.Timer(0.05, lambda: camera.script.extend([Captured(0.0, broken)] * 50))
     feeder.start()
 
-    def slowly(stop: threading.Event) -> Captured | None:
-        stop.wait(0.01)
-        return CameraCapture.read(capture, stop)
+    def slowly() -> list[Captured]:
+        time.sleep(0.01)
+        return CameraCapture.receive(capture)
 
     capture = CameraCapture(camera)
-    capture.read = slowly  # type: ignore[method-assign]
+    capture.receive = slowly  # type: ignore[method-assign]
     with pytest.raises(StreamFormatError, match="cam sent nothing that can be decoded for 3 s"):
         LiveStream("cam", lambda: capture, StreamOptions(timeout_s=3), clock=clock)
     feeder.join()
@@ -310,6 +313,54 @@ def test_an_image_taken_before_the_fault_still_comes() -> None:
             next(frames)
 
 
+def test_a_source_that_falls_silent_is_opened_again() -> None:
+    camera, clock, notices = Camera(shot(1)), Clock(), list[str]()
+
+    def soon() -> Capture:
+        capture = camera.open()
+        capture.timeout_s = 0.1
+        return capture
+
+    with LiveStream("cam", soon, on_notice=notices.append, wait=clock.wait, clock=clock) as stream:
+        frames = iter(stream)
+        assert value(frames) == 1
+        later = threading.Timer(0.3, camera.send, [shot(2)])
+        later.start()
+        assert value(frames) == 2
+        later.join()
+    assert notices[0] == "cam is silent; next try in 0.5 s"
+    assert camera.opened >= 2
+
+
+def test_a_reader_that_did_not_run_for_long_looks_once_more() -> None:
+    camera = Camera(shot(1))
+    capture = CameraCapture(camera)
+    capture.timeout_s = 0.1
+    script = [[], [shot(2)]]
+
+    def starved() -> list[Captured]:
+        time.sleep(0.2)
+        return script.pop(0) if script else [shot(3)]
+
+    capture.receive = starved  # type: ignore[method-assign]
+    with LiveStream("cam", lambda: capture) as stream:
+        frames = iter(stream)
+        assert value(frames) in (2, 3)
+    assert camera.closed == 1
+
+
+def test_of_images_that_come_together_the_newest_wins() -> None:
+    camera = Camera(shot(1))
+    with LiveStream("cam", camera.open) as stream:
+        frames = iter(stream)
+        assert value(frames) == 1
+        camera.capture.receive = lambda: [shot(2), shot(3, missed=1), shot(4)]
+        time.sleep(0.1)
+        frame = next(frames)
+        assert frame.image[0, 0, 0] == 4
+        assert frame.index == frame.dropped + 1 >= 4
+
+
 def test_a_difference_from_what_was_asked_is_told() -> None:
     camera, notices = Camera(shot(1)), list[str]()
     camera.caveat = "cam gives 30 fps instead of 25 fps"
@@ -357,18 +408,18 @@ def test_close_is_prompt_while_a_read_is_stuck() -> None:
     release = threading.Event()
 
     class Stuck(Capture):
-        description, caveat = "stuck", None
+        description, timeout_s = "stuck", 60.0
         first = True
 
-        def read(self, stop: threading.Event) -> Captured | None:
+        def receive(self) -> list[Captured]:
             if self.first:
                 self.first = False
-                return shot(1)
-            release.wait(20)  # as in C: it does not look at `stop`
-            return None
+                return [shot(1)]
+            release.wait(20)  # as in C: nothing interrupts it
+            return []
 
-        def answer(self, label: str | None, score: float) -> None:
-            """Nobody listens."""
+        def silent(self) -> StreamLostError:
+            return LOST
 
         def close(self) -> None:
             """Nothing is held."""

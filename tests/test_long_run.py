@@ -29,7 +29,7 @@ from cfl_edge.loop.writes import Writes
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import DAY_S
 from cfl_edge.stream.frame import Frame
-from cfl_edge.stream.live import Capture, Image, LiveStream
+from cfl_edge.stream.live import Capture, Captured, LiveStream
 from cfl_edge.stream.source import Stream
 
 HOURS = float(os.environ.get("CFL_EDGE_SIMULATED_HOURS", "1"))
@@ -131,23 +131,22 @@ HELD_S = 2 / CAMERA_HZ  # of the processor, a frame
 class Camera(Capture):
     """A camera that keeps its rate, and notes when each image was taken."""
 
-    description, caveat = "a camera", None
+    description, timeout_s = "a camera", 5.0
 
     def __init__(self):
         self.taken = 0
         self.begin_s = time.monotonic()
         self.image = np.zeros((16, 16, 3), np.uint8)
 
-    def read(self, stop):
+    def receive(self):
         due_s = self.begin_s + self.taken / CAMERA_HZ
-        if stop.wait(max(0.0, due_s - time.monotonic())):
-            return None
+        time.sleep(max(0.0, due_s - time.monotonic()))
         self.taken += 1
         image = np.roll(self.image + np.arange(16, dtype=np.uint8)[:, None] * 16, self.taken, 0)
-        return Image(due_s, lambda: image, label="stripes")
+        return [Captured(due_s, lambda: image, label="stripes")]
 
-    def answer(self, label, score):
-        pass
+    def silent(self):
+        raise AssertionError("it sends all the time")
 
     def close(self):
         pass

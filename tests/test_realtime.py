@@ -53,6 +53,8 @@ class Recording(Stream):
         self.uri, self._count, self.closed = "recording", count, False
         self._clock, self._reading_s, self._error = clock, reading_s, error
         self.answers: list[tuple[str | None, float]] = []
+        self.dropped = self.damaged = 0
+        self.skipped = (Skipped("torn.png", "torn"),)
 
     def description(self) -> str:
         return "recording: 3x2"
@@ -71,18 +73,6 @@ class Recording(Stream):
     @property
     def total(self) -> int:
         return self._count
-
-    @property
-    def damaged(self) -> int:
-        return 0
-
-    @property
-    def dropped(self) -> int:
-        return 0
-
-    @property
-    def skipped(self) -> tuple[Skipped, ...]:
-        return (Skipped("torn.png", "torn"),)
 
     def _read(self) -> Iterator[Frame]:
         for index in range(self._count):

@@ -27,9 +27,7 @@ from cfl_edge.stream.serial.stream import (
     PLUG_POLL_S,
     SOON_WAIT_S,
     PortWait,
-    open_serial,
 )
-from cfl_edge.stream.uri import parse_uri
 from firmware_host.link import open_link
 from firmware_host.protocol import Event, Format, Image
 from firmware_host.simulator import Simulator
@@ -181,7 +179,7 @@ def test_a_silent_board_is_lost():
         Simulator([], receives=False, proto="jpeg") as board,
         pytest.raises(StreamLostError, match=r"sent nothing for 0.3 s\n  try: "),
     ):
-        open_serial(parse_uri(board.port), StreamOptions(timeout_s=0.3))
+        open_stream(f"serial://{board.port}", StreamOptions(timeout_s=0.3))
 
 
 def test_text_alone_is_the_wrong_protocol():
@@ -189,7 +187,7 @@ def test_text_alone_is_the_wrong_protocol():
         Simulator(itertools.repeat(jpeg()), proto="jpeg", fps=50) as board,
         pytest.raises(StreamFormatError, match=r"sent no image for 0.3 s, but .*\n  try: .*jpeg"),
     ):
-        open_serial(parse_uri(board.port), StreamOptions(timeout_s=0.3))
+        open_stream(f"serial://{board.port}", StreamOptions(timeout_s=0.3))
 
 
 def test_ports_that_cannot_be_had():
@@ -219,7 +217,7 @@ def test_nothing_of_boards_is_imported_for_other_streams():
     [
         ("demo:", "demo:, expected a board on a serial port"),
         ("rtsp://ann:secret@camera/live", "rtsp://***@camera/live, expected a board"),
-        ("serial:///dev/ttyACM0?proto=jpeg", "/dev/ttyACM0: bare JPEGs carry no buttons"),
+        ("serial:///dev/ttyACM0?proto=jpeg", "serial:///dev/ttyACM0: bare JPEGs carry no buttons"),
     ],
 )
 def test_labels_from_a_stream_without_buttons_are_refused(stream, words, tmp_path):

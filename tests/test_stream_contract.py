@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +16,7 @@ from PIL import Image
 from stream_checks import Check, Open, yield_checks
 from test_video_file import write_clip
 
+from cfl_edge.errors import StreamLostError
 from cfl_edge.stream.live import Capture, Captured, LiveStream
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
@@ -26,20 +26,19 @@ from firmware_host.simulator import Simulator
 class Clockwork(Capture):
     """A source of a new image every 10 ms."""
 
-    description, caveat = "clockwork: 3x2 at 100 fps", None
+    description, timeout_s = "clockwork: 3x2 at 100 fps", 5.0
 
     def __init__(self) -> None:
         self._count = 0
 
-    def read(self, stop: threading.Event) -> Captured | None:
-        if stop.wait(0.01):
-            return None
+    def receive(self) -> list[Captured]:
+        time.sleep(0.01)
         self._count += 1
         value = self._count % 256
-        return Captured(time.monotonic(), lambda: np.full((2, 3, 3), value, np.uint8))
+        return [Captured(time.monotonic(), lambda: np.full((2, 3, 3), value, np.uint8))]
 
-    def answer(self, label: str | None, score: float) -> None:
-        """Nobody listens."""
+    def silent(self) -> StreamLostError:
+        return StreamLostError("clockwork stands still", hint="wind it up")
 
     def close(self) -> None:
         """Nothing is held."""

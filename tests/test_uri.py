@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfl_edge.errors import StreamNotFoundError, UsageError
+from cfl_edge.errors import StreamLostError, StreamNotFoundError, UsageError
 from cfl_edge.notices import Notice
+from cfl_edge.stream.live import Capture, Captured
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
-from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
-from cfl_edge.stream.source import Skipped, Stream
+from cfl_edge.stream.recorded import Images, Recording, Shot
+from cfl_edge.stream.source import Skipped
 from cfl_edge.stream.uri import KINDS, Key, Kind, StreamUri, mask, parse_uri
 
 
@@ -175,18 +177,18 @@ def test_an_address_without_its_scheme_is_named(uri: str) -> None:
 
 
 def test_the_timeout_in_an_address_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[StreamUri, StreamOptions]] = []
+    seen: list[tuple[StreamUri, float]] = []
 
-    def open_noted(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Stream:
-        seen.append((uri, options))
-        return open_blinks(uri, options, on_notice)
+    def open_noted(uri: StreamUri, timeout_s: float) -> Capture:
+        seen.append((uri, timeout_s))
+        return Beats(uri, timeout_s)
 
     monkeypatch.setitem(KINDS, "camera", replace(KINDS["camera"], opener=f"{__name__}:noted"))
     monkeypatch.setattr(sys.modules[__name__], "noted", open_noted, raising=False)
-    open_stream("/dev/video0?fps=30&timeout_s=20.5", StreamOptions(timeout_s=3))
-    open_stream("/dev/video0", StreamOptions(timeout_s=3))
+    open_stream("/dev/video0?fps=30&timeout_s=20.5", StreamOptions(timeout_s=3)).close()
+    open_stream("/dev/video0", StreamOptions(timeout_s=3)).close()
     assert seen[0][0].options == {"fps": Fraction(30)}
-    assert [options.timeout_s for _, options in seen] == [20.5, 3]
+    assert [timeout_s for _, timeout_s in seen] == [20.5, 3]
 
 
 def test_what_is_no_secret_stays() -> None:
@@ -245,10 +247,27 @@ class Blinks(Recording):
             yield Shot(np.full((2, 2, 3), self._level, np.uint8), float(number), "light")
 
 
-def open_blinks(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Stream:
+def open_blinks(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Recording:
     level = uri.options.get("level", 255)
     assert isinstance(level, int)
-    return RecordedStream(Blinks(level), options.epochs, on_notice)
+    return Blinks(level)
+
+
+class Beats(Capture):
+    """A live source of an image every 10 ms."""
+
+    def __init__(self, uri: StreamUri, timeout_s: float) -> None:
+        self.description, self.timeout_s = f"{uri.shown}: 2x2", timeout_s
+
+    def receive(self) -> list[Captured]:
+        time.sleep(0.01)
+        return [Captured(time.monotonic(), lambda: np.zeros((2, 2, 3), np.uint8))]
+
+    def silent(self) -> StreamLostError:
+        raise AssertionError("it sends all the time")
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def test_a_new_kind_of_stream_is_a_module_and_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,5 +281,18 @@ def test_a_new_kind_of_stream_is_a_module_and_an_entry(monkeypatch: pytest.Monke
     assert stream.total == 6
     with pytest.raises(UsageError, match="level is 'dark', expected 0 to 255\n  try: blink:"):
         open_stream("blink:?level=dark")
-    with pytest.raises(UsageError, match="--realtime is 5, but blink: is live"):
-        open_stream("blink:", StreamOptions(realtime_hz=5))
+    with open_stream("blink:", StreamOptions(realtime_hz=500)) as stream:
+        assert next(iter(stream)).label == "light"
+
+
+def test_a_new_kind_of_live_stream_is_a_module_and_an_entry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(KINDS, "beat", Kind(f"{__name__}:Beats", ("beat",), live=True))
+    with open_stream("beat:one", StreamOptions(timeout_s=7)) as stream:
+        frames = iter(stream)
+        assert next(frames).image.shape == next(frames).image.shape == (2, 2, 3)
+        assert stream.description() == "one: 2x2"
+        assert stream.live
+    with pytest.raises(UsageError, match="--realtime is 5, but one is live"):
+        open_stream("beat:one", StreamOptions(realtime_hz=5))

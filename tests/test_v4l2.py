@@ -7,9 +7,9 @@ import errno
 import os
 import struct
 import sys
-import threading
 import time
 from collections import deque
+from dataclasses import replace
 from fractions import Fraction
 from typing import ClassVar
 
@@ -32,6 +32,8 @@ from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet
 from cfl_edge.stream.camera.errors import format_error, open_error, read_error
 from cfl_edge.stream.camera.v4l2 import Asked, V4l2Capture, crop_rows, describe
 from cfl_edge.stream.decode import ImageError, RawDecoder, rgb
+from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.pixel_formats import FORMATS
 from cfl_edge.stream.uri import parse_uri
 
@@ -140,7 +142,7 @@ def test_what_it_offers_instead() -> None:
 @pytest.mark.parametrize("path", ["/dev/null", os.devnull + "x"])
 def test_what_is_no_camera(path: str) -> None:
     with pytest.raises(StreamError) as caught:
-        v4l2.open_v4l2(parse_uri(path))
+        open_stream(path)
     assert path in caught.value.problem
     assert caught.value.__cause__ is None
 
@@ -153,7 +155,7 @@ def test_a_device_that_may_not_be_opened(
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StreamPermissionError):
-        v4l2.open_v4l2(parse_uri("/dev/video0"))
+        V4l2Capture(parse_uri("/dev/video0"), 5.0)
 
 
 class FakeDevice:
@@ -190,8 +192,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> type[FakeDevice]:
 
 
 def capture(query: str = "", timeout_s: float = 0.1) -> V4l2Capture:
-    asked = Asked(**parse_uri(f"/dev/cam?{query}").options)  # type: ignore[arg-type]
-    return V4l2Capture("cam", asked, timeout_s)
+    return V4l2Capture(replace(parse_uri(f"/dev/cam?{query}"), target="cam"), timeout_s)
 
 
 def packet(data: bytes, sequence: int, *, damaged: bool = False) -> Packet:
@@ -213,9 +214,7 @@ def test_decodes_counts_and_stamps(device: type[FakeDevice]) -> None:
         ]
     )
     camera = capture()
-    stop = threading.Event()
-    got = [camera.read(stop) for _ in range(7)]
-    images = [picture for picture in got if picture is not None]
+    images = [picture for _ in range(8) for picture in camera.receive()]
     assert [picture.missed for picture in images] == [0, 0, 4, 0, 0, 0, 0]
     assert [picture.timestamp_s for picture in images] == [3, 4, 9, 10, 2, 3, 4]
     image = images[0].decode()
@@ -245,36 +244,24 @@ def test_a_format_that_it_does_not_offer(device: type[FakeDevice]) -> None:
 
 
 def test_a_silent_camera_is_lost_after_the_timeout(device: type[FakeDevice]) -> None:
-    with pytest.raises(StreamLostError, match=r"cam sent no frame for 0.1 s"):
-        capture().read(threading.Event())
+    with pytest.raises(StreamLostError, match=r"/dev/cam sent no frame for 0.1 s"):
+        open_stream("/dev/cam", StreamOptions(timeout_s=0.1))
+    assert device.closed == 1
 
 
-def test_a_reader_that_did_not_run_for_long_looks_once_more(device: type[FakeDevice]) -> None:
-    class Starved(FakeDevice):
-        def read(self, wait_s: float) -> Packet | None:
-            item = super().read(wait_s)
-            if item is None:
-                time.sleep(0.2)
-            return item
-
-    camera = capture()
-    camera._device = Starved("cam", ("MJPG",))  # type: ignore[assignment]
-    Starved.script = deque([None, packet(b"late", 1)])
-    picture = camera.read(threading.Event())
-    assert picture is not None
-    assert picture.timestamp_s == 1
-
-
-def test_a_silent_camera_stops_when_told(device: type[FakeDevice]) -> None:
-    stop = threading.Event()
-    stop.set()
-    assert capture(timeout_s=60).read(stop) is None
+def test_a_silent_camera_is_left_when_told(device: type[FakeDevice]) -> None:
+    device.script.append(packet(jpeg((0, 0, 255)), 0))
+    stream = open_stream("/dev/cam", StreamOptions(timeout_s=60))
+    start_s = time.monotonic()
+    stream.close()
+    assert time.monotonic() - start_s < 0.5
+    assert device.closed == 1
 
 
 def test_an_unplugged_camera_is_lost(device: type[FakeDevice]) -> None:
     device.script.append(OSError(errno.ENODEV, "No such device"))
     with pytest.raises(StreamLostError, match="cam is gone"):
-        capture().read(threading.Event())
+        capture().receive()
 
 
 def test_every_raw_format_is_decoded_with_its_colours() -> None:
@@ -293,8 +280,7 @@ def test_rows_that_the_driver_pads_are_cropped(device: type[FakeDevice]) -> None
     device.pixel_format, device.size_px, device.stride_bytes = "GREY", (4, 2), 8
     device.script.append(packet(b"\x10\x20\x30\x40____\x50\x60\x70\x80____", 0))
     camera = capture()
-    picture = camera.read(threading.Event())
-    assert picture is not None
+    (picture,) = camera.receive()
     image = picture.decode()
     assert image[:, :, 0].tolist() == [[0x10, 0x20, 0x30, 0x40], [0x50, 0x60, 0x70, 0x80]]
     assert crop_rows(b"abc", 4, 2) == b"abc"

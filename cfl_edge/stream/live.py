@@ -71,57 +71,34 @@ class Capture(ABC):
     description: str
     """What came: "/dev/video0: 1280x720 mjpeg at 30 fps (asked 25)"."""
 
-    caveat: str | None
+    caveat: str | None = None
     """One sentence if it differs from what was asked for, else None."""
 
-    @abstractmethod
-    def answer(self, label: str | None, score: float) -> None:
-        """See `Stream.answer`; called in the iterating thread, and possibly after `close`.
+    timeout_s: float
+    """Seconds without an image after which it counts as lost."""
 
-        It never raises: nothing is sent to a source that does not listen or is gone.
-        """
+    answer: Callable[[str | None, float], None] | None = None
+    """Tells a source that listens what was recognised, see `Stream.answer`; None for any other.
+
+    It is called in the iterating thread, possibly after `close`, and never raises.
+    """
 
     @abstractmethod
-    def read(self, stop: threading.Event) -> Captured | None:
-        """Return the next image, or None when `stop` was set meanwhile.
+    def receive(self) -> list[Captured]:
+        """Wait a moment, and return the images that have come, oldest first.
 
         Raises:
-            StreamLostError: Nothing came for the timeout, or the source is gone.
+            StreamLostError: The source is gone.
             StreamError: It fails otherwise.
         """
 
     @abstractmethod
+    def silent(self) -> StreamError:
+        """Return the error for a source that sent no image for `timeout_s`."""
+
+    @abstractmethod
     def close(self) -> None:
         """Release the source."""
-
-
-def poll(
-    look: Callable[[], Captured | None],
-    stop: threading.Event,
-    timeout_s: float,
-    silent: Callable[[], StreamError],
-) -> Captured | None:
-    """Look for an image again and again: the `read` of a source that can be asked.
-
-    Args:
-        look: Returns the next image, or None after a short wait.
-        stop: Ends it.
-        timeout_s: How long to look.
-        silent: Returns the error for a source that sent nothing.
-
-    Returns:
-        The image, or None when `stop` was set meanwhile.
-    """
-    end_s = time.monotonic() + timeout_s
-    while not stop.is_set():
-        # Before the look: this thread may not have run for long, as while torch is imported.
-        late = time.monotonic() > end_s
-        image = look()
-        if image is not None:
-            return image
-        if late:
-            raise silent()
-    return None
 
 
 Opener = Callable[[], Capture]
@@ -129,7 +106,7 @@ Opener = Callable[[], Capture]
 
 @final
 class LiveStream(Stream):
-    """Frames of a device or a network; made by `open_v4l2`, `open_network` and `open_serial`.
+    """Frames of a device or a network.
 
     The constructor returns once the first image has arrived and was decoded. From then on one
     thread drains the source, whether or not frames are read. A source that fails before that
@@ -166,7 +143,8 @@ class LiveStream(Stream):
         self._changed = threading.Condition()  # guards what follows
         self._slot: tuple[int, Captured] | None = None
         self._captured = 0
-        self._dropped = self._damaged = 0
+        self.dropped = self.damaged = 0
+        self.skipped: tuple[Skipped, ...] = ()  # damaged frames are counted
         self._notices: deque[str] = deque(maxlen=KEPT_NOTICES)
         self._error: BaseException | None = None
         self._complaint: StreamError | None = None
@@ -186,28 +164,13 @@ class LiveStream(Stream):
     def answer(self, label: str | None, score: float) -> None:
         """Tell the source, if it listens and is not gone."""
         capture = self._capture
-        if capture is not None:
+        if capture is not None and capture.answer is not None:
             capture.answer(label, score)
 
     @property
     def total(self) -> None:
         """None: it never ends by itself."""
         return None
-
-    @property
-    def dropped(self) -> int:
-        """Frames so far that the device or the reader was too slow for."""
-        return self._dropped
-
-    @property
-    def damaged(self) -> int:
-        """Frames so far that arrived damaged."""
-        return self._damaged
-
-    @property
-    def skipped(self) -> tuple[Skipped, ...]:
-        """Nothing: damaged frames are counted in `damaged`."""
-        return ()
 
     def close(self) -> None:
         """Release the source and end the iteration.
@@ -248,7 +211,7 @@ class LiveStream(Stream):
                 notices = list(self._notices)
                 self._notices.clear()
                 taken, self._slot = self._slot, None
-                dropped, bad, error = self._dropped, self._damaged, self._error
+                dropped, bad, error = self.dropped, self.damaged, self._error
             for text in notices:
                 self._on_notice(text)
             if self._stop.is_set():
@@ -262,7 +225,7 @@ class LiveStream(Stream):
                 image = captured.decode()
             except ImageError as fault:
                 with self._changed:
-                    self._damaged += 1
+                    self.damaged += 1
                     self._judged = index + 1
                     self._changed.notify_all()
                 self._complain_when_long(fault)
@@ -299,7 +262,7 @@ class LiveStream(Stream):
                 captured = Captured(first.timestamp_s, lambda: image, label=first.label)
                 self._slot = (first.index, captured)
             else:
-                self._dropped += 1
+                self.dropped += 1
 
     def _work(self) -> None:
         """Hand over images until asked to stop, and then the exception that ended it, if any."""
@@ -310,8 +273,10 @@ class LiveStream(Stream):
                 try:
                     if self._capture is None:
                         self._capture = self._opener()
-                        self._describe(self._capture)
-                    captured = self._capture.read(self._stop)
+                        if self._capture.caveat is not None:
+                            self._tell(self._capture.caveat)
+                    came = self._receive(self._capture)
+                    self._description = self._capture.description
                     if self._complaint is not None:
                         raise self._complaint
                 except StreamError as error:
@@ -325,18 +290,28 @@ class LiveStream(Stream):
                     self._wait(self._stop, pause_s)
                     wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                     continue
-                if captured is None:
-                    continue
-                if lost_s is not None:
+                if came and lost_s is not None:
                     self._tell(f"{self.uri} is back after {self._clock() - lost_s:.1f} s")
                     lost_s, wait_s = None, FIRST_WAIT_S
-                self._publish(captured)
+                self._publish(came)
         except BaseException as error:  # the iterating thread raises it
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
         finally:
             self._release()
+
+    def _receive(self, capture: Capture) -> list[Captured]:
+        """Return the next images; none if the stream was closed meanwhile."""
+        end_s = time.monotonic() + capture.timeout_s
+        while not self._stop.is_set():
+            # Before the look: this thread may not have run for long, as while torch is imported.
+            late = time.monotonic() > end_s
+            if came := capture.receive():
+                return came
+            if late:
+                raise capture.silent()
+        return []
 
     def _release(self) -> None:
         capture, self._capture = self._capture, None
@@ -363,22 +338,18 @@ class LiveStream(Stream):
             )
         return left_s
 
-    def _describe(self, capture: Capture) -> None:
-        self._description = capture.description
-        if capture.caveat is not None:
-            self._tell(capture.caveat)
-
     def _tell(self, text: str) -> None:
         with self._changed:
             self._notices.append(text)
             self._changed.notify_all()
 
-    def _publish(self, captured: Captured) -> None:
+    def _publish(self, came: list[Captured]) -> None:
         with self._changed:
             if self._stop.is_set():
                 return
-            self._captured += captured.missed
-            self._dropped += captured.missed + (self._slot is not None)
-            self._slot = (self._captured, captured)
-            self._captured += 1
+            for captured in came:
+                self._captured += captured.missed
+                self.dropped += captured.missed + (self._slot is not None)
+                self._slot = (self._captured, captured)
+                self._captured += 1
             self._changed.notify_all()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 from cfl_edge.errors import UsageError
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.realtime import Realtime, live_error
+from cfl_edge.stream.recorded import RecordedStream
 from cfl_edge.stream.source import Stream
 from cfl_edge.stream.uri import KINDS, StreamUri, parse_uri
 
@@ -46,24 +48,41 @@ def open_stream(
     keys = dict(parsed.options)
     timeout_s = cast("float", keys.pop("timeout_s", options.timeout_s))
     parsed, options = replace(parsed, options=keys), replace(options, timeout_s=timeout_s)
-    module, _, function = KINDS[parsed.kind].opener.partition(":")
-    stream: Stream = getattr(import_module(module), function)(parsed, options, on_notice)
+    kind = KINDS[parsed.kind]
+    opener = _named(kind.opener)
+    if kind.live:
+        from cfl_edge.stream.live import LiveStream  # loads PyAV
+
+        return LiveStream(
+            parsed.shown,
+            lambda: opener(parsed, timeout_s),
+            options,
+            on_notice=on_notice,
+            wait=_named(kind.wait)(parsed.target) if kind.wait else threading.Event.wait,
+        )
+    stream = RecordedStream(opener(parsed, options, on_notice), options.epochs, on_notice)
     if options.realtime_hz is None:
         return stream
     return Realtime(stream, options.realtime_hz, on_notice=on_notice)
 
 
+def _named(place: str) -> Any:
+    """Return what "module:name" stands for."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
 def _check(parsed: StreamUri, options: StreamOptions) -> None:
-    takes = KINDS[parsed.kind].takes
-    if options.order != DEFAULTS.order and "order" not in takes:
+    kind = KINDS[parsed.kind]
+    if options.order != DEFAULTS.order and "order" not in kind.takes:
         raise UsageError(
             f"order is {options.order!r}, but {parsed.shown} comes in its own order",
             hint="leave --order away, or give a folder of images",
         )
-    if options.epochs != DEFAULTS.epochs and "epochs" not in takes:
+    if options.epochs != DEFAULTS.epochs and "epochs" not in kind.takes:
         raise UsageError(
             f"epochs is {options.epochs}, but {parsed.shown} cannot be read again",
             hint="leave --epochs away, or give a folder or a video file",
         )
-    if options.realtime_hz is not None and "realtime" not in takes:
+    if options.realtime_hz is not None and kind.live:
         raise live_error(parsed.shown, options.realtime_hz)

@@ -12,14 +12,14 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import final
 
 from cfl_edge.errors import UsageError
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.frame import Frame
-from cfl_edge.stream.source import Skipped, Stream
+from cfl_edge.stream.source import Stream
 
 JUDGED = 10
 """Frames to read before calling the source itself too slow: the first ones are not typical."""
@@ -77,7 +77,7 @@ class Realtime(Stream):
     CVPR 2023: a learner that is slower than its stream misses a part of it.
     """
 
-    live = True  # the newest frame wins
+    live, damaged = True, 0  # the newest frame wins; what the recording cannot read is skipped
 
     def __init__(
         self,
@@ -90,18 +90,13 @@ class Realtime(Stream):
     ) -> None:
         if stream.live:
             raise live_error(stream.uri, rate_hz)
-        self.uri = stream.uri
-        self._stream, self._rate_hz, self._clock = stream, rate_hz, clock
+        self.uri, self.rate_hz, self.skipped = stream.uri, rate_hz, stream.skipped
+        self._stream, self._clock = stream, clock
         self._closed = threading.Event()
         self._sleep = sleep or self._closed.wait
         self._on_notice = on_notice
-        self._dropped = 0
+        self.dropped = 0
         self._passing_s = 0.0  # spent on reading frames that were skipped
-
-    @property
-    def rate_hz(self) -> float:
-        """Frames per second."""
-        return self._rate_hz
 
     @property
     def total(self) -> int | None:
@@ -110,7 +105,7 @@ class Realtime(Stream):
 
     def description(self) -> str:
         """Return the recording's description and the rate."""
-        return f"{self._stream.description()}, in real time at {self._rate_hz:g} frames per second"
+        return f"{self._stream.description()}, in real time at {self.rate_hz:g} frames per second"
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the newest frame that is due each time, to the end of the recorded stream.
@@ -129,33 +124,18 @@ class Realtime(Stream):
         """Pass it on to the recorded stream."""
         self._stream.answer(label, score)
 
-    @property
-    def dropped(self) -> int:
-        """Frames so far that the reader was too slow for."""
-        return self._dropped
-
-    @property
-    def damaged(self) -> int:
-        """0: what the recording cannot read is `skipped`."""
-        return 0
-
-    @property
-    def skipped(self) -> Sequence[Skipped]:
-        """What the recording could not read so far; these frames were never due."""
-        return self._stream.skipped
-
     def _frames(self, recorded: Iterator[Frame]) -> Iterator[Frame]:
         frame = next(recorded, None)
         start_s = self._clock()
         while frame is not None and not self._closed.is_set():
-            due_s = start_s + frame.index / self._rate_hz
+            due_s = start_s + frame.index / self.rate_hz
             left_s = due_s - self._now_s()
             if left_s > 0:
                 self._sleep(left_s)
                 if self._closed.is_set():
                     return
-            yield replace(frame, timestamp_s=due_s, dropped=self._dropped)
-            frame = self._newest(recorded, int((self._now_s() - start_s) * self._rate_hz))
+            yield replace(frame, timestamp_s=due_s, dropped=self.dropped)
+            frame = self._newest(recorded, int((self._now_s() - start_s) * self.rate_hz))
 
     def _now_s(self) -> float:
         """Return the time of the stream, which stands still while frames are skipped."""
@@ -170,11 +150,11 @@ class Realtime(Stream):
             reading_s += self._clock() - began_s
             if frame is None:
                 return
-            if not told and count >= JUDGED and reading_s * self._rate_hz > count:
+            if not told and count >= JUDGED and reading_s * self.rate_hz > count:
                 told = True
                 self._on_notice(
                     f"{self.uri} takes {1000 * reading_s / count:.3g} ms a frame to read, too long "
-                    f"for --realtime {self._rate_hz:g}: frames are dropped for that as well"
+                    f"for --realtime {self.rate_hz:g}: frames are dropped for that as well"
                 )
             yield frame
 
@@ -183,7 +163,7 @@ class Realtime(Stream):
         newest = None
         began_s = self._clock()
         for frame in recorded:
-            self._dropped += newest is not None
+            self.dropped += newest is not None
             newest = frame
             if frame.index >= due:
                 break

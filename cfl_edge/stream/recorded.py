@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import NamedTuple, final
 
@@ -78,14 +78,15 @@ class RecordedStream(Stream):
         [0, 1, 2, 3, 4, 5]
     """
 
-    live = False
+    live, dropped, damaged = False, 0, 0  # it waits for its reader
 
     def __init__(
         self, recording: Recording, epochs: int = 1, on_notice: Notice = log_notice
     ) -> None:
         self.uri = recording.uri
         self._recording, self._epochs, self._on_notice = recording, epochs, on_notice
-        self._skipped: dict[Skipped, None] = {}  # in order, each once
+        self.skipped: list[Skipped] = []
+        self._seen: set[Skipped] = set()
         self._closed = False
 
     def description(self) -> str:
@@ -116,21 +117,6 @@ class RecordedStream(Stream):
         length = self._recording.length
         return None if length is None else length * self._epochs
 
-    @property
-    def dropped(self) -> int:
-        """0: it waits for its reader."""
-        return 0
-
-    @property
-    def damaged(self) -> int:
-        """0: what cannot be read is `skipped`."""
-        return 0
-
-    @property
-    def skipped(self) -> Sequence[Skipped]:
-        """What could not be read so far, each once."""
-        return tuple(self._skipped)
-
     def _frames(self) -> Iterator[Frame]:
         index = 0
         for epoch in range(self._epochs):
@@ -141,14 +127,15 @@ class RecordedStream(Stream):
                     yield Frame(shot.image, shot.timestamp_s, index, label=shot.label)
                     index += 1
         self.close()
-        if len(self._skipped) > TOLD:
+        if len(self.skipped) > TOLD:
             self._on_notice(
-                f"{self.uri}: {len(self._skipped)} skipped in all, the first {TOLD} are named above"
+                f"{self.uri}: {len(self.skipped)} skipped in all, the first {TOLD} are named above"
             )
 
     def _skip(self, skipped: Skipped) -> None:
-        if skipped in self._skipped:
+        if skipped in self._seen:
             return
-        self._skipped[skipped] = None
-        if len(self._skipped) <= TOLD:
+        self._seen.add(skipped)
+        self.skipped.append(skipped)
+        if len(self.skipped) <= TOLD:
             self._on_notice(f"{skipped.name} skipped: {skipped.reason}")

@@ -56,6 +56,15 @@ class Stream(ABC):
     live: bool
     """True where the newest frame wins (a device, a network), False where every frame comes."""
 
+    dropped: int
+    """Frames so far that the device or the reader was too slow for; 0 unless the stream is live."""
+
+    damaged: int
+    """Frames so far that arrived damaged; 0 unless the stream is live."""
+
+    skipped: Sequence[Skipped]
+    """Images that could not be read so far, each once; empty for live sources."""
+
     @abstractmethod
     def description(self) -> str:
         """Return what is read: "/dev/video0: 1280x720 mjpeg at 30 fps (asked 25)"."""
@@ -87,21 +96,6 @@ class Stream(ABC):
     @abstractmethod
     def total(self) -> int | None:
         """Frames from beginning to end; None for live streams and where it is not known."""
-
-    @property
-    @abstractmethod
-    def dropped(self) -> int:
-        """Frames dropped so far; always 0 unless the stream is live."""
-
-    @property
-    @abstractmethod
-    def damaged(self) -> int:
-        """Frames so far that arrived damaged; always 0 unless the stream is live."""
-
-    @property
-    @abstractmethod
-    def skipped(self) -> Sequence[Skipped]:
-        """Images that could not be read so far; always empty for live streams."""
 
     @final
     def __enter__(self) -> Self:

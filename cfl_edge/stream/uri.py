@@ -45,20 +45,25 @@ class Kind:
     """A kind of stream.
 
     To add one, write a module with a function that takes the `StreamUri`, the `StreamOptions` and
-    a `Notice`, and returns a `Stream`: most return a `RecordedStream` of their own `Recording`, or
-    a `LiveStream` of their own `Capture`. Then name it in `KINDS`.
+    a `Notice`, and returns a `Recording`; of a live kind it takes the `StreamUri` and the timeout
+    in seconds, returns a `Capture`, and is called again when that is lost. Then name it in `KINDS`.
 
     Args:
         opener: "module:function", imported when the first such stream is opened.
         schemes: What its addresses begin with, without the colon.
         keys: What its addresses take after a question mark.
-        takes: Those of "order", "epochs" and "realtime" that make sense for it.
+        takes: Those of "order" and "epochs" that make sense for it.
+        live: Whether it is a device or a network.
+        wait: "module:function" that takes the target of a live kind and returns what waits between
+            two attempts to open it, see `LiveStream`; "" waits for the time alone.
     """
 
     opener: str
     schemes: tuple[str, ...] = ()
     keys: Mapping[str, Key] = field(default_factory=dict)
     takes: tuple[str, ...] = ()
+    live: bool = False
+    wait: str = ""
 
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -203,7 +208,8 @@ def _path(path: str) -> StreamUri:
 
 def _with_query(kind: str, rest: str, uri: str) -> StreamUri:
     target, _, query = rest.partition("?")
-    return StreamUri(kind, target, mask(target or uri), _read_options(kind, query, uri))
+    shown = f"serial://{target}" if kind == "serial" else mask(target or uri)
+    return StreamUri(kind, target, shown, _read_options(kind, query, uri))
 
 
 def _read_options(kind: str, query: str, uri: str) -> dict[str, Value]:
@@ -296,19 +302,22 @@ _SERIAL_KEYS = {
 }
 
 KINDS: dict[str, Kind] = {
-    "camera": Kind("cfl_edge.stream.camera.v4l2:open_v4l2", ("v4l2",), _CAMERA_KEYS),
+    "camera": Kind("cfl_edge.stream.camera.v4l2:V4l2Capture", ("v4l2",), _CAMERA_KEYS, live=True),
     "network": Kind(
-        "cfl_edge.stream.network.stream:open_network",
+        "cfl_edge.stream.network.stream:open_camera",
         ("rtsp", "rtsps", "http", "https"),
         _NETWORK_KEYS,
+        live=True,
     ),
-    "file": Kind("cfl_edge.stream.files.folder:open_file", ("file",), takes=("epochs", "realtime")),
-    "folder": Kind(
-        "cfl_edge.stream.files.folder:open_folder", takes=("order", "epochs", "realtime")
+    "file": Kind("cfl_edge.stream.files.folder:open_file", ("file",), takes=("epochs",)),
+    "folder": Kind("cfl_edge.stream.files.folder:open_folder", takes=("order", "epochs")),
+    "demo": Kind("cfl_edge.stream.demo.stream:open_demo", ("demo",), _DEMO_KEYS),
+    "serial": Kind(
+        "cfl_edge.stream.serial.stream:open_board",
+        ("serial",),
+        _SERIAL_KEYS,
+        live=True,
+        wait="cfl_edge.stream.serial.stream:PortWait",
     ),
-    "demo": Kind(
-        "cfl_edge.stream.demo.stream:open_demo", ("demo",), _DEMO_KEYS, takes=("realtime",)
-    ),
-    "serial": Kind("cfl_edge.stream.serial.stream:open_serial", ("serial",), _SERIAL_KEYS),
 }
 """Every kind of stream. `Kind` says how to add one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import threading
 import time
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,13 +12,11 @@ from typing import final
 import numpy as np
 
 from cfl_edge.errors import StreamLostError
-from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet, V4l2Device
 from cfl_edge.stream.camera.errors import format_error, open_error, read_error
 from cfl_edge.stream.decode import RawDecoder, decode_image
 from cfl_edge.stream.frame import Image
-from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged, poll
-from cfl_edge.stream.options import DEFAULTS, StreamOptions
+from cfl_edge.stream.live import Capture, Captured, damaged
 from cfl_edge.stream.pixel_formats import FORMATS
 from cfl_edge.stream.uri import StreamUri
 
@@ -45,53 +42,33 @@ class Asked:
     fps: Fraction | None = None
 
 
-def open_v4l2(
-    uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
-) -> LiveStream:
-    """Open a camera and wait for its first image.
+@final
+class V4l2Capture(Capture):
+    """An opened camera.
 
     Args:
         uri: A path, "/dev/video0" or a link in /dev/v4l/by-id, and what to ask of the camera:
             `format` (FFmpeg's name), `size` (width and height in pixels), `fps`. Without them it
             stays as it is set.
-        options: How long to wait for frames.
-        on_notice: Called with one sentence a call.
+        timeout_s: Seconds without a frame after which it counts as lost.
 
     Raises:
         StreamNotFoundError: No such device.
         StreamBusyError: Another program holds it.
         StreamPermissionError: The user may not open it.
         StreamFormatError: It is not a camera, or does not offer the format.
-        StreamLostError: It sends nothing.
 
     Example:
         >>> from cfl_edge.stream.uri import parse_uri
-        >>> open_v4l2(parse_uri("/dev/video99"))
+        >>> V4l2Capture(parse_uri("/dev/video99"), timeout_s=5)
         Traceback (most recent call last):
         ...
         cfl_edge.errors.StreamNotFoundError: /dev/video99: no such device...
     """
-    asked = Asked(**uri.options)  # type: ignore[arg-type]
-    return LiveStream(
-        uri.target,
-        lambda: V4l2Capture(uri.target, asked, options.timeout_s),
-        options,
-        on_notice=on_notice,
-    )
 
-
-@final
-class V4l2Capture(Capture):
-    """An opened camera.
-
-    Args:
-        path: Path of the device.
-        asked: What it is asked for.
-        timeout_s: Seconds without a frame after which it counts as lost.
-    """
-
-    def __init__(self, path: str, asked: Asked, timeout_s: float) -> None:
-        self._path, self._timeout_s = path, timeout_s
+    def __init__(self, uri: StreamUri, timeout_s: float) -> None:
+        path, asked = uri.target, Asked(**uri.options)  # type: ignore[arg-type]
+        self._path, self.timeout_s = path, timeout_s
         names = tuple(name for name, ffmpeg in FORMATS.items() if asked.format in (None, ffmpeg))
         try:
             self._device = V4l2Device(path, names, asked.size, asked.fps)
@@ -105,29 +82,24 @@ class V4l2Capture(Capture):
         came = Asked(ffmpeg, self._device.size_px, self._device.fps)
         self.description, self.caveat = describe(path, asked, came)
 
-    def read(self, stop: threading.Event) -> Captured | None:
-        """Return the next image, or None when `stop` was set meanwhile."""
-        return poll(self._look, stop, self._timeout_s, self._silent)
-
-    def answer(self, label: str | None, score: float) -> None:
-        """Do nothing: a camera does not listen."""
-
-    def close(self) -> None:
-        """Release the camera."""
-        self._device.close()
-
-    def _look(self) -> Captured | None:
+    def receive(self) -> list[Captured]:
+        """Return the next image, if one comes soon."""
         try:
             packet = self._device.read(STOP_LOOK_S)
         except OSError as error:
             raise read_error(self._path, error.errno or errno.EIO) from None
-        return None if packet is None else self._image(packet)
+        return [] if packet is None else [self._image(packet)]
 
-    def _silent(self) -> StreamLostError:
+    def silent(self) -> StreamLostError:
+        """Return the error for a camera that sends nothing."""
         return StreamLostError(
-            f"{self._path} sent no frame for {self._timeout_s:g} s",
+            f"{self._path} sent no frame for {self.timeout_s:g} s",
             hint="unplug the camera and plug it in again; look at: dmesg | tail",
         )
+
+    def close(self) -> None:
+        """Release the camera."""
+        self._device.close()
 
     def _image(self, packet: Packet) -> Captured:
         missed = 0 if self._next_sequence is None else packet.sequence - self._next_sequence

@@ -8,11 +8,11 @@ from typing import Any, final
 
 import numpy as np
 
-from cfl_edge.notices import Notice, log_notice
+from cfl_edge.notices import Notice
 from cfl_edge.stream.demo.objects import OBJECTS
 from cfl_edge.stream.demo.scene import HEIGHT_PX, WIDTH_PX, Dwell
-from cfl_edge.stream.options import DEFAULTS, StreamOptions
-from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
+from cfl_edge.stream.options import StreamOptions
+from cfl_edge.stream.recorded import Images, Recording, Shot
 from cfl_edge.stream.source import Skipped
 from cfl_edge.stream.uri import StreamUri
 
@@ -59,14 +59,6 @@ def plan_dwells(frames: int, rng: np.random.Generator) -> list[tuple[str, int]]:
     return plan
 
 
-def open_demo(
-    uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
-) -> RecordedStream:
-    """Open the demo: `frames` and `seed` of its address, else of the options."""
-    settings: dict[str, Any] = {"seed": options.seed, **uri.options}
-    return RecordedStream(Demo(**settings), on_notice=on_notice)
-
-
 @final
 class Demo(Recording):
     """Everyday things in front of changing backgrounds, each image with its label.
@@ -79,6 +71,7 @@ class Demo(Recording):
         seed: Decides every pixel, at least 0.
 
     Example:
+        >>> from cfl_edge.stream.recorded import RecordedStream
         >>> with RecordedStream(Demo(frames=20, seed=1)) as stream:
         ...     frames = list(stream)
         >>> len(frames), frames[0].image.shape, frames[10].label
@@ -103,3 +96,9 @@ class Demo(Recording):
             dwell = Dwell(name, length, np.random.default_rng([self._seed, number]))
             for step in range(length):
                 yield Shot(dwell.render(step), time.monotonic(), name)
+
+
+def open_demo(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Demo:
+    """Return the demo: `frames` and `seed` of its address, else of the options."""
+    settings: dict[str, Any] = {"seed": options.seed, **uri.options}
+    return Demo(**settings)

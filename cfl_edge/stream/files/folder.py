@@ -24,10 +24,10 @@ from cfl_edge.stream.files.content import (
 )
 from cfl_edge.stream.files.image import read_image
 from cfl_edge.stream.files.listing import list_files, printable
-from cfl_edge.stream.files.video import open_video
+from cfl_edge.stream.files.video import Video
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.options import DEFAULTS, Order, StreamOptions
-from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
+from cfl_edge.stream.recorded import Images, Recording, Shot
 from cfl_edge.stream.source import Skipped
 from cfl_edge.stream.uri import StreamUri
 
@@ -62,23 +62,21 @@ def arrange(
     return grouped
 
 
-def open_folder(
-    uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
-) -> RecordedStream:
-    """Open a folder of images, a glob, or one image; see `Folder` for what it raises."""
-    return RecordedStream(Folder(uri.target, options, on_notice), options.epochs, on_notice)
+def open_folder(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Recording:
+    """Open a folder of images, or a glob; see `Folder` for what it raises."""
+    return Folder(uri.target, options, on_notice)
 
 
-def open_file(
-    uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
-) -> RecordedStream:
+def open_file(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Recording:
     """Open an image or a video file; see `Folder` and `Video` for what they raise."""
     path = uri.target
     try:
         is_image = os.path.isfile(path) and kind_of(path) == "image"
     except OSError:  # opening it as a clip says why
         is_image = False
-    return (open_folder if is_image else open_video)(uri, options, on_notice)
+    if is_image:
+        return Folder(path, options, on_notice)
+    return Video(path, labelled=options.labels)
 
 
 @final

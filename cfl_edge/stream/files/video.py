@@ -8,20 +8,9 @@ from typing import final
 
 from cfl_edge.errors import DataError, StreamFormatError
 from cfl_edge.names import check_name
-from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.files.clip import Clip
-from cfl_edge.stream.options import DEFAULTS, StreamOptions
-from cfl_edge.stream.recorded import Images, RecordedStream, Recording, Shot
+from cfl_edge.stream.recorded import Images, Recording, Shot
 from cfl_edge.stream.source import Skipped
-from cfl_edge.stream.uri import StreamUri
-
-
-def open_video(
-    uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
-) -> RecordedStream:
-    """Open a video file; see `Video` for what it raises."""
-    video = Video(uri.target, labelled=options.labels)
-    return RecordedStream(video, options.epochs, on_notice)
 
 
 @final

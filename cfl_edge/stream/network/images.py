@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import http.client
 import io
-import threading
 import time
-from collections import deque
 from functools import partial
 from typing import final
 
 from cfl_edge.errors import StreamLostError
 from cfl_edge.stream.decode import ImageError, decode_image, open_image
 from cfl_edge.stream.finder import START, ImageFinder
-from cfl_edge.stream.live import Capture, Captured, damaged, poll
+from cfl_edge.stream.live import Capture, Captured, damaged
 from cfl_edge.stream.network.errors import FfmpegCode, network_error, silent_error
 from cfl_edge.stream.network.http import HttpClient, stream_errors
 
@@ -71,50 +69,38 @@ class ImagesCapture(Capture):
         timeout_s: float,
         caveat: str | None,
     ) -> None:
-        self._client, self._response, self._timeout_s = client, response, timeout_s
+        self._client, self._response, self.timeout_s = client, response, timeout_s
         self._finder = ImageFinder()
-        self._pending: deque[Captured] = deque()
         self._asked_s, self._came = time.monotonic(), 0  # of this answer
-        self.caveat = caveat
-        self.description = client.shown
+        self.description, self.caveat = client.shown, caveat
         self._take_headers()
-        while not self._pending:  # for the description, and to see that there are images
-            if time.monotonic() > self._asked_s + timeout_s:
-                raise silent_error(client.shown, timeout_s)
-            self._receive()
 
-    def read(self, stop: threading.Event) -> Captured | None:
-        """Return the next image, or None when `stop` was set meanwhile."""
-        silent = partial(silent_error, self._client.shown, self._timeout_s)
-        return poll(self._look, stop, self._timeout_s, silent)
-
-    def answer(self, label: str | None, score: float) -> None:
-        """Do nothing: a camera does not listen."""
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._response.close()
-
-    def _look(self) -> Captured | None:
-        if not self._pending:
-            self._receive()
-        return self._pending.popleft() if self._pending else None
-
-    def _receive(self) -> None:
+    def receive(self) -> list[Captured]:
+        """Return the images that end with the next bytes."""
         with stream_errors(self._client.shown):
             try:
                 data = self._response.read1(CHUNK_BYTES)
             except TimeoutError:
-                raise silent_error(self._client.shown, self._timeout_s) from None
+                raise self.silent() from None
         now_s = time.monotonic()
-        for image in self._finder.feed(data) if data else self._finder.finish():
-            self._came += 1
-            decode = damaged if image is None else partial(decode_image, image)
-            self._pending.append(Captured(now_s, decode))
-            if image is not None and self.description == self._client.shown:
-                self._describe(image)
-        if not data and not self._pending:  # what came last goes first: the end is found again
+        images = self._finder.feed(data) if data else self._finder.finish()
+        self._came += len(images)
+        if not data and not images:  # what came last goes first: the end is found again
             self._ask_again()
+        if images and images[0] is not None and self.description == self._client.shown:
+            self._describe(images[0])
+        return [
+            Captured(now_s, damaged if image is None else partial(decode_image, image))
+            for image in images
+        ]
+
+    def silent(self) -> StreamLostError:
+        """Return the error for a camera that sends no image."""
+        return silent_error(self._client.shown, self.timeout_s)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._response.close()
 
     def _ask_again(self) -> None:
         """Request the next image where each answer holds one; else the stream has ended."""

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import errno
 import ssl
-import threading
 import time
-from collections import deque
 from functools import partial
 from typing import Any, final
 
 import av
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
-from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.decode import LARGEST_PX, decode_image, rgb
-from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
+from cfl_edge.stream.live import Capture, Captured, damaged
 from cfl_edge.stream.network.errors import FfmpegCode, network_error, silent_error
 from cfl_edge.stream.network.file import FileOpener, HttpFile
 from cfl_edge.stream.network.http import HttpClient
 from cfl_edge.stream.network.images import ImagesCapture, sends_images
 from cfl_edge.stream.network.rtsp import check_rtsp
-from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.uri import StreamUri
 
 OPTIONS = {
@@ -46,18 +42,13 @@ HTTP_OPTIONS = {
 }
 
 
-def open_network(
-    uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
-) -> LiveStream:
-    """Open a network stream and wait for its first image.
-
-    It is live: when the server ends it (also a clip at its end), it is reopened.
+def open_camera(uri: StreamUri, timeout_s: float) -> Capture:
+    """Open a network stream; one that the server ends, such as a clip, counts as lost then.
 
     Args:
         uri: rtsp, rtsps, http or https; its `insecure` takes any certificate, its `follow` goes to
             other hosts.
-        options: How long to wait for a connection and for frames.
-        on_notice: Called with one sentence a call.
+        timeout_s: Seconds to connect, and seconds without a frame after which it counts as lost.
 
     Raises:
         StreamNotFoundError: No such host, nothing listens there, or no such page.
@@ -68,28 +59,10 @@ def open_network(
 
     Example:
         >>> from cfl_edge.stream.uri import parse_uri
-        >>> open_network(parse_uri("http://127.0.0.1:9/"))
+        >>> open_camera(parse_uri("http://127.0.0.1:9/"), timeout_s=5)
         Traceback (most recent call last):
         ...
         cfl_edge.errors.StreamNotFoundError: http://127.0.0.1:9/: nothing listens there...
-    """
-    return LiveStream(
-        uri.shown,
-        lambda: open_camera(uri, options.timeout_s),
-        options,
-        on_notice=on_notice,
-    )
-
-
-def open_camera(uri: StreamUri, timeout_s: float) -> Capture:
-    """Open a network camera.
-
-    Args:
-        uri: See `open_network`.
-        timeout_s: Seconds to connect, and seconds without a frame after which it counts as lost.
-
-    Raises:
-        StreamError: It does not open.
     """
     url, shown = uri.target, uri.shown
     insecure, follow = bool(uri.options.get("insecure")), bool(uri.options.get("follow"))
@@ -154,14 +127,14 @@ class VideoCapture(Capture):
         timeout_s: float,
         caveat: str | None,
     ) -> None:
-        self._shown, self._container, self._timeout_s = shown, container, timeout_s
-        self._key_frame_s = KEY_FRAME_TIMEOUTS * timeout_s
+        self._shown, self._container = shown, container
+        self._silence_s, self.timeout_s = timeout_s, KEY_FRAME_TIMEOUTS * timeout_s
         self._decoded = False
-        self._pending: deque[Captured] = deque()
         if not container.streams.video:
             container.close()
             raise StreamFormatError(f"{shown} sends no video", hint=f"look at it: ffprobe {shown}")
-        stream = self._container.streams.video[0]
+        self._packets, self._came_s = container.demux(), time.monotonic()
+        stream = container.streams.video[0]
         context = stream.codec_context
         self._index = stream.index
         self._alone = context.name == "mjpeg"
@@ -172,39 +145,33 @@ class VideoCapture(Capture):
         if stream.average_rate:
             self.description += f" at {float(stream.average_rate):g} fps"
 
-    def read(self, stop: threading.Event) -> Captured | None:
-        """Return the next image, or None when `stop` was set meanwhile."""
-        if self._pending:
-            return self._pending.popleft()
-        started_s = came_s = time.monotonic()
-        fault: tuple[int, str] | None = None
+    def receive(self) -> list[Captured]:
+        """Return the images of the next packet."""
+        packet, fault = None, None
         try:
-            for packet in self._container.demux():
-                if stop.is_set():
-                    return None
-                now_s = time.monotonic()
-                if packet.stream_index == self._index and packet.size:
-                    came_s = now_s
-                    self._take(packet)
-                if self._pending:
-                    return self._pending.popleft()
-                if now_s - came_s > self._timeout_s or now_s - started_s > self._key_frame_s:
-                    break  # sound alone, or no key frame
+            packet = next(self._packets, None)
         except av.FFmpegError as error:
             fault = _fault(error)
-        if stop.is_set():
-            return None
-        raise self._lost(came_s, started_s, fault)
-
-    def _lost(self, came_s: float, started_s: float, fault: tuple[int, str] | None) -> StreamError:
         now_s = time.monotonic()
-        if now_s - came_s > 0.9 * self._timeout_s:
-            return silent_error(self._shown, self._timeout_s)
-        if now_s - started_s > self._key_frame_s:
-            return StreamFormatError(
-                f"{self._shown} sent no key frame for {self._key_frame_s:g} s",
-                hint="set the camera's key frame interval (GOP, I-frame) to 1 or 2 s",
-            )
+        if packet is None:
+            raise self._lost(now_s, fault)
+        if packet.stream_index == self._index and packet.size:
+            self._came_s = now_s
+            return self._images(packet, now_s)
+        if now_s - self._came_s > self._silence_s:  # sound alone
+            raise silent_error(self._shown, self._silence_s)
+        return []
+
+    def silent(self) -> StreamFormatError:
+        """Return the error for a video of which no image can be decoded."""
+        return StreamFormatError(
+            f"{self._shown} sent no key frame for {self.timeout_s:g} s",
+            hint="set the camera's key frame interval (GOP, I-frame) to 1 or 2 s",
+        )
+
+    def _lost(self, now_s: float, fault: tuple[int, str] | None) -> StreamError:
+        if now_s - self._came_s > 0.9 * self._silence_s:
+            return silent_error(self._shown, self._silence_s)
         if fault is None or fault[0] == errno.EIO:  # EIO: HTTP ended without announcing a length
             return StreamLostError(
                 f"{self._shown} ended: the server closed the connection",
@@ -212,29 +179,23 @@ class VideoCapture(Capture):
             )
         return network_error(self._shown, *fault)
 
-    def answer(self, label: str | None, score: float) -> None:
-        """Do nothing: a camera does not listen."""
-
     def close(self) -> None:
         """Close the connection."""
         self._container.close()
 
-    def _take(self, packet: av.Packet[Any]) -> None:
-        now_s = time.monotonic()
+    def _images(self, packet: av.Packet[Any], now_s: float) -> list[Captured]:
         if self._alone:
-            self._pending.append(Captured(now_s, partial(decode_image, bytes(packet))))
-            return
+            return [Captured(now_s, partial(decode_image, bytes(packet)))]
         # Between key frames every image builds on the one before: decode all, convert the newest.
         try:
             frames = packet.decode()
         except av.FFmpegError:  # before the first key frame, or a packet was lost
-            if self._decoded:
-                self._pending.append(Captured(now_s, damaged))
-            return
+            return [Captured(now_s, damaged)] if self._decoded else []
         self._decoded = self._decoded or bool(frames)
-        for frame in frames:
-            decode = damaged if frame.is_corrupt else partial(rgb, frame)
-            self._pending.append(Captured(now_s, decode))
+        return [
+            Captured(now_s, damaged if frame.is_corrupt else partial(rgb, frame))
+            for frame in frames
+        ]
 
 
 def _fault(error: av.FFmpegError | ValueError) -> tuple[int, str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import final
@@ -22,7 +20,7 @@ from cfl_edge.names import nfc
 from cfl_edge.stream.decode import RawDecoder, decode_image
 from cfl_edge.stream.finder import ImageFinder
 from cfl_edge.stream.frame import Image
-from cfl_edge.stream.live import Capture, Captured, damaged, poll
+from cfl_edge.stream.live import Capture, Captured, damaged
 from firmware_host import protocol
 from firmware_host.errors import (
     BoardError,
@@ -135,27 +133,46 @@ class CflCapture(Capture):
         settings: Mapping[str, str | int | float],
         timeout_s: float,
     ) -> None:
-        self._uri, self._link, self._timeout_s = uri, link, timeout_s
+        self._uri, self._link, self.timeout_s = uri, link, timeout_s
         self._settings = settings
-        self._images: deque[Captured] = deque()
         self._label: str | None = None
         self._last_id: int | None = None
         self._last_s = 0.0
         self._shown_id = 0
-        self.caveat = None
-        self.description = f"{uri}: CFL-Link"
+        self._heard_bytes = link.statistics.bytes  # up to the newest image
+        self.description, self.answer = f"{uri}: CFL-Link", self._send_result
         try:
             self._start()
         except StreamError:
             link.close()
             raise
 
-    def read(self, stop: threading.Event) -> Captured | None:
-        """Return the next image, or None when `stop` was set meanwhile."""
-        before = self._link.statistics.bytes
-        return poll(self._look, stop, self._timeout_s, lambda: self._silent(before))
+    def receive(self) -> list[Captured]:
+        """Return the images that come soon."""
+        with stream_errors():
+            received = self._link.receive(READ_S)
+        images = [image for one in received if (image := self._take(one)) is not None]
+        if self._request.status is Status.REFUSED and self._settings:
+            asked = ", ".join(f"{name}={value}" for name, value in self._settings.items())
+            raise StreamFormatError(
+                f"{self._uri}: the board refuses {asked}",
+                hint="leave the options of the address away, or see the board's sketch",
+            )
+        if images:
+            self._heard_bytes = self._link.statistics.bytes
+        return images
 
-    def answer(self, label: str | None, score: float) -> None:
+    def silent(self) -> StreamError:
+        """Return the error for a board that sends no image, and what came instead."""
+        met = self._link.statistics
+        came = (
+            f"{met.bytes - self._heard_bytes} bytes: {met.packets} packets, "
+            f"{met.crc_errors + met.malformed} damaged, {met.incomplete} images with gaps"
+        )
+        nothing = met.bytes == self._heard_bytes
+        return silent_error(self._uri, self.timeout_s, "" if nothing else came)
+
+    def _send_result(self, label: str | None, score: float) -> None:
         """Send the board a result, unless it does not listen or is gone."""
         hello = self._link.hello
         listens = hello is not None and hello.receives
@@ -171,29 +188,16 @@ class CflCapture(Capture):
             self._link.send(Ctrl("stop"))
         self._link.close()
 
-    def _look(self) -> Captured | None:
-        if not self._images:
-            with stream_errors():
-                received = self._link.receive(READ_S)
-            for one in received:
-                self._take(one)
-            if self._request.status is Status.REFUSED and self._settings:
-                asked = ", ".join(f"{name}={value}" for name, value in self._settings.items())
-                raise StreamFormatError(
-                    f"{self._uri}: the board refuses {asked}",
-                    hint="leave the options of the address away, or see the board's sketch",
-                )
-        return self._images.popleft() if self._images else None
-
     def _start(self) -> None:
         with stream_errors():
             self._request: Request = self._link.ask(Ctrl("stream", dict(self._settings)))
 
-    def _take(self, received: Received) -> None:
+    def _take(self, received: Received) -> Captured | None:
+        """Take note of a message, and return the image if it is one."""
         message = received.message
         if isinstance(message, protocol.Image):
-            self._take_image(message, received.time_s)
-        elif isinstance(message, Hello):
+            return self._take_image(message, received.time_s)
+        if isinstance(message, Hello):
             self.description = f"{self._uri}: {message.board} {message.firmware}, CFL-Link"
             self._last_id, self._label = None, None
             if message.receives and self._request.over:
@@ -201,8 +205,9 @@ class CflCapture(Capture):
         elif isinstance(message, Event) and message.name in ("press", "release"):
             pressed = message.label if message.name == "press" else ""
             self._label = nfc(pressed).strip() or None
+        return None
 
-    def _take_image(self, image: protocol.Image, time_s: float) -> None:
+    def _take_image(self, image: protocol.Image, time_s: float) -> Captured:
         if image.format is Format.INT8:
             raise StreamFormatError(
                 f"{self._uri} sends features (int8), expected images",
@@ -213,19 +218,11 @@ class CflCapture(Capture):
         self._last_s = max(self._last_s, time_s)
         missed = gap if 0 < gap <= LARGEST_GAP else 0
         decode = partial(self._decode, image)
-        self._images.append(Captured(self._last_s, decode, missed, self._label))
+        return Captured(self._last_s, decode, missed, self._label)
 
     def _decode(self, image: protocol.Image) -> Image:
         self._shown_id = image.frame_id
         return image_to_rgb(image)
-
-    def _silent(self, before: int) -> StreamError:
-        met = self._link.statistics
-        came = (
-            f"{met.bytes - before} bytes: {met.packets} packets, {met.crc_errors + met.malformed} "
-            f"damaged, {met.incomplete} images with gaps"
-        )
-        return silent_error(self._uri, self._timeout_s, "" if met.bytes == before else came)
 
 
 @final
@@ -239,34 +236,23 @@ class JpegCapture(Capture):
     """
 
     def __init__(self, uri: str, port: SerialPort, timeout_s: float) -> None:
-        self._uri, self._port, self._timeout_s = uri, port, timeout_s
-        self._finder, self._bytes = ImageFinder(MAX_BYTES), 0
-        self._images: deque[Captured] = deque()
-        self.caveat = None
+        self._uri, self._port, self.timeout_s = uri, port, timeout_s
+        self._finder, self._bytes = ImageFinder(MAX_BYTES), 0  # since the newest image
         self.description = f"{uri}: JPEGs back to back"
 
-    def read(self, stop: threading.Event) -> Captured | None:
-        """Return the next image, or None when `stop` was set meanwhile."""
-        before = self._bytes
-        return poll(self._look, stop, self._timeout_s, lambda: self._silent(self._bytes - before))
+    def receive(self) -> list[Captured]:
+        """Return the images that end soon."""
+        with stream_errors():
+            data = self._port.read(READ_S)
+        now_s, images = time.monotonic(), self._finder.feed(data)
+        self._bytes = 0 if images else self._bytes + len(data)
+        return [Captured(now_s, partial(decode_image, image or b"")) for image in images]
 
-    def answer(self, label: str | None, score: float) -> None:
-        """Do nothing: such a board does not listen."""
+    def silent(self) -> StreamError:
+        """Return the error for a board that sends no image, and how much came instead."""
+        came = f"{self._bytes} bytes" if self._bytes else ""
+        return silent_error(self._uri, self.timeout_s, came)
 
     def close(self) -> None:
         """Release the port."""
         self._port.close()
-
-    def _look(self) -> Captured | None:
-        if not self._images:
-            with stream_errors():
-                data = self._port.read(READ_S)
-            self._bytes += len(data)
-            now_s = time.monotonic()
-            for image in self._finder.feed(data):
-                self._images.append(Captured(now_s, partial(decode_image, image or b"")))
-        return self._images.popleft() if self._images else None
-
-    def _silent(self, came_bytes: int) -> StreamError:
-        came = f"{came_bytes} bytes" if came_bytes else ""
-        return silent_error(self._uri, self._timeout_s, came)

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import cast, final
 
-from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.live import Capture, LiveStream
-from cfl_edge.stream.options import DEFAULTS, StreamOptions
+from cfl_edge.stream.live import Capture
 from cfl_edge.stream.serial.capture import CflCapture, JpegCapture, stream_errors
 from cfl_edge.stream.uri import StreamUri
 from firmware_host.errors import BoardError
@@ -27,42 +25,6 @@ SOON_WAIT_S, SOON_S = 1.0, 15.0
 """How often to try after its return, for how long; ModemManager holds a new port for about 10 s."""
 
 
-def open_serial(
-    uri: StreamUri, options: StreamOptions = DEFAULTS, on_notice: Notice = log_notice
-) -> LiveStream:
-    """Open a board's port and wait for its first image.
-
-    Args:
-        uri: A port ("/dev/ttyACM0", a link to it, the serial number of a USB device; "" for the
-            only port on USB) and its options: `baud` in bits per second; `proto`, "cfl" for
-            CFL-Link or "jpeg" for JPEGs back to back; and what a board that listens is asked for,
-            `fps`, `size` (a name), `q`.
-        options: How long to wait for images.
-        on_notice: Called with one sentence a call.
-
-    Raises:
-        StreamNotFoundError: There is no such port, or not exactly one on USB.
-        StreamBusyError: Another program holds it.
-        StreamPermissionError: The user may not open it.
-        StreamLostError: It sends nothing.
-        StreamFormatError: What it sends is not an image.
-
-    Example:
-        >>> from cfl_edge.stream.uri import parse_uri
-        >>> open_serial(parse_uri("/dev/ttyLOST0"))
-        Traceback (most recent call last):
-        ...
-        cfl_edge.errors.StreamNotFoundError: There is no serial port '/dev/ttyLOST0'...
-    """
-    return LiveStream(
-        f"serial://{uri.target}",
-        lambda: open_board(uri, options.timeout_s),
-        options,
-        on_notice=on_notice,
-        wait=PortWait(uri.target),
-    )
-
-
 @final
 class PortWait:
     """Waits between two attempts to open a port, but no longer than until it is back.
@@ -71,7 +33,7 @@ class PortWait:
     (ModemManager), or its board may still be starting.
 
     Args:
-        port: See `open_serial`.
+        port: See `open_board`.
         usable: Returns whether a port exists and this user may open it.
         clock: Returns monotonic seconds.
     """
@@ -126,18 +88,30 @@ def open_board(uri: StreamUri, timeout_s: float) -> Capture:
     """Open a board's port.
 
     Args:
-        uri: See `open_serial`.
+        uri: A port ("/dev/ttyACM0", a link to it, the serial number of a USB device; "" for the
+            only port on USB) and its options: `baud` in bits per second; `proto`, "cfl" for
+            CFL-Link or "jpeg" for JPEGs back to back; and what a board that listens is asked for,
+            `fps`, `size` (a name), `q`.
         timeout_s: Seconds without an image after which it counts as lost.
 
     Raises:
-        StreamError: It does not open.
+        StreamNotFoundError: There is no such port, or not exactly one on USB.
+        StreamBusyError: Another program holds it.
+        StreamPermissionError: The user may not open it.
+
+    Example:
+        >>> from cfl_edge.stream.uri import parse_uri
+        >>> open_board(parse_uri("/dev/ttyLOST0"), timeout_s=5)
+        Traceback (most recent call last):
+        ...
+        cfl_edge.errors.StreamNotFoundError: There is no serial port '/dev/ttyLOST0'...
     """
-    shown, baud = f"serial://{uri.target}", cast("int", uri.options.get("baud", BAUD))
+    baud = cast("int", uri.options.get("baud", BAUD))
     with stream_errors():
         device = choose_port(uri.target or None).device
         if uri.options.get("proto") == "jpeg":
-            return JpegCapture(shown, SerialPort(device, baud), timeout_s)
-        return CflCapture(shown, open_link(device, baud=baud), board_settings(uri), timeout_s)
+            return JpegCapture(uri.shown, SerialPort(device, baud), timeout_s)
+        return CflCapture(uri.shown, open_link(device, baud=baud), board_settings(uri), timeout_s)
 
 
 def board_settings(uri: StreamUri) -> dict[str, str | int | float]:
