@@ -21,7 +21,7 @@ from cfl_edge.onnx.model_trial import predict_checked, try_model
 from cfl_edge.serve.model_watch import WatchedModel
 
 REFUSED = {
-    "minutes": "its trial did not end: stopped after ",
+    "minutes": "its trial did not end, stopped after ",
     "memory": "bad_alloc",
     "NaN": r"its weights 'sizes' are not all numbers \(NaN\)",
 }

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, export_command
+from cfl_edge.errors import ModelError, ModelNotFoundError, export_command
 from cfl_edge.model.replacing import replace_files
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.distance import change_distance
+from cfl_edge.onnx.errors import damaged
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.metadata import (
     CLASSIFIER_FILE,
@@ -126,10 +127,7 @@ def set_classes(
 
     found = [tensor for tensor in model.graph.initializer if tensor.name == LABEL_EMBEDDINGS]
     if not found:
-        raise ModelDamagedError(
-            f"{path} has no initializer {LABEL_EMBEDDINGS!r}, expected a file of cfl-edge",
-            hint=export_command(path),
-        )
+        raise damaged(path, f"has no initializer {LABEL_EMBEDDINGS!r}, expected a file of cfl-edge")
     features, width = embeddings.shape
     if found[0].dims[0] != features:
         raise ModelError(
@@ -207,8 +205,6 @@ def _load(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
-        raise ModelDamagedError(
-            f"{path} is not an ONNX file ({error})", hint=export_command(path)
-        ) from error
+        raise damaged(path, "is not an ONNX file", str(error)) from error
     parse_metadata({entry.key: entry.value for entry in model.metadata_props}, path)
     return model

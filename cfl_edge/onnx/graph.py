@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -36,9 +35,6 @@ from cfl_edge.onnx.metadata import (
     UNKNOWN_TOTAL,
 )
 from cfl_edge.onnx.modules import append_module, append_pooling
-
-if TYPE_CHECKING:
-    pass
 
 SHORTEST = np.float32(1e-12)  # as in torch.nn.functional.normalize
 

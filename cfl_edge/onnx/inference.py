@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import ModelDamagedError, ModelVersionError, export_command
-from cfl_edge.names import visible
-from cfl_edge.onnx.errors import session_errors
+from cfl_edge.errors import ModelDamagedError, ModelVersionError
+from cfl_edge.onnx.errors import damaged, session_errors
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.metadata import (
     FEATURES,
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 # Small networks have little to share out, and the camera and the page need a core too.
 MAX_THREADS = 4
-SHOWN = 300  # characters of what a file or a runtime says
+UNUSABLE = "cannot be used as an ONNX file"
 
 
 class OnnxModel:
@@ -68,9 +67,7 @@ class OnnxModel:
             found = [(node.type, node.shape[1:]) for node in (*inputs, *outputs)]
             names = [node.name for node in (*inputs, *outputs)]
         except UnicodeDecodeError as error:
-            raise ModelDamagedError(
-                f"{path} has texts that are not UTF-8", hint=export_command(path)
-            ) from error
+            raise damaged(path, "has texts that are not UTF-8") from error
         self.classes, self.size_px = parse_metadata(metadata, path)
         table = parse_known_distances(metadata, path)
         self.known_distances: Floats | None = None if table is None else np.array(table)
@@ -89,11 +86,8 @@ class OnnxModel:
         if self.has_distance:
             expected.append(("tensor(float)", []))
         if found != expected:
-            raise ModelDamagedError(
-                f"{path} has inputs and outputs {visible(f'{found}'[:SHOWN])}, its metadata "
-                f"promises {expected}",
-                hint=export_command(path),
-            )
+            promised = f"has other inputs and outputs than its metadata promises, {expected}"
+            raise damaged(path, promised, f"{found}")
         self._input = names[0]
 
     def scores(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -137,10 +131,10 @@ class OnnxModel:
         try:
             found: list[Floats] = self._session.run(None, {self._input: images})
         except session_errors() as error:
-            raise unusable(self.path, f"it fails on an image: {error}") from error
+            raise damaged(self.path, UNUSABLE, f"it fails on an image: {error}") from error
         shapes = [array.shape for array in found]
         if shapes != expected[: len(found)]:
-            raise unusable(self.path, f"it answers with shapes {shapes}, expected {expected}")
+            raise damaged(self.path, UNUSABLE, f"it answers with shapes {shapes}, not {expected}")
         return found
 
     def predict_one(
@@ -207,13 +201,4 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
                 f"{path} needs a newer ONNX Runtime than {onnxruntime.__version__} ({reason})",
                 hint="pip install --upgrade onnxruntime",
             ) from error
-        raise unusable(path, reason) from error
-
-
-def unusable(path: Path, reason: str) -> ModelDamagedError:
-    """Return the error of a file that a runtime refuses, whose reason may quote it at length."""
-    shown = visible(" ".join(reason.split()))[:SHOWN]
-    return ModelDamagedError(
-        f"{path} cannot be used as an ONNX file ({shown})",
-        hint=export_command(path),
-    )
+        raise damaged(path, UNUSABLE, reason) from error

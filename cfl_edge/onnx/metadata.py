@@ -1,4 +1,4 @@
-"""What an exported ONNX file says about itself: text keys and their meaning. Standard library only.
+"""What an exported ONNX file says about itself: text keys and their meaning.
 
 The plain keys are those that ultralytics writes, so that tools which read its files find class
 names and sizes here too; `cfl_edge.*` are ours.
@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cfl_edge.defaults import MOST_IMAGE_PX, VERSION
-from cfl_edge.errors import DataError, ModelDamagedError, ModelVersionError, export_command
-from cfl_edge.names import nfc, require_names, visible
+from cfl_edge.errors import DataError, ModelVersionError
+from cfl_edge.names import nfc, require_names
+from cfl_edge.onnx.errors import SHOWN, damaged
 
 FORMAT_VERSION = 1
-SHOWN = 300  # characters of what a file says, in an error
+UNUSABLE = "has metadata that cannot be used"
 # `cfl_edge.preprocess.to_model_input` in a word; another way of cutting gets another word.
 PREPROCESSING = "center-square, bilinear-antialias, rgb-uint8-nhwc"
 
@@ -95,10 +96,10 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> tuple[list[str], 
     """
     missing = [key for key in REQUIRED if key not in metadata]
     if missing:
-        raise ModelDamagedError(
-            f"{path} is an ONNX file without the metadata {', '.join(missing)}, "
-            "expected one that cfl-edge exported",
-            hint=export_command(path),
+        raise damaged(
+            path,
+            f"is an ONNX file without the metadata {', '.join(missing)}, expected one that "
+            "cfl-edge exported",
         )
     try:
         version = int(metadata["cfl_edge.format_version"])
@@ -110,9 +111,9 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> tuple[list[str], 
         if not classes or not 0 < size_px <= MOST_IMAGE_PX:
             raise ValueError(f"{len(classes)} classes, {SIZE_PX}={size_px}")
     except DataError as error:
-        raise _unusable(path, error.problem) from error
+        raise damaged(path, UNUSABLE, error.problem) from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise _unusable(path, str(error)) from error
+        raise damaged(path, UNUSABLE, str(error)) from error
     if version > FORMAT_VERSION or metadata["cfl_edge.preprocessing"] != PREPROCESSING:
         raise ModelVersionError(
             f"{path} has format {version} and preprocessing "
@@ -138,14 +139,7 @@ def parse_known_distances(metadata: Mapping[str, str], path: Path) -> list[float
     try:
         table = [float(value) for value in json.loads(metadata[KNOWN_DISTANCES])]
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise _unusable(path, f"{KNOWN_DISTANCES}: {error}") from error
+        raise damaged(path, UNUSABLE, f"{KNOWN_DISTANCES}: {error}") from error
     if len(table) < 2 or not all(map(math.isfinite, table)) or table != sorted(table):
-        raise _unusable(path, f"{KNOWN_DISTANCES} is not ascending")
+        raise damaged(path, UNUSABLE, f"{KNOWN_DISTANCES} is not ascending")
     return table
-
-
-def _unusable(path: Path, what: str) -> ModelDamagedError:
-    return ModelDamagedError(
-        f"{path} has metadata that cannot be used ({visible(what)[:SHOWN]})",
-        hint=export_command(path),
-    )

@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge import errors
-from cfl_edge.errors import CflEdgeError, ModelDamagedError, export_command
+from cfl_edge.errors import CflEdgeError
+from cfl_edge.onnx.errors import damaged
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.trial import FAILED, TRIAL_S, run_child
 
@@ -62,17 +63,17 @@ def try_model(path: Path, image: Image) -> None:
     try:
         child = run_child("cfl_edge.onnx.model_trial", [os.fspath(path)], request.getvalue())
     except TimeoutError:
-        raise _unusable(path, f"its trial did not end within {TRIAL_S:g} s") from None
+        raise damaged(path, f"cannot be used: its trial did not end within {TRIAL_S:g} s") from None
     if child.returncode == FAILED:
         kind, problem, hint = json.loads(child.stdout)
         raise getattr(errors, kind)(problem, hint=hint)
     if child.returncode == -signal.SIGXCPU:
         seconds = time.monotonic() - start_s
-        raise _unusable(path, f"its trial did not end: stopped after {seconds:.1f} s")
+        raise damaged(path, f"cannot be used: its trial did not end, stopped after {seconds:.1f} s")
     if child.returncode:
         last = child.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        crash = f"its trial ended with exit code {child.returncode}"
-        raise _unusable(path, f"{crash}: {last}" if last else crash)
+        crash = f"cannot be used: its trial ended with exit code {child.returncode}"
+        raise damaged(path, f"{crash}: {last}" if last else crash)
 
 
 def predict_checked(model: OnnxModel, image: Image, *, reject: float | None = None) -> Prediction:
@@ -92,18 +93,13 @@ def predict_checked(model: OnnxModel, image: Image, *, reject: float | None = No
         prediction = model.predict_one(image, reject=reject)
     scores = prediction.scores
     if scores.shape != (len(model.classes),):
-        raise _unusable(model.path, f"scores of shape {scores.shape}, not {len(model.classes)}")
+        shape = f"scores of shape {scores.shape}, not {len(model.classes)}"
+        raise damaged(model.path, f"cannot be used: {shape}")
     if not np.isfinite(scores).all():
         count = (~np.isfinite(scores)).sum()
-        raise _unusable(model.path, f"{count} of {len(scores)} scores that are not finite")
+        finite = f"{count} of {len(scores)} scores that are not finite"
+        raise damaged(model.path, f"cannot be used: {finite}")
     return prediction
-
-
-def _unusable(path: Path, what: str) -> ModelDamagedError:
-    return ModelDamagedError(
-        f"{path} cannot be used: {what}",
-        hint=f"{export_command(path)}, with the folder of learn --model",
-    )
 
 
 def _limit(size_bytes: int, import_s: float) -> None:
@@ -132,7 +128,8 @@ def _require_numbers(path: Path) -> None:
         with suppress(ValueError, TypeError):  # no numbers, or none that numpy has: it loaded
             values = numpy_helper.to_array(tensor)
             if values.dtype.kind == "f" and np.isnan(values).any():
-                raise _unusable(path, f"its weights {tensor.name!r} are not all numbers (NaN)")
+                weights = f"its weights {tensor.name!r} are not all numbers (NaN)"
+                raise damaged(path, f"cannot be used: {weights}")
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -151,8 +148,7 @@ def _try(path: Path, image: Image) -> None:
     except CflEdgeError:
         raise
     except Exception as error:  # whatever three libraries raise for a file of a stranger
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise _unusable(path, reason) from error
+        raise damaged(path, "cannot be used", str(error) or type(error).__name__) from error
 
 
 def main() -> int:
