@@ -1,10 +1,10 @@
 """Which algorithm fits a memory limit, a backbone and a model."""
 
 import pytest
+from learn_settings import load_settings
 from test_algorithms_model import stored, taught
 from test_learner import ALGORITHM_LEARNERS
 
-from cfl_edge.config.learn import load_settings
 from cfl_edge.core.triangle import triangle_size
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.learner.classes import count, remove

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from learn_settings import load_settings
 
 from cfl_edge.cli.app import app
-from cfl_edge.config.learn import LearnSettings, load_settings
+from cfl_edge.config.learn import LearnSettings
 from cfl_edge.stream.live import LONGEST_WAIT_S
 
 DEPLOY = Path(__file__).parent.parent / "deploy"

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from learn_settings import load_settings
 from sessions import learn_stream
 from test_session import KINDS, Saves, Script, frame, frames, new_learner, run
 
 from cfl_edge.cli.learn import learned_lines
-from cfl_edge.config.learn import load_settings
 from cfl_edge.core.features import Encoded
 from cfl_edge.errors import StreamLostError, UsageError
 from cfl_edge.labels.frames import FrameLabels

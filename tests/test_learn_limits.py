@@ -2,8 +2,8 @@
 
 import pytest
 from command_line import assert_error, cfl_edge
+from learn_settings import load_settings
 
-from cfl_edge.config.learn import load_settings
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.config import LearnerConfig

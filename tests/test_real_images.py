@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from learn_settings import load_settings
 from PIL import Image
 
-from cfl_edge.config.learn import load_settings
 from cfl_edge.config.models import EvaluateSettings
 from cfl_edge.config.run import RunSettings
 from cfl_edge.loop.evaluate import evaluate

@@ -88,7 +88,7 @@ def see(status, metrics, label="mug", frame=7, classes=("mug", "pen"), **more):
 def test_prediction(server, status, metrics, clock):
     code, body, _ = ask(server, "/prediction")
     assert (code, json.loads(body)) == (503, {"error": "no frame has come yet"})
-    see(status, metrics, swaps=2, failures=1)
+    see(status, metrics, model_swaps=2, model_failures=1)
     clock.now_s += 0.25
     code, body, headers = ask(server, "/prediction?x=1")
     assert code == 200
@@ -122,7 +122,7 @@ def test_health_while_frames_come(server, status, metrics, clock):
 
 def test_figures_are_those_of_the_frames(server, status, metrics, clock):
     for number in range(10):
-        see(status, metrics, "mug" if number < 7 else "pen", seconds=0.004 * number, swaps=2)
+        see(status, metrics, "mug" if number < 7 else "pen", seconds=0.004 * number, model_swaps=2)
     clock.now_s += 4
     code, body, headers = ask(server, "/metrics")
     assert code == 200

@@ -36,10 +36,7 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     classes = ", ".join(f"{name} {count}" for name, count in learned.samples.items())
     lines = [
         f"learned    {summary.learned} of {summary.frames} frames in {summary.seconds:.0f} s; "
-        f"{summary.seen} seen"
-        + (f", {summary.dropped} dropped" if summary.dropped else "")
-        + (f", {summary.damaged} damaged" if summary.damaged else "")
-        + (f", {summary.skipped} not readable" if summary.skipped else ""),
+        f"{summary.seen} seen{summary.lost()}",
         f"classes    {classes or 'none yet'}",
     ]
     if summary.prequential_accuracy is not None:

@@ -24,9 +24,7 @@ def _lines(summary: RunSummary, settings: RunSettings) -> list[str]:
     """Say what was predicted."""
     lines = [
         f"predicted  {summary.seen} of {summary.frames} frames at {summary.fps:.1f} per second"
-        + (f", {summary.dropped} dropped" if summary.dropped else "")
-        + (f", {summary.damaged} damaged" if summary.damaged else "")
-        + (f", {summary.skipped} not readable" if summary.skipped else "")
+        f"{summary.lost()}"
     ]
     if summary.accuracy is not None:
         lines.append(f"accuracy   {summary.accuracy:.2%} of {summary.samples} labelled frames")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat
 
@@ -28,7 +27,6 @@ from cfl_edge.config.settings import (
     Reject,
     Settings,
     Stream,
-    load,
 )
 from cfl_edge.learners import LEARNERS
 from cfl_edge.stream.options import Order
@@ -152,21 +150,3 @@ class LearnSettings(Settings):
             metavar="S",
         ),
     ] = 60.0
-
-
-def load_settings(config: Path | None, **given: Any) -> LearnSettings:
-    """Bring the sources together and check every value.
-
-    Args:
-        config: A TOML file, or None.
-        given: What the command line gave; None values count as not given.
-
-    Raises:
-        UsageError: A file that cannot be read, an unknown key, or a value out of range.
-
-    Example:
-        >>> load_settings(None, stream="demo:", model="runs/demo", epochs=2).epochs
-        2
-    """
-    given = {key: value for key, value in given.items() if value is not None}
-    return load(LearnSettings, given, command="learn", config=config, environ=os.environ)

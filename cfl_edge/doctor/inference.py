@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import onnx
+from cfl_edge.onnx.builder import GraphBuilder
 
 CPU = "CPUExecutionProvider"
-OPSET, IR_VERSION = 20, 10  # as the export has them
 SIDE_PX, CHANNELS, CLASSES = 16, 8, 4  # of the tiny network
 
 Array = npt.NDArray[Any]
@@ -33,26 +31,15 @@ def weights() -> dict[str, Array]:
     }
 
 
-def tiny_model() -> onnx.ModelProto:
-    """Return a network with the layers that exports have: convolution, ReLU, mean, product."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    shape = [1, 3, SIDE_PX, SIDE_PX]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["image", "kernel"], ["features"]),
-            helper.make_node("Relu", ["features"], ["positive"]),
-            helper.make_node("GlobalAveragePool", ["positive"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "embeddings"], ["scores"]),
-        ],
-        "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, CLASSES])],
-        [numpy_helper.from_array(value, name) for name, value in weights().items()],
-    )
-    opset = helper.make_opsetid("", OPSET)
-    return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+def tiny_model() -> bytes:
+    """Return a network with the operations that exports have: convolution, ReLU, mean, product."""
+    graph = GraphBuilder()
+    graph.describe("input", "image", [3, SIDE_PX, SIDE_PX])
+    kernel, embeddings = (graph.constant(value) for value in weights().values())
+    features = graph.node("Relu", [graph.node("Conv", ["image", kernel])])
+    graph.node("MatMul", [graph.reduce("ReduceMean", features, [2, 3]), embeddings], "scores")
+    graph.describe("output", "scores", [CLASSES])
+    return b"".join(graph.serialised())
 
 
 def expected(image: Array) -> Array:
@@ -109,7 +96,7 @@ def infer(provider: str, model: str | None = None) -> dict[str, Any]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is reported, once
-    source = model or tiny_model().SerializeToString()
+    source = model or tiny_model()
     session = onnxruntime.InferenceSession(source, sess_options=options, providers=[provider])
     session.disable_fallback()
     first = session.get_inputs()[0]

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from cfl_edge.doctor.check import Check, Status
+from cfl_edge.doctor.inference import CPU
 from cfl_edge.errors import export_command
 
-CPU = "CPUExecutionProvider"
 NO_HARDWARE = ("AzureExecutionProvider",)  # sends to a server; every wheel for Linux lists it
 TOLERANCE = 0.01  # of the largest score: GPUs compute in TF32 or 16 bits
 CHILD_S = 180.0  # TensorRT builds an engine for a minute or two
+REINSTALL = "pip install --force-reinstall onnxruntime"
 
 Answer = dict[str, Any]
 
@@ -75,7 +76,7 @@ def check_providers(model: Path | None = None, ask: Callable[..., Answer] = ask)
     listed = ask()
     if "providers" not in listed:
         text = f"ONNX Runtime does not start: {listed.get('error')}"
-        yield Check("onnx", "problem", text, "pip install --force-reinstall onnxruntime")
+        yield Check("onnx", "problem", text, REINSTALL)
         return
     for provider in listed["providers"]:
         if provider not in NO_HARDWARE:
@@ -95,7 +96,9 @@ def judge(provider: str, answer: Answer, version: str, model: Path | None = None
     text = f"{name} (ONNX Runtime {version})"
     is_cpu = provider == CPU
     status: Status = "problem" if is_cpu else "warning"
-    remedy = _remedy(model) if is_cpu else REMEDY_GPU
+    remedy = REINSTALL if model is None else export_command(model)
+    if not is_cpu:
+        remedy = "run uses the CPU; for the GPU, the onnxruntime that was built for this driver"
     if "error" in answer:
         return Check("onnx", status, f"{text} fails: {answer['error']}", remedy)
     if answer["ran"] != provider:
@@ -106,12 +109,3 @@ def judge(provider: str, answer: Answer, version: str, model: Path | None = None
         return Check("onnx", "problem", text, remedy)
     reference = "as expected" if is_cpu else "same answer as the CPU"
     return Check("onnx", "ok", f"{text}: one inference in {answer['ms']:.2g} ms, {reference}")
-
-
-REMEDY_GPU = "run uses the CPU; for the GPU, the onnxruntime that was built for this driver"
-
-
-def _remedy(model: Path | None) -> str:
-    if model is not None:
-        return export_command(model)
-    return "pip install --force-reinstall onnxruntime"

@@ -109,22 +109,14 @@ class Learning(Work):
         teaching, algorithm = self._teaching, self._learner.algorithm
         steps = algorithm.steps - self._steps_before
         return Summary(
-            frames=session.frames,
-            seen=session.seen,
-            rejected=session.rejected,
+            **session.totals(),
             learned=teaching.learned,
             withheld=teaching.withheld,
             flagged=dict(teaching.flagged),
             let_go=teaching.let_go,
-            dropped=session.dropped,
-            damaged=session.damaged,
-            skipped=session.skipped,
-            fps=session.fps,
             prequential_accuracy=teaching.accuracy.overall,
             last_quarter_accuracy=teaching.accuracy.last_quarter,
             classes=list(self._learner.classes),
-            seconds=session.seconds,
-            peak_rss_mib=self._memory.peak_mib,
             growth_mib=self._memory.growth_mib,
             steps=steps,
             steps_per_s=steps / session.seconds if session.seconds else 0.0,

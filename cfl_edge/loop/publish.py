@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cfl_edge.onnx.export import Snapshot
 
 EVERY_S = 60.0  # a file of 17 MB, flash memory in mind
+State = tuple[tuple[str, ...], int]  # names of the classes, and frames learned ever
 ONNX_FOLDER = "onnx"  # within the model folder, where an export may lie
 
 
@@ -112,18 +113,6 @@ def open_publisher(
     return publisher
 
 
-class Published(NamedTuple):
-    """What tells one state of a learner from another.
-
-    Args:
-        classes: Z names.
-        frames_learned: Ever.
-    """
-
-    classes: tuple[str, ...]
-    frames_learned: int
-
-
 class Publisher:
     """Writes a learner's file when a class is new, and now and then while it learns.
 
@@ -155,7 +144,7 @@ class Publisher:
         self._backbone = backbone_on_cpu(learner)
         self._every_s, self._clock = every_s, clock
         self._writing: _Writing | None = None
-        self._done: Published | None = None
+        self._done: State | None = None
         self._next_s = float("-inf")
         self._failing = False
         self.published, self.written = 0, 0
@@ -193,14 +182,14 @@ class Publisher:
             writing.join()
             self._note(writing)
 
-    def _state(self) -> Published:
-        return Published(tuple(self._learner.classes), self._learner.frames_learned)
+    def _state(self) -> State:
+        return tuple(self._learner.classes), self._learner.frames_learned
 
     def _is_due(self) -> bool:
         state = self._state()
         if not self._learner.examples or state == self._done:
             return False
-        has_new_class = self._done is None or self._done.classes != state.classes
+        has_new_class = self._done is None or self._done[0] != state[0]
         if not (has_new_class and not self._failing) and self._clock() < self._next_s:
             return False
         return self.budget is None or self.budget.allows()
@@ -222,7 +211,7 @@ class Publisher:
             self.budget.note(written)
         if writing.error is None:
             if self._failing or self._done is None:
-                self._on_notice(f"published {self._path}: {len(writing.state.classes)} classes")
+                self._on_notice(f"published {self._path}: {len(writing.state[0])} classes")
             self._done, self._failing = writing.state, False
             self.published += 1
             return
@@ -237,7 +226,7 @@ class Publisher:
 
 
 class _Writing(threading.Thread):
-    def __init__(self, snapshot: Snapshot, path: Path, state: Published) -> None:
+    def __init__(self, snapshot: Snapshot, path: Path, state: State) -> None:
         super().__init__(name="publish", daemon=True)
         self._snapshot, self._path, self.state = snapshot, path, state
         self.written: Counter[str] = Counter()

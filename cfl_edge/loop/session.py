@@ -12,9 +12,9 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
-from typing import Protocol, Self, final
+from typing import Any, Protocol, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from cfl_edge.errors import CflEdgeError, DataError
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Prequential, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
-from cfl_edge.loop.step import Lesson, Step
+from cfl_edge.loop.step import Lesson, Step, Totals
 from cfl_edge.prediction import Prediction
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.source import Stream
@@ -152,14 +152,7 @@ class Session:
         service: Told of each frame and of the end.
 
     Attributes:
-        frames: Frames that the stream had up to the last one predicted, dropped and unreadable ones
-            included.
-        seen: Frames predicted.
-        rejected: Frames reported as `unknown` because of `reject`.
-        dropped: Frames that the stream dropped before the last one predicted.
-        damaged: Frames before it that arrived damaged.
-        skipped: Images that could not be read.
-        seconds: From the first frame to the last thing learned or predicted.
+        frames, seen, rejected, dropped, damaged, skipped, seconds: As in `Totals`, so far.
 
     Example:
         ```python
@@ -202,6 +195,11 @@ class Session:
     def fps(self) -> float:
         """Frames predicted per second, over the whole run."""
         return self.seen / self.seconds if self.seconds else 0.0
+
+    def totals(self) -> dict[str, Any]:
+        """Return the values of `Totals` by name."""
+        totals = {one.name: getattr(self, one.name) for one in fields(Totals)[:-1]}
+        return totals | {"peak_rss_mib": peak_rss_mib()}
 
     def steps(self, stream: Stream) -> Iterator[Step]:
         """Yield a step for each frame; what waits is completed before the iteration ends.

@@ -111,26 +111,55 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a learning session did.
+class Totals:
+    """What a session went through.
 
     Args:
-        frames: Frames that the stream had, dropped ones included.
+        frames: Frames that the stream had up to the last one predicted, dropped and unreadable ones
+            included.
         seen: Frames predicted.
         rejected: Frames reported as `unknown`, because of `--reject`.
+        dropped: Frames that the stream dropped before the last one predicted.
+        damaged: Frames before it that arrived damaged.
+        skipped: Images that could not be read.
+        fps: Frames predicted per second.
+        seconds: From the first frame to the last thing predicted or learned.
+        peak_rss_mib: Peak resident memory of the process, MiB.
+    """
+
+    frames: int = 0
+    seen: int = 0
+    rejected: int = 0
+    dropped: int = 0
+    damaged: int = 0
+    skipped: int = 0
+    fps: float = 0.0
+    seconds: float = 0.0
+    peak_rss_mib: float = 0.0
+
+    def lost(self) -> str:
+        """Return what was not predicted, as the end of a sentence; empty for nothing.
+
+        Example:
+            >>> Totals(dropped=3, skipped=1).lost()
+            ', 3 dropped, 1 not readable'
+        """
+        counts = {"dropped": self.dropped, "damaged": self.damaged, "not readable": self.skipped}
+        return "".join(f", {count} {what}" for what, count in counts.items() if count)
+
+
+@dataclass(frozen=True)
+class Summary(Totals):
+    """What a learning session did, beside its totals.
+
+    Args:
         learned: Frames learned.
         withheld: Labelled frames that were not learned, because of a flag.
         flagged: Frames of each flag (`cfl_edge.loop.quality.FLAGS`), labelled or not.
         let_go: Frames that were dropped before the label of `--label-delay` came.
-        dropped: Frames that the stream dropped.
-        damaged: Frames that arrived damaged.
-        skipped: Images that could not be read.
-        fps: Frames predicted per second.
         prequential_accuracy: Test-then-train accuracy, 0 to 1; None without labels.
         last_quarter_accuracy: The same over the last quarter of the labelled frames.
         classes: Names, in the order of the scores.
-        seconds: From the first frame to the last one's prediction and learning.
-        peak_rss_mib: Peak resident memory of the process, MiB.
         growth_mib: Peak resident memory above that at the start of the loop, MiB.
         steps: Gradient steps taken.
         steps_per_s: Gradient steps per second.
@@ -138,22 +167,13 @@ class Summary:
         interrupted: Whether Ctrl-C, SIGTERM or SIGHUP ended it.
     """
 
-    frames: int = 0
-    seen: int = 0
-    rejected: int = 0
     learned: int = 0
     withheld: int = 0
     flagged: dict[str, int] = field(default_factory=dict)
     let_go: int = 0
-    dropped: int = 0
-    damaged: int = 0
-    skipped: int = 0
-    fps: float = 0.0
     prequential_accuracy: float | None = None
     last_quarter_accuracy: float | None = None
     classes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    peak_rss_mib: float = 0.0
     growth_mib: float = 0.0
     steps: int = 0
     steps_per_s: float = 0.0

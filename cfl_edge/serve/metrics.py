@@ -82,24 +82,21 @@ class _Standing(Collector):
         self._status, self._command_failures = status, command_failures
 
     def collect(self) -> Iterator[Metric]:
-        seen, age_s = self._status.get()
+        newest, age_s = self._status.get()
+        seen = newest or Seen(None, None, 0, 0, [])
         yield GaugeMetricFamily(
             "cfl_edge_last_frame_age_seconds",
             "Since the last frame; before the first, since the start.",
             age_s,
         )
         yield GaugeMetricFamily(
-            "cfl_edge_model_classes", "Classes of the model.", len(seen.classes) if seen else 0
+            "cfl_edge_model_classes", "Classes of the model.", len(seen.classes)
         )
         for name, text, value in (
-            ("frames_dropped", "Frames that the stream dropped.", seen.dropped if seen else 0),
-            ("frames_damaged", "Frames that arrived damaged.", seen.damaged if seen else 0),
-            ("model_swaps", "Model updates that went into service.", seen.swaps if seen else 0),
-            (
-                "model_failures",
-                "Model updates that could not be used.",
-                seen.failures if seen else 0,
-            ),
+            ("frames_dropped", "Frames that the stream dropped.", seen.dropped),
+            ("frames_damaged", "Frames that arrived damaged.", seen.damaged),
+            ("model_swaps", "Model updates that went into service.", seen.model_swaps),
+            ("model_failures", "Model updates that could not be used.", seen.model_failures),
             ("command_failures", "Failures of --on-change.", self._command_failures()),
         ):
             yield CounterMetricFamily(f"cfl_edge_{name}", text, value)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from cfl_edge.config.run import RunSettings
 from cfl_edge.errors import ModelError, export_command
-from cfl_edge.loop.metrics import Confusion, peak_rss_mib
+from cfl_edge.loop.metrics import Confusion
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
-from cfl_edge.loop.step import Step
+from cfl_edge.loop.step import Step, Totals
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
@@ -26,40 +26,22 @@ from cfl_edge.stream.options import StreamOptions
 
 
 @dataclass(frozen=True)
-class RunSummary:
-    """What `run` did.
+class RunSummary(Totals):
+    """What `run` did, beside its totals.
 
     Args:
-        frames: Frames that the stream had, dropped ones included.
-        seen: Frames predicted.
-        dropped: Frames that the stream dropped.
-        damaged: Frames that arrived damaged.
-        skipped: Images that could not be read.
-        rejected: Frames reported as `unknown`, because of `--reject`.
-        fps: Frames predicted per second.
         samples: Frames that had a label.
         accuracy: Fraction of them predicted right, 0 to 1; None without labels.
         per_class: Recall of each class, 0 to 1.
         model_swaps: How often the model was reloaded.
         model_failures: Changes of the model file that could not be used.
-        seconds: From the first frame to the last prediction.
-        peak_rss_mib: Peak resident memory of the process, MiB.
     """
 
-    frames: int = 0
-    seen: int = 0
-    dropped: int = 0
-    damaged: int = 0
-    skipped: int = 0
-    rejected: int = 0
-    fps: float = 0.0
     samples: int = 0
     accuracy: float | None = None
     per_class: dict[str, float] = field(default_factory=dict)
     model_swaps: int = 0
     model_failures: int = 0
-    seconds: float = 0.0
-    peak_rss_mib: float = 0.0
 
 
 def run(
@@ -113,20 +95,12 @@ def run(
             outputs.see(_seen(step, model))
             on_step(step)
     return RunSummary(
-        frames=session.frames,
-        seen=session.seen,
-        dropped=session.dropped,
-        damaged=session.damaged,
-        skipped=session.skipped,
-        rejected=session.rejected,
-        fps=session.fps,
+        **session.totals(),
         samples=confusion.samples,
         accuracy=confusion.accuracy if confusion.samples else None,
         per_class=confusion.recall(),
         model_swaps=model.swaps,
         model_failures=model.failures,
-        seconds=session.seconds,
-        peak_rss_mib=peak_rss_mib(),
     )
 
 
@@ -139,8 +113,8 @@ def _seen(step: Step, model: WatchedModel) -> Seen:
         damaged=step.frame.damaged,
         classes=model.classes,
         seconds=step.predict_s,
-        swaps=model.swaps,
-        failures=model.failures,
+        model_swaps=model.swaps,
+        model_failures=model.failures,
     )
 
 

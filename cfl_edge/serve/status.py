@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +25,8 @@ class Seen:
         dropped: Frames that the stream dropped so far.
         classes: Class names of the model, in the order of its scores.
         seconds: Time that the prediction took.
-        swaps: How often the model was reloaded.
-        failures: Model updates that could not be used.
+        model_swaps: How often the model was reloaded.
+        model_failures: Model updates that could not be used.
         damaged: Frames that arrived damaged so far.
     """
 
@@ -35,8 +36,8 @@ class Seen:
     dropped: int
     classes: Sequence[str]
     seconds: float = 0.0
-    swaps: int = 0
-    failures: int = 0
+    model_swaps: int = 0
+    model_failures: int = 0
     damaged: int = 0
 
 
@@ -88,17 +89,7 @@ class Status:
         seen, age_s = self.get()
         if seen is None:
             return None
-        values: dict[str, Any] = plain(
-            {
-                "label": seen.label,
-                "score": seen.score,
-                "frame": seen.frame,
-                "age_s": age_s,
-                "dropped": seen.dropped,
-                "damaged": seen.damaged,
-                "classes": seen.classes,
-                "model_swaps": seen.swaps,
-                "model_failures": seen.failures,
-            }
-        )
-        return values
+        fields = dataclasses.asdict(seen)
+        del fields["seconds"]
+        body: dict[str, Any] = plain(fields | {"age_s": age_s})
+        return body
