@@ -1,11 +1,12 @@
-# make learn   make learn STREAM=/dev/video0 LABEL=mug   make test   make bench   make check
+# make learn   make learn STREAM=/dev/video0 LABEL=mug   make test   make bench   make check   make gpu
 PYTHON ?= python3
 STREAM ?= demo:
 MODEL  ?= $(if $(filter demo:%,$(STREAM)),runs/demo,runs/model)
+DATA   ?= cifar10.npz
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: learn test bench check clean
+.PHONY: learn test bench check gpu clean
 
 learn: $(VENV)/pretrained.stamp
 	$(BIN)/cfl-edge learn --stream '$(STREAM)' --model '$(MODEL)' $(if $(LABEL),--label '$(LABEL)')
@@ -16,6 +17,10 @@ test: $(VENV)/dev.stamp
 bench: $(VENV)/pretrained.stamp
 	$(BIN)/cfl-edge bench memory
 	$(BIN)/cfl-edge bench speed
+
+# With the Python that has a torch for the GPU; make gpu DATA=cifar10.npz WHEELS=wheels
+gpu:
+	$(PYTHON) .ci/gpu.py --data '$(DATA)' $(if $(WHEELS),--wheels '$(WHEELS)')
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -166,7 +166,7 @@ class Backpropagation(Rule[BackpropagationOptions]):
             self.model.start_classifier_at_embeddings()
         self.optimizers.append(options.build(self.parameters()))
 
-    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Add the losses up and go back through all layers once."""
         losses: dict[str, Tensor] = {}
         layers = self.model.layers
@@ -185,7 +185,7 @@ class Backpropagation(Rule[BackpropagationOptions]):
         total = sum(losses.values(), start=h.new_zeros(()))
         total.backward()  # type: ignore[no-untyped-call]
         self.optimizers[0].step()
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return losses
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Score by f^L, or by Eq. 1 at the last layer where there is none."""

@@ -133,7 +133,7 @@ class CascadedForward(Rule[CascadedOptions]):
         self.optimizers = [self.options.build([predictor]) for predictor in self.predictors]
 
     @torch.no_grad()
-    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Move the predictor of every block by the gradient of its own cross entropy."""
         losses = {}
         layers = zip(self.blocks, self.predictors, self.optimizers, strict=True)
@@ -145,7 +145,7 @@ class CascadedForward(Rule[CascadedOptions]):
             gradient = cross_entropy_gradient(features, scores, labels)
             predictor.grad = gradient.to(predictor.dtype)
             optimizer.step()
-        return {name: float(loss) for name, loss in losses.items()}
+        return losses
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Return the softmax of each block's predictor, and their sum: the prediction."""

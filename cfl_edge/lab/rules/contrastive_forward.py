@@ -87,7 +87,7 @@ class ContrastiveForward(GatheringRule[ContrastiveOptions]):
             parameters = list(self.model.classifier.parameters())
             self.optimizers.append(options.build(parameters, options.classifier_rate))
 
-    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Update each layer, then f^L."""
         losses = {}
         layers, rows = self.model.layers, self.model.rows()
@@ -99,7 +99,7 @@ class ContrastiveForward(GatheringRule[ContrastiveOptions]):
             d_l = rows if learn_everywhere else visible_to_layer(rows, i, len(layers))
             h, _, value = finish(layer_slices(layer, h, labels, d_l, how))
             optimizer.step()
-            losses[f"layer {i + 1}"] = float(value)
+            losses[f"layer {i + 1}"] = value
         if self.model.classifier is not None:
             losses["classifier"] = self._classifier_step(h, labels)
         return losses
@@ -120,11 +120,11 @@ class ContrastiveForward(GatheringRule[ContrastiveOptions]):
         return pooled[:, -readout.means.shape[1] :]  # the last layer's stand last
 
     @torch.enable_grad()
-    def _classifier_step(self, h: Tensor, labels: Tensor) -> float:
+    def _classifier_step(self, h: Tensor, labels: Tensor) -> Tensor:
         value = F.cross_entropy(self.model.logits(h), labels)
         value.backward()  # type: ignore[no-untyped-call]
         self.optimizers[-1].step()
-        return float(value.detach())
+        return value.detach()
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Score by Eq. 1 at each layer, by their sum, and by f^L."""

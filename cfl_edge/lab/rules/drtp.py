@@ -79,7 +79,7 @@ class DirectRandomTargetProjection(Rule[ProjectionOptions]):
         learning = [b for b in self.layers if next(b.parameters()).requires_grad]
         self.optimizers = [options.build(b.parameters()) for b in (*learning, self.classifier)]
 
-    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Run layer by layer; each takes its step before the next one runs."""
         optimizers = iter(self.optimizers)
         for i, layer in enumerate(self.layers):
@@ -92,7 +92,7 @@ class DirectRandomTargetProjection(Rule[ProjectionOptions]):
         loss = F.binary_cross_entropy_with_logits(self.classifier(x), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         next(optimizers).step()
-        return {"classifier": loss.item()}
+        return {"classifier": loss}
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Return the output before its sigmoid, which ranks the classes the same."""

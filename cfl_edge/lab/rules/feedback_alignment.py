@@ -62,11 +62,11 @@ class FeedbackAlignment(Rule[AlignmentOptions]):
             replace_backward_weights(self.model)
         self.optimizers = [self.options.build(self.model.parameters())]
 
-    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Run all layers, then bring the error to each of them and take one step."""
         loss = self.gradients(x, labels)
         self.optimizers[0].step()
-        return {"classifier": loss.item()}
+        return {"classifier": loss}
 
     def gradients(self, x: Tensor, labels: Tensor) -> Tensor:
         """Leave the gradients of a batch in the parameters.

@@ -43,7 +43,7 @@ class GoodnessRule(Rule[O], ABC):
         self.optimizers = [self.options.build(layer.parameters()) for layer in self.layers]
 
     @final
-    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Update each layer from its own goodness, right after its forward pass.
 
         The next layer reads the activities from before the update; no gradient reaches them.
@@ -56,7 +56,7 @@ class GoodnessRule(Rule[O], ABC):
             value = self.loss(*goodness(h).chunk(2)).mean()
             value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            losses[f"layer {number + 1}"] = float(value.detach())
+            losses[f"layer {number + 1}"] = value
             h = h.detach()
         return losses
 

@@ -107,7 +107,7 @@ class PredictiveForwardForward(Rule[PredictiveOptions]):
             self.optimizers.append(options.build(circuit))
 
     @torch.no_grad()
-    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Run K steps on right and wrong labels and learn in each; losses are means over them."""
         x = x.flatten(start_dim=1)  # (N, pixels)
         wrong = wrong_labels(labels, self.classes)
@@ -128,7 +128,7 @@ class PredictiveForwardForward(Rule[PredictiveOptions]):
             for optimizer in self.optimizers:
                 optimizer.step()
             losses = {name: losses.get(name, 0) + value for name, value in values.items()}
-        return {name: float(total) / self.options.steps for name, total in losses.items()}
+        return {name: total / self.options.steps for name, total in losses.items()}
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Return the softmax layer's scores after one pass, and minus the goodness per label.

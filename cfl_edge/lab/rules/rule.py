@@ -85,7 +85,8 @@ class Rule(nn.Module, ABC, Generic[O]):
             The loss of each layer before its update, by name, from the input on.
         """
         self.train()
-        return self.update(x, labels)
+        losses = self.update(x, labels)  # read at the end alone: a GPU is waited for once a step
+        return {name: float(value.detach()) for name, value in losses.items()}
 
     @final
     @torch.no_grad()
@@ -116,8 +117,8 @@ class Rule(nn.Module, ABC, Generic[O]):
         """Make the layers and their optimizers; the constructor calls it."""
 
     @abstractmethod
-    def update(self, x: Tensor, labels: Tensor) -> dict[str, float]:
-        """Do what `learn` says; the modules are in training mode."""
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Do what `learn` says; the modules are in training mode, and losses have shape ()."""
 
     @abstractmethod
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
