@@ -35,11 +35,13 @@ class Prediction:
     Args:
         label: Name of the class with the highest score, or `unknown` where `reject` refuses it;
             None while the model knows no class.
-        score: Probability of the highest-scoring class, 0 to 1: the softmax of the scores. None
-            while the model knows no class.
-        unknown: Score of being none of the classes, 0 to 1; None where the model cannot say yet.
+        score: Of the answer, 0 to 1: the probability of the class (the softmax of the scores), or
+            `unknown` where that is the answer. None while the model knows no class.
+        unknown: Share of known samples that lie nearer to their class, 0 to 1: how new the image
+            is; None where the model cannot say yet.
         scores: float32, shape (Z,): logits of all classes, in the order of the model's `classes`.
         rejected: Whether `label` is `unknown` because of `reject`.
+        nearest: Name of the class with the highest score, also where the answer is `unknown`.
         distance: Distance from all known classes, in the model's own measure: it ranks images as
             unknown. nan where the model has none.
     """
@@ -50,6 +52,7 @@ class Prediction:
     scores: npt.NDArray[np.float32]
     rejected: bool = False
     distance: float = np.nan
+    nearest: str | None = None
 
 
 def predict_label(
@@ -73,19 +76,21 @@ def predict_label(
         >>> guess = predict_label(np.array([0.0, 2.0], np.float32), ["mug", "pen"], 0.3)
         >>> guess.label, round(guess.score, 2), guess.unknown
         ('pen', 0.88, 0.3)
-        >>> predict_label(guess.scores, ["mug", "pen"], 0.97, reject=0.95).label
-        'unknown'
+        >>> other = predict_label(guess.scores, ["mug", "pen"], 0.97, reject=0.95)
+        >>> other.label, other.score, other.nearest
+        ('unknown', 0.97, 'pen')
     """
     novelty = finite(unknown)
     rejected = is_rejected(novelty, reject)
     if not len(scores):
-        label = UNKNOWN if rejected else None
-        return Prediction(label, None, novelty, scores, rejected, distance)
+        label, score = (UNKNOWN, novelty) if rejected else (None, None)
+        return Prediction(label, score, novelty, scores, rejected, distance)
     probabilities = softmax(scores)
     best = int(probabilities.argmax())
-    answer = UNKNOWN if rejected else classes[best]
-    score = float(probabilities[best])
-    return Prediction(answer, score, novelty, scores, rejected, distance)
+    nearest, score = classes[best], float(probabilities[best])
+    if rejected:
+        return Prediction(UNKNOWN, novelty, novelty, scores, True, distance, nearest)
+    return Prediction(nearest, score, novelty, scores, False, distance, nearest)
 
 
 def novelty_scores(distances: npt.ArrayLike, table: Floats | None) -> Floats:

@@ -364,3 +364,21 @@ def test_the_end_says_why_nothing_was_learned(tmp_path):
     lines = learned_lines(Learned(summary, {}, None, 0, Written({}, 0.0)), settings)
     assert "flagged    dark 4; 4 labelled frames not learned" in lines
     assert lines[-1].endswith("--label 'red mug' --learn-flagged")
+
+
+@pytest.mark.parametrize(
+    ("samples", "exports", "told", "next_command"),
+    [
+        ({"mug": 9}, True, "such as empty for the view without mug", "--label empty"),
+        ({"mug": 9, "pen": 8}, True, None, "cfl-edge export m -o m/onnx"),
+        ({"mug": 9, "pen": 8}, False, "cannot be exported", "cfl-edge evaluate m --data FOLDER"),
+    ],
+)
+def test_what_comes_next_can_be_done(samples, exports, told, next_command):
+    settings = load_settings(None, stream="demo:", model="m")
+    summary = Summary(frames=20, learned=17, classes=list(samples))
+    learned = Learned(summary, samples, None, 0, Written({}, 0.0), exports)
+    *lines, last = learned_lines(learned, settings)
+    assert last.startswith("next ")
+    assert next_command in last
+    assert told is None or told in "\n".join(lines)

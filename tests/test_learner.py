@@ -1,5 +1,7 @@
 """The learner: the contract, locality, limits, refusals."""
 
+import re
+
 import learner_checks
 import numpy as np
 import pytest
@@ -172,3 +174,42 @@ def test_no_layers_are_refused_where_they_are_needed(choices):
 
 def test_a_algorithm_on_the_backbone_alone_has_no_layers():
     assert LearnerConfig(layers="none", learner="slda").resolved_layers() == "none"
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"), [([3], "3 (int)"), ([None], "None (NoneType)"), ("m", "'m' (str)")]
+)
+def test_what_is_no_list_of_names_is_refused_and_nothing_is_learned(labels, shown):
+    learner = Learner(LearnerConfig(backbone="none", layers="8,16", image_px=16))
+    encoded = learner.encode(np.zeros((1, 16, 16, 3), np.uint8))
+    with pytest.raises(DataError, match=re.escape(f"A label is {shown}, expected a list of names")):
+        learner.learn(encoded, labels)
+    assert (learner.classes, learner.frames_learned) == ([], 0)
+    with pytest.raises(DataError, match="A label is 3"):
+        learner.learn_one(np.zeros((20, 20, 3), np.uint8), 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("replay_mib", "8"),
+        ("replay_mib", -1),
+        ("replay_mib", float("nan")),
+        ("journal_mib", None),
+        ("batch", 2.5),
+        ("batch", True),
+        ("seed", -1),
+        ("refresh_frames", 0),
+        ("chunk", 0),
+        ("learning_rate", float("inf")),
+        ("weight_decay", "much"),
+    ],
+)
+def test_a_number_of_the_configuration_is_checked_at_once(name, value):
+    told = rf"^{name} is {re.escape(repr(value))}, expected a .*or more"
+    with pytest.raises(UsageError, match=told):
+        LearnerConfig(**{name: value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert LearnerConfig(replay_mib=np.float32(8), batch=np.int64(32)).batch == 32

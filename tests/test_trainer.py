@@ -160,7 +160,7 @@ def test_how_a_batch_passes_the_layers_changes_rounding_only(config):
 
 @pytest.mark.parametrize(
     ("config", "message"),
-    [({"optimizer": "lion"}, "--optimizer is 'lion'"), ({"chunk": 0}, "--chunk is 0")],
+    [({"optimizer": "lion"}, "--optimizer is 'lion'"), ({"chunk": 0}, "chunk is 0")],
 )
 def test_refusals(config, message):
     with pytest.raises(UsageError, match=message):

@@ -70,6 +70,7 @@ def test_json_frames() -> None:
         "score": 0.9123,
         "learned": True,
         "frames": 8,
+        "nearest": None,
         "seen": 6,
         "total": 40,
         "learned_frames": 6,
@@ -206,8 +207,8 @@ def test_plain_says_how_unknown() -> None:
     view, out, _ = plain_view(clock := Clock())
     view.step(changed(STEP, unknown=0.421))
     clock.now_s = 5
-    view.step(changed(STEP, prediction="unknown", unknown=0.981, rejected=True))
-    assert "pen 91.2 %, unknown 42.1 % (is mug)" in out.getvalue()
+    view.step(changed(STEP, prediction="unknown", score=0.981, unknown=0.981, rejected=True))
+    assert "pen 91.2 %, novelty 42.1 % (is mug)" in out.getvalue()
     assert "  unknown 98.1 % (is mug)" in out.getvalue()
 
 

@@ -77,8 +77,8 @@ def test_terminal_panel() -> None:
         right = "\n".join(screen.panel(changed(STEP, prediction="mug")))
         assert "mug  91.2 %  right" in right
         seen = "\n".join(screen.panel(changed(STEP, unknown=0.42)))
-        assert "pen  91.2 %  unknown 42.0 %  wrong: is mug" in seen
-        refused = {"prediction": "unknown", "unknown": 0.98, "rejected": True}
+        assert "pen  91.2 %  novelty 42.0 %  wrong: is mug" in seen
+        refused = {"prediction": "unknown", "score": 0.98, "unknown": 0.98, "rejected": True}
         assert "unknown  98.0 %  wrong" in "\n".join(screen.panel(changed(STEP, **refused)))
         unlabelled = "\n".join(screen.panel(changed(STEP, label=None, total=None, waiting="")))
         assert "right" not in unlabelled

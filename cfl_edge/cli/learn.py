@@ -63,12 +63,21 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     if learned.exported:
         lines.append(f"ONNX       {learned.exported.model}")
         command = f"cfl-edge run {learned.exported.model} --stream {settings.stream}"
-    elif summary.classes:
+    elif summary.classes and learned.exports:
         command = f"cfl-edge export {folder} -o {folder}/onnx"
+    elif summary.classes:
+        lines.append("ONNX       none: this learner cannot be exported, --learner cfl can")
+        command = f"cfl-edge evaluate {folder} --data FOLDER"
     else:
         labels = "--labels-from dirs" if os.path.isdir(settings.stream) else "--label NAME"
         if summary.withheld:
             given = settings.label and f"--label {shlex.quote(settings.label)}"
             labels = f"{given or labels} --learn-flagged"
         command = f"cfl-edge learn --stream {settings.stream} --model {folder} {labels}"
+    if len(summary.classes) == 1:
+        lines.append(
+            f"one class  is predicted for everything: teach a second one, such as empty for the "
+            f"view without {summary.classes[0]}"
+        )
+        command = f"cfl-edge learn --stream {settings.stream} --model {folder} --label empty"
     return [*lines, f"next       {command}"]

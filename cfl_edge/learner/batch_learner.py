@@ -233,6 +233,12 @@ class BatchLearner:
         Raises:
             DataError: A name that no class can have, or another number of labels than of samples.
         """
+        wrong = [labels] if isinstance(labels, str) else [x for x in labels if type(x) is not str]
+        if wrong:
+            raise DataError(
+                f"A label is {wrong[0]!r} ({type(wrong[0]).__name__}), expected a list of names",
+                hint='learner.learn(encoded, ["mug"]), or learner.learn_one(image, "mug")',
+            )
         if len(labels) != len(encoded.h0):
             raise DataError(
                 f"{len(labels)} labels for {len(encoded.h0)} samples, expected as many",

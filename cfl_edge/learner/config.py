@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
 
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import NO_LAYERS
@@ -25,6 +28,21 @@ from cfl_edge.errors import UsageError
 from cfl_edge.learners import declaration
 
 LEARNING_RATES = {"adamw": 1e-3, "momentum": 1e-2, "sgd": 1e-1}  # DECISIONS.md, "Optimizers"
+
+
+BOUNDS: dict[str, tuple[Any, float]] = {  # the kind of a number, and the least it may be
+    "image_px": (Integral, 1),
+    "replay_mib": (Real, 0),
+    "statistics_mib": (Real, 0),
+    "journal_mib": (Real, 0),
+    "batch": (Integral, 1),
+    "new_per_step": (Integral, 1),
+    "learning_rate": (Real, 0),
+    "weight_decay": (Real, 0),
+    "chunk": (Integral, 1),
+    "refresh_frames": (Integral, 1),
+    "seed": (Integral, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +99,17 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         """Check what can be checked without building anything."""
+        for name, (kind, least) in BOUNDS.items():
+            value = getattr(self, name)
+            if value is None and getattr(LearnerConfig, name) is None:
+                continue
+            is_kind = isinstance(value, kind) and not isinstance(value, bool)
+            if not is_kind or not least <= value < math.inf:
+                expected = "a whole number" if kind is Integral else "a number"
+                raise UsageError(
+                    f"{name} is {value!r}, expected {expected}, {least:g} or more",
+                    hint=f"LearnerConfig({name}={getattr(LearnerConfig, name)})",
+                )
         image_px = self.image_px
         adapts_layers = declaration(self.learner).adapts_layers
         if self.layers == NO_LAYERS and (adapts_layers or self.backbone == "none"):
@@ -103,8 +132,6 @@ class LearnerConfig:
                 f"--optimizer is {self.optimizer!r}, expected {', '.join(LEARNING_RATES)}",
                 hint="--optimizer adamw",
             )
-        if self.chunk is not None and self.chunk < 1:
-            raise UsageError(f"--chunk is {self.chunk}, expected 1 or more", hint="--chunk 4")
         if not 1 <= self.new_per_step <= self.batch:
             raise UsageError(
                 f"a step has {self.new_per_step} new of {self.batch} samples, expected 1 to all",

@@ -14,6 +14,7 @@ from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import RING_BYTES
 from cfl_edge.labels.source import LabelSource
 from cfl_edge.learner.saved_checks import check_saved
+from cfl_edge.learners import declaration
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.open_learner import check_unchanged, open_learner
@@ -49,6 +50,7 @@ class Learned:
         exported: The ONNX files, if they were written.
         published: How often the file of `--publish` was written.
         written: Bytes written to disk.
+        exports: Whether the learner can be exported.
     """
 
     summary: Summary
@@ -56,6 +58,7 @@ class Learned:
     exported: Exported | None
     published: int
     written: Written
+    exports: bool = True
 
 
 def learn(
@@ -147,6 +150,7 @@ def learn(
             exported,
             publisher.published if publisher is not None else 0,
             writes.written(publisher, exported),
+            declaration(learner.config.learner).exports,
         )
 
 

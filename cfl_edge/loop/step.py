@@ -92,6 +92,7 @@ class Step:
             "label": lesson.label,
             "prediction": prediction.label,
             "score": prediction.score,
+            "nearest": prediction.nearest,
             "learned": lesson.learned,
             "frames": self.frames,
             "seen": self.seen,

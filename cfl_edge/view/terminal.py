@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cfl_edge.loop.step import Step
 from cfl_edge.names import visible, visible_lines
-from cfl_edge.view.text import percent, shown_score
+from cfl_edge.view.text import percent
 
 REFRESH_S = 1 / 8  # a panel drawn for each of 30 frames a second takes a tenth of a small core
 FRAME_CELLS = 4  # the panel's border and padding, left and right
@@ -182,9 +182,9 @@ def _seen(step: Step) -> Text:
         seen = Text("nothing known yet")
     else:
         seen = Text().append(_name(step.prediction.label, SEEN_CELLS).plain, style="bold")
-        seen.append(f"  {percent(shown_score(step))}")
+        seen.append(f"  {percent(step.prediction.score)}")
         if step.prediction.unknown is not None and not step.prediction.rejected:
-            seen.append(f"  unknown {percent(step.prediction.unknown)}", style="dim")
+            seen.append(f"  novelty {percent(step.prediction.unknown)}", style="dim")
     if step.label is None:
         return seen
     label = _name(step.label, SEEN_CELLS).plain

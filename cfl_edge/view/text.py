@@ -21,11 +21,6 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.1f} %"
 
 
-def shown_score(step: Step) -> float | None:
-    """Return the score beside a prediction; for a rejected one, that of being unknown."""
-    return step.prediction.unknown if step.prediction.rejected else step.prediction.score
-
-
 def step_line(step: Step) -> str:
     """Return the state after a frame in one line.
 
@@ -43,9 +38,9 @@ def step_line(step: Step) -> str:
     total = "" if step.total is None else f"/{step.total}"
     seen = "nothing known yet"
     if step.prediction.label is not None:
-        seen = f"{visible(step.prediction.label)} {percent(shown_score(step))}"
+        seen = f"{visible(step.prediction.label)} {percent(step.prediction.score)}"
         if step.prediction.unknown is not None and not step.prediction.rejected:
-            seen += f", unknown {percent(step.prediction.unknown)}"
+            seen += f", novelty {percent(step.prediction.unknown)}"
     if step.label is not None:
         seen += f" (is {visible(step.label)})"
     if step.lesson.flags:
