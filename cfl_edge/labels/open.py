@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
+from pkgutil import resolve_name
 
 from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.errors import UsageError
@@ -58,9 +58,7 @@ def open_labels(
     if labels_from is None:
         return FrameLabels.none()
     if labels_from in KINDS:
-        module, _, function = KINDS[labels_from].partition(":")
-        options = LabelOptions(classes, labels_port)
-        source: LabelSource = getattr(import_module(module), function)(options)
+        source: LabelSource = resolve_name(KINDS[labels_from])(LabelOptions(classes, labels_port))
         return source
     raise UsageError(
         f"--labels-from is {visible(labels_from)!r}, expected one of {', '.join(KINDS)}",

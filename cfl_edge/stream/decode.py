@@ -117,7 +117,11 @@ def open_image(source: str | os.PathLike[str] | BinaryIO) -> Iterator[Pillow.Ima
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata harm no pixels
             with Pillow.open(source, formats=_formats(source)) as image:
-                check_size(*image.size)
+                if image.width * image.height > LARGEST_PX:
+                    raise ImageError(
+                        f"{image.width} x {image.height} pixels, expected at most "
+                        f"{LARGEST_PX // 10**6} million"
+                    )
                 yield image
     except Pillow.DecompressionBombError as error:
         raise ImageError(
@@ -142,18 +146,6 @@ def _formats(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, ...]:
     if named in FORMATS or named in NOT_DECODED or named not in Pillow.OPEN:
         return FORMATS
     return (*FORMATS, named)
-
-
-def check_size(width_px: int, height_px: int) -> None:
-    """Check that a picture is not too large to be decoded.
-
-    Raises:
-        ImageError: It is larger than `LARGEST_PX`.
-    """
-    if width_px * height_px > LARGEST_PX:
-        raise ImageError(
-            f"{width_px} x {height_px} pixels, expected at most {LARGEST_PX // 10**6} million"
-        )
 
 
 def decode_image(data: bytes) -> Image:

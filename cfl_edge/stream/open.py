@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import replace
-from importlib import import_module
-from typing import Any, cast
+from pkgutil import resolve_name
+from typing import cast
 
 from cfl_edge.errors import UsageError
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.options import DEFAULTS, StreamOptions
-from cfl_edge.stream.realtime import Realtime, live_error
+from cfl_edge.stream.options import DEFAULTS, StreamOptions, live_error
 from cfl_edge.stream.recorded import RecordedStream
 from cfl_edge.stream.source import Stream
 from cfl_edge.stream.uri import KINDS, StreamUri, parse_uri
@@ -49,27 +48,22 @@ def open_stream(
     timeout_s = cast("float", keys.pop("timeout_s", options.timeout_s))
     parsed, options = replace(parsed, options=keys), replace(options, timeout_s=timeout_s)
     kind = KINDS[parsed.kind]
-    opener = _named(kind.opener)
+    opener = resolve_name(kind.opener)
+    stream: Stream
     if kind.live:
-        from cfl_edge.stream.live import LiveStream  # loads PyAV
-
-        return LiveStream(
+        stream = resolve_name("cfl_edge.stream.live:LiveStream")(  # loads PyAV
             parsed.shown,
             lambda: opener(parsed, timeout_s),
             options,
             on_notice=on_notice,
-            wait=_named(kind.wait)(parsed.target) if kind.wait else threading.Event.wait,
+            wait=resolve_name(kind.wait)(parsed.target) if kind.wait else threading.Event.wait,
         )
-    stream = RecordedStream(opener(parsed, options, on_notice), options.epochs, on_notice)
-    if options.realtime_hz is None:
         return stream
-    return Realtime(stream, options.realtime_hz, on_notice=on_notice)
-
-
-def _named(place: str) -> Any:
-    """Return what "module:name" stands for."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
+    stream = RecordedStream(opener(parsed, options, on_notice), options.epochs, on_notice)
+    if options.realtime_hz is not None:
+        realtime = resolve_name("cfl_edge.stream.realtime:Realtime")
+        stream = realtime(stream, options.realtime_hz, on_notice=on_notice)
+    return stream
 
 
 def _check(parsed: StreamUri, options: StreamOptions) -> None:

@@ -16,26 +16,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import final
 
-from cfl_edge.errors import UsageError
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.options import live_error
 from cfl_edge.stream.source import Stream
 
 JUDGED = 10
 """Frames to read before calling the source itself too slow: the first ones are not typical."""
-
-
-def live_error(uri: str, rate_hz: float) -> UsageError:
-    """Return the error for replaying a live stream at a rate.
-
-    Args:
-        uri: The stream's `uri`, credentials masked.
-        rate_hz: The requested rate, in frames per second.
-    """
-    return UsageError(
-        f"--realtime is {rate_hz:g}, but {uri} is live and keeps its own rate",
-        hint="leave --realtime away, or give a clip, a folder of images or demo:",
-    )
 
 
 @final

@@ -6,8 +6,8 @@ no thread pool of torch exists that a fork would break.
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
+import pkgutil
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -85,8 +85,7 @@ def _call(sender: Connection, function: str, arguments: tuple[Any, ...]) -> None
     """Run in the new process; whoever started it ends it, not a Ctrl-C in its terminal."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        module, _, name = function.partition(":")
-        answer = ("value", getattr(importlib.import_module(module), name)(*arguments))
+        answer = ("value", pkgutil.resolve_name(function)(*arguments))
     except CflEdgeError as error:
         answer = ("usage", (error.problem, error.hint))
     except MemoryError:

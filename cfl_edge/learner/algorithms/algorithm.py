@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import final
 
 import torch
@@ -203,8 +203,7 @@ class Algorithm(ABC):
 
 def build_algorithm(inputs: AlgorithmInputs) -> Algorithm:
     """Build the algorithm that `LearnerConfig.learner` names."""
-    module, function = declaration(inputs.config.learner).build.split(":")
-    algorithm: Algorithm = getattr(import_module(module), function)(inputs)
+    algorithm: Algorithm = resolve_name(declaration(inputs.config.learner).build)(inputs)
     return algorithm
 
 

@@ -167,7 +167,6 @@ QUERYBUF = _ioc(_READ | _WRITE, 9, ctypes.sizeof(Buffer))
 QBUF = _ioc(_READ | _WRITE, 15, ctypes.sizeof(Buffer))
 DQBUF = _ioc(_READ | _WRITE, 17, ctypes.sizeof(Buffer))
 STREAMON = _ioc(_WRITE, 18, ctypes.sizeof(ctypes.c_int))
-STREAMOFF = _ioc(_WRITE, 19, ctypes.sizeof(ctypes.c_int))
 G_PARM = _ioc(_READ | _WRITE, 21, ctypes.sizeof(StreamParm))
 S_PARM = _ioc(_READ | _WRITE, 22, ctypes.sizeof(StreamParm))
 

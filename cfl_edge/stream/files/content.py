@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from cfl_edge.stream.decode import ImageError, NotAnImageError
-from cfl_edge.stream.files.image import identify
+from cfl_edge.stream.decode import ImageError, NotAnImageError, open_image
 
 HEAD_BYTES = 512  # the mark of a tar archive, the last one of all, is at byte 257
 
@@ -90,7 +89,8 @@ def kind_of(path: str) -> Literal["image", "clip"] | None:
     if path.lower().endswith(RAW_SUFFIXES):
         return "clip"
     try:
-        identify(path)
+        with open_image(path):  # its header alone
+            pass
     except NotAnImageError:
         return "clip" if _CLIP.match(head) else None
     except ImageError:  # an image that is damaged: reading it says how

@@ -14,7 +14,7 @@ from cfl_edge.errors import StreamError, StreamFormatError
 from cfl_edge.notices import Notice, counted, log_notice
 from cfl_edge.stream.decode import ImageError, NotAnImageError
 from cfl_edge.stream.files.classes import check_classes, class_of
-from cfl_edge.stream.files.clip import Clip
+from cfl_edge.stream.files.clip import Clip, Video
 from cfl_edge.stream.files.content import (
     CLIP_SUFFIXES,
     RAW_SUFFIXES,
@@ -24,7 +24,6 @@ from cfl_edge.stream.files.content import (
 )
 from cfl_edge.stream.files.image import read_image
 from cfl_edge.stream.files.listing import list_files, printable
-from cfl_edge.stream.files.video import Video
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.options import DEFAULTS, Order, StreamOptions
 from cfl_edge.stream.recorded import Images, Recording, Shot

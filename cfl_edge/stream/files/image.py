@@ -14,17 +14,6 @@ from cfl_edge.stream.decode import open_image
 from cfl_edge.stream.frame import Image
 
 
-def identify(path: str | os.PathLike[str]) -> None:
-    """Look at the header of an image file.
-
-    Raises:
-        NotAnImageError: It is no image.
-        ImageError: It is one that cannot be read.
-    """
-    with open_image(path):
-        pass
-
-
 def read_image(path: str | os.PathLike[str]) -> Image:
     """Read an image file.
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from cfl_edge.errors import StreamFormatError
 from cfl_edge.notices import Notice, counted, log_notice
 from cfl_edge.stream.files.content import CLIP_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES, kind_of
-from cfl_edge.stream.files.missing import WILDCARD, missing_error
-from cfl_edge.stream.files.walk import match, root_of, walk
+from cfl_edge.stream.files.walk import WILDCARD, match, missing_error, root_of, walk
 
 _DIGITS = re.compile(r"(\d+)")
 _HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})

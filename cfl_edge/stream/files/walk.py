@@ -5,11 +5,13 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from cfl_edge.errors import StreamError, StreamPermissionError
-from cfl_edge.stream.files.missing import WILDCARD, missing_error
+from cfl_edge.errors import StreamError, StreamNotFoundError, StreamPermissionError
+
+WILDCARD = re.compile(r"[*?\[]")
 
 FOREIGN_FOLDERS = frozenset(
     {"@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx"}
@@ -122,6 +124,27 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself: read as a file, it is skipped with this reason
         return False
+
+
+def missing_error(path: str) -> StreamNotFoundError:
+    """Return the error for a file, folder or glob that does not exist.
+
+    Args:
+        path: As the user gave it; a folder ends with a slash.
+
+    Example:
+        >>> print(missing_error("lost/*.jpg"))
+        lost/*.jpg: no image matches
+          try: ls .
+    """
+    if WILDCARD.search(path):
+        what = "no image matches"
+    else:
+        what = "no such folder" if path.endswith("/") else "no such file"
+    parent = os.path.dirname(path.rstrip("/"))
+    while parent and not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    return StreamNotFoundError(f"{path}: {what}", hint=f"ls {parent or '.'}")
 
 
 def _folder_error(folder: str, error: OSError) -> StreamError:

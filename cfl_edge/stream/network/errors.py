@@ -33,6 +33,16 @@ class FfmpegCode(IntEnum):
     EXIT = tag_to_code(b"EXIT")
 
 
+def with_option(shown: str, option: str) -> str:
+    """Return an address with one more option.
+
+    Example:
+        >>> with_option("https://cam/video?a=1", "insecure=1")
+        'https://cam/video?a=1&insecure=1'
+    """
+    return f"{shown}{'&' if '?' in shown else '?'}{option}"
+
+
 def unknown_host_error(shown: str, reason: str) -> StreamNotFoundError:
     """Return the error for a host that cannot be looked up.
 
@@ -54,7 +64,7 @@ def silent_error(shown: str, timeout_s: float) -> StreamLostError:
         shown: The URL, credentials masked.
         timeout_s: How long it sent none, in seconds.
     """
-    longer = f"{shown}{'&' if '?' in shown else '?'}timeout_s={4 * timeout_s:g}"
+    longer = with_option(shown, f"timeout_s={4 * timeout_s:g}")
     return StreamLostError(
         f"{shown} sent no frame for {timeout_s:g} s",
         hint=f"check the camera's power and its network; for one that is slower: {longer}",

@@ -16,7 +16,12 @@ from typing import final
 from urllib.parse import quote, urljoin, urlsplit
 
 from cfl_edge.errors import StreamError, StreamPermissionError
-from cfl_edge.stream.network.errors import FfmpegCode, network_error, unknown_host_error
+from cfl_edge.stream.network.errors import (
+    FfmpegCode,
+    network_error,
+    unknown_host_error,
+    with_option,
+)
 from cfl_edge.stream.network.login import Login, url_without_login
 from cfl_edge.stream.uri import mask
 
@@ -143,16 +148,6 @@ def tls_context(*, insecure: bool) -> ssl.SSLContext:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.set_ciphers("DEFAULT:@SECLEVEL=0")  # cameras keep 1024-bit keys for a decade
     return context
-
-
-def with_option(shown: str, option: str) -> str:
-    """Return an address with one more option.
-
-    Example:
-        >>> with_option("https://cam/video?a=1", "insecure=1")
-        'https://cam/video?a=1&insecure=1'
-    """
-    return f"{shown}{'&' if '?' in shown else '?'}{option}"
 
 
 def foreign_error(shown: str, url: str) -> StreamPermissionError:
