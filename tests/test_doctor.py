@@ -75,9 +75,8 @@ def test_memory(tmp_path):
     little = check_memory((457.0, 300.0))
     assert little.status == "warning"
     assert "cfl-edge plan --memory-mib" in little.next
-    for text in ("", "MemTotal:\nMemAvailable: 5 kB\n", "MemTotal: x kB\nMemAvailable: 5 kB\n"):
-        file(tmp_path / "proc/meminfo", text)
-        assert read_memory_mib(tmp_path) is None
+    file(tmp_path / "proc/meminfo", "")
+    assert read_memory_mib(tmp_path) is None
     assert check_memory(None).status == "unknown"
 
 

@@ -82,12 +82,12 @@ def test_cameras_are_judged():
 
 def test_groups_are_judged():
     both = dict.fromkeys(GROUPS, ())
-    assert {c.status for c in check_groups("eve", list(GROUPS), both, is_root=False)} == {"ok"}
-    assert {c.status for c in check_groups("root", [], {}, is_root=True)} == {"ok"}
-    (video, dialout) = check_groups("eve", [], {"video": ["eve"], "dialout": []}, is_root=False)
+    assert {c.status for c in check_groups("eve", list(GROUPS), both, False)} == {"ok"}
+    assert {c.status for c in check_groups("root", [], {}, True)} == {"ok"}
+    (video, dialout) = check_groups("eve", [], {"video": ["eve"], "dialout": []}, False)
     assert "not since this login" in video.text
     assert dialout.next == "sudo usermod -aG dialout eve, then log out and in"
-    (video, _) = check_groups("eve", [], {}, is_root=False)
+    (video, _) = check_groups("eve", [], {}, False)
     assert "there is no group video" in video.text
     user, member_of, database, is_root = read_groups()
     assert is_root == (os.geteuid() == 0)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from cfl_edge.doctor.check import Check
-from cfl_edge.loop.board_health import Health
+from cfl_edge.loop.board_health import Health, read_text
 from cfl_edge.loop.heat_policy import Heat, next_heat
+from cfl_edge.loop.metrics import status_bytes
 
 ROOT = Path("/")
 MIB = 1 << 20
@@ -51,14 +52,14 @@ def read_board(root: Path = ROOT, machine: str = "", bits: int = 0) -> Board:
     """
     machine = machine or platform.machine()
     bits = bits or 8 * struct.calcsize("P")
-    model = _read(root / "proc/device-tree/model")
+    model = read_text(root / "proc/device-tree/model") or ""
     if "Raspberry Pi" in model:
         return Board("pi", model, machine, bits)
     if "Jetson" in model or (root / "etc/nv_tegra_release").exists():
         return Board("jetson", model or "Jetson", machine, bits)
     if machine in ("aarch64", "armv7l", "armv6l"):
         return Board("arm", model or "unknown board", machine, bits)
-    product = _read(root / "sys/class/dmi/id/product_name")
+    product = read_text(root / "sys/class/dmi/id/product_name")
     return Board("pc", product or "PC", machine, bits)
 
 
@@ -101,13 +102,9 @@ def read_memory_mib(root: Path = ROOT) -> tuple[float, float] | None:
         >>> read_memory_mib(Path("/nowhere")) is None
         True
     """
-    lines = _read(root / "proc/meminfo").splitlines()
-    fields = {line.split(":")[0]: line.split()[1:2] for line in lines}
-    try:
-        total, available = (int(fields[key][0]) / 1024 for key in ("MemTotal", "MemAvailable"))
-    except (KeyError, IndexError, ValueError):
-        return None
-    return total, available
+    path = str(root / "proc/meminfo")
+    total, available = (status_bytes(name, path) / MIB for name in ("MemTotal", "MemAvailable"))
+    return (total, available) if total else None
 
 
 def check_memory(memory_mib: tuple[float, float] | None) -> Check:
@@ -154,10 +151,3 @@ def _remedy(reports: tuple[str, ...]) -> str:
     if "under-voltage" in reports:
         return "the power supply made for this board, and a short cable"
     return "a heat sink or a fan; watch it: vcgencmd measure_temp"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace").strip("\0 \n")
-    except OSError:
-        return ""

@@ -35,20 +35,11 @@ def checks(model: Path | None = None) -> Iterator[Check]:
         ("torch", lambda: packages.check_torch(here, found, packages.torch_cuda(), root)),
         ("backbone", lambda: packages.check_backbone(found)),
         ("onnx", lambda: providers.check_providers(onnx)),
-        ("camera", _cameras),
-        ("groups", _groups),
+        ("camera", lambda: devices.check_cameras(Path("/dev").glob("video*"), FORMATS)),
+        ("groups", lambda: devices.check_groups(*devices.read_groups())),
         ("serial", lambda: devices.check_serial(list_ports())),
         ("clock", lambda: system.check_clock(system.read_synchronised())),
         ("space", lambda: system.check_space(model or MODEL_FOLDER)),
     ]
     for name, look in looks:
         yield from run_check(name, look)
-
-
-def _cameras() -> Iterable[Check]:
-    return devices.check_cameras(Path("/dev").glob("video*"), FORMATS)
-
-
-def _groups() -> Iterable[Check]:
-    user, member_of, database, is_root = devices.read_groups()
-    return devices.check_groups(user, member_of, database, is_root=is_root)

@@ -71,7 +71,7 @@ def check_cameras(
 
 
 def check_groups(
-    user: str, member_of: Sequence[str], database: dict[str, Sequence[str]], *, is_root: bool
+    user: str, member_of: Sequence[str], database: dict[str, Sequence[str]], is_root: bool
 ) -> list[Check]:
     """Check whether the user is in the groups of the devices.
 
@@ -110,12 +110,8 @@ def read_groups() -> tuple[str, list[str], dict[str, Sequence[str]], bool]:
         user = str(os.geteuid())
     database: dict[str, Sequence[str]] = {entry.gr_name: entry.gr_mem for entry in grp.getgrall()}
     here = {*os.getgroups(), os.getegid()}
-    return (
-        user,
-        [e.gr_name for e in grp.getgrall() if e.gr_gid in here],
-        database,
-        os.geteuid() == 0,
-    )
+    member_of = [entry.gr_name for entry in grp.getgrall() if entry.gr_gid in here]
+    return user, member_of, database, os.geteuid() == 0
 
 
 def check_serial(

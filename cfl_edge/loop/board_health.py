@@ -152,14 +152,14 @@ def read_zones(folder: Path = THERMAL) -> tuple[Zone, ...]:
 
 
 def _read_zone(folder: Path) -> Zone | None:
-    name = _read(folder / "type") or folder.name
+    name = read_text(folder / "type") or folder.name
     temperature_c = _celsius(folder / "temp")
     if temperature_c is None or name.startswith(NOT_MEASURED):
         return None
     trips: dict[str, float] = {}  # the lowest of each kind
     for kind_file in folder.glob("trip_point_*_type"):
         trip_c = _celsius(kind_file.with_name(kind_file.name.replace("_type", "_temp")))
-        kind = _read(kind_file)
+        kind = read_text(kind_file)
         if kind is not None and trip_c is not None:
             trips[kind] = min(trips.get(kind, trip_c), trip_c)
     limit_c = LIMITS_C.get(name, LIMIT_C)
@@ -170,16 +170,20 @@ def _read_zone(folder: Path) -> Zone | None:
 
 def _celsius(path: Path) -> float | None:
     try:
-        value_c = int(_read(path) or "") / 1000
+        value_c = int(read_text(path) or "") / 1000
     except ValueError:
         return None
     return value_c if PLAUSIBLE_C[0] <= value_c <= PLAUSIBLE_C[1] else None
 
 
-def _read(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
+    """Return what a file of the kernel says, without white space and null bytes around it.
+
+    None where it says nothing: a sleeping sensor fails with EAGAIN, ENODATA or EIO.
+    """
     try:
-        return path.read_text("utf-8", "replace").strip()
-    except OSError:  # a sleeping sensor fails with EAGAIN, ENODATA or EIO
+        return path.read_text("utf-8", "replace").strip("\0 \n")
+    except OSError:
         return None
 
 

@@ -104,7 +104,7 @@ class Confusion:
 
 
 class PeakMemory:
-    """Peak resident memory of this process, and its growth since this object was made, in MiB.
+    """Growth of the peak resident memory of this process since this object was made, in MiB.
 
     Linux's high-water mark is reset (`/proc/self/clear_refs`), so that a peak while loading does
     not hide what learning takes. Where that is not possible, growth is counted above the mark as it
@@ -130,11 +130,6 @@ class PeakMemory:
         except OSError:
             self.was_set_back = False
         self._start_mib = _mark_mib()
-
-    @property
-    def peak_mib(self) -> float:
-        """Peak resident memory since the process began."""
-        return peak_rss_mib()
 
     @property
     def growth_mib(self) -> float:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from cfl_edge.errors import ModelWriteError, existing
@@ -33,9 +34,9 @@ def write_error(error: OSError, target: Path, *, intact: str = "") -> ModelWrite
     """
     if error.errno in _NO_SPACE:
         reason, hint = "the disk is full", "free some space, or name a place on another disk"
-        free = _free_bytes(target)
-        if free is not None:
-            reason += f" ({free / 2**20:.1f} MiB free)"
+        with suppress(OSError):
+            free_bytes = shutil.disk_usage(existing(target)).free
+            reason += f" ({free_bytes / 2**20:.1f} MiB free)"
     elif error.errno in _NOT_ALLOWED:
         reason = "you may not write there"
         hint = f"sudo chown -R $USER {existing(target)}, or name a place of your own"
@@ -122,13 +123,4 @@ def discard(path: Path) -> OSError | None:
             path.unlink(missing_ok=True)
     except OSError as error:
         return error
-    return None
-
-
-def _free_bytes(target: Path) -> int | None:
-    for place in (target, *target.absolute().parents):
-        try:
-            return shutil.disk_usage(place).free
-        except OSError:
-            continue  # does not exist yet: its parent has the same disk
     return None
