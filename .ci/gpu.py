@@ -23,7 +23,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LIMITS_S = {"tests": 100, "bench": 110, "train": 340}
 SYSTEMS = ("cfl-conv512", "bp-conv512")
-NEEDED = ("numpy", "onnx", "onnxruntime", "pydantic", "pytest", "rich", "safetensors", "typer")
+# By the name of the module and of the package: what the parts import, less than the project does.
+NEEDED = {
+    **{name: name for name in ("cobs", "numpy", "onnx", "onnxruntime", "prometheus_client")},
+    **{name: name for name in ("pydantic", "pytest", "pytest_timeout", "rich", "safetensors")},
+    **{"PIL": "pillow", "serial": "pyserial", "typer": "typer"},
+}
 CASES = "inference,cfl,bp"
 NETWORKS = (("conv512", 32, 512), ("8x64", 96, 16))  # image in px, batch
 FACTS = (
@@ -116,7 +121,7 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="say what would run")
     options = parser.parse_args()
     environment = environment_with(options.wheels)
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = [package for name, package in NEEDED.items() if not importlib.util.find_spec(name)]
     if missing:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         print(f"packages are missing: {', '.join(missing)}", file=sys.stderr)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cfl_edge.lab.data.dataset import Dataset
-from cfl_edge.lab.data.sources import open_dataset
+from cfl_edge.lab.data.npz import read_npz
 from cfl_edge.lab.paper.options import TrainOptions
 from cfl_edge.lab.paper.plan import plan_run
 from cfl_edge.lab.paper.trainer import Trainer
@@ -137,7 +138,7 @@ def main() -> None:
     data, recipe, limit_s, *more = sys.argv[1:]
     begin = time.monotonic()
     torch.backends.cudnn.benchmark = True
-    dataset = open_dataset(data, on_notice=lambda text: print(text, flush=True))
+    dataset = read_npz(Path(data))
     left_s = float(limit_s) - (time.monotonic() - begin)
     captured = "--eager" not in more
     result = train_within(dataset, recipe, left_s, "cuda", captured=captured)
