@@ -69,5 +69,6 @@ def test_classes_of_neighbours_have_no_onnx_files(tmp_path):
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
     with pytest.raises(ModelError, match="has no label embeddings"):
         remove(tmp_path / "m", "left", onnx=tmp_path / "model.onnx")
+    assert list(count(tmp_path / "m").frames) == ["above", "left", "dark"]
     remove(tmp_path / "m", "left")
     assert list(count(tmp_path / "m").frames) == ["above", "dark"]

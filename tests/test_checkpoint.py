@@ -96,14 +96,28 @@ def test_a_manifest_of_no_learner_is_refused(network):
         Learner.from_saved(saved)
 
 
-@pytest.mark.parametrize("name", ["label_embeddings", "network.layers.0.block.1.weight"])
-def test_tensors_that_do_not_fit_are_refused(name):
+@pytest.mark.parametrize(
+    ("name", "missing", "cut"),
+    [
+        (
+            "label_embeddings",
+            "state.safetensors has no tensor 'label_embeddings'",
+            "its tensors do not fit: ",
+        ),
+        (
+            "network.layers.0.block.1.weight",
+            "the saved weights are not those of --layers 8,16",
+            "the saved weights are not those of --layers 8,16",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(name, missing, cut):
     learner = BUILT["widths"]()
     learner_checks.teach(learner, steps=2)
-    for change in ("missing", "shape"):
+    for change, message in (("missing", missing), ("shape", cut)):
         saved = to_saved(learner)
         value = saved.tensors["state"].pop(name)
         if change == "shape":
             saved.tensors["state"][name] = value[:, :1]
-        with pytest.raises(ModelDamagedError, match="do not fit"):
+        with pytest.raises(ModelDamagedError, match=message):
             Learner.from_saved(saved)
