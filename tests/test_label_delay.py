@@ -211,13 +211,10 @@ def test_a_lost_camera_keeps_what_waited():
 class Said(LabelSource):
     """Somebody says a label from one frame to another; the frames' own labels are not seen."""
 
-    with_frame = looks_back = False
+    with_frame = False
 
     def __init__(self, said):
         self.said = said
-
-    def late(self, ring):
-        return []
 
     def open(self):
         pass

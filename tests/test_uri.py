@@ -176,6 +176,22 @@ def test_an_address_without_its_scheme_is_named(uri: str) -> None:
     assert "SECRET" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("uri", "hint"),
+    [
+        ("/dev/video2?fps=fast", "/dev/video2?fps=30"),
+        ("/dev/video2?zoom=2", "/dev/video2?format=mjpeg"),
+        ("serial:?q=0", "serial:?q=12"),
+        ("demo:?frames=0", "demo:?frames=600"),
+        ("https://ann:SECRET@cam/video?insecure=yes", "https://***@cam/video?insecure=1"),
+    ],
+)
+def test_the_hint_is_the_address_with_a_value_that_it_takes(uri: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_uri(uri)
+    assert caught.value.hint == hint
+
+
 def test_the_timeout_in_an_address_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[StreamUri, float]] = []
 
@@ -271,7 +287,7 @@ class Beats(Capture):
 
 
 def test_a_new_kind_of_stream_is_a_module_and_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    level = Key(lambda text: int(text) if text.isdigit() else None, "0 to 255", "blink:?level=9")
+    level = Key(lambda text: int(text) if text.isdigit() else None, "0 to 255", "9")
     kind = Kind(f"{__name__}:open_blinks", ("blink",), {"level": level}, takes=("epochs",))
     monkeypatch.setitem(KINDS, "blink", kind)
     with open_stream("blink:?level=9", StreamOptions(epochs=2)) as stream:
@@ -279,7 +295,9 @@ def test_a_new_kind_of_stream_is_a_module_and_an_entry(monkeypatch: pytest.Monke
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4, 5]
     assert {int(frame.image.max()) for frame in frames} == {9}
     assert stream.total == 6
-    with pytest.raises(UsageError, match="level is 'dark', expected 0 to 255\n  try: blink:"):
+    with pytest.raises(
+        UsageError, match=r"level is 'dark', expected 0 to 255\n  try: blink:\?level=9"
+    ):
         open_stream("blink:?level=dark")
     with open_stream("blink:", StreamOptions(realtime_hz=500)) as stream:
         assert next(iter(stream)).label == "light"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self, final
+from typing import Self, final
 
 from cfl_edge.errors import DataError
-from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.labels.source import LabelOptions, LabelSource
 from cfl_edge.names import check_name
 from cfl_edge.stream.frame import Frame
@@ -28,8 +27,6 @@ class FrameLabels(LabelSource):
         >>> labels.label(frame), labels.waiting
         ('mug', 'label mug')
     """
-
-    looks_back = False
 
     def __init__(
         self,
@@ -82,10 +79,6 @@ class FrameLabels(LabelSource):
         """Return the class of the frame."""
         self._newest = self._read(frame)
         return self._newest
-
-    def late(self, ring: FrameRing[Any]) -> list[Kept[Any]]:
-        """Return nothing: no past frame can be named."""
-        return []
 
     @property
     def waiting(self) -> str:

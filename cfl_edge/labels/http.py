@@ -51,7 +51,7 @@ class HttpLabels(LabelSource):
         'no label  POST {"label": "mug"} to http://127.0.0.1:.../label'
     """
 
-    with_frame, looks_back = False, True
+    with_frame = False
 
     def __init__(
         self, port: int = LABELS_PORT, *, clock: Callable[[], float] = time.monotonic
@@ -68,6 +68,7 @@ class HttpLabels(LabelSource):
         self._label: str | None = None
         self._until_s = math.inf
         self._ring: FrameRing[Any] | None = None
+        self.late = self._take_late
         self._late: list[Kept[Any]] = []  # no more than the ring holds, while frames come
 
     @property
@@ -127,7 +128,7 @@ class HttpLabels(LabelSource):
             self._late.append(kept)
             return kept.index
 
-    def late(self, ring: FrameRing[Any]) -> list[Kept[Any]]:
+    def _take_late(self, ring: FrameRing[Any]) -> list[Kept[Any]]:
         """Return the past frames that clients have labelled since the last call."""
         with self._lock:
             self._ring = ring

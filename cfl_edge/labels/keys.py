@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from cfl_edge.errors import UsageError
-from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.labels.source import LabelOptions, LabelSource
 from cfl_edge.names import MAX_NAME, check_name, is_visible, visible
 from cfl_edge.stream.frame import Frame
@@ -58,7 +57,7 @@ class KeyLabels(LabelSource):
         1 mug  2 pen  n new  space pause
     """
 
-    with_frame = looks_back = False
+    with_frame = False
 
     def __init__(
         self,
@@ -102,10 +101,6 @@ class KeyLabels(LabelSource):
         if self._paused or self._name is not None or self._held is None:
             return None
         return self._bound[self._held]
-
-    def late(self, ring: FrameRing[Any]) -> list[Kept[Any]]:
-        """Return nothing: a key labels what is seen now."""
-        return []
 
     @property
     def waiting(self) -> str:

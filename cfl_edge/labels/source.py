@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, final
 
@@ -39,8 +39,9 @@ class LabelSource(ABC):
     with_frame: bool
     """Whether a label comes with its frame, not from somebody who may be late."""
 
-    looks_back: bool
-    """Whether a label may name a past frame: `late` returns those frames."""
+    late: Callable[[FrameRing[Any]], list[Kept[Any]]] | None = None
+    """Returns the past frames that were labelled since the last call; None where a label never
+    names a past frame. The ring, the same in every call, has the frames that labels may name."""
 
     @abstractmethod
     def open(self) -> None:
@@ -59,14 +60,6 @@ class LabelSource(ABC):
 
         Raises:
             DataError: The stream gives a name that no class can have.
-        """
-
-    @abstractmethod
-    def late(self, ring: FrameRing[Any]) -> list[Kept[Any]]:
-        """Return the past frames that were labelled since the last call.
-
-        Args:
-            ring: The frames that labels may name, the same in every call.
         """
 
     @property

@@ -249,7 +249,7 @@ def late_labels_memory(
 
     Within `--memory-mib` they get an eighth, and learning the rest.
     """
-    if settings.memory_mib is None or not (settings.label_delay or labels.looks_back):
+    if settings.memory_mib is None or not (settings.label_delay or labels.late):
         return RING_BYTES, settings
     ring_mib = min(RING_BYTES / MIB, settings.memory_mib / RING_SHARE)
     on_notice(

@@ -92,7 +92,7 @@ class Teaching:
         return kept.item.quality.flags or ("conflict",) * (kept is self._conflicting)
 
     def _teach_late(self, budget_s: Budget) -> None:
-        for one in self._labels.late(self._ring):
+        for one in self._labels.late(self._ring) if self._labels.late is not None else ():
             assert one.label is not None
             self._teach(one, one.label, budget_s)
 

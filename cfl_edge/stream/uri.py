@@ -32,7 +32,7 @@ class Key:
     Args:
         read: Returns the value of a text, None where it has none.
         expected: What to write, for the error.
-        example: An address that has it.
+        example: A value of it, for the error.
     """
 
     read: Callable[[str], Value | None]
@@ -213,13 +213,13 @@ def _with_query(kind: str, rest: str, uri: str) -> StreamUri:
 
 
 def _read_options(kind: str, query: str, uri: str) -> dict[str, Value]:
-    keys = KINDS[kind].keys
+    keys, base = KINDS[kind].keys, mask(uri).partition("?")[0]
     options: dict[str, Value] = {}
     for key, text in parse_qsl(query, keep_blank_values=True):
         if key not in keys:
             raise UsageError(
                 f"{mask(uri)}: unknown option {key!r}, expected one of {', '.join(keys) or 'none'}",
-                hint=next((each.example for each in keys.values()), "leave it out"),
+                hint=next((f"{base}?{each}={keys[each].example}" for each in keys), "leave it out"),
             )
         if key in options:
             raise UsageError(f"{mask(uri)}: {key} is given twice, expected once", hint="remove one")
@@ -227,7 +227,7 @@ def _read_options(kind: str, query: str, uri: str) -> dict[str, Value]:
         if value is None:
             raise UsageError(
                 f"{mask(uri)}: {key} is {text!r}, expected {keys[key].expected}",
-                hint=keys[key].example,
+                hint=f"{base}?{key}={keys[key].example}",
             )
         options[key] = value
     return options
@@ -268,37 +268,31 @@ def _text(pattern: str) -> Callable[[str], str | None]:
 
 
 _FPS = "frames per second, above 0"
-_SECONDS = "seconds without a frame after which it counts as lost, above 0"
+_TIMEOUT = Key(
+    _read_seconds, "seconds without a frame after which it counts as lost, above 0", "20"
+)
 _CAMERA_KEYS = {
-    "format": Key(
-        _read_format, f"one of {', '.join(PIXEL_FORMATS)}", "v4l2:///dev/video0?format=mjpeg"
-    ),
-    "size": Key(_read_size, "WIDTHxHEIGHT in pixels", "v4l2:///dev/video0?size=1280x720"),
-    "fps": Key(_read_fps, _FPS, "v4l2:///dev/video0?fps=30"),
-    "timeout_s": Key(_read_seconds, _SECONDS, "v4l2:///dev/video0?timeout_s=20"),
+    "format": Key(_read_format, f"one of {', '.join(PIXEL_FORMATS)}", "mjpeg"),
+    "size": Key(_read_size, "WIDTHxHEIGHT in pixels", "1280x720"),
+    "fps": Key(_read_fps, _FPS, "30"),
+    "timeout_s": _TIMEOUT,
 }
 _NETWORK_KEYS = {
-    "insecure": Key(_flag, "1 to take any certificate", "https://192.168.1.5/video?insecure=1"),
-    "follow": Key(_flag, "1 to go to other hosts", "http://192.168.1.5/video?follow=1"),
-    "timeout_s": Key(_read_seconds, _SECONDS, "http://192.168.1.5/snapshot?timeout_s=20"),
+    "insecure": Key(_flag, "1 to take any certificate", "1"),
+    "follow": Key(_flag, "1 to go to other hosts", "1"),
+    "timeout_s": _TIMEOUT,
 }
 _DEMO_KEYS = {
-    "frames": Key(_number(r"[1-9]\d{0,8}"), "a number of frames, at least 1", "demo:?frames=600"),
-    "seed": Key(_number(r"\d{1,9}"), "a whole number, at least 0", "demo:?seed=3"),
+    "frames": Key(_number(r"[1-9]\d{0,8}"), "a number of frames, at least 1", "600"),
+    "seed": Key(_number(r"\d{1,9}"), "a whole number, at least 0", "3"),
 }
 _SERIAL_KEYS = {
-    "baud": Key(
-        _number(r"[1-9]\d{2,7}"),
-        "bits per second, 100 or more",
-        "serial:///dev/ttyACM0?baud=921600",
-    ),
-    "proto": Key(_text("cfl|jpeg"), "one of cfl, jpeg", "serial:///dev/ttyACM0?proto=jpeg"),
-    "fps": Key(_read_fps, _FPS, "serial:///dev/ttyACM0?fps=5"),
-    "size": Key(
-        _text("[a-z0-9_]{1,16}"), "a name: qqvga, qvga, vga, …", "serial:///dev/ttyACM0?size=qvga"
-    ),
-    "q": Key(_number(r"[1-9]\d{0,8}"), "a whole number, above 0", "serial:///dev/ttyACM0?q=12"),
-    "timeout_s": Key(_read_seconds, _SECONDS, "serial:///dev/ttyACM0?timeout_s=20"),
+    "baud": Key(_number(r"[1-9]\d{2,7}"), "bits per second, 100 or more", "921600"),
+    "proto": Key(_text("cfl|jpeg"), "one of cfl, jpeg", "jpeg"),
+    "fps": Key(_read_fps, _FPS, "5"),
+    "size": Key(_text("[a-z0-9_]{1,16}"), "a name: qqvga, qvga, vga, …", "qvga"),
+    "q": Key(_number(r"[1-9]\d{0,8}"), "a whole number, above 0", "12"),
+    "timeout_s": _TIMEOUT,
 }
 
 KINDS: dict[str, Kind] = {
