@@ -11,7 +11,8 @@ from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within, poolin
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.joint_discriminant import FEW, JointDiscriminant
 from cfl_edge.learner.learner import Learner
-from cfl_edge.learner.state import State
+from cfl_edge.learner.readout import Readout
+from cfl_edge.learner.state import Rows, State
 
 
 def test_joint_features_are_evenly_chosen_cells_of_length_one_per_block():
@@ -91,7 +92,7 @@ def test_the_end_counts_as_a_nearest_mean_that_fades():
 
 
 def test_a_new_class_is_solved_against_the_factor_that_is_there():
-    discriminant = taught(torch.arange(299))  # 300 would be due soon
+    discriminant = taught(torch.arange(299))
     factor = discriminant._factor
     end, x, targets = samples()
     discriminant.take(end[299:], x[299:], targets[299:])
@@ -135,3 +136,54 @@ def test_a_loaded_model_answers_as_before_and_goes_on(tmp_path, learner):
     second.learn_one(images[0], "d")
     assert second.predict_one(images[0]).label == "d"
     second.export(tmp_path / "out")
+
+
+def test_with_many_classes_a_new_one_is_added_to_what_is_there():
+    """Against what a whole renewal gives, for readout and distance alike."""
+    classes, width = 60, 48
+    generator = torch.Generator().manual_seed(3)
+    centres = 3 * torch.randn(classes, width, generator=generator)
+    targets = torch.arange(20 * classes) % (classes - 1)
+    x = centres[targets] + torch.randn(len(targets), width, generator=generator)
+    new = centres[-1:] + torch.randn(3, width, generator=generator)
+    discriminant = JointDiscriminant(0, width)
+    state = State("cpu", torch.Generator())
+    discriminant.declare(state)
+    for _ in range(classes - 1):
+        state.add_class()
+    discriminant.take(x[:, :0], x, targets)
+    discriminant.finish()
+    readout = Readout(width + 1)
+    state.rows("readout", readout, "matrix", Rows(new="never"))
+    readout.renew(discriminant.embeddings(), [], discriminant.known)
+    probe = torch.cat([x[:200], new])
+    assert not discriminant.distance(new).isnan().any()
+    state.add_class()
+    discriminant.take(new[:, :0], new, torch.full((3,), classes - 1))
+    places = discriminant.renew_stale()
+    readout.renew_some(discriminant.embeddings(places), places, [], discriminant.known)
+    patched = with_constant(probe) @ readout.matrix.T, discriminant.distance(probe)
+    assert places.tolist() == [classes - 1]
+    discriminant.finish()
+    readout.renew(discriminant.embeddings(), [], discriminant.known)
+    whole = with_constant(probe) @ readout.matrix.T, discriminant.distance(probe)
+    assert patched[0].argmax(1).tolist() == whole[0].argmax(1).tolist()
+    assert patched[0][-1].argmax() == classes - 1
+    relative = [scores - scores[:, :1] for scores in (patched[0], whole[0])]
+    assert (relative[0] - relative[1]).abs().max() < 0.05 * relative[1].abs().max()
+    assert (patched[1] - whole[1])[:200].abs().mean() < 0.1 * whole[1][:200].abs().mean()
+    # What tells the new class from the mean of all is not in yet: it seems nearer, never unknown.
+    assert (patched[1] < whole[1])[200:].all()
+
+
+@pytest.mark.parametrize("learner", ["joint", "cfl"])
+def test_many_classes_are_told_apart_from_their_first_frames(learner):
+    """More classes than are renewed as a whole for every early frame."""
+    config = LearnerConfig(learner=learner, image_px=32, statistics_mib=0.25, replay_mib=1)
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (45, 3, 3, 3), np.uint8).repeat(11, 1).repeat(11, 2)  # patches
+    model = Learner(config)
+    for i, image in enumerate(images):
+        model.learn_one(image, f"class {i}")
+        assert model.predict_one(image).label == f"class {i}"
+    assert [model.predict_one(image).label for image in images] == model.classes

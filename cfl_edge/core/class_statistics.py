@@ -55,17 +55,21 @@ class ClassStatistics:
             labels: Class indices, (N,).
         """
         h_mean = h_mean.detach()
-        added = torch.bincount(labels, minlength=len(self.counts)).to(self.counts)  # (Z,)
-        sums = torch.zeros_like(self.means).index_add_(0, labels, h_mean)  # (Z, C)
-        batch_means = sums / added.clamp(min=1)[:, None]
-        within = h_mean - batch_means[labels]  # (N, C)
-        total = self.counts + added
+        places, inverse = torch.unique(
+            labels, return_inverse=True
+        )  # (K,): only these classes change
+        added = torch.bincount(inverse).to(self.counts)
+        sums = self.means.new_zeros(len(places), self.means.shape[1])
+        batch_means = sums.index_add_(0, inverse, h_mean) / added[:, None]
+        within = h_mean - batch_means[inverse]  # (N, C)
+        before = self.counts[places]
+        total = before + added
         # Two groups of n and m samples: n m / (n + m) times the square of their means' distance.
-        weight = (self.counts * added / total.clamp(min=1)).sqrt()[:, None]
-        between = weight * (batch_means - self.means)  # (Z, C)
-        self.triangle().add_products(torch.cat([within, between[added > 0]]))
-        self.means += (added / total.clamp(min=1))[:, None] * (batch_means - self.means)
-        self.counts = total
+        weight = (before * added / total).sqrt()[:, None]
+        apart = batch_means - self.means[places]
+        self.triangle().add_products(torch.cat([within, weight * apart]))
+        self.means[places] += (added / total)[:, None] * apart
+        self.counts[places] = total
 
     def decay(self, factor: float) -> None:
         """Let what was seen so far count `factor` times as much (0 to 1), for moving features."""

@@ -10,15 +10,23 @@ grown by `GROWTH`, in slices; nobody waits for it.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Generator
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
-from cfl_edge.core.discriminant import MeanProducts, mean_products
+from cfl_edge.core.discriminant import (
+    NEVER_NEAREST,
+    MeanProducts,
+    RelativeDistance,
+    mean_products,
+    relative_distance,
+)
 from cfl_edge.core.factor import NEVER, Factor
 from cfl_edge.core.held_out import held_out_distances
 from cfl_edge.learner.novelty_calibration import KnownSamples
@@ -26,7 +34,9 @@ from cfl_edge.learner.replay import EXACT
 from cfl_edge.learner.state import Rows, State
 
 GROWTH = 1.1  # of the samples, before the factor is renewed: a covariance changes slowly
+FEWEST = 4  # and by so many, or each of the first frames would renew it
 FEW = 0.5  # weight of the nearest mean at the end with one sample a class; it falls as 1 / samples
+FEW_CLASSES = 32  # with more of them, what one sample changes is renewed, and the rest later
 CLASSES_A_SLICE = SAMPLES_A_SLICE = 64  # solved at once, then the frame goes on
 
 
@@ -76,6 +86,9 @@ class JointDiscriminant:
         self._renewing: tuple[Factor, Generator[None, None, None]] | None = None
         self._rows = torch.zeros(0, width + 1, device=device)  # as solved last
         self._stale: set[int] = set()  # classes whose means have moved since
+        self._weight = FEW  # of the end's nearest mean
+        self._distance: RelativeDistance | None = None  # None: to be made of the rows
+        self._about = torch.zeros(0), torch.zeros(0)  # mean of the class means and of the rows
 
     def declare(self, state: State) -> None:
         """Declare the statistics; what is solved follows from them."""
@@ -99,13 +112,13 @@ class JointDiscriminant:
             targets: Class indices, (N,).
         """
         self.prepare()
-        before = self.statistics.counts
         self.statistics.update(x, targets)
-        added = self.statistics.counts - before
-        sums = torch.zeros_like(self.ends).index_add_(0, targets, end)
-        share = 1 / self.statistics.counts.clamp(min=1)[:, None]
-        self.ends = self.ends + share * (sums - added[:, None] * self.ends)
-        self._stale |= set(targets.tolist())
+        places, inverse = torch.unique(targets, return_inverse=True)
+        counts = self.statistics.counts[places, None]
+        apart = end - self.ends[places][inverse]
+        sums = torch.zeros_like(self.ends[places]).index_add_(0, inverse, apart)
+        self.ends[places] += sums / counts
+        self._stale |= set(places.tolist())
         self._samples.add(x, targets)
 
     def prepare(self) -> None:
@@ -133,11 +146,11 @@ class JointDiscriminant:
 
     def _is_due(self) -> bool:
         samples = float(self.statistics.counts.sum())
-        return self._factor is None or samples >= GROWTH * self._factor.samples
+        return self._factor is None or samples >= GROWTH * self._factor.samples + FEWEST
 
     def _renewal(self, factor: Factor) -> Generator[None, None, None]:
         yield from factor.slices()
-        self._factor = factor
+        self._factor, self._distance = factor, None
         for places in torch.split(torch.arange(len(self._rows)), CLASSES_A_SLICE):
             self._solve(places)
             yield
@@ -165,15 +178,27 @@ class JointDiscriminant:
         self._factor = Factor(self.statistics).finish()
         self._solve(torch.arange(len(self._rows)))
         self._stale.clear()
+        self._distance = None
+        self.weigh()
         self.measure()
 
-    def renew_stale(self) -> None:
-        """Solve the classes that have got samples since, against the factor that is there."""
+    def renew_stale(self) -> Tensor:
+        """Solve the classes that have got samples since, against the factor that is there.
+
+        Returns:
+            Which classes these are, (K,).
+        """
         if self._factor is None:
             self.finish()
-        if self._stale:
-            self._solve(torch.tensor(sorted(self._stale)))
+        places = torch.tensor(sorted(self._stale), dtype=torch.long, device=self._rows.device)
+        if len(places):
+            self._solve(places)
             self._stale.clear()
+            if len(self._rows) <= FEW_CLASSES:
+                self._distance = None
+            elif self._distance is not None:
+                self._distance = self._patched(self._distance, places)
+        return places
 
     @torch.no_grad()
     def _solve(self, places: Tensor) -> None:
@@ -183,19 +208,25 @@ class JointDiscriminant:
         self._rows[places, :-1] = self._factor.solve(means[places])
         self._rows[places, -1] = self._factor.biases(self.rows, means, counts, places)
 
-    def embeddings(self) -> Tensor:
+    def weigh(self) -> None:
+        """Let the end count for as much as the samples of a class now ask for."""
+        each = float(self.statistics.counts.sum()) / max(int(self.known.sum()), 1)
+        self._weight = FEW / max(each, 1.0)
+
+    def embeddings(self, places: Tensor | None = None) -> Tensor:
         """Return label embeddings of end, joint features and a constant 1, (Z, C_E + D + 1).
 
-        Their dot product is the log likelihood of a class under the joint features, and `FEW` over
-        the mean number of samples of a class times the nearest-mean score at the end.
+        Their dot product is the log likelihood of a class under the joint features, and the
+        nearest-mean score at the end times the weight that `weigh` has set.
+
+        Args:
+            places: Of which classes, (K,); None for all.
         """
-        known = self.known
-        each = float(self.statistics.counts.sum()) / max(int(known.sum()), 1)
-        weight = FEW / max(each, 1.0)
-        ends = weight * self.ends
-        bias = self._rows[:, -1] - 0.5 * weight * self.ends.square().sum(dim=1)
-        bias = bias.masked_fill(~known, NEVER)
-        return torch.cat([ends, self._rows[:, :-1], bias[:, None]], dim=1)
+        chosen = slice(None) if places is None else places
+        rows, ends = self._rows[chosen], self.ends[chosen]
+        bias = rows[:, -1] - 0.5 * self._weight * ends.square().sum(dim=1)
+        bias = bias.masked_fill(~self.known[chosen], NEVER)
+        return torch.cat([self._weight * ends, rows[:, :-1], bias[:, None]], dim=1)
 
     @property
     def rows(self) -> Tensor:
@@ -205,3 +236,27 @@ class JointDiscriminant:
     def products(self) -> MeanProducts:
         """Return what the class means are to each other, of which distances are made."""
         return mean_products(self.rows, self.statistics.means, self.known)
+
+    @property
+    def distance(self) -> RelativeDistance:
+        """The relative Mahalanobis distance in the joint features.
+
+        Where there are many classes, one that came since the factor was renewed is added to it as
+        it is; what is common to all classes stays as it was.
+        """
+        if self._distance is None:
+            known = self.known
+            self._distance = relative_distance(self.rows, self.products())
+            means, rows = self.statistics.means[known], self.rows[known]
+            self._about = means.mean(dim=0), rows.mean(dim=0)
+        return self._distance
+
+    def _patched(self, distance: RelativeDistance, places: Tensor) -> RelativeDistance:
+        added = len(self._rows) - len(distance.nearest)
+        nearest = F.pad(distance.nearest, (0, 0, 0, added))
+        nearest[len(nearest) - added :, -1] = NEVER_NEAREST
+        centre, mean_row = self._about
+        solved = self.rows[places] - mean_row
+        nearest[places, :-1] = -2 * solved
+        nearest[places, -1] = (solved * (self.statistics.means[places] + centre)).sum(dim=1)
+        return dataclasses.replace(distance, nearest=nearest)

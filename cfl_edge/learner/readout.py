@@ -8,8 +8,10 @@ commute, so the result is one row per class on the concatenated features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.factor import NEVER
@@ -22,26 +24,82 @@ the largest probability of a sample is near 1 whether right or wrong (DECISIONS.
 """
 
 
-def combine(blocks: Sequence[Tensor], known: Tensor) -> Tensor:
-    """Put the label embeddings of all sources together.
+@final
+class Readout:
+    """One row of label embeddings for each class, on the features of all sources and a constant 1.
 
     Args:
-        blocks: Of each source, on its features and a constant 1, (Z, C_r + 1).
-        known: Which classes have samples in all of them, bool (Z,).
+        width: F.
+        device: Where it lives.
 
-    Returns:
-        (Z, C_1 + C_2 + … + 1), tempered. A class that is not known gets a bias that rules it out.
+    Attributes:
+        matrix: Tempered, (Z, F). A class that is not known has a bias that rules it out.
 
     Example:
-        >>> combine([torch.tensor([[2.0, 1.0], [0.0, 1.0]])], torch.tensor([True, True]))
+        >>> readout, known = Readout(2), torch.tensor([True, True])
+        >>> readout.renew(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), [], known)
+        >>> readout.matrix
         tensor([[ 0.0700,  0.0000],
                 [-0.0700,  0.0000]])
+        >>> readout.renew_some(torch.tensor([[4.0, 1.0]]), torch.tensor([0]), [], known)
+        >>> readout.matrix[0]
+        tensor([0.2100, 0.0000])
     """
-    weights = torch.cat([block[:, :-1] for block in blocks], dim=1)
-    bias = torch.stack([block[:, -1] for block in blocks]).sum(dim=0)
-    combined = torch.cat([weights, bias[:, None]], dim=1)
-    if known.any():  # what all classes share says nothing about the class
-        combined = TEMPERATURE * (combined - combined[known].mean(dim=0))
-    combined[~known] = 0
-    combined[~known, -1] = NEVER
-    return combined
+
+    def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
+        self.matrix = torch.zeros(0, width, device=device)
+        self._shared: Tensor | None = None  # (F,), of the last renewal; None for a loaded matrix
+        self._bias = torch.zeros(0, device=device)  # of the first source, (Z,)
+
+    @property
+    def is_renewed(self) -> bool:
+        """Whether some rows can be renewed."""
+        return self._shared is not None
+
+    def renew(self, first: Tensor, others: Sequence[Tensor], known: Tensor) -> None:
+        """Put the label embeddings of all sources together.
+
+        Args:
+            first: Of the first source, on its features and a constant 1, (Z, C_1 + 1).
+            others: Of the other sources, each (Z, C_r + 1).
+            known: Which classes have samples in all of them, bool (Z,).
+        """
+        self._bias = first[:, -1].clone()
+        bias = torch.stack([block[:, -1] for block in (first, *others)]).sum(dim=0)
+        weights = [block[:, :-1] for block in (first, *others)]
+        joined = torch.cat([*weights, bias[:, None]], dim=1)
+        self._shared = torch.zeros_like(joined[0]) if not known.any() else joined[known].mean(dim=0)
+        joined -= self._shared  # what all classes share says nothing about the class
+        joined *= TEMPERATURE
+        self.matrix = joined
+        self._rule_out(~known)
+
+    def renew_some(
+        self, first: Tensor, places: Tensor, others: Sequence[Tensor], known: Tensor
+    ) -> None:
+        """Renew some rows of the first source, about what was shared before, and the others' whole.
+
+        Args:
+            first: Of some classes, (K, C_1 + 1).
+            places: Which classes these are, (K,).
+            others: As in `renew`.
+            known: As in `renew`.
+        """
+        assert self._shared is not None
+        width = first.shape[1] - 1
+        self._bias = F.pad(self._bias, (0, len(known) - len(self._bias)))
+        self._bias[places] = first[:, -1]
+        self.matrix[places, :width] = TEMPERATURE * (first[:, :-1] - self._shared[:width])
+        bias = self._bias.clone()
+        for block in others:
+            end = width + block.shape[1] - 1
+            apart = block[:, :-1] - self._shared[width:end]
+            self.matrix[:, width:end] = TEMPERATURE * apart
+            bias += block[:, -1]
+            width = end
+        self.matrix[:, -1] = TEMPERATURE * (bias - self._shared[-1])
+        self._rule_out(~known)
+
+    def _rule_out(self, unknown: Tensor) -> None:
+        self.matrix[unknown] = 0
+        self.matrix[unknown, -1] = NEVER

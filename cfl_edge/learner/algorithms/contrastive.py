@@ -43,9 +43,9 @@ from cfl_edge.learner.algorithms.recalibration import (
     lag,
     passed,
 )
-from cfl_edge.learner.joint_discriminant import JointDiscriminant
+from cfl_edge.learner.joint_discriminant import FEW_CLASSES, JointDiscriminant
 from cfl_edge.learner.near_duplicates import NearDuplicates
-from cfl_edge.learner.readout import TEMPERATURE, combine
+from cfl_edge.learner.readout import TEMPERATURE, Readout
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.trainer import Trainer, mirror
@@ -133,7 +133,7 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         )
         steps = step_memory(self.network, shape, config.batch, chunk=config.chunk)
         self.chunk = min(step.chunk for step in steps)  # of recalibration
-        self._readout = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
+        self._readout = Readout(sum(inputs.channels) + 1, self.device)
         self._means: list[MeanProducts] = []  # of each layer
         self._distance: DistanceRows | None = None
         self.duplicates = NearDuplicates()
@@ -145,7 +145,7 @@ class ContrastiveAlgorithm(LinearAlgorithm):
     def _declare(self) -> None:
         state = self.state
         state.rows("label_embeddings", self.contrast, "embeddings", Rows(new="normal"))
-        state.rows("readout", self, "_readout", Rows(new="never"))
+        state.rows("readout", self._readout, "matrix", Rows(new="never"))
         state.value("since_refresh", self, "_since_refresh")
         if self.joint is not None:
             self.joint.declare(state)
@@ -154,12 +154,17 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         for i, optimizer in enumerate(self.contrast.optimizers):
             state.optimizer(f"optimizer.{i}", optimizer)
         self.trainer.declare(state)
-        state.derived(lambda: product_tensors(self._means))
+        state.derived(lambda: product_tensors(self._products()))
+
+    def _products(self) -> list[MeanProducts]:
+        if self.joint is None:
+            return self._means
+        return [self.joint.products()] if self.seen else []
 
     @property
     def readout(self) -> Tensor:
         """Label embeddings of all sources together, (Z, F)."""
-        return self._readout
+        return self._readout.matrix
 
     @property
     def steps(self) -> int:
@@ -194,24 +199,21 @@ class ContrastiveAlgorithm(LinearAlgorithm):
                 self.work()
         self._since_refresh += len(listed)
         added = Counter(listed)
-        if passed(EARLY_FRAMES, self.seen, added):
-            self._since_refresh = self.config.refresh_frames
         moved = self.trainer.steps - self._recalibrated_at
         lags = may_work and self._recalibration is None and lag(moved, self.seen, added)
         if lags:
             places = self.replay.balanced(RECALIBRATED_SAMPLES)
             self._recalibrate_on(places, budget_s, self.statistics)
-        if self.joint is not None and may_work and self.joint.work(budget_s):
-            self._since_refresh = self.config.refresh_frames
-        due = self._since_refresh >= self.config.refresh_frames
-        if due and (may_work or self._has_new_class()):
-            self.refresh()
+        renewed = self.joint is not None and may_work and self.joint.work(budget_s)
+        due = renewed or self._since_refresh >= self.config.refresh_frames
+        if (may_work and (due or passed(EARLY_FRAMES, self.seen, added))) or self._has_new_class():
+            self.refresh(whole=due)
         elif budget_s is not None and not lags:
             self.work(budget_s)
 
     def _has_new_class(self) -> bool:
         """Return whether a class has samples, but is ruled out by its label embedding."""
-        ruled_out = self._readout[:, -1] <= NEVER
+        ruled_out = self.readout[:, -1] <= NEVER
         return bool((ruled_out & (self.statistics[0].counts > 0)).any())
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
@@ -272,16 +274,26 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         self.refresh()
 
     @torch.no_grad()
-    def refresh(self) -> None:
-        """Solve the label embeddings of every source and combine them."""
-        blocks = [LAYERS_WEIGHT * source.embeddings() for source in self.statistics]
+    def refresh(self, *, whole: bool = True) -> None:
+        """Solve the label embeddings of every source and put them together.
+
+        Args:
+            whole: Whether of all classes; where there are many, those that have changed are enough.
+        """
+        layers = [LAYERS_WEIGHT * source.embeddings() for source in self.statistics]
         known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
-        if self.joint is not None:
-            self.joint.renew_stale()
-            blocks.insert(0, self.joint.embeddings())
-        self._readout = combine(blocks, known)
+        if self.joint is None:
+            self._readout.renew(layers[0], layers[1:], known)
+        else:
+            places = self.joint.renew_stale()
+            if whole or not self._readout.is_renewed or len(self.seen) <= FEW_CLASSES:
+                self.joint.weigh()
+                self._readout.renew(self.joint.embeddings(), layers, known)
+            else:
+                self._readout.renew_some(self.joint.embeddings(places), places, layers, known)
+        if whole:
+            self._since_refresh = 0
         self._refresh_distances([])
-        self._since_refresh = 0
 
     def _refresh_distances(self, means: list[MeanProducts]) -> None:
         """Take the distances from the label embeddings; `means` empty from the statistics of now.
@@ -289,14 +301,13 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         Those in the joint features, or in the layers without a backbone.
         """
         if self.joint is not None:
-            self._means = means or [self.joint.products()]
-            measured = [relative_distance(self.joint.rows, self._means[0])]
+            measured = [self.joint.distance]
             self._distance = spread_distances(measured, self.inputs.channels, first=1)
             if len(self.joint.held_out):
                 self.calibrate(self.joint.held_out)
             return
         known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
-        blocks = torch.split(self._readout[:, :-1], self.inputs.channels, dim=1)
+        blocks = torch.split(self.readout[:, :-1], self.inputs.channels, dim=1)
         rows = [block / TEMPERATURE for block in blocks]
         self._means = means or [
             mean_products(row, source.means, known)

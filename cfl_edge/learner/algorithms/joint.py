@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.discriminant import MeanProducts, relative_distance
 from cfl_edge.core.distances import (
     DistanceRows,
     load_products,
@@ -24,8 +22,8 @@ from cfl_edge.core.distances import (
 from cfl_edge.core.features import Encoded
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, LinearAlgorithm
 from cfl_edge.learner.algorithms.recalibration import EARLY_FRAMES, passed
-from cfl_edge.learner.joint_discriminant import JointDiscriminant
-from cfl_edge.learner.readout import combine
+from cfl_edge.learner.joint_discriminant import FEW_CLASSES, JointDiscriminant
+from cfl_edge.learner.readout import Readout
 from cfl_edge.learner.state import Rows
 
 
@@ -42,19 +40,19 @@ class JointAlgorithm(LinearAlgorithm):
         self.has_backbone = inputs.layer_source > 0
         end, width = inputs.channels[:2] if self.has_backbone else (0, sum(inputs.channels))
         self.joint = JointDiscriminant(end, width, self.device, inputs.generator)
-        self._readout = torch.zeros(0, sum(inputs.channels) + 1, device=self.device)
+        self._unread = torch.zeros(1, sum(inputs.channels) - end - width + 1, device=self.device)
+        self._readout = Readout(sum(inputs.channels) + 1, self.device)
         self._since_refresh = 0
-        self._means: MeanProducts | None = None
         self._distance: DistanceRows | None = None
         self.joint.declare(self.state)
-        self.state.rows("readout", self, "_readout", Rows(new="never"))
+        self.state.rows("readout", self._readout, "matrix", Rows(new="never"))
         self.state.value("since_refresh", self, "_since_refresh")
-        self.state.derived(lambda: product_tensors([] if self._means is None else [self._means]))
+        self.state.derived(lambda: product_tensors([self.joint.products()] if self.seen else []))
 
     @property
     def readout(self) -> Tensor:
         """Label embeddings on all features, (Z, F)."""
-        return self._readout
+        return self._readout.matrix
 
     @property
     def steps(self) -> int:
@@ -85,10 +83,9 @@ class JointAlgorithm(LinearAlgorithm):
         self._since_refresh += len(targets)
         may_work = budget_s is None or budget_s >= 0
         renewed = may_work and self.joint.work(budget_s)
-        due = self._since_refresh >= self.config.refresh_frames
-        early = passed(EARLY_FRAMES, self.seen, added)
-        if is_new or (may_work and (renewed or due or early)):
-            self.refresh()
+        due = renewed or self._since_refresh >= self.config.refresh_frames
+        if is_new or (may_work and (due or passed(EARLY_FRAMES, self.seen, added))):
+            self.refresh(whole=due)
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
         """Go on renewing the covariance's factor."""
@@ -102,19 +99,26 @@ class JointAlgorithm(LinearAlgorithm):
             self.refresh()
 
     @torch.no_grad()
-    def refresh(self) -> None:
-        """Solve the classes that have changed, and put the label embeddings together."""
-        self.joint.renew_stale()
-        rows = combine([self.joint.embeddings()], self.joint.known)
-        unread = self._readout.shape[1] - rows.shape[1]
-        self._readout = torch.cat([F.pad(rows[:, :-1], (0, unread)), rows[:, -1:]], dim=1)
-        self._refresh_distance(None)
-        self._since_refresh = 0
+    def refresh(self, *, whole: bool = True) -> None:
+        """Solve the classes that have changed, and put the label embeddings together.
 
-    def _refresh_distance(self, means: MeanProducts | None) -> None:
-        self._means = means or self.joint.products()
+        Args:
+            whole: Whether all of them; where there are many, the changed ones are enough.
+        """
+        places = self.joint.renew_stale()
+        unread = [self._unread.expand(len(self.seen), -1)]
+        if whole or not self._readout.is_renewed or len(self.seen) <= FEW_CLASSES:
+            self.joint.weigh()
+            self._readout.renew(self.joint.embeddings(), unread, self.joint.known)
+            self._since_refresh = 0
+        else:
+            rows = self.joint.embeddings(places)
+            self._readout.renew_some(rows, places, unread, self.joint.known)
+        self._refresh_distance()
+
+    def _refresh_distance(self) -> None:
         channels = self.inputs.channels if self.has_backbone else [sum(self.inputs.channels)]
-        measured = [relative_distance(self.joint.rows, self._means)]
+        measured = [self.joint.distance]
         self._distance = spread_distances(measured, channels, first=int(self.has_backbone))
         if len(self.joint.held_out):
             self.calibrate(self.joint.held_out)
@@ -132,13 +136,11 @@ class JointAlgorithm(LinearAlgorithm):
 
     def loaded(self, state: Mapping[str, Tensor]) -> None:
         """Take the distance from what was loaded; solve anew where classes were merged since."""
-        classes = len(self.seen)
-        if not classes:
+        if not self.seen:
             return
-        means = load_products(state, 1, classes, self.device)
-        if not means:  # classes were changed since
+        if not load_products(state, 1, len(self.seen), self.device):  # classes were changed since
             self.joint.measure()
-        self._refresh_distance(means[0] if means else None)
+        self._refresh_distance()
         if self._since_refresh < 0:
             self.joint.finish()
             self.refresh()
