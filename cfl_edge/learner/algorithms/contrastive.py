@@ -138,6 +138,7 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         self._distance: DistanceRows | None = None
         self.duplicates = NearDuplicates()
         self._since_refresh = 0
+        self._early = False  # a class has reached one of `EARLY_FRAMES` since
         self._recalibration: Recalibration | None = None  # under way; no step is taken meanwhile
         self._recalibrated_at = 0  # gradient steps by then
         self._declare()
@@ -206,7 +207,8 @@ class ContrastiveAlgorithm(LinearAlgorithm):
             self._recalibrate_on(places, budget_s, self.statistics)
         renewed = self.joint is not None and may_work and self.joint.work(budget_s)
         due = renewed or self._since_refresh >= self.config.refresh_frames
-        if (may_work and (due or passed(EARLY_FRAMES, self.seen, added))) or self._has_new_class():
+        self._early |= passed(EARLY_FRAMES, self.seen, added)
+        if (may_work and (due or self._early)) or self._has_new_class():
             self.refresh(whole=due)
         elif budget_s is not None and not lags:
             self.work(budget_s)
@@ -291,6 +293,7 @@ class ContrastiveAlgorithm(LinearAlgorithm):
                 self._readout.renew(self.joint.embeddings(), layers, known)
             else:
                 self._readout.renew_some(self.joint.embeddings(places), places, layers, known)
+        self._early = False
         if whole:
             self._since_refresh = 0
         self._refresh_distances([])
