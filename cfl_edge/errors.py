@@ -127,6 +127,9 @@ class DataError(CflEdgeError):
     exit_code = 4
 
 
+DIVERGED_HINT = "learn again, from what was saved before: other --optimizer or --learner"
+
+
 def export_command(onnx: Path) -> str:
     """Return the command that writes the ONNX files of a folder again.
 

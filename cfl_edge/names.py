@@ -37,7 +37,11 @@ def nfc(name: str) -> str:
 
 
 def check_name(
-    name: str, *, source: str = "the class name", kind: type[CflEdgeError] = UsageError
+    name: str,
+    *,
+    source: str = "the class name",
+    kind: type[CflEdgeError] = UsageError,
+    reserved: str | None = None,
 ) -> str:
     """Return a class name in NFC, without the white space around it.
 
@@ -45,11 +49,12 @@ def check_name(
         name: What a user, a folder or a client called the class.
         source: How to speak of it in the error: "--label", "the folder".
         kind: The error to raise: `UsageError` for options and keys, `DataError` for folders.
+        reserved: The answer that `--reject` gives, which no class can be called then.
 
     Raises:
         CflEdgeError: An error of that kind: the name is empty, longer than 64 characters, or holds
             something that cannot be shown (control characters, line breaks, bytes that are not
-            UTF-8).
+            UTF-8), or it is reserved.
 
     Example:
         >>> check_name(" coffee mug ")
@@ -72,6 +77,11 @@ def check_name(
         raise kind(
             f"{source} '{visible(name)}' holds control characters, expected printable ones",
             hint="name it with letters, digits, spaces and signs",
+        )
+    if name == reserved:
+        raise kind(
+            f"{source} is {name}, which --reject reports for unrecognised frames",
+            hint="another name, or leave --reject away",
         )
     return name
 

@@ -72,6 +72,9 @@ def predict_label(
         reject: Answer `unknown` above this score, 0 to 1; None always answers with a class.
         distance: Distance from all known classes.
 
+    Raises:
+        UsageError: See `check_reject`.
+
     Example:
         >>> guess = predict_label(np.array([0.0, 2.0], np.float32), ["mug", "pen"], 0.3)
         >>> guess.label, round(guess.score, 2), guess.unknown
@@ -80,6 +83,7 @@ def predict_label(
         >>> other.label, other.score, other.nearest
         ('unknown', 0.97, 'pen')
     """
+    check_reject(reject, classes)
     novelty = finite(unknown)
     rejected = is_rejected(novelty, reject)
     if not len(scores):

@@ -9,11 +9,13 @@ import os
 import shutil
 import struct
 
+import learner_checks
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
 from command_line import assert_error, cfl_edge, contents, measure
+from test_learner import ALGORITHM_LEARNERS
 
 from cfl_edge.errors import ModelError
 from cfl_edge.learner.journalled import save_learner
@@ -309,3 +311,17 @@ def test_a_learner_that_has_diverged_is_not_saved_over_a_good_one(tmp_path):
         save_learner(Store(tmp_path / "m"), learner)
     assert contents(tmp_path / "m") == before
     assert Learner.load(tmp_path / "m").classes == ["above"]
+
+
+def test_statistics_that_are_not_finite_end_a_save_in_one_sentence(tmp_path):
+    learner = ALGORITHM_LEARNERS["slda"]()
+    learner_checks.teach(learner)
+    learner.save(tmp_path / "m")
+    before = contents(tmp_path / "m")
+    for tensor in learner.algorithm.state.groups()["state"].values():
+        if tensor.is_floating_point():
+            tensor.fill_(float("nan"))
+    for end in (learner.recalibrate, lambda: learner.save(tmp_path / "m")):
+        with pytest.raises(ModelError, match=r"learning has diverged, .*\n  try: learn again"):
+            end()
+    assert contents(tmp_path / "m") == before

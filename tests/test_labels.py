@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import http.client
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import SMALL, assert_error, cfl_edge, write_images
+from starlette.exceptions import HTTPException
 
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.http import HttpLabels
+from cfl_edge.labels.http_request import read_request
 from cfl_edge.labels.open import open_labels
 from cfl_edge.names import check_name
+from cfl_edge.prediction import predict_label
 from cfl_edge.stream.frame import Frame
 
 
@@ -108,3 +114,42 @@ def test_neither_torch_nor_rich_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("kind", ["dirs", "serial"])
+def test_a_frame_is_not_labelled_unknown_where_reject_answers_so(kind: str) -> None:
+    free = open_labels(label=None, labels_from=kind, classes=[])
+    assert free.label(frame(" unknown ")) == "unknown"
+    labels = open_labels(label=None, labels_from=kind, classes=[], reserved="unknown")
+    with pytest.raises(DataError, match="is unknown, which --reject reports"):
+        labels.label(frame(" unknown "))
+
+
+def test_a_request_does_not_label_unknown_where_reject_answers_so() -> None:
+    body = b'{"label": "unknown"}'
+    assert read_request(body).label == "unknown"
+    with pytest.raises(HTTPException, match="which --reject reports"):
+        read_request(body, "unknown")
+    with HttpLabels(port=0, reserved="unknown") as labels:
+        connection = http.client.HTTPConnection("127.0.0.1", labels.port, timeout=5)
+        connection.request("POST", "/label", body)
+        assert connection.getresponse().status == 400
+        connection.close()
+        assert labels.current() is None
+
+
+@pytest.mark.parametrize("source", ["--label", "a folder"])
+def test_learn_refuses_a_class_unknown_together_with_reject(tmp_path: Path, source: str) -> None:
+    data = write_images(tmp_path / "data", count=2)
+    (data / "left").rename(data / "unknown")
+    how = ["--label", "unknown"] if source == "--label" else ["--labels-from", "dirs"]
+    options = ["--stream", data, "--reject", 0.95, "--model", tmp_path / "m", *how, *SMALL]
+    result = cfl_edge("learn", *options)
+    assert_error(result, 2 if source == "--label" else 4, "is unknown, which --reject reports")
+
+
+def test_a_model_with_a_class_unknown_does_not_reject_in_python_either() -> None:
+    scores = np.array([0.0, 2.0], np.float32)
+    assert predict_label(scores, ["mug", "unknown"]).label == "unknown"
+    with pytest.raises(UsageError, match="has a class 'unknown', which --reject reports"):
+        predict_label(scores, ["mug", "unknown"], 0.5, reject=0.95)

@@ -234,7 +234,7 @@ def test_it_is_silent(labels: HttpLabels, capfd: pytest.CaptureFixture[str]) -> 
 def test_a_failure_of_the_server_reaches_the_loop(
     labels: HttpLabels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(body: bytes) -> tuple[str | None, float]:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("cfl_edge.labels.http.read_request", broken)
@@ -250,7 +250,7 @@ def test_resources_that_run_out_cost_the_request_alone(
     ask(labels, "POST", {"label": "pen"})
     with monkeypatch.context() as patched:
 
-        def out_of_resources(body: bytes) -> None:
+        def out_of_resources(*_: object) -> None:
             raise error
 
         patched.setattr("cfl_edge.labels.http.read_request", out_of_resources)

@@ -75,6 +75,31 @@ def test_a_folder_is_exchanged_only_where_it_holds_nothing_else(out, monkeypatch
     assert out.stat().st_ino == stays
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_files_that_appear_before_the_exchange_stay(out, monkeypatch, caplog, taken):
+    exchange = replacing._exchange_folders
+
+    def late(stage, real, beside):
+        write(real, {"notes.txt": b"mine"})
+        (real / "plots").mkdir()
+        write(real / "plots", {"1.png": b"png"})
+        done = exchange(stage, real, beside)
+        if taken:
+            write(real, {"notes.txt": b"newer"})
+        return done
+
+    monkeypatch.setattr(replacing, "_exchange_folders", late)
+    with caplog.at_level("INFO"):
+        replace_files(out, NEW)
+    assert contents(out) == NEW | {"notes.txt": b"newer" if taken else b"mine"}
+    assert contents(out / "plots") == {"1.png": b"png"}
+    kept = out.parent / f"{out.name}-kept-{os.getpid()}"
+    assert sorted(out.parent.iterdir()) == ([out, kept] if taken else [out])
+    if taken:
+        assert contents(kept) == {"notes.txt": b"mine"}
+    assert str(kept if taken else out / "notes.txt") in caplog.text
+
+
 def parts(files):
     return {name: [memoryview(content)] for name, content in files.items()}
 

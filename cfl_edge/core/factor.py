@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cfl_edge.core.solving import solving_dtype
 from cfl_edge.core.triangle import Triangle
+from cfl_edge.errors import DIVERGED_HINT, ModelError
 
 if TYPE_CHECKING:
     from cfl_edge.core.class_statistics import ClassStatistics
@@ -101,10 +102,20 @@ class Factor:
             self.spread = float(channels)
 
     def slices(self) -> Generator[None, None, None]:
-        """Factorise, pausing after each block."""
+        """Factorise, pausing after each block.
+
+        Raises:
+            ModelError: The statistics are not finite: learning has diverged.
+        """
         if self._triangle is None:
             return
-        yield from self._triangle.factor_slices()
+        try:
+            yield from self._triangle.factor_slices()
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise ModelError(
+                f"learning has diverged, the covariance of its features is not usable: {error}",
+                hint=DIVERGED_HINT,
+            ) from error
         self.spread = self._trace_of_ratio(self._triangle)
         yield
 

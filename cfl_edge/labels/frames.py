@@ -50,19 +50,19 @@ class FrameLabels(LabelSource):
         return cls(lambda frame: name, lambda newest: f"every frame is {name}")
 
     @classmethod
-    def of_stream(cls) -> Self:
+    def of_stream(cls, reserved: str | None = None) -> Self:
         """The stream knows the class: a folder's subfolder, `demo:` (`--labels-from dirs`)."""
-        return cls(lambda frame: _checked(frame, "the class folder"), lambda newest: "")
+        return cls(lambda frame: _checked(frame, "the class folder", reserved), lambda newest: "")
 
     @classmethod
-    def of_board(cls) -> Self:
+    def of_board(cls, reserved: str | None = None) -> Self:
         """While a board's button is held, its images show the button's label (`serial`).
 
         Buttons and images come over the same wire: an image that was taken before a press does
         not have its label, however long it waited.
         """
         return cls(
-            lambda frame: _checked(frame, "the board's label"),
+            lambda frame: _checked(frame, "the board's label", reserved),
             lambda newest: f"label {newest}" if newest else "hold a button of the board",
             with_frame=False,
         )
@@ -89,17 +89,17 @@ class FrameLabels(LabelSource):
         """Do nothing."""
 
 
-def _checked(frame: Frame, source: str) -> str | None:
+def _checked(frame: Frame, source: str, reserved: str | None) -> str | None:
     if frame.label is None:
         return None
-    return check_name(frame.label, source=source, kind=DataError)
+    return check_name(frame.label, source=source, kind=DataError, reserved=reserved)
 
 
 def labels_of_stream(options: LabelOptions) -> FrameLabels:
     """Return the source of `--labels-from dirs`."""
-    return FrameLabels.of_stream()
+    return FrameLabels.of_stream(options.reserved)
 
 
 def labels_of_board(options: LabelOptions) -> FrameLabels:
     """Return the source of `--labels-from serial`."""
-    return FrameLabels.of_board()
+    return FrameLabels.of_board(options.reserved)

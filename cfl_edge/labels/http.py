@@ -40,6 +40,7 @@ class HttpLabels(LabelSource):
 
     Args:
         port: Port on 127.0.0.1; 0 chooses a free one.
+        reserved: See `cfl_edge.names.check_name`; a request with it is answered with 400.
         clock: Returns monotonic seconds.
 
     Raises:
@@ -54,14 +55,18 @@ class HttpLabels(LabelSource):
     with_frame = False
 
     def __init__(
-        self, port: int = LABELS_PORT, *, clock: Callable[[], float] = time.monotonic
+        self,
+        port: int = LABELS_PORT,
+        *,
+        reserved: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not 0 <= port <= MAX_PORT:
             raise UsageError(
                 f"--labels-port is {port}, expected 0 to {MAX_PORT}",
                 hint=f"use --labels-port {LABELS_PORT}",
             )
-        self._port, self._clock = port, clock
+        self._port, self._reserved, self._clock = port, reserved, clock
         self._server: WebServer | None = None
         self._failures: list[Exception] = []
         self._lock = threading.Lock()  # guards what follows
@@ -150,7 +155,7 @@ class HttpLabels(LabelSource):
 
     async def _answer(self, request: Request) -> Response:
         if request.method == "POST":
-            wanted = read_request(await request.body())
+            wanted = read_request(await request.body(), self._reserved)
             if wanted.is_past:
                 return answer({"label": wanted.label, "frame": self.claim(wanted)})
             self.set(wanted.label, seconds=wanted.seconds)
@@ -159,4 +164,4 @@ class HttpLabels(LabelSource):
 
 def labels_of_requests(options: LabelOptions) -> HttpLabels:
     """Return the source of `--labels-from http`."""
-    return HttpLabels(options.port)
+    return HttpLabels(options.port, reserved=options.reserved)

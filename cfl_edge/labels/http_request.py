@@ -40,11 +40,12 @@ class LabelRequest:
         return self.frame is not None or self.seconds_ago is not None
 
 
-def read_request(body: bytes) -> LabelRequest:
+def read_request(body: bytes, reserved: str | None = None) -> LabelRequest:
     """Read the body of a POST.
 
     Args:
         body: JSON, UTF-8.
+        reserved: See `cfl_edge.names.check_name`.
 
     Raises:
         HTTPException: It is not what `HttpLabels` describes.
@@ -73,7 +74,7 @@ def read_request(body: bytes) -> LabelRequest:
     if seconds == 0:
         raise _bad(f"seconds is 0, expected above 0, at most {MAX_HOLD_S}")
     try:
-        name = None if label is None else check_name(label, source="label")
+        name = None if label is None else check_name(label, source="label", reserved=reserved)
     except UsageError as error:
         raise _bad(f"{error.problem}; {error.hint}") from error
     held_s = math.inf if seconds is None else seconds

@@ -45,6 +45,7 @@ class KeyLabels(LabelSource):
 
     Args:
         classes: Names to bind at the start, in this order; after the 34th there is no key left.
+        reserved: See `cfl_edge.names.check_name`; a new class is not called so.
         descriptor: File descriptor of the terminal, standard input by default.
         clock: Returns monotonic seconds.
 
@@ -63,6 +64,7 @@ class KeyLabels(LabelSource):
         self,
         classes: Sequence[str] = (),
         *,
+        reserved: str | None = None,
         descriptor: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,6 +75,7 @@ class KeyLabels(LabelSource):
             )
         self._bound = dict(zip(KEYS, classes, strict=False))  # the rest has no key
         self._unbound = list(classes[len(KEYS) :])
+        self._reserved = reserved
         self._descriptor = descriptor
         self._clock = clock
         self._before: list[Any] | None = None  # the terminal's mode, to restore
@@ -191,7 +194,7 @@ class KeyLabels(LabelSource):
     def _bind(self, name: str) -> None:
         """Give a new class the next free key."""
         try:
-            name = check_name(name)
+            name = check_name(name, reserved=self._reserved)
         except UsageError as error:
             self._note = visible(error.problem)
             return
@@ -206,4 +209,4 @@ class KeyLabels(LabelSource):
 
 def labels_of_keys(options: LabelOptions) -> KeyLabels:
     """Return the source of `--labels-from keys`."""
-    return KeyLabels(options.classes)
+    return KeyLabels(options.classes, reserved=options.reserved)

@@ -29,6 +29,7 @@ def open_labels(
     labels_from: str | None,
     labels_port: int = LABELS_PORT,
     classes: Sequence[str],
+    reserved: str | None = None,
 ) -> LabelSource:
     """Return the label source that the options ask for.
 
@@ -38,6 +39,7 @@ def open_labels(
             is learned.
         labels_port: `--labels-port` of "http"; 0 chooses a free one.
         classes: Names that the model knows, in their order: "keys" binds them.
+        reserved: See `cfl_edge.names.check_name`.
 
     Raises:
         UsageError: Both options are given, a value is not one of these, or "keys" without a
@@ -58,7 +60,8 @@ def open_labels(
     if labels_from is None:
         return FrameLabels.none()
     if labels_from in KINDS:
-        source: LabelSource = resolve_name(KINDS[labels_from])(LabelOptions(classes, labels_port))
+        options = LabelOptions(classes, labels_port, reserved)
+        source: LabelSource = resolve_name(KINDS[labels_from])(options)
         return source
     raise UsageError(
         f"--labels-from is {visible(labels_from)!r}, expected one of {', '.join(KINDS)}",

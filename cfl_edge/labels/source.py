@@ -18,10 +18,12 @@ class LabelOptions:
     Args:
         classes: Names that the model knows, in their order.
         port: `--labels-port`; 0 chooses a free one.
+        reserved: See `cfl_edge.names.check_name`.
     """
 
     classes: Sequence[str]
     port: int
+    reserved: str | None = None
 
 
 class LabelSource(ABC):

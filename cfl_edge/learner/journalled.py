@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cfl_edge.errors import ModelError
+from cfl_edge.errors import DIVERGED_HINT, ModelError
 from cfl_edge.learner.journal import Base, Journal
 from cfl_edge.learner.journal_segment import Moment
 from cfl_edge.learner.journal_stored import KEY, saved_journal
@@ -34,7 +34,7 @@ def save_learner(store: Store, learner: BatchLearner) -> None:
     if found := not_finite(saved):
         raise ModelError(
             f"{store.folder} was not saved: learning has diverged, {found} is not finite",
-            hint="learn again, from what was saved before: other --optimizer or --learner",
+            hint=DIVERGED_HINT,
         )
     if journal is None:
         store.save(saved.manifest, saved.tensors)

@@ -26,6 +26,7 @@ from cfl_edge.loop.step import Step, Summary
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
+from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.prediction import UNKNOWN, check_reject
 from cfl_edge.stream.open import open_stream
@@ -103,6 +104,7 @@ def learn(
                 label=settings.label,
                 labels_from=settings.labels_from or default_labels(settings),
                 classes=classes,
+                reserved=None if settings.reject is None else UNKNOWN,
                 labels_port=settings.labels_port,
             )
         )
@@ -222,11 +224,8 @@ def check_labels(settings: LearnSettings) -> None:
     Raises:
         UsageError: Buttons of a stream that has none, or a class named `unknown` with --reject.
     """
-    if settings.reject is not None and settings.label == UNKNOWN:
-        raise UsageError(
-            f"--label is {UNKNOWN}, which --reject reports for unrecognised frames",
-            hint="another --label, or leave --reject away",
-        )
+    if settings.reject is not None and settings.label is not None:
+        check_name(settings.label, source="--label", reserved=UNKNOWN)
     if settings.labels_from != "serial":
         return
     stream = parse_uri(settings.stream)

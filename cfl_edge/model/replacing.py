@@ -2,8 +2,9 @@
 
 New files are written into a folder of their own, `.writing-PID-NAME`, and wait there until all are
 on the disk. Where the old folder holds nothing else, the two folders then exchange their names, in
-one step of the file system. Otherwise the files are renamed one after the other, and back if one
-fails. What a killed process leaves behind is removed by the next one.
+one step of the file system, and what somebody has put into the old one meanwhile is moved into the
+new one. Otherwise the files are renamed one after the other, and back if one fails. What a killed
+process leaves behind is removed by the next one.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from cfl_edge.model.writing import (
     write_error,
     write_file,
 )
+from cfl_edge.notices import log_notice
 
 INTACT = "Nothing was replaced."
 
 _LEFTOVER = re.compile(re.escape(TEMPORARY) + r"(\d+)-(.+)", re.DOTALL)
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of <fcntl.h> and <linux/fs.h>
+_AT_FDCWD = -100  # of <fcntl.h>
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2  # of <linux/fs.h>
 _staging: set[Path] = set()  # folders in which this process is writing now
 
 
@@ -58,7 +61,7 @@ def staged_files(
     Raises:
         ModelWriteError: Disk full, no permission. The text says what was replaced, if anything.
     """
-    real = Path(os.path.realpath(folder))
+    real, exchanged = Path(os.path.realpath(folder)), False
     with _explained(folder):
         make_folder(real)
         remove_leftovers(real)
@@ -79,12 +82,15 @@ def staged_files(
         if not exchanged:
             _replace_each(stage, folder, names)
         try:
+            if exchanged:
+                _clear_old(stage, real, {*contents, *beside})
             sync_folder(real.parent if exchanged else real)
         except OSError as error:
             late = "The new files are in place, but a power cut may lose them."
             raise write_error(error, folder, intact=late) from error
     finally:
-        discard(stage)
+        if not exchanged:
+            discard(stage)
         _staging.discard(stage)
 
 
@@ -190,18 +196,38 @@ def _may_exchange(real: Path, names: Collection[str]) -> bool:
 
 def _exchange_folders(stage: Path, real: Path, beside: Collection[str]) -> bool:
     """Let two folders exchange their names; False where that is not possible."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    renameat2 = getattr(libc, "renameat2", None)  # Linux; neither on FAT nor on NFS
-    if renameat2 is None:
-        return False
     try:
         for name in beside:
             if (real / name).exists() and not (stage / name).exists():
                 os.link(real / name, stage / name)
     except OSError:
         return False
-    paths = _AT_FDCWD, os.fsencode(stage), _AT_FDCWD, os.fsencode(real)
-    return bool(renameat2(*paths, _RENAME_EXCHANGE) == 0)
+    return _rename(stage, real, _RENAME_EXCHANGE)
+
+
+def _rename(old: Path, new: Path, flags: int) -> bool:
+    """Rename with flags of Linux; False where that is not possible, as on FAT and NFS."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    paths = _AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new)
+    return renameat2 is not None and bool(renameat2(*paths, flags) == 0)
+
+
+def _clear_old(stage: Path, real: Path, names: Collection[str]) -> None:
+    """Remove the replaced files of an exchanged folder; what somebody else put there stays.
+
+    It is moved into the new folder. Where its name is taken there, the old folder is kept.
+    """
+    for name in os.listdir(stage):
+        if name in names:
+            discard(stage / name)
+        elif _rename(stage / name, real / name, _RENAME_NOREPLACE):
+            log_notice(f"{real / name} appeared while {real} was replaced, and stays")
+    if set(os.listdir(stage)) - set(names):
+        kept = real.parent / f"{real.name}-kept-{os.getpid()}"
+        os.rename(stage, kept)
+        log_notice(f"{kept} has files that appeared while {real} was replaced")
+    elif not os.listdir(stage):
+        os.rmdir(stage)
 
 
 def _replace_each(stage: Path, folder: Path, names: Sequence[str]) -> None:
