@@ -123,12 +123,13 @@ def lines(wanted: MemoryPlan, chosen: MemoryPlan, memory_mib: float | None) -> l
         f"{_mib(chosen.total_bytes):>8}  total, on top of the process with the model loaded",
     ]
     if memory_mib is not None:
-        fits = wanted.total_bytes <= memory_mib * MIB
+        wanted_mib = wanted.total_bytes / MIB
+        fits = wanted_mib <= memory_mib
         config = chosen.config
         text += [
             "",
             f"--memory-mib {memory_mib:g} "
-            + ("changes nothing" if fits else f"chooses, instead of {_mib_of(wanted)}")
+            + ("changes nothing" if fits else f"chooses, instead of {wanted_mib:.0f} MiB")
             + f": chunk {chosen.peak_layer.chunk}"
             + (", features recomputed" if config.recompute else "")
             + f", replay {config.replay_mib:g} MiB, "
@@ -139,10 +140,6 @@ def lines(wanted: MemoryPlan, chosen: MemoryPlan, memory_mib: float | None) -> l
 
 def _mib(size_bytes: int) -> str:
     return f"{size_bytes / MIB:.1f}"
-
-
-def _mib_of(memory_plan: MemoryPlan) -> str:
-    return f"{memory_plan.total_bytes / MIB:.0f} MiB"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -30,7 +30,7 @@ from cfl_edge.onnx.metadata import (
     NETWORK_DIGEST,
     to_metadata,
 )
-from cfl_edge.onnx.trial import Trial, refused, try_files
+from cfl_edge.onnx.trial import refused, try_files
 
 LEAST_BATCH = 3  # what holds for one image must hold for several
 
@@ -189,6 +189,6 @@ def agree(snapshot: Snapshot, files: Mapping[str, Path]) -> float:
     """
     rows = np.arange(max(LEAST_BATCH, len(snapshot.images))) % len(snapshot.images)
     batches: dict[str, npt.NDArray[Any]] = {IMAGE: snapshot.images, FEATURES: snapshot.features}
-    outputs = try_files([Trial(path, name, batches[name][rows]) for name, path in files.items()])
+    outputs = try_files([(path, name, batches[name][rows]) for name, path in files.items()])
     expected = snapshot.expected().select(np.append(rows, 0))  # the first one alone as well
     return max(expected.difference(found) for found in outputs)

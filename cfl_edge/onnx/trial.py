@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,25 +31,13 @@ _children: set[subprocess.Popen[bytes]] = set()
 Outputs = list[npt.NDArray[np.float32]]
 
 
-class Trial(NamedTuple):
-    """One file to try.
-
-    Args:
-        path: Of the file.
-        input: Name of its input.
-        batch: What it is run on, (M, ...), M >= 1.
-    """
-
-    path: Path
-    input: str
-    batch: npt.NDArray[Any]
-
-
-def try_files(trials: Sequence[Trial], timeout_s: float = TRIAL_S) -> list[Outputs]:
+def try_files(
+    trials: Sequence[tuple[Path, str, npt.NDArray[Any]]], timeout_s: float = TRIAL_S
+) -> list[Outputs]:
     """Check files, and run each on its whole batch and on its first input.
 
     Args:
-        trials: The files.
+        trials: For each file its path, the name of its input, and what it is run on, (M, ...).
         timeout_s: Seconds that all of them may take together.
 
     Returns:
@@ -60,9 +48,9 @@ def try_files(trials: Sequence[Trial], timeout_s: float = TRIAL_S) -> list[Outpu
             or crashes.
     """
     request, answer = io.BytesIO(), io.BytesIO()
-    batches = {f"{i}": trial.batch for i, trial in enumerate(trials)}
+    batches = {f"{i}": batch for i, (_, _, batch) in enumerate(trials)}
     np.savez(request, **batches)  # type: ignore[arg-type]
-    words = [word for trial in trials for word in (os.fspath(trial.path), trial.input)]
+    words = [word for path, name, _ in trials for word in (os.fspath(path), name)]
     try:
         child = run_child("cfl_edge.onnx.trial", words, request.getvalue(), timeout_s)
     except TimeoutError:
