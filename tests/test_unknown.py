@@ -148,7 +148,7 @@ def test_rank_statistics_are_those_of_scikit_learn():
 def test_a_score_is_the_share_of_known_samples_that_lie_nearer():
     rng = np.random.default_rng(0)
     calibration = NoveltyCalibration()
-    calibration.known = torch.tensor(rng.normal(5, 2, KNOWN))
+    calibration.held_out = torch.tensor(rng.normal(5, 2, KNOWN))
     new = rng.normal(5, 2, 4000)
     scores = calibration.scores(new)
     assert 0.03 < (scores > 0.95).mean() < 0.08
@@ -247,7 +247,7 @@ def test_as_many_known_samples_are_refused_as_asked_in_any_order(classes, frames
             rows, mean_products(rows, statistics.means, statistics.counts > 0)
         )
         stored = rng.permutation(places)[:KNOWN]
-        calibration.known = held_out_distances(factor, statistics, x[stored], labels[stored])
+        calibration.held_out = held_out_distances(factor, statistics, x[stored], labels[stored])
         scores = calibration.scores(distance(x[~train]))
         refused.append((scores > 0.95).mean())
         assert (
@@ -263,7 +263,7 @@ def test_changed_classes_are_calibrated_anew():
     saved = to_saved(learner)
     remove(saved, "blue")
     back = Learner.from_saved(saved)
-    known, before = back.algorithm.novelty.known, learner.algorithm.novelty.known
+    known, before = back.algorithm.novelty.held_out, learner.algorithm.novelty.held_out
     assert len(known) == len(before) * 2 // 3
     merge(saved, ["red", "green"], "colour")
     assert np.isnan(Learner.from_saved(saved).predict_unknown(back.encode(pictures(0, 1)))).all()
@@ -273,20 +273,20 @@ def test_only_known_classes_calibrate():
     learner = new_learner()
     for i in range(LEARNED_FRAMES + 30):  # one class alone: no distance says anything
         learner.learn(learner.encode(pictures(0, 1, i)), ["red"])
-    assert learner.algorithm.novelty.known.tolist() == []
+    assert learner.algorithm.novelty.newest.tolist() == []
     for i in range(LEARNED_FRAMES + 1):
         learner.learn(learner.encode(pictures(1, 1, i)), ["green"])
-    assert len(learner.algorithm.novelty.known) == 1
+    assert len(learner.algorithm.novelty.newest) == 1
 
 
 def test_near_duplicates_do_not_calibrate():
     learner = new_learner()
     teach(learner, frames=LEARNED_FRAMES)
-    before = len(learner.algorithm.novelty.known)
+    before = len(learner.algorithm.novelty.newest)
     still = learner.encode(pictures(0, 1, 77))
     for _ in range(20):
         learner.learn(still, ["red"])
-    assert len(learner.algorithm.novelty.known) == before + 1
+    assert len(learner.algorithm.novelty.newest) == before + 1
 
 
 @pytest.mark.parametrize("algorithm", LEARNERS)
@@ -304,8 +304,20 @@ def test_scores_are_in_bounds_and_come_back_from_the_store(algorithm, tmp_path):
     np.testing.assert_array_equal(back.distances(encoded), learner.distances(encoded))
     teach(back, frames=2, seed=500)
     teach(learner, frames=2, seed=500)
-    again = learner.algorithm.novelty.known
-    assert again.tolist() == back.algorithm.novelty.known.tolist()
+    one, other = learner.algorithm.novelty, back.algorithm.novelty
+    assert one.held_out.tolist() == other.held_out.tolist()
+    assert one.newest.tolist() == other.newest.tolist()
+
+
+def test_the_newest_frames_are_believed_where_stored_ones_resemble_their_neighbours():
+    known = NoveltyCalibration()
+    known.held_out = torch.linspace(-1, 1, 200)  # left out alone, beside frames of the same moment
+    known.add(torch.linspace(0, 10, 100))
+    assert known.scores([5.0])[0] == pytest.approx(0.5, abs=0.02)
+    known = NoveltyCalibration()
+    known.held_out = torch.linspace(-1, 1, 200)
+    known.add(torch.linspace(-1, 1.4, 100))  # a little farther, as with fewer samples learned
+    assert known.scores([0.5])[0] == pytest.approx(0.75, abs=0.02)
 
 
 def test_about_the_refused_share_of_known_images():

@@ -3,11 +3,16 @@
 Learned samples lie too near. Where the distance has a closed form, it is that of stored samples as
 if each had not been learned (`cfl_edge.core.held_out`), so that the order in which classes came
 plays no part. Where it has none, it is that of the newest samples, from before they were learned.
+
+The frames of a camera resemble their neighbours: left out alone, a stored sample lies near those
+that were learned just before and after it, as no frame to come will. Where most new samples lie
+beyond the stored ones as they come, the newest ones are what is measured by.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +34,8 @@ NOT_CALIBRATED = (
 )
 LEVELS: Floats = np.linspace(0.0, 1.0, 201)  # of the table: steps of half a percent
 TABLE_EVERY = 16  # known samples
+USUAL = 0.95
+MOST_BEYOND = 0.5  # of new samples beyond 95 % of the stored ones as they come: not of one kind
 RENEWED_SHARE = 1.3  # more samples than at the last calibration: distances have changed
 
 
@@ -43,14 +50,19 @@ class NoveltyCalibration:
     """
 
     def __init__(self) -> None:
-        self._known: deque[float] = deque(maxlen=KNOWN)
+        self._held_out: list[float] = []
+        self._newest: deque[float] = deque(maxlen=NEWEST)
+        self._beyond: deque[float] = deque(maxlen=NEWEST)  # 1 or 0: beyond the stored ones
         self._table: Floats | None = None
         self._since_table = 0
 
     def add(self, distances: Tensor) -> None:
         """Take in distances (N,) of samples that are about to be learned; the oldest go."""
         values = distances[distances.isfinite()].tolist()
-        self._known = deque([*self._known, *values][-NEWEST:], maxlen=KNOWN)
+        self._newest.extend(values)
+        stored = _quantiles(self._held_out)
+        if stored is not None:
+            self._beyond.extend((novelty_scores(values, stored) > USUAL).astype(float).tolist())
         self._since_table += len(values)
         if self._since_table >= TABLE_EVERY or self._table is None:
             self._solve()
@@ -63,11 +75,13 @@ class NoveltyCalibration:
         return self._table
 
     def _solve(self) -> None:
-        self._since_table, self._table = 0, None
-        if len(self._known) >= LEAST_SAMPLES:
-            # p (N + 1) smallest: then a new sample lies below it with probability p, as in
-            # conformal prediction (Vovk, Gammerman, Shafer 2005).
-            self._table = np.quantile(np.array(self._known), LEVELS, method="weibull")
+        self._since_table = 0
+        self._table = _quantiles(self._held_out)
+        newest = _quantiles(self._newest)
+        if self._table is None or newest is None:
+            self._table = newest if self._table is None else self._table
+        elif sum(self._beyond) > MOST_BEYOND * max(len(self._beyond), LEAST_SAMPLES):
+            self._table = newest
 
     def scores(self, distances: npt.ArrayLike) -> Floats:
         """Return the share of known samples that lie nearer, 0 to 1, of distances (N,).
@@ -77,15 +91,46 @@ class NoveltyCalibration:
         return novelty_scores(distances, self.table())
 
     @property
-    def known(self) -> Tensor:
-        """The distances, to be stored, float64 (N,); setting it replaces them."""
-        return torch.tensor(list(self._known), dtype=torch.float64)
+    def held_out(self) -> Tensor:
+        """Distances as if not learned, to be stored, float64 (N,); setting it replaces them."""
+        return torch.tensor(self._held_out, dtype=torch.float64)
 
-    @known.setter
-    def known(self, values: Tensor) -> None:
-        self._known.clear()
-        self._known.extend(values[values.isfinite()].tolist())
+    @held_out.setter
+    def held_out(self, values: Tensor) -> None:
+        self._held_out = values[values.isfinite()].tolist()[-KNOWN:]
         self._solve()
+
+    @property
+    def newest(self) -> Tensor:
+        """Distances before learning, to be stored, float64 (N,); setting it replaces them."""
+        return torch.tensor(list(self._newest), dtype=torch.float64)
+
+    @newest.setter
+    def newest(self, values: Tensor) -> None:
+        self._newest.clear()
+        self._newest.extend(values[values.isfinite()].tolist())
+        self._solve()
+
+    @property
+    def beyond(self) -> Tensor:
+        """Which new samples lay beyond the stored ones, to be stored, float64 (N,)."""
+        return torch.tensor(list(self._beyond), dtype=torch.float64)
+
+    @beyond.setter
+    def beyond(self, values: Tensor) -> None:
+        self._beyond.clear()
+        self._beyond.extend(values.tolist())
+        self._solve()
+
+
+def _quantiles(distances: Sequence[float]) -> Floats | None:
+    """Return the distances below which 0, 0.5, ... 100 % of new samples lie, (201,)."""
+    if len(distances) < LEAST_SAMPLES:
+        return None
+    # p (N + 1) smallest: then a new sample lies below it with probability p, as in conformal
+    # prediction (Vovk, Gammerman, Shafer 2005).
+    table: Floats = np.quantile(np.array(distances), LEVELS, method="weibull")
+    return table
 
 
 class KnownSamples:

@@ -70,7 +70,9 @@ class Algorithm(ABC):
         self.seen: list[int] = []
         self.state = State(self.device, inputs.generator)
         self.state.rows("seen", self, "seen", Rows(merge="sum"))
-        self.state.value("novelty.known", self.novelty, "known", free=True)
+        self.state.value("novelty.held_out", self.novelty, "held_out", free=True)
+        self.state.value("novelty.newest", self.novelty, "newest", free=True)
+        self.state.value("novelty.beyond", self.novelty, "beyond", free=True)
 
     @final
     def add_class(self) -> None:
@@ -140,7 +142,7 @@ class Algorithm(ABC):
         With fewer than two classes no distance says anything.
         """
         classes = sum(count > 0 for count in self.seen)
-        self.novelty.known = held_out if classes >= LEAST_CLASSES else held_out[:0]
+        self.novelty.held_out = held_out if classes >= LEAST_CLASSES else held_out[:0]
 
     @property
     @abstractmethod

@@ -183,8 +183,7 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         listed = targets.tolist()
         near = [self.duplicates.is_near(*pair) for pair in zip(encoded.h0, listed, strict=True)]
         new = torch.tensor([not is_near for is_near in near], dtype=torch.bool, device=self.device)
-        if self.joint is None:
-            self.note_known(encoded, targets, new)
+        self.note_known(encoded, targets, new)
         layers = encoded.features[self.layer_source :]
         if self.joint is not None and new.any():
             end, x = encoded.features[:2]

@@ -75,6 +75,7 @@ class JointAlgorithm(LinearAlgorithm):
         """Take all samples in; label embeddings follow where it is time."""
         if not len(targets):
             return
+        self.note_known(encoded, targets)
         added = Counter(targets.tolist())
         for target, count in added.items():
             self.seen[target] += count
