@@ -12,6 +12,8 @@ from command_line import SMALL, cfl_edge, write_images
 
 from cfl_edge.model.store import Store
 
+collect_ignore = ["fault_sweep.py"]  # a script: test_faults.py starts it
+
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
