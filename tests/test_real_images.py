@@ -50,7 +50,10 @@ def test_cifar10_class_after_class_then_onnx_gives_the_same_accuracy(tmp_path):
     accuracy = evaluate(EvaluateSettings(model=model, data=f"{tmp_path}/test/")).confusion.accuracy
     assert accuracy >= 0.65
     assert learned.exported is not None
-    summary = run(RunSettings(model=learned.exported.model, stream=f"{tmp_path}/test/"))
+    settings = RunSettings(
+        model=learned.exported.model, stream=f"{tmp_path}/test/", labels_from="dirs"
+    )
+    summary = run(settings)
     assert summary.samples == 300
     assert summary.accuracy == pytest.approx(accuracy, abs=0.001)
 
