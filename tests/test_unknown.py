@@ -20,6 +20,7 @@ from cfl_edge.learners import LEARNERS
 from cfl_edge.model.class_table import add, merge, remove, rename
 from cfl_edge.model.store import Store
 from cfl_edge.prediction import auroc, false_positive_rate
+from cfl_edge.stream.open import open_stream
 
 COLOURS = ("red", "green", "blue")
 
@@ -352,3 +353,13 @@ def test_changed_classes_have_distances_of_their_own(algorithm):
     one = Learner.from_saved(saved)
     assert one.classes == ["colour"]
     assert np.isfinite(one.distances(encoded)).all()
+
+
+@pytest.mark.parametrize("algorithm", ["cfl", "joint", "slda"])
+def test_what_a_camera_is_shown_is_not_unknown_because_its_frames_resemble_each_other(algorithm):
+    """With more features than moments, stored frames lie near each other, and new ones do not."""
+    learner, refused = Learner(LearnerConfig(learner=algorithm)), []
+    for frame in open_stream("demo:?frames=150"):
+        refused.append(learner.predict_one(frame.image, reject=0.95).rejected)
+        learner.learn_one(frame.image, frame.label)
+    assert np.mean(refused[100:]) < 0.2

@@ -50,6 +50,10 @@ class NoveltyCalibration:
     """
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all distances: nothing can be said then."""
         self._held_out: list[float] = []
         self._newest: deque[float] = deque(maxlen=NEWEST)
         self._beyond: deque[float] = deque(maxlen=NEWEST)  # 1 or 0: beyond the stored ones

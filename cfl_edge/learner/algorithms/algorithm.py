@@ -186,6 +186,8 @@ class Algorithm(ABC):
             KeyError, ValueError, RuntimeError: The tensors do not fit.
         """
         self.state.load(groups, classes)
+        if sum(count > 0 for count in self.seen) < LEAST_CLASSES:  # others were removed or merged
+            self.novelty.clear()
         self.loaded(groups["state"])
 
     @final

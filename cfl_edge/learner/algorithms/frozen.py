@@ -203,8 +203,7 @@ class FrozenAlgorithm(Algorithm):
 
     def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
         """Learn all samples at once; there are no gradient steps that a budget could put off."""
-        if not self._holds_out:
-            self.note_known(encoded, targets)
+        self.note_known(encoded, targets)
         for target in targets.tolist():
             self.seen[target] += 1
         if len(targets):
