@@ -11,7 +11,7 @@ from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within, poolin
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.joint_discriminant import FEW, JointDiscriminant
 from cfl_edge.learner.learner import Learner
-from cfl_edge.learner.readout import Readout
+from cfl_edge.learner.readout import TEMPERATURE, Readout
 from cfl_edge.learner.state import Rows, State
 
 
@@ -187,3 +187,16 @@ def test_many_classes_are_told_apart_from_their_first_frames(learner):
         model.learn_one(image, f"class {i}")
         assert model.predict_one(image).label == f"class {i}"
     assert [model.predict_one(image).label for image in images] == model.classes
+
+
+def test_without_a_backbone_layers_count_whole():
+    learner = Learner(LearnerConfig(backbone="none", layers="4,8", image_px=16))
+    rng = np.random.default_rng(0)
+    for i, image in enumerate(rng.integers(0, 256, (9, 16, 16, 3), np.uint8)):
+        learner.learn_one(image, "abc"[i % 3])
+    learner.recalibrate()
+    rows = [source.embeddings() for source in learner.algorithm.statistics]
+    bias = rows[0][:, -1:] + rows[1][:, -1:]
+    joined = torch.cat([rows[0][:, :-1], rows[1][:, :-1], bias], dim=1)
+    expected = TEMPERATURE * (joined - joined.mean(dim=0))
+    torch.testing.assert_close(learner.algorithm.readout, expected, rtol=1e-3, atol=1e-4)

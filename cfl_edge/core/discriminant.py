@@ -9,7 +9,6 @@ no matrix to invert beyond those that label embeddings have solved.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -31,15 +30,10 @@ class RelativeDistance:
     Args:
         nearest: A row of each class, (Z, C + 1).
         total: A row of each direction between the classes, (K, C + 1).
-        expected: Mean distance of samples of each class, if classes are Gaussian and their samples
-            lie nearest to their own mean, (Z,); nan for a class without samples.
-        variance: Variance of these distances, (Z,).
     """
 
     nearest: Tensor
     total: Tensor
-    expected: Tensor
-    variance: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the distances of features (N, C), as (N,); negative where a class is near."""
@@ -47,41 +41,7 @@ class RelativeDistance:
         return (x @ self.nearest.T).amin(dim=1) + (x @ self.total.T).square().sum(dim=1)
 
 
-@dataclass(frozen=True, eq=False)
-class MeanProducts:
-    """What the class means are to each other under S^-1, about their mean.
-
-    Args:
-        products: (M - centre) S^-1 (M - centre)^T, (Z, Z); zeros for a class without samples.
-        offsets: (M - centre) S^-1 centre, (Z,); `NEVER_NEAREST` for a class without samples.
-    """
-
-    products: Tensor
-    offsets: Tensor
-
-
-def mean_products(rows: Tensor, means: Tensor, known: Tensor) -> MeanProducts:
-    """Return the products of class means with their label embeddings.
-
-    Args:
-        rows: M S^-1, the label embeddings without bias, (Z, C); what all rows share does not count.
-        means: M, (Z, C).
-        known: Which classes have samples, (Z,).
-    """
-    products = rows.new_zeros(len(rows), len(rows))
-    offsets = rows.new_full((len(rows),), NEVER_NEAREST)
-    if known.any():
-        solved = rows[known].double()
-        solved = solved - solved.mean(dim=0)
-        centre = means[known].double().mean(dim=0)
-        of_known = (means[known].double() - centre) @ solved.T
-        places = known.nonzero()[:, 0]
-        products[places[:, None], places] = ((of_known + of_known.T) / 2).to(rows)
-        offsets[known] = (solved @ centre).to(rows)
-    return MeanProducts(products, offsets)
-
-
-def relative_distance(rows: Tensor, means: MeanProducts) -> RelativeDistance:
+def relative_distance(rows: Tensor, means: Tensor, known: Tensor) -> RelativeDistance:
     """Return the relative Mahalanobis distance, all classes equally likely.
 
     With y the features, whitened by the covariance S within classes and projected on the directions
@@ -90,29 +50,26 @@ def relative_distance(rows: Tensor, means: MeanProducts) -> RelativeDistance:
     are y = D^-1/2 A^T M S^-1 (x - centre), and B is D / Z.
 
     Args:
-        rows: As for `mean_products`.
-        means: Of `mean_products`.
+        rows: M S^-1, the label embeddings without bias, (Z, C); what all rows share does not count.
+        means: M, (Z, C).
+        known: Which classes have samples, bool (Z,).
 
     Example:
         >>> means = torch.tensor([[4.0, 0.0], [-4.0, 0.0]])  # S is the identity
-        >>> known = torch.tensor([True, True])
-        >>> distance = relative_distance(means, mean_products(means, means, known))
+        >>> distance = relative_distance(means, means, torch.tensor([True, True]))
         >>> distance(torch.tensor([[4.0, 0.0], [0.0, 0.0], [9.0, 0.0]]))
         tensor([-0.9412, 16.0000, 20.2353])
     """
-    known = means.offsets < NEVER_NEAREST
     nearest = rows.new_zeros(len(rows), rows.shape[1] + 1)
     nearest[:, -1] = NEVER_NEAREST
-    expected = rows.new_full((len(rows),), math.nan)
-    variance = expected.clone()
     if not known.any():
-        none = rows.new_zeros(0, rows.shape[1] + 1)
-        return RelativeDistance(nearest, none, expected, variance)
-    products = means.products.double()[known][:, known]
-    solved = rows[known].double()
-    solved = torch.cat(
-        [solved - solved.mean(dim=0), -means.offsets[known].double()[:, None]], dim=1
-    )  # (Z, C + 1): their products with (x, 1) are (M - centre) S^-1 (x - centre)
+        return RelativeDistance(nearest, rows.new_zeros(0, rows.shape[1] + 1))
+    solved, apart = rows[known].double(), means[known].double()
+    solved, centre = solved - solved.mean(dim=0), apart.mean(dim=0)
+    products = (apart - centre) @ solved.T
+    products = (products + products.T) / 2
+    # (Z, C + 1): their products with (x, 1) are (M - centre) S^-1 (x - centre)
+    solved = torch.cat([solved, -(solved @ centre)[:, None]], dim=1)
     values, vectors = torch.linalg.eigh(products)
     large = values > max(SMALLEST_SHARE * float(values.max()), 0.0)
     values, vectors = values[large], vectors[:, large]
@@ -121,11 +78,4 @@ def relative_distance(rows: Tensor, means: MeanProducts) -> RelativeDistance:
     nearest_known = -2 * solved
     nearest_known[:, -1] += products.diagonal()
     nearest[known] = nearest_known.to(rows)
-    total = ((vectors * scale).T @ solved).to(rows)
-    # With y = m + e, e standard normal, and H = (I + B)^-1 diagonal: the distance to the own mean
-    # is e^T (I - H) e - 2 m^T H e - m^T H m.
-    of_total, squares = 1 / (1 + between), vectors.square() * values  # (K,), (Z, K)
-    expected[known] = ((1 - of_total).sum() - squares @ of_total).to(rows)
-    of_known = 2 * (1 - of_total).square().sum() + 4 * squares @ of_total.square()
-    variance[known] = of_known.to(rows)
-    return RelativeDistance(nearest, total, expected, variance)
+    return RelativeDistance(nearest, ((vectors * scale).T @ solved).to(rows))

@@ -1,8 +1,8 @@
-"""Distances as matrices on the features of all layers, and the tensors that store them."""
+"""Distances as matrices on the features of all layers: what an export holds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import with_constant
-from cfl_edge.core.discriminant import MeanProducts, RelativeDistance
+from cfl_edge.core.discriminant import RelativeDistance
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,40 +54,3 @@ def spread_distances(
         torch.stack([spread(distance.nearest, source) for source, distance in numbered]),
         torch.cat([spread(distance.total, source) for source, distance in numbered]),
     )
-
-
-def product_tensors(sources: Sequence[MeanProducts]) -> dict[str, Tensor]:
-    """Return products of class means as named tensors, which `load_products` reads."""
-    tensors = {}
-    for s, means in enumerate(sources):
-        tensors[f"novelty.products.{s}"] = means.products
-        tensors[f"novelty.offsets.{s}"] = means.offsets
-    return tensors
-
-
-def load_products(
-    state: Mapping[str, Tensor], sources: int, classes: int, device: torch.device
-) -> list[MeanProducts]:
-    """Read what `product_tensors` returned; empty after a change of the class table.
-
-    Args:
-        state: From the model folder.
-        sources: Number of sources.
-        classes: Z.
-        device: Of the returned tensors.
-
-    Raises:
-        ValueError: They belong to another number of classes.
-    """
-    if "novelty.products.0" not in state:
-        return []
-    loaded = []
-    for s in range(sources):
-        products, offsets = (state[f"novelty.{name}.{s}"] for name in ("products", "offsets"))
-        if products.shape != (classes, classes) or offsets.shape != (classes,):
-            raise ValueError(
-                f"novelty.products.{s} has shape {tuple(products.shape)} and its offsets "
-                f"{tuple(offsets.shape)}, expected {classes} classes"
-            )
-        loaded.append(MeanProducts(products.to(device), offsets.to(device)))
-    return loaded

@@ -22,9 +22,7 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import (
     NEVER_NEAREST,
-    MeanProducts,
     RelativeDistance,
-    mean_products,
     relative_distance,
 )
 from cfl_edge.core.factor import NEVER, Factor
@@ -233,10 +231,6 @@ class JointDiscriminant:
         """Label embeddings on the joint features alone, without bias, (Z, D)."""
         return self._rows[:, :-1]
 
-    def products(self) -> MeanProducts:
-        """Return what the class means are to each other, of which distances are made."""
-        return mean_products(self.rows, self.statistics.means, self.known)
-
     @property
     def distance(self) -> RelativeDistance:
         """The relative Mahalanobis distance in the joint features.
@@ -246,7 +240,7 @@ class JointDiscriminant:
         """
         if self._distance is None:
             known = self.known
-            self._distance = relative_distance(self.rows, self.products())
+            self._distance = relative_distance(self.rows, self.statistics.means, known)
             means, rows = self.statistics.means[known], self.rows[known]
             self._about = means.mean(dim=0), rows.mean(dim=0)
         return self._distance

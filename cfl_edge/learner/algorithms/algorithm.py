@@ -26,6 +26,8 @@ from cfl_edge.learner.novelty_calibration import LEARNED_FRAMES, LEAST_CLASSES, 
 from cfl_edge.learner.state import Rows, State
 from cfl_edge.learners import declaration
 
+FITS = "novelty.fits"  # stored with the distances; a change of classes takes it out
+
 
 @dataclass(frozen=True)
 class AlgorithmInputs:
@@ -73,6 +75,7 @@ class Algorithm(ABC):
         self.state.value("novelty.held_out", self.novelty, "held_out", free=True)
         self.state.value("novelty.newest", self.novelty, "newest", free=True)
         self.state.value("novelty.beyond", self.novelty, "beyond", free=True)
+        self.state.derived(lambda: {FITS: torch.ones(1, dtype=torch.bool)})
 
     @final
     def add_class(self) -> None:
@@ -167,11 +170,11 @@ class Algorithm(ABC):
         """
 
     @abstractmethod
-    def loaded(self, state: Mapping[str, Tensor]) -> None:
+    def loaded(self, *, changed: bool) -> None:
         """Bring in line what is not stored, after `state` was loaded.
 
         Args:
-            state: The group `state`, for what only a change of classes takes out.
+            changed: Whether classes were added, removed or merged since it was stored.
         """
 
     @final
@@ -188,7 +191,7 @@ class Algorithm(ABC):
         self.state.load(groups, classes)
         if sum(count > 0 for count in self.seen) < LEAST_CLASSES:  # others were removed or merged
             self.novelty.clear()
-        self.loaded(groups["state"])
+        self.loaded(changed=FITS not in groups["state"])
 
     @final
     def state_bytes(self) -> int:

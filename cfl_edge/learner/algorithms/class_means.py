@@ -7,7 +7,7 @@ else is learned.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -203,7 +203,7 @@ class ClassMeans(LogitClassifier):
             distances[i] = -(rows @ with_constant(x[i])).max()
         return distances
 
-    def loaded(self, state: Mapping[str, Tensor]) -> None:
+    def loaded(self) -> None:
         """Make the label embeddings: they follow from the means."""
         if len(self.running.counts):
             self._refresh()

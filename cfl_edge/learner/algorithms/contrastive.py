@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -20,14 +20,10 @@ from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import NEVER, ClassStatistics
 from cfl_edge.core.discriminant import (
-    MeanProducts,
-    mean_products,
     relative_distance,
 )
 from cfl_edge.core.distances import (
     DistanceRows,
-    load_products,
-    product_tensors,
     spread_distances,
 )
 from cfl_edge.core.features import Encoded
@@ -134,7 +130,6 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         steps = step_memory(self.network, shape, config.batch, chunk=config.chunk)
         self.chunk = min(step.chunk for step in steps)  # of recalibration
         self._readout = Readout(sum(inputs.channels) + 1, self.device)
-        self._means: list[MeanProducts] = []  # of each layer
         self._distance: DistanceRows | None = None
         self.duplicates = NearDuplicates()
         self._since_refresh = 0
@@ -155,12 +150,6 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         for i, optimizer in enumerate(self.contrast.optimizers):
             state.optimizer(f"optimizer.{i}", optimizer)
         self.trainer.declare(state)
-        state.derived(lambda: product_tensors(self._products()))
-
-    def _products(self) -> list[MeanProducts]:
-        if self.joint is None:
-            return self._means
-        return [self.joint.products()] if self.seen else []
 
     @property
     def readout(self) -> Tensor:
@@ -281,7 +270,8 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         Args:
             whole: Whether of all classes; where there are many, those that have changed are enough.
         """
-        layers = [LAYERS_WEIGHT * source.embeddings() for source in self.statistics]
+        weight = 1.0 if self.joint is None else LAYERS_WEIGHT
+        layers = [weight * source.embeddings() for source in self.statistics]
         known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
         if self.joint is None:
             self._readout.renew(layers[0], layers[1:], known)
@@ -295,27 +285,21 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         self._early = False
         if whole:
             self._since_refresh = 0
-        self._refresh_distances([])
+        self._refresh_distances()
 
-    def _refresh_distances(self, means: list[MeanProducts]) -> None:
-        """Take the distances from the label embeddings; `means` empty from the statistics of now.
-
-        Those in the joint features, or in the layers without a backbone.
-        """
+    def _refresh_distances(self) -> None:
+        """Take the distances in the joint features, or in the layers without a backbone."""
         if self.joint is not None:
-            measured = [self.joint.distance]
-            self._distance = spread_distances(measured, self.inputs.channels, first=1)
+            self._distance = spread_distances([self.joint.distance], self.inputs.channels, first=1)
             if len(self.joint.held_out):
                 self.calibrate(self.joint.held_out)
             return
         known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
         blocks = torch.split(self.readout[:, :-1], self.inputs.channels, dim=1)
-        rows = [block / TEMPERATURE for block in blocks]
-        self._means = means or [
-            mean_products(row, source.means, known)
-            for row, source in zip(rows, self.statistics, strict=True)
+        measured = [
+            relative_distance(block / TEMPERATURE, source.means, known)
+            for block, source in zip(blocks, self.statistics, strict=True)
         ]
-        measured = [relative_distance(*pair) for pair in zip(rows, self._means, strict=True)]
         self._distance = spread_distances(measured, self.inputs.channels, first=0)
 
     def distance_rows(self) -> DistanceRows | None:
@@ -333,17 +317,14 @@ class ContrastiveAlgorithm(LinearAlgorithm):
             spare.add_class()
             spare.embeddings()
 
-    def loaded(self, state: Mapping[str, Tensor]) -> None:
+    def loaded(self, *, changed: bool) -> None:
         """Take the distances, and what is expected of them, from what was loaded."""
         self._since_refresh = max(self._since_refresh, 0)
         self._recalibrated_at = self.trainer.steps
-        classes = len(self.seen)
-        if classes:
-            sources = len(self.network.channels) if self.joint is None else 1
-            means = load_products(state, sources, classes, self.device)
-            if not means and self.joint is not None:  # classes were changed since
+        if self.seen:
+            if changed and self.joint is not None:
                 self.joint.measure()
-            self._refresh_distances(means)
+            self._refresh_distances()
 
 
 def build(inputs: AlgorithmInputs) -> Algorithm:

@@ -7,7 +7,7 @@ then, which stay as they were drawn at random.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -124,7 +124,7 @@ class Classifier(ABC):
         """
 
     @abstractmethod
-    def loaded(self, state: Mapping[str, Tensor]) -> None:
+    def loaded(self) -> None:
         """Bring in line what is not stored."""
 
 
@@ -181,8 +181,6 @@ class FrozenAlgorithm(Algorithm):
         channels = self.reading.channels
         self.known = KnownSamples(channels, bits, inputs.generator, self.device)
         self.known.declare(self.state)
-        # Distances of stored samples follow from the rest, as long as no class changes.
-        self.state.derived(lambda: {"novelty.fits": torch.ones(1, dtype=torch.bool)})
         nothing = torch.zeros(0, self.reading.channels, device=self.device)
         self._holds_out = self.classifier.held_out(nothing, nothing[:, 0].long()) is not None
 
@@ -246,10 +244,10 @@ class FrozenAlgorithm(Algorithm):
         target = torch.zeros(1, dtype=torch.long, device=self.device)
         spare.classifier.take(x, target, hurried=False)
 
-    def loaded(self, state: Mapping[str, Tensor]) -> None:
+    def loaded(self, *, changed: bool) -> None:
         """Bring in line what is not stored."""
-        self.classifier.loaded(state)
-        if "novelty.fits" not in state:
+        self.classifier.loaded()
+        if changed:
             self.recalibrate()
 
 

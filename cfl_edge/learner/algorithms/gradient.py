@@ -8,7 +8,7 @@ classifier's; nothing but gradient steps makes it known.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from typing import final
 
 import torch
@@ -152,7 +152,7 @@ class GradientAlgorithm(LinearAlgorithm):
             network.train(size > 1)
             self.training.backward(network, h0, frozen, rows, targets)
 
-    def loaded(self, state: Mapping[str, Tensor]) -> None:
+    def loaded(self, *, changed: bool) -> None:
         """Do nothing: all that it needs is stored."""
 
 

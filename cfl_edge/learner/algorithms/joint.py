@@ -7,7 +7,7 @@ have to beat (`cfl_edge.learner.joint_discriminant`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -15,8 +15,6 @@ from torch import Tensor
 
 from cfl_edge.core.distances import (
     DistanceRows,
-    load_products,
-    product_tensors,
     spread_distances,
 )
 from cfl_edge.core.features import Encoded
@@ -47,7 +45,6 @@ class JointAlgorithm(LinearAlgorithm):
         self.joint.declare(self.state)
         self.state.rows("readout", self._readout, "matrix", Rows(new="never"))
         self.state.value("since_refresh", self, "_since_refresh")
-        self.state.derived(lambda: product_tensors([self.joint.products()] if self.seen else []))
 
     @property
     def readout(self) -> Tensor:
@@ -135,11 +132,11 @@ class JointAlgorithm(LinearAlgorithm):
         spare.statistics.embeddings()
         self.joint.prepare()
 
-    def loaded(self, state: Mapping[str, Tensor]) -> None:
+    def loaded(self, *, changed: bool) -> None:
         """Take the distance from what was loaded; solve anew where classes were merged since."""
         if not self.seen:
             return
-        if not load_products(state, 1, len(self.seen), self.device):  # classes were changed since
+        if changed:
             self.joint.measure()
         self._refresh_distance()
         if self._since_refresh < 0:

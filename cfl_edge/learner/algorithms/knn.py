@@ -7,7 +7,6 @@ value, `replay_mib` in all, balanced over the classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -151,7 +150,7 @@ class NearestNeighbours(Classifier):
         """Return None: its distances are no product."""
         return
 
-    def loaded(self, state: Mapping[str, Tensor]) -> None:
+    def loaded(self) -> None:
         """Do nothing: all that it needs is stored."""
 
 

@@ -6,7 +6,6 @@ not come again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -78,7 +77,7 @@ class LastLayer(LogitClassifier):
         """Return None: a step cannot be taken back."""
         return
 
-    def loaded(self, state: Mapping[str, Tensor]) -> None:
+    def loaded(self) -> None:
         """Do nothing: all that it needs is stored."""
 
 

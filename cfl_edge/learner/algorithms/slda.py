@@ -7,7 +7,6 @@ order. It is what people use; `core/class_statistics.py` says what CFL's own row
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -15,14 +14,10 @@ from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import (
-    MeanProducts,
-    mean_products,
     relative_distance,
 )
 from cfl_edge.core.distances import (
     DistanceRows,
-    load_products,
-    product_tensors,
     spread_distances,
 )
 from cfl_edge.core.factor import Factor
@@ -92,7 +87,6 @@ class StreamingDiscriminant(LinearClassifier):
         self.statistics = ClassStatistics(reading.channels, self.device)
         self._readout = torch.zeros(0, reading.width, device=self.device)
         self._since_refresh = 0
-        self._means: MeanProducts | None = None
         self._distance: DistanceRows | None = None
 
     @property
@@ -105,7 +99,6 @@ class StreamingDiscriminant(LinearClassifier):
         state.statistics("statistics.0", self.statistics)
         state.rows("readout", self, "_readout", Rows(new="never"))
         state.value("since_refresh", self, "_since_refresh")
-        state.derived(lambda: product_tensors([] if self._means is None else [self._means]))
 
     def take(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
         """Update the statistics, and the rows where it is time."""
@@ -128,16 +121,14 @@ class StreamingDiscriminant(LinearClassifier):
         known = self.statistics.counts > 0
         rows = TEMPERATURE * centred(discriminant_rows(self.statistics, self.shrinkage), known)
         self._readout = self.reading.spread(silenced(rows, known))
-        self._refresh_distance(None)
+        self._refresh_distance()
         self._since_refresh = 0
 
-    def _refresh_distance(self, means: MeanProducts | None) -> None:
-        """Take the distance from the readout; `means` None from the statistics of now."""
+    def _refresh_distance(self) -> None:
         rows = self._readout[:, : self.reading.channels] / TEMPERATURE
-        known = self.statistics.counts > 0
-        self._means = means or mean_products(rows, self.statistics.means, known)
+        measured = relative_distance(rows, self.statistics.means, self.statistics.counts > 0)
         sources = self.reading.sources if self.reading.has_backbone else [self.reading.channels]
-        self._distance = spread_distances([relative_distance(rows, self._means)], sources, first=0)
+        self._distance = spread_distances([measured], sources, first=0)
 
     def distance_rows(self) -> DistanceRows | None:
         """Return what gives relative Mahalanobis distances in what it reads."""
@@ -148,13 +139,11 @@ class StreamingDiscriminant(LinearClassifier):
         factor = shrunk_factor(self.statistics, self.shrinkage)
         return held_out_distances(factor, self.statistics, x, targets)
 
-    def loaded(self, state: Mapping[str, Tensor]) -> None:
+    def loaded(self) -> None:
         """Take the distance from the rows; solve these where classes were merged since."""
-        classes = len(self._readout)
-        if classes:
-            means = load_products(state, 1, classes, self.device)
-            self._refresh_distance(means[0] if means else None)
-        if self._since_refresh < 0 and classes:
+        if len(self._readout):
+            self._refresh_distance()
+        if self._since_refresh < 0 and len(self._readout):
             self.refresh()
 
 
