@@ -55,18 +55,17 @@ class NoveltyCalibration:
     def clear(self) -> None:
         """Forget all distances: nothing can be said then."""
         self._held_out: list[float] = []
-        self._newest: deque[float] = deque(maxlen=NEWEST)
-        self._beyond: deque[float] = deque(maxlen=NEWEST)  # 1 or 0: beyond the stored ones
+        # Of samples before they were learned: distance, share of the stored ones that lie nearer.
+        self._newest: deque[tuple[float, float]] = deque(maxlen=NEWEST)
         self._table: Floats | None = None
         self._since_table = 0
 
     def add(self, distances: Tensor) -> None:
         """Take in distances (N,) of samples that are about to be learned; the oldest go."""
         values = distances[distances.isfinite()].tolist()
-        self._newest.extend(values)
-        stored = _quantiles(self._held_out)
-        if stored is not None:
-            self._beyond.extend((novelty_scores(values, stored) > USUAL).astype(float).tolist())
+        # Without stored ones, none lies nearer.
+        nearer = np.nan_to_num(novelty_scores(values, _quantiles(self._held_out)))
+        self._newest.extend(zip(values, nearer.tolist(), strict=True))
         self._since_table += len(values)
         if self._since_table >= TABLE_EVERY or self._table is None:
             self._solve()
@@ -81,10 +80,10 @@ class NoveltyCalibration:
     def _solve(self) -> None:
         self._since_table = 0
         self._table = _quantiles(self._held_out)
-        newest = _quantiles(self._newest)
-        if self._table is None or newest is None:
-            self._table = newest if self._table is None else self._table
-        elif sum(self._beyond) > MOST_BEYOND * max(len(self._beyond), LEAST_SAMPLES):
+        newest = _quantiles([distance for distance, _ in self._newest])
+        beyond = sum(nearer > USUAL for _, nearer in self._newest)
+        is_beyond = beyond > MOST_BEYOND * max(len(self._newest), LEAST_SAMPLES)
+        if newest is not None and (self._table is None or is_beyond):
             self._table = newest
 
     def scores(self, distances: npt.ArrayLike) -> Floats:
@@ -106,24 +105,13 @@ class NoveltyCalibration:
 
     @property
     def newest(self) -> Tensor:
-        """Distances before learning, to be stored, float64 (N,); setting it replaces them."""
-        return torch.tensor(list(self._newest), dtype=torch.float64)
+        """Samples before they were learned, to be stored, float64 (N, 2); setting replaces them."""
+        return torch.tensor(list(self._newest), dtype=torch.float64).view(-1, 2)
 
     @newest.setter
     def newest(self, values: Tensor) -> None:
         self._newest.clear()
-        self._newest.extend(values[values.isfinite()].tolist())
-        self._solve()
-
-    @property
-    def beyond(self) -> Tensor:
-        """Which new samples lay beyond the stored ones, to be stored, float64 (N,)."""
-        return torch.tensor(list(self._beyond), dtype=torch.float64)
-
-    @beyond.setter
-    def beyond(self, values: Tensor) -> None:
-        self._beyond.clear()
-        self._beyond.extend(values.tolist())
+        self._newest.extend((distance, nearer) for distance, nearer in values.tolist())
         self._solve()
 
 

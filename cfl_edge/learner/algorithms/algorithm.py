@@ -74,7 +74,6 @@ class Algorithm(ABC):
         self.state.rows("seen", self, "seen", Rows(merge="sum"))
         self.state.value("novelty.held_out", self.novelty, "held_out", free=True)
         self.state.value("novelty.newest", self.novelty, "newest", free=True)
-        self.state.value("novelty.beyond", self.novelty, "beyond", free=True)
         self.state.derived(lambda: {FITS: torch.ones(1, dtype=torch.bool)})
 
     @final
@@ -214,23 +213,34 @@ def build_algorithm(inputs: AlgorithmInputs) -> Algorithm:
     return algorithm
 
 
-class LinearAlgorithm(Algorithm):
-    """An algorithm whose scores and distances are products with all features and a constant 1."""
+class Linear(ABC):
+    """Scores and distances that are products with all features and a constant 1."""
 
     @property
     @abstractmethod
     def readout(self) -> Tensor:
-        """Classifier weights on all features, (Z, F)."""
+        """Classifier weights on all features, zeros where it does not read, (Z, F)."""
+
+    @abstractmethod
+    def distance_rows(self) -> DistanceRows | None:
+        """Return what gives `distances`; None before anything was learned."""
 
     @final
     def scores(self, encoded: Encoded) -> Tensor:
         """Return the dot products with `readout`, (N, Z)."""
-        return linear_scores(encoded, self.readout)
+        return with_constant(torch.cat(encoded.features, dim=1)) @ self.readout.T
 
     @final
     def distances(self, encoded: Encoded) -> Tensor:
-        """Return what `distance_rows` gives, (N,)."""
-        return linear_distances(encoded, self.distance_rows())
+        """Return what `distance_rows` gives, (N,): nan before anything was learned."""
+        rows = self.distance_rows()
+        if rows is None:
+            return encoded.h0.new_full((len(encoded.h0),), torch.nan)
+        return rows(torch.cat(encoded.features, dim=1).float())
+
+
+class LinearAlgorithm(Linear, Algorithm):
+    """An algorithm whose scores and distances are products with all features."""
 
 
 def logit_rows(readout: Tensor) -> DistanceRows:
@@ -240,28 +250,3 @@ def logit_rows(readout: Tensor) -> DistanceRows:
     Detection for Real-World Settings", 2022.
     """
     return DistanceRows(-readout[None], readout.new_zeros(0, readout.shape[1]))
-
-
-def linear_scores(encoded: Encoded, readout: Tensor) -> Tensor:
-    """Return the dot products of all features and a constant 1 with the rows of a readout.
-
-    Args:
-        encoded: N samples.
-        readout: (Z, F).
-
-    Returns:
-        (N, Z)
-    """
-    return with_constant(torch.cat(encoded.features, dim=1)) @ readout.T
-
-
-def linear_distances(encoded: Encoded, rows: DistanceRows | None) -> Tensor:
-    """Return the distances of N samples by the rows on all features, (N,).
-
-    Args:
-        encoded: N samples.
-        rows: None before anything was learned, which is far from everything: it gives nan.
-    """
-    if rows is None:
-        return encoded.h0.new_full((len(encoded.h0),), torch.nan)
-    return rows(torch.cat(encoded.features, dim=1).float())

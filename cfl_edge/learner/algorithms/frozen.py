@@ -21,8 +21,7 @@ from cfl_edge.core.features import Encoded
 from cfl_edge.learner.algorithms.algorithm import (
     Algorithm,
     AlgorithmInputs,
-    linear_distances,
-    linear_scores,
+    Linear,
     logit_rows,
 )
 from cfl_edge.learner.novelty_calibration import KnownSamples
@@ -128,23 +127,8 @@ class Classifier(ABC):
         """Bring in line what is not stored."""
 
 
-class LinearClassifier(Classifier):
-    """A classifier whose scores and distances are products with all features and a constant 1."""
-
-    @property
-    @abstractmethod
-    def readout(self) -> Tensor:
-        """Classifier weights on all features, zeros where it does not read, (Z, F)."""
-
-    @final
-    def scores(self, encoded: Encoded) -> Tensor:
-        """Return the dot products with `readout`, (N, Z)."""
-        return linear_scores(encoded, self.readout)
-
-    @final
-    def distances(self, encoded: Encoded) -> Tensor:
-        """Return what `distance_rows` gives, (N,)."""
-        return linear_distances(encoded, self.distance_rows())
+class LinearClassifier(Linear, Classifier):
+    """A classifier whose scores and distances are products with all features."""
 
 
 class LogitClassifier(LinearClassifier):
