@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from command_line import contents
-from test_undo import Lesson, alternating, assert_alike, oracle, undo
+from lessons import Lesson, alternating, assert_alike, oracle, undo
 
 from cfl_edge.config.models import SplitSettings
 from cfl_edge.config.settings import load

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from command_line import SMALL, assert_error, cfl_edge, contents, learn
-from test_undo import Lesson, alternating, undo
+from lessons import Lesson, alternating, undo
 
 from cfl_edge.learner.classes import remove
 from cfl_edge.learner.learner import Learner

@@ -1,0 +1,32 @@
+"""What `run --http` serves, of frames that a test makes up, and a client that asks for it."""
+
+import http.client
+import re
+
+from cfl_edge.serve.http_status import status_server
+from cfl_edge.serve.status import Seen
+from cfl_edge.web.options import HttpOptions
+
+
+def serve(status, metrics, host="127.0.0.1", port=0, token=None, on_notice=print):
+    return status_server(HttpOptions(host, port, token), status, metrics, on_notice)
+
+
+def port(server):
+    return int(re.search(r":(\d+)/", server.url)[1])
+
+
+def ask(server, path, method="GET", headers=None, body=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port(server), timeout=10)
+    try:
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read(), answer.headers
+    finally:
+        connection.close()
+
+
+def see(status, metrics, label="mug", frame=7, classes=("mug", "pen"), **more):
+    seen = Seen(label, 0.93217, frame, 5, classes, damaged=4, **more)
+    status.put(seen)
+    metrics.add(seen)
