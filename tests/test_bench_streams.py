@@ -158,6 +158,26 @@ def test_instances_of_a_folder_on_objects_that_were_not_seen(tmp_path):
     assert summary["learners"]["cfl"]["final_accuracy"]["mean"] > 0.8
 
 
+def test_few_is_a_table_by_frames_a_class_of_images_that_each_seed_draws(npz):
+    options = ("--protocol", "few", "--seeds", 2)
+    result = bench(npz, *options, "--json", learners="ncm,slda")
+    assert result.code == 0, result.err
+    *runs, summary = result.events
+    assert [[point["frames"] for point in run["curve"]] for run in runs] == [[4, 8, 20, 40, 80]] * 4
+    assert {run["frames"] for run in runs} == {80}  # 20 of each of 4 classes
+    few = summary["learners"]["ncm"]["few"]
+    assert list(few) == ["1", "2", "5", "10", "20"]
+    of_two = [run["curve"][1]["accuracy"] for run in runs if run["learner"] == "ncm"]
+    assert few["2"]["mean"] == pytest.approx(np.mean(of_two), abs=1e-4)
+    assert few["20"]["mean"] > 0.9
+
+    lines = bench(npz, *options, "--train-images", 8, learners="ncm,slda").out.splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:6]]
+    assert cells[0] == ["accuracy % after frames a class", "1", "2"]
+    assert [row[0] for row in cells[2:]] == ["ncm", "slda"]
+    assert all("±" in cell for row in cells[2:] for cell in row[1:])
+
+
 def test_validation_is_said(npz):
     result = bench(npz, "--validation", 0.25, "--test-images", 4, "--json", "--train-images", 24)
     summary = result.summary

@@ -18,6 +18,7 @@ from cfl_edge.lab.bench.streams.protocols import (
     StreamOrder,
     blocks,
     class_incremental,
+    few,
     held_out_objects,
     noisy_labels,
     objects_in_turn,
@@ -91,6 +92,19 @@ def test_no_block_follows_one_of_its_class(seed):
     labels = np.arange(3).repeat(90)
     runs = runs_of(labels[blocks(labels, run_frames=30, seed=seed).frames])
     assert [length for _, length in runs] == [30] * 9
+
+
+def test_few_shows_as_many_of_each_class_and_the_seed_draws_them():
+    order = few(LABELS[LABELS < 4], seed=3)  # the smallest of these classes has 7 images
+    assert order.evaluation_ends() == [4, 8, 20]
+    labels = LABELS[LABELS < 4][order.frames]
+    for begin in range(0, 20, 4):  # a round shows each class once
+        assert sorted(labels[begin : begin + 4]) == [0, 1, 2, 3]
+    assert len(set(order.frames)) == len(order.frames)
+    drawn = [set(few(LABELS[LABELS < 4], seed=seed).frames) for seed in (3, 3, 4)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    many = np.repeat([0, 1], 30)
+    assert few(many).evaluation_ends() == [2, 4, 10, 20, 40]
 
 
 def test_objects_come_one_after_the_other():

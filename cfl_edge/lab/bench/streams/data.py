@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from cfl_edge.lab.bench.streams.protocols import (
     StreamOrder,
     blocks,
     class_incremental,
+    few,
     held_out_objects,
     objects_in_turn,
     shuffled,
@@ -128,6 +129,10 @@ def choose(dataset: Dataset, settings: StreamSettings, seed: int) -> SeedData:
         order = shuffled(labels[train], epochs=settings.epochs, seed=seed)
     elif settings.protocol == "blocks":
         order = blocks(labels[train], seed=seed)
+    elif settings.protocol == "few":
+        order = few(labels[train], seed=seed)
+        used, places = np.unique(order.frames, return_inverse=True)
+        train, order = train[used], replace(order, frames=places)
     else:
         each = settings.classes_per_task
         order = class_incremental(labels[train], classes_per_task=each, seed=seed)

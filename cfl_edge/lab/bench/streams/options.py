@@ -27,8 +27,8 @@ class StreamSettings(Settings):
         str, Option("FILE.npz, a folder of images, or mnist, cifar10, …", example="train/")
     ]
     protocol: Annotated[
-        Literal["class-incremental", "shuffled", "blocks", "instances"],
-        Option("Order in which the images arrive."),
+        Literal["class-incremental", "shuffled", "blocks", "instances", "few"],
+        Option("Order in which the images arrive; few: 1, 2, 5, 10, 20 of each class."),
     ] = "class-incremental"
     learners: Annotated[
         str | None, Option(f"Learners: {', '.join(LEARNERS)}.", metavar="NAMES", default="all")

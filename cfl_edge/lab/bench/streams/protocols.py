@@ -18,6 +18,7 @@ RUN_FRAMES = 30  # of a block: a second before a camera
 LEAST_RUNS = 3  # of a class with few images, so that it returns too
 MOST_EVALUATIONS = 20  # of a stream with tasks: more would take longer than learning
 EVALUATIONS_WITHOUT_TASKS = 10
+FEW_FRAMES = (1, 2, 5, 10, 20)  # of each class, after which `few` is evaluated
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +29,18 @@ class StreamOrder:
         frames: Numbers of the images in the order in which they arrive, (T,).
         task_ends: Frames after which each task ends, ascending, the last one T; empty for a stream
             that has no tasks.
+        evaluated: Frames after which learners are evaluated, ascending, the last one T; empty to
+            follow from the rest.
     """
 
     frames: Integers
     task_ends: tuple[int, ...] = ()
+    evaluated: tuple[int, ...] = ()
 
     def evaluation_ends(self) -> list[int]:
         """Return the frames after which learners are evaluated, ascending, the last one T.
 
-        The ends of at most 20 tasks, evenly chosen; ten even points without tasks.
+        `evaluated`, or the ends of at most 20 tasks, evenly chosen; ten even points without tasks.
 
         Example:
             >>> StreamOrder(np.arange(25)).evaluation_ends()
@@ -44,6 +48,8 @@ class StreamOrder:
             >>> StreamOrder(np.arange(6), (2, 4, 6)).evaluation_ends()
             [2, 4, 6]
         """
+        if self.evaluated:
+            return list(self.evaluated)
         ends = np.array(self.task_ends)
         if len(ends) == 0:
             points = np.arange(1, EVALUATIONS_WITHOUT_TASKS + 1) / EVALUATIONS_WITHOUT_TASKS
@@ -96,6 +102,29 @@ def shuffled(labels: Integers, *, epochs: int = 1, seed: int = 0) -> StreamOrder
     """
     random = _random(seed, "shuffled")
     return StreamOrder(np.concatenate([random.permutation(len(labels)) for _ in range(epochs)]))
+
+
+def few(labels: Integers, *, seed: int = 0) -> StreamOrder:
+    """Show one image of every class, then another one of each: evaluated after few of each.
+
+    Images are drawn at random. The stream ends after the largest of 1, 2, 5, 10 and 20 images of a
+    class that every class has.
+
+    Args:
+        labels: Targets, (N,).
+        seed: Of the choice, and of the order within each round.
+
+    Example:
+        >>> order = few(np.array([0, 0, 0, 1, 1, 1]))
+        >>> len(order.frames), order.evaluation_ends()
+        (4, [2, 4])
+    """
+    random = _random(seed, "few")
+    drawn = [random.permutation(np.flatnonzero(labels == z)) for z in np.unique(labels)]
+    shown = [count for count in FEW_FRAMES if count <= min(map(len, drawn))]
+    rounds = [random.permutation([each[i] for each in drawn]) for i in range(shown[-1])]
+    ends = tuple(count * len(drawn) for count in shown)
+    return StreamOrder(np.concatenate(rounds), evaluated=ends)
 
 
 def blocks(labels: Integers, *, run_frames: int = RUN_FRAMES, seed: int = 0) -> StreamOrder:

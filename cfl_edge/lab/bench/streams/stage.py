@@ -47,7 +47,9 @@ class Stage:
         backbone = build_backbone(base.backbone, base.statistics_mib).to(device)
         first = choose(self.dataset, settings, seed=0)
         train, test = len(first.train), len(first.test)
-        share = CACHE_BYTES * train // (train + test + len(first.unknown))
+        # `few` draws other images with every seed.
+        kept = train * settings.seeds if settings.protocol == "few" else train
+        share = CACHE_BYTES * kept // (kept + test + len(first.unknown))
         self.train = Images(dataset.x_train, backbone, image_px, device, cache_bytes=share)
         rest = CACHE_BYTES - share
         self.test = Images(dataset.x_test, backbone, image_px, device, cache_bytes=rest)

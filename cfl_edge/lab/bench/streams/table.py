@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cfl_edge.lab.bench.streams.figures import StreamRun, figures_of
-from cfl_edge.lab.tables import aligned, mean_and_spread
+from cfl_edge.lab.tables import aligned, cell, mean_and_spread
 
 
 def by_learner(runs: Sequence[StreamRun]) -> dict[str, list[StreamRun]]:
@@ -26,7 +26,24 @@ def summary_of(runs: Sequence[StreamRun]) -> dict[str, Any]:
         for name in figures_of(type(seeds[0])):
             mean, spread = mean_and_spread([getattr(run, name) for run in seeds])
             result[learner][name] = {"mean": mean, "std": spread}
+        for frames, values in by_frames(seeds).items():
+            mean, spread = mean_and_spread(values)
+            few = result[learner].setdefault("few", {})
+            few[str(frames)] = {"mean": mean, "std": spread}
     return result
+
+
+def by_frames(runs: Sequence[StreamRun]) -> dict[int, list[float]]:
+    """Return the accuracies of each number of frames a class; empty but for the protocol `few`.
+
+    Args:
+        runs: Of one learner, one for each seed.
+    """
+    found: dict[int, list[float]] = {}
+    for run in runs:
+        for point in run.curve if run.protocol == "few" else ():
+            found.setdefault(point["frames"] // point["classes"], []).append(point["accuracy"])
+    return found
 
 
 def markdown(runs: Sequence[StreamRun]) -> list[str]:
@@ -43,7 +60,19 @@ def markdown(runs: Sequence[StreamRun]) -> list[str]:
     for learner, seeds in by_learner(runs).items():
         cells = (figure.cell(_values(seeds, name)) for name, figure in columns.items())
         lines.append([learner, *cells])
-    return [*aligned(lines), "", *notes(runs)]
+    return [*few_table(runs), *aligned(lines), "", *notes(runs)]
+
+
+def few_table(runs: Sequence[StreamRun]) -> list[str]:
+    """Return the table of accuracy by frames a class; no line but for the protocol `few`."""
+    counts = list(by_frames(runs))
+    if not counts:
+        return []
+    lines = [["accuracy % after frames a class", *map(str, counts)]]
+    for learner, seeds in by_learner(runs).items():
+        found = by_frames(seeds).values()
+        lines.append([learner, *(cell([100 * value for value in each], 1) for each in found)])
+    return [*aligned(lines), ""]
 
 
 def notes(runs: Sequence[StreamRun]) -> list[str]:
