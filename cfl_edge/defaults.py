@@ -31,4 +31,4 @@ BATCH = 32
 MODEL_FOLDER = Path("runs/model")
 LABELS_PORT = 8765
 RING_S = 10.0  # a person reacts within a second and names a thing within a few
-CHANGE_FRAMES = 3  # in a row: one odd frame between others is no change
+STABLE_FRAMES = 3  # in a row: one odd frame between others is no change

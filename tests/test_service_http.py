@@ -60,6 +60,7 @@ def test_prediction(server, status, metrics, clock):
         "age_s": 0.25,
         "dropped": 5,
         "damaged": 4,
+        "state": None,
         "classes": ["mug", "pen"],
         "model_swaps": 2,
         "model_failures": 1,

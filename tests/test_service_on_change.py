@@ -12,7 +12,7 @@ from service_checks import HOSTILE
 
 from cfl_edge.errors import UsageError
 from cfl_edge.serve.change_words import fill_words, split_command
-from cfl_edge.serve.on_change import ChangeCommand, Steady
+from cfl_edge.serve.on_change import ChangeCommand
 
 NOTE = """
 import json, os, sys
@@ -44,29 +44,14 @@ def noted(out, count, timeout_s=10):
         time.sleep(0.02)
 
 
-def test_steady_labels():
-    steady = Steady(3)
-    labels = "aababaaabbcbbbbaac" + "ccc" + "cc"
-    told = [label for label in labels if steady.changed(label)]
-    # By hand: "aaa" ends at 7, "bbbb" at its third, "cccc" at its third.
-    assert told == ["a", "b", "c"]
-    assert not Steady(1).changed(None)  # nothing seen is how it begins
-    steady = Steady(1)
-    assert [steady.changed(label) for label in ("a", None, "a")] == [True, True, True]
-
-
 def test_label_and_score_come_in_words_and_environment(out, notices, monkeypatch):
     monkeypatch.setenv("CFL_EDGE_HTTP_TOKEN", "t" * 20)
     monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
     command = python(NOTE, out, "$CFL_EDGE_LABEL", "{score} %", ";", "*")
-    with ChangeCommand(command, notices.append, frames=2, gap_s=0) as change:
-        for label in ("mug", "mug", "mug"):
-            change.see(label, 0.93217)
+    with ChangeCommand(command, notices.append, gap_s=0) as change:
+        change.announce("mug", 0.93217)
         assert noted(out, 1) == [[["mug", "0.9322 %", ";", "*"], "mug", "0.9322", None, None]]
-        change.see("pen", 0.5)  # one frame
-        change.see("mug", 0.5)
-        change.see(None, None)
-        change.see(None, None)
+        change.announce(None, None)
         assert noted(out, 2)[1][1:3] == ["", "0.0000"]
     assert (notices, change.failures) == ([], 0)
 
@@ -74,12 +59,12 @@ def test_label_and_score_come_in_words_and_environment(out, notices, monkeypatch
 def test_hostile_names_stay_data(out, notices, tmp_path):
     command = python(NOTE, out, "{label}", "a ${CFL_EDGE_LABEL}")
     marks = [*HOSTILE, "nul\0nul", "-rf", "=x\nPATH=/evil"]
-    with ChangeCommand(command, notices.append, frames=1, gap_s=0) as change:
+    with ChangeCommand(command, notices.append, gap_s=0) as change:
         for number, label in enumerate(marks, start=1):
-            change.see(label, 1.0)
+            change.announce(label, 1.0)
             text = label.replace("\0", "")
             assert noted(out, number)[-1][:2] == [[text, f"a {text}"], text]
-        change.see("\ud800", 1.0)  # no text at all: it has no UTF-8
+        change.announce("\ud800", 1.0)  # no text at all: it has no UTF-8
         assert noted(out, len(marks) + 1)[-1][1] == "?"
     assert not os.path.exists("/tmp/cfl_edge_pwned")
     assert notices == []
@@ -87,34 +72,34 @@ def test_hostile_names_stay_data(out, notices, tmp_path):
 
 def test_one_at_a_time_and_the_newest_change_wins(out, notices):
     code = "import time; time.sleep(0.4)\n" + NOTE
-    with ChangeCommand(python(code, out), notices.append, frames=1, gap_s=0) as change:
+    with ChangeCommand(python(code, out), notices.append, gap_s=0) as change:
         start_s = time.monotonic()
-        change.see("first", 1.0)
+        change.announce("first", 1.0)
         time.sleep(0.2)
         for number in range(500):
-            change.see(f"{number}", 1.0)
+            change.announce(f"{number}", 1.0)
         assert time.monotonic() - start_s < 0.4  # it never waits
         labels = [line[1] for line in noted(out, 2)]
     assert labels == ["first", "499"]
 
 
 def test_starts_are_apart(out, notices):
-    with ChangeCommand(python(NOTE, out), notices.append, frames=1, gap_s=0.5) as change:
+    with ChangeCommand(python(NOTE, out), notices.append, gap_s=0.5) as change:
         start_s = time.monotonic()
-        change.see("a", 1.0)
+        change.announce("a", 1.0)
         noted(out, 1)
-        change.see("b", 1.0)
+        change.announce("b", 1.0)
         noted(out, 2)
         assert time.monotonic() - start_s >= 0.5
 
 
 def test_failures_are_told_once(out, notices):
     code = f"import os, sys; sys.exit(os.environ['CFL_EDGE_LABEL'].count('bad') * 3)\n{NOTE}"
-    with ChangeCommand(python(code, out), notices.append, frames=1, gap_s=0) as change:
+    with ChangeCommand(python(code, out), notices.append, gap_s=0) as change:
 
         def run(label):
             before = change.runs
-            change.see(label, 1.0)
+            change.announce(label, 1.0)
             while change.runs == before:
                 time.sleep(0.01)
 
@@ -135,9 +120,9 @@ child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(6
 open({str(out)!r}, "w").write(str(child.pid) + "\\n")
 child.wait()
 """
-    command = ChangeCommand(python(code), notices.append, frames=1, gap_s=0, timeout_s=1)
+    command = ChangeCommand(python(code), notices.append, gap_s=0, timeout_s=1)
     with command as change:
-        change.see("mug", 1.0)
+        change.announce("mug", 1.0)
         (child,) = noted(out, 1)
         while not notices:
             time.sleep(0.02)
@@ -151,8 +136,8 @@ import os, time
 open({str(out)!r}, "w").write(str(os.getpid()) + "\\n")
 time.sleep(60)
 """
-    with ChangeCommand(python(code), notices.append, frames=1, gap_s=0) as change:
-        change.see("mug", 1.0)
+    with ChangeCommand(python(code), notices.append, gap_s=0) as change:
+        change.announce("mug", 1.0)
         (child,) = noted(out, 1)
         start_s = time.monotonic()
     assert time.monotonic() - start_s < 2
@@ -177,9 +162,9 @@ def test_a_program_that_goes_away(tmp_path, notices):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    with ChangeCommand(str(program), notices.append, frames=1, gap_s=0) as change:
+    with ChangeCommand(str(program), notices.append, gap_s=0) as change:
         program.unlink()
-        change.see("mug", 1.0)
+        change.announce("mug", 1.0)
         while not notices:
             time.sleep(0.01)
     assert "No such file" in notices[0]
@@ -253,8 +238,8 @@ def test_a_name_never_becomes_code(command):
 def test_code_reads_the_class_from_the_environment(out, notices):
     words = f'echo "$CFL_EDGE_LABEL" "$1" > {out}'
     command = f"sh -c {shlex.quote(words)} name {{label}}"
-    with ChangeCommand(command, notices.append, frames=1, gap_s=0) as change:
-        change.see("$(touch pwned) -x", 1.0)
+    with ChangeCommand(command, notices.append, gap_s=0) as change:
+        change.announce("$(touch pwned) -x", 1.0)
     assert out.read_text() == "$(touch pwned) -x $(touch pwned) -x\n"
     assert notices == []
 
@@ -266,13 +251,13 @@ def test_a_variable_that_does_not_exist():
 
 
 def test_a_label_does_not_become_an_option(out, notices):
-    with ChangeCommand(python(NOTE, out), notices.append, frames=1, gap_s=0) as change:
-        change.see("-x", 1.0)  # nothing in its words
+    with ChangeCommand(python(NOTE, out), notices.append, gap_s=0) as change:
+        change.announce("-x", 1.0)  # nothing in its words
         noted(out, 1)
     assert fill_words(["say", "--", "{label}"], "-x", "1") == ["say", "--", "-x"]
     assert fill_words(["say", "--what={label}"], "-x", "1") == ["say", "--what=-x"]
-    with ChangeCommand("touch {label}", notices.append, frames=1, gap_s=0) as change:
-        change.see("-x", 1.0)
+    with ChangeCommand("touch {label}", notices.append, gap_s=0) as change:
+        change.announce("-x", 1.0)
     (notice,) = notices
     assert "'-x' would be an option of touch: put -- before {label}" in notice
     assert change.failures == 1
@@ -281,22 +266,22 @@ def test_a_label_does_not_become_an_option(out, notices):
 @pytest.mark.parametrize("code", ["", "import time; time.sleep(0.3)\n"])
 def test_the_last_change_is_announced_at_the_end(out, notices, code):
     """It came within the gap, and while the command of the change before was running."""
-    with ChangeCommand(python(code + NOTE, out), notices.append, frames=1, gap_s=30) as change:
-        change.see("mug", 1.0)
+    with ChangeCommand(python(code + NOTE, out), notices.append, gap_s=30) as change:
+        change.announce("mug", 1.0)
         while change._next is not None:
             time.sleep(0.01)
-        change.see("pen", 1.0)
+        change.announce("pen", 1.0)
     assert [line[1] for line in noted(out, 2)] == ["mug", "pen"]
     assert notices == []
 
 
 def test_the_last_change_is_announced_although_the_one_before_hangs(out, notices):
     code = "import os, time; time.sleep(60 * (os.environ['CFL_EDGE_LABEL'] == 'mug'))\n" + NOTE
-    with ChangeCommand(python(code, out), notices.append, frames=1) as change:
-        change.see("mug", 1.0)
+    with ChangeCommand(python(code, out), notices.append) as change:
+        change.announce("mug", 1.0)
         while change._next is not None:
             time.sleep(0.01)
-        change.see("pen", 1.0)
+        change.announce("pen", 1.0)
         start_s = time.monotonic()
     assert time.monotonic() - start_s < 2
     assert [line[1] for line in noted(out, 1)] == ["pen"]

@@ -55,6 +55,16 @@ class Clock:
         return self.now_s
 
 
+def test_json_has_an_event_for_each_change_of_state() -> None:
+    file = io.StringIO()
+    with Reporter(json=True, file=file) as view:
+        view.step(changed(STEP, state="pen"))
+        view.step(changed(STEP, state="mug", changed=True))
+    first, second, state = map(json.loads, file.getvalue().splitlines())
+    assert (first["state"], second["state"]) == ("pen", "mug")
+    assert state == {"event": "state", "frame": 7, "state": "mug", "score": 0.9123}
+
+
 def test_json_frames() -> None:
     file = io.StringIO()
     with Reporter(json=True, file=file) as view:
@@ -84,6 +94,7 @@ def test_json_frames() -> None:
         "flags": [],
         "unknown": 0.4211,
         "rejected": False,
+        "state": None,
     }
     assert first.keys() == {"event", *STEP.fields()}
     assert second["score"] is second["fps"] is second["total"] is None

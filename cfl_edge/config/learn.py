@@ -21,11 +21,14 @@ from cfl_edge.config.network import (
 )
 from cfl_edge.config.settings import (
     Device,
+    HoldS,
     MaxFrames,
     Option,
     RealtimeHz,
     Reject,
     Settings,
+    StableFrames,
+    StableS,
     Stream,
 )
 from cfl_edge.learners import LEARNERS
@@ -150,3 +153,6 @@ class LearnSettings(Settings):
             metavar="S",
         ),
     ] = 60.0
+    stable_frames: StableFrames = defaults.STABLE_FRAMES
+    stable_s: StableS = 0.0
+    hold_s: HoldS = 0.0

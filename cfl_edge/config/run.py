@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cfl_edge import defaults
-from cfl_edge.config.settings import MaxFrames, Option, RealtimeHz, Reject, Settings, Stream
+from cfl_edge.config.settings import (
+    HoldS,
+    MaxFrames,
+    Option,
+    RealtimeHz,
+    Reject,
+    Settings,
+    StableFrames,
+    StableS,
+    Stream,
+)
 
 
 class RunSettings(Settings):
@@ -63,8 +73,6 @@ class RunSettings(Settings):
             metavar="CMD",
         ),
     ] = None
-    on_change_frames: Annotated[
-        int,
-        Field(ge=1),
-        Option("Consecutive frames that confirm a change.", panel="Output", metavar="N"),
-    ] = defaults.CHANGE_FRAMES
+    stable_frames: StableFrames = defaults.STABLE_FRAMES
+    stable_s: StableS = 0.0
+    hold_s: HoldS = 0.0

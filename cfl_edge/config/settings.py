@@ -117,6 +117,19 @@ Reject = Annotated[
         'Report "unknown" above this novelty percentile (try 0.95).', panel="Model", metavar="P"
     ),
 ]
+StableFrames = Annotated[
+    int,
+    Field(ge=1),
+    Option("Announce a state seen in N consecutive frames.", panel="Output", metavar="N"),
+]
+StableS = Annotated[
+    float, Field(ge=0), Option("And for S seconds.", panel="Output", metavar="S", example="2")
+]
+HoldS = Annotated[
+    float,
+    Field(ge=0),
+    Option("Keep an announced state for S seconds.", panel="Output", metavar="S", example="10"),
+]
 Device = Annotated[DeviceName, Option("Where the network runs.", panel="Model")]
 
 

@@ -16,6 +16,7 @@ from cfl_edge.labels.source import LabelSource
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
 from cfl_edge.loop.board_health import BoardHealth
+from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.open_learner import check_unchanged, open_learner
 from cfl_edge.loop.pace import Pace
@@ -139,7 +140,8 @@ def learn(
                 on_notice=on_notice,
             ),
         )
-        options = SessionOptions(settings.max_frames, settings.reject)
+        stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
+        options = SessionOptions(settings.max_frames, settings.reject, stability=stability)
         with Session(learning, options, service) as session:
             for step in session.steps(stream):
                 on_step(step)

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Any, Protocol, Self, final
 
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import CflEdgeError, DataError
+from cfl_edge.loop.debounce import Debounce, Stability
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Prequential, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
@@ -43,11 +44,13 @@ class SessionOptions:
             A rejected frame counts as wrong.
         batch: Frames predicted together: faster on recorded images, and late on a camera. Learning
             needs 1.
+        stability: When a class counts as the state of the scene.
     """
 
     max_frames: int | None = None
     reject: float | None = None
     batch: int = 1
+    stability: Stability = field(default_factory=Stability)
 
 
 class Predictor(Protocol):
@@ -171,6 +174,7 @@ class Session:
         self._work, self._options = work, options
         self._service = service or ServiceNotify({})
         self._interrupts = Interrupts()
+        self._debounce = Debounce(options.stability)
         self._times_s: deque[float] = deque(maxlen=FPS_FRAMES)  # at which frames began
         self._first_s = 0.0
         self.frames = self.seen = self.rejected = 0
@@ -235,6 +239,7 @@ class Session:
             for frame, prediction in zip(frames, predictions, strict=True):
                 lesson = self._work.learn(frame, prediction, began_s)
                 self._count(stream, frame, prediction, began_s)
+                changed = self._debounce.see(prediction.label, frame.timestamp_s)
                 stream.answer(prediction.label, prediction.score or 0.0)
                 step = Step(
                     frame=frame,
@@ -247,6 +252,8 @@ class Session:
                     predict_s=predict_s,
                     fps=self._recent_fps(),
                     peak_rss_mib=peak_rss_mib(),
+                    state=self._debounce.state,
+                    changed=changed,
                 )
                 self._service.step(step)
                 yield step

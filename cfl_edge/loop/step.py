@@ -52,6 +52,8 @@ class Step:
         predict_s: Time that the prediction took, preprocessing included.
         fps: Frames per second, over the last 30 frames.
         peak_rss_mib: Peak resident memory of the process so far, MiB.
+        state: The class that was announced last, see `cfl_edge.loop.debounce`; None for no class.
+        changed: Whether this frame made it the state.
     """
 
     frame: Frame
@@ -64,6 +66,8 @@ class Step:
     predict_s: float = 0.0
     fps: float = 0.0
     peak_rss_mib: float = 0.0
+    state: str | None = None
+    changed: bool = False
 
     @property
     def label(self) -> str | None:
@@ -108,6 +112,7 @@ class Step:
             "flags": lesson.flags,
             "unknown": prediction.unknown,
             "rejected": prediction.rejected,
+            "state": self.state,
         }
 
 

@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping
 from typing import Self
 
-from cfl_edge.defaults import CHANGE_FRAMES
 from cfl_edge.notices import Notice
 from cfl_edge.serve.change_words import LABEL, SCORE, fill_words, split_command
 from cfl_edge.web.options import TOKEN_VARIABLE
@@ -27,34 +26,6 @@ END_S = 0.9  # that the end waits for the command that runs, and again for the l
 WITHHELD = (TOKEN_VARIABLE, "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
-class Steady:
-    """Reports a change once another class was seen in consecutive frames.
-
-    Args:
-        frames: How many confirm a change.
-
-    Example:
-        >>> steady = Steady(2)
-        >>> [steady.changed(label) for label in ("mug", "mug", "pen", "mug", "pen", "pen", "pen")]
-        [False, True, False, False, False, True, False]
-    """
-
-    def __init__(self, frames: int) -> None:
-        self._frames = frames
-        self._candidate: str | None = None
-        self._count = 0
-        self._told: str | None = None
-
-    def changed(self, label: str | None) -> bool:
-        """Take the class of a frame, None for no class; return whether it is a change."""
-        self._count = self._count + 1 if label == self._candidate else 1
-        self._candidate = label
-        if self._count < self._frames or label == self._told:
-            return False
-        self._told = label
-        return True
-
-
 class ChangeCommand:
     """Runs a command on each change of class: a context manager.
 
@@ -63,7 +34,6 @@ class ChangeCommand:
             and `{score}` in its words; both are in its environment as well. Its standard output is
             discarded.
         on_notice: Called, from a thread, at the first failure and the first after each success.
-        frames: Consecutive frames that confirm a change.
         timeout_s: Seconds that the command may take.
         gap_s: Seconds between two starts.
 
@@ -77,7 +47,7 @@ class ChangeCommand:
     Example:
         ```python
         with ChangeCommand("mosquitto_pub -t door -m {label}", print) as command:
-            command.see("mug", 0.93)
+            command.announce("mug", 0.93)
         ```
     """
 
@@ -86,14 +56,12 @@ class ChangeCommand:
         command: str,
         on_notice: Notice,
         *,
-        frames: int = CHANGE_FRAMES,
         timeout_s: float = TIMEOUT_S,
         gap_s: float = GAP_S,
     ) -> None:
         self._words = split_command(command)
         self._on_notice = on_notice
         self._timeout_s, self._gap_s = timeout_s, gap_s
-        self._steady = Steady(frames)
         self._wake = threading.Condition()
         self._next: tuple[str, float] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,13 +87,11 @@ class ChangeCommand:
                 _kill(process)
         self._thread.join(self._timeout_s)
 
-    def see(self, label: str | None, score: float | None) -> None:
-        """Take what was seen in a frame; never waits.
+    def announce(self, label: str | None, score: float | None) -> None:
+        """Take a change of class; never waits.
 
         A change while the command runs is handled after it; a later change replaces it.
         """
-        if not self._steady.changed(label):
-            return
         with self._wake:
             self._next = (label or "", score or 0.0)
             self._wake.notify()

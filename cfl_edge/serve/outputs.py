@@ -18,7 +18,7 @@ class Outputs:
     """Passes each frame on to what the settings ask for: a context manager.
 
     Args:
-        settings: `--http`, `--token-file`, `--on-change` and `--on-change-frames` count here.
+        settings: `--http`, `--token-file` and `--on-change` count here.
         on_notice: Told where the server listens, and of failures.
 
     Raises:
@@ -34,9 +34,7 @@ class Outputs:
         self._stack = ExitStack()
         self._status = Status()
         self._metrics: Metrics | None = None
-        self._command = settings.on_change and ChangeCommand(
-            settings.on_change, on_notice, frames=settings.on_change_frames
-        )
+        self._command = settings.on_change and ChangeCommand(settings.on_change, on_notice)
         self._http = None
         if settings.http is not None:
             from cfl_edge.web.options import http_options
@@ -68,8 +66,8 @@ class Outputs:
         self._status.put(seen)
         if self._metrics is not None:
             self._metrics.add(seen)
-        if self._command:
-            self._command.see(seen.label, seen.score)
+        if self._command and seen.changed:
+            self._command.announce(seen.state, seen.score)
 
     def _command_failures(self) -> int:
         return self._command.failures if self._command else 0

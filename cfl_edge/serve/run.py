@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cfl_edge.config.run import RunSettings
 from cfl_edge.errors import ModelError, export_command
+from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.metrics import Confusion
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
@@ -77,8 +78,11 @@ def run(
 
     outputs = Outputs(settings, on_notice)
     model = WatchedModel(settings.model, load, on_notice, watch=settings.watch)
+    stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
     session = Session(
-        Predicting(model), SessionOptions(settings.max_frames, settings.reject), service
+        Predicting(model),
+        SessionOptions(settings.max_frames, settings.reject, stability=stability),
+        service,
     )
     options = StreamOptions(labels=settings.labels_from == "dirs", realtime_hz=settings.realtime)
     confusion = Confusion()
@@ -115,6 +119,8 @@ def _seen(step: Step, model: WatchedModel) -> Seen:
         seconds=step.predict_s,
         model_swaps=model.swaps,
         model_failures=model.failures,
+        state=step.state,
+        changed=step.changed,
     )
 
 

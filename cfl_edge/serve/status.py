@@ -28,6 +28,8 @@ class Seen:
         model_swaps: How often the model was reloaded.
         model_failures: Model updates that could not be used.
         damaged: Frames that arrived damaged so far.
+        state: The class that was announced last, see `cfl_edge.loop.debounce`; None for no class.
+        changed: Whether this frame made it the state.
     """
 
     label: str | None
@@ -39,6 +41,8 @@ class Seen:
     model_swaps: int = 0
     model_failures: int = 0
     damaged: int = 0
+    state: str | None = None
+    changed: bool = False
 
 
 class Status:
@@ -90,6 +94,6 @@ class Status:
         if seen is None:
             return None
         fields = dataclasses.asdict(seen)
-        del fields["seconds"]
+        del fields["seconds"], fields["changed"]
         body: dict[str, Any] = plain(fields | {"age_s": age_s})
         return body

@@ -77,6 +77,10 @@ class Reporter:
         """Show the state after a frame. May be called for every frame: it limits itself."""
         if self.json:
             self._write("frame", step.fields())
+            if step.changed:
+                score = step.prediction.score
+                fields = {"frame": step.frame.index, "state": step.state, "score": score}
+                self._write("state", fields)
         elif self._screen is not None and self._screen.is_stdout:
             self._screen.step(step)
         elif self._is_time(LINE_S):
