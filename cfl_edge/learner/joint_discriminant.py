@@ -81,7 +81,7 @@ class JointDiscriminant:
         self.statistics = ClassStatistics(width, device)
         self.ends = torch.zeros(0, end, device=device)
         self._factor: Factor | None = None
-        self._renewing: tuple[Factor, Generator[None, None, None]] | None = None
+        self._renewing: Generator[None, None, None] | None = None
         self._rows = torch.zeros(0, width + 1, device=device)  # as solved last
         self._stale: set[int] = set()  # classes whose means have moved since
         self._weight = FEW  # of the end's nearest mean
@@ -128,23 +128,27 @@ class JointDiscriminant:
         """Go on renewing the factor where it is due; return whether a renewal was completed.
 
         Args:
-            budget_s: Seconds after which it pauses, between slices; None does not pause.
+            budget_s: Seconds after which it pauses, between slices; below 0 nothing is done, None
+                does not pause.
         """
-        if self._renewing is None and self._is_due():
-            factor = Factor(self.statistics)
-            self._renewing = factor, self._renewal(factor)
-        if self._renewing is None:
+        if not self.has_work or (budget_s is not None and budget_s < 0):
             return False
+        if self._renewing is None:
+            self._renewing = self._renewal(Factor(self.statistics))
         began = time.monotonic()
-        for _ in self._renewing[1]:
+        for _ in self._renewing:
             if budget_s is not None and time.monotonic() - began > budget_s:
                 return False
         self._renewing = None
         return True
 
-    def _is_due(self) -> bool:
+    @property
+    def has_work(self) -> bool:
+        """Whether a renewal is under way, or due."""
+        if self._renewing is not None or self._factor is None:
+            return True
         samples = float(self.statistics.counts.sum())
-        return self._factor is None or samples >= GROWTH * self._factor.samples + FEWEST
+        return samples >= GROWTH * self._factor.samples + FEWEST
 
     def _renewal(self, factor: Factor) -> Generator[None, None, None]:
         yield from factor.slices()

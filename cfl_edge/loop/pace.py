@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from cfl_edge.learner.time_left import TimeLeft
 from cfl_edge.stream.frame import Frame
 
 FRAMES = 30  # the last ones, over which the camera's rate is measured
@@ -47,6 +48,7 @@ class Pace:
         self._taken: deque[tuple[int, float]] = deque(maxlen=FRAMES)
         self._waited_s: deque[float] = deque(maxlen=FRAMES)  # from its time to its turn
         self._began_s = 0.0
+        self._given_left_s = TimeLeft(budget_s)
 
     def begin(self, frame: Frame, began_s: float | None = None) -> None:
         """Note that work on a frame begins.
@@ -56,6 +58,7 @@ class Pace:
             began_s: Monotonic time at which it began; None for now.
         """
         self._began_s = time.monotonic() if began_s is None else began_s
+        self._given_left_s = TimeLeft(self.given_s)
         self._taken.append((frame.index, frame.timestamp_s))
         self._waited_s.append(self._began_s - frame.timestamp_s)
         self._share = self._allowed_share()
@@ -95,7 +98,7 @@ class Pace:
         if self._rests:
             return RESTS
         if self.given_s is not None:
-            return self.given_s
+            return self._given_left_s()
         if not self._live:
             return None
         period_s = self.period_s

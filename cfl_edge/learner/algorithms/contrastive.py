@@ -44,6 +44,7 @@ from cfl_edge.learner.near_duplicates import NearDuplicates
 from cfl_edge.learner.readout import TEMPERATURE, Readout
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
+from cfl_edge.learner.time_left import TimeLeft
 from cfl_edge.learner.trainer import Trainer, mirror
 
 LAYERS_WEIGHT = 0.5  # of their log likelihoods (DECISIONS.md, "What layers count for")
@@ -136,6 +137,7 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         self._early = False  # a class has reached one of `EARLY_FRAMES` since
         self._recalibration: Recalibration | None = None  # under way; no step is taken meanwhile
         self._recalibrated_at = 0  # gradient steps by then
+        self._steps_wait = False  # a renewal took all of a frame's time: steps get the next one's
         self._declare()
 
     def _declare(self) -> None:
@@ -168,7 +170,7 @@ class ContrastiveAlgorithm(LinearAlgorithm):
 
     def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
         """Update the statistics, take the gradient steps that are due, refresh where it is time."""
-        may_work = budget_s is None or budget_s >= 0
+        may_work, left_s = budget_s is None or budget_s >= 0, TimeLeft(budget_s)
         listed = targets.tolist()
         near = [self.duplicates.is_near(*pair) for pair in zip(encoded.h0, listed, strict=True)]
         new = torch.tensor([not is_near for is_near in near], dtype=torch.bool, device=self.device)
@@ -192,14 +194,18 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         lags = may_work and self._recalibration is None and lag(moved, self.seen, added)
         if lags:
             places = self.replay.balanced(RECALIBRATED_SAMPLES)
-            self._recalibrate_on(places, budget_s, self.statistics)
-        renewed = self.joint is not None and may_work and self.joint.work(budget_s)
+            self._recalibrate_on(places, left_s(), self.statistics)
+        renewed, waits = False, self._steps_wait and budget_s is not None
+        if self.joint is not None and self.joint.has_work and not waits:
+            renewed = self.joint.work(left_s())
         due = renewed or self._since_refresh >= self.config.refresh_frames
         self._early |= passed(EARLY_FRAMES, self.seen, added)
         if (may_work and (due or self._early)) or self._has_new_class():
             self.refresh(whole=due)
-        elif budget_s is not None and not lags:
-            self.work(budget_s)
+        elif may_work and budget_s is not None and not lags:
+            rest_s = left_s()
+            self._steps_wait = rest_s is not None and rest_s < 0
+            self.work(rest_s)
 
     def _has_new_class(self) -> bool:
         """Return whether a class has samples, but is ruled out by its label embedding."""
