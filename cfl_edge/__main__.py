@@ -10,11 +10,18 @@ from cfl_edge.pipe import failure, protect_output
 
 
 def main() -> None:
-    """Run the command line; neither Ctrl-C nor output that fails ends in a traceback."""
+    """Run the command line; neither a signal nor output that fails ends in a traceback.
+
+    SIGTERM and SIGHUP interrupt as Ctrl-C does, unless whoever started the process ignores them
+    (`nohup`).
+    """
     protect_output()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     code: str | int | None = 0
     try:
-        from cfl_edge.cli.app import main as run_command_line  # it takes time: Ctrl-C counts
+        from cfl_edge.cli.app import main as run_command_line  # it takes time: signals count
 
         run_command_line()
     except SystemExit as end:
@@ -22,7 +29,9 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = INTERRUPTED
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to do that it could harm
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.default_int_handler:
+            signal.signal(number, signal.SIG_DFL)  # nothing is left to do that it could harm
     sys.stdout.flush()
     lost = failure(sys.stdout)
     if not code and lost is not None and not isinstance(lost, BrokenPipeError):

@@ -20,7 +20,8 @@ CflEdgeError                 exit code
 ```
 
 Two exit codes have no error: 5, stdout could not be written and everything else was done; 130,
-Ctrl-C before the work was complete. `learn` and `run` go on until they are ended: 0 then.
+Ctrl-C, SIGTERM or SIGHUP before the work was complete. `learn` and `run` go on until they are
+ended: 0 then.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from pathlib import Path
 from typing import ClassVar
 
 OUTPUT_LOST = 5  # exit code: stdout could not be written, everything else was done
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: the work is not complete
+INTERRUPTED = (
+    130  # exit code after a signal, as shells have it for Ctrl-C: the work is not complete
+)
 
 
 class CflEdgeError(Exception):

@@ -153,6 +153,21 @@ def check_reject(reject: float | None, classes: Sequence[str]) -> None:
         )
 
 
+def only_answer(classes: Sequence[str]) -> str | None:
+    """Return what is to be said of a model with a single class; None for any other.
+
+    Example:
+        >>> only_answer(["a"])
+        'a is predicted for everything: teach a second one, such as empty for the view without a'
+    """
+    if len(classes) != 1:
+        return None
+    return (
+        f"{classes[0]} is predicted for everything: teach a second one, such as empty for the "
+        f"view without {classes[0]}"
+    )
+
+
 def auroc(known: npt.ArrayLike, unknown: npt.ArrayLike) -> float:
     """Return the area under the ROC curve: how often an unknown sample lies farther than a known.
 

@@ -14,6 +14,7 @@ from learn_settings import load_settings
 
 from cfl_edge.cli.app import app
 from cfl_edge.config.learn import LearnSettings
+from cfl_edge.errors import INTERRUPTED
 from cfl_edge.stream.live import LONGEST_WAIT_S
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -70,6 +71,7 @@ def test_the_unit_gives_few_rights_and_asks_to_be_saved() -> None:
         "StateDirectory": "cfl-edge",
         "Restart": "on-failure",
         "KillSignal": "SIGTERM",
+        "SuccessExitStatus": str(INTERRUPTED),
         "NoNewPrivileges": "yes",
         "ProtectSystem": "strict",
         "ProtectHome": "yes",

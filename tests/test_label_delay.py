@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from typing import final
 
 import pytest
 import torch
+from command_line import SMALL, assert_error, cfl_edge
 from hypothesis import given
 from hypothesis import strategies as st
 from learn_settings import load_settings
@@ -21,7 +23,6 @@ from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.http import HttpLabels
 from cfl_edge.labels.ring import (
     MIB,
-    RING_BYTES,
     FrameRing,
     Kept,
     LabelledError,
@@ -30,7 +31,7 @@ from cfl_edge.labels.ring import (
 )
 from cfl_edge.labels.source import LabelSource
 from cfl_edge.loop.label_delay import open_ring, tensor_bytes
-from cfl_edge.loop.learn import Learned, late_labels_memory
+from cfl_edge.loop.learn import Learned
 from cfl_edge.loop.step import Summary
 from cfl_edge.loop.writes import Written
 
@@ -337,17 +338,19 @@ def test_bad_requests_for_a_past_frame(body, problem):
     assert problem in answer["error"]
 
 
-def test_memory_for_late_labels_comes_out_of_the_budget():
-    plain = load_settings(None, stream="demo:")
-    tight = load_settings(None, stream="demo:", memory_mib=32.0, label_delay=2.0)
-    told = []
-    assert late_labels_memory(plain, FrameLabels.none(), told.append) == (RING_BYTES, plain)
-    ring_bytes, rest = late_labels_memory(tight, FrameLabels.none(), told.append)
-    assert (ring_bytes, rest.memory_mib) == (4 * MIB, 28.0)
-    assert told == ["4 of 32 MiB are for frames whose labels come late"]
-    without = tight.model_copy(update={"label_delay": 0.0})
-    assert late_labels_memory(without, FrameLabels.none(), told.append)[1] is without
-    assert late_labels_memory(without, HttpLabels(0), told.append)[0] == 4 * MIB
+def test_memory_for_late_labels_comes_out_of_the_budget(tmp_path):
+    """Whoever follows the hint of a refusal is not refused again."""
+    options = ("--label-delay", 2, "--label", "mug", "--replay-mib", 1, "--optimizer", "adamw")
+    learn = ("learn", "--stream", "demo:?frames=3", "--model", tmp_path / "m", *options, *SMALL)
+    refused = cfl_edge(*learn, "--memory-mib", 8, "--json")
+    assert_error(refused, 2, "--memory-mib is 8", "for frames whose labels come late")
+    assert refused.notices[-1] == "1 of 8 MiB are for frames whose labels come late"
+    least_mib = int(re.search(r"try: --memory-mib (\d+)", refused.err)[1])
+    assert_error(cfl_edge(*learn, "--memory-mib", least_mib - 1), 2, f"at least {least_mib}")
+    accepted = cfl_edge(*learn, "--memory-mib", least_mib, "--json")
+    assert accepted.code == 0, accepted.err
+    (fitted,) = (text for text in accepted.notices if text.startswith("learning will add"))
+    assert f"of {least_mib * 7 / 8:g} MiB" in fitted
 
 
 def test_the_option_has_a_limit():

@@ -1,13 +1,15 @@
-"""Output that fails: a full disk, a closed file, a reader that has gone; nothing else is lost."""
+"""How commands end: output that fails costs nothing else, and a signal is answered with a line."""
 
 import errno
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 
 import pytest
-from command_line import SMALL
+from command_line import MAIN, SMALL, process
 from saved_models import save
 
 from cfl_edge.model.store import Store
@@ -119,3 +121,59 @@ def test_characters_that_the_terminal_lacks_are_escaped():
     code, out, err = shell(f"PYTHONIOENCODING=ascii {COMMAND} learn --help")
     assert (code, err) == (0, "")
     assert "\\u2026" in out
+
+
+# Signals before there is anything to save
+
+IMPORTING = """
+import os, signal, sys
+
+module, number = sys.argv[1], int(sys.argv[2])
+del sys.argv[1:3]
+
+class Strike:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), number)
+
+sys.meta_path.insert(0, Strike())
+"""
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+
+
+@SIGNALS
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [("cfl_edge.cli.app", "interrupted\n"), ("torch", "learn was interrupted\n")],
+)
+def test_a_signal_during_the_imports(tmp_path, number, module, said):
+    command = ("learn", "--stream", "demo:?frames=3", "--model", tmp_path / "m", *SMALL)
+    with process(IMPORTING + MAIN, module, int(number), *command) as running:
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (130, "")
+    assert err.endswith(said)
+    assert "Traceback" not in err
+
+
+@SIGNALS
+def test_a_signal_while_a_camera_is_opened(tmp_path, number):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/video"
+        command = ("learn", "--stream", address, "--label", "mug", "--model", tmp_path / "m")
+        with process(MAIN, *command) as running:
+            try:
+                connection, _ = silent.accept()
+                with connection:
+                    running.send_signal(number)
+                    out, err = running.communicate(timeout=30)
+            finally:
+                running.kill()
+    assert (running.returncode, out, err) == (130, "", "learn was interrupted\n")
+
+
+def test_a_hangup_that_nohup_ignores_interrupts_no_import(tmp_path):
+    command = ("learn", "--stream", "demo:?frames=3", "--model", tmp_path / "m", *SMALL)
+    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    with process(ignore + IMPORTING + MAIN, "torch", int(signal.SIGHUP), *command) as running:
+        running.communicate(timeout=60)
+    assert running.returncode == 0

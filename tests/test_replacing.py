@@ -7,10 +7,17 @@ import subprocess
 import sys
 
 import pytest
+from saved_models import save
 
 from cfl_edge.errors import ModelWriteError
 from cfl_edge.model import replacing
-from cfl_edge.model.replacing import remove_leftovers, replace_files, staged_files
+from cfl_edge.model.replacing import (
+    remove_leftover,
+    remove_leftovers,
+    replace_files,
+    staged_files,
+)
+from cfl_edge.model.store import Store
 
 OLD = {"model.onnx": b"old model", "classifier.onnx": b"old", "labels.txt": b"mug\n"}
 NEW = {name: content.replace(b"old", b"new") + b"!" for name, content in OLD.items()}
@@ -98,6 +105,85 @@ def test_files_that_appear_before_the_exchange_stay(out, monkeypatch, caplog, ta
     if taken:
         assert contents(kept) == {"notes.txt": b"mine"}
     assert str(kept if taken else out / "notes.txt") in caplog.text
+
+
+@pytest.mark.parametrize("clean", ["replace", "remove", "store"])
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_appeared_before_a_kill_is_carried_over(tmp_path, monkeypatch, taken, clean):
+    """Killed between the exchange and the clearing: the old folder has somebody's files."""
+    save(Store(tmp_path / "model"), 1.0)
+    out = tmp_path / "model/onnx"
+    replace_files(out, OLD)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 999_999_999)
+        patch.setattr(replacing, "_clear_old", die)
+        with pytest.raises(SystemExit):
+            replace_files(out, NEW)
+    (old,) = out.parent.glob(".writing-*")
+    write(old, {"notes.txt": b"mine"})
+    (old / "plots").mkdir()
+    write(old / "plots", {"1.png": b"png"})
+    if taken:
+        write(out, {"notes.txt": b"newer"})
+    if clean == "replace":
+        replace_files(out, NEW)
+    elif clean == "remove":
+        remove_leftovers(out)
+    else:
+        save(Store(out.parent), 2.0)
+    assert contents(out) == NEW | {"notes.txt": b"newer" if taken else b"mine"}
+    assert contents(out / "plots") == {"1.png": b"png"}
+    assert sorted(path.name for path in out.parent.glob(".writing-*")) == []
+    kept = list(out.parent.glob("onnx-kept-*"))
+    assert [contents(folder) for folder in kept] == ([{"notes.txt": b"mine"}] if taken else [])
+
+
+def die(*_):
+    sys.exit("killed")
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_new_files_of_a_killed_process_are_not_taken_for_somebodys(tmp_path, monkeypatch, first):
+    """Killed before the exchange: what waits is not all there, and goes."""
+    out = tmp_path / "deep/out"
+    if not first:
+        replace_files(out, {name: OLD[name] for name in ("model.onnx", "labels.txt")})
+    before = contents(out) if out.exists() else {}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 999_999_999)
+        patch.setattr(replacing, "discard", lambda _: None)
+        patch.setattr(replacing, "_exchange_folders", die)
+        with pytest.raises(SystemExit):
+            replace_files(out, NEW)
+    assert list(out.parent.glob(".writing-*"))
+    remove_leftovers(out)
+    assert contents(out) == before
+    assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("forge", ["link", "fifo", "bytes", "elsewhere"])
+def test_a_forged_list_moves_nothing_out_of_its_folder(out, tmp_path, forge):
+    old = out.parent / ".writing-999999999-out"
+    old.mkdir()
+    write(old, {"notes.txt": b"mine"})
+    mark = out / old.name
+    if forge == "link":
+        write(tmp_path, {"victim": b"labels.txt"})
+        mark.symlink_to(tmp_path / "victim")
+    elif forge == "fifo":
+        os.mkfifo(mark)
+    elif forge == "bytes":
+        mark.write_bytes(b"\xff\0" * 1_000_000)
+    else:  # the folder itself is a link
+        out.rename(tmp_path / "victim")
+        out.symlink_to(tmp_path / "victim")
+        mark.touch()
+    before = contents(out)
+    remove_leftover(old)
+    moved = {"notes.txt": b"mine"} if forge == "bytes" else {}
+    assert {k: v for k, v in contents(out).items() if k != old.name} == {
+        k: v for k, v in (before | moved).items() if k != old.name
+    }
 
 
 def parts(files):

@@ -8,7 +8,9 @@ import pytest
 from command_line import SMALL, assert_error, cfl_edge, write_images
 from PIL import Image
 from test_unknown import COLOURS, new_learner, pictures, teach
+from test_video_file import write_clip
 
+from cfl_edge.model.store import Store
 from cfl_edge.onnx.classes import patch_classes
 from cfl_edge.onnx.inference import OnnxModel
 
@@ -94,6 +96,41 @@ def test_a_class_called_unknown_and_reject_do_not_go_together(model, tmp_path):
         assert "cfl-edge classes rename" in result.err
     labelled = ("learn", "--stream", data, "--model", tmp_path / "n", "--label", "unknown", *SMALL)
     assert_error(cfl_edge(*labelled, "--reject", 0.95), 2, "--label is unknown")
+
+
+@pytest.mark.parametrize("name", ["unknown", " unknown "])
+def test_a_class_folder_called_unknown_is_refused_before_the_first_frame(tmp_path, name):
+    data = write_images(tmp_path / "data", kinds=("above", name), count=6)
+    learn = ("learn", "--labels-from", "dirs", "--model", tmp_path / "m", "--reject", 0.95, *SMALL)
+    result = cfl_edge(*learn, "--stream", data)
+    assert_error(result, 4, "the class folder is unknown", "--reject")
+    assert result.out == ""
+    assert not Store(tmp_path / "m").exists()
+    # Whoever says what the frames show is not asked for the names of folders.
+    labelled = ("learn", "--label", "mug", "--model", tmp_path / "n", "--reject", 0.95, *SMALL)
+    assert cfl_edge(*labelled, "--stream", data, "--no-export").code == 0
+
+
+def test_a_clip_called_unknown_is_refused_before_the_first_frame(tmp_path):
+    clip = write_clip(tmp_path / "unknown.mp4", 3)
+    learn = ("learn", "--labels-from", "dirs", "--model", tmp_path / "m", *SMALL)
+    result = cfl_edge(*learn, "--stream", clip, "--reject", 0.95)
+    assert_error(result, 4, "the clip's name is unknown")
+    assert result.out == ""
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_a_model_of_one_class_is_said_to_need_a_second(tmp_path, classes):
+    data = write_images(tmp_path / "data", kinds=("above", "left")[:classes], count=3)
+    learn = ("learn", "--stream", data, "--labels-from", "dirs", "--model", tmp_path / "m", *SMALL)
+    learned = cfl_edge(*learn)
+    assert learned.code == 0, learned.err
+    evaluated = cfl_edge("evaluate", tmp_path / "m", "--data", data)
+    ran = cfl_edge("run", tmp_path / "m/onnx/model.onnx", "--stream", data)
+    assert (evaluated.code, ran.code) == (0, 0)
+    sentence = "above is predicted for everything: teach a second one, such as empty for the view"
+    for text in (learned.out, evaluated.err, ran.err):
+        assert text.count(sentence) == (classes == 1)
 
 
 def test_a_model_that_learned_too_little_refuses_nothing_and_says_so(tmp_path):

@@ -32,6 +32,8 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
 
 def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     """Say what was learned, where it is saved and what to do next."""
+    from cfl_edge.prediction import only_answer
+
     summary, folder = learned.summary, settings.model
     classes = ", ".join(f"{name} {count}" for name, count in learned.samples.items())
     lines = [
@@ -74,10 +76,7 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
             given = settings.label and f"--label {shlex.quote(settings.label)}"
             labels = f"{given or labels} --learn-flagged"
         command = f"cfl-edge learn --stream {settings.stream} --model {folder} {labels}"
-    if len(summary.classes) == 1:
-        lines.append(
-            f"one class  is predicted for everything: teach a second one, such as empty for the "
-            f"view without {summary.classes[0]}"
-        )
+    if single := only_answer(summary.classes):
+        lines.append(f"one class  {single}")
         command = f"cfl-edge learn --stream {settings.stream} --model {folder} --label empty"
     return [*lines, f"next       {command}"]

@@ -18,6 +18,17 @@ T = TypeVar("T")
 MIB = 2**20
 RING_FRAMES = 300  # 10 s of a camera
 RING_BYTES = 64 * MIB  # 300 frames of the default network need 13 MiB
+RING_SHARE = 8  # of --memory-mib
+
+
+def ring_bytes(memory_mib: float | None) -> int:
+    """Return what a ring may hold: an eighth of `--memory-mib`, 64 MiB at most.
+
+    Example:
+        >>> ring_bytes(32) / MIB, ring_bytes(None) / MIB
+        (4.0, 64.0)
+    """
+    return RING_BYTES if memory_mib is None else min(RING_BYTES, int(memory_mib * MIB / RING_SHARE))
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -213,6 +214,7 @@ def fit_memory(
     *,
     replay_is_given: bool = False,
     optimizer_is_given: bool = False,
+    for_learning: Callable[[float], float] = float,
 ) -> MemoryPlan:
     """Choose chunk, replay memory and optimizer so that learning stays below a limit.
 
@@ -224,6 +226,8 @@ def fit_memory(
         limit_mib: Growth of the process over what it has after loading, MiB.
         replay_is_given: Whether the user asked for this size of the replay memory; it stays then.
         optimizer_is_given: The same of the optimizer.
+        for_learning: Returns what learning gets of a limit, MiB, where frames whose labels come
+            late get the rest.
 
     Raises:
         UsageError: Nothing fits; it says what would.
@@ -239,16 +243,20 @@ def fit_memory(
             for tried in _by_time(config, loaded):
                 tried = dataclasses.replace(tried, replay_mib=replay_mib, optimizer=optimizer)
                 plan = plan_memory(tried, loaded)
-                if plan.total_bytes <= limit_mib * MIB:
+                if plan.total_bytes <= for_learning(limit_mib) * MIB:
                     return plan
                 if least is None or plan.total_bytes < least.total_bytes:
                     least = plan
     assert least is not None
     least_mib = math.ceil(least.total_bytes / MIB)
+    while for_learning(least_mib) * MIB < least.total_bytes:
+        least_mib += 1
+    shared = least_mib - for_learning(least_mib)
     raise UsageError(
         f"--memory-mib is {limit_mib:g}, but learning needs at least {least_mib}: "
         f"{least.passing_bytes / MIB:.0f} MiB for {least.passing_name}, "
-        f"{least.kept_bytes / MIB:.0f} for libraries, replay memory, covariance and optimizer",
+        f"{least.kept_bytes / MIB:.0f} for libraries, replay memory, covariance and optimizer"
+        + (f", {shared:.0f} for frames whose labels come late" if shared else ""),
         hint=f"--memory-mib {least_mib}, or a smaller --layers or --image",
     )
 

@@ -12,7 +12,7 @@ from cfl_edge.loop.metrics import Confusion, peak_rss_mib
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.prediction import UNKNOWN, auroc, check_reject, false_positive_rate
+from cfl_edge.prediction import UNKNOWN, auroc, check_reject, false_positive_rate, only_answer
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.uri import parse_uri
@@ -88,6 +88,8 @@ def evaluate(settings: EvaluateSettings, *, on_notice: Notice = log_notice) -> E
             )
         learner = load_learner(settings.model, device=settings.device, on_notice=on_notice)
         check_reject(reject, learner.classes)
+        if single := only_answer(learner.classes):
+            on_notice(f"{settings.model} has one class: {single}")
         if reject is not None and learner.algorithm.novelty.table() is None:
             on_notice(NOT_CALIBRATED)
         confusion, unlabelled, rejected = Confusion(), 0, 0

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cfl_edge.config.learn import LearnSettings
-from cfl_edge.core.allocator import MIB, return_freed_memory
+from cfl_edge.core.allocator import return_freed_memory
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.open import open_labels
-from cfl_edge.labels.ring import RING_BYTES
-from cfl_edge.labels.source import LabelSource
+from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
 from cfl_edge.loop.board_health import BoardHealth
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
     from cfl_edge.loop.publish import Publisher
     from cfl_edge.onnx.export import Exported
-
-RING_SHARE = 8  # of --memory-mib; 300 frames of the default network need 13 MiB
 
 
 @dataclass(frozen=True)
@@ -105,12 +102,12 @@ def learn(
                 label=settings.label,
                 labels_from=settings.labels_from or default_labels(settings),
                 classes=classes,
-                reserved=None if settings.reject is None else UNKNOWN,
+                reserved=_reserved(settings),
                 labels_port=settings.labels_port,
             )
         )
-        ring_bytes, settings = late_labels_memory(settings, labels, on_notice)
-        learner = open_learner(saved, settings, on_notice)
+        is_late = bool(settings.label_delay or labels.late)
+        learner = open_learner(saved, settings, on_notice, late_labels=is_late)
         from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
 
         if settings.reject is not None and learner.algorithm.novelty.table() is None:
@@ -125,7 +122,8 @@ def learn(
         publisher = open_publisher(learner, settings, on_notice)
         if publisher is not None:
             publisher.budget = writes.publishing
-        ring = open_ring(labels, delay_s=settings.label_delay, max_bytes=ring_bytes)
+        max_bytes = ring_bytes(settings.memory_mib if is_late else None)
+        ring = open_ring(labels, delay_s=settings.label_delay, max_bytes=max_bytes)
         learning = Learning(
             learner,
             Teaching(
@@ -158,12 +156,18 @@ def learn(
         )
 
 
+def _reserved(settings: LearnSettings) -> str | None:
+    """Return the name that no class may have: the answer of `--reject`."""
+    return None if settings.reject is None else UNKNOWN
+
+
 def _stream_options(settings: LearnSettings) -> StreamOptions:
     return StreamOptions(
         order=settings.order,
         epochs=settings.epochs,
         seed=settings.seed,
         labels=(settings.labels_from or default_labels(settings)) == "dirs",
+        reserved=_reserved(settings),
         realtime_hz=settings.realtime,
     )
 
@@ -226,8 +230,8 @@ def check_labels(settings: LearnSettings) -> None:
     Raises:
         UsageError: Buttons of a stream that has none, or a class named `unknown` with --reject.
     """
-    if settings.reject is not None and settings.label is not None:
-        check_name(settings.label, source="--label", reserved=UNKNOWN)
+    if settings.label is not None:
+        check_name(settings.label, source="--label", reserved=_reserved(settings))
     if settings.labels_from != "serial":
         return
     stream = parse_uri(settings.stream)
@@ -241,23 +245,6 @@ def check_labels(settings: LearnSettings) -> None:
             f"--labels-from serial with --stream {stream.shown}: bare JPEGs carry no buttons",
             hint="a sketch that speaks CFL-Link, or --labels-from keys",
         )
-
-
-def late_labels_memory(
-    settings: LearnSettings, labels: LabelSource, on_notice: Notice
-) -> tuple[int, LearnSettings]:
-    """Return the bytes for frames whose labels come late, and the settings for the rest.
-
-    Within `--memory-mib` they get an eighth, and learning the rest.
-    """
-    if settings.memory_mib is None or not (settings.label_delay or labels.late):
-        return RING_BYTES, settings
-    ring_mib = min(RING_BYTES / MIB, settings.memory_mib / RING_SHARE)
-    on_notice(
-        f"{ring_mib:.2g} of {settings.memory_mib:g} MiB are for frames whose labels come late"
-    )
-    rest_mib = settings.memory_mib - ring_mib
-    return int(ring_mib * MIB), settings.model_copy(update={"memory_mib": rest_mib})
 
 
 def learn_budget_s(settings: LearnSettings) -> float | None:

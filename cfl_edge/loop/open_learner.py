@@ -11,6 +11,7 @@ from cfl_edge.config.learn import LearnSettings
 from cfl_edge.core.allocator import MIB, give_back, keep_freed_memory, return_freed_memory
 from cfl_edge.core.device import choose_device
 from cfl_edge.errors import ModelError, UsageError
+from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.notices import Notice, log_notice
 
@@ -43,9 +44,19 @@ def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
 
 
 def open_learner(
-    saved: Saved | None, settings: LearnSettings, on_notice: Notice = log_notice
+    saved: Saved | None,
+    settings: LearnSettings,
+    on_notice: Notice = log_notice,
+    *,
+    late_labels: bool = False,
 ) -> Learner:
     """Build a new learner, or resume the saved one; imports torch.
+
+    Args:
+        saved: None for a new one.
+        settings: What is asked for.
+        on_notice: Told what `--memory-mib` leaves room for.
+        late_labels: Whether frames that wait for their labels share `--memory-mib`.
 
     Raises:
         UsageError: It does not fit into memory.
@@ -66,7 +77,7 @@ def open_learner(
     if settings.memory_mib is None:
         keep_freed_memory()
     else:
-        config = _fitted(config, settings, saved is not None, on_notice)
+        config = _fitted(config, settings, saved is not None, late_labels, on_notice)
     try:
         if saved is None:
             learner = Learner(config, device)
@@ -126,25 +137,40 @@ def chunk_of(settings: LearnSettings) -> int | None:
 
 
 def _fitted(
-    config: LearnerConfig, settings: LearnSettings, is_saved: bool, on_notice: Notice
+    config: LearnerConfig,
+    settings: LearnSettings,
+    is_saved: bool,
+    late_labels: bool,
+    on_notice: Notice,
 ) -> LearnerConfig:
     """Choose what fits within `--memory-mib`, and report it."""
     from cfl_edge.learner.memory_plan import fit_memory
 
-    assert settings.memory_mib is not None
+    def for_learning(limit_mib: float) -> float:
+        return limit_mib - (ring_bytes(limit_mib) / MIB if late_labels else 0.0)
+
+    limit_mib = settings.memory_mib
+    assert limit_mib is not None
+    learning_mib = for_learning(limit_mib)
+    if late_labels:
+        on_notice(
+            f"{limit_mib - learning_mib:.2g} of {limit_mib:g} MiB are for frames whose labels come "
+            "late"
+        )
     plan = fit_memory(
         config,
-        settings.memory_mib,
+        limit_mib,
         replay_is_given=settings.replay_mib is not None,
         optimizer_is_given=is_saved or settings.optimizer is not None,
+        for_learning=for_learning,
     )
     return_freed_memory()
     planned_mib = plan.total_bytes / MIB
     # The journal gets what is left: learning comes before undoing.
-    journal_mib = min(config.journal_mib, math.floor(settings.memory_mib - planned_mib))
+    journal_mib = min(config.journal_mib, math.floor(learning_mib - planned_mib))
     chosen = dataclasses.replace(plan.config, journal_mib=journal_mib)
     on_notice(
-        f"learning will add {planned_mib + journal_mib:.0f} of {settings.memory_mib:g} MiB: "
+        f"learning will add {planned_mib + journal_mib:.0f} of {learning_mib:g} MiB: "
         f"replay {chosen.replay_mib:g} MiB, journal {chosen.journal_mib:g} MiB, "
         f"optimizer {chosen.optimizer}"
         + (f", chunk {plan.peak_layer.chunk}" if plan.layers else "")

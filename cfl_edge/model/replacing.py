@@ -3,8 +3,10 @@
 New files are written into a folder of their own, `.writing-PID-NAME`, and wait there until all are
 on the disk. Where the old folder holds nothing else, the two folders then exchange their names, in
 one step of the file system, and what somebody has put into the old one meanwhile is moved into the
-new one. Otherwise the files are renamed one after the other, and back if one fails. What a killed
-process leaves behind is removed by the next one.
+new one. Otherwise the files are renamed one after the other, and back if one fails.
+
+What a killed process leaves behind is removed by the next one. Until an old folder is cleared, the
+new one holds a file that lists which of the old files may go: somebody else's are moved first then.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cfl_edge.model.opening import regular
 from cfl_edge.model.writing import (
     TEMPORARY,
     discard,
@@ -34,6 +37,7 @@ INTACT = "Nothing was replaced."
 _LEFTOVER = re.compile(re.escape(TEMPORARY) + r"(\d+)-(.+)", re.DOTALL)
 _AT_FDCWD = -100  # of <fcntl.h>
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2  # of <linux/fs.h>
+_MOST_NAMES_BYTES = 4096  # of the few files of an export; a forged list may be endless
 _staging: set[Path] = set()  # folders in which this process is writing now
 
 
@@ -77,6 +81,8 @@ def staged_files(
                 _copy_mode(real / name, stage / name)
                 with open(stage / name, "rb") as file:  # the block may have written it
                     os.fsync(file.fileno())
+            if stage.parent != real:
+                _write_names(stage, {*contents, *beside})
             sync_folder(stage)
         exchanged = stage.parent != real and _exchange_folders(stage, real, beside)
         if not exchanged:
@@ -84,6 +90,7 @@ def staged_files(
         try:
             if exchanged:
                 _clear_old(stage, real, {*contents, *beside})
+                os.unlink(real / stage.name)
             sync_folder(real.parent if exchanged else real)
         except OSError as error:
             late = "The new files are in place, but a power cut may lose them."
@@ -137,7 +144,7 @@ def remove_leftovers(folder: Path) -> None:
         []
     """
     real = Path(os.path.realpath(folder))
-    for place, name in ((real, None), (real.parent, real.name)):
+    for place, name in ((real.parent, real.name), (real, None)):  # the list is in `real`
         try:
             found = os.listdir(place)
         except OSError:
@@ -145,7 +152,19 @@ def remove_leftovers(folder: Path) -> None:
         for entry in found:
             match = _LEFTOVER.fullmatch(entry)
             if match and name in (None, match[2]) and not is_being_written(place / entry):
-                discard(place / entry)
+                remove_leftover(place / entry)
+
+
+def remove_leftover(path: Path) -> OSError | None:
+    """Remove what a process that ended has left, and return what stood in the way, if anything did.
+
+    From a folder that was replaced, what somebody else put there is first moved into the new one.
+    """
+    try:
+        _finish_exchange(path)
+    except OSError as error:
+        return error
+    return discard(path)
 
 
 def is_being_written(path: Path) -> bool:
@@ -210,6 +229,30 @@ def _rename(old: Path, new: Path, flags: int) -> bool:
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     paths = _AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new)
     return renameat2 is not None and bool(renameat2(*paths, flags) == 0)
+
+
+def _write_names(stage: Path, names: Collection[str]) -> None:
+    """List in the new folder which files of the old one may go, for whoever has to clear it."""
+    mark = stage / stage.name  # the name that the old folder gets
+    write_file(mark, [memoryview(os.fsencode("\n".join(names)))])
+
+
+def _finish_exchange(path: Path) -> None:
+    """Clear the old folder of an exchange, where this is one, as its process would have done.
+
+    Raises:
+        OSError: As the system reports it.
+    """
+    match = _LEFTOVER.fullmatch(path.name)
+    if match is None or path.is_symlink() or not path.is_dir():
+        return
+    real = path.parent / match[2]
+    if real.is_symlink() or not os.path.lexists(real / path.name):
+        return
+    with open(real / path.name, "rb", opener=regular) as mark:
+        names = os.fsdecode(mark.read(_MOST_NAMES_BYTES)).split("\n")
+    _clear_old(path, real, names)
+    os.unlink(real / path.name)
 
 
 def _clear_old(stage: Path, real: Path, names: Collection[str]) -> None:

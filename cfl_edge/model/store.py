@@ -44,7 +44,7 @@ from cfl_edge.model.checkpoint import (
 )
 from cfl_edge.model.lock import LOCK, holder
 from cfl_edge.model.opening import irregular
-from cfl_edge.model.replacing import is_being_written
+from cfl_edge.model.replacing import is_being_written, remove_leftover
 from cfl_edge.model.tensors import Array, digest, to_parts
 from cfl_edge.model.writing import TEMPORARY, discard, make_folder, write_error
 
@@ -291,17 +291,17 @@ class Store:
         except OSError as error:
             self._on_notice(f"{checkpoint} could not be removed: {error.strerror}")
             return False
-        self._remove(doomed)
+        self._tell_stuck(doomed, discard(doomed))
         return True
 
     def _remove_leftovers(self) -> None:
         for name in self._names():
             path = self.folder / name
             if name.startswith(TEMPORARY) and not is_being_written(path):
-                self._remove(path)
+                self._tell_stuck(path, remove_leftover(path))
 
-    def _remove(self, path: Path) -> None:
-        if error := discard(path):
+    def _tell_stuck(self, path: Path, error: OSError | None) -> None:
+        if error is not None:
             self._on_notice(f"{path} could not be removed: {error.strerror}")
 
     def _checkpoints(self) -> list[Path]:

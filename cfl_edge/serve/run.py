@@ -18,7 +18,7 @@ from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
 from cfl_edge.onnx.model_trial import try_model
-from cfl_edge.prediction import UNKNOWN, check_reject
+from cfl_edge.prediction import UNKNOWN, check_reject, only_answer
 from cfl_edge.serve.model_watch import Image, WatchedModel
 from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.status import Seen
@@ -74,6 +74,8 @@ def run(
         check_reject(settings.reject, loaded.classes)
         if settings.reject is not None:
             _require_distances(loaded)
+        if single := only_answer(loaded.classes):
+            on_notice(f"{path} has one class: {single}")
         return loaded
 
     outputs = Outputs(settings, on_notice)

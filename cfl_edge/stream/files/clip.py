@@ -128,6 +128,7 @@ class Video(Recording):
     Args:
         path: The file.
         labelled: Whether the name is the label.
+        reserved: See `cfl_edge.names.check_name`.
 
     Raises:
         StreamNotFoundError: There is no such file.
@@ -143,7 +144,7 @@ class Video(Recording):
           try: ls .
     """
 
-    def __init__(self, path: str, *, labelled: bool = True) -> None:
+    def __init__(self, path: str, *, labelled: bool = True, reserved: str | None = None) -> None:
         self.uri = path
         stem = os.path.splitext(os.path.basename(path))[0]
         clip = Clip(path)  # opened to look at it, and again for each epoch
@@ -151,7 +152,8 @@ class Video(Recording):
         clip.close()
         self.label = None
         if labelled:
-            self.label = check_name(stem, source=f"{path}: the clip's name", kind=DataError)
+            source = f"{path}: the clip's name"
+            self.label = check_name(stem, source=source, kind=DataError, reserved=reserved)
 
     def description(self) -> str:
         """Return size, codec, rate and, where the file tells it, the number of frames."""

@@ -75,7 +75,7 @@ def open_file(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Reco
         is_image = False
     if is_image:
         return Folder(path, options, on_notice)
-    return Video(path, labelled=options.labels)
+    return Video(path, labelled=options.labels, reserved=options.reserved)
 
 
 @final
@@ -113,7 +113,7 @@ class Folder(Recording):
         self._root, self._names = listing.root, listing.names
         self.length = None if listing.clips else len(self._names)
         if options.labels:
-            check_classes(listing, on_notice)
+            check_classes(listing, on_notice, options.reserved)
 
     def description(self) -> str:
         """Return the number of files and classes, and their order."""

@@ -6,7 +6,7 @@ import http.client
 from collections.abc import Mapping
 from typing import final
 
-from cfl_edge.errors import StreamError
+from cfl_edge.errors import StreamError, StreamFormatError
 from cfl_edge.stream.network.errors import FfmpegCode, network_error
 from cfl_edge.stream.network.http import HttpClient, stream_errors
 
@@ -89,8 +89,19 @@ class FileOpener:
         """Why the last file did not open: FFmpeg goes on to the next without a word."""
 
     def __call__(self, url: str, flags: int, options: Mapping[str, str]) -> HttpFile:
-        """Open a file; called by PyAV."""
+        """Open a file; called by PyAV.
+
+        Raises:
+            StreamFormatError: It is encrypted: FFmpeg leaves that to its own protocols.
+            StreamError: It cannot be fetched.
+        """
         try:
+            if url.startswith("crypto"):
+                raise StreamFormatError(
+                    f"{self._client.shown}: its playlist lists encrypted files (AES-128), expected "
+                    "plain ones",
+                    hint="switch the encryption of HLS off in the camera, or use its RTSP address",
+                )
             return HttpFile(self._client, url, start=int(options.get("offset", 0)))
         except StreamError as fault:
             self.fault = fault
