@@ -13,7 +13,7 @@ import pytest
 from http_camera import MULTIPART, PARTS, QUICK, clip, page, serving, start
 from rtsp_server import RtspBoard, rtp_packets, serve_rtsp
 
-from cfl_edge.errors import StreamError, StreamPermissionError
+from cfl_edge.errors import StreamError, StreamFormatError, StreamPermissionError
 from cfl_edge.stream.open import open_stream
 
 
@@ -82,6 +82,17 @@ def test_a_playlist_stays_on_its_host_unless_told_to_follow(tmp_path: Path) -> N
             assert next(iter(stream)).image.shape == (48, 64, 3)
         with pytest.raises(StreamError):
             open_stream(site.url("/file.m3u8?follow=1"), QUICK)
+
+
+def test_an_encrypted_playlist_is_named() -> None:
+    head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n"
+    key = '#EXT-X-KEY:METHOD=AES-128,URI="key.bin"\n'
+    with serving() as site:
+        text = f"{head}{key}#EXTINF:1.0,\nclip.ts\n#EXT-X-ENDLIST\n"
+        site.pages["/live.m3u8"] = page("application/vnd.apple.mpegurl", text.encode())
+        site.pages["/key.bin"] = page("application/octet-stream", b"k" * 16)
+        with pytest.raises(StreamFormatError, match=r"/live.m3u8: its playlist lists encrypted"):
+            open_stream(site.url("/live.m3u8?follow=1"), QUICK)
 
 
 @pytest.mark.parametrize("password", ["p@s/w#?", "wrong"])
