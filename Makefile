@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 
 .PHONY: learn test bench check gpu clean
 
-learn: $(VENV)/pretrained.stamp
+learn: $(VENV)/learn.stamp
 	$(BIN)/cfl-edge learn --stream '$(STREAM)' --model '$(MODEL)' $(if $(LABEL),--label '$(LABEL)')
 
 test: $(VENV)/dev.stamp

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cfl_edge.config.models import EvaluateSettings
 from cfl_edge.config.settings import Option
+from cfl_edge.errors import DataError
+from cfl_edge.stream.uri import mask
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
+    from cfl_edge.lab.report.gallery import Gallery
     from cfl_edge.loop.evaluate import Evaluation
 
 
@@ -19,22 +23,41 @@ class PlottedSettings(EvaluateSettings):
     plot: Annotated[
         Path | None, Option("Draw the confusion matrix into this file.", metavar="FILE.png")
     ] = None
+    report: Annotated[
+        Path | None,
+        Option(
+            "Write report.html into this folder: wrong pictures, thresholds, what to teach next.",
+            metavar="DIR",
+        ),
+    ] = None
 
 
 def evaluate(settings: PlottedSettings, reporter: Reporter) -> None:
     """Measure accuracy, recall of each class and confusion on labelled images."""
     from cfl_edge.cli.plot_file import check_plot, write_plot
     from cfl_edge.lab.confusion import confusion_png, confusion_text
+    from cfl_edge.lab.report.gallery import Gallery
     from cfl_edge.loop.evaluate import evaluate as evaluate_model
+    from cfl_edge.loop.operating_point import accuracy_of, precision_of
 
     plot, reject = settings.plot, settings.reject
     if plot is not None:
         check_plot(plot)
-    result = evaluate_model(settings, on_notice=reporter.notice)
-    confusion = result.confusion
+    if settings.report is not None:
+        _check_report(settings.report)
+    gallery = Gallery()
+    result = evaluate_model(
+        settings,
+        on_step=(lambda _: None) if settings.report is None else gallery.add,
+        on_notice=reporter.notice,
+    )
+    confusion, accuracy = result.confusion, accuracy_of(result.confusion)
+    precisions = {name: precision_of(confusion, name) for name in confusion.names}
     fields: dict[str, Any] = {
         "accuracy": confusion.accuracy,
+        "accuracy_interval": accuracy.interval,
         "per_class": confusion.recall(),
+        "precision": {name: share and share.value for name, share in precisions.items()},
         "samples": confusion.samples,
         "skipped": result.skipped,
         "unknown_classes": result.unknown_classes,
@@ -42,13 +65,59 @@ def evaluate(settings: PlottedSettings, reporter: Reporter) -> None:
         **_unknown_fields(result, reject),
         "confusion": {"names": confusion.names, "counts": confusion.rows()},
     }
-    lines = [f"accuracy   {confusion.accuracy:.2%} of {confusion.samples} images"]
+    low, high = accuracy.interval
+    lines = [
+        f"accuracy   {confusion.accuracy:.2%} of {confusion.samples} images; "
+        f"{100 * low:.1f} to {100 * high:.1f} % with 95 % confidence"
+    ]
     lines += [*_unknown_lines(result, reject), "recall"]
     lines += [f"  {recall:7.1%}  {name}" for name, recall in confusion.recall().items()]
     lines += ["confusion", *confusion_text(confusion)]
+    if (threshold := result.threshold) is not None:
+        point = threshold.point()
+        fields["required"] = {
+            "class": point.requirement.name,
+            "threshold": point.threshold,
+            "recall": point.recall.value,
+            "recall_interval": point.recall.interval,
+            "others_stopped": point.cost and point.cost.value,
+        }
+        lines += point.lines()
+    if settings.report is not None:
+        fields["report"] = _write_report(settings, settings.report, result, gallery)
+        lines.append(f"report     {fields['report']}")
     reporter.summary(fields, lines)
     if plot is not None:
         write_plot(confusion_png(confusion), plot)  # what fails here takes nothing away
+
+
+def _check_report(folder: Path) -> None:
+    """Refuse before the work what would fail after it.
+
+    Raises:
+        DataError: The folder is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(
+            f"--report {folder} is a file, expected a folder", hint=f"--report {folder}-report"
+        )
+
+
+def _write_report(
+    settings: PlottedSettings, folder: Path, result: Evaluation, gallery: Gallery
+) -> Path:
+    """Write the page, and return where it is.
+
+    Raises:
+        ModelWriteError: The folder cannot be written.
+    """
+    from cfl_edge.lab.report.page import REPORT_FILE, Source, report_page
+    from cfl_edge.model.replacing import replace_files
+
+    day = time.strftime("%Y-%m-%d %H:%M")
+    page = report_page(Source(settings.model, mask(settings.data), day), result, gallery)
+    (path,) = replace_files(folder, {REPORT_FILE: page.encode("utf-8", "replace")})
+    return path
 
 
 def _unknown_fields(result: Evaluation, reject: float | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 from cfl_edge.errors import DataError
@@ -16,7 +17,8 @@ def check_plot(path: Path) -> None:
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise DataError(
-            "--plot needs matplotlib, which is not installed", hint="pip install 'cfl-edge[plots]'"
+            "--plot needs matplotlib, which is not installed",
+            hint=f"{sys.executable} -m pip install matplotlib",
         )
     if path.is_dir() or not path.resolve().parent.is_dir():
         folder = path if path.is_dir() else path.parent

@@ -30,6 +30,13 @@ class EvaluateSettings(Settings):
         str | None, Option("Folder of images that show none of the classes.", metavar="URI")
     ] = None
     reject: Reject = None
+    require: Annotated[
+        str | None,
+        Option(
+            "Find the threshold that stops at least this share of a class: bad=0.99.",
+            metavar="CLASS=RECALL",
+        ),
+    ] = None
     device: Device = "auto"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,10 @@ from cfl_edge.errors import DataError
 from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
 from cfl_edge.loop.metrics import Confusion, peak_rss_mib
 from cfl_edge.loop.open_learner import load_learner
+from cfl_edge.loop.operating_point import Threshold, read_requirement
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
+from cfl_edge.loop.step import Step
+from cfl_edge.names import nfc
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.prediction import UNKNOWN, auroc, check_reject, false_positive_rate, only_answer
 from cfl_edge.stream.open import open_stream
@@ -54,6 +58,8 @@ class Evaluation:
         unknown_classes: Folders whose name the model does not know; their images count as wrong.
         skipped: Images that could not be read; they do not count.
         peak_rss_mib: Peak resident memory of the process, MiB.
+        classes: Names of the model's classes, in the order of its scores.
+        threshold: What `require` asks for, where it does.
     """
 
     confusion: Confusion
@@ -63,19 +69,28 @@ class Evaluation:
     unknown_classes: list[str]
     skipped: int
     peak_rss_mib: float
+    classes: tuple[str, ...]
+    threshold: Threshold | None
 
 
-def evaluate(settings: EvaluateSettings, *, on_notice: Notice = log_notice) -> Evaluation:
+def evaluate(
+    settings: EvaluateSettings,
+    *,
+    on_step: Callable[[Step], None] = lambda _: None,
+    on_notice: Notice = log_notice,
+) -> Evaluation:
     """Predict every image of a folder that holds one subfolder per class.
 
     Args:
         settings: What to measure.
+        on_step: Called after every image with a label.
         on_notice: Called with what the user should know.
 
     Raises:
         StreamError: No such folder.
         DataError: It is a file, no image in it has a label, or there is none of what is unknown.
-        UsageError: `reject` is out of range, or a class of the model is called `unknown`.
+        UsageError: `reject` is out of range, or a class of the model is called `unknown`;
+            `require` is malformed, or names no class of the model.
         ModelError: There is no model.
     """
     data, reject = settings.data, settings.reject
@@ -92,6 +107,11 @@ def evaluate(settings: EvaluateSettings, *, on_notice: Notice = log_notice) -> E
             on_notice(f"{settings.model} has one class: {single}")
         if reject is not None and learner.algorithm.novelty.table() is None:
             on_notice(NOT_CALIBRATED)
+        threshold = None
+        if settings.require is not None:
+            threshold = Threshold(
+                read_requirement(nfc(settings.require), learner.classes), learner.classes
+            )
         confusion, unlabelled, rejected = Confusion(), 0, 0
         known_distances: list[float] = []
         options = SessionOptions(reject=reject, batch=BATCH)
@@ -103,6 +123,9 @@ def evaluate(settings: EvaluateSettings, *, on_notice: Notice = log_notice) -> E
             rejected += step.prediction.rejected
             if step.label in learner.classes:
                 known_distances.append(step.prediction.distance)
+            if threshold is not None:
+                threshold.add(step.label, step.prediction)
+            on_step(step)
         skipped = len(stream.skipped)
     if not confusion.samples:
         raise DataError(
@@ -126,6 +149,8 @@ def evaluate(settings: EvaluateSettings, *, on_notice: Notice = log_notice) -> E
         unknown_classes=foreign,
         skipped=skipped,
         peak_rss_mib=peak_rss_mib(),
+        classes=tuple(learner.classes),
+        threshold=threshold,
     )
 
 

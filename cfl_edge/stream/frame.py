@@ -22,6 +22,7 @@ class Frame:
         dropped: How many frames the stream has dropped before this one.
         label: Class name, where the source knows it (a folder's subfolder, `demo:`).
         damaged: How many frames before this one arrived damaged.
+        name: The file that it comes from, below its folder; empty for other streams.
 
     Example:
         >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
@@ -35,3 +36,4 @@ class Frame:
     dropped: int = 0
     label: str | None = None
     damaged: int = 0
+    name: str = ""

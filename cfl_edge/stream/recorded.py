@@ -22,11 +22,13 @@ class Shot(NamedTuple):
         image: uint8 RGB, shape (H, W, 3), owned by nobody else.
         timestamp_s: See `Frame`.
         label: Class name, where the recording knows it.
+        name: See `Frame`.
     """
 
     image: Image
     timestamp_s: float
     label: str | None
+    name: str = ""
 
 
 Images = Generator[Shot, None, None]
@@ -124,7 +126,9 @@ class RecordedStream(Stream):
                 for shot in shots:
                     if self._closed:
                         return
-                    yield Frame(shot.image, shot.timestamp_s, index, label=shot.label)
+                    yield Frame(
+                        shot.image, shot.timestamp_s, index, label=shot.label, name=shot.name
+                    )
                     index += 1
         self.close()
         if len(self.skipped) > TOLD:

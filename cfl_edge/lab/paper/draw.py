@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -148,7 +149,8 @@ def _require(module: str, package: str, what: str) -> None:
         importlib.import_module(module)
     except ImportError:
         raise UsageError(
-            f"{what} needs {package}, which is not installed", hint="pip install 'cfl-edge[plots]'"
+            f"{what} needs {package}, which is not installed",
+            hint=f"{sys.executable} -m pip install {package}",
         ) from None
 
 

@@ -143,7 +143,7 @@ class Folder(Recording):
             for position, image in enumerate(_images(os.path.join(self._root, name), note)):
                 if position:  # a clip, which its name did not tell
                     self.length = None
-                yield Shot(image, time.monotonic(), label)
+                yield Shot(image, time.monotonic(), label, name)
                 count += 1
         if count == 0:
             raise StreamFormatError(

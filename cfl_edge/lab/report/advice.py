@@ -1,0 +1,122 @@
+"""What to teach next, in words, with the commands."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+from cfl_edge.lab.report.gallery import Gallery
+from cfl_edge.loop.evaluate import Evaluation
+from cfl_edge.loop.operating_point import images_to_show, recall_of
+from cfl_edge.names import visible
+from cfl_edge.notices import counted
+from cfl_edge.prediction import UNKNOWN
+
+FEW_IMAGES = 30  # of a class: with all of them right, the interval still reaches down to 89 %
+SURE = 0.95  # a wrong answer with more than this is often a wrong label
+USEFUL_AUROC = 0.7  # below it, a limit that accepts most known things accepts most others too
+MOST_SENTENCES = 3  # of a kind
+
+
+class Advice(NamedTuple):
+    """One thing to do.
+
+    Args:
+        text: Why, and what.
+        command: That does it; empty where none does.
+    """
+
+    text: str
+    command: str = ""
+
+
+def advice(result: Evaluation, gallery: Gallery, model: Path) -> list[Advice]:
+    """Return what the result says about the next thing to do, the most useful first.
+
+    Args:
+        result: Of `evaluate`.
+        gallery: Its pictures.
+        model: The model folder, for commands.
+    """
+    confusion = result.confusion
+    mistakes = [
+        (n, true, said)
+        for (true, said), n in confusion.counts.items()
+        if true != said and true in result.classes and said != UNKNOWN
+    ]
+    mistakes.sort(key=lambda one: (-one[0], one[1], one[2]))
+    found = [
+        Advice(f"The model has no class {visible(name)}. Teach it:", _teach(name, model))
+        for name in result.unknown_classes
+    ]
+    for n, true, said in mistakes[:MOST_SENTENCES]:
+        total = sum(k for (one, _), k in confusion.counts.items() if one == true)
+        text = (
+            f"{n} of {total} pictures of {visible(true)} are taken for {visible(said)}. Teach "
+            f"{visible(true)} as it looks there, and {visible(said)} in the same place and light:"
+        )
+        found.append(Advice(text, _teach(true, model)))
+    sure = [one for cell, one in gallery.wrong() if cell[1] != UNKNOWN and one.weight >= SURE]
+    if sure:
+        text = (
+            f"Look at the labels of the {counted(len(sure), 'wrong picture')} with more than "
+            f"{100 * SURE:.0f} %: a picture in the wrong folder looks like that."
+        )
+        found.append(Advice(text))
+    found += map(Advice, _few_images(result))
+    if (unknown := result.unknown) is not None and unknown.rejected is None:
+        found.append(_reject(unknown.auroc))
+    if not mistakes and not result.unknown_classes:
+        text = (
+            "No class is taken for another one here. Try pictures of another day, another light "
+            "and another distance before you trust it."
+        )
+        found.append(Advice(text))
+    return found
+
+
+def _reject(area: float) -> Advice:
+    """Say what --reject can do about things that are none of the classes."""
+    if area < USEFUL_AUROC:
+        return Advice(
+            f"The model hardly tells things that are none of the classes from these (AUROC "
+            f"{area:.2f}, chance is 0.5): teach them as a class of their own, such as other."
+        )
+    return Advice(
+        "Things that are none of the classes get the name of a class: --reject 0.95 reports them "
+        f"as unknown instead (AUROC {area:.2f}, 1 tells all of them apart)."
+    )
+
+
+def _few_images(result: Evaluation) -> list[str]:
+    """Return a sentence on classes that too few images measure."""
+    shares = {name: recall_of(result.confusion, name) for name in result.classes}
+    missing = [name for name, share in shares.items() if share is None]
+    few = [name for name, share in shares.items() if share and share.total < FEW_IMAGES]
+    sentences = []
+    if missing:
+        sentences.append(
+            f"No picture shows {_listed(missing)}: how well it is recognised is not known."
+        )
+    if few:
+        sentences.append(
+            f"Fewer than {FEW_IMAGES} pictures measure {_listed(few)}. "
+            f"{images_to_show(0.9)} pictures that are all right show 90 %, {images_to_show(0.99)} "
+            "show 99 %."
+        )
+    return sentences
+
+
+def _listed(names: list[str]) -> str:
+    """Return names for a sentence, the first few of many."""
+    shown = ", ".join(map(visible, names[:MOST_SENTENCES]))
+    more = len(names) - MOST_SENTENCES
+    return f"{shown} and {more} more classes" if more > 0 else shown
+
+
+def _teach(name: str, model: Path) -> str:
+    return (
+        f"cfl-edge learn --stream /dev/video0 --label {shlex.quote(visible(name))} "
+        f"--model {shlex.quote(str(model))}"
+    )
