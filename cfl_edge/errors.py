@@ -15,6 +15,7 @@ CflEdgeError                 exit code
 │   ├── ModelVersionError        written by a newer cfl-edge
 │   ├── ModelLockedError         another process is at work on it
 │   ├── ModelWriteError          disk full, no permission
+│   ├── SessionError             the process that learns on it cannot do that now
 │   └── ExportError              ONNX Runtime and torch disagree
 └── DataError                4   images or labels that cannot be used
 ```
@@ -118,6 +119,10 @@ class ModelLockedError(ModelError):
 
 class ModelWriteError(ModelError):
     """The model cannot be written: disk full, no permission."""
+
+
+class SessionError(ModelError):
+    """The process that learns on a model cannot do what it is asked, or has ended."""
 
 
 class ExportError(ModelError):

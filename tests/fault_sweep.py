@@ -25,6 +25,7 @@ from cfl_edge.learner.journalled import save_learner
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.undo import undo
 from cfl_edge.loop.publish import write_snapshot
+from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.class_table import Change
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
@@ -43,7 +44,9 @@ onnx_export.agree = lambda *_: 0.0
 
 
 def change(what, *names, into, onnx=None):
-    classes.change(model, Change(what, names, into), onnx=onnx, on_notice=notices.append)
+    classes.change(
+        FolderModel(model), Change(what, names, into), onnx=onnx, on_notice=notices.append
+    )
 
 
 def checkpoint():
@@ -62,10 +65,12 @@ def prepare():
 VERBS = {
     "rename": lambda: change("rename", "left", into="aside"),
     "add": lambda: change("add", into="fox", onnx=out),
-    "remove": lambda: classes.remove(model, "left", on_notice=notices.append),
+    "remove": lambda: classes.remove(FolderModel(model), "left", on_notice=notices.append),
     "merge": lambda: change("merge", "above", "left", into="one"),
     "checkpoint": checkpoint,
-    "undo": lambda: undo(UndoSettings(model=model, frames=1), on_notice=notices.append),
+    "undo": lambda: undo(
+        FolderModel(model), UndoSettings(model=model, frames=1), on_notice=notices.append
+    ),
     "export": lambda: export_learner(exported, out),
     "export-beside": lambda: export_learner(exported, out),  # into a folder with other files
     "publish": lambda: write_snapshot(snapshot, published),

@@ -10,6 +10,7 @@ from cfl_edge.learner import batch_learner as learner_module
 from cfl_edge.learner import undo as undo_module
 from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.store import Store
 from cfl_edge.notices import log_notice
 
@@ -18,7 +19,7 @@ CONFIG = LearnerConfig(backbone="none", layers="4,8", image_px=16, replay_mib=0.
 
 def undo(folder, *, on_notice=log_notice, **options):
     settings = load(UndoSettings, {"model": folder, **options}, command="undo")
-    return undo_module.undo(settings, on_notice=on_notice)
+    return undo_module.undo(FolderModel(folder, on_notice), settings, on_notice=on_notice)
 
 
 class Lesson:

@@ -11,6 +11,7 @@ from cfl_edge.learner.classes import count, remove
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.memory_plan import fit_memory, plan_memory
 from cfl_edge.loop.open_learner import check_unchanged, new_config
+from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.store import Store
 
 
@@ -68,7 +69,7 @@ def test_classes_of_neighbours_have_no_onnx_files(tmp_path):
     saved = stored(taught("knn"))
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
     with pytest.raises(ModelError, match="has no label embeddings"):
-        remove(tmp_path / "m", "left", onnx=tmp_path / "model.onnx")
-    assert list(count(tmp_path / "m").frames) == ["above", "left", "dark"]
-    remove(tmp_path / "m", "left")
-    assert list(count(tmp_path / "m").frames) == ["above", "dark"]
+        remove(FolderModel(tmp_path / "m"), "left", onnx=tmp_path / "model.onnx")
+    assert list(count(FolderModel(tmp_path / "m")).frames) == ["above", "left", "dark"]
+    remove(FolderModel(tmp_path / "m"), "left")
+    assert list(count(FolderModel(tmp_path / "m")).frames) == ["above", "dark"]

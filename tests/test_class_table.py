@@ -12,6 +12,7 @@ from cfl_edge.learner.classes import change, count, remove
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.model import class_table
+from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.class_table import Change
 from cfl_edge.model.store import Store
 
@@ -127,15 +128,15 @@ def test_an_added_class_waits_for_its_first_sample(saved):
 def test_refusals_leave_the_model_as_it_was(tmp_path, saved, asked, message):
     store = Store(tmp_path / "m")
     store.save(saved.manifest, saved.tensors)
-    before = count(tmp_path / "m")
+    before = count(FolderModel(tmp_path / "m"))
     with pytest.raises(DataError, match=message):
-        change(tmp_path / "m", asked)
+        change(FolderModel(tmp_path / "m"), asked)
     with pytest.raises(DataError, match="no class 'cup'"):
-        remove(tmp_path / "m", "cup")
-    assert count(tmp_path / "m") == before
+        remove(FolderModel(tmp_path / "m"), "cup")
+    assert count(FolderModel(tmp_path / "m")) == before
 
 
 def test_change_needs_a_model(tmp_path):
     with pytest.raises(ModelNotFoundError):
-        change(tmp_path / "none", Change("rename", ("x",), "y"))
+        change(FolderModel(tmp_path / "none"), Change("rename", ("x",), "y"))
     assert not (tmp_path / "none").exists()

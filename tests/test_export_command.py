@@ -10,6 +10,7 @@ from cfl_edge.learner.classes import change
 from cfl_edge.learner.export import export_learner
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.loop.export import export_model
+from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.class_table import Change
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.inference import OnnxModel
@@ -29,14 +30,14 @@ def test_scores_agree_and_the_class_table_follows_until_the_model_learns_on(tmp_
     expected = learner.predict(learner.encode(images))
     np.testing.assert_allclose(OnnxModel(exported.model).scores(images), expected, rtol=1e-3)
 
-    change(model, Change("rename", ("left",), "aside"), onnx=out)
+    change(FolderModel(model), Change("rename", ("left",), "aside"), onnx=out)
     assert OnnxModel(exported.model).classes == ["above", "aside"]
 
     learner_checks.teach(learner, steps=3)
     save(learner, model)
     before = exported.model.read_bytes()
     with pytest.raises(ModelError, match="before the model learned on"):
-        change(model, Change("rename", ("left",), "right"), onnx=out)
+        change(FolderModel(model), Change("rename", ("left",), "right"), onnx=out)
     assert exported.model.read_bytes() == before
     assert Store(model).load().manifest["classes"] == ["above", "left"]
 

@@ -13,6 +13,7 @@ from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.learners import LEARNERS, declaration
 from cfl_edge.model import class_table, writing
+from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.inference import OnnxModel
 
@@ -248,7 +249,7 @@ def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, algorithm):
         assert any("means" in name for name in there)
 
     notices = []
-    counts = remove(tmp_path / "m", "secret", on_notice=notices.append)
+    counts = remove(FolderModel(tmp_path / "m"), "secret", on_notice=notices.append)
     after = folder_bytes(tmp_path / "m")
     assert [name for name in there if needles[name] in after] == []
     assert b"secret" not in after
@@ -297,7 +298,7 @@ def test_a_removal_that_could_not_clear_the_older_state_says_so(tmp_path, monkey
 
     monkeypatch.setattr(writing.os, "rename", failing)
     with pytest.raises(ModelWriteError, match="is saved, but an older checkpoint is still in"):
-        remove(tmp_path / "m", "class 0")
+        remove(FolderModel(tmp_path / "m"), "class 0")
     monkeypatch.undo()
     assert Store(tmp_path / "m").load().manifest["classes"] == ["class 1"]
 
@@ -358,7 +359,7 @@ def test_the_only_class_is_removed_and_another_learned(tmp_path, algorithm):
     teach(learner, [0], count=5)
     saved = to_saved(learner)
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
-    counts = remove(tmp_path / "m", "class 0", on_notice=[].append)
+    counts = remove(FolderModel(tmp_path / "m"), "class 0", on_notice=[].append)
     assert counts.frames == {}
     back = Learner.from_saved(Store(tmp_path / "m").load())
     assert back.predict(back.encode(pictures(1, 2))).shape == (2, 0)

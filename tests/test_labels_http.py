@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cfl_edge.errors import UsageError
+from cfl_edge.labels.hold import Hold
 from cfl_edge.labels.http import HttpLabels
 from cfl_edge.stream.frame import Frame
 
@@ -34,7 +35,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def labels(clock: Clock) -> Iterator[HttpLabels]:
-    with HttpLabels(port=0, clock=clock) as labels:
+    with HttpLabels(port=0, hold=Hold(clock)) as labels:
         yield labels
 
 

@@ -11,11 +11,13 @@ from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, Usag
 from cfl_edge.learner import split as split_module
 from cfl_edge.learner.journal import Base, Journal
 from cfl_edge.model import writing
+from cfl_edge.model.changing import FolderModel
 
 
 def split(folder, name, into, **options):
     given = {"model": folder, "name": name, "into": into, **options}
-    return split_module.split(load(SplitSettings, given, command="classes split"))
+    asked = load(SplitSettings, given, command="classes split")
+    return split_module.split(FolderModel(folder), asked)
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_relabelling_crosses_the_segments_of_a_journal():
         ({"frames": 0}, UsageError, "--frames is 0, expected more than 0"),
         ({"seconds": -1.0}, UsageError, "--seconds is -1"),
         ({"seconds": 1.0, "frames": 1}, UsageError, "split was given --seconds and --frames"),
-        ({}, UsageError, "split was given neither --seconds nor --frames"),
+        ({}, UsageError, "split was given none of --seconds, --frames and --hold"),
     ],
 )
 def test_refusals_leave_the_model_as_it_was(lesson, options, error, message):

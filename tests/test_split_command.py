@@ -72,7 +72,9 @@ def test_errors_of_the_command(model):
     last = ("--frames", 1)
     assert_error(cfl_edge(*command, "cup", "--into", "new", *last), 4, "no class 'cup'")
     assert_error(cfl_edge(*command, "above", "--into", "other", *last), 4, "'other' already")
-    assert_error(cfl_edge(*command, "above", "--into", "new"), 2, "neither --seconds nor --frames")
+    assert_error(
+        cfl_edge(*command, "above", "--into", "new"), 2, "none of --seconds, --frames and --hold"
+    )
     assert_error(cfl_edge(*command, "above", "--into", " "), 2, "empty")
     both = ("--frames", 1, "--seconds", 2)
     assert_error(cfl_edge(*command, "above", "--into", "new", *both), 2, "--seconds and --frames")

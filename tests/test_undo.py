@@ -13,6 +13,7 @@ from cfl_edge.errors import DataError, ModelWriteError
 from cfl_edge.learner.classes import change as change_classes
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.split import split
+from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.class_table import Change
 from cfl_edge.model.store import Store
 
@@ -121,7 +122,8 @@ MEANS = dataclasses.replace(CONFIG, learner="ncm")  # learns the same of merged 
 
 def change(lesson, verb, names, into):
     notices = []
-    change_classes(lesson.folder, Change(verb, tuple(names), into), on_notice=notices.append)
+    asked = Change(verb, tuple(names), into)
+    change_classes(FolderModel(lesson.folder), asked, on_notice=notices.append)
     assert notices == []
 
 
@@ -173,7 +175,9 @@ def test_a_split_reaches_behind_a_rename(lesson):
     lesson.run(alternating(12))
     change(lesson, "rename", ["above"], "over")
     settings = {"model": lesson.folder, "name": "over", "into": "right", "frames": 6}
-    moved = split(load(SplitSettings, settings, command="classes split"))
+    moved = split(
+        FolderModel(lesson.folder), load(SplitSettings, settings, command="classes split")
+    )
     assert moved.counts.frames == {"over": 3, "left": 6, "right": 3}
 
 

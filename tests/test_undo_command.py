@@ -9,6 +9,7 @@ from lessons import Lesson, alternating, undo
 
 from cfl_edge.learner.classes import remove
 from cfl_edge.learner.learner import Learner
+from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.store import Store
 
 
@@ -49,7 +50,7 @@ def test_the_command(taught):
     assert lines[0].startswith("undone     1 frame, ")
     assert lines[-1] == f"next       cfl-edge learn --model {taught} --stream URI"
     assert_error(cfl_edge("undo", taught, "--frames", 99), 4, "reaches back 15 frames")
-    assert_error(cfl_edge("undo", taught), 2, "neither --seconds nor --frames")
+    assert_error(cfl_edge("undo", taught), 2, "none of --seconds, --frames and --hold")
 
 
 def test_files_exported_before_are_pointed_out(taught):
@@ -102,7 +103,7 @@ def test_removing_a_class_ends_the_history_and_says_so_before_it_is_gone(taught,
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        remove(taught, "above", on_notice=told_then_interrupted)
+        remove(FolderModel(taught), "above", on_notice=told_then_interrupted)
     assert "removing 'above' ends what cfl-edge undo can take back" in told[0]
     monkeypatch.undo()
     result = cfl_edge("classes", "remove", taught, "above", "--json")

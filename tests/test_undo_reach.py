@@ -95,7 +95,7 @@ def test_a_model_of_before_there_were_journals(lesson):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "neither --seconds nor --frames"),
+        ({}, "none of --seconds, --frames and --hold"),
         ({"seconds": 1, "frames": 1}, "--seconds and --frames"),
         ({"seconds": 0}, "--seconds is 0"),
         ({"seconds": float("nan")}, "--seconds is nan"),
@@ -149,7 +149,9 @@ def slowly(*args, **kwargs):
     time.sleep(0.2)
     learn(*args, **kwargs)
 Learner.learn = slowly
-undo(UndoSettings(model=sys.argv[1], frames=5))
+from pathlib import Path
+from cfl_edge.model.changing import FolderModel
+undo(FolderModel(Path(sys.argv[1])), UndoSettings(model=sys.argv[1], frames=5))
 """
 
 

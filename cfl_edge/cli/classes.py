@@ -55,8 +55,9 @@ class MergeSettings(Settings):
 def list_(settings: ListSettings, reporter: Reporter) -> None:
     """List the classes with the frames learned and the samples in replay memory."""
     from cfl_edge.learner.classes import count
+    from cfl_edge.model.changing import FolderModel
 
-    _report(count(settings.model, on_notice=reporter.notice), reporter)
+    _report(count(FolderModel(settings.model, reporter.notice)), reporter)
 
 
 @command(app)
@@ -75,9 +76,13 @@ def rename(settings: RenameSettings, reporter: Reporter) -> None:
 def remove(settings: NameSettings, reporter: Reporter) -> None:
     """Forget a class: its embedding, statistics and samples. This ends the undo history."""
     from cfl_edge.learner.classes import remove as remove_class
+    from cfl_edge.model.changing import FolderModel
 
     counts = remove_class(
-        settings.model, settings.name, onnx=settings.onnx, on_notice=reporter.notice
+        FolderModel(settings.model, reporter.notice),
+        settings.name,
+        onnx=settings.onnx,
+        on_notice=reporter.notice,
     )
     _report(counts, reporter)
 
@@ -95,9 +100,12 @@ def split(settings: SplitSettings, reporter: Reporter) -> None:
 
     into = check_name(settings.into)
     from cfl_edge.learner.split import split as split_class
+    from cfl_edge.model.changing import FolderModel
 
     asked = settings.model_copy(update={"into": into})
-    result = split_class(asked, on_notice=reporter.notice)
+    result = split_class(
+        FolderModel(settings.model, reporter.notice), asked, on_notice=reporter.notice
+    )
     fields = {
         "classes": result.counts.frames,
         "replay": result.counts.replay,
@@ -121,12 +129,13 @@ def _change(
 ) -> None:
     """Change the class table: what is done, to which classes, and what comes of it."""
     from cfl_edge.learner.classes import change
+    from cfl_edge.model.changing import FolderModel
     from cfl_edge.model.class_table import Change
     from cfl_edge.names import check_name
 
     verb, names, into = asked
     counts = change(
-        settings.model,
+        FolderModel(settings.model, reporter.notice),
         Change(verb, tuple(names), check_name(into)),
         onnx=settings.onnx,
         on_notice=reporter.notice,

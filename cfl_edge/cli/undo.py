@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 def undo(settings: UndoSettings, reporter: Reporter) -> None:
     """Undo what was learned last, as if those frames had never been seen."""
     from cfl_edge.learner.undo import undo as undo_frames
+    from cfl_edge.model.changing import FolderModel
 
-    undone = undo_frames(settings, on_notice=reporter.notice)
+    model = FolderModel(settings.model, reporter.notice)
+    undone = undo_frames(model, settings, on_notice=reporter.notice)
     reporter.summary(dataclasses.asdict(undone), _lines(undone, settings.model))
 
 

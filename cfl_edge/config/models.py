@@ -52,6 +52,9 @@ class UndoSettings(Settings):
     frames: Annotated[
         int | None, Field(gt=0), Option("Undo the last N frames learned.", metavar="N")
     ] = None
+    hold: Annotated[
+        bool, Option("Undo the last hold: the frames that got one label without a pause.")
+    ] = False
     across_sessions: Annotated[
         bool, Option("Let --seconds reach into the sessions before the last one.")
     ] = False
@@ -73,4 +76,7 @@ class SplitSettings(UndoSettings):
         Field(gt=0),
         Option("Move the frames of NAME learned in the last S seconds.", metavar="S"),
     ] = None
+    hold: Annotated[
+        bool, Option("Move the last frames, if NAME was held for them without a pause.")
+    ] = False
     onnx: Onnx = None

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import threading
-import time
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, final
 
@@ -16,6 +13,7 @@ from starlette.routing import Route
 
 from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.errors import UsageError
+from cfl_edge.labels.hold import Hold
 from cfl_edge.labels.http_request import LabelRequest, read_request
 from cfl_edge.labels.ring import FrameRing, Kept, LabelledError, NotKeptError
 from cfl_edge.labels.source import LabelOptions, LabelSource
@@ -41,7 +39,7 @@ class HttpLabels(LabelSource):
     Args:
         port: Port on 127.0.0.1; 0 chooses a free one.
         reserved: See `cfl_edge.names.check_name`; a request with it is answered with 400.
-        clock: Returns monotonic seconds.
+        hold: The label that holds, where others set it too; None for its own.
 
     Raises:
         UsageError: The port is out of range; on entering: it is in use or not permitted.
@@ -52,26 +50,25 @@ class HttpLabels(LabelSource):
         'no label  POST {"label": "mug"} to http://127.0.0.1:.../label'
     """
 
-    with_frame = False
+    with_frame, looks_back = False, True
 
     def __init__(
         self,
         port: int = LABELS_PORT,
         *,
         reserved: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        hold: Hold | None = None,
     ) -> None:
         if not 0 <= port <= MAX_PORT:
             raise UsageError(
                 f"--labels-port is {port}, expected 0 to {MAX_PORT}",
                 hint=f"use --labels-port {LABELS_PORT}",
             )
-        self._port, self._reserved, self._clock = port, reserved, clock
+        self._port, self._reserved = port, reserved
+        self._hold = hold or Hold()
         self._server: WebServer | None = None
         self._failures: list[Exception] = []
         self._lock = threading.Lock()  # guards what follows
-        self._label: str | None = None
-        self._until_s = math.inf
         self._ring: FrameRing[Any] | None = None
         self.late = self._take_late
         self._late: list[Kept[Any]] = []  # no more than the ring holds, while frames come
@@ -99,18 +96,7 @@ class HttpLabels(LabelSource):
 
     def current(self) -> str | None:
         """Return the label that holds now; None once its time is over."""
-        with self._lock:
-            return self._label if self._clock() < self._until_s else None
-
-    def set(self, label: str | None, *, seconds: float = math.inf) -> None:
-        """Let a label hold from now on, in any thread.
-
-        Args:
-            label: A checked name, or None for no label.
-            seconds: How long; without end by default.
-        """
-        with self._lock:
-            self._label, self._until_s = label, self._clock() + seconds
+        return self._hold.current()
 
     def claim(self, request: LabelRequest) -> int:
         """Label one past frame, in any thread, and return its number.
@@ -158,10 +144,10 @@ class HttpLabels(LabelSource):
             wanted = read_request(await request.body(), self._reserved)
             if wanted.is_past:
                 return answer({"label": wanted.label, "frame": self.claim(wanted)})
-            self.set(wanted.label, seconds=wanted.seconds)
+            self._hold.set(wanted.label, seconds=wanted.seconds)
         return answer({"label": self.current()})
 
 
 def labels_of_requests(options: LabelOptions) -> HttpLabels:
     """Return the source of `--labels-from http`."""
-    return HttpLabels(options.port, reserved=options.reserved)
+    return HttpLabels(options.port, reserved=options.reserved, hold=options.hands.hold)

@@ -11,9 +11,9 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from cfl_edge.errors import UsageError
+from cfl_edge.labels.hold import MOST_HOLD_S
 from cfl_edge.names import check_name
 
-MAX_HOLD_S = 86_400.0
 KEYS = ("label", "seconds", "seconds_ago", "frame")
 EXPECTED = 'expected {"label": "mug"}, {"label": "mug", "seconds": 3} or {"label": null}'
 
@@ -72,7 +72,7 @@ def read_request(body: bytes, reserved: str | None = None) -> LabelRequest:
         raise _bad("frame is not the number of a frame, expected 123")
     seconds = _seconds(request, "seconds")
     if seconds == 0:
-        raise _bad(f"seconds is 0, expected above 0, at most {MAX_HOLD_S}")
+        raise _bad(f"seconds is 0, expected above 0, at most {MOST_HOLD_S}")
     try:
         name = None if label is None else check_name(label, source="label", reserved=reserved)
     except UsageError as error:
@@ -88,8 +88,8 @@ def _seconds(request: dict[str, Any], key: str) -> float | None:
     seconds = request[key]
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise _bad(f"{key} is not a number, expected 3")
-    if not 0 <= seconds <= MAX_HOLD_S:
-        raise _bad(f"{key} is {seconds}, expected above 0, at most {MAX_HOLD_S}")
+    if not 0 <= seconds <= MOST_HOLD_S:
+        raise _bad(f"{key} is {seconds}, expected above 0, at most {MOST_HOLD_S}")
     return float(seconds)
 
 

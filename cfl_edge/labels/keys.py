@@ -58,7 +58,7 @@ class KeyLabels(LabelSource):
         1 mug  2 pen  n new  space pause
     """
 
-    with_frame = False
+    with_frame, looks_back = False, True
 
     def __init__(
         self,

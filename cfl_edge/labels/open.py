@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.frames import FrameLabels
-from cfl_edge.labels.source import LabelOptions, LabelSource
+from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
 from cfl_edge.names import visible
 
 KINDS = {
@@ -30,6 +30,7 @@ def open_labels(
     labels_port: int = LABELS_PORT,
     classes: Sequence[str],
     reserved: str | None = None,
+    hands: Hands | None = None,
 ) -> LabelSource:
     """Return the label source that the options ask for.
 
@@ -40,6 +41,7 @@ def open_labels(
         labels_port: `--labels-port` of "http"; 0 chooses a free one.
         classes: Names that the model knows, in their order: "keys" binds them.
         reserved: See `cfl_edge.names.check_name`.
+        hands: What the source may use of the session.
 
     Raises:
         UsageError: Both options are given, a value is not one of these, or "keys" without a
@@ -60,7 +62,7 @@ def open_labels(
     if labels_from is None:
         return FrameLabels.none()
     if labels_from in KINDS:
-        options = LabelOptions(classes, labels_port, reserved)
+        options = LabelOptions(classes, labels_port, reserved, hands or Hands())
         source: LabelSource = resolve_name(KINDS[labels_from])(options)
         return source
     raise UsageError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar, final
 
@@ -183,6 +184,30 @@ class FrameRing(Generic[T]):
                 return False
             kept.label = label
             return True
+
+    def follow(self, names: Collection[str], into: str | None) -> None:
+        """Follow a change of the classes: labels that are gone are none.
+
+        Args:
+            names: Classes that were renamed, merged or removed.
+            into: Their name from now on; None if they are gone.
+        """
+        with self._lock:
+            for kept in self._kept:
+                kept.known = into if kept.known in names else kept.known
+                kept.label = into if kept.label in names else kept.label
+
+    def mark(self, frames: Collection[int], label: str | None) -> None:
+        """Give labelled frames another label; None for frames that are to be labelled anew.
+
+        Args:
+            frames: Their numbers; those that are no longer in memory are passed over.
+            label: A checked name.
+        """
+        with self._lock:
+            for kept in self._kept:
+                if kept.index in frames:
+                    kept.label = label
 
     def claim(
         self, label: str, *, frame: int | None = None, seconds_ago: float | None = None

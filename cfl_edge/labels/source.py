@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any, Self, final
 
+from cfl_edge.labels.hold import Hold
 from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.stream.frame import Frame
+
+Submit = Callable[[str, Mapping[str, Any]], "Future[dict[str, Any]]"]
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What those who teach use of a session.
+
+    Args:
+        hold: The label that somebody holds.
+        submit: Asks for a verb (`cfl_edge.loop.mailbox.Mailbox.submit`); None where nobody serves.
+    """
+
+    hold: Hold = field(default_factory=Hold)
+    submit: Submit | None = None
 
 
 @dataclass(frozen=True)
@@ -19,11 +36,13 @@ class LabelOptions:
         classes: Names that the model knows, in their order.
         port: `--labels-port`; 0 chooses a free one.
         reserved: See `cfl_edge.names.check_name`.
+        hands: What it may use of the session.
     """
 
     classes: Sequence[str]
     port: int
     reserved: str | None = None
+    hands: Hands = field(default_factory=Hands)
 
 
 class LabelSource(ABC):
@@ -41,9 +60,17 @@ class LabelSource(ABC):
     with_frame: bool
     """Whether a label comes with its frame, not from somebody who may be late."""
 
+    looks_back: bool = False
+    """Whether somebody may name a frame that has passed: those of the last 10 s are stored then."""
+
     late: Callable[[FrameRing[Any]], list[Kept[Any]]] | None = None
     """Returns the past frames that were labelled since the last call; None where a label never
     names a past frame. The ring, the same in every call, has the frames that labels may name."""
+
+    follow: Callable[[Collection[str], str | None], None] | None = None
+    """Follows a change of the classes: those that were renamed, merged or removed, and their name
+    from now on. None where it knows no classes: what it calls by an old name then has the new one.
+    """
 
     @abstractmethod
     def open(self) -> None:

@@ -75,6 +75,7 @@ class BatchLearner:
         device: Where every tensor lives: "cpu" or "cuda".
         weights: Shapes of the saved weights that are to be loaded, by name: compared before the
             memory for other ones is taken. None for a new network.
+        backbone: Of another learner of this configuration, which is shared; None for its own.
 
     Attributes:
         classes: Class names, in the order of the scores.
@@ -93,6 +94,7 @@ class BatchLearner:
         device: str = "cpu",
         *,
         weights: Mapping[str, tuple[int, ...]] | None = None,
+        backbone: Backbone | None = None,
     ) -> None:
         config = config or LearnerConfig()
         self.config = config
@@ -106,9 +108,8 @@ class BatchLearner:
         if not nnpack.is_available():  # type: ignore[no-untyped-call]
             nnpack.set_flags(False)  # type: ignore[no-untyped-call]
 
-        self.backbone: Backbone = build_backbone(config.backbone, config.statistics_mib).to(
-            self.device
-        )
+        backbone = backbone or build_backbone(config.backbone, config.statistics_mib)
+        self.backbone: Backbone = backbone.to(self.device)
         blank = torch.zeros(1, self.image_px, self.image_px, 3, dtype=torch.uint8)
         with torch.inference_mode():
             h0, final = self.backbone(blank.to(self.device))
@@ -281,6 +282,19 @@ class BatchLearner:
         learning loop calls it at its end.
         """
         self.algorithm.recalibrate()
+
+    def become(self, other: BatchLearner) -> None:
+        """Take over everything of another learner, which must not be used any more.
+
+        Args:
+            other: What was built from a state of this one. The counters of this one stay where
+                they have the same name.
+        """
+        counters = self.counters  # others hold it
+        for name, value in other.counters.items():
+            counters.setdefault(name, value)
+        vars(self).update(vars(other))
+        self.counters = counters
 
     def samples(self) -> dict[str, int]:
         """Return how many frames of each class were learned."""

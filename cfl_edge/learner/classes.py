@@ -14,9 +14,9 @@ from cfl_edge.learner.journal_stored import KEY, forget_journal, saved_journal
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
 from cfl_edge.model import class_table
-from cfl_edge.model.changing import changing
+from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.class_table import Change
-from cfl_edge.model.store import Saved, Store
+from cfl_edge.model.store import Saved
 from cfl_edge.model.tensors import network_digest
 from cfl_edge.notices import Notice, log_notice
 
@@ -34,13 +34,13 @@ class Counts:
     replay: dict[str, int] | None
 
 
-def count(model: Path, *, on_notice: Notice = log_notice) -> Counts:
+def count(model: OpenModel) -> Counts:
     """Return how many frames of each class a model has learned, and how many it can replay.
 
     Raises:
         ModelError: There is no model.
     """
-    return counts_of(Store(model, on_notice=on_notice).load())
+    return counts_of(model.look())
 
 
 def counts_of(saved: Saved) -> Counts:
@@ -60,7 +60,7 @@ def counts_of(saved: Saved) -> Counts:
 
 
 def change(
-    model: Path,
+    model: OpenModel,
     asked: Change,
     *,
     onnx: Path | None = None,
@@ -69,7 +69,7 @@ def change(
     """Apply one change of the class table and save; `cfl-edge undo` still reaches behind it.
 
     Args:
-        model: The model folder.
+        model: The model.
         asked: Such as `Change("rename", ("cup",), "mug")`.
         onnx: Exported files to update as well, a folder or one file.
         on_notice: Called with what the user should know.
@@ -81,12 +81,13 @@ def change(
         DataError: The change is not possible.
         ModelError: The model or the ONNX files fail.
     """
-    with changing(model, on_notice) as (store, saved):
+    folder = model.store.folder
+    with model.changing() as saved:
         check_saved(saved)
         before, journal = list(saved.manifest["classes"]), saved_journal(saved)
         asked.apply(saved)
         if onnx is not None:  # first: whatever fails, the same command can be given again
-            patch_exported(saved, model, onnx, on_notice=on_notice)
+            patch_exported(saved, folder, onnx, on_notice=on_notice)
         keep = set()
         if journal is None:
             forget_journal(saved)
@@ -97,9 +98,9 @@ def change(
             saved.tensors.update(journal.tensors())
             keep = {base.checkpoint for base in journal.bases}
         with says_what_is_new(onnx):
-            store.save(saved.manifest, saved.tensors, keep=keep)
+            model.write(saved, keep=keep)
     if onnx is None:
-        _notice_stale_export(model, "the classes of before", on_notice)
+        _notice_stale_export(folder, "the classes of before", on_notice)
     return counts_of(saved)
 
 
@@ -155,23 +156,23 @@ def patch_exported(
     )
 
 
-def _save_again(store: Store, saved: Saved) -> None:
+def _save_again(model: OpenModel, saved: Saved) -> None:
     """Save once more, so that the older checkpoint, which a save retains, is this one as well.
 
     The folder holds a whole checkpoint at any time, and files that do not change are linked.
     """
     try:
-        store.save(saved.manifest, saved.tensors)
+        model.write(saved)
     except ModelWriteError as error:
+        folder = model.store.folder
         raise ModelWriteError(
-            f"The change is saved, but an older checkpoint is still in {store.folder}: "
-            f"{error.problem}",
-            hint=f"{error.hint}; then any change, such as cfl-edge classes add {store.folder} NAME",
+            f"The change is saved, but an older checkpoint is still in {folder}: {error.problem}",
+            hint=f"{error.hint}; then any change, such as cfl-edge classes add {folder} NAME",
         ) from error
 
 
 def remove(
-    model: Path, name: str, *, onnx: Path | None = None, on_notice: Notice = log_notice
+    model: OpenModel, name: str, *, onnx: Path | None = None, on_notice: Notice = log_notice
 ) -> Counts:
     """Forget a class: no file of the model folder holds its samples any more.
 
@@ -180,7 +181,7 @@ def remove(
     remains.
 
     Args:
-        model: The model folder.
+        model: The model.
         name: The class.
         onnx: Exported files to update as well, a folder or one file.
         on_notice: Called with what is gone and what stays.
@@ -189,7 +190,8 @@ def remove(
         DataError: It does not exist.
         ModelError: The model or the ONNX files fail.
     """
-    with changing(model, on_notice) as (store, saved):
+    folder = model.store.folder
+    with model.changing() as saved:
         check_saved(saved)
         class_table.require_known(saved, name)
         algorithm = saved.manifest["network"]["learner"]
@@ -201,15 +203,15 @@ def remove(
         class_table.remove(saved, name)
         forget_journal(saved)
         if onnx is not None:  # first: whatever fails, the same command can be given again
-            patch_exported(saved, model, onnx, on_notice=on_notice)
+            patch_exported(saved, folder, onnx, on_notice=on_notice)
         with says_what_is_new(onnx):
-            store.save(saved.manifest, saved.tensors)
-        _save_again(store, saved)
+            model.write(saved)
+        _save_again(model, saved)
     on_notice(
         f"gone: classifier weights, statistics, replayed samples and images of {name!r}, and "
         "older checkpoints"
     )
     on_notice(f"stays: {declaration(algorithm).what_stays}")
     if onnx is None:
-        _notice_stale_export(model, repr(name), on_notice)
+        _notice_stale_export(folder, repr(name), on_notice)
     return counts_of(saved)

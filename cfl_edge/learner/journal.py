@@ -26,6 +26,8 @@ MOST_BASES = 3  # beside the newest two states, which stay anyway: a bound for t
 # Frames after which a base is wanted, as a share of the journal. By simulation of all distances
 # between saves: with three bases, half of the journal at least can always be undone.
 BASE_EVERY = 3 / 8
+# Without a learned frame, after which a label is held anew: slow boards learn a frame a second.
+PAUSE_S = 2.0
 
 
 class Base(NamedTuple):
@@ -188,6 +190,16 @@ class Journal:
             is_within &= sessions == sessions[-1]
         within = int(is_within.sum())
         return within if self.start_at is not None else min(within, self.end - self.start)
+
+    def frames_of_hold(self) -> int:
+        """Count the last frames that have one label and no pause between them."""
+        count = self.end - self.start
+        if not count:
+            return 0
+        labels = np.concatenate([s.arrays["labels"][: s.count] for s in self._segments])
+        sessions, times_s = self._column("sessions")[-count:], self._column("times_s")[-count:]
+        breaks = (np.diff(labels) != 0) | (np.diff(sessions) != 0) | (np.diff(times_s) > PAUSE_S)
+        return count - int(np.flatnonzero(breaks)[-1]) - 1 if breaks.any() else count
 
     def _column(self, name: str) -> npt.NDArray[Any]:
         """Return an array of every frame, the frame before the journal first: twice the first."""

@@ -30,6 +30,25 @@ def save_learner(store: Store, learner: BatchLearner) -> None:
         ModelError: The folder holds something else, a newer cfl-edge wrote it, or learning has
             diverged.
     """
+    saved, keep = with_journal(store, learner)
+    folder = store.save(saved.manifest, saved.tensors, keep=keep)
+    if learner.journal is not None:
+        learner.journal.saved_as(number_of(folder) or 0, store.numbers())
+
+
+def with_journal(store: Store, learner: BatchLearner) -> tuple[Saved, set[int]]:
+    """Describe a learner together with its journal.
+
+    Args:
+        store: Of the model folder, for the error.
+        learner: Not changed, but for its journal, which gives up bases that it can do without.
+
+    Returns:
+        What to save, and the numbers of the checkpoints to keep.
+
+    Raises:
+        ModelError: Learning has diverged.
+    """
     saved, journal = to_saved(learner), learner.journal
     if found := not_finite(saved):
         raise ModelError(
@@ -37,12 +56,11 @@ def save_learner(store: Store, learner: BatchLearner) -> None:
             hint=DIVERGED_HINT,
         )
     if journal is None:
-        store.save(saved.manifest, saved.tensors)
-        return
+        return saved, set()
     keep = journal.thin()
-    manifest = {**saved.manifest, KEY: journal.words()}
-    folder = store.save(manifest, {**saved.tensors, **journal.tensors()}, keep=keep)
-    journal.saved_as(number_of(folder) or 0, store.numbers())
+    saved.manifest[KEY] = journal.words()
+    saved.tensors.update(journal.tensors())
+    return saved, keep
 
 
 def open_journal(

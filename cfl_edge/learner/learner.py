@@ -17,6 +17,7 @@ from cfl_edge.prediction import Prediction
 from cfl_edge.preprocess import to_model_input
 
 if TYPE_CHECKING:
+    from cfl_edge.core.backbones import Backbone
     from cfl_edge.model.checkpoint import Saved
     from cfl_edge.onnx.export import Exported
 
@@ -124,7 +125,12 @@ class Learner(BatchLearner):
 
     @classmethod
     def from_saved(
-        cls, saved: Saved, *, device: str = "cpu", config: LearnerConfig | None = None
+        cls,
+        saved: Saved,
+        *,
+        device: str = "cpu",
+        config: LearnerConfig | None = None,
+        backbone: Backbone | None = None,
     ) -> Learner:
         """Build the learner of a checkpoint.
 
@@ -132,6 +138,7 @@ class Learner(BatchLearner):
             saved: From `Store.load`.
             device: Where every tensor is to live.
             config: `config_of(saved)` with another replay memory or chunk; None for the saved one.
+            backbone: Of another learner of it, which is shared; None for its own.
 
         Raises:
             ModelError: The backbone's weights on this machine are not those it learned with.
@@ -142,7 +149,9 @@ class Learner(BatchLearner):
 
         saved_config = config_of(saved)
         try:
-            learner = cls(config or saved_config, device, weights=weights_of(saved))
+            learner = cls(
+                config or saved_config, device, weights=weights_of(saved), backbone=backbone
+            )
         except UsageError as error:
             if config is not None and config.replay_mib != saved_config.replay_mib:
                 raise  # the caller's own number

@@ -59,16 +59,17 @@ def check_reach(verb: str, command: str, asked: UndoSettings) -> None:
     Args:
         verb: Of the command, for the error.
         command: To be given with `--seconds 30` instead.
-        asked: Has one of `seconds` and `frames`.
+        asked: Has one of `seconds`, `frames` and `hold`.
 
     Raises:
-        UsageError: It has both or neither.
+        UsageError: It has several or none.
     """
-    if (asked.seconds is None) == (asked.frames is None):
-        none = asked.seconds is None
-        given = "neither --seconds nor --frames" if none else "--seconds and --frames"
+    options = {"seconds": asked.seconds, "frames": asked.frames, "hold": asked.hold or None}
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if len(given) != 1:
+        words = " and ".join(given) or "none of --seconds, --frames and --hold"
         raise UsageError(
-            f"{verb} was given {given}, expected one of them", hint=f"{command} --seconds 30"
+            f"{verb} was given {words}, expected one of them", hint=f"{command} --seconds 30"
         )
 
 
@@ -119,6 +120,8 @@ def rewind(
 
 def _count(journal: Journal, asked: UndoSettings, on_notice: Notice) -> int:
     """Return how many frames are asked for; say where the start of the session ended the count."""
+    if asked.hold:
+        return max(1, journal.frames_of_hold())
     if asked.seconds is None:
         return asked.frames or 0
     everything = journal.frames_within(asked.seconds, across_sessions=True)

@@ -1,16 +1,19 @@
-"""Split a class off another: the main part of `cfl-edge classes split`.
+"""Give frames that were learned last another label: `cfl-edge classes split`, and `relabel`.
 
-The frames learned last were of a new class, because the label was not switched in time: the journal
-has them, and they are learned again under their right name.
+Their label was wrong, or not switched in time: the journal has them, and they are learned again
+under their right name.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfl_edge.config.models import SplitSettings
+from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.errors import DataError
 from cfl_edge.learner.classes import Counts, counts_of, patch_exported, says_what_is_new
 from cfl_edge.learner.rewind import (
@@ -21,8 +24,8 @@ from cfl_edge.learner.rewind import (
     saved_examples,
 )
 from cfl_edge.model import class_table
-from cfl_edge.model.changing import changing
-from cfl_edge.model.store import Saved, Store
+from cfl_edge.model.changing import OpenModel
+from cfl_edge.model.store import Saved
 from cfl_edge.model.tensors import network_digest
 from cfl_edge.notices import Notice, counted, log_notice
 
@@ -46,21 +49,40 @@ class Split:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """One call of `split`: what is asked, and the model as it was."""
+class Relabelled:
+    """What became of frames whose label was wrong.
 
-    asked: SplitSettings
-    store: Store
+    Args:
+        counts: Of all classes afterwards.
+        moved: Frames that were learned again under the right name, by the name they had.
+    """
+
+    counts: Counts
+    moved: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The model as it was, and which of its last frames are meant.
+
+    Args:
+        model: Is changed.
+        saved: As it was.
+        reach: How far back the frames go.
+        command: To be given with another number of frames, for errors.
+        what: What they have in common, for errors: "was learned as 'cup'".
+        on_notice: Told what takes long.
+    """
+
+    model: OpenModel
     saved: Saved
+    reach: UndoSettings
+    command: str
+    what: str
     on_notice: Notice
 
-    @property
-    def command(self) -> str:
-        words = ("cfl-edge", "classes", "split", str(self.asked.model), self.asked.name)
-        return shlex.join([*words, "--into", self.asked.into])
 
-
-def split(settings: SplitSettings, *, on_notice: Notice = log_notice) -> Split:
+def split(model: OpenModel, asked: SplitSettings, *, on_notice: Notice = log_notice) -> Split:
     """Make a new class of part of another, and save.
 
     Those among the last frames that were learned as `name` are learned again as `into`: the model
@@ -68,7 +90,8 @@ def split(settings: SplitSettings, *, on_notice: Notice = log_notice) -> Split:
     undo still reaches behind them.
 
     Args:
-        settings: The model folder, the names, and how far back.
+        model: The model.
+        asked: The names, and how far back.
         on_notice: Called with what the user should know.
 
     Raises:
@@ -77,57 +100,103 @@ def split(settings: SplitSettings, *, on_notice: Notice = log_notice) -> Split:
             none of the frames is of `name`.
         ModelError: The model or the ONNX files fail.
     """
-    command = ["cfl-edge", "classes", "split", settings.model, settings.name]
-    check_reach("split", shlex.join(map(str, [*command, "--into", settings.into])), settings)
-    with changing(settings.model, on_notice) as (store, saved):
-        class_table.require_known(saved, settings.name)
-        class_table.require_unknown(saved, settings.into)
-        return _relearn(_Task(settings, store, saved, on_notice))
+    folder, name, into = model.store.folder, asked.name, asked.into
+    command = shlex.join(["cfl-edge", "classes", "split", str(folder), name, "--into", into])
+    check_reach("split", command, asked)
+    with model.changing() as saved:
+        class_table.require_known(saved, name)
+        class_table.require_unknown(saved, into)
+        task = _Task(model, saved, asked, command, f"was learned as {name!r}", on_notice)
+        counts, moved = _relearn(task, into, lambda _, label: label == name, onnx=asked.onnx)
+    return Split(counts, moved[name], counts.frames.get(name, 0))
 
 
-def _relearn(task: _Task) -> Split:
-    """Learn the last frames again, some of them under the new name."""
-    from cfl_edge.learner.journalled import save_learner
-    from cfl_edge.learner.saved import to_saved
+def relabel(
+    model: OpenModel,
+    label: str,
+    asked: UndoSettings,
+    *,
+    learned: Collection[int] | None = None,
+    on_notice: Notice = log_notice,
+) -> Relabelled:
+    """Learn frames again under the label that they should have had, and save.
 
-    name, into = task.asked.name, task.asked.into
-    back = rewind(
-        task.store, task.saved, task.asked, command=task.command, on_notice=task.on_notice
-    )
+    Args:
+        model: The model.
+        label: The right label; a new name becomes a class.
+        asked: How far back the frames go.
+        learned: Which of them it is: the first frame that the model ever learned is 1. None for
+            all.
+        on_notice: Called with what the user should know.
+
+    Raises:
+        DataError: The journal does not reach back that far, or all of them have that label.
+        ModelError: The model cannot be written.
+    """
+    command = f"cfl-edge undo {model.store.folder}"
+    what = f"was learned under another label than {label!r}"
+    with model.changing() as saved:
+        task = _Task(model, saved, asked, command, what, on_notice)
+        counts, moved = _relearn(
+            task,
+            label,
+            lambda number, old: old != label and (learned is None or number in learned),
+        )
+    return Relabelled(counts, dict(moved))
+
+
+def _relearn(
+    task: _Task, label: str, is_meant: Callable[[int, str], bool], *, onnx: Path | None = None
+) -> tuple[Counts, Counter[str]]:
+    """Learn the last frames again, some of them under another name.
+
+    Args:
+        task: The model, and how far back.
+        label: Their new name.
+        is_meant: Told the number of a frame, among all ever learned, and its old name.
+        onnx: Exported files to update as well.
+
+    Returns:
+        The classes afterwards, and how many frames of each old name were meant.
+    """
+    from cfl_edge.learner.journalled import with_journal
+
+    store, on_notice = task.model.store, task.on_notice
+    back = rewind(store, task.saved, task.reach, command=task.command, on_notice=on_notice)
     learner, entries = back.learner, back.frames()
     before = [back.names[entry.label] for entry in entries]
-    moved = before.count(name)
+    after = [label if is_meant(i, old) else old for i, old in enumerate(before, back.cut + 1)]
+    moved = Counter(old for old, new in zip(before, after, strict=True) if old != new)
     if not moved:
         raise DataError(
-            f"{task.store.folder}: none of the last {counted(back.count, 'frame')} was learned as "
-            f"{name!r}",
+            f"{store.folder}: none of the last {counted(back.count, 'frame')} {task.what}",
             hint=f"{task.command} with more --frames",
         )
-    after = [into if each == name else each for each in before]
-    task.on_notice(f"learning {counted(back.count, 'frame')} again, {moved} of them as {into!r}")
+    on_notice(
+        f"learning {counted(back.count, 'frame')} again, {moved.total()} of them as {label!r}"
+    )
     learn_again(learner, zip(after, entries, strict=True))
     learner.recalibrate()
-    # The newest image of the class is of a frame that moved.
-    images = saved_examples(task.saved)
-    keep_examples(learner, [(into if of == name else of, image) for of, image in images])
+    # The image of a class is of its newest frame: it moves with that.
+    newest = dict(zip(before, after, strict=True))
+    images = [(newest.get(of, of), image) for of, image in saved_examples(task.saved)]
+    keep_examples(learner, images)
     back.journal.relabel(back.cut, [learner.classes.index(each) for each in after])
-    changed = to_saved(learner)
-    _change_exported(task, changed, learner)
     learner.journal = back.journal
-    with says_what_is_new(task.asked.onnx):
-        save_learner(task.store, learner)
-    counts = counts_of(changed)
-    return Split(counts, moved, counts.frames.get(name, 0))
+    changed, keep = with_journal(store, learner)
+    _change_exported(task, changed, learner, onnx)
+    with says_what_is_new(onnx):
+        task.model.write(changed, keep=keep)
+    return counts_of(changed), moved
 
 
-def _change_exported(task: _Task, changed: Saved, learner: Learner) -> None:
+def _change_exported(task: _Task, changed: Saved, learner: Learner, onnx: Path | None) -> None:
     """Bring exported files in step: before the save, so that the command can be given again."""
-    onnx = task.asked.onnx
     if onnx is None:
         return
     digests = {network_digest(saved.tensors["state"]) for saved in (task.saved, changed)}
     if len(digests) == 1 or not onnx.is_dir():
-        patch_exported(changed, task.store.folder, onnx, on_notice=task.on_notice)
+        patch_exported(changed, task.model.store.folder, onnx, on_notice=task.on_notice)
     else:  # the layers have moved: a whole new export
         from cfl_edge.learner.export import export_learner
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cfl_edge.config.models import UndoSettings
 from cfl_edge.learner.rewind import check_reach, keep_examples, rewind, saved_examples
-from cfl_edge.model.changing import changing
+from cfl_edge.model.changing import OpenModel
 from cfl_edge.notices import Notice, log_notice
 
 
@@ -39,13 +39,14 @@ class Undone:
     exported: Path | None
 
 
-def undo(settings: UndoSettings, *, on_notice: Notice = log_notice) -> Undone:
+def undo(model: OpenModel, asked: UndoSettings, *, on_notice: Notice = log_notice) -> Undone:
     """Bring a model back to before the frames that it learned last, and save it.
 
     `cfl_edge.learner.rewind` says how, and how exactly.
 
     Args:
-        settings: The model folder, and how far back.
+        model: The model.
+        asked: How far back.
         on_notice: Called with what the user should know.
 
     Raises:
@@ -53,13 +54,13 @@ def undo(settings: UndoSettings, *, on_notice: Notice = log_notice) -> Undone:
         DataError: The journal does not reach back that far; the text says how far it does.
         ModelError: There is no model, another process is at work on it, or it cannot be written.
     """
-    model = settings.model
-    command = f"cfl-edge undo {model}"
-    check_reach("undo", command, settings)
-    with changing(model, on_notice) as (store, saved):
-        from cfl_edge.learner.journalled import save_learner
+    store = model.store
+    command = f"cfl-edge undo {store.folder}"
+    check_reach("undo", command, asked)
+    with model.changing() as saved:
+        from cfl_edge.learner.journalled import with_journal
 
-        back = rewind(store, saved, settings, command=command, on_notice=on_notice)
+        back = rewind(store, saved, asked, command=command, on_notice=on_notice)
         learner, journal, names = back.learner, back.journal, back.names
         count, seconds_back = back.count, journal.seconds_of(back.count)
         taken = Counter(names[entry.label] for entry in back.frames())
@@ -69,8 +70,9 @@ def undo(settings: UndoSettings, *, on_notice: Notice = log_notice) -> Undone:
         keep_examples(learner, stay)
         journal.cut(back.cut)
         learner.journal = journal
-        save_learner(store, learner)
-    exported = model / "onnx"
+        undone, keep = with_journal(store, learner)
+        model.write(undone, keep=keep)
+    exported = store.folder / "onnx"
     return Undone(
         frames_taken_back=count,
         seconds_taken_back=seconds_back,

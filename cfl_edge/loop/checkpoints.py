@@ -39,10 +39,13 @@ class Checkpoints:
         self._save, self._learner, self._writes = save, learner, writes
         self._every_s, self._on_notice = every_s, on_notice
         self._saved_s, self._saved_frames = time.monotonic(), learner.frames_learned
+        self._new_s: float | None = None  # when the first frame came that is not saved
         self._failed = False
 
     def save_if_due(self) -> None:
         """Save, if it is time and there is something new; a full disk is a notice."""
+        if self._new_s is None and self._learner.frames_learned > self._saved_frames:
+            self._new_s = time.monotonic()
         if not self._is_due():
             return
         try:
@@ -53,15 +56,23 @@ class Checkpoints:
             self._on_notice(f"{error.problem}; learning goes on, next try in {self._every_s:.0f} s")
         self._saved_s = time.monotonic()
 
-    def save(self) -> None:
+    def save(self, how: Callable[[], None] | None = None) -> None:
         """Save now.
+
+        Args:
+            how: Saves the learner together with a change; None for the usual way.
 
         Raises:
             ModelWriteError: Disk full, no permission. The checkpoint before it is intact.
         """
         with self._writes.counted() if self._writes is not None else nullcontext():
-            self._save()
-        self._saved_frames = self._learner.frames_learned
+            (how or self._save)()
+        self._saved_frames, self._new_s = self._learner.frames_learned, None
+
+    @property
+    def unsaved_s(self) -> float:
+        """Seconds since the first frame was learned that is not saved; 0 if all are."""
+        return 0.0 if self._new_s is None else time.monotonic() - self._new_s
 
     def _is_due(self) -> bool:
         due = time.monotonic() - self._saved_s >= self._every_s

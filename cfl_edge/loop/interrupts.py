@@ -59,6 +59,17 @@ class Interrupts:
             raise KeyboardInterrupt
 
     @contextmanager
+    def working(self) -> Iterator[None]:
+        """Mark a block within `waiting` that a signal must not interrupt; it does so afterwards."""
+        was_waiting, self._waiting = self._waiting, False
+        try:
+            yield
+        finally:
+            self._waiting = was_waiting
+        if was_waiting and self.requested:
+            raise KeyboardInterrupt
+
+    @contextmanager
     def waiting(self) -> Iterator[None]:
         """Mark a block that may be interrupted at any point."""
         self._waiting = True

@@ -56,5 +56,5 @@ def open_ring(
         >>> open_ring(FrameLabels.none(), delay_s=0.5).limits.seconds
         0.5
     """
-    seconds = RING_S if labels.late is not None else delay_s
+    seconds = RING_S if labels.looks_back else delay_s
     return FrameRing(delay_s, RingLimits(seconds=seconds, size_bytes=max_bytes))

@@ -12,17 +12,20 @@ from cfl_edge.core.allocator import return_freed_memory
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import ring_bytes
+from cfl_edge.labels.source import Hands
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.heat_policy import HeatPolicy
+from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.open_learner import check_unchanged, open_learner
 from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.publish import ONNX_FOLDER, check_publish, open_publisher
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Session, SessionOptions
 from cfl_edge.loop.step import Step, Summary
+from cfl_edge.loop.verbs import Running, Verbs
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
@@ -97,6 +100,9 @@ def learn(
             open_stream(settings.stream, _stream_options(settings), on_notice=on_notice)
         )
         on_notice(stream.description())
+        mailbox = Mailbox()
+        stack.callback(mailbox.close)
+        hands = Hands(submit=mailbox.submit)
         labels = stack.enter_context(
             open_labels(
                 label=settings.label,
@@ -104,15 +110,17 @@ def learn(
                 classes=classes,
                 reserved=_reserved(settings),
                 labels_port=settings.labels_port,
+                hands=hands,
             )
         )
-        is_late = bool(settings.label_delay or labels.late)
+        is_late = bool(settings.label_delay or labels.looks_back)
         learner = open_learner(saved, settings, on_notice, late_labels=is_late)
         from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
 
         if settings.reject is not None and learner.algorithm.novelty.table() is None:
             on_notice(NOT_CALIBRATED)
         from cfl_edge.learner.journalled import save_learner
+        from cfl_edge.learner.live import LiveModel
         from cfl_edge.loop.checkpoints import Checkpoints
         from cfl_edge.loop.label_delay import open_ring
         from cfl_edge.loop.learning import Learning
@@ -124,27 +132,43 @@ def learn(
             publisher.budget = writes.publishing
         max_bytes = ring_bytes(settings.memory_mib if is_late else None)
         ring = open_ring(labels, delay_s=settings.label_delay, max_bytes=max_bytes)
-        learning = Learning(
+        teaching = Teaching(
             learner,
-            Teaching(
-                learner, labels, ring, learn_flagged=settings.learn_flagged, on_notice=on_notice
-            ),
-            Pace(stream.live, learn_budget_s(settings), HeatPolicy(BoardHealth(), on_notice)),
-            Checkpoints(
-                lambda: save_learner(store, learner),
-                learner,
-                writes,
-                every_s=settings.checkpoint_s,
-                on_notice=on_notice,
-            ),
+            labels,
+            ring,
+            learn_flagged=settings.learn_flagged,
+            on_notice=on_notice,
+            hold=hands.hold,
         )
+        checkpoints = Checkpoints(
+            lambda: save_learner(store, learner),
+            learner,
+            writes,
+            every_s=settings.checkpoint_s,
+            on_notice=on_notice,
+        )
+        pace = Pace(stream.live, learn_budget_s(settings), HeatPolicy(BoardHealth(), on_notice))
+        learning = Learning(learner, teaching, pace, checkpoints)
         stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
         options = SessionOptions(settings.max_frames, settings.reject, stability=stability)
         with Session(learning, options, service) as session:
+            running = Running(
+                learner,
+                teaching,
+                checkpoints,
+                session,
+                publisher,
+                reserved=_reserved(settings),
+                memory_mib=settings.memory_mib,
+            )
+            model = LiveModel(store, learner, checkpoints.save, on_notice)
+            verbs = Verbs(model, running, on_notice=on_notice)
+            session.serve = lambda: mailbox.serve(verbs.do)
             for step in session.steps(stream):
                 on_step(step)
                 if publisher is not None:
                     publisher.after_frame()
+        mailbox.close()
         exported = _write_onnx(learner, settings, publisher, on_notice)
         return Learned(
             learning.summary(session),

@@ -42,8 +42,7 @@ class Learning(Work):
         self._gate = QualityGate()
         self._newest: tuple[Image, Encoded] | None = None  # (P, P, 3), and what became of it
         self._memory = PeakMemory()
-        algorithm = learner.algorithm
-        self._steps_before, self._layer_steps_before = algorithm.steps, list(algorithm.layer_steps)
+        self._steps = [0] * len(self._step_counts())
 
     def begin(self, stream: Stream) -> None:
         """Warm up, where frames would be dropped meanwhile; memory is measured from here."""
@@ -65,13 +64,16 @@ class Learning(Work):
         image, encoded = self._newest
         teaching, learner = self._teaching, self._learner
         self._pace.begin(frame, began_s)
+        before = self._step_counts()
         excluded, quality = learner.excluded(prediction), self._gate.check(image)
         seen = Seen(encoded, prediction.label, excluded, quality)
         learned_before = teaching.learned
         kept = teaching.take(frame, seen, self._pace.budget_s)
         learned = teaching.learned > learned_before
-        if not learned and (budget_s := self._pace.budget_s()) is not None:
+        is_free = not learned and not teaching.hold.paused
+        if is_free and (budget_s := self._pace.budget_s()) is not None:
             learner.work(budget_s)
+        self._add_steps(before)
         return Lesson(
             label=kept.label,
             learned=learned,
@@ -92,7 +94,7 @@ class Learning(Work):
 
     def finish(self, interrupts: Interrupts, *, lost: bool) -> None:
         """Teach what waits, and save: without any frame, the next start is free to choose anew."""
-        teaching = self._teaching
+        teaching, before = self._teaching, self._step_counts()
         # What waits is learned in any case; whoever asked for an end does not wait for steps.
         teaching.finish(lambda: 0.0 if interrupts.requested else self._pace.given_s)
         if lost:
@@ -101,13 +103,27 @@ class Learning(Work):
             return
         if teaching.learned and not interrupts.requested:
             self._learner.recalibrate()
+        self._add_steps(before)
         if self._newest is not None:
             self._checkpoints.save()
 
+    def _step_counts(self) -> list[int]:
+        """Return the gradient steps of all time, and the updates of each layer."""
+        algorithm = self._learner.algorithm
+        return [algorithm.steps, *algorithm.layer_steps]
+
+    def _add_steps(self, before: Sequence[int]) -> None:
+        """Count the steps taken since: between two frames a verb may have gone back behind some."""
+        now = self._step_counts()
+        self._steps = [
+            count + after - earlier
+            for count, after, earlier in zip(self._steps, now, before, strict=True)
+        ]
+
     def summary(self, session: Session) -> Summary:
         """Return what the run did."""
-        teaching, algorithm = self._teaching, self._learner.algorithm
-        steps = algorithm.steps - self._steps_before
+        teaching = self._teaching
+        steps, *layer_steps = self._steps
         return Summary(
             **session.totals(),
             learned=teaching.learned,
@@ -120,9 +136,6 @@ class Learning(Work):
             growth_mib=self._memory.growth_mib,
             steps=steps,
             steps_per_s=steps / session.seconds if session.seconds else 0.0,
-            layer_steps=[
-                now - before
-                for now, before in zip(algorithm.layer_steps, self._layer_steps_before, strict=True)
-            ],
+            layer_steps=layer_steps,
             interrupted=session.interrupted,
         )

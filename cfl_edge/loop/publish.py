@@ -175,12 +175,33 @@ class Publisher:
     def finish(self) -> None:
         """Publish what is not published yet, and wait for it."""
         if self._writing is not None:
-            self._writing.join()
-            self._note(self._writing)
+            self._wait_for(self._writing)
         if self._learner.examples and self._done != self._state():
-            writing = self._begin()
-            writing.join()
-            self._note(writing)
+            self._wait_for(self._begin())
+
+    def publish(self) -> Path:
+        """Publish what is learned now, wait for it, and return the file.
+
+        Raises:
+            ExportError: Nothing was learned yet, or ONNX Runtime disagrees. No file changed.
+            ModelWriteError: Disk full, no permission. No file changed.
+        """
+        if self._writing is not None:
+            self._wait_for(self._writing)
+        writing = self._begin()
+        self._wait_for(writing)
+        if writing.error is not None:
+            raise writing.error
+        return self._path
+
+    def forget(self) -> None:
+        """Publish again: what was published has been changed, not only continued."""
+        if self._done is not None:
+            self._done = self._done[0], -1
+
+    def _wait_for(self, writing: _Writing) -> None:
+        writing.join()
+        self._note(writing)
 
     def _state(self) -> State:
         return tuple(self._learner.classes), self._learner.frames_learned

@@ -11,7 +11,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Any, Protocol, Self, final
@@ -155,6 +155,8 @@ class Session:
         service: Told of each frame and of the end.
 
     Attributes:
+        serve: Called between two frames, and while none comes, to run what other threads ask for; a
+            signal does not interrupt it.
         frames, seen, rejected, dropped, damaged, skipped, seconds: As in `Totals`, so far.
 
     Example:
@@ -175,6 +177,7 @@ class Session:
         self._service = service or ServiceNotify({})
         self._interrupts = Interrupts()
         self._debounce = Debounce(options.stability)
+        self.serve: Callable[[], None] | None = None
         self._times_s: deque[float] = deque(maxlen=FPS_FRAMES)  # at which frames began
         self._first_s = 0.0
         self.frames = self.seen = self.rejected = 0
@@ -218,6 +221,8 @@ class Session:
             ModelWriteError: The last save fails.
         """
         self._work.begin(stream)
+        if self.serve is not None:
+            stream.on_wait = self._serve
         try:
             yield from self._steps(stream)
         except CflEdgeError:
@@ -250,7 +255,7 @@ class Session:
                     total=stream.total,
                     seconds=self.seconds,
                     predict_s=predict_s,
-                    fps=self._recent_fps(),
+                    fps=self.recent_fps(),
                     peak_rss_mib=peak_rss_mib(),
                     state=self._debounce.state,
                     changed=changed,
@@ -260,6 +265,12 @@ class Session:
                 if self.interrupted or self.frames >= most_frames:
                     return
             self._work.between_frames()
+            self._serve()
+
+    def _serve(self) -> None:
+        if self.serve is not None:
+            with self._interrupts.working():
+                self.serve()
 
     def _batches(self, stream: Stream) -> Iterator[list[Frame]]:
         """Yield the frames; a signal while waiting for one ends them."""
@@ -287,7 +298,10 @@ class Session:
         self._times_s.append(began_s)
         self.seconds = time.monotonic() - self._first_s
 
-    def _recent_fps(self) -> float:
+    def recent_fps(self) -> float:
+        """Return the frames predicted per second, over the last 30."""
+        if not self._times_s:
+            return 0.0
         span_s = self._times_s[-1] - self._times_s[0]
         return (len(self._times_s) - 1) / span_s if span_s > 0 else 0.0
 

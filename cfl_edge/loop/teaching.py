@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Collection
 
+from cfl_edge.labels.hold import Hold
 from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.labels.source import LabelSource
 from cfl_edge.learner.conflicts import Conflicts
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.label_delay import Seen, tensor_bytes
-from cfl_edge.loop.metrics import Prequential
+from cfl_edge.loop.metrics import ROLLING_FRAMES, Prequential
 from cfl_edge.loop.quality import withheld_notice
 from cfl_edge.notices import Notice
 from cfl_edge.stream.frame import Frame
+
+MOST_REMEMBERED = 10_000  # learned frames whose place in the journal is known; it has 1,100 of them
 
 Budget = Callable[[], float | None]  # see `Learner.learn`
 
@@ -31,6 +34,14 @@ class Teaching:
         ring: Of frames that wait for their label.
         learn_flagged: Also learn frames with a flag.
         on_notice: Told once of each flag, and once of frames that could not be stored long enough.
+        hold: The label that somebody holds, which counts more than what the source says, and
+            whether learning is paused.
+
+    Attributes:
+        hold: As given.
+        accuracy: Whether predictions were right, before the frame was learned.
+        flagged: Frames of each flag.
+        learned, withheld, let_go: As in `cfl_edge.loop.step.Summary`.
     """
 
     def __init__(
@@ -41,7 +52,12 @@ class Teaching:
         *,
         learn_flagged: bool,
         on_notice: Notice,
+        hold: Hold | None = None,
     ) -> None:
+        self.hold = hold or Hold()
+        self._names: dict[str, str | None] = {}  # what the source still calls by an old name
+        self._learned: deque[tuple[int, int]] = deque(maxlen=MOST_REMEMBERED)
+        self._recent: deque[tuple[str, bool]] = deque(maxlen=MOST_REMEMBERED)
         self._learner, self._labels, self._ring = learner, labels, ring
         self._learn_flagged, self._on_notice = learn_flagged, on_notice
         self._told: set[str] = set()
@@ -67,7 +83,7 @@ class Teaching:
         Returns:
             The frame, with its label if that is known already.
         """
-        label, with_frame = self._labels.label(frame), self._labels.with_frame
+        label, with_frame = self._label_of(frame)
         known = label if with_frame else None
         kept = Kept(frame.index, seen, tensor_bytes(seen.encoded), known)
         self.flagged.update(seen.quality.flags)
@@ -91,18 +107,103 @@ class Teaching:
         """Return the flags of a frame with the label that it has."""
         return kept.item.quality.flags or ("conflict",) * (kept is self._conflicting)
 
+    def recent_accuracy(self) -> dict[str, float]:
+        """Return the fraction right of the last 100 labelled frames of each class."""
+        right: dict[str, list[bool]] = {}
+        for label, is_right in reversed(self._recent):
+            newest = right.setdefault(label, [])
+            if len(newest) < ROLLING_FRAMES:
+                newest.append(is_right)
+        return {label: sum(newest) / len(newest) for label, newest in right.items()}
+
+    def teach_past(
+        self, label: str, *, frame: int | None = None, seconds_ago: float | None = None
+    ) -> tuple[int, bool]:
+        """Label one past frame, and learn it.
+
+        Args:
+            label: A checked name.
+            frame: Its number in the stream.
+            seconds_ago: Or its age.
+
+        Returns:
+            Its number, and whether it was learned: a flag may withhold it.
+
+        Raises:
+            NotKeptError, LabelledError: See `FrameRing.claim`.
+        """
+        kept = self._ring.claim(label, frame=frame, seconds_ago=seconds_ago)
+        before = self.learned
+        self._teach(kept, label, lambda: None)
+        return kept.index, self.learned > before
+
+    def follow(self, names: Collection[str], into: str | None) -> None:
+        """Follow a change of the classes: labels that are held or wait have the new name.
+
+        Args:
+            names: Classes that were renamed, merged or removed.
+            into: Their name from now on; None if they are gone.
+        """
+        self.hold.follow(names, into)
+        self._ring.follow(names, into)
+        if self._labels.follow is not None:
+            self._labels.follow(names, into)
+        else:
+            for name, now in self._names.items():
+                self._names[name] = into if now in names else now
+            self._names |= dict.fromkeys(names, into)
+        if into is not None:
+            self._names.pop(into, None)
+        renamed = [(into if label in names else label, right) for label, right in self._recent]
+        self._recent.clear()
+        self._recent.extend((label, right) for label, right in renamed if label is not None)
+
+    def numbers(self, frames: Collection[int]) -> dict[int, int]:
+        """Return which frame of all that were ever learned each is; others are left out.
+
+        Args:
+            frames: Their numbers in the stream.
+        """
+        return {frame: number for frame, number in self._learned if frame in frames}
+
+    def relabelled(self, frames: Collection[int], label: str) -> None:
+        """Take note that frames were learned again under another label."""
+        self._ring.mark(frames, label)
+
+    def frames_after(self, learned: int) -> set[int]:
+        """Return the numbers of the frames that were learned after so many of all."""
+        return {frame for frame, number in self._learned if number > learned}
+
+    def undone(self) -> None:
+        """Take note that the learner went back: frames that it forgot can be labelled anew."""
+        self._ring.mark(self.frames_after(self._learner.frames_learned), None)
+        while self._learned and self._learned[-1][1] > self._learner.frames_learned:
+            self._learned.pop()
+
+    def _label_of(self, frame: Frame) -> tuple[str | None, bool]:
+        """Return the label that counts now, and whether it came with the frame."""
+        label, with_frame = self._labels.label(frame), self._labels.with_frame
+        label = label if label is None else self._names.get(label, label)
+        held = self.hold.take()
+        if held is not None:
+            label, with_frame = held, False
+        return (None if self.hold.paused else label), with_frame
+
     def _teach_late(self, budget_s: Budget) -> None:
         for one in self._labels.late(self._ring) if self._labels.late is not None else ():
-            assert one.label is not None
-            self._teach(one, one.label, budget_s)
+            if one.label is not None:  # its class may be gone since
+                self._teach(one, one.label, budget_s)
 
     def _label(self, kept: Kept[Seen], label: str | None, budget_s: Budget) -> None:
+        if self.hold.paused:
+            return
         if label is not None and self._ring.label(kept, label):
             self._teach(kept, label, budget_s)
 
     def _teach(self, kept: Kept[Seen], label: str, budget_s: Budget) -> None:
         seen = kept.item
         self.accuracy.add(seen.prediction == label)
+        self._recent.append((label, seen.prediction == label))
         if not seen.quality.flags and self._conflicts.check(label, seen.excluded):
             self._conflicting = kept
             self.flagged["conflict"] += 1
@@ -116,6 +217,7 @@ class Teaching:
                 )
             return
         self._learner.learn(seen.encoded, [label], budget_s=budget_s())
+        self._learned.append((kept.index, self._learner.frames_learned))
         self.learned += 1
 
     def _tell_full(self) -> None:

@@ -1,33 +1,82 @@
-"""Change a model folder that exists, alone: its lock is held from before the load."""
+"""A model that is to be changed: a folder that nobody uses, or one whose process this is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import final
 
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
-from cfl_edge.notices import Notice
+from cfl_edge.notices import Notice, log_notice
 
 
-@contextmanager
-def changing(folder: Path, on_notice: Notice) -> Iterator[tuple[Store, Saved]]:
-    """Lock a model folder and load its newest state; whoever entered saves.
+class OpenModel(ABC):
+    """A model folder, and whoever may write it.
+
+    Attributes:
+        store: The folder.
+    """
+
+    store: Store
+
+    @abstractmethod
+    def look(self) -> Saved:
+        """Return the model as it is now, not to be changed.
+
+        Raises:
+            ModelError: There is no model, or it does not load.
+        """
+
+    @abstractmethod
+    def changing(self) -> AbstractContextManager[Saved]:
+        """Return a context with the model as it is now, which nobody else changes meanwhile.
+
+        Raises:
+            ModelError: There is no model, another process is at work on it, or it does not load.
+        """
+
+    @abstractmethod
+    def write(self, saved: Saved, *, keep: Collection[int] = ()) -> None:
+        """Save what the model is from now on, within `changing`; it is whole or has not happened.
+
+        Args:
+            saved: What to save; its number becomes that of its checkpoint.
+            keep: Numbers of older checkpoints to keep.
+
+        Raises:
+            ModelWriteError: Disk full, no permission. The model is as it was.
+        """
+
+
+@final
+class FolderModel(OpenModel):
+    """A model folder that no process uses, locked while it changes.
 
     Args:
         folder: The model folder; it is not created.
         on_notice: Called with what the user should know.
-
-    Yields:
-        The store, and the state.
-
-    Raises:
-        ModelError: There is no model, another process is at work on it, or it does not load.
     """
-    store = Store(folder, on_notice=on_notice)
-    store.require_usable()
-    if not store.exists():
-        store.load()  # says what is missing and what to do
-    with ModelLock(folder):
-        yield store, store.load()
+
+    def __init__(self, folder: Path, on_notice: Notice = log_notice) -> None:
+        self.store = Store(folder, on_notice=on_notice)
+
+    def look(self) -> Saved:
+        """Load the newest checkpoint; no lock is needed."""
+        return self.store.load()
+
+    @contextmanager
+    def changing(self) -> Iterator[Saved]:
+        """Lock the folder and load its newest checkpoint."""
+        self.store.require_usable()
+        if not self.store.exists():
+            self.store.load()  # says what is missing and what to do
+        with ModelLock(self.store.folder):
+            yield self.store.load()
+
+    def write(self, saved: Saved, *, keep: Collection[int] = ()) -> None:
+        """Save a new checkpoint."""
+        self.store.save(saved.manifest, saved.tensors, keep=keep)
+        saved.number = self.store.numbers()[0]

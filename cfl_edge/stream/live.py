@@ -23,7 +23,7 @@ from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.decode import ImageError
 from cfl_edge.stream.frame import Frame, Image
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
-from cfl_edge.stream.source import Skipped, Stream, closed_error
+from cfl_edge.stream.source import WAIT_S, Skipped, Stream, closed_error
 
 FIRST_WAIT_S = 0.5
 """Before the first attempt to reopen a lost source: about what USB takes to enumerate."""
@@ -206,7 +206,8 @@ class LiveStream(Stream):
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._notices or self._slot or self._error or self._stop.is_set()
+                    lambda: self._notices or self._slot or self._error or self._stop.is_set(),
+                    None if self.on_wait is None else WAIT_S,
                 )
                 notices = list(self._notices)
                 self._notices.clear()
@@ -219,6 +220,8 @@ class LiveStream(Stream):
             if taken is None:
                 if error is not None:
                     raise error
+                if self.on_wait is not None:
+                    self.on_wait()
                 continue
             index, captured = taken
             try:

@@ -19,7 +19,7 @@ from typing import final
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.options import live_error
-from cfl_edge.stream.source import Stream
+from cfl_edge.stream.source import WAIT_S, Stream
 
 JUDGED = 10
 """Frames to read before calling the source itself too slow: the first ones are not typical."""
@@ -116,11 +116,12 @@ class Realtime(Stream):
         start_s = self._clock()
         while frame is not None and not self._closed.is_set():
             due_s = start_s + frame.index / self.rate_hz
-            left_s = due_s - self._now_s()
-            if left_s > 0:
-                self._sleep(left_s)
+            while (left_s := due_s - self._now_s()) > 0:
+                self._sleep(left_s if self.on_wait is None else min(left_s, WAIT_S))
                 if self._closed.is_set():
                     return
+                if self.on_wait is not None:
+                    self.on_wait()
             yield replace(frame, timestamp_s=due_s, dropped=self.dropped)
             frame = self._newest(recorded, int((self._now_s() - start_s) * self.rate_hz))
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Self, final
 
 from cfl_edge.errors import StreamError
 from cfl_edge.stream.frame import Frame
+
+WAIT_S = 0.2
+"""Longest time between two calls of `Stream.on_wait`: what is asked then is answered at once."""
 
 
 def closed_error(uri: str) -> StreamError:
@@ -64,6 +67,9 @@ class Stream(ABC):
 
     skipped: Sequence[Skipped]
     """Images that could not be read so far, each once; empty for live sources."""
+
+    on_wait: Callable[[], None] | None = None
+    """Called in the iterating thread while no frame comes, every `WAIT_S` at least."""
 
     @abstractmethod
     def description(self) -> str:

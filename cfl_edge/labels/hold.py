@@ -1,0 +1,83 @@
+"""The label that somebody holds, and whether learning is paused: one for all who teach."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import final
+
+MOST_HOLD_S = 86_400.0  # of a label that ends by itself
+
+
+@final
+class Hold:
+    """What frames are taught from now on; safe for several threads.
+
+    Args:
+        clock: Returns monotonic seconds.
+
+    Attributes:
+        paused: Frames are predicted, and none is learned, whatever its label.
+
+    Example:
+        >>> hold = Hold()
+        >>> hold.set("mug", frames=1)
+        >>> hold.take(), hold.take()
+        ('mug', None)
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.paused = False
+        self._clock = clock
+        self._lock = threading.Lock()  # guards what follows
+        self._label: str | None = None
+        self._until_s = math.inf
+        self._frames_left = math.inf
+
+    def set(
+        self, label: str | None, *, seconds: float = math.inf, frames: float = math.inf
+    ) -> None:
+        """Let a label hold from now on.
+
+        Args:
+            label: A checked name, or None for no label.
+            seconds: How long; without end by default.
+            frames: How many frames; without end by default.
+        """
+        with self._lock:
+            self._label, self._until_s = label, self._clock() + seconds
+            self._frames_left = frames
+
+    def current(self) -> str | None:
+        """Return the label that holds now; None once its time is over."""
+        with self._lock:
+            return self._current()
+
+    def take(self) -> str | None:
+        """Return the label of the next frame; unless paused, this uses up one of its frames."""
+        with self._lock:
+            label = self._current()
+            self._frames_left -= not self.paused
+            return label
+
+    def follow(self, names: Collection[str], into: str | None) -> bool:
+        """Follow a change of the classes: let go of a class that is gone.
+
+        Args:
+            names: Classes that were renamed, merged or removed.
+            into: Their name from now on; None if they are gone.
+
+        Returns:
+            Whether one of them was held.
+        """
+        with self._lock:
+            is_held = self._current() in names
+            if is_held:
+                self._label = into
+            return is_held
+
+    def _current(self) -> str | None:
+        is_over = self._clock() >= self._until_s or self._frames_left <= 0
+        return None if is_over else self._label

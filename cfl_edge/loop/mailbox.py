@@ -1,0 +1,114 @@
+"""Verbs that other threads ask of a session, which runs them between two frames."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, final
+
+from cfl_edge.errors import CflEdgeError, SessionError
+
+MOST_WAITING = 32  # more than that ask faster than anything can be answered
+
+_log = logging.getLogger(__name__)
+
+Answer = dict[str, Any]
+Do = Callable[[str, Mapping[str, Any]], Answer]
+"""Runs a verb: `cfl_edge.loop.verbs.Verbs.do`."""
+
+
+@final
+class Mailbox:
+    """Where verbs wait for the thread that runs the session; safe for several threads.
+
+    Args:
+        most: How many may wait.
+
+    Example:
+        >>> mailbox = Mailbox()
+        >>> answer = mailbox.submit("add", {"name": "mug"})
+        >>> mailbox.serve(lambda verb, arguments: {"said": f"{verb} {arguments['name']}"})
+        >>> answer.result()
+        {'said': 'add mug'}
+    """
+
+    def __init__(self, most: int = MOST_WAITING) -> None:
+        self._most = most
+        self._lock = threading.Lock()  # guards what follows
+        self._waiting: deque[tuple[Future[Answer], str, Mapping[str, Any]]] = deque()
+        self._closed = False
+
+    def submit(self, verb: str, arguments: Mapping[str, Any]) -> Future[Answer]:
+        """Ask for a verb, in any thread, and return at once.
+
+        Args:
+            verb: Its name: "undo".
+            arguments: JSON values by name.
+
+        Returns:
+            What will have the verb's answer, or its error; `cancel` takes the request back.
+
+        Raises:
+            SessionError: The session has ended, or too many wait.
+        """
+        future: Future[Answer] = Future()
+        with self._lock:
+            if self._closed:
+                raise ended()
+            if len(self._waiting) >= self._most:
+                raise SessionError(
+                    f"{len(self._waiting)} requests wait for the session, expected fewer than "
+                    f"{self._most}",
+                    hint="wait for their answers, then ask again",
+                )
+            self._waiting.append((future, verb, arguments))
+        return future
+
+    def serve(self, do: Do) -> None:
+        """Run those that wait, in the thread that calls; their errors go to whoever asked.
+
+        Args:
+            do: Runs a verb.
+        """
+        with self._lock:
+            count = len(self._waiting)  # those that come meanwhile wait for the next frame
+        for _ in range(count):
+            with self._lock:
+                if not self._waiting:
+                    return
+                future, verb, arguments = self._waiting.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                answer = do(verb, arguments)
+            except CflEdgeError as error:
+                future.set_exception(error)
+            except Exception as error:  # a fault of ours: what is saved and learned goes on
+                _log.exception("%s failed", verb)
+                future.set_exception(error)
+            except BaseException:
+                future.set_exception(ended())
+                raise
+            else:
+                future.set_result(answer)
+
+    def close(self) -> None:
+        """Refuse those that wait, and all that come: the session has ended."""
+        with self._lock:
+            self._closed = True
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for future, _, _ in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(ended())
+
+
+def ended() -> SessionError:
+    """Return the error of a request to a session that has ended."""
+    return SessionError(
+        "The session has ended before it came to this request: nothing was changed",
+        hint="ask again once cfl-edge learn runs",
+    )

@@ -1,0 +1,169 @@
+"""What each verb of a session takes: JSON values, checked before anything happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from cfl_edge.errors import UsageError
+from cfl_edge.labels.hold import MOST_HOLD_S
+from cfl_edge.names import check_name, nfc, visible
+
+MOST_FRAMES = 10_000  # named in one request: what fits into the journal is far less
+
+PATHS = frozenset({"out", "onnx"})
+"""Arguments that name a file: for the command line on this machine, never from a network."""
+
+
+def _name(text: str) -> str:
+    return check_name(text, source="the name")
+
+
+def _path(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise UsageError(
+            f"the path is {visible(text)!r}, expected a file or folder", hint="an absolute path"
+        )
+    return text
+
+
+NewName = Annotated[str, AfterValidator(_name)]
+KnownName = Annotated[str, AfterValidator(nfc)]
+LocalPath = Annotated[str, AfterValidator(_path)]
+Seconds = Annotated[float, Field(gt=0, le=MOST_HOLD_S, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0, le=1 << 53)]
+FrameNumber = Annotated[int, Field(ge=0, le=1 << 53)]
+
+
+class Arguments(BaseModel):
+    """Arguments of a verb: those that it names, and no others."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    @classmethod
+    def of(cls, verb: str, given: Mapping[str, Any]) -> Self:
+        """Check what was given.
+
+        Args:
+            verb: For the error.
+            given: JSON values by name.
+
+        Raises:
+            UsageError: One is missing, unknown, or of another type or value.
+
+        Example:
+            >>> Add.of("add", {"name": " mug "}).name
+            'mug'
+        """
+        try:
+            return cls.model_validate(dict(given))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            names = ", ".join(cls.model_fields) or "nothing"
+            what = f"{verb}: {visible(place[:64])} is not right ({first['msg']})"
+            if first["type"] == "missing":
+                what = f"{verb}: {place} is missing"
+            elif first["type"] == "extra_forbidden":
+                what = f"{verb} takes no {visible(place[:64])}"
+            raise UsageError(what, hint=f"{verb} takes {names}") from None
+
+    def require_one(self, verb: str, *names: str) -> None:
+        """Refuse none or several of some arguments.
+
+        Raises:
+            UsageError: Not exactly one of them was given.
+        """
+        given = [name for name in names if getattr(self, name) not in (None, False)]
+        if len(given) != 1:
+            what = " and ".join(given) if given else "none of them"
+            raise UsageError(
+                f"{verb} was given {what}, expected one of {', '.join(names)}",
+                hint=f"{verb} with {names[0]} alone",
+            )
+
+
+class Nothing(Arguments):
+    """Verbs without arguments."""
+
+
+class Label(Arguments):
+    """A label that holds from now on, without end or for so many seconds or frames."""
+
+    label: NewName | None
+    seconds: Seconds | None = None
+    frames: Count | None = None
+
+
+class LabelFrame(Arguments):
+    """A label for one past frame: its number, or its age."""
+
+    label: NewName
+    frame: FrameNumber | None = None
+    seconds_ago: Annotated[float, Field(ge=0, le=MOST_HOLD_S, allow_inf_nan=False)] | None = None
+
+
+class Relabel(Arguments):
+    """The right label of frames that were learned: their numbers, or the last seconds."""
+
+    label: NewName
+    frames: Annotated[list[FrameNumber], Field(min_length=1, max_length=MOST_FRAMES)] | None = None
+    last_s: Seconds | None = None
+
+
+class Undo(Arguments):
+    """How far back: seconds of learning, frames learned, or the last hold of one label."""
+
+    seconds: Seconds | None = None
+    frames: Count | None = None
+    hold: bool = False
+    across_sessions: bool = False
+
+
+class Add(Arguments):
+    """A class to be learned later."""
+
+    name: NewName
+    onnx: LocalPath | None = None
+
+
+class Rename(Arguments):
+    """A class, and its new name."""
+
+    name: KnownName
+    to: NewName
+    onnx: LocalPath | None = None
+
+
+class Merge(Arguments):
+    """Classes that become one."""
+
+    names: Annotated[list[KnownName], Field(max_length=MOST_FRAMES)]
+    into: NewName
+    onnx: LocalPath | None = None
+
+
+class Remove(Arguments):
+    """A class to be forgotten."""
+
+    name: KnownName
+    onnx: LocalPath | None = None
+
+
+class Split(Arguments):
+    """Frames of a class among the last ones that become another class."""
+
+    name: KnownName
+    into: NewName
+    seconds: Seconds | None = None
+    frames: Count | None = None
+    across_sessions: bool = False
+    onnx: LocalPath | None = None
+
+
+class Export(Arguments):
+    """Folder of the ONNX files; by default `onnx` in the model folder."""
+
+    out: LocalPath | None = None

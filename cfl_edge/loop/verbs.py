@@ -1,0 +1,403 @@
+"""What can be asked of a model, while it learns or not: one method for each verb.
+
+Whoever asks (a key, a page, a button, a command) calls `Verbs.do` with JSON values, in the thread
+that learns: other threads through a `cfl_edge.loop.mailbox.Mailbox`. An error means that nothing
+was changed. Nothing here imports torch before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from cfl_edge.config.models import SplitSettings, UndoSettings
+from cfl_edge.errors import DataError, ExportError, SessionError, UsageError
+from cfl_edge.labels.ring import LabelledError, NotKeptError
+from cfl_edge.learner.classes import Counts, change, count, remove
+from cfl_edge.learner.split import relabel, split
+from cfl_edge.learner.undo import undo
+from cfl_edge.loop import verb_arguments as given
+from cfl_edge.loop.metrics import status_bytes
+from cfl_edge.model.changing import OpenModel
+from cfl_edge.model.class_table import Change
+from cfl_edge.names import check_name, visible
+from cfl_edge.notices import Notice, counted, log_notice
+
+if TYPE_CHECKING:
+    from cfl_edge.learner.learner import Learner
+    from cfl_edge.loop.checkpoints import Checkpoints
+    from cfl_edge.loop.publish import Publisher
+    from cfl_edge.loop.session import Session
+    from cfl_edge.loop.teaching import Teaching
+
+Answer = dict[str, Any]
+
+VERBS: dict[str, type[given.Arguments]] = {
+    "label": given.Label,
+    "unlabel": given.Nothing,
+    "label_frame": given.LabelFrame,
+    "relabel": given.Relabel,
+    "undo": given.Undo,
+    "add": given.Add,
+    "rename": given.Rename,
+    "merge": given.Merge,
+    "split": given.Split,
+    "remove": given.Remove,
+    "classes": given.Nothing,
+    "pause": given.Nothing,
+    "resume": given.Nothing,
+    "save": given.Nothing,
+    "export": given.Export,
+    "publish": given.Nothing,
+    "status": given.Nothing,
+}
+"""Every verb, and what it takes. Each is a method of `Verbs`."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A session that learns, for the verbs that need one.
+
+    Args:
+        learner: What learns.
+        teaching: Which frame is learned, and as what.
+        checkpoints: Saves it.
+        session: Counts the frames.
+        publisher: Of `--publish`; None without.
+        reserved: See `cfl_edge.names.check_name`.
+        memory_mib: Of `--memory-mib`; None without a limit.
+    """
+
+    learner: Learner
+    teaching: Teaching
+    checkpoints: Checkpoints
+    session: Session
+    publisher: Publisher | None = None
+    reserved: str | None = None
+    memory_mib: float | None = None
+
+
+@final
+class Verbs:
+    """What can be asked of a model.
+
+    Args:
+        model: What it is asked of.
+        running: The session that learns on it, in this thread; None where nobody does.
+        on_notice: Called with what the user should know; answers have it as well.
+    """
+
+    def __init__(
+        self, model: OpenModel, running: Running | None = None, *, on_notice: Notice = log_notice
+    ) -> None:
+        self._model, self._maybe_running, self._on_notice = model, running, on_notice
+        self._notices: list[str] = []
+
+    def do(self, verb: str, arguments: Mapping[str, Any]) -> Answer:
+        """Run a verb.
+
+        Args:
+            verb: One of `VERBS`.
+            arguments: JSON values by name, as `cfl_edge.loop.verb_arguments` has them.
+
+        Returns:
+            JSON values: `said` is a sentence for people, `notices` are more of them, and the rest
+            is for programs.
+
+        Raises:
+            CflEdgeError: It cannot be done. Nothing was changed.
+        """
+        if verb not in VERBS:
+            raise UsageError(
+                f"There is no verb {visible(str(verb)[:64])}", hint=f"one of {', '.join(VERBS)}"
+            )
+        asked = VERBS[verb].of(verb, arguments)
+        self._notices = []
+        answer: Answer = getattr(self, verb)(asked)
+        if self._maybe_running is not None and verb not in ("status", "classes"):
+            self._on_notice(answer["said"])
+        return answer | {"notices": self._notices}
+
+    def label(self, asked: given.Label) -> Answer:
+        """Let a label hold from now on."""
+        teaching = self._running("label").teaching
+        label = None if asked.label is None else self._checked(asked.label)
+        teaching.hold.set(label, seconds=asked.seconds or math.inf, frames=asked.frames or math.inf)
+        if label is None:
+            return {"said": "no label", "label": None}
+        lasts = [f"{asked.seconds:g} s"] if asked.seconds else []
+        lasts += [counted(asked.frames, "frame")] if asked.frames else []
+        said = f"label {label}" + (f" for {', at most '.join(lasts)}" if lasts else "")
+        paused = "; learning is paused" if teaching.hold.paused else ""
+        return {"said": said + paused, "label": label}
+
+    def unlabel(self, asked: given.Nothing) -> Answer:
+        """Let go of the label that is held."""
+        self._running("unlabel").teaching.hold.set(None)
+        return {"said": "no label", "label": None}
+
+    def label_frame(self, asked: given.LabelFrame) -> Answer:
+        """Label one past frame, and learn it."""
+        asked.require_one("label_frame", "frame", "seconds_ago")
+        running, label = self._running("label_frame"), self._checked(asked.label)
+        try:
+            frame, learned = running.teaching.teach_past(
+                label, frame=asked.frame, seconds_ago=asked.seconds_ago
+            )
+        except NotKeptError as error:
+            raise DataError(str(error), hint="label a newer frame") from error
+        except LabelledError as error:
+            raise DataError(str(error), hint="relabel gives it another label") from error
+        said = f"frame {frame} is {label}" + ("" if learned else ": not learned, it has a flag")
+        return {"said": said, "frame": frame, "label": label, "learned": learned}
+
+    def relabel(self, asked: given.Relabel) -> Answer:
+        """Learn frames again under the label that they should have had."""
+        asked.require_one("relabel", "frames", "last_s")
+        label = self._checked(asked.label)
+        if asked.frames is None:
+            reach, learned = self._reach(seconds=asked.last_s), None
+        else:
+            numbers = self._learned(asked.frames)
+            end = self._running("relabel").learner.frames_learned
+            reach, learned = self._reach(frames=end - min(numbers) + 1), numbers
+        done = relabel(self._model, label, reach, learned=learned, on_notice=self._notice)
+        if self._maybe_running is not None:
+            teaching = self._maybe_running.teaching
+            teaching.relabelled(asked.frames or (), label)
+        self._changed()
+        frames = counted(sum(done.moved.values()), "frame")
+        said = f"{frames} learned again as {label}, instead of {_listed(done.moved)}"
+        return {"said": said, "label": label, "moved": done.moved} | _counts(done.counts)
+
+    def undo(self, asked: given.Undo) -> Answer:
+        """Undo what was learned last, as if those frames had never been seen."""
+        undone = undo(self._model, self._reach(**asked.model_dump()), on_notice=self._notice)
+        frames = counted(undone.frames_taken_back, "frame")
+        said = f"undone {frames}: {_listed(undone.per_class)}"
+        if self._maybe_running is not None:
+            teaching = self._maybe_running.teaching
+            teaching.undone()
+            if teaching.hold.current() in undone.per_class:
+                said += f"; {teaching.hold.current()} is not held any more"
+                teaching.hold.set(None)
+        self._changed()
+        exported = undone.exported and str(undone.exported)
+        return {"said": said, **dataclasses.asdict(undone), "exported": exported}
+
+    def add(self, asked: given.Add) -> Answer:
+        """Add a class to be learned later."""
+        return self._change(Change("add", (), self._checked(asked.name)), asked.onnx)
+
+    def rename(self, asked: given.Rename) -> Answer:
+        """Rename a class."""
+        return self._change(Change("rename", (asked.name,), self._checked(asked.to)), asked.onnx)
+
+    def merge(self, asked: given.Merge) -> Answer:
+        """Merge several classes into one."""
+        into = self._checked(asked.into)
+        return self._change(Change("merge", tuple(asked.names), into), asked.onnx)
+
+    def split(self, asked: given.Split) -> Answer:
+        """Make a new class of the frames of a class that were learned last."""
+        into = self._checked(asked.into)
+        settings = SplitSettings(
+            model=self._model.store.folder,
+            **asked.model_dump() | {"into": into, "onnx": _path(asked.onnx)},
+        )
+        done = split(self._model, settings, on_notice=self._notice)
+        self._changed()
+        left = f"{done.stayed} left" if done.stayed else "none left: it is gone"
+        said = f"{done.moved} frames learned again as {into}; {asked.name} has {left}"
+        moved = {"moved": done.moved, "stayed": done.stayed}
+        return {"said": said, **moved} | _counts(done.counts)
+
+    def remove(self, asked: given.Remove) -> Answer:
+        """Forget a class; this ends what undo can take back."""
+        counts = remove(self._model, asked.name, onnx=_path(asked.onnx), on_notice=self._notice)
+        said = f"removed {asked.name}"
+        if self._maybe_running is not None:
+            was_held = self._maybe_running.teaching.hold.current() == asked.name
+            said += "; it is not held any more" if was_held else ""
+            self._maybe_running.teaching.follow((asked.name,), None)
+            self._maybe_running.teaching.undone()
+        self._changed()
+        return {"said": said} | _counts(counts)
+
+    def classes(self, asked: given.Nothing) -> Answer:
+        """Count the frames learned of each class, and the samples in the replay memory."""
+        counts = count(self._model)
+        return {"said": _listed(counts.frames) or "no class yet"} | _counts(counts)
+
+    def pause(self, asked: given.Nothing) -> Answer:
+        """Predict, and learn nothing."""
+        self._running("pause").teaching.hold.paused = True
+        return {"said": "learning is paused", "paused": True}
+
+    def resume(self, asked: given.Nothing) -> Answer:
+        """Learn again."""
+        self._running("resume").teaching.hold.paused = False
+        return {"said": "learning goes on", "paused": False}
+
+    def save(self, asked: given.Nothing) -> Answer:
+        """Save now, not only when the next checkpoint is due."""
+        running, folder = self._running("save"), self._model.store.folder
+        running.checkpoints.save()
+        said = f"saved {folder}, {counted(running.learner.frames_learned, 'frame')} learned"
+        return {"said": said, "model": str(folder)}
+
+    def export(self, asked: given.Export) -> Answer:
+        """Write model.onnx, classifier.onnx and labels.txt, verified against torch."""
+        folder = self._model.store.folder
+        out = _path(asked.out) or folder / "onnx"
+        running = self._maybe_running
+        if running is None:
+            from cfl_edge.loop.export import export_model
+
+            exported, _ = export_model(folder, out, on_notice=self._notice)
+        else:
+            if running.memory_mib is not None:
+                raise ExportError(
+                    f"No ONNX files were written: the export would break --memory-mib "
+                    f"{running.memory_mib:g}",
+                    hint=f"cfl-edge export {folder} -o {out}, once learning has ended",
+                )
+            from cfl_edge.learner.export import export_learner
+            from cfl_edge.loop.export import note_older_int8
+
+            exported = export_learner(running.learner, out)
+            note_older_int8(out, folder, self._notice)
+        files = {name: _plain(value) for name, value in dataclasses.asdict(exported).items()}
+        return {"said": f"exported {exported.model}", **files}
+
+    def publish(self, asked: given.Nothing) -> Answer:
+        """Write the file of --publish now."""
+        publisher = self._running("publish").publisher
+        if publisher is None:
+            raise UsageError(
+                "Nothing is published: learn was started without --publish",
+                hint="export writes the ONNX files; cfl-edge learn --publish FILE.onnx",
+            )
+        path = publisher.publish()
+        return {"said": f"published {path}", "published": str(path)}
+
+    def status(self, asked: given.Nothing) -> Answer:
+        """Say how the session stands."""
+        running = self._running("status")
+        learner, teaching, session = running.learner, running.teaching, running.session
+        accuracy = teaching.recent_accuracy()
+        classes = [
+            {"name": name, "samples": samples, "recent_accuracy": accuracy.get(name)}
+            for name, samples in learner.samples().items()
+        ]
+        label, paused = teaching.hold.current(), teaching.hold.paused
+        said = f"{counted(len(classes), 'class', 'classes')}, {teaching.learned} frames learned"
+        return {
+            "said": said + ("; paused" if paused else f"; label {label}" if label else ""),
+            "classes": classes,
+            "label": label,
+            "paused": paused,
+            "frames": session.frames,
+            "seen": session.seen,
+            "learned": teaching.learned,
+            "dropped": session.dropped,
+            "damaged": session.damaged,
+            "fps": session.recent_fps(),
+            "steps": learner.algorithm.steps,
+            "model": str(self._model.store.folder),
+            "unsaved_s": running.checkpoints.unsaved_s,
+            "memory_mib": status_bytes("VmRSS") / 2**20,
+        }
+
+    def _running(self, verb: str) -> Running:
+        """Return the session that learns.
+
+        Raises:
+            SessionError: Nobody learns on the model.
+        """
+        if self._maybe_running is None:
+            folder = self._model.store.folder
+            raise SessionError(
+                f"{verb} needs a session, and nobody learns on {folder} now",
+                hint=f"cfl-edge learn --model {folder} --stream URI",
+            )
+        return self._maybe_running
+
+    def _notice(self, text: str) -> None:
+        self._notices.append(text)
+        self._on_notice(text)
+
+    def _checked(self, name: str) -> str:
+        reserved = None if self._maybe_running is None else self._maybe_running.reserved
+        return check_name(name, reserved=reserved)
+
+    def _reach(self, **how: Any) -> UndoSettings:
+        return UndoSettings(model=self._model.store.folder, **how)
+
+    def _learned(self, frames: Collection[int]) -> set[int]:
+        """Return which frames of all that were ever learned these are.
+
+        Raises:
+            DataError: One was not learned, or so long ago that it cannot be learned again.
+        """
+        running = self._running("relabel")
+        numbers = running.teaching.numbers(frames)
+        journal = running.learner.journal
+        oldest = running.learner.frames_learned - (0 if journal is None else journal.reach())
+        missing = sorted(set(frames) - numbers.keys())
+        old = sorted(frame for frame, number in numbers.items() if number <= oldest)
+        if missing:
+            raise DataError(
+                f"{_frames(missing)} cannot be relabelled: not learned, or undone since",
+                hint="label_frame teaches a frame that was not learned",
+            )
+        if old:
+            raise DataError(
+                f"{_frames(old)} cannot be relabelled: too old, the journal reaches back "
+                f"{counted(running.learner.frames_learned - oldest, 'frame')}",
+                hint="leave them out; cfl-edge learn --journal-mib with more reaches further",
+            )
+        return set(numbers.values())
+
+    def _change(self, asked: Change, onnx: str | None) -> Answer:
+        """Change the class table."""
+        counts = change(self._model, asked, onnx=_path(onnx), on_notice=self._notice)
+        if self._maybe_running is not None:
+            self._maybe_running.teaching.follow(asked.names, asked.into)
+        self._changed()
+        said = f"{_DONE[asked.verb]} {' and '.join(asked.names) or asked.into}"
+        said += f" into {asked.into}" if asked.verb == "merge" else ""
+        said += f" to {asked.into}" if asked.verb == "rename" else ""
+        return {"said": said} | _counts(counts)
+
+    def _changed(self) -> None:
+        if self._maybe_running is not None and self._maybe_running.publisher is not None:
+            self._maybe_running.publisher.forget()
+
+
+_DONE = {"add": "added", "rename": "renamed", "merge": "merged"}
+
+
+def _counts(counts: Counts) -> Answer:
+    return {"classes": counts.frames, "replay": counts.replay}
+
+
+def _listed(frames: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in frames.items())
+
+
+def _frames(numbers: list[int]) -> str:
+    some = ", ".join(map(str, numbers[:5]))
+    return f"{'frames' if len(numbers) > 1 else 'frame'} {some}{' …' * (len(numbers) > 5)}"
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,230 @@
+"""What can be asked of a model: the same answers whether a session learns on it or nobody does."""
+
+import json
+
+import numpy as np
+import pytest
+from command_line import contents
+from lessons import Lesson, alternating, assert_alike, oracle
+
+from cfl_edge.errors import CflEdgeError, DataError, ModelWriteError, SessionError, UsageError
+from cfl_edge.labels.frames import FrameLabels
+from cfl_edge.learner.live import LiveModel
+from cfl_edge.loop.checkpoints import Checkpoints
+from cfl_edge.loop.label_delay import open_ring
+from cfl_edge.loop.session import Predicting, Session
+from cfl_edge.loop.teaching import Teaching
+from cfl_edge.loop.verbs import VERBS, Running, Verbs
+from cfl_edge.model import writing
+from cfl_edge.model.changing import FolderModel
+from cfl_edge.model.store import Store
+
+
+class Asked:
+    """A lesson, and the verbs of its model; `learner` is None where nobody learns."""
+
+    def __init__(self, lesson, how, names, **run):
+        self.lesson, self.learner = lesson, None
+        learner = lesson.run(names, **run)
+        self.notices = []
+        if how == "unused":
+            model = FolderModel(lesson.folder, self.notices.append)
+            self.verbs = Verbs(model, on_notice=self.notices.append)
+            return
+        self.learner = learner
+        store = Store(lesson.folder, on_notice=pytest.fail)
+        checkpoints = Checkpoints(lambda: None, learner)
+        labels = FrameLabels.none()
+        self.teaching = Teaching(
+            learner, labels, open_ring(labels), learn_flagged=True, on_notice=pytest.fail
+        )
+        session = Session(Predicting(learner))
+        running = Running(learner, self.teaching, checkpoints, session)
+        model = LiveModel(store, learner, checkpoints.save, self.notices.append)
+        self.verbs = Verbs(model, running, on_notice=self.notices.append)
+
+    def do(self, verb, **arguments):
+        """Every answer is JSON, and says something; what learns is what was saved."""
+        answer = self.verbs.do(verb, arguments)
+        assert json.loads(json.dumps(answer)) == answer
+        assert answer["said"]
+        assert set(answer["notices"]) <= set(self.notices)
+        saved = self.lesson.load()
+        if self.learner is not None:
+            assert self.learner.classes == saved.classes
+            assert self.learner.samples() == saved.samples()
+            assert self.learner.frames_learned == saved.frames_learned
+            images = np.concatenate(self.lesson.images(["above", "left"] * 3, 77))
+            scores = [each.predict(each.encode(images)) for each in (self.learner, saved)]
+            assert (scores[0] == scores[1]).all()
+        return answer
+
+
+@pytest.fixture(params=["unused", "in use"])
+def how(request):
+    return request.param
+
+
+@pytest.fixture
+def lesson(tmp_path, monkeypatch):
+    return Lesson(tmp_path / "model", monkeypatch)
+
+
+def test_classes_are_changed(lesson, how):
+    asked = Asked(lesson, how, alternating(12))
+    answer = asked.do("rename", name="left", to="aside")
+    assert answer["said"] == "renamed left to aside"
+    assert answer["classes"] == {"above": 6, "aside": 6}
+    assert asked.do("add", name=" fox ")["classes"] == {"above": 6, "aside": 6, "fox": 0}
+    merged = asked.do("merge", names=["above", "aside"], into="lit")
+    assert (merged["said"], merged["classes"]) == (
+        "merged above and aside into lit",
+        {"lit": 12, "fox": 0},
+    )
+    assert sum(merged["replay"].values()) == 12
+    assert asked.do("classes")["classes"] == {"lit": 12, "fox": 0}
+    removed = asked.do("remove", name="fox")
+    assert removed["classes"] == {"lit": 12}
+    assert any(text.startswith("stays: ") for text in removed["notices"])
+
+
+def test_undo_leaves_what_would_have_been_learned_without(lesson, how):
+    asked = Asked(lesson, how, alternating(20) + ["over"] * 6)
+    answer = asked.do("undo", hold=True)
+    assert answer["said"] == "undone 6 frames: over 6"
+    assert answer["classes_gone"] == ["over"]
+    assert_alike(lesson.load(), oracle(lesson, alternating(20)))
+
+
+def test_undo_reaches_behind_changes_of_classes(lesson, how):
+    asked = Asked(lesson, how, alternating(16))
+    asked.do("rename", name="left", to="aside")
+    asked.do("add", name="fox")
+    assert asked.do("undo", frames=4)["per_class"] == {"above": 2, "aside": 2}
+    asked.do("merge", names=["above", "aside"], into="lit")
+    answer = asked.do("undo", seconds=3)
+    assert (answer["per_class"], answer["samples"]) == ({"lit": 4}, {"lit": 8, "fox": 0})
+
+
+def test_the_last_seconds_are_learned_again_with_the_right_label(lesson, how):
+    names = alternating(16) + ["above"] * 4
+    asked = Asked(lesson, how, names)
+    answer = asked.do("relabel", label="right", last_s=3)
+    assert answer["said"] == "4 frames learned again as right, instead of above 4"
+    assert answer["moved"] == {"above": 4}
+    assert answer["classes"] == {"above": 8, "left": 8, "right": 4}
+    twin = Lesson(lesson.folder.with_name("twin"), pytest.MonkeyPatch())
+    images = lesson.images(names, 0)
+    learner = oracle(twin, [])
+    for name, image in zip(alternating(16) + ["right"] * 4, images, strict=True):
+        learner.learn(learner.encode(image), [name])
+    learner.recalibrate()
+    assert_alike(lesson.load(), learner)
+    with pytest.raises(DataError, match="none of the last 4 frames was learned under another"):
+        asked.do("relabel", label="right", last_s=3)
+
+
+def test_a_class_is_split(lesson, how):
+    asked = Asked(lesson, how, ["above"] * 10)
+    answer = asked.do("split", name="above", into="left", frames=4)
+    assert (answer["moved"], answer["stayed"]) == (4, 6)
+    assert answer["said"] == "4 frames learned again as left; above has 6 left"
+
+
+def test_onnx_files_are_written(lesson, how, tmp_path):
+    asked = Asked(lesson, how, alternating(12))
+    answer = asked.do("export", out=str(tmp_path / "out"))
+    assert answer["model"] == str(tmp_path / "out" / "model.onnx")
+    assert (tmp_path / "out" / "labels.txt").read_text() == "above\nleft\n"
+    assert asked.do("export")["model"] == str(lesson.folder / "onnx" / "model.onnx")
+    asked.do("rename", name="left", to="aside", onnx=str(tmp_path / "out"))
+    assert (tmp_path / "out" / "labels.txt").read_text() == "above\naside\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "error", "message"),
+    [
+        ("fly", {}, UsageError, "no verb fly"),
+        ("__init__", {}, UsageError, "no verb __init__"),
+        ("add", {}, UsageError, "add: name is missing"),
+        ("add", {"name": 3}, UsageError, "add: name is not right"),
+        ("add", {"name": " "}, UsageError, "is empty"),
+        ("add", {"name": "a\nb"}, UsageError, "control characters"),
+        ("add", {"name": "a" * 65}, UsageError, "65 characters"),
+        ("add", {"name": "left"}, DataError, "has a class 'left' already"),
+        ("add", {"name": "fox", "color": "red"}, UsageError, "add takes no color"),
+        ("rename", {"name": "cat", "to": "dog"}, DataError, "no class 'cat'"),
+        ("rename", {"name": "left", "to": "above"}, DataError, "has a class 'above' already"),
+        ("merge", {"names": ["left"], "into": "x"}, DataError, "expected at least 2"),
+        ("merge", {"names": "left", "into": "x"}, UsageError, "merge: names is not right"),
+        ("remove", {"name": "cat"}, DataError, "no class 'cat'"),
+        ("undo", {}, UsageError, "none of"),
+        ("undo", {"frames": 1, "hold": True}, UsageError, "--frames and --hold"),
+        ("undo", {"frames": 0}, UsageError, "undo: frames is not right"),
+        ("undo", {"frames": True}, UsageError, "undo: frames is not right"),
+        ("undo", {"seconds": float("nan")}, UsageError, "undo: seconds is not right"),
+        ("undo", {"seconds": 1e300}, UsageError, "undo: seconds is not right"),
+        ("undo", {"frames": 99}, DataError, "the journal reaches back 12 frames"),
+        ("relabel", {"label": "left"}, UsageError, "relabel was given none of them"),
+        ("relabel", {"label": "left", "last_s": 1, "frames": [1]}, UsageError, "frames and last_s"),
+        ("relabel", {"label": "left", "frames": []}, UsageError, "frames is not right"),
+        ("relabel", {"label": "left", "frames": [-1]}, UsageError, "frames.0 is not right"),
+        ("split", {"name": "left", "into": "above", "frames": 2}, DataError, "already"),
+        ("export", {"out": "\0"}, UsageError, "expected a file or folder"),
+    ],
+)
+def test_what_cannot_be_done_changes_nothing(lesson, how, verb, arguments, error, message):
+    asked = Asked(lesson, how, alternating(12))
+    before = contents(lesson.folder)
+    with pytest.raises(error, match=message) as raised:
+        asked.do(verb, **arguments)
+    assert raised.value.hint
+    assert contents(lesson.folder) == before
+    assert asked.do("classes")["classes"] == {"above": 6, "left": 6}
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("rename", {"name": "left", "to": "aside"}),
+        ("merge", {"names": ["left", "above"], "into": "lit"}),
+        ("remove", {"name": "left"}),
+        ("undo", {"frames": 4}),
+        ("relabel", {"label": "fox", "last_s": 3}),
+        ("split", {"name": "left", "into": "fox", "frames": 4}),
+    ],
+)
+def test_a_full_disk_changes_nothing(lesson, how, verb, arguments, monkeypatch):
+    asked = Asked(lesson, how, alternating(12))
+    before = contents(lesson.folder)
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing.os, "fsync", full)
+        with pytest.raises(ModelWriteError, match="is intact"):
+            asked.do(verb, **arguments)
+    assert contents(lesson.folder) == before
+    assert asked.do("classes")["classes"] == {"above": 6, "left": 6}
+    asked.do(verb, **arguments)  # it can be given again
+
+
+@pytest.mark.parametrize("verb", ["label", "unlabel", "pause", "resume", "save", "status"])
+def test_what_needs_a_session(lesson, verb):
+    asked = Asked(lesson, "unused", alternating(4))
+    arguments = {"label": "mug"} if verb == "label" else {}
+    with pytest.raises(SessionError, match=f"{verb} needs a session, and nobody learns"):
+        asked.verbs.do(verb, arguments)
+
+
+def test_every_verb_has_a_method():
+    assert all(callable(getattr(Verbs, verb)) for verb in VERBS)
+
+
+def test_no_verb_needs_a_model_to_refuse(tmp_path):
+    verbs = Verbs(FolderModel(tmp_path / "none"), on_notice=pytest.fail)
+    for verb, arguments in (("undo", {"frames": 1}), ("add", {"name": "x"}), ("classes", {})):
+        with pytest.raises(CflEdgeError, match="does not exist"):
+            verbs.do(verb, arguments)
+    assert not (tmp_path / "none").exists()
