@@ -200,3 +200,22 @@ def test_without_a_backbone_layers_count_whole():
     joined = torch.cat([rows[0][:, :-1], rows[1][:, :-1], bias], dim=1)
     expected = TEMPERATURE * (joined - joined.mean(dim=0))
     torch.testing.assert_close(learner.algorithm.readout, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("learner", ["joint", "cfl"])
+def test_in_the_end_every_sample_is_in_the_covariance_whenever_it_was_renewed_last(learner):
+    """Sixteen frames are a refresh, eight of a class an early one: neither leaves a sample out."""
+    config = LearnerConfig(learner=learner, image_px=32, statistics_mib=0.25, replay_mib=1)
+    images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
+    model = Learner(config)
+    for i, image in enumerate(images):
+        model.learn_one(image, "ab"[i % 2])
+    model.recalibrate()
+    joint = model.algorithm.joint
+    found = joint.rows.clone()
+    assert joint._factor.samples == 16
+    joint.finish()
+    torch.testing.assert_close(joint.rows, found)
+    before = joint._factor
+    model.recalibrate()
+    assert joint._factor is before  # nothing has come since

@@ -56,8 +56,8 @@ def test_it_is_saved_and_its_classes_change():
     class_table.merge(saved, ["up", "left"], into="both")
     merged = Learner.from_saved(saved)
     assert merged.samples() == {"both": 40, "later": 0}
-    mean = learner.algorithm.classifier.means.mean(dim=0)  # as many samples of each
-    np.testing.assert_allclose(merged.algorithm.classifier.means[0], mean, rtol=1e-6)
+    mean = learner.algorithm.means.mean(dim=0)  # as many samples of each
+    np.testing.assert_allclose(merged.algorithm.means[0], mean, rtol=1e-6)
     class_table.remove(saved, "both")
     assert Learner.from_saved(saved).classes == ["later"]
 

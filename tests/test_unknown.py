@@ -108,12 +108,11 @@ def test_distances_of_the_algorithms_with_a_covariance_against_brute_force():
     teach(learner)
     learner.recalibrate()
     algorithm, encoded = learner.algorithm, learner.encode(pictures(3, 5))
-    classifier = algorithm.classifier
-    s: ClassStatistics = classifier.statistics
+    s: ClassStatistics = algorithm.statistics
     within = s.triangle().dense().double() / float(s.counts.sum())
     channels = len(within)
     scale = float(within.trace()) / channels
-    alpha = classifier.shrinkage
+    alpha = algorithm.shrinkage
     within = within * (1 - alpha) + alpha * scale * torch.eye(channels)
     expected = brute_force(algorithm.reading.read(encoded), s.means, within)
     np.testing.assert_allclose(learner.distances(encoded), expected, rtol=1e-3, atol=0.05)
@@ -207,7 +206,7 @@ def test_other_held_out_distances_are_those_of_learning_all_others(algorithm):
 
     everything = learned(list(range(15)))
     x = everything.algorithm.reading.read(everything.encode(images))
-    found = everything.algorithm.classifier.held_out(x, torch.arange(3).repeat_interleave(5))
+    found = everything.algorithm.held_out(x, torch.arange(3).repeat_interleave(5))
     for i in range(15):
         others = learned([j for j in range(15) if j != i])
         expected = others.distances(others.encode(images[i : i + 1]))[0]

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import final
 
 import torch
@@ -20,14 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
-from cfl_edge.core.discriminant import (
-    NEVER_NEAREST,
-    RelativeDistance,
-    relative_distance,
-)
+from cfl_edge.core.discriminant import NEVER_NEAREST, RelativeDistance, relative_distance
 from cfl_edge.core.factor import NEVER, Factor
 from cfl_edge.core.held_out import held_out_distances
 from cfl_edge.learner.novelty_calibration import KnownSamples
+from cfl_edge.learner.readout import Readout
 from cfl_edge.learner.replay import EXACT
 from cfl_edge.learner.state import Rows, State
 
@@ -35,7 +33,7 @@ GROWTH = 1.1  # of the samples, before the factor is renewed: a covariance chang
 FEWEST = 4  # and by so many, or each of the first frames would renew it
 FEW = 0.5  # weight of the nearest mean at the end with one sample a class; it falls as 1 / samples
 FEW_CLASSES = 32  # with more of them, what one sample changes is renewed, and the rest later
-CLASSES_A_SLICE = SAMPLES_A_SLICE = 64  # solved at once, then the frame goes on
+CLASSES_A_SLICE = 64  # solved at once, then the frame goes on
 
 
 @final
@@ -47,12 +45,13 @@ class JointDiscriminant:
         width: D, of the joint features.
         device: Where the sums live.
         generator: Chooses the samples that are held out.
+        calibrate: Called with the distances of stored samples as if each had not been learned,
+            float64 (N,), each time that they are measured.
 
     Attributes:
         statistics: Of the joint features.
-        held_out: Distances of stored samples as if each had not been learned, as measured last,
-            float64 (N,); empty before.
         ends: Mean of each class at the end, (Z, C_E).
+        solved: How many samples were in the statistics when all classes were solved last.
 
     Example:
         >>> discriminant = JointDiscriminant(0, 2)
@@ -74,12 +73,14 @@ class JointDiscriminant:
         width: int,
         device: torch.device | str = "cpu",
         generator: torch.Generator | None = None,
+        calibrate: Callable[[Tensor], None] = lambda _: None,
     ) -> None:
         generator = generator or torch.Generator()
         self._samples = KnownSamples(width, EXACT, generator, torch.device(device))
-        self.held_out = torch.zeros(0, dtype=torch.float64)
+        self._calibrate = calibrate
         self.statistics = ClassStatistics(width, device)
         self.ends = torch.zeros(0, end, device=device)
+        self.solved = 0.0
         self._factor: Factor | None = None
         self._renewing: Generator[None, None, None] | None = None
         self._rows = torch.zeros(0, width + 1, device=device)  # as solved last
@@ -94,6 +95,7 @@ class JointDiscriminant:
         counts = "joint.counts"
         state.rows("joint.ends", self, "ends", Rows(merge="weighted", counts=counts))
         state.rows("joint.rows", self, "_rows", Rows(new="never"))
+        state.value("joint.solved", self, "solved")
         self._samples.declare(state)
 
     @property
@@ -118,6 +120,11 @@ class JointDiscriminant:
         self.ends[places] += sums / counts
         self._stale |= set(places.tolist())
         self._samples.add(x, targets)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether samples have come, or gone, since all classes were solved."""
+        return self.solved != float(self.statistics.counts.sum())
 
     def prepare(self) -> None:
         """Factorise the covariance of a loaded model, whose factor is not stored."""
@@ -156,16 +163,13 @@ class JointDiscriminant:
         for places in torch.split(torch.arange(len(self._rows)), CLASSES_A_SLICE):
             self._solve(places)
             yield
+        self.solved = factor.samples
         if self._samples.is_due():
             yield from self._measuring(factor)
 
     def _measuring(self, factor: Factor) -> Generator[None, None, None]:
-        x, labels = self._samples.read()
-        parts = [torch.zeros(0, dtype=torch.float64, device=x.device)]
-        for places in torch.split(torch.arange(len(x)), SAMPLES_A_SLICE):
-            parts.append(held_out_distances(factor, self.statistics, x[places], labels[places]))
-            yield
-        self.held_out = torch.cat(parts)
+        held_out = partial(held_out_distances, factor, self.statistics)
+        return self._samples.measuring(held_out, self._calibrate)
 
     def measure(self) -> None:
         """Take the distances of stored samples as if each had not been learned, at once."""
@@ -179,6 +183,7 @@ class JointDiscriminant:
         self._renewing = None
         self._factor = Factor(self.statistics).finish()
         self._solve(torch.arange(len(self._rows)))
+        self.solved = self._factor.samples
         self._stale.clear()
         self._distance = None
         self.weigh()
@@ -229,6 +234,28 @@ class JointDiscriminant:
         bias = rows[:, -1] - 0.5 * self._weight * ends.square().sum(dim=1)
         bias = bias.masked_fill(~self.known[chosen], NEVER)
         return torch.cat([self._weight * ends, rows[:, :-1], bias[:, None]], dim=1)
+
+    def put_together(
+        self, readout: Readout, others: Sequence[Tensor], known: Tensor, *, whole: bool
+    ) -> bool:
+        """Solve the classes that have changed, and renew the readout.
+
+        Args:
+            readout: Whose first source this is.
+            others: Label embeddings of its other sources, each (Z, C_r + 1).
+            known: Which classes have samples in all of them, bool (Z,).
+            whole: Whether all rows; where there are many, the changed ones are enough.
+
+        Returns:
+            Whether all rows were renewed.
+        """
+        places = self.renew_stale()
+        if whole or not readout.is_renewed or len(self._rows) <= FEW_CLASSES:
+            self.weigh()
+            readout.renew(self.embeddings(), others, known)
+            return True
+        readout.renew_some(self.embeddings(places), places, others, known)
+        return False
 
     @property
     def rows(self) -> Tensor:

@@ -12,7 +12,7 @@ beyond the stored ones as they come, the newest ones are what is measured by.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ LEVELS: Floats = np.linspace(0.0, 1.0, 201)  # of the table: steps of half a per
 TABLE_EVERY = 16  # known samples
 USUAL = 0.95
 MOST_BEYOND = 0.5  # of new samples beyond 95 % of the stored ones as they come: not of one kind
+SAMPLES_A_SLICE = 64  # measured at once, then the frame goes on
 RENEWED_SHARE = 1.3  # more samples than at the last calibration: distances have changed
 
 
@@ -160,10 +161,27 @@ class KnownSamples:
         seen = sum(self._stored.offered)
         return seen >= max(self.calibrated_at + TABLE_EVERY, self.calibrated_at * RENEWED_SHARE)
 
-    def read(self) -> tuple[Tensor, Tensor]:
-        """Return the features (N, C) and class indices (N,); they are calibrated with now."""
+    def measuring(
+        self,
+        held_out: Callable[[Tensor, Tensor], Tensor],
+        calibrate: Callable[[Tensor], None],
+        at_once: int = SAMPLES_A_SLICE,
+    ) -> Generator[None, None, None]:
+        """Measure the stored samples, pausing after some of them.
+
+        Args:
+            held_out: Returns their distances as if each had not been learned, (N,), for features
+                (N, C) and class indices (N,).
+            calibrate: Gets the distances of all of them.
+            at_once: Samples between two pauses.
+        """
         self.calibrated_at = sum(self._stored.offered)
         labels = torch.tensor(
             self._stored.labels, dtype=torch.long, device=self._stored.ranges.device
         )
-        return self._stored.read(torch.arange(len(labels))), labels
+        x = self._stored.read(torch.arange(len(labels)))
+        parts = []
+        for some in torch.split(torch.arange(len(labels)), at_once):
+            parts.append(held_out(x[some], labels[some]))
+            yield
+        calibrate(torch.cat(parts))

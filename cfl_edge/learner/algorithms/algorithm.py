@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from cfl_edge.core.networks import Network
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.novelty_calibration import LEARNED_FRAMES, LEAST_CLASSES, NoveltyCalibration
 from cfl_edge.learner.state import Rows, State
+from cfl_edge.learner.trainer import Trainer
 from cfl_edge.learners import declaration
 
 FITS = "novelty.fits"  # stored with the distances; a change of classes takes it out
@@ -62,6 +63,7 @@ class Algorithm(ABC):
     Attributes:
         state: All its tensors but the layers' weights.
         seen: How many samples of each class were learned, those that wait for a step too.
+        trainer: Takes the gradient steps; None where no layer learns.
     """
 
     def __init__(self, inputs: AlgorithmInputs) -> None:
@@ -70,6 +72,7 @@ class Algorithm(ABC):
         self.device = inputs.device
         self.novelty = NoveltyCalibration()
         self.seen: list[int] = []
+        self.trainer: Trainer[Any] | None = None
         self.state = State(self.device, inputs.generator)
         self.state.rows("seen", self, "seen", Rows(merge="sum"))
         self.state.value("novelty.held_out", self.novelty, "held_out", free=True)
@@ -147,14 +150,16 @@ class Algorithm(ABC):
         self.novelty.held_out = held_out if classes >= LEAST_CLASSES else held_out[:0]
 
     @property
-    @abstractmethod
+    @final
     def steps(self) -> int:
         """Gradient steps taken."""
+        return 0 if self.trainer is None else self.trainer.steps
 
     @property
-    @abstractmethod
+    @final
     def layer_steps(self) -> Sequence[int]:
-        """Updates of each layer."""
+        """Updates of each layer; empty where none learns."""
+        return () if self.trainer is None else self.trainer.layer_steps
 
     @abstractmethod
     def warm_up(self) -> None:
@@ -239,14 +244,14 @@ class Linear(ABC):
         return rows(torch.cat(encoded.features, dim=1).float())
 
 
-class LinearAlgorithm(Linear, Algorithm):
-    """An algorithm whose scores and distances are products with all features."""
+class Logits(Linear):
+    """A linear classifier that knows no better distance than minus its largest logit.
 
-
-def logit_rows(readout: Tensor) -> DistanceRows:
-    """Return what gives minus the largest logit of a linear classifier (Z, F) as the distance.
-
-    Where an algorithm knows nothing better: Hendrycks et al., "Scaling Out-of-Distribution
-    Detection for Real-World Settings", 2022.
+    Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings", 2022.
     """
-    return DistanceRows(-readout[None], readout.new_zeros(0, readout.shape[1]))
+
+    @final
+    def distance_rows(self) -> DistanceRows:
+        """Return what gives minus the largest logit."""
+        readout = self.readout
+        return DistanceRows(-readout[None], readout.new_zeros(0, readout.shape[1]))

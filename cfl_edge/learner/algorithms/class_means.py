@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import final
 
 import torch
@@ -17,15 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import with_constant
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
-from cfl_edge.learner.algorithms.frozen import (
-    FrozenAlgorithm,
-    LogitClassifier,
-    Reading,
-    centred,
-    silenced,
-)
-from cfl_edge.learner.state import Rows, State
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Logits
+from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, HeldOut, centred, silenced
+from cfl_edge.learner.state import Rows
 
 # Makes the probabilities of `ncm` as sure as they are right: least cross entropy on CIFAR-10.
 NEAREST_MEAN_SCALE = 16.0
@@ -154,35 +147,32 @@ IMPRINTING = Method(F.normalize, imprinted_rows)
 
 
 @final
-class ClassMeans(LogitClassifier):
+class ClassMeans(Logits, HeldOut, ClassifierAlgorithm):
     """Running means of the classes, and label embeddings made of them at once.
 
     Args:
-        algorithm: What it is the classifier of.
-        reading: What it reads.
+        inputs: What it is built on.
         method: `NEAREST_MEAN` or `IMPRINTING`.
     """
 
-    def __init__(self, algorithm: Algorithm, reading: Reading, method: Method) -> None:
-        self.reading, self.method = reading, method
-        self.running = RunningMeans(reading.channels, algorithm.device)
-        self._readout = torch.zeros(0, reading.width, device=algorithm.device)
+    def __init__(self, inputs: AlgorithmInputs, method: Method) -> None:
+        super().__init__(inputs)
+        self.method = method
+        self.running = RunningMeans(self.reading.channels, self.device)
+        self._readout = torch.zeros(0, self.reading.width, device=self.device)
+        counts = "statistics.0.counts"
+        self.state.rows(counts, self.running, "counts", Rows(merge="sum"))
+        for name in ("means", "squares"):
+            rule = Rows(merge="weighted", counts=counts)
+            self.state.rows(f"statistics.0.{name}", self.running, name, rule)
+        self.state.rows("readout", self, "_readout", Rows(new="never"))
 
     @property
     def readout(self) -> Tensor:
         """Label embeddings on all features, (Z, F)."""
         return self._readout
 
-    def declare(self, state: State) -> None:
-        """Declare counts, means and squared lengths, and what is made of them."""
-        counts = "statistics.0.counts"
-        state.rows(counts, self.running, "counts", Rows(merge="sum"))
-        for name in ("means", "squares"):
-            rule = Rows(merge="weighted", counts=counts)
-            state.rows(f"statistics.0.{name}", self.running, name, rule)
-        state.rows("readout", self, "_readout", Rows(new="never"))
-
-    def take(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
+    def fit(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
         """Update the means."""
         self.running.update(self.method.prepare(x), targets, x.square().sum(dim=1))
         self._refresh()
@@ -203,7 +193,10 @@ class ClassMeans(LogitClassifier):
             distances[i] = -(rows @ with_constant(x[i])).max()
         return distances
 
-    def loaded(self) -> None:
+    def solve(self) -> None:
+        """Do nothing: nothing is put off."""
+
+    def follow(self) -> None:
         """Make the label embeddings: they follow from the means."""
         if len(self.running.counts):
             self._refresh()
@@ -211,9 +204,9 @@ class ClassMeans(LogitClassifier):
 
 def build_nearest_mean(inputs: AlgorithmInputs) -> Algorithm:
     """Build `ncm`."""
-    return FrozenAlgorithm(inputs, partial(ClassMeans, method=NEAREST_MEAN))
+    return ClassMeans(inputs, NEAREST_MEAN)
 
 
 def build_imprinting(inputs: AlgorithmInputs) -> Algorithm:
     """Build `imprint`."""
-    return FrozenAlgorithm(inputs, partial(ClassMeans, method=IMPRINTING))
+    return ClassMeans(inputs, IMPRINTING)

@@ -19,19 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import NEVER, ClassStatistics
-from cfl_edge.core.discriminant import (
-    relative_distance,
-)
-from cfl_edge.core.distances import (
-    DistanceRows,
-    spread_distances,
-)
+from cfl_edge.core.discriminant import relative_distance
+from cfl_edge.core.distances import DistanceRows, spread_distances
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.core.step_memory import step_memory
 from cfl_edge.core.training import Trained, Training, train_step, training_slices
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, LinearAlgorithm
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Linear
 from cfl_edge.learner.algorithms.recalibration import (
     EARLY_FRAMES,
     RECALIBRATED_SAMPLES,
@@ -39,7 +34,7 @@ from cfl_edge.learner.algorithms.recalibration import (
     lag,
     passed,
 )
-from cfl_edge.learner.joint_discriminant import FEW_CLASSES, JointDiscriminant
+from cfl_edge.learner.joint_discriminant import JointDiscriminant
 from cfl_edge.learner.near_duplicates import NearDuplicates
 from cfl_edge.learner.readout import TEMPERATURE, Readout
 from cfl_edge.learner.replay import Replay
@@ -102,7 +97,7 @@ class LocalContrast:
 
 
 @final
-class ContrastiveAlgorithm(LinearAlgorithm):
+class ContrastiveAlgorithm(Linear, Algorithm):
     """Local contrastive steps on every layer, and label embeddings in closed form.
 
     Args:
@@ -116,8 +111,9 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         self.layer_source = inputs.layer_source
         self.joint: JointDiscriminant | None = None  # without a backbone
         if self.layer_source:
+            end, width = inputs.channels[:2]
             self.joint = JointDiscriminant(
-                inputs.channels[0], inputs.channels[1], self.device, inputs.generator
+                end, width, self.device, inputs.generator, self.calibrate
             )
         layers = inputs.channels[self.layer_source :]
         self.statistics = [ClassStatistics(c, self.device) for c in layers]
@@ -157,16 +153,6 @@ class ContrastiveAlgorithm(LinearAlgorithm):
     def readout(self) -> Tensor:
         """Label embeddings of all sources together, (Z, F)."""
         return self._readout.matrix
-
-    @property
-    def steps(self) -> int:
-        """Gradient steps taken."""
-        return self.trainer.steps
-
-    @property
-    def layer_steps(self) -> Sequence[int]:
-        """Updates of each layer."""
-        return self.trainer.layer_steps
 
     def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
         """Update the statistics, take the gradient steps that are due, refresh where it is time."""
@@ -232,7 +218,7 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         self.work(all_pending=True)
         for optimizer in self.contrast.optimizers:
             optimizer.round_first_moments()
-        if self.joint is not None and self.seen:
+        if self.joint is not None and self.joint.is_behind:
             self.joint.finish()
         if len(self.replay):
             self._recalibrate_on(torch.arange(len(self.replay)), budget_s=None)
@@ -282,12 +268,7 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         if self.joint is None:
             self._readout.renew(layers[0], layers[1:], known)
         else:
-            places = self.joint.renew_stale()
-            if whole or not self._readout.is_renewed or len(self.seen) <= FEW_CLASSES:
-                self.joint.weigh()
-                self._readout.renew(self.joint.embeddings(), layers, known)
-            else:
-                self._readout.renew_some(self.joint.embeddings(places), places, layers, known)
+            self.joint.put_together(self._readout, layers, known, whole=whole)
         self._early = False
         if whole:
             self._since_refresh = 0
@@ -297,8 +278,6 @@ class ContrastiveAlgorithm(LinearAlgorithm):
         """Take the distances in the joint features, or in the layers without a backbone."""
         if self.joint is not None:
             self._distance = spread_distances([self.joint.distance], self.inputs.channels, first=1)
-            if len(self.joint.held_out):
-                self.calibrate(self.joint.held_out)
             return
         known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
         blocks = torch.split(self.readout[:, :-1], self.inputs.channels, dim=1)

@@ -8,21 +8,15 @@ classifier's; nothing but gradient steps makes it known.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from cfl_edge.core.distances import DistanceRows
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.learner.algorithms.algorithm import (
-    Algorithm,
-    AlgorithmInputs,
-    LinearAlgorithm,
-    logit_rows,
-)
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Logits
 from cfl_edge.learner.algorithms.backpropagation import (
     END_TO_END,
     LAYER_BY_LAYER,
@@ -38,7 +32,7 @@ from cfl_edge.learners import declaration
 
 
 @final
-class GradientAlgorithm(LinearAlgorithm):
+class GradientAlgorithm(Logits, Algorithm):
     """Steps whole or not at all: a time budget decides how many, and below 0 there is none.
 
     Args:
@@ -85,16 +79,6 @@ class GradientAlgorithm(LinearAlgorithm):
         """The sum of the classifiers, (Z, F)."""
         return silenced(summed_rows([rows.detach() for rows in self.rows]), self._known())
 
-    @property
-    def steps(self) -> int:
-        """Gradient steps taken."""
-        return self.trainer.steps
-
-    @property
-    def layer_steps(self) -> Sequence[int]:
-        """Updates of each layer."""
-        return self.trainer.layer_steps
-
     def _known(self) -> Tensor:
         return torch.tensor(self.trainer.taught, dtype=torch.long, device=self.device) > 0
 
@@ -134,10 +118,6 @@ class GradientAlgorithm(LinearAlgorithm):
         """Take the pending step."""
         self.work(all_pending=True)
         self.optimizer.round_first_moments()
-
-    def distance_rows(self) -> DistanceRows | None:
-        """Return what gives `distances`."""
-        return logit_rows(self.readout)
 
     def warm_up(self) -> None:
         """Make the gradients of a step on a copy."""

@@ -7,26 +7,22 @@ have to beat (`cfl_edge.learner.joint_discriminant`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import final
 
 import torch
 from torch import Tensor
 
-from cfl_edge.core.distances import (
-    DistanceRows,
-    spread_distances,
-)
-from cfl_edge.core.features import Encoded
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, LinearAlgorithm
+from cfl_edge.core.distances import DistanceRows, spread_distances
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Linear
+from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm
 from cfl_edge.learner.algorithms.recalibration import EARLY_FRAMES, passed
-from cfl_edge.learner.joint_discriminant import FEW_CLASSES, JointDiscriminant
+from cfl_edge.learner.joint_discriminant import JointDiscriminant
 from cfl_edge.learner.readout import Readout
 from cfl_edge.learner.state import Rows
 
 
 @final
-class JointAlgorithm(LinearAlgorithm):
+class JointAlgorithm(Linear, FrozenAlgorithm):
     """`JointDiscriminant` on the backbone, or on the layers as they were drawn without one.
 
     Args:
@@ -34,12 +30,14 @@ class JointAlgorithm(LinearAlgorithm):
     """
 
     def __init__(self, inputs: AlgorithmInputs) -> None:
-        super().__init__(inputs)
-        self.has_backbone = inputs.layer_source > 0
-        end, width = inputs.channels[:2] if self.has_backbone else (0, sum(inputs.channels))
-        self.joint = JointDiscriminant(end, width, self.device, inputs.generator)
-        self._unread = torch.zeros(1, sum(inputs.channels) - end - width + 1, device=self.device)
-        self._readout = Readout(sum(inputs.channels) + 1, self.device)
+        super().__init__(inputs, sources=2)
+        self._end = inputs.channels[0] if self.has_backbone else 0  # C_E
+        width = self.reading.channels - self._end
+        self.joint = JointDiscriminant(
+            self._end, width, self.device, inputs.generator, self.calibrate
+        )
+        self._unread = torch.zeros(1, self.reading.width - self.reading.channels).to(self.device)
+        self._readout = Readout(self.reading.width, self.device)
         self._since_refresh = 0
         self._distance: DistanceRows | None = None
         self.joint.declare(self.state)
@@ -51,36 +49,14 @@ class JointAlgorithm(LinearAlgorithm):
         """Label embeddings on all features, (Z, F)."""
         return self._readout.matrix
 
-    @property
-    def steps(self) -> int:
-        """Steps in layers: none."""
-        return 0
-
-    @property
-    def layer_steps(self) -> Sequence[int]:
-        """Updates of each layer: none."""
-        return ()
-
-    def _read(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
-        if self.has_backbone:
-            end, x = encoded.features[:2]
-            return end, x
-        x = torch.cat(encoded.features, dim=1).float()
-        return x[:, :0], x
-
-    def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
+    def take(self, x: Tensor, targets: Tensor, budget_s: float | None) -> None:
         """Take all samples in; label embeddings follow where it is time."""
-        if not len(targets):
-            return
-        self.note_known(encoded, targets)
-        added = Counter(targets.tolist())
-        for target, count in added.items():
-            self.seen[target] += count
-        is_new = any(self.seen[target] == count for target, count in added.items())
-        self.joint.take(*self._read(encoded), targets)
+        self.joint.take(x[:, : self._end], x[:, self._end :], targets)
         self._since_refresh += len(targets)
+        added = Counter(targets.tolist())
+        is_new = any(self.seen[target] == count for target, count in added.items())
         may_work = budget_s is None or budget_s >= 0
-        renewed = may_work and self.joint.work(budget_s)
+        renewed = self.joint.work(budget_s)
         due = renewed or self._since_refresh >= self.config.refresh_frames
         if is_new or (may_work and (due or passed(EARLY_FRAMES, self.seen, added))):
             self.refresh(whole=due)
@@ -92,44 +68,30 @@ class JointAlgorithm(LinearAlgorithm):
 
     def recalibrate(self) -> None:
         """Solve everything, with all samples in it."""
-        if self._since_refresh:
+        if self._since_refresh or self.joint.is_behind:
             self.joint.finish()
             self.refresh()
 
     @torch.no_grad()
     def refresh(self, *, whole: bool = True) -> None:
-        """Solve the classes that have changed, and put the label embeddings together.
-
-        Args:
-            whole: Whether all of them; where there are many, the changed ones are enough.
-        """
-        places = self.joint.renew_stale()
+        """Put the label embeddings together, see `JointDiscriminant.put_together`."""
         unread = [self._unread.expand(len(self.seen), -1)]
-        if whole or not self._readout.is_renewed or len(self.seen) <= FEW_CLASSES:
-            self.joint.weigh()
-            self._readout.renew(self.joint.embeddings(), unread, self.joint.known)
+        if self.joint.put_together(self._readout, unread, self.joint.known, whole=whole):
             self._since_refresh = 0
-        else:
-            rows = self.joint.embeddings(places)
-            self._readout.renew_some(rows, places, unread, self.joint.known)
         self._refresh_distance()
 
     def _refresh_distance(self) -> None:
-        channels = self.inputs.channels if self.has_backbone else [sum(self.inputs.channels)]
-        measured = [self.joint.distance]
-        self._distance = spread_distances(measured, channels, first=int(self.has_backbone))
-        if len(self.joint.held_out):
-            self.calibrate(self.joint.held_out)
+        sources = self.inputs.channels if self.has_backbone else [self.reading.channels]
+        self._distance = spread_distances(
+            [self.joint.distance], sources, first=int(self.has_backbone)
+        )
 
     def distance_rows(self) -> DistanceRows | None:
         """Return what gives relative Mahalanobis distances in the joint features."""
         return self._distance
 
-    def warm_up(self) -> None:
-        """Solve label embeddings of a blank sample with spare statistics."""
-        spare = JointDiscriminant(self.joint.ends.shape[1], self.joint.rows.shape[1], self.device)
-        spare.statistics.add_class()
-        spare.statistics.embeddings()
+    def prepare(self) -> None:
+        """Factorise the covariance of a loaded model."""
         self.joint.prepare()
 
     def loaded(self, *, changed: bool) -> None:

@@ -16,9 +16,8 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.features import Encoded
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
-from cfl_edge.learner.algorithms.frozen import Classifier, FrozenAlgorithm, Reading
+from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, HeldOut
 from cfl_edge.learner.replay import Replay
-from cfl_edge.learner.state import State
 
 NEIGHBOURS = 3
 CLOSENESS_WEIGHT = 0.1  # of the similarity beside a vote: less than one vote for all neighbours
@@ -66,44 +65,39 @@ def stored_dots(x: Tensor, values: Tensor, ranges: Tensor) -> Tensor:
 
 
 @final
-class NearestNeighbours(Classifier):
+class NearestNeighbours(HeldOut, ClassifierAlgorithm):
     """k nearest neighbours among stored features; it has no label embeddings to export.
 
     Args:
-        algorithm: What it is the classifier of.
-        reading: What it reads.
+        inputs: What it is built on.
         neighbours: k.
 
     Raises:
         UsageError: Not even two samples fit into `replay_mib`.
     """
 
-    def __init__(
-        self, algorithm: Algorithm, reading: Reading, neighbours: int = NEIGHBOURS
-    ) -> None:
-        self.reading, self.neighbours, self.device = reading, neighbours, algorithm.device
+    def __init__(self, inputs: AlgorithmInputs, neighbours: int = NEIGHBOURS) -> None:
+        super().__init__(inputs)
+        self.neighbours = neighbours
         self.replay = Replay(
-            (reading.channels,),
-            limit_mib=algorithm.config.replay_mib,
-            generator=algorithm.inputs.generator,
-            device=algorithm.device,
+            (self.reading.channels,),
+            limit_mib=self.config.replay_mib,
+            generator=inputs.generator,
+            device=self.device,
             bits=8,  # read as they are by `stored_dots`
         )
+        self.replay.declare(self.state)
 
     @property
     def readout(self) -> None:
         """None: a class is its samples."""
         return
 
-    def declare(self, state: State) -> None:
-        """Declare the stored samples."""
-        self.replay.declare(state)
-
-    def take(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
+    def fit(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
         """Store the normalised features, or some of them when the memory is full."""
         self.replay.add(F.normalize(x), targets.tolist())
 
-    def recalibrate(self) -> None:
+    def solve(self) -> None:
         """Do nothing: nothing is put off."""
 
     def _nearest(self, x: Tensor, more: int = 0) -> tuple[Tensor, Tensor]:
@@ -150,10 +144,10 @@ class NearestNeighbours(Classifier):
         """Return None: its distances are no product."""
         return
 
-    def loaded(self) -> None:
+    def follow(self) -> None:
         """Do nothing: all that it needs is stored."""
 
 
 def build(inputs: AlgorithmInputs) -> Algorithm:
     """Build `knn`."""
-    return FrozenAlgorithm(inputs, NearestNeighbours)
+    return NearestNeighbours(inputs)

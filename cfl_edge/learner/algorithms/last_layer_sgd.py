@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import NEVER, with_constant
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
-from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm, LogitClassifier, Reading, silenced
-from cfl_edge.learner.state import Rows, State
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Logits
+from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, silenced
+from cfl_edge.learner.state import Rows
 
 LEARNING_RATE = 1.0
 """In units of 1 / |x|^2: a step raises the logit of the sample's own class by 1 - p.
@@ -42,29 +42,25 @@ def cross_entropy_step(rows: Tensor, x: Tensor, number: int, learning_rate: floa
 
 
 @final
-class LastLayer(LogitClassifier):
+class LastLayer(Logits, ClassifierAlgorithm):
     """Softmax regression by stochastic gradient descent, sample by sample.
 
     Args:
-        algorithm: What it is the classifier of; `config.learning_rate` replaces `LEARNING_RATE`.
-        reading: What it reads.
+        inputs: What it is built on; `config.learning_rate` replaces `LEARNING_RATE`.
     """
 
-    def __init__(self, algorithm: Algorithm, reading: Reading) -> None:
-        self.reading = reading
-        self.learning_rate = algorithm.config.learning_rate or LEARNING_RATE
-        self._readout = torch.zeros(0, reading.width, device=algorithm.device)
+    def __init__(self, inputs: AlgorithmInputs) -> None:
+        super().__init__(inputs)
+        self.learning_rate = self.config.learning_rate or LEARNING_RATE
+        self._readout = torch.zeros(0, self.reading.width, device=self.device)
+        self.state.rows("readout", self, "_readout", Rows(new="never"))
 
     @property
     def readout(self) -> Tensor:
         """Classifier weights on all features, (Z, F)."""
         return self._readout
 
-    def declare(self, state: State) -> None:
-        """Declare the classifier weights."""
-        state.rows("readout", self, "_readout", Rows(new="never"))
-
-    def take(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
+    def fit(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
         """Take a step for each sample."""
         rows, known = self.reading.gather(self._readout), self._readout[:, -1] > NEVER
         for sample, target in zip(with_constant(x), targets.tolist(), strict=True):
@@ -73,14 +69,13 @@ class LastLayer(LogitClassifier):
             rows = cross_entropy_step(silenced(rows, known), sample, target, self.learning_rate)
         self._readout = self.reading.spread(silenced(rows, known))
 
-    def held_out(self, x: Tensor, targets: Tensor) -> None:
-        """Return None: a step cannot be taken back."""
-        return
+    def solve(self) -> None:
+        """Do nothing: nothing is put off."""
 
-    def loaded(self) -> None:
+    def follow(self) -> None:
         """Do nothing: all that it needs is stored."""
 
 
 def build(inputs: AlgorithmInputs) -> Algorithm:
     """Build `last-layer-sgd`."""
-    return FrozenAlgorithm(inputs, LastLayer)
+    return LastLayer(inputs)

@@ -22,16 +22,10 @@ from cfl_edge.core.distances import (
 )
 from cfl_edge.core.factor import Factor
 from cfl_edge.core.held_out import held_out_distances
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
-from cfl_edge.learner.algorithms.frozen import (
-    FrozenAlgorithm,
-    LinearClassifier,
-    Reading,
-    centred,
-    silenced,
-)
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Linear
+from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, HeldOut, centred, silenced
 from cfl_edge.learner.algorithms.recalibration import EARLY_FRAMES
-from cfl_edge.learner.state import Rows, State
+from cfl_edge.learner.state import Rows
 
 SHRINKAGE = 1e-2
 """Share of the mean variance in every direction: steady with few samples and 1280 channels."""
@@ -70,37 +64,31 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
 
 
 @final
-class StreamingDiscriminant(LinearClassifier):
+class StreamingDiscriminant(Linear, HeldOut, ClassifierAlgorithm):
     """SLDA: statistics with every sample, rows every `refresh_frames` and for every new class.
 
     Args:
-        algorithm: What it is the classifier of.
-        reading: What it reads.
+        inputs: What it is built on.
         shrinkage: See `discriminant_rows`.
     """
 
-    def __init__(
-        self, algorithm: Algorithm, reading: Reading, shrinkage: float = SHRINKAGE
-    ) -> None:
-        self.reading, self.shrinkage = reading, shrinkage
-        self.device, self.refresh_frames = algorithm.device, algorithm.config.refresh_frames
-        self.statistics = ClassStatistics(reading.channels, self.device)
-        self._readout = torch.zeros(0, reading.width, device=self.device)
+    def __init__(self, inputs: AlgorithmInputs, shrinkage: float = SHRINKAGE) -> None:
+        super().__init__(inputs)
+        self.shrinkage = shrinkage
+        self.statistics = ClassStatistics(self.reading.channels, self.device)
+        self._readout = torch.zeros(0, self.reading.width, device=self.device)
         self._since_refresh = 0
         self._distance: DistanceRows | None = None
+        self.state.statistics("statistics.0", self.statistics)
+        self.state.rows("readout", self, "_readout", Rows(new="never"))
+        self.state.value("since_refresh", self, "_since_refresh")
 
     @property
     def readout(self) -> Tensor:
         """Classifier weights on all features, (Z, F)."""
         return self._readout
 
-    def declare(self, state: State) -> None:
-        """Declare the statistics, and the rows that were solved last."""
-        state.statistics("statistics.0", self.statistics)
-        state.rows("readout", self, "_readout", Rows(new="never"))
-        state.value("since_refresh", self, "_since_refresh")
-
-    def take(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
+    def fit(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
         """Update the statistics, and the rows where it is time."""
         before = self.statistics.counts.clone()
         self.statistics.update(x, targets)
@@ -108,10 +96,12 @@ class StreamingDiscriminant(LinearClassifier):
         after = self.statistics.counts
         is_new = bool(((before == 0) & (after > 0)).any())
         is_early = any(((before < frames) & (after >= frames)).any() for frames in EARLY_FRAMES)
-        if is_new or (not hurried and (is_early or self._since_refresh >= self.refresh_frames)):
+        if is_new or (
+            not hurried and (is_early or self._since_refresh >= self.config.refresh_frames)
+        ):
             self.refresh()
 
-    def recalibrate(self) -> None:
+    def solve(self) -> None:
         """Solve the rows, with all samples in them."""
         if self._since_refresh:
             self.refresh()
@@ -127,7 +117,7 @@ class StreamingDiscriminant(LinearClassifier):
     def _refresh_distance(self) -> None:
         rows = self._readout[:, : self.reading.channels] / TEMPERATURE
         measured = relative_distance(rows, self.statistics.means, self.statistics.counts > 0)
-        sources = self.reading.sources if self.reading.has_backbone else [self.reading.channels]
+        sources = self.reading.sources if self.has_backbone else [self.reading.channels]
         self._distance = spread_distances([measured], sources, first=0)
 
     def distance_rows(self) -> DistanceRows | None:
@@ -139,14 +129,12 @@ class StreamingDiscriminant(LinearClassifier):
         factor = shrunk_factor(self.statistics, self.shrinkage)
         return held_out_distances(factor, self.statistics, x, targets)
 
-    def loaded(self) -> None:
-        """Take the distance from the rows; solve these where classes were merged since."""
+    def follow(self) -> None:
+        """Take the distance from the rows."""
         if len(self._readout):
             self._refresh_distance()
-        if self._since_refresh < 0 and len(self._readout):
-            self.refresh()
 
 
 def build(inputs: AlgorithmInputs) -> Algorithm:
     """Build `slda`."""
-    return FrozenAlgorithm(inputs, StreamingDiscriminant)
+    return StreamingDiscriminant(inputs)
