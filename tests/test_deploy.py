@@ -89,6 +89,22 @@ def test_the_loop_answers_to_the_watchdog() -> None:
     assert service["MemoryMax"].endswith("%")
 
 
+def test_the_tests_that_prove_security_exist() -> None:
+    rows = [line for line in (DEPLOY / "SECURITY.md").read_text().splitlines() if "`test_" in line]
+    assert len(rows) > 10
+    for row in rows:
+        tests = row.rpartition(" | ")[2]
+        assert re.search(r"`test_", tests), row
+        text = ""  # of the files named so far
+        for module, name in re.findall(r"`(test_\w+\*?)(?:::(test_\w+))?`", tests):
+            found = sorted(Path(__file__).parent.glob(f"{module}.py"))
+            if found:
+                text += "".join(path.read_text() for path in found)
+            else:
+                name = module
+            assert not name or f"def {name}(" in text, f"no test {name}: {row}"
+
+
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:

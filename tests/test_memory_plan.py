@@ -70,7 +70,7 @@ def test_what_the_user_gave_stays():
 @LINUX
 @pytest.mark.parametrize(
     ("backbone", "layers", "image_px"),
-    [("none", "4x64", 64), ("none", "conv256", 32), ("efficientnet-lite0", "256,256", 96)],
+    [("none", "2x64", 64), ("none", "conv256", 32), ("efficientnet-lite0", "256,256", 96)],
 )
 def test_learning_keeps_to_the_smallest_limit_that_it_accepts(tmp_path, backbone, layers, image_px):
     config = LearnerConfig(backbone=backbone, layers=layers, image_px=image_px, replay_mib=1.0)
