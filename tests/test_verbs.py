@@ -12,9 +12,11 @@ from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.live import LiveModel
 from cfl_edge.loop.checkpoints import Checkpoints
 from cfl_edge.loop.label_delay import open_ring
+from cfl_edge.loop.running import Running
 from cfl_edge.loop.session import Predicting, Session
 from cfl_edge.loop.teaching import Teaching
-from cfl_edge.loop.verbs import VERBS, Running, Verbs
+from cfl_edge.loop.verb_arguments import VERBS
+from cfl_edge.loop.verbs import Verbs
 from cfl_edge.model import writing
 from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.store import Store

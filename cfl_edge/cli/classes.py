@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import os
+from typing import Annotated, Any
 
 import typer
 
@@ -10,11 +11,6 @@ from cfl_edge.cli.declare import command
 from cfl_edge.config.models import KnownClass, Onnx, SplitSettings
 from cfl_edge.config.settings import ModelFolder, Option, Settings
 from cfl_edge.view.reporter import Reporter
-
-if TYPE_CHECKING:
-    from cfl_edge.learner.classes import Counts
-    from cfl_edge.learner.split import Split
-    from cfl_edge.model.class_table import Verb
 
 app = typer.Typer(help="List and change the classes of a model.", no_args_is_help=True)
 
@@ -54,102 +50,68 @@ class MergeSettings(Settings):
 @command(app)
 def list_(settings: ListSettings, reporter: Reporter) -> None:
     """List the classes with the frames learned and the samples in replay memory."""
-    from cfl_edge.learner.classes import count
-    from cfl_edge.model.changing import FolderModel
-
-    _report(count(FolderModel(settings.model, reporter.notice)), reporter)
+    _ask("classes", settings, {}, reporter)
 
 
 @command(app)
 def add(settings: NameSettings, reporter: Reporter) -> None:
     """Add a class to be learned later."""
-    _change(settings, ("add", [], settings.name), reporter)
+    _ask("add", settings, {"name": settings.name}, reporter)
 
 
 @command(app)
 def rename(settings: RenameSettings, reporter: Reporter) -> None:
     """Rename a class."""
-    _change(settings, ("rename", [settings.old], settings.new), reporter)
+    _ask("rename", settings, {"name": settings.old, "to": settings.new}, reporter)
 
 
 @command(app)
 def remove(settings: NameSettings, reporter: Reporter) -> None:
     """Forget a class: its embedding, statistics and samples. This ends the undo history."""
-    from cfl_edge.learner.classes import remove as remove_class
-    from cfl_edge.model.changing import FolderModel
-
-    counts = remove_class(
-        FolderModel(settings.model, reporter.notice),
-        settings.name,
-        onnx=settings.onnx,
-        on_notice=reporter.notice,
-    )
-    _report(counts, reporter)
+    _ask("remove", settings, {"name": settings.name}, reporter)
 
 
 @command(app)
 def merge(settings: MergeSettings, reporter: Reporter) -> None:
     """Merge several classes into one; its embedding is the mean of theirs."""
-    _change(settings, ("merge", settings.names, settings.into), reporter)
+    _ask("merge", settings, {"names": settings.names, "into": settings.into}, reporter)
 
 
 @command(app)
 def split(settings: SplitSettings, reporter: Reporter) -> None:
     """Make a new class of the frames learned last."""
-    from cfl_edge.names import check_name
-
-    into = check_name(settings.into)
-    from cfl_edge.learner.split import split as split_class
-    from cfl_edge.model.changing import FolderModel
-
-    asked = settings.model_copy(update={"into": into})
-    result = split_class(
-        FolderModel(settings.model, reporter.notice), asked, on_notice=reporter.notice
-    )
-    fields = {
-        "classes": result.counts.frames,
-        "replay": result.counts.replay,
-        "moved": result.moved,
-        "stayed": result.stayed,
-    }
-    lines = [*_split_lines(result, settings.name, into), *_lines(result.counts)]
-    reporter.summary(fields, lines)
+    _ask("split", settings, settings.model_dump(exclude={"model", "onnx"}), reporter)
 
 
-def _split_lines(result: Split, name: str, into: str) -> list[str]:
-    """Say how much went where."""
-    left = f"{result.stayed} left" if result.stayed else "none left: it is gone"
-    return [f"split off  {result.moved} frames learned again as {into}; {name} has {left}"]
-
-
-def _change(
-    settings: NameSettings | RenameSettings | MergeSettings,
-    asked: tuple[Verb, list[str], str],
+def _ask(
+    verb: str,
+    settings: ListSettings | NameSettings | RenameSettings | MergeSettings | SplitSettings,
+    arguments: dict[str, Any],
     reporter: Reporter,
 ) -> None:
-    """Change the class table: what is done, to which classes, and what comes of it."""
-    from cfl_edge.learner.classes import change
-    from cfl_edge.model.changing import FolderModel
-    from cfl_edge.model.class_table import Change
-    from cfl_edge.names import check_name
+    """Change the classes, in the session that learns on the model if there is one, and show them.
 
-    verb, names, into = asked
-    counts = change(
-        FolderModel(settings.model, reporter.notice),
-        Change(verb, tuple(names), check_name(into)),
-        onnx=settings.onnx,
-        on_notice=reporter.notice,
-    )
-    _report(counts, reporter)
+    Args:
+        verb: What is done.
+        settings: The model folder, and exported files to update as well.
+        arguments: To which classes.
+        reporter: Shows what came of it.
+    """
+    from cfl_edge.loop.ask import ask
+
+    onnx = None if isinstance(settings, ListSettings) else settings.onnx
+    if onnx is not None:
+        arguments = {**arguments, "onnx": os.path.abspath(onnx)}
+    answer = ask(settings.model, verb, arguments, reporter.notice)
+    lines = _lines(answer["classes"], answer["replay"])
+    if verb == "split":
+        lines.insert(0, f"split off  {answer['said']}")
+    reporter.summary({key: answer[key] for key in answer.keys() - {"said", "notices"}}, lines)
 
 
-def _report(counts: Counts, reporter: Reporter) -> None:
-    reporter.summary({"classes": counts.frames, "replay": counts.replay}, _lines(counts))
-
-
-def _lines(counts: Counts) -> list[str]:
+def _lines(frames: dict[str, int], replay: dict[str, int] | None) -> list[str]:
     """Return a table: frames learned, samples in replay if the algorithm keeps any, name."""
-    if counts.replay is None:
-        return ["  frames  class", *(f"{n:8d}  {name}" for name, n in counts.frames.items())]
-    rows = [f"{n:8d}  {counts.replay[name]:6d}  {name}" for name, n in counts.frames.items()]
+    if replay is None:
+        return ["  frames  class", *(f"{n:8d}  {name}" for name, n in frames.items())]
+    rows = [f"{n:8d}  {replay[name]:6d}  {name}" for name, n in frames.items()]
     return ["  frames  replay  class", *rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,32 +39,50 @@ class ExportSettings(Settings):
 
 def export(settings: ExportSettings, reporter: Reporter) -> None:
     """Write model.onnx, classifier.onnx and labels.txt, verified against torch."""
-    from cfl_edge.loop.export import Int8Options, export_model
-
     for name, value in (("--calibrate", settings.calibrate), ("--check", settings.check)):
         if value is not None and not settings.int8:
             raise UsageError(
                 f"{name} {value} is for --int8, which is not given",
                 hint=f"add --int8, or leave {name} away",
             )
-    int8 = Int8Options(settings.calibrate, settings.check) if settings.int8 else None
-    exported, quantised = export_model(
-        settings.model, settings.out, int8, on_notice=reporter.notice
-    )
-    fields: dict[str, Any] = dataclasses.asdict(exported)
-    if quantised is not None:
-        fields["int8"] = dataclasses.asdict(quantised)
+    fields, quantised = _export(settings, reporter)
     lines = [
-        f"model      {exported.model}",
-        f"classifier {exported.classifier}",
-        f"labels     {exported.labels}",
-        f"difference {exported.max_difference:.1e} of the largest score, to torch",
+        f"model      {fields['model']}",
+        f"classifier {fields['classifier']}",
+        f"labels     {fields['labels']}",
+        f"difference {fields['max_difference']:.1e} of the largest score, to torch",
     ]
     if quantised is not None:
         lines += _int8_lines(quantised)
-    best = exported.model if quantised is None else quantised.model
+    best = fields["model"] if quantised is None else quantised.model
     lines.append(f"next       cfl-edge run {best} --stream demo:")
     reporter.summary(fields, lines)
+
+
+def _export(
+    settings: ExportSettings, reporter: Reporter
+) -> tuple[dict[str, Any], Int8Export | None]:
+    """Write the files, in the session that learns on the model if there is one.
+
+    Quantising takes minutes: the session only saves for it, and learns on.
+    """
+    from cfl_edge.loop.ask import ask, connect
+
+    model, out = settings.model, settings.out
+    if settings.int8:
+        from cfl_edge.loop.export import Int8Options, export_model
+
+        if (session := connect(model)) is not None:
+            session.close()
+            reporter.notice(ask(model, "save", {}, reporter.notice)["said"])
+        int8 = Int8Options(settings.calibrate, settings.check)
+        exported, quantised = export_model(model, out, int8, on_notice=reporter.notice)
+        assert quantised is not None
+        fields = {**dataclasses.asdict(exported), "int8": dataclasses.asdict(quantised)}
+        return fields, quantised
+    answer = ask(model, "export", {"out": os.path.abspath(out)}, reporter.notice)
+    files = {name: out / Path(answer[name]).name for name in ("model", "classifier", "labels")}
+    return {key: answer[key] for key in ("max_difference", "seconds")} | files, None
 
 
 def _int8_lines(quantised: Int8Export) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,44 +9,48 @@ from cfl_edge.config.models import UndoSettings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
-    from cfl_edge.learner.undo import Undone
+    from cfl_edge.loop.ask import Answer
 
 
 def undo(settings: UndoSettings, reporter: Reporter) -> None:
     """Undo what was learned last, as if those frames had never been seen."""
-    from cfl_edge.learner.undo import undo as undo_frames
-    from cfl_edge.model.changing import FolderModel
+    from cfl_edge.learner.rewind import check_reach
+    from cfl_edge.loop.ask import ask
 
-    model = FolderModel(settings.model, reporter.notice)
-    undone = undo_frames(model, settings, on_notice=reporter.notice)
-    reporter.summary(dataclasses.asdict(undone), _lines(undone, settings.model))
+    model = settings.model
+    check_reach("undo", f"cfl-edge undo {model}", settings)
+    undone = ask(model, "undo", settings.model_dump(exclude={"model"}), reporter.notice)
+    if undone["exported"]:
+        undone["exported"] = str(model / "onnx")
+    fields = {name: undone[name] for name in undone.keys() - {"said", "notices"}}
+    reporter.summary(fields, _lines(undone, model))
 
 
-def _lines(undone: Undone, model: Path) -> list[str]:
+def _lines(undone: Answer, model: Path) -> list[str]:
     """Say what was undone, what is left and what to do next."""
     from cfl_edge.notices import counted
 
     def listed(counts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count}" for name, count in counts.items())
 
-    frames = counted(undone.frames_taken_back, "frame")
-    lines = [
-        f"undone     {frames}, {undone.seconds_taken_back:.0f} s: {listed(undone.per_class)}",
-    ]
-    if undone.classes_gone:
-        lines.append(f"gone       {', '.join(undone.classes_gone)}: no frames left")
+    frames = counted(undone["frames_taken_back"], "frame")
+    taken = f"{frames}, {undone['seconds_taken_back']:.0f} s: {listed(undone['per_class'])}"
+    lines = [f"undone     {taken}"]
+    if undone["classes_gone"]:
+        lines.append(f"gone       {', '.join(undone['classes_gone'])}: no frames left")
     lines += [
-        f"classes    {listed(undone.samples) or 'none'}",
-        f"model      {model}, {undone.frames_learned} frames learned; "
-        f"{undone.frames_left} more can be undone",
+        f"classes    {listed(undone['samples']) or 'none'}",
+        f"model      {model}, {undone['frames_learned']} frames learned; "
+        f"{undone['frames_left']} more can be undone",
     ]
-    if undone.exported and undone.classes:
+    exported = undone["exported"]
+    if exported and undone["classes"]:
         lines += [
-            f"ONNX       {undone.exported} still contains what was undone",
-            f"next       cfl-edge export {model} -o {undone.exported}",
+            f"ONNX       {exported} still contains what was undone",
+            f"next       cfl-edge export {model} -o {exported}",
         ]
-    elif undone.exported:
-        lines.append(f"ONNX       {undone.exported} still contains what was undone: remove it")
+    elif exported:
+        lines.append(f"ONNX       {exported} still contains what was undone: remove it")
     else:
         lines.append(f"next       cfl-edge learn --model {model} --stream URI")
     return lines

@@ -22,10 +22,12 @@ from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.open_learner import check_unchanged, open_learner
 from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.publish import ONNX_FOLDER, check_publish, open_publisher
+from cfl_edge.loop.running import Running
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Session, SessionOptions
+from cfl_edge.loop.session_socket import SessionSocket
 from cfl_edge.loop.step import Step, Summary
-from cfl_edge.loop.verbs import Running, Verbs
+from cfl_edge.loop.verbs import Verbs
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
@@ -90,6 +92,9 @@ def learn(
     check_labels(settings)
     with ExitStack() as stack:
         stack.enter_context(ModelLock(settings.model))
+        mailbox = Mailbox()
+        stack.enter_context(SessionSocket(settings.model, mailbox.submit, on_notice))
+        stack.callback(mailbox.close)
         saved = store.load() if store.exists() else None
         if saved is not None:
             check_saved(saved)
@@ -100,8 +105,6 @@ def learn(
             open_stream(settings.stream, _stream_options(settings), on_notice=on_notice)
         )
         on_notice(stream.description())
-        mailbox = Mailbox()
-        stack.callback(mailbox.close)
         hands = Hands(submit=mailbox.submit)
         labels = stack.enter_context(
             open_labels(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from cfl_edge.defaults import DeviceName
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.hold import MOST_HOLD_S
 from cfl_edge.names import check_name, nfc, visible
@@ -120,6 +121,7 @@ class Undo(Arguments):
     frames: Count | None = None
     hold: bool = False
     across_sessions: bool = False
+    device: DeviceName = "auto"
 
 
 class Add(Arguments):
@@ -159,7 +161,9 @@ class Split(Arguments):
     into: NewName
     seconds: Seconds | None = None
     frames: Count | None = None
+    hold: bool = False
     across_sessions: bool = False
+    device: DeviceName = "auto"
     onnx: LocalPath | None = None
 
 
@@ -167,3 +171,25 @@ class Export(Arguments):
     """Folder of the ONNX files; by default `onnx` in the model folder."""
 
     out: LocalPath | None = None
+
+
+VERBS: dict[str, type[Arguments]] = {
+    "label": Label,
+    "unlabel": Nothing,
+    "label_frame": LabelFrame,
+    "relabel": Relabel,
+    "undo": Undo,
+    "add": Add,
+    "rename": Rename,
+    "merge": Merge,
+    "split": Split,
+    "remove": Remove,
+    "classes": Nothing,
+    "pause": Nothing,
+    "resume": Nothing,
+    "save": Nothing,
+    "export": Export,
+    "publish": Nothing,
+    "status": Nothing,
+}
+"""Every verb, and what it takes. Each is a method of `Verbs`."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.errors import DataError, ExportError, SessionError, UsageError
@@ -21,64 +20,14 @@ from cfl_edge.learner.classes import Counts, change, count, remove
 from cfl_edge.learner.split import relabel, split
 from cfl_edge.learner.undo import undo
 from cfl_edge.loop import verb_arguments as given
-from cfl_edge.loop.metrics import status_bytes
+from cfl_edge.loop.running import Running
+from cfl_edge.loop.verb_arguments import VERBS
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.class_table import Change
 from cfl_edge.names import check_name, visible
 from cfl_edge.notices import Notice, counted, log_notice
 
-if TYPE_CHECKING:
-    from cfl_edge.learner.learner import Learner
-    from cfl_edge.loop.checkpoints import Checkpoints
-    from cfl_edge.loop.publish import Publisher
-    from cfl_edge.loop.session import Session
-    from cfl_edge.loop.teaching import Teaching
-
 Answer = dict[str, Any]
-
-VERBS: dict[str, type[given.Arguments]] = {
-    "label": given.Label,
-    "unlabel": given.Nothing,
-    "label_frame": given.LabelFrame,
-    "relabel": given.Relabel,
-    "undo": given.Undo,
-    "add": given.Add,
-    "rename": given.Rename,
-    "merge": given.Merge,
-    "split": given.Split,
-    "remove": given.Remove,
-    "classes": given.Nothing,
-    "pause": given.Nothing,
-    "resume": given.Nothing,
-    "save": given.Nothing,
-    "export": given.Export,
-    "publish": given.Nothing,
-    "status": given.Nothing,
-}
-"""Every verb, and what it takes. Each is a method of `Verbs`."""
-
-
-@dataclass(frozen=True)
-class Running:
-    """A session that learns, for the verbs that need one.
-
-    Args:
-        learner: What learns.
-        teaching: Which frame is learned, and as what.
-        checkpoints: Saves it.
-        session: Counts the frames.
-        publisher: Of `--publish`; None without.
-        reserved: See `cfl_edge.names.check_name`.
-        memory_mib: Of `--memory-mib`; None without a limit.
-    """
-
-    learner: Learner
-    teaching: Teaching
-    checkpoints: Checkpoints
-    session: Session
-    publisher: Publisher | None = None
-    reserved: str | None = None
-    memory_mib: float | None = None
 
 
 @final
@@ -288,30 +237,7 @@ class Verbs:
     def status(self, asked: given.Nothing) -> Answer:
         """Say how the session stands."""
         running = self._running("status")
-        learner, teaching, session = running.learner, running.teaching, running.session
-        accuracy = teaching.recent_accuracy()
-        classes = [
-            {"name": name, "samples": samples, "recent_accuracy": accuracy.get(name)}
-            for name, samples in learner.samples().items()
-        ]
-        label, paused = teaching.hold.current(), teaching.hold.paused
-        said = f"{counted(len(classes), 'class', 'classes')}, {teaching.learned} frames learned"
-        return {
-            "said": said + ("; paused" if paused else f"; label {label}" if label else ""),
-            "classes": classes,
-            "label": label,
-            "paused": paused,
-            "frames": session.frames,
-            "seen": session.seen,
-            "learned": teaching.learned,
-            "dropped": session.dropped,
-            "damaged": session.damaged,
-            "fps": session.recent_fps(),
-            "steps": learner.algorithm.steps,
-            "model": str(self._model.store.folder),
-            "unsaved_s": running.checkpoints.unsaved_s,
-            "memory_mib": status_bytes("VmRSS") / 2**20,
-        }
+        return running.status() | {"model": str(self._model.store.folder)}
 
     def _running(self, verb: str) -> Running:
         """Return the session that learns.

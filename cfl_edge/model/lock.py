@@ -12,6 +12,7 @@ from cfl_edge.model.opening import regular
 from cfl_edge.model.writing import make_folder, write_error
 
 LOCK = "lock"  # the file's name
+SOCKET = "session.sock"  # of the process that learns, for other commands
 
 
 def _written(descriptor: int) -> str:

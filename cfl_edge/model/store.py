@@ -6,6 +6,7 @@ DIR/
 ├── checkpoint-000011/   the one before: what is left if the newest is damaged
 ├── checkpoint-000012/   the newest
 ├── .writing-…/          an interrupted save: ignored, removed by the next
+├── session.sock         see cfl_edge/loop/session_socket.py
 └── lock                 see lock.py
 ```
 
@@ -42,7 +43,7 @@ from cfl_edge.model.checkpoint import (
     verify,
     write,
 )
-from cfl_edge.model.lock import LOCK, holder
+from cfl_edge.model.lock import LOCK, SOCKET, holder
 from cfl_edge.model.opening import irregular
 from cfl_edge.model.replacing import is_being_written, remove_leftover
 from cfl_edge.model.tensors import Array, digest, to_parts
@@ -52,7 +53,7 @@ __all__ = ["FORMAT_VERSION", "Saved", "Store"]
 
 _log = logging.getLogger(__name__)
 
-_NOT_FOREIGN = {LOCK, "lost+found"}  # the latter: DIR is the root of its own disk
+_NOT_FOREIGN = {LOCK, SOCKET, "lost+found"}  # the latter: DIR is the root of its own disk
 
 T = TypeVar("T")
 
@@ -320,7 +321,8 @@ class Store:
         except OSError as error:
             raise self._read_error(error, self.folder) from error
         for path in (self.folder / name for name in names):
-            if kind := irregular(path):
+            kind = irregular(path)
+            if kind is not None and (path.name, kind) != (SOCKET, "a socket"):  # never opened here
                 raise ModelError(
                     f"{path} is {kind}, expected nothing but files and folders in a model folder",
                     hint=f"ls -l {path}, then rm {path} if it is not needed",

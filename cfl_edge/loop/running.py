@@ -1,0 +1,65 @@
+"""A session that learns, as the verbs see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cfl_edge.loop.metrics import status_bytes
+from cfl_edge.notices import counted
+
+if TYPE_CHECKING:
+    from cfl_edge.learner.learner import Learner
+    from cfl_edge.loop.checkpoints import Checkpoints
+    from cfl_edge.loop.publish import Publisher
+    from cfl_edge.loop.session import Session
+    from cfl_edge.loop.teaching import Teaching
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a session that learns consists of.
+
+    Args:
+        learner: What learns.
+        teaching: Which frame is learned, and as what.
+        checkpoints: Saves it.
+        session: Counts the frames.
+        publisher: Of `--publish`; None without.
+        reserved: See `cfl_edge.names.check_name`.
+        memory_mib: Of `--memory-mib`; None without a limit.
+    """
+
+    learner: Learner
+    teaching: Teaching
+    checkpoints: Checkpoints
+    session: Session
+    publisher: Publisher | None = None
+    reserved: str | None = None
+    memory_mib: float | None = None
+
+    def status(self) -> dict[str, Any]:
+        """Return how it stands, JSON values; `said` is a sentence for people."""
+        learner, teaching, session = self.learner, self.teaching, self.session
+        accuracy = teaching.recent_accuracy()
+        classes = [
+            {"name": name, "samples": samples, "recent_accuracy": accuracy.get(name)}
+            for name, samples in learner.samples().items()
+        ]
+        label, paused = teaching.hold.current(), teaching.hold.paused
+        said = f"{counted(len(classes), 'class', 'classes')}, {teaching.learned} frames learned"
+        return {
+            "said": said + ("; paused" if paused else f"; label {label}" if label else ""),
+            "classes": classes,
+            "label": label,
+            "paused": paused,
+            "frames": session.frames,
+            "seen": session.seen,
+            "learned": teaching.learned,
+            "dropped": session.dropped,
+            "damaged": session.damaged,
+            "fps": session.recent_fps(),
+            "steps": learner.algorithm.steps,
+            "unsaved_s": self.checkpoints.unsaved_s,
+            "memory_mib": status_bytes("VmRSS") / 2**20,
+        }
