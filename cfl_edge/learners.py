@@ -25,8 +25,9 @@ class Declaration:
         step: What a gradient step holds in memory: nothing (no layer learns), one layer of a chunk
             of samples (the closed form), one layer, or all layers.
         replays: Whether it stores past samples.
-        covariance: Which covariance it solves: none, that of the backbone's pooled features, or
-            that of its joint features; without a backbone that of the layers.
+        covariance: Which covariance it solves: none, that of the backbone's pooled features, that
+            of its joint features (without a backbone that of the layers), or one of a random
+            projection of as many numbers as `statistics_mib` has room for, in float64.
         probable: Whether the softmax of its scores is a probability. That of most is near 1 whether
             right or wrong, so that it says nothing against a label.
         exports: Whether its scores are one matrix product, which an ONNX file can hold.
@@ -39,7 +40,7 @@ class Declaration:
     what_stays: str
     step: Literal["none", "chunk", "layer", "network"] = "none"
     replays: bool = False
-    covariance: Literal["none", "read", "joint"] = "none"
+    covariance: Literal["none", "read", "joint", "projected"] = "none"
     probable: bool = False
     exports: bool = True
     pooled_scale: Literal["raw", "unit"] = "raw"
@@ -66,6 +67,9 @@ LEARNERS: dict[str, Declaration] = {
         f"{_HERE}.joint:build", _COVARIANCE, covariance="joint", probable=True, pooled_scale="unit"
     ),
     "slda": Declaration(f"{_HERE}.slda:build", _COVARIANCE, covariance="read"),
+    "ranpac": Declaration(
+        f"{_HERE}.ranpac:build", _COVARIANCE, covariance="projected", exports=False
+    ),
     "ncm": Declaration(f"{_HERE}.class_means:build_nearest_mean", "nothing of it"),
     "imprint": Declaration(f"{_HERE}.class_means:build_imprinting", "nothing of it"),
     "knn": Declaration(f"{_HERE}.knn:build", "nothing of it", replays=True, exports=False),

@@ -31,7 +31,7 @@ from cfl_edge.learners import LEARNERS
 OTHERS = [algorithm for algorithm in LEARNERS if algorithm != "cfl"]
 
 
-LINEAR = [algorithm for algorithm in OTHERS if algorithm != "knn"]
+LINEAR = [algorithm for algorithm in OTHERS if LEARNERS[algorithm].exports]
 
 
 GRADIENT = ["bp", "bp-replay", "layer-bp"]

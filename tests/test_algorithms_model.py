@@ -135,7 +135,7 @@ def test_export(tmp_path, algorithm):
 
 
 def test_neighbours_have_nothing_to_export(tmp_path):
-    with pytest.raises(ExportError, match="The algorithm knn compares with stored samples"):
+    with pytest.raises(ExportError, match="The learner knn predicts by more than a matrix"):
         export_learner(taught("knn"), tmp_path)
     assert not list(tmp_path.iterdir())
 

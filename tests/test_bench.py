@@ -124,7 +124,7 @@ def test_nothing_is_measured_twice():
     groups = plan(BASE, threads=[1, 2], cases=CASES, sweeps=SWEEPS)
     settings = [group.setting for group in groups]
     assert len(set(settings)) == len(settings)
-    assert len(settings) == 2 * (1 + 4 + 4 + 1 + 12)
+    assert len(settings) == 2 * (1 + 4 + 4 + 1 + 13)
     assert groups[0].sweeps == ["base", "depth", "image"]
     assert groups[0].cases == list(CASES)
     assert all(group.cases == list(SWEEP_CASES) for group in groups if "base" not in group.sweeps)

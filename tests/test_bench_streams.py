@@ -189,7 +189,7 @@ def test_validation_is_said(npz):
 
 
 def test_errors(npz, tmp_path):
-    words = ("--learners has 'slad', expected cfl, joint, slda, ncm",)
+    words = ("--learners has 'slad', expected cfl, joint, slda, ranpac, ncm",)
     assert_error(bench(npz, learners="slad"), 2, *words)
     assert_error(bench(npz, "--protocol", "random"), 2, "--protocol is 'random'")
     assert_error(bench(npz, "--train-images", 3), 2, "train_images is 3, expected 4")

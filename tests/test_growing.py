@@ -23,7 +23,8 @@ FROM_ONE_FRAME = ("cfl", "slda", "ncm", "imprint", "last-layer-sgd")
 
 
 def make(algorithm="cfl", **config):
-    small = {"backbone": "none", "layers": "4,8", "image_px": 16, "replay_mib": 0.5}
+    small = {"backbone": "none", "layers": "4,8", "image_px": 16}
+    small |= {"replay_mib": 0.5, "statistics_mib": 0.25}
     return Learner(LearnerConfig(learner=algorithm, **{**small, **config}))
 
 

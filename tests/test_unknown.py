@@ -35,7 +35,13 @@ def pictures(kind, count, seed=0):
 
 def new_learner(algorithm="cfl", **more):
     return Learner(
-        LearnerConfig(learner=algorithm, backbone="none", layers="8,16", image_px=16, **more)
+        LearnerConfig(
+            learner=algorithm,
+            backbone="none",
+            layers="8,16",
+            image_px=16,
+            **{"statistics_mib": 0.25, **more},
+        )
     )
 
 

@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from cfl_edge.core.layers import LocalLayer
+from cfl_edge.core.networks import Network
+
 # (repeats, kernel, stride of the first, expansion, channels out), efficientnet_lite_builder.py
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -96,6 +99,20 @@ def efficientnet_lite0() -> nn.Sequential:
             c_in = c_out
     modules.append(SameConv(c_in, FINAL_CHANNELS, 1, 1, 1, relu=True))
     return nn.Sequential(*modules)
+
+
+def as_network(blocks: nn.Sequential) -> Network:
+    """Return blocks of the network as layers that read each other, to be trained.
+
+    Example:
+        >>> as_network(efficientnet_lite0()[4:6]).channels
+        [40, 40]
+    """
+    layers = []
+    for block in blocks:
+        convs = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
+        layers.append(LocalLayer(block, convs[-1].out_channels))
+    return Network(layers)
 
 
 def load_checkpoint(net: nn.Sequential, state: Mapping[str, Tensor]) -> None:

@@ -67,8 +67,8 @@ def snapshot_learner(
     readout = learner.algorithm.readout
     if readout is None:
         raise ExportError(
-            f"The algorithm {learner.config.learner} compares with stored samples: it has no label "
-            "embeddings to export",
+            f"The learner {learner.config.learner} predicts by more than a matrix product with the "
+            "features: it has no label embeddings to export",
             hint="learn with --learner cfl or --learner slda into another folder",
         )
     network = copy.deepcopy(learner.network).cpu().eval()

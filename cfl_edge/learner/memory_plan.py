@@ -11,6 +11,7 @@ import torch
 
 from cfl_edge.core.backbones import build_backbone
 from cfl_edge.core.closed_form import closed_form_parts
+from cfl_edge.core.joint import numbers_within
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.step_memory import LayerMemory, step_memory
 from cfl_edge.core.triangle import triangle_size
@@ -189,11 +190,14 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         )
     solved = 0  # channels of the largest covariance
     has_backbone = len(loaded.channels) > len(loaded.network.channels)
-    if declared.covariance != "none" and has_backbone:
+    if declared.covariance == "projected":
+        solved = numbers_within(config.statistics_mib)
+    elif declared.covariance != "none" and has_backbone:
         solved = loaded.channels[int(declared.covariance == "joint")]
     elif declared.covariance != "none":
         together = not declared.adapts_layers
         solved = sum(loaded.channels) if together else max(loaded.channels)
+    bytes_each = 2 * FLOAT_BYTES if declared.covariance == "projected" else FLOAT_BYTES
     return MemoryPlan(
         config=config,
         layers=layers,
@@ -204,7 +208,7 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         if loaded.backbone_bytes > MIB
         else RUNTIME_WITHOUT_BACKBONE_BYTES,
         known_bytes=KNOWN * solved * FLOAT_BYTES if has_backbone else 0,
-        statistics_bytes=triangle_size(solved) * FLOAT_BYTES,
+        statistics_bytes=triangle_size(solved) * bytes_each,
     )
 
 

@@ -10,14 +10,16 @@ from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.closed_form import closed_form_parts
+from cfl_edge.core.efficientnet_lite import as_network, efficientnet_lite0
 from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.networks import Network, build_network, initial_embeddings
 from cfl_edge.core.optimizers import Optimizer
+from cfl_edge.core.recomputed import recomputed_step
 from cfl_edge.core.training import fast_chunks, train_step
-from cfl_edge.defaults import LAYERS_WITH_BACKBONE
+from cfl_edge.defaults import BACKBONE, LAYERS_WITH_BACKBONE
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import STREAM, Setting
-from cfl_edge.lab.rules.backpropagation import Backward, bp_step
+from cfl_edge.lab.rules.backpropagation import DICTIONARY_LOSS, Backward, bp_step
 
 Step = Callable[[Tensor, Tensor], object]  # x (N, C, H, W) and targets (N,)
 
@@ -51,6 +53,8 @@ def network_of(setting: Setting) -> Network:
         UsageError: There is no network of this name, or not for this size of images.
     """
     torch.manual_seed(SEED)
+    if setting.network == BACKBONE:  # its blocks; what the weights are plays no part
+        return as_network(efficientnet_lite0()).to(memory_format=memory_format(setting))
     kind = LAYERS_WITH_BACKBONE if setting.network == STREAM else setting.network
     try:
         network = build_network(kind, input_shape(setting))
@@ -149,11 +153,7 @@ def _frozen(network: Network, optimizer: str, setting: Setting, *, learns: bool 
 def _cfl(network: Network, optimizer: str, setting: Setting, *, closed_form: bool = True) -> Step:
     network.train()
     embeddings = _embeddings(network)
-    last = [[embeddings] if layer is network.layers[-1] else [] for layer in network]
-    optimizers = [
-        Optimizer(optimizer, [*layer.parameters(), *more], LEARNING_RATE)
-        for layer, more in zip(network, last, strict=True)
-    ]
+    optimizers = _optimizer_of_each(network, optimizer, embeddings)
     how = LocalTraining(
         chunk=None if setting.chunk == "auto" else chunk_of(setting, network),
         recompute=closed_form and setting.recompute,
@@ -177,6 +177,32 @@ def _bp(
     return lambda x, targets: bp_step(network, every, x, targets, embeddings, how)
 
 
+def _bp_recompute(network: Network, optimizer: str, setting: Setting) -> Step:
+    network.train()
+    embeddings = _embeddings(network)
+    optimizers = _optimizer_of_each(network, optimizer, embeddings)
+    layers = list(network)
+
+    def step(x: Tensor, targets: Tensor) -> object:
+        def loss(h: Tensor) -> Tensor:
+            return DICTIONARY_LOSS(layers[-1].pool(h), targets, embeddings)
+
+        return recomputed_step(layers, x, loss, lambda i: optimizers[i].step())
+
+    return step
+
+
+def _optimizer_of_each(
+    network: Network, optimizer: str, embeddings: nn.Parameter
+) -> list[Optimizer]:
+    """Return an optimizer for each layer; the last one's has the label embeddings too."""
+    last = [[embeddings] if layer is network.layers[-1] else [] for layer in network]
+    return [
+        Optimizer(optimizer, [*layer.parameters(), *more], LEARNING_RATE)
+        for layer, more in zip(network, last, strict=True)
+    ]
+
+
 def _embeddings(network: Network) -> nn.Parameter:
     """Return the label embeddings of the last layer, (Z, C_D)."""
     generator = torch.Generator().manual_seed(SEED)
@@ -189,6 +215,7 @@ STEPS: dict[str, Callable[[Network, str, Setting], Step]] = {
     "cfl": _cfl,
     "cfl-autograd": partial(_cfl, closed_form=False),
     "bp": _bp,
+    "bp-recompute": _bp_recompute,
     "bp-checkpoint": partial(_bp, checkpoint=True),
     "bp-accumulate": partial(_bp, accumulate=1),
     "head-only": partial(_frozen, learns=True),

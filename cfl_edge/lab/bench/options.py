@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from cfl_edge.config.settings import Device, Option, Settings
-from cfl_edge.defaults import OPTIMIZER, OptimizerName
+from cfl_edge.defaults import BACKBONE, OPTIMIZER, OptimizerName
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import CASES, STREAM, STREAM_IMAGE_PX, SWEEPS, Group, Setting, plan
 from cfl_edge.lab.machine import cores
@@ -21,7 +21,11 @@ class StepSettings(Settings):
     """Every option of `cfl-edge bench memory` and `cfl-edge bench speed`."""
 
     network: Annotated[
-        str, Option("Network: 8x64, conv256, conv512, vgg8b, 256,256, stream, …", metavar="NAME")
+        str,
+        Option(
+            f"Network: 8x64, conv256, conv512, vgg8b, 256,256, stream, {BACKBONE}, …",
+            metavar="NAME",
+        ),
     ] = "8x64"
     image_px: Annotated[
         int,

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-CASES = ("inference", "cfl", "cfl-autograd", "bp", "bp-checkpoint", "bp-accumulate", "head-only")
-SWEEP_CASES = ("inference", "cfl", "cfl-autograd", "bp")
+from cfl_edge.defaults import BACKBONE
+
+CASES = (
+    *("inference", "cfl", "cfl-autograd", "bp", "bp-recompute", "bp-checkpoint", "bp-accumulate"),
+    "head-only",
+)
+SWEEP_CASES = ("inference", "cfl", "cfl-autograd", "bp", "bp-recompute")
 SWEEPS = ("depth", "batch", "image", "network")
 STREAM = "stream"  # the network of `cfl-edge learn`, on stored features of the default backbone
 STREAM_IMAGE_PX = 96  # of the backbone; the layers read its features
@@ -62,7 +67,8 @@ class Setting:
     """One configuration; the cases of a setting are compared with each other.
 
     Args:
-        network: What `build_network` knows, or `stream`.
+        network: What `build_network` knows, `stream`, or the default backbone, all of whose blocks
+            are trained.
         image_px: Side of the image, pixels.
         batch: N.
         threads: Of torch.
@@ -125,7 +131,7 @@ def plan(
         >>> base = Setting("8x64", 96, 16, threads=1)
         >>> groups = plan(base, threads=[1], cases=CASES, sweeps=["depth"])
         >>> [(group.setting.network, group.sweeps, len(group.cases)) for group in groups[:2]]
-        [('8x64', ['base', 'depth'], 7), ('2x64', ['depth'], 4)]
+        [('8x64', ['base', 'depth'], 8), ('2x64', ['depth'], 5)]
     """
     groups: dict[Setting, Group] = {}
     few = [case for case in SWEEP_CASES if case in cases]
@@ -162,5 +168,6 @@ def sweep_settings(sweep: str, base: Setting) -> list[Setting]:
     return [
         *(replace(small, network=name, batch=n) for name in NETWORKS for n in NETWORK_BATCHES),
         replace(equal, network=STREAM, image_px=STREAM_IMAGE_PX, batch=32),
+        replace(equal, network=BACKBONE, image_px=96),
         replace(equal, network="16x64", image_px=96, batch=1),
     ]

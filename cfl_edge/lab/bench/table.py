@@ -9,7 +9,7 @@ from cfl_edge.lab.bench.run import Row, by_setting, compare
 from cfl_edge.lab.bench.sweeps import SWEEP_CASES, SWEEPS
 from cfl_edge.lab.tables import aligned
 
-PAIRS = (("cfl", "inference"), ("bp", "cfl"), ("cfl", "cfl-autograd"))
+PAIRS = (("cfl", "inference"), ("bp", "cfl"), ("cfl", "cfl-autograd"), ("bp-recompute", "cfl"))
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:
