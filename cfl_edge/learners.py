@@ -23,7 +23,8 @@ class Declaration:
     Args:
         build: `module:function` that builds it.
         step: What a gradient step holds in memory: nothing (no layer learns), one layer of a chunk
-            of samples (the closed form), one layer, or all layers.
+            of samples (the closed form), one layer, all layers, or the inputs of all blocks of the
+            backbone and one block.
         replays: Whether it stores past samples.
         covariance: Which covariance it solves: none, that of the backbone's pooled features, that
             of its joint features (without a backbone that of the layers), or one of a random
@@ -38,7 +39,7 @@ class Declaration:
 
     build: str
     what_stays: str
-    step: Literal["none", "chunk", "layer", "network"] = "none"
+    step: Literal["none", "chunk", "layer", "network", "blocks"] = "none"
     replays: bool = False
     covariance: Literal["none", "read", "joint", "projected"] = "none"
     probable: bool = False
@@ -48,8 +49,13 @@ class Declaration:
 
     @property
     def adapts_layers(self) -> bool:
-        """Whether layers learn; the others read the backbone's pooled features alone."""
-        return self.step != "none"
+        """Whether layers on the backbone learn."""
+        return self.step not in ("none", "blocks")
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether it learns from images; the others learn from what the backbone makes of them."""
+        return self.step == "blocks"
 
 
 LEARNERS: dict[str, Declaration] = {
@@ -83,6 +89,9 @@ LEARNERS: dict[str, Declaration] = {
     ),
     "layer-bp": Declaration(
         f"{_HERE}.gradient:build_layer_by_layer", _ROWS, step="layer", replays=True
+    ),
+    "bp-deep": Declaration(
+        f"{_HERE}.deep:build", _ROWS, step="blocks", replays=True, exports=False
     ),
 }
 

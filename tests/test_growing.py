@@ -18,7 +18,7 @@ from cfl_edge.model.store import Store
 from cfl_edge.onnx.inference import OnnxModel
 
 MIB = 2**20
-WITH_REPLAY = ("cfl", "knn", "bp-replay", "layer-bp")
+WITH_REPLAY = ("cfl", "knn", "bp-replay", "layer-bp", "bp-deep")
 FROM_ONE_FRAME = ("cfl", "slda", "ncm", "imprint", "last-layer-sgd")
 
 

@@ -30,7 +30,7 @@ ALGORITHM_LEARNERS = {
     for algorithm in LEARNERS
 }
 # Two of three votes need two samples; gradient steps from a row of zeros need several.
-NOT_FROM_ONE_SAMPLE = ("knn", "bp", "bp-replay", "layer-bp")
+NOT_FROM_ONE_SAMPLE = ("knn", "bp", "bp-replay", "layer-bp", "bp-deep")
 
 
 @pytest.mark.parametrize("check", learner_checks.CHECKS, ids=lambda check: check.__name__)

@@ -98,8 +98,9 @@ class LearnSettings(Settings):
     learner: Annotated[
         LearnerName | None,
         Option(
-            "Algorithm: cfl adapts layers; slda, ncm, imprint, knn and last-layer-sgd classify "
-            "frozen features; bp, bp-replay and layer-bp use backpropagation.",
+            "Algorithm: cfl adapts layers; joint, slda, ranpac, ncm, imprint, knn and "
+            "last-layer-sgd classify frozen features; bp, bp-replay, layer-bp and bp-deep use "
+            "backpropagation.",
             panel="Model",
             metavar="NAME",
             default=f"the model's, else {defaults.LEARNER}",

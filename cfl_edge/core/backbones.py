@@ -75,8 +75,12 @@ class Backbone(nn.Module):
             final: Pooled features of the network's end and joint features, (N, C_E + D); None
                 without a network.
         """
+        return self.network(self.scaled(images))
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Return uint8 images (N, H, W, 3) as the network reads them, (N, 3, H, W)."""
         x = images.permute(0, 3, 1, 2).float()  # (N, 3, H, W)
-        return self.network((x - self.mean) / self.std)
+        return (x - self.mean) / self.std
 
     def digest(self) -> str:
         """Return the first 16 hex digits of the weights' SHA-256, which identify the backbone."""

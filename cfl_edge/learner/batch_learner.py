@@ -126,6 +126,7 @@ class BatchLearner:
                 len(channels),
                 self.generator,
                 self.device,
+                self.backbone,
             )
         )
         self.examples = Examples(self.device)

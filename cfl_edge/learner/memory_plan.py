@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cfl_edge.core.backbones import build_backbone
+from cfl_edge.core.backbones import CutNetwork, build_backbone
 from cfl_edge.core.closed_form import closed_form_parts
 from cfl_edge.core.joint import numbers_within
 from cfl_edge.core.networks import Network, build_network
@@ -40,6 +40,7 @@ class MemoryPlan:
     Args:
         config: What it is the plan of.
         layers: Of the step, none where no layer learns; their weights are loaded already.
+        blocks_bytes: What a step through the backbone's blocks takes; 0 where these do not learn.
         backbone_bytes: Weights of the frozen backbone, loaded already.
         frame_bytes: Activations of the backbone and the layers for one frame.
         replay_bytes: The replay memory when it is full.
@@ -51,6 +52,7 @@ class MemoryPlan:
 
     config: LearnerConfig
     layers: list[LayerMemory]
+    blocks_bytes: int
     backbone_bytes: int
     frame_bytes: int
     replay_bytes: int
@@ -69,12 +71,12 @@ class MemoryPlan:
 
         Backpropagation needs the activations of all layers at once, the others those of one.
         """
-        sizes = [layer.update_bytes for layer in self.layers]
-        return sum(sizes) if self._end_to_end else max(sizes, default=0)
+        sizes = [self.blocks_bytes, *(layer.update_bytes for layer in self.layers)]
+        return sum(sizes) if self._end_to_end else max(sizes)
 
     @property
     def _end_to_end(self) -> bool:
-        return declaration(self.config.learner).step == "network"
+        return declaration(self.config.learner).step in ("network", "blocks")
 
     @property
     def _update_name(self) -> str:
@@ -87,6 +89,8 @@ class MemoryPlan:
         """What stays: optimizer state, stored samples, covariance and its factor, libraries."""
         optimizer = sum(layer.optimizer_bytes for layer in self.layers)
         stored = self.known_bytes + self.replay_bytes
+        if self.blocks_bytes:  # the blocks learn in a copy
+            stored += self.backbone_bytes
         return optimizer + stored + 2 * self.statistics_bytes + self.runtime_bytes
 
     @property
@@ -123,6 +127,8 @@ class Loaded:
         channels: C of each source that predictions are made of.
         backbone_bytes: Weights of the backbone.
         frame_bytes: Activations of backbone and layers for one frame.
+        blocks_bytes: What backpropagation through the backbone's blocks keeps of one frame: what
+            lies between the blocks, and the maps within one.
     """
 
     network: Network
@@ -130,6 +136,7 @@ class Loaded:
     channels: list[int]
     backbone_bytes: int
     frame_bytes: int
+    blocks_bytes: int
 
 
 def load(config: LearnerConfig) -> Loaded:
@@ -139,9 +146,11 @@ def load(config: LearnerConfig) -> Loaded:
         UsageError: A backbone or layers that do not exist.
     """
     backbone = build_backbone(config.backbone, config.statistics_mib)
-    largest = [0]
+    largest, between = [0], [0]
     for module in backbone.modules():
         module.register_forward_hook(lambda _m, _x, out: largest.append(_bytes_of(out)))
+    for module in backbone.network.sequence if isinstance(backbone.network, CutNetwork) else ():
+        module.register_forward_hook(lambda _m, _x, out: between.append(_bytes_of(out)))
     image_px = config.resolved_image_px()
     with torch.inference_mode():
         h0, _ = backbone(torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8))
@@ -157,6 +166,7 @@ def load(config: LearnerConfig) -> Loaded:
         channels=[*backbone.widths, *network.channels],
         backbone_bytes=sum(t.nbytes for t in (*backbone.parameters(), *backbone.buffers())),
         frame_bytes=max([4 * max(largest), *frames]),
+        blocks_bytes=4 * max(largest) + sum(between),
     )
 
 
@@ -178,8 +188,8 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
     loaded = loaded or load(config)
     declared = declaration(config.learner)
     by_chunks = declared.step == "chunk"
-    layers = []
-    if declared.adapts_layers:
+    layers, through_blocks = [], declared.step == "blocks"
+    if declared.adapts_layers or through_blocks:
         layers = step_memory(
             loaded.network,
             loaded.input_shape,
@@ -201,6 +211,7 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
     return MemoryPlan(
         config=config,
         layers=layers,
+        blocks_bytes=config.batch * loaded.blocks_bytes if through_blocks and has_backbone else 0,
         backbone_bytes=loaded.backbone_bytes,
         frame_bytes=loaded.frame_bytes,
         replay_bytes=int(config.replay_mib * MIB) if declared.replays else 0,

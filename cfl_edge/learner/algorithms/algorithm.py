@@ -17,6 +17,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from cfl_edge.core.backbones import Backbone
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.distances import DistanceRows
 from cfl_edge.core.features import Encoded
@@ -43,6 +44,7 @@ class AlgorithmInputs:
             none.
         generator: Source of all randomness.
         device: Where all tensors live.
+        backbone: For an algorithm that adapts its blocks in a copy; None for none.
     """
 
     config: LearnerConfig
@@ -52,6 +54,7 @@ class AlgorithmInputs:
     layer_source: int
     generator: torch.Generator
     device: torch.device
+    backbone: Backbone | None = None
 
 
 class Algorithm(ABC):
