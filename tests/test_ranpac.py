@@ -33,14 +33,14 @@ def regression(h, labels, alpha):
 
 def projected(algorithm, x):
     w = torch.randn(x.shape[1], M, generator=torch.Generator().manual_seed(0)).double()
-    np.testing.assert_allclose(algorithm.classifier.projection, w)  # of the seed alone
+    np.testing.assert_allclose(algorithm.projection, w)  # of the seed alone
     return (x.double() @ w).clamp(min=0).numpy()
 
 
 def test_scores_are_those_of_ridge_regression_on_a_rectified_random_projection():
     algorithm, x, labels = ranpac()
     h = projected(algorithm, x)
-    alpha = 10.0**algorithm.classifier.ridge * np.trace(h.T @ h) / M
+    alpha = 10.0**algorithm.ridge * np.trace(h.T @ h) / M
     new = blobs(20)[0] + 0.1
     expected = projected(algorithm, new) @ regression(h, labels, alpha).T
     np.testing.assert_allclose(algorithm.scores(encoded(new)), expected, rtol=1e-3, atol=1e-3)
@@ -67,9 +67,9 @@ def test_the_ridge_is_that_of_least_error_on_samples_that_are_left_out():
 
     found = []
     for start in (-5, 2):  # powers of ten, below and above
-        algorithm.classifier.ridge = start
-        held_out = algorithm.classifier.held_out(x, labels)
-        found.append(algorithm.classifier.ridge)
+        algorithm.ridge = start
+        held_out = algorithm.held_out(x, labels)
+        found.append(algorithm.ridge)
     chosen = found[0]
     assert found == [chosen] * 2
     assert error(chosen) < min(error(chosen - 1), error(chosen + 1))
@@ -93,17 +93,16 @@ def test_few_samples_of_few_classes_are_no_special_case(samples):
 
 def test_a_ridge_that_rounding_errors_outweigh_is_raised():
     algorithm, x, labels = ranpac()
-    classifier = algorithm.classifier
-    statistics = classifier.statistics
-    scale = classifier._gram().trace() / M
+    statistics = algorithm.statistics
+    scale = algorithm._gram().trace() / M
     statistics.triangle().add_to_diagonal(-1e-4 * scale)  # fewer samples than numbers
-    classifier.ridge = -6
-    classifier.refresh()
-    assert classifier.ridge > -5
+    algorithm.ridge = -6
+    algorithm.refresh()
+    assert algorithm.ridge > -5
     scores = algorithm.scores(encoded(x))
     assert (scores.argmax(dim=1) == labels).float().mean() > 0.9
-    classifier.held_out(x, labels)
-    assert classifier.ridge > -5
+    algorithm.held_out(x, labels)
+    assert algorithm.ridge > -5
 
 
 def test_features_that_are_all_zero_are_no_error():
@@ -115,7 +114,7 @@ def test_features_that_are_all_zero_are_no_error():
 def test_the_gram_matrix_has_the_mib_of_the_statistics_and_the_plan_knows_it():
     for mib, numbers in ((8, 2048), (2, 1024)):
         algorithm = frozen_algorithm("ranpac", statistics_mib=mib)
-        assert algorithm.classifier.projection.shape[1] == numbers
+        assert algorithm.projection.shape[1] == numbers
     small = {"backbone": "none", "layers": "8,16", "image_px": 16}
     plans = [
         plan_memory(LearnerConfig(learner=learner, statistics_mib=2, **small))

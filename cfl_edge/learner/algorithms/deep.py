@@ -40,7 +40,7 @@ from cfl_edge.learner.state import Rows
 from cfl_edge.learner.trainer import Trainer, mirror
 
 FROZEN = 4  # modules of the backbone: stem and three blocks
-LEARNING_RATE = 1e-2  # of the backbone's blocks
+LEARNING_RATE = 3e-3  # of the backbone's blocks (DECISIONS.md, "Rate of bp-deep")
 RATE_FROM_SCRATCH = 0.3  # of layers that were drawn at random: two easy classes within 15 steps
 QUALITIES = (90, 75, 50, 25, 10, 1)  # of a JPEG: the first with which it fits
 HEADER_BYTES, BYTES_A_PIXEL = 1024, 0.4  # of a stored JPEG at most: 4.7 KB with 96 px

@@ -1,9 +1,4 @@
-"""Layers and linear classifiers that learn by gradient steps alone.
-
-The samples of a step are those of CFL: the new ones that waited and, where asked for, replayed
-ones, mirrored at random. A class is a row of zeros until its first sample, then one of the
-classifier's; nothing but gradient steps makes it known.
-"""
+"""Layers and linear classifiers that learn by gradient steps alone."""
 
 from __future__ import annotations
 
@@ -25,6 +20,7 @@ from cfl_edge.learner.algorithms.backpropagation import (
 )
 from cfl_edge.learner.algorithms.frozen import silenced
 from cfl_edge.learner.algorithms.packing import Packing
+from cfl_edge.learner.algorithms.stepping import SteppingAlgorithm
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.trainer import Trainer, mirror
@@ -32,8 +28,8 @@ from cfl_edge.learners import declaration
 
 
 @final
-class GradientAlgorithm(Logits, Algorithm):
-    """Steps whole or not at all: a time budget decides how many, and below 0 there is none.
+class GradientAlgorithm(Logits, SteppingAlgorithm):
+    """Linear classifiers on layers that learn with them.
 
     Args:
         inputs: What it is built on.
@@ -56,9 +52,7 @@ class GradientAlgorithm(Logits, Algorithm):
                 generator=inputs.generator,
                 device=self.device,
             )
-        self.trainer: Trainer[None] = Trainer(
-            self.network, config, self.replay, inputs.generator, self
-        )
+        self.trainer = Trainer(self.network, config, self.replay, inputs.generator, self)
         reads = [sum(inputs.channels)] if training.together else inputs.channels
         self.rows = [nn.Parameter(torch.zeros(0, c + 1, device=self.device)) for c in reads]
         self.optimizer = Optimizer(
@@ -77,31 +71,11 @@ class GradientAlgorithm(Logits, Algorithm):
     @property
     def readout(self) -> Tensor:
         """The sum of the classifiers, (Z, F)."""
-        return silenced(summed_rows([rows.detach() for rows in self.rows]), self._known())
+        return silenced(summed_rows([rows.detach() for rows in self.rows]), self.known())
 
-    def _known(self) -> Tensor:
-        return torch.tensor(self.trainer.taught, dtype=torch.long, device=self.device) > 0
-
-    def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
-        """Let the samples wait for the next step, and take those that are due."""
-        self.note_known(encoded, targets)
-        packed = self.packing.pack(encoded.h0, encoded.features[: self.inputs.layer_source])
-        for sample, target in zip(packed, targets.tolist(), strict=True):
-            self.seen[target] += 1
-            self.trainer.add(sample, target)
-            if budget_s is None:
-                self.work()
-        if budget_s is not None:
-            self.work(budget_s)
-
-    def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
-        """Take the steps that are due; the first one even where the budget is shorter."""
-        for _ in self.trainer.work(budget_s, all_pending=all_pending):
-            pass
-
-    def ready(self) -> bool:
-        """Return whether there are two classes to tell apart."""
-        return int(self._known().sum()) >= 2
+    def pack(self, encoded: Encoded) -> Tensor:
+        """Return h0 and the frozen sources' features together, (N, size)."""
+        return self.packing.pack(encoded.h0, encoded.features[: self.inputs.layer_source])
 
     def slices(
         self, samples: Tensor, targets: Tensor, mirrored: Tensor
@@ -109,7 +83,7 @@ class GradientAlgorithm(Logits, Algorithm):
         """Take a step, without a pause."""
         h0, frozen = self.packing.unpack(samples)
         # Classes that are not known take no part in the softmax.
-        rows = [silenced(each, self._known()) for each in self.rows]
+        rows = [silenced(each, self.known()) for each in self.rows]
         self.training.backward(self.network, mirror(h0, mirrored), frozen, rows, targets)
         self.optimizer.step()
         yield from ()

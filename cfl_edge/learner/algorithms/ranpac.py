@@ -20,9 +20,9 @@ from cfl_edge.core.features import Encoded
 from cfl_edge.core.joint import numbers_within
 from cfl_edge.core.triangle import Triangle
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
-from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm, Reading
-from cfl_edge.learner.algorithms.solved import SolvedClassifier
-from cfl_edge.learner.state import Rows, State
+from cfl_edge.learner.algorithms.frozen import HeldOut
+from cfl_edge.learner.algorithms.solved import SolvedAlgorithm
+from cfl_edge.learner.state import Rows
 
 RIDGE = -2  # power of ten, of the mean of the Gram matrix's diagonal, until samples have chosen
 # The paper's grid has 17 powers in steps of ten; below 1e-6 is what rounding does to float32 sums.
@@ -32,38 +32,31 @@ SMALLEST = 1e-9  # of 1 minus a leverage
 
 
 @final
-class RandomProjection(SolvedClassifier):
+class RandomProjection(HeldOut, SolvedAlgorithm):
     """Ridge regression of one-hot labels on h = ReLU(x W), W drawn from N(0, 1) and never stored.
 
     The Gram matrix of h, (M, M), is the scatter within the classes and that of their means; it has
     `statistics_mib`, which chooses M. The paper has M = 10,000, which takes 191 MiB.
 
     Args:
-        algorithm: What it is the classifier of.
-        reading: What it reads.
+        inputs: What it is built on.
     """
 
-    def __init__(self, algorithm: Algorithm, reading: Reading) -> None:
-        config = algorithm.config
-        width = numbers_within(config.statistics_mib)
-        super().__init__(algorithm, reading, width, GROWTH)
-        drawn = torch.randn(
-            reading.channels, width, generator=torch.Generator().manual_seed(config.seed)
-        )
+    def __init__(self, inputs: AlgorithmInputs) -> None:
+        width = numbers_within(inputs.config.statistics_mib)
+        super().__init__(inputs, width, GROWTH)
+        generator = torch.Generator().manual_seed(self.config.seed)
+        drawn = torch.randn(self.reading.channels, width, generator=generator)
         self.projection = drawn.to(self.device)  # W, (C, M)
         self.weights = torch.zeros(0, width, device=self.device)  # (Z, M)
         self.ridge = RIDGE  # power of ten
+        self.state.rows("weights", self, "weights", Rows())
+        self.state.value("ridge", self, "ridge")
 
     @property
     def readout(self) -> None:
         """None: scores are no product with what it reads."""
         return
-
-    def declare(self, state: State) -> None:
-        """Declare the statistics, the ridge, and the weights that were solved last."""
-        super().declare(state)
-        state.rows("weights", self, "weights", Rows())
-        state.value("ridge", self, "ridge")
 
     def expanded(self, x: Tensor) -> Tensor:
         """Return ReLU(x W), (N, M)."""
@@ -101,7 +94,7 @@ class RandomProjection(SolvedClassifier):
             else:
                 return factor, factor.solve(sums.T), ridge
 
-    def solve(self) -> None:
+    def renew(self) -> None:
         """Solve the weights of all classes with the ridge as it is."""
         _, weights, self.ridge = self._solved(self._gram(), self.ridge)
         self.weights = weights.T.float()
@@ -113,8 +106,6 @@ class RandomProjection(SolvedClassifier):
         one-hot labels is least. Leaving a sample out has a closed form: with the leverage
         a = h^T (G + r I)^-1 h its score s becomes (s - a y) / (1 - a), y being its one-hot label.
         """
-        if not len(x):
-            return x.new_zeros(0)
         gram, h = self._gram(), self.expanded(x).double()
         labels = F.one_hot(targets, len(self.weights)).double()  # (N, Z)
         tried: dict[int, tuple[float, Tensor, Tensor]] = {}
@@ -152,12 +143,10 @@ class RandomProjection(SolvedClassifier):
         """Return None: its distances are no product with what it reads."""
         return
 
-    def loaded(self) -> None:
-        """Solve the weights where classes were merged since."""
-        if self.is_stale and len(self.weights):
-            self.refresh()
+    def follow(self) -> None:
+        """Do nothing: all that it needs is stored."""
 
 
 def build(inputs: AlgorithmInputs) -> Algorithm:
     """Build `ranpac`."""
-    return FrozenAlgorithm(inputs, RandomProjection)
+    return RandomProjection(inputs)

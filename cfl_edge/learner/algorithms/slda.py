@@ -23,8 +23,8 @@ from cfl_edge.core.distances import (
 from cfl_edge.core.factor import Factor
 from cfl_edge.core.held_out import held_out_distances
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Linear
-from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, HeldOut, centred, silenced
-from cfl_edge.learner.algorithms.recalibration import EARLY_FRAMES
+from cfl_edge.learner.algorithms.frozen import HeldOut, centred, silenced
+from cfl_edge.learner.algorithms.solved import SolvedAlgorithm
 from cfl_edge.learner.state import Rows
 
 SHRINKAGE = 1e-2
@@ -64,8 +64,8 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
 
 
 @final
-class StreamingDiscriminant(Linear, HeldOut, ClassifierAlgorithm):
-    """SLDA: statistics with every sample, rows every `refresh_frames` and for every new class.
+class StreamingDiscriminant(Linear, HeldOut, SolvedAlgorithm):
+    """SLDA: linear discriminant analysis of all samples so far.
 
     Args:
         inputs: What it is built on.
@@ -75,44 +75,25 @@ class StreamingDiscriminant(Linear, HeldOut, ClassifierAlgorithm):
     def __init__(self, inputs: AlgorithmInputs, shrinkage: float = SHRINKAGE) -> None:
         super().__init__(inputs)
         self.shrinkage = shrinkage
-        self.statistics = ClassStatistics(self.reading.channels, self.device)
         self._readout = torch.zeros(0, self.reading.width, device=self.device)
-        self._since_refresh = 0
         self._distance: DistanceRows | None = None
-        self.state.statistics("statistics.0", self.statistics)
         self.state.rows("readout", self, "_readout", Rows(new="never"))
-        self.state.value("since_refresh", self, "_since_refresh")
 
     @property
     def readout(self) -> Tensor:
         """Classifier weights on all features, (Z, F)."""
         return self._readout
 
-    def fit(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
-        """Update the statistics, and the rows where it is time."""
-        before = self.statistics.counts.clone()
-        self.statistics.update(x, targets)
-        self._since_refresh += len(x)
-        after = self.statistics.counts
-        is_new = bool(((before == 0) & (after > 0)).any())
-        is_early = any(((before < frames) & (after >= frames)).any() for frames in EARLY_FRAMES)
-        if is_new or (
-            not hurried and (is_early or self._since_refresh >= self.config.refresh_frames)
-        ):
-            self.refresh()
+    def expanded(self, x: Tensor) -> Tensor:
+        """Return what it reads, as it is."""
+        return x
 
-    def solve(self) -> None:
-        """Solve the rows, with all samples in them."""
-        if self._since_refresh:
-            self.refresh()
-
-    def refresh(self) -> None:
+    def renew(self) -> None:
         """Solve the rows of all classes."""
         known = self.statistics.counts > 0
         rows = TEMPERATURE * centred(discriminant_rows(self.statistics, self.shrinkage), known)
         self._readout = self.reading.spread(silenced(rows, known))
         self._refresh_distance()
-        self._since_refresh = 0
 
     def _refresh_distance(self) -> None:
         rows = self._readout[:, : self.reading.channels] / TEMPERATURE

@@ -8,7 +8,6 @@ classifier's; nothing but gradient steps makes it known.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -31,16 +30,6 @@ class SteppingAlgorithm(Algorithm):
     @abstractmethod
     def pack(self, encoded: Encoded) -> Tensor:
         """Return what a step reads of each sample, (N, ...)."""
-
-    @property
-    def steps(self) -> int:
-        """Gradient steps taken."""
-        return self.trainer.steps
-
-    @property
-    def layer_steps(self) -> Sequence[int]:
-        """Updates of each layer."""
-        return self.trainer.layer_steps
 
     @final
     def known(self) -> Tensor:
