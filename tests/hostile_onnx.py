@@ -103,6 +103,9 @@ for value in (None, "999999", "-", "9" * 5000):
     saying("format_version", value)
 for value in (None, "letterbox", "x" * 1_000_000):
     saying("preprocessing", value)
+    saying("fit", value)
+for value in (None, "", "1,2", "0,0,nan,1", "9" * 5000, "0.1,0.1 " * 100_000, "," * 1_000_000):
+    saying("region", value)
 for value in (
     "[1e400, 2]",
     "[" * 100_000,

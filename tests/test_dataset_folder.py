@@ -12,6 +12,7 @@ from cfl_edge.errors import DataError
 from cfl_edge.lab.data.sources import (
     open_dataset,
 )
+from cfl_edge.preprocess import GREY
 from cfl_edge.stream import decode
 
 
@@ -66,18 +67,20 @@ def test_side_of_the_images(tmp_path, sizes, image_px, side):
     assert dataset.input_shape == (3, side, side)
 
 
-def test_the_centre_of_a_wide_image_is_scaled_with_antialiasing(tmp_path):
+def test_a_wide_image_is_scaled_whole_with_antialiasing(tmp_path):
     stripes = np.zeros((64, 128, 3), np.uint8)
-    stripes[:, 32:96:2, 0] = 255  # of the central square, every other column
-    stripes[:, :32, 2] = stripes[:, 96:, 2] = 255  # the margins
+    stripes[:, ::2, 0] = 255  # every other column
     for name in ("a", "b"):
         for i in range(2):
             (tmp_path / name).mkdir(exist_ok=True)
             Image.fromarray(stripes).save(tmp_path / name / f"{i}.png")
     dataset = open_dataset(str(tmp_path), on_notice=lambda _: None)
     assert dataset.input_shape == (3, 32, 32)
-    assert dataset.x_train[:, 2].max() == 0
-    red = dataset.x_train[:, 0, :, 2:-2].double()
+    above, image, below = dataset.x_train.split([8, 16, 8], dim=2)
+    for bars in (above, below):
+        assert (bars == torch.tensor(GREY)[:, None, None]).all()
+    assert image[:, 2].max() == 0
+    red = image[:, 0, :, 2:-2].double()
     assert red.min() > 110
     assert red.max() < 145
 
@@ -91,6 +94,10 @@ def test_images_are_grey_only_where_all_are(tmp_path):
     assert grey.input_shape == (1, 8, 8)
     assert {90, 70, 51} >= set(grey.x_train.unique().tolist())
     assert grey.x_train.is_contiguous()
+    draw(tmp_path / "a" / "wide.png", (40, 20), colour=(9, 9, 9))  # padding has a tint
+    padded = open_dataset(str(tmp_path), image_px=8, on_notice=lambda _: None)
+    assert padded.input_shape == (1, 8, 8)
+    (tmp_path / "a" / "wide.png").unlink()
     draw(tmp_path / "b" / "4.png", colour=(70, 70, 71))
     assert open_dataset(str(tmp_path), on_notice=lambda _: None).input_shape == (3, 8, 8)
 
@@ -173,7 +180,7 @@ def test_many_images_keep_their_place_and_the_filters_of_warnings_theirs(tmp_pat
     values = everything[:, 0, 8, 8].long()
     assert sorted(values.tolist()) == list(range(120))
     assert torch.equal(values % 3, labels)
-    assert torch.equal(everything[:, 2, 0, 0].long(), 255 - values)
+    assert torch.equal(everything[:, 2, 8, 0].long(), 255 - values)
 
 
 def test_a_image_of_too_many_pixels_is_skipped_in_threads_too(tmp_path, notices, monkeypatch):

@@ -131,6 +131,8 @@ def test_metadata(exported, part):
         "cfl_edge.classes": '["cat", "Hündin", "3"]',
         "cfl_edge.size_px": "16",
         "cfl_edge.preprocessing": PREPROCESSING,
+        "cfl_edge.fit": "pad",
+        "cfl_edge.region": "whole",
         "cfl_edge.format_version": "1",
     }
 

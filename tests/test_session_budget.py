@@ -137,13 +137,13 @@ def test_a_run_without_a_label_takes_no_step():
 
 def test_memory_that_a_run_needs_for_a_moment_is_counted(monkeypatch):
     run(*frames(20))  # torch has loaded what it needs
-    to_model_input = learning_module.to_model_input
+    cut_frame = learning_module.cut_frame
 
     def wasteful(*arguments):
         np.ones(64 * 2**20, np.uint8)
-        return to_model_input(*arguments)
+        return cut_frame(*arguments)
 
-    monkeypatch.setattr(learning_module, "to_model_input", wasteful)
+    monkeypatch.setattr(learning_module, "cut_frame", wasteful)
     summary = run(*frames(2))
     assert 60 <= summary.growth_mib <= 80
     assert summary.peak_rss_mib >= summary.growth_mib

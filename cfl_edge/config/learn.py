@@ -11,11 +11,13 @@ from cfl_edge import defaults
 from cfl_edge.config.network import (
     Backbone,
     Chunk,
+    FitName,
     ImagePx,
     JournalMib,
     Layers,
     MemoryMib,
     Optimizer,
+    RegionText,
     ReplayMib,
     StatisticsMib,
 )
@@ -109,6 +111,8 @@ class LearnSettings(Settings):
     backbone: Backbone = None
     layers: Layers = None
     image: ImagePx = None
+    fit: FitName = None
+    region: RegionText = None
     reject: Reject = None
     learn_budget_ms: Annotated[
         Literal["auto"] | NonNegativeFloat,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from cfl_edge.config.network import FitName, RegionText
 from cfl_edge.config.settings import Device, ModelFolder, Option, Reject, Settings
 from cfl_edge.names import nfc
 
@@ -37,6 +38,8 @@ class EvaluateSettings(Settings):
             metavar="CLASS=RECALL",
         ),
     ] = None
+    fit: FitName = None
+    region: RegionText = None
     device: Device = "auto"
 
 

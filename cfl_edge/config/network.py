@@ -4,11 +4,38 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from cfl_edge import defaults
 from cfl_edge.config.settings import Option
+from cfl_edge.region import FIT, Fit, parse_region
 
+
+def _is_region(text: str) -> str:
+    parse_region(text)
+    return text
+
+
+FitName = Annotated[
+    Fit | None,
+    Option(
+        "How a frame becomes the square that the network reads: pad with grey, crop to the "
+        "central square, or stretch.",
+        panel="Model",
+        default=f"the model's, else {FIT}",
+    ),
+]
+RegionText = Annotated[
+    str | None,
+    AfterValidator(lambda text: text and _is_region(text)),
+    Option(
+        "Part of the frame to look at: x,y,w,h in fractions or pixels, corners 'x,y x,y x,y' of a "
+        "polygon, or whole.",
+        panel="Model",
+        metavar="REGION",
+        default="the model's, else whole",
+    ),
+]
 ReplayMib = Annotated[
     float | None,
     Field(gt=0),

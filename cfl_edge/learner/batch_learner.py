@@ -31,7 +31,7 @@ from cfl_edge.learner.journal_entries import to_entries
 from cfl_edge.learners import declaration
 from cfl_edge.names import check_name
 from cfl_edge.prediction import Prediction, predict_label, softmax
-from cfl_edge.preprocess import to_model_input
+from cfl_edge.stream.frame import Shown, cut_frame
 
 Images = npt.NDArray[np.uint8]
 
@@ -79,6 +79,7 @@ class BatchLearner:
 
     Attributes:
         classes: Class names, in the order of the scores.
+        view: What of a frame it looks at.
         frames_learned: How many images were learned.
         counters: JSON values that are saved with it, such as how many runs have learned.
 
@@ -100,6 +101,7 @@ class BatchLearner:
         self.config = config
         self.device = torch.device(device)
         self.image_px = config.resolved_image_px()
+        self.view = config.view()
         self.classes: list[str] = []
         self.frames_learned = 0
         self.counters: dict[str, Any] = {"runs": 1}
@@ -135,10 +137,10 @@ class BatchLearner:
         self._has_pooled = final is not None
 
     def predict_batch(
-        self, images: Sequence[Images], *, reject: float | None = None
+        self, images: Sequence[Shown], *, reject: float | None = None
     ) -> list[Prediction]:
-        """Say what is in images of any size, all at once; see `predict_one`."""
-        square = [to_model_input(image, self.image_px) for image in images]
+        """Say what is in images or frames of any size, all at once; see `predict_one`."""
+        square = [cut_frame(image, self.image_px, self.view).square for image in images]
         return self.predict_encoded(self.encode(np.stack(square)), reject=reject)
 
     def predict_encoded(self, encoded: Encoded, *, reject: float | None = None) -> list[Prediction]:
@@ -180,7 +182,7 @@ class BatchLearner:
             raise DataError(
                 f"Images have shape {images.shape} and type {images.dtype}, expected "
                 f"(N, {self.image_px}, {self.image_px}, 3) and uint8",
-                hint="cfl_edge.preprocess.to_model_input(image, learner.image_px)",
+                hint="cfl_edge.preprocess.to_model_input(image, learner.image_px, learner.view)",
             )
         pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
         return self.encode_backbone(pixels, *self.backbone(pixels))

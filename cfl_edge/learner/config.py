@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -26,6 +26,7 @@ from cfl_edge.defaults import (
 )
 from cfl_edge.errors import UsageError
 from cfl_edge.learners import declaration
+from cfl_edge.region import FIT, View
 
 LEARNING_RATES = {"adamw": 1e-3, "momentum": 1e-2, "sgd": 1e-1}  # DECISIONS.md, "Optimizers"
 
@@ -56,6 +57,9 @@ class LearnerConfig:
         layers: See `build_network`; None chooses the default for the backbone.
         image_px: Side of the image the backbone reads; None is 96 with a backbone and 32 without.
             More pixels show finer detail and cost time with their square.
+        fit: How a frame that is not square becomes so: `pad`, `crop` or `stretch`.
+        region: The part of the frame that is looked at, see `cfl_edge.region.parse_region`; None
+            is all of it.
         replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
         statistics_mib: Bytes of the covariance of the joint features in MiB, which says how many
             numbers of the backbone are read (`cfl_edge.core.joint`): 2,048 with 8, 1,024 with 2.
@@ -83,6 +87,8 @@ class LearnerConfig:
     backbone: str = BACKBONE
     layers: str | None = None
     image_px: int | None = None
+    fit: str = FIT
+    region: str | None = None
     replay_mib: float = REPLAY_MIB
     statistics_mib: float = STATISTICS_MIB
     journal_mib: float = JOURNAL_MIB
@@ -110,6 +116,7 @@ class LearnerConfig:
                     f"{name} is {value!r}, expected {expected}, {least:g} or more",
                     hint=f"LearnerConfig({name}={getattr(LearnerConfig, name)})",
                 )
+        self.view()
         image_px = self.image_px
         adapts_layers = declaration(self.learner).adapts_layers
         if self.layers == NO_LAYERS and (adapts_layers or self.backbone == "none"):
@@ -137,6 +144,14 @@ class LearnerConfig:
                 f"a step has {self.new_per_step} new of {self.batch} samples, expected 1 to all",
                 hint="new_per_step=4, batch=32",
             )
+
+    def view(self) -> View:
+        """Return what of a frame the learner looks at."""
+        return View.parse(self.fit, self.region)
+
+    def looking(self, fit: str | None, region: str | None) -> LearnerConfig:
+        """Return it with another view; None leaves that part of it as it is."""
+        return replace(self, fit=fit or self.fit, region=region or self.region)
 
     def resolved_learning_rate(self) -> float:
         """Return `learning_rate`, or the default for the optimizer."""

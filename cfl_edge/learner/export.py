@@ -16,7 +16,7 @@ from cfl_edge.errors import ExportError
 from cfl_edge.learner.batch_learner import BatchLearner
 from cfl_edge.onnx.export import Exported, Snapshot, export, take_snapshot
 from cfl_edge.onnx.graph import Classifier
-from cfl_edge.onnx.metadata import KNOWN_DISTANCES
+from cfl_edge.onnx.metadata import KNOWN_DISTANCES, view_metadata
 
 if TYPE_CHECKING:
     from cfl_edge.core.backbones import Backbone
@@ -84,6 +84,7 @@ def snapshot_learner(
         np.stack(stored),
         {
             "cfl_edge.backbone": learner.config.backbone,
+            **view_metadata(learner.view),
             **known_distances(learner),
         },
     )

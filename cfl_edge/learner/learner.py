@@ -75,7 +75,8 @@ class Learner(BatchLearner):
             DataError: A name that no class can have (`cfl_edge.names.check_name`).
         """
         if label is not None:
-            self.learn(self.encode(to_model_input(image, self.image_px)[None]), [label])
+            square = to_model_input(image, self.image_px, self.view)
+            self.learn(self.encode(square[None]), [label])
 
     def save(self, folder: str | Path) -> None:
         """Write it into a model folder, as `cfl-edge learn` does at its end.

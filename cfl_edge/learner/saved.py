@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Group = dict[str, npt.NDArray[Any]]
 
 NETWORK = "network."  # what the names of its weights begin with
-PREPROCESSING = "central square, bilinear"
+PREPROCESSING = "bilinear"
 
 
 def to_saved(learner: BatchLearner) -> Saved:

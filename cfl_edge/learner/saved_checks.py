@@ -22,6 +22,7 @@ from cfl_edge.names import require_names, visible
 MOST_MIB = 1 << 16  # of the replay memory or the journal
 MOST_COUNT = 1 << 53  # frames or steps: exact as a float, and 9 million years of a camera
 TEXT_LENGTH = 200  # the longest real ones are names of torchvision's backbones
+REGION_LENGTH = 2000  # a polygon of 100 corners
 
 
 def _are_names(names: list[str]) -> list[str]:
@@ -83,6 +84,8 @@ class _Network(_Strict):
     backbone: Text
     layers: Text
     image_px: Annotated[int, Field(ge=1, le=MOST_IMAGE_PX)]
+    fit: Text
+    region: Annotated[str, Field(max_length=REGION_LENGTH)] | None
     replay_mib: Mib
     journal_mib: Mib = 0
     batch: Annotated[int, Field(ge=1, le=1 << 16)]

@@ -102,6 +102,7 @@ def evaluate(
                 hint="put it into a folder that is named after its class, and give the one above",
             )
         learner = load_learner(settings.model, device=settings.device, on_notice=on_notice)
+        learner.view = learner.config.looking(settings.fit, settings.region).view()
         check_reject(reject, learner.classes)
         if single := only_answer(learner.classes):
             on_notice(f"{settings.model} has one class: {single}")

@@ -19,7 +19,7 @@ from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.int8 import quantise, weighed_operations
 from cfl_edge.onnx.int8_check import LEAST_IMAGES, Comparison, compare, objection
 from cfl_edge.onnx.metadata import INT8_FILE
-from cfl_edge.preprocess import to_model_input
+from cfl_edge.stream.frame import cut_frame
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 
@@ -183,13 +183,12 @@ def _choose_images(
     calibration = np.stack([image.cpu().numpy() for image, _ in stored])
     labels: list[str | None] = [learner.classes[target] for _, target in stored]
     if options.calibrate is not None:
-        size_px, limit = learner.image_px, CALIBRATION_IMAGES
-        more = read_images(options.calibrate, size_px, limit, on_notice, labels=False)
+        more = read_images(options.calibrate, learner, CALIBRATION_IMAGES, on_notice, labels=False)
         calibration = np.concatenate([calibration, more.images])
         labels += [None] * len(more.images)
     checked = Images(calibration, labels)
     if options.check is not None:
-        checked = read_images(options.check, learner.image_px, CHECK_IMAGES, on_notice)
+        checked = read_images(options.check, learner, CHECK_IMAGES, on_notice)
         checked = _require_known(checked, learner.classes, options.check, on_notice)
     labelled = sum(label in learner.classes for label in checked.labels)
     if labelled < LEAST_IMAGES:
@@ -202,13 +201,13 @@ def _choose_images(
 
 
 def read_images(
-    uri: str, size_px: int, limit: int, on_notice: Notice, *, labels: bool = True
+    uri: str, learner: Learner, limit: int, on_notice: Notice, *, labels: bool = True
 ) -> Images:
     """Return up to `limit` images of a stream, spread over all of it where its length is known.
 
     Args:
         uri: The stream.
-        size_px: Side of the images.
+        learner: Says what of an image is looked at, and at which size.
         limit: How many at most.
         on_notice: Called with what the user should know.
         labels: Whether the names of folders are labels.
@@ -222,7 +221,7 @@ def read_images(
         total = stream.total
         every = -(-total // limit) if total else 1
         for frame in islice(stream, 0, every * limit, every):
-            images.append(to_model_input(frame.image, size_px))
+            images.append(cut_frame(frame, learner.image_px, learner.view).square)
             names.append(frame.label)
     if not images:
         raise DataError(f"{uri} holds no image that can be read", hint=f"ls {uri}")

@@ -14,12 +14,12 @@ from cfl_edge.loop.label_delay import Seen
 from cfl_edge.loop.metrics import PeakMemory
 from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.quality import QualityGate
-from cfl_edge.loop.session import Image, Session, Work
+from cfl_edge.loop.session import Session, Work
 from cfl_edge.loop.step import Lesson, Summary
 from cfl_edge.loop.teaching import Teaching
 from cfl_edge.prediction import Prediction
-from cfl_edge.preprocess import to_model_input
-from cfl_edge.stream.frame import Frame
+from cfl_edge.preprocess import Cut
+from cfl_edge.stream.frame import Frame, cut_frame
 from cfl_edge.stream.source import Stream
 
 
@@ -40,7 +40,7 @@ class Learning(Work):
         self._learner, self._teaching = learner, teaching
         self._pace, self._checkpoints = pace, checkpoints
         self._gate = QualityGate()
-        self._newest: tuple[Image, Encoded] | None = None  # (P, P, 3), and what became of it
+        self._newest: tuple[Cut, Encoded] | None = None  # of the frame, and what became of it
         self._memory = PeakMemory()
         self._steps = [0] * len(self._step_counts())
 
@@ -53,19 +53,19 @@ class Learning(Work):
     def predict(self, frames: Sequence[Frame], reject: float | None) -> list[Prediction]:
         """Encode and predict one frame; learning needs it encoded."""
         (frame,) = frames
-        image = to_model_input(frame.image, self._learner.image_px)
-        encoded = self._learner.encode(image[None])
-        self._newest = image, encoded
+        cut = cut_frame(frame, self._learner.image_px, self._learner.view)
+        encoded = self._learner.encode(cut.square[None])
+        self._newest = cut, encoded
         return self._learner.predict_encoded(encoded, reject=reject)
 
     def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
         """Teach the frames whose labels are known now; where there are none, complete steps."""
         assert self._newest is not None
-        image, encoded = self._newest
+        cut, encoded = self._newest
         teaching, learner = self._teaching, self._learner
         self._pace.begin(frame, began_s)
         before = self._step_counts()
-        excluded, quality = learner.excluded(prediction), self._gate.check(image)
+        excluded, quality = learner.excluded(prediction), self._gate.check(cut.content)
         seen = Seen(encoded, prediction.label, excluded, quality)
         learned_before = teaching.learned
         kept = teaching.take(frame, seen, self._pace.budget_s)

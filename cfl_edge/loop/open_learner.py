@@ -13,7 +13,7 @@ from cfl_edge.core.device import choose_device
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.model.store import Saved, Store
-from cfl_edge.notices import Notice, log_notice
+from cfl_edge.notices import Notice, counted, log_notice
 
 if TYPE_CHECKING:
     from cfl_edge.learner.config import LearnerConfig
@@ -74,6 +74,7 @@ def open_learner(
         chunk=chunk_of(settings),
         recompute=False,
     )
+    config = _with_view(config, settings, saved, on_notice)
     if settings.memory_mib is None:
         keep_freed_memory()
     else:
@@ -129,6 +130,21 @@ def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerC
         chunk=chunk_of(settings),
         seed=settings.seed,
     )
+
+
+def _with_view(
+    config: LearnerConfig, settings: LearnSettings, saved: Saved | None, on_notice: Notice
+) -> LearnerConfig:
+    """Return the configuration with `--fit` and `--region`; say what a change of them means."""
+    before = config.view()
+    config = config.looking(settings.fit, settings.region)
+    if saved is not None and (view := config.view()) != before:
+        frames = counted(saved.manifest["counters"]["frames_learned"], "learned frame")
+        on_notice(
+            f"{settings.model} looks at {view.describe()} from now on: what {frames} of "
+            f"{before.describe()} taught stays; show every class again, until it is recognised"
+        )
+    return config
 
 
 def chunk_of(settings: LearnSettings) -> int | None:

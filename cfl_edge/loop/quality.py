@@ -79,7 +79,7 @@ def quality(image: npt.NDArray[np.uint8], *, usual_sharpness: float | None = Non
     """Measure an image.
 
     Args:
-        image: uint8 RGB (H, W, 3), as the learner reads it.
+        image: uint8 RGB (H, W, 3), as the learner reads it, without padding.
         usual_sharpness: Median over the stream; None while unknown, when no image is
             `blurred`. Only that is compared: a set of small images scaled up is
             soft throughout.
@@ -95,6 +95,8 @@ def quality(image: npt.NDArray[np.uint8], *, usual_sharpness: float | None = Non
         ('flat',)
     """
     levels = grey(image)
+    if min(levels.shape) < 3:  # a thin strip has no neighbours to compare
+        levels = np.pad(levels, 1, mode="edge")
     brightness, contrast, sharp = float(levels.mean()), float(levels.std()), sharpness(levels)
     flag = None
     if brightness < MARGIN and contrast < FAINT:

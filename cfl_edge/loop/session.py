@@ -16,9 +16,6 @@ from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Any, Protocol, Self, final
 
-import numpy as np
-import numpy.typing as npt
-
 from cfl_edge.errors import CflEdgeError, DataError
 from cfl_edge.loop.debounce import Debounce, Stability
 from cfl_edge.loop.interrupts import Interrupts
@@ -26,12 +23,10 @@ from cfl_edge.loop.metrics import Prequential, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.step import Lesson, Step, Totals
 from cfl_edge.prediction import Prediction
-from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.frame import Frame, Shown
 from cfl_edge.stream.source import Stream
 
 FPS_FRAMES = 30
-
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -61,9 +56,9 @@ class Predictor(Protocol):
         """Class names, in the order of the scores."""
 
     def predict_batch(
-        self, images: Sequence[Image], *, reject: float | None = None
+        self, images: Sequence[Shown], *, reject: float | None = None
     ) -> list[Prediction]:
-        """Predict images of any size, uint8 RGB of shape (H, W, 3) each."""
+        """Predict images of any size, uint8 RGB of shape (H, W, 3) each, or frames."""
 
 
 class Work(ABC):
@@ -123,8 +118,7 @@ class Predicting(Work):
 
     def predict(self, frames: Sequence[Frame], reject: float | None) -> list[Prediction]:
         """Ask the model."""
-        images = [frame.image for frame in frames]
-        return self._predictor.predict_batch(images, reject=reject)
+        return self._predictor.predict_batch(frames, reject=reject)
 
     def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
         """Learn nothing; count whether the answer was right."""

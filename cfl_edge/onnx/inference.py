@@ -19,9 +19,10 @@ from cfl_edge.onnx.metadata import (
     UNKNOWN_DISTANCE,
     parse_known_distances,
     parse_metadata,
+    parse_view,
 )
 from cfl_edge.prediction import Floats, Prediction, novelty_scores, predict_label
-from cfl_edge.preprocess import to_model_input
+from cfl_edge.stream.frame import Shown, cut_frame
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -41,6 +42,7 @@ class OnnxModel:
     Attributes:
         classes: Class names, in the order of the scores.
         size_px: Side of the square input in pixels.
+        view: What of a frame it looks at.
         known_distances: Quantiles of the distances of known images, in equal steps from 0 to
             100 %; None for a file without them.
 
@@ -69,6 +71,7 @@ class OnnxModel:
         except UnicodeDecodeError as error:
             raise damaged(path, "has texts that are not UTF-8") from error
         self.classes, self.size_px = parse_metadata(metadata, path)
+        self.view = parse_view(metadata, path)
         table = parse_known_distances(metadata, path)
         self.known_distances: Floats | None = None if table is None else np.array(table)
         if names[:1] == [FEATURES]:
@@ -137,13 +140,11 @@ class OnnxModel:
             raise damaged(self.path, UNUSABLE, f"it answers with shapes {shapes}, not {expected}")
         return found
 
-    def predict_one(
-        self, image: npt.NDArray[np.uint8], *, reject: float | None = None
-    ) -> Prediction:
+    def predict_one(self, image: Shown, *, reject: float | None = None) -> Prediction:
         """Predict the class of one image of any size.
 
         Args:
-            image: uint8 RGB, shape (H, W, 3); its central square is scaled to the model's size.
+            image: uint8 RGB, shape (H, W, 3), or a frame; what `view` says of it is looked at.
             reject: Answer `unknown` above this score of being none of the classes, 0 to 1; None
                 always answers with a class.
 
@@ -152,7 +153,7 @@ class OnnxModel:
             OnnxModel(Path("out/model.onnx")).predict_one(image).label
             ```
         """
-        square = to_model_input(image, self.size_px)
+        square = cut_frame(image, self.size_px, self.view).square
         (scores,), distances = self.scores_and_distances(square[None])  # (Z,), (1,)
         unknown = float(novelty_scores(distances, self.known_distances)[0])
         return predict_label(
@@ -160,7 +161,7 @@ class OnnxModel:
         )
 
     def predict_batch(
-        self, images: Sequence[npt.NDArray[np.uint8]], *, reject: float | None = None
+        self, images: Sequence[Shown], *, reject: float | None = None
     ) -> list[Prediction]:
         """Predict the classes of images of any size, one by one, as `predict_one` does."""
         return [self.predict_one(image, reject=reject) for image in images]

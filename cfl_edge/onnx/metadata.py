@@ -13,21 +13,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cfl_edge.defaults import MOST_IMAGE_PX, VERSION
-from cfl_edge.errors import DataError, ModelVersionError
+from cfl_edge.errors import DataError, ModelVersionError, UsageError
 from cfl_edge.names import nfc, require_names
 from cfl_edge.onnx.errors import SHOWN, damaged
+from cfl_edge.region import WHOLE_FRAME, View
 
 FORMAT_VERSION = 1
 UNUSABLE = "has metadata that cannot be used"
-# `cfl_edge.preprocess.to_model_input` in a word; another way of cutting gets another word.
-PREPROCESSING = "center-square, bilinear-antialias, rgb-uint8-nhwc"
+# How `cfl_edge.preprocess.to_model_input` scales, in a word; another way gets another word.
+PREPROCESSING = "bilinear-antialias, rgb-uint8-nhwc"
 
 CLASSES = "cfl_edge.classes"
 NETWORK_DIGEST = "cfl_edge.network_digest"
 SIZE_PX = "cfl_edge.size_px"
+FIT = "cfl_edge.fit"  # these two are a `cfl_edge.region.View`
+REGION = "cfl_edge.region"
 KNOWN_DISTANCES = "cfl_edge.known_distances"  # quantiles, of 0 to 100 % in equal steps
 PRECISION = "cfl_edge.precision"  # "int8" of a quantised file; absent where all is float
-REQUIRED = ("cfl_edge.format_version", CLASSES, SIZE_PX, "cfl_edge.preprocessing")
+REQUIRED = ("cfl_edge.format_version", CLASSES, SIZE_PX, "cfl_edge.preprocessing", FIT, REGION)
 
 # Tensors of the graph, each named like the operation that makes it.
 IMAGE = "image"  # uint8 (N, size_px, size_px, 3)
@@ -58,13 +61,24 @@ def class_metadata(classes: Sequence[str]) -> dict[str, str]:
     }
 
 
+def view_metadata(view: View) -> dict[str, str]:
+    """Return the keys that say what of a frame a model looks at.
+
+    Example:
+        >>> view_metadata(WHOLE_FRAME)
+        {'cfl_edge.fit': 'pad', 'cfl_edge.region': 'whole'}
+    """
+    return dict(zip((FIT, REGION), view.texts(), strict=True))
+
+
 def to_metadata(classes: Sequence[str], size_px: int, extra: Mapping[str, str]) -> dict[str, str]:
     """Return all keys of a new file.
 
     Args:
         classes: Names, in the order of the scores.
         size_px: Side of the input in pixels.
-        extra: More keys, such as `license` or `stride`; they may replace the plain ones.
+        extra: More keys, such as `license` or `stride`, and those of `view_metadata`; they may
+            replace the plain ones.
 
     Example:
         >>> to_metadata(["cat"], 96, {"license": "MIT"})["imgsz"]
@@ -75,6 +89,7 @@ def to_metadata(classes: Sequence[str], size_px: int, extra: Mapping[str, str]) 
         "imgsz": json.dumps([size_px, size_px]),
         "author": "cfl-edge",
         "version": VERSION,
+        **view_metadata(WHOLE_FRAME),
         **extra,
         **class_metadata(classes),
         "cfl_edge.format_version": str(FORMAT_VERSION),
@@ -122,6 +137,26 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> tuple[list[str], 
             hint="pip install --upgrade cfl-edge",
         )
     return [nfc(name) for name in classes], size_px
+
+
+def parse_view(metadata: Mapping[str, str], path: Path) -> View:
+    """Return what of a frame the model looks at.
+
+    Args:
+        metadata: With the keys that `parse_metadata` requires.
+        path: Of the file.
+
+    Raises:
+        ModelDamagedError: It is no view.
+
+    Example:
+        >>> parse_view({FIT: "crop", REGION: "whole"}, Path("model.onnx"))
+        View(fit='crop', region=None)
+    """
+    try:
+        return View.parse(metadata[FIT], metadata[REGION])
+    except UsageError as error:
+        raise damaged(path, UNUSABLE, error.problem) from error
 
 
 def parse_known_distances(metadata: Mapping[str, str], path: Path) -> list[float] | None:

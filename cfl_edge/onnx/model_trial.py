@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cfl_edge import errors
 from cfl_edge.errors import CflEdgeError
 from cfl_edge.onnx.errors import damaged
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.trial import FAILED, TRIAL_S, run_child
+from cfl_edge.region import MOST_PX
+from cfl_edge.stream.frame import Frame, Image, Shown
 
 if TYPE_CHECKING:
     import onnx
@@ -42,15 +43,13 @@ MEMORY_BYTES, MEMORY_PER_BYTE = 160 << 20, 4
 # default model then takes 0.1 s): a slow board gets more.
 LEAST_S, IMPORTS, BYTES_AN_IMPORT = 1.5, 10, 10 << 20
 
-Image = npt.NDArray[np.uint8]
 
-
-def try_model(path: Path, image: Image) -> None:
+def try_model(path: Path, image: Shown) -> None:
     """Load a file and let it predict an image, in a child process with limits.
 
     Args:
         path: The `.onnx` file.
-        image: uint8 RGB, shape (H, W, 3).
+        image: uint8 RGB, shape (H, W, 3), or a frame.
 
     Raises:
         ModelError: As `OnnxModel`; or its weights or scores are not all numbers, or it takes more
@@ -58,7 +57,7 @@ def try_model(path: Path, image: Image) -> None:
     """
     require_plain_file(path)  # what its bytes say costs no process
     request = io.BytesIO()
-    np.save(request, image)
+    np.save(request, image.image if isinstance(image, Frame) else image)
     start_s = time.monotonic()
     try:
         child = run_child("cfl_edge.onnx.model_trial", [os.fspath(path)], request.getvalue())
@@ -76,14 +75,14 @@ def try_model(path: Path, image: Image) -> None:
         raise damaged(path, f"{crash}: {last}" if last else crash)
 
 
-def predict_checked(model: OnnxModel, image: Image, *, reject: float | None = None) -> Prediction:
+def predict_checked(model: OnnxModel, image: Shown, *, reject: float | None = None) -> Prediction:
     """Let a model predict an image, and return that if the model can be used.
 
     `OnnxModel` has checked that its metadata is readable and asks for our preprocessing.
 
     Args:
         model: The model.
-        image: uint8 RGB, shape (H, W, 3).
+        image: uint8 RGB, shape (H, W, 3), or a frame.
         reject: See `OnnxModel.predict_one`.
 
     Raises:
@@ -144,7 +143,9 @@ def _try(path: Path, image: Image) -> None:
     try:
         model = OnnxModel(path, threads=1)
         _require_numbers(path)
-        predict_checked(model, image)
+        # A region in pixels lies in a frame of that size: whether it lies in the camera's is for
+        # whoever has one.
+        predict_checked(model, Frame(image, 0.0, 0, full_px=(MOST_PX, MOST_PX)))
     except CflEdgeError:
         raise
     except Exception as error:  # whatever three libraries raise for a file of a stranger

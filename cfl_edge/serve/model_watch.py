@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from cfl_edge.errors import CflEdgeError, ModelNotFoundError
 from cfl_edge.notices import Notice
@@ -24,13 +23,13 @@ from cfl_edge.onnx.model_trial import predict_checked
 from cfl_edge.onnx.trial import end_children
 from cfl_edge.prediction import Prediction
 from cfl_edge.serve.file_watch import POLL_S, FileWatch, Stamp, stamp_of
+from cfl_edge.stream.frame import Image, Shown
 
 TRIAL_FRAMES = 30  # a second of a camera; two models are in memory meanwhile
 CLOSE_S = 2.0  # that the end waits for a model that is being loaded
 NAMES_SHOWN = 5  # of new and of lost classes in a notice
 
-Image = npt.NDArray[np.uint8]
-Load = Callable[[Path, Image], OnnxModel]
+Load = Callable[[Path, Shown], OnnxModel]
 # What the first model is tried on: no frame was seen yet.
 NOISE: Image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
@@ -75,11 +74,11 @@ class WatchedModel:
         self._loading: _Loading | None = None
         self._told_gone = False
 
-    def predict_one(self, image: Image, *, reject: float | None = None) -> Prediction:
+    def predict_one(self, image: Shown, *, reject: float | None = None) -> Prediction:
         """Predict one image, after a check for a new file.
 
         Args:
-            image: uint8 RGB, shape (H, W, 3).
+            image: uint8 RGB, shape (H, W, 3), or a frame.
             reject: As in `OnnxModel.predict_one`.
         """
         if self._watches:
@@ -102,7 +101,7 @@ class WatchedModel:
         return self.model.classes
 
     def predict_batch(
-        self, images: Sequence[Image], *, reject: float | None = None
+        self, images: Sequence[Shown], *, reject: float | None = None
     ) -> list[Prediction]:
         """Predict images one by one, as `predict_one` does."""
         return [self.predict_one(image, reject=reject) for image in images]
@@ -137,7 +136,7 @@ class WatchedModel:
             time.sleep(POLL_S)
         watch.handled = stamp
 
-    def _follow(self, image: Image) -> None:
+    def _follow(self, image: Shown) -> None:
         if self._loading is not None:
             if not self._loading.is_alive():
                 self._take(self._loading)
@@ -182,7 +181,7 @@ class WatchedModel:
 class _Loading(threading.Thread):
     """Loads and tries one version of the file; a hanging disk delays nothing, not even the end."""
 
-    def __init__(self, load: Load, path: Path, stamp: Stamp, image: Image) -> None:
+    def __init__(self, load: Load, path: Path, stamp: Stamp, image: Shown) -> None:
         super().__init__(name="model-loading", daemon=True)
         self._make, self._path, self._image = load, path, image
         self.stamp = stamp

@@ -19,9 +19,10 @@ from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
 from cfl_edge.onnx.model_trial import try_model
 from cfl_edge.prediction import UNKNOWN, check_reject, only_answer
-from cfl_edge.serve.model_watch import Image, WatchedModel
+from cfl_edge.serve.model_watch import WatchedModel
 from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.status import Seen
+from cfl_edge.stream.frame import Shown
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 
@@ -68,7 +69,7 @@ def run(
     service = ServiceNotify()
     on_notice = service.on_notice(on_notice)
 
-    def load(path: Path, image: Image) -> OnnxModel:
+    def load(path: Path, image: Shown) -> OnnxModel:
         try_model(path, image)
         loaded = OnnxModel(path, threads=settings.threads)
         check_reject(settings.reject, loaded.classes)

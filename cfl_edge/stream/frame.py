@@ -1,13 +1,13 @@
-"""One frame of a stream."""
+"""One frame of a stream, and what a model reads of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
+from cfl_edge.preprocess import Cut, Image, cut
+from cfl_edge.region import Box, View
 
-Image = npt.NDArray[np.uint8]
+__all__ = ["Frame", "Image", "Shown", "cut_frame"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,12 @@ class Frame:
         label: Class name, where the source knows it (a folder's subfolder, `demo:`).
         damaged: How many frames before this one arrived damaged.
         name: The file that it comes from, below its folder; empty for other streams.
+        full_px: Width and height that the source sent, where the image was shrunk while it was
+            decoded; None where it was not.
+        moving: Where something moves in the image, for models that follow it.
 
     Example:
+        >>> import numpy as np
         >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
         >>> frame.image.shape, frame.dropped, frame.label
         ((2, 3, 3), 0, None)
@@ -37,3 +41,22 @@ class Frame:
     label: str | None = None
     damaged: int = 0
     name: str = ""
+    full_px: tuple[int, int] | None = None
+    moving: Box | None = None
+
+
+Shown = Image | Frame
+"""An image alone, or a frame of a stream with what is known about it."""
+
+
+def cut_frame(shown: Shown, size_px: int, view: View) -> Cut:
+    """Cut out of a frame what a model looks at; see `cfl_edge.preprocess.cut`.
+
+    Example:
+        >>> import numpy as np
+        >>> cut_frame(np.zeros((2, 3, 3), np.uint8), 9, View()).content.shape
+        (6, 9, 3)
+    """
+    if isinstance(shown, Frame):
+        return cut(shown.image, size_px, view, full_px=shown.full_px, moving=shown.moving)
+    return cut(shown, size_px, view)

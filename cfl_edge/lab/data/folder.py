@@ -16,7 +16,8 @@ from PIL import Image as Pillow
 from cfl_edge.errors import DataError, StreamError
 from cfl_edge.lab.data.dataset import Dataset, numbered_objects
 from cfl_edge.notices import Notice, counted
-from cfl_edge.preprocess import to_model_input
+from cfl_edge.preprocess import cut
+from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.stream.decode import ImageError
 from cfl_edge.stream.files.classes import check_classes, class_of, parts_of
 from cfl_edge.stream.files.image import read_image
@@ -33,7 +34,7 @@ def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dat
     """Read all images of a folder: `train/CLASS/` and `test/CLASS/`, or just `CLASS/`.
 
     Without `test/`, `val/` takes its place. Folders below those of the classes tell objects apart:
-    `CLASS/OBJECT/`. The central square of each image is scaled to one size. Images are grey (one
+    `CLASS/OBJECT/`. Each image is scaled to one size and padded to a square. Images are grey (one
     channel) where every pixel of every image is. Classes are in natural order, 2 before 10.
 
     Args:
@@ -138,10 +139,10 @@ def _read_all(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Return the readable images, uint8 (N, C, H, W), and which of the paths they are."""
     side_px = image_px or _usual_side(paths)
-    images, results = _read_at(paths, side_px)
+    images, is_grey, results = _read_at(paths, side_px)
     sizes = {result for result in results if not isinstance(result, str)}
     if image_px is None and side_px != DEFAULT_PX and sizes - {(side_px, side_px)}:
-        images, results = _read_at(paths, DEFAULT_PX)  # not of one size after all
+        images, is_grey, results = _read_at(paths, DEFAULT_PX)  # not of one size after all
     reasons = [
         (path, result)
         for path, result in zip(paths, results, strict=True)
@@ -162,8 +163,7 @@ def _read_all(
     readable = np.array([not isinstance(result, str) for result in results])
     if reasons:
         images = images[readable]
-    is_grey = all(bool((image[:1] == image[1:]).all()) for image in images)
-    return (images[:, :1].copy() if is_grey else images), readable
+    return (images[:, :1].copy() if is_grey[readable].all() else images), readable
 
 
 def _usual_side(paths: Sequence[str]) -> int:
@@ -179,16 +179,22 @@ def _usual_side(paths: Sequence[str]) -> int:
 
 def _read_at(
     paths: Sequence[str], side_px: int
-) -> tuple[npt.NDArray[np.uint8], list[tuple[int, int] | str]]:
-    """Return all images at one size, (N, 3, H, W); of each its size or why it has none."""
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], list[tuple[int, int] | str]]:
+    """Return all images at one size, (N, 3, H, W), and whether each is grey but for its padding.
+
+    Of each its own size follows, or why it has none.
+    """
     images = np.zeros((len(paths), 3, side_px, side_px), np.uint8)
+    is_grey = np.zeros(len(paths), np.bool_)
 
     def read(place: int) -> tuple[int, int] | str:
         try:
             image = read_image(paths[place])
         except ImageError as error:
             return str(error)
-        images[place] = to_model_input(image, side_px).transpose(2, 0, 1)
+        square, content = cut(image, side_px, WHOLE_FRAME)
+        images[place] = square.transpose(2, 0, 1)
+        is_grey[place] = (content[..., :1] == content[..., 1:]).all()
         return image.shape[0], image.shape[1]
 
     # read_image sets the filters of warnings, which all threads share, and puts them back in
@@ -196,4 +202,5 @@ def _read_at(
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-        return images, list(pool.map(read, range(len(paths))))
+        results = list(pool.map(read, range(len(paths))))
+    return images, is_grey, results
