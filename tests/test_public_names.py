@@ -11,6 +11,7 @@ import cfl_edge
 from cfl_edge import Frame, Learner, LearnerConfig, OnnxModel, Prediction, open_stream
 from cfl_edge.errors import ExportError, ModelError, ModelLockedError
 from cfl_edge.model.lock import ModelLock
+from cfl_edge.preprocess import to_model_input
 
 TINY = LearnerConfig(backbone="none", layers="8,16", image_px=16)
 BLACK = np.zeros((20, 30, 3), np.uint8)
@@ -77,7 +78,7 @@ def test_predict_one_is_predict_of_the_encoded_image():
     learner = Learner(TINY)
     learner.learn_one(BLACK, "night")
     learner.learn_one(BLACK + 255, "day")
-    encoded = learner.encode(np.zeros((1, 16, 16, 3), np.uint8))
+    encoded = learner.encode(to_model_input(BLACK, 16, learner.view)[None])
     scores = learner.predict_one(BLACK).scores
     np.testing.assert_array_equal(scores, learner.predict(encoded)[0])
     assert learner.predict_one(BLACK).label == "night"
