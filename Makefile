@@ -1,4 +1,4 @@
-# make learn   make learn STREAM=/dev/video0 LABEL=mug   make test   make bench   make check   make gpu
+# make teach   make teach STREAM=/dev/video0   make learn   make learn STREAM=/dev/video0 LABEL=mug   make test   make bench   make check   make gpu
 PYTHON ?= python3
 STREAM ?= demo:
 MODEL  ?= $(if $(filter demo:%,$(STREAM)),runs/demo,runs/model)
@@ -6,7 +6,10 @@ DATA   ?= cifar10.npz
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: learn test bench check gpu clean
+.PHONY: teach learn test bench check gpu clean
+
+teach: $(VENV)/pretrained.stamp
+	$(BIN)/cfl-edge teach --stream '$(STREAM)' --model '$(if $(filter demo:%,$(STREAM)),runs/demo-by-hand,$(MODEL))'
 
 learn: $(VENV)/learn.stamp
 	$(BIN)/cfl-edge learn --stream '$(STREAM)' --model '$(MODEL)' $(if $(LABEL),--label '$(LABEL)')

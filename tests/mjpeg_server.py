@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +31,8 @@ class Board:
     after_part: bytes = b""
     content_length: str = "Content-Length"  # its spelling; empty leaves it out
     colour: tuple[int, int, int] = (255, 0, 0)
+    pictures: Sequence[bytes] = ()  # JPEGs, sent in turn instead of one of the colour
+    sent: int = 0
     interval_s: float = 0.02
     frames: int | None = None  # then the connection is closed
     then_silent: bool = False  # it stays open instead
@@ -42,7 +44,9 @@ class Board:
     url: str = ""
 
     def part(self) -> bytes:
-        data = jpeg(self.colour)
+        self.sent += 1
+        pictures = self.pictures
+        data = pictures[self.sent % len(pictures)] if pictures else jpeg(self.colour)
         head = f"--{self.boundary}\r\nContent-Type: image/jpeg\r\n"
         if self.content_length:
             head += f"{self.content_length}: {len(data)}\r\n"

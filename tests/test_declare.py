@@ -196,7 +196,7 @@ def test_help_shows_every_default_and_what_none_stands_for() -> None:
     assert text.count("default:") == 4
 
 
-def test_help_of_learn_shows_every_default_in_five_panels() -> None:
+def test_help_of_learn_shows_every_default_in_its_panel() -> None:
     text = cfl_edge("learn", "--help").out
     fields = LearnSettings.model_fields.values()
     with_default = [
@@ -207,7 +207,7 @@ def test_help_of_learn_shows_every_default_in_five_panels() -> None:
     lines = [line for line in text.splitlines() if "default:" in line]
     assert len(lines) == text.count("default:") == len(with_default) > 20
     panels = [line.split()[1] for line in text.splitlines() if line.startswith("╭─")]
-    assert panels == ["Options", "Stream", "Labels", "Model", "Memory", "Output"]
+    assert panels == ["Options", "Stream", "Labels", "Model", "Memory", "Output", "Page"]
 
 
 def test_an_option_of_learn_needs_its_declaration_and_the_code_that_uses_it() -> None:

@@ -21,7 +21,7 @@ from cfl_edge.cli.declare import command, without_types
 from cfl_edge.cli.doctor import doctor
 from cfl_edge.cli.evaluate import evaluate
 from cfl_edge.cli.export import export
-from cfl_edge.cli.learn import learn
+from cfl_edge.cli.learn import learn, teach
 from cfl_edge.cli.plan import plan
 from cfl_edge.cli.run import run
 from cfl_edge.cli.undo import undo
@@ -36,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 command(app, config=True)(learn)
+command(app, config=True)(teach)
 command(app, config=True)(run)
 command(app)(evaluate)
 command(app)(export)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config.learn import LearnSettings
@@ -12,6 +15,7 @@ from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
     from cfl_edge.loop.learn import Learned
+    from cfl_edge.loop.watching import Watch, Watched, Watcher
 
 
 def learn(settings: LearnSettings, reporter: Reporter) -> None:
@@ -21,13 +25,47 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
     """
     from cfl_edge.loop.learn import learn as learn_from_stream
 
-    learned = learn_from_stream(settings, on_step=reporter.step, on_notice=reporter.notice)
+    learned = learn_from_stream(
+        settings,
+        on_step=reporter.step,
+        on_notice=reporter.notice,
+        watch=_page(settings, reporter) if settings.ui else None,
+    )
     fields: dict[str, Any] = dataclasses.asdict(learned.summary)
     fields["samples"] = learned.samples
     fields["model"] = str(settings.model)
     fields["published"] = learned.published
     fields |= learned.written.fields()
     reporter.summary(fields, learned_lines(learned, settings))
+
+
+def teach(settings: LearnSettings, reporter: Reporter) -> None:
+    """Learn from a page that shows the camera: hold a button while it sees a thing.
+
+    The same as `learn --ui`. A recording and demo: are played like a camera, again and again.
+    """
+    learn(settings.model_copy(update={"ui": True}), reporter)
+
+
+def _page(settings: LearnSettings, reporter: Reporter) -> Watch:
+    """Return what opens the page beside a session, and tells where it is."""
+    from cfl_edge.serve.page.teach import TeachPage, qr_lines
+    from cfl_edge.web.options import page_options
+
+    options = page_options(settings.ui_host, settings.ui_port, settings.token_file, reporter.notice)
+
+    @contextmanager
+    def watch(watched: Watched) -> Iterator[Watcher]:
+        with TeachPage(options, watched, reporter.notice) as page:
+            # Whoever reads a journal is not to get in: a token of a file is shown on a terminal.
+            is_shown = settings.token_file is None or sys.stderr.isatty()
+            address = page.address if is_shown else page.address.partition("?")[0]
+            reporter.notice(f"teach at {address}")
+            if not options.is_local and sys.stdout.isatty():
+                reporter.line("\n".join(qr_lines(page.address)))
+            yield page
+
+    return watch
 
 
 def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:

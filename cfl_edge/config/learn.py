@@ -161,3 +161,28 @@ class LearnSettings(Settings):
     stable_frames: StableFrames = defaults.STABLE_FRAMES
     stable_s: StableS = 0.0
     hold_s: HoldS = 0.0
+    ui: Annotated[
+        bool, Option("Serve a page that shows the camera and teaches by hand.", panel="Page")
+    ] = False
+    ui_port: Annotated[
+        int,
+        Field(ge=0, le=65535),
+        Option("Port of the page; 0 picks a free one.", panel="Page", metavar="PORT"),
+    ] = defaults.UI_PORT
+    ui_host: Annotated[
+        str,
+        Option(
+            "Address that the page listens on; 0.0.0.0 lets phones in, with a token.",
+            panel="Page",
+            metavar="HOST",
+        ),
+    ] = defaults.UI_HOST
+    token_file: Annotated[
+        Path | None,
+        Option(
+            "File whose first line is the token of the page on another --ui-host.",
+            panel="Page",
+            metavar="FILE",
+            default="$CFL_EDGE_HTTP_TOKEN, else a new one each time",
+        ),
+    ] = None

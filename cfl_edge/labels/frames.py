@@ -68,9 +68,13 @@ class FrameLabels(LabelSource):
         )
 
     @classmethod
-    def none(cls) -> Self:
-        """No frame is labelled: the model predicts and learns nothing."""
-        return cls(lambda frame: None, lambda newest: "no labels: predicting only")
+    def none(cls, waiting: str | None = None) -> Self:
+        """No frame is labelled by its source: the model predicts, and learns what others label.
+
+        Args:
+            waiting: The line for the view; None says that nobody labels.
+        """
+        return cls(lambda frame: None, lambda newest: waiting or "no labels: predicting only")
 
     def open(self) -> None:
         """Do nothing: the stream has what is needed."""

@@ -31,6 +31,7 @@ def open_labels(
     classes: Sequence[str],
     reserved: str | None = None,
     hands: Hands | None = None,
+    by_hand: bool = False,
 ) -> LabelSource:
     """Return the label source that the options ask for.
 
@@ -42,6 +43,7 @@ def open_labels(
         classes: Names that the model knows, in their order: "keys" binds them.
         reserved: See `cfl_edge.names.check_name`.
         hands: What the source may use of the session.
+        by_hand: Whether somebody labels by the page (`--ui`), whatever else there is.
 
     Raises:
         UsageError: Both options are given, a value is not one of these, or "keys" without a
@@ -60,7 +62,7 @@ def open_labels(
     if label is not None:
         return FrameLabels.fixed(label)
     if labels_from is None:
-        return FrameLabels.none()
+        return FrameLabels.none("hold a button of the page" if by_hand else None)
     if labels_from in KINDS:
         options = LabelOptions(classes, labels_port, reserved, hands or Hands())
         source: LabelSource = resolve_name(KINDS[labels_from])(options)

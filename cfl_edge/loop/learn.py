@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.core.allocator import return_freed_memory
@@ -18,7 +18,8 @@ from cfl_edge.learners import declaration
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.heat_policy import HeatPolicy
-from cfl_edge.loop.mailbox import Mailbox
+from cfl_edge.loop.learn_stream import default_labels, open_learn_stream, reserved_name
+from cfl_edge.loop.mailbox import Do, Mailbox
 from cfl_edge.loop.open_learner import check_unchanged, open_learner
 from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.publish import ONNX_FOLDER, check_publish, open_publisher
@@ -28,14 +29,15 @@ from cfl_edge.loop.session import Session, SessionOptions
 from cfl_edge.loop.session_socket import SessionSocket
 from cfl_edge.loop.step import Step, Summary
 from cfl_edge.loop.verbs import Verbs
+from cfl_edge.loop.watching import Watch, Watched, Watcher
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
 from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.prediction import UNKNOWN, check_reject
-from cfl_edge.stream.open import open_stream
-from cfl_edge.stream.options import StreamOptions
+from cfl_edge.onnx.metadata import MODEL_FILE
+from cfl_edge.prediction import check_reject
+from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def learn(
     *,
     on_step: Callable[[Step], None] = lambda _: None,
     on_notice: Notice = log_notice,
+    watch: Watch | None = None,
 ) -> Learned:
     """Learn from a stream into a model folder, and save; an existing model is resumed.
 
@@ -77,6 +80,7 @@ def learn(
         settings: See `cfl_edge.config`.
         on_step: Called after every frame.
         on_notice: Called with what the user should know.
+        watch: Watches the session, and may ask for verbs: the page of `--ui`.
 
     Raises:
         UsageError: Options that contradict each other or the saved model.
@@ -101,9 +105,7 @@ def learn(
             check_unchanged(saved, settings)
         classes = saved.manifest["classes"] if saved is not None else ()
         check_reject(settings.reject, classes)
-        stream = stack.enter_context(
-            open_stream(settings.stream, _stream_options(settings), on_notice=on_notice)
-        )
+        stream = stack.enter_context(open_learn_stream(settings, on_notice))
         on_notice(stream.description())
         hands = Hands(submit=mailbox.submit)
         labels = stack.enter_context(
@@ -111,11 +113,13 @@ def learn(
                 label=settings.label,
                 labels_from=settings.labels_from or default_labels(settings),
                 classes=classes,
-                reserved=_reserved(settings),
+                reserved=reserved_name(settings),
                 labels_port=settings.labels_port,
                 hands=hands,
+                by_hand=settings.ui,
             )
         )
+        labels.looks_back |= watch is not None
         is_late = bool(settings.label_delay or labels.looks_back)
         learner = open_learner(saved, settings, on_notice, late_labels=is_late)
         from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
@@ -154,6 +158,11 @@ def learn(
         learning = Learning(learner, teaching, pace, checkpoints)
         stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
         options = SessionOptions(settings.max_frames, settings.reject, stability=stability)
+        watcher = None
+        if watch is not None:
+            image_px, onnx = learner.image_px, settings.model / ONNX_FOLDER / MODEL_FILE
+            watched = Watched(mailbox, lambda image: to_model_input(image, image_px), onnx)
+            watcher = stack.enter_context(watch(watched))
         with Session(learning, options, service) as session:
             running = Running(
                 learner,
@@ -161,13 +170,16 @@ def learn(
                 checkpoints,
                 session,
                 publisher,
-                reserved=_reserved(settings),
+                reserved=reserved_name(settings),
                 memory_mib=settings.memory_mib,
             )
             model = LiveModel(store, learner, checkpoints.save, on_notice)
             verbs = Verbs(model, running, on_notice=on_notice)
-            session.serve = lambda: mailbox.serve(verbs.do)
+            do = verbs.do if watcher is None else watched_verbs(verbs, watcher)
+            session.serve = lambda: mailbox.serve(do)
             for step in session.steps(stream):
+                if watcher is not None:
+                    watcher.see(step)
                 on_step(step)
                 if publisher is not None:
                     publisher.after_frame()
@@ -183,20 +195,15 @@ def learn(
         )
 
 
-def _reserved(settings: LearnSettings) -> str | None:
-    """Return the name that no class may have: the answer of `--reject`."""
-    return None if settings.reject is None else UNKNOWN
+def watched_verbs(verbs: Verbs, watcher: Watcher) -> Do:
+    """Return a `do` that tells the watcher of each verb that was done."""
 
+    def do(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        answer = verbs.do(verb, arguments)
+        watcher.done(verb, arguments, answer)
+        return answer
 
-def _stream_options(settings: LearnSettings) -> StreamOptions:
-    return StreamOptions(
-        order=settings.order,
-        epochs=settings.epochs,
-        seed=settings.seed,
-        labels=(settings.labels_from or default_labels(settings)) == "dirs",
-        reserved=_reserved(settings),
-        realtime_hz=settings.realtime,
-    )
+    return do
 
 
 def _write_onnx(
@@ -244,13 +251,6 @@ def _export(learner: Learner, settings: LearnSettings, on_notice: Notice) -> Exp
     return exported
 
 
-def default_labels(settings: LearnSettings) -> str | None:
-    """Return where labels come from by default: `dirs` for the demo, else nowhere."""
-    if settings.label is None and settings.stream.startswith("demo:"):
-        return "dirs"
-    return None
-
-
 def check_labels(settings: LearnSettings) -> None:
     """Refuse labels that cannot be told or learned.
 
@@ -258,7 +258,7 @@ def check_labels(settings: LearnSettings) -> None:
         UsageError: Buttons of a stream that has none, or a class named `unknown` with --reject.
     """
     if settings.label is not None:
-        check_name(settings.label, source="--label", reserved=_reserved(settings))
+        check_name(settings.label, source="--label", reserved=reserved_name(settings))
     if settings.labels_from != "serial":
         return
     stream = parse_uri(settings.stream)

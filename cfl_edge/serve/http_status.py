@@ -1,4 +1,4 @@
-"""The read-only endpoints of `run --http`: `/prediction`, `/healthz` and `/metrics`."""
+"""What `run --http` and the page say of themselves: `/prediction`, `/healthz` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,21 @@ def status_server(
         ...     server.url  # doctest: +ELLIPSIS
         'http://127.0.0.1:.../'
     """
+    return WebServer(
+        options,
+        status_routes(status, metrics),
+        f"--http {options.host}:{options.port}",
+        lambda error: on_notice(f"an answer over HTTP failed: {error!r}"),
+    )
+
+
+def status_routes(status: Status, metrics: Metrics) -> list[Route]:
+    """Return the routes that say what a service sees, and how it is.
+
+    Args:
+        status: The newest frame.
+        metrics: For `/metrics`.
+    """
 
     async def prediction(request: Request) -> Response:
         newest = status.prediction()
@@ -51,14 +66,8 @@ def status_server(
     async def figures(request: Request) -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    routes = [
+    return [
         Route("/prediction", prediction),
         Route("/healthz", healthz),
         Route("/metrics", figures),
     ]
-    return WebServer(
-        options,
-        routes,
-        f"--http {options.host}:{options.port}",
-        lambda error: on_notice(f"an answer over HTTP failed: {error!r}"),
-    )

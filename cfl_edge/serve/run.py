@@ -99,7 +99,9 @@ def run(
         for step in session.steps(stream):
             if step.label is not None:
                 confusion.add(step.label, step.prediction.label or UNKNOWN)
-            outputs.see(_seen(step, model))
+            outputs.see(
+                Seen.of(step, model.classes, model_swaps=model.swaps, model_failures=model.failures)
+            )
             on_step(step)
     return RunSummary(
         **session.totals(),
@@ -108,22 +110,6 @@ def run(
         per_class=confusion.recall(),
         model_swaps=model.swaps,
         model_failures=model.failures,
-    )
-
-
-def _seen(step: Step, model: WatchedModel) -> Seen:
-    return Seen(
-        label=step.prediction.label,
-        score=step.prediction.score,
-        frame=step.frame.index,
-        dropped=step.frame.dropped,
-        damaged=step.frame.damaged,
-        classes=model.classes,
-        seconds=step.predict_s,
-        model_swaps=model.swaps,
-        model_failures=model.failures,
-        state=step.state,
-        changed=step.changed,
     )
 
 

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from cfl_edge.loop.step import Step
 from cfl_edge.pipe import plain
 
 MAX_AGE_S = 10.0  # a camera that is opened again takes a few seconds
@@ -43,6 +44,28 @@ class Seen:
     damaged: int = 0
     state: str | None = None
     changed: bool = False
+
+    @classmethod
+    def of(cls, step: Step, classes: Sequence[str], **more: Any) -> Self:
+        """Return what is shown of a step.
+
+        Args:
+            step: Of a session.
+            classes: As above.
+            more: Other values, by name.
+        """
+        return cls(
+            label=step.prediction.label,
+            score=step.prediction.score,
+            frame=step.frame.index,
+            dropped=step.frame.dropped,
+            classes=classes,
+            seconds=step.predict_s,
+            damaged=step.frame.damaged,
+            state=step.state,
+            changed=step.changed,
+            **more,
+        )
 
 
 class Status:

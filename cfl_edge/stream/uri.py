@@ -285,6 +285,7 @@ _NETWORK_KEYS = {
 _DEMO_KEYS = {
     "frames": Key(_number(r"[1-9]\d{0,8}"), "a number of frames, at least 1", "600"),
     "seed": Key(_number(r"\d{1,9}"), "a whole number, at least 0", "3"),
+    "dwell": Key(_number(r"[1-9]\d{0,5}"), "frames that a thing stays, at least 1", "75"),
 }
 _SERIAL_KEYS = {
     "baud": Key(_number(r"[1-9]\d{2,7}"), "bits per second, 100 or more", "921600"),

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from h11 import ProtocolError
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cfl_edge.web.guard import Guard
 from cfl_edge.web.options import HttpOptions
 
 CLIENT_ERRORS = (OSError, MemoryError, ProtocolError, ClientDisconnect)
 """What costs one request and is no fault of ours: no memory left, a client that breaks off."""
+HEADERS = {
+    "Connection": "close",  # one request each: an idle client holds no place
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",  # no page is made of a label
+    "Cross-Origin-Resource-Policy": "same-origin",  # no picture appears in a page of others
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def create_app(
-    routes: Sequence[Route], options: HttpOptions, on_failure: Callable[[Exception], None]
+    routes: Sequence[Route | WebSocketRoute],
+    options: HttpOptions,
+    on_failure: Callable[[Exception], None],
+    public: Collection[str] = frozenset(),
 ) -> Starlette:
     """Return the application.
 
@@ -33,6 +45,7 @@ def create_app(
             request is one that a board may not have.
         options: Address and token that requests are checked against.
         on_failure: Told of an exception in a route, which is answered with status 500.
+        public: See `Guard`.
     """
     paths = ", ".join(route.path for route in routes)
 
@@ -57,13 +70,31 @@ def create_app(
     app = Starlette(
         routes=routes,
         middleware=[
+            Middleware(_Headers),
             Middleware(ExceptionMiddleware, handlers=handlers),  # what the guard refuses, too
-            Middleware(Guard, options=options),
+            Middleware(Guard, options=options, public=public),
         ],
         exception_handlers={**handlers, Exception: fail},
     )
     app.router.redirect_slashes = False
     return app
+
+
+class _Headers:
+    """Adds `HEADERS` to every answer over HTTP, where the route did not set them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"].endswith("http.response.start"):  # of a refused WebSocket as well
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
 
 
 def answer(

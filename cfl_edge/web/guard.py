@@ -1,7 +1,9 @@
 """Whom the server answers, and how much it reads: checked before any route sees the request.
 
 A page of another origin gets nothing from a browser on this machine (DNS rebinding, cross-site
-requests: the Host and Origin headers; RFC 9110, section 7.2, and RFC 6454).
+requests: the Host and Origin headers; RFC 9110, section 7.2, and RFC 6454). Requests without an
+Origin, such as those for an image, tell it by Sec-Fetch-Site (W3C, "Fetch Metadata Request
+Headers").
 """
 
 from __future__ import annotations
@@ -9,18 +11,24 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import final
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, cookie_parser
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cfl_edge.web.options import HttpOptions
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 MAX_BODY_BYTES = 4096
+COOKIE = "cfl_edge"
+COOKIE_S = 90 * 86_400  # a phone that was let in stays so, as long as the token is the same
+OWN_SITES = ("same-origin", "none")  # "none": typed, or from a bookmark
 DRAIN_BYTES = 1 << 20  # read from a refused body, so that the client gets to read why
 
 
@@ -28,25 +36,40 @@ DRAIN_BYTES = 1 << 20  # read from a refused body, so that the client gets to re
 class Guard:
     """Passes on requests of permitted hosts and origins, with the token, with their whole body.
 
+    A browser gets the token once, in the address `/?token=…`; it is exchanged for a cookie that no
+    script and no other page can read or send. WebSockets are checked like requests.
+
     Args:
         app: Sees the requests that are passed on.
         options: Address and token. On a loopback address, Host must be a name of it; elsewhere any
             numeric address, which no page can pretend to be, or a name of this machine.
+        public: Paths that GET answers without the token: files that every copy of the program has.
 
     Raises:
         HTTPException: On a call: the request is refused, and why.
         ClientDisconnect: On a call: the client went away in the middle of its request.
     """
 
-    def __init__(self, app: ASGIApp, options: HttpOptions) -> None:
-        self._app, self._options = app, options
+    def __init__(
+        self, app: ASGIApp, options: HttpOptions, public: Collection[str] = frozenset()
+    ) -> None:
+        self._app, self._options, self._public = app, options, public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check one request and pass it on."""
+        """Check one request or WebSocket and pass it on."""
         headers = Headers(scope=scope)
-        body = await _read_body(receive)
-        self._check_origin(headers)
-        self._check_token(headers)
+        body = await _read_body(receive) if scope["type"] == "http" else b""
+        self._check_origin(scope, headers)
+        if (token := _token_in_address(scope)) is not None and self._options.token is not None:
+            self._require(token, self._options.token)
+            await self._enter(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            self._check_token(headers)
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] != "GET" or scope["path"] not in self._public:
+            self._check_token(headers)
         _check_length(scope, headers, body)
         read: list[Message] = [{"type": "http.request", "body": body}]
 
@@ -55,7 +78,7 @@ class Guard:
 
         await self._app(scope, receive_again, send)
 
-    def _check_origin(self, headers: Headers) -> None:
+    def _check_origin(self, scope: Scope, headers: Headers) -> None:
         """Refuse what a foreign page may send through a browser."""
         host = headers.get("host", "")
         name = host_name(host)
@@ -69,21 +92,77 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin.lower() != f"http://{host.lower()}":
             raise HTTPException(HTTPStatus.FORBIDDEN, "Origin is another page")
+        site = headers.get("sec-fetch-site")
+        if site is not None and site not in OWN_SITES and not _is_navigation(scope, headers):
+            raise HTTPException(HTTPStatus.FORBIDDEN, "Sec-Fetch-Site is another page")
 
     def _check_token(self, headers: Headers) -> None:
-        if self._options.token is None:
+        """Refuse whoever sends neither the token nor the cookie that stands for it."""
+        token = self._options.token
+        if token is None:
+            return
+        cookie = cookie_parser(headers.get("cookie", "")).get(self._cookie)
+        if cookie is not None and "authorization" not in headers:
+            self._require(cookie, cookie_value(token))
             return
         kind, _, given = headers.get("authorization", "").partition(" ")
+        self._require(given.strip(), token, allowed=kind.lower() == "bearer")
+
+    def _require(self, given: str, expected: str, *, allowed: bool = True) -> None:
         # In constant time: how long it takes must not say how much of a guess was right.
-        right = hmac.compare_digest(
-            given.strip().encode("latin-1"), self._options.token.encode("latin-1")
-        )
-        if not (right and kind.lower() == "bearer"):
+        right = hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
+        if not (right and allowed):
             raise HTTPException(
                 HTTPStatus.UNAUTHORIZED,
-                "expected the header Authorization: Bearer TOKEN",
+                "expected the header Authorization: Bearer TOKEN, or the address with the token "
+                "that the terminal showed",
                 {"WWW-Authenticate": "Bearer"},
             )
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Exchange the token in the address for a cookie, and show the page without it."""
+        response = RedirectResponse(scope["path"], HTTPStatus.SEE_OTHER)
+        response.set_cookie(
+            self._cookie,
+            cookie_value(self._options.token or ""),
+            max_age=COOKIE_S,
+            httponly=True,
+            samesite="strict",
+        )
+        await response(scope, receive, send)
+
+    @property
+    def _cookie(self) -> str:
+        """Name of the cookie: browsers send those of one port to all ports of a machine."""
+        return f"{COOKIE}_{self._options.port}"
+
+
+def cookie_value(token: str) -> str:
+    """Return what a browser keeps instead of the token, the same after a restart.
+
+    Example:
+        >>> cookie_value("x" * 16)[:12]
+        '9418a56dda06'
+    """
+    return hmac.digest(token.encode(), b"cookie of the cfl-edge page", "sha256").hex()
+
+
+def _token_in_address(scope: Scope) -> str | None:
+    """Return the token of `GET /?token=…`; None for any other request."""
+    if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != "/":
+        return None
+    given = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8).get("token")
+    return given[0] if given else None
+
+
+def _is_navigation(scope: Scope, headers: Headers) -> bool:
+    """Return whether somebody follows a link to here: it shows a page and changes nothing."""
+    return (
+        scope["type"] == "http"
+        and scope["method"] == "GET"
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-dest") == "document"
+    )
 
 
 async def _read_body(receive: Receive) -> bytes:

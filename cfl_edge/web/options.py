@@ -1,10 +1,11 @@
-"""Where `run --http` listens, and which token it requires."""
+"""Where `run --http` and the page listen, and which token they require."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import re
+import secrets
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ TOKEN_VARIABLE = "CFL_EDGE_HTTP_TOKEN"
 LOOPBACK = "127.0.0.1"
 MAX_PORT = 65535
 MIN_TOKEN, MAX_TOKEN = 16, 1024  # characters
+NEW_TOKEN_BYTES = 18  # 24 characters: nobody guesses them, and a QR code of them is small
 NEW_TOKEN = "(umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe())' > FILE)"
 
 _ADDRESS = re.compile(r"(?:(?P<host>\[[^\]\s]+\]|[^\s:\[\]/]+):)?(?P<port>[0-9]{1,5})")
@@ -29,7 +31,7 @@ class HttpOptions:
     Args:
         host: A name or address of this machine.
         port: 0 chooses a free one.
-        token: Required in every request; None for requests of this machine only. Never printed.
+        token: Required in every request; None for requests of this machine only.
     """
 
     host: str
@@ -71,19 +73,63 @@ def http_options(
             hint="--http 8080",
         )
     host, port = (match["host"] or LOOPBACK).strip("[]"), int(match["port"])
-    if token_file is not None:
-        token: str | None = _read_token(token_file, on_notice)
-        source = f"--token-file {token_file}"
-    else:
-        token, source = environ.get(TOKEN_VARIABLE), f"${TOKEN_VARIABLE}"
+    token = _token(token_file, on_notice, environ)
     if token is None and not is_loopback(host):
         raise UsageError(
             f"--http is {address}, which other machines reach, expected a token as well",
             hint=f"{NEW_TOKEN} and --token-file FILE",
         )
+    return HttpOptions(host, port, token)
+
+
+def page_options(
+    host: str,
+    port: int,
+    token_file: Path | None,
+    on_notice: Notice,
+    environ: Mapping[str, str] = os.environ,
+) -> HttpOptions:
+    """Read `--ui-host`, `--ui-port` and `--token-file`; a token that is needed is made up.
+
+    Args:
+        host: A name or address of this machine.
+        port: 0 chooses a free one.
+        token_file: See `http_options`.
+        on_notice: Told of a file that others can read, and of a token that lasts for one run.
+        environ: The environment.
+
+    Raises:
+        UsageError: The host is none, or the token is too short.
+
+    Example:
+        >>> page_options("127.0.0.1", 8080, None, print, {})
+        HttpOptions(host='127.0.0.1', port=8080)
+    """
+    if re.fullmatch(r"[^\s/\[\]]+", host) is None:
+        raise UsageError(
+            f"--ui-host is {host!r}, expected an address or a name of this machine",
+            hint="--ui-host 0.0.0.0",
+        )
+    token = _token(token_file, on_notice, environ)
+    if token is None and not is_loopback(host):
+        token = secrets.token_urlsafe(NEW_TOKEN_BYTES)
+        on_notice(
+            "the token of the page is new, and ends with this run; one that stays: "
+            f"{NEW_TOKEN} and --token-file FILE"
+        )
+    return HttpOptions(host, port, token)
+
+
+def _token(path: Path | None, on_notice: Notice, environ: Mapping[str, str]) -> str | None:
+    """Return the token that a file has, else the environment; None for none."""
+    if path is not None:
+        token: str | None = _read_token(path, on_notice)
+        source = f"--token-file {path}"
+    else:
+        token, source = environ.get(TOKEN_VARIABLE), f"${TOKEN_VARIABLE}"
     if token is not None:
         _check_token(token, source)
-    return HttpOptions(host, port, token)
+    return token
 
 
 def is_loopback(host: str) -> bool:

@@ -7,11 +7,12 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Self, cast, final
 
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -25,11 +26,8 @@ QUEUE = 128  # clients that the kernel holds until they are taken
 RETRY_S = 0.1  # after a client that could not be taken
 REQUEST_TIMEOUT_S = 10.0  # from connecting to the end of the answer
 MAX_HEADER_BYTES = 1 << 16
-HEADERS = [
-    ("Connection", "close"),  # one request each: an idle client holds no place
-    ("Cache-Control", "no-store"),
-    ("X-Content-Type-Options", "nosniff"),  # no page is made of a label
-]
+MAX_MESSAGE_BYTES = 4096  # of a WebSocket
+PING_S = 5.0  # a WebSocket without an answer for as long again is gone
 
 
 @final
@@ -41,6 +39,7 @@ class WebServer:
         routes: What is served, see `create_app`.
         option: The option that gave the address, with its value, for errors.
         on_failure: Told of an exception in a route, in the thread of the server.
+        public: See `Guard`.
 
     Raises:
         UsageError: On entering: the port is in use or not permitted, the address is not one of
@@ -55,23 +54,28 @@ class WebServer:
     def __init__(
         self,
         options: HttpOptions,
-        routes: Sequence[Route],
+        routes: Sequence[Route | WebSocketRoute],
         option: str,
         on_failure: Callable[[Exception], None],
+        public: Collection[str] = frozenset(),
     ) -> None:
         self._options, self._option = options, option
         self._port = options.port
+        sockets = any(isinstance(route, WebSocketRoute) for route in routes)
         config = Config(
-            create_app(routes, options, on_failure),
+            create_app(routes, options, on_failure, public),
             http="h11",
-            ws="none",
+            ws="websockets-sansio" if sockets else "none",  # imported only where it is used
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
+            ws_per_message_deflate=False,  # pictures do not get smaller, and bombs do not fit
             lifespan="off",
             log_config=None,
             log_level="critical",  # the terminal belongs to the view
             access_log=False,  # headers hold the token
             proxy_headers=False,
             server_header=False,
-            headers=HEADERS,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
         config.load()
@@ -150,7 +154,9 @@ class _Clients:
 
     Each has `REQUEST_TIMEOUT_S` for its request and answer. When a client comes and all places are
     taken, the one that has been there longest loses its own: answers take milliseconds, so that is
-    one that is slow to ask.
+    one that is slow to ask. A route that answers for longer, and bounds how many do, calls
+    `request.state.take_time()`, and `hang_up()` on a client that does not read. A WebSocket takes
+    no place; its route bounds them.
     """
 
     def __init__(self, config: Config) -> None:
@@ -164,7 +170,10 @@ class _Clients:
             self._deadlines.pop(client).cancel()
         while len(self._deadlines) >= MAX_CLIENTS:
             self._hang_up(next(iter(self._deadlines)))
-        client = H11Protocol(self._config, self._state, {})
+        state: dict[str, Any] = {}
+        client = H11Protocol(self._config, self._state, state)
+        state["take_time"] = partial(self._take_time, client)
+        state["hang_up"] = partial(self._hang_up, client)
         loop = asyncio.get_running_loop()
         self._deadlines[client] = loop.call_later(REQUEST_TIMEOUT_S, self._hang_up, client)
         return client
@@ -173,9 +182,16 @@ class _Clients:
         """Close every connection, answered or not."""
         for client in list(self._deadlines):
             self._hang_up(client)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+
+    def _take_time(self, client: H11Protocol) -> None:
+        """Let a client stay until its route ends."""
+        if (deadline := self._deadlines.pop(client, None)) is not None:
+            deadline.cancel()
 
     def _hang_up(self, client: H11Protocol) -> None:
-        self._deadlines.pop(client).cancel()
+        self._take_time(client)
         if client.transport is not None and not self._is_over(client):
             client.transport.abort()
 

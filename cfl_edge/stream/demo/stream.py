@@ -22,7 +22,9 @@ NEW_CLASS = CLASSES[-1]
 _SHORTEST_DWELL, _LONGEST_DWELL = 5, 9  # frames
 
 
-def plan_dwells(frames: int, rng: np.random.Generator) -> list[tuple[str, int]]:
+def plan_dwells(
+    frames: int, rng: np.random.Generator, dwell: int | None = None
+) -> list[tuple[str, int]]:
     """Decide which thing is in view for how long.
 
     Every round shows each class known so far once, in random order, so that all classes are about
@@ -31,6 +33,7 @@ def plan_dwells(frames: int, rng: np.random.Generator) -> list[tuple[str, int]]:
     Args:
         frames: Total number of frames, at least 0.
         rng: Chooses order and lengths.
+        dwell: Frames that each thing stays; None for 5 to 9.
 
     Returns:
         Class and number of frames of each dwell; the numbers add up to `frames`.
@@ -53,7 +56,8 @@ def plan_dwells(frames: int, rng: np.random.Generator) -> list[tuple[str, int]]:
             elif plan and waiting[0] == plan[-1][0]:  # one thing never follows itself
                 waiting.append(waiting.pop(0))
         left = (half if count < half else frames) - count
-        length = min(left, int(rng.integers(_SHORTEST_DWELL, _LONGEST_DWELL + 1)))
+        chosen = int(rng.integers(_SHORTEST_DWELL, _LONGEST_DWELL + 1))
+        length = min(left, dwell or chosen)
         plan.append((waiting.pop(0), length))
         count += length
     return plan
@@ -69,6 +73,7 @@ class Demo(Recording):
     Args:
         frames: How many, at least 1.
         seed: Decides every pixel, at least 0.
+        dwell: See `plan_dwells`.
 
     Example:
         >>> from cfl_edge.stream.recorded import RecordedStream
@@ -78,9 +83,11 @@ class Demo(Recording):
         (20, (240, 320, 3), 'clock')
     """
 
-    def __init__(self, *, frames: int = DEFAULT_FRAMES, seed: int = 0) -> None:
+    def __init__(
+        self, *, frames: int = DEFAULT_FRAMES, seed: int = 0, dwell: int | None = None
+    ) -> None:
         self.length: int = frames
-        self.uri, self._seed = f"demo:?frames={frames}&seed={seed}", seed
+        self.uri, self._seed, self._dwell = f"demo:?frames={frames}&seed={seed}", seed, dwell
 
     def description(self) -> str:
         """Return size, number of frames and classes."""
@@ -91,7 +98,7 @@ class Demo(Recording):
 
     def read(self, epoch: int, skip: Callable[[Skipped], None]) -> Images:
         """Render the images, the same in every epoch."""
-        plan = plan_dwells(self.length, np.random.default_rng([self._seed, 1]))
+        plan = plan_dwells(self.length, np.random.default_rng([self._seed, 1]), self._dwell)
         for number, (name, length) in enumerate(plan, start=2):
             dwell = Dwell(name, length, np.random.default_rng([self._seed, number]))
             for step in range(length):
@@ -99,6 +106,6 @@ class Demo(Recording):
 
 
 def open_demo(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Demo:
-    """Return the demo: `frames` and `seed` of its address, else of the options."""
+    """Return the demo: what its address says, and the seed of the options."""
     settings: dict[str, Any] = {"seed": options.seed, **uri.options}
     return Demo(**settings)

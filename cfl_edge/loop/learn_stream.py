@@ -1,0 +1,54 @@
+"""The stream that `learn` reads, and the labels that come with it."""
+
+from __future__ import annotations
+
+from cfl_edge.config.learn import LearnSettings
+from cfl_edge.notices import Notice
+from cfl_edge.prediction import UNKNOWN
+from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
+from cfl_edge.stream.source import Stream
+from cfl_edge.stream.uri import KINDS, parse_uri
+
+BY_HAND_HZ = 15.0  # of a recording that is taught by hand: as a slow camera
+BY_HAND_EPOCHS = 1_000_000  # until somebody ends it
+BY_HAND_DEMO = "demo:?frames=1000000&dwell=75"  # a thing stays for 5 seconds
+
+
+def open_learn_stream(settings: LearnSettings, on_notice: Notice) -> Stream:
+    """Open the stream of `learn`; what is taught by hand plays like a camera, again and again.
+
+    Args:
+        settings: See `cfl_edge.config`.
+        on_notice: See `open_stream`.
+
+    Raises:
+        UsageError, StreamError: See `open_stream`.
+    """
+    epochs, realtime_hz = settings.epochs, settings.realtime
+    kind = KINDS[parse_uri(settings.stream).kind]
+    if settings.ui and not kind.live:  # whoever teaches by hand needs time
+        realtime_hz = realtime_hz or BY_HAND_HZ
+        epochs = BY_HAND_EPOCHS if epochs == 1 and "epochs" in kind.takes else epochs
+    options = StreamOptions(
+        order=settings.order,
+        epochs=epochs,
+        seed=settings.seed,
+        labels=(settings.labels_from or default_labels(settings)) == "dirs",
+        reserved=reserved_name(settings),
+        realtime_hz=realtime_hz,
+    )
+    address = BY_HAND_DEMO if settings.ui and settings.stream == "demo:" else settings.stream
+    return open_stream(address, options, on_notice=on_notice)
+
+
+def default_labels(settings: LearnSettings) -> str | None:
+    """Return where labels come from by default: `dirs` for the demo, else nowhere."""
+    if not settings.ui and settings.label is None and settings.stream.startswith("demo:"):
+        return "dirs"
+    return None
+
+
+def reserved_name(settings: LearnSettings) -> str | None:
+    """Return the name that no class may have: the answer of `--reject`."""
+    return None if settings.reject is None else UNKNOWN

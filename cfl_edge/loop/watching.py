@@ -1,0 +1,52 @@
+"""What somebody who watches a session gets to see, and how it may ask for things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cfl_edge.loop.mailbox import Mailbox
+from cfl_edge.loop.step import Step
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A session that is about to begin.
+
+    Args:
+        mailbox: Carries verbs to it.
+        view: Returns what the model sees of a frame's image, uint8 RGB (P, P, 3).
+        onnx: The file that the verb `export` writes.
+    """
+
+    mailbox: Mailbox
+    view: Callable[[Image], Image]
+    onnx: Path
+
+
+class Watcher(Protocol):
+    """Is told of everything, in the thread of the session, which it must not hold up."""
+
+    def see(self, step: Step) -> None:
+        """Take note of a frame."""
+
+    def done(self, verb: str, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        """Take note of a verb, whoever asked for it.
+
+        Args:
+            verb: Its name.
+            arguments: What it was given.
+            answer: What it answered.
+        """
+
+
+Watch = Callable[[Watched], AbstractContextManager[Watcher]]
+"""Begins to watch a session, until the context ends."""

@@ -1,0 +1,76 @@
+"""What the page shows of the past: pictures of what was learned, and frames worth a second look."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, final
+
+from cfl_edge.loop.step import Step
+from cfl_edge.names import nfc
+from cfl_edge.preprocess import to_model_input
+from cfl_edge.serve.page.pictures import THUMBNAIL_PX, jpeg
+from cfl_edge.serve.page.thumbnails import Thumbnails
+
+EVERY_S = 0.4  # between two pictures of a class: neighbours look alike
+REMEMBERED = 10_000  # frames that were learned, for undo
+
+
+@final
+class Album:
+    """Keeps pictures while a session runs; `see` and `done` are called in its thread.
+
+    Args:
+        thumbnails: Of what was learned.
+    """
+
+    def __init__(self, thumbnails: Thumbnails) -> None:
+        self.thumbnails = thumbnails
+        self._learned: deque[int] = deque(maxlen=REMEMBERED)
+        self._taken_s: dict[str, float] = {}
+        self._classes: frozenset[str] = frozenset()
+
+    def see(self, step: Step) -> None:
+        """Look at a frame."""
+        lesson = step.lesson
+        classes = frozenset(lesson.samples)
+        if classes != self._classes:
+            self._classes = classes
+            self.thumbnails.keep(classes)
+        if lesson.learned and lesson.label is not None:
+            self._learned.append(step.frame.index)
+            since_s = step.seconds - self._taken_s.get(lesson.label, -EVERY_S)
+            if since_s >= EVERY_S:
+                self._taken_s[lesson.label] = step.seconds
+                self.thumbnails.add(step.frame.index, lesson.label, thumbnail(step))
+
+    def done(self, verb: str, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        """Follow what a verb did.
+
+        Args:
+            verb: Its name.
+            arguments: What it was given.
+            answer: What it answered.
+        """
+        match verb, arguments:
+            case "rename", {"name": str(name), "to": str(to)}:
+                self.thumbnails.merge([name], nfc(to.strip()))
+            case "merge", {"names": list(names), "into": str(into)}:
+                self.thumbnails.merge(names, nfc(into.strip()))
+            case "label_frame", _ if answer.get("learned"):
+                self._learned.append(answer["frame"])
+            case "undo", _:
+                self._forget(answer["frames_taken_back"])
+            case "relabel" | "split", _:  # which frames have which label now is not told
+                moved = answer["moved"]
+                self._forget(moved if isinstance(moved, int) else sum(moved.values()))
+
+    def _forget(self, count: int) -> None:
+        """Remove the pictures of the frames that were learned last."""
+        count = min(count, len(self._learned))
+        self.thumbnails.forget([self._learned.pop() for _ in range(count)])
+
+
+def thumbnail(step: Step) -> bytes:
+    """Return the frame of a step as a small JPEG, cut as the model sees it."""
+    return jpeg(to_model_input(step.frame.image, THUMBNAIL_PX))

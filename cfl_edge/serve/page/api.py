@@ -1,0 +1,239 @@
+"""The routes of `/api/v1/`: verbs, what the session sees, and the files of the page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from http import HTTPStatus
+from importlib import resources
+from pathlib import Path
+from typing import Any, final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+
+from cfl_edge.errors import CflEdgeError, SessionError, UsageError
+from cfl_edge.loop.mailbox import Mailbox
+from cfl_edge.names import MAX_NAME, visible
+from cfl_edge.pipe import plain
+from cfl_edge.serve.page.album import Album
+from cfl_edge.serve.page.feed import Feed
+from cfl_edge.serve.page.hand import Hold, Standing
+from cfl_edge.serve.page.live import MOST_HZ, SILENT_S, Live, Viewers
+from cfl_edge.serve.page.offered import VERBS, arguments_of, openapi
+from cfl_edge.web.app import answer
+from cfl_edge.web.long_answer import LongAnswer
+
+FOLDER = resources.files("cfl_edge.serve.page") / "static"
+Endpoint = Callable[[Request], Awaitable[Any]]
+MOST_DOWNLOADS = 8
+CHUNK_BYTES = 1 << 16
+BOUNDARY = "frame"
+# Nothing from elsewhere, and no script or style written into the page itself.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+@final
+class Api:
+    """Answers the page and other programs; every function runs in the loop of the server.
+
+    Args:
+        feed: The frames of the session.
+        mailbox: Carries verbs to it.
+        album: Pictures of what was learned.
+        onnx: Where the verb `export` writes the model.
+    """
+
+    def __init__(self, feed: Feed, mailbox: Mailbox, album: Album, onnx: Path) -> None:
+        self._feed, self._mailbox, self._album, self._onnx = feed, mailbox, album, onnx
+        self._standing = Standing(mailbox)
+        self._live = Live(feed, Hold(mailbox), self._standing, _Extra(album))
+        self._downloads = 0
+
+    @property
+    def viewers(self) -> Viewers:
+        """Those who watch."""
+        return self._live.viewers
+
+    def routes(self) -> list[Route | WebSocketRoute]:
+        """Return all routes."""
+        return [
+            WebSocketRoute("/api/v1/live", self._live.serve),
+            Route("/api/v1/status", self._status),
+            Route("/api/v1/frame.jpg", self._frame),
+            Route("/api/v1/stream.mjpg", self._stream),
+            Route("/api/v1/model.onnx", self._model),
+            Route("/api/v1/thumbnails/{frame:int}.jpg", self._thumbnail),
+            Route("/api/v1/openapi.json", self._openapi),
+            Route("/api/v1/{verb:str}", self._verb, methods=["POST"]),
+        ]
+
+    async def _verb(self, request: Request) -> Response:
+        verb = request.path_params["verb"]
+        if verb not in VERBS:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"there is {', '.join(VERBS)}, nothing else")
+        arguments = _arguments(request.headers.get("content-type"), await request.body())
+        taken = arguments_of(verb)
+        if unknown := arguments.keys() - set(taken):
+            raise HTTPException(
+                HTTPStatus.BAD_REQUEST,
+                f"{verb} has no argument {visible(min(unknown)[:MAX_NAME])}, expected "
+                f"{', '.join(taken) or 'none'}",
+            )
+        return await self._ask(request, verb, arguments)
+
+    async def _ask(self, request: Request, verb: str, arguments: dict[str, Any]) -> Response:
+        """Let the session do it, however long that takes: at most its mailbox of them wait."""
+        request.state.take_time()
+        try:
+            submitted = self._mailbox.submit(verb, arguments)
+            done = await asyncio.wrap_future(submitted)
+        except CflEdgeError as error:
+            problem = {"error": error.problem, "hint": error.hint}
+            return answer(problem, _status_of(error))
+        self._standing.refresh(at_once=True)
+        return answer(plain(done))
+
+    async def _status(self, request: Request) -> Response:
+        return await self._ask(request, "status", {})
+
+    async def _frame(self, request: Request) -> Response:
+        view = request.query_params.get("view", "camera")
+        if view not in ("camera", "model"):
+            raise HTTPException(
+                HTTPStatus.BAD_REQUEST, "view is neither camera nor model, expected one of them"
+            )
+        step = self._feed.newest
+        if step is None:
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "no frame has come yet")
+        picture = self._feed.picture(step, as_model=view == "model")
+        headers = {"X-Frame": str(step.frame.index)}
+        return Response(picture, media_type="image/jpeg", headers=headers)
+
+    async def _stream(self, request: Request) -> LongAnswer:
+        async def parts() -> AsyncGenerator[bytes, None]:
+            frame = -1
+            with self.viewers:
+                while True:
+                    step = await self._feed.after(frame, SILENT_S)
+                    if step is not None:
+                        frame = step.frame.index
+                        picture = self._feed.picture(step)
+                        head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: "
+                        yield f"{head}{len(picture)}\r\n\r\n".encode() + picture + b"\r\n"
+                        await asyncio.sleep(1 / MOST_HZ)
+
+        self.viewers.require_place()
+        kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+        return LongAnswer(parts(), {"Content-Type": kind})
+
+    async def _model(self, request: Request) -> LongAnswer:
+        if self._downloads >= MOST_DOWNLOADS:
+            raise HTTPException(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"{self._downloads} downloads run, try again later"
+            )
+        try:
+            file = open(self._onnx, "rb")  # noqa: SIM115 - closed by what sends it
+        except OSError:
+            raise HTTPException(
+                HTTPStatus.NOT_FOUND, "nothing was exported yet: POST /api/v1/export first"
+            ) from None
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            self._downloads += 1
+            try:
+                with file:
+                    while chunk := file.read(CHUNK_BYTES):
+                        yield chunk
+            finally:
+                self._downloads -= 1
+
+        size = file.seek(0, 2)
+        file.seek(0)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(size),
+            "Content-Disposition": f'attachment; filename="{self._onnx.name}"',
+        }
+        return LongAnswer(chunks(), headers)
+
+    async def _thumbnail(self, request: Request) -> Response:
+        picture = self._album.thumbnails.get(request.path_params["frame"])
+        if picture is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such thumbnail, or no more")
+        return Response(picture, media_type="image/jpeg")
+
+    async def _openapi(self, request: Request) -> Response:
+        return answer(openapi())
+
+
+class _Extra:
+    """What goes with the status of the session."""
+
+    def __init__(self, album: Album) -> None:
+        self._album = album
+
+    def versions(self) -> tuple[int, ...]:
+        return (self._album.thumbnails.version,)
+
+    def fields(self) -> dict[str, Any]:
+        return {"thumbnails": self._album.thumbnails.shown()}
+
+
+def page_routes() -> list[Route | WebSocketRoute]:
+    """Return the routes of the page's own files: `/`, and those that it loads."""
+    routes: list[Route | WebSocketRoute] = []
+    for file in FOLDER.iterdir():
+        suffix = Path(file.name).suffix
+        if suffix in TYPES:
+            content, path = file.read_bytes(), f"/{file.name}"
+            endpoint = _file(content, TYPES[suffix])
+            routes.append(Route("/" if file.name == "index.html" else path, endpoint))
+    return routes
+
+
+def _file(content: bytes, kind: str) -> Endpoint:
+    async def send(request: Request) -> Response:
+        headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+        return Response(content, headers=headers, media_type=kind)
+
+    return send
+
+
+def _arguments(kind: str | None, body: bytes) -> dict[str, Any]:
+    """Read the body of a verb: a JSON object, or nothing."""
+    if not body:
+        return {}
+    if (kind or "").partition(";")[0].strip().lower() != "application/json":
+        # A form of another page can be sent without asking; JSON cannot.
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json"
+        )
+    try:
+        arguments = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"not JSON ({error})") from error
+    if not isinstance(arguments, dict):
+        raise HTTPException(HTTPStatus.BAD_REQUEST, 'expected an object: {"label": "mug"}')
+    return arguments
+
+
+def _status_of(error: CflEdgeError) -> HTTPStatus:
+    if isinstance(error, UsageError):
+        return HTTPStatus.BAD_REQUEST
+    if isinstance(error, SessionError):
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    return HTTPStatus.CONFLICT

@@ -1,0 +1,81 @@
+"""The newest frame of a session, for everyone who watches; the session never waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import final
+
+from cfl_edge.loop.step import Step
+from cfl_edge.loop.watching import Image
+from cfl_edge.serve.page.pictures import jpeg
+
+
+@final
+class Feed:
+    """Hands each step of a session to those who wait for one: the newest alone.
+
+    `put` is called by the session's thread, everything else by the loop of the server. A picture is
+    made when somebody asks for it, once for all who do.
+
+    Args:
+        view: Returns what the model sees of an image.
+    """
+
+    def __init__(self, view: Callable[[Image], Image]) -> None:
+        self._view = view
+        self._step: Step | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: set[asyncio.Event] = set()
+        self._made: dict[str, tuple[int, bytes]] = {}  # of each view: the frame, and its JPEG
+
+    def put(self, step: Step) -> None:
+        """Replace the newest step."""
+        self._step = step
+        if self._waiting and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake)
+
+    @property
+    def newest(self) -> Step | None:
+        """The newest step; None before the first."""
+        return self._step
+
+    async def after(self, frame: int, timeout_s: float) -> Step | None:
+        """Return the newest step once it is of another frame; None if none comes in time.
+
+        Args:
+            frame: Number of the frame that the caller has; -1 for none.
+            timeout_s: How long to wait.
+        """
+        if self._step is not None and self._step.frame.index != frame:
+            return self._step
+        self._loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+        self._waiting.add(event)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), timeout_s)
+        finally:
+            self._waiting.discard(event)
+        step = self._step
+        return None if step is None or step.frame.index == frame else step
+
+    def picture(self, step: Step, *, as_model: bool = False) -> bytes:
+        """Return the frame of a step as JPEG.
+
+        Args:
+            step: The newest, as a rule: of each view the last picture alone is remembered.
+            as_model: Whether to show what the model sees of it.
+        """
+        view, number = ("model" if as_model else "camera"), step.frame.index
+        made = self._made.get(view)
+        if made is None or made[0] != number:
+            image = step.frame.image
+            made = number, jpeg(self._view(image) if as_model else image)
+            self._made[view] = made
+        return made[1]
+
+    def _wake(self) -> None:
+        for event in self._waiting:
+            event.set()

@@ -1,0 +1,132 @@
+"""How the page reaches the session: by verbs, as every hand does, and with limits of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any, final
+
+from cfl_edge.errors import CflEdgeError
+from cfl_edge.loop.mailbox import Mailbox
+
+HOLD_S = 1.0  # of learning after the last heartbeat of a hold
+STATUS_S = 1.0  # between two looks at the session, while somebody watches
+
+
+@final
+class Hold:
+    """The one button that is held: who holds it, and that learning ends with its heartbeats.
+
+    Each heartbeat lets the session label frames for `HOLD_S` seconds more, by the session's own
+    clock: it stops whatever becomes of the viewer, the network and the server.
+
+    Args:
+        mailbox: Of the session.
+        clock: Gives seconds that never go back.
+    """
+
+    def __init__(self, mailbox: Mailbox, clock: Callable[[], float] = time.monotonic) -> None:
+        self._mailbox, self._clock = mailbox, clock
+        self._holder: object | None = None
+        self._label, self._beat_s = "", 0.0
+        self._asked: asyncio.Future[dict[str, Any]] | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The class whose button is held; None for none."""
+        return self._label if self._is_held() else None
+
+    def is_of(self, viewer: object) -> bool:
+        """Return whether this viewer holds it."""
+        return self._is_held() and self._holder is viewer
+
+    def beat(self, viewer: object, label: str, on_refused: Callable[[str], None]) -> None:
+        """Go on, or begin.
+
+        Args:
+            viewer: Who holds.
+            label: Name of the class.
+            on_refused: Told why not, for people, now or later.
+        """
+        if self._is_held() and self._holder is not viewer:
+            on_refused(f"somebody else is teaching {self._label}")
+            return
+        is_new = self._holder is not viewer or self._label != label
+        self._holder, self._label, self._beat_s = viewer, label, self._clock()
+        if not is_new and self._asked is not None and not self._asked.done():
+            return  # the session is at work on a frame, and the heartbeat before waits for it
+        try:
+            submitted = self._mailbox.submit("label", {"label": label, "seconds": HOLD_S})
+        except CflEdgeError as error:
+            self._holder = None
+            on_refused(told(error))
+            return
+
+        def told_by_session(asked: asyncio.Future[dict[str, Any]]) -> None:
+            if not asked.cancelled() and isinstance(error := asked.exception(), CflEdgeError):
+                self._holder = None
+                on_refused(told(error))
+
+        self._asked = asyncio.wrap_future(submitted)
+        self._asked.add_done_callback(told_by_session)
+
+    def release(self, viewer: object) -> None:
+        """Stop, if this viewer holds it; learning stops with the next frame."""
+        if self._holder is not viewer:
+            return
+        self._holder = None
+        with contextlib.suppress(CflEdgeError):  # full, or ended: the label runs out by itself
+            self._mailbox.submit("unlabel", {})
+
+    def _is_held(self) -> bool:
+        return self._holder is not None and self._clock() - self._beat_s < HOLD_S
+
+
+@final
+class Standing:
+    """What the verb `status` said last: asked for at most once at a time, and never waited for.
+
+    Args:
+        mailbox: Of the session.
+        clock: Gives seconds that never go back.
+
+    Attributes:
+        value: The answer; empty before the first.
+        version: Counts the answers.
+        error: Why the last question failed; None if it did not.
+    """
+
+    def __init__(self, mailbox: Mailbox, clock: Callable[[], float] = time.monotonic) -> None:
+        self._mailbox, self._clock = mailbox, clock
+        self._asking: asyncio.Task[None] | None = None
+        self._asked_s = -STATUS_S
+        self.value: dict[str, Any] = {}
+        self.version = 0
+        self.error: str | None = None
+
+    def refresh(self, *, at_once: bool = False) -> None:
+        """Ask again, if the answer is old.
+
+        Args:
+            at_once: A verb was done: ask however new the answer is.
+        """
+        is_old = at_once or self._clock() - self._asked_s >= STATUS_S
+        if is_old and (self._asking is None or self._asking.done()):
+            self._asked_s = self._clock()
+            self._asking = asyncio.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        try:
+            value = await asyncio.wrap_future(self._mailbox.submit("status", {}))
+        except CflEdgeError as error:
+            self.error = error.problem
+            return
+        self.value, self.error = value, None
+        self.version += 1
+
+
+def told(error: CflEdgeError) -> str:
+    """Return an error as a sentence and a half for people."""
+    return f"{error.problem}; try: {error.hint}"

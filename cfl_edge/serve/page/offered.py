@@ -1,0 +1,92 @@
+"""The verbs that the page and other programs may ask for over HTTP, and their OpenAPI document.
+
+What sets a path, a command or an option is not among them: those belong to the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cfl_edge.defaults import VERSION
+from cfl_edge.loop import verb_arguments as given
+from cfl_edge.loop.verb_arguments import PATHS, Arguments
+
+VERBS: dict[str, tuple[str, type[Arguments]]] = {
+    "label": ("Learn every frame from now on as a class; null stops.", given.Label),
+    "unlabel": ("Stop learning from the frames that come.", given.Nothing),
+    "label_frame": ("Learn one frame of the last seconds as a class.", given.LabelFrame),
+    "relabel": ("Learn frames again that had a wrong label.", given.Relabel),
+    "undo": ("Forget what was learned last: seconds, frames or the last hold.", given.Undo),
+    "add": ("Add a class without a frame.", given.Add),
+    "rename": ("Rename a class.", given.Rename),
+    "merge": ("Make one class of several.", given.Merge),
+    "split": ("Make a new class of the last frames of a class.", given.Split),
+    "remove": ("Remove a class and all that was learned of it.", given.Remove),
+    "pause": ("Predict only, until `resume`.", given.Nothing),
+    "resume": ("Learn again.", given.Nothing),
+    "save": ("Write a checkpoint now.", given.Nothing),
+    "export": ("Write the ONNX files that /api/v1/model.onnx downloads.", given.Export),
+    "publish": ("Update the file of --publish now.", given.Nothing),
+}
+"""Verb to: what it does, and what it takes, without what names a file."""
+
+READS = {
+    "/api/v1/status": "Classes, counts and what is taught now.",
+    "/api/v1/frame.jpg": "The newest frame; with ?view=model as the model sees it.",
+    "/api/v1/stream.mjpg": "The live picture as motion JPEG, for players and dashboards.",
+    "/api/v1/model.onnx": "The model as it was exported last.",
+    "/api/v1/openapi.json": "This document.",
+    "/prediction": "The newest prediction.",
+    "/healthz": "Whether frames come: 200, or 503 with the reason.",
+    "/metrics": "Figures for Prometheus.",
+}
+
+
+def arguments_of(verb: str) -> list[str]:
+    """Return the names of the arguments that a verb takes from here.
+
+    Example:
+        >>> arguments_of("rename"), arguments_of("export")
+        (['name', 'to'], [])
+    """
+    return [name for name in VERBS[verb][1].model_fields if name not in PATHS]
+
+
+def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str, Any]:
+    """Return the document of OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0).
+
+    Args:
+        paths: Read-only paths that there are, and what they answer.
+        verbs: Whether there is a session that does them.
+
+    Example:
+        >>> sorted(openapi()["paths"])[:2]
+        ['/api/v1/add', '/api/v1/export']
+    """
+    done = {"description": "Done; `said` says what, in a sentence."}
+    refused = {"description": "Refused, and nothing was changed; `error` says why."}
+    described: dict[str, Any] = {
+        path: {"get": {"summary": summary, "responses": {"200": {"description": summary}}}}
+        for path, summary in paths.items()
+    }
+    for verb, (summary, arguments) in VERBS.items() if verbs else ():
+        schema = arguments.model_json_schema()
+        for path in PATHS & schema["properties"].keys():
+            del schema["properties"][path]
+        described[f"/api/v1/{verb}"] = {
+            "post": {
+                "summary": summary,
+                "operationId": verb,
+                "requestBody": {"content": {"application/json": {"schema": schema}}},
+                "responses": {"200": done, "400": refused, "409": refused},
+            }
+        }
+    bearer = {"type": "http", "scheme": "bearer"}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "cfl-edge", "version": VERSION},
+        "paths": described,
+        "components": {"securitySchemes": {"token": bearer}},
+        "security": [{}, {"token": []}],
+    }

@@ -1,0 +1,35 @@
+// The API as a table, made of its OpenAPI document.
+
+import { make } from "./session.js";
+
+class ApiTable extends HTMLElement {
+  async connectedCallback() {
+    const response = await fetch("api/v1/openapi.json");
+    if (!response.ok) {
+      this.append(make("p", {}, (await response.json()).error));
+      return;
+    }
+    const { paths } = await response.json();
+    for (const [path, methods] of Object.entries(paths)) {
+      for (const [method, { summary, requestBody }] of Object.entries(methods)) {
+        const schema = requestBody?.content["application/json"].schema ?? { properties: {} };
+        const names = Object.entries(schema.properties).map(([name, { type }]) =>
+          `${name}: ${type}${schema.required?.includes(name) ? "" : "?"}`,
+        );
+        this.append(
+          make(
+            "div",
+            { class: "verb" },
+            make("h2", {}, make("code", {}, `${method.toUpperCase()} ${path}`)),
+            make("p", {}, summary),
+            ...(names.length ? [make("p", { class: "quiet" }, make("code", {}, `{ ${names.join(", ")} }`))] : []),
+          ),
+        );
+      }
+    }
+  }
+}
+
+customElements.define("api-table", ApiTable);
+document.getElementById("example").textContent =
+  `curl -H 'Content-Type: application/json' -d '{"label": "mug", "seconds": 3}' ${location.origin}/api/v1/label`;

@@ -1,0 +1,288 @@
+// The classes as cards: hold to teach, rename, merge, remove.
+
+import { chooseClass, confirmed } from "./dialogs.js";
+import { colour, make, percent, session } from "./session.js";
+
+const NOTHING = "nothing there";
+const DRAGGED = "application/x-cfl-edge-class";
+
+// Makes a button that teaches while it is held: by pointer, touch or key, or pressed once by a
+// screen reader and once more to stop.
+function holdButton(name, text) {
+  const button = make("button", { type: "button", class: "hold", "aria-pressed": "false" }, text);
+  let handled = false;
+  button.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    handled = true;
+    button.setPointerCapture(event.pointerId);
+    session.press(name());
+  });
+  for (const kind of ["pointerup", "pointercancel", "lostpointercapture"]) {
+    button.addEventListener(kind, () => session.release());
+  }
+  button.addEventListener("keydown", (event) => {
+    if (event.key !== " " && event.key !== "Enter") return;
+    event.preventDefault(); // no click follows
+    if (!event.repeat) session.press(name());
+  });
+  button.addEventListener("keyup", () => session.release());
+  button.addEventListener("blur", () => session.release());
+  button.addEventListener("contextmenu", (event) => event.preventDefault());
+  button.addEventListener("click", () => {
+    if (!handled) {
+      if (session.holding === name()) session.release();
+      else session.press(name());
+    }
+    handled = false;
+  });
+  return button;
+}
+
+class ClassCard extends HTMLElement {
+  constructor(name, index) {
+    super();
+    this.name = name;
+    this.index = index;
+  }
+
+  connectedCallback() {
+    if (this.title_) return;
+    this.draggable = false;
+    const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
+    swatch.style.background = colour(this.index);
+    this.title_ = make("button", { type: "button", class: "name", title: "Rename" });
+    this.title_.addEventListener("click", () => this.rename());
+    this.field = make("input", { maxlength: 64, "aria-label": "Name of the class", hidden: true });
+    this.field.addEventListener("keydown", (event) => {
+      event.stopPropagation(); // digits here are letters of a name
+      if (event.key === "Enter") this.#finish(true);
+      if (event.key === "Escape") this.#finish(false);
+    });
+    this.field.addEventListener("blur", () => this.#finish(true));
+    this.key = make("kbd", { "aria-hidden": "true" });
+    this.facts = make("p", { class: "facts" });
+    this.pictures = make("div", { class: "pictures" });
+    this.hold = holdButton(() => this.name, "Hold to teach");
+    const head = make("div", { class: "head", draggable: "true" }, swatch, this.title_, this.field, this.key, this.#menu());
+    head.addEventListener("dragstart", (event) => event.dataTransfer.setData(DRAGGED, this.name));
+    this.append(head, this.pictures, this.facts, this.hold);
+    this.addEventListener("dragover", (event) => {
+      if (!event.dataTransfer.types.includes(DRAGGED)) return;
+      event.preventDefault();
+      this.classList.add("target");
+    });
+    this.addEventListener("dragleave", () => this.classList.remove("target"));
+    this.addEventListener("drop", (event) => {
+      event.preventDefault();
+      this.classList.remove("target");
+      merge(event.dataTransfer.getData(DRAGGED), this.name);
+    });
+  }
+
+  #menu() {
+    const entries = [
+      ["Rename", () => this.rename()],
+      ["Merge into …", () => this.#mergeInto()],
+      ["Remove", () => this.#remove()],
+    ].map(([text, act]) =>
+      make("button", { type: "button", onclick: () => { this.menu.open = false; act(); } }, text),
+    );
+    this.summary = make("summary", {}, make("span", { "aria-hidden": "true" }, "⋯"));
+    this.menu = make("details", { class: "menu" }, this.summary, make("div", {}, ...entries));
+    this.menu.addEventListener("focusout", (event) => {
+      if (!this.menu.contains(event.relatedTarget)) this.menu.open = false;
+    });
+    this.menu.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      this.menu.open = false;
+      this.summary.focus();
+    });
+    return this.menu;
+  }
+
+  show({ name, samples, recent_accuracy }, place, frames) {
+    this.name = name;
+    this.title_.textContent = name;
+    this.summary.setAttribute("aria-label", `More for ${name}`);
+    this.key.textContent = place < 9 ? place + 1 : "";
+    const right = recent_accuracy === null || recent_accuracy === undefined
+      ? "" : ` · ${percent(recent_accuracy)} right lately`;
+    this.facts.textContent = `${samples} ${samples === 1 ? "sample" : "samples"}${right}`;
+    const shown = frames.join();
+    if (shown !== this.shown) {
+      this.shown = shown;
+      this.pictures.replaceChildren(
+        ...frames.map((frame) =>
+          make("img", { src: `api/v1/thumbnails/${frame}.jpg`, alt: "", width: 56, height: 56 }),
+        ),
+      );
+    }
+    this.mark();
+  }
+
+  mark() {
+    const held = session.hold?.label === this.name || session.holding === this.name;
+    this.classList.toggle("held", held);
+    this.hold.setAttribute("aria-pressed", held);
+    this.hold.setAttribute("aria-label", `Hold to teach: ${this.name}`);
+  }
+
+  rename() {
+    this.title_.hidden = true;
+    this.field.hidden = false;
+    this.field.value = this.name;
+    this.field.focus();
+    this.field.select();
+  }
+
+  async #finish(wanted) {
+    if (this.field.hidden) return;
+    this.field.hidden = true;
+    this.title_.hidden = false;
+    const to = this.field.value.trim();
+    if (wanted && to && to !== this.name) await session.do("rename", { name: this.name, to });
+  }
+
+  async #mergeInto() {
+    const into = await chooseClass(`Merge ${this.name} into`, { except: this.name, create: false });
+    if (into !== null) await merge(this.name, into);
+  }
+
+  async #remove() {
+    const text = "All that was learned of it is forgotten, and undo cannot bring it back.";
+    if (await confirmed(`Remove ${this.name}?`, text, "Remove")) {
+      await session.do("remove", { name: this.name });
+    }
+  }
+}
+
+async function merge(name, into) {
+  if (!name || name === into) return;
+  const text = `What was learned of ${name} counts as ${into} from now on. Undo cannot part them again.`;
+  if (await confirmed(`Merge ${name} into ${into}?`, text, "Merge")) {
+    await session.do("merge", { names: [name, into], into });
+  }
+}
+
+class ClassList extends HTMLElement {
+  #cards = new Map();
+  #fresh = null; // a class that this page has just made: its name is still to be typed
+
+  connectedCallback() {
+    this.cards = make("div", { class: "cards" });
+    this.first = make("div", { class: "proposal" });
+    this.append(this.cards, this.first);
+    this.#propose();
+    session.addEventListener("status", () => this.#show());
+    for (const kind of ["hold", "frame"]) {
+      session.addEventListener(kind, () => this.#mark());
+    }
+    session.addEventListener("released", ({ detail }) => {
+      if (detail === this.#fresh) this.#nameIt();
+    });
+    this.#listenToKeys();
+  }
+
+  #show() {
+    const { classes } = session;
+    const thumbnails = session.status.thumbnails ?? {};
+    const names = new Set(classes.map(({ name }) => name));
+    const missing = [...this.#cards.keys()].filter((name) => !names.has(name));
+    const added = classes.filter(({ name }) => !this.#cards.has(name));
+    if (missing.length === 1 && added.length === 1 && classes.length === this.#cards.size) {
+      // A class that was renamed keeps its card, and with it the focus.
+      const card = this.#cards.get(missing[0]);
+      this.#cards.delete(missing[0]);
+      this.#cards.set(added[0].name, card);
+    } else {
+      for (const name of missing) {
+        this.#cards.get(name).remove();
+        this.#cards.delete(name);
+      }
+    }
+    classes.forEach((one, place) => {
+      let card = this.#cards.get(one.name);
+      if (!card) {
+        card = new ClassCard(one.name, place);
+        this.#cards.set(one.name, card);
+      }
+      if (this.cards.children[place] !== card) {
+        this.cards.insertBefore(card, this.cards.children[place] ?? null);
+      }
+      card.show(one, place, thumbnails[one.name] ?? []);
+    });
+    this.#propose();
+    if (this.#fresh && session.holding !== this.#fresh) this.#nameIt();
+  }
+
+  #mark() {
+    for (const card of this.#cards.values()) card.mark();
+  }
+
+  #nameIt() {
+    const card = this.#cards.get(this.#fresh);
+    if (!card) return; // the server has not told of it yet
+    this.#fresh = null;
+    card.rename();
+  }
+
+  // What to teach next: something at first, then the view without it, then whatever comes.
+  #propose() {
+    const count = session.classes.length;
+    const kind = count === 0 ? "first" : count === 1 ? "second" : "more";
+    if (kind === this.kind || session.holding !== null) return;
+    this.kind = kind;
+    const another = holdButton(() => this.#newName(), count ? "Hold to teach something new" : "Hold to teach");
+    const parts = [];
+    if (kind === "first") {
+      parts.push(
+        make("h3", {}, "Show something to the camera"),
+        make("p", {}, "Hold the button for a few seconds and turn the thing a little. Give it a name afterwards."),
+        another,
+      );
+      another.classList.add("main");
+    } else if (kind === "second") {
+      const nothing = holdButton(() => NOTHING, `Hold to teach “${NOTHING}”`);
+      nothing.classList.add("main");
+      parts.push(
+        make("h3", {}, "Now take it away"),
+        make("p", {}, "With one class, everything looks like it. Teach the view without the thing as the second."),
+        nothing,
+        another,
+      );
+    } else {
+      parts.push(another);
+    }
+    this.first.className = `proposal ${kind}`;
+    this.first.replaceChildren(...parts);
+  }
+
+  #newName() {
+    if (this.#fresh && session.holding === this.#fresh) return this.#fresh;
+    const names = new Set(session.classes.map(({ name }) => name));
+    let number = names.size + 1;
+    while (names.has(`thing ${number}`)) number += 1;
+    this.#fresh = `thing ${number}`;
+    return this.#fresh;
+  }
+
+  #listenToKeys() {
+    const typing = (event) => event.target.closest?.("input, dialog") || event.ctrlKey || event.altKey || event.metaKey;
+    let key = null;
+    document.addEventListener("keydown", (event) => {
+      if (event.repeat || typing(event) || !/^[1-9]$/.test(event.key)) return;
+      const one = session.classes[Number(event.key) - 1];
+      if (!one) return;
+      key = event.key;
+      session.press(one.name);
+    });
+    document.addEventListener("keyup", (event) => {
+      if (event.key !== key) return;
+      key = null;
+      session.release();
+    });
+  }
+}
+
+customElements.define("class-card", ClassCard);
+customElements.define("class-list", ClassList);

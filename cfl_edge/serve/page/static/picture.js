@@ -1,0 +1,99 @@
+// The live picture, what the model says of it, and the way to correct that.
+
+import { chooseClass } from "./dialogs.js";
+import { colour, make, percent, session } from "./session.js";
+
+const SURE = 0.6; // below it the answer is shown as a guess
+
+class LivePicture extends HTMLElement {
+  #asModel = false;
+
+  connectedCallback() {
+    this.canvas = make("canvas", { role: "img", "aria-label": "Live picture of the camera" });
+    this.badge = make("p", { class: "badge", hidden: true });
+    this.name = make("strong", { class: "answer" }, "Waiting for the camera");
+    this.score = make("span", { class: "score" });
+    this.bar = make("meter", { min: 0, max: 1, "aria-label": "How sure the model is" });
+    this.wrong = make("button", { type: "button", class: "wrong" }, "No, that is …");
+    this.wrong.addEventListener("click", () => this.#correct());
+    this.viewButton = make("button", { type: "button", "aria-pressed": "false" }, "Model's view");
+    this.viewButton.addEventListener("click", () => this.#switchView());
+    this.figures = make("dl", { class: "figures" });
+    this.append(
+      make("div", { class: "frame" }, this.canvas, this.badge),
+      make(
+        "div",
+        { class: "says" },
+        make("div", { class: "line" }, this.name, this.score),
+        this.bar,
+        make("div", { class: "line" }, this.wrong, this.viewButton),
+      ),
+      this.figures,
+    );
+    this.values = {};
+    for (const [key, title] of [
+      ["fps", "Frames per second"],
+      ["learned", "Learned"],
+      ["accuracy", "Right of the last 100"],
+      ["dropped", "Dropped"],
+    ]) {
+      this.values[key] = make("dd", {}, "–");
+      this.figures.append(make("div", {}, make("dt", {}, title), this.values[key]));
+    }
+    session.addEventListener("frame", () => this.#say());
+    session.addEventListener("picture", () => this.#draw());
+    session.addEventListener("hold", () => this.#say());
+    session.addEventListener("connection", () => this.#say());
+  }
+
+  #draw() {
+    const { picture } = session;
+    if (this.canvas.width !== picture.width || this.canvas.height !== picture.height) {
+      this.canvas.width = picture.width;
+      this.canvas.height = picture.height;
+    }
+    this.canvas.getContext("2d").drawImage(picture, 0, 0);
+    picture.close();
+  }
+
+  #say() {
+    const frame = session.frame;
+    this.classList.toggle("offline", !session.connected);
+    const held = session.hold?.label; // as the server has it
+    const teaching = session.connected && Boolean(held);
+    this.classList.toggle("teaching", teaching);
+    this.badge.hidden = !teaching && !(session.silent && session.connected);
+    if (teaching) this.badge.textContent = `Learning: ${held}`;
+    else if (session.silent) this.badge.textContent = "No picture from the camera";
+    if (!frame) return;
+    const classes = session.classes;
+    const index = classes.findIndex(({ name }) => name === frame.prediction);
+    const guess = frame.score !== null && frame.score < SURE;
+    let text = "Nothing taught yet";
+    if (frame.rejected) text = "Unknown";
+    else if (frame.prediction !== null) text = guess ? `${frame.prediction}?` : frame.prediction;
+    if (this.name.textContent !== text) this.name.textContent = text;
+    this.score.textContent = frame.prediction === null ? "" : percent(frame.score);
+    this.bar.value = frame.score ?? 0;
+    this.bar.style.setProperty("--colour", index >= 0 ? colour(index) : "var(--quiet)");
+    this.wrong.disabled = frame.prediction === null || !session.connected;
+    this.values.fps.textContent = frame.fps.toFixed(1);
+    this.values.learned.textContent = frame.learned_frames;
+    this.values.accuracy.textContent = percent(frame.rolling_accuracy);
+    this.values.dropped.textContent = frame.dropped;
+  }
+
+  #switchView() {
+    this.#asModel = !this.#asModel;
+    this.viewButton.setAttribute("aria-pressed", this.#asModel);
+    session.view(this.#asModel ? "model" : "camera");
+  }
+
+  async #correct() {
+    const { frame, prediction } = session.frame; // the one that was wrong, not the one after it
+    const label = await chooseClass(`This is not ${prediction}. It is`, { except: prediction });
+    if (label !== null) await session.do("label_frame", { label, frame }, { undo: true });
+  }
+}
+
+customElements.define("live-picture", LivePicture);

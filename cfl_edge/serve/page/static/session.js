@@ -1,0 +1,197 @@
+// The session on the other side: one WebSocket for what it sees, requests for what it should do.
+
+const TAP_MS = 400; // shorter presses teach next to nothing
+const BEAT_MS = 300; // the server stops learning 1 s after the last beat
+const RETRY_MS = [300, 700, 1500, 3000];
+
+export class Session extends EventTarget {
+  #socket = null;
+  #tries = 0;
+  #retry = 0;
+  #beat = 0;
+  #since = 0;
+  #message = null; // the text whose picture is on its way
+  status = null;
+  frame = null;
+  hold = null; // what the server says is held: {label, mine}
+  holding = null; // the class that this page holds
+  connected = false;
+  locked = false; // the server wants a token
+
+  start() {
+    this.#connect();
+    document.addEventListener("visibilitychange", () => {
+      this.#send({ pictures: !document.hidden });
+      if (document.hidden) this.release();
+      else if (!this.connected) this.#connectNow();
+    });
+    window.addEventListener("online", () => this.#connectNow());
+    window.addEventListener("blur", () => this.release());
+    window.addEventListener("pagehide", () => this.release());
+  }
+
+  #connectNow() {
+    if (this.connected || this.#socket) return;
+    clearTimeout(this.#retry);
+    this.#connect();
+  }
+
+  #connect() {
+    const address = new URL("api/v1/live", location.href);
+    address.protocol = address.protocol.replace("http", "ws");
+    const socket = new WebSocket(address);
+    socket.binaryType = "blob";
+    socket.onopen = () => {
+      this.#tries = 0;
+      this.connected = true;
+      this.locked = false;
+      if (document.hidden) this.#send({ pictures: false });
+      this.#tell("connection");
+    };
+    socket.onmessage = (event) => this.#take(event.data);
+    socket.onclose = () => this.#lost();
+    this.#socket = socket;
+  }
+
+  async #lost() {
+    this.#socket = null;
+    this.#message = null;
+    const was = this.connected;
+    this.connected = false;
+    this.release();
+    if (!was && !this.locked) await this.#askWhy();
+    const wait = RETRY_MS[Math.min(this.#tries++, RETRY_MS.length - 1)];
+    this.#retry = setTimeout(() => this.#connect(), wait);
+    this.#tell("connection");
+  }
+
+  async #askWhy() {
+    try {
+      const answer = await fetch("api/v1/frame.jpg", { cache: "no-store" });
+      this.locked = answer.status === 401;
+    } catch {
+      this.locked = false; // nobody answers: the board restarts, or the network is gone
+    }
+  }
+
+  async #take(data) {
+    if (typeof data === "string") {
+      const message = JSON.parse(data);
+      if (message.status) this.status = message.status;
+      this.hold = message.hold;
+      if (message.refused) {
+        this.release();
+        this.tell(message.refused, { bad: true });
+      }
+      this.frame = message.frame ?? this.frame;
+      this.silent = !message.frame;
+      if (message.status) this.#tell("status");
+      this.#tell("frame");
+      if (message.frame && message.picture) this.#message = message;
+      else this.#send({ ack: message.number });
+      return;
+    }
+    const { number } = this.#message;
+    try {
+      this.picture = await createImageBitmap(data);
+      this.#tell("picture");
+    } finally {
+      this.#send({ ack: number }); // only now comes the next one
+    }
+  }
+
+  #send(message) {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  #tell(kind, detail) {
+    this.dispatchEvent(new CustomEvent(kind, { detail }));
+  }
+
+  // Shows a sentence to people.
+  tell(text, { bad = false, undo = false } = {}) {
+    this.#tell("note", { text, bad, undo });
+  }
+
+  view(name) {
+    this.#send({ view: name });
+  }
+
+  press(label) {
+    if (this.holding === label) return;
+    this.release();
+    if (!this.connected) {
+      this.tell("Not connected: nothing is learned", { bad: true });
+      return;
+    }
+    this.holding = label;
+    this.#since = performance.now();
+    this.#send({ hold: label });
+    this.#beat = setInterval(() => this.#send({ hold: label }), BEAT_MS);
+    this.#tell("hold");
+  }
+
+  release() {
+    if (this.holding === null) return;
+    clearInterval(this.#beat);
+    const label = this.holding;
+    this.holding = null;
+    this.#send({ release: true });
+    this.#tell("hold");
+    this.#tell("released", label);
+    if (this.connected && performance.now() - this.#since < TAP_MS) {
+      this.tell("Keep the button down for as long as the camera sees it");
+    }
+  }
+
+  // Asks for a verb; returns its answer, or null once people were told why not.
+  async do(verb, args = {}, { undo = false, quiet = false } = {}) {
+    try {
+      const response = await fetch(`api/v1/${verb}`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(args),
+      });
+      const answer = await response.json();
+      if (!response.ok) {
+        this.tell(answer.hint ? `${answer.error}. Try: ${answer.hint}` : answer.error, { bad: true });
+        return null;
+      }
+      if (!quiet) this.tell(answer.said, { undo });
+      return answer;
+    } catch {
+      this.tell("No answer from the camera's program: nothing was changed", { bad: true });
+      return null;
+    }
+  }
+
+  get classes() {
+    return this.status?.classes ?? [];
+  }
+}
+
+export const session = new Session();
+
+// Returns an element: make("button", {type: "button"}, "Undo").
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "class") element.className = value;
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null) element.setAttribute(name, value);
+  }
+  element.append(...children); // as text: a class may have any name
+  return element;
+}
+
+export function percent(share) {
+  return share === null || share === undefined ? "–" : `${Math.round(100 * share)} %`;
+}
+
+const HUES = [212, 28, 145, 330, 48, 265, 180, 0, 95, 300];
+
+// The colour of a class: always beside its name, never instead of it.
+export function colour(index) {
+  return `hsl(${HUES[index % HUES.length]} 55% 50%)`;
+}

@@ -1,0 +1,123 @@
+"""The server of the page, put together: what `learn --ui` and `teach` open beside a session."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import Any, Self, final
+from urllib.parse import quote
+
+import segno
+
+from cfl_edge.loop.step import Step
+from cfl_edge.loop.watching import Watched
+from cfl_edge.notices import Notice
+from cfl_edge.serve.http_status import status_routes
+from cfl_edge.serve.metrics import Metrics
+from cfl_edge.serve.page.album import Album
+from cfl_edge.serve.page.api import Api, page_routes
+from cfl_edge.serve.page.feed import Feed
+from cfl_edge.serve.page.thumbnails import Thumbnails
+from cfl_edge.serve.status import Seen, Status
+from cfl_edge.web.options import HttpOptions
+from cfl_edge.web.server import WebServer
+
+BLOCKS = {
+    (0, 0): "\u2588",
+    (0, 1): "\u2580",
+    (1, 0): "\u2584",
+    (1, 1): " ",
+}  # of a module above another: light ones, 0, shine
+EVERYWHERE = ("0.0.0.0", "::")
+
+
+@final
+class TeachPage:
+    """The page while a session runs: a context manager; `see` passes a frame on and never waits.
+
+    Args:
+        options: Address and token.
+        watched: The session.
+        on_notice: Told of a request that failed, in the thread of the server.
+
+    Raises:
+        UsageError: On entering: the port is not available.
+    """
+
+    def __init__(self, options: HttpOptions, watched: Watched, on_notice: Notice) -> None:
+        self.album = Album(Thumbnails())
+        self._feed = Feed(watched.view)
+        self._status = Status()
+        self._metrics = Metrics(self._status)
+        self._api = api = Api(self._feed, watched.mailbox, self.album, watched.onnx)
+        files = page_routes()
+        self._server = WebServer(
+            options,
+            [*api.routes(), *status_routes(self._status, self._metrics), *files],
+            f"--ui-port {options.port}",
+            lambda error: on_notice(f"an answer over HTTP failed: {error!r}"),
+            public=frozenset(route.path for route in files),
+        )
+        self._options = options
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        self._server.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Hang up on everyone."""
+        self._server.__exit__()
+
+    @property
+    def address(self) -> str:
+        """What to open in a browser, with the token where one is needed."""
+        host = self._options.host
+        if host in EVERYWHERE:
+            host = own_address(is_v6=":" in host)
+        shown = f"[{host}]" if ":" in host else host
+        token = self._options.token
+        query = "" if token is None else f"?token={quote(token, safe='')}"
+        return f"http://{shown}:{self._server.port}/{query}"
+
+    def see(self, step: Step) -> None:
+        """Show a frame; called by the thread of the session."""
+        self.album.see(step)
+        self._feed.put(step)
+        seen = Seen.of(step, list(step.lesson.samples))
+        self._status.put(seen)
+        self._metrics.add(seen)
+
+    def done(self, verb: str, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        """Follow a verb; called by the thread of the session."""
+        self.album.done(verb, arguments, answer)
+
+
+def own_address(*, is_v6: bool = False) -> str:
+    """Return the address by which others reach this machine; its name where it has no network.
+
+    Nothing is sent: connecting a datagram socket only looks up the route.
+    """
+    family, far = (socket.AF_INET6, "2001:db8::1") if is_v6 else (socket.AF_INET, "192.0.2.1")
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((far, 9))
+        except OSError:
+            return socket.gethostname()
+        address: str = probe.getsockname()[0]
+        return address
+
+
+def qr_lines(address: str) -> list[str]:
+    """Return a QR code of half blocks, light on dark as terminals mostly are.
+
+    Example:
+        >>> len(qr_lines("http://192.168.1.7:8080/"))
+        15
+    """
+    rows = [list(row) for row in segno.make(address, error="l").matrix_iter(border=2)]
+    rows += [[0] * len(rows[0])] * (len(rows) % 2)
+    return [
+        "".join(BLOCKS[upper, lower] for upper, lower in zip(*pair, strict=True))
+        for pair in zip(rows[::2], rows[1::2], strict=True)
+    ]

@@ -1,0 +1,174 @@
+"""A session that a page can talk to, without a network to train: it counts what it is taught."""
+
+import threading
+import time
+from contextlib import ExitStack
+
+import numpy as np
+
+from cfl_edge.errors import UsageError
+from cfl_edge.loop.mailbox import Mailbox
+from cfl_edge.loop.step import Lesson, Step
+from cfl_edge.loop.watching import Watched
+from cfl_edge.names import check_name
+from cfl_edge.prediction import Prediction
+from cfl_edge.preprocess import to_model_input
+from cfl_edge.serve.page.teach import TeachPage
+from cfl_edge.stream.frame import Frame
+from cfl_edge.web.options import HttpOptions
+
+
+def until(condition, seconds=5):
+    end_s = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
+class CountingSession:
+    """Takes verbs and shows frames, `fps` a second, in a thread of its own."""
+
+    def __init__(self, folder, *, fps=50, draw=None, **options):
+        self.mailbox = Mailbox()
+        self.samples, self.learned, self.done = {}, [], []
+        self.label, self.until_s, self.paused = None, 0.0, False
+        self.fps, self.frame, self.show = fps, 0, True
+        self.draw = draw or (lambda number: np.full((48, 64, 3), number % 256, np.uint8))
+        self.notices, self.onnx = [], folder / "onnx" / "model.onnx"
+        self.page = TeachPage(
+            HttpOptions(options.pop("host", "127.0.0.1"), options.pop("port", 0), **options),
+            Watched(self.mailbox, lambda image: to_model_input(image, 32), self.onnx),
+            self.notices.append,
+        )
+        self._ended = threading.Event()
+
+    def __enter__(self):
+        with ExitStack() as stack:
+            stack.enter_context(self.page)
+            self._thread = threading.Thread(target=self._run)
+            self._thread.start()
+            stack.callback(self._thread.join)
+            stack.callback(self._ended.set)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    @property
+    def port(self):
+        return self.page._server.port
+
+    def _run(self):
+        while not self._ended.wait(1 / self.fps):
+            self.mailbox.serve(self._do)
+            if self.show:
+                self._show()
+        self.mailbox.close()
+
+    def _show(self):
+        now_s = time.monotonic()
+        label = self.label if now_s < self.until_s and not self.paused else None
+        if label is not None:
+            self.samples[label] = self.samples.get(label, 0) + 1
+            self.learned.append((self.frame, label, now_s))
+        best = max(self.samples, key=self.samples.get, default=None)
+        self.page.see(
+            Step(
+                Frame(self.draw(self.frame), now_s, self.frame),
+                Prediction(best, best and 0.91, None, np.zeros(0, np.float32), nearest=best),
+                Lesson(
+                    label,
+                    label is not None,
+                    len(self.learned),
+                    0.93 if self.learned else None,
+                    samples=dict(self.samples),
+                ),
+                fps=float(self.fps),
+                seconds=now_s,
+                seen=self.frame + 1,
+            )
+        )
+        self.frame += 1
+
+    def _do(self, verb, arguments):
+        answer = getattr(self, f"_do_{verb}")(**arguments)
+        if verb != "status":
+            self.done.append((verb, dict(arguments)))
+            self.page.done(verb, arguments, answer)
+        return {"said": f"{verb} done"} | answer
+
+    def _known(self, name):
+        if name not in self.samples:
+            raise UsageError(f"there is no class {name}", hint="one of the classes")
+
+    def _do_label(self, label, seconds=1e9):
+        self.label = None if label is None else check_name(label)
+        self.until_s = time.monotonic() + seconds
+        return {}
+
+    def _do_unlabel(self):
+        return self._do_label(None)
+
+    def _do_label_frame(self, label, frame):
+        self.samples[check_name(label)] = self.samples.get(label, 0) + 1
+        return {"frame": frame, "learned": True}
+
+    def _do_undo(self, hold=False, frames=0):
+        label = self.learned[-1][1] if self.learned else None
+        count = 0
+        while self.learned and (self.learned[-1][1] == label if hold else count < frames):
+            self.learned.pop()
+            self.samples[label] -= 1
+            count += 1
+        return {"frames_taken_back": count}
+
+    def _do_add(self, name):
+        self.samples.setdefault(check_name(name), 0)
+        return {}
+
+    def _do_rename(self, name, to):
+        self._known(name)
+        self.samples = {to if one == name else one: n for one, n in self.samples.items()}
+        self.learned = [(f, to if one == name else one, s) for f, one, s in self.learned]
+        return {}
+
+    def _do_merge(self, names, into):
+        for name in names:
+            self._known(name)
+        if len(set(names)) < 2 or into not in names:
+            raise UsageError("expected at least 2 classes, and one of them", hint="both")
+        self.samples[into] = sum(self.samples.pop(name) for name in {*names, into})
+        return {}
+
+    def _do_remove(self, name):
+        self._known(name)
+        del self.samples[name]
+        return {}
+
+    def _do_pause(self):
+        self.paused = True
+        return {}
+
+    def _do_resume(self):
+        self.paused = False
+        return {}
+
+    def _do_save(self):
+        return {}
+
+    def _do_export(self):
+        self.onnx.parent.mkdir(exist_ok=True)
+        self.onnx.write_bytes(b"onnx" * 100_000)
+        return {}
+
+    def _do_status(self):
+        return {
+            "classes": [
+                {"name": name, "samples": count, "recent_accuracy": 0.9}
+                for name, count in self.samples.items()
+            ],
+            "paused": self.paused,
+            "label": self.label,
+            "model": "runs/kitchen",
+        }

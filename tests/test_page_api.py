@@ -1,0 +1,349 @@
+"""The API of the page, through real sockets: verbs, pictures, downloads, and whom it answers."""
+
+import contextlib
+import http.client
+import io
+import json
+import socket
+import time
+
+import pytest
+from page_session import CountingSession, until
+from PIL import Image
+
+from cfl_edge.names import MAX_NAME
+from cfl_edge.serve.page import api, live, teach
+from cfl_edge.serve.page.offered import READS, VERBS
+from cfl_edge.serve.page.thumbnails import Thumbnails
+from cfl_edge.web.guard import cookie_value
+
+TOKEN = "s3cret-" + "x" * 20
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def session(tmp_path):
+    with CountingSession(tmp_path) as session:
+        yield session
+    assert session.notices == []
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    with CountingSession(tmp_path, host="0.0.0.0", token=TOKEN) as session:
+        yield session
+
+
+def ask(session, path, body=None, headers=JSON, method=None):
+    """Send a request; a body that is not bytes goes as JSON."""
+    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", session.port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request(method or ("GET" if data is None else "POST"), path, data, headers)
+        response = connection.getresponse()
+        return response.status, response.read(), response.headers
+
+
+def do(session, verb, **arguments):
+    code, body, _ = ask(session, f"/api/v1/{verb}", arguments)
+    return code, json.loads(body)
+
+
+# Verbs
+def test_verbs_reach_the_session_with_their_arguments(session):
+    assert do(session, "add", name="mug") == (200, {"said": "add done"})
+    assert do(session, "rename", name="mug", to="cup")[0] == 200
+    assert do(session, "label", label="cup", seconds=0.2)[0] == 200
+    until(lambda: session.learned)
+    assert do(session, "undo", hold=True)[1]["frames_taken_back"] > 0
+    assert [verb for verb, _ in session.done] == ["add", "rename", "label", "undo"]
+    assert session.done[2][1] == {"label": "cup", "seconds": 0.2}
+    status = json.loads(ask(session, "/api/v1/status")[1])
+    assert [one["name"] for one in status["classes"]] == ["cup"]
+
+
+def test_what_is_refused_says_why_and_changes_nothing(session):
+    code, answer = do(session, "rename", name="nobody", to="x")
+    assert (code, answer["error"]) == (400, "there is no class nobody")
+    assert answer["hint"] == "one of the classes"
+    assert session.done == []
+
+
+@pytest.mark.parametrize("verb", ["exec", "__init__", "do", "_do_add", "..%2fadd", "status"])
+def test_other_verbs_do_not_exist(session, verb):
+    assert do(session, verb)[0] in (404, 405)
+    assert session.done == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("export", {"out": "/tmp/x"}),
+        ("export", {"onnx": "/tmp/x"}),
+        ("add", {"name": "mug", "onnx": "/tmp/x"}),
+        ("rename", {"name": "a", "to": "b", "onnx": "../x"}),
+        ("publish", {"path": "/etc/x"}),
+        ("label", {"label": "mug", "exec": "rm"}),
+    ],
+)
+def test_no_path_and_no_command_is_taken_from_the_network(session, verb, arguments):
+    code, answer = do(session, verb, **arguments)
+    assert code == 400
+    assert "has no argument" in answer["error"]
+    assert session.done == []
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "code"),
+    [
+        (b"{", JSON, 400),
+        (b"[]", JSON, 400),
+        (b"\xff\xfe", JSON, 400),
+        (b"[" * 4000, JSON, 400),
+        (b'{"name": "mug"}', {}, 415),
+        (b'{"name": "mug"}', {"Content-Type": "text/plain"}, 415),
+        (b'{"name": "mug"}', {"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        (b'{"name": "mug"}'.ljust(5000), JSON, 413),
+        (b"x" * 300_000, JSON, 413),
+    ],
+)
+def test_bodies_that_are_none(session, body, headers, code):
+    status, answer, _ = ask(session, "/api/v1/add", body, headers)
+    assert (status, list(json.loads(answer))) == (code, ["error"])
+    assert session.done == []
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "a\"b'c&d", "../../etc/passwd", "猫", "x" * MAX_NAME]
+)
+def test_hostile_names_are_names(session, name):
+    assert do(session, "label", label=name, seconds=5)[0] == 200
+    until(lambda: session.page.album.thumbnails.shown().get(name))
+    status = json.loads(ask(session, "/api/v1/status")[1])
+    assert status["classes"][0]["name"] == name
+
+
+def test_a_full_mailbox_is_no_failure(session):
+    session.fps = 0.5
+    time.sleep(0.1)
+    taken = [session.mailbox.submit("status", {}) for _ in range(32)]
+    code, answer = do(session, "pause")
+    assert code == 503
+    assert "wait for the session" in answer["error"]
+    session.fps = 50
+    assert all(one.result(5) for one in taken)
+
+
+def test_the_end_of_the_session_answers_those_who_wait(tmp_path):
+    with CountingSession(tmp_path) as session:
+        session.mailbox.close()
+        code, answer = do(session, "pause")
+    assert code == 503
+    assert "ended" in answer["error"]
+
+
+# Pictures and files
+def test_a_snapshot(session):
+    until(lambda: session.frame)
+    code, body, headers = ask(session, "/api/v1/frame.jpg")
+    assert (code, headers["Content-Type"], headers["Cache-Control"]) == (
+        200,
+        "image/jpeg",
+        "no-store",
+    )
+    assert Image.open(io.BytesIO(body)).size == (64, 48)
+    body = ask(session, "/api/v1/frame.jpg?view=model")[1]
+    assert Image.open(io.BytesIO(body)).size == (32, 32)
+    assert ask(session, "/api/v1/frame.jpg?view=x")[0] == 400
+
+
+def test_a_stream_of_pictures_goes_on_longer_than_a_request_may_take(session, monkeypatch):
+    monkeypatch.setattr("cfl_edge.web.server.REQUEST_TIMEOUT_S", 0.3)
+    with socket.create_connection(("127.0.0.1", session.port), 5) as client:
+        client.sendall(b"GET /api/v1/stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        start_s, got = time.monotonic(), b""
+        while time.monotonic() - start_s < 1:
+            got += client.recv(1 << 16)
+        assert got.count(b"--frame\r\n") > 5
+        assert b"multipart/x-mixed-replace; boundary=frame" in got
+        viewers = session.page._api.viewers
+        assert viewers.count == 1
+    until(lambda: viewers.count == 0)
+
+
+def test_streams_are_bounded(session, monkeypatch):
+    monkeypatch.setattr(live, "MOST_VIEWERS", 3)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", session.port), 5))
+            client.sendall(b"GET /api/v1/stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b"200 OK" in client.recv(100)
+        code, body, _ = ask(session, "/api/v1/stream.mjpg")
+        assert (code, b"no place" in body) == (503, True)
+        assert do(session, "pause")[0] == 200
+
+
+def test_the_model_is_downloaded_as_it_was_exported(session):
+    assert ask(session, "/api/v1/model.onnx")[0] == 404
+    assert do(session, "export")[0] == 200
+    code, body, headers = ask(session, "/api/v1/model.onnx")
+    assert (code, body) == (200, session.onnx.read_bytes())
+    assert headers["Content-Disposition"] == 'attachment; filename="model.onnx"'
+
+
+def test_slow_downloads_are_bounded_and_hung_up_on(session, monkeypatch):
+    monkeypatch.setattr("cfl_edge.web.long_answer.CHUNK_S", 0.5)
+    session.onnx.parent.mkdir()
+    session.onnx.write_bytes(bytes(40_000_000))
+    with contextlib.ExitStack() as stack:
+        for _ in range(api.MOST_DOWNLOADS):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", session.port), 5))
+            client.sendall(b"GET /api/v1/model.onnx HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b"200 OK" in client.recv(100)
+        assert ask(session, "/api/v1/model.onnx")[0] == 503
+        until(lambda: ask(session, "/api/v1/model.onnx", method="GET")[0] == 200)
+
+
+def test_thumbnails_follow_their_class(session):
+    do(session, "label", label="mug", seconds=5)
+    until(lambda: session.page.album.thumbnails.shown().get("mug"))
+    do(session, "unlabel")
+    (frame, *_) = session.page.album.thumbnails.shown()["mug"]
+    code, body, headers = ask(session, f"/api/v1/thumbnails/{frame}.jpg")
+    assert (code, body[:2], headers["Content-Type"]) == (200, b"\xff\xd8", "image/jpeg")
+    do(session, "rename", name="mug", to="cup")
+    assert frame in session.page.album.thumbnails.shown()["cup"]
+    do(session, "undo", hold=True)
+    assert ask(session, f"/api/v1/thumbnails/{frame}.jpg")[0] == 404
+    assert ask(session, "/api/v1/thumbnails/x.jpg")[0] == 404
+
+
+def test_thumbnails_of_a_removed_class_are_gone(session):
+    do(session, "label", label="mug", seconds=5)
+    until(lambda: session.page.album.thumbnails.shown().get("mug"))
+    do(session, "unlabel")
+    do(session, "remove", name="mug")
+    until(lambda: not session.page.album.thumbnails.shown())
+
+
+def test_thumbnails_are_bounded_and_balanced():
+    thumbnails = Thumbnails(most_bytes=1000)
+    for frame in range(500):
+        thumbnails.add(frame, "often" if frame % 50 else "rarely", bytes(10))
+    sizes = {
+        label: sum(1 for frame in range(500) if thumbnails.get(frame) and (frame % 50 == 0) == rare)
+        for label, rare in (("often", False), ("rarely", True))
+    }
+    assert sizes == {"often": 90, "rarely": 10}
+    thumbnails.merge(["rarely"], "often")
+    thumbnails.keep([])
+    thumbnails.add(1000, "mug", bytes(999))
+    assert thumbnails.get(1000) is not None
+
+
+# The page and the documents
+def test_the_page_loads_from_here_alone(session):
+    code, body, headers = ask(session, "/")
+    assert (code, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert b"<script>" not in body
+    assert b"style=" not in body
+
+
+def test_the_files_of_the_page_are_small_and_name_no_other_machine():
+    routes = api.page_routes()
+    assert {"/", "/page.js", "/page.css"} <= {route.path for route in routes}
+    folder = api.FOLDER
+    texts = [file.read_text() for file in folder.iterdir()]
+    assert sum(len(text.encode()) for text in texts) < 150_000
+    for text in texts:
+        assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+        assert "https://" not in text
+
+
+def test_openapi_has_every_route(session):
+    document = json.loads(ask(session, "/api/v1/openapi.json")[1])
+    assert document["openapi"].startswith("3.")
+    assert set(document["paths"]) == {*READS, *(f"/api/v1/{verb}" for verb in VERBS)}
+    label = document["paths"]["/api/v1/label"]["post"]["requestBody"]["content"]
+    assert label["application/json"]["schema"]["additionalProperties"] is False
+    do(session, "export")
+    for path in READS.keys() - {"/api/v1/stream.mjpg"}:
+        assert ask(session, path)[0] == 200, path
+    assert b"cfl_edge_frames_total" in ask(session, "/metrics")[1]
+
+
+# Whom it answers
+@pytest.mark.parametrize("path", [*READS, "/", "/api/v1/thumbnails/1.jpg"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    ],
+)
+def test_a_page_of_somebody_else_gets_nothing(session, path, headers):
+    assert ask(session, path, headers=headers)[0] == 403
+
+
+def test_a_link_from_elsewhere_opens_the_page_and_does_nothing(session):
+    link = {
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+    }
+    assert ask(session, "/", headers=link)[0] == 200
+    assert ask(session, "/api/v1/pause", {}, headers=JSON | link)[0] == 403
+    assert session.done == []
+
+
+def test_without_the_token_there_is_the_empty_page_alone(guarded):
+    for path in ["/", "/page.js", "/page.css", "/icon.svg"]:
+        assert ask(guarded, path)[0] == 200
+    for path in [*READS, "/api/v1/thumbnails/1.jpg", "/nothing"]:
+        code, body, headers = ask(guarded, path)
+        assert (code, headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert TOKEN.encode() not in body
+    assert ask(guarded, "/", b"", method="POST")[0] == 401
+    assert do(guarded, "pause")[0] == 401
+    assert guarded.done == []
+
+
+def test_the_token_is_exchanged_for_a_cookie(guarded):
+    assert guarded.page.address.endswith(f":{guarded.port}/?token={TOKEN}")
+    code, _, headers = ask(guarded, f"/?token={TOKEN}")
+    assert (code, headers["Location"]) == (303, "/")
+    cookie = headers["Set-Cookie"]
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
+    assert TOKEN not in cookie
+    value = {"Cookie": cookie.partition(";")[0]}
+    assert ask(guarded, "/api/v1/status", headers=value)[0] == 200
+    assert ask(guarded, "/api/v1/pause", {}, headers=JSON | value)[0] == 200
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert ask(guarded, "/api/v1/status", headers=bearer)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Cookie": f"cfl_edge_0={TOKEN}"},
+        {"Cookie": f"cfl_edge_1={cookie_value(TOKEN)}"},
+        {"Cookie": "cfl_edge_0=\xff"},
+        {"Cookie": "cfl_edge_0="},
+        {"Cookie": f"cfl_edge_0={cookie_value(TOKEN)}", "Authorization": "Bearer x"},
+        {"Authorization": f"Bearer {cookie_value(TOKEN)}"},
+    ],
+)
+def test_other_cookies_open_nothing(guarded, headers):
+    assert ask(guarded, "/api/v1/status", headers=headers)[0] == 401
+    assert ask(guarded, f"/?token={TOKEN[:-1]}")[0] == 401
+    assert ask(guarded, f"/api/v1/status?token={TOKEN}")[0] == 401
+
+
+def test_the_address_of_all_interfaces_is_one_that_others_can_reach():
+    assert teach.own_address() not in teach.EVERYWHERE

@@ -1,0 +1,284 @@
+"""The WebSocket of the page: one frame on its way, holds that end by themselves, limits."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+
+import pytest
+from page_session import CountingSession, until
+from test_page_api import TOKEN, do
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from cfl_edge.serve.page import live
+from cfl_edge.web.guard import cookie_value
+
+
+@pytest.fixture
+def session(tmp_path):
+    with CountingSession(tmp_path) as session:
+        yield session
+    assert session.notices == []
+
+
+def open_live(session, headers=None):
+    return connect(
+        f"ws://127.0.0.1:{session.port}/api/v1/live",
+        additional_headers=headers or {},
+        open_timeout=10,
+        close_timeout=1,
+    )
+
+
+def receive_to_the_end(viewer):
+    """Read until the server closes; return its code and reason."""
+    try:
+        while True:
+            viewer.recv(timeout=30)
+    except ConnectionClosed as error:
+        return error.rcvd and (error.rcvd.code, error.rcvd.reason)
+
+
+class Viewer:
+    """A page: takes messages and pictures, and acknowledges them."""
+
+    def __init__(self, session):
+        self.session, self.pictures, self.status = session, [], {}
+
+    def __enter__(self):
+        self.socket = open_live(self.session).__enter__()
+        return self
+
+    def __exit__(self, *_):
+        self.socket.__exit__(None, None, None)
+
+    def say(self, **message):
+        self.socket.send(json.dumps(message))
+
+    def take(self, *, acknowledge=True):
+        message = json.loads(self.socket.recv(timeout=5))
+        self.status = message.get("status", self.status)
+        if message.get("picture"):
+            self.pictures.append(self.socket.recv(timeout=5))
+        if acknowledge:
+            self.say(ack=message["number"])
+        return message
+
+
+def test_frames_come_with_what_is_known_of_them(session):
+    session.samples["mug"] = 3
+    with Viewer(session) as viewer:
+        messages = [viewer.take() for _ in range(10)]
+    frames = [message["frame"]["frame"] for message in messages if "frame" in message]
+    assert frames == sorted(set(frames))
+    assert messages[0]["frame"]["prediction"] == "mug"
+    assert messages[0]["frame"]["score"] == 0.91
+    assert all(picture[:2] == b"\xff\xd8" for picture in viewer.pictures)
+    assert viewer.status["classes"] == [{"name": "mug", "samples": 3, "recent_accuracy": 0.9}]
+
+
+def test_no_more_than_fifteen_frames_a_second(session):
+    with Viewer(session) as viewer:
+        start_s = time.monotonic()
+        while time.monotonic() - start_s < 1:
+            viewer.take()
+        assert len(viewer.pictures) <= live.MOST_HZ + 2
+
+
+def test_the_next_frame_waits_for_the_acknowledgement_and_is_the_newest(session):
+    with Viewer(session) as viewer:
+        first = viewer.take(acknowledge=False)
+        with pytest.raises(TimeoutError):
+            viewer.socket.recv(timeout=0.5)
+        viewer.say(ack=first["number"] + 1)  # of a message that was not sent
+        with pytest.raises(TimeoutError):
+            viewer.socket.recv(timeout=0.2)
+        newest = session.frame
+        viewer.say(ack=first["number"])
+        assert viewer.take()["frame"]["frame"] >= newest - 1
+
+
+def test_a_page_in_the_background_gets_no_pictures(session):
+    with Viewer(session) as viewer:
+        viewer.say(pictures=False)
+        until(lambda: viewer.take()["picture"] is False)
+        viewer.say(pictures=True)
+        until(lambda: viewer.take()["picture"] is True)
+        viewer.say(view="model")
+        until(lambda: viewer.take() and len(viewer.pictures[-1]) != len(viewer.pictures[0]))
+
+
+def test_a_viewer_that_takes_nothing_is_shown_out(session, monkeypatch):
+    monkeypatch.setattr(live, "ACK_S", 0.3)
+    with open_live(session) as viewer:
+        assert receive_to_the_end(viewer) == (1008, "no acknowledgement within 0.3 s")
+    until(lambda: session.page._api.viewers.count == 0)
+
+
+# Holding
+def test_a_hold_teaches_for_as_long_as_it_lasts(session):
+    with Viewer(session) as viewer:
+        viewer.say(hold="mug")
+        until(lambda: viewer.take()["hold"] == {"label": "mug", "mine": True})
+        until(lambda: len(session.learned) > 5)
+        viewer.say(release=True)
+        until(lambda: viewer.take()["hold"] is None)
+        until(lambda: ("unlabel", {}) in session.done)
+        learned = len(session.learned)
+        time.sleep(0.3)
+        assert len(session.learned) == learned
+        until(lambda: viewer.take() and "mug" in viewer.status.get("thumbnails", {}))
+
+
+def test_without_heartbeats_learning_stops_within_a_second(session):
+    with Viewer(session) as viewer:
+        viewer.say(hold="mug")
+        began_s = time.monotonic()
+        time.sleep(1.5)
+        assert session.learned
+        assert session.learned[-1][2] - began_s <= 1.1
+
+
+def test_a_browser_that_is_gone_stops_learning_at_once(session):
+    with Viewer(session) as viewer:
+        viewer.say(hold="mug")
+        until(lambda: session.learned)
+        viewer.socket.socket.close()  # as the kernel does for a process that was killed
+        gone_s = time.monotonic()
+    time.sleep(1.3)
+    assert session.learned[-1][2] - gone_s < 1
+    assert session.page._api.viewers.count == 0
+
+
+def test_two_do_not_hold_at_once(session):
+    with Viewer(session) as one, Viewer(session) as other:
+        one.say(hold="mug")
+        until(lambda: session.learned)
+        assert other.take()["hold"] in (None, {"label": "mug", "mine": False})
+        other.say(hold="pen")
+        until(lambda: other.take()["refused"] == "somebody else is teaching mug")
+        assert set(session.samples) == {"mug"}
+        other.say(release=True)  # not his to release
+        one.say(hold="mug")
+        learned = len(session.learned)
+        until(lambda: len(session.learned) > learned)
+
+
+def test_a_hold_with_a_name_that_none_can_have_says_so(session):
+    with Viewer(session) as viewer:
+        viewer.say(hold="a\x1b[31m")
+        refused = []
+        until(lambda: refused.append(viewer.take()["refused"]) or refused[-1])
+        assert "control characters" in refused[-1]
+        assert session.samples == {}
+
+
+# Limits
+@pytest.mark.parametrize(
+    "message",
+    ["", "{", "[]", "null", "1", '{"hold": 1}', '{"ack": "1"}', '{"exec": 1}', b"{}", "[" * 4000],
+)
+def test_messages_that_are_none_end_the_connection(session, message):
+    with open_live(session) as viewer:
+        viewer.send(message)
+        assert receive_to_the_end(viewer)[0] == 1008
+    assert session.done == []
+    assert do(session, "pause")[0] == 200
+
+
+@pytest.mark.parametrize("message", ["x" * 5000, "x" * 10_000_000])
+def test_messages_that_are_too_long_end_the_connection(session, message):
+    with open_live(session) as viewer:
+        with contextlib.suppress(ConnectionClosed):
+            viewer.send(message)
+        ended = receive_to_the_end(viewer)
+    assert ended is None or ended[0] == 1009  # None: the rest of the message came after the end
+    assert do(session, "pause")[0] == 200
+
+
+def test_a_flood_of_messages_ends_its_connection_alone(session):
+    with Viewer(session) as good, open_live(session) as bad:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(2000):
+                bad.send('{"release": true}')
+        assert receive_to_the_end(bad)[0] == 1008
+        good.say(hold="mug")
+        until(lambda: session.learned)
+
+
+def test_viewers_are_bounded_and_a_thousand_stop_nothing(session):
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(open_live(session)) for _ in range(live.MOST_VIEWERS)]
+        for _ in range(300):
+            with pytest.raises(InvalidStatus, match="503"):
+                open_live(session).__enter__()
+        frames = session.frame
+        until(lambda: session.frame > frames + 10)
+        assert do(session, "pause")[0] == 200
+        taken[0].close()
+        until(lambda: session.page._api.viewers.count < live.MOST_VIEWERS)
+        stack.enter_context(open_live(session))
+
+
+def test_handshakes_that_never_end_cost_themselves(session):
+    clients = []
+    try:
+        for _ in range(300):
+            client = socket.create_connection(("127.0.0.1", session.port), 5)
+            client.sendall(b"GET /api/v1/live HTTP/1.1\r\nUpgrade: websocket\r\n")
+            clients.append(client)
+        with Viewer(session) as viewer:
+            assert viewer.take()["number"] == 1
+    finally:
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+def test_other_pages_get_no_websocket(session, headers, code):
+    with pytest.raises(InvalidStatus, match=str(code)):
+        open_live(session, headers).__enter__()
+    with open_live(session, {"Origin": f"http://127.0.0.1:{session.port}"}) as viewer:
+        assert viewer.recv(timeout=5)
+
+
+def test_a_websocket_needs_the_token(tmp_path):
+    with CountingSession(tmp_path, host="0.0.0.0", token=TOKEN) as session:
+        for headers in ({}, {"Cookie": "cfl_edge_0=x"}, {"Authorization": "Bearer x"}):
+            with pytest.raises(InvalidStatus, match="401"):
+                open_live(session, headers).__enter__()
+        for headers in (
+            {"Cookie": f"cfl_edge_0={cookie_value(TOKEN)}"},
+            {"Authorization": f"Bearer {TOKEN}"},
+        ):
+            with open_live(session, headers) as viewer:
+                assert viewer.recv(timeout=5)
+
+
+def test_a_camera_that_hangs_is_told_and_verbs_are_still_done(session):
+    session.show = False
+    with Viewer(session) as viewer:
+        until(lambda: "frame" not in viewer.take())
+        assert do(session, "save")[0] == 200
+
+
+def test_the_end_hangs_up_on_viewers(tmp_path):
+    with CountingSession(tmp_path) as session:
+        viewers = [open_live(session).__enter__() for _ in range(5)]
+        threads = threading.active_count()
+        start_s = time.monotonic()
+    assert time.monotonic() - start_s < 2
+    for viewer in viewers:
+        receive_to_the_end(viewer)
+        viewer.__exit__(None, None, None)
+    assert threading.active_count() < threads
