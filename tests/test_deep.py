@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from PIL import Image
 
 from cfl_edge.config.models import UndoSettings
-from cfl_edge.core.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.networks import build_network
 from cfl_edge.errors import DataError, ExportError, UsageError
@@ -63,7 +62,7 @@ def test_replay_returns_jpegs_bit_by_bit_also_of_noise(kind, px):
 
 def test_a_step_is_plain_sgd_through_all_blocks_after_the_third():
     built = learner(new_per_step=4, batch=4)
-    sequence = copy.deepcopy(built.backbone.network.sequence)
+    sequence = copy.deepcopy(built.algorithm.backbone.network.sequence)
     images = scene(4)
     # Two classes are known once a step had samples of both: the first step tells them apart.
     built.learn(built.encode(images), ["a", "b", "a", "b"])
@@ -75,7 +74,7 @@ def test_a_step_is_plain_sgd_through_all_blocks_after_the_third():
         Image.fromarray(image).save(file, "JPEG", quality=90)
         jpegs.append(np.asarray(Image.open(file)))
     x = torch.from_numpy(np.stack(jpegs)).permute(0, 3, 1, 2).float()
-    x = (x - built.backbone.mean) / built.backbone.std
+    x = (x - built.algorithm.backbone.mean) / built.algorithm.backbone.std
     with torch.no_grad():
         plain = [sequence[:FROZEN](x), sequence[:FROZEN](x.flip(3))]
     learned = list(built.algorithm.network)
@@ -113,19 +112,19 @@ def test_a_step_is_plain_sgd_through_all_blocks_after_the_third():
 
 def test_the_backbone_stays_and_the_scores_are_those_of_the_moved_copy():
     built = learner()
-    digest = built.backbone.digest()
+    digest = built.algorithm.backbone.digest()
     for seed in range(4):
         built.learn(built.encode(scene(8, seed=seed)), ["a", "b"] * 4)
-    assert built.backbone.digest() == digest
+    assert built.algorithm.backbone.digest() == digest
     images = scene(3, seed=99)
-    x = built.backbone.scaled(torch.from_numpy(images))
+    x = built.algorithm.backbone.scaled(torch.from_numpy(images))
     with torch.no_grad():
-        h = built.backbone.network.sequence[:FROZEN](x)
+        h = built.algorithm.backbone.network.sequence[:FROZEN](x)
         before = h
         for layer in built.algorithm.network:
             h = layer(h)
         expected = with_constant(h.mean(dim=(2, 3))) @ built.algorithm.rows.T
-        untouched = built.backbone.network.sequence[FROZEN:](before)
+        untouched = built.algorithm.backbone.network.sequence[FROZEN:](before)
     np.testing.assert_allclose(built.predict(built.encode(images)), expected, rtol=1e-4, atol=1e-5)
     assert (h - untouched).abs().max() > 1e-3
 
@@ -153,12 +152,10 @@ def test_what_it_cannot_do_is_said(tmp_path):
     store, asked = Store(tmp_path / "m"), UndoSettings(model=tmp_path / "m", frames=1)
     with pytest.raises(DataError, match="--learner bp-deep, which reads images; the journal"):
         rewind(store, store.load(), asked, command="x", on_notice=lambda _: None)
-    other = Backbone("torchvision:x@y", IMAGENET_MEAN, IMAGENET_STD, torch.nn.Identity(), [3, 2])
     inputs = AlgorithmInputs(
         LearnerConfig(learner="bp-deep", backbone="torchvision:x@y"),
         *(build_network("none", (3, 8, 8)), (3, 8, 8), [3, 2], 2, torch.Generator()),
         torch.device("cpu"),
-        other,
     )
     with pytest.raises(UsageError, match="--backbone is torchvision:x@y"):
         build_algorithm(inputs)

@@ -5,17 +5,37 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfl_edge.core.backbones import Backbone
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.networks import Network
 
 PooledScale = Literal["raw", "unit"]
+
+
+class FrozenNetwork(Protocol):
+    """A backbone, whoever computes it.
+
+    Attributes:
+        name: What it was asked for by.
+        widths: C_E, the pooled features of its end, and D, its joint features; empty without a
+            network.
+    """
+
+    name: str
+    widths: list[int]
+
+    def __call__(self, images: Tensor, /) -> tuple[Tensor, Tensor | None]:
+        """Turn uint8 images (N, H, W, 3) into `(h0, final)`, see `Backbone`."""
+        ...
+
+    def digest(self) -> str:
+        """Return what tells its weights from others."""
+        ...
 
 
 def scale_pooled(final: Tensor, scale: PooledScale) -> Tensor:
@@ -78,7 +98,9 @@ class FeatureExtractor(nn.Module):
         scale: Of the backbone's pooled features, see `scale_pooled`.
     """
 
-    def __init__(self, backbone: Backbone, network: Network, scale: PooledScale = "raw") -> None:
+    def __init__(
+        self, backbone: FrozenNetwork, network: Network, scale: PooledScale = "raw"
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.network = network

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.backends import nnpack
 
-from cfl_edge.core.backbones import Backbone, build_backbone
-from cfl_edge.core.features import Encoded, FeatureExtractor
+from cfl_edge.core.features import Encoded, FeatureExtractor, FrozenNetwork
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import DataError
 from cfl_edge.learner.algorithms.algorithm import (
@@ -30,6 +29,7 @@ from cfl_edge.learner.journal import Journal
 from cfl_edge.learner.journal_entries import to_entries
 from cfl_edge.learners import declaration
 from cfl_edge.names import check_name
+from cfl_edge.onnx.frozen import frozen_network
 from cfl_edge.prediction import Prediction, predict_label, softmax
 from cfl_edge.stream.frame import Shown, cut_frame
 
@@ -75,7 +75,8 @@ class BatchLearner:
         device: Where every tensor lives: "cpu" or "cuda".
         weights: Shapes of the saved weights that are to be loaded, by name: compared before the
             memory for other ones is taken. None for a new network.
-        backbone: Of another learner of this configuration, which is shared; None for its own.
+        backbone: Of another learner of this configuration and device, which is shared; None for
+            its own.
 
     Attributes:
         classes: Class names, in the order of the scores.
@@ -95,7 +96,7 @@ class BatchLearner:
         device: str = "cpu",
         *,
         weights: Mapping[str, tuple[int, ...]] | None = None,
-        backbone: Backbone | None = None,
+        backbone: FrozenNetwork | None = None,
     ) -> None:
         config = config or LearnerConfig()
         self.config = config
@@ -110,8 +111,9 @@ class BatchLearner:
         if not nnpack.is_available():  # type: ignore[no-untyped-call]
             nnpack.set_flags(False)  # type: ignore[no-untyped-call]
 
-        backbone = backbone or build_backbone(config.backbone, config.statistics_mib)
-        self.backbone: Backbone = backbone.to(self.device)
+        self.backbone = backbone or frozen_network(
+            config.backbone, config.statistics_mib, self.image_px, self.device
+        )
         blank = torch.zeros(1, self.image_px, self.image_px, 3, dtype=torch.uint8)
         with torch.inference_mode():
             h0, final = self.backbone(blank.to(self.device))
@@ -128,7 +130,6 @@ class BatchLearner:
                 len(channels),
                 self.generator,
                 self.device,
-                self.backbone,
             )
         )
         self.examples = Examples(self.device)

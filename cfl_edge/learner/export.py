@@ -6,20 +6,18 @@ import copy
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from cfl_edge.core.distances import DistanceRows
-from cfl_edge.core.features import FeatureExtractor
+from cfl_edge.core.features import FeatureExtractor, FrozenNetwork
 from cfl_edge.errors import ExportError
 from cfl_edge.learner.batch_learner import BatchLearner
 from cfl_edge.onnx.export import Exported, Snapshot, export, take_snapshot
+from cfl_edge.onnx.frozen import frozen_network
 from cfl_edge.onnx.graph import Classifier
 from cfl_edge.onnx.metadata import KNOWN_DISTANCES, view_metadata
-
-if TYPE_CHECKING:
-    from cfl_edge.core.backbones import Backbone
 
 
 def export_learner(
@@ -39,15 +37,16 @@ def export_learner(
     return export(snapshot_learner(learner, backbone_on_cpu(learner)), out, add=add)
 
 
-def backbone_on_cpu(learner: BatchLearner) -> Backbone:
-    """Return a learner's backbone itself if it is on the CPU, a copy otherwise."""
+def backbone_on_cpu(learner: BatchLearner) -> FrozenNetwork:
+    """Return a learner's backbone itself if it is on the CPU, another one otherwise."""
     if learner.device.type == "cpu":
         return learner.backbone
-    return copy.deepcopy(learner.backbone).cpu()
+    config, cpu = learner.config, torch.device("cpu")
+    return frozen_network(config.backbone, config.statistics_mib, learner.image_px, cpu)
 
 
 def snapshot_learner(
-    learner: BatchLearner, backbone: Backbone, *, images: int | None = None
+    learner: BatchLearner, backbone: FrozenNetwork, *, images: int | None = None
 ) -> Snapshot:
     """Copy what an export needs, and ask torch what it must say.
 

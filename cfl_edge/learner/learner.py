@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from cfl_edge.core.features import Encoded
+from cfl_edge.core.features import Encoded, FrozenNetwork
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.batch_learner import BatchLearner, Images
 from cfl_edge.learner.config import LearnerConfig
@@ -17,7 +17,6 @@ from cfl_edge.prediction import Prediction
 from cfl_edge.preprocess import to_model_input
 
 if TYPE_CHECKING:
-    from cfl_edge.core.backbones import Backbone
     from cfl_edge.model.checkpoint import Saved
     from cfl_edge.onnx.export import Exported
 
@@ -131,7 +130,7 @@ class Learner(BatchLearner):
         *,
         device: str = "cpu",
         config: LearnerConfig | None = None,
-        backbone: Backbone | None = None,
+        backbone: FrozenNetwork | None = None,
     ) -> Learner:
         """Build the learner of a checkpoint.
 

@@ -10,22 +10,21 @@ them. Only torchvision's models are traced (`cfl_edge.onnx.traced`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.core.backbones import Backbone, CutNetwork, NoNetwork
+from cfl_edge.core.backbones import Backbone
 from cfl_edge.core.distances import DistanceRows
-from cfl_edge.core.features import FeatureExtractor, PooledScale
-from cfl_edge.core.joint import JointFeatures, pooling_matrix
+from cfl_edge.core.features import FeatureExtractor, FrozenNetwork, PooledScale
 from cfl_edge.core.networks import Network
+from cfl_edge.onnx.backbone import BackboneGraph, append_unit_length, backbone_graph
 from cfl_edge.onnx.builder import GraphBuilder, Value
+from cfl_edge.onnx.frozen import OnnxBackbone
 from cfl_edge.onnx.metadata import (
     FEATURES,
-    IMAGE,
     JOINED_FEATURES,
     LABEL_EMBEDDINGS,
     SCORES,
@@ -35,8 +34,6 @@ from cfl_edge.onnx.metadata import (
     UNKNOWN_TOTAL,
 )
 from cfl_edge.onnx.modules import append_module, append_pooling
-
-SHORTEST = np.float32(1e-12)  # as in torch.nn.functional.normalize
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +71,7 @@ def model_graph(extractor: FeatureExtractor, size_px: int, classifier: Classifie
         >>> [output.name for output in graph.model.graph.output]
         ['scores']
     """
-    graph, h0, final = _append_backbone(extractor.backbone, size_px)
+    graph, h0, final = _graph_of(extractor.backbone, size_px)
     sources = (
         []
         if final is None
@@ -130,55 +127,11 @@ def _append_distance(graph: GraphBuilder, features: str, distances: DistanceRows
     graph.describe("output", UNKNOWN_DISTANCE, [])
 
 
-def _append_backbone(backbone: Backbone, size_px: int) -> tuple[GraphBuilder, Value, Value | None]:
-    """Return a graph with what the backbone returns: `h0` and its pooled features, if any."""
-    network = backbone.network
-    if not isinstance(network, (NoNetwork, CutNetwork)):
-        from cfl_edge.onnx.traced import trace_backbone
-
-        return trace_backbone(backbone, size_px)
-    from onnx import TensorProto
-
-    graph = GraphBuilder()
-    graph.describe("input", IMAGE, [size_px, size_px, 3], number=TensorProto.UINT8)
-    turned = graph.node("Transpose", [IMAGE], perm=[0, 3, 1, 2])
-    floats = graph.node("Cast", [turned], to=TensorProto.FLOAT)
-    centred = graph.node("Sub", [floats, graph.constant(backbone.mean.cpu().numpy())])
-    scaled = graph.node("Div", [centred, graph.constant(backbone.std.cpu().numpy())])
-    x = Value(scaled, (3, size_px, size_px))
-    if isinstance(network, NoNetwork):
-        return graph, x, None
-    maps, h0 = [], x
-    for number, module in enumerate(network.sequence):
-        x = append_module(module, graph, x)
-        if number in network.points:
-            maps.append(x)
-        if number == network.cut - 1:
-            h0 = x
-    read = [_means(graph, x.name), *_append_joint(graph, maps, network.joint)]
-    return graph, h0, Value(graph.node("Concat", read, axis=1), (sum(network.widths),))
-
-
-def _append_joint(graph: GraphBuilder, maps: Sequence[Value], joint: JointFeatures) -> list[str]:
-    """Append the joint features, block by block, as `JointFeatures` computes them."""
-    parts = []
-    for x, point, places in zip(maps, joint.points, joint.selected, strict=True):
-        channels, height, width = x.shape
-        flat = graph.node("Reshape", [x.name, graph.integers([0, channels, height * width])])
-        matrix = graph.constant(pooling_matrix(height, width, point.cells).numpy())
-        cells = graph.node("MatMul", [flat, matrix])
-        row = graph.node("Reshape", [cells, graph.integers([0, channels * point.cells**2])])
-        taken = graph.node("Gather", [row, graph.integers(places.tolist())], axis=1)
-        parts.append(_unit(graph, taken, len(places)))
-    return parts
-
-
-def _unit(graph: GraphBuilder, features: str, width: int) -> str:
-    """Append features (N, C) scaled to a mean square of 1."""
-    length = graph.reduce("ReduceL2", features, [1], keepdims=True)
-    length = graph.node("Max", [length, graph.constant(SHORTEST)])
-    unit = graph.node("Div", [features, length])
-    return graph.node("Mul", [unit, graph.constant(np.float32(math.sqrt(width)))])
+def _graph_of(backbone: FrozenNetwork, size_px: int) -> BackboneGraph:
+    if isinstance(backbone, OnnxBackbone):
+        return backbone.graph()
+    assert isinstance(backbone, Backbone)
+    return backbone_graph(backbone, size_px)
 
 
 def _frozen_sources(
@@ -186,7 +139,7 @@ def _frozen_sources(
 ) -> list[str]:
     """Append what `cfl_edge.core.features.frozen_sources` computes."""
     end, joint = graph.split(final.name, widths, axis=1)
-    return [_unit(graph, end, widths[0]) if scale == "unit" else end, joint]
+    return [append_unit_length(graph, end, widths[0]) if scale == "unit" else end, joint]
 
 
 def _append_layers(graph: GraphBuilder, h0: Value, network: Network) -> list[str]:
@@ -201,8 +154,3 @@ def _append_layers(graph: GraphBuilder, h0: Value, network: Network) -> list[str
             pooled = graph.node("Mul", [graph.node("Sign", [pooled]), size])
         sources.append(pooled)
     return sources
-
-
-def _means(graph: GraphBuilder, maps: str) -> str:
-    """Append the means of maps (N, C, H, W) over their positions."""
-    return graph.reduce("ReduceMean", maps, [2, 3])

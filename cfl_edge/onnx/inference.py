@@ -179,8 +179,12 @@ class OnnxModel:
             )
 
 
-def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    require_plain_file(path)
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Return the options of every session that predicts.
+
+    Args:
+        threads: Of one prediction.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -191,9 +195,16 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     # Threads that wait must sleep: spinning took twice the CPU time (20 ms against 11 an image,
     # MobileNetV2 x 1.4 at 160 px, 2 busy x86 cores) and the same 22 ms by the clock.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    require_plain_file(path)
+    import onnxruntime
+
     try:
         return onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            str(path), sess_options=session_options(threads), providers=["CPUExecutionProvider"]
         )
     except session_errors() as error:
         reason = " ".join(str(error).split())

@@ -17,7 +17,6 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from cfl_edge.core.backbones import Backbone
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.distances import DistanceRows
 from cfl_edge.core.features import Encoded
@@ -44,7 +43,6 @@ class AlgorithmInputs:
             none.
         generator: Source of all randomness.
         device: Where all tensors live.
-        backbone: For an algorithm that adapts its blocks in a copy; None for none.
     """
 
     config: LearnerConfig
@@ -54,7 +52,6 @@ class AlgorithmInputs:
     layer_source: int
     generator: torch.Generator
     device: torch.device
-    backbone: Backbone | None = None
 
 
 class Algorithm(ABC):

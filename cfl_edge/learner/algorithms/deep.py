@@ -23,13 +23,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cfl_edge.core.backbones import CutNetwork
+from cfl_edge.core.backbones import CutNetwork, build_backbone
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.efficientnet_lite import as_network
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.core.recomputed import recomputed_step
+from cfl_edge.defaults import BACKBONE
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
 from cfl_edge.learner.algorithms.backpropagation import classifier_loss
@@ -39,6 +40,7 @@ from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.trainer import Trainer, mirror
 
+BACKBONES = ("none", BACKBONE)  # whose blocks it knows
 FROZEN = 4  # modules of the backbone: stem and three blocks
 LEARNING_RATE = 3e-3  # of the backbone's blocks (DECISIONS.md, "Rate of bp-deep")
 RATE_FROM_SCRATCH = 0.3  # of layers that were drawn at random: two easy classes within 15 steps
@@ -101,8 +103,16 @@ class DeepBackpropagation(SteppingAlgorithm):
 
     def __init__(self, inputs: AlgorithmInputs) -> None:
         super().__init__(inputs)
-        config, self.backbone = self.config, inputs.backbone
-        self.frozen, self.network = _blocks(inputs)
+        config = self.config
+        if config.backbone not in BACKBONES:
+            raise UsageError(
+                f"--learner {config.learner} trains the blocks of --backbone {BACKBONE}, "
+                f"--backbone is {config.backbone}",
+                hint=f"--backbone {BACKBONE}, or --learner bp-replay",
+            )
+        # In torch, where blocks can learn: the learner's own may be in ONNX Runtime.
+        self.backbone = build_backbone(config.backbone, config.statistics_mib).to(self.device)
+        self.frozen, self.network = _blocks(inputs, self.backbone.network)
         self.replay = Replay(
             (jpeg_bytes(config.resolved_image_px()),),
             limit_mib=config.replay_mib,
@@ -147,7 +157,6 @@ class DeepBackpropagation(SteppingAlgorithm):
     @torch.no_grad()
     def _read(self, images: Tensor, mirrored: Tensor | None = None) -> Tensor:
         """Return what the first block that learns reads of images (N, P, P, 3)."""
-        assert self.backbone is not None
         x = self.backbone.scaled(images)
         h: Tensor = self.frozen(x if mirrored is None else mirror(x, mirrored))
         return h
@@ -195,17 +204,10 @@ class DeepBackpropagation(SteppingAlgorithm):
         """Do nothing: all that it needs is stored."""
 
 
-def _blocks(inputs: AlgorithmInputs) -> tuple[nn.Module, Network]:
-    """Return what stays as it is of the backbone, and what learns."""
-    if not inputs.layer_source:
-        return nn.Identity(), inputs.network
-    network = None if inputs.backbone is None else inputs.backbone.network
+def _blocks(inputs: AlgorithmInputs, network: object) -> tuple[nn.Module, Network]:
+    """Return what stays as it is of the backbone's network, and what learns."""
     if not isinstance(network, CutNetwork):
-        raise UsageError(
-            f"--learner {inputs.config.learner} trains the blocks of --backbone "
-            f"efficientnet-lite0, --backbone is {inputs.config.backbone}",
-            hint="--backbone efficientnet-lite0, or --learner bp-replay",
-        )
+        return nn.Identity(), inputs.network
     learning = as_network(copy.deepcopy(network.sequence[FROZEN:]))
     return network.sequence[:FROZEN], learning.requires_grad_().to(inputs.device)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfl_edge.core.backbones import Backbone
+from cfl_edge.core.features import FrozenNetwork
 from cfl_edge.preprocess import to_model_input
 
 CACHE_BYTES = 2**30  # beyond it the backbone runs for each learner: a board has no more to spare
@@ -57,7 +57,7 @@ class Images:
     def __init__(
         self,
         x: Tensor,
-        backbone: Backbone,
+        backbone: FrozenNetwork,
         image_px: int,
         device: str,
         *,

@@ -9,7 +9,7 @@ from typing import final
 
 import torch
 
-from cfl_edge.core.backbones import build_backbone
+from cfl_edge.core.features import FrozenNetwork
 from cfl_edge.lab.bench.streams.data import SeedData, choose, read_data, shown_name
 from cfl_edge.lab.bench.streams.images import CACHE_BYTES, Images
 from cfl_edge.lab.bench.streams.options import StreamSettings
@@ -18,6 +18,7 @@ from cfl_edge.lab.bench.streams.recall import TestImages
 from cfl_edge.lab.bench.streams.run import Task
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.notices import Notice
+from cfl_edge.onnx.frozen import frozen_network
 
 BACKBONE_SAMPLES = 20  # images whose median is the backbone's time
 
@@ -44,7 +45,9 @@ class Stage:
         self.settings = settings
         image_px = base.resolved_image_px()
         self.dataset = dataset = read_data(settings, image_px, on_notice)
-        backbone = build_backbone(base.backbone, base.statistics_mib).to(device)
+        backbone = frozen_network(
+            base.backbone, base.statistics_mib, image_px, torch.device(device)
+        )
         first = choose(self.dataset, settings, seed=0)
         train, test = len(first.train), len(first.test)
         # `few` draws other images with every seed.
@@ -106,7 +109,7 @@ def _part(settings: StreamSettings, chosen: SeedData) -> str:
     return "validation part of the training split" if chosen.test_is_train else "test split"
 
 
-def _backbone_seconds(backbone: torch.nn.Module, images: Images, places: list[int]) -> float:
+def _backbone_seconds(backbone: FrozenNetwork, images: Images, places: list[int]) -> float:
     """Return the median time of the backbone for one image; the first one warms it up."""
     taken = []
     for place in [places[0], *places]:
