@@ -4,6 +4,8 @@ import os
 import shutil
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 # As the command line does, before torch is loaded: threads spin for a moment only.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -11,6 +13,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 from command_line import SMALL, cfl_edge, write_images
 
 from cfl_edge.model.store import Store
+
+# On a busy machine examples come slowly, which says nothing about the code.
+hypothesis_settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("busy")
 
 collect_ignore = ["fault_sweep.py"]  # a script: test_faults.py starts it
 

@@ -24,12 +24,16 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
     An existing model is resumed: its backbone, layers and image size cannot change.
     """
     from cfl_edge.loop.learn import learn as learn_from_stream
+    from cfl_edge.loop.watching import together
 
+    watches = [_page(settings, reporter)] if settings.ui else []
+    if settings.mqtt is not None:
+        watches.append(_mqtt(settings, settings.mqtt, reporter))
     learned = learn_from_stream(
         settings,
         on_step=reporter.step,
         on_notice=reporter.notice,
-        watch=_page(settings, reporter) if settings.ui else None,
+        watch=together(watches),
     )
     fields: dict[str, Any] = dataclasses.asdict(learned.summary)
     fields["samples"] = learned.samples
@@ -66,6 +70,17 @@ def _page(settings: LearnSettings, reporter: Reporter) -> Watch:
             yield page
 
     return watch
+
+
+def _mqtt(settings: LearnSettings, url: str, reporter: Reporter) -> Watch:
+    """Return what publishes to an MQTT broker beside a session, and takes what is asked there."""
+    from cfl_edge.serve.mqtt.address import mqtt_address
+    from cfl_edge.serve.mqtt.broker import require_paho
+    from cfl_edge.serve.mqtt.camera import MqttCamera
+
+    require_paho()
+    address = mqtt_address(url, settings.stream)
+    return lambda watched: MqttCamera(address, reporter.notice, submit=watched.mailbox.submit)
 
 
 def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:

@@ -25,6 +25,7 @@ from cfl_edge.config.settings import (
     Device,
     HoldS,
     MaxFrames,
+    Mqtt,
     Option,
     RealtimeHz,
     Reject,
@@ -158,6 +159,7 @@ class LearnSettings(Settings):
             metavar="S",
         ),
     ] = 60.0
+    mqtt: Mqtt = None
     stable_frames: StableFrames = defaults.STABLE_FRAMES
     stable_s: StableS = 0.0
     hold_s: HoldS = 0.0

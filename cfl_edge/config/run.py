@@ -11,6 +11,7 @@ from cfl_edge import defaults
 from cfl_edge.config.settings import (
     HoldS,
     MaxFrames,
+    Mqtt,
     Option,
     RealtimeHz,
     Reject,
@@ -73,6 +74,7 @@ class RunSettings(Settings):
             metavar="CMD",
         ),
     ] = None
+    mqtt: Mqtt = None
     stable_frames: StableFrames = defaults.STABLE_FRAMES
     stable_s: StableS = 0.0
     hold_s: HoldS = 0.0

@@ -23,8 +23,11 @@ from cfl_edge.errors import UsageError
 from cfl_edge.stream.options import FASTEST_HZ, SLOWEST_HZ
 
 ENV_PREFIX = "CFL_EDGE_"
-# Read elsewhere: `run --http`, the commands of `run --on-change`, the tests.
-OTHER_VARIABLES = {f"{ENV_PREFIX}{name}" for name in ("HTTP_TOKEN", "LABEL", "SCORE", "DATA", "VM")}
+# Read elsewhere: `run --http` and `--mqtt`, the commands of `run --on-change`, the tests.
+OTHER_VARIABLES = {
+    f"{ENV_PREFIX}{name}"
+    for name in ("HTTP_TOKEN", "MQTT_PASSWORD", "LABEL", "SCORE", "DATA", "VM")
+}
 ORDER = {"extra_forbidden": 0, "missing": 2}  # which of pydantic's complaints is told, 1 the others
 EXPECTED = {  # how those types of complaints begin, in our words
     "int_": "a whole number",
@@ -115,6 +118,15 @@ Reject = Annotated[
     Field(gt=0, le=1),
     Option(
         'Report "unknown" above this novelty percentile (try 0.95).', panel="Model", metavar="P"
+    ),
+]
+Mqtt = Annotated[
+    str | None,
+    Option(
+        "Tell Home Assistant by an MQTT broker: mqtt://USER@HOST/PREFIX, mqtts:// for TLS; the "
+        "password is $CFL_EDGE_MQTT_PASSWORD.",
+        panel="Output",
+        metavar="URL",
     ),
 ]
 StableFrames = Annotated[

@@ -17,13 +17,21 @@ from typing import Self
 
 from cfl_edge.notices import Notice
 from cfl_edge.serve.change_words import LABEL, SCORE, fill_words, split_command
+from cfl_edge.serve.mqtt.address import PASSWORD_VARIABLE
 from cfl_edge.web.options import TOKEN_VARIABLE
 
 TIMEOUT_S = 10.0
 GAP_S = 1.0  # between two starts: a flickering scene must not start a storm of processes
 END_S = 0.9  # that the end waits for the command that runs, and again for the last change
-# Not for a child: it could read the token, or talk to systemd in our name.
-WITHHELD = (TOKEN_VARIABLE, "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+# Not for a child: it could read token and password, or talk to systemd in our name.
+WITHHELD = (
+    TOKEN_VARIABLE,
+    PASSWORD_VARIABLE,
+    "CFL_EDGE_MQTT",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+)
 
 
 class ChangeCommand:

@@ -1,4 +1,4 @@
-"""What each frame of `run` is passed on to: HTTP, metrics, a command."""
+"""What each frame of `run` is passed on to: HTTP, metrics, a command, an MQTT broker."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from cfl_edge.config.run import RunSettings
+from cfl_edge.loop.step import Step
 from cfl_edge.notices import Notice
 from cfl_edge.serve.on_change import ChangeCommand
 from cfl_edge.serve.status import Seen, Status
 
 if TYPE_CHECKING:
     from cfl_edge.serve.metrics import Metrics
+    from cfl_edge.serve.mqtt.camera import MqttCamera
 
 
 class Outputs:
     """Passes each frame on to what the settings ask for: a context manager.
 
     Args:
-        settings: `--http`, `--token-file` and `--on-change` count here.
+        settings: `--http`, `--token-file`, `--on-change` and `--mqtt` count here.
         on_notice: Told where the server listens, and of failures.
 
     Raises:
         UsageError: An option has a wrong value; on entering: the port is not available.
 
     Example:
-        >>> with Outputs(RunSettings(model="model.onnx", stream="demo:"), print) as outputs:
-        ...     outputs.see(Seen("mug", 0.9, 0, 0, ["mug"]))
+        ```python
+        with Outputs(settings, print) as outputs:
+            for step in session.steps(stream):
+                outputs.see(step, Seen.of(step, model.classes))
+        ```
     """
 
     def __init__(self, settings: RunSettings, on_notice: Notice) -> None:
@@ -35,6 +40,12 @@ class Outputs:
         self._status = Status()
         self._metrics: Metrics | None = None
         self._command = settings.on_change and ChangeCommand(settings.on_change, on_notice)
+        self._mqtt: MqttCamera | None = None
+        if settings.mqtt is not None:
+            from cfl_edge.serve.mqtt.address import mqtt_address
+            from cfl_edge.serve.mqtt.camera import MqttCamera
+
+            self._mqtt = MqttCamera(mqtt_address(settings.mqtt, settings.stream), on_notice)
         self._http = None
         if settings.http is not None:
             from cfl_edge.web.options import http_options
@@ -46,6 +57,8 @@ class Outputs:
         with ExitStack() as stack:
             if self._command:
                 stack.enter_context(self._command)
+            if self._mqtt is not None:
+                stack.enter_context(self._mqtt)
             if self._http is not None:
                 # prometheus_client takes a quarter of a second to import on a board
                 from cfl_edge.serve.http_status import status_server
@@ -61,11 +74,18 @@ class Outputs:
         """End all of them."""
         self._stack.close()
 
-    def see(self, seen: Seen) -> None:
-        """Pass on what was seen in a frame; never waits."""
+    def see(self, step: Step, seen: Seen) -> None:
+        """Pass on what was seen in a frame; never waits.
+
+        Args:
+            step: Of the session.
+            seen: What is shown of it.
+        """
         self._status.put(seen)
         if self._metrics is not None:
             self._metrics.add(seen)
+        if self._mqtt is not None:
+            self._mqtt.see(step, seen.classes)
         if self._command and seen.changed:
             self._command.announce(seen.state, seen.score)
 

@@ -99,9 +99,8 @@ def run(
         for step in session.steps(stream):
             if step.label is not None:
                 confusion.add(step.label, step.prediction.label or UNKNOWN)
-            outputs.see(
-                Seen.of(step, model.classes, model_swaps=model.swaps, model_failures=model.failures)
-            )
+            counts = {"model_swaps": model.swaps, "model_failures": model.failures}
+            outputs.see(step, Seen.of(step, model.classes, **counts))
             on_step(step)
     return RunSummary(
         **session.totals(),

@@ -1,0 +1,197 @@
+"""One camera on a broker: its state, confidence and image, and what it can be asked for."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Any, Self, final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+
+from cfl_edge.errors import CflEdgeError
+from cfl_edge.loop.step import Step
+from cfl_edge.notices import Notice
+from cfl_edge.prediction import UNKNOWN
+from cfl_edge.serve.mqtt import discovery as ha
+from cfl_edge.serve.mqtt.address import MqttAddress
+from cfl_edge.serve.mqtt.broker import Broker
+from cfl_edge.serve.mqtt.outbox import Outbox
+from cfl_edge.serve.status import MAX_AGE_S
+
+CONFIDENCE_S = 1.0  # between two values: each one is a row in Home Assistant's history
+IMAGE_S = 10.0  # between two images; a change of state brings one at once
+IMAGE_PX, JPEG_QUALITY = 640, 80  # longest side: 30 to 60 kB
+STATUS_S = 2.0  # between two questions how the session stands
+
+Image = npt.NDArray[np.uint8]
+Submit = Callable[[str, Mapping[str, Any]], "Future[dict[str, Any]]"]
+"""Asks a session for a verb: `cfl_edge.loop.mailbox.Mailbox.submit`."""
+
+
+@final
+class MqttCamera:
+    """Publishes what a camera sees, and takes what it is asked for: a context manager.
+
+    Args:
+        address: Of the broker, with the camera's topics.
+        on_notice: Told of the connection, and of what was asked for and cannot be done.
+        submit: Reaches a session that learns; None for a camera that only predicts.
+        clock: Gives seconds that never go back.
+
+    Raises:
+        UsageError: paho-mqtt is not installed.
+    """
+
+    def __init__(
+        self,
+        address: MqttAddress,
+        on_notice: Notice,
+        *,
+        submit: Submit | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address, self._on_notice, self._submit = address, on_notice, submit
+        self._clock = clock
+        self._outbox = Outbox()
+        self._classes: tuple[str, ...] | None = None
+        self._confidence_s = self._image_s = self._status_s = -math.inf
+        self._lock = threading.Lock()  # guards the newest frame's time
+        self._seen_s = -math.inf
+        self._broker = Broker(address, self._outbox, address.topic(ha.AVAILABILITY), on_notice)
+        self._broker.on_tick = self._tick
+        self._broker.on_message = self._take
+        commands = [address.topic(name + ha.SET) for name in ha.CONTROLS] if submit else []
+        self._broker.subscriptions = [ha.BIRTH_TOPIC, *commands]
+
+    def __enter__(self) -> Self:
+        """Begin to connect."""
+        self._put(ha.AVAILABILITY, "offline")  # until a frame has come
+        self._put(ha.STATE, ha.NOTHING)  # what a former run has left is not what is seen now
+        self._put(ha.NOVEL, "OFF")
+        self._broker.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Say that the camera is offline."""
+        self._broker.__exit__()
+
+    def see(self, step: Step, classes: Sequence[str] = ()) -> None:
+        """Take a frame; never waits.
+
+        Args:
+            step: Of the session.
+            classes: Names of the model's classes; a session that learns is asked for them.
+        """
+        now_s = self._clock()
+        with self._lock:
+            self._seen_s = now_s
+        if self._submit is None:
+            self._describe(classes)
+        self._put(ha.AVAILABILITY, "online")
+        if step.changed:
+            self._put(ha.STATE, ha.NOTHING if step.state is None else step.state)
+            self._put(ha.NOVEL, "ON" if step.state == UNKNOWN else "OFF")
+        if step.changed or now_s >= self._confidence_s + CONFIDENCE_S:
+            self._confidence_s = now_s
+            score = step.prediction.score
+            score = None if score is None or not math.isfinite(score) else score
+            self._put(ha.CONFIDENCE, ha.NOTHING if score is None else f"{100 * score:.1f}")
+        if step.changed or now_s >= self._image_s + IMAGE_S:
+            self._image_s = now_s
+            jpeg = functools.partial(to_jpeg, step.frame.image)
+            self._outbox.put(self._address.topic(ha.IMAGE), jpeg)
+
+    def done(self, verb: str, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        """Take note of a verb, whoever asked for it: the next tick shows what it did."""
+        if verb != "status":
+            self._status_s = -math.inf
+
+    def _put(self, name: str, text: str) -> None:
+        self._outbox.put(self._address.topic(name), text.encode("utf-8", "replace"))
+
+    def _describe(self, classes: Sequence[str]) -> None:
+        """Send the discovery message again where the classes have changed."""
+        if self._classes == tuple(classes):
+            return
+        self._classes = tuple(classes)
+        learns = self._submit is not None
+        message = ha.discovery_message(self._address, self._classes, learns=learns)
+        self._outbox.put(ha.discovery_topic(self._address), message)
+
+    def _tick(self) -> None:
+        now_s = self._clock()
+        with self._lock:
+            age_s = now_s - self._seen_s
+        if age_s > MAX_AGE_S:  # a camera that is unplugged sees nothing
+            self._put(ha.AVAILABILITY, "offline")
+        if self._submit is not None and now_s >= self._status_s + STATUS_S:
+            self._status_s = now_s
+            self._ask("status", {})
+
+    def _take(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Take a message: Home Assistant has started, or somebody asks for something."""
+        if topic == ha.BIRTH_TOPIC:
+            if payload == b"online":
+                self._outbox.again()
+            return
+        if retained:  # said to an earlier session: an undo must not be repeated at each start
+            return
+        text = payload.decode("utf-8", "replace")
+        name = topic.removeprefix(f"{self._address.prefix}/").removesuffix(ha.SET)
+        if name == ha.LABEL:
+            is_none = text in ("", ha.NO_LABEL)
+            self._ask("unlabel", {}) if is_none else self._ask("label", {"label": text})
+        elif name == ha.LEARNING:
+            self._ask("pause" if text == "OFF" else "resume", {})
+        else:
+            self._ask("undo", {"hold": True})
+
+    def _ask(self, verb: str, arguments: Mapping[str, Any]) -> None:
+        assert self._submit is not None
+        try:
+            future = self._submit(verb, arguments)
+        except CflEdgeError as error:  # too many wait, or the session has ended
+            self._refused(verb, error)
+            return
+        future.add_done_callback(functools.partial(self._answered, verb))
+
+    def _answered(self, verb: str, future: Future[dict[str, Any]]) -> None:
+        """Take the answer of a verb, in the thread of the session."""
+        try:
+            answer = future.result()
+        except (CflEdgeError, CancelledError) as error:
+            self._refused(verb, error)
+            return
+        if verb == "status":
+            self._describe([one["name"] for one in answer["classes"]])
+            self._put(ha.LABEL, answer["label"] or ha.NO_LABEL)
+            self._put(ha.LEARNING, "OFF" if answer["paused"] else "ON")
+
+    def _refused(self, verb: str, error: BaseException) -> None:
+        if verb != "status":
+            self._on_notice(f"MQTT: {verb} was not done: {error}")
+            self._outbox.again()  # a switch that was turned shows how it stands
+
+
+def to_jpeg(image: Image) -> bytes:
+    r"""Return an image as a JPEG of at most 640 pixels.
+
+    Args:
+        image: uint8 RGB, shape (H, W, 3).
+
+    Example:
+        >>> to_jpeg(np.zeros((2, 3, 3), np.uint8))[:3]
+        b'\xff\xd8\xff'
+    """
+    small = Pillow.fromarray(image)
+    small.thumbnail((IMAGE_PX, IMAGE_PX))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()

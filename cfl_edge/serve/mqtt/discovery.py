@@ -1,0 +1,123 @@
+"""What Home Assistant is told about a camera: one device, and its entities.
+
+Device discovery, since Home Assistant 2024.11: https://www.home-assistant.io/integrations/mqtt/
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cfl_edge.defaults import VERSION
+from cfl_edge.prediction import UNKNOWN
+from cfl_edge.serve.mqtt.address import MqttAddress, slug
+
+DISCOVERY = "homeassistant"  # Home Assistant's own prefix, unless somebody has changed it
+BIRTH_TOPIC = f"{DISCOVERY}/status"  # "online" once Home Assistant has started
+NOTHING = "None"  # how a sensor of Home Assistant says that it has no value
+
+AVAILABILITY, STATE, CONFIDENCE = "availability", "state", "confidence"
+NOVEL, IMAGE = "unknown", "image"
+LABEL, LEARNING, UNDO = "label", "learning", "undo"
+SET = "/set"  # behind the name of a topic: what others ask for
+NO_LABEL = "(no label)"  # an option of the select
+
+# Entities of `learn` alone, and what they are: `run` removes those that `learn` has left.
+CONTROLS = {LABEL: "select", LEARNING: "switch", UNDO: "button"}
+
+
+def discovery_topic(address: MqttAddress) -> str:
+    """Return where the discovery message goes."""
+    return f"{DISCOVERY}/device/{address.device_id}/config"
+
+
+def discovery_message(address: MqttAddress, classes: Sequence[str], *, learns: bool) -> bytes:
+    """Return the message that describes a camera.
+
+    Args:
+        address: Of the broker, with the camera's topics.
+        classes: Names of the model's classes.
+        learns: Whether the camera can be taught: `learn`.
+
+    Returns:
+        JSON, ASCII.
+
+    Example:
+        >>> address = MqttAddress("broker", 1883, False, None, None, "kitchen")
+        >>> message = json.loads(discovery_message(address, ["cup", "pen"], learns=False))
+        >>> message["components"]["state"]["options"]
+        ['cup', 'pen', 'unknown']
+    """
+    components: dict[str, dict[str, Any]] = {
+        STATE: {
+            "platform": "sensor",
+            "name": "State",
+            "device_class": "enum",
+            "options": list(dict.fromkeys([*classes, UNKNOWN])),
+            "state_topic": address.topic(STATE),
+        },
+        CONFIDENCE: {
+            "platform": "sensor",
+            "name": "Confidence",
+            "unit_of_measurement": "%",
+            "state_class": "measurement",
+            "suggested_display_precision": 0,
+            "state_topic": address.topic(CONFIDENCE),
+        },
+        NOVEL: {
+            "platform": "binary_sensor",
+            "name": "Unknown",
+            "state_topic": address.topic(NOVEL),
+        },
+        IMAGE: {
+            "platform": "image",
+            "name": "Image",
+            "content_type": "image/jpeg",
+            "image_topic": address.topic(IMAGE),
+        },
+    }
+    components |= _controls(address, classes) if learns else {}
+    base = slug(address.name).replace("-", "_")
+    for name, component in components.items():
+        component["unique_id"] = f"{address.device_id}_{name}"
+        component["default_entity_id"] = f"{component['platform']}.{base}_{name}"
+    if not learns:  # a component of its platform alone is removed
+        components |= {name: {"platform": platform} for name, platform in CONTROLS.items()}
+    message = {
+        "device": {
+            "identifiers": [address.device_id],
+            "name": address.name,
+            "manufacturer": "cfl-edge",
+            "model": "camera that learns" if learns else "camera",
+            "sw_version": VERSION,
+        },
+        "origin": {"name": "cfl-edge", "sw_version": VERSION},
+        "availability_topic": address.topic(AVAILABILITY),
+        "components": components,
+    }
+    return json.dumps(message).encode("ascii")
+
+
+def _controls(address: MqttAddress, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what can be asked of a camera that learns."""
+    return {
+        LABEL: {
+            "platform": CONTROLS[LABEL],
+            "name": "Label to teach",
+            "options": [NO_LABEL, *(name for name in classes if name != NO_LABEL)],
+            "state_topic": address.topic(LABEL),
+            "command_topic": address.topic(LABEL + SET),
+        },
+        LEARNING: {
+            "platform": CONTROLS[LEARNING],
+            "name": "Learning",
+            "state_topic": address.topic(LEARNING),
+            "command_topic": address.topic(LEARNING + SET),
+        },
+        UNDO: {
+            "platform": CONTROLS[UNDO],
+            "name": "Undo the last label",
+            "command_topic": address.topic(UNDO + SET),
+        },
+    }

@@ -1,0 +1,438 @@
+"""`--mqtt`: the address, what Home Assistant is told, and what a camera publishes when."""
+
+import io
+import json
+import re
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from service_checks import HOSTILE, Clock
+from steps import changed
+
+from cfl_edge.errors import SessionError, UsageError
+from cfl_edge.serve.mqtt import broker as broker_module
+from cfl_edge.serve.mqtt import camera as camera_module
+from cfl_edge.serve.mqtt.address import MqttAddress, mqtt_address
+from cfl_edge.serve.mqtt.camera import MqttCamera
+from cfl_edge.serve.mqtt.discovery import discovery_message, discovery_topic
+from cfl_edge.serve.mqtt.outbox import Outbox
+from cfl_edge.serve.on_change import environment
+from cfl_edge.serve.status import MAX_AGE_S
+
+SECRET = "pa55-word"
+KITCHEN = MqttAddress("broker", 1883, False, None, None, "kitchen")
+IMAGE = np.zeros((480, 1280, 3), np.uint8)
+
+# https://www.home-assistant.io/integrations/mqtt/ and the pages of the platforms, November 2026:
+# what each needs, and what else of it is used here.
+REQUIRED = {
+    "sensor": {"state_topic"},
+    "binary_sensor": {"state_topic"},
+    "image": {"image_topic"},
+    "select": {"command_topic", "options"},
+    "switch": {"command_topic"},
+    "button": {"command_topic"},
+}
+OPTIONAL = {
+    "sensor": {
+        "device_class",
+        "options",
+        "state_class",
+        "suggested_display_precision",
+        "unit_of_measurement",
+    },
+    "binary_sensor": set(),
+    "image": {"content_type"},
+    "select": {"state_topic"},
+    "switch": {"state_topic"},
+    "button": set(),
+}
+OF_ALL = {"platform", "name", "unique_id", "default_entity_id"}
+DEVICE = {"identifiers", "name", "manufacturer", "model", "sw_version"}
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "user", "password", "prefix"),
+    [
+        ("mqtt://broker/kitchen", "broker", 1883, None, None, "kitchen"),
+        ("mqtts://broker/kitchen/", "broker", 8883, None, None, "kitchen"),
+        ("mqtt://ann@broker:1/a/b", "broker", 1, "ann", None, "a/b"),
+        ("mqtt://ann:p%40%2Fw@broker/k", "broker", 1883, "ann", "p@/w", "k"),
+        ("mqtt://ann:p@w@broker/k", "broker", 1883, "ann", "p@w", "k"),
+        ("mqtt://[::1]:1884/Haust%C3%BCr", "::1", 1884, None, None, "Haustür"),
+    ],
+)
+def test_addresses(text, host, port, user, password, prefix):
+    address = mqtt_address(text, "demo:", {})
+    assert (address.host, address.port, address.user) == (host, port, user)
+    assert (address.password, address.prefix) == (password, prefix)
+    assert address.tls == text.startswith("mqtts")
+    assert re.fullmatch(r"[a-zA-Z0-9_-]+", address.device_id)
+
+
+def test_the_password_may_stand_in_the_environment():
+    environ = {"CFL_EDGE_MQTT_PASSWORD": SECRET}
+    assert mqtt_address("mqtt://ann@broker/k", "demo:", environ).password == SECRET
+    assert mqtt_address("mqtt://ann:other@broker/k", "demo:", environ).password == "other"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"http://ann:{SECRET}@broker/k",
+        f"ann:{SECRET}@broker",
+        f"mqtt://ann:{SECRET}/x@broker/k",
+        f"mqtt://ann:{SECRET}#x@broker/k",
+        f"mqtt://ann:{SECRET}@broker:port/k",
+        f"mqtt://ann:{SECRET}@broker:99999/k",
+        f"mqtt://ann:{SECRET}@broker:0/k",
+        f"mqtt://ann:{SECRET}@/k",
+        f"mqtt://ann:{SECRET}@[::1/k",
+        f"mqtt://ann:{SECRET}@{'x' * 70}.local/k",
+        f"mqtt://ann:{SECRET}@broker/a/+/b",
+        f"mqtt://ann:{SECRET}@broker/a//b",
+        f"mqtt://ann:{SECRET}@broker/$SYS",
+        f"mqtt://ann:{SECRET}@broker/%00",
+        f"mqtt://ann:{SECRET}@broker/%FF",
+        f"mqtt://ann:{SECRET}@broker/k?x=1",
+        f"mqtt://ann:{SECRET}@broker/{'x' * 201}",
+        f"mqtt://:{SECRET}@broker/k",
+        "",
+    ],
+)
+def test_addresses_that_cannot_be(text):
+    with pytest.raises(UsageError, match=r"^--mqtt is ") as caught:
+        mqtt_address(text, "demo:", {})
+    assert SECRET not in str(caught.value)
+    assert "CFL_EDGE_MQTT_PASSWORD" in caught.value.hint
+
+
+def test_no_child_gets_the_password():
+    ours = {
+        "PATH": "/bin",
+        "CFL_EDGE_MQTT_PASSWORD": SECRET,
+        "CFL_EDGE_MQTT": f"mqtt://a:{SECRET}@b",
+    }
+    assert SECRET not in str(environment(ours, "cup", 0.9))
+
+
+def test_a_prefix_is_made_of_machine_and_camera():
+    names = {
+        mqtt_address("mqtt://broker", stream, {}).prefix
+        for stream in ("/dev/video0", "rtsp://ann:pw@cam.local/live?token=abc", "clips/", "demo:")
+    }
+    assert len(names) == 4
+    assert all(re.fullmatch(r"cfl-edge/[a-z0-9_-]+/[a-z0-9_-]+", name) for name in names)
+    assert not any(secret in name for name in names for secret in ("ann", "pw", "abc"))
+
+
+def test_prefixes_that_look_alike_are_different_devices():
+    prefixes = ["a/b", "a-b", "a b", "A/b", "a_b", "ä", "ö"]
+    ids = {mqtt_address(f"mqtt://broker/{prefix}", "demo:", {}).device_id for prefix in prefixes}
+    assert len(ids) == len(prefixes)
+
+
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("classes", [[], ["cup", "pen"], ["unknown", "(no label)"], HOSTILE])
+def test_every_field_is_one_of_home_assistant(classes, learns):
+    message = json.loads(discovery_message(KITCHEN, classes, learns=learns))
+    assert message.keys() == {"device", "origin", "availability_topic", "components"}
+    assert message["device"].keys() == DEVICE
+    assert message["device"]["identifiers"] == [KITCHEN.device_id]
+    assert message["origin"]["name"] == "cfl-edge"
+    kinds = {}
+    for name, component in message["components"].items():
+        platform = component["platform"]
+        if component.keys() == {"platform"}:  # it is removed
+            assert not learns
+            continue
+        kinds[name] = platform
+        assert component.keys() >= OF_ALL | REQUIRED[platform]
+        assert component.keys() <= OF_ALL | REQUIRED[platform] | OPTIONAL[platform]
+        for key, value in component.items():
+            if key.endswith("_topic"):
+                assert value.startswith("kitchen/")
+                assert not set(value) & {"+", "#"}
+        if "options" in component:
+            assert len(set(component["options"])) == len(component["options"]) > 0
+            if platform == "sensor":  # options are for an enum, which has no unit and no statistics
+                assert component["device_class"] == "enum"
+                assert not component.keys() & {"unit_of_measurement", "state_class"}
+        assert re.fullmatch(rf"{platform}\.[a-z0-9_]+", component["default_entity_id"])
+    ids = [part["unique_id"] for part in message["components"].values() if "unique_id" in part]
+    assert len(set(ids)) == len(ids) == (7 if learns else 4)
+    assert set(message["components"]["state"]["options"]) == {*classes, "unknown"}
+    assert kinds == {
+        "state": "sensor",
+        "confidence": "sensor",
+        "unknown": "binary_sensor",
+        "image": "image",
+        **({"label": "select", "learning": "switch", "undo": "button"} if learns else {}),
+    }
+
+
+def test_run_removes_what_learn_has_left():
+    learns, runs = (
+        json.loads(discovery_message(KITCHEN, ["cup"], learns=learns))["components"]
+        for learns in (True, False)
+    )
+    removed = {name: part for name, part in runs.items() if part.keys() == {"platform"}}
+    assert removed.keys() == learns.keys() - (runs.keys() - removed.keys())
+    assert all(learns[name]["platform"] == part["platform"] for name, part in removed.items())
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("putagain"), st.sampled_from("abc"), st.binary(max_size=2)))
+)
+def test_an_outbox_sends_the_newest_of_each_topic(steps):
+    """However sending and writing alternate, who reads last has what was written last."""
+    outbox, written, read = Outbox(), {}, {}
+    for what, topic, payload in steps:
+        if what in "pu":
+            outbox.put(topic, payload)
+            written[topic] = payload
+        elif what in "ta" and (taken := outbox.take(0)) is not None:
+            read[taken[0]] = taken[1]
+            assert taken[1] == written[taken[0]]
+        elif what == "g":
+            outbox.again()
+            read = {}  # the broker has forgotten everything
+        elif what == "i" and (taken := outbox.take(0)) is not None:
+            outbox.put_back(taken[0])
+    while (taken := outbox.take(0)) is not None:
+        read[taken[0]] = taken[1]
+    assert read == written
+
+
+class FakeBroker:
+    """Takes the place of the connection."""
+
+    def __init__(self, address, outbox, will, on_notice):
+        self.outbox, self.will, self.newest, self.sent = outbox, will, {}, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.outbox.close()
+
+    def send(self):
+        """Send all that waits; return its topics without the prefix."""
+        topics = []
+        while (taken := self.outbox.take(0)) is not None:
+            topic, payload = taken
+            self.newest[topic] = payload() if callable(payload) else payload
+            topics.append(topic.removeprefix("kitchen/"))
+        return topics
+
+    def text(self, name):
+        return self.newest[f"kitchen/{name}"].decode()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def asked():
+    """What a session was asked for: verb, arguments and the answer to come."""
+    return []
+
+
+@pytest.fixture
+def open_camera(monkeypatch, notices, clock, asked):
+    monkeypatch.setattr(camera_module, "Broker", FakeBroker)
+
+    def open_one(*, learns=False):
+        def submit(verb, arguments):
+            future = Future()
+            asked.append((verb, arguments, future))
+            return future
+
+        submit = submit if learns else None
+        return MqttCamera(KITCHEN, notices.append, submit=submit, clock=clock)
+
+    return open_one
+
+
+def see(camera, state, *, is_new=False, score=0.93217, classes=("cup", "pen")):
+    step = changed(prediction=state, score=score, state=state, changed=is_new, image=IMAGE)
+    camera.see(step, classes)
+
+
+def test_a_camera_is_offline_until_a_frame_has_come(open_camera):
+    with open_camera() as camera:
+        camera._broker.send()
+        assert camera._broker.text("availability") == "offline"
+        assert camera._broker.text("state") == "None"  # not what a former run has left
+        see(camera, "cup", is_new=True)
+        camera._broker.send()
+        broker = camera._broker
+        assert broker.text("availability") == "online"
+        assert (broker.text("state"), broker.text("confidence")) == ("cup", "93.2")
+        assert broker.text("unknown") == "OFF"
+        with Image.open(io.BytesIO(broker.newest["kitchen/image"])) as image:
+            assert (image.format, image.size) == ("JPEG", (640, 240))
+
+
+def test_a_camera_that_sees_nothing_any_more_is_offline(open_camera, clock):
+    with open_camera() as camera:
+        see(camera, "cup", is_new=True)
+        camera._broker.on_tick()
+        camera._broker.send()
+        assert camera._broker.text("availability") == "online"
+        clock.now_s += MAX_AGE_S + 1
+        camera._broker.on_tick()
+        camera._broker.send()
+        assert camera._broker.text("availability") == "offline"
+        see(camera, "cup")
+        camera._broker.send()
+        assert camera._broker.text("availability") == "online"
+
+
+def test_what_is_sent_is_bounded(open_camera, clock):
+    """100 frames in 2 s of which one brings a state: one state, 2 confidences, one image."""
+    with open_camera() as camera:
+        broker, topics = camera._broker, []
+        for number in range(100):
+            see(camera, "cup", is_new=number == 0, score=number / 100)
+            topics += broker.send()
+            clock.now_s += 0.02
+        assert topics.count("state") == topics.count("image") == 1
+        assert topics.count("confidence") == 2
+        clock.now_s += 10
+        see(camera, "cup")
+        assert "image" in broker.send()
+
+
+def test_unknown_has_an_entity_of_its_own(open_camera):
+    with open_camera() as camera:
+        see(camera, "unknown", is_new=True)
+        camera._broker.send()
+        assert (camera._broker.text("state"), camera._broker.text("unknown")) == ("unknown", "ON")
+        see(camera, "cup", is_new=True, score=float("nan"))
+        camera._broker.send()
+        assert (camera._broker.text("unknown"), camera._broker.text("confidence")) == (
+            "OFF",
+            "None",
+        )
+
+
+def test_discovery_is_sent_again_when_the_classes_change(open_camera):
+    topic = discovery_topic(KITCHEN)
+    with open_camera() as camera:
+        see(camera, "cup", is_new=True)
+        assert camera._broker.send().count(topic) == 1
+        see(camera, "cup")
+        assert topic not in camera._broker.send()
+        see(camera, "cup", classes=("cup", "pencil"))
+        assert topic in camera._broker.send()
+        message = json.loads(camera._broker.newest[topic])
+        assert message["components"]["state"]["options"] == ["cup", "pencil", "unknown"]
+
+
+def test_all_is_sent_again_once_home_assistant_has_started(open_camera):
+    with open_camera() as camera:
+        see(camera, "cup", is_new=True)
+        everything = sorted(camera._broker.send())
+        camera._broker.on_message("homeassistant/status", b"offline", False)
+        assert camera._broker.send() == []
+        camera._broker.on_message("homeassistant/status", b"online", False)
+        assert sorted(camera._broker.send()) == everything
+
+
+def answer_status(asked, *, label=None, paused=False, classes=("cup",)):
+    verb, _, future = asked.pop()
+    assert verb == "status"
+    named = [{"name": name, "samples": 1, "recent_accuracy": None} for name in classes]
+    future.set_result({"said": "", "classes": named, "label": label, "paused": paused})
+
+
+def test_a_session_that_learns_is_shown_as_it_stands(open_camera, asked, clock):
+    with open_camera(learns=True) as camera:
+        broker = camera._broker
+        assert set(broker.subscriptions) == {
+            "homeassistant/status",
+            "kitchen/label/set",
+            "kitchen/learning/set",
+            "kitchen/undo/set",
+        }
+        broker.on_tick()
+        answer_status(asked, classes=("cup", "tab\u00e9"))
+        broker.send()
+        assert (broker.text("label"), broker.text("learning")) == ("(no label)", "ON")
+        message = json.loads(broker.newest[discovery_topic(KITCHEN)])
+        assert message["components"]["label"]["options"] == ["(no label)", "cup", "tabé"]
+        broker.on_tick()
+        assert asked == []  # not at every tick
+        clock.now_s += 2
+        broker.on_tick()
+        answer_status(asked, label="cup", paused=True)
+        broker.send()
+        assert (broker.text("label"), broker.text("learning")) == ("cup", "OFF")
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "verb", "arguments"),
+    [
+        ("label", "cup", "label", {"label": "cup"}),
+        ("label", HOSTILE[0], "label", {"label": HOSTILE[0]}),
+        ("label", "(no label)", "unlabel", {}),
+        ("learning", "OFF", "pause", {}),
+        ("learning", "ON", "resume", {}),
+        ("undo", "PRESS", "undo", {"hold": True}),
+    ],
+)
+def test_what_can_be_asked_for(open_camera, asked, topic, payload, verb, arguments):
+    with open_camera(learns=True) as camera:
+        camera._broker.on_message(f"kitchen/{topic}/set", payload.encode(), False)
+        ((given_verb, given_arguments, future),) = asked
+        assert (given_verb, given_arguments) == (verb, arguments)
+        asked.clear()
+        future.set_result({"said": "done"})
+        camera.done(verb, arguments, {"said": "done"})
+        camera._broker.on_tick()  # it is shown at once, not 2 s later
+        assert [one[0] for one in asked] == ["status"]
+
+
+def test_a_retained_command_is_not_done_again_at_each_start(open_camera, asked):
+    with open_camera(learns=True) as camera:
+        camera._broker.on_message("kitchen/undo/set", b"PRESS", True)
+        assert asked == []
+
+
+def test_what_cannot_be_done_is_said_and_the_switch_goes_back(open_camera, asked, notices):
+    with open_camera(learns=True) as camera:
+        camera._broker.on_tick()
+        answer_status(asked)
+        camera._broker.send()
+        camera._broker.on_message("kitchen/label/set", b"\xff", False)
+        _, arguments, future = asked.pop()
+        assert arguments == {"label": "\ufffd"}
+        future.set_exception(UsageError("the name is bad", hint="another"))
+        assert notices == ["MQTT: label was not done: the name is bad\n  try: another"]
+        assert "label" in camera._broker.send()
+
+
+def test_a_session_that_has_ended_is_no_failure(open_camera, notices):
+    def refuse(verb, arguments):
+        raise SessionError("The session has ended", hint="start it")
+
+    with open_camera(learns=True) as camera:
+        camera._submit = refuse
+        camera._broker.on_tick()  # asks for the status
+        assert notices == []
+        camera._broker.on_message("kitchen/undo/set", b"PRESS", False)
+        assert notices == ["MQTT: undo was not done: The session has ended\n  try: start it"]
+
+
+def test_a_package_that_is_missing_is_named_with_its_command(monkeypatch):
+    monkeypatch.setattr(broker_module.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="--mqtt needs paho-mqtt") as caught:
+        MqttCamera(KITCHEN, print)
+    assert caught.value.hint.endswith("-m pip install paho-mqtt")
