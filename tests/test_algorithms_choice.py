@@ -9,7 +9,8 @@ from cfl_edge.core.triangle import triangle_size
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.learner.classes import count, remove
 from cfl_edge.learner.config import LearnerConfig
-from cfl_edge.learner.memory_plan import fit_memory, plan_memory
+from cfl_edge.learner.memory_fit import fit_memory
+from cfl_edge.learner.memory_plan import plan_memory
 from cfl_edge.loop.open_learner import check_unchanged, new_config
 from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.store import Store

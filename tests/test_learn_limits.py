@@ -7,7 +7,8 @@ from learn_settings import load_settings
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.config import LearnerConfig
-from cfl_edge.learner.memory_plan import MIB, fit_memory
+from cfl_edge.learner.memory_fit import fit_memory
+from cfl_edge.learner.memory_plan import MIB
 from cfl_edge.model.store import Store
 
 NETWORK = ("--backbone", "none", "--layers", "4,8", "--image", "16")

@@ -10,7 +10,8 @@ import pytest
 from cfl_edge.core.networks import build_network
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.config import LearnerConfig
-from cfl_edge.learner.memory_plan import MIB, fit_memory, plan_memory
+from cfl_edge.learner.memory_fit import fit_memory
+from cfl_edge.learner.memory_plan import MIB, plan_memory
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/clear_refs")
 CONFIG = LearnerConfig(backbone="none", layers="8x64", image_px=96, batch=16)

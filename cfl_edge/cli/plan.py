@@ -48,7 +48,8 @@ class PlanSettings(Settings):
 
 def plan(settings: PlanSettings, reporter: Reporter) -> None:
     """Estimate the memory that learning needs, layer by layer, before anything runs."""
-    from cfl_edge.learner.memory_plan import fit_memory, plan_memory
+    from cfl_edge.learner.memory_fit import fit_memory
+    from cfl_edge.learner.memory_plan import plan_memory
     from cfl_edge.loop.open_learner import new_config
 
     learn = LearnSettings(stream="demo:", **settings.model_dump(exclude={"batch"}))

@@ -9,9 +9,12 @@ no matrix to invert beyond those that label embeddings have solved.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import with_constant
@@ -79,3 +82,39 @@ def relative_distance(rows: Tensor, means: Tensor, known: Tensor) -> RelativeDis
     nearest_known[:, -1] += products.diagonal()
     nearest[known] = nearest_known.to(rows)
     return RelativeDistance(nearest, ((vectors * scale).T @ solved).to(rows))
+
+
+@final
+class GrowingDistance:
+    """A relative distance to which classes are added as they are.
+
+    What is common to all classes stays as it was: a new one adds to it little of many.
+
+    Args:
+        rows: Label embeddings without bias, (Z, C).
+        means: (Z, C).
+        known: Which classes have samples, bool (Z,).
+
+    Attributes:
+        distance: As it is now.
+    """
+
+    def __init__(self, rows: Tensor, means: Tensor, known: Tensor) -> None:
+        self.distance = relative_distance(rows, means, known)
+        self._centre, self._mean_row = means[known].mean(dim=0), rows[known].mean(dim=0)
+
+    def renew(self, rows: Tensor, means: Tensor, places: Tensor) -> None:
+        """Put in some classes, new ones among them.
+
+        Args:
+            rows: As given at first, of all classes.
+            means: The same.
+            places: Which classes have changed, (K,).
+        """
+        added = len(rows) - len(self.distance.nearest)
+        nearest = F.pad(self.distance.nearest, (0, 0, 0, added))
+        nearest[len(nearest) - added :, -1] = NEVER_NEAREST
+        solved = rows[places] - self._mean_row
+        nearest[places, :-1] = -2 * solved
+        nearest[places, -1] = (solved * (means[places] + self._centre)).sum(dim=1)
+        self.distance = dataclasses.replace(self.distance, nearest=nearest)

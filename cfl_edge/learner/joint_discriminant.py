@@ -10,18 +10,16 @@ grown by `GROWTH`, in slices; nobody waits for it.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
-from cfl_edge.core.discriminant import NEVER_NEAREST, RelativeDistance, relative_distance
+from cfl_edge.core.discriminant import GrowingDistance, RelativeDistance
 from cfl_edge.core.factor import NEVER, Factor
 from cfl_edge.core.held_out import held_out_distances
 from cfl_edge.learner.novelty_calibration import KnownSamples
@@ -86,8 +84,7 @@ class JointDiscriminant:
         self._rows = torch.zeros(0, width + 1, device=device)  # as solved last
         self._stale: set[int] = set()  # classes whose means have moved since
         self._weight = FEW  # of the end's nearest mean
-        self._distance: RelativeDistance | None = None  # None: to be made of the rows
-        self._about = torch.zeros(0), torch.zeros(0)  # mean of the class means and of the rows
+        self._distance: GrowingDistance | None = None  # None: to be made of the rows
 
     def declare(self, state: State) -> None:
         """Declare the statistics; what is solved follows from them."""
@@ -204,7 +201,7 @@ class JointDiscriminant:
             if len(self._rows) <= FEW_CLASSES:
                 self._distance = None
             elif self._distance is not None:
-                self._distance = self._patched(self._distance, places)
+                self._distance.renew(self.rows, self.statistics.means, places)
         return places
 
     @torch.no_grad()
@@ -270,18 +267,5 @@ class JointDiscriminant:
         it is; what is common to all classes stays as it was.
         """
         if self._distance is None:
-            known = self.known
-            self._distance = relative_distance(self.rows, self.statistics.means, known)
-            means, rows = self.statistics.means[known], self.rows[known]
-            self._about = means.mean(dim=0), rows.mean(dim=0)
-        return self._distance
-
-    def _patched(self, distance: RelativeDistance, places: Tensor) -> RelativeDistance:
-        added = len(self._rows) - len(distance.nearest)
-        nearest = F.pad(distance.nearest, (0, 0, 0, added))
-        nearest[len(nearest) - added :, -1] = NEVER_NEAREST
-        centre, mean_row = self._about
-        solved = self.rows[places] - mean_row
-        nearest[places, :-1] = -2 * solved
-        nearest[places, -1] = (solved * (self.statistics.means[places] + centre)).sum(dim=1)
-        return dataclasses.replace(distance, nearest=nearest)
+            self._distance = GrowingDistance(self.rows, self.statistics.means, self.known)
+        return self._distance.distance

@@ -160,7 +160,7 @@ def _fitted(
     on_notice: Notice,
 ) -> LearnerConfig:
     """Choose what fits within `--memory-mib`, and report it."""
-    from cfl_edge.learner.memory_plan import fit_memory
+    from cfl_edge.learner.memory_fit import fit_memory
 
     def for_learning(limit_mib: float) -> float:
         return limit_mib - (ring_bytes(limit_mib) / MIB if late_labels else 0.0)
