@@ -9,15 +9,18 @@ import subprocess
 import sys
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cfl_edge.errors import UsageError
+from cfl_edge.errors import DataError, SessionError, UsageError
 from cfl_edge.labels.keys import ESCAPE_S, KEYS, KeyLabels
 from cfl_edge.labels.open import open_labels
+from cfl_edge.labels.source import Hands
 from cfl_edge.stream.frame import Frame
 
 FRAME = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
@@ -30,8 +33,8 @@ class Desk:
         self.person, self.terminal = os.openpty()
         self.now_s = 100.0
 
-    def labels(self, *classes: str) -> KeyLabels:
-        return KeyLabels(classes, descriptor=self.terminal, clock=lambda: self.now_s)
+    def labels(self, *classes: str, hands: Hands | None = None) -> KeyLabels:
+        return KeyLabels(classes, hands=hands, descriptor=self.terminal, clock=lambda: self.now_s)
 
     def type(self, labels: KeyLabels, text: str | bytes) -> str | None:
         """Type, let the loop take a frame, and return its label."""
@@ -89,8 +92,9 @@ def test_letters_follow_the_digits_and_capitals_count(desk: Desk) -> None:
         assert desk.type(labels, "a") == "thing 9"
         assert desk.type(labels, "M") == "thing 21"
         assert desk.type(labels, "o") == "thing 22"  # n makes a new class
-        assert desk.type(labels, "z") == "thing 33"
-        assert "+ 6 without a key" in labels.waiting
+        assert desk.type(labels, "s") == "thing 25"  # r renames one
+        assert desk.type(labels, "z") == "thing 30"
+        assert "+ 9 without a key" in labels.waiting
         desk.type(labels, "n")
         assert labels.waiting.startswith(f"all {len(KEYS)} keys are taken")
 
@@ -231,6 +235,107 @@ def test_open_labels_binds_the_classes(desk: Desk, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 0)
     labels = open_labels(label=None, labels_from="keys", classes=["mug", "pen"])
     assert labels.waiting == "1 mug  2 pen  n new  space pause"
+
+
+class Session:
+    """Notes what is asked of it, and answers when the test wants."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Mapping[str, Any]]] = []
+        self.answer: Future[dict[str, Any]] = Future()
+        self.hands = Hands(submit=self.submit)
+
+    def submit(self, verb: str, arguments: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        self.asked.append((verb, arguments))
+        self.answer = Future()
+        return self.answer
+
+
+def test_u_undoes_the_last_hold_and_lets_go_of_the_key(desk: Desk) -> None:
+    session = Session()
+    with desk.labels("mug", hands=session.hands) as labels:
+        assert labels.waiting == "1 mug  n new  u undo  r rename  x not that  space pause"
+        assert desk.type(labels, "1") == "mug"
+        assert desk.type(labels, "u") is None
+        assert session.asked == [("undo", {"hold": True})]
+        session.answer.set_result({"said": "undone 3 frames: mug 3"})
+        labels.label(FRAME)
+        assert labels.waiting.startswith("undone 3 frames: mug 3  1 mug")
+        desk.type(labels, "u")
+        session.answer.set_exception(DataError("nothing can be undone", hint="learn"))
+        labels.label(FRAME)
+        assert labels.waiting.startswith("nothing can be undone  1 mug")
+
+
+def test_r_renames_a_class(desk: Desk) -> None:
+    session = Session()
+    with desk.labels("mug", "pen", hands=session.hands) as labels:
+        desk.type(labels, "r")
+        assert labels.waiting == "rename which?  1 mug  2 pen  Esc cancel"
+        desk.type(labels, "7")
+        assert labels.waiting.startswith("no class on 7  rename which?")
+        desk.type(labels, "2n1")
+        assert labels.waiting == "new name of pen: n1_"
+        desk.type(labels, "\r")
+        assert session.asked == [("rename", {"name": "pen", "to": "n1"})]
+        assert labels.follow is not None
+        labels.follow(["pen"], "n1")  # the session has done it
+        assert desk.type(labels, "2") == "n1"
+        desk.type(labels, "r")
+        desk.type(labels, "\x1b")
+        desk.wait(labels, 2 * ESCAPE_S)
+        assert labels.waiting.startswith("1 mug  2 n1")
+        assert len(session.asked) == 1
+
+
+def test_x_teaches_the_last_frame_that_was_seen(desk: Desk) -> None:
+    session = Session()
+    frames = [replace(FRAME, index=index) for index in range(20)]
+    with desk.labels("mug", "pen", hands=session.hands) as labels:
+        labels.label(frames[7])
+        os.write(desk.person, b"x")
+        labels.label(frames[8])  # the key was pressed before anybody saw this one
+        assert labels.waiting == "what is it?  1 mug  2 pen  n new  Esc cancel"
+        labels.label(frames[9])
+        os.write(desk.person, b"2")
+        assert labels.label(frames[10]) is None  # it is no hold
+        assert session.asked == [("label_frame", {"label": "pen", "frame": 7})]
+        os.write(desk.person, b"xnfox\r")
+        labels.label(frames[11])
+        assert session.asked[1:] == [("label_frame", {"label": "fox", "frame": 10})]
+
+
+def test_keys_follow_the_classes(desk: Desk) -> None:
+    with desk.labels("mug", "pen", "cup") as labels:
+        assert labels.follow is not None
+        assert desk.type(labels, "2") == "pen"
+        labels.follow(["pen"], None)
+        assert labels.label(FRAME) is None
+        assert labels.waiting.startswith("1 mug  3 cup  n new")
+        labels.follow([], "fox")
+        assert labels.waiting.startswith("1 mug  3 cup  2 fox")
+        labels.follow(["mug", "cup"], "vessel")
+        assert labels.waiting.startswith("1 vessel  2 fox  n new")
+        assert desk.type(labels, "nlid\r3") == "lid"
+
+
+def test_a_session_that_refuses_is_a_note(desk: Desk) -> None:
+    def submit(verb: str, arguments: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        raise SessionError("32 requests wait", hint="wait")
+
+    with desk.labels("mug", hands=Hands(submit=submit)) as labels:
+        desk.type(labels, "u")
+        assert labels.waiting.startswith("32 requests wait  1 mug")
+
+
+def test_somebody_elses_pause_is_shown_and_ended_by_the_same_key(desk: Desk) -> None:
+    hands = Hands()
+    with desk.labels("mug", hands=hands) as labels:
+        hands.hold.paused = True
+        assert desk.type(labels, "1") is None
+        assert labels.waiting == "paused  space resume"
+        desk.type(labels, " ")
+        assert not hands.hold.paused
 
 
 LOOP = """

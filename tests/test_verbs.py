@@ -230,3 +230,12 @@ def test_no_verb_needs_a_model_to_refuse(tmp_path):
         with pytest.raises(CflEdgeError, match="does not exist"):
             verbs.do(verb, arguments)
     assert not (tmp_path / "none").exists()
+
+
+def test_the_watchdog_is_fed_while_frames_are_learned_again(lesson):
+    asked, fed = Asked(lesson, "in use", alternating(12), save_every=4), []
+    asked.verbs._model.alive = lambda: fed.append(1)
+    asked.do("undo", frames=2)
+    assert len(fed) == 2  # from the checkpoint of 8 to 10
+    asked.do("relabel", label="fox", last_s=1)
+    assert len(fed) == 2 + 2  # the last two of 10, from the same checkpoint

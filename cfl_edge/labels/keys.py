@@ -11,17 +11,21 @@ import string
 import termios
 import time
 import tty
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, final
 
-from cfl_edge.errors import UsageError
-from cfl_edge.labels.source import LabelOptions, LabelSource
+from cfl_edge.errors import CflEdgeError, UsageError
+from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
 from cfl_edge.names import MAX_NAME, check_name, is_visible, visible
 from cfl_edge.stream.frame import Frame
 
-NEW_CLASS, PAUSE, ESCAPE = "n", " ", "\x1b"
+NEW_CLASS, UNDO, RENAME, NOT_THAT = "nurx"
+PAUSE, ESCAPE = " ", "\x1b"
 ENTER, BACKSPACE = "\r\n", "\x7f\b"
-KEYS = "123456789" + string.ascii_lowercase.replace(NEW_CLASS, "")
+KEYS = "123456789" + "".join(sorted(set(string.ascii_lowercase) - set("nurx")))
+
+NEW_NAME = "name of the new class"
 
 # A terminal sends no key-up. A held key repeats after 500 ms (X11: 660 ms on some; Linux console:
 # 250 ms), then about 30 times a second; shorter than that would let go of a key that is held.
@@ -43,9 +47,14 @@ class KeyLabels(LabelSource):
     it. `n` names a new class: type, Enter confirms, Esc cancels; it gets the next free key (1 to 9,
     then letters). Space pauses and resumes. Ctrl-C interrupts, as always.
 
+    Within a session, `u` undoes the last hold, `r` and a class's key rename that class, and `x`
+    says that the last frame is not what was predicted: the key of the right class, or `n` and a
+    new name, teach that frame.
+
     Args:
-        classes: Names to bind at the start, in this order; after the 34th there is no key left.
+        classes: Names to bind at the start, in this order; after the 31st there is no key left.
         reserved: See `cfl_edge.names.check_name`; a new class is not called so.
+        hands: The session's pause, and whom to ask for verbs.
         descriptor: File descriptor of the terminal, standard input by default.
         clock: Returns monotonic seconds.
 
@@ -65,6 +74,7 @@ class KeyLabels(LabelSource):
         classes: Sequence[str] = (),
         *,
         reserved: str | None = None,
+        hands: Hands | None = None,
         descriptor: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +86,13 @@ class KeyLabels(LabelSource):
         self._bound = dict(zip(KEYS, classes, strict=False))  # the rest has no key
         self._unbound = list(classes[len(KEYS) :])
         self._reserved = reserved
+        self._hands = hands or Hands()
+        self.follow = self._follow
+        self._frame = self._meant = 0  # the last one that somebody saw, and the one of `x`
+        self._asks: str | None = None  # RENAME or NOT_THAT, until the key of a class comes
+        self._prompt = ""
+        self._use: Callable[[str], None] = self._bind  # of the name that is typed
+        self._answer: Future[dict[str, Any]] | None = None
         self._descriptor = descriptor
         self._clock = clock
         self._before: list[Any] | None = None  # the terminal's mode, to restore
@@ -84,8 +101,7 @@ class KeyLabels(LabelSource):
         self._typed_s = 0.0
         self._held: str | None = None
         self._held_s = 0.0
-        self._name: str | None = None  # of the new class, while it is typed
-        self._paused = False
+        self._name: str | None = None  # while it is typed
         self._note = ""  # what the last key could not do
         self._gone = False
 
@@ -99,9 +115,13 @@ class KeyLabels(LabelSource):
         """Return the class whose key is held; None while paused or while a name is typed."""
         now_s = self._clock()
         self._read(now_s)
+        self._frame = frame.index
+        if self._answer is not None and self._answer.done():
+            answer, self._answer = self._answer, None
+            self._note = _said(answer)
         if self._held is not None and now_s - self._held_s > HOLD_S:
             self._held = None
-        if self._paused or self._name is not None or self._held is None:
+        if self._hands.hold.paused or self._name is not None or self._held is None:
             return None
         return self._bound[self._held]
 
@@ -111,13 +131,23 @@ class KeyLabels(LabelSource):
         if self._gone:
             return "the terminal is gone: predicting only"
         if self._name is not None:
-            return self._after_note(f"name of the new class: {self._name}_")
-        if self._paused:
+            return self._after_note(f"{self._prompt}: {self._name}_")
+        if self._asks is not None:
+            what = "what is it?" if self._asks == NOT_THAT else "rename which?"
+            new = "  n new" if self._asks == NOT_THAT else ""
+            return self._after_note(f"{what}  {self._keys()}{new}  Esc cancel")
+        if self._hands.hold.paused:
             return "paused  space resume"
-        words = [f"{key} {name}" for key, name in self._bound.items()]
+        words = [keys] if (keys := self._keys()) else []
         if self._unbound:
             words.append(f"+ {len(self._unbound)} without a key")
-        return self._after_note("  ".join([*words, "n new", "space pause"]))
+        words.append("n new")
+        if self._hands.submit is not None:
+            words += ["u undo", "r rename", "x not that"]
+        return self._after_note("  ".join([*words, "space pause"]))
+
+    def _keys(self) -> str:
+        return "  ".join(f"{key} {name}" for key, name in self._bound.items())
 
     def close(self) -> None:
         """Restore the mode of the terminal, and discard keys that nobody read."""
@@ -166,18 +196,79 @@ class KeyLabels(LabelSource):
         self._note = ""
         if self._name is not None:
             self._type(self._name, character)
+        elif self._asks is not None:
+            self._choose(self._asks, character.lower())
         elif character == PAUSE:
-            self._paused = not self._paused
+            self._hands.hold.paused = not self._hands.hold.paused
         elif character.lower() == NEW_CLASS:
             self._held = None
             if len(self._bound) < len(KEYS):
-                self._name = ""
+                self._begin_name(NEW_NAME, self._bind)
             else:
                 self._note = f"all {len(KEYS)} keys are taken"
+        elif self._hands.submit is not None and character.lower() == UNDO:
+            self._held = None
+            self._ask("undo", {"hold": True})
+        elif self._hands.submit is not None and character.lower() in (RENAME, NOT_THAT):
+            self._held, self._asks, self._meant = None, character.lower(), self._frame
         elif character.lower() in self._bound:
             self._held, self._held_s = character.lower(), now_s
         elif is_visible(character):
             self._note = f"no class on {character}"
+
+    def _choose(self, what: str, key: str) -> None:
+        """Take the class that is to be renamed, or that the frame shows."""
+        name = self._bound.get(key)
+        if key == ESCAPE:
+            self._asks = None
+        elif what == NOT_THAT and key == NEW_CLASS:
+            self._begin_name(NEW_NAME, self._teach)
+        elif name is None:
+            self._note = f"no class on {key}" if is_visible(key) else ""
+        elif what == NOT_THAT:
+            self._asks = None
+            self._teach(name)
+        else:
+            self._begin_name(
+                f"new name of {name}", lambda new: self._ask("rename", {"name": name, "to": new})
+            )
+
+    def _begin_name(self, prompt: str, use: Callable[[str], None]) -> None:
+        self._asks, self._name = None, ""
+        self._prompt, self._use = prompt, use
+
+    def _teach(self, name: str) -> None:
+        """Teach the frame that was not what was predicted."""
+        self._ask("label_frame", {"label": name, "frame": self._meant})
+
+    def _ask(self, verb: str, arguments: Mapping[str, Any]) -> None:
+        """Ask the session for a verb; the note says what comes of it."""
+        assert self._hands.submit is not None
+        try:
+            self._answer = self._hands.submit(verb, arguments)
+        except CflEdgeError as error:
+            self._note = visible(error.problem)
+
+    def _follow(self, names: Collection[str], into: str | None) -> None:
+        """Follow a change of the classes: a class that is gone gives its key back."""
+        keys = {key: into if name in names else name for key, name in self._bound.items()}
+        self._bound.clear()
+        for key, name in keys.items():
+            if name is not None and name not in self._bound.values():
+                self._bound[key] = name
+        self._unbound = [name for name in self._unbound if name not in (*names, into)]
+        if into is not None and into not in self._bound.values():
+            self._place(into)
+        if self._held not in self._bound:
+            self._held = None
+
+    def _place(self, name: str) -> None:
+        """Give a class the next free key, as long as there are any."""
+        free = next((key for key in KEYS if key not in self._bound), None)
+        if free is None:
+            self._unbound.append(name)
+        else:
+            self._bound[free] = name
 
     def _type(self, name: str, character: str) -> None:
         """Change the name being typed."""
@@ -185,7 +276,7 @@ class KeyLabels(LabelSource):
             self._name = None
         elif character in ENTER:
             self._name = None
-            self._bind(name)
+            self._use(name)
         elif character in BACKSPACE:
             self._name = name[:-1]
         elif is_visible(character) and len(name) < MAX_NAME:
@@ -204,9 +295,17 @@ class KeyLabels(LabelSource):
                 return
         if name in self._unbound:
             self._unbound.remove(name)
-        self._bound[KEYS[len(self._bound)]] = name
+        self._place(name)
+
+
+def _said(answer: Future[dict[str, Any]]) -> str:
+    """Return what became of a verb, as a note."""
+    error = answer.exception()
+    if error is None:
+        return visible(str(answer.result()["said"]))
+    return visible(error.problem if isinstance(error, CflEdgeError) else repr(error))
 
 
 def labels_of_keys(options: LabelOptions) -> KeyLabels:
     """Return the source of `--labels-from keys`."""
-    return KeyLabels(options.classes, reserved=options.reserved)
+    return KeyLabels(options.classes, reserved=options.reserved, hands=options.hands)

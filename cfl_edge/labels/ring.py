@@ -82,7 +82,16 @@ class NotKeptError(LookupError):
 
 
 class LabelledError(LookupError):
-    """The frame that a late label belongs to has a label already."""
+    """The frame that a late label belongs to has a label already.
+
+    Args:
+        frame: Its number.
+        label: The label.
+    """
+
+    def __init__(self, frame: int, label: str) -> None:
+        super().__init__(f"frame {frame} is labelled {label} already")
+        self.frame, self.label = frame, label
 
 
 @final
@@ -226,7 +235,7 @@ class FrameRing(Generic[T]):
         with self._lock:
             found = self._at_age(seconds_ago or 0.0) if frame is None else self._numbered(frame)
             if found.label is not None:
-                raise LabelledError(f"frame {found.index} is labelled {found.label} already")
+                raise LabelledError(found.index, found.label)
             found.label = label
             return found
 

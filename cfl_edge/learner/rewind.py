@@ -7,7 +7,7 @@ last frames; counts are exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import numpy as np
 from cfl_edge.config.models import UndoSettings
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.learners import declaration
+from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.notices import Notice, counted
 
@@ -75,12 +76,12 @@ def check_reach(verb: str, command: str, asked: UndoSettings) -> None:
 
 
 def rewind(
-    store: Store, saved: Saved, asked: UndoSettings, *, command: str, on_notice: Notice
+    model: OpenModel, saved: Saved, asked: UndoSettings, *, command: str, on_notice: Notice
 ) -> Rewound:
     """Bring a model back to before the frames that it learned last; nothing is saved.
 
     Args:
-        store: Of the model folder; its lock is held.
+        model: The model; nobody else changes it meanwhile.
         saved: Its newest state.
         asked: How far back, and on which device.
         command: To be given with another number of frames, for the error.
@@ -92,7 +93,7 @@ def rewind(
     from cfl_edge.learner.journal_stored import saved_journal
     from cfl_edge.learner.saved import config_of
 
-    config = config_of(saved)
+    store, config = model.store, config_of(saved)
     if declaration(config.learner).reads_images:
         raise DataError(
             f"{store.folder} was learned with --learner {config.learner}, which reads images; the "
@@ -118,7 +119,7 @@ def rewind(
     if again := cut - learner.frames_learned:
         on_notice(f"relearning {counted(again, 'earlier frame')}")
     between = journal.entries(learner.frames_learned, cut)
-    learn_again(learner, ((names[entry.label], entry) for entry in between))
+    learn_again(learner, ((names[entry.label], entry) for entry in between), model.alive)
     # A class that was added by hand came earlier here than among the frames.
     ordered = [*learner.classes, *(name for name in names if name not in learner.classes)]
     journal.renumber([ordered.index(name) for name in names])
@@ -190,12 +191,17 @@ def _too_far(store: Store, journal: Journal, asked: str, command: str) -> DataEr
     )
 
 
-def learn_again(learner: Learner, frames: Iterable[tuple[str, Entry]]) -> None:
+def learn_again(
+    learner: Learner,
+    frames: Iterable[tuple[str, Entry]],
+    alive: Callable[[], None] | None = None,
+) -> None:
     """Let a learner learn frames of a journal.
 
     Args:
         learner: Its journal and its images stay as they are.
         frames: Class name and frame.
+        alive: Called after each frame: there may be a thousand.
     """
     import torch
 
@@ -207,6 +213,8 @@ def learn_again(learner: Learner, frames: Iterable[tuple[str, Entry]]) -> None:
     for name, entry in frames:
         encoded = learner.encode_backbone(blank, *from_entry(entry.arrays, learner.device))
         learner.learn(encoded, [name])
+        if alive is not None:
+            alive()
     learner.examples.clear()
     for example in examples:
         learner.examples.add(*example)

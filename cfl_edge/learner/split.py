@@ -162,7 +162,7 @@ def _relearn(
     from cfl_edge.learner.journalled import with_journal
 
     store, on_notice = task.model.store, task.on_notice
-    back = rewind(store, task.saved, task.reach, command=task.command, on_notice=on_notice)
+    back = rewind(task.model, task.saved, task.reach, command=task.command, on_notice=on_notice)
     learner, entries = back.learner, back.frames()
     before = [back.names[entry.label] for entry in entries]
     after = [label if is_meant(i, old) else old for i, old in enumerate(before, back.cut + 1)]
@@ -175,7 +175,7 @@ def _relearn(
     on_notice(
         f"learning {counted(back.count, 'frame')} again, {moved.total()} of them as {label!r}"
     )
-    learn_again(learner, zip(after, entries, strict=True))
+    learn_again(learner, zip(after, entries, strict=True), task.model.alive)
     learner.recalibrate()
     # The image of a class is of its newest frame: it moves with that.
     newest = dict(zip(before, after, strict=True))

@@ -60,7 +60,7 @@ def undo(model: OpenModel, asked: UndoSettings, *, on_notice: Notice = log_notic
     with model.changing() as saved:
         from cfl_edge.learner.journalled import with_journal
 
-        back = rewind(store, saved, asked, command=command, on_notice=on_notice)
+        back = rewind(model, saved, asked, command=command, on_notice=on_notice)
         learner, journal, names = back.learner, back.journal, back.names
         count, seconds_back = back.count, journal.seconds_of(back.count)
         taken = Counter(names[entry.label] for entry in back.frames())

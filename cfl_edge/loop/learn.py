@@ -174,6 +174,7 @@ def learn(
                 memory_mib=settings.memory_mib,
             )
             model = LiveModel(store, learner, checkpoints.save, on_notice)
+            model.alive = service.alive
             verbs = Verbs(model, running, on_notice=on_notice)
             do = verbs.do if watcher is None else watched_verbs(verbs, watcher)
             session.serve = lambda: mailbox.serve(do)

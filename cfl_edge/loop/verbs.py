@@ -90,7 +90,7 @@ class Verbs:
         return {"said": "no label", "label": None}
 
     def label_frame(self, asked: given.LabelFrame) -> Answer:
-        """Label one past frame, and learn it."""
+        """Label one past frame, and learn it; one that has another label is relabelled."""
         asked.require_one("label_frame", "frame", "seconds_ago")
         running, label = self._running("label_frame"), self._checked(asked.label)
         try:
@@ -100,7 +100,10 @@ class Verbs:
         except NotKeptError as error:
             raise DataError(str(error), hint="label a newer frame") from error
         except LabelledError as error:
-            raise DataError(str(error), hint="relabel gives it another label") from error
+            if error.label == label:
+                raise DataError(str(error), hint="another frame, or another label") from error
+            answer = self.relabel(given.Relabel(label=label, frames=[error.frame]))
+            return answer | {"frame": error.frame, "learned": True}
         said = f"frame {frame} is {label}" + ("" if learned else ": not learned, it has a flag")
         return {"said": said, "frame": frame, "label": label, "learned": learned}
 

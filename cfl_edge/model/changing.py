@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import final
@@ -18,9 +18,11 @@ class OpenModel(ABC):
 
     Attributes:
         store: The folder.
+        alive: Called again and again during what takes long, in its thread; None for nothing.
     """
 
     store: Store
+    alive: Callable[[], None] | None = None
 
     @abstractmethod
     def look(self) -> Saved:
