@@ -1,5 +1,7 @@
 """Verbs between the frames of a session: what is held, paused, past, and changed meanwhile."""
 
+import copy
+
 import numpy as np
 import pytest
 from test_session import Script, frame, frames, new_learner
@@ -11,6 +13,7 @@ from cfl_edge.learner.journal import Base, Journal
 from cfl_edge.learner.journalled import save_learner
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.live import LiveModel
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.loop.checkpoints import Checkpoints
 from cfl_edge.loop.learning import Learning
 from cfl_edge.loop.pace import Pace
@@ -51,7 +54,7 @@ class Room:
             self.publisher,
             reserved=reserved,
         )
-        model = LiveModel(store, self.learner, self.checkpoints.save, [].append)
+        self.model = model = LiveModel(store, self.learner, self.checkpoints.save, [].append)
         self.verbs, self.answers = Verbs(model, running, on_notice=[].append), []
 
     def ask(self, verb, **arguments):
@@ -320,3 +323,38 @@ def test_a_reserved_name_is_refused(tmp_path):
         room.refused(UsageError, "--reject reports", "add", name="unknown"),
         PLAIN[0],
     )
+
+
+def test_the_last_hold_is_undone_without_learning_anything_again(room):
+    """To the bit: the copy that was made before it."""
+    images, before = np.stack([frame(i).image for i in range(100, 120)]), []
+
+    def remember():
+        other = Learner.from_saved(copy.deepcopy(to_saved(room.learner)))
+        other.recalibrate()
+        before.append(other.predict(other.encode(images)))
+
+    def compare():
+        before.append(room.learner.predict(room.learner.encode(images)))
+
+    room.teaching.on_hold = room.model.remember
+    room.run(
+        room.ask("label", label="above"),
+        *PLAIN[:6],
+        room.ask("label", label="left"),
+        *PLAIN[6:9],
+        room.ask("unlabel"),
+        lambda: setattr(room.teaching, "_began_s", 0.0),  # some seconds pass
+        remember,
+        room.ask("label", label="above"),
+        *PLAIN[9:14],
+        room.ask("undo", hold=True),
+        compare,
+        room.ask("undo", hold=True),
+    )
+    undone = room.answers[4:]
+    assert [answer["per_class"] for answer in undone] == [{"above": 5}, {"left": 3}]
+    assert [answer["notices"] for answer in undone] == [[], ["relearning 6 earlier frames"]]
+    saved = Learner.from_saved(Store(room.folder).load())
+    assert saved.samples() == room.samples == {"above": 6}
+    assert (before[0] == before[1]).all()

@@ -9,6 +9,7 @@ from typing import final
 from cfl_edge.learner.journal_stored import KEY
 from cfl_edge.learner.journalled import open_journal, with_journal
 from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.notices import Notice
@@ -34,6 +35,26 @@ class LiveModel(OpenModel):
     def __init__(self, store: Store, learner: Learner, saving: Saving, on_notice: Notice) -> None:
         self.store = store
         self._learner, self._saving, self._on_notice = learner, saving, on_notice
+        self._remembered: Saved | None = None
+
+    def remember(self) -> None:
+        """Copy the learner as it is now: undo can begin here, and need not learn much again.
+
+        It replaces the copy before it, and goes with the next change.
+        """
+        saved = to_saved(self._learner)
+        copies = {
+            group: {name: array.copy() for name, array in arrays.items()}
+            for group, arrays in saved.tensors.items()
+        }
+        self._remembered = Saved(saved.manifest, copies)
+
+    def recall(self, least: int, most: int) -> Saved | None:
+        """Give the copy away: whatever is built from it may share its arrays."""
+        saved, self._remembered = self._remembered, None
+        if saved is None or not least <= saved.manifest["counters"]["frames_learned"] <= most:
+            return None
+        return saved
 
     def look(self) -> Saved:
         """Describe the learner as it is now."""
@@ -64,3 +85,4 @@ class LiveModel(OpenModel):
         if KEY in saved.manifest and other.journal is not None and learner.journal is not None:
             other.journal.session = learner.journal.session  # its clock goes on
         learner.become(other)
+        self._remembered = None  # it is from before the change

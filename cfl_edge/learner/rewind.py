@@ -90,7 +90,9 @@ def rewind(
     Raises:
         DataError: The journal does not reach back that far; the text says how far it does.
     """
+    from cfl_edge.core.device import choose_device
     from cfl_edge.learner.journal_stored import saved_journal
+    from cfl_edge.learner.learner import Learner
     from cfl_edge.learner.saved import config_of
 
     store, config = model.store, config_of(saved)
@@ -110,7 +112,12 @@ def rewind(
     journal.keep_bases(store.numbers())
     count, names = _count(journal, asked, on_notice), saved.manifest["classes"]
     cut = journal.end - count
-    learner = _base(store, saved, journal, cut, config, asked.device)
+    newest = max((base.frames for base in journal.bases if base.frames <= cut), default=cut + 1)
+    recalled = model.recall(newest, cut)
+    if recalled is None:
+        learner = _base(store, saved, journal, cut, config, asked.device)
+    else:
+        learner = Learner.from_saved(recalled, device=choose_device(asked.device), config=config)
     if learner is None:
         seconds = asked.seconds
         reach = f"{seconds:g} seconds" if seconds is not None else counted(count, "frame")

@@ -175,6 +175,8 @@ def learn(
             )
             model = LiveModel(store, learner, checkpoints.save, on_notice)
             model.alive = service.alive
+            if settings.memory_mib is None:  # which the copy would break
+                teaching.on_hold = model.remember
             verbs = Verbs(model, running, on_notice=on_notice)
             do = verbs.do if watcher is None else watched_verbs(verbs, watcher)
             session.serve = lambda: mailbox.serve(do)

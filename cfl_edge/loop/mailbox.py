@@ -110,5 +110,5 @@ def ended() -> SessionError:
     """Return the error of a request to a session that has ended."""
     return SessionError(
         "The session has ended before it came to this request: nothing was changed",
-        hint="ask again once cfl-edge learn runs",
+        hint="ask again in a moment",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 
@@ -9,6 +11,7 @@ from cfl_edge.labels.hold import Hold
 from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.labels.source import LabelSource
 from cfl_edge.learner.conflicts import Conflicts
+from cfl_edge.learner.journal import PAUSE_S
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.label_delay import Seen, tensor_bytes
 from cfl_edge.loop.metrics import ROLLING_FRAMES, Prequential
@@ -39,6 +42,7 @@ class Teaching:
 
     Attributes:
         hold: As given.
+        on_hold: Called before the first frame of a label that a person holds; None for nothing.
         accuracy: Whether predictions were right, before the frame was learned.
         flagged: Frames of each flag.
         learned, withheld, let_go: As in `cfl_edge.loop.step.Summary`.
@@ -55,6 +59,9 @@ class Teaching:
         hold: Hold | None = None,
     ) -> None:
         self.hold = hold or Hold()
+        self.on_hold: Callable[[], None] | None = None
+        self._held: tuple[str, float] = ("", -math.inf)  # the last label of a person, and when
+        self._began_s = -math.inf  # the last hold
         self._names: dict[str, str | None] = {}  # what the source still calls by an old name
         self._learned: deque[tuple[int, int]] = deque(maxlen=MOST_REMEMBERED)
         self._recent: deque[tuple[str, bool]] = deque(maxlen=MOST_REMEMBERED)
@@ -216,9 +223,20 @@ class Teaching:
                     withheld_notice(flag, kept.index, seen.quality, label, seen.prediction or "")
                 )
             return
+        if self._labels.looks_back or self.hold.current() is not None:
+            self._note_hold(label)
         self._learner.learn(seen.encoded, [label], budget_s=budget_s())
         self._learned.append((kept.index, self._learner.frames_learned))
         self.learned += 1
+
+    def _note_hold(self, label: str) -> None:
+        """Call `on_hold` where a hold begins, as `Journal.frames_of_hold` sees it."""
+        now_s, (before, last_s) = time.monotonic(), self._held
+        self._held = label, now_s
+        begins = label != before or now_s - last_s > PAUSE_S
+        if begins and now_s - self._began_s > PAUSE_S and self.on_hold is not None:
+            self._began_s = now_s  # not at each of many labels for past frames
+            self.on_hold()
 
     def _tell_full(self) -> None:
         if "full" in self._told:

@@ -41,6 +41,15 @@ class OpenModel(ABC):
         """
 
     @abstractmethod
+    def recall(self, least: int, most: int) -> Saved | None:
+        """Return a state that is in memory, for undo to begin from; None without a fitting one.
+
+        Args:
+            least: Frames that it has learned at least: a checkpoint has as many.
+            most: And at most.
+        """
+
+    @abstractmethod
     def write(self, saved: Saved, *, keep: Collection[int] = ()) -> None:
         """Save what the model is from now on, within `changing`; it is whole or has not happened.
 
@@ -77,6 +86,9 @@ class FolderModel(OpenModel):
             self.store.load()  # says what is missing and what to do
         with ModelLock(self.store.folder):
             yield self.store.load()
+
+    def recall(self, least: int, most: int) -> None:
+        """Return None: nothing is in memory."""
 
     def write(self, saved: Saved, *, keep: Collection[int] = ()) -> None:
         """Save a new checkpoint."""
