@@ -138,6 +138,15 @@ def test_what_is_not_kept(asked, gone, text):
     assert (str(caught.value), caught.value.gone) == (text, gone)
 
 
+def test_a_frame_that_was_dropped():
+    ring = FrameRing()
+    for index in (3, 4, 7):
+        ring.add(Kept(index, None, 1), float(index))
+    with pytest.raises(NotKeptError, match="frame 5 was dropped, nobody has seen it") as caught:
+        ring.claim("mug", frame=5)
+    assert not caught.value.gone
+
+
 def test_an_empty_ring():
     with pytest.raises(NotKeptError, match="no frame has come yet") as caught:
         FrameRing().claim("mug", seconds_ago=0.0)

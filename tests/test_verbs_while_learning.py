@@ -1,6 +1,7 @@
 """Verbs between the frames of a session: what is held, paused, past, and changed meanwhile."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -358,3 +359,21 @@ def test_the_last_hold_is_undone_without_learning_anything_again(room):
     saved = Learner.from_saved(Store(room.folder).load())
     assert saved.samples() == room.samples == {"above": 6}
     assert (before[0] == before[1]).all()
+
+
+def test_a_frame_that_was_withheld_can_be_labelled_anew(tmp_path):
+    room = Room(tmp_path / "model")
+    room.teaching._learn_flagged = False
+    room.teaching._told = {"dark"}
+    dark = replace(PLAIN[1], image=np.zeros_like(PLAIN[1].image))
+    room.run(
+        room.ask("label", label="mug"),
+        PLAIN[0],
+        dark,
+        room.ask("unlabel"),
+        room.ask("label_frame", label="pen", frame=1),
+        PLAIN[2],
+    )
+    assert room.teaching.withheld == 2
+    assert room.answers[2]["said"] == "frame 1 is pen: not learned, it has a flag"
+    assert room.samples == {"mug": 1}

@@ -244,6 +244,8 @@ class FrameRing(Generic[T]):
             if kept.index == frame:
                 return kept
         gone = bool(self._kept) and frame < self._kept[0].index
+        if self._kept and self._kept[0].index < frame < self._kept[-1].index:
+            raise NotKeptError(f"frame {frame} was dropped, nobody has seen it", gone=False)
         raise NotKeptError(f"frame {frame} is not in memory, {self._span()}", gone=gone)
 
     def _at_age(self, seconds_ago: float) -> Kept[T]:

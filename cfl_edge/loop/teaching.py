@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection
 
 from cfl_edge.labels.hold import Hold
-from cfl_edge.labels.ring import FrameRing, Kept
+from cfl_edge.labels.ring import FrameRing, Kept, LabelledError
 from cfl_edge.labels.source import LabelSource
 from cfl_edge.learner.conflicts import Conflicts
 from cfl_edge.learner.journal import PAUSE_S
@@ -139,7 +139,13 @@ class Teaching:
         Raises:
             NotKeptError, LabelledError: See `FrameRing.claim`.
         """
-        kept = self._ring.claim(label, frame=frame, seconds_ago=seconds_ago)
+        try:
+            kept = self._ring.claim(label, frame=frame, seconds_ago=seconds_ago)
+        except LabelledError as error:
+            if self.numbers((error.frame,)):
+                raise
+            self._ring.mark((error.frame,), None)  # a flag withheld it: it taught nothing
+            kept = self._ring.claim(label, frame=error.frame)
         before = self.learned
         self._teach(kept, label, lambda: None)
         return kept.index, self.learned > before
