@@ -4,6 +4,7 @@ import io
 import json
 import re
 from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from cfl_edge.serve.mqtt.outbox import Outbox
 from cfl_edge.serve.on_change import environment
 from cfl_edge.serve.status import MAX_AGE_S
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 SECRET = "pa55-word"
 KITCHEN = MqttAddress("broker", 1883, False, None, None, "kitchen")
 IMAGE = np.zeros((480, 1280, 3), np.uint8)
@@ -436,3 +438,26 @@ def test_a_package_that_is_missing_is_named_with_its_command(monkeypatch):
     with pytest.raises(UsageError, match="--mqtt needs paho-mqtt") as caught:
         MqttCamera(KITCHEN, print)
     assert caught.value.hint.endswith("-m pip install paho-mqtt")
+
+
+def test_the_card_shows_the_entities_that_there_are():
+    message = json.loads(discovery_message(KITCHEN, ["cup"], learns=True))
+    known = {part["default_entity_id"] for part in message["components"].values()}
+    card = (EXAMPLES / "home-assistant-card.yaml").read_text()
+    assert set(re.findall(r"entity: (\S+)", card)) == known
+
+
+def test_the_flow_reads_and_writes_topics_that_there_are():
+    message = json.loads(discovery_message(KITCHEN, ["cup"], learns=True))
+    nodes = {node["id"]: node for node in json.loads((EXAMPLES / "node-red-flow.json").read_text())}
+    for kind, key in (("mqtt in", "state_topic"), ("mqtt out", "command_topic")):
+        known = {part.get(key) for part in message["components"].values()}
+        used = {node["topic"] for node in nodes.values() if node["type"] == kind}
+        assert used
+        assert used <= known
+    links = [link for node in nodes.values() for wire in node.get("wires", []) for link in wire]
+    links += [node[key] for node in nodes.values() for key in ("z",) if key in node]
+    links += [node["broker"] for node in nodes.values() if node["type"].startswith("mqtt ")]
+    assert set(links) <= nodes.keys()
+    (trigger,) = [node for node in nodes.values() if node["type"] == "trigger"]
+    assert trigger["op2"] == message["components"]["label"]["options"][0]

@@ -37,6 +37,9 @@ from cfl_edge.stream.uri import KINDS, Key, Kind, StreamUri, mask, parse_uri
         ("http://cam/?mail=a@b", "network", "http://cam/?mail=a@b"),
         ("http://cam/s?b=%20&timeout_s=20&a", "network", "http://cam/s?b=%20&a"),
         ("https://ann:pw@cam/?fps=3", "network", "https://ann:pw@cam/?fps=3"),
+        ("frigate://nas:5000/front_door", "network", "rtsp://nas:8554/front_door"),
+        ("frigate://nas/front_door?timeout_s=20", "network", "rtsp://nas:8554/front_door"),
+        ("frigate://ann:p%40w@[::1]/door/", "network", "rtsp://ann:p%40w@[::1]:8554/door"),
         ("clip.mp4", "file", "clip.mp4"),
         ("a/b.c/clip.mkv", "file", "a/b.c/clip.mkv"),
         ("file:///home/me/my%20clip.mp4", "file", "/home/me/my clip.mp4"),
@@ -53,6 +56,15 @@ from cfl_edge.stream.uri import KINDS, Key, Kind, StreamUri, mask, parse_uri
 def test_kinds(uri: str, kind: str, target: str) -> None:
     parsed = parse_uri(uri)
     assert (parsed.kind, parsed.target) == (kind, target)
+
+
+def test_a_camera_of_frigate_that_is_not_named() -> None:
+    for uri in ("frigate://nas:5000", "frigate://nas/", "frigate://nas/a/b", "frigate://nas/a?b=c"):
+        with pytest.raises(UsageError, match="does not name one camera") as caught:
+            parse_uri(uri)
+        assert caught.value.hint.startswith("frigate://nas/CAMERA")
+    assert parse_uri("frigate://ann:pw@nas/door").shown == "rtsp://***@nas:8554/door"
+    assert parse_uri("frigate://nas/door?timeout_s=20").options == {"timeout_s": 20.0}
 
 
 def test_camera_options() -> None:

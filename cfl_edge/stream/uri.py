@@ -4,6 +4,7 @@
 |---|---|
 | `/dev/video0`, `0`, `v4l2:///dev/video0?format=mjpeg&size=1280x720&fps=30` | camera |
 | `rtsp://…`, `rtsps://…`, `http://…`, `https://…`, with `?timeout_s=20` | network |
+| `frigate://nas/front_door`: what Frigate sends on of a camera | network |
 | `clip.mp4`, `photo.jpg`, `file:///home/me/clip.mp4` | file |
 | `folder/`, `'folder/*.jpg'` | folder |
 | `demo:`, `demo:?frames=600&seed=3` | demo |
@@ -21,6 +22,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from cfl_edge.errors import UsageError
 from cfl_edge.stream.pixel_formats import PIXEL_FORMATS
+
+GO2RTC_PORT = 8554  # of RTSP, where nobody has changed it
 
 Value = str | int | float | Fraction | tuple[int, int]
 
@@ -155,6 +158,8 @@ def parse_uri(uri: str) -> StreamUri:
             f"{mask(uri)}: unknown scheme {scheme!r}, expected one of {', '.join(schemes)}",
             hint="/dev/video0, rtsp://…, http://…, clip.mp4, folder/, serial: or demo:",
         )
+    if scheme == "frigate":
+        return _frigate(f"{scheme}:{after}")
     if kind == "network":
         return _network(f"{scheme}:{after}")
     rest = after.removeprefix("//")
@@ -198,6 +203,25 @@ def _network(uri: str) -> StreamUri:
         query = "&".join(text for text in fields if text not in ours)
         uri = urlunsplit(parts._replace(query=query))
     return StreamUri("network", uri, mask(uri), options)
+
+
+def _frigate(uri: str) -> StreamUri:
+    """Return the address at which Frigate's go2rtc sends on a camera, at its full size.
+
+    The port of the address may be that of Frigate's page (5000, 8971): go2rtc has its own.
+    """
+    given = _network(uri)
+    parts = urlsplit(given.target)
+    user, at, _ = parts.netloc.rpartition("@")
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+    camera = parts.path.strip("/")
+    if not camera or "/" in camera or parts.query:
+        raise UsageError(
+            f"{given.shown} does not name one camera of Frigate",
+            hint=f"frigate://{host}/CAMERA, as it is called in Frigate's configuration",
+        )
+    target = f"rtsp://{user}{at}{host}:{GO2RTC_PORT}/{camera}"
+    return StreamUri("network", target, mask(target), given.options)
 
 
 def _path(path: str) -> StreamUri:
@@ -300,7 +324,7 @@ KINDS: dict[str, Kind] = {
     "camera": Kind("cfl_edge.stream.camera.v4l2:V4l2Capture", ("v4l2",), _CAMERA_KEYS, live=True),
     "network": Kind(
         "cfl_edge.stream.network.stream:open_camera",
-        ("rtsp", "rtsps", "http", "https"),
+        ("rtsp", "rtsps", "http", "https", "frigate"),
         _NETWORK_KEYS,
         live=True,
     ),
