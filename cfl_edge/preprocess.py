@@ -82,12 +82,8 @@ def cut(
             hint="numpy.asarray(PIL.Image.open(path).convert('RGB')) has both",
         )
     height, width, _ = image.shape
-    box, region = (0, 0, width, height), view.region
-    if region is not None:
-        box = region.box((width, height), full_px) if region.kind != "motion" else moving or box
-    if view.fit == "crop":
-        box = _central_square(box)
-    left, top, right, bottom = box
+    region = view.region
+    left, top, right, bottom = looked_at((width, height), view, full_px=full_px, moving=moving)
     content = _scaled(
         image[top:bottom, left:right], *_content_px(right - left, bottom - top, size_px, view.fit)
     )
@@ -105,6 +101,31 @@ def cut(
     y, x = (size_px - shown.shape[0]) // 2, (size_px - shown.shape[1]) // 2
     square[y : y + shown.shape[0], x : x + shown.shape[1]] = shown
     return Cut(square, content)
+
+
+def looked_at(
+    image_px: tuple[int, int],
+    view: View,
+    *,
+    full_px: tuple[int, int] | None = None,
+    moving: Box | None = None,
+) -> Box:
+    """Return the part of an image that becomes the square, in pixels of the image.
+
+    Args:
+        image_px: Width and height of the image.
+        view: See `to_model_input`.
+        full_px: See `cut`.
+        moving: See `cut`.
+
+    Raises:
+        DataError: The region is in pixels that the frame does not have.
+    """
+    box: Box = (0, 0, *image_px)
+    if view.region is not None:
+        follows = view.region.kind == "motion"
+        box = (moving or box) if follows else view.region.box(image_px, full_px)
+    return _central_square(box) if view.fit == "crop" else box
 
 
 def inside(outline: list[tuple[float, float]], size_px: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -7,6 +7,7 @@ evaluation and inference look at the same pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -162,6 +163,15 @@ class View:
 
 
 WHOLE_FRAME = View()
+
+Reduce = Callable[[tuple[int, int]], int]
+"""Says of a frame's width and height by how much it may be shrunk while it is decoded, see
+`View.reduction`."""
+
+
+def keep_whole(full_px: tuple[int, int]) -> int:
+    """Return 1: nothing is shrunk."""
+    return 1
 
 
 def parse_region(text: str | None) -> Region | None:

@@ -12,9 +12,9 @@ from cfl_edge.loop.step import Lesson, Step
 from cfl_edge.loop.watching import Watched
 from cfl_edge.names import check_name
 from cfl_edge.prediction import Prediction
-from cfl_edge.preprocess import to_model_input
+from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.serve.page.teach import TeachPage
-from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.frame import Frame, cut_frame
 from cfl_edge.web.options import HttpOptions
 
 
@@ -37,7 +37,9 @@ class CountingSession:
         self.notices, self.onnx = [], folder / "onnx" / "model.onnx"
         self.page = TeachPage(
             HttpOptions(options.pop("host", "127.0.0.1"), options.pop("port", 0), **options),
-            Watched(self.mailbox, lambda image: to_model_input(image, 32), self.onnx),
+            Watched(
+                self.mailbox, lambda shown: cut_frame(shown, 32, WHOLE_FRAME).square, self.onnx
+            ),
             self.notices.append,
         )
         self._ended = threading.Event()

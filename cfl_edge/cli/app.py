@@ -22,6 +22,7 @@ from cfl_edge.cli.doctor import doctor
 from cfl_edge.cli.evaluate import evaluate
 from cfl_edge.cli.export import export
 from cfl_edge.cli.learn import learn, teach
+from cfl_edge.cli.look import look
 from cfl_edge.cli.plan import plan
 from cfl_edge.cli.run import run
 from cfl_edge.cli.undo import undo
@@ -38,6 +39,7 @@ app = typer.Typer(
 command(app, config=True)(learn)
 command(app, config=True)(teach)
 command(app, config=True)(run)
+command(app)(look)
 command(app)(evaluate)
 command(app)(export)
 app.add_typer(cli_classes.app, name="classes")

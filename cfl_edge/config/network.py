@@ -30,7 +30,7 @@ RegionText = Annotated[
     AfterValidator(lambda text: text and _is_region(text)),
     Option(
         "Part of the frame to look at: x,y,w,h in fractions or pixels, corners 'x,y x,y x,y' of a "
-        "polygon, or whole.",
+        "polygon, motion, or whole.",
         panel="Model",
         metavar="REGION",
         default="the model's, else whole",

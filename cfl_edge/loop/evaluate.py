@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cfl_edge.config.models import EvaluateSettings
 from cfl_edge.errors import DataError
 from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
+from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.metrics import Confusion, peak_rss_mib
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.loop.operating_point import Threshold, read_requirement
@@ -94,7 +95,8 @@ def evaluate(
         ModelError: There is no model.
     """
     data, reject = settings.data, settings.reject
-    with open_stream(data, on_notice=on_notice) as stream:
+    gaze = Gaze(on_notice)
+    with open_stream(data, StreamOptions(reduce=gaze.reduction), on_notice=on_notice) as stream:
         if parse_uri(data).kind == "file":
             raise DataError(
                 f"{data} is one file, whose name is no label, expected a folder with one "
@@ -103,6 +105,7 @@ def evaluate(
             )
         learner = load_learner(settings.model, device=settings.device, on_notice=on_notice)
         learner.view = learner.config.looking(settings.fit, settings.region).view()
+        gaze.look = lambda: (learner.view, learner.image_px)
         check_reject(reject, learner.classes)
         if single := only_answer(learner.classes):
             on_notice(f"{settings.model} has one class: {single}")
@@ -115,7 +118,7 @@ def evaluate(
             )
         confusion, unlabelled, rejected = Confusion(), 0, 0
         known_distances: list[float] = []
-        options = SessionOptions(reject=reject, batch=BATCH)
+        options = SessionOptions(reject=reject, batch=BATCH, gaze=gaze)
         for step in Session(Predicting(learner), options).steps(stream):
             if step.label is None:
                 unlabelled += 1
@@ -162,8 +165,9 @@ def _evaluate_unknown(
     on_notice: Notice,
 ) -> UnknownEvaluation:
     assert settings.unknown is not None
-    options = SessionOptions(reject=settings.reject, batch=BATCH)
-    unlabelled = StreamOptions(labels=False)
+    gaze = Gaze(on_notice, lambda: (learner.view, learner.image_px))
+    options = SessionOptions(reject=settings.reject, batch=BATCH, gaze=gaze)
+    unlabelled = StreamOptions(labels=False, reduce=gaze.reduction)
     with open_stream(settings.unknown, unlabelled, on_notice=on_notice) as stream:
         steps = Session(Predicting(learner), options).steps(stream)
         predictions = [step.prediction for step in steps]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from cfl_edge.errors import CflEdgeError, DataError, ExportError
 from cfl_edge.learner.export import export_learner
+from cfl_edge.loop.gaze import Gaze
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.int8 import quantise, weighed_operations
@@ -217,11 +218,13 @@ def read_images(
         DataError: It holds no image.
     """
     images, names = [], []
-    with open_stream(uri, StreamOptions(labels=labels), on_notice=on_notice) as stream:
+    gaze = Gaze(on_notice, lambda: (learner.view, learner.image_px))
+    options = StreamOptions(labels=labels, reduce=gaze.reduction)
+    with open_stream(uri, options, on_notice=on_notice) as stream:
         total = stream.total
         every = -(-total // limit) if total else 1
         for frame in islice(stream, 0, every * limit, every):
-            images.append(cut_frame(frame, learner.image_px, learner.view).square)
+            images.append(cut_frame(gaze(frame), learner.image_px, learner.view).square)
             names.append(frame.label)
     if not images:
         raise DataError(f"{uri} holds no image that can be read", hint=f"ls {uri}")

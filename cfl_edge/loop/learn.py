@@ -17,8 +17,10 @@ from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.debounce import Stability
+from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.learn_stream import default_labels, open_learn_stream, reserved_name
+from cfl_edge.loop.look import draw_view
 from cfl_edge.loop.mailbox import Do, Mailbox
 from cfl_edge.loop.open_learner import check_unchanged, open_learner
 from cfl_edge.loop.pace import Pace
@@ -37,7 +39,7 @@ from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.metadata import MODEL_FILE
 from cfl_edge.prediction import check_reject
-from cfl_edge.preprocess import to_model_input
+from cfl_edge.stream.frame import cut_frame
 from cfl_edge.stream.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -105,7 +107,8 @@ def learn(
             check_unchanged(saved, settings)
         classes = saved.manifest["classes"] if saved is not None else ()
         check_reject(settings.reject, classes)
-        stream = stack.enter_context(open_learn_stream(settings, on_notice))
+        gaze = Gaze(on_notice)
+        stream = stack.enter_context(open_learn_stream(settings, gaze, on_notice))
         on_notice(stream.description())
         hands = Hands(submit=mailbox.submit)
         labels = stack.enter_context(
@@ -122,6 +125,7 @@ def learn(
         labels.looks_back |= watch is not None
         is_late = bool(settings.label_delay or labels.looks_back)
         learner = open_learner(saved, settings, on_notice, late_labels=is_late)
+        gaze.look = lambda: (learner.view, learner.image_px)
         from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
 
         if settings.reject is not None and learner.algorithm.novelty.table() is None:
@@ -157,11 +161,16 @@ def learn(
         pace = Pace(stream.live, learn_budget_s(settings), HeatPolicy(BoardHealth(), on_notice))
         learning = Learning(learner, teaching, pace, checkpoints)
         stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
-        options = SessionOptions(settings.max_frames, settings.reject, stability=stability)
+        options = SessionOptions(
+            settings.max_frames, settings.reject, stability=stability, gaze=gaze
+        )
         watcher = None
         if watch is not None:
-            image_px, onnx = learner.image_px, settings.model / ONNX_FOLDER / MODEL_FILE
-            watched = Watched(mailbox, lambda image: to_model_input(image, image_px), onnx)
+            watched = Watched(
+                mailbox,
+                lambda shown: cut_frame(shown, learner.image_px, learner.view).square,
+                settings.model / ONNX_FOLDER / MODEL_FILE,
+            )
             watcher = stack.enter_context(watch(watched))
         with Session(learning, options, service) as session:
             running = Running(
@@ -181,6 +190,8 @@ def learn(
             do = verbs.do if watcher is None else watched_verbs(verbs, watcher)
             session.serve = lambda: mailbox.serve(do)
             for step in session.steps(stream):
+                if step.seen == 1:
+                    draw_view(store, step.frame, learner, on_notice)
                 if watcher is not None:
                     watcher.see(step)
                 on_step(step)

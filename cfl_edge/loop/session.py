@@ -40,12 +40,15 @@ class SessionOptions:
         batch: Frames predicted together: faster on recorded images, and late on a camera. Learning
             needs 1.
         stability: When a class counts as the state of the scene.
+        gaze: Sees each frame once, in order, and returns it with what it found, such as where
+            something moves (`cfl_edge.loop.gaze`); None changes nothing.
     """
 
     max_frames: int | None = None
     reject: float | None = None
     batch: int = 1
     stability: Stability = field(default_factory=Stability)
+    gaze: Callable[[Frame], Frame] | None = None
 
 
 class Predictor(Protocol):
@@ -233,6 +236,8 @@ class Session:
         most_frames = self._options.max_frames or math.inf
         for frames in self._batches(stream):
             began_s = time.monotonic()
+            if (gaze := self._options.gaze) is not None:
+                frames = [gaze(frame) for frame in frames]
             predictions = self._work.predict(frames, self._options.reject)
             predict_s = (time.monotonic() - began_s) / len(frames)
             for frame, prediction in zip(frames, predictions, strict=True):

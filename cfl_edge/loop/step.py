@@ -111,6 +111,7 @@ class Step:
             "peak_rss_mib": self.peak_rss_mib,
             "flags": lesson.flags,
             "unknown": prediction.unknown,
+            "box": self.frame.box(),
             "rejected": prediction.rejected,
             "state": self.state,
         }

@@ -8,13 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, final
 
-import numpy as np
-import numpy.typing as npt
-
 from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.step import Step
-
-Image = npt.NDArray[np.uint8]
+from cfl_edge.stream.frame import Image, Shown
 
 
 @dataclass(frozen=True)
@@ -23,12 +19,12 @@ class Watched:
 
     Args:
         mailbox: Carries verbs to it.
-        view: Returns what the model sees of a frame's image, uint8 RGB (P, P, 3).
+        view: Returns what the model sees of a frame, uint8 RGB (P, P, 3).
         onnx: The file that the verb `export` writes.
     """
 
     mailbox: Mailbox
-    view: Callable[[Image], Image]
+    view: Callable[[Shown], Image]
     onnx: Path
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.learner.journal import GROUP
-from cfl_edge.model.store import Store
+from cfl_edge.model.store import VIEW_FILE, Store
 from cfl_edge.model.write_budget import WriteBudget
 from cfl_edge.notices import Notice
 
@@ -29,7 +29,7 @@ class Written:
     """What a run has written.
 
     Args:
-        bytes: Bytes of each of `KINDS`; labels count as `state`.
+        bytes: Bytes of each of `KINDS`; labels and `view.jpg` count as `state`.
         gb_per_day: What a day of learning without a pause would write, in 10^9 bytes.
     """
 
@@ -129,7 +129,7 @@ class Writes:
         for name, size_bytes in self._store.written.items():
             group = name.removesuffix(".safetensors")
             count["journal" if group.startswith(GROUP) else group] += size_bytes
-        count["state"] += count.pop("manifest.json", 0)
+        count["state"] += count.pop("manifest.json", 0) + count.pop(VIEW_FILE, 0)
         if publisher is not None:
             count["publish"] = publisher.written
         if exported is not None:

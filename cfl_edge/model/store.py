@@ -5,6 +5,7 @@ DIR/
 ├── checkpoint-000004/   older ones that the caller asked to keep: where undo begins
 ├── checkpoint-000011/   the one before: what is left if the newest is damaged
 ├── checkpoint-000012/   the newest
+├── view.jpg             a picture of what it looks at, from the last start of learning
 ├── .writing-…/          an interrupted save: ignored, removed by the next
 ├── session.sock         see cfl_edge/loop/session_socket.py
 └── lock                 see lock.py
@@ -53,7 +54,8 @@ __all__ = ["FORMAT_VERSION", "Saved", "Store"]
 
 _log = logging.getLogger(__name__)
 
-_NOT_FOREIGN = {LOCK, SOCKET, "lost+found"}  # the latter: DIR is the root of its own disk
+VIEW_FILE = "view.jpg"  # what the model looks at, as `learn` drew it at its start
+_NOT_FOREIGN = {LOCK, SOCKET, VIEW_FILE, "lost+found"}  # the last: DIR is the root of its own disk
 
 T = TypeVar("T")
 

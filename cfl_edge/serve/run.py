@@ -10,6 +10,7 @@ from pathlib import Path
 from cfl_edge.config.run import RunSettings
 from cfl_edge.errors import ModelError, export_command
 from cfl_edge.loop.debounce import Stability
+from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.metrics import Confusion
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
@@ -81,13 +82,18 @@ def run(
 
     outputs = Outputs(settings, on_notice)
     model = WatchedModel(settings.model, load, on_notice, watch=settings.watch)
+    gaze = Gaze(on_notice, lambda: (model.model.view, model.model.size_px))
     stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
     session = Session(
         Predicting(model),
-        SessionOptions(settings.max_frames, settings.reject, stability=stability),
+        SessionOptions(settings.max_frames, settings.reject, stability=stability, gaze=gaze),
         service,
     )
-    options = StreamOptions(labels=settings.labels_from == "dirs", realtime_hz=settings.realtime)
+    options = StreamOptions(
+        labels=settings.labels_from == "dirs",
+        realtime_hz=settings.realtime,
+        reduce=gaze.reduction,
+    )
     confusion = Confusion()
     with (
         outputs,

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
+from cfl_edge.region import Reduce, keep_whole
 from cfl_edge.stream.finder import ImageFinder
-from cfl_edge.stream.frame import Image
+from cfl_edge.stream.frame import Image, Picture
 
 LARGEST_PX = 64_000_000
 """Largest picture that is decoded, as the largest sensors of boards and most phones have. It takes
@@ -45,6 +46,17 @@ READING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, Memo
 
 END_OF_JPEG = b"\xff\xd9"
 
+ORIENTATION = 0x0112  # of EXIF
+SHOWN_AS = {  # matrices of `show_as`, by the orientation
+    2: (-1, 0, 0, 0, 1),
+    3: (-1, 0, 0, 0, -1),
+    4: (1, 0, 0, 0, -1),
+    5: (0, 1, 0, 1, 0),
+    6: (0, 1, 0, -1, 0),
+    7: (0, -1, 0, -1, 0),
+    8: (0, -1, 0, 1, 0),
+}
+
 PACKED_BITS = {"yuyv422": 16, "uyvy422": 16, "rgb24": 24, "bgr24": 24, "gray": 8, "nv12": 8}
 """Bits per pixel in a row, for raw formats whose rows all have the same length."""
 
@@ -58,10 +70,14 @@ def rgb(frame: av.VideoFrame) -> Image:
         >>> rgb(av.VideoFrame(6, 4, "yuv420p")).shape
         (4, 6, 3)
     """
-    image = cast("Image", frame.to_ndarray(format="rgb24"))
     matrix = frame.side_data.get("DISPLAYMATRIX")
+    return _rgb(frame, struct.unpack("=9i", cast("bytes", matrix)) if matrix else None)
+
+
+def _rgb(frame: av.VideoFrame, matrix: Sequence[int] | None) -> Image:
+    image = cast("Image", frame.to_ndarray(format="rgb24"))
     if matrix is not None:
-        image = show_as(image, struct.unpack("=9i", cast("bytes", matrix)))
+        image = show_as(image, matrix)
     if frame.format.name == "rgb24":
         return np.array(image, np.uint8, order="C")  # the decoder may reuse its buffer
     return np.require(image, np.uint8, ["C", "W"])
@@ -72,8 +88,9 @@ def show_as(image: Image, matrix: Sequence[int]) -> Image:
 
     Args:
         image: Shape (H, W, 3).
-        matrix: The nine numbers of a track header (ISO 14496-12, 6.2.2), by rows: a pixel at
-            (x, y) is shown at (a x + c y, b x + d y), where the rows begin with a, b and c, d.
+        matrix: The first five or more of the nine numbers of a track header (ISO 14496-12, 6.2.2),
+            by rows: a pixel at (x, y) is shown at (a x + c y, b x + d y), where the rows begin with
+            a, b and c, d.
 
     Example:
         >>> row = np.array([[[1] * 3, [2] * 3]], np.uint8)
@@ -148,6 +165,14 @@ def _formats(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, ...]:
     return (*FORMATS, named)
 
 
+def orientation(image: Pillow.Image) -> int:
+    """Return how an image is to be turned by its EXIF, 1 to 8; 1 where it does not say."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except (*READING_ERRORS, TypeError):  # odd metadata harm no pixels
+        return 1
+
+
 def decode_image(data: bytes) -> Image:
     """Return a JPEG or PNG as uint8 RGB, shape (H, W, 3), if nothing of it is missing.
 
@@ -160,20 +185,34 @@ def decode_image(data: bytes) -> Image:
     Raises:
         ImageError: It has no end, is damaged, or is larger than `LARGEST_PX`.
     """
+    return decode_picture(data, keep_whole).image
+
+
+def decode_picture(data: bytes, reduce: Reduce) -> Picture:
+    """Decode as `decode_image` does; a JPEG is shrunk as far as `reduce` says.
+
+    Not one of several scans, which FFmpeg does not shrink.
+    """
     whole = next((image for image in ImageFinder().feed(data) if image), None)
     if whole is None:
         raise ImageError("cut off, or neither JPEG nor PNG")
     with open_image(io.BytesIO(whole)) as header:
         is_jpeg, one_scan = header.format != "PNG", "progressive" not in header.info
+        matrix = SHOWN_AS.get(orientation(header))
+        full_px, by = header.size if matrix is None or matrix[0] else header.size[::-1], 1
+        if is_jpeg and one_scan:
+            by = reduce(full_px)
     codec = "mjpeg" if is_jpeg else "png"
-    frame = _decode_strictly(codec, whole)
+    lowres = {"lowres": str(by.bit_length() - 1)} if by > 1 else {}
+    frame = _decode_strictly(codec, whole, **lowres)
     if frame is None:
         raise ImageError("damaged")
     if is_jpeg and one_scan:
         shortened = whole[: -SPARE_BYTES - len(END_OF_JPEG)] + END_OF_JPEG
         if _decode_strictly(codec, shortened, lowres="3") is not None:
             raise ImageError("damaged: data remain behind its last block")
-    return rgb(frame)
+    # PyAV does not know all that FFmpeg says of an image with EXIF, and then tells nothing of it.
+    return Picture(_rgb(frame, matrix), full_px if by > 1 else None)
 
 
 def _decode_strictly(codec: str, data: bytes, **options: str) -> av.VideoFrame | None:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cfl_edge.preprocess import Cut, Image, cut
 from cfl_edge.region import Box, View
 
-__all__ = ["Frame", "Image", "Shown", "cut_frame"]
+__all__ = ["Frame", "Image", "Picture", "Shown", "cut_frame"]
+
+
+class Picture(NamedTuple):
+    """A decoded image.
+
+    Args:
+        image: uint8 RGB, shape (H, W, 3).
+        full_px: Width and height before it was shrunk; None where it was not.
+    """
+
+    image: Image
+    full_px: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,13 @@ class Frame:
     name: str = ""
     full_px: tuple[int, int] | None = None
     moving: Box | None = None
+
+    def box(self) -> list[int] | None:
+        """Return where something moves as x, y, width and height in pixels, or None."""
+        if self.moving is None:
+            return None
+        left, top, right, bottom = self.moving
+        return [left, top, right - left, bottom - top]
 
 
 Shown = Image | Frame

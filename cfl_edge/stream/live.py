@@ -20,8 +20,9 @@ from typing import final
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
 from cfl_edge.notices import Notice, log_notice
+from cfl_edge.region import Reduce
 from cfl_edge.stream.decode import ImageError
-from cfl_edge.stream.frame import Frame, Image
+from cfl_edge.stream.frame import Frame, Image, Picture
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.source import WAIT_S, Skipped, Stream, closed_error
 
@@ -48,12 +49,18 @@ class Captured:
             once, in the iterating thread, and possibly after the source was closed.
         missed: How many images the source itself dropped just before it.
         label: Class name, where the source knows it: a board's button is held.
+        reduced: Does the same and shrinks it as it is told to, where the format can; else None.
     """
 
     timestamp_s: float
     decode: Callable[[], Image]
     missed: int = 0
     label: str | None = None
+    reduced: Callable[[Reduce], Picture] | None = None
+
+    def picture(self, reduce: Reduce) -> Picture:
+        """Return it decoded, shrunk where that is possible."""
+        return Picture(self.decode()) if self.reduced is None else self.reduced(reduce)
 
 
 def damaged() -> Image:
@@ -138,6 +145,7 @@ class LiveStream(Stream):
         self.uri, self.live = uri, True
         self._opener, self._on_notice = opener, on_notice
         self._timeout_s, self._give_up_s = options.timeout_s, options.give_up_s
+        self._reduce = options.reduce
         self._wait, self._clock = wait, clock
         self._stop = threading.Event()
         self._changed = threading.Condition()  # guards what follows
@@ -225,7 +233,7 @@ class LiveStream(Stream):
                 continue
             index, captured = taken
             try:
-                image = captured.decode()
+                image, full_px = captured.picture(self._reduce)
             except ImageError as fault:
                 with self._changed:
                     self.damaged += 1
@@ -234,7 +242,15 @@ class LiveStream(Stream):
                 self._complain_when_long(fault)
                 continue
             self._damaged_since_s = None
-            return Frame(image, captured.timestamp_s, index, dropped, captured.label, bad)
+            return Frame(
+                image,
+                captured.timestamp_s,
+                index,
+                dropped,
+                captured.label,
+                bad,
+                full_px=full_px,
+            )
 
     def _complain_when_long(self, fault: ImageError) -> None:
         """Make the reader thread drop this connection when only damaged images arrive."""
@@ -261,8 +277,13 @@ class LiveStream(Stream):
             self._started = True
             self._changed.notify_all()
             if self._slot is None:  # put it back, unless a newer one has come
-                image = first.image
-                captured = Captured(first.timestamp_s, lambda: image, label=first.label)
+                picture = Picture(first.image, first.full_px)
+                captured = Captured(
+                    first.timestamp_s,
+                    lambda: picture.image,
+                    label=first.label,
+                    reduced=lambda _: picture,
+                )
                 self._slot = (first.index, captured)
             else:
                 self.dropped += 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cfl_edge.errors import UsageError
+from cfl_edge.region import Reduce, keep_whole
 
 Order = Literal["as-is", "shuffled", "by-class"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -38,6 +39,7 @@ class StreamOptions:
             frames when the reader falls behind. None waits for the reader.
         timeout_s: Seconds without a frame after which a live source counts as lost.
         give_up_s: Seconds after which a lost live source is an error; None retries for ever.
+        reduce: Says how far JPEGs may be shrunk while they are decoded, which takes less time.
 
     Raises:
         UsageError: A value is out of range.
@@ -58,6 +60,7 @@ class StreamOptions:
     realtime_hz: float | None = None
     timeout_s: float = STALL_S
     give_up_s: float | None = None
+    reduce: Reduce = keep_whole
 
     def __post_init__(self) -> None:
         """Check every value."""

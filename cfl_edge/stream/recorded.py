@@ -23,12 +23,14 @@ class Shot(NamedTuple):
         timestamp_s: See `Frame`.
         label: Class name, where the recording knows it.
         name: See `Frame`.
+        full_px: See `Frame`.
     """
 
     image: Image
     timestamp_s: float
     label: str | None
     name: str = ""
+    full_px: tuple[int, int] | None = None
 
 
 Images = Generator[Shot, None, None]
@@ -127,7 +129,12 @@ class RecordedStream(Stream):
                     if self._closed:
                         return
                     yield Frame(
-                        shot.image, shot.timestamp_s, index, label=shot.label, name=shot.name
+                        shot.image,
+                        shot.timestamp_s,
+                        index,
+                        label=shot.label,
+                        name=shot.name,
+                        full_px=shot.full_px,
                     )
                     index += 1
         self.close()

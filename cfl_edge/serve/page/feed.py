@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import final
 
 from cfl_edge.loop.step import Step
-from cfl_edge.loop.watching import Image
 from cfl_edge.serve.page.pictures import jpeg
+from cfl_edge.stream.frame import Image, Shown
 
 
 @final
@@ -20,10 +20,10 @@ class Feed:
     made when somebody asks for it, once for all who do.
 
     Args:
-        view: Returns what the model sees of an image.
+        view: Returns what the model sees of a frame.
     """
 
-    def __init__(self, view: Callable[[Image], Image]) -> None:
+    def __init__(self, view: Callable[[Shown], Image]) -> None:
         self._view = view
         self._step: Step | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,7 +72,7 @@ class Feed:
         made = self._made.get(view)
         if made is None or made[0] != number:
             image = step.frame.image
-            made = number, jpeg(self._view(image) if as_model else image)
+            made = number, jpeg(self._view(step.frame) if as_model else image)
             self._made[view] = made
         return made[1]
 

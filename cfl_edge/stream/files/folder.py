@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cfl_edge.errors import StreamError, StreamFormatError
 from cfl_edge.notices import Notice, counted, log_notice
+from cfl_edge.region import Reduce
 from cfl_edge.stream.decode import ImageError, NotAnImageError
 from cfl_edge.stream.files.classes import check_classes, class_of
 from cfl_edge.stream.files.clip import Clip, Video
@@ -22,9 +23,9 @@ from cfl_edge.stream.files.content import (
     other_kind,
     read_head,
 )
-from cfl_edge.stream.files.image import read_image
+from cfl_edge.stream.files.image import read_picture
 from cfl_edge.stream.files.listing import list_files, printable
-from cfl_edge.stream.frame import Image
+from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.options import DEFAULTS, Order, StreamOptions
 from cfl_edge.stream.recorded import Images, Recording, Shot
 from cfl_edge.stream.source import Skipped
@@ -140,10 +141,11 @@ class Folder(Recording):
         for number in arrange(self._names, self._options.order, rng):
             name = self._names[number]
             label = class_of(name) if self._options.labels else None
-            for position, image in enumerate(_images(os.path.join(self._root, name), note)):
+            path = os.path.join(self._root, name)
+            for position, picture in enumerate(_images(path, self._options.reduce, note)):
                 if position:  # a clip, which its name did not tell
                     self.length = None
-                yield Shot(image, time.monotonic(), label, name)
+                yield Shot(picture.image, time.monotonic(), label, name, picture.full_px)
                 count += 1
         if count == 0:
             raise StreamFormatError(
@@ -152,11 +154,11 @@ class Folder(Recording):
             )
 
 
-def _images(path: str, skip: Callable[[Skipped], None]) -> Iterator[Image]:
+def _images(path: str, reduce: Reduce, skip: Callable[[Skipped], None]) -> Iterator[Picture]:
     """Yield the image, or the frames of the clip, or nothing where it cannot be read."""
     try:
         if not path.lower().endswith(RAW_SUFFIXES):
-            yield read_image(path)
+            yield read_picture(path, reduce)
             return
     except ImageError as error:
         if (fault := _fault(path, error)) is not None:
@@ -168,7 +170,7 @@ def _images(path: str, skip: Callable[[Skipped], None]) -> Iterator[Image]:
         skip(Skipped(printable(path), error.problem))
     else:
         for image, _ in clip.read(skip):
-            yield image
+            yield Picture(image)
 
 
 def _fault(path: str, error: ImageError) -> str | None:

@@ -1,0 +1,36 @@
+"""`cfl-edge look`."""
+
+from __future__ import annotations
+
+import shlex
+
+from cfl_edge.config.look import LookSettings
+from cfl_edge.view.reporter import Reporter
+
+
+def look(settings: LookSettings, reporter: Reporter) -> None:
+    """Write a picture of the first frame with what the model looks at drawn in."""
+    from cfl_edge.loop.look import look as draw
+
+    view, frame = draw(settings, on_notice=reporter.notice)
+    height, width, _ = frame.image.shape
+    fit, region = view.texts()
+    fields = {
+        "out": settings.out,
+        "fit": fit,
+        "region": region,
+        "width": width,
+        "height": height,
+        "box": frame.box(),
+    }
+    options = f" --region {shlex.quote(region)}" * (settings.region is not None)
+    options += f" --fit {fit}" * (settings.fit is not None)
+    model = f" --model {shlex.quote(str(settings.model))}" * (settings.model is not None)
+    lines = [
+        f"frame      {width} x {height} pixels of {settings.stream}",
+        f"view       {view.describe()}",
+        f"picture    {settings.out}",
+        f"next       cfl-edge learn --stream {shlex.quote(settings.stream)}{model}{options} "
+        "--label NAME",
+    ]
+    reporter.summary(fields, lines)
