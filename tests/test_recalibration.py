@@ -6,7 +6,7 @@ import torch
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.networks import build_network
-from cfl_edge.learner.algorithms.contrastive import STATISTICS_DECAY
+from cfl_edge.learner.algorithms.layer_statistics import STATISTICS_DECAY
 from cfl_edge.learner.algorithms.recalibration import (
     RECALIBRATED_SAMPLES,
     RECALIBRATED_STEPS,

@@ -5,7 +5,7 @@ import pytest
 
 from cfl_edge.core import factor as factor_module
 from cfl_edge.learner import joint_discriminant, time_left, trainer
-from cfl_edge.learner.algorithms import contrastive
+from cfl_edge.learner.algorithms import recalibration
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.time_left import TimeLeft
 from cfl_edge.loop import pace as pace_module
@@ -27,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    for module in (joint_discriminant, time_left, trainer, contrastive, pace_module):
+    for module in (joint_discriminant, time_left, trainer, recalibration, pace_module):
         monkeypatch.setattr(module, "time", clock)
     slices, piece = factor_module.Factor.slices, trainer.Trainer._piece
 

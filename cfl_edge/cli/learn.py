@@ -108,6 +108,8 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         layers = ", ".join(map(str, summary.layer_steps))
         steps = f"{summary.steps}, {summary.steps_per_s:.1f} per second; per layer {layers}"
         lines.append(f"steps      {steps}")
+    if summary.layers_gain is not None:
+        lines.append(f"layers     {summary.layers_gain}")
     lines += [
         f"memory     {summary.peak_rss_mib:.0f} MiB peak, {summary.growth_mib:.0f} MiB by learning",
         f"written    {learned.written.line()}",

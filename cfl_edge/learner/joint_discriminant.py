@@ -21,7 +21,7 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import GrowingDistance, RelativeDistance
 from cfl_edge.core.factor import NEVER, Factor
-from cfl_edge.core.held_out import held_out_distances
+from cfl_edge.core.held_out import held_out_distances, held_out_scores
 from cfl_edge.learner.novelty_calibration import KnownSamples
 from cfl_edge.learner.readout import Readout
 from cfl_edge.learner.replay import EXACT
@@ -174,6 +174,27 @@ class JointDiscriminant:
         if self._factor is not None:
             for _ in self._measuring(self._factor):
                 pass
+
+    def held_out_scores(self, end: Tensor, x: Tensor, targets: Tensor) -> Tensor:
+        """Return what samples would score had each not been learned, (N, Z).
+
+        Args:
+            end: At the end, (N, C_E).
+            x: Joint features, (N, D).
+            targets: Class indices, (N,), of classes that have more than one sample.
+        """
+        self.prepare()
+        assert self._factor is not None
+        means, counts = self.statistics.means, self.statistics.counts
+        scores = held_out_scores(self._factor, self.statistics, x, targets)
+        # What was taken off the lengths of the means, as in `Factor.biases`.
+        scores += self._rows[:, -1] + 0.5 * (self.rows * means).sum(dim=1)
+        own = self.ends[targets]
+        own = own - (end - own) / (counts[targets, None] - 1)
+        nearest = end @ self.ends.T - 0.5 * self.ends.square().sum(dim=1)
+        its = (end * own).sum(dim=1) - 0.5 * own.square().sum(dim=1)
+        scores += self._weight * nearest.scatter(1, targets[:, None], its[:, None])
+        return scores.float()
 
     def finish(self) -> None:
         """Bring the factor and all label embeddings in line with all samples, at once."""

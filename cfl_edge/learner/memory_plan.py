@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.step_memory import LayerMemory, step_memory
 from cfl_edge.core.triangle import triangle_size
 from cfl_edge.learner.config import LearnerConfig
+from cfl_edge.learner.kept_back import MOST
 from cfl_edge.learner.novelty_calibration import KNOWN
 from cfl_edge.learners import declaration
 
@@ -36,7 +38,7 @@ class MemoryPlan:
         backbone_bytes: Weights of the frozen backbone, loaded already.
         frame_bytes: Activations of the backbone and the layers for one frame.
         replay_bytes: The replay memory when it is full.
-        known_bytes: Samples by which `--reject` is measured.
+        known_bytes: Samples by which is measured what is unknown, and what the layers bring.
         statistics_bytes: The largest covariance, a triangle. Its factor has as many, and the next
             factor while it is made.
         runtime_bytes: What the libraries take once.
@@ -200,6 +202,8 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         together = not declared.adapts_layers
         solved = sum(loaded.channels) if together else max(loaded.channels)
     bytes_each = 2 * FLOAT_BYTES if declared.covariance == "projected" else FLOAT_BYTES
+    numbers = math.prod(loaded.input_shape) + sum(loaded.channels)
+    kept_back = MOST * numbers if by_chunks and declared.covariance == "joint" else 0
     return MemoryPlan(
         config=config,
         layers=layers,
@@ -210,7 +214,7 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         runtime_bytes=RUNTIME_BYTES
         if loaded.backbone_bytes > MIB
         else RUNTIME_WITHOUT_BACKBONE_BYTES,
-        known_bytes=KNOWN * solved * FLOAT_BYTES if has_backbone else 0,
+        known_bytes=FLOAT_BYTES * (KNOWN * solved + kept_back) if has_backbone else 0,
         statistics_bytes=triangle_size(solved) * bytes_each,
     )
 

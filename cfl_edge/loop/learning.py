@@ -137,5 +137,6 @@ class Learning(Work):
             steps=steps,
             steps_per_s=steps / session.seconds if session.seconds else 0.0,
             layer_steps=layer_steps,
+            layers_gain=self._learner.algorithm.gain,
             interrupted=session.interrupted,
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cfl_edge.prediction import Prediction
+from cfl_edge.prediction import Gain, Prediction
 from cfl_edge.stream.frame import Frame
 
 
@@ -171,6 +171,7 @@ class Summary(Totals):
         steps: Gradient steps taken.
         steps_per_s: Gradient steps per second.
         layer_steps: Updates of each layer.
+        layers_gain: What the layers bring beyond the frozen network; None where that is not known.
         interrupted: Whether Ctrl-C, SIGTERM or SIGHUP ended it.
     """
 
@@ -185,4 +186,5 @@ class Summary(Totals):
     steps: int = 0
     steps_per_s: float = 0.0
     layer_steps: list[int] = field(default_factory=list)
+    layers_gain: Gain | None = None
     interrupted: bool = False

@@ -26,6 +26,7 @@ from cfl_edge.learner.novelty_calibration import LEARNED_FRAMES, LEAST_CLASSES, 
 from cfl_edge.learner.state import Rows, State
 from cfl_edge.learner.trainer import Trainer
 from cfl_edge.learners import declaration
+from cfl_edge.prediction import Gain
 
 FITS = "novelty.fits"  # stored with the distances; a change of classes takes it out
 
@@ -64,6 +65,8 @@ class Algorithm(ABC):
         state: All its tensors but the layers' weights.
         seen: How many samples of each class were learned, those that wait for a step too.
         trainer: Takes the gradient steps; None where no layer learns.
+        gain: What layers that learn bring beyond the frozen network, as measured last; None where
+            that is not known.
     """
 
     def __init__(self, inputs: AlgorithmInputs) -> None:
@@ -73,6 +76,7 @@ class Algorithm(ABC):
         self.novelty = NoveltyCalibration()
         self.seen: list[int] = []
         self.trainer: Trainer[Any] | None = None
+        self.gain: Gain | None = None
         self.state = State(self.device, inputs.generator)
         self.state.rows("seen", self, "seen", Rows(merge="sum"))
         self.state.value("novelty.held_out", self.novelty, "held_out", free=True)

@@ -9,7 +9,6 @@ memory now and then (`Recalibration`).
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import final
@@ -18,12 +17,19 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import NEVER, ClassStatistics
-from cfl_edge.core.discriminant import relative_distance
 from cfl_edge.core.distances import DistanceRows, spread_distances
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.step_memory import step_memory
 from cfl_edge.core.training import Trained
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Linear
+from cfl_edge.learner.algorithms.layer_statistics import (
+    follow_step,
+    known_classes,
+    layer_distances,
+    layer_scores,
+    replace,
+    take,
+)
 from cfl_edge.learner.algorithms.local_contrast import LocalContrast
 from cfl_edge.learner.algorithms.recalibration import (
     EARLY_FRAMES,
@@ -33,15 +39,16 @@ from cfl_edge.learner.algorithms.recalibration import (
     passed,
 )
 from cfl_edge.learner.joint_discriminant import JointDiscriminant
+from cfl_edge.learner.kept_back import KeptBack, Sample, gain
 from cfl_edge.learner.near_duplicates import NearDuplicates
-from cfl_edge.learner.readout import TEMPERATURE, Readout
+from cfl_edge.learner.readout import Readout
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.time_left import TimeLeft
 from cfl_edge.learner.trainer import Trainer
+from cfl_edge.prediction import Gain
 
 LAYERS_WEIGHT = 0.5  # of their log likelihoods (DECISIONS.md, "What layers count for")
-STATISTICS_DECAY = 0.97  # a step; about the last 1,000 samples count, while the layers move
 
 
 @final
@@ -77,6 +84,7 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         self._readout = Readout(sum(inputs.channels) + 1, self.device)
         self._distance: DistanceRows | None = None
         self.duplicates = NearDuplicates()
+        self.kept_back = KeptBack(shape, sum(inputs.channels))  # empty without a backbone
         self._since_refresh = 0
         self._early = False  # a class has reached one of `EARLY_FRAMES` since
         self._recalibration: Recalibration | None = None  # under way; no step is taken meanwhile
@@ -96,6 +104,8 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         for i, optimizer in enumerate(self.contrast.optimizers):
             state.optimizer(f"optimizer.{i}", optimizer)
         self.trainer.declare(state)
+        if self.joint is not None:
+            state.samples("kept_back.", self.kept_back)
 
     @property
     def readout(self) -> Tensor:
@@ -109,19 +119,15 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         near = [self.duplicates.is_near(*pair) for pair in zip(encoded.h0, listed, strict=True)]
         new = torch.tensor([not is_near for is_near in near], dtype=torch.bool, device=self.device)
         self.note_known(encoded, targets, new)
-        layers = encoded.features[self.layer_source :]
         if self.joint is not None and new.any():
             end, x = encoded.features[:2]
             self.joint.take(end[new], x[new], targets[new])
-        for source, features in zip(self.statistics, layers, strict=True):
-            source.update(features[new], targets[new])
-        for sample, target, is_near in zip(encoded.h0, listed, near, strict=True):
+        features, taught = torch.cat(encoded.features, dim=1), list[Sample]()
+        for i, target in enumerate(listed):
             self.seen[target] += 1
-            if is_near:
-                continue
-            self.trainer.add(sample, target)
-            if budget_s is None:
-                self.work()
+            if not near[i]:
+                taught += self._turn(Sample(encoded.h0[i], features[i], target))
+        self._teach(taught, budget_s)
         self._since_refresh += len(listed)
         added = Counter(listed)
         moved = self.trainer.steps - self._recalibrated_at
@@ -141,6 +147,28 @@ class ContrastiveAlgorithm(Linear, Algorithm):
             self._steps_wait = rest_s is not None and rest_s < 0
             self.work(rest_s)
 
+    def _turn(self, sample: Sample) -> list[Sample]:
+        """Return the samples that the layers learn now that this one has come."""
+        if self.joint is None:
+            return [sample]
+        seen = int(self.joint.statistics.counts[sample.target])
+        return self.kept_back.turn(sample, seen=seen, classes=len(self.seen))
+
+    def _teach(self, samples: Sequence[Sample], budget_s: float | None) -> None:
+        """Count samples in the layers' statistics, and let them wait for a gradient step."""
+        if not samples:
+            return
+        targets = torch.tensor([sample.target for sample in samples], device=self.device)
+        layers = self._layers_of(torch.stack([sample.features for sample in samples]))
+        take(self.statistics, layers, targets)
+        for sample in samples:
+            self.trainer.add(sample.h0, sample.target)
+            if budget_s is None:
+                self.work()
+
+    def _layers_of(self, features: Tensor) -> Sequence[Tensor]:
+        return torch.split(features, self.inputs.channels, dim=1)[self.layer_source :]
+
     def _has_new_class(self) -> bool:
         """Return whether a class has samples, but is ruled out by its label embedding."""
         ruled_out = self.readout[:, -1] <= NEVER
@@ -156,20 +184,41 @@ class ContrastiveAlgorithm(Linear, Algorithm):
             if not len(targets):  # the new samples were counted when they came
                 continue
             replayed = [self.network.read(h_mean[-len(targets) :]) for h_mean in pooled]
-            for source, h_mean in zip(self.statistics, replayed, strict=True):
-                source.decay(STATISTICS_DECAY)
-                source.update(h_mean, targets)
+            follow_step(self.statistics, replayed, targets)
 
     def recalibrate(self) -> None:
-        """Take the pending step and re-estimate the layers' statistics from the replay memory."""
+        """Take the pending step and re-estimate the layers' statistics from the replay memory.
+
+        The samples that are kept back have shown by then what the layers are worth: these learn
+        them last.
+        """
+        if self.joint is not None and self.joint.is_behind:
+            self.joint.finish()
+        self._settle()
+        self.gain = self._measured() or self.gain
+        if released := self.kept_back.released():
+            self._teach(released, budget_s=None)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Take the pending step, and bring all statistics of the layers in line with them."""
         self._recalibration = None
         self.work(all_pending=True)
         for optimizer in self.contrast.optimizers:
             optimizer.round_first_moments()
-        if self.joint is not None and self.joint.is_behind:
-            self.joint.finish()
         if len(self.replay):
             self._recalibrate_on(torch.arange(len(self.replay)), budget_s=None)
+
+    def _measured(self) -> Gain | None:
+        """Return what the layers bring on the samples that are kept back."""
+        kept = self.kept_back.samples()
+        if self.joint is None or not len(kept["labels"]):
+            return None
+        targets = kept["labels"].to(self.device)
+        end, x, *_ = torch.split(kept["features"], self.inputs.channels, dim=1)
+        layers = layer_scores(self.statistics, self.network, kept["h0"], self.chunk)
+        frozen = self.joint.held_out_scores(end, x, targets)
+        return gain(frozen, LAYERS_WEIGHT * layers, targets)
 
     def _recalibrate_on(
         self, places: Tensor, budget_s: float | None, lagging: Sequence[ClassStatistics] = ()
@@ -186,20 +235,14 @@ class ContrastiveAlgorithm(Linear, Algorithm):
     def _go_on_recalibration(self, budget_s: float | None) -> None:
         """Estimate statistics, a piece at least, and take them once they are complete."""
         assert self._recalibration is not None
-        for _ in range(len(self.seen) - self._recalibration.classes):
-            self._recalibration.add_class()
-        began = time.monotonic()
-        while self._recalibration.piece():
-            if budget_s is not None and time.monotonic() - began > budget_s:
-                return
+        if not self._recalibration.go_on(len(self.seen), budget_s):
+            return
         recalibrated, self._recalibration = self._recalibration, None
         if self.trainer.pending:
             samples = torch.stack([sample for sample, _ in self.trainer.pending])
             targets = [target for _, target in self.trainer.pending]
             recalibrated.take(samples.float(), torch.tensor(targets, device=self.device))
-        for source, estimated in zip(self.statistics, recalibrated.statistics, strict=True):
-            source.counts, source.means = estimated.counts, estimated.means
-            source.scatter = estimated.scatter
+        replace(self.statistics, recalibrated.statistics)
         self._recalibrated_at = self.trainer.steps
         self.refresh()
 
@@ -212,7 +255,7 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         """
         weight = 1.0 if self.joint is None else LAYERS_WEIGHT
         layers = [weight * source.embeddings() for source in self.statistics]
-        known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
+        known = known_classes(self.statistics)
         if self.joint is None:
             self._readout.renew(layers[0], layers[1:], known)
         else:
@@ -226,14 +269,8 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         """Take the distances in the joint features, or in the layers without a backbone."""
         if self.joint is not None:
             self._distance = spread_distances([self.joint.distance], self.inputs.channels, first=1)
-            return
-        known = torch.stack([source.counts > 0 for source in self.statistics]).all(dim=0)
-        blocks = torch.split(self.readout[:, :-1], self.inputs.channels, dim=1)
-        measured = [
-            relative_distance(block / TEMPERATURE, source.means, known)
-            for block, source in zip(blocks, self.statistics, strict=True)
-        ]
-        self._distance = spread_distances(measured, self.inputs.channels, first=0)
+        else:
+            self._distance = layer_distances(self.statistics, self.readout, self.inputs.channels)
 
     def distance_rows(self) -> DistanceRows | None:
         """Return what gives `distances`, zeros where it does not look."""

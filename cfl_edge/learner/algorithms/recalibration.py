@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -110,6 +111,21 @@ class Recalibration:
         """Append a class without samples."""
         for source in self.statistics:
             source.add_class()
+
+    def go_on(self, classes: int, budget_s: float | None) -> bool:
+        """Take in samples, a piece at least; return whether all are in.
+
+        Args:
+            classes: Z by now.
+            budget_s: Seconds after which it pauses, between pieces; None does not pause.
+        """
+        for _ in range(classes - self.classes):
+            self.add_class()
+        began = time.monotonic()
+        while self.piece():
+            if budget_s is not None and time.monotonic() - began > budget_s:
+                return False
+        return True
 
     @torch.no_grad()
     def piece(self) -> bool:
