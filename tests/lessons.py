@@ -43,7 +43,7 @@ class Lesson:
         store = Store(self.folder, on_notice=pytest.fail)
         saved = store.load() if store.exists() else None
         learner = Learner.from_saved(saved, config=self.config) if saved else Learner(self.config)
-        learner.journal = open_journal(saved, self.config.journal_mib, pytest.fail)
+        learner.journal = open_journal(saved, learner, pytest.fail)
         for i, (name, image) in enumerate(zip(names, self.images(names, seed), strict=True)):
             self.now_s += 1
             learner.learn(learner.encode(image), [name])

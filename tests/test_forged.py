@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from command_line import assert_error, cfl_edge, contents, measure
+from command_line import assert_error, cfl_edge, contents, learn, measure, write_images
 from test_learner import ALGORITHM_LEARNERS
 
 from cfl_edge.errors import ModelError
@@ -98,6 +98,10 @@ SAID = {
     "frames true": put("counters", "frames_learned", to=True),
     "frames 10^400": put("counters", "frames_learned", to=10**400),
     "runs gone": put("counters", "runs"),
+    "write budget text": put("counters", "write_budget", to="x"),
+    "write budget without a time": put(
+        "counters", "write_budget", to={"save": {"left_bytes": 1, "write_bytes": 1}}
+    ),
     "network gone": put("network"),
     "network extra": put("network", "evil", to=1),
     "learner unknown": put("network", "learner", to="os.system"),
@@ -163,6 +167,8 @@ HELD = {
     "seen a number": tensors(STATE, seen=lambda _: np.array(5)),
     "seen a matrix": tensors(STATE, seen=lambda _: np.ones((2, 2), np.int64)),
     "seen too long": tensors(STATE, seen=lambda _: np.ones(50, np.int64)),
+    "offered negative": tensors(STATE, offered=full(-1)),
+    "counts negative": tensors(STATE, statistics__0__counts=full(-1)),
     "seen gone": tensors(STATE, seen=lambda _: None),
     "labels negative": tensors(REPLAY, labels=full(-1)),
     "labels huge": tensors(REPLAY, labels=full(2**62)),
@@ -186,6 +192,11 @@ HELD = {
     "header deep": instead(REPLAY, header(b'{"a":' * 100_000)),
     "header shape overflows": instead(REPLAY, header(tensor("F32", [2**62, 2**62, 0], 0, 0))),
     "header beyond the file": instead(REPLAY, header(tensor("I64", [8], 0, 64))),
+    "header overlaps": instead(
+        REPLAY,
+        header({"a": tensor("F32", [2], 0, 8)["labels"], "b": tensor("F32", [1], 0, 4)["labels"]})
+        + bytes(8),
+    ),
     "type BF16": instead(REPLAY, header(tensor("BF16", [1], 0, 2)) + b"\0\0"),
     "type F8": instead(REPLAY, header(tensor("F8_E4M3", [1], 0, 1)) + b"\0"),
 }
@@ -197,6 +208,8 @@ WRITTEN = {
     "NaN": b'{"format_version":NaN}',
     "5000 digits": b'{"format_version":' + b"9" * 5000 + b"}",
     "4000 digits": b'{"format_version":' + b"9" * 4000 + b"}",
+    "a list": b"[]",
+    "version -1": b'{"format_version":-1}',
     "version true": b'{"format_version":true}',
     "twice": b'{"format_version":1,"format_version":2}',
     "lone surrogate": b'{"format_version":1,"a":"\\ud800"}',
@@ -275,6 +288,27 @@ def test_the_folder_that_was_forged_is_a_good_one(learned, tmp_path):
     folder = forge(learned, tmp_path / "copy", "nothing")
     for command in commands("nothing", folder, tmp_path / "out"):
         assert cfl_edge(*command).code == 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"h0": lambda old: old[:, :1].copy()},
+        {"h0": lambda old: old.astype(np.float32)},
+        {"h0_range": lambda old: old[:, :1].copy()},
+        {"h0_range": lambda _: None},
+    ],
+    ids=["channels", "type", "ranges", "no ranges"],
+)
+def test_a_forged_journal_costs_the_undo_alone(learned, tmp_path, monkeypatch, changed):
+    monkeypatch.setitem(HELD, "journal", tensors("journal_000000001.safetensors", **changed))
+    folder = forge(learned, tmp_path / "forged", "journal")
+    assert_error(cfl_edge("undo", folder, "--frames", 3), 4, "has no journal")
+    data = write_images(tmp_path / "data", count=2)
+    going_on = learn(data, folder)
+    assert going_on.code == 0, going_on.err
+    assert any("a new one begins" in notice for notice in going_on.notices)
+    assert cfl_edge("undo", folder, "--frames", 3).code == 0
 
 
 @pytest.mark.slow

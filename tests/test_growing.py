@@ -224,7 +224,7 @@ def folder_bytes(folder):
 @pytest.mark.parametrize("algorithm", LEARNERS)
 def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, algorithm):
     learner, store = make(algorithm, optimizer="adamw"), Store(tmp_path / "m")
-    learner.journal = open_journal(None, 8.0, pytest.fail)
+    learner.journal = open_journal(None, learner, pytest.fail)
     secret = learner.encode(pictures(9, 6, seed=3))
     for i in range(3):
         teach(learner, [0, 1], count=3, seed=i)

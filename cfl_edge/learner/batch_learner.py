@@ -26,7 +26,7 @@ from cfl_edge.learner.algorithms.algorithm import (
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.conflicts import excluded_classes
 from cfl_edge.learner.journal import Journal
-from cfl_edge.learner.journal_entries import to_entries
+from cfl_edge.learner.journal_entries import Arrays, to_entries
 from cfl_edge.learners import declaration
 from cfl_edge.names import check_name
 from cfl_edge.onnx.frozen import frozen_network
@@ -260,6 +260,12 @@ class BatchLearner:
             read = torch.cat(encoded.features[:2], dim=1) if self._has_pooled else None
             for target, entry in zip(targets, to_entries(encoded.h0, read), strict=True):
                 self.journal.add(target, entry, time_s=time.monotonic())
+
+    def blank_entry(self) -> Arrays:
+        """Return what the journal would store of a frame of zeros."""
+        inputs = self.algorithm.inputs
+        read = torch.zeros(1, sum(inputs.channels[:2])) if self._has_pooled else None
+        return next(to_entries(torch.zeros(1, *inputs.h0_shape), read))
 
     def work(self, budget_s: float | None = None, *, all_pending: bool = False) -> None:
         """Take the gradient steps that are due, or go on with the one that is under way.

@@ -333,6 +333,15 @@ class Journal:
             ],
         }
 
+    def fits(self, entry: Mapping[str, Array]) -> bool:
+        """Return whether every frame has arrays of the types and shapes of an entry's."""
+        expected = {name: (array.dtype, array.shape) for name, array in entry.items()}
+        return all(
+            expected
+            == {n: (a.dtype, a.shape[1:]) for n, a in one.arrays.items() if n not in COLUMNS}
+            for one in self._segments
+        )
+
     @classmethod
     def restored(
         cls, words: Mapping[str, Any], tensors: Groups, limit_mib: float | None = None

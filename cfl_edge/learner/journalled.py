@@ -64,20 +64,23 @@ def with_journal(store: Store, learner: BatchLearner) -> tuple[Saved, set[int]]:
 
 
 def open_journal(
-    saved: Saved | None, limit_mib: float, on_notice: Callable[[str], None]
+    saved: Saved | None, learner: BatchLearner, on_notice: Callable[[str], None]
 ) -> Journal | None:
     """Return the journal to go on with; what was loaded is a state that undo can begin from.
 
     Args:
         saved: From `Store.load`; None for a new model.
-        limit_mib: Bytes of the journal, in MiB; 0 switches it off.
+        learner: What was made of it; its `journal_mib` of 0 switches the journal off.
         on_notice: Called with what the user should know.
     """
+    limit_mib = learner.config.journal_mib
     if not limit_mib:
         return None
     if saved is None:
         return Journal(limit_mib, bases=[Base(0, 0)])
     journal = saved_journal(saved, limit_mib)
+    if journal is not None and not journal.fits(learner.blank_entry()):
+        journal = None
     frames = saved.manifest["counters"]["frames_learned"]
     if journal is None:
         if KEY in saved.manifest:

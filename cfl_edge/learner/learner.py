@@ -120,7 +120,7 @@ class Learner(BatchLearner):
         saved = Store(Path(folder)).load()
         learner = cls.from_saved(saved, device=device)
         learner.counters["runs"] += 1
-        learner.journal = open_journal(saved, learner.config.journal_mib, log_notice)
+        learner.journal = open_journal(saved, learner, log_notice)
         return learner
 
     @classmethod

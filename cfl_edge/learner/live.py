@@ -81,7 +81,7 @@ class LiveModel(OpenModel):
             config=learner.config,
             backbone=learner.backbone,
         )
-        other.journal = open_journal(saved, learner.config.journal_mib, self._on_notice)
+        other.journal = open_journal(saved, other, self._on_notice)
         if KEY in saved.manifest and other.journal is not None and learner.journal is not None:
             other.journal.session = learner.journal.session  # its clock goes on
         learner.become(other)

@@ -112,7 +112,7 @@ class NoveltyCalibration:
     @newest.setter
     def newest(self, values: Tensor) -> None:
         self._newest.clear()
-        self._newest.extend((distance, nearer) for distance, nearer in values.tolist())
+        self._newest.extend((distance, nearer) for distance, nearer in values[-NEWEST:].tolist())
         self._solve()
 
 

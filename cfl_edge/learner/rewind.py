@@ -104,10 +104,8 @@ def rewind(
         )
     journal = saved_journal(saved, config.journal_mib)
     if journal is None:
-        raise DataError(
-            f"{store.folder} has no journal of what it learned last: it was learned with "
-            "--journal-mib 0, or a class was removed since",
-            hint=f"cfl-edge learn --model {store.folder} --stream URI writes one from now on",
+        raise _no_journal(
+            store, "it was learned with --journal-mib 0, or a class was removed since"
         )
     journal.keep_bases(store.numbers())
     count, names = _count(journal, asked, on_notice), saved.manifest["classes"]
@@ -122,6 +120,8 @@ def rewind(
         seconds = asked.seconds
         reach = f"{seconds:g} seconds" if seconds is not None else counted(count, "frame")
         raise _too_far(store, journal, reach, command)
+    if not journal.fits(learner.blank_entry()):
+        raise _no_journal(store, "what is stored of its frames is not what its backbone returns")
     learner.counters = {"runs": saved.manifest["counters"]["runs"]}
     if again := cut - learner.frames_learned:
         on_notice(f"relearning {counted(again, 'earlier frame')}")
@@ -180,6 +180,13 @@ def _base(
             return Learner.from_saved(older, device=chosen, config=config)
         journal.bases.remove(base)
     return None
+
+
+def _no_journal(store: Store, reason: str) -> DataError:
+    return DataError(
+        f"{store.folder} has no journal of what it learned last: {reason}",
+        hint=f"cfl-edge learn --model {store.folder} --stream URI writes one from now on",
+    )
 
 
 def _too_far(store: Store, journal: Journal, asked: str, command: str) -> DataError:

@@ -100,12 +100,21 @@ class _Network(_Strict):
     backbone_digest: Text
 
 
+class _Bucket(_Strict):
+    """Of `cfl_edge.model.write_budget`."""
+
+    left_bytes: Finite
+    write_bytes: Count
+    unix_s: Finite
+
+
 class _Counters(_Strict):
     model_config = ConfigDict(extra="allow")  # of whoever counts
 
     runs: Count
     frames_learned: Count
     gradient_steps: Count
+    write_budget: dict[str, _Bucket] = {}
 
 
 class _Change(_Strict):
@@ -189,6 +198,9 @@ def _check_tensors(saved: Saved, manifest: _Manifest) -> None:
                 raise ValueError(f"state.safetensors has no tensor {visible(needed)!r}")
         if state[name].shape[:1] != (classes,):
             raise ValueError(f"{visible(name)} has {state[name].shape}, expected {classes} rows")
+        counts = rule.counts or (name if state[name].dtype.kind == "i" else None)
+        if counts is not None and (state[counts] < 0).any():
+            raise ValueError(f"{visible(counts)} holds a number below 0")
     _require_whole(state.get("seen"), "seen")
     for samples in manifest.tensors.samples:
         tensors = saved.tensors[samples.group]

@@ -91,7 +91,7 @@ def open_learner(
             hint="--replay-mib 16",
         ) from None
     give_back()  # what the file of the backbone's weights needed while it was read
-    learner.journal = open_journal(saved, config.journal_mib, on_notice)
+    learner.journal = open_journal(saved, learner, on_notice)
     if saved is not None:
         on_notice(
             f"resuming {settings.model}: {len(learner.classes)} classes, "
