@@ -190,7 +190,7 @@ make_environment() {
         case $torch in cpu) index=${index:-$CPU_INDEX} ;; esac
         pip torch torchvision ${index:+--index-url "$index"}
     fi
-    pip "${source_dir}[pretrained]"
+    pip "${source_dir}[mqtt,pretrained]"
     if [ -z "$dry" ] && [ "$torch" = cpu ] && "$environment/bin/python" -m pip list 2>/dev/null |
         grep -qi '^nvidia-'; then
         fail 1 "CUDA packages were installed with torch, in spite of --torch cpu" \

@@ -30,7 +30,7 @@ def wait_for(condition, timeout_s=10.0):
 class Mosquitto:
     """Debian's mosquitto with one user; it forgets everything when it ends."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *, more=""):
         self.port, self.process = free_port(), None
         self._config = folder / "mosquitto.conf"
         passwords = folder / "passwords"
@@ -41,7 +41,7 @@ class Mosquitto:
         )
         passwords.chmod(0o644)
         self._config.write_text(
-            f"listener {self.port} 127.0.0.1\npassword_file {passwords}\nuser root\n"
+            f"listener {self.port} 127.0.0.1\npassword_file {passwords}\nuser root\n{more}"
         )
 
     @property

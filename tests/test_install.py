@@ -120,7 +120,7 @@ def test_a_raspberry_pi_gets_all_of_it_and_torch_without_cuda(machine, shell):
     venv, torch, ours = pi.calls
     assert venv == f"-m venv {pi.root}/opt/cfl-edge"
     assert torch.endswith("torch torchvision --index-url https://download.pytorch.org/whl/cpu")
-    assert ours.endswith(f" {DEPLOY.parent}[pretrained]")
+    assert ours.endswith(f" {DEPLOY.parent}[mqtt,pretrained]")
     assert "skipped with --root: user cfl-edge" in done.stdout
     assert "skipped with --root: systemctl enable cfl-edge" in done.stdout
 
@@ -179,7 +179,7 @@ def test_a_jetson_says_what_it_needs_and_takes_the_torch_that_is_there(machine):
     assert done.returncode == 0, done.stderr
     venv, ours = jetson.calls
     assert "--system-site-packages" in venv
-    assert ours.endswith("[pretrained]")
+    assert ours.endswith("[mqtt,pretrained]")
 
 
 def test_a_jetson_can_be_given_an_index(machine):

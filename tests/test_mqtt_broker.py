@@ -1,5 +1,6 @@
 """`--mqtt` with a real broker: what stands there is right, whatever happens to it."""
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -154,6 +155,40 @@ def test_a_process_that_is_killed_is_offline_by_its_last_will(broker, tmp_path):
             process.send_signal(signal.SIGKILL)
             wait_for(lambda: home.text("door/availability") == "offline")
         assert PASSWORD not in process.stdout.read()
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate of 127.0.0.1 that signs itself, and the broker's lines for it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    paths = {name: tmp_path / f"{name}.pem" for name in ("key", "certificate")}
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    words += ["-keyout", paths["key"], "-out", paths["certificate"]]
+    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+    return paths["certificate"], f"certfile {paths['certificate']}\nkeyfile {paths['key']}\n"
+
+
+# paho leaves the socket of a refused certificate to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_a_certificate_is_checked(tmp_path, certificate, notices, monkeypatch, is_trusted):
+    require_mosquitto()
+    path, lines = certificate
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    broker = Mosquitto(tmp_path, more=lines)
+    broker.start()
+    address = mqtt_address(f"mqtts://{broker.url.partition('://')[2]}/door", "demo:", {})
+    try:
+        with MqttCamera(address, notices.append):
+            wait_for(lambda: notices)
+    finally:
+        broker.kill()
+    assert ("is connected" in notices[0]) == is_trusted
+    assert ("certificate verify failed" in notices[0]) != is_trusted
+    assert PASSWORD not in notices[0]
 
 
 def options(home, name):
