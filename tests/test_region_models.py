@@ -6,7 +6,7 @@ from command_line import SMALL, assert_error, cfl_edge
 from onnx_files import model as onnx_model
 from PIL import Image
 
-from cfl_edge import Learner, LearnerConfig, OnnxModel
+from cfl_edge import Frame, Learner, LearnerConfig, OnnxModel
 from cfl_edge.errors import DataError, ModelDamagedError, UsageError
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.model_trial import try_model
@@ -89,6 +89,37 @@ def test_learn_takes_a_view_in_python():
         LearnerConfig(region="left")
     with pytest.raises(UsageError, match="--fit is 'zoom'"):
         LearnerConfig(fit="zoom")
+
+
+def test_a_frame_brings_where_something_moves():
+    learner = Learner(LearnerConfig(**TINY, region="motion"))
+    image = scene(COLOURS["red"], 0)
+    frame = Frame(image, 0.0, 0, moving=(60, 20, 84, 50))
+    learner.learn_one(frame, "red")
+    learner.learn_one(image, "whole")  # nothing is known to move
+    for shown, part in ((frame, image[20:50, 60:84]), (image, image)):
+        square = to_model_input(part, 16)
+        np.testing.assert_array_equal(
+            learner.predict_one(shown).scores, learner.predict(learner.encode(square[None]))[0]
+        )
+
+
+def test_run_says_where_something_moves(tmp_path):
+    (tmp_path / "frames").mkdir()
+    for i in range(8):
+        image = np.full((120, 160, 3), 90, np.uint8)
+        image[40:60, 20 + 8 * i : 40 + 8 * i] = 240 * (i > 0) or 90
+        Image.fromarray(image).save(tmp_path / "frames" / f"{i}.png")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_model(region="motion").SerializeToString())
+    result = cfl_edge("run", path, "--stream", tmp_path / "frames", "--json")
+    boxes = [event["box"] for event in result.events if event["event"] == "frame"]
+    assert boxes[0] is None
+    for i, (x, y, width, height) in enumerate(boxes[1:], start=1):
+        assert x <= 20 + 8 * i
+        assert 40 + 8 * i <= x + width
+        assert y <= 40
+        assert y + height >= 60
 
 
 def test_moving_the_region_is_said_once_and_kept(taught, scenes, tmp_path):

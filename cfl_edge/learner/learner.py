@@ -14,7 +14,7 @@ from cfl_edge.errors import UsageError
 from cfl_edge.learner.batch_learner import BatchLearner, Images
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.prediction import Prediction
-from cfl_edge.preprocess import to_model_input
+from cfl_edge.stream.frame import Shown, cut_frame
 
 if TYPE_CHECKING:
     from cfl_edge.model.checkpoint import Saved
@@ -51,11 +51,11 @@ class Learner(BatchLearner):
         'day'
     """
 
-    def predict_one(self, image: Images, *, reject: float | None = None) -> Prediction:
+    def predict_one(self, image: Shown, *, reject: float | None = None) -> Prediction:
         """Say what is in one image.
 
         Args:
-            image: uint8 RGB, shape (H, W, 3), of any size.
+            image: uint8 RGB, shape (H, W, 3), of any size, or a frame of a stream.
             reject: Answer `unknown` above this novelty, 0 to 1; None always answers with a class.
 
         Returns:
@@ -63,18 +63,18 @@ class Learner(BatchLearner):
         """
         return self.predict_batch([image], reject=reject)[0]
 
-    def learn_one(self, image: Images, label: str | None) -> None:
+    def learn_one(self, image: Shown, label: str | None) -> None:
         """Learn one labelled image; a name that was never seen becomes a class.
 
         Args:
-            image: uint8 RGB, shape (H, W, 3), of any size.
+            image: uint8 RGB, shape (H, W, 3), of any size, or a frame of a stream.
             label: Name of its class. None learns nothing: not every frame of a stream has a label.
 
         Raises:
             DataError: A name that no class can have (`cfl_edge.names.check_name`).
         """
         if label is not None:
-            square = to_model_input(image, self.image_px, self.view)
+            square = cut_frame(image, self.image_px, self.view).square
             self.learn(self.encode(square[None]), [label])
 
     def save(self, folder: str | Path) -> None:
