@@ -10,6 +10,7 @@ from test_session import Script, frame, frames, new_learner
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.ring import FrameRing
+from cfl_edge.learner import batch_learner
 from cfl_edge.learner.journal import Base, Journal
 from cfl_edge.learner.journalled import save_learner
 from cfl_edge.learner.learner import Learner
@@ -377,3 +378,17 @@ def test_a_frame_that_was_withheld_can_be_labelled_anew(tmp_path):
     assert room.teaching.withheld == 2
     assert room.answers[2]["said"] == "frame 1 is pen: not learned, it has a flag"
     assert room.samples == {"mug": 1}
+
+
+def test_no_verb_loads_the_backbone_again(room, monkeypatch):
+    monkeypatch.setattr(batch_learner, "frozen_network", lambda *_: pytest.fail("loaded again"))
+    room.run(
+        room.ask("label", label="above"),
+        *PLAIN[:6],
+        room.ask("rename", name="above", to="over"),
+        room.ask("relabel", label="left", frames=[1, 2]),
+        room.ask("undo", frames=6),  # from a model that has learned nothing
+        PLAIN[6],
+    )
+    assert room.samples == {}
+    assert len(room.answers) == 4

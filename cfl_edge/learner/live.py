@@ -34,6 +34,7 @@ class LiveModel(OpenModel):
 
     def __init__(self, store: Store, learner: Learner, saving: Saving, on_notice: Notice) -> None:
         self.store = store
+        self.parts = {"device": str(learner.device), "backbone": learner.backbone}
         self._learner, self._saving, self._on_notice = learner, saving, on_notice
         self._remembered: Saved | None = None
 
@@ -75,12 +76,7 @@ class LiveModel(OpenModel):
         learner = self._learner
         self.store.save(saved.manifest, saved.tensors, keep=keep)
         saved.number = self.store.numbers()[0]
-        other = Learner.from_saved(
-            saved,
-            device=str(learner.device),
-            config=learner.config,
-            backbone=learner.backbone,
-        )
+        other = Learner.from_saved(saved, config=learner.config, **self.parts)
         other.journal = open_journal(saved, other, self._on_notice)
         if KEY in saved.manifest and other.journal is not None and learner.journal is not None:
             other.journal.session = learner.journal.session  # its clock goes on

@@ -7,9 +7,9 @@ last frames; counts are exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from cfl_edge.notices import Notice, counted
 if TYPE_CHECKING:
     import torch
 
-    from cfl_edge.learner.config import LearnerConfig
     from cfl_edge.learner.journal import Entry, Journal
     from cfl_edge.learner.learner import Learner
 
@@ -111,11 +110,12 @@ def rewind(
     count, names = _count(journal, asked, on_notice), saved.manifest["classes"]
     cut = journal.end - count
     newest = max((base.frames for base in journal.bases if base.frames <= cut), default=cut + 1)
+    parts = {"device": choose_device(asked.device), "config": config, **model.parts}
     recalled = model.recall(newest, cut)
     if recalled is None:
-        learner = _base(store, saved, journal, cut, config, asked.device)
+        learner = _base(store, saved, journal, cut, parts)
     else:
-        learner = Learner.from_saved(recalled, device=choose_device(asked.device), config=config)
+        learner = Learner.from_saved(recalled, **parts)
     if learner is None:
         seconds = asked.seconds
         reach = f"{seconds:g} seconds" if seconds is not None else counted(count, "frame")
@@ -152,19 +152,17 @@ def _count(journal: Journal, asked: UndoSettings, on_notice: Notice) -> int:
 
 
 def _base(
-    store: Store, saved: Saved, journal: Journal, cut: int, config: LearnerConfig, device: str
+    store: Store, saved: Saved, journal: Journal, cut: int, parts: Mapping[str, Any]
 ) -> Learner | None:
     """Return the newest state from before the cut; None if there is none.
 
     It follows the changes of classes since. States that turn out to be gone or damaged are struck
     out of the journal's bases.
     """
-    from cfl_edge.core.device import choose_device
     from cfl_edge.learner.learner import Learner
     from cfl_edge.learner.saved import to_saved, weights_of
     from cfl_edge.learner.saved_checks import check_saved
 
-    chosen = choose_device(device)
     for base in sorted(journal.bases, key=lambda base: base.frames, reverse=True):
         if base.frames > cut:
             continue
@@ -172,12 +170,12 @@ def _base(
         if base.checkpoint:
             older = store.load_older(base.checkpoint)
         else:
-            older = to_saved(Learner(config, weights=weights_of(saved)))
+            older = to_saved(Learner(weights=weights_of(saved), **parts))
         if older is not None and older.manifest["counters"]["frames_learned"] == base.frames:
             check_saved(older)
             for change in changes:
                 change.follow(older)
-            return Learner.from_saved(older, device=chosen, config=config)
+            return Learner.from_saved(older, **parts)
         journal.bases.remove(base)
     return None
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import final
+from types import MappingProxyType
+from typing import Any, final
 
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Saved, Store
@@ -18,10 +19,13 @@ class OpenModel(ABC):
 
     Attributes:
         store: The folder.
+        parts: What a learner of it is built with, device and backbone; empty to choose and load
+            them. A second backbone takes half a second and 40 MiB.
         alive: Called again and again during what takes long, in its thread; None for nothing.
     """
 
     store: Store
+    parts: Mapping[str, Any] = MappingProxyType({})
     alive: Callable[[], None] | None = None
 
     @abstractmethod
