@@ -1,5 +1,6 @@
 """A session that a page can talk to, without a network to train: it counts what it is taught."""
 
+import base64
 import threading
 import time
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from cfl_edge.names import check_name
 from cfl_edge.prediction import Prediction
 from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.serve.page.teach import TeachPage
-from cfl_edge.stream.frame import Frame, cut_frame
+from cfl_edge.stream.frame import Frame
 from cfl_edge.web.options import HttpOptions
 
 
@@ -34,12 +35,11 @@ class CountingSession:
         self.label, self.until_s, self.paused = None, 0.0, False
         self.fps, self.frame, self.show = fps, 0, True
         self.draw = draw or (lambda number: np.full((48, 64, 3), number % 256, np.uint8))
+        self.score, self.pictures = 0.91, []
         self.notices, self.onnx = [], folder / "onnx" / "model.onnx"
         self.page = TeachPage(
             HttpOptions(options.pop("host", "127.0.0.1"), options.pop("port", 0), **options),
-            Watched(
-                self.mailbox, lambda shown: cut_frame(shown, 32, WHOLE_FRAME).square, self.onnx
-            ),
+            Watched(self.mailbox, WHOLE_FRAME, 32, self.onnx),
             self.notices.append,
         )
         self._ended = threading.Event()
@@ -78,7 +78,7 @@ class CountingSession:
         self.page.see(
             Step(
                 Frame(self.draw(self.frame), now_s, self.frame),
-                Prediction(best, best and 0.91, None, np.zeros(0, np.float32), nearest=best),
+                Prediction(best, best and self.score, None, np.zeros(0, np.float32), nearest=best),
                 Lesson(
                     label,
                     label is not None,
@@ -115,6 +115,11 @@ class CountingSession:
     def _do_label_frame(self, label, frame):
         self.samples[check_name(label)] = self.samples.get(label, 0) + 1
         return {"frame": frame, "learned": True}
+
+    def _do_label_picture(self, label, picture):
+        self.pictures.append((label, base64.b64decode(picture)))
+        self.samples[check_name(label)] = self.samples.get(label, 0) + 1
+        return {"learned": True}
 
     def _do_undo(self, hold=False, frames=0):
         label = self.learned[-1][1] if self.learned else None

@@ -195,7 +195,7 @@ def test_the_keyboard_alone_teaches_renames_and_removes(browser, session):
 
 def test_a_screen_reader_presses_once_to_begin_and_once_to_end(browser, session):
     with opened(browser, session.page.address) as page:
-        button = page.get_by_role("button", name="Hold to teach")
+        button = page.get_by_role("button", name="Hold to teach", exact=True)
         button.evaluate("button => button.click()")  # as assistive technology does
         page.get_by_text("Learning: thing 1").wait_for()
         time.sleep(1.5)  # heartbeats go on
@@ -239,3 +239,20 @@ def test_a_phone_holds_by_touch_and_nothing_is_wider_than_it(browser, session):
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= PHONE[0]
     assert session.learned
+
+
+def test_the_review_tray_labels_and_drops_by_one_gesture(browser, session):
+    session.samples.update(mug=40, pen=20)
+    session.score = 0.3
+    with opened(browser, session.page.address) as page:
+        page.get_by_role("heading", name="Worth a second look").wait_for()
+        first = page.locator("review-tray li").first
+        first.get_by_role("button", name="mug is right").click()
+        until(lambda: session.pictures)
+        assert session.pictures[0][0] == "mug"
+        page.locator("review-tray li").first.get_by_role("button", name="Drop it").click()
+        page.get_by_text("is dropped").wait_for()
+        page.locator("review-tray li").first.get_by_role("button", name="Other …").click()
+        page.get_by_role("dialog").get_by_role("button", name="pen").click()
+        until(lambda: len(session.pictures) > 1)
+        assert session.pictures[1][0] == "pen"

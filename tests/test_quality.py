@@ -15,6 +15,7 @@ from test_real_images import arrays
 from test_session import Script, frame, new_learner, run
 
 from cfl_edge.labels.frames import FrameLabels
+from cfl_edge.labels.ring import RingLimits
 from cfl_edge.learner.conflicts import INSISTED, KNOWN_FRAMES, excluded_classes
 from cfl_edge.loop.label_delay import Seen, open_ring
 from cfl_edge.loop.quality import (
@@ -255,6 +256,22 @@ def test_who_insists_is_believed(teaching):
     assert (teaching.learned, teaching.withheld) == (3, INSISTED)
     assert teach(teaching, "above") == ()  # agreed
     assert teach(teaching, "above", excluded={"above"}) == ("conflict",)
+
+
+def test_who_names_a_frame_has_looked_at_it(teaching):
+    """A correction contradicts the prediction by its nature: it is learned the first time."""
+    teaching._ring.limits = RingLimits(seconds=10)
+    seen = teach_unlabelled(teaching, excluded={"above"})
+    assert teaching.teach_past("above", frame=seen) == (seen, True)
+    assert (teaching.learned, teaching.withheld) == (1, 0)
+    dark = teach_unlabelled(teaching, flags=("dark",))
+    assert teaching.teach_past("above", frame=dark) == (dark, False)
+
+
+def teach_unlabelled(teaching, **how):
+    number = teaching.accuracy.count
+    teach(teaching, None, **how)
+    return number
 
 
 def test_a_dark_frame_says_nothing_of_its_label(teaching):

@@ -1,11 +1,14 @@
 """What can be asked of a model: the same answers whether a session learns on it or nobody does."""
 
+import base64
+import io
 import json
 
 import numpy as np
 import pytest
 from command_line import contents
 from lessons import Lesson, alternating, assert_alike, oracle
+from PIL import Image
 
 from cfl_edge.errors import CflEdgeError, DataError, ModelWriteError, SessionError, UsageError
 from cfl_edge.labels.frames import FrameLabels
@@ -141,6 +144,43 @@ def test_onnx_files_are_written(lesson, how, tmp_path):
     assert asked.do("export")["model"] == str(lesson.folder / "onnx" / "model.onnx")
     asked.do("rename", name="left", to="aside", onnx=str(tmp_path / "out"))
     assert (tmp_path / "out" / "labels.txt").read_text() == "above\naside\n"
+
+
+def png(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def test_a_picture_is_learned_as_a_frame_would_be(lesson):
+    asked = Asked(lesson, "in use", alternating(12))
+    (image,) = lesson.images(["left"], 5)[0]
+    answer = asked.verbs.do("label_picture", {"label": "left", "picture": png(image)})
+    assert (answer["said"], answer["learned"]) == ("the picture is left", True)
+    twin = oracle(Lesson(lesson.folder.with_name("twin"), pytest.MonkeyPatch()), [])
+    for name, one in zip(alternating(12), lesson.images(alternating(12), 0), strict=True):
+        twin.learn(twin.encode(one), [name])
+    twin.recalibrate()
+    twin.learn(twin.encode(image[None]), ["left"])
+    assert asked.learner.samples() == twin.samples()
+    images = np.concatenate(lesson.images(["above", "left"], 9))
+    scores = [one.predict(one.encode(images)) for one in (asked.learner, twin)]
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("picture", ["", "x", "eA==", "iVBORw0KGgo="])
+def test_what_is_no_picture(lesson, picture):
+    asked = Asked(lesson, "in use", alternating(12))
+    with pytest.raises(DataError, match="picture cannot be read"):
+        asked.verbs.do("label_picture", {"label": "left", "picture": picture})
+    assert asked.learner.samples() == {"above": 6, "left": 6}
+
+
+def test_heartbeats_of_a_hold_are_told_once(lesson):
+    asked = Asked(lesson, "in use", alternating(4))
+    for label in ("mug", "mug", "mug", "pen"):
+        assert "news" not in asked.verbs.do("label", {"label": label, "seconds": 1})
+    assert asked.notices == ["label mug for 1 s", "label pen for 1 s"]
 
 
 @pytest.mark.parametrize(

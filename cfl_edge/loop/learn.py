@@ -39,7 +39,6 @@ from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.metadata import MODEL_FILE
 from cfl_edge.prediction import check_reject
-from cfl_edge.stream.frame import cut_frame
 from cfl_edge.stream.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -166,11 +165,8 @@ def learn(
         )
         watcher = None
         if watch is not None:
-            watched = Watched(
-                mailbox,
-                lambda shown: cut_frame(shown, learner.image_px, learner.view).square,
-                settings.model / ONNX_FOLDER / MODEL_FILE,
-            )
+            onnx = settings.model / ONNX_FOLDER / MODEL_FILE
+            watched = Watched(mailbox, learner.view, learner.image_px, onnx)
             watcher = stack.enter_context(watch(watched))
         with Session(learning, options, service) as session:
             running = Running(

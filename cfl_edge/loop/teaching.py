@@ -15,10 +15,12 @@ from cfl_edge.learner.journal import PAUSE_S
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.label_delay import Seen, tensor_bytes
 from cfl_edge.loop.metrics import ROLLING_FRAMES, Prequential
-from cfl_edge.loop.quality import withheld_notice
+from cfl_edge.loop.quality import quality, withheld_notice
 from cfl_edge.notices import Notice
+from cfl_edge.preprocess import Image, to_model_input
 from cfl_edge.stream.frame import Frame
 
+NO_FRAME = -1  # the number of a picture that is no frame of the stream
 MOST_REMEMBERED = 10_000  # learned frames whose place in the journal is known; it has 1,100 of them
 
 Budget = Callable[[], float | None]  # see `Learner.learn`
@@ -146,9 +148,29 @@ class Teaching:
                 raise
             self._ring.mark((error.frame,), None)  # a flag withheld it: it taught nothing
             kept = self._ring.claim(label, frame=error.frame)
+        return kept.index, self._insist(kept, label)
+
+    def teach_picture(self, label: str, image: Image) -> bool:
+        """Learn a picture that is no frame of the stream, taken whole.
+
+        Args:
+            label: A checked name.
+            image: uint8 RGB, (H, W, 3).
+
+        Returns:
+            Whether it was learned: a flag may withhold it.
+        """
+        square = to_model_input(image, self._learner.image_px)
+        encoded = self._learner.encode(square[None])
+        (prediction,) = self._learner.predict_encoded(encoded)
+        seen = Seen(encoded, prediction.label, frozenset(), quality(square))
+        return self._insist(Kept(NO_FRAME, seen, 0), label)
+
+    def _insist(self, kept: Kept[Seen], label: str) -> bool:
+        """Learn one frame that somebody has looked at: a confident prediction is no objection."""
         before = self.learned
-        self._teach(kept, label, lambda: None)
-        return kept.index, self.learned > before
+        self._teach(kept, label, lambda: None, insisted=True)
+        return self.learned > before
 
     def follow(self, names: Collection[str], into: str | None) -> None:
         """Follow a change of the classes: labels that are held or wait have the new name.
@@ -213,11 +235,14 @@ class Teaching:
         if label is not None and self._ring.label(kept, label):
             self._teach(kept, label, budget_s)
 
-    def _teach(self, kept: Kept[Seen], label: str, budget_s: Budget) -> None:
+    def _teach(
+        self, kept: Kept[Seen], label: str, budget_s: Budget, *, insisted: bool = False
+    ) -> None:
         seen = kept.item
         self.accuracy.add(seen.prediction == label)
         self._recent.append((label, seen.prediction == label))
-        if not seen.quality.flags and self._conflicts.check(label, seen.excluded):
+        is_checked = not seen.quality.flags and not insisted
+        if is_checked and self._conflicts.check(label, seen.excluded):
             self._conflicting = kept
             self.flagged["conflict"] += 1
         flags = self.flags(kept)

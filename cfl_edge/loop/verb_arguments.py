@@ -14,6 +14,8 @@ from cfl_edge.names import check_name, nfc, visible
 
 MOST_FRAMES = 10_000  # named in one request: what fits into the journal is far less
 
+MOST_PICTURE = 1 << 20  # characters of base64: 768 kB
+
 PATHS = frozenset({"out", "onnx"})
 """Arguments that name a file: for the command line on this machine, never from a network."""
 
@@ -77,7 +79,8 @@ class Arguments(BaseModel):
         Raises:
             UsageError: Not exactly one of them was given.
         """
-        given = [name for name in names if getattr(self, name) not in (None, False)]
+        absent = (None, False)  # but not 0, which equals False: the newest frame is 0 s old
+        given = [name for name in names if not any(getattr(self, name) is one for one in absent)]
         if len(given) != 1:
             what = " and ".join(given) if given else "none of them"
             raise UsageError(
@@ -104,6 +107,13 @@ class LabelFrame(Arguments):
     label: NewName
     frame: FrameNumber | None = None
     seconds_ago: Annotated[float, Field(ge=0, le=MOST_HOLD_S, allow_inf_nan=False)] | None = None
+
+
+class LabelPicture(Arguments):
+    """A picture, not a frame of the stream, and what it shows."""
+
+    label: NewName
+    picture: Annotated[str, Field(max_length=MOST_PICTURE)]  # JPEG or PNG in base64
 
 
 class Relabel(Arguments):
@@ -177,6 +187,7 @@ VERBS: dict[str, type[Arguments]] = {
     "label": Label,
     "unlabel": Nothing,
     "label_frame": LabelFrame,
+    "label_picture": LabelPicture,
     "relabel": Relabel,
     "undo": Undo,
     "add": Add,

@@ -7,6 +7,7 @@ was changed. Nothing here imports torch before a verb needs it.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
 from collections.abc import Collection, Mapping
@@ -67,7 +68,8 @@ class Verbs:
         asked = VERBS[verb].of(verb, arguments)
         self._notices = []
         answer: Answer = getattr(self, verb)(asked)
-        if self._maybe_running is not None and verb not in ("status", "classes"):
+        is_news = answer.pop("news", verb not in ("status", "classes"))  # no heartbeat of a hold
+        if self._maybe_running is not None and is_news:
             self._on_notice(answer["said"])
         return answer | {"notices": self._notices}
 
@@ -75,6 +77,7 @@ class Verbs:
         """Let a label hold from now on."""
         teaching = self._running("label").teaching
         label = None if asked.label is None else self._checked(asked.label)
+        is_news = label is None or label != teaching.hold.current()
         teaching.hold.set(label, seconds=asked.seconds or math.inf, frames=asked.frames or math.inf)
         if label is None:
             return {"said": "no label", "label": None}
@@ -82,7 +85,7 @@ class Verbs:
         lasts += [counted(asked.frames, "frame")] if asked.frames else []
         said = f"label {label}" + (f" for {', at most '.join(lasts)}" if lasts else "")
         paused = "; learning is paused" if teaching.hold.paused else ""
-        return {"said": said + paused, "label": label}
+        return {"said": said + paused, "label": label, "news": is_news}
 
     def unlabel(self, asked: given.Nothing) -> Answer:
         """Let go of the label that is held."""
@@ -106,6 +109,21 @@ class Verbs:
             return answer | {"frame": error.frame, "learned": True}
         said = f"frame {frame} is {label}" + ("" if learned else ": not learned, it has a flag")
         return {"said": said, "frame": frame, "label": label, "learned": learned}
+
+    def label_picture(self, asked: given.LabelPicture) -> Answer:
+        """Learn a picture that is no frame of the stream."""
+        from cfl_edge.stream.decode import ImageError, decode_image  # loads PyAV
+
+        running, label = self._running("label_picture"), self._checked(asked.label)
+        try:
+            image = decode_image(base64.b64decode(asked.picture, validate=True))
+        except (ImageError, ValueError) as error:
+            raise DataError(
+                f"The picture cannot be read: {error}", hint="a JPEG or PNG file in base64"
+            ) from error
+        learned = running.teaching.teach_picture(label, image)
+        said = f"the picture is {label}" + ("" if learned else ": not learned, it has a flag")
+        return {"said": said, "label": label, "learned": learned}
 
     def relabel(self, asked: given.Relabel) -> Answer:
         """Learn frames again under the label that they should have had."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol, final
 
 from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.step import Step
-from cfl_edge.stream.frame import Image, Shown
+from cfl_edge.region import View
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,14 @@ class Watched:
 
     Args:
         mailbox: Carries verbs to it.
-        view: Returns what the model sees of a frame, uint8 RGB (P, P, 3).
+        view: What part of a frame the model looks at.
+        image_px: Side of the square image that it reads.
         onnx: The file that the verb `export` writes.
     """
 
     mailbox: Mailbox
-    view: Callable[[Shown], Image]
+    view: View
+    image_px: int
     onnx: Path
 
 

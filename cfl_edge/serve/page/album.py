@@ -8,9 +8,11 @@ from typing import Any, final
 
 from cfl_edge.loop.step import Step
 from cfl_edge.names import nfc
-from cfl_edge.preprocess import to_model_input
-from cfl_edge.serve.page.pictures import THUMBNAIL_PX, jpeg
+from cfl_edge.region import View
+from cfl_edge.serve.page.pictures import THUMBNAIL_PX, jpeg, png
+from cfl_edge.serve.page.review import Review
 from cfl_edge.serve.page.thumbnails import Thumbnails
+from cfl_edge.stream.frame import cut_frame
 
 EVERY_S = 0.4  # between two pictures of a class: neighbours look alike
 REMEMBERED = 10_000  # frames that were learned, for undo
@@ -21,11 +23,17 @@ class Album:
     """Keeps pictures while a session runs; `see` and `done` are called in its thread.
 
     Args:
+        view: What part of a frame the model looks at.
+        image_px: Side of the square image that it reads.
+
+    Attributes:
         thumbnails: Of what was learned.
+        review: Of what is in doubt.
     """
 
-    def __init__(self, thumbnails: Thumbnails) -> None:
-        self.thumbnails = thumbnails
+    def __init__(self, view: View, image_px: int) -> None:
+        self._view, self._image_px = view, image_px
+        self.thumbnails, self.review = Thumbnails(), Review()
         self._learned: deque[int] = deque(maxlen=REMEMBERED)
         self._taken_s: dict[str, float] = {}
         self._classes: frozenset[str] = frozenset()
@@ -34,6 +42,7 @@ class Album:
         """Look at a frame."""
         lesson = step.lesson
         classes = frozenset(lesson.samples)
+        self.review.see(step, lambda: png(cut_frame(step.frame, self._image_px, self._view).square))
         if classes != self._classes:
             self._classes = classes
             self.thumbnails.keep(classes)
@@ -42,7 +51,8 @@ class Album:
             since_s = step.seconds - self._taken_s.get(lesson.label, -EVERY_S)
             if since_s >= EVERY_S:
                 self._taken_s[lesson.label] = step.seconds
-                self.thumbnails.add(step.frame.index, lesson.label, thumbnail(step))
+                picture = jpeg(cut_frame(step.frame, THUMBNAIL_PX, self._view).square)
+                self.thumbnails.add(step.frame.index, lesson.label, picture)
 
     def done(self, verb: str, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         """Follow what a verb did.
@@ -57,8 +67,8 @@ class Album:
                 self.thumbnails.merge([name], nfc(to.strip()))
             case "merge", {"names": list(names), "into": str(into)}:
                 self.thumbnails.merge(names, nfc(into.strip()))
-            case "label_frame", _ if answer.get("learned"):
-                self._learned.append(answer["frame"])
+            case "label_frame" | "label_picture", _ if answer["learned"]:
+                self._learned.append(answer.get("frame", -1))
             case "undo", _:
                 self._forget(answer["frames_taken_back"])
             case "relabel" | "split", _:  # which frames have which label now is not told
@@ -69,8 +79,3 @@ class Album:
         """Remove the pictures of the frames that were learned last."""
         count = min(count, len(self._learned))
         self.thumbnails.forget([self._learned.pop() for _ in range(count)])
-
-
-def thumbnail(step: Step) -> bytes:
-    """Return the frame of a step as a small JPEG, cut as the model sees it."""
-    return jpeg(to_model_input(step.frame.image, THUMBNAIL_PX))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from http import HTTPStatus
@@ -77,6 +78,8 @@ class Api:
             Route("/api/v1/stream.mjpg", self._stream),
             Route("/api/v1/model.onnx", self._model),
             Route("/api/v1/thumbnails/{frame:int}.jpg", self._thumbnail),
+            Route("/api/v1/review/{frame:int}.png", self._doubt),
+            Route("/api/v1/review", self._decide, methods=["POST"]),
             Route("/api/v1/openapi.json", self._openapi),
             Route("/api/v1/{verb:str}", self._verb, methods=["POST"]),
         ]
@@ -176,6 +179,33 @@ class Api:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such thumbnail, or no more")
         return Response(picture, media_type="image/jpeg")
 
+    async def _doubt(self, request: Request) -> Response:
+        doubt = self._album.review.get(request.path_params["frame"])
+        if doubt is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such frame in the tray")
+        return Response(doubt.picture, media_type="image/png")
+
+    async def _decide(self, request: Request) -> Response:
+        """Label a frame of the review tray, or drop it: `{"frame": 7, "label": "mug"}`, or null."""
+        wanted = _arguments(request.headers.get("content-type"), await request.body())
+        match wanted:
+            case {"frame": int(frame), "label": str() | None as label, **rest} if not rest:
+                doubt = self._album.review.get(frame)
+            case _:
+                raise HTTPException(
+                    HTTPStatus.BAD_REQUEST, 'expected {"frame": 7, "label": "mug"}, or null to drop'
+                )
+        if doubt is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such frame in the tray")
+        if label is None:
+            self._album.review.drop(frame)
+            return answer({"said": f"frame {frame} is dropped"})
+        picture = base64.b64encode(doubt.picture).decode()
+        done = await self._ask(request, "label_picture", {"label": label, "picture": picture})
+        if done.status_code == HTTPStatus.OK:
+            self._album.review.drop(frame)
+        return done
+
     async def _openapi(self, request: Request) -> Response:
         return answer(openapi())
 
@@ -187,10 +217,13 @@ class _Extra:
         self._album = album
 
     def versions(self) -> tuple[int, ...]:
-        return (self._album.thumbnails.version,)
+        return self._album.thumbnails.version, self._album.review.version
 
     def fields(self) -> dict[str, Any]:
-        return {"thumbnails": self._album.thumbnails.shown()}
+        return {
+            "thumbnails": self._album.thumbnails.shown(),
+            "review": self._album.review.fields(),
+        }
 
 
 def page_routes() -> list[Route | WebSocketRoute]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import final
 
 from cfl_edge.loop.step import Step
+from cfl_edge.preprocess import Image, looked_at
+from cfl_edge.region import View
 from cfl_edge.serve.page.pictures import jpeg
-from cfl_edge.stream.frame import Image, Shown
+from cfl_edge.stream.frame import cut_frame
 
 
 @final
@@ -20,11 +21,12 @@ class Feed:
     made when somebody asks for it, once for all who do.
 
     Args:
-        view: Returns what the model sees of a frame.
+        view: What part of a frame the model looks at.
+        image_px: Side of the square image that it reads.
     """
 
-    def __init__(self, view: Callable[[Shown], Image]) -> None:
-        self._view = view
+    def __init__(self, view: View, image_px: int) -> None:
+        self._view, self._image_px = view, image_px
         self._step: Step | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: set[asyncio.Event] = set()
@@ -71,10 +73,27 @@ class Feed:
         view, number = ("model" if as_model else "camera"), step.frame.index
         made = self._made.get(view)
         if made is None or made[0] != number:
-            image = step.frame.image
-            made = number, jpeg(self._view(step.frame) if as_model else image)
+            made = number, jpeg(self.square(step) if as_model else step.frame.image)
             self._made[view] = made
         return made[1]
+
+    def square(self, step: Step) -> Image:
+        """Return what the model sees of a step, uint8 RGB (P, P, 3)."""
+        return cut_frame(step.frame, self._image_px, self._view).square
+
+    def looked_at(self, step: Step) -> list[float] | None:
+        """Return what the model looks at: x, y, width and height in fractions of the frame.
+
+        None is the whole frame.
+        """
+        frame = step.frame
+        height, width, _ = frame.image.shape
+        left, top, right, bottom = looked_at(
+            (width, height), self._view, full_px=frame.full_px, moving=frame.moving
+        )
+        if (left, top, right, bottom) == (0, 0, width, height):
+            return None
+        return [left / width, top / height, (right - left) / width, (bottom - top) / height]
 
     def _wake(self) -> None:
         for event in self._waiting:

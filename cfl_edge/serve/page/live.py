@@ -129,7 +129,8 @@ class Live:
         viewer.refused = None
         if step is not None:
             viewer.frame = step.frame.index
-            message["frame"] = frame_fields(step)
+            looked_at = self._feed.looked_at(step)
+            message["frame"] = frame_fields(step) | {"looked_at": looked_at}
             message["picture"] = viewer.pictures
         version = self._standing.version, *self._extra.versions()
         if version != viewer.version:

@@ -9,27 +9,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from cfl_edge.defaults import VERSION
-from cfl_edge.loop import verb_arguments as given
-from cfl_edge.loop.verb_arguments import PATHS, Arguments
+from cfl_edge.loop import verb_arguments
+from cfl_edge.loop.verb_arguments import PATHS
 
-VERBS: dict[str, tuple[str, type[Arguments]]] = {
-    "label": ("Learn every frame from now on as a class; null stops.", given.Label),
-    "unlabel": ("Stop learning from the frames that come.", given.Nothing),
-    "label_frame": ("Learn one frame of the last seconds as a class.", given.LabelFrame),
-    "relabel": ("Learn frames again that had a wrong label.", given.Relabel),
-    "undo": ("Forget what was learned last: seconds, frames or the last hold.", given.Undo),
-    "add": ("Add a class without a frame.", given.Add),
-    "rename": ("Rename a class.", given.Rename),
-    "merge": ("Make one class of several.", given.Merge),
-    "split": ("Make a new class of the last frames of a class.", given.Split),
-    "remove": ("Remove a class and all that was learned of it.", given.Remove),
-    "pause": ("Predict only, until `resume`.", given.Nothing),
-    "resume": ("Learn again.", given.Nothing),
-    "save": ("Write a checkpoint now.", given.Nothing),
-    "export": ("Write the ONNX files that /api/v1/model.onnx downloads.", given.Export),
-    "publish": ("Update the file of --publish now.", given.Nothing),
+VERBS = {
+    "label": "Learn every frame from now on as a class; null stops.",
+    "unlabel": "Stop learning from the frames that come.",
+    "label_frame": "Learn one frame of the last seconds as a class.",
+    "relabel": "Learn frames again that had a wrong label.",
+    "undo": "Forget what was learned last: seconds, frames or the last hold.",
+    "add": "Add a class without a frame.",
+    "rename": "Rename a class.",
+    "merge": "Make one class of several.",
+    "split": "Make a new class of the last frames of a class.",
+    "remove": "Remove a class and all that was learned of it.",
+    "pause": "Predict only, until `resume`.",
+    "resume": "Learn again.",
+    "save": "Write a checkpoint now.",
+    "export": "Write the ONNX files that /api/v1/model.onnx downloads.",
+    "publish": "Update the file of --publish now.",
 }
-"""Verb to: what it does, and what it takes, without what names a file."""
+"""What each verb does; it takes what `verb_arguments` says, without what names a file."""
 
 READS = {
     "/api/v1/status": "Classes, counts and what is taught now.",
@@ -50,7 +50,7 @@ def arguments_of(verb: str) -> list[str]:
         >>> arguments_of("rename"), arguments_of("export")
         (['name', 'to'], [])
     """
-    return [name for name in VERBS[verb][1].model_fields if name not in PATHS]
+    return [name for name in verb_arguments.VERBS[verb].model_fields if name not in PATHS]
 
 
 def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str, Any]:
@@ -70,8 +70,8 @@ def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str
         path: {"get": {"summary": summary, "responses": {"200": {"description": summary}}}}
         for path, summary in paths.items()
     }
-    for verb, (summary, arguments) in VERBS.items() if verbs else ():
-        schema = arguments.model_json_schema()
+    for verb, summary in VERBS.items() if verbs else ():
+        schema = verb_arguments.VERBS[verb].model_json_schema()
         for path in PATHS & schema["properties"].keys():
             del schema["properties"][path]
         described[f"/api/v1/{verb}"] = {

@@ -32,3 +32,14 @@ def jpeg(image: npt.NDArray[np.uint8], longest_px: int = PICTURE_PX) -> bytes:
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
+
+
+def png(image: npt.NDArray[np.uint8]) -> bytes:
+    """Return an image as PNG: to be learned later, it must not change.
+
+    Args:
+        image: uint8 RGB, (H, W, 3).
+    """
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", compress_level=1)
+    return file.getvalue()

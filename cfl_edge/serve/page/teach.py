@@ -17,7 +17,6 @@ from cfl_edge.serve.metrics import Metrics
 from cfl_edge.serve.page.album import Album
 from cfl_edge.serve.page.api import Api, page_routes
 from cfl_edge.serve.page.feed import Feed
-from cfl_edge.serve.page.thumbnails import Thumbnails
 from cfl_edge.serve.status import Seen, Status
 from cfl_edge.web.options import HttpOptions
 from cfl_edge.web.server import WebServer
@@ -45,8 +44,8 @@ class TeachPage:
     """
 
     def __init__(self, options: HttpOptions, watched: Watched, on_notice: Notice) -> None:
-        self.album = Album(Thumbnails())
-        self._feed = Feed(watched.view)
+        self.album = Album(watched.view, watched.image_px)
+        self._feed = Feed(watched.view, watched.image_px)
         self._status = Status()
         self._metrics = Metrics(self._status)
         self._api = api = Api(self._feed, watched.mailbox, self.album, watched.onnx)

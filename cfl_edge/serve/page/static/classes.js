@@ -50,7 +50,7 @@ class ClassCard extends HTMLElement {
     this.draggable = false;
     const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
     swatch.style.background = colour(this.index);
-    this.title_ = make("button", { type: "button", class: "name", title: "Rename" });
+    this.title_ = make("button", { type: "button", class: "name", title: "Rename" }, make("span", { class: "clamp" }));
     this.title_.addEventListener("click", () => this.rename());
     this.field = make("input", { maxlength: 64, "aria-label": "Name of the class", hidden: true });
     this.field.addEventListener("keydown", (event) => {
@@ -102,7 +102,7 @@ class ClassCard extends HTMLElement {
 
   show({ name, samples, recent_accuracy }, place, frames) {
     this.name = name;
-    this.title_.textContent = name;
+    this.title_.firstChild.textContent = name;
     this.summary.setAttribute("aria-label", `More for ${name}`);
     this.key.textContent = place < 9 ? place + 1 : "";
     const right = recent_accuracy === null || recent_accuracy === undefined

@@ -2,6 +2,7 @@
 
 import "./picture.js";
 import "./classes.js";
+import "./review.js";
 import { make, session } from "./session.js";
 
 const NOTE_MS = 6000;

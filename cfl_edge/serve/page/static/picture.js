@@ -11,23 +11,26 @@ class LivePicture extends HTMLElement {
   connectedCallback() {
     this.canvas = make("canvas", { role: "img", "aria-label": "Live picture of the camera" });
     this.badge = make("p", { class: "badge", hidden: true });
-    this.name = make("strong", { class: "answer" }, "Waiting for the camera");
+    this.name = make("strong", { class: "answer clamp" }, "Waiting for the camera");
     this.score = make("span", { class: "score" });
-    this.bar = make("meter", { min: 0, max: 1, "aria-label": "How sure the model is" });
+    this.bar = make("div", {
+      class: "bar", role: "meter", "aria-label": "How sure the model is",
+      "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": 0,
+    }, make("span"));
     this.wrong = make("button", { type: "button", class: "wrong" }, "No, that is …");
     this.wrong.addEventListener("click", () => this.#correct());
     this.viewButton = make("button", { type: "button", "aria-pressed": "false" }, "Model's view");
     this.viewButton.addEventListener("click", () => this.#switchView());
     this.figures = make("dl", { class: "figures" });
     this.append(
-      make("div", { class: "frame" }, this.canvas, this.badge),
       make(
         "div",
-        { class: "says" },
-        make("div", { class: "line" }, this.name, this.score),
-        this.bar,
-        make("div", { class: "line" }, this.wrong, this.viewButton),
+        { class: "frame" },
+        this.canvas,
+        this.badge,
+        make("div", { class: "says" }, make("div", { class: "line" }, this.name, this.score), this.bar),
       ),
+      make("div", { class: "line tools" }, this.wrong, this.viewButton),
       this.figures,
     );
     this.values = {};
@@ -52,8 +55,16 @@ class LivePicture extends HTMLElement {
       this.canvas.width = picture.width;
       this.canvas.height = picture.height;
     }
-    this.canvas.getContext("2d").drawImage(picture, 0, 0);
+    const drawing = this.canvas.getContext("2d");
+    drawing.drawImage(picture, 0, 0);
     picture.close();
+    const part = session.frame?.looked_at; // the rest of the frame does not count
+    if (part && !this.#asModel) {
+      const { width, height } = this.canvas;
+      drawing.lineWidth = 2;
+      drawing.strokeStyle = "#fff";
+      drawing.strokeRect(part[0] * width, part[1] * height, part[2] * width, part[3] * height);
+    }
   }
 
   #say() {
@@ -74,8 +85,10 @@ class LivePicture extends HTMLElement {
     else if (frame.prediction !== null) text = guess ? `${frame.prediction}?` : frame.prediction;
     if (this.name.textContent !== text) this.name.textContent = text;
     this.score.textContent = frame.prediction === null ? "" : percent(frame.score);
-    this.bar.value = frame.score ?? 0;
-    this.bar.style.setProperty("--colour", index >= 0 ? colour(index) : "var(--quiet)");
+    const share = Math.round(100 * (frame.score ?? 0));
+    this.bar.setAttribute("aria-valuenow", share);
+    this.bar.firstChild.style.width = `${share}%`;
+    this.bar.firstChild.style.background = index >= 0 ? colour(index) : "#bbb";
     this.wrong.disabled = frame.prediction === null || !session.connected;
     this.values.fps.textContent = frame.fps.toFixed(1);
     this.values.learned.textContent = frame.learned_frames;
@@ -90,9 +103,11 @@ class LivePicture extends HTMLElement {
   }
 
   async #correct() {
-    const { frame, prediction } = session.frame; // the one that was wrong, not the one after it
+    const { frame, prediction, learned } = session.frame; // this one, not the one after it
     const label = await chooseClass(`This is not ${prediction}. It is`, { except: prediction });
-    if (label !== null) await session.do("label_frame", { label, frame }, { undo: true });
+    if (label === null) return;
+    if (learned) await session.do("relabel", { label, frames: [frame] });
+    else await session.do("label_frame", { label, frame }, { undo: true });
   }
 }
 

@@ -1,0 +1,136 @@
+"""The review tray: which frames come into it, how many, and what becomes of them."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from page_session import CountingSession, until
+from PIL import Image
+from steps import changed
+from test_page_api import JSON, ask
+
+from cfl_edge.serve.page import review
+from cfl_edge.serve.page.review import Review
+
+KNOWN = {"samples": {"mug": 40, "pen": 40}}
+
+
+@pytest.fixture
+def clock():
+    class Clock:
+        now_s = 100.0
+
+        def __call__(self):
+            return self.now_s
+
+    return Clock()
+
+
+@pytest.fixture
+def tray(clock):
+    return Review(clock)
+
+
+def see(tray, clock, number, **values):
+    clock.now_s += review.EVERY_S
+    values = {"prediction": "mug", "nearest": "mug", "score": 0.9, "label": None} | KNOWN | values
+    tray.see(changed(frame=number, **values), lambda: b"png%d" % number)
+
+
+def test_doubtful_frames_come_in_with_the_reason(tray, clock):
+    see(tray, clock, 0)
+    see(tray, clock, 1, score=0.4)
+    see(tray, clock, 2, prediction="unknown", rejected=True, score=0.97)
+    see(tray, clock, 3)
+    see(tray, clock, 4, prediction="pen", nearest="pen")
+    see(tray, clock, 5, prediction="pen", nearest="pen")
+    see(tray, clock, 6)
+    see(tray, clock, 7, prediction="pen", nearest="pen")
+    see(tray, clock, 8, prediction="pen", label="mug", flags=("conflict",))
+    see(tray, clock, 9, prediction="pen", label="mug", learned=True, score=0.1)
+    see(tray, clock, 10, prediction="pen", flags=("dark",))
+    assert [(one["frame"], one["guess"], one["why"]) for one in tray.fields()] == [
+        (8, "mug", "not learned as mug: conflict"),
+        (6, "mug", "pen before and after"),
+        (2, "mug", "unknown"),
+        (1, "mug", "not sure"),
+    ]
+    assert tray.get(6).picture == b"png6"
+    assert tray.get(1).picture == b"png1"
+
+
+def test_with_one_class_there_is_no_doubt(tray, clock):
+    see(tray, clock, 0, score=0.1, samples={"mug": 4})
+    assert tray.fields() == []
+
+
+def test_it_is_bounded_in_number_rate_and_age(tray, clock):
+    for number in range(review.MOST_FRAMES + 10):
+        see(tray, clock, number, score=0.1)
+        tray.see(changed(frame=1000 + number, score=0.1, **KNOWN), pytest.fail)  # at once
+    frames = [one["frame"] for one in tray.fields()]
+    assert frames == list(range(review.MOST_FRAMES + 9, 9, -1))
+    tray.drop(20)
+    assert tray.get(20) is None
+    version = tray.version
+    tray.drop(20)
+    assert tray.version == version
+    clock.now_s += review.MOST_AGE_S
+    see(tray, clock, 5000)
+    assert tray.fields() == []
+
+
+@pytest.fixture
+def session(tmp_path):
+    def noise(number):
+        return np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
+
+    with CountingSession(tmp_path, draw=noise) as session:
+        session.samples.update(mug=40, pen=20)
+        session.score = 0.3
+        until(lambda: session.page.album.review.fields())
+        yield session
+    assert session.notices == []
+
+
+def decide(session, body):
+    code, answer, _ = ask(session, "/api/v1/review", body)
+    return code, json.loads(answer)
+
+
+def test_a_frame_is_labelled_as_the_model_saw_it(session):
+    (doubt,) = session.page.album.review.fields()
+    code, body, headers = ask(session, f"/api/v1/review/{doubt['frame']}.png")
+    assert (code, headers["Content-Type"]) == (200, "image/png")
+    assert Image.open(io.BytesIO(body)).size == (32, 32)
+    assert decide(session, {"frame": doubt["frame"], "label": "cup"})[0] == 200
+    assert session.pictures == [("cup", body)]
+    assert session.page.album.review.get(doubt["frame"]) is None
+    assert ask(session, f"/api/v1/review/{doubt['frame']}.png")[0] == 404
+    assert decide(session, {"frame": doubt["frame"], "label": "cup"})[0] == 404
+
+
+def test_a_frame_is_dropped(session):
+    (doubt,) = session.page.album.review.fields()
+    assert decide(session, {"frame": doubt["frame"], "label": None})[0] == 200
+    assert session.page.album.review.get(doubt["frame"]) is None
+    assert session.pictures == []
+
+
+def test_a_name_that_is_refused_leaves_the_frame(session):
+    (doubt,) = session.page.album.review.fields()
+    code, answer = decide(session, {"frame": doubt["frame"], "label": "a\x1b"})
+    assert (code, "control characters" in answer["error"]) == (400, True)
+    assert session.page.album.review.get(doubt["frame"]) is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"frame": 1}, {"frame": "1", "label": "x"}, {"frame": 1, "label": 2}, {"label": "x"}],
+)
+def test_what_is_no_decision(session, body):
+    code, answer = decide(session, body)
+    assert (code, "expected" in answer["error"]) == (400, True)
+    assert decide(session, {"frame": 1, "label": "x", "path": "/tmp"})[0] == 400
+    assert ask(session, "/api/v1/review", b"{", JSON)[0] == 400
