@@ -81,7 +81,8 @@ MemoryMib = Annotated[
 Backbone = Annotated[
     str | None,
     Option(
-        "Frozen network below the layers: efficientnet-lite0, none, or torchvision:MODEL@NODE.",
+        "Frozen network below the layers: efficientnet-lite0, none, torchvision:MODEL@NODE, or "
+        "onnx:FILE with ?read=NODE,NODE.",
         panel="Model",
         default=f"the model's, else {defaults.BACKBONE}",
     ),

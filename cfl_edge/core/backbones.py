@@ -32,7 +32,9 @@ EFFICIENTNET_POINTS = {
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # EfficientNet-Lite was trained on (x - 127) / 128; ImageNet's mean costs 7 points on CIFAR-10.
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
-KINDS = "efficientnet-lite0, none, or torchvision:MODEL@NODE (mobilenet_v3_small@features.8)"
+KINDS = (
+    "efficientnet-lite0, none, torchvision:MODEL@NODE (mobilenet_v3_small@features.8) or onnx:FILE"
+)
 
 
 class Backbone(nn.Module):

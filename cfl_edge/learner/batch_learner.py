@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -114,6 +115,7 @@ class BatchLearner:
         self.backbone = backbone or frozen_network(
             config.backbone, config.statistics_mib, self.image_px, self.device
         )
+        self.config = replace(config, backbone=self.backbone.name)  # with all that it reads
         blank = torch.zeros(1, self.image_px, self.image_px, 3, dtype=torch.uint8)
         with torch.inference_mode():
             h0, final = self.backbone(blank.to(self.device))

@@ -166,6 +166,10 @@ class LearnerConfig:
 
     def resolved_image_px(self) -> int:
         """Return `image_px`, or the default for the backbone."""
+        if self.backbone.startswith("onnx:") and self.image_px is None:
+            from cfl_edge.onnx.network_file import side_px
+
+            return side_px(self.backbone)
         without = self.backbone == "none"
         default = IMAGE_PX_WITHOUT_BACKBONE if without else IMAGE_PX_WITH_BACKBONE
         return self.image_px or default

@@ -18,6 +18,7 @@ from cfl_edge.onnx.export import Exported, Snapshot, export, take_snapshot
 from cfl_edge.onnx.frozen import frozen_network
 from cfl_edge.onnx.graph import Classifier
 from cfl_edge.onnx.metadata import KNOWN_DISTANCES, view_metadata
+from cfl_edge.onnx.network_file import without_folder
 
 
 def export_learner(
@@ -82,7 +83,8 @@ def snapshot_learner(
         ),
         np.stack(stored),
         {
-            "cfl_edge.backbone": learner.config.backbone,
+            "cfl_edge.backbone": without_folder(learner.config.backbone),
+            "cfl_edge.backbone_digest": learner.backbone.digest(),
             **view_metadata(learner.view),
             **known_distances(learner),
         },

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from cfl_edge.core.backbones import CutNetwork, build_backbone
+from cfl_edge.core.features import FrozenNetwork
 from cfl_edge.core.joint import numbers_within
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.step_memory import LayerMemory, step_memory
@@ -16,6 +17,8 @@ from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.kept_back import MOST
 from cfl_edge.learner.novelty_calibration import KNOWN
 from cfl_edge.learners import declaration
+from cfl_edge.onnx.frozen import in_onnx_runtime
+from cfl_edge.onnx.network_file import PREFIX, open_network
 
 MIB = 2**20
 FLOAT_BYTES = 4
@@ -139,15 +142,25 @@ def load(config: LearnerConfig) -> Loaded:
     Raises:
         UsageError: A backbone or layers that do not exist.
     """
-    backbone = build_backbone(config.backbone, config.statistics_mib)
-    largest, between = [0], [0]
-    for module in backbone.modules():
-        module.register_forward_hook(lambda _m, _x, out: largest.append(_bytes_of(out)))
-    for module in backbone.network.sequence if isinstance(backbone.network, CutNetwork) else ():
-        module.register_forward_hook(lambda _m, _x, out: between.append(_bytes_of(out)))
     image_px = config.resolved_image_px()
+    blank = torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8)
+    largest, between = [0], [0]
+    if config.backbone.startswith(PREFIX):
+        opened = open_network(config.backbone, config.statistics_mib, image_px)
+        backbone: FrozenNetwork = in_onnx_runtime(opened)
+        backbone_bytes = opened.file.path.stat().st_size
+        largest.append(opened.network.largest_bytes)
+    else:
+        in_torch = build_backbone(config.backbone, config.statistics_mib)
+        for module in in_torch.modules():
+            module.register_forward_hook(lambda _m, _x, out: largest.append(_bytes_of(out)))
+        blocks = in_torch.network
+        for module in blocks.sequence if isinstance(blocks, CutNetwork) else ():
+            module.register_forward_hook(lambda _m, _x, out: between.append(_bytes_of(out)))
+        backbone, weights = in_torch, (*in_torch.parameters(), *in_torch.buffers())
+        backbone_bytes = sum(tensor.nbytes for tensor in weights)
     with torch.inference_mode():
-        h0, _ = backbone(torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8))
+        h0, _ = backbone(blank)
     shape = tuple(h0.shape[1:])
     network = build_network(config.resolved_layers(), shape)
     # In, out, and the copies that a convolution makes of both.
@@ -158,7 +171,7 @@ def load(config: LearnerConfig) -> Loaded:
         network=network,
         input_shape=shape,
         channels=[*backbone.widths, *network.channels],
-        backbone_bytes=sum(t.nbytes for t in (*backbone.parameters(), *backbone.buffers())),
+        backbone_bytes=backbone_bytes,
         frame_bytes=max([4 * max(largest), *frames]),
         blocks_bytes=4 * max(largest) + sum(between),
     )

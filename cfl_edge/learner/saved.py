@@ -107,7 +107,9 @@ def restore(learner: BatchLearner, saved: Saved) -> None:
         raise ModelError(
             f"The model was learned on other weights of the backbone {learner.config.backbone} "
             f"({digest}) than this machine has ({learner.backbone.digest()})",
-            hint="install the weights it was learned with, or learn into a new folder",
+            hint=f"put back the file whose sha256sum is {digest}, or learn into a new folder"
+            if learner.config.backbone.startswith("onnx:")
+            else "install the weights it was learned with, or learn into a new folder",
         )
     groups = {
         group: {key: torch.from_numpy(value) for key, value in tensors.items()}

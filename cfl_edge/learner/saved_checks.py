@@ -23,6 +23,7 @@ MOST_MIB = 1 << 16  # of the replay memory or the journal
 MOST_COUNT = 1 << 53  # frames or steps: exact as a float, and 9 million years of a camera
 TEXT_LENGTH = 200  # the longest real ones are names of torchvision's backbones
 REGION_LENGTH = 2000  # a polygon of 100 corners
+NAME_LENGTH = 8192  # of an ONNX backbone: a path, and names of nodes
 
 
 def _are_names(names: list[str]) -> list[str]:
@@ -81,7 +82,7 @@ class _Network(_Strict):
     model_config = ConfigDict(extra="allow")  # `LearnerConfig` knows the rest
 
     learner: Text
-    backbone: Text
+    backbone: Annotated[str, Field(max_length=NAME_LENGTH)]
     layers: Text
     image_px: Annotated[int, Field(ge=1, le=MOST_IMAGE_PX)]
     fit: Text

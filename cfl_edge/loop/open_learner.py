@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.core.allocator import MIB, give_back, keep_freed_memory, return_freed_memory
@@ -36,11 +36,18 @@ def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
         ("--statistics-mib", "statistics_mib"),
     ):
         asked = getattr(settings, key.removesuffix("_px"))
+        if key == "backbone" and is_file(asked) and is_file(network[key]):
+            continue  # it may have moved, see `open_learner`
         if asked is not None and asked != network[key]:
             raise UsageError(
                 f"{option} is {asked}, but {settings.model} was learned with {network[key]}",
                 hint=f"leave {option} away, or choose another --model folder",
             )
+
+
+def is_file(backbone: str | None) -> TypeGuard[str]:
+    """Whether a backbone is an ONNX file."""
+    return backbone is not None and backbone.startswith("onnx:")
 
 
 def open_learner(
@@ -67,6 +74,10 @@ def open_learner(
 
     device = choose_device(settings.device)
     config = new_config(settings) if saved is None else config_of(saved)
+    if saved is not None and is_file(settings.backbone) and is_file(config.backbone):
+        from cfl_edge.onnx.network_file import moved
+
+        config = dataclasses.replace(config, backbone=moved(config.backbone, settings.backbone))
     config = dataclasses.replace(
         config,
         replay_mib=settings.replay_mib or config.replay_mib,

@@ -123,7 +123,15 @@ class GraphBuilder:
         """Add a constant of axes or of a shape; return its name."""
         return self.constant(np.array(numbers, np.int64))
 
-    def describe(self, kind: str, name: str, shape: Sequence[int], *, number: int = 1) -> None:
+    def describe(
+        self,
+        kind: str,
+        name: str,
+        shape: Sequence[int],
+        *,
+        number: int = 1,
+        one_by_one: bool = False,
+    ) -> None:
         """Declare an input or output of the graph, whose first axis is N.
 
         Args:
@@ -131,8 +139,10 @@ class GraphBuilder:
             name: Of the tensor.
             shape: Without N.
             number: `onnx.TensorProto.FLOAT` (1), or `onnx.TensorProto.UINT8`.
+            one_by_one: Whether N is 1.
         """
-        info = self._helper.make_tensor_value_info(name, number, ["N", *shape])
+        first = 1 if one_by_one else "N"
+        info = self._helper.make_tensor_value_info(name, number, [first, *shape])
         getattr(self.model.graph, kind).append(info)
 
     def serialised(self) -> list[memoryview]:

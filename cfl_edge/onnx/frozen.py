@@ -18,6 +18,7 @@ from cfl_edge.core.backbones import CutNetwork, build_backbone
 from cfl_edge.core.features import FrozenNetwork
 from cfl_edge.onnx.backbone import BackboneGraph, backbone_graph
 from cfl_edge.onnx.inference import session_options
+from cfl_edge.onnx.network_file import PREFIX, OpenedNetwork, open_network
 
 
 @final
@@ -84,25 +85,38 @@ class OnnxBackbone:
         return self._digest
 
 
+def in_onnx_runtime(opened: OpenedNetwork) -> OnnxBackbone:
+    """Return the network of a file as a backbone.
+
+    Raises:
+        ModelError: The file has changed since it was opened.
+    """
+    name, graph = opened.file.name(), opened.graph
+    return OnnxBackbone(name, opened.widths, opened.sha256, graph, graph())
+
+
 def frozen_network(
     name: str, statistics_mib: float, size_px: int, device: torch.device
 ) -> FrozenNetwork:
     """Build a backbone by its name, in ONNX Runtime where that is faster.
 
     Args:
-        name: See `build_backbone`.
+        name: See `build_backbone`; or `onnx:FILE`, see `cfl_edge.onnx.network_file`.
         statistics_mib: See `build_backbone`.
         size_px: Side of the images in pixels.
         device: Where its results live. A GPU computes the backbone itself, in torch.
 
     Raises:
         UsageError: No such backbone, model or node.
-        ModelNotFoundError: The weights are not on this machine and cannot be downloaded.
+        ModelError: The weights are not on this machine and cannot be downloaded, or the ONNX file
+            cannot be used.
 
     Example:
         >>> frozen_network("none", 8, 32, torch.device("cpu")).widths
         []
     """
+    if name.startswith(PREFIX):
+        return in_onnx_runtime(open_network(name, statistics_mib, size_px))
     backbone = build_backbone(name, statistics_mib)
     if device.type != "cpu" or not isinstance(backbone.network, CutNetwork):
         return backbone.to(device)

@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from cfl_edge.onnx.errors import damaged
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.trial import FAILED, TRIAL_S, run_child
 from cfl_edge.region import MOST_PX
-from cfl_edge.stream.frame import Frame, Image, Shown
+from cfl_edge.stream.frame import Frame, Shown
 
 if TYPE_CHECKING:
     import onnx
@@ -55,12 +55,30 @@ def try_model(path: Path, image: Shown) -> None:
         ModelError: As `OnnxModel`; or its weights or scores are not all numbers, or it takes more
             time or memory than a model of its size may, or crashes.
     """
-    require_plain_file(path)  # what its bytes say costs no process
     request = io.BytesIO()
     np.save(request, image.image if isinstance(image, Frame) else image)
+    run_trial("cfl_edge.onnx.model_trial", path, request.getvalue())
+
+
+def run_trial(module: str, path: Path, request: bytes) -> bytes:
+    """Try a file in a child process that `answer_trial` answers for.
+
+    Args:
+        module: Its name.
+        path: The `.onnx` file.
+        request: What it reads from its standard input.
+
+    Returns:
+        What it answered, as JSON.
+
+    Raises:
+        ModelError: The file's bytes are refused, or the child refused it, took too long, or
+            crashed.
+    """
+    require_plain_file(path)  # what its bytes say costs no process
     start_s = time.monotonic()
     try:
-        child = run_child("cfl_edge.onnx.model_trial", [os.fspath(path)], request.getvalue())
+        child = run_child(module, [os.fspath(path)], request)
     except TimeoutError:
         raise damaged(path, f"cannot be used: its trial did not end within {TRIAL_S:g} s") from None
     if child.returncode == FAILED:
@@ -73,6 +91,7 @@ def try_model(path: Path, image: Shown) -> None:
         last = child.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         crash = f"cannot be used: its trial ended with exit code {child.returncode}"
         raise damaged(path, f"{crash}: {last}" if last else crash)
+    return child.stdout
 
 
 def predict_checked(model: OnnxModel, image: Shown, *, reject: float | None = None) -> Prediction:
@@ -101,11 +120,12 @@ def predict_checked(model: OnnxModel, image: Shown, *, reject: float | None = No
     return prediction
 
 
-def _limit(size_bytes: int, import_s: float) -> None:
+def _limit(size_bytes: int, import_s: float, more_bytes: int) -> None:
     """Limit this process to what a model of this size may take on this board."""
     with open("/proc/self/status") as status:
         data = next(line for line in status if line.startswith("VmData:"))
     most_bytes = (int(data.split()[1]) << 10) + MEMORY_BYTES + MEMORY_PER_BYTE * size_bytes
+    most_bytes += more_bytes
     most_s = max(LEAST_S, import_s * (IMPORTS + size_bytes / BYTES_AN_IMPORT))
     end_s = math.ceil(time.process_time() + most_s)
     for what, most in (
@@ -117,8 +137,12 @@ def _limit(size_bytes: int, import_s: float) -> None:
         resource.setrlimit(what, (most if hard < 0 else min(most, hard), hard))
 
 
-def _require_numbers(path: Path) -> None:
-    """Refuse weights that are NaN: a ReLU may hide them from the scores."""
+def require_numbers(path: Path) -> None:
+    """Refuse weights that are NaN: a ReLU may hide them from the scores.
+
+    Raises:
+        ModelDamagedError: Some are.
+    """
     import onnx
     from onnx import numpy_helper
 
@@ -137,37 +161,46 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         yield from (entry.t for entry in node.attribute if entry.HasField("t"))
 
 
-def _try(path: Path, image: Image) -> None:
-    from cfl_edge.onnx.inference import OnnxModel
+def answer_trial(attempt: Callable[[Path, bytes], Any], more_bytes: int = 0) -> int:
+    """Try the file that the command line names, and print what came of it.
 
-    try:
-        model = OnnxModel(path, threads=1)
-        _require_numbers(path)
-        # A region in pixels lies in a frame of that size: whether it lies in the camera's is for
-        # whoever has one.
-        predict_checked(model, Frame(image, 0.0, 0, full_px=(MOST_PX, MOST_PX)))
-    except CflEdgeError:
-        raise
-    except Exception as error:  # whatever three libraries raise for a file of a stranger
-        raise damaged(path, "cannot be used", str(error) or type(error).__name__) from error
+    Args:
+        attempt: Given the file and the request, it returns what JSON can hold.
+        more_bytes: Memory that it may take beside that of a model of its size.
 
-
-def main() -> int:
-    """Try the file that the command line names."""
+    Returns:
+        The exit code.
+    """
     import onnx  # noqa: F401 what the trial needs, before its limits
     import onnxruntime  # noqa: F401
 
     import_s = time.process_time()
-    path, image = Path(sys.argv[1]), np.load(io.BytesIO(sys.stdin.buffer.read()))
-    _limit(path.stat().st_size if path.is_file() else 0, import_s)
-    answer: list[Any] = []
+    path, request = Path(sys.argv[1]), sys.stdin.buffer.read()
+    _limit(path.stat().st_size if path.is_file() else 0, import_s, more_bytes)
     try:
-        _try(path, image)
+        try:
+            answer = attempt(path, request)
+        except CflEdgeError:
+            raise
+        except Exception as error:  # whatever three libraries raise for a file of a stranger
+            raise damaged(path, "cannot be used", str(error) or type(error).__name__) from error
     except CflEdgeError as error:
-        answer = [type(error).__name__, error.problem, error.hint]
+        print(json.dumps([type(error).__name__, error.problem, error.hint]))
+        return FAILED
     print(json.dumps(answer))
-    return FAILED if answer else 0
+    return 0
+
+
+def _try(path: Path, request: bytes) -> None:
+    from cfl_edge.onnx.inference import OnnxModel
+
+    model = OnnxModel(path, threads=1)
+    require_numbers(path)
+    image = np.load(io.BytesIO(request))
+    # A region in pixels lies in a frame of that size: whether it lies in the camera's is for
+    # whoever has one.
+    predict_checked(model, Frame(image, 0.0, 0, full_px=(MOST_PX, MOST_PX)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer_trial(_try))

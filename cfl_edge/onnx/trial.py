@@ -143,9 +143,16 @@ def run_graph(model: Path | bytes, name: str, batches: Sequence[npt.NDArray[Any]
         session = onnxruntime.InferenceSession(
             model, sess_options=options, providers=["CPUExecutionProvider"]
         )
+        if session.get_inputs()[0].shape[:1] == [1]:  # it takes one at a time only
+            return [_one_by_one(session, name, batch) for batch in batches]
         return [session.run(None, {name: batch}) for batch in batches]
     except session_errors() as error:
         raise refused(" ".join(str(error).split())) from error
+
+
+def _one_by_one(session: Any, name: str, batch: npt.NDArray[Any]) -> Outputs:
+    rows = [session.run(None, {name: batch[i : i + 1]}) for i in range(len(batch))]
+    return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
 
 
 def _try_file(path: Path, name: str, batch: npt.NDArray[Any]) -> Outputs:
