@@ -239,7 +239,7 @@ def test_text_has_contrast_in_both_colour_schemes():
 def two_classes(tmp_path_factory):
     """A model, and images of which some stand in the wrong folder."""
     folder = tmp_path_factory.mktemp("report")
-    data = write_images(folder / "data", count=12)
+    data = write_images(folder / "data", count=40)
     assert learn(data, folder / "m", *SMALL).code == 0
     write_images(folder / "test", count=6, seed=9)
     (folder / "test" / "above" / "0.png").rename(folder / "test" / "left" / "wrong place.png")
@@ -248,12 +248,23 @@ def two_classes(tmp_path_factory):
 
 def test_the_command_writes_one_file(two_classes, tmp_path):
     out = tmp_path / "deep" / "report"
-    words = ("--data", two_classes / "test", "--report", out, "--require", "above=0.9", "--json")
+    words = (
+        "--data",
+        two_classes / "test",
+        "--report",
+        out,
+        "--require",
+        "above=0.9",
+        "--reject",
+        "0.1",
+    )
+    words += ("--json",)
     result = cfl_edge("evaluate", two_classes / "m", *words)
     assert result.code == 0, result.err
     assert [path.name for path in out.iterdir()] == ["report.html"]
     assert result.summary["report"] == str(out / "report.html")
     summary = cfl_edge("evaluate", two_classes / "m", *words).summary  # and once more over it
+    assert summary["precision"].keys() == {"above", "left"}  # unknown is an answer, no class
     low, high = summary["accuracy_interval"]
     assert low <= summary["accuracy"] <= high
     assert summary["required"]["recall"] >= 0.9

@@ -52,7 +52,7 @@ def evaluate(settings: PlottedSettings, reporter: Reporter) -> None:
         on_notice=reporter.notice,
     )
     confusion, accuracy = result.confusion, accuracy_of(result.confusion)
-    precisions = {name: precision_of(confusion, name) for name in confusion.names}
+    precisions = {name: precision_of(confusion, name) for name in result.classes}
     fields: dict[str, Any] = {
         "accuracy": confusion.accuracy,
         "accuracy_interval": accuracy.interval,

@@ -121,7 +121,7 @@ def learn(
                 by_hand=settings.ui,
             )
         )
-        labels.looks_back |= watch is not None
+        labels.looks_back |= settings.ui  # a broker labels no past frames
         is_late = bool(settings.label_delay or labels.looks_back)
         learner = open_learner(saved, settings, on_notice, late_labels=is_late)
         gaze.look = lambda: (learner.view, learner.image_px)
