@@ -16,6 +16,7 @@ from cfl_edge import __version__
 from cfl_edge.cli import bench as cli_bench
 from cfl_edge.cli import boards as cli_boards
 from cfl_edge.cli import classes as cli_classes
+from cfl_edge.cli import fleet as cli_fleet
 from cfl_edge.cli import paper as cli_paper
 from cfl_edge.cli.declare import command, without_types
 from cfl_edge.cli.doctor import doctor
@@ -42,6 +43,9 @@ command(app, config=True)(run)
 command(app)(look)
 command(app)(evaluate)
 command(app)(export)
+command(app)(cli_fleet.merge)
+command(app)(cli_fleet.subtract)
+app.add_typer(cli_fleet.app, name="fleet")
 app.add_typer(cli_classes.app, name="classes")
 command(app)(undo)
 command(app)(plan)

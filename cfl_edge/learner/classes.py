@@ -16,7 +16,7 @@ from cfl_edge.learners import declaration
 from cfl_edge.model import class_table
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.class_table import Change
-from cfl_edge.model.store import Saved
+from cfl_edge.model.store import BOARDS, Saved
 from cfl_edge.model.tensors import network_digest
 from cfl_edge.notices import Notice, log_notice
 
@@ -212,6 +212,8 @@ def remove(
         "older checkpoints"
     )
     on_notice(f"stays: {declaration(algorithm).what_stays}")
+    if (folder / BOARDS).exists():
+        on_notice(f"stays: what each board contributed; to remove it too: rm -r {folder / BOARDS}")
     if onnx is None:
         _notice_stale_export(folder, repr(name), on_notice)
     return counts_of(saved)

@@ -7,6 +7,7 @@ DIR/
 ├── checkpoint-000012/   the newest
 ├── view.jpg             a picture of what it looks at, from the last start of learning
 ├── .writing-…/          an interrupted save: ignored, removed by the next
+├── boards/              of a merged model, see cfl_edge/fleet/folder.py
 ├── session.sock         see cfl_edge/loop/session_socket.py
 └── lock                 see lock.py
 ```
@@ -55,7 +56,9 @@ __all__ = ["FORMAT_VERSION", "Saved", "Store"]
 _log = logging.getLogger(__name__)
 
 VIEW_FILE = "view.jpg"  # what the model looks at, as `learn` drew it at its start
-_NOT_FOREIGN = {LOCK, SOCKET, VIEW_FILE, "lost+found"}  # the last: DIR is the root of its own disk
+BOARDS = "boards"  # of a merged model: what each board contributed
+# The last: DIR is the root of its own disk.
+_NOT_FOREIGN = {LOCK, SOCKET, VIEW_FILE, BOARDS, "lost+found"}
 
 T = TypeVar("T")
 

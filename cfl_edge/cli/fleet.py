@@ -1,0 +1,107 @@
+"""`cfl-edge merge`, `subtract` and `fleet`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cfl_edge.cli.declare import command
+from cfl_edge.config.settings import ModelFolder, Option, Settings
+from cfl_edge.errors import UsageError
+from cfl_edge.names import check_name, nfc
+from cfl_edge.view.reporter import Reporter
+
+if TYPE_CHECKING:
+    from cfl_edge.model.checkpoint import Saved
+
+app = typer.Typer(help="Look at a model that was merged of several boards.", no_args_is_help=True)
+
+Out = Annotated[
+    Path,
+    Option("New folder for the merged model.", metavar="DIR", flags=("--out", "-o"), example="DIR"),
+]
+
+
+class MergeSettings(Settings):
+    """Every option of `cfl-edge merge`."""
+
+    models: Annotated[
+        list[str],
+        Option(
+            "Model folders, DIR or BOARD=DIR; a merged one stands for its boards.",
+            positional=True,
+            metavar="DIR",
+        ),
+    ]
+    out: Out
+    alias: Annotated[
+        list[str],
+        Option("A class NAME of a board is CLASS in the merged model.", metavar="NAME=CLASS"),
+    ] = []  # noqa: RUF012 - pydantic copies it
+
+
+class SubtractSettings(Settings):
+    """Every option of `cfl-edge subtract`."""
+
+    model: ModelFolder
+    board: Annotated[str, Option("The board to take out.", metavar="BOARD", example="BOARD")]
+    out: Out
+
+
+class StatusSettings(Settings):
+    """Every option of `cfl-edge fleet status`."""
+
+    model: ModelFolder
+
+
+def merge(settings: MergeSettings, reporter: Reporter) -> None:
+    """Merge models of several boards into one that knows what each of them was taught."""
+    from cfl_edge.fleet import folder
+
+    aliases = dict(_alias(text) for text in settings.alias)
+    saved = folder.merge(settings.models, settings.out, aliases=aliases, notice=reporter.notice)
+    _tell(saved, settings.out, reporter)
+
+
+def subtract(settings: SubtractSettings, reporter: Reporter) -> None:
+    """Take a board out of a merged model, as if it had never been in it."""
+    from cfl_edge.fleet import folder
+
+    saved = folder.subtract(settings.model, settings.board, settings.out, reporter.notice)
+    _tell(saved, settings.out, reporter)
+
+
+@command(app)
+def status(settings: StatusSettings, reporter: Reporter) -> None:
+    """List the boards of a merged model with their generations and frames, and its classes."""
+    from cfl_edge.model.store import Store
+
+    saved = Store(settings.model, on_notice=reporter.notice).load()
+    _tell(saved, settings.model, reporter)
+
+
+def _alias(text: str) -> tuple[str, str]:
+    name, _, into = text.partition("=")
+    if not name or not into:
+        raise UsageError(f"--alias is {text!r}, expected NAME=CLASS", hint="--alias mug=cup")
+    return nfc(name.strip()), check_name(into, source="--alias")
+
+
+def _tell(saved: Saved, model: Path, reporter: Reporter) -> None:
+    """Show the boards and classes of a merged model."""
+    from cfl_edge.fleet.folder import boards_of
+    from cfl_edge.learner.classes import counts_of
+
+    boards, frames = boards_of(saved, model), counts_of(saved).frames
+    lines = ["  frames  generation  board"]
+    lines += [f"{b.frames:8d}  {b.generation:10d}  {name}" for name, b in boards.items()]
+    lines += ["  frames  class", *(f"{count:8d}  {name}" for name, count in frames.items())]
+    lines.append(f"next      cfl-edge export {model} -o {model / 'onnx'}")
+    fields = {
+        "model": model,
+        "boards": {name: vars(board) for name, board in boards.items()},
+        "classes": frames,
+    }
+    reporter.summary(fields, lines)

@@ -1,0 +1,283 @@
+"""What a board gives to a merged model: the sums of its classes, no picture and no layer. No torch.
+
+A contribution is a saved model that holds nothing but counts, means and scatter, and a few stored
+samples by which the merged model tells what is unknown. Which tensors these are follows from the
+declaration in the manifest (`cfl_edge.learner.state`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cfl_edge.defaults import TRIANGLE_PANEL
+from cfl_edge.errors import DataError, ModelDamagedError, ModelError, UsageError
+from cfl_edge.learner.saved_checks import check_saved, damaged
+from cfl_edge.model import class_table
+from cfl_edge.model.checkpoint import Saved
+from cfl_edge.model.tensors import network_digest
+from cfl_edge.region import View
+
+Array = npt.NDArray[Any]
+
+KEY = "contribution"  # in the manifest
+# Learner of a board: that of the merged model, and what its statistics' names begin with. The
+# weights of the others do not follow from sums.
+MERGED = {
+    "cfl": ("joint", "joint."),
+    "joint": ("joint", "joint."),
+    "slda": ("slda", "statistics.0."),
+    "ncm": ("ncm", "statistics.0."),
+    "imprint": ("imprint", "statistics.0."),
+}
+MOST_SAMPLES = 1 << 24  # of a class: a count in float32 cannot go on beyond it
+KNOWN = "known."  # samples by which `unknown` is measured
+MOST_KNOWN = 64  # of a board: half a MiB with 2,048 numbers
+_BOARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def check_board(name: str, folder: str) -> str:
+    """Return the name of a board, which is also that of a folder.
+
+    Args:
+        name: Letters, digits, dots, dashes and underscores.
+        folder: The model folder that it stands for, for the hint.
+
+    Raises:
+        UsageError: It has other characters, or more than 64.
+
+    Example:
+        >>> check_board("hall-2", "runs/hall-2")
+        'hall-2'
+    """
+    if not _BOARD.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a board, expected letters, digits, '.', '-' and '_'",
+            hint=f"board1={folder}",
+        )
+    return name
+
+
+def contribution(saved: Saved, board: str, where: str) -> Saved:
+    """Return what a board gives to a merged model.
+
+    Args:
+        saved: Its model, from `Store.load`; not changed.
+        board: Its name.
+        where: Its folder, for errors.
+
+    Returns:
+        A saved model to store or to send; `manifest["contribution"]` says whose it is.
+
+    Raises:
+        ModelDamagedError: Values that no learner writes: NaN, counts that are no counts.
+        ModelError: Its learner has no statistics that add up, or it went on from a merged model.
+    """
+    with _named(where):
+        check_saved(saved)
+    manifest, state = saved.manifest, saved.tensors["state"]
+    network = manifest["network"]
+    learner, backbone = network["learner"], network["backbone"]
+    if learner not in MERGED or (learner == "cfl" and backbone == "none"):
+        without = " without a backbone" if learner == "cfl" else ""
+        raise ModelError(
+            f"{where} was learned with --learner {learner}{without}, whose classifier does not "
+            "follow from sums over its samples",
+            hint="learn with --learner joint, slda, ncm or imprint, or cfl on a backbone",
+        )
+    if others := manifest["counters"].get("merged_boards"):
+        raise ModelError(
+            f"{where} went on from a merged model: what it has of {', '.join(map(str, others))} "
+            "would count twice",
+            hint=f"merge the folder that has {where}'s own frames alone",
+        )
+    prefix = MERGED[learner][1]
+    declared = manifest["tensors"]
+    rows = {
+        name: rule
+        for name, rule in declared["rows"].items()
+        if name.startswith((prefix, "novelty.")) or name == "seen"
+        if rule["merge"] != "mean"  # classifier weights, which follow from the sums
+    }
+    kept = {*rows, *(rule["scatter"] for rule in rows.values() if "scatter" in rule)}
+    tensors = {name: state[name] for name in kept}
+    samples = [kind for kind in declared["samples"] if kind["prefix"] == KNOWN]
+    if samples:
+        tensors |= few_samples(state, MOST_KNOWN)
+    drawn = backbone == "none"  # its layers stay as they were drawn, and are what is read
+    found = Saved(
+        {
+            "classes": list(manifest["classes"]),
+            "network": {**network},
+            "preprocessing": manifest["preprocessing"],
+            "counters": {key: manifest["counters"][key] for key in ("runs", "frames_learned")}
+            | {"gradient_steps": 0},
+            "tensors": {"rows": rows, "samples": samples, "derived": []},
+            KEY: {
+                "board": board,
+                "generation": saved.number,
+                "network": network_digest(state) if drawn else "",
+            },
+        },
+        {"state": tensors, "replay": {}},
+    )
+    with _named(where):
+        _require_sums(found)
+    return found
+
+
+def few_samples(state: Mapping[str, Array], most: int) -> dict[str, Array]:
+    """Return stored samples by which `unknown` is measured, at most so many, evenly spaced."""
+    stored = {name: array for name, array in state.items() if name.startswith(KNOWN)}
+    count = len(stored[f"{KNOWN}labels"])
+    if count <= most:
+        return stored
+    places = np.arange(most) * count // most
+    return {name: array[places] for name, array in stored.items()}
+
+
+def read_again(saved: Saved, where: str) -> Saved:
+    """Check a contribution that was stored or sent.
+
+    Raises:
+        ModelDamagedError: It is none that `contribution` makes.
+    """
+    with _named(where):
+        check_saved(saved)
+        about = saved.manifest.get(KEY)
+        if (
+            not isinstance(about, dict)
+            or not isinstance(about.get("board"), str)
+            or not _BOARD.fullmatch(about["board"])
+            or type(about.get("generation")) is not int
+            or about["generation"] < 0
+            or not isinstance(about.get("network"), str)
+        ):
+            raise damaged("it does not say whose contribution it is")
+        if saved.manifest["network"]["learner"] not in MERGED:
+            raise damaged("it has a learner whose statistics do not add up")
+        _require_sums(saved)
+    return saved
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Say in the error of a damaged model which one it is."""
+    try:
+        yield
+    except ModelDamagedError as error:
+        raise ModelDamagedError(
+            f"{where} cannot be merged: {error.problem[0].lower()}{error.problem[1:]}",
+            hint=f"leave {where} out, or restore it from a backup",
+        ) from None
+
+
+def renamed(saved: Saved, aliases: Mapping[str, str]) -> set[str]:
+    """Give classes of a contribution the names that the merged model has for them, in place.
+
+    Args:
+        saved: Two classes that get one name become one, exactly.
+        aliases: Name on a board to name in the merged model.
+
+    Returns:
+        Which aliases were needed.
+    """
+    used = {name for name in aliases if name in saved.manifest["classes"]}
+    for name in sorted(used):
+        into = aliases[name]
+        if into in saved.manifest["classes"]:
+            class_table.merge(saved, (name, into), into)
+        else:
+            class_table.rename(saved, name, into)
+    return used
+
+
+def plan_of(saved: Saved) -> dict[str, Any]:
+    """Return what must be the same on all boards, by the words of an error."""
+    network, state = saved.manifest["network"], saved.tensors["state"]
+    region = View.parse(network["fit"], network["region"]).region
+    widths = {name: state[name].shape[1:] for name in saved.manifest["tensors"]["rows"]}
+    return {
+        "learner": network["learner"],
+        "backbone": network["backbone"],
+        "backbone weights": network["backbone_digest"],
+        "layers": network["layers"],
+        "image size": network["image_px"],
+        "fit": network["fit"],
+        "region kind": "none" if region is None else region.kind,
+        "statistics size": network["statistics_mib"],
+        "drawn layers": saved.manifest[KEY]["network"],
+        "statistics": {name: list(width) for name, width in sorted(widths.items())},
+    }
+
+
+def require_same_plan(first: Saved, other: Saved) -> None:
+    """Refuse a board whose features are others than those of the first.
+
+    Raises:
+        DataError: The first thing in which they differ, with both values.
+    """
+    expected, found = plan_of(first), plan_of(other)
+    for what, value in expected.items():
+        if found[what] != value:
+            board, of = (each.manifest[KEY]["board"] for each in (other, first))
+            raise DataError(
+                f"{board} cannot be merged with {of}: its {what} is {found[what]}, "
+                f"expected {value}",
+                hint=f"leave {board} out, or learn it again as {of} was learned",
+            )
+
+
+def _require_sums(saved: Saved) -> None:
+    """Refuse counts and variances that no samples have.
+
+    Raises:
+        ModelDamagedError: One of them, by name.
+    """
+    state, rules = saved.tensors["state"], saved.manifest["tensors"]["rows"]
+    for name, rule in rules.items():
+        if rule["merge"] == "sum":
+            _require_counts(name, state[name], saved.manifest["classes"])
+        elif rules.get(rule.get("counts"), {}).get("merge") != "sum" or state[name].ndim > 2:
+            raise damaged(f"{name} is no row of means with counts")
+        if scatter := rule.get("scatter"):
+            variances = diagonal(state[scatter], state[name].shape[1])
+            if variances is None or variances.min(initial=0.0) < 0:
+                raise damaged(f"{scatter} is not a sum of squares")
+
+
+def _require_counts(name: str, counts: Array, classes: list[str]) -> None:
+    if counts.ndim != 1 or counts.dtype.kind not in "fiu":
+        raise damaged(f"{name} is no row of counts")
+    wrong = (counts < 0) | (counts > MOST_SAMPLES) | (counts != np.floor(counts))
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise damaged(
+            f"{name} of {classes[place]!r} is {counts[place]:g}, "
+            f"expected a whole number from 0 to {MOST_SAMPLES}"
+        )
+
+
+def diagonal(triangle: Array, channels: int) -> Array | None:
+    """Return the diagonal of a triangle in panels, (C,); None if its size is another.
+
+    Example:
+        >>> diagonal(np.array([1.0, 2.0, 2.0, 4.0]), 2)
+        array([1., 4.])
+    """
+    if triangle.ndim != 1:
+        return None
+    parts, offset = [], 0
+    for start in range(0, channels, TRIANGLE_PANEL):
+        end = min(start + TRIANGLE_PANEL, channels)
+        panel = triangle[offset : offset + (end - start) * end]
+        if panel.size != (end - start) * end:
+            return None
+        parts.append(panel.reshape(end - start, end)[:, start:].diagonal())
+        offset += panel.size
+    return np.concatenate([*parts, np.zeros(0)]) if offset == triangle.size else None

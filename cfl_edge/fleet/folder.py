@@ -1,0 +1,307 @@
+"""A merged model folder: a model, and beside it what each board contributed.
+
+```
+DIR/
+├── checkpoint-000001/   the merged model, as any other
+└── boards/
+    ├── hall/            its contribution: a folder with a checkpoint, as a model has
+    └── kitchen/
+```
+
+The sums are added up anew from the contributions each time, in the order of the boards' names. So a
+board is taken out by leaving it out, and nothing of it remains in the last bits.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfl_edge.errors import DataError, ModelError, ModelWriteError, UsageError
+from cfl_edge.fleet.contribution import (
+    KEY,
+    check_board,
+    contribution,
+    read_again,
+    renamed,
+    require_same_plan,
+)
+from cfl_edge.fleet.pool import Pool
+from cfl_edge.model.checkpoint import Saved, number_of
+from cfl_edge.model.store import BOARDS, Store
+from cfl_edge.model.writing import TEMPORARY, discard, make_folder, sync_folder, write_error
+from cfl_edge.notices import Notice
+
+FLEET = "fleet"  # in the manifest of a merged model
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a merged model has of a board.
+
+    Args:
+        generation: Number of the checkpoint that it reported; it grows with each save.
+        frames: Frames learned.
+        classes: How many it knows.
+        sent_bytes: Of its contribution.
+    """
+
+    generation: int
+    frames: int
+    classes: int
+    sent_bytes: int
+
+
+def boards_of(saved: Saved, folder: Path) -> dict[str, Board]:
+    """Return what the manifest of a merged model says of its boards.
+
+    Args:
+        saved: The model.
+        folder: Its folder, for errors.
+
+    Raises:
+        ModelError: It is no merged model, or was changed since.
+    """
+    fleet = saved.manifest.get(FLEET)
+    if not isinstance(fleet, dict):
+        raise ModelError(
+            f"{folder} is not a merged model: it does not say which boards are in it",
+            hint=f"cfl-edge merge {folder} -o {folder}-merged",
+        )
+    if fleet.get("checkpoint") != saved.number or not os.path.isdir(folder / BOARDS):
+        changed = "has changed since it was merged"
+        missing = f"has no folder {BOARDS}"
+        raise ModelError(
+            f"{folder} {changed if os.path.isdir(folder / BOARDS) else missing}, "
+            "so its boards cannot be told apart",
+            hint=f"cfl-edge merge {folder / BOARDS}/* -o {folder}-again",
+        )
+    try:
+        return {check_board(name, str(folder)): Board(**b) for name, b in fleet[BOARDS].items()}
+    except (AttributeError, KeyError, TypeError, UsageError) as error:
+        raise ModelError(
+            f"{folder} does not say which boards are in it: {error}",
+            hint=f"cfl-edge merge {folder / BOARDS}/* -o {folder}-again",
+        ) from error
+
+
+def contributions_of(text: str, notice: Notice) -> Iterator[Saved]:
+    """Yield what a folder contributes: that of one board, or those of a merged model's boards.
+
+    Args:
+        text: DIR, or NAME=DIR with the name of the board; without it, the folder's is its name.
+        notice: Called with what the user should know.
+
+    Raises:
+        ModelError: There is no model, or none that can be merged.
+    """
+    name, _, path = text.partition("=")
+    if not path or os.path.exists(text):
+        name, path = "", text
+    folder = Path(path)
+    saved = Store(folder, on_notice=notice).load()
+    if KEY in saved.manifest:  # itself a contribution
+        yield read_again(saved, path)
+    elif FLEET in saved.manifest:
+        for board in boards_of(saved, folder):
+            place = folder / BOARDS / board
+            yield read_again(Store(place, on_notice=notice).load(), str(place))
+    else:
+        yield contribution(saved, check_board(name or folder.resolve().name, path), path)
+
+
+class Gathering:
+    """The contributions of all boards, each counted once, in a folder that is being written.
+
+    Args:
+        folder: Of the merged model.
+        aliases: Name of a class on a board to its name in the merged model.
+        notice: Called with what the user should know.
+    """
+
+    def __init__(self, folder: Path, aliases: Mapping[str, str], notice: Notice) -> None:
+        self.folder, self.aliases, self.notice = folder, aliases, notice
+        self.first: Saved | None = None
+        self.boards: dict[str, Board] = {}
+        self.classes: set[str] = set()
+        self._used: set[str] = set()
+
+    def add(self, found: Saved) -> None:
+        """Take a contribution in; a newer one of the same board replaces the older.
+
+        Raises:
+            DataError: Its features are others, or an older or a different report of its
+                generation is there.
+        """
+        self.first = self.first or found
+        require_same_plan(self.first, found)
+        self._used |= renamed(found, self.aliases)
+        about, there = found.manifest[KEY], self.boards.get(found.manifest[KEY]["board"])
+        board, generation = about["board"], about["generation"]
+        if there is not None:
+            if generation < there.generation:
+                raise DataError(
+                    f"{board} reports generation {generation}, but {there.generation} is merged: "
+                    "this report is older",
+                    hint=f"leave it out; if {board} began anew, cfl-edge subtract it first",
+                )
+            if generation == there.generation:
+                if not _equal(found, self._stored(board)):
+                    raise DataError(
+                        f"two different models are both generation {generation} of {board}",
+                        hint="name the boards: hall=DIR kitchen=DIR",
+                    )
+                self.notice(f"{board} was given twice; it counts once")
+                return
+            self.notice(f"{board}: generation {generation} replaces {there.generation}")
+        store = Store(self.folder / BOARDS / board, on_notice=self.notice)
+        place = store.save(found.manifest, found.tensors)
+        sent_bytes = sum(path.stat().st_size for path in place.iterdir())
+        manifest = found.manifest
+        self.boards[board] = Board(
+            generation,
+            manifest["counters"]["frames_learned"],
+            len(manifest["classes"]),
+            sent_bytes,
+        )
+        self.classes |= set(manifest["classes"])
+
+    def _stored(self, board: str) -> Saved:
+        return Store(self.folder / BOARDS / board, on_notice=self.notice).load()
+
+    def pooled(self) -> tuple[Pool, Saved]:
+        """Add up all contributions in the order of the boards' names.
+
+        Returns:
+            The sums, and one of the contributions.
+
+        Raises:
+            DataError: There is none, or an alias is of a class that no board has.
+        """
+        for name in self.aliases.keys() - self._used:
+            if self.aliases[name] not in self.classes:
+                raise DataError(
+                    f"--alias {name}={self.aliases[name]}: no board has a class {name!r}",
+                    hint=f"one of {', '.join(sorted(self.classes)) or 'none: they know no class'}",
+                )
+        pool, last = Pool(len(self.boards)), None
+        for board in sorted(self.boards):
+            last = self._stored(board)
+            pool.add(last)
+        if last is None or not any(pool.rows["seen"]):
+            raise DataError(
+                "Nothing was learned by the boards to merge, expected at least one frame",
+                hint="cfl-edge learn on one of them first",
+            )
+        return pool, last
+
+
+def _equal(one: Saved, other: Saved) -> bool:
+    """Return whether two contributions have the same classes and the same numbers."""
+    mine, others = one.tensors["state"], other.tensors["state"]
+    return (
+        one.manifest["classes"] == other.manifest["classes"]
+        and mine.keys() == others.keys()
+        and all(np.array_equal(mine[name], others[name]) for name in mine)
+    )
+
+
+def merge(
+    models: Sequence[str],
+    out: Path,
+    *,
+    aliases: Mapping[str, str],
+    without: str | None = None,
+    notice: Notice,
+) -> Saved:
+    """Merge models into a new folder; it is there as a whole or not at all.
+
+    Args:
+        models: Folders, each DIR or NAME=DIR; a merged one stands for its boards.
+        out: New or empty.
+        aliases: Name of a class on a board to its name in the merged model.
+        without: A board to leave out.
+        notice: Called with what the user should know.
+
+    Returns:
+        The merged model.
+
+    Raises:
+        ModelError: A folder is not usable, or `out` is taken.
+        DataError: What cannot be added up, with the reason.
+    """
+    from cfl_edge.fleet.solved import solved
+    from cfl_edge.learner.saved import to_saved
+
+    with new_folder(out) as folder:
+        gathering = Gathering(folder, aliases, notice)
+        for text in models:
+            for found in contributions_of(text, notice):
+                if found.manifest[KEY]["board"] != without:
+                    gathering.add(found)
+        pool, one = gathering.pooled()
+        saved = to_saved(solved(pool, one, sorted(gathering.boards)))
+        boards: dict[str, Any] = {
+            name: vars(gathering.boards[name]) for name in sorted(gathering.boards)
+        }
+        saved.manifest[FLEET] = {"checkpoint": 1, BOARDS: boards}
+        place = Store(folder, on_notice=notice).save(saved.manifest, saved.tensors)
+        saved.number = number_of(place) or 0
+    return saved
+
+
+def subtract(model: Path, board: str, out: Path, notice: Notice) -> Saved:
+    """Merge all boards of a merged model but one into a new folder.
+
+    Raises:
+        DataError: The board is not in it, or the only one.
+        ModelError: As `merge`.
+    """
+    boards = boards_of(Store(model, on_notice=notice).load(), model)
+    if board not in boards:
+        raise DataError(
+            f"{model} has no board {board!r}", hint=f"one of its boards: {', '.join(boards)}"
+        )
+    if len(boards) == 1:
+        raise DataError(f"{board} is the only board of {model}", hint=f"rm -r {model}")
+    return merge([str(model)], out, aliases={}, without=board, notice=notice)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Return a folder to fill, which becomes `out` at the end of the block, if nothing fails.
+
+    Raises:
+        ModelError: There is something in `out`.
+        ModelWriteError: Disk full, no permission.
+    """
+    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
+        raise ModelError(
+            f"-o {out} is there already, expected a new or an empty folder",
+            hint=f"-o {out}-2",
+        )
+    place = Path(os.path.abspath(out))
+    try:
+        make_folder(place.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place.parent))
+    except OSError as error:
+        raise write_error(error, out) from error
+    try:
+        yield temporary
+        os.chmod(temporary, 0o755)
+        os.rename(temporary, place)
+        sync_folder(place.parent)
+    except ModelWriteError as error:
+        problem = error.problem.replace(str(temporary), str(out))
+        raise ModelWriteError(problem, hint=error.hint) from error
+    except OSError as error:
+        raise write_error(error, out) from error
+    finally:
+        discard(temporary)

