@@ -23,7 +23,8 @@ from cfl_edge.loop.open_learner import check_unchanged, open_learner
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.frozen import frozen_network
 from cfl_edge.onnx.inference import OnnxModel
-from cfl_edge.onnx.network_file import NetworkFile, open_network
+from cfl_edge.onnx.network_file import open_network
+from cfl_edge.onnx.network_name import NetworkFile
 from cfl_edge.onnx.network_trial import default_points
 
 CPU = torch.device("cpu")

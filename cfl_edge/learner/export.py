@@ -18,7 +18,7 @@ from cfl_edge.onnx.export import Exported, Snapshot, export, take_snapshot
 from cfl_edge.onnx.frozen import frozen_network
 from cfl_edge.onnx.graph import Classifier
 from cfl_edge.onnx.metadata import KNOWN_DISTANCES, view_metadata
-from cfl_edge.onnx.network_file import without_folder
+from cfl_edge.onnx.network_name import without_folder
 
 
 def export_learner(

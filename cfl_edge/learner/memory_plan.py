@@ -18,7 +18,8 @@ from cfl_edge.learner.kept_back import MOST
 from cfl_edge.learner.novelty_calibration import KNOWN
 from cfl_edge.learners import declaration
 from cfl_edge.onnx.frozen import in_onnx_runtime
-from cfl_edge.onnx.network_file import PREFIX, open_network
+from cfl_edge.onnx.network_file import open_network
+from cfl_edge.onnx.network_name import PREFIX
 
 MIB = 2**20
 FLOAT_BYTES = 4

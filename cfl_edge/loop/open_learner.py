@@ -75,7 +75,7 @@ def open_learner(
     device = choose_device(settings.device)
     config = new_config(settings) if saved is None else config_of(saved)
     if saved is not None and is_file(settings.backbone) and is_file(config.backbone):
-        from cfl_edge.onnx.network_file import moved
+        from cfl_edge.onnx.network_name import moved
 
         config = dataclasses.replace(config, backbone=moved(config.backbone, settings.backbone))
     config = dataclasses.replace(

@@ -18,7 +18,8 @@ from cfl_edge.core.backbones import CutNetwork, build_backbone
 from cfl_edge.core.features import FrozenNetwork
 from cfl_edge.onnx.backbone import BackboneGraph, backbone_graph
 from cfl_edge.onnx.inference import session_options
-from cfl_edge.onnx.network_file import PREFIX, OpenedNetwork, open_network
+from cfl_edge.onnx.network_file import OpenedNetwork, open_network
+from cfl_edge.onnx.network_name import PREFIX
 
 
 @final
@@ -101,7 +102,7 @@ def frozen_network(
     """Build a backbone by its name, in ONNX Runtime where that is faster.
 
     Args:
-        name: See `build_backbone`; or `onnx:FILE`, see `cfl_edge.onnx.network_file`.
+        name: See `build_backbone`; or `onnx:FILE`, see `cfl_edge.onnx.network_name`.
         statistics_mib: See `build_backbone`.
         size_px: Side of the images in pixels.
         device: Where its results live. A GPU computes the backbone itself, in torch.
