@@ -35,7 +35,7 @@ def same_conv(x, weight, stride=1):
 
 
 def reference(x, state, strides):
-    """Run the checkpoint as it is, layer after layer: (after block 10, pooled end)."""
+    """Run the checkpoint as it is, layer after layer: (after block 11, pooled end)."""
 
     def norm(x, name):
         parts = [state[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]

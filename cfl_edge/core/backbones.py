@@ -18,7 +18,7 @@ from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within
 from cfl_edge.defaults import BACKBONE, STATISTICS_MIB
 from cfl_edge.errors import ModelNotFoundError, UsageError
 
-EFFICIENTNET_CUT = 12  # after block 10: 112 channels at stride 16; blocks 11-15 go on to the end
+EFFICIENTNET_CUT = 12  # after block 11 of 16 (DECISIONS.md, "Where the layers attach")
 # By module: 1 to 16 are the blocks, 17 the last convolution. Finer cells or more blocks told no
 # more (DECISIONS.md, "Joint features").
 EFFICIENTNET_POINTS = {

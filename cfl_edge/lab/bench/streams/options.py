@@ -31,7 +31,12 @@ class StreamSettings(Settings):
         Option("Order in which the images arrive; few: 1, 2, 5, 10, 20 of each class."),
     ] = "class-incremental"
     learners: Annotated[
-        str | None, Option(f"Learners: {', '.join(LEARNERS)}.", metavar="NAMES", default="all")
+        str | None,
+        Option(
+            f"Learners: {', '.join(LEARNERS)}.",
+            metavar="NAMES",
+            default="all but bp-deep, which takes up to a second a frame",
+        ),
     ] = None
     train_images: Annotated[
         int | None,
@@ -103,7 +108,14 @@ class StreamSettings(Settings):
         return self
 
     def learner_names(self) -> list[str]:
-        """Return the learners to run, in the order in which they were given."""
+        """Return the learners to run, in the order in which they were given.
+
+        Example:
+            >>> "bp-deep" in StreamSettings(data="cifar10").learner_names()
+            False
+        """
+        if self.learners is None:
+            return [name for name, one in LEARNERS.items() if not one.reads_images]
         return listed("--learners", self.learners, tuple(LEARNERS))
 
     def delay_frames(self) -> int:
