@@ -10,12 +10,19 @@ import time
 import pytest
 from page_session import CountingSession, until
 from PIL import Image
+from steps import MUG
 
 from cfl_edge.names import MAX_NAME
+from cfl_edge.region import WHOLE_FRAME
+from cfl_edge.serve.http_status import status_server
+from cfl_edge.serve.metrics import Metrics
 from cfl_edge.serve.page import api, live, teach
+from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.offered import READS, VERBS
 from cfl_edge.serve.page.thumbnails import Thumbnails
+from cfl_edge.serve.status import Status
 from cfl_edge.web.guard import cookie_value
+from cfl_edge.web.options import HttpOptions
 
 TOKEN = "s3cret-" + "x" * 20
 JSON = {"Content-Type": "application/json"}
@@ -347,3 +354,14 @@ def test_other_cookies_open_nothing(guarded, headers):
 
 def test_the_address_of_all_interfaces_is_one_that_others_can_reach():
     assert teach.own_address() not in teach.EVERYWHERE
+
+
+def test_run_serves_the_pictures_as_well():
+    status, feed = Status(), Feed(lambda: (WHOLE_FRAME, 16))
+    options = HttpOptions("127.0.0.1", 0)
+    with status_server(options, status, Metrics(status), print, feed) as server:
+        assert ask(server, "/api/v1/frame.jpg")[0] == 503
+        feed.put(MUG)
+        code, body, _ = ask(server, "/api/v1/frame.jpg?view=model")
+        assert (code, Image.open(io.BytesIO(body)).size) == (200, (16, 16))
+        assert ask(server, "/api/v1/label", {"label": "x"})[0] == 404

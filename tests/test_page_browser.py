@@ -256,3 +256,14 @@ def test_the_review_tray_labels_and_drops_by_one_gesture(browser, session):
         page.get_by_role("dialog").get_by_role("button", name="pen").click()
         until(lambda: len(session.pictures) > 1)
         assert session.pictures[1][0] == "pen"
+
+
+def test_one_hold_after_the_other_teaches_each_for_as_long_as_it_lasts(browser, session):
+    """The button that had the focus loses it to the one that is pressed: that ends no hold."""
+    session.samples.update(mug=3, pen=3)
+    with opened(browser, session.page.address) as page:
+        for name in ("mug", "pen", "mug"):
+            before = session.samples[name]
+            with held(page, f"Hold to teach: {name}"):
+                until(lambda name=name, before=before: session.samples[name] > before + 15)
+        assert page.get_by_text("Keep the button down").count() == 0

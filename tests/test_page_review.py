@@ -47,11 +47,11 @@ def test_doubtful_frames_come_in_with_the_reason(tray, clock):
     see(tray, clock, 5, prediction="pen", nearest="pen")
     see(tray, clock, 6)
     see(tray, clock, 7, prediction="pen", nearest="pen")
-    see(tray, clock, 8, prediction="pen", label="mug", flags=("conflict",))
+    see(tray, clock, 8, prediction="pen", nearest="pen", label="mug", flags=("conflict",))
     see(tray, clock, 9, prediction="pen", label="mug", learned=True, score=0.1)
     see(tray, clock, 10, prediction="pen", flags=("dark",))
     assert [(one["frame"], one["guess"], one["why"]) for one in tray.fields()] == [
-        (8, "mug", "not learned as mug: conflict"),
+        (8, "mug", "conflict, not learned; taken for pen"),
         (6, "mug", "pen before and after"),
         (2, "mug", "unknown"),
         (1, "mug", "not sure"),

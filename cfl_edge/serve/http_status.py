@@ -11,6 +11,9 @@ from starlette.routing import Route
 
 from cfl_edge.notices import Notice
 from cfl_edge.serve.metrics import CONTENT_TYPE, Metrics
+from cfl_edge.serve.page.feed import Feed
+from cfl_edge.serve.page.live import Viewers
+from cfl_edge.serve.page.picture_routes import picture_routes
 from cfl_edge.serve.status import Status
 from cfl_edge.web.app import answer
 from cfl_edge.web.options import HttpOptions
@@ -18,7 +21,11 @@ from cfl_edge.web.server import WebServer
 
 
 def status_server(
-    options: HttpOptions, status: Status, metrics: Metrics, on_notice: Notice
+    options: HttpOptions,
+    status: Status,
+    metrics: Metrics,
+    on_notice: Notice,
+    feed: Feed | None = None,
 ) -> WebServer:
     """Return a server of what a service sees; it listens while its `with` block runs.
 
@@ -27,6 +34,7 @@ def status_server(
         status: The newest frame.
         metrics: For `/metrics`.
         on_notice: Told of a request that failed, in the thread of the server.
+        feed: The frames, for pictures of them; None serves none.
 
     Example:
         >>> status = Status()
@@ -36,9 +44,12 @@ def status_server(
         ...     server.url  # doctest: +ELLIPSIS
         'http://127.0.0.1:.../'
     """
+    routes = status_routes(status, metrics)
+    if feed is not None:
+        routes += picture_routes(feed, Viewers())
     return WebServer(
         options,
-        status_routes(status, metrics),
+        routes,
         f"--http {options.host}:{options.port}",
         lambda error: on_notice(f"an answer over HTTP failed: {error!r}"),
     )

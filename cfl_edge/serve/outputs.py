@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from cfl_edge.config.run import RunSettings
 from cfl_edge.loop.step import Step
 from cfl_edge.notices import Notice
+from cfl_edge.region import View
 from cfl_edge.serve.on_change import ChangeCommand
 from cfl_edge.serve.status import Seen, Status
 
 if TYPE_CHECKING:
     from cfl_edge.serve.metrics import Metrics
     from cfl_edge.serve.mqtt.camera import MqttCamera
+    from cfl_edge.serve.page.feed import Feed
 
 
 class Outputs:
@@ -22,23 +25,28 @@ class Outputs:
     Args:
         settings: `--http`, `--token-file`, `--on-change` and `--mqtt` count here.
         on_notice: Told where the server listens, and of failures.
+        look: See `Feed`; the pictures of `--http` show it.
 
     Raises:
         UsageError: An option has a wrong value; on entering: the port is not available.
 
     Example:
         ```python
-        with Outputs(settings, print) as outputs:
+        with Outputs(settings, print, look) as outputs:
             for step in session.steps(stream):
                 outputs.see(step, Seen.of(step, model.classes))
         ```
     """
 
-    def __init__(self, settings: RunSettings, on_notice: Notice) -> None:
+    def __init__(
+        self, settings: RunSettings, on_notice: Notice, look: Callable[[], tuple[View, int]]
+    ) -> None:
         self._on_notice = on_notice
         self._stack = ExitStack()
         self._status = Status()
         self._metrics: Metrics | None = None
+        self._look = look
+        self._feed: Feed | None = None
         self._command = settings.on_change and ChangeCommand(settings.on_change, on_notice)
         self._mqtt: MqttCamera | None = None
         if settings.mqtt is not None:
@@ -63,9 +71,13 @@ class Outputs:
                 # prometheus_client takes a quarter of a second to import on a board
                 from cfl_edge.serve.http_status import status_server
                 from cfl_edge.serve.metrics import Metrics
+                from cfl_edge.serve.page.feed import Feed
 
+                self._feed = Feed(self._look)
                 self._metrics = Metrics(self._status, self._command_failures)
-                server = status_server(self._http, self._status, self._metrics, self._on_notice)
+                server = status_server(
+                    self._http, self._status, self._metrics, self._on_notice, self._feed
+                )
                 self._on_notice(f"listening on {stack.enter_context(server).url}")
             self._stack = stack.pop_all()
         return self
@@ -82,6 +94,8 @@ class Outputs:
             seen: What is shown of it.
         """
         self._status.put(seen)
+        if self._feed is not None:
+            self._feed.put(step)
         if self._metrics is not None:
             self._metrics.add(seen)
         if self._mqtt is not None:

@@ -20,6 +20,7 @@ from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
 from cfl_edge.onnx.model_trial import try_model
 from cfl_edge.prediction import UNKNOWN, check_reject, only_answer
+from cfl_edge.region import View
 from cfl_edge.serve.model_watch import WatchedModel
 from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.status import Seen
@@ -80,9 +81,12 @@ def run(
             on_notice(f"{path} has one class: {single}")
         return loaded
 
-    outputs = Outputs(settings, on_notice)
+    def look() -> tuple[View, int]:
+        return model.model.view, model.model.size_px
+
+    outputs = Outputs(settings, on_notice, look)
     model = WatchedModel(settings.model, load, on_notice, watch=settings.watch)
-    gaze = Gaze(on_notice, lambda: (model.model.view, model.model.size_px))
+    gaze = Gaze(on_notice, look)
     stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
     session = Session(
         Predicting(model),

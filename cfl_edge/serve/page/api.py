@@ -23,8 +23,9 @@ from cfl_edge.pipe import plain
 from cfl_edge.serve.page.album import Album
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.hand import Hold, Standing
-from cfl_edge.serve.page.live import MOST_HZ, SILENT_S, Live, Viewers
+from cfl_edge.serve.page.live import Live, Viewers
 from cfl_edge.serve.page.offered import VERBS, arguments_of, openapi
+from cfl_edge.serve.page.picture_routes import picture_routes
 from cfl_edge.web.app import answer
 from cfl_edge.web.long_answer import LongAnswer
 
@@ -32,7 +33,6 @@ FOLDER = resources.files("cfl_edge.serve.page") / "static"
 Endpoint = Callable[[Request], Awaitable[Any]]
 MOST_DOWNLOADS = 8
 CHUNK_BYTES = 1 << 16
-BOUNDARY = "frame"
 # Nothing from elsewhere, and no script or style written into the page itself.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -74,8 +74,7 @@ class Api:
         return [
             WebSocketRoute("/api/v1/live", self._live.serve),
             Route("/api/v1/status", self._status),
-            Route("/api/v1/frame.jpg", self._frame),
-            Route("/api/v1/stream.mjpg", self._stream),
+            *picture_routes(self._feed, self.viewers),
             Route("/api/v1/model.onnx", self._model),
             Route("/api/v1/thumbnails/{frame:int}.jpg", self._thumbnail),
             Route("/api/v1/review/{frame:int}.png", self._doubt),
@@ -112,36 +111,6 @@ class Api:
 
     async def _status(self, request: Request) -> Response:
         return await self._ask(request, "status", {})
-
-    async def _frame(self, request: Request) -> Response:
-        view = request.query_params.get("view", "camera")
-        if view not in ("camera", "model"):
-            raise HTTPException(
-                HTTPStatus.BAD_REQUEST, "view is neither camera nor model, expected one of them"
-            )
-        step = self._feed.newest
-        if step is None:
-            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "no frame has come yet")
-        picture = self._feed.picture(step, as_model=view == "model")
-        headers = {"X-Frame": str(step.frame.index)}
-        return Response(picture, media_type="image/jpeg", headers=headers)
-
-    async def _stream(self, request: Request) -> LongAnswer:
-        async def parts() -> AsyncGenerator[bytes, None]:
-            frame = -1
-            with self.viewers:
-                while True:
-                    step = await self._feed.after(frame, SILENT_S)
-                    if step is not None:
-                        frame = step.frame.index
-                        picture = self._feed.picture(step)
-                        head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: "
-                        yield f"{head}{len(picture)}\r\n\r\n".encode() + picture + b"\r\n"
-                        await asyncio.sleep(1 / MOST_HZ)
-
-        self.viewers.require_place()
-        kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
-        return LongAnswer(parts(), {"Content-Type": kind})
 
     async def _model(self, request: Request) -> LongAnswer:
         if self._downloads >= MOST_DOWNLOADS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import final
 
 from cfl_edge.loop.step import Step
@@ -21,12 +22,12 @@ class Feed:
     made when somebody asks for it, once for all who do.
 
     Args:
-        view: What part of a frame the model looks at.
-        image_px: Side of the square image that it reads.
+        look: Returns what part of a frame the model looks at, and the side of the square image that
+            it reads.
     """
 
-    def __init__(self, view: View, image_px: int) -> None:
-        self._view, self._image_px = view, image_px
+    def __init__(self, look: Callable[[], tuple[View, int]]) -> None:
+        self._look = look
         self._step: Step | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: set[asyncio.Event] = set()
@@ -79,17 +80,18 @@ class Feed:
 
     def square(self, step: Step) -> Image:
         """Return what the model sees of a step, uint8 RGB (P, P, 3)."""
-        return cut_frame(step.frame, self._image_px, self._view).square
+        view, image_px = self._look()
+        return cut_frame(step.frame, image_px, view).square
 
     def looked_at(self, step: Step) -> list[float] | None:
         """Return what the model looks at: x, y, width and height in fractions of the frame.
 
         None is the whole frame.
         """
-        frame = step.frame
+        frame, (looks, _) = step.frame, self._look()
         height, width, _ = frame.image.shape
         left, top, right, bottom = looked_at(
-            (width, height), self._view, full_px=frame.full_px, moving=frame.moving
+            (width, height), looks, full_px=frame.full_px, moving=frame.moving
         )
         if (left, top, right, bottom) == (0, 0, width, height):
             return None

@@ -25,8 +25,9 @@ class Doubt:
     Args:
         frame: Its number in the stream.
         why: A few words.
-        guess: The class that it looked most like; None without classes.
-        score: Of the answer, 0 to 1.
+        guess: The class that it has most likely: what it was labelled, else what it looked most
+            like; None without classes.
+        score: Of the answer, 0 to 1; None for a label.
         picture: What the model saw of it, PNG.
         time_s: When it came.
     """
@@ -80,7 +81,10 @@ class Review:
                 return
             self._taken_s = now_s
             said, frame = step.prediction, step.frame.index
-            self._doubts[frame] = Doubt(frame, why, said.nearest, said.score, picture(), now_s)
+            guess, score = said.nearest, said.score
+            if step.lesson.label is not None:  # what somebody said it is, sooner than the model
+                guess, score = step.lesson.label, None
+            self._doubts[frame] = Doubt(frame, why, guess, score, picture(), now_s)
             while len(self._doubts) > MOST_FRAMES:
                 del self._doubts[next(iter(self._doubts))]
             self.version += 1
@@ -117,7 +121,7 @@ class Review:
         said, lesson = step.prediction, step.lesson
         for flag in FLAGS:
             if flag in lesson.flags and lesson.label is not None and not lesson.learned:
-                return f"not learned as {lesson.label}: {flag}"
+                return f"{flag}, not learned; taken for {said.nearest}"
         if lesson.label is not None or len(lesson.samples) < 2 or said.score is None:
             return None
         if said.rejected:

@@ -45,7 +45,7 @@ class TeachPage:
 
     def __init__(self, options: HttpOptions, watched: Watched, on_notice: Notice) -> None:
         self.album = Album(watched.view, watched.image_px)
-        self._feed = Feed(watched.view, watched.image_px)
+        self._feed = Feed(lambda: (watched.view, watched.image_px))
         self._status = Status()
         self._metrics = Metrics(self._status)
         self._api = api = Api(self._feed, watched.mailbox, self.album, watched.onnx)

@@ -11,27 +11,34 @@ const DRAGGED = "application/x-cfl-edge-class";
 function holdButton(name, text) {
   const button = make("button", { type: "button", class: "hold", "aria-pressed": "false" }, text);
   let handled = false;
+  let pressed = false; // this button, not another one that loses the focus to it
+  const press = () => {
+    session.press(name());
+    pressed = session.holding !== null;
+  };
+  const release = () => {
+    if (pressed) session.release();
+    pressed = false;
+  };
   button.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     handled = true;
     button.setPointerCapture(event.pointerId);
-    session.press(name());
+    press();
   });
-  for (const kind of ["pointerup", "pointercancel", "lostpointercapture"]) {
-    button.addEventListener(kind, () => session.release());
+  for (const kind of ["pointerup", "pointercancel", "lostpointercapture", "keyup", "blur"]) {
+    button.addEventListener(kind, release);
   }
   button.addEventListener("keydown", (event) => {
     if (event.key !== " " && event.key !== "Enter") return;
     event.preventDefault(); // no click follows
-    if (!event.repeat) session.press(name());
+    if (!event.repeat) press();
   });
-  button.addEventListener("keyup", () => session.release());
-  button.addEventListener("blur", () => session.release());
   button.addEventListener("contextmenu", (event) => event.preventDefault());
   button.addEventListener("click", () => {
     if (!handled) {
-      if (session.holding === name()) session.release();
-      else session.press(name());
+      if (pressed && session.holding !== null) release();
+      else press();
     }
     handled = false;
   });
@@ -106,18 +113,21 @@ class ClassCard extends HTMLElement {
     this.summary.setAttribute("aria-label", `More for ${name}`);
     this.key.textContent = place < 9 ? place + 1 : "";
     const right = recent_accuracy === null || recent_accuracy === undefined
-      ? "" : ` · ${percent(recent_accuracy)} right lately`;
+      ? "" : ` · ${percent(recent_accuracy)} right`;
     this.facts.textContent = `${samples} ${samples === 1 ? "sample" : "samples"}${right}`;
-    const shown = frames.join();
-    if (shown !== this.shown) {
-      this.shown = shown;
-      this.pictures.replaceChildren(
-        ...frames.map((frame) =>
-          make("img", { src: `api/v1/thumbnails/${frame}.jpg`, alt: "", width: 56, height: 56 }),
-        ),
-      );
-    }
+    this.#showPictures(frames);
     this.mark();
+  }
+
+  #showPictures(frames) {
+    const here = new Map([...this.pictures.children].map((image) => [image.dataset.frame, image]));
+    const images = frames.map((frame) => {
+      const image = here.get(String(frame)); // those that stay are not loaded again
+      const src = `api/v1/thumbnails/${frame}.jpg`;
+      return image ?? make("img", { src, alt: "", width: 56, height: 56, "data-frame": frame });
+    });
+    if (images.some((image, place) => this.pictures.children[place] !== image)
+      || images.length !== here.size) this.pictures.replaceChildren(...images);
   }
 
   mark() {

@@ -42,7 +42,7 @@ class ReviewTray extends HTMLElement {
       "li",
       {},
       make("img", { src: `api/v1/review/${frame}.png`, alt: `Frame ${frame}`, width: 96, height: 96 }),
-      make("p", { class: "facts" }, guess ? `${guess}, ${percent(score)}: ${why}` : why),
+      make("p", { class: "facts" }, score === null ? why : `${guess}, ${percent(score)}: ${why}`),
       ...(guess ? [button(guess, () => decide(guess), `${guess} is right`)] : []),
       button("Other …", other, "Other … class"),
       button("Drop", () => decide(null), "Drop it"),
