@@ -8,7 +8,7 @@ from command_line import assert_error, cfl_edge, contents
 
 from cfl_edge.errors import DataError, ModelDamagedError
 from cfl_edge.fleet import folder as fleet
-from cfl_edge.fleet.contribution import contribution
+from cfl_edge.fleet.contribution import contribution, read_again
 from cfl_edge.fleet.pool import Pool
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.model.store import Store
@@ -270,6 +270,68 @@ def test_a_poisoned_board_is_refused_by_name(poison, two):
         contribution(saved, "hall", "runs/hall")
     assert "runs/hall cannot be merged" in error.value.problem
     assert words in error.value.problem
+
+
+def _about(**words):
+    return lambda saved: saved.manifest["contribution"].update(words)
+
+
+def _without_frames(saved):
+    del saved.manifest["tensors"]["rows"]["seen"]
+
+
+def _mean_of_weights(saved):
+    saved.tensors["state"]["readout"] = np.zeros((2, 5), np.float32)
+    saved.manifest["tensors"]["rows"]["readout"] = {"new": "never", "merge": "mean"}
+
+
+def _means_without_counts(saved):
+    saved.manifest["tensors"]["rows"]["joint.means"]["counts"] = "joint.ends"
+
+
+def _flat_means(saved):
+    state = saved.tensors["state"]
+    state["joint.means"] = state["joint.means"][:, 0]
+
+
+def _other_samples(saved):
+    saved.manifest["tensors"]["samples"][0]["labels"] = "seen"
+    for name in [name for name in saved.tensors["state"] if name.startswith("known.")]:
+        del saved.tensors["state"][name]
+
+
+FORGED = {
+    "of no board": lambda saved: saved.manifest.pop("contribution"),
+    "of a board elsewhere": _about(board="../../etc"),
+    "of no generation": _about(generation="new"),
+    "without frames": _without_frames,
+    "classifier weights": _mean_of_weights,
+    "means without counts": _means_without_counts,
+    "flat means": _flat_means,
+    "cut scatter": lambda saved: saved.tensors["state"].update({"joint.scatter": np.ones(7)}),
+    "other samples": _other_samples,
+    "another learner": lambda saved: saved.manifest["network"].update(learner="knn"),
+}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_a_forged_contribution_is_refused(forge, two, tmp_path):
+    merge(tmp_path / "out", *two)
+    saved = Store(tmp_path / "out" / "boards" / "hall").load()
+    forge(saved)
+    with pytest.raises(ModelDamagedError, match="hall cannot be merged"):
+        read_again(saved, "hall")
+
+
+def test_a_forged_list_of_boards_is_refused(two, tmp_path):
+    out = tmp_path / "out"
+    merge(out, *two)
+    saved = Store(out).load()
+    for boards in (None, {"hall": {}}, {"../hall": saved.manifest["fleet"]["boards"]["hall"]}):
+        manifest = saved.manifest | {"fleet": {"checkpoint": saved.number + 1, "boards": boards}}
+        Store(out).save(manifest, saved.tensors)
+        saved.number += 1
+        assert_error(cfl_edge("fleet", "status", out), 4, "list of boards")
 
 
 def test_sums_that_overflow_name_the_board(two):

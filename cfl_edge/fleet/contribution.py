@@ -37,6 +37,7 @@ MERGED = {
 }
 MOST_SAMPLES = 1 << 24  # of a class: a count in float32 cannot go on beyond it
 KNOWN = "known."  # samples by which `unknown` is measured
+SAMPLES = {"group": "state", "labels": f"{KNOWN}labels", "prefix": KNOWN}
 MOST_KNOWN = 64  # of a board: half a MiB with 2,048 numbers
 _BOARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -98,15 +99,10 @@ def contribution(saved: Saved, board: str, where: str) -> Saved:
         )
     prefix = MERGED[learner][1]
     declared = manifest["tensors"]
-    rows = {
-        name: rule
-        for name, rule in declared["rows"].items()
-        if name.startswith((prefix, "novelty.")) or name == "seen"
-        if rule["merge"] != "mean"  # classifier weights, which follow from the sums
-    }
+    rows = {name: rule for name, rule in declared["rows"].items() if _is_sum(name, rule, prefix)}
     kept = {*rows, *(rule["scatter"] for rule in rows.values() if "scatter" in rule)}
     tensors = {name: state[name] for name in kept}
-    samples = [kind for kind in declared["samples"] if kind["prefix"] == KNOWN]
+    samples = [kind for kind in declared["samples"] if kind == SAMPLES]
     if samples:
         tensors |= few_samples(state, MOST_KNOWN)
     drawn = backbone == "none"  # its layers stay as they were drawn, and are what is read
@@ -114,7 +110,6 @@ def contribution(saved: Saved, board: str, where: str) -> Saved:
         {
             "classes": list(manifest["classes"]),
             "network": {**network},
-            "preprocessing": manifest["preprocessing"],
             "counters": {key: manifest["counters"][key] for key in ("runs", "frames_learned")}
             | {"gradient_steps": 0},
             "tensors": {"rows": rows, "samples": samples, "derived": []},
@@ -129,6 +124,11 @@ def contribution(saved: Saved, board: str, where: str) -> Saved:
     with _named(where):
         _require_sums(found)
     return found
+
+
+def _is_sum(name: str, rule: Mapping[str, Any], prefix: str) -> bool:
+    """Return whether rows add up; classifier weights, of rule `mean`, follow from those that do."""
+    return name.startswith((prefix, "novelty.", "seen")) and rule["merge"] != "mean"
 
 
 def few_samples(state: Mapping[str, Array], most: int) -> dict[str, Array]:
@@ -201,7 +201,11 @@ def plan_of(saved: Saved) -> dict[str, Any]:
     """Return what must be the same on all boards, by the words of an error."""
     network, state = saved.manifest["network"], saved.tensors["state"]
     region = View.parse(network["fit"], network["region"]).region
-    widths = {name: state[name].shape[1:] for name in saved.manifest["tensors"]["rows"]}
+    rows = saved.manifest["tensors"]["rows"]
+    shapes = {
+        name: array.shape[1:] if name in rows or name.startswith(KNOWN) else array.shape
+        for name, array in sorted(state.items())
+    }
     return {
         "learner": network["learner"],
         "backbone": network["backbone"],
@@ -212,7 +216,7 @@ def plan_of(saved: Saved) -> dict[str, Any]:
         "region kind": "none" if region is None else region.kind,
         "statistics size": network["statistics_mib"],
         "drawn layers": saved.manifest[KEY]["network"],
-        "statistics": {name: list(width) for name, width in sorted(widths.items())},
+        "statistics": {name: list(shape) for name, shape in shapes.items()},
     }
 
 
@@ -240,13 +244,19 @@ def _require_sums(saved: Saved) -> None:
         ModelDamagedError: One of them, by name.
     """
     state, rules = saved.tensors["state"], saved.manifest["tensors"]["rows"]
+    prefix = MERGED[saved.manifest["network"]["learner"]][1]
+    if "seen" not in rules or saved.manifest["tensors"]["samples"] not in ([], [SAMPLES]):
+        raise damaged("its statistics are not those of its learner")
     for name, rule in rules.items():
+        if not _is_sum(name, rule, prefix):
+            raise damaged(f"{name} does not add up")
         if rule["merge"] == "sum":
             _require_counts(name, state[name], saved.manifest["classes"])
         elif rules.get(rule.get("counts"), {}).get("merge") != "sum" or state[name].ndim > 2:
             raise damaged(f"{name} is no row of means with counts")
         if scatter := rule.get("scatter"):
-            variances = diagonal(state[scatter], state[name].shape[1])
+            channels = state[name].shape[1] if state[name].ndim == 2 else -1
+            variances = diagonal(state[scatter], channels)
             if variances is None or variances.min(initial=0.0) < 0:
                 raise damaged(f"{scatter} is not a sum of squares")
 
@@ -270,7 +280,7 @@ def diagonal(triangle: Array, channels: int) -> Array | None:
         >>> diagonal(np.array([1.0, 2.0, 2.0, 4.0]), 2)
         array([1., 4.])
     """
-    if triangle.ndim != 1:
+    if triangle.ndim != 1 or channels < 0:
         return None
     parts, offset = [], 0
     for start in range(0, channels, TRIANGLE_PANEL):

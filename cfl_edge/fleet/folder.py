@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from cfl_edge.errors import DataError, ModelError, ModelWriteError, UsageError
 from cfl_edge.fleet.contribution import (
@@ -84,12 +85,13 @@ def boards_of(saved: Saved, folder: Path) -> dict[str, Board]:
             hint=f"cfl-edge merge {folder / BOARDS}/* -o {folder}-again",
         )
     try:
-        return {check_board(name, str(folder)): Board(**b) for name, b in fleet[BOARDS].items()}
-    except (AttributeError, KeyError, TypeError, UsageError) as error:
+        boards = TypeAdapter(dict[str, Board]).validate_python(fleet.get(BOARDS))
+        return {check_board(name, str(folder)): board for name, board in boards.items()}
+    except (UsageError, ValidationError):
         raise ModelError(
-            f"{folder} does not say which boards are in it: {error}",
+            f"{folder} has a list of boards that cannot be read",
             hint=f"cfl-edge merge {folder / BOARDS}/* -o {folder}-again",
-        ) from error
+        ) from None
 
 
 def contributions_of(text: str, notice: Notice) -> Iterator[Saved]:

@@ -78,7 +78,7 @@ class Pool:
             labels = places[some[f"{KNOWN}labels"]]
             self._known.append(some | {f"{KNOWN}labels": labels})
         for name, array in [*self.rows.items(), *self.scatter.items()]:
-            if not np.abs(array).max(initial=0.0) <= LARGEST:
+            if not -LARGEST <= array.min(initial=0.0) <= array.max(initial=0.0) <= LARGEST:
                 raise DataError(
                     f"{saved.manifest[KEY]['board']} cannot be merged: with it {name} leaves what "
                     "a number can hold",
