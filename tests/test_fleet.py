@@ -218,6 +218,24 @@ def test_a_board_with_other_features_is_refused_with_the_reason(what, two, tmp_p
     assert not list(tmp_path.glob(".writing-*"))
 
 
+def test_boards_that_look_at_different_places_are_told_of(tmp_path):
+    left = board(tmp_path / "a", {0: 5}, setup=config(region="0,0,0.5,1"))
+    right = board(tmp_path / "b", {1: 5}, setup=config(region="0.5,0,0.5,1"))
+    result = merge(tmp_path / "out", left, right)
+    assert any("2 different regions" in text and "of b: 0.5,0" in text for text in result.notices)
+    assert not merge(tmp_path / "alone", left).notices
+
+
+def test_an_interrupted_merge_leaves_nothing(two, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pool, "add", interrupted)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert merge(tmp_path / "x", *two).code == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
 def test_another_backbone_is_refused(two):
     first, other = (Store(model).load() for model in two)
     other.manifest["network"]["backbone_digest"] = "0123"

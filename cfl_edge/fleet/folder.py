@@ -133,6 +133,7 @@ class Gathering:
         self.first: Saved | None = None
         self.boards: dict[str, Board] = {}
         self.classes: set[str] = set()
+        self.regions: set[str | None] = set()
         self._used: set[str] = set()
 
     def add(self, found: Saved) -> None:
@@ -174,6 +175,7 @@ class Gathering:
             sent_bytes,
         )
         self.classes |= set(manifest["classes"])
+        self.regions.add(manifest["network"]["region"])
 
     def _stored(self, board: str) -> Saved:
         return Store(self.folder / BOARDS / board, on_notice=self.notice).load()
@@ -249,6 +251,12 @@ def merge(
                 if found.manifest[KEY]["board"] != without:
                     gathering.add(found)
         pool, one = gathering.pooled()
+        if len(gathering.regions) > 1:
+            board, region = one.manifest[KEY]["board"], one.manifest["network"]["region"]
+            notice(
+                f"the boards look at {len(gathering.regions)} different regions; the merged model "
+                f"looks at that of {board}: {region}"
+            )
         saved = to_saved(solved(pool, one, sorted(gathering.boards)))
         boards: dict[str, Any] = {
             name: vars(gathering.boards[name]) for name in sorted(gathering.boards)
