@@ -11,6 +11,7 @@ from steps import changed
 from test_page_api import JSON, ask
 
 from cfl_edge.serve.page import review
+from cfl_edge.serve.page.advice import Advice
 from cfl_edge.serve.page.review import Review
 
 KNOWN = {"samples": {"mug": 40, "pen": 40}}
@@ -79,6 +80,25 @@ def test_it_is_bounded_in_number_rate_and_age(tray, clock):
     clock.now_s += review.MOST_AGE_S
     see(tray, clock, 5000)
     assert tray.fields() == []
+
+
+def test_advice_follows_the_classes():
+    advice = Advice()
+    for number in range(50):
+        advice.add("mug", "pen" if number % 5 == 0 else "mug")
+        advice.add("pen", "pen")
+    samples = {"mug": 50, "pen": 50, "key": 29}
+    pen = "often taken for pen: show both from other sides"
+    assert advice.of(samples) == {"mug": pen, "key": "show more of it"}
+    advice.follow(["pen"], "biro")
+    advice.follow(["mug"], "cup")
+    assert advice.of({"cup": 50, "biro": 50}) == {"cup": pen.replace("pen", "biro")}
+    advice.follow(["cup", "biro"], "thing")
+    assert advice.of({"thing": 100}) == {}
+    advice.follow(["thing"], None)
+    for _ in range(101):
+        advice.add("mug", "mug")
+    assert advice.of({"mug": 101}) == {}
 
 
 @pytest.fixture

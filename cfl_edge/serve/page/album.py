@@ -9,6 +9,7 @@ from typing import Any, final
 from cfl_edge.loop.step import Step
 from cfl_edge.names import nfc
 from cfl_edge.region import View
+from cfl_edge.serve.page.advice import Advice
 from cfl_edge.serve.page.pictures import THUMBNAIL_PX, jpeg, png
 from cfl_edge.serve.page.review import Review
 from cfl_edge.serve.page.thumbnails import Thumbnails
@@ -29,11 +30,12 @@ class Album:
     Attributes:
         thumbnails: Of what was learned.
         review: Of what is in doubt.
+        advice: What classes still need.
     """
 
     def __init__(self, view: View, image_px: int) -> None:
         self._view, self._image_px = view, image_px
-        self.thumbnails, self.review = Thumbnails(), Review()
+        self.thumbnails, self.review, self.advice = Thumbnails(), Review(), Advice()
         self._learned: deque[int] = deque(maxlen=REMEMBERED)
         self._taken_s: dict[str, float] = {}
         self._classes: frozenset[str] = frozenset()
@@ -46,6 +48,8 @@ class Album:
         if classes != self._classes:
             self._classes = classes
             self.thumbnails.keep(classes)
+        if lesson.label is not None:
+            self.advice.add(lesson.label, step.prediction.label)
         if lesson.learned and lesson.label is not None:
             self._learned.append(step.frame.index)
             since_s = step.seconds - self._taken_s.get(lesson.label, -EVERY_S)
@@ -65,8 +69,12 @@ class Album:
         match verb, arguments:
             case "rename", {"name": str(name), "to": str(to)}:
                 self.thumbnails.merge([name], nfc(to.strip()))
+                self.advice.follow([name], nfc(to.strip()))
             case "merge", {"names": list(names), "into": str(into)}:
                 self.thumbnails.merge(names, nfc(into.strip()))
+                self.advice.follow(names, nfc(into.strip()))
+            case "remove", {"name": str(name)}:
+                self.advice.follow([name], None)
             case "label_frame" | "label_picture", _ if answer["learned"]:
                 self._learned.append(answer.get("frame", -1))
             case "undo", _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
@@ -188,8 +188,10 @@ class _Extra:
     def versions(self) -> tuple[int, ...]:
         return self._album.thumbnails.version, self._album.review.version
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self, status: Mapping[str, Any]) -> dict[str, Any]:
+        samples = {one["name"]: one["samples"] for one in status.get("classes", ())}
         return {
+            "advice": self._album.advice.of(samples),
             "thumbnails": self._album.thumbnails.shown(),
             "review": self._album.review.fields(),
         }

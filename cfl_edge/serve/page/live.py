@@ -135,7 +135,8 @@ class Live:
         version = self._standing.version, *self._extra.versions()
         if version != viewer.version:
             viewer.version = version
-            message["status"] = self._standing.value | self._extra.fields()
+            status = self._standing.value
+            message["status"] = status | self._extra.fields(status)
         return message
 
     async def _listen(self, viewer: _Viewer) -> None:

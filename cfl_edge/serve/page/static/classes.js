@@ -107,7 +107,7 @@ class ClassCard extends HTMLElement {
     return this.menu;
   }
 
-  show({ name, samples, recent_accuracy }, place, frames) {
+  show({ name, samples, recent_accuracy }, place, frames, advice) {
     this.name = name;
     this.title_.firstChild.textContent = name;
     this.summary.setAttribute("aria-label", `More for ${name}`);
@@ -115,6 +115,7 @@ class ClassCard extends HTMLElement {
     const right = recent_accuracy === null || recent_accuracy === undefined
       ? "" : ` · ${percent(recent_accuracy)} right`;
     this.facts.textContent = `${samples} ${samples === 1 ? "sample" : "samples"}${right}`;
+    if (advice) this.facts.append(make("span", { class: "advice" }, ` – ${advice}`));
     this.#showPictures(frames);
     this.mark();
   }
@@ -219,7 +220,7 @@ class ClassList extends HTMLElement {
       if (this.cards.children[place] !== card) {
         this.cards.insertBefore(card, this.cards.children[place] ?? null);
       }
-      card.show(one, place, thumbnails[one.name] ?? []);
+      card.show(one, place, thumbnails[one.name] ?? [], session.status.advice?.[one.name]);
     });
     this.#propose();
     if (this.#fresh && session.holding !== this.#fresh) this.#nameIt();
