@@ -188,6 +188,10 @@ def test_one_thing_under_two_names(tmp_path):
     teach(together, {0: 12, 2: 6}, sum(b"kitchen"), ["cup", "", "tass\u00e9"])
     together.recalibrate()
     np.testing.assert_allclose(scores(Learner.load(tmp_path / "out")), scores(together), atol=1e-4)
+    board(hall, {1: 3}, names=names)  # the alias holds for what the board reports later
+    for i, models in enumerate(([tmp_path / "out", hall], [hall, tmp_path / "out"])):
+        later = merge(tmp_path / f"later {i}", *models)
+        assert later.summary["classes"] == {"cup": 29, "tass\u00e9": 11}
     unknown = cfl_edge("merge", hall, kitchen, "-o", tmp_path / "x", "--alias", "plate=dish")
     assert_error(unknown, 4, "no board has a class 'plate'")
     wrong = cfl_edge("merge", hall, kitchen, "-o", tmp_path / "x", "--alias", "plate")
@@ -322,6 +326,8 @@ FORGED = {
     "of no board": lambda saved: saved.manifest.pop("contribution"),
     "of a board elsewhere": _about(board="../../etc"),
     "of no generation": _about(generation="new"),
+    "of aliases that are no names": _about(aliases={"cup": "a\x1b[2J"}),
+    "of no aliases": _about(aliases=3),
     "without frames": _without_frames,
     "classifier weights": _mean_of_weights,
     "means without counts": _means_without_counts,

@@ -21,6 +21,7 @@ from cfl_edge.learner.saved_checks import check_saved, damaged
 from cfl_edge.model import class_table
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.tensors import network_digest
+from cfl_edge.names import check_name
 from cfl_edge.region import View
 
 Array = npt.NDArray[Any]
@@ -116,6 +117,7 @@ def contribution(saved: Saved, board: str, where: str) -> Saved:
             KEY: {
                 "board": board,
                 "generation": saved.number,
+                "aliases": {},
                 "network": network_digest(state) if drawn else "",
             },
         },
@@ -157,8 +159,14 @@ def read_again(saved: Saved, where: str) -> Saved:
             or type(about.get("generation")) is not int
             or about["generation"] < 0
             or not isinstance(about.get("network"), str)
+            or not isinstance(about.get("aliases"), dict)
         ):
             raise damaged("it does not say whose contribution it is")
+        try:
+            for name in [text for alias in about["aliases"].items() for text in alias]:
+                check_name(str(name), kind=DataError)
+        except DataError as error:
+            raise damaged(error.problem) from None
         if saved.manifest["network"]["learner"] not in MERGED:
             raise damaged("it has a learner whose statistics do not add up")
         _require_sums(saved)

@@ -104,9 +104,7 @@ def contributions_of(text: str, notice: Notice) -> Iterator[Saved]:
     Raises:
         ModelError: There is no model, or none that can be merged.
     """
-    name, _, path = text.partition("=")
-    if not path or os.path.exists(text):
-        name, path = "", text
+    name, path = _named_folder(text)
     folder = Path(path)
     saved = Store(folder, on_notice=notice).load()
     if KEY in saved.manifest:  # itself a contribution
@@ -117,6 +115,15 @@ def contributions_of(text: str, notice: Notice) -> Iterator[Saved]:
             yield read_again(Store(place, on_notice=notice).load(), str(place))
     else:
         yield contribution(saved, check_board(name or folder.resolve().name, path), path)
+
+
+def _named_folder(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    return ("", text) if not path or os.path.exists(text) else (name, path)
+
+
+def _is_plain(text: str) -> bool:
+    return not os.path.isdir(Path(_named_folder(text)[1]) / BOARDS)
 
 
 class Gathering:
@@ -145,9 +152,13 @@ class Gathering:
         """
         self.first = self.first or found
         require_same_plan(self.first, found)
-        self._used |= renamed(found, self.aliases)
-        about, there = found.manifest[KEY], self.boards.get(found.manifest[KEY]["board"])
-        board, generation = about["board"], about["generation"]
+        board, generation = found.manifest[KEY]["board"], found.manifest[KEY]["generation"]
+        there = self.boards.get(board)
+        before = found if there is None else self._stored(board)
+        aliases = before.manifest[KEY]["aliases"] | self.aliases
+        used = renamed(found, aliases)
+        found.manifest[KEY]["aliases"] |= {name: aliases[name] for name in used}
+        self._used |= used
         if there is not None:
             if generation < there.generation:
                 raise DataError(
@@ -246,7 +257,7 @@ def merge(
 
     with new_folder(out) as folder:
         gathering = Gathering(folder, aliases, notice)
-        for text in models:
+        for text in sorted(models, key=_is_plain):  # what boards report now comes after
             for found in contributions_of(text, notice):
                 if found.manifest[KEY]["board"] != without:
                     gathering.add(found)
