@@ -54,15 +54,16 @@ def teach(settings: LearnSettings, reporter: Reporter) -> None:
 def _page(settings: LearnSettings, reporter: Reporter) -> Watch:
     """Return what opens the page beside a session, and tells where it is."""
     from cfl_edge.serve.page.teach import TeachPage, qr_lines
-    from cfl_edge.web.options import page_options
+    from cfl_edge.web.options import TOKEN_VARIABLE, page_options
 
     options = page_options(settings.ui_host, settings.ui_port, settings.token_file, reporter.notice)
 
     @contextmanager
     def watch(watched: Watched) -> Iterator[Watcher]:
         with TeachPage(options, watched, reporter.notice) as page:
-            # Whoever reads a journal is not to get in: a token of a file is shown on a terminal.
-            is_shown = settings.token_file is None or sys.stderr.isatty()
+            # Whoever reads a journal is not to get in: a token that stays is shown on a terminal.
+            stays = settings.token_file is not None or TOKEN_VARIABLE in os.environ
+            is_shown = not stays or sys.stderr.isatty()
             address = page.address if is_shown else page.address.partition("?")[0]
             reporter.notice(f"teach at {address}")
             if not options.is_local and sys.stdout.isatty():
