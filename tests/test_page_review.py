@@ -10,8 +10,10 @@ from PIL import Image
 from steps import changed
 from test_page_api import JSON, ask
 
+from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.serve.page import review
 from cfl_edge.serve.page.advice import Advice
+from cfl_edge.serve.page.album import Album
 from cfl_edge.serve.page.review import Review
 
 KNOWN = {"samples": {"mug": 40, "pen": 40}}
@@ -154,3 +156,18 @@ def test_what_is_no_decision(session, body):
     assert (code, "expected" in answer["error"]) == (400, True)
     assert decide(session, {"frame": 1, "label": "x", "path": "/tmp"})[0] == 400
     assert ask(session, "/api/v1/review", b"{", JSON)[0] == 400
+
+
+def test_pictures_of_relabelled_frames_leave_their_old_class():
+    album = Album(WHOLE_FRAME, 16)
+    for frame in range(6):
+        seconds, samples = float(frame), {"mug": frame + 1}
+        album.see(changed(frame=frame, label="mug", learned=True, seconds=seconds, samples=samples))
+    assert album.thumbnails.shown() == {"mug": [5, 4, 3, 2, 1, 0]}
+    album.done("relabel", {"label": "pen", "frames": [2]}, {"moved": {"mug": 1}})
+    album.done("label_frame", {"label": "pen", "frame": 4}, {"frame": 4, "moved": {"mug": 1}})
+    assert album.thumbnails.shown() == {"mug": [5, 3, 1, 0]}
+    album.done("relabel", {"label": "pen", "last_s": 1}, {"moved": {"mug": 1}})
+    assert album.thumbnails.shown() == {"mug": [3, 1, 0]}
+    album.done("undo", {"frames": 3}, {"frames_taken_back": 3})
+    assert album.thumbnails.shown() == {"mug": [1, 0]}

@@ -75,15 +75,16 @@ class Album:
                 self.advice.follow(names, nfc(into.strip()))
             case "remove", {"name": str(name)}:
                 self.advice.follow([name], None)
+            case "label_frame", _ if "moved" in answer:  # it had another label
+                self.thumbnails.forget([answer["frame"]])
             case "label_frame" | "label_picture", _ if answer["learned"]:
                 self._learned.append(answer.get("frame", -1))
-            case "undo", _:
-                self._forget(answer["frames_taken_back"])
-            case "relabel" | "split", _:  # which frames have which label now is not told
+            case "relabel", {"frames": list(frames)}:
+                self.thumbnails.forget(frames)
+            case "relabel" | "split", _:  # which of the last frames have which label is not told
                 moved = answer["moved"]
-                self._forget(moved if isinstance(moved, int) else sum(moved.values()))
-
-    def _forget(self, count: int) -> None:
-        """Remove the pictures of the frames that were learned last."""
-        count = min(count, len(self._learned))
-        self.thumbnails.forget([self._learned.pop() for _ in range(count)])
+                count = moved if isinstance(moved, int) else sum(moved.values())
+                self.thumbnails.forget(list(self._learned)[-count:])
+            case "undo", _:
+                count = min(answer["frames_taken_back"], len(self._learned))
+                self.thumbnails.forget([self._learned.pop() for _ in range(count)])
