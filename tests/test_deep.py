@@ -20,7 +20,7 @@ from cfl_edge.learner.memory_plan import plan_memory
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.rewind import rewind
 from cfl_edge.learner.saved import to_saved
-from cfl_edge.model.store import Store
+from cfl_edge.model.changing import FolderModel
 
 PX = 32
 FROZEN = 4  # stem and three blocks
@@ -149,9 +149,9 @@ def test_what_it_cannot_do_is_said(tmp_path):
     with pytest.raises(ExportError, match="bp-deep predicts by more than a matrix product"):
         built.export(tmp_path / "out")
     built.save(tmp_path / "m")
-    store, asked = Store(tmp_path / "m"), UndoSettings(model=tmp_path / "m", frames=1)
+    model, asked = FolderModel(tmp_path / "m"), UndoSettings(model=tmp_path / "m", frames=1)
     with pytest.raises(DataError, match="--learner bp-deep, which reads images; the journal"):
-        rewind(store, store.load(), asked, command="x", on_notice=lambda _: None)
+        rewind(model, model.store.load(), asked, command="x", on_notice=lambda _: None)
     inputs = AlgorithmInputs(
         LearnerConfig(learner="bp-deep", backbone="torchvision:x@y"),
         *(build_network("none", (3, 8, 8)), (3, 8, 8), [3, 2], 2, torch.Generator()),

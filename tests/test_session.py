@@ -15,7 +15,7 @@ from test_checkpoint import assert_same
 
 from cfl_edge.errors import DataError, ModelWriteError, StreamLostError, UsageError
 from cfl_edge.labels.frames import FrameLabels
-from cfl_edge.learner.algorithms import contrastive as contrastive_module
+from cfl_edge.learner.algorithms import local_contrast
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.loop import interrupts as interrupts_module
@@ -270,7 +270,7 @@ def test_a_signal_before_the_first_frame_ends_without_an_error(number, default_s
 def test_a_signal_within_a_gradient_step_lets_it_finish(
     number, default_signals, monkeypatch, tmp_path
 ):
-    slices_before = contrastive_module.training_slices
+    slices_before = local_contrast.training_slices
 
     def struck_slices(*arguments, **options):
         if struck.algorithm.trainer.steps == 1:  # the second step, before a layer has moved
@@ -278,7 +278,7 @@ def test_a_signal_within_a_gradient_step_lets_it_finish(
         return (yield from slices_before(*arguments, **options))
 
     struck, store, seen = new_learner(), Store(tmp_path / "model"), []
-    monkeypatch.setattr(contrastive_module, "training_slices", struck_slices)
+    monkeypatch.setattr(local_contrast, "training_slices", struck_slices)
 
     def save():
         saved = to_saved(struck)

@@ -94,6 +94,7 @@ def test_json_frames() -> None:
         "flags": [],
         "unknown": 0.4211,
         "rejected": False,
+        "box": None,
         "state": None,
     }
     assert first.keys() == {"event", *STEP.fields()}
