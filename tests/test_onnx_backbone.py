@@ -157,6 +157,38 @@ def test_a_file_that_changed_is_gone_or_moved(tmp_path):
         moved.export(tmp_path / "out")
 
 
+@pytest.mark.parametrize("odd_name", ["c1", "a,b;c%2C d&e"])
+def test_the_same_backbone_is_taken_again_however_it_names_what_it_reads(tmp_path, odd_name):
+    path = small_network(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.input[:] = [odd_name if name == "c1" else name for name in node.input]
+        node.output[:] = [odd_name if name == "c1" else name for name in node.output]
+    onnx.save(model, path)
+    # By nodes, against their order, and with more digits than a name usually shows.
+    asked = LearnSettings(
+        stream="demo:",
+        model=tmp_path / "m",
+        backbone=f"onnx:{path}?read=flat,r3,stem&mean=0.4850000001&std=0.2290001",
+        layers="8",
+        image=32,
+    )
+    learner = open_learner(None, asked)
+    learner.learn_one(images(1, 32)[0], "a")
+    learner.save(tmp_path / "m")
+    saved = Store(tmp_path / "m").load()
+    name = saved.manifest["network"]["backbone"]
+    file = NetworkFile.parse(name)
+    assert (file.read, file.name()) == ((odd_name, "r3", "flat"), name)
+    assert (file.mean, file.std) == ((0.4850000001,) * 3, (0.2290001,) * 3)
+    check_unchanged(saved, asked)
+    again = open_learner(saved, asked)
+    assert again.config.backbone == name
+    other = asked.model_copy(update={"backbone": f"onnx:{path}?read=flat,r3,stage"})
+    with pytest.raises(UsageError, match=r"read=.*but the model was learned with"):
+        open_learner(saved, other)
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [

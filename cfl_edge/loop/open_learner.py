@@ -75,9 +75,14 @@ def open_learner(
     device = choose_device(settings.device)
     config = new_config(settings) if saved is None else config_of(saved)
     if saved is not None and is_file(settings.backbone) and is_file(config.backbone):
+        from cfl_edge.onnx.network_file import open_network
         from cfl_edge.onnx.network_name import moved
 
-        config = dataclasses.replace(config, backbone=moved(config.backbone, settings.backbone))
+        asked, mib, size_px = settings.backbone, config.statistics_mib, config.image_px
+        backbone = moved(
+            config.backbone, asked, lambda: open_network(asked, mib, size_px).file.read
+        )
+        config = dataclasses.replace(config, backbone=backbone)
     config = dataclasses.replace(
         config,
         replay_mib=settings.replay_mib or config.replay_mib,

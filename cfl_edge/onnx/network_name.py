@@ -5,9 +5,10 @@ onnx:FILE?read=NODE,NODE&mean=0.5&std=0.5&scale=0.00392
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class NetworkFile:
             )
         return cls(
             Path(file).expanduser().absolute(),
-            tuple(filter(None, given.get("read", "").split(","))),
+            tuple(unquote(part) for part in given.get("read", "").split(",") if part),
             _numbers(name, "mean", given.get("mean"), IMAGENET_MEAN),
             _numbers(name, "std", given.get("std"), IMAGENET_STD),
             _numbers(name, "scale", given.get("scale"), (BYTE_SCALE,))[0],
@@ -72,11 +73,12 @@ class NetworkFile:
             >>> NetworkFile(Path("/m/net.onnx"), ("a", "b")).name()[:28]
             'onnx:/m/net.onnx?read=a,b&me'
         """
+        names = ",".join(quote(name, safe="/:.") for name in self.read)
         parts = {
-            "read": ",".join(quote(name, safe="/:.") for name in self.read),
-            "mean": ",".join(f"{value:g}" for value in self.mean),
-            "std": ",".join(f"{value:g}" for value in self.std),
-            "scale": f"{self.scale!r}",
+            "read": quote(names, safe="/:.,"),  # twice: a name may have a comma
+            "mean": ",".join(map(repr, self.mean)),
+            "std": ",".join(map(repr, self.std)),
+            "scale": repr(self.scale),
         }
         query = "&".join(f"{key}={value}" for key, value in parts.items() if value)
         return f"{PREFIX}{self.path}?{query}"
@@ -103,12 +105,14 @@ def _numbers(
     return numbers if len(numbers) == len(default) else numbers * len(default)
 
 
-def moved(saved: str, asked: str) -> str:
+def moved(saved: str, asked: str, tensors: Callable[[], tuple[str, ...]]) -> str:
     """Return the name of a saved backbone at the place that was asked for.
 
     Args:
         saved: Name of the backbone that a model was learned with.
         asked: Of `--backbone`: what it does not say is as it was.
+        tensors: Returns what it reads, where it calls that by other names: of nodes, or in another
+            order.
 
     Raises:
         UsageError: It asks for something else.
@@ -116,10 +120,10 @@ def moved(saved: str, asked: str) -> str:
     was, wanted = NetworkFile.parse(saved), NetworkFile.parse(asked)
     _, _, query = asked.partition("?")
     for key in dict(parse_qsl(query)):
-        if getattr(was, key) != getattr(wanted, key):
+        before, now = getattr(was, key), getattr(wanted, key)
+        if before != now and (key != "read" or before != tensors()):
             raise UsageError(
-                f"--backbone has {key}={getattr(wanted, key)}, but the model was learned with "
-                f"{getattr(was, key)}",
+                f"--backbone has {key}={now}, but the model was learned with {before}",
                 hint=f"--backbone {PREFIX}{wanted.path}, or choose another --model folder",
             )
     return replace(was, path=wanted.path).name()
