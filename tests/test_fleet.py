@@ -196,6 +196,38 @@ def test_one_thing_under_two_names(tmp_path):
     assert_error(unknown, 4, "no board has a class 'plate'")
     wrong = cfl_edge("merge", hall, kitchen, "-o", tmp_path / "x", "--alias", "plate")
     assert_error(wrong, 2, "NAME=CLASS")
+    swapped = ["--alias", "mug=cup", "--alias", "cup=mug"]
+    chain = cfl_edge("merge", hall, kitchen, "-o", tmp_path / "x", *swapped)
+    assert_error(chain, 2, "--alias mug=cup: 'cup' is itself a name that --alias replaces")
+    twice = ["--alias", "mug=cup", "--alias", "mug=dish"]
+    two_names = cfl_edge("merge", hall, kitchen, "-o", tmp_path / "x", *twice)
+    assert_error(two_names, 2, "--alias gives 'mug' two names, 'cup' and 'dish'")
+    assert not (tmp_path / "x").exists()
+
+
+def test_two_folders_of_one_name_are_not_taken_for_one_board(tmp_path):
+    hall = board(tmp_path / "hall" / "model", {0: 5, 1: 3}, seed=1)
+    kitchen = board(tmp_path / "kitchen" / "model", {0: 4}, seed=2)
+    board(kitchen, {2: 6}, seed=3)  # a later generation: it would replace the other
+    same = cfl_edge("merge", hall, kitchen, "-o", tmp_path / "x")
+    assert_error(same, 2, "are both called 'model'")
+    assert f"board1={hall} board2={kitchen}" in same.err
+    assert not (tmp_path / "x").exists()
+    assert merge(tmp_path / "again", hall, hall).summary["classes"] == {KINDS[0]: 5, KINDS[1]: 3}
+    named = merge(tmp_path / "named", f"board1={hall}", f"board2={kitchen}")
+    assert named.summary["classes"] == {KINDS[0]: 9, KINDS[1]: 3, KINDS[2]: 6}
+
+
+def test_what_a_killed_merge_left_goes_with_the_next(two, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: 999_999_999)  # of no process
+        killed = fleet.new_folder(out)
+        (killed.__enter__() / "half").write_text("a model")
+    assert len(list(tmp_path.glob(".writing-*"))) == 1
+    assert merge(out, *two).code == 0
+    assert not list(tmp_path.glob(".writing-*"))
+    del killed
 
 
 OTHER = {

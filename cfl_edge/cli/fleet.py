@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +61,7 @@ def merge(settings: MergeSettings, reporter: Reporter) -> None:
     """Merge models of several boards into one that knows what each of them was taught."""
     from cfl_edge.fleet import folder
 
-    aliases = dict(_alias(text) for text in settings.alias)
+    aliases = _aliases(settings.alias)
     saved = folder.merge(settings.models, settings.out, aliases=aliases, notice=reporter.notice)
     _tell(saved, settings.out, reporter)
 
@@ -80,6 +81,24 @@ def status(settings: StatusSettings, reporter: Reporter) -> None:
 
     saved = Store(settings.model, on_notice=reporter.notice).load()
     _tell(saved, settings.model, reporter)
+
+
+def _aliases(texts: Sequence[str]) -> dict[str, str]:
+    """Return the name in the merged model of each name on a board."""
+    aliases: dict[str, str] = {}
+    for name, into in map(_alias, texts):
+        if aliases.setdefault(name, into) != into:
+            raise UsageError(
+                f"--alias gives {name!r} two names, {aliases[name]!r} and {into!r}",
+                hint=f"--alias {name}={into}",
+            )
+    for name, into in aliases.items():
+        if into in aliases:
+            raise UsageError(
+                f"--alias {name}={into}: {into!r} is itself a name that --alias replaces",
+                hint=f"cfl-edge classes rename DIR {name} NAME on the board, without --alias",
+            )
+    return aliases
 
 
 def _alias(text: str) -> tuple[str, str]:

@@ -15,7 +15,6 @@ board is taken out by leaving it out, and nothing of it remains in the last bits
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from cfl_edge.fleet.contribution import (
 )
 from cfl_edge.fleet.pool import Pool
 from cfl_edge.model.checkpoint import Saved, number_of
+from cfl_edge.model.replacing import remove_leftovers
 from cfl_edge.model.store import BOARDS, Store
 from cfl_edge.model.writing import TEMPORARY, discard, make_folder, sync_folder, write_error
 from cfl_edge.notices import Notice
@@ -94,15 +94,17 @@ def boards_of(saved: Saved, folder: Path) -> dict[str, Board]:
         ) from None
 
 
-def contributions_of(text: str, notice: Notice) -> Iterator[Saved]:
+def contributions_of(text: str, named: dict[str, Path], notice: Notice) -> Iterator[Saved]:
     """Yield what a folder contributes: that of one board, or those of a merged model's boards.
 
     Args:
         text: DIR, or NAME=DIR with the name of the board; without it, the folder's is its name.
+        named: Folders by which boards were named so far; this one is added.
         notice: Called with what the user should know.
 
     Raises:
         ModelError: There is no model, or none that can be merged.
+        UsageError: Another folder of that name was given: one board would replace the other.
     """
     name, path = _named_folder(text)
     folder = Path(path)
@@ -114,7 +116,14 @@ def contributions_of(text: str, notice: Notice) -> Iterator[Saved]:
             place = folder / BOARDS / board
             yield read_again(Store(place, on_notice=notice).load(), str(place))
     else:
-        yield contribution(saved, check_board(name or folder.resolve().name, path), path)
+        board = check_board(name or folder.resolve().name, path)
+        if not name and (other := named.setdefault(board, folder)).resolve() != folder.resolve():
+            raise UsageError(
+                f"{other} and {folder} are both called {board!r}, expected another name for each "
+                "board",
+                hint=f"board1={other} board2={folder}",
+            )
+        yield contribution(saved, board, path)
 
 
 def _named_folder(text: str) -> tuple[str, str]:
@@ -257,8 +266,9 @@ def merge(
 
     with new_folder(out) as folder:
         gathering = Gathering(folder, aliases, notice)
+        named: dict[str, Path] = {}
         for text in sorted(models, key=_is_plain):  # what boards report now comes after
-            for found in contributions_of(text, notice):
+            for found in contributions_of(text, named, notice):
                 if found.manifest[KEY]["board"] != without:
                     gathering.add(found)
         pool, one = gathering.pooled()
@@ -309,14 +319,15 @@ def new_folder(out: Path) -> Iterator[Path]:
             hint=f"-o {out}-2",
         )
     place = Path(os.path.abspath(out))
+    temporary = place.parent / f"{TEMPORARY}{os.getpid()}-{place.name}"
     try:
         make_folder(place.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place.parent))
+        remove_leftovers(place)  # of a merge that was killed
+        os.mkdir(temporary)
     except OSError as error:
         raise write_error(error, out) from error
     try:
         yield temporary
-        os.chmod(temporary, 0o755)
         os.rename(temporary, place)
         sync_folder(place.parent)
     except ModelWriteError as error:

@@ -72,30 +72,31 @@ class KeptBack:
 
     Example:
         >>> kept, sample = KeptBack((1,), 2), Sample(torch.zeros(1), torch.zeros(2), 0)
-        >>> [len(kept.turn(sample, seen=seen, classes=12)) for seen in (1, 17, 18, 30, 31, 32)]
-        [1, 0, 0, 0, 0, 0]
-        >>> [len(kept.turn(sample, seen=seen, classes=48)) for seen in (33, 34, 35, 36)]
-        [4, 1, 1, 1]
+        >>> [len(kept.turn(sample, seen=seen)) for seen in (1, 17, 18, 30)]
+        [1, 0, 0, 0]
+        >>> [len(kept.turn(sample, seen=seen)) for seen in range(31, 38)]
+        [0, 0, 0, 0, 0, 1, 1]
     """
 
     def __init__(self, h0_shape: tuple[int, ...], width: int) -> None:
         self._shapes = {"h0": h0_shape, "features": (width,)}
         self._waiting: dict[int, deque[Sample]] = {}
 
-    def turn(self, sample: Sample, *, seen: int, classes: int) -> list[Sample]:
+    def turn(self, sample: Sample, *, seen: int) -> list[Sample]:
         """Take in a new sample, and return those whose turn it is to be learned by the layers.
 
         Args:
             sample: It.
             seen: Samples of its class, with this one.
-            classes: Z.
         """
         if seen <= LEARNED:
             return [sample]
         own = self._waiting.setdefault(sample.target, deque())
         own.append(Sample(sample.h0.clone(), sample.features.clone(), sample.target))
-        share = max(1, min(EACH, MOST // classes))
-        return [own.popleft() for _ in range(len(own) - share)]
+        released = [own.popleft() for _ in range(len(own) - EACH)]
+        while sum(map(len, self._waiting.values())) > MOST:  # a class has come: others give way
+            released.append(max(self._waiting.values(), key=len).popleft())
+        return released
 
     def released(self) -> list[Sample]:
         """Return all that wait, the classes in turn; none waits any more."""

@@ -152,7 +152,7 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         if self.joint is None:
             return [sample]
         seen = int(self.joint.statistics.counts[sample.target])
-        return self.kept_back.turn(sample, seen=seen, classes=len(self.seen))
+        return self.kept_back.turn(sample, seen=seen)
 
     def _teach(self, samples: Sequence[Sample], budget_s: float | None) -> None:
         """Count samples in the layers' statistics, and let them wait for a gradient step."""
