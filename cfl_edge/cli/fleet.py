@@ -92,12 +92,6 @@ def _aliases(texts: Sequence[str]) -> dict[str, str]:
                 f"--alias gives {name!r} two names, {aliases[name]!r} and {into!r}",
                 hint=f"--alias {name}={into}",
             )
-    for name, into in aliases.items():
-        if into in aliases:
-            raise UsageError(
-                f"--alias {name}={into}: {into!r} is itself a name that --alias replaces",
-                hint=f"cfl-edge classes rename DIR {name} NAME on the board, without --alias",
-            )
     return aliases
 
 

@@ -190,18 +190,21 @@ def renamed(saved: Saved, aliases: Mapping[str, str]) -> set[str]:
 
     Args:
         saved: Two classes that get one name become one, exactly.
-        aliases: Name on a board to name in the merged model.
+        aliases: Name on a board to name in the merged model; all at once, so that names may change
+            places.
 
     Returns:
         Which aliases were needed.
     """
     used = {name for name in aliases if name in saved.manifest["classes"]}
+    for name in used:
+        class_table.rename(saved, name, f"{name}\0")  # no class has such a name
     for name in sorted(used):
         into = aliases[name]
         if into in saved.manifest["classes"]:
-            class_table.merge(saved, (name, into), into)
+            class_table.merge(saved, (f"{name}\0", into), into)
         else:
-            class_table.rename(saved, name, into)
+            class_table.rename(saved, f"{name}\0", into)
     return used
 
 

@@ -163,10 +163,13 @@ class Gathering:
         require_same_plan(self.first, found)
         board, generation = found.manifest[KEY]["board"], found.manifest[KEY]["generation"]
         there = self.boards.get(board)
-        before = found if there is None else self._stored(board)
-        aliases = before.manifest[KEY]["aliases"] | self.aliases
+        own = found.manifest[KEY]["aliases"]  # its classes have these names already
+        before = {} if there is None else self._stored(board).manifest[KEY]["aliases"]
+        known = {name: self.aliases.get(into, into) for name, into in (before | own).items()}
+        aliases = {name: into for name, into in known.items() if name not in own}
+        aliases |= self.aliases
         used = renamed(found, aliases)
-        found.manifest[KEY]["aliases"] |= {name: aliases[name] for name in used}
+        found.manifest[KEY]["aliases"] = known | {name: aliases[name] for name in used}
         self._used |= used
         if there is not None:
             if generation < there.generation:
