@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import final
 
-from cfl_edge.motion import Motion
+from cfl_edge.loop.motion import Motion
 from cfl_edge.notices import Notice
 from cfl_edge.preprocess import looked_at
 from cfl_edge.region import View
