@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from cfl_edge.core.backbones import build_backbone
 from cfl_edge.core.class_statistics import with_constant
+from cfl_edge.core.discriminant import relative_distance
 from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within, pooling_matrix
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.joint_discriminant import FEW, JointDiscriminant
@@ -118,6 +119,32 @@ def test_a_renewal_pauses_between_slices_and_ends():
     assert pauses > 5
     assert len(discriminant._rows) == pauses + 1
     assert not discriminant.work(budget_s=0.0)  # nothing is due
+
+
+def test_a_distance_asked_for_amid_a_renewal_is_not_kept_after_it():
+    """With many classes, which are solved in slices."""
+    classes, width = 150, 8
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.arange(2 * classes) % classes
+    x = torch.randn(classes, width, generator=generator)[targets]
+    x += torch.randn(x.shape, generator=generator) / 3
+    discriminant, state = JointDiscriminant(0, width), State("cpu", torch.Generator())
+    discriminant.declare(state)
+    for _ in range(classes):
+        state.add_class()
+    discriminant.take(x[:, :0], x, targets)
+    discriminant.finish()
+    more = 2 * x
+    discriminant.take(more[:, :0], more, targets)
+    discriminant.renew_stale()
+    asked = 0
+    while not discriminant.work(budget_s=0.0):
+        asked += len(discriminant.distance(x))
+    assert asked > 2 * len(x)  # before, amid and after the slices of the classes
+    expected = relative_distance(
+        discriminant.rows, discriminant.statistics.means, targets[:150] >= 0
+    )
+    torch.testing.assert_close(discriminant.distance(x), expected(x))
 
 
 @pytest.mark.parametrize("learner", ["joint", "cfl"])

@@ -23,6 +23,8 @@ from cfl_edge.loop.verbs import Verbs
 from cfl_edge.model import writing
 from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.store import Store
+from cfl_edge.region import View
+from cfl_edge.stream.frame import cut_frame
 
 
 class Asked:
@@ -166,6 +168,18 @@ def test_a_picture_is_learned_as_a_frame_would_be(lesson):
     images = np.concatenate(lesson.images(["above", "left"], 9))
     scores = [one.predict(one.encode(images)) for one in (asked.learner, twin)]
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+def test_a_picture_becomes_a_square_as_frames_do_and_none_of_it_is_another_region(lesson, fit):
+    asked = Asked(lesson, "in use", alternating(12))
+    asked.learner.view = View.parse(fit, "0,0,0.5,0.5")
+    picture = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
+    read, encode = [], asked.learner.encode
+    asked.learner.encode = lambda images: encode(read.append(images) or images)
+    asked.verbs.do("label_picture", {"label": "left", "picture": png(picture)})
+    expected = cut_frame(picture, asked.learner.image_px, View(fit)).square
+    np.testing.assert_array_equal(read[0], expected[None])
 
 
 @pytest.mark.parametrize("picture", ["", "x", "eA==", "iVBORw0KGgo="])

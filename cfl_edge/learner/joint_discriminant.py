@@ -156,10 +156,11 @@ class JointDiscriminant:
 
     def _renewal(self, factor: Factor) -> Generator[None, None, None]:
         yield from factor.slices()
-        self._factor, self._distance = factor, None
+        self._factor = factor
         for places in torch.split(torch.arange(len(self._rows)), CLASSES_A_SLICE):
             self._solve(places)
             yield
+        self._distance = None  # rows of two factors make none
         self.solved = factor.samples
         if self._samples.is_due():
             yield from self._measuring(factor)

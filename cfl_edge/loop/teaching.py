@@ -18,6 +18,7 @@ from cfl_edge.loop.metrics import ROLLING_FRAMES, Prequential
 from cfl_edge.loop.quality import quality, withheld_notice
 from cfl_edge.notices import Notice
 from cfl_edge.preprocess import Image, to_model_input
+from cfl_edge.region import View
 from cfl_edge.stream.frame import Frame
 
 NO_FRAME = -1  # the number of a picture that is no frame of the stream
@@ -151,7 +152,7 @@ class Teaching:
         return kept.index, self._insist(kept, label)
 
     def teach_picture(self, label: str, image: Image) -> bool:
-        """Learn a picture that is no frame of the stream, taken whole.
+        """Learn a picture that is no frame of the stream: all of it, fitted as a frame would be.
 
         Args:
             label: A checked name.
@@ -160,7 +161,7 @@ class Teaching:
         Returns:
             Whether it was learned: a flag may withhold it.
         """
-        square = to_model_input(image, self._learner.image_px)
+        square = to_model_input(image, self._learner.image_px, View(self._learner.view.fit))
         encoded = self._learner.encode(square[None])
         (prediction,) = self._learner.predict_encoded(encoded)
         seen = Seen(encoded, prediction.label, frozenset(), quality(square))
