@@ -136,6 +136,7 @@ class CountingSession:
 
     def _do_rename(self, name, to):
         self._known(name)
+        to = check_name(to)
         self.samples = {to if one == name else one: n for one, n in self.samples.items()}
         self.learned = [(f, to if one == name else one, s) for f, one, s in self.learned]
         return {}

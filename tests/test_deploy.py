@@ -161,16 +161,3 @@ def test_the_readme_names_every_file() -> None:
     rows = set(re.findall(r"^\| `([^`]+)` \|", readme, flags=re.MULTILINE))
     others = {"README.md", "SECURITY.md"}
     assert rows - others == {path.name for path in DEPLOY.iterdir()} - others
-
-
-def test_the_tests_that_the_security_page_names_exist() -> None:
-    table = (DEPLOY / "SECURITY.md").read_text()
-    tests = {path.stem: path.read_text() for path in Path(__file__).parent.glob("test_*.py")}
-    for cell in re.findall(r"^\|.*\| ([^|]*) \|$", table, flags=re.MULTILINE):
-        for name in re.findall(r"`(test_[\w:*]+)`", cell):
-            module, _, function = name.partition("::")
-            if module.endswith("*"):
-                assert any(stem.startswith(module[:-1]) for stem in tests), name
-            elif module not in tests:
-                function = module
-            assert not function or any(f"def {function}(" in text for text in tests.values()), name

@@ -17,6 +17,7 @@ from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.http import HttpLabels
 from cfl_edge.labels.http_request import read_request
 from cfl_edge.labels.open import open_labels
+from cfl_edge.labels.source import LabelOptions
 from cfl_edge.names import check_name
 from cfl_edge.prediction import predict_label
 from cfl_edge.stream.frame import Frame
@@ -55,7 +56,7 @@ def test_bad_names_are_refused(name: str, problem: str) -> None:
 
 
 def test_fixed() -> None:
-    with open_labels(label=" mug ", labels_from=None, classes=[]) as labels:
+    with open_labels(label=" mug ", labels_from=None) as labels:
         assert isinstance(labels, FrameLabels)
         assert labels.label(frame("pen")) == "mug"
         assert "mug" in labels.waiting
@@ -63,11 +64,11 @@ def test_fixed() -> None:
 
 def test_fixed_with_a_bad_name() -> None:
     with pytest.raises(UsageError, match="--label is empty"):
-        open_labels(label="", labels_from=None, classes=[])
+        open_labels(label="", labels_from=None)
 
 
 def test_stream() -> None:
-    with open_labels(label=None, labels_from="dirs", classes=[]) as labels:
+    with open_labels(label=None, labels_from="dirs") as labels:
         assert isinstance(labels, FrameLabels)
         assert labels.label(frame("pen")) == "pen"
         assert labels.label(frame()) is None
@@ -77,25 +78,25 @@ def test_stream() -> None:
 
 
 def test_none() -> None:
-    with open_labels(label=None, labels_from=None, classes=["mug"]) as labels:
+    with open_labels(label=None, labels_from=None, options=LabelOptions(["mug"])) as labels:
         assert isinstance(labels, FrameLabels)
         assert labels.label(frame("pen")) is None
 
 
 def test_http_is_not_listened_on_before_it_is_entered() -> None:
-    labels = open_labels(label=None, labels_from="http", labels_port=0, classes=[])
+    labels = open_labels(label=None, labels_from="http", options=LabelOptions(port=0))
     assert isinstance(labels, HttpLabels)
     assert labels.port == 0
 
 
 def test_both_options() -> None:
     with pytest.raises(UsageError, match="--label mug and --labels-from keys are both given"):
-        open_labels(label="mug", labels_from="keys", classes=[])
+        open_labels(label="mug", labels_from="keys")
 
 
 def test_unknown_source() -> None:
     with pytest.raises(UsageError, match="'folders', expected one of dirs, keys, http") as caught:
-        open_labels(label=None, labels_from="folders", classes=[])
+        open_labels(label=None, labels_from="folders")
     assert "--labels-from keys" in caught.value.hint
 
 
@@ -118,9 +119,9 @@ def test_neither_torch_nor_rich_is_imported() -> None:
 
 @pytest.mark.parametrize("kind", ["dirs", "serial"])
 def test_a_frame_is_not_labelled_unknown_where_reject_answers_so(kind: str) -> None:
-    free = open_labels(label=None, labels_from=kind, classes=[])
+    free = open_labels(label=None, labels_from=kind)
     assert free.label(frame(" unknown ")) == "unknown"
-    labels = open_labels(label=None, labels_from=kind, classes=[], reserved="unknown")
+    labels = open_labels(label=None, labels_from=kind, options=LabelOptions(reserved="unknown"))
     with pytest.raises(DataError, match="is unknown, which --reject reports"):
         labels.label(frame(" unknown "))
 

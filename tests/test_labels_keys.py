@@ -20,7 +20,7 @@ import pytest
 from cfl_edge.errors import DataError, SessionError, UsageError
 from cfl_edge.labels.keys import ESCAPE_S, KEYS, KeyLabels
 from cfl_edge.labels.open import open_labels
-from cfl_edge.labels.source import Hands
+from cfl_edge.labels.source import Hands, LabelOptions
 from cfl_edge.stream.frame import Frame
 
 FRAME = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
@@ -224,7 +224,7 @@ def test_no_standard_input() -> None:
         "import os; os.close(0)\n"
         "from cfl_edge.errors import UsageError\n"
         "from cfl_edge.labels.open import open_labels\n"
-        "try: open_labels(label=None, labels_from='keys', classes=[])\n"
+        "try: open_labels(label=None, labels_from='keys')\n"
         "except UsageError as error: print(error.problem)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -233,7 +233,7 @@ def test_no_standard_input() -> None:
 
 def test_open_labels_binds_the_classes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 0)
-    labels = open_labels(label=None, labels_from="keys", classes=["mug", "pen"])
+    labels = open_labels(label=None, labels_from="keys", options=LabelOptions(["mug", "pen"]))
     assert labels.waiting == "1 mug  2 pen  n new  space pause"
 
 

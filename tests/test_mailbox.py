@@ -94,6 +94,22 @@ def test_a_session_that_has_ended_refuses_those_that_wait_and_those_that_come():
     mailbox.serve(pytest.fail)
 
 
+def test_a_request_that_the_end_interrupts_does_not_say_that_nothing_was_changed():
+    mailbox = Mailbox()
+    running, waits = mailbox.submit("rename", {}), mailbox.submit("save", {})
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mailbox.serve(interrupted)
+    mailbox.close()
+    with pytest.raises(SessionError, match="in the middle of rename"):
+        running.result(0)
+    with pytest.raises(SessionError, match="nothing was changed"):
+        waits.result(0)
+
+
 def served(script, do, *, on_step=lambda step, camera: None, **options):
     """Run a session on a camera whose requests `do` serves; return it."""
     camera = Camera(*script)

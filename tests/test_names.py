@@ -42,7 +42,7 @@ def test_a_name_of_64_letters_fits_however_it_is_spelt() -> None:
 
 
 def test_label_option() -> None:
-    assert open_labels(label=TWO, labels_from=None, classes=[]).label(frame()) == ONE
+    assert open_labels(label=TWO, labels_from=None).label(frame()) == ONE
 
 
 @pytest.mark.parametrize("labels", [FrameLabels.of_stream(), FrameLabels.of_board()])

@@ -222,7 +222,8 @@ def test_thumbnails_follow_their_class(session):
     assert frame in session.page.album.thumbnails.shown()["cup"]
     do(session, "undo", hold=True)
     assert ask(session, f"/api/v1/thumbnails/{frame}.jpg")[0] == 404
-    assert ask(session, "/api/v1/thumbnails/x.jpg")[0] == 404
+    for number in ("x", "9" * 5000, "-1", "%31%32"):
+        assert ask(session, f"/api/v1/thumbnails/{number}.jpg")[0] == 404
 
 
 def test_thumbnails_of_a_removed_class_are_gone(session):
@@ -289,6 +290,8 @@ def test_openapi_has_every_route(session):
     [
         {"Host": "evil.example"},
         {"Origin": "http://evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "https://127.0.0.1"},  # another port
         {"Origin": "null"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
@@ -307,6 +310,19 @@ def test_a_link_from_elsewhere_opens_the_page_and_does_nothing(session):
     assert ask(session, "/", headers=link)[0] == 200
     assert ask(session, "/api/v1/pause", {}, headers=JSON | link)[0] == 403
     assert session.done == []
+
+
+def test_the_page_teaches_behind_a_proxy_that_adds_https(guarded):
+    host = socket.gethostname()
+    headers = {
+        "Host": host,
+        "Origin": f"https://{host}",
+        "Sec-Fetch-Site": "same-origin",
+        "Authorization": f"Bearer {TOKEN}",
+    }
+    assert ask(guarded, "/api/v1/pause", {}, headers=JSON | headers)[0] == 200
+    foreign = headers | {"Origin": "https://evil.example"}
+    assert ask(guarded, "/api/v1/pause", {}, headers=JSON | foreign)[0] == 403
 
 
 def test_without_the_token_there_is_the_empty_page_alone(guarded):

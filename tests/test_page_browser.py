@@ -258,6 +258,9 @@ def test_the_review_tray_labels_and_drops_by_one_gesture(browser, session):
         page.get_by_role("dialog").get_by_role("button", name="pen").click()
         until(lambda: len(session.pictures) > 1)
         assert session.pictures[1][0] == "pen"
+        session.mailbox.submit("rename", {"name": "mug", "to": "cup"}).result(5)
+        page.locator("review-tray li").first.get_by_role("button", name="cup is right").wait_for()
+        assert page.get_by_role("button", name="mug is right").count() == 0
 
 
 def test_one_hold_after_the_other_teaches_each_for_as_long_as_it_lasts(browser, session):

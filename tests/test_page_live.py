@@ -152,6 +152,18 @@ def test_a_browser_that_is_gone_stops_learning_at_once(session):
     assert session.page._api.viewers.count == 0
 
 
+def test_a_viewer_that_leaves_later_ends_nobody_elses_label(session):
+    with Viewer(session) as viewer:
+        viewer.say(hold="mug")
+        until(lambda: session.learned)
+        until(lambda: session.page._api._live._hold.label is None)  # its heartbeats have stopped
+        session.mailbox.submit("label", {"label": "pen"}).result(5)
+    until(lambda: session.page._api.viewers.count == 0)
+    session.mailbox.submit("status", {}).result(5)
+    assert ("unlabel", {}) not in session.done
+    assert session.label == "pen"
+
+
 def test_two_do_not_hold_at_once(session):
     with Viewer(session) as one, Viewer(session) as other:
         one.say(hold="mug")

@@ -133,6 +133,17 @@ def test_a_frame_is_labelled_as_the_model_saw_it(session):
     assert decide(session, {"frame": doubt["frame"], "label": "cup"})[0] == 404
 
 
+def test_doubts_follow_their_class(session):
+    tray = session.page.album.review
+    version = tray.version
+    assert ask(session, "/api/v1/rename", {"name": "mug", "to": "cafe\u0301"})[0] == 200
+    (doubt,) = tray.fields()
+    assert (doubt["guess"], tray.version > version) == ("caf\u00e9", True)
+    assert ask(session, "/api/v1/remove", {"name": "caf\u00e9"})[0] == 200
+    until(lambda: tray.fields()[0]["guess"] is None)  # one press does not bring it back
+    assert tray.fields()[0]["score"] is None
+
+
 def test_a_frame_is_dropped(session):
     (doubt,) = session.page.album.review.fields()
     assert decide(session, {"frame": doubt["frame"], "label": None})[0] == 200

@@ -95,7 +95,15 @@ def test_a_host_that_is_none(tmp_path, host):
     assert_error(cfl_edge("teach", "--stream", "demo:?frames=3", *options), 2, "--ui-host")
 
 
+def test_a_host_that_nobody_knows_is_named(tmp_path):
+    options = ("--model", tmp_path / "model", *SMALL, "--ui-host", "no-such-host.invalid")
+    result = cfl_edge("teach", "--stream", "demo:?frames=3", *options)
+    assert_error(result, 2, "cannot be listened on at no-such-host.invalid: ")
+    assert "while attempting" not in result.err
+
+
 def test_others_get_in_by_a_token_that_the_terminal_shows(tmp_path, monkeypatch):
+    monkeypatch.delenv("CFL_EDGE_HTTP_TOKEN", raising=False)
     (tmp_path / "token").write_text("t0ken-" + "x" * 20)
     (tmp_path / "token").chmod(0o600)
     options = ("--model", tmp_path / "model", *SMALL, "--ui-host", "0.0.0.0", "--ui-port", "0")

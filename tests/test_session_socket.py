@@ -14,6 +14,7 @@ import pytest
 from command_line import MAIN, assert_error, cfl_edge, process
 from lessons import Lesson, alternating
 
+from cfl_edge.errors import SessionError
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.live import LiveModel
 from cfl_edge.loop import session_socket
@@ -271,6 +272,34 @@ def test_slow_and_many_clients_cost_themselves_only(served, monkeypatch):
             time.sleep(0.1)
     for connection in idle:
         connection.close()
+
+
+@pytest.mark.parametrize("lacking", ["files", "threads"])
+def test_a_client_that_cannot_be_taken_ends_nothing(served, lacking, monkeypatch):
+    tries, start = [], threading.Thread.start
+
+    def starts(thread):
+        if thread.name == "session client":
+            tries.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def accepts(listening):
+        tries.append(listening)
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as lack:
+        if lacking == "threads":
+            lack.setattr(threading.Thread, "start", starts)
+            for _ in range(MOST_CLIENTS + 1):  # each gives its place back
+                with pytest.raises(SessionError, match="without an answer"):
+                    ask(served.folder, "status", {}, pytest.fail)
+        else:
+            lack.setattr(socket.socket, "accept", accepts)
+            connect(served.folder).close()  # wakes the thread that accepts
+            time.sleep(0.5)
+    assert 1 <= len(tries) <= MOST_CLIENTS + 1  # it does not try as fast as it can
+    assert ask(served.folder, "status", {}, pytest.fail)["learned"] == 0
 
 
 def test_a_client_that_hangs_up_does_not_stop_its_verb(served):

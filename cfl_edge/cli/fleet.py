@@ -17,7 +17,9 @@ from cfl_edge.view.reporter import Reporter
 if TYPE_CHECKING:
     from cfl_edge.model.checkpoint import Saved
 
-app = typer.Typer(help="Look at a model that was merged of several boards.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at a model that was merged from those of several boards.", no_args_is_help=True
+)
 
 Out = Annotated[
     Path,
@@ -39,7 +41,10 @@ class MergeSettings(Settings):
     out: Out
     alias: Annotated[
         list[str],
-        Option("A class NAME of a board is CLASS in the merged model.", metavar="NAME=CLASS"),
+        Option(
+            "Call what boards call NAME by the name CLASS in the merged model.",
+            metavar="NAME=CLASS",
+        ),
     ] = []  # noqa: RUF012 - pydantic copies it
 
 

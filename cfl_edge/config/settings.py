@@ -123,8 +123,8 @@ Reject = Annotated[
 Mqtt = Annotated[
     str | None,
     Option(
-        "Tell Home Assistant by an MQTT broker: mqtt://USER@HOST/PREFIX, mqtts:// for TLS; the "
-        "password is $CFL_EDGE_MQTT_PASSWORD.",
+        "Publish to an MQTT broker, as Home Assistant reads it: mqtt://USER@HOST/PREFIX, or "
+        "mqtts:// for TLS; the password is read from $CFL_EDGE_MQTT_PASSWORD.",
         panel="Output",
         metavar="URL",
     ),
@@ -132,15 +132,28 @@ Mqtt = Annotated[
 StableFrames = Annotated[
     int,
     Field(ge=1),
-    Option("Announce a state seen in N consecutive frames.", panel="Output", metavar="N"),
+    Option(
+        "Announce a class as the state once N consecutive frames show it.",
+        panel="Output",
+        metavar="N",
+    ),
 ]
 StableS = Annotated[
-    float, Field(ge=0), Option("And for S seconds.", panel="Output", metavar="S", example="2")
+    float,
+    Field(ge=0),
+    Option(
+        "Announce a class only once it has been seen for S seconds, too.",
+        panel="Output",
+        metavar="S",
+        example="2",
+    ),
 ]
 HoldS = Annotated[
     float,
     Field(ge=0),
-    Option("Keep an announced state for S seconds.", panel="Output", metavar="S", example="10"),
+    Option(
+        "Keep an announced state for S seconds at least.", panel="Output", metavar="S", example="10"
+    ),
 ]
 Device = Annotated[DeviceName, Option("Where the network runs.", panel="Model")]
 

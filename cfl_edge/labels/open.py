@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pkgutil import resolve_name
 
-from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.frames import FrameLabels
-from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
+from cfl_edge.labels.source import LabelOptions, LabelSource
 from cfl_edge.names import visible
 
 KINDS = {
@@ -27,10 +25,7 @@ def open_labels(
     *,
     label: str | None,
     labels_from: str | None,
-    labels_port: int = LABELS_PORT,
-    classes: Sequence[str],
-    reserved: str | None = None,
-    hands: Hands | None = None,
+    options: LabelOptions | None = None,
     by_hand: bool = False,
 ) -> LabelSource:
     """Return the label source that the options ask for.
@@ -39,10 +34,7 @@ def open_labels(
         label: `--label`: the class of every frame.
         labels_from: `--labels-from`: "dirs", "keys", "http" or "serial". With neither, nothing
             is learned.
-        labels_port: `--labels-port` of "http"; 0 chooses a free one.
-        classes: Names that the model knows, in their order: "keys" binds them.
-        reserved: See `cfl_edge.names.check_name`.
-        hands: What the source may use of the session.
+        options: What the source may want to know; by default nothing.
         by_hand: Whether somebody labels by the page (`--ui`), whatever else there is.
 
     Raises:
@@ -50,7 +42,7 @@ def open_labels(
             terminal. A port in use raises when the source is entered.
 
     Example:
-        >>> open_labels(label=None, labels_from=None, classes=[]).waiting
+        >>> open_labels(label=None, labels_from=None).waiting
         'no labels: predicting only'
     """
     if label is not None and labels_from is not None:
@@ -64,8 +56,7 @@ def open_labels(
     if labels_from is None:
         return FrameLabels.none("hold a button of the page" if by_hand else None)
     if labels_from in KINDS:
-        options = LabelOptions(classes, labels_port, reserved, hands or Hands())
-        source: LabelSource = resolve_name(KINDS[labels_from])(options)
+        source: LabelSource = resolve_name(KINDS[labels_from])(options or LabelOptions())
         return source
     raise UsageError(
         f"--labels-from is {visible(labels_from)!r}, expected one of {', '.join(KINDS)}",

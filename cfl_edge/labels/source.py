@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Self, final
 
+from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.labels.hold import Hold
 from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.stream.frame import Frame
@@ -39,8 +40,8 @@ class LabelOptions:
         hands: What it may use of the session.
     """
 
-    classes: Sequence[str]
-    port: int
+    classes: Sequence[str] = ()
+    port: int = LABELS_PORT
     reserved: str | None = None
     hands: Hands = field(default_factory=Hands)
 

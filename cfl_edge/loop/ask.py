@@ -75,6 +75,8 @@ def ask_session(
         connection.settimeout(ANSWER_S)
         line = read_line(connection, ANSWER_BYTES)
         words: Any = json.loads(line) if line else None
+    except ConnectionError:  # it has hung up without reading
+        words = None
     except (OSError, ValueError) as error:
         raise SessionError(
             f"The session that learns on {folder} does not answer ({error})",

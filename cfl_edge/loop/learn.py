@@ -12,7 +12,7 @@ from cfl_edge.core.allocator import return_freed_memory
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import ring_bytes
-from cfl_edge.labels.source import Hands
+from cfl_edge.labels.source import Hands, LabelOptions
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
 from cfl_edge.loop.board_health import BoardHealth
@@ -114,10 +114,7 @@ def learn(
             open_labels(
                 label=settings.label,
                 labels_from=settings.labels_from or default_labels(settings),
-                classes=classes,
-                reserved=reserved_name(settings),
-                labels_port=settings.labels_port,
-                hands=hands,
+                options=LabelOptions(classes, settings.labels_port, reserved_name(settings), hands),
                 by_hand=settings.ui,
             )
         )

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any, final
 
 from cfl_edge.errors import CflEdgeError, SessionError
+from cfl_edge.names import visible
 
 MOST_WAITING = 32  # more than that ask faster than anything can be answered
 
@@ -90,7 +91,7 @@ class Mailbox:
                 _log.exception("%s failed", verb)
                 future.set_exception(error)
             except BaseException:
-                future.set_exception(ended())
+                future.set_exception(stopped(verb))
                 raise
             else:
                 future.set_result(answer)
@@ -104,6 +105,14 @@ class Mailbox:
         for future, _, _ in waiting:
             if future.set_running_or_notify_cancel():
                 future.set_exception(ended())
+
+
+def stopped(verb: str) -> SessionError:
+    """Return the error of a request that the end of the session interrupted."""
+    return SessionError(
+        f"The session was stopped in the middle of {visible(verb)}",
+        hint="cfl-edge classes list shows whether it was done",
+    )
 
 
 def ended() -> SessionError:

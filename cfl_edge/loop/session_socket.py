@@ -13,6 +13,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, final
@@ -29,6 +30,7 @@ MOST_CLIENTS = 8  # commands that somebody gave at the same time
 CLIENT_S = 10.0  # for a client to send or take a line; a command does it in milliseconds
 ADDRESS_BYTES = 107  # of a path: sockaddr_un has 108, with the null byte (unix(7))
 CLOSE_S = 1.0  # for answers under way once the session ends
+RETRY_S = 0.1  # after a client that could not be taken: no file or no thread was left
 
 
 @contextlib.contextmanager
@@ -142,10 +144,9 @@ class SessionSocket:
         while (listening := self._listening) is not None:
             try:
                 connection, _ = listening.accept()
-            except OSError:
-                if self._listening is None:
-                    return
-                continue  # the client has gone already
+            except OSError:  # the end; else the client has gone, or no file can be opened
+                time.sleep(RETRY_S if self._listening is not None else 0)
+                continue
             if not self._slots.acquire(blocking=False):
                 connection.close()
                 continue
@@ -153,7 +154,12 @@ class SessionSocket:
                 target=self._serve, args=[connection], name="session client", daemon=True
             )
             self._clients.add(client)
-            client.start()
+            try:
+                client.start()
+            except RuntimeError:  # no thread is left: this client asks again
+                self._clients.discard(client)
+                self._slots.release()
+                connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
         """Answer the lines of one client, until it hangs up or is too slow."""

@@ -28,6 +28,7 @@ LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 MAX_BODY_BYTES = 4096
 COOKIE = "cfl_edge"
 COOKIE_S = 90 * 86_400  # a phone that was let in stays so, as long as the token is the same
+SCHEMES = ("http", "https")  # the second by a proxy in front of this server
 OWN_SITES = ("same-origin", "none")  # "none": typed, or from a bookmark
 DRAIN_BYTES = 1 << 20  # read from a refused body, so that the client gets to read why
 
@@ -90,7 +91,8 @@ class Guard:
                 HTTPStatus.FORBIDDEN, "Host is not a name of this machine, expected its address"
             )
         origin = headers.get("origin")
-        if origin is not None and origin.lower() != f"http://{host.lower()}":
+        own_pages = [f"{scheme}://{host.lower()}" for scheme in SCHEMES]
+        if origin is not None and origin.lower() not in own_pages:
             raise HTTPException(HTTPStatus.FORBIDDEN, "Origin is another page")
         site = headers.get("sec-fetch-site")
         if site is not None and site not in OWN_SITES and not _is_navigation(scope, headers):

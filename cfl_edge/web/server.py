@@ -105,7 +105,7 @@ class WebServer:
                 )
                 thread.start()
             except (OSError, RuntimeError) as error:
-                raise _start_error(self._option, error) from error
+                raise _start_error(self._option, host, error) from error
             opened.pop_all()  # the thread closes them
         self._listener, self._thread = listener, thread
         return self
@@ -203,7 +203,7 @@ def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Let an error of one connection, or of taking one, cost that connection and write nothing."""
 
 
-def _start_error(option: str, error: OSError | RuntimeError) -> UsageError:
+def _start_error(option: str, host: str, error: OSError | RuntimeError) -> UsageError:
     name = option.partition(" ")[0]
     if isinstance(error, RuntimeError):
         return UsageError(
@@ -219,6 +219,8 @@ def _start_error(option: str, error: OSError | RuntimeError) -> UsageError:
         return UsageError(f"{option} is not permitted", hint=f"a port from 1024 on, or {name} 0")
     known = error.errno in errno.errorcode  # socket adds the address to the text; names: its own
     reason = os.strerror(cast(int, error.errno)) if known else error.strerror or str(error)
+    reason = reason.partition(" (while attempting")[0]  # which socket adds
     return UsageError(
-        f"{option} cannot be listened on: {reason}", hint="ip address shows what this machine has"
+        f"{option} cannot be listened on at {host}: {reason}",
+        hint="ip address shows what this machine has",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from cfl_edge.loop.step import Step
@@ -46,6 +46,7 @@ class Album:
         classes = frozenset(lesson.samples)
         self.review.see(step, lambda: png(cut_frame(step.frame, self._image_px, self._view).square))
         if classes != self._classes:
+            self.review.follow(self._classes - classes, None)
             self._classes = classes
             self.thumbnails.keep(classes)
         if lesson.label is not None:
@@ -68,13 +69,11 @@ class Album:
         """
         match verb, arguments:
             case "rename", {"name": str(name), "to": str(to)}:
-                self.thumbnails.merge([name], nfc(to.strip()))
-                self.advice.follow([name], nfc(to.strip()))
+                self._follow([name], to)
             case "merge", {"names": list(names), "into": str(into)}:
-                self.thumbnails.merge(names, nfc(into.strip()))
-                self.advice.follow(names, nfc(into.strip()))
+                self._follow(names, into)
             case "remove", {"name": str(name)}:
-                self.advice.follow([name], None)
+                self.advice.follow([nfc(name)], None)
             case "label_frame", _ if "moved" in answer:  # it had another label
                 self.thumbnails.forget([answer["frame"]])
             case "label_frame" | "label_picture", _ if answer["learned"]:
@@ -88,3 +87,10 @@ class Album:
             case "undo", _:
                 count = min(answer["frames_taken_back"], len(self._learned))
                 self.thumbnails.forget([self._learned.pop() for _ in range(count)])
+
+    def _follow(self, names: Sequence[str], into: str) -> None:
+        """Follow classes that got one name: theirs as the session has them."""
+        known, new = [nfc(name) for name in names], nfc(into.strip())
+        self.thumbnails.merge(known, new)
+        self.review.follow(known, new)
+        self.advice.follow(known, new)

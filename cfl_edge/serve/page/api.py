@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from importlib import resources
@@ -76,8 +77,8 @@ class Api:
             Route("/api/v1/status", self._status),
             *picture_routes(self._feed, self.viewers),
             Route("/api/v1/model.onnx", self._model),
-            Route("/api/v1/thumbnails/{frame:int}.jpg", self._thumbnail),
-            Route("/api/v1/review/{frame:int}.png", self._doubt),
+            Route("/api/v1/thumbnails/{frame}.jpg", self._thumbnail),
+            Route("/api/v1/review/{frame}.png", self._doubt),
             Route("/api/v1/review", self._decide, methods=["POST"]),
             Route("/api/v1/openapi.json", self._openapi),
             Route("/api/v1/{verb:str}", self._verb, methods=["POST"]),
@@ -143,13 +144,13 @@ class Api:
         return LongAnswer(chunks(), headers)
 
     async def _thumbnail(self, request: Request) -> Response:
-        picture = self._album.thumbnails.get(request.path_params["frame"])
+        picture = self._album.thumbnails.get(_frame(request))
         if picture is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such thumbnail, or no more")
         return Response(picture, media_type="image/jpeg")
 
     async def _doubt(self, request: Request) -> Response:
-        doubt = self._album.review.get(request.path_params["frame"])
+        doubt = self._album.review.get(_frame(request))
         if doubt is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such frame in the tray")
         return Response(doubt.picture, media_type="image/png")
@@ -215,6 +216,12 @@ def _file(content: bytes, kind: str) -> Endpoint:
         return Response(content, headers=headers, media_type=kind)
 
     return send
+
+
+def _frame(request: Request) -> int:
+    """Return the number of a frame in an address; -1, which no frame has, for anything else."""
+    number: str = request.path_params["frame"]
+    return int(number) if re.fullmatch(r"[0-9]{1,18}", number) else -1
 
 
 def _arguments(kind: str | None, body: bytes) -> dict[str, Any]:

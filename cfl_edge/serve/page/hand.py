@@ -74,8 +74,8 @@ class Hold:
 
     def release(self, viewer: object) -> None:
         """Stop, if this viewer holds it; learning stops with the next frame."""
-        if self._holder is not viewer:
-            return
+        if not self.is_of(viewer):
+            return  # without heartbeats it has ended: what holds now is somebody else's
         self._holder = None
         with contextlib.suppress(CflEdgeError):  # full, or ended: the label runs out by itself
             self._mailbox.submit("unlabel", {})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from cfl_edge.loop.step import Step
@@ -99,6 +99,20 @@ class Review:
         with self._lock:
             if self._doubts.pop(frame, None) is not None:
                 self.version += 1
+
+    def follow(self, names: Collection[str], into: str | None) -> None:
+        """Follow a change of the classes: no frame is taken for a class that is gone.
+
+        Args:
+            names: Classes that were renamed, merged or removed.
+            into: Their name from now on; None if they are gone.
+        """
+        with self._lock:
+            for frame, doubt in self._doubts.items():
+                if doubt.guess in names and doubt.guess != into:
+                    score = None if into is None else doubt.score
+                    self._doubts[frame] = replace(doubt, guess=into, score=score)
+                    self.version += 1
 
     def fields(self) -> list[dict[str, Any]]:
         """Return what a page shows of them, newest first."""

@@ -15,18 +15,18 @@ class ReviewTray extends HTMLElement {
   #show() {
     const doubts = session.status.review ?? [];
     this.closest("section").hidden = doubts.length === 0;
-    const frames = new Set(doubts.map(({ frame }) => frame));
+    const guesses = new Map(doubts.map(({ frame, guess }) => [frame, String(guess)]));
     for (const [frame, card] of this.#cards) {
-      if (frames.has(frame)) continue;
-      card.remove();
+      if (guesses.get(frame) === card.dataset.guess) continue;
+      card.remove(); // decided, or its class has another name by now
       this.#cards.delete(frame);
     }
-    for (const doubt of doubts.toReversed()) {
-      if (this.#cards.has(doubt.frame)) continue;
-      const card = this.#card(doubt);
-      this.#cards.set(doubt.frame, card);
-      this.list.prepend(card);
-    }
+    doubts.forEach((doubt, place) => {
+      if (!this.#cards.has(doubt.frame)) this.#cards.set(doubt.frame, this.#card(doubt));
+      const card = this.#cards.get(doubt.frame);
+      const there = this.list.children[place];
+      if (there !== card) this.list.insertBefore(card, there ?? null);
+    });
   }
 
   #card({ frame, why, guess, score }) {
@@ -40,7 +40,7 @@ class ReviewTray extends HTMLElement {
         make("span", { class: "clamp" }, text));
     return make(
       "li",
-      {},
+      { "data-guess": String(guess) },
       make("img", { src: `api/v1/review/${frame}.png`, alt: `Frame ${frame}`, width: 96, height: 96 }),
       make("p", { class: "facts" }, score === null ? why : `${guess}, ${percent(score)}: ${why}`),
       ...(guess ? [button(guess, () => decide(guess), `${guess} is right`)] : []),

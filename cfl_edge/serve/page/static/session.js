@@ -37,6 +37,7 @@ export class Session extends EventTarget {
   }
 
   #connect() {
+    if (this.#socket) return; // the network came back before the next try
     const address = new URL("api/v1/live", location.href);
     address.protocol = address.protocol.replace("http", "ws");
     const socket = new WebSocket(address);
@@ -160,7 +161,7 @@ export class Session extends EventTarget {
       if (!quiet) this.tell(answer.said, { undo });
       return answer;
     } catch {
-      this.tell("No answer from the camera's program: nothing was changed", { bad: true });
+      this.tell("No answer from the camera's program: look whether it was done", { bad: true });
       return null;
     }
   }
