@@ -75,6 +75,16 @@ def test_class_changes(algorithm):
     back.recalibrate()
     assert back.classes == ["above", "dark", "left"]
 
+    emptied = stored(learner)
+    for name in ("above", "left", "dark"):
+        class_table.remove(emptied, name)
+    back = Learner.from_saved(emptied)
+    back.recalibrate()  # as `save` does
+    assert back.samples() == {}
+    learner_checks.teach(back, steps=2)
+    back.recalibrate()
+    assert sorted(back.classes) == ["above", "left"]
+
     added = stored(learner)
     class_table.add(added, "white")
     back = Learner.from_saved(added)

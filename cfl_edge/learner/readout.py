@@ -68,7 +68,9 @@ class Readout:
         bias = torch.stack([block[:, -1] for block in (first, *others)]).sum(dim=0)
         weights = [block[:, :-1] for block in (first, *others)]
         joined = torch.cat([*weights, bias[:, None]], dim=1)
-        self._shared = torch.zeros_like(joined[0]) if not known.any() else joined[known].mean(dim=0)
+        self._shared = (
+            joined[known].mean(dim=0) if known.any() else joined.new_zeros(joined.shape[1])
+        )
         joined -= self._shared  # what all classes share says nothing about the class
         joined *= TEMPERATURE
         self.matrix = joined
