@@ -68,7 +68,7 @@ def test_the_ridge_is_that_of_least_error_on_samples_that_are_left_out():
     found = []
     for start in (-5, 2):  # powers of ten, below and above
         algorithm.ridge = start
-        held_out = algorithm.held_out(x, labels)
+        held_out = algorithm.held_out(x, labels, torch.ones(len(x)))
         found.append(algorithm.ridge)
     chosen = found[0]
     assert found == [chosen] * 2
@@ -101,7 +101,7 @@ def test_a_ridge_that_rounding_errors_outweigh_is_raised():
     assert algorithm.ridge > -5
     scores = algorithm.scores(encoded(x))
     assert (scores.argmax(dim=1) == labels).float().mean() > 0.9
-    algorithm.held_out(x, labels)
+    algorithm.held_out(x, labels, torch.ones(len(x)))
     assert algorithm.ridge > -5
 
 

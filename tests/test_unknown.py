@@ -13,8 +13,10 @@ from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.novelty_calibration import (
     KNOWN,
     LEARNED_FRAMES,
+    KnownSamples,
     NoveltyCalibration,
 )
+from cfl_edge.learner.replay import EXACT
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.learners import LEARNERS
 from cfl_edge.model.class_table import add, merge, remove, rename
@@ -38,9 +40,8 @@ def new_learner(algorithm="cfl", **more):
         LearnerConfig(
             learner=algorithm,
             backbone="none",
-            layers="8,16",
             image_px=16,
-            **{"statistics_mib": 0.25, **more},
+            **{"layers": "8,16", "statistics_mib": 0.25, **more},
         )
     )
 
@@ -187,6 +188,61 @@ def test_held_out_distances_are_those_of_learning_all_others(classes, channels, 
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_sample_is_held_out_with_all_its_copies(times):
+    """As if neither pass had brought it; what else came as often."""
+    x, labels = gaussian(3, 5, 4)
+    every, their = x.repeat(times, 1), labels.repeat(times)
+    statistics = ClassStatistics(5)
+    for _ in range(3):
+        statistics.add_class()
+    statistics.update(every, their)
+    copies = torch.full((len(x),), times)
+    found = held_out_distances(
+        Factor(statistics, 0.2).finish(), statistics, x, labels, copies.float()
+    )
+    expected = [without(x, labels, i, 0.2) for i in range(len(x))]  # passes change no mean
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("algorithm", ["joint", "slda", "ranpac"])
+def test_known_images_are_refused_no_more_after_three_passes_than_after_one(algorithm):
+    """With more directions than samples: next to a copy of its own every sample lies near."""
+    new = np.concatenate([pictures(kind, 60, seed=999) for kind in range(3)])
+    refused = []
+    for passes in (1, 3):
+        learner = new_learner(algorithm, layers="8,128")
+        for _ in range(passes):
+            teach(learner, 20)
+        learner.recalibrate()
+        distances = learner.distances(learner.encode(new))
+        refused.append(float((learner.algorithm.novelty.scores(distances) > 0.95).mean()))
+    assert max(refused) < 0.13
+    assert abs(refused[1] - refused[0]) < 0.05
+
+
+def test_how_often_a_sample_came_is_counted_for_those_that_are_stored_late_as_well():
+    known = KnownSamples(20, EXACT, torch.Generator().manual_seed(0), torch.device("cpu"))
+    for _ in range(2):
+        known._stored.add_class()
+    x, labels = gaussian(2, 20, 700)
+    for _ in range(3):
+        for place in torch.randperm(len(x), generator=torch.Generator().manual_seed(1)).split(8):
+            known.add(x[place], labels[place])
+    found = []
+
+    def held_out(x, labels, copies):
+        found.append(copies)
+        return torch.zeros(len(x))
+
+    for _ in known.measuring(held_out, lambda _: None):
+        pass
+    copies = torch.cat(found)
+    assert len(copies) == KNOWN
+    assert (copies == 3).float().mean() > 0.9
+    assert copies.max() == 3
+
+
 def test_a_sample_whose_class_has_no_other_is_not_held_out():
     x, labels = gaussian(3)
     labels[0] = 3
@@ -212,7 +268,7 @@ def test_other_held_out_distances_are_those_of_learning_all_others(algorithm):
 
     everything = learned(list(range(15)))
     x = everything.algorithm.reading.read(everything.encode(images))
-    found = everything.algorithm.held_out(x, torch.arange(3).repeat_interleave(5))
+    found = everything.algorithm.held_out(x, torch.arange(3).repeat_interleave(5), torch.ones(15))
     for i in range(15):
         others = learned([j for j in range(15) if j != i])
         expected = others.distances(others.encode(images[i : i + 1]))[0]

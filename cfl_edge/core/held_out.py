@@ -23,10 +23,11 @@ LARGEST_LEVERAGE = 0.9999  # beyond it, a sample is all that is known of its dir
 class _Without:
     """Products of N samples and Z class means, as if each sample had not been learned.
 
-    With u = x - mu_y and A = Sigma^-1, the class mean without x is mu_y - u / (n_y - 1), and the
-    covariance is Sigma - k u u^T with k = (1 - alpha) / n * n_y / (n_y - 1), so that its inverse is
-    A + q A u u^T A with q = k / (1 - k u^T A u). How far the covariance is shrunk, and to which
-    scale, stays as it is. Samples and means are taken about the mean of the means.
+    With u = x - mu_y and A = Sigma^-1, the class mean without m copies of x is mu_y - r u with
+    r = m / (n_y - m), and the covariance is Sigma - k u u^T with k = (1 - alpha) / n * n_y r,
+    so that its inverse is A + q A u u^T A with q = k / (1 - k u^T A u). How far the covariance is
+    shrunk, and to which scale, stays as it is. Samples and means are taken about the mean of the
+    means.
 
     Args:
         g: Of sample and means, (N, Z).
@@ -45,8 +46,15 @@ class _Without:
     q: Tensor
 
     @classmethod
-    def of(cls, factor: Factor, statistics: ClassStatistics, x: Tensor, labels: Tensor) -> _Without:
-        """Take each sample (N, C) out; its class, (N,), has another one."""
+    def of(
+        cls,
+        factor: Factor,
+        statistics: ClassStatistics,
+        x: Tensor,
+        labels: Tensor,
+        copies: Tensor | float = 1.0,
+    ) -> _Without:
+        """Take each sample (N, C) and its copies, (N,), out; its class, (N,), has others."""
         known, counts = statistics.counts > 0, statistics.counts.double()
         places = torch.cumsum(known, dim=0) - 1  # of a class among those that have samples
         y = places[labels]
@@ -59,7 +67,7 @@ class _Without:
         of_u = (u @ solved).double()
         length = factor.lengths(u)  # u^T A u, (N,)
         n = counts[known][y]
-        r = 1 / (n - 1)
+        r = copies / (n - copies)
         moved = (r / classes)[:, None].repeat(1, classes)
         moved[each, y] -= r
         k = (1 - factor.alpha) / factor.samples * n * r
@@ -73,7 +81,11 @@ class _Without:
 
 @torch.no_grad()
 def held_out_distances(
-    factor: Factor, statistics: ClassStatistics, x: Tensor, labels: Tensor
+    factor: Factor,
+    statistics: ClassStatistics,
+    x: Tensor,
+    labels: Tensor,
+    copies: Tensor | None = None,
 ) -> Tensor:
     """Return relative Mahalanobis distances of learned samples as if each were not learned.
 
@@ -85,15 +97,18 @@ def held_out_distances(
         statistics: Of Z classes, `x` among their samples.
         x: (N, C).
         labels: Class indices, (N,).
+        copies: How often each was learned, (N,), as in several passes; None for once.
 
     Returns:
         float64 (N,), nan for a sample whose class has no other.
     """
+    copies = torch.ones(len(x)) if copies is None else copies
+    copies = copies.to(x.device, torch.float64)
     distances = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
-    others = statistics.counts[labels] >= 2
+    others = statistics.counts[labels] > copies
     if not others.any():
         return distances
-    without = _Without.of(factor, statistics, x[others], labels[others])
+    without = _Without.of(factor, statistics, x[others], labels[others], copies[others])
     classes = len(without.of_means)
     eye = classes * torch.eye(classes, dtype=torch.float64, device=x.device)
     found = []

@@ -4,6 +4,9 @@ Learned samples lie too near. Where the distance has a closed form, it is that o
 if each had not been learned (`cfl_edge.core.held_out`), so that the order in which classes came
 plays no part. Where it has none, it is that of the newest samples, from before they were learned.
 
+A sample that comes again, in a second pass through a folder, is left out with all its copies: next
+to one of them it would lie as near as a learned one.
+
 The frames of a camera resemble their neighbours: left out alone, a stored sample lies near those
 that were learned just before and after it, as no frame to come will. Where most new samples lie
 beyond the stored ones as they come, the newest ones are what is measured by.
@@ -20,7 +23,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.learner.quantise import packed_bytes
-from cfl_edge.learner.replay import MIB, Replay
+from cfl_edge.learner.replay import EXACT, MIB, Replay
 from cfl_edge.learner.state import Rows, State
 from cfl_edge.prediction import Floats, novelty_scores
 
@@ -36,6 +39,9 @@ LEVELS: Floats = np.linspace(0.0, 1.0, 201)  # of the table: steps of half a per
 TABLE_EVERY = 16  # known samples
 USUAL = 0.95
 MOST_BEYOND = 0.5  # of new samples beyond 95 % of the stored ones as they come: not of one kind
+SAME = 1e-3  # of its length: how far a copy of a sample may be from it
+TOLD = 16  # numbers that tell most samples from copies
+MOST_COPIES = 4  # of a sample, in what is expected of others: a camera may hang on one frame
 SAMPLES_A_SLICE = 64  # measured at once, then the frame goes on
 RENEWED_SHARE = 1.3  # more samples than at the last calibration: distances have changed
 
@@ -154,7 +160,30 @@ class KnownSamples:
 
     def add(self, x: Tensor, targets: Tensor) -> None:
         """Offer features (N, C) of learned samples of these classes, (N,)."""
-        self._stored.add(x, targets.tolist())
+        if self._stored.bits != EXACT:
+            self._stored.add(x, targets.tolist())
+            return
+        # A float needs no offset and step: their place counts how often a sample came again.
+        again = self._stored.ranges[:, 0]
+        for sample, label in zip(x, targets.tolist(), strict=True):
+            places = torch.tensor(self._stored.places[label], dtype=torch.long, device=x.device)
+            if len(same := self._copies_of(sample, places)):
+                again[same] += 1
+                self._stored.offered[label] += 1
+                continue
+            passes = again[places].clamp(max=MOST_COPIES).mean().ceil() if len(places) else 0.0
+            if (place := self._stored.offer(sample, label)) is not None:
+                again[place] = passes  # it came in those passes as well, and was not stored
+
+    def _copies_of(self, sample: Tensor, places: Tensor) -> Tensor:
+        """Return which of these places hold the sample (C,) itself."""
+        if not len(places):
+            return places
+        most = SAME * sample.abs().max()
+        told = self._stored.values[places, : TOLD * 4].view(torch.float32)
+        places = places[((told - sample[:TOLD]).abs() <= most).all(dim=1)]
+        far = (self._stored.read(places) - sample).norm(dim=1)
+        return places[far <= SAME * sample.norm()]
 
     def is_due(self) -> bool:
         """Return whether so much was learned that the distances are to be taken again."""
@@ -163,7 +192,7 @@ class KnownSamples:
 
     def measuring(
         self,
-        held_out: Callable[[Tensor, Tensor], Tensor],
+        held_out: Callable[[Tensor, Tensor, Tensor], Tensor],
         calibrate: Callable[[Tensor], None],
         at_once: int = SAMPLES_A_SLICE,
     ) -> Generator[None, None, None]:
@@ -171,7 +200,7 @@ class KnownSamples:
 
         Args:
             held_out: Returns their distances as if each had not been learned, (N,), for features
-                (N, C) and class indices (N,).
+                (N, C), class indices (N,), and how often each was learned, (N,).
             calibrate: Gets the distances of all of them.
             at_once: Samples between two pauses.
         """
@@ -180,8 +209,11 @@ class KnownSamples:
             self._stored.labels, dtype=torch.long, device=self._stored.ranges.device
         )
         x = self._stored.read(torch.arange(len(labels)))
+        copies = torch.ones(len(labels), device=x.device)
+        if self._stored.bits == EXACT:
+            copies += self._stored.ranges[: len(labels), 0]
         parts = []
         for some in torch.split(torch.arange(len(labels)), at_once):
-            parts.append(held_out(x[some], labels[some]))
+            parts.append(held_out(x[some], labels[some], copies[some]))
             yield
         calibrate(torch.cat(parts))

@@ -111,10 +111,15 @@ class Replay:
             labels: Class indices, N of them, of classes that were added.
         """
         for sample, label in zip(x, labels, strict=True):
-            self.offered[label] += 1
-            place = self._place_for(label)
-            if place is not None:
-                self._write(torch.tensor([place]), sample[None])
+            self.offer(sample, label)
+
+    def offer(self, sample: Tensor, label: int) -> int | None:
+        """Offer one sample, (C, H, W); return where it is stored, None if nowhere."""
+        self.offered[label] += 1
+        place = self._place_for(label)
+        if place is not None:
+            self._write(torch.tensor([place]), sample[None])
+        return place
 
     def _place_for(self, label: int) -> int | None:
         if len(self.labels) < self.capacity:

@@ -181,14 +181,15 @@ class ClassMeans(Logits, HeldOut, ClassifierAlgorithm):
         rows = silenced(self.method.rows(self.running), self.running.counts > 0)
         self._readout = self.reading.spread(rows)
 
-    def held_out(self, x: Tensor, targets: Tensor) -> Tensor:
+    def held_out(self, x: Tensor, targets: Tensor, copies: Tensor) -> Tensor:
         """Return the distances of learned samples, each taken out of the mean of its class."""
         distances, squares = x.new_full((len(x),), torch.nan), x.square().sum(dim=1)
         for i, z in enumerate(targets.tolist()):
-            if self.running.counts[z] < 2:  # its class is not known without it
+            if self.running.counts[z] <= copies[i]:  # its class is not known without it
                 continue
             without = copy.copy(self.running)
-            without.remove(self.method.prepare(x[i : i + 1])[0], z, squares[i])
+            for _ in range(int(copies[i])):
+                without.remove(self.method.prepare(x[i : i + 1])[0], z, squares[i])
             rows = silenced(self.method.rows(without), without.counts > 0)
             distances[i] = -(rows @ with_constant(x[i])).max()
         return distances

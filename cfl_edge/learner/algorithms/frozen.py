@@ -114,12 +114,13 @@ class HeldOut(ABC):
     """
 
     @abstractmethod
-    def held_out(self, x: Tensor, targets: Tensor) -> Tensor:
+    def held_out(self, x: Tensor, targets: Tensor, copies: Tensor) -> Tensor:
         """Return the distances of learned samples as if each had not been learned, (N,).
 
         Args:
             x: What it reads of them, (N, C).
             targets: Class indices, (N,).
+            copies: How often each was learned, where that is known, else 1, (N,).
 
         Returns:
             nan for a sample that says nothing.

@@ -121,7 +121,7 @@ class NearestNeighbours(HeldOut, ClassifierAlgorithm):
         """
         return 1 - self._nearest(F.normalize(self.reading.read(encoded)))[0][:, -1]
 
-    def held_out(self, x: Tensor, targets: Tensor) -> Tensor:
+    def held_out(self, x: Tensor, targets: Tensor, copies: Tensor) -> Tensor:
         """Return the distances by all other stored samples: all that are not the same, (N,)."""
         if not len(self.replay):
             return x.new_zeros(0)

@@ -99,12 +99,13 @@ class RandomProjection(HeldOut, SolvedAlgorithm):
         _, weights, self.ridge = self._solved(self._gram(), self.ridge)
         self.weights = weights.T.float()
 
-    def held_out(self, x: Tensor, targets: Tensor) -> Tensor:
+    def held_out(self, x: Tensor, targets: Tensor, copies: Tensor) -> Tensor:
         """Choose the ridge by samples that are left out; return minus their largest score, (N,).
 
         From its present value the ridge goes by powers of ten to where the squared error of
         one-hot labels is least. Leaving a sample out has a closed form: with the leverage
-        a = h^T (G + r I)^-1 h its score s becomes (s - a y) / (1 - a), y being its one-hot label.
+        a = m h^T (G + r I)^-1 h of its m copies its score s becomes (s - a y) / (1 - a), y being
+        its one-hot label.
         """
         gram, h = self._gram(), self.expanded(x).double()
         labels = F.one_hot(targets, len(self.weights)).double()  # (N, Z)
@@ -113,7 +114,9 @@ class RandomProjection(HeldOut, SolvedAlgorithm):
         def error(ridge: int) -> float:
             if ridge not in tried:
                 factor, weights, used = self._solved(gram, ridge)
-                leverage = factor.whiten(h.T).square().sum(dim=0)[:, None]  # (N, 1)
+                leverage = (
+                    factor.whiten(h.T).square().sum(dim=0)[:, None] * copies[:, None]
+                )  # (N, 1)
                 scores = (h @ weights - leverage * labels) / (1 - leverage).clamp(min=SMALLEST)
                 squared = float((scores - labels).square().mean())
                 tried[ridge] = squared if used == ridge else math.inf, scores, weights

@@ -105,10 +105,10 @@ class StreamingDiscriminant(Linear, HeldOut, SolvedAlgorithm):
         """Return what gives relative Mahalanobis distances in what it reads."""
         return self._distance
 
-    def held_out(self, x: Tensor, targets: Tensor) -> Tensor:
+    def held_out(self, x: Tensor, targets: Tensor, copies: Tensor) -> Tensor:
         """Return the relative Mahalanobis distances by all other samples, (N,)."""
         factor = shrunk_factor(self.statistics, self.shrinkage)
-        return held_out_distances(factor, self.statistics, x, targets)
+        return held_out_distances(factor, self.statistics, x, targets, copies)
 
     def follow(self) -> None:
         """Take the distance from the rows."""
