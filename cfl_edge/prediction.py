@@ -158,13 +158,12 @@ def only_answer(classes: Sequence[str]) -> str | None:
 
     Example:
         >>> only_answer(["a"])
-        'a is predicted for everything: teach a second one, such as empty for the view without a'
+        'a is predicted for everything: teach a second one, such as the view without it'
     """
     if len(classes) != 1:
         return None
     return (
-        f"{classes[0]} is predicted for everything: teach a second one, such as empty for the "
-        f"view without {classes[0]}"
+        f"{classes[0]} is predicted for everything: teach a second one, such as the view without it"
     )
 
 

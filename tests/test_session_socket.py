@@ -227,7 +227,7 @@ def test_where_there_can_be_no_socket_a_notice_says_so(lesson, kind, monkeypatch
         b"\n",
         b"{}\n",
         b"[1]\n",
-        b'{"verb": "undo"}\n',
+        b'{"verb": "undo", "more": 1}\n',
         b'{"verb": 3, "arguments": {}}\n',
         b'{"verb": "undo", "arguments": []}\n',
         b'{"verb": "fly", "arguments": {}}\n',
@@ -245,6 +245,13 @@ def test_what_is_no_request_is_refused_and_the_next_is_served(served, line):
         assert answer["error"]["kind"] == "UsageError"
         assert answer["error"]["hint"]
     assert ask(served.folder, "add", {"name": "fox"}, pytest.fail)["classes"]["fox"] == 0
+
+
+def test_a_verb_without_arguments_needs_none(served):
+    with connect(served.folder) as connection:
+        connection.sendall(b'{"verb": "status"}\n')
+        answer = json.loads(session_socket.read_line(connection, 1 << 20))
+    assert answer["answer"]["learned"] == 0
 
 
 def test_several_requests_on_one_connection(served):

@@ -128,7 +128,7 @@ def test_a_model_of_one_class_is_said_to_need_a_second(tmp_path, classes):
     evaluated = cfl_edge("evaluate", tmp_path / "m", "--data", data)
     ran = cfl_edge("run", tmp_path / "m/onnx/model.onnx", "--stream", data)
     assert (evaluated.code, ran.code) == (0, 0)
-    sentence = "above is predicted for everything: teach a second one, such as empty for the view"
+    sentence = "above is predicted for everything: teach a second one, such as the view without it"
     for text in (learned.out, evaluated.err, ran.err):
         assert text.count(sentence) == (classes == 1)
 

@@ -203,6 +203,8 @@ def _read(line: bytes) -> tuple[str, dict[str, Any]]:
         request: Any = json.loads(line)
     except (ValueError, RecursionError):
         request = None
+    if isinstance(request, dict):
+        request = {"arguments": {}, **request}  # a verb such as status has none
     if (
         not isinstance(request, dict)
         or request.keys() != {"verb", "arguments"}
@@ -216,5 +218,5 @@ def _read(line: bytes) -> tuple[str, dict[str, Any]]:
 def _no_request(what: str) -> UsageError:
     return UsageError(
         f"A request is {what}, expected a verb and its arguments",
-        hint='{"verb": "undo", "arguments": {"frames": 5}}',
+        hint='{"verb": "status", "arguments": {}}',
     )

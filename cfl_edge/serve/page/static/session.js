@@ -125,6 +125,10 @@ export class Session extends EventTarget {
       this.tell("Not connected: nothing is learned", { bad: true });
       return;
     }
+    if (this.status?.paused) {
+      this.tell("Learning is paused: nothing is learned until you resume it", { bad: true });
+      return;
+    }
     this.holding = label;
     this.#since = performance.now();
     this.#send({ hold: label });
