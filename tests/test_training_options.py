@@ -20,9 +20,12 @@ def dataset():
     return pets()
 
 
-def test_a_step_in_bfloat16_is_another_run_whose_weights_are_float32(dataset):
-    plan = plan_run("cfl-conv256", dataset, OPTIONS)
-    reduced = plan_run("cfl-conv256", dataset, changed(precision="bfloat16"))
+@pytest.mark.parametrize(
+    ("recipe", "options"), [("cfl-conv256", {}), ("cfl-fc", {"fc_loss": "relu"})]
+)
+def test_a_step_in_bfloat16_is_another_run_whose_weights_are_float32(dataset, recipe, options):
+    plan = plan_run(recipe, dataset, changed(**options))
+    reduced = plan_run(recipe, dataset, changed(precision="bfloat16", **options))
     assert plan.config.key() != reduced.config.key()
     trainers = []
     for each in (plan, reduced):

@@ -231,10 +231,11 @@ def add_weight_gradient(parts: Parts, x_hat: Tensor, h: Tensor, g: Tensor) -> No
     product = parts.product
     delta = torch.ops.aten.threshold_backward(spread(g, h), h, 0)  # mask * g / K, shaped as h
     if isinstance(product, nn.Linear):
-        if product.weight.grad is None:
-            product.weight.grad = delta.T @ x_hat
-        else:
-            product.weight.grad.addmm_(delta.T, x_hat)  # no second matrix of this size
+        gradient = product.weight.grad
+        if gradient is None:
+            _add(product.weight, delta.T @ x_hat)
+        else:  # no second matrix of this size
+            gradient.addmm_(delta.T.to(gradient.dtype), x_hat.to(gradient.dtype))
         if product.bias is not None:
             _add(product.bias, delta.sum(0))
         return
