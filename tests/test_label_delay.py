@@ -378,7 +378,7 @@ def test_the_end_says_why_nothing_was_learned(tmp_path):
 @pytest.mark.parametrize(
     ("samples", "exports", "told", "next_command"),
     [
-        ({"mug": 9}, True, "such as empty for the view without mug", "--label empty"),
+        ({"mug": 9}, True, "such as the view without it", "--label empty"),
         ({"mug": 9, "pen": 8}, True, None, "cfl-edge export m -o m/onnx"),
         ({"mug": 9, "pen": 8}, False, "cannot be exported", "cfl-edge evaluate m --data FOLDER"),
     ],

@@ -161,7 +161,7 @@ def test_foreign_pages_are_refused(labels: HttpLabels) -> None:
         {"Host": ""},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
-        {"Origin": f"https://{own}"},
+        {"Origin": f"https://evil.example:{labels.port}"},
         {"Origin": "http://127.0.0.1:1"},
         {"Host": "evil.example", "Origin": "http://evil.example"},
     ]
@@ -175,6 +175,7 @@ def test_foreign_pages_are_refused(labels: HttpLabels) -> None:
         {"Host": "localhost"},
         {"Host": "LOCALHOST:9000"},  # ssh -L 9000:localhost:8765
         {"Origin": f"http://{own}"},
+        {"Origin": f"https://{own}"},  # behind a proxy that adds HTTPS
     ]
     for headers in allowed:
         assert ask(labels, "POST", {"label": "mug"}, headers=headers)[0] == 200, headers

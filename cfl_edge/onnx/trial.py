@@ -99,6 +99,7 @@ def run_child(
             raise TimeoutError from None
         finally:
             process.kill()  # a no-op once it has ended
+            process.wait()  # an interrupt leaves `with` without it
             _children.discard(process)
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
