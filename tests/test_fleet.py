@@ -1,72 +1,21 @@
 """Models of several boards merged into one: the same as one learner that saw everything."""
 
-import copy
-
 import numpy as np
 import pytest
 from command_line import assert_error, cfl_edge, contents
+from fleet_boards import (
+    KINDS,
+    board,
+    config,
+    merge,
+    scores,
+    split,
+    state,
+    teach,
+)
 
-from cfl_edge.errors import DataError, ModelDamagedError
 from cfl_edge.fleet import folder as fleet
-from cfl_edge.fleet.contribution import contribution, read_again
-from cfl_edge.fleet.pool import Pool
-from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.model.store import Store
-
-SIZE_PX = 16
-KINDS = [f"kind {z}" for z in range(10)]
-PICTURES = np.random.default_rng(0).integers(0, 256, (10, SIZE_PX, SIZE_PX, 3))
-
-
-def config(learner="joint", **options):
-    return LearnerConfig(
-        **{"backbone": "none", "layers": "8,16", "image_px": SIZE_PX, "learner": learner} | options
-    )
-
-
-def pictures(kind, count, seed):
-    """Noisy pictures of one of ten kinds."""
-    noise = np.random.default_rng([seed, kind]).normal(0, 60, (count, SIZE_PX, SIZE_PX, 3))
-    return np.clip(PICTURES[kind] + noise, 0, 255).astype(np.uint8)
-
-
-def teach(learner, frames, seed, names=KINDS):
-    """Teach so many frames of each kind."""
-    for kind, count in frames.items():
-        if count:
-            learner.learn(learner.encode(pictures(kind, count, seed)), [names[kind]] * count)
-
-
-def board(folder, frames, *, seed=None, setup=None, names=KINDS):
-    """Save the model of a board; go on with the one that is there."""
-    learner = Learner.load(folder) if folder.exists() else Learner(setup or config())
-    seed = sum(folder.name.encode()) if seed is None else seed
-    teach(learner, frames, seed, names)
-    learner.save(folder)
-    return folder
-
-
-def merge(out, *models, alias=()):
-    options = [word for each in alias for word in ("--alias", each)]
-    return cfl_edge("merge", *models, "-o", out, *options, "--json")
-
-
-def scores(learner):
-    """Return the scores of test pictures, the classes in the order of their names."""
-    test = np.concatenate([pictures(kind, 20, 999) for kind in range(10)])
-    order = np.argsort(learner.classes)
-    return learner.predict(learner.encode(test))[:, order]
-
-
-def state(folder):
-    return Store(folder, on_notice=pytest.fail).load().tensors["state"]
-
-
-def split(boards, rng):
-    """Deal 60 frames of each kind to boards by a Dirichlet distribution with 0.1."""
-    shares = rng.dirichlet([0.1] * boards, size=10)
-    return [{z: round(60 * shares[z, b]) for z in range(10)} for b in range(boards)]
-
+from cfl_edge.learner.learner import Learner
 
 DEALT = {
     "five boards, nothing in common": [{2 * b: 20, 2 * b + 1: 9} for b in range(5)],
@@ -244,189 +193,6 @@ def test_what_a_killed_merge_left_goes_with_the_next(two, tmp_path, monkeypatch)
     del killed
 
 
-OTHER = {
-    "learner": config("slda"),
-    "layers": config(layers="8,8"),
-    "image size": config(image_px=32),
-    "fit": config(fit="stretch"),
-    "region kind": config(region="motion"),
-    "drawn layers": config(seed=3),
-    "statistics size": config(statistics_mib=4),
-}
-
-
-@pytest.mark.parametrize("what", OTHER)
-def test_a_board_with_other_features_is_refused_with_the_reason(what, two, tmp_path):
-    learner = Learner(OTHER[what])
-    side = learner.image_px
-    for _ in range(2):
-        learner.learn(learner.encode(np.full((1, side, side, 3), 90, np.uint8)), ["thing"])
-    learner.save(tmp_path / "foreign")
-    result = cfl_edge("merge", *two, tmp_path / "foreign", "-o", tmp_path / "x")
-    assert_error(result, 4, "foreign cannot be merged with hall", what)
-    assert not (tmp_path / "x").exists()
-    assert not list(tmp_path.glob(".writing-*"))
-
-
-def test_boards_that_look_at_different_places_are_told_of(tmp_path):
-    left = board(tmp_path / "a", {0: 5}, setup=config(region="0,0,0.5,1"))
-    right = board(tmp_path / "b", {1: 5}, setup=config(region="0.5,0,0.5,1"))
-    result = merge(tmp_path / "out", left, right)
-    assert any("2 different regions" in text and "of b: 0.5,0" in text for text in result.notices)
-    assert not merge(tmp_path / "alone", left).notices
-
-
-def test_an_interrupted_merge_leaves_nothing(two, tmp_path, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Pool, "add", interrupted)
-    before = sorted(path.name for path in tmp_path.iterdir())
-    assert merge(tmp_path / "x", *two).code == 130
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
-
-
-def test_another_backbone_is_refused(two):
-    first, other = (Store(model).load() for model in two)
-    other.manifest["network"]["backbone_digest"] = "0123"
-    gathered = [contribution(saved, name, name) for saved, name in ((first, "a"), (other, "b"))]
-    with pytest.raises(DataError, match="backbone weights is 0123"):
-        fleet.require_same_plan(*gathered)
-
-
-@pytest.mark.parametrize("learner", ["knn", "last-layer-sgd", "cfl"])
-def test_a_learner_whose_weights_do_not_add_up_is_refused(learner, tmp_path):
-    model = board(tmp_path / "hall", {0: 6, 1: 6}, setup=config(learner))
-    assert_error(cfl_edge("merge", model, "-o", tmp_path / "x"), 4, f"--learner {learner}")
-
-
-def _set(tensor, place, value):
-    def poison(saved):
-        array = saved.tensors["state"][tensor] = saved.tensors["state"][tensor].copy()
-        array[place] = value
-
-    return poison
-
-
-def _names(names):
-    def poison(saved):
-        saved.manifest["classes"] = names
-
-    return poison
-
-
-POISONS = {
-    "NaN": (_set("joint.means", (0, 0), np.nan), "joint.means"),
-    "infinite": (_set("joint.scatter", 0, np.inf), "joint.scatter"),
-    "absurd count": (_set("joint.counts", 0, 1e12), "joint.counts of 'kind 0' is 1e+12"),
-    "count below 0": (_set("joint.counts", 1, -4), "joint.counts"),
-    "half a frame": (_set("joint.counts", 1, 0.5), "joint.counts of 'kind 1' is 0.5"),
-    "absurd frames": (_set("seen", 0, 1 << 40), "seen of 'kind 0'"),
-    "variance below 0": (_set("joint.scatter", 0, -1.0), "joint.scatter"),
-    "a million classes": (_names([f"c{i}" for i in range(10**6)]), "1000000 classes"),
-    "control characters": (_names(["a\x1b[2J", "b"]), "control characters"),
-    "the same name twice": (_names(["cup", "cup"]), "expected as many"),
-}
-
-
-@pytest.mark.parametrize("poison", POISONS)
-def test_a_poisoned_board_is_refused_by_name(poison, two):
-    change, words = POISONS[poison]
-    saved = copy.deepcopy(Store(two[0]).load())
-    change(saved)
-    with pytest.raises(ModelDamagedError) as error:
-        contribution(saved, "hall", "runs/hall")
-    assert "runs/hall cannot be merged" in error.value.problem
-    assert words in error.value.problem
-
-
-def _about(**words):
-    return lambda saved: saved.manifest["contribution"].update(words)
-
-
-def _without_frames(saved):
-    del saved.manifest["tensors"]["rows"]["seen"]
-
-
-def _mean_of_weights(saved):
-    saved.tensors["state"]["readout"] = np.zeros((2, 5), np.float32)
-    saved.manifest["tensors"]["rows"]["readout"] = {"new": "never", "merge": "mean"}
-
-
-def _means_without_counts(saved):
-    saved.manifest["tensors"]["rows"]["joint.means"]["counts"] = "joint.ends"
-
-
-def _flat_means(saved):
-    state = saved.tensors["state"]
-    state["joint.means"] = state["joint.means"][:, 0]
-
-
-def _other_samples(saved):
-    saved.manifest["tensors"]["samples"][0]["labels"] = "seen"
-    for name in [name for name in saved.tensors["state"] if name.startswith("known.")]:
-        del saved.tensors["state"][name]
-
-
-FORGED = {
-    "of no board": lambda saved: saved.manifest.pop("contribution"),
-    "of a board elsewhere": _about(board="../../etc"),
-    "of no generation": _about(generation="new"),
-    "of aliases that are no names": _about(aliases={"cup": "a\x1b[2J"}),
-    "of no aliases": _about(aliases=3),
-    "without frames": _without_frames,
-    "classifier weights": _mean_of_weights,
-    "means without counts": _means_without_counts,
-    "flat means": _flat_means,
-    "cut scatter": lambda saved: saved.tensors["state"].update({"joint.scatter": np.ones(7)}),
-    "other samples": _other_samples,
-    "another learner": lambda saved: saved.manifest["network"].update(learner="knn"),
-}
-
-
-@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
-def test_a_forged_contribution_is_refused(forge, two, tmp_path):
-    merge(tmp_path / "out", *two)
-    saved = Store(tmp_path / "out" / "boards" / "hall").load()
-    forge(saved)
-    with pytest.raises(ModelDamagedError, match="hall cannot be merged"):
-        read_again(saved, "hall")
-
-
-def test_a_forged_list_of_boards_is_refused(two, tmp_path):
-    out = tmp_path / "out"
-    merge(out, *two)
-    saved = Store(out).load()
-    for boards in (None, {"hall": {}}, {"../hall": saved.manifest["fleet"]["boards"]["hall"]}):
-        manifest = saved.manifest | {"fleet": {"checkpoint": saved.number + 1, "boards": boards}}
-        Store(out).save(manifest, saved.tensors)
-        saved.number += 1
-        assert_error(cfl_edge("fleet", "status", out), 4, "list of boards")
-
-
-def test_sums_that_overflow_name_the_board(two):
-    found = contribution(Store(two[0]).load(), "hall", "hall")
-    found.tensors["state"]["joint.means"] = np.full_like(
-        found.tensors["state"]["joint.means"], 1e30
-    )
-    pool = Pool(boards=2)
-    pool.add(contribution(Store(two[1]).load(), "kitchen", "kitchen"))
-    with pytest.raises(DataError, match="hall cannot be merged"):
-        pool.add(found)
-
-
-@pytest.mark.parametrize("name", ["state.safetensors", "manifest.json"])
-def test_a_half_written_file_is_refused(name, two, tmp_path):
-    merge(tmp_path / "both", *two)
-    for place in (two[0], tmp_path / "both" / "boards" / "hall"):
-        (file,) = place.glob(f"checkpoint-000001/{name}")
-        file.write_bytes(file.read_bytes()[:-100])
-        models = [tmp_path / "both"] if "both" in str(place) else two
-        result = cfl_edge("merge", *models, "-o", tmp_path / "x")
-        assert_error(result, 4, "no usable model", str(place))
-        assert not (tmp_path / "x").exists()
-
-
 def test_a_merged_model_that_was_changed_or_learned_on_is_not_merged_again(two, tmp_path):
     out = tmp_path / "out"
     merge(out, *two)
@@ -481,13 +247,6 @@ def test_the_output_is_new_and_a_full_disk_leaves_nothing(two, tmp_path, monkeyp
     result = cfl_edge("merge", *two, "-o", tmp_path / "deep" / "x")
     assert_error(result, 4, "the disk is full", f"{tmp_path}/deep/x")
     assert not list((tmp_path / "deep").iterdir())
-
-
-@pytest.mark.parametrize("name", ["../up", ".hidden", "a/b", "x" * 65, "caf\u00e9"])
-def test_a_name_that_is_no_folder_is_no_board(name, two, tmp_path):
-    result = cfl_edge("merge", f"{name}={two[0]}", "-o", tmp_path / "x")
-    assert_error(result, 2, "cannot be the name of a board")
-    assert not (tmp_path / "x").exists()
 
 
 def test_cfl_on_a_backbone_becomes_the_closed_form_of_all_frames(tmp_path):
