@@ -206,6 +206,15 @@ def test_an_unknown_answer_is_a_column_and_no_mistake_to_teach():
     assert not any("taken for unknown" in one.text for one in said_of([step("a", UNKNOWN)], ["a"]))
 
 
+@pytest.mark.parametrize(("refused", "told"), [(3, False), (8, True)])
+def test_known_pictures_that_are_often_refused_are_told(refused, told):
+    steps = [step("a", UNKNOWN, 0.97, i, rejected=True) for i in range(refused)]
+    steps += [step("a", "a", 0.9, 100 + i) for i in range(40 - refused)]
+    text = " ".join(one.text for one in said_of(steps, ["a"], rejected=refused))
+    assert (f"{refused} of 40 pictures of known classes are refused as unknown" in text) == told
+    assert ("No class is taken for another one here." in text) != told
+
+
 def luminance(colour):
     """WCAG 2.2, relative luminance of red, green and blue from 0 to 255."""
     linear = [

@@ -65,7 +65,7 @@ def test_saves_what_it_saw(reports: Reports, share: Path) -> None:
 
 def test_a_second_start_has_the_camera_and_goes_on(reports: Reports, share: Path) -> None:
     assert learned(reports["second"])[:2] == (5, 5)
-    told = "resuming runs/model: 1 classes, 60 frames learned\n"
+    told = "resuming runs/model: 1 class, 60 frames learned\n"
     assert told in reports["second"]["stderr"]
     model = saved(share / "second")
     assert model.manifest["classes"] == ["bars"]

@@ -102,7 +102,7 @@ def learn(options: list[str]) -> None:
         event = json.loads(line)
         if event["event"] == "notice":
             say("notice", text=event["text"])
-            if match := re.match(r"resuming .* (\d+) frames learned", event["text"]):
+            if match := re.match(r"resuming .* (\d+) frames? learned", event["text"]):
                 before = int(match[1])
         elif event["event"] == "frame":
             learned = before + event["learned_frames"]

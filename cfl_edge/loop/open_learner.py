@@ -110,8 +110,8 @@ def open_learner(
     learner.journal = open_journal(saved, learner, on_notice)
     if saved is not None:
         on_notice(
-            f"resuming {settings.model}: {len(learner.classes)} classes, "
-            f"{learner.frames_learned} frames learned"
+            f"resuming {settings.model}: {counted(len(learner.classes), 'class', 'classes')}, "
+            f"{counted(learner.frames_learned, 'frame')} learned"
         )
     return learner
 

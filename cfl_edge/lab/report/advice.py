@@ -16,6 +16,7 @@ from cfl_edge.prediction import UNKNOWN
 FEW_IMAGES = 30  # of a class: with all of them right, the interval still reaches down to 89 %
 SURE = 0.95  # a wrong answer with more than this is often a wrong label
 USEFUL_AUROC = 0.7  # below it, a limit that accepts most known things accepts most others too
+MANY_REFUSED = 0.15  # of known images; --reject 0.95 means 0.05, give or take what few images do
 MOST_SENTENCES = 3  # of a kind
 
 
@@ -64,10 +65,18 @@ def advice(result: Evaluation, gallery: Gallery, model: Path) -> list[Advice]:
             f"{100 * SURE:.0f} %: a picture in the wrong folder looks like that."
         )
         found.append(Advice(text))
+    total = sum(n for (true, _), n in confusion.counts.items() if true in result.classes)
+    often_refused = result.rejected > max(MANY_REFUSED * total, MOST_SENTENCES)
+    if often_refused:
+        text = (
+            f"{result.rejected} of {total} pictures of known classes are refused as {UNKNOWN}: "
+            "they differ from what was taught. Teach some of them, or evaluate without --reject."
+        )
+        found.append(Advice(text))
     found += map(Advice, _few_images(result))
     if (unknown := result.unknown) is not None and unknown.rejected is None:
         found.append(_reject(unknown.auroc))
-    if not mistakes and not result.unknown_classes:
+    if not mistakes and not result.unknown_classes and not often_refused:
         text = (
             "No class is taken for another one here. Try pictures of another day, another light "
             "and another distance before you trust it."
@@ -112,7 +121,7 @@ def _listed(names: list[str]) -> str:
     """Return names for a sentence, the first few of many."""
     shown = ", ".join(map(visible, names[:MOST_SENTENCES]))
     more = len(names) - MOST_SENTENCES
-    return f"{shown} and {more} more classes" if more > 0 else shown
+    return f"{shown} and {counted(more, 'more class', 'more classes')}" if more > 0 else shown
 
 
 def _teach(name: str, model: Path) -> str:
