@@ -7,7 +7,7 @@ import onnx
 import pytest
 from command_line import SMALL, assert_error, cfl_edge, write_images
 from PIL import Image
-from test_unknown import COLOURS, new_learner, pictures, teach
+from unknown_samples import COLOURS, new_learner, pictures, teach
 from test_video_file import write_clip
 
 from cfl_edge.model.store import Store
