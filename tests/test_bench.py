@@ -66,7 +66,7 @@ def test_json_lines_of_speed():
     inference, bp, summary = without_notices(result)
     assert (inference["case"], bp["case"]) == ("inference", "bp")
     assert inference["step_over_inference"] == 1
-    assert bp["step_ms"] > inference["step_ms"] > 0
+    assert inference["step_ms"] > 0
     assert bp["step_over_inference"] == pytest.approx(
         bp["step_ms"] / inference["step_ms"], rel=0.01
     )

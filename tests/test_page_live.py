@@ -213,7 +213,7 @@ def test_messages_that_are_too_long_end_the_connection(session, message):
 def test_a_flood_of_messages_ends_its_connection_alone(session):
     with Viewer(session) as good, open_live(session) as bad:
         with contextlib.suppress(ConnectionClosed):
-            for _ in range(2000):
+            for _ in range(200):  # read to its end by the server, which answers then
                 bad.send('{"release": true}')
         assert receive_to_the_end(bad) == (1008, "more than 50 messages per second")
         good.say(hold="mug")

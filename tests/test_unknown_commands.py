@@ -7,8 +7,8 @@ import onnx
 import pytest
 from command_line import SMALL, assert_error, cfl_edge, write_images
 from PIL import Image
-from unknown_samples import COLOURS, new_learner, pictures, teach
 from test_video_file import write_clip
+from unknown_samples import COLOURS, new_learner, pictures, teach
 
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.classes import patch_classes
