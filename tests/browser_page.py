@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -106,7 +107,7 @@ class Teaching:
 
     def _read(self):
         for line in self.process.stdout:
-            event = json.loads(line)
+            event = json.loads(line) | {"read_s": time.monotonic()}
             self.events = [*self.events[-200:], event]
             if event["event"] == "notice":
                 self.notices.append(event["text"])
@@ -118,6 +119,11 @@ class Teaching:
     def __enter__(self):
         assert self._address.wait(60)
         return self
+
+    def kill(self):
+        """End it as a power cut does; leaving the `with` block does nothing more to it."""
+        self.process.kill()
+        self.process.wait(60)
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)

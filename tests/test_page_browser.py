@@ -172,7 +172,7 @@ def test_the_page_comes_back_by_itself_and_says_so(browser, tmp_path, size):
     with CountingSession(tmp_path, port=port) as session:
         session.samples["mug"] = 5
         card(page, "mug").wait_for()
-        page.wait_for_function("!document.querySelector('#connection').textContent")
+        page.locator("#connection:empty").wait_for(state="attached")
         page.complaints.clear()  # of the browser, while nobody listened
         context.__exit__(None, None, None)
 

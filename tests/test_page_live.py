@@ -3,6 +3,8 @@
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -200,7 +202,11 @@ def test_messages_that_are_none_end_the_connection(session, message):
     assert do(session, "pause")[0] == 200
 
 
-@pytest.mark.parametrize("message", ["x" * 5000, "x" * 10_000_000])
+@pytest.mark.parametrize(
+    "message",
+    ["x" * 5000, "x" * 10_000_000, ["x" * 1000] * 5, ["x" * 4096, "x"]],
+    ids=["long", "ten megabytes", "many fragments", "one byte more"],
+)
 def test_messages_that_are_too_long_end_the_connection(session, message):
     with open_live(session) as viewer:
         with contextlib.suppress(ConnectionClosed):
@@ -220,18 +226,63 @@ def test_a_flood_of_messages_ends_its_connection_alone(session):
         until(lambda: session.learned)
 
 
-def test_viewers_are_bounded_and_a_thousand_stop_nothing(session):
-    with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(open_live(session)) for _ in range(live.MOST_VIEWERS)]
-        for _ in range(300):
-            with pytest.raises(InvalidStatus, match="503"):
-                open_live(session).__enter__()
-        frames = session.frame
-        until(lambda: session.frame > frames + 10)
-        assert do(session, "pause")[0] == 200
-        taken[0].close()
-        until(lambda: session.page._api.viewers.count < live.MOST_VIEWERS)
-        stack.enter_context(open_live(session))
+FLOOD = """
+import json, resource, socket, sys
+
+count, port = int(sys.argv[1]), int(sys.argv[2])
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, count + 100), most))
+HELLO = (
+    "GET /api/v1/live HTTP/1.1\\r\\nHost: localhost\\r\\nUpgrade: websocket\\r\\n"
+    "Connection: Upgrade\\r\\nSec-WebSocket-Version: 13\\r\\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n\\r\\n"
+)
+sockets, codes = [], {}
+for _ in range(count):
+    one = socket.create_connection(("127.0.0.1", port), 30)
+    one.sendall(HELLO.encode())
+    sockets.append(one)
+for one in sockets:
+    try:
+        code = one.recv(12).decode().partition(" ")[2] or "closed"
+    except ConnectionResetError:
+        code = "closed"
+    codes[code] = codes.get(code, 0) + 1
+print(json.dumps(codes), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_thousand_viewers_at_once_are_refused_and_learning_goes_on(session):
+    """They come from a process of their own, and stay: each of the places is taken."""
+    with Viewer(session) as teacher:
+        teacher.say(hold="mug")
+        until(lambda: session.learned)
+        command = [sys.executable, "-c", FLOOD, "1000", str(session.port)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as flood:
+            answered = threading.Thread(
+                target=lambda: codes.update(json.loads(flood.stdout.readline()))
+            )
+            codes, learned, most = {}, len(session.learned), 0
+            answered.start()
+            while answered.is_alive():  # the teacher holds the button all the while
+                teacher.take()
+                teacher.say(hold="mug")
+                most = max(most, session.page._api.viewers.count)
+            during = len(session.learned) - learned
+            assert most == live.MOST_VIEWERS
+            assert set(codes) <= {"101", "503", "closed"}  # places become free after `ACK_S`
+            assert sum(codes.values()) == 1000
+            assert codes["101"] < 100
+            assert during > 10
+            until(lambda: teacher.say(hold="mug") or len(session.learned) > learned + during + 10)
+            assert do(session, "pause")[0] == 200
+            flood.stdin.close()
+        until(lambda: session.page._api.viewers.count == 1)
+        with open_live(session) as viewer:
+            assert viewer.recv(timeout=5)
 
 
 def test_handshakes_that_never_end_cost_themselves(session):
