@@ -167,14 +167,14 @@ def asked():
 def open_camera(monkeypatch, notices, clock, asked):
     monkeypatch.setattr(camera_module, "Broker", FakeBroker)
 
-    def open_one(*, learns=False):
+    def open_one(*, learns=False, look=lambda: None):
         def submit(verb, arguments):
             future = Future()
             asked.append((verb, arguments, future))
             return future
 
         submit = submit if learns else None
-        return MqttCamera(KITCHEN, notices.append, submit=submit, clock=clock)
+        return MqttCamera(KITCHEN, notices.append, submit=submit, look=look, clock=clock)
 
     return open_one
 
@@ -279,6 +279,7 @@ def test_a_session_that_learns_is_shown_as_it_stands(open_camera, asked, clock):
             "homeassistant/status",
             "kitchen/label/set",
             "kitchen/learning/set",
+            "kitchen/look/set",
             "kitchen/undo/set",
         }
         broker.on_tick()
@@ -317,6 +318,18 @@ def test_what_can_be_asked_for(open_camera, asked, topic, payload, verb, argumen
         camera.done(verb, arguments, {"said": "done"})
         camera._broker.on_tick()  # it is shown at once, not 2 s later
         assert [one[0] for one in asked] == ["status"]
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_an_automation_asks_for_a_burst(open_camera, asked, learns):
+    bursts = []
+    with open_camera(learns=learns, look=lambda: bursts.append(1)) as camera:
+        assert "kitchen/look/set" in camera._broker.subscriptions
+        camera._broker.on_message("kitchen/look/set", b"", True)  # retained: of an earlier session
+        assert (asked, bursts) == ([], [])
+        camera._broker.on_message("kitchen/look/set", b"", False)
+        assert [one[:2] for one in asked] == [("look", {})] * learns
+        assert bursts == [1] * (not learns)
 
 
 def test_a_retained_command_is_not_done_again_at_each_start(open_camera, asked):

@@ -24,6 +24,7 @@ from cfl_edge.config.network import (
 from cfl_edge.config.settings import (
     Device,
     HoldS,
+    LookWhen,
     MaxFrames,
     Mqtt,
     Option,
@@ -114,6 +115,7 @@ class LearnSettings(Settings):
     image: ImagePx = None
     fit: FitName = None
     region: RegionText = None
+    look: LookWhen = "every"
     reject: Reject = None
     learn_budget_ms: Annotated[
         Literal["auto"] | NonNegativeFloat,

@@ -10,6 +10,7 @@ from pydantic import Field
 from cfl_edge import defaults
 from cfl_edge.config.settings import (
     HoldS,
+    LookWhen,
     MaxFrames,
     Mqtt,
     Option,
@@ -39,6 +40,7 @@ class RunSettings(Settings):
     realtime: RealtimeHz = None
     max_frames: MaxFrames = None
     reject: Reject = None
+    look: LookWhen = "every"
     threads: Annotated[
         int | None,
         Field(ge=1),

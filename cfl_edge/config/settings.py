@@ -12,9 +12,9 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -146,6 +146,16 @@ StableS = Annotated[
         panel="Output",
         metavar="S",
         example="2",
+    ),
+]
+LookWhen = Annotated[
+    Literal["every", "motion"] | PositiveFloat,
+    Option(
+        "When the model looks: at every frame, on motion in what it looks at, or every S seconds; "
+        "in between its last answer stands.",
+        panel="Model",
+        metavar="every|motion|S",
+        example="motion",
     ),
 ]
 HoldS = Annotated[

@@ -18,6 +18,7 @@ from cfl_edge.learners import declaration
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
+from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.learn_stream import default_labels, open_learn_stream, reserved_name
 from cfl_edge.loop.look import draw_view
@@ -155,7 +156,8 @@ def learn(
             on_notice=on_notice,
         )
         pace = Pace(stream.live, learn_budget_s(settings), HeatPolicy(BoardHealth(), on_notice))
-        learning = Learning(learner, teaching, pace, checkpoints)
+        glance = Glance(settings.look, lambda frame: (learner.view, learner.frames_learned))
+        learning = Learning(learner, teaching, pace, checkpoints, glance)
         stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
         options = SessionOptions(
             settings.max_frames, settings.reject, stability=stability, gaze=gaze
@@ -172,6 +174,7 @@ def learn(
                 checkpoints,
                 session,
                 publisher,
+                glance,
                 reserved=reserved_name(settings),
                 memory_mib=settings.memory_mib,
             )

@@ -9,6 +9,7 @@ from typing import final
 from cfl_edge.core.features import Encoded
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.checkpoints import Checkpoints
+from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.label_delay import Seen
 from cfl_edge.loop.metrics import PeakMemory
@@ -32,15 +33,24 @@ class Learning(Work):
         teaching: Says which frame is learned, and with which label.
         pace: Says how long learning may take.
         checkpoints: Saves the learner.
+        glance: Says which frames the model looks at; None for all. A frame with a label is looked
+            at in any case.
     """
 
     def __init__(
-        self, learner: Learner, teaching: Teaching, pace: Pace, checkpoints: Checkpoints
+        self,
+        learner: Learner,
+        teaching: Teaching,
+        pace: Pace,
+        checkpoints: Checkpoints,
+        glance: Glance | None = None,
     ) -> None:
         self._learner, self._teaching = learner, teaching
         self._pace, self._checkpoints = pace, checkpoints
+        self._glance = glance or Glance("every", lambda frame: (learner.view, None))
         self._gate = QualityGate()
         self._newest: tuple[Cut, Encoded] | None = None  # of the frame, and what became of it
+        self._seen: Seen | None = None  # at the last look
         self._memory = PeakMemory()
         self._steps = [0] * len(self._step_counts())
 
@@ -51,39 +61,48 @@ class Learning(Work):
         self._memory = PeakMemory()
 
     def predict(self, frames: Sequence[Frame], reject: float | None) -> list[Prediction]:
-        """Encode and predict one frame; learning needs it encoded."""
+        """Encode and predict one frame, where the model looks; learning needs it encoded."""
         (frame,) = frames
-        cut = cut_frame(frame, self._learner.image_px, self._learner.view)
-        encoded = self._learner.encode(cut.square[None])
-        self._newest = cut, encoded
-        return self._learner.predict_encoded(encoded, reject=reject)
+
+        def ask() -> Prediction:
+            cut = cut_frame(frame, self._learner.image_px, self._learner.view)
+            encoded = self._learner.encode(cut.square[None])
+            self._newest = cut, encoded
+            return self._learner.predict_encoded(encoded, reject=reject)[0]
+
+        return [self._glance.predict(frame, ask, always=lambda: self._teaching.is_taught(frame))]
 
     def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
         """Teach the frames whose labels are known now; where there are none, complete steps."""
         assert self._newest is not None
         cut, encoded = self._newest
-        teaching, learner = self._teaching, self._learner
+        teaching, learner, glance = self._teaching, self._learner, self._glance
         self._pace.begin(frame, began_s)
         before = self._step_counts()
-        excluded, quality = learner.excluded(prediction), self._gate.check(cut.content)
-        seen = Seen(encoded, prediction.label, excluded, quality)
-        learned_before = teaching.learned
-        kept = teaching.take(frame, seen, self._pace.budget_s)
+        learned_before, kept = teaching.learned, None
+        if glance.looked:
+            excluded, quality = learner.excluded(prediction), self._gate.check(cut.content)
+            self._seen = Seen(encoded, prediction.label, excluded, quality)
+            kept = teaching.take(frame, self._seen, self._pace.budget_s)
+        else:
+            seen = self._seen if glance.is_same else None
+            teaching.pass_over(frame, seen, self._pace.budget_s)
         learned = teaching.learned > learned_before
         is_free = not learned and not teaching.hold.paused
         if is_free and (budget_s := self._pace.budget_s()) is not None:
             learner.work(budget_s)
         self._add_steps(before)
         return Lesson(
-            label=kept.label,
+            label=kept.label if kept else None,
             learned=learned,
             learned_frames=teaching.learned,
             rolling_accuracy=teaching.accuracy.rolling,
             prequential_accuracy=teaching.accuracy.overall,
             samples=learner.samples(),
-            flags=teaching.flags(kept),
+            flags=teaching.flags(kept) if kept else (),
             flagged=dict(teaching.flagged),
             waiting=teaching.waiting,
+            looked=glance.looked,
         )
 
     def between_frames(self) -> None:

@@ -11,6 +11,7 @@ from cfl_edge.notices import counted
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
     from cfl_edge.loop.checkpoints import Checkpoints
+    from cfl_edge.loop.glance import Glance
     from cfl_edge.loop.publish import Publisher
     from cfl_edge.loop.session import Session
     from cfl_edge.loop.teaching import Teaching
@@ -26,6 +27,7 @@ class Running:
         checkpoints: Saves it.
         session: Counts the frames.
         publisher: Of `--publish`; None without.
+        glance: Says which frames the model looks at; None for all.
         reserved: See `cfl_edge.names.check_name`.
         memory_mib: Of `--memory-mib`; None without a limit.
     """
@@ -35,6 +37,7 @@ class Running:
     checkpoints: Checkpoints
     session: Session
     publisher: Publisher | None = None
+    glance: Glance | None = None
     reserved: str | None = None
     memory_mib: float | None = None
 

@@ -13,11 +13,13 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol, Self, final
 
 from cfl_edge.errors import CflEdgeError, DataError
 from cfl_edge.loop.debounce import Debounce, Stability
+from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Prequential, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
@@ -110,18 +112,23 @@ class Predicting(Work):
 
     Args:
         predictor: The model.
+        glance: Says which frames it looks at; None for all. It takes frames one by one.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
+    def __init__(self, predictor: Predictor, glance: Glance | None = None) -> None:
+        self._predictor, self._glance = predictor, glance
         self.accuracy = Prequential()
 
     def begin(self, stream: Stream) -> None:
         """Do nothing: the model is ready."""
 
     def predict(self, frames: Sequence[Frame], reject: float | None) -> list[Prediction]:
-        """Ask the model."""
-        return self._predictor.predict_batch(frames, reject=reject)
+        """Ask the model, where it looks."""
+        if self._glance is None:
+            return self._predictor.predict_batch(frames, reject=reject)
+        (frame,) = frames
+        ask = partial(self._predictor.predict_batch, frames, reject=reject)
+        return [self._glance.predict(frame, lambda: ask()[0])]
 
     def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
         """Learn nothing; count whether the answer was right."""
@@ -131,6 +138,7 @@ class Predicting(Work):
             frame.label,
             rolling_accuracy=self.accuracy.rolling,
             prequential_accuracy=self.accuracy.overall,
+            looked=self._glance is None or self._glance.looked,
         )
 
     def between_frames(self) -> None:
@@ -154,7 +162,7 @@ class Session:
     Attributes:
         serve: Called between two frames, and while none comes, to run what other threads ask for; a
             signal does not interrupt it.
-        frames, seen, rejected, dropped, damaged, skipped, seconds: As in `Totals`, so far.
+        frames, seen, looked, rejected, dropped, damaged, skipped, seconds: As in `Totals`, so far.
 
     Example:
         ```python
@@ -177,7 +185,7 @@ class Session:
         self.serve: Callable[[], None] | None = None
         self._times_s: deque[float] = deque(maxlen=FPS_FRAMES)  # at which frames began
         self._first_s = 0.0
-        self.frames = self.seen = self.rejected = 0
+        self.frames = self.seen = self.looked = self.rejected = 0
         self.dropped = self.damaged = self.skipped = 0
         self.seconds = 0.0
 
@@ -243,6 +251,7 @@ class Session:
             for frame, prediction in zip(frames, predictions, strict=True):
                 lesson = self._work.learn(frame, prediction, began_s)
                 self._count(stream, frame, prediction, began_s)
+                self.looked += lesson.looked
                 changed = self._debounce.see(prediction.label, frame.timestamp_s)
                 stream.answer(prediction.label, prediction.score or 0.0)
                 step = Step(

@@ -24,6 +24,7 @@ class Lesson:
         flags: What is wrong with this frame, of `cfl_edge.loop.quality.FLAGS`.
         flagged: Frames of each flag in this run.
         waiting: Message of the label source: its keys, its address, "paused".
+        looked: Whether the model looked at the frame; else its last answer stands (`--look`).
     """
 
     label: str | None = None
@@ -35,6 +36,7 @@ class Lesson:
     flags: tuple[str, ...] = ()
     flagged: Mapping[str, int] = field(default_factory=dict)
     waiting: str = ""
+    looked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class Step:
             "box": self.frame.box(),
             "rejected": prediction.rejected,
             "state": self.state,
+            "looked": lesson.looked,
         }
 
 
@@ -125,6 +128,7 @@ class Totals:
         frames: Frames that the stream had up to the last one predicted, dropped and unreadable ones
             included.
         seen: Frames predicted.
+        looked: Frames of them that the model looked at: all, unless `--look` says otherwise.
         rejected: Frames reported as `unknown`, because of `--reject`.
         dropped: Frames that the stream dropped before the last one predicted.
         damaged: Frames before it that arrived damaged.
@@ -136,6 +140,7 @@ class Totals:
 
     frames: int = 0
     seen: int = 0
+    looked: int = 0
     rejected: int = 0
     dropped: int = 0
     damaged: int = 0

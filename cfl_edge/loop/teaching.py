@@ -107,6 +107,24 @@ class Teaching:
         self._teach_late(budget_s)
         return kept
 
+    def is_taught(self, frame: Frame) -> bool:
+        """Return whether the next frame has a label, whoever gives it."""
+        return self.hold.current() is not None or self._labels.label(frame) is not None
+
+    def pass_over(self, frame: Frame, seen: Seen | None, budget_s: Budget) -> None:
+        """Take a frame that the model did not look at: it is not learned, unless somebody names it.
+
+        Args:
+            frame: The frame.
+            seen: What learning needs from one that looks the same; None where there is none.
+            budget_s: See `take`.
+        """
+        if seen is not None:
+            kept = Kept(frame.index, seen, tensor_bytes(seen.encoded), None)
+            for one in self._ring.add(kept, frame.timestamp_s)[1]:
+                self._label(one, one.known, budget_s)
+        self._teach_late(budget_s)
+
     def finish(self, budget_s: Budget) -> None:
         """Learn what still waits and is labelled: the stream has ended."""
         for one in self._ring.rest():

@@ -177,6 +177,12 @@ class Split(Arguments):
     onnx: LocalPath | None = None
 
 
+class Look(Arguments):
+    """Seconds for which every frame is looked at; 5 by default."""
+
+    seconds: Seconds | None = None
+
+
 class Export(Arguments):
     """Folder of the ONNX files; by default `onnx` in the model folder."""
 
@@ -198,6 +204,7 @@ VERBS: dict[str, type[Arguments]] = {
     "classes": Nothing,
     "pause": Nothing,
     "resume": Nothing,
+    "look": Look,
     "save": Nothing,
     "export": Export,
     "publish": Nothing,

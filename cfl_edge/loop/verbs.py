@@ -21,6 +21,7 @@ from cfl_edge.learner.classes import Counts, change, count, remove
 from cfl_edge.learner.split import relabel, split
 from cfl_edge.learner.undo import undo
 from cfl_edge.loop import verb_arguments as given
+from cfl_edge.loop.glance import BURST_S
 from cfl_edge.loop.running import Running
 from cfl_edge.loop.verb_arguments import VERBS
 from cfl_edge.model.changing import OpenModel
@@ -244,6 +245,13 @@ class Verbs:
         files = {name: _plain(value) for name, value in dataclasses.asdict(exported).items()}
         return {"said": f"exported {exported.model}", **files}
 
+    def look(self, asked: given.Look) -> Answer:
+        """Look at every frame for some seconds, whatever `--look` says."""
+        running, seconds = self._running("look"), asked.seconds or BURST_S
+        if running.glance is not None:
+            running.glance.burst(seconds)
+        return {"said": f"every frame is looked at for {seconds:g} s", "seconds": seconds}
+
     def publish(self, asked: given.Nothing) -> Answer:
         """Write the file of --publish now."""
         publisher = self._running("publish").publisher
@@ -322,7 +330,11 @@ class Verbs:
         return {"said": said} | _counts(counts)
 
     def _changed(self) -> None:
-        if self._maybe_running is not None and self._maybe_running.publisher is not None:
+        if self._maybe_running is None:
+            return
+        if self._maybe_running.glance is not None:
+            self._maybe_running.glance.forget()
+        if self._maybe_running.publisher is not None:
             self._maybe_running.publisher.forget()
 
 

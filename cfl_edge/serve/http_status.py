@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -9,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from cfl_edge.loop.glance import BURST_S
 from cfl_edge.notices import Notice
 from cfl_edge.serve.metrics import CONTENT_TYPE, Metrics
 from cfl_edge.serve.page.feed import Feed
@@ -26,6 +28,7 @@ def status_server(
     metrics: Metrics,
     on_notice: Notice,
     feed: Feed | None = None,
+    more: Sequence[Route] = (),
 ) -> WebServer:
     """Return a server of what a service sees; it listens while its `with` block runs.
 
@@ -35,6 +38,7 @@ def status_server(
         metrics: For `/metrics`.
         on_notice: Told of a request that failed, in the thread of the server.
         feed: The frames, for pictures of them; None serves none.
+        more: Other routes.
 
     Example:
         >>> status = Status()
@@ -44,7 +48,7 @@ def status_server(
         ...     server.url  # doctest: +ELLIPSIS
         'http://127.0.0.1:.../'
     """
-    routes = status_routes(status, metrics)
+    routes = [*status_routes(status, metrics), *more]
     if feed is not None:
         routes += picture_routes(feed, Viewers())
     return WebServer(
@@ -53,6 +57,20 @@ def status_server(
         f"--http {options.host}:{options.port}",
         lambda error: on_notice(f"an answer over HTTP failed: {error!r}"),
     )
+
+
+def look_route(burst: Callable[[], None]) -> Route:
+    """Return the route `POST /look`: every frame is looked at for some seconds.
+
+    Args:
+        burst: Begins that, in any thread.
+    """
+
+    async def look(request: Request) -> Response:
+        burst()
+        return answer({"said": f"every frame is looked at for {BURST_S:g} s", "seconds": BURST_S})
+
+    return Route("/look", look, methods=["POST"])
 
 
 def status_routes(status: Status, metrics: Metrics) -> list[Route]:

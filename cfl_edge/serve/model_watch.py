@@ -81,8 +81,7 @@ class WatchedModel:
             image: uint8 RGB, shape (H, W, 3), or a frame.
             reject: As in `OnnxModel.predict_one`.
         """
-        if self._watches:
-            self._follow(image)
+        self.version(image)
         if self._before is None:
             return self.model.predict_one(image, reject=reject)
         try:
@@ -94,6 +93,16 @@ class WatchedModel:
         if not self._trial:
             self._before = None
         return prediction
+
+    def version(self, image: Shown) -> int:
+        """Check for a new file; return a number that another model in service does not have.
+
+        Args:
+            image: What a new model is tried on.
+        """
+        if self._watches:
+            self._follow(image)
+        return self.swaps + self.failures
 
     @property
     def classes(self) -> Sequence[str]:

@@ -26,22 +26,27 @@ class Outputs:
         settings: `--http`, `--token-file`, `--on-change` and `--mqtt` count here.
         on_notice: Told where the server listens, and of failures.
         look: See `Feed`; the pictures of `--http` show it.
+        burst: Makes the model look at every frame for some seconds: for `--http` and `--mqtt`.
 
     Raises:
         UsageError: An option has a wrong value; on entering: the port is not available.
 
     Example:
         ```python
-        with Outputs(settings, print, look) as outputs:
+        with Outputs(settings, print, look, glance.burst) as outputs:
             for step in session.steps(stream):
                 outputs.see(step, Seen.of(step, model.classes))
         ```
     """
 
     def __init__(
-        self, settings: RunSettings, on_notice: Notice, look: Callable[[], tuple[View, int]]
+        self,
+        settings: RunSettings,
+        on_notice: Notice,
+        look: Callable[[], tuple[View, int]],
+        burst: Callable[[], None],
     ) -> None:
-        self._on_notice = on_notice
+        self._on_notice, self._burst = on_notice, burst
         self._stack = ExitStack()
         self._status = Status()
         self._metrics: Metrics | None = None
@@ -53,7 +58,8 @@ class Outputs:
             from cfl_edge.serve.mqtt.address import mqtt_address
             from cfl_edge.serve.mqtt.camera import MqttCamera
 
-            self._mqtt = MqttCamera(mqtt_address(settings.mqtt, settings.stream), on_notice)
+            address = mqtt_address(settings.mqtt, settings.stream)
+            self._mqtt = MqttCamera(address, on_notice, look=burst)
         self._http = None
         if settings.http is not None:
             from cfl_edge.web.options import http_options
@@ -69,14 +75,19 @@ class Outputs:
                 stack.enter_context(self._mqtt)
             if self._http is not None:
                 # prometheus_client takes a quarter of a second to import on a board
-                from cfl_edge.serve.http_status import status_server
+                from cfl_edge.serve.http_status import look_route, status_server
                 from cfl_edge.serve.metrics import Metrics
                 from cfl_edge.serve.page.feed import Feed
 
                 self._feed = Feed(self._look)
                 self._metrics = Metrics(self._status, self._command_failures)
                 server = status_server(
-                    self._http, self._status, self._metrics, self._on_notice, self._feed
+                    self._http,
+                    self._status,
+                    self._metrics,
+                    self._on_notice,
+                    self._feed,
+                    [look_route(self._burst)],
                 )
                 self._on_notice(f"listening on {stack.enter_context(server).url}")
             self._stack = stack.pop_all()

@@ -11,6 +11,7 @@ from cfl_edge.config.run import RunSettings
 from cfl_edge.errors import ModelError, export_command
 from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
+from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.metrics import Confusion
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
@@ -24,7 +25,7 @@ from cfl_edge.region import View
 from cfl_edge.serve.model_watch import WatchedModel
 from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.status import Seen
-from cfl_edge.stream.frame import Shown
+from cfl_edge.stream.frame import Frame, Shown
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 
@@ -84,12 +85,17 @@ def run(
     def look() -> tuple[View, int]:
         return model.model.view, model.model.size_px
 
-    outputs = Outputs(settings, on_notice, look)
+    def in_service(frame: Frame) -> tuple[View, int]:
+        version = model.version(frame)
+        return model.model.view, version
+
+    glance = Glance(settings.look, in_service)
+    outputs = Outputs(settings, on_notice, look, glance.burst)
     model = WatchedModel(settings.model, load, on_notice, watch=settings.watch)
     gaze = Gaze(on_notice, look)
     stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
     session = Session(
-        Predicting(model),
+        Predicting(model, glance),
         SessionOptions(settings.max_frames, settings.reject, stability=stability, gaze=gaze),
         service,
     )

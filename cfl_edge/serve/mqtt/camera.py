@@ -43,6 +43,7 @@ class MqttCamera:
         address: Of the broker, with the camera's topics.
         on_notice: Told of the connection, and of what was asked for and cannot be done.
         submit: Reaches a session that learns; None for a camera that only predicts.
+        look: Makes such a camera look at every frame for some seconds.
         clock: Gives seconds that never go back.
 
     Raises:
@@ -55,9 +56,11 @@ class MqttCamera:
         on_notice: Notice,
         *,
         submit: Submit | None = None,
+        look: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address, self._on_notice, self._submit = address, on_notice, submit
+        self._look = look
         self._clock = clock
         self._outbox = Outbox()
         self._classes: tuple[str, ...] | None = None
@@ -67,8 +70,9 @@ class MqttCamera:
         self._broker = Broker(address, self._outbox, address.topic(ha.AVAILABILITY), on_notice)
         self._broker.on_tick = self._tick
         self._broker.on_message = self._take
-        commands = [address.topic(name + ha.SET) for name in ha.CONTROLS] if submit else []
-        self._broker.subscriptions = [ha.BIRTH_TOPIC, *commands]
+        commands = [ha.LOOK, *(ha.CONTROLS if submit else ())]
+        topics = [address.topic(name + ha.SET) for name in commands]
+        self._broker.subscriptions = [ha.BIRTH_TOPIC, *topics]
 
     def __enter__(self) -> Self:
         """Begin to connect."""
@@ -145,7 +149,9 @@ class MqttCamera:
             return
         text = payload.decode("utf-8", "replace")
         name = topic.removeprefix(f"{self._address.prefix}/").removesuffix(ha.SET)
-        if name == ha.LABEL:
+        if name == ha.LOOK:
+            self._look() if self._submit is None else self._ask("look", {})
+        elif name == ha.LABEL:
             is_none = text in ("", ha.NO_LABEL)
             self._ask("unlabel", {}) if is_none else self._ask("label", {"label": text})
         elif name == ha.LEARNING:

@@ -21,6 +21,7 @@ AVAILABILITY, STATE, CONFIDENCE = "availability", "state", "confidence"
 NOVEL, IMAGE = "unknown", "image"
 LABEL, LEARNING, UNDO = "label", "learning", "undo"
 SET = "/set"  # behind the name of a topic: what others ask for
+LOOK = "look"  # asks for a look at every frame, whatever `--look` says; for automations, no entity
 NO_LABEL = "(no label)"  # an option of the select
 
 # Entities of `learn` alone, and what they are: `run` removes those that `learn` has left.
