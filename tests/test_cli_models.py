@@ -86,6 +86,10 @@ def test_evaluate_draws_the_confusion(learned, data, tmp_path):
     result = cfl_edge("evaluate", learned, "--data", data, "--plot", "/dev/full")
     assert_error(result, 4, "No space left")
     assert "accuracy" in result.out  # what was measured is not lost
+    photo = tmp_path / "confusion.jpg"
+    result = cfl_edge("evaluate", learned, "--data", data, "--plot", photo)
+    assert_error(result, 2, f"--plot is {photo}, expected a name that ends in .png")
+    assert not photo.exists()
 
 
 # classes

@@ -230,6 +230,9 @@ def test_a_merged_model_is_exported_and_learns_on(two, tmp_path):
     out = tmp_path / "out"
     merge(out, *two)
     assert cfl_edge("export", out, "-o", tmp_path / "onnx").code == 0
+    undo = cfl_edge("undo", out, "--frames", 1)
+    assert_error(undo, 4, "nothing can be undone, it was merged from those of several boards")
+    assert f"try: cfl-edge fleet status {out} shows its boards" in undo.err
     learned = Learner.load(board(out, {5: 10}))
     assert KINDS[5] in learned.classes
     assert learned.samples()[KINDS[5]] == 10

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cfl_edge.errors import ModelLockedError, ModelWriteError
+from cfl_edge.model import lock
 from cfl_edge.model.lock import ModelLock
 
 HOLD = """
@@ -71,3 +72,42 @@ def test_a_file_in_the_way(tmp_path):
 def test_a_read_only_place():
     with pytest.raises(ModelWriteError):
         ModelLock(Path("/proc/m")).__enter__()
+
+
+def test_a_folder_that_nobody_filled_goes_with_the_lock(tmp_path):
+    folder = tmp_path / "runs" / "mine" / "m"
+    (tmp_path / "runs").mkdir()
+    with ModelLock(folder):
+        assert folder.is_dir()
+    assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
+    assert list((tmp_path / "runs").iterdir()) == []
+    folder.mkdir(parents=True)  # now it is the user's
+    with ModelLock(folder):
+        pass
+    assert folder.is_dir()
+
+
+def test_a_folder_in_which_something_was_put_stays(tmp_path):
+    folder = tmp_path / "m"
+    with ModelLock(folder):
+        (folder / "note").write_text("mine")
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "note"]
+
+
+def test_who_opened_a_lock_that_is_removed_takes_the_new_one(tmp_path, monkeypatch):
+    """Between opening the file and locking it, whoever had it may remove it."""
+    opened, first = [], ModelLock(tmp_path / "m").__enter__()
+    regular = lock.regular
+
+    def opens_and_loses_it(path, flags):
+        descriptor = regular(path, flags)
+        if not opened:
+            first.__exit__()
+        opened.append(path)
+        return descriptor
+
+    monkeypatch.setattr(lock, "regular", opens_and_loses_it)
+    with ModelLock(tmp_path / "m"):
+        assert len(opened) == 2
+        with pytest.raises(ModelLockedError):
+            ModelLock(tmp_path / "m").__enter__()

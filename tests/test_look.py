@@ -9,7 +9,7 @@ from PIL import Image
 
 from cfl_edge import Frame
 from cfl_edge.loop.gaze import Gaze
-from cfl_edge.loop.look import GAP_PX, LONG_PX, OUTLINE, SQUARE_PX, view_jpeg
+from cfl_edge.loop.look import GAP_PX, LONG_PX, OUTLINE, SQUARE_PX, view_picture
 from cfl_edge.model import replacing
 from cfl_edge.region import View
 
@@ -17,7 +17,7 @@ WHITE = np.full((360, 640, 3), 240, np.uint8)
 
 
 def drawn(tmp_path, view, **more):
-    (tmp_path / "view.jpg").write_bytes(view_jpeg(Frame(WHITE, 0.0, 0, **more), 96, view))
+    (tmp_path / "view.jpg").write_bytes(view_picture(Frame(WHITE, 0.0, 0, **more), 96, view))
     return np.asarray(Image.open(tmp_path / "view.jpg")).astype(int)
 
 
@@ -55,7 +55,7 @@ def test_the_square_of_the_model_stands_beside(tmp_path):
 
 
 def test_a_large_frame_becomes_a_picture_to_look_at():
-    data = view_jpeg(Frame(np.zeros((3000, 4000, 3), np.uint8), 0.0, 0), 96, View())
+    data = view_picture(Frame(np.zeros((3000, 4000, 3), np.uint8), 0.0, 0), 96, View())
     assert len(data) < 100_000
     assert LONG_PX == 960
 
@@ -71,6 +71,22 @@ def test_look_writes_the_first_frame(tmp_path):
     )
     with Image.open(out) as picture:
         assert picture.format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.png", "PNG"), ("b.JPEG", "JPEG"), ("c.jpg", "JPEG")]
+)
+def test_the_ending_says_what_kind_of_picture_it_is(name, kind, tmp_path):
+    assert cfl_edge("look", "--stream", "demo:", "-o", tmp_path / name).code == 0
+    with Image.open(tmp_path / name) as picture:
+        assert picture.format == kind
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.jpg.bak", "a", ".png"])
+def test_a_picture_of_another_kind_is_refused_before_a_camera_is_opened(name, tmp_path):
+    result = cfl_edge("look", "--stream", "/dev/video99", "-o", tmp_path / name)
+    assert_error(result, 2, "expected a name that ends in .jpg, .jpeg, .png")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_look_takes_the_view_of_a_model(tmp_path, scenes_model):

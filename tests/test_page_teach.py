@@ -87,6 +87,7 @@ def test_a_port_in_use_is_told_before_anything_is_learned(tmp_path):
         options = ("--model", tmp_path / "model", *SMALL, "--ui-port", port)
         result = cfl_edge("teach", "--stream", "demo:?frames=3", *options)
     assert_error(result, 2, f"--ui-port {port} is in use")
+    assert list(tmp_path.iterdir()) == []  # no folder for a model that there is not
 
 
 @pytest.mark.parametrize("host", ["", "a b", "http://x", "1.2.3.4/8"])

@@ -83,7 +83,7 @@ def test_everything_can_be_taken_back_and_learned_anew(lesson):
     undone = undo(lesson.folder, seconds=3600)
     assert (undone.frames_taken_back, undone.frames_learned, undone.frames_left) == (20, 0, 0)
     assert undone.classes == []
-    with pytest.raises(DataError, match="1 frame cannot be undone, and nothing else either"):
+    with pytest.raises(DataError, match="nothing can be undone, it has learned no frame"):
         undo(lesson.folder, frames=1)
     lesson.run(alternating(20), seed=4)
     assert lesson.load().samples() == {"above": 10, "left": 10}

@@ -92,6 +92,9 @@ def test_classes_are_changed(lesson, how):
     assert asked.do("classes")["classes"] == {"lit": 12, "fox": 0}
     removed = asked.do("remove", name="fox")
     assert removed["classes"] == {"lit": 12}
+    assert "gone: 'fox' and older checkpoints; no frame of it was learned" in removed["notices"]
+    assert not any(text.startswith("stays: ") for text in removed["notices"])
+    removed = asked.do("remove", name="lit")
     assert any(text.startswith("stays: ") for text in removed["notices"])
 
 
@@ -109,7 +112,7 @@ def test_undo_reaches_behind_changes_of_classes(lesson, how):
     asked.do("add", name="fox")
     assert asked.do("undo", frames=4)["per_class"] == {"above": 2, "aside": 2}
     asked.do("merge", names=["above", "aside"], into="lit")
-    answer = asked.do("undo", seconds=3)
+    answer = asked.do("undo", seconds=3 if how == "unused" else 4 + 3)  # by the clock
     assert (answer["per_class"], answer["samples"]) == ({"lit": 4}, {"lit": 8, "fox": 0})
 
 
@@ -121,6 +124,7 @@ def test_the_last_seconds_are_learned_again_with_the_right_label(lesson, how):
     assert answer["moved"] == {"above": 4}
     assert answer["classes"] == {"above": 8, "left": 8, "right": 4}
     twin = Lesson(lesson.folder.with_name("twin"), pytest.MonkeyPatch())
+    twin.now_s = lesson.now_s  # it has replaced the clock
     images = lesson.images(names, 0)
     learner = oracle(twin, [])
     for name, image in zip(alternating(16) + ["right"] * 4, images, strict=True):
@@ -194,7 +198,11 @@ def test_heartbeats_of_a_hold_are_told_once(lesson):
     asked = Asked(lesson, "in use", alternating(4))
     for label in ("mug", "mug", "mug", "pen"):
         assert "news" not in asked.verbs.do("label", {"label": label, "seconds": 1})
-    assert asked.notices == ["label mug for 1 s", "label pen for 1 s"]
+    assert asked.notices == [
+        "label mug",
+        "mug is not held any more: 0 frames learned",
+        "label pen",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -291,5 +299,5 @@ def test_the_watchdog_is_fed_while_frames_are_learned_again(lesson):
     asked.verbs._model.alive = lambda: fed.append(1)
     asked.do("undo", frames=2)
     assert len(fed) == 2  # from the checkpoint of 8 to 10
-    asked.do("relabel", label="fox", last_s=1)
+    asked.do("relabel", label="fox", last_s=2 + 1)
     assert len(fed) == 2 + 2  # the last two of 10, from the same checkpoint

@@ -1,10 +1,14 @@
 """Verbs between the frames of a session: what is held, paused, past, and changed meanwhile."""
 
+import base64
 import copy
+import io
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_session import Script, frame, frames, new_learner
 
 from cfl_edge.errors import DataError, UsageError
@@ -12,7 +16,7 @@ from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.ring import FrameRing
 from cfl_edge.learner import batch_learner
 from cfl_edge.learner.journal import Base, Journal
-from cfl_edge.learner.journalled import save_learner
+from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.live import LiveModel
 from cfl_edge.learner.saved import to_saved
@@ -87,6 +91,12 @@ def room(tmp_path):
 
 
 PLAIN = frames(20, labelled=False)
+
+
+def png(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def test_a_label_holds_until_another_or_none(room):
@@ -204,7 +214,7 @@ def test_undo_frees_its_frames_and_lets_go_of_the_label(room):
     assert undone["per_class"] == {"left": 3}
     assert undone["said"] == "undone 3 frames: left 3; left is not held any more"
     assert room.samples == {"above": 4}
-    assert summary.learned == 7
+    assert summary.learned == 4  # 7 in all
     assert summary.steps >= 0
 
 
@@ -392,3 +402,112 @@ def test_no_verb_loads_the_backbone_again(room, monkeypatch):
     )
     assert room.samples == {}
     assert len(room.answers) == 4
+
+
+def test_what_is_told_to_be_learned_is_what_the_model_has_now(room):
+    """The panel and the page say it after each frame, `status` when it is asked."""
+    told = []
+
+    def steps(*script):
+        for step in room.session.steps(Script(*script)):
+            told.append(step.lesson.learned_frames)
+
+    steps(
+        room.ask("label", label="mug"),
+        *PLAIN[:3],
+        room.ask("label", label="pen"),
+        *PLAIN[3:7],
+        room.ask("undo", frames=2),
+        room.ask("status"),
+        PLAIN[7],
+        room.ask("remove", name="mug"),
+        room.ask("status"),
+        PLAIN[8],
+    )
+    assert told[5:] == [6, 7, 5, 2]
+    after_undo, after_remove = (answer for answer in room.answers if "fps" in answer)
+    assert (after_undo["learned"], after_undo["said"]) == (5, "2 classes, 5 frames learned")
+    assert (after_remove["learned"], after_remove["said"]) == (2, "1 class, 2 frames learned")
+
+
+def test_what_earlier_sessions_learned_and_is_undone_counts_for_no_session(room):
+    room.run(room.ask("label", label="mug"), *PLAIN[:6], room.ask("unlabel"), PLAIN[6])
+    store = Store(room.folder)
+    later = Room(room.folder)
+    later.learner.become(Learner.from_saved(store.load()))
+    later.learner.journal = open_journal(store.load(), later.learner, pytest.fail)
+    later.teaching = later.teaching.__class__(
+        later.learner,
+        later.labels,
+        FrameRing(0.0),
+        learn_flagged=True,
+        on_notice=pytest.fail,
+    )
+    assert later.teaching.learned == 0
+    later.verbs._maybe_running = replace(later.verbs._maybe_running, teaching=later.teaching)
+    later.verbs.do("undo", {"frames": 4})
+    assert later.teaching.learned == 0
+    later.verbs.do("label_picture", {"label": "mug", "picture": png(frame(3).image)})
+    assert later.teaching.learned == 1
+    assert later.samples == {"mug": 3}
+
+
+def test_seconds_are_those_of_the_clock_while_a_session_runs(room, monkeypatch):
+    """Whoever says "the last 10 seconds" means those until now, not those of learning."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def ticks(seconds):
+        def tick():
+            clock[0] += seconds
+
+        return tick
+
+    def second(one):
+        return [one, ticks(1)]
+
+    room.run(
+        room.ask("label", label="mug"),
+        *(part for one in PLAIN[:6] for part in second(one)),
+        room.ask("unlabel"),
+        ticks(60),
+        PLAIN[6],
+        room.refused(DataError, "learned nothing in the last 10 s: its last", "undo", seconds=10),
+        room.refused(
+            DataError, "learned nothing in the last 10 s", "relabel", label="x", last_s=10
+        ),
+        room.ask("undo", seconds=63.5),
+        PLAIN[7],
+    )
+    assert room.answers[-1]["per_class"] == {"mug": 3}
+    assert room.samples == {"mug": 3}
+
+
+def test_a_hold_is_told_when_it_begins_and_when_it_ends(tmp_path):
+    """Whether it is let go of, runs out, or another one begins; its heartbeats are no news."""
+    told, clock = [], [5.0]
+    room = Room(tmp_path / "model")
+    room.verbs._on_notice = told.append
+    room.teaching.hold._clock = lambda: clock[0]
+    room.session.serve = room.verbs.follow_hold
+    beat = room.ask("label", label="mug", seconds=1)
+
+    def silence():
+        clock[0] += 2
+
+    room.run(
+        *(beat, PLAIN[0], beat, PLAIN[1], beat, PLAIN[2]),
+        silence,
+        *PLAIN[3:5],
+        *(beat, PLAIN[5], room.ask("unlabel"), PLAIN[6], room.ask("unlabel")),
+        *(beat, PLAIN[7], room.ask("label", label="pen", seconds=5), PLAIN[8]),
+    )
+    assert told == [
+        "label mug",
+        "mug is not held any more: 3 frames learned",
+        "label mug",
+        "mug is not held any more: 1 frame learned",
+        "label mug",
+        "mug is not held any more: 1 frame learned",
+        "label pen for 5 s",
+    ]

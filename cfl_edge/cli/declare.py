@@ -95,7 +95,9 @@ def parameters_of(settings: type[Settings], *, config: bool = False) -> list[ins
     fields = settings.model_fields
     in_panels = sum(option_of(field).panel is not None for field in fields.values())
     grouped = len(fields) > MOST_UNGROUPED and 2 * in_panels > len(fields)
-    parameters = [_parameter(name, field, grouped=grouped) for name, field in fields.items()]
+    parameters = [
+        _parameter(name, field, grouped=grouped, config=config) for name, field in fields.items()
+    ]
     json = Option("Write JSON lines to stdout, the summary last.", "Output", flags=("--json",))
     parameters.append(_keyword("json_lines", bool, _shown(json, grouped=grouped), False))
     if config:
@@ -124,8 +126,11 @@ def without_types(command: Any, parent: typer.Context | None = None) -> Any:
     return command
 
 
-def _parameter(name: str, field: FieldInfo, *, grouped: bool) -> inspect.Parameter:
-    """Return the parameter of a field; its type is text, a list of text or a flag."""
+def _parameter(name: str, field: FieldInfo, *, grouped: bool, config: bool) -> inspect.Parameter:
+    """Return the parameter of a field; its type is text, a list of text or a flag.
+
+    What is off unless it is given needs no `--no-…`, but where a file may have switched it on.
+    """
     option, flags = option_of(field), flags_of(name, field)
     kind = _kind(field.annotation)
     is_list = get_origin(kind) is list
@@ -139,9 +144,11 @@ def _parameter(name: str, field: FieldInfo, *, grouped: bool) -> inspect.Paramet
         default = inspect.Parameter.empty if field.is_required() else None
         return _keyword(name, list[text] if is_list else text, info, default)  # type: ignore[valid-type]
     if kind is bool:
-        flag = flags[0]
-        pair = Option(option.help, option.panel, flags=(f"{flag}/--no-{flag.removeprefix('--')}",))
-        return _keyword(name, bool, _shown(pair, grouped=grouped), field.default)
+        flag, is_on = flags[0], bool(field.default)
+        if is_on or config:
+            flag = f"{flag}/--no-{flag.removeprefix('--')}"
+        pair = Option(option.help, option.panel, flags=(flag,), hidden=option.hidden)
+        return _keyword(name, bool, _shown(pair, grouped=grouped, default=is_on), field.default)
     help_text = option.help if not field.is_required() else f"{option.help.rstrip('.')} (required)."
     metavar = option.metavar or _metavar(kind)
     shown = Option(help_text, option.panel, metavar, flags=flags)
@@ -156,12 +163,14 @@ def _keyword(name: str, kind: Any, info: Any, default: Any) -> inspect.Parameter
     )
 
 
-def _shown(option: Option, *, grouped: bool) -> Any:
+def _shown(option: Option, *, grouped: bool, default: bool = True) -> Any:
     return typer.Option(
         *option.flags,
         help=_escaped(option.help),
         metavar=option.metavar,
         rich_help_panel=option.panel if grouped else None,
+        show_default=default,
+        hidden=option.hidden,
     )
 
 

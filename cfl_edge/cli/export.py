@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,8 +55,11 @@ def export(settings: ExportSettings, reporter: Reporter) -> None:
     ]
     if quantised is not None:
         lines += _int8_lines(quantised)
+    from cfl_edge.model.last_stream import last_stream
+
     best = fields["model"] if quantised is None else quantised.model
-    lines.append(f"next       cfl-edge run {best} --stream demo:")
+    command = ["cfl-edge", "run", str(best), "--stream", last_stream(settings.model)]
+    lines.append(f"next       {shlex.join(command)}")
     reporter.summary(fields, lines)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cfl_edge.config.learn import LearnSettings
+from cfl_edge.config.learn import LearnSettings, TeachSettings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
     reporter.summary(fields, learned_lines(learned, settings))
 
 
-def teach(settings: LearnSettings, reporter: Reporter) -> None:
+def teach(settings: TeachSettings, reporter: Reporter) -> None:
     """Learn from a page that shows the camera: hold a button while it sees a thing.
 
     The same as `learn --ui`. A recording and demo: are played like a camera, again and again.
@@ -89,6 +89,7 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     from cfl_edge.prediction import only_answer
 
     summary, folder = learned.summary, settings.model
+    quoted = shlex.quote(str(folder))
     classes = ", ".join(f"{name} {count}" for name, count in learned.samples.items())
     lines = [
         f"learned    {summary.learned} of {summary.frames} frames in {summary.seconds:.0f} s; "
@@ -111,6 +112,8 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         lines.append(f"steps      {steps}")
     if summary.layers_gain is not None:
         lines.append(f"layers     {summary.layers_gain}")
+    verb = "teach" if settings.ui else "learn"
+    again = f"cfl-edge {verb} --stream {shlex.quote(settings.stream)} --model {quoted}"
     lines += [
         f"memory     {summary.peak_rss_mib:.0f} MiB peak, {summary.growth_mib:.0f} MiB by learning",
         f"written    {learned.written.line()}",
@@ -120,19 +123,23 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         lines.append(f"published  {learned.published} times, {settings.publish}")
     if learned.exported:
         lines.append(f"ONNX       {learned.exported.model}")
-        command = f"cfl-edge run {learned.exported.model} --stream {settings.stream}"
+        model = shlex.quote(str(learned.exported.model))
+        command = f"cfl-edge run {model} --stream {shlex.quote(settings.stream)}"
     elif summary.classes and learned.exports:
-        command = f"cfl-edge export {folder} -o {folder}/onnx"
+        command = f"cfl-edge export {quoted} -o {quoted}/onnx"
     elif summary.classes:
         lines.append("ONNX       none: this learner cannot be exported, --learner cfl can")
-        command = f"cfl-edge evaluate {folder} --data FOLDER"
+        command = f"cfl-edge classes list {quoted}"
+    elif settings.ui:
+        command = again
     else:
-        labels = "--labels-from dirs" if os.path.isdir(settings.stream) else "--label NAME"
-        if summary.withheld:
-            given = settings.label and f"--label {shlex.quote(settings.label)}"
-            labels = f"{given or labels} --learn-flagged"
-        command = f"cfl-edge learn --stream {settings.stream} --model {folder} {labels}"
+        labels = "--labels-from dirs" if os.path.isdir(settings.stream) else "--labels-from keys"
+        if settings.label is not None:
+            labels = f"--label {shlex.quote(settings.label)}"
+        command = f"{again} {labels}"
+    if summary.withheld and not summary.classes:
+        command += " --learn-flagged"
     if single := only_answer(summary.classes):
         lines.append(f"one class  {single}")
-        command = f"cfl-edge learn --stream {settings.stream} --model {folder} --label empty"
+        command = again if settings.ui else f"{again} --label empty"
     return [*lines, f"next       {command}"]

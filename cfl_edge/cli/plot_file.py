@@ -6,15 +6,21 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from cfl_edge.errors import DataError
+from cfl_edge.errors import DataError, UsageError
 
 
 def check_plot(path: Path) -> None:
     """Refuse before the work what would fail after it.
 
     Raises:
+        UsageError: Its name says that it is something else than a PNG.
         DataError: matplotlib is not installed, or there is no such folder.
     """
+    if path.suffix.lower() not in ("", ".png") and not path.is_dir():
+        raise UsageError(
+            f"--plot is {path}, expected a name that ends in .png",
+            hint=f"--plot {path.with_suffix('.png') if path.stem else 'plot.png'}",
+        )
     if importlib.util.find_spec("matplotlib") is None:
         raise DataError(
             "--plot needs matplotlib, which is not installed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -42,6 +43,13 @@ if TYPE_CHECKING:
     LearnerName = str
 else:
     LearnerName = Literal[tuple(LEARNERS)]
+LabelsFrom = Literal["dirs", "keys", "http", "serial"]
+LABELS_FROM = Option(
+    "Where labels come from: dirs (name of the subfolder or clip), keys (hold a key), http (POST "
+    "/label), serial (buttons of the board).",
+    panel="Labels",
+    metavar="SOURCE",
+)
 Seed = Annotated[int, Field(ge=0, lt=2**63), Option("Random seed.", panel="Model")]
 
 
@@ -67,14 +75,8 @@ class LearnSettings(Settings):
         Option("Label every frame with this class.", panel="Labels", metavar="NAME"),
     ] = None
     labels_from: Annotated[
-        Literal["dirs", "keys", "http", "serial"] | None,
-        Option(
-            "Where labels come from: dirs (name of the subfolder or clip), keys (hold a key), "
-            "http (POST /label), serial (buttons of the board).",
-            panel="Labels",
-            metavar="SOURCE",
-            default="dirs for demo:, else none",
-        ),
+        LabelsFrom | None,
+        dataclasses.replace(LABELS_FROM, default="dirs for demo:, else none"),
     ] = None
     labels_port: Annotated[
         int,
@@ -190,3 +192,12 @@ class LearnSettings(Settings):
             default="$CFL_EDGE_HTTP_TOKEN, else a new one each time",
         ),
     ] = None
+
+
+class TeachSettings(LearnSettings):
+    """Every option of `cfl-edge teach`: those of `learn`, with the page always there."""
+
+    labels_from: Annotated[
+        LabelsFrom | None, dataclasses.replace(LABELS_FROM, default="the page alone")
+    ] = None
+    ui: Annotated[bool, Option("The page is there in any case.", hidden=True)] = True

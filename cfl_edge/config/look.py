@@ -20,5 +20,6 @@ class LookSettings(Settings):
     fit: FitName = None
     region: RegionText = None
     out: Annotated[
-        Path, Option("The picture, a JPEG.", metavar="FILE.jpg", flags=("--out", "-o"))
+        Path,
+        Option("The picture, a JPEG or PNG by its ending.", metavar="FILE", flags=("--out", "-o")),
     ] = Path("view.jpg")

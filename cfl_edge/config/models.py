@@ -50,7 +50,11 @@ class UndoSettings(Settings):
     seconds: Annotated[
         float | None,
         Field(gt=0),
-        Option("Undo the frames of the last S seconds of learning.", metavar="S"),
+        Option(
+            "Undo what was learned in the last S seconds by the clock; once a session has ended, "
+            "in the S seconds up to its last learned frame.",
+            metavar="S",
+        ),
     ] = None
     frames: Annotated[
         int | None, Field(gt=0), Option("Undo the last N frames learned.", metavar="N")
@@ -77,7 +81,10 @@ class SplitSettings(UndoSettings):
     seconds: Annotated[
         float | None,
         Field(gt=0),
-        Option("Move the frames of NAME learned in the last S seconds.", metavar="S"),
+        Option(
+            "Move the frames of NAME learned in the last S seconds, as undo --seconds counts them.",
+            metavar="S",
+        ),
     ] = None
     hold: Annotated[
         bool, Option("Move the last frames, if NAME was held for them without a pause.")

@@ -56,6 +56,7 @@ class Option:
         flags: Its names where they do not follow from the field's: `("--out", "-o")`.
         example: A value that hints show where there is no default.
         positional: Whether it is an argument rather than an option.
+        hidden: Whether `--help` leaves it out: of a command that sets it itself.
     """
 
     help: str
@@ -65,6 +66,7 @@ class Option:
     flags: tuple[str, ...] = ()
     example: str | None = None
     positional: bool = False
+    hidden: bool = False
 
 
 class Settings(BaseModel):

@@ -194,6 +194,7 @@ def remove(
     with model.changing() as saved:
         check_saved(saved)
         class_table.require_known(saved, name)
+        frames = counts_of(saved).frames[name]
         algorithm = saved.manifest["network"]["learner"]
         if KEY in saved.manifest:
             on_notice(
@@ -207,11 +208,14 @@ def remove(
         with says_what_is_new(onnx):
             model.write(saved)
         _save_again(model, saved)
-    on_notice(
-        f"gone: classifier weights, statistics, replayed samples and images of {name!r}, and "
-        "older checkpoints"
-    )
-    on_notice(f"stays: {declaration(algorithm).what_stays}")
+    if frames:
+        on_notice(
+            f"gone: classifier weights, statistics, replayed samples and images of {name!r}, and "
+            "older checkpoints"
+        )
+        on_notice(f"stays: {declaration(algorithm).what_stays}")
+    else:
+        on_notice(f"gone: {name!r} and older checkpoints; no frame of it was learned")
     if (folder / BOARDS).exists():
         on_notice(f"stays: what each board contributed; to remove it too: rm -r {folder / BOARDS}")
     if onnx is None:

@@ -103,6 +103,13 @@ class Journal:
         return self.start + sum(segment.count for segment in self._segments)
 
     @property
+    def last(self) -> Moment | None:
+        """When the last frame was learned; None before the first."""
+        if not self._segments:
+            return self.start_at
+        return self._segments[-1].moment(self._segments[-1].count - 1)
+
+    @property
     def reserved_bytes(self) -> int:
         """Bytes of its arrays; touched only as frames come."""
         return sum(segment.reserved_bytes for segment in self._segments)
@@ -177,8 +184,7 @@ class Journal:
         """Count the frames learned in the seconds before the last one, and that one.
 
         Args:
-            seconds: Of learning: a pause between two sessions does not count, whatever the clock
-                said then.
+            seconds: The pause between two sessions does not count, whatever the clock said then.
             across_sessions: Go on into the sessions before the last frame's.
 
         Returns:
@@ -374,7 +380,7 @@ class Journal:
             change = Change(each["verb"], tuple(each["names"]), each["into"])
             journal.changes.append((int(each["checkpoint"]), change))
         journal._segments = segments
-        if segments:
-            journal.session = segments[-1].moment(segments[-1].count - 1).session + 1
+        if segments and journal.last is not None:
+            journal.session = journal.last.session + 1
         journal._shrink()
         return journal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import final
@@ -49,6 +50,13 @@ class LiveModel(OpenModel):
             for group, arrays in saved.tensors.items()
         }
         self._remembered = Saved(saved.manifest, copies)
+
+    def quiet_s(self) -> float:
+        """Return the seconds since the session learned its last frame; 0 if it learned none yet."""
+        journal = self._learner.journal
+        if journal is None or journal.last is None or journal.last.session != journal.session:
+            return 0.0
+        return time.monotonic() - journal.last.time_s
 
     def recall(self, least: int, most: int) -> Saved | None:
         """Give the copy away: whatever is built from it may share its arrays."""

@@ -75,7 +75,12 @@ def check_reach(verb: str, command: str, asked: UndoSettings) -> None:
 
 
 def rewind(
-    model: OpenModel, saved: Saved, asked: UndoSettings, *, command: str, on_notice: Notice
+    model: OpenModel,
+    saved: Saved,
+    asked: UndoSettings,
+    *,
+    command: str | None,
+    on_notice: Notice,
 ) -> Rewound:
     """Bring a model back to before the frames that it learned last; nothing is saved.
 
@@ -83,16 +88,17 @@ def rewind(
         model: The model; nobody else changes it meanwhile.
         saved: Its newest state.
         asked: How far back, and on which device.
-        command: To be given with another number of frames, for the error.
+        command: To be given with another number of frames, for the error; None for a program's.
         on_notice: Called with what the user should know.
 
     Raises:
-        DataError: The journal does not reach back that far; the text says how far it does.
+        DataError: There is nothing to undo, or the journal does not reach back that far; the text
+            says how far it does.
     """
     from cfl_edge.core.device import choose_device
     from cfl_edge.learner.journal_stored import saved_journal
     from cfl_edge.learner.learner import Learner
-    from cfl_edge.learner.saved import config_of
+    from cfl_edge.learner.saved import OWN_COUNTERS, config_of
 
     store, config = model.store, config_of(saved)
     if declaration(config.learner).reads_images:
@@ -102,12 +108,17 @@ def rewind(
             hint="learn with --learner cfl into another folder",
         )
     journal = saved_journal(saved, config.journal_mib)
-    if journal is None:
-        raise _no_journal(
-            store, "it was learned with --journal-mib 0, or a class was removed since"
-        )
+    if journal is None or journal.end == journal.start:
+        raise _nothing(store, saved, config.journal_mib)
     journal.keep_bases(store.numbers())
-    count, names = _count(journal, asked, on_notice), saved.manifest["classes"]
+    quiet_s, names = model.quiet_s(), saved.manifest["classes"]
+    count = _count(journal, asked, quiet_s, on_notice)
+    if not count:
+        raise DataError(
+            f"{store.folder} learned nothing in the last {asked.seconds:g} s: its last frame is "
+            f"{quiet_s:.1f} s old",
+            hint=f"{command} --hold" if command else "the last frames by their numbers",
+        )
     cut = journal.end - count
     newest = max((base.frames for base in journal.bases if base.frames <= cut), default=cut + 1)
     parts = {"device": choose_device(asked.device), "config": config, **model.parts}
@@ -121,8 +132,13 @@ def rewind(
         reach = f"{seconds:g} seconds" if seconds is not None else counted(count, "frame")
         raise _too_far(store, journal, reach, command)
     if not journal.fits(learner.blank_entry()):
-        raise _no_journal(store, "what is stored of its frames is not what its backbone returns")
-    learner.counters = {"runs": saved.manifest["counters"]["runs"]}
+        raise DataError(
+            f"{store.folder}: nothing can be undone, what its journal has of the last frames is "
+            "not what its backbone returns",
+            hint=_listed(store),
+        )
+    counted_now = saved.manifest["counters"].items()
+    learner.counters = {name: value for name, value in counted_now if name not in OWN_COUNTERS}
     if again := cut - learner.frames_learned:
         on_notice(f"relearning {counted(again, 'earlier frame')}")
     between = journal.entries(learner.frames_learned, cut)
@@ -133,16 +149,20 @@ def rewind(
     return Rewound(learner, journal, cut, ordered)
 
 
-def _count(journal: Journal, asked: UndoSettings, on_notice: Notice) -> int:
-    """Return how many frames are asked for; say where the start of the session ended the count."""
+def _count(journal: Journal, asked: UndoSettings, quiet_s: float, on_notice: Notice) -> int:
+    """Return how many frames are asked for; say where the start of the session ended the count.
+
+    Seconds are those of the clock, up to now; of sessions that have ended, up to their last frame.
+    """
     if asked.hold:
         return max(1, journal.frames_of_hold())
     if asked.seconds is None:
         return asked.frames or 0
-    everything = journal.frames_within(asked.seconds, across_sessions=True)
+    seconds = asked.seconds - quiet_s
+    everything = journal.frames_within(seconds, across_sessions=True)
     if asked.across_sessions:
         return everything
-    count = journal.frames_within(asked.seconds)
+    count = journal.frames_within(seconds)
     if count < everything:
         on_notice(
             f"stopping where the last session began, {counted(count, 'frame')} back; "
@@ -180,26 +200,42 @@ def _base(
     return None
 
 
-def _no_journal(store: Store, reason: str) -> DataError:
-    return DataError(
-        f"{store.folder} has no journal of what it learned last: {reason}",
-        hint=f"cfl-edge learn --model {store.folder} --stream URI writes one from now on",
-    )
+def _nothing(store: Store, saved: Saved, journal_mib: float) -> DataError:
+    """Say why the journal has no frame: nothing was learned, or something ended what it had."""
+    hint, counters = _listed(store), saved.manifest["counters"]
+    if not journal_mib:
+        reason = "it is learned with --journal-mib 0, which keeps no journal"
+        hint = "learn with --journal-mib 8: what it learns from then on can be undone"
+    elif counters.get("merged_boards"):
+        reason = "it was merged from those of several boards, and learned nothing since"
+        hint = f"cfl-edge fleet status {store.folder} shows its boards; subtract takes one out"
+    elif not counters["frames_learned"]:
+        reason = "it has learned no frame"
+    else:
+        reason = (
+            "its journal is empty: removing a class ends it, and so does learning with "
+            "--journal-mib 0; nothing was learned since"
+        )
+    return DataError(f"{store.folder}: nothing can be undone, {reason}", hint=hint)
 
 
-def _too_far(store: Store, journal: Journal, asked: str, command: str) -> DataError:
+def _listed(store: Store) -> str:
+    return f"cfl-edge classes list {store.folder} shows what it has learned"
+
+
+def _too_far(store: Store, journal: Journal, asked: str, command: str | None) -> DataError:
     """Say how much can be undone, and how."""
     reach = journal.reach()
     if not reach:
         return DataError(
             f"{store.folder}: {asked} cannot be undone, and nothing else either: no checkpoint "
             "from before the last frames is left",
-            hint=f"cfl-edge learn --model {store.folder} --stream URI saves one from now on",
+            hint=_listed(store),
         )
     return DataError(
         f"{store.folder}: {asked} cannot be undone, the journal reaches back "
         f"{counted(reach, 'frame')} ({journal.seconds_of(reach):.0f} s)",
-        hint=f"{command} --frames {reach}",
+        hint=f"{command} --frames {reach}" if command else f"the last {counted(reach, 'frame')}",
     )
 
 

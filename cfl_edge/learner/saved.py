@@ -24,6 +24,7 @@ Group = dict[str, npt.NDArray[Any]]
 
 NETWORK = "network."  # what the names of its weights begin with
 PREPROCESSING = "bilinear"
+OWN_COUNTERS = frozenset({"frames_learned", "gradient_steps"})  # which the learner counts itself
 
 
 def to_saved(learner: BatchLearner) -> Saved:

@@ -17,6 +17,7 @@ from cfl_edge.defaults import MOST_IMAGE_PX
 from cfl_edge.errors import DataError, ModelDamagedError
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import MOST_CHANGES, Verb
+from cfl_edge.model.last_stream import MOST_CHARACTERS
 from cfl_edge.names import require_names, visible
 
 MOST_MIB = 1 << 16  # of the replay memory or the journal
@@ -116,6 +117,7 @@ class _Counters(_Strict):
     frames_learned: Count
     gradient_steps: Count
     write_budget: dict[str, _Bucket] = {}
+    stream: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
 
 
 class _Change(_Strict):

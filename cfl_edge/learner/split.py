@@ -69,7 +69,7 @@ class _Task:
         model: Is changed.
         saved: As it was.
         reach: How far back the frames go.
-        command: To be given with another number of frames, for errors.
+        command: To be given with another number of frames, for errors; None for a program's.
         what: What they have in common, for errors: "was learned as 'cup'".
         on_notice: Told what takes long.
     """
@@ -77,7 +77,7 @@ class _Task:
     model: OpenModel
     saved: Saved
     reach: UndoSettings
-    command: str
+    command: str | None
     what: str
     on_notice: Notice
 
@@ -133,10 +133,9 @@ def relabel(
         DataError: The journal does not reach back that far, or all of them have that label.
         ModelError: The model cannot be written.
     """
-    command = f"cfl-edge undo {model.store.folder}"
     what = f"was learned under another label than {label!r}"
     with model.changing() as saved:
-        task = _Task(model, saved, asked, command, what, on_notice)
+        task = _Task(model, saved, asked, None, what, on_notice)
         counts, moved = _relearn(
             task,
             label,
@@ -168,9 +167,12 @@ def _relearn(
     after = [label if is_meant(i, old) else old for i, old in enumerate(before, back.cut + 1)]
     moved = Counter(old for old, new in zip(before, after, strict=True) if old != new)
     if not moved:
+        reach = back.journal.reach()
         raise DataError(
             f"{store.folder}: none of the last {counted(back.count, 'frame')} {task.what}",
-            hint=f"{task.command} with more --frames",
+            hint=f"{task.command} --frames {reach}"
+            if task.command
+            else f"older frames: the journal reaches back {counted(reach, 'frame')}",
         )
     on_notice(
         f"learning {counted(back.count, 'frame')} again, {moved.total()} of them as {label!r}"

@@ -34,13 +34,14 @@ from cfl_edge.loop.step import Step, Summary
 from cfl_edge.loop.verbs import Verbs
 from cfl_edge.loop.watching import Watch, Watched, Watcher
 from cfl_edge.loop.writes import Writes, Written
+from cfl_edge.model.last_stream import STREAM, remembered
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
 from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.metadata import MODEL_FILE
 from cfl_edge.prediction import check_reject
-from cfl_edge.stream.uri import parse_uri
+from cfl_edge.stream.uri import mask, parse_uri
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
@@ -122,6 +123,7 @@ def learn(
         labels.looks_back |= settings.ui  # a broker labels no past frames
         is_late = bool(settings.label_delay or labels.looks_back)
         learner = open_learner(saved, settings, on_notice, late_labels=is_late)
+        learner.counters[STREAM] = remembered(settings.stream, shown=mask(settings.stream))
         gaze.look = lambda: (learner.view, learner.image_px)
         from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
 
@@ -184,7 +186,12 @@ def learn(
                 teaching.on_hold = model.remember
             verbs = Verbs(model, running, on_notice=on_notice)
             do = verbs.do if watcher is None else watched_verbs(verbs, watcher)
-            session.serve = lambda: mailbox.serve(do)
+
+            def serve() -> None:
+                mailbox.serve(do)
+                verbs.follow_hold()
+
+            session.serve = serve
             for step in session.steps(stream):
                 if step.seen == 1:
                     draw_view(store, step.frame, learner, on_notice)

@@ -34,6 +34,7 @@ SQUARE_PX = 288  # of the model's square
 GAP_PX = 16
 OUTLINE = (255, 80, 0)
 GREYED_OUT = 0.7  # how much of what is not looked at becomes grey
+KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 MOTION_S = 10.0  # for something to move
 
 
@@ -61,6 +62,7 @@ def look(settings: LookSettings, *, on_notice: Notice = log_notice) -> tuple[Vie
         check_saved(saved)
         network = saved.manifest["network"]
         fit, region, size_px = network["fit"], network["region"], network["image_px"]
+    picture_kind(settings.out)  # before a camera is opened for nothing
     view = View.parse(settings.fit or fit, settings.region or region)
     gaze = Gaze(on_notice, lambda: (view, size_px))
     with open_stream(settings.stream, StreamOptions(labels=False), on_notice=on_notice) as stream:
@@ -101,9 +103,30 @@ def write_view(
         UsageError: A folder or a device has that name.
         ModelWriteError: Disk full, no permission.
     """
+    kind = picture_kind(path)
     if path.exists() and not path.is_file():
         raise UsageError(f"-o is {path}, expected a file", hint=f"-o {VIEW_FILE}")
-    replace_files(path.parent, {path.name: view_jpeg(frame, size_px, view)}, written=written)
+    content = view_picture(frame, size_px, view, kind)
+    replace_files(path.parent, {path.name: content}, written=written)
+
+
+def picture_kind(path: Path) -> str:
+    """Return the kind of picture that a name stands for.
+
+    Raises:
+        UsageError: For none.
+
+    Example:
+        >>> picture_kind(Path("shown/view.PNG"))
+        'PNG'
+    """
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise UsageError(
+            f"-o is {path}, expected a name that ends in {', '.join(KINDS)}",
+            hint=f"-o {path.with_suffix('.png') if path.stem else VIEW_FILE}",
+        )
+    return kind
 
 
 def draw_view(store: Store, frame: Frame, learner: Learner, on_notice: Notice) -> None:
@@ -116,11 +139,11 @@ def draw_view(store: Store, frame: Frame, learner: Learner, on_notice: Notice) -
         on_notice(f"{VIEW_FILE}, which shows what the model looks at, was not written: {reason}")
 
 
-def view_jpeg(frame: Frame, size_px: int, view: View) -> bytes:
-    r"""Return the picture as a JPEG.
+def view_picture(frame: Frame, size_px: int, view: View, kind: str = "JPEG") -> bytes:
+    r"""Return the picture as a file of one of `KINDS`.
 
     Example:
-        >>> view_jpeg(Frame(np.zeros((48, 64, 3), np.uint8), 0.0, 0), 96, View())[:2]
+        >>> view_picture(Frame(np.zeros((48, 64, 3), np.uint8), 0.0, 0), 96, View())[:2]
         b'\xff\xd8'
     """
     from PIL import Image as Pillow
@@ -149,5 +172,5 @@ def view_jpeg(frame: Frame, size_px: int, view: View) -> bytes:
     side = SQUARE_PX, SQUARE_PX
     made.paste(square.resize(side, Pillow.Resampling.NEAREST), (shown_px[0] + GAP_PX, GAP_PX))
     file = io.BytesIO()
-    made.save(file, "JPEG", quality=88, subsampling=0)  # thin lines keep their colour
+    made.save(file, kind, quality=88, subsampling=0)  # thin lines keep their colour
     return file.getvalue()

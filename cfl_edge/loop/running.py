@@ -50,7 +50,8 @@ class Running:
             for name, samples in learner.samples().items()
         ]
         label, paused = teaching.hold.current(), teaching.hold.paused
-        said = f"{counted(len(classes), 'class', 'classes')}, {teaching.learned} frames learned"
+        learned = sum(learner.samples().values())
+        said = f"{counted(len(classes), 'class', 'classes')}, {counted(learned, 'frame')} learned"
         return {
             "said": said + ("; paused" if paused else f"; label {label}" if label else ""),
             "classes": classes,
@@ -58,7 +59,7 @@ class Running:
             "paused": paused,
             "frames": session.frames,
             "seen": session.seen,
-            "learned": teaching.learned,
+            "learned": learned,
             "dropped": session.dropped,
             "damaged": session.damaged,
             "fps": session.recent_fps(),

@@ -17,7 +17,7 @@ class Lesson:
     Args:
         label: What the frame was labelled, if it is known already.
         learned: Whether something was learned; with a label delay, an earlier frame.
-        learned_frames: Frames learned in this run.
+        learned_frames: Frames learned in this run, without those that were undone.
         rolling_accuracy: Test-then-train accuracy over the last 100 labelled frames, 0 to 1.
         prequential_accuracy: The same over all labelled frames of this run.
         samples: Frames learned of each class, ever.
@@ -165,7 +165,7 @@ class Summary(Totals):
     """What a learning session did, beside its totals.
 
     Args:
-        learned: Frames learned.
+        learned: Frames learned, without those that were undone.
         withheld: Labelled frames that were not learned, because of a flag.
         flagged: Frames of each flag (`cfl_edge.loop.quality.FLAGS`), labelled or not.
         let_go: Frames that were dropped before the label of `--label-delay` came.

@@ -48,7 +48,7 @@ class Teaching:
         on_hold: Called before the first frame of a label that a person holds; None for nothing.
         accuracy: Whether predictions were right, before the frame was learned.
         flagged: Frames of each flag.
-        learned, withheld, let_go: As in `cfl_edge.loop.step.Summary`.
+        withheld, let_go: As in `cfl_edge.loop.step.Summary`.
     """
 
     def __init__(
@@ -75,7 +75,14 @@ class Teaching:
         self._conflicting: Kept[Seen] | None = None  # the newest frame that was flagged so
         self.accuracy = Prequential()
         self.flagged: Counter[str] = Counter()
-        self.learned = self.withheld = self.let_go = 0
+        self.withheld = self.let_go = 0
+        self._before = learner.frames_learned  # by earlier sessions, and not undone
+
+    @property
+    def learned(self) -> int:
+        """Frames of this session that the model has learned now: neither undone nor removed."""
+        known = sum(self._learner.samples().values())
+        return min(self._learner.frames_learned - self._before, known)
 
     @property
     def waiting(self) -> str:
@@ -230,6 +237,7 @@ class Teaching:
 
     def undone(self) -> None:
         """Take note that the learner went back: frames that it forgot can be labelled anew."""
+        self._before = min(self._before, self._learner.frames_learned)
         self._ring.mark(self.frames_after(self._learner.frames_learned), None)
         while self._learned and self._learned[-1][1] > self._learner.frames_learned:
             self._learned.pop()
@@ -277,7 +285,6 @@ class Teaching:
             self._note_hold(label)
         self._learner.learn(seen.encoded, [label], budget_s=budget_s())
         self._learned.append((kept.index, self._learner.frames_learned))
-        self.learned += 1
 
     def _note_hold(self, label: str) -> None:
         """Call `on_hold` where a hold begins, as `Journal.frames_of_hold` sees it."""

@@ -16,6 +16,7 @@ from typing import Any, final
 
 from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.errors import DataError, ExportError, SessionError, UsageError
+from cfl_edge.labels.hold import HEARTBEAT_S
 from cfl_edge.labels.ring import LabelledError, NotKeptError
 from cfl_edge.learner.classes import Counts, change, count, remove
 from cfl_edge.learner.split import relabel, split
@@ -26,6 +27,7 @@ from cfl_edge.loop.running import Running
 from cfl_edge.loop.verb_arguments import VERBS
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.class_table import Change
+from cfl_edge.model.last_stream import learn_command
 from cfl_edge.names import check_name, visible
 from cfl_edge.notices import Notice, counted, log_notice
 
@@ -47,6 +49,7 @@ class Verbs:
     ) -> None:
         self._model, self._maybe_running, self._on_notice = model, running, on_notice
         self._notices: list[str] = []
+        self._held: tuple[str, int] | None = None  # a label, and the frames learned before it
 
     def do(self, verb: str, arguments: Mapping[str, Any]) -> Answer:
         """Run a verb.
@@ -77,12 +80,16 @@ class Verbs:
     def label(self, asked: given.Label) -> Answer:
         """Let a label hold from now on."""
         teaching = self._running("label").teaching
-        label = None if asked.label is None else self._checked(asked.label)
-        is_news = label is None or label != teaching.hold.current()
+        if asked.label is None:
+            return self.unlabel(given.Nothing())
+        label = self._checked(asked.label)
+        is_news = self._held is None or label != self._held[0]
+        if is_news:
+            self._end_hold()
+            self._held = label, teaching.learned
         teaching.hold.set(label, seconds=asked.seconds or math.inf, frames=asked.frames or math.inf)
-        if label is None:
-            return {"said": "no label", "label": None}
-        lasts = [f"{asked.seconds:g} s"] if asked.seconds else []
+        is_timed = asked.seconds is not None and asked.seconds > HEARTBEAT_S
+        lasts = [f"{asked.seconds:g} s"] if is_timed else []
         lasts += [counted(asked.frames, "frame")] if asked.frames else []
         said = f"label {label}" + (f" for {', at most '.join(lasts)}" if lasts else "")
         paused = "; learning is paused" if teaching.hold.paused else ""
@@ -91,7 +98,21 @@ class Verbs:
     def unlabel(self, asked: given.Nothing) -> Answer:
         """Let go of the label that is held."""
         self._running("unlabel").teaching.hold.set(None)
-        return {"said": "no label", "label": None}
+        self._end_hold()
+        return {"said": "no label", "label": None, "news": False}
+
+    def follow_hold(self) -> None:
+        """Say it where the time of a label is over; called between two frames."""
+        if self._held is not None and self._running("label").teaching.hold.current() is None:
+            self._end_hold()
+
+    def _end_hold(self) -> None:
+        """Say once that a label is not held any more, and what it taught."""
+        if self._held is None:
+            return
+        (label, before), self._held = self._held, None
+        learned = max(0, self._running("label").teaching.learned - before)
+        self._on_notice(f"{label} is not held any more: {counted(learned, 'frame')} learned")
 
     def label_frame(self, asked: given.LabelFrame) -> Answer:
         """Label one past frame, and learn it; one that has another label is relabelled."""
@@ -156,6 +177,7 @@ class Verbs:
             if teaching.hold.current() in undone.per_class:
                 said += f"; {teaching.hold.current()} is not held any more"
                 teaching.hold.set(None)
+                self._held = None
         self._changed()
         exported = undone.exported and str(undone.exported)
         return {"said": said, **dataclasses.asdict(undone), "exported": exported}
@@ -194,6 +216,7 @@ class Verbs:
         if self._maybe_running is not None:
             was_held = self._maybe_running.teaching.hold.current() == asked.name
             said += "; it is not held any more" if was_held else ""
+            self._held = None if was_held else self._held
             self._maybe_running.teaching.follow((asked.name,), None)
             self._maybe_running.teaching.undone()
         self._changed()
@@ -278,7 +301,7 @@ class Verbs:
             folder = self._model.store.folder
             raise SessionError(
                 f"{verb} needs a session, and nobody learns on {folder} now",
-                hint=f"cfl-edge learn --model {folder} --stream URI",
+                hint=learn_command(folder),
             )
         return self._maybe_running
 

@@ -45,6 +45,10 @@ class OpenModel(ABC):
         """
 
     @abstractmethod
+    def quiet_s(self) -> float:
+        """Return the seconds since the last frame was learned; 0 where no session learns on it."""
+
+    @abstractmethod
     def recall(self, least: int, most: int) -> Saved | None:
         """Return a state that is in memory, for undo to begin from; None without a fitting one.
 
@@ -90,6 +94,10 @@ class FolderModel(OpenModel):
             self.store.load()  # says what is missing and what to do
         with ModelLock(self.store.folder):
             yield self.store.load()
+
+    def quiet_s(self) -> float:
+        """Return 0: its sessions have ended."""
+        return 0.0
 
     def recall(self, least: int, most: int) -> None:
         """Return None: nothing is in memory."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -64,17 +65,21 @@ class ModelLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._descriptor: int | None = None
+        self._made: list[Path] = []  # folders that were not there
 
     def __enter__(self) -> Self:
         """Take the lock, or raise at once."""
         path = self.folder / LOCK
         try:
-            make_folder(self.folder)
+            self._made = make_folder(self.folder)
             descriptor = regular(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise write_error(error, self.folder) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(descriptor).st_nlink:  # whoever had it has just removed it
+                os.close(descriptor)
+                return self.__enter__()
             if os.fstat(descriptor).st_nlink == 1:  # under another name it may be anybody's file
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -95,7 +100,18 @@ class ModelLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the lock back; the file stays, since removing it would race with a newcomer."""
+        """Give the lock back; of a folder that it created and nobody filled, nothing is left."""
         if self._descriptor is not None:
+            if self._made:
+                self._remove_if_empty()
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _remove_if_empty(self) -> None:
+        """Remove what entering created, where nothing else was put there: nobody misses it."""
+        with suppress(OSError):  # not empty, or not ours any more
+            if os.listdir(self.folder) != [LOCK]:
+                return
+            (self.folder / LOCK).unlink()
+            for folder in self._made:
+                folder.rmdir()

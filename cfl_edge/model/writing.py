@@ -102,8 +102,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> list[Path]:
     """Create a folder and its parents, and wait until the disk knows of each.
+
+    Returns:
+        Those that were not there, the folder itself first.
 
     Raises:
         OSError: As the system reports it.
@@ -112,6 +115,7 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for made in missing:
         sync_folder(made.parent)
+    return missing
 
 
 def discard(path: Path) -> OSError | None:

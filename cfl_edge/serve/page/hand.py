@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any, final
 
 from cfl_edge.errors import CflEdgeError
+from cfl_edge.labels.hold import HEARTBEAT_S
 from cfl_edge.loop.mailbox import Mailbox
 
-HOLD_S = 1.0  # of learning after the last heartbeat of a hold
 STATUS_S = 1.0  # between two looks at the session, while somebody watches
 
 
@@ -19,8 +19,8 @@ STATUS_S = 1.0  # between two looks at the session, while somebody watches
 class Hold:
     """The one button that is held: who holds it, and that learning ends with its heartbeats.
 
-    Each heartbeat lets the session label frames for `HOLD_S` seconds more, by the session's own
-    clock: it stops whatever becomes of the viewer, the network and the server.
+    Each heartbeat lets the session label frames for `HEARTBEAT_S` seconds more, by the session's
+    own clock: it stops whatever becomes of the viewer, the network and the server.
 
     Args:
         mailbox: Of the session.
@@ -58,7 +58,7 @@ class Hold:
         if not is_new and self._asked is not None and not self._asked.done():
             return  # the session is at work on a frame, and the heartbeat before waits for it
         try:
-            submitted = self._mailbox.submit("label", {"label": label, "seconds": HOLD_S})
+            submitted = self._mailbox.submit("label", {"label": label, "seconds": HEARTBEAT_S})
         except CflEdgeError as error:
             self._holder = None
             on_refused(told(error))
@@ -81,7 +81,7 @@ class Hold:
             self._mailbox.submit("unlabel", {})
 
     def _is_held(self) -> bool:
-        return self._holder is not None and self._clock() - self._beat_s < HOLD_S
+        return self._holder is not None and self._clock() - self._beat_s < HEARTBEAT_S
 
 
 @final

@@ -91,7 +91,8 @@ class LivePicture extends HTMLElement {
     this.bar.firstChild.style.background = index >= 0 ? colour(index) : "#bbb";
     this.wrong.disabled = frame.prediction === null || !session.connected;
     this.values.fps.textContent = frame.fps.toFixed(1);
-    this.values.learned.textContent = frame.learned_frames;
+    const learned = Object.values(frame.samples).reduce((sum, count) => sum + count, 0);
+    this.values.learned.textContent = learned; // by the model now, as the cards have it
     this.values.accuracy.textContent = percent(frame.rolling_accuracy);
     this.values.dropped.textContent = frame.dropped;
   }
