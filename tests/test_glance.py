@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import onnx
 import pytest
+from cfl_edge.serve.model_watch import WatchedModel
 from command_line import SMALL, assert_error, cfl_edge, learn
 from onnx_files import model as onnx_model
 from page_session import until
@@ -30,7 +31,6 @@ from cfl_edge.prediction import Prediction
 from cfl_edge.region import WHOLE_FRAME, View
 from cfl_edge.serve.http_status import look_route, status_server
 from cfl_edge.serve.metrics import Metrics
-from cfl_edge.serve.model_watch import WatchedModel
 from cfl_edge.serve.status import Status
 from cfl_edge.web.options import HttpOptions
 

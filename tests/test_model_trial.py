@@ -15,10 +15,10 @@ from command_line import MAIN, assert_error, cfl_edge, process
 from service_checks import RED, Clock, model_bytes, replace, with_work
 
 from cfl_edge.errors import ModelDamagedError, ModelNotFoundError, ModelVersionError
+from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.onnx import model_trial
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.model_trial import predict_checked, try_model
-from cfl_edge.serve.model_watch import WatchedModel
 
 REFUSED = {
     "minutes": "its trial did not end, stopped after ",

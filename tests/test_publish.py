@@ -19,12 +19,12 @@ from service_checks import Clock
 
 from cfl_edge.errors import ExportError, UsageError
 from cfl_edge.learner.export import backbone_on_cpu, snapshot_learner
+from cfl_edge.loop.file_watch import stamp_of
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.loop.publish import Publisher, check_publish, open_publisher, write_snapshot
 from cfl_edge.model.write_budget import WriteBudget
 from cfl_edge.onnx.export import model_parts
 from cfl_edge.onnx.inference import OnnxModel
-from cfl_edge.serve.file_watch import stamp_of
 
 
 @pytest.fixture

@@ -21,11 +21,11 @@ from service_checks import (
 )
 
 from cfl_edge.errors import ModelDamagedError
+from cfl_edge.loop.file_watch import FileWatch, stamp_of
+from cfl_edge.loop.model_watch import TRIAL_FRAMES, WatchedModel
 from cfl_edge.onnx.file_checks import MOST_BYTES
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.model_trial import predict_checked
-from cfl_edge.serve.file_watch import FileWatch, stamp_of
-from cfl_edge.serve.model_watch import TRIAL_FRAMES, WatchedModel
 
 LOOK_S = 1.1
 
@@ -91,7 +91,7 @@ def test_a_file_that_stays_is_not_read_again(path, clock, notices):
 
 def test_one_system_call_a_second(path, clock, watched, monkeypatch):
     looks = []
-    monkeypatch.setattr("cfl_edge.serve.file_watch.stamp_of", looks.append)
+    monkeypatch.setattr("cfl_edge.loop.file_watch.stamp_of", looks.append)
     for _ in range(100):
         clock.now_s += 0.05
         watched.predict_one(RED)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import Field
 
+from cfl_edge import defaults
 from cfl_edge.cli.declare import command
 from cfl_edge.config.settings import ModelFolder, Option, Settings
-from cfl_edge.errors import UsageError
+from cfl_edge.errors import DataError, ModelError, UsageError
 from cfl_edge.names import check_name, nfc
+from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
+    from cfl_edge.fleet.shared import Synced
     from cfl_edge.model.checkpoint import Saved
 
 app = typer.Typer(
@@ -56,6 +62,26 @@ class SubtractSettings(Settings):
     out: Out
 
 
+class SyncSettings(Settings):
+    """Every option of `cfl-edge fleet sync`."""
+
+    shared: Annotated[
+        Path, Option("Folder that all boards see, or that rsync copies.", positional=True)
+    ]
+    model: Annotated[
+        Path, Option("Model folder of this board; learn may be using it.", metavar="DIR")
+    ] = defaults.MODEL_FOLDER
+    board: Annotated[
+        str | None,
+        Option("Name of this board in the folder.", metavar="NAME", default="the host's name"),
+    ] = None
+    every: Annotated[
+        float | None,
+        Field(gt=0),
+        Option("Sync again and again, with S seconds between.", metavar="S"),
+    ] = None
+
+
 class StatusSettings(Settings):
     """Every option of `cfl-edge fleet status`."""
 
@@ -86,6 +112,39 @@ def status(settings: StatusSettings, reporter: Reporter) -> None:
 
     saved = Store(settings.model, on_notice=reporter.notice).load()
     _tell(saved, settings.model, reporter)
+
+
+@command(app)
+def sync(settings: SyncSettings, reporter: Reporter) -> None:
+    """Share what a board has learned through a folder, and take what other boards have there."""
+    from cfl_edge.fleet import shared
+
+    board = settings.board or socket.gethostname()
+    while True:
+        try:
+            done = shared.sync(settings.model, settings.shared, board, reporter.notice)
+            if settings.every is None:
+                break
+            if done.sent_bytes or done.changed:
+                reporter.notice("; ".join(_synced(done)))
+        except (DataError, ModelError) as error:  # no share for a while, or no model yet
+            if settings.every is None:
+                raise
+            reporter.notice(f"{error.problem}; next try in {settings.every:g} s")
+        time.sleep(settings.every)
+    reporter.summary(vars(done), _synced(done))
+
+
+def _synced(done: Synced) -> list[str]:
+    """Say what a sync did, a line each."""
+    sent = f"{done.sent_bytes / 1e6:.2g} MB" if done.sent_bytes else "nothing new"
+    boards = counted(len(done.boards), "other board")
+    news = "" if done.changed else ", nothing new"
+    return [
+        f"sent {sent}, generation {done.generation} of {done.board}",
+        f"{boards} with {counted(done.frames, 'frame')}{news}",
+        *(f"{name} is left out: {why}" for name, why in done.left_out.items()),
+    ]
 
 
 def _aliases(texts: Sequence[str]) -> dict[str, str]:

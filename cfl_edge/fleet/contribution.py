@@ -27,6 +27,7 @@ from cfl_edge.region import View
 Array = npt.NDArray[Any]
 
 KEY = "contribution"  # in the manifest
+SUMMED = "boards"  # in it: generation of each board, where it is the sum of several
 # Learner of a board: that of the merged model, and what its statistics' names begin with. The
 # weights of the others do not follow from sums.
 MERGED = {
@@ -57,12 +58,22 @@ def check_board(name: str, folder: str) -> str:
         >>> check_board("hall-2", "runs/hall-2")
         'hall-2'
     """
-    if not _BOARD.fullmatch(name):
+    if not is_board(name):
         raise UsageError(
             f"{name!r} cannot be the name of a board, expected letters, digits, '.', '-' and '_'",
             hint=f"board1={folder}",
         )
     return name
+
+
+def is_board(name: str) -> bool:
+    """Return whether a board can have this name.
+
+    Example:
+        >>> is_board("hall-2"), is_board(".~tmp~")
+        (True, False)
+    """
+    return _BOARD.fullmatch(name) is not None
 
 
 def contribution(saved: Saved, board: str, where: str) -> Saved:
@@ -155,11 +166,12 @@ def read_again(saved: Saved, where: str) -> Saved:
         if (
             not isinstance(about, dict)
             or not isinstance(about.get("board"), str)
-            or not _BOARD.fullmatch(about["board"])
+            or not is_board(about["board"])
             or type(about.get("generation")) is not int
             or about["generation"] < 0
             or not isinstance(about.get("network"), str)
             or not isinstance(about.get("aliases"), dict)
+            or not _are_generations(about.get(SUMMED, {}))
         ):
             raise damaged("it does not say whose contribution it is")
         try:
@@ -171,6 +183,12 @@ def read_again(saved: Saved, where: str) -> Saved:
             raise damaged("it has a learner whose statistics do not add up")
         _require_sums(saved)
     return saved
+
+
+def _are_generations(boards: Any) -> bool:
+    return isinstance(boards, dict) and all(
+        is_board(name) and type(generation) is int for name, generation in boards.items()
+    )
 
 
 @contextmanager
@@ -248,6 +266,16 @@ def require_same_plan(first: Saved, other: Saved) -> None:
             )
 
 
+def same_numbers(one: Saved, other: Saved) -> bool:
+    """Return whether two contributions have the same classes and the same numbers."""
+    mine, others = one.tensors["state"], other.tensors["state"]
+    return (
+        one.manifest["classes"] == other.manifest["classes"]
+        and mine.keys() == others.keys()
+        and all(np.array_equal(mine[name], others[name]) for name in mine)
+    )
+
+
 def _require_sums(saved: Saved) -> None:
     """Refuse counts and variances that no samples have.
 
@@ -262,7 +290,8 @@ def _require_sums(saved: Saved) -> None:
         if not _is_sum(name, rule, prefix):
             raise damaged(f"{name} does not add up")
         if rule["merge"] == "sum":
-            _require_counts(name, state[name], saved.manifest["classes"])
+            most = MOST_SAMPLES * max(1, len(saved.manifest[KEY].get(SUMMED, ())))
+            _require_counts(name, state[name], saved.manifest["classes"], most)
         elif rules.get(rule.get("counts"), {}).get("merge") != "sum" or state[name].ndim > 2:
             raise damaged(f"{name} is no row of means with counts")
         if scatter := rule.get("scatter"):
@@ -272,15 +301,15 @@ def _require_sums(saved: Saved) -> None:
                 raise damaged(f"{scatter} is not a sum of squares")
 
 
-def _require_counts(name: str, counts: Array, classes: list[str]) -> None:
+def _require_counts(name: str, counts: Array, classes: list[str], most: int) -> None:
     if counts.ndim != 1 or counts.dtype.kind not in "fiu":
         raise damaged(f"{name} is no row of counts")
-    wrong = (counts < 0) | (counts > MOST_SAMPLES) | (counts != np.floor(counts))
+    wrong = (counts < 0) | (counts > most) | (counts != np.floor(counts))
     if wrong.any():
         place = int(wrong.argmax())
         raise damaged(
             f"{name} of {classes[place]!r} is {counts[place]:g}, "
-            f"expected a whole number from 0 to {MOST_SAMPLES}"
+            f"expected a whole number from 0 to {most}"
         )
 
 

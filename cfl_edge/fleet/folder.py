@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from cfl_edge.errors import DataError, ModelError, ModelWriteError, UsageError
@@ -32,6 +31,7 @@ from cfl_edge.fleet.contribution import (
     read_again,
     renamed,
     require_same_plan,
+    same_numbers,
 )
 from cfl_edge.fleet.pool import Pool
 from cfl_edge.model.checkpoint import Saved, number_of
@@ -179,7 +179,7 @@ class Gathering:
                     hint=f"leave it out; if {board} began anew, cfl-edge subtract it first",
                 )
             if generation == there.generation:
-                if not _equal(found, self._stored(board)):
+                if not same_numbers(found, self._stored(board)):
                     raise DataError(
                         f"two different models are both generation {generation} of {board}",
                         hint="name the boards: hall=DIR kitchen=DIR",
@@ -228,16 +228,6 @@ class Gathering:
                 hint="cfl-edge learn on one of them first",
             )
         return pool, last
-
-
-def _equal(one: Saved, other: Saved) -> bool:
-    """Return whether two contributions have the same classes and the same numbers."""
-    mine, others = one.tensors["state"], other.tensors["state"]
-    return (
-        one.manifest["classes"] == other.manifest["classes"]
-        and mine.keys() == others.keys()
-        and all(np.array_equal(mine[name], others[name]) for name in mine)
-    )
 
 
 def merge(

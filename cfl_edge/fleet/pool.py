@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from cfl_edge.errors import DataError
-from cfl_edge.fleet.contribution import KEY, KNOWN, Array, few_samples
+from cfl_edge.fleet.contribution import KEY, KNOWN, SUMMED, Array, few_samples
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import add_products
 
@@ -122,6 +122,33 @@ class Pool:
         both = weight > 0
         if both.any():
             add_products(scatter, weight[both, None] * apart[both])
+
+    def summed(self, one: Saved, board: str, generations: Mapping[str, int]) -> Saved:
+        """Return the sums as a contribution, which another pool or a board takes in.
+
+        Args:
+            one: One of the contributions: what is the same in all of them.
+            board: A name for the sum.
+            generations: Of the boards in it.
+
+        Returns:
+            Counts in float64, which float32 could not hold; all else as in `one`.
+        """
+        state, rules = one.tensors["state"], one.manifest["tensors"]["rows"]
+        tensors = {name: array.astype(state[name].dtype) for name, array in self.scatter.items()}
+        for name, array in self.rows.items():
+            is_count = rules[name]["merge"] == "sum" and state[name].dtype.kind == "f"
+            tensors[name] = array if is_count else array.astype(state[name].dtype)
+        about = one.manifest[KEY] | {"board": board, "generation": 0, "aliases": {}}
+        return Saved(
+            one.manifest
+            | {
+                "classes": list(self.classes),
+                "counters": {"runs": 1, "frames_learned": self.frames, "gradient_steps": 0},
+                KEY: about | {SUMMED: dict(generations)},
+            },
+            {"state": tensors | self.known(), "replay": {}},
+        )
 
     def known(self) -> dict[str, Array]:
         """Return the stored samples of all boards, their labels as numbers of `classes`."""

@@ -10,6 +10,7 @@ import numpy as np
 from cfl_edge.errors import ModelError
 from cfl_edge.fleet.contribution import KEY, KNOWN, MERGED
 from cfl_edge.fleet.pool import Pool
+from cfl_edge.learner.batch_learner import BatchLearner
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.saved import config_of, restore, to_saved
 from cfl_edge.model.checkpoint import Saved
@@ -19,13 +20,16 @@ from cfl_edge.model.tensors import network_digest
 PICTURES = 16  # that an export is checked on
 
 
-def solved(pool: Pool, one: Saved, boards: Sequence[str]) -> Learner:
+def solved(
+    pool: Pool, one: Saved, boards: Sequence[str], like: BatchLearner | None = None
+) -> Learner:
     """Return the learner that all samples of all boards would have made.
 
     Args:
         pool: Their sums.
         one: A contribution: what the learner is made of.
         boards: Their names; a program that merges models sees by them that it is a merged one.
+        like: Whose backbone and device it shares; None for its own, on the CPU.
 
     Raises:
         ModelError: The backbone's weights are not installed, or are others than the boards had.
@@ -35,7 +39,11 @@ def solved(pool: Pool, one: Saved, boards: Sequence[str]) -> Learner:
     )
     if config.backbone == "none":
         config = dataclasses.replace(config, layers=one.manifest["network"]["layers"])
-    learner = Learner(config)
+    learner = (
+        Learner(config)
+        if like is None
+        else Learner(config, str(like.device), backbone=like.backbone)
+    )
     saved = to_saved(learner)
     state, declared = saved.tensors["state"], saved.manifest["tensors"]
     drawn = one.manifest[KEY]["network"]

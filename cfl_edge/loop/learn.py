@@ -132,6 +132,7 @@ def learn(
         from cfl_edge.learner.journalled import save_learner
         from cfl_edge.learner.live import LiveModel
         from cfl_edge.loop.checkpoints import Checkpoints
+        from cfl_edge.loop.fleet import Fleet
         from cfl_edge.loop.label_delay import open_ring
         from cfl_edge.loop.learning import Learning
         from cfl_edge.loop.teaching import Teaching
@@ -158,8 +159,16 @@ def learn(
             on_notice=on_notice,
         )
         pace = Pace(stream.live, learn_budget_s(settings), HeatPolicy(BoardHealth(), on_notice))
-        glance = Glance(settings.look, lambda frame: (learner.view, learner.frames_learned))
-        learning = Learning(learner, teaching, pace, checkpoints, glance)
+        fleet: Fleet | None = None
+        if settings.memory_mib is None:  # which the sums of others would break
+            fleet = Fleet(settings.model, learner, on_notice)
+            teaching.on_learned = fleet.learned
+            stack.callback(fleet.close)
+        glance = Glance(
+            settings.look,
+            lambda _: (learner.view, (learner.frames_learned, fleet.version() if fleet else 0)),
+        )
+        learning = Learning(learner, teaching, pace, checkpoints, glance, fleet)
         stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
         options = SessionOptions(
             settings.max_frames, settings.reject, stability=stability, gaze=gaze

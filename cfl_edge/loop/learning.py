@@ -9,6 +9,7 @@ from typing import final
 from cfl_edge.core.features import Encoded
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.checkpoints import Checkpoints
+from cfl_edge.loop.fleet import Fleet
 from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.label_delay import Seen
@@ -35,6 +36,7 @@ class Learning(Work):
         checkpoints: Saves the learner.
         glance: Says which frames the model looks at; None for all. A frame with a label is looked
             at in any case.
+        fleet: Answers with what other boards have learned as well; None for this one alone.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class Learning(Work):
         pace: Pace,
         checkpoints: Checkpoints,
         glance: Glance | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
-        self._learner, self._teaching = learner, teaching
+        self._learner, self._teaching, self._fleet = learner, teaching, fleet
         self._pace, self._checkpoints = pace, checkpoints
         self._glance = glance or Glance("every", lambda frame: (learner.view, None))
         self._gate = QualityGate()
@@ -68,6 +71,8 @@ class Learning(Work):
             cut = cut_frame(frame, self._learner.image_px, self._learner.view)
             encoded = self._learner.encode(cut.square[None])
             self._newest = cut, encoded
+            if self._fleet is not None:
+                return self._fleet.predict(encoded, reject)
             return self._learner.predict_encoded(encoded, reject=reject)[0]
 
         return [self._glance.predict(frame, ask, always=lambda: self._teaching.is_taught(frame))]
@@ -79,9 +84,10 @@ class Learning(Work):
         teaching, learner, glance = self._teaching, self._learner, self._glance
         self._pace.begin(frame, began_s)
         before = self._step_counts()
+        answering = learner if self._fleet is None else self._fleet.learner
         learned_before, kept = teaching.learned, None
         if glance.looked:
-            excluded, quality = learner.excluded(prediction), self._gate.check(cut.content)
+            excluded, quality = answering.excluded(prediction), self._gate.check(cut.content)
             self._seen = Seen(encoded, prediction.label, excluded, quality)
             kept = teaching.take(frame, self._seen, self._pace.budget_s)
         else:

@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 
+from cfl_edge.core.features import Encoded
 from cfl_edge.labels.hold import Hold
 from cfl_edge.labels.ring import FrameRing, Kept, LabelledError
 from cfl_edge.labels.source import LabelSource
@@ -45,6 +46,7 @@ class Teaching:
 
     Attributes:
         hold: As given.
+        on_learned: Called with each frame that was learned, and its label; None for nothing.
         on_hold: Called before the first frame of a label that a person holds; None for nothing.
         accuracy: Whether predictions were right, before the frame was learned.
         flagged: Frames of each flag.
@@ -63,6 +65,7 @@ class Teaching:
     ) -> None:
         self.hold = hold or Hold()
         self.on_hold: Callable[[], None] | None = None
+        self.on_learned: Callable[[Encoded, str], None] | None = None
         self._held: tuple[str, float] = ("", -math.inf)  # the last label of a person, and when
         self._began_s = -math.inf  # the last hold
         self._names: dict[str, str | None] = {}  # what the source still calls by an old name
@@ -284,6 +287,8 @@ class Teaching:
         if self._labels.looks_back or self.hold.current() is not None:
             self._note_hold(label)
         self._learner.learn(seen.encoded, [label], budget_s=budget_s())
+        if self.on_learned is not None:
+            self.on_learned(seen.encoded, label)
         self._learned.append((kept.index, self._learner.frames_learned))
 
     def _note_hold(self, label: str) -> None:

@@ -16,10 +16,10 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -34,14 +34,30 @@ from cfl_edge.stream.frame import Frame, Shown
 if TYPE_CHECKING:
     import onnx
 
-    from cfl_edge.onnx.inference import OnnxModel
     from cfl_edge.prediction import Prediction
+
+Sample = TypeVar("Sample", contravariant=True)
 
 # Memory on top of what the runtime takes: the default model (17 MB) needs 64 MiB.
 MEMORY_BYTES, MEMORY_PER_BYTE = 160 << 20, 4
 # Processor time, in terms of what importing the runtime takes on the same board (0.2 s on x86; the
 # default model then takes 0.1 s): a slow board gets more.
 LEAST_S, IMPORTS, BYTES_AN_IMPORT = 1.5, 10, 10 << 20
+
+
+class Answering(Protocol[Sample]):
+    """A model that predicts one sample at a time: an `OnnxModel` an image."""
+
+    @property
+    def path(self) -> Path:
+        """Where it was read from, for errors."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Class names, in the order of the scores."""
+
+    def predict_one(self, sample: Sample, /, *, reject: float | None = None) -> Prediction:
+        """Say what a sample shows."""
 
 
 def try_model(path: Path, image: Shown) -> None:
@@ -94,14 +110,16 @@ def run_trial(module: str, path: Path, request: bytes) -> bytes:
     return child.stdout
 
 
-def predict_checked(model: OnnxModel, image: Shown, *, reject: float | None = None) -> Prediction:
+def predict_checked(
+    model: Answering[Sample], image: Sample, *, reject: float | None = None
+) -> Prediction:
     """Let a model predict an image, and return that if the model can be used.
 
     `OnnxModel` has checked that its metadata is readable and asks for our preprocessing.
 
     Args:
         model: The model.
-        image: uint8 RGB, shape (H, W, 3), or a frame.
+        image: What it predicts: for an `OnnxModel` uint8 RGB, shape (H, W, 3), or a frame.
         reject: See `OnnxModel.predict_one`.
 
     Raises:

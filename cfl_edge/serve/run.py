@@ -13,6 +13,7 @@ from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.metrics import Confusion
+from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
 from cfl_edge.loop.step import Step, Totals
@@ -22,7 +23,6 @@ from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
 from cfl_edge.onnx.model_trial import try_model
 from cfl_edge.prediction import UNKNOWN, check_reject, only_answer
 from cfl_edge.region import View
-from cfl_edge.serve.model_watch import WatchedModel
 from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.status import Seen
 from cfl_edge.stream.frame import Frame, Shown

@@ -12,40 +12,44 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Generic, TypeVar, final
 
 import numpy as np
 
 from cfl_edge.errors import CflEdgeError, ModelNotFoundError
+from cfl_edge.loop.file_watch import POLL_S, FileWatch, Stamp, stamp_of
 from cfl_edge.notices import Notice
-from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import MODEL_FILE
-from cfl_edge.onnx.model_trial import predict_checked
+from cfl_edge.onnx.model_trial import Answering, predict_checked
 from cfl_edge.onnx.trial import end_children
 from cfl_edge.prediction import Prediction
-from cfl_edge.serve.file_watch import POLL_S, FileWatch, Stamp, stamp_of
-from cfl_edge.stream.frame import Image, Shown
+from cfl_edge.stream.frame import Image
 
 TRIAL_FRAMES = 30  # a second of a camera; two models are in memory meanwhile
 CLOSE_S = 2.0  # that the end waits for a model that is being loaded
 NAMES_SHOWN = 5  # of new and of lost classes in a notice
 
-Load = Callable[[Path, Shown], OnnxModel]
+M = TypeVar("M", bound=Answering[Any])
+Load = Callable[[Path, Any], M]
 # What the first model is tried on: no frame was seen yet.
 NOISE: Image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
 
-class WatchedModel:
-    """Predicts with the newest usable version of a file.
+@final
+class WatchedModel(Generic[M]):
+    """Predicts with the newest usable version of a file or folder.
 
     Args:
         path: The `.onnx` file.
-        load: Loads it, once it was tried on an image.
+        load: Loads it, once it was tried on an image; called in a thread.
         on_notice: Called, by the loop, with what happened.
         watch: Whether to wait for the file if it is not there yet, and to reload it at all.
+        without: Is in service while there is no file; None to wait for one.
         clock: Gives seconds that never go back.
 
     Attributes:
         model: The model in service.
+        before_load: Called, by the loop, before each load; None for nothing.
         swaps: How often a new model took over.
         failures: Updates that could not be used, at once or after a few frames.
 
@@ -56,29 +60,45 @@ class WatchedModel:
     def __init__(
         self,
         path: Path,
-        load: Load,
+        load: Load[M],
         on_notice: Notice,
         *,
         watch: bool = True,
+        without: M | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watches = watch
         self._watch = FileWatch(path, clock)  # before loading: a change meanwhile counts as new
         self._load = load
         self._on_notice = on_notice
-        self._wait_for_file()
-        self.model = load(path, NOISE)
+        self._without = without
+        if without is None:
+            self._wait_for_file()
+            self.model = load(path, NOISE)
+        else:
+            self.model, self._watch.handled = without, None
+        self.before_load: Callable[[], None] | None = None
         self.swaps = self.failures = 0
-        self._before: OnnxModel | None = None
+        self._before: M | None = None
         self._trial = 0
-        self._loading: _Loading | None = None
+        self._loading: _Loading[M] | None = None
         self._told_gone = False
 
-    def predict_one(self, image: Shown, *, reject: float | None = None) -> Prediction:
+    @property
+    def models(self) -> list[M]:
+        """The model in service, and the one that may take over again."""
+        return [self.model] if self._before is None else [self.model, self._before]
+
+    def put(self, model: M) -> None:
+        """Put a model into service at once; what is being loaded or on trial is dropped."""
+        self.model, self._before, self._loading = model, None, None
+        self.swaps += 1
+
+    def predict_one(self, image: Any, *, reject: float | None = None) -> Prediction:
         """Predict one image, after a check for a new file.
 
         Args:
-            image: uint8 RGB, shape (H, W, 3), or a frame.
+            image: What the model takes: uint8 RGB, shape (H, W, 3), or a frame.
             reject: As in `OnnxModel.predict_one`.
         """
         self.version(image)
@@ -94,7 +114,7 @@ class WatchedModel:
             self._before = None
         return prediction
 
-    def version(self, image: Shown) -> int:
+    def version(self, image: Any) -> int:
         """Check for a new file; return a number that another model in service does not have.
 
         Args:
@@ -110,7 +130,7 @@ class WatchedModel:
         return self.model.classes
 
     def predict_batch(
-        self, images: Sequence[Shown], *, reject: float | None = None
+        self, images: Sequence[Any], *, reject: float | None = None
     ) -> list[Prediction]:
         """Predict images one by one, as `predict_one` does."""
         return [self.predict_one(image, reject=reject) for image in images]
@@ -145,7 +165,7 @@ class WatchedModel:
             time.sleep(POLL_S)
         watch.handled = stamp
 
-    def _follow(self, image: Shown) -> None:
+    def _follow(self, image: Any) -> None:
         if self._loading is not None:
             if not self._loading.is_alive():
                 self._take(self._loading)
@@ -153,13 +173,23 @@ class WatchedModel:
             return
         stamp = self._watch.changed()
         if stamp is not None:
+            if self.before_load is not None:
+                self.before_load()
             self._loading = _Loading(self._load, self._watch.path, stamp, image)
             self._loading.start()
         if self._watch.gone and not self._told_gone:
-            self._on_notice(f"{self._watch.path} is gone; the model in memory stays in service")
+            self._tell_gone()
         self._told_gone = self._watch.gone
 
-    def _take(self, loading: _Loading) -> None:
+    def _tell_gone(self) -> None:
+        if self._without is None:
+            self._on_notice(f"{self._watch.path} is gone; the model in memory stays in service")
+        elif self.model is not self._without:
+            self.put(self._without)
+            self._watch.handled = None  # what comes back may be the same
+            self._on_notice(f"{self._watch.path} is gone; what it brought is not in service now")
+
+    def _take(self, loading: _Loading[M]) -> None:
         if stamp_of(self._watch.path) != loading.stamp:
             return  # written again while it was read: the next check finds it
         self._watch.handled = loading.stamp
@@ -174,7 +204,7 @@ class WatchedModel:
             f"{loading.seconds:.1f} s"
         )
 
-    def _roll_back(self, before: OnnxModel, error: Exception) -> None:
+    def _roll_back(self, before: M, error: Exception) -> None:
         self.model, self._before, self._trial = before, None, 0
         self._fail(error, "back to the previous model")
 
@@ -187,14 +217,14 @@ class WatchedModel:
         )
 
 
-class _Loading(threading.Thread):
+class _Loading(threading.Thread, Generic[M]):
     """Loads and tries one version of the file; a hanging disk delays nothing, not even the end."""
 
-    def __init__(self, load: Load, path: Path, stamp: Stamp, image: Shown) -> None:
+    def __init__(self, load: Load[M], path: Path, stamp: Stamp, image: Any) -> None:
         super().__init__(name="model-loading", daemon=True)
         self._make, self._path, self._image = load, path, image
         self.stamp = stamp
-        self.model: OnnxModel | None = None
+        self.model: M | None = None
         self.error: Exception | None = None
         self.seconds = 0.0
 
@@ -210,7 +240,7 @@ class _Loading(threading.Thread):
         self.seconds = time.monotonic() - start_s
 
 
-def _difference(old: OnnxModel, new: OnnxModel) -> str:
+def _difference(old: Answering[Any], new: Answering[Any]) -> str:
     """Summarise which classes are new and which are gone."""
     words = [f"{len(new.classes)} classes"]
     for what, here, there in (("new", new, old), ("gone", old, new)):

@@ -1,0 +1,297 @@
+"""Boards that learn from each other through a folder."""
+
+import errno
+import os
+import time
+
+import numpy as np
+import pytest
+from command_line import assert_error, cfl_edge, contents
+from fleet_boards import KINDS, board, config, merge, pictures, scores, teach
+
+from cfl_edge.config.models import UndoSettings
+from cfl_edge.fleet.contribution import KEY, SUMMED, contribution
+from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.live import LiveModel
+from cfl_edge.learner.undo import undo
+from cfl_edge.loop.fleet import Alone, Fleet, Joined
+from cfl_edge.model.lock import ModelLock
+from cfl_edge.model.store import Store
+
+
+@pytest.fixture
+def shared(tmp_path):
+    place = tmp_path / "shared"
+    place.mkdir()
+    return place
+
+
+@pytest.fixture
+def hall(tmp_path):
+    return board(tmp_path / "hall", {0: 20, 1: 8})
+
+
+@pytest.fixture
+def kitchen(tmp_path):
+    return board(tmp_path / "kitchen", {1: 12, 2: 15})
+
+
+def sync(model, shared, name=None):
+    return cfl_edge(
+        "fleet", "sync", shared, "--model", model, "--board", name or model.name, "--json"
+    )
+
+
+def others(model):
+    return Store(model / "fleet" / "others", on_notice=pytest.fail).load()
+
+
+def test_each_board_gets_what_the_others_have_and_never_its_own(hall, kitchen, shared, tmp_path):
+    first = sync(hall, shared)
+    assert (first.summary["boards"], first.summary["classes"]) == ({}, [])
+    assert not (hall / "fleet" / "others").exists()
+    second = sync(kitchen, shared).summary
+    assert (second["boards"], second["classes"], second["frames"]) == ({"hall": 1}, KINDS[:2], 28)
+    assert sync(hall, shared).summary["boards"] == {"kitchen": 1}
+
+    its_own = contribution(Store(kitchen).load(), "kitchen", "kitchen").tensors["state"]
+    for name, array in others(hall).tensors["state"].items():
+        np.testing.assert_allclose(array, its_own[name], rtol=1e-6, atol=1e-6, err_msg=name)
+    assert others(hall).manifest[KEY][SUMMED] == {"kitchen": 1}
+
+    both = merge(tmp_path / "both", *sorted(shared.iterdir()))  # the same files make a model
+    assert both.summary["classes"] == {KINDS[0]: 20, KINDS[1]: 20, KINDS[2]: 15}
+
+
+def test_a_board_counts_once_and_its_newest_report_alone(hall, kitchen, shared):
+    sync(hall, shared)
+    sync(kitchen, shared)
+    before = contents(shared)
+    again = sync(hall, shared).summary
+    assert (again["sent_bytes"], contents(shared)) == (0, before)
+    unchanged = contents(hall)
+    assert sync(hall, shared).summary["changed"] is False
+    assert contents(hall) == unchanged  # no flash is worn by a sync without news
+
+    board(hall, {3: 7})
+    assert sync(hall, shared).summary["generation"] == 2
+    newer = sync(kitchen, shared).summary
+    assert (newer["boards"], newer["frames"], newer["changed"]) == ({"hall": 2}, 35, True)
+
+    for path in sorted((shared / "hall").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (shared / "hall").rmdir()
+    assert sync(kitchen, shared).summary["boards"] == {}
+    assert not (kitchen / "fleet" / "others").exists()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "state.safetensors"])
+def test_a_report_that_is_being_copied_is_ignored(name, hall, kitchen, shared):
+    sync(hall, shared)
+    (file,) = (shared / "hall").glob(f"checkpoint-*/{name}")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    result = sync(kitchen, shared)
+    assert (result.code, result.summary["boards"]) == (0, {})
+    assert "no usable model" in result.summary["left_out"]["hall"]
+    file.write_bytes(whole)
+    board(hall, {3: 7})
+    sync(hall, shared)
+    (file,) = (shared / "hall").glob(f"checkpoint-000002/{name}")
+    os.truncate(file, 20)
+    result = sync(kitchen, shared)
+    assert result.summary["boards"] == {"hall": 1}  # the one before counts
+    assert any("using checkpoint-000001 instead" in text for text in result.notices)
+
+
+def test_what_does_not_fit_is_left_out_by_name_and_the_rest_counts(hall, kitchen, shared, tmp_path):
+    sync(hall, shared)
+    other = board(tmp_path / "attic", {0: 5}, setup=config(seed=3))
+    sync(other, shared)
+    wild = contribution(Store(board(tmp_path / "wild", {1: 5, 2: 5})).load(), "wild", "wild")
+    wild.tensors["state"]["joint.means"] = np.full_like(wild.tensors["state"]["joint.means"], 1e30)
+    Store(shared / "wild").save(wild.manifest, wild.tensors)
+    (shared / "hall-copy").symlink_to(shared / "hall")
+    (shared / ".~tmp~").mkdir()
+    (shared / "notes.txt").write_text("not a board")
+    os.rename(shared / "attic", shared / "cellar")
+    sync(other, shared)
+    result = sync(kitchen, shared).summary
+    assert (result["boards"], result["frames"]) == ({"hall": 1}, 28)
+    assert "drawn layers" in result["left_out"]["attic"]
+    assert "holds the report of attic" in result["left_out"]["cellar"]
+    alone = contribution(Store(hall).load(), "hall", "hall").tensors["state"]
+    assert np.array_equal(others(kitchen).tensors["state"]["joint.counts"], alone["joint.counts"])
+
+
+def test_two_boards_of_one_name_are_refused(hall, kitchen, shared, tmp_path):
+    sync(hall, shared)
+    assert_error(sync(kitchen, shared, "hall"), 4, "two models are both called 'hall'")
+    board(hall, {3: 7})
+    sync(hall, shared)
+    assert_error(sync(kitchen, shared, "hall"), 4, "reports generation 1", "has 2")
+    assert sync(kitchen, shared).code == 0
+    renamed = sync(kitchen, shared, "pantry")
+    assert_error(renamed, 2, "takes part in the fleet as 'kitchen'")
+    assert f"{shared}/kitchen" in renamed.err
+    assert not (shared / "pantry").exists()
+
+
+def test_a_share_that_is_missing_full_or_in_use_is_told(hall, shared, tmp_path, monkeypatch):
+    assert_error(sync(hall, tmp_path / "nowhere"), 4, "nowhere does not exist")
+    assert_error(sync(hall, shared, "../up"), 2, "cannot be the name of a board")
+    assert_error(sync(tmp_path / "none", shared), 4, "none does not exist")
+    with ModelLock(hall / "fleet"):
+        assert_error(sync(hall, shared), 4, "fleet is in use")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cfl_edge.model.checkpoint.write_file", full)
+        assert_error(sync(hall, shared), 4, "the disk is full", f"{shared}/hall")
+    assert not list((shared / "hall").iterdir())
+    assert sync(hall, shared).code == 0
+
+
+@pytest.fixture
+def polled(monkeypatch):
+    monkeypatch.setattr("cfl_edge.loop.file_watch.POLL_S", 0.0)
+
+
+def shown(learner, kind):
+    return learner.encode(pictures(kind, 1, 77))
+
+
+def frames_until(fleet, encoded, kind):
+    """Predict until the model in service is of a kind, as the loop does, and learn nothing."""
+    end_s = time.monotonic() + 30
+    while not isinstance(fleet._watch.model, kind):
+        assert time.monotonic() < end_s
+        fleet.predict(encoded, None)
+        time.sleep(0.01)
+
+
+def answers(fleet):
+    test = np.concatenate([pictures(kind, 20, 999) for kind in range(10)])
+    encoded = [fleet._own.encode(test[i : i + 1]) for i in range(len(test))]
+    order = np.argsort(fleet.learner.classes)
+    return np.stack([fleet.predict(one, None).scores[order] for one in encoded])
+
+
+@pytest.mark.parametrize("learner", ["joint", "slda", "ncm", "imprint"])
+def test_a_learner_at_work_answers_as_one_of_all_frames(learner, shared, polled, tmp_path):
+    setup = config(learner)
+    hall = board(tmp_path / "hall", {0: 20, 1: 8}, setup=setup)
+    kitchen = board(tmp_path / "kitchen", {1: 12, 2: 15}, setup=setup)
+    own, notices = Learner.load(hall), []
+    fleet = Fleet(hall, own, notices.append)
+    assert KINDS[2] not in fleet.learner.classes
+    sync(kitchen, shared)
+    sync(hall, shared)
+    frames_until(fleet, shown(own, 2), Joined)
+    assert "1 new" not in notices[-1]
+    assert "new: kind 2" in notices[-1]
+    assert fleet.predict(shown(own, 2), None).label == KINDS[2]
+
+    for kind, frame in [(3, p) for p in pictures(3, 9, 5)] + [(2, p) for p in pictures(2, 9, 5)]:
+        encoded = own.encode(frame[None])  # it learns on, and what it learns counts at once
+        fleet.predict(encoded, None)
+        own.learn(encoded, [KINDS[kind]])
+        fleet.learned(encoded, KINDS[kind])
+    fleet.predict(encoded, None)
+    everything = Learner(setup)
+    for frames, seed in (({0: 20, 1: 8}, b"hall"), ({1: 12, 2: 15}, b"kitchen")):
+        teach(everything, frames, sum(seed))
+    teach(everything, {3: 9, 2: 9}, 5)
+    everything.recalibrate()
+    fleet.learner.recalibrate()
+    expected = scores(everything)
+    np.testing.assert_allclose(
+        answers(fleet), expected, atol=1e-4 * max(1.0, np.abs(expected).max() / 10)
+    )
+    assert own.samples() == {KINDS[0]: 20, KINDS[1]: 8, KINDS[3]: 9, KINDS[2]: 9}
+    own.save(hall)
+    assert sync(hall, shared).summary["generation"] == 2
+    assert sync(kitchen, shared).summary["frames"] == 46  # its own alone
+    fleet.close()
+
+
+def test_undo_takes_back_own_frames_and_leaves_those_of_others(hall, kitchen, shared, polled):
+    sync(kitchen, shared)
+    sync(hall, shared)
+    own = Learner.load(hall)
+    fleet = Fleet(hall, own, [].append)
+    frames_until(fleet, shown(own, 2), Joined)
+    before = answers(fleet)
+    for picture in pictures(2, 10, 6):
+        encoded = own.encode(picture[None])
+        own.learn(encoded, [KINDS[4]])
+        fleet.learned(encoded, KINDS[4])
+    fleet.predict(shown(own, 2), None)
+    assert fleet.learner.samples()[KINDS[4]] == 10
+    live = LiveModel(Store(hall), own, lambda save: save(), [].append)
+    undone = undo(live, UndoSettings(model=hall, frames=10), on_notice=[].append)
+    assert undone.per_class == {KINDS[4]: 10}
+    assert fleet.predict(shown(own, 2), None).label == KINDS[2]
+    assert fleet.learner.classes == [*own.classes, KINDS[2]]
+    np.testing.assert_allclose(answers(fleet), before, atol=1e-4)
+    fleet.close()
+
+
+def test_a_sum_that_fails_is_not_taken_over_and_one_that_breaks_goes_back(
+    hall, kitchen, shared, polled
+):
+    sync(kitchen, shared)
+    sync(hall, shared)
+    own, notices = Learner.load(hall), []
+    (file,) = (hall / "fleet" / "others").glob("*/state.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-50])
+    fleet = Fleet(hall, own, notices.append)
+    end_s = time.monotonic() + 30
+    while not notices and time.monotonic() < end_s:
+        fleet.predict(shown(own, 0), None)
+    assert any("cannot be used" in text for text in notices)
+    assert isinstance(fleet._watch.model, Alone)
+
+    file.write_bytes(whole)
+    os.utime(file.parent.parent)
+    frames_until(fleet, shown(own, 2), Joined)
+    fleet.learner.algorithm.readout[:] = np.nan  # in its first frames
+    prediction = fleet.predict(shown(own, 0), None)
+    assert prediction.label == KINDS[0]
+    assert isinstance(fleet._watch.model, Alone)
+    assert "back to the previous model" in notices[-1]
+    fleet.close()
+
+
+def test_a_board_that_leaves_answers_by_itself_again(hall, kitchen, shared, polled):
+    sync(kitchen, shared)
+    sync(hall, shared)
+    own = Learner.load(hall)
+    fleet = Fleet(hall, own, [].append)
+    frames_until(fleet, shown(own, 2), Joined)
+    os.rename(hall / "fleet", hall.parent / "away")
+    frames_until(fleet, shown(own, 2), Alone)
+    assert fleet.learner is own
+    os.rename(hall.parent / "away", hall / "fleet")
+    frames_until(fleet, shown(own, 2), Joined)
+    fleet.close()
+
+
+def test_a_stream_is_learned_without_losing_a_frame(kitchen, shared, polled, tmp_path, monkeypatch):
+    hall = tmp_path / "hall"
+    options = ("--stream", "demo:?frames=60", "--model", hall, "--backbone", "none")
+    options += ("--layers", "8,16", "--image", "16", "--learner", "joint", "--no-export")
+    assert cfl_edge("learn", *options).code == 0
+    sync(kitchen, shared)
+    assert sync(hall, shared).summary["boards"] == {"kitchen": 1}
+    alone = Learner.load(hall).samples()
+    result = cfl_edge("learn", *options, "--json")
+    assert result.code == 0, result.err
+    assert any(
+        "now in service" in text and "new: kind 1, kind 2" in text for text in result.notices
+    )
+    assert result.summary["learned"] == result.summary["frames"] == 60
+    assert Learner.load(hall).samples() == {name: 2 * count for name, count in alone.items()}
