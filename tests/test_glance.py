@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import onnx
 import pytest
-from cfl_edge.serve.model_watch import WatchedModel
 from command_line import SMALL, assert_error, cfl_edge, learn
 from onnx_files import model as onnx_model
 from page_session import until
@@ -21,6 +20,7 @@ from cfl_edge.loop.checkpoints import Checkpoints
 from cfl_edge.loop.glance import BURST_S, Glance
 from cfl_edge.loop.label_delay import open_ring
 from cfl_edge.loop.learning import Learning
+from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.running import Running
 from cfl_edge.loop.session import Predicting, Session
