@@ -23,12 +23,10 @@ class Declaration:
     Args:
         build: `module:function` that builds it.
         step: What a gradient step holds in memory: nothing (no layer learns), one layer of a chunk
-            of samples (the closed form), one layer, all layers, or the inputs of all blocks of the
-            backbone and one block.
+            of samples (the closed form), one layer, or all layers.
         replays: Whether it stores past samples.
-        covariance: Which covariance it solves: none, that of the backbone's pooled features, that
-            of its joint features (without a backbone that of the layers), or one of a random
-            projection of as many numbers as `statistics_mib` has room for, in float64.
+        covariance: Which covariance it solves: none, that of the backbone's pooled features, or
+            that of its joint features (without a backbone that of the layers).
         probable: Whether the softmax of its scores is a probability. That of most is near 1 whether
             right or wrong, so that it says nothing against a label.
         exports: Whether its scores are one matrix product, which an ONNX file can hold.
@@ -39,9 +37,9 @@ class Declaration:
 
     build: str
     what_stays: str
-    step: Literal["none", "chunk", "layer", "network", "blocks"] = "none"
+    step: Literal["none", "chunk", "layer", "network"] = "none"
     replays: bool = False
-    covariance: Literal["none", "read", "joint", "projected"] = "none"
+    covariance: Literal["none", "read", "joint"] = "none"
     probable: bool = False
     exports: bool = True
     pooled_scale: Literal["raw", "unit"] = "raw"
@@ -50,12 +48,7 @@ class Declaration:
     @property
     def adapts_layers(self) -> bool:
         """Whether layers on the backbone learn."""
-        return self.step not in ("none", "blocks")
-
-    @property
-    def reads_images(self) -> bool:
-        """Whether it learns from images; the others learn from what the backbone makes of them."""
-        return self.step == "blocks"
+        return self.step != "none"
 
 
 LEARNERS: dict[str, Declaration] = {
@@ -73,9 +66,6 @@ LEARNERS: dict[str, Declaration] = {
         f"{_HERE}.joint:build", _COVARIANCE, covariance="joint", probable=True, pooled_scale="unit"
     ),
     "slda": Declaration(f"{_HERE}.slda:build", _COVARIANCE, covariance="read"),
-    "ranpac": Declaration(
-        f"{_HERE}.ranpac:build", _COVARIANCE, covariance="projected", exports=False
-    ),
     "ncm": Declaration(f"{_HERE}.class_means:build_nearest_mean", "nothing of it"),
     "imprint": Declaration(f"{_HERE}.class_means:build_imprinting", "nothing of it"),
     "knn": Declaration(f"{_HERE}.knn:build", "nothing of it", replays=True, exports=False),
@@ -86,12 +76,6 @@ LEARNERS: dict[str, Declaration] = {
     "bp": Declaration(f"{_HERE}.gradient:build_end_to_end", _ROWS, step="network"),
     "bp-replay": Declaration(
         f"{_HERE}.gradient:build_end_to_end", _ROWS, step="network", replays=True
-    ),
-    "layer-bp": Declaration(
-        f"{_HERE}.gradient:build_layer_by_layer", _ROWS, step="layer", replays=True
-    ),
-    "bp-deep": Declaration(
-        f"{_HERE}.deep:build", _ROWS, step="blocks", replays=True, exports=False
     ),
 }
 

@@ -12,6 +12,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from command_line import SMALL, cfl_edge, write_images
 
+from cfl_edge.lab.learners.offered import rivals
 from cfl_edge.model.store import Store
 
 # On a busy machine examples come slowly, which says nothing about the code.
@@ -42,6 +43,13 @@ def learned(data, tmp_path_factory):
 def model(learned, tmp_path):
     """A copy of the learned model, to be changed."""
     return shutil.copytree(learned, tmp_path / "model")
+
+
+@pytest.fixture
+def offered():
+    """The learners of `bench streams` alone can be built, as there."""
+    with rivals():
+        yield
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from cfl_edge.learner.algorithms.slda import (
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learners import LEARNERS
 
+pytestmark = pytest.mark.usefixtures("offered")
 OTHERS = [algorithm for algorithm in LEARNERS if algorithm != "cfl"]
 
 

@@ -39,6 +39,7 @@ def test_a_covariance_of_the_backbone_s_pooled_features_fits_a_limit():
     assert plan.statistics_bytes == 4 * triangle_size(1280)
 
 
+@pytest.mark.usefixtures("offered")
 def test_backpropagation_needs_all_layers_at_once():
     one, everything = plan_of("layer-bp"), plan_of("bp-replay")
     assert one.update_bytes == max(layer.update_bytes for layer in one.layers)

@@ -21,6 +21,8 @@ from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.model import class_table
 
+pytestmark = pytest.mark.usefixtures("offered")
+
 
 def taught(algorithm, extra=1):
     faster = {"learning_rate": 1e-2} if algorithm in GRADIENT else {}

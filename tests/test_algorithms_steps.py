@@ -15,6 +15,8 @@ from cfl_edge.learner.algorithms.packing import Packing
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.replay import Replay
 
+pytestmark = pytest.mark.usefixtures("offered")
+
 
 @pytest.mark.parametrize("algorithm", GRADIENT)
 def test_classifiers_and_their_moments_grow(algorithm):

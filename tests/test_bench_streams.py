@@ -189,7 +189,7 @@ def test_validation_is_said(npz):
 
 
 def test_errors(npz, tmp_path):
-    words = ("--learners has 'slad', expected cfl, joint, slda, ranpac, ncm",)
+    words = ("--learners has 'slad', expected cfl, joint, slda, ncm",)
     assert_error(bench(npz, learners="slad"), 2, *words)
     assert_error(bench(npz, "--protocol", "random"), 2, "--protocol is 'random'")
     assert_error(bench(npz, "--train-images", 3), 2, "train_images is 3, expected 4")
@@ -237,3 +237,12 @@ def test_ctrl_c_prints_what_is_done(npz, monkeypatch):
     result = bench(npz, *few)
     assert result.code == 130
     assert result.out.splitlines()[-1] == "No run was completed."
+
+
+def test_rivals_are_measured_and_not_offered_to_learn(npz, tmp_path):
+    summary = bench(npz, "--train-images", 8, "--json", learners="layer-bp,ranpac").summary
+    assert list(summary["learners"]) == ["layer-bp", "ranpac"]
+    folder = tmp_path / "m"
+    learn = ("learn", "--stream", "demo:?frames=3", "--model", folder, "--learner", "ranpac")
+    assert_error(cfl_edge(*learn), 2, "--learner is 'ranpac'", "cfl")
+    assert not folder.exists()

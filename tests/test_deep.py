@@ -9,19 +9,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from cfl_edge.config.models import UndoSettings
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.networks import build_network
-from cfl_edge.errors import DataError, ExportError, UsageError
+from cfl_edge.errors import ExportError, UsageError
+from cfl_edge.lab.learners.deep import from_jpegs, jpeg_bytes, to_jpegs
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, build_algorithm
-from cfl_edge.learner.algorithms.deep import from_jpegs, jpeg_bytes, to_jpegs
 from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.learner.memory_plan import plan_memory
 from cfl_edge.learner.replay import Replay
-from cfl_edge.learner.rewind import rewind
 from cfl_edge.learner.saved import to_saved
-from cfl_edge.model.changing import FolderModel
 
+pytestmark = pytest.mark.usefixtures("offered")
 PX = 32
 FROZEN = 4  # stem and three blocks
 
@@ -148,10 +145,6 @@ def test_what_it_cannot_do_is_said(tmp_path):
         built.learn_one(scene(1, 16)[0], name)
     with pytest.raises(ExportError, match="bp-deep predicts by more than a matrix product"):
         built.export(tmp_path / "out")
-    built.save(tmp_path / "m")
-    model, asked = FolderModel(tmp_path / "m"), UndoSettings(model=tmp_path / "m", frames=1)
-    with pytest.raises(DataError, match="--learner bp-deep, which reads images; the journal"):
-        rewind(model, model.store.load(), asked, command="x", on_notice=lambda _: None)
     inputs = AlgorithmInputs(
         LearnerConfig(learner="bp-deep", backbone="torchvision:x@y"),
         *(build_network("none", (3, 8, 8)), (3, 8, 8), [3, 2], 2, torch.Generator()),
@@ -159,14 +152,3 @@ def test_what_it_cannot_do_is_said(tmp_path):
     )
     with pytest.raises(UsageError, match="--backbone is torchvision:x@y"):
         build_algorithm(inputs)
-
-
-def test_the_plan_knows_the_copy_and_the_step():
-    plans = {
-        name: plan_memory(LearnerConfig(learner=name, image_px=96)) for name in ("bp-deep", "ncm")
-    }
-    deep, ncm = plans["bp-deep"], plans["ncm"]
-    assert deep.kept_bytes - ncm.kept_bytes == deep.backbone_bytes + 16 * 2**20
-    # Of 32 images: inputs of 14 blocks, and the maps within the largest one, 96 x 48 x 48.
-    assert deep.update_bytes > 32 * 4 * 96 * 48 * 48 * 4
-    assert deep.update_bytes == deep.passing_bytes < 400e6

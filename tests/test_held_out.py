@@ -63,6 +63,7 @@ def test_a_sample_is_held_out_with_all_its_copies(times):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.usefixtures("offered")
 @pytest.mark.parametrize("algorithm", ["joint", "slda", "ranpac"])
 def test_known_images_are_refused_no_more_after_three_passes_than_after_one(algorithm):
     """With more directions than samples: next to a copy of its own every sample lies near."""

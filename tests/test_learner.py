@@ -14,9 +14,10 @@ from cfl_edge.core.networks import build_network
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.core.training import train_step
 from cfl_edge.errors import DataError, UsageError
+from cfl_edge.lab.learners.offered import MEASURED
 from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.learners import LEARNERS
 
+pytestmark = pytest.mark.usefixtures("offered")
 SMALL = {"backbone": "none", "image_px": 16, "replay_mib": 0.1, "statistics_mib": 0.25}
 BUILT = {
     "widths": lambda: Learner(LearnerConfig(**SMALL, layers="8,16")),
@@ -27,7 +28,7 @@ ALGORITHM_LEARNERS = {
     algorithm: lambda algorithm=algorithm: Learner(
         LearnerConfig(**SMALL, layers="8,16", learner=algorithm)
     )
-    for algorithm in LEARNERS
+    for algorithm in MEASURED
 }
 # Two of three votes need two samples; gradient steps from a row of zeros need several.
 NOT_FROM_ONE_SAMPLE = ("knn", "bp", "bp-replay", "layer-bp", "bp-deep")
@@ -40,7 +41,7 @@ def test_contract(name, check):
 
 
 @pytest.mark.parametrize("check", learner_checks.CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("algorithm", [algorithm for algorithm in LEARNERS if algorithm != "cfl"])
+@pytest.mark.parametrize("algorithm", [algorithm for algorithm in MEASURED if algorithm != "cfl"])
 def test_contract_of_algorithms(algorithm, check):
     at_once = learner_checks.check_a_new_name_is_a_class_from_its_first_sample_on
     if check is at_once and algorithm in NOT_FROM_ONE_SAMPLE:

@@ -11,9 +11,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from cfl_edge.core.efficientnet_lite import as_network, efficientnet_lite0
 from cfl_edge.core.networks import build_network
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.core.recomputed import recomputed_step
 from cfl_edge.lab.bench.cases import build_step, network_of, random_batch
 from cfl_edge.lab.bench.sweeps import Setting
+from cfl_edge.lab.recomputed import recomputed_step
 
 NETWORKS = {
     "flat": lambda: build_network("4x6", (3, 12, 12)),

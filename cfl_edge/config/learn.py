@@ -104,9 +104,8 @@ class LearnSettings(Settings):
     learner: Annotated[
         LearnerName | None,
         Option(
-            "Algorithm: cfl adapts layers; joint, slda, ranpac, ncm, imprint, knn and "
-            "last-layer-sgd classify frozen features; bp, bp-replay, layer-bp and bp-deep use "
-            "backpropagation.",
+            "Algorithm: cfl adapts layers; joint, slda, ncm, imprint, knn and last-layer-sgd "
+            "classify frozen features; bp and bp-replay use backpropagation.",
             panel="Model",
             metavar="NAME",
             default=f"the model's, else {defaults.LEARNER}",

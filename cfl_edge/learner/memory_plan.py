@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from cfl_edge.core.backbones import CutNetwork, build_backbone
+from cfl_edge.core.backbones import build_backbone
 from cfl_edge.core.features import FrozenNetwork
-from cfl_edge.core.joint import numbers_within
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.core.step_memory import LayerMemory, step_memory
 from cfl_edge.core.triangle import triangle_size
@@ -38,7 +37,6 @@ class MemoryPlan:
     Args:
         config: What it is the plan of.
         layers: Of the step, none where no layer learns; their weights are loaded already.
-        blocks_bytes: What a step through the backbone's blocks takes; 0 where these do not learn.
         backbone_bytes: Weights of the frozen backbone, loaded already.
         frame_bytes: Activations of the backbone and the layers for one frame.
         replay_bytes: The replay memory when it is full.
@@ -50,7 +48,6 @@ class MemoryPlan:
 
     config: LearnerConfig
     layers: list[LayerMemory]
-    blocks_bytes: int
     backbone_bytes: int
     frame_bytes: int
     replay_bytes: int
@@ -69,12 +66,12 @@ class MemoryPlan:
 
         Backpropagation needs the activations of all layers at once, the others those of one.
         """
-        sizes = [self.blocks_bytes, *(layer.update_bytes for layer in self.layers)]
-        return sum(sizes) if self._end_to_end else max(sizes)
+        sizes = [layer.update_bytes for layer in self.layers]
+        return sum(sizes) if self._end_to_end else max(sizes, default=0)
 
     @property
     def _end_to_end(self) -> bool:
-        return declaration(self.config.learner).step in ("network", "blocks")
+        return declaration(self.config.learner).step == "network"
 
     @property
     def _update_name(self) -> str:
@@ -87,8 +84,6 @@ class MemoryPlan:
         """What stays: optimizer state, stored samples, covariance and its factor, libraries."""
         optimizer = sum(layer.optimizer_bytes for layer in self.layers)
         stored = self.known_bytes + self.replay_bytes
-        if self.blocks_bytes:  # the blocks learn in a copy
-            stored += self.backbone_bytes
         return optimizer + stored + 2 * self.statistics_bytes + self.runtime_bytes
 
     @property
@@ -125,8 +120,6 @@ class Loaded:
         channels: C of each source that predictions are made of.
         backbone_bytes: Weights of the backbone.
         frame_bytes: Activations of backbone and layers for one frame.
-        blocks_bytes: What backpropagation through the backbone's blocks keeps of one frame: what
-            lies between the blocks, and the maps within one.
     """
 
     network: Network
@@ -134,7 +127,6 @@ class Loaded:
     channels: list[int]
     backbone_bytes: int
     frame_bytes: int
-    blocks_bytes: int
 
 
 def load(config: LearnerConfig) -> Loaded:
@@ -145,7 +137,7 @@ def load(config: LearnerConfig) -> Loaded:
     """
     image_px = config.resolved_image_px()
     blank = torch.zeros(1, image_px, image_px, 3, dtype=torch.uint8)
-    largest, between = [0], [0]
+    largest = [0]
     if config.backbone.startswith(PREFIX):
         opened = open_network(config.backbone, config.statistics_mib, image_px)
         backbone: FrozenNetwork = in_onnx_runtime(opened)
@@ -155,9 +147,6 @@ def load(config: LearnerConfig) -> Loaded:
         in_torch = build_backbone(config.backbone, config.statistics_mib)
         for module in in_torch.modules():
             module.register_forward_hook(lambda _m, _x, out: largest.append(_bytes_of(out)))
-        blocks = in_torch.network
-        for module in blocks.sequence if isinstance(blocks, CutNetwork) else ():
-            module.register_forward_hook(lambda _m, _x, out: between.append(_bytes_of(out)))
         backbone, weights = in_torch, (*in_torch.parameters(), *in_torch.buffers())
         backbone_bytes = sum(tensor.nbytes for tensor in weights)
     with torch.inference_mode():
@@ -174,7 +163,6 @@ def load(config: LearnerConfig) -> Loaded:
         channels=[*backbone.widths, *network.channels],
         backbone_bytes=backbone_bytes,
         frame_bytes=max([4 * max(largest), *frames]),
-        blocks_bytes=4 * max(largest) + sum(between),
     )
 
 
@@ -196,8 +184,8 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
     loaded = loaded or load(config)
     declared = declaration(config.learner)
     by_chunks = declared.step == "chunk"
-    layers, through_blocks = [], declared.step == "blocks"
-    if declared.adapts_layers or through_blocks:
+    layers = []
+    if declared.adapts_layers:
         layers = step_memory(
             loaded.network,
             loaded.input_shape,
@@ -208,20 +196,16 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         )
     solved = 0  # channels of the largest covariance
     has_backbone = len(loaded.channels) > len(loaded.network.channels)
-    if declared.covariance == "projected":
-        solved = numbers_within(config.statistics_mib)
-    elif declared.covariance != "none" and has_backbone:
+    if declared.covariance != "none" and has_backbone:
         solved = loaded.channels[int(declared.covariance == "joint")]
     elif declared.covariance != "none":
         together = not declared.adapts_layers
         solved = sum(loaded.channels) if together else max(loaded.channels)
-    bytes_each = 2 * FLOAT_BYTES if declared.covariance == "projected" else FLOAT_BYTES
     numbers = math.prod(loaded.input_shape) + sum(loaded.channels)
     kept_back = MOST * numbers if by_chunks and declared.covariance == "joint" else 0
     return MemoryPlan(
         config=config,
         layers=layers,
-        blocks_bytes=config.batch * loaded.blocks_bytes if through_blocks and has_backbone else 0,
         backbone_bytes=loaded.backbone_bytes,
         frame_bytes=loaded.frame_bytes,
         replay_bytes=int(config.replay_mib * MIB) if declared.replays else 0,
@@ -229,7 +213,7 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         if loaded.backbone_bytes > MIB
         else RUNTIME_WITHOUT_BACKBONE_BYTES,
         known_bytes=FLOAT_BYTES * (KNOWN * solved + kept_back) if has_backbone else 0,
-        statistics_bytes=triangle_size(solved) * bytes_each,
+        statistics_bytes=triangle_size(solved) * FLOAT_BYTES,
     )
 
 

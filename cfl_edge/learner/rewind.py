@@ -15,7 +15,6 @@ import numpy as np
 
 from cfl_edge.config.models import UndoSettings
 from cfl_edge.errors import DataError, UsageError
-from cfl_edge.learners import declaration
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.notices import Notice, counted
@@ -101,12 +100,6 @@ def rewind(
     from cfl_edge.learner.saved import OWN_COUNTERS, config_of
 
     store, config = model.store, config_of(saved)
-    if declaration(config.learner).reads_images:
-        raise DataError(
-            f"{store.folder} was learned with --learner {config.learner}, which reads images; the "
-            "journal has features alone, so nothing can be undone",
-            hint="learn with --learner cfl into another folder",
-        )
     journal = saved_journal(saved, config.journal_mib)
     if journal is None or journal.end == journal.start:
         raise _nothing(store, saved, config.journal_mib)

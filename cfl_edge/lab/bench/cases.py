@@ -14,11 +14,11 @@ from cfl_edge.core.efficientnet_lite import as_network, efficientnet_lite0
 from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.networks import Network, build_network, initial_embeddings
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.core.recomputed import recomputed_step
 from cfl_edge.core.training import fast_chunks, train_step
 from cfl_edge.defaults import BACKBONE, LAYERS_WITH_BACKBONE
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import STREAM, Setting
+from cfl_edge.lab.recomputed import recomputed_step
 from cfl_edge.lab.rules.backpropagation import DICTIONARY_LOSS, Backward, bp_step
 
 Step = Callable[[Tensor, Tensor], object]  # x (N, C, H, W) and targets (N,)

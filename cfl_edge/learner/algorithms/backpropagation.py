@@ -1,9 +1,7 @@
-"""Two ways to train layers with linear classifiers and autograd: end to end, and layer by layer.
+"""Layers and linear classifiers that autograd trains.
 
 `bp` and `bp-replay`: one classifier reads all sources, its gradient crosses all layers (Rumelhart,
-Hinton, Williams 1986). `layer-bp`: every source has a classifier of its own, whose gradient stays
-in the layer (greedy layers as in Belilovsky et al., "Greedy Layerwise Learning Can Scale to
-ImageNet", 2019, but all at the same time).
+Hinton, Williams 1986).
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ Backward = Callable[[Network, Tensor, Sequence[Tensor], Sequence[Tensor], Tensor
 
 @dataclass(frozen=True)
 class Training:
-    """What one of the two does with the layers.
+    """How classifiers train the layers below them.
 
     Args:
         backward: Leaves the gradients in a network and in rows; its arguments are those of
@@ -75,30 +73,6 @@ def backward_end_to_end(
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def backward_layer_by_layer(
-    network: Network,
-    h0: Tensor,
-    frozen: Sequence[Tensor],
-    rows: Sequence[Tensor],
-    labels: Tensor,
-) -> None:
-    """Send the error of every classifier into its own layer: one layer's activations at a time.
-
-    Args:
-        network: Gets gradients.
-        h0: What the first layer reads, (N, C, H, W).
-        frozen: Features of the frozen sources, each (N, C_r).
-        rows: Of the classifiers of all sources; get gradients.
-        labels: Class indices, (N,).
-    """
-    for x, row in zip(frozen, rows[: len(frozen)], strict=True):
-        classifier_loss(x, row, labels).backward()  # type: ignore[no-untyped-call]
-    for layer, row in zip(network, rows[len(frozen) :], strict=True):
-        h = layer(h0)
-        classifier_loss(layer.pool(h), row, labels).backward()  # type: ignore[no-untyped-call]
-        h0 = h.detach()
-
-
 def summed_rows(rows: Sequence[Tensor]) -> Tensor:
     """Return one matrix whose scores are the sum of the classifiers' logits.
 
@@ -113,4 +87,3 @@ def summed_rows(rows: Sequence[Tensor]) -> Tensor:
 
 
 END_TO_END = Training(backward_end_to_end, together=True)
-LAYER_BY_LAYER = Training(backward_layer_by_layer, together=False)

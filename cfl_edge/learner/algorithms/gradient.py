@@ -12,12 +12,7 @@ from torch import Tensor, nn
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Logits
-from cfl_edge.learner.algorithms.backpropagation import (
-    END_TO_END,
-    LAYER_BY_LAYER,
-    Training,
-    summed_rows,
-)
+from cfl_edge.learner.algorithms.backpropagation import END_TO_END, Training, summed_rows
 from cfl_edge.learner.algorithms.frozen import silenced
 from cfl_edge.learner.algorithms.packing import Packing
 from cfl_edge.learner.algorithms.stepping import SteppingAlgorithm
@@ -113,8 +108,3 @@ class GradientAlgorithm(Logits, SteppingAlgorithm):
 def build_end_to_end(inputs: AlgorithmInputs) -> Algorithm:
     """Build `bp` or `bp-replay`."""
     return GradientAlgorithm(inputs, END_TO_END)
-
-
-def build_layer_by_layer(inputs: AlgorithmInputs) -> Algorithm:
-    """Build `layer-bp`."""
-    return GradientAlgorithm(inputs, LAYER_BY_LAYER)

@@ -15,6 +15,7 @@ from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.run import run_stream
 from cfl_edge.lab.bench.streams.stage import Stage
 from cfl_edge.lab.bench.streams.table import markdown, summary_of
+from cfl_edge.lab.learners.offered import rivals
 from cfl_edge.lab.machine import machine_text, system_facts, torch_facts
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.learner import Learner
@@ -133,7 +134,7 @@ def bench_streams(settings: StreamSettings, reporter: Reporter) -> StreamsReport
         statistics_mib=settings.statistics_mib or STATISTICS_MIB,
     )
     report = StreamsReport(settings, system_facts() | torch_facts(device))
-    with Interrupts() as interrupts:
+    with rivals(), Interrupts() as interrupts:
         try:
             with interrupts.waiting():
                 for name in names:  # what cannot be built fails before hours of work

@@ -12,7 +12,7 @@ from cfl_edge.config.settings import Device, Option, RealtimeHz, Settings
 from cfl_edge.defaults import BACKBONE, REPLAY_MIB, STATISTICS_MIB
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.options import listed
-from cfl_edge.learners import LEARNERS
+from cfl_edge.lab.learners.offered import MEASURED, SLOW
 
 DEFAULT_HZ = 30.0  # of label delay where no rate is given: what most cameras send
 
@@ -33,9 +33,9 @@ class StreamSettings(Settings):
     learners: Annotated[
         str | None,
         Option(
-            f"Learners: {', '.join(LEARNERS)}.",
+            f"Learners: {', '.join(MEASURED)}.",
             metavar="NAMES",
-            default="all but bp-deep, which takes up to a second a frame",
+            default=f"all but {SLOW}, which takes up to a second a frame",
         ),
     ] = None
     train_images: Annotated[
@@ -115,8 +115,8 @@ class StreamSettings(Settings):
             False
         """
         if self.learners is None:
-            return [name for name, one in LEARNERS.items() if not one.reads_images]
-        return listed("--learners", self.learners, tuple(LEARNERS))
+            return [name for name in MEASURED if name != SLOW]
+        return listed("--learners", self.learners, tuple(MEASURED))
 
     def delay_frames(self) -> int:
         """Return after how many frames a label arrives.

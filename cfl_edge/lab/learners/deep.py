@@ -2,7 +2,7 @@
 
 `bp-deep`: all blocks after the third and a linear classifier on their pooled end, trained with
 plain SGD on new and replayed images, block by block with what lies within recomputed
-(`cfl_edge.core.recomputed`). Replay stores JPEGs: an image of 96 px takes 2 to 4 KB, less than the
+(`cfl_edge.lab.recomputed`). Replay stores JPEGs: an image of 96 px takes 2 to 4 KB, less than the
 features after the third block, and it stays valid while the blocks move.
 
 Statistics of BatchNorm stay those of pretraining, which are folded into the convolutions: a step
@@ -29,9 +29,9 @@ from cfl_edge.core.efficientnet_lite import as_network
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.core.recomputed import recomputed_step
 from cfl_edge.defaults import BACKBONE
 from cfl_edge.errors import UsageError
+from cfl_edge.lab.recomputed import recomputed_step
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
 from cfl_edge.learner.algorithms.backpropagation import classifier_loss
 from cfl_edge.learner.algorithms.frozen import silenced

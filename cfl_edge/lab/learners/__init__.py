@@ -1,0 +1,1 @@
+"""Learners that are compared with in `bench streams`, and nothing more."""
