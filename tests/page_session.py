@@ -35,7 +35,7 @@ class CountingSession:
         self.label, self.until_s, self.paused = None, 0.0, False
         self.fps, self.frame, self.show = fps, 0, True
         self.draw = draw or (lambda number: np.full((48, 64, 3), number % 256, np.uint8))
-        self.score, self.pictures = 0.91, []
+        self.score, self.pictures, self.suspects = 0.91, [], []
         self.notices, self.onnx = [], folder / "onnx" / "model.onnx"
         self.page = TeachPage(
             HttpOptions(options.pop("host", "127.0.0.1"), options.pop("port", 0), **options),
@@ -95,7 +95,7 @@ class CountingSession:
 
     def _do(self, verb, arguments):
         answer = getattr(self, f"_do_{verb}")(**arguments)
-        if verb != "status":
+        if verb not in ("status", "suspects"):
             self.done.append((verb, dict(arguments)))
             self.page.done(verb, arguments, answer)
         return {"said": f"{verb} done"} | answer
@@ -120,6 +120,25 @@ class CountingSession:
         self.pictures.append((label, base64.b64decode(picture)))
         self.samples[check_name(label)] = self.samples.get(label, 0) + 1
         return {"learned": True}
+
+    def _do_relabel(self, label, frames):
+        self.relearn(check_name(label), frames)
+        return {"moved": {}}
+
+    def _do_forget(self, frames):
+        self.relearn(None, frames)
+        return {"moved": {}}
+
+    def relearn(self, label, frames):
+        for frame, old, _ in self.learned:
+            if frame in frames:
+                self.samples[old] -= 1
+                if label is not None:
+                    self.samples[label] = self.samples.get(label, 0) + 1
+        self.suspects = [run for run in self.suspects if run["frames"] != frames]
+
+    def _do_suspects(self):
+        return {"suspects": self.suspects}
 
     def _do_undo(self, hold=False, frames=0):
         label = self.learned[-1][1] if self.learned else None

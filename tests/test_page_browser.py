@@ -263,6 +263,23 @@ def test_the_review_tray_labels_and_drops_by_one_gesture(browser, session):
         assert page.get_by_role("button", name="mug is right").count() == 0
 
 
+def test_a_wrong_label_is_kept_corrected_or_dropped_by_one_gesture(browser, session):
+    session.samples.update(mug=40, pen=20)
+    for first in (100, 200, 300):
+        run = {"frames": [first, first + 1], "label": "mug", "looks_like": "pen", "margin": 0.9}
+        session.suspects = [*session.suspects, run]
+        session.page.album.thumbnails.add(first, "mug", jpegs(pictures("scissors", [1], 1))[0])
+    with opened(browser, session.page.address) as page:
+        page.get_by_role("heading", name="Possibly mislabelled").wait_for()
+        page.get_by_role("button", name="Keep mug, frame 100").click()
+        page.get_by_role("button", name="Keep mug, frame 100").wait_for(state="detached")
+        page.get_by_role("button", name="It is pen, frame 200").click()
+        until(lambda: session.done == [("relabel", {"label": "pen", "frames": [200, 201]})])
+        page.get_by_role("button", name="Drop it, frame 300").click()
+        page.get_by_role("heading", name="Possibly mislabelled").wait_for(state="hidden")
+        assert session.done[1:] == [("forget", {"frames": [300, 301]})]
+
+
 def test_one_hold_after_the_other_teaches_each_for_as_long_as_it_lasts(browser, session):
     """The button that had the focus loses it to the one that is pressed: that ends no hold."""
     session.samples.update(mug=3, pen=3)

@@ -9,12 +9,15 @@ from page_session import CountingSession, until
 from PIL import Image
 from steps import changed
 from test_page_api import JSON, ask
+from test_page_live import Viewer
 
 from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.serve.page import review
 from cfl_edge.serve.page.advice import Advice
 from cfl_edge.serve.page.album import Album
+from cfl_edge.serve.page.mislabelled import Mislabelled
 from cfl_edge.serve.page.review import Review
+from cfl_edge.serve.page.thumbnails import Thumbnails
 
 KNOWN = {"samples": {"mug": 40, "pen": 40}}
 
@@ -182,3 +185,59 @@ def test_pictures_of_relabelled_frames_leave_their_old_class():
     assert album.thumbnails.shown() == {"mug": [3, 1, 0]}
     album.done("undo", {"frames": 3}, {"frames_taken_back": 3})
     assert album.thumbnails.shown() == {"mug": [1, 0]}
+
+
+MISTAKE = {"frames": [3, 4, 5], "label": "mug", "looks_like": "pen", "margin": 0.9}
+
+
+@pytest.fixture
+def doubted(session):
+    """A session with one run that may be mislabelled, and a picture of one of its frames."""
+    session.suspects = [MISTAKE, MISTAKE | {"frames": [8, 9]}]
+    session.page.album.thumbnails.add(4, "mug", b"jpeg")
+    with Viewer(session) as viewer:
+        until(lambda: viewer.take() and viewer.status.get("mislabelled"))
+    return session
+
+
+def relabel(session, frame, label):
+    body = {"frame": frame, "label": label}
+    code, answer, _ = ask(session, "/api/v1/mislabelled", body)
+    return code, json.loads(answer)
+
+
+@pytest.mark.parametrize(
+    ("label", "verb", "arguments"),
+    [
+        ("mug", None, None),
+        ("pen", "relabel", {"label": "pen", "frames": [3, 4, 5]}),
+        (None, "forget", {"frames": [3, 4, 5]}),
+    ],
+)
+def test_a_run_is_kept_relabelled_or_dropped_as_a_whole(doubted, label, verb, arguments):
+    assert relabel(doubted, 8, "pen")[0] == 404  # it has no picture
+    assert relabel(doubted, 4, label)[0] == 200
+    assert doubted.done == ([] if verb is None else [(verb, arguments)])
+    assert relabel(doubted, 4, label)[0] == 404
+    assert relabel(doubted, 4, 7)[0] == 400
+
+
+def test_a_name_that_is_refused_leaves_the_run(doubted):
+    assert relabel(doubted, 4, "a\x1b")[0] == 400
+    assert relabel(doubted, 4, "mug") == (200, {"said": "mug is right"})
+
+
+def test_what_was_decided_is_not_shown_again():
+    thumbnails = Thumbnails()
+    tray, runs = (
+        Mislabelled(thumbnails),
+        [MISTAKE | {"frames": [i, i + 1]} for i in range(0, 60, 2)],
+    )
+    assert tray.fields(runs) == []
+    for frame in range(1, 60, 2):
+        thumbnails.add(frame, "mug", b"jpeg")
+    assert [one["frame"] for one in tray.fields(runs)] == list(range(1, 25, 2))
+    tray.decide(runs[0])
+    assert tray.fields([MISTAKE | {"frames": [0, 1, 2]}]) == []  # it has grown since
+    (shown, *_) = tray.fields(runs)
+    assert shown == {"frame": 3, "frames": 2, "label": "mug", "looks_like": "pen"}

@@ -5,11 +5,12 @@ import pytest
 from command_line import contents
 from lessons import Lesson, alternating, assert_alike, oracle, undo
 
-from cfl_edge.config.models import SplitSettings
+from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.config.settings import load
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
 from cfl_edge.learner import split as split_module
 from cfl_edge.learner.journal import Base, Journal
+from cfl_edge.learner.learner import Learner
 from cfl_edge.model import writing
 from cfl_edge.model.changing import FolderModel
 
@@ -106,6 +107,40 @@ def test_relabelling_crosses_the_segments_of_a_journal():
     assert len(journal.tensors()) > 3
     journal.relabel(11, list(range(1, 10)))
     assert [entry.label for entry in journal.entries(0, 20)] == [0] * 11 + list(range(1, 10))
+
+
+def test_frames_that_are_taken_out_of_a_journal_leave_the_others_as_they_were():
+    entry_bytes = 4 + 4 + 8 + 2
+    journal = Journal(24 * entry_bytes / 2**20, bases=[Base(0, 0), Base(1, 5), Base(2, 12)])
+    for i in range(20):
+        journal.add(i, {"h0": np.full(2, i, np.uint8)}, time_s=float(i))
+    kept = [i for i in range(10, 20) if i not in (10, 11, 12, 15, 19)]
+    journal.relabel(10, [i + 1 if i in kept else None for i in range(10, 20)])
+    entries = list(journal.entries(0, journal.end))
+    assert [entry.label for entry in entries] == [*range(10), *(i + 1 for i in kept)]
+    assert [int(entry.arrays["h0"][0]) for entry in entries] == [*range(10), *kept]
+    assert (journal.end, journal.seconds_of(4)) == (15, 18 - 13)
+    assert [base.frames for base in journal.bases] == [0, 5]
+    journal.add(7, {"h0": np.zeros(2, np.uint8)}, time_s=20.0)
+    assert Journal.restored(journal.words(), journal.tensors()).end == journal.end == 16
+
+
+@pytest.mark.parametrize("gone", [[3, 7, 8, 11], [37, 38, 39, 40], list(range(21, 27))], ids=str)
+def test_forgotten_frames_are_as_if_they_had_never_been_learned(lesson, gone):
+    names = alternating(20) + ["over"] * 6 + alternating(14)
+    lesson.run(names, save_every=7)
+    asked = load(UndoSettings, {"model": lesson.folder, "frames": 40 - min(gone) + 1}, command="x")
+    done = split_module.relabel(FolderModel(lesson.folder), None, asked, learned=gone)
+    assert sum(done.moved.values()) == len(gone)
+    learner = Learner(lesson.config)
+    for number, (name, image) in enumerate(zip(names, lesson.images(names, 0), strict=True), 1):
+        if number not in gone:
+            learner.learn(learner.encode(image), [name])
+    learner.recalibrate()
+    assert_alike(lesson.load(), learner)
+    assert done.counts.frames == learner.samples()
+    left = undo(lesson.folder, frames=3).frames_learned  # undo still reaches behind it
+    assert left == 40 - len(gone) - 3
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.live import LiveModel
 from cfl_edge.learner.saved import to_saved
+from cfl_edge.learner.suspects import Suspect
+from cfl_edge.loop import teaching
 from cfl_edge.loop.checkpoints import Checkpoints
 from cfl_edge.loop.learning import Learning
 from cfl_edge.loop.pace import Pace
@@ -187,6 +189,44 @@ def test_frames_that_were_taught_wrongly_are_learned_again(room):
     scores = [each.predict(each.encode(images)) for each in (room.learner, other)]
     assert (scores[0].argmax(1) == scores[1].argmax(1)).mean() >= 0.9
     assert [answer["moved"] for answer in room.answers[2:]] == [{"above": 3}, {"left": 3}]
+
+
+def test_forgotten_frames_can_be_taught_anew_and_others_keep_their_place(room):
+    room.run(
+        room.ask("label", label="above"),
+        *PLAIN[:8],
+        room.ask("unlabel"),
+        room.ask("forget", frames=[2, 4]),
+        room.refused(DataError, "frame 4 cannot be forgotten: not", "forget", frames=[4]),
+        room.ask("relabel", label="left", frames=[3, 7]),  # whose places have moved
+        room.ask("label_frame", label="left", frame=4),
+    )
+    assert room.answers[2]["said"] == "2 frames forgotten: above 2"
+    assert room.samples == {"above": 4, "left": 3}
+    labels = [entry.label for entry in room.learner.journal.entries(0, 7)]
+    assert labels == [0, 0, 1, 0, 0, 1, 1]  # frames 0, 1, 3, 5, 6, 7 and 4 again
+
+
+def test_suspects_are_searched_once_for_each_state(room, monkeypatch):
+    calls = []
+
+    def found(learner):
+        calls.append(learner.frames_learned)
+        return [Suspect((2, 3), "mug", "pen", 0.9), Suspect((99,), "mug", "pen", 0.8)]
+
+    monkeypatch.setattr(teaching, "suspects", found)
+    room.run(
+        PLAIN[0],
+        room.ask("label", label="mug"),
+        *PLAIN[1:5],
+        room.ask("suspects"),
+        room.ask("suspects"),
+        room.ask("rename", name="mug", to="cup"),
+        room.ask("suspects"),
+    )
+    assert calls == [4, 4]
+    run = {"frames": [2, 3], "label": "mug", "looks_like": "pen", "margin": 0.9}
+    assert [answer["suspects"] for answer in room.answers if "suspects" in answer] == [[run]] * 3
 
 
 def test_frames_that_the_journal_has_no_more_are_named(room):

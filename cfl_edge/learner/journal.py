@@ -248,22 +248,33 @@ class Journal:
         self._segments = kept
         self.bases = [base for base in self.bases if base.frames <= frames]
 
-    def relabel(self, after: int, labels: Sequence[int]) -> None:
+    def relabel(self, after: int, labels: Sequence[int | None]) -> None:
         """Give the last frames other classes; states saved among them are no bases any more.
 
         Args:
             after: Frames learned before the first of them, from `start` on.
-            labels: Class index of each.
+            labels: Class index of each; None takes the frame out.
         """
-        first = self.start
+        first, kept = self.start, list[Segment]()
         for segment in self._segments:
-            begin = max(0, after - first)
-            if begin < segment.count:
-                place = first + begin - after
+            begin, count = max(0, after - first), segment.count
+            first += count
+            if begin < count:
+                place = first - count + begin - after
+                given = labels[place : place + count - begin]
+                stays = [
+                    *range(begin),
+                    *(begin + i for i, new in enumerate(given) if new is not None),
+                ]
                 changed = segment.arrays["labels"].copy()  # it may be a file's, read only
-                changed[begin : segment.count] = labels[place : place + segment.count - begin]
+                changed[begin:count] = [0 if new is None else new for new in given]
                 segment.arrays["labels"] = changed
-            first += segment.count
+                if len(stays) < count:
+                    segment.arrays = {name: a[stays] for name, a in segment.arrays.items()}
+                    segment.count = len(stays)
+            if segment.count:
+                kept.append(segment)
+        self._segments = kept
         self.bases = [base for base in self.bases if base.frames <= after]
 
     def follow(self, change: Change, checkpoint: int, numbers: Sequence[int]) -> None:

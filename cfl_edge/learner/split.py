@@ -1,7 +1,7 @@
-"""Give frames that were learned last another label: `cfl-edge classes split`, and `relabel`.
+"""Give frames that were learned last another label: `classes split`, `relabel` and `forget`.
 
 Their label was wrong, or not switched in time: the journal has them, and they are learned again
-under their right name.
+under their right name, or not at all.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Relabelled:
 
     Args:
         counts: Of all classes afterwards.
-        moved: Frames that were learned again under the right name, by the name they had.
+        moved: Frames that were learned again under the right name, or forgotten, by the name they
+            had.
     """
 
     counts: Counts
@@ -113,7 +114,7 @@ def split(model: OpenModel, asked: SplitSettings, *, on_notice: Notice = log_not
 
 def relabel(
     model: OpenModel,
-    label: str,
+    label: str | None,
     asked: UndoSettings,
     *,
     learned: Collection[int] | None = None,
@@ -123,7 +124,7 @@ def relabel(
 
     Args:
         model: The model.
-        label: The right label; a new name becomes a class.
+        label: The right label; a new name becomes a class. None forgets the frames.
         asked: How far back the frames go.
         learned: Which of them it is: the first frame that the model ever learned is 1. None for
             all.
@@ -145,13 +146,17 @@ def relabel(
 
 
 def _relearn(
-    task: _Task, label: str, is_meant: Callable[[int, str], bool], *, onnx: Path | None = None
+    task: _Task,
+    label: str | None,
+    is_meant: Callable[[int, str], bool],
+    *,
+    onnx: Path | None = None,
 ) -> tuple[Counts, Counter[str]]:
     """Learn the last frames again, some of them under another name.
 
     Args:
         task: The model, and how far back.
-        label: Their new name.
+        label: Their new name; None for frames that are not to be learned.
         is_meant: Told the number of a frame, among all ever learned, and its old name.
         onnx: Exported files to update as well.
 
@@ -174,16 +179,17 @@ def _relearn(
             if task.command
             else f"older frames: the journal reaches back {counted(reach, 'frame')}",
         )
-    on_notice(
-        f"learning {counted(back.count, 'frame')} again, {moved.total()} of them as {label!r}"
-    )
-    learn_again(learner, zip(after, entries, strict=True), task.model.alive)
+    how = f"{moved.total()} of them as {label!r}" if label else f"without {moved.total()} of them"
+    on_notice(f"learning {counted(back.count, 'frame')} again, {how}")
+    stay = [(each, entry) for each, entry in zip(after, entries, strict=True) if each is not None]
+    learn_again(learner, stay, task.model.alive)
     learner.recalibrate()
     # The image of a class is of its newest frame: it moves with that.
     newest = dict(zip(before, after, strict=True))
     images = [(newest.get(of, of), image) for of, image in saved_examples(task.saved)]
-    keep_examples(learner, images)
-    back.journal.relabel(back.cut, [learner.classes.index(each) for each in after])
+    keep_examples(learner, [(of, image) for of, image in images if of is not None])
+    numbers = [None if each is None else learner.classes.index(each) for each in after]
+    back.journal.relabel(back.cut, numbers)
     learner.journal = back.journal
     changed, keep = with_journal(store, learner)
     _change_exported(task, changed, learner, onnx)

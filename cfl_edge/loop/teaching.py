@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect
 from collections import Counter, deque
 from collections.abc import Callable, Collection
+from typing import Any
 
 from cfl_edge.core.features import Encoded
 from cfl_edge.labels.hold import Hold
@@ -14,6 +16,7 @@ from cfl_edge.labels.source import LabelSource
 from cfl_edge.learner.conflicts import Conflicts
 from cfl_edge.learner.journal import PAUSE_S
 from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.suspects import Suspect, suspects
 from cfl_edge.loop.label_delay import Seen, tensor_bytes
 from cfl_edge.loop.metrics import ROLLING_FRAMES, Prequential
 from cfl_edge.loop.quality import quality, withheld_notice
@@ -74,6 +77,7 @@ class Teaching:
         self._learner, self._labels, self._ring = learner, labels, ring
         self._learn_flagged, self._on_notice = learn_flagged, on_notice
         self._told: set[str] = set()
+        self._searched: tuple[int, list[Suspect]] = -1, []  # frames learned by then, and suspects
         self._conflicts = Conflicts()
         self._conflicting: Kept[Seen] | None = None  # the newest frame that was flagged so
         self.accuracy = Prequential()
@@ -233,6 +237,38 @@ class Teaching:
     def relabelled(self, frames: Collection[int], label: str) -> None:
         """Take note that frames were learned again under another label."""
         self._ring.mark(frames, label)
+
+    def forgotten(self, numbers: Collection[int]) -> None:
+        """Take note that frames were forgotten: the numbers of later ones are smaller now.
+
+        Args:
+            numbers: Which of all frames that were ever learned they were.
+        """
+        gone = sorted(numbers)
+        self._ring.mark({frame for frame, number in self._learned if number in numbers}, None)
+        kept = [(frame, number) for frame, number in self._learned if number not in numbers]
+        self._learned.clear()
+        self._learned.extend((frame, number - bisect(gone, number)) for frame, number in kept)
+
+    def suspects(self) -> list[dict[str, Any]]:
+        """Return runs of frames that may have a wrong label, the clearest first, as JSON values.
+
+        It is looked for again once something was learned, or changed.
+        """
+        if self._searched[0] != self._learner.frames_learned:
+            self._searched = self._learner.frames_learned, suspects(self._learner)
+        frame_of = {number: frame for frame, number in self._learned if frame != NO_FRAME}
+        found = []
+        for run in self._searched[1]:
+            frames = [frame_of[number] for number in run.numbers if number in frame_of]
+            if frames:
+                words = {"label": run.label, "looks_like": run.looks_like, "margin": run.margin}
+                found.append({"frames": frames, **words})
+        return found
+
+    def changed(self) -> None:
+        """Take note that what was learned is not what it was: what looked wrong may be right."""
+        self._searched = -1, []
 
     def frames_after(self, learned: int) -> set[int]:
         """Return the numbers of the frames that were learned after so many of all."""

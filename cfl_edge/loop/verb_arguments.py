@@ -124,6 +124,12 @@ class Relabel(Arguments):
     last_s: Seconds | None = None
 
 
+class Forget(Arguments):
+    """Frames that were learned and should not have been: their numbers."""
+
+    frames: Annotated[list[FrameNumber], Field(min_length=1, max_length=MOST_FRAMES)]
+
+
 class Undo(Arguments):
     """How far back: seconds of learning, frames learned, or the last hold of one label."""
 
@@ -195,6 +201,8 @@ VERBS: dict[str, type[Arguments]] = {
     "label_frame": LabelFrame,
     "label_picture": LabelPicture,
     "relabel": Relabel,
+    "forget": Forget,
+    "suspects": Nothing,
     "undo": Undo,
     "add": Add,
     "rename": Rename,

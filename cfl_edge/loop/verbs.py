@@ -154,9 +154,8 @@ class Verbs:
         if asked.frames is None:
             reach, learned = self._reach(seconds=asked.last_s), None
         else:
-            numbers = self._learned(asked.frames)
-            end = self._running("relabel").learner.frames_learned
-            reach, learned = self._reach(frames=end - min(numbers) + 1), numbers
+            learned = self._learned(asked.frames, "relabelled")
+            reach = self._back_to(min(learned))
         done = relabel(self._model, label, reach, learned=learned, on_notice=self._notice)
         if self._maybe_running is not None:
             teaching = self._maybe_running.teaching
@@ -165,6 +164,25 @@ class Verbs:
         frames = counted(sum(done.moved.values()), "frame")
         said = f"{frames} learned again as {label}, instead of {_listed(done.moved)}"
         return {"said": said, "label": label, "moved": done.moved} | _counts(done.counts)
+
+    def forget(self, asked: given.Forget) -> Answer:
+        """Forget frames that were learned, as if they had never been seen."""
+        teaching = self._running("forget").teaching
+        learned = self._learned(asked.frames, "forgotten")
+        reach = self._back_to(min(learned))
+        done = relabel(self._model, None, reach, learned=learned, on_notice=self._notice)
+        teaching.forgotten(learned)
+        self._changed()
+        said = f"{counted(len(learned), 'frame')} forgotten: {_listed(done.moved)}"
+        return {"said": said, "moved": done.moved} | _counts(done.counts)
+
+    def suspects(self, asked: given.Nothing) -> Answer:
+        """Say which frames that were learned in this session may have a wrong label."""
+        running = self._running("suspects")
+        found = [] if running.memory_mib is not None else running.teaching.suspects()
+        runs = f"{counted(len(found), 'run')} of frames" if found else "no frame"
+        said = f"{runs} may be mislabelled"
+        return {"said": said, "suspects": found, "news": False}
 
     def undo(self, asked: given.Undo) -> Answer:
         """Undo what was learned last, as if those frames had never been seen."""
@@ -316,8 +334,17 @@ class Verbs:
     def _reach(self, **how: Any) -> UndoSettings:
         return UndoSettings(model=self._model.store.folder, **how)
 
-    def _learned(self, frames: Collection[int]) -> set[int]:
+    def _back_to(self, number: int) -> UndoSettings:
+        """Return how far back the frame with this number, of all ever learned, is."""
+        end = self._running("relabel").learner.frames_learned
+        return self._reach(frames=end - number + 1)
+
+    def _learned(self, frames: Collection[int], what: str) -> set[int]:
         """Return which frames of all that were ever learned these are.
+
+        Args:
+            frames: Their numbers in the stream.
+            what: What is to become of them, for errors.
 
         Raises:
             DataError: One was not learned, or so long ago that it cannot be learned again.
@@ -330,12 +357,12 @@ class Verbs:
         old = sorted(frame for frame, number in numbers.items() if number <= oldest)
         if missing:
             raise DataError(
-                f"{_frames(missing)} cannot be relabelled: not learned, or undone since",
+                f"{_frames(missing)} cannot be {what}: not learned, or undone since",
                 hint="label_frame teaches a frame that was not learned",
             )
         if old:
             raise DataError(
-                f"{_frames(old)} cannot be relabelled: too old, the journal reaches back "
+                f"{_frames(old)} cannot be {what}: too old, the journal reaches back "
                 f"{counted(running.learner.frames_learned - oldest, 'frame')}",
                 hint="leave them out; cfl-edge learn --journal-mib with more reaches further",
             )
@@ -355,6 +382,7 @@ class Verbs:
     def _changed(self) -> None:
         if self._maybe_running is None:
             return
+        self._maybe_running.teaching.changed()
         if self._maybe_running.glance is not None:
             self._maybe_running.glance.forget()
         if self._maybe_running.publisher is not None:

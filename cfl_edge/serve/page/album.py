@@ -80,6 +80,10 @@ class Album:
                 self._learned.append(answer.get("frame", -1))
             case "relabel", {"frames": list(frames)}:
                 self.thumbnails.forget(frames)
+            case "forget", {"frames": list(frames)}:
+                self.thumbnails.forget(frames)
+                left = [one for one in self._learned if one not in set(frames)]
+                self._learned = deque(left, REMEMBERED)
             case "relabel" | "split", _:  # which of the last frames have which label is not told
                 moved = answer["moved"]
                 count = moved if isinstance(moved, int) else sum(moved.values())

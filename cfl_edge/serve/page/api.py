@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from importlib import resources
@@ -25,8 +22,11 @@ from cfl_edge.serve.page.album import Album
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.hand import Hold, Standing
 from cfl_edge.serve.page.live import Live, Viewers
+from cfl_edge.serve.page.mislabelled import EVERY_S, Mislabelled
 from cfl_edge.serve.page.offered import VERBS, arguments_of, openapi
 from cfl_edge.serve.page.picture_routes import picture_routes
+from cfl_edge.serve.page.requests import arguments
+from cfl_edge.serve.page.trays import Trays
 from cfl_edge.web.app import answer
 from cfl_edge.web.long_answer import LongAnswer
 
@@ -62,7 +62,11 @@ class Api:
     def __init__(self, feed: Feed, mailbox: Mailbox, album: Album, onnx: Path) -> None:
         self._feed, self._mailbox, self._album, self._onnx = feed, mailbox, album, onnx
         self._standing = Standing(mailbox)
-        self._live = Live(feed, Hold(mailbox), self._standing, _Extra(album))
+        suspects = Standing(mailbox, "suspects", EVERY_S)
+        mislabelled, hold = Mislabelled(album.thumbnails), Hold(mailbox)
+        self._trays = Trays(album, suspects, mislabelled, self._ask)
+        extra = _Extra(album, suspects, mislabelled, hold)
+        self._live = Live(feed, hold, self._standing, extra)
         self._downloads = 0
 
     @property
@@ -77,9 +81,7 @@ class Api:
             Route("/api/v1/status", self._status),
             *picture_routes(self._feed, self.viewers),
             Route("/api/v1/model.onnx", self._model),
-            Route("/api/v1/thumbnails/{frame}.jpg", self._thumbnail),
-            Route("/api/v1/review/{frame}.png", self._doubt),
-            Route("/api/v1/review", self._decide, methods=["POST"]),
+            *self._trays.routes(),
             Route("/api/v1/openapi.json", self._openapi),
             Route("/api/v1/{verb:str}", self._verb, methods=["POST"]),
         ]
@@ -88,21 +90,20 @@ class Api:
         verb = request.path_params["verb"]
         if verb not in VERBS:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"there is {', '.join(VERBS)}, nothing else")
-        arguments = _arguments(request.headers.get("content-type"), await request.body())
-        taken = arguments_of(verb)
-        if unknown := arguments.keys() - set(taken):
+        given, taken = await arguments(request), arguments_of(verb)
+        if unknown := given.keys() - set(taken):
             raise HTTPException(
                 HTTPStatus.BAD_REQUEST,
                 f"{verb} has no argument {visible(min(unknown)[:MAX_NAME])}, expected "
                 f"{', '.join(taken) or 'none'}",
             )
-        return await self._ask(request, verb, arguments)
+        return await self._ask(request, verb, given)
 
-    async def _ask(self, request: Request, verb: str, arguments: dict[str, Any]) -> Response:
+    async def _ask(self, request: Request, verb: str, given: dict[str, Any]) -> Response:
         """Let the session do it, however long that takes: at most its mailbox of them wait."""
         request.state.take_time()
         try:
-            submitted = self._mailbox.submit(verb, arguments)
+            submitted = self._mailbox.submit(verb, given)
             done = await asyncio.wrap_future(submitted)
         except CflEdgeError as error:
             problem = {"error": error.problem, "hint": error.hint}
@@ -143,39 +144,6 @@ class Api:
         }
         return LongAnswer(chunks(), headers)
 
-    async def _thumbnail(self, request: Request) -> Response:
-        picture = self._album.thumbnails.get(_frame(request))
-        if picture is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such thumbnail, or no more")
-        return Response(picture, media_type="image/jpeg")
-
-    async def _doubt(self, request: Request) -> Response:
-        doubt = self._album.review.get(_frame(request))
-        if doubt is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such frame in the tray")
-        return Response(doubt.picture, media_type="image/png")
-
-    async def _decide(self, request: Request) -> Response:
-        """Label a frame of the review tray, or drop it: `{"frame": 7, "label": "mug"}`, or null."""
-        wanted = _arguments(request.headers.get("content-type"), await request.body())
-        match wanted:
-            case {"frame": int(frame), "label": str() | None as label, **rest} if not rest:
-                doubt = self._album.review.get(frame)
-            case _:
-                raise HTTPException(
-                    HTTPStatus.BAD_REQUEST, 'expected {"frame": 7, "label": "mug"}, or null to drop'
-                )
-        if doubt is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such frame in the tray")
-        if label is None:
-            self._album.review.drop(frame)
-            return answer({"said": f"frame {frame} is dropped"})
-        picture = base64.b64encode(doubt.picture).decode()
-        done = await self._ask(request, "label_picture", {"label": label, "picture": picture})
-        if done.status_code == HTTPStatus.OK:
-            self._album.review.drop(frame)
-        return done
-
     async def _openapi(self, request: Request) -> Response:
         return answer(openapi())
 
@@ -183,18 +151,29 @@ class Api:
 class _Extra:
     """What goes with the status of the session."""
 
-    def __init__(self, album: Album) -> None:
-        self._album = album
+    def __init__(
+        self, album: Album, suspects: Standing, mislabelled: Mislabelled, hold: Hold
+    ) -> None:
+        self._album, self._hold = album, hold
+        self._suspects, self._mislabelled = suspects, mislabelled
+
+    def refresh(self) -> None:
+        """Let the session search what it has learned, while nobody waits for it to learn."""
+        if self._hold.label is None:
+            self._suspects.refresh()
 
     def versions(self) -> tuple[int, ...]:
-        return self._album.thumbnails.version, self._album.review.version
+        album = self._album.thumbnails.version, self._album.review.version
+        return *album, self._suspects.version, self._mislabelled.version
 
     def fields(self, status: Mapping[str, Any]) -> dict[str, Any]:
         samples = {one["name"]: one["samples"] for one in status.get("classes", ())}
+        suspects = self._suspects.value.get("suspects", ())
         return {
             "advice": self._album.advice.of(samples),
             "thumbnails": self._album.thumbnails.shown(),
             "review": self._album.review.fields(),
+            "mislabelled": self._mislabelled.fields(suspects),
         }
 
 
@@ -216,30 +195,6 @@ def _file(content: bytes, kind: str) -> Endpoint:
         return Response(content, headers=headers, media_type=kind)
 
     return send
-
-
-def _frame(request: Request) -> int:
-    """Return the number of a frame in an address; -1, which no frame has, for anything else."""
-    number: str = request.path_params["frame"]
-    return int(number) if re.fullmatch(r"[0-9]{1,18}", number) else -1
-
-
-def _arguments(kind: str | None, body: bytes) -> dict[str, Any]:
-    """Read the body of a verb: a JSON object, or nothing."""
-    if not body:
-        return {}
-    if (kind or "").partition(";")[0].strip().lower() != "application/json":
-        # A form of another page can be sent without asking; JSON cannot.
-        raise HTTPException(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json"
-        )
-    try:
-        arguments = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, f"not JSON ({error})") from error
-    if not isinstance(arguments, dict):
-        raise HTTPException(HTTPStatus.BAD_REQUEST, 'expected an object: {"label": "mug"}')
-    return arguments
 
 
 def _status_of(error: CflEdgeError) -> HTTPStatus:

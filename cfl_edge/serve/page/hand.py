@@ -86,10 +86,12 @@ class Hold:
 
 @final
 class Standing:
-    """What the verb `status` said last: asked for at most once at a time, and never waited for.
+    """What a verb said last: asked for at most once at a time, and never waited for.
 
     Args:
         mailbox: Of the session.
+        verb: It takes no arguments.
+        every_s: Between two questions, at least.
         clock: Gives seconds that never go back.
 
     Attributes:
@@ -98,10 +100,16 @@ class Standing:
         error: Why the last question failed; None if it did not.
     """
 
-    def __init__(self, mailbox: Mailbox, clock: Callable[[], float] = time.monotonic) -> None:
-        self._mailbox, self._clock = mailbox, clock
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        verb: str = "status",
+        every_s: float = STATUS_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._mailbox, self._verb, self._every_s, self._clock = mailbox, verb, every_s, clock
         self._asking: asyncio.Task[None] | None = None
-        self._asked_s = -STATUS_S
+        self._asked_s = -every_s
         self.value: dict[str, Any] = {}
         self.version = 0
         self.error: str | None = None
@@ -112,14 +120,14 @@ class Standing:
         Args:
             at_once: A verb was done: ask however new the answer is.
         """
-        is_old = at_once or self._clock() - self._asked_s >= STATUS_S
+        is_old = at_once or self._clock() - self._asked_s >= self._every_s
         if is_old and (self._asking is None or self._asking.done()):
             self._asked_s = self._clock()
             self._asking = asyncio.create_task(self._ask())
 
     async def _ask(self) -> None:
         try:
-            value = await asyncio.wrap_future(self._mailbox.submit("status", {}))
+            value = await asyncio.wrap_future(self._mailbox.submit(self._verb, {}))
         except CflEdgeError as error:
             self.error = error.problem
             return

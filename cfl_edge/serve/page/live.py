@@ -107,6 +107,7 @@ class Live:
         """Send the newest frame, again and again."""
         while True:
             self._standing.refresh()
+            self._extra.refresh()
             began_s = time.monotonic()
             step = await self._feed.after(viewer.frame, SILENT_S)
             await viewer.send(self._message(viewer, step))

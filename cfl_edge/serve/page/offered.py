@@ -17,6 +17,8 @@ VERBS = {
     "unlabel": "Stop learning from the frames that come.",
     "label_frame": "Learn one frame of the last seconds as a class.",
     "relabel": "Learn frames again that had a wrong label.",
+    "forget": "Forget frames that should not have been learned.",
+    "suspects": "Say which frames learned in this session may have a wrong label.",
     "undo": "Forget what was learned last: seconds, frames or the last hold.",
     "add": "Add a class without a frame.",
     "rename": "Rename a class.",

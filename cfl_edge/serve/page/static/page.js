@@ -2,7 +2,7 @@
 
 import "./picture.js";
 import "./classes.js";
-import "./review.js";
+import "./trays.js";
 import { make, session } from "./session.js";
 
 const NOTE_MS = 6000;

@@ -1,0 +1,112 @@
+"""What a person decides on pictures: frames worth a second look, and labels that may be wrong."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from cfl_edge.serve.page.album import Album
+from cfl_edge.serve.page.hand import Standing
+from cfl_edge.serve.page.mislabelled import Mislabelled
+from cfl_edge.serve.page.requests import arguments, frame_number
+from cfl_edge.web.app import answer
+
+Ask = Callable[[Request, str, dict[str, Any]], Awaitable[Response]]
+"""Asks the session for a verb, and returns its answer."""
+
+
+@final
+class Trays:
+    """The routes of both trays and their pictures.
+
+    Args:
+        album: Pictures of what was learned, and the review tray.
+        suspects: What the verb `suspects` said last.
+        mislabelled: What of it was decided.
+        ask: Asks the session.
+    """
+
+    def __init__(
+        self, album: Album, suspects: Standing, mislabelled: Mislabelled, ask: Ask
+    ) -> None:
+        self._album, self._suspects, self._mislabelled = album, suspects, mislabelled
+        self._ask = ask
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/api/v1/thumbnails/{frame}.jpg", self._thumbnail),
+            Route("/api/v1/review/{frame}.png", self._doubt),
+            Route("/api/v1/review", self._review, methods=["POST"]),
+            Route("/api/v1/mislabelled", self._relabel, methods=["POST"]),
+        ]
+
+    async def _thumbnail(self, request: Request) -> Response:
+        picture = self._album.thumbnails.get(frame_number(request))
+        if picture is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such thumbnail, or no more")
+        return Response(picture, media_type="image/jpeg")
+
+    async def _doubt(self, request: Request) -> Response:
+        doubt = self._album.review.get(frame_number(request))
+        if doubt is None:
+            raise _not_in_the_tray()
+        return Response(doubt.picture, media_type="image/png")
+
+    async def _review(self, request: Request) -> Response:
+        """Label a frame of the review tray, or drop it: `{"frame": 7, "label": "mug"}`, or null."""
+        frame, label = await _decision(request)
+        doubt = self._album.review.get(frame)
+        if doubt is None:
+            raise _not_in_the_tray()
+        if label is None:
+            self._album.review.drop(frame)
+            return answer({"said": f"frame {frame} is dropped"})
+        picture = base64.b64encode(doubt.picture).decode()
+        done = await self._ask(request, "label_picture", {"label": label, "picture": picture})
+        if done.status_code == HTTPStatus.OK:
+            self._album.review.drop(frame)
+        return done
+
+    async def _relabel(self, request: Request) -> Response:
+        """Decide a run of frames by the one that is shown: its label, another one, or null.
+
+        Its own label keeps it, another one relabels it, and null forgets it.
+        """
+        frame, label = await _decision(request)
+        suspects = self._suspects.value.get("suspects", ())
+        run = self._mislabelled.shown(suspects).get(frame)
+        if run is None:
+            raise _not_in_the_tray()
+        if label == run["label"]:
+            self._mislabelled.decide(run)
+            return answer({"said": f"{label} is right"})
+        frames = {"frames": run["frames"]}
+        if label is None:
+            done = await self._ask(request, "forget", frames)
+        else:
+            done = await self._ask(request, "relabel", {"label": label} | frames)
+        if done.status_code == HTTPStatus.OK:
+            self._mislabelled.decide(run)
+        return done
+
+
+async def _decision(request: Request) -> tuple[int, str | None]:
+    """Return the frame and the label of a decision."""
+    match await arguments(request):
+        case {"frame": int(frame), "label": str() | None as label, **rest} if not rest:
+            return frame, label
+    raise HTTPException(
+        HTTPStatus.BAD_REQUEST, 'expected {"frame": 7, "label": "mug"}, or null to drop'
+    )
+
+
+def _not_in_the_tray() -> HTTPException:
+    return HTTPException(HTTPStatus.NOT_FOUND, "there is no such frame in the tray")
