@@ -31,7 +31,7 @@ from cfl_edge.labels.ring import (
 )
 from cfl_edge.labels.source import LabelSource
 from cfl_edge.loop.label_delay import open_ring, tensor_bytes
-from cfl_edge.loop.learn import Learned
+from cfl_edge.loop.learn_model import Learned
 from cfl_edge.loop.step import Summary
 from cfl_edge.loop.writes import Written
 

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ import pytest
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.hold import Hold
 from cfl_edge.labels.http import HttpLabels
+from cfl_edge.labels.http_server import LabelServer
+from cfl_edge.labels.ring import Kept
+from cfl_edge.loop.label_delay import open_ring
 from cfl_edge.stream.frame import Frame
 
 FRAME = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
@@ -239,7 +243,7 @@ def test_a_failure_of_the_server_reaches_the_loop(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("cfl_edge.labels.http.read_request", broken)
+    monkeypatch.setattr("cfl_edge.labels.http_server.read_request", broken)
     assert ask(labels, "POST", {"label": "mug"}) == (500, {"error": "internal error"})
     with pytest.raises(ZeroDivisionError):
         labels.label(FRAME)
@@ -255,7 +259,86 @@ def test_resources_that_run_out_cost_the_request_alone(
         def out_of_resources(*_: object) -> None:
             raise error
 
-        patched.setattr("cfl_edge.labels.http.read_request", out_of_resources)
+        patched.setattr("cfl_edge.labels.http_server.read_request", out_of_resources)
         assert ask(labels, "POST", {"label": "mug"}) == (503, {"error": "not now"})
     assert labels.label(FRAME) == "pen"
     assert ask(labels, "POST", {"label": "mug"}) == (200, {"label": "mug"})
+
+
+@pytest.fixture
+def zones(clock: Clock) -> Iterator[dict[str, HttpLabels]]:
+    server = LabelServer(0)
+    zones = {
+        zone: HttpLabels(reserved="unknown", hold=Hold(clock), server=server, zone=zone)
+        for zone in ("door", "bin")
+    }
+    with zones["door"], zones["bin"]:
+        yield zones
+
+
+def held(zones: dict[str, HttpLabels]) -> dict[str, str | None]:
+    return {zone: labels.label(FRAME) for zone, labels in zones.items()}
+
+
+def test_zones_hold_labels_at_the_same_time(zones: dict[str, HttpLabels], clock: Clock) -> None:
+    door = zones["door"]
+    assert door.port == zones["bin"].port
+    assert ask(door, "POST", {"label": "door/open"})[0] == 200
+    status, said = ask(door, "POST", {"label": "bin/full", "seconds": 3})
+    assert (status, said) == (200, {"labels": {"door": "open", "bin": "full"}})
+    assert held(zones) == {"door": "open", "bin": "full"}
+    clock.now_s += 3
+    assert ask(door) == (200, {"labels": {"door": "open", "bin": None}})
+    ask(door, "POST", {"label": "bin/a/b"})
+    assert held(zones) == {"door": "open", "bin": "a/b"}
+    ask(door, "POST", {"label": "door/"})
+    assert held(zones) == {"door": None, "bin": "a/b"}
+    ask(door, "POST", {"label": None})
+    assert held(zones) == {"door": None, "bin": None}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"label": "open"}, "label is 'open', expected zone/label such as door/open, bin/open"),
+        ({"label": "window/open"}, "label is 'window/open', expected zone/label"),
+        ({"label": "/open"}, "label is '/open', expected zone/label"),
+        ({"label": "door/", "frame": 3}, "label is 'door/', expected zone/label"),
+        ({"label": "door/unknown"}, "label is unknown, which --reject reports"),
+        ({"label": "door/ "}, None),
+        ({"label": 3}, "label is not a text"),
+    ],
+)
+def test_a_label_of_no_zone_is_refused(
+    zones: dict[str, HttpLabels], body: dict[str, Any], words: str | None
+) -> None:
+    ask(zones["door"], "POST", {"label": "door/open"})
+    status, said = ask(zones["door"], "POST", body)
+    if words is None:  # white space around a label is no label: let go of the zone's
+        assert (status, held(zones)["door"]) == (200, None)
+        return
+    assert status == 400
+    assert words in said["error"]
+    assert held(zones) == {"door": "open", "bin": None}
+
+
+def test_a_past_frame_of_a_zone_is_labelled_in_that_zone(zones: dict[str, HttpLabels]) -> None:
+    rings = {zone: open_ring(labels) for zone, labels in zones.items()}
+    for zone, ring in rings.items():
+        assert zones[zone].late is not None
+        zones[zone].late(ring)
+        ring.add(Kept(7, SimpleNamespace(zone=zone), 0), 0.0)
+    assert ask(zones["door"], "POST", {"label": "bin/full", "frame": 7}) == (
+        200,
+        {"label": "bin/full", "frame": 7},
+    )
+    late = {zone: [kept.label for kept in zones[zone].late(rings[zone])] for zone in zones}
+    assert late == {"door": [], "bin": ["full"]}
+    assert ask(zones["door"], "POST", {"label": "bin/full", "frame": 8})[0] == 404
+
+
+def test_the_server_of_zones_ends_with_the_first(zones: dict[str, HttpLabels]) -> None:
+    for labels in zones.values():
+        labels.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", zones["bin"].port), 5)

@@ -187,7 +187,7 @@ def test_a_second_start_may_take_other_chunks(folder):
 
 
 def test_a_budget_is_in_milliseconds():
-    from cfl_edge.loop.learn import learn_budget_s
+    from cfl_edge.loop.learn_model import learn_budget_s
 
     settings = load_settings(None, stream="demo:", learn_budget_ms="5")
     assert learn_budget_s(settings) == pytest.approx(0.005)

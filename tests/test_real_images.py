@@ -44,7 +44,7 @@ def test_cifar10_class_after_class_then_onnx_gives_the_same_accuracy(tmp_path):
     settings = load_settings(
         None, stream=f"{tmp_path}/train/", model=model, labels_from="dirs", order="by-class"
     )
-    learned = learn(settings)
+    learned = learn(settings)[None]
     assert learned.summary.learned + learned.summary.withheld == 600
     assert learned.summary.withheld <= 12  # right labels that the gate takes for wrong ones
     accuracy = evaluate(EvaluateSettings(model=model, data=f"{tmp_path}/test/")).confusion.accuracy
@@ -53,7 +53,7 @@ def test_cifar10_class_after_class_then_onnx_gives_the_same_accuracy(tmp_path):
     settings = RunSettings(
         model=learned.exported.model, stream=f"{tmp_path}/test/", labels_from="dirs"
     )
-    summary = run(settings)
+    summary = run(settings)[None]
     assert summary.samples == 300
     assert summary.accuracy == pytest.approx(accuracy, abs=0.001)
 

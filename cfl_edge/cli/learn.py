@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ from cfl_edge.config.learn import LearnSettings, TeachSettings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
-    from cfl_edge.loop.learn import Learned
+    from cfl_edge.loop.learn_model import Learned
     from cfl_edge.loop.watching import Watch, Watched, Watcher
+    from cfl_edge.loop.zones import Zone
 
 
 def learn(settings: LearnSettings, reporter: Reporter) -> None:
@@ -26,21 +27,43 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
     from cfl_edge.loop.learn import learn as learn_from_stream
     from cfl_edge.loop.watching import together
 
-    watches = [_page(settings, reporter)] if settings.ui else []
-    if settings.mqtt is not None:
-        watches.append(_mqtt(settings, settings.mqtt, reporter))
+    settings_of: dict[str | None, LearnSettings] = {}
+
+    def watch(zone: Zone[LearnSettings]) -> Watch | None:
+        settings_of[zone.name] = zone.settings
+        watches = [_page(zone, reporter)] if settings.ui else []
+        if settings.mqtt is not None:
+            watches.append(_mqtt(zone, settings.mqtt, reporter))
+        return together(watches)
+
     learned = learn_from_stream(
-        settings,
-        on_step=reporter.step,
-        on_notice=reporter.notice,
-        watch=together(watches),
+        settings, on_step=reporter.step, on_notice=reporter.notice, watch=watch
     )
-    fields: dict[str, Any] = dataclasses.asdict(learned.summary)
-    fields["samples"] = learned.samples
-    fields["model"] = str(settings.model)
-    fields["published"] = learned.published
-    fields |= learned.written.fields()
-    reporter.summary(fields, learned_lines(learned, settings))
+    fields: dict[str | None, dict[str, Any]] = {}
+    lines: list[str] = []
+    for name, one in learned.items():
+        fields[name] = dataclasses.asdict(one.summary) | {
+            "samples": one.samples,
+            "model": str(settings_of[name].model),
+            "published": one.published,
+            **one.written.fields(),
+        }
+        told = learned_lines(one, settings_of[name])
+        lines += told if name is None else [f"zone       {name}", *told[:-1]]
+    if settings.zones is not None:
+        lines.append(f"next       {_next_of_zones(settings, learned)}")
+    reporter.summary(fields.get(None, {"zones": fields}), lines)
+
+
+def _next_of_zones(settings: LearnSettings, learned: Mapping[str | None, Learned]) -> str:
+    """Return the next command where each zone has a model."""
+    model, stream = shlex.quote(str(settings.model)), shlex.quote(settings.stream)
+    if any(one.exported for one in learned.values()):
+        return f"cfl-edge run {model} --stream {stream}"
+    untaught = [name for name, one in learned.items() if not one.summary.classes]
+    zones = f"--zones {shlex.quote(str(settings.zones))} --model {model}"
+    label = f"--label {(untaught or list(learned))[0]}/NAME"
+    return f"cfl-edge learn --stream {stream} {zones} {label}"
 
 
 def teach(settings: TeachSettings, reporter: Reporter) -> None:
@@ -51,21 +74,23 @@ def teach(settings: TeachSettings, reporter: Reporter) -> None:
     learn(settings.model_copy(update={"ui": True}), reporter)
 
 
-def _page(settings: LearnSettings, reporter: Reporter) -> Watch:
+def _page(zone: Zone[LearnSettings], reporter: Reporter) -> Watch:
     """Return what opens the page beside a session, and tells where it is."""
     from cfl_edge.serve.page.teach import TeachPage, qr_lines
     from cfl_edge.web.options import TOKEN_VARIABLE, page_options
 
-    options = page_options(settings.ui_host, settings.ui_port, settings.token_file, reporter.notice)
+    settings, on_notice = zone.settings, zone.on_notice(reporter.notice)
+    port = zone.port(settings.ui_port)
+    options = page_options(settings.ui_host, port, settings.token_file, on_notice)
 
     @contextmanager
     def watch(watched: Watched) -> Iterator[Watcher]:
-        with TeachPage(options, watched, reporter.notice) as page:
+        with TeachPage(options, watched, on_notice) as page:
             # Whoever reads a journal is not to get in: a token that stays is shown on a terminal.
             stays = settings.token_file is not None or TOKEN_VARIABLE in os.environ
             is_shown = not stays or sys.stderr.isatty()
             address = page.address if is_shown else page.address.partition("?")[0]
-            reporter.notice(f"teach at {address}")
+            on_notice(f"teach at {address}")
             if not options.is_local and sys.stdout.isatty():
                 reporter.line("\n".join(qr_lines(page.address)))
             yield page
@@ -73,15 +98,16 @@ def _page(settings: LearnSettings, reporter: Reporter) -> Watch:
     return watch
 
 
-def _mqtt(settings: LearnSettings, url: str, reporter: Reporter) -> Watch:
+def _mqtt(zone: Zone[LearnSettings], url: str, reporter: Reporter) -> Watch:
     """Return what publishes to an MQTT broker beside a session, and takes what is asked there."""
     from cfl_edge.serve.mqtt.address import mqtt_address
     from cfl_edge.serve.mqtt.broker import require_paho
     from cfl_edge.serve.mqtt.camera import MqttCamera
 
     require_paho()
-    address = mqtt_address(url, settings.stream)
-    return lambda watched: MqttCamera(address, reporter.notice, submit=watched.mailbox.submit)
+    address = mqtt_address(url, zone.settings.stream).zone(zone.name)
+    on_notice = zone.on_notice(reporter.notice)
+    return lambda watched: MqttCamera(address, on_notice, submit=watched.mailbox.submit)
 
 
 def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:

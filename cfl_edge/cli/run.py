@@ -16,8 +16,13 @@ def run(settings: RunSettings, reporter: Reporter) -> None:
     """Predict a stream with ONNX Runtime; torch is never loaded."""
     from cfl_edge.serve.run import run as run_model
 
-    summary = run_model(settings, on_step=reporter.step, on_notice=reporter.notice)
-    reporter.summary(dataclasses.asdict(summary), _lines(summary, settings))
+    ran = run_model(settings, on_step=reporter.step, on_notice=reporter.notice)
+    fields = {name: dataclasses.asdict(summary) for name, summary in ran.items()}
+    lines: list[str] = []
+    for name, summary in ran.items():
+        lines += [] if name is None else [f"zone       {name}"]
+        lines += _lines(summary, settings)
+    reporter.summary(fields.get(None, {"zones": fields}), lines)
 
 
 def _lines(summary: RunSummary, settings: RunSettings) -> list[str]:

@@ -116,6 +116,15 @@ class LearnSettings(Settings):
     image: ImagePx = None
     fit: FitName = None
     region: RegionText = None
+    zones: Annotated[
+        Path | None,
+        Option(
+            "TOML file that names several regions of the camera; each has a model of its own in "
+            "a folder below --model.",
+            panel="Model",
+            metavar="FILE",
+        ),
+    ] = None
     look: LookWhen = "every"
     reject: Reject = None
     learn_budget_ms: Annotated[

@@ -26,7 +26,7 @@ from cfl_edge.config.settings import (
 class RunSettings(Settings):
     """Every option of `cfl-edge run`, read as those of `learn` are."""
 
-    model: Annotated[Path, Option("An exported model.onnx.", positional=True)]
+    model: Annotated[Path, Option("An exported model.onnx, or a folder of zones.", positional=True)]
     stream: Stream
     labels_from: Annotated[
         Literal["dirs"] | None,

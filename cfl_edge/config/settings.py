@@ -29,6 +29,7 @@ OTHER_VARIABLES = {
     for name in ("HTTP_TOKEN", "MQTT_PASSWORD", "LABEL", "SCORE", "DATA", "VM")
 }
 ORDER = {"extra_forbidden": 0, "missing": 2}  # which of pydantic's complaints is told, 1 the others
+MOST_TOML_BYTES = 1 << 18  # of a file of options: /dev/zero has more
 EXPECTED = {  # how those types of complaints begin, in our words
     "int_": "a whole number",
     "float_": "a number",
@@ -210,7 +211,7 @@ def load(
     Raises:
         UsageError: A file that cannot be read, an unknown key, a missing or wrong value.
     """
-    values = {} if config is None else _read_toml(config)
+    values = {} if config is None else read_toml("--config", config, "lines such as epochs = 2")
     origins = {name: f"{name} in {config}" for name in values}
     for name in model.model_fields:
         variable = ENV_PREFIX + name.upper()
@@ -222,23 +223,39 @@ def load(
     try:
         return model.model_validate(values | dict(given))
     except ValidationError as error:
-        raise _explained(model, error, command, origins) from None
+        raise explained(model, error, command, origins) from None
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(option: str, path: Path, hint: str) -> dict[str, Any]:
+    """Read a TOML file that an option names.
+
+    Args:
+        option: For errors: `--config`.
+        path: The file.
+        hint: Tells what a right one has.
+
+    Raises:
+        UsageError: It cannot be read, is too large or is not TOML.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--config {path} is not TOML: {error}", hint="lines such as epochs = 2"
-        ) from None
+        with open(path, "rb") as file:
+            text = file.read(MOST_TOML_BYTES + 1)
+        if len(text) > MOST_TOML_BYTES:
+            raise UsageError(
+                f"{option} {path} has more than {MOST_TOML_BYTES} bytes, expected a file of "
+                "options",
+                hint=hint,
+            )
+        return tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, too many digits
+        raise UsageError(f"{option} {path} is not TOML: {error}", hint=hint) from None
     except OSError as error:
         raise UsageError(
-            f"--config {path} cannot be read: {error.strerror}", hint=f"ls -l {path}"
+            f"{option} {path} cannot be read: {error.strerror}", hint=f"ls -l {path}"
         ) from None
 
 
-def _explained(
+def explained(
     model: type[Settings], error: ValidationError, command: str, origins: Mapping[str, str]
 ) -> UsageError:
     """Turn pydantic's complaints into one line in the words of the command line.

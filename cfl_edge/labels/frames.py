@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Self, final
 
 from cfl_edge.errors import DataError
-from cfl_edge.labels.source import LabelOptions, LabelSource
+from cfl_edge.labels.source import NO_OPTIONS, LabelOptions, LabelSource
 from cfl_edge.names import check_name
 from cfl_edge.stream.frame import Frame
 
@@ -52,17 +52,19 @@ class FrameLabels(LabelSource):
     @classmethod
     def of_stream(cls, reserved: str | None = None) -> Self:
         """The stream knows the class: a folder's subfolder, `demo:` (`--labels-from dirs`)."""
-        return cls(lambda frame: _checked(frame, "the class folder", reserved), lambda newest: "")
+        return cls(
+            lambda frame: _checked(frame.label, "the class folder", reserved), lambda newest: ""
+        )
 
     @classmethod
-    def of_board(cls, reserved: str | None = None) -> Self:
+    def of_board(cls, options: LabelOptions = NO_OPTIONS) -> Self:
         """While a board's button is held, its images show the button's label (`serial`).
 
         Buttons and images come over the same wire: an image that was taken before a press does
         not have its label, however long it waited.
         """
         return cls(
-            lambda frame: _checked(frame, "the board's label", reserved),
+            lambda frame: _checked(options.own(frame.label), "the board's label", options.reserved),
             lambda newest: f"label {newest}" if newest else "hold a button of the board",
             with_frame=False,
         )
@@ -93,10 +95,10 @@ class FrameLabels(LabelSource):
         """Do nothing."""
 
 
-def _checked(frame: Frame, source: str, reserved: str | None) -> str | None:
-    if frame.label is None:
+def _checked(label: str | None, source: str, reserved: str | None) -> str | None:
+    if label is None:
         return None
-    return check_name(frame.label, source=source, kind=DataError, reserved=reserved)
+    return check_name(label, source=source, kind=DataError, reserved=reserved)
 
 
 def labels_of_stream(options: LabelOptions) -> FrameLabels:
@@ -106,4 +108,4 @@ def labels_of_stream(options: LabelOptions) -> FrameLabels:
 
 def labels_of_board(options: LabelOptions) -> FrameLabels:
     """Return the source of `--labels-from serial`."""
-    return FrameLabels.of_board(options.reserved)
+    return FrameLabels.of_board(options)

@@ -7,20 +7,15 @@ from http import HTTPStatus
 from typing import Any, final
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from cfl_edge.defaults import LABELS_PORT
-from cfl_edge.errors import UsageError
 from cfl_edge.labels.hold import Hold
-from cfl_edge.labels.http_request import LabelRequest, read_request
+from cfl_edge.labels.http_request import LabelRequest
+from cfl_edge.labels.http_server import LabelServer
 from cfl_edge.labels.ring import FrameRing, Kept, LabelledError, NotKeptError
 from cfl_edge.labels.source import LabelOptions, LabelSource
 from cfl_edge.stream.frame import Frame
-from cfl_edge.web.app import answer
-from cfl_edge.web.options import LOOPBACK, MAX_PORT, HttpOptions
-from cfl_edge.web.server import WebServer
+from cfl_edge.web.options import LOOPBACK
 
 
 @final
@@ -40,6 +35,8 @@ class HttpLabels(LabelSource):
         port: Port on 127.0.0.1; 0 chooses a free one.
         reserved: See `cfl_edge.names.check_name`; a request with it is answered with 400.
         hold: The label that holds, where others set it too; None for its own.
+        server: That of all zones of a camera, for which the port does not count; None for its own.
+        zone: Which of them it labels: `{"label": "door/open"}`.
 
     Raises:
         UsageError: The port is out of range; on entering: it is in use or not permitted.
@@ -58,16 +55,13 @@ class HttpLabels(LabelSource):
         *,
         reserved: str | None = None,
         hold: Hold | None = None,
+        server: LabelServer | None = None,
+        zone: str | None = None,
     ) -> None:
-        if not 0 <= port <= MAX_PORT:
-            raise UsageError(
-                f"--labels-port is {port}, expected 0 to {MAX_PORT}",
-                hint=f"use --labels-port {LABELS_PORT}",
-            )
-        self._port, self._reserved = port, reserved
+        self.server = LabelServer(port) if server is None else server
+        self.server.sources[zone] = self
+        self._zone, self.reserved = zone, reserved
         self._hold = hold or Hold()
-        self._server: WebServer | None = None
-        self._failures: list[Exception] = []
         self._lock = threading.Lock()  # guards what follows
         self._ring: FrameRing[Any] | None = None
         self.late = self._take_late
@@ -76,34 +70,35 @@ class HttpLabels(LabelSource):
     @property
     def port(self) -> int:
         """The port that is listened on; after entering never 0."""
-        return self._port
+        return self.server.port
 
     def open(self) -> None:
         """Listen, in a separate thread."""
-        if self._server is not None:
-            return
-        options = HttpOptions(LOOPBACK, self._port)  # this board alone: whoever labels, teaches
-        routes = [Route("/label", self._answer, methods=["GET", "POST"])]
-        option = f"--labels-port {self._port}"
-        self._server = WebServer(options, routes, option, self._failures.append).__enter__()
-        self._port = self._server.port
+        self.server.open()
 
     def label(self, frame: Frame) -> str | None:
         """Return the current label."""
-        if self._failures:
-            raise self._failures[0]
+        if self.server.failures:
+            raise self.server.failures[0]
         return self.current()
 
     def current(self) -> str | None:
         """Return the label that holds now; None once its time is over."""
         return self._hold.current()
 
-    def claim(self, request: LabelRequest) -> int:
-        """Label one past frame, in any thread, and return its number.
+    def take(self, request: LabelRequest) -> int | None:
+        """Do what is asked, in any thread; return the number of the past frame that it names.
 
         Raises:
             HTTPException: There is no such frame, or it has a label.
         """
+        if request.is_past:
+            return self._claim(request)
+        self._hold.set(request.label, seconds=request.seconds)
+        return None
+
+    def _claim(self, request: LabelRequest) -> int:
+        """Label one past frame, and return its number."""
         with self._lock:
             if self._ring is None or request.label is None:
                 raise HTTPException(HTTPStatus.NOT_FOUND, "no frame has come yet")
@@ -130,24 +125,21 @@ class HttpLabels(LabelSource):
     def waiting(self) -> str:
         """The current label, and where to change it."""
         now = self.current()
-        how = f'POST {{"label": "mug"}} to http://{LOOPBACK}:{self._port}/label'
+        example = "mug" if self._zone is None else f"{self._zone}/open"
+        how = f'POST {{"label": "{example}"}} to http://{LOOPBACK}:{self.port}/label'
         return f"{'no label' if now is None else f'label {now}'}  {how}"
 
     def close(self) -> None:
         """Stop listening, without waiting for an answer under way."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.__exit__()
-
-    async def _answer(self, request: Request) -> Response:
-        if request.method == "POST":
-            wanted = read_request(await request.body(), self._reserved)
-            if wanted.is_past:
-                return answer({"label": wanted.label, "frame": self.claim(wanted)})
-            self._hold.set(wanted.label, seconds=wanted.seconds)
-        return answer({"label": self.current()})
+        self.server.close()
 
 
 def labels_of_requests(options: LabelOptions) -> HttpLabels:
     """Return the source of `--labels-from http`."""
-    return HttpLabels(options.port, reserved=options.reserved, hold=options.hands.hold)
+    return HttpLabels(
+        options.port,
+        reserved=options.reserved,
+        hold=options.hands.hold,
+        server=options.server,
+        zone=options.zone,
+    )

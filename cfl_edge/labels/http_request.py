@@ -73,12 +73,21 @@ def read_request(body: bytes, reserved: str | None = None) -> LabelRequest:
     seconds = _seconds(request, "seconds")
     if seconds == 0:
         raise _bad(f"seconds is 0, expected above 0, at most {MOST_HOLD_S}")
-    try:
-        name = None if label is None else check_name(label, source="label", reserved=reserved)
-    except UsageError as error:
-        raise _bad(f"{error.problem}; {error.hint}") from error
+    name = None if label is None else checked_label(label, reserved)
     held_s = math.inf if seconds is None else seconds
     return LabelRequest(name, held_s, _seconds(request, "seconds_ago"), frame)
+
+
+def checked_label(label: str, reserved: str | None) -> str:
+    """Return a label as `check_name` does.
+
+    Raises:
+        HTTPException: It can be no name.
+    """
+    try:
+        return check_name(label, source="label", reserved=reserved)
+    except UsageError as error:
+        raise _bad(f"{error.problem}; {error.hint}") from error
 
 
 def _seconds(request: dict[str, Any], key: str) -> float | None:

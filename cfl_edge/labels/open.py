@@ -6,7 +6,7 @@ from pkgutil import resolve_name
 
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.frames import FrameLabels
-from cfl_edge.labels.source import LabelOptions, LabelSource
+from cfl_edge.labels.source import NO_OPTIONS, LabelOptions, LabelSource
 from cfl_edge.names import visible
 
 KINDS = {
@@ -25,7 +25,7 @@ def open_labels(
     *,
     label: str | None,
     labels_from: str | None,
-    options: LabelOptions | None = None,
+    options: LabelOptions = NO_OPTIONS,
     by_hand: bool = False,
 ) -> LabelSource:
     """Return the label source that the options ask for.
@@ -51,12 +51,12 @@ def open_labels(
             "expected one of them",
             hint="leave one of them out",
         )
-    if label is not None:
-        return FrameLabels.fixed(label)
+    if label is not None and (own := options.own(label)) is not None:
+        return FrameLabels.fixed(own)
     if labels_from is None:
         return FrameLabels.none("hold a button of the page" if by_hand else None)
     if labels_from in KINDS:
-        source: LabelSource = resolve_name(KINDS[labels_from])(options or LabelOptions())
+        source: LabelSource = resolve_name(KINDS[labels_from])(options)
         return source
     raise UsageError(
         f"--labels-from is {visible(labels_from)!r}, expected one of {', '.join(KINDS)}",

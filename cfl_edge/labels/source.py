@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.labels.hold import Hold
 from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.stream.frame import Frame
+
+if TYPE_CHECKING:
+    from cfl_edge.labels.http_server import LabelServer
 
 Submit = Callable[[str, Mapping[str, Any]], "Future[dict[str, Any]]"]
 
@@ -38,12 +41,32 @@ class LabelOptions:
         port: `--labels-port`; 0 chooses a free one.
         reserved: See `cfl_edge.names.check_name`.
         hands: What it may use of the session.
+        zone: Which zone of the camera it labels: of labels such as "door/open" those that begin
+            with it. None for all of the camera, whose labels are taken as they are.
+        server: What takes the requests of all zones.
     """
 
     classes: Sequence[str] = ()
     port: int = LABELS_PORT
     reserved: str | None = None
     hands: Hands = field(default_factory=Hands)
+    zone: str | None = None
+    server: LabelServer | None = None
+
+    def own(self, label: str | None) -> str | None:
+        """Return what a label says of this zone; None where it speaks of another, or of none.
+
+        Example:
+            >>> [LabelOptions(zone=zone).own("door/open") for zone in ("door", "bin")]
+            ['open', None]
+        """
+        if self.zone is None or label is None:
+            return label
+        zone, _, name = label.partition("/")
+        return name if zone == self.zone and name else None
+
+
+NO_OPTIONS = LabelOptions()
 
 
 class LabelSource(ABC):

@@ -35,8 +35,8 @@ class Interrupts:
         self._requested_s = 0.0
 
     def __enter__(self) -> Self:
-        """Install the handlers; do nothing outside the main thread, where that is not possible."""
-        if threading.current_thread() is threading.main_thread():
+        """Install the handlers, once; not outside the main thread, where that is not possible."""
+        if not self._before and threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._handle)

@@ -1,73 +1,28 @@
-"""Learn from a stream into a model folder: the main command."""
+"""Learn from a stream into a model folder, or one for each zone of a camera: the main command."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config.learn import LearnSettings
-from cfl_edge.core.allocator import return_freed_memory
 from cfl_edge.errors import UsageError
-from cfl_edge.labels.open import open_labels
-from cfl_edge.labels.ring import ring_bytes
-from cfl_edge.labels.source import Hands, LabelOptions
-from cfl_edge.learner.saved_checks import check_saved
-from cfl_edge.learners import declaration
 from cfl_edge.loop.board_health import BoardHealth
-from cfl_edge.loop.debounce import Stability
-from cfl_edge.loop.gaze import Gaze
-from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.heat_policy import HeatPolicy
-from cfl_edge.loop.learn_stream import default_labels, open_learn_stream, reserved_name
-from cfl_edge.loop.look import draw_view
-from cfl_edge.loop.mailbox import Do, Mailbox
-from cfl_edge.loop.open_learner import check_unchanged, open_learner
-from cfl_edge.loop.pace import Pace
-from cfl_edge.loop.publish import ONNX_FOLDER, check_publish, open_publisher
-from cfl_edge.loop.running import Running
+from cfl_edge.loop.learn_model import Camera, Learned, LearnedModel
+from cfl_edge.loop.learn_stream import open_learn_stream, reserved_name
+from cfl_edge.loop.publish import check_publish
 from cfl_edge.loop.service_notify import ServiceNotify
-from cfl_edge.loop.session import Session, SessionOptions
-from cfl_edge.loop.session_socket import SessionSocket
-from cfl_edge.loop.step import Step, Summary
-from cfl_edge.loop.verbs import Verbs
-from cfl_edge.loop.watching import Watch, Watched, Watcher
-from cfl_edge.loop.writes import Writes, Written
-from cfl_edge.model.last_stream import STREAM, remembered
-from cfl_edge.model.lock import ModelLock
+from cfl_edge.loop.step import Step
+from cfl_edge.loop.watching import Watch
+from cfl_edge.loop.zones import Zone, in_turn, zones_to_learn
 from cfl_edge.model.store import Store
 from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.onnx.metadata import MODEL_FILE
-from cfl_edge.prediction import check_reject
-from cfl_edge.stream.uri import mask, parse_uri
+from cfl_edge.stream.uri import parse_uri
 
-if TYPE_CHECKING:
-    from cfl_edge.learner.learner import Learner
-    from cfl_edge.loop.publish import Publisher
-    from cfl_edge.onnx.export import Exported
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What `learn` did.
-
-    Args:
-        summary: Counts and accuracies of this run.
-        samples: Frames learned of each class, ever.
-        exported: The ONNX files, if they were written.
-        published: How often the file of `--publish` was written.
-        written: Bytes written to disk.
-        exports: Whether the learner can be exported.
-    """
-
-    summary: Summary
-    samples: dict[str, int]
-    exported: Exported | None
-    published: int
-    written: Written
-    exports: bool = True
+WatchZone = Callable[[Zone[LearnSettings]], Watch | None]
+"""Returns what watches the session of a zone."""
 
 
 def learn(
@@ -75,15 +30,18 @@ def learn(
     *,
     on_step: Callable[[Step], None] = lambda _: None,
     on_notice: Notice = log_notice,
-    watch: Watch | None = None,
-) -> Learned:
+    watch: WatchZone = lambda _: None,
+) -> dict[str | None, Learned]:
     """Learn from a stream into a model folder, and save; an existing model is resumed.
 
     Args:
         settings: See `cfl_edge.config`.
-        on_step: Called after every frame.
+        on_step: Called after every frame, for each zone.
         on_notice: Called with what the user should know.
-        watch: Watches the session, and may ask for verbs: the page of `--ui`.
+        watch: Watches the sessions, and may ask for verbs: the page of `--ui`.
+
+    Returns:
+        What was learned, by zone: that of None alone without `--zones`.
 
     Raises:
         UsageError: Options that contradict each other or the saved model.
@@ -92,189 +50,37 @@ def learn(
     """
     service = ServiceNotify()
     on_notice = service.on_notice(on_notice)
-    store = Store(settings.model, on_notice=on_notice)
-    store.require_usable()
-    if settings.publish is not None:
-        check_publish(settings.publish, settings.memory_mib)
+    zones = zones_to_learn(settings)
+    for zone in zones:
+        Store(zone.settings.model, on_notice=on_notice).require_usable()
+        if zone.settings.publish is not None:
+            check_publish(zone.settings.publish, settings.memory_mib)
     check_labels(settings)
     with ExitStack() as stack:
-        stack.enter_context(ModelLock(settings.model))
-        mailbox = Mailbox()
-        stack.enter_context(SessionSocket(settings.model, mailbox.submit, on_notice))
-        stack.callback(mailbox.close)
-        saved = store.load() if store.exists() else None
-        if saved is not None:
-            check_saved(saved)
-            check_unchanged(saved, settings)
-        classes = saved.manifest["classes"] if saved is not None else ()
-        check_reject(settings.reject, classes)
-        gaze = Gaze(on_notice)
-        stream = stack.enter_context(open_learn_stream(settings, gaze, on_notice))
+        models = [LearnedModel(zone, stack, zone.on_notice(on_notice)) for zone in zones]
+
+        def reduction(full_px: tuple[int, int]) -> int:
+            return min(model.gaze.reduction(full_px) for model in models)
+
+        stream = stack.enter_context(open_learn_stream(settings, reduction, on_notice))
         on_notice(stream.description())
-        hands = Hands(submit=mailbox.submit)
-        labels = stack.enter_context(
-            open_labels(
-                label=settings.label,
-                labels_from=settings.labels_from or default_labels(settings),
-                options=LabelOptions(classes, settings.labels_port, reserved_name(settings), hands),
-                by_hand=settings.ui,
-            )
-        )
-        labels.looks_back |= settings.ui  # a broker labels no past frames
-        is_late = bool(settings.label_delay or labels.looks_back)
-        learner = open_learner(saved, settings, on_notice, late_labels=is_late)
-        learner.counters[STREAM] = remembered(settings.stream, shown=mask(settings.stream))
-        gaze.look = lambda: (learner.view, learner.image_px)
-        from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
+        server = None
+        if settings.zones is not None and settings.labels_from == "http":
+            from cfl_edge.labels.http_server import LabelServer
 
-        if settings.reject is not None and learner.algorithm.novelty.table() is None:
-            on_notice(NOT_CALIBRATED)
-        from cfl_edge.learner.journalled import save_learner
-        from cfl_edge.learner.live import LiveModel
-        from cfl_edge.loop.checkpoints import Checkpoints
-        from cfl_edge.loop.fleet import Fleet
-        from cfl_edge.loop.label_delay import open_ring
-        from cfl_edge.loop.learning import Learning
-        from cfl_edge.loop.teaching import Teaching
-
-        writes = Writes(settings, store, learner.counters, on_notice)
-        publisher = open_publisher(learner, settings, on_notice)
-        if publisher is not None:
-            publisher.budget = writes.publishing
-        max_bytes = ring_bytes(settings.memory_mib if is_late else None)
-        ring = open_ring(labels, delay_s=settings.label_delay, max_bytes=max_bytes)
-        teaching = Teaching(
-            learner,
-            labels,
-            ring,
-            learn_flagged=settings.learn_flagged,
-            on_notice=on_notice,
-            hold=hands.hold,
-        )
-        checkpoints = Checkpoints(
-            lambda: save_learner(store, learner),
-            learner,
-            writes,
-            every_s=settings.checkpoint_s,
-            on_notice=on_notice,
-        )
-        pace = Pace(stream.live, learn_budget_s(settings), HeatPolicy(BoardHealth(), on_notice))
-        fleet: Fleet | None = None
-        if settings.memory_mib is None:  # which the sums of others would break
-            fleet = Fleet(settings.model, learner, on_notice)
-            teaching.on_learned = fleet.learned
-            stack.callback(fleet.close)
-        glance = Glance(
-            settings.look,
-            lambda _: (learner.view, (learner.frames_learned, fleet.version() if fleet else 0)),
-        )
-        learning = Learning(learner, teaching, pace, checkpoints, glance, fleet)
-        stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
-        options = SessionOptions(
-            settings.max_frames, settings.reject, stability=stability, gaze=gaze
-        )
-        watcher = None
-        if watch is not None:
-            onnx = settings.model / ONNX_FOLDER / MODEL_FILE
-            watched = Watched(mailbox, learner.view, learner.image_px, onnx)
-            watcher = stack.enter_context(watch(watched))
-        with Session(learning, options, service) as session:
-            running = Running(
-                learner,
-                teaching,
-                checkpoints,
-                session,
-                publisher,
-                glance,
-                reserved=reserved_name(settings),
-                memory_mib=settings.memory_mib,
-            )
-            model = LiveModel(store, learner, checkpoints.save, on_notice)
-            model.alive = service.alive
-            if settings.memory_mib is None:  # which the copy would break
-                teaching.on_hold = model.remember
-            verbs = Verbs(model, running, on_notice=on_notice)
-            do = verbs.do if watcher is None else watched_verbs(verbs, watcher)
-
-            def serve() -> None:
-                mailbox.serve(do)
-                verbs.follow_hold()
-
-            session.serve = serve
-            for step in session.steps(stream):
-                if step.seen == 1:
-                    draw_view(store, step.frame, learner, on_notice)
-                if watcher is not None:
-                    watcher.see(step)
+            server = LabelServer(settings.labels_port)
+        for model in models:
+            model.open_labels(server)
+        camera = Camera(stream.live, service, HeatPolicy(BoardHealth(), on_notice))
+        for model in models:
+            model.open(camera, watch(model.zone))
+        names = [zone.name for zone in zones]
+        with ExitStack() as sessions:
+            for model in models:
+                sessions.enter_context(model.session)
+            for step in in_turn(stream, names, [model.steps for model in models]):
                 on_step(step)
-                if publisher is not None:
-                    publisher.after_frame()
-        mailbox.close()
-        exported = _write_onnx(learner, settings, publisher, on_notice)
-        return Learned(
-            learning.summary(session),
-            learner.samples(),
-            exported,
-            publisher.published if publisher is not None else 0,
-            writes.written(publisher, exported),
-            declaration(learner.config.learner).exports,
-        )
-
-
-def watched_verbs(verbs: Verbs, watcher: Watcher) -> Do:
-    """Return a `do` that tells the watcher of each verb that was done."""
-
-    def do(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        answer = verbs.do(verb, arguments)
-        watcher.done(verb, arguments, answer)
-        return answer
-
-    return do
-
-
-def _write_onnx(
-    learner: Learner, settings: LearnSettings, publisher: Publisher | None, on_notice: Notice
-) -> Exported | None:
-    """Publish and export what is saved by now; a signal meanwhile ends that, and only that."""
-    try:
-        if publisher is not None:
-            publisher.finish()
-        return _export(learner, settings, on_notice)
-    except KeyboardInterrupt:
-        on_notice(
-            "interrupted: the model is saved, its ONNX files are not; "
-            f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
-        )
-        return None
-
-
-def _export(learner: Learner, settings: LearnSettings, on_notice: Notice) -> Exported | None:
-    """Write the ONNX files of the end, where they are wanted and possible; say so where not."""
-    if not settings.export:
-        return None
-    if settings.memory_mib is not None:
-        on_notice(
-            "no ONNX files were written: the export would break --memory-mib; "
-            f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
-        )
-        return None
-    if learner.classes and learner.algorithm.readout is None:
-        on_notice(
-            f"no ONNX files were written: --learner {learner.config.learner} has no label "
-            "embeddings"
-        )
-        return None
-    if not learner.examples:
-        return None
-    from cfl_edge.learner.export import export_learner
-    from cfl_edge.loop.export import note_older_int8
-
-    on_notice("exporting to ONNX")
-    return_freed_memory()  # the export's peak must not come on top of learning's
-    out = settings.model / ONNX_FOLDER
-    exported = export_learner(learner, out)
-    note_older_int8(out, settings.model, on_notice)
-    return exported
+        return {model.zone.name: model.finish() for model in models}
 
 
 def check_labels(settings: LearnSettings) -> None:
@@ -298,10 +104,3 @@ def check_labels(settings: LearnSettings) -> None:
             f"--labels-from serial with --stream {stream.shown}: bare JPEGs carry no buttons",
             hint="a sketch that speaks CFL-Link, or --labels-from keys",
         )
-
-
-def learn_budget_s(settings: LearnSettings) -> float | None:
-    """Return `--learn-budget-ms` in seconds per frame; None for auto."""
-    if settings.learn_budget_ms == "auto":
-        return None
-    return settings.learn_budget_ms / 1000

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from cfl_edge.config.learn import LearnSettings
-from cfl_edge.loop.gaze import Gaze
 from cfl_edge.notices import Notice
 from cfl_edge.prediction import UNKNOWN
-from cfl_edge.region import keep_whole
+from cfl_edge.region import Reduce, keep_whole
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.source import Stream
@@ -17,12 +16,12 @@ BY_HAND_EPOCHS = 1_000_000  # until somebody ends it
 BY_HAND_DEMO = "demo:?frames=1000000&dwell=75"  # a thing stays for 5 seconds
 
 
-def open_learn_stream(settings: LearnSettings, gaze: Gaze, on_notice: Notice) -> Stream:
+def open_learn_stream(settings: LearnSettings, reduce: Reduce, on_notice: Notice) -> Stream:
     """Open the stream of `learn`; what is taught by hand plays like a camera, again and again.
 
     Args:
         settings: See `cfl_edge.config`.
-        gaze: Says how far JPEGs may be shrunk, where nobody but the model sees them.
+        reduce: Says how far JPEGs may be shrunk, where nobody but the model sees them.
         on_notice: See `open_stream`.
 
     Raises:
@@ -40,14 +39,16 @@ def open_learn_stream(settings: LearnSettings, gaze: Gaze, on_notice: Notice) ->
         labels=(settings.labels_from or default_labels(settings)) == "dirs",
         reserved=reserved_name(settings),
         realtime_hz=realtime_hz,
-        reduce=keep_whole if settings.ui else gaze.reduction,
+        reduce=keep_whole if settings.ui else reduce,
     )
     address = BY_HAND_DEMO if settings.ui and settings.stream == "demo:" else settings.stream
     return open_stream(address, options, on_notice=on_notice)
 
 
 def default_labels(settings: LearnSettings) -> str | None:
-    """Return where labels come from by default: `dirs` for the demo, else nowhere."""
+    """Return where labels come from by default: `dirs` for the demo of one model, else nowhere."""
+    if settings.zones is not None:
+        return None
     if not settings.ui and settings.label is None and settings.stream.startswith("demo:"):
         return "dirs"
     return None

@@ -16,8 +16,12 @@ from cfl_edge.model.store import Saved, Store
 from cfl_edge.notices import Notice, counted, log_notice
 
 if TYPE_CHECKING:
+    from cfl_edge.core.features import FrozenNetwork
     from cfl_edge.learner.config import LearnerConfig
     from cfl_edge.learner.learner import Learner
+
+Backbones = dict[tuple[str, float, int], "FrozenNetwork"]
+"""Frozen networks that are open, by name, `--statistics-mib` and side of the image."""
 
 
 def check_unchanged(saved: Saved, settings: LearnSettings) -> None:
@@ -56,6 +60,7 @@ def open_learner(
     on_notice: Notice = log_notice,
     *,
     late_labels: bool = False,
+    backbones: Backbones | None = None,
 ) -> Learner:
     """Build a new learner, or resume the saved one; imports torch.
 
@@ -64,6 +69,7 @@ def open_learner(
         settings: What is asked for.
         on_notice: Told what `--memory-mib` leaves room for.
         late_labels: Whether frames that wait for their labels share `--memory-mib`.
+        backbones: Of other learners in this process, which are shared; its own is added.
 
     Raises:
         UsageError: It does not fit into memory.
@@ -95,17 +101,21 @@ def open_learner(
         keep_freed_memory()
     else:
         config = _fitted(config, settings, saved is not None, late_labels, on_notice)
+    backbones = {} if backbones is None else backbones
+    key = config.backbone, config.statistics_mib, config.resolved_image_px()
+    shared = backbones.get(key)
     try:
         if saved is None:
-            learner = Learner(config, device)
+            learner = Learner(config, device, backbone=shared)
         else:
-            learner = Learner.from_saved(saved, device=device, config=config)
+            learner = Learner.from_saved(saved, device=device, config=config, backbone=shared)
             learner.counters["runs"] += 1
     except MemoryError:
         raise UsageError(
             f"The learner does not fit into memory, --replay-mib is {settings.replay_mib}",
             hint="--replay-mib 16",
         ) from None
+    backbones[key] = backbones[learner.config.backbone, *key[1:]] = learner.backbone
     give_back()  # what the file of the backbone's weights needed while it was read
     learner.journal = open_journal(saved, learner, on_notice)
     if saved is not None:

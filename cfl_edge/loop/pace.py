@@ -27,6 +27,7 @@ class Pace:
             frame (`cfl_edge.loop.heat_policy.HeatPolicy`). Below 1, a live stream predicts every
             frame and takes steps at some; a recorded stream waits in between, so that it is learned
             all the same.
+        part: Of a frame's time that is this learner's, 0 to 1; the rest is of other zones.
 
     Example:
         >>> Pace(live=False).budget_s() is None
@@ -40,7 +41,9 @@ class Pace:
         live: bool,
         budget_s: float | None = None,
         allowed_share: Callable[[], float] = lambda: 1.0,
+        part: float = 1.0,
     ) -> None:
+        self._part = part
         self._live, self.given_s, self._allowed_share = live, budget_s, allowed_share
         self._share = 1.0
         self._saved = 0.0  # learning time saved up, in frames
@@ -105,5 +108,5 @@ class Pace:
         if period_s is None:
             return 0.0
         late_s = self._waited_s[-1] - min(self._waited_s)
-        left_s = USED * period_s - late_s - (time.monotonic() - self._began_s)
+        left_s = self._part * USED * period_s - late_s - (time.monotonic() - self._began_s)
         return left_s if late_s > LATE * period_s else max(0.0, left_s)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 EVERY_S = 60.0  # a file of 17 MB, flash memory in mind
 State = tuple[tuple[str, ...], int]  # names of the classes, and frames learned ever
-ONNX_FOLDER = "onnx"  # within the model folder, where an export may lie
 
 
 def check_publish(path: Path, memory_mib: float | None) -> None:

@@ -44,6 +44,7 @@ class SessionOptions:
         stability: When a class counts as the state of the scene.
         gaze: Sees each frame once, in order, and returns it with what it found, such as where
             something moves (`cfl_edge.loop.gaze`); None changes nothing.
+        zone: Of its steps.
     """
 
     max_frames: int | None = None
@@ -51,6 +52,7 @@ class SessionOptions:
     batch: int = 1
     stability: Stability = field(default_factory=Stability)
     gaze: Callable[[Frame], Frame] | None = None
+    zone: str | None = None
 
 
 class Predictor(Protocol):
@@ -158,6 +160,7 @@ class Session:
         work: What to do with each frame.
         options: How to go through the stream.
         service: Told of each frame and of the end.
+        interrupts: Of sessions that go through one stream in turn; None for its own.
 
     Attributes:
         serve: Called between two frames, and while none comes, to run what other threads ask for; a
@@ -177,10 +180,11 @@ class Session:
         work: Work,
         options: SessionOptions = SessionOptions(),
         service: ServiceNotify | None = None,
+        interrupts: Interrupts | None = None,
     ) -> None:
         self._work, self._options = work, options
         self._service = service or ServiceNotify({})
-        self._interrupts = Interrupts()
+        self._interrupts = interrupts or Interrupts()
         self._debounce = Debounce(options.stability)
         self.serve: Callable[[], None] | None = None
         self._times_s: deque[float] = deque(maxlen=FPS_FRAMES)  # at which frames began
@@ -267,6 +271,7 @@ class Session:
                     peak_rss_mib=peak_rss_mib(),
                     state=self._debounce.state,
                     changed=changed,
+                    zone=self._options.zone,
                 )
                 self._service.step(step)
                 yield step

@@ -56,6 +56,7 @@ class Step:
         peak_rss_mib: Peak resident memory of the process so far, MiB.
         state: The class that was announced last, see `cfl_edge.loop.debounce`; None for no class.
         changed: Whether this frame made it the state.
+        zone: Which zone of the camera it is about; None where there is one model.
     """
 
     frame: Frame
@@ -70,6 +71,7 @@ class Step:
     peak_rss_mib: float = 0.0
     state: str | None = None
     changed: bool = False
+    zone: str | None = None
 
     @property
     def label(self) -> str | None:
@@ -90,10 +92,14 @@ class Step:
         damaged = f", {self.frame.damaged} damaged" if self.frame.damaged else ""
         return f"{self.seen} seen, {learned} learned, {dropped} dropped{damaged}"
 
+    def of_zone(self) -> dict[str, str]:
+        """Return the zone as a field of events; nothing where there is one model."""
+        return {} if self.zone is None else {"zone": self.zone}
+
     def fields(self) -> dict[str, Any]:
         """Return the fields of a `frame` event, for programs."""
         prediction, lesson = self.prediction, self.lesson
-        return {
+        return self.of_zone() | {
             "frame": self.frame.index,
             "label": lesson.label,
             "prediction": prediction.label,

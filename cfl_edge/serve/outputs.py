@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from cfl_edge.config.run import RunSettings
 from cfl_edge.loop.step import Step
+from cfl_edge.loop.zones import Zone
 from cfl_edge.notices import Notice
 from cfl_edge.region import View
 from cfl_edge.serve.on_change import ChangeCommand
@@ -23,7 +25,7 @@ class Outputs:
     """Passes each frame on to what the settings ask for: a context manager.
 
     Args:
-        settings: `--http`, `--token-file`, `--on-change` and `--mqtt` count here.
+        zone: Its `--http`, `--token-file`, `--on-change` and `--mqtt` count here.
         on_notice: Told where the server listens, and of failures.
         look: See `Feed`; the pictures of `--http` show it.
         burst: Makes the model look at every frame for some seconds: for `--http` and `--mqtt`.
@@ -33,7 +35,7 @@ class Outputs:
 
     Example:
         ```python
-        with Outputs(settings, print, look, glance.burst) as outputs:
+        with Outputs(zone, print, look, glance.burst) as outputs:
             for step in session.steps(stream):
                 outputs.see(step, Seen.of(step, model.classes))
         ```
@@ -41,12 +43,13 @@ class Outputs:
 
     def __init__(
         self,
-        settings: RunSettings,
+        zone: Zone[RunSettings],
         on_notice: Notice,
         look: Callable[[], tuple[View, int]],
         burst: Callable[[], None],
     ) -> None:
-        self._on_notice, self._burst = on_notice, burst
+        settings = zone.settings
+        self._zone, self._on_notice, self._burst = zone, on_notice, burst
         self._stack = ExitStack()
         self._status = Status()
         self._metrics: Metrics | None = None
@@ -58,13 +61,14 @@ class Outputs:
             from cfl_edge.serve.mqtt.address import mqtt_address
             from cfl_edge.serve.mqtt.camera import MqttCamera
 
-            address = mqtt_address(settings.mqtt, settings.stream)
+            address = mqtt_address(settings.mqtt, settings.stream).zone(zone.name)
             self._mqtt = MqttCamera(address, on_notice, look=burst)
         self._http = None
         if settings.http is not None:
             from cfl_edge.web.options import http_options
 
-            self._http = http_options(settings.http, settings.token_file, on_notice)
+            http = http_options(settings.http, settings.token_file, on_notice)
+            self._http = replace(http, port=zone.port(http.port))
 
     def __enter__(self) -> Self:
         """Listen, and start the thread of the command."""
@@ -112,7 +116,7 @@ class Outputs:
         if self._mqtt is not None:
             self._mqtt.see(step, seen.classes)
         if self._command and seen.changed:
-            self._command.announce(seen.state, seen.score)
+            self._command.announce(self._zone.state(seen.state), seen.score)
 
     def _command_failures(self) -> int:
         return self._command.failures if self._command else 0

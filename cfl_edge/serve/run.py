@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import final
 
 from cfl_edge.config.run import RunSettings
 from cfl_edge.errors import ModelError, export_command
 from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance
+from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Confusion
 from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
 from cfl_edge.loop.step import Step, Totals
+from cfl_edge.loop.zones import Zone, in_turn, zones_to_run
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
@@ -28,6 +31,7 @@ from cfl_edge.serve.status import Seen
 from cfl_edge.stream.frame import Frame, Shown
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
+from cfl_edge.stream.source import Stream
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,16 @@ def run(
     *,
     on_step: Callable[[Step], None] = lambda _: None,
     on_notice: Notice = log_notice,
-) -> RunSummary:
-    """Predict every frame of a stream.
+) -> dict[str | None, RunSummary]:
+    """Predict every frame of a stream, with one model or that of each zone.
 
     Args:
         settings: What to predict.
-        on_step: Called after every frame.
+        on_step: Called after every frame, for each zone.
         on_notice: Called with what the user should know.
+
+    Returns:
+        What was predicted, by zone: that of None alone where there is one model.
 
     Raises:
         UsageError: `realtime` is out of range, or the stream is live; `reject` is out of range, or
@@ -71,61 +78,109 @@ def run(
     """
     service = ServiceNotify()
     on_notice = service.on_notice(on_notice)
+    zones = zones_to_run(settings)
+    interrupts = Interrupts()
+    with ExitStack() as stack:
+        models = [RunModel(zone, zone.on_notice(on_notice), service, interrupts) for zone in zones]
+        for model in models:
+            stack.enter_context(model.outputs)
+            stack.enter_context(closing(model.watched))
 
-    def load(path: Path, image: Shown) -> OnnxModel:
+        def reduction(full_px: tuple[int, int]) -> int:
+            return min(model.gaze.reduction(full_px) for model in models)
+
+        options = StreamOptions(
+            labels=settings.labels_from == "dirs",
+            realtime_hz=settings.realtime,
+            reduce=reduction,
+        )
+        stream = stack.enter_context(open_stream(settings.stream, options, on_notice=on_notice))
+        for model in models:
+            stack.enter_context(model.session)
+        on_notice(stream.description())
+        names = [zone.name for zone in zones]
+        for step in in_turn(stream, names, [model.steps for model in models]):
+            on_step(step)
+    return {model.zone.name: model.summary() for model in models}
+
+
+@final
+class RunModel:
+    """One model that predicts a stream, and where its answers go.
+
+    Args:
+        zone: What to predict.
+        on_notice: Called with what the user should know.
+        service: Told of each frame.
+        interrupts: Of all sessions of the camera.
+    """
+
+    def __init__(
+        self,
+        zone: Zone[RunSettings],
+        on_notice: Notice,
+        service: ServiceNotify,
+        interrupts: Interrupts,
+    ) -> None:
+        self.zone, self._on_notice = zone, on_notice
+        settings = zone.settings
+        glance = Glance(settings.look, self._in_service)
+        self.outputs = Outputs(zone, on_notice, self._look, glance.burst)
+        self.watched = WatchedModel(settings.model, self._load, on_notice, watch=settings.watch)
+        self.gaze = Gaze(on_notice, self._look)
+        options = SessionOptions(
+            settings.max_frames,
+            settings.reject,
+            stability=Stability(settings.stable_frames, settings.stable_s, settings.hold_s),
+            gaze=self.gaze,
+            zone=zone.name,
+        )
+        self.session = Session(Predicting(self.watched, glance), options, service, interrupts)
+        self._confusion = Confusion()
+
+    def steps(self, stream: Stream) -> Iterator[Step]:
+        """Yield the steps of the session, each once it was passed on.
+
+        Args:
+            stream: Open; it is left open.
+        """
+        for step in self.session.steps(stream):
+            if step.label is not None:
+                self._confusion.add(step.label, step.prediction.label or UNKNOWN)
+            self.outputs.see(step, Seen.of(step, self.watched.classes, **self._counts()))
+            yield step
+
+    def summary(self) -> RunSummary:
+        """Return what was predicted."""
+        confusion = self._confusion
+        return RunSummary(
+            **self.session.totals(),
+            samples=confusion.samples,
+            accuracy=confusion.accuracy if confusion.samples else None,
+            per_class=confusion.recall(),
+            **self._counts(),
+        )
+
+    def _counts(self) -> dict[str, int]:
+        return {"model_swaps": self.watched.swaps, "model_failures": self.watched.failures}
+
+    def _load(self, path: Path, image: Shown) -> OnnxModel:
+        settings = self.zone.settings
         try_model(path, image)
         loaded = OnnxModel(path, threads=settings.threads)
         check_reject(settings.reject, loaded.classes)
         if settings.reject is not None:
             _require_distances(loaded)
         if single := only_answer(loaded.classes):
-            on_notice(f"{path} has one class: {single}")
+            self._on_notice(f"{path} has one class: {single}")
         return loaded
 
-    def look() -> tuple[View, int]:
-        return model.model.view, model.model.size_px
+    def _look(self) -> tuple[View, int]:
+        return self.watched.model.view, self.watched.model.size_px
 
-    def in_service(frame: Frame) -> tuple[View, int]:
-        version = model.version(frame)
-        return model.model.view, version
-
-    glance = Glance(settings.look, in_service)
-    outputs = Outputs(settings, on_notice, look, glance.burst)
-    model = WatchedModel(settings.model, load, on_notice, watch=settings.watch)
-    gaze = Gaze(on_notice, look)
-    stability = Stability(settings.stable_frames, settings.stable_s, settings.hold_s)
-    session = Session(
-        Predicting(model, glance),
-        SessionOptions(settings.max_frames, settings.reject, stability=stability, gaze=gaze),
-        service,
-    )
-    options = StreamOptions(
-        labels=settings.labels_from == "dirs",
-        realtime_hz=settings.realtime,
-        reduce=gaze.reduction,
-    )
-    confusion = Confusion()
-    with (
-        outputs,
-        closing(model),
-        open_stream(settings.stream, options, on_notice=on_notice) as stream,
-        session,
-    ):
-        on_notice(stream.description())
-        for step in session.steps(stream):
-            if step.label is not None:
-                confusion.add(step.label, step.prediction.label or UNKNOWN)
-            counts = {"model_swaps": model.swaps, "model_failures": model.failures}
-            outputs.see(step, Seen.of(step, model.classes, **counts))
-            on_step(step)
-    return RunSummary(
-        **session.totals(),
-        samples=confusion.samples,
-        accuracy=confusion.accuracy if confusion.samples else None,
-        per_class=confusion.recall(),
-        model_swaps=model.swaps,
-        model_failures=model.failures,
-    )
+    def _in_service(self, frame: Frame) -> tuple[View, int]:
+        version = self.watched.version(frame)  # it may swap the model
+        return self.watched.model.view, version
 
 
 def _require_distances(network: OnnxModel) -> None:

@@ -66,7 +66,8 @@ class Reporter:
         self._lock = threading.Lock()
         self._clock = clock
         self._next_s = -math.inf
-        self._waiting = ""
+        self._waiting: dict[str | None, str] = {}  # by zone
+        self._shown: Step | None = None  # as a line
 
     @property
     def closed(self) -> bool:
@@ -80,13 +81,15 @@ class Reporter:
             if step.changed:
                 score = step.prediction.score
                 fields = {"frame": step.frame.index, "state": step.state, "score": score}
-                self._write("state", fields)
+                self._write("state", step.of_zone() | fields)
         elif self._screen is not None and self._screen.is_stdout:
             self._screen.step(step)
-        elif self._is_time(LINE_S):
-            if step.lesson.waiting != self._waiting:
-                self._waiting = step.lesson.waiting
-                self._print(self._out, f"labels: {visible(step.lesson.waiting)}")
+        elif self._is_shown(step) or self._is_time(LINE_S):
+            self._shown = step
+            if step.lesson.waiting != self._waiting.get(step.zone, ""):
+                self._waiting[step.zone] = step.lesson.waiting
+                zone = "" if step.zone is None else f"{step.zone}: "
+                self._print(self._out, f"{zone}labels: {visible(step.lesson.waiting)}")
             self._print(self._out, step_line(step))
         self._interrupt_if_closed()
 
@@ -174,6 +177,15 @@ class Reporter:
     def _print(self, file: IO[str], text: str) -> None:
         with self._lock:
             print(text, file=file, flush=True)
+
+    def _is_shown(self, step: Step) -> bool:
+        """Return whether a line of another zone tells of the same frame."""
+        before = self._shown
+        return (
+            before is not None
+            and before.zone != step.zone
+            and before.frame.index == step.frame.index
+        )
 
     def _is_time(self, period_s: float) -> bool:
         now_s = self._clock()

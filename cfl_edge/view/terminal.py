@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cfl_edge.loop.step import Step
 from cfl_edge.names import visible, visible_lines
-from cfl_edge.view.text import percent
+from cfl_edge.view.text import percent, step_line
 
 REFRESH_S = 1 / 8  # a panel drawn for each of 30 frames a second takes a tenth of a small core
 FRAME_CELLS = 4  # the panel's border and padding, left and right
@@ -51,6 +51,7 @@ class Screen:
         self._clock = clock
         self._next_s = -math.inf
         self._labelled: dict[str, None] = {}  # the class labelled last comes last
+        self._zones: dict[str | None, Step] = {}  # the newest step of each
         self._drawing: Callable[[], RenderableType] = Text
         self._bar: tuple[str, float] = ("", 0.0)  # what it shows, and since when
         self._live = Live(
@@ -66,11 +67,19 @@ class Screen:
         return not self._console.stderr
 
     def step(self, step: Step) -> None:
-        """Draw the state of the loop as a panel."""
+        """Draw the state of the loop as a panel; that of several zones as a line each."""
         if step.label is not None:
             self._labelled.pop(step.label, None)
             self._labelled[step.label] = None
-        self._draw(lambda: panel(step, self._console, list(self._labelled)))
+        self._zones[step.zone] = step
+        self._draw(self._drawing_of_zones)
+
+    def _drawing_of_zones(self) -> RenderableType:
+        steps = list(self._zones.values())
+        if len(steps) == 1:
+            return panel(steps[0], self._console, list(self._labelled))
+        lines = [step_line(step) for step in steps]
+        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
 
     def bar(self, text: str, done: int, total: int, figures: str = "") -> None:
         """Draw how far a computation is, with the time that is left.

@@ -45,7 +45,8 @@ def step_line(step: Step) -> str:
         seen += f" (is {visible(step.label)})"
     if step.lesson.flags:
         seen += f" [{', '.join(step.lesson.flags)}]"
+    zone = "" if step.zone is None else f"{step.zone}  "
     return (
-        f"frame {step.frames}{total}  {step.fps:.3g} frames/s  {seen}  "
+        f"{zone}frame {step.frames}{total}  {step.fps:.3g} frames/s  {seen}  "
         f"accuracy {percent(step.lesson.rolling_accuracy)}  {step.counts()}"
     )

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote, urlsplit
 
 from cfl_edge.errors import UsageError
@@ -55,6 +55,10 @@ class MqttAddress:
         """A name of letters, digits, `_` and `-` that another prefix does not have."""
         digest = hashlib.sha256(self.prefix.encode()).hexdigest()[:6]
         return f"{slug(self.prefix)[:48]}-{digest}"
+
+    def zone(self, name: str | None) -> MqttAddress:
+        """Return the address of a zone of the camera, a device of its own; None for all of it."""
+        return self if name is None else replace(self, prefix=f"{self.prefix}/{name}")
 
     def topic(self, name: str) -> str:
         """Return a topic of the camera: `kitchen/state`."""

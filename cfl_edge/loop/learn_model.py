@@ -1,0 +1,349 @@
+"""One model that learns from a stream: what it consists of, from the lock to the ONNX files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+from cfl_edge.config.learn import LearnSettings
+from cfl_edge.core.allocator import return_freed_memory
+from cfl_edge.labels.open import open_labels
+from cfl_edge.labels.ring import ring_bytes
+from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
+from cfl_edge.learner.saved_checks import check_saved
+from cfl_edge.learners import declaration
+from cfl_edge.loop.debounce import Stability
+from cfl_edge.loop.gaze import Gaze
+from cfl_edge.loop.glance import Glance
+from cfl_edge.loop.heat_policy import HeatPolicy
+from cfl_edge.loop.interrupts import Interrupts
+from cfl_edge.loop.learn_stream import default_labels, reserved_name
+from cfl_edge.loop.look import draw_view
+from cfl_edge.loop.mailbox import Do, Mailbox
+from cfl_edge.loop.open_learner import Backbones, check_unchanged, open_learner
+from cfl_edge.loop.pace import Pace
+from cfl_edge.loop.publish import open_publisher
+from cfl_edge.loop.running import Running
+from cfl_edge.loop.service_notify import ServiceNotify
+from cfl_edge.loop.session import Session, SessionOptions
+from cfl_edge.loop.session_socket import SessionSocket
+from cfl_edge.loop.step import Step, Summary
+from cfl_edge.loop.verbs import Verbs
+from cfl_edge.loop.watching import Watch, Watched, Watcher
+from cfl_edge.loop.writes import Writes, Written
+from cfl_edge.loop.zones import Zone
+from cfl_edge.model.last_stream import STREAM, remembered
+from cfl_edge.model.lock import ModelLock
+from cfl_edge.model.store import Store
+from cfl_edge.notices import Notice
+from cfl_edge.onnx.metadata import MODEL_FILE, ONNX_FOLDER
+from cfl_edge.prediction import check_reject
+from cfl_edge.stream.source import Stream
+from cfl_edge.stream.uri import mask
+
+if TYPE_CHECKING:
+    from cfl_edge.labels.http_server import LabelServer
+    from cfl_edge.learner.learner import Learner
+    from cfl_edge.loop.publish import Publisher
+    from cfl_edge.onnx.export import Exported
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What `learn` did.
+
+    Args:
+        summary: Counts and accuracies of this run.
+        samples: Frames learned of each class, ever.
+        exported: The ONNX files, if they were written.
+        published: How often the file of `--publish` was written.
+        written: Bytes written to disk.
+        exports: Whether the learner can be exported.
+    """
+
+    summary: Summary
+    samples: dict[str, int]
+    exported: Exported | None
+    published: int
+    written: Written
+    exports: bool = True
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What the models of one camera share.
+
+    Args:
+        live: Whether its frames come at their own rate.
+        service: Told of each frame.
+        heat: Says how much of its time learning may take.
+        interrupts: Of their sessions.
+        backbones: Frozen networks that one of them has opened.
+    """
+
+    live: bool
+    service: ServiceNotify
+    heat: HeatPolicy
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    backbones: Backbones = field(default_factory=dict)
+
+
+@final
+class LearnedModel:
+    """A model folder that is in use: `open_labels`, then `open`, `steps` and `finish`.
+
+    Args:
+        zone: What to learn.
+        stack: Closes what is opened: the lock of the folder first of all.
+        on_notice: Called with what the user should know.
+
+    Attributes:
+        zone: As given.
+        gaze: Says how far JPEGs may be shrunk.
+        session: Goes through the stream, once `open` was called.
+
+    Raises:
+        UsageError: Options that contradict the saved model.
+        ModelError: The folder fails, or another process learns on it.
+    """
+
+    session: Session
+
+    def __init__(self, zone: Zone[LearnSettings], stack: ExitStack, on_notice: Notice) -> None:
+        self.zone, self._stack, self._on_notice = zone, stack, on_notice
+        self._settings = settings = zone.settings
+        self._store = Store(settings.model, on_notice=on_notice)
+        stack.enter_context(ModelLock(settings.model))
+        self._mailbox = Mailbox()
+        stack.enter_context(SessionSocket(settings.model, self._mailbox.submit, on_notice))
+        stack.callback(self._mailbox.close)
+        self._saved = self._store.load() if self._store.exists() else None
+        if self._saved is not None:
+            check_saved(self._saved)
+            check_unchanged(self._saved, settings)
+        self._classes = () if self._saved is None else self._saved.manifest["classes"]
+        check_reject(settings.reject, self._classes)
+        self.gaze = Gaze(on_notice)
+        self._watcher: Watcher | None = None
+
+    def open_labels(self, server: LabelServer | None) -> None:
+        """Open where labels come from.
+
+        Args:
+            server: Of `--labels-from http` for all zones; None for the model's own.
+
+        Raises:
+            UsageError: There is no terminal, or the port is in use.
+        """
+        settings = self._settings
+        self._hands = Hands(submit=self._mailbox.submit)
+        options = LabelOptions(
+            self._classes,
+            settings.labels_port,
+            reserved_name(settings),
+            self._hands,
+            self.zone.name,
+            server,
+        )
+        self._labels: LabelSource = self._stack.enter_context(
+            open_labels(
+                label=settings.label,
+                labels_from=settings.labels_from or default_labels(settings),
+                options=options,
+                by_hand=settings.ui,
+            )
+        )
+        self._labels.looks_back |= settings.ui  # a broker labels no past frames
+
+    def open(self, camera: Camera, watch: Watch | None) -> None:
+        """Load or make the learner, and the session that teaches it; imports torch.
+
+        Args:
+            camera: What the zones share.
+            watch: Watches the session; None for nobody.
+
+        Raises:
+            UsageError: See `open_learner`.
+        """
+        settings, on_notice, labels = self._settings, self._on_notice, self._labels
+        is_late = bool(settings.label_delay or labels.looks_back)
+        learner = open_learner(
+            self._saved, settings, on_notice, late_labels=is_late, backbones=camera.backbones
+        )
+        self._learner = learner
+        learner.counters[STREAM] = remembered(settings.stream, shown=mask(settings.stream))
+        self.gaze.look = lambda: (learner.view, learner.image_px)
+        from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
+
+        if settings.reject is not None and learner.algorithm.novelty.table() is None:
+            on_notice(NOT_CALIBRATED)
+        from cfl_edge.learner.journalled import save_learner
+        from cfl_edge.learner.live import LiveModel
+        from cfl_edge.loop.checkpoints import Checkpoints
+        from cfl_edge.loop.fleet import Fleet
+        from cfl_edge.loop.label_delay import open_ring
+        from cfl_edge.loop.learning import Learning
+        from cfl_edge.loop.teaching import Teaching
+
+        self._writes = writes = Writes(settings, self._store, learner.counters, on_notice)
+        self._publisher = publisher = open_publisher(learner, settings, on_notice)
+        if publisher is not None:
+            publisher.budget = writes.publishing
+        max_bytes = ring_bytes(settings.memory_mib if is_late else None)
+        teaching = Teaching(
+            learner,
+            labels,
+            open_ring(labels, delay_s=settings.label_delay, max_bytes=max_bytes),
+            learn_flagged=settings.learn_flagged,
+            on_notice=on_notice,
+            hold=self._hands.hold,
+        )
+        checkpoints = Checkpoints(
+            lambda: save_learner(self._store, learner),
+            learner,
+            writes,
+            every_s=settings.checkpoint_s,
+            on_notice=on_notice,
+        )
+        pace = Pace(camera.live, learn_budget_s(settings), camera.heat, self.zone.part)
+        fleet: Fleet | None = None
+        if settings.memory_mib is None:  # which the sums of others would break
+            fleet = Fleet(settings.model, learner, on_notice)
+            teaching.on_learned = fleet.learned
+            self._stack.callback(fleet.close)
+        glance = Glance(
+            settings.look,
+            lambda _: (learner.view, (learner.frames_learned, fleet.version() if fleet else 0)),
+        )
+        self._learning = Learning(learner, teaching, pace, checkpoints, glance, fleet)
+        options = SessionOptions(
+            settings.max_frames,
+            settings.reject,
+            stability=Stability(settings.stable_frames, settings.stable_s, settings.hold_s),
+            gaze=self.gaze,
+            zone=self.zone.name,
+        )
+        if watch is not None:
+            onnx = settings.model / ONNX_FOLDER / MODEL_FILE
+            watched = Watched(self._mailbox, learner.view, learner.image_px, onnx)
+            self._watcher = self._stack.enter_context(watch(watched))
+        self.session = Session(self._learning, options, camera.service, camera.interrupts)
+        running = Running(
+            learner,
+            teaching,
+            checkpoints,
+            self.session,
+            publisher,
+            glance,
+            reserved=reserved_name(settings),
+            memory_mib=settings.memory_mib,
+        )
+        model = LiveModel(self._store, learner, checkpoints.save, on_notice)
+        model.alive = camera.service.alive
+        if settings.memory_mib is None:  # which the copy would break
+            teaching.on_hold = model.remember
+        verbs = Verbs(model, running, on_notice=on_notice)
+        do = verbs.do if self._watcher is None else watched_verbs(verbs, self._watcher)
+
+        def serve() -> None:
+            self._mailbox.serve(do)
+            verbs.follow_hold()
+
+        self.session.serve = serve
+
+    def steps(self, stream: Stream) -> Iterator[Step]:
+        """Yield the steps of the session, each once the model's own watchers have seen it.
+
+        Args:
+            stream: Open; it is left open.
+
+        Raises:
+            CflEdgeError: See `Session.steps`.
+        """
+        for step in self.session.steps(stream):
+            if step.seen == 1:
+                draw_view(self._store, step.frame, self._learner, self._on_notice)
+            if self._watcher is not None:
+                self._watcher.see(step)
+            yield step
+            if self._publisher is not None:
+                self._publisher.after_frame()
+
+    def finish(self) -> Learned:
+        """Take no more verbs, write the ONNX files, and return what was learned."""
+        self._mailbox.close()
+        learner, publisher = self._learner, self._publisher
+        exported = _write_onnx(learner, self._settings, publisher, self._on_notice)
+        return Learned(
+            self._learning.summary(self.session),
+            learner.samples(),
+            exported,
+            publisher.published if publisher is not None else 0,
+            self._writes.written(publisher, exported),
+            declaration(learner.config.learner).exports,
+        )
+
+
+def watched_verbs(verbs: Verbs, watcher: Watcher) -> Do:
+    """Return a `do` that tells the watcher of each verb that was done."""
+
+    def do(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        answer = verbs.do(verb, arguments)
+        watcher.done(verb, arguments, answer)
+        return answer
+
+    return do
+
+
+def _write_onnx(
+    learner: Learner, settings: LearnSettings, publisher: Publisher | None, on_notice: Notice
+) -> Exported | None:
+    """Publish and export what is saved by now; a signal meanwhile ends that, and only that."""
+    try:
+        if publisher is not None:
+            publisher.finish()
+        return _export(learner, settings, on_notice)
+    except KeyboardInterrupt:
+        on_notice(
+            "interrupted: the model is saved, its ONNX files are not; "
+            f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
+        )
+        return None
+
+
+def _export(learner: Learner, settings: LearnSettings, on_notice: Notice) -> Exported | None:
+    """Write the ONNX files of the end, where they are wanted and possible; say so where not."""
+    if not settings.export:
+        return None
+    if settings.memory_mib is not None:
+        on_notice(
+            "no ONNX files were written: the export would break --memory-mib; "
+            f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
+        )
+        return None
+    if learner.classes and learner.algorithm.readout is None:
+        on_notice(
+            f"no ONNX files were written: --learner {learner.config.learner} has no label "
+            "embeddings"
+        )
+        return None
+    if not learner.examples:
+        return None
+    from cfl_edge.learner.export import export_learner
+    from cfl_edge.loop.export import note_older_int8
+
+    on_notice("exporting to ONNX")
+    return_freed_memory()  # the export's peak must not come on top of learning's
+    out = settings.model / ONNX_FOLDER
+    exported = export_learner(learner, out)
+    note_older_int8(out, settings.model, on_notice)
+    return exported
+
+
+def learn_budget_s(settings: LearnSettings) -> float | None:
+    """Return `--learn-budget-ms` in seconds per frame; None for auto."""
+    if settings.learn_budget_ms == "auto":
+        return None
+    return settings.learn_budget_ms / 1000

@@ -1,0 +1,179 @@
+"""Zones of one camera: each has a model of its own, below the folder that is named.
+
+They share the stream, and take turns at each frame; everything else is as with one model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from cfl_edge.config.learn import LearnSettings
+from cfl_edge.config.run import RunSettings
+from cfl_edge.config.zones import read_zones
+from cfl_edge.errors import CflEdgeError, ModelError, UsageError
+from cfl_edge.loop.step import Step
+from cfl_edge.model.store import Store
+from cfl_edge.notices import Notice
+from cfl_edge.onnx.metadata import MODEL_FILE, ONNX_FOLDER
+from cfl_edge.stream.shared import SharedStream
+from cfl_edge.stream.source import Stream
+from cfl_edge.web.options import MAX_PORT
+
+S = TypeVar("S", LearnSettings, RunSettings)
+
+
+@dataclass(frozen=True)
+class Zone(Generic[S]):
+    """One model of a camera.
+
+    Args:
+        name: Of the zone; None where the model is the camera's only one.
+        settings: Its own.
+        number: Its place among the zones, from 0.
+        part: Of time and disk that is its own, 0 to 1.
+    """
+
+    name: str | None
+    settings: S
+    number: int = 0
+    part: float = 1.0
+
+    def on_notice(self, then: Notice) -> Notice:
+        """Return an `on_notice` that says which zone it speaks of."""
+        return then if self.name is None else lambda text: then(f"{self.name}: {text}")
+
+    def state(self, state: str | None) -> str | None:
+        """Return what is told of a state where zones share an output: `door/open`."""
+        return state if self.name is None else f"{self.name}/{state or ''}"
+
+    def port(self, port: int) -> int:
+        """Return the port of its own server, of which each zone has one; 0 is any free one.
+
+        Raises:
+            UsageError: There is no such port.
+        """
+        if port + self.number > MAX_PORT:
+            raise UsageError(
+                f"The port of zone {self.name} would be {port + self.number}: zones have ports in "
+                f"a row, expected at most {MAX_PORT}",
+                hint=f"a port of at most {MAX_PORT - self.number}",
+            )
+        return port and port + self.number
+
+
+def zones_to_learn(settings: LearnSettings) -> list[Zone[LearnSettings]]:
+    """Return what `learn` learns: one model, or one for each zone of `--zones`.
+
+    Raises:
+        UsageError: See `read_zones`; options that are not for zones.
+        ModelError: The folder holds a model.
+    """
+    if settings.zones is None:
+        return [Zone(None, settings)]
+    zones = read_zones(settings.zones)
+    _check(settings, list(zones))
+    part = 1 / len(zones)
+    budget_ms, memory_mib = settings.learn_budget_ms, settings.memory_mib
+    made = []
+    for number, (name, zone) in enumerate(zones.items()):
+        own = {
+            "model": settings.model / name,
+            "region": zone.region,
+            "fit": zone.fit or settings.fit,
+            "look": zone.look if "look" in zone.model_fields_set else settings.look,
+            "learn_budget_ms": budget_ms if budget_ms == "auto" else part * budget_ms,
+            "memory_mib": memory_mib and part * memory_mib,
+            "write_gb_per_day": part * settings.write_gb_per_day,
+            "publish": settings.publish and settings.publish.parent / name / settings.publish.name,
+        }
+        made.append(Zone(name, settings.model_copy(update=own), number, part))
+    return made
+
+
+def _check(settings: LearnSettings, names: Sequence[str]) -> None:
+    example = f"{names[0]}/open"
+    if settings.region is not None:
+        raise UsageError(
+            f"--region is {settings.region} and --zones is {settings.zones}, expected one of them",
+            hint=f"region = '{settings.region}' in a table of {settings.zones}",
+        )
+    if settings.labels_from in ("dirs", "keys"):
+        raise UsageError(
+            f"--labels-from {settings.labels_from} names one class at a time, and {settings.zones} "
+            f"has zones: expected http, serial or --ui, or --label {example}",
+            hint=f"--labels-from http, then POST {{'label': '{example}'}}",
+        )
+    zone, _, name = (settings.label or example).partition("/")
+    if zone not in names or not name:
+        raise UsageError(
+            f"--label is {settings.label}, expected zone/label with a zone of {settings.zones}: "
+            f"{', '.join(names)}",
+            hint=f"--label {example}",
+        )
+    if Store(settings.model).exists():
+        raise ModelError(
+            f"{settings.model} holds a model, expected a folder for the models of zones",
+            hint=f"--model {settings.model.with_name(settings.model.name + '-zones')}",
+        )
+
+
+def zones_to_run(settings: RunSettings) -> list[Zone[RunSettings]]:
+    """Return what `run` runs: one file, or those of the zones below a folder, by their names."""
+    try:
+        names = sorted(set(os.listdir(settings.model)) - {ONNX_FOLDER})
+    except OSError:  # a file; what else it may be, is said where it is opened
+        names = []
+    files = {}
+    for name in names:
+        for path in (Path(name) / MODEL_FILE, Path(name) / ONNX_FOLDER / MODEL_FILE):
+            if os.path.isfile(settings.model / path):
+                files[name] = settings.model / path
+    if not files:
+        return [Zone(None, settings)]
+    return [
+        Zone(name, settings.model_copy(update={"model": path}), number, 1 / len(files))
+        for number, (name, path) in enumerate(files.items())
+    ]
+
+
+def in_turn(
+    stream: Stream,
+    names: Sequence[str | None],
+    sessions: Sequence[Callable[[Stream], Iterator[Step]]],
+) -> Iterator[Step]:
+    """Go through a stream with several sessions: each frame is read once, and each has its turn.
+
+    An error of one ends all of them, and each saves what it has learned.
+
+    Args:
+        stream: Open; it is left open.
+        names: Of the zones.
+        sessions: `Session.steps` of each, or what wraps it. They share their `Interrupts`.
+
+    Raises:
+        CflEdgeError: The first error of a session.
+    """
+    shared = SharedStream(stream)
+    going = {
+        number: session(shared.branch(name))
+        for number, (name, session) in enumerate(zip(names, sessions, strict=True))
+    }
+    first: CflEdgeError | None = None
+    while going:
+        for number, steps in list(going.items()):
+            try:
+                step = next(steps, None)
+            except CflEdgeError as error:
+                first = first or error
+                shared.fail(first)
+                step = None
+            if step is None:
+                del going[number]
+            else:
+                yield step
+    if first is not None:
+        raise first

@@ -1,0 +1,465 @@
+"""Zones of one camera: a question each, one stream, one model folder below the folder for all."""
+
+import shutil
+import signal
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from command_line import SMALL, assert_error, cfl_edge
+from learn_settings import load_settings
+from PIL import Image
+from scripted_camera import ignore
+from test_session import Script, frames
+
+from cfl_edge import Learner, OnnxModel
+from cfl_edge.errors import ModelWriteError, StreamLostError, UsageError
+from cfl_edge.learner import batch_learner
+from cfl_edge.loop import learn as learn_module
+from cfl_edge.loop.ask import ask
+from cfl_edge.loop.interrupts import Interrupts
+from cfl_edge.loop.learn import learn
+from cfl_edge.loop.zones import Zone, zones_to_learn
+from cfl_edge.model.store import Store
+from cfl_edge.prediction import predict_label
+from cfl_edge.preprocess import to_model_input
+from cfl_edge.region import View
+from cfl_edge.serve.mqtt.address import mqtt_address
+from cfl_edge.stream.shared import SharedStream
+
+TWO = """
+[door]
+region = "0,0,60,80"
+fit = "stretch"
+
+[bin]
+region = "60,0,60,80"
+"""
+HALVES = {"door": slice(0, 60), "bin": slice(60, 120)}
+FITS = {"door": "stretch", "bin": "pad"}
+COLOURS = {"on": (210, 60, 40), "off": (40, 60, 210)}
+MODEL = {"backbone": "none", "layers": "8,16", "image": 16, "learner": "slda"}
+
+
+def scene(door, bin, seed=0):
+    """A frame whose halves show a class each."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(-40, 40, (80, 120, 3))
+    image[:, HALVES["door"]] += np.array(COLOURS[door])
+    image[:, HALVES["bin"]] += np.array(COLOURS[bin])
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def truth(index):
+    """What the zones show in the frame of this number: never the same."""
+    return {"door": "on", "bin": "off"} if index // 2 % 2 else {"door": "off", "bin": "on"}
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    for i in range(24):
+        Image.fromarray(scene(**truth(i), seed=i)).save(folder / f"{i:03}.png")
+    return folder
+
+
+@pytest.fixture
+def zones(tmp_path):
+    (tmp_path / "zones.toml").write_text(TWO)
+    return tmp_path / "zones.toml"
+
+
+class Teacher:
+    """Labels both zones through their sessions, and notes every step."""
+
+    def __init__(self, label=truth):
+        self.mailboxes, self.steps, self.label = {}, [], label
+
+    def watch(self, zone):
+        @contextmanager
+        def watch(watched):
+            self.mailboxes[zone.name] = watched.mailbox
+            self._hold(zone.name, 0)
+            yield self
+
+        return watch
+
+    def see(self, step):
+        self.steps.append(step)
+        self._hold(step.zone, step.frame.index + 1)
+
+    def done(self, verb, arguments, answer):
+        """Nothing to note."""
+
+    def _hold(self, zone, index):
+        label = self.label(index)
+        label = label and label[zone]
+        self.mailboxes[zone].submit("label", {"label": label})
+
+    def of(self, zone):
+        return [step for step in self.steps if step.zone == zone]
+
+
+def settings(stream, zones, model, **more):
+    return load_settings(stream=str(stream), zones=zones, model=model, **MODEL | more)
+
+
+def teach(stream, zones, model, on_step=ignore, **more):
+    teacher = Teacher(**{"label": more.pop("label")} if "label" in more else {})
+    learned = learn(
+        settings(stream, zones, model, learn_flagged=True, **more),
+        on_notice=ignore,
+        on_step=on_step,
+        watch=teacher.watch,
+    )
+    return teacher, learned
+
+
+@pytest.fixture(scope="module")
+def taught(stream, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("taught")
+    (folder / "zones.toml").write_text(TWO)
+    teach(stream, folder / "zones.toml", folder / "model")
+    return folder
+
+
+def test_zones_with_opposite_labels_learn_from_the_same_frames(stream, zones, tmp_path):
+    teacher, learned = teach(stream, zones, tmp_path / "model", export=False)
+    assert {name: one.summary.seen for name, one in learned.items()} == {"door": 24, "bin": 24}
+    late = teacher.steps[len(teacher.steps) // 2 :]
+    assert {step.prediction.label == truth(step.frame.index)[step.zone] for step in late} == {True}
+    assert [step.zone for step in teacher.steps[:4]] == ["door", "bin", "door", "bin"]
+    for zone in HALVES:
+        network = Store(tmp_path / "model" / zone).load().manifest["network"]
+        assert network["fit"] == FITS[zone]
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["bin", "door"]
+
+
+def test_each_zone_is_a_model_as_any_other(taught):
+    for zone in HALVES:
+        listed = cfl_edge("classes", "list", taught / "model" / zone, "--json").summary
+        assert set(listed["classes"]) == {"on", "off"}
+
+
+def test_run_answers_for_each_zone(taught, stream):
+    words = ("run", taught / "model", "--stream", stream, "--stable-frames", "1")
+    result = cfl_edge(*words, "--json")
+    seen = [event for event in result.events if event["event"] == "frame"]
+    assert len(seen) == 48
+    for event in seen:
+        assert event["prediction"] == truth(event["frame"])[event["zone"]]
+    assert {zone: one["seen"] for zone, one in result.summary["zones"].items()} == {
+        "door": 24,
+        "bin": 24,
+    }
+    states = {event["zone"] for event in result.events if event["event"] == "state"}
+    assert states == {"door", "bin"}
+
+
+def test_a_zone_is_read_to_the_bit_as_its_crop_would_be(taught, stream, zones):
+    learner = {zone: Learner.load(taught / "model" / zone) for zone in HALVES}
+    onnx = {zone: OnnxModel(taught / "model" / zone / "onnx/model.onnx") for zone in HALVES}
+    model = zones.parent / "again"
+    shutil.copytree(taught / "model", model)
+    teacher, _ = teach(stream, zones, model, label=lambda index: None, export=False)
+    run = cfl_edge("run", taught / "model", "--stream", stream, "--json").events
+    scores = {(one["zone"], one["frame"]): one["score"] for one in run if one["event"] == "frame"}
+    for step in teacher.steps:
+        crop = scene(**truth(step.frame.index), seed=step.frame.index)[:, HALVES[step.zone]]
+        square = to_model_input(crop, 16, View(FITS[step.zone]))[None]
+        one = learner[step.zone]
+        np.testing.assert_array_equal(step.prediction.scores, one.predict(one.encode(square))[0])
+        expected = predict_label(onnx[step.zone].scores(square)[0], onnx[step.zone].classes)
+        assert scores[step.zone, step.frame.index] == expected.score
+
+
+FOUR = "\n".join(f'[z{i}]\nregion = "{i * 30},0,30,80"' for i in range(4))
+
+
+@pytest.fixture(scope="module")
+def one_changes(tmp_path_factory):
+    """Four zones side by side, of which the last changes in every frame."""
+    folder = tmp_path_factory.mktemp("four")
+    still = scene("on", "off", 7)
+    for i in range(10):
+        image = still.copy()
+        image[:, 90:] = COLOURS["on" if i % 2 else "off"]
+        Image.fromarray(image).save(folder / f"{i:03}.png")
+    return folder
+
+
+@pytest.fixture
+def four(tmp_path):
+    (tmp_path / "zones.toml").write_text(FOUR)
+    return tmp_path / "zones.toml"
+
+
+def test_of_four_zones_only_the_one_that_changes_costs_a_pass(
+    one_changes, four, tmp_path, monkeypatch
+):
+    label = {f"z{i}": "on" for i in range(4)}
+    teach(one_changes, four, tmp_path / "model", label=lambda index: label if index == 1 else None)
+    passes = []
+    encode, run = Learner.encode, OnnxModel._run
+    monkeypatch.setattr(Learner, "encode", lambda *a: passes.append("learn") or encode(*a))
+    monkeypatch.setattr(OnnxModel, "_run", lambda *a: passes.append("run") or run(*a))
+    _, learned = teach(
+        one_changes, four, tmp_path / "model", label=lambda index: None, look="motion", export=False
+    )
+    assert [one.summary.looked for one in learned.values()] == [1, 1, 1, 10]
+    assert passes.count("learn") == 13
+    before = len(passes)
+    words = ("run", tmp_path / "model", "--stream", one_changes, "--look", "motion", "--no-watch")
+    ran = cfl_edge(*words, "--json").summary["zones"]
+    assert [one["looked"] for one in ran.values()] == [1, 1, 1, 10]
+    trials = 4  # of each file, before it is used
+    assert len(passes) - before <= 13 + trials
+
+
+def test_the_backbone_is_opened_once(stream, zones, tmp_path, monkeypatch):
+    opened = []
+    really = batch_learner.frozen_network
+    monkeypatch.setattr(batch_learner, "frozen_network", lambda *a: opened.append(a) or really(*a))
+    teach(stream, zones, tmp_path / "model", export=False, max_frames=2)
+    assert len(opened) == 1
+
+
+def test_each_frame_is_read_once():
+    script = Script(*frames(3))
+    shared = SharedStream(script)
+    branches = [iter(shared.branch(name)) for name in ("a", "b", "c")]
+    for i in range(3):
+        seen = [next(branch) for branch in branches]
+        assert script.read == i + 1
+        assert all(frame.image is seen[0].image for frame in seen)
+    assert [next(branch, None) for branch in branches] == [None] * 3
+
+
+def test_a_branch_waits_for_all_and_answers_for_its_zone():
+    told, waits = [], []
+    script = Script(*frames(1))
+    script.answer = lambda label, score: told.append((label, score))
+    shared = SharedStream(script)
+    door, bin = shared.branch("door"), shared.branch("bin")
+    door.on_wait, bin.on_wait = (lambda: waits.append("door")), (lambda: waits.append("bin"))
+    next(iter(bin))
+    script.on_wait()
+    assert waits == ["door", "bin"]
+    door.answer("open", 0.5)
+    bin.answer(None, 0.0)
+    assert told == [("door/open", 0.5), (None, 0.0)]
+
+
+def test_a_lost_source_costs_no_zone_what_it_learned(zones, tmp_path, monkeypatch):
+    script = Script(*frames(6, labelled=False), StreamLostError("gone", hint="plug it in"))
+    monkeypatch.setattr(learn_module, "open_learn_stream", lambda *_: script)
+    (zones.parent / "zones.toml").write_text(TWO.replace("80", "16").replace("60", "8"))
+    with pytest.raises(StreamLostError):
+        teach("demo:", zones, tmp_path / "model", export=False)
+    for zone in HALVES:
+        assert (
+            Learner.load(tmp_path / "model" / zone).frames_learned == 5
+        )  # the label holds from the second on
+
+
+def test_a_full_disk_of_one_zone_ends_all_and_the_others_are_saved(
+    stream, zones, tmp_path, monkeypatch
+):
+    save = Store.save
+
+    def full(store, *a, **k):
+        if store.folder.name == "door":
+            raise ModelWriteError("the disk is full", hint="free some space")
+        return save(store, *a, **k)
+
+    monkeypatch.setattr(Store, "save", full)
+    with pytest.raises(ModelWriteError, match="the disk is full"):
+        teach(stream, zones, tmp_path / "model", export=False)
+    assert (
+        Learner.load(tmp_path / "model/bin").frames_learned == 23
+    )  # the label holds from the second on
+    assert not Store(tmp_path / "model/door").exists()
+
+
+def test_a_signal_ends_all_zones_and_saves_them(stream, zones, tmp_path):
+    def interrupt(step):
+        if (step.zone, step.frame.index) == ("door", 7):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    teacher, learned = teach(stream, zones, tmp_path / "model", on_step=interrupt, export=False)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert {one.summary.interrupted for one in learned.values()} == {True}
+    assert len(teacher.steps) <= 17
+    for zone in HALVES:
+        learner = Learner.load(tmp_path / "model" / zone)
+        assert learner.frames_learned == len(teacher.of(zone)) - 1  # held from the second on
+
+
+def test_a_second_start_resumes_every_zone(taught, stream, zones):
+    model = zones.parent / "again"
+    shutil.copytree(taught / "model", model)
+    words = ("--zones", zones, "--model", model, "--label", "bin/off", "--no-export", "--json")
+    result = cfl_edge("learn", "--stream", stream, *words, "--learn-flagged", "--max-frames", "4")
+    ran = result.summary["zones"]
+    assert ran["bin"]["samples"]["off"] > ran["door"]["samples"]["off"] > 0
+    assert ran["door"]["learned"] == 0
+    assert sum("resuming" in text for text in result.notices) == 2
+
+
+def test_each_zone_can_be_asked_while_it_learns(stream, zones, tmp_path):
+    answers = {}
+
+    def ask_both(step):
+        if (step.zone, step.frame.index) != ("bin", 12):
+            return
+        for zone in HALVES:
+            asked = threading.Thread(
+                target=lambda zone=zone: answers.update(
+                    {zone: ask(tmp_path / "model" / zone, "status", {}, ignore)}
+                )
+            )
+            asked.start()
+
+    teach(stream, zones, tmp_path / "model", on_step=ask_both, export=False, realtime=50.0)
+    assert {zone: answer["model"] for zone, answer in answers.items()} == {
+        zone: str(tmp_path / "model" / zone) for zone in HALVES
+    }
+
+
+def test_lines_tell_of_every_zone(stream, zones, tmp_path):
+    words = ("--zones", zones, "--model", tmp_path / "model", "--label", "door/on", *SMALL)
+    result = cfl_edge("learn", "--stream", stream, *words, "--max-frames", "2")
+    assert result.code == 0, result.err
+    assert "\ndoor  frame 1/24" in result.out
+    assert "\nbin  frame 1/24" in result.out
+    assert "door: labels: every frame is on" in result.out
+    assert result.out.splitlines()[-1].startswith("next       cfl-edge ")
+
+
+HOSTILE = {
+    "none": ("", "has 0 zones, expected 1 to 16"),
+    "not_toml": ("[door", "is not TOML"),
+    "not_utf8": (b"[d\xff]", "is not TOML"),
+    "deep": ("a = " + "[" * 90_000, "is not TOML"),
+    "huge": ("#" * (1 << 19), "has more than"),
+    "digits": ("a = " + "1" * 6000, "is not TOML"),
+    "twice": ('[door]\nregion = "0,0,1,1"\n[door]\nregion = "0,0,1,1"', "is not TOML"),
+    "number": ("door = 3", "door is 3, expected a table"),
+    "many": ("\n".join(f'[z{i}]\nregion = "0,0,0.5,1"' for i in range(17)), "has 17 zones"),
+    "no_region": ("[door]\nfit = 'pad'", "zone door: --region is missing"),
+    "typo": ("[door]\nregoin = '0,0,0.5,1'", "zone door: There is no setting 'regoin'"),
+    "not_a_region": ("[door]\nregion = '9'", "zone door: --region is '9'"),
+    "outside": ("[door]\nregion = '0.5,0,0.6,1'", "zone door: --region is '0.5,0,0.6,1'"),
+    "region_number": ("[door]\nregion = 9", "zone door: --region is 9, expected text"),
+    "fit": ("[door]\nregion = '0,0,0.5,1'\nfit = 'zoom'", "zone door: --fit is 'zoom'"),
+    "look": ("[door]\nregion = '0,0,0.5,1'\nlook = 0", "zone door: --look is 0"),
+    "up": ("['../door']\nregion = '0,0,0.5,1'", "a zone '../door', expected a name"),
+    "dot": ("['.']\nregion = '0,0,0.5,1'", "a zone '.', expected a name"),
+    "escape": ('["d\\u001b[31m"]\nregion = "0,0,0.5,1"', r"a zone 'd\x1b[31m', expected a name"),
+    "empty": ("['']\nregion = '0,0,0.5,1'", "a zone '', expected a name"),
+    "same": (
+        '["caf\\u00e9"]\nregion = "0,0,0.5,1"\n["cafe\\u0301"]\nregion = "0,0,0.5,1"',
+        "expected a name of its own",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_file_that_is_not_right_is_told_with_a_hint(kind, tmp_path):
+    text, words = HOSTILE[kind]
+    path = tmp_path / "zones.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    model = tmp_path / "model"
+    result = cfl_edge("learn", "--stream", "demo:", "--zones", path, "--model", model)
+    assert_error(result, 2, f"--zones {path}", words)
+    assert str(path) in result.err.split("try: ")[1] or "[door]" in result.err.split("try: ")[1]
+    assert not model.exists()
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    for path, words in (("lost.toml", "No such file"), (".", "Is a directory")):
+        asked = ("--zones", tmp_path / path, "--model", tmp_path / "model")
+        assert_error(cfl_edge("learn", "--stream", "demo:", *asked), 2, "cannot be read", words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--region", "0,0,0.5,1"), "--region is 0,0,0.5,1 and --zones is"),
+        (("--label", "open"), "--label is open, expected zone/label"),
+        (("--label", "window/open"), "--label is window/open, expected zone/label"),
+        (("--label", "door/"), "--label is door/, expected zone/label"),
+        (("--labels-from", "dirs"), "--labels-from dirs names one class at a time"),
+        (("--labels-from", "keys"), "--labels-from keys names one class at a time"),
+        (("--ui", "--ui-port", "65535"), "The port of zone bin would be 65536"),
+    ],
+)
+def test_what_does_not_go_with_zones(zones, tmp_path, options, words):
+    asked = ("--zones", zones, "--model", tmp_path / "model", *SMALL)
+    assert_error(cfl_edge("learn", "--stream", "demo:", *asked, *options), 2, words)
+
+
+def test_a_model_and_zones_do_not_share_a_folder(taught, zones):
+    asked = ("--zones", zones, "--model", taught / "model/door")
+    result = cfl_edge("learn", "--stream", "demo:", *asked)
+    assert_error(result, 4, "door holds a model, expected a folder for the models of zones")
+    result = cfl_edge("learn", "--stream", "demo:", "--model", taught / "model")
+    assert_error(result, 4, "holds other files but no model")
+
+
+def test_what_the_zones_share_is_divided(zones, tmp_path):
+    asked = settings(
+        "demo:",
+        zones,
+        tmp_path / "m",
+        memory_mib=60,
+        learn_budget_ms=10,
+        write_gb_per_day=4,
+        publish=tmp_path / "live" / "model.onnx",
+    )
+    made = zones_to_learn(asked)
+    for zone in made:
+        own = zone.settings
+        assert (own.memory_mib, own.learn_budget_ms, own.write_gb_per_day) == (30, 5, 2)
+        assert own.publish == tmp_path / "live" / zone.name / "model.onnx"
+        assert zone.port(8080) == 8080 + zone.number
+        assert zone.port(0) == 0
+        assert zone.state("open") == f"{zone.name}/open"
+    (alone,) = zones_to_learn(load_settings(stream="demo:", model=tmp_path / "m"))
+    assert (alone.name, alone.part, alone.state("open")) == (None, 1.0, "open")
+    with pytest.raises(UsageError, match="would be 65537"):
+        Zone("bin", asked, number=2).port(65535)
+
+
+def test_a_zone_is_a_device_of_its_own_on_a_broker():
+    address = mqtt_address("mqtt://broker/kitchen", "demo:", {})
+    door = address.zone("door")
+    assert door.topic("state") == "kitchen/door/state"
+    assert door.name == "kitchen door"
+    assert door.device_id != address.device_id
+    assert address.zone(None) is address
+
+
+def test_published_zones_are_run(taught, stream, tmp_path):
+    for zone in HALVES:
+        (tmp_path / "live" / zone).mkdir(parents=True)
+        shutil.copy(taught / "model" / zone / "onnx/model.onnx", tmp_path / "live" / zone)
+    words = ("run", tmp_path / "live", "--stream", stream, "--max-frames", "2", "--json")
+    assert set(cfl_edge(*words).summary["zones"]) == set(HALVES)
+
+
+def test_a_folder_without_zones_is_told_as_before(tmp_path):
+    (tmp_path / "notes").mkdir()
+    result = cfl_edge("run", tmp_path, "--stream", "demo:")
+    assert result.code == 4
+    assert "error: " in result.err
+
+
+def test_signals_are_taken_over_once():
+    before = signal.getsignal(signal.SIGTERM)
+    interrupts = Interrupts()
+    with interrupts, interrupts:
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
