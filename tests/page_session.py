@@ -75,10 +75,11 @@ class CountingSession:
             self.samples[label] = self.samples.get(label, 0) + 1
             self.learned.append((self.frame, label, now_s))
         best = max(self.samples, key=self.samples.get, default=None)
+        scores = np.log(np.array([count + 0.1 for count in self.samples.values()], np.float32))
         self.page.see(
             Step(
                 Frame(self.draw(self.frame), now_s, self.frame),
-                Prediction(best, best and self.score, None, np.zeros(0, np.float32), nearest=best),
+                Prediction(best, best and self.score, None, scores, nearest=best),
                 Lesson(
                     label,
                     label is not None,
@@ -187,6 +188,7 @@ class CountingSession:
     def _do_export(self):
         self.onnx.parent.mkdir(exist_ok=True)
         self.onnx.write_bytes(b"onnx" * 100_000)
+        self.onnx.with_name("labels.txt").write_text("\n".join(self.samples), "utf-8")
         return {}
 
     def _do_status(self):

@@ -5,7 +5,9 @@ import http.client
 import io
 import json
 import socket
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from page_session import CountingSession, until
@@ -16,9 +18,9 @@ from cfl_edge.names import MAX_NAME
 from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.serve.http_status import status_server
 from cfl_edge.serve.metrics import Metrics
-from cfl_edge.serve.page import api, live, teach
+from cfl_edge.serve.page import api, downloads, live, teach
 from cfl_edge.serve.page.feed import Feed
-from cfl_edge.serve.page.offered import READS, VERBS
+from cfl_edge.serve.page.offered import POSTS, READS, VERBS
 from cfl_edge.serve.page.thumbnails import Thumbnails
 from cfl_edge.serve.status import Status
 from cfl_edge.web.guard import cookie_value
@@ -198,12 +200,75 @@ def test_the_model_is_downloaded_as_it_was_exported(session):
     assert headers["Content-Disposition"] == 'attachment; filename="model.onnx"'
 
 
+def test_its_labels_are_downloaded_as_text(session):
+    session.samples["caf\u00e9"] = 3
+    assert do(session, "export")[0] == 200
+    code, body, headers = ask(session, "/api/v1/labels.txt")
+    assert (code, body.decode()) == (200, "caf\u00e9")
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+INT8 = {"event": "summary", "int8": {"comparison": {}}}
+INT8["int8"]["comparison"] = {"int8_bytes": 3_400_000, "float_bytes": 13e6, "agreement": 0.987}
+
+
+def quantised_by(monkeypatch, script):
+    """Let a script of the shell write the file: it is given the command as $0, $1, ..."""
+    monkeypatch.setattr(downloads, "NICE", ("sh", "-c", script))
+
+
+def test_int8_is_written_by_a_process_of_its_own(session, monkeypatch):
+    folder = session.onnx.parent
+    folder.mkdir()
+    script = f"echo $3 $4 $5 $6 $7 > {folder}/model-int8.onnx; echo; echo '{json.dumps(INT8)}'"
+    quantised_by(monkeypatch, script)
+    assert ask(session, "/api/v1/model-int8.onnx")[0] == 404
+    code, answer = do(session, "export_int8")
+    said = "model-int8.onnx: 3.4 MB instead of 13.0 MB, 99% of answers alike"
+    assert (code, answer["said"]) == (200, said)
+    given = f"export {folder.parent} -o {folder} --int8\n"
+    assert ask(session, "/api/v1/model-int8.onnx")[1].decode() == given
+
+
+def test_int8_that_fails_says_what_the_command_says(session, monkeypatch):
+    quantised_by(
+        monkeypatch, "echo 'error: no int8 file was written\n  try: more images' >&2; exit 4"
+    )
+    expected = {"error": "no int8 file was written", "hint": "more images"}
+    assert do(session, "export_int8") == (409, expected)
+
+
+def test_one_int8_file_is_written_at_a_time_and_none_after_the_end(tmp_path, monkeypatch):
+    quantised_by(monkeypatch, f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    with CountingSession(tmp_path) as session:
+        waits = threading.Thread(target=lambda: suppressed(do, session, "export_int8"))
+        waits.start()
+        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        assert do(session, "export_int8")[0] == 503
+        assert do(session, "pause")[0] == 200
+    waits.join()
+    pid = int((tmp_path / "pid").read_text())
+    until(lambda: not alive(pid))
+
+
+def suppressed(call, *arguments):
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        call(*arguments)
+
+
+def alive(pid):
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
 def test_slow_downloads_are_bounded_and_hung_up_on(session, monkeypatch):
     monkeypatch.setattr("cfl_edge.web.long_answer.CHUNK_S", 0.5)
     session.onnx.parent.mkdir()
     session.onnx.write_bytes(bytes(40_000_000))
     with contextlib.ExitStack() as stack:
-        for _ in range(api.MOST_DOWNLOADS):
+        for _ in range(downloads.MOST_DOWNLOADS):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", session.port), 5))
             client.sendall(b"GET /api/v1/model.onnx HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b"200 OK" in client.recv(100)
@@ -274,10 +339,15 @@ def test_the_files_of_the_page_are_small_and_name_no_other_machine():
 def test_openapi_has_every_route(session):
     document = json.loads(ask(session, "/api/v1/openapi.json")[1])
     assert document["openapi"].startswith("3.")
-    assert set(document["paths"]) == {*READS, *(f"/api/v1/{verb}" for verb in VERBS)}
+    assert set(document["paths"]) == {
+        *READS,
+        *POSTS,
+        *(f"/api/v1/{verb}" for verb in VERBS),
+    }
     label = document["paths"]["/api/v1/label"]["post"]["requestBody"]["content"]
     assert label["application/json"]["schema"]["additionalProperties"] is False
     do(session, "export")
+    session.onnx.with_name("model-int8.onnx").write_bytes(b"int8")
     for path in READS.keys() - {"/api/v1/stream.mjpg"}:
         assert ask(session, path)[0] == 200, path
     assert b"cfl_edge_frames_total" in ask(session, "/metrics")[1]

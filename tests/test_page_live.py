@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 from page_session import CountingSession, until
+from steps import changed
 from test_page_api import TOKEN, do
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -79,6 +81,23 @@ def test_frames_come_with_what_is_known_of_them(session):
     assert messages[0]["frame"]["score"] == 0.91
     assert all(picture[:2] == b"\xff\xd8" for picture in viewer.pictures)
     assert viewer.status["classes"] == [{"name": "mug", "samples": 3, "recent_accuracy": 0.9}]
+
+
+def test_the_three_likeliest_classes_come_in_order(session):
+    session.samples.update(mug=30, pen=60, key=9, cup=1)
+    with Viewer(session) as viewer:
+        until(lambda: viewer.take()["frame"].get("top"))
+        top = viewer.take()["frame"]["top"]
+    assert [one["name"] for one in top] == ["pen", "mug", "key"]
+    shares = [one["score"] for one in top]
+    assert shares == pytest.approx([0.6, 0.3, 0.09], abs=0.01)
+
+
+def test_a_frame_from_before_a_class_was_removed_has_no_likeliest_classes():
+    scores = np.zeros(3, np.float32)
+    assert live.likeliest(changed(scores=scores, samples={"mug": 1, "pen": 1})) == []
+    first = live.likeliest(changed(scores=scores[:0], samples={"mug": 1}))
+    assert first == []
 
 
 def test_no_more_than_fifteen_frames_a_second(session):

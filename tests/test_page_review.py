@@ -106,6 +106,23 @@ def test_advice_follows_the_classes():
     assert advice.of({"mug": 101}) == {}
 
 
+def test_the_verdict_names_what_is_missing_then_what_is_confused():
+    advice = Advice()
+    assert advice.verdict({"mug": 100}) == ""
+    for number in range(100):
+        advice.add("mug", "pen" if number % 20 == 0 else "mug")
+        advice.add("pen", "mug" if number % 50 == 0 else "pen")
+        advice.add("key", None if number == 0 else "gone")  # of a class that is no more
+    samples = {"mug": 100, "pen": 100, "key": 29}
+    assert advice.verdict(samples) == "Not yet: key has 29 of 30 samples."
+    confused = "Most confused: mug and pen, 7 of their last 200 frames."
+    assert advice.verdict(samples | {"key": 100}) == confused
+    for _ in range(100):
+        for name in ("mug", "pen", "key"):
+            advice.add(name, name)
+    assert advice.verdict(samples | {"key": 200}).startswith("Enough")
+
+
 @pytest.fixture
 def session(tmp_path):
     def noise(number):

@@ -22,6 +22,7 @@ from cfl_edge.learner.live import LiveModel
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.learner.suspects import Suspect
 from cfl_edge.loop import teaching
+from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.checkpoints import Checkpoints
 from cfl_edge.loop.learning import Learning
 from cfl_edge.loop.pace import Pace
@@ -54,7 +55,7 @@ class Room:
         self.publisher = publish and Publisher(self.learner, publish, [].append)
         self.learning = Learning(self.learner, self.teaching, Pace(False), self.checkpoints)
         self.session = Session(self.learning)
-        running = Running(
+        self.running = running = Running(
             self.learner,
             self.teaching,
             self.checkpoints,
@@ -207,6 +208,30 @@ def test_forgotten_frames_can_be_taught_anew_and_others_keep_their_place(room):
     assert labels == [0, 0, 1, 0, 0, 1, 1]  # frames 0, 1, 3, 5, 6, 7 and 4 again
 
 
+def test_accuracy_is_told_over_time(room):
+    history = {"mug": [False] * 30 + [True] * 30, "pen": [True] * 7, "key": [True] * 4}
+    for name, rights in history.items():
+        room.teaching._recent.extend((name, right) for right in rights)
+    expected = {"mug": [0.0] * 6 + [1.0] * 6, "pen": [1.0], "key": []}
+    assert room.teaching.accuracy_over_time() == expected
+    room.run(PLAIN[0], room.ask("label", label="mug"), PLAIN[1], room.ask("status"))
+    (mug,) = room.answers[1]["classes"]
+    assert mug["accuracy_over_time"][:5] == [0.0] * 5
+    assert (room.answers[1]["publishes"], room.answers[1]["temperature_c"]) == (False, None)
+
+
+def test_the_board_is_as_hot_as_the_zone_nearest_to_its_limit(room, tmp_path):
+    for number, (name, millidegrees) in enumerate([("cpu-thermal", 71400), ("gpu-thermal", 55000)]):
+        zone = tmp_path / f"thermal_zone{number}"
+        zone.mkdir()
+        (zone / "type").write_text(name)
+        (zone / "temp").write_text(str(millidegrees))
+    board = BoardHealth(tmp_path, "no-such-command")
+    room.verbs = Verbs(room.model, replace(room.running, board=board), on_notice=[].append)
+    room.run(PLAIN[0], room.ask("status"))
+    assert room.answers[0]["temperature_c"] == 71.4
+
+
 def test_suspects_are_searched_once_for_each_state(room, monkeypatch):
     calls = []
 
@@ -350,8 +375,11 @@ def test_save_and_status(room):
     assert before.keys() == {
         "said", "notices", "classes", "label", "paused", "frames", "seen", "learned", "dropped",
         "damaged", "fps", "steps", "model", "unsaved_s", "memory_mib",
+            "temperature_c", "publishes",
     }  # fmt: skip
-    assert before["classes"] == [{"name": "mug", "samples": 3, "recent_accuracy": 2 / 3}]
+    assert before["classes"] == [
+        {"name": "mug", "samples": 3, "recent_accuracy": 2 / 3, "accuracy_over_time": []}
+    ]
     assert (before["frames"], before["seen"], before["learned"]) == (3, 3, 3)
     assert before["unsaved_s"] > 0
     assert saved["said"] == f"saved {room.folder}, 3 frames learned"

@@ -49,8 +49,11 @@ class HeatPolicy:
     """Limit the share of time that learning takes, and report changes.
 
     Args:
-        health: Read at every call.
+        board: Read at every call.
         on_notice: Told of each change, in one sentence.
+
+    Attributes:
+        board: As given.
 
     Example:
         >>> from pathlib import Path
@@ -58,13 +61,13 @@ class HeatPolicy:
         1.0
     """
 
-    def __init__(self, health: BoardHealth, on_notice: Notice = log_notice) -> None:
-        self._health, self._on_notice = health, on_notice
+    def __init__(self, board: BoardHealth, on_notice: Notice = log_notice) -> None:
+        self.board, self._on_notice = board, on_notice
         self._heat = Heat.NORMAL
 
     def __call__(self) -> float:
         """Return the share: 1 as usual, 0.25 warm, 0 hot."""
-        health = self._health.read()
+        health = self.board.read()
         heat = next_heat(self._heat, health)
         if heat is not self._heat:
             self._heat = heat

@@ -236,6 +236,7 @@ class LearnedModel:
             checkpoints,
             self.session,
             publisher,
+            camera.heat.board,
             glance,
             reserved=reserved_name(settings),
             memory_mib=settings.memory_mib,

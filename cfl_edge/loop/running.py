@@ -10,6 +10,7 @@ from cfl_edge.notices import counted
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
+    from cfl_edge.loop.board_health import BoardHealth
     from cfl_edge.loop.checkpoints import Checkpoints
     from cfl_edge.loop.glance import Glance
     from cfl_edge.loop.publish import Publisher
@@ -27,6 +28,7 @@ class Running:
         checkpoints: Saves it.
         session: Counts the frames.
         publisher: Of `--publish`; None without.
+        board: Says how hot it is; None does not ask.
         glance: Says which frames the model looks at; None for all.
         reserved: See `cfl_edge.names.check_name`.
         memory_mib: Of `--memory-mib`; None without a limit.
@@ -37,6 +39,7 @@ class Running:
     checkpoints: Checkpoints
     session: Session
     publisher: Publisher | None = None
+    board: BoardHealth | None = None
     glance: Glance | None = None
     reserved: str | None = None
     memory_mib: float | None = None
@@ -44,12 +47,18 @@ class Running:
     def status(self) -> dict[str, Any]:
         """Return how it stands, JSON values; `said` is a sentence for people."""
         learner, teaching, session = self.learner, self.teaching, self.session
-        accuracy = teaching.recent_accuracy()
+        accuracy, over_time = teaching.recent_accuracy(), teaching.accuracy_over_time()
         classes = [
-            {"name": name, "samples": samples, "recent_accuracy": accuracy.get(name)}
+            {
+                "name": name,
+                "samples": samples,
+                "recent_accuracy": accuracy.get(name),
+                "accuracy_over_time": over_time.get(name, []),
+            }
             for name, samples in learner.samples().items()
         ]
         label, paused = teaching.hold.current(), teaching.hold.paused
+        zones = () if self.board is None else self.board.read().zones
         learned = sum(learner.samples().values())
         said = f"{counted(len(classes), 'class', 'classes')}, {counted(learned, 'frame')} learned"
         return {
@@ -63,6 +72,8 @@ class Running:
             "dropped": session.dropped,
             "damaged": session.damaged,
             "fps": session.recent_fps(),
+            "temperature_c": zones[0].temperature_c if zones else None,
+            "publishes": self.publisher is not None,
             "steps": learner.algorithm.steps,
             "unsaved_s": self.checkpoints.unsaved_s,
             "memory_mib": status_bytes("VmRSS") / 2**20,

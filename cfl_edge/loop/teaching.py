@@ -6,7 +6,7 @@ import math
 import time
 from bisect import bisect
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from cfl_edge.core.features import Encoded
@@ -27,6 +27,9 @@ from cfl_edge.stream.frame import Frame
 
 NO_FRAME = -1  # the number of a picture that is no frame of the stream
 MOST_REMEMBERED = 10_000  # learned frames whose place in the journal is known; it has 1,100 of them
+
+STRETCHES = 12  # of frames whose accuracy is told, as far as a small chart shows them
+LEAST_FRAMES = 5  # of a stretch: one frame more or less right says nothing
 
 Budget = Callable[[], float | None]  # see `Learner.learn`
 
@@ -157,6 +160,17 @@ class Teaching:
             if len(newest) < ROLLING_FRAMES:
                 newest.append(is_right)
         return {label: sum(newest) / len(newest) for label, newest in right.items()}
+
+    def accuracy_over_time(self) -> dict[str, list[float]]:
+        """Return the fraction right of each class's labelled frames, the oldest first.
+
+        In up to `STRETCHES` stretches of as many frames each; every frame was predicted before it
+        was learned.
+        """
+        right: dict[str, list[bool]] = {}
+        for label, is_right in self._recent:
+            right.setdefault(label, []).append(is_right)
+        return {label: _in_stretches(all_of) for label, all_of in right.items()}
 
     def teach_past(
         self, label: str, *, frame: int | None = None, seconds_ago: float | None = None
@@ -347,3 +361,9 @@ class Teaching:
             f"{ring.reach_s:.1f} s, that fit into memory: older ones are {outcome}; "
             f"--label-delay {int(10 * ring.reach_s) / 10:g} fits"
         )
+
+
+def _in_stretches(right: Sequence[bool]) -> list[float]:
+    each = max(LEAST_FRAMES, -(-len(right) // STRETCHES))
+    parts = [right[i : i + each] for i in range(0, len(right), each)]
+    return [sum(part) / len(part) for part in parts if len(part) >= LEAST_FRAMES]

@@ -12,6 +12,7 @@ from typing import final
 ENOUGH = 30  # frames of a class, from which predictions count against labels (`learner.conflicts`)
 NEWEST = 100  # frames of a class that are judged
 REMEMBERED = 3000
+LEAST_CLASSES = 2  # one alone is predicted for everything
 MISTAKEN = 0.1  # share of them that was taken for something else, from which more of it helps
 
 
@@ -57,12 +58,7 @@ class Advice:
         Args:
             samples: Frames learned of each class, ever.
         """
-        taken_for: dict[str, list[str | None]] = {}
-        for label, prediction in reversed(list(self._frames)):
-            newest = taken_for.setdefault(label, [])
-            if len(newest) < NEWEST:
-                newest.append(prediction)
-        words = {}
+        words, taken_for = {}, self._taken_for()
         for name, count in samples.items():
             seen = taken_for.get(name, [])
             others = Counter(one for one in seen if one not in (name, None))
@@ -72,3 +68,43 @@ class Advice:
             elif mistaken > MISTAKEN * len(seen):
                 words[name] = f"often taken for {other}: show both from other sides"
         return words
+
+    def verdict(self, samples: Mapping[str, int]) -> str:
+        """Return whether enough was taught, in a sentence; empty with fewer than two classes.
+
+        Args:
+            samples: Frames learned of each class, ever.
+
+        Example:
+            >>> advice = Advice()
+            >>> for number in range(40):
+            ...     advice.add("mug", "cup" if number > 35 else "mug")
+            >>> advice.verdict({"mug": 40, "cup": 40})
+            'Most confused: mug and cup, 4 of their last 40 frames.'
+            >>> advice.verdict({"mug": 40, "cup": 3})
+            'Not yet: cup has 3 of 30 samples.'
+        """
+        if len(samples) < LEAST_CLASSES:
+            return ""
+        fewest = min(samples, key=lambda name: samples[name])
+        if samples[fewest] < ENOUGH:
+            return f"Not yet: {fewest} has {samples[fewest]} of {ENOUGH} samples."
+        taken_for, confused = self._taken_for(), Counter[tuple[str, ...]]()
+        for name, seen in taken_for.items():
+            for other in seen:
+                if other is not None and other != name and {name, other} <= samples.keys():
+                    confused[tuple(sorted((name, other), key=list(samples).index))] += 1
+        if not confused:
+            return "Enough, by the frames that were taught: all of the last ones were recognised."
+        (one, other), count = confused.most_common(1)[0]
+        of = len(taken_for.get(one, ())) + len(taken_for.get(other, ()))
+        return f"Most confused: {one} and {other}, {count} of their last {of} frames."
+
+    def _taken_for(self) -> dict[str, list[str | None]]:
+        """Return what the newest frames of each class were taken for."""
+        taken_for: dict[str, list[str | None]] = {}
+        for label, prediction in reversed(list(self._frames)):
+            newest = taken_for.setdefault(label, [])
+            if len(newest) < NEWEST:
+                newest.append(prediction)
+        return taken_for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.names import MAX_NAME, visible
 from cfl_edge.pipe import plain
 from cfl_edge.serve.page.album import Album
+from cfl_edge.serve.page.downloads import Downloads
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.hand import Hold, Standing
 from cfl_edge.serve.page.live import Live, Viewers
@@ -28,12 +29,9 @@ from cfl_edge.serve.page.picture_routes import picture_routes
 from cfl_edge.serve.page.requests import arguments
 from cfl_edge.serve.page.trays import Trays
 from cfl_edge.web.app import answer
-from cfl_edge.web.long_answer import LongAnswer
 
 FOLDER = resources.files("cfl_edge.serve.page") / "static"
 Endpoint = Callable[[Request], Awaitable[Any]]
-MOST_DOWNLOADS = 8
-CHUNK_BYTES = 1 << 16
 # Nothing from elsewhere, and no script or style written into the page itself.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -67,7 +65,6 @@ class Api:
         self._trays = Trays(album, suspects, mislabelled, self._ask)
         extra = _Extra(album, suspects, mislabelled, hold)
         self._live = Live(feed, hold, self._standing, extra)
-        self._downloads = 0
 
     @property
     def viewers(self) -> Viewers:
@@ -80,7 +77,7 @@ class Api:
             WebSocketRoute("/api/v1/live", self._live.serve),
             Route("/api/v1/status", self._status),
             *picture_routes(self._feed, self.viewers),
-            Route("/api/v1/model.onnx", self._model),
+            *Downloads(self._onnx).routes(),
             *self._trays.routes(),
             Route("/api/v1/openapi.json", self._openapi),
             Route("/api/v1/{verb:str}", self._verb, methods=["POST"]),
@@ -114,36 +111,6 @@ class Api:
     async def _status(self, request: Request) -> Response:
         return await self._ask(request, "status", {})
 
-    async def _model(self, request: Request) -> LongAnswer:
-        if self._downloads >= MOST_DOWNLOADS:
-            raise HTTPException(
-                HTTPStatus.SERVICE_UNAVAILABLE, f"{self._downloads} downloads run, try again later"
-            )
-        try:
-            file = open(self._onnx, "rb")  # noqa: SIM115 - closed by what sends it
-        except OSError:
-            raise HTTPException(
-                HTTPStatus.NOT_FOUND, "nothing was exported yet: POST /api/v1/export first"
-            ) from None
-
-        async def chunks() -> AsyncGenerator[bytes, None]:
-            self._downloads += 1
-            try:
-                with file:
-                    while chunk := file.read(CHUNK_BYTES):
-                        yield chunk
-            finally:
-                self._downloads -= 1
-
-        size = file.seek(0, 2)
-        file.seek(0)
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(size),
-            "Content-Disposition": f'attachment; filename="{self._onnx.name}"',
-        }
-        return LongAnswer(chunks(), headers)
-
     async def _openapi(self, request: Request) -> Response:
         return answer(openapi())
 
@@ -171,6 +138,7 @@ class _Extra:
         suspects = self._suspects.value.get("suspects", ())
         return {
             "advice": self._album.advice.of(samples),
+            "verdict": self._album.advice.verdict(samples),
             "thumbnails": self._album.thumbnails.shown(),
             "review": self._album.review.fields(),
             "mislabelled": self._mislabelled.fields(suspects),

@@ -27,6 +27,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cfl_edge.loop.step import Step
 from cfl_edge.pipe import plain
+from cfl_edge.prediction import softmax
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.hand import Hold, Standing
 
@@ -36,6 +37,7 @@ SILENT_S = 1.0  # without a frame, after which a viewer is told what there is
 ACK_S = 10.0  # a viewer that takes longer for one frame is gone
 MESSAGES_PER_S = 50.0  # acknowledgements and heartbeats are 20
 BURST = 100
+SHOWN_CLASSES = 3  # of a frame
 
 
 @final
@@ -233,4 +235,19 @@ def frame_fields(step: Step) -> dict[str, Any]:
     """
     fields = step.fields()
     del fields["frames"], fields["peak_rss_mib"], fields["total"]
-    return fields | {"samples": step.lesson.samples, "predict_ms": 1000 * step.predict_s}
+    more = {"samples": step.lesson.samples, "predict_ms": 1000 * step.predict_s}
+    return fields | more | {"top": likeliest(step)}
+
+
+def likeliest(step: Step) -> list[dict[str, Any]]:
+    """Return the classes that a frame looks most like, at most three, the likeliest first.
+
+    Args:
+        step: Of the session; a class that it was the first to teach is not among its scores.
+    """
+    scores, names = step.prediction.scores, list(step.lesson.samples)
+    if not len(scores) or len(scores) > len(names):  # a class was removed since
+        return []
+    probabilities = softmax(scores)
+    best = probabilities.argsort()[::-1][:SHOWN_CLASSES]
+    return [{"name": names[z], "score": float(probabilities[z])} for z in best]

@@ -38,11 +38,32 @@ READS = {
     "/api/v1/frame.jpg": "The newest frame; with ?view=model as the model sees it.",
     "/api/v1/stream.mjpg": "The live picture as motion JPEG, for players and dashboards.",
     "/api/v1/model.onnx": "The model as it was exported last.",
+    "/api/v1/model-int8.onnx": "The same in 8-bit integers, after POST /api/v1/export_int8.",
+    "/api/v1/labels.txt": "Names of its classes, one a line.",
     "/api/v1/openapi.json": "This document.",
     "/prediction": "The newest prediction.",
     "/healthz": "Whether frames come: 200, or 503 with the reason.",
     "/metrics": "Figures for Prometheus.",
 }
+
+
+DECISION = {
+    "type": "object",
+    "properties": {"frame": {"type": "integer"}, "label": {"type": ["string", "null"]}},
+    "required": ["frame", "label"],
+    "additionalProperties": False,
+}
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+POSTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "/api/v1/review": ("Label a frame of the review tray; null drops it.", DECISION),
+    "/api/v1/mislabelled": (
+        "Decide a run of frames that may have a wrong label: its label keeps it, another one "
+        "corrects it, null forgets it.",
+        DECISION,
+    ),
+    "/api/v1/export_int8": ("Write all ONNX files, the one in 8-bit integers too.", NOTHING),
+}
+"""What else can be asked for: a sentence, and the schema of the body."""
 
 
 def arguments_of(verb: str) -> list[str]:
@@ -66,8 +87,6 @@ def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str
         >>> sorted(openapi()["paths"])[:2]
         ['/api/v1/add', '/api/v1/export']
     """
-    done = {"description": "Done; `said` says what, in a sentence."}
-    refused = {"description": "Refused, and nothing was changed; `error` says why."}
     described: dict[str, Any] = {
         path: {"get": {"summary": summary, "responses": {"200": {"description": summary}}}}
         for path, summary in paths.items()
@@ -76,14 +95,9 @@ def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str
         schema = verb_arguments.VERBS[verb].model_json_schema()
         for path in PATHS & schema["properties"].keys():
             del schema["properties"][path]
-        described[f"/api/v1/{verb}"] = {
-            "post": {
-                "summary": summary,
-                "operationId": verb,
-                "requestBody": {"content": {"application/json": {"schema": schema}}},
-                "responses": {"200": done, "400": refused, "409": refused},
-            }
-        }
+        described[f"/api/v1/{verb}"] = _post(verb, summary, schema)
+    for path, (summary, schema) in POSTS.items() if verbs else ():
+        described[path] = _post(path.rpartition("/")[2], summary, schema)
     bearer = {"type": "http", "scheme": "bearer"}
     return {
         "openapi": "3.1.0",
@@ -91,4 +105,17 @@ def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str
         "paths": described,
         "components": {"securitySchemes": {"token": bearer}},
         "security": [{}, {"token": []}],
+    }
+
+
+def _post(name: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]:
+    done = {"description": "Done; `said` says what, in a sentence."}
+    refused = {"description": "Refused, and nothing was changed; `error` says why."}
+    return {
+        "post": {
+            "summary": summary,
+            "operationId": name,
+            "requestBody": {"content": {"application/json": {"schema": schema}}},
+            "responses": {"200": done, "400": refused, "409": refused},
+        }
     }

@@ -45,6 +45,26 @@ function holdButton(name, text) {
   return button;
 }
 
+const SVG = "http://www.w3.org/2000/svg";
+
+// A line of shares over time, in as little room as a word.
+function chart() {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "-2 -2 64 22");
+  svg.setAttribute("class", "chart");
+  svg.setAttribute("role", "img");
+  svg.append(document.createElementNS(SVG, "polyline"));
+  return svg;
+}
+
+function draw(svg, shares) {
+  svg.toggleAttribute("hidden", shares.length < 2);
+  const step = 60 / Math.max(1, shares.length - 1);
+  const points = shares.map((share, place) => `${(place * step).toFixed(1)},${(18 - 18 * share).toFixed(1)}`);
+  svg.firstChild.setAttribute("points", points.join(" "));
+  svg.setAttribute("aria-label", `Right over time: ${shares.map(percent).join(", ")}`);
+}
+
 class ClassCard extends HTMLElement {
   constructor(name, index) {
     super();
@@ -68,11 +88,12 @@ class ClassCard extends HTMLElement {
     this.field.addEventListener("blur", () => this.#finish(true));
     this.key = make("kbd", { "aria-hidden": "true" });
     this.facts = make("p", { class: "facts" });
+    this.chart = chart();
     this.pictures = make("div", { class: "pictures" });
     this.hold = holdButton(() => this.name, "Hold to teach");
     const head = make("div", { class: "head", draggable: "true" }, swatch, this.title_, this.field, this.key, this.#menu());
     head.addEventListener("dragstart", (event) => event.dataTransfer.setData(DRAGGED, this.name));
-    this.append(head, this.pictures, this.facts, this.hold);
+    this.append(head, this.pictures, make("div", { class: "fared" }, this.facts, this.chart), this.hold);
     this.addEventListener("dragover", (event) => {
       if (!event.dataTransfer.types.includes(DRAGGED)) return;
       event.preventDefault();
@@ -107,7 +128,7 @@ class ClassCard extends HTMLElement {
     return this.menu;
   }
 
-  show({ name, samples, recent_accuracy }, place, frames, advice) {
+  show({ name, samples, recent_accuracy, accuracy_over_time = [] }, place, frames, advice) {
     this.name = name;
     this.title_.firstChild.textContent = name;
     this.summary.setAttribute("aria-label", `More for ${name}`);
@@ -116,6 +137,7 @@ class ClassCard extends HTMLElement {
       ? "" : ` · ${percent(recent_accuracy)} right`;
     this.facts.textContent = `${samples} ${samples === 1 ? "sample" : "samples"}${right}`;
     if (advice) this.facts.append(make("span", { class: "advice" }, ` – ${advice}`));
+    draw(this.chart, accuracy_over_time);
     this.#showPictures(frames);
     this.mark();
   }
@@ -182,7 +204,8 @@ class ClassList extends HTMLElement {
   connectedCallback() {
     this.cards = make("div", { class: "cards" });
     this.first = make("div", { class: "proposal" });
-    this.append(this.cards, this.first);
+    this.verdict = make("p", { class: "quiet verdict", role: "status" });
+    this.append(this.verdict, this.cards, this.first);
     this.#propose();
     session.addEventListener("status", () => this.#show());
     for (const kind of ["hold", "frame"]) {
@@ -196,6 +219,8 @@ class ClassList extends HTMLElement {
 
   #show() {
     const { classes } = session;
+    const verdict = session.status.verdict ?? "";
+    if (this.verdict.textContent !== verdict) this.verdict.textContent = verdict;
     const thumbnails = session.status.thumbnails ?? {};
     const names = new Set(classes.map(({ name }) => name));
     const missing = [...this.#cards.keys()].filter((name) => !names.has(name));

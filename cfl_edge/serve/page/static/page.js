@@ -7,6 +7,7 @@ import { make, session } from "./session.js";
 
 const NOTE_MS = 6000;
 const MOST_NOTES = 3;
+const ALONG = ["export", "int8", "labels", "publish", "save"];
 
 const at = (id) => document.getElementById(id);
 
@@ -31,11 +32,12 @@ session.addEventListener("connection", () => {
     : "Connection lost. It comes back by itself; nothing is learned meanwhile.";
   at("connection").textContent = session.connected ? "" : text;
   document.body.classList.toggle("offline", !session.connected);
-  for (const id of ["pause", "undo", "export", "save"]) at(id).disabled = !session.connected;
+  for (const id of ["pause", "undo", ...ALONG]) at(id).disabled = !session.connected;
 });
 
 session.addEventListener("status", () => {
-  const { paused, model } = session.status;
+  const { paused, model, publishes } = session.status;
+  at("publish").hidden = !publishes;
   at("model").textContent = model ?? "";
   at("pause").setAttribute("aria-pressed", Boolean(paused));
   at("pause").textContent = paused ? "Resume learning" : "Pause learning";
@@ -44,13 +46,21 @@ session.addEventListener("status", () => {
 at("pause").addEventListener("click", () => session.do(session.status?.paused ? "resume" : "pause"));
 at("undo").addEventListener("click", () => session.do("undo", { hold: true }));
 at("save").addEventListener("click", () => session.do("save"));
-at("export").addEventListener("click", async () => {
-  at("export").disabled = true;
-  at("export").textContent = "Writing the model …";
-  const done = await session.do("export");
-  at("export").textContent = "Download model.onnx";
-  at("export").disabled = false;
-  if (done) make("a", { href: "api/v1/model.onnx", download: "model.onnx" }).click();
-});
+at("publish").addEventListener("click", () => session.do("publish"));
+for (const [id, verb, file] of [
+  ["export", "export", "model.onnx"],
+  ["int8", "export_int8", "model-int8.onnx"],
+  ["labels", "export", "labels.txt"],
+]) {
+  at(id).addEventListener("click", async () => {
+    const { textContent } = at(id);
+    at(id).disabled = true;
+    at(id).textContent = `Writing ${file} …`;
+    const done = await session.do(verb);
+    at(id).textContent = textContent;
+    at(id).disabled = false;
+    if (done) make("a", { href: `api/v1/${file}`, download: file }).click();
+  });
+}
 
 session.start();

@@ -17,6 +17,7 @@ class LivePicture extends HTMLElement {
       class: "bar", role: "meter", "aria-label": "How sure the model is",
       "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": 0,
     }, make("span"));
+    this.others = make("ul", { class: "others", "aria-label": "What else it looks like" });
     this.wrong = make("button", { type: "button", class: "wrong" }, "No, that is …");
     this.wrong.addEventListener("click", () => this.#correct());
     this.viewButton = make("button", { type: "button", "aria-pressed": "false" }, "Model's view");
@@ -30,6 +31,7 @@ class LivePicture extends HTMLElement {
         this.badge,
         make("div", { class: "says" }, make("div", { class: "line" }, this.name, this.score), this.bar),
       ),
+      this.others,
       make("div", { class: "line tools" }, this.wrong, this.viewButton),
       this.figures,
     );
@@ -39,12 +41,15 @@ class LivePicture extends HTMLElement {
       ["learned", "Learned"],
       ["accuracy", "Right of the last 100"],
       ["dropped", "Dropped"],
+      ["board", "Board"],
     ]) {
       this.values[key] = make("dd", {}, "–");
       this.figures.append(make("div", {}, make("dt", {}, title), this.values[key]));
     }
+    this.values.board.parentElement.hidden = true; // until it is known
     session.addEventListener("frame", () => this.#say());
     session.addEventListener("picture", () => this.#draw());
+    session.addEventListener("status", () => this.#sayBoard());
     session.addEventListener("hold", () => this.#say());
     session.addEventListener("connection", () => this.#say());
   }
@@ -89,12 +94,36 @@ class LivePicture extends HTMLElement {
     this.bar.setAttribute("aria-valuenow", share);
     this.bar.firstChild.style.width = `${share}%`;
     this.bar.firstChild.style.background = index >= 0 ? colour(index) : "#bbb";
+    this.#sayOthers(frame);
     this.wrong.disabled = frame.prediction === null || !session.connected;
     this.values.fps.textContent = frame.fps.toFixed(1);
     const learned = Object.values(frame.samples).reduce((sum, count) => sum + count, 0);
     this.values.learned.textContent = learned; // by the model now, as the cards have it
     this.values.accuracy.textContent = percent(frame.rolling_accuracy);
     this.values.dropped.textContent = frame.dropped;
+  }
+
+  // The next likeliest classes, below the answer.
+  #sayOthers({ top = [], rejected }) {
+    const others = rejected ? top : top.slice(1);
+    while (this.others.children.length > others.length) this.others.lastChild.remove();
+    while (this.others.children.length < others.length) {
+      const bar = make("div", { class: "bar", "aria-hidden": "true" }, make("span"));
+      this.others.append(make("li", {}, make("span", { class: "clamp" }), bar, make("span", { class: "score" })));
+    }
+    others.forEach(({ name, score }, place) => {
+      const [text, bar, share] = this.others.children[place].children;
+      text.textContent = name;
+      share.textContent = percent(score);
+      bar.firstChild.style.width = `${Math.round(100 * score)}%`;
+      bar.firstChild.style.background = colour(session.classes.findIndex((one) => one.name === name));
+    });
+  }
+
+  #sayBoard() {
+    const { temperature_c: celsius } = session.status;
+    this.values.board.parentElement.hidden = celsius === null || celsius === undefined;
+    this.values.board.textContent = `${Math.round(celsius)} °C`;
   }
 
   #switchView() {
