@@ -139,7 +139,7 @@ DIVERGED_HINT = "learn again, from what was saved before: other --optimizer or -
 
 
 def export_command(onnx: Path) -> str:
-    """Return the command that writes the ONNX files of a folder again.
+    """Return the command that writes the ONNX files of a folder again, or what it takes.
 
     Args:
         onnx: One of the files, or their folder. A model folder is recognised where it is this
@@ -147,13 +147,14 @@ def export_command(onnx: Path) -> str:
 
     Example:
         >>> export_command(Path("nowhere/model.onnx"))
-        'cfl-edge export MODEL-FOLDER -o nowhere'
+        'export its model folder again, with -o nowhere'
     """
     folder = onnx if onnx.is_dir() else onnx.parent
     models = [place for place in (folder, folder.parent) if any(place.glob("checkpoint-*"))]
-    model = shlex.quote(str(models[0])) if models else "MODEL-FOLDER"
-    out = folder / "onnx" if folder in models else folder
-    return f"cfl-edge export {model} -o {shlex.quote(str(out))}"
+    out = shlex.quote(str(folder / "onnx" if folder in models else folder))
+    if not models:
+        return f"export its model folder again, with -o {out}"
+    return f"cfl-edge export {shlex.quote(str(models[0]))} -o {out}"
 
 
 def existing(path: Path) -> Path:

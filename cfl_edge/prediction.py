@@ -149,7 +149,7 @@ def check_reject(reject: float | None, classes: Sequence[str]) -> None:
     if UNKNOWN in classes:
         raise UsageError(
             f"the model has a class {UNKNOWN!r}, which --reject reports for unrecognised images",
-            hint="another name for it (cfl-edge classes rename), or leave --reject away",
+            hint="rename that class, or leave --reject away",
         )
 
 

@@ -99,7 +99,7 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path, name, offline, no
     assert f"{name} cannot be downloaded to {tmp_path}/data: " in error.value.problem
     assert "no route to host" in error.value.problem
     assert "\n" not in error.value.problem
-    assert "--data FILE.npz" in error.value.hint
+    assert "--data with such a file" in error.value.hint
     assert f"d.{name.upper()}('data', download=True)" in error.value.hint
     assert f"to {tmp_path}/data" in error.value.hint
     assert notices == [f"{name} is downloaded to {tmp_path}/data"]

@@ -22,7 +22,7 @@ def test_the_model_folder_of_an_export_is_found(tmp_path):
     assert export_command(model) == out
     other = tmp_path / "out"
     other.mkdir()
-    assert export_command(other / "a.onnx") == f"cfl-edge export MODEL-FOLDER -o {other}"
+    assert export_command(other / "a.onnx") == f"export its model folder again, with -o {other}"
     (model / "onnx" / "model.onnx").touch()
     result = cfl_edge("run", model / "onnx" / "model.onnx", "--stream", "demo:")
     assert_error(result, 4, "is empty")
@@ -51,6 +51,7 @@ def test_a_folder_that_may_not_be_searched(tmp_path):
 )
 def test_a_model_that_is_learned_for_the_first_time(words, options, tmp_path):
     model = tmp_path / "pets"
+    model.mkdir()
     with ModelLock(model):
         result = cfl_edge(*words, model, *options)
         assert_error(result, 4, f"{model} holds no model yet: process {os.getpid()} is learning it")

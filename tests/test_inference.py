@@ -93,10 +93,10 @@ def test_other_images_are_the_callers_mistake(path, images):
 def test_nothing_there(tmp_path, path):
     with pytest.raises(ModelNotFoundError, match=r"no\.onnx does not exist") as caught:
         OnnxModel(tmp_path / "no.onnx")
-    assert caught.value.hint == f"cfl-edge export MODEL-FOLDER -o {tmp_path}"
+    assert caught.value.hint == f"export its model folder again, with -o {tmp_path}"
     with pytest.raises(ModelNotFoundError, match="is a folder") as caught:
         OnnxModel(tmp_path)
-    assert caught.value.hint == f"cfl-edge run {path}"
+    assert caught.value.hint == f"{path}, which is in it"
     (tmp_path / "pets").mkdir()
     with pytest.raises(ModelNotFoundError, match="is a folder") as caught:
         OnnxModel(tmp_path / "pets")
@@ -109,7 +109,7 @@ def test_not_onnx(tmp_path, content, capfd):
     with pytest.raises(ModelDamagedError, match=r"model\.onnx") as caught:
         OnnxModel(tmp_path / "model.onnx")
     assert "\n" not in caught.value.problem
-    assert "cfl-edge export" in caught.value.hint
+    assert "export its model folder again" in caught.value.hint
     assert capfd.readouterr() == ("", "")  # ONNX Runtime logs to standard error by itself
 
 
@@ -135,7 +135,7 @@ def test_without_our_metadata(path):
     onnx.save(model, path)
     with pytest.raises(ModelDamagedError, match=r"without the metadata .*cfl_edge\.classes") as e:
         OnnxModel(path)
-    assert "cfl-edge export MODEL-FOLDER" in e.value.hint
+    assert "export its model folder again" in e.value.hint
 
 
 @pytest.mark.parametrize(

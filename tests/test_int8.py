@@ -162,7 +162,7 @@ def test_what_is_refused_replaces_nothing(model, quantised, monkeypatch, tmp_pat
     assert contents(out) == before
     assert [seen.labelled for seen in tried] == [120, 120]  # none in float, then 1 of 2
     notices = []
-    with pytest.raises(ExportError, match="--check FOLDER"):
+    with pytest.raises(ExportError, match="--check with a folder of"):
         attempt(model, out, notices=notices)
     assert "2 labelled images are too few to tell a point of accuracy" in notices[0]
 

@@ -380,7 +380,7 @@ def test_the_end_says_why_nothing_was_learned(tmp_path):
     [
         ({"mug": 9}, True, "such as the view without it", "--label empty"),
         ({"mug": 9, "pen": 8}, True, None, "cfl-edge export m -o m/onnx"),
-        ({"mug": 9, "pen": 8}, False, "cannot be exported", "cfl-edge evaluate m --data FOLDER"),
+        ({"mug": 9, "pen": 8}, False, "cannot be exported", "cfl-edge classes list m"),
     ],
 )
 def test_what_comes_next_can_be_done(samples, exports, told, next_command):

@@ -213,8 +213,8 @@ def test_a_missing_file_that_nobody_waits_for(path, data):
         assert_error(result, 4, f"{model} does not exist")
         return result.err
 
-    assert f"try: cfl-edge run {path}\n" in refused(missing, "--no-watch")
-    assert f"try: cfl-edge run {folder / 'model.onnx'}\n" in refused(folder)
+    assert f"try: {path}, which is there\n" in refused(missing, "--no-watch")
+    assert f"try: {folder / 'model.onnx'}\n" in refused(folder)
     path.unlink()
     assert "try: leave --no-watch away" in refused(missing, "--no-watch")
 
@@ -223,4 +223,4 @@ def test_a_part_of_an_export_says_which_file_is_whole(learned, data):
     part, whole = (learned / "onnx" / name for name in ("classifier.onnx", "model.onnx"))
     result = cfl_edge("run", part, "--stream", data)
     assert_error(result, 4, f"{part} reads features, not images")
-    assert f"try: cfl-edge run {whole}\n" in result.err
+    assert f"try: {whole}, the whole model\n" in result.err

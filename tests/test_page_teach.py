@@ -112,7 +112,7 @@ def test_others_get_in_by_a_token_that_the_terminal_shows(tmp_path, monkeypatch)
     own = cfl_edge("teach", *once).notices
     (address,) = [text for text in own if text.startswith("teach at ")]
     assert "/?token=" in address
-    assert any("--token-file FILE" in text for text in own)
+    assert any("--token-file token.txt" in text for text in own)
     given = cfl_edge("teach", *once, "--token-file", tmp_path / "token").notices
     monkeypatch.setenv("CFL_EDGE_HTTP_TOKEN", "t0ken-" + "x" * 20)
     for notices in (given, cfl_edge("teach", *once).notices):

@@ -289,7 +289,8 @@ def test_a_report_that_cannot_be_written(two_classes, tmp_path):
     (tmp_path / "file").write_text("mine")
     words = ("evaluate", two_classes / "m", "--data", two_classes / "test", "--report")
     result = cfl_edge(*words, tmp_path / "file")
-    assert_error(result, 4, "--report", "is a file, expected a folder")
+    assert_error(result, 4, "--report", "is no folder, expected one or a new one")
+    assert "try: --report report\n" in result.err
     assert (tmp_path / "file").read_text() == "mine"
     result = cfl_edge(*words, tmp_path / "file" / "deeper")
     assert_error(result, 4, "cannot be written")

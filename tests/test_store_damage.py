@@ -202,7 +202,9 @@ def test_a_bad_block_is_damage_but_a_missing_permission_is_not(store, monkeypatc
 def test_nothing_there(tmp_path):
     with pytest.raises(ModelNotFoundError, match="pets does not exist") as caught:
         Store(tmp_path / "pets").load()
-    assert caught.value.hint == f"cfl-edge learn --stream demo: --model {tmp_path / 'pets'}"
+    assert (
+        caught.value.hint == f"cfl-edge teach --stream demo: --model {tmp_path / 'pets'} makes one"
+    )
     with pytest.raises(ModelNotFoundError, match="holds no model"):
         Store(tmp_path).load()
     (tmp_path / "file").write_text("x")

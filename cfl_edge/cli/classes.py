@@ -43,7 +43,7 @@ class MergeSettings(Settings):
 
     model: ModelFolder
     names: Annotated[list[KnownClass], Option("Classes to merge.", positional=True)]
-    into: Annotated[str, Option("Name of the merged class.", metavar="NAME", example="NAME")]
+    into: Annotated[str, Option("Name of the merged class.", metavar="NAME", example="mug")]
     onnx: Onnx = None
 
 

@@ -22,7 +22,7 @@ class ExportSettings(Settings):
     model: ModelFolder
     out: Annotated[
         Path,
-        Option("Folder for the ONNX files.", metavar="DIR", flags=("--out", "-o"), example="DIR"),
+        Option("Folder for the ONNX files.", metavar="DIR", flags=("--out", "-o"), example="onnx"),
     ]
     int8: Annotated[
         bool,

@@ -29,7 +29,9 @@ app = typer.Typer(
 
 Out = Annotated[
     Path,
-    Option("New folder for the merged model.", metavar="DIR", flags=("--out", "-o"), example="DIR"),
+    Option(
+        "New folder for the merged model.", metavar="DIR", flags=("--out", "-o"), example="merged"
+    ),
 ]
 
 
@@ -58,7 +60,7 @@ class SubtractSettings(Settings):
     """Every option of `cfl-edge subtract`."""
 
     model: ModelFolder
-    board: Annotated[str, Option("The board to take out.", metavar="BOARD", example="BOARD")]
+    board: Annotated[str, Option("The board to take out.", metavar="BOARD", example="board1")]
     out: Out
 
 

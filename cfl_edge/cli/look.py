@@ -30,7 +30,6 @@ def look(settings: LookSettings, reporter: Reporter) -> None:
         f"frame      {width} x {height} pixels of {settings.stream}",
         f"view       {view.describe()}",
         f"picture    {settings.out}",
-        f"next       cfl-edge learn --stream {shlex.quote(settings.stream)}{model}{options} "
-        "--label NAME",
+        f"next       cfl-edge teach --stream {shlex.quote(settings.stream)}{model}{options}",
     ]
     reporter.summary(fields, lines)

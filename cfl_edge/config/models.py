@@ -25,7 +25,7 @@ class EvaluateSettings(Settings):
 
     model: ModelFolder
     data: Annotated[
-        str, Option("Folder with one subfolder per class.", metavar="URI", example="FOLDER")
+        str, Option("Folder with one subfolder per class.", metavar="URI", example="test/")
     ]
     unknown: Annotated[
         str | None, Option("Folder of images that show none of the classes.", metavar="URI")
@@ -72,7 +72,7 @@ class SplitSettings(UndoSettings):
     """What `cfl-edge classes split` moves, and where to."""
 
     name: Annotated[KnownClass, Option("Class to split.", positional=True)]
-    into: Annotated[str, Option("Name of the new class.", metavar="NAME", example="NAME")]
+    into: Annotated[str, Option("Name of the new class.", metavar="NAME", example="mug")]
     frames: Annotated[
         int | None,
         Field(gt=0),

@@ -8,6 +8,7 @@ A field of a `Settings` subclass is an option: its annotation has the type, the 
 from __future__ import annotations
 
 import difflib
+import shlex
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ Stream = Annotated[
         "clip.mp4, folder/, 'dir/*.jpg' or demo:",
         panel="Stream",
         metavar="URI",
-        example="demo: or --stream /dev/video0",
+        example="demo:",
     ),
 ]
 RealtimeHz = Annotated[
@@ -120,7 +121,10 @@ Reject = Annotated[
     float | None,
     Field(gt=0, le=1),
     Option(
-        'Report "unknown" above this novelty percentile (try 0.95).', panel="Model", metavar="P"
+        'Report "unknown" above this novelty, 0 to 1; 0.95 refuses about 5 % of known images.',
+        panel="Model",
+        metavar="P",
+        example="0.95",
     ),
 ]
 Mqtt = Annotated[
@@ -223,7 +227,21 @@ def load(
     try:
         return model.model_validate(values | dict(given))
     except ValidationError as error:
-        raise explained(model, error, command, origins) from None
+        raise explained(model, error, command, origins, _typed(model, given)) from None
+
+
+def _typed(model: type[Settings], given: Mapping[str, Any]) -> str:
+    """Return what the command line gave, as it can be typed again."""
+    words: list[str] = []
+    fields = sorted(model.model_fields.items(), key=lambda one: not option_of(one[1]).positional)
+    for name, field in fields:
+        value = given.get(name)
+        if value is None or value is False:
+            continue
+        flag = [] if option_of(field).positional else [flags_of(name, field)[0]]
+        values = value if isinstance(value, list) else [value]
+        words += flag if value is True else [part for one in values for part in (*flag, str(one))]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def read_toml(option: str, path: Path, hint: str) -> dict[str, Any]:
@@ -256,7 +274,11 @@ def read_toml(option: str, path: Path, hint: str) -> dict[str, Any]:
 
 
 def explained(
-    model: type[Settings], error: ValidationError, command: str, origins: Mapping[str, str]
+    model: type[Settings],
+    error: ValidationError,
+    command: str,
+    origins: Mapping[str, str],
+    typed: str = "",
 ) -> UsageError:
     """Turn pydantic's complaints into one line in the words of the command line.
 
@@ -265,6 +287,7 @@ def explained(
         error: An unknown name in it comes first: it may be what is missing, misspelt.
         command: Name of the command.
         origins: Where values stand that the command line did not give.
+        typed: What the command line gave.
     """
     first = min(error.errors(), key=lambda one: ORDER.get(one["type"], 1))
     key = str(first["loc"][0])
@@ -282,10 +305,9 @@ def explained(
     if default not in (None, "", []) and not field.is_required():
         hint = f"{name} {default}"
     if first["type"] == "missing":
-        example = option_of(field).example
-        return UsageError(
-            f"{name} is missing", hint=f"cfl-edge {command} {name} {example}" if example else hint
-        )
+        if example := option_of(field).example:
+            hint = f"cfl-edge {command}{typed} {name} {example}"
+        return UsageError(f"{name} is missing", hint=hint)
     # A value of several kinds ("auto" or a number) has a complaint of each.
     own = [one for one in error.errors() if one["loc"][:1] == first["loc"][:1]]
     expected = " or ".join(dict.fromkeys(map(_expected, own)))

@@ -176,13 +176,13 @@ class Gathering:
                 raise DataError(
                     f"{board} reports generation {generation}, but {there.generation} is merged: "
                     "this report is older",
-                    hint=f"leave it out; if {board} began anew, cfl-edge subtract it first",
+                    hint=f"leave it out; if {board} began anew, subtract it first",
                 )
             if generation == there.generation:
                 if not same_numbers(found, self._stored(board)):
                     raise DataError(
                         f"two different models are both generation {generation} of {board}",
-                        hint="name the boards: hall=DIR kitchen=DIR",
+                        hint=f"put another name in front of one of the folders: {board}-2=…",
                     )
                 self.notice(f"{board} was given twice; it counts once")
                 return
@@ -225,7 +225,7 @@ class Gathering:
         if last is None or not any(pool.rows["seen"]):
             raise DataError(
                 "Nothing was learned by the boards to merge, expected at least one frame",
-                hint="cfl-edge learn on one of them first",
+                hint="learn on one of them first",
             )
         return pool, last
 

@@ -167,7 +167,7 @@ def _save_again(model: OpenModel, saved: Saved) -> None:
         folder = model.store.folder
         raise ModelWriteError(
             f"The change is saved, but an older checkpoint is still in {folder}: {error.problem}",
-            hint=f"{error.hint}; then any change, such as cfl-edge classes add {folder} NAME",
+            hint=f"{error.hint}; the next change of a class then removes it",
         ) from error
 
 

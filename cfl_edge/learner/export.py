@@ -62,7 +62,7 @@ def snapshot_learner(
     if not learner.examples:
         raise ExportError(
             "The model stores no image to check its export on",
-            hint="cfl-edge learn on a few labelled frames first",
+            hint="learn a few labelled frames first",
         )
     readout = learner.algorithm.readout
     if readout is None:

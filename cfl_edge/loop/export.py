@@ -153,7 +153,7 @@ def export_int8(
     if not operations:
         raise ExportError(
             f"{exported} has no operation with weights before its label embeddings to quantise",
-            hint=f"cfl-edge run {exported}, the float file",
+            hint=f"use the float file, {exported}",
         )
     before = OnnxModel(exported, threads=1)
     path, attempt = exported.with_name(INT8_FILE), exported.with_name(f"attempt-{INT8_FILE}")
@@ -170,9 +170,9 @@ def export_int8(
     where = f" with the first {in_float} of {operations} operations in float" if in_float else ""
     raise ExportError(
         f"no int8 file was written, {exported} stays the float file: {complaint}{where}",
-        hint=f"cfl-edge run {exported}"
+        hint=f"use the float file, {exported}"
         if options.check is not None
-        else f"--check FOLDER with {LEAST_IMAGES} labelled images or more measures accuracy",
+        else f"--check with a folder of {LEAST_IMAGES} labelled images or more measures accuracy",
     )
 
 

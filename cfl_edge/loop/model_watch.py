@@ -150,7 +150,7 @@ class WatchedModel(Generic[M]):
             others = sorted(path.parent.glob("*.onnx"))
             raise ModelNotFoundError(
                 f"{path} does not exist",
-                hint=f"cfl-edge run {others[0]}"
+                hint=f"{others[0]}, which is there"
                 if others
                 else "leave --no-watch away to wait until learn --publish writes it",
             )
@@ -158,7 +158,7 @@ class WatchedModel(Generic[M]):
             raise ModelNotFoundError(
                 f"{path} does not exist, expected an ONNX file, or a name that ends in .onnx to "
                 "wait for",
-                hint=f"cfl-edge run {path / MODEL_FILE}",
+                hint=f"{path.with_suffix('.onnx') if path.suffix else path / MODEL_FILE}",
             )
         self._on_notice(f"{path} does not exist yet: waiting for learn --publish to write it")
         while (stamp := watch.changed()) is None:

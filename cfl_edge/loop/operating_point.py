@@ -116,7 +116,8 @@ def read_requirement(text: str, classes: Sequence[str]) -> Requirement:
     except ValueError:
         recall = math.nan
     if not name or not 0 < recall <= 1:
-        example = classes[0] if classes else "bad"
+        known = [part for part in (text, name) if part in classes]  # only its recall is wrong
+        example = [*known, *classes, "bad"][0]
         raise UsageError(
             f"--require is {text!r}, expected CLASS=RECALL with a recall above 0 and at most 1",
             hint=f"--require {example}=0.99",

@@ -72,7 +72,7 @@ def check_publish(path: Path, memory_mib: float | None) -> None:
         raise UsageError(
             f"--publish and --memory-mib {memory_mib:g}: a publication holds the model twice, "
             "which the limit does not count",
-            hint="leave --memory-mib away, or run cfl-edge export after learning",
+            hint="leave --memory-mib away, or export after learning",
         )
 
 

@@ -81,7 +81,7 @@ def error_words(error: Exception) -> dict[str, Any]:
         kind, problem, hint = type(error).__name__, error.problem, error.hint
     else:
         kind, problem = SessionError.__name__, f"The session failed at it: {error!r}"
-        hint = "the log of cfl-edge learn says more"
+        hint = "the output of that session says more"
     return {"error": {"kind": kind, "problem": problem, "hint": hint}}
 
 

@@ -299,7 +299,7 @@ class Verbs:
         if publisher is None:
             raise UsageError(
                 "Nothing is published: learn was started without --publish",
-                hint="export writes the ONNX files; cfl-edge learn --publish FILE.onnx",
+                hint="export writes the ONNX files; learn with --publish keeps one up to date",
             )
         path = publisher.publish()
         return {"said": f"published {path}", "published": str(path)}
@@ -364,7 +364,7 @@ class Verbs:
             raise DataError(
                 f"{_frames(old)} cannot be {what}: too old, the journal reaches back "
                 f"{counted(running.learner.frames_learned - oldest, 'frame')}",
-                hint="leave them out; cfl-edge learn --journal-mib with more reaches further",
+                hint="leave them out; learn with more --journal-mib reaches further",
             )
         return set(numbers.values())
 

@@ -96,7 +96,7 @@ def require_unknown(saved: Saved, name: str) -> None:
     if name in saved.manifest["classes"]:
         raise DataError(
             f"The model has a class {name!r} already",
-            hint="another name, or cfl-edge classes merge, which joins two",
+            hint="another name, or merge the two classes",
         )
 
 

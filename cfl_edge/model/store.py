@@ -23,6 +23,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -162,13 +163,12 @@ class Store:
         if damages:
             raise ModelDamagedError(
                 f"{self.folder} has no usable model ({'; '.join(damages)})",
-                hint="restore it from a backup, or start a new model: "
-                f"cfl-edge learn --stream demo: --model {self.folder}-new",
+                hint=f"restore it from a backup, or learn anew with --model {self.folder}-new",
             )
         if self._is_file():
             raise ModelNotFoundError(
                 f"{self.folder} is a file, expected a model folder",
-                hint="cfl-edge run for an ONNX file; else name the folder given to learn --model",
+                hint="an ONNX file is for run; else the folder that learn --model was given",
             )
         learning = holder(self.folder)
         if learning is not None:
@@ -179,7 +179,7 @@ class Store:
         reason = "holds no model" if os.path.exists(self.folder) else "does not exist"
         raise ModelNotFoundError(
             f"{self.folder} {reason}",
-            hint=f"cfl-edge learn --stream demo: --model {self.folder}",
+            hint=f"cfl-edge teach --stream demo: --model {shlex.quote(str(self.folder))} makes one",
         )
 
     def numbers(self) -> list[int]:

@@ -167,13 +167,13 @@ def as_embeddings(
     if not classes:
         raise ModelError(
             "the model knows no class yet, expected at least one",
-            hint="cfl-edge classes add DIR NAME",
+            hint="learn a labelled frame, or add a class",
         )
     broken = [name for name in classes if len(name.splitlines()) != 1 or not _is_utf8(name)]
     if broken:
         raise ModelError(
             f"class {broken[0]!r} cannot be written: expected one line of UTF-8",
-            hint=f"cfl-edge classes rename DIR {broken[0]!r} NAME",
+            hint="rename it, and export again",
         )
     matrix = np.ascontiguousarray(embeddings, np.float32)
     if matrix.ndim != 2 or matrix.shape[1] != len(classes) or not np.isfinite(matrix).all():

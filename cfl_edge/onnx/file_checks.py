@@ -80,7 +80,7 @@ def require_plain_file(path: Path) -> None:
         inner = path / MODEL_FILE
         raise ModelNotFoundError(
             f"{path} is a folder, expected an ONNX file",
-            hint=f"cfl-edge run {inner}"
+            hint=f"{inner}, which is in it"
             if inner.is_file()
             else f"cfl-edge export {path} -o {path / 'onnx'}",
         )

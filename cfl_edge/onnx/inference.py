@@ -56,7 +56,7 @@ class OnnxModel:
         >>> OnnxModel(Path("nowhere.onnx"))
         Traceback (most recent call last):
         cfl_edge.errors.ModelNotFoundError: nowhere.onnx does not exist
-          try: cfl-edge export MODEL-FOLDER -o .
+          try: export its model folder again, with -o .
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
@@ -78,7 +78,7 @@ class OnnxModel:
             raise ModelDamagedError(
                 f"{path} reads features, not images: it is the last part of a model, for programs "
                 "that compute the features themselves",
-                hint=f"cfl-edge run {path.parent / MODEL_FILE}",
+                hint=f"{path.parent / MODEL_FILE}, the whole model",
             )
         size_px = self.size_px
         expected = [

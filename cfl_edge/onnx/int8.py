@@ -96,7 +96,7 @@ def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_fl
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ExportError(
             f"ONNX Runtime cannot quantise {source}: {reason}",
-            hint=f"cfl-edge run {source}, the float file",
+            hint=f"use the float file, {source}",
         ) from error
     quantised.ir_version = ir_version
     quantised.producer_name, quantised.producer_version = model.producer_name, ""
@@ -115,7 +115,7 @@ def classifier_nodes(graph: onnx.GraphProto) -> list[str]:
     if len(last) != 1 or list(last[0].input)[1:] != [LABEL_EMBEDDINGS]:
         raise ExportError(
             "The graph does not end in label embeddings",
-            hint="cfl-edge export with the model folder writes the whole model again",
+            hint="export the model folder again",
         )
     ends = {JOINED_FEATURES, FEATURES, SCORES}
     return [

@@ -215,8 +215,7 @@ def _content(path: Path) -> bytes:
     except CflEdgeError as error:
         raise type(error)(
             f"--backbone: {error.problem}",
-            hint=f"put the file back at {path}; one that moved: cfl-edge learn --backbone "
-            f"{PREFIX}NEW-FOLDER/{path.name}",
+            hint=f"put the file back at {path}, or say where it is now, with --backbone {PREFIX}…",
         ) from error
     except OSError as error:
         raise ModelError(

@@ -46,7 +46,7 @@ def split_command(command: str) -> list[str]:
         words = shlex.split(command)
     except ValueError as error:
         raise UsageError(
-            f"--on-change is {command!r}: {str(error).lower()}", hint="--on-change 'PROGRAM WORDS'"
+            f"--on-change is {command!r}: {str(error).lower()}", hint="--on-change 'logger {label}'"
         ) from None
     for_shell = _for_shell(command)
     if for_shell is not None:

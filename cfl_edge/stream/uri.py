@@ -188,13 +188,13 @@ def _network(uri: str) -> StreamUri:
     split = usable and "@" in parts.path + parts.fragment + ("" if parts.path else parts.query)
     if split or not usable:
         scheme, _, after = uri.partition("://")
-        place = mask(after.rpartition("@")[2]) or "HOST:PORT/PATH"
+        place = mask(after.rpartition("@")[2]) or "192.168.1.20:554/stream"
         raise UsageError(
             f"{mask(uri)} has an @ after its host"
             if split
             else f"{mask(uri)} names no host, or a port that is not a number",
             hint="in a password, and in a path, write / as %2F, @ as %40, # as %23, ? as %3F: "
-            f"{scheme}://USER:PASSWORD@{place}",
+            f"{scheme}://user:password@{place}",
         )
     fields = parts.query.split("&")
     ours = [text for text in fields if text.partition("=")[0] in KINDS["network"].keys]
@@ -218,7 +218,7 @@ def _frigate(uri: str) -> StreamUri:
     if not camera or "/" in camera or parts.query:
         raise UsageError(
             f"{given.shown} does not name one camera of Frigate",
-            hint=f"frigate://{host}/CAMERA, as it is called in Frigate's configuration",
+            hint=f"frigate://{host}/front_door, as the camera is called in Frigate's configuration",
         )
     target = f"rtsp://{user}{at}{host}:{GO2RTC_PORT}/{camera}"
     return StreamUri("network", target, mask(target), given.options)

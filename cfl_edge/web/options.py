@@ -19,7 +19,10 @@ LOOPBACK = "127.0.0.1"
 MAX_PORT = 65535
 MIN_TOKEN, MAX_TOKEN = 16, 1024  # characters
 NEW_TOKEN_BYTES = 18  # 24 characters: nobody guesses them, and a QR code of them is small
-NEW_TOKEN = "(umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe())' > FILE)"
+TOKEN_FILE = "token.txt"
+NEW_TOKEN = (
+    f"(umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe())' > {TOKEN_FILE})"
+)
 
 _ADDRESS = re.compile(r"(?:(?P<host>\[[^\]\s]+\]|[^\s:\[\]/]+):)?(?P<port>[0-9]{1,5})")
 
@@ -77,7 +80,7 @@ def http_options(
     if token is None and not is_loopback(host):
         raise UsageError(
             f"--http is {address}, which other machines reach, expected a token as well",
-            hint=f"{NEW_TOKEN} and --token-file FILE",
+            hint=f"{NEW_TOKEN} and --token-file {TOKEN_FILE}",
         )
     return HttpOptions(host, port, token)
 
@@ -115,7 +118,7 @@ def page_options(
         token = secrets.token_urlsafe(NEW_TOKEN_BYTES)
         on_notice(
             "the token of the page is new, and ends with this run; one that stays: "
-            f"{NEW_TOKEN} and --token-file FILE"
+            f"{NEW_TOKEN} and --token-file {TOKEN_FILE}"
         )
     return HttpOptions(host, port, token)
 

@@ -76,7 +76,7 @@ def read_npz(path: Path) -> Dataset:
             raise DataError(
                 f"{path} has no array {key}, expected x_train, y_train, x_test and y_test; "
                 f"it has {', '.join(sorted(arrays)) or 'none'}",
-                hint="numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)",
+                hint="numpy.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)",
             )
     x_train, white = file.images("x_train", None)
     given = file.labels("y_train", len(x_train))

@@ -102,7 +102,7 @@ def open_dataset(
     elif path.exists():
         raise DataError(
             f"{source} is no data set, expected {_EXPECTED}",
-            hint="numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)",
+            hint="numpy.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)",
         )
     else:
         raise DataError(
@@ -151,8 +151,8 @@ def _torchvision(name: str, root: Path, download: bool, on_notice: Notice) -> Da
     kind = getattr(datasets, TORCHVISION_NAMES[name])
     fetch = f"import torchvision.datasets as d; d.{kind.__name__}('data', download=True)"
     hint = (
-        f'--data FILE.npz; or where there is a network python -c "{fetch}", and copy what is in '
-        f"its folder data to {root}"
+        f'--data with such a file; or where there is a network python -c "{fetch}", and copy what '
+        f"is in its folder data to {root}"
     )
     doing = "read from"
     try:

@@ -84,11 +84,13 @@ def network_error(shown: str, code: int, reason: str) -> StreamError:
         http://cam/: the camera reports an internal error (5XX)
           try: restart the camera; many serve one viewer at a time
     """
+    scheme, _, address = shown.partition("://")
+    place = address.rpartition("@")[2]
     match code:
         case FfmpegCode.HTTP_UNAUTHORIZED:
             return StreamPermissionError(
                 f"{shown} asks for a user name and password, or refuses them (401)",
-                hint="put them into the address: http://USER:PASSWORD@HOST/…",
+                hint=f"put them into the address: {scheme}://user:password@{place}",
             )
         case FfmpegCode.HTTP_FORBIDDEN:
             return StreamPermissionError(
@@ -98,7 +100,7 @@ def network_error(shown: str, code: int, reason: str) -> StreamError:
         case FfmpegCode.HTTP_NOT_FOUND:
             return StreamNotFoundError(
                 f"{shown}: the camera answers, but has no such stream (404)",
-                hint="look the path up in the camera's manual; ESP32-CAM: http://HOST:81/stream",
+                hint="look the path up in the camera's manual; of an ESP32-CAM it is :81/stream",
             )
         case FfmpegCode.HTTP_SERVER_ERROR:
             return StreamLostError(
