@@ -92,8 +92,8 @@ def samples(page, name):
 class Teaching:
     """`cfl-edge teach` in a process of its own; its notices are read as they come."""
 
-    def __init__(self, stream, model, *options):
-        command = [sys.executable, "-m", "cfl_edge", "teach", "--json", "--stream", stream]
+    def __init__(self, stream, model, *options, verb="teach"):
+        command = [sys.executable, "-m", "cfl_edge", verb, "--json", "--stream", stream]
         self.process = subprocess.Popen(
             [*command, "--model", str(model), *options],
             stdout=subprocess.PIPE,

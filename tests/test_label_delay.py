@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import re
 from typing import final
 
@@ -13,14 +11,13 @@ from command_line import SMALL, assert_error, cfl_edge
 from hypothesis import given
 from hypothesis import strategies as st
 from learn_settings import load_settings
-from sessions import learn_stream
-from test_session import KINDS, Saves, Script, frame, frames, new_learner, run
+from test_session import Saves, frame, frames, new_learner, run
 
 from cfl_edge.cli.learn import learned_lines
 from cfl_edge.core.features import Encoded
 from cfl_edge.errors import StreamLostError, UsageError
 from cfl_edge.labels.frames import FrameLabels
-from cfl_edge.labels.http import HttpLabels
+from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import (
     MIB,
     FrameRing,
@@ -161,8 +158,8 @@ def test_bytes_are_those_that_stay_in_memory():
 
 
 def test_what_a_ring_holds():
-    with HttpLabels(port=0) as http_labels:
-        assert open_ring(http_labels).limits == RingLimits(10.0, 300, 64 * MIB)
+    by_http = open_labels(label=None, labels_from="http")
+    assert open_ring(by_http).limits == RingLimits(10.0, 300, 64 * MIB)
     late_ring = open_ring(FrameLabels.of_stream(), delay_s=0.5, max_bytes=7)
     assert late_ring.limits == RingLimits(0.5, 300, 7)
 
@@ -274,77 +271,6 @@ def test_a_folder_that_comes_too_fast_is_learned_sooner():
     assert (summary.learned, summary.let_go) == (8, 0)
     assert len(notices) == 1
     assert "older ones are learned sooner" in notices[0]
-
-
-def post(labels, body):
-    connection = http.client.HTTPConnection("127.0.0.1", labels.port, timeout=5)
-    try:
-        connection.request("POST", "/label", json.dumps(body).encode())
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-    finally:
-        connection.close()
-
-
-def test_a_client_labels_past_frames():
-    learner, answers = new_learner(), []
-    with HttpLabels(port=0) as labels:
-
-        def ask(body):
-            return lambda: answers.append(post(labels, body))
-
-        steps = [
-            ask({"label": "above", "frame": 0}),
-            *frames(4, labelled=False),
-            ask({"label": "above", "frame": 0}),
-            ask({"label": "left", "seconds_ago": 2.0}),
-            ask({"label": "left", "frame": 0}),
-            ask({"label": "left", "frame": 9}),
-            ask({"label": "left", "seconds_ago": 11}),
-            frame(4),
-            frame(30),
-            ask({"label": "left", "frame": 3}),
-            ask({"label": "above", "seconds_ago": 0}),
-        ]
-        ring = open_ring(labels)
-        stream = Script(*steps)
-        summary = learn_stream(stream, labels, learner, save=lambda: None, ring=ring)
-    assert [(status, answer.get("frame")) for status, answer in answers] == [
-        (404, None),
-        (200, 0),
-        (200, 1),
-        (409, None),
-        (404, None),
-        (410, None),
-        (410, None),
-        (200, 30),
-    ]
-    assert answers[0][1] == {"error": "no frame has come yet"}
-    assert answers[3][1] == {"error": "frame 0 is labelled above already"}
-    assert answers[5][1] == {"error": "seconds_ago is 11, expected 0 to 3, the last 3.0 s"}
-    assert answers[6][1] == {"error": "frame 3 is not in memory, expected 30 to 30, the last 0.0 s"}
-    assert summary.learned == 3
-    assert learner.samples() == dict(zip(KINDS, (2, 1), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("body", "problem"),
-    [
-        ({"label": "mug", "frame": -1}, "frame is not the number of a frame"),
-        ({"label": "mug", "frame": True}, "frame is not the number of a frame"),
-        ({"label": "mug", "frame": 1.5}, "frame is not the number of a frame"),
-        ({"label": "mug", "frame": None}, "frame is not the number of a frame"),
-        ({"label": "mug", "seconds_ago": -1}, "seconds_ago is -1"),
-        ({"label": "mug", "seconds_ago": "2"}, "seconds_ago is not a number"),
-        ({"label": "mug", "seconds_ago": 1, "frame": 1}, "one of seconds, seconds_ago and frame"),
-        ({"label": None, "frame": 1}, "label is null, expected a name"),
-    ],
-)
-def test_bad_requests_for_a_past_frame(body, problem):
-    with HttpLabels(port=0) as labels:
-        status, answer = post(labels, body)
-    assert status == 400
-    assert problem in answer["error"]
 
 
 def test_memory_for_late_labels_comes_out_of_the_budget(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import SMALL, assert_error, cfl_edge, write_images
-from starlette.exceptions import HTTPException
 
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.labels.frames import FrameLabels
-from cfl_edge.labels.http import HttpLabels
-from cfl_edge.labels.http_request import read_request
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.source import LabelOptions
 from cfl_edge.names import check_name
@@ -83,10 +79,12 @@ def test_none() -> None:
         assert labels.label(frame("pen")) is None
 
 
-def test_http_is_not_listened_on_before_it_is_entered() -> None:
-    labels = open_labels(label=None, labels_from="http", options=LabelOptions(port=0))
-    assert isinstance(labels, HttpLabels)
-    assert labels.port == 0
+def test_programs_label_any_frame_and_past_ones() -> None:
+    with open_labels(label=None, labels_from="http") as labels:
+        assert labels.label(frame("pen")) is None  # the session has what they say
+        assert (labels.looks_back, labels.with_frame) == (True, False)
+        assert "/api/v1/label" in labels.waiting
+    assert not open_labels(label=None, labels_from=None).looks_back
 
 
 def test_both_options() -> None:
@@ -100,17 +98,9 @@ def test_unknown_source() -> None:
     assert "--labels-from keys" in caught.value.hint
 
 
-def test_an_error_in_the_loop_closes_the_source() -> None:
-    labels = HttpLabels(port=0)
-    with pytest.raises(ZeroDivisionError), labels:
-        raise ZeroDivisionError
-    with HttpLabels(port=labels.port):  # the port is free again
-        pass
-
-
 def test_neither_torch_nor_rich_is_imported() -> None:
     code = (
-        "import sys, cfl_edge.view.reporter, cfl_edge.labels.keys, cfl_edge.labels.http\n"
+        "import sys, cfl_edge.view.reporter, cfl_edge.labels.keys, cfl_edge.labels.frames\n"
         "print([name for name in ('torch', 'rich', 'av') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -124,19 +114,6 @@ def test_a_frame_is_not_labelled_unknown_where_reject_answers_so(kind: str) -> N
     labels = open_labels(label=None, labels_from=kind, options=LabelOptions(reserved="unknown"))
     with pytest.raises(DataError, match="is unknown, which --reject reports"):
         labels.label(frame(" unknown "))
-
-
-def test_a_request_does_not_label_unknown_where_reject_answers_so() -> None:
-    body = b'{"label": "unknown"}'
-    assert read_request(body).label == "unknown"
-    with pytest.raises(HTTPException, match="which --reject reports"):
-        read_request(body, "unknown")
-    with HttpLabels(port=0, reserved="unknown") as labels:
-        connection = http.client.HTTPConnection("127.0.0.1", labels.port, timeout=5)
-        connection.request("POST", "/label", body)
-        assert connection.getresponse().status == 400
-        connection.close()
-        assert labels.current() is None
 
 
 @pytest.mark.parametrize("source", ["--label", "a folder"])

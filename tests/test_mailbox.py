@@ -168,3 +168,33 @@ def test_the_mailbox_and_the_verbs_load_no_torch():
         "assert not [name for name in sys.modules if name.split('.')[0] == 'torch']"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_label_goes_to_the_zone_that_it_names_and_everything_else_to_the_one_that_was_asked():
+    zones = {"door": Mailbox(), "bin": Mailbox()}
+    for one in zones.values():
+        one.zones = zones
+    asked = [
+        ("label", {"label": "door/open"}),
+        ("label_frame", {"label": "door/a/b", "frame": 3}),
+        ("label", {"label": "door/"}),
+        ("label", {"label": "open"}),
+        ("label", {"label": "window/open"}),
+        ("label", {"label": None}),
+        ("undo", {"hold": True}),
+    ]
+    for verb, arguments in asked:
+        zones["bin"].submit(verb, arguments)
+    done = {name: [] for name in zones}
+    for name, one in zones.items():
+        one.serve(lambda verb, arguments, name=name: done[name].append((verb, arguments)) or {})
+    assert done["door"] == [
+        ("label", {"label": "open"}),
+        ("label_frame", {"label": "a/b", "frame": 3}),
+        ("label", {"label": None}),
+    ]
+    assert done["bin"] == asked[3:]
+    alone = Mailbox()
+    alone.submit("label", {"label": "door/open"})
+    alone.serve(lambda verb, arguments: done["door"].append((verb, arguments)) or {})
+    assert done["door"][-1] == asked[0]

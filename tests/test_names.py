@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
 from pathlib import Path
@@ -15,10 +14,10 @@ from dataset_files import COLOUR, saved
 from cfl_edge.errors import DataError
 from cfl_edge.lab.data.sources import open_dataset
 from cfl_edge.labels.frames import FrameLabels
-from cfl_edge.labels.http_request import read_request
 from cfl_edge.labels.keys import KeyLabels
 from cfl_edge.labels.open import open_labels
 from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.loop.verb_arguments import VERBS
 from cfl_edge.names import check_name
 from cfl_edge.onnx.metadata import parse_metadata, to_metadata
 from cfl_edge.stream.frame import Frame
@@ -51,7 +50,7 @@ def test_labels_that_come_with_frames(labels: FrameLabels) -> None:
 
 
 def test_requests() -> None:
-    assert read_request(json.dumps({"label": TWO}).encode()).label == ONE
+    assert VERBS["label"].of("label", {"label": TWO}).label == ONE
 
 
 def test_a_typed_name() -> None:

@@ -81,6 +81,36 @@ def test_taught_by_the_api_from_an_empty_folder_to_a_model(tmp_path):
         assert samples(teaching) == known
 
 
+def test_programs_label_without_a_page_on_a_port_of_this_machine_alone(tmp_path):
+    http = ("--labels-from", "http", "--labels-port", "0", "--ui-host", "0.0.0.0")
+    stream = "demo:?frames=100000"
+    with Teaching(
+        stream, tmp_path / "m", *SMALL, *http, "--realtime", "30", verb="learn"
+    ) as taught:
+        address = urlsplit(taught.address)
+        assert (address.hostname, address.query) == ("127.0.0.1", "")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", address.port), 5)
+        assert samples(taught) == {}  # the demo's own labels do not count
+        assert ask(taught, "label", {"label": "mug", "frames": 5})[0] == 200
+        until(lambda: samples(taught) == {"mug": 5}, 60)
+        code, answer = ask(taught, "label_frame", {"label": "pen", "seconds_ago": 0})
+        assert code == 200, answer
+        assert samples(taught).get("pen", 0) == 1
+        code, answer = ask(taught, "label_frame", {"label": "pen", "frame": 10**9})
+        assert code == 409
+        assert "is not in memory" in answer["error"]
+        assert ask(taught, "label", {"label": "a\nb"})[0] == 400
+
+
+def test_labels_over_http_know_a_port_in_use(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = ("--labels-from", "http", "--labels-port", port)
+        learn = ("learn", "--stream", "demo:?frames=3", "--model", tmp_path / "m", *SMALL)
+        assert_error(cfl_edge(*learn, *options), 2, f"--labels-port {port} is in use")
+
+
 def test_a_port_in_use_is_told_before_anything_is_learned(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 
 import numpy as np
 import pytest
@@ -245,6 +246,38 @@ def test_what_cannot_be_done_changes_nothing(lesson, how, verb, arguments, error
     assert raised.value.hint
     assert contents(lesson.folder) == before
     assert asked.do("classes")["classes"] == {"above": 6, "left": 6}
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "problem"),
+    [
+        ("label", {}, "label is missing"),
+        ("label", {"name": "mug"}, "label is missing"),
+        ("label", {"label": "mug", "second": 3}, "takes no second"),
+        ("label", {"label": 3}, "label is not right"),
+        ("label", {"label": ["mug"]}, "label is not right"),
+        ("label", {"label": " "}, "is empty"),
+        ("label", {"label": "x" * 65}, "65 characters"),
+        ("label", {"label": "a\nb"}, "control characters"),
+        ("label", {"label": "\ud800"}, "is not UTF-8"),
+        ("label", {"label": "mug", "seconds": 0}, "seconds is not right"),
+        ("label", {"label": "mug", "seconds": -1}, "seconds is not right"),
+        ("label", {"label": "mug", "seconds": "3"}, "seconds is not right"),
+        ("label", {"label": "mug", "seconds": True}, "seconds is not right"),
+        ("label", {"label": "mug", "seconds": math.nan}, "seconds is not right"),
+        ("label", {"label": "mug", "seconds": math.inf}, "seconds is not right"),
+        ("label", {"label": "mug", "seconds": 10**400}, "seconds is not right"),
+        ("label_frame", {"label": "mug", "frame": -1}, "frame is not right"),
+        ("label_frame", {"label": "mug", "frame": True}, "frame is not right"),
+        ("label_frame", {"label": "mug", "frame": 1.5}, "frame is not right"),
+        ("label_frame", {"label": "mug", "seconds_ago": -1}, "seconds_ago is not right"),
+        ("label_frame", {"label": "mug", "seconds_ago": "2"}, "seconds_ago is not right"),
+        ("label_frame", {"label": None, "frame": 1}, "label is not right"),
+    ],
+)
+def test_labels_are_checked_before_anything_else(verb, arguments, problem):
+    with pytest.raises(UsageError, match=problem):
+        VERBS[verb].of(verb, arguments)
 
 
 @pytest.mark.parametrize(

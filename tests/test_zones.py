@@ -136,6 +136,23 @@ def test_zones_with_opposite_labels_learn_from_the_same_frames(stream, zones, tm
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["bin", "door"]
 
 
+def test_a_label_reaches_the_zone_that_it_names_whichever_is_asked(stream, zones, tmp_path):
+    class Asking(Teacher):
+        def _hold(self, zone, index):
+            if (zone, index) == ("bin", 0):  # both have their mailboxes by now
+                for label in ("door/on", "bin/off"):
+                    self.mailboxes["bin"].submit("label", {"label": label})
+
+    asking = Asking()
+    learned = learn(
+        settings(stream, zones, tmp_path / "model", learn_flagged=True, export=False),
+        on_notice=ignore,
+        on_step=ignore,
+        watch=asking.watch,
+    )
+    assert [list(learned[zone].samples) for zone in HALVES] == [["on"], ["off"]]
+
+
 def test_each_zone_is_a_model_as_any_other(taught):
     for zone in HALVES:
         listed = cfl_edge("classes", "list", taught / "model" / zone, "--json").summary

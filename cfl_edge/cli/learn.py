@@ -31,7 +31,8 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
 
     def watch(zone: Zone[LearnSettings]) -> Watch | None:
         settings_of[zone.name] = zone.settings
-        watches = [_page(zone, reporter)] if settings.ui else []
+        has_page = settings.ui or settings.labels_from == "http"
+        watches = [_page(zone, reporter)] if has_page else []
         if settings.mqtt is not None:
             watches.append(_mqtt(zone, settings.mqtt, reporter))
         return together(watches)
@@ -75,17 +76,19 @@ def teach(settings: TeachSettings, reporter: Reporter) -> None:
 
 
 def _page(zone: Zone[LearnSettings], reporter: Reporter) -> Watch:
-    """Return what opens the page beside a session, and tells where it is."""
+    """Return what opens the page and its API beside a session, and tells where they are."""
     from cfl_edge.serve.page.teach import TeachPage, qr_lines
-    from cfl_edge.web.options import TOKEN_VARIABLE, page_options
+    from cfl_edge.web.options import LOOPBACK, TOKEN_VARIABLE, page_options
 
     settings, on_notice = zone.settings, zone.on_notice(reporter.notice)
-    port = zone.port(settings.ui_port)
-    options = page_options(settings.ui_host, port, settings.token_file, on_notice)
+    host, port, option = settings.ui_host, settings.ui_port, "--ui-port"
+    if not settings.ui:  # --labels-from http: whoever labels is on this machine
+        host, port, option = LOOPBACK, settings.labels_port, "--labels-port"
+    options = page_options(host, zone.port(port), settings.token_file, on_notice)
 
     @contextmanager
     def watch(watched: Watched) -> Iterator[Watcher]:
-        with TeachPage(options, watched, on_notice) as page:
+        with TeachPage(options, watched, on_notice, option) as page:
             # Whoever reads a journal is not to get in: a token that stays is shown on a terminal.
             stays = settings.token_file is not None or TOKEN_VARIABLE in os.environ
             is_shown = not stays or sys.stderr.isatty()

@@ -46,7 +46,7 @@ else:
 LabelsFrom = Literal["dirs", "keys", "http", "serial"]
 LABELS_FROM = Option(
     "Where labels come from: dirs (name of the subfolder or clip), keys (hold a key), http (POST "
-    "/label), serial (buttons of the board).",
+    "/api/v1/label), serial (buttons of the board).",
     panel="Labels",
     metavar="SOURCE",
 )
@@ -81,7 +81,11 @@ class LearnSettings(Settings):
     labels_port: Annotated[
         int,
         Field(ge=0, le=65535),
-        Option("Port of --labels-from http; 0 picks a free one.", panel="Labels", metavar="PORT"),
+        Option(
+            "Port of --labels-from http, without --ui; 0 picks a free one.",
+            panel="Labels",
+            metavar="PORT",
+        ),
     ] = defaults.LABELS_PORT
     label_delay: Annotated[
         float,

@@ -76,7 +76,11 @@ class FrameLabels(LabelSource):
         Args:
             waiting: The line for the view; None says that nobody labels.
         """
-        return cls(lambda frame: None, lambda newest: waiting or "no labels: predicting only")
+        return cls(
+            lambda frame: None,
+            lambda newest: waiting or "no labels: predicting only",
+            with_frame=False,
+        )
 
     def open(self) -> None:
         """Do nothing: the stream has what is needed."""
@@ -109,3 +113,10 @@ def labels_of_stream(options: LabelOptions) -> FrameLabels:
 def labels_of_board(options: LabelOptions) -> FrameLabels:
     """Return the source of `--labels-from serial`."""
     return FrameLabels.of_board(options)
+
+
+def labels_of_requests(options: LabelOptions) -> FrameLabels:
+    """Return the source of `--labels-from http`: programs label by the verbs of the session."""
+    labels = FrameLabels.none('POST {"label": "mug"} to /api/v1/label')
+    labels.looks_back = True
+    return labels

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Collection
 from typing import final
@@ -14,7 +13,7 @@ HEARTBEAT_S = 1.0  # of a label that lasts as long as somebody asks for it again
 
 @final
 class Hold:
-    """What frames are taught from now on; safe for several threads.
+    """What frames are taught from now on.
 
     Args:
         clock: Returns monotonic seconds.
@@ -32,7 +31,6 @@ class Hold:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.paused = False
         self._clock = clock
-        self._lock = threading.Lock()  # guards what follows
         self._label: str | None = None
         self._until_s = math.inf
         self._frames_left = math.inf
@@ -47,21 +45,19 @@ class Hold:
             seconds: How long; without end by default.
             frames: How many frames; without end by default.
         """
-        with self._lock:
-            self._label, self._until_s = label, self._clock() + seconds
-            self._frames_left = frames
+        self._label, self._until_s = label, self._clock() + seconds
+        self._frames_left = frames
 
     def current(self) -> str | None:
         """Return the label that holds now; None once its time is over."""
-        with self._lock:
-            return self._current()
+        is_over = self._clock() >= self._until_s or self._frames_left <= 0
+        return None if is_over else self._label
 
     def take(self) -> str | None:
         """Return the label of the next frame; unless paused, this uses up one of its frames."""
-        with self._lock:
-            label = self._current()
-            self._frames_left -= not self.paused
-            return label
+        label = self.current()
+        self._frames_left -= not self.paused
+        return label
 
     def follow(self, names: Collection[str], into: str | None) -> bool:
         """Follow a change of the classes: let go of a class that is gone.
@@ -73,12 +69,7 @@ class Hold:
         Returns:
             Whether one of them was held.
         """
-        with self._lock:
-            is_held = self._current() in names
-            if is_held:
-                self._label = into
-            return is_held
-
-    def _current(self) -> str | None:
-        is_over = self._clock() >= self._until_s or self._frames_left <= 0
-        return None if is_over else self._label
+        is_held = self.current() in names
+        if is_held:
+            self._label = into
+        return is_held

@@ -12,7 +12,7 @@ from cfl_edge.names import visible
 KINDS = {
     "dirs": "cfl_edge.labels.frames:labels_of_stream",
     "keys": "cfl_edge.labels.keys:labels_of_keys",
-    "http": "cfl_edge.labels.http:labels_of_requests",
+    "http": "cfl_edge.labels.frames:labels_of_requests",
     "serial": "cfl_edge.labels.frames:labels_of_board",
 }
 """Values of `--labels-from`, and what returns the source: "module:function", imported when used.
@@ -39,7 +39,7 @@ def open_labels(
 
     Raises:
         UsageError: Both options are given, a value is not one of these, or "keys" without a
-            terminal. A port in use raises when the source is entered.
+            terminal.
 
     Example:
         >>> open_labels(label=None, labels_from=None).waiting

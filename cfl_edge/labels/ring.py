@@ -6,7 +6,6 @@ step back (the next clip begins at 0) counts as no time at all.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -96,12 +95,12 @@ class LabelledError(LookupError):
 
 @final
 class FrameRing(Generic[T]):
-    """The newest frames, and which of them is due for its label; safe for several threads.
+    """The newest frames, and which of them is due for its label.
 
     Args:
         delay_s: Seconds from a frame to its label. With 0 each frame is due at once.
-        limits: How much it holds. Frames that were due stay as well: a label over HTTP may
-            name one of them.
+        limits: How much it holds. Frames that were due stay as well: a label may name one of
+            them.
 
     Example:
         >>> ring = FrameRing(delay_s=2.0)
@@ -121,7 +120,6 @@ class FrameRing(Generic[T]):
     def __init__(self, delay_s: float = 0.0, limits: RingLimits | None = None) -> None:
         self.delay_s = delay_s
         self.limits = limits or RingLimits()
-        self._lock = threading.Lock()
         self._kept: deque[Kept[T]] = deque()
         self._waiting: deque[Kept[T]] = deque()  # the newest of them, which were not due yet
         self._size_bytes = 0
@@ -153,23 +151,22 @@ class FrameRing(Generic[T]):
         Returns:
             Those that are due, and those that were dropped before they were due; oldest first.
         """
-        with self._lock:
-            if self._last_s is not None:
-                self._now_s += max(0.0, timestamp_s - self._last_s)
-            self._last_s = timestamp_s
-            kept.time_s = self._now_s
-            self._kept.append(kept)
-            self._waiting.append(kept)
-            self._size_bytes += kept.size_bytes
-            due, early = [], []
-            while self._waiting and self._now_s - self._waiting[0].time_s >= self.delay_s:
-                due.append(self._waiting.popleft())
-            while self._is_over():
-                oldest = self._kept.popleft()
-                self._size_bytes -= oldest.size_bytes
-                if self._waiting and self._waiting[0] is oldest:
-                    early.append(self._waiting.popleft())
-            return due, early
+        if self._last_s is not None:
+            self._now_s += max(0.0, timestamp_s - self._last_s)
+        self._last_s = timestamp_s
+        kept.time_s = self._now_s
+        self._kept.append(kept)
+        self._waiting.append(kept)
+        self._size_bytes += kept.size_bytes
+        due, early = [], []
+        while self._waiting and self._now_s - self._waiting[0].time_s >= self.delay_s:
+            due.append(self._waiting.popleft())
+        while self._is_over():
+            oldest = self._kept.popleft()
+            self._size_bytes -= oldest.size_bytes
+            if self._waiting and self._waiting[0] is oldest:
+                early.append(self._waiting.popleft())
+        return due, early
 
     def _is_over(self) -> bool:
         limits = self.limits
@@ -181,18 +178,16 @@ class FrameRing(Generic[T]):
 
     def rest(self) -> list[Kept[T]]:
         """Return those that were not due yet, oldest first: the stream has ended."""
-        with self._lock:
-            rest = list(self._waiting)
-            self._waiting.clear()
-            return rest
+        rest = list(self._waiting)
+        self._waiting.clear()
+        return rest
 
     def label(self, kept: Kept[T], label: str) -> bool:
         """Label a frame; False if it has a label already."""
-        with self._lock:
-            if kept.label is not None:
-                return False
-            kept.label = label
-            return True
+        if kept.label is not None:
+            return False
+        kept.label = label
+        return True
 
     def follow(self, names: Collection[str], into: str | None) -> None:
         """Follow a change of the classes: labels that are gone are none.
@@ -201,10 +196,9 @@ class FrameRing(Generic[T]):
             names: Classes that were renamed, merged or removed.
             into: Their name from now on; None if they are gone.
         """
-        with self._lock:
-            for kept in self._kept:
-                kept.known = into if kept.known in names else kept.known
-                kept.label = into if kept.label in names else kept.label
+        for kept in self._kept:
+            kept.known = into if kept.known in names else kept.known
+            kept.label = into if kept.label in names else kept.label
 
     def mark(self, frames: Collection[int], label: str | None) -> None:
         """Give labelled frames another label; None for frames that are to be labelled anew.
@@ -213,10 +207,9 @@ class FrameRing(Generic[T]):
             frames: Their numbers; those that are no longer in memory are passed over.
             label: A checked name.
         """
-        with self._lock:
-            for kept in self._kept:
-                if kept.index in frames:
-                    kept.label = label
+        for kept in self._kept:
+            if kept.index in frames:
+                kept.label = label
 
     def claim(
         self, label: str, *, frame: int | None = None, seconds_ago: float | None = None
@@ -232,12 +225,11 @@ class FrameRing(Generic[T]):
             NotKeptError: It is no longer there, or never came.
             LabelledError: It has a label already.
         """
-        with self._lock:
-            found = self._at_age(seconds_ago or 0.0) if frame is None else self._numbered(frame)
-            if found.label is not None:
-                raise LabelledError(found.index, found.label)
-            found.label = label
-            return found
+        found = self._at_age(seconds_ago or 0.0) if frame is None else self._numbered(frame)
+        if found.label is not None:
+            raise LabelledError(found.index, found.label)
+        found.label = label
+        return found
 
     def _numbered(self, frame: int) -> Kept[T]:
         for kept in self._kept:

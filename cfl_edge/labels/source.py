@@ -6,15 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import Any, Self, final
 
-from cfl_edge.defaults import LABELS_PORT
 from cfl_edge.labels.hold import Hold
-from cfl_edge.labels.ring import FrameRing, Kept
 from cfl_edge.stream.frame import Frame
-
-if TYPE_CHECKING:
-    from cfl_edge.labels.http_server import LabelServer
 
 Submit = Callable[[str, Mapping[str, Any]], "Future[dict[str, Any]]"]
 
@@ -38,20 +33,16 @@ class LabelOptions:
 
     Args:
         classes: Names that the model knows, in their order.
-        port: `--labels-port`; 0 chooses a free one.
         reserved: See `cfl_edge.names.check_name`.
         hands: What it may use of the session.
         zone: Which zone of the camera it labels: of labels such as "door/open" those that begin
             with it. None for all of the camera, whose labels are taken as they are.
-        server: What takes the requests of all zones.
     """
 
     classes: Sequence[str] = ()
-    port: int = LABELS_PORT
     reserved: str | None = None
     hands: Hands = field(default_factory=Hands)
     zone: str | None = None
-    server: LabelServer | None = None
 
     def own(self, label: str | None) -> str | None:
         """Return what a label says of this zone; None where it speaks of another, or of none.
@@ -87,10 +78,6 @@ class LabelSource(ABC):
     looks_back: bool = False
     """Whether somebody may name a frame that has passed: those of the last 10 s are stored then."""
 
-    late: Callable[[FrameRing[Any]], list[Kept[Any]]] | None = None
-    """Returns the past frames that were labelled since the last call; None where a label never
-    names a past frame. The ring, the same in every call, has the frames that labels may name."""
-
     follow: Callable[[Collection[str], str | None], None] | None = None
     """Follows a change of the classes: those that were renamed, merged or removed, and their name
     from now on. None where it knows no classes: what it calls by an old name then has the new one.
@@ -98,7 +85,7 @@ class LabelSource(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Take the terminal or the port; entering the context calls it.
+        """Take the terminal; entering the context calls it.
 
         Raises:
             UsageError: It is not available.
@@ -118,7 +105,7 @@ class LabelSource(ABC):
     @property
     @abstractmethod
     def waiting(self) -> str:
-        """One line for the view: the keys, the address, "paused"; may be empty."""
+        """One line for the view: the keys, "paused"; may be empty."""
 
     @abstractmethod
     def close(self) -> None:

@@ -47,7 +47,7 @@ def open_ring(
     (`cfl_edge.loop.teaching`).
 
     Args:
-        labels: The label source; with `--labels-from http` a label can name a past frame.
+        labels: The label source.
         delay_s: `--label-delay`.
         max_bytes: Limit on the bytes of tensors.
 

@@ -64,13 +64,11 @@ def learn(
 
         stream = stack.enter_context(open_learn_stream(settings, reduction, on_notice))
         on_notice(stream.description())
-        server = None
-        if settings.zones is not None and settings.labels_from == "http":
-            from cfl_edge.labels.http_server import LabelServer
-
-            server = LabelServer(settings.labels_port)
+        if settings.zones is not None:
+            for model in models:
+                model.mailbox.zones = {str(one.zone.name): one.mailbox for one in models}
         for model in models:
-            model.open_labels(server)
+            model.open_labels()
         camera = Camera(stream.live, service, HeatPolicy(BoardHealth(), on_notice))
         for model in models:
             model.open(camera, watch(model.zone))

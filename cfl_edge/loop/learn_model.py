@@ -44,7 +44,6 @@ from cfl_edge.stream.source import Stream
 from cfl_edge.stream.uri import mask
 
 if TYPE_CHECKING:
-    from cfl_edge.labels.http_server import LabelServer
     from cfl_edge.learner.learner import Learner
     from cfl_edge.loop.publish import Publisher
     from cfl_edge.onnx.export import Exported
@@ -101,6 +100,7 @@ class LearnedModel:
 
     Attributes:
         zone: As given.
+        mailbox: Carries verbs to its session.
         gaze: Says how far JPEGs may be shrunk.
         session: Goes through the stream, once `open` was called.
 
@@ -116,9 +116,9 @@ class LearnedModel:
         self._settings = settings = zone.settings
         self._store = Store(settings.model, on_notice=on_notice)
         stack.enter_context(ModelLock(settings.model))
-        self._mailbox = Mailbox()
-        stack.enter_context(SessionSocket(settings.model, self._mailbox.submit, on_notice))
-        stack.callback(self._mailbox.close)
+        self.mailbox = Mailbox()
+        stack.enter_context(SessionSocket(settings.model, self.mailbox.submit, on_notice))
+        stack.callback(self.mailbox.close)
         self._saved = self._store.load() if self._store.exists() else None
         if self._saved is not None:
             check_saved(self._saved)
@@ -128,25 +128,15 @@ class LearnedModel:
         self.gaze = Gaze(on_notice)
         self._watcher: Watcher | None = None
 
-    def open_labels(self, server: LabelServer | None) -> None:
+    def open_labels(self) -> None:
         """Open where labels come from.
 
-        Args:
-            server: Of `--labels-from http` for all zones; None for the model's own.
-
         Raises:
-            UsageError: There is no terminal, or the port is in use.
+            UsageError: There is no terminal.
         """
         settings = self._settings
-        self._hands = Hands(submit=self._mailbox.submit)
-        options = LabelOptions(
-            self._classes,
-            settings.labels_port,
-            reserved_name(settings),
-            self._hands,
-            self.zone.name,
-            server,
-        )
+        self._hands = Hands(submit=self.mailbox.submit)
+        options = LabelOptions(self._classes, reserved_name(settings), self._hands, self.zone.name)
         self._labels: LabelSource = self._stack.enter_context(
             open_labels(
                 label=settings.label,
@@ -227,7 +217,7 @@ class LearnedModel:
         )
         if watch is not None:
             onnx = settings.model / ONNX_FOLDER / MODEL_FILE
-            watched = Watched(self._mailbox, learner.view, learner.image_px, onnx)
+            watched = Watched(self.mailbox, learner.view, learner.image_px, onnx)
             self._watcher = self._stack.enter_context(watch(watched))
         self.session = Session(self._learning, options, camera.service, camera.interrupts)
         running = Running(
@@ -249,7 +239,7 @@ class LearnedModel:
         do = verbs.do if self._watcher is None else watched_verbs(verbs, self._watcher)
 
         def serve() -> None:
-            self._mailbox.serve(do)
+            self.mailbox.serve(do)
             verbs.follow_hold()
 
         self.session.serve = serve
@@ -274,7 +264,7 @@ class LearnedModel:
 
     def finish(self) -> Learned:
         """Take no more verbs, write the ONNX files, and return what was learned."""
-        self._mailbox.close()
+        self.mailbox.close()
         learner, publisher = self._learner, self._publisher
         exported = _write_onnx(learner, self._settings, publisher, self._on_notice)
         return Learned(

@@ -28,6 +28,10 @@ class Mailbox:
     Args:
         most: How many may wait.
 
+    Attributes:
+        zones: Of the zones of the camera, by their names: a label such as `door/open` goes to the
+            one that it names, whichever was asked.
+
     Example:
         >>> mailbox = Mailbox()
         >>> answer = mailbox.submit("add", {"name": "mug"})
@@ -41,6 +45,7 @@ class Mailbox:
         self._lock = threading.Lock()  # guards what follows
         self._waiting: deque[tuple[Future[Answer], str, Mapping[str, Any]]] = deque()
         self._closed = False
+        self.zones: Mapping[str, Mailbox] = {}
 
     def submit(self, verb: str, arguments: Mapping[str, Any]) -> Future[Answer]:
         """Ask for a verb, in any thread, and return at once.
@@ -55,6 +60,12 @@ class Mailbox:
         Raises:
             SessionError: The session has ended, or too many wait.
         """
+        zone, slash, name = str(arguments.get("label", "")).partition("/")
+        if slash and zone in self.zones:
+            return self.zones[zone]._submit(verb, {**arguments, "label": name or None})
+        return self._submit(verb, arguments)
+
+    def _submit(self, verb: str, arguments: Mapping[str, Any]) -> Future[Answer]:
         future: Future[Answer] = Future()
         with self._lock:
             if self._closed:

@@ -43,7 +43,7 @@ class Teaching:
 
     Args:
         learner: Changed by what it learns.
-        labels: Where labels come from; may name past frames.
+        labels: Where labels come from.
         ring: Of frames that wait for their label.
         learn_flagged: Also learn frames with a flag.
         on_notice: Told once of each flag, and once of frames that could not be stored long enough.
@@ -121,7 +121,6 @@ class Teaching:
             self._tell_full()
             self.let_go += one.known is None and one.label is None
             self._label(one, one.known, budget_s)
-        self._teach_late(budget_s)
         return kept
 
     def is_taught(self, frame: Frame) -> bool:
@@ -140,13 +139,11 @@ class Teaching:
             kept = Kept(frame.index, seen, tensor_bytes(seen.encoded), None)
             for one in self._ring.add(kept, frame.timestamp_s)[1]:
                 self._label(one, one.known, budget_s)
-        self._teach_late(budget_s)
 
     def finish(self, budget_s: Budget) -> None:
         """Learn what still waits and is labelled: the stream has ended."""
         for one in self._ring.rest():
             self._label(one, one.known, budget_s)
-        self._teach_late(budget_s)
 
     def flags(self, kept: Kept[Seen]) -> tuple[str, ...]:
         """Return the flags of a frame with the label that it has."""
@@ -303,11 +300,6 @@ class Teaching:
         if held is not None:
             label, with_frame = held, False
         return (None if self.hold.paused else label), with_frame
-
-    def _teach_late(self, budget_s: Budget) -> None:
-        for one in self._labels.late(self._ring) if self._labels.late is not None else ():
-            if one.label is not None:  # its class may be gone since
-                self._teach(one, one.label, budget_s)
 
     def _label(self, kept: Kept[Seen], label: str | None, budget_s: Budget) -> None:
         if self.hold.paused:

@@ -38,12 +38,19 @@ class TeachPage:
         options: Address and token.
         watched: The session.
         on_notice: Told of a request that failed, in the thread of the server.
+        option: What chooses the port, for the error.
 
     Raises:
         UsageError: On entering: the port is not available.
     """
 
-    def __init__(self, options: HttpOptions, watched: Watched, on_notice: Notice) -> None:
+    def __init__(
+        self,
+        options: HttpOptions,
+        watched: Watched,
+        on_notice: Notice,
+        option: str = "--ui-port",
+    ) -> None:
         self.album = Album(watched.view, watched.image_px)
         self._feed = Feed(lambda: (watched.view, watched.image_px))
         self._status = Status()
@@ -53,7 +60,7 @@ class TeachPage:
         self._server = WebServer(
             options,
             [*api.routes(), *status_routes(self._status, self._metrics), *files],
-            f"--ui-port {options.port}",
+            f"{option} {options.port}",
             lambda error: on_notice(f"an answer over HTTP failed: {error!r}"),
             public=frozenset(route.path for route in files),
         )
