@@ -6,7 +6,7 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from cfl_edge.core import factor
-from cfl_edge.core.class_statistics import NEVER, ClassStatistics, with_constant
+from cfl_edge.core.class_statistics import GATHERED, NEVER, ClassStatistics, with_constant
 from cfl_edge.core.factor import CORRECTION, Factor, shrinkage
 
 
@@ -36,6 +36,20 @@ def test_running_statistics_equal_those_of_all_samples(batch):
     torch.testing.assert_close(statistics.means, means, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(statistics.triangle().dense(), scatter, rtol=1e-4, atol=2e-2)
     assert statistics.counts.tolist() == torch.bincount(labels).tolist()
+
+
+def test_products_that_wait_are_in_every_scatter_that_is_read_and_gone_with_one_that_is_replaced():
+    h, labels = samples(n=GATHERED - 1)
+    one_by_one, at_once = statistics_of(h, labels, 1), statistics_of(h, labels, len(h))
+    torch.testing.assert_close(one_by_one.scatter, at_once.scatter, rtol=1e-4, atol=1e-2)
+    before = one_by_one.scatter.clone()
+    one_by_one.update(h[:1] + 1, labels[:1])
+    one_by_one.decay(0.5)  # of what had come before it
+    at_once.update(h[:1] + 1, labels[:1])
+    torch.testing.assert_close(one_by_one.scatter, at_once.scatter / 2, rtol=1e-4, atol=1e-2)
+    one_by_one.update(h[:1] + 9, labels[:1])
+    one_by_one.scatter = before
+    assert torch.equal(one_by_one.scatter, before)
 
 
 def chosen_shrinkage(covariance, n):

@@ -16,9 +16,13 @@ from cfl_edge.core.triangle import Triangle, triangle_size
 
 __all__ = ["NEVER", "ClassStatistics", "with_constant"]
 
+GATHERED = 32  # rows that are added to the scatter together: each alone would read it all
+
 
 class ClassStatistics:
     """Running mean of each class and one within-class scatter, of features (N, C).
+
+    The scatter is brought up to date when it is read.
 
     Args:
         channels: C.
@@ -40,7 +44,8 @@ class ClassStatistics:
     def __init__(self, channels: int, device: torch.device | str = "cpu") -> None:
         self.counts = torch.zeros(0, device=device)  # (Z,)
         self.means = torch.zeros(0, channels, device=device)  # (Z, C)
-        self.scatter = torch.zeros(triangle_size(channels), device=device)  # (C, C), its triangle
+        self._scatter = torch.zeros(triangle_size(channels), device=device)  # (C, C), its triangle
+        self._gathered: list[Tensor] = []  # (n, C) each, whose products it does not hold yet
 
     def add_class(self) -> None:
         """Append a class without samples."""
@@ -61,15 +66,33 @@ class ClassStatistics:
         added = torch.bincount(inverse).to(self.counts)
         sums = self.means.new_zeros(len(places), self.means.shape[1])
         batch_means = sums.index_add_(0, inverse, h_mean) / added[:, None]
-        within = h_mean - batch_means[inverse]  # (N, C)
+        within = (h_mean - batch_means[inverse])[added[inverse] > 1]  # one sample is its own mean
         before = self.counts[places]
         total = before + added
         # Two groups of n and m samples: n m / (n + m) times the square of their means' distance.
         weight = (before * added / total).sqrt()[:, None]
         apart = batch_means - self.means[places]
-        self.triangle().add_products(torch.cat([within, weight * apart]))
+        self._gathered.append(torch.cat([within, (weight * apart)[before > 0]]))
+        if sum(map(len, self._gathered)) >= GATHERED:
+            self._add_gathered()
         self.means[places] += (added / total)[:, None] * apart
         self.counts[places] = total
+
+    @property
+    def scatter(self) -> Tensor:
+        """Within-class scatter (C, C) of all samples, its triangle; setting it replaces it."""
+        self._add_gathered()
+        return self._scatter
+
+    @scatter.setter
+    def scatter(self, values: Tensor) -> None:
+        self._scatter = values
+        self._gathered.clear()
+
+    def _add_gathered(self) -> None:
+        if self._gathered:
+            rows, self._gathered = torch.cat(self._gathered), []
+            Triangle(self._scatter, self.means.shape[1]).add_products(rows)
 
     def decay(self, factor: float) -> None:
         """Let what was seen so far count `factor` times as much (0 to 1), for moving features."""

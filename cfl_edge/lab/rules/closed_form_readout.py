@@ -58,6 +58,7 @@ class ClosedFormReadout(nn.Module):
         statistics = self._statistics()
         statistics.update(h_mean, labels)
         self.counts.copy_(statistics.counts)
+        self.scatter.copy_(statistics.scatter)
 
     def scores(self, h_mean: Tensor) -> Tensor:
         """Return log likelihoods up to a term that all classes share, (N, Z).

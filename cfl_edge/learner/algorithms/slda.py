@@ -49,7 +49,8 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
 
     Row z is (Sigma^-1 mu_z, -1/2 mu_z^T Sigma^-1 mu_z), with Sigma = (1 - shrinkage) S + shrinkage
     * trace(S) / C * I of the within-class covariance S: what scikit-learn's
-    `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=...)` solves.
+    `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=...)` solves. What all classes share, the
+    row of the mean of their means, is left away before it is solved: it can be many times longer.
 
     Args:
         statistics: Of Z classes.
@@ -58,8 +59,10 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
     Returns:
         (Z, C + 1)
     """
-    rows = shrunk_factor(statistics, shrinkage).solve(statistics.means)  # (Z, C)
-    bias = -0.5 * (rows * statistics.means).sum(dim=1, keepdim=True)
+    known = statistics.counts > 0
+    centre = statistics.means[known].mean(dim=0) if known.any() else 0.0
+    rows = shrunk_factor(statistics, shrinkage).solve(statistics.means - centre)  # (Z, C)
+    bias = -0.5 * (rows * (statistics.means + centre)).sum(dim=1, keepdim=True)
     return torch.cat([rows, bias], dim=1)
 
 
