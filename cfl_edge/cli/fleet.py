@@ -64,24 +64,72 @@ class SubtractSettings(Settings):
     out: Out
 
 
+Board = Annotated[
+    str | None, Option("Name of this board.", metavar="NAME", default="the host's name")
+]
+BoardModel = Annotated[
+    Path, Option("Model folder of this board; learn may be using it.", metavar="DIR")
+]
+Address = Annotated[str, Option("HOST:PORT of the server.", positional=True, metavar="ADDRESS")]
+Ca = Annotated[
+    Path | None,
+    Option("Certificate that the server's is checked with; without it, no TLS.", metavar="FILE"),
+]
+
+
 class SyncSettings(Settings):
     """Every option of `cfl-edge fleet sync`."""
 
     shared: Annotated[
         Path, Option("Folder that all boards see, or that rsync copies.", positional=True)
     ]
-    model: Annotated[
-        Path, Option("Model folder of this board; learn may be using it.", metavar="DIR")
-    ] = defaults.MODEL_FOLDER
-    board: Annotated[
-        str | None,
-        Option("Name of this board in the folder.", metavar="NAME", default="the host's name"),
-    ] = None
+    model: BoardModel = defaults.MODEL_FOLDER
+    board: Board = None
     every: Annotated[
         float | None,
         Field(gt=0),
         Option("Sync again and again, with S seconds between.", metavar="S"),
     ] = None
+
+
+class ServerSettings(Settings):
+    """Every option of `cfl-edge fleet server`."""
+
+    shared: Annotated[Path, Option("Folder for the boards' reports.", positional=True)]
+    host: Annotated[str, Option("Address to listen on; 0.0.0.0 for all.", metavar="HOST")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Field(ge=1, le=65535), Option("Port.", metavar="PORT")] = (
+        defaults.FLEET_PORT
+    )
+    cert: Annotated[Path | None, Option("Certificate, for TLS.", metavar="FILE")] = None
+    key: Annotated[Path | None, Option("Its private key.", metavar="FILE")] = None
+    ca: Annotated[Path | None, Option("Certificate that signed it.", metavar="FILE")] = None
+    registered: Annotated[
+        bool, Option("Only boards whose key was registered take part, see docs/fleet.md.")
+    ] = False
+
+
+class JoinSettings(Settings):
+    """Every option of `cfl-edge fleet join`."""
+
+    address: Address
+    model: BoardModel = defaults.MODEL_FOLDER
+    board: Board = None
+    ca: Ca = None
+    key: Annotated[
+        Path | None, Option("Private key of this board, where --registered asks.", metavar="FILE")
+    ] = None
+
+
+class RoundSettings(Settings):
+    """Every option of `cfl-edge fleet round`."""
+
+    address: Address
+    ca: Ca = None
+    answer_s: Annotated[
+        float, Field(gt=0), Option("Seconds that boards have for an answer.", metavar="S")
+    ] = 60.0
 
 
 class StatusSettings(Settings):
@@ -114,6 +162,70 @@ def status(settings: StatusSettings, reporter: Reporter) -> None:
 
     saved = Store(settings.model, on_notice=reporter.notice).load()
     _tell(saved, settings.model, reporter)
+
+
+@command(app)
+def server(settings: ServerSettings, reporter: Reporter) -> None:
+    """Run the server of a fleet, Flower's SuperLink, until it is stopped."""
+    from cfl_edge.fleet import flower_run
+
+    if not settings.shared.is_dir():
+        raise UsageError(
+            f"{settings.shared} does not exist, expected the folder for the boards' reports",
+            hint=f"mkdir {settings.shared}",
+        )
+    words = ["--host", settings.host, "--port", str(settings.port)]
+    if settings.cert is None:
+        words.append("--insecure")
+    else:
+        words += ["--ssl-certfile", _file(settings.cert), "--ssl-keyfile", _file(settings.key)]
+        words += ["--ssl-ca-certfile", _file(settings.ca)]
+    words += ["--enable-supernode-auth"] if settings.registered else []
+    address = f"{settings.host}:{settings.port}"
+    reporter.notice(f"fleet server on {address}, reports in {settings.shared}")
+    flower_run.run_server(words, settings.shared)
+
+
+@command(app)
+def join(settings: JoinSettings, reporter: Reporter) -> None:
+    """Let a board take part in the rounds of a server until stopped; learn may be running."""
+    from cfl_edge.fleet import flower_run
+    from cfl_edge.fleet.contribution import check_board
+
+    board = check_board(settings.board or socket.gethostname(), str(settings.model))
+    words = ["--superlink", settings.address]
+    words += ["--insecure"] if settings.ca is None else ["--root-certificates", _file(settings.ca)]
+    if settings.key is not None:
+        words += ["--auth-supernode-private-key", _file(settings.key)]
+    reporter.notice(f"{board} takes part in the rounds of {settings.address}")
+    flower_run.run_board(words, board, settings.model)
+
+
+@command(app, "round")
+def round_(settings: RoundSettings, reporter: Reporter) -> None:
+    """Ask all boards of a server for what is new, and send each the sum of the others."""
+    from cfl_edge.fleet import flower_run
+
+    ca = None if settings.ca is None else _file(settings.ca)
+    done = flower_run.run_round(settings.address, ca, settings.answer_s)
+    lines = [
+        f"reported   {', '.join(done['boards']) or 'no board'}",
+        f"took       {', '.join(done['took']) or 'no board'}",
+        f"received   {done['received_bytes'] / 1e6:.2g} MB",
+        *(f"problem    {name}: {why}" for name, why in done["problems"].items()),
+    ]
+    reporter.summary(done, lines)
+
+
+def _file(path: Path | None) -> str:
+    """Return the absolute path of a file that Flower reads; its own error is a traceback."""
+    if path is None or not path.is_file():
+        raise UsageError(
+            f"{'no file was given' if path is None else f'{path} is no file'}, expected a "
+            "certificate or key in PEM",
+            hint="--cert server.pem --key server.key --ca ca.crt",
+        )
+    return str(path.resolve())
 
 
 @command(app)

@@ -17,14 +17,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from cfl_edge.errors import CflEdgeError, DataError, ModelError, ModelNotFoundError, UsageError
+from cfl_edge.errors import (
+    CflEdgeError,
+    DataError,
+    ModelDamagedError,
+    ModelError,
+    ModelNotFoundError,
+    UsageError,
+)
 from cfl_edge.fleet.contribution import (
     KEY,
-    SUMMED,
     check_board,
     contribution,
     is_board,
@@ -82,6 +89,12 @@ class Others:
     boards: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
+    def summed(self, own: Saved) -> Saved | None:
+        """Return them as one contribution for a board; None if they have learned nothing."""
+        if not self.pool.frames:
+            return None
+        return self.pool.summed(own, own.manifest[KEY]["board"], self.boards)
+
 
 def others_folder(model: Path) -> Path:
     """Return where a model folder has the sum of the other boards."""
@@ -116,7 +129,7 @@ def sync(model: Path, shared: Path, board: str, notice: Notice) -> Synced:
         _require_same_name(model, shared, board)
         sent_bytes = put_report(own, shared, notice)
         others = add_up(shared, own, notice)
-        changed = keep(model, own, others, notice)
+        changed = keep(model, others.summed(own), notice)
     return Synced(
         board=board,
         generation=own.manifest[KEY]["generation"],
@@ -157,9 +170,12 @@ def put_report(own: Saved, shared: Path, notice: Notice) -> int:
     """
     board, generation = own.manifest[KEY]["board"], own.manifest[KEY]["generation"]
     store = Store(shared / check_board(board, str(shared)), on_notice=notice)
-    there = store.load() if store.exists() else None
+    there = None
+    if store.exists():
+        with suppress(ModelDamagedError):  # half copied: it is written again
+            there = read_again(store.load(), str(store.folder))
     if there is not None:
-        before = read_again(there, str(store.folder)).manifest[KEY]["generation"]
+        before = there.manifest[KEY]["generation"]
         if generation < before:
             raise DataError(
                 f"{board} reports generation {generation}, but {store.folder} has {before}: this "
@@ -227,13 +243,12 @@ def _is_folder(place: Path) -> bool:
     return place.is_dir() and not place.is_symlink()
 
 
-def keep(model: Path, own: Saved, others: Others, notice: Notice) -> bool:
+def keep(model: Path, summed: Saved | None, notice: Notice) -> bool:
     """Put the sum of the others beside a model, where its learner finds it.
 
     Args:
         model: The model folder.
-        own: Its contribution.
-        others: From `add_up`; nothing is left there if they are none.
+        summed: From `Others.summed`; with None nothing is left there.
         notice: Called with what the user should know.
 
     Returns:
@@ -241,19 +256,15 @@ def keep(model: Path, own: Saved, others: Others, notice: Notice) -> bool:
     """
     place = others_folder(model)
     store = Store(place, on_notice=notice)
-    if not others.pool.frames:
+    if summed is None:
         if error := discard(place):
             raise ModelError(
                 f"{place} cannot be removed: {error.strerror}", hint=f"ls -l {place.parent}"
             )
         return False
-    summed = others.pool.summed(own, own.manifest[KEY]["board"], others.boards)
     if store.exists():
         before = store.load().manifest
-        if (before[KEY][SUMMED], before["counters"]) == (
-            others.boards,
-            summed.manifest["counters"],
-        ):
+        if all(before.get(key) == summed.manifest[key] for key in (KEY, "counters")):
             return False
     store.save(summed.manifest, summed.tensors)
     return True

@@ -1,0 +1,278 @@
+"""Boards that share through Flower: what a round says and writes, and a real one on loopback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from command_line import assert_error, cfl_edge
+from fleet_boards import KINDS, board, config, pictures
+
+from cfl_edge.errors import DataError, ModelDamagedError
+from cfl_edge.fleet import flower, flower_run
+from cfl_edge.fleet.contribution import KEY, SUMMED, contribution
+from cfl_edge.learner.learner import Learner
+from cfl_edge.loop.fleet import Fleet, Joined
+from cfl_edge.model.store import Store
+
+COMMAND = [sys.executable, "-m", "cfl_edge", "fleet"]
+
+
+def reported(model):
+    return contribution(Store(model).load(), model.name, model.name)
+
+
+def others(model):
+    return Store(model / "fleet" / "others", on_notice=pytest.fail).load()
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    place = tmp_path / "shared"
+    place.mkdir()
+    monkeypatch.setenv(flower.FOLDER, str(place))
+    return place
+
+
+@pytest.fixture
+def boards(tmp_path):
+    return [
+        board(tmp_path / "hall", {0: 20, 1: 8}),
+        board(tmp_path / "kitchen", {1: 12, 2: 15}),
+        board(tmp_path / "foreign", {0: 5}, setup=config(seed=3)),
+    ]
+
+
+def test_a_report_is_the_same_after_the_wire(boards):
+    found = reported(boards[0])
+    back = flower.from_bytes(flower.to_bytes(found), "hall")
+    assert back.manifest == found.manifest
+    for name, array in found.tensors["state"].items():
+        assert np.array_equal(back.tensors["state"][name], array), name
+
+
+CUTS = {
+    "no manifest": lambda words: words.pop("manifest"),
+    "no JSON": lambda words: words.update(manifest=b"{"),
+    "a list": lambda words: words.update(manifest=b"[]"),
+    "too deep": lambda words: words.update(manifest=b"[" * 100_000),
+    "five million bytes": lambda words: words.update(manifest=b" " * 5_000_000),
+    "half the numbers": lambda words: words.update(tensors=words["tensors"][:200]),
+    "another's tensors": lambda words: words.update(tensors=b"\x08\0\0\0\0\0\0\0{}      "),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+def test_what_is_no_report_is_refused(cut, boards):
+    words = flower.to_bytes(reported(boards[0]))
+    cut(words)
+    with pytest.raises((DataError, ModelDamagedError), match="hall"):
+        flower.from_bytes(words, "hall")
+
+
+def test_without_flower_the_commands_say_what_to_install(shared, boards, monkeypatch):
+    monkeypatch.setattr(flower_run, "program", lambda name: _missing(name))
+    for words in (
+        ("server", shared),
+        ("join", "127.0.0.1:1", "--model", boards[0], "--board", "hall"),
+        ("round", "127.0.0.1:1"),
+    ):
+        assert_error(cfl_edge("fleet", *words), 2, "it comes with Flower")
+
+
+def _missing(name, real=flower_run.program):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere/python")
+        patch.setenv("PATH", "/nowhere")
+        return real(name)
+
+
+def test_what_flower_would_meet_with_a_traceback_is_refused_before(shared, boards, tmp_path):
+    assert_error(cfl_edge("fleet", "server", tmp_path / "none"), 2, "does not exist")
+    server = cfl_edge("fleet", "server", shared, "--cert", tmp_path / "none.pem")
+    assert_error(server, 2, "none.pem is no file")
+    (tmp_path / "cert.pem").write_text("")
+    alone = cfl_edge("fleet", "server", shared, "--cert", tmp_path / "cert.pem")
+    assert_error(alone, 2, "no file was given")
+    join = ("join", "127.0.0.1:1", "--model", boards[0])
+    assert_error(cfl_edge("fleet", *join, "--board", "a b"), 2, "cannot be the name of a board")
+    assert_error(cfl_edge("fleet", *join, "--ca", tmp_path / "no.crt"), 2, "no.crt is no file")
+
+
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork():
+    open(sys.argv[1], "w").write(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+def test_programs_that_outlive_a_signal_are_ended_with_what_they_started(tmp_path):
+    """As a SuperNode does, which also leaves children."""
+    mark = tmp_path / "started"
+    code = (
+        "import sys; from cfl_edge.fleet import flower_run; flower_run.END_S = 0.5; "
+        f"sys.exit(flower_run.run_group([sys.executable, '-c', {STUBBORN!r}, {str(mark)!r}], {{}}))"
+    )
+    ours = subprocess.Popen([sys.executable, "-c", code])
+    end_s = time.monotonic() + 30
+    while not (mark.exists() and mark.read_text()):
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+    group = int(mark.read_text())
+    ours.send_signal(signal.SIGTERM)
+    assert ours.wait(30) == 0
+    while _lives(group):
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+
+
+def _lives(group):
+    """Return whether a process group has a member that is no zombie."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                with open(f"/proc/{name}/stat") as file:
+                    state, _, leader = file.read().rpartition(")")[2].split()[:3]
+            except OSError:
+                continue
+            if int(leader) == group and state != "Z":
+                return True
+    return False
+
+
+def message(words, **where):
+    """Stand in for a message of Flower."""
+    node = where["to"].metadata.dst_node_id if "to" in where else where["node"]
+    metadata = SimpleNamespace(
+        dst_node_id=node, src_node_id=node, message_type=where.get("kind", "reply")
+    )
+    content = {flower.RECORD: words}
+    return SimpleNamespace(content=content, metadata=metadata, has_error=lambda: False)
+
+
+class Boards:
+    """A grid of Flower whose boards answer in this process."""
+
+    def __init__(self, models, silent=()):
+        self.models, self.silent = models, silent
+
+    def get_node_ids(self):
+        return list(range(len(self.models)))
+
+    def send_and_receive(self, messages, *, timeout):
+        for sent in messages:
+            node = sent.metadata.dst_node_id
+            if node not in self.silent:
+                model = self.models[node]
+                where = {"model": str(model), "board": model.name}
+                answer = {flower.REPORT: flower.report, flower.TAKE: flower.take}
+                do = answer[sent.metadata.message_type]
+                yield do(sent, SimpleNamespace(node_config=where))
+
+
+@pytest.fixture
+def played(shared, capsys, monkeypatch):
+    monkeypatch.setattr(flower, "_message", message)
+
+    def play(grid):
+        flower.serve(grid, SimpleNamespace(run_config={"answer-s": 5.0}))
+        (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith(flower.RESULT)]
+        return json.loads(line.removeprefix(flower.RESULT))
+
+    return play
+
+
+def test_a_round_brings_each_board_what_the_others_have(boards, shared, played):
+    hall, kitchen, foreign = boards
+    grid = Boards(boards)
+    first = played(grid)
+    assert (first["boards"], first["took"]) == (["foreign", "hall", "kitchen"],) * 2
+    assert first["nodes"] == 3
+    assert "drawn layers" in first["problems"]["foreign for hall"]
+    assert others(hall).manifest[KEY][SUMMED] == {"kitchen": 1}
+    assert others(kitchen).manifest["classes"] == KINDS[:2]
+    assert not (foreign / "fleet" / "others").exists()
+
+    again = played(Boards(boards))
+    assert again["received_bytes"] == 0  # what the server has is not sent again
+    board(kitchen, {4: 6})
+    newer = played(Boards(boards))
+    assert 0 < newer["received_bytes"] < first["received_bytes"]
+    assert KINDS[4] in others(hall).manifest["classes"]
+    assert cfl_edge("merge", *sorted(shared.glob("[hk]*")), "-o", shared.parent / "all").code == 0
+
+
+def test_a_board_that_is_silent_is_named_and_its_last_report_counts(boards, shared, played):
+    hall, kitchen, _ = boards
+    played(Boards(boards[:2]))
+    board(hall, {5: 3})
+    silent = played(Boards(boards[:2], silent=[1]))
+    assert silent["boards"] == silent["took"] == ["hall"]
+    assert silent["problems"] == {"kitchen": "no answer within 5 s"}
+    assert others(hall).manifest[KEY][SUMMED] == {"kitchen": 1}
+    played(Boards(boards[:2]))
+    assert KINDS[5] in others(kitchen).manifest["classes"]
+
+
+@pytest.mark.fleet
+@pytest.mark.timeout(400)
+def test_a_real_round_on_loopback_with_one_killed_in_the_middle(boards, shared, monkeypatch):
+    monkeypatch.setattr("cfl_edge.loop.file_watch.POLL_S", 0.0)
+    with flower_run.socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address, log = f"127.0.0.1:{port}", open(shared.parent / "log", "w+")  # noqa: SIM115
+    ours = []
+
+    def start(*words):
+        ours.append(subprocess.Popen([*COMMAND, *map(str, words)], stdout=log, stderr=log))
+        return ours[-1]
+
+    def told(text):
+        end_s = time.monotonic() + 90
+        while text not in (shared.parent / "log").read_text():
+            assert time.monotonic() < end_s, (shared.parent / "log").read_text()
+            time.sleep(0.2)
+
+    try:
+        start("server", shared, "--port", port)
+        told("Application startup complete")
+        joined = [start("join", address, "--model", m, "--board", m.name) for m in boards]
+        end_s, result = time.monotonic() + 120, {"nodes": 0}
+        while result["nodes"] < 3 and time.monotonic() < end_s:
+            result = flower_run.run_round(address, None, 60)
+        assert result["boards"] == ["foreign", "hall", "kitchen"]
+        assert "drawn layers" in result["problems"]["foreign for hall"]
+
+        own = Learner.load(boards[1])  # taught on hall, recognised in the kitchen
+        fleet = Fleet(boards[1], own, [].append)
+        picture = own.encode(pictures(0, 1, 77))
+        while not isinstance(fleet._watch.model, Joined):
+            fleet.predict(picture, None)
+        assert fleet.predict(picture, None).label == KINDS[0]
+        fleet.close()
+
+        joined[1].send_signal(signal.SIGSTOP)  # it does not come back within the round
+        os.killpg(_child_of(joined[1].pid), signal.SIGKILL)
+        result = flower_run.run_round(address, None, 40)
+        assert result["boards"] == ["foreign", "hall"]
+        assert "no answer" in result["problems"]["kitchen"] or result["nodes"] == 2
+    finally:
+        for process in ours:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        codes = [process.wait(60) for process in ours]
+        log.close()
+    assert codes[0] == 0
+    assert codes[1] == codes[3] == 0
+
+
+def _child_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return int(file.read().split()[0])
