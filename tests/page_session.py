@@ -35,7 +35,7 @@ class CountingSession:
         self.label, self.until_s, self.paused = None, 0.0, False
         self.fps, self.frame, self.show = fps, 0, True
         self.draw = draw or (lambda number: np.full((48, 64, 3), number % 256, np.uint8))
-        self.score, self.pictures, self.suspects = 0.91, [], []
+        self.score, self.pictures, self.suspects, self.refused = 0.91, [], [], None
         self.notices, self.onnx = [], folder / "onnx" / "model.onnx"
         self.page = TeachPage(
             HttpOptions(options.pop("host", "127.0.0.1"), options.pop("port", 0), **options),
@@ -118,6 +118,8 @@ class CountingSession:
         return {"frame": frame, "learned": True}
 
     def _do_label_picture(self, label, picture):
+        if label == self.refused:
+            self._known(label)
         self.pictures.append((label, base64.b64decode(picture)))
         self.samples[check_name(label)] = self.samples.get(label, 0) + 1
         return {"learned": True}

@@ -26,6 +26,7 @@ from browser_page import (
 from mjpeg_server import Board, serve
 from page_session import CountingSession, until
 from PIL import Image
+from test_page_import import archive
 
 from cfl_edge.stream.demo.scene import Dwell
 
@@ -278,6 +279,24 @@ def test_a_wrong_label_is_kept_corrected_or_dropped_by_one_gesture(browser, sess
         page.get_by_role("button", name="Drop it, frame 300").click()
         page.get_by_role("heading", name="Possibly mislabelled").wait_for(state="hidden")
         assert session.done[1:] == [("forget", {"frames": [300, 301]})]
+
+
+def test_pictures_of_a_zip_archive_are_learned(browser, session, tmp_path):
+    images = jpegs(pictures("mug", [1], 3))
+    (tmp_path / "things.zip").write_bytes(
+        archive([(f"mug/{i}.jpg", x) for i, x in enumerate(images)])
+    )
+    (tmp_path / "other.zip").write_bytes(b"no archive")
+    with opened(browser, session.page.address, PHONE) as page:
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Import pictures …").click()
+        chooser.value.set_files(tmp_path / "things.zip")
+        page.get_by_text("3 pictures learned: mug 3").wait_for()
+        card(page, "mug").wait_for()
+        page.locator("zip-import input").set_input_files(tmp_path / "other.zip")
+        page.get_by_text("The file is no ZIP archive, or cut off").wait_for()
+        page.complaints.clear()  # of the browser, on status 400
+    assert [label for label, _ in session.pictures] == ["mug"] * 3
 
 
 def test_one_hold_after_the_other_teaches_each_for_as_long_as_it_lasts(browser, session):

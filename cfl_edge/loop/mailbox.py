@@ -79,6 +79,12 @@ class Mailbox:
             self._waiting.append((future, verb, arguments))
         return future
 
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended: it takes no more requests."""
+        with self._lock:
+            return self._closed
+
     def serve(self, do: Do) -> None:
         """Run those that wait, in the thread that calls; their errors go to whoever asked.
 

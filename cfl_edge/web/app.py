@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cfl_edge.web.guard import Guard
+from cfl_edge.web.guard import NO_PATHS, Guard, Paths
 from cfl_edge.web.options import HttpOptions
 
 CLIENT_ERRORS = (OSError, MemoryError, ProtocolError, ClientDisconnect)
@@ -36,7 +36,7 @@ def create_app(
     routes: Sequence[Route | WebSocketRoute],
     options: HttpOptions,
     on_failure: Callable[[Exception], None],
-    public: Collection[str] = frozenset(),
+    paths: Paths = NO_PATHS,
 ) -> Starlette:
     """Return the application.
 
@@ -45,9 +45,9 @@ def create_app(
             request is one that a board may not have.
         options: Address and token that requests are checked against.
         on_failure: Told of an exception in a route, which is answered with status 500.
-        public: See `Guard`.
+        paths: Those with rules of their own.
     """
-    paths = ", ".join(route.path for route in routes)
+    known = ", ".join(route.path for route in routes)
 
     async def refuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -57,7 +57,7 @@ def create_app(
             headers["Allow"] = ", ".join(allowed)
             text = f"expected {' or '.join(allowed)}"
         elif error.status_code == HTTPStatus.NOT_FOUND and "endpoint" not in request.scope:
-            text = f"there is {paths}, nothing else"
+            text = f"there is {known}, nothing else"
         return answer({"error": text}, error.status_code, headers)
 
     async def fail(request: Request, error: Exception) -> Response:
@@ -72,7 +72,7 @@ def create_app(
         middleware=[
             Middleware(_Headers),
             Middleware(ExceptionMiddleware, handlers=handlers),  # what the guard refuses, too
-            Middleware(Guard, options=options, public=public),
+            Middleware(Guard, options=options, paths=paths),
         ],
         exception_handlers={**handlers, Exception: fail},
     )

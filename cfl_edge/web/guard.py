@@ -12,6 +12,7 @@ import hmac
 import ipaddress
 import socket
 from collections.abc import Collection
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import final
 from urllib.parse import parse_qs
@@ -33,6 +34,22 @@ OWN_SITES = ("same-origin", "none")  # "none": typed, or from a bookmark
 DRAIN_BYTES = 1 << 20  # read from a refused body, so that the client gets to read why
 
 
+@dataclass(frozen=True)
+class Paths:
+    """Paths with rules of their own.
+
+    Args:
+        public: GET answers these without the token: files that every copy of the program has.
+        uploads: Their routes read the body, of any length, themselves: `cfl_edge.web.upload`.
+    """
+
+    public: Collection[str] = frozenset()
+    uploads: Collection[str] = frozenset()
+
+
+NO_PATHS = Paths()
+
+
 @final
 class Guard:
     """Passes on requests of permitted hosts and origins, with the token, with their whole body.
@@ -44,21 +61,24 @@ class Guard:
         app: Sees the requests that are passed on.
         options: Address and token. On a loopback address, Host must be a name of it; elsewhere any
             numeric address, which no page can pretend to be, or a name of this machine.
-        public: Paths that GET answers without the token: files that every copy of the program has.
+        paths: Those with rules of their own.
 
     Raises:
         HTTPException: On a call: the request is refused, and why.
         ClientDisconnect: On a call: the client went away in the middle of its request.
     """
 
-    def __init__(
-        self, app: ASGIApp, options: HttpOptions, public: Collection[str] = frozenset()
-    ) -> None:
-        self._app, self._options, self._public = app, options, public
+    def __init__(self, app: ASGIApp, options: HttpOptions, paths: Paths = NO_PATHS) -> None:
+        self._app, self._options, self._paths = app, options, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check one request or WebSocket and pass it on."""
         headers = Headers(scope=scope)
+        if scope["type"] == "http" and scope["path"] in self._paths.uploads:
+            self._check_origin(scope, headers)
+            self._check_token(headers)
+            await self._app(scope, receive, send)
+            return
         body = await _read_body(receive) if scope["type"] == "http" else b""
         self._check_origin(scope, headers)
         if (token := _token_in_address(scope)) is not None and self._options.token is not None:
@@ -69,7 +89,7 @@ class Guard:
             self._check_token(headers)
             await self._app(scope, receive, send)
             return
-        if scope["method"] != "GET" or scope["path"] not in self._public:
+        if scope["method"] != "GET" or scope["path"] not in self._paths.public:
             self._check_token(headers)
         _check_length(scope, headers, body)
         read: list[Message] = [{"type": "http.request", "body": body}]

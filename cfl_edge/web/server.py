@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Self, cast, final
@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from cfl_edge.errors import UsageError
 from cfl_edge.web.app import create_app
+from cfl_edge.web.guard import NO_PATHS, Paths
 from cfl_edge.web.options import HttpOptions
 
 MAX_CLIENTS = 128  # at a time
@@ -39,7 +40,7 @@ class WebServer:
         routes: What is served, see `create_app`.
         option: The option that gave the address, with its value, for errors.
         on_failure: Told of an exception in a route, in the thread of the server.
-        public: See `Guard`.
+        paths: Those with rules of their own.
 
     Raises:
         UsageError: On entering: the port is in use or not permitted, the address is not one of
@@ -57,13 +58,13 @@ class WebServer:
         routes: Sequence[Route | WebSocketRoute],
         option: str,
         on_failure: Callable[[Exception], None],
-        public: Collection[str] = frozenset(),
+        paths: Paths = NO_PATHS,
     ) -> None:
         self._options, self._option = options, option
         self._port = options.port
         sockets = any(isinstance(route, WebSocketRoute) for route in routes)
         config = Config(
-            create_app(routes, options, on_failure, public),
+            create_app(routes, options, on_failure, paths),
             http="h11",
             ws="websockets-sansio" if sockets else "none",  # imported only where it is used
             ws_max_size=MAX_MESSAGE_BYTES,

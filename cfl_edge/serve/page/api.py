@@ -15,13 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
 from cfl_edge.errors import CflEdgeError, SessionError, UsageError
-from cfl_edge.loop.mailbox import Mailbox
+from cfl_edge.loop.watching import Watched
 from cfl_edge.names import MAX_NAME, visible
 from cfl_edge.pipe import plain
 from cfl_edge.serve.page.album import Album
 from cfl_edge.serve.page.downloads import Downloads
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.hand import Hold, Standing
+from cfl_edge.serve.page.imports import Imports
 from cfl_edge.serve.page.live import Live, Viewers
 from cfl_edge.serve.page.mislabelled import EVERY_S, Mislabelled
 from cfl_edge.serve.page.offered import VERBS, arguments_of, openapi
@@ -52,18 +53,19 @@ class Api:
 
     Args:
         feed: The frames of the session.
-        mailbox: Carries verbs to it.
+        watched: The session.
         album: Pictures of what was learned.
-        onnx: Where the verb `export` writes the model.
     """
 
-    def __init__(self, feed: Feed, mailbox: Mailbox, album: Album, onnx: Path) -> None:
-        self._feed, self._mailbox, self._album, self._onnx = feed, mailbox, album, onnx
+    def __init__(self, feed: Feed, watched: Watched, album: Album) -> None:
+        self._feed, self._mailbox = feed, watched.mailbox
+        mailbox, self._imports = watched.mailbox, Imports(watched)
+        self._downloads = Downloads(watched.onnx)
         self._standing = Standing(mailbox)
         suspects = Standing(mailbox, "suspects", EVERY_S)
         mislabelled, hold = Mislabelled(album.thumbnails), Hold(mailbox)
         self._trays = Trays(album, suspects, mislabelled, self._ask)
-        extra = _Extra(album, suspects, mislabelled, hold)
+        extra = _Extra(album, suspects, mislabelled, hold, self._imports)
         self._live = Live(feed, hold, self._standing, extra)
 
     @property
@@ -77,7 +79,8 @@ class Api:
             WebSocketRoute("/api/v1/live", self._live.serve),
             Route("/api/v1/status", self._status),
             *picture_routes(self._feed, self.viewers),
-            *Downloads(self._onnx).routes(),
+            *self._downloads.routes(),
+            *self._imports.routes(),
             *self._trays.routes(),
             Route("/api/v1/openapi.json", self._openapi),
             Route("/api/v1/{verb:str}", self._verb, methods=["POST"]),
@@ -119,9 +122,14 @@ class _Extra:
     """What goes with the status of the session."""
 
     def __init__(
-        self, album: Album, suspects: Standing, mislabelled: Mislabelled, hold: Hold
+        self,
+        album: Album,
+        suspects: Standing,
+        mislabelled: Mislabelled,
+        hold: Hold,
+        imports: Imports,
     ) -> None:
-        self._album, self._hold = album, hold
+        self._album, self._hold, self._imports = album, hold, imports
         self._suspects, self._mislabelled = suspects, mislabelled
 
     def refresh(self) -> None:
@@ -131,7 +139,8 @@ class _Extra:
 
     def versions(self) -> tuple[int, ...]:
         album = self._album.thumbnails.version, self._album.review.version
-        return *album, self._suspects.version, self._mislabelled.version
+        runs = self._suspects.version, self._mislabelled.version
+        return *album, *runs, self._imports.version
 
     def fields(self, status: Mapping[str, Any]) -> dict[str, Any]:
         samples = {one["name"]: one["samples"] for one in status.get("classes", ())}
@@ -141,6 +150,7 @@ class _Extra:
             "verdict": self._album.advice.verdict(samples),
             "thumbnails": self._album.thumbnails.shown(),
             "review": self._album.review.fields(),
+            "import": self._imports.progress,
             "mislabelled": self._mislabelled.fields(suspects),
         }
 

@@ -66,6 +66,9 @@ POSTS: dict[str, tuple[str, dict[str, Any]]] = {
 """What else can be asked for: a sentence, and the schema of the body."""
 
 
+IMPORT = "/api/v1/import", "Learn the pictures of a ZIP archive with one folder for each class."
+
+
 def arguments_of(verb: str) -> list[str]:
     """Return the names of the arguments that a verb takes from here.
 
@@ -87,6 +90,7 @@ def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str
         >>> sorted(openapi()["paths"])[:2]
         ['/api/v1/add', '/api/v1/export']
     """
+    archive = {"application/zip": {"schema": {"type": "string", "format": "binary"}}}
     described: dict[str, Any] = {
         path: {"get": {"summary": summary, "responses": {"200": {"description": summary}}}}
         for path, summary in paths.items()
@@ -98,6 +102,10 @@ def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str
         described[f"/api/v1/{verb}"] = _post(verb, summary, schema)
     for path, (summary, schema) in POSTS.items() if verbs else ():
         described[path] = _post(path.rpartition("/")[2], summary, schema)
+    if verbs:
+        path, summary = IMPORT
+        described[path] = _post("import", summary, NOTHING)
+        described[path]["post"]["requestBody"]["content"] = archive
     bearer = {"type": "http", "scheme": "bearer"}
     return {
         "openapi": "3.1.0",

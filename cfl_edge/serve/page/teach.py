@@ -14,10 +14,12 @@ from cfl_edge.loop.watching import Watched
 from cfl_edge.notices import Notice
 from cfl_edge.serve.http_status import status_routes
 from cfl_edge.serve.metrics import Metrics
+from cfl_edge.serve.page import imports
 from cfl_edge.serve.page.album import Album
 from cfl_edge.serve.page.api import Api, page_routes
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.status import Seen, Status
+from cfl_edge.web.guard import Paths
 from cfl_edge.web.options import HttpOptions
 from cfl_edge.web.server import WebServer
 
@@ -55,14 +57,14 @@ class TeachPage:
         self._feed = Feed(lambda: (watched.view, watched.image_px))
         self._status = Status()
         self._metrics = Metrics(self._status)
-        self._api = api = Api(self._feed, watched.mailbox, self.album, watched.onnx)
+        self._api = api = Api(self._feed, watched, self.album)
         files = page_routes()
         self._server = WebServer(
             options,
             [*api.routes(), *status_routes(self._status, self._metrics), *files],
             f"{option} {options.port}",
             lambda error: on_notice(f"an answer over HTTP failed: {error!r}"),
-            public=frozenset(route.path for route in files),
+            paths=Paths(frozenset(route.path for route in files), {imports.PATH}),
         )
         self._options = options
 

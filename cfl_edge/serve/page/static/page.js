@@ -2,6 +2,7 @@
 
 import "./picture.js";
 import "./classes.js";
+import "./imports.js";
 import "./trays.js";
 import { make, session } from "./session.js";
 

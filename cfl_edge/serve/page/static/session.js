@@ -150,12 +150,12 @@ export class Session extends EventTarget {
   }
 
   // Asks for a verb; returns its answer, or null once people were told why not.
-  async do(verb, args = {}, { undo = false, quiet = false } = {}) {
+  async do(verb, args = {}, { undo = false, quiet = false, type = "application/json" } = {}) {
     try {
       const response = await fetch(`api/v1/${verb}`, {
         method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify(args),
+        headers: { "Content-Type": type },
+        body: type === "application/json" ? JSON.stringify(args) : args,
       });
       const answer = await response.json();
       if (!response.ok) {
