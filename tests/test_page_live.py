@@ -102,10 +102,43 @@ def test_a_frame_from_before_a_class_was_removed_has_no_likeliest_classes():
 
 def test_no_more_than_fifteen_frames_a_second(session):
     with Viewer(session) as viewer:
+        viewer.take(), viewer.take()  # two may come at once
+        viewer.pictures.clear()
         start_s = time.monotonic()
         while time.monotonic() - start_s < 1:
             viewer.take()
         assert len(viewer.pictures) <= live.MOST_HZ + 2
+
+
+def test_a_frame_that_comes_early_does_not_wait(session, monkeypatch):
+    """A camera as fast as `MOST_HZ` is shown as it comes, not up to a frame later."""
+    monkeypatch.setattr(live, "MOST_HZ", 0.5)
+    until(lambda: session.frame)
+    with Viewer(session) as viewer:
+        first, second = viewer.take(), viewer.take()
+        start_s = time.monotonic()
+        assert second["sent_s"] - first["sent_s"] < 1
+        viewer.take()
+        assert time.monotonic() - start_s > 1
+
+
+def test_a_message_says_when_its_frame_was_taken(session):
+    with Viewer(session) as viewer:
+        for _ in range(5):
+            asked_s = time.monotonic()
+            message = viewer.take()
+            assert message["sent_s"] <= time.monotonic()
+            assert message["frame"]["captured_s"] <= message["sent_s"] + 1e-3
+        assert asked_s - 1 < message["frame"]["captured_s"]
+
+
+def test_a_picture_does_not_wait_for_the_acknowledgement_of_its_text(session):
+    """Not that of the viewer, and not that of TCP either, which takes 40 ms."""
+    with Viewer(session) as viewer:
+        viewer.take()
+        (connection,) = session.page._server._clients._state.connections
+        link = connection.transport.get_extra_info("socket")
+        assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_the_next_frame_waits_for_the_acknowledgement_and_is_the_newest(session):

@@ -12,12 +12,16 @@ from cfl_edge.cli.declare import command
 from cfl_edge.cli.plot_file import check_plot, write_plot
 from cfl_edge.errors import INTERRUPTED
 from cfl_edge.lab.bench.options import StepSettings
+from cfl_edge.lab.bench.page.options import PageSettings
 from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
     from cfl_edge.lab.bench.command import StepReport
+    from cfl_edge.lab.bench.page.command import PageReport
     from cfl_edge.lab.bench.streams.command import StreamsReport
+
+    Report = StepReport | StreamsReport | PageReport
 
 app = typer.Typer(
     help="Measure learning on this machine, beside what people use instead.",
@@ -64,13 +68,27 @@ def speed(settings: StepSettings, reporter: Reporter) -> None:
     _exit(report)
 
 
-def _summarise(report: StepReport | StreamsReport, reporter: Reporter) -> None:
+@command(app)
+def page(settings: PageSettings, reporter: Reporter) -> None:
+    """Measure the page of teach: from frame to picture, and what viewers cost the learner.
+
+    It runs on the rendered camera in a process of its own; viewers are as fast as this machine,
+    and then slow.
+    """
+    from cfl_edge.lab.bench.page.command import bench_page
+
+    report = bench_page(settings, reporter)
+    _summarise(report, reporter)
+    _exit(report)
+
+
+def _summarise(report: Report, reporter: Reporter) -> None:
     if report.interrupted:
         reporter.notice(f"interrupted after {report.done()}")
     line = shlex.join(["cfl-edge", *sys.argv[1:]])
     reporter.summary(report.fields() | {"command": line}, report.lines(line))
 
 
-def _exit(report: StepReport | StreamsReport) -> None:
+def _exit(report: Report) -> None:
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -64,12 +64,7 @@ class StepSettings(Settings):
             >>> [group.cases for group in StepSettings(cases="bp,cfl", sweep="none").plan()]
             [['cfl', 'bp']]
         """
-        numbers = (str(cores()) if self.threads is None else self.threads).split(",")
-        if not all(number.strip().isdecimal() and int(number) for number in numbers):
-            raise UsageError(
-                f"--threads is {self.threads!r}, expected a number from 1, or several: 1,2",
-                hint=f"--threads {cores()}",
-            )
+        threads = [cores()] if self.threads is None else numbers("--threads", self.threads, cores())
         cases = listed("--cases", self.cases, CASES)
         image_px = STREAM_IMAGE_PX if self.network == STREAM else self.image_px
         base = replace(
@@ -79,10 +74,35 @@ class StepSettings(Settings):
         )
         return plan(
             base,
-            threads=list(dict.fromkeys(map(int, numbers))),
+            threads=threads,
             cases=[case for case in CASES if case in cases],
             sweeps={"all": SWEEPS, "none": ()}.get(self.sweep, (self.sweep,)),
         )
+
+
+def numbers(option: str, text: str, example: int, most: int | None = None) -> list[int]:
+    """Return the numbers that an option lists, each once.
+
+    Args:
+        option: For the error.
+        text: Numbers from 1, separated by commas.
+        example: What the hint proposes.
+        most: The largest that is taken; None for no limit.
+
+    Raises:
+        UsageError: One is no number, 0, or too large.
+
+    Example:
+        >>> numbers("--threads", "2, 1,2", 2)
+        [2, 1]
+    """
+    found = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and 1 <= int(part) <= (most or int(part)) for part in found):
+        upto = f"from 1{f' to {most}' if most else ''}, or several: 1,{example}"
+        raise UsageError(
+            f"{option} is {text!r}, expected a number {upto}", hint=f"{option} {example}"
+        )
+    return list(dict.fromkeys(map(int, found)))
 
 
 def listed(option: str, names: str | None, known: Sequence[str]) -> list[str]:

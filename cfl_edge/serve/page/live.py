@@ -106,11 +106,15 @@ class Live:
                     raise error
 
     async def _show(self, viewer: _Viewer) -> None:
-        """Send the newest frame, again and again."""
+        """Send the newest frame, again and again.
+
+        Frames that come as often as `MOST_HZ` are sent as they come, not up to a period later.
+        """
+        period_s = 1 / MOST_HZ
+        due_s = 0.0  # of the next frame; it may come a period earlier
         while True:
             self._standing.refresh()
             self._extra.refresh()
-            began_s = time.monotonic()
             step = await self._feed.after(viewer.frame, SILENT_S)
             await viewer.send(self._message(viewer, step))
             if step is not None and viewer.pictures:
@@ -118,7 +122,9 @@ class Live:
                     self._feed.picture(step, as_model=viewer.as_model)
                 )
             await viewer.acknowledged()
-            await asyncio.sleep(max(0.0, began_s + 1 / MOST_HZ - time.monotonic()))
+            now_s = time.monotonic()
+            due_s = max(due_s, now_s) + period_s
+            await asyncio.sleep(max(0.0, due_s - period_s - now_s))
 
     def _message(self, viewer: _Viewer, step: Step | None) -> dict[str, Any]:
         viewer.number += 1
@@ -128,6 +134,7 @@ class Live:
             "hold": label and {"label": label, "mine": self._hold.is_of(viewer)},
             "refused": viewer.refused,
             "viewers": self.viewers.count,
+            "sent_s": time.monotonic(),
         }
         viewer.refused = None
         if step is not None:
@@ -235,8 +242,12 @@ def frame_fields(step: Step) -> dict[str, Any]:
     """
     fields = step.fields()
     del fields["frames"], fields["peak_rss_mib"], fields["total"]
-    more = {"samples": step.lesson.samples, "predict_ms": 1000 * step.predict_s}
-    return fields | more | {"top": likeliest(step)}
+    return fields | {
+        "samples": step.lesson.samples,
+        "predict_ms": 1000 * step.predict_s,
+        "captured_s": step.frame.timestamp_s,  # on the clock of `sent_s`: the frame's age
+        "top": likeliest(step),
+    }
 
 
 def likeliest(step: Step) -> list[dict[str, Any]]:

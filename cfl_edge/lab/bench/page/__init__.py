@@ -1,0 +1,1 @@
+"""The page of `teach` under load: latency, and what viewers cost the learner."""

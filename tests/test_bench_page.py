@@ -1,0 +1,248 @@
+"""`bench page`: what a viewer measures, what a failed server says, and the whole on a real one."""
+
+import asyncio
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import assert_error, cfl_edge
+from page_session import CountingSession, until
+from PIL import Image
+
+from cfl_edge.errors import SessionError
+from cfl_edge.lab.bench.page import camera, measure, options, server
+from cfl_edge.lab.bench.page.camera import Camera
+from cfl_edge.lab.bench.page.command import PageReport
+from cfl_edge.lab.bench.page.measure import Cost, PageRow, measure_page
+from cfl_edge.lab.bench.page.options import Audience, PageSettings
+from cfl_edge.lab.bench.page.server import TeachProcess
+from cfl_edge.lab.bench.page.viewer import Viewer
+from cfl_edge.serve.page import live
+
+
+def noise(number):
+    return np.random.default_rng(number).integers(0, 256, (120, 160, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch):
+    monkeypatch.setattr(camera, "PICTURES", 2)
+
+
+@pytest.fixture
+def session(tmp_path):
+    with CountingSession(tmp_path, fps=20, draw=noise) as session:
+        until(lambda: session.frame)
+        yield session
+
+
+def watch(*viewers, seconds):
+    """Let viewers watch for some time."""
+
+    async def run():
+        tasks = [asyncio.create_task(viewer.watch()) for viewer in viewers]
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            task.cancel()
+        for task in done:
+            task.result()
+
+    asyncio.run(run())
+
+
+def test_a_viewer_measures_the_age_of_predictions_and_pictures(session):
+    viewer = Viewer(session.page.address)
+    began_s = time.monotonic()
+    watch(viewer, seconds=2)
+    longest_ms = 1000 * (time.monotonic() - began_s) + 1000  # the first frame may be older
+    assert len(viewer.picture_ms) == len(viewer.prediction_ms) > 5
+    for prediction_ms, picture_ms in zip(viewer.prediction_ms, viewer.picture_ms, strict=True):
+        assert 0 <= prediction_ms <= picture_ms < longest_ms
+    until(lambda: session.page._api.viewers.count == 0)
+
+
+def test_a_slow_viewer_takes_as_long_as_its_link(session):
+    size = len(urllib.request.urlopen(f"{session.page.address}api/v1/frame.jpg").read())
+    slow = Viewer(session.page.address, 20_000)
+    watch(slow, seconds=3 * size / 20_000)
+    assert 1 <= len(slow.picture_ms) <= 3
+    assert min(slow.picture_ms) > 800 * size / 20_000
+
+
+def test_a_viewer_that_is_refused_or_hung_up_on_says_so(session, monkeypatch):
+    viewer = Viewer(session.page.address)
+    monkeypatch.setattr(live, "ACK_S", 0.0)
+    with pytest.raises(ConnectionError, match="showed a viewer out: no acknowledgement"):
+        watch(viewer, seconds=20)
+    monkeypatch.setattr(live, "MOST_VIEWERS", 0)
+    with pytest.raises(ConnectionError, match=r"no viewer is taken: .*503"):
+        watch(viewer, seconds=20)
+
+
+class Counted:
+    """Stands for `TeachProcess`: learns 30 frames between two looks, 20 with viewers."""
+
+    memory_bytes = 7_000_000
+
+    def __init__(self, session, folder, camera, most_frames, check):
+        self._session, self._status = session, {"learned": 0, "steps": 0, "cpu_s": 0.0}
+        self.address = session.page.address
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def status(self):
+        busy = self._session.page._api.viewers.count > 0
+        grown = {"learned": 20 if busy else 30, "steps": 3, "cpu_s": 0.5}
+        self._status = {name: value + grown[name] for name, value in self._status.items()}
+        return self._status
+
+
+def test_audiences_come_in_turn_and_are_compared_with_none(session, monkeypatch):
+    monkeypatch.setattr(measure, "TeachProcess", lambda *given: Counted(session, *given))
+    monkeypatch.setattr(measure, "SETTLE_S", 0.2)
+    cases = [Audience(15.0, 0), Audience(15.0, 1), Audience(15.0, 2)]
+    done = list(measure_page(cases, 0.5, 2, lambda: None))
+    assert [row.audience.viewers for row, _ in done] == [0, 1, 2, 2, 1, 0]
+    none, one, two = (row for row, _ in done[:3])
+    assert none.ratios("learned_per_s") == none.picture_ms == []
+    for row in (one, two):
+        assert row.ratios("learned_per_s") == pytest.approx([2 / 3] * 2, rel=0.1)
+        assert row.ratios("learned_per_cpu_s") == pytest.approx([2 / 3] * 2)
+        assert len(row.picture_ms) > 4
+    assert none.median("learned_per_s") == pytest.approx(60, rel=0.1)
+    assert none.median("steps_per_s") == pytest.approx(6, rel=0.1)
+    assert none.median("cpu_percent") == pytest.approx(100, rel=0.1)
+    fields = two.fields()
+    assert (fields["viewers"], fields["memory_bytes"], fields["repeats"]) == (2, 7_000_000, 2)
+    assert 0 <= fields["picture_ms_median"] <= fields["picture_ms_p95"]
+
+
+def test_the_table_shows_what_is_known_of_an_interrupted_run():
+    none = PageRow(Audience(15.0, 0), costs=[Cost(10.0, 1.0, 50.0, 9_000_000, None)])
+    ten = PageRow(Audience(15.0, 10, 20_000), none, [Cost(9.0, 0.5, 50.0, 9_500_000, 0.4)])
+    ten.prediction_ms = ten.picture_ms = [40.0, 50.0, 60.0]
+    late = PageRow(Audience(15.0, 1), none)
+    report = PageReport(PageSettings(), {"cpu": "x", "cores": 2, "python": "3", "torch": "2"})
+    report.rows = [none, ten, late]
+    text = "\n".join(report.lines("cfl-edge bench page"))
+    assert "| 10 viewers at 20 kB/s, 15 frames/s |" in text
+    assert " 50 (59) |" in text
+    assert "frames learned per second, 10 viewers at 20 kB/s, 15 frames/s / none: 0.90" in text
+    assert "1 viewer, 15 frames/s / none" not in text
+
+
+def test_the_camera_shows_one_thing_after_the_other():
+    with Camera(50.0) as shown, urllib.request.urlopen(shown.url, timeout=10) as stream:
+        seen = set()
+        for name in ("mug", "clock"):
+            shown.shows = name
+            while (part := read_part(stream)) in seen:
+                pass
+            assert Image.open(io.BytesIO(part)).size == (640, 480)
+            seen |= set(shown._pictures[name])
+            assert part in seen
+
+
+def read_part(stream):
+    assert stream.readline() == b"--frame\r\n"
+    assert stream.readline() == b"Content-Type: image/jpeg\r\n"
+    length = int(stream.readline().split()[1])
+    stream.readline()
+    data = stream.read(length)
+    assert stream.readline() == b"\r\n"
+    return data
+
+
+@contextmanager
+def program(tmp_path, monkeypatch, script):
+    """Let a shell script run in place of Python."""
+    file = tmp_path / "program"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    monkeypatch.setattr(server.sys, "executable", str(file))
+    with Camera(5.0) as shown:
+        yield TeachProcess(tmp_path, shown, 100, lambda: None)
+
+
+def test_a_server_that_does_not_start_says_its_last_words(tmp_path, monkeypatch):
+    script = "echo first >&2; echo 'no memory left' >&2; exit 3"
+    with program(tmp_path, monkeypatch, script) as teach, pytest.raises(SessionError) as raised:
+        teach.__enter__()
+    assert str(raised.value) == (
+        "teach failed under measurement: it did not start; it said: no memory left\n"
+        "  try: cfl-edge teach --stream demo:"
+    )
+
+
+def test_a_server_that_never_answers_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "START_S", 0.5)
+    with (
+        program(tmp_path, monkeypatch, "exec sleep 600") as teach,
+        pytest.raises(SessionError, match="it said: nothing"),
+    ):
+        teach.__enter__()
+    assert teach._process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("viewers", ["0", "33", "x", "1,,2", "", "-1"])
+def test_numbers_of_viewers_that_cannot_be(viewers):
+    result = cfl_edge("bench", "page", f"--viewers={viewers}")
+    assert_error(result, 2, f"--viewers is {viewers!r}, expected a number from 1 to 32")
+
+
+def test_as_many_viewers_are_taken_as_the_page_serves():
+    assert options.MOST_VIEWERS == live.MOST_VIEWERS
+
+
+@pytest.mark.slow
+def test_the_whole_on_a_real_server():
+    result = cfl_edge(
+        *("bench", "page", "--viewers", "2", "--slow-viewers", "1"),
+        *("--seconds", "2", "--repeats", "1", "--json"),
+    )
+    assert result.code == 0, result.err
+    *cases, summary = [event for event in result.events if event["event"] != "notice"]
+    assert [case["viewers"] for case in cases] == [0, 2, 0, 1]
+    assert [case["bytes_per_s"] for case in cases] == [None, None, None, 20_000]
+    for case in cases:
+        assert case["learned_per_s"] > 0
+        assert case["cpu_percent"] > 0
+        assert case["memory_bytes"] > 100e6
+        assert (case["picture_ms_median"] is None) == (case["viewers"] == 0)
+    assert (summary["cases"], summary["interrupted"]) == (4, False)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_server_as_well(tmp_path):
+    command = [sys.executable, "-m", "cfl_edge", "bench", "page", "--slow-viewers", "0", "--json"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as bench:
+        assert '"notice"' in bench.stdout.readline()  # the first measurement is done
+        bench.send_signal(signal.SIGINT)
+        *_, summary = bench.stdout.read().splitlines()
+    assert bench.returncode == 130
+    assert '"interrupted": true' in summary
+    assert list(tmp_path.glob("cfl-edge-bench-*")) == []
+    assert not [words for words in command_lines() if bytes(tmp_path) in words]
+
+
+def command_lines():
+    """Return the command line of every process."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found.append(file.read_bytes())
+    return found
