@@ -61,12 +61,12 @@ class Viewer:
                 protocol.receive_data(read)
                 if protocol.handshake_exc is not None:
                     raise ConnectionError(f"no viewer is taken: {protocol.handshake_exc}")
-                for event in protocol.events_received():
-                    if isinstance(event, Frame):
-                        self._take(event, protocol)
                 if protocol.close_rcvd is not None:
                     why = protocol.close_rcvd.reason
                     raise ConnectionError(f"the server showed a viewer out: {why}")
+                for event in protocol.events_received():
+                    if isinstance(event, Frame):
+                        self._take(event, protocol)
                 if self._bytes_per_s is not None:
                     await asyncio.sleep(len(read) / self._bytes_per_s)
 
