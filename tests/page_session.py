@@ -13,7 +13,7 @@ from cfl_edge.loop.step import Lesson, Step
 from cfl_edge.loop.watching import Watched
 from cfl_edge.names import check_name
 from cfl_edge.prediction import Prediction
-from cfl_edge.region import WHOLE_FRAME
+from cfl_edge.region import WHOLE_FRAME, View
 from cfl_edge.serve.page.teach import TeachPage
 from cfl_edge.stream.frame import Frame
 from cfl_edge.web.options import HttpOptions
@@ -36,10 +36,11 @@ class CountingSession:
         self.fps, self.frame, self.show = fps, 0, True
         self.draw = draw or (lambda number: np.full((48, 64, 3), number % 256, np.uint8))
         self.score, self.pictures, self.suspects, self.refused = 0.91, [], [], None
+        self.view = WHOLE_FRAME
         self.notices, self.onnx = [], folder / "onnx" / "model.onnx"
         self.page = TeachPage(
             HttpOptions(options.pop("host", "127.0.0.1"), options.pop("port", 0), **options),
-            Watched(self.mailbox, WHOLE_FRAME, 32, self.onnx),
+            Watched(self.mailbox, lambda: (self.view, 32), self.onnx),
             self.notices.append,
         )
         self._ended = threading.Event()
@@ -104,6 +105,10 @@ class CountingSession:
     def _known(self, name):
         if name not in self.samples:
             raise UsageError(f"there is no class {name}", hint="one of the classes")
+
+    def _do_region(self, region):
+        self.view = View.parse(self.view.fit, region)
+        return {"said": f"{region} is looked at", "region": region}
 
     def _do_label(self, label, seconds=1e9):
         self.label = None if label is None else check_name(label)

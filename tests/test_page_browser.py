@@ -28,6 +28,7 @@ from page_session import CountingSession, until
 from PIL import Image
 from test_page_import import archive
 
+from cfl_edge.region import View
 from cfl_edge.stream.demo.scene import Dwell
 
 pytestmark = pytest.mark.browser
@@ -308,3 +309,75 @@ def test_one_hold_after_the_other_teaches_each_for_as_long_as_it_lasts(browser, 
             with held(page, f"Hold to teach: {name}"):
                 until(lambda name=name, before=before: session.samples[name] > before + 15)
         assert page.get_by_text("Keep the button down").count() == 0
+
+
+def picture_of(page):
+    """Where the picture is: left, top, width and height of its part of the canvas."""
+    return page.locator("live-picture canvas").evaluate(
+        """canvas => {
+            const box = canvas.getBoundingClientRect();
+            const scale = Math.min(box.width / canvas.width, box.height / canvas.height);
+            const [width, height] = [canvas.width * scale, canvas.height * scale];
+            return [box.left + (box.width - width) / 2, box.top + (box.height - height) / 2,
+                    width, height];
+        }"""
+    )
+
+
+def drag(page, start, end):
+    """Move the mouse between two places, in fractions of the picture, with its button down."""
+    left, top, width, height = picture_of(page)
+    page.mouse.move(left + start[0] * width, top + start[1] * height)
+    page.mouse.down()
+    page.mouse.move(left + end[0] * width, top + end[1] * height, steps=5)
+    page.mouse.up()
+
+
+def regions(session):
+    asked = [arguments["region"] for verb, arguments in session.done if verb == "region"]
+    return [[float(value) for value in region.split(",")] for region in asked if region != "whole"]
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_a_region_is_drawn_moved_and_resized_by_pointer(browser, session, size):
+    with opened(browser, session.page.address, size) as page:
+        page.get_by_text("Nothing taught yet").wait_for()
+        page.get_by_role("button", name="Change region").click()
+        drag(page, (0.25, 0.25), (0.75, 0.75))
+        page.get_by_role("button", name="Look at this").click()
+        until(lambda: regions(session))
+        assert regions(session)[-1] == pytest.approx([0.25, 0.25, 0.5, 0.5], abs=0.02)
+        page.locator("region-editor").wait_for(state="hidden")
+        page.get_by_role("button", name="Change region").click()
+        drag(page, (0.5, 0.5), (0.4, 0.6))  # as a whole
+        drag(page, (0.65, 0.85), (0.95, 0.9))  # by a corner
+        page.get_by_role("button", name="Look at this").click()
+        until(lambda: len(regions(session)) == 2)
+        assert regions(session)[-1] == pytest.approx([0.15, 0.35, 0.8, 0.55], abs=0.03)
+
+
+def test_a_region_is_moved_by_the_keyboard_alone(browser, session):
+    session.samples["mug"] = 3
+    session.view = View.parse("pad", "0.25,0.25,0.5,0.5")
+    with opened(browser, session.page.address) as page:
+        card(page, "mug").wait_for()
+        button = page.get_by_role("button", name="Change region")
+        button.focus()
+        page.keyboard.press("Enter")
+        page.get_by_text("What was learned stays").wait_for()
+        box = page.get_by_label("Region: 25 % from the left, 25 % from the top, 50 % wide")
+        assert box.evaluate("box => box === document.activeElement")
+        for key in ("ArrowRight", "Control+ArrowDown", "Shift+ArrowLeft"):
+            page.keyboard.press(key)
+        page.keyboard.press("Enter")
+        until(lambda: regions(session))
+        assert regions(session) == [[0.26, 0.35, 0.49, 0.5]]
+        page.keyboard.press("Enter")  # the button has the focus again
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Escape")
+        page.locator("region-editor").wait_for(state="hidden")
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Whole frame").press("Enter")
+        page.get_by_role("button", name="Look at this").press("Enter")
+        until(lambda: session.view.region is None)
+        assert len(regions(session)) == 1

@@ -25,6 +25,7 @@ from cfl_edge.cli.export import export
 from cfl_edge.cli.learn import learn, teach
 from cfl_edge.cli.look import look
 from cfl_edge.cli.plan import plan
+from cfl_edge.cli.region import region
 from cfl_edge.cli.run import run
 from cfl_edge.cli.undo import undo
 from cfl_edge.errors import CflEdgeError
@@ -41,6 +42,7 @@ command(app, config=True)(learn)
 command(app, config=True)(teach)
 command(app, config=True)(run)
 command(app)(look)
+command(app)(region)
 command(app)(evaluate)
 command(app)(export)
 command(app)(cli_fleet.merge)

@@ -1,12 +1,29 @@
-"""The options of `look`."""
+"""The options of `look` and `region`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-from cfl_edge.config.network import FitName, RegionText
-from cfl_edge.config.settings import Option, Settings, Stream
+from pydantic import AfterValidator
+
+from cfl_edge.config.network import FitName, RegionText, checked_region
+from cfl_edge.config.settings import ModelFolder, Option, Settings, Stream
+
+
+class RegionSettings(Settings):
+    """What `cfl-edge region` lets a model look at."""
+
+    model: ModelFolder
+    region: Annotated[
+        str,
+        AfterValidator(checked_region),
+        Option(
+            "x,y,w,h in fractions or pixels, corners 'x,y x,y x,y' of a polygon, motion, or whole.",
+            positional=True,
+        ),
+    ]
+    fit: FitName = None
 
 
 class LookSettings(Settings):

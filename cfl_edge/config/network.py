@@ -11,7 +11,8 @@ from cfl_edge.config.settings import Option
 from cfl_edge.region import FIT, Fit, parse_region
 
 
-def _is_region(text: str) -> str:
+def checked_region(text: str) -> str:
+    """Return a text that `parse_region` reads; others raise a UsageError."""
     parse_region(text)
     return text
 
@@ -27,7 +28,7 @@ FitName = Annotated[
 ]
 RegionText = Annotated[
     str | None,
-    AfterValidator(lambda text: text and _is_region(text)),
+    AfterValidator(lambda text: text and checked_region(text)),
     Option(
         "Part of the frame to look at: x,y,w,h in fractions or pixels, corners 'x,y x,y x,y' of a "
         "polygon, motion, or whole.",

@@ -100,11 +100,18 @@ def change(
         with says_what_is_new(onnx):
             model.write(saved, keep=keep)
     if onnx is None:
-        _notice_stale_export(folder, "the classes of before", on_notice)
+        notice_stale_export(folder, "the classes of before", on_notice)
     return counts_of(saved)
 
 
-def _notice_stale_export(model: Path, what: str, on_notice: Notice) -> None:
+def notice_stale_export(model: Path, what: str, on_notice: Notice) -> None:
+    """Say that exported files in a model folder still have what has changed, where there are any.
+
+    Args:
+        model: The folder.
+        what: Such as "the classes of before".
+        on_notice: Told of it.
+    """
     exported = model / "onnx"
     if (exported / "model.onnx").exists():
         on_notice(
@@ -219,5 +226,5 @@ def remove(
     if (folder / BOARDS).exists():
         on_notice(f"stays: what each board contributed; to remove it too: rm -r {folder / BOARDS}")
     if onnx is None:
-        _notice_stale_export(folder, repr(name), on_notice)
+        notice_stale_export(folder, repr(name), on_notice)
     return counts_of(saved)

@@ -84,7 +84,9 @@ class LiveModel(OpenModel):
         learner = self._learner
         self.store.save(saved.manifest, saved.tensors, keep=keep)
         saved.number = self.store.numbers()[0]
-        other = Learner.from_saved(saved, config=learner.config, **self.parts)
+        network = saved.manifest["network"]
+        config = learner.config.looking(network["fit"], network["region"])
+        other = Learner.from_saved(saved, config=config, **self.parts)
         other.journal = open_journal(saved, other, self._on_notice)
         if KEY in saved.manifest and other.journal is not None and learner.journal is not None:
             other.journal.session = learner.journal.session  # its clock goes on

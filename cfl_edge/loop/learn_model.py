@@ -164,7 +164,7 @@ class LearnedModel:
         )
         self._learner = learner
         learner.counters[STREAM] = remembered(settings.stream, shown=mask(settings.stream))
-        self.gaze.look = lambda: (learner.view, learner.image_px)
+        self.gaze.look = look = lambda: (learner.view, learner.image_px)
         from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
 
         if settings.reject is not None and learner.algorithm.novelty.table() is None:
@@ -217,7 +217,7 @@ class LearnedModel:
         )
         if watch is not None:
             onnx = settings.model / ONNX_FOLDER / MODEL_FILE
-            watched = Watched(self.mailbox, learner.view, learner.image_px, onnx)
+            watched = Watched(self.mailbox, look, onnx)
             self._watcher = self._stack.enter_context(watch(watched))
         self.session = Session(self._learning, options, camera.service, camera.interrupts)
         running = Running(

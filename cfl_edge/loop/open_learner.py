@@ -12,6 +12,7 @@ from cfl_edge.core.allocator import MIB, give_back, keep_freed_memory, return_fr
 from cfl_edge.core.device import choose_device
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.labels.ring import ring_bytes
+from cfl_edge.learner.moved import Moved
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.notices import Notice, counted, log_notice
 
@@ -165,11 +166,8 @@ def _with_view(
     before = config.view()
     config = config.looking(settings.fit, settings.region)
     if saved is not None and (view := config.view()) != before:
-        frames = counted(saved.manifest["counters"]["frames_learned"], "learned frame")
-        on_notice(
-            f"{settings.model} looks at {view.describe()} from now on: what {frames} of "
-            f"{before.describe()} taught stays; show every class again, until it is recognised"
-        )
+        frames = saved.manifest["counters"]["frames_learned"]
+        on_notice(str(Moved(settings.model, before, view, frames)))
     return config
 
 

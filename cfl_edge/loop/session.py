@@ -165,6 +165,7 @@ class Session:
     Attributes:
         serve: Called between two frames, and while none comes, to run what other threads ask for; a
             signal does not interrupt it.
+        frame_px: Width and height of the newest frame; None before the first.
         frames, seen, looked, rejected, dropped, damaged, skipped, seconds: As in `Totals`, so far.
 
     Example:
@@ -189,6 +190,7 @@ class Session:
         self.serve: Callable[[], None] | None = None
         self._times_s: deque[float] = deque(maxlen=FPS_FRAMES)  # at which frames began
         self._first_s = 0.0
+        self.frame_px: tuple[int, int] | None = None
         self.frames = self.seen = self.looked = self.rejected = 0
         self.dropped = self.damaged = self.skipped = 0
         self.seconds = 0.0
@@ -303,6 +305,8 @@ class Session:
 
     def _count(self, stream: Stream, frame: Frame, prediction: Prediction, began_s: float) -> None:
         self.seen += 1
+        height, width, _ = frame.image.shape
+        self.frame_px = frame.full_px or (width, height)
         self.dropped, self.damaged = frame.dropped, frame.damaged
         self.skipped = len(stream.skipped)
         self.frames = frame.index + 1 + self.skipped

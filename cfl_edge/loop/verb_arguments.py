@@ -11,10 +11,13 @@ from cfl_edge.defaults import DeviceName
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.hold import MOST_HOLD_S
 from cfl_edge.names import check_name, nfc, visible
+from cfl_edge.region import Fit
 
 MOST_FRAMES = 10_000  # named in one request: what fits into the journal is far less
 
 MOST_PICTURE = 1 << 20  # characters of base64: 768 kB
+
+MOST_REGION = 4096  # characters: a hundred corners in fractions
 
 PATHS = frozenset({"out", "onnx"})
 """Arguments that name a file: for the command line on this machine, never from a network."""
@@ -183,6 +186,13 @@ class Split(Arguments):
     onnx: LocalPath | None = None
 
 
+class Region(Arguments):
+    """What the model is to look at: a region as `--region` has it, and how it becomes a square."""
+
+    region: Annotated[str, Field(max_length=MOST_REGION)] | None = None
+    fit: Fit | None = None
+
+
 class Look(Arguments):
     """Seconds for which every frame is looked at; 5 by default."""
 
@@ -213,6 +223,7 @@ VERBS: dict[str, type[Arguments]] = {
     "pause": Nothing,
     "resume": Nothing,
     "look": Look,
+    "region": Region,
     "save": Nothing,
     "export": Export,
     "publish": Nothing,

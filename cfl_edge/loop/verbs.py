@@ -19,6 +19,7 @@ from cfl_edge.errors import DataError, ExportError, SessionError, UsageError
 from cfl_edge.labels.hold import HEARTBEAT_S
 from cfl_edge.labels.ring import LabelledError, NotKeptError
 from cfl_edge.learner.classes import Counts, change, count, remove
+from cfl_edge.learner.moved import move
 from cfl_edge.learner.split import relabel, split
 from cfl_edge.learner.undo import undo
 from cfl_edge.loop import verb_arguments as given
@@ -30,6 +31,7 @@ from cfl_edge.model.class_table import Change
 from cfl_edge.model.last_stream import learn_command
 from cfl_edge.names import check_name, visible
 from cfl_edge.notices import Notice, counted, log_notice
+from cfl_edge.region import parse_region
 
 Answer = dict[str, Any]
 
@@ -285,6 +287,21 @@ class Verbs:
             note_older_int8(out, folder, self._notice)
         files = {name: _plain(value) for name, value in dataclasses.asdict(exported).items()}
         return {"said": f"exported {exported.model}", **files}
+
+    def region(self, asked: given.Region) -> Answer:
+        """Look at another part of the frame from now on; say what that does to what was learned."""
+        if asked.region is None and asked.fit is None:
+            raise UsageError(
+                "region was given neither a region nor a fit", hint="region with 0.25,0.25,0.5,0.5"
+            )
+        region = parse_region(asked.region)
+        full_px = self._maybe_running and self._maybe_running.session.frame_px
+        if region is not None and full_px:
+            region.fractions(full_px)  # one beyond the frame is refused before it ends the session
+        moved = move(self._model, asked.fit, asked.region, on_notice=self._notice)
+        self._changed()
+        fit, text = moved.after.texts()
+        return {"said": str(moved), "region": text, "fit": fit, "frames": moved.frames}
 
     def look(self, asked: given.Look) -> Answer:
         """Look at every frame for some seconds, whatever `--look` says."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, final
 
+from cfl_edge.loop.gaze import Look
 from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.step import Step
-from cfl_edge.region import View
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,13 @@ class Watched:
 
     Args:
         mailbox: Carries verbs to it.
-        view: What part of a frame the model looks at.
-        image_px: Side of the square image that it reads.
+        look: Returns what part of a frame the model looks at now, and the side of the square image
+            that it reads.
         onnx: The file that the verb `export` writes.
     """
 
     mailbox: Mailbox
-    view: View
-    image_px: int
+    look: Look
     onnx: Path
 
 

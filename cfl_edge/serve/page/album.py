@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 from cfl_edge.loop.step import Step
@@ -24,8 +24,8 @@ class Album:
     """Keeps pictures while a session runs; `see` and `done` are called in its thread.
 
     Args:
-        view: What part of a frame the model looks at.
-        image_px: Side of the square image that it reads.
+        look: Returns what part of a frame the model looks at, and the side of the square image that
+            it reads.
 
     Attributes:
         thumbnails: Of what was learned.
@@ -33,8 +33,8 @@ class Album:
         advice: What classes still need.
     """
 
-    def __init__(self, view: View, image_px: int) -> None:
-        self._view, self._image_px = view, image_px
+    def __init__(self, look: Callable[[], tuple[View, int]]) -> None:
+        self._look = look
         self.thumbnails, self.review, self.advice = Thumbnails(), Review(), Advice()
         self._learned: deque[int] = deque(maxlen=REMEMBERED)
         self._taken_s: dict[str, float] = {}
@@ -44,7 +44,8 @@ class Album:
         """Look at a frame."""
         lesson = step.lesson
         classes = frozenset(lesson.samples)
-        self.review.see(step, lambda: png(cut_frame(step.frame, self._image_px, self._view).square))
+        view, image_px = self._look()
+        self.review.see(step, lambda: png(cut_frame(step.frame, image_px, view).square))
         if classes != self._classes:
             self.review.follow(self._classes - classes, None)
             self._classes = classes
@@ -56,7 +57,7 @@ class Album:
             since_s = step.seconds - self._taken_s.get(lesson.label, -EVERY_S)
             if since_s >= EVERY_S:
                 self._taken_s[lesson.label] = step.seconds
-                picture = jpeg(cut_frame(step.frame, THUMBNAIL_PX, self._view).square)
+                picture = jpeg(cut_frame(step.frame, THUMBNAIL_PX, view).square)
                 self.thumbnails.add(step.frame.index, lesson.label, picture)
 
     def done(self, verb: str, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:

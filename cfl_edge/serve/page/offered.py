@@ -27,6 +27,8 @@ VERBS = {
     "remove": "Remove a class and all that was learned of it.",
     "pause": "Predict only, until `resume`.",
     "resume": "Learn again.",
+    "look": "Look at every frame for some seconds, whatever --look says.",
+    "region": "Look at another part of the frame; what was learned stays.",
     "save": "Write a checkpoint now.",
     "export": "Write the ONNX files that /api/v1/model.onnx downloads.",
     "publish": "Update the file of --publish now.",

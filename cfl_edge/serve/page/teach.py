@@ -53,8 +53,8 @@ class TeachPage:
         on_notice: Notice,
         option: str = "--ui-port",
     ) -> None:
-        self.album = Album(watched.view, watched.image_px)
-        self._feed = Feed(lambda: (watched.view, watched.image_px))
+        self.album = Album(watched.look)
+        self._feed = Feed(watched.look)
         self._status = Status()
         self._metrics = Metrics(self._status)
         self._api = api = Api(self._feed, watched, self.album)

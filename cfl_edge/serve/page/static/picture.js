@@ -1,6 +1,7 @@
 // The live picture, what the model says of it, and the way to correct that.
 
 import { chooseClass } from "./dialogs.js";
+import "./region.js";
 import { colour, make, percent, session } from "./session.js";
 
 const SURE = 0.6; // below it the answer is shown as a guess
@@ -22,17 +23,21 @@ class LivePicture extends HTMLElement {
     this.wrong.addEventListener("click", () => this.#correct());
     this.viewButton = make("button", { type: "button", "aria-pressed": "false" }, "Model's view");
     this.viewButton.addEventListener("click", () => this.#switchView());
+    this.region = make("region-editor");
+    this.region.connect(this.canvas, () => this.#asModel && this.#switchView());
     this.figures = make("dl", { class: "figures" });
     this.append(
       make(
         "div",
         { class: "frame" },
         this.canvas,
+        this.region,
         this.badge,
         make("div", { class: "says" }, make("div", { class: "line" }, this.name, this.score), this.bar),
       ),
       this.others,
-      make("div", { class: "line tools" }, this.wrong, this.viewButton),
+      make("div", { class: "line tools" }, this.wrong, this.viewButton, this.region.button),
+      this.region.controls,
       this.figures,
     );
     this.values = {};

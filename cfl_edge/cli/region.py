@@ -1,0 +1,18 @@
+"""`cfl-edge region`."""
+
+from __future__ import annotations
+
+from cfl_edge.config.look import RegionSettings
+from cfl_edge.view.reporter import Reporter
+
+
+def region(settings: RegionSettings, reporter: Reporter) -> None:
+    """Let a model look at another part of the frame, also while it learns; nothing is forgotten."""
+    from cfl_edge.loop.ask import ask
+    from cfl_edge.model.last_stream import learn_command
+
+    asked = {"region": settings.region, "fit": settings.fit}
+    moved = ask(settings.model, "region", asked, reporter.notice)
+    fields = {name: moved[name] for name in moved.keys() - {"said", "notices"}}
+    lines = [moved["said"], f"next       {learn_command(settings.model)}"]
+    reporter.summary(fields | {"model": str(settings.model)}, lines)
