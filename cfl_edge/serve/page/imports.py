@@ -46,7 +46,7 @@ class Imports:
 
     def __init__(self, watched: Watched) -> None:
         self._mailbox = watched.mailbox
-        self._image_px, self._view = watched.image_px, View(watched.view.fit)
+        self._look = watched.look
         self.progress: dict[str, int] | None = None
         self.version = 0
 
@@ -111,7 +111,8 @@ class Imports:
             image = decode_image(data)
         except (ImageError, ValueError):
             return None
-        return base64.b64encode(png(to_model_input(image, self._image_px, self._view))).decode()
+        view, image_px = self._look()
+        return base64.b64encode(png(to_model_input(image, image_px, View(view.fit)))).decode()
 
     async def _ask(self, label: str, picture: str) -> bool:
         """Let the session learn a picture; return whether it did."""
