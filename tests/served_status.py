@@ -3,6 +3,8 @@
 import http.client
 import re
 
+from steps import changed
+
 from cfl_edge.serve.http_status import status_server
 from cfl_edge.serve.status import Seen
 from cfl_edge.web.options import HttpOptions
@@ -26,7 +28,8 @@ def ask(server, path, method="GET", headers=None, body=None):
         connection.close()
 
 
-def see(status, metrics, label="mug", frame=7, classes=("mug", "pen"), **more):
-    seen = Seen(label, 0.93217, frame, 5, classes, damaged=4, **more)
+def see(status, metrics, label="mug", frame=7, classes=("mug", "pen"), seconds=0.0, **more):
+    values = {"prediction": label, "score": 0.93217, "frame": frame, "predict_s": seconds}
+    seen = Seen(changed(dropped=5, damaged=4, **values), classes, **more)
     status.put(seen)
     metrics.add(seen)

@@ -32,9 +32,14 @@ class Metrics:
         command_failures: Returns how often the command of `--on-change` failed.
 
     Example:
-        >>> status, seen = Status(), Seen("mug", 0.9, 0, 2, ["mug"], seconds=0.02)
-        >>> metrics = Metrics(status)
-        >>> metrics.add(seen)
+        >>> import numpy as np
+        >>> from cfl_edge.loop.step import Step
+        >>> from cfl_edge.prediction import Prediction
+        >>> from cfl_edge.stream.frame import Frame
+        >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
+        >>> said = Prediction("mug", 0.9, None, np.ones(1, np.float32))
+        >>> metrics = Metrics(Status())
+        >>> metrics.add(Seen(Step(frame, said), ["mug"]))
         >>> print([line for line in metrics.text().decode().splitlines() if "mug" in line])
         ['cfl_edge_predictions_total{label="mug"} 1.0']
     """
@@ -58,10 +63,11 @@ class Metrics:
     def add(self, seen: Seen) -> None:
         """Count a frame."""
         self._frames.inc()
-        self._seconds.observe(seen.seconds)
+        self._seconds.observe(seen.step.predict_s)
         if self._known != tuple(seen.classes):
             self._set_classes(tuple(seen.classes))
-        self._predictions.labels(NONE if seen.label is None else visible(seen.label)).inc()
+        label = seen.step.prediction.label
+        self._predictions.labels(NONE if label is None else visible(label)).inc()
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format, UTF-8."""
@@ -82,21 +88,29 @@ class _Standing(Collector):
         self._status, self._command_failures = status, command_failures
 
     def collect(self) -> Iterator[Metric]:
-        newest, age_s = self._status.get()
-        seen = newest or Seen(None, None, 0, 0, [])
+        seen, age_s = self._status.get()
+        told = seen.fields() if seen else {}
         yield GaugeMetricFamily(
             "cfl_edge_last_frame_age_seconds",
             "Since the last frame; before the first, since the start.",
             age_s,
         )
         yield GaugeMetricFamily(
-            "cfl_edge_model_classes", "Classes of the model.", len(seen.classes)
+            "cfl_edge_model_classes", "Classes of the model.", len(told.get("classes", ()))
         )
         for name, text, value in (
-            ("frames_dropped", "Frames that the stream dropped.", seen.dropped),
-            ("frames_damaged", "Frames that arrived damaged.", seen.damaged),
-            ("model_swaps", "Model updates that went into service.", seen.model_swaps),
-            ("model_failures", "Model updates that could not be used.", seen.model_failures),
+            ("frames_dropped", "Frames that the stream dropped.", told.get("dropped", 0)),
+            ("frames_damaged", "Frames that arrived damaged.", told.get("damaged", 0)),
+            (
+                "model_swaps",
+                "Model updates that went into service.",
+                told.get("model_swaps", 0),
+            ),
+            (
+                "model_failures",
+                "Model updates that could not be used.",
+                told.get("model_failures", 0),
+            ),
             ("command_failures", "Failures of --on-change.", self._command_failures()),
         ):
             yield CounterMetricFamily(f"cfl_edge_{name}", text, value)

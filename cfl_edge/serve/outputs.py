@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from cfl_edge.config.run import RunSettings
-from cfl_edge.loop.step import Step
 from cfl_edge.loop.zones import Zone
 from cfl_edge.notices import Notice
 from cfl_edge.region import View
@@ -37,7 +36,7 @@ class Outputs:
         ```python
         with Outputs(zone, print, look, glance.burst) as outputs:
             for step in session.steps(stream):
-                outputs.see(step, Seen.of(step, model.classes))
+                outputs.see(Seen(step, model.classes))
         ```
     """
 
@@ -101,13 +100,9 @@ class Outputs:
         """End all of them."""
         self._stack.close()
 
-    def see(self, step: Step, seen: Seen) -> None:
-        """Pass on what was seen in a frame; never waits.
-
-        Args:
-            step: Of the session.
-            seen: What is shown of it.
-        """
+    def see(self, seen: Seen) -> None:
+        """Pass on what was seen in a frame; never waits."""
+        step = seen.step
         self._status.put(seen)
         if self._feed is not None:
             self._feed.put(step)
@@ -115,8 +110,8 @@ class Outputs:
             self._metrics.add(seen)
         if self._mqtt is not None:
             self._mqtt.see(step, seen.classes)
-        if self._command and seen.changed:
-            self._command.announce(self._zone.state(seen.state), seen.score)
+        if self._command and step.changed:
+            self._command.announce(self._zone.state(step.state), step.prediction.score)
 
     def _command_failures(self) -> int:
         return self._command.failures if self._command else 0

@@ -147,7 +147,7 @@ class RunModel:
         for step in self.session.steps(stream):
             if step.label is not None:
                 self._confusion.add(step.label, step.prediction.label or UNKNOWN)
-            self.outputs.see(step, Seen.of(step, self.watched.classes, **self._counts()))
+            self.outputs.see(Seen(step, self.watched.classes, **self._counts()))
             yield step
 
     def summary(self) -> RunSummary:

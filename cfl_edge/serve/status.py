@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from cfl_edge.loop.step import Step
 from cfl_edge.pipe import plain
@@ -20,52 +19,27 @@ class Seen:
     """One frame and its prediction.
 
     Args:
-        label: The class; None for no class.
-        score: Its probability, 0 to 1; None without a label.
-        frame: Number of the frame in its stream, from 0.
-        dropped: Frames that the stream dropped so far.
+        step: Of a session.
         classes: Class names of the model, in the order of its scores.
-        seconds: Time that the prediction took.
         model_swaps: How often the model was reloaded.
         model_failures: Model updates that could not be used.
-        damaged: Frames that arrived damaged so far.
-        state: The class that was announced last, see `cfl_edge.loop.debounce`; None for no class.
-        changed: Whether this frame made it the state.
     """
 
-    label: str | None
-    score: float | None
-    frame: int
-    dropped: int
+    step: Step
     classes: Sequence[str]
-    seconds: float = 0.0
     model_swaps: int = 0
     model_failures: int = 0
-    damaged: int = 0
-    state: str | None = None
-    changed: bool = False
 
-    @classmethod
-    def of(cls, step: Step, classes: Sequence[str], **more: Any) -> Self:
-        """Return what is shown of a step.
-
-        Args:
-            step: Of a session.
-            classes: As above.
-            more: Other values, by name.
-        """
-        return cls(
-            label=step.prediction.label,
-            score=step.prediction.score,
-            frame=step.frame.index,
-            dropped=step.frame.dropped,
-            classes=classes,
-            seconds=step.predict_s,
-            damaged=step.frame.damaged,
-            state=step.state,
-            changed=step.changed,
-            **more,
-        )
+    def fields(self) -> dict[str, Any]:
+        """Return what a program that asks is told, by the names of a `frame` event."""
+        said = self.step.fields()
+        return {
+            "label": said["prediction"],
+            **{name: said[name] for name in ("score", "frame", "dropped", "damaged", "state")},
+            "classes": self.classes,
+            "model_swaps": self.model_swaps,
+            "model_failures": self.model_failures,
+        }
 
 
 class Status:
@@ -76,10 +50,15 @@ class Status:
         clock: Gives seconds that never go back.
 
     Example:
+        >>> import numpy as np
+        >>> from cfl_edge.prediction import Prediction
+        >>> from cfl_edge.stream.frame import Frame
         >>> status = Status(clock=lambda: 0.0)
         >>> status.ill()
         'no frame has come yet'
-        >>> status.put(Seen("mug", 0.9, 7, 0, ["mug"]))
+        >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=7)
+        >>> said = Prediction("mug", 0.9, None, np.ones(1, np.float32))
+        >>> status.put(Seen(Step(frame, said), ["mug"]))
         >>> status.ill(), status.prediction()["label"]
         (None, 'mug')
     """
@@ -116,7 +95,5 @@ class Status:
         seen, age_s = self.get()
         if seen is None:
             return None
-        fields = dataclasses.asdict(seen)
-        del fields["seconds"], fields["changed"]
-        body: dict[str, Any] = plain(fields | {"age_s": age_s})
+        body: dict[str, Any] = plain(seen.fields() | {"age_s": age_s})
         return body

@@ -92,7 +92,7 @@ class TeachPage:
         """Show a frame; called by the thread of the session."""
         self.album.see(step)
         self._feed.put(step)
-        seen = Seen.of(step, list(step.lesson.samples))
+        seen = Seen(step, list(step.lesson.samples))
         self._status.put(seen)
         self._metrics.add(seen)
 
