@@ -53,7 +53,7 @@ def opened(browser, address, size=DESKTOP, **options):
     page.goto(address)
     yield page
     context.close()
-    assert complaints == []
+    assert complaints == [], complaints
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""kill -9 of the browser or of the server while a button is held, with a real model."""
+"""The browser, the server or the network is lost while a button is held."""
 
 import contextlib
 import io
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from browser_page import ARGUMENTS, CHROMIUM, Teaching, card, chromium, held, opened, samples, says
 from command_line import SMALL
 from mjpeg_server import Board, serve
-from page_session import until
+from page_session import CountingSession, until
 from PIL import Image, ImageDraw
 
 pytestmark = pytest.mark.browser
@@ -147,6 +148,86 @@ def test_a_killed_server_starts_again_with_what_it_had_saved_and_the_page_is_bac
             page.context.close()
         assert second.code == 0, second.errors
     assert first.code == -signal.SIGKILL
+
+
+class Network:
+    """A link to a server that can be cut as Wi-Fi is: nobody is told, nothing arrives."""
+
+    def __init__(self, port):
+        self._port, self._up = port, threading.Event()
+        self._up.set()
+        self._ended = False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+
+    def __enter__(self):
+        self._sockets = [self._listener]
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended = True
+        self._up.set()
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+        for one in self._sockets:
+            one.close()
+
+    def cut(self):
+        self._up.clear()
+
+    def mend(self):
+        self._up.set()
+
+    def _accept(self):
+        while not self._ended:
+            with contextlib.suppress(OSError):
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._port), 5)
+                for source, target in ((near, far), (far, near)):
+                    thread = threading.Thread(target=self._carry, args=(source, target))
+                    self._threads.append(thread)
+                    thread.start()
+                self._sockets += [near, far]
+
+    def _carry(self, source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                self._up.wait()
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_a_network_that_is_gone_is_told_and_the_page_comes_back(browser, tmp_path):
+    """Nobody hangs up; the page has to notice by itself that nothing comes any more."""
+    with (
+        CountingSession(tmp_path, fps=20) as session,
+        Network(session.port) as network,
+        opened(browser, f"http://127.0.0.1:{network.port}/") as page,
+    ):
+        button = page.get_by_role("button", name="Hold to teach")
+        button.hover()
+        page.mouse.down()
+        page.get_by_text("Learning: thing 1").wait_for()
+        until(lambda: session.learned)
+        network.cut()
+        cut_s = time.monotonic()
+        page.get_by_role("status").get_by_text("Connection lost").wait_for()
+        assert session.learned[-1][2] < cut_s + 1.2
+        assert page.get_by_role("button", name="Undo last hold").is_disabled()
+        page.mouse.up()
+        until(lambda: session.page._api.viewers.count == 0, 30)  # the server has noticed as well
+        network.mend()
+        page.locator("#connection:empty").wait_for(state="attached")
+        seen = session.frame
+        until(lambda: session.page._api.viewers.count == 1 and session.frame > seen + 5, 20)
+        with held(page, "Hold to teach: thing 1"):
+            page.get_by_text("Learning: thing 1").wait_for()
+        page.complaints.clear()  # of the browser, while nobody answered
 
 
 def counts(teaching):

@@ -12,17 +12,18 @@ class ApiTable extends HTMLElement {
     const { paths } = await response.json();
     for (const [path, methods] of Object.entries(paths)) {
       for (const [method, { summary, requestBody }] of Object.entries(methods)) {
-        const schema = requestBody?.content["application/json"].schema ?? { properties: {} };
-        const names = Object.entries(schema.properties).map(([name, { type }]) =>
+        const [[kind, { schema }]] = Object.entries(requestBody?.content ?? { none: { schema: {} } });
+        const names = Object.entries(schema.properties ?? {}).map(([name, { type }]) =>
           `${name}: ${type}${schema.required?.includes(name) ? "" : "?"}`,
         );
+        const body = names.length ? `{ ${names.join(", ")} }` : schema.format === "binary" ? kind : "";
         this.append(
           make(
             "div",
             { class: "verb" },
             make("h2", {}, make("code", {}, `${method.toUpperCase()} ${path}`)),
             make("p", {}, summary),
-            ...(names.length ? [make("p", { class: "quiet" }, make("code", {}, `{ ${names.join(", ")} }`))] : []),
+            ...(body ? [make("p", { class: "quiet" }, make("code", {}, body))] : []),
           ),
         );
       }

@@ -3,6 +3,9 @@
 const TAP_MS = 400; // shorter presses teach next to nothing
 const BEAT_MS = 300; // the server stops learning 1 s after the last beat
 const RETRY_MS = [300, 700, 1500, 3000];
+const WATCH_MS = 1000; // the server says something as often, pictures or not
+const LOST_MS = 5000; // without a word from it: a network that is gone tells nobody
+const LOST_PICTURE_MS = 10000; // the same with a picture on its way: the server waits as long
 
 export class Session extends EventTarget {
   #socket = null;
@@ -10,6 +13,7 @@ export class Session extends EventTarget {
   #retry = 0;
   #beat = 0;
   #since = 0;
+  #heard = 0; // when the server said something, or was called
   #message = null; // the text whose picture is on its way
   status = null;
   frame = null;
@@ -25,6 +29,7 @@ export class Session extends EventTarget {
       if (document.hidden) this.release();
       else if (!this.connected) this.#connectNow();
     });
+    setInterval(() => this.#watch(), WATCH_MS);
     window.addEventListener("online", () => this.#connectNow());
     window.addEventListener("blur", () => this.release());
     window.addEventListener("pagehide", () => this.release());
@@ -52,6 +57,16 @@ export class Session extends EventTarget {
     socket.onmessage = (event) => this.#take(event.data);
     socket.onclose = () => this.#lost();
     this.#socket = socket;
+    this.#heard = performance.now();
+  }
+
+  // Gives up on a server that neither speaks nor hangs up, and calls it again.
+  #watch() {
+    const patience = this.#message ? LOST_PICTURE_MS : LOST_MS;
+    if (!this.#socket || performance.now() - this.#heard < patience) return;
+    this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.close();
+    this.#lost();
   }
 
   async #lost() {
@@ -68,7 +83,10 @@ export class Session extends EventTarget {
 
   async #askWhy() {
     try {
-      const answer = await fetch("api/v1/frame.jpg", { cache: "no-store" });
+      const answer = await fetch("api/v1/frame.jpg", {
+        cache: "no-store",
+        signal: AbortSignal.timeout(LOST_MS),
+      });
       this.locked = answer.status === 401;
     } catch {
       this.locked = false; // nobody answers: the board restarts, or the network is gone
@@ -76,6 +94,7 @@ export class Session extends EventTarget {
   }
 
   async #take(data) {
+    this.#heard = performance.now();
     if (typeof data === "string") {
       const message = JSON.parse(data);
       if (message.status) this.status = message.status;
@@ -93,6 +112,7 @@ export class Session extends EventTarget {
       return;
     }
     const { number } = this.#message;
+    this.#message = null;
     try {
       this.picture = await createImageBitmap(data);
       this.#tell("picture");
