@@ -96,6 +96,7 @@ def test_json_frames() -> None:
         "rejected": False,
         "box": None,
         "state": None,
+        "looked": True,
     }
     assert first.keys() == {"event", *STEP.fields()}
     assert second["score"] is second["fps"] is second["total"] is None

@@ -1,5 +1,6 @@
 """Zones of one camera: a question each, one stream, one model folder below the folder for all."""
 
+import io
 import shutil
 import signal
 import threading
@@ -14,20 +15,22 @@ from PIL import Image
 from scripted_camera import ignore
 from test_session import Script, frames
 
-from cfl_edge import Learner, OnnxModel
+from cfl_edge import Frame, Learner, OnnxModel
 from cfl_edge.errors import ModelWriteError, StreamLostError, UsageError
 from cfl_edge.learner import batch_learner
 from cfl_edge.loop import learn as learn_module
 from cfl_edge.loop.ask import ask
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.learn import learn
+from cfl_edge.loop.step import Step
 from cfl_edge.loop.zones import Zone, zones_to_learn
 from cfl_edge.model.store import Store
-from cfl_edge.prediction import predict_label
+from cfl_edge.prediction import Prediction, predict_label
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.region import View
 from cfl_edge.serve.mqtt.address import mqtt_address
 from cfl_edge.stream.shared import SharedStream
+from cfl_edge.view.reporter import Reporter
 
 TWO = """
 [door]
@@ -356,6 +359,21 @@ def test_lines_tell_of_every_zone(stream, zones, tmp_path):
     assert "\nbin  frame 1/24" in result.out
     assert "door: labels: every frame is on" in result.out
     assert result.out.splitlines()[-1].startswith("next       cfl-edge ")
+
+
+def test_a_line_of_one_zone_is_followed_by_those_of_the_others():
+    out, now_s = io.StringIO(), [0.0]
+    reporter = Reporter(file=out, clock=lambda: now_s[0])
+    answer = Prediction("on", 1.0, None, np.ones(1, np.float32))
+    for index in range(5):
+        for zone in ("door", "bin", "gate"):
+            now_s[0] += 0.9  # it is time for a line at another zone each
+            frame = Frame(scene("on", "off"), 0.0, index)
+            reporter.step(Step(frame, answer, frames=index + 1, zone=zone))
+    lines = [line.split("  ")[:2] for line in out.getvalue().splitlines()]
+    assert len(lines) >= 9
+    assert [zone for zone, _ in lines] == ["door", "bin", "gate"] * (len(lines) // 3)
+    assert all(len({shown for _, shown in lines[i : i + 3]}) == 1 for i in range(0, len(lines), 3))
 
 
 HOSTILE = {

@@ -67,6 +67,7 @@ class Reporter:
         self._clock = clock
         self._next_s = -math.inf
         self._waiting: dict[str | None, str] = {}  # by zone
+        self._leads: str | None = None  # the zone that comes first
         self._shown: Step | None = None  # as a line
 
     @property
@@ -84,7 +85,7 @@ class Reporter:
                 self._write("state", step.of_zone() | fields)
         elif self._screen is not None and self._screen.is_stdout:
             self._screen.step(step)
-        elif self._is_shown(step) or self._is_time(LINE_S):
+        elif self._is_line(step):
             self._shown = step
             if step.lesson.waiting != self._waiting.get(step.zone, ""):
                 self._waiting[step.zone] = step.lesson.waiting
@@ -178,14 +179,14 @@ class Reporter:
         with self._lock:
             print(text, file=file, flush=True)
 
-    def _is_shown(self, step: Step) -> bool:
-        """Return whether a line of another zone tells of the same frame."""
+    def _is_line(self, step: Step) -> bool:
+        """Return whether a step becomes a line: those of all zones tell of the same frame."""
         before = self._shown
-        return (
-            before is not None
-            and before.zone != step.zone
-            and before.frame.index == step.frame.index
-        )
+        if before is None:
+            self._leads = step.zone
+        elif step.zone != self._leads:
+            return before.frame.index == step.frame.index
+        return self._is_time(LINE_S)
 
     def _is_time(self, period_s: float) -> bool:
         now_s = self._clock()
