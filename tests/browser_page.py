@@ -20,6 +20,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    "--use-fake-device-for-media-stream",  # a camera that draws
+    "--use-fake-ui-for-media-stream",  # and is allowed
 ]
 PHONE, DESKTOP = (360, 740), (1280, 800)
 

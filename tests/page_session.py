@@ -38,9 +38,10 @@ class CountingSession:
         self.score, self.pictures, self.suspects, self.refused = 0.91, [], [], None
         self.view = WHOLE_FRAME
         self.notices, self.onnx = [], folder / "onnx" / "model.onnx"
+        self.inbox = options.pop("inbox", None)
         self.page = TeachPage(
             HttpOptions(options.pop("host", "127.0.0.1"), options.pop("port", 0), **options),
-            Watched(self.mailbox, lambda: (self.view, 32), self.onnx),
+            Watched(self.mailbox, lambda: (self.view, 32), self.onnx, self.inbox),
             self.notices.append,
         )
         self._ended = threading.Event()

@@ -20,7 +20,7 @@ from cfl_edge.serve.http_status import status_server
 from cfl_edge.serve.metrics import Metrics
 from cfl_edge.serve.page import api, downloads, live, teach
 from cfl_edge.serve.page.feed import Feed
-from cfl_edge.serve.page.offered import IMPORT, POSTS, READS, VERBS
+from cfl_edge.serve.page.offered import POSTS, READS, UPLOADS, VERBS
 from cfl_edge.serve.page.thumbnails import Thumbnails
 from cfl_edge.serve.status import Status
 from cfl_edge.web.guard import cookie_value
@@ -342,7 +342,7 @@ def test_openapi_has_every_route(session):
     assert set(document["paths"]) == {
         *READS,
         *POSTS,
-        IMPORT[0],
+        *UPLOADS,
         *(f"/api/v1/{verb}" for verb in VERBS),
     }
     label = document["paths"]["/api/v1/label"]["post"]["requestBody"]["content"]

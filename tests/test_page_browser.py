@@ -30,6 +30,7 @@ from test_page_import import archive
 
 from cfl_edge.region import View
 from cfl_edge.stream.demo.scene import Dwell
+from cfl_edge.stream.inbox import Inbox
 
 pytestmark = pytest.mark.browser
 THINGS = ("mug", "scissors", "leaf")
@@ -298,6 +299,47 @@ def test_pictures_of_a_zip_archive_are_learned(browser, session, tmp_path):
         page.get_by_text("The file is no ZIP archive, or cut off").wait_for()
         page.complaints.clear()  # of the browser, on status 400
     assert [label for label, _ in session.pictures] == ["mug"] * 3
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_the_camera_of_the_device_is_that_of_the_session(browser, tmp_path, size):
+    inbox = Inbox()
+    with (
+        CountingSession(tmp_path, inbox=inbox) as session,
+        opened(browser, session.page.address, size) as page,
+    ):
+        page.get_by_role("button", name="Use this device's camera").click()
+        sizes = {Image.open(io.BytesIO(inbox.take(10).data)).size for _ in range(3)}
+        assert max(max(size) for size in sizes) == 640
+        page.get_by_text("Sending pictures").wait_for()
+        page.get_by_role("button", name="Stop this device's camera").click()
+        page.get_by_role("button", name="Use this device's camera").wait_for()
+        until(lambda: inbox.take(0.5) is None)
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_a_page_that_may_not_use_the_camera_says_why_and_sends_single_pictures(browser, tmp_path):
+    inbox = Inbox()
+    (tmp_path / "mug.jpg").write_bytes(jpegs(pictures("mug", [1], 1))[0])
+    with (
+        CountingSession(tmp_path, inbox=inbox) as session,
+        opened(browser, session.page.address, PHONE) as page,
+    ):
+        page.add_init_script("Object.defineProperty(window, 'isSecureContext', {value: false})")
+        page.reload()
+        page.get_by_text("only to pages of https:// or localhost").wait_for()
+        assert not page.get_by_role("button", name="Use this device's camera").is_visible()
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Take one picture …").click()
+        chooser.value.set_files(tmp_path / "mug.jpg")
+        page.get_by_text("One was sent").wait_for()
+        assert inbox.take(0) is not None
+
+
+def test_a_session_with_a_camera_of_its_own_asks_for_none(browser, session):
+    with opened(browser, session.page.address) as page:
+        page.get_by_text("Nothing taught yet").wait_for()
+        assert not page.locator("phone-camera").is_visible()
 
 
 def test_one_hold_after_the_other_teaches_each_for_as_long_as_it_lasts(browser, session):

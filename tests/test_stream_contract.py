@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,7 @@ from stream_checks import Check, Open, yield_checks
 from test_video_file import write_clip
 
 from cfl_edge.errors import StreamLostError
+from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.live import Capture, Captured, LiveStream
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
@@ -98,6 +100,25 @@ def serial_jpeg(folder: Path) -> Iterator[Open]:
         yield lambda: open_stream(f"serial://{board.port}?proto=jpeg")
 
 
+@contextmanager
+def push(folder: Path) -> Iterator[Open]:
+    """Somebody sends a picture every 10 ms."""
+    file, inbox, ended = io.BytesIO(), Inbox(), threading.Event()
+    Image.new("RGB", (16, 8), "red").save(file, "JPEG")
+
+    def send() -> None:
+        while not ended.wait(0.01):
+            inbox.put(file.getvalue())
+
+    sender = threading.Thread(target=send, name="sender")
+    sender.start()
+    try:
+        yield lambda: open_stream("push://", StreamOptions(inbox=inbox))
+    finally:
+        ended.set()
+        sender.join()
+
+
 # name, whether it is live, and what makes it: given an empty folder, it yields a function that
 # opens a new stream of at least 12 frames.
 Make = Callable[[Path], AbstractContextManager[Open]]
@@ -106,6 +127,7 @@ FACTORIES: list[tuple[str, bool, Make]] = [
     ("network", True, network),
     ("serial", True, serial),
     ("serial_jpeg", True, serial_jpeg),
+    ("push", True, push),
     ("folder", False, folder),
     ("video_file", False, video_file),
     ("demo", False, demo),

@@ -10,7 +10,7 @@ from cfl_edge.errors import UsageError
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.learn_model import Camera, Learned, LearnedModel
-from cfl_edge.loop.learn_stream import open_learn_stream, reserved_name
+from cfl_edge.loop.learn_stream import inbox_of, open_learn_stream, reserved_name
 from cfl_edge.loop.publish import check_publish
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.step import Step
@@ -62,14 +62,15 @@ def learn(
         def reduction(full_px: tuple[int, int]) -> int:
             return min(model.gaze.reduction(full_px) for model in models)
 
-        stream = stack.enter_context(open_learn_stream(settings, reduction, on_notice))
+        inbox = inbox_of(settings)
+        stream = stack.enter_context(open_learn_stream(settings, reduction, on_notice, inbox))
         on_notice(stream.description())
         if settings.zones is not None:
             for model in models:
                 model.mailbox.zones = {str(one.zone.name): one.mailbox for one in models}
         for model in models:
             model.open_labels()
-        camera = Camera(stream.live, service, HeatPolicy(BoardHealth(), on_notice))
+        camera = Camera(stream.live, service, HeatPolicy(BoardHealth(), on_notice), inbox=inbox)
         for model in models:
             model.open(camera, watch(model.zone))
         names = [zone.name for zone in zones]

@@ -40,6 +40,7 @@ from cfl_edge.model.store import Store
 from cfl_edge.notices import Notice
 from cfl_edge.onnx.metadata import MODEL_FILE, ONNX_FOLDER
 from cfl_edge.prediction import check_reject
+from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.source import Stream
 from cfl_edge.stream.uri import mask
 
@@ -80,6 +81,7 @@ class Camera:
         heat: Says how much of its time learning may take.
         interrupts: Of their sessions.
         backbones: Frozen networks that one of them has opened.
+        inbox: Where pictures come in that a page sends; None for a camera of another kind.
     """
 
     live: bool
@@ -87,6 +89,7 @@ class Camera:
     heat: HeatPolicy
     interrupts: Interrupts = field(default_factory=Interrupts)
     backbones: Backbones = field(default_factory=dict)
+    inbox: Inbox | None = None
 
 
 @final
@@ -217,7 +220,7 @@ class LearnedModel:
         )
         if watch is not None:
             onnx = settings.model / ONNX_FOLDER / MODEL_FILE
-            watched = Watched(self.mailbox, look, onnx)
+            watched = Watched(self.mailbox, look, onnx, camera.inbox)
             self._watcher = self._stack.enter_context(watch(watched))
         self.session = Session(self._learning, options, camera.service, camera.interrupts)
         running = Running(

@@ -6,6 +6,7 @@ from cfl_edge.config.learn import LearnSettings
 from cfl_edge.notices import Notice
 from cfl_edge.prediction import UNKNOWN
 from cfl_edge.region import Reduce, keep_whole
+from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.source import Stream
@@ -16,13 +17,16 @@ BY_HAND_EPOCHS = 1_000_000  # until somebody ends it
 BY_HAND_DEMO = "demo:?frames=1000000&dwell=75"  # a thing stays for 5 seconds
 
 
-def open_learn_stream(settings: LearnSettings, reduce: Reduce, on_notice: Notice) -> Stream:
+def open_learn_stream(
+    settings: LearnSettings, reduce: Reduce, on_notice: Notice, inbox: Inbox | None = None
+) -> Stream:
     """Open the stream of `learn`; what is taught by hand plays like a camera, again and again.
 
     Args:
         settings: See `cfl_edge.config`.
         reduce: Says how far JPEGs may be shrunk, where nobody but the model sees them.
         on_notice: See `open_stream`.
+        inbox: Where the pictures of `push://` come in; None without a page.
 
     Raises:
         UsageError, StreamError: See `open_stream`.
@@ -40,9 +44,15 @@ def open_learn_stream(settings: LearnSettings, reduce: Reduce, on_notice: Notice
         reserved=reserved_name(settings),
         realtime_hz=realtime_hz,
         reduce=keep_whole if settings.ui else reduce,
+        inbox=inbox,
     )
     address = BY_HAND_DEMO if settings.ui and settings.stream == "demo:" else settings.stream
     return open_stream(address, options, on_notice=on_notice)
+
+
+def inbox_of(settings: LearnSettings) -> Inbox | None:
+    """Return where pictures come in that the page sends; None where the camera is another."""
+    return Inbox() if settings.ui and parse_uri(settings.stream).kind == "push" else None
 
 
 def default_labels(settings: LearnSettings) -> str | None:

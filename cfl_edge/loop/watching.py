@@ -11,6 +11,7 @@ from typing import Any, Protocol, final
 from cfl_edge.loop.gaze import Look
 from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.step import Step
+from cfl_edge.stream.inbox import Inbox
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Watched:
         look: Returns what part of a frame the model looks at now, and the side of the square image
             that it reads.
         onnx: The file that the verb `export` writes.
+        inbox: Where pictures come in that the page sends; None for a camera of another kind.
     """
 
     mailbox: Mailbox
     look: Look
     onnx: Path
+    inbox: Inbox | None = None
 
 
 class Watcher(Protocol):

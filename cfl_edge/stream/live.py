@@ -115,7 +115,8 @@ Opener = Callable[[], Capture]
 class LiveStream(Stream):
     """Frames of a device or a network.
 
-    The constructor returns once the first image has arrived and was decoded. From then on one
+    The constructor returns once the first image has arrived and was decoded, or at once where
+    `timeout_s` is infinite: somebody sends one at some time. From then on one
     thread drains the source, whether or not frames are read. A source that fails before that
     raises at once; later it is reopened after 0.5 s, then 1 s, up to every 30 s, and each attempt
     is reported to `on_notice` in the iterating thread.
@@ -163,7 +164,10 @@ class LiveStream(Stream):
         self._capture: Capture | None = None  # assigned by the reader thread alone
         self._thread = threading.Thread(target=self._work, name=f"stream {uri}", daemon=True)
         self._thread.start()
-        self._await_first()
+        if math.isinf(self._timeout_s):
+            self._started = True
+        else:
+            self._await_first()
 
     def description(self) -> str:
         """Return what came: "/dev/video0: 1280x720 mjpeg at 30 fps (asked 25)"."""

@@ -50,6 +50,13 @@ def open_stream(
     kind = KINDS[parsed.kind]
     opener = resolve_name(kind.opener)
     stream: Stream
+    if parsed.kind == "push":
+        capture = opener(options.inbox)
+        options = replace(options, timeout_s=capture.timeout_s)
+        stream = resolve_name("cfl_edge.stream.live:LiveStream")(
+            parsed.shown, lambda: capture, options, on_notice=on_notice
+        )
+        return stream
     if kind.live:
         stream = resolve_name("cfl_edge.stream.live:LiveStream")(  # loads PyAV
             parsed.shown,

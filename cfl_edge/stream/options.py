@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from cfl_edge.errors import UsageError
 from cfl_edge.region import Reduce, keep_whole
+from cfl_edge.stream.inbox import Inbox
 
 Order = Literal["as-is", "shuffled", "by-class"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -40,6 +41,7 @@ class StreamOptions:
         timeout_s: Seconds without a frame after which a live source counts as lost.
         give_up_s: Seconds after which a lost live source is an error; None retries for ever.
         reduce: Says how far JPEGs may be shrunk while they are decoded, which takes less time.
+        inbox: Where the pictures of `push://` come in; None where nobody sends any.
 
     Raises:
         UsageError: A value is out of range.
@@ -61,6 +63,7 @@ class StreamOptions:
     timeout_s: float = STALL_S
     give_up_s: float | None = None
     reduce: Reduce = keep_whole
+    inbox: Inbox | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""

@@ -8,6 +8,7 @@
 | `clip.mp4`, `photo.jpg`, `file:///home/me/clip.mp4` | file |
 | `folder/`, `'folder/*.jpg'` | folder |
 | `demo:`, `demo:?frames=600&seed=3` | demo |
+| `push://`: pictures that the page of `teach` sends, from a phone's camera | push |
 | `serial:///dev/ttyACM0?baud=921600&proto=cfl`, `/dev/ttyACM0`, `serial:` | serial |
 """
 
@@ -175,6 +176,8 @@ def parse_uri(uri: str) -> StreamUri:
         raise UsageError(
             f"{uri}: a demo has no path, got {parsed.target!r}", hint="demo:?frames=600&seed=3"
         )
+    if kind == "push" and parsed.target:
+        raise UsageError(f"{uri}: push:// has no path, got {parsed.target!r}", hint="push://")
     return parsed
 
 
@@ -331,6 +334,7 @@ KINDS: dict[str, Kind] = {
     "file": Kind("cfl_edge.stream.files.folder:open_file", ("file",), takes=("epochs",)),
     "folder": Kind("cfl_edge.stream.files.folder:open_folder", takes=("order", "epochs")),
     "demo": Kind("cfl_edge.stream.demo.stream:open_demo", ("demo",), _DEMO_KEYS),
+    "push": Kind("cfl_edge.stream.push:open_push", ("push",), live=True),
     "serial": Kind(
         "cfl_edge.stream.serial.stream:open_board",
         ("serial",),

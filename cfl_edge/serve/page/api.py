@@ -27,6 +27,7 @@ from cfl_edge.serve.page.live import Live, Viewers
 from cfl_edge.serve.page.mislabelled import EVERY_S, Mislabelled
 from cfl_edge.serve.page.offered import VERBS, arguments_of, openapi
 from cfl_edge.serve.page.picture_routes import picture_routes
+from cfl_edge.serve.page.push_route import push_routes
 from cfl_edge.serve.page.requests import arguments
 from cfl_edge.serve.page.trays import Trays
 from cfl_edge.web.app import answer
@@ -60,12 +61,13 @@ class Api:
     def __init__(self, feed: Feed, watched: Watched, album: Album) -> None:
         self._feed, self._mailbox = feed, watched.mailbox
         mailbox, self._imports = watched.mailbox, Imports(watched)
-        self._downloads = Downloads(watched.onnx)
+        self._downloads, self._inbox = Downloads(watched.onnx), watched.inbox
         self._standing = Standing(mailbox)
         suspects = Standing(mailbox, "suspects", EVERY_S)
         mislabelled, hold = Mislabelled(album.thumbnails), Hold(mailbox)
         self._trays = Trays(album, suspects, mislabelled, self._ask)
         extra = _Extra(album, suspects, mislabelled, hold, self._imports)
+        extra.takes_pictures = watched.inbox is not None
         self._live = Live(feed, hold, self._standing, extra)
 
     @property
@@ -81,6 +83,7 @@ class Api:
             *picture_routes(self._feed, self.viewers),
             *self._downloads.routes(),
             *self._imports.routes(),
+            *push_routes(self._inbox),
             *self._trays.routes(),
             Route("/api/v1/openapi.json", self._openapi),
             Route("/api/v1/{verb:str}", self._verb, methods=["POST"]),
@@ -131,6 +134,7 @@ class _Extra:
     ) -> None:
         self._album, self._hold, self._imports = album, hold, imports
         self._suspects, self._mislabelled = suspects, mislabelled
+        self.takes_pictures = False  # of the page's own device
 
     def refresh(self) -> None:
         """Let the session search what it has learned, while nobody waits for it to learn."""
@@ -150,6 +154,7 @@ class _Extra:
             "verdict": self._album.advice.verdict(samples),
             "thumbnails": self._album.thumbnails.shown(),
             "review": self._album.review.fields(),
+            "takes_pictures": self.takes_pictures,
             "import": self._imports.progress,
             "mislabelled": self._mislabelled.fields(suspects),
         }

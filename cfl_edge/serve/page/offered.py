@@ -68,7 +68,14 @@ POSTS: dict[str, tuple[str, dict[str, Any]]] = {
 """What else can be asked for: a sentence, and the schema of the body."""
 
 
-IMPORT = "/api/v1/import", "Learn the pictures of a ZIP archive with one folder for each class."
+UPLOADS = {
+    "/api/v1/import": (
+        "Learn the pictures of a ZIP archive with one folder for each class.",
+        "application/zip",
+    ),
+    "/api/v1/push": ("The next frame, with --stream push:// alone.", "image/jpeg"),
+}
+"""Files that are taken: a sentence, and the type of the body."""
 
 
 def arguments_of(verb: str) -> list[str]:
@@ -92,7 +99,6 @@ def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str
         >>> sorted(openapi()["paths"])[:2]
         ['/api/v1/add', '/api/v1/export']
     """
-    archive = {"application/zip": {"schema": {"type": "string", "format": "binary"}}}
     described: dict[str, Any] = {
         path: {"get": {"summary": summary, "responses": {"200": {"description": summary}}}}
         for path, summary in paths.items()
@@ -104,10 +110,10 @@ def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str
         described[f"/api/v1/{verb}"] = _post(verb, summary, schema)
     for path, (summary, schema) in POSTS.items() if verbs else ():
         described[path] = _post(path.rpartition("/")[2], summary, schema)
-    if verbs:
-        path, summary = IMPORT
-        described[path] = _post("import", summary, NOTHING)
-        described[path]["post"]["requestBody"]["content"] = archive
+    for path, (summary, kind) in UPLOADS.items() if verbs else ():
+        described[path] = _post(path.rpartition("/")[2], summary, NOTHING)
+        body = {kind: {"schema": {"type": "string", "format": "binary"}}}
+        described[path]["post"]["requestBody"]["content"] = body
     bearer = {"type": "http", "scheme": "bearer"}
     return {
         "openapi": "3.1.0",

@@ -14,7 +14,7 @@ from cfl_edge.loop.watching import Watched
 from cfl_edge.notices import Notice
 from cfl_edge.serve.http_status import status_routes
 from cfl_edge.serve.metrics import Metrics
-from cfl_edge.serve.page import imports
+from cfl_edge.serve.page import imports, push_route
 from cfl_edge.serve.page.album import Album
 from cfl_edge.serve.page.api import Api, page_routes
 from cfl_edge.serve.page.feed import Feed
@@ -64,7 +64,7 @@ class TeachPage:
             [*api.routes(), *status_routes(self._status, self._metrics), *files],
             f"{option} {options.port}",
             lambda error: on_notice(f"an answer over HTTP failed: {error!r}"),
-            paths=Paths(frozenset(route.path for route in files), {imports.PATH}),
+            paths=Paths(frozenset(route.path for route in files), {imports.PATH, push_route.PATH}),
         )
         self._options = options
 

@@ -3,6 +3,7 @@
 import "./picture.js";
 import "./classes.js";
 import "./imports.js";
+import "./phone.js";
 import "./trays.js";
 import { make, session } from "./session.js";
 

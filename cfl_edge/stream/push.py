@@ -1,0 +1,60 @@
+"""Pictures that somebody sends: the camera of a phone on which the page is open."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import final
+
+from cfl_edge.errors import StreamError, StreamLostError, UsageError
+from cfl_edge.stream.decode import decode_image, decode_picture
+from cfl_edge.stream.inbox import Inbox
+from cfl_edge.stream.live import Capture, Captured
+
+LOOK_S = 0.2  # between two looks whether the stream was closed
+
+
+@final
+class PushCapture(Capture):
+    """Waits for pictures for as long as nobody sends one.
+
+    Args:
+        inbox: Where they come in.
+    """
+
+    description, timeout_s = "push://: pictures that a page sends", math.inf
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def receive(self) -> list[Captured]:
+        """Return the newest picture."""
+        sent = self._inbox.take(LOOK_S)
+        if sent is None:
+            return []
+        decode, reduced = partial(decode_image, sent.data), partial(decode_picture, sent.data)
+        return [Captured(sent.when_s, decode, sent.missed, reduced=reduced)]
+
+    def silent(self) -> StreamError:
+        """Return the error for nothing sent: it is never asked for."""
+        return StreamLostError("push:// got no picture", hint="open the page on a phone")
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def open_push(inbox: Inbox | None) -> PushCapture:
+    """Open the stream of pictures that a page sends.
+
+    Args:
+        inbox: Of the page; None where there is none.
+
+    Raises:
+        UsageError: There is no page.
+    """
+    if inbox is None:
+        raise UsageError(
+            "push:// takes pictures from the page of teach, and there is none here",
+            hint="cfl-edge teach --stream push:// --model runs/phone",
+        )
+    return PushCapture(inbox)
