@@ -327,7 +327,7 @@ def test_a_page_that_may_not_use_the_camera_says_why_and_sends_single_pictures(b
     ):
         page.add_init_script("Object.defineProperty(window, 'isSecureContext', {value: false})")
         page.reload()
-        page.get_by_text("only to pages of https:// or localhost").wait_for()
+        page.get_by_text("only to pages that come by HTTPS or from localhost").wait_for()
         assert not page.get_by_role("button", name="Use this device's camera").is_visible()
         with page.expect_file_chooser() as chooser:
             page.get_by_role("button", name="Take one picture …").click()

@@ -5,7 +5,7 @@ import { make, session } from "./session.js";
 const LONGEST_PX = 640; // as the live picture has it
 const QUALITY = 0.8;
 const WAIT_MS = 100; // 10 pictures a second at most: each waits for the one before
-const WHY = "A browser gives its camera only to pages of https:// or localhost. Single pictures work on any page.";
+const WHY = "A browser gives its camera only to pages that come by HTTPS or from localhost. Single pictures work on any page.";
 
 class PhoneCamera extends HTMLElement {
   #stream = null;
