@@ -124,6 +124,27 @@ def test_what_does_not_fit_is_left_out_by_name_and_the_rest_counts(hall, kitchen
     assert np.array_equal(others(kitchen).tensors["state"]["joint.counts"], alone["joint.counts"])
 
 
+def test_rare_classes_stay_on_the_board(shared, kitchen, tmp_path):
+    rare = board(tmp_path / "rare", {0: 20, 3: 1, 4: 5})
+    words = ("fleet", "sync", shared, "--model", rare, "--board", "rare", "--json")
+    assert cfl_edge(*words, "--min-count", 6).code == 0
+    seen = sync(kitchen, shared).summary
+    assert (seen["classes"], seen["frames"]) == ([KINDS[0]], 20)
+    alone = board(tmp_path / "alone", {0: 20}, seed=sum(b"rare"))
+    sent, without = (
+        contribution(Store(model).load(), "x", "x", min_count=6).tensors["state"]
+        for model in (rare, alone)
+    )
+    for name in sent.keys() - {"joint.scatter"}:  # which all classes share
+        np.testing.assert_allclose(sent[name], without[name], atol=1e-5, err_msg=name)
+    one = board(tmp_path / "one", {0: 20, 3: 1}, seed=sum(b"rare"))  # a single frame varies nothing
+    found = contribution(Store(one).load(), "x", "x", min_count=2).tensors["state"]
+    np.testing.assert_allclose(found["joint.scatter"], without["joint.scatter"], atol=1e-5)
+
+    assert cfl_edge(*words, "--min-count", 2).code == 0  # another wish replaces the report
+    assert sync(kitchen, shared).summary["classes"] == [KINDS[0], KINDS[4]]
+
+
 def test_two_boards_of_one_name_are_refused(hall, kitchen, shared, tmp_path):
     sync(hall, shared)
     assert_error(sync(kitchen, shared, "hall"), 4, "two models are both called 'hall'")

@@ -70,6 +70,9 @@ Board = Annotated[
 BoardModel = Annotated[
     Path, Option("Model folder of this board; learn may be using it.", metavar="DIR")
 ]
+MinCount = Annotated[
+    int, Field(ge=0), Option("Classes of fewer frames are not given away.", metavar="N")
+]
 Address = Annotated[str, Option("HOST:PORT of the server.", positional=True, metavar="ADDRESS")]
 Ca = Annotated[
     Path | None,
@@ -85,6 +88,7 @@ class SyncSettings(Settings):
     ]
     model: BoardModel = defaults.MODEL_FOLDER
     board: Board = None
+    min_count: MinCount = 0
     every: Annotated[
         float | None,
         Field(gt=0),
@@ -116,6 +120,7 @@ class JoinSettings(Settings):
     address: Address
     model: BoardModel = defaults.MODEL_FOLDER
     board: Board = None
+    min_count: MinCount = 0
     ca: Ca = None
     key: Annotated[
         Path | None, Option("Private key of this board, where --registered asks.", metavar="FILE")
@@ -198,7 +203,7 @@ def join(settings: JoinSettings, reporter: Reporter) -> None:
     if settings.key is not None:
         words += ["--auth-supernode-private-key", _file(settings.key)]
     reporter.notice(f"{board} takes part in the rounds of {settings.address}")
-    flower_run.run_board(words, board, settings.model)
+    flower_run.run_board(words, board, settings.model, settings.min_count)
 
 
 @command(app, "round")
@@ -236,7 +241,13 @@ def sync(settings: SyncSettings, reporter: Reporter) -> None:
     board = settings.board or socket.gethostname()
     while True:
         try:
-            done = shared.sync(settings.model, settings.shared, board, reporter.notice)
+            done = shared.sync(
+                settings.model,
+                settings.shared,
+                board,
+                reporter.notice,
+                min_count=settings.min_count,
+            )
             if settings.every is None:
                 break
             if done.sent_bytes or done.changed:

@@ -76,13 +76,15 @@ def is_board(name: str) -> bool:
     return _BOARD.fullmatch(name) is not None
 
 
-def contribution(saved: Saved, board: str, where: str) -> Saved:
+def contribution(saved: Saved, board: str, where: str, *, min_count: int = 0) -> Saved:
     """Return what a board gives to a merged model.
 
     Args:
         saved: Its model, from `Store.load`; not changed.
         board: Its name.
         where: Its folder, for errors.
+        min_count: Classes of fewer frames are left out; what they added to the covariance that all
+            classes share stays in it.
 
     Returns:
         A saved model to store or to send; `manifest["contribution"]` says whose it is.
@@ -130,12 +132,17 @@ def contribution(saved: Saved, board: str, where: str) -> Saved:
                 "generation": saved.number,
                 "aliases": {},
                 "network": network_digest(state) if drawn else "",
+                "min_count": min_count,
             },
         },
         {"state": tensors, "replay": {}},
     )
     with _named(where):
         _require_sums(found)
+    for name, frames in zip(list(found.manifest["classes"]), state["seen"].tolist(), strict=True):
+        if frames < min_count:
+            class_table.remove(found, name)
+            found.manifest["counters"]["frames_learned"] -= frames
     return found
 
 

@@ -66,18 +66,17 @@ def report(message: Any, context: Any) -> Any:
     """Answer, on a board, with its report; without the numbers where the server has them.
 
     Args:
-        message: A `flwr.app.Message` that says which generations the server has.
+        message: A `flwr.app.Message` that says which reports the server has.
         context: With the board's name and model folder, from `fleet join`.
     """
     model, board = Path(context.node_config["model"]), context.node_config["board"]
     try:
-        found = contribution(Store(model).load(), board, str(model))
+        saved, min_count = Store(model).load(), int(context.node_config.get("min-count", 0))
+        found = contribution(saved, board, str(model), min_count=min_count)
     except CflEdgeError as error:
         return _message({"board": board, "problem": error.problem}, to=message)
-    generation = found.manifest[KEY]["generation"]
-    if json.loads(_words(message)["have"]).get(board) == generation:
-        return _message({"board": board, "generation": generation}, to=message)
-    return _message({"board": board, "generation": generation, **to_bytes(found)}, to=message)
+    is_there = json.loads(_words(message)["have"]).get(board) == _which(found)
+    return _message({"board": board} | ({} if is_there else to_bytes(found)), to=message)
 
 
 def take(message: Any, context: Any) -> Any:
@@ -106,7 +105,7 @@ def serve(grid: Any, context: Any) -> None:
     shared, answer_s = Path(os.environ[FOLDER]), float(context.run_config["answer-s"])
     problems: dict[str, str] = {}
     boards: dict[int, str] = {}
-    have = json.dumps(_generations(shared))
+    have = json.dumps(_reports(shared))
     nodes = list(grid.get_node_ids())
     asked = [_message({"have": have}, node=node, kind=REPORT) for node in nodes]
     names, received_bytes = _names(shared), 0
@@ -172,12 +171,17 @@ def _answers(
         problems[names.get(node, f"node {node}")] = f"no answer within {answer_s:g} s"
 
 
-def _generations(shared: Path) -> dict[str, int]:
-    """Return the generation of each report in the folder that can be read."""
+def _which(found: Saved) -> list[int]:
+    """Return what tells a report of a board from its others."""
+    return [found.manifest[KEY]["generation"], found.manifest[KEY]["min_count"]]
+
+
+def _reports(shared: Path) -> dict[str, list[int]]:
+    """Return which report of each board is in the folder, as far as it can be read."""
     found = {}
     for place in shared.iterdir():
         try:
-            found[place.name] = Store(place).load().manifest[KEY]["generation"]
+            found[place.name] = _which(Store(place).load())
         except (CflEdgeError, KeyError):
             continue  # asked for again
     return found

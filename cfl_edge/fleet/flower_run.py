@@ -106,20 +106,21 @@ def run_server(words: Sequence[str], shared: Path) -> None:
         )
 
 
-def run_board(words: Sequence[str], board: str, model: Path) -> None:
+def run_board(words: Sequence[str], board: str, model: Path, min_count: int) -> None:
     """Run Flower's SuperNode until it ends.
 
     Args:
         words: Its options for address and security.
         board: Name of the board.
         model: Its model folder.
+        min_count: Classes of fewer frames are not given away.
 
     Raises:
         SessionError: It ended by itself.
         UsageError: Flower is not installed.
     """
     folder = model.resolve()
-    config = f"board={json.dumps(board)} model={json.dumps(str(folder))}"
+    config = f"board={json.dumps(board)} model={json.dumps(str(folder))} min-count={min_count}"
     supernode = [program("flower-supernode"), *words, "--node-config", config]
     with socket.create_server(("127.0.0.1", 0)) as free:  # else two boards of a machine share one
         supernode += ["--port", str(free.getsockname()[1])]

@@ -101,7 +101,7 @@ def others_folder(model: Path) -> Path:
     return model / FLEET_FOLDER / OTHERS
 
 
-def sync(model: Path, shared: Path, board: str, notice: Notice) -> Synced:
+def sync(model: Path, shared: Path, board: str, notice: Notice, *, min_count: int = 0) -> Synced:
     """Give others what a board has learned, and take what they have.
 
     A `learn` that runs on the model takes it over between two frames.
@@ -112,6 +112,7 @@ def sync(model: Path, shared: Path, board: str, notice: Notice) -> Synced:
             be taken for an empty one.
         board: The name of this board there.
         notice: Called with what the user should know.
+        min_count: Classes of fewer frames are not given away.
 
     Raises:
         ModelError: A folder is missing, another sync is at work, or the disk is full. What is there
@@ -124,7 +125,8 @@ def sync(model: Path, shared: Path, board: str, notice: Notice) -> Synced:
             f"{shared} does not exist, expected the folder that the boards share",
             hint=f"mount it, or mkdir {shared}",
         )
-    own = contribution(Store(model, on_notice=notice).load(), board, str(model))
+    saved = Store(model, on_notice=notice).load()
+    own = contribution(saved, board, str(model), min_count=min_count)
     with ModelLock(model / FLEET_FOLDER):
         _require_same_name(model, shared, board)
         sent_bytes = put_report(own, shared, notice)
@@ -182,7 +184,8 @@ def put_report(own: Saved, shared: Path, notice: Notice) -> int:
                 "report is older",
                 hint=f"another --board, or rm -r {store.folder} if {board} began anew",
             )
-        if generation == before:
+        is_same = own.manifest[KEY].get("min_count") == there.manifest[KEY].get("min_count")
+        if generation == before and is_same:
             if not same_numbers(own, there):
                 raise DataError(
                     f"{store.folder} has another report of generation {generation}: two models are "
