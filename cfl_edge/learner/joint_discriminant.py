@@ -24,7 +24,6 @@ from cfl_edge.core.factor import NEVER, Factor
 from cfl_edge.core.held_out import held_out_distances, held_out_scores
 from cfl_edge.learner.novelty_calibration import KnownSamples
 from cfl_edge.learner.readout import Readout
-from cfl_edge.learner.replay import EXACT
 from cfl_edge.learner.state import Rows, State
 
 GROWTH = 1.1  # of the samples, before the factor is renewed: a covariance changes slowly
@@ -74,7 +73,7 @@ class JointDiscriminant:
         calibrate: Callable[[Tensor], None] = lambda _: None,
     ) -> None:
         generator = generator or torch.Generator()
-        self._samples = KnownSamples(width, EXACT, generator, torch.device(device))
+        self._samples = KnownSamples(width, generator, torch.device(device))
         self._calibrate = calibrate
         self.statistics = ClassStatistics(width, device)
         self.ends = torch.zeros(0, end, device=device)

@@ -201,6 +201,7 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
     elif declared.covariance != "none":
         together = not declared.adapts_layers
         solved = sum(loaded.channels) if together else max(loaded.channels)
+    measured = solved if declared.adapts_layers else solved or loaded.channels[0]
     numbers = math.prod(loaded.input_shape) + sum(loaded.channels)
     kept_back = MOST * numbers if by_chunks and declared.covariance == "joint" else 0
     return MemoryPlan(
@@ -212,7 +213,7 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         runtime_bytes=RUNTIME_BYTES
         if loaded.backbone_bytes > MIB
         else RUNTIME_WITHOUT_BACKBONE_BYTES,
-        known_bytes=FLOAT_BYTES * (KNOWN * solved + kept_back) if has_backbone else 0,
+        known_bytes=FLOAT_BYTES * (KNOWN * measured + kept_back) if has_backbone else 0,
         statistics_bytes=triangle_size(solved) * FLOAT_BYTES,
     )
 

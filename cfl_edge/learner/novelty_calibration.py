@@ -137,18 +137,16 @@ class KnownSamples:
 
     Args:
         channels: C of the features.
-        bits: Of a value; `EXACT` where a covariance is solved, which knows so few samples to the
-            last bit.
         generator: Source of randomness.
         device: Where they are stored.
     """
 
-    def __init__(
-        self, channels: int, bits: int, generator: torch.Generator, device: torch.device
-    ) -> None:
-        limit_mib = KNOWN * (packed_bytes((channels,), bits) + 8) / MIB
+    def __init__(self, channels: int, generator: torch.Generator, device: torch.device) -> None:
+        limit_mib = KNOWN * (packed_bytes((channels,), EXACT) + 8) / MIB
+        # As they are: a copy is told from its neighbours, and a covariance that is solved knows so
+        # few samples to the last bit.
         self._stored = Replay(
-            (channels,), limit_mib=limit_mib, generator=generator, device=device, bits=bits
+            (channels,), limit_mib=limit_mib, generator=generator, device=device, bits=EXACT
         )
         self.calibrated_at = 0  # samples learned by then
 
@@ -160,9 +158,6 @@ class KnownSamples:
 
     def add(self, x: Tensor, targets: Tensor) -> None:
         """Offer features (N, C) of learned samples of these classes, (N,)."""
-        if self._stored.bits != EXACT:
-            self._stored.add(x, targets.tolist())
-            return
         # A float needs no offset and step: their place counts how often a sample came again.
         again = self._stored.ranges[:, 0]
         for sample, label in zip(x, targets.tolist(), strict=True):
@@ -209,9 +204,7 @@ class KnownSamples:
             self._stored.labels, dtype=torch.long, device=self._stored.ranges.device
         )
         x = self._stored.read(torch.arange(len(labels)))
-        copies = torch.ones(len(labels), device=x.device)
-        if self._stored.bits == EXACT:
-            copies += self._stored.ranges[: len(labels), 0]
+        copies = 1 + self._stored.ranges[: len(labels), 0]
         parts = []
         for some in torch.split(torch.arange(len(labels)), at_once):
             parts.append(held_out(x[some], labels[some], copies[some]))

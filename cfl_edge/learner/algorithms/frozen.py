@@ -18,7 +18,6 @@ from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.features import Encoded
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, build_algorithm
 from cfl_edge.learner.novelty_calibration import KNOWN, KnownSamples
-from cfl_edge.learner.replay import EXACT
 from cfl_edge.learners import declaration
 
 
@@ -120,7 +119,7 @@ class HeldOut(ABC):
         Args:
             x: What it reads of them, (N, C).
             targets: Class indices, (N,).
-            copies: How often each was learned, where that is known, else 1, (N,).
+            copies: How often each was learned, (N,).
 
         Returns:
             nan for a sample that says nothing.
@@ -136,8 +135,7 @@ class ClassifierAlgorithm(FrozenAlgorithm):
 
     def __init__(self, inputs: AlgorithmInputs) -> None:
         super().__init__(inputs)
-        bits = 8 if declaration(inputs.config.learner).covariance == "none" else EXACT
-        self.known = KnownSamples(self.reading.channels, bits, inputs.generator, self.device)
+        self.known = KnownSamples(self.reading.channels, inputs.generator, self.device)
         if isinstance(self, HeldOut):
             self.known.declare(self.state)
 

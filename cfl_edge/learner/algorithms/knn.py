@@ -125,10 +125,13 @@ class NearestNeighbours(HeldOut, ClassifierAlgorithm):
         """Return the distances by all other stored samples: all that are not the same, (N,)."""
         if not len(self.replay):
             return x.new_zeros(0)
-        cosines, _ = self._nearest(F.normalize(x), 1)
-        is_same = cosines[:, 0] > SAME
-        of_others = torch.where(is_same[:, None], cosines[:, 1:], cosines[:, :-1])
-        return 1 - of_others[:, -1] if of_others.shape[1] else x.new_full((len(x),), torch.nan)
+        cosines, _ = self._nearest(F.normalize(x), int(copies.max()))
+        order = torch.arange(cosines.shape[1], device=x.device)
+        same = ((cosines > SAME) & (order < copies[:, None])).sum(dim=1)  # the nearest ones
+        last = same + self.neighbours - 1  # of those that are left
+        last = last.clamp(max=cosines.shape[1] - 1)
+        distances = 1 - cosines.gather(1, last[:, None])[:, 0]
+        return distances.masked_fill(same > last, torch.nan)  # no other one is stored
 
     def scores(self, encoded: Encoded) -> Tensor:
         """Return the log of each class's share of the votes, (N, Z)."""
