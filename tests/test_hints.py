@@ -26,7 +26,7 @@ PLACEHOLDER = re.compile(
     r"[A-Z]+-FOLDER|HOST|BOARD|NODE)\b"
 )
 PROSE = re.compile(r"[,;)`]|: | (?=shows|says|writes|lists|has|with) |\.(?= |$)")
-COMMAND = re.compile(r"(?<!this )cfl-edge (?=[a-z])([^\n]*)")
+COMMAND = re.compile(r"(?<!this )(?<!of )cfl-edge (?=[a-z])([^\n]*)")
 
 
 def texts(node: ast.expr) -> Iterator[str]:

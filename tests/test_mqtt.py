@@ -21,6 +21,7 @@ from cfl_edge.serve.mqtt.address import MqttAddress
 from cfl_edge.serve.mqtt.camera import MqttCamera
 from cfl_edge.serve.mqtt.discovery import discovery_message, discovery_topic
 from cfl_edge.serve.mqtt.outbox import Outbox
+from cfl_edge.serve.rate import BURST, MESSAGES_PER_S
 from cfl_edge.serve.status import MAX_AGE_S
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -336,6 +337,30 @@ def test_a_retained_command_is_not_done_again_at_each_start(open_camera, asked):
     with open_camera(learns=True) as camera:
         camera._broker.on_message("kitchen/undo/set", b"PRESS", True)
         assert asked == []
+
+
+@pytest.mark.parametrize("topic", ["kitchen/undo/set", "homeassistant/status"])
+def test_a_flood_of_messages_is_bounded_and_said_once_a_minute(
+    open_camera, asked, notices, clock, topic
+):
+    done = []
+    with open_camera(learns=True) as camera:
+        camera._outbox.again = lambda: done.append(1)
+
+        def flood():
+            before = len(asked) + len(done)
+            for _ in range(1000):
+                camera._broker.on_message(topic, b"online", False)
+            return len(asked) + len(done) - before
+
+        assert flood() == BURST
+        clock.now_s += 1
+        assert flood() == MESSAGES_PER_S
+        told = "MQTT: more than 50 requests per second under kitchen/: the rest is not done"
+        assert notices == [told]
+        clock.now_s += 60
+        assert flood() == BURST
+        assert notices == [told, told]
 
 
 def test_what_cannot_be_done_is_said_and_the_switch_goes_back(open_camera, asked, notices):

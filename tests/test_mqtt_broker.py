@@ -14,6 +14,7 @@ from mosquitto import PASSWORD, Home, Mosquitto, free_port, require_mosquitto, w
 from service_checks import model_bytes
 from steps import changed
 
+from cfl_edge.serve.mqtt import camera as camera_module
 from cfl_edge.serve.mqtt.address import mqtt_address
 from cfl_edge.serve.mqtt.camera import MqttCamera
 from cfl_edge.serve.mqtt.discovery import discovery_topic
@@ -255,3 +256,25 @@ def test_a_broker_that_does_not_answer_costs_no_frame_and_no_end(kind, silent, n
     if kind == "absent":
         assert "cannot be reached" in notices[0]
         assert "refused" in notices[0].lower()
+
+
+def test_a_fault_within_is_said_once_and_the_camera_goes_on(broker, address, notices, monkeypatch):
+    """A picture that cannot be made, a tick or a message that fails: what comes after is sent."""
+
+    def faulty(*_):
+        raise ValueError("no memory for it")
+
+    monkeypatch.setattr(camera_module, "to_jpeg", faulty)
+    with MqttCamera(address, notices.append) as camera, Home(broker.port) as home:
+        camera._broker.on_message = camera._broker.on_tick = faulty
+        for state in ("cup", "pen", "cup"):
+            see(camera, state)
+            wait_for(lambda state=state: home.text("house/door/state") == state)
+        home.say("homeassistant/status", "online")
+        time.sleep(0.3)
+        see(camera, "pen")
+        wait_for(lambda: home.text("house/door/state") == "pen")
+        assert camera._broker._thread.is_alive()
+    faults = [text for text in notices if "goes on after a fault" in text]
+    assert len(faults) == 1
+    assert "no memory for it" in faults[0]

@@ -347,6 +347,9 @@ def test_openapi_has_every_route(session):
     }
     label = document["paths"]["/api/v1/label"]["post"]["requestBody"]["content"]
     assert label["application/json"]["schema"]["additionalProperties"] is False
+    relabel = document["paths"]["/api/v1/relabel"]["post"]["requestBody"]["content"]
+    seconds = relabel["application/json"]["schema"]["properties"]["last_s"]
+    assert seconds["description"].startswith("Seconds of the clock until now")
     do(session, "export")
     session.onnx.with_name("model-int8.onnx").write_bytes(b"int8")
     for path in READS.keys() - {"/api/v1/stream.mjpg"}:

@@ -28,6 +28,7 @@ from page_session import CountingSession, until
 from PIL import Image
 from test_page_import import archive
 
+from cfl_edge.errors import DataError
 from cfl_edge.region import View
 from cfl_edge.stream.demo.scene import Dwell
 from cfl_edge.stream.inbox import Inbox
@@ -423,3 +424,50 @@ def test_a_region_is_moved_by_the_keyboard_alone(browser, session):
         page.get_by_role("button", name="Look at this").press("Enter")
         until(lambda: session.view.region is None)
         assert len(regions(session)) == 1
+
+
+def test_a_name_that_is_taken_offers_to_merge_in_the_words_of_the_page(browser, session):
+    session.samples |= {"cup": 4, "mug": 5}
+    with opened(browser, session.page.address) as page:
+        card(page, "cup").get_by_role("button", name="cup", exact=True).click()
+        page.get_by_role("textbox", name="Name of the class").fill(" mug ")
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_text("There is a class mug already.").wait_for()
+        assert "cfl-edge" not in dialog.inner_text()
+        dialog.get_by_role("button", name="Merge").click()
+        until(lambda: session.samples == {"mug": 9})
+        assert session.done == [("merge", {"names": ["cup", "mug"], "into": "mug"})]
+
+
+def test_a_correction_of_spaces_alone_is_asked_for_again(browser, session):
+    session.samples |= {"cup": 4, "mug": 5}
+    with opened(browser, session.page.address) as page:
+        page.get_by_role("button", name="No, that is …").click()
+        field = page.get_by_label("or something new")
+        field.fill("   ")
+        page.keyboard.press("Enter")
+        assert field.evaluate("field => field.validity.patternMismatch")
+        assert page.get_by_role("dialog").is_visible()
+        assert session.done == []
+        field.fill(" pen ")
+        page.keyboard.press("Enter")
+        until(lambda: session.samples.get("pen") == 1)
+        page.get_by_role("button", name="No, that is …").click()
+        page.get_by_role("dialog").get_by_role("button", name="cup").click()  # needs no new name
+        until(lambda: session.samples["cup"] == 5)
+
+
+def test_a_hint_for_the_terminal_is_not_shown(browser, session):
+    session.samples |= {"cup": 4}
+
+    def refuses(**_):
+        raise DataError("nothing can be undone", hint="cfl-edge classes list runs/kitchen shows it")
+
+    session._do_undo = refuses
+    with opened(browser, session.page.address) as page:
+        page.get_by_role("button", name="Undo last hold").click()
+        note = page.locator(".note.bad")
+        note.wait_for()
+        assert note.inner_text() == "nothing can be undone"
+        page.complaints.clear()  # the browser notes the 409

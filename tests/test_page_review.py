@@ -57,7 +57,7 @@ def test_doubtful_frames_come_in_with_the_reason(tray, clock):
     see(tray, clock, 9, prediction="pen", label="mug", learned=True, score=0.1)
     see(tray, clock, 10, prediction="pen", flags=("dark",))
     assert [(one["frame"], one["guess"], one["why"]) for one in tray.fields()] == [
-        (8, "mug", "conflict, not learned; taken for pen"),
+        (8, "mug", "was taught as mug but looks like pen, so it was not learned"),
         (6, "mug", "pen before and after"),
         (2, "mug", "unknown"),
         (1, "mug", "not sure"),
@@ -190,7 +190,7 @@ def test_what_is_no_decision(session, body):
 
 
 def test_pictures_of_relabelled_frames_leave_their_old_class():
-    album = Album(WHOLE_FRAME, 16)
+    album = Album(lambda: (WHOLE_FRAME, 16))
     for frame in range(6):
         seconds, samples = float(frame), {"mug": frame + 1}
         album.see(changed(frame=frame, label="mug", learned=True, seconds=seconds, samples=samples))
@@ -199,6 +199,8 @@ def test_pictures_of_relabelled_frames_leave_their_old_class():
     album.done("label_frame", {"label": "pen", "frame": 4}, {"frame": 4, "moved": {"mug": 1}})
     assert album.thumbnails.shown() == {"mug": [5, 3, 1, 0]}
     album.done("relabel", {"label": "pen", "last_s": 1}, {"moved": {"mug": 1}})
+    assert album.thumbnails.shown() == {"mug": [3, 1, 0]}
+    album.done("relabel", {"label": "pen", "last_s": 1}, {"moved": {}})
     assert album.thumbnails.shown() == {"mug": [3, 1, 0]}
     album.done("undo", {"frames": 3}, {"frames_taken_back": 3})
     assert album.thumbnails.shown() == {"mug": [1, 0]}

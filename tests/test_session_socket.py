@@ -1,5 +1,7 @@
 """Commands on a model whose session runs: they reach it, with the same words as on its folder."""
 
+import base64
+import io
 import json
 import os
 import signal
@@ -10,9 +12,11 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import MAIN, assert_error, cfl_edge, process
 from lessons import Lesson, alternating
+from PIL import Image
 
 from cfl_edge.errors import SessionError
 from cfl_edge.labels.frames import FrameLabels
@@ -26,9 +30,11 @@ from cfl_edge.loop.running import Running
 from cfl_edge.loop.session import Predicting, Session
 from cfl_edge.loop.session_socket import MOST_CLIENTS, REQUEST_BYTES, SessionSocket
 from cfl_edge.loop.teaching import Teaching
+from cfl_edge.loop.verb_arguments import MOST_PICTURE
 from cfl_edge.loop.verbs import Verbs
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
+from cfl_edge.stream.finder import MAX_BYTES
 
 
 class Served:
@@ -253,6 +259,19 @@ def test_a_verb_without_arguments_needs_none(served):
         connection.sendall(b'{"verb": "status"}\n')
         answer = json.loads(session_socket.read_line(connection, 1 << 20))
     assert answer["answer"]["learned"] == 8
+
+
+def test_a_picture_may_be_as_large_as_one_of_a_stream(served):
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    picture = base64.b64encode(file.getvalue()).decode()
+    assert 3 << 20 < len(picture) < MOST_PICTURE
+    answer = ask(
+        served.folder, "label_picture", {"label": "noise", "picture": picture}, pytest.fail
+    )
+    assert answer["learned"] is True
+    assert MOST_PICTURE * 3 // 4 >= MAX_BYTES  # of files and streams
 
 
 def test_several_requests_on_one_connection(served):

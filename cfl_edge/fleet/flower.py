@@ -115,7 +115,7 @@ def serve(grid: Any, context: Any) -> None:
             if "tensors" in words:
                 found = from_bytes(words, f"the report of {words['board']}")
                 if found.manifest[KEY]["board"] != words["board"]:
-                    raise DataError("it reports for another board", hint="cfl-edge fleet join")
+                    raise DataError("it reports for another board", hint="its own --board")
                 received_bytes += put_report(found, shared, print)
             if words["board"] in boards.values():
                 raise DataError(f"two boards are called {words['board']}", hint="--board")

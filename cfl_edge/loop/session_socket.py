@@ -20,11 +20,12 @@ from typing import Any, Self, final
 
 from cfl_edge.errors import CflEdgeError, SessionError, UsageError
 from cfl_edge.labels.source import Submit
+from cfl_edge.loop.verb_arguments import MOST_PICTURE
 from cfl_edge.model.lock import SOCKET
 from cfl_edge.names import visible
 from cfl_edge.notices import Notice
 
-REQUEST_BYTES = 1 << 20  # 10,000 numbers of frames are a tenth of it
+REQUEST_BYTES = MOST_PICTURE + (1 << 20)  # 10,000 numbers of frames are a tenth of the rest
 ANSWER_BYTES = 1 << 25  # the counts of as many classes as a model can have
 MOST_CLIENTS = 8  # commands that somebody gave at the same time
 CLIENT_S = 10.0  # for a client to send or take a line; a command does it in milliseconds

@@ -12,10 +12,13 @@ from cfl_edge.errors import UsageError
 from cfl_edge.labels.hold import MOST_HOLD_S
 from cfl_edge.names import check_name, nfc, visible
 from cfl_edge.region import Fit
+from cfl_edge.stream.finder import MAX_BYTES
 
 MOST_FRAMES = 10_000  # named in one request: what fits into the journal is far less
 
-MOST_PICTURE = 1 << 20  # characters of base64: 768 kB
+MOST_PICTURE = 4 * -(-MAX_BYTES // 3)  # characters of base64, of a picture as any other
+
+CLOCK = "Seconds of the clock until now, back to the start of the session at most."
 
 MOST_REGION = 4096  # characters: a hundred corners in fractions
 
@@ -124,7 +127,7 @@ class Relabel(Arguments):
 
     label: NewName
     frames: Annotated[list[FrameNumber], Field(min_length=1, max_length=MOST_FRAMES)] | None = None
-    last_s: Seconds | None = None
+    last_s: Annotated[Seconds | None, Field(description=CLOCK)] = None
 
 
 class Forget(Arguments):
@@ -134,11 +137,13 @@ class Forget(Arguments):
 
 
 class Undo(Arguments):
-    """How far back: seconds of learning, frames learned, or the last hold of one label."""
+    """How far back: seconds of the clock, frames learned, or the last hold of one label."""
 
-    seconds: Seconds | None = None
-    frames: Count | None = None
-    hold: bool = False
+    seconds: Annotated[Seconds | None, Field(description=CLOCK)] = None
+    frames: Annotated[Count | None, Field(description="The last frames learned.")] = None
+    hold: Annotated[bool, Field(description="The frames of the last label without a pause.")] = (
+        False
+    )
     across_sessions: bool = False
     device: DeviceName = "auto"
 
@@ -178,9 +183,11 @@ class Split(Arguments):
 
     name: KnownName
     into: NewName
-    seconds: Seconds | None = None
-    frames: Count | None = None
-    hold: bool = False
+    seconds: Annotated[Seconds | None, Field(description=CLOCK)] = None
+    frames: Annotated[Count | None, Field(description="The last frames learned.")] = None
+    hold: Annotated[bool, Field(description="The frames of the last label without a pause.")] = (
+        False
+    )
     across_sessions: bool = False
     device: DeviceName = "auto"
     onnx: LocalPath | None = None

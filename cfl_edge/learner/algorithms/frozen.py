@@ -18,7 +18,6 @@ from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.features import Encoded
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, build_algorithm
 from cfl_edge.learner.novelty_calibration import KNOWN, KnownSamples
-from cfl_edge.learners import declaration
 
 
 @final

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, final
 
 from cfl_edge.errors import UsageError
@@ -17,6 +19,8 @@ from cfl_edge.serve.mqtt.outbox import Outbox
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
+
+_log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 20  # a broker whose machine is gone is noticed after 30 s
 RETRY_S = (1, 2)  # first and later attempts: a broker that is back is found within 2 s
@@ -134,7 +138,17 @@ class Broker:
         self._connected.clear()
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        self.on_message(message.topic, bytes(message.payload), message.retain)
+        with self._told_of_faults():
+            self.on_message(message.topic, bytes(message.payload), message.retain)
+
+    @contextmanager
+    def _told_of_faults(self) -> Iterator[None]:
+        """Say what failed, and go on: a thread that ends would leave the broker unanswered."""
+        try:
+            yield
+        except Exception as error:
+            _log.debug("MQTT failed", exc_info=True)
+            self._tell(f"goes on after a fault of its own: {error!r}")
 
     def _fail(self, what: str) -> None:
         """Say once what lasts."""
@@ -152,7 +166,8 @@ class Broker:
     def _work(self) -> None:
         """Send, one message after the other; the last ones at the end."""
         while not self._outbox.closed:
-            self.on_tick()
+            with self._told_of_faults():
+                self.on_tick()
             if self._connected.wait(TICK_S):
                 self._send(self._outbox.take(TICK_S))
         end_s = time.monotonic() + END_S
@@ -167,9 +182,14 @@ class Broker:
         if waiting is None:
             return False
         topic, payload = waiting
-        info = self._client.publish(
-            topic, payload() if callable(payload) else payload, qos=0, retain=True
-        )
+        if callable(payload):
+            made: bytes | None = None
+            with self._told_of_faults():
+                made = payload()
+            if made is None:
+                return True
+            payload = made
+        info = self._client.publish(topic, payload, qos=0, retain=True)
         try:
             info.wait_for_publish(SEND_S)
         except (RuntimeError, ValueError):  # the connection was lost meanwhile

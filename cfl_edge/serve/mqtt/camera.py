@@ -21,8 +21,9 @@ from cfl_edge.notices import Notice
 from cfl_edge.prediction import UNKNOWN
 from cfl_edge.serve.mqtt import discovery as ha
 from cfl_edge.serve.mqtt.address import MqttAddress
-from cfl_edge.serve.mqtt.broker import Broker
+from cfl_edge.serve.mqtt.broker import TELL_S, Broker
 from cfl_edge.serve.mqtt.outbox import Outbox
+from cfl_edge.serve.rate import MESSAGES_PER_S, Rate
 from cfl_edge.serve.status import MAX_AGE_S
 
 CONFIDENCE_S = 1.0  # between two values: each one is a row in Home Assistant's history
@@ -63,6 +64,8 @@ class MqttCamera:
         self._look = look
         self._clock = clock
         self._outbox = Outbox()
+        self._rate = Rate(clock=clock)
+        self._flood_s = -math.inf  # when one was told of
         self._classes: tuple[str, ...] | None = None
         self._confidence_s = self._image_s = self._status_s = -math.inf
         self._lock = threading.Lock()  # guards the newest frame's time
@@ -141,6 +144,14 @@ class MqttCamera:
 
     def _take(self, topic: str, payload: bytes, retained: bool) -> None:
         """Take a message: Home Assistant has started, or somebody asks for something."""
+        if not self._rate.allows():
+            if self._clock() >= self._flood_s + TELL_S:
+                self._flood_s = self._clock()
+                self._on_notice(
+                    f"MQTT: more than {MESSAGES_PER_S:g} requests per second under "
+                    f"{self._address.prefix}/: the rest is not done"
+                )
+            return
         if topic == ha.BIRTH_TOPIC:
             if payload == b"online":
                 self._outbox.again()

@@ -88,7 +88,7 @@ class Album:
             case "relabel" | "split", _:  # which of the last frames have which label is not told
                 moved = answer["moved"]
                 count = moved if isinstance(moved, int) else sum(moved.values())
-                self.thumbnails.forget(list(self._learned)[-count:])
+                self.thumbnails.forget(list(self._learned)[max(0, len(self._learned) - count) :])
             case "undo", _:
                 count = min(answer["frames_taken_back"], len(self._learned))
                 self.thumbnails.forget([self._learned.pop() for _ in range(count)])

@@ -30,13 +30,12 @@ from cfl_edge.pipe import plain
 from cfl_edge.prediction import softmax
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.hand import Hold, Standing
+from cfl_edge.serve.rate import MESSAGES_PER_S, Rate
 
 MOST_VIEWERS = 32
 MOST_HZ = 15.0  # as smooth as a page needs to be
 SILENT_S = 1.0  # without a frame, after which a viewer is told what there is
 ACK_S = 10.0  # a viewer that takes longer for one frame is gone
-MESSAGES_PER_S = 50.0  # acknowledgements and heartbeats are 20
-BURST = 100
 SHOWN_CLASSES = 3  # of a frame
 
 
@@ -151,13 +150,10 @@ class Live:
 
     async def _listen(self, viewer: _Viewer) -> None:
         """Obey the viewer."""
-        allowed, then_s = float(BURST), time.monotonic()
+        rate = Rate()
         while True:
             message = await viewer.receive()
-            now_s = time.monotonic()
-            allowed = min(BURST, allowed + (now_s - then_s) * MESSAGES_PER_S) - 1
-            then_s = now_s
-            if allowed < 0:
+            if not rate.allows():
                 raise _LeftError(1008, f"more than {MESSAGES_PER_S:g} messages per second")
             match message:
                 case {"ack": int(number)}:

@@ -15,7 +15,11 @@ MOST_FRAMES = 48
 MOST_AGE_S = 3600.0
 EVERY_S = 3.0  # between two of them: the frames before and after look alike
 UNSURE = 0.6  # score of an answer below which somebody should look
-FLAGS = ("conflict", "blurred")  # what somebody can judge; a dark frame shows nothing
+# What somebody can judge of labelled frames; a dark one shows nothing.
+WITHHELD = {
+    "conflict": "was taught as {label} but looks like {nearest}, so it was not learned",
+    "blurred": "is blurred, so it was not learned as {label}",
+}
 
 
 @dataclass(frozen=True)
@@ -133,9 +137,9 @@ class Review:
     def _why(self, step: Step) -> str | None:
         """Return why a frame is in doubt; None if it is not."""
         said, lesson = step.prediction, step.lesson
-        for flag in FLAGS:
+        for flag in WITHHELD:
             if flag in lesson.flags and lesson.label is not None and not lesson.learned:
-                return f"{flag}, not learned; taken for {said.nearest}"
+                return WITHHELD[flag].format(label=lesson.label, nearest=said.nearest)
         if lesson.label is not None or len(lesson.samples) < 2 or said.score is None:
             return None
         if said.rejected:

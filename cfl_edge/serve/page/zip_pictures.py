@@ -16,9 +16,10 @@ from typing import IO
 
 from cfl_edge.errors import DataError
 from cfl_edge.names import check_name, visible
+from cfl_edge.stream.finder import MAX_BYTES
 
 MOST_PICTURES = 2000  # more are a folder for `cfl-edge learn --stream FOLDER`
-MOST_PICTURE_BYTES = 16 << 20
+MOST_PICTURE_BYTES = MAX_BYTES
 MOST_BYTES = 512 << 20  # of all pictures, unpacked
 MOST_DIRECTORY_BYTES = 1 << 20  # of the list of files, which is read into memory as a whole
 SUFFIXES = (".jpg", ".jpeg", ".png")

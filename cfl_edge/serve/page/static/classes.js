@@ -82,8 +82,9 @@ class ClassCard extends HTMLElement {
     this.field = make("input", { maxlength: 64, "aria-label": "Name of the class", hidden: true });
     this.field.addEventListener("keydown", (event) => {
       event.stopPropagation(); // digits here are letters of a name
-      if (event.key === "Enter") this.#finish(true);
-      if (event.key === "Escape") this.#finish(false);
+      if (event.key !== "Enter" && event.key !== "Escape") return;
+      event.preventDefault(); // a question that comes up is not answered by this key
+      this.#finish(event.key === "Enter");
     });
     this.field.addEventListener("blur", () => this.#finish(true));
     this.key = make("kbd", { "aria-hidden": "true" });
@@ -173,7 +174,10 @@ class ClassCard extends HTMLElement {
     this.field.hidden = true;
     this.title_.hidden = false;
     const to = this.field.value.trim();
-    if (wanted && to && to !== this.name) await session.do("rename", { name: this.name, to });
+    if (!wanted || !to || to === this.name) return;
+    const there = session.classes.find(({ name }) => name.normalize("NFC") === to.normalize("NFC"));
+    if (there) await merge(this.name, there.name, `There is a class ${there.name} already. `);
+    else await session.do("rename", { name: this.name, to });
   }
 
   async #mergeInto() {
@@ -189,9 +193,9 @@ class ClassCard extends HTMLElement {
   }
 }
 
-async function merge(name, into) {
+async function merge(name, into, why = "") {
   if (!name || name === into) return;
-  const text = `What was learned of ${name} counts as ${into} from now on. Undo cannot part them again.`;
+  const text = `${why}What was learned of ${name} counts as ${into} from now on. Undo cannot part them again.`;
   if (await confirmed(`Merge ${name} into ${into}?`, text, "Merge")) {
     await session.do("merge", { names: [name, into], into });
   }

@@ -23,10 +23,15 @@ function ask(title, ...content) {
 // Asks for a class, or the name of a new one.
 export async function chooseClass(title, { except = null, create = true } = {}) {
   const names = session.classes.map(({ name }) => name).filter((name) => name !== except);
-  const buttons = names.map((name) => make("button", { value: `=${name}`, class: "choice" }, name));
+  const buttons = names.map((name) =>
+    make("button", { value: `=${name}`, class: "choice", formnovalidate: true }, name),
+  );
   const content = [make("div", { class: "choices" }, ...buttons)];
   if (create) {
-    const field = make("input", { maxlength: 64, id: "new-name", autocomplete: "off" });
+    const field = make("input", {
+      maxlength: 64, id: "new-name", autocomplete: "off", required: true, pattern: ".*\\S.*",
+      title: "A name with a letter or a digit in it",
+    });
     const add = make("button", { value: "new", class: "main" }, "Teach it");
     content.push(
       make("label", { for: "new-name" }, names.length ? "or something new" : "something new"),

@@ -179,7 +179,8 @@ export class Session extends EventTarget {
       });
       const answer = await response.json();
       if (!response.ok) {
-        this.tell(answer.hint ? `${answer.error}. Try: ${answer.hint}` : answer.error, { bad: true });
+        const hint = answer.hint?.includes("cfl-edge ") ? "" : answer.hint; // that is for a terminal
+        this.tell(hint ? `${answer.error}. Try: ${hint}` : answer.error, { bad: true });
         return null;
       }
       if (!quiet) this.tell(answer.said, { undo });
