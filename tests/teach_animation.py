@@ -1,0 +1,172 @@
+"""Draw the README's animated picture: somebody teaches by hand, on the real page, in real time.
+
+    python tests/teach_animation.py docs/images/teach.webp
+
+It needs Chromium and the extra `browser`. A camera stand-in shows rendered things; `cfl-edge teach`
+learns them; Playwright holds the buttons and takes a picture of the page as often as it can.
+"""
+
+import io
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from browser_page import Teaching, card, chromium, says
+from mjpeg_server import Board, serve
+from PIL import Image
+
+from cfl_edge.stream.demo.scene import Dwell
+
+SIZE = (960, 720)
+LONGEST_S = 20.0
+MOST_BYTES = 2_000_000
+QUALITIES = (60, 50, 40, 30)
+EVERY_S = 0.15  # between two pictures
+CURSOR = """() => {
+    const cursor = document.createElement("div");
+    cursor.style.cssText = "position:fixed;z-index:9;width:22px;height:22px;margin:-11px;" +
+        "border-radius:50%;border:2px solid #fff;background:#d33b;pointer-events:none";
+    document.body.append(cursor);
+    document.addEventListener("pointermove", ({ clientX, clientY }) => {
+        cursor.style.left = `${clientX}px`;
+        cursor.style.top = `${clientY}px`;
+    }, true);
+    for (const [kind, size] of [["pointerdown", 0.6], ["pointerup", 1]])
+        document.addEventListener(kind, () => { cursor.style.scale = size; }, true);
+}"""
+
+
+class Film:
+    """Pictures of a page, each with the time at which it was taken."""
+
+    def __init__(self, page):
+        self._page, self._pictures, self._times_s = page, [], []
+
+    def roll(self, seconds):
+        """Take pictures for some time; the page goes on by itself."""
+        end_s = time.monotonic() + seconds
+        while (now_s := time.monotonic()) < end_s:
+            self._times_s.append(now_s)
+            self._pictures.append(self._page.screenshot(type="jpeg", quality=95))
+            time.sleep(max(0.0, now_s + EVERY_S - time.monotonic()))
+
+    def move(self, locator):
+        """Move the pointer to the middle of something."""
+        locator.scroll_into_view_if_needed()
+        box = locator.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self._page.mouse.move(x, y, steps=8)
+        self.roll(0.3)
+
+    def type(self, text):
+        for part in (text[: len(text) // 2], text[len(text) // 2 :]):
+            self._page.keyboard.type(part)
+            self.roll(0.05)
+        self._page.keyboard.press("Enter")
+
+    def write(self, path):
+        """Write the film in the best quality that is small enough."""
+        images = [Image.open(io.BytesIO(one)).convert("RGB") for one in self._pictures]
+        times_ms = 1000 * np.diff([*self._times_s, self._times_s[-1] + 1.5])
+        speed = max(1.0, times_ms.sum() / 1000 / LONGEST_S)
+        durations = [round(one / speed) for one in times_ms]
+        for quality in QUALITIES:
+            file = io.BytesIO()
+            images[0].save(
+                *(file, "WEBP"),
+                save_all=True,
+                append_images=images[1:],
+                duration=durations,
+                loop=0,
+                quality=quality,
+                method=6,
+            )
+            if file.tell() <= MOST_BYTES:
+                break
+        path.write_bytes(file.getvalue())
+        print(
+            f"{path}: {len(images)} pictures, {sum(durations) / 1000:.1f} s, {speed:.2f} times as "
+            f"fast as it was, quality {quality}, {file.tell():,} bytes"
+        )
+
+
+def scenes(name):
+    """Draw a thing in three scenes, 10 frames each, as JPEGs: three seconds of a hold."""
+    files = []
+    for seed in range(3):
+        dwell = Dwell(name, 10, np.random.default_rng([11, seed]))
+        for number in range(10):
+            file = io.BytesIO()
+            Image.fromarray(dwell.render(number)).save(file, "JPEG", quality=90)
+            files.append(file.getvalue())
+    return files
+
+
+def teach(page, camera, things):
+    """Teach two things, look whether they are told apart, correct the third."""
+    film = Film(page)
+    film.roll(0.6)
+
+    def hold(button, seconds):
+        film.move(button)
+        page.mouse.down()
+        film.roll(seconds)
+        page.mouse.up()
+
+    def show(name, seconds):
+        camera.pictures = things[name]
+        film.roll(seconds)
+
+    hold(page.get_by_role("button", name="Hold to teach", exact=True), 3.5)
+    page.get_by_role("textbox", name="Name of the class").wait_for()
+    film.type("mug")
+    card(page, "mug").wait_for()
+    camera.pictures = things["scissors"]
+    hold(page.get_by_role("button", name="Hold to teach something new"), 4)
+    page.get_by_role("textbox", name="Name of the class").wait_for()
+    film.type("scissors")
+    show("mug", 1.5)
+    show("scissors", 1.5)
+    show("leaf", 0.6)
+    button = page.get_by_role("button", name="No, that is …")
+    film.move(button)
+    button.click()
+    film.roll(0.3)
+    page.get_by_label("or something new").focus()
+    film.type("leaf")
+    card(page, "leaf").wait_for()
+    hold(page.get_by_role("button", name="Hold to teach: leaf"), 4)
+    for name in ("mug", "leaf", "scissors"):
+        camera.pictures = things[name]
+        says(page, name)
+        film.roll(1.2)
+    return film
+
+
+def main(path):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        chromium() as browser,
+        serve(Board(interval_s=0.1)) as camera,
+    ):
+        things = {name: scenes(name) for name in ("mug", "scissors", "leaf")}
+        camera.pictures = things["mug"]
+        os.chdir(folder)  # the page shows the folder of the model as it was given
+        with Teaching(camera.url, "runs/kitchen", "--ui-port", "0") as teaching:
+            context = browser.new_context(
+                viewport=dict(zip(("width", "height"), SIZE, strict=True))
+            )
+            page = context.new_page()
+            page.goto(teaching.address)
+            page.get_by_text("Nothing taught yet").wait_for()
+            page.evaluate(CURSOR)
+            film = teach(page, camera, things)
+            context.close()
+    film.write(path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())
