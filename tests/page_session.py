@@ -98,7 +98,7 @@ class CountingSession:
 
     def _do(self, verb, arguments):
         answer = getattr(self, f"_do_{verb}")(**arguments)
-        if verb not in ("status", "suspects"):
+        if verb not in ("status", "suspects", "attention"):
             self.done.append((verb, dict(arguments)))
             self.page.done(verb, arguments, answer)
         return {"said": f"{verb} done"} | answer
@@ -145,6 +145,11 @@ class CountingSession:
                 if label is not None:
                     self.samples[label] = self.samples.get(label, 0) + 1
         self.suspects = [run for run in self.suspects if run["frames"] != frames]
+
+    def _do_attention(self, label=None):
+        self._known(label or max(self.samples, default="nothing"))
+        rows = [[float(x == y == 5) for x in range(6)] for y in range(6)]
+        return {"label": label, "rows": rows}
 
     def _do_suspects(self):
         return {"suspects": self.suspects}

@@ -343,6 +343,30 @@ def test_a_session_with_a_camera_of_its_own_asks_for_none(browser, session):
         assert not page.locator("phone-camera").is_visible()
 
 
+def colour_at(page, x, y):
+    """Return the colour of the picture at a place in fractions of it."""
+    script = """([x, y]) => {
+        const canvas = document.querySelector('.frame canvas');
+        const [px, py] = [Math.floor(x * canvas.width), Math.floor(y * canvas.height)];
+        return [...canvas.getContext('2d').getImageData(px, py, 1, 1).data];
+    }"""
+    return page.evaluate(script, [x, y])
+
+
+def test_where_it_looks_is_drawn_over_the_models_view(browser, session):
+    session.samples.update(mug=40, pen=20)
+    session.draw = lambda number: np.full((64, 64, 3), 40, np.uint8)
+    with opened(browser, session.page.address) as page:
+        page.get_by_role("button", name="Where it looks").click()
+        assert page.get_by_role("button", name="Model's view").get_attribute("aria-pressed")
+        until(lambda: colour_at(page, 0.95, 0.95)[0] > 150)
+        assert max(colour_at(page, 0.1, 0.1)[:3]) < 60
+        page.get_by_label("Places that speak for").select_option("pen")
+        page.get_by_role("button", name="Model's view").click()
+        until(lambda: max(colour_at(page, 0.95, 0.95)[:3]) < 60)
+        assert not page.get_by_label("Places that speak for").is_visible()
+
+
 def test_one_hold_after_the_other_teaches_each_for_as_long_as_it_lasts(browser, session):
     """The button that had the focus loses it to the one that is pressed: that ends no hold."""
     session.samples.update(mug=3, pen=3)

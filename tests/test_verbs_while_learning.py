@@ -232,6 +232,21 @@ def test_the_board_is_as_hot_as_the_zone_nearest_to_its_limit(room, tmp_path):
     assert room.answers[0]["temperature_c"] == 71.4
 
 
+def test_where_it_looks_is_said_of_the_newest_frame(room):
+    room.verbs = Verbs(
+        room.model, replace(room.running, newest=room.learning.newest), on_notice=[].append
+    )
+    room.run(
+        room.refused(DataError, "No frame has come yet", "attention"),
+        room.ask("label", label="mug"),
+        *PLAIN[:2],
+        room.ask("attention"),
+        room.refused(DataError, "There is no class pen", "attention", label="pen"),
+    )
+    answer = room.answers[1]
+    assert (answer["label"], [len(row) for row in answer["rows"]]) == ("mug", [6] * 6)
+
+
 def test_suspects_are_searched_once_for_each_state(room, monkeypatch):
     calls = []
 

@@ -79,6 +79,12 @@ class Backbone(nn.Module):
         """
         return self.network(self.scaled(images))
 
+    @property
+    def joint(self) -> JointFeatures | None:
+        """How its joint features are read; None without a network."""
+        found: JointFeatures | None = getattr(self.network, "joint", None)
+        return found
+
     def scaled(self, images: Tensor) -> Tensor:
         """Return uint8 images (N, H, W, 3) as the network reads them, (N, 3, H, W)."""
         x = images.permute(0, 3, 1, 2).float()  # (N, 3, H, W)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfl_edge.core.class_statistics import with_constant
+from cfl_edge.core.joint import JointFeatures
 from cfl_edge.core.networks import Network
 
 PooledScale = Literal["raw", "unit"]
@@ -28,6 +29,11 @@ class FrozenNetwork(Protocol):
 
     name: str
     widths: list[int]
+
+    @property
+    def joint(self) -> JointFeatures | None:
+        """How its joint features are read; None without a network, and where that is not known."""
+        ...
 
     def __call__(self, images: Tensor, /) -> tuple[Tensor, Tensor | None]:
         """Turn uint8 images (N, H, W, 3) into `(h0, final)`, see `Backbone`."""

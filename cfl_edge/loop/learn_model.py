@@ -229,6 +229,7 @@ class LearnedModel:
             checkpoints,
             self.session,
             publisher,
+            self._learning.newest,
             camera.heat.board,
             glance,
             reserved=reserved_name(settings),

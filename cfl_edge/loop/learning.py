@@ -111,6 +111,10 @@ class Learning(Work):
             looked=glance.looked,
         )
 
+    def newest(self) -> Encoded | None:
+        """Return the newest frame that the model looked at; None before the first."""
+        return None if self._newest is None else self._newest[1]
+
     def between_frames(self) -> None:
         """Save where a checkpoint is due, and give a hot board a rest."""
         self._checkpoints.save_if_due()

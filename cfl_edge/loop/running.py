@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from cfl_edge.loop.metrics import status_bytes
 from cfl_edge.notices import counted
 
 if TYPE_CHECKING:
+    from cfl_edge.core.features import Encoded
     from cfl_edge.learner.learner import Learner
     from cfl_edge.loop.board_health import BoardHealth
     from cfl_edge.loop.checkpoints import Checkpoints
@@ -28,6 +30,7 @@ class Running:
         checkpoints: Saves it.
         session: Counts the frames.
         publisher: Of `--publish`; None without.
+        newest: Returns the newest frame that the model looked at; None before the first.
         board: Says how hot it is; None does not ask.
         glance: Says which frames the model looks at; None for all.
         reserved: See `cfl_edge.names.check_name`.
@@ -39,6 +42,7 @@ class Running:
     checkpoints: Checkpoints
     session: Session
     publisher: Publisher | None = None
+    newest: Callable[[], Encoded | None] = lambda: None
     board: BoardHealth | None = None
     glance: Glance | None = None
     reserved: str | None = None

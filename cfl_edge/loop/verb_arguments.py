@@ -136,6 +136,12 @@ class Forget(Arguments):
     frames: Annotated[list[FrameNumber], Field(min_length=1, max_length=MOST_FRAMES)]
 
 
+class Attention(Arguments):
+    """A class that the newest frame is looked at for; None for the likeliest."""
+
+    label: KnownName | None = None
+
+
 class Undo(Arguments):
     """How far back: seconds of the clock, frames learned, or the last hold of one label."""
 
@@ -220,6 +226,7 @@ VERBS: dict[str, type[Arguments]] = {
     "relabel": Relabel,
     "forget": Forget,
     "suspects": Nothing,
+    "attention": Attention,
     "undo": Undo,
     "add": Add,
     "rename": Rename,

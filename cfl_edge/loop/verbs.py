@@ -186,6 +186,19 @@ class Verbs:
         said = f"{runs} may be mislabelled"
         return {"said": said, "suspects": found, "news": False}
 
+    def attention(self, asked: given.Attention) -> Answer:
+        """Say which places of the newest frame speak for a class."""
+        from cfl_edge.learner.attention import attention
+
+        running = self._running("attention")
+        encoded = running.newest()
+        if encoded is None:
+            raise DataError("No frame has come yet", hint="ask again in a moment")
+        label, places = attention(running.learner, encoded, asked.label)
+        side = math.isqrt(len(places))
+        rows = [places[i : i + side] for i in range(0, len(places), side)]
+        return {"said": f"places for {label}", "label": label, "rows": rows, "news": False}
+
     def undo(self, asked: given.Undo) -> Answer:
         """Undo what was learned last, as if those frames had never been seen."""
         undone = undo(self._model, self._reach(**asked.model_dump()), on_notice=self._notice)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cfl_edge.core.backbones import CutNetwork, build_backbone
 from cfl_edge.core.features import FrozenNetwork
+from cfl_edge.core.joint import JointFeatures
 from cfl_edge.onnx.backbone import BackboneGraph, backbone_graph
 from cfl_edge.onnx.inference import session_options
 from cfl_edge.onnx.network_file import OpenedNetwork, open_network
@@ -32,6 +33,7 @@ class OnnxBackbone:
         digest: What tells its weights from others.
         graph: Builds its graph.
         first: A graph that is built already; released.
+        joint: How its joint features are read, where that is known.
 
     Attributes:
         graph: Builds its graph, for an export.
@@ -44,11 +46,12 @@ class OnnxBackbone:
         digest: str,
         graph: Callable[[], BackboneGraph],
         first: BackboneGraph,
+        joint: JointFeatures | None = None,
     ) -> None:
         import onnxruntime
 
         self.name, self.widths, self.graph = name, widths, graph
-        self._digest = digest
+        self._digest, self._joint = digest, joint
         options = session_options(threads=1)  # two take as long, and more of the processor
         # A file in memory: a session holds on to bytes that it was given.
         with open(os.memfd_create("backbone"), "wb") as file:
@@ -80,6 +83,11 @@ class OnnxBackbone:
             for parts in zip(*found, strict=True)
         )
         return h0.to(images.device), final.to(images.device)
+
+    @property
+    def joint(self) -> JointFeatures | None:
+        """How its joint features are read, where that is known."""
+        return self._joint
 
     def digest(self) -> str:
         """Return what tells its weights from others."""
@@ -126,4 +134,5 @@ def frozen_network(
         return backbone_graph(build_backbone(name, statistics_mib), size_px)
 
     first = backbone_graph(backbone, size_px)
-    return OnnxBackbone(name, backbone.widths, backbone.digest(), again, first)
+    digest = backbone.digest()
+    return OnnxBackbone(name, backbone.widths, digest, again, first, backbone.joint)

@@ -19,6 +19,7 @@ VERBS = {
     "relabel": "Learn frames again that had a wrong label.",
     "forget": "Forget frames that should not have been learned.",
     "suspects": "Say which frames learned in this session may have a wrong label.",
+    "attention": "Say which places of the newest frame speak for a class.",
     "undo": "Forget what was learned last: seconds, frames or the last hold.",
     "add": "Add a class without a frame.",
     "rename": "Rename a class.",

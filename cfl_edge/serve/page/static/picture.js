@@ -1,6 +1,7 @@
 // The live picture, what the model says of it, and the way to correct that.
 
 import { chooseClass } from "./dialogs.js";
+import "./look.js";
 import "./region.js";
 import { colour, make, percent, session } from "./session.js";
 
@@ -23,6 +24,8 @@ class LivePicture extends HTMLElement {
     this.wrong.addEventListener("click", () => this.#correct());
     this.viewButton = make("button", { type: "button", "aria-pressed": "false" }, "Model's view");
     this.viewButton.addEventListener("click", () => this.#switchView());
+    this.look = make("look-map");
+    this.look.connect(() => this.#asModel || this.#switchView());
     this.region = make("region-editor");
     this.region.connect(this.canvas, () => this.#asModel && this.#switchView());
     this.figures = make("dl", { class: "figures" });
@@ -36,7 +39,8 @@ class LivePicture extends HTMLElement {
         make("div", { class: "says" }, make("div", { class: "line" }, this.name, this.score), this.bar),
       ),
       this.others,
-      make("div", { class: "line tools" }, this.wrong, this.viewButton, this.region.button),
+      make("div", { class: "line tools" }, this.wrong, this.viewButton, this.look.button, this.region.button),
+      this.look,
       this.region.controls,
       this.figures,
     );
@@ -68,6 +72,7 @@ class LivePicture extends HTMLElement {
     const drawing = this.canvas.getContext("2d");
     drawing.drawImage(picture, 0, 0);
     picture.close();
+    if (this.#asModel) this.look.draw(this.canvas);
     const part = session.frame?.looked_at; // the rest of the frame does not count
     if (part && !this.#asModel) {
       const { width, height } = this.canvas;
@@ -133,6 +138,7 @@ class LivePicture extends HTMLElement {
 
   #switchView() {
     this.#asModel = !this.#asModel;
+    if (!this.#asModel) this.look.stop();
     this.viewButton.setAttribute("aria-pressed", this.#asModel);
     session.view(this.#asModel ? "model" : "camera");
   }
