@@ -4,10 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from cfl_edge.core.conv_gradient import has_many_channels, library_gradients, products_of_shifts
+from cfl_edge.core import conv_gradient
+from cfl_edge.core.conv_gradient import (
+    is_faster_by_patches,
+    library_gradients,
+    products_of_patches,
+)
 
 
-@pytest.mark.parametrize("way", [library_gradients, products_of_shifts])
+@pytest.mark.parametrize("way", [library_gradients, products_of_patches])
 @pytest.mark.parametrize(
     ("kernel", "options"),
     [
@@ -38,15 +43,31 @@ def test_gradients_equal_autograd(way, kernel, options, memory_format):
         assert torch.allclose(bias, conv.bias.grad, atol=1e-12)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 5, 99])
+def test_patches_copied_for_a_few_samples_at_a_time_give_the_same(at_once, monkeypatch):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 6, 3, stride=2, padding=1).double()
+    x_hat = torch.randn(5, 4, 8, 8).double()  # 16 positions, patches of 36 numbers of 8 bytes
+    monkeypatch.setattr(conv_gradient, "PATCH_BYTES", at_once * 16 * 36 * 8)
+    delta = torch.randn(5, 6, 4, 4).double()
+    for ours, theirs in zip(
+        products_of_patches(conv, x_hat, delta),
+        library_gradients(conv, x_hat, delta),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
 @pytest.mark.parametrize(
-    ("conv", "many"),
+    ("conv", "by_patches"),
     [
-        (nn.Conv2d(64, 128, 3), True),
-        (nn.Conv2d(3, 128, 3), False),
-        (nn.Conv2d(64, 64, 3), False),
-        (nn.Conv2d(128, 128, 3, groups=128), False),
+        (nn.Conv2d(256, 256, 3, stride=2), True),
+        (nn.Conv2d(256, 256, 3), False),
+        (nn.Conv2d(64, 256, 3, stride=2), False),
+        (nn.Conv2d(256, 64, 3, stride=2), False),
+        (nn.Conv2d(256, 256, 3, stride=2, groups=256), False),
     ],
     ids=str,
 )
-def test_narrow_and_grouped_convolutions_are_the_library_s(conv, many):
-    assert has_many_channels(conv) is many
+def test_narrow_grouped_and_unstrided_convolutions_are_the_library_s(conv, by_patches):
+    assert is_faster_by_patches(conv) is by_patches

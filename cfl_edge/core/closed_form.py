@@ -17,7 +17,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from cfl_edge.core.conv_gradient import has_many_channels, library_gradients, products_of_shifts
+from cfl_edge.core.conv_gradient import (
+    is_faster_by_patches,
+    library_gradients,
+    products_of_patches,
+)
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.local_step import LocalTraining, Step
 
@@ -239,7 +243,7 @@ def add_weight_gradient(parts: Parts, x_hat: Tensor, h: Tensor, g: Tensor) -> No
         if product.bias is not None:
             _add(product.bias, delta.sum(0))
         return
-    gradients = products_of_shifts if has_many_channels(product) else library_gradients
+    gradients = products_of_patches if is_faster_by_patches(product) else library_gradients
     weight, bias = gradients(product, x_hat, delta)
     _add(product.weight, weight)
     if product.bias is not None and bias is not None:

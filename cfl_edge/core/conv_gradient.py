@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# From here on matrix products are faster than the library's weight gradient (DECISIONS.md, "Weight
-# gradient"); with fewer channels they are too narrow.
-MANY_IN, MANY_OUT = 64, 128
+# Of a strided convolution, from here on (DECISIONS.md, "Weight gradient"): the library is faster
+# where the kernel meets every position, and where matrices would be narrow.
+MANY_IN, MANY_OUT = 256, 128
+PATCH_BYTES = 2**20  # copied at once: more makes no product faster
 
 
-def has_many_channels(conv: nn.Conv2d) -> bool:
-    """Say whether `products_of_shifts` is the faster way."""
+def is_faster_by_patches(conv: nn.Conv2d) -> bool:
+    """Say whether `products_of_patches` is the faster way."""
     many = conv.in_channels >= MANY_IN and conv.out_channels >= MANY_OUT
-    return many and conv.groups == 1
+    return many and conv.groups == 1 and max(conv.stride) > 1
 
 
 def library_gradients(
@@ -43,40 +44,38 @@ def library_gradients(
     return weight, bias
 
 
-def products_of_shifts(
+def products_of_patches(
     conv: nn.Conv2d, x_hat: Tensor, delta: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the same as `library_gradients`, by one matrix product for each place of the kernel.
+    """Return the same as `library_gradients`, by products of delta and the patches of the input.
 
-    The weight at row i, column j of the kernel met the input shifted by (i, j): its gradient is
-    the product of delta and that shifted input, over all samples and positions.
+    A patch is what the kernel met at one position: the weight's gradient is the sum over all
+    samples and positions of the outer products of delta and the patch there. Patches take as many
+    times the input's memory as the kernel has places, so they are copied for a few samples at a
+    time.
 
     Example:
         >>> conv, x_hat = nn.Conv2d(2, 4, 3, stride=2, padding=1), torch.randn(3, 2, 7, 7)
         >>> delta = torch.randn_like(conv(x_hat))
-        >>> weight, bias = products_of_shifts(conv, x_hat, delta)
+        >>> weight, bias = products_of_patches(conv, x_hat, delta)
         >>> torch.allclose(weight, library_gradients(conv, x_hat, delta)[0], atol=1e-4)
         True
     """
     c_out, c_in, rows, columns = conv.weight.shape
-    height, width = delta.shape[2:]
     (step_y, step_x), (apart_y, apart_x) = conv.stride, conv.dilation
     pad_y, pad_x = (int(side) for side in conv.padding)
     samples, _, rows_in, columns_in = x_hat.shape
     padded = x_hat.new_zeros(samples, rows_in + 2 * pad_y, columns_in + 2 * pad_x, c_in)
-    inside = padded[:, pad_y : pad_y + rows_in, pad_x : pad_x + columns_in]
-    inside.copy_(x_hat.permute(0, 2, 3, 1))
-    flat = delta.permute(0, 2, 3, 1).reshape(-1, c_out)  # (N * H * W, C)
-    weight = delta.new_empty(rows, columns, c_out, c_in)
-    for i in range(rows):
-        top = i * apart_y
-        for j in range(columns):
-            left = j * apart_x
-            shifted = padded[
-                :,
-                top : top + step_y * (height - 1) + 1 : step_y,
-                left : left + step_x * (width - 1) + 1 : step_x,
-            ]  # (N, H, W, C_in)
-            torch.mm(flat.T, shifted.reshape(-1, c_in), out=weight[i, j])
-    bias = flat.sum(0) if conv.bias is not None else None
-    return weight.permute(2, 3, 0, 1), bias
+    padded[:, pad_y : pad_y + rows_in, pad_x : pad_x + columns_in] = x_hat.permute(0, 2, 3, 1)
+    sample, row, column, _ = padded.stride()
+    patches = padded.as_strided(
+        (samples, *delta.shape[2:], rows, columns, c_in),
+        (sample, step_y * row, step_x * column, apart_y * row, apart_x * column, 1),
+    )  # (N, H, W, rows, columns, C_in), a view
+    weight = delta.new_zeros(c_out, rows * columns * c_in)
+    at_once = max(1, PATCH_BYTES // (patches[:1].numel() * patches.element_size()))
+    parts = [torch.split(each, at_once) for each in (patches, delta.permute(0, 2, 3, 1))]
+    for some, there in zip(*parts, strict=True):
+        weight.addmm_(there.reshape(-1, c_out).T, some.reshape(-1, weight.shape[1]))
+    bias = delta.sum(dim=(0, 2, 3)) if conv.bias is not None else None
+    return weight.view(c_out, rows, columns, c_in).permute(0, 3, 1, 2), bias
