@@ -376,6 +376,22 @@ def test_a_line_of_one_zone_is_followed_by_those_of_the_others():
     assert all(len({shown for _, shown in lines[i : i + 3]}) == 1 for i in range(0, len(lines), 3))
 
 
+def test_the_next_command_is_one_for_all_zones(stream, zones, tmp_path):
+    model = tmp_path / "m"
+    words = ("--stream", stream, "--zones", zones, "--model", model, "--max-frames", "2", *SMALL)
+    again = f"--stream {stream} --zones {zones} --model {model}"
+    for command, expected in (
+        (("learn",), f"cfl-edge learn {again} --label door/NAME"),
+        (("teach", "--ui-port", "0", "--realtime", "50"), f"cfl-edge teach {again}"),
+        (
+            ("learn", "--label", "door/on", "--learn-flagged"),
+            f"cfl-edge run {model} --stream {stream}",
+        ),
+    ):
+        result = cfl_edge(*command, *words)
+        assert result.out.splitlines()[-1] == f"next       {expected}", result.err
+
+
 HOSTILE = {
     "none": ("", "has 0 zones, expected 1 to 16"),
     "not_toml": ("[door", "is not TOML"),
@@ -444,7 +460,11 @@ def test_a_model_and_zones_do_not_share_a_folder(taught, zones):
     result = cfl_edge("learn", "--stream", "demo:", *asked)
     assert_error(result, 4, "door holds a model, expected a folder for the models of zones")
     result = cfl_edge("learn", "--stream", "demo:", "--model", taught / "model")
-    assert_error(result, 4, "holds other files but no model")
+    assert_error(result, 4, "holds models of zones (bin, door) and none of its own")
+    for words in (("undo", taught / "model", "--hold"), ("export", taught / "model", "-o", "x")):
+        result = cfl_edge(*words)
+        assert_error(result, 4, "holds models of zones (bin, door) and none of its own")
+        assert f"the same with {taught / 'model/bin'}" in result.err
 
 
 def test_what_the_zones_share_is_divided(zones, tmp_path):

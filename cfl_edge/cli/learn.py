@@ -63,6 +63,8 @@ def _next_of_zones(settings: LearnSettings, learned: Mapping[str | None, Learned
         return f"cfl-edge run {model} --stream {stream}"
     untaught = [name for name, one in learned.items() if not one.summary.classes]
     zones = f"--zones {shlex.quote(str(settings.zones))} --model {model}"
+    if settings.ui:
+        return f"cfl-edge teach --stream {stream} {zones}"
     label = f"--label {(untaught or list(learned))[0]}/NAME"
     return f"cfl-edge learn --stream {stream} {zones} {label}"
 

@@ -129,6 +129,7 @@ class Store:
             if name not in _NOT_FOREIGN and not name.startswith(TEMPORARY)
         ]
         if foreign:
+            self._refuse_zones()
             more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
             raise ModelError(
                 f"{self.folder} holds other files but no model ({foreign[0]}{more}), "
@@ -176,6 +177,7 @@ class Store:
                 f"{self.folder} holds no model yet: process {learning} is learning it",
                 hint="wait until it saves, within half a minute",
             )
+        self._refuse_zones()
         reason = "holds no model" if os.path.exists(self.folder) else "does not exist"
         raise ModelNotFoundError(
             f"{self.folder} {reason}",
@@ -319,6 +321,20 @@ class Store:
 
     def _is_file(self) -> bool:
         return os.path.exists(self.folder) and not os.path.isdir(self.folder)
+
+    def _refuse_zones(self) -> None:
+        """Refuse a folder of models, as `learn --zones` makes one, where a model is expected.
+
+        Raises:
+            ModelNotFoundError: It is one.
+        """
+        zones = sorted({place.parent.name for place in self.folder.glob("*/checkpoint-*")})
+        if zones:
+            raise ModelNotFoundError(
+                f"{self.folder} holds models of zones ({', '.join(zones)}) and none of its own",
+                hint=f"the same with {shlex.quote(str(self.folder / zones[0]))}; learn takes all "
+                "of them with --zones FILE",
+            )
 
     def _names(self) -> list[str]:
         try:
