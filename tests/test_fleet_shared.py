@@ -175,6 +175,34 @@ def test_a_share_that_is_missing_full_or_in_use_is_told(hall, shared, tmp_path, 
     assert sync(hall, shared).code == 0
 
 
+def test_syncing_again_and_again_outlives_a_share_that_is_away(hall, kitchen, shared, monkeypatch):
+    sync(kitchen, shared)
+    away = shared.with_name("away")
+
+    def instead_of_sleeping(seconds):
+        assert seconds == 60
+        rounds.append(seconds)
+        if len(rounds) == 1:
+            os.rename(shared, away)
+        elif len(rounds) == 2:
+            os.rename(away, shared)
+            board(hall, {3: 7})
+        elif len(rounds) == 4:
+            raise KeyboardInterrupt
+
+    rounds = []
+    monkeypatch.setattr("cfl_edge.cli.fleet.time.sleep", instead_of_sleeping)
+    words = ("--model", hall, "--board", "hall", "--every", 60, "--json")
+    result = cfl_edge("fleet", "sync", shared, *words)
+    assert result.code == 130
+    first, lost, again, *_ = result.notices
+    assert "generation 1 of hall; 1 other board with 27 frames" in first
+    assert "shared does not exist" in lost
+    assert "next try in 60 s" in lost
+    assert "generation 2 of hall" in again
+    assert len(result.notices) == 4  # the round without news says nothing, the last that it ended
+
+
 @pytest.fixture
 def polled(monkeypatch):
     monkeypatch.setattr("cfl_edge.loop.file_watch.POLL_S", 0.0)
