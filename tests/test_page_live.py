@@ -278,21 +278,21 @@ def test_a_flood_of_messages_ends_its_connection_alone(session):
         until(lambda: session.learned)
 
 
+HELLO = (
+    b"GET /api/v1/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 FLOOD = """
 import json, resource, socket, sys
 
 count, port = int(sys.argv[1]), int(sys.argv[2])
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, count + 100), most))
-HELLO = (
-    "GET /api/v1/live HTTP/1.1\\r\\nHost: localhost\\r\\nUpgrade: websocket\\r\\n"
-    "Connection: Upgrade\\r\\nSec-WebSocket-Version: 13\\r\\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n\\r\\n"
-)
 sockets, codes = [], {}
 for _ in range(count):
     one = socket.create_connection(("127.0.0.1", port), 30)
-    one.sendall(HELLO.encode())
+    one.sendall(bytes.fromhex(sys.argv[3]))
     sockets.append(one)
 for one in sockets:
     try:
@@ -310,7 +310,7 @@ def test_a_thousand_viewers_at_once_are_refused_and_learning_goes_on(session):
     with Viewer(session) as teacher:
         teacher.say(hold="mug")
         until(lambda: session.learned)
-        command = [sys.executable, "-c", FLOOD, "1000", str(session.port)]
+        command = [sys.executable, "-c", FLOOD, "1000", str(session.port), HELLO.hex()]
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as flood:
@@ -335,6 +335,30 @@ def test_a_thousand_viewers_at_once_are_refused_and_learning_goes_on(session):
         until(lambda: session.page._api.viewers.count == 1)
         with open_live(session) as viewer:
             assert viewer.recv(timeout=5)
+
+
+def send_pings(client):
+    """Send pings without reading, until the server hangs up or takes none for 8 s."""
+    ping = bytes([0x89, 0x80 | 125]) + bytes(4) + b"x" * 125
+    while True:
+        client.sendall(1000 * ping)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("UNREAD_S", 0.3), ("MAX_UNREAD_BYTES", 1 << 17)], ids=["time", "size"]
+)
+def test_pings_whose_answers_nobody_reads_end_their_connection(session, monkeypatch, name, value):
+    """They are no messages: what is owed for them would grow, and closing would wait for it."""
+    monkeypatch.setattr("cfl_edge.web.server.UNREAD_S", 1e9)
+    monkeypatch.setattr(f"cfl_edge.web.server.{name}", value)
+    with Viewer(session) as good, socket.create_connection(("127.0.0.1", session.port), 8) as bad:
+        bad.sendall(HELLO)
+        assert bad.recv(12) == b"HTTP/1.1 101"
+        with pytest.raises(ConnectionError):
+            send_pings(bad)
+        until(lambda: session.page._api.viewers.count == 1)
+        good.say(hold="mug")
+        until(lambda: good.take() and session.learned)
 
 
 def test_handshakes_that_never_end_cost_themselves(session):

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -29,6 +30,9 @@ REQUEST_TIMEOUT_S = 10.0  # from connecting to the end of the answer
 MAX_HEADER_BYTES = 1 << 16
 MAX_MESSAGE_BYTES = 4096  # of a WebSocket
 PING_S = 5.0  # a WebSocket without an answer for as long again is gone
+MAX_UNREAD_BYTES = 1 << 22  # that a client leaves unread, pictures and answers to its pings alike
+UNREAD_S = 10.0  # for a WebSocket to read what it was sent
+WATCH_S = 0.25  # between two looks at what is unread
 
 
 @final
@@ -139,6 +143,7 @@ class WebServer:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_ignore)
         listener.setblocking(False)
+        watching = loop.create_task(self._clients.watch())
         while not self._ended:
             try:
                 client, _ = await loop.sock_accept(listener)
@@ -148,6 +153,7 @@ class WebServer:
             except (OSError, MemoryError):
                 if not self._ended:
                     await asyncio.sleep(RETRY_S)
+        watching.cancel()
         self._clients.hang_up_all()
         await asyncio.sleep(0)  # closes their sockets
 
@@ -180,6 +186,23 @@ class _Clients:
         loop = asyncio.get_running_loop()
         self._deadlines[client] = loop.call_later(REQUEST_TIMEOUT_S, self._hang_up, client)
         return client
+
+    async def watch(self) -> None:
+        """Hang up, until cancelled, on those who leave unread what they are sent.
+
+        Nothing else bounds what a WebSocket is owed for its pings, or ends one that was told to
+        leave: closing waits for all that is unread.
+        """
+        unread_s: dict[Any, float] = {}  # since when something is
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now_s = time.monotonic()
+            unread = {one: one.transport.get_write_buffer_size() for one in self._state.connections}
+            unread_s = {one: unread_s.get(one, now_s) for one, size in unread.items() if size}
+            for one, since_s in unread_s.items():
+                is_stuck = not isinstance(one, H11Protocol) and now_s - since_s > UNREAD_S
+                if is_stuck or unread[one] > MAX_UNREAD_BYTES:
+                    one.transport.abort()
 
     def hang_up_all(self) -> None:
         """Close every connection, answered or not."""
