@@ -1,6 +1,7 @@
 """Zones of one camera: a question each, one stream, one model folder below the folder for all."""
 
 import io
+import re
 import shutil
 import signal
 import threading
@@ -489,6 +490,15 @@ def test_what_the_zones_share_is_divided(zones, tmp_path):
     assert (alone.name, alone.part, alone.state("open")) == (None, 1.0, "open")
     with pytest.raises(UsageError, match="would be 65537"):
         Zone("bin", asked, number=2).port(65535)
+
+
+def test_memory_that_is_short_for_a_zone_is_told_as_its_part(stream, zones, tmp_path):
+    words = ("--stream", stream, "--zones", zones, "--model", tmp_path / "m", "--memory-mib", "2")
+    result = cfl_edge("learn", *words, *SMALL)
+    assert_error(result, 2, "Zone door has 1/2 of --memory-mib: --memory-mib is 1, but learning")
+    needed = re.search(r"try: 2 times of what it needs: --memory-mib (\d+)", result.err)
+    enough = ("--memory-mib", 2 * int(needed[1]), "--max-frames", "1")
+    assert cfl_edge("learn", *words, *SMALL, *enough).code == 0
 
 
 def test_a_zone_is_a_device_of_its_own_on_a_broker():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.core.allocator import return_freed_memory
+from cfl_edge.errors import UsageError
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
@@ -162,9 +163,18 @@ class LearnedModel:
         """
         settings, on_notice, labels = self._settings, self._on_notice, self._labels
         is_late = bool(settings.label_delay or labels.looks_back)
-        learner = open_learner(
-            self._saved, settings, on_notice, late_labels=is_late, backbones=camera.backbones
-        )
+        try:
+            learner = open_learner(
+                self._saved, settings, on_notice, late_labels=is_late, backbones=camera.backbones
+            )
+        except UsageError as error:
+            if settings.memory_mib is None or self.zone.name is None:
+                raise
+            zones = round(1 / self.zone.part)
+            raise UsageError(
+                f"Zone {self.zone.name} has 1/{zones} of --memory-mib: {error.problem}",
+                hint=f"{zones} times of what it needs: {error.hint}, for each of {zones} zones",
+            ) from error
         self._learner = learner
         learner.counters[STREAM] = remembered(settings.stream, shown=mask(settings.stream))
         self.gaze.look = look = lambda: (learner.view, learner.image_px)
