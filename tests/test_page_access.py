@@ -28,11 +28,13 @@ def session(tmp_path):
 
 @pytest.fixture
 def taught(session):
-    """Three classes, thumbnails of one, and doubtful frames."""
+    """Three classes, thumbnails of one, doubtful frames, and some that may be mislabelled."""
     session.samples.update(mug=40, pen=20, leaf=7)
     session.mailbox.submit("label", {"label": "mug", "seconds": 0.5}).result(5)
     until(lambda: session.page.album.thumbnails.shown().get("mug"))
     session.score = 0.3
+    shown = session.page.album.thumbnails.shown()["mug"]
+    session.suspects = [{"frames": shown, "label": "mug", "looks_like": "pen", "margin": 0.9}]
     return session
 
 
@@ -56,6 +58,9 @@ def test_axe_finds_nothing_serious(browser, taught, size, scheme):
     address = taught.page.address
     with opened(browser, address, size, color_scheme=scheme) as page:
         page.locator("review-tray li").first.wait_for()
+        page.locator("mislabelled-tray li").first.wait_for()
+        page.get_by_role("button", name="Where it looks").click()
+        page.get_by_label("Places that speak for").wait_for()
         assert complaints_of_axe(page) == []
         card(page, "pen").get_by_label("More for pen").click()
         assert complaints_of_axe(page) == []

@@ -346,9 +346,11 @@ def test_a_session_with_a_camera_of_its_own_asks_for_none(browser, session):
 def colour_at(page, x, y):
     """Return the colour of the picture at a place in fractions of it."""
     script = """([x, y]) => {
-        const canvas = document.querySelector('.frame canvas');
-        const [px, py] = [Math.floor(x * canvas.width), Math.floor(y * canvas.height)];
-        return [...canvas.getContext('2d').getImageData(px, py, 1, 1).data];
+        const shown = document.querySelector('.frame canvas');
+        const copy = document.createElement('canvas');
+        const drawing = copy.getContext('2d', {willReadFrequently: true});
+        drawing.drawImage(shown, -x * shown.width, -y * shown.height);
+        return [...drawing.getImageData(0, 0, 1, 1).data];
     }"""
     return page.evaluate(script, [x, y])
 

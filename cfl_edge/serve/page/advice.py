@@ -95,7 +95,9 @@ class Advice:
                 if other is not None and other != name and {name, other} <= samples.keys():
                     confused[tuple(sorted((name, other), key=list(samples).index))] += 1
         if not confused:
-            return "Enough, by the frames that were taught: all of the last ones were recognised."
+            return (
+                "Enough, by what was taught: none of the last frames was taken for another class."
+            )
         (one, other), count = confused.most_common(1)[0]
         of = len(taken_for.get(one, ())) + len(taken_for.get(other, ()))
         return f"Most confused: {one} and {other}, {count} of their last {of} frames."

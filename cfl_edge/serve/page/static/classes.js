@@ -208,7 +208,7 @@ class ClassList extends HTMLElement {
   connectedCallback() {
     this.cards = make("div", { class: "cards" });
     this.first = make("div", { class: "proposal" });
-    this.verdict = make("p", { class: "quiet verdict", role: "status" });
+    this.verdict = make("p", { class: "quiet verdict" });
     this.append(this.verdict, this.cards, this.first);
     this.#propose();
     session.addEventListener("status", () => this.#show());

@@ -9,7 +9,7 @@ class ZipImport extends HTMLElement {
     this.field = make("input", { type: "file", accept: ".zip,application/zip", hidden: true });
     this.field.addEventListener("change", () => this.#send(this.field.files[0]));
     this.button = make("button", { type: "button", onclick: () => this.field.click() }, "Import pictures …");
-    this.text = make("span", { class: "quiet", role: "status" }, "A ZIP file with one folder for each class");
+    this.text = make("span", { class: "quiet" }, "A ZIP file with one folder for each class");
     this.append(this.field, this.button, this.text);
     this.rest = this.text.textContent;
     session.addEventListener("status", () => this.#show(session.status.import));
