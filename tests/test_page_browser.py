@@ -441,6 +441,7 @@ def test_a_region_is_moved_by_the_keyboard_alone(browser, session):
         page.keyboard.press("Enter")
         until(lambda: regions(session))
         assert regions(session) == [[0.26, 0.35, 0.49, 0.5]]
+        page.locator("region-editor").wait_for(state="hidden")
         page.keyboard.press("Enter")  # the button has the focus again
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Escape")
