@@ -255,7 +255,7 @@ def test_what_moves_the_first_layer(name):
     gradients = []
     for each in (rows, changed):
         network.zero_grad()
-        algorithm.training.backward(network, x, [], [r.requires_grad_() for r in each], labels)
+        algorithm.backward(network, x, [], [r.requires_grad_() for r in each], labels)
         gradients.append([p.grad.clone() for p in network.layers[0].parameters()])
     network.zero_grad()
     same = all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))

@@ -34,21 +34,29 @@ def model(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("words", ["boards list", "boards list --json", "--version", "--help"])
-@pytest.mark.parametrize(
-    ("redirection", "code"),
-    [
-        (">/dev/full", 5),
-        (">/dev/full 2>&1", 5),
-        (">&-", 0),
-        ("2>&-", 0),
-        (">&- 2>&- <&-", 0),
-        ("2>/dev/full", 0),
-    ],
-)
-def test_no_redirection_ends_a_command(words, redirection, code):
+REDIRECTIONS = {
+    ">/dev/full": 5,
+    ">/dev/full 2>&1": 5,
+    ">&-": 0,
+    "2>&-": 0,
+    ">&- 2>&- <&-": 0,
+    "2>/dev/full": 0,
+}
+WORDS = ["boards list", "boards list --json", "--version", "--help"]
+
+
+def each_once():
+    """Every redirection with one command, and every command with two of them; the rest is slow."""
+    for words in WORDS:
+        for redirection in REDIRECTIONS:
+            quick = words == WORDS[0] or redirection in (">/dev/full", ">&- 2>&- <&-")
+            yield pytest.param(words, redirection, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("words", "redirection"), list(each_once()))
+def test_no_redirection_ends_a_command(words, redirection):
     done, _, err = shell(f"{COMMAND} {words} {redirection}")
-    assert done == code
+    assert done == REDIRECTIONS[redirection]
     assert err.splitlines() == (SAID_ONCE if redirection == ">/dev/full" else [])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score, roc_curve
-from unknown_samples import brute_force, gaussian, new_learner, pictures, teach
+from unknown_samples import brute_force, gaussian, new_learner, novelty, pictures, teach
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import NEVER_NEAREST, relative_distance
@@ -121,7 +121,7 @@ def test_changed_classes_are_calibrated_anew():
     known, before = back.algorithm.novelty.held_out, learner.algorithm.novelty.held_out
     assert len(known) == len(before) * 2 // 3
     merge(saved, ["red", "green"], "colour")
-    assert np.isnan(Learner.from_saved(saved).predict_unknown(back.encode(pictures(0, 1)))).all()
+    assert np.isnan(novelty(Learner.from_saved(saved), back.encode(pictures(0, 1)))).all()
 
 
 def test_only_known_classes_calibrate():
@@ -147,11 +147,11 @@ def test_near_duplicates_do_not_calibrate():
 @pytest.mark.parametrize("algorithm", LEARNERS)
 def test_scores_are_in_bounds_and_come_back_from_the_store(algorithm, tmp_path):
     learner = new_learner(algorithm)
-    assert np.isnan(learner.predict_unknown(learner.encode(pictures(0, 2)))).all()
+    assert np.isnan(novelty(learner, learner.encode(pictures(0, 2)))).all()
     teach(learner)
     learner.recalibrate()  # as the loop does before it saves
     encoded = learner.encode(pictures(3, 10))
-    scores = learner.predict_unknown(encoded)
+    scores = novelty(learner, encoded)
     assert ((scores >= 0) & (scores <= 1)).all()
     saved = to_saved(learner)
     Store(tmp_path).save(saved.manifest, saved.tensors)
@@ -179,9 +179,9 @@ def test_about_the_refused_share_of_known_images():
     taught = new_learner()
     teach(taught, frames=100)
     images = np.concatenate([pictures(k, 100, 1234) for k in range(3)])
-    scores = taught.predict_unknown(taught.encode(images))
+    scores = novelty(taught, taught.encode(images))
     assert 0.01 < (scores > 0.9).mean() < 0.25
-    assert (taught.predict_unknown(taught.encode(pictures(3, 100))) > 0.9).mean() > 0.5
+    assert (novelty(taught, taught.encode(pictures(3, 100))) > 0.9).mean() > 0.5
 
 
 @pytest.mark.parametrize("algorithm", ["cfl", "slda"])

@@ -49,3 +49,8 @@ def brute_force(x, means, within):
     nearest = [((x - m) @ torch.linalg.inv(within) * (x - m)).sum(1) for m in means]
     of_total = ((x - centre) @ torch.linalg.inv(total) * (x - centre)).sum(1)
     return torch.stack(nearest).amin(dim=0) - of_total
+
+
+def novelty(learner, encoded):
+    """Return what `--reject` compares: the share of known samples that lie nearer, (N,)."""
+    return learner.algorithm.novelty.scores(learner.distances(encoded))

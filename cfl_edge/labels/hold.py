@@ -59,17 +59,12 @@ class Hold:
         self._frames_left -= not self.paused
         return label
 
-    def follow(self, names: Collection[str], into: str | None) -> bool:
+    def follow(self, names: Collection[str], into: str | None) -> None:
         """Follow a change of the classes: let go of a class that is gone.
 
         Args:
             names: Classes that were renamed, merged or removed.
             into: Their name from now on; None if they are gone.
-
-        Returns:
-            Whether one of them was held.
         """
-        is_held = self.current() in names
-        if is_held:
+        if self.current() in names:
             self._label = into
-        return is_held

@@ -68,16 +68,7 @@ class RingLimits:
 
 
 class NotKeptError(LookupError):
-    """The frame that a late label belongs to is not in the ring.
-
-    Args:
-        text: What was asked for, and what is there instead.
-        gone: Whether it was in the ring earlier.
-    """
-
-    def __init__(self, text: str, *, gone: bool) -> None:
-        super().__init__(text)
-        self.gone = gone
+    """The frame that a late label belongs to is not in the ring; the text says what is."""
 
 
 class LabelledError(LookupError):
@@ -235,17 +226,16 @@ class FrameRing(Generic[T]):
         for kept in self._kept:
             if kept.index == frame:
                 return kept
-        gone = bool(self._kept) and frame < self._kept[0].index
         if self._kept and self._kept[0].index < frame < self._kept[-1].index:
-            raise NotKeptError(f"frame {frame} was dropped, nobody has seen it", gone=False)
-        raise NotKeptError(f"frame {frame} is not in memory, {self._span()}", gone=gone)
+            raise NotKeptError(f"frame {frame} was dropped, nobody has seen it")
+        raise NotKeptError(f"frame {frame} is not in memory, {self._span()}")
 
     def _at_age(self, seconds_ago: float) -> Kept[T]:
         for kept in reversed(self._kept):
             if self._now_s - kept.time_s >= seconds_ago:
                 return kept
         text = f"seconds_ago is {seconds_ago:g}, {self._span()}"
-        raise NotKeptError(text, gone=bool(self._kept))
+        raise NotKeptError(text)
 
     def _span(self) -> str:
         if not self._kept:

@@ -216,15 +216,6 @@ class BatchLearner:
             return np.full(len(encoded.h0), np.nan, np.float32)
         return self.algorithm.distances(encoded).float().cpu().numpy()
 
-    def predict_unknown(self, encoded: Encoded) -> npt.NDArray[np.float64]:
-        """Return the score of "none of the classes", (N,): 0 to 1.
-
-        It is the share of known samples that lie nearer (`cfl_edge.prediction`): of known
-        images that were not learned, about 5 % have more than 0.95. nan with fewer than 2 classes
-        or too few frames to say.
-        """
-        return self.algorithm.novelty.scores(self.distances(encoded))
-
     def learn(
         self, encoded: Encoded, labels: Sequence[str], *, budget_s: float | None = None
     ) -> None:

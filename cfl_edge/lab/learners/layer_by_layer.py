@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cfl_edge.core.networks import Network
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
-from cfl_edge.learner.algorithms.backpropagation import Training, classifier_loss
+from cfl_edge.learner.algorithms.backpropagation import classifier_loss
 from cfl_edge.learner.algorithms.gradient import GradientAlgorithm
 
 
@@ -43,4 +43,4 @@ def backward_layer_by_layer(
 
 def build(inputs: AlgorithmInputs) -> Algorithm:
     """Build `layer-bp`."""
-    return GradientAlgorithm(inputs, Training(backward_layer_by_layer, together=False))
+    return GradientAlgorithm(inputs, backward_layer_by_layer, together=False)

@@ -7,7 +7,6 @@ Hinton, Williams 1986).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,20 +16,6 @@ from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.networks import Network
 
 Backward = Callable[[Network, Tensor, Sequence[Tensor], Sequence[Tensor], Tensor], None]
-
-
-@dataclass(frozen=True)
-class Training:
-    """How classifiers train the layers below them.
-
-    Args:
-        backward: Leaves the gradients in a network and in rows; its arguments are those of
-            `backward_end_to_end`.
-        together: One classifier on all sources; otherwise one on each.
-    """
-
-    backward: Backward
-    together: bool
 
 
 def classifier_loss(x: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
@@ -84,6 +69,3 @@ def summed_rows(rows: Sequence[Tensor]) -> Tensor:
     """
     biases = torch.stack([each[:, -1] for each in rows]).sum(dim=0)
     return torch.cat([*(each[:, :-1] for each in rows), biases[:, None]], dim=1)
-
-
-END_TO_END = Training(backward_end_to_end, together=True)

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Logits
-from cfl_edge.learner.algorithms.backpropagation import END_TO_END, Training, summed_rows
+from cfl_edge.learner.algorithms.backpropagation import (
+    Backward,
+    backward_end_to_end,
+    summed_rows,
+)
 from cfl_edge.learner.algorithms.frozen import silenced
 from cfl_edge.learner.algorithms.packing import Packing
 from cfl_edge.learner.algorithms.stepping import SteppingAlgorithm
@@ -28,16 +32,20 @@ class GradientAlgorithm(Logits, SteppingAlgorithm):
 
     Args:
         inputs: What it is built on.
-        training: How the layers learn.
+        backward: Leaves the gradients in a network and in rows; its arguments are those of
+            `backward_end_to_end`.
+        together: One classifier on all sources; otherwise one on each.
 
     Raises:
         UsageError: Not even two samples fit into `replay_mib`.
     """
 
-    def __init__(self, inputs: AlgorithmInputs, training: Training) -> None:
+    def __init__(
+        self, inputs: AlgorithmInputs, backward: Backward, *, together: bool = True
+    ) -> None:
         super().__init__(inputs)
         config = self.config
-        self.network, self.training = inputs.network, training
+        self.network, self.backward = inputs.network, backward
         self.packing = Packing(inputs.h0_shape, inputs.channels[: inputs.layer_source])
         self.replay: Replay | None = None
         if declaration(config.learner).replays:
@@ -48,7 +56,7 @@ class GradientAlgorithm(Logits, SteppingAlgorithm):
                 device=self.device,
             )
         self.trainer = Trainer(self.network, config, self.replay, inputs.generator, self)
-        reads = [sum(inputs.channels)] if training.together else inputs.channels
+        reads = [sum(inputs.channels)] if together else inputs.channels
         self.rows = [nn.Parameter(torch.zeros(0, c + 1, device=self.device)) for c in reads]
         self.optimizer = Optimizer(
             config.optimizer,
@@ -79,7 +87,7 @@ class GradientAlgorithm(Logits, SteppingAlgorithm):
         h0, frozen = self.packing.unpack(samples)
         # Classes that are not known take no part in the softmax.
         rows = [silenced(each, self.known()) for each in self.rows]
-        self.training.backward(self.network, mirror(h0, mirrored), frozen, rows, targets)
+        self.backward(self.network, mirror(h0, mirrored), frozen, rows, targets)
         self.optimizer.step()
         yield from ()
 
@@ -99,7 +107,7 @@ class GradientAlgorithm(Logits, SteppingAlgorithm):
             frozen = [torch.zeros(size, c, device=self.device) for c in self.packing.frozen]
             targets = torch.arange(size, device=self.device) % 2
             network.train(size > 1)
-            self.training.backward(network, h0, frozen, rows, targets)
+            self.backward(network, h0, frozen, rows, targets)
 
     def loaded(self, *, changed: bool) -> None:
         """Do nothing: all that it needs is stored."""
@@ -107,4 +115,4 @@ class GradientAlgorithm(Logits, SteppingAlgorithm):
 
 def build_end_to_end(inputs: AlgorithmInputs) -> Algorithm:
     """Build `bp` or `bp-replay`."""
-    return GradientAlgorithm(inputs, END_TO_END)
+    return GradientAlgorithm(inputs, backward_end_to_end)

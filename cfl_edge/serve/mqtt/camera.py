@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 
 from cfl_edge.errors import CflEdgeError
+from cfl_edge.labels.source import Submit
 from cfl_edge.loop.step import Step
 from cfl_edge.notices import Notice
 from cfl_edge.prediction import UNKNOWN
@@ -32,8 +33,6 @@ IMAGE_PX, JPEG_QUALITY = 640, 80  # longest side: 30 to 60 kB
 STATUS_S = 2.0  # between two questions how the session stands
 
 Image = npt.NDArray[np.uint8]
-Submit = Callable[[str, Mapping[str, Any]], "Future[dict[str, Any]]"]
-"""Asks a session for a verb: `cfl_edge.loop.mailbox.Mailbox.submit`."""
 
 
 @final
