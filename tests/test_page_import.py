@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import errno
 import io
 import json
 import socket
@@ -220,3 +221,26 @@ def test_a_picture_is_sent_as_the_verb_takes_it(session):
     ((verb, given),) = session.done
     assert (verb, given["label"]) == ("label_picture", "mug")
     assert base64.b64decode(given["picture"])[:4] == b"\x89PNG"
+
+
+def test_a_full_disk_refuses_the_archive_and_the_next_one_is_taken(session, monkeypatch):
+    data = archive([("mug/1.png", picture(1))])
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(imports, "TemporaryFile", full)
+        code, answer = learn(session, data)
+    assert (code, answer["error"]) == (507, "the archive cannot be stored: No space left on device")
+    assert session.pictures == []
+    assert learn(session, data)[0] == 200
+
+
+def test_a_client_that_leaves_in_the_middle_costs_its_own_archive_alone(session):
+    head = b"POST /api/v1/import HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\n"
+    with socket.create_connection(("127.0.0.1", session.port), 5) as client:
+        client.sendall(head + b"Content-Length: 5000\r\n\r\n" + bytes(100))
+    data = archive([("mug/1.png", picture(1))])
+    until(lambda: learn(session, data)[0] == 200)
+    assert [label for label, _ in session.pictures] == ["mug"]
