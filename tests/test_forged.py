@@ -3,6 +3,7 @@
 Each is refused by the commands that read it, with exit code 4 and two lines, and none takes long.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -20,6 +21,9 @@ from test_learner import ALGORITHM_LEARNERS
 from cfl_edge.errors import ModelError
 from cfl_edge.learner.journalled import save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
+from cfl_edge.learner.saved import to_saved
+from cfl_edge.learner.saved_checks import check_saved
+from cfl_edge.learners import LEARNERS
 from cfl_edge.model import checkpoint
 from cfl_edge.model.store import Store
 
@@ -359,3 +363,48 @@ def test_statistics_that_are_not_finite_end_a_save_in_one_sentence(tmp_path):
         with pytest.raises(ModelError, match=r"learning has diverged, .*\n  try: learn again"):
             end()
     assert contents(tmp_path / "m") == before
+
+
+OTHERS = {
+    "gone": lambda array: None,
+    "another type": lambda array: array.astype(
+        np.float32 if array.dtype.kind in "iu" else np.uint8
+    ),
+    "large": lambda array: np.full_like(
+        array, np.finfo(array.dtype).max / 4 if array.dtype.kind == "f" else 1 << 7
+    ),
+}
+
+
+@pytest.mark.parametrize("algorithm", LEARNERS)
+def test_each_tensor_of_each_learner_may_be_another(algorithm):
+    """It is refused, or the learner works with it: predicts, learns and is brought in line."""
+    config = LearnerConfig(
+        learner=algorithm,
+        backbone="none",
+        layers="8,16",
+        image_px=16,
+        statistics_mib=0.25,
+        replay_mib=0.25,
+    )
+    learner = Learner(config)
+    images = np.concatenate([learner_checks.pictures(learner, kind, 8, 3) for kind in range(2)])
+    learner.learn(learner.encode(images), ["above"] * 8 + ["left"] * 8)
+    before, refused = to_saved(learner), 0
+    for group, tensors in before.tensors.items():
+        for name, array in tensors.items():
+            for change in OTHERS.values():
+                saved = copy.deepcopy(before)
+                saved.tensors[group][name] = change(array)
+                if saved.tensors[group][name] is None:
+                    del saved.tensors[group][name]
+                try:
+                    check_saved(saved)
+                    forged = Learner.from_saved(saved)
+                except ModelError:
+                    refused += 1
+                    continue
+                forged.predict_encoded(forged.encode(images[:1]))
+                forged.learn(forged.encode(images[:1]), ["above"])
+                forged.recalibrate()
+    assert refused > len(before.tensors["state"])

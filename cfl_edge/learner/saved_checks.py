@@ -21,6 +21,7 @@ from cfl_edge.model.last_stream import MOST_CHARACTERS
 from cfl_edge.names import require_names, visible
 
 MOST_MIB = 1 << 16  # of the replay memory or the journal
+MOST_VALUE = 1e15  # of a weight or a sum: products of two stay finite
 MOST_COUNT = 1 << 53  # frames or steps: exact as a float, and 9 million years of a camera
 TEXT_LENGTH = 200  # the longest real ones are names of torchvision's backbones
 REGION_LENGTH = 2000  # a polygon of 100 corners
@@ -181,10 +182,12 @@ def damaged(what: str) -> ModelDamagedError:
 
 
 def not_finite(saved: Saved) -> str | None:
-    """Return the name of a tensor that holds NaN or infinity; None if there is none."""
+    """Return the name of a tensor with NaN, infinity or what becomes that; None if none has."""
     for group, tensors in saved.tensors.items():
         for name, array in tensors.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
+            if array.dtype.kind != "f":
+                continue
+            if not (np.abs(array) <= min(MOST_VALUE, float(np.finfo(array.dtype).max))).all():
                 return f"{visible(name)} in {group}.safetensors"
     return None
 
@@ -213,6 +216,9 @@ def _check_tensors(saved: Saved, manifest: _Manifest) -> None:
                 raise ValueError(f"{visible(name)} and {samples.labels} differ in length")
     if found := not_finite(saved):
         raise ValueError(f"{found} is not finite")
+    for name, array in state.items():
+        if array.dtype.kind in "iu" and array.size and int(array.max()) > MOST_COUNT:
+            raise ValueError(f"{visible(name)} holds {array.max()}, expected at most {MOST_COUNT}")
 
 
 def _require_whole(array: npt.NDArray[Any] | None, name: str, below: int | None = None) -> None:

@@ -222,21 +222,23 @@ class State:
                 field.put(None)  # before the first step
                 continue
             value = groups[field.group][field.name]
-            expected = self._shape(field, classes)
+            current = field.like if field.like is not None else field.tensor()
+            assert current is not None
+            expected = self._shape(field, current, classes)
             if expected is not None and tuple(value.shape) != expected:
                 raise ValueError(
                     f"{field.name} has shape {tuple(value.shape)}, expected {expected}"
                 )
-            self._write(field, value.float() if field.half else value)
+            if value.is_floating_point() != current.is_floating_point():
+                raise ValueError(f"{field.name} holds {value.dtype}, expected {current.dtype}")
+            self._write(field, value.to(current.dtype))
         for group, prefix, owner in self._samples:
             found = groups[group].items()
             owner.put_samples({k.removeprefix(prefix): v for k, v in found if k.startswith(prefix)})
 
-    def _shape(self, field: _Field, classes: int) -> tuple[int, ...] | None:
+    def _shape(self, field: _Field, current: Tensor, classes: int) -> tuple[int, ...] | None:
         if field.free:
             return None
-        current = field.like if field.like is not None else field.tensor()
-        assert current is not None
         return tuple(current.shape) if field.rows is None else (classes, *current.shape[1:])
 
     @torch.no_grad()
