@@ -67,19 +67,19 @@ def rename(settings: RenameSettings, reporter: Reporter) -> None:
 
 @command(app)
 def remove(settings: NameSettings, reporter: Reporter) -> None:
-    """Forget a class: its embedding, statistics and samples. This ends the undo history."""
+    """Forget a class and the samples of it. Nothing learned before can be undone any more."""
     _ask("remove", settings, {"name": settings.name}, reporter)
 
 
 @command(app)
 def merge(settings: MergeSettings, reporter: Reporter) -> None:
-    """Merge several classes into one; its embedding is the mean of theirs."""
+    """Make one class of several: what was learned of each counts as learned of it."""
     _ask("merge", settings, {"names": settings.names, "into": settings.into}, reporter)
 
 
 @command(app)
 def split(settings: SplitSettings, reporter: Reporter) -> None:
-    """Make a new class of the frames learned last."""
+    """Move the last learned frames of a class into a new one: for a label switched too late."""
     _ask("split", settings, settings.model_dump(exclude={"model", "onnx"}), reporter)
 
 

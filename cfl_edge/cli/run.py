@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(settings: RunSettings, reporter: Reporter) -> None:
-    """Predict a stream with ONNX Runtime; torch is never loaded."""
+    """Predict what a camera or recording shows, with an exported model; torch is never loaded."""
     from cfl_edge.serve.run import run as run_model
 
     ran = run_model(settings, on_step=reporter.step, on_notice=reporter.notice)

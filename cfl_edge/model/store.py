@@ -333,7 +333,7 @@ class Store:
             raise ModelNotFoundError(
                 f"{self.folder} holds models of zones ({', '.join(zones)}) and none of its own",
                 hint=f"the same with {shlex.quote(str(self.folder / zones[0]))}; learn takes all "
-                "of them with --zones FILE",
+                "of them with --zones",
             )
 
     def _names(self) -> list[str]:
