@@ -6,6 +6,7 @@ from torch import nn
 
 from cfl_edge.core import conv_gradient
 from cfl_edge.core.conv_gradient import (
+    convolved,
     is_faster_by_patches,
     library_gradients,
     products_of_patches,
@@ -41,6 +42,28 @@ def test_gradients_equal_autograd(way, kernel, options, memory_format):
         assert bias is None
     else:
         assert torch.allclose(bias, conv.bias.grad, atol=1e-12)
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 5), (1, 1), (4, 4), (40, 9)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": 1},
+        {"stride": (2, 1), "padding": (1, 2)},
+        {"dilation": (1, 2), "padding": (1, 2), "bias": False},
+        {"padding": 1, "groups": 2},
+    ],
+    ids=str,
+)
+def test_few_positions_are_convolved_as_many_are(height, width, options):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 6, 3, **options).double()
+    for samples in (1, 2):
+        x = torch.randn(samples, 4, height, width).double()
+        with torch.no_grad():
+            h = convolved(conv, x)
+            torch.testing.assert_close(h, conv(x))
+        assert h.is_contiguous()
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5, 99])

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cfl_edge.core.conv_gradient import (
+    convolved,
     is_faster_by_patches,
     library_gradients,
     products_of_patches,
@@ -202,7 +203,8 @@ def normalised(parts: Parts, x: Tensor) -> Tensor:
 @torch.no_grad()
 def features(parts: Parts, x_hat: Tensor) -> Tensor:
     """Return h of a chunk without a graph, (N, C, H, W) or (N, C * K)."""
-    h: Tensor = parts.product(x_hat)
+    product = parts.product
+    h = convolved(product, x_hat) if isinstance(product, nn.Conv2d) else product(x_hat)
     return h.relu_()
 
 

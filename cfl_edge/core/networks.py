@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from cfl_edge.core.closed_form import closed_form_parts, features, normalised
 from cfl_edge.core.layers import (
     LocalLayer,
     normalised_conv,
@@ -69,7 +70,8 @@ class Network(nn.Module):
         """Return the pooled features of every layer as predictions read them, each (N, C_l)."""
         pooled = []
         for layer in self:
-            x = layer(x.detach())
+            parts = None if torch.is_grad_enabled() else closed_form_parts(layer)
+            x = layer(x.detach()) if parts is None else features(parts, normalised(parts, x))
             pooled.append(self.read(layer.pool(x)))
         return pooled
 
