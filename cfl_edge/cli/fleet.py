@@ -103,7 +103,7 @@ class ServerSettings(Settings):
     host: Annotated[str, Option("Address to listen on; 0.0.0.0 for all.", metavar="HOST")] = (
         "127.0.0.1"
     )
-    port: Annotated[int, Field(ge=1, le=65535), Option("Port.", metavar="PORT")] = (
+    port: Annotated[int, Field(ge=1, le=65535), Option("Port to listen on.", metavar="PORT")] = (
         defaults.FLEET_PORT
     )
     cert: Annotated[Path | None, Option("Certificate, for TLS.", metavar="FILE")] = None

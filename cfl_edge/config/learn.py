@@ -82,7 +82,7 @@ class LearnSettings(Settings):
         int,
         Field(ge=0, le=65535),
         Option(
-            "Port of --labels-from http, without --ui; 0 picks a free one.",
+            "Port of --labels-from http where there is no page; 0 picks a free one.",
             panel="Labels",
             metavar="PORT",
         ),
