@@ -19,7 +19,7 @@ class RegionSettings(Settings):
         str,
         AfterValidator(checked_region),
         Option(
-            "Box x,y,w,h in fractions or pixels, corners 'x,y x,y x,y' of a polygon, motion, or whole.",
+            "Box x,y,w,h in fractions or pixels, corners 'x,y x,y x,y', motion, or whole.",
             positional=True,
         ),
     ]
