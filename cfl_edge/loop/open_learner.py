@@ -13,6 +13,7 @@ from cfl_edge.core.device import choose_device
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.learner.moved import Moved
+from cfl_edge.model.last_stream import learn_command
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.notices import Notice, counted, log_notice
 
@@ -230,7 +231,5 @@ def load_learner(folder: Path, *, device: str = "auto", on_notice: Notice = log_
 
     learner = Learner.from_saved(saved, device=choose_device(device))
     if not learner.classes:
-        raise ModelError(
-            f"{folder} has no class yet", hint=f"cfl-edge learn --stream demo: --model {folder}"
-        )
+        raise ModelError(f"{folder} has no class yet", hint=learn_command(folder))
     return learner
