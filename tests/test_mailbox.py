@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scripted_camera import Camera, shot
 
-from cfl_edge.errors import DataError, SessionError
+from cfl_edge.errors import DataError, SessionError, UsageError
 from cfl_edge.loop.mailbox import MOST_WAITING, Mailbox
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
 from cfl_edge.prediction import Prediction
@@ -179,7 +179,6 @@ def test_a_label_goes_to_the_zone_that_it_names_and_everything_else_to_the_one_t
         ("label_frame", {"label": "door/a/b", "frame": 3}),
         ("label", {"label": "door/"}),
         ("label", {"label": "open"}),
-        ("label", {"label": "window/open"}),
         ("label", {"label": None}),
         ("undo", {"hold": True}),
     ]
@@ -194,6 +193,9 @@ def test_a_label_goes_to_the_zone_that_it_names_and_everything_else_to_the_one_t
         ("label", {"label": None}),
     ]
     assert done["bin"] == asked[3:]
+    for mistyped in ("window/open", "Door/open", "/open"):
+        with pytest.raises(UsageError, match="a zone of this camera: door, bin"):
+            zones["bin"].submit("label", {"label": mistyped})
     alone = Mailbox()
     alone.submit("label", {"label": "door/open"})
     alone.serve(lambda verb, arguments: done["door"].append((verb, arguments)) or {})

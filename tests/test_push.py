@@ -94,6 +94,8 @@ def test_pictures_are_bounded_and_of_a_known_kind(phone, monkeypatch):
     monkeypatch.setattr(push_route, "MOST_BYTES", 1000)
     assert push(phone, bytes(2000))[0] == 413
     assert push(phone, jpeg(1), {"Content-Type": "text/plain"})[0] == 415
+    code, refused = push(phone, b"hello")
+    assert (code, refused["error"].partition(":")[0]) == (415, "not a picture")
     monkeypatch.setattr(push_route, "MOST_AT_ONCE", 0)
     assert push(phone, jpeg(1))[0] == 503
     assert phone.inbox.take(0) is None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, final
 
-from cfl_edge.errors import CflEdgeError, SessionError
+from cfl_edge.errors import CflEdgeError, SessionError, UsageError
 from cfl_edge.names import visible
 
 MOST_WAITING = 32  # more than that ask faster than anything can be answered
@@ -59,11 +59,19 @@ class Mailbox:
 
         Raises:
             SessionError: The session has ended, or too many wait.
+            UsageError: A label names a zone that the camera does not have.
         """
-        zone, slash, name = str(arguments.get("label", "")).partition("/")
-        if slash and zone in self.zones:
-            return self.zones[zone]._submit(verb, {**arguments, "label": name or None})
-        return self._submit(verb, arguments)
+        label = str(arguments.get("label", ""))
+        zone, slash, name = label.partition("/")
+        if not self.zones or not slash:
+            return self._submit(verb, arguments)
+        if zone not in self.zones:
+            raise UsageError(
+                f"label is {visible(label)}, expected zone/label with a zone of this camera: "
+                f"{', '.join(self.zones)}",
+                hint=f"the label {next(iter(self.zones))}/{visible(name)}",
+            )
+        return self.zones[zone]._submit(verb, {**arguments, "label": name or None})
 
     def _submit(self, verb: str, arguments: Mapping[str, Any]) -> Future[Answer]:
         future: Future[Answer] = Future()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from http import HTTPStatus
 from tempfile import SpooledTemporaryFile
 
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from cfl_edge.stream.decode import ImageError, open_image
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.web.app import answer
 from cfl_edge.web.upload import read_upload
@@ -46,9 +48,16 @@ def push_routes(inbox: Inbox | None) -> list[Route]:
         try:
             with SpooledTemporaryFile(max_size=MOST_BYTES) as file:  # never on the disk
                 await read_upload(request, file, MOST_BYTES)
-                inbox.put(file.read())
+                data = file.read()
         finally:
             receiving.discard(request)
+        try:
+            with open_image(io.BytesIO(data)):  # its header; damage further on is counted
+                inbox.put(data)
+        except ImageError as error:
+            raise HTTPException(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"not a picture: {error}"
+            ) from None
         return answer({"said": "taken"})
 
     return [Route(PATH, push, methods=["POST"])]
