@@ -68,7 +68,7 @@ def test_a_damaged_model_is_a_problem(tmp_path):
     assert result.code == 4
     (check,) = [e for e in result.events if e.get("name") == "onnx"]
     assert "CPU" in check["text"]
-    assert "cfl-edge export" in check["next"]
+    assert "export its model folder again" in check["next"]
 
 
 def test_a_model_folder_without_an_export_is_no_problem(monkeypatch, tmp_path):

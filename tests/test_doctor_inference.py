@@ -110,7 +110,7 @@ def test_every_provider_but_that_without_hardware_is_asked(tmp_path):
     assert broken.status == "problem"
     (missing,) = check_providers(tmp_path / "nowhere.onnx", fake)
     assert missing.status == "problem"
-    assert "cfl-edge export" in missing.next
+    assert "export its model folder again" in missing.next
 
 
 def test_which_file_a_model_means(tmp_path):

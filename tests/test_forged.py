@@ -307,7 +307,7 @@ def test_the_folder_that_was_forged_is_a_good_one(learned, tmp_path):
 def test_a_forged_journal_costs_the_undo_alone(learned, tmp_path, monkeypatch, changed):
     monkeypatch.setitem(HELD, "journal", tensors("journal_000000001.safetensors", **changed))
     folder = forge(learned, tmp_path / "forged", "journal")
-    assert_error(cfl_edge("undo", folder, "--frames", 3), 4, "has no journal")
+    assert_error(cfl_edge("undo", folder, "--frames", 3), 4, "nothing can be undone")
     data = write_images(tmp_path / "data", count=2)
     going_on = learn(data, folder)
     assert going_on.code == 0, going_on.err

@@ -39,13 +39,15 @@ def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
         return h
     pad_y, pad_x = (int(side) for side in conv.padding)
     patches = F.unfold(x, conv.kernel_size, conv.dilation, (pad_y, pad_x), conv.stride)  # (N, P, K)
-    height = 1 + (
-        (x.shape[2] + 2 * pad_y - conv.dilation[0] * (conv.kernel_size[0] - 1) - 1)
-        // conv.stride[0]
+    height, width = (
+        1 + (size + 2 * pad - dilation * (kernel - 1) - 1) // stride
+        for size, pad, dilation, kernel, stride in zip(
+            x.shape[2:], (pad_y, pad_x), conv.dilation, conv.kernel_size, conv.stride, strict=True
+        )
     )
     product = F.linear(patches.mT.contiguous(), conv.weight.flatten(1), conv.bias)  # (N, K, C)
     h = product.mT.contiguous()
-    return h.view(len(x), conv.out_channels, height, -1)  # (N, C, H, W)
+    return h.view(len(x), conv.out_channels, height, width)  # (N, C, H, W)
 
 
 def library_gradients(

@@ -98,7 +98,7 @@ def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str
 
     Example:
         >>> sorted(openapi()["paths"])[:2]
-        ['/api/v1/add', '/api/v1/export']
+        ['/api/v1/add', '/api/v1/attention']
     """
     described: dict[str, Any] = {
         path: {"get": {"summary": summary, "responses": {"200": {"description": summary}}}}
