@@ -12,7 +12,6 @@ from typing import Literal
 from cfl_edge.errors import UsageError
 
 _HERE = "cfl_edge.learner.algorithms"
-_ROWS = "what the layers and the classifier weights of the other classes learned from it"
 _COVARIANCE = "its share of the covariance that all classes share"
 
 
@@ -22,8 +21,7 @@ class Declaration:
 
     Args:
         build: `module:function` that builds it.
-        step: What a gradient step holds in memory: nothing (no layer learns), one layer of a chunk
-            of samples (the closed form), one layer, or all layers.
+        adapts_layers: Whether layers on the backbone learn.
         replays: Whether it stores past samples.
         covariance: Which covariance it solves: none, that of the backbone's pooled features, or
             that of its joint features (without a backbone that of the layers).
@@ -37,7 +35,7 @@ class Declaration:
 
     build: str
     what_stays: str
-    step: Literal["none", "chunk", "layer", "network"] = "none"
+    adapts_layers: bool = False
     replays: bool = False
     covariance: Literal["none", "read", "joint"] = "none"
     probable: bool = False
@@ -45,17 +43,12 @@ class Declaration:
     pooled_scale: Literal["raw", "unit"] = "raw"
     layer_power: float = 1.0
 
-    @property
-    def adapts_layers(self) -> bool:
-        """Whether layers on the backbone learn."""
-        return self.step != "none"
-
 
 LEARNERS: dict[str, Declaration] = {
     "cfl": Declaration(
         f"{_HERE}.contrastive:build",
-        f"{_COVARIANCE}, and {_ROWS}",
-        step="chunk",
+        f"{_COVARIANCE}, and what the layers and the other classes learned from it",
+        adapts_layers=True,
         replays=True,
         covariance="joint",
         probable=True,
@@ -66,17 +59,8 @@ LEARNERS: dict[str, Declaration] = {
         f"{_HERE}.joint:build", _COVARIANCE, covariance="joint", probable=True, pooled_scale="unit"
     ),
     "slda": Declaration(f"{_HERE}.slda:build", _COVARIANCE, covariance="read"),
-    "ncm": Declaration(f"{_HERE}.class_means:build_nearest_mean", "nothing of it"),
-    "imprint": Declaration(f"{_HERE}.class_means:build_imprinting", "nothing of it"),
+    "ncm": Declaration(f"{_HERE}.class_means:build", "nothing of it"),
     "knn": Declaration(f"{_HERE}.knn:build", "nothing of it", replays=True, exports=False),
-    "last-layer-sgd": Declaration(
-        f"{_HERE}.last_layer_sgd:build",
-        "what the classifier weights of the other classes learned to be told from it",
-    ),
-    "bp": Declaration(f"{_HERE}.gradient:build_end_to_end", _ROWS, step="network"),
-    "bp-replay": Declaration(
-        f"{_HERE}.gradient:build_end_to_end", _ROWS, step="network", replays=True
-    ),
 }
 
 

@@ -14,11 +14,10 @@ from test_learner import SMALL
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import build_network
+from cfl_edge.lab.learners.imprinting import SCALE as IMPRINTING_SCALE
+from cfl_edge.lab.learners.offered import MEASURED
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, build_algorithm
-from cfl_edge.learner.algorithms.class_means import (
-    IMPRINTING_SCALE,
-    NEAREST_MEAN_SCALE,
-)
+from cfl_edge.learner.algorithms.class_means import NEAREST_MEAN_SCALE
 from cfl_edge.learner.algorithms.slda import (
     REFERENCE_SHRINKAGE,
     SHRINKAGE,
@@ -26,13 +25,12 @@ from cfl_edge.learner.algorithms.slda import (
     discriminant_rows,
 )
 from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.learners import LEARNERS
 
 pytestmark = pytest.mark.usefixtures("offered")
-OTHERS = [algorithm for algorithm in LEARNERS if algorithm != "cfl"]
+OTHERS = ["joint", "slda", "ncm", "knn", "imprint", "last-layer-sgd", "bp", "bp-replay"]
 
 
-LINEAR = [algorithm for algorithm in OTHERS if LEARNERS[algorithm].exports]
+LINEAR = [algorithm for algorithm in OTHERS if MEASURED[algorithm].exports]
 
 
 GRADIENT = ["bp", "bp-replay", "layer-bp"]

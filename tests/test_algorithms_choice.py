@@ -23,7 +23,7 @@ def plan_of(algorithm, **config):
 
 
 def test_algorithms_without_layers_need_no_update():
-    for algorithm in ("slda", "ncm", "imprint", "last-layer-sgd"):
+    for algorithm in ("slda", "ncm"):
         plan = plan_of(algorithm)
         assert (plan.layers, plan.update_bytes, plan.replay_bytes) == ([], 0, 0)
     assert plan_of("knn").replay_bytes == 16 * 2**20
@@ -37,14 +37,6 @@ def test_a_covariance_of_the_backbone_s_pooled_features_fits_a_limit():
     plan = fit_memory(LearnerConfig(learner="slda"), 60)
     assert plan.layers == []
     assert plan.statistics_bytes == 4 * triangle_size(1280)
-
-
-@pytest.mark.usefixtures("offered")
-def test_backpropagation_needs_all_layers_at_once():
-    one, everything = plan_of("layer-bp"), plan_of("bp-replay")
-    assert one.update_bytes == max(layer.update_bytes for layer in one.layers)
-    assert everything.update_bytes == sum(layer.update_bytes for layer in one.layers)
-    assert "all layers" in everything.passing_name
 
 
 def test_the_algorithm_of_a_model_stays():

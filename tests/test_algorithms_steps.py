@@ -8,10 +8,10 @@ from test_algorithms import CHANNELS, GRADIENT, blobs
 from test_learner import ALGORITHM_LEARNERS, SMALL
 
 from cfl_edge.core.class_statistics import NEVER
+from cfl_edge.lab.learners.packing import Packing
 from cfl_edge.learner.algorithms.class_means import (
     RunningMeans,
 )
-from cfl_edge.learner.algorithms.packing import Packing
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.replay import Replay
 

@@ -78,7 +78,7 @@ def test_markdown_on_stdout_and_progress_on_stderr():
     result = cfl_edge("bench", "memory", *TINY, "--cases", "inference,cfl,bp", "--threads", "1")
     head, _, caption, _, names, _, *rest = result.out.splitlines()
     assert "torch" in head
-    assert "threads 1; adamw; median of 1; `cfl-edge bench memory --network" in head
+    assert "threads 1; adamw; measured once; `cfl-edge bench memory --network" in head
     assert caption == "2x4, 16 px, batch 4, 1 thread, CFL in chunks of 4:"
     assert " ".join(names.split()) == "| case | peak MB | / inference | spread |"
     assert [line.split()[1] for line in rest[:3]] == ["inference", "cfl", "bp"]

@@ -2,26 +2,22 @@
 
 import asyncio
 import contextlib
-import io
 import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import assert_error, cfl_edge
 from page_session import CountingSession, until
-from PIL import Image
 
 from cfl_edge.errors import SessionError
-from cfl_edge.lab.bench.page import camera, measure, options, server
-from cfl_edge.lab.bench.page.camera import Camera
-from cfl_edge.lab.bench.page.command import PageReport
+from cfl_edge.lab.bench.page import measure, options, server
+from cfl_edge.lab.bench.page.command import PageReport, bench_page
 from cfl_edge.lab.bench.page.measure import Cost, PageRow, measure_page
 from cfl_edge.lab.bench.page.options import Audience, PageSettings
 from cfl_edge.lab.bench.page.server import TeachProcess
@@ -31,11 +27,6 @@ from cfl_edge.serve.page import live
 
 def noise(number):
     return np.random.default_rng(number).integers(0, 256, (120, 160, 3), np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def few_pictures(monkeypatch):
-    monkeypatch.setattr(camera, "PICTURES", 2)
 
 
 @pytest.fixture
@@ -93,7 +84,7 @@ class Counted:
 
     memory_bytes = 7_000_000
 
-    def __init__(self, session, folder, camera, most_frames, check):
+    def __init__(self, session, folder, rate_hz, most_s, check):
         self._session, self._status = session, {"learned": 0, "steps": 0, "cpu_s": 0.0}
         self.address = session.page.address
 
@@ -135,52 +126,56 @@ def test_the_table_shows_what_is_known_of_an_interrupted_run():
     ten = PageRow(Audience(15.0, 10, 20_000), none, [Cost(9.0, 0.5, 50.0, 9_500_000, 0.4)])
     ten.prediction_ms = ten.picture_ms = [40.0, 50.0, 60.0]
     late = PageRow(Audience(15.0, 1), none)
-    report = PageReport(PageSettings(), {"cpu": "x", "cores": 2, "python": "3", "torch": "2"})
+    machine = {"cpu": "x", "cores": 2, "python": "3", "torch": "2"}
+    report = PageReport(PageSettings(), machine=machine)
     report.rows = [none, ten, late]
     text = "\n".join(report.lines("cfl-edge bench page"))
+    assert "; measured once, 20 s each, in turn; `cfl-edge bench page`" in text
     assert "| 10 viewers at 20 kB/s, 15 frames/s |" in text
     assert " 50 (59) |" in text
     assert "frames learned per second, 10 viewers at 20 kB/s, 15 frames/s / none: 0.90" in text
     assert "1 viewer, 15 frames/s / none" not in text
 
 
-def test_the_camera_shows_one_thing_after_the_other():
-    with Camera(50.0) as shown, urllib.request.urlopen(shown.url, timeout=10) as stream:
-        seen = set()
-        for name in ("mug", "clock"):
-            shown.shows = name
-            while (part := read_part(stream)) in seen:
-                pass
-            assert Image.open(io.BytesIO(part)).size == (640, 480)
-            seen |= set(shown._pictures[name])
-            assert part in seen
+class Told:
+    """A reporter that remembers notices, and presses Ctrl-C at one of them."""
+
+    def __init__(self, stop_at):
+        self.notices, self._stop_at = [], stop_at
+
+    def notice(self, text):
+        self.notices.append(text)
+        if text.startswith(self._stop_at):
+            signal.raise_signal(signal.SIGINT)
+
+    def event(self, name, fields):
+        pass
 
 
-def read_part(stream):
-    assert stream.readline() == b"--frame\r\n"
-    assert stream.readline() == b"Content-Type: image/jpeg\r\n"
-    length = int(stream.readline().split()[1])
-    stream.readline()
-    data = stream.read(length)
-    assert stream.readline() == b"\r\n"
-    return data
+def test_it_says_how_long_it_takes_and_after_ctrl_c_what_was_measured(session, monkeypatch):
+    monkeypatch.setattr(measure, "TeachProcess", lambda *given: Counted(session, *given))
+    monkeypatch.setattr(measure, "SETTLE_S", 0.1)
+    told = Told(stop_at="2/9")
+    report = bench_page(PageSettings(viewers="1,2", slow_viewers=0, seconds=1), told)
+    assert told.notices[0] == "9 measurements of 1 s take about 0.8 min"
+    assert (report.interrupted, report.done()) == (True, "2 measurements")
+    assert "; measured once, 1 s each, in turn; `x`" in report.lines("x")[0]
+    assert report.fields()["cases"] == 2
 
 
-@contextmanager
 def program(tmp_path, monkeypatch, script):
     """Let a shell script run in place of Python."""
     file = tmp_path / "program"
     file.write_text(f"#!/bin/sh\n{script}\n")
     file.chmod(0o755)
     monkeypatch.setattr(server.sys, "executable", str(file))
-    with Camera(5.0) as shown:
-        yield TeachProcess(tmp_path, shown, 100, lambda: None)
+    return TeachProcess(tmp_path, 5.0, 20.0, lambda: None)
 
 
 def test_a_server_that_does_not_start_says_its_last_words(tmp_path, monkeypatch):
     script = "echo first >&2; echo 'no memory left' >&2; exit 3"
-    with program(tmp_path, monkeypatch, script) as teach, pytest.raises(SessionError) as raised:
-        teach.__enter__()
+    with pytest.raises(SessionError) as raised:
+        program(tmp_path, monkeypatch, script).__enter__()
     assert str(raised.value) == (
         "teach failed under measurement: it did not start; it said: no memory left\n"
         "  try: cfl-edge teach --stream demo:"
@@ -189,10 +184,8 @@ def test_a_server_that_does_not_start_says_its_last_words(tmp_path, monkeypatch)
 
 def test_a_server_that_never_answers_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(server, "START_S", 0.5)
-    with (
-        program(tmp_path, monkeypatch, "exec sleep 600") as teach,
-        pytest.raises(SessionError, match="it said: nothing"),
-    ):
+    teach = program(tmp_path, monkeypatch, "exec sleep 600")
+    with pytest.raises(SessionError, match="it said: nothing"):
         teach.__enter__()
     assert teach._process.returncode == -signal.SIGTERM
 
@@ -230,7 +223,8 @@ def test_ctrl_c_ends_the_server_as_well(tmp_path):
     command = [sys.executable, "-m", "cfl_edge", "bench", "page", "--slow-viewers", "0", "--json"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as bench:
-        assert '"notice"' in bench.stdout.readline()  # the first measurement is done
+        for _ in range(2):  # how long it takes, and the first measurement is done
+            assert '"notice"' in bench.stdout.readline()
         bench.send_signal(signal.SIGINT)
         *_, summary = bench.stdout.read().splitlines()
     assert bench.returncode == 130

@@ -236,6 +236,7 @@ def test_ctrl_c_prints_what_is_done(npz, monkeypatch):
     looked[:] = [None] * 15  # before the first run is over
     result = bench(npz, *few)
     assert result.code == 130
+    assert "; 0 seeds; " in result.out.splitlines()[0]
     assert result.out.splitlines()[-1] == "No run was completed."
 
 

@@ -23,7 +23,7 @@ DEALT = {
 }
 
 
-@pytest.mark.parametrize("learner", ["joint", "slda", "ncm", "imprint"])
+@pytest.mark.parametrize("learner", ["joint", "slda", "ncm"])
 @pytest.mark.parametrize("dealt", DEALT.values(), ids=DEALT)
 def test_merged_boards_say_what_one_learner_of_all_frames_says(dealt, learner, tmp_path):
     everything, models = Learner(config(learner)), []

@@ -75,7 +75,7 @@ def test_another_backbone_is_refused(two):
         fleet.require_same_plan(*gathered)
 
 
-@pytest.mark.parametrize("learner", ["knn", "last-layer-sgd", "cfl"])
+@pytest.mark.parametrize("learner", ["knn", "cfl"])
 def test_a_learner_whose_weights_do_not_add_up_is_refused(learner, tmp_path):
     model = board(tmp_path / "hall", {0: 6, 1: 6}, setup=config(learner))
     assert_error(cfl_edge("merge", model, "-o", tmp_path / "x"), 4, f"--learner {learner}")

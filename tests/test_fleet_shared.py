@@ -228,7 +228,7 @@ def answers(fleet):
     return np.stack([fleet.predict(one, None).scores[order] for one in encoded])
 
 
-@pytest.mark.parametrize("learner", ["joint", "slda", "ncm", "imprint"])
+@pytest.mark.parametrize("learner", ["joint", "slda", "ncm"])
 def test_a_learner_at_work_answers_as_one_of_all_frames(learner, shared, polled, tmp_path):
     setup = config(learner)
     hall = board(tmp_path / "hall", {0: 20, 1: 8}, setup=setup)

@@ -114,6 +114,7 @@ def test_a_sample_whose_class_has_no_other_is_not_held_out():
     assert nothing.shape == (0,)
 
 
+@pytest.mark.usefixtures("offered")
 @pytest.mark.parametrize("algorithm", ["ncm", "imprint", "knn"])
 def test_other_held_out_distances_are_those_of_learning_all_others(algorithm):
     images = np.concatenate([pictures(kind, 5) for kind in range(3)])

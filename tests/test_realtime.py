@@ -184,6 +184,15 @@ def test_its_timestamps_tell_the_rate_as_a_camera_does() -> None:
     assert third.timestamp_s - second.timestamp_s == 3 * 0.125
 
 
+def test_its_timestamps_are_on_the_clock_that_goes_on_while_frames_are_skipped() -> None:
+    frames, times_s, stream = read(40, lambda _: 0.3125, reading_s=0.1)
+    ready = zip(frames[:-1], times_s, strict=False)  # the last one waits for the reader
+    waited_s = [now_s - (frame.timestamp_s - 1000) for frame, now_s in ready]
+    assert stream.dropped > 20
+    assert min(waited_s) >= 0
+    assert max(waited_s) < 0.125 + 0.1  # a period, and the time to read it: no backlog grows
+
+
 def test_what_it_says_of_itself() -> None:
     stream = Realtime(Recording(5), 12.5)
     assert stream.description() == "recording: 3x2, in real time at 12.5 frames per second"

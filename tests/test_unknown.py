@@ -59,7 +59,7 @@ def test_every_algorithm_finds_what_it_never_saw_farther_than_what_it_knows(algo
         [learner.distances(learner.encode(pictures(k, 20, 99))) for k in range(3)]
     )
     grey = learner.distances(learner.encode(pictures(3, 40, 99)))
-    assert auroc(known, grey) > (0.7 if "bp" in algorithm else 0.8)
+    assert auroc(known, grey) > 0.8
 
 
 def test_distances_of_the_algorithms_with_a_covariance_against_brute_force():

@@ -17,11 +17,7 @@ from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
-    from cfl_edge.lab.bench.command import StepReport
-    from cfl_edge.lab.bench.page.command import PageReport
-    from cfl_edge.lab.bench.streams.command import StreamsReport
-
-    Report = StepReport | StreamsReport | PageReport
+    from cfl_edge.lab.bench.report import Report
 
 app = typer.Typer(
     help="Measure learning on this machine, beside what people use instead.",

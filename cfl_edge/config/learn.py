@@ -108,8 +108,7 @@ class LearnSettings(Settings):
     learner: Annotated[
         LearnerName | None,
         Option(
-            "Algorithm: cfl adapts layers; joint, slda, ncm, imprint, knn and last-layer-sgd "
-            "classify frozen features; bp and bp-replay use backpropagation.",
+            "Algorithm: cfl adapts layers; joint, slda, ncm and knn classify frozen features.",
             panel="Model",
             metavar="NAME",
             default=f"the model's, else {defaults.LEARNER}",

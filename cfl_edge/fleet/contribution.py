@@ -35,7 +35,6 @@ MERGED = {
     "joint": ("joint", "joint."),
     "slda": ("slda", "statistics.0."),
     "ncm": ("ncm", "statistics.0."),
-    "imprint": ("imprint", "statistics.0."),
 }
 MOST_SAMPLES = 1 << 24  # of a class: a count in float32 cannot go on beyond it
 KNOWN = "known."  # samples by which `unknown` is measured

@@ -72,7 +72,7 @@ def fit_memory(
 
 def _by_time(config: LearnerConfig, loaded: Loaded) -> list[LearnerConfig]:
     """Return configurations of the same result, those that take less time first."""
-    if declaration(config.learner).step != "chunk":
+    if not declaration(config.learner).adapts_layers:
         return [config]
     plain = [c for c in CHUNKS if c is None or c < (config.chunk or math.inf)]
     if config.chunk is not None:

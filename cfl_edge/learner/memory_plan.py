@@ -62,22 +62,8 @@ class MemoryPlan:
 
     @property
     def update_bytes(self) -> int:
-        """What exists during an update and not after it.
-
-        Backpropagation needs the activations of all layers at once, the others those of one.
-        """
-        sizes = [layer.update_bytes for layer in self.layers]
-        return sum(sizes) if self._end_to_end else max(sizes, default=0)
-
-    @property
-    def _end_to_end(self) -> bool:
-        return declaration(self.config.learner).step == "network"
-
-    @property
-    def _update_name(self) -> str:
-        if self._end_to_end or not self.layers:
-            return "the update of all layers"
-        return f"the update of {self.peak_layer.name}"
+        """What exists during an update and not after it."""
+        return max((layer.update_bytes for layer in self.layers), default=0)
 
     @property
     def kept_bytes(self) -> int:
@@ -88,11 +74,13 @@ class MemoryPlan:
 
     @property
     def _passing(self) -> dict[str, int]:
-        return {
-            self._update_name: self.update_bytes,
+        passing = {
             "a frame on its way through the backbone and the layers": self.frame_bytes,
             "solving the label embeddings": self.statistics_bytes,
         }
+        if self.layers:
+            passing[f"the update of {self.peak_layer.name}"] = self.update_bytes
+        return passing
 
     @property
     def passing_bytes(self) -> int:
@@ -183,15 +171,14 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
     """
     loaded = loaded or load(config)
     declared = declaration(config.learner)
-    by_chunks = declared.step == "chunk"
     layers = []
     if declared.adapts_layers:
         layers = step_memory(
             loaded.network,
             loaded.input_shape,
-            config.batch if declared.replays else config.batch // 2,  # new samples alone
-            chunk=config.chunk if by_chunks else config.batch,
-            recompute=config.recompute and by_chunks,
+            config.batch,
+            chunk=config.chunk,
+            recompute=config.recompute,
             optimizer=config.optimizer,
         )
     solved = 0  # channels of the largest covariance
@@ -203,7 +190,7 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         solved = sum(loaded.channels) if together else max(loaded.channels)
     measured = solved if declared.adapts_layers else solved or loaded.channels[0]
     numbers = math.prod(loaded.input_shape) + sum(loaded.channels)
-    kept_back = MOST * numbers if by_chunks and declared.covariance == "joint" else 0
+    kept_back = MOST * numbers if declared.adapts_layers else 0
     return MemoryPlan(
         config=config,
         layers=layers,

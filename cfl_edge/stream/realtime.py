@@ -38,8 +38,9 @@ class Realtime(Stream):
     Reading the frame that is handed over does count, as decoding does for a camera; a source that
     is slower than the rate allows is reported to `on_notice`.
 
-    `timestamp_s` is the clock at the first frame and 1 / `rate_hz` more each frame; image, label
-    and `index` are the recorded stream's.
+    `timestamp_s` is when the frame was due by the clock, which goes on while frames are skipped:
+    1 / `rate_hz` more each frame, and the time that skipping took. Image, label and `index` are the
+    recorded stream's.
 
     Args:
         stream: The recording, closed together with this stream.
@@ -122,7 +123,7 @@ class Realtime(Stream):
                     return
                 if self.on_wait is not None:
                     self.on_wait()
-            yield replace(frame, timestamp_s=due_s, dropped=self.dropped)
+            yield replace(frame, timestamp_s=due_s + self._passing_s, dropped=self.dropped)
             frame = self._newest(recorded, int((self._now_s() - start_s) * self.rate_hz))
 
     def _now_s(self) -> float:

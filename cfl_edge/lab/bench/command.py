@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cfl_edge.lab.bench.child import run_child
 from cfl_edge.lab.bench.options import StepSettings
+from cfl_edge.lab.bench.report import Report, medians_text
 from cfl_edge.lab.bench.run import Row, by_setting, measure_in_turn
 from cfl_edge.lab.bench.sweeps import MEMORY, Group, Quantity, Setting
 from cfl_edge.lab.bench.table import markdown, ratios
 from cfl_edge.lab.machine import machine_text, system_facts, torch_facts
-from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import PeakMemory
 from cfl_edge.view.reporter import Reporter
 
@@ -22,53 +21,40 @@ DESCRIBE, MEASURE = "cfl_edge.lab.bench.command:describe", "cfl_edge.lab.bench.m
 
 
 @dataclass
-class StepReport:
+class StepReport(Report):
     """What `bench memory` or `bench speed` found.
 
     Args:
         quantity: What was measured.
         settings: The options.
-        machine: See `machine_text`.
         rows: A case of a setting each; those that were not measured are left out.
-        seconds: Of the whole run.
-        interrupted: Whether Ctrl-C, SIGTERM or SIGHUP ended it.
     """
 
     quantity: Quantity
     settings: StepSettings
-    machine: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
-    seconds: float = 0.0
-    interrupted: bool = False
 
     def done(self) -> str:
         """Say how much was measured."""
         return f"{len(self.rows)} cases"
 
-    def fields(self) -> dict[str, Any]:
-        """Return the fields of the last JSON line."""
+    def found(self) -> dict[str, Any]:
+        """Return options, ratios of the base configuration, and the number of cases."""
         base = by_setting([row for row in self.rows if "base" in row.group.sweeps])
         return {
             "bench": self.quantity.bench,
-            **self.machine,
             "optimizer": self.settings.optimizer,
             "repeats": self.settings.repeats,
             "ratios": ratios(base[0]) if base else {},
             "cases": len(self.rows),
-            "seconds": self.seconds,
-            "interrupted": self.interrupted,
         }
 
     def lines(self, command: str) -> list[str]:
-        """Return the Markdown.
-
-        Args:
-            command: The command line.
-        """
+        """Return the Markdown."""
         threads = ",".join(dict.fromkeys(str(row.setting.threads) for row in self.rows))
         head = (
             f"{machine_text(self.machine)}; threads {threads}; {self.settings.optimizer}; "
-            f"median of {self.settings.repeats}; `{command}`"
+            f"{medians_text([len(row.figures) for row in self.rows])}; `{command}`"
         )
         return [head, *markdown(self.rows)]
 
@@ -84,37 +70,30 @@ def bench_step(quantity: Quantity, settings: StepSettings, reporter: Reporter) -
     Raises:
         UsageError: A wrong option.
     """
-    begin = time.monotonic()
-    report = StepReport(quantity, settings, system_facts())
+    report = StepReport(quantity, settings, machine=system_facts())
     groups = settings.plan()
-    with Interrupts() as interrupts:
-        try:
-            facts = run_child(DESCRIBE, groups, settings.device, waiting=interrupts.waiting)
-            report.machine |= facts["machine"]
-            if not facts["peak_resets"] and quantity is MEMORY:
-                reporter.notice(
-                    "/proc/self/clear_refs cannot be written: peaks may come out too small"
-                )
-            how = settings.optimizer, report.machine["device"]
+    with report.measuring() as interrupts:
+        facts = run_child(DESCRIBE, groups, settings.device, waiting=interrupts.waiting)
+        report.machine |= facts["machine"]
+        if not facts["peak_resets"] and quantity is MEMORY:
+            reporter.notice("/proc/self/clear_refs cannot be written: peaks may come out too small")
+        how = settings.optimizer, report.machine["device"]
 
-            def measure(case: str, setting: Setting) -> float:
-                job = quantity, case, setting, *how
-                figure: float = run_child(MEASURE, *job, waiting=interrupts.waiting)
-                return figure
+        def measure(case: str, setting: Setting) -> float:
+            job = quantity, case, setting, *how
+            figure: float = run_child(MEASURE, *job, waiting=interrupts.waiting)
+            return figure
 
-            for number, group in enumerate(facts["groups"], 1):
-                rows = [Row(quantity, case, group) for case in group.cases]
-                try:
-                    for row in measure_in_turn(rows, settings.repeats, measure):
-                        reporter.notice(f"{number}/{len(groups)}  {_measured(row)}")
-                finally:
-                    for row in rows:
-                        if row.figures or row.error:
-                            report.rows.append(row)
-                            reporter.event("case", row.fields())
-        except KeyboardInterrupt:
-            report.interrupted = True
-    report.seconds = time.monotonic() - begin
+        for number, group in enumerate(facts["groups"], 1):
+            rows = [Row(quantity, case, group) for case in group.cases]
+            try:
+                for row in measure_in_turn(rows, settings.repeats, measure):
+                    reporter.notice(f"{number}/{len(groups)}  {_measured(row)}")
+            finally:
+                for row in rows:
+                    if row.figures or row.error:
+                        report.rows.append(row)
+                        reporter.event("case", row.fields())
     return report
 
 

@@ -31,11 +31,11 @@ from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.defaults import BACKBONE
 from cfl_edge.errors import UsageError
+from cfl_edge.lab.learners.backpropagation import classifier_loss
+from cfl_edge.lab.learners.stepping import SteppingAlgorithm
 from cfl_edge.lab.recomputed import recomputed_step
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
-from cfl_edge.learner.algorithms.backpropagation import classifier_loss
 from cfl_edge.learner.algorithms.frozen import silenced
-from cfl_edge.learner.algorithms.stepping import SteppingAlgorithm
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.trainer import Trainer, mirror

@@ -1,6 +1,6 @@
-"""Nearest class mean and weight imprinting: a class is the mean of its features.
+"""Nearest class mean: a class is the mean of its features.
 
-Both were made for frozen features: a new class needs one sample, nothing is forgotten, and nothing
+It was made for frozen features: a new class needs one sample, nothing is forgotten, and nothing
 else is learned.
 """
 
@@ -22,8 +22,6 @@ from cfl_edge.learner.state import Rows
 
 # Makes the probabilities of `ncm` as sure as they are right: least cross entropy on CIFAR-10.
 NEAREST_MEAN_SCALE = 16.0
-# Times the cosine, which alone would say nearly the same of all classes: the same.
-IMPRINTING_SCALE = 32.0
 SMALLEST = 1e-12
 
 
@@ -98,7 +96,7 @@ class RunningMeans:
 
 @dataclass(frozen=True)
 class Method:
-    """What one of the two makes of features and means.
+    """What is made of features and means.
 
     Args:
         prepare: Features (N, C) to those whose mean is taken, (N, C).
@@ -124,26 +122,11 @@ def nearest_mean_rows(running: RunningMeans) -> Tensor:
     return centred(NEAREST_MEAN_SCALE / running.within_square() * rows, running.counts > 0)
 
 
-def imprinted_rows(running: RunningMeans) -> Tensor:
-    """Score by the cosine with the class's weight, a mean of normalised features normalised again.
-
-    Qi, Brown, Lowe, "Low-Shot Learning with Imprinted Weights", 2018, Eq. 4 to 6. A sample's own
-    length changes no prediction: in its place stands the root mean square length of all samples,
-    so that the score is one dot product.
-
-    Returns:
-        (Z, C + 1), a bias of 0.
-    """
-    scale = IMPRINTING_SCALE / running.mean_square() ** 0.5
-    return F.pad(scale * F.normalize(running.means, dim=1), (0, 1))
-
-
 def _as_it_is(x: Tensor) -> Tensor:
     return x
 
 
 NEAREST_MEAN = Method(_as_it_is, nearest_mean_rows)
-IMPRINTING = Method(F.normalize, imprinted_rows)
 
 
 @final
@@ -152,7 +135,7 @@ class ClassMeans(Logits, HeldOut, ClassifierAlgorithm):
 
     Args:
         inputs: What it is built on.
-        method: `NEAREST_MEAN` or `IMPRINTING`.
+        method: `NEAREST_MEAN`, or another.
     """
 
     def __init__(self, inputs: AlgorithmInputs, method: Method) -> None:
@@ -203,11 +186,6 @@ class ClassMeans(Logits, HeldOut, ClassifierAlgorithm):
             self._refresh()
 
 
-def build_nearest_mean(inputs: AlgorithmInputs) -> Algorithm:
+def build(inputs: AlgorithmInputs) -> Algorithm:
     """Build `ncm`."""
     return ClassMeans(inputs, NEAREST_MEAN)
-
-
-def build_imprinting(inputs: AlgorithmInputs) -> Algorithm:
-    """Build `imprint`."""
-    return ClassMeans(inputs, IMPRINTING)

@@ -51,10 +51,6 @@ class Reading:
         unread = sum(self.sources) - self.channels
         return torch.cat([F.pad(rows[:, :-1], (0, unread)), rows[:, -1:]], dim=1)
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """Return rows (Z, F) on all features as rows (Z, C + 1) on what it reads."""
-        return torch.cat([rows[:, : self.channels], rows[:, -1:]], dim=1)
-
 
 class FrozenAlgorithm(Algorithm):
     """An algorithm that makes no gradient steps in layers.

@@ -3,63 +3,51 @@
 from __future__ import annotations
 
 import statistics
-import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from cfl_edge.lab.bench.page.measure import Cost, PageRow, measure_page, percentiles
+from cfl_edge.lab.bench.page.measure import SETTLE_S, Cost, PageRow, measure_page, percentiles
 from cfl_edge.lab.bench.page.options import PageSettings
+from cfl_edge.lab.bench.report import Report, medians_text
 from cfl_edge.lab.machine import machine_text, system_facts
 from cfl_edge.lab.tables import aligned
-from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.view.reporter import Reporter
+
+USUAL_START_S = 20.0  # of `teach`, until it has learned enough to be measured; on a PC
 
 
 @dataclass
-class PageReport:
+class PageReport(Report):
     """What `bench page` found.
 
     Args:
         settings: The options.
-        machine: See `machine_text`.
         rows: An audience each, those that were measured.
-        seconds: Of the whole run.
-        interrupted: Whether Ctrl-C, SIGTERM or SIGHUP ended it.
     """
 
     settings: PageSettings
-    machine: dict[str, Any]
     rows: list[PageRow] = field(default_factory=list)
-    seconds: float = 0.0
-    interrupted: bool = False
 
     def done(self) -> str:
         """Say how much was measured."""
         return f"{sum(len(row.costs) for row in self.rows)} measurements"
 
-    def fields(self) -> dict[str, Any]:
-        """Return the fields of the last JSON line."""
+    def found(self) -> dict[str, Any]:
+        """Return the options, and the number of cases."""
         return {
             "bench": "page",
-            **self.machine,
             "seconds_each": self.settings.seconds,
             "repeats": self.settings.repeats,
             "cases": len(self.rows),
-            "seconds": self.seconds,
-            "interrupted": self.interrupted,
         }
 
     def lines(self, command: str) -> list[str]:
-        """Return the Markdown.
-
-        Args:
-            command: The command line.
-        """
-        settings = self.settings
+        """Return the Markdown."""
+        measured = medians_text([len(row.costs) for row in self.rows])
         head = (
-            f"{machine_text(self.machine)}; median of {settings.repeats}, {settings.seconds:g} s "
-            f"each, in turn; `{command}`"
+            f"{machine_text(self.machine)}; {measured}, {self.settings.seconds:g} s each, in turn; "
+            f"`{command}`"
         )
         table = [
             [
@@ -94,29 +82,28 @@ def bench_page(settings: PageSettings, reporter: Reporter) -> PageReport:
         UsageError: A wrong option.
         SessionError: `teach` fails.
     """
-    begin_s = time.monotonic()
     plan = settings.plan()
-    report = PageReport(settings, {**system_facts(), "torch": version("torch")})
+    report = PageReport(settings, machine={**system_facts(), "torch": version("torch")})
     count = sum(map(len, plan)) * settings.repeats
-    with Interrupts() as interrupts:
+    needed_s = len(plan) * USUAL_START_S + count * (SETTLE_S + settings.seconds)
+    reporter.notice(
+        f"{count} measurements of {settings.seconds:g} s take about {needed_s / 60:.1f} min"
+    )
+    with report.measuring() as interrupts:
 
         def check() -> None:
             if interrupts.requested:
                 raise KeyboardInterrupt
 
         number = 0
-        try:
-            for cases in plan:
-                for row, cost in measure_page(cases, settings.seconds, settings.repeats, check):
-                    number += 1
-                    reporter.notice(f"{number}/{count}  {row.audience.text()}  {_said(cost)}")
-                    if row not in report.rows:
-                        report.rows.append(row)
-        except KeyboardInterrupt:
-            report.interrupted = True
+        for cases in plan:
+            for row, cost in measure_page(cases, settings.seconds, settings.repeats, check):
+                number += 1
+                reporter.notice(f"{number}/{count}  {row.audience.text()}  {_said(cost)}")
+                if row not in report.rows:
+                    report.rows.append(row)
     for row in report.rows:
         reporter.event("case", row.fields())
-    report.seconds = time.monotonic() - begin_s
     return report
 
 

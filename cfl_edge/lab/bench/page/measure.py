@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from cfl_edge.lab.bench.page.camera import Camera
 from cfl_edge.lab.bench.page.options import Audience
 from cfl_edge.lab.bench.page.server import CHECK_S, TeachProcess
 from cfl_edge.lab.bench.page.viewer import Viewer
@@ -115,8 +114,7 @@ def measure_page(
     most_s = len(cases) * repeats * (seconds + SETTLE_S) + LONGEST_S
     with (
         TemporaryDirectory(prefix="cfl-edge-bench-") as folder,
-        Camera(cases[0].rate_hz) as camera,
-        TeachProcess(Path(folder), camera, round(most_s * cases[0].rate_hz), check) as server,
+        TeachProcess(Path(folder), cases[0].rate_hz, most_s, check) as server,
     ):
         for repeat in range(repeats):
             for row in rows[:: -1 if repeat % 2 else 1]:

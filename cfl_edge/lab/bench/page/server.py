@@ -1,4 +1,4 @@
-"""`cfl-edge teach` in a process of its own, taught before a camera, and what it takes."""
+"""`cfl-edge teach` in a process of its own, which learns a rendered camera, and what it takes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from cfl_edge.errors import SessionError
-from cfl_edge.lab.bench.page.camera import Camera
 from cfl_edge.loop.metrics import status_bytes
-from cfl_edge.stream.demo.objects import OBJECTS
 
 START_S = 120.0  # a small board loads torch for half a minute
 END_S = 60.0  # for its last save
-WARM_FRAMES = 25  # of each thing, before anything is measured
+WARM_FRAMES = 100  # learned before anything is measured
 CHECK_S = 0.2  # between two looks at what is waited for
 ADDRESS = re.compile(r"^teach at (http://\S+)$", re.MULTILINE)
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -29,12 +27,12 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @final
 class TeachProcess:
-    """A session that knows some things and learns the one in view all the while, and its page.
+    """A session that learns every frame of `demo:`, whose labels it has, and its page.
 
     Args:
         folder: Gets its model and its log.
-        camera: Running.
-        most_frames: After which it ends by itself, should nobody end it.
+        rate_hz: Of the camera.
+        most_s: After which it ends by itself, should nobody end it.
         check: Called again and again while it starts; what it raises ends it.
 
     Attributes:
@@ -45,12 +43,13 @@ class TeachProcess:
     """
 
     def __init__(
-        self, folder: Path, camera: Camera, most_frames: int, check: Callable[[], None]
+        self, folder: Path, rate_hz: float, most_s: float, check: Callable[[], None]
     ) -> None:
-        self._log, self._camera, self._check = folder / "teach.log", camera, check
+        self._log, self._check = folder / "teach.log", check
         options = {
-            "--stream": camera.url,
-            "--max-frames": str(most_frames),
+            "--stream": f"demo:?frames={round(most_s * rate_hz)}",
+            "--realtime": f"{rate_hz:g}",
+            "--labels-from": "dirs",
             "--ui-port": "0",
             "--model": str(folder / "model"),
         }
@@ -59,7 +58,7 @@ class TeachProcess:
         self.address = ""
 
     def __enter__(self) -> Self:
-        """Start it, and teach it what the camera can show."""
+        """Start it, and let it learn some frames."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -70,8 +69,10 @@ class TeachProcess:
             )
         try:
             self._await(lambda: bool(self._find_address()), "it did not start")
-            for name in OBJECTS:
-                self._teach(name)
+            self._await(
+                lambda: self.status()["learned"] >= WARM_FRAMES,
+                f"it did not learn {WARM_FRAMES} frames",
+            )
         except BaseException:
             self.__exit__()
             raise
@@ -87,7 +88,9 @@ class TeachProcess:
 
     def status(self) -> dict[str, Any]:
         """Return what the session says of itself, with `cpu_s`: processor time taken so far."""
-        return self._ask("status") | {"cpu_s": self._cpu_s()}
+        with urllib.request.urlopen(f"{self.address}api/v1/status", timeout=END_S) as answer:
+            said: dict[str, Any] = json.load(answer)
+        return said | {"cpu_s": self._cpu_s()}
 
     @property
     def memory_bytes(self) -> int:
@@ -104,26 +107,6 @@ class TeachProcess:
         return SessionError(
             f"teach failed under measurement: {what}; it said: {lines[-1] if lines else 'nothing'}",
             hint="cfl-edge teach --stream demo:",
-        )
-
-    def _ask(self, path: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return an answer of the API; a POST where there are arguments."""
-        data = None if arguments is None else json.dumps(arguments).encode()
-        request = urllib.request.Request(
-            f"{self.address}api/v1/{path}", data, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=END_S) as answer:
-            value: dict[str, Any] = json.load(answer)
-        return value
-
-    def _teach(self, name: str) -> None:
-        """Show a thing and label it, until the next one: the last one stays."""
-        self._camera.shows = name
-        self._ask("label", {"label": name})
-        enough = self._ask("status")["learned"] + WARM_FRAMES
-        self._await(
-            lambda: bool(self._ask("status")["learned"] >= enough),
-            f"it did not learn {WARM_FRAMES} frames of {name}",
         )
 
     def _await(self, condition: Callable[[], bool], otherwise: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -10,49 +9,42 @@ from typing import Any
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.core.device import choose_device
 from cfl_edge.defaults import BACKBONE, REPLAY_MIB, STATISTICS_MIB
+from cfl_edge.lab.bench.report import Report
 from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.run import run_stream
 from cfl_edge.lab.bench.streams.stage import Stage
-from cfl_edge.lab.bench.streams.table import markdown, summary_of
+from cfl_edge.lab.bench.streams.table import by_learner, markdown, summary_of
 from cfl_edge.lab.learners.offered import rivals
 from cfl_edge.lab.machine import machine_text, system_facts, torch_facts
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.learner import Learner
-from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.view.reporter import Reporter
 
 
 @dataclass
-class StreamsReport:
+class StreamsReport(Report):
     """What `bench streams` found.
 
     Args:
         settings: The options.
-        machine: See `machine_text`.
         about: `data, classes, train_images, test_images, evaluated_on, backbone, image_px`.
         runs: A learner and seed each; one that was interrupted is left out.
-        seconds: Of the whole.
-        interrupted: Whether Ctrl-C, SIGTERM or SIGHUP ended it.
     """
 
     settings: StreamSettings
-    machine: dict[str, Any]
     about: dict[str, Any] = field(default_factory=dict)
     runs: list[StreamRun] = field(default_factory=list)
-    seconds: float = 0.0
-    interrupted: bool = False
 
     def done(self) -> str:
         """Say how much was measured."""
         return f"{len(self.runs)} run{'s' * (len(self.runs) != 1)}"
 
-    def fields(self) -> dict[str, Any]:
-        """Return the fields of the last JSON line."""
+    def found(self) -> dict[str, Any]:
+        """Return protocol, data and options, and the figures of each learner over its seeds."""
         settings = self.settings
         return {
             "bench": "streams",
-            **self.machine,
             "protocol": settings.protocol,
             **self.about,
             "realtime_hz": settings.realtime,
@@ -60,8 +52,6 @@ class StreamsReport:
             "label_noise": settings.label_noise,
             "learners": summary_of(self.runs),
             "runs": len(self.runs),
-            "seconds": self.seconds,
-            "interrupted": self.interrupted,
         }
 
     def title(self) -> str:
@@ -69,12 +59,13 @@ class StreamsReport:
         about, settings = self.about, self.settings
         if not about:  # interrupted while the data was read
             return f"{settings.protocol} on {settings.data}"
+        seeds = max(len(runs) for runs in by_learner(self.runs).values()) if self.runs else 0
         parts = [
             f"{settings.protocol} on {about['data']}: {about['train_images']:,} images of "
             f"{about['classes']} classes, evaluated on {about['test_images']:,} of the "
             f"{about['evaluated_on']}",
             f"backbone {about['backbone']}, {about['image_px']} px",
-            f"{settings.seeds} seed{'s' * (settings.seeds > 1)}",
+            f"{seeds} seed{'s' * (seeds != 1)}",
         ]
         if settings.epochs > 1:
             parts.append(f"{settings.epochs} passes")
@@ -91,11 +82,7 @@ class StreamsReport:
         return "; ".join(parts)
 
     def lines(self, command: str) -> list[str]:
-        """Return the Markdown.
-
-        Args:
-            command: The command line.
-        """
+        """Return the Markdown."""
         head = f"{self.title()}; {machine_text(self.machine)}; `{command}`"
         return [head, "", *markdown(self.runs)]
 
@@ -122,7 +109,6 @@ def bench_streams(settings: StreamSettings, reporter: Reporter) -> StreamsReport
         DataError: The data cannot be used.
         ModelNotFoundError: The backbone's weights are not installed.
     """
-    begin = time.monotonic()
     names = settings.learner_names()
     device = choose_device(settings.device)
     keep_freed_memory()
@@ -133,33 +119,29 @@ def bench_streams(settings: StreamSettings, reporter: Reporter) -> StreamsReport
         replay_mib=settings.replay_mib or REPLAY_MIB,
         statistics_mib=settings.statistics_mib or STATISTICS_MIB,
     )
-    report = StreamsReport(settings, system_facts() | torch_facts(device))
-    with rivals(), Interrupts() as interrupts:
-        try:
+    report = StreamsReport(settings, machine=system_facts() | torch_facts(device))
+    with rivals(), report.measuring() as interrupts:
+        with interrupts.waiting():
+            for name in names:  # what cannot be built fails before hours of work
+                _built(name, base, device)
+            stage = Stage(settings, base, device, reporter.notice)
+        report.about = stage.about
+        for seed in range(settings.seeds):
             with interrupts.waiting():
-                for name in names:  # what cannot be built fails before hours of work
-                    _built(name, base, device)
-                stage = Stage(settings, base, device, reporter.notice)
-            report.about = stage.about
-            for seed in range(settings.seeds):
+                task = stage.task(seed, partial(reporter.bar, f"backbone  seed {seed}"))
+            for name in names:
                 with interrupts.waiting():
-                    task = stage.task(seed, partial(reporter.bar, f"backbone  seed {seed}"))
-                for name in names:
-                    with interrupts.waiting():
-                        run = run_stream(
-                            name,
-                            settings.protocol,
-                            _built(name, replace(base, seed=seed), device),
-                            task,
-                            on_frame=partial(reporter.bar, f"{name}  seed {seed}"),
-                        )
-                    report.runs.append(run)
-                    if not reporter.json:
-                        reporter.notice(run.text())
-                    reporter.event("run", run.fields())
-        except KeyboardInterrupt:
-            report.interrupted = True
-    report.seconds = time.monotonic() - begin
+                    run = run_stream(
+                        name,
+                        settings.protocol,
+                        _built(name, replace(base, seed=seed), device),
+                        task,
+                        on_frame=partial(reporter.bar, f"{name}  seed {seed}"),
+                    )
+                report.runs.append(run)
+                if not reporter.json:
+                    reporter.notice(run.text())
+                reporter.event("run", run.fields())
     return report
 
 

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Logits
-from cfl_edge.learner.algorithms.backpropagation import (
+from cfl_edge.lab.learners.backpropagation import (
     Backward,
     backward_end_to_end,
+    backward_layer_by_layer,
     summed_rows,
 )
+from cfl_edge.lab.learners.packing import Packing
+from cfl_edge.lab.learners.stepping import SteppingAlgorithm
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Logits
 from cfl_edge.learner.algorithms.frozen import silenced
-from cfl_edge.learner.algorithms.packing import Packing
-from cfl_edge.learner.algorithms.stepping import SteppingAlgorithm
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.trainer import Trainer, mirror
@@ -116,3 +117,8 @@ class GradientAlgorithm(Logits, SteppingAlgorithm):
 def build_end_to_end(inputs: AlgorithmInputs) -> Algorithm:
     """Build `bp` or `bp-replay`."""
     return GradientAlgorithm(inputs, backward_end_to_end)
+
+
+def build_layer_by_layer(inputs: AlgorithmInputs) -> Algorithm:
+    """Build `layer-bp`."""
+    return GradientAlgorithm(inputs, backward_layer_by_layer, together=False)

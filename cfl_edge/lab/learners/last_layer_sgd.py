@@ -62,7 +62,9 @@ class LastLayer(Logits, ClassifierAlgorithm):
 
     def fit(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
         """Take a step for each sample."""
-        rows, known = self.reading.gather(self._readout), self._readout[:, -1] > NEVER
+        bias = self._readout[:, -1:]
+        rows = torch.cat([self._readout[:, : self.reading.channels], bias], dim=1)
+        known = bias[:, 0] > NEVER
         for sample, target in zip(with_constant(x), targets.tolist(), strict=True):
             rows[target] *= known[target]  # zeros before the first sample
             known[target] = True  # classes that did not come yet take no part in the softmax
