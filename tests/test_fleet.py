@@ -1,5 +1,7 @@
 """Models of several boards merged into one: the same as one learner that saw everything."""
 
+import itertools
+
 import numpy as np
 import pytest
 from command_line import assert_error, cfl_edge, contents
@@ -281,3 +283,43 @@ def test_removing_a_class_says_that_the_boards_contributions_hold_it(two, tmp_pa
     merge(out, *two)
     result = cfl_edge("classes", "remove", out, KINDS[0], "--json")
     assert any(f"rm -r {out / 'boards'}" in text for text in result.notices)
+
+
+def test_merging_merged_models_is_merging_all_at_once(tmp_path):
+    models = [board(tmp_path / name, {z: 9, z + 1: 4}) for z, name in enumerate("abcdefgh")]
+    merge(tmp_path / "all", *models)
+    level = models
+    while len(level) > 1:
+        pairs = [level[i : i + 2] for i in range(0, len(level), 2)]
+        level = [tmp_path / f"{len(level)} of {i}" for i in range(len(pairs))]
+        for out, pair in zip(level, pairs, strict=True):
+            assert merge(out, *pair).code == 0
+    for name, array in state(tmp_path / "all").items():
+        assert np.array_equal(array, state(level[0])[name]), name
+    root = cfl_edge("subtract", level[0], "--board", "e", "-o", tmp_path / "left", "--json")
+    assert list(root.summary["boards"]) == list("abcdfgh")
+    merge(tmp_path / "never", *(model for model in models if model.name != "e"))
+    for name, array in state(tmp_path / "never").items():
+        assert np.array_equal(array, state(tmp_path / "left")[name]), name
+
+
+def test_merged_models_have_a_board_once_and_its_newest_report_in_any_order(two, tmp_path):
+    hall, kitchen = two
+    names = ["cup", *KINDS[1:]]
+    attic = board(tmp_path / "attic", {0: 6}, names=names)
+    merge(tmp_path / "early", hall, attic)
+    merge(tmp_path / "aliased", attic, alias=["cup=mug"])
+    board(hall, {3: 7})
+    merge(tmp_path / "late", hall, kitchen)
+    parts = [tmp_path / name for name in ("early", "aliased", "late")]
+    whole = merge(tmp_path / "whole", hall, kitchen, attic, alias=["cup=mug"])
+    for i, order in enumerate(itertools.permutations(parts)):
+        result = merge(tmp_path / f"x{i}", *order)
+        assert result.summary["classes"] == whole.summary["classes"], order
+        assert any("hall: generation 2 replaces 1" in text for text in result.notices)
+        assert any("attic was given twice" in text for text in result.notices)
+        for name, array in state(tmp_path / "whole").items():
+            assert np.array_equal(array, state(tmp_path / f"x{i}")[name]), (order, name)
+        later = board(tmp_path / f"again{i}" / "attic", {0: 6}, names=names, seed=sum(b"attic"))
+        again = merge(tmp_path / f"y{i}", tmp_path / f"x{i}", board(later, {0: 2}, names=names))
+        assert again.summary["classes"]["mug"] == 8

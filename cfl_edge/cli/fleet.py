@@ -65,7 +65,8 @@ class SubtractSettings(Settings):
 
 
 Board = Annotated[
-    str | None, Option("Name of this board.", metavar="NAME", default="the host's name")
+    str | None,
+    Option("Name of this board.", metavar="NAME", default="the host's, or that of the group"),
 ]
 BoardModel = Annotated[
     Path, Option("Model folder of this board; learn may be using it.", metavar="DIR")
@@ -87,6 +88,10 @@ class SyncSettings(Settings):
         Path, Option("Folder that all boards see, or that rsync copies.", positional=True)
     ]
     model: BoardModel = defaults.MODEL_FOLDER
+    group: Annotated[
+        Path | None,
+        Option("In place of a model: the folder of boards that take part as one.", metavar="DIR"),
+    ] = None
     board: Board = None
     min_count: MinCount = 0
     every: Annotated[
@@ -238,15 +243,17 @@ def sync(settings: SyncSettings, reporter: Reporter) -> None:
     """Share what a board has learned through a folder, and take what other boards have there."""
     from cfl_edge.fleet import shared
 
-    board = settings.board or socket.gethostname()
+    group = settings.group
+    board = settings.board or (group.resolve().name if group else socket.gethostname())
     while True:
         try:
             done = shared.sync(
-                settings.model,
+                group or settings.model,
                 settings.shared,
                 board,
                 reporter.notice,
                 min_count=settings.min_count,
+                is_group=group is not None,
             )
             if settings.every is None:
                 break

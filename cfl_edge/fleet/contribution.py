@@ -8,7 +8,7 @@ declaration in the manifest (`cfl_edge.learner.state`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -131,18 +131,30 @@ def contribution(saved: Saved, board: str, where: str, *, min_count: int = 0) ->
                 "generation": saved.number,
                 "aliases": {},
                 "network": network_digest(state) if drawn else "",
-                "min_count": min_count,
             },
         },
         {"state": tensors, "replay": {}},
     )
     with _named(where):
         _require_sums(found)
-    for name, frames in zip(list(found.manifest["classes"]), state["seen"].tolist(), strict=True):
+    without_rare(found, min_count)
+    return found
+
+
+def without_rare(found: Saved, min_count: int) -> None:
+    """Leave classes of fewer frames out of a contribution, in place, and note the limit."""
+    found.manifest[KEY]["min_count"] = min_count
+    seen = found.tensors["state"]["seen"].tolist()
+    for name, frames in zip(list(found.manifest["classes"]), seen, strict=True):
         if frames < min_count:
             class_table.remove(found, name)
-            found.manifest["counters"]["frames_learned"] -= frames
-    return found
+            found.manifest["counters"]["frames_learned"] -= int(frames)
+
+
+def boards_in(found: Saved) -> dict[str, int]:
+    """Return the generation of each board whose frames a contribution has."""
+    about = found.manifest[KEY]
+    return dict(about.get(SUMMED) or {about["board"]: about["generation"]})
 
 
 def _is_sum(name: str, rule: Mapping[str, Any], prefix: str) -> bool:
@@ -270,6 +282,20 @@ def require_same_plan(first: Saved, other: Saved) -> None:
                 f"expected {value}",
                 hint=f"leave {board} out, or learn it again as {of} was learned",
             )
+
+
+def require_other_boards(found: Saved, counted: Collection[str]) -> None:
+    """Refuse a contribution with a board that another one has: it would count twice.
+
+    Raises:
+        DataError: There is such a board; a name stands for one board in all groups.
+    """
+    if twice := boards_in(found).keys() & set(counted):
+        board, names = found.manifest[KEY]["board"], ", ".join(sorted(twice))
+        raise DataError(
+            f"{board} has frames of {names}, which another report has too: they would count twice",
+            hint="another --board for each board, also of other groups",
+        )
 
 
 def same_numbers(one: Saved, other: Saved) -> bool:

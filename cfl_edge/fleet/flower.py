@@ -89,7 +89,7 @@ def take(message: Any, context: Any) -> Any:
         if summed is not None:
             require_same_plan(own, summed)
         with ModelLock(model / FLEET_FOLDER):
-            changed = keep(model, summed, print)
+            changed = keep(model / FLEET_FOLDER, summed, print)
     except CflEdgeError as error:
         return _message({"board": board, "problem": error.problem}, to=message)
     return _message({"board": board, "changed": changed}, to=message)

@@ -26,10 +26,12 @@ from pydantic import TypeAdapter, ValidationError
 from cfl_edge.errors import DataError, ModelError, ModelWriteError, UsageError
 from cfl_edge.fleet.contribution import (
     KEY,
+    boards_in,
     check_board,
     contribution,
     read_again,
     renamed,
+    require_other_boards,
     require_same_plan,
     same_numbers,
 )
@@ -148,57 +150,84 @@ class Gathering:
         self.folder, self.aliases, self.notice = folder, aliases, notice
         self.first: Saved | None = None
         self.boards: dict[str, Board] = {}
+        self.within: dict[str, str] = {}  # board to the report that has its frames
         self.classes: set[str] = set()
         self.regions: set[str | None] = set()
         self._used: set[str] = set()
 
-    def add(self, found: Saved) -> None:
+    def add(self, found: Saved, *, is_merged: bool = False) -> None:
         """Take a contribution in; a newer one of the same board replaces the older.
 
+        Args:
+            found: The contribution.
+            is_merged: It was merged before: where it is the older one, it is left out.
+
         Raises:
-            DataError: Its features are others, or an older or a different report of its
-                generation is there.
+            DataError: Its features are others, it has a board that another one has, or an older or
+                a different report of its generation is there.
         """
         self.first = self.first or found
         require_same_plan(self.first, found)
         board, generation = found.manifest[KEY]["board"], found.manifest[KEY]["generation"]
-        there = self.boards.get(board)
-        own = found.manifest[KEY]["aliases"]  # its classes have these names already
-        before = {} if there is None else self._stored(board).manifest[KEY]["aliases"]
-        known = {name: self.aliases.get(into, into) for name, into in (before | own).items()}
-        aliases = {name: into for name, into in known.items() if name not in own}
-        aliases |= self.aliases
-        used = renamed(found, aliases)
-        found.manifest[KEY]["aliases"] = known | {name: aliases[name] for name in used}
-        self._used |= used
-        if there is not None:
-            if generation < there.generation:
+        others = {name for name, one in self.within.items() if one != board}
+        require_other_boards(found, others)
+        if board in self.boards:
+            stored = self._stored(board)
+            there, told = stored.manifest[KEY]["generation"], stored.manifest[KEY]["aliases"]
+            if generation < there and not is_merged:
                 raise DataError(
-                    f"{board} reports generation {generation}, but {there.generation} is merged: "
+                    f"{board} reports generation {generation}, but {there} is merged: "
                     "this report is older",
                     hint=f"leave it out; if {board} began anew, subtract it first",
                 )
-            if generation == there.generation:
-                if not same_numbers(found, self._stored(board)):
-                    raise DataError(
-                        f"two different models are both generation {generation} of {board}",
-                        hint=f"put another name in front of one of the folders: {board}-2=…",
-                    )
+            own = found.manifest[KEY]["aliases"]
+            self._rename(found, told, self.aliases)
+            self._rename(stored, own, {})  # it has those of this merge
+            if generation != there:
+                numbers = sorted((generation, there))
+                self.notice(f"{board}: generation {numbers[1]} replaces {numbers[0]}")
+            elif same_numbers(found, stored):
                 self.notice(f"{board} was given twice; it counts once")
+            else:
+                raise DataError(
+                    f"two different models are both generation {generation} of {board}",
+                    hint=f"put another name in front of one of the folders: {board}-2=…",
+                )
+            found = found if generation > there else stored
+            if found is stored and told == stored.manifest[KEY]["aliases"]:
                 return
-            self.notice(f"{board}: generation {generation} replaces {there.generation}")
+        else:
+            self._rename(found, {}, self.aliases)
         store = Store(self.folder / BOARDS / board, on_notice=self.notice)
         place = store.save(found.manifest, found.tensors)
         sent_bytes = sum(path.stat().st_size for path in place.iterdir())
         manifest = found.manifest
         self.boards[board] = Board(
-            generation,
+            manifest[KEY]["generation"],
             manifest["counters"]["frames_learned"],
             len(manifest["classes"]),
             sent_bytes,
         )
+        self.within |= dict.fromkeys(boards_in(found), board)
         self.classes |= set(manifest["classes"])
         self.regions.add(manifest["network"]["region"])
+
+    def _rename(self, found: Saved, other: Mapping[str, str], aliases: Mapping[str, str]) -> None:
+        """Give classes of a report their names in the merged model.
+
+        Args:
+            found: Its aliases say which classes have these names already.
+            other: Aliases that another report of the board has.
+            aliases: Those of this merge; none where it has them.
+        """
+        own = found.manifest[KEY]["aliases"]
+        new = {name: self.aliases.get(into, into) for name, into in other.items()}
+        new = {name: into for name, into in new.items() if name not in own} | dict(aliases)
+        known = {name: aliases.get(into, into) for name, into in own.items()}
+        used = renamed(found, new)
+        others = {name: into for name, into in new.items() if name in other or name in used}
+        found.manifest[KEY]["aliases"] = known | others
+        self._used |= used
 
     def _stored(self, board: str) -> Saved:
         return Store(self.folder / BOARDS / board, on_notice=self.notice).load()
@@ -263,7 +292,7 @@ def merge(
         for text in sorted(models, key=_is_plain):  # what boards report now comes after
             for found in contributions_of(text, named, notice):
                 if found.manifest[KEY]["board"] != without:
-                    gathering.add(found)
+                    gathering.add(found, is_merged=not _is_plain(text))
         pool, one = gathering.pooled()
         if len(gathering.regions) > 1:
             board, region = one.manifest[KEY]["board"], one.manifest["network"]["region"]

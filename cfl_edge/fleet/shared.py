@@ -11,12 +11,16 @@ MODEL/fleet/
 
 A board writes its own folder alone, and never what it got from others: nothing counts twice, and a
 board whose folder is removed is gone from all others after their next sync.
+
+Such a folder can take part in another as one board, a group: its report is the sum of its boards,
+and what the other groups have is kept in `SHARED/.fleet/others`, which its boards add as well.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,12 +36,16 @@ from cfl_edge.errors import (
 )
 from cfl_edge.fleet.contribution import (
     KEY,
+    boards_in,
     check_board,
     contribution,
     is_board,
+    plan_of,
     read_again,
+    require_other_boards,
     require_same_plan,
     same_numbers,
+    without_rare,
 )
 from cfl_edge.fleet.pool import Pool
 from cfl_edge.model.checkpoint import Saved
@@ -47,6 +55,7 @@ from cfl_edge.model.writing import discard
 from cfl_edge.notices import Notice
 
 OTHERS = "others"
+GROUP_FOLDER = f".{FLEET_FOLDER}"  # of a folder of reports: no board can have this name
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Synced:
         board: Name of this board.
         generation: Number of its checkpoint that the others see.
         sent_bytes: Written into the shared folder: 0 where that generation was there.
-        boards: Generation of each of the others.
+        boards: Generation of each of the others, also of those within groups.
         left_out: Why a board was left out, by its name.
         frames: Frames that the others learned.
         classes: Names that they know.
@@ -81,7 +90,7 @@ class Others:
 
     Args:
         pool: Their sums.
-        boards: Generation of each.
+        boards: Generation of each, also of those within groups.
         left_out: Why a board was left out, by its name.
     """
 
@@ -101,18 +110,27 @@ def others_folder(model: Path) -> Path:
     return model / FLEET_FOLDER / OTHERS
 
 
-def sync(model: Path, shared: Path, board: str, notice: Notice, *, min_count: int = 0) -> Synced:
+def sync(
+    model: Path,
+    shared: Path,
+    board: str,
+    notice: Notice,
+    *,
+    min_count: int = 0,
+    is_group: bool = False,
+) -> Synced:
     """Give others what a board has learned, and take what they have.
 
     A `learn` that runs on the model takes it over between two frames.
 
     Args:
-        model: Its model folder; the newest checkpoint counts.
+        model: Its model folder; the newest checkpoint counts. Of a group, the folder of its boards.
         shared: The folder that all boards see; it must exist, or a share that is not mounted would
             be taken for an empty one.
         board: The name of this board there.
         notice: Called with what the user should know.
         min_count: Classes of fewer frames are not given away.
+        is_group: Whether a folder of boards takes part as one.
 
     Raises:
         ModelError: A folder is missing, another sync is at work, or the disk is full. What is there
@@ -120,18 +138,23 @@ def sync(model: Path, shared: Path, board: str, notice: Notice, *, min_count: in
         DataError: The folder has a newer or a different report of this board.
         UsageError: The model takes part under another name.
     """
-    if not shared.is_dir():
-        raise ModelNotFoundError(
-            f"{shared} does not exist, expected the folder that the boards share",
-            hint=f"mount it, or mkdir {shared}",
-        )
-    saved = Store(model, on_notice=notice).load()
-    own = contribution(saved, board, str(model), min_count=min_count)
-    with ModelLock(model / FLEET_FOLDER):
-        _require_same_name(model, shared, board)
+    for place in (shared, model) if is_group else (shared,):
+        if not place.is_dir():
+            raise ModelNotFoundError(
+                f"{place} does not exist, expected the folder that the boards share",
+                hint=f"mount it, or mkdir {place}",
+            )
+    if is_group:
+        own = _group_report(model, shared, board, notice, min_count)
+    else:
+        saved = Store(model, on_notice=notice).load()
+        own = contribution(saved, board, str(model), min_count=min_count)
+    fleet = model / (GROUP_FOLDER if is_group else FLEET_FOLDER)
+    with ModelLock(fleet):
+        _require_same_name(fleet, shared, board)
         sent_bytes = put_report(own, shared, notice)
         others = add_up(shared, own, notice)
-        changed = keep(model, others.summed(own), notice)
+        changed = keep(fleet, others.summed(own), notice)
     return Synced(
         board=board,
         generation=own.manifest[KEY]["generation"],
@@ -144,15 +167,59 @@ def sync(model: Path, shared: Path, board: str, notice: Notice, *, min_count: in
     )
 
 
-def _require_same_name(model: Path, shared: Path, board: str) -> None:
+def _require_same_name(fleet: Path, shared: Path, board: str) -> None:
     """Refuse another name than before: under two names its frames would count twice."""
-    place = Store(others_folder(model))
+    place = Store(fleet / OTHERS)
     before = place.load().manifest[KEY]["board"] if place.exists() else board
     if before != board:
         raise UsageError(
-            f"{model} takes part in the fleet as {before!r}, expected that name and not {board!r}",
+            f"{fleet.parent} takes part in the fleet as {before!r}, expected that name and not "
+            f"{board!r}",
             hint=f"--board {before}; to rename it, rm -r {place.folder} {shared / before} first",
         )
+
+
+def _group_report(folder: Path, shared: Path, board: str, notice: Notice, min_count: int) -> Saved:
+    """Return the sum of a folder's boards as the report of one.
+
+    Of boards that do not fit together, those count that most others fit; what the other groups have
+    is none of it.
+    """
+    if (shared / board).resolve() == folder.resolve() or shared.samefile(folder):
+        raise UsageError(
+            f"{folder} is the group and where its report would lie, expected another folder for "
+            "the reports of groups",
+            hint=f"cfl-edge fleet sync {folder}-groups --group {folder}, and mkdir it before",
+        )
+    count: Counter[str] = Counter()
+    first: dict[str, Saved] = {}
+    for name in _boards_below(folder):
+        with suppress(CflEdgeError):  # told of by `add_up`
+            found = read_again(Store(folder / name).load(), name)
+            plan = repr(plan_of(found))
+            count[plan] += 1
+            first.setdefault(plan, found)
+    if not count:
+        raise ModelNotFoundError(
+            f"{folder} holds no report of a board",
+            hint=f"cfl-edge fleet sync {folder} --model model on each of its boards",
+        )
+    one = first[max(count, key=count.__getitem__)]
+    all_boards = add_up(folder, one, notice, is_whole=True)
+    own = all_boards.pool.summed(one, check_board(board, str(folder)), all_boards.boards)
+    without_rare(own, min_count)
+    store = Store(shared / board, on_notice=notice)
+    if there := _report_in(store):
+        own.manifest[KEY]["generation"] = there.manifest[KEY]["generation"]
+        if not boards_in(own).keys() & boards_in(there).keys():
+            raise DataError(
+                f"{store.folder} has none of the boards of {folder}: two groups are both called "
+                f"{board!r}",
+                hint=f"--board {board}-2, or rm -r {store.folder} if all boards are new",
+            )
+    if there is None or not same_numbers(own, there):
+        own.manifest[KEY]["generation"] += 1
+    return own
 
 
 def put_report(own: Saved, shared: Path, notice: Notice) -> int:
@@ -172,10 +239,7 @@ def put_report(own: Saved, shared: Path, notice: Notice) -> int:
     """
     board, generation = own.manifest[KEY]["board"], own.manifest[KEY]["generation"]
     store = Store(shared / check_board(board, str(shared)), on_notice=notice)
-    there = None
-    if store.exists():
-        with suppress(ModelDamagedError):  # half copied: it is written again
-            there = read_again(store.load(), str(store.folder))
+    there = _report_in(store)
     if there is not None:
         before = there.manifest[KEY]["generation"]
         if generation < before:
@@ -197,38 +261,52 @@ def put_report(own: Saved, shared: Path, notice: Notice) -> int:
     return store.written.total()
 
 
-def add_up(
-    shared: Path, own: Saved, notice: Notice, *, without: Collection[tuple[str, str]] = ()
-) -> Others:
-    """Add up what all boards but one contribute.
+def _report_in(store: Store) -> Saved | None:
+    """Return the report that is in a folder; None if there is none, or half of one."""
+    with suppress(ModelDamagedError):  # half copied: it is written again
+        return read_again(store.load(), str(store.folder)) if store.exists() else None
+    return None
 
-    A report that is being written or copied, or does not fit, is left out with a notice; where the
-    one before it is whole, that counts.
+
+def add_up(
+    shared: Path,
+    own: Saved,
+    notice: Notice,
+    *,
+    is_whole: bool = False,
+    without: Mapping[str, str] | None = None,
+) -> Others:
+    """Add up what all boards but one contribute, and what the other groups have.
+
+    A report that is being written or copied, or does not fit, or has a board that another one has,
+    is left out with a notice; where the one before it is whole, that counts.
 
     Args:
         shared: The folder of all boards.
         own: The contribution of the one that is not counted; the others have to fit it.
         notice: Called with what the user should know.
+        is_whole: Count `own` too, and the other groups not.
         without: Boards to leave out, and why.
     """
-    left_out = dict(without)
-    me = own.manifest[KEY]["board"]
-    names = sorted(
-        name
-        for name in os.listdir(shared)
-        if is_board(name) and name not in {me, *left_out} and _is_folder(shared / name)
-    )
+    left_out = dict(without or {})
+    names = [name for name in _boards_below(shared) if name not in left_out]
+    if not is_whole:
+        names = [name for name in names if name != own.manifest[KEY]["board"]]
+        groups = f"{GROUP_FOLDER}/{OTHERS}"
+        names += [groups] if groups not in left_out and _is_folder(shared / groups) else []
+    counted = {} if is_whole else boards_in(own)
     others = Others(Pool(len(names)), left_out=left_out)
     for name in names:
         place = shared / name
         try:
             found = read_again(Store(place, on_notice=notice).load(), str(place))
-            if found.manifest[KEY]["board"] != name:
+            if is_board(name) and found.manifest[KEY]["board"] != name:
                 raise DataError(
                     f"{place} holds the report of {found.manifest[KEY]['board']}",
                     hint=f"mv {place} {shared / found.manifest[KEY]['board']}",
                 )
             require_same_plan(own, found)
+            require_other_boards(found, counted | others.boards)
         except CflEdgeError as error:
             left_out[name] = error.problem
             notice(f"{name} is left out: {error.problem}")
@@ -237,27 +315,33 @@ def add_up(
             others.pool.add(found)
         except DataError as error:  # its numbers are in some of the sums by now
             notice(f"{name} is left out: {error.problem}")
-            return add_up(shared, own, notice, without={**left_out, name: error.problem}.items())
-        others.boards[name] = found.manifest[KEY]["generation"]
+            without = {**left_out, name: error.problem}
+            return add_up(shared, own, notice, is_whole=is_whole, without=without)
+        others.boards |= boards_in(found)
     return others
+
+
+def _boards_below(shared: Path) -> list[str]:
+    names = sorted(os.listdir(shared))
+    return [name for name in names if is_board(name) and _is_folder(shared / name)]
 
 
 def _is_folder(place: Path) -> bool:
     return place.is_dir() and not place.is_symlink()
 
 
-def keep(model: Path, summed: Saved | None, notice: Notice) -> bool:
+def keep(fleet: Path, summed: Saved | None, notice: Notice) -> bool:
     """Put the sum of the others beside a model, where its learner finds it.
 
     Args:
-        model: The model folder.
+        fleet: `MODEL/fleet`, or that of a group.
         summed: From `Others.summed`; with None nothing is left there.
         notice: Called with what the user should know.
 
     Returns:
         Whether it differs from what was there.
     """
-    place = others_folder(model)
+    place = fleet / OTHERS
     store = Store(place, on_notice=notice)
     if summed is None:
         if error := discard(place):
