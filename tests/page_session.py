@@ -10,6 +10,7 @@ import numpy as np
 from cfl_edge.errors import UsageError
 from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.step import Lesson, Step
+from cfl_edge.loop.teaching import FIRST_PICTURE
 from cfl_edge.loop.watching import Watched
 from cfl_edge.names import check_name
 from cfl_edge.prediction import Prediction
@@ -126,9 +127,11 @@ class CountingSession:
     def _do_label_picture(self, label, picture):
         if label == self.refused:
             self._known(label)
+        label, number = check_name(label), FIRST_PICTURE + len(self.pictures)
         self.pictures.append((label, base64.b64decode(picture)))
-        self.samples[check_name(label)] = self.samples.get(label, 0) + 1
-        return {"learned": True}
+        self.samples[label] = self.samples.get(label, 0) + 1
+        self.learned.append((number, label, time.monotonic()))
+        return {"frame": number, "label": label, "learned": True}
 
     def _do_relabel(self, label, frames):
         self.relearn(check_name(label), frames)
@@ -146,10 +149,11 @@ class CountingSession:
                     self.samples[label] = self.samples.get(label, 0) + 1
         self.suspects = [run for run in self.suspects if run["frames"] != frames]
 
-    def _do_attention(self, label=None):
+    def _do_attention(self, label=None, layer=None):
         self._known(label or max(self.samples, default="nothing"))
-        rows = [[float(x == y == 5) for x in range(6)] for y in range(6)]
-        return {"label": label, "rows": rows}
+        place = 5 if layer is None else 2  # in the middle
+        rows = [[float(x == y == place) for x in range(6)] for y in range(6)]
+        return {"label": label, "rows": rows, "layers": ["backbone 1", "layer 1"]}
 
     def _do_suspects(self):
         return {"suspects": self.suspects}

@@ -58,7 +58,7 @@ def test_axe_finds_nothing_serious(browser, taught, size, scheme):
     address = taught.page.address
     with opened(browser, address, size, color_scheme=scheme) as page:
         page.locator("review-tray li").first.wait_for()
-        page.locator("mislabelled-tray li").first.wait_for()
+        page.get_by_text("learned as mug; the others say pen").wait_for()
         page.get_by_role("button", name="Where it looks").click()
         page.get_by_label("Places that speak for").wait_for()
         assert complaints_of_axe(page) == []
@@ -94,6 +94,58 @@ def test_axe_finds_nothing_serious_on_an_empty_page_and_a_lost_one(browser, tmp_
     assert complaints_of_axe(page) == []
     page.complaints.clear()  # of the browser: nobody listens
     page.context.close()
+
+
+COVERED = """() => {
+    const { bottom, right } = document.querySelector('.camera').getBoundingClientRect();
+    return [...document.querySelectorAll('section')].filter((section) => {
+        const { height, left, top } = section.getBoundingClientRect();
+        return height && left < right && top < bottom;
+    }).map((section) => section.querySelector('h2').textContent);
+}"""
+
+
+def test_the_picture_that_stays_in_view_covers_nothing_below_it(browser, taught):
+    taught.samples |= {f"thing {number}": 5 for number in range(8)}
+    with opened(browser, taught.page.address, (1280, 900)) as page:
+        page.locator("review-tray li").first.wait_for()
+        page.get_by_role("button", name="Where it looks").click()
+        page.get_by_label("Places that speak for").wait_for()
+        end = page.evaluate("document.documentElement.scrollHeight")
+        assert end > 1200
+        for top in range(0, end, 100):
+            page.evaluate("top => scrollTo(0, top)", top)
+            assert page.evaluate(COVERED) == []
+        page.evaluate("scrollTo(0, 100)")  # while there are classes beside it, it stays
+        assert page.locator(".camera").bounding_box()["y"] >= 0
+
+
+def test_the_focus_stays_where_the_keyboard_was(browser, taught):
+    """After each press that removes or replaces what had it."""
+    focus = "() => document.activeElement.getAttribute('aria-label')"
+    with opened(browser, taught.page.address) as page:
+        page.get_by_text("learned as mug; the others say pen").wait_for()
+        page.get_by_role("button", name="Keep mug").focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Keep mug").wait_for(state="detached")
+        assert page.evaluate(focus).startswith("mug is right, frame ")
+        card(page, "pen").get_by_label("More for pen").focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Merge into …").press("Enter")
+        page.get_by_role("dialog").wait_for()
+        page.keyboard.press("Escape")
+        assert page.evaluate(focus) == "More for pen"
+        page.keyboard.press("Enter")
+        card(page, "pen").get_by_role("button", name="Rename", exact=True).press("Enter")
+        page.keyboard.type("biro")
+        page.keyboard.press("Enter")
+        card(page, "biro").wait_for()
+        assert page.evaluate("() => document.activeElement.textContent") == "biro"
+        card(page, "biro").get_by_label("More for biro").press("Enter")
+        card(page, "biro").get_by_role("button", name="Remove").press("Enter")
+        page.get_by_role("dialog").get_by_role("button", name="Remove").press("Enter")
+        card(page, "biro").wait_for(state="detached")
+        assert page.evaluate("() => document.activeElement.textContent") == "leaf"
 
 
 def test_a_card_dragged_onto_another_is_merged_into_it(browser, taught):

@@ -76,6 +76,20 @@ def test_folders_are_classes_and_what_the_model_sees_is_learned(session):
     assert [int(image[16, 16, 0]) for image in images] == pytest.approx([10, 20, 30], abs=2)
 
 
+def test_each_picture_has_a_thumbnail_until_it_is_undone(session):
+    files = [(f"{name}/{i}.png", picture(10 * i)) for name in ("mug", "pen") for i in range(3)]
+    learn(session, archive(files))
+    thumbnails = session.page.album.thumbnails
+    shown = thumbnails.shown()
+    assert {name: len(frames) for name, frames in shown.items()} == {"mug": 3, "pen": 3}
+    newest = Image.open(io.BytesIO(thumbnails.get(shown["pen"][0])))
+    assert (newest.size, newest.convert("L").getpixel((56, 56))) == ((112, 112), 20)
+    code, body, _ = ask(session, f"/api/v1/thumbnails/{shown['mug'][0]}.jpg")
+    assert (code, body) == (200, thumbnails.get(shown["mug"][0]))
+    ask(session, "/api/v1/undo", {"hold": True})
+    assert set(thumbnails.shown()) == {"mug"}
+
+
 def test_frames_come_while_it_learns_and_the_progress_is_told(session):
     session.fps = 20
     pictures = [(f"mug/{number}.png", picture(number)) for number in range(30)]

@@ -113,7 +113,8 @@ def test_the_verdict_names_what_is_missing_then_what_is_confused():
         advice.add("mug", "pen" if number % 20 == 0 else "mug")
         advice.add("pen", "mug" if number % 50 == 0 else "pen")
         advice.add("key", None if number == 0 else "gone")  # of a class that is no more
-    samples = {"mug": 100, "pen": 100, "key": 29}
+    samples = {"mug": 100, "pen": 100, "key": 29, "named, never shown": 0}
+    assert advice.verdict({"mug": 100, "named, never shown": 0}) == ""
     assert advice.verdict(samples) == "Not yet: key has 29 of 30 samples."
     confused = "Most confused: mug and pen, 7 of their last 200 frames."
     assert advice.verdict(samples | {"key": 100}) == confused

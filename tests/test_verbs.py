@@ -18,7 +18,7 @@ from cfl_edge.loop.checkpoints import Checkpoints
 from cfl_edge.loop.label_delay import open_ring
 from cfl_edge.loop.running import Running
 from cfl_edge.loop.session import Predicting, Session
-from cfl_edge.loop.teaching import Teaching
+from cfl_edge.loop.teaching import FIRST_PICTURE, Teaching
 from cfl_edge.loop.verb_arguments import VERBS
 from cfl_edge.loop.verbs import Verbs
 from cfl_edge.model import writing
@@ -164,6 +164,7 @@ def test_a_picture_is_learned_as_a_frame_would_be(lesson):
     (image,) = lesson.images(["left"], 5)[0]
     answer = asked.verbs.do("label_picture", {"label": "left", "picture": png(image)})
     assert (answer["said"], answer["learned"]) == ("the picture is left", True)
+    assert answer["frame"] == FIRST_PICTURE  # a number as frames have: it can be forgotten
     twin = oracle(Lesson(lesson.folder.with_name("twin"), pytest.MonkeyPatch()), [])
     for name, one in zip(alternating(12), lesson.images(alternating(12), 0), strict=True):
         twin.learn(twin.encode(one), [name])
@@ -173,6 +174,20 @@ def test_a_picture_is_learned_as_a_frame_would_be(lesson):
     images = np.concatenate(lesson.images(["above", "left"], 9))
     scores = [one.predict(one.encode(images)) for one in (asked.learner, twin)]
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4, atol=1e-4)
+
+
+def test_one_of_several_pictures_is_forgotten_as_a_frame_would_be(lesson):
+    asked = Asked(lesson, "in use", alternating(12))
+    numbers = [
+        asked.verbs.do("label_picture", {"label": "left", "picture": png(image)})["frame"]
+        for (image,) in lesson.images(["left"] * 3, 5)
+    ]
+    asked.verbs.do("forget", {"frames": numbers[1:2]})
+    assert asked.learner.samples() == {"above": 6, "left": 8}
+    with pytest.raises(DataError, match="cannot be forgotten: not learned"):
+        asked.verbs.do("forget", {"frames": numbers[1:2]})
+    asked.verbs.do("relabel", {"label": "above", "frames": numbers[2:]})
+    assert asked.learner.samples() == {"above": 7, "left": 7}
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])

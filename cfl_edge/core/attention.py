@@ -28,8 +28,8 @@ def spread(values: Tensor) -> Tensor:
     return pooled * (values.numel() / SIDE**2)
 
 
-def joint_map(weights: Tensor, x: Tensor, joint: JointFeatures) -> Tensor:
-    """Return where the dot product of weights and joint features comes from, (SIDE, SIDE).
+def joint_maps(weights: Tensor, x: Tensor, joint: JointFeatures) -> list[Tensor]:
+    """Return where the dot product of weights and joint features comes from, for each block.
 
     What is averaged over the whole image says nothing of where, and is left out.
 
@@ -37,19 +37,22 @@ def joint_map(weights: Tensor, x: Tensor, joint: JointFeatures) -> Tensor:
         weights: Of a class, (D,).
         x: Joint features of one image, (D,).
         joint: How they are read.
+
+    Returns:
+        (SIDE, SIDE) for each block that is read on a grid, in their order.
     """
-    found, parts = weights.new_zeros(SIDE, SIDE), weights * x
+    found, parts = [], weights * x
     sizes = [len(places) for places in joint.selected]
     blocks = zip(joint.points, joint.selected, torch.split(parts, sizes), strict=True)
     for point, places, part in blocks:
         if point.cells > 1:
             cells = part.new_zeros(point.cells**2)
             cells.index_add_(0, places.to(part.device) % point.cells**2, part)
-            found += spread(cells.view(point.cells, point.cells))
+            found.append(spread(cells.view(point.cells, point.cells)))
     return found
 
 
-def layers_map(weights: list[Tensor], h0: Tensor, network: Network) -> Tensor:
+def layers_maps(weights: list[Tensor], h0: Tensor, network: Network) -> dict[int, Tensor]:
     """Return where the dot products of weights and pooled features of layers come from.
 
     Args:
@@ -58,10 +61,10 @@ def layers_map(weights: list[Tensor], h0: Tensor, network: Network) -> Tensor:
         network: The layers; those that read no map as a whole are left out.
 
     Returns:
-        (SIDE, SIDE).
+        (SIDE, SIDE) for each of the others, by its number from 1.
     """
-    found, h = h0.new_zeros(SIDE, SIDE), h0
-    for layer, of_layer in zip(network, weights, strict=True):
+    found, h = dict[int, Tensor](), h0
+    for number, (layer, of_layer) in enumerate(zip(network, weights, strict=True), 1):
         h = layer(h)
         if h.ndim != 4 or layer.grid != 1:
             continue
@@ -69,5 +72,5 @@ def layers_map(weights: list[Tensor], h0: Tensor, network: Network) -> Tensor:
         # As predictions read it, for each unit of the average: 1 where they read the average.
         scale = torch.where(h_mean == 0, 0.0, network.read(h_mean) / h_mean)
         parts = torch.einsum("c,chw->hw", of_layer * scale, h[0]) / h[0, 0].numel()
-        found += spread(parts)
+        found[number] = spread(parts)
     return found

@@ -145,12 +145,12 @@ class QualityGate:
         return result
 
 
-def withheld_notice(flag: str, frame: int, found: Quality, label: str, prediction: str) -> str:
+def withheld_notice(flag: str, shown: str, found: Quality, label: str, prediction: str) -> str:
     """Return the notice for the first frame that is not learned because of a flag.
 
     Args:
         flag: One of `FLAGS`.
-        frame: Number of the frame in its stream.
+        shown: What it is: "frame 7".
         found: Its quality.
         label: Its label.
         prediction: Its prediction.
@@ -162,4 +162,4 @@ def withheld_notice(flag: str, frame: int, found: Quality, label: str, predictio
         "blurred": f"is blurred (sharpness {found.sharpness:.2g}, much below the usual)",
         "conflict": f"is labelled {label}, but looks like {prediction}",
     }[flag]
-    return f"frame {frame} {what}: such frames are not learned; --learn-flagged learns them"
+    return f"{shown} {what}: such frames are not learned; --learn-flagged learns them"

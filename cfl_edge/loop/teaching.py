@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from bisect import bisect
@@ -25,7 +26,7 @@ from cfl_edge.preprocess import Image, to_model_input
 from cfl_edge.region import View
 from cfl_edge.stream.frame import Frame
 
-NO_FRAME = -1  # the number of a picture that is no frame of the stream
+FIRST_PICTURE = 1 << 52  # number of a picture that is no frame: above them, exact in JavaScript
 MOST_REMEMBERED = 10_000  # learned frames whose place in the journal is known; it has 1,100 of them
 
 STRETCHES = 12  # of frames whose accuracy is told, as far as a small chart shows them
@@ -87,6 +88,7 @@ class Teaching:
         self.flagged: Counter[str] = Counter()
         self.withheld = self.let_go = 0
         self._before = learner.frames_learned  # by earlier sessions, and not undone
+        self._pictures = itertools.count(FIRST_PICTURE)
 
     @property
     def learned(self) -> int:
@@ -194,7 +196,7 @@ class Teaching:
             kept = self._ring.claim(label, frame=error.frame)
         return kept.index, self._insist(kept, label)
 
-    def teach_picture(self, label: str, image: Image) -> bool:
+    def teach_picture(self, label: str, image: Image) -> tuple[int, bool]:
         """Learn a picture that is no frame of the stream: all of it, fitted as a frame would be.
 
         Args:
@@ -202,13 +204,14 @@ class Teaching:
             image: uint8 RGB, (H, W, 3).
 
         Returns:
-            Whether it was learned: a flag may withhold it.
+            Its number, as if it were a frame, and whether it was learned: a flag may withhold it.
         """
         square = to_model_input(image, self._learner.image_px, View(self._learner.view.fit))
         encoded = self._learner.encode(square[None])
         (prediction,) = self._learner.predict_encoded(encoded)
         seen = Seen(encoded, prediction.label, frozenset(), quality(square))
-        return self._insist(Kept(NO_FRAME, seen, 0), label)
+        number = next(self._pictures)
+        return number, self._insist(Kept(number, seen, 0), label)
 
     def _insist(self, kept: Kept[Seen], label: str) -> bool:
         """Learn one frame that somebody has looked at: a confident prediction is no objection."""
@@ -268,7 +271,7 @@ class Teaching:
         """
         if self._searched[0] != self._learner.frames_learned:
             self._searched = self._learner.frames_learned, suspects(self._learner)
-        frame_of = {number: frame for frame, number in self._learned if frame != NO_FRAME}
+        frame_of = {number: frame for frame, number in self._learned}
         found = []
         for run in self._searched[1]:
             frames = [frame_of[number] for number in run.numbers if number in frame_of]
@@ -322,8 +325,9 @@ class Teaching:
             self.withheld += 1
             for flag in set(flags) - self._told:
                 self._told.add(flag)
+                what = "a picture" if kept.index >= FIRST_PICTURE else f"frame {kept.index}"
                 self._on_notice(
-                    withheld_notice(flag, kept.index, seen.quality, label, seen.prediction or "")
+                    withheld_notice(flag, what, seen.quality, label, seen.prediction or "")
                 )
             return
         if self._labels.looks_back or self.hold.current() is not None:

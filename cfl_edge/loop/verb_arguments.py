@@ -137,9 +137,10 @@ class Forget(Arguments):
 
 
 class Attention(Arguments):
-    """A class that the newest frame is looked at for; None for the likeliest."""
+    """What the newest frame is looked at for: a class, and one of the layers of the answer."""
 
-    label: KnownName | None = None
+    label: Annotated[KnownName | None, Field(description="None for the likeliest.")] = None
+    layer: Annotated[KnownName | None, Field(description="None for all of them.")] = None
 
 
 class Undo(Arguments):

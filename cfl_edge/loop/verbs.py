@@ -145,9 +145,9 @@ class Verbs:
             raise DataError(
                 f"The picture cannot be read: {error}", hint="a JPEG or PNG file in base64"
             ) from error
-        learned = running.teaching.teach_picture(label, image)
+        number, learned = running.teaching.teach_picture(label, image)
         said = f"the picture is {label}" + ("" if learned else ": not learned, it has a flag")
-        return {"said": said, "label": label, "learned": learned}
+        return {"said": said, "frame": number, "label": label, "learned": learned}
 
     def relabel(self, asked: given.Relabel) -> Answer:
         """Learn frames again under the label that they should have had."""
@@ -194,10 +194,11 @@ class Verbs:
         encoded = running.newest()
         if encoded is None:
             raise DataError("No frame has come yet", hint="ask again in a moment")
-        label, places = attention(running.learner, encoded, asked.label)
+        label, places, layers = attention(running.learner, encoded, asked.label, asked.layer)
         side = math.isqrt(len(places))
         rows = [places[i : i + side] for i in range(0, len(places), side)]
-        return {"said": f"places for {label}", "label": label, "rows": rows, "news": False}
+        found = {"label": label, "rows": rows, "layers": layers}
+        return {"said": f"places for {label}", **found, "news": False}
 
     def undo(self, asked: given.Undo) -> Answer:
         """Undo what was learned last, as if those frames had never been seen."""

@@ -73,7 +73,7 @@ class Advice:
         """Return whether enough was taught, in a sentence; empty with fewer than two classes.
 
         Args:
-            samples: Frames learned of each class, ever.
+            samples: Frames learned of each class, ever; a class without any is not counted.
 
         Example:
             >>> advice = Advice()
@@ -84,6 +84,7 @@ class Advice:
             >>> advice.verdict({"mug": 40, "cup": 3})
             'Not yet: cup has 3 of 30 samples.'
         """
+        samples = {name: count for name, count in samples.items() if count}
         if len(samples) < LEAST_CLASSES:
             return ""
         fewest = min(samples, key=lambda name: samples[name])

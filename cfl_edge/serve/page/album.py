@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
@@ -13,7 +14,8 @@ from cfl_edge.serve.page.advice import Advice
 from cfl_edge.serve.page.pictures import THUMBNAIL_PX, jpeg, png
 from cfl_edge.serve.page.review import Review
 from cfl_edge.serve.page.thumbnails import Thumbnails
-from cfl_edge.stream.frame import cut_frame
+from cfl_edge.stream.decode import decode_image
+from cfl_edge.stream.frame import Shown, cut_frame
 
 EVERY_S = 0.4  # between two pictures of a class: neighbours look alike
 REMEMBERED = 10_000  # frames that were learned, for undo
@@ -57,8 +59,7 @@ class Album:
             since_s = step.seconds - self._taken_s.get(lesson.label, -EVERY_S)
             if since_s >= EVERY_S:
                 self._taken_s[lesson.label] = step.seconds
-                picture = jpeg(cut_frame(step.frame, THUMBNAIL_PX, view).square)
-                self.thumbnails.add(step.frame.index, lesson.label, picture)
+                self._keep(step.frame.index, lesson.label, step.frame, view)
 
     def done(self, verb: str, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         """Follow what a verb did.
@@ -77,8 +78,13 @@ class Album:
                 self.advice.follow([nfc(name)], None)
             case "label_frame", _ if "moved" in answer:  # it had another label
                 self.thumbnails.forget([answer["frame"]])
-            case "label_frame" | "label_picture", _ if answer["learned"]:
-                self._learned.append(answer.get("frame", -1))
+            case "label_frame", _ if answer["learned"]:
+                self._learned.append(answer["frame"])
+            case "label_picture", {"picture": str(picture)} if answer["learned"]:
+                whole = View(self._look()[0].fit)
+                image = decode_image(base64.b64decode(picture))
+                self._learned.append(answer["frame"])
+                self._keep(answer["frame"], answer["label"], image, whole)
             case "relabel", {"frames": list(frames)}:
                 self.thumbnails.forget(frames)
             case "forget", {"frames": list(frames)}:
@@ -92,6 +98,10 @@ class Album:
             case "undo", _:
                 count = min(answer["frames_taken_back"], len(self._learned))
                 self.thumbnails.forget([self._learned.pop() for _ in range(count)])
+
+    def _keep(self, number: int, label: str, shown: Shown, view: View) -> None:
+        picture = jpeg(cut_frame(shown, THUMBNAIL_PX, view).square)
+        self.thumbnails.add(number, label, picture)
 
     def _follow(self, names: Sequence[str], into: str) -> None:
         """Follow classes that got one name: theirs as the session has them."""

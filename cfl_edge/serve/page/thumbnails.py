@@ -69,11 +69,6 @@ class Thumbnails:
                 self._drop(frame)
             self.version += 1
 
-    def after(self, frame: int) -> list[int]:
-        """Return the frames with a picture from this one on."""
-        with self._lock:
-            return [one for of in self._of.values() for one in of if one >= frame]
-
     def merge(self, names: Sequence[str], into: str) -> None:
         """Give the pictures of some classes to one class: a merged or renamed one."""
         with self._lock:

@@ -1,7 +1,7 @@
 // The classes as cards: hold to teach, rename, merge, remove.
 
 import { chooseClass, confirmed } from "./dialogs.js";
-import { colour, make, percent, session } from "./session.js";
+import { colour, make, percent, session, removeElement } from "./session.js";
 
 const NOTHING = "nothing there";
 const DRAGGED = "application/x-cfl-edge-class";
@@ -66,17 +66,15 @@ function draw(svg, shares) {
 }
 
 class ClassCard extends HTMLElement {
-  constructor(name, index) {
+  constructor(name) {
     super();
     this.name = name;
-    this.index = index;
   }
 
   connectedCallback() {
     if (this.title_) return;
     this.draggable = false;
-    const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
-    swatch.style.background = colour(this.index);
+    this.swatch = make("span", { class: "swatch", "aria-hidden": "true" });
     this.title_ = make("button", { type: "button", class: "name", title: "Rename" }, make("span", { class: "clamp" }));
     this.title_.addEventListener("click", () => this.rename());
     this.field = make("input", { maxlength: 64, "aria-label": "Name of the class", hidden: true });
@@ -92,7 +90,7 @@ class ClassCard extends HTMLElement {
     this.chart = chart();
     this.pictures = make("div", { class: "pictures" });
     this.hold = holdButton(() => this.name, "Hold to teach");
-    const head = make("div", { class: "head", draggable: "true" }, swatch, this.title_, this.field, this.key, this.#menu());
+    const head = make("div", { class: "head", draggable: "true" }, this.swatch, this.title_, this.field, this.key, this.#menu());
     head.addEventListener("dragstart", (event) => event.dataTransfer.setData(DRAGGED, this.name));
     this.append(head, this.pictures, make("div", { class: "fared" }, this.facts, this.chart), this.hold);
     this.addEventListener("dragover", (event) => {
@@ -114,7 +112,7 @@ class ClassCard extends HTMLElement {
       ["Merge into …", () => this.#mergeInto()],
       ["Remove", () => this.#remove()],
     ].map(([text, act]) =>
-      make("button", { type: "button", onclick: () => { this.menu.open = false; act(); } }, text),
+      make("button", { type: "button", onclick: () => { this.menu.open = false; this.summary.focus(); act(); } }, text),
     );
     this.summary = make("summary", {}, make("span", { "aria-hidden": "true" }, "⋯"));
     this.menu = make("details", { class: "menu" }, this.summary, make("div", {}, ...entries));
@@ -131,6 +129,7 @@ class ClassCard extends HTMLElement {
 
   show({ name, samples, recent_accuracy, accuracy_over_time = [] }, place, frames, advice) {
     this.name = name;
+    this.swatch.style.background = colour(place); // as beside its answers
     this.title_.firstChild.textContent = name;
     this.summary.setAttribute("aria-label", `More for ${name}`);
     this.key.textContent = place < 9 ? place + 1 : "";
@@ -171,8 +170,10 @@ class ClassCard extends HTMLElement {
 
   async #finish(wanted) {
     if (this.field.hidden) return;
+    const here = this.field === document.activeElement; // the focus goes nowhere else
     this.field.hidden = true;
     this.title_.hidden = false;
+    if (here) this.title_.focus();
     const to = this.field.value.trim();
     if (!wanted || !to || to === this.name) return;
     const there = session.classes.find(({ name }) => name.normalize("NFC") === to.normalize("NFC"));
@@ -236,14 +237,14 @@ class ClassList extends HTMLElement {
       this.#cards.set(added[0].name, card);
     } else {
       for (const name of missing) {
-        this.#cards.get(name).remove();
+        removeElement(this.#cards.get(name));
         this.#cards.delete(name);
       }
     }
     classes.forEach((one, place) => {
       let card = this.#cards.get(one.name);
       if (!card) {
-        card = new ClassCard(one.name, place);
+        card = new ClassCard(one.name);
         this.#cards.set(one.name, card);
       }
       if (this.cards.children[place] !== card) {
@@ -307,7 +308,7 @@ class ClassList extends HTMLElement {
   }
 
   #listenToKeys() {
-    const typing = (event) => event.target.closest?.("input, dialog") || event.ctrlKey || event.altKey || event.metaKey;
+    const typing = (event) => event.target.closest?.("input, select, dialog") || event.ctrlKey || event.altKey || event.metaKey;
     let key = null;
     document.addEventListener("keydown", (event) => {
       if (event.repeat || typing(event) || !/^[1-9]$/.test(event.key)) return;

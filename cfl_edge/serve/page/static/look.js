@@ -5,6 +5,16 @@ import { make, session } from "./session.js";
 const EVERY_MS = 500; // between two questions to the session
 const OPACITY = 0.75; // of the place that speaks most for the class
 
+// Offers names in a select below a first entry for none of them; what is chosen stays.
+function list(select, first, names) {
+  const shown = [...select.options].slice(1).map(({ value }) => value.slice(1));
+  if (select.options.length && names.join("\n") === shown.join("\n")) return;
+  const { value } = select;
+  const options = names.map((name) => make("option", { value: `=${name}` }, name));
+  select.replaceChildren(make("option", { value: "" }, first), ...options);
+  select.value = names.includes(value.slice(1)) ? value : "";
+}
+
 class LookMap extends HTMLElement {
   #asked = 0;
   #waits = false;
@@ -16,8 +26,13 @@ class LookMap extends HTMLElement {
     this.button = make("button", { type: "button", "aria-pressed": "false" }, "Where it looks");
     this.button.addEventListener("click", () => (this.on ? this.stop() : this.#start(showModel)));
     this.choice = make("select", { id: "look-for" });
-    this.append(make("label", { for: "look-for" }, "Places that speak for"), this.choice);
+    this.layer = make("select", { id: "look-in" });
+    this.append(
+      make("label", { for: "look-for" }, "Places that speak for"), this.choice,
+      make("label", { for: "look-in" }, "in"), this.layer,
+    );
     this.hidden = true;
+    list(this.layer, "all layers", []);
     session.addEventListener("status", () => this.#list());
     session.addEventListener("frame", () => this.#ask());
   }
@@ -41,13 +56,7 @@ class LookMap extends HTMLElement {
   }
 
   #list() {
-    const names = session.classes.map(({ name }) => name);
-    const shown = [...this.choice.options].slice(1).map(({ value }) => value.slice(1));
-    if (this.choice.options.length && names.join("\n") === shown.join("\n")) return;
-    const { value } = this.choice;
-    const options = names.map((name) => make("option", { value: `=${name}` }, name));
-    this.choice.replaceChildren(make("option", { value: "" }, "its answer"), ...options);
-    this.choice.value = names.includes(value.slice(1)) ? value : "";
+    list(this.choice, "its answer", session.classes.map(({ name }) => name));
   }
 
   async #ask() {
@@ -55,10 +64,11 @@ class LookMap extends HTMLElement {
     if (!this.on || this.#waits || !session.connected || now - this.#asked < EVERY_MS) return;
     this.#waits = true;
     this.#asked = now;
-    const label = this.choice.value ? this.choice.value.slice(1) : null;
-    const answer = await session.do("attention", { label }, { quiet: true });
+    const [label, layer] = [this.choice, this.layer].map(({ value }) => (value ? value.slice(1) : null));
+    const answer = await session.do("attention", { label, layer }, { quiet: true });
     this.#waits = false;
     this.#rows = answer?.rows ?? null;
+    if (answer) list(this.layer, "all layers", answer.layers);
     if (!answer && this.on) this.stop(); // people were told why
   }
 

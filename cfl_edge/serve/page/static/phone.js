@@ -78,15 +78,22 @@ class PhoneCamera extends HTMLElement {
   }
 }
 
-// Sends what an element or a bitmap shows; returns whether it was taken.
-async function push(source) {
+// Returns what an element or a bitmap shows as JPEG; null if there is nothing yet.
+export async function jpegOf(source) {
   const width = source.videoWidth ?? source.width;
   const height = source.videoHeight ?? source.height;
-  if (!width || !height) return false; // nothing there yet
+  if (!width || !height) return null;
   const scale = Math.min(1, LONGEST_PX / Math.max(width, height));
-  const canvas = make("canvas", { width: Math.round(width * scale), height: Math.round(height * scale) });
+  const side = (px) => Math.max(1, Math.round(px * scale));
+  const canvas = make("canvas", { width: side(width), height: side(height) });
   canvas.getContext("2d").drawImage(source, 0, 0, canvas.width, canvas.height);
-  const body = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+}
+
+// Sends what an element or a bitmap shows; returns whether it was taken.
+async function push(source) {
+  const body = await jpegOf(source);
+  if (!body) return false;
   try {
     const response = await fetch("api/v1/push", { method: "POST", headers: { "Content-Type": "image/jpeg" }, body });
     return response.ok;

@@ -211,6 +211,14 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+// Removes an element; the focus goes to its neighbour, so that a keyboard stays where it was.
+export function removeElement(element) {
+  const next = element.contains(document.activeElement)
+    && (element.nextElementSibling ?? element.previousElementSibling);
+  element.remove();
+  if (next) next.querySelector("button")?.focus();
+}
+
 export function percent(share) {
   return share === null || share === undefined ? "–" : `${Math.round(100 * share)} %`;
 }

@@ -1,84 +1,76 @@
-// The trays: frames worth a second look, and labels that may be wrong. One gesture decides each.
+// The tray: labels that may be wrong, and frames worth a second look. One gesture decides each.
 
 import { chooseClass } from "./dialogs.js";
-import { make, percent, session } from "./session.js";
+import { make, percent, session, removeElement } from "./session.js";
 
-class Tray extends HTMLElement {
+// Where cards come from, in their order: what each says, and the classes that one press chooses, as
+// the text of a button, the class, and what a screen reader says.
+const SOURCES = {
+  mislabelled: {
+    picture: (frame) => `api/v1/thumbnails/${frame}.jpg`,
+    says: ({ frames, label, looks_like }) =>
+      `${frames > 1 ? `${frames} frames` : "1 frame"} learned as ${label}; the others say ${looks_like}`,
+    choices: ({ label, looks_like }) => [
+      [`Keep ${label}`, label, `Keep ${label}`],
+      [looks_like, looks_like, `It is ${looks_like}`],
+    ],
+  },
+  review: {
+    picture: (frame) => `api/v1/review/${frame}.png`,
+    says: ({ why, guess, score }) => (score === null ? why : `${guess}, ${percent(score)}: ${why}`),
+    choices: ({ guess }) => (guess ? [[guess, guess, `${guess} is right`]] : []),
+    undoable: true, // it is the last hold then
+  },
+};
+
+const FIRST_PICTURE = 2 ** 52; // those that were imported are numbered from here
+
+const named = (frame) => (frame < FIRST_PICTURE ? `frame ${frame}` : `picture ${frame - FIRST_PICTURE + 1}`);
+
+class ReviewTray extends HTMLElement {
   #cards = new Map();
 
   connectedCallback() {
     this.list = make("ul");
     this.append(this.list);
-    session.addEventListener("status", () => this.#show(session.status[this.field] ?? []));
+    session.addEventListener("status", () => this.#show());
   }
 
-  #show(items) {
-    this.closest("section").hidden = items.length === 0;
-    const faces = new Map(items.map((item) => [item.frame, this.face(item)]));
-    for (const [frame, card] of this.#cards) {
-      if (faces.get(frame) === card.dataset.face) continue;
-      card.remove(); // decided, or its class has another name by now
-      this.#cards.delete(frame);
+  #show() {
+    const items = Object.keys(SOURCES).flatMap((source) =>
+      (session.status[source] ?? []).map((item) => ({ ...item, source })));
+    const faces = new Map(items.map((item) => [JSON.stringify(item), item]));
+    for (const [face, card] of this.#cards) {
+      if (faces.has(face)) continue;
+      removeElement(card); // decided, or its class has another name by now
+      this.#cards.delete(face);
     }
-    items.forEach((item, place) => {
-      if (!this.#cards.has(item.frame)) {
-        this.#cards.set(item.frame, make("li", { "data-face": this.face(item) }, ...this.card(item)));
-      }
-      const card = this.#cards.get(item.frame);
+    this.closest("section").hidden = items.length === 0;
+    [...faces].forEach(([face, item], place) => {
+      if (!this.#cards.has(face)) this.#cards.set(face, card(item));
       const there = this.list.children[place];
-      if (there !== card) this.list.insertBefore(card, there ?? null);
+      if (there !== this.#cards.get(face)) this.list.insertBefore(this.#cards.get(face), there ?? null);
     });
   }
-
-  // The buttons of a card: classes that one press chooses, any other class, and none.
-  choices(frame, verb, choices) {
-    const decide = (label) => session.do(verb, { frame, label }, { undo: this.undoable && label !== null });
-    const other = async () => {
-      const label = await chooseClass("This is", { except: null });
-      if (label !== null) decide(label);
-    };
-    const button = (text, act, hint) =>
-      make("button", { type: "button", "aria-label": `${hint}, frame ${frame}`, onclick: act },
-        make("span", { class: "clamp" }, text));
-    return [
-      ...choices.map(([text, label, hint]) => button(text, () => decide(label), hint)),
-      button("Other …", other, "Other … class"),
-      button("Drop", () => decide(null), "Drop it"),
-    ];
-  }
 }
 
-class ReviewTray extends Tray {
-  field = "review";
-  undoable = true; // it is the last hold then
-  face = ({ guess }) => String(guess);
-
-  card({ frame, why, guess, score }) {
-    return [
-      make("img", { src: `api/v1/review/${frame}.png`, alt: `Frame ${frame}`, width: 96, height: 96 }),
-      make("p", { class: "facts" }, score === null ? why : `${guess}, ${percent(score)}: ${why}`),
-      ...this.choices(frame, "review", guess ? [[guess, guess, `${guess} is right`]] : []),
-    ];
-  }
-}
-
-class MislabelledTray extends Tray {
-  field = "mislabelled";
-  undoable = false;
-  face = ({ frames, label, looks_like }) => JSON.stringify([frames, label, looks_like]);
-
-  card({ frame, frames, label, looks_like }) {
-    const some = frames > 1 ? `${frames} frames` : "1 frame";
-    return [
-      make("img", { src: `api/v1/thumbnails/${frame}.jpg`, alt: `Frame ${frame}`, width: 96, height: 96 }),
-      make("p", { class: "facts" }, `${some} learned as ${label}; the others say ${looks_like}`),
-      ...this.choices(frame, "mislabelled", [
-        [`Keep ${label}`, label, `Keep ${label}`],
-        [looks_like, looks_like, `It is ${looks_like}`],
-      ]),
-    ];
-  }
+function card(item) {
+  const { source, frame } = item;
+  const { picture, says, choices, undoable = false } = SOURCES[source];
+  const decide = (label) => session.do(source, { frame, label }, { undo: undoable && label !== null });
+  const other = async () => {
+    const label = await chooseClass("This is");
+    if (label !== null) decide(label);
+  };
+  const button = (text, act, hint) =>
+    make("button", { type: "button", "aria-label": `${hint}, ${named(frame)}`, onclick: act },
+      make("span", { class: "clamp" }, text));
+  return make("li", {},
+    make("img", { src: picture(frame), alt: named(frame), width: 96, height: 96 }),
+    make("p", { class: "facts", title: says(item) }, make("span", { class: "clamp" }, says(item))),
+    ...choices(item).map(([text, label, hint]) => button(text, () => decide(label), hint)),
+    button("Other …", other, "Other … class"),
+    button("Drop", () => decide(null), "Drop it"));
 }
 
 customElements.define("review-tray", ReviewTray);
-customElements.define("mislabelled-tray", MislabelledTray);
