@@ -55,7 +55,7 @@ def test_a_damaged_picture_is_counted_and_costs_that_frame_alone():
     with open_stream("push://", StreamOptions(inbox=inbox)) as stream:
         frames = iter(stream)
         inbox.put(jpeg(50)[:-30])
-        until(lambda: inbox._newest is None)
+        until(lambda: not inbox._newest)
         timer = threading.Timer(0.3, lambda: inbox.put(jpeg(60)))
         timer.start()
         frame = next(frames)

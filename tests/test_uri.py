@@ -40,6 +40,11 @@ from cfl_edge.stream.uri import KINDS, Key, Kind, StreamUri, mask, parse_uri
         ("frigate://nas:5000/front_door", "network", "rtsp://nas:8554/front_door"),
         ("frigate://nas/front_door?timeout_s=20", "network", "rtsp://nas:8554/front_door"),
         ("frigate://ann:p%40w@[::1]/door/", "network", "rtsp://ann:p%40w@[::1]:8554/door"),
+        ("frigate-events://nas", "events", "http://nas:5000"),
+        ("frigate-events://nas:5000/front_door", "events", "http://nas:5000"),
+        ("frigate-events://ann:p%40w@nas:8971/x", "events", "https://ann:p%40w@nas:8971"),
+        ("frigate-events://nas:8971?tls=0", "events", "http://nas:8971"),
+        ("frigate-events://[::1]:81/?tls=1&insecure=1", "events", "https://[::1]:81"),
         ("clip.mp4", "file", "clip.mp4"),
         ("a/b.c/clip.mkv", "file", "a/b.c/clip.mkv"),
         ("file:///home/me/my%20clip.mp4", "file", "/home/me/my clip.mp4"),
@@ -65,6 +70,23 @@ def test_a_camera_of_frigate_that_is_not_named() -> None:
         assert caught.value.hint.startswith("frigate://nas/front_door")
     assert parse_uri("frigate://ann:pw@nas/door").shown == "rtsp://***@nas:8554/door"
     assert parse_uri("frigate://nas/door?timeout_s=20").options == {"timeout_s": 20.0}
+
+
+def test_events_of_frigate() -> None:
+    uri = parse_uri(
+        "frigate-events://ann:pw@nas:8971/front%20door?label=dog&timeout_s=9&topic=nvr/e"
+    )
+    assert uri.shown == "frigate-events://nas:8971/front%20door"
+    assert uri.options == {
+        "camera": "front door",
+        "label": "dog",
+        "timeout_s": 9.0,
+        "topic": "nvr/e",
+    }
+    assert uri.waits
+    for wrong in ("a/b", "a?topic=%23", "a?tls=yes", "a?label=", "a?b=c"):
+        with pytest.raises(UsageError):
+            parse_uri(f"frigate-events://nas/{wrong}")
 
 
 def test_camera_options() -> None:

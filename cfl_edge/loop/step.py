@@ -101,6 +101,7 @@ class Step:
         prediction, lesson = self.prediction, self.lesson
         return self.of_zone() | {
             "frame": self.frame.index,
+            "name": self.frame.name or None,
             "label": lesson.label,
             "prediction": prediction.label,
             "score": prediction.score,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,7 +13,9 @@ from cfl_edge.loop.zones import Zone
 from cfl_edge.notices import Notice
 from cfl_edge.region import View
 from cfl_edge.serve.on_change import ChangeCommand
-from cfl_edge.serve.status import Seen, Status
+from cfl_edge.serve.status import MAX_AGE_S, Seen, Status
+from cfl_edge.stream.inbox import Inbox
+from cfl_edge.stream.uri import parse_uri
 
 if TYPE_CHECKING:
     from cfl_edge.serve.metrics import Metrics
@@ -28,6 +31,7 @@ class Outputs:
         on_notice: Told where the server listens, and of failures.
         look: See `Feed`; the pictures of `--http` show it.
         burst: Makes the model look at every frame for some seconds: for `--http` and `--mqtt`.
+        inbox: Where events of Frigate come in, which `--mqtt` hears of; None for other streams.
 
     Raises:
         UsageError: An option has a wrong value; on entering: the port is not available.
@@ -46,11 +50,12 @@ class Outputs:
         on_notice: Notice,
         look: Callable[[], tuple[View, int]],
         burst: Callable[[], None],
+        inbox: Inbox | None = None,
     ) -> None:
-        settings = zone.settings
+        settings, stream = zone.settings, parse_uri(zone.settings.stream)
         self._zone, self._on_notice, self._burst = zone, on_notice, burst
         self._stack = ExitStack()
-        self._status = Status()
+        self._status = Status(max_age_s=math.inf if stream.waits else MAX_AGE_S)
         self._metrics: Metrics | None = None
         self._look = look
         self._feed: Feed | None = None
@@ -62,6 +67,11 @@ class Outputs:
 
             address = mqtt_address(settings.mqtt, settings.stream).zone(zone.name)
             self._mqtt = MqttCamera(address, on_notice, look=burst)
+            self._mqtt.waits = stream.waits
+            if inbox is not None:
+                from cfl_edge.stream.network.frigate_events import listener
+
+                self._mqtt.hears = dict([listener(stream, inbox)])
         self._http = None
         if settings.http is not None:
             from cfl_edge.web.options import http_options

@@ -7,9 +7,10 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
+from urllib.parse import urlsplit
 
 from cfl_edge.config.run import RunSettings
-from cfl_edge.errors import ModelError, export_command
+from cfl_edge.errors import ModelError, UsageError, export_command
 from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance
@@ -29,9 +30,13 @@ from cfl_edge.region import View
 from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.status import Seen
 from cfl_edge.stream.frame import Frame, Shown
+from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.source import Stream
+from cfl_edge.stream.uri import parse_uri
+
+MOST_EVENTS = 100  # that wait: more than a busy street brings while Frigate restarts
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,11 @@ def run(
     on_notice = service.on_notice(on_notice)
     zones = zones_to_run(settings)
     interrupts = Interrupts()
+    inbox = _event_inbox(settings, len(zones))
     with ExitStack() as stack:
-        models = [RunModel(zone, zone.on_notice(on_notice), service, interrupts) for zone in zones]
+        models = [
+            RunModel(zone, zone.on_notice(on_notice), service, interrupts, inbox) for zone in zones
+        ]
         for model in models:
             stack.enter_context(model.outputs)
             stack.enter_context(closing(model.watched))
@@ -93,15 +101,46 @@ def run(
             labels=settings.labels_from == "dirs",
             realtime_hz=settings.realtime,
             reduce=reduction,
+            inbox=inbox,
         )
         stream = stack.enter_context(open_stream(settings.stream, options, on_notice=on_notice))
         for model in models:
             stack.enter_context(model.session)
         on_notice(stream.description())
+        if inbox is not None:  # there may be no frame for hours
+            service.ready()
+            models[0].session.serve = service.alive
         names = [zone.name for zone in zones]
         for step in in_turn(stream, names, [model.steps for model in models]):
             on_step(step)
     return {model.zone.name: model.summary() for model in models}
+
+
+def _event_inbox(settings: RunSettings, models: int) -> Inbox | None:
+    """Return where events of Frigate come in; None where the stream is another.
+
+    Raises:
+        UsageError: No broker tells of them, or their pictures are looked at in a way that is for
+            a camera.
+    """
+    stream = parse_uri(settings.stream)
+    if stream.kind != "events":
+        return None
+    if settings.mqtt is None:
+        raise UsageError(
+            f"--stream is {stream.shown}, and --mqtt is missing: Frigate tells of its events over "
+            "MQTT",
+            hint=f"--stream {stream.shown} --mqtt mqtt://{urlsplit(stream.target).hostname}, or "
+            "where the broker is",
+        )
+    if models > 1 or settings.look != "every":
+        what = f"{settings.model} has zones" if models > 1 else f"--look is {settings.look}"
+        raise UsageError(
+            f"{what}, but each picture of {stream.shown} is of another object, expected one model "
+            "that looks at every picture",
+            hint=f"ls {settings.model}" if models > 1 else "leave --look away",
+        )
+    return Inbox(MOST_EVENTS)
 
 
 @final
@@ -113,6 +152,7 @@ class RunModel:
         on_notice: Called with what the user should know.
         service: Told of each frame.
         interrupts: Of all sessions of the camera.
+        inbox: See `Outputs`.
     """
 
     def __init__(
@@ -121,11 +161,12 @@ class RunModel:
         on_notice: Notice,
         service: ServiceNotify,
         interrupts: Interrupts,
+        inbox: Inbox | None = None,
     ) -> None:
         self.zone, self._on_notice = zone, on_notice
         settings = zone.settings
         glance = Glance(settings.look, self._in_service)
-        self.outputs = Outputs(zone, on_notice, self._look, glance.burst)
+        self.outputs = Outputs(zone, on_notice, self._look, glance.burst, inbox)
         self.watched = WatchedModel(settings.model, self._load, on_notice, watch=settings.watch)
         self.gaze = Gaze(on_notice, self._look)
         options = SessionOptions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -46,7 +47,8 @@ class Status:
     """The newest frame; one thread writes, many read.
 
     Args:
-        max_age_s: Seconds without a frame after which the service is not healthy.
+        max_age_s: Seconds without a frame after which the service is not healthy; endless where
+            one comes when something happens.
         clock: Gives seconds that never go back.
 
     Example:
@@ -84,7 +86,7 @@ class Status:
     def ill(self) -> str | None:
         """Return why the service is unhealthy; None if it is healthy."""
         seen, age_s = self.get()
-        if seen is None:
+        if seen is None and math.isfinite(self._max_age_s):
             return "no frame has come yet"
         if age_s > self._max_age_s:
             return f"the last frame came {age_s:.0f} s ago, expected one in {self._max_age_s:g} s"

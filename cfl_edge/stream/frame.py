@@ -35,7 +35,8 @@ class Frame:
         dropped: How many frames the stream has dropped before this one.
         label: Class name, where the source knows it (a folder's subfolder, `demo:`).
         damaged: How many frames before this one arrived damaged.
-        name: The file that it comes from, below its folder; empty for other streams.
+        name: The file that it comes from, below its folder, or the event of Frigate; empty for
+            other streams.
         full_px: Width and height that the source sent, where the image was shrunk while it was
             decoded; None where it was not.
         moving: Where something moves in the image, for models that follow it.

@@ -1,4 +1,4 @@
-"""Where pictures come in that somebody sends, until the stream takes them."""
+"""Where comes in what somebody sends, until the stream takes it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple, final
 
 
 class Sent(NamedTuple):
-    """A picture that somebody sent.
+    """What somebody sent.
 
     Args:
         when_s: When it came, on the monotonic clock.
-        data: A JPEG or PNG file.
+        data: A JPEG or PNG file, or a message.
         missed: How many came before it that nobody took.
     """
 
@@ -23,7 +23,10 @@ class Sent(NamedTuple):
 
 @final
 class Inbox:
-    """Holds the newest picture; safe for several threads.
+    """Holds what came last, of each key; safe for several threads.
+
+    Args:
+        most: Keys that are held; one more takes the place of the oldest.
 
     Example:
         >>> inbox = Inbox()
@@ -34,20 +37,23 @@ class Inbox:
         (b'second', 1, None)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1) -> None:
+        self._most = most
         self._changed = threading.Condition()  # guards what follows
-        self._newest: Sent | None = None
+        self._newest: dict[str, Sent] = {}
 
-    def put(self, data: bytes) -> None:
-        """Take a JPEG or PNG file; it replaces one that nobody has taken yet."""
+    def put(self, data: bytes, key: str = "") -> None:
+        """Take something; it replaces what came before under its key and nobody has taken yet."""
         with self._changed:
-            missed = 0 if self._newest is None else self._newest.missed + 1
-            self._newest = Sent(time.monotonic(), data, missed)
+            before = self._newest.get(key)
+            if before is None and len(self._newest) == self._most:
+                before = self._newest.pop(next(iter(self._newest)))
+            missed = 0 if before is None else before.missed + 1
+            self._newest[key] = Sent(time.monotonic(), data, missed)
             self._changed.notify()
 
     def take(self, timeout_s: float) -> Sent | None:
-        """Return the newest picture; None if none comes in time."""
+        """Return what came last under the oldest key; None if nothing comes in time."""
         with self._changed:
             self._changed.wait_for(lambda: self._newest, timeout_s)
-            newest, self._newest = self._newest, None
-        return newest
+            return self._newest.pop(next(iter(self._newest))) if self._newest else None

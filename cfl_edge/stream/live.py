@@ -49,6 +49,7 @@ class Captured:
             once, in the iterating thread, and possibly after the source was closed.
         missed: How many images the source itself dropped just before it.
         label: Class name, where the source knows it: a board's button is held.
+        name: What the source calls it, see `Frame.name`.
         reduced: Does the same and shrinks it as it is told to, where the format can; else None.
     """
 
@@ -56,6 +57,7 @@ class Captured:
     decode: Callable[[], Image]
     missed: int = 0
     label: str | None = None
+    name: str = ""
     reduced: Callable[[Reduce], Picture] | None = None
 
     def picture(self, reduce: Reduce) -> Picture:
@@ -253,7 +255,8 @@ class LiveStream(Stream):
                 dropped,
                 captured.label,
                 bad,
-                full_px=full_px,
+                captured.name,
+                full_px,
             )
 
     def _complain_when_long(self, fault: ImageError) -> None:
@@ -286,6 +289,7 @@ class LiveStream(Stream):
                     first.timestamp_s,
                     lambda: picture.image,
                     label=first.label,
+                    name=first.name,
                     reduced=lambda _: picture,
                 )
                 self._slot = (first.index, captured)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pkgutil import resolve_name
-from typing import cast
+from typing import Any, cast
 
 from cfl_edge.errors import UsageError
 from cfl_edge.notices import Notice, log_notice
@@ -50,17 +53,14 @@ def open_stream(
     kind = KINDS[parsed.kind]
     opener = resolve_name(kind.opener)
     stream: Stream
-    if parsed.kind == "push":
-        capture = opener(options.inbox)
-        options = replace(options, timeout_s=capture.timeout_s)
-        stream = resolve_name("cfl_edge.stream.live:LiveStream")(
-            parsed.shown, lambda: capture, options, on_notice=on_notice
-        )
-        return stream
     if kind.live:
+        open_it: Callable[[], Any] = partial(opener, parsed, timeout_s)
+        if kind.waits:
+            capture = opener(parsed, timeout_s, options.inbox, on_notice)
+            open_it, options = (lambda: capture), replace(options, timeout_s=math.inf)
         stream = resolve_name("cfl_edge.stream.live:LiveStream")(  # loads PyAV
             parsed.shown,
-            lambda: opener(parsed, timeout_s),
+            open_it,
             options,
             on_notice=on_notice,
             wait=resolve_name(kind.wait)(parsed.target) if kind.wait else threading.Event.wait,

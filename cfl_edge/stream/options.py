@@ -41,7 +41,8 @@ class StreamOptions:
         timeout_s: Seconds without a frame after which a live source counts as lost.
         give_up_s: Seconds after which a lost live source is an error; None retries for ever.
         reduce: Says how far JPEGs may be shrunk while they are decoded, which takes less time.
-        inbox: Where the pictures of `push://` come in; None where nobody sends any.
+        inbox: Where the pictures of `push://` and the events of `frigate-events://` come in; None
+            where nobody sends any.
 
     Raises:
         UsageError: A value is out of range.

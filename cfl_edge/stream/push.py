@@ -7,9 +7,11 @@ from functools import partial
 from typing import final
 
 from cfl_edge.errors import StreamError, StreamLostError, UsageError
+from cfl_edge.notices import Notice
 from cfl_edge.stream.decode import decode_image, decode_picture
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.live import Capture, Captured
+from cfl_edge.stream.uri import StreamUri
 
 LOOK_S = 0.2  # between two looks whether the stream was closed
 
@@ -43,11 +45,16 @@ class PushCapture(Capture):
         """Hold nothing."""
 
 
-def open_push(inbox: Inbox | None) -> PushCapture:
+def open_push(
+    uri: StreamUri, timeout_s: float, inbox: Inbox | None, on_notice: Notice
+) -> PushCapture:
     """Open the stream of pictures that a page sends.
 
     Args:
+        uri: Of the stream; it says nothing more.
+        timeout_s: Not used: somebody sends a picture at some time.
         inbox: Of the page; None where there is none.
+        on_notice: Not used.
 
     Raises:
         UsageError: There is no page.

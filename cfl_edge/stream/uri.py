@@ -5,6 +5,7 @@
 | `/dev/video0`, `0`, `v4l2:///dev/video0?format=mjpeg&size=1280x720&fps=30` | camera |
 | `rtsp://…`, `rtsps://…`, `http://…`, `https://…`, with `?timeout_s=20` | network |
 | `frigate://nas/front_door`: what Frigate sends on of a camera | network |
+| `frigate-events://nas:5000/front_door`: pictures of what Frigate has tracked | events |
 | `clip.mp4`, `photo.jpg`, `file:///home/me/clip.mp4` | file |
 | `folder/`, `'folder/*.jpg'` | folder |
 | `demo:`, `demo:?frames=600&seed=3` | demo |
@@ -25,6 +26,8 @@ from cfl_edge.errors import UsageError
 from cfl_edge.stream.pixel_formats import PIXEL_FORMATS
 
 GO2RTC_PORT = 8554  # of RTSP, where nobody has changed it
+FRIGATE_PORT = 5000  # without a login; 8971 asks for one
+TLS_PORTS = (443, 8971)
 
 Value = str | int | float | Fraction | tuple[int, int]
 
@@ -58,6 +61,8 @@ class Kind:
         keys: What its addresses take after a question mark.
         takes: Those of "order" and "epochs" that make sense for it.
         live: Whether it is a device or a network.
+        waits: Whether it is live and sends nothing until somebody does something, possibly for
+            hours; such a function takes the `Inbox` and a `Notice`, too, and is called once.
         wait: "module:function" that takes the target of a live kind and returns what waits between
             two attempts to open it, see `LiveStream`; "" waits for the time alone.
     """
@@ -67,6 +72,7 @@ class Kind:
     keys: Mapping[str, Key] = field(default_factory=dict)
     takes: tuple[str, ...] = ()
     live: bool = False
+    waits: bool = False
     wait: str = ""
 
 
@@ -100,6 +106,11 @@ class StreamUri:
     target: str = field(repr=False)
     shown: str
     options: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may send nothing for hours, see `Kind`."""
+        return KINDS[self.kind].waits
 
 
 def mask(uri: str) -> str:
@@ -159,8 +170,8 @@ def parse_uri(uri: str) -> StreamUri:
             f"{mask(uri)}: unknown scheme {scheme!r}, expected one of {', '.join(schemes)}",
             hint="/dev/video0, rtsp://…, http://…, clip.mp4, folder/, serial: or demo:",
         )
-    if scheme == "frigate":
-        return _frigate(f"{scheme}:{after}")
+    if scheme.startswith("frigate"):
+        return _frigate(kind, scheme, after)
     if kind == "network":
         return _network(f"{scheme}:{after}")
     rest = after.removeprefix("//")
@@ -181,7 +192,7 @@ def parse_uri(uri: str) -> StreamUri:
     return parsed
 
 
-def _network(uri: str) -> StreamUri:
+def _network(uri: str, kind: str = "network") -> StreamUri:
     try:
         parts = urlsplit(uri)
         usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -200,31 +211,39 @@ def _network(uri: str) -> StreamUri:
             f"{scheme}://user:password@{place}",
         )
     fields = parts.query.split("&")
-    ours = [text for text in fields if text.partition("=")[0] in KINDS["network"].keys]
-    options = _read_options("network", "&".join(ours), uri)
+    ours = [text for text in fields if text.partition("=")[0] in KINDS[kind].keys]
+    options = _read_options(kind, "&".join(ours), uri)
     if ours:  # the camera gets the rest
         query = "&".join(text for text in fields if text not in ours)
         uri = urlunsplit(parts._replace(query=query))
-    return StreamUri("network", uri, mask(uri), options)
+    return StreamUri(kind, uri, mask(uri), options)
 
 
-def _frigate(uri: str) -> StreamUri:
-    """Return the address at which Frigate's go2rtc sends on a camera, at its full size.
+def _frigate(kind: str, scheme: str, after: str) -> StreamUri:
+    """Return where Frigate's go2rtc sends on a camera at its full size, or where its API is.
 
-    The port of the address may be that of Frigate's page (5000, 8971): go2rtc has its own.
+    For go2rtc, which has a port of its own, that of the address may be of Frigate's page. The API
+    is asked for all cameras where the address names none.
     """
-    given = _network(uri)
+    given = _network(f"{scheme}:{after}", kind)
     parts = urlsplit(given.target)
     user, at, _ = parts.netloc.rpartition("@")
     host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
     camera = parts.path.strip("/")
-    if not camera or "/" in camera or parts.query:
+    if not (camera or kind == "events") or "/" in camera or parts.query:
         raise UsageError(
             f"{given.shown} does not name one camera of Frigate",
-            hint=f"frigate://{host}/front_door, as the camera is called in Frigate's configuration",
+            hint=f"{scheme}://{host}/front_door, as the camera is called in Frigate's "
+            "configuration",
         )
-    target = f"rtsp://{user}{at}{host}:{GO2RTC_PORT}/{camera}"
-    return StreamUri("network", target, mask(target), given.options)
+    if kind == "network":
+        target = f"rtsp://{user}{at}{host}:{GO2RTC_PORT}/{camera}"
+        return StreamUri(kind, target, mask(target), given.options)
+    port = parts.port or FRIGATE_PORT
+    tls = given.options.get("tls", port in TLS_PORTS)
+    options = {**given.options, "camera": unquote(camera)}
+    target = f"{'https' if tls else 'http'}://{user}{at}{host}:{port}"
+    return StreamUri(kind, target, f"{scheme}://{host}:{port}/{camera}", options)
 
 
 def _path(path: str) -> StreamUri:
@@ -309,6 +328,13 @@ _NETWORK_KEYS = {
     "follow": Key(_flag, "1 to go to other hosts", "1"),
     "timeout_s": _TIMEOUT,
 }
+_EVENTS_KEYS = {
+    "insecure": _NETWORK_KEYS["insecure"],
+    "label": Key(_text(".+"), "a kind of object, as Frigate calls it", "dog"),
+    "timeout_s": Key(_read_seconds, "seconds for an answer of Frigate, above 0", "20"),
+    "tls": Key(_flag, "1 to encrypt, 0 not to", "1"),
+    "topic": Key(_text("[^+#]+"), "a topic, Frigate's topic_prefix and /events", "frigate/events"),
+}
 _DEMO_KEYS = {
     "frames": Key(_number(r"[1-9]\d{0,8}"), "a number of frames, at least 1", "600"),
     "seed": Key(_number(r"\d{1,9}"), "a whole number, at least 0", "3"),
@@ -334,7 +360,14 @@ KINDS: dict[str, Kind] = {
     "file": Kind("cfl_edge.stream.files.folder:open_file", ("file",), takes=("epochs",)),
     "folder": Kind("cfl_edge.stream.files.folder:open_folder", takes=("order", "epochs")),
     "demo": Kind("cfl_edge.stream.demo.stream:open_demo", ("demo",), _DEMO_KEYS),
-    "push": Kind("cfl_edge.stream.push:open_push", ("push",), live=True),
+    "push": Kind("cfl_edge.stream.push:open_push", ("push",), live=True, waits=True),
+    "events": Kind(
+        "cfl_edge.stream.network.frigate_events:open_events",
+        ("frigate-events",),
+        _EVENTS_KEYS,
+        live=True,
+        waits=True,
+    ),
     "serial": Kind(
         "cfl_edge.stream.serial.stream:open_board",
         ("serial",),

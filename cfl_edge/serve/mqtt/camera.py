@@ -46,6 +46,10 @@ class MqttCamera:
         look: Makes such a camera look at every frame for some seconds.
         clock: Gives seconds that never go back.
 
+    Attributes:
+        hears: Topics of other programs, and what takes their messages; set before entering.
+        waits: Whether no frame may come for hours, and the camera is there; set before entering.
+
     Raises:
         UsageError: paho-mqtt is not installed.
     """
@@ -62,6 +66,8 @@ class MqttCamera:
         self._address, self._on_notice, self._submit = address, on_notice, submit
         self._look = look
         self._clock = clock
+        self.hears: Mapping[str, Callable[[bytes], None]] = {}
+        self.waits = False
         self._outbox = Outbox()
         self._rate = Rate(clock=clock)
         self._flood_s = -math.inf  # when one was told of
@@ -78,7 +84,9 @@ class MqttCamera:
 
     def __enter__(self) -> Self:
         """Begin to connect."""
-        self._put(ha.AVAILABILITY, "offline")  # until a frame has come
+        self._broker.subscriptions = [*self._broker.subscriptions, *self.hears]
+        # Until a frame has come, unless one comes when something happens.
+        self._put(ha.AVAILABILITY, "online" if self.waits else "offline")
         self._put(ha.STATE, ha.NOTHING)  # what a former run has left is not what is seen now
         self._put(ha.NOVEL, "OFF")
         self._broker.__enter__()
@@ -135,7 +143,7 @@ class MqttCamera:
         now_s = self._clock()
         with self._lock:
             age_s = now_s - self._seen_s
-        if age_s > MAX_AGE_S:  # a camera that is unplugged sees nothing
+        if age_s > MAX_AGE_S and not self.waits:  # a camera that is unplugged sees nothing
             self._put(ha.AVAILABILITY, "offline")
         if self._submit is not None and now_s >= self._status_s + STATUS_S:
             self._status_s = now_s
@@ -143,6 +151,10 @@ class MqttCamera:
 
     def _take(self, topic: str, payload: bytes, retained: bool) -> None:
         """Take a message: Home Assistant has started, or somebody asks for something."""
+        if topic in self.hears:
+            if not retained:  # it may be of last year
+                self.hears[topic](payload)
+            return
         if not self._rate.allows():
             if self._clock() >= self._flood_s + TELL_S:
                 self._flood_s = self._clock()

@@ -70,7 +70,7 @@ class HttpClient:
         url = self.url if url is None else self._allowed(url)
         asked = False
         for _ in range(MOST_REDIRECTS + 2):
-            response = self._exchange(url, headers or {})
+            response = self.exchange(url, headers or {})
             location = response.headers.get("Location")
             if response.status in REDIRECTS and location:
                 response.close()
@@ -100,13 +100,26 @@ class HttpClient:
             return url
         raise foreign_error(self.shown, url)
 
-    def _exchange(self, url: str, more: Mapping[str, str]) -> http.client.HTTPResponse:
+    def exchange(
+        self, url: str, more: Mapping[str, str], body: bytes | None = None
+    ) -> http.client.HTTPResponse:
+        """Return the answer to one request, whatever it says.
+
+        Args:
+            url: On the camera's host, unless `_allowed` lets it be elsewhere.
+            more: Headers, sent in addition.
+            body: What is posted; None gets.
+
+        Raises:
+            StreamError: There is no answer.
+        """
+        method = "GET" if body is None else "POST"
         parts = urlsplit(url)
         whole = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         target = quote(whole, safe="/?%:@!$&'()*+,;=~[]|")
         headers = {"User-Agent": "cfl-edge", "Connection": "close", **more}
         if self._is_home(url):
-            login = self._login.header("GET", url_without_login(url), target)
+            login = self._login.header(method, url_without_login(url), target)
             headers |= {"Authorization": login} if login else {}
         host = parts.hostname or ""
         connection = (
@@ -118,7 +131,7 @@ class HttpClient:
         )
         try:
             with stream_errors(mask(url)):
-                connection.request("GET", target, headers=headers)
+                connection.request(method, target, body, headers)
                 response = connection.getresponse()
         except StreamError:
             connection.close()

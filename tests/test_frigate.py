@@ -1,0 +1,424 @@
+"""`frigate-events://`: what Frigate has tracked is looked at, and gets the answer as sub label."""
+
+import io
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+from command_line import cfl_edge
+from frigate_server import PASSWORD, USER, Frigate, event, serving
+from hypothesis import given
+from hypothesis import strategies as st
+from mosquitto import Home, Mosquitto, free_port, require_mosquitto, wait_for
+from PIL import Image
+from service_checks import model_bytes
+
+from cfl_edge.errors import UsageError
+from cfl_edge.names import MAX_NAME
+from cfl_edge.stream.inbox import Inbox
+from cfl_edge.stream.network.frigate_events import ID, listener, read_event
+from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import StreamOptions
+from cfl_edge.stream.uri import parse_uri
+
+ESCAPED = PASSWORD.replace("/", "%2F").replace(" ", "%20")
+DOG = {"label": "dog", "camera": "garden"}
+
+
+def jpeg(color):
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48), color).save(file, "JPEG")
+    return file.getvalue()
+
+
+class Watch:
+    """A stream of events that answers every picture with its colour, in a thread of its own."""
+
+    def __init__(self, port, query="", camera="", answer=None):
+        uri = f"frigate-events://{USER}:{ESCAPED}@127.0.0.1:{port}/{camera}{query}"
+        self.inbox, self.notices, self.names = Inbox(100), [], []
+        self.topic, hear = listener(parse_uri(uri), self.inbox)
+        self.say = lambda message: hear(json.dumps(message).encode())
+        self.hear = hear
+        options = StreamOptions(inbox=self.inbox, timeout_s=1)
+        self.stream = open_stream(uri, options, on_notice=self.notices.append)
+        self.answer = answer or (lambda image: ("red" if image[0, 0, 0] > 128 else "blue", 0.87654))
+        self.thread = threading.Thread(target=self._work)
+
+    def _work(self):
+        for frame in self.stream:
+            self.stream.answer(*self.answer(frame.image))
+            self.names.append(frame.name)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stream.close()
+        self.thread.join()
+
+
+@pytest.fixture
+def frigate():
+    return Frigate()
+
+
+@pytest.fixture
+def port(frigate):
+    port = free_port()
+    with serving(frigate, port):
+        yield port
+
+
+def test_every_event_gets_the_answer_for_its_newest_picture(frigate, port):
+    frigate.pictures |= {"1.5-a": jpeg("red"), "2.5-b": jpeg("blue")}
+    with Watch(port) as watch:
+        watch.say(event(id="1.5-a"))
+        watch.say(event(id="2.5-b", **DOG))
+        wait_for(lambda: len(frigate.sub_labels) == 2)
+        red = {"subLabel": "red", "subLabelScore": 0.8765, "camera": "front_door"}
+        blue = {"subLabel": "blue", "subLabelScore": 0.8765, "camera": "garden"}
+        assert frigate.sub_labels == [("1.5-a", red), ("2.5-b", blue)]
+        watch.say(event("update", id="1.5-a"))  # a zone was entered: the picture is the same
+        watch.say(event("end", id="2.5-b", picture_s=9.0))  # Frigate does not cut it any more
+        frigate.pictures["1.5-a"] = jpeg("blue")
+        watch.say(event("update", id="1.5-a", picture_s=1607123970.0))
+        wait_for(lambda: len(frigate.sub_labels) == 3)
+        assert frigate.sub_labels[2] == ("1.5-a", blue | {"camera": "front_door"})
+        assert frigate.asked == ["1.5-a", "2.5-b", "1.5-a"]
+    assert watch.names == frigate.asked
+    assert watch.notices == ["Frigate 0.16.2-4d58206 answers"]
+
+
+def test_the_picture_of_an_event_that_is_over_is_better_than_none(frigate, port):
+    frigate.pictures["1.5-a"] = jpeg("red")
+    with Watch(port) as watch:
+        watch.say(event("end", id="1.5-a"))
+        wait_for(lambda: frigate.sub_labels)
+
+
+def test_events_of_another_camera_or_kind_or_without_a_picture_are_left_out(frigate, port):
+    frigate.pictures |= {f"{i}.5-a": jpeg("red") for i in range(6)}
+    with Watch(port, "?label=dog", "garden") as watch:
+        watch.say(event(id="0.5-a"))
+        watch.say(event(id="1.5-a", **DOG | {"camera": "hall"}))
+        watch.say(event(id="2.5-a", **DOG | {"label": "cat"}))
+        watch.say(event(id="3.5-a", **DOG, has_snapshot=False))
+        watch.say(event(id="4.5-a", **DOG, false_positive=True))
+        watch.say(event(id="5.5-a", **DOG))
+        wait_for(lambda: frigate.sub_labels)
+    assert frigate.asked == ["5.5-a"]
+
+
+@pytest.mark.parametrize("label", ["unknown", "none", None])
+def test_what_is_none_of_the_classes_gets_no_sub_label(frigate, port, label):
+    frigate.pictures |= {"1.5-a": jpeg("red"), "2.5-a": jpeg("blue")}
+    with Watch(
+        port, answer=lambda image: (label, 0.9) if image[0, 0, 0] > 128 else ("fox", 0.0)
+    ) as watch:
+        watch.say(event(id="1.5-a"))
+        watch.say(event(id="2.5-a"))
+        wait_for(lambda: frigate.sub_labels)
+    # Frigate takes no score of 0
+    assert frigate.sub_labels == [("2.5-a", {"subLabel": "fox", "camera": "front_door"})]
+
+
+def test_the_last_answer_is_sent_before_the_end(frigate, port):
+    frigate.pictures["1.5-a"] = jpeg("red")
+    watch = Watch(port)
+    watch.say(event(id="1.5-a"))
+    with watch.stream as stream:
+        next(iter(stream))
+        stream.answer("red", 0.5)
+    assert [id for id, _ in frigate.sub_labels] == ["1.5-a"]
+
+
+def test_no_name_is_longer_than_a_sub_label():
+    assert MAX_NAME <= 100
+
+
+def test_a_login_is_made_once_and_again_where_the_token_is_over(frigate, port):
+    frigate.login = True
+    frigate.pictures |= {"1.5-a": jpeg("red"), "2.5-a": jpeg("red")}
+    with Watch(port) as watch:
+        watch.say(event(id="1.5-a"))
+        wait_for(lambda: frigate.sub_labels)
+        assert frigate.logins == 1
+        frigate.tokens.clear()  # a day later
+        watch.say(event(id="2.5-a"))
+        wait_for(lambda: len(frigate.sub_labels) == 2)
+        assert frigate.logins == 2
+    assert watch.notices == ["Frigate 0.16.2-4d58206 answers"]
+
+
+def test_a_password_that_is_refused_is_said_once_and_not_tried_again_at_once(frigate, port):
+    frigate.login = True
+    uri = f"frigate-events://{USER}:wrong-one@127.0.0.1:{port}/"
+    inbox, notices = Inbox(100), []
+    _, hear = listener(parse_uri(uri), inbox)
+    with open_stream(uri, StreamOptions(inbox=inbox), on_notice=notices.append):
+        for number in range(5):
+            hear(json.dumps(event(id=f"{number}.5-a")).encode())
+        wait_for(lambda: not inbox._newest)
+    assert frigate.logins == 1
+    (notice,) = notices
+    assert f"http://127.0.0.1:{port} asks for a user name and password, or refuses them" in notice
+    assert "wrong-one" not in notice
+
+
+def faults(frigate, kind):
+    """Make every request of a kind fail."""
+    frigate.pictures |= {f"{i}.5-a": jpeg("red") for i in range(4)}
+    if kind == "missing":
+        frigate.pictures.clear()
+    elif kind == "damaged":
+        frigate.pictures |= {id: data[:-50] for id, data in frigate.pictures.items()}
+    elif kind == "no picture":
+        frigate.pictures |= dict.fromkeys(frigate.pictures, b"<html>")
+    elif kind == "slow":
+        frigate.delay_s = 1.5
+    elif kind == "viewer":
+        frigate.login, frigate.role = True, "viewer"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("missing", "event 0.5-a has no picture (404)"),
+        ("damaged", "the picture of event 0.5-a cannot be read: cut off"),
+        ("no picture", "the picture of event 0.5-a cannot be read: cut off, or neither JPEG"),
+        ("slow", "does not answer in time"),
+        ("viewer", "event 0.5-a gets no sub label: http://127.0.0.1"),
+    ],
+)
+def test_what_fails_is_said_once_and_the_next_event_is_looked_at(frigate, port, kind, said):
+    faults(frigate, kind)
+    with Watch(port) as watch:
+        for number in range(3):
+            watch.say(event(id=f"{number}.5-a"))
+        wait_for(lambda: len(frigate.asked) == 3 and frigate.forbidden == 3 * (kind == "viewer"))
+        frigate.delay_s, frigate.role = 0.0, "admin"
+        frigate.pictures["9.5-a"] = jpeg("blue")
+        frigate.tokens.clear()  # the role stands in the token
+        watch.say(event(id="9.5-a"))
+        wait_for(lambda: frigate.sub_labels)
+        assert [id for id, _ in frigate.sub_labels] == ["9.5-a"]
+        assert watch.stream.damaged == (3 if kind in ("damaged", "no picture") else 0)
+    first, notice = watch.notices
+    assert first == "Frigate 0.16.2-4d58206 answers"
+    assert said in notice
+    if kind == "viewer":
+        assert "role admin" in notice
+    assert PASSWORD not in notice
+    assert ESCAPED not in notice
+
+
+def test_frigate_that_is_away_is_said_once_until_it_is_back(frigate):
+    frigate.pictures |= {f"{i}.5-a": jpeg("red") for i in range(4)}
+    port = free_port()
+    with Watch(port) as watch:
+        wait_for(lambda: watch.notices)
+        watch.say(event(id="0.5-a"))
+        watch.say(event(id="1.5-a"))
+        wait_for(lambda: not watch.inbox._newest)
+        with serving(frigate, port):
+            watch.say(event("update", id="1.5-a"))  # it was not looked at: it is now
+            wait_for(lambda: frigate.sub_labels)
+        watch.say(event(id="2.5-a"))
+        wait_for(lambda: len(watch.notices) == 2)
+    assert all("nothing listens there" in notice for notice in watch.notices)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100, b"\x00\xff" * 99, b""])
+def test_what_is_no_frigate_is_said_and_nothing_else_happens(answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def work():
+            for _ in range(2):
+                connection = server.accept()[0]
+                connection.recv(4096)
+                connection.sendall(answer)
+                connection.close()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        with Watch(server.getsockname()[1]) as watch:
+            watch.say(event(id="1.5-a"))
+            wait_for(lambda: len(watch.notices) > bool(answer[:4] == b"HTTP"))
+            thread.join()
+        assert watch.names == []
+
+
+def test_a_message_that_is_no_event_is_said_once(frigate, port):
+    frigate.pictures["1.5-a"] = jpeg("red")
+    with Watch(port, "?topic=nvr/events") as watch:
+        assert watch.topic == "nvr/events"
+        for payload in (b"online", b"\xff\xfe", b"[" * 100_000, b"{}", b'{"after": 3}'):
+            watch.hear(payload)
+            wait_for(lambda: not watch.inbox._newest)
+        watch.say(event(id="../../config"))
+        watch.say(event(id="1.5-a"))
+        wait_for(lambda: frigate.sub_labels)
+    assert frigate.asked == ["1.5-a"]
+    (notice,) = [one for one in watch.notices if "answers" not in one]
+    assert "what comes on nvr/events is no event of Frigate" in notice
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*event()["after"], "snapshot_time"]), VALUES), VALUES)
+def test_whatever_a_message_holds_it_is_an_event_or_none(after, kind):
+    message = event() | {"type": kind}
+    message["after"] |= after
+    try:
+        read = read_event(json.dumps(message).encode())
+    except ValueError:
+        return
+    assert ID.fullmatch(read.id)
+    assert read.picture_s is None or math.isfinite(read.picture_s)
+
+
+def test_an_older_frigate_says_elsewhere_when_a_picture_was_taken():
+    message = event(snapshot_time=1607123961.8)
+    del message["after"]["snapshot"]
+    assert read_event(json.dumps(message).encode()).picture_s == 1607123961.8
+
+
+def test_of_an_event_that_waits_the_newest_message_counts_and_the_oldest_is_dropped():
+    inbox = Inbox(2)
+    for data, key in ((b"1", "a"), (b"2", "b"), (b"3", "a"), (b"4", "c")):
+        inbox.put(data, key)
+    assert [inbox.take(0)[1:] for _ in range(2)] == [(b"2", 0), (b"4", 2)]
+    assert inbox.take(0) is None
+
+
+@pytest.fixture
+def broker(tmp_path):
+    require_mosquitto()
+    broker = Mosquitto(tmp_path)
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def colours(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(model_bytes(["fox", "cat", "dog"]))  # red, green, blue
+    return tmp_path / "m.onnx"
+
+
+def test_run_from_event_to_sub_label_also_after_the_broker_was_away(broker, frigate, port, colours):
+    frigate.login = True
+    frigate.pictures |= {"1.5-a": jpeg("red"), "2.5-a": jpeg("blue"), "3.5-a": jpeg("green")}
+    uri = f"frigate-events://{USER}:{ESCAPED}@127.0.0.1:{port}/front_door"
+    command = [sys.executable, "-m", "cfl_edge", "run", colours, "--stream", uri, "--json"]
+    command += ["--mqtt", f"{broker.url}/yard", "--max-frames", 3, "--stable-frames", 1]
+    with subprocess.Popen(
+        [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            with Home(broker.port) as home:
+                wait_for(lambda: home.text("yard/availability") == "online", timeout_s=60)
+                home.say("frigate/events", json.dumps(event(id="1.5-a")))
+                wait_for(lambda: frigate.sub_labels)
+                wait_for(lambda: home.text("yard/state") == "fox")
+            broker.kill()
+            broker.start()
+            with Home(broker.port) as home:
+                wait_for(lambda: home.text("yard/availability") == "online")
+                home.say("frigate/events", json.dumps(event(id="2.5-a", camera="hall")))
+                home.say("frigate/events", json.dumps(event(id="2.5-a")))
+                home.say("frigate/events", json.dumps(event(id="3.5-a")))
+                told = process.communicate(timeout=60)[0]
+        finally:
+            process.send_signal(signal.SIGKILL)
+    assert process.returncode == 0, told
+    assert [(id, body["subLabel"]) for id, body in frigate.sub_labels] == [
+        ("1.5-a", "fox"),
+        ("2.5-a", "dog"),
+        ("3.5-a", "cat"),
+    ]
+    steps = [json.loads(line) for line in told.splitlines()]
+    assert [one["name"] for one in steps if one["event"] == "frame"] == ["1.5-a", "2.5-a", "3.5-a"]
+    assert steps[-1]["seen"] == 3
+    for secret in (PASSWORD, ESCAPED, "s3cret"):
+        assert secret not in told
+
+
+def ask(port):
+    """What /healthz says; None before it listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as said:
+            return json.load(said)
+    except urllib.error.URLError:
+        return None
+
+
+def test_a_run_without_events_is_healthy_and_ends_by_a_signal(broker, frigate, port, colours):
+    http = free_port()
+    command = [sys.executable, "-m", "cfl_edge", "run", colours, "--json", "--http", http]
+    command += ["--stream", f"frigate-events://127.0.0.1:{port}", "--mqtt", f"{broker.url}/yard"]
+    with subprocess.Popen(
+        [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            with Home(broker.port) as home:
+                wait_for(lambda: home.text("yard/availability") == "online", timeout_s=60)
+                assert wait_for(lambda: ask(http)) == {"healthy": True, "reason": None}
+                for line in process.stdout:
+                    if "frigate-events://" in line:  # signals are taken over
+                        break
+                process.send_signal(signal.SIGTERM)
+                told = process.communicate(timeout=30)[0]
+                wait_for(lambda: home.text("yard/availability") == "offline")
+        finally:
+            process.send_signal(signal.SIGKILL)
+    assert process.returncode == 0, told
+    assert json.loads(told.splitlines()[-1])["seen"] == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "hint"),
+    [
+        ((), "--mqtt is missing", "--mqtt mqtt://nas"),
+        (("--mqtt", "mqtt://b/p", "--look", "motion"), "--look is motion", "leave --look away"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(colours, more, said, hint):
+    result = cfl_edge("run", colours, "--stream", "frigate-events://ann:pw@nas/door", *more)
+    assert result.code == 2
+    assert said in result.err
+    assert hint in result.err
+    assert "ann:pw" not in result.err
+
+
+def test_zones_are_refused(tmp_path, colours):
+    for zone in ("door", "bin"):
+        (tmp_path / "zones" / zone).mkdir(parents=True)
+        os.link(colours, tmp_path / "zones" / zone / "model.onnx")
+    result = cfl_edge(
+        "run", tmp_path / "zones", "--stream", "frigate-events://nas", "--mqtt", "mqtt://b/p"
+    )
+    assert (result.code, "has zones" in result.err) == (2, True)
+
+
+def test_only_run_listens_to_events():
+    with pytest.raises(UsageError, match="which only run listens to") as caught:
+        open_stream("frigate-events://ann:pw@nas/door")
+    assert caught.value.hint == (
+        "cfl-edge run model.onnx --stream frigate-events://nas:5000/door --mqtt mqtt://nas"
+    )
