@@ -116,8 +116,12 @@ def test_a_failure_at_any_step_harms_nothing(store, monkeypatch, step, number):
 @pytest.mark.parametrize(
     ("number", "problem", "hint"),
     [
-        (errno.ENOSPC, r"the disk is full \(\d+\.\d MiB free\)", "free some space"),
-        (errno.EDQUOT, "the disk is full", "free some space"),
+        (
+            errno.ENOSPC,
+            r"the disk is full: it needs \d+\.\d MiB, \d+\.\d MiB free",
+            "free some space",
+        ),
+        (errno.EDQUOT, "may store on this disk is used up", "quota -s"),
         (errno.EACCES, "you may not write there", "chown"),
         (errno.EROFS, "read-only", "remount"),
         (errno.EIO, "Input/output error", "dmesg"),

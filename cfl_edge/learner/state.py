@@ -191,6 +191,16 @@ class State:
             groups["state"] |= tensors()
         return groups
 
+    def planned_bytes(self) -> int:
+        """Return the bytes of what has no samples, with the moments that steps will bring."""
+        size_bytes = 0
+        for field in self._fields:
+            value = field.tensor()
+            value = field.like if value is None else value
+            if value is not None:
+                size_bytes += value.nbytes // (2 if field.half else 1)
+        return size_bytes
+
     def declaration(self, stored: Groups) -> dict[str, Any]:
         """Return what `model/class_table.py` must know of `groups()`, JSON values."""
         rows = {

@@ -9,6 +9,7 @@ from typing import final
 
 from cfl_edge.errors import ModelWriteError
 from cfl_edge.learner.learner import Learner
+from cfl_edge.loop.disk_space import DiskSpace
 from cfl_edge.loop.writes import Writes
 from cfl_edge.notices import Notice, log_notice
 
@@ -23,6 +24,7 @@ class Checkpoints:
         save: Writes the learner.
         learner: What is saved: only where it has learned something since.
         writes: Counts the bytes, and says whether a checkpoint that is due fits its budget.
+        space: Says at once where the next save will not fit; None for nobody.
         every_s: Seconds between checkpoints. Fewer lose less to a power cut and wear the card more.
         on_notice: Told where a checkpoint fails; learning goes on.
     """
@@ -33,17 +35,20 @@ class Checkpoints:
         learner: Learner,
         writes: Writes | None = None,
         *,
+        space: DiskSpace | None = None,
         every_s: float = CHECKPOINT_S,
         on_notice: Notice = log_notice,
     ) -> None:
         self._save, self._learner, self._writes = save, learner, writes
-        self._every_s, self._on_notice = every_s, on_notice
+        self._space, self._every_s, self._on_notice = space, every_s, on_notice
         self._saved_s, self._saved_frames = time.monotonic(), learner.frames_learned
         self._new_s: float | None = None  # when the first frame came that is not saved
         self._failed = False
 
     def save_if_due(self) -> None:
         """Save, if it is time and there is something new; a full disk is a notice."""
+        if self._space is not None:
+            self._space.look(self._on_notice)
         if self._new_s is None and self._learner.frames_learned > self._saved_frames:
             self._new_s = time.monotonic()
         if not self._is_due():

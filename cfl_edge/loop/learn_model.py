@@ -16,6 +16,7 @@ from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
 from cfl_edge.loop.debounce import Stability
+from cfl_edge.loop.disk_space import DiskSpace
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.heat_policy import HeatPolicy
@@ -176,6 +177,8 @@ class LearnedModel:
                 hint=f"{zones} times of what it needs: {error.hint}, for each of {zones} zones",
             ) from error
         self._learner = learner
+        space = DiskSpace(self._store, learner, round(1 / self.zone.part))
+        space.require(on_notice)
         learner.counters[STREAM] = remembered(settings.stream, shown=mask(settings.stream))
         self.gaze.look = look = lambda: (learner.view, learner.image_px)
         from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
@@ -207,6 +210,7 @@ class LearnedModel:
             lambda: save_learner(self._store, learner),
             learner,
             writes,
+            space=space,
             every_s=settings.checkpoint_s,
             on_notice=on_notice,
         )

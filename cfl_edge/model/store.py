@@ -245,7 +245,10 @@ class Store:
             new = self._write(groups, text, previous)
         except OSError as error:
             intact = f"{previous.name} is intact." if previous else ""
-            raise write_error(error, self.folder, intact=intact) from error
+            needed_bytes = sum(group.size_bytes for group in groups.values())
+            raise write_error(
+                error, self.folder, intact=intact, needed_bytes=needed_bytes
+            ) from error
         self._good = new
         newest = {number_of(folder) for folder in (new, previous) if folder}
         self._remove_checkpoints(keep={*newest, *keep})

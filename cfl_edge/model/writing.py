@@ -14,17 +14,19 @@ from cfl_edge.errors import ModelWriteError, existing
 
 TEMPORARY = ".writing-"  # what every name starts with that a crash may leave behind
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 
 
-def write_error(error: OSError, target: Path, *, intact: str = "") -> ModelWriteError:
+def write_error(
+    error: OSError, target: Path, *, intact: str = "", needed_bytes: int | None = None
+) -> ModelWriteError:
     """Explain why a model could not be written, and what to do about it.
 
     Args:
         error: What the system reported.
         target: The folder or file that the user asked for.
         intact: A sentence on what is still intact.
+        needed_bytes: What was to be written; None where that is not known.
 
     Example:
         >>> error = OSError(errno.EROFS, "Read-only")
@@ -32,11 +34,17 @@ def write_error(error: OSError, target: Path, *, intact: str = "") -> ModelWrite
         pets cannot be written: its file system is read-only. Still there.
           try: remount it writable, or name a place on another disk
     """
-    if error.errno in _NO_SPACE:
+    if error.errno == errno.ENOSPC:
         reason, hint = "the disk is full", "free some space, or name a place on another disk"
         with suppress(OSError):
-            free_bytes = shutil.disk_usage(existing(target)).free
-            reason += f" ({free_bytes / 2**20:.1f} MiB free)"
+            free = f"{shutil.disk_usage(existing(target)).free / 2**20:.1f} MiB"
+            if needed_bytes is None:
+                reason += f": {free} free is too little"
+            else:
+                reason += f": it needs {needed_bytes / 2**20:.1f} MiB, {free} free"
+    elif error.errno == errno.EDQUOT:
+        reason = "what you may store on this disk is used up"
+        hint = "quota -s shows your limit; free some space, or name a place on another disk"
     elif error.errno in _NOT_ALLOWED:
         reason = "you may not write there"
         hint = f"sudo chown -R $USER {existing(target)}, or name a place of your own"
