@@ -7,14 +7,15 @@ import pytest
 from command_line import contents
 from lessons import CONFIG, Lesson, alternating, assert_alike, oracle, undo
 
-from cfl_edge.config.models import SplitSettings
+from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.config.settings import load
 from cfl_edge.errors import DataError, ModelWriteError
 from cfl_edge.learner.classes import change as change_classes
+from cfl_edge.learner.journal_stored import saved_journal
 from cfl_edge.learner.learner import Learner
-from cfl_edge.learner.split import split
+from cfl_edge.learner.split import relabel, split
 from cfl_edge.model.changing import FolderModel
-from cfl_edge.model.class_table import Change
+from cfl_edge.model.class_table import Change, arrange
 from cfl_edge.model.store import Store
 
 
@@ -169,6 +170,64 @@ def test_an_added_class_stays_and_the_journal_follows_the_order_of_the_classes(l
     assert lesson.load().samples() == {"above": 10, "over": 0, "left": 2}
     assert undo(lesson.folder, frames=1).per_class == {"left": 1}
     assert undo(lesson.folder, frames=11).samples == {"over": 0}
+
+
+FOUR = ["above", "left", "over", "right"]
+
+
+def in_another_order(lesson):
+    """Learn four classes, the last two of which were added before anything was learned of them."""
+    lesson.run(alternating(12))
+    change(lesson, "add", [], "over")
+    change(lesson, "add", [], "right")
+    lesson.run([*["right"] * 6, *["over"] * 6, *["above"] * 4], seed=1)
+    assert lesson.load().classes == FOUR
+
+
+def answers(lesson, learner):
+    """Return the scores of each class for images of two kinds."""
+    image = np.concatenate(lesson.images(FOUR, 9))
+    scores = learner.predict(learner.encode(image))
+    return {name: scores[:, i] for i, name in enumerate(learner.classes)}
+
+
+@pytest.mark.parametrize("frames", [4, 10, 17])
+def test_the_classes_keep_their_order_however_far_back(lesson, frames):
+    in_another_order(lesson)
+    undone = undo(lesson.folder, frames=frames)
+    assert undone.classes == FOUR == lesson.load().classes
+    assert list(undone.samples) == FOUR
+    names = [*alternating(12), *["right"] * 6, *["over"] * 6, *["above"] * 4]
+    assert undone.samples == {name: names[:-frames].count(name) for name in FOUR}
+    # The journal has its labels in that order as well.
+    again = undo(lesson.folder, frames=2)
+    assert set(again.per_class) == set(names[:-frames][-2:])
+    assert again.classes == FOUR
+
+
+def test_classes_first_seen_in_another_order_keep_theirs(lesson):
+    lesson.run(["left", "above"] * 4)
+    store = Store(lesson.folder)
+    saved = store.load()
+    arrange(saved, ["above", "left"])
+    journal = saved_journal(saved)
+    journal.renumber([1, 0])
+    saved.tensors.update(journal.tensors())
+    store.save(saved.manifest, saved.tensors)
+    before = answers(lesson, lesson.load())
+    lesson.run(["over"] * 3, seed=1)
+    undone = undo(lesson.folder, frames=3)
+    assert undone.classes == ["above", "left"]
+    after = answers(lesson, lesson.load())
+    for name in undone.classes:
+        np.testing.assert_allclose(after[name], before[name], rtol=0.02, atol=0.02)
+
+
+def test_relabelled_frames_leave_the_order_of_the_classes(lesson):
+    in_another_order(lesson)
+    relabel(FolderModel(lesson.folder), "far", UndoSettings(model=lesson.folder, frames=16))
+    assert lesson.load().classes == [*FOUR, "far"]
+    assert lesson.load().samples() == {"above": 6, "left": 6, "over": 0, "right": 0, "far": 16}
 
 
 def test_a_split_reaches_behind_a_rename(lesson):

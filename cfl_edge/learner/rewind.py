@@ -7,7 +7,7 @@ last frames; counts are exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from cfl_edge.config.models import UndoSettings
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.model.changing import OpenModel
+from cfl_edge.model.class_table import arrange
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.notices import Notice, counted
 
@@ -42,6 +43,29 @@ class Rewound:
     journal: Journal
     cut: int
     names: list[str]
+
+    def described(self, store: Store, order: Sequence[str]) -> tuple[Saved, set[int]]:
+        """Describe the learner with its journal, its classes in the order that they had before.
+
+        Frames that are learned again may bring the classes in another order, and keys, cards of
+        the page and the ONNX files number them.
+
+        Args:
+            store: Of the model folder.
+            order: Of the classes before.
+
+        Returns:
+            See `cfl_edge.learner.journalled.with_journal`.
+        """
+        from cfl_edge.learner.journalled import with_journal
+
+        learner, journal = self.learner, self.journal
+        learner.journal = journal
+        saved, keep = with_journal(store, learner)
+        arrange(saved, order)
+        journal.renumber([saved.manifest["classes"].index(name) for name in learner.classes])
+        saved.tensors.update(journal.tensors())
+        return saved, keep
 
     @property
     def count(self) -> int:

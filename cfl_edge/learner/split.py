@@ -163,9 +163,8 @@ def _relearn(
     Returns:
         The classes afterwards, and how many frames of each old name were meant.
     """
-    from cfl_edge.learner.journalled import with_journal
-
     store, on_notice = task.model.store, task.on_notice
+    order = list(task.saved.manifest["classes"])
     back = rewind(task.model, task.saved, task.reach, command=task.command, on_notice=on_notice)
     learner, entries = back.learner, back.frames()
     before = [back.names[entry.label] for entry in entries]
@@ -190,8 +189,7 @@ def _relearn(
     keep_examples(learner, [(of, image) for of, image in images if of is not None])
     numbers = [None if each is None else learner.classes.index(each) for each in after]
     back.journal.relabel(back.cut, numbers)
-    learner.journal = back.journal
-    changed, keep = with_journal(store, learner)
+    changed, keep = back.described(store, order)
     _change_exported(task, changed, learner, onnx)
     with says_what_is_new(onnx):
         task.model.write(changed, keep=keep)
@@ -208,4 +206,5 @@ def _change_exported(task: _Task, changed: Saved, learner: Learner, onnx: Path |
     else:  # the layers have moved: a whole new export
         from cfl_edge.learner.export import export_learner
 
-        export_learner(learner, onnx)
+        parts = {"device": str(learner.device), "backbone": learner.backbone}
+        export_learner(type(learner).from_saved(changed, **parts), onnx)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cfl_edge.config.models import UndoSettings
+from cfl_edge.learner.classes import counts_of
 from cfl_edge.learner.rewind import check_reach, keep_examples, rewind, saved_examples
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.notices import Notice, log_notice
@@ -58,8 +59,7 @@ def undo(model: OpenModel, asked: UndoSettings, *, on_notice: Notice = log_notic
     command = f"cfl-edge undo {store.folder}"
     check_reach("undo", command, asked)
     with model.changing() as saved:
-        from cfl_edge.learner.journalled import with_journal
-
+        before = list(saved.manifest["classes"])
         back = rewind(model, saved, asked, command=command, on_notice=on_notice)
         learner, journal, names = back.learner, back.journal, back.names
         count, seconds_back = back.count, journal.seconds_of(back.count)
@@ -69,18 +69,17 @@ def undo(model: OpenModel, asked: UndoSettings, *, on_notice: Notice = log_notic
         stay = [(name, image) for name, image in saved_examples(saved) if name not in taken]
         keep_examples(learner, stay)
         journal.cut(back.cut)
-        learner.journal = journal
-        undone, keep = with_journal(store, learner)
+        undone, keep = back.described(store, before)
         model.write(undone, keep=keep)
     exported = store.folder / "onnx"
     return Undone(
         frames_taken_back=count,
         seconds_taken_back=seconds_back,
-        per_class={name: taken[name] for name in names if name in taken},
-        classes_gone=[name for name in names if name not in learner.classes],
+        per_class={name: taken[name] for name in before if name in taken},
+        classes_gone=[name for name in before if name not in learner.classes],
         frames_learned=learner.frames_learned,
-        classes=list(learner.classes),
-        samples=learner.samples(),
+        classes=undone.manifest["classes"],
+        samples=counts_of(undone).frames,
         frames_left=journal.reach(),
         exported=exported if (exported / "model.onnx").exists() else None,
     )

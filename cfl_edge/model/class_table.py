@@ -240,6 +240,32 @@ def _is_predicted(state: dict[str, Array], rules: dict[str, Any], number: int) -
     return any(bias > NEVER for bias in ruled_out)
 
 
+def arrange(saved: Saved, names: Sequence[str]) -> None:
+    """Put the classes into an order; nothing else changes.
+
+    Args:
+        saved: Changed in place.
+        names: The order; classes that are not among them come last, in the order that they have.
+
+    Example:
+        >>> saved = Saved({"classes": ["b", "c", "a"], "tensors": {"rows": {}, "samples": []}}, {})
+        >>> arrange(saved, ["a", "gone", "b"])
+        >>> saved.manifest["classes"]
+        ['a', 'b', 'c']
+    """
+    classes: list[str] = saved.manifest["classes"]
+    ordered = sorted(classes, key=lambda name: names.index(name) if name in names else len(names))
+    if ordered == classes:
+        return
+    order = [classes.index(name) for name in ordered]
+    for name in saved.manifest["tensors"]["rows"]:
+        state = saved.tensors["state"]
+        state[name] = np.ascontiguousarray(state[name][order])
+    for tensors, labels, _ in _samples(saved):
+        tensors[labels] = np.argsort(order).astype(tensors[labels].dtype)[tensors[labels]]
+    saved.manifest["classes"] = ordered
+
+
 def _drop(saved: Saved, number: int) -> None:
     """Take a class's rows out; the classes behind it move up by one."""
     _map_rows(saved, lambda _, rows: np.delete(rows, number, axis=0))
