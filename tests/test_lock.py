@@ -35,7 +35,9 @@ def holder(tmp_path):
 def test_the_second_process_is_told_who_holds_it(tmp_path, holder):
     with pytest.raises(ModelLockedError, match=rf"process {holder.pid} is at work") as caught:
         ModelLock(tmp_path / "m").__enter__()
-    assert f"kill {holder.pid}" in caught.value.hint
+    hint = caught.value.hint
+    assert hint.startswith(f"cfl-edge classes list {tmp_path / 'm'}, undo")
+    assert hint.index("Ctrl-C") < hint.index(f"kill -INT {holder.pid}")
     with pytest.raises(ModelLockedError, match=f"{holder.pid}"):  # asking did not erase the id
         ModelLock(tmp_path / "m").__enter__()
 

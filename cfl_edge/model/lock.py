@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -86,10 +87,13 @@ class ModelLock:
         except BlockingIOError:
             number = _written(descriptor)
             os.close(descriptor)
+            named = shlex.quote(str(self.folder))
             process = f"process {number}" if number else "another process"
             raise ModelLockedError(
                 f"{self.folder} is in use: {process} is at work on it",
-                hint=f"wait for it, stop it (kill {number}), or name another folder"
+                hint=f"cfl-edge classes list {named}, undo, region and export reach it where it "
+                "learns; Ctrl-C in its terminal saves and ends it, so does kill -INT "
+                f"{number}; or name another folder"
                 if number
                 else "wait for it, or name another folder",
             ) from None
