@@ -206,5 +206,5 @@ def _change_exported(task: _Task, changed: Saved, learner: Learner, onnx: Path |
     else:  # the layers have moved: a whole new export
         from cfl_edge.learner.export import export_learner
 
-        parts = {"device": str(learner.device), "backbone": learner.backbone}
-        export_learner(type(learner).from_saved(changed, **parts), onnx)
+        device, backbone = str(learner.device), learner.backbone
+        export_learner(type(learner).from_saved(changed, device=device, backbone=backbone), onnx)
