@@ -35,6 +35,13 @@ from cfl_edge.stream.inbox import Inbox
 
 pytestmark = pytest.mark.browser
 THINGS = ("mug", "scissors", "leaf")
+BOARD_HZ = 10
+ENOUGH = 50  # frames of a hold: 5 s
+COUNT_GESTURES = """() => {
+    window.gestures = 0;
+    addEventListener('pointerdown', () => { gestures += 1; }, true);
+    addEventListener('keydown', ({ key }) => { gestures += key === 'Enter'; }, true);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -76,23 +83,28 @@ def scenes():
 @pytest.mark.timeout(400)
 def test_teaching_from_the_first_hold_to_the_exported_model(browser, scenes, tmp_path):
     """Two things, a third, a correction, undo, rename, merge, export; then the file alone."""
-    with serve(Board(pictures=scenes["mug"], interval_s=0.1)) as board:
+    with serve(Board(pictures=scenes["mug"], interval_s=1 / BOARD_HZ)) as board:
         teaching = Teaching(board.url, tmp_path / "model", "--ui-port", "0")
         with teaching, opened(browser, teaching.address, accept_downloads=True) as page:
             # The first class: two gestures, the hold and the name.
+            page.evaluate(COUNT_GESTURES)
             with held(page, "Hold to teach"):
                 page.get_by_text("Learning: thing 1").wait_for()
-                time.sleep(8)
+                until(lambda: samples(page, "thing 1") >= ENOUGH, 60)
             name_it(page, "mug")
+            assert page.evaluate("gestures") <= 2
             assert card(page, "mug").locator("img").count() > 0
-            # The second.
+            # The second; by now they are told apart, after 20 s of holding at most.
             board.pictures = scenes["scissors"]
             with held(page, "Hold to teach something new"):
-                time.sleep(8)
+                until(lambda: samples(page, "thing 2") >= ENOUGH, 60)
             name_it(page, "scissors")
-            says(page, "scissors")
-            board.pictures = scenes["mug"]
-            says(page, "mug")
+            assert page.evaluate("gestures") <= 4
+            assert samples(page, "mug") + samples(page, "scissors") <= 20 * BOARD_HZ
+            for name in ("scissors", "mug"):
+                board.pictures = scenes[name]
+                says(page, name)
+                assert share_right(teaching, name) >= 0.9
             # A third one while it runs, by key.
             board.pictures = scenes["leaf"]
             with held(page, "Hold to teach something new"):
@@ -133,6 +145,18 @@ def test_teaching_from_the_first_hold_to_the_exported_model(browser, scenes, tmp
     assert teaching.code == 0, teaching.errors
     right = answers(tmp_path / "model.onnx", tmp_path / "folder-b")
     assert right >= 0.9
+
+
+def share_right(teaching, name, count=3 * BOARD_HZ):
+    """Return how many of the frames from now on are taken for a thing."""
+    start_s = time.monotonic()
+
+    def predictions():
+        frames = [one for one in teaching.events if one["event"] == "frame"]
+        return [one["prediction"] for one in frames if one["read_s"] > start_s]
+
+    until(lambda: len(predictions()) >= count, 60)
+    return predictions().count(name) / len(predictions())
 
 
 def answers(model, folder):

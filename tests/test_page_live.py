@@ -16,7 +16,7 @@ from test_page_api import TOKEN, do
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from cfl_edge.serve.page import live
+from cfl_edge.serve.page import feed, live, told
 from cfl_edge.web.guard import cookie_value
 
 
@@ -95,8 +95,8 @@ def test_the_three_likeliest_classes_come_in_order(session):
 
 def test_a_frame_from_before_a_class_was_removed_has_no_likeliest_classes():
     scores = np.zeros(3, np.float32)
-    assert live.likeliest(changed(scores=scores, samples={"mug": 1, "pen": 1})) == []
-    first = live.likeliest(changed(scores=scores[:0], samples={"mug": 1}))
+    assert told.likeliest(changed(scores=scores, samples={"mug": 1, "pen": 1})) == []
+    first = told.likeliest(changed(scores=scores[:0], samples={"mug": 1}))
     assert first == []
 
 
@@ -107,7 +107,35 @@ def test_no_more_than_fifteen_frames_a_second(session):
         start_s = time.monotonic()
         while time.monotonic() - start_s < 1:
             viewer.take()
-        assert len(viewer.pictures) <= live.MOST_HZ + 2
+        assert len(viewer.pictures) <= feed.MOST_HZ + 2
+
+
+def test_what_all_viewers_get_is_made_once_however_many_they_are(session, monkeypatch):
+    """A picture and its JSON each fifteenth of a second, the status as often as it changes."""
+    made, fields, verdicts, sent = [], [], [], []
+    verdict, advice = session.page.album.advice.verdict, session.page.album.advice
+    frame_fields, jpeg = told.frame_fields, feed.jpeg
+    monkeypatch.setattr(feed, "jpeg", lambda image: made.append(0) or jpeg(image))
+    monkeypatch.setattr(told, "frame_fields", lambda step: fields.append(0) or frame_fields(step))
+    monkeypatch.setattr(advice, "verdict", lambda count: verdicts.append(0) or verdict(count))
+
+    def watch():
+        with Viewer(session) as viewer:
+            while time.monotonic() < end_s:
+                sent.append("status" in viewer.take())
+
+    viewers = [threading.Thread(target=watch) for _ in range(8)]
+    start_s = time.monotonic()
+    end_s = start_s + 2
+    for viewer in viewers:
+        viewer.start()
+        time.sleep(0.02)  # the session shows a frame in between: none has what the one before has
+    for viewer in viewers:
+        viewer.join()
+    most = 1.5 * feed.MOST_HZ * (time.monotonic() - start_s)  # who is early gets the next one
+    assert len(sent) > 2 * most
+    assert max(len(made), len(fields)) <= most
+    assert len(verdicts) <= 4 < 8 <= sum(sent)  # of each second, and the first
 
 
 def test_a_frame_that_comes_early_does_not_wait(session, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import final
 
@@ -13,13 +14,16 @@ from cfl_edge.region import View
 from cfl_edge.serve.page.pictures import jpeg
 from cfl_edge.stream.frame import cut_frame
 
+MOST_HZ = 15.0  # pictures, for all who watch: as smooth as a page needs to be
+
 
 @final
 class Feed:
     """Hands each step of a session to those who wait for one: the newest alone.
 
     `put` is called by the session's thread, everything else by the loop of the server. A picture is
-    made when somebody asks for it, once for all who do.
+    made when somebody asks for it, once for all who do: those who ask soon after another one get
+    the frame that he got.
 
     Args:
         look: Returns what part of a frame the model looks at, and the side of the square image that
@@ -29,6 +33,7 @@ class Feed:
     def __init__(self, look: Callable[[], tuple[View, int]]) -> None:
         self._look = look
         self._step: Step | None = None
+        self._given: tuple[Step | None, float] = None, 0.0  # to whoever asked last for the newest
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: set[asyncio.Event] = set()
         self._made: dict[str, tuple[int, bytes]] = {}  # of each view: the frame, and its JPEG
@@ -51,8 +56,8 @@ class Feed:
             frame: Number of the frame that the caller has; -1 for none.
             timeout_s: How long to wait.
         """
-        if self._step is not None and self._step.frame.index != frame:
-            return self._step
+        if (step := self._other(frame)) is not None:
+            return step
         self._loop = asyncio.get_running_loop()
         event = asyncio.Event()
         self._waiting.add(event)
@@ -61,8 +66,7 @@ class Feed:
                 await asyncio.wait_for(event.wait(), timeout_s)
         finally:
             self._waiting.discard(event)
-        step = self._step
-        return None if step is None or step.frame.index == frame else step
+        return self._other(frame)
 
     def picture(self, step: Step, *, as_model: bool = False) -> bytes:
         """Return the frame of a step as JPEG.
@@ -96,6 +100,18 @@ class Feed:
         if (left, top, right, bottom) == (0, 0, width, height):
             return None
         return [left / width, top / height, (right - left) / width, (bottom - top) / height]
+
+    def _other(self, frame: int) -> Step | None:
+        """Return the newest step, or that of `1 / MOST_HZ` ago, if it is of another frame."""
+        given, since_s = self._given
+        now_s = time.monotonic()
+        if given is not None and now_s - since_s < 1 / MOST_HZ and given.frame.index != frame:
+            return given
+        step = self._step
+        if step is None or step.frame.index == frame:
+            return None
+        self._given = step, now_s
+        return step
 
     def _wake(self) -> None:
         for event in self._waiting:

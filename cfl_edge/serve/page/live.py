@@ -26,17 +26,14 @@ from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cfl_edge.loop.step import Step
-from cfl_edge.pipe import plain
-from cfl_edge.prediction import softmax
-from cfl_edge.serve.page.feed import Feed
+from cfl_edge.serve.page.feed import MOST_HZ, Feed
 from cfl_edge.serve.page.hand import Hold, Standing
+from cfl_edge.serve.page.told import Told, as_json
 from cfl_edge.serve.rate import MESSAGES_PER_S, Rate
 
 MOST_VIEWERS = 32
-MOST_HZ = 15.0  # as smooth as a page needs to be
 SILENT_S = 1.0  # without a frame, after which a viewer is told what there is
 ACK_S = 10.0  # a viewer that takes longer for one frame is gone
-SHOWN_CLASSES = 3  # of a frame
 
 
 @final
@@ -80,7 +77,7 @@ class Live:
 
     def __init__(self, feed: Feed, hold: Hold, standing: Standing, extra: Any) -> None:
         self.viewers = Viewers()
-        self._feed, self._hold, self._standing, self._extra = feed, hold, standing, extra
+        self._feed, self._hold, self._told = feed, hold, Told(feed, standing, extra)
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one viewer until it leaves; a handler of a `WebSocketRoute`."""
@@ -112,8 +109,7 @@ class Live:
         period_s = 1 / MOST_HZ
         due_s = 0.0  # of the next frame; it may come a period earlier
         while True:
-            self._standing.refresh()
-            self._extra.refresh()
+            self._told.refresh()
             step = await self._feed.after(viewer.frame, SILENT_S)
             await viewer.send(self._message(viewer, step))
             if step is not None and viewer.pictures:
@@ -125,7 +121,7 @@ class Live:
             due_s = max(due_s, now_s) + period_s
             await asyncio.sleep(max(0.0, due_s - period_s - now_s))
 
-    def _message(self, viewer: _Viewer, step: Step | None) -> dict[str, Any]:
+    def _message(self, viewer: _Viewer, step: Step | None) -> str:
         viewer.number += 1
         label = self._hold.label
         message: dict[str, Any] = {
@@ -136,17 +132,15 @@ class Live:
             "sent_s": time.monotonic(),
         }
         viewer.refused = None
+        ready = {}
         if step is not None:
             viewer.frame = step.frame.index
-            looked_at = self._feed.looked_at(step)
-            message["frame"] = frame_fields(step) | {"looked_at": looked_at}
             message["picture"] = viewer.pictures
-        version = self._standing.version, *self._extra.versions()
-        if version != viewer.version:
-            viewer.version = version
-            status = self._standing.value
-            message["status"] = status | self._extra.fields(status)
-        return message
+            ready["frame"] = self._told.frame(step)
+        status = self._told.status()
+        if status != viewer.status:
+            viewer.status = ready["status"] = status
+        return as_json(message, **ready)
 
     async def _listen(self, viewer: _Viewer) -> None:
         """Obey the viewer."""
@@ -189,7 +183,7 @@ class _Viewer:
     def __init__(self, websocket: WebSocket) -> None:
         self.websocket = websocket
         self.frame, self.number = -1, 0
-        self.version: tuple[Any, ...] = ()
+        self.status = ""  # as it was told last
         self.pictures, self.as_model = True, False
         self.refused: str | None = None
         self._taken = asyncio.Event()
@@ -198,9 +192,9 @@ class _Viewer:
         """Tell the viewer with the next frame."""
         self.refused = why
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: str) -> None:
         self._taken.clear()
-        await self.websocket.send_text(json.dumps(plain(message), allow_nan=False))
+        await self.websocket.send_text(message)
 
     async def receive(self) -> Any:
         """Return the next message; None for what is no JSON object in text."""
@@ -228,33 +222,3 @@ class _Viewer:
             await self.websocket.close(code, reason)
         except (RuntimeError, WebSocketDisconnect):
             return  # it was gone first
-
-
-def frame_fields(step: Step) -> dict[str, Any]:
-    """Return what a page shows of a frame, with names that JSON events have as well.
-
-    Args:
-        step: Of the session.
-    """
-    fields = step.fields()
-    del fields["frames"], fields["peak_rss_mib"], fields["total"]
-    return fields | {
-        "samples": step.lesson.samples,
-        "predict_ms": 1000 * step.predict_s,
-        "captured_s": step.frame.timestamp_s,  # on the clock of `sent_s`: the frame's age
-        "top": likeliest(step),
-    }
-
-
-def likeliest(step: Step) -> list[dict[str, Any]]:
-    """Return the classes that a frame looks most like, at most three, the likeliest first.
-
-    Args:
-        step: Of the session; a class that it was the first to teach is not among its scores.
-    """
-    scores, names = step.prediction.scores, list(step.lesson.samples)
-    if not len(scores) or len(scores) > len(names):  # a class was removed since
-        return []
-    probabilities = softmax(scores)
-    best = probabilities.argsort()[::-1][:SHOWN_CLASSES]
-    return [{"name": names[z], "score": float(probabilities[z])} for z in best]

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cfl_edge.serve.page.feed import Feed
-from cfl_edge.serve.page.live import MOST_HZ, SILENT_S, Viewers
+from cfl_edge.serve.page.feed import MOST_HZ, Feed
+from cfl_edge.serve.page.live import SILENT_S, Viewers
 from cfl_edge.web.long_answer import LongAnswer
 
 BOUNDARY = "frame"
