@@ -34,21 +34,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Split:
-    """What became of a class.
-
-    Args:
-        counts: Of all classes afterwards.
-        moved: Frames that were learned again under the new name.
-        stayed: Frames that the class still has.
-    """
-
-    counts: Counts
-    moved: int
-    stayed: int
-
-
-@dataclass(frozen=True)
 class Relabelled:
     """What became of frames whose label was wrong.
 
@@ -83,7 +68,7 @@ class _Task:
     on_notice: Notice
 
 
-def split(model: OpenModel, asked: SplitSettings, *, on_notice: Notice = log_notice) -> Split:
+def split(model: OpenModel, asked: SplitSettings, *, on_notice: Notice = log_notice) -> Relabelled:
     """Make a new class of part of another, and save.
 
     Those among the last frames that were learned as `name` are learned again as `into`: the model
@@ -108,8 +93,7 @@ def split(model: OpenModel, asked: SplitSettings, *, on_notice: Notice = log_not
         class_table.require_known(saved, name)
         class_table.require_unknown(saved, into)
         task = _Task(model, saved, asked, command, f"was learned as {name!r}", on_notice)
-        counts, moved = _relearn(task, into, lambda _, label: label == name, onnx=asked.onnx)
-    return Split(counts, moved[name], counts.frames.get(name, 0))
+        return _relearn(task, into, lambda _, label: label == name, onnx=asked.onnx)
 
 
 def relabel(
@@ -137,12 +121,11 @@ def relabel(
     what = f"was learned under another label than {label!r}"
     with model.changing() as saved:
         task = _Task(model, saved, asked, None, what, on_notice)
-        counts, moved = _relearn(
+        return _relearn(
             task,
             label,
             lambda number, old: old != label and (learned is None or number in learned),
         )
-    return Relabelled(counts, dict(moved))
 
 
 def _relearn(
@@ -151,7 +134,7 @@ def _relearn(
     is_meant: Callable[[int, str], bool],
     *,
     onnx: Path | None = None,
-) -> tuple[Counts, Counter[str]]:
+) -> Relabelled:
     """Learn the last frames again, some of them under another name.
 
     Args:
@@ -159,9 +142,6 @@ def _relearn(
         label: Their new name; None for frames that are not to be learned.
         is_meant: Told the number of a frame, among all ever learned, and its old name.
         onnx: Exported files to update as well.
-
-    Returns:
-        The classes afterwards, and how many frames of each old name were meant.
     """
     store, on_notice = task.model.store, task.on_notice
     order = list(task.saved.manifest["classes"])
@@ -193,7 +173,7 @@ def _relearn(
     _change_exported(task, changed, learner, onnx)
     with says_what_is_new(onnx):
         task.model.write(changed, keep=keep)
-    return counts_of(changed), moved
+    return Relabelled(counts_of(changed), dict(moved))
 
 
 def _change_exported(task: _Task, changed: Saved, learner: Learner, onnx: Path | None) -> None:

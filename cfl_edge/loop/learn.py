@@ -15,7 +15,7 @@ from cfl_edge.loop.publish import check_publish
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.step import Step
 from cfl_edge.loop.watching import Watch
-from cfl_edge.loop.zones import Zone, in_turn, zones_to_learn
+from cfl_edge.loop.zones import Zone, play, reduction, zones_to_learn
 from cfl_edge.model.store import Store
 from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
@@ -58,12 +58,9 @@ def learn(
     check_labels(settings)
     with ExitStack() as stack:
         models = [LearnedModel(zone, stack, zone.on_notice(on_notice)) for zone in zones]
-
-        def reduction(full_px: tuple[int, int]) -> int:
-            return min(model.gaze.reduction(full_px) for model in models)
-
         inbox = inbox_of(settings)
-        stream = stack.enter_context(open_learn_stream(settings, reduction, on_notice, inbox))
+        reduce = reduction(models)
+        stream = stack.enter_context(open_learn_stream(settings, reduce, on_notice, inbox))
         on_notice(stream.description())
         if settings.zones is not None:
             for model in models:
@@ -73,12 +70,7 @@ def learn(
         camera = Camera(stream.live, service, HeatPolicy(BoardHealth(), on_notice), inbox=inbox)
         for model in models:
             model.open(camera, watch(model.zone))
-        names = [zone.name for zone in zones]
-        with ExitStack() as sessions:
-            for model in models:
-                sessions.enter_context(model.session)
-            for step in in_turn(stream, names, [model.steps for model in models]):
-                on_step(step)
+        play(stream, models, on_step)
         return {model.zone.name: model.finish() for model in models}
 
 

@@ -15,7 +15,6 @@ from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
-from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.disk_space import DiskSpace
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance
@@ -29,7 +28,7 @@ from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.publish import open_publisher
 from cfl_edge.loop.running import Running
 from cfl_edge.loop.service_notify import ServiceNotify
-from cfl_edge.loop.session import Session, SessionOptions
+from cfl_edge.loop.session import Session
 from cfl_edge.loop.session_socket import SessionSocket
 from cfl_edge.loop.step import Step, Summary
 from cfl_edge.loop.verbs import Verbs
@@ -225,17 +224,11 @@ class LearnedModel:
             lambda _: (learner.view, (learner.frames_learned, fleet.version() if fleet else 0)),
         )
         self._learning = Learning(learner, teaching, pace, checkpoints, glance, fleet)
-        options = SessionOptions(
-            settings.max_frames,
-            settings.reject,
-            stability=Stability(settings.stable_frames, settings.stable_s, settings.hold_s),
-            gaze=self.gaze,
-            zone=self.zone.name,
-        )
         if watch is not None:
             onnx = settings.model / ONNX_FOLDER / MODEL_FILE
             watched = Watched(self.mailbox, look, onnx, camera.inbox)
             self._watcher = self._stack.enter_context(watch(watched))
+        options = self.zone.session_options(self.gaze)
         self.session = Session(self._learning, options, camera.service, camera.interrupts)
         running = Running(
             learner,

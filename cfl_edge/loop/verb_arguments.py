@@ -185,18 +185,11 @@ class Remove(Arguments):
     onnx: LocalPath | None = None
 
 
-class Split(Arguments):
+class Split(Undo):
     """Frames of a class among the last ones that become another class."""
 
     name: KnownName
     into: NewName
-    seconds: Annotated[Seconds | None, Field(description=CLOCK)] = None
-    frames: Annotated[Count | None, Field(description="The last frames learned.")] = None
-    hold: Annotated[bool, Field(description="The frames of the last label without a pause.")] = (
-        False
-    )
-    across_sessions: bool = False
-    device: DeviceName = "auto"
     onnx: LocalPath | None = None
 
 

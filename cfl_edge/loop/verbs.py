@@ -238,10 +238,10 @@ class Verbs:
         )
         done = split(self._model, settings, on_notice=self._notice)
         self._changed()
-        left = f"{done.stayed} left" if done.stayed else "none left: it is gone"
-        said = f"{done.moved} frames learned again as {into}; {asked.name} has {left}"
-        moved = {"moved": done.moved, "stayed": done.stayed}
-        return {"said": said, **moved} | _counts(done.counts)
+        moved, stayed = done.moved[asked.name], done.counts.frames.get(asked.name, 0)
+        left = f"{stayed} left" if stayed else "none left: it is gone"
+        said = f"{moved} frames learned again as {into}; {asked.name} has {left}"
+        return {"said": said, "moved": moved, "stayed": stayed} | _counts(done.counts)
 
     def remove(self, asked: given.Remove) -> Answer:
         """Forget a class; this ends what undo can take back."""

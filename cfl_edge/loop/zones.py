@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.config.run import RunSettings
 from cfl_edge.config.zones import read_zones
 from cfl_edge.errors import CflEdgeError, ModelError, UsageError
+from cfl_edge.loop.debounce import Stability
+from cfl_edge.loop.gaze import Gaze
+from cfl_edge.loop.session import Session, SessionOptions
 from cfl_edge.loop.step import Step
 from cfl_edge.model.store import Store
 from cfl_edge.notices import Notice
 from cfl_edge.onnx.metadata import MODEL_FILE, ONNX_FOLDER
+from cfl_edge.region import Reduce
 from cfl_edge.stream.shared import SharedStream
 from cfl_edge.stream.source import Stream
 from cfl_edge.web.options import MAX_PORT
@@ -63,6 +68,38 @@ class Zone(Generic[S]):
                 hint=f"a port of at most {MAX_PORT - self.number}",
             )
         return port and port + self.number
+
+    def session_options(self, gaze: Gaze) -> SessionOptions:
+        """Return how its session goes through the stream.
+
+        Args:
+            gaze: Of its model.
+        """
+        settings = self.settings
+        return SessionOptions(
+            settings.max_frames,
+            settings.reject,
+            stability=Stability(settings.stable_frames, settings.stable_s, settings.hold_s),
+            gaze=gaze,
+            zone=self.name,
+        )
+
+
+class ZoneModel(Protocol):
+    """A model that goes through the stream of a camera: it learns, or it predicts.
+
+    Attributes:
+        zone: What it was made for.
+        gaze: Says how far JPEGs may be shrunk.
+        session: Entered while it goes through the stream.
+    """
+
+    zone: Zone[Any]
+    gaze: Gaze
+    session: Session
+
+    def steps(self, stream: Stream) -> Iterator[Step]:
+        """Yield the steps of its session, each once its own watchers have seen it."""
 
 
 def zones_to_learn(settings: LearnSettings) -> list[Zone[LearnSettings]]:
@@ -140,40 +177,41 @@ def zones_to_run(settings: RunSettings) -> list[Zone[RunSettings]]:
     ]
 
 
-def in_turn(
-    stream: Stream,
-    names: Sequence[str | None],
-    sessions: Sequence[Callable[[Stream], Iterator[Step]]],
-) -> Iterator[Step]:
-    """Go through a stream with several sessions: each frame is read once, and each has its turn.
+def reduction(models: Sequence[ZoneModel]) -> Reduce:
+    """Return how far JPEGs may be shrunk for all models of a camera."""
+    return lambda full_px: min(model.gaze.reduction(full_px) for model in models)
+
+
+def play(stream: Stream, models: Sequence[ZoneModel], on_step: Callable[[Step], None]) -> None:
+    """Go through a stream with several models: each frame is read once, and each has its turn.
 
     An error of one ends all of them, and each saves what it has learned.
 
     Args:
         stream: Open; it is left open.
-        names: Of the zones.
-        sessions: `Session.steps` of each, or what wraps it. They share their `Interrupts`.
+        models: Of the zones. Their sessions share their `Interrupts`.
+        on_step: Called after every frame, for each zone.
 
     Raises:
         CflEdgeError: The first error of a session.
     """
     shared = SharedStream(stream)
-    going = {
-        number: session(shared.branch(name))
-        for number, (name, session) in enumerate(zip(names, sessions, strict=True))
-    }
     first: CflEdgeError | None = None
-    while going:
-        for number, steps in list(going.items()):
-            try:
-                step = next(steps, None)
-            except CflEdgeError as error:
-                first = first or error
-                shared.fail(first)
-                step = None
-            if step is None:
-                del going[number]
-            else:
-                yield step
+    with ExitStack() as sessions:
+        for model in models:
+            sessions.enter_context(model.session)
+        going = {model.zone.name: model.steps(shared.branch(model.zone.name)) for model in models}
+        while going:
+            for name, steps in list(going.items()):
+                try:
+                    step = next(steps, None)
+                except CflEdgeError as error:
+                    first = first or error
+                    shared.fail(first)
+                    step = None
+                if step is None:
+                    del going[name]
+                else:
+                    on_step(step)
     if first is not None:
         raise first

@@ -11,16 +11,15 @@ from urllib.parse import urlsplit
 
 from cfl_edge.config.run import RunSettings
 from cfl_edge.errors import ModelError, UsageError, export_command
-from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Confusion
 from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.loop.service_notify import ServiceNotify
-from cfl_edge.loop.session import Predicting, Session, SessionOptions
+from cfl_edge.loop.session import Predicting, Session
 from cfl_edge.loop.step import Step, Totals
-from cfl_edge.loop.zones import Zone, in_turn, zones_to_run
+from cfl_edge.loop.zones import Zone, play, reduction, zones_to_run
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
@@ -93,26 +92,18 @@ def run(
         for model in models:
             stack.enter_context(model.outputs)
             stack.enter_context(closing(model.watched))
-
-        def reduction(full_px: tuple[int, int]) -> int:
-            return min(model.gaze.reduction(full_px) for model in models)
-
         options = StreamOptions(
             labels=settings.labels_from == "dirs",
             realtime_hz=settings.realtime,
-            reduce=reduction,
+            reduce=reduction(models),
             inbox=inbox,
         )
         stream = stack.enter_context(open_stream(settings.stream, options, on_notice=on_notice))
-        for model in models:
-            stack.enter_context(model.session)
         on_notice(stream.description())
         if inbox is not None:  # there may be no frame for hours
             service.ready()
             models[0].session.serve = service.alive
-        names = [zone.name for zone in zones]
-        for step in in_turn(stream, names, [model.steps for model in models]):
-            on_step(step)
+        play(stream, models, on_step)
     return {model.zone.name: model.summary() for model in models}
 
 
@@ -169,13 +160,7 @@ class RunModel:
         self.outputs = Outputs(zone, on_notice, self._look, glance.burst, inbox)
         self.watched = WatchedModel(settings.model, self._load, on_notice, watch=settings.watch)
         self.gaze = Gaze(on_notice, self._look)
-        options = SessionOptions(
-            settings.max_frames,
-            settings.reject,
-            stability=Stability(settings.stable_frames, settings.stable_s, settings.hold_s),
-            gaze=self.gaze,
-            zone=zone.name,
-        )
+        options = zone.session_options(self.gaze)
         self.session = Session(Predicting(self.watched, glance), options, service, interrupts)
         self._confusion = Confusion()
 
