@@ -1,7 +1,10 @@
 """A triangle in panels against dense matrices."""
 
+import sys
+
 import pytest
 import torch
+from command_line import process
 
 from cfl_edge.core.triangle import Triangle, triangle_size
 from cfl_edge.model.class_table import add_products
@@ -73,3 +76,34 @@ def test_the_class_table_adds_products_as_torch_does(channels):
     found = add_products(triangle.values.numpy().copy(), x.numpy())
     triangle.add_products(x)
     torch.testing.assert_close(torch.from_numpy(found), triangle.values, rtol=1e-5, atol=1e-4)
+
+
+RENEWED = """
+import re
+from pathlib import Path
+import torch
+from cfl_edge.core.allocator import keep_freed_memory
+from cfl_edge.core.triangle import Triangle, triangle_size
+
+def resident_mib():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+keep_freed_memory()
+triangle, small = Triangle(torch.zeros(triangle_size(2048)), 2048), []
+factor = triangle.scaled(1.0, torch.float32)  # 9 MiB
+before = resident_mib()
+for _ in range(5):
+    new = triangle.scaled(1.0, torch.float32)
+    factor = new
+    del new
+    small += [torch.ones(25_000) for _ in range(3)]
+print(resident_mib() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+def test_copies_that_are_renewed_again_and_again_leave_no_holes():
+    with process(RENEWED) as child:
+        out, err = child.communicate(timeout=120)
+    assert err == ""
+    assert float(out) < 5  # the small blocks are 1.5 MB

@@ -7,6 +7,7 @@ block: a camera's frame waits for a block, not for the whole matrix.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Generator
 
 import torch
@@ -73,7 +74,7 @@ class Triangle:
 
     def scaled(self, factor: float, dtype: torch.dtype) -> Triangle:
         """Return a multiple of the matrix, in memory of its own."""
-        return Triangle(self.values.to(dtype, copy=True).mul_(factor), self.channels)
+        return Triangle(copied_outside_heap(self.values, dtype).mul_(factor), self.channels)
 
     def dense(self) -> Tensor:
         """Return the symmetric matrix (C, C)."""
@@ -167,6 +168,22 @@ def lower_inverse(lower: Tensor) -> Tensor:
     inverse[half:, half:] = below = lower_inverse(lower[half:, half:])
     inverse[half:, :half] = -below @ (lower[half:, :half] @ above)
     return inverse
+
+
+def copied_outside_heap(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Copy a vector into pages of its own, which go back to the system once it is freed.
+
+    A covariance is renewed again and again: in the heap each copy would leave a hole that the next
+    one does not fit into.
+
+    Example:
+        >>> copied_outside_heap(torch.ones(2), torch.float64)
+        tensor([1., 1.], dtype=torch.float64)
+    """
+    if x.device.type != "cpu" or not len(x):
+        return x.to(dtype, copy=True)
+    pages = mmap.mmap(-1, len(x) * dtype.itemsize)
+    return torch.frombuffer(pages, dtype=dtype).copy_(x)
 
 
 def triangle_size(channels: int) -> int:

@@ -99,10 +99,9 @@ def open_learner(
         recompute=False,
     )
     config = _with_view(config, settings, saved, on_notice)
-    if settings.memory_mib is None:
-        keep_freed_memory()
-    else:
+    if settings.memory_mib is not None:
         config = _fitted(config, settings, saved is not None, late_labels, on_notice)
+    return_freed_memory()  # reading the backbone's weights must leave no holes in the heap
     backbones = {} if backbones is None else backbones
     key = config.backbone, config.statistics_mib, config.resolved_image_px()
     shared = backbones.get(key)
@@ -118,7 +117,9 @@ def open_learner(
             hint="--replay-mib 16",
         ) from None
     backbones[key] = backbones[learner.config.backbone, *key[1:]] = learner.backbone
-    give_back()  # what the file of the backbone's weights needed while it was read
+    give_back()
+    if settings.memory_mib is None:
+        keep_freed_memory()
     learner.journal = open_journal(saved, learner, on_notice)
     if saved is not None:
         on_notice(
@@ -205,7 +206,6 @@ def _fitted(
         optimizer_is_given=is_saved or settings.optimizer is not None,
         for_learning=for_learning,
     )
-    return_freed_memory()
     planned_mib = plan.total_bytes / MIB
     # The journal gets what is left: learning comes before undoing.
     journal_mib = min(config.journal_mib, math.floor(learning_mib - planned_mib))
