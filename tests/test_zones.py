@@ -24,7 +24,8 @@ from cfl_edge.loop.ask import ask
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.learn import learn
 from cfl_edge.loop.step import Step
-from cfl_edge.loop.zones import Zone, zones_to_learn
+from cfl_edge.loop.zones import Zone, left_over, zones_to_learn
+from cfl_edge.model.last_stream import learn_command
 from cfl_edge.model.store import Store
 from cfl_edge.prediction import Prediction, predict_label
 from cfl_edge.preprocess import to_model_input
@@ -456,7 +457,7 @@ def test_what_does_not_go_with_zones(zones, tmp_path, options, words):
     assert_error(cfl_edge("learn", "--stream", "demo:", *asked, *options), 2, words)
 
 
-def test_a_model_and_zones_do_not_share_a_folder(taught, zones):
+def test_a_model_and_zones_do_not_share_a_folder(taught, zones, stream):
     asked = ("--zones", zones, "--model", taught / "model/door")
     result = cfl_edge("learn", "--stream", "demo:", *asked)
     assert_error(result, 4, "door holds a model, expected a folder for the models of zones")
@@ -465,7 +466,51 @@ def test_a_model_and_zones_do_not_share_a_folder(taught, zones):
     for words in (("undo", taught / "model", "--hold"), ("export", taught / "model", "-o", "x")):
         result = cfl_edge(*words)
         assert_error(result, 4, "holds models of zones (bin, door) and none of its own")
-        assert f"the same with {taught / 'model/bin'}" in result.err
+        assert f"try: cfl-edge classes list {taught / 'model/bin'}, and so with" in result.err
+        again = f"cfl-edge teach --model {taught / 'model'} --stream {stream} --zones "
+        assert f"{again}{taught / 'zones.toml'} goes on teaching all of them" in result.err
+
+
+def test_a_zone_that_was_renamed_is_told_of_and_how_to_drop_it(taught, tmp_path):
+    model, file = tmp_path / "model", tmp_path / "zones.toml"
+    shutil.copytree(taught / "model", model)
+    text = (taught / "zones.toml").read_text()
+    for place in (model / "door", model / "bin"):  # as if it had been learned here
+        saved = Store(place).load()
+        saved.manifest["counters"]["zones"] = str(file)
+        Store(place).save(saved.manifest, saved.tensors)
+    file.write_text(text)
+    assert left_over(model) == left_over(model, file) == []
+    file.write_text(text.replace("[bin]", "[basket]"))
+    told = f"zone bin is in {model} but not in {file}"
+    for said in (left_over(model), left_over(model, file)):
+        assert len(said) == 1
+        assert said[0].startswith(told)
+        assert f"rm -r {model / 'bin'} forgets it" in said[0]
+    ran = cfl_edge("run", model, "--stream", "demo:?frames=2")
+    assert told in ran.err
+    refused = ("learn", "--stream", "demo:?frames=1", "--model", model, "--zones", file)
+    assert told in cfl_edge(*refused, "--label", "basket/x", *SMALL, "--max-frames", 1).err
+    # It is taught alone from now on; the others with their camera.
+    assert learn_command(model / "bin").startswith(f"cfl-edge learn --model {model / 'bin'} ")
+    assert f"teach --model {model} " in learn_command(model / "door")
+    shutil.rmtree(model / "bin")
+    assert left_over(model) == []
+    file.unlink()
+    assert left_over(model) == []
+    assert learn_command(model / "door").startswith("cfl-edge learn ")
+
+
+@pytest.mark.parametrize("words", [("undo", "--frames", 1), ("region", "0,0,0.4,1")])
+def test_what_comes_next_for_a_zone_teaches_all_zones_of_its_camera(
+    taught, stream, tmp_path, words
+):
+    model = shutil.copytree(taught / "model", tmp_path / "model")
+    shutil.rmtree(model / "door" / "onnx")
+    verb, *options = words
+    result = cfl_edge(verb, model / "door", *options)
+    command = f"cfl-edge teach --model {model} --stream {stream} --zones {taught / 'zones.toml'}"
+    assert result.out.splitlines()[-1].endswith(command), result.err
 
 
 def test_what_the_zones_share_is_divided(zones, tmp_path):

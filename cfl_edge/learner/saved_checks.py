@@ -119,6 +119,7 @@ class _Counters(_Strict):
     gradient_steps: Count
     write_budget: dict[str, _Bucket] = {}
     stream: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
+    zones: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
 
 
 class _Change(_Strict):

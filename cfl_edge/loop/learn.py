@@ -15,7 +15,7 @@ from cfl_edge.loop.publish import check_publish
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.step import Step
 from cfl_edge.loop.watching import Watch
-from cfl_edge.loop.zones import Zone, play, reduction, zones_to_learn
+from cfl_edge.loop.zones import Zone, left_over, play, reduction, zones_to_learn
 from cfl_edge.model.store import Store
 from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
@@ -51,6 +51,8 @@ def learn(
     service = ServiceNotify()
     on_notice = service.on_notice(on_notice)
     zones = zones_to_learn(settings)
+    for text in [] if settings.zones is None else left_over(settings.model, settings.zones):
+        on_notice(text)
     for zone in zones:
         Store(zone.settings.model, on_notice=on_notice).require_usable()
         if zone.settings.publish is not None:

@@ -6,6 +6,7 @@ They share the stream, and take turns at each frame; everything else is as with 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.session import Session, SessionOptions
 from cfl_edge.loop.step import Step
+from cfl_edge.model.last_stream import zones_file
 from cfl_edge.model.store import Store
 from cfl_edge.notices import Notice
 from cfl_edge.onnx.metadata import MODEL_FILE, ONNX_FOLDER
@@ -156,6 +158,29 @@ def _check(settings: LearnSettings, names: Sequence[str]) -> None:
             f"{settings.model} holds a model, expected a folder for the models of zones",
             hint=f"--model {settings.model.with_name(settings.model.name + '-zones')}",
         )
+
+
+def left_over(folder: Path, file: Path | None = None) -> list[str]:
+    """Return a sentence on each model below a folder that is no zone of its file any more.
+
+    Args:
+        folder: Of the models of zones.
+        file: The file of zones; None for the one that each of the models learned with last.
+    """
+    said = []
+    for place in sorted({place.parent for place in folder.glob("*/checkpoint-*")}):
+        named = file or zones_file(place)
+        try:
+            zones = {} if named is None else read_zones(named)
+        except UsageError:  # it is gone, or is being edited
+            continue
+        if named is not None and place.name not in zones:
+            said.append(
+                f"zone {place.name} is in {folder} but not in {named}: it was renamed there or "
+                f"taken out; rm -r {shlex.quote(str(place))} forgets it, and mv {place.name} to "
+                "the name of an untaught zone keeps what it learned"
+            )
+    return said
 
 
 def zones_to_run(settings: RunSettings) -> list[Zone[RunSettings]]:

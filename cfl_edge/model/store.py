@@ -47,6 +47,7 @@ from cfl_edge.model.checkpoint import (
     verify,
     write,
 )
+from cfl_edge.model.last_stream import is_zone, learn_command
 from cfl_edge.model.lock import LOCK, SOCKET, holder
 from cfl_edge.model.opening import irregular
 from cfl_edge.model.replacing import is_being_written, remove_leftover
@@ -333,10 +334,11 @@ class Store:
         """
         zones = sorted({place.parent.name for place in self.folder.glob("*/checkpoint-*")})
         if zones:
+            one = self.folder / zones[0]
             raise ModelNotFoundError(
                 f"{self.folder} holds models of zones ({', '.join(zones)}) and none of its own",
-                hint=f"the same with {shlex.quote(str(self.folder / zones[0]))}; learn takes all "
-                "of them with --zones",
+                hint=f"cfl-edge classes list {shlex.quote(str(one))}, and so with other commands; "
+                f"{learn_command(one)} goes on teaching" + " all of them" * is_zone(one),
             )
 
     def _names(self) -> list[str]:

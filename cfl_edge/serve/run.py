@@ -19,7 +19,7 @@ from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session
 from cfl_edge.loop.step import Step, Totals
-from cfl_edge.loop.zones import Zone, play, reduction, zones_to_run
+from cfl_edge.loop.zones import Zone, left_over, play, reduction, zones_to_run
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
@@ -83,6 +83,8 @@ def run(
     service = ServiceNotify()
     on_notice = service.on_notice(on_notice)
     zones = zones_to_run(settings)
+    for text in left_over(settings.model):
+        on_notice(text)
     interrupts = Interrupts()
     inbox = _event_inbox(settings, len(zones))
     with ExitStack() as stack:
