@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from typing import Final
 
 from cfl_edge.errors import CflEdgeError, DataError, UsageError
 
 MOST_CLASSES = 1 << 16  # ImageNet-21k has 21,841; a model of more is a forged one
+UNKNOWN: Final = "unknown"  # the answer to what is none of the classes, with --reject
 MAX_NAME = 64
 """Characters: a name is a row of a table and a line of labels.txt."""
 
@@ -41,7 +43,7 @@ def check_name(
     *,
     source: str = "the class name",
     kind: type[CflEdgeError] = UsageError,
-    reserved: str | None = None,
+    is_new: bool = True,
 ) -> str:
     """Return a class name in NFC, without the white space around it.
 
@@ -49,12 +51,13 @@ def check_name(
         name: What a user, a folder or a client called the class.
         source: How to speak of it in the error: "--label", "the folder".
         kind: The error to raise: `UsageError` for options and keys, `DataError` for folders.
-        reserved: The answer that `--reject` gives, which no class can be called then.
+        is_new: Whether a class is to be called so from now on. None is called `unknown`, in
+            whatever letters: that is the answer of `--reject`. A model may have one from before.
 
     Raises:
         CflEdgeError: An error of that kind: the name is empty, longer than 64 characters, or holds
             something that cannot be shown (control characters, line breaks, bytes that are not
-            UTF-8), or it is reserved.
+            UTF-8), or it is `unknown`.
 
     Example:
         >>> check_name(" coffee mug ")
@@ -78,10 +81,10 @@ def check_name(
             f"{source} '{visible(name)}' holds control characters, expected printable ones",
             hint="name it with letters, digits, spaces and signs",
         )
-    if name == reserved:
+    if is_new and name.casefold() == UNKNOWN:
         raise kind(
-            f"{source} is {name}, which --reject reports for unrecognised frames",
-            hint="another name, or leave --reject away",
+            f"{source} is {name}, which --reject reports for what is none of the classes",
+            hint="another name: 'empty' or 'other' where it shows none of your things",
         )
     return name
 
@@ -102,7 +105,7 @@ def require_names(names: Sequence[str]) -> None:
     hint = "a backup of the model, or learn a new one"
     if len(names) > MOST_CLASSES:
         raise DataError(f"{len(names)} classes, expected at most {MOST_CLASSES}", hint=hint)
-    different = len({check_name(name, kind=DataError) for name in names})
+    different = len({check_name(name, kind=DataError, is_new=False) for name in names})
     if different < len(names):
         raise DataError(f"{len(names)} classes have {different} names, expected as many", hint=hint)
 

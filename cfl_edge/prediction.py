@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import UsageError
+from cfl_edge.names import UNKNOWN
 
 Floats = npt.NDArray[np.float64]
 
-UNKNOWN: Final = "unknown"  # the answer to what is none of the classes
 KNOWN_ACCEPTED = 0.95  # the share of known samples at which false positives are counted
 
 

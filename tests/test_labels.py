@@ -107,21 +107,20 @@ def test_neither_torch_nor_rich_is_imported() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("name", [" unknown ", "Unknown", "UNKNOWN"])
 @pytest.mark.parametrize("kind", ["dirs", "serial"])
-def test_a_frame_is_not_labelled_unknown_where_reject_answers_so(kind: str) -> None:
-    free = open_labels(label=None, labels_from=kind)
-    assert free.label(frame(" unknown ")) == "unknown"
-    labels = open_labels(label=None, labels_from=kind, options=LabelOptions(reserved="unknown"))
-    with pytest.raises(DataError, match="is unknown, which --reject reports"):
-        labels.label(frame(" unknown "))
+def test_a_frame_is_not_labelled_unknown_which_reject_answers(kind: str, name: str) -> None:
+    labels = open_labels(label=None, labels_from=kind)
+    with pytest.raises(DataError, match=f"is {name.strip()}, which --reject reports"):
+        labels.label(frame(name))
 
 
 @pytest.mark.parametrize("source", ["--label", "a folder"])
-def test_learn_refuses_a_class_unknown_together_with_reject(tmp_path: Path, source: str) -> None:
+def test_learn_refuses_a_class_unknown(tmp_path: Path, source: str) -> None:
     data = write_images(tmp_path / "data", count=2)
     (data / "left").rename(data / "unknown")
     how = ["--label", "unknown"] if source == "--label" else ["--labels-from", "dirs"]
-    options = ["--stream", data, "--reject", 0.95, "--model", tmp_path / "m", *how, *SMALL]
+    options = ["--stream", data, "--model", tmp_path / "m", *how, *SMALL]
     result = cfl_edge("learn", *options)
     assert_error(result, 2 if source == "--label" else 4, "is unknown, which --reject reports")
 

@@ -21,8 +21,8 @@ from cfl_edge.loop.evaluate import Evaluation, UnknownEvaluation
 from cfl_edge.loop.metrics import Confusion
 from cfl_edge.loop.operating_point import Requirement, Threshold
 from cfl_edge.loop.step import Lesson, Step
-from cfl_edge.names import visible
-from cfl_edge.prediction import UNKNOWN, Prediction
+from cfl_edge.names import UNKNOWN, visible
+from cfl_edge.prediction import Prediction
 from cfl_edge.stream.frame import Frame
 
 VOID = {"meta", "img", "br", "line", "polyline"}

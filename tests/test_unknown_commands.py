@@ -1,6 +1,7 @@
 """What is unknown in `learn`, `evaluate`, `run` and `bench streams`."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -10,6 +11,10 @@ from PIL import Image
 from test_video_file import write_clip
 from unknown_samples import COLOURS, new_learner, pictures, teach
 
+from cfl_edge import Learner
+from cfl_edge.errors import DataError, UsageError
+from cfl_edge.loop.verbs import Verbs
+from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.classes import patch_classes
 from cfl_edge.onnx.inference import OnnxModel
@@ -85,25 +90,60 @@ def test_a_share_that_is_none_is_refused(model, share):
         assert_error(cfl_edge(*command, "--reject", share), 2, "--reject")
 
 
-def test_a_class_called_unknown_and_reject_do_not_go_together(model, tmp_path):
+def test_a_class_called_unknown_and_reject_do_not_go_together(learned, tmp_path):
+    """A model may have one from before no class could be called so."""
+    model = shutil.copytree(learned, tmp_path / "model")
+    store = Store(model)
+    saved = store.load()
+    saved.manifest["classes"][1] = "unknown"
+    store.save(saved.manifest, saved.tensors)
     data = write_images(tmp_path / "data", count=6)
     (data / "left").rename(data / "unknown")
-    learn = ("learn", "--stream", data, "--model", tmp_path / "m", "--labels-from", "dirs", *SMALL)
-    assert cfl_edge(*learn, "--no-export").code == 0  # without --reject a name as any other
-    for command in (learn, ("evaluate", tmp_path / "m", "--data", data)):
+    evaluate = ("evaluate", model, "--data", data)
+    assert cfl_edge(*evaluate).code == 0  # without --reject a name as any other
+    for command in (("learn", "--stream", data, "--model", model, "--label", "mug"), evaluate):
         result = cfl_edge(*command, "--reject", 0.95)
         assert_error(result, 2, "class 'unknown'")
         assert "try: rename that class" in result.err
-    labelled = ("learn", "--stream", data, "--model", tmp_path / "n", "--label", "unknown", *SMALL)
-    assert_error(cfl_edge(*labelled, "--reject", 0.95), 2, "--label is unknown")
+    assert cfl_edge("classes", "rename", model, "unknown", "left").code == 0
 
 
-@pytest.mark.parametrize("name", ["unknown", " unknown "])
+@pytest.mark.parametrize("name", ["unknown", "Unknown", " UNKNOWN"])
+def test_no_class_is_called_unknown_whoever_asks(learned, tmp_path, name):
+    model = shutil.copytree(learned, tmp_path / "model")
+    told = f"is {name.strip()}, which --reject reports"
+    data = write_images(tmp_path / "data", count=2)
+    learn = ("learn", "--stream", data, "--model", tmp_path / "m", *SMALL)
+    assert_error(cfl_edge(*learn, "--label", name), 2, f"--label {told}")
+    for words in (
+        ("add", model, name),
+        ("rename", model, "left", name),
+        ("merge", model, "left", "above", "--into", name),
+        ("split", model, "left", "--into", name, "--frames", 2),
+    ):
+        result = cfl_edge("classes", *words)
+        assert_error(result, 2, told)
+        assert "'empty'" in result.err
+    verbs = Verbs(FolderModel(model))
+    for verb, arguments in (
+        ("label", {"label": name}),
+        ("label_frame", {"label": name, "frame": 1}),
+        ("relabel", {"label": name, "last_s": 1.0}),
+        ("add", {"name": name}),
+    ):
+        with pytest.raises(UsageError, match=told):
+            verbs.do(verb, arguments)
+    learner = Learner.load(model)
+    with pytest.raises(DataError, match=told):
+        learner.learn_one(np.zeros((8, 8, 3), np.uint8), name)
+
+
+@pytest.mark.parametrize("name", ["unknown", " unknown ", "Unknown"])
 def test_a_class_folder_called_unknown_is_refused_before_the_first_frame(tmp_path, name):
     data = write_images(tmp_path / "data", kinds=("above", name), count=6)
-    learn = ("learn", "--labels-from", "dirs", "--model", tmp_path / "m", "--reject", 0.95, *SMALL)
+    learn = ("learn", "--labels-from", "dirs", "--model", tmp_path / "m", *SMALL)
     result = cfl_edge(*learn, "--stream", data)
-    assert_error(result, 4, "the class folder is unknown", "--reject")
+    assert_error(result, 4, f"the class folder is {name.strip()}", "--reject")
     assert result.out == ""
     assert not Store(tmp_path / "m").exists()
     # Whoever says what the frames show is not asked for the names of folders.
@@ -114,7 +154,7 @@ def test_a_class_folder_called_unknown_is_refused_before_the_first_frame(tmp_pat
 def test_a_clip_called_unknown_is_refused_before_the_first_frame(tmp_path):
     clip = write_clip(tmp_path / "unknown.mp4", 3)
     learn = ("learn", "--labels-from", "dirs", "--model", tmp_path / "m", *SMALL)
-    result = cfl_edge(*learn, "--stream", clip, "--reject", 0.95)
+    result = cfl_edge(*learn, "--stream", clip)
     assert_error(result, 4, "the clip's name is unknown")
     assert result.out == ""
 

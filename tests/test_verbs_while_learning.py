@@ -37,7 +37,7 @@ from cfl_edge.model.store import Store
 class Room:
     """A session on a script whose calls ask for verbs."""
 
-    def __init__(self, folder, labels=None, *, delay_s=0.0, publish=None, reserved=None):
+    def __init__(self, folder, labels=None, *, delay_s=0.0, publish=None):
         self.folder, self.learner = folder, new_learner()
         self.learner.journal = Journal(1.0, bases=[Base(0, 0)])
         store = Store(folder, on_notice=pytest.fail)
@@ -61,7 +61,6 @@ class Room:
             self.checkpoints,
             self.session,
             self.publisher,
-            reserved=reserved,
         )
         self.model = model = LiveModel(store, self.learner, self.checkpoints.save, [].append)
         self.verbs, self.answers = Verbs(model, running, on_notice=[].append), []
@@ -411,11 +410,11 @@ def test_publish(tmp_path):
     without.run(without.refused(UsageError, "without --publish", "publish"), PLAIN[0])
 
 
-def test_a_reserved_name_is_refused(tmp_path):
-    room = Room(tmp_path / "model", reserved="unknown")
+def test_no_class_is_called_unknown(tmp_path):
+    room = Room(tmp_path / "model")
     room.run(
         room.refused(UsageError, "--reject reports", "label", label="unknown"),
-        room.refused(UsageError, "--reject reports", "add", name="unknown"),
+        room.refused(UsageError, "--reject reports", "add", name="UnKnown"),
         PLAIN[0],
     )
 

@@ -194,7 +194,7 @@ def read_again(saved: Saved, where: str) -> Saved:
             raise damaged("it does not say whose contribution it is")
         try:
             for name in [text for alias in about["aliases"].items() for text in alias]:
-                check_name(str(name), kind=DataError)
+                check_name(str(name), kind=DataError, is_new=False)
         except DataError as error:
             raise damaged(error.problem) from None
         if saved.manifest["network"]["learner"] not in MERGED:

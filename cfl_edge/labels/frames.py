@@ -50,11 +50,9 @@ class FrameLabels(LabelSource):
         return cls(lambda frame: name, lambda newest: f"every frame is {name}")
 
     @classmethod
-    def of_stream(cls, reserved: str | None = None) -> Self:
+    def of_stream(cls) -> Self:
         """The stream knows the class: a folder's subfolder, `demo:` (`--labels-from dirs`)."""
-        return cls(
-            lambda frame: _checked(frame.label, "the class folder", reserved), lambda newest: ""
-        )
+        return cls(lambda frame: _checked(frame.label, "the class folder"), lambda newest: "")
 
     @classmethod
     def of_board(cls, options: LabelOptions = NO_OPTIONS) -> Self:
@@ -64,7 +62,7 @@ class FrameLabels(LabelSource):
         not have its label, however long it waited.
         """
         return cls(
-            lambda frame: _checked(options.own(frame.label), "the board's label", options.reserved),
+            lambda frame: _checked(options.own(frame.label), "the board's label"),
             lambda newest: f"label {newest}" if newest else "hold a button of the board",
             with_frame=False,
         )
@@ -99,15 +97,13 @@ class FrameLabels(LabelSource):
         """Do nothing."""
 
 
-def _checked(label: str | None, source: str, reserved: str | None) -> str | None:
-    if label is None:
-        return None
-    return check_name(label, source=source, kind=DataError, reserved=reserved)
+def _checked(label: str | None, source: str) -> str | None:
+    return None if label is None else check_name(label, source=source, kind=DataError)
 
 
 def labels_of_stream(options: LabelOptions) -> FrameLabels:
     """Return the source of `--labels-from dirs`."""
-    return FrameLabels.of_stream(options.reserved)
+    return FrameLabels.of_stream()
 
 
 def labels_of_board(options: LabelOptions) -> FrameLabels:

@@ -53,7 +53,6 @@ class KeyLabels(LabelSource):
 
     Args:
         classes: Names to bind at the start, in this order; after the 31st there is no key left.
-        reserved: See `cfl_edge.names.check_name`; a new class is not called so.
         hands: The session's pause, and whom to ask for verbs.
         descriptor: File descriptor of the terminal, standard input by default.
         clock: Returns monotonic seconds.
@@ -73,7 +72,6 @@ class KeyLabels(LabelSource):
         self,
         classes: Sequence[str] = (),
         *,
-        reserved: str | None = None,
         hands: Hands | None = None,
         descriptor: int = 0,
         clock: Callable[[], float] = time.monotonic,
@@ -85,7 +83,6 @@ class KeyLabels(LabelSource):
             )
         self._bound = dict(zip(KEYS, classes, strict=False))  # the rest has no key
         self._unbound = list(classes[len(KEYS) :])
-        self._reserved = reserved
         self._hands = hands or Hands()
         self.follow = self._follow
         self._frame = self._meant = 0  # the last one that somebody saw, and the one of `x`
@@ -285,7 +282,7 @@ class KeyLabels(LabelSource):
     def _bind(self, name: str) -> None:
         """Give a new class the next free key."""
         try:
-            name = check_name(name, reserved=self._reserved)
+            name = check_name(name)
         except UsageError as error:
             self._note = visible(error.problem)
             return
@@ -308,4 +305,4 @@ def _said(answer: Future[dict[str, Any]]) -> str:
 
 def labels_of_keys(options: LabelOptions) -> KeyLabels:
     """Return the source of `--labels-from keys`."""
-    return KeyLabels(options.classes, reserved=options.reserved, hands=options.hands)
+    return KeyLabels(options.classes, hands=options.hands)

@@ -33,14 +33,12 @@ class LabelOptions:
 
     Args:
         classes: Names that the model knows, in their order.
-        reserved: See `cfl_edge.names.check_name`.
         hands: What it may use of the session.
         zone: Which zone of the camera it labels: of labels such as "door/open" those that begin
             with it. None for all of the camera, whose labels are taken as they are.
     """
 
     classes: Sequence[str] = ()
-    reserved: str | None = None
     hands: Hands = field(default_factory=Hands)
     zone: str | None = None
 

@@ -242,7 +242,10 @@ class BatchLearner:
                 f"{len(labels)} labels for {len(encoded.h0)} samples, expected as many",
                 hint="one label for each sample",
             )
-        names = [check_name(label, source="the label", kind=DataError) for label in labels]
+        names = [
+            check_name(name, source="the label", kind=DataError, is_new=name not in self.classes)
+            for name in labels
+        ]
         targets = [self._target(name) for name in names]
         for image, target in zip(encoded.images, targets, strict=True):
             self.examples.add(image.clone(), target)

@@ -15,9 +15,9 @@ from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.loop.operating_point import Threshold, read_requirement
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
 from cfl_edge.loop.step import Step
-from cfl_edge.names import nfc
+from cfl_edge.names import UNKNOWN, nfc
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.prediction import UNKNOWN, auroc, check_reject, false_positive_rate, only_answer
+from cfl_edge.prediction import auroc, check_reject, false_positive_rate, only_answer
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.uri import parse_uri

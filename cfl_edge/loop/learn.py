@@ -10,7 +10,7 @@ from cfl_edge.errors import UsageError
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.learn_model import Camera, Learned, LearnedModel
-from cfl_edge.loop.learn_stream import inbox_of, open_learn_stream, reserved_name
+from cfl_edge.loop.learn_stream import inbox_of, open_learn_stream
 from cfl_edge.loop.publish import check_publish
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.step import Step
@@ -80,10 +80,10 @@ def check_labels(settings: LearnSettings) -> None:
     """Refuse labels that cannot be told or learned.
 
     Raises:
-        UsageError: Buttons of a stream that has none, or a class named `unknown` with --reject.
+        UsageError: Buttons of a stream that has none, or a name that no class can have.
     """
     if settings.label is not None:
-        check_name(settings.label, source="--label", reserved=reserved_name(settings))
+        check_name(settings.label, source="--label")
     if settings.labels_from != "serial":
         return
     stream = parse_uri(settings.stream)

@@ -20,7 +20,7 @@ from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.interrupts import Interrupts
-from cfl_edge.loop.learn_stream import default_labels, reserved_name
+from cfl_edge.loop.learn_stream import default_labels
 from cfl_edge.loop.look import draw_view
 from cfl_edge.loop.mailbox import Do, Mailbox
 from cfl_edge.loop.open_learner import Backbones, check_unchanged, open_learner
@@ -140,7 +140,7 @@ class LearnedModel:
         """
         settings = self._settings
         self._hands = Hands(submit=self.mailbox.submit)
-        options = LabelOptions(self._classes, reserved_name(settings), self._hands, self.zone.name)
+        options = LabelOptions(self._classes, self._hands, self.zone.name)
         self._labels: LabelSource = self._stack.enter_context(
             open_labels(
                 label=settings.label,
@@ -241,7 +241,6 @@ class LearnedModel:
             self._learning.newest,
             camera.heat.board,
             glance,
-            reserved=reserved_name(settings),
             memory_mib=settings.memory_mib,
         )
         model = LiveModel(self._store, learner, checkpoints.save, on_notice)

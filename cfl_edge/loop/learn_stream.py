@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.notices import Notice
-from cfl_edge.prediction import UNKNOWN
 from cfl_edge.region import Reduce, keep_whole
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.open import open_stream
@@ -41,7 +40,7 @@ def open_learn_stream(
         epochs=epochs,
         seed=settings.seed,
         labels=(settings.labels_from or default_labels(settings)) == "dirs",
-        reserved=reserved_name(settings),
+        new_classes=True,
         realtime_hz=realtime_hz,
         reduce=keep_whole if settings.ui else reduce,
         inbox=inbox,
@@ -62,8 +61,3 @@ def default_labels(settings: LearnSettings) -> str | None:
     if not settings.ui and settings.label is None and settings.stream.startswith("demo:"):
         return "dirs"
     return None
-
-
-def reserved_name(settings: LearnSettings) -> str | None:
-    """Return the name that no class may have: the answer of `--reject`."""
-    return None if settings.reject is None else UNKNOWN

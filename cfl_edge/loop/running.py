@@ -33,7 +33,6 @@ class Running:
         newest: Returns the newest frame that the model looked at; None before the first.
         board: Says how hot it is; None does not ask.
         glance: Says which frames the model looks at; None for all.
-        reserved: See `cfl_edge.names.check_name`.
         memory_mib: Of `--memory-mib`; None without a limit.
     """
 
@@ -45,7 +44,6 @@ class Running:
     newest: Callable[[], Encoded | None] = lambda: None
     board: BoardHealth | None = None
     glance: Glance | None = None
-    reserved: str | None = None
     memory_mib: float | None = None
 
     def status(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from cfl_edge.loop.verb_arguments import VERBS
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.class_table import Change
 from cfl_edge.model.last_stream import learn_command
-from cfl_edge.names import check_name, visible
+from cfl_edge.names import visible
 from cfl_edge.notices import Notice, counted, log_notice
 from cfl_edge.region import parse_region
 
@@ -84,7 +84,7 @@ class Verbs:
         teaching = self._running("label").teaching
         if asked.label is None:
             return self.unlabel(given.Nothing())
-        label = self._checked(asked.label)
+        label = asked.label
         is_news = self._held is None or label != self._held[0]
         if is_news:
             self._end_hold()
@@ -119,7 +119,7 @@ class Verbs:
     def label_frame(self, asked: given.LabelFrame) -> Answer:
         """Label one past frame, and learn it; one that has another label is relabelled."""
         asked.require_one("label_frame", "frame", "seconds_ago")
-        running, label = self._running("label_frame"), self._checked(asked.label)
+        running, label = self._running("label_frame"), asked.label
         try:
             frame, learned = running.teaching.teach_past(
                 label, frame=asked.frame, seconds_ago=asked.seconds_ago
@@ -138,7 +138,7 @@ class Verbs:
         """Learn a picture that is no frame of the stream."""
         from cfl_edge.stream.decode import ImageError, decode_image  # loads PyAV
 
-        running, label = self._running("label_picture"), self._checked(asked.label)
+        running, label = self._running("label_picture"), asked.label
         try:
             image = decode_image(base64.b64decode(asked.picture, validate=True))
         except (ImageError, ValueError) as error:
@@ -152,7 +152,7 @@ class Verbs:
     def relabel(self, asked: given.Relabel) -> Answer:
         """Learn frames again under the label that they should have had."""
         asked.require_one("relabel", "frames", "last_s")
-        label = self._checked(asked.label)
+        label = asked.label
         if asked.frames is None:
             reach, learned = self._reach(seconds=asked.last_s), None
         else:
@@ -218,20 +218,20 @@ class Verbs:
 
     def add(self, asked: given.Add) -> Answer:
         """Add a class to be learned later."""
-        return self._change(Change("add", (), self._checked(asked.name)), asked.onnx)
+        return self._change(Change("add", (), asked.name), asked.onnx)
 
     def rename(self, asked: given.Rename) -> Answer:
         """Rename a class."""
-        return self._change(Change("rename", (asked.name,), self._checked(asked.to)), asked.onnx)
+        return self._change(Change("rename", (asked.name,), asked.to), asked.onnx)
 
     def merge(self, asked: given.Merge) -> Answer:
         """Merge several classes into one."""
-        into = self._checked(asked.into)
+        into = asked.into
         return self._change(Change("merge", tuple(asked.names), into), asked.onnx)
 
     def split(self, asked: given.Split) -> Answer:
         """Make a new class of the frames of a class that were learned last."""
-        into = self._checked(asked.into)
+        into = asked.into
         settings = SplitSettings(
             model=self._model.store.folder,
             **asked.model_dump() | {"into": into, "onnx": _path(asked.onnx)},
@@ -357,10 +357,6 @@ class Verbs:
     def _notice(self, text: str) -> None:
         self._notices.append(text)
         self._on_notice(text)
-
-    def _checked(self, name: str) -> str:
-        reserved = None if self._maybe_running is None else self._maybe_running.reserved
-        return check_name(name, reserved=reserved)
 
     def _reach(self, **how: Any) -> UndoSettings:
         return UndoSettings(model=self._model.store.folder, **how)

@@ -20,11 +20,12 @@ from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session
 from cfl_edge.loop.step import Step, Totals
 from cfl_edge.loop.zones import Zone, left_over, play, reduction, zones_to_run
+from cfl_edge.names import UNKNOWN
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
 from cfl_edge.onnx.model_trial import try_model
-from cfl_edge.prediction import UNKNOWN, check_reject, only_answer
+from cfl_edge.prediction import check_reject, only_answer
 from cfl_edge.region import View
 from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.status import Seen

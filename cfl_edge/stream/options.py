@@ -34,8 +34,7 @@ class StreamOptions:
         seed: Random seed of the shuffling and of the demo, at least 0.
         labels: Whether names are labels: of an image its class folder, of a clip its own name.
             False gives the frames of files no label, and any folder is read.
-        reserved: A name that no label may have, see `cfl_edge.names.check_name`: refused before the
-            first frame where the names are known by then.
+        new_classes: Whether labels become classes: `is_new` of `cfl_edge.names.check_name`.
         realtime_hz: Replay a recording at this many frames per second, 0.1 to 1000, dropping
             frames when the reader falls behind. None waits for the reader.
         timeout_s: Seconds without a frame after which a live source counts as lost.
@@ -59,7 +58,7 @@ class StreamOptions:
     epochs: int = 1
     seed: int = 0
     labels: bool = True
-    reserved: str | None = None
+    new_classes: bool = False
     realtime_hz: float | None = None
     timeout_s: float = STALL_S
     give_up_s: float | None = None

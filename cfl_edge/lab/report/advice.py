@@ -9,9 +9,8 @@ from typing import NamedTuple
 from cfl_edge.lab.report.gallery import Gallery
 from cfl_edge.loop.evaluate import Evaluation
 from cfl_edge.loop.operating_point import images_to_show, recall_of
-from cfl_edge.names import visible
+from cfl_edge.names import UNKNOWN, visible
 from cfl_edge.notices import counted
-from cfl_edge.prediction import UNKNOWN
 
 FEW_IMAGES = 30  # of a class: with all of them right, the interval still reaches down to 89 %
 SURE = 0.95  # a wrong answer with more than this is often a wrong label

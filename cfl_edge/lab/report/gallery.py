@@ -11,7 +11,7 @@ from typing import final
 from PIL import Image
 
 from cfl_edge.loop.step import Step
-from cfl_edge.prediction import UNKNOWN
+from cfl_edge.names import UNKNOWN
 
 Cell = tuple[str, str]  # the true class and the answer
 

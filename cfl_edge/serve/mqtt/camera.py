@@ -18,8 +18,8 @@ from PIL import Image as Pillow
 from cfl_edge.errors import CflEdgeError
 from cfl_edge.labels.source import Submit
 from cfl_edge.loop.step import Step
+from cfl_edge.names import UNKNOWN
 from cfl_edge.notices import Notice
-from cfl_edge.prediction import UNKNOWN
 from cfl_edge.serve.mqtt import discovery as ha
 from cfl_edge.serve.mqtt.address import MqttAddress
 from cfl_edge.serve.mqtt.broker import TELL_S, Broker

@@ -47,13 +47,13 @@ def parts_of(folders: Iterable[str]) -> dict[str, str]:
     return parts
 
 
-def check_classes(listing: Listing, on_notice: Notice, reserved: str | None = None) -> None:
+def check_classes(listing: Listing, on_notice: Notice, is_new: bool = False) -> None:
     """Refuse folders that are no classes before the first image is read, and say what is odd.
 
     Args:
         listing: Of a folder or a glob.
         on_notice: Told of folders without an image, and of a single class that looks like several.
-        reserved: See `cfl_edge.names.check_name`.
+        is_new: See `cfl_edge.names.check_name`.
 
     Raises:
         DataError: A folder has a name that no class can have, or the folders are the parts of a
@@ -66,7 +66,7 @@ def check_classes(listing: Listing, on_notice: Notice, reserved: str | None = No
             below.setdefault(first, set()).add(rest[0] if len(rest) > 1 else "")
     for first in below:
         source = f"{listing.path}: the class folder"
-        check_name(first, source=source, kind=DataError, reserved=reserved)
+        check_name(first, source=source, kind=DataError, is_new=is_new)
     parts = parts_of(below)
     deep = {
         part: os.path.join(listing.root, name) for part, name in parts.items() if below[name] - {""}

@@ -128,7 +128,7 @@ class Video(Recording):
     Args:
         path: The file.
         labelled: Whether the name is the label.
-        reserved: See `cfl_edge.names.check_name`.
+        is_new: See `cfl_edge.names.check_name`.
 
     Raises:
         StreamNotFoundError: There is no such file.
@@ -144,7 +144,7 @@ class Video(Recording):
           try: ls .
     """
 
-    def __init__(self, path: str, *, labelled: bool = True, reserved: str | None = None) -> None:
+    def __init__(self, path: str, *, labelled: bool = True, is_new: bool = False) -> None:
         self.uri = path
         stem = os.path.splitext(os.path.basename(path))[0]
         clip = Clip(path)  # opened to look at it, and again for each epoch
@@ -153,7 +153,7 @@ class Video(Recording):
         self.label = None
         if labelled:
             source = f"{path}: the clip's name"
-            self.label = check_name(stem, source=source, kind=DataError, reserved=reserved)
+            self.label = check_name(stem, source=source, kind=DataError, is_new=is_new)
 
     def description(self) -> str:
         """Return size, codec, rate and, where the file tells it, the number of frames."""

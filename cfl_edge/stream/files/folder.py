@@ -76,7 +76,7 @@ def open_file(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Reco
         is_image = False
     if is_image:
         return Folder(path, options, on_notice)
-    return Video(path, labelled=options.labels, reserved=options.reserved)
+    return Video(path, labelled=options.labels, is_new=options.new_classes)
 
 
 @final
@@ -114,7 +114,7 @@ class Folder(Recording):
         self._root, self._names = listing.root, listing.names
         self.length = None if listing.clips else len(self._names)
         if options.labels:
-            check_classes(listing, on_notice, options.reserved)
+            check_classes(listing, on_notice, options.new_classes)
 
     def description(self) -> str:
         """Return the number of files and classes, and their order."""

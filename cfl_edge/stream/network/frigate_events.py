@@ -21,8 +21,8 @@ from typing import Any, final
 from urllib.parse import urlsplit
 
 from cfl_edge.errors import StreamError, StreamLostError, UsageError
+from cfl_edge.names import UNKNOWN
 from cfl_edge.notices import Notice
-from cfl_edge.prediction import UNKNOWN
 from cfl_edge.stream.decode import ImageError, decode_image
 from cfl_edge.stream.frame import Image
 from cfl_edge.stream.inbox import Inbox
