@@ -240,6 +240,17 @@ def default_signals():
 
 
 SIGNALS = pytest.mark.parametrize("number", ENDS)
+WORDS = {
+    signal.SIGINT: "Ctrl-C",
+    signal.SIGTERM: "SIGTERM",
+    signal.SIGHUP: "the end of its terminal",
+}
+
+
+def test_a_summary_says_whether_frames_were_left():
+    assert run(*frames(5), max_frames=3).ended_by == "--max-frames 3"
+    assert run(*frames(2), max_frames=3).ended_by is None
+    assert run(*frames(2)).lost() == ""
 
 
 @SIGNALS
@@ -255,6 +266,8 @@ def test_a_signal_while_waiting_for_a_camera_ends_at_once(number, default_signal
     timer.join()
     assert time.monotonic() - begun_s < 10
     assert summary.interrupted
+    assert summary.ended_by == WORDS[number]
+    assert summary.lost() == f"; ended by {WORDS[number]}"
     assert summary.frames == 3
     assert saves.learned == [3]
 

@@ -159,6 +159,17 @@ def test_a_clip_called_unknown_is_refused_before_the_first_frame(tmp_path):
     assert result.out == ""
 
 
+def test_a_class_of_which_nothing_was_learned_is_no_second_one(tmp_path):
+    data = write_images(tmp_path / "data", kinds=("above",), count=3)
+    learn = ("learn", "--stream", data, "--labels-from", "dirs", "--model", tmp_path / "m", *SMALL)
+    assert cfl_edge(*learn, "--no-export").code == 0
+    assert cfl_edge("classes", "add", tmp_path / "m", "ghost").code == 0
+    sentence = "above is predicted for everything"
+    assert sentence in cfl_edge(*learn).out  # and it is exported
+    assert (tmp_path / "m" / "onnx" / "labels.txt").read_text() == "above\nghost\n"
+    assert sentence in cfl_edge("evaluate", tmp_path / "m", "--data", data).err
+
+
 @pytest.mark.parametrize("classes", [1, 2])
 def test_a_model_of_one_class_is_said_to_need_a_second(tmp_path, classes):
     data = write_images(tmp_path / "data", kinds=("above", "left")[:classes], count=3)

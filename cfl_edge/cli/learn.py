@@ -170,7 +170,7 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         command = f"{again} {labels}"
     if summary.withheld and not summary.classes:
         command += " --learn-flagged"
-    if single := only_answer(summary.classes):
+    if single := only_answer([name for name, count in learned.samples.items() if count]):
         lines.append(f"one class  {single}")
         command = again if settings.ui else f"{again} --label empty"
     return [*lines, f"next       {command}"]

@@ -107,7 +107,8 @@ def evaluate(
         learner.view = learner.config.looking(settings.fit, settings.region).view()
         gaze.look = lambda: (learner.view, learner.image_px)
         check_reject(reject, learner.classes)
-        if single := only_answer(learner.classes):
+        learned = learner.samples()
+        if single := only_answer([name for name in learned if learned[name]]):
             on_notice(f"{settings.model} has one class: {single}")
         if reject is not None and learner.algorithm.novelty.table() is None:
             on_notice(NOT_CALIBRATED)

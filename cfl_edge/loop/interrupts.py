@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = {  # and how a summary names them
+    signal.SIGINT: "Ctrl-C",
+    signal.SIGTERM: "SIGTERM",
+    signal.SIGHUP: "the end of its terminal",
+}
 AGAIN_S = 1.0  # `timeout` and shells send a signal twice, to the process and to its group
 
 
@@ -30,6 +34,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.requested = False
+        self.by: str | None = None  # what requested it
         self._waiting = False
         self._before: dict[signal.Signals, object] = {}
         self._requested_s = 0.0
@@ -55,6 +60,7 @@ class Interrupts:
                 signal.raise_signal(number)
             return
         self.requested, self._requested_s = True, time.monotonic()
+        self.by = SIGNALS[signal.Signals(number)]
         if self._waiting:
             raise KeyboardInterrupt
 

@@ -166,7 +166,7 @@ class Session:
         serve: Called between two frames, and while none comes, to run what other threads ask for; a
             signal does not interrupt it.
         frame_px: Width and height of the newest frame; None before the first.
-        frames, seen, looked, rejected, dropped, damaged, skipped, seconds: As in `Totals`, so far.
+        frames, seen, looked, rejected, dropped, damaged, skipped, seconds: As in `Totals`.
 
     Example:
         ```python
@@ -208,6 +208,14 @@ class Session:
     def interrupted(self) -> bool:
         """Whether Ctrl-C, SIGTERM or SIGHUP ended the run."""
         return self._interrupts.requested
+
+    @property
+    def ended_by(self) -> str | None:
+        """What ended the run before the stream did: a signal, or an option; None for nothing."""
+        most_frames = self._options.max_frames
+        if self.interrupted or most_frames is None or self.frames < most_frames:
+            return self._interrupts.by
+        return f"--max-frames {most_frames}"
 
     @property
     def fps(self) -> float:

@@ -142,6 +142,7 @@ class Totals:
         skipped: Images that could not be read.
         fps: Frames predicted per second.
         seconds: From the first frame to the last thing predicted or learned.
+        ended_by: What ended it before the stream did: a signal, or `--max-frames`.
         peak_rss_mib: Peak resident memory of the process, MiB.
     """
 
@@ -154,17 +155,19 @@ class Totals:
     skipped: int = 0
     fps: float = 0.0
     seconds: float = 0.0
+    ended_by: str | None = None
     peak_rss_mib: float = 0.0
 
     def lost(self) -> str:
-        """Return what was not predicted, as the end of a sentence; empty for nothing.
+        """Return what was not predicted, and why it ended, as the end of a sentence.
 
         Example:
-            >>> Totals(dropped=3, skipped=1).lost()
-            ', 3 dropped, 1 not readable'
+            >>> Totals(dropped=3, skipped=1, ended_by="Ctrl-C").lost()
+            ', 3 dropped, 1 not readable; ended by Ctrl-C'
         """
         counts = {"dropped": self.dropped, "damaged": self.damaged, "not readable": self.skipped}
-        return "".join(f", {count} {what}" for what, count in counts.items() if count)
+        ended = "" if self.ended_by is None else f"; ended by {self.ended_by}"
+        return "".join(f", {count} {what}" for what, count in counts.items() if count) + ended
 
 
 @dataclass(frozen=True)
