@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, final
 from urllib.parse import urlsplit
 
 from cfl_edge.config.run import RunSettings
@@ -190,7 +190,7 @@ class RunModel:
             **self._counts(),
         )
 
-    def _counts(self) -> dict[str, int]:
+    def _counts(self) -> dict[str, Any]:
         return {"model_swaps": self.watched.swaps, "model_failures": self.watched.failures}
 
     def _load(self, path: Path, image: Shown) -> OnnxModel:
