@@ -1,5 +1,6 @@
 """The closed-form step equals autograd on the same layer; the chunk changes rounding only."""
 
+import functools
 import itertools
 
 import pytest
@@ -181,6 +182,11 @@ def trained(kind, optimizer="sgd", steps=3, **options):
     return [p.detach() for p in [*network.parameters(), rows]], pooled, losses
 
 
+@functools.cache
+def trained_by_autograd(kind, optimizer):
+    return trained(kind, optimizer, closed_form=False)
+
+
 OPTIONS = [
     {"chunk": 1},
     {"chunk": 4},
@@ -193,13 +199,12 @@ OPTIONS = [
     ("kind", "optimizer", "options"),
     [
         *itertools.product(["4,8", "3x6"], ["sgd", "momentum", "adamw"], OPTIONS),
-        *itertools.product(["vgg8b"], ["momentum"], OPTIONS[2:]),  # large: once is enough
+        *itertools.product(["vgg8b"], ["momentum"], OPTIONS[2:3]),  # large: once is enough
     ],
     ids=str,
 )
 def test_training_equals_autograd_whatever_the_chunk(kind, optimizer, options):
-    expected = trained(kind, optimizer, closed_form=False)
-    found = trained(kind, optimizer, **options)
+    expected, found = trained_by_autograd(kind, optimizer), trained(kind, optimizer, **options)
     for one, other in zip(expected[0] + expected[1], found[0] + found[1], strict=True):
         assert torch.allclose(one, other, rtol=1e-7, atol=1e-9)
     assert found[2] == pytest.approx(expected[2])

@@ -13,6 +13,7 @@ import learner_checks
 import numpy as np
 import pytest
 import torch
+from command_line import cfl_edge
 from rule_checks import batch, fresh
 from torch.overrides import TorchFunctionMode
 
@@ -268,10 +269,10 @@ def test_the_parts_fit_ten_minutes_and_their_commands_are_understood():
     from cfl_edge.lab.bench.options import StepSettings
 
     for command in gpu.commands("bench", "data.npz"):
-        done = subprocess.run(
-            [*command, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        start, words = command[:3], command[3:]
+        assert start == [sys.executable, "-m", "cfl_edge"]
+        shown = cfl_edge(*words, "--help")
+        assert shown.code == 0, shown.err
     settings = StepSettings(
         network="conv512", image_px=32, batch=512, sweep="none", cases=gpu.CASES
     )

@@ -21,7 +21,7 @@ from cfl_edge.learner.learner import Learner
 
 DEALT = {
     "five boards, nothing in common": [{2 * b: 20, 2 * b + 1: 9} for b in range(5)],
-    "20 boards, Dirichlet 0.1": split(20, np.random.default_rng(1)),
+    "8 boards, Dirichlet 0.1": split(8, np.random.default_rng(1)),
 }
 
 

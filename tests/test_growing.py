@@ -46,11 +46,10 @@ def teach(learner, numbers, count=1, seed=0):
 
 def recall(learner, numbers, count=5):
     """Return the share of unseen images of these classes that are recognised."""
-    right = []
-    for number in numbers:
-        scores = learner.predict(learner.encode(pictures(number, count, seed=10**6)))
-        right += [learner.classes[i] == f"class {number}" for i in scores.argmax(1)]
-    return np.mean(right)
+    images = np.concatenate([pictures(number, count, seed=10**6) for number in numbers])
+    found = learner.predict(learner.encode(images)).argmax(1)
+    expected = [f"class {number}" for number in numbers for _ in range(count)]
+    return np.mean([learner.classes[i] == name for i, name in zip(found, expected, strict=True)])
 
 
 # ------------------------------------------------------------------------------- one frame, again

@@ -54,12 +54,18 @@ def measured_mib(cases):
 
 
 def median_mib(cases):
-    """Return the median of three processes where the first is off: a busy machine moves it."""
-    first = measured_mib(cases)
+    """Return what each case takes; of those that are off, which a busy machine moves, the median.
+
+    Of three processes.
+    """
+    median = measured_mib(cases)
     planned = [planned_mib(*case) for case in cases]
-    if planned == pytest.approx(first, rel=0.15):
-        return first
-    return np.median([first, measured_mib(cases), measured_mib(cases)], axis=0)
+    off = [i for i, mib in enumerate(median) if planned[i] != pytest.approx(mib, rel=0.15)]
+    if off:
+        again = [measured_mib([cases[i] for i in off]) for _ in range(2)]
+        for i, *others in zip(off, *again, strict=True):
+            median[i] = np.median([median[i], *others])
+    return median
 
 
 def planned_mib(kind, px, batch, chunk, recompute=False):
@@ -75,13 +81,13 @@ def planned_mib(kind, px, batch, chunk, recompute=False):
 @LINUX
 def test_the_plan_is_within_15_percent_of_the_measured_growth():
     cases = [
-        ("32x64", 32, BATCH, 16),
-        ("8x64", 96, BATCH, 1),
+        ("16x64", 32, BATCH, 16),
+        ("3x64", 96, BATCH, 1),
         ("2x64", 96, BATCH, 8),
-        ("4x32", 224, BATCH, 4),
+        ("2x32", 224, BATCH, 4),
         ("conv512-in", 64, BATCH, 4),
         ("conv256", 64, BATCH, 16),
-        ("8x64", 96, BATCH, 1, True),
+        ("3x64", 96, BATCH, 1, True),
     ]
     for case, measured in zip(cases, median_mib(cases), strict=True):
         assert planned_mib(*case) == pytest.approx(measured, rel=0.15), case
