@@ -1,9 +1,11 @@
 """Boards that learn from each other through a folder."""
 
 import errno
+import gc
 import os
 import shutil
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -343,6 +345,28 @@ def test_a_sum_that_fails_is_not_taken_over_and_one_that_breaks_goes_back(
     assert isinstance(fleet._watch.model, Alone)
     assert "back to the previous model" in notices[-1]
     fleet.close()
+
+
+def test_sums_of_before_take_no_memory(hall, kitchen, shared, polled):
+    own = Learner.load(hall)
+    fleet, answering = Fleet(hall, own, [].append), []
+    gc.disable()
+    try:
+        for number in range(4):
+            board(kitchen, {number: 3})
+            sync(kitchen, shared)
+            sync(hall, shared)
+            fleet.predict(shown(own, 2), None)
+            end_s = time.monotonic() + 30
+            while fleet.learner.algorithm in (own.algorithm, *(one() for one in answering)):
+                assert time.monotonic() < end_s
+                fleet.predict(shown(own, 2), None)
+                time.sleep(0.01)
+            answering.append(weakref.ref(fleet.learner.algorithm))
+        assert answering[0]() is None  # one stays to go back to
+    finally:
+        gc.enable()
+        fleet.close()
 
 
 def test_a_board_that_leaves_answers_by_itself_again(hall, kitchen, shared, polled):

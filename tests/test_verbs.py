@@ -1,9 +1,11 @@
 """What can be asked of a model: the same answers whether a session learns on it or nobody does."""
 
 import base64
+import gc
 import io
 import json
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 from cfl_edge.errors import CflEdgeError, DataError, ModelWriteError, SessionError, UsageError
 from cfl_edge.labels.frames import FrameLabels
+from cfl_edge.learner.algorithms.algorithm import Algorithm
 from cfl_edge.learner.live import LiveModel
 from cfl_edge.loop.checkpoints import Checkpoints
 from cfl_edge.loop.label_delay import open_ring
@@ -97,6 +100,35 @@ def test_classes_are_changed(lesson, how):
     assert not any(text.startswith("stays: ") for text in removed["notices"])
     removed = asked.do("remove", name="lit")
     assert any(text.startswith("stays: ") for text in removed["notices"])
+
+
+CHANGES = {
+    "rename": {"name": "left", "to": "aside"},
+    "add": {"name": "fox"},
+    "undo": {"frames": 2},
+    "relabel": {"label": "above", "last_s": 2},
+    "region": {"region": "0,0,0.5,1"},
+}
+
+
+@pytest.mark.parametrize("verb", CHANGES)
+def test_what_learned_before_a_change_takes_no_memory_after_it(verb, lesson):
+    """A change comes with another learner; the collector may come to the old one very late."""
+    asked = Asked(lesson, "in use", alternating(12))
+    before = weakref.ref(asked.learner.algorithm)
+    gc.collect()
+    count = algorithms_alive()
+    gc.disable()
+    try:
+        asked.verbs.do(verb, CHANGES[verb])
+        assert before() is None
+        assert algorithms_alive() == count
+    finally:
+        gc.enable()
+
+
+def algorithms_alive():
+    return sum(issubclass(type(one), Algorithm) for one in gc.get_objects())
 
 
 def test_undo_leaves_what_would_have_been_learned_without(lesson, how):

@@ -8,6 +8,7 @@ sent to others stays the board's own.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -62,6 +63,7 @@ class Joined:
         """
         from cfl_edge.fleet.solved import solved
 
+        gc.collect()  # learners of earlier sums have cycles, and 28 MiB each
         others = read_again(Store(self.path, on_notice=notice).load(), str(self.path))
         require_same_plan(self._copy, others)
         pool = Pool(boards=2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gc
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -409,6 +410,7 @@ class Verbs:
     def _changed(self) -> None:
         if self._maybe_running is None:
             return
+        gc.collect()  # it took another learner: the one before has cycles, and 60 MiB
         self._maybe_running.teaching.changed()
         if self._maybe_running.glance is not None:
             self._maybe_running.glance.forget()
