@@ -49,7 +49,7 @@ class CountingSession:
 
     def __enter__(self):
         with ExitStack() as stack:
-            stack.enter_context(self.page)
+            stack.enter_context(self.page.server)
             self._thread = threading.Thread(target=self._run)
             self._thread.start()
             stack.callback(self._thread.join)
@@ -62,7 +62,7 @@ class CountingSession:
 
     @property
     def port(self):
-        return self.page._server.port
+        return self.page.server.port
 
     def _run(self):
         while not self._ended.wait(1 / self.fps):

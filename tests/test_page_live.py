@@ -164,7 +164,7 @@ def test_a_picture_does_not_wait_for_the_acknowledgement_of_its_text(session):
     """Not that of the viewer, and not that of TCP either, which takes 40 ms."""
     with Viewer(session) as viewer:
         viewer.take()
-        (connection,) = session.page._server._clients._state.connections
+        (connection,) = session.page.server._clients._state.connections
         link = connection.transport.get_extra_info("socket")
         assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 

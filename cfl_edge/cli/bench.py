@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
@@ -33,10 +34,12 @@ def streams(settings: StreamSettings, reporter: Reporter) -> None:
     from cfl_edge.lab.bench.streams.command import bench_streams
 
     report = bench_streams(settings, reporter)
-    _summarise(report, reporter)
-    if settings.plot is not None and (png := report.png()) is not None:
-        write_plot(png, settings.plot)  # after the table, which a full disk must not cost
-    _exit(report)
+
+    def draw() -> None:  # after the table, which a full disk must not cost
+        if settings.plot is not None and (png := report.png()) is not None:
+            write_plot(png, settings.plot)
+
+    _finish(report, reporter, draw)
 
 
 @command(app)
@@ -48,9 +51,7 @@ def memory(settings: StepSettings, reporter: Reporter) -> None:
     from cfl_edge.lab.bench.command import bench_step
     from cfl_edge.lab.bench.sweeps import MEMORY
 
-    report = bench_step(MEMORY, settings, reporter)
-    _summarise(report, reporter)
-    _exit(report)
+    _finish(bench_step(MEMORY, settings, reporter), reporter)
 
 
 @command(app)
@@ -59,9 +60,7 @@ def speed(settings: StepSettings, reporter: Reporter) -> None:
     from cfl_edge.lab.bench.command import bench_step
     from cfl_edge.lab.bench.sweeps import SPEED
 
-    report = bench_step(SPEED, settings, reporter)
-    _summarise(report, reporter)
-    _exit(report)
+    _finish(bench_step(SPEED, settings, reporter), reporter)
 
 
 @command(app)
@@ -73,18 +72,15 @@ def page(settings: PageSettings, reporter: Reporter) -> None:
     """
     from cfl_edge.lab.bench.page.command import bench_page
 
-    report = bench_page(settings, reporter)
-    _summarise(report, reporter)
-    _exit(report)
+    _finish(bench_page(settings, reporter), reporter)
 
 
-def _summarise(report: Report, reporter: Reporter) -> None:
+def _finish(report: Report, reporter: Reporter, then: Callable[[], None] = lambda: None) -> None:
+    """Show a report, do what follows, and end as an interrupted run does if it was one."""
     if report.interrupted:
         reporter.notice(f"interrupted after {report.done()}")
     line = shlex.join(["cfl-edge", *sys.argv[1:]])
     reporter.summary(report.fields() | {"command": line}, report.lines(line))
-
-
-def _exit(report: Report) -> None:
+    then()
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -90,7 +90,8 @@ def _page(zone: Zone[LearnSettings], reporter: Reporter) -> Watch:
 
     @contextmanager
     def watch(watched: Watched) -> Iterator[Watcher]:
-        with TeachPage(options, watched, on_notice, option) as page:
+        page = TeachPage(options, watched, on_notice, option)
+        with page.server:
             # Whoever reads a journal is not to get in: a token that stays is shown on a terminal.
             stays = settings.token_file is not None or TOKEN_VARIABLE in os.environ
             is_shown = not stays or sys.stderr.isatty()

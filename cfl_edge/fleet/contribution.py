@@ -102,7 +102,7 @@ def contribution(saved: Saved, board: str, where: str, *, min_count: int = 0) ->
         raise ModelError(
             f"{where} was learned with --learner {learner}{without}, whose classifier does not "
             "follow from sums over its samples",
-            hint="learn with --learner joint, slda, ncm or imprint, or cfl on a backbone",
+            hint="learn with --learner joint, slda or ncm, or cfl on a backbone",
         )
     if others := manifest["counters"].get("merged_boards"):
         raise ModelError(

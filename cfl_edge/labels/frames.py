@@ -50,7 +50,7 @@ class FrameLabels(LabelSource):
         return cls(lambda frame: name, lambda newest: f"every frame is {name}")
 
     @classmethod
-    def of_stream(cls) -> Self:
+    def of_stream(cls, options: LabelOptions = NO_OPTIONS) -> Self:
         """The stream knows the class: a folder's subfolder, `demo:` (`--labels-from dirs`)."""
         return cls(lambda frame: _checked(frame.label, "the class folder"), lambda newest: "")
 
@@ -66,6 +66,13 @@ class FrameLabels(LabelSource):
             lambda newest: f"label {newest}" if newest else "hold a button of the board",
             with_frame=False,
         )
+
+    @classmethod
+    def of_requests(cls, options: LabelOptions = NO_OPTIONS) -> Self:
+        """Programs label by the verbs of the session (`http`)."""
+        labels = cls.none('POST {"label": "mug"} to /api/v1/label')
+        labels.looks_back = True
+        return labels
 
     @classmethod
     def none(cls, waiting: str | None = None) -> Self:
@@ -99,20 +106,3 @@ class FrameLabels(LabelSource):
 
 def _checked(label: str | None, source: str) -> str | None:
     return None if label is None else check_name(label, source=source, kind=DataError)
-
-
-def labels_of_stream(options: LabelOptions) -> FrameLabels:
-    """Return the source of `--labels-from dirs`."""
-    return FrameLabels.of_stream()
-
-
-def labels_of_board(options: LabelOptions) -> FrameLabels:
-    """Return the source of `--labels-from serial`."""
-    return FrameLabels.of_board(options)
-
-
-def labels_of_requests(options: LabelOptions) -> FrameLabels:
-    """Return the source of `--labels-from http`: programs label by the verbs of the session."""
-    labels = FrameLabels.none('POST {"label": "mug"} to /api/v1/label')
-    labels.looks_back = True
-    return labels

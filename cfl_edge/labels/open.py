@@ -10,10 +10,10 @@ from cfl_edge.labels.source import NO_OPTIONS, LabelOptions, LabelSource
 from cfl_edge.names import visible
 
 KINDS = {
-    "dirs": "cfl_edge.labels.frames:labels_of_stream",
+    "dirs": "cfl_edge.labels.frames:FrameLabels.of_stream",
     "keys": "cfl_edge.labels.keys:labels_of_keys",
-    "http": "cfl_edge.labels.frames:labels_of_requests",
-    "serial": "cfl_edge.labels.frames:labels_of_board",
+    "http": "cfl_edge.labels.frames:FrameLabels.of_requests",
+    "serial": "cfl_edge.labels.frames:FrameLabels.of_board",
 }
 """Values of `--labels-from`, and what returns the source: "module:function", imported when used.
 

@@ -131,7 +131,10 @@ class WebServer:
     @property
     def url(self) -> str:
         """Its address; once entered, with the port that it listens on."""
-        host = self._options.host
+        return self.url_by(self._options.host)
+
+    def url_by(self, host: str) -> str:
+        """Return its address by another name or address of this machine."""
         return f"http://{f'[{host}]' if ':' in host else host}:{self._port}/"
 
     def _run(self, runner: asyncio.Runner, listener: socket.socket) -> None:

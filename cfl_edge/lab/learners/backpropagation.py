@@ -69,12 +69,7 @@ def backward_layer_by_layer(
 ) -> None:
     """Send the error of every classifier into its own layer: one layer's activations at a time.
 
-    Args:
-        network: Gets gradients.
-        h0: What the first layer reads, (N, C, H, W).
-        frozen: Features of the frozen sources, each (N, C_r).
-        rows: Of the classifiers of all sources; get gradients.
-        labels: Class indices, (N,).
+    Arguments are those of `backward_end_to_end`; `rows` are of the classifiers of all sources.
     """
     for x, row in zip(frozen, rows[: len(frozen)], strict=True):
         classifier_loss(x, row, labels).backward()  # type: ignore[no-untyped-call]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
-from cfl_edge.learner.algorithms.class_means import ClassMeans, Method, RunningMeans
+from cfl_edge.learner.algorithms.class_means import ClassMeans, RunningMeans
 
 # Makes the probabilities as sure as they are right: least cross entropy on CIFAR-10. The cosine
 # alone would say nearly the same of all classes.
@@ -29,4 +29,4 @@ def imprinted_rows(running: RunningMeans) -> Tensor:
 
 def build(inputs: AlgorithmInputs) -> Algorithm:
     """Build `imprint`."""
-    return ClassMeans(inputs, Method(F.normalize, imprinted_rows))
+    return ClassMeans(inputs, imprinted_rows, F.normalize)

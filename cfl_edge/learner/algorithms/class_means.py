@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -94,20 +93,6 @@ class RunningMeans:
         return within if within > 1e-6 * self.mean_square() else self.mean_square()
 
 
-@dataclass(frozen=True)
-class Method:
-    """What is made of features and means.
-
-    Args:
-        prepare: Features (N, C) to those whose mean is taken, (N, C).
-        rows: Means to label embeddings (Z, C + 1), whose dot products with features as they come
-            are logits.
-    """
-
-    prepare: Callable[[Tensor], Tensor]
-    rows: Callable[[RunningMeans], Tensor]
-
-
 def nearest_mean_rows(running: RunningMeans) -> Tensor:
     """Score by the squared Euclidean distance to the class's mean, less what all classes share.
 
@@ -122,25 +107,25 @@ def nearest_mean_rows(running: RunningMeans) -> Tensor:
     return centred(NEAREST_MEAN_SCALE / running.within_square() * rows, running.counts > 0)
 
 
-def _as_it_is(x: Tensor) -> Tensor:
-    return x
-
-
-NEAREST_MEAN = Method(_as_it_is, nearest_mean_rows)
-
-
 @final
 class ClassMeans(Logits, HeldOut, ClassifierAlgorithm):
     """Running means of the classes, and label embeddings made of them at once.
 
     Args:
         inputs: What it is built on.
-        method: `NEAREST_MEAN`, or another.
+        rows: Means to label embeddings (Z, C + 1), whose dot products with features as they come
+            are logits.
+        prepare: Features (N, C) to those whose mean is taken, (N, C).
     """
 
-    def __init__(self, inputs: AlgorithmInputs, method: Method) -> None:
+    def __init__(
+        self,
+        inputs: AlgorithmInputs,
+        rows: Callable[[RunningMeans], Tensor] = nearest_mean_rows,
+        prepare: Callable[[Tensor], Tensor] = lambda x: x,
+    ) -> None:
         super().__init__(inputs)
-        self.method = method
+        self._rows, self._prepare = rows, prepare
         self.running = RunningMeans(self.reading.channels, self.device)
         self._readout = torch.zeros(0, self.reading.width, device=self.device)
         counts = "statistics.0.counts"
@@ -157,11 +142,11 @@ class ClassMeans(Logits, HeldOut, ClassifierAlgorithm):
 
     def fit(self, x: Tensor, targets: Tensor, *, hurried: bool) -> None:
         """Update the means."""
-        self.running.update(self.method.prepare(x), targets, x.square().sum(dim=1))
+        self.running.update(self._prepare(x), targets, x.square().sum(dim=1))
         self._refresh()
 
     def _refresh(self) -> None:
-        rows = silenced(self.method.rows(self.running), self.running.counts > 0)
+        rows = silenced(self._rows(self.running), self.running.counts > 0)
         self._readout = self.reading.spread(rows)
 
     def held_out(self, x: Tensor, targets: Tensor, copies: Tensor) -> Tensor:
@@ -172,8 +157,8 @@ class ClassMeans(Logits, HeldOut, ClassifierAlgorithm):
                 continue
             without = copy.copy(self.running)
             for _ in range(int(copies[i])):
-                without.remove(self.method.prepare(x[i : i + 1])[0], z, squares[i])
-            rows = silenced(self.method.rows(without), without.counts > 0)
+                without.remove(self._prepare(x[i : i + 1])[0], z, squares[i])
+            rows = silenced(self._rows(without), without.counts > 0)
             distances[i] = -(rows @ with_constant(x[i])).max()
         return distances
 
@@ -188,4 +173,4 @@ class ClassMeans(Logits, HeldOut, ClassifierAlgorithm):
 
 def build(inputs: AlgorithmInputs) -> Algorithm:
     """Build `ncm`."""
-    return ClassMeans(inputs, NEAREST_MEAN)
+    return ClassMeans(inputs)

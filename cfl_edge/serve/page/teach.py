@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from typing import Any, Self, final
+from typing import Any, final
 from urllib.parse import quote
 
 import segno
@@ -34,7 +34,7 @@ EVERYWHERE = ("0.0.0.0", "::")
 
 @final
 class TeachPage:
-    """The page while a session runs: a context manager; `see` passes a frame on and never waits.
+    """The page while a session runs; `see` passes a frame on and never waits.
 
     Args:
         options: Address and token.
@@ -42,8 +42,8 @@ class TeachPage:
         on_notice: Told of a request that failed, in the thread of the server.
         option: What chooses the port, for the error.
 
-    Raises:
-        UsageError: On entering: the port is not available.
+    Attributes:
+        server: Serves it while its `with` block runs.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TeachPage:
         self._metrics = Metrics(self._status)
         self._api = api = Api(self._feed, watched, self.album)
         files = page_routes()
-        self._server = WebServer(
+        self.server = WebServer(
             options,
             [*api.routes(), *status_routes(self._status, self._metrics), *files],
             f"{option} {options.port}",
@@ -68,25 +68,14 @@ class TeachPage:
         )
         self._options = options
 
-    def __enter__(self) -> Self:
-        """Listen."""
-        self._server.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Hang up on everyone."""
-        self._server.__exit__()
-
     @property
     def address(self) -> str:
         """What to open in a browser, with the token where one is needed."""
-        host = self._options.host
+        host, token = self._options.host, self._options.token
         if host in EVERYWHERE:
             host = own_address(is_v6=":" in host)
-        shown = f"[{host}]" if ":" in host else host
-        token = self._options.token
         query = "" if token is None else f"?token={quote(token, safe='')}"
-        return f"http://{shown}:{self._server.port}/{query}"
+        return f"{self.server.url_by(host)}{query}"
 
     def see(self, step: Step) -> None:
         """Show a frame; called by the thread of the session."""
