@@ -125,6 +125,9 @@ def test_the_focus_stays_where_the_keyboard_was(browser, taught):
     focus = "() => document.activeElement.getAttribute('aria-label')"
     with opened(browser, taught.page.address) as page:
         page.get_by_text("learned as mug; the others say pen").wait_for()
+        page.get_by_role("link", name="Skip these pictures").press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("() => document.activeElement.id") == "export"
         page.get_by_role("button", name="Keep mug").focus()
         page.keyboard.press("Enter")
         page.get_by_role("button", name="Keep mug").wait_for(state="detached")

@@ -414,6 +414,8 @@ def test_where_it_looks_is_drawn_over_the_models_view(browser, session):
         assert page.get_by_role("button", name="Model's view").get_attribute("aria-pressed")
         until(lambda: colour_at(page, 0.95, 0.95)[0] > 150)
         assert max(colour_at(page, 0.1, 0.1)[:3]) < 60
+        boxes = [page.locator(one).bounding_box() for one in (".frame canvas", ".says")]
+        assert boxes[1]["y"] >= boxes[0]["y"] + boxes[0]["height"]  # every place is seen
         page.get_by_label("in", exact=True).select_option("layer 1")
         until(lambda: colour_at(page, 0.4, 0.4)[0] > 150)
         until(lambda: max(colour_at(page, 0.95, 0.95)[:3]) < 60)

@@ -7,6 +7,7 @@ import io
 import json
 import socket
 import struct
+import tempfile
 import zipfile
 
 import numpy as np
@@ -247,6 +248,7 @@ def test_a_full_disk_refuses_the_archive_and_the_next_one_is_taken(session, monk
         patched.setattr(imports, "TemporaryFile", full)
         code, answer = learn(session, data)
     assert (code, answer["error"]) == (507, "the archive cannot be stored: No space left on device")
+    assert answer["hint"] == f"free space in {tempfile.gettempdir()} of the machine that learns"
     assert session.pictures == []
     assert learn(session, data)[0] == 200
 

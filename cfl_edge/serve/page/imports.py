@@ -7,7 +7,7 @@ import base64
 from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import Any, final
 
 from starlette.exceptions import HTTPException
@@ -71,7 +71,8 @@ class Imports:
                     return await self._learn(unpacked(archive, pictures), len(pictures))
         except OSError as error:
             problem = f"the archive cannot be stored: {error.strerror}"
-            raise HTTPException(HTTPStatus.INSUFFICIENT_STORAGE, problem) from error
+            hint = f"free space in {gettempdir()} of the machine that learns"
+            return answer({"error": problem, "hint": hint}, HTTPStatus.INSUFFICIENT_STORAGE)
         except DataError as error:
             problems = {"error": error.problem, "hint": error.hint}
             return answer(problems, HTTPStatus.BAD_REQUEST)
