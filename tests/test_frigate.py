@@ -11,9 +11,10 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from functools import partial
 
 import pytest
-from command_line import cfl_edge
+from command_line import SMALL, cfl_edge
 from frigate_server import PASSWORD, USER, Frigate, event, serving
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.uri import parse_uri
 
+until = partial(wait_for, timeout_s=60)  # on a busy machine
 ESCAPED = PASSWORD.replace("/", "%2F").replace(" ", "%20")
 DOG = {"label": "dog", "camera": "garden"}
 
@@ -84,7 +86,7 @@ def test_every_event_gets_the_answer_for_its_newest_picture(frigate, port):
     with Watch(port) as watch:
         watch.say(event(id="1.5-a"))
         watch.say(event(id="2.5-b", **DOG))
-        wait_for(lambda: len(frigate.sub_labels) == 2)
+        until(lambda: len(frigate.sub_labels) == 2)
         red = {"subLabel": "red", "subLabelScore": 0.8765, "camera": "front_door"}
         blue = {"subLabel": "blue", "subLabelScore": 0.8765, "camera": "garden"}
         assert frigate.sub_labels == [("1.5-a", red), ("2.5-b", blue)]
@@ -92,7 +94,7 @@ def test_every_event_gets_the_answer_for_its_newest_picture(frigate, port):
         watch.say(event("end", id="2.5-b", picture_s=9.0))  # Frigate does not cut it any more
         frigate.pictures["1.5-a"] = jpeg("blue")
         watch.say(event("update", id="1.5-a", picture_s=1607123970.0))
-        wait_for(lambda: len(frigate.sub_labels) == 3)
+        until(lambda: len(frigate.sub_labels) == 3)
         assert frigate.sub_labels[2] == ("1.5-a", blue | {"camera": "front_door"})
         assert frigate.asked == ["1.5-a", "2.5-b", "1.5-a"]
     assert watch.names == frigate.asked
@@ -103,7 +105,7 @@ def test_the_picture_of_an_event_that_is_over_is_better_than_none(frigate, port)
     frigate.pictures["1.5-a"] = jpeg("red")
     with Watch(port) as watch:
         watch.say(event("end", id="1.5-a"))
-        wait_for(lambda: frigate.sub_labels)
+        until(lambda: frigate.sub_labels)
 
 
 def test_events_of_another_camera_or_kind_or_without_a_picture_are_left_out(frigate, port):
@@ -115,7 +117,7 @@ def test_events_of_another_camera_or_kind_or_without_a_picture_are_left_out(frig
         watch.say(event(id="3.5-a", **DOG, has_snapshot=False))
         watch.say(event(id="4.5-a", **DOG, false_positive=True))
         watch.say(event(id="5.5-a", **DOG))
-        wait_for(lambda: frigate.sub_labels)
+        until(lambda: frigate.sub_labels)
     assert frigate.asked == ["5.5-a"]
 
 
@@ -127,7 +129,7 @@ def test_what_is_none_of_the_classes_gets_no_sub_label(frigate, port, label):
     ) as watch:
         watch.say(event(id="1.5-a"))
         watch.say(event(id="2.5-a"))
-        wait_for(lambda: frigate.sub_labels)
+        until(lambda: frigate.sub_labels)
     # Frigate takes no score of 0
     assert frigate.sub_labels == [("2.5-a", {"subLabel": "fox", "camera": "front_door"})]
 
@@ -151,11 +153,11 @@ def test_a_login_is_made_once_and_again_where_the_token_is_over(frigate, port):
     frigate.pictures |= {"1.5-a": jpeg("red"), "2.5-a": jpeg("red")}
     with Watch(port) as watch:
         watch.say(event(id="1.5-a"))
-        wait_for(lambda: frigate.sub_labels)
+        until(lambda: frigate.sub_labels)
         assert frigate.logins == 1
         frigate.tokens.clear()  # a day later
         watch.say(event(id="2.5-a"))
-        wait_for(lambda: len(frigate.sub_labels) == 2)
+        until(lambda: len(frigate.sub_labels) == 2)
         assert frigate.logins == 2
     assert watch.notices == ["Frigate 0.16.2-4d58206 answers"]
 
@@ -168,7 +170,7 @@ def test_a_password_that_is_refused_is_said_once_and_not_tried_again_at_once(fri
     with open_stream(uri, StreamOptions(inbox=inbox), on_notice=notices.append):
         for number in range(5):
             hear(json.dumps(event(id=f"{number}.5-a")).encode())
-        wait_for(lambda: not inbox._newest)
+        until(lambda: not inbox._newest)
     assert frigate.logins == 1
     (notice,) = notices
     assert f"http://127.0.0.1:{port} asks for a user name and password, or refuses them" in notice
@@ -205,12 +207,12 @@ def test_what_fails_is_said_once_and_the_next_event_is_looked_at(frigate, port, 
     with Watch(port) as watch:
         for number in range(3):
             watch.say(event(id=f"{number}.5-a"))
-        wait_for(lambda: len(frigate.asked) == 3 and frigate.forbidden == 3 * (kind == "viewer"))
+        until(lambda: len(frigate.asked) == 3 and frigate.forbidden == 3 * (kind == "viewer"))
         frigate.delay_s, frigate.role = 0.0, "admin"
         frigate.pictures["9.5-a"] = jpeg("blue")
         frigate.tokens.clear()  # the role stands in the token
         watch.say(event(id="9.5-a"))
-        wait_for(lambda: frigate.sub_labels)
+        until(lambda: frigate.sub_labels)
         assert [id for id, _ in frigate.sub_labels] == ["9.5-a"]
         assert watch.stream.damaged == (3 if kind in ("damaged", "no picture") else 0)
     first, notice = watch.notices
@@ -226,15 +228,15 @@ def test_frigate_that_is_away_is_said_once_until_it_is_back(frigate):
     frigate.pictures |= {f"{i}.5-a": jpeg("red") for i in range(4)}
     port = free_port()
     with Watch(port) as watch:
-        wait_for(lambda: watch.notices)
+        until(lambda: watch.notices)
         watch.say(event(id="0.5-a"))
         watch.say(event(id="1.5-a"))
-        wait_for(lambda: not watch.inbox._newest)
+        until(lambda: not watch.inbox._newest)
         with serving(frigate, port):
             watch.say(event("update", id="1.5-a"))  # it was not looked at: it is now
-            wait_for(lambda: frigate.sub_labels)
+            until(lambda: frigate.sub_labels)
         watch.say(event(id="2.5-a"))
-        wait_for(lambda: len(watch.notices) == 2)
+        until(lambda: len(watch.notices) == 2)
     assert all("nothing listens there" in notice for notice in watch.notices)
 
 
@@ -253,7 +255,7 @@ def test_what_is_no_frigate_is_said_and_nothing_else_happens(answer):
         thread.start()
         with Watch(server.getsockname()[1]) as watch:
             watch.say(event(id="1.5-a"))
-            wait_for(lambda: len(watch.notices) > bool(answer[:4] == b"HTTP"))
+            until(lambda: len(watch.notices) > bool(answer[:4] == b"HTTP"))
             thread.join()
         assert watch.names == []
 
@@ -264,10 +266,10 @@ def test_a_message_that_is_no_event_is_said_once(frigate, port):
         assert watch.topic == "nvr/events"
         for payload in (b"online", b"\xff\xfe", b"[" * 100_000, b"{}", b'{"after": 3}'):
             watch.hear(payload)
-            wait_for(lambda: not watch.inbox._newest)
+            until(lambda: not watch.inbox._newest)
         watch.say(event(id="../../config"))
         watch.say(event(id="1.5-a"))
-        wait_for(lambda: frigate.sub_labels)
+        until(lambda: frigate.sub_labels)
     assert frigate.asked == ["1.5-a"]
     (notice,) = [one for one in watch.notices if "answers" not in one]
     assert "what comes on nvr/events is no event of Frigate" in notice
@@ -332,14 +334,14 @@ def test_run_from_event_to_sub_label_also_after_the_broker_was_away(broker, frig
     ) as process:
         try:
             with Home(broker.port) as home:
-                wait_for(lambda: home.text("yard/availability") == "online", timeout_s=60)
+                until(lambda: home.text("yard/availability") == "online")
                 home.say("frigate/events", json.dumps(event(id="1.5-a")))
-                wait_for(lambda: frigate.sub_labels)
-                wait_for(lambda: home.text("yard/state") == "fox")
+                until(lambda: frigate.sub_labels)
+                until(lambda: home.text("yard/state") == "fox")
             broker.kill()
             broker.start()
             with Home(broker.port) as home:
-                wait_for(lambda: home.text("yard/availability") == "online")
+                until(lambda: home.text("yard/availability") == "online")
                 home.say("frigate/events", json.dumps(event(id="2.5-a", camera="hall")))
                 home.say("frigate/events", json.dumps(event(id="2.5-a")))
                 home.say("frigate/events", json.dumps(event(id="3.5-a")))
@@ -368,7 +370,9 @@ def ask(port):
         return None
 
 
-def test_a_run_without_events_is_healthy_and_ends_by_a_signal(broker, frigate, port, colours):
+def test_a_run_is_healthy_before_the_first_event_and_ends_by_a_signal(
+    broker, frigate, port, colours
+):
     http = free_port()
     command = [sys.executable, "-m", "cfl_edge", "run", colours, "--json", "--http", http]
     command += ["--stream", f"frigate-events://127.0.0.1:{port}", "--mqtt", f"{broker.url}/yard"]
@@ -377,18 +381,55 @@ def test_a_run_without_events_is_healthy_and_ends_by_a_signal(broker, frigate, p
     ) as process:
         try:
             with Home(broker.port) as home:
-                wait_for(lambda: home.text("yard/availability") == "online", timeout_s=60)
-                assert wait_for(lambda: ask(http)) == {"healthy": True, "reason": None}
-                for line in process.stdout:
-                    if "frigate-events://" in line:  # signals are taken over
-                        break
+                until(lambda: home.text("yard/availability") == "online")
+                assert until(lambda: ask(http)) == {"healthy": True, "reason": None}
+                frigate.pictures["1.5-a"] = jpeg("red")
+                home.say("frigate/events", json.dumps(event(id="1.5-a")))
+                until(lambda: frigate.sub_labels)
                 process.send_signal(signal.SIGTERM)
                 told = process.communicate(timeout=30)[0]
-                wait_for(lambda: home.text("yard/availability") == "offline")
+                until(lambda: home.text("yard/availability") == "offline")
         finally:
             process.send_signal(signal.SIGKILL)
     assert process.returncode == 0, told
-    assert json.loads(told.splitlines()[-1])["seen"] == 0
+    assert json.loads(told.splitlines()[-1])["seen"] == 1
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """What Frigate's classification collects: of each class, and lately."""
+    for number, (place, ending) in enumerate(
+        (place, ending)
+        for place in ("dataset/leo", "dataset/charlie", "dataset/none", "train")
+        for ending in ("png", "webp")
+    ):
+        folder = tmp_path / "clips" / "cats" / place
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"1762371923.4{number}-k8xv2f-1762371925.17-unknown-0.61.{ending}"
+        picture = Image.new("RGB", (90, 120), (40, 30 * number, 200))
+        color = "red" if place.endswith("leo") else "white"
+        picture.paste(color, (9 * number, 20, 9 * number + 30, 90 - 5 * number))
+        picture.save(folder / name)
+    return tmp_path / "clips" / "cats"
+
+
+def test_the_folders_of_frigates_classification_are_classes(clips, tmp_path):
+    (clips / "dataset" / "none").rename(tmp_path / "none")  # --reject says what is none of them
+    result = cfl_edge(
+        "learn", "--stream", clips / "dataset", "--labels-from", "dirs",
+        "--model", tmp_path / "m", "--no-export", "--json", *SMALL,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert result.summary["classes"] == ["charlie", "leo"]
+    assert result.summary["learned"] == 4
+
+
+def test_the_folder_above_them_is_no_set_of_classes(clips, tmp_path):
+    result = cfl_edge(
+        "learn", "--stream", clips, "--labels-from", "dirs", "--model", tmp_path / "m"
+    )
+    assert result.code == 4
+    assert f"--stream {clips}/dataset to learn" in result.err
 
 
 @pytest.mark.parametrize(

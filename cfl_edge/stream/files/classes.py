@@ -13,7 +13,7 @@ from cfl_edge.stream.files.listing import Listing, natural_key, printable
 from cfl_edge.stream.files.walk import is_folder, is_foreign
 
 _PART = re.compile(
-    r"(?P<train>train(?:ing)?)|(?P<test>test(?:ing)?|eval(?:uation)?)|(?P<validation>val(?:id(?:ation)?)?|dev)"
+    r"(?P<train>train(?:ing)?|dataset)|(?P<test>test(?:ing)?|eval(?:uation)?)|(?P<validation>val(?:id(?:ation)?)?|dev)"
 )
 _PART_END = re.compile(r"[-_ ]?(set|data|images|imgs|split|\d+)?")  # "train2017", "val_images"
 
@@ -71,7 +71,8 @@ def check_classes(listing: Listing, on_notice: Notice, is_new: bool = False) -> 
     deep = {
         part: os.path.join(listing.root, name) for part, name in parts.items() if below[name] - {""}
     }
-    if len(parts) > 1 or (deep and len(below) == 1):
+    # dataset/ beside train/: Frigate, which has the pictures of its classes in dataset/
+    if len(parts) > 1 or (deep and (len(below) == 1 or below.keys() == {"dataset", "train"})):
         raise _parts_error(listing, parts, deep)
     empty = _folders_without_images(listing, below)
     if empty:
