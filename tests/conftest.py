@@ -11,6 +11,9 @@ from hypothesis import settings as hypothesis_settings
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from command_line import SMALL, cfl_edge, write_images
+from page_session import CountingSession
+from verb_room import Room
+from zone_scenes import TWO
 
 from cfl_edge.lab.learners.offered import rivals
 from cfl_edge.model.store import Store
@@ -60,3 +63,24 @@ def notices() -> list[str]:
 @pytest.fixture
 def store(tmp_path, notices) -> Store:
     return Store(tmp_path / "deep" / "model", on_notice=notices.append)
+
+
+@pytest.fixture
+def room(tmp_path):
+    """A session on a script."""
+    return Room(tmp_path / "model")
+
+
+@pytest.fixture
+def zones(tmp_path):
+    """A file for `--zones` with two zones."""
+    (tmp_path / "zones.toml").write_text(TWO)
+    return tmp_path / "zones.toml"
+
+
+@pytest.fixture
+def session(tmp_path):
+    """A session that a page can talk to, and that has nothing to complain of."""
+    with CountingSession(tmp_path) as session:
+        yield session
+    assert session.notices == []

@@ -13,9 +13,9 @@ import zipfile
 import numpy as np
 import pytest
 from page_session import CountingSession, until
+from page_viewer import Viewer
 from PIL import Image
 from test_page_api import TOKEN, ask
-from test_page_live import Viewer
 
 from cfl_edge.errors import DataError
 from cfl_edge.serve.page import imports, zip_pictures
@@ -23,13 +23,6 @@ from cfl_edge.serve.page.zip_pictures import packed_pictures, unpacked
 from cfl_edge.web import upload
 
 ZIP = {"Content-Type": "application/zip"}
-
-
-@pytest.fixture
-def session(tmp_path):
-    with CountingSession(tmp_path) as session:
-        yield session
-    assert session.notices == []
 
 
 def picture(level, size=(64, 48), kind="PNG"):

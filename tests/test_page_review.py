@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 from page_session import CountingSession, until
+from page_viewer import Viewer
 from PIL import Image
 from steps import changed
 from test_page_api import JSON, ask
-from test_page_live import Viewer
 
 from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.serve.page import review

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from browser_page import Teaching
 from page_session import CountingSession, until
+from page_viewer import Viewer
 from PIL import Image
 from test_page_api import TOKEN, ask
-from test_page_live import Viewer
 from test_page_teach import OPTIONS, samples
 from test_page_teach import ask as tell
 

@@ -8,7 +8,7 @@ from command_line import assert_error, cfl_edge
 from lessons import Lesson, alternating
 from PIL import Image
 from test_verbs import Asked
-from test_zones import Teacher, scene, settings, truth
+from zone_scenes import Teacher, scene, settings, truth
 
 from cfl_edge import Learner, OnnxModel
 from cfl_edge.errors import DataError, UsageError

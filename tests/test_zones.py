@@ -5,61 +5,32 @@ import re
 import shutil
 import signal
 import threading
-import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from command_line import SMALL, assert_error, cfl_edge
-from learn_settings import load_settings
 from PIL import Image
 from scripted_camera import ignore
 from test_session import Script, frames
+from zone_scenes import COLOURS, FITS, HALVES, TWO, Teacher, scene, settings, teach, truth
 
 from cfl_edge import Frame, Learner, OnnxModel
-from cfl_edge.errors import ModelWriteError, StreamLostError, UsageError
+from cfl_edge.errors import ModelWriteError, StreamLostError
 from cfl_edge.learner import batch_learner
 from cfl_edge.loop import learn as learn_module
 from cfl_edge.loop.ask import ask
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.learn import learn
+from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.step import Step
-from cfl_edge.loop.zones import Zone, left_over, zones_to_learn
+from cfl_edge.loop.zones import left_over
 from cfl_edge.model.last_stream import learn_command
 from cfl_edge.model.store import Store
 from cfl_edge.prediction import Prediction, predict_label
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.region import View
-from cfl_edge.serve.mqtt.address import mqtt_address
 from cfl_edge.stream.shared import SharedStream
 from cfl_edge.view.reporter import Reporter
-
-TWO = """
-[door]
-region = "0,0,60,80"
-fit = "stretch"
-
-[bin]
-region = "60,0,60,80"
-"""
-HALVES = {"door": slice(0, 60), "bin": slice(60, 120)}
-FITS = {"door": "stretch", "bin": "pad"}
-COLOURS = {"on": (210, 60, 40), "off": (40, 60, 210)}
-MODEL = {"backbone": "none", "layers": "8,16", "image": 16, "learner": "slda"}
-
-
-def scene(door, bin, seed=0):
-    """A frame whose halves show a class each."""
-    rng = np.random.default_rng(seed)
-    image = rng.integers(-40, 40, (80, 120, 3))
-    image[:, HALVES["door"]] += np.array(COLOURS[door])
-    image[:, HALVES["bin"]] += np.array(COLOURS[bin])
-    return np.clip(image, 0, 255).astype(np.uint8)
-
-
-def truth(index):
-    """What the zones show in the frame of this number: never the same."""
-    return {"door": "on", "bin": "off"} if index // 2 % 2 else {"door": "off", "bin": "on"}
 
 
 @pytest.fixture(scope="module")
@@ -68,58 +39,6 @@ def stream(tmp_path_factory):
     for i in range(24):
         Image.fromarray(scene(**truth(i), seed=i)).save(folder / f"{i:03}.png")
     return folder
-
-
-@pytest.fixture
-def zones(tmp_path):
-    (tmp_path / "zones.toml").write_text(TWO)
-    return tmp_path / "zones.toml"
-
-
-class Teacher:
-    """Labels both zones through their sessions, and notes every step."""
-
-    def __init__(self, label=truth):
-        self.mailboxes, self.steps, self.label = {}, [], label
-
-    def watch(self, zone):
-        @contextmanager
-        def watch(watched):
-            self.mailboxes[zone.name] = watched.mailbox
-            self._hold(zone.name, 0)
-            yield self
-
-        return watch
-
-    def see(self, step):
-        self.steps.append(step)
-        self._hold(step.zone, step.frame.index + 1)
-
-    def done(self, verb, arguments, answer):
-        """Nothing to note."""
-
-    def _hold(self, zone, index):
-        label = self.label(index)
-        label = label and label[zone]
-        self.mailboxes[zone].submit("label", {"label": label})
-
-    def of(self, zone):
-        return [step for step in self.steps if step.zone == zone]
-
-
-def settings(stream, zones, model, **more):
-    return load_settings(stream=str(stream), zones=zones, model=model, **MODEL | more)
-
-
-def teach(stream, zones, model, on_step=ignore, **more):
-    teacher = Teacher(**{"label": more.pop("label")} if "label" in more else {})
-    learned = learn(
-        settings(stream, zones, model, learn_flagged=True, **more),
-        on_notice=ignore,
-        on_step=on_step,
-        watch=teacher.watch,
-    )
-    return teacher, learned
 
 
 @pytest.fixture(scope="module")
@@ -331,8 +250,14 @@ def test_a_second_start_resumes_every_zone(taught, stream, zones):
     assert sum("resuming" in text for text in result.notices) == 2
 
 
-def test_each_zone_can_be_asked_while_it_learns(stream, zones, tmp_path):
-    answers, threads = {}, []
+def test_each_zone_can_be_asked_while_it_learns(stream, zones, tmp_path, monkeypatch):
+    answers, threads, came, submit = {}, [], threading.Semaphore(0), Mailbox.submit
+
+    def submit_and_tell(mailbox, verb, arguments):
+        future = submit(mailbox, verb, arguments)
+        if verb == "status":
+            came.release()
+        return future
 
     def ask_one(zone):
         answers[zone] = ask(tmp_path / "model" / zone, "status", {}, ignore)
@@ -342,9 +267,10 @@ def test_each_zone_can_be_asked_while_it_learns(stream, zones, tmp_path):
             threads.extend(threading.Thread(target=ask_one, args=[zone]) for zone in HALVES)
             for thread in threads:
                 thread.start()
-        elif step.zone == "bin" and len(answers) < len(threads):
-            time.sleep(0.5)  # what has come meanwhile is answered before the next frame
+            for _ in threads:  # what has come by the next frame is answered before it
+                assert came.acquire(timeout=60)
 
+    monkeypatch.setattr(Mailbox, "submit", submit_and_tell)
     teach(stream, zones, tmp_path / "model", on_step=ask_both, export=False)
     for thread in threads:
         thread.join()
@@ -392,69 +318,6 @@ def test_the_next_command_is_one_for_all_zones(stream, zones, tmp_path):
     ):
         result = cfl_edge(*command, *words)
         assert result.out.splitlines()[-1] == f"next       {expected}", result.err
-
-
-HOSTILE = {
-    "none": ("", "has 0 zones, expected 1 to 16"),
-    "not_toml": ("[door", "is not TOML"),
-    "not_utf8": (b"[d\xff]", "is not TOML"),
-    "deep": ("a = " + "[" * 90_000, "is not TOML"),
-    "huge": ("#" * (1 << 19), "has more than"),
-    "digits": ("a = " + "1" * 6000, "is not TOML"),
-    "twice": ('[door]\nregion = "0,0,1,1"\n[door]\nregion = "0,0,1,1"', "is not TOML"),
-    "number": ("door = 3", "door is 3, expected a table"),
-    "many": ("\n".join(f'[z{i}]\nregion = "0,0,0.5,1"' for i in range(17)), "has 17 zones"),
-    "no_region": ("[door]\nfit = 'pad'", "zone door: --region is missing"),
-    "typo": ("[door]\nregoin = '0,0,0.5,1'", "zone door: There is no setting 'regoin'"),
-    "not_a_region": ("[door]\nregion = '9'", "zone door: --region is '9'"),
-    "outside": ("[door]\nregion = '0.5,0,0.6,1'", "zone door: --region is '0.5,0,0.6,1'"),
-    "region_number": ("[door]\nregion = 9", "zone door: --region is 9, expected text"),
-    "fit": ("[door]\nregion = '0,0,0.5,1'\nfit = 'zoom'", "zone door: --fit is 'zoom'"),
-    "look": ("[door]\nregion = '0,0,0.5,1'\nlook = 0", "zone door: --look is 0"),
-    "up": ("['../door']\nregion = '0,0,0.5,1'", "a zone '../door', expected a name"),
-    "dot": ("['.']\nregion = '0,0,0.5,1'", "a zone '.', expected a name"),
-    "escape": ('["d\\u001b[31m"]\nregion = "0,0,0.5,1"', r"a zone 'd\x1b[31m', expected a name"),
-    "empty": ("['']\nregion = '0,0,0.5,1'", "a zone '', expected a name"),
-    "same": (
-        '["caf\\u00e9"]\nregion = "0,0,0.5,1"\n["cafe\\u0301"]\nregion = "0,0,0.5,1"',
-        "expected a name of its own",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_file_that_is_not_right_is_told_with_a_hint(kind, tmp_path):
-    text, words = HOSTILE[kind]
-    path = tmp_path / "zones.toml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    model = tmp_path / "model"
-    result = cfl_edge("learn", "--stream", "demo:", "--zones", path, "--model", model)
-    assert_error(result, 2, f"--zones {path}", words)
-    assert str(path) in result.err.split("try: ")[1] or "[door]" in result.err.split("try: ")[1]
-    assert not model.exists()
-
-
-def test_a_file_that_cannot_be_read(tmp_path):
-    for path, words in (("lost.toml", "No such file"), (".", "Is a directory")):
-        asked = ("--zones", tmp_path / path, "--model", tmp_path / "model")
-        assert_error(cfl_edge("learn", "--stream", "demo:", *asked), 2, "cannot be read", words)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--region", "0,0,0.5,1"), "--region is 0,0,0.5,1 and --zones is"),
-        (("--label", "open"), "--label is open, expected zone/label"),
-        (("--label", "window/open"), "--label is window/open, expected zone/label"),
-        (("--label", "door/"), "--label is door/, expected zone/label"),
-        (("--labels-from", "dirs"), "--labels-from dirs names one class at a time"),
-        (("--labels-from", "keys"), "--labels-from keys names one class at a time"),
-        (("--ui", "--ui-port", "65535"), "The port of zone bin would be 65536"),
-    ],
-)
-def test_what_does_not_go_with_zones(zones, tmp_path, options, words):
-    asked = ("--zones", zones, "--model", tmp_path / "model", *SMALL)
-    assert_error(cfl_edge("learn", "--stream", "demo:", *asked, *options), 2, words)
 
 
 def test_a_model_and_zones_do_not_share_a_folder(taught, zones, stream):
@@ -513,30 +376,6 @@ def test_what_comes_next_for_a_zone_teaches_all_zones_of_its_camera(
     assert result.out.splitlines()[-1].endswith(command), result.err
 
 
-def test_what_the_zones_share_is_divided(zones, tmp_path):
-    asked = settings(
-        "demo:",
-        zones,
-        tmp_path / "m",
-        memory_mib=60,
-        learn_budget_ms=10,
-        write_gb_per_day=4,
-        publish=tmp_path / "live" / "model.onnx",
-    )
-    made = zones_to_learn(asked)
-    for zone in made:
-        own = zone.settings
-        assert (own.memory_mib, own.learn_budget_ms, own.write_gb_per_day) == (30, 5, 2)
-        assert own.publish == tmp_path / "live" / zone.name / "model.onnx"
-        assert zone.port(8080) == 8080 + zone.number
-        assert zone.port(0) == 0
-        assert zone.state("open") == f"{zone.name}/open"
-    (alone,) = zones_to_learn(load_settings(stream="demo:", model=tmp_path / "m"))
-    assert (alone.name, alone.part, alone.state("open")) == (None, 1.0, "open")
-    with pytest.raises(UsageError, match="would be 65537"):
-        Zone("bin", asked, number=2).port(65535)
-
-
 def test_memory_that_is_short_for_a_zone_is_told_as_its_part(stream, zones, tmp_path):
     words = ("--stream", stream, "--zones", zones, "--model", tmp_path / "m", "--memory-mib", "2")
     result = cfl_edge("learn", *words, *SMALL)
@@ -546,28 +385,12 @@ def test_memory_that_is_short_for_a_zone_is_told_as_its_part(stream, zones, tmp_
     assert cfl_edge("learn", *words, *SMALL, *enough).code == 0
 
 
-def test_a_zone_is_a_device_of_its_own_on_a_broker():
-    address = mqtt_address("mqtt://broker/kitchen", "demo:", {})
-    door = address.zone("door")
-    assert door.topic("state") == "kitchen/door/state"
-    assert door.name == "kitchen door"
-    assert door.device_id != address.device_id
-    assert address.zone(None) is address
-
-
 def test_published_zones_are_run(taught, stream, tmp_path):
     for zone in HALVES:
         (tmp_path / "live" / zone).mkdir(parents=True)
         shutil.copy(taught / "model" / zone / "onnx/model.onnx", tmp_path / "live" / zone)
     words = ("run", tmp_path / "live", "--stream", stream, "--max-frames", "2", "--json")
     assert set(cfl_edge(*words).summary["zones"]) == set(HALVES)
-
-
-def test_a_folder_without_zones_is_told_as_before(tmp_path):
-    (tmp_path / "notes").mkdir()
-    result = cfl_edge("run", tmp_path, "--stream", "demo:")
-    assert result.code == 4
-    assert "error: " in result.err
 
 
 def test_signals_are_taken_over_once():
