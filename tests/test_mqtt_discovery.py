@@ -40,7 +40,6 @@ OPTIONAL = {
 }
 
 OF_ALL = {"platform", "name", "unique_id", "default_entity_id"}
-
 DEVICE = {"identifiers", "name", "manufacturer", "model", "sw_version"}
 
 

@@ -18,11 +18,8 @@ region = "60,0,60,80"
 """
 
 HALVES = {"door": slice(0, 60), "bin": slice(60, 120)}
-
 FITS = {"door": "stretch", "bin": "pad"}
-
 COLOURS = {"on": (210, 60, 40), "off": (40, 60, 210)}
-
 MODEL = {"backbone": "none", "layers": "8,16", "image": 16, "learner": "slda"}
 
 
