@@ -29,6 +29,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
+from importlib import metadata
 from pathlib import Path
 from typing import ClassVar
 
@@ -135,6 +137,7 @@ class DataError(CflEdgeError):
     exit_code = 4
 
 
+UPGRADE_HINT = "git pull in the checkout of cfl-edge, then pip install . there"
 DIVERGED_HINT = "learn again, from what was saved before: other --optimizer or --learner"
 
 
@@ -150,11 +153,50 @@ def export_command(onnx: Path) -> str:
         'export its model folder again, with -o nowhere'
     """
     folder = onnx if onnx.is_dir() else onnx.parent
+    if onnx.is_file() and onnx.suffix != ".onnx":
+        return exported_near(onnx)
     models = [place for place in (folder, folder.parent) if any(place.glob("checkpoint-*"))]
     out = shlex.quote(str(folder / "onnx" if folder in models else folder))
     if not models:
         return f"export its model folder again, with -o {out}"
     return f"cfl-edge export {shlex.quote(str(models[0]))} -o {out}"
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs what an extra brings, whether or not a checkout is there.
+
+    Args:
+        extra: Such as `fleet`.
+
+    Example:
+        >>> "pip install" in install_command("fleet")
+        True
+    """
+    try:
+        required = metadata.requires("cfl-edge") or []
+    except metadata.PackageNotFoundError:  # it runs from a folder
+        required = []
+    parts = (text.partition(";") for text in required)
+    names = [name.strip() for name, _, when in parts if when.strip() == f"extra == '{extra}'"]
+    if not names:
+        return f"pip install '.[{extra}]' in the checkout of cfl-edge"
+    return shlex.join([sys.executable, "-m", "pip", "install", *names])
+
+
+def exported_near(path: Path) -> str:
+    """Return an exported file that may be meant by a path that is none, or what makes one.
+
+    Args:
+        path: A file or folder, there or not.
+    """
+    places = [path] if path.is_dir() else []
+    if path.parent.is_dir():
+        places.append(path.parent)
+    for place in places:
+        for pattern in ("*.onnx", "onnx/*.onnx", "*/onnx/model.onnx", "*/*/onnx/model.onnx"):
+            if found := next(iter(sorted(place.glob(pattern))), None):
+                return f"{found}, which is there"
+    return "cfl-edge learn --stream demo: --model demo writes demo/onnx/model.onnx"
 
 
 def existing(path: Path) -> Path:

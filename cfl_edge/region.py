@@ -22,7 +22,7 @@ EXPECTED = (
     "x,y,w,h in fractions of the frame or in pixels, corners 'x,y x,y x,y' of a polygon, "
     f"{MOTION} or {WHOLE}"
 )
-EXAMPLE = "--region 0.25,0.25,0.5,0.5"
+EXAMPLE = "0.25,0.25,0.5,0.5"
 MOST_CORNERS = 100
 MOST_PX = 1 << 16  # sensors end below it
 DECIMALS = 6  # of a fraction: finer than a pixel of any frame
@@ -74,7 +74,7 @@ class Region:
         if any(x > width or y > height for x, y in self.corners):
             raise DataError(
                 f"The region {self.text} does not lie in a frame of {width} x {height} pixels",
-                hint=f"{EXAMPLE}: fractions fit frames of every size",
+                hint=f"--region {EXAMPLE}: fractions fit frames of every size",
             )
         return [(x / width, y / height) for x, y in self.corners]
 
@@ -174,12 +174,13 @@ def keep_whole(full_px: tuple[int, int]) -> int:
     return 1
 
 
-def parse_region(text: str | None) -> Region | None:
+def parse_region(text: str | None, source: str = "--region") -> Region | None:
     """Return the region that a text describes; None for the whole frame.
 
     Args:
         text: See `EXPECTED`. Numbers that are all at most 1 are fractions of the frame, others are
             pixels. None is the whole frame.
+        source: What errors call it: the option, or the key of a file or of a request.
 
     Raises:
         UsageError: It is none, or has no area.
@@ -201,13 +202,15 @@ def parse_region(text: str | None) -> Region | None:
     try:
         groups = [tuple(map(float, group.split(","))) for group in text.split()]
     except ValueError:
-        raise _wrong(text, EXPECTED) from None
+        raise _wrong(source, text, EXPECTED) from None
     values = [value for group in groups for value in group]
     if not all(math.isfinite(value) and 0 <= value <= MOST_PX for value in values):
-        raise _wrong(text, f"numbers from 0 to {MOST_PX}")
+        raise _wrong(source, text, f"numbers from 0 to {MOST_PX}")
     in_px = any(value > 1 for value in values)
     if in_px and not all(value == int(value) for value in values):
-        raise _wrong(text, "fractions, which are at most 1, or pixels, which are whole numbers")
+        raise _wrong(
+            source, text, "fractions, which are at most 1, or pixels, which are whole numbers"
+        )
     if len(groups) == 1 and len(groups[0]) == 4:
         left, top, width, height = groups[0]
         kind: Literal["rectangle", "polygon"] = "rectangle"
@@ -215,20 +218,21 @@ def parse_region(text: str | None) -> Region | None:
     elif 3 <= len(groups) <= MOST_CORNERS and {len(group) for group in groups} == {2}:
         kind, corners = "polygon", [(group[0], group[1]) for group in groups]
     else:
-        raise _wrong(text, EXPECTED)
+        raise _wrong(source, text, EXPECTED)
     corners = [(round(x, DECIMALS), round(y, DECIMALS)) for x, y in corners]
     if not in_px and max(value for corner in corners for value in corner) > 1:
-        raise _wrong(text, "a part of the frame: x + w and y + h at most 1")
+        raise _wrong(source, text, "a part of the frame: x + w and y + h at most 1")
     if _area(corners) == 0:
-        raise _wrong(text, "a region with an area")
+        raise _wrong(source, text, "a region with an area")
     if corners == [(0, 0), (1, 1)]:
         return None
     return Region(kind, tuple(corners), in_px)
 
 
-def _wrong(text: str, expected: str) -> UsageError:
+def _wrong(source: str, text: str, expected: str) -> UsageError:
     shown = text if len(text) <= 100 else f"{text[:100]}…"
-    return UsageError(f"--region is {shown!r}, expected {expected}", hint=EXAMPLE)
+    hint = f"{source}{' ' if source.startswith('-') else ' = '}{EXAMPLE}"
+    return UsageError(f"{source} is {shown!r}, expected {expected}", hint=hint)
 
 
 def _area(corners: list[Point]) -> float:

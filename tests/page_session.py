@@ -124,7 +124,7 @@ class CountingSession:
         self.samples[check_name(label)] = self.samples.get(label, 0) + 1
         return {"frame": frame, "learned": True}
 
-    def _do_label_picture(self, label, picture):
+    def _do_label_picture(self, label, picture, quiet=False):
         if label == self.refused:
             self._known(label)
         label, number = check_name(label), FIRST_PICTURE + len(self.pictures)

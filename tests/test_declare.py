@@ -273,3 +273,22 @@ def test_no_default_is_an_accident_of_python() -> None:
         for parameter in parameters_of(settings):
             assert "Pydantic" not in str(parameter.default)
             assert parameter.default != "[]"
+
+
+def test_a_wrong_value_of_a_file_or_a_variable_is_not_told_as_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "learn.toml"
+    for text, told, hint in (
+        ('region = "9"', f"region in {file} is '9'", "region = '0.25,0.25,0.5,0.5'"),
+        ("checkpoint_s = 0", f"checkpoint_s in {file} is 0", "checkpoint_s = 30.0"),
+    ):
+        file.write_text(f"{text}\n")
+        result = cfl_edge("learn", "--stream", "demo:", "--config", file)
+        assert_error(result, 2, told)
+        assert "--" not in result.err
+        assert f"try: {hint}" in result.err
+    monkeypatch.setenv("CFL_EDGE_REGION", "9")
+    result = cfl_edge("learn", "--stream", "demo:")
+    assert_error(result, 2, "CFL_EDGE_REGION is '9'")
+    assert "try: CFL_EDGE_REGION=0.25,0.25,0.5,0.5" in result.err

@@ -1,12 +1,20 @@
 """Hints name the paths of the case at hand."""
 
 import os
+import sys
+from importlib import metadata
 
 import pytest
 from command_line import assert_error, cfl_edge
 from saved_models import save
 
-from cfl_edge.errors import ModelWriteError, existing, export_command
+from cfl_edge.errors import (
+    ModelWriteError,
+    existing,
+    export_command,
+    exported_near,
+    install_command,
+)
 from cfl_edge.model.lock import ModelLock, holder
 from cfl_edge.model.store import Store
 from cfl_edge.model.writing import write_error
@@ -72,3 +80,33 @@ def test_a_class_name_cannot_move_the_cursor_or_add_a_line(tmp_path):
     result = cfl_edge("classes", "list", tmp_path / "pets")
     assert "\x1b" not in result.out + result.err
     assert "mug 5" not in (result.out + result.err).splitlines()
+
+
+@pytest.mark.parametrize("required", [["flwr<1.43,>=1.42; extra == 'fleet'", "numpy>=2"], [], None])
+def test_what_an_extra_brings_is_installed_with_and_without_a_checkout(monkeypatch, required):
+    def requires(name):
+        if required is None:
+            raise metadata.PackageNotFoundError
+        return required
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    command = install_command("fleet")
+    if required:
+        assert command == f"{sys.executable} -m pip install 'flwr<1.43,>=1.42'"
+    else:
+        assert command == "pip install '.[fleet]' in the checkout of cfl-edge"
+
+
+def test_a_file_that_is_no_model_is_answered_with_one_that_is(tmp_path):
+    (tmp_path / "README.md").write_text("# read me")
+    for name in ("README.md", "NOPE.md"):
+        assert "cfl-edge learn --stream demo: --model demo" in exported_near(tmp_path / name)
+    assert export_command(tmp_path / "README.md") == exported_near(tmp_path / "README.md")
+    exported = tmp_path / "runs" / "cups" / "onnx" / "model.onnx"
+    exported.parent.mkdir(parents=True)
+    exported.touch()
+    for place in ("README.md", "NOPE.md", "runs", "runs/cups"):
+        assert exported_near(tmp_path / place) == f"{exported}, which is there"
+    result = cfl_edge("run", tmp_path / "README.md", "--stream", "demo:")
+    assert_error(result, 4, "README.md is not an ONNX file")
+    assert f"try: {exported}" in result.err

@@ -173,3 +173,13 @@ def test_pixels_before_a_frame_was_shrunk_count(notices):
     gaze = Gaze(notices.append, lambda: (View.parse("pad", "0,0,100,100"), 32))
     gaze(Frame(WHITE[::4, ::4], 0.0, 0, full_px=(640, 360)))
     assert not notices
+
+
+def test_look_makes_no_folder(tmp_path):
+    out = tmp_path / "typo" / "view.jpg"
+    result = cfl_edge("look", "--stream", "demo:", "-o", out)
+    assert_error(result, 2, f"-o is {out}, expected a name in a folder that exists")
+    assert f"try: mkdir -p {out.parent}" in result.err
+    assert not out.parent.exists()
+    few = cfl_edge("look", "--stream", "demo:", "-o", tmp_path / "v.jpg", "--region", "0,0,40,40")
+    assert "fewer than 48 a side" in few.err

@@ -253,3 +253,9 @@ def test_a_client_that_leaves_in_the_middle_costs_its_own_archive_alone(session)
     data = archive([("mug/1.png", picture(1))])
     until(lambda: learn(session, data)[0] == 200)
     assert [label for label, _ in session.pictures] == ["mug"]
+
+
+def test_an_import_is_one_line_of_the_log(session):
+    files = [(f"mug/{number}.png", picture(number)) for number in range(5)]
+    assert learn(session, archive(files))[0] == 200
+    assert session.notices == ["imported: 5 pictures learned: mug 5"]

@@ -156,3 +156,15 @@ def test_an_exported_file_reads_the_new_region(learned, tmp_path):
     square = to_model_input(image[:, 30:], 16)
     onnx = OnnxModel(model / "onnx/model.onnx")
     np.testing.assert_array_equal(onnx.predict_one(image).scores, onnx.scores(square[None])[0])
+
+
+def test_a_small_region_is_said_with_the_answer(asked, lesson):
+    if asked.verbs._maybe_running is not None:
+        asked.verbs._running("region").session.frame_px = (640, 480)
+    else:
+        saved = Store(lesson.folder).load()
+        saved.manifest["counters"]["frame_px"] = [640, 480]
+        Store(lesson.folder).save(saved.manifest, saved.tensors)
+    answer = asked.do("region", region="0,0,0.05,1")
+    assert [text for text in answer["notices"] if "has 32 x 480 pixels, fewer than 48" in text]
+    assert not asked.do("region", region="0,0,0.5,1")["notices"]

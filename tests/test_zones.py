@@ -62,11 +62,13 @@ def test_zones_with_opposite_labels_learn_from_the_same_frames(stream, zones, tm
 
 
 def test_a_label_reaches_the_zone_that_it_names_whichever_is_asked(stream, zones, tmp_path):
+    asked = []
+
     class Asking(Teacher):
         def _hold(self, zone, index):
             if (zone, index) == ("bin", 0):  # both have their mailboxes by now
                 for label in ("door/on", "bin/off"):
-                    self.mailboxes["bin"].submit("label", {"label": label})
+                    asked.append(self.mailboxes["bin"].submit("label", {"label": label}))
 
     asking = Asking()
     learned = learn(
@@ -76,6 +78,12 @@ def test_a_label_reaches_the_zone_that_it_names_whichever_is_asked(stream, zones
         watch=asking.watch,
     )
     assert [list(learned[zone].samples) for zone in HALVES] == [["on"], ["off"]]
+    answers = [future.result() for future in asked]
+    assert [(answer["zone"], answer["label"]) for answer in answers] == [
+        ("door", "on"),
+        ("bin", "off"),
+    ]
+    assert answers[0]["said"] == "door: label on"
 
 
 def test_each_zone_is_a_model_as_any_other(taught):

@@ -228,6 +228,36 @@ def load(
         return model.model_validate(values | dict(given))
     except ValidationError as error:
         raise explained(model, error, command, origins, _typed(model, given)) from None
+    except UsageError as error:  # of a validator, which speaks of the option
+        raise where_it_stands(error, origins) from None
+
+
+def where_it_stands(error: UsageError, origins: Mapping[str, str]) -> UsageError:
+    """Let an error name the key of a file or the variable that has the value, not the option.
+
+    Args:
+        error: Such as "--region is 'x', expected …".
+        origins: Where values stand that the command line did not give, by name.
+
+    Example:
+        >>> where_it_stands(UsageError("--fit is 7", hint="--fit pad"), {"fit": "fit in a.toml"})
+        UsageError('fit in a.toml is 7')
+    """
+    for key, origin in origins.items():
+        flag = f"--{key.replace('_', '-')}"
+        if error.problem.startswith(f"{flag} "):
+            hint = error.hint
+            if hint.startswith(f"{flag} "):
+                hint = assigned(key, origin, hint.removeprefix(f"{flag} "))
+            return UsageError(origin + error.problem.removeprefix(flag), hint=hint)
+    return error
+
+
+def assigned(key: str, origin: str, value: object) -> str:
+    """Return how a value is given where another stands now: in a file, or by a variable."""
+    if origin.startswith(ENV_PREFIX):
+        return f"{origin}={shlex.quote(str(value))}"
+    return f"{key} = {str(value).lower() if isinstance(value, bool | int | float) else repr(value)}"
 
 
 def _typed(model: type[Settings], given: Mapping[str, Any]) -> str:
@@ -299,21 +329,19 @@ def explained(
             hint=f"{near[0]} = …" if near else f"one of {', '.join(known)}",
         )
     field = model.model_fields[key]
-    name = flags_of(key, field)[0]
+    name = origins.get(key, flags_of(key, field)[0])
     default = option_of(field).example or field.get_default(call_default_factory=True)
     hint = f"cfl-edge {command} --help"
     if default not in (None, "", []) and not field.is_required():
-        hint = f"{name} {default}"
+        hint = f"{name} {default}" if key not in origins else assigned(key, name, default)
     if first["type"] == "missing":
         if example := option_of(field).example:
-            hint = f"cfl-edge {command}{typed} {name} {example}"
+            hint = f"cfl-edge {command}{typed} {flags_of(key, field)[0]} {example}"
         return UsageError(f"{name} is missing", hint=hint)
     # A value of several kinds ("auto" or a number) has a complaint of each.
     own = [one for one in error.errors() if one["loc"][:1] == first["loc"][:1]]
     expected = " or ".join(dict.fromkeys(map(_expected, own)))
-    return UsageError(
-        f"{origins.get(key, name)} is {first['input']!r}, expected {expected}", hint=hint
-    )
+    return UsageError(f"{name} is {first['input']!r}, expected {expected}", hint=hint)
 
 
 def _expected(complaint: ErrorDetails) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cfl_edge.config.network import FitName, RegionText
-from cfl_edge.config.settings import LookWhen, Settings, explained, read_toml
+from cfl_edge.config.settings import LookWhen, Settings, explained, read_toml, where_it_stands
 from cfl_edge.errors import UsageError
 from cfl_edge.names import nfc, visible
 
@@ -23,6 +23,9 @@ class Zone(Settings):
     region: RegionText
     fit: FitName = None
     look: LookWhen = "every"
+
+
+KEYS = {name: name for name in Zone.model_fields}  # as errors speak of them
 
 
 def read_zones(path: Path) -> dict[str, Zone]:
@@ -69,7 +72,7 @@ def _zone(path: Path, name: str, table: Any) -> Zone:
     try:
         return Zone.model_validate(table)
     except ValidationError as error:
-        problem = explained(Zone, error, "learn", {}).problem
+        problem = explained(Zone, error, "learn", KEYS).problem
     except UsageError as error:  # of a region
-        problem = error.problem
+        problem = where_it_stands(error, KEYS).problem
     raise UsageError(f"--zones {path}, zone {visible(name)}: {problem}", hint=hint)

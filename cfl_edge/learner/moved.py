@@ -9,6 +9,7 @@ from cfl_edge.learner.classes import notice_stale_export
 from cfl_edge.learner.journal_stored import saved_journal
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.model.changing import OpenModel
+from cfl_edge.model.last_stream import FRAME_PX
 from cfl_edge.notices import Notice, counted, log_notice
 from cfl_edge.region import View
 
@@ -22,12 +23,14 @@ class Moved:
         before: What it looked at.
         after: What it looks at from now on.
         frames: Learned frames that taught it the view before.
+        frame_px: Width and height of the frames that it learned from last, where they are known.
     """
 
     folder: Path
     before: View
     after: View
     frames: int
+    frame_px: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         """Return what this does to what was learned, in a sentence."""
@@ -63,12 +66,14 @@ def move(
         network = saved.manifest["network"]
         before = View.parse(network["fit"], network["region"])
         after = View.parse(fit or network["fit"], region or network["region"])
-        frames = saved.manifest["counters"]["frames_learned"]
+        counters = saved.manifest["counters"]
+        frames, (width, height) = counters["frames_learned"], counters.get(FRAME_PX) or (0, 0)
         if after != before:
             network["fit"], network["region"] = after.texts()
             journal = saved_journal(saved)
             model.write(saved, keep={base.checkpoint for base in journal.bases} if journal else ())
-    moved = Moved(model.store.folder, before, after, frames)
+    frame_px = (width, height) if width else None
+    moved = Moved(model.store.folder, before, after, frames, frame_px)
     if after != before:
         notice_stale_export(moved.folder, "the region of before", on_notice)
     return moved

@@ -120,6 +120,7 @@ class _Counters(_Strict):
     write_budget: dict[str, _Bucket] = {}
     stream: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
     zones: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
+    frame_px: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
 
 
 class _Change(_Strict):

@@ -59,14 +59,30 @@ class Gaze:
         if view.region.kind == "motion":
             return replace(frame, moving=self._motion.see(frame.image))
         height, width, _ = frame.image.shape
-        full_px = frame.full_px or (width, height)
-        left, top, right, bottom = looked_at(full_px, view)
-        text = view.region.text
-        if min(right - left, bottom - top) < SMALL_PX and text != self._told:
+        text, few = view.region.text, few_pixels(view, frame.full_px or (width, height))
+        if few is not None and text != self._told:
             self._told = text
-            self._on_notice(
-                f"the region {text} of the frame has {right - left} x {bottom - top} pixels, fewer "
-                f"than {SMALL_PX} a side: a larger region, a camera with more pixels or one that "
-                "is nearer shows more"
-            )
+            self._on_notice(few)
         return frame
+
+
+def few_pixels(view: View, full_px: tuple[int, int] | None) -> str | None:
+    """Return what is to be said of a region that shows no detail; None for any other.
+
+    Args:
+        view: What is looked at.
+        full_px: Width and height of the frame; None where it is not known.
+
+    Raises:
+        DataError: The region is in pixels that the frame does not have.
+    """
+    if view.region is None or full_px is None:
+        return None
+    left, top, right, bottom = looked_at(full_px, view)
+    if view.region.kind == "motion" or min(right - left, bottom - top) >= SMALL_PX:
+        return None
+    return (
+        f"the region {view.region.text} of the frame has {right - left} x {bottom - top} pixels, "
+        f"fewer than {SMALL_PX} a side: a larger region, a camera with more pixels or one that is "
+        "nearer shows more"
+    )

@@ -35,7 +35,7 @@ from cfl_edge.loop.verbs import Verbs
 from cfl_edge.loop.watching import Watch, Watched, Watcher
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.loop.zones import Zone
-from cfl_edge.model.last_stream import STREAM, ZONES, remembered
+from cfl_edge.model.last_stream import FRAME_PX, STREAM, ZONES, remembered
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
 from cfl_edge.notices import Notice
@@ -248,7 +248,8 @@ class LearnedModel:
         if settings.memory_mib is None:  # which the copy would break
             teaching.on_hold = model.remember
         verbs = Verbs(model, running, on_notice=on_notice)
-        do = verbs.do if self._watcher is None else watched_verbs(verbs, self._watcher)
+        answer = verbs.do if self._watcher is None else watched_verbs(verbs, self._watcher)
+        do = answer if self.zone.name is None else of_zone(answer, self.zone.name)
 
         def serve() -> None:
             self.mailbox.serve(do)
@@ -267,6 +268,8 @@ class LearnedModel:
         """
         for step in self.session.steps(stream):
             if step.seen == 1:
+                width, height = self.session.frame_px or (0, 0)
+                self._learner.counters[FRAME_PX] = [width, height]
                 draw_view(self._store, step.frame, self._learner, self._on_notice)
             if self._watcher is not None:
                 self._watcher.see(step)
@@ -287,6 +290,16 @@ class LearnedModel:
             self._writes.written(publisher, exported),
             declaration(learner.config.learner).exports,
         )
+
+
+def of_zone(do: Do, zone: str) -> Do:
+    """Return a `do` whose answers name the zone: any zone of a camera takes labels for all."""
+
+    def named(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        answer = do(verb, arguments)
+        return answer | {"zone": zone, "said": f"{zone}: {answer['said']}"}
+
+    return named
 
 
 def watched_verbs(verbs: Verbs, watcher: Watcher) -> Do:

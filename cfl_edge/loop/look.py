@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import time
 from collections import Counter
 from pathlib import Path
@@ -53,6 +54,7 @@ def look(settings: LookSettings, *, on_notice: Notice = log_notice) -> tuple[Vie
         DataError: It holds no frame, or not the region.
         ModelError: There is no model.
         ModelWriteError: The picture cannot be written.
+        UsageError: Its name is of no kind of picture, or its folder does not exist.
     """
     fit, region, size_px = FIT, None, IMAGE_PX_WITH_BACKBONE
     if settings.model is not None:
@@ -63,6 +65,11 @@ def look(settings: LookSettings, *, on_notice: Notice = log_notice) -> tuple[Vie
         network = saved.manifest["network"]
         fit, region, size_px = network["fit"], network["region"], network["image_px"]
     picture_kind(settings.out)  # before a camera is opened for nothing
+    if not settings.out.parent.exists():
+        raise UsageError(
+            f"-o is {settings.out}, expected a name in a folder that exists",
+            hint=f"mkdir -p {shlex.quote(str(settings.out.parent))}, or -o {settings.out.name}",
+        )
     view = View.parse(settings.fit or fit, settings.region or region)
     gaze = Gaze(on_notice, lambda: (view, size_px))
     with open_stream(settings.stream, StreamOptions(labels=False), on_notice=on_notice) as stream:

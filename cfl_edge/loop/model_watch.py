@@ -16,10 +16,9 @@ from typing import Any, Generic, TypeVar, final
 
 import numpy as np
 
-from cfl_edge.errors import CflEdgeError, ModelNotFoundError
+from cfl_edge.errors import CflEdgeError, ModelNotFoundError, exported_near
 from cfl_edge.loop.file_watch import POLL_S, FileWatch, Stamp, stamp_of
 from cfl_edge.notices import Notice
-from cfl_edge.onnx.metadata import MODEL_FILE
 from cfl_edge.onnx.model_trial import Answering, predict_checked
 from cfl_edge.onnx.trial import end_children
 from cfl_edge.prediction import Prediction
@@ -147,18 +146,15 @@ class WatchedModel(Generic[M]):
         if os.path.lexists(path):
             return
         if not self._watches:
-            others = sorted(path.parent.glob("*.onnx"))
             raise ModelNotFoundError(
                 f"{path} does not exist",
-                hint=f"{others[0]}, which is there"
-                if others
-                else "leave --no-watch away to wait until learn --publish writes it",
+                hint=f"{exported_near(path)}; without --no-watch it waits for learn --publish",
             )
         if path.suffix != ".onnx":
             raise ModelNotFoundError(
                 f"{path} does not exist, expected an ONNX file, or a name that ends in .onnx to "
                 "wait for",
-                hint=f"{path.with_suffix('.onnx') if path.suffix else path / MODEL_FILE}",
+                hint=exported_near(path),
             )
         self._on_notice(f"{path} does not exist yet: waiting for learn --publish to write it")
         while (stamp := watch.changed()) is None:

@@ -120,6 +120,7 @@ class LabelPicture(Arguments):
 
     label: NewName
     picture: Annotated[str, Field(max_length=MOST_PICTURE)]  # JPEG or PNG in base64
+    quiet: Annotated[bool, Field(description="One of many: the session says nothing.")] = False
 
 
 class Relabel(Arguments):

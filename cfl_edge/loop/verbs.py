@@ -20,6 +20,7 @@ from cfl_edge.labels.ring import LabelledError, NotKeptError
 from cfl_edge.learner.moved import move
 from cfl_edge.loop import verb_arguments as given
 from cfl_edge.loop.change_verbs import Answer, ChangeVerbs
+from cfl_edge.loop.gaze import few_pixels
 from cfl_edge.loop.glance import BURST_S
 from cfl_edge.loop.verb_arguments import VERBS
 from cfl_edge.names import visible
@@ -125,7 +126,8 @@ class Verbs(ChangeVerbs):
             ) from error
         number, learned = running.teaching.teach_picture(label, image)
         said = f"the picture is {label}" + ("" if learned else ": not learned, it has a flag")
-        return {"said": said, "frame": number, "label": label, "learned": learned}
+        answer = {"said": said, "frame": number, "label": label, "learned": learned}
+        return answer | {"news": not asked.quiet}
 
     def suspects(self, asked: given.Nothing) -> Answer:
         """Say which frames that were learned in this session may have a wrong label."""
@@ -197,12 +199,14 @@ class Verbs(ChangeVerbs):
             raise UsageError(
                 "region was given neither a region nor a fit", hint="region with 0.25,0.25,0.5,0.5"
             )
-        region = parse_region(asked.region)
+        region = parse_region(asked.region, "region")
         full_px = self._maybe_running and self._maybe_running.session.frame_px
         if region is not None and full_px:
             region.fractions(full_px)  # one beyond the frame is refused before it ends the session
         moved = move(self._model, asked.fit, asked.region, on_notice=self._notice)
         self._changed()
+        if few := few_pixels(moved.after, full_px or moved.frame_px):
+            self._notice(few)
         fit, text = moved.after.texts()
         return {"said": str(moved), "region": text, "fit": fit, "frames": moved.frames}
 

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cfl_edge.errors import ModelVersionError
+from cfl_edge.errors import UPGRADE_HINT, ModelVersionError
 from cfl_edge.model.opening import regular
 from cfl_edge.model.tensors import Array, read_tensors
 from cfl_edge.model.writing import TEMPORARY, discard, sync_folder, write_file
@@ -203,7 +203,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         # Before the checksum: a newer format may compute it in another way.
         raise ModelVersionError(
             f"{folder} has format {version}, this cfl-edge reads up to {FORMAT_VERSION}",
-            hint="pip install --upgrade cfl-edge",
+            hint=UPGRADE_HINT,
         )
     expected = manifest.pop("checksum", None)
     if expected != _checksum(manifest):

@@ -11,6 +11,7 @@ from cfl_edge.model.checkpoint import Damage, number_of, read_manifest
 
 STREAM = "stream"  # among the counters of a saved model
 ZONES = "zones"  # among them too: the file of --zones, where the model is a zone's
+FRAME_PX = "frame_px"  # and the width and height of its frames
 UNKNOWN_STREAM = "demo:"  # works everywhere
 MOST_CHARACTERS = 4096  # of an address, as of a path on Linux
 

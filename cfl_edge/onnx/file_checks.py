@@ -15,7 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, export_command
+from cfl_edge.errors import (
+    ModelDamagedError,
+    ModelError,
+    ModelNotFoundError,
+    export_command,
+    exported_near,
+)
 from cfl_edge.model.opening import regular
 from cfl_edge.onnx.metadata import MODEL_FILE
 
@@ -82,7 +88,9 @@ def require_plain_file(path: Path) -> None:
             f"{path} is a folder, expected an ONNX file",
             hint=f"{inner}, which is in it"
             if inner.is_file()
-            else f"cfl-edge export {path} -o {path / 'onnx'}",
+            else f"cfl-edge export {path} -o {path / 'onnx'}"
+            if any(path.glob("checkpoint-*"))
+            else exported_near(path),
         )
     hint = export_command(path)
     try:

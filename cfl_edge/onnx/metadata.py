@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cfl_edge.defaults import MOST_IMAGE_PX, VERSION
-from cfl_edge.errors import DataError, ModelVersionError, UsageError
+from cfl_edge.errors import UPGRADE_HINT, DataError, ModelVersionError, UsageError
 from cfl_edge.names import nfc, require_names
 from cfl_edge.onnx.errors import SHOWN, damaged
 from cfl_edge.region import WHOLE_FRAME, View
@@ -135,7 +135,7 @@ def parse_metadata(metadata: Mapping[str, str], path: Path) -> tuple[list[str], 
             f"{path} has format {version} and preprocessing "
             f"{metadata['cfl_edge.preprocessing'][:SHOWN]!r}, this cfl-edge knows format "
             f"{FORMAT_VERSION} and {PREPROCESSING!r}",
-            hint="pip install --upgrade cfl-edge",
+            hint=UPGRADE_HINT,
         )
     return [nfc(name) for name in classes], size_px
 

@@ -15,7 +15,7 @@ import torch
 import torch.onnx
 
 from cfl_edge.core.backbones import Backbone
-from cfl_edge.errors import ExportError
+from cfl_edge.errors import ExportError, install_command
 from cfl_edge.onnx.builder import IR_VERSION, GraphBuilder, Value
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _trace(backbone: Backbone, size_px: int) -> onnx.ModelProto:
     if find_spec("onnxscript") is None:
         raise ExportError(
             f"The export of --backbone {backbone.name} needs the package onnxscript",
-            hint="pip install 'cfl-edge[torchvision-export]'",
+            hint=install_command("torchvision-export"),
         )
     # With a symbolic N: right for every module. no_grad: torch.export then skips the joint graph
     # for a backward pass, half of its time.

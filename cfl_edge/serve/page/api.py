@@ -17,6 +17,7 @@ from starlette.routing import Route, WebSocketRoute
 from cfl_edge.errors import CflEdgeError, SessionError, UsageError
 from cfl_edge.loop.watching import Watched
 from cfl_edge.names import MAX_NAME, visible
+from cfl_edge.notices import Notice
 from cfl_edge.pipe import plain
 from cfl_edge.serve.page.album import Album
 from cfl_edge.serve.page.downloads import Downloads
@@ -56,11 +57,12 @@ class Api:
         feed: The frames of the session.
         watched: The session.
         album: Pictures of what was learned.
+        on_notice: Told of each import.
     """
 
-    def __init__(self, feed: Feed, watched: Watched, album: Album) -> None:
+    def __init__(self, feed: Feed, watched: Watched, album: Album, on_notice: Notice) -> None:
         self._feed, self._mailbox = feed, watched.mailbox
-        mailbox, self._imports = watched.mailbox, Imports(watched)
+        mailbox, self._imports = watched.mailbox, Imports(watched, on_notice)
         self._downloads, self._inbox = Downloads(watched.onnx), watched.inbox
         self._standing = Standing(mailbox)
         suspects = Standing(mailbox, "suspects", EVERY_S)

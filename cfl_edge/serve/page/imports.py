@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from cfl_edge.errors import CflEdgeError, DataError, SessionError
 from cfl_edge.loop.watching import Watched
-from cfl_edge.notices import counted
+from cfl_edge.notices import Notice, counted
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.region import View
 from cfl_edge.serve.page.pictures import png
@@ -38,13 +38,15 @@ class Imports:
 
     Args:
         watched: The session.
+        on_notice: Told once of each import, in the thread of the server.
 
     Attributes:
         progress: Pictures done and in all; None while nothing is imported.
         version: Counts the changes of the progress.
     """
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: Watched, on_notice: Notice) -> None:
+        self._on_notice = on_notice
         self._mailbox = watched.mailbox
         self._look = watched.look
         self.progress: dict[str, int] | None = None
@@ -99,6 +101,7 @@ class Imports:
         said = f"{counted(learned.total(), 'picture')} learned"
         said += f": {', '.join(f'{name} {n}' for name, n in learned.items())}" if learned else ""
         said += "".join(f"; {n} {why}" for why, n in skipped.items())
+        self._on_notice(f"imported: {said}")
         result: dict[str, Any] = {"learned": dict(learned), "skipped": dict(skipped)}
         if problem is not None:
             text = f"{said}; then: {problem.problem}"
@@ -120,7 +123,7 @@ class Imports:
         while True:
             try:
                 submitted = self._mailbox.submit(
-                    "label_picture", {"label": label, "picture": picture}
+                    "label_picture", {"label": label, "picture": picture, "quiet": True}
                 )
             except SessionError:
                 if self._mailbox.closed:

@@ -57,7 +57,7 @@ class TeachPage:
         self._feed = Feed(watched.look)
         self._status = Status()
         self._metrics = Metrics(self._status)
-        self._api = api = Api(self._feed, watched, self.album)
+        self._api = api = Api(self._feed, watched, self.album, on_notice)
         files = page_routes()
         self.server = WebServer(
             options,
