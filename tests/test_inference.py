@@ -100,6 +100,10 @@ def test_nothing_there(tmp_path, path):
     (tmp_path / "pets").mkdir()
     with pytest.raises(ModelNotFoundError, match="is a folder") as caught:
         OnnxModel(tmp_path / "pets")
+    assert caught.value.hint == f"{path}, which is there"
+    (tmp_path / "pets" / "checkpoint-000001").mkdir()
+    with pytest.raises(ModelNotFoundError, match="is a folder") as caught:
+        OnnxModel(tmp_path / "pets")
     assert caught.value.hint == f"cfl-edge export {tmp_path}/pets -o {tmp_path}/pets/onnx"
 
 
