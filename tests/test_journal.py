@@ -15,7 +15,7 @@ from cfl_edge.learner.journal import (
 )
 from cfl_edge.learner.journal_entries import from_entry, to_entries
 from cfl_edge.learner.journal_segment import Moment
-from cfl_edge.learner.journal_stored import forget_journal
+from cfl_edge.learner.journal_stored import forget_journal, from_stored, to_tensors, to_words
 from cfl_edge.learner.quantise import SMALLEST_STEP, dequantise, quantise
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import MOST_CHANGES, Change
@@ -184,9 +184,9 @@ def test_what_a_full_disk_cost_is_no_base_any_more():
 
 
 def restored(journal, limit_mib=SMALL_MIB):
-    groups = {"state": {}, **journal.tensors()}
+    groups = {"state": {}, **to_tensors(journal)}
     copied = {g: {n: a.copy() for n, a in arrays.items()} for g, arrays in groups.items()}
-    return Journal.restored(journal.words(), copied, limit_mib)
+    return from_stored(to_words(journal), copied, limit_mib)
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 79, 80, 81, 200])
@@ -210,7 +210,7 @@ def test_a_frame_a_run_does_not_make_a_file_a_frame():
     for _ in range(300):
         journal = restored(journal)
         fill(journal, 1)
-        assert len(journal.tensors()) <= SEGMENTS
+        assert len(to_tensors(journal)) <= SEGMENTS
     assert journal.end - journal.start > FRAMES // 2
     assert numbers(journal) == expected(journal.start, journal.end)
 
@@ -218,12 +218,12 @@ def test_a_frame_a_run_does_not_make_a_file_a_frame():
 def test_full_segments_are_stored_without_a_copy_and_never_change():
     journal = Journal(SMALL_MIB)
     fill(journal, 25)
-    before = {name: arrays["x"].copy() for name, arrays in journal.tensors().items()}
+    before = {name: arrays["x"].copy() for name, arrays in to_tensors(journal).items()}
     fill(journal, 25)
-    after = journal.tensors()
+    after = to_tensors(journal)
     names = sorted(before)
     assert [np.array_equal(before[name], after[name]["x"]) for name in names] == [True, True, False]
-    assert np.shares_memory(after[names[0]]["x"], journal.tensors()[names[0]]["x"])
+    assert np.shares_memory(after[names[0]]["x"], to_tensors(journal)[names[0]]["x"])
 
 
 def test_a_smaller_limit_drops_the_oldest():
@@ -242,13 +242,13 @@ def test_a_smaller_limit_drops_the_oldest():
 def test_what_does_not_fit_together_is_refused():
     journal = Journal(SMALL_MIB)
     fill(journal, 5)
-    groups = journal.tensors()
+    groups = to_tensors(journal)
     [arrays] = groups.values()
     for change in ({"x": arrays["x"][:2]}, {"labels": arrays["labels"][:2]}):
         with pytest.raises(ValueError, match="frames, expected as many"):
-            Journal.restored(journal.words(), {"journal_000000001": arrays | change}, 1)
+            from_stored(to_words(journal), {"journal_000000001": arrays | change}, 1)
     with pytest.raises(KeyError):
-        Journal.restored({}, groups, 1)
+        from_stored({}, groups, 1)
 
 
 def test_changes_of_classes_come_back_and_are_bounded():
@@ -257,7 +257,7 @@ def test_changes_of_classes_come_back_and_are_bounded():
         journal.follow(Change("rename", ("cup",), f"mug {number}"), number, [0])
     assert restored(journal).changes == journal.changes
     journal.follow(Change("add", (), "pen"), 5 + MOST_CHANGES, [0])
-    assert len(journal.words()["changes"]) == 0
+    assert len(to_words(journal)["changes"]) == 0
     assert journal.bases == []  # no older state can follow all changes any more
 
 
@@ -271,13 +271,15 @@ def test_changes_that_no_base_needs_any_more_are_not_stored():
     journal = Journal(SMALL_MIB, bases=[Base(4, 0)])
     fill(journal, 3)
     journal.follow(Change("add", (), "mug"), 3, list(range(7)))
-    assert journal.words()["changes"] == []
+    assert to_words(journal)["changes"] == []
 
 
 def test_a_removed_class_forgets_it():
     journal = Journal(SMALL_MIB)
     fill(journal, 25)
-    saved = Saved({"journal": journal.words(), "classes": []}, {"state": {}, **journal.tensors()})
+    saved = Saved(
+        {"journal": to_words(journal), "classes": []}, {"state": {}, **to_tensors(journal)}
+    )
     assert forget_journal(saved)
     assert (saved.manifest, saved.tensors) == ({"classes": []}, {"state": {}})
     assert not forget_journal(saved)

@@ -10,6 +10,7 @@ from cfl_edge.config.settings import load
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
 from cfl_edge.learner import split as split_module
 from cfl_edge.learner.journal import Base, Journal
+from cfl_edge.learner.journal_stored import from_stored, to_tensors, to_words
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.model import writing
@@ -92,11 +93,11 @@ def test_relabelling_a_journal_that_was_read_from_a_file():
     journal = Journal(1.0, bases=[Base(0, 0), Base(3, 4), Base(4, 6)])
     for i in range(6):
         journal.add(i, {"h0": np.zeros(2, np.uint8)}, time_s=float(i))
-    tensors = journal.tensors()
+    tensors = to_tensors(journal)
     for arrays in tensors.values():
         arrays["labels"].setflags(write=False)
-    words = {**journal.words()}
-    restored = Journal.restored(words, tensors, 1.0)
+    words = {**to_words(journal)}
+    restored = from_stored(words, tensors, 1.0)
     restored.relabel(4, [8, 9])
     assert [entry.label for entry in restored.entries(0, 6)] == [0, 1, 2, 3, 8, 9]
     assert [base.frames for base in restored.bases] == [0, 4]
@@ -108,7 +109,7 @@ def test_relabelling_crosses_the_segments_of_a_journal():
     journal = Journal(24 * entry_bytes / 2**20)
     for i in range(20):
         journal.add(0, {"h0": np.zeros(2, np.uint8)}, time_s=float(i))
-    assert len(journal.tensors()) > 3
+    assert len(to_tensors(journal)) > 3
     journal.relabel(11, list(range(1, 10)))
     assert [entry.label for entry in journal.entries(0, 20)] == [0] * 11 + list(range(1, 10))
 
@@ -126,7 +127,7 @@ def test_frames_that_are_taken_out_of_a_journal_leave_the_others_as_they_were():
     assert (journal.end, journal.seconds_of(4)) == (15, 18 - 13)
     assert [base.frames for base in journal.bases] == [0, 5]
     journal.add(7, {"h0": np.zeros(2, np.uint8)}, time_s=20.0)
-    assert Journal.restored(journal.words(), journal.tensors()).end == journal.end == 16
+    assert from_stored(to_words(journal), to_tensors(journal)).end == journal.end == 16
 
 
 @pytest.mark.parametrize("gone", [[3, 7, 8, 11], [37, 38, 39, 40], list(range(21, 27))], ids=str)

@@ -11,7 +11,7 @@ from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.config.settings import load
 from cfl_edge.errors import DataError, ModelWriteError
 from cfl_edge.learner.classes import change as change_classes
-from cfl_edge.learner.journal_stored import saved_journal
+from cfl_edge.learner.journal_stored import saved_journal, to_tensors
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.split import relabel, split
 from cfl_edge.model.changing import FolderModel
@@ -212,7 +212,7 @@ def test_classes_first_seen_in_another_order_keep_theirs(lesson):
     arrange(saved, ["above", "left"])
     journal = saved_journal(saved)
     journal.renumber([1, 0])
-    saved.tensors.update(journal.tensors())
+    saved.tensors.update(to_tensors(journal))
     store.save(saved.manifest, saved.tensors)
     before = answers(lesson, lesson.load())
     lesson.run(["over"] * 3, seed=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cfl_edge.errors import ModelError, ModelWriteError
-from cfl_edge.learner.journal_stored import KEY, forget_journal, saved_journal
+from cfl_edge.learner.journal_stored import KEY, forget_journal, put_journal, saved_journal
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
 from cfl_edge.model import class_table
@@ -94,8 +94,7 @@ def change(
         else:
             numbers = asked.numbers(before, saved.manifest["classes"])
             journal.follow(asked, saved.number, numbers)
-            saved.manifest[KEY] = journal.words()
-            saved.tensors.update(journal.tensors())
+            put_journal(saved, journal)
             keep = {base.checkpoint for base in journal.bases}
         with says_what_is_new(onnx):
             model.write(saved, keep=keep)

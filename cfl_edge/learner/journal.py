@@ -17,10 +17,7 @@ from cfl_edge.errors import UsageError
 from cfl_edge.learner.journal_segment import COLUMNS, Array, Moment, Segment, reserved
 from cfl_edge.model.class_table import MOST_CHANGES, Change
 
-Groups = dict[str, dict[str, Array]]
-
 MIB = 2**20
-GROUP = "journal_"  # a group of tensors for each segment: one that is full is never written again
 SEGMENTS = 8  # the oldest goes as a whole; more of them waste less of the bytes and are more files
 MOST_BASES = 3  # beside the newest two states, which stay anyway: a bound for the disk
 # Frames after which a base is wanted, as a share of the journal. By simulation of all distances
@@ -57,8 +54,10 @@ class Journal:
         start: Frames learned before the first one of the journal.
         start_at: When the last of these was learned; None if there is none.
         bases: Saved states to begin from.
+        segments: Its frames; with a smaller limit than before, the oldest are dropped.
 
     Attributes:
+        segments: The frames, in stretches; the oldest first.
         session: Number of the session whose frames are added from now on.
         changes: Of the class table: with each, the number of the last checkpoint before it.
 
@@ -85,6 +84,7 @@ class Journal:
         start: int = 0,
         start_at: Moment | None = None,
         bases: Sequence[Base] = (),
+        segments: Sequence[Segment] = (),
     ) -> None:
         if not 0 <= limit_mib < float("inf"):
             raise UsageError(
@@ -94,32 +94,33 @@ class Journal:
         self.start, self.start_at = start, start_at
         self.bases = list(bases)
         self.changes: list[tuple[int, Change]] = []
-        self.session = 0 if start_at is None else start_at.session + 1
-        self._segments: list[Segment] = []
+        self.segments = list(segments)
+        self.session = 0 if self.last is None else self.last.session + 1
+        self._shrink()
 
     @property
     def end(self) -> int:
         """Frames learned in all, with those of the journal."""
-        return self.start + sum(segment.count for segment in self._segments)
+        return self.start + sum(segment.count for segment in self.segments)
 
     @property
     def last(self) -> Moment | None:
         """When the last frame was learned; None before the first."""
-        if not self._segments:
+        if not self.segments:
             return self.start_at
-        return self._segments[-1].moment(self._segments[-1].count - 1)
+        return self.segments[-1].moment(self.segments[-1].count - 1)
 
     @property
     def reserved_bytes(self) -> int:
         """Bytes of its arrays; touched only as frames come."""
-        return sum(segment.reserved_bytes for segment in self._segments)
+        return sum(segment.reserved_bytes for segment in self.segments)
 
     @property
     def base_is_due(self) -> bool:
         """Whether so much was learned since the last save that the next should not wait."""
-        if not self._segments:
+        if not self.segments:
             return False
-        newest = self._segments[-1]
+        newest = self.segments[-1]
         room = self._room(newest.reserved_bytes // newest.room) * SEGMENTS
         last = max((base.frames for base in self.bases), default=self.start)
         return self.end - last >= max(1, room * BASE_EVERY)
@@ -138,10 +139,10 @@ class Journal:
             "times_s": np.array(time_s, np.float64),
             **arrays,
         }
-        if not self._segments or self._segments[-1].count == self._segments[-1].room:
+        if not self.segments or self.segments[-1].count == self.segments[-1].room:
             self._make_room(entry)
-        if self._segments:
-            self._segments[-1].add(entry)
+        if self.segments:
+            self.segments[-1].add(entry)
         else:  # not even one fits
             self.start, self.start_at = self.start + 1, Moment(self.session, time_s)
             self._shrink()
@@ -150,22 +151,22 @@ class Journal:
         """Begin a segment, or grow one that was saved part full; the oldest go if need be."""
         entry_bytes = sum(array.nbytes for array in entry.values())
         room = self._room(entry_bytes)
-        last = self._segments[-1] if self._segments else None
+        last = self.segments[-1] if self.segments else None
         if last is not None and last.room < room:
             self._shrink((room - last.room) * entry_bytes)
-            self._segments[-1] = last.grown(room)
+            self.segments[-1] = last.grown(room)
             return
         self._shrink(room * entry_bytes)
         if room * entry_bytes <= self.limit_bytes:
             number = last.number + 1 if last is not None else self.start + 1
-            self._segments.append(Segment(number, reserved(entry, room), 0))
+            self.segments.append(Segment(number, reserved(entry, room), 0))
 
     def _room(self, entry_bytes: int) -> int:
         return max(1, self.limit_bytes // SEGMENTS // entry_bytes)
 
     def _shrink(self, wanted_bytes: int = 0) -> None:
-        while self._segments and self.reserved_bytes + wanted_bytes > self.limit_bytes:
-            oldest = self._segments.pop(0)
+        while self.segments and self.reserved_bytes + wanted_bytes > self.limit_bytes:
+            oldest = self.segments.pop(0)
             self.start += oldest.count
             self.start_at = oldest.moment(oldest.count - 1)
         self.bases = [base for base in self.bases if base.frames >= self.start]
@@ -173,7 +174,7 @@ class Journal:
     def entries(self, after: int, until: int) -> Iterator[Entry]:
         """Yield the frames after the `after`-th up to the `until`-th of all that were learned."""
         first = self.start
-        for segment in self._segments:
+        for segment in self.segments:
             for i in range(max(0, after - first), min(segment.count, until - first)):
                 arrays = {name: array[i] for name, array in segment.arrays.items()}
                 del arrays["times_s"], arrays["sessions"]
@@ -202,14 +203,14 @@ class Journal:
         count = self.end - self.start
         if not count:
             return 0
-        labels = np.concatenate([s.arrays["labels"][: s.count] for s in self._segments])
+        labels = np.concatenate([s.arrays["labels"][: s.count] for s in self.segments])
         sessions, times_s = self._column("sessions")[-count:], self._column("times_s")[-count:]
         breaks = (np.diff(labels) != 0) | (np.diff(sessions) != 0) | (np.diff(times_s) > PAUSE_S)
         return count - int(np.flatnonzero(breaks)[-1]) - 1 if breaks.any() else count
 
     def _column(self, name: str) -> npt.NDArray[Any]:
         """Return an array of every frame, the frame before the journal first: twice the first."""
-        parts = [segment.arrays[name][: segment.count] for segment in self._segments]
+        parts = [segment.arrays[name][: segment.count] for segment in self.segments]
         if self.start_at is not None:
             before = {"sessions": self.start_at.session, "times_s": self.start_at.time_s}[name]
         else:
@@ -240,12 +241,12 @@ class Journal:
             frames: From `start` to `end`.
         """
         kept, first = [], self.start
-        for segment in self._segments:
+        for segment in self.segments:
             segment.count = min(segment.count, max(0, frames - first))
             first += segment.count
             if segment.count:
                 kept.append(segment)
-        self._segments = kept
+        self.segments = kept
         self.bases = [base for base in self.bases if base.frames <= frames]
 
     def relabel(self, after: int, labels: Sequence[int | None]) -> None:
@@ -256,7 +257,7 @@ class Journal:
             labels: Class index of each; None takes the frame out.
         """
         first, kept = self.start, list[Segment]()
-        for segment in self._segments:
+        for segment in self.segments:
             begin, count = max(0, after - first), segment.count
             first += count
             if begin < count:
@@ -274,7 +275,7 @@ class Journal:
                     segment.count = len(stays)
             if segment.count:
                 kept.append(segment)
-        self._segments = kept
+        self.segments = kept
         self.bases = [base for base in self.bases if base.frames <= after]
 
     def follow(self, change: Change, checkpoint: int, numbers: Sequence[int]) -> None:
@@ -299,7 +300,7 @@ class Journal:
             numbers: The new index of each old one.
         """
         if list(numbers) != list(range(len(numbers))):
-            for segment in self._segments:
+            for segment in self.segments:
                 segment.arrays["labels"] = np.array(numbers, np.int32)[segment.arrays["labels"]]
 
     def thin(self) -> set[int]:
@@ -328,70 +329,11 @@ class Journal:
         """Strike out the bases whose checkpoint the folder no longer has."""
         self.bases = [base for base in self.bases if base.checkpoint in (0, *present)]
 
-    def tensors(self) -> Groups:
-        """Return the frames as groups of tensors, to be stored."""
-        return {
-            f"{GROUP}{segment.number:09d}": {
-                name: array[: segment.count] for name, array in segment.arrays.items()
-            }
-            for segment in self._segments
-        }
-
-    def words(self) -> dict[str, Any]:
-        """Return what else is to be stored, as JSON values."""
-        return {
-            "start": self.start,
-            "start_at": None if self.start_at is None else list(self.start_at),
-            "bases": [list(base) for base in self.bases],
-            "changes": [
-                {"checkpoint": checkpoint, **change._asdict(), "names": list(change.names)}
-                for checkpoint, change in self.changes
-                if any(base.checkpoint <= checkpoint for base in self.bases)
-            ],
-        }
-
     def fits(self, entry: Mapping[str, Array]) -> bool:
         """Return whether every frame has arrays of the types and shapes of an entry's."""
         expected = {name: (array.dtype, array.shape) for name, array in entry.items()}
         return all(
             expected
             == {n: (a.dtype, a.shape[1:]) for n, a in one.arrays.items() if n not in COLUMNS}
-            for one in self._segments
+            for one in self.segments
         )
-
-    @classmethod
-    def restored(
-        cls, words: Mapping[str, Any], tensors: Groups, limit_mib: float | None = None
-    ) -> Journal:
-        """Return the journal that `words` and `tensors` describe; other groups are passed over.
-
-        What is added to it belongs to a new session. With a smaller limit than before, the oldest
-        frames are dropped; without one, none.
-
-        Raises:
-            KeyError, TypeError, ValueError: They do not fit together.
-        """
-        segments = []
-        for group in sorted(name for name in tensors if name.startswith(GROUP)):
-            arrays = tensors[group]
-            counts = {len(array) for array in arrays.values()}
-            if len(counts) != 1 or counts == {0} or not arrays.keys() >= COLUMNS:
-                raise ValueError(f"{group} has arrays of {sorted(counts)} frames, expected as many")
-            number = int(group.removeprefix(GROUP))
-            segments.append(Segment(number, dict(arrays), counts.pop()))
-        if limit_mib is None:
-            limit_mib = sum(segment.reserved_bytes for segment in segments) / MIB
-        start_at = None
-        if words["start_at"] is not None:
-            session, time_s = words["start_at"]
-            start_at = Moment(int(session), float(time_s))
-        bases = [Base(int(checkpoint), int(frames)) for checkpoint, frames in words["bases"]]
-        journal = cls(limit_mib, start=int(words["start"]), start_at=start_at, bases=bases)
-        for each in words["changes"]:
-            change = Change(each["verb"], tuple(each["names"]), each["into"])
-            journal.changes.append((int(each["checkpoint"]), change))
-        journal._segments = segments
-        if segments and journal.last is not None:
-            journal.session = journal.last.session + 1
-        journal._shrink()
-        return journal

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cfl_edge.errors import DIVERGED_HINT, ModelError
 from cfl_edge.learner.journal import Base, Journal
 from cfl_edge.learner.journal_segment import Moment
-from cfl_edge.learner.journal_stored import KEY, saved_journal
+from cfl_edge.learner.journal_stored import KEY, put_journal, saved_journal
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.learner.saved_checks import not_finite
 from cfl_edge.model.checkpoint import Saved, number_of
@@ -58,8 +58,7 @@ def with_journal(store: Store, learner: BatchLearner) -> tuple[Saved, set[int]]:
     if journal is None:
         return saved, set()
     keep = journal.thin()
-    saved.manifest[KEY] = journal.words()
-    saved.tensors.update(journal.tensors())
+    put_journal(saved, journal)
     return saved, keep
 
 

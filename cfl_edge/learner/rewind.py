@@ -57,6 +57,7 @@ class Rewound:
         Returns:
             See `cfl_edge.learner.journalled.with_journal`.
         """
+        from cfl_edge.learner.journal_stored import put_journal
         from cfl_edge.learner.journalled import with_journal
 
         learner, journal = self.learner, self.journal
@@ -64,7 +65,7 @@ class Rewound:
         saved, keep = with_journal(store, learner)
         arrange(saved, order)
         journal.renumber([saved.manifest["classes"].index(name) for name in learner.classes])
-        saved.tensors.update(journal.tensors())
+        put_journal(saved, journal)
         return saved, keep
 
     @property

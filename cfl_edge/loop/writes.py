@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config.learn import LearnSettings
-from cfl_edge.learner.journal import GROUP
+from cfl_edge.learner.journal_stored import GROUP
 from cfl_edge.model.store import VIEW_FILE, Store
 from cfl_edge.model.write_budget import WriteBudget
 from cfl_edge.notices import Notice
