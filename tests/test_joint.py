@@ -110,8 +110,8 @@ def test_a_renewal_pauses_between_slices_and_ends():
     state = State("cpu", torch.Generator())
     discriminant.declare(state)
     state.add_class()
-    x = torch.randn(40, 600, generator=torch.Generator().manual_seed(0))
-    discriminant.take(x[:, :0], x, torch.zeros(40, dtype=torch.long))
+    x = torch.randn(400, 600, generator=torch.Generator().manual_seed(0))
+    discriminant.take(x[:, :0], x, torch.zeros(400, dtype=torch.long))
     pauses = 0
     while not discriminant.work(budget_s=0.0):
         pauses += 1

@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.factor import NEVER, Factor
-from cfl_edge.core.triangle import Triangle, triangle_size
+from cfl_edge.core.low_rank import LowRank
+from cfl_edge.core.triangle import Triangle, outside_heap, triangle_size
 
 __all__ = ["NEVER", "ClassStatistics", "with_constant"]
 
 GATHERED = 32  # rows that are added to the scatter together: each alone would read it all
+FEW_OF = 8  # the first C / 8 rows are stored as they are: a factor of few takes a tenth of the time
 
 
 class ClassStatistics:
@@ -46,6 +48,7 @@ class ClassStatistics:
         self.means = torch.zeros(0, channels, device=device)  # (Z, C)
         self._scatter = torch.zeros(triangle_size(channels), device=device)  # (C, C), its triangle
         self._gathered: list[Tensor] = []  # (n, C) each, whose products it does not hold yet
+        self._is_few = True  # it holds none yet
 
     def add_class(self) -> None:
         """Append a class without samples."""
@@ -73,23 +76,61 @@ class ClassStatistics:
         weight = (before * added / total).sqrt()[:, None]
         apart = batch_means - self.means[places]
         self._gathered.append(torch.cat([within, (weight * apart)[before > 0]]))
-        if sum(map(len, self._gathered)) >= GATHERED:
+        most = max(GATHERED, self.means.shape[1] // FEW_OF) if self._is_few else GATHERED
+        if sum(map(len, self._gathered)) >= most:
             self._add_gathered()
         self.means[places] += (added / total)[:, None] * apart
         self.counts[places] = total
 
     @property
     def scatter(self) -> Tensor:
-        """Within-class scatter (C, C) of all samples, its triangle; setting it replaces it."""
-        self._add_gathered()
-        return self._scatter
+        """Within-class scatter (C, C) of all samples, its triangle; setting it replaces it.
+
+        A copy while there are few samples.
+        """
+        rows = self.rows
+        if rows is None:
+            self._add_gathered()
+        if rows is None or not len(rows):
+            return self._scatter
+        channels = self.means.shape[1]
+        size, like = triangle_size(channels), self._scatter
+        triangle = Triangle(outside_heap(size, like.dtype, like.device), channels)
+        triangle.add_products(rows)
+        return triangle.values
 
     @scatter.setter
     def scatter(self, values: Tensor) -> None:
-        self._scatter = values
+        self._scatter, self._is_few = values, False
         self._gathered.clear()
 
+    @property
+    def rows(self) -> Tensor | None:
+        """Rows (n, C) whose products are the scatter; None for more than a few samples.
+
+        Setting it replaces the scatter.
+
+        Raises:
+            ValueError: Set to rows of another width.
+        """
+        if not self._is_few:
+            return None
+        if len(self._gathered) != 1:
+            self._gathered = [torch.cat([self.means[:0], *self._gathered])]
+        return self._gathered[0]
+
+    @rows.setter
+    def rows(self, rows: Tensor | None) -> None:
+        if rows is None:
+            return
+        channels = self.means.shape[1]
+        if rows.ndim != 2 or rows.shape[1] != channels:
+            raise ValueError(f"rows have shape {tuple(rows.shape)}, expected (n, {channels})")
+        self._scatter = torch.zeros_like(self._scatter)
+        self._gathered, self._is_few = [rows], True
+
     def _add_gathered(self) -> None:
+        self._is_few = False
         if self._gathered:
             rows, self._gathered = torch.cat(self._gathered), []
             Triangle(self._scatter, self.means.shape[1]).add_products(rows)
@@ -97,11 +138,18 @@ class ClassStatistics:
     def decay(self, factor: float) -> None:
         """Let what was seen so far count `factor` times as much (0 to 1), for moving features."""
         self.counts *= factor
-        self.scatter *= factor
+        self._add_gathered()
+        self._scatter *= factor
 
     def triangle(self) -> Triangle:
-        """Return the within-class scatter, a view of `scatter`."""
-        return Triangle(self.scatter, self.means.shape[1])
+        """Return the within-class scatter, a view of it."""
+        self._add_gathered()
+        return Triangle(self._scatter, self.means.shape[1])
+
+    def within(self) -> Triangle | LowRank:
+        """Return the within-class scatter in the form that is factorised sooner."""
+        rows = self.rows
+        return self.triangle() if rows is None else LowRank(rows)
 
     def embeddings(self) -> Tensor:
         """Return the label embeddings of all classes, (Z, C + 1), see `Factor.embeddings`."""

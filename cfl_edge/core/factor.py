@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from cfl_edge.core.low_rank import LowRank
 from cfl_edge.core.solving import solving_dtype
 from cfl_edge.core.triangle import Triangle
 from cfl_edge.errors import DIVERGED_HINT, ModelError
@@ -82,10 +83,11 @@ class Factor:
         alpha: float | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        scatter = statistics.triangle()
+        scatter = statistics.within()
         self.samples = max(float(statistics.counts.sum()), 1.0)
         self.spread, channels = 0.0, scatter.channels
-        self._dtype = dtype or solving_dtype(statistics.means.device)
+        self._device = statistics.means.device
+        self._dtype = dtype or solving_dtype(self._device)
         self._scale = scatter.trace() / self.samples / channels
         if self._scale <= 0:  # not two samples of any class yet: the nearest mean
             self._scale = max(float(statistics.means.square().mean()), SMALLEST)
@@ -94,10 +96,10 @@ class Factor:
             squares = scatter.square_sum() / self.samples**2
             alpha = shrinkage(self._scale * channels, squares, channels, self.samples)
         self.alpha = alpha
-        self._triangle: Triangle | None = None  # none is needed for a multiple of the identity
+        self._matrix: Triangle | LowRank | None = None  # None: a multiple of the identity
         if alpha < 1:
-            self._triangle = scatter.scaled((1 - alpha) / self.samples, self._dtype)
-            self._triangle.add_to_diagonal(alpha * self._scale)
+            self._matrix = scatter.scaled((1 - alpha) / self.samples, self._dtype)
+            self._matrix.add_to_diagonal(alpha * self._scale)
         else:
             self.spread = float(channels)
 
@@ -107,16 +109,16 @@ class Factor:
         Raises:
             ModelError: The statistics are not finite: learning has diverged.
         """
-        if self._triangle is None:
+        if self._matrix is None:
             return
         try:
-            yield from self._triangle.factor_slices()
+            yield from self._matrix.factor_slices()
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise ModelError(
                 f"learning has diverged, the covariance of its features is not usable: {error}",
                 hint=DIVERGED_HINT,
             ) from error
-        self.spread = self._trace_of_ratio(self._triangle)
+        self.spread = self._trace_of_ratio(self._matrix)
         yield
 
     def finish(self) -> Factor:
@@ -125,7 +127,7 @@ class Factor:
             pass
         return self
 
-    def _trace_of_ratio(self, factor: Triangle) -> float:
+    def _trace_of_ratio(self, factor: Triangle | LowRank) -> float:
         """Estimate trace(Sigma^-1 S) with random signs z, the same in every call.
 
         The mean of z^T A z is trace(A) (Hutchinson 1989). With Sigma = (1 - a) S + a s I, it is
@@ -133,21 +135,21 @@ class Factor:
         """
         generator = torch.Generator().manual_seed(0)
         signs = torch.randint(0, 2, (factor.channels, PROBES), generator=generator)
-        probes = (2.0 * signs - 1.0).to(factor.values)  # (C, PROBES)
+        probes = (2.0 * signs - 1.0).to(self._device, self._dtype)  # (C, PROBES)
         inverse = float((probes * factor.solve(probes)).sum()) / PROBES
         return (factor.channels - self.alpha * self._scale * inverse) / (1 - self.alpha)
 
     def solve(self, means: Tensor) -> Tensor:
         """Return Sigma^-1 times class means (Z, C), as (Z, C)."""
-        if self._triangle is None:
+        if self._matrix is None:
             return means / self._scale
-        return self._triangle.solve(means.T.to(self._dtype)).T.to(means)
+        return self._matrix.solve(means.T.to(self._dtype)).T.to(means)
 
     def lengths(self, x: Tensor) -> Tensor:
         """Return x^T Sigma^-1 x of vectors (N, C), float64 (N,)."""
-        if self._triangle is None:
+        if self._matrix is None:
             return x.double().square().sum(dim=1) / self._scale
-        return self._triangle.whiten(x.T.to(self._dtype)).square().sum(dim=0, dtype=torch.float64)
+        return self._matrix.lengths(x.T.to(self._dtype))
 
     def embeddings(self, means: Tensor, counts: Tensor) -> Tensor:
         """Return the label embeddings that classify best if classes are Gaussian.

@@ -74,7 +74,8 @@ class Triangle:
 
     def scaled(self, factor: float, dtype: torch.dtype) -> Triangle:
         """Return a multiple of the matrix, in memory of its own."""
-        return Triangle(copied_outside_heap(self.values, dtype).mul_(factor), self.channels)
+        values = outside_heap(len(self.values), dtype, self.values.device)
+        return Triangle(values.copy_(self.values).mul_(factor), self.channels)
 
     def dense(self) -> Tensor:
         """Return the symmetric matrix (C, C)."""
@@ -145,6 +146,10 @@ class Triangle:
             x[:, start:end] = x[:, start:end] @ self._corner(i).T
         return x.T
 
+    def lengths(self, right: Tensor) -> Tensor:
+        """Return x^T (L L^T)^-1 x of columns x (C, K), L being the factor, float64 (K,)."""
+        return self.whiten(right).square().sum(dim=0, dtype=torch.float64)
+
     def _corner(self, i: int) -> Tensor:
         start, end = self.bounds[i]
         return self.panels[i][:, start:end]
@@ -170,20 +175,19 @@ def lower_inverse(lower: Tensor) -> Tensor:
     return inverse
 
 
-def copied_outside_heap(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Copy a vector into pages of its own, which go back to the system once it is freed.
+def outside_heap(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return zeros (size,) in pages of their own, which go back to the system once they are freed.
 
     A covariance is renewed again and again: in the heap each copy would leave a hole that the next
     one does not fit into.
 
     Example:
-        >>> copied_outside_heap(torch.ones(2), torch.float64)
-        tensor([1., 1.], dtype=torch.float64)
+        >>> outside_heap(2, torch.float64, torch.device("cpu"))
+        tensor([0., 0.], dtype=torch.float64)
     """
-    if x.device.type != "cpu" or not len(x):
-        return x.to(dtype, copy=True)
-    pages = mmap.mmap(-1, len(x) * dtype.itemsize)
-    return torch.frombuffer(pages, dtype=dtype).copy_(x)
+    if device.type != "cpu" or not size:
+        return torch.zeros(size, dtype=dtype, device=device)
+    return torch.frombuffer(mmap.mmap(-1, size * dtype.itemsize), dtype=dtype)
 
 
 def triangle_size(channels: int) -> int:

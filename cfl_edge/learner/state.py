@@ -9,7 +9,7 @@ algorithm.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, final
 
 import torch
@@ -67,6 +67,7 @@ class _Field:
     half: bool = False
     free: bool = False  # any length
     computed: bool = False  # stored for others, follows from the rest
+    derived: bool = False  # taken out by a change of classes
 
     def get(self) -> Any:
         return self.owner[self.key] if isinstance(self.key, int) else getattr(self.owner, self.key)
@@ -131,13 +132,15 @@ class State:
         self._fields.append(_Field("state", name, owner, key, free=free))
 
     def statistics(self, name: str, source: ClassStatistics) -> None:
-        """Declare counts, means and scatter of a source of features."""
+        """Declare counts, means and scatter of a source of features, and its first rows."""
         counts, scatter = f"{name}.counts", f"{name}.scatter"
         self.rows(counts, source, "counts", Rows(merge="sum"))
         self.rows(
             f"{name}.means", source, "means", Rows(merge="weighted", counts=counts, scatter=scatter)
         )
         self.value(scatter, source, "scatter")
+        rows = _Field("state", f"{name}.first_rows", source, "rows", like=torch.zeros(0))
+        self._fields.append(replace(rows, free=True, derived=True))
 
     def optimizer(self, name: str, optimizer: Optimizer) -> None:
         """Declare the moments of an optimizer; those of rows are rows."""
@@ -213,6 +216,7 @@ class State:
             for group, prefix, _ in self._samples
         ]
         derived = [name for tensors in self._derived for name in tensors()]
+        derived += [f.name for f in self._fields if f.derived and f.name in stored["state"]]
         return {"rows": rows, "samples": samples, "derived": derived}
 
     def load(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
