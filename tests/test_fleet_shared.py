@@ -201,9 +201,43 @@ def test_syncing_again_and_again_outlives_a_share_that_is_away(hall, kitchen, sh
     first, lost, again, *_ = result.notices
     assert "generation 1 of hall; 1 other board with 27 frames" in first
     assert "shared does not exist" in lost
-    assert "next try in 60 s" in lost
+    assert "trying again every 60 s" in lost
     assert "generation 2 of hall" in again
     assert len(result.notices) == 4  # the round without news says nothing, the last that it ended
+
+
+def rounds_of(monkeypatch, count):
+    """Let `--every` go through so many rounds, without waiting."""
+    left = iter(range(count - 1))
+
+    def instead_of_sleeping(_):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("cfl_edge.cli.fleet.time.sleep", instead_of_sleeping)
+
+
+def test_what_does_not_heal_ends_syncing_and_says_what_to_do(hall, kitchen, shared, monkeypatch):
+    rounds_of(monkeypatch, 3)
+    sync(kitchen, shared, "hall")
+    result = cfl_edge("fleet", "sync", shared, "--model", hall, "--board", "hall", "--every", 60)
+    assert_error(result, 4, "two models are both called 'hall'")
+    assert "try: --board hall-2" in result.err
+    result = cfl_edge("fleet", "sync", shared, "--model", hall, "--board", "no name", "--every", 60)
+    assert_error(result, 2, "'no name' cannot be the name of a board")
+    assert "try: --board hall" in result.err
+    deep = board(hall.with_name("knn"), {0: 2}, setup=config("knn"))
+    result = cfl_edge("fleet", "sync", shared, "--model", deep, "--board", "deep", "--every", 60)
+    assert_error(result, 4, "--learner knn", "does not follow from sums")
+
+
+def test_a_board_that_does_not_fit_is_said_once_however_often_it_syncs(hall, shared, monkeypatch):
+    rounds_of(monkeypatch, 5)
+    foreign = board(hall.with_name("foreign"), {0: 5}, setup=config(seed=3))
+    sync(foreign, shared)
+    words = ("--model", hall, "--board", "hall", "--every", 60, "--json")
+    result = cfl_edge("fleet", "sync", shared, *words)
+    assert len([text for text in result.notices if text.startswith("foreign is left out")]) == 1
 
 
 @pytest.fixture

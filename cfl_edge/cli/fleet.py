@@ -14,7 +14,7 @@ from pydantic import Field
 from cfl_edge import defaults
 from cfl_edge.cli.declare import command
 from cfl_edge.config.settings import ModelFolder, Option, Settings
-from cfl_edge.errors import DataError, ModelError, UsageError
+from cfl_edge.errors import ModelError, ModelVersionError, UsageError
 from cfl_edge.names import check_name, nfc
 from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
@@ -202,7 +202,7 @@ def join(settings: JoinSettings, reporter: Reporter) -> None:
     from cfl_edge.fleet import flower_run
     from cfl_edge.fleet.contribution import check_board
 
-    board = check_board(settings.board or socket.gethostname(), str(settings.model))
+    board = check_board(settings.board or socket.gethostname())
     words = ["--superlink", settings.address]
     words += ["--insecure"] if settings.ca is None else ["--root-certificates", _file(settings.ca)]
     if settings.key is not None:
@@ -240,18 +240,31 @@ def _file(path: Path | None) -> str:
 
 @command(app)
 def sync(settings: SyncSettings, reporter: Reporter) -> None:
-    """Share what a board has learned through a folder, and take what other boards have there."""
-    from cfl_edge.fleet import shared
+    """Share what a board has learned through a folder, and take what other boards have there.
 
-    group = settings.group
+    With --every it goes on where a share or a model is missing, which may come; what does not heal
+    by itself, such as two boards of one name, ends it.
+    """
+    from cfl_edge.fleet import shared
+    from cfl_edge.fleet.contribution import check_board
+
+    group, told, news = settings.group, set[str](), set[str]()
+
+    def notice(text: str) -> None:
+        """Tell what was not told in the round before."""
+        news.add(text)
+        if text not in told:
+            reporter.notice(text)
+
     board = settings.board or (group.resolve().name if group else socket.gethostname())
+    check_board(board)
     while True:
         try:
             done = shared.sync(
                 group or settings.model,
                 settings.shared,
                 board,
-                reporter.notice,
+                notice,
                 min_count=settings.min_count,
                 is_group=group is not None,
             )
@@ -259,10 +272,11 @@ def sync(settings: SyncSettings, reporter: Reporter) -> None:
                 break
             if done.sent_bytes or done.changed:
                 reporter.notice("; ".join(_synced(done)))
-        except (DataError, ModelError) as error:  # no share for a while, or no model yet
-            if settings.every is None:
+        except ModelError as error:  # no share for a while, or no model yet
+            if settings.every is None or isinstance(error, ModelVersionError):
                 raise
-            reporter.notice(f"{error.problem}; next try in {settings.every:g} s")
+            notice(f"{error.problem}; trying again every {settings.every:g} s")
+        told, news = news, set()
         time.sleep(settings.every)
     reporter.summary(vars(done), _synced(done))
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.defaults import TRIANGLE_PANEL
-from cfl_edge.errors import DataError, ModelDamagedError, ModelError, UsageError
+from cfl_edge.errors import DataError, ModelDamagedError, UsageError
 from cfl_edge.learner.saved_checks import check_saved, damaged
 from cfl_edge.model import class_table
 from cfl_edge.model.checkpoint import Saved
@@ -43,24 +43,24 @@ MOST_KNOWN = 64  # of a board: half a MiB with 2,048 numbers
 _BOARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def check_board(name: str, folder: str) -> str:
+def check_board(name: str, example: str = "--board hall") -> str:
     """Return the name of a board, which is also that of a folder.
 
     Args:
         name: Letters, digits, dots, dashes and underscores.
-        folder: The model folder that it stands for, for the hint.
+        example: How a name is given, for the hint.
 
     Raises:
         UsageError: It has other characters, or more than 64.
 
     Example:
-        >>> check_board("hall-2", "runs/hall-2")
+        >>> check_board("hall-2")
         'hall-2'
     """
     if not is_board(name):
         raise UsageError(
             f"{name!r} cannot be the name of a board, expected letters, digits, '.', '-' and '_'",
-            hint=f"board1={folder}",
+            hint=example,
         )
     return name
 
@@ -90,7 +90,7 @@ def contribution(saved: Saved, board: str, where: str, *, min_count: int = 0) ->
 
     Raises:
         ModelDamagedError: Values that no learner writes: NaN, counts that are no counts.
-        ModelError: Its learner has no statistics that add up, or it went on from a merged model.
+        DataError: Its learner has no statistics that add up, or it went on from a merged model.
     """
     with _named(where):
         check_saved(saved)
@@ -99,13 +99,13 @@ def contribution(saved: Saved, board: str, where: str, *, min_count: int = 0) ->
     learner, backbone = network["learner"], network["backbone"]
     if learner not in MERGED or (learner == "cfl" and backbone == "none"):
         without = " without a backbone" if learner == "cfl" else ""
-        raise ModelError(
+        raise DataError(
             f"{where} was learned with --learner {learner}{without}, whose classifier does not "
             "follow from sums over its samples",
             hint="learn with --learner joint, slda or ncm, or cfl on a backbone",
         )
     if others := manifest["counters"].get("merged_boards"):
-        raise ModelError(
+        raise DataError(
             f"{where} went on from a merged model: what it has of {', '.join(map(str, others))} "
             "would count twice",
             hint=f"merge the folder that has {where}'s own frames alone",

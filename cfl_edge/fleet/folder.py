@@ -88,7 +88,7 @@ def boards_of(saved: Saved, folder: Path) -> dict[str, Board]:
         )
     try:
         boards = TypeAdapter(dict[str, Board]).validate_python(fleet.get(BOARDS))
-        return {check_board(name, str(folder)): board for name, board in boards.items()}
+        return {check_board(name, f"board1={folder}"): board for name, board in boards.items()}
     except (UsageError, ValidationError):
         raise ModelError(
             f"{folder} has a list of boards that cannot be read",
@@ -118,7 +118,7 @@ def contributions_of(text: str, named: dict[str, Path], notice: Notice) -> Itera
             place = folder / BOARDS / board
             yield read_again(Store(place, on_notice=notice).load(), str(place))
     else:
-        board = check_board(name or folder.resolve().name, path)
+        board = check_board(name or folder.resolve().name, f"board1={path}")
         if not name and (other := named.setdefault(board, folder)).resolve() != folder.resolve():
             raise UsageError(
                 f"{other} and {folder} are both called {board!r}, expected another name for each "

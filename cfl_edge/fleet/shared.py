@@ -206,7 +206,7 @@ def _group_report(folder: Path, shared: Path, board: str, notice: Notice, min_co
         )
     one = first[max(count, key=count.__getitem__)]
     all_boards = add_up(folder, one, notice, is_whole=True)
-    own = all_boards.pool.summed(one, check_board(board, str(folder)), all_boards.boards)
+    own = all_boards.pool.summed(one, check_board(board), all_boards.boards)
     without_rare(own, min_count)
     store = Store(shared / board, on_notice=notice)
     if there := _report_in(store):
@@ -238,7 +238,7 @@ def put_report(own: Saved, shared: Path, notice: Notice) -> int:
         ModelWriteError: Disk full, no permission. The report before it is intact.
     """
     board, generation = own.manifest[KEY]["board"], own.manifest[KEY]["generation"]
-    store = Store(shared / check_board(board, str(shared)), on_notice=notice)
+    store = Store(shared / check_board(board), on_notice=notice)
     there = _report_in(store)
     if there is not None:
         before = there.manifest[KEY]["generation"]
