@@ -220,6 +220,6 @@ def test_a_person_reads_the_same(folder):
     arguments = ("--stream", f"demo:?frames={FRAMES}", "--model", folder, "--no-export", *NETWORK)
     lines = cfl_edge("learn", *arguments).out.splitlines()
     (steps,) = [line for line in lines if line.startswith("steps ")]
-    assert "per second; per layer " in steps
+    assert "per second; updates of each layer: " in steps
     (memory,) = [line for line in lines if line.startswith("memory ")]
     assert memory.endswith(" by learning")

@@ -167,7 +167,10 @@ def subtract(settings: SubtractSettings, reporter: Reporter) -> None:
 
 @command(app)
 def status(settings: StatusSettings, reporter: Reporter) -> None:
-    """List the boards of a merged model with their generations and frames, and its classes."""
+    """List the boards of a merged model with their frames, and its classes.
+
+    The generation of a board is the number of the checkpoint that it reported.
+    """
     from cfl_edge.model.store import Store
 
     saved = Store(settings.model, on_notice=reporter.notice).load()
@@ -242,6 +245,7 @@ def _file(path: Path | None) -> str:
 def sync(settings: SyncSettings, reporter: Reporter) -> None:
     """Share what a board has learned through a folder, and take what other boards have there.
 
+    The generation of a report is the number of the model's checkpoint, so a later one replaces it.
     With --every it goes on where a share or a model is missing, which may come; what does not heal
     by itself, such as two boards of one name, ends it.
     """

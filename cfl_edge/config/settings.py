@@ -121,7 +121,8 @@ Reject = Annotated[
     float | None,
     Field(gt=0, le=1),
     Option(
-        'Report "unknown" above this novelty, 0 to 1; 0.95 refuses about 5 % of known images.',
+        'Answer "unknown" above this novelty: the share, 0 to 1, of known images that lie nearer '
+        "to their class. 0.95 refuses about 5 % of known images.",
         panel="Model",
         metavar="P",
         example="0.95",
