@@ -63,7 +63,8 @@ class Feed:
         self._waiting.add(event)
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await event.wait()
         finally:
             self._waiting.discard(event)
         return self._other(frame)

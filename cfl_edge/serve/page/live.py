@@ -213,7 +213,8 @@ class _Viewer:
     async def acknowledged(self) -> None:
         """Wait until the viewer has the last message."""
         try:
-            await asyncio.wait_for(self._taken.wait(), ACK_S)
+            async with asyncio.timeout(ACK_S):
+                await self._taken.wait()
         except TimeoutError:
             raise _LeftError(1008, f"no acknowledgement within {ACK_S:g} s") from None
 
