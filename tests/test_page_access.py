@@ -151,6 +151,35 @@ def test_the_focus_stays_where_the_keyboard_was(browser, taught):
         assert page.evaluate("() => document.activeElement.textContent") == "leaf"
 
 
+@pytest.mark.parametrize("size", [PHONE, (640, 400)], ids=["phone", "200 percent"])
+def test_the_picture_covers_nothing_that_has_the_focus(browser, taught, size):
+    """Neither downwards nor upwards."""
+    covered = """() => {
+        const focused = document.activeElement, box = focused.getBoundingClientRect();
+        const found = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+        return !focused.closest('class-list') || focused.contains(found) ? null : focused.outerHTML;
+    }"""
+    with opened(browser, taught.page.address, size) as page:
+        card(page, "leaf").wait_for()
+        page.get_by_role("button", name="Change region").focus()
+        for key in ["Tab"] * 12 + ["Shift+Tab"] * 10:
+            page.keyboard.press(key)
+            assert page.evaluate(covered) is None
+
+
+def test_a_note_is_in_nobodys_way_but_for_its_button(browser, taught):
+    at = """(note) => {
+        const box = note.getBoundingClientRect();
+        const found = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+        return note === found;
+    }"""
+    with opened(browser, taught.page.address, PHONE) as page:
+        page.get_by_role("button", name="mug is right").first.click()
+        page.locator(".note").first.wait_for()
+        assert not page.locator(".note").first.evaluate(at)
+        assert page.locator(".note").get_by_role("button", name="Undo").first.evaluate(at)
+
+
 def test_a_card_dragged_onto_another_is_merged_into_it(browser, taught):
     with opened(browser, taught.page.address) as page:
         source, target = card(page, "pen").locator(".head"), card(page, "mug")
