@@ -127,9 +127,9 @@ class Frigate:
 
 
 @contextmanager
-def serving(frigate, port):
+def serving(frigate, port, **tls):
     """Serve it on a port of this machine."""
-    config = uvicorn.Config(frigate.app, port=port, log_level="critical", lifespan="off")
+    config = uvicorn.Config(frigate.app, port=port, log_level="critical", lifespan="off", **tls)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

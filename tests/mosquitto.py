@@ -123,3 +123,14 @@ def require_mosquitto():
     pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
     if shutil.which("mosquitto") is None:
         pytest.skip("mosquitto is not installed: apt-get install mosquitto")
+
+
+def write_certificate(folder):
+    """Write a certificate of 127.0.0.1 that signs itself, and return its key's path and its own."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    paths = [folder / f"{name}.pem" for name in ("key", "certificate")]
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", paths[0], "-out", paths[1]]
+    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+    return paths

@@ -18,7 +18,7 @@ from command_line import SMALL, cfl_edge
 from frigate_server import PASSWORD, USER, Frigate, event, serving
 from hypothesis import given
 from hypothesis import strategies as st
-from mosquitto import Home, Mosquitto, free_port, require_mosquitto, wait_for
+from mosquitto import Home, Mosquitto, free_port, require_mosquitto, wait_for, write_certificate
 from PIL import Image
 from service_checks import model_bytes
 
@@ -238,6 +238,28 @@ def test_frigate_that_is_away_is_said_once_until_it_is_back(frigate):
         watch.say(event(id="2.5-a"))
         until(lambda: len(watch.notices) == 2)
     assert all("nothing listens there" in notice for notice in watch.notices)
+    assert all("try: the port, which is 5000, or 8971" in notice for notice in watch.notices)
+
+
+@pytest.mark.parametrize("insecure", [0, 1])
+def test_the_certificate_that_frigate_has_signed_itself(frigate, tmp_path, insecure):
+    key, certificate = write_certificate(tmp_path)
+    frigate.login = True
+    frigate.pictures["1.5-a"] = jpeg("red")
+    port = free_port()
+    with (
+        serving(frigate, port, ssl_keyfile=key, ssl_certfile=certificate),
+        Watch(port, f"?tls=1&insecure={insecure}") as watch,
+    ):
+        watch.say(event(id="1.5-a"))
+        until(lambda: frigate.sub_labels if insecure else watch.notices)
+    (notice,) = watch.notices
+    if insecure:
+        assert notice == "Frigate 0.16.2-4d58206 answers"
+    else:
+        assert "its certificate cannot be trusted" in notice
+        assert f"try: frigate-events://127.0.0.1:{port}/?insecure=1" in notice
+        assert (frigate.asked, frigate.logins) == ([], 0)
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100, b"\x00\xff" * 99, b""])

@@ -1,6 +1,5 @@
 """`--mqtt` with a real broker: what stands there is right, whatever happens to it."""
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -10,7 +9,15 @@ from concurrent.futures import Future
 
 import pytest
 from command_line import SMALL
-from mosquitto import PASSWORD, Home, Mosquitto, free_port, require_mosquitto, wait_for
+from mosquitto import (
+    PASSWORD,
+    Home,
+    Mosquitto,
+    free_port,
+    require_mosquitto,
+    wait_for,
+    write_certificate,
+)
 from service_checks import model_bytes
 from steps import changed
 
@@ -161,14 +168,8 @@ def test_a_process_that_is_killed_is_offline_by_its_last_will(broker, tmp_path):
 @pytest.fixture
 def certificate(tmp_path):
     """A certificate of 127.0.0.1 that signs itself, and the broker's lines for it."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    paths = {name: tmp_path / f"{name}.pem" for name in ("key", "certificate")}
-    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
-    words += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    words += ["-keyout", paths["key"], "-out", paths["certificate"]]
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
-    return paths["certificate"], f"certfile {paths['certificate']}\nkeyfile {paths['key']}\n"
+    key, certificate = write_certificate(tmp_path)
+    return certificate, f"certfile {certificate}\nkeyfile {key}\n"
 
 
 # paho leaves the socket of a refused certificate to the garbage collector.

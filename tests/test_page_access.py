@@ -7,6 +7,9 @@ import urllib.request
 import pytest
 from browser_page import DESKTOP, PHONE, card, chromium, held, opened
 from page_session import CountingSession, until
+from test_report import mixed, page_of
+
+from cfl_edge.loop.operating_point import Requirement, Threshold
 
 pytestmark = pytest.mark.browser
 SERIOUS = ("serious", "critical")
@@ -50,6 +53,26 @@ def complaints_of_axe(page):
         for node in one["nodes"]
         if one["impact"] in SERIOUS
     ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_a_report_needs_no_network_and_axe_finds_nothing_serious(browser, tmp_path, size, scheme):
+    threshold = Threshold(Requirement("bad", 0.75), ["good", "bad"])
+    threshold.of_class += [0.9, 0.8, 0.3, 0.1]
+    threshold.of_others += [0.05, 0.2, 0.4]
+    report = tmp_path / "report.html"
+    report.write_text(page_of(mixed(["good", "bad"]), ["good", "bad"], threshold=threshold))
+    # its policy lets no script in, axe neither
+    options = {"color_scheme": scheme, "bypass_csp": True, "offline": True}
+    with opened(browser, "about:blank", size, **options) as page:
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(report.as_uri())
+        page.get_by_role("heading", name="Wrong pictures").wait_for()
+        assert complaints_of_axe(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from http.client import HTTPResponse
 from typing import Any, final
 from urllib.parse import quote, unquote, urlsplit
 
@@ -19,6 +20,7 @@ from cfl_edge.stream.uri import StreamUri
 
 MOST_BYTES = 1 << 25  # of a picture: more than any camera's JPEG
 CHUNK_BYTES = 1 << 16
+PORTS = "the port, which is 5000, or 8971 for users with a password; the log of Frigate"
 LOGIN_AGAIN_S = 60.0  # after a login that was refused: Frigate locks out who tries too often
 
 STATUSES = {
@@ -49,6 +51,7 @@ class FrigateApi:
     def __init__(self, uri: StreamUri, timeout_s: float) -> None:
         insecure = bool(uri.options.get("insecure"))
         self._client = HttpClient(uri.target, timeout_s, insecure=insecure, follow=False)
+        self._shown = uri.shown
         self._base, self._timeout_s = url_without_login(uri.target), timeout_s
         parts = urlsplit(uri.target)
         self._host = parts.hostname or ""
@@ -125,19 +128,29 @@ class FrigateApi:
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         body = None if said is None else json.dumps(said).encode("ascii")
-        with (
-            stream_errors(self._base),
-            self._client.exchange(self._base + path, headers, body) as response,
-        ):
-            end_s, data = time.monotonic() + self._timeout_s, bytearray()
-            while chunk := response.read1(CHUNK_BYTES):
-                data += chunk
-                if time.monotonic() > end_s or len(data) > MOST_BYTES:  # byte by byte, or endless
-                    raise TimeoutError
-            if path == "/api/login" and response.status == 200:
-                cookie = response.headers.get("Set-Cookie", "").partition(";")[0]
-                self._token = cookie.partition("=")[2]
-            return response.status, bytes(data)
+        try:
+            with (
+                stream_errors(self._base),
+                self._client.exchange(self._base + path, headers, body) as response,
+            ):
+                data = self._read(response)
+        except StreamPermissionError as error:
+            raise StreamPermissionError(error.problem, hint=f"{self._shown}?insecure=1") from None
+        except StreamError as error:
+            raise StreamError(error.problem, hint=PORTS) from None
+        if path == "/api/login" and response.status == 200:
+            cookie = response.headers.get("Set-Cookie", "").partition(";")[0]
+            self._token = cookie.partition("=")[2]
+        return response.status, data
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        """Return the content of an answer; too slow is one that comes byte by byte, or no end."""
+        end_s, data = time.monotonic() + self._timeout_s, bytearray()
+        while chunk := response.read1(CHUNK_BYTES):
+            data += chunk
+            if time.monotonic() > end_s or len(data) > MOST_BYTES:
+                raise TimeoutError
+        return bytes(data)
 
     def _check(self, status: int) -> None:
         """Refuse what is no success.
