@@ -73,6 +73,12 @@ def test_efficientnet_lite0_equals_its_unfolded_checkpoint(size):
     torch.testing.assert_close(final[:, :1280], end, rtol=1e-3, atol=1e-3)
 
 
+def test_weights_are_in_memory_once_while_they_are_read():
+    state = checkpoint()
+    lite.load_checkpoint(lite.efficientnet_lite0(), state)
+    assert not [name for name in state if "_conv" in name]
+
+
 def test_a_backbone_is_frozen_and_its_digest_names_its_weights():
     backbone = build_backbone("none")
     assert not any(p.requires_grad for p in backbone.parameters())

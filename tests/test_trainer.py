@@ -93,6 +93,14 @@ def test_predictions_between_two_pieces_change_nothing(clock, layers):
         assert torch.equal(value, before[name]), name
 
 
+def test_a_step_counts_in_the_statistics_of_its_batch_where_layers_have_some():
+    learner = learned(8, layers="conv256")
+    norms = [m for m in learner.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert {int(norm.num_batches_tracked) for norm in norms} == {learner.algorithm.trainer.steps}
+    assert not learner.network.training
+
+
 def test_a_negative_budget_is_for_nothing(clock):
     learner = learned(8, budget_s=-1.0)
     assert learner.algorithm.trainer.layer_steps == [0, 0, 0]

