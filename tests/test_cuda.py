@@ -22,13 +22,13 @@ from cfl_edge.core.layers import normalised_conv, normalised_fc
 from cfl_edge.core.local_step import LocalTraining, local_step
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.lab.data.dataset import Dataset
+from cfl_edge.lab.learners.offered import MEASURED
 from cfl_edge.lab.paper.options import TrainOptions
 from cfl_edge.lab.paper.plan import plan_run
 from cfl_edge.lab.paper.recipes import RECIPES
 from cfl_edge.lab.paper.trainer import Trainer
 from cfl_edge.lab.paper.training_files import load_checkpoint, save_checkpoint
 from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.learners import LEARNERS
 from cfl_edge.onnx.inference import OnnxModel
 
 ROOT = Path(__file__).parents[1]
@@ -169,8 +169,9 @@ def taught(name, device):
     return learner
 
 
+@pytest.mark.usefixtures("offered")
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", MEASURED)
 def test_a_learner_predicts_as_on_the_cpu_and_its_export_as_itself(name, device, tmp_path):
     learner, expected = taught(name, device), taught(name, "cpu")
     images = np.concatenate([learner_checks.pictures(learner, kind, 8, 99) for kind in (0, 1)])
@@ -178,7 +179,7 @@ def test_a_learner_predicts_as_on_the_cpu_and_its_export_as_itself(name, device,
     assert list(learner.classes) == list(expected.classes)
     np.testing.assert_allclose(found, wanted, rtol=2e-2, atol=2e-2 * np.abs(wanted).max())
     assert (found.argmax(1) == wanted.argmax(1)).mean() > 0.9
-    if not LEARNERS[name].exports:
+    if not MEASURED[name].exports:
         return
     learner.export(tmp_path)
     model = OnnxModel(tmp_path / "model.onnx")
