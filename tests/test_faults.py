@@ -20,6 +20,14 @@ VERBS = [
     "export",
     "export-beside",
     "publish",
+    "region",
+    "relabel",
+    "forget",
+    "split",
+    "sync",
+    "sync-group",
+    "merge-boards",
+    "zones",
 ]
 # What each verb does at least: a sweep that meets fewer calls has missed some.
 LEAST = {"faults": 20, "kills": 5}
@@ -33,12 +41,8 @@ def shim(tmp_path_factory):
     return path
 
 
-@needs_cc
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("mode", LEAST)
-def test_nothing_is_lost_silent_or_false(learned, shim, tmp_path, verb, mode):
+def swept(learned, shim, tmp_path, verb, mode):
+    """Return what a sweep has found, which was wrong in nothing."""
     run = subprocess.run(
         [sys.executable, HERE / "fault_sweep.py", shim, learned, tmp_path / "work", verb, mode],
         env={**os.environ, "LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1"},
@@ -48,5 +52,21 @@ def test_nothing_is_lost_silent_or_false(learned, shim, tmp_path, verb, mode):
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout.splitlines()[-1])
     print(f"{verb} {mode}: {result['found']}")
-    assert sum(result["found"].values()) >= LEAST[mode]
     assert not result["wrong"], "\n".join(result["wrong"])
+    return sum(result["found"].values())
+
+
+@needs_cc
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("mode", LEAST)
+def test_nothing_is_lost_silent_or_false(learned, shim, tmp_path, verb, mode):
+    assert swept(learned, shim, tmp_path, verb, mode) >= LEAST[mode]
+
+
+@needs_cc
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("verb", ["region", "sync", "merge-boards"])
+def test_a_full_disk_loses_nothing(learned, shim, tmp_path, verb):
+    assert swept(learned, shim, tmp_path, verb, "full-disk") >= 10

@@ -155,6 +155,15 @@ FORGED = {
     "of no generation": _about(generation="new"),
     "of aliases that are no names": _about(aliases={"cup": "a\x1b[2J"}),
     "of no aliases": _about(aliases=3),
+    "of aliases that are lists": _about(aliases={"cup": ["mug"]}),
+    "of a generation without end": _about(generation=10**18),
+    "of a limit that is no number": _about(min_count="few"),
+    "of boards that are none": _about(boards={"../hall": 1}),
+    "of no boards": _about(boards={}),
+    "of boards before the first": _about(boards={"hall": -1}),
+    "of more boards than there are": _about(boards={f"b{i}": 1 for i in range(40_000)}),
+    "of names that are not in NFC": _names(["tasse\u0301", "cup"]),
+    "of another fit": lambda saved: saved.manifest["network"].update(fit="tall"),
     "without frames": _without_frames,
     "classifier weights": _mean_of_weights,
     "means without counts": _means_without_counts,
@@ -172,6 +181,41 @@ def test_a_forged_contribution_is_refused(forge, two, tmp_path):
     forge(saved)
     with pytest.raises(ModelDamagedError, match="hall cannot be merged"):
         read_again(saved, "hall")
+
+
+@pytest.mark.parametrize("change", ["statistics_mib", "more"])
+def test_a_report_with_other_settings_is_left_out_and_the_rest_counts(change, two, tmp_path):
+    kitchen, shared = two[1], tmp_path / "shared"
+    shared.mkdir()
+    for model in two:
+        words = ("--model", model, "--board", model.name)
+        assert cfl_edge("fleet", "sync", shared, *words).code == 0
+    saved = Store(shared / "hall").load()
+    network = saved.manifest["network"]
+    network.update(more=1) if change == "more" else network.pop(change)
+    Store(shared / "hall").save(saved.manifest, saved.tensors)
+    result = cfl_edge("fleet", "sync", shared, "--model", kitchen, "--board", "kitchen", "--json")
+    assert result.summary["boards"] == {}
+    assert "hall cannot be merged with kitchen" in result.summary["left_out"]["hall"]
+    refused = cfl_edge("merge", *sorted(shared.iterdir()), "-o", tmp_path / "x")
+    assert_error(refused, 4, "kitchen cannot be merged with hall")
+
+
+def test_more_classes_than_a_classifier_can_take_are_refused_by_name(two, tmp_path):
+    """Their square would be in memory; 50,000 would end every board that learns."""
+    found = contribution(Store(two[0]).load(), "hall", "hall")
+    state = found.tensors["state"]
+    for name in found.manifest["tensors"]["rows"]:
+        state[name] = np.resize(state[name], (5000, *state[name].shape[1:]))
+    found.manifest["classes"] = [f"class {i}" for i in range(5000)]
+    shared = tmp_path / "shared"
+    Store(shared / "hall").save(found.manifest, found.tensors)
+    result = cfl_edge("fleet", "sync", shared, "--model", two[1], "--board", "kitchen", "--json")
+    assert "there are 5000 classes, expected at most" in result.summary["left_out"]["hall"]
+    assert result.summary["boards"] == {}
+    refused = cfl_edge("merge", shared / "hall", two[1], "-o", tmp_path / "x")
+    assert_error(refused, 4, "hall cannot be merged: with it there are 5000 classes")
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_forged_list_of_boards_is_refused(two, tmp_path):

@@ -10,18 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cfl_edge.defaults import TRIANGLE_PANEL
 from cfl_edge.errors import DataError, ModelDamagedError, UsageError
-from cfl_edge.learner.saved_checks import check_saved, damaged
+from cfl_edge.learner.saved_checks import Count, Text, check_saved, damaged
 from cfl_edge.model import class_table
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.tensors import network_digest
-from cfl_edge.names import check_name
+from cfl_edge.names import check_name, visible
 from cfl_edge.region import View
 
 Array = npt.NDArray[Any]
@@ -40,7 +41,41 @@ MOST_SAMPLES = 1 << 24  # of a class: a count in float32 cannot go on beyond it
 KNOWN = "known."  # samples by which `unknown` is measured
 SAMPLES = {"group": "state", "labels": f"{KNOWN}labels", "prefix": KNOWN}
 MOST_KNOWN = 64  # of a board: half a MiB with 2,048 numbers
-_BOARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MOST_BOARDS = 1 << 15  # in a sum: their names have to fit into a manifest
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _is_name(name: str) -> str:
+    try:
+        if check_name(name, kind=DataError) == name:
+            return name
+    except DataError as error:
+        raise ValueError(error.problem) from error
+    raise ValueError(f"the name {name!r} is not in Unicode's form NFC")
+
+
+def _is_board(name: str) -> str:
+    if not is_board(name):
+        raise ValueError("no name of a board")
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_is_name)]
+_Board = Annotated[str, AfterValidator(_is_board)]
+_Boards = Annotated[dict[_Board, Count], Field(min_length=1, max_length=MOST_BOARDS)]
+
+
+class _About(BaseModel):
+    """Of a contribution: whose it is."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    board: _Board
+    generation: Count
+    network: Text
+    aliases: dict[_Name, _Name]
+    min_count: Count = 0
+    boards: _Boards | None = None
 
 
 def check_board(name: str, example: str = "--board hall") -> str:
@@ -72,7 +107,7 @@ def is_board(name: str) -> bool:
         >>> is_board("hall-2"), is_board(".~tmp~")
         (True, False)
     """
-    return _BOARD.fullmatch(name) is not None
+    return _NAME.fullmatch(name) is not None
 
 
 def contribution(saved: Saved, board: str, where: str, *, min_count: int = 0) -> Saved:
@@ -180,33 +215,21 @@ def read_again(saved: Saved, where: str) -> Saved:
     """
     with _named(where):
         check_saved(saved)
-        about = saved.manifest.get(KEY)
-        if (
-            not isinstance(about, dict)
-            or not isinstance(about.get("board"), str)
-            or not is_board(about["board"])
-            or type(about.get("generation")) is not int
-            or about["generation"] < 0
-            or not isinstance(about.get("network"), str)
-            or not isinstance(about.get("aliases"), dict)
-            or not _are_generations(about.get(SUMMED, {}))
-        ):
-            raise damaged("it does not say whose contribution it is")
+        network, classes = saved.manifest["network"], saved.manifest["classes"]
         try:
-            for name in [text for alias in about["aliases"].items() for text in alias]:
-                check_name(str(name), kind=DataError, is_new=False)
-        except DataError as error:
-            raise damaged(error.problem) from None
-        if saved.manifest["network"]["learner"] not in MERGED:
+            _About.model_validate(saved.manifest.get(KEY))
+            View.parse(network["fit"], network["region"])
+            for name in classes:
+                _is_name(name)
+        except ValidationError as error:
+            place = ".".join(visible(str(part)[:64]) for part in error.errors()[0]["loc"])
+            raise damaged(f"it does not say whose contribution it is ({place or KEY})") from None
+        except (UsageError, ValueError) as error:
+            raise damaged(error.problem if isinstance(error, UsageError) else str(error)) from None
+        if network["learner"] not in MERGED:
             raise damaged("it has a learner whose statistics do not add up")
         _require_sums(saved)
     return saved
-
-
-def _are_generations(boards: Any) -> bool:
-    return isinstance(boards, dict) and all(
-        is_board(name) and type(generation) is int for name, generation in boards.items()
-    )
 
 
 @contextmanager
@@ -261,8 +284,9 @@ def plan_of(saved: Saved) -> dict[str, Any]:
         "image size": network["image_px"],
         "fit": network["fit"],
         "region kind": "none" if region is None else region.kind,
-        "statistics size": network["statistics_mib"],
+        "statistics size": network.get("statistics_mib"),
         "drawn layers": saved.manifest[KEY]["network"],
+        "settings": sorted(network),
         "statistics": {name: list(shape) for name, shape in shapes.items()},
     }
 
@@ -288,8 +312,15 @@ def require_other_boards(found: Saved, counted: Collection[str]) -> None:
     """Refuse a contribution with a board that another one has: it would count twice.
 
     Raises:
-        DataError: There is such a board; a name stands for one board in all groups.
+        DataError: There is such a board (a name stands for one board in all groups), or there are
+            more than `MOST_BOARDS`.
     """
+    if len(boards_in(found)) + len(counted) > MOST_BOARDS:
+        raise DataError(
+            f"{found.manifest[KEY]['board']} has {len(boards_in(found))} boards, beside "
+            f"{len(counted)} others: expected at most {MOST_BOARDS}",
+            hint="a fleet for each part of them",
+        )
     if twice := boards_in(found).keys() & set(counted):
         board, names = found.manifest[KEY]["board"], ", ".join(sorted(twice))
         raise DataError(

@@ -351,7 +351,11 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.rename(temporary, place)
-        sync_folder(place.parent)
+        try:
+            sync_folder(place.parent)
+        except OSError:
+            os.rename(place, temporary)  # what is reported as failed must not be there
+            raise
     except ModelWriteError as error:
         problem = error.problem.replace(str(temporary), str(out))
         raise ModelWriteError(problem, hint=error.hint) from error

@@ -18,6 +18,7 @@ from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import add_products
 
 LARGEST = float(np.finfo(np.float32).max)
+MOST_CLASSES = 4096  # of all boards: a classifier takes their square, 64 MiB, while it is solved
 STORED_SAMPLES = 512  # of all boards, by which `unknown` is measured, as one learner stores
 
 
@@ -61,8 +62,14 @@ class Pool:
         """Add a contribution.
 
         Raises:
-            DataError: A sum leaves what a float32 can hold.
+            DataError: A sum leaves what a float32 can hold, or there are too many classes.
         """
+        if (classes := len({*self.classes, *saved.manifest["classes"]})) > MOST_CLASSES:
+            raise DataError(
+                f"{saved.manifest[KEY]['board']} cannot be merged: with it there are {classes} "
+                f"classes, expected at most {MOST_CLASSES}",
+                hint="leave it out, or merge fewer boards",
+            )
         state, rules = saved.tensors["state"], saved.manifest["tensors"]["rows"]
         places = self._places(saved.manifest["classes"], state, rules)
         for name, rule in rules.items():  # before the counts that weigh them
