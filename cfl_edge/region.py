@@ -74,7 +74,7 @@ class Region:
         if any(x > width or y > height for x, y in self.corners):
             raise DataError(
                 f"The region {self.text} does not lie in a frame of {width} x {height} pixels",
-                hint=f"--region {EXAMPLE}: fractions fit frames of every size",
+                hint=f"{EXAMPLE}: fractions fit frames of every size",
             )
         return [(x / width, y / height) for x, y in self.corners]
 

@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 import pytest
-from command_line import contents
+from command_line import assert_error, cfl_edge, contents
 from lessons import Lesson, alternating, assert_alike, oracle
 from PIL import Image
 
@@ -381,3 +381,29 @@ def test_the_watchdog_is_fed_while_frames_are_learned_again(lesson):
     assert len(fed) == 2  # from the checkpoint of 8 to 10
     asked.do("relabel", label="fox", last_s=2 + 1)
     assert len(fed) == 2 + 2  # the last two of 10, from the same checkpoint
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("undo", {}),
+        ("undo", {"seconds": 1.0, "hold": True}),
+        ("split", {"name": "above", "into": "over"}),
+        ("split", {"name": "above", "into": "over", "seconds": 1.0, "frames": 2}),
+        ("region", {"region": "9"}),
+        ("region", {}),
+    ],
+)
+def test_a_program_is_not_told_of_options_of_the_command_line(lesson, verb, arguments):
+    asked = Asked(lesson, "in use", alternating(4))
+    with pytest.raises(UsageError) as caught:
+        asked.verbs.do(verb, arguments)
+    assert "--" not in f"{caught.value}"
+
+
+def test_classes_split_speaks_of_its_options(lesson):
+    lesson.run(alternating(4))
+    result = cfl_edge("classes", "split", lesson.folder, "above", "--into", "far")
+    assert_error(result, 2, "split was given none of --seconds, --frames and --hold")
+    command = f"cfl-edge classes split {lesson.folder} above --into far --seconds 30"
+    assert f"try: {command}" in result.err

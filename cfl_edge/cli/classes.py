@@ -80,6 +80,10 @@ def merge(settings: MergeSettings, reporter: Reporter) -> None:
 @command(app)
 def split(settings: SplitSettings, reporter: Reporter) -> None:
     """Move the last learned frames of a class into a new one: for a label switched too late."""
+    from cfl_edge.learner.rewind import check_reach
+    from cfl_edge.learner.split import split_command
+
+    check_reach("split", split_command(settings), settings)
     _ask("split", settings, settings.model_dump(exclude={"model", "onnx"}), reporter)
 
 

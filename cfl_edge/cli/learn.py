@@ -140,7 +140,7 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         lines.append(f"flagged    {flagged}{withheld}")
     if summary.layer_steps:
         layers = ", ".join(map(str, summary.layer_steps))
-        steps = f"{summary.steps} of gradient descent, {summary.steps_per_s:.1f} per second"
+        steps = f"{summary.steps} gradient steps, {summary.steps_per_s:.1f} per second"
         lines.append(f"steps      {steps}; updates of each layer: {layers}")
     if summary.layers_gain is not None:
         lines.append(f"layers     {summary.layers_gain}")

@@ -68,6 +68,12 @@ class _Task:
     on_notice: Notice
 
 
+def split_command(asked: SplitSettings) -> str:
+    """Return the command that splits a class, without how far back it goes, for hints."""
+    words = ["cfl-edge", "classes", "split", str(asked.model), asked.name, "--into", asked.into]
+    return shlex.join(words)
+
+
 def split(model: OpenModel, asked: SplitSettings, *, on_notice: Notice = log_notice) -> Relabelled:
     """Make a new class of part of another, and save.
 
@@ -86,8 +92,7 @@ def split(model: OpenModel, asked: SplitSettings, *, on_notice: Notice = log_not
             none of the frames is of `name`.
         ModelError: The model or the ONNX files fail.
     """
-    folder, name, into = model.store.folder, asked.name, asked.into
-    command = shlex.join(["cfl-edge", "classes", "split", str(folder), name, "--into", into])
+    name, into, command = asked.name, asked.into, split_command(asked)
     check_reach("split", command, asked)
     with model.changing() as saved:
         class_table.require_known(saved, name)

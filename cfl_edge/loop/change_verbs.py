@@ -74,6 +74,7 @@ class ChangeVerbs:
 
     def undo(self, asked: given.Undo) -> Answer:
         """Undo what was learned last, as if those frames had never been seen."""
+        asked.require_one("undo", "seconds", "frames", "hold")
         undone = undo(self._model, self._reach(**asked.model_dump()), on_notice=self._notice)
         frames = counted(undone.frames_taken_back, "frame")
         said = f"undone {frames}: {_listed(undone.per_class)}"
@@ -103,6 +104,7 @@ class ChangeVerbs:
 
     def split(self, asked: given.Split) -> Answer:
         """Make a new class of the frames of a class that were learned last."""
+        asked.require_one("split", "seconds", "frames", "hold")
         into = asked.into
         settings = SplitSettings(
             model=self._model.store.folder,

@@ -181,7 +181,8 @@ def merge(saved: Saved, names: Sequence[str], into: str) -> None:
     if len(set(names)) < 2:
         raise DataError(
             f"{len(set(names))} class to merge ({', '.join(names)}), expected at least 2",
-            hint=f"one more class, of {', '.join(saved.manifest['classes'])}",
+            hint="one more of its classes: "
+            f"{', '.join(saved.manifest['classes']) or 'there is none yet'}",
         )
     numbers = sorted({require_known(saved, name) for name in names})
     if into not in names:
