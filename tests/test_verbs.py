@@ -271,7 +271,7 @@ def test_heartbeats_of_a_hold_are_told_once(lesson):
         ("merge", {"names": "left", "into": "x"}, UsageError, "merge: names is not right"),
         ("remove", {"name": "cat"}, DataError, "no class 'cat'"),
         ("undo", {}, UsageError, "none of"),
-        ("undo", {"frames": 1, "hold": True}, UsageError, "--frames and --hold"),
+        ("undo", {"frames": 1, "hold": True}, UsageError, "frames and hold"),
         ("undo", {"frames": 0}, UsageError, "undo: frames is not right"),
         ("undo", {"frames": True}, UsageError, "undo: frames is not right"),
         ("undo", {"seconds": float("nan")}, UsageError, "undo: seconds is not right"),
