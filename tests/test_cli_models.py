@@ -256,8 +256,8 @@ def frames_learned(model):
 
 def test_a_closed_stdout_ends_the_loop_and_saves(tmp_path):
     model = tmp_path / "model"
-    command = ["learn", "--stream", "demo:?frames=100000", "--model", model, *SMALL, "--json"]
-    with process(MAIN, *command) as learning:
+    command = ["learn", "--stream", "demo:?frames=100000", "--model", model, *SMALL]
+    with process(MAIN, *command, "--no-export", "--json") as learning:
         assert json.loads(learning.stdout.readline())["event"] == "notice"
         learning.stdout.close()
         assert learning.wait(60) == 0
