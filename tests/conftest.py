@@ -2,10 +2,15 @@
 
 import os
 import shutil
+import sys
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+
+# Compiling all tests takes 8 s of processor time in each of pytest's processes.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # As the command line does, before torch is loaded: threads spin for a moment only.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")

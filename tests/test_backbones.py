@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torchvision import models
 
 from cfl_edge.core import efficientnet_lite as lite
 from cfl_edge.core.backbones import build_backbone
@@ -96,6 +95,8 @@ def test_missing_weights_say_what_to_install(monkeypatch):
 @pytest.fixture
 def weights_at_hand(monkeypatch):
     """torchvision's download gives random weights of the right shapes instead."""
+    from torchvision import models  # which loads a compiler
+
     state = models.mobilenet_v3_small(weights=None).state_dict()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 from dataset_files import RNG, draw, saved
 
 from cfl_edge.errors import DataError, UsageError
@@ -71,6 +70,8 @@ def test_cifar100_has_its_coarse_classes(tmp_path, monkeypatch):
         ("meta", {"fine_label_names": names}),
     ):
         (folder / name).write_bytes(pickle.dumps(content))
+    import torchvision  # which loads a compiler
+
     kind = torchvision.datasets.CIFAR100
     monkeypatch.setattr(kind, "train_list", [["train", None]])
     monkeypatch.setattr(kind, "test_list", [["test", None]])
