@@ -1,6 +1,7 @@
 """The page in Debian's Chromium, and what a person does on it."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -10,7 +11,11 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from cfl_edge.stream.demo.scene import Dwell
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -89,6 +94,24 @@ def name_it(page, name):
 def samples(page, name):
     """Return how many samples a card shows."""
     return int(card(page, name).locator(".facts").inner_text().split()[0])
+
+
+def pictures(name, seeds, each=6):
+    """Draw a thing in other scenes: (H, W, 3) images."""
+    return [
+        Dwell(name, each, np.random.default_rng([7, seed])).render(number)
+        for seed in seeds
+        for number in range(each)
+    ]
+
+
+def jpegs(images):
+    files = []
+    for image in images:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    return files
 
 
 class Teaching:

@@ -8,13 +8,10 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-# Compiling all tests takes 8 s of processor time in each of pytest's processes.
-sys.dont_write_bytecode = False
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
 # As the command line does, before torch is loaded: threads spin for a moment only.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+from browser_page import chromium
 from command_line import SMALL, cfl_edge, write_images
 from page_session import CountingSession
 from verb_room import Room
@@ -22,6 +19,10 @@ from zone_scenes import TWO
 
 from cfl_edge.lab.learners.offered import rivals
 from cfl_edge.model.store import Store
+
+# Compiling all tests takes 8 s of processor time in each of pytest's processes.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # On a busy machine examples come slowly, which says nothing about the code.
 hypothesis_settings.register_profile(
@@ -89,3 +90,10 @@ def session(tmp_path):
     with CountingSession(tmp_path) as session:
         yield session
     assert all(notice.startswith("imported: ") for notice in session.notices)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, for the tests with the mark `browser`."""
+    with chromium() as browser:
+        yield browser

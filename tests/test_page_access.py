@@ -5,7 +5,7 @@ import time
 import urllib.request
 
 import pytest
-from browser_page import DESKTOP, PHONE, card, chromium, held, opened
+from browser_page import DESKTOP, PHONE, card, held, opened
 from page_session import CountingSession, until
 from test_report import mixed, page_of
 
@@ -15,12 +15,6 @@ pytestmark = pytest.mark.browser
 SERIOUS = ("serious", "critical")
 ZOOMED = (DESKTOP[0] // 2, DESKTOP[1] // 2)  # what is left of a desktop at 200 %
 MOST_TABS = 80
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """The page in a browser: what a person does on it, by what a person sees."""
 
 import contextlib
-import io
 import json
 import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 from browser_page import (
     ARGUMENTS,
@@ -16,22 +14,19 @@ from browser_page import (
     PHONE,
     Teaching,
     card,
-    chromium,
     held,
+    jpegs,
     name_it,
     opened,
+    pictures,
     samples,
     says,
 )
 from mjpeg_server import Board, serve
 from page_session import CountingSession, until
 from PIL import Image
-from test_page_import import archive
 
 from cfl_edge.errors import DataError
-from cfl_edge.region import View
-from cfl_edge.stream.demo.scene import Dwell
-from cfl_edge.stream.inbox import Inbox
 
 pytestmark = pytest.mark.browser
 THINGS = ("mug", "scissors", "leaf")
@@ -44,34 +39,10 @@ COUNT_GESTURES = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
 def session(tmp_path):
     with CountingSession(tmp_path, fps=20) as session:
         yield session
-
-
-def pictures(name, seeds, each=6):
-    """Draw a thing in other scenes: (H, W, 3) images."""
-    return [
-        Dwell(name, each, np.random.default_rng([7, seed])).render(number)
-        for seed in seeds
-        for number in range(each)
-    ]
-
-
-def jpegs(images):
-    files = []
-    for image in images:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=90)
-        files.append(file.getvalue())
-    return files
 
 
 @pytest.fixture(scope="module")
@@ -309,124 +280,6 @@ def test_a_wrong_label_is_kept_corrected_or_dropped_by_one_gesture(browser, sess
         assert session.done[1:] == [("forget", {"frames": [300, 301]})]
 
 
-def test_pictures_of_a_zip_archive_are_learned(browser, session, tmp_path):
-    images = jpegs(pictures("mug", [1], 3))
-    (tmp_path / "things.zip").write_bytes(
-        archive([(f"mug/{i}.jpg", x) for i, x in enumerate(images)])
-    )
-    (tmp_path / "other.zip").write_bytes(b"no archive")
-    with opened(browser, session.page.address, PHONE) as page:
-        with page.expect_file_chooser() as chooser:
-            page.get_by_role("button", name="Import a ZIP file …").click()
-        chooser.value.set_files(tmp_path / "things.zip")
-        page.get_by_text("3 pictures learned: mug 3").wait_for()
-        card(page, "mug").locator("img").nth(2).wait_for()
-        page.locator("picture-import input[accept]").set_input_files(tmp_path / "other.zip")
-        page.get_by_text("The file is no ZIP archive, or cut off").wait_for()
-        page.complaints.clear()  # of the browser, on status 400
-    assert [label for label, _ in session.pictures] == ["mug"] * 3
-
-
-def test_pictures_of_a_folder_are_learned(browser, session, tmp_path):
-    """Each as small as the live picture; what is no picture is left out, and said."""
-    things = tmp_path / "things"
-    for name, image in (("mug", pictures("mug", [1], 1)[0]), ("été", pictures("leaf", [1], 1)[0])):
-        (things / name).mkdir(parents=True)
-        for number, kind in enumerate(("JPEG", "PNG", "WEBP")):
-            large = Image.fromarray(image).resize((1600, 1200))
-            large.save(things / name / f"{number}.{kind.lower()}", kind)
-    (things / "mug" / "notes.txt").write_text("no picture")
-    (things / "mug" / ".hidden.png").write_bytes(b"no picture")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "torn.jpg").write_bytes(b"no picture")
-    with opened(browser, session.page.address, PHONE) as page:
-        with page.expect_file_chooser() as chooser:
-            page.get_by_role("button", name="Import a folder …").click()
-        chooser.value.set_files(things)
-        page.get_by_text("6 pictures learned").wait_for()
-        until(lambda: session.samples == {"mug": 3, "été": 3})
-        page.locator("picture-import input[webkitdirectory]").set_input_files(tmp_path / "empty")
-        page.get_by_text("empty holds no picture that this browser can read").wait_for()
-        page.get_by_role("button", name="Undo last hold").click()  # the last label: that of été
-        card(page, "été").locator("img").first.wait_for(state="detached")
-        card(page, "mug").locator("img").nth(2).wait_for()
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
-
-
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_the_camera_of_the_device_is_that_of_the_session(browser, tmp_path, size):
-    inbox = Inbox()
-    with (
-        CountingSession(tmp_path, inbox=inbox) as session,
-        opened(browser, session.page.address, size) as page,
-    ):
-        page.get_by_role("button", name="Use this device's camera").click()
-        sizes = {Image.open(io.BytesIO(inbox.take(10).data)).size for _ in range(3)}
-        assert max(max(size) for size in sizes) == 640
-        page.get_by_text("Sending pictures").wait_for()
-        page.get_by_role("button", name="Stop this device's camera").click()
-        page.get_by_role("button", name="Use this device's camera").wait_for()
-        until(lambda: inbox.take(0.5) is None)
-        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
-
-
-def test_a_page_that_may_not_use_the_camera_says_why_and_sends_single_pictures(browser, tmp_path):
-    inbox = Inbox()
-    (tmp_path / "mug.jpg").write_bytes(jpegs(pictures("mug", [1], 1))[0])
-    with (
-        CountingSession(tmp_path, inbox=inbox) as session,
-        opened(browser, session.page.address, PHONE) as page,
-    ):
-        page.add_init_script("Object.defineProperty(window, 'isSecureContext', {value: false})")
-        page.reload()
-        page.get_by_text("only to pages that come by HTTPS or from localhost").wait_for()
-        assert not page.get_by_role("button", name="Use this device's camera").is_visible()
-        with page.expect_file_chooser() as chooser:
-            page.get_by_role("button", name="Take one picture …").click()
-        chooser.value.set_files(tmp_path / "mug.jpg")
-        page.get_by_text("One was sent").wait_for()
-        assert inbox.take(0) is not None
-
-
-def test_a_session_with_a_camera_of_its_own_asks_for_none(browser, session):
-    with opened(browser, session.page.address) as page:
-        page.get_by_text("Nothing taught yet").wait_for()
-        assert not page.locator("phone-camera").is_visible()
-
-
-def colour_at(page, x, y):
-    """Return the colour of the picture at a place in fractions of it."""
-    script = """([x, y]) => {
-        const shown = document.querySelector('.frame canvas');
-        const copy = document.createElement('canvas');
-        const drawing = copy.getContext('2d', {willReadFrequently: true});
-        drawing.drawImage(shown, -x * shown.width, -y * shown.height);
-        return [...drawing.getImageData(0, 0, 1, 1).data];
-    }"""
-    return page.evaluate(script, [x, y])
-
-
-def test_where_it_looks_is_drawn_over_the_models_view(browser, session):
-    session.samples.update(mug=40, pen=20)
-    session.draw = lambda number: np.full((64, 64, 3), 40, np.uint8)
-    with opened(browser, session.page.address) as page:
-        page.get_by_role("button", name="Where it looks").click()
-        assert page.get_by_role("button", name="Model's view").get_attribute("aria-pressed")
-        until(lambda: colour_at(page, 0.95, 0.95)[0] > 150)
-        assert max(colour_at(page, 0.1, 0.1)[:3]) < 60
-        boxes = [page.locator(one).bounding_box() for one in (".frame canvas", ".says")]
-        assert boxes[1]["y"] >= boxes[0]["y"] + boxes[0]["height"]  # every place is seen
-        page.get_by_label("in", exact=True).select_option("layer 1")
-        until(lambda: colour_at(page, 0.4, 0.4)[0] > 150)
-        until(lambda: max(colour_at(page, 0.95, 0.95)[:3]) < 60)
-        page.get_by_label("in", exact=True).select_option("all layers")
-        until(lambda: colour_at(page, 0.95, 0.95)[0] > 150)
-        page.get_by_label("Places that speak for").select_option("pen")
-        page.get_by_role("button", name="Model's view").click()
-        until(lambda: max(colour_at(page, 0.95, 0.95)[:3]) < 60)
-        assert not page.get_by_label("Places that speak for").is_visible()
-
-
 def test_one_hold_after_the_other_teaches_each_for_as_long_as_it_lasts(browser, session):
     """The button that had the focus loses it to the one that is pressed: that ends no hold."""
     session.samples.update(mug=3, pen=3)
@@ -436,85 +289,6 @@ def test_one_hold_after_the_other_teaches_each_for_as_long_as_it_lasts(browser, 
             with held(page, f"Hold to teach: {name}"):
                 until(lambda name=name, before=before: session.samples[name] > before + 15)
         assert page.get_by_text("Keep the button down").count() == 0
-
-
-def picture_of(page):
-    """Where the picture is: left, top, width and height of its part of the canvas."""
-    return page.locator("live-picture canvas").evaluate(
-        """canvas => {
-            const box = canvas.getBoundingClientRect();
-            const scale = Math.min(box.width / canvas.width, box.height / canvas.height);
-            const [width, height] = [canvas.width * scale, canvas.height * scale];
-            return [box.left + (box.width - width) / 2, box.top + (box.height - height) / 2,
-                    width, height];
-        }"""
-    )
-
-
-def drag(page, start, end):
-    """Move the mouse between two places, in fractions of the picture, with its button down."""
-    left, top, width, height = picture_of(page)
-    page.mouse.move(left + start[0] * width, top + start[1] * height)
-    page.mouse.down()
-    page.mouse.move(left + end[0] * width, top + end[1] * height, steps=5)
-    page.mouse.up()
-
-
-def regions(session):
-    asked = [arguments["region"] for verb, arguments in session.done if verb == "region"]
-    return [[float(value) for value in region.split(",")] for region in asked if region != "whole"]
-
-
-LOOKS_AT_A_PART = """async () => {
-    const { session } = await import('./session.js');
-    return session.frame.looked_at !== null && document.querySelector('region-editor').hidden;
-}"""
-
-
-@pytest.mark.parametrize("size", [DESKTOP, PHONE])
-def test_a_region_is_drawn_moved_and_resized_by_pointer(browser, session, size):
-    with opened(browser, session.page.address, size) as page:
-        page.get_by_text("Nothing taught yet").wait_for()
-        page.get_by_role("button", name="Change region").click()
-        drag(page, (0.25, 0.25), (0.75, 0.75))
-        page.get_by_role("button", name="Look at this").click()
-        until(lambda: regions(session))
-        assert regions(session)[-1] == pytest.approx([0.25, 0.25, 0.5, 0.5], abs=0.02)
-        page.wait_for_function(LOOKS_AT_A_PART)  # the page knows of it with the next frame
-        page.get_by_role("button", name="Change region").click()
-        drag(page, (0.5, 0.5), (0.4, 0.6))  # as a whole
-        drag(page, (0.65, 0.85), (0.95, 0.9))  # by a corner
-        page.get_by_role("button", name="Look at this").click()
-        until(lambda: len(regions(session)) == 2)
-        assert regions(session)[-1] == pytest.approx([0.15, 0.35, 0.8, 0.55], abs=0.03)
-
-
-def test_a_region_is_moved_by_the_keyboard_alone(browser, session):
-    session.samples["mug"] = 3
-    session.view = View.parse("pad", "0.25,0.25,0.5,0.5")
-    with opened(browser, session.page.address) as page:
-        card(page, "mug").wait_for()
-        button = page.get_by_role("button", name="Change region")
-        button.focus()
-        page.keyboard.press("Enter")
-        page.get_by_text("What was learned stays").wait_for()
-        box = page.get_by_label("Region: 25 % from the left, 25 % from the top, 50 % wide")
-        assert box.evaluate("box => box === document.activeElement")
-        for key in ("ArrowRight", "Control+ArrowDown", "Shift+ArrowLeft"):
-            page.keyboard.press(key)
-        page.keyboard.press("Enter")
-        until(lambda: regions(session))
-        assert regions(session) == [[0.26, 0.35, 0.49, 0.5]]
-        page.locator("region-editor").wait_for(state="hidden")
-        page.keyboard.press("Enter")  # the button has the focus again
-        page.keyboard.press("ArrowRight")
-        page.keyboard.press("Escape")
-        page.locator("region-editor").wait_for(state="hidden")
-        page.keyboard.press("Enter")
-        page.get_by_role("button", name="Whole frame").press("Enter")
-        page.get_by_role("button", name="Look at this").press("Enter")
-        until(lambda: session.view.region is None)
-        assert len(regions(session)) == 1
 
 
 def test_a_name_that_is_taken_offers_to_merge_in_the_words_of_the_page(browser, session):

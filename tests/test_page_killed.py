@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_page import ARGUMENTS, CHROMIUM, Teaching, card, chromium, held, opened, samples, says
+from browser_page import ARGUMENTS, CHROMIUM, Teaching, card, held, opened, samples, says
 from command_line import SMALL
 from mjpeg_server import Board, serve
 from page_session import CountingSession, until
@@ -21,12 +21,6 @@ from PIL import Image, ImageDraw
 
 pytestmark = pytest.mark.browser
 MARK = f"--cfl-edge-test={os.getpid()}"  # Chromium ignores it; it tells whose processes they are
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 def things(colour):
