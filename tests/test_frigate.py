@@ -22,8 +22,11 @@ from mosquitto import Home, Mosquitto, free_port, require_mosquitto, wait_for, w
 from PIL import Image
 from service_checks import model_bytes
 
+from cfl_edge.config.run import RunSettings
 from cfl_edge.errors import UsageError
 from cfl_edge.names import MAX_NAME
+from cfl_edge.serve.outputs import Outputs
+from cfl_edge.serve.run import run
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.network.frigate_events import ID, listener, read_event
 from cfl_edge.stream.open import open_stream
@@ -415,6 +418,30 @@ def test_a_run_is_healthy_before_the_first_event_and_ends_by_a_signal(
             process.send_signal(signal.SIGKILL)
     assert process.returncode == 0, told
     assert json.loads(told.splitlines()[-1])["seen"] == 1
+
+
+def test_a_signal_before_the_first_event_or_while_all_is_closed_ends_a_run_well(
+    colours, monkeypatch
+):
+    close = Outputs.__exit__
+
+    def late(self, *_):
+        signal.raise_signal(signal.SIGINT)
+        close(self)
+
+    def early(text):
+        if text.startswith("frigate-events"):
+            signal.raise_signal(signal.SIGINT)
+
+    settings = RunSettings(
+        model=colours, stream="frigate-events://127.0.0.1:9", mqtt="mqtt://127.0.0.1:9/x"
+    )
+    (summary,) = run(settings, on_notice=early).values()
+    assert (summary.seen, summary.ended_by) == (0, "Ctrl-C")
+    monkeypatch.setattr(Outputs, "__exit__", late)
+    settings = RunSettings(model=colours, stream="demo:?frames=3")
+    (summary,) = run(settings, on_notice=print).values()
+    assert summary.seen == 3
 
 
 @pytest.fixture

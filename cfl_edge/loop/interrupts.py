@@ -36,11 +36,13 @@ class Interrupts:
         self.requested = False
         self.by: str | None = None  # what requested it
         self._waiting = False
+        self._depth = 0  # of `with` blocks: several sessions, and what goes on around them
         self._before: dict[signal.Signals, object] = {}
         self._requested_s = 0.0
 
     def __enter__(self) -> Self:
         """Install the handlers, once; not outside the main thread, where that is not possible."""
+        self._depth += 1
         if not self._before and threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -48,7 +50,12 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Restore the former handlers."""
+        """Restore the former handlers at the end of the outermost block."""
+        self._depth -= 1
+        if not self._depth:
+            self._restore()
+
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._before = {}
@@ -56,7 +63,7 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             if time.monotonic() - self._requested_s >= AGAIN_S:  # the default of the system
-                self.__exit__()
+                self._restore()
                 signal.raise_signal(number)
             return
         self.requested, self._requested_s = True, time.monotonic()

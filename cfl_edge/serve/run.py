@@ -88,7 +88,7 @@ def run(
         on_notice(text)
     interrupts = Interrupts()
     inbox = _event_inbox(settings, len(zones))
-    with ExitStack() as stack:
+    with ExitStack() as last, ExitStack() as stack:
         models = [
             RunModel(zone, zone.on_notice(on_notice), service, interrupts, inbox) for zone in zones
         ]
@@ -102,6 +102,7 @@ def run(
             inbox=inbox,
         )
         stream = stack.enter_context(open_stream(settings.stream, options, on_notice=on_notice))
+        last.enter_context(interrupts)  # the summary comes, whatever is closed meanwhile
         on_notice(stream.description())
         if inbox is not None:  # there may be no frame for hours
             service.ready()
