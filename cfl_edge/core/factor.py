@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 NEVER = -1e4  # the bias of a class that has no samples
 SMALLEST = 1e-12
-PROBES = 32  # random signs: the trace comes out within about 1 %
 CORRECTION = 1.1
 """Times the average error of a mean that is taken off its length (DECISIONS.md, "New classes").
 
@@ -118,7 +117,10 @@ class Factor:
                 f"learning has diverged, the covariance of its features is not usable: {error}",
                 hint=DIVERGED_HINT,
             ) from error
-        self.spread = self._trace_of_ratio(self._matrix)
+        # With Sigma = (1 - a) S + a s I, trace(Sigma^-1 S) is (C - a s trace(Sigma^-1)) / (1 - a).
+        scale = self.alpha * self._scale
+        traced = self._matrix.channels - scale * self._matrix.inverse_trace()
+        self.spread = traced / (1 - self.alpha)
         yield
 
     def finish(self) -> Factor:
@@ -126,18 +128,6 @@ class Factor:
         for _ in self.slices():
             pass
         return self
-
-    def _trace_of_ratio(self, factor: Triangle | LowRank) -> float:
-        """Estimate trace(Sigma^-1 S) with random signs z, the same in every call.
-
-        The mean of z^T A z is trace(A) (Hutchinson 1989). With Sigma = (1 - a) S + a s I, it is
-        (C - a s trace(Sigma^-1)) / (1 - a).
-        """
-        generator = torch.Generator().manual_seed(0)
-        signs = torch.randint(0, 2, (factor.channels, PROBES), generator=generator)
-        probes = (2.0 * signs - 1.0).to(self._device, self._dtype)  # (C, PROBES)
-        inverse = float((probes * factor.solve(probes)).sum()) / PROBES
-        return (factor.channels - self.alpha * self._scale * inverse) / (1 - self.alpha)
 
     def solve(self, means: Tensor) -> Tensor:
         """Return Sigma^-1 times class means (Z, C), as (Z, C)."""

@@ -2,7 +2,7 @@
 
 The covariance of n samples in C numbers has rank n. While n is far below C, a factor of the
 n x n matrix of the rows' dot products does what a Cholesky factor of the C x C matrix does, in a
-fraction of its time and memory. What is computed is a small difference of large numbers, in double.
+fraction of its time and memory. Lengths are small differences of large numbers: in double.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LowRank:
         return (self._scale * float(torch.linalg.vector_norm(self._gram))) ** 2
 
     def scaled(self, factor: float, dtype: torch.dtype | None = None) -> LowRank:
-        """Return a multiple of the matrix; it solves in double whatever the `dtype`."""
+        """Return a multiple of the matrix; its factor is in double whatever the `dtype`."""
         return LowRank(self._rows, self._scale * factor, self._gram)
 
     def add_to_diagonal(self, value: float) -> None:
@@ -74,9 +74,9 @@ class LowRank:
 
     def solve(self, right: Tensor) -> Tensor:
         """Solve (f R^T R + d I) x = right, (C, K), as (C, K), by Woodbury's identity (1950)."""
-        inner = torch.cholesky_solve(self._products(right), self._lower)  # (n, K)
-        inside = self._scale * (self._rows.double().T @ inner)
-        return ((right.double() - inside) / self._diagonal).to(right)
+        rows = self._rows.to(right)
+        inner = torch.cholesky_solve((rows @ right).double(), self._lower)  # (n, K)
+        return (right - self._scale * (rows.T @ inner.to(right))) / self._diagonal
 
     def lengths(self, right: Tensor) -> Tensor:
         """Return x^T (f R^T R + d I)^-1 x of columns x (C, K), float64 (K,)."""
@@ -84,6 +84,12 @@ class LowRank:
         inside = self._scale * white.square().sum(dim=0)
         lengths: Tensor = (right.double().square().sum(dim=0) - inside) / self._diagonal
         return lengths
+
+    def inverse_trace(self) -> float:
+        """Return trace((f R^T R + d I)^-1), exactly."""
+        eye = torch.eye(len(self._lower)).to(self._lower)
+        white = torch.linalg.solve_triangular(self._lower, eye, upper=False)
+        return (self.channels - len(eye)) / self._diagonal + float(white.square().sum())
 
     def _products(self, right: Tensor) -> Tensor:
         """Return R times columns (C, K), float64 (n, K)."""
