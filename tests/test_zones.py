@@ -357,7 +357,8 @@ def test_a_zone_that_was_renamed_is_told_of_and_how_to_drop_it(taught, tmp_path)
     for said in (left_over(model), left_over(model, file)):
         assert len(said) == 1
         assert said[0].startswith(told)
-        assert f"rm -r {model / 'bin'} forgets it" in said[0]
+        assert f"rm -r {model / 'bin'} forgets it, and mv {model / 'bin'} " in said[0]
+        assert said[0].endswith(f" {model / 'basket'} keeps it as zone basket")
     ran = cfl_edge("run", model, "--stream", "demo:?frames=2")
     assert told in ran.err
     refused = ("learn", "--stream", "demo:?frames=1", "--model", model, "--zones", file)

@@ -175,10 +175,14 @@ def left_over(folder: Path, file: Path | None = None) -> list[str]:
         except UsageError:  # it is gone, or is being edited
             continue
         if named is not None and place.name not in zones:
+            untaught = [folder / name for name in zones if not os.path.lexists(folder / name)]
+            kept = "".join(
+                f", and {shlex.join(['mv', str(place), str(new)])} keeps it as zone {new.name}"
+                for new in untaught[:1]
+            )
             said.append(
                 f"zone {place.name} is in {folder} but not in {named}: it was renamed there or "
-                f"taken out; rm -r {shlex.quote(str(place))} forgets it, and mv {place.name} to "
-                "the name of an untaught zone keeps what it learned"
+                f"taken out; {shlex.join(['rm', '-r', str(place)])} forgets it{kept}"
             )
     return said
 
