@@ -75,7 +75,7 @@ def test_errors_of_the_command(model):
     assert_error(
         cfl_edge(*command, "above", "--into", "new"), 2, "none of --seconds, --frames and --hold"
     )
-    assert_error(cfl_edge(*command, "above", "--into", " "), 2, "empty")
+    assert_error(cfl_edge(*command, "above", "--into", " ", *last), 2, "empty")
     both = ("--frames", 1, "--seconds", 2)
     assert_error(cfl_edge(*command, "above", "--into", "new", *both), 2, "--seconds and --frames")
     missing = ("--into", "new", "--frames", 6, "--onnx", model / "nowhere.onnx")

@@ -33,7 +33,7 @@ def clock(monkeypatch):
 
     def slow_slices(self):
         for _ in slices(self):
-            clock.now_s += SLICE_S * (self._triangle.channels > 500)  # the layers' are not sliced
+            clock.now_s += SLICE_S * (self._matrix.channels > 500)  # the layers' are not sliced
             yield
 
     def slow_piece(self):

@@ -75,6 +75,7 @@ def test_json_frames() -> None:
     assert first == {
         "event": "frame",
         "frame": 7,
+        "name": None,
         "label": "mug",
         "prediction": "pen",
         "score": 0.9123,
