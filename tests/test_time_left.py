@@ -68,7 +68,7 @@ def test_what_is_left_shrinks_from_the_first_look_on(clock):
     assert left_s() < 0
 
 
-@pytest.mark.parametrize("budget_s", [0.0, 0.02])
+@pytest.mark.parametrize("budget_s", [0.0, 0.005])
 def test_renewing_the_covariance_and_steps_share_one_budget(clock, budget_s):
     learner = taught(40)
     algorithm, spent, layers, slices = learner.algorithm, [], [], []
