@@ -156,14 +156,23 @@ class Triangle:
 
         The mean of z^T A z over random signs z is trace(A) (Hutchinson 1989).
         """
-        generator = torch.Generator().manual_seed(0)
-        signs = torch.randint(0, 2, (self.channels, PROBES), generator=generator)
-        probes = (2.0 * signs - 1.0).to(self.values)  # (C, PROBES)
+        probes = random_signs(self.channels).to(self.values)
         return float((probes * self.solve(probes)).sum()) / PROBES
 
     def _corner(self, i: int) -> Tensor:
         start, end = self.bounds[i]
         return self.panels[i][:, start:end]
+
+
+def random_signs(channels: int) -> Tensor:
+    """Return columns of -1 and 1 that estimate traces, (C, PROBES); the same in every call.
+
+    Example:
+        >>> random_signs(3).abs().sum(dim=0)[:4]
+        tensor([3., 3., 3., 3.])
+    """
+    generator = torch.Generator().manual_seed(0)
+    return 2.0 * torch.randint(0, 2, (channels, PROBES), generator=generator) - 1.0
 
 
 def lower_inverse(lower: Tensor) -> Tensor:
