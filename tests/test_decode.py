@@ -42,7 +42,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
-@pytest.mark.parametrize("size_px", [(320, 240), (16, 16), (333, 77), (1, 1)])
+@pytest.mark.parametrize("size_px", [(320, 240), (16, 16), (333, 77), (1, 1), (1920, 1080)])
 @pytest.mark.parametrize("flat", [False, True])
 def test_a_whole_jpeg_is_never_refused(
     options: dict[str, object], size_px: tuple[int, int], flat: bool
@@ -56,6 +56,26 @@ def test_a_whole_jpeg_is_never_refused(
     assert np.abs(shown.mean((0, 1)) - expected.mean((0, 1))).max() < 4
     padded = data[:-2] + bytes(16) + data[-2:] + bytes(100)  # as cameras align their buffers
     assert decode_image(padded).shape == shown.shape
+
+
+def test_a_jpeg_with_few_bytes_behind_its_header_is_whole() -> None:
+    refused = []
+    for seed in range(300):
+        colours = np.random.default_rng(seed).integers(0, 256, (3, 3, 3), np.uint8)
+        image = Pillow.fromarray(colours).resize((96, 96), Pillow.Resampling.BICUBIC)
+        data = encode(image, quality=75, optimize=True)
+        assert 700 < len(data) < 2000  # around what is cut off to see whether data remain
+        try:
+            decode_image(data)
+        except ImageError as error:
+            refused.append((seed, error))
+    assert refused == []
+
+
+def test_a_header_without_data_is_refused() -> None:
+    data = encode(picture(0))
+    with pytest.raises(ImageError, match="damaged"):
+        decode_image(data[: data.rindex(b"\xff\xda")] + data[-2:])
 
 
 def test_noise_at_the_best_quality_is_whole() -> None:

@@ -44,7 +44,7 @@ NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 READING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, MemoryError)
 """What Pillow raises for damaged files: its decoders differ."""
 
-END_OF_JPEG = b"\xff\xd9"
+START_OF_SCAN, END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
 
 ORIENTATION = 0x0112  # of EXIF
 SHOWN_AS = {  # matrices of `show_as`, by the orientation
@@ -205,14 +205,24 @@ def decode_picture(data: bytes, reduce: Reduce) -> Picture:
     codec = "mjpeg" if is_jpeg else "png"
     lowres = {"lowres": str(by.bit_length() - 1)} if by > 1 else {}
     frame = _decode_strictly(codec, whole, **lowres)
-    if frame is None:
+    if frame is None or (is_jpeg and START_OF_SCAN not in whole):  # FFmpeg takes a mere header
         raise ImageError("damaged")
-    if is_jpeg and one_scan:
-        shortened = whole[: -SPARE_BYTES - len(END_OF_JPEG)] + END_OF_JPEG
-        if _decode_strictly(codec, shortened, lowres="3") is not None:
-            raise ImageError("damaged: data remain behind its last block")
+    if is_jpeg and one_scan and _has_spare_data(whole):
+        raise ImageError("damaged: data remain behind its last block")
     # PyAV does not know all that FFmpeg says of an image with EXIF, and then tells nothing of it.
     return Picture(_rgb(frame, matrix), full_px if by > 1 else None)
+
+
+def _has_spare_data(jpeg: bytes) -> bool:
+    """Whether a JPEG of one scan is decoded without the last of its data as well.
+
+    Where there are fewer data, FFmpeg takes what it lacks for zeros, and finds flat blocks in them.
+    """
+    scan_bytes = len(jpeg) - jpeg.rindex(START_OF_SCAN)
+    if scan_bytes < 2 * SPARE_BYTES:
+        return False
+    shortened = jpeg[: -SPARE_BYTES - len(END_OF_JPEG)] + END_OF_JPEG
+    return _decode_strictly("mjpeg", shortened, lowres="3") is not None
 
 
 def _decode_strictly(codec: str, data: bytes, **options: str) -> av.VideoFrame | None:
