@@ -83,7 +83,8 @@ def check_name(
         )
     if is_new and name.casefold() == UNKNOWN:
         raise kind(
-            f"{source} is {name}, which --reject reports for what is none of the classes",
+            f"{source} is {name!r}, which is no name for a class: it is the answer to what is "
+            "none of them",
             hint="another name: 'empty' or 'other' where it shows none of your things",
         )
     return name

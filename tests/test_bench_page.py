@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,12 @@ def test_audiences_come_in_turn_and_are_compared_with_none(session, monkeypatch)
         assert row.ratios("learned_per_s") == pytest.approx([2 / 3] * 2, rel=0.1)
         assert row.ratios("learned_per_cpu_s") == pytest.approx([2 / 3] * 2)
         assert len(row.picture_ms) > 4
+    settings = PageSettings(viewers="1,2", seconds=1.0, repeats=2)
+    for kept, ending in ((2, ")"), (1, "none: 0.67")):
+        cut = [replace(row, costs=row.costs[:kept]) for row in (none, one)]
+        facts = dict.fromkeys(("cpu", "cores", "python", "torch"), "1")
+        lines = PageReport(settings, cut, machine=facts).lines("cfl-edge bench page")
+        assert any(line.endswith(ending) for line in lines if "processor time, " in line)
     assert none.median("learned_per_s") == pytest.approx(60, rel=0.1)
     assert none.median("steps_per_s") == pytest.approx(6, rel=0.1)
     assert none.median("cpu_percent") == pytest.approx(100, rel=0.1)

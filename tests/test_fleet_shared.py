@@ -539,7 +539,9 @@ def test_a_group_that_cannot_be_one_is_refused_with_the_reason(company, tmp_path
     assert_error(sync_group(company, "b1", "b1"), 2, "where its report would lie")
     inside = sync_group(company, "b1", ".")
     assert_error(inside, 2, "where its report would lie")
-    assert f"--group {tmp_path / 'b1'}" in inside.err
+    groups = f"{tmp_path / 'b1'}-groups"
+    command = f"mkdir -p {groups} && cfl-edge fleet sync {groups} --group {tmp_path / 'b1'}"
+    assert inside.err.endswith(f"try: {command}\n")
     sync_group(company, "b1")
     taken = sync_group(company, "b2", "company", "--board", "b1")
     assert_error(taken, 4, "two groups are both called 'b1'")

@@ -302,7 +302,7 @@ def test_the_end_says_why_nothing_was_learned(tmp_path):
 @pytest.mark.parametrize(
     ("samples", "exports", "told", "next_command"),
     [
-        ({"mug": 9}, True, "such as the view without it", "--label empty"),
+        ({"mug": 9}, True, "such as the view without it", "--model m --labels-from dirs"),
         ({"mug": 9, "pen": 8}, True, None, "cfl-edge export m -o m/onnx"),
         ({"mug": 9, "pen": 8}, False, "cannot be exported", "cfl-edge classes list m"),
     ],
@@ -315,3 +315,25 @@ def test_what_comes_next_can_be_done(samples, exports, told, next_command):
     assert last.startswith("next ")
     assert next_command in last
     assert told is None or told in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("given", "samples", "next_command"),
+    [
+        ({"stream": "0"}, {"mug": 9}, "--stream 0 --model m --label empty"),
+        ({"stream": "0"}, {"empty": 9}, "--stream 0 --model m --label thing"),
+        ({"stream": "pics/mug"}, {"mug": 9}, "--stream pics/empty --model m --label empty"),
+        ({"stream": "mug.mp4"}, {"mug": 9}, "--stream empty.mp4 --model m --label empty"),
+        ({"stream": "{}/mug/*.jpg"}, {"mug": 9}, "--stream {}/empty --model m --label empty"),
+        ({"stream": "{}", "labels_from": "dirs"}, {"a": 1}, "--stream {}/empty --model m --label "),
+    ],
+)
+def test_a_recording_of_one_class_is_not_proposed_for_a_second_one(
+    given, samples, next_command, tmp_path
+):
+    given = {"label": None} | {key: text.format(tmp_path) for key, text in given.items()}
+    settings = load_settings(None, **given, model="m")
+    summary = Summary(frames=9, learned=9, classes=list(samples))
+    last = learned_lines(Learned(summary, samples, None, 0, Written({}, 0.0), True), settings)[-1]
+    assert f"cfl-edge learn {next_command.format(tmp_path)}" in last
+    assert ("record a second class as " in last) == (given["stream"] != "0")

@@ -111,7 +111,7 @@ def test_neither_torch_nor_rich_is_imported() -> None:
 @pytest.mark.parametrize("kind", ["dirs", "serial"])
 def test_a_frame_is_not_labelled_unknown_which_reject_answers(kind: str, name: str) -> None:
     labels = open_labels(label=None, labels_from=kind)
-    with pytest.raises(DataError, match=f"is {name.strip()}, which --reject reports"):
+    with pytest.raises(DataError, match=f"is {name.strip()!r}, which is no name for a class"):
         labels.label(frame(name))
 
 
@@ -122,7 +122,9 @@ def test_learn_refuses_a_class_unknown(tmp_path: Path, source: str) -> None:
     how = ["--label", "unknown"] if source == "--label" else ["--labels-from", "dirs"]
     options = ["--stream", data, "--model", tmp_path / "m", *how, *SMALL]
     result = cfl_edge("learn", *options)
-    assert_error(result, 2 if source == "--label" else 4, "is unknown, which --reject reports")
+    assert_error(
+        result, 2 if source == "--label" else 4, "is 'unknown', which is no name for a class"
+    )
 
 
 def test_a_model_with_a_class_unknown_does_not_reject_in_python_either() -> None:

@@ -111,7 +111,7 @@ def test_a_class_called_unknown_and_reject_do_not_go_together(learned, tmp_path)
 @pytest.mark.parametrize("name", ["unknown", "Unknown", " UNKNOWN"])
 def test_no_class_is_called_unknown_whoever_asks(learned, tmp_path, name):
     model = shutil.copytree(learned, tmp_path / "model")
-    told = f"is {name.strip()}, which --reject reports"
+    told = f"is {name.strip()!r}, which is no name for a class"
     data = write_images(tmp_path / "data", count=2)
     learn = ("learn", "--stream", data, "--model", tmp_path / "m", *SMALL)
     assert_error(cfl_edge(*learn, "--label", name), 2, f"--label {told}")
@@ -143,7 +143,7 @@ def test_a_class_folder_called_unknown_is_refused_before_the_first_frame(tmp_pat
     data = write_images(tmp_path / "data", kinds=("above", name), count=6)
     learn = ("learn", "--labels-from", "dirs", "--model", tmp_path / "m", *SMALL)
     result = cfl_edge(*learn, "--stream", data)
-    assert_error(result, 4, f"the class folder is {name.strip()}", "--reject")
+    assert_error(result, 4, f"the class folder is {name.strip()!r}, which is no name for a class")
     assert result.out == ""
     assert not Store(tmp_path / "m").exists()
     # Whoever says what the frames show is not asked for the names of folders.
@@ -155,7 +155,7 @@ def test_a_clip_called_unknown_is_refused_before_the_first_frame(tmp_path):
     clip = write_clip(tmp_path / "unknown.mp4", 3)
     learn = ("learn", "--labels-from", "dirs", "--model", tmp_path / "m", *SMALL)
     result = cfl_edge(*learn, "--stream", clip)
-    assert_error(result, 4, "the clip's name is unknown")
+    assert_error(result, 4, "the clip's name is 'unknown'")
     assert result.out == ""
 
 

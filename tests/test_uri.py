@@ -64,7 +64,7 @@ def test_kinds(uri: str, kind: str, target: str) -> None:
 
 
 def test_a_camera_of_frigate_that_is_not_named() -> None:
-    for uri in ("frigate://nas:5000", "frigate://nas/", "frigate://nas/a/b", "frigate://nas/a?b=c"):
+    for uri in ("frigate://nas:5000", "frigate://nas/", "frigate://nas/a/b"):
         with pytest.raises(UsageError, match="does not name one camera") as caught:
             parse_uri(uri)
         assert caught.value.hint.startswith("frigate://nas/front_door")
@@ -87,6 +87,22 @@ def test_events_of_frigate() -> None:
     for wrong in ("a/b", "a?topic=%23", "a?tls=yes", "a?label=", "a?b=c"):
         with pytest.raises(UsageError):
             parse_uri(f"frigate-events://nas/{wrong}")
+
+
+@pytest.mark.parametrize("start", ["frigate://nas/door", "frigate-events://nas"])
+def test_an_option_that_frigate_has_not_is_named_with_those_it_has(start: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown option 'lable', expected one of .*timeout_s"):
+        parse_uri(f"{start}?timeout_s=9&lable=dog")
+
+
+@pytest.mark.parametrize("start", ["rtsp://", "http:///stream", "frigate://", "frigate-events://"])
+def test_an_address_without_a_host_is_answered_with_one_of_its_kind(start: str) -> None:
+    with pytest.raises(UsageError, match="names no host") as caught:
+        parse_uri(start)
+    scheme = start.partition(":")[0]
+    assert caught.value.hint.startswith(f"{scheme}://")
+    assert ("front_door" in caught.value.hint) == scheme.startswith("frigate")
+    parse_uri(caught.value.hint)
 
 
 def test_camera_options() -> None:

@@ -6,8 +6,9 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config.learn import LearnSettings, TeachSettings
@@ -77,6 +78,25 @@ def teach(settings: TeachSettings, reporter: Reporter) -> None:
     learn(settings.model_copy(update={"ui": True}), reporter)
 
 
+def _second_class(settings: LearnSettings, classes: Sequence[str]) -> str:
+    """Return what teaches a second class: another recording, where the stream is one."""
+    from cfl_edge.stream.uri import KINDS, parse_uri
+
+    name = "thing" if "empty" in classes else "empty"
+    stream, model = settings.stream, shlex.quote(str(settings.model))
+    parsed, told, labels = parse_uri(stream), "", f"--label {name}"
+    if parsed.kind == "demo":
+        labels = "--labels-from dirs"
+    elif not KINDS[parsed.kind].live:
+        place = Path(parsed.target)
+        if place.name in ("", "..") or "*" in place.name:  # no name of its own
+            place = Path(os.path.abspath(place.parent if "*" in place.name else place))
+        holds_classes = settings.labels_from == "dirs" and place.is_dir()
+        stream = str(place / name if holds_classes else place.parent / (name + place.suffix))
+        told = f"record a second class as {stream}, then "
+    return f"{told}cfl-edge learn --stream {shlex.quote(stream)} --model {model} {labels}"
+
+
 def _page(zone: Zone[LearnSettings], reporter: Reporter) -> Watch:
     """Return what opens the page and its API beside a session, and tells where they are."""
     from cfl_edge.serve.page.teach import TeachPage, qr_lines
@@ -126,7 +146,7 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     lines = [
         f"learned    {summary.learned} of {summary.frames} frames in {summary.seconds:.0f} s; "
         f"{summary.seen} seen{summary.lost()}",
-        f"classes    {classes or 'none yet'}",
+        f"classes    {classes}" if classes else "no classes yet",
     ]
     if summary.prequential_accuracy is not None:
         lines.append(f"accuracy   {summary.prequential_accuracy:.1%}, predicted before learned")
@@ -173,5 +193,5 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         command += " --learn-flagged"
     if single := only_answer([name for name, count in learned.samples.items() if count]):
         lines.append(f"one class  {single}")
-        command = again if settings.ui else f"{again} --label empty"
+        command = again if settings.ui else _second_class(settings, list(learned.samples))
     return [*lines, f"next       {command}"]

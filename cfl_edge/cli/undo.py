@@ -40,7 +40,7 @@ def _lines(undone: Answer, model: Path) -> list[str]:
     if undone["classes_gone"]:
         lines.append(f"gone       {', '.join(undone['classes_gone'])}: no frames left")
     lines += [
-        f"classes    {listed(undone['samples']) or 'none'}",
+        f"classes    {listed(undone['samples'])}" if undone["samples"] else "no classes",
         f"model      {model}, {undone['frames_learned']} frames learned; "
         f"{undone['frames_left']} more can be undone",
     ]

@@ -19,6 +19,7 @@ and what the other groups have is kept in `SHARED/.fleet/others`, which its boar
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -186,10 +187,11 @@ def _group_report(folder: Path, shared: Path, board: str, notice: Notice, min_co
     is none of it.
     """
     if (shared / board).resolve() == folder.resolve() or shared.samefile(folder):
+        named, groups = (shlex.quote(f"{folder}{end}") for end in ("", "-groups"))
         raise UsageError(
             f"{folder} is the group and where its report would lie, expected another folder for "
             "the reports of groups",
-            hint=f"cfl-edge fleet sync {folder}-groups --group {folder}, and mkdir it before",
+            hint=f"mkdir -p {groups} && cfl-edge fleet sync {groups} --group {named}",
         )
     count: Counter[str] = Counter()
     first: dict[str, Saved] = {}

@@ -175,9 +175,9 @@ def left_over(folder: Path, file: Path | None = None) -> list[str]:
         except UsageError:  # it is gone, or is being edited
             continue
         if named is not None and place.name not in zones:
-            untaught = [folder / name for name in zones if not os.path.lexists(folder / name)]
+            untaught = [name for name in zones if not Store(folder / name).exists()]
             kept = "".join(
-                f", and {shlex.join(['mv', str(place), str(new)])} keeps it as zone {new.name}"
+                f", and {_move(place, folder / new, file is not None)} keeps it as zone {new}"
                 for new in untaught[:1]
             )
             said.append(
@@ -185,6 +185,16 @@ def left_over(folder: Path, file: Path | None = None) -> list[str]:
                 f"taken out; {shlex.join(['rm', '-r', str(place)])} forgets it{kept}"
             )
     return said
+
+
+def _move(place: Path, new: Path, is_learning: bool) -> str:
+    """Return the command that moves a model to a zone without one, whose folder may be there.
+
+    `learn` makes the folder of each zone: `mv` alone would then put the model into it.
+    """
+    emptied = ["rm", "-rf", str(new)] if is_learning or os.path.lexists(new) else []
+    moved = shlex.join(["mv", str(place), str(new)])
+    return f"{shlex.join(emptied)} && {moved}" if emptied else moved
 
 
 def zones_to_run(settings: RunSettings) -> list[Zone[RunSettings]]:

@@ -28,6 +28,14 @@ from cfl_edge.stream.pixel_formats import PIXEL_FORMATS
 GO2RTC_PORT = 8554  # of RTSP, where nobody has changed it
 FRIGATE_PORT = 5000  # without a login; 8971 asks for one
 TLS_PORTS = (443, 8971)
+_NETWORK_EXAMPLES = {
+    "rtsp": "192.168.1.20:554/stream",
+    "rtsps": "192.168.1.20:322/stream",
+    "http": "192.168.1.20:81/stream",
+    "https": "192.168.1.20/stream",
+    "frigate": f"nas:{FRIGATE_PORT}/front_door",
+    "frigate-events": f"nas:{FRIGATE_PORT}/front_door",
+}
 
 Value = str | int | float | Fraction | tuple[int, int]
 
@@ -201,8 +209,13 @@ def _network(uri: str, kind: str = "network") -> StreamUri:
     # A password that is not escaped ends the host too early: its @ comes in a later part.
     split = usable and "@" in parts.path + parts.fragment + ("" if parts.path else parts.query)
     if split or not usable:
-        scheme, _, after = uri.partition("://")
-        place = mask(after.rpartition("@")[2]) or "192.168.1.20:554/stream"
+        scheme, _, after = uri.partition(":")
+        after = after.removeprefix("//")
+        place = mask(after.rpartition("@")[2])
+        if place[:1] in ("", "/", ":", "?"):
+            raise UsageError(
+                f"{mask(uri)} names no host", hint=f"{scheme}://{_NETWORK_EXAMPLES[scheme]}"
+            )
         raise UsageError(
             f"{mask(uri)} has an @ after its host"
             if split
@@ -230,7 +243,8 @@ def _frigate(kind: str, scheme: str, after: str) -> StreamUri:
     user, at, _ = parts.netloc.rpartition("@")
     host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
     camera = parts.path.strip("/")
-    if not (camera or kind == "events") or "/" in camera or parts.query:
+    _read_options(kind, parts.query, given.target)  # what is left is known to nobody
+    if not (camera or kind == "events") or "/" in camera:
         raise UsageError(
             f"{given.shown} does not name one camera of Frigate",
             hint=f"{scheme}://{host}/front_door, as the camera is called in Frigate's "

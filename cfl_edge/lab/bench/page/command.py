@@ -140,7 +140,7 @@ def _ratio_texts(row: PageRow) -> list[str]:
         ("learned_per_cpu_s", "frames learned per second of processor time"),
     ):
         if ratios := row.ratios(name):
-            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
             middle = statistics.median(ratios)
-            lines.append(f"- {what}, {row.audience.text()} / none: {middle:.2f} ({spread})")
+            lines.append(f"- {what}, {row.audience.text()} / none: {middle:.2f}{spread}")
     return lines
