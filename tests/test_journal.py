@@ -102,6 +102,15 @@ def test_seconds_count_from_the_last_frame():
     assert journal.seconds_of(40) == 19.5  # there was no frame before: since the first
 
 
+def test_a_pause_before_the_last_frames_is_not_of_their_seconds():
+    journal = Journal(SMALL_MIB)
+    fill(journal, 10, every_s=0.1)
+    fill(journal, 20, every_s=0.1, begin_s=1e9 + 39)  # a label held for 2 s, after 39.1 s without
+    assert journal.seconds_of(19) == pytest.approx(1.9)
+    assert journal.seconds_of(20) == pytest.approx(1.9)
+    assert journal.seconds_of(21) == pytest.approx(1.9 + 39.1 + 0.1)  # and the pause
+
+
 @pytest.mark.parametrize("begin_s", [1e9 + 3600, 1e9 + 9, 0.0, -1e9])
 def test_sessions_are_apart_whatever_their_clocks_say(begin_s):
     """A board without a battery for its clock starts in 1970 each time."""

@@ -229,6 +229,7 @@ def test_a_folder_that_is_empty_locked_or_a_model_is_usable(tmp_path, store):
     (tmp_path / "lock").write_text("1\n")
     (tmp_path / "lost+found").mkdir()
     (tmp_path / ".writing-x").mkdir()
+    (tmp_path / "onnx").mkdir()  # of an export, before a power cut came before the first save
     Store(tmp_path).require_usable()
     save(store, 1)
     (store.folder / "model.onnx").write_text("exported into it")

@@ -16,6 +16,9 @@ from cfl_edge.learner import batch_learner
 from cfl_edge.learner.journalled import open_journal
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.saved import to_saved
+from cfl_edge.loop.learning import Learning
+from cfl_edge.loop.pace import Pace
+from cfl_edge.loop.session import Session
 from cfl_edge.model.store import Store
 
 
@@ -190,6 +193,41 @@ def test_what_is_told_to_be_learned_is_what_the_model_has_now(room):
     after_undo, after_remove = (answer for answer in room.answers if "fps" in answer)
     assert (after_undo["learned"], after_undo["said"]) == (5, "2 classes, 5 frames learned")
     assert (after_remove["learned"], after_remove["said"]) == (2, "1 class, 2 frames learned")
+
+
+def test_the_summary_has_the_steps_that_the_model_has(room):
+    summary = room.run(
+        room.ask("label", label="above"),
+        *PLAIN[:6],
+        room.ask("label", label="left"),
+        *PLAIN[6:14],
+        room.ask("undo", frames=7),
+        room.ask("label", label="above"),
+        *PLAIN[14:18],
+        room.ask("relabel", label="left", frames=[14, 15]),
+        room.ask("region", region="0,0,0.5,0.5"),
+        PLAIN[18],
+    )
+    manifest = Store(room.folder).load().manifest
+    assert summary.steps == manifest["counters"]["gradient_steps"] > 0
+    assert summary.layer_steps == [summary.steps] * 2
+
+
+def test_steps_of_earlier_sessions_that_are_undone_count_for_no_session(room):
+    above, left = room.ask("label", label="above"), room.ask("label", label="left")
+    room.run(above, *PLAIN[:4], left, *PLAIN[4:12])
+    steps = [room.learner.algorithm.steps]
+
+    def note():
+        steps.append(room.learner.algorithm.steps)
+
+    later = Learning(room.learner, room.teaching, Pace(False), room.checkpoints)
+    session = Session(later)
+    list(session.steps(Script(room.ask("undo", frames=6), note, left, *PLAIN[12:20])))
+    summary, now = later.summary(session), room.learner.algorithm.steps
+    assert steps[0] > steps[1]
+    assert summary.steps == now - steps[1] > 0
+    assert summary.layer_steps == [summary.steps] * 2
 
 
 def test_what_earlier_sessions_learned_and_is_undone_counts_for_no_session(room):

@@ -13,6 +13,7 @@ from cfl_edge.learner.suspects import Suspect
 from cfl_edge.loop import teaching
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.verbs import Verbs
+from cfl_edge.model.store import Store
 
 
 def test_a_label_holds_until_another_or_none(room):
@@ -215,6 +216,20 @@ def test_save_and_status(room):
     assert saved["said"] == f"saved {room.folder}, 3 frames learned"
     assert after["unsaved_s"] == 0
     assert before["memory_mib"] > 10
+
+
+def test_an_export_saves_what_was_never_saved(room):
+    room.run(
+        room.ask("label", label="mug"),
+        *PLAIN[:3],
+        room.ask("export"),
+        lambda: room.answers.append(Store(room.folder).load()),
+        *PLAIN[3:4],
+        room.ask("export"),
+        lambda: room.answers.append(Store(room.folder).numbers()),
+    )
+    assert room.answers[2].manifest["counters"]["frames_learned"] == 3
+    assert room.answers[4] == [1]  # one that was saved is saved when that is due
 
 
 def test_publish(tmp_path):

@@ -231,8 +231,13 @@ class Journal:
         return self.end - min((base.frames for base in self.bases), default=self.end)
 
     def seconds_of(self, frames: int) -> float:
-        """Return the seconds of learning from the frame before the last `frames` to the last."""
-        return float(self._ages_s()[-frames - 1])
+        """Return the seconds that the last `frames` took to learn; a pause before them is none.
+
+        Args:
+            frames: 1 or more.
+        """
+        before_s, first_s = self._ages_s()[[-frames - 1, -frames]]
+        return float(first_s if before_s - first_s > PAUSE_S else before_s)
 
     def cut(self, frames: int) -> None:
         """Forget what was learned after the first `frames` of all frames.

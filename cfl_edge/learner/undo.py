@@ -19,7 +19,8 @@ class Undone:
 
     Args:
         frames_taken_back: Frames undone.
-        seconds_taken_back: From the last frame that stays to the last one undone.
+        seconds_taken_back: From the last frame that stays to the last one undone; from the first
+            one undone where a pause came before it.
         per_class: Frames undone of each class.
         classes_gone: Classes of which no frame is left.
         frames_learned: Frames that the model has learned now.

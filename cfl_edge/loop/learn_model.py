@@ -37,9 +37,9 @@ from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.loop.zones import Zone
 from cfl_edge.model.last_stream import FRAME_PX, STREAM, ZONES, remembered
 from cfl_edge.model.lock import ModelLock
-from cfl_edge.model.store import Store
+from cfl_edge.model.store import ONNX_FOLDER, Store
 from cfl_edge.notices import Notice
-from cfl_edge.onnx.metadata import MODEL_FILE, ONNX_FOLDER
+from cfl_edge.onnx.metadata import MODEL_FILE
 from cfl_edge.prediction import check_reject
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.source import Stream

@@ -55,7 +55,7 @@ class Learning(Work):
         self._newest: tuple[Cut, Encoded] | None = None  # of the frame, and what became of it
         self._seen: Seen | None = None  # at the last look
         self._memory = PeakMemory()
-        self._steps = [0] * len(self._step_counts())
+        self._steps_before = learner.algorithm.steps  # of earlier runs
 
     def begin(self, stream: Stream) -> None:
         """Warm up, where frames would be dropped meanwhile; memory is measured from here."""
@@ -83,7 +83,7 @@ class Learning(Work):
         cut, encoded = self._newest
         teaching, learner, glance = self._teaching, self._learner, self._glance
         self._pace.begin(frame, began_s)
-        before = self._step_counts()
+        self._steps()
         answering = learner if self._fleet is None else self._fleet.learner
         learned_before, kept = teaching.learned, None
         if glance.looked:
@@ -97,7 +97,6 @@ class Learning(Work):
         is_free = not learned and not teaching.hold.paused
         if is_free and (budget_s := self._pace.budget_s()) is not None:
             learner.work(budget_s)
-        self._add_steps(before)
         return Lesson(
             label=kept.label if kept else None,
             learned=learned,
@@ -123,7 +122,7 @@ class Learning(Work):
 
     def finish(self, interrupts: Interrupts, *, lost: bool) -> None:
         """Teach what waits, and save: without any frame, the next start is free to choose anew."""
-        teaching, before = self._teaching, self._step_counts()
+        teaching = self._teaching
         # What waits is learned in any case; whoever asked for an end does not wait for steps.
         teaching.finish(lambda: 0.0 if interrupts.requested else self._pace.given_s)
         if lost:
@@ -132,27 +131,20 @@ class Learning(Work):
             return
         if teaching.learned and not interrupts.requested:
             self._learner.recalibrate()
-        self._add_steps(before)
         if self._newest is not None:
             self._checkpoints.save()
 
-    def _step_counts(self) -> list[int]:
-        """Return the gradient steps of all time, and the updates of each layer."""
-        algorithm = self._learner.algorithm
-        return [algorithm.steps, *algorithm.layer_steps]
-
-    def _add_steps(self, before: Sequence[int]) -> None:
-        """Count the steps taken since: between two frames a verb may have gone back behind some."""
-        now = self._step_counts()
-        self._steps = [
-            count + after - earlier
-            for count, after, earlier in zip(self._steps, now, before, strict=True)
-        ]
+    def _steps(self) -> int:
+        """Return the gradient steps of this run, without those that a verb has taken back."""
+        steps = self._learner.algorithm.steps
+        self._steps_before = min(self._steps_before, steps)  # an undo may go behind this run
+        return steps - self._steps_before
 
     def summary(self, session: Session) -> Summary:
         """Return what the run did."""
         teaching = self._teaching
-        steps, *layer_steps = self._steps
+        steps, updates = self._steps(), self._learner.algorithm.layer_steps
+        under_way = [count - min(updates) for count in updates]  # each step updates a layer once
         return Summary(
             **session.totals(),
             learned=teaching.learned,
@@ -165,7 +157,7 @@ class Learning(Work):
             growth_mib=self._memory.growth_mib,
             steps=steps,
             steps_per_s=steps / session.seconds if session.seconds else 0.0,
-            layer_steps=layer_steps,
+            layer_steps=[steps + count for count in under_way],
             layers_gain=self._learner.algorithm.gain,
             interrupted=session.interrupted,
         )

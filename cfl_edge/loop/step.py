@@ -183,7 +183,8 @@ class Summary(Totals):
         last_quarter_accuracy: The same over the last quarter of the labelled frames.
         classes: Names, in the order of the scores.
         growth_mib: Peak resident memory above that at the start of the loop, MiB.
-        steps: Gradient steps taken.
+        steps: Gradient steps taken, as the model has them: without those that were undone, with
+            those in which frames were learned again.
         steps_per_s: Gradient steps per second.
         layer_steps: Updates of each layer.
         layers_gain: What the layers bring beyond the frozen network; None where that is not known.

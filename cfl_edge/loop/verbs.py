@@ -23,6 +23,7 @@ from cfl_edge.loop.change_verbs import Answer, ChangeVerbs
 from cfl_edge.loop.gaze import few_pixels
 from cfl_edge.loop.glance import BURST_S
 from cfl_edge.loop.verb_arguments import VERBS
+from cfl_edge.model.store import ONNX_FOLDER
 from cfl_edge.names import visible
 from cfl_edge.notices import counted
 from cfl_edge.region import parse_region
@@ -171,7 +172,7 @@ class Verbs(ChangeVerbs):
     def export(self, asked: given.Export) -> Answer:
         """Write model.onnx, classifier.onnx and labels.txt, verified against torch."""
         folder = self._model.store.folder
-        out = folder / "onnx" if asked.out is None else Path(asked.out)
+        out = folder / ONNX_FOLDER if asked.out is None else Path(asked.out)
         running = self._maybe_running
         if running is None:
             from cfl_edge.loop.export import export_model
@@ -187,6 +188,8 @@ class Verbs(ChangeVerbs):
             from cfl_edge.learner.export import export_learner
             from cfl_edge.loop.export import note_older_int8
 
+            if running.learner.examples and not self._model.store.exists():
+                running.checkpoints.save()  # files of a model that a power cut would take
             exported = export_learner(running.learner, out)
             note_older_int8(out, folder, self._notice)
         fields = dataclasses.asdict(exported).items()

@@ -22,9 +22,9 @@ from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.session import Session, SessionOptions
 from cfl_edge.loop.step import Step
 from cfl_edge.model.last_stream import zones_file
-from cfl_edge.model.store import Store
+from cfl_edge.model.store import ONNX_FOLDER, Store
 from cfl_edge.notices import Notice
-from cfl_edge.onnx.metadata import MODEL_FILE, ONNX_FOLDER
+from cfl_edge.onnx.metadata import MODEL_FILE
 from cfl_edge.region import Reduce
 from cfl_edge.stream.shared import SharedStream
 from cfl_edge.stream.source import Stream

@@ -9,6 +9,7 @@ DIR/
 ├── .writing-…/          an interrupted save: ignored, removed by the next
 ├── boards/              of a merged model, see cfl_edge/fleet/folder.py
 ├── fleet/               what other boards taught, see cfl_edge/fleet/shared.py
+├── onnx/                an export of it, see cfl_edge/onnx/export.py
 ├── session.sock         see cfl_edge/loop/session_socket.py
 └── lock                 see lock.py
 ```
@@ -61,8 +62,9 @@ _log = logging.getLogger(__name__)
 VIEW_FILE = "view.jpg"  # what the model looks at, as `learn` drew it at its start
 BOARDS = "boards"  # of a merged model: what each board contributed
 FLEET_FOLDER = "fleet"  # of a board: the sums of the others
+ONNX_FOLDER = "onnx"  # where an export may lie
 # The last: DIR is the root of its own disk.
-_NOT_FOREIGN = {LOCK, SOCKET, VIEW_FILE, BOARDS, FLEET_FOLDER, "lost+found"}
+_NOT_FOREIGN = {LOCK, SOCKET, VIEW_FILE, BOARDS, FLEET_FOLDER, ONNX_FOLDER, "lost+found"}
 
 T = TypeVar("T")
 

@@ -44,7 +44,6 @@ UNKNOWN_NEAREST = "unknown_nearest"  # of the initializer (F, S Z), S terms afte
 UNKNOWN_TOTAL = "unknown_total"  # of the initializer (F, K)
 UNKNOWN_SHAPE = "unknown_shape"  # of the initializer [0, S, Z]
 MODEL_FILE, CLASSIFIER_FILE, LABELS_FILE = "model.onnx", "classifier.onnx", "labels.txt"
-ONNX_FOLDER = "onnx"  # within a model folder, where an export may lie
 INT8_FILE = "model-int8.onnx"
 
 
