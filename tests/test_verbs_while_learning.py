@@ -244,8 +244,8 @@ def test_publish(tmp_path):
 def test_no_class_is_called_unknown(tmp_path):
     room = Room(tmp_path / "model")
     room.run(
-        room.refused(UsageError, "--reject reports", "label", label="unknown"),
-        room.refused(UsageError, "--reject reports", "add", name="UnKnown"),
+        room.refused(UsageError, "which is no name for a class", "label", label="unknown"),
+        room.refused(UsageError, "which is no name for a class", "add", name="UnKnown"),
         PLAIN[0],
     )
 
