@@ -15,7 +15,12 @@ import pytest
 from command_line import MAIN, assert_error, cfl_edge, process
 from service_checks import RED, Clock, model_bytes, replace, with_work
 
-from cfl_edge.errors import ModelDamagedError, ModelNotFoundError, ModelVersionError
+from cfl_edge.errors import (
+    UPGRADE_HINT,
+    ModelDamagedError,
+    ModelNotFoundError,
+    ModelVersionError,
+)
 from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.onnx import model_trial
 from cfl_edge.onnx.inference import OnnxModel
@@ -109,7 +114,7 @@ def test_a_newer_format_keeps_its_hint(path):
     )
     with pytest.raises(ModelVersionError) as raised:
         try_model(path, RED)
-    assert raised.value.hint == "pip install --upgrade cfl-edge"
+    assert raised.value.hint == UPGRADE_HINT
 
 
 # In service
@@ -210,7 +215,8 @@ def test_a_missing_file_that_nobody_waits_for(path, data):
         assert_error(result, 4, f"{model} does not exist")
         return result.err
 
-    assert f"try: {path}, which is there\n" in refused(missing, "--no-watch")
+    waits = "; without --no-watch it waits for learn --publish\n"
+    assert f"try: {path}, which is there{waits}" in refused(missing, "--no-watch")
     assert f"try: {folder / 'model.onnx'}\n" in refused(folder)
     path.unlink()
     assert "try: leave --no-watch away" in refused(missing, "--no-watch")
