@@ -161,6 +161,23 @@ def test_two_boards_of_one_name_are_refused(hall, kitchen, shared, tmp_path):
     assert not (shared / "pantry").exists()
 
 
+def test_one_model_under_two_names_is_refused(hall, shared):
+    sync(hall, shared)
+    again = sync(hall, shared, "attic")
+    assert_error(again, 4, "hall has the same report as attic", "count twice")
+    assert "try: --board hall; " in again.err
+    assert not (shared / "attic").exists()
+    assert sync(hall, shared).summary["sent_bytes"] == 0
+
+
+def test_the_folder_of_all_reports_is_no_model(hall, kitchen, shared):
+    sync(hall, shared)
+    sync(kitchen, shared)
+    result = cfl_edge("fleet", "status", shared)
+    assert_error(result, 4, f"{shared} holds reports of boards (hall, kitchen)")
+    assert f"try: cfl-edge merge {shared}/* -o {shared}-merged " in result.err
+
+
 def test_a_share_that_is_missing_full_or_in_use_is_told(hall, shared, tmp_path, monkeypatch):
     assert_error(sync(hall, tmp_path / "nowhere"), 4, "nowhere does not exist")
     assert_error(sync(hall, shared, "../up"), 2, "cannot be the name of a board")

@@ -112,6 +112,24 @@ def test_what_is_missing_is_added_to_what_was_typed(words, monkeypatch) -> None:
         command_line().main(proposed, prog_name="cfl-edge", standalone_mode=False)
 
 
+def test_an_export_is_proposed_beside_its_model() -> None:
+    hint = "try: cfl-edge export 'my models/x' --out 'my models/x'/onnx\n"
+    assert cfl_edge("export", "my models/x").err.endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "hint"),
+    [
+        (["learn", "--stream", "demo:", "--model", ""], "--model", "--model runs/model"),
+        (["undo", "", "--hold"], "MODEL", "cfl-edge undo --help"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(words, name, hint) -> None:
+    result = cfl_edge(*words)
+    assert result.code == 2
+    assert f"{name} is empty, expected a path\n  try: {hint}\n" in result.err
+
+
 def test_a_percentage_is_answered_with_a_share() -> None:
     result = cfl_edge("learn", "--stream", "demo:", "--reject", 95)
     assert "try: --reject 0.95\n" in result.err

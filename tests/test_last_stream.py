@@ -33,7 +33,21 @@ def test_a_later_one_counts(taught):
         "learn", "--stream", "demo:?frames=2", "--model", taught, "--no-export", "--json"
     )
     assert result.code == 0, result.err
-    assert learn_command(taught) == f"cfl-edge learn --model {taught} --stream 'demo:?frames=2'"
+    # With no label of its own the command would learn nothing: the page asks for them.
+    assert learn_command(taught) == f"cfl-edge teach --model {taught} --stream 'demo:?frames=2'"
+
+
+def test_what_comes_next_learns_from_where_labels_came_and_not_beside_a_session(data, taught):
+    again = f"cfl-edge learn --model {taught} --stream {data} --labels-from dirs"
+    assert learn_command(taught) == again
+    for words in (("undo", taught, "--frames", 1), ("region", taught, "whole")):
+        assert f"next       {again}\n" in cfl_edge(*words).out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cfl_edge.model.lock.holder", lambda _: "1234")
+        for words in (("undo", taught, "--frames", 1), ("region", taught, "whole")):
+            result = cfl_edge(*words)
+            assert result.code == 0, result.err
+            assert "next " not in result.out
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,10 @@ def test_the_command(taught):
     lines = cfl_edge("undo", taught, "--frames", 1).out.splitlines()
     assert lines[0].startswith("undone     1 frame, ")
     wrong = taught.parent / "wrong"  # what was learned from last
-    assert lines[-1] == f"next       cfl-edge learn --model {taught} --stream {wrong}"
+    assert (
+        lines[-1]
+        == f"next       cfl-edge learn --model {taught} --stream {wrong} --labels-from dirs"
+    )
     assert_error(cfl_edge("undo", taught, "--frames", 99), 4, "reaches back 15 frames")
     assert_error(cfl_edge("undo", taught), 2, "none of --seconds, --frames and --hold")
 

@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 import signal
+import subprocess
 import threading
 
 import numpy as np
@@ -369,13 +370,35 @@ def test_a_zone_that_was_renamed_is_told_of_and_how_to_drop_it(taught, tmp_path)
     refused = ("learn", "--stream", "demo:?frames=1", "--model", model, "--zones", file)
     assert told in cfl_edge(*refused, "--label", "basket/x", *SMALL, "--max-frames", 1).err
     # It is taught alone from now on; the others with their camera.
-    assert learn_command(model / "bin").startswith(f"cfl-edge learn --model {model / 'bin'} ")
+    assert learn_command(model / "bin").startswith(f"cfl-edge teach --model {model / 'bin'} ")
     assert f"teach --model {model} " in learn_command(model / "door")
     shutil.rmtree(model / "bin")
     assert left_over(model) == []
     file.unlink()
     assert left_over(model) == []
-    assert learn_command(model / "door").startswith("cfl-edge learn ")
+    assert learn_command(model / "door").startswith(f"cfl-edge teach --model {model / 'door'} ")
+
+
+DOOR_LAST = ("basket", "door")
+
+
+def test_an_untaught_zone_of_a_new_name_gives_way_to_the_model_of_before(taught, tmp_path):
+    model, file = tmp_path / "model", tmp_path / "zones.toml"
+    shutil.copytree(taught / "model", model)
+    file.write_text((taught / "zones.toml").read_text().replace("[bin]", "[basket]"))
+    frames = ("learn", "--stream", "demo:?frames=1", "--model", model, "--zones", file, *SMALL)
+    assert cfl_edge(*frames, "--no-export").code == 0  # makes a model of each zone
+    (said,) = left_over(model, file)
+    command = said.partition("forgets it, and ")[2].partition(" keeps it")[0]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert left_over(model, file) == []
+    assert sorted(place.name for place in model.iterdir() if place.is_dir()) == ["basket", "door"]
+    assert not (model / "basket/bin").exists()
+    for onnx in model.rglob("*.onnx"):
+        onnx.unlink()
+    result = cfl_edge("run", model, "--stream", "demo:?frames=1")
+    exports = (f"cfl-edge export {model / name} -o {model / name}/onnx" for name in DOOR_LAST)
+    assert result.err.endswith(f"try: {' && '.join(exports)}\n")
 
 
 @pytest.mark.parametrize("words", [("undo", "--frames", 1), ("region", "0,0,0.4,1")])

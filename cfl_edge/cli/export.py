@@ -22,7 +22,12 @@ class ExportSettings(Settings):
     model: ModelFolder
     out: Annotated[
         Path,
-        Option("Folder for the ONNX files.", metavar="DIR", flags=("--out", "-o"), example="onnx"),
+        Option(
+            "Folder for the ONNX files.",
+            metavar="DIR",
+            flags=("--out", "-o"),
+            example="{model}/onnx",
+        ),
     ]
     int8: Annotated[
         bool,

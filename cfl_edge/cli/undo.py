@@ -29,6 +29,7 @@ def undo(settings: UndoSettings, reporter: Reporter) -> None:
 def _lines(undone: Answer, model: Path) -> list[str]:
     """Say what was undone, what is left and what to do next."""
     from cfl_edge.model.last_stream import learn_command
+    from cfl_edge.model.lock import holder
     from cfl_edge.notices import counted
 
     def listed(counts: dict[str, int]) -> str:
@@ -52,6 +53,6 @@ def _lines(undone: Answer, model: Path) -> list[str]:
         ]
     elif exported:
         lines.append(f"ONNX       {exported} still contains what was undone: remove it")
-    else:
+    elif holder(model) is None:  # else it is being taught
         lines.append(f"next       {learn_command(model)}")
     return lines

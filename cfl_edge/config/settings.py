@@ -11,9 +11,10 @@ import difflib
 import shlex
 import tomllib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 from pydantic.fields import FieldInfo
@@ -56,7 +57,8 @@ class Option:
         metavar: The placeholder of its value: a unit such as `MIB`, or a kind such as `URI`.
         default: What None stands for, as text: "the model's, else 16".
         flags: Its names where they do not follow from the field's: `("--out", "-o")`.
-        example: A value that hints show where there is no default.
+        example: A value that hints show where there is no default; a name in braces, as in
+            `{model}/onnx`, stands for the value of that option.
         positional: Whether it is an argument rather than an option.
         hidden: Whether `--help` leaves it out: of a command that sets it itself.
     """
@@ -225,8 +227,15 @@ def load(
             values[name], origins[name] = value, variable
     for name in given:
         origins.pop(name, None)
+    values |= given
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        # pathlib takes an empty text for the current folder
+        if value == "" and field and Path in (field.annotation, *get_args(field.annotation)):
+            shown, hint = _in_hints(name, field, command, origins)
+            raise UsageError(f"{shown} is empty, expected a path", hint=hint)
     try:
-        return model.model_validate(values | dict(given))
+        return model.model_validate(values)
     except ValidationError as error:
         raise explained(model, error, command, origins, _typed(model, given)) from None
     except UsageError as error:  # of a validator, which speaks of the option
@@ -259,6 +268,17 @@ def assigned(key: str, origin: str, value: object) -> str:
     if origin.startswith(ENV_PREFIX):
         return f"{origin}={shlex.quote(str(value))}"
     return f"{key} = {str(value).lower() if isinstance(value, bool | int | float) else repr(value)}"
+
+
+def _in_hints(
+    key: str, field: FieldInfo, command: str, origins: Mapping[str, str]
+) -> tuple[str, str]:
+    """Return how a field is called where it was given, and what to write there."""
+    name = origins.get(key, flags_of(key, field)[0])
+    default = option_of(field).example or field.get_default(call_default_factory=True)
+    if default in (None, "", []) or field.is_required():
+        return name, f"cfl-edge {command} --help"
+    return name, assigned(key, name, default) if key in origins else f"{name} {default}"
 
 
 def _typed(model: type[Settings], given: Mapping[str, Any]) -> str:
@@ -330,13 +350,12 @@ def explained(
             hint=f"{near[0]} = …" if near else f"one of {', '.join(known)}",
         )
     field = model.model_fields[key]
-    name = origins.get(key, flags_of(key, field)[0])
-    default = option_of(field).example or field.get_default(call_default_factory=True)
-    hint = f"cfl-edge {command} --help"
-    if default not in (None, "", []) and not field.is_required():
-        hint = f"{name} {default}" if key not in origins else assigned(key, name, default)
+    name, hint = _in_hints(key, field, command, origins)
     if first["type"] == "missing":
         if example := option_of(field).example:
+            quoted = {name: shlex.quote(str(value)) for name, value in first["input"].items()}
+            with suppress(KeyError):  # that is missing as well
+                example = example.format_map(quoted)
             hint = f"cfl-edge {command}{typed} {flags_of(key, field)[0]} {example}"
         return UsageError(f"{name} is missing", hint=hint)
     # A value of several kinds ("auto" or a number) has a complaint of each.

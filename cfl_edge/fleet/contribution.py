@@ -21,13 +21,14 @@ from cfl_edge.errors import DataError, ModelDamagedError, UsageError
 from cfl_edge.learner.saved_checks import Count, Text, check_saved, damaged
 from cfl_edge.model import class_table
 from cfl_edge.model.checkpoint import Saved
+from cfl_edge.model.last_stream import REPORT
 from cfl_edge.model.tensors import network_digest
 from cfl_edge.names import check_name, visible
 from cfl_edge.region import View
 
 Array = npt.NDArray[Any]
 
-KEY = "contribution"  # in the manifest
+KEY = REPORT  # in the manifest
 SUMMED = "boards"  # in it: generation of each board, where it is the sum of several
 # Learner of a board: that of the merged model, and what its statistics' names begin with. The
 # weights of the others do not follow from sums.

@@ -153,8 +153,8 @@ def sync(
     fleet = model / (GROUP_FOLDER if is_group else FLEET_FOLDER)
     with ModelLock(fleet):
         _require_same_name(fleet, shared, board)
-        sent_bytes = put_report(own, shared, notice)
         others = add_up(shared, own, notice)
+        sent_bytes = put_report(own, shared, notice)
         changed = keep(fleet, others.summed(own), notice)
     return Synced(
         board=board,
@@ -289,6 +289,9 @@ def add_up(
         notice: Called with what the user should know.
         is_whole: Count `own` too, and the other groups not.
         without: Boards to leave out, and why.
+
+    Raises:
+        DataError: Another one has the same numbers: it is the same model under another name.
     """
     left_out = dict(without or {})
     names = [name for name in _boards_below(shared) if name not in left_out]
@@ -313,6 +316,13 @@ def add_up(
             left_out[name] = error.problem
             notice(f"{name} is left out: {error.problem}")
             continue
+        learned = found.manifest["counters"]["frames_learned"]
+        if learned and not is_whole and same_numbers(own, found):
+            raise DataError(
+                f"{place} has the same report as {own.manifest[KEY]['board']}: it would count "
+                "twice under two names",
+                hint=f"--board {name}; to rename it, rm -r {shlex.quote(str(place))} first",
+            )
         try:
             others.pool.add(found)
         except DataError as error:  # its numbers are in some of the sums by now

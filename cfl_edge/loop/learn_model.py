@@ -35,7 +35,7 @@ from cfl_edge.loop.verbs import Verbs
 from cfl_edge.loop.watching import Watch, Watched, Watcher
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.loop.zones import Zone
-from cfl_edge.model.last_stream import FRAME_PX, STREAM, ZONES, remembered
+from cfl_edge.model.last_stream import FRAME_PX, LABELS_FROM, STREAM, ZONES, remembered
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import ONNX_FOLDER, Store
 from cfl_edge.notices import Notice
@@ -179,6 +179,7 @@ class LearnedModel:
         space = DiskSpace(self._store, learner, round(1 / self.zone.part))
         space.require(on_notice)
         learner.counters[STREAM] = remembered(settings.stream, shown=mask(settings.stream))
+        learner.counters[LABELS_FROM] = settings.labels_from
         file = settings.zones and str(settings.zones.absolute())
         learner.counters[ZONES] = file and remembered(file, shown=file)
         self.gaze.look = look = lambda: (learner.view, learner.image_px)

@@ -21,7 +21,7 @@ from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.session import Session, SessionOptions
 from cfl_edge.loop.step import Step
-from cfl_edge.model.last_stream import zones_file
+from cfl_edge.model.last_stream import is_untaught, zones_file
 from cfl_edge.model.store import ONNX_FOLDER, Store
 from cfl_edge.notices import Notice
 from cfl_edge.onnx.metadata import MODEL_FILE
@@ -175,7 +175,7 @@ def left_over(folder: Path, file: Path | None = None) -> list[str]:
         except UsageError:  # it is gone, or is being edited
             continue
         if named is not None and place.name not in zones:
-            untaught = [name for name in zones if not Store(folder / name).exists()]
+            untaught = [name for name in zones if is_untaught(folder / name)]
             kept = "".join(
                 f", and {_move(place, folder / new, file is not None)} keeps it as zone {new}"
                 for new in untaught[:1]
@@ -190,7 +190,7 @@ def left_over(folder: Path, file: Path | None = None) -> list[str]:
 def _move(place: Path, new: Path, is_learning: bool) -> str:
     """Return the command that moves a model to a zone without one, whose folder may be there.
 
-    `learn` makes the folder of each zone: `mv` alone would then put the model into it.
+    `learn` makes a model of each zone: `mv` alone would then put the other one into its folder.
     """
     emptied = ["rm", "-rf", str(new)] if is_learning or os.path.lexists(new) else []
     moved = shlex.join(["mv", str(place), str(new)])

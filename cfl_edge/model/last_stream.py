@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from cfl_edge.config.zones import read_zones
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.model.checkpoint import Damage, number_of, read_manifest
 
+REPORT = "contribution"  # in the manifest of what a board reports to a fleet
 STREAM = "stream"  # among the counters of a saved model
+LABELS_FROM = "labels_from"  # among them too: where labels came from, None of a page or --label
 ZONES = "zones"  # among them too: the file of --zones, where the model is a zone's
 FRAME_PX = "frame_px"  # and the width and height of its frames
 UNKNOWN_STREAM = "demo:"  # works everywhere
@@ -69,17 +75,42 @@ def is_zone(folder: Path) -> bool:
         return False
 
 
-def _counter(folder: Path, name: str) -> str | None:
+def is_untaught(folder: Path) -> bool:
+    """Return whether nothing is lost without a folder: none is there, or a model without a class.
+
+    Example:
+        >>> is_untaught(Path("nowhere"))
+        True
+    """
+    if manifest := newest_manifest(folder):
+        return manifest.get("classes") == []
+    return not os.path.lexists(folder)
+
+
+def taught_zones(folder: Path) -> list[Path]:
+    """Return the model folders of zones below a folder that have something to export.
+
+    Example:
+        >>> taught_zones(Path("nowhere"))
+        []
+    """
+    places = sorted({place.parent for place in folder.glob("*/checkpoint-*")})
+    return [one for one in places if not is_untaught(one) and REPORT not in newest_manifest(one)]
+
+
+def newest_manifest(folder: Path) -> Mapping[str, Any]:
+    """Return the manifest of the newest checkpoint; an empty one where none can be read."""
     checkpoints = [place for place in folder.glob("checkpoint-*") if number_of(place) is not None]
     for newest in sorted(checkpoints, key=lambda place: number_of(place) or 0)[-1:]:
-        try:
-            counters = read_manifest(newest).get("counters")
-        except (Damage, ModelError, OSError):
-            break
-        found = counters.get(name) if isinstance(counters, dict) else None
-        if isinstance(found, str) and found:
-            return found
-    return None
+        with suppress(Damage, ModelError, OSError):
+            return read_manifest(newest)
+    return {}
+
+
+def _counter(folder: Path, name: str) -> str | None:
+    counters = newest_manifest(folder).get("counters")
+    found = counters.get(name) if isinstance(counters, dict) else None
+    return found if isinstance(found, str) and found else None
 
 
 def learn_command(folder: Path) -> str:
@@ -90,11 +121,14 @@ def learn_command(folder: Path) -> str:
 
     Example:
         >>> learn_command(Path("my models/cups"))
-        "cfl-edge learn --model 'my models/cups' --stream demo:"
+        "cfl-edge teach --model 'my models/cups' --stream demo:"
     """
     stream, file = last_stream(folder), zones_file(folder)
+    labels_from = _counter(folder, LABELS_FROM)
     if is_zone(folder):
         words = ["teach", "--model", str(folder.parent), "--stream", stream, "--zones", str(file)]
+    elif labels_from is None:
+        words = ["teach", "--model", str(folder), "--stream", stream]
     else:
-        words = ["learn", "--model", str(folder), "--stream", stream]
+        words = ["learn", "--model", str(folder), "--stream", stream, "--labels-from", labels_from]
     return shlex.join(["cfl-edge", *words])

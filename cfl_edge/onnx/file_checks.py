@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -22,6 +23,7 @@ from cfl_edge.errors import (
     export_command,
     exported_near,
 )
+from cfl_edge.model.last_stream import taught_zones
 from cfl_edge.model.opening import regular
 from cfl_edge.onnx.metadata import MODEL_FILE
 
@@ -84,13 +86,14 @@ def require_plain_file(path: Path) -> None:
     """
     if path.is_dir():
         inner = path / MODEL_FILE
+        models = [path] if any(path.glob("checkpoint-*")) else taught_zones(path)
+        exports = " && ".join(
+            f"cfl-edge export {shlex.quote(str(one))} -o {shlex.quote(str(one / 'onnx'))}"
+            for one in models
+        )
         raise ModelNotFoundError(
             f"{path} is a folder, expected an ONNX file",
-            hint=f"{inner}, which is in it"
-            if inner.is_file()
-            else f"cfl-edge export {path} -o {path / 'onnx'}"
-            if any(path.glob("checkpoint-*"))
-            else exported_near(path),
+            hint=f"{inner}, which is in it" if inner.is_file() else exports or exported_near(path),
         )
     hint = export_command(path)
     try:
