@@ -15,8 +15,9 @@ from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.loop import disk_space
 from cfl_edge.loop.disk_space import MIB, DiskSpace
+from cfl_edge.model import replacing
 from cfl_edge.model.store import Store
-from cfl_edge.model.writing import write_error
+from cfl_edge.model.writing import write_error, write_file
 
 
 def new_learner():
@@ -119,3 +120,28 @@ def test_an_error_says_what_is_needed_and_what_is_free(tmp_path, free):
     known = write_error(full, tmp_path, needed_bytes=20 * MIB)
     assert "the disk is full: it needs 20.0 MiB, 12.0 MiB free" in known.problem
     assert "the disk is full: 12.0 MiB free is too little" in write_error(full, tmp_path).problem
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_an_export_that_the_disk_has_no_room_for_leaves_the_summary_and_the_model(
+    tmp_path, monkeypatch, options
+):
+    def full(path, parts, **how):
+        if path.suffix == ".onnx":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_file(path, parts, **how)
+
+    monkeypatch.setattr(replacing, "write_file", full)
+    model = tmp_path / "m"
+    command = ("learn", "--stream", "demo:?frames=12", "--model", model, *SMALL, *options)
+    result = cfl_edge(*command)
+    told = f"{model}/onnx cannot be written: the disk is full", "the model itself is saved"
+    assert_error(result, 4, *told)
+    assert result.err.endswith(f"cfl-edge export {model} -o {model}/onnx\n")
+    if options:
+        assert (result.summary["learned"], result.summary["model"]) == (12, str(model))
+    else:
+        assert "learned    12 of 12 frames" in result.out
+        assert f"model      {model}" in result.out
+    assert Store(model).load().manifest["counters"]["frames_learned"] == 12
+    assert not (model / "onnx").exists()

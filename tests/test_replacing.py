@@ -146,9 +146,11 @@ def die(*_):
 def test_new_files_of_a_killed_process_are_not_taken_for_somebodys(tmp_path, monkeypatch, first):
     """Killed before the exchange: what waits is not all there, and goes."""
     out = tmp_path / "deep/out"
-    if not first:
+    if first:
+        out.mkdir(parents=True)  # whoever is killed leaves the folder that it has made
+    else:
         replace_files(out, {name: OLD[name] for name in ("model.onnx", "labels.txt")})
-    before = contents(out) if out.exists() else {}
+    before = contents(out)
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: 999_999_999)
         patch.setattr(replacing, "discard", lambda _: None)

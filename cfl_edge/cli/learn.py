@@ -55,6 +55,9 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
     if settings.zones is not None:
         lines.append(f"next       {_next_of_zones(settings, learned)}")
     reporter.summary(fields.get(None, {"zones": fields}), lines)
+    for one in learned.values():
+        if one.failed is not None:
+            raise one.failed
 
 
 def _next_of_zones(settings: LearnSettings, learned: Mapping[str | None, Learned]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.core.allocator import return_freed_memory
-from cfl_edge.errors import UsageError
+from cfl_edge.errors import CflEdgeError, UsageError, export_command
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
@@ -62,6 +62,7 @@ class Learned:
         published: How often the file of `--publish` was written.
         written: Bytes written to disk.
         exports: Whether the learner can be exported.
+        failed: Why the ONNX files could not be written; the model itself is saved.
     """
 
     summary: Summary
@@ -70,6 +71,7 @@ class Learned:
     published: int
     written: Written
     exports: bool = True
+    failed: CflEdgeError | None = None
 
 
 @dataclass(frozen=True)
@@ -279,10 +281,18 @@ class LearnedModel:
                 self._publisher.after_frame()
 
     def finish(self) -> Learned:
-        """Take no more verbs, write the ONNX files, and return what was learned."""
+        """Take no more verbs, write the ONNX files, and return what was learned; raise nothing."""
         self.mailbox.close()
         learner, publisher = self._learner, self._publisher
-        exported = _write_onnx(learner, self._settings, publisher, self._on_notice)
+        exported, failed = None, None
+        try:
+            exported = _write_onnx(learner, self._settings, publisher, self._on_notice)
+        except CflEdgeError as error:
+            again = export_command(self._settings.model / ONNX_FOLDER / MODEL_FILE)
+            failed = type(error)(
+                f"{error.problem.rstrip('.')}; the model itself is saved",
+                hint=f"{error.hint}; then {again}",
+            )
         return Learned(
             self._learning.summary(self.session),
             learner.samples(),
@@ -290,6 +300,7 @@ class LearnedModel:
             publisher.published if publisher is not None else 0,
             self._writes.written(publisher, exported),
             declaration(learner.config.learner).exports,
+            failed,
         )
 
 

@@ -18,14 +18,14 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cfl_edge.model.opening import regular
 from cfl_edge.model.writing import (
     TEMPORARY,
     discard,
-    make_folder,
+    made_folder,
     sync_folder,
     write_error,
     write_file,
@@ -66,39 +66,40 @@ def staged_files(
         ModelWriteError: Disk full, no permission. The text says what was replaced, if anything.
     """
     real, exchanged = Path(os.path.realpath(folder)), False
-    with _explained(folder):
-        make_folder(real)
-        remove_leftovers(real)
-        stage = _make_stage(real, contents, beside)
-    try:
+    with ExitStack() as stack:
         with _explained(folder):
-            for name, parts in contents.items():
-                write_file(stage / name, parts, written=written)
-        yield [stage / name for name in contents]
-        with _explained(folder):
-            names = [*contents, *(name for name in beside if (stage / name).exists())]
-            for name in names:
-                _copy_mode(real / name, stage / name)
-                with open(stage / name, "rb") as file:  # the block may have written it
-                    os.fsync(file.fileno())
-            if stage.parent != real:
-                _write_names(stage, {*contents, *beside})
-            sync_folder(stage)
-        exchanged = stage.parent != real and _exchange_folders(stage, real, beside)
-        if not exchanged:
-            _replace_each(stage, folder, names)
+            stack.enter_context(made_folder(real))
+            remove_leftovers(real)
+            stage = _make_stage(real, contents, beside)
         try:
-            if exchanged:
-                _clear_old(stage, real, {*contents, *beside})
-                os.unlink(real / stage.name)
-            sync_folder(real.parent if exchanged else real)
-        except OSError as error:
-            late = "The new files are in place, but a power cut may lose them."
-            raise write_error(error, folder, intact=late) from error
-    finally:
-        if not exchanged:
-            discard(stage)
-        _staging.discard(stage)
+            with _explained(folder):
+                for name, parts in contents.items():
+                    write_file(stage / name, parts, written=written)
+            yield [stage / name for name in contents]
+            with _explained(folder):
+                names = [*contents, *(name for name in beside if (stage / name).exists())]
+                for name in names:
+                    _copy_mode(real / name, stage / name)
+                    with open(stage / name, "rb") as file:  # the block may have written it
+                        os.fsync(file.fileno())
+                if stage.parent != real:
+                    _write_names(stage, {*contents, *beside})
+                sync_folder(stage)
+            exchanged = stage.parent != real and _exchange_folders(stage, real, beside)
+            if not exchanged:
+                _replace_each(stage, folder, names)
+            try:
+                if exchanged:
+                    _clear_old(stage, real, {*contents, *beside})
+                    os.unlink(real / stage.name)
+                sync_folder(real.parent if exchanged else real)
+            except OSError as error:
+                late = "The new files are in place, but a power cut may lose them."
+                raise write_error(error, folder, intact=late) from error
+        finally:
+            if not exchanged:
+                discard(stage)
+            _staging.discard(stage)
 
 
 def replace_files(

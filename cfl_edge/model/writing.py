@@ -6,8 +6,8 @@ import errno
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cfl_edge.errors import ModelWriteError, existing
@@ -124,6 +124,31 @@ def make_folder(folder: Path) -> list[Path]:
     for made in missing:
         sync_folder(made.parent)
     return missing
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Create a folder, as `make_folder`; if the `with` block fails, remove it where it is empty.
+
+    Raises:
+        OSError: As the system reports it.
+
+    Example:
+        >>> import tempfile
+        >>> parent = Path(tempfile.mkdtemp())
+        >>> with suppress(ZeroDivisionError), made_folder(parent / "deep" / "x"):
+        ...     1 / 0
+        >>> list(parent.iterdir())
+        []
+    """
+    made = make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # not empty, or not ours any more
+            for place in made:
+                place.rmdir()
+        raise
 
 
 def discard(path: Path) -> OSError | None:
