@@ -27,6 +27,7 @@ from page_session import CountingSession, until
 from PIL import Image
 
 from cfl_edge.errors import DataError
+from cfl_edge.names import check_name
 
 pytestmark = pytest.mark.browser
 THINGS = ("mug", "scissors", "leaf")
@@ -303,6 +304,31 @@ def test_a_name_that_is_taken_offers_to_merge_in_the_words_of_the_page(browser, 
         dialog.get_by_role("button", name="Merge").click()
         until(lambda: session.samples == {"mug": 9})
         assert session.done == [("merge", {"names": ["cup", "mug"], "into": "mug"})]
+
+
+def test_a_name_that_is_refused_stays_to_be_changed_with_the_reason(browser, session):
+    session.samples |= {"cup": 4}
+
+    def refuses(name, to):
+        check_name(to)
+
+    session._do_rename = refuses
+    with opened(browser, session.page.address) as page:
+        card(page, "cup").get_by_role("button", name="cup", exact=True).click()
+        field = page.get_by_role("textbox", name="Name of the class")
+        field.fill("unknown")
+        page.keyboard.press("Enter")
+        note = page.locator(".note.bad")
+        note.wait_for()
+        assert "is 'unknown', which is no name for a class" in note.inner_text()
+        assert "--" not in note.inner_text()
+        field.wait_for()
+        assert field.input_value() == "unknown"
+        page.keyboard.press("Escape")
+        field.wait_for(state="hidden")
+        (complaint,) = page.complaints
+        assert "400" in complaint
+        page.complaints.clear()
 
 
 def test_a_correction_of_spaces_alone_is_asked_for_again(browser, session):

@@ -135,7 +135,8 @@ def test_what_is_no_archive_is_refused(session):
     for wrong in (b"", b"PK\x05\x06", data[:-10], picture(1), data[:-22] + data[-21:] + b"x"):
         code, answer = learn(session, wrong)
         assert (code, answer["hint"]) == (400, zip_pictures.HINT)
-    assert "no picture" in learn(session, archive([("1.png", picture(1))]))[1]["error"]
+    error = learn(session, archive([("1.png", picture(1))]))[1]["error"]
+    assert error == "The archive holds no picture in a folder; nothing was imported"
     assert session.pictures == []
 
 

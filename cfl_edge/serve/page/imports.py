@@ -76,7 +76,8 @@ class Imports:
             hint = f"free space in {gettempdir()} of the machine that learns"
             return answer({"error": problem, "hint": hint}, HTTPStatus.INSUFFICIENT_STORAGE)
         except DataError as error:
-            problems = {"error": error.problem, "hint": error.hint}
+            problem = f"{error.problem}; nothing was imported"
+            problems = {"error": problem, "hint": error.hint}
             return answer(problems, HTTPStatus.BAD_REQUEST)
         finally:
             self.progress = None

@@ -160,10 +160,14 @@ class ClassCard extends HTMLElement {
     this.hold.setAttribute("aria-label", `Hold to teach: ${this.name}`);
   }
 
-  rename() {
+  #edit(text) {
     this.title_.hidden = true;
     this.field.hidden = false;
-    this.field.value = this.name;
+    this.field.value = text;
+  }
+
+  rename() {
+    this.#edit(this.name);
     this.field.focus();
     this.field.select();
   }
@@ -178,7 +182,10 @@ class ClassCard extends HTMLElement {
     if (!wanted || !to || to === this.name) return;
     const there = session.classes.find(({ name }) => name.normalize("NFC") === to.normalize("NFC"));
     if (there) await merge(this.name, there.name, `There is a class ${there.name} already. `);
-    else await session.do("rename", { name: this.name, to });
+    else if (!(await session.do("rename", { name: this.name, to }))) {
+      this.#edit(to); // a note says why it was refused: it can be changed
+      if (here) this.field.focus();
+    }
   }
 
   async #mergeInto() {
