@@ -93,6 +93,9 @@ def test_events_of_frigate() -> None:
 def test_an_option_that_frigate_has_not_is_named_with_those_it_has(start: str) -> None:
     with pytest.raises(UsageError, match=r"unknown option 'lable', expected one of .*timeout_s"):
         parse_uri(f"{start}?timeout_s=9&lable=dog")
+    with pytest.raises(UsageError) as caught:
+        parse_uri(f"{start}?timeout=9")
+    assert caught.value.hint == f"{start}?timeout_s=20"
 
 
 @pytest.mark.parametrize("start", ["rtsp://", "http:///stream", "frigate://", "frigate-events://"])

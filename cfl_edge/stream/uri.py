@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -277,9 +278,10 @@ def _read_options(kind: str, query: str, uri: str) -> dict[str, Value]:
     options: dict[str, Value] = {}
     for key, text in parse_qsl(query, keep_blank_values=True):
         if key not in keys:
+            near = difflib.get_close_matches(key, keys, n=1) or list(keys)
             raise UsageError(
                 f"{mask(uri)}: unknown option {key!r}, expected one of {', '.join(keys) or 'none'}",
-                hint=next((f"{base}?{each}={keys[each].example}" for each in keys), "leave it out"),
+                hint=next((f"{base}?{each}={keys[each].example}" for each in near), "leave it out"),
             )
         if key in options:
             raise UsageError(f"{mask(uri)}: {key} is given twice, expected once", hint="remove one")
