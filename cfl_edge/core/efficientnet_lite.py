@@ -84,6 +84,7 @@ def efficientnet_lite0() -> nn.Sequential:
     """Build the network up to its last convolution: 0 (stem), 1-16 (blocks), 17 (last).
 
     Example:
+        >>> import torch
         >>> net = efficientnet_lite0()
         >>> net(torch.zeros(1, 3, 64, 64)).shape
         torch.Size([1, 1280, 2, 2])
