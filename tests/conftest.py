@@ -13,6 +13,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from browser_page import chromium
 from command_line import SMALL, cfl_edge, write_images
+from mosquitto import Mosquitto, require_mosquitto
 from page_session import CountingSession
 from verb_room import Room
 from zone_scenes import TWO
@@ -69,6 +70,16 @@ def notices() -> list[str]:
 @pytest.fixture
 def store(tmp_path, notices) -> Store:
     return Store(tmp_path / "deep" / "model", on_notice=notices.append)
+
+
+@pytest.fixture
+def broker(tmp_path):
+    """A real MQTT broker that listens on loopback."""
+    require_mosquitto()
+    broker = Mosquitto(tmp_path)
+    broker.start()
+    yield broker
+    broker.kill()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from command_line import SMALL, cfl_edge
 from frigate_server import PASSWORD, USER, Frigate, event, serving
 from hypothesis import given
 from hypothesis import strategies as st
-from mosquitto import Home, Mosquitto, free_port, require_mosquitto, wait_for, write_certificate
+from mosquitto import Home, free_port, wait_for, write_certificate
 from PIL import Image
 from service_checks import model_bytes
 
@@ -331,15 +331,6 @@ def test_of_an_event_that_waits_the_newest_message_counts_and_the_oldest_is_drop
         inbox.put(data, key)
     assert [inbox.take(0)[1:] for _ in range(2)] == [(b"2", 0), (b"4", 2)]
     assert inbox.take(0) is None
-
-
-@pytest.fixture
-def broker(tmp_path):
-    require_mosquitto()
-    broker = Mosquitto(tmp_path)
-    broker.start()
-    yield broker
-    broker.kill()
 
 
 @pytest.fixture

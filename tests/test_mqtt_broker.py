@@ -30,15 +30,6 @@ RIGHT_S = 2.0  # after which every state is right
 
 
 @pytest.fixture
-def broker(tmp_path):
-    require_mosquitto()
-    broker = Mosquitto(tmp_path)
-    broker.start()
-    yield broker
-    broker.kill()
-
-
-@pytest.fixture
 def address(broker):
     return mqtt_address(f"{broker.url}/house/door", "demo:", {})
 
