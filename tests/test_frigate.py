@@ -11,6 +11,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -339,31 +340,38 @@ def colours(tmp_path):
     return tmp_path / "m.onnx"
 
 
+@contextmanager
+def running(command):
+    """A process that is killed at the end, if it has not ended; its streams are one."""
+    with subprocess.Popen(
+        [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_run_from_event_to_sub_label_also_after_the_broker_was_away(broker, frigate, port, colours):
     frigate.login = True
     frigate.pictures |= {"1.5-a": jpeg("red"), "2.5-a": jpeg("blue"), "3.5-a": jpeg("green")}
     uri = f"frigate-events://{USER}:{ESCAPED}@127.0.0.1:{port}/front_door"
     command = [sys.executable, "-m", "cfl_edge", "run", colours, "--stream", uri, "--json"]
     command += ["--mqtt", f"{broker.url}/yard", "--max-frames", 3, "--stable-frames", 1]
-    with subprocess.Popen(
-        [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        try:
-            with Home(broker.port) as home:
-                until(lambda: home.text("yard/availability") == "online")
-                home.say("frigate/events", json.dumps(event(id="1.5-a")))
-                until(lambda: frigate.sub_labels)
-                until(lambda: home.text("yard/state") == "fox")
-            broker.kill()
-            broker.start()
-            with Home(broker.port) as home:
-                until(lambda: home.text("yard/availability") == "online")
-                home.say("frigate/events", json.dumps(event(id="2.5-a", camera="hall")))
-                home.say("frigate/events", json.dumps(event(id="2.5-a")))
-                home.say("frigate/events", json.dumps(event(id="3.5-a")))
-                told = process.communicate(timeout=60)[0]
-        finally:
-            process.send_signal(signal.SIGKILL)
+    with running(command) as process:
+        with Home(broker.port) as home:
+            until(lambda: home.text("yard/availability") == "online")
+            home.say("frigate/events", json.dumps(event(id="1.5-a")))
+            until(lambda: frigate.sub_labels)
+            until(lambda: home.text("yard/state") == "fox")
+        broker.kill()
+        broker.start()
+        with Home(broker.port) as home:
+            until(lambda: home.text("yard/availability") == "online")
+            home.say("frigate/events", json.dumps(event(id="2.5-a", camera="hall")))
+            home.say("frigate/events", json.dumps(event(id="2.5-a")))
+            home.say("frigate/events", json.dumps(event(id="3.5-a")))
+            told = process.communicate(timeout=60)[0]
     assert process.returncode == 0, told
     assert [(id, body["subLabel"]) for id, body in frigate.sub_labels] == [
         ("1.5-a", "fox"),
@@ -392,21 +400,15 @@ def test_a_run_is_healthy_before_the_first_event_and_ends_by_a_signal(
     http = free_port()
     command = [sys.executable, "-m", "cfl_edge", "run", colours, "--json", "--http", http]
     command += ["--stream", f"frigate-events://127.0.0.1:{port}", "--mqtt", f"{broker.url}/yard"]
-    with subprocess.Popen(
-        [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        try:
-            with Home(broker.port) as home:
-                until(lambda: home.text("yard/availability") == "online")
-                assert until(lambda: ask(http)) == {"healthy": True, "reason": None}
-                frigate.pictures["1.5-a"] = jpeg("red")
-                home.say("frigate/events", json.dumps(event(id="1.5-a")))
-                until(lambda: frigate.sub_labels)
-                process.send_signal(signal.SIGTERM)
-                told = process.communicate(timeout=30)[0]
-                until(lambda: home.text("yard/availability") == "offline")
-        finally:
-            process.send_signal(signal.SIGKILL)
+    with running(command) as process, Home(broker.port) as home:
+        until(lambda: home.text("yard/availability") == "online")
+        assert until(lambda: ask(http)) == {"healthy": True, "reason": None}
+        frigate.pictures["1.5-a"] = jpeg("red")
+        home.say("frigate/events", json.dumps(event(id="1.5-a")))
+        until(lambda: frigate.sub_labels)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate(timeout=30)[0]
+        until(lambda: home.text("yard/availability") == "offline")
     assert process.returncode == 0, told
     assert json.loads(told.splitlines()[-1])["seen"] == 1
 
