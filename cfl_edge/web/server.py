@@ -24,7 +24,7 @@ from cfl_edge.web.guard import NO_PATHS, Paths
 from cfl_edge.web.options import HttpOptions
 
 MAX_CLIENTS = 128  # at a time
-QUEUE = 128  # clients that the kernel holds until they are taken
+QUEUE = 1024  # clients that the kernel holds until they are taken; one more tries again after 1 s
 RETRY_S = 0.1  # after a client that could not be taken
 REQUEST_TIMEOUT_S = 10.0  # from connecting to the end of the answer
 MAX_HEADER_BYTES = 1 << 16
