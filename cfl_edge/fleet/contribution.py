@@ -62,8 +62,8 @@ def _is_board(name: str) -> str:
 
 
 _Name = Annotated[str, AfterValidator(_is_name)]
-_Board = Annotated[str, AfterValidator(_is_board)]
-_Boards = Annotated[dict[_Board, Count], Field(min_length=1, max_length=MOST_BOARDS)]
+BoardName = Annotated[str, AfterValidator(_is_board)]
+_Boards = Annotated[dict[BoardName, Count], Field(min_length=1, max_length=MOST_BOARDS)]
 
 
 class _About(BaseModel):
@@ -71,7 +71,7 @@ class _About(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    board: _Board
+    board: BoardName
     generation: Count
     network: Text
     aliases: dict[_Name, _Name]

@@ -11,15 +11,18 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cfl_edge.errors import CflEdgeError, DataError
-from cfl_edge.fleet.contribution import KEY, contribution, read_again, require_same_plan
+from cfl_edge.fleet.contribution import KEY, BoardName, contribution, read_again, require_same_plan
 from cfl_edge.fleet.shared import add_up, keep, put_report
 from cfl_edge.model.checkpoint import MANIFEST_BYTES, Saved
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import FLEET_FOLDER, Store
 from cfl_edge.model.tensors import to_parts
+from cfl_edge.names import visible
 
 FOLDER = "CFL_EDGE_FLEET_FOLDER"  # environment of the server: where it keeps the reports
 RESULT = "fleet round: "  # what the line with the result begins with
@@ -60,6 +63,15 @@ client.train("take")(take)
 """,
 }
 """The files of the Flower app."""
+
+
+class _Answer(BaseModel):
+    """What a board says. Whoever reaches the server can be one, and may say anything."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    board: BoardName
+    problem: Annotated[str, Field(max_length=10_000)] | None = None
 
 
 def report(message: Any, context: Any) -> Any:
@@ -112,13 +124,13 @@ def serve(grid: Any, context: Any) -> None:
     for node, words in _answers(grid, asked, answer_s, names, problems):
         names[node] = words["board"]
         try:
+            if words["board"] in boards.values():  # the first one's report stays as it is
+                raise DataError(f"two boards are called {words['board']}", hint="--board")
             if "tensors" in words:
                 found = from_bytes(words, f"the report of {words['board']}")
                 if found.manifest[KEY]["board"] != words["board"]:
                     raise DataError("it reports for another board", hint="its own --board")
                 received_bytes += put_report(found, shared, print)
-            if words["board"] in boards.values():
-                raise DataError(f"two boards are called {words['board']}", hint="--board")
             boards[node] = words["board"]
         except CflEdgeError as error:
             problems[words["board"]] = error.problem
@@ -134,9 +146,13 @@ def serve(grid: Any, context: Any) -> None:
         summed = others.summed(own)
         given.append(_message({} if summed is None else to_bytes(summed), node=node, kind=TAKE))
     took = sorted(words["board"] for _, words in _answers(grid, given, answer_s, names, problems))
-    (shared / NAMES).write_text(json.dumps(names))
+    problems = {name: visible(why) for name, why in problems.items()}
     result = {"boards": sorted(boards.values()), "took": took, "problems": problems}
     print(RESULT + json.dumps(result | {"nodes": len(nodes), "received_bytes": received_bytes}))
+    try:
+        (shared / NAMES).write_text(json.dumps(names))
+    except OSError as error:  # the round is done all the same
+        print(f"{shared / NAMES} cannot be written: {error.strerror}")
 
 
 def _names(shared: Path) -> dict[int, str]:
@@ -146,7 +162,7 @@ def _names(shared: Path) -> dict[int, str]:
             int(node): str(name) for node, name in json.loads((shared / NAMES).read_text()).items()
         }
     except (OSError, ValueError, AttributeError):
-        return {}  # before the first round; or the disk was full in the last
+        return {}  # before the first round, or it could not be written in the last
 
 
 def _answers(
@@ -161,10 +177,18 @@ def _answers(
     for reply in grid.send_and_receive(messages, timeout=answer_s):
         node = reply.metadata.src_node_id
         waiting.discard(node)
+        name = names.get(node, f"node {node}")
         if reply.has_error():
-            problems[names.get(node, f"node {node}")] = str(reply.error.reason)
-        elif "problem" in (words := _words(reply)):
-            problems[words["board"]] = words["problem"]
+            problems[name] = str(reply.error.reason)
+            continue
+        try:
+            words = _words(reply)
+            answer = _Answer.model_validate(words)
+        except (KeyError, TypeError, ValidationError):
+            problems[name] = "its answer is none of this version of cfl-edge"
+            continue
+        if answer.problem is not None:
+            problems[answer.board] = answer.problem
         else:
             yield node, words
     for node in waiting:
@@ -211,7 +235,8 @@ def from_bytes(words: dict[str, Any], where: str) -> Saved:
 
     try:
         if len(words["manifest"]) > MANIFEST_BYTES:
-            raise ValueError(f"a manifest of {len(words['manifest'])} bytes")
+            found = len(words["manifest"])
+            raise ValueError(f"a manifest of {found} bytes, expected at most {MANIFEST_BYTES}")
         manifest = json.loads(words["manifest"])
         tensors = safetensors.numpy.load(words["tensors"])
     except (KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError) as error:
