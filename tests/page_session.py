@@ -33,6 +33,7 @@ class CountingSession:
     def __init__(self, folder, *, fps=50, draw=None, **options):
         self.mailbox = Mailbox()
         self.samples, self.learned, self.done = {}, [], []
+        self.held_as = {}  # of each picture: what `undo` with `hold` takes back together
         self.label, self.until_s, self.paused = None, 0.0, False
         self.fps, self.frame, self.show = fps, 0, True
         self.draw = draw or (lambda number: np.full((48, 64, 3), number % 256, np.uint8))
@@ -122,13 +123,15 @@ class CountingSession:
 
     def _do_label_frame(self, label, frame):
         self.samples[check_name(label)] = self.samples.get(label, 0) + 1
+        self.learned.append((frame, label, time.monotonic()))
         return {"frame": frame, "learned": True}
 
-    def _do_label_picture(self, label, picture, quiet=False):
+    def _do_label_picture(self, label, picture, batch=None):
         if label == self.refused:
             self._known(label)
         label, number = check_name(label), FIRST_PICTURE + len(self.pictures)
         self.pictures.append((label, base64.b64decode(picture)))
+        self.held_as[number] = label if batch is None else batch
         self.samples[label] = self.samples.get(label, 0) + 1
         self.learned.append((number, label, time.monotonic()))
         return {"frame": number, "label": label, "learned": True}
@@ -159,11 +162,13 @@ class CountingSession:
         return {"suspects": self.suspects}
 
     def _do_undo(self, hold=False, frames=0):
-        label = self.learned[-1][1] if self.learned else None
+        def held():
+            return self.held_as.get(self.learned[-1][0], self.learned[-1][1])
+
+        last = held() if self.learned else None
         count = 0
-        while self.learned and (self.learned[-1][1] == label if hold else count < frames):
-            self.learned.pop()
-            self.samples[label] -= 1
+        while self.learned and (held() == last if hold else count < frames):
+            self.samples[self.learned.pop()[1]] -= 1
             count += 1
         return {"frames_taken_back": count}
 

@@ -331,6 +331,37 @@ def test_a_name_that_is_refused_stays_to_be_changed_with_the_reason(browser, ses
         page.complaints.clear()
 
 
+def test_while_paused_the_page_says_so_and_learns_what_is_corrected_alone(browser, session):
+    session.samples |= {"cup": 4, "mug": 5}
+    with opened(browser, session.page.address) as page:
+        page.get_by_role("button", name="Pause learning").click()
+        page.get_by_text("Learning is paused", exact=True).wait_for()
+        with held(page, "Hold to teach: mug"):
+            page.get_by_text("Learning is paused: resume it to teach by holding").wait_for()
+        page.get_by_role("button", name="No, that is …").click()
+        page.get_by_role("dialog").get_by_role("button", name="cup").click()
+        until(lambda: session.samples == {"cup": 5, "mug": 5})
+        page.get_by_role("button", name="Resume learning").click()
+        page.locator(".badge").wait_for(state="hidden")
+        with held(page, "Hold to teach: mug"):
+            until(lambda: session.samples["mug"] > 5)
+
+
+def test_undo_of_a_correction_takes_back_that_frame_and_nothing_learned_since(browser, session):
+    session.samples |= {"cup": 4, "mug": 5}
+    with opened(browser, session.page.address) as page:
+        page.get_by_role("button", name="No, that is …").click()
+        page.get_by_role("dialog").get_by_role("button", name="cup").click()
+        until(lambda: session.samples["cup"] == 5)
+        with held(page, "Hold to teach: cup"):
+            until(lambda: session.samples["cup"] > 9)
+        until(lambda: session.label is None)
+        taught = session.samples["cup"]
+        page.get_by_role("button", name="Undo", exact=True).click()
+        until(lambda: session.samples["cup"] < taught)
+        assert session.samples["cup"] == taught - 1
+
+
 def test_a_correction_of_spaces_alone_is_asked_for_again(browser, session):
     session.samples |= {"cup": 4, "mug": 5}
     with opened(browser, session.page.address) as page:

@@ -80,8 +80,11 @@ def test_each_picture_has_a_thumbnail_until_it_is_undone(session):
     assert (newest.size, newest.convert("L").getpixel((56, 56))) == ((112, 112), 20)
     code, body, _ = ask(session, f"/api/v1/thumbnails/{shown['mug'][0]}.jpg")
     assert (code, body) == (200, thumbnails.get(shown["mug"][0]))
+    learn(session, archive([("cup/1.png", picture(10))]))
     ask(session, "/api/v1/undo", {"hold": True})
-    assert set(thumbnails.shown()) == {"mug"}
+    assert set(thumbnails.shown()) == {"mug", "pen"}
+    ask(session, "/api/v1/undo", {"hold": True})
+    assert thumbnails.shown() == {}
 
 
 def test_frames_come_while_it_learns_and_the_progress_is_told(session):

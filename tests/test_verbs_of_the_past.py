@@ -1,6 +1,7 @@
 """Verbs between the frames of a session that take back, rename and merge what was learned."""
 
 import copy
+import itertools
 import time
 from dataclasses import replace
 
@@ -9,16 +10,20 @@ import pytest
 from test_session import Script, frame, frames
 from verb_room import PLAIN, Room, png
 
+from cfl_edge.config.models import UndoSettings
 from cfl_edge.errors import DataError
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.ring import FrameRing
 from cfl_edge.learner import batch_learner
+from cfl_edge.learner.journal import PAUSE_S
 from cfl_edge.learner.journalled import open_journal
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.saved import to_saved
+from cfl_edge.learner.undo import undo
 from cfl_edge.loop.learning import Learning
 from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.session import Session
+from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.store import Store
 
 
@@ -153,6 +158,56 @@ def test_the_last_hold_is_undone_without_learning_anything_again(room):
     saved = Learner.from_saved(Store(room.folder).load())
     assert saved.samples() == room.samples == {"above": 6}
     assert (before[0] == before[1]).all()
+
+
+def imported(room, batch, *names):
+    """Return what asks for a picture of each name, as an import does."""
+    picture = png(PLAIN[0].image)
+    return [room.ask("label_picture", label=n, picture=picture, batch=batch) for n in names]
+
+
+def test_an_import_is_undone_as_a_whole_and_alone(room, monkeypatch):
+    """However long it takes, and whatever came just before it."""
+    later_s = time.monotonic() + 100
+    clock = itertools.count(later_s, 1.5 * PAUSE_S)  # each picture takes longer than a pause
+    room.teaching.on_hold = room.model.remember
+    room.run(
+        PLAIN[0],
+        room.ask("label", label="mug"),
+        *PLAIN[1:4],
+        room.ask("unlabel"),
+        PLAIN[4],
+        lambda: monkeypatch.setattr(batch_learner.time, "monotonic", clock.__next__),
+        *imported(room, 1, "mug", "mug", "pen"),
+        *imported(room, 2, "pen", "cup", "mug", "cup"),
+        monkeypatch.undo,
+        *(room.ask("undo", hold=True) for _ in range(3)),
+    )
+    undone = [answer["per_class"] for answer in room.answers[-3:]]
+    assert undone == [{"mug": 1, "pen": 1, "cup": 2}, {"mug": 2, "pen": 1}, {"mug": 3}]
+    assert room.samples == {}
+
+
+def test_a_hold_amid_an_import_is_undone_by_itself(room):
+    room.run(
+        *imported(room, 1, "cup", "pen"),
+        room.ask("label", label="mug"),
+        *PLAIN[:3],
+        room.ask("unlabel"),
+        *imported(room, 1, "pen", "cup"),
+        room.ask("save"),
+        *(room.ask("undo", hold=True) for _ in range(3)),
+    )
+    undone = [answer["per_class"] for answer in room.answers[-3:]]
+    assert undone == [{"cup": 1, "pen": 1}, {"mug": 3}, {"cup": 1, "pen": 1}]
+
+
+def test_an_import_of_an_earlier_session_is_undone_as_a_whole(room):
+    room.run(PLAIN[0], *imported(room, 1, "mug", "pen", "mug"))
+    room.checkpoints.save()
+    folder = FolderModel(room.folder, [].append)
+    undone = undo(folder, UndoSettings(model=room.folder, hold=True), on_notice=[].append)
+    assert undone.per_class == {"mug": 2, "pen": 1}
 
 
 def test_no_verb_loads_the_backbone_again(room, monkeypatch):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 from test_session import frame, frames, new_learner
-from verb_room import PLAIN, Room
+from verb_room import PLAIN, Room, png
 
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.labels.frames import FrameLabels
@@ -66,6 +66,29 @@ def test_nothing_is_learned_while_paused(tmp_path):
     assert room.answers[1]["said"] == "label mug; learning is paused"
     assert room.answers[2]["paused"] is True
     assert (room.answers[2]["seen"], room.answers[2]["label"]) == (18, "mug")
+
+
+def test_what_somebody_corrects_or_imports_is_learned_while_paused_and_this_is_said(room):
+    picture = png(PLAIN[3].image)
+    room.run(
+        room.ask("pause"),
+        room.ask("label", label="held"),
+        *PLAIN[:4],
+        room.ask("label_frame", label="mug", frame=1),
+        room.ask("label_picture", label="pen", picture=picture),
+        room.ask("label_picture", label="pen", picture=picture, batch=1),
+        room.ask("status"),
+        room.ask("resume"),
+        room.ask("label_frame", label="mug", frame=2),
+    )
+    assert room.samples == {"mug": 2, "pen": 2}
+    assert [answer["said"] for answer in (room.answers[0], *room.answers[2:4])] == [
+        "learning is paused; corrections and imported pictures are still learned",
+        "frame 1 is mug: learned, and learning stays paused",
+        "the picture is pen: learned, and learning stays paused",
+    ]
+    assert room.answers[5]["paused"] is True
+    assert room.answers[7]["said"] == "frame 2 is mug"
 
 
 def test_past_frames_are_labelled_and_relabelled(room):

@@ -60,7 +60,8 @@ class UndoSettings(Settings):
         int | None, Field(gt=0), Option("Undo the last N frames learned.", metavar="N")
     ] = None
     hold: Annotated[
-        bool, Option("Undo the last hold: the frames that got one label without a pause.")
+        bool,
+        Option("Undo the last hold, the frames that got one label without a pause, or import."),
     ] = False
     across_sessions: Annotated[
         bool, Option("Let --seconds reach into the sessions before the last one.")

@@ -198,14 +198,25 @@ class Journal:
         within = int(is_within.sum())
         return within if self.start_at is not None else min(within, self.end - self.start)
 
+    def join(self) -> None:
+        """Let the last frame count as learned at once with the one before it: see `frames_of_hold`.
+
+        So pictures of several classes are one import, whenever it ended.
+        """
+        if self.segments:
+            newest = self.segments[-1]
+            newest.arrays["times_s"][newest.count - 1] = self._column("times_s")[-2]
+
     def frames_of_hold(self) -> int:
-        """Count the last frames that have one label and no pause between them."""
+        """Count the last frames without a pause that have one label, or were learned at once."""
         count = self.end - self.start
         if not count:
             return 0
         labels = np.concatenate([s.arrays["labels"][: s.count] for s in self.segments])
         sessions, times_s = self._column("sessions")[-count:], self._column("times_s")[-count:]
-        breaks = (np.diff(labels) != 0) | (np.diff(sessions) != 0) | (np.diff(times_s) > PAUSE_S)
+        steps_s = np.diff(times_s)
+        is_other = (np.diff(labels) != 0) & (steps_s != 0)
+        breaks = is_other | (np.diff(sessions) != 0) | (steps_s > PAUSE_S)
         return count - int(np.flatnonzero(breaks)[-1]) - 1 if breaks.any() else count
 
     def _column(self, name: str) -> npt.NDArray[Any]:

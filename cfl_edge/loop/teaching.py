@@ -89,6 +89,7 @@ class Teaching:
         self.withheld = self.let_go = 0
         self._before = learner.frames_learned  # by earlier sessions, and not undone
         self._pictures = itertools.count(FIRST_PICTURE)
+        self._imported: tuple[int | None, int] = None, 0  # a batch, and its newest picture
 
     @property
     def learned(self) -> int:
@@ -196,12 +197,13 @@ class Teaching:
             kept = self._ring.claim(label, frame=error.frame)
         return kept.index, self._insist(kept, label)
 
-    def teach_picture(self, label: str, image: Image) -> tuple[int, bool]:
+    def teach_picture(self, label: str, image: Image, batch: int | None = None) -> tuple[int, bool]:
         """Learn a picture that is no frame of the stream: all of it, fitted as a frame would be.
 
         Args:
             label: A checked name.
             image: uint8 RGB, (H, W, 3).
+            batch: Number of the pictures that are undone together with it; None where it is alone.
 
         Returns:
             Its number, as if it were a frame, and whether it was learned: a flag may withhold it.
@@ -211,12 +213,23 @@ class Teaching:
         (prediction,) = self._learner.predict_encoded(encoded)
         seen = Seen(encoded, prediction.label, frozenset(), quality(square))
         number = next(self._pictures)
-        return number, self._insist(Kept(number, seen, 0), label)
+        follows = batch is not None and self._imported == (batch, self._newest)
+        learned = self._insist(Kept(number, seen, 0), label, follows=follows)
+        if learned:
+            self._imported = batch, number
+            if follows and self._learner.journal is not None:
+                self._learner.journal.join()
+        return number, learned
 
-    def _insist(self, kept: Kept[Seen], label: str) -> bool:
+    @property
+    def _newest(self) -> int | None:
+        """Number of what was learned last; None before the first."""
+        return self._learned[-1][0] if self._learned else None
+
+    def _insist(self, kept: Kept[Seen], label: str, *, follows: bool = False) -> bool:
         """Learn one frame that somebody has looked at: a confident prediction is no objection."""
         before = self.learned
-        self._teach(kept, label, lambda: None, insisted=True)
+        self._teach(kept, label, lambda: None, insisted=True, follows=follows)
         return self.learned > before
 
     def follow(self, names: Collection[str], into: str | None) -> None:
@@ -311,7 +324,13 @@ class Teaching:
             self._teach(kept, label, budget_s)
 
     def _teach(
-        self, kept: Kept[Seen], label: str, budget_s: Budget, *, insisted: bool = False
+        self,
+        kept: Kept[Seen],
+        label: str,
+        budget_s: Budget,
+        *,
+        insisted: bool = False,
+        follows: bool = False,
     ) -> None:
         seen = kept.item
         self.accuracy.add(seen.prediction == label)
@@ -330,7 +349,7 @@ class Teaching:
                     withheld_notice(flag, what, seen.quality, label, seen.prediction or "")
                 )
             return
-        if self._labels.looks_back or self.hold.current() is not None:
+        if not follows and (self._labels.looks_back or self.hold.current() is not None):
             self._note_hold(label)
         self._learner.learn(seen.encoded, [label], budget_s=budget_s())
         if self.on_learned is not None:

@@ -120,7 +120,10 @@ class LabelPicture(Arguments):
 
     label: NewName
     picture: Annotated[str, Field(max_length=MOST_PICTURE)]  # JPEG or PNG in base64
-    quiet: Annotated[bool, Field(description="One of many: the session says nothing.")] = False
+    batch: Annotated[
+        FrameNumber | None,
+        Field(description="One of many, which are undone together; the session says nothing."),
+    ] = None
 
 
 class Relabel(Arguments):

@@ -22,6 +22,7 @@ from cfl_edge.loop import verb_arguments as given
 from cfl_edge.loop.change_verbs import Answer, ChangeVerbs
 from cfl_edge.loop.gaze import few_pixels
 from cfl_edge.loop.glance import BURST_S
+from cfl_edge.loop.running import Running
 from cfl_edge.loop.verb_arguments import VERBS
 from cfl_edge.model.store import ONNX_FOLDER
 from cfl_edge.names import visible
@@ -111,7 +112,7 @@ class Verbs(ChangeVerbs):
                 raise DataError(str(error), hint="another frame, or another label") from error
             answer = self.relabel(given.Relabel(label=label, frames=[error.frame]))
             return answer | {"frame": error.frame, "learned": True}
-        said = f"frame {frame} is {label}" + ("" if learned else ": not learned, it has a flag")
+        said = f"frame {frame} is {label}{_outcome(running, learned)}"
         return {"said": said, "frame": frame, "label": label, "learned": learned}
 
     def label_picture(self, asked: given.LabelPicture) -> Answer:
@@ -125,10 +126,10 @@ class Verbs(ChangeVerbs):
             raise DataError(
                 f"The picture cannot be read: {error}", hint="a JPEG or PNG file in base64"
             ) from error
-        number, learned = running.teaching.teach_picture(label, image)
-        said = f"the picture is {label}" + ("" if learned else ": not learned, it has a flag")
+        number, learned = running.teaching.teach_picture(label, image, asked.batch)
+        said = f"the picture is {label}{_outcome(running, learned)}"
         answer = {"said": said, "frame": number, "label": label, "learned": learned}
-        return answer | {"news": not asked.quiet}
+        return answer | {"news": asked.batch is None}
 
     def suspects(self, asked: given.Nothing) -> Answer:
         """Say which frames that were learned in this session may have a wrong label."""
@@ -153,9 +154,10 @@ class Verbs(ChangeVerbs):
         return {"said": f"places for {label}", **found, "news": False}
 
     def pause(self, asked: given.Nothing) -> Answer:
-        """Predict, and learn nothing."""
+        """Learn nothing by itself: what somebody corrects, reviews or imports alone."""
         self._running("pause").teaching.hold.paused = True
-        return {"said": "learning is paused", "paused": True}
+        said = "learning is paused; corrections and imported pictures are still learned"
+        return {"said": said, "paused": True}
 
     def resume(self, asked: given.Nothing) -> Answer:
         """Learn again."""
@@ -235,3 +237,10 @@ class Verbs(ChangeVerbs):
         """Say how the session stands."""
         running = self._running("status")
         return running.status() | {"model": str(self._model.store.folder)}
+
+
+def _outcome(running: Running, learned: bool) -> str:
+    """Return what to say of one frame or picture that somebody labelled."""
+    if not learned:
+        return ": not learned, it has a flag"
+    return ": learned, and learning stays paused" if running.teaching.hold.paused else ""

@@ -49,6 +49,7 @@ class Imports:
         self._on_notice = on_notice
         self._mailbox = watched.mailbox
         self._look = watched.look
+        self._batch = 0  # number of an import: its pictures are undone together
         self.progress: dict[str, int] | None = None
         self.version = 0
 
@@ -86,6 +87,7 @@ class Imports:
     async def _learn(self, files: Iterator[tuple[Packed, bytes]], count: int) -> Response:
         """Learn one picture after the other; what was learned before an error stays."""
         learned, skipped, problem = Counter[str](), Counter[str](), None
+        self._batch += 1
         try:
             for done in range(count):
                 self._show(done, count)
@@ -124,7 +126,7 @@ class Imports:
         while True:
             try:
                 submitted = self._mailbox.submit(
-                    "label_picture", {"label": label, "picture": picture, "quiet": True}
+                    "label_picture", {"label": label, "picture": picture, "batch": self._batch}
                 )
             except SessionError:
                 if self._mailbox.closed:

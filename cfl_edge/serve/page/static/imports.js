@@ -73,7 +73,8 @@ class PictureImport extends HTMLElement {
       session.tell(`${name} has more than ${MOST_BYTES / 2 ** 20} MiB. Try: several, or smaller pictures`, { bad: true });
       return;
     }
-    await session.do("import", file, { type: "application/zip" });
+    const undo = ({ learned }) => Object.keys(learned).length ? ["undo", { hold: true }] : null;
+    await session.do("import", file, { type: "application/zip", undo });
   }
 }
 

@@ -19,7 +19,7 @@ session.addEventListener("note", ({ detail: { text, bad, undo } }) => {
     const button = make("button", { type: "button" }, "Undo");
     button.addEventListener("click", () => {
       note.remove();
-      session.do("undo", { hold: true });
+      session.do(...undo);
     });
     note.append(button);
   }

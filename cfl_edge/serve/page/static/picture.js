@@ -3,7 +3,7 @@
 import { chooseClass } from "./dialogs.js";
 import "./look.js";
 import "./region.js";
-import { colour, make, percent, session } from "./session.js";
+import { colour, forgetIt, make, percent, session } from "./session.js";
 
 const SURE = 0.6; // below it the answer is shown as a guess
 
@@ -87,10 +87,12 @@ class LivePicture extends HTMLElement {
     this.classList.toggle("offline", !session.connected);
     const held = session.hold?.label; // as the server has it
     const teaching = session.connected && Boolean(held);
-    this.classList.toggle("teaching", teaching);
-    this.badge.hidden = !teaching && !(session.silent && session.connected);
-    if (teaching) this.badge.textContent = `Learning: ${held}`;
-    else if (session.silent) this.badge.textContent = "No picture from the camera";
+    this.classList.toggle("teaching", teaching && !session.status?.paused);
+    const paused = session.status?.paused;
+    this.badge.hidden = !session.connected || !(teaching || paused || session.silent);
+    if (session.silent) this.badge.textContent = "No picture from the camera";
+    else if (paused) this.badge.textContent = "Learning is paused";
+    else if (teaching) this.badge.textContent = `Learning: ${held}`;
     if (!frame) return;
     const classes = session.classes;
     const index = classes.findIndex(({ name }) => name === frame.prediction);
@@ -148,7 +150,7 @@ class LivePicture extends HTMLElement {
     const label = await chooseClass(`This is not ${prediction}. It is`, { except: prediction });
     if (label === null) return;
     if (learned) await session.do("relabel", { label, frames: [frame] });
-    else await session.do("label_frame", { label, frame }, { undo: true });
+    else await session.do("label_frame", { label, frame }, { undo: forgetIt });
   }
 }
 

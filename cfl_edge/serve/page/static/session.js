@@ -129,8 +129,8 @@ export class Session extends EventTarget {
     this.dispatchEvent(new CustomEvent(kind, { detail }));
   }
 
-  // Shows a sentence to people.
-  tell(text, { bad = false, undo = false } = {}) {
+  // Shows a sentence to people; `undo` is what takes it back, a verb and its arguments.
+  tell(text, { bad = false, undo = null } = {}) {
     this.#tell("note", { text, bad, undo });
   }
 
@@ -146,7 +146,7 @@ export class Session extends EventTarget {
       return;
     }
     if (this.status?.paused) {
-      this.tell("Learning is paused: nothing is learned until you resume it", { bad: true });
+      this.tell("Learning is paused: resume it to teach by holding", { bad: true });
       return;
     }
     this.holding = label;
@@ -169,8 +169,9 @@ export class Session extends EventTarget {
     }
   }
 
-  // Asks for a verb; returns its answer, or null once people were told why not.
-  async do(verb, args = {}, { undo = false, quiet = false, type = "application/json" } = {}) {
+  // Asks for a verb; returns its answer, or null once people were told why not. `undo` makes of the
+  // answer what takes it back.
+  async do(verb, args = {}, { undo = () => null, quiet = false, type = "application/json" } = {}) {
     try {
       const response = await fetch(`api/v1/${verb}`, {
         method: "POST",
@@ -183,7 +184,7 @@ export class Session extends EventTarget {
         this.tell(hint ? `${answer.error}. Try: ${hint}` : answer.error, { bad: true });
         return null;
       }
-      if (!quiet) this.tell(answer.said, { undo });
+      if (!quiet) this.tell(answer.said, { undo: undo(answer) });
       return answer;
     } catch {
       this.tell("No answer from the camera's program: look whether it was done", { bad: true });
@@ -197,6 +198,10 @@ export class Session extends EventTarget {
 }
 
 export const session = new Session();
+
+// What takes back a frame or picture that was just labelled, and nothing that was learned since.
+export const forgetIt = ({ frame, learned, moved }) =>
+  learned && !moved ? ["forget", { frames: [frame] }] : null;
 
 // Returns an element: make("button", {type: "button"}, "Undo").
 export function make(tag, attributes = {}, ...children) {

@@ -1,7 +1,7 @@
 // The tray: labels that may be wrong, and frames worth a second look. One gesture decides each.
 
 import { chooseClass } from "./dialogs.js";
-import { make, percent, session, removeElement } from "./session.js";
+import { forgetIt, make, percent, session, removeElement } from "./session.js";
 
 // Where cards come from, in their order: what each says, and the classes that one press chooses, as
 // the text of a button, the class, and what a screen reader says.
@@ -19,7 +19,7 @@ const SOURCES = {
     picture: (frame) => `api/v1/review/${frame}.png`,
     says: ({ why, guess, score }) => (score === null ? why : `${guess}, ${percent(score)}: ${why}`),
     choices: ({ guess }) => (guess ? [[guess, guess, `${guess} is right`]] : []),
-    undoable: true, // it is the last hold then
+    undo: forgetIt,
   },
 };
 
@@ -56,8 +56,8 @@ class ReviewTray extends HTMLElement {
 
 function card(item) {
   const { source, frame } = item;
-  const { picture, says, choices, undoable = false } = SOURCES[source];
-  const decide = (label) => session.do(source, { frame, label }, { undo: undoable && label !== null });
+  const { picture, says, choices, undo } = SOURCES[source];
+  const decide = (label) => session.do(source, { frame, label }, { undo });
   const other = async () => {
     const label = await chooseClass("This is");
     if (label !== null) decide(label);
