@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from cfl_edge.errors import StreamLostError
-from cfl_edge.stream.frame import Image
+from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.live import Capture, Captured
 
 LOST = StreamLostError("cam is gone", hint="plug it in")
 
 
 def shot(value: int, *, missed: int = 0) -> Captured:
-    def decode() -> Image:
-        return np.full((2, 3, 3), value, np.uint8)
-
-    return Captured(float(value), decode, missed)
+    picture = Picture(np.full((2, 3, 3), value, np.uint8))
+    return Captured(float(value), lambda _: picture, missed)
 
 
 class Camera:

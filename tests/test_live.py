@@ -9,8 +9,9 @@ import pytest
 from scripted_camera import LOST, Camera, CameraCapture, Clock, alive, shot, took_s, value
 
 from cfl_edge.errors import StreamFormatError, StreamLostError, StreamNotFoundError
+from cfl_edge.region import Reduce
 from cfl_edge.stream.decode import ImageError
-from cfl_edge.stream.frame import Image
+from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
 from cfl_edge.stream.options import StreamOptions
 
@@ -94,7 +95,7 @@ def test_a_source_that_sent_only_damage_before_it_was_lost_is_an_error() -> None
 def test_a_source_of_nothing_but_damaged_images_is_an_error() -> None:
     clock = Clock()
 
-    def broken() -> Image:
+    def broken(reduce: Reduce) -> Picture:
         clock.now_s += 1
         raise ImageError("cut off")
 

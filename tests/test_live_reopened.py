@@ -10,16 +10,17 @@ import pytest
 from scripted_camera import LOST, Camera, Clock, alive, ignore, shot, took_s, value
 
 from cfl_edge.errors import StreamLostError, StreamNotFoundError
+from cfl_edge.region import Reduce
 from cfl_edge.stream.decode import ImageError
-from cfl_edge.stream.frame import Image
+from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.live import Capture, Captured, LiveStream
 from cfl_edge.stream.options import StreamOptions
 
 
 def test_a_source_that_is_lost_right_after_its_first_image_is_opened_again() -> None:
-    def slowly() -> Image:
+    def slowly(reduce: Reduce) -> Picture:
         time.sleep(0.05)  # the reader thread meets the loss meanwhile
-        return np.zeros((2, 3, 3), np.uint8)
+        return Picture(np.zeros((2, 3, 3), np.uint8))
 
     camera, clock = Camera(Captured(0.0, slowly), LOST, shot(2)), Clock()
     with LiveStream("cam", camera.open, on_notice=ignore, wait=clock.wait, clock=clock) as stream:
@@ -119,7 +120,7 @@ def test_a_source_that_falls_silent_is_opened_again() -> None:
 def test_a_connection_that_sends_only_damaged_images_is_opened_again() -> None:
     camera, clock, notices = Camera(shot(1)), Clock(), list[str]()
 
-    def broken() -> Image:
+    def broken(reduce: Reduce) -> Picture:
         clock.now_s += 3
         raise ImageError("cut off")
 

@@ -28,7 +28,7 @@ from cfl_edge.loop import session as session_module
 from cfl_edge.loop.writes import Writes
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import DAY_S
-from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.frame import Frame, Picture
 from cfl_edge.stream.live import Capture, Captured, LiveStream
 from cfl_edge.stream.source import Stream
 
@@ -143,7 +143,7 @@ class Camera(Capture):
         time.sleep(max(0.0, due_s - time.monotonic()))
         self.taken += 1
         image = np.roll(self.image + np.arange(16, dtype=np.uint8)[:, None] * 16, self.taken, 0)
-        return [Captured(due_s, lambda: image, label="stripes")]
+        return [Captured(due_s, lambda _: Picture(image), label="stripes")]
 
     def silent(self):
         raise AssertionError("it sends all the time")

@@ -18,6 +18,7 @@ from stream_checks import Check, Open, yield_checks
 from test_video_file import write_clip
 
 from cfl_edge.errors import StreamLostError
+from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.live import Capture, Captured, LiveStream
 from cfl_edge.stream.open import open_stream
@@ -37,7 +38,8 @@ class Clockwork(Capture):
         time.sleep(0.01)
         self._count += 1
         value = self._count % 256
-        return [Captured(time.monotonic(), lambda: np.full((2, 3, 3), value, np.uint8))]
+        picture = Picture(np.full((2, 3, 3), value, np.uint8))
+        return [Captured(time.monotonic(), lambda _: picture)]
 
     def silent(self) -> StreamLostError:
         return StreamLostError("clockwork stands still", hint="wind it up")

@@ -12,10 +12,11 @@ import pytest
 
 from cfl_edge.errors import StreamLostError, StreamNotFoundError, UsageError
 from cfl_edge.notices import Notice
+from cfl_edge.stream.frame import Frame, Picture
 from cfl_edge.stream.live import Capture, Captured
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
-from cfl_edge.stream.recorded import Images, Recording, Shot
+from cfl_edge.stream.recorded import Images, Recording
 from cfl_edge.stream.source import Skipped
 from cfl_edge.stream.uri import KINDS, Key, Kind, StreamUri, mask, parse_uri
 
@@ -313,7 +314,8 @@ class Blinks(Recording):
 
     def read(self, epoch: int, skip: Callable[[Skipped], None]) -> Images:
         for number in range(3):
-            yield Shot(np.full((2, 2, 3), self._level, np.uint8), float(number), "light")
+            image = np.full((2, 2, 3), self._level, np.uint8)
+            yield Frame(image, float(number), label="light")
 
 
 def open_blinks(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Recording:
@@ -330,7 +332,7 @@ class Beats(Capture):
 
     def receive(self) -> list[Captured]:
         time.sleep(0.01)
-        return [Captured(time.monotonic(), lambda: np.zeros((2, 2, 3), np.uint8))]
+        return [Captured(time.monotonic(), lambda _: Picture(np.zeros((2, 2, 3), np.uint8)))]
 
     def silent(self) -> StreamLostError:
         raise AssertionError("it sends all the time")

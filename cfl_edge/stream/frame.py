@@ -50,7 +50,7 @@ class Frame:
 
     image: Image
     timestamp_s: float
-    index: int
+    index: int = 0
     dropped: int = 0
     label: str | None = None
     damaged: int = 0

@@ -22,7 +22,7 @@ from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.region import Reduce
 from cfl_edge.stream.decode import ImageError
-from cfl_edge.stream.frame import Frame, Image, Picture
+from cfl_edge.stream.frame import Frame, Picture
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.source import WAIT_S, Skipped, Stream, closed_error
 
@@ -45,27 +45,22 @@ class Captured:
 
     Args:
         timestamp_s: When it was taken, on the monotonic clock, in seconds.
-        decode: Returns it as RGB, or raises an `ImageError` where it came damaged; called at most
-            once, in the iterating thread, and possibly after the source was closed.
+        decode: Returns it as RGB, shrunk as far as it is told to where the format can, or raises
+            an `ImageError` where it came damaged; called at most once, in the iterating thread,
+            and possibly after the source was closed.
         missed: How many images the source itself dropped just before it.
         label: Class name, where the source knows it: a board's button is held.
         name: What the source calls it, see `Frame.name`.
-        reduced: Does the same and shrinks it as it is told to, where the format can; else None.
     """
 
     timestamp_s: float
-    decode: Callable[[], Image]
+    decode: Callable[[Reduce], Picture]
     missed: int = 0
     label: str | None = None
     name: str = ""
-    reduced: Callable[[Reduce], Picture] | None = None
-
-    def picture(self, reduce: Reduce) -> Picture:
-        """Return it decoded, shrunk where that is possible."""
-        return Picture(self.decode()) if self.reduced is None else self.reduced(reduce)
 
 
-def damaged() -> Image:
+def damaged(reduce: Reduce) -> Picture:
     """Raise an `ImageError`: the `decode` of an image that is known to be damaged."""
     raise ImageError("damaged on its way")
 
@@ -239,7 +234,7 @@ class LiveStream(Stream):
                 continue
             index, captured = taken
             try:
-                image, full_px = captured.picture(self._reduce)
+                image, full_px = captured.decode(self._reduce)
             except ImageError as fault:
                 with self._changed:
                     self.damaged += 1
@@ -285,14 +280,8 @@ class LiveStream(Stream):
             self._changed.notify_all()
             if self._slot is None:  # put it back, unless a newer one has come
                 picture = Picture(first.image, first.full_px)
-                captured = Captured(
-                    first.timestamp_s,
-                    lambda: picture.image,
-                    label=first.label,
-                    name=first.name,
-                    reduced=lambda _: picture,
-                )
-                self._slot = (first.index, captured)
+                decoded = Captured(first.timestamp_s, lambda _: picture, 0, first.label, first.name)
+                self._slot = (first.index, decoded)
             else:
                 self.dropped += 1
 

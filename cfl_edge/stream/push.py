@@ -8,7 +8,7 @@ from typing import final
 
 from cfl_edge.errors import StreamError, StreamLostError, UsageError
 from cfl_edge.notices import Notice
-from cfl_edge.stream.decode import decode_image, decode_picture
+from cfl_edge.stream.decode import decode_picture
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.live import Capture, Captured
 from cfl_edge.stream.uri import StreamUri
@@ -21,12 +21,25 @@ class PushCapture(Capture):
     """Waits for pictures for as long as nobody sends one.
 
     Args:
-        inbox: Where they come in.
+        uri: Of the stream; it says nothing more.
+        timeout_s: Not used: somebody sends a picture at some time.
+        inbox: Where they come in; None without a page.
+        on_notice: Not used.
+
+    Raises:
+        UsageError: There is no page.
     """
 
     description, timeout_s = "push://: pictures that a page sends", math.inf
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(
+        self, uri: StreamUri, timeout_s: float, inbox: Inbox | None, on_notice: Notice
+    ) -> None:
+        if inbox is None:
+            raise UsageError(
+                "push:// takes pictures from the page of teach, and there is none here",
+                hint="cfl-edge teach --stream push:// --model runs/phone",
+            )
         self._inbox = inbox
 
     def receive(self) -> list[Captured]:
@@ -34,8 +47,7 @@ class PushCapture(Capture):
         sent = self._inbox.take(LOOK_S)
         if sent is None:
             return []
-        decode, reduced = partial(decode_image, sent.data), partial(decode_picture, sent.data)
-        return [Captured(sent.when_s, decode, sent.missed, reduced=reduced)]
+        return [Captured(sent.when_s, partial(decode_picture, sent.data), sent.missed)]
 
     def silent(self) -> StreamError:
         """Return the error for nothing sent: it is never asked for."""
@@ -43,25 +55,3 @@ class PushCapture(Capture):
 
     def close(self) -> None:
         """Hold nothing."""
-
-
-def open_push(
-    uri: StreamUri, timeout_s: float, inbox: Inbox | None, on_notice: Notice
-) -> PushCapture:
-    """Open the stream of pictures that a page sends.
-
-    Args:
-        uri: Of the stream; it says nothing more.
-        timeout_s: Not used: somebody sends a picture at some time.
-        inbox: Of the page; None where there is none.
-        on_notice: Not used.
-
-    Raises:
-        UsageError: There is no page.
-    """
-    if inbox is None:
-        raise UsageError(
-            "push:// takes pictures from the page of teach, and there is none here",
-            hint="cfl-edge teach --stream push:// --model runs/phone",
-        )
-    return PushCapture(inbox)

@@ -5,36 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import NamedTuple, final
+from dataclasses import replace
+from typing import final
 
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.frame import Frame, Image
+from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.source import Skipped, Stream, closed_error
 
 TOLD = 5
 """In a folder full of damaged files, the first few tell the user what is wrong."""
 
 
-class Shot(NamedTuple):
-    """One image of a recording.
-
-    Args:
-        image: uint8 RGB, shape (H, W, 3), owned by nobody else.
-        timestamp_s: See `Frame`.
-        label: Class name, where the recording knows it.
-        name: See `Frame`.
-        full_px: See `Frame`.
-    """
-
-    image: Image
-    timestamp_s: float
-    label: str | None
-    name: str = ""
-    full_px: tuple[int, int] | None = None
-
-
-Images = Generator[Shot, None, None]
-"""Of one epoch; closing it releases what it holds."""
+Images = Generator[Frame, None, None]
+"""Of one epoch, not numbered yet; closing it releases what it holds."""
 
 
 class Recording(ABC):
@@ -124,18 +107,11 @@ class RecordedStream(Stream):
     def _frames(self) -> Iterator[Frame]:
         index = 0
         for epoch in range(self._epochs):
-            with closing(self._recording.read(epoch, self._skip)) as shots:
-                for shot in shots:
+            with closing(self._recording.read(epoch, self._skip)) as frames:
+                for frame in frames:
                     if self._closed:
                         return
-                    yield Frame(
-                        shot.image,
-                        shot.timestamp_s,
-                        index,
-                        label=shot.label,
-                        name=shot.name,
-                        full_px=shot.full_px,
-                    )
+                    yield replace(frame, index=index)
                     index += 1
         self.close()
         if len(self.skipped) > TOLD:

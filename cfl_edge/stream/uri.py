@@ -376,9 +376,9 @@ KINDS: dict[str, Kind] = {
     "file": Kind("cfl_edge.stream.files.folder:open_file", ("file",), takes=("epochs",)),
     "folder": Kind("cfl_edge.stream.files.folder:open_folder", takes=("order", "epochs")),
     "demo": Kind("cfl_edge.stream.demo.stream:open_demo", ("demo",), _DEMO_KEYS),
-    "push": Kind("cfl_edge.stream.push:open_push", ("push",), live=True, waits=True),
+    "push": Kind("cfl_edge.stream.push:PushCapture", ("push",), live=True, waits=True),
     "events": Kind(
-        "cfl_edge.stream.network.frigate_events:open_events",
+        "cfl_edge.stream.network.frigate_events:EventsCapture",
         ("frigate-events",),
         _EVENTS_KEYS,
         live=True,

@@ -12,10 +12,11 @@ from typing import final
 import numpy as np
 
 from cfl_edge.errors import StreamLostError
+from cfl_edge.region import Reduce
 from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet, V4l2Device
 from cfl_edge.stream.camera.errors import format_error, open_error, read_error
-from cfl_edge.stream.decode import RawDecoder, decode_image, decode_picture
-from cfl_edge.stream.frame import Image
+from cfl_edge.stream.decode import RawDecoder, decode_picture
+from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.live import Capture, Captured, damaged
 from cfl_edge.stream.pixel_formats import FORMATS
 from cfl_edge.stream.uri import StreamUri
@@ -104,18 +105,16 @@ class V4l2Capture(Capture):
     def _image(self, packet: Packet) -> Captured:
         missed = 0 if self._next_sequence is None else packet.sequence - self._next_sequence
         self._next_sequence = packet.sequence + 1
-        is_jpeg = self._raw is None and not packet.damaged
         return Captured(
             time.monotonic() if packet.timestamp_s is None else packet.timestamp_s,
             damaged if packet.damaged else partial(self._decode, packet.data),
             missed=missed if 0 < missed < MOST_MISSED else 0,
-            reduced=partial(decode_picture, packet.data) if is_jpeg else None,
         )
 
-    def _decode(self, data: bytes) -> Image:
+    def _decode(self, data: bytes, reduce: Reduce) -> Picture:
         if self._raw is None:
-            return decode_image(data)
-        return self._raw(crop_rows(data, self._device.stride_bytes, self._raw.row_bytes))
+            return decode_picture(data, reduce)
+        return Picture(self._raw(crop_rows(data, self._device.stride_bytes, self._raw.row_bytes)))
 
 
 def crop_rows(data: bytes, stride_bytes: int, row_bytes: int | None) -> bytes:

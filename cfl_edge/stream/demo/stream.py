@@ -11,8 +11,9 @@ import numpy as np
 from cfl_edge.notices import Notice
 from cfl_edge.stream.demo.objects import OBJECTS
 from cfl_edge.stream.demo.scene import HEIGHT_PX, WIDTH_PX, Dwell
+from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.options import StreamOptions
-from cfl_edge.stream.recorded import Images, Recording, Shot
+from cfl_edge.stream.recorded import Images, Recording
 from cfl_edge.stream.source import Skipped
 from cfl_edge.stream.uri import StreamUri
 
@@ -102,7 +103,7 @@ class Demo(Recording):
         for number, (name, length) in enumerate(plan, start=2):
             dwell = Dwell(name, length, np.random.default_rng([self._seed, number]))
             for step in range(length):
-                yield Shot(dwell.render(step), time.monotonic(), name)
+                yield Frame(dwell.render(step), time.monotonic(), label=name)
 
 
 def open_demo(uri: StreamUri, options: StreamOptions, on_notice: Notice) -> Demo:

@@ -14,8 +14,8 @@ from cfl_edge.names import check_name
 from cfl_edge.stream.decode import rgb
 from cfl_edge.stream.files.content import other_kind, read_head
 from cfl_edge.stream.files.walk import missing_error
-from cfl_edge.stream.frame import Image
-from cfl_edge.stream.recorded import Images, Recording, Shot
+from cfl_edge.stream.frame import Frame, Image
+from cfl_edge.stream.recorded import Images, Recording
 from cfl_edge.stream.source import Skipped
 
 
@@ -168,7 +168,7 @@ class Video(Recording):
         """
         count = 0
         for image, position_s in Clip(self.uri).read(skip):
-            yield Shot(image, position_s, self.label)
+            yield Frame(image, position_s, label=self.label)
             count += 1
         if count == 0:
             raise StreamFormatError(

@@ -25,9 +25,9 @@ from cfl_edge.stream.files.content import (
 )
 from cfl_edge.stream.files.image import read_picture
 from cfl_edge.stream.files.listing import list_files, printable
-from cfl_edge.stream.frame import Picture
+from cfl_edge.stream.frame import Frame, Picture
 from cfl_edge.stream.options import DEFAULTS, Order, StreamOptions
-from cfl_edge.stream.recorded import Images, Recording, Shot
+from cfl_edge.stream.recorded import Images, Recording
 from cfl_edge.stream.source import Skipped
 from cfl_edge.stream.uri import StreamUri
 
@@ -142,10 +142,11 @@ class Folder(Recording):
             name = self._names[number]
             label = class_of(name) if self._options.labels else None
             path = os.path.join(self._root, name)
-            for position, picture in enumerate(_images(path, self._options.reduce, note)):
+            pictures = _images(path, self._options.reduce, note)
+            for position, (image, full_px) in enumerate(pictures):
                 if position:  # a clip, which its name did not tell
                     self.length = None
-                yield Shot(picture.image, time.monotonic(), label, name, picture.full_px)
+                yield Frame(image, time.monotonic(), label=label, name=name, full_px=full_px)
                 count += 1
         if count == 0:
             raise StreamFormatError(

@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 from cfl_edge.errors import StreamError, StreamLostError, UsageError
 from cfl_edge.names import UNKNOWN
 from cfl_edge.notices import Notice
-from cfl_edge.stream.decode import ImageError, decode_image
-from cfl_edge.stream.frame import Image
+from cfl_edge.region import Reduce
+from cfl_edge.stream.decode import ImageError, decode_picture
+from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.live import Capture, Captured
 from cfl_edge.stream.network.frigate_api import FrigateApi, problem_of
@@ -115,11 +116,22 @@ class EventsCapture(Capture):
     Args:
         uri: Of `frigate-events://`.
         timeout_s: Seconds for an answer of Frigate.
-        inbox: Where its messages come in.
+        inbox: Where its messages come in; None where nobody listens to a broker.
         on_notice: Told, from the reader thread, what fails: once, until it works again.
+
+    Raises:
+        UsageError: Nobody listens to a broker.
     """
 
-    def __init__(self, uri: StreamUri, timeout_s: float, inbox: Inbox, on_notice: Notice) -> None:
+    def __init__(
+        self, uri: StreamUri, timeout_s: float, inbox: Inbox | None, on_notice: Notice
+    ) -> None:
+        if inbox is None:
+            raise UsageError(
+                f"{uri.shown}: Frigate tells of its events over MQTT, which only run listens to",
+                hint=f"cfl-edge run model.onnx --stream {uri.shown} --mqtt "
+                f"mqtt://{urlsplit(uri.target).hostname}",
+            )
         self._api, self._inbox, self._on_notice = FrigateApi(uri, timeout_s), inbox, on_notice
         self._topic = uri.options.get("topic", TOPIC)
         self.description, self.timeout_s = f"{uri.shown}: pictures of events", math.inf
@@ -181,9 +193,9 @@ class EventsCapture(Capture):
         self._asked = event
         return [Captured(time.monotonic(), partial(self._decode, event.id, data), name=event.id)]
 
-    def _decode(self, event: str, data: bytes) -> Image:
+    def _decode(self, event: str, data: bytes, reduce: Reduce) -> Picture:
         try:
-            return decode_image(data)
+            return decode_picture(data, reduce)
         except ImageError as fault:
             self._fail("damaged", f"the picture of event {event} cannot be read: {fault}")
             self._answer(None, 0.0)  # the next one may come
@@ -224,26 +236,3 @@ class EventsCapture(Capture):
         if what not in self._failing:
             self._failing.add(what)
             self._on_notice(f"Frigate: {text}; this is said once")
-
-
-def open_events(
-    uri: StreamUri, timeout_s: float, inbox: Inbox | None, on_notice: Notice
-) -> EventsCapture:
-    """Open the stream of pictures of Frigate's events.
-
-    Args:
-        uri: Of `frigate-events://`.
-        timeout_s: Seconds for an answer of Frigate.
-        inbox: Where its messages come in; None where nobody listens to a broker.
-        on_notice: Told what fails.
-
-    Raises:
-        UsageError: Nobody listens to a broker.
-    """
-    if inbox is None:
-        raise UsageError(
-            f"{uri.shown}: Frigate tells of its events over MQTT, which only run listens to",
-            hint=f"cfl-edge run model.onnx --stream {uri.shown} --mqtt "
-            f"mqtt://{urlsplit(uri.target).hostname}",
-        )
-    return EventsCapture(uri, timeout_s, inbox, on_notice)

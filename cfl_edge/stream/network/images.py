@@ -14,7 +14,7 @@ from functools import partial
 from typing import final
 
 from cfl_edge.errors import StreamLostError
-from cfl_edge.stream.decode import ImageError, decode_image, decode_picture, open_image
+from cfl_edge.stream.decode import ImageError, decode_picture, open_image
 from cfl_edge.stream.finder import START, ImageFinder
 from cfl_edge.stream.live import Capture, Captured, damaged
 from cfl_edge.stream.network.errors import FfmpegCode, network_error, silent_error
@@ -90,11 +90,7 @@ class ImagesCapture(Capture):
         if images and images[0] is not None and self.description == self._client.shown:
             self._describe(images[0])
         return [
-            Captured(now_s, damaged)
-            if image is None
-            else Captured(
-                now_s, partial(decode_image, image), reduced=partial(decode_picture, image)
-            )
+            Captured(now_s, damaged if image is None else partial(decode_picture, image))
             for image in images
         ]
 

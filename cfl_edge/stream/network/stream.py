@@ -11,7 +11,9 @@ from typing import Any, final
 import av
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
-from cfl_edge.stream.decode import LARGEST_PX, decode_image, rgb
+from cfl_edge.region import Reduce
+from cfl_edge.stream.decode import LARGEST_PX, decode_picture, rgb
+from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.live import Capture, Captured, damaged
 from cfl_edge.stream.network.errors import FfmpegCode, network_error, silent_error
 from cfl_edge.stream.network.file import FileOpener, HttpFile
@@ -185,7 +187,7 @@ class VideoCapture(Capture):
 
     def _images(self, packet: av.Packet[Any], now_s: float) -> list[Captured]:
         if self._alone:
-            return [Captured(now_s, partial(decode_image, bytes(packet)))]
+            return [Captured(now_s, partial(decode_picture, bytes(packet)))]
         # Between key frames every image builds on the one before: decode all, convert the newest.
         try:
             frames = packet.decode()
@@ -193,9 +195,13 @@ class VideoCapture(Capture):
             return [Captured(now_s, damaged)] if self._decoded else []
         self._decoded = self._decoded or bool(frames)
         return [
-            Captured(now_s, damaged if frame.is_corrupt else partial(rgb, frame))
+            Captured(now_s, damaged if frame.is_corrupt else partial(_picture, frame))
             for frame in frames
         ]
+
+
+def _picture(frame: av.VideoFrame, reduce: Reduce) -> Picture:
+    return Picture(rgb(frame))
 
 
 def _fault(error: av.FFmpegError | ValueError) -> tuple[int, str]:

@@ -17,10 +17,11 @@ from cfl_edge.errors import (
     StreamPermissionError,
 )
 from cfl_edge.names import nfc
-from cfl_edge.stream.decode import RawDecoder, decode_image
+from cfl_edge.region import Reduce
+from cfl_edge.stream.decode import ImageError, RawDecoder, decode_image, decode_picture
 from cfl_edge.stream.finder import ImageFinder
-from cfl_edge.stream.frame import Image
-from cfl_edge.stream.live import Capture, Captured, damaged
+from cfl_edge.stream.frame import Image, Picture
+from cfl_edge.stream.live import Capture, Captured
 from firmware_host import protocol
 from firmware_host.errors import (
     BoardError,
@@ -71,7 +72,7 @@ def image_to_rgb(image: protocol.Image) -> Image:
     if image.format is Format.JPEG:
         return decode_image(image.data)
     if image.format not in RAW_FORMATS:
-        return damaged()
+        raise ImageError(f"{image.format.name}, which is no image")
     return RawDecoder((image.width, image.height), RAW_FORMATS[image.format])(image.data)
 
 
@@ -220,9 +221,9 @@ class CflCapture(Capture):
         decode = partial(self._decode, image)
         return Captured(self._last_s, decode, missed, self._label)
 
-    def _decode(self, image: protocol.Image) -> Image:
+    def _decode(self, image: protocol.Image, reduce: Reduce) -> Picture:
         self._shown_id = image.frame_id
-        return image_to_rgb(image)
+        return Picture(image_to_rgb(image))
 
 
 @final
@@ -246,7 +247,7 @@ class JpegCapture(Capture):
             data = self._port.read(READ_S)
         now_s, images = time.monotonic(), self._finder.feed(data)
         self._bytes = 0 if images else self._bytes + len(data)
-        return [Captured(now_s, partial(decode_image, image or b"")) for image in images]
+        return [Captured(now_s, partial(decode_picture, image or b"")) for image in images]
 
     def silent(self) -> StreamError:
         """Return the error for a board that sends no image, and how much came instead."""

@@ -28,7 +28,7 @@ from cfl_edge.prediction import Prediction, predict_label
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.realtime import Realtime
 from cfl_edge.stream.recorded import Images as Shots
-from cfl_edge.stream.recorded import RecordedStream, Recording, Shot
+from cfl_edge.stream.recorded import RecordedStream, Recording
 from cfl_edge.stream.source import Stream
 
 NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
@@ -86,7 +86,7 @@ class _Frames(Recording):
 
     def read(self, epoch: int, skip: object) -> Shots:
         for number in range(len(self._task.order.frames)):
-            yield Shot(NO_PIXELS, 0.0, str(self._task.target(number)))
+            yield Frame(NO_PIXELS, 0.0, label=str(self._task.target(number)))
 
 
 @final
