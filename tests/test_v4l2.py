@@ -26,6 +26,7 @@ from cfl_edge.errors import (
     StreamNotFoundError,
     StreamPermissionError,
 )
+from cfl_edge.region import keep_whole
 from cfl_edge.stream.camera import abi as v4l2_abi
 from cfl_edge.stream.camera import v4l2
 from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet
@@ -217,12 +218,12 @@ def test_decodes_counts_and_stamps(device: type[FakeDevice]) -> None:
     images = [picture for _ in range(8) for picture in camera.receive()]
     assert [picture.missed for picture in images] == [0, 0, 4, 0, 0, 0, 0]
     assert [picture.timestamp_s for picture in images] == [3, 4, 9, 10, 2, 3, 4]
-    image = images[0].decode()
+    image = images[0].decode(keep_whole).image
     assert image.shape == (48, 64, 3)
     assert abs(image.astype(int) - (0, 0, 255)).max() < 5
     for picture in images[3], images[5], images[6]:
         with pytest.raises(ImageError):
-            picture.decode()
+            picture.decode(keep_whole)
     assert camera.description == "cam: 64x48 mjpeg at 30 fps"
     camera.close()
     assert device.closed == 1
@@ -281,7 +282,7 @@ def test_rows_that_the_driver_pads_are_cropped(device: type[FakeDevice]) -> None
     device.script.append(packet(b"\x10\x20\x30\x40____\x50\x60\x70\x80____", 0))
     camera = capture()
     (picture,) = camera.receive()
-    image = picture.decode()
+    image = picture.decode(keep_whole).image
     assert image[:, :, 0].tolist() == [[0x10, 0x20, 0x30, 0x40], [0x50, 0x60, 0x70, 0x80]]
     assert crop_rows(b"abc", 4, 2) == b"abc"
 

@@ -50,7 +50,7 @@ class Teacher:
             self._hold(zone.name, 0)
             yield self
 
-        return watch
+        return [watch]
 
     def see(self, step):
         self.steps.append(step)

@@ -26,17 +26,16 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
     An existing model is resumed: its backbone, layers and image size cannot change.
     """
     from cfl_edge.loop.learn import learn as learn_from_stream
-    from cfl_edge.loop.watching import together
 
     settings_of: dict[str | None, LearnSettings] = {}
 
-    def watch(zone: Zone[LearnSettings]) -> Watch | None:
+    def watch(zone: Zone[LearnSettings]) -> list[Watch]:
         settings_of[zone.name] = zone.settings
         has_page = settings.ui or settings.labels_from == "http"
         watches = [_page(zone, reporter)] if has_page else []
         if settings.mqtt is not None:
             watches.append(_mqtt(zone, settings.mqtt, reporter))
-        return together(watches)
+        return watches
 
     learned = learn_from_stream(
         settings, on_step=reporter.step, on_notice=reporter.notice, watch=watch

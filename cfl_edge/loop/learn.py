@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from cfl_edge.config.learn import LearnSettings
@@ -21,8 +21,8 @@ from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.uri import parse_uri
 
-WatchZone = Callable[[Zone[LearnSettings]], Watch | None]
-"""Returns what watches the session of a zone."""
+WatchZone = Callable[[Zone[LearnSettings]], Sequence[Watch]]
+"""Returns what watches the session of a zone, in the order in which it is told."""
 
 
 def learn(
@@ -30,7 +30,7 @@ def learn(
     *,
     on_step: Callable[[Step], None] = lambda _: None,
     on_notice: Notice = log_notice,
-    watch: WatchZone = lambda _: None,
+    watch: WatchZone = lambda _: (),
 ) -> dict[str | None, Learned]:
     """Learn from a stream into a model folder, and save; an existing model is resumed.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
@@ -22,7 +22,7 @@ from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.learn_stream import default_labels
 from cfl_edge.loop.look import draw_view
-from cfl_edge.loop.mailbox import Do, Mailbox
+from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.open_learner import Backbones, check_unchanged, open_learner
 from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.publish import open_publisher
@@ -47,7 +47,6 @@ from cfl_edge.stream.uri import mask
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
-    from cfl_edge.loop.publish import Publisher
     from cfl_edge.onnx.export import Exported
 
 
@@ -132,7 +131,7 @@ class LearnedModel:
         self._classes = () if self._saved is None else self._saved.manifest["classes"]
         check_reject(settings.reject, self._classes)
         self.gaze = Gaze(on_notice)
-        self._watcher: Watcher | None = None
+        self._watchers: list[Watcher] = []
 
     def open_labels(self) -> None:
         """Open where labels come from.
@@ -153,12 +152,12 @@ class LearnedModel:
         )
         self._labels.looks_back |= settings.ui  # a broker labels no past frames
 
-    def open(self, camera: Camera, watch: Watch | None) -> None:
+    def open(self, camera: Camera, watches: Sequence[Watch]) -> None:
         """Load or make the learner, and the session that teaches it; imports torch.
 
         Args:
             camera: What the zones share.
-            watch: Watches the session; None for nobody.
+            watches: Begin to watch the session.
 
         Raises:
             UsageError: See `open_learner`.
@@ -229,10 +228,9 @@ class LearnedModel:
             lambda _: (learner.view, (learner.frames_learned, fleet.version() if fleet else 0)),
         )
         self._learning = Learning(learner, teaching, pace, checkpoints, glance, fleet)
-        if watch is not None:
-            onnx = settings.model / ONNX_FOLDER / MODEL_FILE
-            watched = Watched(self.mailbox, look, onnx, camera.inbox)
-            self._watcher = self._stack.enter_context(watch(watched))
+        onnx = settings.model / ONNX_FOLDER / MODEL_FILE
+        watched = Watched(self.mailbox, look, onnx, camera.inbox)
+        self._watchers = [self._stack.enter_context(watch(watched)) for watch in watches]
         options = self.zone.session_options(self.gaze)
         self.session = Session(self._learning, options, camera.service, camera.interrupts)
         running = Running(
@@ -250,9 +248,15 @@ class LearnedModel:
         model.alive = camera.service.alive
         if settings.memory_mib is None:  # which the copy would break
             teaching.on_hold = model.remember
-        verbs = Verbs(model, running, on_notice=on_notice)
-        answer = verbs.do if self._watcher is None else watched_verbs(verbs, self._watcher)
-        do = answer if self.zone.name is None else of_zone(answer, self.zone.name)
+        verbs, zone = Verbs(model, running, on_notice=on_notice), self.zone.name
+
+        def do(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+            answer = verbs.do(verb, arguments)
+            for watcher in self._watchers:
+                watcher.done(verb, arguments, answer)
+            if zone is None:  # else any zone of a camera takes labels for all
+                return answer
+            return answer | {"zone": zone, "said": f"{zone}: {answer['said']}"}
 
         def serve() -> None:
             self.mailbox.serve(do)
@@ -274,8 +278,8 @@ class LearnedModel:
                 width, height = self.session.frame_px or (0, 0)
                 self._learner.counters[FRAME_PX] = [width, height]
                 draw_view(self._store, step.frame, self._learner, self._on_notice)
-            if self._watcher is not None:
-                self._watcher.see(step)
+            for watcher in self._watchers:
+                watcher.see(step)
             yield step
             if self._publisher is not None:
                 self._publisher.after_frame()
@@ -285,10 +289,18 @@ class LearnedModel:
         self.mailbox.close()
         learner, publisher = self._learner, self._publisher
         exported, failed = None, None
+        folder = self._settings.model
         try:
-            exported = _write_onnx(learner, self._settings, publisher, self._on_notice)
+            if publisher is not None:
+                publisher.finish()
+            exported = _export(learner, self._settings, self._on_notice)
+        except KeyboardInterrupt:
+            self._on_notice(
+                "interrupted: the model is saved, its ONNX files are not; "
+                f"cfl-edge export {folder} -o {folder / ONNX_FOLDER}"
+            )
         except CflEdgeError as error:
-            again = export_command(self._settings.model / ONNX_FOLDER / MODEL_FILE)
+            again = export_command(folder / ONNX_FOLDER / MODEL_FILE)
             failed = type(error)(
                 f"{error.problem.rstrip('.')}; the model itself is saved",
                 hint=f"{error.hint}; then {again}",
@@ -302,43 +314,6 @@ class LearnedModel:
             declaration(learner.config.learner).exports,
             failed,
         )
-
-
-def of_zone(do: Do, zone: str) -> Do:
-    """Return a `do` whose answers name the zone: any zone of a camera takes labels for all."""
-
-    def named(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        answer = do(verb, arguments)
-        return answer | {"zone": zone, "said": f"{zone}: {answer['said']}"}
-
-    return named
-
-
-def watched_verbs(verbs: Verbs, watcher: Watcher) -> Do:
-    """Return a `do` that tells the watcher of each verb that was done."""
-
-    def do(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        answer = verbs.do(verb, arguments)
-        watcher.done(verb, arguments, answer)
-        return answer
-
-    return do
-
-
-def _write_onnx(
-    learner: Learner, settings: LearnSettings, publisher: Publisher | None, on_notice: Notice
-) -> Exported | None:
-    """Publish and export what is saved by now; a signal meanwhile ends that, and only that."""
-    try:
-        if publisher is not None:
-            publisher.finish()
-        return _export(learner, settings, on_notice)
-    except KeyboardInterrupt:
-        on_notice(
-            "interrupted: the model is saved, its ONNX files are not; "
-            f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
-        )
-        return None
 
 
 def _export(learner: Learner, settings: LearnSettings, on_notice: Notice) -> Exported | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, Protocol
 
 from cfl_edge.loop.gaze import Look
 from cfl_edge.loop.mailbox import Mailbox
@@ -50,36 +50,3 @@ class Watcher(Protocol):
 
 Watch = Callable[[Watched], AbstractContextManager[Watcher]]
 """Begins to watch a session, until the context ends."""
-
-
-@final
-class Watchers:
-    """Several who watch one session: each is told of everything.
-
-    Args:
-        watchers: In the order in which they are told.
-    """
-
-    def __init__(self, watchers: Sequence[Watcher]) -> None:
-        self._watchers = watchers
-
-    def see(self, step: Step) -> None:
-        """Take note of a frame."""
-        for watcher in self._watchers:
-            watcher.see(step)
-
-    def done(self, verb: str, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        """Take note of a verb."""
-        for watcher in self._watchers:
-            watcher.done(verb, arguments, answer)
-
-
-def together(watches: Sequence[Watch]) -> Watch | None:
-    """Return what begins to watch for all of them; None for nobody."""
-
-    @contextmanager
-    def watch(watched: Watched) -> Iterator[Watcher]:
-        with ExitStack() as stack:
-            yield Watchers([stack.enter_context(one(watched)) for one in watches])
-
-    return watch if watches else None
