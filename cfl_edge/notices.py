@@ -24,6 +24,17 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def size_text(size_bytes: float) -> str:
+    """Return a size as it is shown.
+
+    Example:
+        >>> size_text(4096), size_text(300.2 * 2**20)
+        ('4.0 KiB', '300.2 MiB')
+    """
+    kib = size_bytes / 2**10
+    return f"{kib:.1f} KiB" if kib < 2**10 else f"{kib / 2**10:.1f} MiB"
+
+
 def log_notice(text: str) -> None:
     """Log a notice as a warning of `cfl_edge`: the default `on_notice`."""
     logging.getLogger("cfl_edge").warning("%s", text)

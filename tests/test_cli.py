@@ -311,7 +311,7 @@ def test_a_full_disk(data, small_disk):
             while True:
                 filler.write(bytes(4096))
     result = learn(data, model)
-    assert_error(result, 4, "there is no room to save what would be learned", "0.0 MiB are free")
+    assert_error(result, 4, "there is no room to save what would be learned", "0.0 KiB are free")
     assert contents(model) == before
     (small_disk / "filler").unlink()
     assert cfl_edge("classes", "list", model, "--json").summary["classes"] == {

@@ -245,6 +245,16 @@ def test_frigate_that_is_away_is_said_once_until_it_is_back(frigate):
     assert all("try: the port, which is 5000, or 8971" in notice for notice in watch.notices)
 
 
+@pytest.mark.parametrize(
+    ("query", "words"), [("", "all kinds of objects"), ("?label=dog", "dog alone")]
+)
+def test_the_stream_says_which_events_it_looks_at(port, query, words):
+    with Watch(port, query, camera="garden") as watch:
+        until(lambda: watch.notices)
+        shown = f"frigate-events://127.0.0.1:{port}/garden: pictures of events, {words}"
+        assert watch.stream.description() == shown
+
+
 @pytest.mark.parametrize("insecure", [0, 1])
 def test_the_certificate_that_frigate_has_signed_itself(frigate, tmp_path, insecure):
     key, certificate = write_certificate(tmp_path)

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from steps import changed
 
 from cfl_edge.serve.mqtt import camera as camera_module
 from cfl_edge.serve.mqtt.address import mqtt_address
+from cfl_edge.serve.mqtt.broker import unreached
 from cfl_edge.serve.mqtt.camera import MqttCamera
 from cfl_edge.serve.mqtt.discovery import discovery_topic
 
@@ -105,6 +107,7 @@ def test_a_broker_that_is_killed_again_and_again(broker, camera, address, notice
             assert home.text("house/door/state") == state
             assert home.text("house/door/availability") == "online"
     assert PASSWORD not in " ".join(notices)
+    assert "is lost: the broker or the network ended the connection; try: the log" in notices[1]
     assert len(notices) <= 1 + 4  # a minute apart: connected, lost, and why it is not reached
 
 
@@ -115,8 +118,44 @@ def test_a_wrong_password_is_said_once_and_not_shown(broker, notices):
         wait_for(lambda: notices)
         time.sleep(1.5)
     (notice,) = notices
-    assert "refuses: Not authorized" in notice
+    assert "refuses: Not authorized; try: the user in --mqtt" in notice
     assert "wrong-one" not in notice
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (2, "refuses: Client identifier not valid; try: another prefix"),
+        (3, "refuses: Server unavailable; try: the log of the broker"),
+        (77, "refuses: it gives no reason; try: the log of the broker"),
+    ],
+)
+def test_a_broker_that_refuses_says_why(notices, number, words):
+    pytest.importorskip("paho.mqtt.client")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"mqtt://127.0.0.1:{server.getsockname()[1]}/door"
+        with MqttCamera(mqtt_address(url, "demo:", {}), notices.append):
+            client, _ = server.accept()
+            client.recv(1000)
+            client.sendall(bytes([0x20, 2, 0, number]))  # CONNACK of MQTT 3.1.1
+            wait_for(lambda: notices)
+            client.close()
+    assert words in notices[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "host is not found; try: ping broker"),
+        (ConnectionRefusedError(111, "Connection refused"), "1883 for mqtt:// and 8883 for mqtts:"),
+        (ssl.SSLError(1, "wrong version number"), "no TLS there; try: mqtt:// or the port 8883"),
+        (OSError(113, "No route to host"), "No route to host; try: ping broker"),
+        (TimeoutError(), "it does not answer in time; try: ping broker"),
+        (None, "it does not answer in time; try: ping broker"),
+    ],
+)
+def test_a_broker_that_cannot_be_reached_is_said_in_words(error, words):
+    assert words in unreached(error, mqtt_address("mqtts://broker/door", "demo:", {}))
 
 
 def test_what_is_asked_for_reaches_the_session(broker, address, notices):
@@ -180,7 +219,7 @@ def test_a_certificate_is_checked(tmp_path, certificate, notices, monkeypatch, i
     finally:
         broker.kill()
     assert ("is connected" in notices[0]) == is_trusted
-    assert ("certificate verify failed" in notices[0]) != is_trusted
+    assert ("its certificate is not trusted (" in notices[0]) != is_trusted
     assert PASSWORD not in notices[0]
 
 
@@ -247,7 +286,7 @@ def test_a_broker_that_does_not_answer_costs_no_frame_and_no_end(kind, silent, n
     assert time.monotonic() - begin_s < 3
     if kind == "absent":
         assert "cannot be reached" in notices[0]
-        assert "refused" in notices[0].lower()
+        assert "nothing listens there (connection refused); try: its port" in notices[0]
 
 
 def test_a_fault_within_is_said_once_and_the_camera_goes_on(broker, address, notices, monkeypatch):

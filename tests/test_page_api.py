@@ -109,6 +109,7 @@ def test_no_path_and_no_command_is_taken_from_the_network(session, verb, argumen
 def test_bodies_that_are_none(session, body, headers, code):
     status, answer, _ = ask(session, "/api/v1/add", body, headers)
     assert (status, list(json.loads(answer))) == (code, ["error"])
+    assert code != 413 or json.loads(answer)["error"] == "the body has more than 4.0 KiB"
     assert session.done == []
 
 

@@ -205,7 +205,7 @@ def test_an_encrypted_picture_is_passed_over():
 def test_the_body_is_bounded_in_size_and_time(session, monkeypatch):
     monkeypatch.setattr(imports, "MOST_BYTES", 1000)
     code, answer = learn(session, bytes(2000))
-    assert (code, answer["error"]) == (413, "2000 bytes, expected at most 1000")
+    assert (code, answer["error"]) == (413, "the body has 2.0 KiB, expected at most 1.0 KiB")
     monkeypatch.setattr(upload, "CHUNK_S", 0.3)
     head = b"POST /api/v1/import HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\n"
     with socket.create_connection(("127.0.0.1", session.port), 5) as client:

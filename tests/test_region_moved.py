@@ -168,3 +168,19 @@ def test_a_small_region_is_said_with_the_answer(asked, lesson):
     answer = asked.do("region", region="0,0,0.05,1")
     assert [text for text in answer["notices"] if "has 32 x 480 pixels, fewer than 48" in text]
     assert not asked.do("region", region="0,0,0.5,1")["notices"]
+
+
+def test_a_small_region_is_said_once_while_it_learns(tmp_path):
+    (tmp_path / "scenes").mkdir()
+    for i in range(6):
+        Image.fromarray(scene(**truth(i), seed=i)).save(tmp_path / "scenes" / f"{i:03}.png")
+    teacher, notices = Teacher(lambda index: {None: "on"}), []
+
+    def move(step):
+        if step.frame.index == 2:
+            teacher.mailboxes[None].submit("region", {"region": "60,0,20,80"})
+
+    asked = settings(tmp_path / "scenes", None, tmp_path / "model", export=False)
+    learn(asked, on_notice=notices.append, on_step=move, watch=teacher.watch)
+    assert view_of(tmp_path / "model") == ("pad", "60,0,20,80")
+    assert sum("has 20 x 80 pixels, fewer than 48 a side" in text for text in notices) == 1

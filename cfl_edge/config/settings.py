@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails
 
 from cfl_edge.defaults import DeviceName
 from cfl_edge.errors import UsageError
+from cfl_edge.notices import size_text
 from cfl_edge.stream.options import FASTEST_HZ, SLOWEST_HZ
 
 ENV_PREFIX = "CFL_EDGE_"
@@ -33,6 +34,14 @@ OTHER_VARIABLES = {
 ORDER = {"extra_forbidden": 0, "missing": 2}  # which of pydantic's complaints is told, 1 the others
 MOST_TOML_BYTES = 1 << 18  # of a file of options: /dev/zero has more
 EXPECTED = {  # how those types of complaints begin, in our words
+    "string_too_long": "at most {max_length} characters",
+    "too_long": "at most {max_length} of them",
+    "too_short": "at least {min_length} of them",
+    "list_": "a list",
+    "missing": "a value",
+    "extra_forbidden": "no such name",
+    "model_": "an object",
+    "dict_": "an object",
     "int_": "a whole number",
     "float_": "a number",
     "bool_": "true or false",
@@ -311,7 +320,7 @@ def read_toml(option: str, path: Path, hint: str) -> dict[str, Any]:
             text = file.read(MOST_TOML_BYTES + 1)
         if len(text) > MOST_TOML_BYTES:
             raise UsageError(
-                f"{option} {path} has more than {MOST_TOML_BYTES} bytes, expected a file of "
+                f"{option} {path} has more than {size_text(MOST_TOML_BYTES)}, expected a file of "
                 "options",
                 hint=hint,
             )
@@ -360,12 +369,12 @@ def explained(
         return UsageError(f"{name} is missing", hint=hint)
     # A value of several kinds ("auto" or a number) has a complaint of each.
     own = [one for one in error.errors() if one["loc"][:1] == first["loc"][:1]]
-    expected = " or ".join(dict.fromkeys(map(_expected, own)))
-    return UsageError(f"{name} is {first['input']!r}, expected {expected}", hint=hint)
+    wanted = " or ".join(dict.fromkeys(map(expected, own)))
+    return UsageError(f"{name} is {first['input']!r}, expected {wanted}", hint=hint)
 
 
-def _expected(complaint: ErrorDetails) -> str:
-    """Return what was expected, without pydantic's words."""
+def expected(complaint: ErrorDetails) -> str:
+    """Return what pydantic expected, in the words of every other error."""
     for kind, words in EXPECTED.items():
         if complaint["type"].startswith(kind):
             return words.format(**complaint.get("ctx", {}))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from cfl_edge.config.settings import expected
 from cfl_edge.defaults import MOST_IMAGE_PX
 from cfl_edge.errors import DataError, ModelDamagedError
 from cfl_edge.model.checkpoint import Saved
@@ -168,9 +169,8 @@ def check_saved(saved: Saved) -> None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part)[:TEXT_LENGTH] for part in first["loc"])
-        raise damaged(
-            f"manifest.json has a {visible(place)} that does not fit: {first['msg']}"
-        ) from None
+        wrong = first.get("ctx", {}).get("error") or f"expected {expected(first)}"
+        raise damaged(f"manifest.json has a {visible(place)} that does not fit: {wrong}") from None
     except ValueError as error:
         raise damaged(str(error)) from None
 

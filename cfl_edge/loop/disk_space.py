@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, final
 
 from cfl_edge.errors import ModelWriteError, existing
 from cfl_edge.model.store import Store
-from cfl_edge.notices import Notice
+from cfl_edge.notices import Notice, size_text
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
@@ -61,7 +61,7 @@ class DiskSpace:
         if free_bytes < needed_bytes and checkpoints < 2:  # of two, the older makes room
             raise ModelWriteError(
                 f"{self._store.folder}: there is no room to save what would be learned: a save "
-                f"needs {_mib(needed_bytes)}, {_mib(free_bytes)} are free",
+                f"needs {size_text(needed_bytes)}, {size_text(free_bytes)} are free",
                 hint=self._hint,
             )
         full_bytes = self.save_bytes + int(self._config.replay_mib * MIB)
@@ -70,9 +70,10 @@ class DiskSpace:
         most_bytes = max(most_bytes, needed_bytes)
         if free_bytes < most_bytes:
             on_notice(
-                f"{_mib(free_bytes)} are free where {self._store.folder} is saved, and it may take "
-                f"{_mib(most_bytes)} more: {_mib(full_bytes)} for a checkpoint, of which there are "
-                f"two while one replaces the other, and {_mib(journal_bytes)} for undo; "
+                f"{size_text(free_bytes)} are free where {self._store.folder} is saved, and it may "
+                f"take {size_text(most_bytes)} more: {size_text(full_bytes)} for a checkpoint, of "
+                f"which there are two while one replaces the other, and {size_text(journal_bytes)} "
+                f"for undo; "
                 f"{self._hint}"
             )
 
@@ -91,9 +92,9 @@ class DiskSpace:
         was_short, self._is_short = self._is_short, free_bytes < needed_bytes
         if self._is_short and not was_short:
             on_notice(
-                f"{_mib(free_bytes)} are free where {self._store.folder} is saved, the next save "
-                f"needs {_mib(needed_bytes)}: what is learned from now on cannot be kept; "
-                f"{self._hint}"
+                f"{size_text(free_bytes)} are free where {self._store.folder} is saved, the next "
+                f"save needs {size_text(needed_bytes)}: what is learned from now on cannot be "
+                f"kept; {self._hint}"
             )
 
 
@@ -109,7 +110,3 @@ def _last_save_bytes(store: Store) -> int:
     newest = store.folder / f"checkpoint-{max(store.numbers(), default=0):06d}"
     sizes = [file.stat() for file in newest.glob("*")]
     return sum(size.st_size for size in sizes if size.st_nlink == 1)
-
-
-def _mib(size_bytes: float) -> str:
-    return f"{size_bytes / MIB:.1f} MiB"

@@ -23,7 +23,7 @@ from cfl_edge.labels.source import Submit
 from cfl_edge.loop.verb_arguments import MOST_PICTURE
 from cfl_edge.model.lock import SOCKET
 from cfl_edge.names import visible
-from cfl_edge.notices import Notice
+from cfl_edge.notices import Notice, size_text
 
 REQUEST_BYTES = MOST_PICTURE + (1 << 20)  # 10,000 numbers of frames are a tenth of the rest
 ANSWER_BYTES = 1 << 25  # the counts of as many classes as a model can have
@@ -72,7 +72,7 @@ def read_line(connection: socket.socket, most_bytes: int) -> bytes:
             return b""
         line += part
         if len(line) > most_bytes:
-            raise ValueError(f"more than {most_bytes} bytes, expected one line")
+            raise ValueError(f"more than {size_text(most_bytes)}, expected one line")
     return bytes(line)
 
 

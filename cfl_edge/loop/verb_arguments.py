@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from cfl_edge.config.settings import expected
 from cfl_edge.defaults import DeviceName
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.hold import MOST_HOLD_S
@@ -19,6 +21,8 @@ MOST_FRAMES = 10_000  # named in one request: what fits into the journal is far 
 MOST_PICTURE = 4 * -(-MAX_BYTES // 3)  # characters of base64, of a picture as any other
 
 CLOCK = "Seconds of the clock until now, back to the start of the session at most."
+
+MOST_SHOWN = 64  # characters of a value, in an error
 
 MOST_REGION = 4096  # characters: a hundred corners in fractions
 
@@ -70,13 +74,15 @@ class Arguments(BaseModel):
             return cls.model_validate(dict(given))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
+            place = visible(".".join(map(str, first["loc"]))[:64])
             names = ", ".join(cls.model_fields) or "nothing"
-            what = f"{verb}: {visible(place[:64])} is not right ({first['msg']})"
+            value = visible(json.dumps(first["input"], ensure_ascii=False))
+            value = value if len(value) <= MOST_SHOWN else f"{value[:MOST_SHOWN]}…"
+            what = f"{verb}: {place} is {value}, expected {expected(first)}"
             if first["type"] == "missing":
                 what = f"{verb}: {place} is missing"
             elif first["type"] == "extra_forbidden":
-                what = f"{verb} takes no {visible(place[:64])}"
+                what = f"{verb} takes no {place}"
             raise UsageError(what, hint=f"{verb} takes {names}") from None
 
     def require_one(self, verb: str, *names: str) -> None:

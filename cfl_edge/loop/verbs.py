@@ -211,7 +211,7 @@ class Verbs(ChangeVerbs):
         moved = move(self._model, asked.fit, asked.region, on_notice=self._notice)
         self._changed()
         if few := few_pixels(moved.after, full_px or moved.frame_px):
-            self._notice(few)
+            (self._notice if self._maybe_running is None else self._notices.append)(few)
         fit, text = moved.after.texts()
         return {"said": str(moved), "region": text, "fit": fit, "frames": moved.frames}
 

@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cfl_edge.notices import size_text
 from cfl_edge.web.options import HttpOptions
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
@@ -207,7 +208,7 @@ def _check_length(scope: Scope, headers: Headers, body: bytes) -> None:
     if len(body) > MAX_BODY_BYTES:
         raise HTTPException(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"{length or 'too many'} bytes, expected at most {MAX_BODY_BYTES}",
+            f"the body has more than {size_text(MAX_BODY_BYTES)}",
         )
 
 

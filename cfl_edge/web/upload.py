@@ -9,6 +9,8 @@ from typing import IO
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from cfl_edge.notices import size_text
+
 CHUNK_S = 10.0  # for a client to send a piece: a slower one is hung up on
 UPLOAD_S = 600.0  # for all of it
 
@@ -30,7 +32,7 @@ async def read_upload(request: Request, file: IO[bytes], most_bytes: int) -> Non
     if int(text[:18]) > most_bytes:
         raise HTTPException(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"{text[:18]} bytes, expected at most {most_bytes}",
+            f"the body has {size_text(int(text[:18]))}, expected at most {size_text(most_bytes)}",
         )
     request.state.take_time()
     parts = request.stream()  # never more than Content-Length: the protocol sees to that

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
+import socket
+import ssl
 import sys
 import threading
 import time
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 from cfl_edge.errors import UsageError
 from cfl_edge.notices import Notice
-from cfl_edge.serve.mqtt.address import PASSWORD_VARIABLE, MqttAddress
+from cfl_edge.serve.mqtt.address import PASSWORD_VARIABLE, PORTS, MqttAddress
 from cfl_edge.serve.mqtt.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -30,6 +32,20 @@ LOST_S = 0.1  # until paho tells of a connection that is lost
 TICK_S = 1.0
 TELL_S = 60.0
 END_S = 2.0  # that the end waits for the last messages
+
+LOG = "the log of the broker"
+USER = f"the user in --mqtt and {PASSWORD_VARIABLE}"
+REFUSALS = {  # number of MQTT's reason: what to try
+    0x85: "another prefix in --mqtt, which the client is named after",
+    0x86: USER,
+    0x87: USER,
+    0x88: f"{LOG}; the next attempt follows by itself",
+}
+LOSSES = {  # the same: what happened
+    0x80: f"the broker or the network ended the connection; try: {LOG}, which says whether another "
+    "program has the same prefix",
+    0x8D: "it does not answer any more; try: the network, and whether the broker runs",
+}
 
 OnMessage = Callable[[str, bytes, bool], None]
 """Takes topic, payload, and whether it was retained: said before we subscribed."""
@@ -117,7 +133,8 @@ class Broker:
     def _on_connect(self, client: Client, _data: Any, _flags: Any, code: Any, _more: Any) -> None:
         if code.is_failure:
             client.reconnect_delay_set(*REFUSED_S)
-            self._fail(f"refuses: {code}; try: the user in --mqtt and {PASSWORD_VARIABLE}")
+            why = "it gives no reason" if code.value == 0x80 else code  # not "Unspecified error"
+            self._fail(f"refuses: {why}; try: {REFUSALS.get(code.value, LOG)}")
             return
         client.reconnect_delay_set(*RETRY_S)
         for topic in self.subscriptions:
@@ -128,13 +145,13 @@ class Broker:
         self._connected.set()
 
     def _on_connect_fail(self, _client: Client, _data: Any) -> None:
-        self._fail(f"cannot be reached: {sys.exception() or 'no connection'}")
+        self._fail(f"cannot be reached: {unreached(sys.exception(), self._address)}")
 
     def _on_disconnect(
         self, _client: Client, _data: Any, _flags: Any, code: Any, _more: Any
     ) -> None:
         if self._connected.is_set() and not self._outbox.closed:
-            self._fail(f"is lost: {code}")
+            self._fail(f"is lost: {LOSSES.get(code.value, code)}")
         self._connected.clear()
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
@@ -196,3 +213,30 @@ class Broker:
             self._outbox.put_back(topic)
             time.sleep(LOST_S)
         return True
+
+
+def unreached(error: BaseException | None, address: MqttAddress) -> str:
+    """Return why no connection came about, and what to try.
+
+    Args:
+        error: What the attempt raised; None where it did not.
+        address: Of the broker.
+    """
+    match error:
+        case socket.gaierror():
+            return f"its host is not found; try: ping {address.host}"
+        case ConnectionRefusedError():
+            ports = " and ".join(f"{port} for {scheme}://" for scheme, port in PORTS.items())
+            return f"nothing listens there (connection refused); try: its port, mostly {ports}"
+        case ssl.SSLCertVerificationError():
+            why = error.verify_message
+            return (
+                f"its certificate is not trusted ({why}); try: SSL_CERT_FILE with the certificate "
+                "that signed it, and in --mqtt the name that it was made for"
+            )
+        case ssl.SSLError():
+            return f"it speaks no TLS there; try: mqtt:// or the port {PORTS['mqtts']}"
+        case OSError(strerror=str(why)):
+            return f"{why}; try: ping {address.host}"
+        case _:
+            return f"it does not answer in time; try: ping {address.host}"

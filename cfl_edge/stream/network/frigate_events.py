@@ -134,7 +134,9 @@ class EventsCapture(Capture):
             )
         self._api, self._inbox, self._on_notice = FrigateApi(uri, timeout_s), inbox, on_notice
         self._topic = uri.options.get("topic", TOPIC)
-        self.description, self.timeout_s = f"{uri.shown}: pictures of events", math.inf
+        kind = uri.options.get("label")
+        what = f"{kind} alone" if kind else "all kinds of objects"
+        self.description, self.timeout_s = f"{uri.shown}: pictures of events, {what}", math.inf
         self.answer = self._answer
         self._greeted = False
         self._known: dict[str, float | None] = {}  # time of the picture that was answered
