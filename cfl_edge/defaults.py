@@ -31,6 +31,7 @@ BATCH = 32
 MODEL_FOLDER = Path("runs/model")
 LABELS_PORT = 8765
 UI_HOST, UI_PORT = "127.0.0.1", 8080
+PICTURE_PX = 640  # longest side of the page's live picture: sharp on a phone, 20 to 40 kB
 FLEET_PORT = 8000  # Flower's own
 RING_S = 10.0  # a person reacts within a second and names a thing within a few
 STABLE_FRAMES = 3  # in a row: one odd frame between others is no change

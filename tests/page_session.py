@@ -37,6 +37,7 @@ class CountingSession:
         self.label, self.until_s, self.paused = None, 0.0, False
         self.fps, self.frame, self.show = fps, 0, True
         self.draw = draw or (lambda number: np.full((48, 64, 3), number % 256, np.uint8))
+        self.sent = lambda number: None  # the JPEG of a frame, as a camera sent it
         self.score, self.pictures, self.suspects, self.refused = 0.91, [], [], None
         self.view = WHOLE_FRAME
         self.notices, self.onnx = [], folder / "onnx" / "model.onnx"
@@ -82,7 +83,7 @@ class CountingSession:
         scores = np.log(np.array([count + 0.1 for count in self.samples.values()], np.float32))
         self.page.see(
             Step(
-                Frame(self.draw(self.frame), now_s, self.frame),
+                Frame(self.draw(self.frame), now_s, self.frame, jpeg=self.sent(self.frame)),
                 Prediction(best, best and self.score, None, scores, nearest=best),
                 Lesson(
                     label,

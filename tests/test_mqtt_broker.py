@@ -295,7 +295,7 @@ def test_a_fault_within_is_said_once_and_the_camera_goes_on(broker, address, not
     def faulty(*_):
         raise ValueError("no memory for it")
 
-    monkeypatch.setattr(camera_module, "to_jpeg", faulty)
+    monkeypatch.setattr(camera_module, "jpeg", faulty)
     with MqttCamera(address, notices.append) as camera, Home(broker.port) as home:
         camera._broker.on_message = camera._broker.on_tick = faulty
         for state in ("cup", "pen", "cup"):

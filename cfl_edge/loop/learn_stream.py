@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cfl_edge.config.learn import LearnSettings
+from cfl_edge.defaults import PICTURE_PX
 from cfl_edge.notices import Notice
-from cfl_edge.region import Reduce, keep_whole
+from cfl_edge.region import WHOLE_FRAME, Reduce
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
@@ -23,7 +24,7 @@ def open_learn_stream(
 
     Args:
         settings: See `cfl_edge.config`.
-        reduce: Says how far JPEGs may be shrunk, where nobody but the model sees them.
+        reduce: Says how far JPEGs may be shrunk for the model; for a page, not below its picture.
         on_notice: See `open_stream`.
         inbox: Where the pictures of `push://` come in; None without a page.
 
@@ -42,11 +43,15 @@ def open_learn_stream(
         labels=(settings.labels_from or default_labels(settings)) == "dirs",
         new_classes=True,
         realtime_hz=realtime_hz,
-        reduce=keep_whole if settings.ui else reduce,
+        reduce=_for_page(reduce) if settings.ui else reduce,
         inbox=inbox,
     )
     address = BY_HAND_DEMO if settings.ui and settings.stream == "demo:" else settings.stream
     return open_stream(address, options, on_notice=on_notice)
+
+
+def _for_page(reduce: Reduce) -> Reduce:
+    return lambda full_px: min(reduce(full_px), WHOLE_FRAME.reduction(PICTURE_PX, full_px))
 
 
 def inbox_of(settings: LearnSettings) -> Inbox | None:

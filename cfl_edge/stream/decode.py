@@ -44,7 +44,7 @@ NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 READING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, MemoryError)
 """What Pillow raises for damaged files: its decoders differ."""
 
-START_OF_SCAN, END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
+START_OF_SCAN, END_OF_JPEG, HUFFMAN_TABLES = b"\xff\xda", b"\xff\xd9", b"\xff\xc4"
 
 ORIENTATION = 0x0112  # of EXIF
 SHOWN_AS = {  # matrices of `show_as`, by the orientation
@@ -198,6 +198,7 @@ def decode_picture(data: bytes, reduce: Reduce) -> Picture:
         raise ImageError("cut off, or neither JPEG nor PNG")
     with open_image(io.BytesIO(whole)) as header:
         is_jpeg, one_scan = header.format != "PNG", "progressive" not in header.info
+        is_plain = is_jpeg and one_scan and header.mode in ("RGB", "L")
         matrix = SHOWN_AS.get(orientation(header))
         full_px, by = header.size if matrix is None or matrix[0] else header.size[::-1], 1
         if is_jpeg and one_scan:
@@ -210,7 +211,25 @@ def decode_picture(data: bytes, reduce: Reduce) -> Picture:
     if is_jpeg and one_scan and _has_spare_data(whole):
         raise ImageError("damaged: data remain behind its last block")
     # PyAV does not know all that FFmpeg says of an image with EXIF, and then tells nothing of it.
-    return Picture(_rgb(frame, matrix), full_px if by > 1 else None)
+    shown_alike = whole if is_plain and matrix is None else None
+    return Picture(
+        _rgb(frame, matrix), full_px if by > 1 else None, shown_alike and with_tables(shown_alike)
+    )
+
+
+def with_tables(jpeg: bytes) -> bytes:
+    """Return a JPEG of one scan with Huffman tables, which many cameras leave out of motion JPEG.
+
+    FFmpeg takes the usual ones then (ITU-T T.81, K.3), not every browser does.
+    """
+    scan = jpeg.rindex(START_OF_SCAN)
+    if HUFFMAN_TABLES in jpeg[:scan]:
+        return jpeg
+    usual = io.BytesIO()
+    Pillow.new("RGB", (8, 8)).save(usual, "JPEG")
+    header = usual.getvalue()
+    tables = header[header.index(HUFFMAN_TABLES) : header.rindex(START_OF_SCAN)]
+    return jpeg[:scan] + tables + jpeg[scan:]
 
 
 def _has_spare_data(jpeg: bytes) -> bool:

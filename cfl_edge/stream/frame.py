@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cfl_edge.preprocess import Cut, Image, cut
@@ -17,10 +17,12 @@ class Picture(NamedTuple):
     Args:
         image: uint8 RGB, shape (H, W, 3).
         full_px: Width and height before it was shrunk; None where it was not.
+        jpeg: What it was decoded from, if that is a JPEG that browsers show the same.
     """
 
     image: Image
     full_px: tuple[int, int] | None = None
+    jpeg: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Frame:
         full_px: Width and height that the source sent, where the image was shrunk while it was
             decoded; None where it was not.
         moving: Where something moves in the image, for models that follow it.
+        jpeg: What a camera sent, undamaged, if that is a JPEG that browsers show the same.
 
     Example:
         >>> import numpy as np
@@ -57,6 +60,7 @@ class Frame:
     name: str = ""
     full_px: tuple[int, int] | None = None
     moving: Box | None = None
+    jpeg: bytes | None = field(default=None, repr=False)
 
     def box(self) -> list[int] | None:
         """Return where something moves as x, y, width and height in pixels, or None."""

@@ -234,7 +234,7 @@ class LiveStream(Stream):
                 continue
             index, captured = taken
             try:
-                image, full_px = captured.decode(self._reduce)
+                image, full_px, jpeg = captured.decode(self._reduce)
             except ImageError as fault:
                 with self._changed:
                     self.damaged += 1
@@ -252,6 +252,7 @@ class LiveStream(Stream):
                 bad,
                 captured.name,
                 full_px,
+                jpeg=jpeg,
             )
 
     def _complain_when_long(self, fault: ImageError) -> None:
@@ -279,7 +280,7 @@ class LiveStream(Stream):
             self._started = True
             self._changed.notify_all()
             if self._slot is None:  # put it back, unless a newer one has come
-                picture = Picture(first.image, first.full_px)
+                picture = Picture(first.image, first.full_px, first.jpeg)
                 decoded = Captured(first.timestamp_s, lambda _: picture, 0, first.label, first.name)
                 self._slot = (first.index, decoded)
             else:

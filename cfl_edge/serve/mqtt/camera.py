@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import functools
-import io
 import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any, Self, final
-
-import numpy as np
-import numpy.typing as npt
-from PIL import Image as Pillow
 
 from cfl_edge.errors import CflEdgeError
 from cfl_edge.labels.source import Submit
@@ -24,15 +19,13 @@ from cfl_edge.serve.mqtt import discovery as ha
 from cfl_edge.serve.mqtt.address import MqttAddress
 from cfl_edge.serve.mqtt.broker import TELL_S, Broker
 from cfl_edge.serve.mqtt.outbox import Outbox
+from cfl_edge.serve.pictures import jpeg
 from cfl_edge.serve.rate import MESSAGES_PER_S, Rate
 from cfl_edge.serve.status import MAX_AGE_S
 
 CONFIDENCE_S = 1.0  # between two values: each one is a row in Home Assistant's history
 IMAGE_S = 10.0  # between two images; a change of state brings one at once
-IMAGE_PX, JPEG_QUALITY = 640, 80  # longest side: 30 to 60 kB
 STATUS_S = 2.0  # between two questions how the session stands
-
-Image = npt.NDArray[np.uint8]
 
 
 @final
@@ -119,8 +112,8 @@ class MqttCamera:
             self._put(ha.CONFIDENCE, ha.NOTHING if score is None else f"{100 * score:.1f}")
         if step.changed or now_s >= self._image_s + IMAGE_S:
             self._image_s = now_s
-            jpeg = functools.partial(to_jpeg, step.frame.image)
-            self._outbox.put(self._address.topic(ha.IMAGE), jpeg)
+            picture = functools.partial(jpeg, step.frame.image)
+            self._outbox.put(self._address.topic(ha.IMAGE), picture)
 
     def done(self, verb: str, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         """Take note of a verb, whoever asked for it: the next tick shows what it did."""
@@ -206,20 +199,3 @@ class MqttCamera:
         if verb != "status":
             self._on_notice(f"MQTT: {verb} was not done: {error}")
             self._outbox.again()  # a switch that was turned shows how it stands
-
-
-def to_jpeg(image: Image) -> bytes:
-    r"""Return an image as a JPEG of at most 640 pixels.
-
-    Args:
-        image: uint8 RGB, shape (H, W, 3).
-
-    Example:
-        >>> to_jpeg(np.zeros((2, 3, 3), np.uint8))[:3]
-        b'\xff\xd8\xff'
-    """
-    small = Pillow.fromarray(image)
-    small.thumbnail((IMAGE_PX, IMAGE_PX))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()

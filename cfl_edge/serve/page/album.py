@@ -11,9 +11,9 @@ from cfl_edge.loop.step import Step
 from cfl_edge.names import nfc
 from cfl_edge.region import View
 from cfl_edge.serve.page.advice import Advice
-from cfl_edge.serve.page.pictures import THUMBNAIL_PX, jpeg, png
 from cfl_edge.serve.page.review import Review
 from cfl_edge.serve.page.thumbnails import Thumbnails
+from cfl_edge.serve.pictures import THUMBNAIL_PX, jpeg, png
 from cfl_edge.stream.decode import decode_image
 from cfl_edge.stream.frame import Shown, cut_frame
 

@@ -11,7 +11,7 @@ from typing import final
 from cfl_edge.loop.step import Step
 from cfl_edge.preprocess import Image, looked_at
 from cfl_edge.region import View
-from cfl_edge.serve.page.pictures import jpeg
+from cfl_edge.serve.pictures import jpeg, live_jpeg
 from cfl_edge.stream.frame import cut_frame
 
 MOST_HZ = 15.0  # pictures, for all who watch: as smooth as a page needs to be
@@ -79,7 +79,7 @@ class Feed:
         view, number = ("model" if as_model else "camera"), step.frame.index
         made = self._made.get(view)
         if made is None or made[0] != number:
-            made = number, jpeg(self.square(step) if as_model else step.frame.image)
+            made = number, jpeg(self.square(step)) if as_model else live_jpeg(step.frame)
             self._made[view] = made
         return made[1]
 

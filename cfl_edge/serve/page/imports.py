@@ -20,8 +20,8 @@ from cfl_edge.loop.watching import Watched
 from cfl_edge.notices import Notice, counted
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.region import View
-from cfl_edge.serve.page.pictures import png
 from cfl_edge.serve.page.zip_pictures import Packed, packed_pictures, unpacked
+from cfl_edge.serve.pictures import png
 from cfl_edge.stream.decode import ImageError, decode_image
 from cfl_edge.web.app import answer
 from cfl_edge.web.upload import read_upload

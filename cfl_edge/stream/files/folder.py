@@ -143,7 +143,7 @@ class Folder(Recording):
             label = class_of(name) if self._options.labels else None
             path = os.path.join(self._root, name)
             pictures = _images(path, self._options.reduce, note)
-            for position, (image, full_px) in enumerate(pictures):
+            for position, (image, full_px, _) in enumerate(pictures):
                 if position:  # a clip, which its name did not tell
                     self.length = None
                 yield Frame(image, time.monotonic(), label=label, name=name, full_px=full_px)

@@ -223,6 +223,8 @@ class CflCapture(Capture):
 
     def _decode(self, image: protocol.Image, reduce: Reduce) -> Picture:
         self._shown_id = image.frame_id
+        if image.format is Format.JPEG:
+            return decode_picture(image.data, reduce)
         return Picture(image_to_rgb(image))
 
 

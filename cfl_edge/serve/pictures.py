@@ -8,9 +8,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-PICTURE_PX = 640  # longest side of the live picture: sharp on a phone, 20 to 40 kB
+from cfl_edge.defaults import PICTURE_PX
+from cfl_edge.stream.frame import Frame
+
+# Of a camera's own JPEG that is shown as it is: what a page has room for, and a frame of a good
+# camera of that size; ten a second are then 24 Mbit/s.
+SENT_PX, SENT_BYTES = 1280, 300_000
 THUMBNAIL_PX = 112  # drawn at 56 px on screens of double density, 2 to 4 kB
 QUALITY = 80
+
+
+def live_jpeg(frame: Frame) -> bytes:
+    """Return a frame as JPEG: the bytes that its camera sent, unless they are too many."""
+    sent, (height, width, _) = frame.jpeg, frame.image.shape
+    if sent and len(sent) <= SENT_BYTES and max(frame.full_px or (width, height)) <= SENT_PX:
+        return sent
+    return jpeg(frame.image)
 
 
 def jpeg(image: npt.NDArray[np.uint8], longest_px: int = PICTURE_PX) -> bytes:
