@@ -18,7 +18,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for(condition, timeout_s=10.0):
+def wait_for(condition, timeout_s=30.0):
     """Wait until something is so, and return it."""
     end_s = time.monotonic() + timeout_s
     while not (found := condition()):

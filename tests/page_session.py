@@ -20,7 +20,7 @@ from cfl_edge.stream.frame import Frame
 from cfl_edge.web.options import HttpOptions
 
 
-def until(condition, seconds=5):
+def until(condition, seconds=20):
     end_s = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end_s
@@ -39,7 +39,7 @@ class CountingSession:
         self.draw = draw or (lambda number: np.full((48, 64, 3), number % 256, np.uint8))
         self.sent = lambda number: None  # the JPEG of a frame, as a camera sent it
         self.score, self.pictures, self.suspects, self.refused = 0.91, [], [], None
-        self.view = WHOLE_FRAME
+        self.view, self.turn = WHOLE_FRAME, threading.Lock()  # held: the session stands still
         self.notices, self.onnx = [], folder / "onnx" / "model.onnx"
         self.inbox = options.pop("inbox", None)
         self.page = TeachPage(
@@ -68,9 +68,10 @@ class CountingSession:
 
     def _run(self):
         while not self._ended.wait(1 / self.fps):
-            self.mailbox.serve(self._do)
-            if self.show:
-                self._show()
+            with self.turn:
+                self.mailbox.serve(self._do)
+                if self.show:
+                    self._show()
         self.mailbox.close()
 
     def _show(self):

@@ -41,10 +41,10 @@ class Viewer:
         self.socket.send(json.dumps(message))
 
     def take(self, *, acknowledge=True):
-        message = json.loads(self.socket.recv(timeout=5))
+        message = json.loads(self.socket.recv(timeout=20))
         self.status = message.get("status", self.status)
         if message.get("picture"):
-            self.pictures.append(self.socket.recv(timeout=5))
+            self.pictures.append(self.socket.recv(timeout=20))
         if acknowledge:
             self.say(ack=message["number"])
         return message

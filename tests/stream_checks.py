@@ -15,6 +15,7 @@ import pytest
 
 from cfl_edge.errors import StreamError
 from cfl_edge.stream.frame import Frame
+from cfl_edge.stream.options import STALL_S
 from cfl_edge.stream.source import Stream
 
 Open = Callable[[], Stream]
@@ -130,7 +131,7 @@ def check_close_is_prompt(open_stream: Open) -> None:
     take(stream, 2)
     start_s = time.monotonic()
     stream.close()
-    assert time.monotonic() - start_s < 1
+    assert time.monotonic() - start_s < STALL_S
 
 
 def check_close_ends_the_iteration(open_stream: Open) -> None:
@@ -155,7 +156,7 @@ def check_leaves_no_thread(open_stream: Open) -> None:
         name = f"stream {stream.uri}"
     left = {thread for thread in threading.enumerate() if thread.name == name} - before
     for thread in left:
-        thread.join(1)
+        thread.join(10)
     assert not [thread for thread in left if thread.is_alive()]
 
 
@@ -168,15 +169,20 @@ def check_takes_answers(open_stream: Open) -> None:
 
 
 def check_live_slow_reader_gets_the_newest(open_stream: Open) -> None:
+    end_s = time.monotonic() + 10
     with open_stream() as stream:
         frames = iter(stream)
         next(frames)
-        time.sleep(0.3)
-        next(frames)  # at most one waits
-        asked_s = time.monotonic()
-        newest = next(frames)
+        newest_s = began_s = time.monotonic()
+        while newest_s <= began_s:  # a busy machine may have let nobody take a frame meanwhile
+            assert time.monotonic() < end_s
+            time.sleep(0.2)
+            began_s = time.monotonic()
+            time.sleep(0.2)
+            next(frames)  # at most one waits
+            newest = next(frames)
+            newest_s = newest.timestamp_s
         dropped = stream.dropped
-    assert newest.timestamp_s > asked_s - 0.25
     assert newest.dropped > 0
     assert dropped >= newest.dropped
 

@@ -9,6 +9,7 @@ from sessions import learn_stream
 from test_session import Script, frames, new_learner
 
 from cfl_edge.labels.frames import FrameLabels
+from cfl_edge.loop import board_health
 from cfl_edge.loop import pace as pace_module
 from cfl_edge.loop.board_health import (
     READ_EVERY_S,
@@ -129,13 +130,15 @@ def test_a_firmware_that_does_not_answer_is_asked_once(tmp_path):
     assert (tmp_path / "asked").read_text() == "\n"
 
 
-def test_a_cached_reading_costs_microseconds(tmp_path):
-    policy = HeatPolicy(BoardHealth(tmp_path, "no-such-command"), print)
-    policy()
-    began = time.perf_counter()
-    for _ in range(1000):
+def test_a_frame_between_two_readings_reads_no_file(tmp_path, monkeypatch):
+    now, read = [0.0], []
+    board = BoardHealth(tmp_path, "no-such-command", lambda: now[0])
+    monkeypatch.setattr(board_health, "read_zones", lambda *_: read.append(now[0]) or ())
+    policy = HeatPolicy(board, print)
+    for frame in range(1000):
+        now[0] = frame * 2 * READ_EVERY_S / 1000
         policy()
-    assert (time.perf_counter() - began) / 1000 < 100e-6
+    assert read == [0.0, READ_EVERY_S]
 
 
 def at(temperature_c, *flags):

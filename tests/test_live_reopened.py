@@ -7,10 +7,11 @@ import time
 
 import numpy as np
 import pytest
-from scripted_camera import LOST, Camera, Clock, alive, ignore, shot, took_s, value
+from scripted_camera import LOST, Camera, Clock, alive, ignore, shot, value
 
 from cfl_edge.errors import StreamLostError, StreamNotFoundError
 from cfl_edge.region import Reduce
+from cfl_edge.stream import live
 from cfl_edge.stream.decode import ImageError
 from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.live import Capture, Captured, LiveStream
@@ -152,11 +153,16 @@ def test_a_connection_that_sends_only_damaged_images_is_opened_again() -> None:
     )
 
 
-def test_close_is_prompt_between_tries() -> None:
-    camera = Camera(shot(1))
-    stream = LiveStream("cam", camera.open, on_notice=ignore)
-    camera.opens.extend([LOST] * 99)
+def test_close_is_prompt_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "CLOSE_S", 20)
+    camera, waits = Camera(shot(1)), threading.Event()
+
+    def wait(stop: threading.Event, seconds: float) -> bool:
+        waits.set()
+        return stop.wait(seconds)
+
+    stream = LiveStream("cam", camera.open, on_notice=ignore, wait=wait)
     camera.script.append(LOST)
-    time.sleep(0.1)  # it is in the first wait, of 0.5 s
-    assert took_s(stream.close) < 0.3
+    assert waits.wait(20)
+    stream.close()
     assert not alive("stream cam")

@@ -10,7 +10,7 @@ from page_session import until
 from page_viewer import Viewer, open_live, receive_to_the_end
 from steps import changed
 
-from cfl_edge.serve.page import feed, live, told
+from cfl_edge.serve.page import feed, hand, live, told
 
 
 def test_frames_come_with_what_is_known_of_them(session):
@@ -49,7 +49,7 @@ def test_no_more_than_fifteen_frames_a_second(session):
         start_s = time.monotonic()
         while time.monotonic() - start_s < 1:
             viewer.take()
-        assert len(viewer.pictures) <= feed.MOST_HZ + 2
+        assert len(viewer.pictures) <= feed.MOST_HZ * (time.monotonic() - start_s) + 2
 
 
 def test_what_all_viewers_get_is_made_once_however_many_they_are(session, monkeypatch):
@@ -57,8 +57,10 @@ def test_what_all_viewers_get_is_made_once_however_many_they_are(session, monkey
     made, fields, verdicts, sent = [], [], [], []
     verdict, advice = session.page.album.advice.verdict, session.page.album.advice
     frame_fields, jpeg = told.frame_fields, feed.jpeg
-    monkeypatch.setattr(feed, "jpeg", lambda image: made.append(0) or jpeg(image))
-    monkeypatch.setattr(told, "frame_fields", lambda step: fields.append(0) or frame_fields(step))
+    monkeypatch.setattr(feed, "jpeg", lambda image: made.append(image[0, 0, 0]) or jpeg(image))
+    monkeypatch.setattr(
+        told, "frame_fields", lambda step: fields.append(step.frame.index) or frame_fields(step)
+    )
     monkeypatch.setattr(advice, "verdict", lambda count: verdicts.append(0) or verdict(count))
 
     def watch():
@@ -74,10 +76,13 @@ def test_what_all_viewers_get_is_made_once_however_many_they_are(session, monkey
         time.sleep(0.02)  # the session shows a frame in between: none has what the one before has
     for viewer in viewers:
         viewer.join()
-    most = 1.5 * feed.MOST_HZ * (time.monotonic() - start_s)  # who is early gets the next one
-    assert len(sent) > 2 * most
+    took_s = time.monotonic() - start_s
+    most = 1.5 * feed.MOST_HZ * took_s  # who is early gets the next one
+    assert len(sent) > len(fields)
     assert max(len(made), len(fields)) <= most
-    assert len(verdicts) <= 4 < 8 <= sum(sent)  # of each second, and the first
+    assert (len(set(made)), len(set(fields))) == (len(made), len(fields))
+    assert len(verdicts) <= 2 + took_s / hand.STATUS_S  # of each second, and the first
+    assert len(verdicts) < 8 <= sum(sent)
 
 
 def test_a_frame_that_comes_early_does_not_wait(session, monkeypatch):
@@ -86,20 +91,19 @@ def test_a_frame_that_comes_early_does_not_wait(session, monkeypatch):
     until(lambda: session.frame)
     with Viewer(session) as viewer:
         first, second = viewer.take(), viewer.take()
-        start_s = time.monotonic()
         assert second["sent_s"] - first["sent_s"] < 1
-        viewer.take()
-        assert time.monotonic() - start_s > 1
+        assert viewer.take()["sent_s"] - second["sent_s"] > 1
 
 
 def test_a_message_says_when_its_frame_was_taken(session):
+    until(lambda: session.frame)
+    began_s = time.monotonic()
     with Viewer(session) as viewer:
-        for _ in range(5):
-            asked_s = time.monotonic()
+        for number in range(5):
             message = viewer.take()
             assert message["sent_s"] <= time.monotonic()
             assert message["frame"]["captured_s"] <= message["sent_s"] + 1e-3
-        assert asked_s - 1 < message["frame"]["captured_s"]
+            assert number == 0 or message["frame"]["captured_s"] > began_s
 
 
 def test_a_picture_does_not_wait_for_the_acknowledgement_of_its_text(session):

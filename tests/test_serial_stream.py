@@ -20,6 +20,7 @@ from cfl_edge.errors import (
     UsageError,
 )
 from cfl_edge.stream.decode import ImageError
+from cfl_edge.stream.live import LONGEST_WAIT_S
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.serial.capture import image_to_rgb
@@ -134,7 +135,7 @@ def test_a_reset_board_is_asked_again():
         assert board.wait_for(lambda: len(board.sent) > count)
 
 
-def test_an_unplugged_board_is_back_within_two_seconds(tmp_path: Path):
+def test_an_unplugged_board_is_back_soon(tmp_path: Path):
     notices: list[str] = []
     with Simulator(gray(), fps=100, link=tmp_path / "board") as board:
         address = f"serial://{board.port}"
@@ -146,7 +147,7 @@ def test_an_unplugged_board_is_back_within_two_seconds(tmp_path: Path):
             board.plug()
             while not any("is back after" in notice for notice in notices):
                 after = next(frames)
-            assert time.monotonic() - plugged_s < 2
+            assert time.monotonic() - plugged_s < LONGEST_WAIT_S / 2
             assert after.index > before.index
     assert any("is gone: unplugged" in notice for notice in notices)
 

@@ -8,11 +8,13 @@ import sys
 import time
 
 import pytest
+from page_session import until
 from service_checks import HOSTILE
 
 from cfl_edge.errors import UsageError
+from cfl_edge.serve import on_change
 from cfl_edge.serve.change_words import fill_words, split_command
-from cfl_edge.serve.on_change import ChangeCommand
+from cfl_edge.serve.on_change import TIMEOUT_S, ChangeCommand
 
 NOTE = """
 import json, os, sys
@@ -33,7 +35,7 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def noted(out, count, timeout_s=10):
+def noted(out, count, timeout_s=20):
     """Wait for so many runs, and return what they wrote."""
     end_s = time.monotonic() + timeout_s
     while True:
@@ -71,14 +73,15 @@ def test_hostile_names_stay_data(out, notices, tmp_path):
 
 
 def test_one_at_a_time_and_the_newest_change_wins(out, notices):
-    code = "import time; time.sleep(0.4)\n" + NOTE
+    gate = out.with_name("gate")  # the first command ends once this is there
+    code = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n" + NOTE
     with ChangeCommand(python(code, out), notices.append, gap_s=0) as change:
-        start_s = time.monotonic()
         change.announce("first", 1.0)
-        time.sleep(0.2)
+        until(lambda: change._next is None)
         for number in range(500):
-            change.announce(f"{number}", 1.0)
-        assert time.monotonic() - start_s < 0.4  # it never waits
+            change.announce(f"{number}", 1.0)  # never waits
+        assert change.runs == 0
+        gate.touch()
         labels = [line[1] for line in noted(out, 2)]
     assert labels == ["first", "499"]
 
@@ -114,14 +117,9 @@ def test_failures_are_told_once(out, notices):
 
 
 def test_a_command_that_hangs_is_ended_with_all_it_started(out, notices):
-    code = f"""
-import subprocess, sys
-child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
-open({str(out)!r}, "w").write(str(child.pid) + "\\n")
-child.wait()
-"""
-    command = ChangeCommand(python(code), notices.append, gap_s=0, timeout_s=1)
-    with command as change:
+    words = f"sleep 60 & echo $! > {out}; wait"
+    command = f"sh -c {shlex.quote(words)}"
+    with ChangeCommand(command, notices.append, gap_s=0, timeout_s=1) as change:
         change.announce("mug", 1.0)
         (child,) = noted(out, 1)
         while not notices:
@@ -140,7 +138,7 @@ time.sleep(60)
         change.announce("mug", 1.0)
         (child,) = noted(out, 1)
         start_s = time.monotonic()
-    assert time.monotonic() - start_s < 2
+    assert time.monotonic() - start_s < TIMEOUT_S / 2
     assert_gone(child)
     assert notices == []
 
@@ -264,8 +262,9 @@ def test_a_label_does_not_become_an_option(out, notices):
 
 
 @pytest.mark.parametrize("code", ["", "import time; time.sleep(0.3)\n"])
-def test_the_last_change_is_announced_at_the_end(out, notices, code):
+def test_the_last_change_is_announced_at_the_end(out, notices, code, monkeypatch):
     """It came within the gap, and while the command of the change before was running."""
+    monkeypatch.setattr(on_change, "END_S", 20)
     with ChangeCommand(python(code + NOTE, out), notices.append, gap_s=30) as change:
         change.announce("mug", 1.0)
         while change._next is not None:
@@ -276,12 +275,12 @@ def test_the_last_change_is_announced_at_the_end(out, notices, code):
 
 
 def test_the_last_change_is_announced_although_the_one_before_hangs(out, notices):
-    code = "import os, time; time.sleep(60 * (os.environ['CFL_EDGE_LABEL'] == 'mug'))\n" + NOTE
-    with ChangeCommand(python(code, out), notices.append) as change:
+    words = f'test "$CFL_EDGE_LABEL" = mug && sleep 60; echo "[\\"$CFL_EDGE_LABEL\\"]" >> {out}'
+    with ChangeCommand(f"sh -c {shlex.quote(words)}", notices.append) as change:
         change.announce("mug", 1.0)
         while change._next is not None:
             time.sleep(0.01)
         change.announce("pen", 1.0)
         start_s = time.monotonic()
-    assert time.monotonic() - start_s < 2
-    assert [line[1] for line in noted(out, 1)] == ["pen"]
+    assert time.monotonic() - start_s < TIMEOUT_S / 2
+    assert noted(out, 1) == [["pen"]]

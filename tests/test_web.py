@@ -13,6 +13,7 @@ import threading
 import time
 
 import pytest
+from page_session import until
 from starlette.routing import Route
 
 from cfl_edge.errors import UsageError
@@ -87,7 +88,7 @@ def test_slow_clients_cost_themselves_only(server, count, data):
         for _ in range(5):
             start_s = time.monotonic()
             assert ask(server)[0] == 200
-            assert time.monotonic() - start_s < web_server.REQUEST_TIMEOUT_S / 4
+            assert time.monotonic() - start_s < web_server.REQUEST_TIMEOUT_S / 2
         assert threading.active_count() == threads
 
 
@@ -109,7 +110,7 @@ def test_a_crowd_waits_for_a_busy_server(failures):
         ) as server,
         slow_clients(server, 1, b"GET /busy HTTP/1.1\r\nHost: localhost\r\n\r\n"),
     ):
-        assert begun.wait(5)
+        assert begun.wait(20)
         try:
             with slow_clients(server, 300, b""):
                 done.set()
@@ -147,10 +148,7 @@ def test_connections_are_bounded_and_given_back(server):
         assert open_files() - before - len(clients) <= MAX_CLIENTS + 5
     for _ in range(200):
         assert ask(server)[0] == 200
-    end_s = time.monotonic() + 5
-    while open_files() > before and time.monotonic() < end_s:
-        time.sleep(0.01)
-    assert open_files() <= before
+    until(lambda: open_files() <= before)
 
 
 def test_requests_leave_nothing_behind(server):
@@ -166,12 +164,14 @@ def test_requests_leave_nothing_behind(server):
 
 @pytest.mark.parametrize("data", UNFINISHED)
 def test_a_request_has_a_time(server, monkeypatch, data):
+    usual_s = web_server.REQUEST_TIMEOUT_S
     monkeypatch.setattr(web_server, "REQUEST_TIMEOUT_S", 0.3)
+    start_s = time.monotonic()
     with slow_clients(server, 1, data) as [client]:
-        start_s = time.monotonic()
+        client.settimeout(usual_s)
         with contextlib.suppress(ConnectionResetError):
             assert client.recv(1) == b""
-        assert 0.2 < time.monotonic() - start_s < 3
+        assert 0.2 < time.monotonic() - start_s < usual_s / 2
 
 
 def test_ending_while_clients_come_leaves_nothing_open(failures):
@@ -204,7 +204,7 @@ def test_a_client_that_does_not_read_its_answer_is_hung_up_on(failures, monkeypa
         WebServer(HttpOptions("127.0.0.1", 0), routes, "--http 0", failures.append) as server,
         slow_clients(server, 1, b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n") as [client],
     ):
-        time.sleep(1)
+        until(lambda: not server._clients._state.connections)
         got = 0
         with contextlib.suppress(ConnectionResetError):
             while part := client.recv(1 << 20):
@@ -251,7 +251,7 @@ def test_no_file_left_costs_those_who_wait_alone(server):
                 waiting.recv(1)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        waiting.settimeout(5)
+        waiting.settimeout(20)
         assert b"200 OK" in waiting.recv(100)
     assert ask(server)[0] == 200
 
@@ -294,7 +294,7 @@ def test_signals_end_it_at_once_with_clients_connected(number):
     code = """
 import signal, socket, sys, time
 from cfl_edge.web.options import HttpOptions
-from cfl_edge.web.server import WebServer
+from cfl_edge.web.server import REQUEST_TIMEOUT_S, WebServer
 before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 with WebServer(HttpOptions("127.0.0.1", 0), [], "--http 0", print) as server:
     clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
@@ -311,7 +311,7 @@ with WebServer(HttpOptions("127.0.0.1", 0), [], "--http 0", print) as server:
         start_s = time.monotonic()
 for client in clients:
     client.close()
-assert time.monotonic() - start_s < 1
+assert time.monotonic() - start_s < REQUEST_TIMEOUT_S / 2
 print("ended")
 """
     with subprocess.Popen(
