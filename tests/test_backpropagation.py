@@ -1,18 +1,18 @@
 """Backpropagation against a slow version written with functions of torch alone."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import build_network
-from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.errors import UsageError
-from cfl_edge.lab.rules.backpropagation import Backward, bp_step, last_features
+from cfl_edge.lab.bench import cases
+from cfl_edge.lab.bench.sweeps import Setting
 
-SAMPLES, CLASSES = 6, 4
+SAMPLES, CLASSES, RATE = 6, 4, 0.5
 
 
 @pytest.fixture
@@ -36,46 +36,45 @@ def slow_loss(weights, rows, x, labels):
     return (scores.logsumexp(dim=1) - scores[torch.arange(len(x)), labels]).mean()
 
 
-def after(problem, **options):
-    """The loss of a step, and all weights after it."""
-    network, rows, x, labels = copy.deepcopy(problem)
-    optimizer = Optimizer("sgd", [*network.parameters(), rows], 0.5)
-    value = bp_step(network, optimizer, x, labels, rows, Backward(**options))
-    assert all(parameter.grad is None for parameter in [*network.parameters(), rows])
-    return value, [*network.parameters(), rows]
+@pytest.fixture
+def after(problem, monkeypatch):
+    """Return a function that takes a step of a case: its loss, and all weights after it."""
+
+    def step_of(case):
+        network, rows, x, labels = copy.deepcopy(problem)
+        embeddings = nn.Parameter(rows.detach())
+        monkeypatch.setattr(cases, "LEARNING_RATE", RATE)
+        monkeypatch.setattr(cases, "_embeddings", lambda _: embeddings)
+        step = cases.build_step(case, network, "sgd", Setting("-", 9, SAMPLES, threads=1))
+        value = step(x, labels)
+        moved = [*network.parameters(), embeddings]
+        assert all(parameter.grad is None for parameter in moved)
+        return float(value), moved
+
+    return step_of
 
 
-def test_the_step_is_the_gradient_of_the_slow_version(problem):
+def test_the_step_is_the_gradient_of_the_slow_version(problem, after):
     network, rows, x, labels = problem
     parameters = list(network.parameters())
     expected = slow_loss(list(zip(parameters[::2], parameters[1::2], strict=True)), rows, x, labels)
     gradients = torch.autograd.grad(expected, [*parameters, rows])
-    value, moved = after(problem)
+    value, moved = after("bp")
     assert value == pytest.approx(expected.item(), rel=1e-12)
     for old, new, gradient in zip([*parameters, rows], moved, gradients, strict=True):
-        torch.testing.assert_close(new, old - 0.5 * gradient, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(new, old - RATE * gradient, rtol=1e-10, atol=1e-12)
         assert gradient.abs().max() > 0  # the first layer's too
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"checkpoint": True}, {"accumulate": 1}, {"accumulate": 4}, {"accumulate": 99}],
-    ids=str,
+    "case", ["bp-checkpoint", "bp-accumulate", "bp-accumulate-4", "bp-accumulate-99"]
 )
-def test_ways_to_save_memory_change_nothing(problem, options):
-    plain_value, plain = after(problem)
-    value, moved = after(problem, **options)
+def test_ways_to_save_memory_change_nothing(after, case, monkeypatch):
+    for size in (4, 99):
+        some = partial(cases._bp, accumulate=size)
+        monkeypatch.setitem(cases.STEPS, f"bp-accumulate-{size}", some)
+    plain_value, plain = after("bp")
+    value, moved = after(case)
     assert value == pytest.approx(plain_value, rel=1e-12)
     for a, b in zip(plain, moved, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
-
-
-def test_accumulation_refuses_a_loss_that_couples_samples(problem):
-    with pytest.raises(UsageError, match="contrasts those of a batch"):
-        after(problem, accumulate=1, loss=LocalLoss())
-
-
-def test_the_features_are_those_of_the_network(problem):
-    network, _, x, _ = problem
-    for checkpoint in (False, True):
-        torch.testing.assert_close(last_features(network, x, checkpoint=checkpoint), network(x)[-1])

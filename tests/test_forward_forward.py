@@ -12,7 +12,6 @@ from cfl_edge.lab.rules.goodness import (
     goodness,
     normalise_length,
     overlay_label,
-    threshold_loss,
     wrong_labels,
 )
 
@@ -46,7 +45,8 @@ def test_threshold_loss_of_each_sample():
         for p, n in zip(positive.tolist(), negative.tolist(), strict=True)
     ]
     torch.testing.assert_close(
-        threshold_loss(positive, negative, 2.0, 3.0), torch.tensor(slow, dtype=torch.float64)
+        small(SHAPE, 3, threshold=2.0, steepness=3.0).loss(positive, negative),
+        torch.tensor(slow, dtype=torch.float64),
     )
 
 

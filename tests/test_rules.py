@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from rule_checks import CHECKS, batch, fresh, gather, made
 
+from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.lab.rules.backpropagation import Backpropagation
-from cfl_edge.lab.rules.closed_form_readout import ClosedFormReadout
 from cfl_edge.lab.rules.contrastive_forward import ContrastiveForward
 from cfl_edge.lab.rules.labelled_network import TOTAL_B, TOTAL_D
 from cfl_edge.lab.rules.rule import Rule
@@ -167,34 +167,26 @@ def test_the_classifier_starts_as_the_last_layers_scores(system, network):
     assert not torch.allclose(other.scores(x)["classifier"], scores[last], atol=0.1)
 
 
-def test_closed_form_embeddings_are_lda_on_the_features_of_all_batches():
-    readout = ClosedFormReadout(classes=3, channels=6)
-    generator = torch.Generator().manual_seed(0)
-    batches = []
-    for _ in range(4):
-        labels = torch.arange(30) % 3
-        h = torch.randn(30, 6, generator=generator) + labels[:, None] * torch.arange(6) / 4
-        readout.update(h, labels)
-        batches.append((h, labels))
-    rows, truth = torch.cat([h for h, _ in batches]), torch.cat([y for _, y in batches])
+def test_closed_form_embeddings_are_those_of_all_batches_and_are_saved():
+    rule, other = (fresh(made(ContrastiveForward, closed_form="last"), seed=s) for s in (0, 1))
+    batches = [batch(seed=seed) for seed in range(4)]
+    rule.gather([batch(seed=9)])  # is forgotten
+    rule.gather(batches)
+    features = [rule.model.scores_and_features(x, rule.loss)[1][:, -256:] for x, _ in batches]
+    rows, truth = torch.cat(features).detach(), torch.cat([y for _, y in batches])
     means = torch.stack([rows[truth == z].mean(dim=0) for z in range(3)])
-    scatter = torch.zeros(6, 6)
-    for x, z in zip(rows, truth, strict=True):
-        scatter += torch.outer(x - means[z], x - means[z])
-    torch.testing.assert_close(readout.counts, torch.full((3,), 40.0))
-    torch.testing.assert_close(readout.means, means)
-    dense = readout._statistics().triangle().dense()
-    torch.testing.assert_close(dense, scatter, rtol=1e-3, atol=1e-3)
-    before = readout.scores(batches[0][0])
-    assert torch.equal(before, readout.scores(batches[0][0]))
-    readout.update(*batches[0][:2])  # what was solved before is not kept
-    assert not torch.equal(before, readout.scores(batches[0][0]))
-    other = ClosedFormReadout(classes=3, channels=6)
-    other.scores(batches[0][0])
-    other.load_state_dict(readout.state_dict())
-    assert torch.equal(other.scores(batches[0][0]), readout.scores(batches[0][0]))
-    readout.clear()
-    assert not any(numbers.any() for numbers in readout.buffers())
+    expected = ClassStatistics(256)
+    for z in range(3):
+        expected.add_class()
+        expected.update(rows[truth == z], torch.full((int((truth == z).sum()),), z))
+    torch.testing.assert_close(expected.means, means)
+    wanted = with_constant(rows) @ expected.embeddings().T
+    x = torch.cat([x for x, _ in batches])
+    found = rule.scores(x)["closed form"]
+    torch.testing.assert_close(found.softmax(1), wanted.softmax(1), rtol=1e-2, atol=1e-3)
+    assert not torch.equal(other.scores(x)["closed form"], found)
+    other.load_state_dict(rule.state_dict())
+    assert torch.equal(other.scores(x)["closed form"], found)
 
 
 def test_the_closed_form_changes_nothing_that_gradients_learn():
@@ -220,9 +212,12 @@ def test_the_closed_form_reads_the_layers_it_was_asked_to(closed_form):
         h = layer(h)
         pooled.append(torch.nn.functional.adaptive_avg_pool2d(h, 2).flatten(1))
     read = torch.cat(pooled, dim=1) if closed_form == "all" else pooled[-1]
-    expected = ClosedFormReadout(rule.classes, read.shape[1])
+    expected = ClassStatistics(read.shape[1])
+    for _ in range(rule.classes):
+        expected.add_class()
     expected.update(read, labels)
-    torch.testing.assert_close(rule.readouts(x)["closed form"], expected.scores(read))
+    wanted = with_constant(read) @ expected.embeddings().T
+    torch.testing.assert_close(rule.readouts(x)["closed form"], wanted)
 
 
 def test_bp_equals_a_plain_torch_network():

@@ -12,7 +12,6 @@ from PIL import Image
 from cfl_edge.config.settings import load
 from cfl_edge.errors import CflEdgeError, DataError, UsageError
 from cfl_edge.lab.bench.streams.data import choose, read_data
-from cfl_edge.lab.bench.streams.label_delay import LabelDelay
 from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.protocols import (
     StreamOrder,
@@ -141,13 +140,6 @@ def test_noise_is_of_the_share_and_uniform_over_the_other_classes():
     assert all(70 <= n <= 130 for n in pairs.values())  # 100 expected, deviation 9.5
     assert (noisy_labels(labels, 0.0, classes=4) == labels).all()
     assert (labels == np.arange(4).repeat(1000)).all()
-
-
-def test_labels_come_late_also_where_frames_were_dropped():
-    delay = LabelDelay(3)
-    assert [delay.labelled(frame) for frame in (0, 2, 4, 9)] == [[], [], [0], [2, 4]]
-    assert delay.rest() == [9]
-    assert LabelDelay(0).labelled(7) == [7]
 
 
 # Images, and the objects they show

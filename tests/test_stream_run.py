@@ -180,6 +180,18 @@ def test_labels_come_late_and_the_last_ones_after_the_end(measured):
     assert run.prequential_accuracy == pytest.approx((80 - 7 - 1) / 80)
 
 
+def test_labels_come_late_also_where_frames_were_dropped(monkeypatch):
+    x, labels = images(80)
+    task = task_of(x, labels, StreamOrder(np.arange(80)), *images(20, seed=1), delay_frames=3)
+    work, taught, after = run_module._Measured(Double(), task), [], []
+    monkeypatch.setattr(work, "_teach", lambda number, encoded: taught.append(number))
+    for index in (0, 2, 4, 9):
+        frame = SimpleNamespace(index=index, label="0")
+        work.learn(frame, SimpleNamespace(label="0"), 0.0)
+        after.append(list(taught))
+    assert after == [[], [], [0], [0, 2, 4]]
+
+
 def test_wrong_labels_are_learned_but_not_scored_by(measured):
     given = noisy_labels(LABELS, 0.2, classes=KINDS)
     double = Double()

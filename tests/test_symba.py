@@ -8,12 +8,7 @@ from rule_checks import CHECKS, batch, made, seen_by_optimizers
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.forward_forward import ForwardForward
-from cfl_edge.lab.rules.goodness import (
-    add_class_pattern,
-    symmetric_loss,
-    threshold_loss,
-    wrong_labels,
-)
+from cfl_edge.lab.rules.goodness import wrong_labels
 from cfl_edge.lab.rules.symba import WIDTHS, SymBa
 
 SHAPE = (3, 16, 16)
@@ -35,25 +30,28 @@ def test_symmetric_loss_of_each_sample():
         for p, n in zip(positive.tolist(), negative.tolist(), strict=True)
     ]
     torch.testing.assert_close(
-        symmetric_loss(positive, negative, 4.0), torch.tensor(slow, dtype=torch.float64)
+        small(SHAPE, 3, alpha=4.0).loss(positive, negative), torch.tensor(slow, dtype=torch.float64)
     )
 
 
 def test_its_gradients_are_opposite_where_those_of_ff_are_not():
     goodnesses = torch.tensor([[0.5, 3.0], [0.2, 4.0]], requires_grad=True)
-    (gradient,) = torch.autograd.grad(symmetric_loss(*goodnesses, 4.0).sum(), goodnesses)
+    (gradient,) = torch.autograd.grad(
+        small(SHAPE, 3, alpha=4.0).loss(*goodnesses).sum(), goodnesses
+    )
     torch.testing.assert_close(gradient[0], -gradient[1])
-    (gradient,) = torch.autograd.grad(threshold_loss(*goodnesses, 2.0).sum(), goodnesses)
+    other = made(ForwardForward, widths=(8,), threshold=2.0)(SHAPE, 3)
+    (gradient,) = torch.autograd.grad(other.loss(*goodnesses).sum(), goodnesses)
     assert ((gradient[0] + gradient[1]).abs() > 0.1).all()
 
 
 def test_the_pattern_is_one_more_channel():
     x, labels = batch(classes=5, count=10)
-    patterns = torch.randn(5, 256)
-    images = add_class_pattern(x, labels, patterns).view(10, 4, 16, 16)
+    rule = small(SHAPE, 5)
+    images = rule.with_labels(x, labels).view(10, 4, 16, 16)
     assert torch.equal(images[:, :3], x)
     for image, label in zip(images, labels.tolist(), strict=True):
-        assert torch.equal(image[3], patterns[label].view(16, 16))
+        assert torch.equal(image[3], rule.patterns[label].view(16, 16))
 
 
 def test_the_patterns_of_classes_differ_and_are_kept_but_not_learned():

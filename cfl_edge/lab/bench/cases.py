@@ -7,11 +7,13 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as checkpointed
 
 from cfl_edge.core.class_statistics import ClassStatistics
-from cfl_edge.core.closed_form import closed_form_parts
+from cfl_edge.core.closed_form import chunks, closed_form_parts
 from cfl_edge.core.efficientnet_lite import as_network, efficientnet_lite0
 from cfl_edge.core.local_step import LocalTraining
+from cfl_edge.core.losses import LocalLoss
 from cfl_edge.core.networks import Network, build_network, initial_embeddings
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.core.training import fast_chunks, train_step
@@ -19,7 +21,6 @@ from cfl_edge.defaults import BACKBONE, LAYERS_WITH_BACKBONE
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.sweeps import STREAM, Setting
 from cfl_edge.lab.recomputed import recomputed_step
-from cfl_edge.lab.rules.backpropagation import DICTIONARY_LOSS, Backward, bp_step
 
 Step = Callable[[Tensor, Tensor], object]  # x (N, C, H, W) and targets (N,)
 
@@ -28,6 +29,7 @@ SEED = 0
 LEARNING_RATE = 1e-3  # its value changes neither memory nor time
 STREAM_SHAPE = (112, 6, 6)  # EfficientNet-Lite0 at 96 px, cut after block 11
 SMALL_PX = 16  # a warm-up image for networks that take any size
+DICTIONARY_LOSS = LocalLoss(feat_weight=0.0)  # a cross entropy: no sample needs another one
 
 
 def input_shape(setting: Setting) -> tuple[int, int, int]:
@@ -170,11 +172,36 @@ def _bp(
     checkpoint: bool = False,
     accumulate: int | None = None,
 ) -> Step:
+    """Update all layers at once from the loss of the last one (Rumelhart, Hinton, Williams 1986).
+
+    Args:
+        network: Its graph lives from the first forward to the last backward pass.
+        optimizer: Of all layers and the label embeddings.
+        setting: Changes nothing.
+        checkpoint: Keep what stands between the layers only, and run each layer again when its
+            gradient is wanted (Chen et al. 2016): less memory, one more forward pass.
+        accumulate: Samples that pass the network at a time, their gradients added up: the memory
+            of a batch of that size. None for all at once.
+    """
     network.train()
     embeddings = _embeddings(network)
     every = Optimizer(optimizer, [*network.parameters(), embeddings], LEARNING_RATE)
-    how = Backward(checkpoint=checkpoint, accumulate=accumulate)
-    return lambda x, targets: bp_step(network, every, x, targets, embeddings, how)
+    layers = list(network)
+
+    def step(x: Tensor, targets: Tensor) -> Tensor:
+        total = x.new_zeros(())
+        for place in chunks(len(x), accumulate or len(x)):
+            h = x[place]
+            for layer in layers:
+                h = checkpointed(layer, h, use_reentrant=False) if checkpoint else layer(h)
+            value = DICTIONARY_LOSS(layers[-1].pool(h), targets[place], embeddings)
+            value = len(h) / len(x) * value
+            value.backward()  # type: ignore[no-untyped-call]
+            total += value.detach()
+        every.step()
+        return total
+
+    return step
 
 
 def _bp_recompute(network: Network, optimizer: str, setting: Setting) -> Step:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.rules.rule import Rule, RuleOptions
+from cfl_edge.lab.rules.rule import Rule, RuleOptions, softmax_delta
 
 CHANNELS = (32, 128, 512)  # of the published code, which has 1 to 3 blocks
 NORM_EPS = 1e-4  # of its BatchNorm
@@ -33,26 +33,6 @@ class CascadedOptions(RuleOptions):
 
     channels: Sequence[int] = CHANNELS
     learning_rate: float = 3e-4
-
-
-def cross_entropy_gradient(features: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the derivative of the mean cross entropy by W, X^T (softmax(X W) - Y) / N.
-
-    Args:
-        features: X, (N, F).
-        scores: X W, (N, Z).
-        labels: Class indices, (N,).
-
-    Returns:
-        (F, Z), contiguous.
-
-    Example:
-        >>> cross_entropy_gradient(torch.eye(2), torch.zeros(2, 2), torch.tensor([0, 1]))
-        tensor([[-0.2500,  0.2500],
-                [ 0.2500, -0.2500]])
-    """
-    error = scores.softmax(dim=1) - F.one_hot(labels, scores.shape[1])
-    return features.T @ (error / len(features))
 
 
 class RandomBlock(nn.Module):
@@ -142,8 +122,8 @@ class CascadedForward(Rule[CascadedOptions]):
             features = x.flatten(start_dim=1)  # (N, F)
             scores = features @ predictor  # (N, Z)
             losses[f"block {i}"] = F.cross_entropy(scores, labels)
-            gradient = cross_entropy_gradient(features, scores, labels)
-            predictor.grad = gradient.to(predictor.dtype)
+            delta = softmax_delta(scores, F.one_hot(labels, self.classes))
+            predictor.grad = (features.T @ delta).to(predictor.dtype)
             optimizer.step()
         return losses
 

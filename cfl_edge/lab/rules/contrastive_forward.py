@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.closed_form import finish
 from cfl_edge.core.embeddings import visible_to_layer
 from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.training import layer_slices
-from cfl_edge.lab.rules.closed_form_readout import ClosedFormReadout
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork, LocalLossOptions
 from cfl_edge.lab.rules.rule import GatheringRule
 
@@ -32,8 +32,9 @@ class ContrastiveOptions(LocalLossOptions):
         classifier: Whether there is an f^L, which learns from the features of the last layer and
             changes nothing else.
         closed_form: Whose features have a readout in closed form as well: label embeddings from the
-            class statistics that `gather` took in (`ClosedFormReadout`); of the `last` layer or of
-            `all` together. None for none.
+            class statistics that `gather` takes in; of the `last` layer or of `all` together. None
+            for none. The layers' loss needs embeddings that stand still, a prediction wants those
+            that fit the features as they have become.
         predict: The readout that is the prediction; by default the one in closed form, or else
             f^L, or else the last layer.
         classifier_rate: Learning rate of f^L in multiples of `learning_rate`.
@@ -68,11 +69,10 @@ class ContrastiveForward(GatheringRule[ContrastiveOptions]):
         self.model = LabelledNetwork(network, shape, classes, classifier=options.classifier)
         if options.classifier_starts_at_embeddings:
             self.model.start_classifier_at_embeddings()
-        self.closed_form: ClosedFormReadout | None = None
         if options.closed_form is not None:
             channels = network.channels
             read = sum(channels) if options.closed_form == "all" else channels[-1]
-            self.closed_form = ClosedFormReadout(classes, read)
+            self.register_buffer("closed_form", torch.zeros(classes, read + 1))
         self.loss = options.loss
         rows = self.model.rows()
         rows.requires_grad_(options.embeddings != "never")
@@ -107,17 +107,17 @@ class ContrastiveForward(GatheringRule[ContrastiveOptions]):
     @torch.no_grad()
     def gather(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Solve the closed-form readout again, from the features as they are now."""
-        if self.closed_form is None:
+        if self.options.closed_form is None:
             return
         self.eval()
-        self.closed_form.clear()
+        rows = self.get_buffer("closed_form")  # (Z, C + 1)
+        statistics = ClassStatistics(rows.shape[1] - 1, rows.device)
+        for _ in range(self.classes):
+            statistics.add_class()
         for x, labels in batches:
             _, pooled = self.model.scores_and_features(x, self.loss)
-            self.closed_form.update(self._read(self.closed_form, pooled), labels)
-
-    @staticmethod
-    def _read(readout: ClosedFormReadout, pooled: Tensor) -> Tensor:
-        return pooled[:, -readout.means.shape[1] :]  # the last layer's stand last
+            statistics.update(pooled[:, -statistics.means.shape[1] :], labels)
+        rows.copy_(statistics.embeddings())
 
     @torch.enable_grad()
     def _classifier_step(self, h: Tensor, labels: Tensor) -> Tensor:
@@ -132,9 +132,10 @@ class ContrastiveForward(GatheringRule[ContrastiveOptions]):
         chosen = f"layer {len(self.model.layers)}"
         if "classifier" in scores:
             chosen = "classifier"
-        if self.closed_form is not None:
-            chosen = "closed form"
-            scores[chosen] = self.closed_form.scores(self._read(self.closed_form, pooled))
+        if self.options.closed_form is not None:
+            chosen, rows = "closed form", self.get_buffer("closed_form")
+            read = pooled[:, 1 - rows.shape[1] :]  # the last layer's stand last
+            scores[chosen] = with_constant(read) @ rows.T
         chosen = self.options.predict or chosen
         scores[chosen] = scores.pop(chosen)  # the last one is the prediction
         return scores

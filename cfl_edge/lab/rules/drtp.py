@@ -85,7 +85,8 @@ class DirectRandomTargetProjection(Rule[ProjectionOptions]):
         for i, layer in enumerate(self.layers):
             h = layer(x)
             if h.requires_grad:
-                h.backward(target_gradient(labels, self.get_buffer(f"feedback{i}")))
+                rows = self.get_buffer(f"feedback{i}")[labels]  # y* B_l (Eq. 4)
+                h.backward(rows / len(labels))
                 next(optimizers).step()
             x = h.detach()
         targets = F.one_hot(labels, self.classes).to(x.dtype)
@@ -99,25 +100,6 @@ class DirectRandomTargetProjection(Rule[ProjectionOptions]):
         for layer in self.layers:
             x = layer(x)
         return {"classifier": self.classifier(x)}
-
-
-def target_gradient(labels: Tensor, feedback: Tensor) -> Tensor:
-    """Return y* B_l / N: what stands for the gradient at a hidden layer's output (Eq. 4).
-
-    Args:
-        labels: Class indices, (N,); their one-hot code y* picks a row.
-        feedback: B_l, (Z, ...).
-
-    Returns:
-        (N, ...).
-
-    Example:
-        >>> import torch
-        >>> target_gradient(torch.tensor([1, 0]), torch.tensor([[2.0, 4.0], [6.0, 8.0]]))
-        tensor([[3., 4.],
-                [1., 2.]])
-    """
-    return feedback[labels] / len(labels)
 
 
 def _hidden_layers(

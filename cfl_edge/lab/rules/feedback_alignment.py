@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cfl_edge.lab.rules.feedback import direct_feedback, project, replace_backward_weights
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork, NetworkOptions, output_shapes
-from cfl_edge.lab.rules.rule import Rule
+from cfl_edge.lab.rules.rule import Rule, softmax_delta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class FeedbackAlignment(Rule[AlignmentOptions]):
         loss = F.cross_entropy(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]  # with DFA it reaches the classifier only
         if self.options.direct:
-            error = output_error(logits.detach(), labels)
+            error = softmax_delta(logits.detach(), F.one_hot(labels, self.classes))
             for i, h in enumerate(outputs):
                 h.backward(project(error, self.get_buffer(f"feedback{i}")))
         return loss.detach()
@@ -94,22 +94,3 @@ class FeedbackAlignment(Rule[AlignmentOptions]):
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Return the logits of the classifier."""
         return {"classifier": self.model(x)}
-
-
-def output_error(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the gradient of the mean cross entropy: (softmax(y-hat) - y*) / N.
-
-    Args:
-        logits: y-hat, (N, Z).
-        labels: Class indices, (N,).
-
-    Returns:
-        (N, Z).
-
-    Example:
-        >>> import torch
-        >>> output_error(torch.zeros(1, 2), torch.tensor([1]))
-        tensor([[ 0.5000, -0.5000]])
-    """
-    targets = F.one_hot(labels, logits.shape[1])
-    return (logits.softmax(dim=1) - targets) / len(logits)

@@ -9,10 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.rules.goodness import overlay_label, threshold_loss
+from cfl_edge.lab.rules.goodness import overlay_label
 from cfl_edge.lab.rules.goodness_layers import GoodnessRule
 from cfl_edge.lab.rules.rule import RuleOptions
 
@@ -80,5 +81,12 @@ class ForwardForward(GoodnessRule[ForwardForwardOptions]):
         return overlay_label(x, labels, self.classes)
 
     def loss(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """Return `threshold_loss` with the rule's options, (N,), of goodnesses, (N,) each."""
-        return threshold_loss(positive, negative, self.options.threshold, self.options.steepness)
+        """Return the loss of both goodnesses on their side of the threshold (Hinton 2022, Eq. 1).
+
+        The negative logarithm of the probability sigmoid(steepness * (g - threshold)) that a
+        positive is one, and that a negative is none. A steepness of C would make the mean of the
+        squares their sum, as Hinton's formula is printed.
+        """
+        threshold, steepness = self.options.threshold, self.options.steepness
+        missing, excess = threshold - positive, negative - threshold  # (N,) each
+        return F.softplus(steepness * missing) + F.softplus(steepness * excess)

@@ -7,7 +7,6 @@ goodness of the true label (positive) and lower that of a wrong one (negative).
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 TINY = 1e-8  # a vector of zeros stays one
@@ -49,44 +48,6 @@ def normalise_length(h: Tensor) -> Tensor:
     return h / (goodness(h).sqrt()[:, None] + TINY)
 
 
-def threshold_loss(
-    positive: Tensor, negative: Tensor, threshold: float, steepness: float = 1.0
-) -> Tensor:
-    """Return the loss of FF: both goodnesses on their side of a threshold (Hinton 2022, Eq. 1).
-
-    The negative logarithm of the probability sigmoid(steepness * (g - threshold)) that a positive
-    is one, and that a negative is none.
-
-    Args:
-        positive: Goodness of the images with their true labels, (N,).
-        negative: With wrong ones, (N,).
-        threshold: theta; a larger one asks for larger activities.
-        steepness: 1 for the mean of the squares; C would make it their sum, as Hinton's formula is
-            printed. A larger one forgets sooner about samples on their side.
-
-    Returns:
-        Loss of each sample, (N,).
-    """
-    missing, excess = threshold - positive, negative - threshold  # (N,) each
-    return F.softplus(steepness * missing) + F.softplus(steepness * excess)
-
-
-def symmetric_loss(positive: Tensor, negative: Tensor, alpha: float) -> Tensor:
-    """Return the loss of SymBa: the positive above its own negative (Lee and Song 2023).
-
-    There is no threshold: its gradients on the two are equal and opposite.
-
-    Args:
-        positive: Goodness of the images with their true labels, (N,).
-        negative: Of the same images with wrong ones, (N,).
-        alpha: Steepness; a larger one forgets sooner about samples that are right.
-
-    Returns:
-        Loss of each sample, (N,).
-    """
-    return F.softplus(-alpha * (positive - negative))
-
-
 def wrong_labels(labels: Tensor, classes: int) -> Tensor:
     """Draw a label for each sample, every one but its own equally likely.
 
@@ -124,17 +85,3 @@ def overlay_label(x: Tensor, labels: Tensor, classes: int) -> Tensor:
     brightest = flat.amax(dim=1, keepdim=True).clamp(min=1.0)  # (N, 1)
     flat[:, :classes] = 0.0
     return flat.scatter_(1, labels[:, None], brightest)
-
-
-def add_class_pattern(x: Tensor, labels: Tensor, patterns: Tensor) -> Tensor:
-    """Add the pattern of a label as one more channel: nothing of the image is written over.
-
-    Args:
-        x: Images, (N, C, H, W).
-        labels: Class indices, (N,).
-        patterns: The intrinsic class patterns (Lee and Song 2023), (Z, H * W).
-
-    Returns:
-        (N, (C + 1) * H * W), the pattern last.
-    """
-    return torch.cat([x.flatten(1), patterns[labels]], dim=1)

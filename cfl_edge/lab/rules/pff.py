@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules import predictive_coding as pc
 from cfl_edge.lab.rules.goodness import wrong_labels
-from cfl_edge.lab.rules.rule import Rule, RuleOptions
+from cfl_edge.lab.rules.rule import Rule, RuleOptions, softmax_delta
 
 # Of the published code: defaults of its network.
 WIDTH = 2000
@@ -208,7 +208,7 @@ class PredictiveForwardForward(Rule[PredictiveOptions]):
         above = pc.normalised(z2)
         scores = above @ self.w3 + self.b3
         targets = self.options.label_scale * F.one_hot(labels, self.classes).to(z2.dtype)
-        delta = pc.softmax_delta(scores, targets)
+        delta = softmax_delta(scores, targets)
         self.w3.grad = pc.synapse_update(above, delta)
         self.b3.grad = pc.synapse_update(z2.new_ones(len(z2), 1), delta)
         return F.cross_entropy(scores, labels)

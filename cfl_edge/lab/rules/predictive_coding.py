@@ -139,17 +139,6 @@ def lateral_update(state: Tensor, delta: Tensor, lateral: Tensor) -> Tensor:
     return (-product * sign * (lateral > 0)).clamp_(-CLIP, CLIP)
 
 
-def softmax_delta(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return the derivative of the mean cross entropy with `targets` by the scores.
-
-    Args:
-        scores: (N, Z).
-        targets: Rows of any sum, such as label scale times one-hot, (N, Z).
-    """
-    total = targets.sum(dim=1, keepdim=True)
-    return (scores.softmax(dim=1) * total - targets) / len(scores)
-
-
 def prediction_delta(prediction: Tensor, state: Tensor) -> Tensor:
     """Return the derivative of the squared error, summed over units, mean over samples.
 

@@ -135,3 +135,18 @@ class GatheringRule(Rule[O], ABC):
         Args:
             batches: Normalised images (N, C, H, W) and class indices (N,).
         """
+
+
+def softmax_delta(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return the derivative of the mean cross entropy with `targets` by the scores.
+
+    Args:
+        scores: (N, Z).
+        targets: Rows of any sum, such as label scale times one-hot, (N, Z).
+
+    Example:
+        >>> softmax_delta(torch.zeros(1, 2), torch.tensor([[0, 1]]))
+        tensor([[ 0.5000, -0.5000]])
+    """
+    total = targets.sum(dim=1, keepdim=True)
+    return (scores.softmax(dim=1) * total - targets) / len(scores)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.rules.goodness import add_class_pattern, symmetric_loss
 from cfl_edge.lab.rules.goodness_layers import GoodnessRule
 from cfl_edge.lab.rules.rule import RuleOptions
 
@@ -32,7 +32,8 @@ class SymBaOptions(RuleOptions):
 
     Args:
         widths: Units of each layer. `WIDTHS` has those of the paper's Table 1.
-        alpha: Steepness of the loss (Lee and Song 2023).
+        alpha: Steepness of the loss (Lee and Song 2023); a larger one forgets sooner about samples
+            that are right.
         pattern_scale: Standard deviation of the patterns' numbers; 1 makes them as large as a
             normalised image's, and the label easier to see than the image. By trial on MNIST, of
             0.3 and 1.
@@ -82,8 +83,11 @@ class SymBa(GoodnessRule[SymBaOptions]):
 
     def with_labels(self, x: Tensor, labels: Tensor) -> Tensor:
         """Add the labels' patterns as one more channel, (N, (C + 1) * H * W)."""
-        return add_class_pattern(x, labels, self.patterns)
+        return torch.cat([x.flatten(1), self.patterns[labels]], dim=1)
 
     def loss(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """Return `symmetric_loss` at the rule's alpha, (N,), of goodnesses, (N,) each."""
-        return symmetric_loss(positive, negative, self.options.alpha)
+        """Return the loss of the positive above its own negative (Lee and Song 2023).
+
+        There is no threshold: its gradients on the two are equal and opposite.
+        """
+        return F.softplus(-self.options.alpha * (positive - negative))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -15,7 +16,6 @@ from cfl_edge.lab.bench.streams import stream_metrics as metrics
 from cfl_edge.lab.bench.streams.evaluation import Evaluations, unknown_figures
 from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.images import BackboneOutputs, Images
-from cfl_edge.lab.bench.streams.label_delay import LabelDelay
 from cfl_edge.lab.bench.streams.protocols import Integers, StreamOrder
 from cfl_edge.lab.bench.streams.recall import NewClasses, TestImages
 from cfl_edge.learner.conflicts import Conflicts
@@ -96,7 +96,7 @@ class _Measured(Work):
     def __init__(self, learner: Learner, task: Task) -> None:
         self.learner, self.task = learner, task
         self.now_s = 0.0  # of a simulated clock: work lets time pass, and so does waiting
-        self.delay = LabelDelay(task.delay_frames)
+        self.waiting = deque[int]()  # frames whose labels are to come
         self.prequential = Prequential()
         self.new_classes = NewClasses(task.test)
         self.learn_s, self.predict_s = list[float](), list[float]()
@@ -132,7 +132,9 @@ class _Measured(Work):
 
     def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
         self.prequential.add(prediction.label == frame.label)
-        for labelled in self.delay.labelled(frame.index):
+        self.waiting.append(frame.index)
+        while self.waiting and self.waiting[0] <= frame.index - self.task.delay_frames:
+            labelled = self.waiting.popleft()
             self._teach(labelled, self._encoded if labelled == frame.index else None)
         return Lesson(frame.label)
 
@@ -162,8 +164,8 @@ class _Measured(Work):
         pass
 
     def finish(self, interrupts: Interrupts, *, lost: bool) -> None:
-        for waiting in self.delay.rest():
-            self._teach(waiting, None)
+        while self.waiting:
+            self._teach(self.waiting.popleft(), None)
         self.memory.pause()
         self._evaluate_until(len(self.task.order.frames))
 
