@@ -73,7 +73,9 @@ def test_the_manifest_is_readable(tmp_path):
     assert manifest["classes"] == ["above", "left"]
     assert manifest["preprocessing"]["size_px"] == 16
     assert manifest["network"]["layers"] == "8,16"
-    assert manifest["counters"] == {"runs": 3, "frames_learned": 8, "gradient_steps": 2}
+    origin = learner.counters["origin"]
+    counted = {"runs": 3, "frames_learned": 8, "gradient_steps": 2}
+    assert manifest["counters"] == {"origin": origin} | counted
 
 
 def test_another_backbone_is_refused():

@@ -160,6 +160,7 @@ FORGED = {
     "of a limit that is no number": _about(min_count="few"),
     "of boards that are none": _about(boards={"../hall": 1}),
     "of no boards": _about(boards={}),
+    "of an origin that is none": _about(origins=["hall"]),
     "of boards before the first": _about(boards={"hall": -1}),
     "of more boards than there are": _about(boards={f"b{i}": 1 for i in range(40_000)}),
     "of names that are not in NFC": _names(["tasse\u0301", "cup"]),

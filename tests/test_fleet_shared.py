@@ -151,9 +151,17 @@ def test_rare_classes_stay_on_the_board(shared, kitchen, tmp_path):
 def test_two_boards_of_one_name_are_refused(hall, kitchen, shared, tmp_path):
     sync(hall, shared)
     assert_error(sync(kitchen, shared, "hall"), 4, "two models are both called 'hall'")
+    backup = shutil.copytree(hall, tmp_path / "backup" / "hall")
     board(hall, {3: 7})
     sync(hall, shared)
-    assert_error(sync(kitchen, shared, "hall"), 4, "reports generation 1", "has 2")
+    board(kitchen, {3: 7})  # a later generation would take the place of the other's
+    board(kitchen, {3: 7})
+    assert_error(sync(kitchen, shared, "hall"), 4, "two models are both called 'hall'")
+    restored = sync(backup, shared)
+    assert_error(restored, 4, "reports generation 1", "has 2")
+    assert f"try: rm -r {shared / 'hall'} if hall was restored from a backup" in restored.err
+    board(backup, {4: 2})
+    assert_error(sync(backup, shared), 4, "generation 2 of hall", "copied, and both learned")
     assert sync(kitchen, shared).code == 0
     renamed = sync(kitchen, shared, "pantry")
     assert_error(renamed, 2, "takes part in the fleet as 'kitchen'")
@@ -164,10 +172,32 @@ def test_two_boards_of_one_name_are_refused(hall, kitchen, shared, tmp_path):
 def test_one_model_under_two_names_is_refused(hall, shared):
     sync(hall, shared)
     again = sync(hall, shared, "attic")
-    assert_error(again, 4, "hall has the same report as attic", "count twice")
-    assert "try: --board hall; " in again.err
+    assert_error(again, 4, f"attic and {shared / 'hall'} have copies of one model", "count twice")
+    assert f"try: rm -r {shared / 'hall'} if it has an old name of attic" in again.err
     assert not (shared / "attic").exists()
     assert sync(hall, shared).summary["sent_bytes"] == 0
+
+
+def test_a_copy_that_learned_on_is_refused_under_another_name(hall, kitchen, shared, tmp_path):
+    """Their numbers are different, and what they learned before the copy is in both."""
+    copied = shutil.copytree(hall, tmp_path / "attic")
+    for model, kind in ((hall, 3), (copied, 4), (copied, 5)):
+        board(model, {kind: 7})
+    sync(hall, shared)
+    assert_error(sync(copied, shared), 4, "attic and", "have copies of one model")
+    assert not (shared / "attic").exists()
+    away = shared.rename(tmp_path / "away")
+    shared.mkdir()
+    assert sync(copied, shared).code == 0
+    (shared / "attic").rename(away / "attic")  # as rsync brings it
+    away.rename(shared)
+    seen = sync(kitchen, shared).summary
+    assert seen["boards"] == {"attic": 3}
+    assert "hall and" in seen["left_out"]["hall"]
+    assert sync(hall, shared).summary["boards"] == {"kitchen": 1}
+    refused = cfl_edge("merge", hall, copied, "-o", tmp_path / "x")
+    assert_error(refused, 4, "attic and hall have copies of one model")
+    assert "try: leave out hall if it has an old name of attic" in refused.err
 
 
 def test_the_folder_of_all_reports_is_no_model(hall, kitchen, shared):

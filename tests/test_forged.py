@@ -91,6 +91,7 @@ SAID = {
     "frames true": put("counters", "frames_learned", to=True),
     "frames 10^400": put("counters", "frames_learned", to=10**400),
     "runs gone": put("counters", "runs"),
+    "origin text": put("counters", "origin", to="../hall"),
     "write budget text": put("counters", "write_budget", to="x"),
     "write budget without a time": put(
         "counters", "write_budget", to={"save": {"left_bytes": 1, "write_bytes": 1}}

@@ -8,7 +8,7 @@ declaration in the manifest (`cfl_edge.learner.state`).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -18,10 +18,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from cfl_edge.defaults import TRIANGLE_PANEL
 from cfl_edge.errors import DataError, ModelDamagedError, UsageError
-from cfl_edge.learner.saved_checks import Count, Text, check_saved, damaged
+from cfl_edge.learner.saved_checks import Count, Origin, Text, check_saved, damaged
 from cfl_edge.model import class_table
 from cfl_edge.model.checkpoint import Saved
-from cfl_edge.model.last_stream import REPORT
+from cfl_edge.model.last_stream import ORIGIN, REPORT
 from cfl_edge.model.tensors import network_digest
 from cfl_edge.names import check_name, visible
 from cfl_edge.region import View
@@ -30,6 +30,7 @@ Array = npt.NDArray[Any]
 
 KEY = REPORT  # in the manifest
 SUMMED = "boards"  # in it: generation of each board, where it is the sum of several
+ORIGINS = "origins"  # in it: of the models whose frames it has
 # Learner of a board: that of the merged model, and what its statistics' names begin with. The
 # weights of the others do not follow from sums.
 MERGED = {
@@ -77,6 +78,7 @@ class _About(BaseModel):
     aliases: dict[_Name, _Name]
     min_count: Count = 0
     boards: _Boards | None = None
+    origins: Annotated[list[Origin], Field(max_length=MOST_BOARDS)] = []
 
 
 def check_board(name: str, example: str = "--board hall") -> str:
@@ -167,6 +169,7 @@ def contribution(saved: Saved, board: str, where: str, *, min_count: int = 0) ->
                 "generation": saved.number,
                 "aliases": {},
                 "network": network_digest(state) if drawn else "",
+                ORIGINS: list(filter(None, [manifest["counters"].get(ORIGIN)])),
             },
         },
         {"state": tensors, "replay": {}},
@@ -191,6 +194,11 @@ def boards_in(found: Saved) -> dict[str, int]:
     """Return the generation of each board whose frames a contribution has."""
     about = found.manifest[KEY]
     return dict(about.get(SUMMED) or {about["board"]: about["generation"]})
+
+
+def origins_in(found: Saved) -> set[str]:
+    """Return of which models a contribution has frames: marks that are no names of boards."""
+    return {f"~{origin}" for origin in found.manifest[KEY].get(ORIGINS, ())}
 
 
 def _is_sum(name: str, rule: Mapping[str, Any], prefix: str) -> bool:
@@ -309,25 +317,78 @@ def require_same_plan(first: Saved, other: Saved) -> None:
             )
 
 
-def require_other_boards(found: Saved, counted: Collection[str]) -> None:
-    """Refuse a contribution with a board that another one has: it would count twice.
+def require_other_boards(found: Saved, counted: Mapping[str, str], drop: str = "leave out") -> None:
+    """Refuse a contribution with frames that another one has: they would count twice.
+
+    Args:
+        found: The contribution.
+        counted: Names of boards and `origins_in` of the others, each to the report that has it.
+        drop: How such a report is taken out, for the hint.
 
     Raises:
-        DataError: There is such a board (a name stands for one board in all groups), or there are
-            more than `MOST_BOARDS`.
+        DataError: There is such a board (a name stands for one board in all groups), or a copy of
+            its model under another name; or there are more boards than `MOST_BOARDS`.
     """
-    if len(boards_in(found)) + len(counted) > MOST_BOARDS:
+    board, own = found.manifest[KEY]["board"], boards_in(found)
+    others = sum(map(is_board, counted))
+    if len(own) + others > MOST_BOARDS:
         raise DataError(
-            f"{found.manifest[KEY]['board']} has {len(boards_in(found))} boards, beside "
-            f"{len(counted)} others: expected at most {MOST_BOARDS}",
+            f"{board} has {len(own)} boards, beside {others} others: expected at most "
+            f"{MOST_BOARDS}",
             hint="a fleet for each part of them",
         )
-    if twice := boards_in(found).keys() & set(counted):
-        board, names = found.manifest[KEY]["board"], ", ".join(sorted(twice))
+    if twice := own.keys() & counted.keys():
         raise DataError(
-            f"{board} has frames of {names}, which another report has too: they would count twice",
+            f"{board} has frames of {', '.join(sorted(twice))}, which another report has too: they "
+            "would count twice",
             hint="another --board for each board, also of other groups",
         )
+    if copied := origins_in(found) & counted.keys():
+        other = ", ".join(sorted({counted[origin] for origin in copied}))
+        raise DataError(
+            f"{board} and {other} have copies of one model: the frames of both would count twice",
+            hint=f"{drop} {other} if it has an old name of {board}; else learn in a new folder",
+        )
+
+
+def is_repeated(found: Saved, there: Saved, *, place: str, rename: str, drop: str) -> bool:
+    """Return whether a report is the one that is there already; a newer one is not.
+
+    Args:
+        found: The report.
+        there: One of the same name.
+        place: What has that, for errors.
+        rename: How the board is given another name, for the hint.
+        drop: How what is there is taken out, for the hint.
+
+    Raises:
+        DataError: It is of another model, or older, or has other numbers in the same generation.
+    """
+    board, generation = found.manifest[KEY]["board"], found.manifest[KEY]["generation"]
+    before = there.manifest[KEY]["generation"]
+    kind = "groups" if SUMMED in found.manifest[KEY] else "models"
+    mine, theirs = origins_in(found), origins_in(there)
+    if mine and theirs and mine.isdisjoint(theirs):
+        raise DataError(
+            f"{place} has another report: two {kind} are both called {board!r}",
+            hint=f"{rename}, or {drop} if {board} began anew",
+        )
+    restored = f"{drop} if {board} was restored from a backup"
+    if generation < before:
+        raise DataError(
+            f"{board} reports generation {generation}, but {place} has {before}: this report is "
+            "older",
+            hint=restored,
+        )
+    limits = [saved.manifest[KEY].get("min_count") for saved in (found, there)]
+    is_again: bool = generation == before and limits[0] == limits[1]
+    if is_again and not same_numbers(found, there):
+        raise DataError(
+            f"{place} has another report of generation {generation} of {board}: its model was "
+            "copied, and both learned",
+            hint=f"{restored}; else learn in a new folder for one of them",
+        )
+    return is_again
 
 
 def same_numbers(one: Saved, other: Saved) -> bool:

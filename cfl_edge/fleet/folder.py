@@ -29,11 +29,12 @@ from cfl_edge.fleet.contribution import (
     boards_in,
     check_board,
     contribution,
+    is_repeated,
+    origins_in,
     read_again,
     renamed,
     require_other_boards,
     require_same_plan,
-    same_numbers,
 )
 from cfl_edge.fleet.pool import Pool
 from cfl_edge.model.checkpoint import Saved, number_of
@@ -150,7 +151,9 @@ class Gathering:
         self.folder, self.aliases, self.notice = folder, aliases, notice
         self.first: Saved | None = None
         self.boards: dict[str, Board] = {}
-        self.within: dict[str, str] = {}  # board to the report that has its frames
+        self.within: dict[
+            str, str
+        ] = {}  # board and origin of a model to the report that has its frames
         self.classes: set[str] = set()
         self.regions: set[str | None] = set()
         self._used: set[str] = set()
@@ -163,36 +166,33 @@ class Gathering:
             is_merged: It was merged before: where it is the older one, it is left out.
 
         Raises:
-            DataError: Its features are others, it has a board that another one has, or an older or
-                a different report of its generation is there.
+            DataError: Its features are others, it has frames that another one has, or is older than
+                what is there or of another model.
         """
         self.first = self.first or found
         require_same_plan(self.first, found)
         board, generation = found.manifest[KEY]["board"], found.manifest[KEY]["generation"]
-        others = {name for name, one in self.within.items() if one != board}
-        require_other_boards(found, others)
+        require_other_boards(found, {x: one for x, one in self.within.items() if one != board})
         if board in self.boards:
             stored = self._stored(board)
             there, told = stored.manifest[KEY]["generation"], stored.manifest[KEY]["aliases"]
-            if generation < there and not is_merged:
-                raise DataError(
-                    f"{board} reports generation {generation}, but {there} is merged: "
-                    "this report is older",
-                    hint=f"leave it out; if {board} began anew, subtract it first",
-                )
             own = found.manifest[KEY]["aliases"]
             self._rename(found, told, self.aliases)
             self._rename(stored, own, {})  # it has those of this merge
-            if generation != there:
+            newer, older = (
+                (found, stored) if generation >= there or not is_merged else (stored, found)
+            )
+            if is_repeated(
+                newer,
+                older,
+                place="another folder",
+                rename=f"{board}-2= in front of its folder",
+                drop="leave out the older one",
+            ):
+                self.notice(f"{board} was given twice; it counts once")
+            elif generation != there:
                 numbers = sorted((generation, there))
                 self.notice(f"{board}: generation {numbers[1]} replaces {numbers[0]}")
-            elif same_numbers(found, stored):
-                self.notice(f"{board} was given twice; it counts once")
-            else:
-                raise DataError(
-                    f"two different models are both generation {generation} of {board}",
-                    hint=f"put another name in front of one of the folders: {board}-2=…",
-                )
             found = found if generation > there else stored
             if found is stored and told == stored.manifest[KEY]["aliases"]:
                 return
@@ -208,7 +208,7 @@ class Gathering:
             len(manifest["classes"]),
             sent_bytes,
         )
-        self.within |= dict.fromkeys(boards_in(found), board)
+        self.within |= dict.fromkeys(boards_in(found).keys() | origins_in(found), board)
         self.classes |= set(manifest["classes"])
         self.regions.add(manifest["network"]["region"])
 

@@ -13,7 +13,15 @@ from typing import Any, final
 import numpy as np
 
 from cfl_edge.errors import DataError
-from cfl_edge.fleet.contribution import KEY, KNOWN, SUMMED, Array, few_samples
+from cfl_edge.fleet.contribution import (
+    KEY,
+    KNOWN,
+    ORIGINS,
+    SUMMED,
+    Array,
+    boards_in,
+    few_samples,
+)
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import add_products
 
@@ -34,6 +42,8 @@ class Pool:
         rows: Name to the tensor whose axis 0 is the class, float64 (Z, …).
         scatter: Name to a triangle, float64 (P,).
         frames: Frames that the boards learned.
+        boards: Generation of each, also of those within groups.
+        origins: Of their models.
 
     Example:
         >>> from cfl_edge.model.checkpoint import Saved
@@ -41,7 +51,8 @@ class Pool:
         >>> def board(name, count, mean):
         ...     state = {"n": np.array([count]), "mean": np.array([[mean]])}
         ...     words = {"classes": [name], "counters": {"frames_learned": 1},
-        ...              "tensors": {"rows": rules, "samples": []}}
+        ...              "tensors": {"rows": rules, "samples": []},
+        ...              "contribution": {"board": name, "generation": 1}}
         ...     return Saved(words, {"state": state})
         >>> pool = Pool(boards=2)
         >>> pool.add(board("cup", 1.0, 4.0)), pool.add(board("cup", 3.0, 8.0))
@@ -55,6 +66,8 @@ class Pool:
         self.rows: dict[str, Array] = {}
         self.scatter: dict[str, Array] = {}
         self.frames = 0
+        self.boards: dict[str, int] = {}
+        self.origins: set[str] = set()
         self._most_known = max(1, STORED_SAMPLES // max(boards, 1))
         self._known: list[dict[str, Array]] = []
 
@@ -80,6 +93,8 @@ class Pool:
             if rule["merge"] == "sum":
                 self.rows[name][places] += state[name]
         self.frames += saved.manifest["counters"]["frames_learned"]
+        self.boards |= boards_in(saved)
+        self.origins |= set(saved.manifest[KEY].get(ORIGINS, ()))
         if saved.manifest["tensors"]["samples"]:
             some = few_samples(state, self._most_known)
             labels = places[some[f"{KNOWN}labels"]]
@@ -130,13 +145,12 @@ class Pool:
         if both.any():
             add_products(scatter, weight[both, None] * apart[both])
 
-    def summed(self, one: Saved, board: str, generations: Mapping[str, int]) -> Saved:
+    def summed(self, one: Saved, board: str) -> Saved:
         """Return the sums as a contribution, which another pool or a board takes in.
 
         Args:
             one: One of the contributions: what is the same in all of them.
             board: A name for the sum.
-            generations: Of the boards in it.
 
         Returns:
             Counts in float64, which float32 could not hold; all else as in `one`.
@@ -147,12 +161,13 @@ class Pool:
             is_count = rules[name]["merge"] == "sum" and state[name].dtype.kind == "f"
             tensors[name] = array if is_count else array.astype(state[name].dtype)
         about = one.manifest[KEY] | {"board": board, "generation": 0, "aliases": {}}
+        about |= {SUMMED: dict(self.boards), ORIGINS: sorted(self.origins)}
         return Saved(
             one.manifest
             | {
                 "classes": list(self.classes),
                 "counters": {"runs": 1, "frames_learned": self.frames, "gradient_steps": 0},
-                KEY: about | {SUMMED: dict(generations)},
+                KEY: about,
             },
             {"state": tensors | self.known(), "replay": {}},
         )

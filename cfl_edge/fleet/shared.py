@@ -41,6 +41,8 @@ from cfl_edge.fleet.contribution import (
     check_board,
     contribution,
     is_board,
+    is_repeated,
+    origins_in,
     plan_of,
     read_again,
     require_other_boards,
@@ -91,19 +93,17 @@ class Others:
 
     Args:
         pool: Their sums.
-        boards: Generation of each, also of those within groups.
         left_out: Why a board was left out, by its name.
     """
 
     pool: Pool
-    boards: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
     def summed(self, own: Saved) -> Saved | None:
         """Return them as one contribution for a board; None if they have learned nothing."""
         if not self.pool.frames:
             return None
-        return self.pool.summed(own, own.manifest[KEY]["board"], self.boards)
+        return self.pool.summed(own, own.manifest[KEY]["board"])
 
 
 def others_folder(model: Path) -> Path:
@@ -160,7 +160,7 @@ def sync(
         board=board,
         generation=own.manifest[KEY]["generation"],
         sent_bytes=sent_bytes,
-        boards=others.boards,
+        boards=others.pool.boards,
         left_out=others.left_out,
         frames=others.pool.frames,
         classes=list(others.pool.classes),
@@ -207,18 +207,11 @@ def _group_report(folder: Path, shared: Path, board: str, notice: Notice, min_co
             hint=f"cfl-edge fleet sync {folder} --model model on each of its boards",
         )
     one = first[max(count, key=count.__getitem__)]
-    all_boards = add_up(folder, one, notice, is_whole=True)
-    own = all_boards.pool.summed(one, check_board(board), all_boards.boards)
+    own = add_up(folder, one, notice, is_whole=True).pool.summed(one, check_board(board))
     without_rare(own, min_count)
     store = Store(shared / board, on_notice=notice)
     if there := _report_in(store):
         own.manifest[KEY]["generation"] = there.manifest[KEY]["generation"]
-        if not boards_in(own).keys() & boards_in(there).keys():
-            raise DataError(
-                f"{store.folder} has none of the boards of {folder}: two groups are both called "
-                f"{board!r}",
-                hint=f"--board {board}-2, or rm -r {store.folder} if all boards are new",
-            )
     if there is None or not same_numbers(own, there):
         own.manifest[KEY]["generation"] += 1
     return own
@@ -236,29 +229,23 @@ def put_report(own: Saved, shared: Path, notice: Notice) -> int:
         How many bytes were written.
 
     Raises:
-        DataError: What is there is newer, or another report of the same generation.
+        DataError: What is there is newer, or of another model; or another board has a copy of this
+            one's model.
         ModelWriteError: Disk full, no permission. The report before it is intact.
     """
-    board, generation = own.manifest[KEY]["board"], own.manifest[KEY]["generation"]
+    board = own.manifest[KEY]["board"]
     store = Store(shared / check_board(board), on_notice=notice)
-    there = _report_in(store)
-    if there is not None:
-        before = there.manifest[KEY]["generation"]
-        if generation < before:
-            raise DataError(
-                f"{board} reports generation {generation}, but {store.folder} has {before}: this "
-                "report is older",
-                hint=f"another --board, or rm -r {store.folder} if {board} began anew",
-            )
-        is_same = own.manifest[KEY].get("min_count") == there.manifest[KEY].get("min_count")
-        if generation == before and is_same:
-            if not same_numbers(own, there):
-                raise DataError(
-                    f"{store.folder} has another report of generation {generation}: two models are "
-                    f"both called {board!r}",
-                    hint=f"--board {board}-2",
-                )
-            return 0
+    place = str(store.folder)
+    if (there := _report_in(store)) is None:
+        for name in _boards_below(shared):
+            other = _report_in(Store(shared / name))
+            if other and boards_in(own).keys().isdisjoint(boards_in(other)):
+                counted = dict.fromkeys(origins_in(other), shlex.quote(str(shared / name)))
+                require_other_boards(own, counted, "rm -r")
+    elif is_repeated(
+        own, there, place=place, rename=f"--board {board}-2", drop=f"rm -r {shlex.quote(place)}"
+    ):
+        return 0
     store.save(own.manifest, own.tensors)
     return store.written.total()
 
@@ -280,8 +267,8 @@ def add_up(
 ) -> Others:
     """Add up what all boards but one contribute, and what the other groups have.
 
-    A report that is being written or copied, or does not fit, or has a board that another one has,
-    is left out with a notice; where the one before it is whole, that counts.
+    A report that is being written or copied, or does not fit, or has a board or a copy of a model
+    that another one has, is left out with a notice; where the one before it is whole, that counts.
 
     Args:
         shared: The folder of all boards.
@@ -289,9 +276,6 @@ def add_up(
         notice: Called with what the user should know.
         is_whole: Count `own` too, and the other groups not.
         without: Boards to leave out, and why.
-
-    Raises:
-        DataError: Another one has the same numbers: it is the same model under another name.
     """
     left_out = dict(without or {})
     names = [name for name in _boards_below(shared) if name not in left_out]
@@ -299,7 +283,8 @@ def add_up(
         names = [name for name in names if name != own.manifest[KEY]["board"]]
         groups = f"{GROUP_FOLDER}/{OTHERS}"
         names += [groups] if groups not in left_out and _is_folder(shared / groups) else []
-    counted = {} if is_whole else boards_in(own)
+    mine = () if is_whole else boards_in(own).keys() | origins_in(own)
+    counted = dict.fromkeys(mine, own.manifest[KEY]["board"])
     others = Others(Pool(len(names)), left_out=left_out)
     for name in names:
         place = shared / name
@@ -311,25 +296,18 @@ def add_up(
                     hint=f"mv {place} {shared / found.manifest[KEY]['board']}",
                 )
             require_same_plan(own, found)
-            require_other_boards(found, counted | others.boards)
+            require_other_boards(found, counted)
         except CflEdgeError as error:
             left_out[name] = error.problem
             notice(f"{name} is left out: {error.problem}")
             continue
-        learned = found.manifest["counters"]["frames_learned"]
-        if learned and not is_whole and same_numbers(own, found):
-            raise DataError(
-                f"{place} has the same report as {own.manifest[KEY]['board']}: it would count "
-                "twice under two names",
-                hint=f"--board {name}; to rename it, rm -r {shlex.quote(str(place))} first",
-            )
         try:
             others.pool.add(found)
         except DataError as error:  # its numbers are in some of the sums by now
             notice(f"{name} is left out: {error.problem}")
             without = {**left_out, name: error.problem}
             return add_up(shared, own, notice, is_whole=is_whole, without=without)
-        others.boards |= boards_in(found)
+        counted |= dict.fromkeys(boards_in(found).keys() | origins_in(found), str(place))
     return others
 
 

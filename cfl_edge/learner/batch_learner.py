@@ -5,6 +5,7 @@ An image is encoded once, predicted, then learned. Predicting changes nothing.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from cfl_edge.learner.conflicts import excluded_classes
 from cfl_edge.learner.journal import Journal
 from cfl_edge.learner.journal_entries import Arrays, to_entries
 from cfl_edge.learners import declaration
+from cfl_edge.model.last_stream import ORIGIN
 from cfl_edge.names import check_name
 from cfl_edge.onnx.frozen import frozen_network
 from cfl_edge.prediction import Prediction, predict_label, softmax
@@ -36,6 +38,7 @@ from cfl_edge.stream.frame import Shown, cut_frame
 
 Images = npt.NDArray[np.uint8]
 
+ORIGIN_BYTES = 6  # no two of a million models have the same
 EXAMPLES = 16  # the newest image of up to this many classes
 
 
@@ -106,7 +109,7 @@ class BatchLearner:
         self.view = config.view()
         self.classes: list[str] = []
         self.frames_learned = 0
-        self.counters: dict[str, Any] = {"runs": 1}
+        self.counters: dict[str, Any] = {"runs": 1, ORIGIN: secrets.token_hex(ORIGIN_BYTES)}
         self.generator = torch.Generator().manual_seed(config.seed)
         # On x86 without AVX2 every convolution would warn that NNPACK does not work there.
         if not nnpack.is_available():  # type: ignore[no-untyped-call]

@@ -130,7 +130,7 @@ def _load_state(
     counters = dict(manifest["counters"])
     learner.frames_learned = counters.pop("frames_learned")
     del counters["gradient_steps"]  # the algorithm stores them
-    learner.counters = counters
+    learner.counters |= counters
     learner.generator.set_state(state["generator"])
     weights = {name: state[NETWORK + name] for name in learner.network.state_dict()}
     learner.network.load_state_dict(weights)

@@ -47,6 +47,7 @@ Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
 Mib = Annotated[float, Field(ge=0, le=MOST_MIB, allow_inf_nan=False)]
 _Base = Annotated[list[Count], Field(min_length=2, max_length=2)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Origin = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]  # `batch_learner.ORIGIN_BYTES`
 
 
 class _Strict(BaseModel):
@@ -121,6 +122,7 @@ class _Counters(_Strict):
     write_budget: dict[str, _Bucket] = {}
     stream: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
     zones: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
+    origin: Origin | None = None  # of a model from before there were any
     frame_px: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
 
 

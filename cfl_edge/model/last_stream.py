@@ -18,6 +18,7 @@ STREAM = "stream"  # among the counters of a saved model
 LABELS_FROM = "labels_from"  # among them too: where labels came from, None of a page or --label
 ZONES = "zones"  # among them too: the file of --zones, where the model is a zone's
 FRAME_PX = "frame_px"  # and the width and height of its frames
+ORIGIN = "origin"  # among them too: drawn for a new model; a copy of its folder has the same
 UNKNOWN_STREAM = "demo:"  # works everywhere
 MOST_CHARACTERS = 4096  # of an address, as of a path on Linux
 
