@@ -9,46 +9,37 @@ import typer
 
 from cfl_edge.cli.declare import command
 from cfl_edge.config.models import KnownClass, Onnx, SplitSettings
-from cfl_edge.config.settings import ModelFolder, Option, Settings
+from cfl_edge.config.settings import ModelSettings, Option
 from cfl_edge.view.reporter import Reporter
 
 app = typer.Typer(help="List and change the classes of a model.", no_args_is_help=True)
 
 
-class ListSettings(Settings):
-    """Every option of `cfl-edge classes list`."""
-
-    model: ModelFolder
-
-
-class NameSettings(Settings):
+class NameSettings(ModelSettings):
     """Every option of `cfl-edge classes add` and `remove`."""
 
-    model: ModelFolder
     name: Annotated[KnownClass, Option("Name of the class.", positional=True)]
     onnx: Onnx = None
 
 
-class RenameSettings(Settings):
+class RenameSettings(ModelSettings):
     """Every option of `cfl-edge classes rename`."""
 
-    model: ModelFolder
     old: Annotated[KnownClass, Option("Its name now.", positional=True)]
     new: Annotated[str, Option("Its new name.", positional=True)]
     onnx: Onnx = None
 
 
-class MergeSettings(Settings):
+class MergeSettings(ModelSettings):
     """Every option of `cfl-edge classes merge`."""
 
-    model: ModelFolder
     names: Annotated[list[KnownClass], Option("Classes to merge.", positional=True)]
     into: Annotated[str, Option("Name of the merged class.", metavar="NAME", example="mug")]
     onnx: Onnx = None
 
 
 @command(app)
-def list_(settings: ListSettings, reporter: Reporter) -> None:
+def list_(settings: ModelSettings, reporter: Reporter) -> None:
     """List the classes with the frames learned and the samples in replay memory."""
     _ask("classes", settings, {}, reporter)
 
@@ -79,7 +70,7 @@ def merge(settings: MergeSettings, reporter: Reporter) -> None:
 
 @command(app)
 def split(settings: SplitSettings, reporter: Reporter) -> None:
-    """Move the last learned frames of a class into a new one: for a label switched too late."""
+    """Move what a class has of the last frames into a new one: for a label switched too late."""
     from cfl_edge.learner.rewind import check_reach
     from cfl_edge.learner.split import split_command
 
@@ -89,7 +80,7 @@ def split(settings: SplitSettings, reporter: Reporter) -> None:
 
 def _ask(
     verb: str,
-    settings: ListSettings | NameSettings | RenameSettings | MergeSettings | SplitSettings,
+    settings: ModelSettings,
     arguments: dict[str, Any],
     reporter: Reporter,
 ) -> None:
@@ -103,8 +94,7 @@ def _ask(
     """
     from cfl_edge.loop.ask import ask
 
-    onnx = None if isinstance(settings, ListSettings) else settings.onnx
-    if onnx is not None:
+    if (onnx := getattr(settings, "onnx", None)) is not None:
         arguments = {**arguments, "onnx": os.path.abspath(onnx)}
     answer = ask(settings.model, verb, arguments, reporter.notice)
     lines = _lines(answer["classes"], answer["replay"])

@@ -93,20 +93,25 @@ def command(
 def parameters_of(settings: type[Settings], *, config: bool = False) -> list[inspect.Parameter]:
     """Return what typer has to know of each field, `--json` and, if wanted, `--config`."""
     fields = settings.model_fields
-    in_panels = sum(option_of(field).panel is not None for field in fields.values())
+    panels: dict[str, str | None] = {}
+    for name, field in fields.items():
+        panels[name] = option_of(field).panel or next(reversed(panels.values()), None)
+    in_panels = sum(panel is not None for panel in panels.values())
     grouped = len(fields) > MOST_UNGROUPED and 2 * in_panels > len(fields)
     parameters = [
-        _parameter(name, field, grouped=grouped, config=config) for name, field in fields.items()
+        _parameter(name, field, panels[name] if grouped else None, config=config)
+        for name, field in fields.items()
     ]
-    json = Option("Write JSON lines to stdout, the summary last.", "Output", flags=("--json",))
-    parameters.append(_keyword("json_lines", bool, _shown(json, grouped=grouped), False))
+    json = Option("Write JSON lines to stdout, the summary last.", flags=("--json",))
+    shown = _shown(json, "Output" if grouped else None)
+    parameters.append(_keyword("json_lines", bool, shown, False))
     if config:
         file = Option(
             "TOML file with these options; variables such as CFL_EDGE_STREAM override it.",
             metavar="FILE",
             flags=("--config",),
         )
-        parameters.append(_keyword("config", Path | None, _shown(file, grouped=grouped), None))
+        parameters.append(_keyword("config", Path | None, _shown(file), None))
     return parameters
 
 
@@ -126,7 +131,9 @@ def without_types(command: Any, parent: typer.Context | None = None) -> Any:
     return command
 
 
-def _parameter(name: str, field: FieldInfo, *, grouped: bool, config: bool) -> inspect.Parameter:
+def _parameter(
+    name: str, field: FieldInfo, panel: str | None, *, config: bool
+) -> inspect.Parameter:
     """Return the parameter of a field; its type is text, a list of text or a flag.
 
     What is off unless it is given needs no `--no-…`, but where a file may have switched it on.
@@ -147,14 +154,12 @@ def _parameter(name: str, field: FieldInfo, *, grouped: bool, config: bool) -> i
         flag, is_on = flags[0], bool(field.default)
         if is_on or config:
             flag = f"{flag}/--no-{flag.removeprefix('--')}"
-        pair = Option(option.help, option.panel, flags=(flag,), hidden=option.hidden)
-        return _keyword(name, bool, _shown(pair, grouped=grouped, default=is_on), field.default)
+        pair = Option(option.help, flags=(flag,), hidden=option.hidden)
+        return _keyword(name, bool, _shown(pair, panel, default=is_on), field.default)
     help_text = option.help if not field.is_required() else f"{option.help.rstrip('.')} (required)."
     metavar = option.metavar or _metavar(kind)
-    shown = Option(help_text, option.panel, metavar, flags=flags)
-    return _keyword(
-        name, list[str] if is_list else str, _shown(shown, grouped=grouped), _default_text(field)
-    )
+    shown = _shown(Option(help_text, metavar=metavar, flags=flags), panel)
+    return _keyword(name, list[str] if is_list else str, shown, _default_text(field))
 
 
 def _keyword(name: str, kind: Any, info: Any, default: Any) -> inspect.Parameter:
@@ -163,12 +168,12 @@ def _keyword(name: str, kind: Any, info: Any, default: Any) -> inspect.Parameter
     )
 
 
-def _shown(option: Option, *, grouped: bool, default: bool = True) -> Any:
+def _shown(option: Option, panel: str | None = None, *, default: bool = True) -> Any:
     return typer.Option(
         *option.flags,
         help=_escaped(option.help),
         metavar=option.metavar,
-        rich_help_panel=option.panel if grouped else None,
+        rich_help_panel=panel,
         show_default=default,
         hidden=option.hidden,
     )

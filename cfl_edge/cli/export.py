@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cfl_edge.config.settings import ModelFolder, Option, Settings
+from cfl_edge.config.settings import ModelSettings, Option
 from cfl_edge.errors import UsageError
 from cfl_edge.view.reporter import Reporter
 
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from cfl_edge.loop.export import Int8Export
 
 
-class ExportSettings(Settings):
+class ExportSettings(ModelSettings):
     """Every option of `cfl-edge export`."""
 
-    model: ModelFolder
     out: Annotated[
         Path,
         Option(

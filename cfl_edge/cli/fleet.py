@@ -13,7 +13,7 @@ from pydantic import Field
 
 from cfl_edge import defaults
 from cfl_edge.cli.declare import command
-from cfl_edge.config.settings import ModelFolder, Option, Settings
+from cfl_edge.config.settings import ModelSettings, Option, Settings
 from cfl_edge.errors import ModelError, ModelVersionError, UsageError
 from cfl_edge.names import check_name, nfc
 from cfl_edge.notices import counted
@@ -56,10 +56,9 @@ class MergeSettings(Settings):
     ] = []  # noqa: RUF012 - pydantic copies it
 
 
-class SubtractSettings(Settings):
+class SubtractSettings(ModelSettings):
     """Every option of `cfl-edge subtract`."""
 
-    model: ModelFolder
     board: Annotated[str, Option("The board to take out.", metavar="BOARD", example="board1")]
     out: Out
 
@@ -142,12 +141,6 @@ class RoundSettings(Settings):
     ] = 60.0
 
 
-class StatusSettings(Settings):
-    """Every option of `cfl-edge fleet status`."""
-
-    model: ModelFolder
-
-
 def merge(settings: MergeSettings, reporter: Reporter) -> None:
     """Merge models of several boards into one that knows what each of them was taught."""
     from cfl_edge.fleet import folder
@@ -166,7 +159,7 @@ def subtract(settings: SubtractSettings, reporter: Reporter) -> None:
 
 
 @command(app)
-def status(settings: StatusSettings, reporter: Reporter) -> None:
+def status(settings: ModelSettings, reporter: Reporter) -> None:
     """List the boards of a merged model with their frames, and its classes.
 
     The generation of a board is the number of the checkpoint that it reported.

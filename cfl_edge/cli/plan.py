@@ -36,9 +36,7 @@ class PlanSettings(Settings):
     backbone: Backbone = BACKBONE
     layers: Layers = None
     image: ImagePx = None
-    batch: Annotated[int, Field(ge=1), Option("Samples per step.", panel="Memory", metavar="N")] = (
-        BATCH
-    )
+    batch: Annotated[int, Field(ge=1), Option("Samples per step.")] = BATCH
     chunk: Chunk = "auto"
     optimizer: Optimizer = OPTIMIZER
     replay_mib: ReplayMib = REPLAY_MIB

@@ -9,33 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, NonNegativeFloat
 
 from cfl_edge import defaults
-from cfl_edge.config.network import (
-    Backbone,
-    Chunk,
-    FitName,
-    ImagePx,
-    JournalMib,
-    Layers,
-    MemoryMib,
-    Optimizer,
-    RegionText,
-    ReplayMib,
-    StatisticsMib,
-)
-from cfl_edge.config.settings import (
-    Device,
-    HoldS,
-    LookWhen,
-    MaxFrames,
-    Mqtt,
-    Option,
-    RealtimeHz,
-    Reject,
-    Settings,
-    StableFrames,
-    StableS,
-    Stream,
-)
+from cfl_edge.config import network
+from cfl_edge.config import settings as shared
+from cfl_edge.config.settings import Option, Settings
 from cfl_edge.learners import LEARNERS
 from cfl_edge.stream.options import Order
 
@@ -47,10 +23,8 @@ LabelsFrom = Literal["dirs", "keys", "http", "serial"]
 LABELS_FROM = Option(
     "Where labels come from: dirs (name of the subfolder or clip), keys (hold a key), http (POST "
     "/api/v1/label), serial (buttons of the board).",
-    panel="Labels",
     metavar="SOURCE",
 )
-Seed = Annotated[int, Field(ge=0, lt=2**63), Option("Random seed.", panel="Model")]
 
 
 class LearnSettings(Settings):
@@ -60,47 +34,31 @@ class LearnSettings(Settings):
     in the file that `--config` names. None leaves the choice to the model or the default.
     """
 
-    stream: Stream
-    order: Annotated[
-        Order,
-        Option("Order of the images of a folder.", panel="Stream"),
-    ] = "as-is"
-    epochs: Annotated[
-        int, Field(ge=1), Option("Passes through a folder.", panel="Stream", metavar="N")
-    ] = 1
-    realtime: RealtimeHz = None
-    max_frames: MaxFrames = None
+    stream: shared.Stream
+    order: Annotated[Order, Option("Order of the images of a folder.")] = "as-is"
+    epochs: Annotated[int, Field(ge=1), Option("Passes through a folder.")] = 1
+    realtime: shared.RealtimeHz = None
+    max_frames: shared.MaxFrames = None
     label: Annotated[
-        str | None,
-        Option("Label every frame with this class.", panel="Labels", metavar="NAME"),
+        str | None, Option("Label every frame with this class.", panel="Labels", metavar="NAME")
     ] = None
     labels_from: Annotated[
-        LabelsFrom | None,
-        dataclasses.replace(LABELS_FROM, default="dirs for demo:, else none"),
+        LabelsFrom | None, dataclasses.replace(LABELS_FROM, default="dirs for demo:, else none")
     ] = None
     labels_port: Annotated[
         int,
         Field(ge=0, le=65535),
         Option(
-            "Port of --labels-from http where there is no page; 0 picks a free one.",
-            panel="Labels",
-            metavar="PORT",
+            "Port of --labels-from http where there is no page; 0 picks a free one.", metavar="PORT"
         ),
     ] = defaults.LABELS_PORT
     label_delay: Annotated[
         float,
         Field(ge=0, le=defaults.RING_S),
-        Option(
-            "Apply each label to the frame captured S seconds earlier.",
-            panel="Labels",
-            metavar="S",
-        ),
+        Option("Apply each label to the frame captured S seconds earlier.", metavar="S"),
     ] = 0.0
     learn_flagged: Annotated[
-        bool,
-        Option(
-            "Also learn frames that are dark, blurred or at odds with their label.", panel="Labels"
-        ),
+        bool, Option("Also learn frames that are dark, blurred or at odds with their label.")
     ] = False
     model: Annotated[
         Path, Option("Model folder; an existing model is resumed.", panel="Model", metavar="DIR")
@@ -109,41 +67,37 @@ class LearnSettings(Settings):
         LearnerName | None,
         Option(
             "Algorithm: cfl adapts layers; joint, slda, ncm and knn classify frozen features.",
-            panel="Model",
             metavar="NAME",
             default=f"the model's, else {defaults.LEARNER}",
         ),
     ] = None
-    backbone: Backbone = None
-    layers: Layers = None
-    image: ImagePx = None
-    fit: FitName = None
-    region: RegionText = None
+    backbone: network.Backbone = None
+    layers: network.Layers = None
+    image: network.ImagePx = None
+    fit: network.FitName = None
+    region: network.RegionText = None
     zones: Annotated[
         Path | None,
         Option(
             "TOML file that names several regions of the camera; each has a model of its own in "
             "a folder below --model.",
-            panel="Model",
             metavar="FILE",
         ),
     ] = None
-    look: LookWhen = "every"
-    reject: Reject = None
+    look: shared.LookWhen = "every"
+    reject: shared.Reject = None
     learn_budget_ms: Annotated[
         Literal["auto"] | NonNegativeFloat,
-        Option(
-            "Learning time per frame; auto keeps up with the camera.", panel="Model", metavar="MS"
-        ),
+        Option("Learning time per frame; auto keeps up with the camera.", metavar="MS"),
     ] = "auto"
-    seed: Seed = 0
-    device: Device = "auto"
-    replay_mib: ReplayMib = None
-    statistics_mib: StatisticsMib = None
-    journal_mib: JournalMib = None
-    memory_mib: MemoryMib = None
-    optimizer: Optimizer = None
-    chunk: Chunk = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**63), Option("Random seed.")] = 0
+    device: shared.Device = "auto"
+    replay_mib: network.ReplayMib = None
+    statistics_mib: network.StatisticsMib = None
+    journal_mib: network.JournalMib = None
+    memory_mib: network.MemoryMib = None
+    optimizer: network.Optimizer = None
+    chunk: network.Chunk = "auto"
     checkpoint_s: Annotated[
         float, Field(gt=0), Option("Seconds between checkpoints.", panel="Output", metavar="S")
     ] = 30.0
@@ -152,45 +106,36 @@ class LearnSettings(Settings):
         Field(gt=0),
         Option(
             "Disk-write budget in GB per day; checkpoints and publications are throttled to fit.",
-            panel="Output",
             metavar="GB",
         ),
     ] = 4.0
-    export: Annotated[bool, Option("Write ONNX files at the end.", panel="Output")] = True
+    export: Annotated[bool, Option("Write ONNX files at the end.")] = True
     publish: Annotated[
         Path | None,
         Option(
             "Update this ONNX file while learning; `cfl-edge run` hot-reloads it.",
-            panel="Output",
             metavar="PATH.onnx",
         ),
     ] = None
     publish_seconds: Annotated[
         float,
         Field(gt=0),
-        Option(
-            "Seconds between publications; a new class is published immediately.",
-            panel="Output",
-            metavar="S",
-        ),
+        Option("Seconds between publications; a new class is published immediately.", metavar="S"),
     ] = 60.0
-    mqtt: Mqtt = None
-    stable_frames: StableFrames = defaults.STABLE_FRAMES
-    stable_s: StableS = 0.0
-    hold_s: HoldS = 0.0
+    mqtt: shared.Mqtt = None
+    stable_frames: shared.StableFrames = defaults.STABLE_FRAMES
+    stable_s: shared.StableS = 0.0
+    hold_s: shared.HoldS = 0.0
     ui: Annotated[
         bool, Option("Serve a page that shows the camera and teaches by hand.", panel="Page")
     ] = False
     ui_port: Annotated[
-        int,
-        Field(ge=0, le=65535),
-        Option("Port of the page; 0 picks a free one.", panel="Page", metavar="PORT"),
+        int, Field(ge=0, le=65535), Option("Port of the page; 0 picks a free one.", metavar="PORT")
     ] = defaults.UI_PORT
     ui_host: Annotated[
         str,
         Option(
             "Address that the page listens on; 0.0.0.0 lets phones in, with a token.",
-            panel="Page",
             metavar="HOST",
         ),
     ] = defaults.UI_HOST
@@ -198,7 +143,6 @@ class LearnSettings(Settings):
         Path | None,
         Option(
             "File whose first line is the token of the page on another --ui-host.",
-            panel="Page",
             metavar="FILE",
             default="$CFL_EDGE_HTTP_TOKEN, else a new one each time",
         ),
@@ -211,4 +155,4 @@ class TeachSettings(LearnSettings):
     labels_from: Annotated[
         LabelsFrom | None, dataclasses.replace(LABELS_FROM, default="the page alone")
     ] = None
-    ui: Annotated[bool, Option("The page is there in any case.", hidden=True)] = True
+    ui: Annotated[bool, Option("The page is there in any case.", panel="Page", hidden=True)] = True

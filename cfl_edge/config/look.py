@@ -8,13 +8,12 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from cfl_edge.config.network import FitName, RegionText, checked_region
-from cfl_edge.config.settings import ModelFolder, Option, Settings, Stream
+from cfl_edge.config.settings import ModelSettings, Option, Settings, Stream
 
 
-class RegionSettings(Settings):
+class RegionSettings(ModelSettings):
     """What `cfl-edge region` lets a model look at."""
 
-    model: ModelFolder
     region: Annotated[
         str,
         AfterValidator(checked_region),
@@ -31,8 +30,7 @@ class LookSettings(Settings):
 
     stream: Stream
     model: Annotated[
-        Path | None,
-        Option("Model folder whose view is drawn.", metavar="DIR", default="no model"),
+        Path | None, Option("Model folder whose view is drawn.", metavar="DIR", default="no model")
     ] = None
     fit: FitName = None
     region: RegionText = None

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from cfl_edge.config.network import FitName, RegionText
-from cfl_edge.config.settings import Device, ModelFolder, Option, Reject, Settings
+from cfl_edge.config.settings import Device, ModelSettings, Option, Reject
 from cfl_edge.names import nfc
 
 KnownClass = Annotated[str, AfterValidator(nfc)]
@@ -20,10 +20,9 @@ Onnx = Annotated[
 ]
 
 
-class EvaluateSettings(Settings):
+class EvaluateSettings(ModelSettings):
     """What `cfl-edge evaluate` measures, and on what."""
 
-    model: ModelFolder
     data: Annotated[
         str, Option("Folder with one subfolder per class.", metavar="URI", example="test/")
     ]
@@ -43,25 +42,22 @@ class EvaluateSettings(Settings):
     device: Device = "auto"
 
 
-class UndoSettings(Settings):
-    """What `cfl-edge undo` goes back to."""
+class UndoSettings(ModelSettings):
+    """How far back `cfl-edge undo` goes."""
 
-    model: ModelFolder
     seconds: Annotated[
         float | None,
         Field(gt=0),
         Option(
-            "Undo what was learned in the last S seconds by the clock; once a session has ended, "
-            "in the S seconds up to its last learned frame.",
+            "What was learned in the last S seconds by the clock; once a session has ended, in the "
+            "S seconds up to its last learned frame.",
             metavar="S",
         ),
     ] = None
-    frames: Annotated[
-        int | None, Field(gt=0), Option("Undo the last N frames learned.", metavar="N")
-    ] = None
+    frames: Annotated[int | None, Field(gt=0), Option("The last N frames learned.")] = None
     hold: Annotated[
         bool,
-        Option("Undo the last hold, the frames that got one label without a pause, or import."),
+        Option("The last hold, the frames that got one label without a pause, or import."),
     ] = False
     across_sessions: Annotated[
         bool, Option("Let --seconds reach into the sessions before the last one.")
@@ -70,24 +66,8 @@ class UndoSettings(Settings):
 
 
 class SplitSettings(UndoSettings):
-    """What `cfl-edge classes split` moves, and where to."""
+    """Which class `cfl-edge classes split` splits, how far back, and into what."""
 
     name: Annotated[KnownClass, Option("Class to split.", positional=True)]
     into: Annotated[str, Option("Name of the new class.", metavar="NAME", example="mug")]
-    frames: Annotated[
-        int | None,
-        Field(gt=0),
-        Option("Move the frames of NAME among the last N learned.", metavar="N"),
-    ] = None
-    seconds: Annotated[
-        float | None,
-        Field(gt=0),
-        Option(
-            "Move the frames of NAME learned in the last S seconds, as undo --seconds counts them.",
-            metavar="S",
-        ),
-    ] = None
-    hold: Annotated[
-        bool, Option("Move the last frames, if NAME was held for them without a pause.")
-    ] = False
     onnx: Onnx = None

@@ -22,7 +22,6 @@ FitName = Annotated[
     Option(
         "How a frame becomes the square that the network reads: pad with grey, crop to the "
         "central square, or stretch.",
-        panel="Model",
         default=f"the model's, else {FIT}",
     ),
 ]
@@ -32,7 +31,6 @@ RegionText = Annotated[
     Option(
         "Part of the frame to look at: x,y,w,h in fractions or pixels, corners 'x,y x,y x,y' of a "
         "polygon, motion, or whole.",
-        panel="Model",
         metavar="REGION",
         default="the model's, else whole",
     ),
@@ -53,7 +51,6 @@ StatisticsMib = Annotated[
     Option(
         "Memory for the covariance of the features that the frozen network gives; more reads more "
         "of them.",
-        panel="Memory",
         metavar="MIB",
         default=f"the model's, else {defaults.STATISTICS_MIB:g}",
         example=f"{defaults.STATISTICS_MIB:g}",
@@ -64,7 +61,6 @@ JournalMib = Annotated[
     Field(ge=0),
     Option(
         "Memory for the journal that `cfl-edge undo` reads; 0 turns it off.",
-        panel="Memory",
         metavar="MIB",
         default=f"the model's, else {defaults.JOURNAL_MIB:g}",
     ),
@@ -74,7 +70,6 @@ MemoryMib = Annotated[
     Field(gt=0),
     Option(
         "Limit on the memory that learning adds; see `cfl-edge plan`.",
-        panel="Memory",
         metavar="MIB",
         default="no limit",
     ),
@@ -84,7 +79,6 @@ Backbone = Annotated[
     Option(
         "Frozen network below the layers: efficientnet-lite0, none, torchvision:MODEL@NODE, or "
         "onnx:FILE with ?read=NODE,NODE.",
-        panel="Model",
         default=f"the model's, else {defaults.BACKBONE}",
     ),
 ]
@@ -92,7 +86,6 @@ Layers = Annotated[
     str | None,
     Option(
         "Layers that adapt: conv256, conv512, fc, or widths such as 256,256.",
-        panel="Model",
         default=f"{defaults.LAYERS_WITH_BACKBONE}, or {defaults.LAYERS_WITHOUT_BACKBONE} without a "
         "backbone",
     ),
@@ -102,7 +95,6 @@ ImagePx = Annotated[
     Field(ge=defaults.LEAST_IMAGE_PX, le=defaults.MOST_IMAGE_PX),
     Option(
         "Side length of the square image that the network reads, in pixels.",
-        panel="Model",
         metavar="PX",
         default=f"{defaults.IMAGE_PX_WITH_BACKBONE}, or {defaults.IMAGE_PX_WITHOUT_BACKBONE} "
         "without a backbone",
@@ -113,15 +105,10 @@ Optimizer = Annotated[
     defaults.OptimizerName | None,
     Option(
         "Optimizer of every layer; adamw stores 2 numbers per weight, momentum 1, sgd none.",
-        panel="Memory",
         default=f"the model's, else {defaults.OPTIMIZER}",
     ),
 ]
 Chunk = Annotated[
     Literal["auto"] | PositiveInt,
-    Option(
-        "Samples that pass through a layer at a time; fewer need less memory.",
-        panel="Memory",
-        metavar="N",
-    ),
+    Option("Samples that pass through a layer at a time; fewer need less memory.", metavar="N"),
 ]

@@ -8,47 +8,31 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cfl_edge import defaults
-from cfl_edge.config.settings import (
-    HoldS,
-    LookWhen,
-    MaxFrames,
-    Mqtt,
-    Option,
-    RealtimeHz,
-    Reject,
-    Settings,
-    StableFrames,
-    StableS,
-    Stream,
-)
+from cfl_edge.config import settings as shared
+from cfl_edge.config.settings import Option, Settings
 
 
 class RunSettings(Settings):
     """Every option of `cfl-edge run`, read as those of `learn` are."""
 
     model: Annotated[Path, Option("An exported model.onnx, or a folder of zones.", positional=True)]
-    stream: Stream
+    stream: shared.Stream
     labels_from: Annotated[
         Literal["dirs"] | None,
         Option(
             "Compare the answers with labels: dirs (name of the subfolder or clip).",
-            panel="Stream",
             metavar="dirs",
             default="only the labels that demo: and boards bring",
         ),
     ] = None
-    realtime: RealtimeHz = None
-    max_frames: MaxFrames = None
-    reject: Reject = None
-    look: LookWhen = "every"
+    realtime: shared.RealtimeHz = None
+    max_frames: shared.MaxFrames = None
+    reject: shared.Reject = None
+    look: shared.LookWhen = "every"
     threads: Annotated[
-        int | None,
-        Field(ge=1),
-        Option(
-            "Threads of ONNX Runtime.", panel="Model", metavar="N", default="ONNX Runtime's choice"
-        ),
+        int | None, Field(ge=1), Option("Threads of ONNX Runtime.", default="ONNX Runtime's choice")
     ] = None
-    watch: Annotated[bool, Option("Reload the model when the file changes.", panel="Model")] = True
+    watch: Annotated[bool, Option("Reload the model when the file changes.")] = True
     http: Annotated[
         str | None,
         Option(
@@ -63,7 +47,6 @@ class RunSettings(Settings):
         Option(
             "File whose first line requests must send as 'Authorization: Bearer …'; required "
             "with another HOST.",
-            panel="Output",
             metavar="FILE",
             default="$CFL_EDGE_HTTP_TOKEN",
         ),
@@ -72,11 +55,10 @@ class RunSettings(Settings):
         str | None,
         Option(
             "Run CMD on each change of class; {label} and {score} in its words are filled in.",
-            panel="Output",
             metavar="CMD",
         ),
     ] = None
-    mqtt: Mqtt = None
-    stable_frames: StableFrames = defaults.STABLE_FRAMES
-    stable_s: StableS = 0.0
-    hold_s: HoldS = 0.0
+    mqtt: shared.Mqtt = None
+    stable_frames: shared.StableFrames = defaults.STABLE_FRAMES
+    stable_s: shared.StableS = 0.0
+    hold_s: shared.HoldS = 0.0

@@ -62,7 +62,7 @@ class Option:
 
     Args:
         help: One sentence.
-        panel: The group of `--help` it stands in; None for the general one.
+        panel: The group of `--help` that begins with it; None for that of the option before it.
         metavar: The placeholder of its value: a unit such as `MIB`, or a kind such as `URI`.
         default: What None stands for, as text: "the model's, else 16".
         flags: Its names where they do not follow from the field's: `("--out", "-o")`.
@@ -99,8 +99,14 @@ class Settings(BaseModel):
 
 S = TypeVar("S", bound=Settings)
 
+
+class ModelSettings(Settings):
+    """The options of a command on a model; many have no other."""
+
+    model: Annotated[Path, Option("The model folder.", positional=True)]
+
+
 # Options that several commands share.
-ModelFolder = Annotated[Path, Option("The model folder.", positional=True)]
 Stream = Annotated[
     str,
     Option(
@@ -117,16 +123,11 @@ RealtimeHz = Annotated[
     Option(
         "Replay recorded input at HZ frames per second, dropping frames when processing falls "
         "behind.",
-        panel="Stream",
         metavar="HZ",
     ),
 ]
 MaxFrames = Annotated[
-    int | None,
-    Field(ge=1),
-    Option(
-        "Stop once the stream has had N frames, dropped ones included.", panel="Stream", metavar="N"
-    ),
+    int | None, Field(ge=1), Option("Stop once the stream has had N frames, dropped ones included.")
 ]
 Reject = Annotated[
     float | None,
@@ -144,27 +145,17 @@ Mqtt = Annotated[
     Option(
         "Publish to an MQTT broker, as Home Assistant reads it: mqtt://USER@HOST/PREFIX, or "
         "mqtts:// for TLS; the password is read from $CFL_EDGE_MQTT_PASSWORD.",
-        panel="Output",
         metavar="URL",
     ),
 ]
 StableFrames = Annotated[
-    int,
-    Field(ge=1),
-    Option(
-        "Announce a class as the state once N consecutive frames show it.",
-        panel="Output",
-        metavar="N",
-    ),
+    int, Field(ge=1), Option("Announce a class as the state once N consecutive frames show it.")
 ]
 StableS = Annotated[
     float,
     Field(ge=0),
     Option(
-        "Announce a class only once it has been seen for S seconds, too.",
-        panel="Output",
-        metavar="S",
-        example="2",
+        "Announce a class only once it has been seen for S seconds, too.", metavar="S", example="2"
     ),
 ]
 LookWhen = Annotated[
@@ -172,7 +163,6 @@ LookWhen = Annotated[
     Option(
         "When the model looks: at every frame, on motion in what it looks at, or every S seconds; "
         "in between its last answer stands.",
-        panel="Model",
         metavar="every|motion|S",
         example="motion",
     ),
@@ -180,11 +170,9 @@ LookWhen = Annotated[
 HoldS = Annotated[
     float,
     Field(ge=0),
-    Option(
-        "Keep an announced state for S seconds at least.", panel="Output", metavar="S", example="10"
-    ),
+    Option("Keep an announced state for S seconds at least.", metavar="S", example="10"),
 ]
-Device = Annotated[DeviceName, Option("Where the network runs.", panel="Model")]
+Device = Annotated[DeviceName, Option("Where the network runs.")]
 
 
 def option_of(field: FieldInfo) -> Option:

@@ -99,22 +99,17 @@ class ChangeVerbs:
 
     def merge(self, asked: given.Merge) -> Answer:
         """Merge several classes into one."""
-        into = asked.into
-        return self._change(Change("merge", tuple(asked.names), into), asked.onnx)
+        return self._change(Change("merge", tuple(asked.names), asked.into), asked.onnx)
 
     def split(self, asked: given.Split) -> Answer:
         """Make a new class of the frames of a class that were learned last."""
         asked.require_one("split", "seconds", "frames", "hold")
-        into = asked.into
-        settings = SplitSettings(
-            model=self._model.store.folder,
-            **asked.model_dump() | {"into": into, "onnx": _path(asked.onnx)},
-        )
+        settings = SplitSettings(model=self._model.store.folder, **asked.model_dump())
         done = split(self._model, settings, on_notice=self._notice)
         self._changed()
         moved, stayed = done.moved[asked.name], done.counts.frames.get(asked.name, 0)
         left = f"{stayed} left" if stayed else "none left: it is gone"
-        said = f"{moved} frames learned again as {into}; {asked.name} has {left}"
+        said = f"{moved} frames learned again as {asked.into}; {asked.name} has {left}"
         return {"said": said, "moved": moved, "stayed": stayed} | _counts(done.counts)
 
     def remove(self, asked: given.Remove) -> Answer:

@@ -106,7 +106,8 @@ class WatchedModel(Generic[M]):
         try:
             prediction = predict_checked(self.model, image, reject=reject)
         except Exception as error:  # whatever a runtime raises: the old model takes over again
-            self._roll_back(self._before, error)
+            self.model, self._before = self._before, None
+            self._fail(error, "back to the previous model")
             return self.model.predict_one(image, reject=reject)
         self._trial -= 1
         if not self._trial:
@@ -199,10 +200,6 @@ class WatchedModel(Generic[M]):
             f"{self._watch.path} has changed: now in service, {_difference(old, new)}, loaded in "
             f"{loading.seconds:.1f} s"
         )
-
-    def _roll_back(self, before: M, error: Exception) -> None:
-        self.model, self._before, self._trial = before, None, 0
-        self._fail(error, "back to the previous model")
 
     def _fail(self, error: BaseException | None, what_now: str) -> None:
         self.failures += 1

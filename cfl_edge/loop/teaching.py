@@ -297,16 +297,13 @@ class Teaching:
         """Take note that what was learned is not what it was: what looked wrong may be right."""
         self._searched = -1, []
 
-    def frames_after(self, learned: int) -> set[int]:
-        """Return the numbers of the frames that were learned after so many of all."""
-        return {frame for frame, number in self._learned if number > learned}
-
     def undone(self) -> None:
         """Take note that the learner went back: frames that it forgot can be labelled anew."""
         self._before = min(self._before, self._learner.frames_learned)
-        self._ring.mark(self.frames_after(self._learner.frames_learned), None)
+        gone = set()
         while self._learned and self._learned[-1][1] > self._learner.frames_learned:
-            self._learned.pop()
+            gone.add(self._learned.pop()[0])
+        self._ring.mark(gone, None)
 
     def _label_of(self, frame: Frame) -> tuple[str | None, bool]:
         """Return the label that counts now, and whether it came with the frame."""

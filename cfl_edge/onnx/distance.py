@@ -38,11 +38,14 @@ def change_distance(model: onnx.ModelProto, before: Matrix, embeddings: Matrix) 
     Returns:
         False where it had to be removed.
     """
+    from onnx.numpy_helper import to_array
+
     if all(output.name != UNKNOWN_DISTANCE for output in model.graph.output):
         return True
     if np.array_equal(before, embeddings):
         return True
-    tensors = _tensors(model)
+    initializers = model.graph.initializer
+    tensors = {tensor.name: to_array(tensor) for tensor in initializers if _is_ours(tensor)}
     nearest, (_, terms, classes) = tensors[UNKNOWN_NEAREST], tensors[UNKNOWN_SHAPE]
     if UNKNOWN_TOTAL not in tensors and np.array_equal(nearest, -before):
         _replace(model, -embeddings[:, None])
@@ -53,18 +56,14 @@ def change_distance(model: onnx.ModelProto, before: Matrix, embeddings: Matrix) 
         never[-1] = NEVER_NEAREST
         _replace(model, np.concatenate([nearest.reshape(-1, terms, classes), never], axis=2))
         return True
-    _take_out(model)
+    for items in (model.graph.output, model.graph.node, initializers):
+        for item in filter(_is_ours, list(items)):
+            items.remove(item)
     return False
 
 
-def _tensors(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.float32]]:
-    from onnx import numpy_helper
-
-    return {
-        tensor.name: numpy_helper.to_array(tensor)
-        for tensor in model.graph.initializer
-        if tensor.name.startswith(UNKNOWN_PREFIX)
-    }
+def _is_ours(item: Any) -> bool:
+    return bool(item.name.startswith(UNKNOWN_PREFIX))
 
 
 def _replace(model: onnx.ModelProto, nearest: Matrix) -> None:
@@ -79,10 +78,3 @@ def _replace(model: onnx.ModelProto, nearest: Matrix) -> None:
     for tensor in model.graph.initializer:
         if tensor.name in values:
             tensor.CopyFrom(numpy_helper.from_array(values[tensor.name], tensor.name))
-
-
-def _take_out(model: onnx.ModelProto) -> None:
-    graph = model.graph
-    for items in (graph.output, graph.node, graph.initializer):
-        for item in [item for item in items if item.name.startswith(UNKNOWN_PREFIX)]:
-            items.remove(item)

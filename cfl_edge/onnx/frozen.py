@@ -36,7 +36,7 @@ class OnnxBackbone:
         joint: How its joint features are read, where that is known.
 
     Attributes:
-        graph: Builds its graph, for an export.
+        graph, joint: As given.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class OnnxBackbone:
         import onnxruntime
 
         self.name, self.widths, self.graph = name, widths, graph
-        self._digest, self._joint = digest, joint
+        self._digest, self.joint = digest, joint
         options = session_options(threads=1)  # two take as long, and more of the processor
         # A file in memory: a session holds on to bytes that it was given.
         with open(os.memfd_create("backbone"), "wb") as file:
@@ -83,11 +83,6 @@ class OnnxBackbone:
             for parts in zip(*found, strict=True)
         )
         return h0.to(images.device), final.to(images.device)
-
-    @property
-    def joint(self) -> JointFeatures | None:
-        """How its joint features are read, where that is known."""
-        return self._joint
 
     def digest(self) -> str:
         """Return what tells its weights from others."""

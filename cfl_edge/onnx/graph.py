@@ -10,7 +10,6 @@ them. Only torchvision's models are traced (`cfl_edge.onnx.traced`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +17,9 @@ import numpy.typing as npt
 
 from cfl_edge.core.backbones import Backbone
 from cfl_edge.core.distances import DistanceRows
-from cfl_edge.core.features import FeatureExtractor, FrozenNetwork, PooledScale
+from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.networks import Network
-from cfl_edge.onnx.backbone import BackboneGraph, append_unit_length, backbone_graph
+from cfl_edge.onnx.backbone import append_unit_length, backbone_graph
 from cfl_edge.onnx.builder import GraphBuilder, Value
 from cfl_edge.onnx.frozen import OnnxBackbone
 from cfl_edge.onnx.metadata import (
@@ -71,12 +70,17 @@ def model_graph(extractor: FeatureExtractor, size_px: int, classifier: Classifie
         >>> [output.name for output in graph.model.graph.output]
         ['scores']
     """
-    graph, h0, final = _graph_of(extractor.backbone, size_px)
-    sources = (
-        []
-        if final is None
-        else _frozen_sources(graph, final, extractor.backbone.widths, extractor.scale)
-    )
+    backbone, sources = extractor.backbone, list[str]()
+    if isinstance(backbone, OnnxBackbone):
+        graph, h0, final = backbone.graph()
+    else:
+        assert isinstance(backbone, Backbone)
+        graph, h0, final = backbone_graph(backbone, size_px)
+    if final is not None:  # what `cfl_edge.core.features.frozen_sources` computes
+        end, joint = graph.split(final.name, backbone.widths, axis=1)
+        if extractor.scale == "unit":
+            end = append_unit_length(graph, end, backbone.widths[0])
+        sources = [end, joint]
     sources += _append_layers(graph, h0, extractor.network)
     joined = graph.node("Concat", sources, JOINED_FEATURES, axis=1)
     padding, one = graph.integers([0, 0, 0, 1]), graph.constant(np.float32(1))
@@ -125,21 +129,6 @@ def _append_distance(graph: GraphBuilder, features: str, distances: DistanceRows
         square = graph.reduce("ReduceSumSquare", between, [1], "unknown_square")
         graph.node("Add", [summed, square], UNKNOWN_DISTANCE)
     graph.describe("output", UNKNOWN_DISTANCE, [])
-
-
-def _graph_of(backbone: FrozenNetwork, size_px: int) -> BackboneGraph:
-    if isinstance(backbone, OnnxBackbone):
-        return backbone.graph()
-    assert isinstance(backbone, Backbone)
-    return backbone_graph(backbone, size_px)
-
-
-def _frozen_sources(
-    graph: GraphBuilder, final: Value, widths: Sequence[int], scale: PooledScale
-) -> list[str]:
-    """Append what `cfl_edge.core.features.frozen_sources` computes."""
-    end, joint = graph.split(final.name, widths, axis=1)
-    return [append_unit_length(graph, end, widths[0]) if scale == "unit" else end, joint]
 
 
 def _append_layers(graph: GraphBuilder, h0: Value, network: Network) -> list[str]:

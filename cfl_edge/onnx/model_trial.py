@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -32,8 +32,6 @@ from cfl_edge.region import MOST_PX
 from cfl_edge.stream.frame import Frame, Shown
 
 if TYPE_CHECKING:
-    import onnx
-
     from cfl_edge.prediction import Prediction
 
 Sample = TypeVar("Sample", contravariant=True)
@@ -165,18 +163,14 @@ def require_numbers(path: Path) -> None:
     from onnx import numpy_helper
 
     model = onnx.load(path, load_external_data=False)
-    for tensor in _tensors(model.graph):
+    attributes = (entry for node in model.graph.node for entry in node.attribute)
+    inner = [entry.t for entry in attributes if entry.HasField("t")]
+    for tensor in (*model.graph.initializer, *inner):
         with suppress(ValueError, TypeError):  # no numbers, or none that numpy has: it loaded
             values = numpy_helper.to_array(tensor)
             if values.dtype.kind == "f" and np.isnan(values).any():
                 weights = f"its weights {tensor.name!r} are not all numbers (NaN)"
                 raise damaged(path, f"cannot be used: {weights}")
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        yield from (entry.t for entry in node.attribute if entry.HasField("t"))
 
 
 def answer_trial(attempt: Callable[[Path, bytes], Any], more_bytes: int = 0) -> int:

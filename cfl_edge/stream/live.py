@@ -204,11 +204,7 @@ class LiveStream(Stream):
         """
         if self._stop.is_set():
             raise closed_error(self.uri)
-        return self._frames()
-
-    def _frames(self) -> Iterator[Frame]:
-        while (frame := self._next_frame()) is not None:
-            yield frame
+        return iter(self._next_frame, None)
 
     def _next_frame(self) -> Frame | None:
         """Return the newest frame, or None if the stream was closed meanwhile."""

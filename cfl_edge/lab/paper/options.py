@@ -130,7 +130,11 @@ class TrainSettings(TrainOptions):
 
     recipe: Annotated[
         str,
-        Option("The system: cfl-conv256, bp-conv256, cfl-plus-conv512, …", example="cfl-conv256"),
+        Option(
+            "The system: cfl-conv256, bp-conv256, cfl-plus-conv512, …",
+            panel="Options",
+            example="cfl-conv256",
+        ),
     ]
     data: Annotated[str, Option(f"{DATA}.", metavar="DATA", example="cifar10")]
     out: Annotated[
@@ -149,7 +153,12 @@ class ReproduceSettings(Budget):
     ]
     data: Annotated[
         list[str],
-        Option(f"{DATA}; may be repeated.", metavar="DATA", default="torchvision's data sets"),
+        Option(
+            f"{DATA}; may be repeated.",
+            panel="Options",
+            metavar="DATA",
+            default="torchvision's data sets",
+        ),
     ] = Field(default_factory=list)
     rows: Annotated[
         str | None,
