@@ -35,9 +35,7 @@ from pathlib import Path
 from typing import ClassVar
 
 OUTPUT_LOST = 5  # exit code: stdout could not be written, everything else was done
-INTERRUPTED = (
-    130  # exit code after a signal, as shells have it for Ctrl-C: the work is not complete
-)
+INTERRUPTED = 130  # exit code after a signal, as shells have it for Ctrl-C: work is not complete
 
 
 class CflEdgeError(Exception):
@@ -207,6 +205,5 @@ def existing(path: Path) -> Path:
         PosixPath('/')
     """
     places = (path.absolute(), *path.absolute().parents)
-    return next(
-        place for place in places if os.path.exists(place)
-    )  # no error where it may not look
+    # Where it may not look, os.path raises nothing.
+    return next(place for place in places if os.path.exists(place))

@@ -85,15 +85,13 @@ def predict_label(
     check_reject(reject, classes)
     novelty = finite(unknown)
     rejected = is_rejected(novelty, reject)
-    if not len(scores):
-        label, score = (UNKNOWN, novelty) if rejected else (None, None)
-        return Prediction(label, score, novelty, scores, rejected, distance)
-    probabilities = softmax(scores)
-    best = int(probabilities.argmax())
-    nearest, score = classes[best], float(probabilities[best])
-    if rejected:
-        return Prediction(UNKNOWN, novelty, novelty, scores, True, distance, nearest)
-    return Prediction(nearest, score, novelty, scores, False, distance, nearest)
+    nearest, score = None, None
+    if len(scores):
+        probabilities = softmax(scores)
+        best = int(probabilities.argmax())
+        nearest, score = classes[best], float(probabilities[best])
+    label, score = (UNKNOWN, novelty) if rejected else (nearest, score)
+    return Prediction(label, score, novelty, scores, rejected, distance, nearest)
 
 
 def novelty_scores(distances: npt.ArrayLike, table: Floats | None) -> Floats:

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from cfl_edge.lab.bench.report import Report
 
 app = typer.Typer(
-    help="Measure learning on this machine, beside what people use instead.",
-    no_args_is_help=True,
+    help="Measure learning on this machine, beside what people use instead.", no_args_is_help=True
 )
 
 

@@ -78,12 +78,7 @@ def split(settings: SplitSettings, reporter: Reporter) -> None:
     _ask("split", settings, settings.model_dump(exclude={"model", "onnx"}), reporter)
 
 
-def _ask(
-    verb: str,
-    settings: ModelSettings,
-    arguments: dict[str, Any],
-    reporter: Reporter,
-) -> None:
+def _ask(verb: str, settings: ModelSettings, arguments: dict[str, Any], reporter: Reporter) -> None:
     """Change the classes, in the session that learns on the model if there is one, and show them.
 
     Args:

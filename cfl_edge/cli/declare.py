@@ -185,10 +185,10 @@ def _escaped(text: str) -> str:
 
 
 def _kind(annotation: Any) -> Any:
-    """Return the type of a value beside None."""
+    """Return the type of a value beside None, without its limits."""
     if get_origin(annotation) in (Union, types.UnionType):
-        return next(kind for kind in get_args(annotation) if kind is not type(None))
-    return annotation
+        annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _metavar(kind: Any) -> str:

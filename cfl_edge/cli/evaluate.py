@@ -99,8 +99,7 @@ def _check_report(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(
-            f"--report {folder} is no folder, expected one or a new one",
-            hint="--report report",
+            f"--report {folder} is no folder, expected one or a new one", hint="--report report"
         )
 
 

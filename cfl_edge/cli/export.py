@@ -29,8 +29,7 @@ class ExportSettings(ModelSettings):
         ),
     ]
     int8: Annotated[
-        bool,
-        Option("Also write model-int8.onnx: smaller; only if accuracy stays within 1 point."),
+        bool, Option("Also write model-int8.onnx: smaller; only if accuracy stays within 1 point.")
     ] = False
     calibrate: Annotated[
         str | None,

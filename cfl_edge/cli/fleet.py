@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from cfl_edge import defaults
 from cfl_edge.cli.declare import command
@@ -71,7 +71,7 @@ BoardModel = Annotated[
     Path, Option("Model folder of this board; learn may be using it.", metavar="DIR")
 ]
 MinCount = Annotated[
-    int, Field(ge=0), Option("Classes of fewer frames are not given away.", metavar="N")
+    NonNegativeInt, Option("Classes of fewer frames are not given away.", metavar="N")
 ]
 Address = Annotated[str, Option("HOST:PORT of the server.", positional=True, metavar="ADDRESS")]
 Ca = Annotated[
@@ -94,9 +94,7 @@ class SyncSettings(Settings):
     board: Board = None
     min_count: MinCount = 0
     every: Annotated[
-        float | None,
-        Field(gt=0),
-        Option("Sync again and again, with S seconds between.", metavar="S"),
+        PositiveFloat | None, Option("Sync again and again, with S seconds between.", metavar="S")
     ] = None
 
 
@@ -137,7 +135,7 @@ class RoundSettings(Settings):
     address: Address
     ca: Ca = None
     answer_s: Annotated[
-        float, Field(gt=0), Option("Seconds that boards have for an answer.", metavar="S")
+        PositiveFloat, Option("Seconds that boards have for an answer.", metavar="S")
     ] = 60.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from cfl_edge.config.settings import Option, Settings
 from firmware_host.protocol import BAUD
@@ -46,7 +46,7 @@ class SimulateSettings(Settings):
         float, Field(ge=0, le=1), Option("Fraction of bytes to corrupt.", metavar="P")
     ] = 0.0
     seed: Annotated[
-        int, Field(ge=0), Option("Random seed of lost packets and corrupted bytes.", metavar="N")
+        NonNegativeInt, Option("Random seed of lost packets and corrupted bytes.", metavar="N")
     ] = 0
     seconds: Seconds = None
 

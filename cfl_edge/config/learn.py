@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from cfl_edge import defaults
 from cfl_edge.config import network
@@ -99,11 +99,10 @@ class LearnSettings(Settings):
     optimizer: network.Optimizer = None
     chunk: network.Chunk = "auto"
     checkpoint_s: Annotated[
-        float, Field(gt=0), Option("Seconds between checkpoints.", panel="Output", metavar="S")
+        PositiveFloat, Option("Seconds between checkpoints.", panel="Output", metavar="S")
     ] = 30.0
     write_gb_per_day: Annotated[
-        float,
-        Field(gt=0),
+        PositiveFloat,
         Option(
             "Disk-write budget in GB per day; checkpoints and publications are throttled to fit.",
             metavar="GB",
@@ -118,8 +117,7 @@ class LearnSettings(Settings):
         ),
     ] = None
     publish_seconds: Annotated[
-        float,
-        Field(gt=0),
+        PositiveFloat,
         Option("Seconds between publications; a new class is published immediately.", metavar="S"),
     ] = 60.0
     mqtt: shared.Mqtt = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, PositiveFloat, PositiveInt
 
 from cfl_edge.config.network import FitName, RegionText
 from cfl_edge.config.settings import Device, ModelSettings, Option, Reject
@@ -46,18 +46,16 @@ class UndoSettings(ModelSettings):
     """How far back `cfl-edge undo` goes."""
 
     seconds: Annotated[
-        float | None,
-        Field(gt=0),
+        PositiveFloat | None,
         Option(
             "What was learned in the last S seconds by the clock; once a session has ended, in the "
             "S seconds up to its last learned frame.",
             metavar="S",
         ),
     ] = None
-    frames: Annotated[int | None, Field(gt=0), Option("The last N frames learned.")] = None
+    frames: Annotated[PositiveInt | None, Option("The last N frames learned.")] = None
     hold: Annotated[
-        bool,
-        Option("The last hold, the frames that got one label without a pause, or import."),
+        bool, Option("The last hold, the frames that got one label without a pause, or import.")
     ] = False
     across_sessions: Annotated[
         bool, Option("Let --seconds reach into the sessions before the last one.")

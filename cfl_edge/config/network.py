@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from cfl_edge import defaults
 from cfl_edge.config.settings import Option
@@ -36,8 +36,7 @@ RegionText = Annotated[
     ),
 ]
 ReplayMib = Annotated[
-    float | None,
-    Field(gt=0),
+    PositiveFloat | None,
     Option(
         "Memory for past samples; more of it forgets less.",
         panel="Memory",
@@ -57,8 +56,7 @@ StatisticsMib = Annotated[
     ),
 ]
 JournalMib = Annotated[
-    float | None,
-    Field(ge=0),
+    NonNegativeFloat | None,
     Option(
         "Memory for the journal that `cfl-edge undo` reads; 0 turns it off.",
         metavar="MIB",
@@ -66,8 +64,7 @@ JournalMib = Annotated[
     ),
 ]
 MemoryMib = Annotated[
-    float | None,
-    Field(gt=0),
+    PositiveFloat | None,
     Option(
         "Limit on the memory that learning adds; see `cfl-edge plan`.",
         metavar="MIB",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -152,8 +152,7 @@ StableFrames = Annotated[
     int, Field(ge=1), Option("Announce a class as the state once N consecutive frames show it.")
 ]
 StableS = Annotated[
-    float,
-    Field(ge=0),
+    NonNegativeFloat,
     Option(
         "Announce a class only once it has been seen for S seconds, too.", metavar="S", example="2"
     ),
@@ -168,8 +167,7 @@ LookWhen = Annotated[
     ),
 ]
 HoldS = Annotated[
-    float,
-    Field(ge=0),
+    NonNegativeFloat,
     Option("Keep an announced state for S seconds at least.", metavar="S", example="10"),
 ]
 Device = Annotated[DeviceName, Option("Where the network runs.")]

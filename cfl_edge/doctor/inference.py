@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.onnx.builder import GraphBuilder
+from cfl_edge.onnx.errors import session_options
 
 CPU = "CPUExecutionProvider"
 SIDE_PX, CHANNELS, CLASSES = 16, 8, 4  # of the tiny network
@@ -94,8 +95,7 @@ def infer(provider: str, model: str | None = None) -> dict[str, Any]:
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what fails is reported, once
+    options = session_options(threads=0)  # as many as ONNX Runtime takes
     source = model or tiny_model()
     session = onnxruntime.InferenceSession(source, sess_options=options, providers=[provider])
     session.disable_fallback()

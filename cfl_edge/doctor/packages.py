@@ -45,10 +45,7 @@ def torch_cuda(folder: Path | None = None) -> str | None:
 
 
 def check_torch(
-    board: Board,
-    packages: Mapping[str, str],
-    cuda: str | None,
-    root: Path = ROOT,
+    board: Board, packages: Mapping[str, str], cuda: str | None, root: Path = ROOT
 ) -> Check:
     """Check the build of torch.
 

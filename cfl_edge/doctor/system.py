@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cfl_edge.doctor.board import MIB, ROOT
 from cfl_edge.doctor.check import Check
 from cfl_edge.errors import existing
+from cfl_edge.loop.board_health import told_by
 
-PLAUSIBLE_YEARS = range(
-    2025, 2100
-)  # boards without a battery start in 1970 or at their image's date
-ASK_S = 5.0
+# Boards without a battery start in 1970, or at their image's date.
+PLAUSIBLE_YEARS = range(2025, 2100)
 LITTLE_SPACE_MIB, NO_SPACE_MIB = 1024, 100  # two checkpoints of a model and its ONNX files: 60
 
 
@@ -30,18 +28,9 @@ def read_synchronised(command: str = "timedatectl", root: Path = ROOT) -> bool |
         >>> read_synchronised("no-such-command", Path("/nowhere")) is None
         True
     """
-    try:
-        done = subprocess.run(
-            [command, "show", "--property=NTPSynchronized", "--value"],
-            capture_output=True,
-            text=True,
-            timeout=ASK_S,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        answer = ""
-    else:
-        answer = done.stdout.strip()
+    answer = told_by(
+        command, "show", "--property=NTPSynchronized", "--value", timeout_s=5.0
+    ).strip()
     if answer in ("yes", "no"):
         return answer == "yes"
     folder = root / "run/systemd/timesync"

@@ -166,11 +166,7 @@ def _names(shared: Path) -> dict[int, str]:
 
 
 def _answers(
-    grid: Any,
-    messages: list[Any],
-    answer_s: float,
-    names: dict[int, str],
-    problems: dict[str, str],
+    grid: Any, messages: list[Any], answer_s: float, names: dict[int, str], problems: dict[str, str]
 ) -> Iterable[tuple[int, dict[str, Any]]]:
     """Send messages, and yield each node that answers with its words; note what went wrong."""
     waiting = {message.metadata.dst_node_id for message in messages}

@@ -124,10 +124,7 @@ def run_board(words: Sequence[str], board: str, model: Path, min_count: int) -> 
         supernode += ["--port", str(free.getsockname()[1])]
     environ = {"FLWR_HOME": str(folder / FLEET_FOLDER / ".flower")}
     if code := run_group(supernode, environ):
-        raise SessionError(
-            f"Taking part ended with exit code {code}",
-            hint="read what it printed",
-        )
+        raise SessionError(f"Taking part ended with exit code {code}", hint="read what it printed")
 
 
 def run_round(address: str, ca: str | None, answer_s: float) -> dict[str, Any]:

@@ -337,8 +337,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise ModelError(
-            f"-o {out} is there already, expected a new or an empty folder",
-            hint=f"-o {out}-2",
+            f"-o {out} is there already, expected a new or an empty folder", hint=f"-o {out}-2"
         )
     place = Path(os.path.abspath(out))
     temporary = place.parent / f"{TEMPORARY}{os.getpid()}-{place.name}"

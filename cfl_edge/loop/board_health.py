@@ -33,10 +33,8 @@ LIMIT_C = 80.0
 LIMITS_C = {"x86_pkg_temp": 95.0, "acpitz": 95.0}  # PCs throttle at 100 °C
 CRITICAL_MARGIN_C = 10.0  # below the temperature at which the kernel switches off
 PLAUSIBLE_C = (1.0, 149.0)  # broken sensors and unset trip points say 0, -274 or 200 °C
-NOT_MEASURED = (
-    "PMIC-Die",
-    "iwlwifi",
-)  # a constant on the Jetson Nano; a radio with its own control
+# A constant on the Jetson Nano; a radio with its own control.
+NOT_MEASURED = ("PMIC-Die", "iwlwifi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +125,18 @@ def ask_throttled(command: str = "vcgencmd") -> Throttling | None:
         >>> ask_throttled("no-such-command") is None
         True
     """
+    return parse_throttled(told_by(command, "get_throttled"))
+
+
+def told_by(*command: str, timeout_s: float = ASK_S) -> str:
+    """Return what a command prints; nothing where there is none, or it does not answer soon."""
     try:
         done = subprocess.run(
-            [command, "get_throttled"], capture_output=True, text=True, timeout=ASK_S, check=False
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-    return parse_throttled(done.stdout)
+        return ""
+    return done.stdout
 
 
 def read_zones(folder: Path = THERMAL) -> tuple[Zone, ...]:

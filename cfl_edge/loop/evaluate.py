@@ -160,10 +160,7 @@ def evaluate(
 
 
 def _evaluate_unknown(
-    learner: Learner,
-    settings: EvaluateSettings,
-    known_distances: list[float],
-    on_notice: Notice,
+    learner: Learner, settings: EvaluateSettings, known_distances: list[float], on_notice: Notice
 ) -> UnknownEvaluation:
     assert settings.unknown is not None
     gaze = Gaze(on_notice, lambda: (learner.view, learner.image_px))

@@ -23,9 +23,7 @@ When = Literal["every", "motion"] | float
 COMPARED_PX = 32  # side of the squares that are compared: a pixel is the mean of what it covers
 DIFFERENCE = 18  # levels of 255 by which a pixel must differ: noise of such a mean is below 5
 LEAST_PIXELS = 3  # that differ so: 1/340 of the view
-MEAN_DIFFERENCE = (
-    6  # of the whole view: light that changes slowly, a large thing of little contrast
-)
+MEAN_DIFFERENCE = 6  # of the view: light that changes slowly, a large thing of little contrast
 BURST_S = 5.0  # a door, a hand, a parcel: long enough to see how it ends
 
 

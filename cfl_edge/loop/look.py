@@ -89,12 +89,7 @@ def look(settings: LookSettings, *, on_notice: Notice = log_notice) -> tuple[Vie
 
 
 def write_view(
-    path: Path,
-    frame: Frame,
-    size_px: int,
-    view: View,
-    *,
-    written: Counter[str] | None = None,
+    path: Path, frame: Frame, size_px: int, view: View, *, written: Counter[str] | None = None
 ) -> None:
     """Write the picture; an older one stays until the new one is whole.
 

@@ -135,10 +135,7 @@ def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerC
     from cfl_edge.learner.config import LearnerConfig
     from cfl_edge.learners import declaration
 
-    algorithm, backbone = (
-        settings.learner or LearnerConfig.learner,
-        settings.backbone or BACKBONE,
-    )
+    algorithm, backbone = (settings.learner or LearnerConfig.learner, settings.backbone or BACKBONE)
     adapts_layers = declaration(algorithm).adapts_layers
     if settings.layers is not None and backbone != "none" and not adapts_layers:
         raise UsageError(

@@ -33,9 +33,7 @@ class ServiceNotify:
     """
 
     def __init__(
-        self,
-        environ: Mapping[str, str] = os.environ,
-        clock: Callable[[], float] = time.monotonic,
+        self, environ: Mapping[str, str] = os.environ, clock: Callable[[], float] = time.monotonic
     ) -> None:
         name = environ.get("NOTIFY_SOCKET", "")
         # "@" stands for the null byte of an abstract socket.

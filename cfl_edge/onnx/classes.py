@@ -76,8 +76,7 @@ def patch_classes(
     )
     if not names:
         raise ModelNotFoundError(
-            f"{target} holds no {MODEL_FILE} and no {CLASSIFIER_FILE}",
-            hint=export_command(target),
+            f"{target} holds no {MODEL_FILE} and no {CLASSIFIER_FILE}", hint=export_command(target)
         )
     contents: dict[str, bytes] = {}
     for name in names:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelVersionError
-from cfl_edge.onnx.errors import damaged, session_errors
+from cfl_edge.onnx.errors import damaged, session_errors, session_options
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.metadata import (
     FEATURES,
@@ -177,25 +177,6 @@ class OnnxModel:
                 f"images are {images.dtype} {images.shape}, "
                 f"expected uint8 (N, {size_px}, {size_px}, 3)"
             )
-
-
-def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Return the options of every session that predicts.
-
-    Args:
-        threads: Of one prediction.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False  # the arena grows in powers of two and keeps them
-    options.log_severity_level = 4  # failures reach the user through our errors, once
-    # Threads that wait must sleep: spinning took twice the CPU time (20 ms against 11 an image,
-    # MobileNetV2 x 1.4 at 160 px, 2 busy x86 cores) and the same 22 ms by the clock.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
 
 
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:

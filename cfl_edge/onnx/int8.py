@@ -95,8 +95,7 @@ def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_fl
     except Exception as error:  # many kinds, of three libraries
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ExportError(
-            f"ONNX Runtime cannot quantise {source}: {reason}",
-            hint=f"use the float file, {source}",
+            f"ONNX Runtime cannot quantise {source}: {reason}", hint=f"use the float file, {source}"
         ) from error
     quantised.ir_version = ir_version
     quantised.producer_name, quantised.producer_version = model.producer_name, ""
@@ -114,8 +113,7 @@ def classifier_nodes(graph: onnx.GraphProto) -> list[str]:
     last = [node for node in graph.node if node.name == SCORES]
     if len(last) != 1 or list(last[0].input)[1:] != [LABEL_EMBEDDINGS]:
         raise ExportError(
-            "The graph does not end in label embeddings",
-            hint="export the model folder again",
+            "The graph does not end in label embeddings", hint="export the model folder again"
         )
     ends = {JOINED_FEATURES, FEATURES, SCORES}
     return [

@@ -23,14 +23,7 @@ from cfl_edge.onnx.builder import IR_VERSION, OPSET, GraphBuilder, Value
 from cfl_edge.onnx.file_checks import CUT, require_plain_file
 from cfl_edge.onnx.metadata import IMAGE
 from cfl_edge.onnx.network_name import EXAMPLE, PREFIX, NetworkFile
-from cfl_edge.onnx.network_trial import (
-    Network,
-    Shape,
-    image_input,
-    is_map,
-    opset_of,
-    try_network,
-)
+from cfl_edge.onnx.network_trial import Network, Shape, image_input, is_map, opset_of, try_network
 
 if TYPE_CHECKING:
     import onnx

@@ -21,6 +21,7 @@ import numpy as np
 from cfl_edge.defaults import IMAGE_PX_WITH_BACKBONE, LEAST_IMAGE_PX, MOST_IMAGE_PX
 from cfl_edge.errors import ModelDamagedError, UsageError
 from cfl_edge.onnx.builder import OPSET
+from cfl_edge.onnx.errors import session_options
 from cfl_edge.onnx.model_trial import answer_trial, require_numbers, run_trial
 
 if TYPE_CHECKING:
@@ -196,9 +197,7 @@ def _run(model: onnx.ModelProto, entry: str, image: np.ndarray) -> list[tuple[st
     names = [name for node in model.graph.node for name in node.output if name]
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
+    options = session_options(threads=1)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]

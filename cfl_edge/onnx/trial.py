@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ExportError
-from cfl_edge.onnx.errors import session_errors
+from cfl_edge.onnx.errors import session_errors, session_options
 
 TRIAL_S = 120.0  # the default model takes about 1 s; a slow board with a large one a minute
 FAILED = 3  # exit code of a trial whose last line of stderr says why
@@ -134,10 +134,7 @@ def run_graph(model: Path | bytes, name: str, batches: Sequence[npt.NDArray[Any]
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # the error says it
-    options.intra_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
+    options = session_options(threads=1)
     # All fusions, but not the layout for this processor, which doubles the memory of a session.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     try:

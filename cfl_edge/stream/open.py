@@ -14,6 +14,7 @@ from typing import Any, cast
 from cfl_edge.errors import UsageError
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.options import DEFAULTS, StreamOptions, live_error
+from cfl_edge.stream.realtime import Realtime
 from cfl_edge.stream.recorded import RecordedStream
 from cfl_edge.stream.source import Stream
 from cfl_edge.stream.uri import KINDS, StreamUri, parse_uri
@@ -52,25 +53,24 @@ def open_stream(
     parsed, options = replace(parsed, options=keys), replace(options, timeout_s=timeout_s)
     kind = KINDS[parsed.kind]
     opener = resolve_name(kind.opener)
-    stream: Stream
     if kind.live:
+        from cfl_edge.stream.live import LiveStream  # loads PyAV
+
         open_it: Callable[[], Any] = partial(opener, parsed, timeout_s)
         if kind.waits:
             capture = opener(parsed, timeout_s, options.inbox, on_notice)
             open_it, options = (lambda: capture), replace(options, timeout_s=math.inf)
-        stream = resolve_name("cfl_edge.stream.live:LiveStream")(  # loads PyAV
+        return LiveStream(
             parsed.shown,
             open_it,
             options,
             on_notice=on_notice,
             wait=resolve_name(kind.wait)(parsed.target) if kind.wait else threading.Event.wait,
         )
-        return stream
     stream = RecordedStream(opener(parsed, options, on_notice), options.epochs, on_notice)
-    if options.realtime_hz is not None:
-        realtime = resolve_name("cfl_edge.stream.realtime:Realtime")
-        stream = realtime(stream, options.realtime_hz, on_notice=on_notice)
-    return stream
+    if options.realtime_hz is None:
+        return stream
+    return Realtime(stream, options.realtime_hz, on_notice=on_notice)
 
 
 def _check(parsed: StreamUri, options: StreamOptions) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import final
+from collections.abc import Iterator
+from typing import Any, final
 
 from cfl_edge.errors import CflEdgeError
 from cfl_edge.stream.frame import Frame
-from cfl_edge.stream.source import Skipped, Stream
+from cfl_edge.stream.source import Stream
 
 
 @final
@@ -81,24 +81,11 @@ class Branch(Stream):
     """A stream that others read as well, see `SharedStream`."""
 
     def __init__(self, shared: SharedStream, name: str | None) -> None:
-        source = shared.source
-        self.uri, self.live = source.uri, source.live
         self._shared, self._name = shared, name
 
-    @property
-    def dropped(self) -> int:  # type: ignore[override]
-        """As the source has it."""
-        return self._shared.source.dropped
-
-    @property
-    def damaged(self) -> int:  # type: ignore[override]
-        """As the source has it."""
-        return self._shared.source.damaged
-
-    @property
-    def skipped(self) -> Sequence[Skipped]:  # type: ignore[override]
-        """As the source has it."""
-        return self._shared.source.skipped
+    def __getattr__(self, name: str) -> Any:
+        """Return `uri`, `dropped` and the like as the source has them."""
+        return getattr(self._shared.source, name)
 
     @property
     def total(self) -> int | None:

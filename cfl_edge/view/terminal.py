@@ -140,9 +140,8 @@ def panel(step: Step, console: Console, labelled: Sequence[str]) -> Panel:
         waiting = list(Text(visible(step.lesson.waiting), style="bold cyan").wrap(console, cells))
     blank = 1 + bool(waiting)
     free = console.height - len(rows) - len(waiting) - blank - FRAME_ROWS
-    if step.lesson.samples and free >= min(
-        2, len(step.lesson.samples)
-    ):  # one, or one and "+ 9 more"
+    least = min(2, len(step.lesson.samples))  # one, or one and "+ 9 more"
+    if step.lesson.samples and free >= least:
         rows.append(Text())
         rows.extend(_classes(step.lesson.samples, free, labelled, cells, bar))
     if waiting:

@@ -184,11 +184,7 @@ class V4l2Device:
             self._control(abi.QUERYBUF, buffer)
             self._maps.append(
                 mmap.mmap(
-                    self._fd,
-                    buffer.length,
-                    mmap.MAP_SHARED,
-                    mmap.PROT_READ,
-                    offset=buffer.m.offset,
+                    self._fd, buffer.length, mmap.MAP_SHARED, mmap.PROT_READ, offset=buffer.m.offset
                 )
             )
             self._control(abi.QBUF, buffer)

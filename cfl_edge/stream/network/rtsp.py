@@ -6,12 +6,7 @@ import http.client
 import socket
 from urllib.parse import urlsplit
 
-from cfl_edge.stream.network.http import (
-    REDIRECTS,
-    foreign_error,
-    stream_errors,
-    tls_context,
-)
+from cfl_edge.stream.network.http import REDIRECTS, foreign_error, stream_errors, tls_context
 from cfl_edge.stream.network.login import Login, url_without_login
 from cfl_edge.stream.uri import mask
 

@@ -128,11 +128,7 @@ class CflCapture(Capture):
     """
 
     def __init__(
-        self,
-        uri: str,
-        link: Link,
-        settings: Mapping[str, str | int | float],
-        timeout_s: float,
+        self, uri: str, link: Link, settings: Mapping[str, str | int | float], timeout_s: float
     ) -> None:
         self._uri, self._link, self.timeout_s = uri, link, timeout_s
         self._settings = settings
