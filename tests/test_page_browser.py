@@ -28,6 +28,7 @@ from PIL import Image
 
 from cfl_edge.errors import DataError
 from cfl_edge.names import check_name
+from cfl_edge.serve.page import live
 
 pytestmark = pytest.mark.browser
 THINGS = ("mug", "scissors", "leaf")
@@ -241,6 +242,45 @@ def test_a_phone_holds_by_touch_and_nothing_is_wider_than_it(browser, session):
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= PHONE[0]
     assert session.learned
+
+
+def test_a_finger_that_leaves_its_button_ends_no_hold_of_another(browser, session):
+    session.samples.update(mug=3, pen=3)
+    with opened(browser, session.page.address, PHONE, has_touch=True) as page:
+        first = page.get_by_role("button", name="Hold to teach: mug")
+        second = page.get_by_role("button", name="Hold to teach: pen")
+        for number, button in enumerate((first, second), 1):
+            finger = {"pointerType": "touch", "pointerId": number, "button": 0}
+            button.evaluate("button => (button.setPointerCapture = () => {})")  # no real finger
+            button.dispatch_event("pointerdown", finger)
+        page.get_by_text("Learning: pen").wait_for()
+        first.dispatch_event("pointerup", {"pointerType": "touch", "pointerId": 1})
+        taught = session.samples["pen"]
+        until(lambda: session.samples["pen"] > taught + 75)  # longer than one heartbeat lasts
+        second.dispatch_event("pointerup", {"pointerType": "touch", "pointerId": 2})
+        page.locator(".badge").wait_for(state="hidden")
+
+
+def test_a_class_that_is_gone_when_it_is_chosen_is_not_made_anew(browser, session):
+    session.samples |= {"cup": 4, "mug": 5}
+    with opened(browser, session.page.address) as page:
+        page.get_by_role("button", name="No, that is …").click()
+        session.mailbox.submit("rename", {"name": "cup", "to": "vase"}).result(5)
+        card(page, "vase").wait_for()
+        page.get_by_role("dialog").get_by_role("button", name="cup").click()
+        page.get_by_text("There is no class cup any more").wait_for()
+        assert session.samples == {"vase": 4, "mug": 5}
+
+
+def test_one_viewer_too_many_is_told_why_and_let_in_later(browser, session, monkeypatch):
+    monkeypatch.setattr(live, "MOST_VIEWERS", 1)
+    with opened(browser, session.page.address) as one, opened(browser, one.url) as other:
+        other.get_by_text("too many pages are open").wait_for()
+        one.context.close()
+        other.get_by_text("too many pages are open").wait_for(state="detached")
+        other.get_by_text("Nothing taught yet").wait_for()
+        assert all("503" in text for text in other.complaints)
+        other.complaints.clear()
 
 
 def test_the_review_tray_labels_and_drops_by_one_gesture(browser, session):

@@ -82,6 +82,17 @@ def test_two_do_not_hold_at_once(session):
         until(lambda: len(session.learned) > learned)
 
 
+def test_viewers_are_told_what_a_held_class_is_called_by_now(session):
+    session._do_label = lambda label, seconds: {"label": "cup"}  # somebody renamed it
+    with Viewer(session) as one, Viewer(session) as other:
+        one.say(hold="mug")
+        until(lambda: other.take()["hold"] == {"label": "cup", "mine": False})
+        one.say(hold="mug")
+        until(lambda: one.take()["hold"] == {"label": "cup", "mine": True})
+        other.say(hold="pen")
+        until(lambda: other.take()["refused"] == "somebody else is teaching cup")
+
+
 def test_a_hold_with_a_name_that_none_can_have_says_so(session):
     with Viewer(session) as viewer:
         viewer.say(hold="a\x1b[31m")

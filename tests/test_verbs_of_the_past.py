@@ -13,6 +13,7 @@ from verb_room import PLAIN, Room, png
 from cfl_edge.config.models import UndoSettings
 from cfl_edge.errors import DataError
 from cfl_edge.labels.frames import FrameLabels
+from cfl_edge.labels.hold import HEARTBEAT_S
 from cfl_edge.labels.ring import FrameRing
 from cfl_edge.learner import batch_learner
 from cfl_edge.learner.journal import PAUSE_S
@@ -74,6 +75,65 @@ def test_a_held_label_follows_its_class_and_ends_with_it(room):
     )
     assert room.answers[4]["said"] == "removed vessel; it is not held any more"
     assert room.samples == {"vessel": 1}
+
+
+def beat(room):
+    return room.ask("label", label="mug", seconds=HEARTBEAT_S)
+
+
+def test_heartbeats_follow_their_class_and_bring_back_none_that_is_gone(room, monkeypatch):
+    """Somebody else renames, merges and removes it while a button of it is held."""
+    clock_s = [100.0]
+    monkeypatch.setattr(room.teaching.hold, "_clock", lambda: clock_s[0])
+
+    def later():  # the change takes as long, and heartbeats wait
+        clock_s[0] += 5.0
+
+    late = room.refused(DataError, "removed while it was held", "label", label="mug", seconds=1)
+    room.run(
+        beat(room),
+        PLAIN[0],
+        later,
+        room.ask("rename", name="mug", to="cup"),
+        beat(room),
+        PLAIN[1],
+        room.ask("add", name="glass"),
+        later,
+        room.ask("merge", names=["cup", "glass"], into="glass"),
+        beat(room),
+        PLAIN[2],
+        room.ask("status"),
+        later,
+        room.ask("remove", name="glass"),
+        late,
+        PLAIN[3],
+        late,
+        PLAIN[4],
+    )
+    called = [answer["label"] for answer in room.answers if "label" in answer]
+    assert called == ["mug", "cup", "glass", "glass"]
+    assert [(c["name"], c["samples"]) for c in room.answers[6]["classes"]] == [("glass", 3)]
+    assert room.samples == {}
+
+
+@pytest.mark.parametrize("let_go", ["unlabel", "undo", "wait"])
+def test_a_new_hold_of_an_old_name_makes_a_new_class(room, monkeypatch, let_go):
+    monkeypatch.setattr(room.teaching.hold, "_clock", lambda: clock_s[0])
+    clock_s = [100.0]
+    gone = {
+        "unlabel": room.ask("unlabel"),
+        "undo": room.ask("undo", frames=1),
+        "wait": lambda: clock_s.append(clock_s.pop() + HEARTBEAT_S),
+    }[let_go]
+    room.run(
+        beat(room),
+        *PLAIN[:2],
+        room.ask("rename", name="mug", to="cup"),
+        gone,
+        beat(room),
+        PLAIN[2],
+    )
+    assert room.samples == {"cup": 1 if let_go == "undo" else 2, "mug": 1}
 
 
 def test_what_the_stream_calls_by_an_old_name_follows_too(tmp_path):

@@ -31,22 +31,30 @@ class Hold:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.paused = False
         self._clock = clock
+        self._asked: str | None = None  # its name when the hold began
         self._label: str | None = None
-        self._until_s = math.inf
+        self._until_s = self._beat_until_s = math.inf
         self._frames_left = math.inf
 
     def set(
         self, label: str | None, *, seconds: float = math.inf, frames: float = math.inf
-    ) -> None:
-        """Let a label hold from now on.
+    ) -> str | None:
+        """Let a label hold from now on; return what the class is called now.
+
+        Heartbeats go on with what their class is called by now, and do not bring back one that is
+        gone.
 
         Args:
             label: A checked name, or None for no label.
             seconds: How long; without end by default.
             frames: How many frames; without end by default.
         """
-        self._label, self._until_s = label, self._clock() + seconds
+        now_s = self._clock()
+        if label != self._asked or seconds > HEARTBEAT_S or now_s >= self._beat_until_s:
+            self._asked = self._label = label
+        self._until_s = self._beat_until_s = now_s + seconds
         self._frames_left = frames
+        return self._label
 
     def current(self) -> str | None:
         """Return the label that holds now; None once its time is over."""
@@ -66,5 +74,6 @@ class Hold:
             names: Classes that were renamed, merged or removed.
             into: Their name from now on; None if they are gone.
         """
-        if self.current() in names:
+        if self._label in names:
             self._label = into
+            self._beat_until_s = self._clock() + HEARTBEAT_S  # those that came meanwhile wait

@@ -65,18 +65,22 @@ class Verbs(ChangeVerbs):
         teaching = self._running("label").teaching
         if asked.label is None:
             return self.unlabel(given.Nothing())
-        label = asked.label
+        label, hold = asked.label, teaching.hold
+        seconds, frames = asked.seconds or math.inf, asked.frames or math.inf
+        if (now := hold.set(label, seconds=seconds, frames=frames)) is None:
+            raise DataError(
+                f"{label} was removed while it was held", hint="let go of it, and hold another one"
+            )
         is_news = self._held is None or label != self._held[0]
         if is_news:
             self._end_hold()
             self._held = label, teaching.learned
-        teaching.hold.set(label, seconds=asked.seconds or math.inf, frames=asked.frames or math.inf)
         is_timed = asked.seconds is not None and asked.seconds > HEARTBEAT_S
         lasts = [f"{asked.seconds:g} s"] if is_timed else []
         lasts += [counted(asked.frames, "frame")] if asked.frames else []
         said = f"label {label}" + (f" for {', at most '.join(lasts)}" if lasts else "")
-        paused = "; learning is paused" if teaching.hold.paused else ""
-        return {"said": said + paused, "label": label, "news": is_news}
+        paused = "; learning is paused" if hold.paused else ""
+        return {"said": said + paused, "label": now, "news": is_news}
 
     def unlabel(self, asked: given.Nothing) -> Answer:
         """Let go of the label that is held."""

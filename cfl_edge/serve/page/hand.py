@@ -31,12 +31,13 @@ class Hold:
         self._mailbox, self._clock = mailbox, clock
         self._holder: object | None = None
         self._label, self._beat_s = "", 0.0
+        self._named = ""  # the same as the session calls it now
         self._asked: asyncio.Future[dict[str, Any]] | None = None
 
     @property
     def label(self) -> str | None:
         """The class whose button is held; None for none."""
-        return self._label if self._is_held() else None
+        return self._named if self._is_held() else None
 
     def is_of(self, viewer: object) -> bool:
         """Return whether this viewer holds it."""
@@ -51,10 +52,11 @@ class Hold:
             on_refused: Told why not, for people, now or later.
         """
         if self._is_held() and self._holder is not viewer:
-            on_refused(f"somebody else is teaching {self._label}")
+            on_refused(f"somebody else is teaching {self._named}")
             return
         is_new = self._holder is not viewer or self._label != label
         self._holder, self._label, self._beat_s = viewer, label, self._clock()
+        self._named = label if is_new else self._named
         if not is_new and self._asked is not None and not self._asked.done():
             return  # the session is at work on a frame, and the heartbeat before waits for it
         try:
@@ -65,9 +67,13 @@ class Hold:
             return
 
         def told_by_session(asked: asyncio.Future[dict[str, Any]]) -> None:
-            if not asked.cancelled() and isinstance(error := asked.exception(), CflEdgeError):
+            if asked.cancelled() or self._holder is not viewer:
+                return
+            if isinstance(error := asked.exception(), CflEdgeError):
                 self._holder = None
                 on_refused(told(error))
+            elif error is None:
+                self._named = asked.result().get("label", label)
 
         self._asked = asyncio.wrap_future(submitted)
         self._asked.add_done_callback(told_by_session)

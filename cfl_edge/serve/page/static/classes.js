@@ -11,14 +11,14 @@ const DRAGGED = "application/x-cfl-edge-class";
 function holdButton(name, text) {
   const button = make("button", { type: "button", class: "hold", "aria-pressed": "false" }, text);
   let handled = false;
-  let pressed = false; // this button, not another one that loses the focus to it
+  let pressed = null; // the class that this button holds: another one may take over
   const press = () => {
-    session.press(name());
-    pressed = session.holding !== null;
+    pressed = name();
+    session.press(pressed);
   };
   const release = () => {
-    if (pressed) session.release();
-    pressed = false;
+    session.release(pressed);
+    pressed = null;
   };
   button.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
@@ -37,7 +37,7 @@ function holdButton(name, text) {
   button.addEventListener("contextmenu", (event) => event.preventDefault());
   button.addEventListener("click", () => {
     if (!handled) {
-      if (pressed && session.holding !== null) release();
+      if (pressed !== null && session.holding === pressed) release();
       else press();
     }
     handled = false;
@@ -75,7 +75,7 @@ class ClassCard extends HTMLElement {
     if (this.title_) return;
     this.draggable = false;
     this.swatch = make("span", { class: "swatch", "aria-hidden": "true" });
-    this.title_ = make("button", { type: "button", class: "name", title: "Rename" }, make("span", { class: "clamp" }));
+    this.title_ = make("button", { type: "button", class: "name" }, make("span", { class: "clamp" }));
     this.title_.addEventListener("click", () => this.rename());
     this.field = make("input", { maxlength: 64, "aria-label": "Name of the class", hidden: true });
     this.field.addEventListener("keydown", (event) => {
@@ -131,10 +131,11 @@ class ClassCard extends HTMLElement {
     this.name = name;
     this.swatch.style.background = colour(place); // as beside its answers
     this.title_.firstChild.textContent = name;
+    this.title_.title = `Rename ${name}`;
     this.summary.setAttribute("aria-label", `More for ${name}`);
     this.key.textContent = place < 9 ? place + 1 : "";
     const right = recent_accuracy === null || recent_accuracy === undefined
-      ? "" : ` · ${percent(recent_accuracy)} right`;
+      ? "" : ` · ${percent(recent_accuracy)}\u00a0right`;
     this.facts.textContent = `${samples} ${samples === 1 ? "sample" : "samples"}${right}`;
     if (advice) this.facts.append(make("span", { class: "advice" }, ` – ${advice}`));
     draw(this.chart, accuracy_over_time);
@@ -317,17 +318,18 @@ class ClassList extends HTMLElement {
   #listenToKeys() {
     const typing = (event) => event.target.closest?.("input, select, dialog") || event.ctrlKey || event.altKey || event.metaKey;
     let key = null;
+    let held = null;
     document.addEventListener("keydown", (event) => {
       if (event.repeat || typing(event) || !/^[1-9]$/.test(event.key)) return;
       const one = session.classes[Number(event.key) - 1];
       if (!one) return;
-      key = event.key;
-      session.press(one.name);
+      [key, held] = [event.key, one.name];
+      session.press(held);
     });
     document.addEventListener("keyup", (event) => {
       if (event.key !== key) return;
+      session.release(held);
       key = null;
-      session.release();
     });
   }
 }

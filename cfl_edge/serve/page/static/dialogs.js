@@ -45,11 +45,18 @@ export async function chooseClass(title, { except = null, create = true } = {}) 
     });
     const choice = await ask(title, ...content);
     if (choice === "new") return field.value.trim() || null;
-    return choice && choice.slice(1);
+    return still(choice);
   }
   content.push(make("button", { value: "" }, "Cancel"));
-  const choice = await ask(title, ...content);
-  return choice && choice.slice(1);
+  return still(await ask(title, ...content));
+}
+
+// Returns the class that was chosen; null for none, or if it has no such name any more.
+function still(choice) {
+  const name = choice && choice.slice(1);
+  if (name === null || session.classes.some((one) => one.name === name)) return name;
+  session.tell(`There is no class ${name} any more: somebody renamed, merged or removed it`, { bad: true });
+  return null;
 }
 
 export async function confirmed(title, text, action) {

@@ -29,9 +29,9 @@ session.addEventListener("note", ({ detail: { text, bad, undo } }) => {
 });
 
 session.addEventListener("connection", () => {
-  const text = session.locked
-    ? "This page needs its token: open the address that the terminal shows, or scan its code."
-    : "Connection lost. It comes back by itself; nothing is learned meanwhile.";
+  let text = "Connection lost. It comes back by itself; nothing is learned meanwhile.";
+  if (session.locked) text = "This page needs its token: open the address that the terminal shows, or scan its code.";
+  if (session.refused) text = "The machine answers, but lets nobody watch: too many pages are open, or a proxy passes on no WebSockets.";
   at("connection").textContent = session.connected ? "" : text;
   document.body.classList.toggle("offline", !session.connected);
   for (const id of ["pause", "undo", ...ALONG]) at(id).disabled = !session.connected;

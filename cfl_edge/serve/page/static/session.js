@@ -21,6 +21,7 @@ export class Session extends EventTarget {
   holding = null; // the class that this page holds
   connected = false;
   locked = false; // the server wants a token
+  refused = false; // it answers, but lets nobody watch
 
   start() {
     this.#connect();
@@ -50,7 +51,7 @@ export class Session extends EventTarget {
     socket.onopen = () => {
       this.#tries = 0;
       this.connected = true;
-      this.locked = false;
+      this.locked = this.refused = false;
       if (document.hidden) this.#send({ pictures: false });
       this.#tell("connection");
     };
@@ -88,8 +89,9 @@ export class Session extends EventTarget {
         signal: AbortSignal.timeout(LOST_MS),
       });
       this.locked = answer.status === 401;
+      this.refused = answer.ok && this.#tries > 1; // a server that has just started lets us in soon
     } catch {
-      this.locked = false; // nobody answers: the board restarts, or the network is gone
+      this.locked = this.refused = false; // nobody answers: the board restarts, or the network is gone
     }
   }
 
@@ -156,8 +158,9 @@ export class Session extends EventTarget {
     this.#tell("hold");
   }
 
-  release() {
-    if (this.holding === null) return;
+  // Lets go of a class, or of whichever is held.
+  release(of = this.holding) {
+    if (this.holding === null || this.holding !== of) return;
     clearInterval(this.#beat);
     const label = this.holding;
     this.holding = null;
@@ -225,7 +228,7 @@ export function removeElement(element) {
 }
 
 export function percent(share) {
-  return share === null || share === undefined ? "–" : `${Math.round(100 * share)} %`;
+  return share === null || share === undefined ? "–" : `${Math.round(100 * share)}\u00a0%`;
 }
 
 const HUES = [212, 28, 145, 330, 48, 265, 180, 0, 95, 300];
