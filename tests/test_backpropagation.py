@@ -45,7 +45,7 @@ def after(problem, monkeypatch):
         embeddings = nn.Parameter(rows.detach())
         monkeypatch.setattr(cases, "LEARNING_RATE", RATE)
         monkeypatch.setattr(cases, "_embeddings", lambda _: embeddings)
-        step = cases.build_step(case, network, "sgd", Setting("-", 9, SAMPLES, threads=1))
+        step = cases.STEPS[case](network, "sgd", Setting("-", 9, SAMPLES, threads=1))
         value = step(x, labels)
         moved = [*network.parameters(), embeddings]
         assert all(parameter.grad is None for parameter in moved)

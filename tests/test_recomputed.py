@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from cfl_edge.core.efficientnet_lite import as_network, efficientnet_lite0
 from cfl_edge.core.networks import build_network
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.lab.bench.cases import build_step, network_of, random_batch
+from cfl_edge.lab.bench.cases import STEPS, network_of, random_batch
 from cfl_edge.lab.bench.sweeps import Setting
 from cfl_edge.lab.recomputed import recomputed_step
 
@@ -120,7 +120,7 @@ def test_the_benchmark_takes_the_same_step_as_bp(network, px):
     after = []
     for case in ("bp", "bp-recompute"):
         built = network_of(setting)
-        step = build_step(case, built, "sgd", setting)
+        step = STEPS[case](built, "sgd", setting)
         for _ in range(2):
             value = step(*random_batch(setting, "cpu"))
         after.append((float(value), [p.detach() for p in built.parameters()]))

@@ -15,8 +15,7 @@ from service_checks import HOSTILE
 from cfl_edge.lab.report import gallery as gallery_module
 from cfl_edge.lab.report.advice import advice
 from cfl_edge.lab.report.gallery import THUMB_PX, Gallery
-from cfl_edge.lab.report.page import POLICY, Source, report_page
-from cfl_edge.lab.report.style import CSS
+from cfl_edge.lab.report.page import CSS, POLICY, Source, report_page
 from cfl_edge.loop.evaluate import Evaluation, UnknownEvaluation
 from cfl_edge.loop.metrics import Confusion
 from cfl_edge.loop.operating_point import Requirement, Threshold

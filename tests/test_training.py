@@ -8,10 +8,9 @@ from tiny_training import OPTIONS, changed, pets
 from cfl_edge.errors import ModelDamagedError, ModelLockedError, UsageError
 from cfl_edge.lab.paper import train as command
 from cfl_edge.lab.paper.plan import plan_run
-from cfl_edge.lab.paper.train import train
+from cfl_edge.lab.paper.train import coarse_scores, train
 from cfl_edge.lab.paper.trainer import Trainer
 from cfl_edge.lab.paper.training_files import CHECKPOINT, load_checkpoint, save_checkpoint
-from cfl_edge.lab.paper.zero_shot import coarse_embeddings, coarse_scores
 from cfl_edge.model.lock import ModelLock
 
 
@@ -180,10 +179,6 @@ def test_no_validation_images_means_no_best_epoch(dataset, tmp_path):
 
 
 def test_coarse_embeddings_are_means_and_score_as_they_should(dataset):
-    rows = torch.randn(6, 4, dtype=torch.float64)
-    coarse_of = torch.tensor([1, 0, 1, 2, 0, 1])
-    expected = torch.stack([rows[[1, 4]].mean(0), rows[[0, 2, 5]].mean(0), rows[3]])
-    torch.testing.assert_close(coarse_embeddings(rows, coarse_of), expected)
     plan = plan_run("cfl-conv256", dataset, OPTIONS)
     trainer = Trainer(plan)
     x = next(trainer.images.plain(trainer.images.x_test))
@@ -193,6 +188,9 @@ def test_coarse_embeddings_are_means_and_score_as_they_should(dataset):
     for name, scores in coarse.items():  # a dot product with a mean is the mean of dot products
         mean = fine[name].view(-1, 2, 2).mean(dim=2)
         torch.testing.assert_close(scores, mean, rtol=1e-4, atol=1e-5)
+    uneven = coarse_scores(trainer.rule, x, torch.tensor([1, 0, 1, 1]))["layer 2"]
+    parts = [fine["layer 2"][:, members].mean(dim=1) for members in ([1], [0, 2, 3])]
+    torch.testing.assert_close(uneven, torch.stack(parts, dim=1), rtol=1e-4, atol=1e-5)
     bp_plan = plan_run("bp-conv256", dataset, OPTIONS)
     assert coarse_scores(Trainer(bp_plan).rule, x, dataset.coarse_of) == {}
 

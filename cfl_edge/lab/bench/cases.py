@@ -113,28 +113,6 @@ def warm_up_batch(setting: Setting, network: Network, device: str) -> tuple[Tens
     return x, torch.arange(2, device=device)
 
 
-def build_step(case: str, network: Network, optimizer: str, setting: Setting) -> Step:
-    """Return the step of a case; calling it changes the network's weights unless it is frozen.
-
-    All cases that train have the same optimizer and the same label embeddings. CFL takes the
-    contrastive loss of Eq. 10 at every layer, backpropagation the cross entropy against the
-    dictionary at the last one.
-
-    Args:
-        case: One of CASES.
-        network: On the device that it is measured on.
-        optimizer: `sgd`, `momentum` or `adamw`.
-        setting: Its chunk and `recompute` are those of the case `cfl`.
-
-    Example:
-        >>> setting = Setting("2x4", 8, 2, threads=1)
-        >>> step = build_step("inference", network_of(setting), "adamw", setting)
-        >>> [h_mean.shape for h_mean in step(*random_batch(setting, "cpu"))]
-        [torch.Size([2, 4]), torch.Size([2, 4])]
-    """
-    return STEPS[case](network, optimizer, setting)
-
-
 def _frozen(network: Network, optimizer: str, setting: Setting, *, learns: bool = False) -> Step:
     """Predict, and if it learns update streaming linear discriminant analysis (SLDA)."""
     network.eval()
@@ -174,14 +152,9 @@ def _bp(
 ) -> Step:
     """Update all layers at once from the loss of the last one (Rumelhart, Hinton, Williams 1986).
 
-    Args:
-        network: Its graph lives from the first forward to the last backward pass.
-        optimizer: Of all layers and the label embeddings.
-        setting: Changes nothing.
-        checkpoint: Keep what stands between the layers only, and run each layer again when its
-            gradient is wanted (Chen et al. 2016): less memory, one more forward pass.
-        accumulate: Samples that pass the network at a time, their gradients added up: the memory
-            of a batch of that size. None for all at once.
+    With `checkpoint` what stands between the layers only is kept, and each layer runs again when
+    its gradient is wanted (Chen et al. 2016): less memory, one more forward pass. With `accumulate`
+    that many samples pass the network at a time, their gradients added up.
     """
     network.train()
     embeddings = _embeddings(network)
@@ -247,3 +220,10 @@ STEPS: dict[str, Callable[[Network, str, Setting], Step]] = {
     "bp-accumulate": partial(_bp, accumulate=1),
     "head-only": partial(_frozen, learns=True),
 }
+"""What builds the step of each of CASES, from a network on its device, an optimizer and a setting.
+
+A step changes the network's weights unless it is frozen. All cases that train have the same
+optimizer and the same label embeddings. CFL takes the contrastive loss of Eq. 10 at every layer,
+backpropagation the cross entropy against the dictionary at the last one. Chunk and `recompute` of
+the setting are those of the case `cfl`.
+"""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from cfl_edge.core.allocator import keep_freed_memory, return_freed_memory
-from cfl_edge.lab.bench.cases import build_step, network_of, random_batch, warm_up_batch
+from cfl_edge.lab.bench.cases import STEPS, network_of, random_batch, warm_up_batch
 from cfl_edge.lab.bench.memory import MemoryGrowth, limit_to_available_memory
 from cfl_edge.lab.bench.sweeps import MEMORY, Quantity, Setting
 
@@ -47,7 +47,7 @@ def measure(quantity: Quantity, case: str, setting: Setting, optimizer: str, dev
     if device == "cpu":
         limit_to_available_memory()
     network = network_of(setting).to(device)
-    step = build_step(case, network, optimizer, setting)
+    step = STEPS[case](network, optimizer, setting)
     x, targets = random_batch(setting, device)
     if quantity == MEMORY:
         step(*warm_up_batch(setting, network, device))

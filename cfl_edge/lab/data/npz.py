@@ -110,11 +110,7 @@ def read_npz(path: Path) -> Dataset:
 
 
 class _Npz:
-    """The arrays of a file, each checked as it is taken; errors name file, array and what it has.
-
-    Args:
-        path: The file.
-    """
+    """The arrays of a file, each checked as it is taken; errors name file, array and content."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -134,21 +130,12 @@ class _Npz:
             ) from error
 
     def refusal(self, key: str, found: str, hint: str) -> DataError:
-        """Return the error for an array.
-
-        Args:
-            key: Its name.
-            found: What it has, and what was expected.
-            hint: What to do.
-        """
         return DataError(f"{self.path}: {key} has {found}", hint=hint)
 
     def images(self, key: str, white: float | None) -> tuple[Tensor, float | None]:
         """Return images as uint8 (N, C, H, W), and the value of white if they were fractions.
 
-        Args:
-            key: Name of the array, which is let go.
-            white: That of the training images, None for these.
+        `white` is that of the training images, None for these; the array is let go.
         """
         x = self.arrays.pop(key)
         if x.ndim == 3:
@@ -215,12 +202,7 @@ class _Npz:
         return np.searchsorted(present, labels)
 
     def names(self, key: str, present: Numbers) -> list[str]:
-        """Return the names of the classes that are present; their numbers where the file has none.
-
-        Args:
-            key: Name of the array.
-            present: Numbers of the classes.
-        """
+        """Return the names of the classes that are present; their numbers where there are none."""
         names = self.arrays.get(key)
         if names is None:
             return [str(number) for number in present]
@@ -231,13 +213,7 @@ class _Npz:
         return [nfc(str(name)) for name in self.of_present(key, names, present)]
 
     def of_present(self, key: str, values: Array, present: Numbers) -> Array:
-        """Return the entries of the classes that are present, of a table of all or of just these.
-
-        Args:
-            key: Name of the array.
-            values: Its entries.
-            present: Numbers of the classes.
-        """
+        """Return the entries of the classes that are present, of a table of all or of these."""
         if values.ndim == 1 and len(values) > present[-1]:
             return values[present]
         if values.ndim == 1 and len(values) == len(present):  # classes numbered from 1, say

@@ -31,7 +31,7 @@ from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.defaults import BACKBONE
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.learners.backpropagation import classifier_loss
+from cfl_edge.lab.learners.gradient import classifier_loss
 from cfl_edge.lab.learners.stepping import SteppingAlgorithm
 from cfl_edge.lab.recomputed import recomputed_step
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs

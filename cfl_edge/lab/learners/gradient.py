@@ -1,23 +1,26 @@
-"""Layers and linear classifiers that learn by gradient steps alone."""
+"""Layers and linear classifiers that learn by gradient steps alone.
+
+`bp` and `bp-replay`: one classifier reads all sources, its gradient crosses all layers (Rumelhart,
+Hinton, Williams 1986). `layer-bp`: every source has a classifier of its own, whose gradient stays
+in the layer (greedy layers as in Belilovsky et al., "Greedy Layerwise Learning Can Scale to
+ImageNet", 2019, but all at the same time).
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+import math
+from collections.abc import Callable, Generator, Sequence
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.features import Encoded
+from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import Optimizer
-from cfl_edge.lab.learners.backpropagation import (
-    Backward,
-    backward_end_to_end,
-    backward_layer_by_layer,
-    summed_rows,
-)
-from cfl_edge.lab.learners.packing import Packing
 from cfl_edge.lab.learners.stepping import SteppingAlgorithm
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Logits
 from cfl_edge.learner.algorithms.frozen import silenced
@@ -25,6 +28,112 @@ from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.trainer import Trainer, mirror
 from cfl_edge.learners import declaration
+
+Backward = Callable[[Network, Tensor, Sequence[Tensor], Sequence[Tensor], Tensor], None]
+
+
+def classifier_loss(x: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross entropy of a linear classifier.
+
+    Args:
+        x: What it reads, (N, C).
+        rows: (Z, C + 1), the last column on a constant 1.
+        labels: Class indices, (N,).
+
+    Example:
+        >>> float(classifier_loss(torch.ones(1, 2), torch.zeros(2, 3), torch.tensor([1])))
+        0.6931
+    """
+    return F.cross_entropy(with_constant(x) @ rows.T, labels)
+
+
+def backward_end_to_end(
+    network: Network,
+    h0: Tensor,
+    frozen: Sequence[Tensor],
+    rows: Sequence[Tensor],
+    labels: Tensor,
+) -> None:
+    """Send the error of one classifier through all layers: their activations live together.
+
+    Args:
+        network: Gets gradients.
+        h0: What the first layer reads, (N, C, H, W).
+        frozen: Features of the frozen sources, each (N, C_r).
+        rows: Of the classifier on all sources; gets gradients.
+        labels: Class indices, (N,).
+    """
+    sources = list(frozen)
+    for layer in network:
+        h0 = layer(h0)
+        sources.append(layer.pool(h0))
+    (row,) = rows
+    loss = classifier_loss(torch.cat(sources, dim=1), row, labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def backward_layer_by_layer(
+    network: Network,
+    h0: Tensor,
+    frozen: Sequence[Tensor],
+    rows: Sequence[Tensor],
+    labels: Tensor,
+) -> None:
+    """Send the error of every classifier into its own layer: one layer's activations at a time.
+
+    Arguments are those of `backward_end_to_end`; `rows` are of the classifiers of all sources.
+    """
+    for x, row in zip(frozen, rows[: len(frozen)], strict=True):
+        classifier_loss(x, row, labels).backward()  # type: ignore[no-untyped-call]
+    for layer, row in zip(network, rows[len(frozen) :], strict=True):
+        h = layer(h0)
+        classifier_loss(layer.pool(h), row, labels).backward()  # type: ignore[no-untyped-call]
+        h0 = h.detach()
+
+
+class Packing:
+    """Pack h0 and the features of the frozen sources, and unpack them again.
+
+    The replay memory has one range for the 8 bits of a sample, so the features are brought to the
+    range of h0 first, by a factor that the first sample fixes.
+
+    Args:
+        h0_shape: (C, H, W).
+        frozen: C of each frozen source.
+
+    Example:
+        >>> packing = Packing((1, 2, 2), [3])
+        >>> packed = packing.pack(torch.full((1, 1, 2, 2), 8.0), [torch.ones(1, 3)])
+        >>> packed
+        tensor([[8., 8., 8., 8., 8., 8., 8.]])
+        >>> h0, (end,) = packing.unpack(packed)
+        >>> h0.shape, end
+        (torch.Size([1, 1, 2, 2]), tensor([[1., 1., 1.]]))
+    """
+
+    def __init__(self, h0_shape: Sequence[int], frozen: Sequence[int]) -> None:
+        self.h0_shape, self.frozen = tuple(h0_shape), list(frozen)
+        self.factor = 0.0  # no sample yet
+
+    @property
+    def size(self) -> int:
+        """Length of the vector."""
+        return math.prod(self.h0_shape) + sum(self.frozen)
+
+    def pack(self, h0: Tensor, frozen: Sequence[Tensor]) -> Tensor:
+        """Return h0 (N, C, H, W) and features (N, C_r) as (N, size), a copy."""
+        if not frozen:
+            return h0.float().flatten(1).clone()
+        features = torch.cat(list(frozen), dim=1).float()
+        if not self.factor and len(h0):
+            largest = float(features.abs().max())
+            self.factor = (float(h0.abs().max()) / largest if largest else 0.0) or 1.0
+        return torch.cat([h0.float().flatten(1), features * self.factor], dim=1)
+
+    def unpack(self, packed: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return h0 (N, C, H, W) and the features of each frozen source, (N, C_r)."""
+        h0, *frozen = torch.split(packed, [math.prod(self.h0_shape), *self.frozen], dim=1)
+        return h0.reshape(-1, *self.h0_shape), [each / self.factor for each in frozen]
 
 
 @final
@@ -75,7 +184,9 @@ class GradientAlgorithm(Logits, SteppingAlgorithm):
     @property
     def readout(self) -> Tensor:
         """The sum of the classifiers, (Z, F)."""
-        return silenced(summed_rows([rows.detach() for rows in self.rows]), self.known())
+        rows = [each.detach() for each in self.rows]
+        biases = torch.stack([each[:, -1] for each in rows]).sum(dim=0)  # of logits that add up
+        return silenced(torch.cat([*(r[:, :-1] for r in rows), biases[:, None]], 1), self.known())
 
     def pack(self, encoded: Encoded) -> Tensor:
         """Return h0 and the frozen sources' features together, (N, size)."""

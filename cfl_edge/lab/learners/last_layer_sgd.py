@@ -24,23 +24,6 @@ Noda 1967). Best of 0.1 to 10 on 1,000 shuffled CIFAR-10 images.
 """
 
 
-def cross_entropy_step(rows: Tensor, x: Tensor, number: int, learning_rate: float) -> Tensor:
-    """Return rows after one step down the cross entropy of one sample.
-
-    The gradient of -log softmax(W x)_y with respect to W is (p - onehot(y)) x^T; one of length 1
-    moves the sample's own logits by the learning rate.
-
-    Args:
-        rows: (Z, C), the constant's column among them.
-        x: (C,), the constant 1 among them.
-        number: y.
-        learning_rate: In units of 1 / |x|^2.
-    """
-    error = (rows @ x).softmax(dim=0)
-    error[number] -= 1
-    return rows - learning_rate / x.square().sum() * torch.outer(error, x)
-
-
 @final
 class LastLayer(Logits, ClassifierAlgorithm):
     """Softmax regression by stochastic gradient descent, sample by sample.
@@ -68,7 +51,12 @@ class LastLayer(Logits, ClassifierAlgorithm):
         for sample, target in zip(with_constant(x), targets.tolist(), strict=True):
             rows[target] *= known[target]  # zeros before the first sample
             known[target] = True  # classes that did not come yet take no part in the softmax
-            rows = cross_entropy_step(silenced(rows, known), sample, target, self.learning_rate)
+            rows = silenced(rows, known)
+            # The gradient of -log softmax(W x)_y by W is (p - onehot(y)) x^T.
+            error = (rows @ sample).softmax(dim=0)
+            error[target] -= 1
+            step = self.learning_rate / sample.square().sum()
+            rows = rows - step * torch.outer(error, sample)
         self._readout = self.reading.spread(silenced(rows, known))
 
     def solve(self) -> None:

@@ -70,16 +70,9 @@ class RandomProjection(HeldOut, SolvedAlgorithm):
         return gram
 
     def _solved(self, gram: Triangle, ridge: int) -> tuple[Triangle, Tensor, int]:
-        """Return the factor of G + 10^ridge trace(G) / M I, the weights by it, and the ridge.
+        """Return the factor of G + 10^ridge trace(G) / M I, the weights (M, Z) and the ridge.
 
         Where the sums have rounding errors that outweigh the ridge, it is raised.
-
-        Args:
-            gram: G.
-            ridge: Power of ten.
-
-        Returns:
-            The factor (M, M), the weights (M, Z), and the power.
         """
         sums = self.statistics.counts[:, None].double() * self.statistics.means
         while True:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cfl_edge.core.allocator import keep_freed_memory
 from cfl_edge.defaults import VERSION
@@ -21,7 +22,6 @@ from cfl_edge.lab.paper.training_files import (
     save_checkpoint,
     save_result,
 )
-from cfl_edge.lab.paper.zero_shot import coarse_scores
 from cfl_edge.lab.rules.labelled_network import labelled_network_of
 from cfl_edge.lab.rules.rule import Rule
 from cfl_edge.loop.interrupts import Interrupts
@@ -142,3 +142,27 @@ def _classifier_parameters(rule: Rule[Any]) -> int:
     if model is None or model.classifier is None:
         return 0
     return sum(p.numel() for p in model.classifier.parameters())
+
+
+@torch.no_grad()
+def coarse_scores(rule: Rule[Any], x: Tensor, coarse_of: Tensor) -> dict[str, Tensor]:
+    """Score the coarse classes at every layer of a rule that has label embeddings (section 4.4).
+
+    They were never labels: their embeddings are the means of those of their fine classes.
+
+    Args:
+        rule: One of CFL, or of BP with label embeddings; another gives no scores.
+        x: Normalised images, (N, C, H, W).
+        coarse_of: Coarse class of each fine class, (Z,).
+
+    Returns:
+        Scores by readout, (N, Z_coarse).
+    """
+    model, loss = labelled_network_of(rule), getattr(rule, "loss", None)
+    if model is None or model.embeddings is None or loss is None:
+        return {}
+    rule.eval()
+    coarse_of, fine = coarse_of.to(x.device), model.embeddings
+    counts = coarse_of.bincount()
+    rows = fine.new_zeros(len(counts), fine.shape[1]).index_add_(0, coarse_of, fine)
+    return model.scores_and_features(x, loss, rows / counts[:, None])[0]

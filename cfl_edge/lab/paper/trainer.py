@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cfl_edge.lab.data.augment import (
     PADDING_PX,
@@ -17,10 +18,10 @@ from cfl_edge.lab.data.augment import (
     normalise,
 )
 from cfl_edge.lab.data.dataset import Dataset, Split
-from cfl_edge.lab.paper.batch_norm import re_estimate
 from cfl_edge.lab.paper.plan import Plan
 from cfl_edge.lab.paper.run import Accuracies, Augmentation, Epoch
-from cfl_edge.lab.rules.rule import GatheringRule
+from cfl_edge.lab.rules.labelled_network import labelled_network_of
+from cfl_edge.lab.rules.rule import GatheringRule, Rule
 
 EVALUATION_BATCH = 500
 GATHERED = 10_000  # training images for readouts in closed form: enough for 256 features
@@ -105,6 +106,33 @@ def accuracies(
             hits = int((scores.argmax(dim=1) == truth).sum())
             right[name] = right.get(name, 0) + hits
     return {name: hits / len(labels) for name, hits in right.items()}
+
+
+@torch.no_grad()
+def re_estimate(rule: Rule[Any], batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Replace running means and variances by those of images without augmentation.
+
+    Running statistics lag behind weights that move, and augmented images have other ones. They take
+    no part in learning: the steps of the run are the same.
+
+    Args:
+        rule: One without the layers of Table 4 has no BatchNorm, and nothing changes.
+        batches: Normalised images (N, C, H, W), and class indices.
+    """
+    model = labelled_network_of(rule)
+    norms = [m for m in rule.modules() if isinstance(m, nn.BatchNorm2d)]
+    if model is None or not norms:
+        return
+    rule.eval()  # dropout and the like are those of an evaluation
+    usual = norms[0].momentum
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+        norm.train()
+    for x, _ in batches:
+        model.network(x)
+    for norm in norms:
+        norm.momentum = usual
 
 
 class Trainer:

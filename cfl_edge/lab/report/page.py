@@ -10,13 +10,13 @@ from pathlib import Path
 from cfl_edge.lab.report.advice import advice
 from cfl_edge.lab.report.chart import Curve, Point, chart, thinned
 from cfl_edge.lab.report.gallery import Cell, Gallery, Picture
-from cfl_edge.lab.report.style import CSS
 from cfl_edge.lab.report.tables import anchor, class_table, confusion_table, escape
 from cfl_edge.loop.evaluate import Evaluation
 from cfl_edge.loop.operating_point import STOPPED, Threshold, accuracy_of
 from cfl_edge.names import visible
 
 REPORT_FILE = "report.html"
+CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 # No script, nothing from elsewhere, whatever a class is called.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 

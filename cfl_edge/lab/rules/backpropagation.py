@@ -79,7 +79,7 @@ class Backpropagation(Rule[BackpropagationOptions]):
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Score by f^L, or by Eq. 1 at the last layer where there is none."""
-        scores = self.model.scores(x, self.loss)
+        scores, _ = self.model.scores_and_features(x, self.loss)
         if self.options.supervision == "last layer":
             scores = {name: scores[name] for name in (f"layer {len(self.model.layers)}",)}
         return scores

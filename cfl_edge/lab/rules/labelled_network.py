@@ -83,7 +83,7 @@ class LabelledNetwork(nn.Module):
         >>> from cfl_edge.core.networks import build_network
         >>> shape = (3, 16, 16)
         >>> model = LabelledNetwork(build_network("conv256", shape), shape, classes=10)
-        >>> scores = model.scores(torch.zeros(2, 3, 16, 16), LocalLoss())
+        >>> scores, _ = model.scores_and_features(torch.zeros(2, 3, 16, 16), LocalLoss())
         >>> {name: tuple(values.shape) for name, values in scores.items()}
         {'layer 1': (2, 10), 'layer 2': (2, 10), 'sum': (2, 10), 'classifier': (2, 10)}
     """
@@ -155,9 +155,9 @@ class LabelledNetwork(nn.Module):
         self.classifier.weight.copy_(rows.repeat_interleave(positions, dim=1))
         self.classifier.bias.zero_()
 
-    def scores(
+    def scores_and_features(
         self, x: Tensor, loss: LocalLoss, embeddings: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Score the classes at every layer by Eq. 1, summed over the layers, and by f^L.
 
         Args:
@@ -166,14 +166,9 @@ class LabelledNetwork(nn.Module):
             embeddings: Rows to compare with instead of D; the classifier is left out then.
 
         Returns:
-            `layer 1`, …, `sum`, and `classifier` where there is one, each (N, Z).
+            `layer 1`, …, `sum`, and `classifier` where there is one, each (N, Z); and the pooled
+            features of all layers, (N, C_1 + C_2 + …).
         """
-        return self.scores_and_features(x, loss, embeddings)[0]
-
-    def scores_and_features(
-        self, x: Tensor, loss: LocalLoss, embeddings: Tensor | None = None
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return what `scores` does, and the pooled features of all layers, (N, C_1 + C_2 + …)."""
         rows = self.embeddings if embeddings is None else embeddings
         scores: dict[str, Tensor] = {}
         h, pooled = x, []

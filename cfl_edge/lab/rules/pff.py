@@ -64,7 +64,7 @@ class PredictiveForwardForward(Rule[PredictiveOptions]):
 
     Where this differs from the published code: lateral weights exist within groups only (there, the
     matrices are full, but masked); the reconstructed image is not clipped to 0..1, as images
-    are normalised here; the latent moves as `next_latent` says; the softmax learns from the states
+    are normalised here; the latent moves as `_generate` says; the softmax learns from the states
     before a label is clamped, as it is used (there, from states that the label moved, which says
     nothing about states without one). The generative circuit changes nothing of the prediction.
 
@@ -160,14 +160,9 @@ class PredictiveForwardForward(Rule[PredictiveOptions]):
     def _step(
         self, bottom_up: Tensor, clamped: Tensor, z1: Tensor, z2: Tensor, noise: float
     ) -> tuple[Tensor, Tensor]:
-        """Return both states one step later; each reads the other's old one.
+        """Return both states one step later, (S, width); each reads the other's old one.
 
-        Args:
-            bottom_up: W1's product, of (S, width) or of something that expands to it.
-            clamped: V2's product, likewise.
-            z1: (S, width).
-            z2: (S, width).
-            noise: Standard deviation.
+        `bottom_up` and `clamped` are the products of W1 and V2, or what expands to them.
         """
         drive1 = bottom_up + pc.normalised(z2) @ self.v1 + self.b1 - pc.competition(z1, self.m1)
         drive2 = pc.normalised(z1) @ self.w2 + clamped + self.b2 - pc.competition(z2, self.m2)
@@ -214,11 +209,16 @@ class PredictiveForwardForward(Rule[PredictiveOptions]):
         return F.cross_entropy(scores, labels)
 
     def _generate(self, x: Tensor, z1: Tensor, z2: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Move the latent and leave the gradients of the generative circuit."""
+        """Move the latent and leave the gradients of the generative circuit.
+
+        The latent moves against the error of what it predicts. The derivatives of ReLU and
+        normalisation are taken as 1: that of the normalisation has no bound at 0, where it starts.
+        """
         above = pc.normalised(latent.relu())
         delta2 = pc.prediction_delta((above @ self.g3).relu(), z2)
         self.g3.grad = pc.synapse_update(above, delta2)
-        latent = pc.next_latent(latent, delta2 * (len(z2) / 2), self.g3, LATENT_RATE)
+        error = delta2 * (len(z2) / 2)  # a sample's step does not depend on the others
+        latent = latent - LATENT_RATE * 2 * (error @ self.g3.T)
         above = self._noisy(z2)
         delta1 = pc.prediction_delta((above @ self.g2).relu(), z1)
         self.g2.grad = pc.synapse_update(above, delta1)

@@ -29,31 +29,20 @@ def normalised(state: Tensor) -> Tensor:
     return F.normalize(state, dim=1, eps=NORM_EPS)
 
 
-def inhibition(lateral: Tensor) -> Tensor:
-    """Return what a unit takes from the others of its group: ReLU(M) with -ReLU(M) at i = j.
-
-    Args:
-        lateral: M, one square matrix a group of E units, (I / E, E, E).
-
-    Returns:
-        The same shape; the diagonal is negative, so a unit excites itself.
-    """
-    sign = 1 - 2 * torch.eye(lateral.shape[-1], device=lateral.device, dtype=lateral.dtype)
-    return lateral.relu() * sign
-
-
 def competition(state: Tensor, lateral: Tensor) -> Tensor:
-    """Return the lateral inhibition of each unit, z inhibition(M) within the groups.
+    """Return what each unit takes from the others of its group, and gives itself.
+
+    Within a group of E units that is z ReLU(M), with -ReLU(M) at i = j: a unit excites itself.
 
     Args:
         state: z, (S, I).
-        lateral: M, (I / E, E, E).
+        lateral: M, one square matrix a group, (I / E, E, E).
 
     Returns:
         (S, I), to be subtracted from what drives the units.
     """
     groups = state.view(len(state), *lateral.shape[:2]).transpose(0, 1)  # (I / E, S, E)
-    return (groups @ inhibition(lateral)).transpose(0, 1).reshape(state.shape)
+    return (groups @ (lateral.relu() * _sign(lateral))).transpose(0, 1).reshape(state.shape)
 
 
 def next_state(state: Tensor, drive: Tensor, keep: float) -> Tensor:
@@ -135,8 +124,7 @@ def lateral_update(state: Tensor, delta: Tensor, lateral: Tensor) -> Tensor:
     groups = (len(state), *lateral.shape[:2])
     below = state.view(groups).permute(1, 2, 0)  # (I / E, E, S)
     product = below @ delta.view(groups).transpose(0, 1)  # (I / E, E, E)
-    sign = 1 - 2 * torch.eye(lateral.shape[-1], device=lateral.device, dtype=lateral.dtype)
-    return (-product * sign * (lateral > 0)).clamp_(-CLIP, CLIP)
+    return (-product * _sign(lateral) * (lateral > 0)).clamp_(-CLIP, CLIP)
 
 
 def prediction_delta(prediction: Tensor, state: Tensor) -> Tensor:
@@ -149,16 +137,6 @@ def prediction_delta(prediction: Tensor, state: Tensor) -> Tensor:
     return (prediction - state) * (2 / len(state))
 
 
-def next_latent(latent: Tensor, error: Tensor, weights: Tensor, rate: float) -> Tensor:
-    """Move the top of the generative circuit against the error of what it predicts.
-
-    The derivatives of ReLU and normalisation are taken as 1 (that of the normalisation has no
-    bound at 0, where the latent starts), and a sample's step does not depend on the others.
-
-    Args:
-        latent: (S, G).
-        error: Prediction minus state of the top layer, (S, I).
-        weights: From the latent to the top layer, (G, I).
-        rate: beta.
-    """
-    return latent - rate * 2 * (error @ weights.T)
+def _sign(lateral: Tensor) -> Tensor:
+    """Return -1 on the diagonal, (E, E), and 1 elsewhere."""
+    return 1 - 2 * torch.eye(lateral.shape[-1], device=lateral.device, dtype=lateral.dtype)
