@@ -7,7 +7,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from cfl_edge.core import factor
 from cfl_edge.core.class_statistics import GATHERED, NEVER, ClassStatistics, with_constant
-from cfl_edge.core.factor import CORRECTION, Factor, shrinkage
+from cfl_edge.core.factor import Factor, shrinkage
 
 
 def samples(n=300, channels=5, classes=3, seed=0):
@@ -96,11 +96,10 @@ class _Given:
 def test_embeddings_are_the_gaussian_log_likelihood_less_the_error_of_the_mean():
     h, labels = samples(60)
     statistics = statistics_of(h, labels, 60)
-    shrunk, covariance = shrunk_covariance(statistics)
+    shrunk, _ = shrunk_covariance(statistics)
     density = [torch.distributions.MultivariateNormal(m, shrunk) for m in statistics.means]
     expected = torch.stack([d.log_prob(h) for d in density], dim=1)
-    error = torch.linalg.solve(shrunk, covariance).trace() / statistics.counts
-    expected += 0.5 * CORRECTION * error
+    expected += 0.5 * Factor(statistics).finish().error / statistics.counts
     actual = with_constant(h) @ statistics.embeddings().T
     torch.testing.assert_close(
         actual - actual.mean(1, keepdim=True),
@@ -179,10 +178,34 @@ def test_the_correction_is_that_of_the_means_error(monkeypatch):
     alpha = chosen_shrinkage(covariance, 75)
     shrunk = (1 - alpha) * covariance + alpha * covariance.trace() / 6 * torch.eye(6)
     inverse = torch.linalg.inv(shrunk)
-    error = torch.trace(inverse @ covariance) / torch.tensor([60, 12, 3])
-    bias = -0.5 * ((means @ inverse * means).sum(1) - CORRECTION * error)
+    spread = torch.trace(inverse @ covariance)
+    error = spread * 75 / 72 / (1 - (1 - alpha) * spread / 72) / torch.tensor([60, 12, 3])
+    bias = -0.5 * ((means @ inverse * means).sum(1) - error)
     actual = statistics.embeddings()[:, -1].double()
     torch.testing.assert_close(actual, bias, rtol=0, atol=0.1 * float(error.max()))
+
+
+@pytest.mark.parametrize(("n", "channels"), [(40, 200), (150, 200), (2000, 50)])
+def test_the_error_is_how_far_samples_lie_from_what_was_learned_without_them(n, channels):
+    """The oracle leaves each sample out of its mean and of the covariance."""
+    generator = torch.Generator().manual_seed(0)
+    h = torch.randn(n, channels, generator=generator) * torch.logspace(-1, 1, channels)
+    labels = torch.arange(n) % 4
+    found = Factor(statistics_of(h, labels, n, classes=4)).finish()
+    distances = []
+    for left_out in range(0, n, max(n // 40, 1)):
+        others = torch.arange(n) != left_out
+        kept, their_labels = h[others].double(), labels[others]
+        means = torch.stack([kept[their_labels == z].mean(0) for z in range(4)])
+        within = kept - means[their_labels]
+        covariance = within.T @ within / n
+        shrunk = (1 - found.alpha) * covariance
+        shrunk += found.alpha * covariance.trace() / channels * torch.eye(channels)
+        apart = h[left_out].double() - means[labels[left_out]]
+        count = float((their_labels == labels[left_out]).sum())
+        distances.append(apart @ torch.linalg.solve(shrunk, apart) * count / (count + 1))
+    assert found.error == pytest.approx(float(torch.stack(distances).mean()), rel=0.1)
+    assert found.spread < (0.9 if n < channels else 0.99) * found.error
 
 
 def test_the_trace_by_random_signs_is_near_the_exact_one():

@@ -19,17 +19,12 @@ if TYPE_CHECKING:
 
 NEVER = -1e4  # the bias of a class that has no samples
 SMALLEST = 1e-12
-CORRECTION = 1.1
-"""Times the average error of a mean that is taken off its length (DECISIONS.md, "New classes").
+MARGIN = 5.0
+"""Standard deviations between two class means that no correction may use up, half on either side.
 
-With 1 a new class is recalled less often from its first frames; with more it takes too much from
-the others.
+They are those of the shrunk covariance; new samples vary more (DECISIONS.md, "New classes").
 """
-MARGIN = 2.5
-"""Standard deviations between two class means that no correction may use up.
-
-Half of them lie on either side: were classes Gaussian, a new one would take a tenth of an old one.
-"""
+MOST_OF_ITSELF = 0.95  # of the spread along a sample that is its own; the trace is an estimate
 
 
 def shrinkage(trace: float, square_sum: float, channels: int, samples: float) -> float:
@@ -72,8 +67,8 @@ class Factor:
     Attributes:
         alpha: Its shrinkage, 0 to 1.
         samples: N, of the covariance.
-        spread: trace(Sigma^-1 S), the number of directions that the samples spread in; 0 until the
-            factor is complete.
+        spread: trace(Sigma^-1 S), how far samples lie from their class means on average, squared;
+            0 until the factor is complete.
     """
 
     def __init__(
@@ -85,6 +80,7 @@ class Factor:
         scatter = statistics.within()
         self.samples = max(float(statistics.counts.sum()), 1.0)
         self.spread, channels = 0.0, scatter.channels
+        self._freedom = max(self.samples - float((statistics.counts > 0).sum()), 1.0)
         self._device = statistics.means.device
         self._dtype = dtype or solving_dtype(self._device)
         self._scale = scatter.trace() / self.samples / channels
@@ -123,6 +119,17 @@ class Factor:
         self.spread = traced / (1 - self.alpha)
         yield
 
+    @property
+    def error(self) -> float:
+        """How far a sample lies from its class mean when neither it nor the mean has seen the other.
+
+        The squared Mahalanobis distance, on average: trace(Sigma^-1 S) of the samples that Sigma
+        was estimated from is too small, by the part of each that is its own. Generalised
+        cross-validation (Golub, Heath and Wahba 1979) takes that part to be the same for all.
+        """
+        itself = min((1 - self.alpha) * self.spread / self._freedom, MOST_OF_ITSELF)
+        return self.spread * self.samples / self._freedom / (1 - itself)
+
     def finish(self) -> Factor:
         """Factorise at once."""
         for _ in self.slices():
@@ -148,11 +155,11 @@ class Factor:
         with (h_mean, 1) is the log likelihood of class z, up to a term that all classes share.
         Classes count alike, however often they were seen.
 
-        A mean of n samples lies off by a variance of Sigma / n, which lengthens mu^T Sigma^-1 mu by
-        trace(Sigma^-1 S) / n on average, S being the covariance before shrinking; `CORRECTION`
-        times that is taken off again, or a new class would be predicted too rarely. How long the
-        mean of very few samples is varies much, so no class may gain from it so much that it would
-        be preferred to one that has more samples, by what is near that one's mean.
+        A mean of n samples is off by what a new sample is off by, divided by n, which lengthens
+        mu^T Sigma^-1 mu by `error` / n on average; that is taken off again, or a new class would be
+        predicted too rarely. How long the mean of very few samples is varies much, so no class may
+        gain from it so much that it would be preferred to one that has more samples, by what is
+        near that one's mean.
 
         Args:
             means: (Z, C).
@@ -180,7 +187,7 @@ class Factor:
         lengths = (rows * means).sum(dim=1)  # (Z,)
         products = rows[places] @ means.T  # (K, Z)
         squared = lengths[places, None] + lengths - 2 * products
-        excess = CORRECTION * self.spread / counts.clamp(min=1)
+        excess = self.error / counts.clamp(min=1)
         allowed = bounded(excess, squared, counts, places)
         return (-0.5 * (lengths[places] - allowed)).masked_fill(counts[places] == 0, NEVER)
 
