@@ -121,7 +121,7 @@ class Factor:
 
     @property
     def error(self) -> float:
-        """How far a sample lies from its class mean when neither it nor the mean has seen the other.
+        """How far a sample lies from its class mean where neither has seen the other.
 
         The squared Mahalanobis distance, on average: trace(Sigma^-1 S) of the samples that Sigma
         was estimated from is too small, by the part of each that is its own. Generalised
