@@ -141,8 +141,9 @@ def test_a_set_that_is_soft_throughout_is_not_blurred():
     assert {gate.check(blurred(scene(seed), 3)).flags for seed in range(60)} == {()}
 
 
-def test_a_change_that_lasts_becomes_usual():
-    gate = QualityGate(window_frames=40)
+def test_a_change_that_lasts_becomes_usual(monkeypatch):
+    monkeypatch.setattr("cfl_edge.loop.quality.WINDOW_FRAMES", 40)
+    gate = QualityGate()
     for seed in range(40):
         gate.check(scene(seed))
     flags = [gate.check(blurred(scene(seed), 3)).flags for seed in range(60)]

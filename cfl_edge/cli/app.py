@@ -23,9 +23,8 @@ from cfl_edge.cli.doctor import doctor
 from cfl_edge.cli.evaluate import evaluate
 from cfl_edge.cli.export import export
 from cfl_edge.cli.learn import learn, teach
-from cfl_edge.cli.look import look
+from cfl_edge.cli.look import look, region
 from cfl_edge.cli.plan import plan
-from cfl_edge.cli.region import region
 from cfl_edge.cli.run import run
 from cfl_edge.cli.undo import undo
 from cfl_edge.errors import CflEdgeError

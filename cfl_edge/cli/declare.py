@@ -58,7 +58,8 @@ def command(
         called = name or function.__name__.rstrip("_")
 
         def parse(ctx: typer.Context, **given: Any) -> None:
-            typed = {key for key in given if _was_typed(ctx, key)}
+            sources = {key: ctx.get_parameter_source(key) for key in given}
+            typed = {key for key, by in sources.items() if by and by.name == "COMMANDLINE"}
             json, file = given.pop("json_lines"), given.pop("config", None)
             words = ctx.command_path.split(maxsplit=1)[1]
             with open_reporter(json=json) as reporter:
@@ -157,7 +158,8 @@ def _parameter(
         pair = Option(option.help, flags=(flag,), hidden=option.hidden)
         return _keyword(name, bool, _shown(pair, panel, default=is_on), field.default)
     help_text = option.help if not field.is_required() else f"{option.help.rstrip('.')} (required)."
-    metavar = option.metavar or _metavar(kind)
+    choices = "|".join(get_args(kind)) if get_origin(kind) is Literal else KINDS.get(kind, "TEXT")
+    metavar = option.metavar or choices
     shown = _shown(Option(help_text, metavar=metavar, flags=flags), panel)
     return _keyword(name, list[str] if is_list else str, shown, _default_text(field))
 
@@ -191,12 +193,6 @@ def _kind(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
-def _metavar(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return "|".join(get_args(kind))
-    return KINDS.get(kind, "TEXT")
-
-
 def _default_text(field: FieldInfo) -> Any:
     """Return what `--help` shows as the default, None for nothing."""
     if field.is_required():
@@ -207,8 +203,3 @@ def _default_text(field: FieldInfo) -> Any:
     if text is None or get_origin(_kind(field.annotation)) is not list:
         return text
     return [text]
-
-
-def _was_typed(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"

@@ -291,20 +291,17 @@ def _synced(done: Synced) -> list[str]:
 def _aliases(texts: Sequence[str]) -> dict[str, str]:
     """Return the name in the merged model of each name on a board."""
     aliases: dict[str, str] = {}
-    for name, into in map(_alias, texts):
+    for text in texts:
+        name, _, into = text.partition("=")
+        if not name or not into:
+            raise UsageError(f"--alias is {text!r}, expected NAME=CLASS", hint="--alias mug=cup")
+        name, into = nfc(name.strip()), check_name(into, source="--alias")
         if aliases.setdefault(name, into) != into:
             raise UsageError(
                 f"--alias gives {name!r} two names, {aliases[name]!r} and {into!r}",
                 hint=f"--alias {name}={into}",
             )
     return aliases
-
-
-def _alias(text: str) -> tuple[str, str]:
-    name, _, into = text.partition("=")
-    if not name or not into:
-        raise UsageError(f"--alias is {text!r}, expected NAME=CLASS", hint="--alias mug=cup")
-    return nfc(name.strip()), check_name(into, source="--alias")
 
 
 def _tell(saved: Saved, model: Path, reporter: Reporter) -> None:

@@ -1,10 +1,10 @@
-"""`cfl-edge look`."""
+"""`cfl-edge look` and `region`."""
 
 from __future__ import annotations
 
 import shlex
 
-from cfl_edge.config.look import LookSettings
+from cfl_edge.config.models import LookSettings, RegionSettings
 from cfl_edge.view.reporter import Reporter
 
 
@@ -33,3 +33,18 @@ def look(settings: LookSettings, reporter: Reporter) -> None:
         f"next       cfl-edge teach --stream {shlex.quote(settings.stream)}{model}{options}",
     ]
     reporter.summary(fields, lines)
+
+
+def region(settings: RegionSettings, reporter: Reporter) -> None:
+    """Let a model look at another part of the frame, also while it learns; nothing is forgotten."""
+    from cfl_edge.loop.ask import ask
+    from cfl_edge.model.last_stream import learn_command
+    from cfl_edge.model.lock import holder
+
+    asked = {"region": settings.region, "fit": settings.fit}
+    moved = ask(settings.model, "region", asked, reporter.notice)
+    fields = {name: moved[name] for name in moved.keys() - {"said", "notices"}}
+    lines = [moved["said"]]
+    if holder(settings.model) is None:  # else it is being taught
+        lines.append(f"next       {learn_command(settings.model)}")
+    reporter.summary(fields | {"model": str(settings.model)}, lines)

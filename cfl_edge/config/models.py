@@ -1,4 +1,4 @@
-"""The options of commands that read or change a learned model."""
+"""The options of commands that read or change a learned model, or what it looks at."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, PositiveFloat, PositiveInt
 
-from cfl_edge.config.network import FitName, RegionText
-from cfl_edge.config.settings import Device, ModelSettings, Option, Reject
+from cfl_edge.config.network import FitName, RegionText, checked_region
+from cfl_edge.config.settings import Device, ModelSettings, Option, Reject, Settings, Stream
 from cfl_edge.names import nfc
 
 KnownClass = Annotated[str, AfterValidator(nfc)]
@@ -69,3 +69,32 @@ class SplitSettings(UndoSettings):
     name: Annotated[KnownClass, Option("Class to split.", positional=True)]
     into: Annotated[str, Option("Name of the new class.", metavar="NAME", example="mug")]
     onnx: Onnx = None
+
+
+class RegionSettings(ModelSettings):
+    """What `cfl-edge region` lets a model look at."""
+
+    region: Annotated[
+        str,
+        AfterValidator(checked_region),
+        Option(
+            "Box x,y,w,h in fractions or pixels, corners 'x,y x,y x,y', motion, or whole.",
+            positional=True,
+        ),
+    ]
+    fit: FitName = None
+
+
+class LookSettings(Settings):
+    """What `cfl-edge look` draws."""
+
+    stream: Stream
+    model: Annotated[
+        Path | None, Option("Model folder whose view is drawn.", metavar="DIR", default="no model")
+    ] = None
+    fit: FitName = None
+    region: RegionText = None
+    out: Annotated[
+        Path,
+        Option("The picture, a JPEG or PNG by its ending.", metavar="FILE", flags=("--out", "-o")),
+    ] = Path("view.jpg")

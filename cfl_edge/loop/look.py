@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cfl_edge.config.look import LookSettings
+from cfl_edge.config.models import LookSettings
 from cfl_edge.defaults import IMAGE_PX_WITH_BACKBONE
 from cfl_edge.errors import CflEdgeError, DataError, UsageError
 from cfl_edge.loop.gaze import Gaze

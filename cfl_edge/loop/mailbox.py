@@ -25,9 +25,6 @@ Do = Callable[[str, Mapping[str, Any]], Answer]
 class Mailbox:
     """Where verbs wait for the thread that runs the session; safe for several threads.
 
-    Args:
-        most: How many may wait.
-
     Attributes:
         zones: Of the zones of the camera, by their names: a label such as `door/open` goes to the
             one that it names, whichever was asked.
@@ -40,8 +37,7 @@ class Mailbox:
         {'said': 'add mug'}
     """
 
-    def __init__(self, most: int = MOST_WAITING) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._lock = threading.Lock()  # guards what follows
         self._waiting: deque[tuple[Future[Answer], str, Mapping[str, Any]]] = deque()
         self._closed = False
@@ -78,10 +74,10 @@ class Mailbox:
         with self._lock:
             if self._closed:
                 raise ended()
-            if len(self._waiting) >= self._most:
+            if len(self._waiting) >= MOST_WAITING:
                 raise SessionError(
                     f"{len(self._waiting)} requests wait for the session, expected fewer than "
-                    f"{self._most}",
+                    f"{MOST_WAITING}",
                     hint="wait for their answers, then ask again",
                 )
             self._waiting.append((future, verb, arguments))

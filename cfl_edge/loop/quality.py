@@ -114,11 +114,8 @@ def quality(image: npt.NDArray[np.uint8], *, usual_sharpness: float | None = Non
 class QualityGate:
     """Measure the images of one stream, each against what this stream usually shows.
 
-    Args:
-        usual_frames: Frames with structure after which the usual sharpness is known.
-        window_frames: Newest frames over which the median is taken. Blurred ones count too, so that
-            a change that lasts (another lens, smooth objects after rough ones) becomes usual
-            instead of being refused for good.
+    The median is taken over the newest frames. Blurred ones count too, so that a change that lasts
+    (another lens, smooth objects after rough ones) becomes usual instead of being refused for good.
 
     Example:
         >>> gate = QualityGate()
@@ -126,16 +123,13 @@ class QualityGate:
         ('dark',)
     """
 
-    def __init__(
-        self, *, usual_frames: int = USUAL_FRAMES, window_frames: int = WINDOW_FRAMES
-    ) -> None:
-        self._usual_frames = usual_frames
-        self._recent: deque[float] = deque(maxlen=window_frames)
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=WINDOW_FRAMES)
 
     @property
     def usual_sharpness(self) -> float | None:
         """The median; None before enough frames with structure."""
-        return median(self._recent) if len(self._recent) >= self._usual_frames else None
+        return median(self._recent) if len(self._recent) >= USUAL_FRAMES else None
 
     def check(self, image: npt.NDArray[np.uint8]) -> Quality:
         """Measure the next image, uint8 (H, W, 3)."""

@@ -142,7 +142,8 @@ def _look(path: Path, request: bytes) -> dict[str, Any]:
     shape = (3, size_px, size_px) if layout == "NCHW" else (size_px, size_px, 3)
     tensors = _run(model, entry, np.zeros((1, *shape), np.float32))
     outputs = {node.name: node.output[0] for node in model.graph.node if node.name}
-    constants = _constants(model.graph)
+    made = (node.output[0] for node in model.graph.node if node.op_type == "Constant")
+    constants = {tensor.name for tensor in model.graph.initializer}.union(made)
     sums = {
         node.output[0]
         for node in model.graph.node
@@ -208,11 +209,6 @@ def _run(model: onnx.ModelProto, entry: str, image: np.ndarray) -> list[tuple[st
         for name, array in found
         if getattr(array, "dtype", None) == np.float32 and array.ndim > 1 and len(array) == 1
     ]
-
-
-def _constants(graph: onnx.GraphProto) -> set[str]:
-    made = (node.output[0] for node in graph.node if node.op_type == "Constant")
-    return {tensor.name for tensor in graph.initializer}.union(made)
 
 
 def _last_vector(

@@ -31,14 +31,11 @@ _children: set[subprocess.Popen[bytes]] = set()
 Outputs = list[npt.NDArray[np.float32]]
 
 
-def try_files(
-    trials: Sequence[tuple[Path, str, npt.NDArray[Any]]], timeout_s: float = TRIAL_S
-) -> list[Outputs]:
+def try_files(trials: Sequence[tuple[Path, str, npt.NDArray[Any]]]) -> list[Outputs]:
     """Check files, and run each on its whole batch and on its first input.
 
     Args:
         trials: For each file its path, the name of its input, and what it is run on, (M, ...).
-        timeout_s: Seconds that all of them may take together.
 
     Returns:
         For each file its outputs, (M + 1, ...): for the batch, then for its first input alone.
@@ -52,9 +49,9 @@ def try_files(
     np.savez(request, **batches)  # type: ignore[arg-type]
     words = [word for path, name, _ in trials for word in (os.fspath(path), name)]
     try:
-        child = run_child("cfl_edge.onnx.trial", words, request.getvalue(), timeout_s)
+        child = run_child("cfl_edge.onnx.trial", words, request.getvalue())
     except TimeoutError:
-        raise refused(f"the trial did not end within {timeout_s:g} s") from None
+        raise refused(f"the trial did not end within {TRIAL_S:g} s") from None
     if child.returncode:
         last = child.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         crash = f"the trial ended with exit code {child.returncode}"
@@ -69,7 +66,7 @@ def try_files(
 
 
 def run_child(
-    module: str, words: Sequence[str], request: bytes, timeout_s: float = TRIAL_S
+    module: str, words: Sequence[str], request: bytes
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a module of this package in a process of its own, which `end_children` can end.
 
@@ -77,10 +74,9 @@ def run_child(
         module: Its name.
         words: Of its command line.
         request: What it reads from its standard input.
-        timeout_s: Seconds that it may take.
 
     Raises:
-        TimeoutError: It took longer, and was ended.
+        TimeoutError: It took longer than `TRIAL_S`, and was ended.
     """
     paths = [os.fspath(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", module, *words]
@@ -94,7 +90,7 @@ def run_child(
     ) as process:
         _children.add(process)
         try:
-            out, err = process.communicate(request, timeout_s)
+            out, err = process.communicate(request, TRIAL_S)
         except subprocess.TimeoutExpired:
             raise TimeoutError from None
         finally:
