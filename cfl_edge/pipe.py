@@ -43,7 +43,11 @@ class SafeWriter(io.RawIOBase):
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self.error: OSError | None = None
-        shorten(descriptor)
+        with contextlib.suppress(ImportError, AttributeError, OSError):  # no pipe, or no Linux
+            import fcntl
+
+            # A slow reader of a pipe is ten frames behind then, not hundreds.
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def write(self, data: Any, /) -> int:
         """Write bytes, or drop them after a failure; return how many are dealt with."""
@@ -112,20 +116,6 @@ def failure(file: IO[str]) -> OSError | None:
     """
     raw = getattr(getattr(file, "buffer", None), "raw", None)
     return raw.error if isinstance(raw, SafeWriter) else None
-
-
-def shorten(descriptor: int) -> None:
-    """Limit a pipe to 4 KiB: a slow reader is ten frames behind, not hundreds.
-
-    It does nothing to other files, nor on systems other than Linux.
-
-    Args:
-        descriptor: Any.
-    """
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def plain(value: Any) -> Any:

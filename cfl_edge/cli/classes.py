@@ -79,14 +79,7 @@ def split(settings: SplitSettings, reporter: Reporter) -> None:
 
 
 def _ask(verb: str, settings: ModelSettings, arguments: dict[str, Any], reporter: Reporter) -> None:
-    """Change the classes, in the session that learns on the model if there is one, and show them.
-
-    Args:
-        verb: What is done.
-        settings: The model folder, and exported files to update as well.
-        arguments: To which classes.
-        reporter: Shows what came of it.
-    """
+    """Change the classes, in the session that learns on the model if there is one; show them."""
     from cfl_edge.loop.ask import ask
 
     if (onnx := getattr(settings, "onnx", None)) is not None:

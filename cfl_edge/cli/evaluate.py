@@ -92,11 +92,7 @@ def evaluate(settings: PlottedSettings, reporter: Reporter) -> None:
 
 
 def _check_report(folder: Path) -> None:
-    """Refuse before the work what would fail after it.
-
-    Raises:
-        DataError: The folder is a file.
-    """
+    """Refuse before the work what would fail after it."""
     if folder.exists() and not folder.is_dir():
         raise DataError(
             f"--report {folder} is no folder, expected one or a new one", hint="--report report"
@@ -106,11 +102,7 @@ def _check_report(folder: Path) -> None:
 def _write_report(
     settings: PlottedSettings, folder: Path, result: Evaluation, gallery: Gallery
 ) -> Path:
-    """Write the page, and return where it is.
-
-    Raises:
-        ModelWriteError: The folder cannot be written.
-    """
+    """Write the page, and return where it is."""
     from cfl_edge.lab.report.page import REPORT_FILE, Source, report_page
     from cfl_edge.model.replacing import replace_files
 

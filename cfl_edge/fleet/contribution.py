@@ -56,14 +56,8 @@ def _is_name(name: str) -> str:
     raise ValueError(f"the name {name!r} is not in Unicode's form NFC")
 
 
-def _is_board(name: str) -> str:
-    if not is_board(name):
-        raise ValueError("no name of a board")
-    return name
-
-
 _Name = Annotated[str, AfterValidator(_is_name)]
-BoardName = Annotated[str, AfterValidator(_is_board)]
+BoardName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
 _Boards = Annotated[dict[BoardName, Count], Field(min_length=1, max_length=MOST_BOARDS)]
 
 
@@ -402,11 +396,7 @@ def same_numbers(one: Saved, other: Saved) -> bool:
 
 
 def _require_sums(saved: Saved) -> None:
-    """Refuse counts and variances that no samples have.
-
-    Raises:
-        ModelDamagedError: One of them, by name.
-    """
+    """Refuse counts and variances that no samples have."""
     state, rules = saved.tensors["state"], saved.manifest["tensors"]["rows"]
     prefix = MERGED[saved.manifest["network"]["learner"]][1]
     if "seen" not in rules or saved.manifest["tensors"]["samples"] not in ([], [SAMPLES]):

@@ -131,11 +131,7 @@ class ChangeVerbs:
         return {"said": _listed(counts.frames) or "no class yet"} | _counts(counts)
 
     def _running(self, verb: str) -> Running:
-        """Return the session that learns.
-
-        Raises:
-            SessionError: Nobody learns on the model.
-        """
+        """Return the session that learns."""
         if self._maybe_running is None:
             folder = self._model.store.folder
             raise SessionError(

@@ -47,7 +47,7 @@ def backbone_graph(backbone: Backbone, size_px: int) -> BackboneGraph:
     if not isinstance(network, (NoNetwork, CutNetwork)):
         from cfl_edge.onnx.traced import trace_backbone
 
-        return BackboneGraph(*trace_backbone(backbone, size_px))
+        return trace_backbone(backbone, size_px)
     from onnx import TensorProto
 
     graph = GraphBuilder()

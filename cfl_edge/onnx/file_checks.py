@@ -119,12 +119,7 @@ def require_plain_file(path: Path) -> None:
 
 
 class _Walk:
-    """Visits the messages of a model once, with reads that a file cut meanwhile only ends.
-
-    Args:
-        descriptor: Of the file.
-        size_bytes: Of the file.
-    """
+    """Visits the messages of a model once, with reads that a file cut meanwhile only ends."""
 
     def __init__(self, descriptor: int, size_bytes: int) -> None:
         self._descriptor, self._size_bytes = descriptor, size_bytes

@@ -16,6 +16,7 @@ import torch.onnx
 
 from cfl_edge.core.backbones import Backbone
 from cfl_edge.errors import ExportError, install_command
+from cfl_edge.onnx.backbone import BackboneGraph
 from cfl_edge.onnx.builder import IR_VERSION, GraphBuilder, Value
 
 if TYPE_CHECKING:
@@ -26,18 +27,13 @@ _log = logging.getLogger(__name__)
 TRACED_OPSET = 18  # the oldest that torch's exporter writes
 
 
-def trace_backbone(backbone: Backbone, size_px: int) -> tuple[GraphBuilder, Value, Value]:
-    """Return a graph from `image` (N, size_px, size_px, 3) to what a backbone returns.
+def trace_backbone(backbone: Backbone, size_px: int) -> BackboneGraph:
+    """Return the graph of a backbone.
 
     Args:
         backbone: Of torchvision. The trace is remembered: it takes 10 to 20 s, and a frozen
             backbone does not change.
         size_px: Side of the input in pixels.
-
-    Returns:
-        graph: To append to.
-        h0: (C, H, W), the features for the first layer.
-        final: (C_E,), the pooled features.
 
     Raises:
         ExportError: onnxscript is not installed, or torch cannot trace the backbone.
@@ -52,7 +48,7 @@ def trace_backbone(backbone: Backbone, size_px: int) -> tuple[GraphBuilder, Valu
         for output in traced.graph.output
     )
     del model.graph.output[:]
-    return GraphBuilder(model), h0, final
+    return BackboneGraph(GraphBuilder(model), h0, final)
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from enum import IntEnum
-from urllib.parse import urlsplit
 
 from av.error import tag_to_code
 
@@ -41,20 +40,6 @@ def with_option(shown: str, option: str) -> str:
         'https://cam/video?a=1&insecure=1'
     """
     return f"{shown}{'&' if '?' in shown else '?'}{option}"
-
-
-def unknown_host_error(shown: str, reason: str) -> StreamNotFoundError:
-    """Return the error for a host that cannot be looked up.
-
-    Args:
-        shown: The URL, credentials masked.
-        reason: What the resolver says.
-    """
-    host = urlsplit(shown).hostname or "?"
-    return StreamNotFoundError(
-        f"{shown}: the host {host!r} is not found ({reason})",
-        hint=f"check the name and this machine's network: ping {host}",
-    )
 
 
 def silent_error(shown: str, timeout_s: float) -> StreamLostError:

@@ -153,11 +153,7 @@ class FrigateApi:
         return bytes(data)
 
     def _check(self, status: int) -> None:
-        """Refuse what is no success.
-
-        Raises:
-            StreamError: Of the status.
-        """
+        """Refuse what is no success."""
         if 200 <= status < 300:
             return
         kind, what, hint = STATUSES.get(

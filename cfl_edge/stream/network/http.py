@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from typing import final
 from urllib.parse import quote, urljoin, urlsplit
 
-from cfl_edge.errors import StreamError, StreamPermissionError
+from cfl_edge.errors import StreamError, StreamNotFoundError, StreamPermissionError
 from cfl_edge.stream.network.errors import (
     FfmpegCode,
     network_error,
-    unknown_host_error,
     with_option,
 )
 from cfl_edge.stream.network.login import Login, url_without_login
@@ -82,10 +81,11 @@ class HttpClient:
                     break
             else:
                 break
-        response_error = status_error(self.shown, response.status)
-        if response_error is not None:
+        if not 200 <= (status := response.status) < 300:
             response.close()
-            raise response_error
+            code = STATUS_CODES.get(status, errno.EPROTO)
+            code = FfmpegCode.HTTP_SERVER_ERROR if status >= 500 else code
+            raise network_error(self.shown, code, f"HTTP status {status}")
         return response
 
     def _is_home(self, url: str) -> bool:
@@ -151,7 +151,7 @@ def stream_errors(shown: str) -> Iterator[None]:
     try:
         yield
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise transport_error(shown, error) from None
+        raise _transport_error(shown, error) from None
 
 
 def tls_context(*, insecure: bool) -> ssl.SSLContext:
@@ -176,33 +176,20 @@ def foreign_error(shown: str, url: str) -> StreamPermissionError:
     )
 
 
-def status_error(shown: str, status: int) -> StreamError | None:
-    """Return the error for an HTTP status; None where it is none.
-
-    Args:
-        shown: The camera's address, credentials masked.
-        status: 404 and the like.
-    """
-    if 200 <= status < 300:
-        return None
-    code = FfmpegCode.HTTP_SERVER_ERROR if status >= 500 else STATUS_CODES.get(status, errno.EPROTO)
-    return network_error(shown, code, f"HTTP status {status}")
-
-
-def transport_error(shown: str, error: Exception) -> StreamError:
-    """Return the error for a connection that fails.
-
-    Args:
-        shown: The camera's address, credentials masked.
-        error: What Python's sockets, TLS or HTTP raised.
-    """
+def _transport_error(shown: str, error: Exception) -> StreamError:
+    """Return the error for what Python's sockets, TLS or HTTP raise."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return StreamPermissionError(
             f"{shown}: its certificate cannot be trusted ({error.verify_message})",
             hint=f"a camera that signs its own: {with_option(shown, 'insecure=1')}",
         )
     if isinstance(error, socket.gaierror | UnicodeError):
-        return unknown_host_error(shown, getattr(error, "strerror", None) or "not a host name")
+        host = urlsplit(shown).hostname or "?"
+        reason = getattr(error, "strerror", None) or "not a host name"
+        return StreamNotFoundError(
+            f"{shown}: the host {host!r} is not found ({reason})",
+            hint=f"check the name and this machine's network: ping {host}",
+        )
     if isinstance(error, TimeoutError):
         return network_error(shown, errno.ETIMEDOUT, "")
     if isinstance(error, http.client.HTTPException) and not isinstance(error, ConnectionError):
