@@ -13,7 +13,7 @@ from cfl_edge.learner.journal import (
     Base,
     Journal,
 )
-from cfl_edge.learner.journal_entries import from_entry, to_entries
+from cfl_edge.learner.journal_entries import from_entries, to_entries
 from cfl_edge.learner.journal_segment import Moment
 from cfl_edge.learner.journal_stored import forget_journal, from_stored, to_tensors, to_words
 from cfl_edge.learner.quantise import SMALLEST_STEP, dequantise, quantise
@@ -324,7 +324,7 @@ def test_an_entry_holds_what_the_backbone_returned(has_end):
     end = torch.rand(3, 6, generator=random) if has_end else None
     for i, entry in enumerate(to_entries(h0, end)):
         assert sum(array.nbytes for array in entry.values()) == (16 + 8) + has_end * (6 + 8)
-        h0_back, end_back = from_entry(entry, "cpu")
+        h0_back, end_back = from_entries([entry], "cpu")
         assert h0_back.shape == (1, 4, 2, 2)
         assert torch.allclose(h0_back[0], h0[i], atol=1 / 500)
         assert (end_back is not None) == has_end

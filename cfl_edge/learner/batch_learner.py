@@ -284,13 +284,16 @@ class BatchLearner:
         self.encode(np.zeros((1, self.image_px, self.image_px, 3), np.uint8))
         self.algorithm.warm_up()
 
-    def recalibrate(self) -> None:
+    def recalibrate(self, *, whole: bool = True) -> None:
         """Bring everything in line with the layers as they are now.
 
         The layers have moved since their statistics were gathered; this brings both together. The
         learning loop calls it at its end.
+
+        Args:
+            whole: Else the label embeddings alone, as what learns on will bring the rest.
         """
-        self.algorithm.recalibrate()
+        self.algorithm.recalibrate(whole=whole)
 
     def become(self, other: BatchLearner) -> None:
         """Take over everything of another learner, which must not be used any more.

@@ -6,9 +6,10 @@ their features are computed again when a frame is learned again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ def to_entries(h0: Tensor, read: Tensor | None) -> Iterator[Arrays]:
         >>> [entry] = to_entries(torch.ones(1, 2, 3, 3), torch.ones(1, 4))
         >>> {name: array.shape for name, array in entry.items()}
         {'h0': (2, 3, 3), 'h0_range': (2,), 'read': (4,), 'read_range': (2,)}
-        >>> from_entry(entry, "cpu")[1]
+        >>> from_entries([entry], "cpu")[1]
         tensor([[1., 1., 1., 1.]])
     """
     parts = {"h0": h0} if read is None else {"h0": h0, "read": read}
@@ -42,17 +43,20 @@ def to_entries(h0: Tensor, read: Tensor | None) -> Iterator[Arrays]:
         yield {name: array[i] for name, array in arrays.items()}
 
 
-def from_entry(
-    arrays: Mapping[str, npt.NDArray[Any]], device: torch.device | str
+def from_entries(
+    entries: Sequence[Mapping[str, npt.NDArray[Any]]], device: torch.device | str
 ) -> tuple[Tensor, Tensor | None]:
-    """Return `h0` and `read` of one frame, N = 1, as `to_entries` was given them.
+    """Return `h0` and `read` of N frames, as `to_entries` was given them.
 
     Raises:
         KeyError: An array is missing.
     """
 
     def part(name: str) -> Tensor:
-        values, ranges = (torch.from_numpy(arrays[key]) for key in (name, f"{name}_range"))
-        return dequantise(values[None], ranges[None]).to(device)
+        values, ranges = (
+            torch.from_numpy(np.stack([arrays[key] for arrays in entries]))
+            for key in (name, f"{name}_range")
+        )
+        return dequantise(values, ranges).to(device)
 
-    return part("h0"), part("read") if "read" in arrays else None
+    return part("h0"), part("read") if "read" in entries[0] else None

@@ -17,6 +17,7 @@ from cfl_edge.notices import Notice
 
 Saving = Callable[[Callable[[], None]], None]
 """Runs what saves: `cfl_edge.loop.checkpoints.Checkpoints.save`, which counts its bytes."""
+AGAIN_S = 0.2  # of steps in a correction: a camera waits, and steps go on between its frames
 
 
 @final
@@ -36,6 +37,7 @@ class LiveModel(OpenModel):
     def __init__(self, store: Store, learner: Learner, saving: Saving, on_notice: Notice) -> None:
         self.store = store
         self.parts = {"device": str(learner.device), "backbone": learner.backbone}
+        self.again_s = AGAIN_S
         self._learner, self._saving, self._on_notice = learner, saving, on_notice
         self._remembered: Saved | None = None
 

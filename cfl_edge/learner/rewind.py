@@ -7,7 +7,8 @@ last frames; counts are exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from cfl_edge.learner.journal import Entry, Journal
     from cfl_edge.learner.learner import Learner
+
+TOGETHER = 32  # frames in closed form: one by one takes three times as long
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def rewind(
     if again := cut - learner.frames_learned:
         on_notice(f"relearning {counted(again, 'earlier frame')}")
     between = journal.entries(learner.frames_learned, cut)
-    learn_again(learner, ((names[entry.label], entry) for entry in between), model.alive)
+    learn_again(learner, [(names[entry.label], entry) for entry in between], model)
     # A class that was added by hand came earlier here than among the frames.
     ordered = [*learner.classes, *(name for name in names if name not in learner.classes)]
     journal.renumber([ordered.index(name) for name in names])
@@ -257,30 +260,31 @@ def _too_far(store: Store, journal: Journal, asked: str, command: str | None) ->
     )
 
 
-def learn_again(
-    learner: Learner,
-    frames: Iterable[tuple[str, Entry]],
-    alive: Callable[[], None] | None = None,
-) -> None:
+def learn_again(learner: Learner, frames: Sequence[tuple[str, Entry]], model: OpenModel) -> None:
     """Let a learner learn frames of a journal.
 
     Args:
         learner: Its journal and its images stay as they are.
         frames: Class name and frame.
-        alive: Called after each frame: there may be a thousand.
+        model: Its `again_s` ends the gradient steps; `alive` is called meanwhile: there may be a
+            thousand frames.
     """
     import torch
 
-    from cfl_edge.learner.journal_entries import from_entry
+    from cfl_edge.learner.journal_entries import from_entries
 
-    px = learner.image_px
-    blank = torch.zeros(1, px, px, 3, dtype=torch.uint8, device=learner.device)
-    examples = list(learner.examples.values())
-    for name, entry in frames:
-        encoded = learner.encode_backbone(blank, *from_entry(entry.arrays, learner.device))
-        learner.learn(encoded, [name])
-        if alive is not None:
-            alive()
+    px, end_s = learner.image_px, time.monotonic() + (model.again_s or 0)
+    examples, done = list(learner.examples.values()), 0
+    while done < len(frames):
+        late = model.again_s is not None and time.monotonic() > end_s
+        some = frames[done : done + (TOGETHER if late else 1)]
+        blank = torch.zeros(len(some), px, px, 3, dtype=torch.uint8, device=learner.device)
+        read = from_entries([entry.arrays for _, entry in some], learner.device)
+        encoded = learner.encode_backbone(blank, *read)
+        learner.learn(encoded, [name for name, _ in some], budget_s=-1.0 if late else None)
+        done += len(some)
+        if model.alive is not None:
+            model.alive()
     learner.examples.clear()
     for example in examples:
         learner.examples.add(*example)

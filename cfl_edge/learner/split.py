@@ -166,8 +166,8 @@ def _relearn(
     how = f"{moved.total()} of them as {label!r}" if label else f"without {moved.total()} of them"
     on_notice(f"learning {counted(back.count, 'frame')} again, {how}")
     stay = [(each, entry) for each, entry in zip(after, entries, strict=True) if each is not None]
-    learn_again(learner, stay, task.model.alive)
-    learner.recalibrate()
+    learn_again(learner, stay, task.model)
+    learner.recalibrate(whole=task.model.again_s is None)
     # The image of a class is of its newest frame: it moves with that.
     newest = dict(zip(before, after, strict=True))
     images = [(newest.get(of, of), image) for of, image in saved_examples(task.saved)]

@@ -65,7 +65,7 @@ def undo(model: OpenModel, asked: UndoSettings, *, on_notice: Notice = log_notic
         learner, journal, names = back.learner, back.journal, back.names
         count, seconds_back = back.count, journal.seconds_of(back.count)
         taken = Counter(names[entry.label] for entry in back.frames())
-        learner.recalibrate()
+        learner.recalibrate(whole=model.again_s is None)
         # The image of a class is of its newest frame: where frames were undone, of one of those.
         stay = [(name, image) for name, image in saved_examples(saved) if name not in taken]
         keep_examples(learner, stay)

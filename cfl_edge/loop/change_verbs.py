@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cfl_edge.config.models import SplitSettings, UndoSettings
+from cfl_edge.core.allocator import give_back
 from cfl_edge.errors import DataError, SessionError
 from cfl_edge.learner.classes import Counts, change, count, remove
 from cfl_edge.learner.split import relabel, split
@@ -196,6 +197,7 @@ class ChangeVerbs:
         if self._maybe_running is None:
             return
         gc.collect()  # it took another learner: the one before has cycles, and 60 MiB
+        give_back()  # which are holes in the heap by now
         self._maybe_running.teaching.changed()
         if self._maybe_running.glance is not None:
             self._maybe_running.glance.forget()

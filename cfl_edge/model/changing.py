@@ -22,11 +22,14 @@ class OpenModel(ABC):
         parts: What a learner of it is built with, device and backbone; empty to choose and load
             them. A second backbone takes half a second and 40 MiB.
         alive: Called again and again during what takes long, in its thread; None for nothing.
+        again_s: Seconds of gradient steps in frames that are learned again, where steps go on
+            afterwards; None for all of them, and a model that is complete.
     """
 
     store: Store
     parts: Mapping[str, Any] = MappingProxyType({})
     alive: Callable[[], None] | None = None
+    again_s: float | None = None
 
     @abstractmethod
     def look(self) -> Saved:

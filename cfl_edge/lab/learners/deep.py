@@ -171,7 +171,7 @@ class DeepBackpropagation(SteppingAlgorithm):
 
         recomputed_step(layers, x, loss, lambda i: optimizers[i].step())
 
-    def recalibrate(self) -> None:
+    def recalibrate(self, *, whole: bool = True) -> None:
         """Take the pending step."""
         self.work(all_pending=True)
 

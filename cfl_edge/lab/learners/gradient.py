@@ -203,7 +203,7 @@ class GradientAlgorithm(Logits, SteppingAlgorithm):
         self.optimizer.step()
         yield from ()
 
-    def recalibrate(self) -> None:
+    def recalibrate(self, *, whole: bool = True) -> None:
         """Take the pending step."""
         self.work(all_pending=True)
         self.optimizer.round_first_moments()

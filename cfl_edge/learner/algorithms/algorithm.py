@@ -103,8 +103,12 @@ class Algorithm(ABC):
         """Take the gradient steps that are due, as `Learner.work` has it."""
 
     @abstractmethod
-    def recalibrate(self) -> None:
-        """Bring everything in line with the layers as they are now."""
+    def recalibrate(self, *, whole: bool = True) -> None:
+        """Bring everything in line with the layers as they are now.
+
+        Args:
+            whole: Else the label embeddings alone, without a pass over the replay memory.
+        """
 
     @abstractmethod
     def scores(self, encoded: Encoded) -> Tensor:

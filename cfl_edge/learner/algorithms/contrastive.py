@@ -186,12 +186,15 @@ class ContrastiveAlgorithm(Linear, Algorithm):
             replayed = [self.network.read(h_mean[-len(targets) :]) for h_mean in pooled]
             follow_step(self.statistics, replayed, targets)
 
-    def recalibrate(self) -> None:
+    def recalibrate(self, *, whole: bool = True) -> None:
         """Take the pending step and re-estimate the layers' statistics from the replay memory.
 
         The samples that are kept back have shown by then what the layers are worth: these learn
         them last.
         """
+        if not whole:
+            self.refresh()
+            return
         if self.joint is not None and self.joint.is_behind:
             self.joint.finish()
         self._settle()

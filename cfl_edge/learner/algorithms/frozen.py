@@ -171,7 +171,7 @@ class ClassifierAlgorithm(FrozenAlgorithm):
         """Do nothing: no sample waits."""
 
     @final
-    def recalibrate(self) -> None:
+    def recalibrate(self, *, whole: bool = True) -> None:
         """Do what was put off, and measure what is unknown."""
         self.solve()
         if isinstance(self, HeldOut) and any(self.seen):

@@ -66,10 +66,11 @@ class JointAlgorithm(Linear, FrozenAlgorithm):
         if self.seen and self.joint.work(budget_s):
             self.refresh()
 
-    def recalibrate(self) -> None:
+    def recalibrate(self, *, whole: bool = True) -> None:
         """Solve everything, with all samples in it."""
         if self._since_refresh or self.joint.is_behind:
-            self.joint.finish()
+            if whole:
+                self.joint.finish()
             self.refresh()
 
     @torch.no_grad()
