@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -269,32 +270,49 @@ def test_a_round_is_done_where_the_names_of_nodes_cannot_be_kept(boards, shared,
     assert played(Boards(boards[:2]))["took"] == ["hall", "kitchen"]
 
 
+@contextmanager
+def loopback(models, shared):
+    """Run a server and boards of Flower, and end them; yield the address and the processes."""
+    with flower_run.socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address, log, ours = f"127.0.0.1:{port}", shared.parent / "log", []
+
+    def start(*words):
+        command = [*COMMAND, *map(str, words)]
+        ours.append(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT))
+
+    with log.open("w") as file:
+        try:
+            start("server", shared, "--port", port)
+            end_s = time.monotonic() + 90
+            while "Application startup complete" not in log.read_text():
+                assert time.monotonic() < end_s, log.read_text()
+                time.sleep(0.2)
+            for model in models:
+                start("join", address, "--model", model, "--board", model.name)
+            yield address, ours
+        finally:
+            for process in ours:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+            for process in ours:
+                process.wait(60)
+
+
+def first_round(address, nodes):
+    """Repeat a round until so many boards have joined, and return its result."""
+    end_s = time.monotonic() + 120
+    while (result := flower_run.run_round(address, None, 60))["nodes"] < nodes:
+        assert time.monotonic() < end_s, result
+    return result
+
+
 @pytest.mark.fleet
 @pytest.mark.timeout(400)
 def test_a_real_round_on_loopback_with_one_killed_in_the_middle(boards, shared, monkeypatch):
     monkeypatch.setattr("cfl_edge.loop.file_watch.POLL_S", 0.0)
-    with flower_run.socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    address, log = f"127.0.0.1:{port}", open(shared.parent / "log", "w+")  # noqa: SIM115
-    ours = []
-
-    def start(*words):
-        ours.append(subprocess.Popen([*COMMAND, *map(str, words)], stdout=log, stderr=log))
-        return ours[-1]
-
-    def told(text):
-        end_s = time.monotonic() + 90
-        while text not in (shared.parent / "log").read_text():
-            assert time.monotonic() < end_s, (shared.parent / "log").read_text()
-            time.sleep(0.2)
-
-    try:
-        start("server", shared, "--port", port)
-        told("Application startup complete")
-        joined = [start("join", address, "--model", m, "--board", m.name) for m in boards]
-        end_s, result = time.monotonic() + 120, {"nodes": 0}
-        while result["nodes"] < 3 and time.monotonic() < end_s:
-            result = flower_run.run_round(address, None, 60)
+    with loopback(boards, shared) as (address, ours):
+        result = first_round(address, 3)
         assert result["boards"] == ["foreign", "hall", "kitchen"]
         assert "drawn layers" in result["problems"]["foreign for hall"]
 
@@ -306,19 +324,74 @@ def test_a_real_round_on_loopback_with_one_killed_in_the_middle(boards, shared, 
         assert fleet.predict(picture, None).label == KINDS[0]
         fleet.close()
 
-        joined[1].send_signal(signal.SIGSTOP)  # it does not come back within the round
-        os.killpg(_child_of(joined[1].pid), signal.SIGKILL)
+        joined = ours[2]
+        joined.send_signal(signal.SIGSTOP)  # it does not come back within the round
+        os.killpg(_child_of(joined.pid), signal.SIGKILL)
         result = flower_run.run_round(address, None, 40)
         assert result["boards"] == ["foreign", "hall"]
         assert "no answer" in result["problems"]["kitchen"] or result["nodes"] == 2
-    finally:
-        for process in ours:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-        codes = [process.wait(60) for process in ours]
-        log.close()
-    assert codes[0] == 0
-    assert codes[1] == codes[3] == 0
+    assert [process.returncode for process in ours if process is not joined] == [0, 0, 0]
+
+
+POISON = """
+import json
+from pathlib import Path
+import numpy as np
+from cfl_edge.fleet import flower
+
+honest = flower.to_bytes
+
+def to_bytes(found):
+    how = json.loads(Path(FILE).read_text()).get(found.manifest["contribution"]["board"])
+    state, classes = found.tensors["state"], found.manifest["classes"]
+    if how == "NaN":
+        state["joint.means"] = np.full_like(state["joint.means"], np.nan)
+    elif how == "absurd counts":
+        state["joint.counts"] = np.full_like(state["joint.counts"], 1e12)
+    elif how == "a million classes":
+        classes += map(str, range(10**6))
+    elif how == "control characters":
+        classes[0] = "a" + chr(27) + "[2J"
+    return honest(found)
+
+flower.to_bytes = to_bytes
+"""
+REFUSED = {
+    "NaN": "joint.means in state.safetensors is not finite",
+    "absurd counts": "joint.counts of 'kind 1' is 1e+12",
+    "a million classes": "a manifest of",
+    "control characters": "control characters",
+}
+
+
+@pytest.mark.fleet
+@pytest.mark.timeout(400)
+def test_a_real_round_names_poisoned_boards_and_ends_with_the_others(
+    boards, shared, monkeypatch, tmp_path
+):
+    boards[2] = board(tmp_path / "attic", {1: 9, 4: 6})
+    hall, apps, file = boards[0], "cfl_edge_fleet/apps.py", tmp_path / "poison.json"
+    poisoned = flower.APP[apps] + POISON.replace("FILE", repr(str(file)))
+    monkeypatch.setitem(flower.APP, apps, poisoned)
+    rounds = [
+        {"kitchen": "NaN", "attic": "absurd counts"},
+        {"kitchen": "a million classes", "attic": "control characters"},
+    ]
+    with loopback(boards, shared) as (address, ours):
+        for nodes, poisons in zip((3, 0), rounds, strict=True):
+            file.write_text(json.dumps(poisons))
+            result = first_round(address, nodes)
+            assert result["boards"] == result["took"] == ["hall"]
+            assert result["problems"].keys() == poisons.keys()
+            for name, how in poisons.items():
+                assert f"the report of {name} " in result["problems"][name]
+                assert REFUSED[how] in result["problems"][name]
+            assert [place.name for place in shared.iterdir() if place.name in poisons] == []
+        assert not (hall / "fleet" / "others").exists()
+        file.write_text("{}")
+        assert first_round(address, 3)["took"] == ["attic", "hall", "kitchen"]
+        assert others(hall).manifest[KEY][SUMMED] == {"attic": 1, "kitchen": 1}
+    assert [process.returncode for process in ours] == [0] * 4
 
 
 def _child_of(pid):
