@@ -217,6 +217,13 @@ def test_a_session_that_learns_is_shown_as_it_stands(open_camera, asked, clock):
         answer_status(asked, label="cup", paused=True)
         broker.send()
         assert (broker.text("label"), broker.text("learning")) == ("cup", "OFF")
+        clock.now_s += 2
+        broker.on_tick()
+        answer_status(asked, label="pen")  # no class yet; Home Assistant shows options alone
+        sent = broker.send()
+        assert sent.index(discovery_topic(KITCHEN)) < sent.index("label")
+        message = json.loads(broker.newest[discovery_topic(KITCHEN)])
+        assert message["components"]["label"]["options"] == ["(no label)", "cup", "pen"]
 
 
 @pytest.mark.parametrize(

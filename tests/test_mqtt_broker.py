@@ -223,6 +223,41 @@ def test_a_certificate_is_checked(tmp_path, certificate, notices, monkeypatch, i
     assert PASSWORD not in notices[0]
 
 
+def test_a_port_that_encrypts_is_told_from_a_broker_that_is_away(tmp_path, certificate, notices):
+    require_mosquitto()
+    broker = Mosquitto(tmp_path, more=certificate[1])
+    broker.start()
+    try:
+        with MqttCamera(mqtt_address(f"{broker.url}/door", "demo:", {}), notices.append):
+            wait_for(lambda: notices)
+    finally:
+        broker.kill()
+    (notice,) = notices
+    assert "does not answer; try: mqtts:// or the port 1883; the log of the broker" in notice
+    assert PASSWORD not in notice
+
+
+def test_requests_that_a_broker_keeps_back_are_told_and_states_are_sent(notices):
+    pytest.importorskip("paho.mqtt.client")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"mqtt://127.0.0.1:{server.getsockname()[1]}/door"
+        with MqttCamera(mqtt_address(url, "demo:", {}), notices.append) as camera:
+            client, _ = server.accept()
+            client.recv(1000)
+            client.sendall(bytes([0x20, 2, 0, 0]))  # CONNACK: welcome
+            received = b""
+            while b"homeassistant/status" not in received:
+                received += client.recv(1000)
+            first = received.index(0x82)  # SUBSCRIBE, its length, its number
+            client.sendall(bytes([0x90, 3, *received[first + 2 : first + 4], 0x80]))  # SUBACK: no
+            wait_for(lambda: len(notices) == 2)
+            see(camera, "cup")
+            while b"door/state" not in received:
+                received += client.recv(1000)
+            client.close()
+    assert "lets nobody ask this camera for anything; try: its rules for the user" in notices[1]
+
+
 def options(home, name):
     """What an entity can be, as the discovery message has it."""
     return [

@@ -128,6 +128,7 @@ class Broker:
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         return client
 
     def _on_connect(self, client: Client, _data: Any, _flags: Any, code: Any, _more: Any) -> None:
@@ -152,7 +153,14 @@ class Broker:
     ) -> None:
         if self._connected.is_set() and not self._outbox.closed:
             self._fail(f"is lost: {LOSSES.get(code.value, code)}")
+        elif not self._outbox.closed:  # before it said whether it takes us, as a port with TLS does
+            tls = "" if self._address.tls else f"mqtts:// or the port {PORTS['mqtt']}; "
+            self._fail(f"takes connections and does not answer; try: {tls}{LOG}")
         self._connected.clear()
+
+    def _on_subscribe(self, _client: Client, _data: Any, _id: int, codes: Any, _more: Any) -> None:
+        if any(code.is_failure for code in codes):  # what the camera sees is sent all the same
+            self._tell(f"lets nobody ask this camera for anything; try: its rules for {USER}")
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         with self._told_of_faults():

@@ -191,8 +191,10 @@ class MqttCamera:
             self._refused(verb, error)
             return
         if verb == "status":
-            self._describe([one["name"] for one in answer["classes"]])
-            self._put(ha.LABEL, answer["label"] or ha.NO_LABEL)
+            label = answer["label"]
+            names = dict.fromkeys(one["name"] for one in answer["classes"])
+            self._describe([*(names | ({label: None} if label else {}))])  # a new name: an option
+            self._put(ha.LABEL, label or ha.NO_LABEL)
             self._put(ha.LEARNING, "OFF" if answer["paused"] else "ON")
 
     def _refused(self, verb: str, error: BaseException) -> None:
