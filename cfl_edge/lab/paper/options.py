@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
-from cfl_edge.config.settings import Option, Settings
-from cfl_edge.defaults import DeviceName
+from cfl_edge.config.settings import Device, Option, Settings
 from cfl_edge.lab.paper.run import (
     Augmentation,
     BatchNorm,
@@ -19,8 +18,7 @@ from cfl_edge.lab.paper.run import (
     Precision,
 )
 
-TRAINING = "Training"
-COUNT = Field(ge=1)
+COUNT, SHARE = Field(ge=1), Field(ge=0, lt=1)
 BY_RECIPE = "the recipe's"
 DATA = "FILE.npz, a folder of images, mnist, fashionmnist, cifar10 or cifar100"
 What = Literal[
@@ -33,31 +31,22 @@ class Budget(Settings):
     """How long and on how many images a run trains; None takes the recipe's value."""
 
     epochs: Annotated[
-        int | None, COUNT, Option("Epochs of training.", TRAINING, default=BY_RECIPE)
+        int | None, COUNT, Option("Epochs of training.", panel="Training", default=BY_RECIPE)
     ] = None
-    epochs_scale: Annotated[
-        float, Field(gt=0), Option("Multiply the recipe's epochs by this.", TRAINING)
-    ] = 1.0
-    batch: Annotated[int | None, COUNT, Option("Batch size.", TRAINING, default=BY_RECIPE)] = None
+    epochs_scale: Annotated[PositiveFloat, Option("Multiply the recipe's epochs by this.")] = 1.0
+    batch: Annotated[int | None, COUNT, Option("Batch size.", default=BY_RECIPE)] = None
     train_images: Annotated[
-        int | None,
-        COUNT,
-        Option("Training images, balanced over the classes.", TRAINING, default="all"),
+        int | None, COUNT, Option("Training images, balanced over the classes.", default="all")
     ] = None
     test_images: Annotated[
-        int | None,
-        COUNT,
-        Option("Test images, balanced over the classes.", TRAINING, default="all"),
+        int | None, COUNT, Option("Test images, balanced over the classes.", default="all")
     ] = None
     validation: Annotated[
-        float,
-        Field(ge=0, lt=1),
-        Option("Share of the training images that selects the best epoch.", TRAINING),
+        float, SHARE, Option("Share of the training images that selects the best epoch.")
     ] = 0.1
-    device: Annotated[DeviceName, Option("Where the network runs.", TRAINING)] = "auto"
+    device: Device = "auto"
     precision: Annotated[
-        Precision,
-        Option("Matrix-multiply precision; bfloat16 is faster where supported.", TRAINING),
+        Precision, Option("Matrix-multiply precision; bfloat16 is faster where supported.")
     ] = "float32"
 
     feature_loss: Annotated[
@@ -65,16 +54,13 @@ class Budget(Settings):
         Option(
             "Form of the feature loss (Eq. 9): as printed, without the sample itself among its "
             "positives, or the usual supervised contrastive loss.",
-            TRAINING,
             default=BY_RECIPE,
         ),
     ] = None
     classifier_start: Annotated[
         ClassifierStart | None,
         Option(
-            "Where f^L starts: at the label embeddings, or as torch draws it.",
-            TRAINING,
-            default=BY_RECIPE,
+            "Where f^L starts: at the label embeddings, or as torch draws it.", default=BY_RECIPE
         ),
     ] = None
     fc_loss: Annotated[
@@ -82,20 +68,18 @@ class Budget(Settings):
         Option(
             "What the loss of a fully connected layer reads: the output of its LayerNorm (Table 4 "
             "as printed), or of its ReLU.",
-            TRAINING,
             default=BY_RECIPE,
         ),
     ] = None
     augmentation: Annotated[
         Literal[Augmentation, "source"],
-        Option("Of colour images; source takes that of the method's own paper.", TRAINING),
+        Option("Of colour images; source takes that of the method's own paper."),
     ] = "crop-flip"
     batch_norm: Annotated[
         BatchNorm | None,
         Option(
             "Statistics of BatchNorm in evaluations: running means of training, or re-estimated "
             "on training images without augmentation.",
-            TRAINING,
             default="running",
         ),
     ] = None
@@ -110,12 +94,10 @@ class TrainOptions(Budget):
     """
 
     learning_rate: Annotated[
-        float | None,
-        Field(gt=0),
-        Option("Learning rate of the first step.", TRAINING, default=BY_RECIPE),
+        PositiveFloat | None, Option("Learning rate of the first step.", default=BY_RECIPE)
     ] = None
     seed: Annotated[
-        int, Field(ge=0), Option("Random seed; the choice of images is always the same.", TRAINING)
+        NonNegativeInt, Option("Random seed; the choice of images is always the same.")
     ] = 0
 
     @classmethod
@@ -164,7 +146,7 @@ class ReproduceSettings(Budget):
         str | None,
         Option("Pattern of rows, such as 'cifar10/cfl-conv256*'.", default="all", metavar="ROWS"),
     ] = None
-    seeds: Annotated[int, Field(ge=1), Option("Runs of each row, with seeds from 0.")] = 1
+    seeds: Annotated[int, COUNT, Option("Runs of each row, with seeds from 0.")] = 1
     recipe: Annotated[
         str | None,
         Option(
@@ -173,9 +155,7 @@ class ReproduceSettings(Budget):
         ),
     ] = None
     images: Annotated[
-        int | None,
-        Field(ge=1),
-        Option("Images in a figure.", default="6, 3 in figure 3, 2000 for t-SNE"),
+        int | None, COUNT, Option("Images in a figure.", default="6, 3 in figure 3, 2000 for t-SNE")
     ] = None
     out: Annotated[Path, Option("Folder of runs and results.", metavar="DIR")] = Path(
         "runs/reproduce"

@@ -282,39 +282,33 @@ OTHERS = {
 }
 
 
-def _recipes() -> dict[str, Recipe]:
-    recipes: dict[str, Recipe] = {}
-    for network in NETWORKS:
-        recipes[f"cfl-{network}"] = Recipe(CFL, network, {"loss": TOTAL_D})
-        recipes[f"cfl-{network}-usual-feat"] = Recipe(
-            CFL, network, {"loss": replace(TOTAL_D, feat_form="usual")}
-        )
-        recipes[f"cfl-{network}-b"] = Recipe(CFL, network, {"loss": TOTAL_B})
-        for name, change in ABLATIONS.items():
-            recipes[f"cfl-{network}-{name}"] = Recipe(CFL, network, {"loss": TOTAL_B} | change)
-        recipes[f"bp-{network}"] = Recipe(BP, network)
-        recipes[f"bp-{network}-total"] = Recipe(
-            BP, network, {"supervision": "last layer", "loss": TOTAL_B}
-        )
-        recipes[f"bp-{network}-every-layer"] = Recipe(
-            BP, network, {"supervision": "every layer", "loss": TOTAL_D}
-        )
-        recipes[f"fa-{network}"] = Recipe(FA, network)
-        recipes[f"dfa-{network}"] = Recipe(FA, network, {"direct": True})
-    for positions in (1, 4, 12):
-        recipes[f"cfl-fc-k{positions}"] = Recipe(
-            CFL, "fc", {"loss": TOTAL_B, "positions": positions}
-        )
-    for network in ("conv256", "conv512"):
-        recipes[f"cfl-plus-{network}"] = Recipe(CFL, network, CFL_PLUS)
-        recipes[f"cfl-{network}-usual-feat-grid"] = Recipe(CFL, network, USUAL_FEAT_GRID)
-    recipes |= OTHERS
-    recipes["cfl-vit"] = Recipe(CFL, "vit", {"loss": TOTAL_B}, learning_rate=1e-3)
-    recipes["bp-vit"] = Recipe(BP, "vit", learning_rate=1e-3)
-    return recipes
-
-
-RECIPES = _recipes()
+# What every network is trained with, its name in place of the braces.
+SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cfl-{}": (CFL, {"loss": TOTAL_D}),
+    "cfl-{}-usual-feat": (CFL, {"loss": replace(TOTAL_D, feat_form="usual")}),
+    "cfl-{}-b": (CFL, {"loss": TOTAL_B}),
+    **{f"cfl-{{}}-{name}": (CFL, {"loss": TOTAL_B} | own) for name, own in ABLATIONS.items()},
+    "bp-{}": (BP, {}),
+    "bp-{}-total": (BP, {"supervision": "last layer", "loss": TOTAL_B}),
+    "bp-{}-every-layer": (BP, {"supervision": "every layer", "loss": TOTAL_D}),
+    "fa-{}": (FA, {}),
+    "dfa-{}": (FA, {"direct": True}),
+}
+RECIPES = {
+    name.format(network): Recipe(rule, network, options)
+    for network in NETWORKS
+    for name, (rule, options) in SYSTEMS.items()
+}
+for positions in (1, 4, 12):
+    options = {"loss": TOTAL_B, "positions": positions}
+    RECIPES[f"cfl-fc-k{positions}"] = Recipe(CFL, "fc", options)
+for network in ("conv256", "conv512"):
+    RECIPES[f"cfl-plus-{network}"] = Recipe(CFL, network, CFL_PLUS)
+    RECIPES[f"cfl-{network}-usual-feat-grid"] = Recipe(CFL, network, USUAL_FEAT_GRID)
+RECIPES |= OTHERS | {
+    "cfl-vit": Recipe(CFL, "vit", {"loss": TOTAL_B}, learning_rate=1e-3),
+    "bp-vit": Recipe(BP, "vit", learning_rate=1e-3),
+}
 
 
 def find_recipe(name: str) -> Recipe:

@@ -3,58 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from cfl_edge.errors import UsageError
-
-
-class _ThroughFeedback(torch.autograd.Function):
-    """A convolution or matrix whose input gets its gradient through other weights."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        feedback: Tensor,
-        layer: nn.Conv2d | nn.Linear,
-    ) -> Tensor:
-        ctx.save_for_backward(x, feedback)
-        ctx.layer = layer
-        if isinstance(layer, nn.Linear):
-            return F.linear(x, weight, bias)
-        return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (x, feedback), layer = ctx.saved_tensors, ctx.layer
-        wanted = ctx.needs_input_grad[:3]  # of x, weight, bias
-        if isinstance(layer, nn.Linear):
-            rows = gradient.flatten(0, -2)  # (N, ..., C) to (N * ..., C)
-            of_x = gradient @ feedback if wanted[0] else None
-            of_weight = rows.T @ x.flatten(0, -2) if wanted[1] else None
-            return of_x, of_weight, rows.sum(dim=0) if wanted[2] else None, None, None
-        # The gradients of weight and bias do not depend on the weight: so with the feedback in its
-        # place they stay exact, and only the gradient of x is another one.
-        gradients = torch.ops.aten.convolution_backward(
-            gradient,
-            x,
-            feedback,
-            [layer.out_channels],
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            False,  # transposed
-            [0, 0],
-            layer.groups,
-            wanted,
-        )
-        return *gradients, None, None
 
 
 class FeedbackWeights(nn.Module):
@@ -64,7 +18,7 @@ class FeedbackWeights(nn.Module):
     input gets is B^T delta instead of W^T delta.
 
     Args:
-        layer: Its weight stays the learned one. Padding with zeros only.
+        layer: Its weight stays the learned one.
 
     Example:
         >>> layer = FeedbackWeights(nn.Linear(3, 2, bias=False))
@@ -89,9 +43,13 @@ class FeedbackWeights(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the layer returns."""
-        layer = self.layer
-        out: Tensor = _ThroughFeedback.apply(x, layer.weight, layer.bias, self.feedback, layer)
-        return out
+        if not torch.is_grad_enabled():
+            out: Tensor = self.layer(x)
+            return out
+        fixed = {name: value.detach() for name, value in self.layer.named_parameters()}
+        through: Tensor = functional_call(self.layer, fixed | {"weight": self.feedback}, x)
+        out = self.layer(x.detach())  # its weight and bias get their gradients here
+        return out + (through - through.detach())  # plus 0, whose gradient goes back through B
 
 
 def replace_backward_weights(module: nn.Module) -> None:

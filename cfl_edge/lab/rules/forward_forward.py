@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.rules.goodness import overlay_label
-from cfl_edge.lab.rules.goodness_layers import GoodnessRule
+from cfl_edge.lab.rules.goodness import GoodnessRule, overlay_label
 from cfl_edge.lab.rules.rule import RuleOptions
 
 # Widths of the fully connected nets that the paper's Table 1 counts, by the length of the input.

@@ -1,4 +1,4 @@
-"""Goodness and what is learned from it: one equation, one pure function.
+"""Goodness and what is learned from it: what FF and SymBa have in common.
 
 A layer is good at an image with a label if its activities are large. FF and SymBa raise the
 goodness of the true label (positive) and lower that of a wrong one (negative).
@@ -6,8 +6,15 @@ goodness of the true label (positive) and lower that of a wrong one (negative).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import final
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from cfl_edge.errors import UsageError
+from cfl_edge.lab.rules.rule import O, Rule
 
 TINY = 1e-8  # a vector of zeros stays one
 
@@ -85,3 +92,86 @@ def overlay_label(x: Tensor, labels: Tensor, classes: int) -> Tensor:
     brightest = flat.amax(dim=1, keepdim=True).clamp(min=1.0)  # (N, 1)
     flat[:, :classes] = 0.0
     return flat.scatter_(1, labels[:, None], brightest)
+
+
+class GoodnessRule(Rule[O], ABC):
+    """A rule that raises the goodness of true labels over that of wrong ones, layer by layer.
+
+    Layers take the length of their input away, multiply and rectify. A prediction costs Z passes.
+    """
+
+    @final
+    def build_layers(self, features_in: int, widths: Sequence[int]) -> None:
+        """Build the layers and an optimizer of each.
+
+        Args:
+            features_in: Length of a flattened image with its label.
+            widths: Units of each layer, at least one layer.
+
+        Raises:
+            UsageError: No layer, or one without units.
+        """
+        if not widths or min(widths) < 1:
+            raise UsageError(
+                f"widths are {list(widths)}, expected one or more, each 1 or larger",
+                hint="widths=(1024, 1024)",
+            )
+        sizes = [features_in, *widths]
+        self.layers = nn.ModuleList(
+            nn.Linear(width_in, width) for width_in, width in zip(sizes, widths, strict=False)
+        )
+        self.optimizers = [self.options.build(layer.parameters()) for layer in self.layers]
+
+    @final
+    def update(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Update each layer from its own goodness, right after its forward pass.
+
+        The next layer reads the activities from before the update; no gradient reaches them.
+        """
+        wrong = wrong_labels(labels, self.classes)
+        h = torch.cat([self.with_labels(x, labels), self.with_labels(x, wrong)])  # (2N, features)
+        losses = {}
+        for number, (layer, optimizer) in enumerate(zip(self.layers, self.optimizers, strict=True)):
+            h = _activities(layer, h)  # (2N, C)
+            value = self.loss(*goodness(h).chunk(2)).mean()
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses[f"layer {number + 1}"] = value
+            h = h.detach()
+        return losses
+
+    @final
+    def readouts(self, x: Tensor) -> dict[str, Tensor]:
+        """Score each class by one forward pass with its label.
+
+        Returns:
+            The goodness of each layer, `layer 1`, ..., and their `sum`, the prediction: of three or
+            more layers without the first, as Hinton (2022, section 3.3) does with four, beside the
+            sum of `all layers`; each (N, Z).
+        """
+        columns: list[list[Tensor]] = [[] for _ in self.layers]
+        for z in range(self.classes):
+            h = self.with_labels(x, torch.full((len(x),), z, device=x.device))
+            for layer, column in zip(self.layers, columns, strict=True):
+                h = _activities(layer, h)
+                column.append(goodness(h))
+        scores = [torch.stack(column, dim=1) for column in columns]  # (N, Z) each
+        named = {f"layer {number}": score for number, score in enumerate(scores, 1)}
+        total = torch.stack(scores).sum(dim=0)
+        if len(scores) < 3:
+            return {**named, "sum": total}
+        return {**named, "all layers": total, "sum": torch.stack(scores[1:]).sum(dim=0)}
+
+    @abstractmethod
+    def with_labels(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Join images (N, C, H, W) and labels (N,) to what the first layer reads."""
+
+    @abstractmethod
+    def loss(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Return the loss of each sample, (N,), of its goodness with either label, (N,) each."""
+
+
+def _activities(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return h of a layer, (N, C), from what the one before hands on, (N, C_in)."""
+    h: Tensor = layer(normalise_length(x)).relu_()
+    return h

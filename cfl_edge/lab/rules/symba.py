@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.rules.goodness_layers import GoodnessRule
+from cfl_edge.lab.rules.goodness import GoodnessRule
 from cfl_edge.lab.rules.rule import RuleOptions
 
 # Equal widths that come to the counts of the paper's Table 1 with the channel of the pattern.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, model_validator
 
 from cfl_edge.config.network import Backbone, ImagePx, Layers, ReplayMib, StatisticsMib
 from cfl_edge.config.settings import Device, Option, RealtimeHz, Settings
@@ -13,6 +13,7 @@ from cfl_edge.defaults import BACKBONE, REPLAY_MIB, STATISTICS_MIB
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.bench.options import listed
 from cfl_edge.lab.learners.offered import MEASURED, SLOW
+from cfl_edge.lab.paper.options import COUNT, SHARE
 
 DEFAULT_HZ = 30.0  # of label delay where no rate is given: what most cameras send
 
@@ -39,35 +40,32 @@ class StreamSettings(Settings):
         ),
     ] = None
     train_images: Annotated[
-        int | None,
-        Field(ge=1),
-        Option("Images of the stream, balanced over the classes.", default="all"),
+        int | None, COUNT, Option("Images of the stream, balanced over the classes.", default="all")
     ] = None
     test_images: Annotated[
-        int | None, Field(ge=1), Option("Images to evaluate on, balanced.", default="all")
+        int | None, COUNT, Option("Images to evaluate on, balanced.", default="all")
     ] = None
     validation: Annotated[
         float,
-        Field(ge=0, lt=1),
+        SHARE,
         Option(
             "Evaluate on this fraction of the training images instead of the test split.",
             metavar="P",
         ),
     ] = 0.0
-    seeds: Annotated[int, Field(ge=1), Option("Runs of each learner.")] = 1
+    seeds: Annotated[int, COUNT, Option("Runs of each learner.")] = 1
     image: ImagePx = None
     backbone: Backbone = BACKBONE
     layers: Layers = None
     replay_mib: ReplayMib = REPLAY_MIB
     statistics_mib: StatisticsMib = STATISTICS_MIB
-    epochs: Annotated[int, Field(ge=1), Option("Passes over a shuffled stream.")] = 1
+    epochs: Annotated[int, COUNT, Option("Passes over a shuffled stream.")] = 1
     classes_per_task: Annotated[
-        int, Field(ge=1), Option("Classes that arrive together, class-incremental.")
+        int, COUNT, Option("Classes that arrive together, class-incremental.")
     ] = 1
     realtime: RealtimeHz = None
     label_delay_s: Annotated[
-        float,
-        Field(ge=0),
+        NonNegativeFloat,
         Option(
             f"Seconds until a label arrives, at {DEFAULT_HZ:g} or HZ frames per second.",
             metavar="S",
@@ -75,11 +73,10 @@ class StreamSettings(Settings):
         ),
     ] = 0.0
     label_noise: Annotated[
-        float, Field(ge=0, lt=1), Option("Fraction of wrong training labels.", metavar="P")
+        float, SHARE, Option("Fraction of wrong training labels.", metavar="P")
     ] = 0.0
     unknown_classes: Annotated[
-        int,
-        Field(ge=0),
+        NonNegativeInt,
         Option("Leave the last N classes out of the stream; measure whether they are recognised."),
     ] = 0
     plot: Annotated[

@@ -77,17 +77,6 @@ def check_features(trainer: Trainer, images: int) -> None:
         )
 
 
-def panel(features: Tensor, labels: Tensor) -> Panel:
-    """Lay features out on a plane with t-SNE, and measure how far they keep the classes apart.
-
-    Args:
-        features: (N, C).
-        labels: Class indices, (N,).
-    """
-    values = features.double().numpy()
-    return Panel(values.shape[1], t_sne(values), silhouette(values, labels))
-
-
 def t_sne(values: Floats) -> Floats:
     """Place samples on a plane so that neighbours stay neighbours, always the same way.
 
@@ -145,7 +134,11 @@ def draw_features(trainer: Trainer, title: str, images: int) -> bytes:
     if dataset.classes > canvas.MOST_NUMBERS and dataset.coarse_of is not None:
         labels, names = dataset.coarse_of[labels], dataset.coarse_names
         title += "\nby coarse class"
-    return features_png([panel(h, labels) for h in layers], labels, names, title)
+    panels = []
+    for h in layers:
+        values = h.double().numpy()
+        panels.append(Panel(values.shape[1], t_sne(values), silhouette(values, labels)))
+    return features_png(panels, labels, names, title)
 
 
 def features_png(
@@ -154,7 +147,7 @@ def features_png(
     """Draw figure 6 or 7: t-SNE of each layer's features, coloured by class.
 
     Args:
-        panels: Of `panel`, one for each layer.
+        panels: One for each layer.
         labels: Class indices, (N,).
         names: Of the classes.
         title: What the run is.
