@@ -7,6 +7,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from cfl_edge.loop.board_health import read_text
+
 
 def cores() -> int:
     """Return how many processors this process may run on."""
@@ -15,15 +17,9 @@ def cores() -> int:
 
 def cpu_model() -> str:
     """Return the board's or processor's name as Linux has it."""
-    try:  # Raspberry Pi, Jetson
-        return Path("/proc/device-tree/model").read_text().rstrip("\0\n")
-    except OSError:
-        pass
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
+    if board := read_text(Path("/proc/device-tree/model")):  # Raspberry Pi, Jetson
+        return board
+    for line in (read_text(Path("/proc/cpuinfo")) or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
             return value.strip()

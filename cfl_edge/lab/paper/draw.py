@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,14 @@ import safetensors
 import safetensors.torch
 
 from cfl_edge.errors import DataError, ModelDamagedError, UsageError
-from cfl_edge.lab.data.dataset import Dataset, fingerprint
+from cfl_edge.lab.data.dataset import fingerprint
 from cfl_edge.lab.paper.figures.attention import check_attention, draw_attention
 from cfl_edge.lab.paper.figures.correlation import draw_correlation
 from cfl_edge.lab.paper.figures.features import check_features, draw_features
 from cfl_edge.lab.paper.figures.matrices import check_matrices, draw_matrices
 from cfl_edge.lab.paper.options import ReproduceSettings, TrainOptions
 from cfl_edge.lab.paper.plan import plan_run
-from cfl_edge.lab.paper.reproduce import DataSets, paper_name
+from cfl_edge.lab.paper.reproduce import data_sets, paper_name
 from cfl_edge.lab.paper.results import RUNS, read_results, run_in
 from cfl_edge.lab.paper.run import RunResult
 from cfl_edge.lab.paper.table import chosen
@@ -109,7 +109,7 @@ def draw_figure(settings: ReproduceSettings, reporter: Reporter) -> Path | None:
     if figure.needs_sklearn:
         _require("sklearn.manifold", "scikit-learn", what)
     images = settings.images or figure.images
-    dataset = _dataset(settings.data, figure.data, reporter)
+    dataset = data_sets(settings.data, [figure.data], reporter.notice)[figure.data]
     options = TrainOptions.of(settings, seed=0)
     plan = plan_run(settings.recipe or figure.recipe, dataset, options, kind=paper_name(dataset))
     trainer = Trainer(plan)
@@ -157,15 +157,10 @@ def _require(module: str, package: str, what: str) -> None:
 def _correlation(settings: ReproduceSettings, reporter: Reporter) -> Path:
     only = None
     if settings.data:
-        only = fingerprint(_dataset(settings.data, CORRELATION_DATA, reporter))
+        sets = data_sets(settings.data, [CORRELATION_DATA], reporter.notice)
+        only = fingerprint(sets[CORRELATION_DATA])
     data, content = draw_correlation(read_results(settings.out).values(), only)
     return _write(settings.out, f"{CORRELATION}-{data}.png", content)
-
-
-def _dataset(sources: Sequence[str], name: str, reporter: Reporter) -> Dataset:
-    dataset = DataSets(sources, [name], reporter.notice).get(name)
-    assert dataset is not None  # or else DataSets has raised
-    return dataset
 
 
 def _write(out: Path, name: str, content: bytes) -> Path:

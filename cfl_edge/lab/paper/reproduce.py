@@ -47,11 +47,14 @@ def reproduce(settings: ReproduceSettings, reporter: Reporter) -> Reproduced:
         ModelWriteError: Disk full, no permission; finished runs are not lost.
     """
     done = Reproduced(select(settings.what, settings.rows))
-    sets = DataSets(settings.data, [row.cell.data for row in done.rows], reporter.notice)
+    sets = data_sets(settings.data, [row.cell.data for row in done.rows], reporter.notice)
     for row in done.rows:
-        dataset = sets.get(row.cell.data, coarse=row.cell.coarse)
-        for seed in range(settings.seeds if dataset else 0):
-            assert dataset is not None
+        dataset = sets.get(row.cell.data)
+        if dataset is None:
+            continue
+        if row.cell.coarse:
+            dataset = with_coarse_labels(dataset)
+        for seed in range(settings.seeds):
             try:
                 result = _result(row, dataset, settings, seed, reporter)
             except ModelLockedError:
@@ -83,46 +86,37 @@ def _result(
     return run_in(settings.out, plan, reporter)
 
 
-class DataSets:
-    """The images for the rows of each of the paper's data sets.
+def data_sets(
+    sources: Sequence[str], wanted: Sequence[str], on_notice: Notice
+) -> dict[str, Dataset]:
+    """Return the images for each of the paper's data sets that rows ask for and `sources` have.
 
     Args:
         sources: As `open_dataset` reads them; none for torchvision's.
-        wanted: The data sets of the rows that were asked for.
-        on_notice: Called with what stands in for what.
+        wanted: The data sets of the rows: `mnist`, `cifar10` or `cifar100`.
+        on_notice: Called with what stands in for what, and which rows have no images.
+
+    Raises:
+        UsageError: No row has images.
+        DataError: A source cannot be read.
     """
-
-    def __init__(self, sources: Sequence[str], wanted: Sequence[str], on_notice: Notice) -> None:
-        self._on_notice = on_notice
-        self._sets: dict[str, Dataset] = {}
-        self._download = not sources
-        for source in sources:
-            dataset = open_dataset(source, on_notice=on_notice)
-            kind = paper_name(dataset)
-            if len(sources) == 1 and len(set(wanted)) == 1 and kind != wanted[0]:
-                on_notice(f"{dataset.name} stands in for {wanted[0]}")
-                kind = wanted[0]
-            self._sets[kind] = dataset
-        missing = sorted(set(wanted) - set(self._sets)) if sources else []
-        if missing:
-            on_notice(f"rows of {', '.join(missing)} are left out: --data names no such data")
-        if sources and len(missing) == len(set(wanted)):
-            raise UsageError(
-                f"--data {' '.join(sources)} has nothing for the rows of {', '.join(missing)}",
-                hint=f"--rows '{next(iter(self._sets))}/*'",
-            )
-
-    def get(self, name: str, *, coarse: bool = False) -> Dataset | None:
-        """Return the images for a data set of the paper, or None where `sources` has none.
-
-        Args:
-            name: `mnist`, `cifar10` or `cifar100`.
-            coarse: With coarse labels.
-        """
-        if self._download and name not in self._sets:
-            self._sets[name] = open_dataset(name, on_notice=self._on_notice)
-        dataset = self._sets.get(name)
-        return with_coarse_labels(dataset) if dataset and coarse else dataset
+    sets: dict[str, Dataset] = {}
+    for source in sources or sorted(set(wanted)):
+        dataset = open_dataset(source, on_notice=on_notice)
+        kind = paper_name(dataset)
+        if len(sources) == 1 and len(set(wanted)) == 1 and kind != wanted[0]:
+            on_notice(f"{dataset.name} stands in for {wanted[0]}")
+            kind = wanted[0]
+        sets[kind] = dataset
+    missing = sorted(set(wanted) - set(sets))
+    if missing:
+        on_notice(f"rows of {', '.join(missing)} are left out: --data names no such data")
+    if len(missing) == len(set(wanted)):
+        raise UsageError(
+            f"--data {' '.join(sources)} has nothing for the rows of {', '.join(missing)}",
+            hint=f"--rows '{next(iter(sets))}/*'",
+        )
+    return sets
 
 
 def paper_name(dataset: Dataset) -> str:

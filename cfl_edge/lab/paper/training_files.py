@@ -91,28 +91,23 @@ def load_checkpoint(folder: Path, trainer: Trainer) -> bool:
     if not path.exists():
         return False
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        device = trainer.config.device
+        with safetensors.safe_open(path, framework="pt", device=device) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             state = json.loads(file.metadata()["state"])
         rule = trainer.rule
         rule.load_state_dict(_below(tensors, "rule."))
         for i, optimizer in enumerate(rule.optimizers):
             for j in range(len(optimizer.moments)):
-                moments = _below(tensors, f"optimizer.{i}.{j}.")
-                optimizer.moments[j] = Moments(
-                    **{name: value.to(trainer.config.device) for name, value in moments.items()}
-                )
+                optimizer.moments[j] = Moments(**_below(tensors, f"optimizer.{i}.{j}."))
         trainer.state = TrainingState(**state)
         trainer.state.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         trainer.state.best = {name: (a, number) for name, (a, number) in state["best"].items()}
-        for number in {number for _, number in trainer.state.best.values()}:
-            weights = _below(tensors, f"best.{number}.")
-            trainer.best_weights[number] = {
-                name: value.to(trainer.config.device) for name, value in weights.items()
-            }
-        torch.set_rng_state(tensors["random"])
-        if trainer.config.device == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"])
+        for _, number in trainer.state.best.values():
+            trainer.best_weights[number] = _below(tensors, f"best.{number}.")
+        torch.set_rng_state(tensors["random"].cpu())
+        if device == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"].cpu())
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ModelDamagedError(
             f"{path} is damaged: {error}", hint=f"rm {path}, and the run starts from its beginning"
