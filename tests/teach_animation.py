@@ -1,6 +1,8 @@
-"""Draw the README's animated picture: somebody teaches by hand, on the real page, in real time.
+"""Draw the pictures of the page: somebody teaches by hand, on the real page, in real time.
 
-    python tests/teach_animation.py docs/images/teach.webp
+    python tests/teach_animation.py docs/images
+
+writes the animated `teach.webp`, and `teach-desktop.webp` and `teach-phone.webp`.
 
 It needs Chromium and the extra `browser`. A camera stand-in shows rendered things; `cfl-edge teach`
 learns them; Playwright holds the buttons and takes a picture of the page as often as it can.
@@ -14,17 +16,18 @@ import time
 from pathlib import Path
 
 import numpy as np
-from browser_page import Teaching, card, chromium, says
+from browser_page import Teaching, card, chromium, held, name_it, says
 from mjpeg_server import Board, serve
 from PIL import Image
 
 from cfl_edge.stream.demo.scene import Dwell
 
 SIZE = (960, 720)
+FILM_SIZE = (720, 540)
 LONGEST_S = 20.0
-MOST_BYTES = 2_000_000
-QUALITIES = (60, 50, 40, 30)
-EVERY_S = 0.15  # between two pictures
+MOST_BYTES = 700_000
+QUALITIES = (60, 50, 40, 30, 20)
+EVERY_S = 0.3  # between two pictures
 CURSOR = """() => {
     const cursor = document.createElement("div");
     cursor.style.cssText = "position:fixed;z-index:9;width:22px;height:22px;margin:-11px;" +
@@ -54,8 +57,8 @@ class Film:
             time.sleep(max(0.0, now_s + EVERY_S - time.monotonic()))
 
     def move(self, locator):
-        """Move the pointer to the middle of something."""
-        locator.scroll_into_view_if_needed()
+        """Move the pointer to the middle of something, clear of the notes at the bottom."""
+        locator.evaluate("element => element.scrollIntoView({ block: 'center' })")
         box = locator.bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self._page.mouse.move(x, y, steps=8)
@@ -69,7 +72,8 @@ class Film:
 
     def write(self, path):
         """Write the film in the best quality that is small enough."""
-        images = [Image.open(io.BytesIO(one)).convert("RGB") for one in self._pictures]
+        opened = [Image.open(io.BytesIO(one)).convert("RGB") for one in self._pictures]
+        images = [one.resize(FILM_SIZE, Image.Resampling.LANCZOS) for one in opened]
         times_ms = 1000 * np.diff([*self._times_s, self._times_s[-1] + 1.5])
         speed = max(1.0, times_ms.sum() / 1000 / LONGEST_S)
         durations = [round(one / speed) for one in times_ms]
@@ -146,13 +150,48 @@ def teach(page, camera, things):
     return film
 
 
-def main(path):
+def shoot(page, path, width):
+    """Write a picture of a page as it stands, so many pixels wide."""
+    taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    size = width, round(width * taken.height / taken.width)
+    picture = taken.resize(size, Image.Resampling.LANCZOS)
+    picture.save(path, "WEBP", quality=80, method=6)
+    print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+def teach_one_more(page, camera, pictures):
+    """Teach a fourth thing, without a film."""
+    camera.pictures = pictures
+    button = page.get_by_role("button", name="Hold to teach something new")
+    button.scroll_into_view_if_needed()
+    with held(page, "Hold to teach something new"):
+        page.wait_for_timeout(4000)
+    name_it(page, "car")
+    says(page, "car")
+
+
+def on_a_phone(browser, address, folder):
+    """Take a picture while a button is held."""
+    options = {"color_scheme": "dark", "has_touch": True}
+    context = browser.new_context(viewport={"width": 360, "height": 720}, **options)
+    page = context.new_page()
+    page.goto(address)
+    button = card(page, "car").get_by_role("button", name="Hold to teach")
+    button.evaluate("button => button.scrollIntoView({ block: 'start' })")
+    with held(page, "Hold to teach: car"):
+        page.get_by_text("Learning: car").wait_for()
+        page.wait_for_timeout(1500)
+        shoot(page, folder / "teach-phone.webp", 360)
+    context.close()
+
+
+def main(out):
     with (
         tempfile.TemporaryDirectory() as folder,
         chromium() as browser,
         serve(Board(interval_s=0.1)) as camera,
     ):
-        things = {name: scenes(name) for name in ("mug", "scissors", "leaf")}
+        things = {name: scenes(name) for name in ("mug", "scissors", "leaf", "car")}
         camera.pictures = things["mug"]
         os.chdir(folder)  # the page shows the folder of the model as it was given
         with Teaching(camera.url, "runs/kitchen", "--ui-port", "0") as teaching:
@@ -164,8 +203,18 @@ def main(path):
             page.get_by_text("Nothing taught yet").wait_for()
             page.evaluate(CURSOR)
             film = teach(page, camera, things)
+            teach_one_more(page, camera, things["car"])
+            camera.pictures = things["mug"]
+            page.set_viewport_size({"width": 1280, "height": 960})
+            page.reload()  # without the cursor
+            says(page, "mug")
+            page.evaluate("scrollTo(0, 0)")
+            page.wait_for_timeout(2000)
+            shoot(page, out / "teach-desktop.webp", 1000)
+            camera.pictures = things["car"]
             context.close()
-    film.write(path)
+            on_a_phone(browser, teaching.address, out)
+    film.write(out / "teach.webp")
 
 
 if __name__ == "__main__":
