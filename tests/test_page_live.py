@@ -40,7 +40,7 @@ def test_without_heartbeats_learning_stops_within_a_second(session):
         until(lambda: time.monotonic() > session.until_s > 0)
         time.sleep(0.2)
     times_s = [now_s for _, _, now_s in session.learned]
-    assert times_s[-1] - times_s[0] <= HEARTBEAT_S
+    assert times_s[-1] - times_s[0] <= HEARTBEAT_S <= 1
 
 
 def test_a_browser_that_is_gone_stops_learning_at_once(session, monkeypatch):
