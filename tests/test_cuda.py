@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import learner_checks
 import numpy as np
@@ -233,12 +234,21 @@ def test_a_captured_step_learns_what_a_step_learns(recipe):
         assert one == pytest.approx(other, rel=0.05, abs=0.05)
 
 
-def test_training_fills_the_time_it_has_and_no_more():
-    gpu_train = script("gpu_train")
+@pytest.mark.parametrize(("slower", "is_done"), [(1, True), (10, False)])
+def test_training_fills_the_time_it_has_and_no_more(monkeypatch, slower, is_done):
+    gpu_train, step, now_s = script("gpu_train"), Trainer.step, [0.0]
+
+    def timed(trainer):
+        now_s[0] += 0.125 if trainer.config.epochs == gpu_train.MAX_EPOCHS else 0.125 * slower
+        return step(trainer)
+
+    monkeypatch.setattr(Trainer, "step", timed)
+    monkeypatch.setattr(gpu_train, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
     result = gpu_train.train_within(small_set(), "bp-conv256", 11.0, "cpu", captured=False)
-    assert 1 <= result["epochs"] == result["epochs_planned"]
-    assert len(result["validation_error"]) == result["epochs"]
-    assert result["seconds"] < 11.0
+    assert result["epochs_planned"] > 1
+    assert (result["epochs"] == result["epochs_planned"]) is is_done
+    assert len(result["validation_error"]) == result["epochs"] >= 1
+    assert result["seconds"] <= 11.0 - gpu_train.RESERVE_S / 2 + 0.125 * slower
     assert 0 <= result["error"]["classifier"] <= 100
     json.dumps(result)
 

@@ -206,11 +206,18 @@ def test_a_full_disk_costs_the_oldest_first(small_disk, notices):
 # ------------------------------------------------------------------------------------------- kill
 
 SAVING = """
-import sys
+import os, sys
 from itertools import count
 from pathlib import Path
 import numpy as np
 from cfl_edge.model.store import Store
+for _ in sys.stdin:  # this process imports; each line starts one that saves until it is killed
+    if not os.fork():
+        break
+    print("ended", os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+else:
+    sys.exit()
+print(os.getpid(), flush=True)
 store = Store(Path(sys.argv[1]))
 first = store.load().manifest["value"] if store.exists() else 0
 for value in count(first + 1):
@@ -226,22 +233,27 @@ def test_kill_at_twenty_random_moments(tmp_path):
     random = np.random.default_rng(0)
     folder = tmp_path / "m"
     interrupted = 0
-    for _ in range(20):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SAVING, folder], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout.readline()
-        time.sleep(random.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        printed = process.stdout.read().split()
-        process.stdout.close()
-        assert process.wait() == -signal.SIGKILL
-        interrupted += any(name.startswith(".writing") for name in checkpoints(folder))
-        notices: list[str] = []
-        saved = Store(folder, on_notice=notices.append).load()
-        value = saved.manifest["value"]
-        assert notices == []  # not even the older checkpoint was needed
-        assert value >= int(printed[-1] if printed else 1)  # what was reported as saved is there
-        assert (saved.tensors["state"]["a"] == value).all()
-        assert (saved.tensors["replay"]["b"] == value // 4).all()
+    with subprocess.Popen(
+        [sys.executable, "-c", SAVING, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as starting:
+        for _ in range(20):
+            print(file=starting.stdin, flush=True)
+            child = int(starting.stdout.readline())
+            line = starting.stdout.readline()
+            time.sleep(random.uniform(0, 0.05))
+            os.kill(child, signal.SIGKILL)
+            while not line.startswith("ended"):
+                printed, line = int(line), starting.stdout.readline()
+            assert line == f"ended {-signal.SIGKILL}\n"
+            interrupted += any(name.startswith(".writing") for name in checkpoints(folder))
+            notices: list[str] = []
+            saved = Store(folder, on_notice=notices.append).load()
+            value = saved.manifest["value"]
+            assert notices == []  # not even the older checkpoint was needed
+            assert value >= printed  # what was reported as saved is there
+            assert (saved.tensors["state"]["a"] == value).all()
+            assert (saved.tensors["replay"]["b"] == value // 4).all()
     assert interrupted > 0  # else the test has shown nothing
