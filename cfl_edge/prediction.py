@@ -83,8 +83,8 @@ def predict_label(
         ('unknown', 0.97, 'pen')
     """
     check_reject(reject, classes)
-    novelty = finite(unknown)
-    rejected = is_rejected(novelty, reject)
+    novelty = float(unknown) if np.isfinite(unknown) else None
+    rejected = reject is not None and novelty is not None and novelty > reject
     nearest, score = None, None
     if len(scores):
         probabilities = softmax(scores)
@@ -109,25 +109,6 @@ def novelty_scores(distances: npt.ArrayLike, table: Floats | None) -> Floats:
         return np.full(distances.shape, np.nan)
     scores: Floats = np.interp(distances, table, np.linspace(0.0, 1.0, len(table)))
     return scores
-
-
-def finite(score: float) -> float | None:
-    """Return a score, None instead of nan."""
-    return float(score) if np.isfinite(score) else None
-
-
-def is_rejected(score: float | None, reject: float | None) -> bool:
-    """Return whether a prediction with this score is answered `unknown`.
-
-    Args:
-        score: Of `novelty_scores`; None or nan where nothing can be said yet rejects nothing.
-        reject: `--reject`, above 0 and at most 1; None rejects nothing.
-
-    Example:
-        >>> is_rejected(0.97, 0.95), is_rejected(0.97, None), is_rejected(None, 0.95)
-        (True, False, False)
-    """
-    return reject is not None and score is not None and score > reject
 
 
 def check_reject(reject: float | None, classes: Sequence[str]) -> None:

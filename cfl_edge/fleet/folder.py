@@ -97,18 +97,8 @@ def boards_of(saved: Saved, folder: Path) -> dict[str, Board]:
         ) from None
 
 
-def contributions_of(text: str, named: dict[str, Path], notice: Notice) -> Iterator[Saved]:
-    """Yield what a folder contributes: that of one board, or those of a merged model's boards.
-
-    Args:
-        text: DIR, or NAME=DIR with the name of the board; without it, the folder's is its name.
-        named: Folders by which boards were named so far; this one is added.
-        notice: Called with what the user should know.
-
-    Raises:
-        ModelError: There is no model, or none that can be merged.
-        UsageError: Another folder of that name was given: one board would replace the other.
-    """
+def _contributions_of(text: str, named: dict[str, Path], notice: Notice) -> Iterator[Saved]:
+    """Yield what a folder contributes, and note the folder by which a board was named."""
     name, path = _named_folder(text)
     folder = Path(path)
     saved = Store(folder, on_notice=notice).load()
@@ -290,7 +280,7 @@ def merge(
         gathering = Gathering(folder, aliases, notice)
         named: dict[str, Path] = {}
         for text in sorted(models, key=_is_plain):  # what boards report now comes after
-            for found in contributions_of(text, named, notice):
+            for found in _contributions_of(text, named, notice):
                 if found.manifest[KEY]["board"] != without:
                     gathering.add(found, is_merged=not _is_plain(text))
         pool, one = gathering.pooled()

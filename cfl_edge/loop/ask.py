@@ -42,7 +42,7 @@ def ask(folder: Path, verb: str, arguments: Mapping[str, Any], on_notice: Notice
     if connection is None:
         return Verbs(FolderModel(folder, on_notice), on_notice=on_notice).do(verb, arguments)
     with connection:
-        answer = ask_session(connection, folder, verb, arguments)
+        answer = _ask_session(connection, folder, verb, arguments)
     for text in answer["notices"]:
         on_notice(text)
     return answer
@@ -61,15 +61,10 @@ def connect(folder: Path) -> socket.socket | None:
     return connection
 
 
-def ask_session(
+def _ask_session(
     connection: socket.socket, folder: Path, verb: str, arguments: Mapping[str, Any]
 ) -> Answer:
-    """Ask the session at the other end of a connection.
-
-    Raises:
-        CflEdgeError: The error of the verb.
-        SessionError: There is no answer.
-    """
+    """Ask the session at the other end of a connection; raise the error of the verb."""
     try:
         send_line(connection, {"verb": verb, "arguments": dict(arguments)})
         connection.settimeout(ANSWER_S)

@@ -184,12 +184,12 @@ def _choose_images(
     calibration = np.stack([image.cpu().numpy() for image, _ in stored])
     labels: list[str | None] = [learner.classes[target] for _, target in stored]
     if options.calibrate is not None:
-        more = read_images(options.calibrate, learner, CALIBRATION_IMAGES, on_notice, labels=False)
+        more = _read_images(options.calibrate, learner, CALIBRATION_IMAGES, on_notice, labels=False)
         calibration = np.concatenate([calibration, more.images])
         labels += [None] * len(more.images)
     checked = Images(calibration, labels)
     if options.check is not None:
-        checked = read_images(options.check, learner, CHECK_IMAGES, on_notice)
+        checked = _read_images(options.check, learner, CHECK_IMAGES, on_notice)
         checked = _require_known(checked, learner.classes, options.check, on_notice)
     labelled = sum(label in learner.classes for label in checked.labels)
     if labelled < LEAST_IMAGES:
@@ -201,22 +201,10 @@ def _choose_images(
     return calibration, checked
 
 
-def read_images(
+def _read_images(
     uri: str, learner: Learner, limit: int, on_notice: Notice, *, labels: bool = True
 ) -> Images:
-    """Return up to `limit` images of a stream, spread over all of it where its length is known.
-
-    Args:
-        uri: The stream.
-        learner: Says what of an image is looked at, and at which size.
-        limit: How many at most.
-        on_notice: Called with what the user should know.
-        labels: Whether the names of folders are labels.
-
-    Raises:
-        StreamError: The stream fails.
-        DataError: It holds no image.
-    """
+    """Return up to `limit` images, spread over all of a stream where its length is known."""
     images, names = [], []
     gaze = Gaze(on_notice, lambda: (learner.view, learner.image_px))
     options = StreamOptions(labels=labels, reduce=gaze.reduction)

@@ -57,7 +57,7 @@ def learn(
         Store(zone.settings.model, on_notice=on_notice).require_usable()
         if zone.settings.publish is not None:
             check_publish(zone.settings.publish, settings.memory_mib)
-    check_labels(settings)
+    _check_labels(settings)
     with ExitStack() as stack:
         models = [LearnedModel(zone, stack, zone.on_notice(on_notice)) for zone in zones]
         inbox = inbox_of(settings)
@@ -76,12 +76,8 @@ def learn(
         return {model.zone.name: model.finish() for model in models}
 
 
-def check_labels(settings: LearnSettings) -> None:
-    """Refuse labels that cannot be told or learned.
-
-    Raises:
-        UsageError: Buttons of a stream that has none, or a name that no class can have.
-    """
+def _check_labels(settings: LearnSettings) -> None:
+    """Refuse buttons of a stream that has none, and a name that no class can have."""
     if settings.label is not None:
         check_name(settings.label, source="--label")
     if settings.labels_from != "serial":

@@ -84,27 +84,14 @@ def look(settings: LookSettings, *, on_notice: Notice = log_notice) -> tuple[Vie
                 f"{stream.uri} ended without a single frame",
                 hint="a folder with images in it, a clip that plays, or demo:",
             )
-    write_view(settings.out, frame, size_px, view)
+    _write_view(settings.out, frame, size_px, view)
     return view, frame
 
 
-def write_view(
+def _write_view(
     path: Path, frame: Frame, size_px: int, view: View, *, written: Counter[str] | None = None
 ) -> None:
-    """Write the picture; an older one stays until the new one is whole.
-
-    Args:
-        path: Where.
-        frame: What the camera sees.
-        size_px: Side of the model's input.
-        view: What the model looks at.
-        written: Adds up the bytes.
-
-    Raises:
-        DataError: The frame does not have the region.
-        UsageError: A folder or a device has that name.
-        ModelWriteError: Disk full, no permission.
-    """
+    """Write the picture; an older one stays until the new one is whole."""
     kind = picture_kind(path)
     if path.exists() and not path.is_file():
         raise UsageError(f"-o is {path}, expected a file", hint=f"-o {VIEW_FILE}")
@@ -135,7 +122,7 @@ def draw_view(store: Store, frame: Frame, learner: Learner, on_notice: Notice) -
     """Write the picture into the folder of a model that learns; where that fails, say so alone."""
     path = store.folder / VIEW_FILE
     try:
-        write_view(path, frame, learner.image_px, learner.view, written=store.written)
+        _write_view(path, frame, learner.image_px, learner.view, written=store.written)
     except (CflEdgeError, OSError, MemoryError) as error:
         reason = getattr(error, "problem", str(error))
         on_notice(f"{VIEW_FILE}, which shows what the model looks at, was not written: {reason}")

@@ -85,7 +85,7 @@ def model_graph(extractor: FeatureExtractor, size_px: int, classifier: Classifie
     joined = graph.node("Concat", sources, JOINED_FEATURES, axis=1)
     padding, one = graph.integers([0, 0, 0, 1]), graph.constant(np.float32(1))
     graph.node("Pad", [joined, padding, one], FEATURES)  # (N, F)
-    append_classifier(graph, FEATURES, classifier)
+    _append_classifier(graph, FEATURES, classifier)
     return graph
 
 
@@ -93,18 +93,12 @@ def classifier_graph(classifier: Classifier) -> GraphBuilder:
     """Build the classifier alone: `features` (N, F) to `scores` (N, Z)."""
     graph = GraphBuilder()
     graph.describe("input", FEATURES, classifier.embeddings.shape[:1])
-    append_classifier(graph, FEATURES, classifier)
+    _append_classifier(graph, FEATURES, classifier)
     return graph
 
 
-def append_classifier(graph: GraphBuilder, features: str, classifier: Classifier) -> None:
-    """End a graph in scores = features @ label_embeddings, and in the distance where there is one.
-
-    Args:
-        graph: Appended to.
-        features: Name of a tensor, (N, F).
-        classifier: Its embeddings become the initializer that a change of classes rewrites.
-    """
+def _append_classifier(graph: GraphBuilder, features: str, classifier: Classifier) -> None:
+    """End a graph in features @ label_embeddings, and in the distance where there is one."""
     embeddings = graph.constant(classifier.embeddings, LABEL_EMBEDDINGS)
     graph.node("MatMul", [features, embeddings], SCORES)
     graph.describe("output", SCORES, classifier.embeddings.shape[1:])

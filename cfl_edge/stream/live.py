@@ -15,7 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
@@ -46,8 +46,8 @@ class Captured:
     Args:
         timestamp_s: When it was taken, on the monotonic clock, in seconds.
         decode: Returns it as RGB, shrunk as far as it is told to where the format can, or raises
-            an `ImageError` where it came damaged; called at most once, in the iterating thread,
-            and possibly after the source was closed.
+            an `ImageError` where it came damaged; called at most once, in any thread, and possibly
+            after the source was closed.
         missed: How many images the source itself dropped just before it.
         label: Class name, where the source knows it: a board's button is held.
         name: What the source calls it, see `Frame.name`.
@@ -155,16 +155,20 @@ class LiveStream(Stream):
         self._error: BaseException | None = None
         self._complaint: StreamError | None = None
         self._damaged_since_s: float | None = None
-        self._started = False  # a first image was decoded
-        self._judged = 0  # until then: images before this one were damaged or dropped
+        self._started = math.isinf(self._timeout_s)  # else once a first image was decoded
         self._description = uri
         self._capture: Capture | None = None  # assigned by the reader thread alone
         self._thread = threading.Thread(target=self._work, name=f"stream {uri}", daemon=True)
         self._thread.start()
-        if math.isinf(self._timeout_s):
-            self._started = True
-        else:
-            self._await_first()
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._started or self._error)
+            if self._error is not None and not self._started:
+                raise self._error
+            self._say()
+        except BaseException:  # also Ctrl-C
+            self.close()
+            raise
 
     def description(self) -> str:
         """Return what came: "/dev/video0: 1280x720 mjpeg at 30 fps (asked 25)"."""
@@ -214,12 +218,9 @@ class LiveStream(Stream):
                     lambda: self._notices or self._slot or self._error or self._stop.is_set(),
                     None if self.on_wait is None else WAIT_S,
                 )
-                notices = list(self._notices)
-                self._notices.clear()
                 taken, self._slot = self._slot, None
                 dropped, bad, error = self.dropped, self.damaged, self._error
-            for text in notices:
-                self._on_notice(text)
+            self._say()
             if self._stop.is_set():
                 return None
             if taken is None:
@@ -232,11 +233,7 @@ class LiveStream(Stream):
             try:
                 image, full_px, jpeg = captured.decode(self._reduce)
             except ImageError as fault:
-                with self._changed:
-                    self.damaged += 1
-                    self._judged = index + 1
-                    self._changed.notify_all()
-                self._complain_when_long(fault)
+                self._note_damage(fault)
                 continue
             self._damaged_since_s = None
             return Frame(
@@ -251,8 +248,17 @@ class LiveStream(Stream):
                 jpeg=jpeg,
             )
 
-    def _complain_when_long(self, fault: ImageError) -> None:
-        """Make the reader thread drop this connection when only damaged images arrive."""
+    def _say(self) -> None:
+        with self._changed:
+            notices = list(self._notices)
+            self._notices.clear()
+        for text in notices:
+            self._on_notice(text)
+
+    def _note_damage(self, fault: ImageError) -> None:
+        """Count it; make the reader thread drop this connection when nothing else arrives."""
+        with self._changed:
+            self.damaged += 1
         now_s = self._clock()
         if self._damaged_since_s is None:
             self._damaged_since_s = now_s
@@ -264,24 +270,6 @@ class LiveStream(Stream):
                 hint="ask for another format or size, and check the cable or the network",
             )
 
-    def _await_first(self) -> None:
-        try:
-            first = self._next_frame()
-        except BaseException:  # also Ctrl-C
-            self.close()
-            raise
-        if first is None:
-            return
-        with self._changed:
-            self._started = True
-            self._changed.notify_all()
-            if self._slot is None:  # put it back, unless a newer one has come
-                picture = Picture(first.image, first.full_px, first.jpeg)
-                decoded = Captured(first.timestamp_s, lambda _: picture, 0, first.label, first.name)
-                self._slot = (first.index, decoded)
-            else:
-                self.dropped += 1
-
     def _work(self) -> None:
         """Hand over images until asked to stop, and then the exception that ended it, if any."""
         lost_s: float | None = None
@@ -291,15 +279,18 @@ class LiveStream(Stream):
                 try:
                     if self._capture is None:
                         self._capture = self._opener()
+                        self._description = self._capture.description
                         if self._capture.caveat is not None:
                             self._tell(self._capture.caveat)
                     came = self._receive(self._capture)
                     self._description = self._capture.description
+                    if not self._started:
+                        came = self._begun(came)
                     if self._complaint is not None:
                         raise self._complaint
                 except StreamError as error:
                     self._complaint = None
-                    if self._never_started():
+                    if not self._started:
                         raise
                     self._release()
                     lost_s = self._clock() if lost_s is None else lost_s
@@ -336,13 +327,21 @@ class LiveStream(Stream):
         if capture is not None:
             capture.close()
 
-    def _never_started(self) -> bool:
-        """Return whether no image has been decoded yet, once the last one has been tried."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._started or self._judged == self._captured or self._stop.is_set()
-            )
-            return not self._started
+    def _begun(self, came: list[Captured]) -> list[Captured]:
+        """Decode images up to the first good one, with which the stream begins; return the rest."""
+        good: Picture | None = None
+        while came and good is None:
+            first, *came = came
+            try:
+                good = first.decode(self._reduce)
+            except ImageError as fault:
+                self._captured += first.missed + 1
+                self.dropped += first.missed
+                self._note_damage(fault)
+        if good is None:
+            return []
+        self._started, self._damaged_since_s, picture = True, None, good
+        return [replace(first, decode=lambda _: picture), *came]
 
     def _left_s(self, error: StreamError, lost_s: float) -> float:
         """Return how long to keep trying, in seconds; raise if that time is over."""

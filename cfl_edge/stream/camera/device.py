@@ -84,7 +84,7 @@ class V4l2Device:
         self._maps: list[mmap.mmap] = []
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            if not can_capture(read_capability(self._fd)):
+            if not can_capture(_read_capability(self._fd)):
                 raise OSError(errno.EPROTONOSUPPORT, "not a capture device")
             pix = self._agree_on_format(pixel_formats, size_px)
             self.pixel_format: str = abi.fourcc_name(pix.pixelformat)
@@ -190,12 +190,8 @@ class V4l2Device:
             self._control(abi.QBUF, buffer)
 
 
-def read_capability(device: int, control: Control = fcntl.ioctl) -> abi.Capability:
-    """Return what an opened video device says of itself.
-
-    Raises:
-        OSError: It is not a video device.
-    """
+def _read_capability(device: int, control: Control = fcntl.ioctl) -> abi.Capability:
+    """Return what an opened device says of itself; one that is no video device is refused."""
     capability = abi.Capability()
     control(device, abi.QUERYCAP, capability)
     return capability
@@ -234,7 +230,7 @@ def read_camera(path: str, control: Control = fcntl.ioctl) -> tuple[str, list[st
     """
     device = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        capability = read_capability(device, control)
+        capability = _read_capability(device, control)
         if not can_capture(capability):
             return None
         name = bytes(capability.card).split(b"\0")[0].decode("utf-8", "replace")

@@ -76,23 +76,13 @@ def image_to_rgb(image: protocol.Image) -> Image:
     return RawDecoder((image.width, image.height), RAW_FORMATS[image.format])(image.data)
 
 
-def stream_error(error: BoardError) -> StreamError:
-    """Return a board's error as one of streams.
-
-    Example:
-        >>> stream_error(PortBusyError("/dev/ttyACM0: another program is using it", hint="wait"))
-        StreamBusyError('/dev/ttyACM0: another program is using it')
-    """
-    return ERRORS.get(type(error), StreamError)(error.problem, hint=error.hint)
-
-
 @contextlib.contextmanager
 def stream_errors() -> Iterator[None]:
     """Turn a board's errors into those of streams."""
     try:
         yield
     except BoardError as error:
-        raise stream_error(error) from None
+        raise ERRORS.get(type(error), StreamError)(error.problem, hint=error.hint) from None
 
 
 def silent_error(uri: str, timeout_s: float, came: str) -> StreamError:
