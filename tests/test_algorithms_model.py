@@ -169,6 +169,6 @@ def test_state_of_the_streaming_discriminant_is_a_covariance_and_class_means():
     algorithm.learn(Encoded(x, x, [x, x[:, :112]]), torch.arange(100), None)
     readout_bytes = 100 * (1280 + 112 + 1) * 4
     statistics_bytes = 4 * (triangle_size(1280) + 100 * 1280)
-    known_bytes = 100 * (1280 * 4 + 8 + 8)  # samples that --reject is measured by
+    known_bytes = 100 * (1280 * 2 + 8 + 8)  # samples that --reject is measured by
     rest = algorithm.state_bytes() - readout_bytes - statistics_bytes - known_bytes
     assert 0 < rest < 4096 + 4 * 100 * (100 + 1)  # and what the means are to each other

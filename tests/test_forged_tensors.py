@@ -51,7 +51,7 @@ OTHERS = {
         np.float32 if array.dtype.kind in "iu" else np.uint8
     ),
     "large": lambda array: np.full_like(
-        array, np.finfo(array.dtype).max / 4 if array.dtype.kind == "f" else 1 << 7
+        array, np.finfo(array.dtype).max / 4 if array.dtype.kind == "f" else 127
     ),
 }
 

@@ -72,26 +72,29 @@ def test_the_joint_readout_asked_about_a_sample_as_if_it_had_not_learned_it():
 
 @pytest.mark.parametrize("classes", [1, 4, 40, 300])
 def test_every_sample_waits_or_is_learned_once_and_the_newest_wait(classes):
-    kept, taught = KeptBack((1,), 2), []
+    kept, taught = KeptBack((2,), 2), []
     for i in range(40 * classes):
         target, seen = i % classes, i // classes + 1
-        taught += kept.turn(Sample(torch.tensor([float(i)]), torch.zeros(2), target), seen=seen)
+        digits = torch.tensor([float(i // 1000), float(i % 1000)])  # exact in half precision
+        taught += kept.turn(Sample(digits, torch.zeros(2), target), seen=seen)
         assert len(kept.samples()["labels"]) <= MOST
     waiting = kept.samples()
-    numbers = waiting["h0"][:, 0].int().tolist()
+    number = torch.tensor([1000.0, 1.0])
+    numbers = (waiting["h0"].float() @ number).int().tolist()
     assert len(numbers) == min(classes * EACH, MOST)
-    assert sorted([*numbers, *(int(sample.h0) for sample in taught)]) == list(range(40 * classes))
+    learned = [int(sample.h0.float() @ number) for sample in taught]
+    assert sorted([*numbers, *learned]) == list(range(40 * classes))
     of_class = {z: [n for n in numbers if n % classes == z] for z in range(classes)}
     counts = [len(own) for own in of_class.values()]
     assert max(counts) - min(counts) <= 1
     for z, own in of_class.items():  # the newest of each class, in order
         assert own == [z + classes * (40 - len(own) + k) for k in range(len(own))]
-    again = KeptBack((1,), 2)
+    again = KeptBack((2,), 2)
     again.put_samples(waiting)
     for key, value in again.samples().items():
         assert torch.equal(value, waiting[key])
     with pytest.raises(ValueError, match="shapes"):
-        KeptBack((1,), 3).put_samples(waiting)
+        KeptBack((2,), 3).put_samples(waiting)
 
 
 def test_the_gain_is_of_accuracy_with_its_standard_error():
@@ -154,6 +157,12 @@ def test_the_frozen_part_knows_what_is_kept_back_and_the_layers_do_not():
         **dict.fromkeys(("bc", "d", "e"), EACH),
         "new": 0,
     }
+
+
+def test_samples_wait_in_half_precision():
+    algorithm = taught().algorithm
+    waiting = {**algorithm.kept_back.samples(), **algorithm.trainer.samples()}
+    assert {value.dtype for key, value in waiting.items() if key != "labels"} == {torch.half}
 
 
 def test_without_a_backbone_nothing_is_kept_back():

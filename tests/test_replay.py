@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cfl_edge.learner.quantise import pack, quantise, unpack
-from cfl_edge.learner.replay import EXACT, Replay
+from cfl_edge.learner.replay import HALF, Replay
 
 
 def make(capacity=20, classes=3, bits=4):
@@ -60,11 +60,11 @@ def test_what_is_read_is_within_half_a_step_of_the_features(bits):
 
 
 def test_exact_samples_come_back_to_the_bit_also_from_the_store():
-    x = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0))
-    replay = Replay((2, 3), limit_mib=1, generator=torch.Generator(), bits=EXACT)
+    x = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0)).half().float()
+    replay = Replay((2, 3), limit_mib=1, generator=torch.Generator(), bits=HALF)
     replay.add_class()
     replay.add(x, [0] * 5)
-    back = Replay((2, 3), limit_mib=1, generator=torch.Generator(), bits=EXACT)
+    back = Replay((2, 3), limit_mib=1, generator=torch.Generator(), bits=HALF)
     back.put_samples(replay.samples())
     assert torch.equal(replay.read(torch.arange(5)), x)
     assert torch.equal(back.read(torch.tensor([3, 1])), x[[3, 1]])

@@ -51,7 +51,7 @@ def test_the_factor_and_what_it_solves_are_those_of_lapack(channels):
 def test_a_matrix_that_is_not_positive_definite_is_refused_by_its_minor():
     triangle = Triangle(torch.zeros(triangle_size(300)), 300)
     triangle.add_to_diagonal(1.0)
-    triangle.panels[1][10, 266] = -1.0  # row and column 266
+    triangle.panels[4][10, 266] = -1.0  # row and column 266
     with pytest.raises(torch.linalg.LinAlgError, match="order 267"):
         triangle.factorise()
 

@@ -49,6 +49,8 @@ class ClassStatistics:
         self._scatter = torch.zeros(triangle_size(channels), device=device)  # (C, C), its triangle
         self._gathered: list[Tensor] = []  # (n, C) each, whose products it does not hold yet
         self._is_few = True  # it holds none yet
+        self._few = max(GATHERED, channels // FEW_OF)  # so many are stored as they are
+        self._folded = 0  # panels of the scatter that hold the products of these
 
     def add_class(self) -> None:
         """Append a class without samples."""
@@ -76,8 +78,10 @@ class ClassStatistics:
         weight = (before * added / total).sqrt()[:, None]
         apart = batch_means - self.means[places]
         self._gathered.append(torch.cat([within, (weight * apart)[before > 0]]))
-        most = max(GATHERED, self.means.shape[1] // FEW_OF) if self._is_few else GATHERED
-        if sum(map(len, self._gathered)) >= most:
+        rows = sum(map(len, self._gathered))
+        if self._is_few:
+            self._fold(rows - self._few)
+        elif rows >= GATHERED:
             self._add_gathered()
         self.means[places] += (added / total)[:, None] * apart
         self.counts[places] = total
@@ -127,13 +131,28 @@ class ClassStatistics:
         if rows.ndim != 2 or rows.shape[1] != channels:
             raise ValueError(f"rows have shape {tuple(rows.shape)}, expected (n, {channels})")
         self._scatter = torch.zeros_like(self._scatter)
-        self._gathered, self._is_few = [rows], True
+        self._gathered, self._is_few, self._folded = [rows], True, 0
+
+    def _fold(self, panels: int) -> None:
+        """Have the products of the first few rows in so many panels of the scatter, at least.
+
+        Each row beyond them asks for one more panel: no sample waits for the whole scatter. Until
+        it is complete the rows are what is read.
+        """
+        triangle = Triangle(self._scatter, self.means.shape[1])
+        if panels <= self._folded or not self._is_few or (rows := self.rows) is None:
+            return
+        triangle.add_products(rows[: self._few], slice(self._folded, panels))
+        self._folded = panels
+        if panels >= len(triangle.panels):
+            self._gathered, self._is_few = [rows[self._few :]], False
 
     def _add_gathered(self) -> None:
-        self._is_few = False
+        triangle = Triangle(self._scatter, self.means.shape[1])
+        self._fold(len(triangle.panels))
         if self._gathered:
             rows, self._gathered = torch.cat(self._gathered), []
-            Triangle(self._scatter, self.means.shape[1]).add_products(rows)
+            triangle.add_products(rows)
 
     def decay(self, factor: float) -> None:
         """Let what was seen so far count `factor` times as much (0 to 1), for moving features."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cfl_edge.core.low_rank import LowRank
 from cfl_edge.core.solving import solving_dtype
-from cfl_edge.core.triangle import Triangle
+from cfl_edge.core.triangle import PROBES, Triangle, random_signs
 from cfl_edge.errors import DIVERGED_HINT, ModelError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NEVER = -1e4  # the bias of a class that has no samples
 SMALLEST = 1e-12
+PROBES_A_SLICE = 8  # of the trace's random signs, then the frame goes on
 MARGIN = 5.0
 """Standard deviations between two class means that no correction may use up, half on either side.
 
@@ -114,10 +115,15 @@ class Factor:
                 hint=DIVERGED_HINT,
             ) from error
         # With Sigma = (1 - a) S + a s I, trace(Sigma^-1 S) is (C - a s trace(Sigma^-1)) / (1 - a).
-        scale = self.alpha * self._scale
-        traced = self._matrix.channels - scale * self._matrix.inverse_trace()
+        # The trace is an estimate for few rows as well, or a merged model, which has none, would
+        # differ.
+        inverse_trace = 0.0
+        for signs in torch.split(random_signs(self._matrix.channels), PROBES_A_SLICE, dim=1):
+            lengths = self._matrix.lengths(signs.to(self._device, self._dtype))
+            inverse_trace += float(lengths.sum()) / PROBES
+            yield
+        traced = self._matrix.channels - self.alpha * self._scale * inverse_trace
         self.spread = traced / (1 - self.alpha)
-        yield
 
     @property
     def error(self) -> float:

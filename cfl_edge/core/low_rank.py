@@ -12,8 +12,6 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from cfl_edge.core.triangle import random_signs
-
 
 class LowRank:
     """f R^T R + d I with rows R (n, C); `cfl_edge.core.triangle.Triangle` is the same for any n.
@@ -86,13 +84,6 @@ class LowRank:
         inside = self._scale * white.square().sum(dim=0)
         lengths: Tensor = (right.double().square().sum(dim=0) - inside) / self._diagonal
         return lengths
-
-    def inverse_trace(self) -> float:
-        """Estimate trace((f R^T R + d I)^-1) as `Triangle` does, and to the same value.
-
-        The exact trace would cost as little, but a merged model, which has no rows, would differ.
-        """
-        return float(self.lengths(random_signs(self.channels)).mean())
 
     def _products(self, right: Tensor) -> Tensor:
         """Return R times columns (C, K), float64 (n, K)."""

@@ -13,6 +13,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
+from cfl_edge.core.rounding import from_levels, to_levels
 from cfl_edge.errors import UsageError
 
 OptimizerName = Literal["sgd", "momentum", "adamw"]
@@ -84,16 +85,16 @@ class Optimizer:
         self.parameters.append(parameter)
         self.moments.append(Moments())
 
-    def round_first_moments(self) -> None:
-        """Round the first moments to half precision, in place: they are stored so.
+    def round_moments(self) -> None:
+        """Round the moments in place to what is stored of them.
 
-        They are running means of gradients, of which a part in a thousand says nothing; learning
-        that goes on after a save is then the same as learning that resumes from it. Second moments
-        are not rounded: their smallest values would become 0.
+        Learning that goes on after a save is then the same as learning that resumes from it.
         """
         for moments in self.moments:
             if moments.first is not None:
-                moments.first.copy_(moments.first.half())
+                moments.first.copy_(from_levels(to_levels(moments.first)))
+            if moments.second is not None:
+                moments.second.copy_(from_levels(to_levels(moments.second.sqrt())).square())
 
     @torch.no_grad()
     def step(self) -> None:

@@ -47,9 +47,9 @@ class Triangle:
             for part, (start, end) in zip(parts, self.bounds, strict=True)
         ]
 
-    def add_products(self, x: Tensor) -> None:
-        """Add the sum of the outer products of rows (N, C), in place."""
-        for panel, (start, end) in zip(self.panels, self.bounds, strict=True):
+    def add_products(self, x: Tensor, panels: slice = slice(None)) -> None:
+        """Add the sum of the outer products of rows (N, C) to some panels, or all, in place."""
+        for panel, (start, end) in zip(self.panels[panels], self.bounds[panels], strict=True):
             panel.addmm_(x[:, start:end].T, x[:, :end])
 
     def diagonal(self) -> Tensor:
@@ -67,11 +67,8 @@ class Triangle:
 
     def square_sum(self) -> float:
         """Return the sum of the squares of all entries of the symmetric matrix."""
-        total = 0.0
-        for i, (start, _) in enumerate(self.bounds):
-            below = torch.linalg.vector_norm(self.panels[i][:, :start])
-            total += 2 * float(below) ** 2 + float(torch.linalg.vector_norm(self._corner(i))) ** 2
-        return total
+        corners = sum(float(self._corner(i).square().sum()) for i in range(len(self.panels)))
+        return 2 * float(self.values @ self.values) - corners
 
     def scaled(self, factor: float, dtype: torch.dtype) -> Triangle:
         """Return a multiple of the matrix, in memory of its own."""
@@ -151,14 +148,6 @@ class Triangle:
         """Return x^T (L L^T)^-1 x of columns x (C, K), L being the factor, float64 (K,)."""
         return self.whiten(right).square().sum(dim=0, dtype=torch.float64)
 
-    def inverse_trace(self) -> float:
-        """Estimate trace((L L^T)^-1), L being the factor, with the same random signs in every call.
-
-        The mean of z^T A z over random signs z is trace(A) (Hutchinson 1989).
-        """
-        probes = random_signs(self.channels).to(self.values)
-        return float((probes * self.solve(probes)).sum()) / PROBES
-
     def _corner(self, i: int) -> Tensor:
         start, end = self.bounds[i]
         return self.panels[i][:, start:end]
@@ -166,6 +155,8 @@ class Triangle:
 
 def random_signs(channels: int) -> Tensor:
     """Return columns of -1 and 1 that estimate traces, (C, PROBES); the same in every call.
+
+    The mean of z^T A z over random signs z is trace(A) (Hutchinson 1989).
 
     Example:
         >>> random_signs(3).abs().sum(dim=0)[:4]
@@ -199,7 +190,7 @@ def outside_heap(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return zeros (size,) in pages of their own, which go back to the system once they are freed.
 
     A covariance is renewed again and again: in the heap each copy would leave a hole that the next
-    one does not fit into.
+    one does not fit into. The pages are private: shared ones take half as long again to come.
 
     Example:
         >>> outside_heap(2, torch.float64, torch.device("cpu"))
@@ -207,7 +198,8 @@ def outside_heap(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """
     if device.type != "cpu" or not size:
         return torch.zeros(size, dtype=dtype, device=device)
-    return torch.frombuffer(mmap.mmap(-1, size * dtype.itemsize), dtype=dtype)
+    memory = mmap.mmap(-1, size * dtype.itemsize, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(memory, dtype=dtype)
 
 
 def triangle_size(channels: int) -> int:

@@ -18,6 +18,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from cfl_edge.core.rounding import to_half
 from cfl_edge.prediction import Gain
 
 LEARNED = 16  # samples of a class that the layers learn first: a class begins with them
@@ -49,7 +50,7 @@ def gain(frozen: Tensor, layers: Tensor, targets: Tensor) -> Gain | None:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A sample of a class, as it came.
+    """A sample of a class, in half precision where it waits.
 
     Args:
         h0: What the first layer reads, (C, H, W).
@@ -92,7 +93,7 @@ class KeptBack:
         if seen <= LEARNED:
             return [sample]
         own = self._waiting.setdefault(sample.target, deque())
-        own.append(Sample(sample.h0.clone(), sample.features.clone(), sample.target))
+        own.append(Sample(to_half(sample.h0), to_half(sample.features), sample.target))
         released = [own.popleft() for _ in range(len(own) - EACH)]
         while sum(map(len, self._waiting.values())) > MOST:  # a class has come: others give way
             released.append(max(self._waiting.values(), key=len).popleft())
@@ -120,7 +121,7 @@ class KeptBack:
         self._waiting.clear()
         targets = tensors["labels"].tolist()
         for i, target in enumerate(targets):
-            parts = {key: tensors[key][i].clone() for key in self._shapes}
+            parts = {key: to_half(tensors[key][i]) for key in self._shapes}
             if any(parts[key].shape != shape for key, shape in self._shapes.items()):
                 raise ValueError(f"a sample that is kept back has not the shapes {self._shapes}")
             self._waiting.setdefault(target, deque()).append(Sample(**parts, target=target))

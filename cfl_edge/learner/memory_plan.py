@@ -21,7 +21,7 @@ from cfl_edge.onnx.network_file import open_network
 from cfl_edge.onnx.network_name import PREFIX
 
 MIB = 2**20
-FLOAT_BYTES = 4
+FLOAT_BYTES, HALF_BYTES = 4, 2
 # Read in once learning begins, whatever is learned: torch's autograd engine, the convolution
 # library's code and the tables that it makes for each shape, buffers of the stream and of the save.
 # A backbone that ran while it was loaded has brought a part of it in. Measured on x86-64 with torch
@@ -200,7 +200,7 @@ def plan_memory(config: LearnerConfig, loaded: Loaded | None = None) -> MemoryPl
         runtime_bytes=RUNTIME_BYTES
         if loaded.backbone_bytes > MIB
         else RUNTIME_WITHOUT_BACKBONE_BYTES,
-        known_bytes=FLOAT_BYTES * (KNOWN * measured + kept_back) if has_backbone else 0,
+        known_bytes=HALF_BYTES * (KNOWN * measured + kept_back) if has_backbone else 0,
         statistics_bytes=triangle_size(solved) * FLOAT_BYTES,
     )
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.learner.quantise import packed_bytes
-from cfl_edge.learner.replay import EXACT, MIB, Replay
+from cfl_edge.learner.replay import HALF, MIB, Replay
 from cfl_edge.learner.state import Rows, State
 from cfl_edge.prediction import Floats, novelty_scores
 
@@ -142,11 +142,11 @@ class KnownSamples:
     """
 
     def __init__(self, channels: int, generator: torch.Generator, device: torch.device) -> None:
-        limit_mib = KNOWN * (packed_bytes((channels,), EXACT) + 8) / MIB
-        # As they are: a copy is told from its neighbours, and a covariance that is solved knows so
-        # few samples to the last bit.
+        limit_mib = KNOWN * (packed_bytes((channels,), HALF) + 8) / MIB
+        # A copy is told from its neighbours, and a covariance of few samples knows each so well
+        # that 8 bits would be off a thousandfold (DECISIONS.md, "State in fewer bytes").
         self._stored = Replay(
-            (channels,), limit_mib=limit_mib, generator=generator, device=device, bits=EXACT
+            (channels,), limit_mib=limit_mib, generator=generator, device=device, bits=HALF
         )
         self.calibrated_at = 0  # samples learned by then
 
@@ -158,7 +158,7 @@ class KnownSamples:
 
     def add(self, x: Tensor, targets: Tensor) -> None:
         """Offer features (N, C) of learned samples of these classes, (N,)."""
-        # A float needs no offset and step: their place counts how often a sample came again.
+        # Half precision needs no offset and step: their place counts how often a sample came again.
         again = self._stored.ranges[:, 0]
         for sample, label in zip(x, targets.tolist(), strict=True):
             places = torch.tensor(self._stored.places[label], dtype=torch.long, device=x.device)
@@ -175,7 +175,7 @@ class KnownSamples:
         if not len(places):
             return places
         most = SAME * sample.abs().max()
-        told = self._stored.values[places, : TOLD * 4].view(torch.float32)
+        told = self._stored.values[places, : TOLD * HALF // 8].view(torch.half).float()
         places = places[((told - sample[:TOLD]).abs() <= most).all(dim=1)]
         far = (self._stored.read(places) - sample).norm(dim=1)
         return places[far <= SAME * sample.norm()]

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfl_edge.core.rounding import to_half
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.quantise import dequantise, pack, packed_bytes, quantise, unpack
 from cfl_edge.learner.state import Rows, State
 
 MIB = 2**20
-EXACT = 32  # bits of a value: as it is, a float
+HALF = 16  # bits of a value: half precision
 BITS = 4  # DECISIONS.md, "Replay memory format"
 
 
@@ -31,7 +32,7 @@ class Replay:
         limit_mib: Bytes for all samples, in MiB; more of them make old classes safer.
         generator: Source of randomness.
         device: Where the samples are stored.
-        bits: Of a value: 4, 8 or `EXACT`.
+        bits: Of a value: 4, 8 or `HALF`.
 
     Raises:
         UsageError: Not even one sample of each of two classes fits.
@@ -137,9 +138,9 @@ class Replay:
         return place
 
     def _write(self, places: Tensor, samples: Tensor) -> None:
-        if self.bits == EXACT:
-            floats = samples.float().reshape(len(samples), -1)
-            self.values[places] = floats.view(torch.uint8).to(self.values.device)
+        if self.bits == HALF:
+            halves = to_half(samples.reshape(len(samples), -1))
+            self.values[places] = halves.view(torch.uint8).to(self.values.device)
             return
         values, ranges = quantise(samples, self.bits)
         self.values[places] = pack(values, self.bits).to(self.values.device)
@@ -147,8 +148,8 @@ class Replay:
 
     def read(self, places: Tensor) -> Tensor:
         """Return the samples at these places as float32, (N, C, H, W)."""
-        if self.bits == EXACT:
-            return self.values[places].view(torch.float32).reshape(-1, *self.shape)
+        if self.bits == HALF:
+            return self.values[places].view(torch.half).float().reshape(-1, *self.shape)
         values = unpack(self.values[places], self.shape, self.bits)
         return dequantise(values, self.ranges[places])
 

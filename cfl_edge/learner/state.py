@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from cfl_edge.core.class_statistics import NEVER, ClassStatistics
 from cfl_edge.core.networks import initial_embeddings
 from cfl_edge.core.optimizers import Optimizer
+from cfl_edge.core.rounding import from_levels, to_levels
 
-HALF_MOST = torch.finfo(torch.half).max
 Groups = dict[str, dict[str, Tensor]]  # file of the model folder: "state", "replay"; name: tensor
 New = Literal["zero", "normal", "never"]
 Merge = Literal["mean", "sum", "weighted"]
+Moment = Literal["first", "second"]
+MOMENTS: tuple[Moment, Moment] = ("first", "second")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class _Field:
     key: str | int
     rows: Rows | None = None
     like: Tensor | None = None  # of its shape: a moment exists only after the first step
-    half: bool = False
+    moment: Moment | None = None  # stored as levels, the second by its root
     free: bool = False  # any length
     computed: bool = False  # stored for others, follows from the rest
     derived: bool = False  # taken out by a change of classes
@@ -149,11 +151,10 @@ class State:
             zip(optimizer.parameters, optimizer.moments, strict=True)
         ):
             rule = Rows() if id(parameter) in rows else None
-            for key in ("first", "second"):
+            for key in MOMENTS:
                 field = f"{name}.{p}.{key}"
-                self._fields.append(
-                    _Field("state", field, moments, key, rule, parameter, half=key == "first")
-                )
+                moment = key if rule is None else None  # levels have no mean
+                self._fields.append(_Field("state", field, moments, key, rule, parameter, moment))
             steps = _Field("state", f"{name}.{p}.steps", moments, "steps", like=torch.zeros(()))
             self._fields.append(steps)
 
@@ -185,8 +186,8 @@ class State:
         for field in self._fields:
             value = field.tensor()
             if value is not None:
-                if field.half:  # beyond its range it would be infinite
-                    value = value.clamp(-HALF_MOST, HALF_MOST).half()
+                if field.moment is not None:
+                    value = to_levels(value.sqrt() if field.moment == "second" else value)
                 groups[field.group][field.name] = value
         for group, prefix, owner in self._samples:
             groups[group] |= {f"{prefix}{key}": value for key, value in owner.samples().items()}
@@ -201,7 +202,7 @@ class State:
             value = field.tensor()
             value = field.like if value is None else value
             if value is not None:
-                size_bytes += value.nbytes // (2 if field.half else 1)
+                size_bytes += value.numel() if field.moment else value.nbytes
         return size_bytes
 
     def declaration(self, stored: Groups) -> dict[str, Any]:
@@ -243,6 +244,9 @@ class State:
                 raise ValueError(
                     f"{field.name} has shape {tuple(value.shape)}, expected {expected}"
                 )
+            if field.moment is not None and value.dtype == torch.int8:
+                value = from_levels(value)
+                value = value.square() if field.moment == "second" else value
             if value.is_floating_point() != current.is_floating_point():
                 raise ValueError(f"{field.name} holds {value.dtype}, expected {current.dtype}")
             self._write(field, value.to(current.dtype))

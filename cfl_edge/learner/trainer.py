@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cfl_edge.core.closed_form import closed_form_parts
 from cfl_edge.core.networks import Network
+from cfl_edge.core.rounding import to_half
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows, State
@@ -105,7 +106,7 @@ class Trainer(Generic[T]):
         """Replace the waiting samples."""
         targets = tensors["labels"].tolist()
         device = next(self.network.parameters()).device
-        samples = tensors["h0"].to(device) if targets else ()
+        samples = to_half(tensors["h0"]).to(device) if targets else ()
         self.pending = list(zip(samples, targets, strict=True))
 
     def add(self, sample: Tensor, target: int) -> None:
@@ -113,7 +114,7 @@ class Trainer(Generic[T]):
 
         Where steps are too slow for the frames, the oldest waiting sample is only remembered.
         """
-        self.pending.append((sample.clone(), target))
+        self.pending.append((to_half(sample), target))
         if len(self.pending) > self.config.batch:
             oldest, its_target = self.pending.pop(0)
             self._remember(oldest[None], [its_target])

@@ -206,7 +206,7 @@ class GradientAlgorithm(Logits, SteppingAlgorithm):
     def recalibrate(self, *, whole: bool = True) -> None:
         """Take the pending step."""
         self.work(all_pending=True)
-        self.optimizer.round_first_moments()
+        self.optimizer.round_moments()
 
     def warm_up(self) -> None:
         """Make the gradients of a step on a copy."""

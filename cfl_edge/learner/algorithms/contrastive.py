@@ -159,7 +159,7 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         if not samples:
             return
         targets = torch.tensor([sample.target for sample in samples], device=self.device)
-        layers = self._layers_of(torch.stack([sample.features for sample in samples]))
+        layers = self._layers_of(torch.stack([sample.features.float() for sample in samples]))
         take(self.statistics, layers, targets)
         for sample in samples:
             self.trainer.add(sample.h0, sample.target)
@@ -208,7 +208,7 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         self._recalibration = None
         self.work(all_pending=True)
         for optimizer in self.contrast.optimizers:
-            optimizer.round_first_moments()
+            optimizer.round_moments()
         if len(self.replay):
             self._recalibrate_on(torch.arange(len(self.replay)), budget_s=None)
 
@@ -218,8 +218,8 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         if self.joint is None or not len(kept["labels"]):
             return None
         targets = kept["labels"].to(self.device)
-        end, x, *_ = torch.split(kept["features"], self.inputs.channels, dim=1)
-        layers = layer_scores(self.statistics, self.network, kept["h0"], self.chunk)
+        end, x, *_ = torch.split(kept["features"].float(), self.inputs.channels, dim=1)
+        layers = layer_scores(self.statistics, self.network, kept["h0"].float(), self.chunk)
         frozen = self.joint.held_out_scores(end, x, targets)
         return gain(frozen, LAYERS_WEIGHT * layers, targets)
 
