@@ -22,9 +22,9 @@ from cfl_edge.lab.paper.figures.features import layer_features, silhouette, t_sn
 from cfl_edge.lab.paper.figures.matrices import class_order, confusion_percent, cosine_similarities
 from cfl_edge.lab.paper.options import ReproduceSettings, TrainOptions
 from cfl_edge.lab.paper.plan import plan_run
-from cfl_edge.lab.paper.results import append_result, read_results
 from cfl_edge.lab.paper.run import RunConfig, RunResult
 from cfl_edge.lab.paper.trainer import Trainer
+from cfl_edge.lab.paper.training_files import append_result, read_results
 
 pytest.importorskip("matplotlib")
 BUDGET = {"epochs": 1, "device": "cpu", "validation": 0.2}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from cfl_edge.lab.paper.published import TABLES, Cell
 from cfl_edge.lab.paper.recipes import RECIPES
-from cfl_edge.lab.paper.results import read_results
 from cfl_edge.lab.paper.table import Row
+from cfl_edge.lab.paper.training_files import read_results
 from cfl_edge.lab.tables import mean_and_spread
 
 ROOT = Path(__file__).parents[1]

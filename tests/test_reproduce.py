@@ -11,14 +11,14 @@ from command_line import cfl_edge
 from rule_checks import Told
 
 from cfl_edge.errors import UsageError
-from cfl_edge.lab.paper import results as command
+from cfl_edge.lab.paper import train as command
 from cfl_edge.lab.paper.options import Budget, ReproduceSettings, TrainOptions
 from cfl_edge.lab.paper.published import TABLES
 from cfl_edge.lab.paper.recipes import RECIPES
 from cfl_edge.lab.paper.reproduce import reproduce
-from cfl_edge.lab.paper.results import RESULTS, append_result, read_results
 from cfl_edge.lab.paper.run import RunConfig, RunResult
 from cfl_edge.lab.paper.table import Row, chosen, markdown, select
+from cfl_edge.lab.paper.training_files import RESULTS, append_result, read_results
 
 SMALL = ["--epochs", "1", "--device", "cpu", "--validation", "0.2"]
 

@@ -21,11 +21,11 @@ from cfl_edge.lab.paper.figures.matrices import check_matrices, draw_matrices
 from cfl_edge.lab.paper.options import ReproduceSettings, TrainOptions
 from cfl_edge.lab.paper.plan import plan_run
 from cfl_edge.lab.paper.reproduce import data_sets, paper_name
-from cfl_edge.lab.paper.results import RUNS, read_results, run_in
 from cfl_edge.lab.paper.run import RunResult
 from cfl_edge.lab.paper.table import chosen
+from cfl_edge.lab.paper.train import run_in
 from cfl_edge.lab.paper.trainer import Trainer
-from cfl_edge.lab.paper.training_files import MODEL
+from cfl_edge.lab.paper.training_files import MODEL, RUNS, read_results
 from cfl_edge.model.replacing import replace_files
 from cfl_edge.view.reporter import Reporter
 

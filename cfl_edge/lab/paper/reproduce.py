@@ -12,9 +12,10 @@ from cfl_edge.lab.paper.options import ReproduceSettings, TrainOptions
 from cfl_edge.lab.paper.plan import plan_run
 from cfl_edge.lab.paper.published import DATA
 from cfl_edge.lab.paper.recipes import kind_of
-from cfl_edge.lab.paper.results import read_results, run_in
 from cfl_edge.lab.paper.run import RunResult
 from cfl_edge.lab.paper.table import Row, select
+from cfl_edge.lab.paper.train import run_in
+from cfl_edge.lab.paper.training_files import read_results
 from cfl_edge.notices import Notice
 from cfl_edge.view.reporter import Reporter
 

@@ -16,9 +16,12 @@ from cfl_edge.lab.paper.plan import Plan
 from cfl_edge.lab.paper.run import Accuracies, Epoch, RunResult
 from cfl_edge.lab.paper.trainer import Trainer, accuracies
 from cfl_edge.lab.paper.training_files import (
+    RUNS,
+    append_result,
     claim,
     load_checkpoint,
     load_result,
+    read_results,
     save_checkpoint,
     save_result,
 )
@@ -63,6 +66,28 @@ def train(plan: Plan, out: Path, reporter: Reporter) -> RunResult | None:
         result = _result(trainer)
         save_result(out, trainer, result)
         return result
+
+
+def run_in(out: Path, plan: Plan, reporter: Reporter) -> RunResult | None:
+    """Train in the run's own folder, and add the result to the others.
+
+    Args:
+        out: Folder of the reproduction.
+        plan: The run.
+        reporter: Told after every step.
+
+    Returns:
+        The result; None after Ctrl-C, SIGTERM or SIGHUP.
+
+    Raises:
+        ModelLockedError: Another process is at the same run.
+        ModelWriteError: Disk full, no permission.
+    """
+    key = plan.config.key()
+    result = train(plan, out / RUNS / key, reporter)
+    if result is not None and key not in read_results(out):
+        append_result(out, result)
+    return result
 
 
 def _run(plan: Plan, out: Path, reporter: Reporter) -> Trainer | None:

@@ -1,6 +1,9 @@
-"""A run's folder: what an interrupted run resumes from, the weights and the result.
+"""The folder of a reproduction: its runs, and a line of JSON for each that is finished.
 
 ```
+results.jsonl             the result of every finished run
+figures/                  see draw.py
+runs/KEY/                 a run's own folder:
 config.json               the run; no other run ever resumes from here
 checkpoint.safetensors    weights, optimizers, random state, best weights; gone once it is done
 model.safetensors         weights after the last epoch
@@ -12,6 +15,7 @@ result.json               the run and its result
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,9 +30,10 @@ from cfl_edge.errors import ModelDamagedError, UsageError
 from cfl_edge.lab.paper.run import Epoch, RunConfig, RunResult
 from cfl_edge.lab.paper.trainer import Trainer, TrainingState
 from cfl_edge.model.replacing import replace_files
-from cfl_edge.model.writing import discard
+from cfl_edge.model.writing import discard, write_error
 
 CONFIG, CHECKPOINT, RESULT = "config.json", "checkpoint.safetensors", "result.json"
+RESULTS, RUNS = "results.jsonl", "runs"
 MODEL, BEST = "model.safetensors", "best.safetensors"
 
 
@@ -136,6 +141,38 @@ def load_result(folder: Path) -> RunResult | None:
         return RunResult.from_json((folder / RESULT).read_text())
     except (FileNotFoundError, ValueError):
         return None
+
+
+def read_results(out: Path) -> dict[str, RunResult]:
+    """Return the results of a folder by the run's key; a line that was cut off does not count."""
+    found = {}
+    try:
+        lines = (out / RESULTS).read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    for line in lines:
+        try:
+            result = RunResult.from_json(line)
+        except ValueError:
+            continue
+        found[result.config.key()] = result
+    return found
+
+
+def append_result(out: Path, result: RunResult) -> None:
+    """Add a line in one write, so that several processes may.
+
+    Raises:
+        ModelWriteError: Disk full, no permission.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out / RESULTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            file.write((result.to_json() + "\n").encode())
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise write_error(error, out / RESULTS, intact="The run's own folder has it.") from error
 
 
 def _file(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
