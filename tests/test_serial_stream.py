@@ -79,6 +79,18 @@ def test_formats_become_rgb():
     assert any(green > 240 and red < 10 for red, green, _ in colours)
 
 
+@pytest.mark.parametrize("proto", ["cfl", "jpeg"])
+def test_jpegs_of_a_board_are_shrunk_while_they_are_decoded(proto):
+    shown, options = itertools.repeat(jpeg()), StreamOptions(reduce=lambda full_px: 2)
+    with (
+        Simulator(shown, proto=proto, fps=50) as board,
+        open_stream(f"serial://{board.port}?proto={proto}", options) as stream,
+    ):
+        frame = next(iter(stream))
+    assert frame.image.shape == (12, 16, 3)
+    assert frame.full_px == (32, 24)
+
+
 def test_the_board_is_asked_for_what_the_address_says():
     with Simulator(gray(), fps=100) as board:
         address = f"serial://{board.port}?fps=50&size=qqvga&q=20"
