@@ -62,6 +62,11 @@ class CflEdgeError(Exception):
         """Return the problem, and the hint on a line of its own."""
         return f"{self.problem}\n  try: {self.hint}"
 
+    @property
+    def in_a_line(self) -> str:
+        """The problem and the hint, for a notice."""
+        return f"{self.problem}; try: {self.hint}"
+
 
 class UsageError(CflEdgeError):
     """An option or argument has a wrong value."""

@@ -14,7 +14,7 @@ import pytest
 from command_line import assert_error, cfl_edge
 from fleet_boards import KINDS, board, config, pictures
 
-from cfl_edge.errors import DataError, ModelDamagedError
+from cfl_edge.errors import DataError, ModelDamagedError, SessionError
 from cfl_edge.fleet import flower, flower_run
 from cfl_edge.fleet.contribution import KEY, SUMMED, contribution
 from cfl_edge.learner.learner import Learner
@@ -132,6 +132,12 @@ def test_programs_that_outlive_a_signal_are_ended_with_what_they_started(tmp_pat
     while _lives(group):
         assert time.monotonic() < end_s
         time.sleep(0.05)
+
+
+def test_a_program_that_fails_by_itself_is_named_with_its_exit_code():
+    words = [sys.executable, "-c", "raise SystemExit(3)"]
+    with pytest.raises(SessionError, match="of Flower ended with exit code 3"):
+        flower_run.run_group(words, {})
 
 
 def _lives(group):

@@ -138,13 +138,13 @@ def serve(grid: Any, context: Any) -> None:
     for node, board in boards.items():
         try:
             own = read_again(Store(shared / board).load(), board)
-            others = add_up(shared, own, print)
+            others, left_out = add_up(shared, own, print)
         except CflEdgeError as error:
             problems[board] = error.problem
             continue
-        problems |= {f"{name} for {board}": why for name, why in others.left_out.items()}
-        summed = others.summed(own)
-        given.append(_message({} if summed is None else to_bytes(summed), node=node, kind=TAKE))
+        problems |= {f"{name} for {board}": why for name, why in left_out.items()}
+        words = to_bytes(others.summed(own, board)) if others.frames else {}
+        given.append(_message(words, node=node, kind=TAKE))
     took = sorted(words["board"] for _, words in _answers(grid, given, answer_s, names, problems))
     problems = {name: visible(why) for name, why in problems.items()}
     result = {"boards": sorted(boards.values()), "took": took, "problems": problems}

@@ -41,15 +41,15 @@ def program(name: str) -> str:
     return found
 
 
-def run_group(words: Sequence[str], environ: Mapping[str, str]) -> int:
+def run_group(words: Sequence[str], environ: Mapping[str, str]) -> None:
     """Run a program of Flower until it ends; a signal ends it and all that it has started.
 
     Args:
         words: The program and its arguments.
         environ: Variables beside those of this process.
 
-    Returns:
-        Its exit code; 0 if a signal asked for the end.
+    Raises:
+        SessionError: It ended by itself, and not well.
     """
     child = subprocess.Popen(
         list(words), env={**os.environ, **QUIET, **environ}, start_new_session=True
@@ -73,7 +73,11 @@ def run_group(words: Sequence[str], environ: Mapping[str, str]) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
         _end_group(child.pid)
-    return 0 if asked else child.wait()
+    if not asked and (code := child.wait()):
+        raise SessionError(
+            f"{Path(words[0]).name} of Flower ended with exit code {code}",
+            hint="read what it printed above, of a port that is taken for instance",
+        )
 
 
 def _end_group(leader: int) -> None:
@@ -98,10 +102,7 @@ def run_server(words: Sequence[str], shared: Path) -> None:
     superlink = [program("flower-superlink"), "--disable-runtime-dependency-installation", *words]
     folder = shared.resolve()
     environ = {FOLDER: str(folder), "FLWR_HOME": str(folder / ".flower")}
-    if code := run_group(superlink, environ):
-        raise SessionError(
-            f"The server ended with exit code {code}", hint="read what it printed; another --port"
-        )
+    run_group(superlink, environ)
 
 
 def run_board(words: Sequence[str], board: str, model: Path, min_count: int) -> None:
@@ -123,8 +124,7 @@ def run_board(words: Sequence[str], board: str, model: Path, min_count: int) -> 
     with socket.create_server(("127.0.0.1", 0)) as free:  # else two boards of a machine share one
         supernode += ["--port", str(free.getsockname()[1])]
     environ = {"FLWR_HOME": str(folder / FLEET_FOLDER / ".flower")}
-    if code := run_group(supernode, environ):
-        raise SessionError(f"Taking part ended with exit code {code}", hint="read what it printed")
+    run_group(supernode, environ)
 
 
 def run_round(address: str, ca: str | None, answer_s: float) -> dict[str, Any]:

@@ -23,14 +23,12 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import final
 
 from cfl_edge.errors import (
     CflEdgeError,
     DataError,
-    ModelDamagedError,
     ModelError,
     ModelNotFoundError,
     UsageError,
@@ -86,31 +84,6 @@ class Synced:
     changed: bool
 
 
-@final
-@dataclass
-class Others:
-    """The sum of what others contribute.
-
-    Args:
-        pool: Their sums.
-        left_out: Why a board was left out, by its name.
-    """
-
-    pool: Pool
-    left_out: dict[str, str] = field(default_factory=dict)
-
-    def summed(self, own: Saved) -> Saved | None:
-        """Return them as one contribution for a board; None if they have learned nothing."""
-        if not self.pool.frames:
-            return None
-        return self.pool.summed(own, own.manifest[KEY]["board"])
-
-
-def others_folder(model: Path) -> Path:
-    """Return where a model folder has the sum of the other boards."""
-    return model / FLEET_FOLDER / OTHERS
-
-
 def sync(
     model: Path,
     shared: Path,
@@ -153,17 +126,17 @@ def sync(
     fleet = model / (GROUP_FOLDER if is_group else FLEET_FOLDER)
     with ModelLock(fleet):
         _require_same_name(fleet, shared, board)
-        others = add_up(shared, own, notice)
+        others, left_out = add_up(shared, own, notice)
         sent_bytes = put_report(own, shared, notice)
-        changed = keep(fleet, others.summed(own), notice)
+        changed = keep(fleet, others.summed(own, board) if others.frames else None, notice)
     return Synced(
         board=board,
         generation=own.manifest[KEY]["generation"],
         sent_bytes=sent_bytes,
-        boards=others.pool.boards,
-        left_out=others.left_out,
-        frames=others.pool.frames,
-        classes=list(others.pool.classes),
+        boards=others.boards,
+        left_out=left_out,
+        frames=others.frames,
+        classes=list(others.classes),
         changed=changed,
     )
 
@@ -196,8 +169,7 @@ def _group_report(folder: Path, shared: Path, board: str, notice: Notice, min_co
     count: Counter[str] = Counter()
     first: dict[str, Saved] = {}
     for name in _boards_below(folder):
-        with suppress(CflEdgeError):  # told of by `add_up`
-            found = read_again(Store(folder / name).load(), name)
+        if found := _report_in(Store(folder / name)):
             plan = repr(plan_of(found))
             count[plan] += 1
             first.setdefault(plan, found)
@@ -207,7 +179,7 @@ def _group_report(folder: Path, shared: Path, board: str, notice: Notice, min_co
             hint=f"cfl-edge fleet sync {folder} --model model on each of its boards",
         )
     one = first[max(count, key=count.__getitem__)]
-    own = add_up(folder, one, notice, is_whole=True).pool.summed(one, check_board(board))
+    own = add_up(folder, one, notice, is_whole=True)[0].summed(one, check_board(board))
     without_rare(own, min_count)
     store = Store(shared / board, on_notice=notice)
     if there := _report_in(store):
@@ -252,7 +224,7 @@ def put_report(own: Saved, shared: Path, notice: Notice) -> int:
 
 def _report_in(store: Store) -> Saved | None:
     """Return the report that is in a folder; None if there is none, or half of one."""
-    with suppress(ModelDamagedError):  # half copied: it is written again
+    with suppress(CflEdgeError):  # half copied: it is written again, and `add_up` tells of others'
         return read_again(store.load(), str(store.folder)) if store.exists() else None
     return None
 
@@ -264,7 +236,7 @@ def add_up(
     *,
     is_whole: bool = False,
     without: Mapping[str, str] | None = None,
-) -> Others:
+) -> tuple[Pool, dict[str, str]]:
     """Add up what all boards but one contribute, and what the other groups have.
 
     A report that is being written or copied, or does not fit, or has a board or a copy of a model
@@ -276,6 +248,9 @@ def add_up(
         notice: Called with what the user should know.
         is_whole: Count `own` too, and the other groups not.
         without: Boards to leave out, and why.
+
+    Returns:
+        Their sums, and why a board was left out, by its name.
     """
     left_out = dict(without or {})
     names = [name for name in _boards_below(shared) if name not in left_out]
@@ -285,7 +260,7 @@ def add_up(
         names += [groups] if groups not in left_out and _is_folder(shared / groups) else []
     mine = () if is_whole else boards_in(own).keys() | origins_in(own)
     counted = dict.fromkeys(mine, own.manifest[KEY]["board"])
-    others = Others(Pool(len(names)), left_out=left_out)
+    others = Pool(len(names))
     for name in names:
         place = shared / name
         try:
@@ -302,13 +277,13 @@ def add_up(
             notice(f"{name} is left out: {error.problem}")
             continue
         try:
-            others.pool.add(found)
+            others.add(found)
         except DataError as error:  # its numbers are in some of the sums by now
             notice(f"{name} is left out: {error.problem}")
             without = {**left_out, name: error.problem}
             return add_up(shared, own, notice, is_whole=is_whole, without=without)
         counted |= dict.fromkeys(boards_in(found).keys() | origins_in(found), str(place))
-    return others
+    return others, left_out
 
 
 def _boards_below(shared: Path) -> list[str]:
@@ -325,7 +300,7 @@ def keep(fleet: Path, summed: Saved | None, notice: Notice) -> bool:
 
     Args:
         fleet: `MODEL/fleet`, or that of a group.
-        summed: From `Others.summed`; with None nothing is left there.
+        summed: The sum of the others; with None nothing is left there.
         notice: Called with what the user should know.
 
     Returns:

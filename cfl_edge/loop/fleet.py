@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, final
 from cfl_edge.errors import CflEdgeError
 from cfl_edge.fleet.contribution import KEY, SUMMED, contribution, read_again, require_same_plan
 from cfl_edge.fleet.pool import Pool
-from cfl_edge.fleet.shared import others_folder
+from cfl_edge.fleet.shared import OTHERS
 from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.model.checkpoint import Saved
-from cfl_edge.model.store import Store
+from cfl_edge.model.store import FLEET_FOLDER, Store
 from cfl_edge.notices import Notice
 from cfl_edge.prediction import Prediction
 
@@ -139,7 +139,7 @@ class Fleet:
 
     def __init__(self, model: Path, learner: Learner, on_notice: Notice) -> None:
         self._own, self._on_notice = learner, on_notice
-        self._path = others_folder(model)
+        self._path = model / FLEET_FOLDER / OTHERS
         self._algorithm = learner.algorithm
         self._next: Joined | None = None  # while it is being solved
         self._newest: Encoded | None = None  # frame, that what is solved is tried on

@@ -56,7 +56,6 @@ def discovery_message(address: MqttAddress, classes: Sequence[str], *, learns: b
             "name": "State",
             "device_class": "enum",
             "options": list(dict.fromkeys([*classes, UNKNOWN])),
-            "state_topic": address.topic(STATE),
         },
         CONFIDENCE: {
             "platform": "sensor",
@@ -64,25 +63,25 @@ def discovery_message(address: MqttAddress, classes: Sequence[str], *, learns: b
             "unit_of_measurement": "%",
             "state_class": "measurement",
             "suggested_display_precision": 0,
-            "state_topic": address.topic(CONFIDENCE),
         },
-        NOVEL: {
-            "platform": "binary_sensor",
-            "name": "Unknown",
-            "state_topic": address.topic(NOVEL),
-        },
-        IMAGE: {
-            "platform": "image",
-            "name": "Image",
-            "content_type": "image/jpeg",
-            "image_topic": address.topic(IMAGE),
-        },
+        NOVEL: {"platform": "binary_sensor", "name": "Unknown"},
+        IMAGE: {"platform": "image", "name": "Image", "content_type": "image/jpeg"},
     }
-    components |= _controls(address, classes) if learns else {}
+    if learns:
+        options = [NO_LABEL, *(name for name in classes if name != NO_LABEL)]
+        components |= {
+            LABEL: {"platform": CONTROLS[LABEL], "name": "Label to teach", "options": options},
+            LEARNING: {"platform": CONTROLS[LEARNING], "name": "Learning"},
+            UNDO: {"platform": CONTROLS[UNDO], "name": "Undo the last label"},
+        }
     base = slug(address.name).replace("-", "_")
     for name, component in components.items():
         component["unique_id"] = f"{address.device_id}_{name}"
         component["default_entity_id"] = f"{component['platform']}.{base}_{name}"
+        if name != UNDO:  # a button has no state
+            component["image_topic" if name == IMAGE else "state_topic"] = address.topic(name)
+        if name in CONTROLS:
+            component["command_topic"] = address.topic(name + SET)
     if not learns:  # a component of its platform alone is removed
         components |= {name: {"platform": platform} for name, platform in CONTROLS.items()}
     message = {
@@ -98,27 +97,3 @@ def discovery_message(address: MqttAddress, classes: Sequence[str], *, learns: b
         "components": components,
     }
     return json.dumps(message).encode("ascii")
-
-
-def _controls(address: MqttAddress, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return what can be asked of a camera that learns."""
-    return {
-        LABEL: {
-            "platform": CONTROLS[LABEL],
-            "name": "Label to teach",
-            "options": [NO_LABEL, *(name for name in classes if name != NO_LABEL)],
-            "state_topic": address.topic(LABEL),
-            "command_topic": address.topic(LABEL + SET),
-        },
-        LEARNING: {
-            "platform": CONTROLS[LEARNING],
-            "name": "Learning",
-            "state_topic": address.topic(LEARNING),
-            "command_topic": address.topic(LEARNING + SET),
-        },
-        UNDO: {
-            "platform": CONTROLS[UNDO],
-            "name": "Undo the last label",
-            "command_topic": address.topic(UNDO + SET),
-        },
-    }

@@ -63,7 +63,7 @@ class Hold:
             submitted = self._mailbox.submit("label", {"label": label, "seconds": HEARTBEAT_S})
         except CflEdgeError as error:
             self._holder = None
-            on_refused(told(error))
+            on_refused(error.in_a_line)
             return
 
         def told_by_session(asked: asyncio.Future[dict[str, Any]]) -> None:
@@ -71,7 +71,7 @@ class Hold:
                 return
             if isinstance(error := asked.exception(), CflEdgeError):
                 self._holder = None
-                on_refused(told(error))
+                on_refused(error.in_a_line)
             elif error is None:
                 self._named = asked.result().get("label", label)
 
@@ -139,8 +139,3 @@ class Standing:
             return
         self.value, self.error = value, None
         self.version += 1
-
-
-def told(error: CflEdgeError) -> str:
-    """Return an error as a sentence and a half for people."""
-    return f"{error.problem}; try: {error.hint}"

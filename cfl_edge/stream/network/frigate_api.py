@@ -160,8 +160,3 @@ class FrigateApi:
             status, (StreamLostError, f"answers with HTTP status {status}", "the log of Frigate")
         )
         raise kind(f"{self._base} {what}", hint=hint.format(host=self._host))
-
-
-def problem_of(error: StreamError) -> str:
-    """Return an error as the end of a sentence, with what to do about it."""
-    return f"{error.problem}; try: {error.hint}" if error.hint else error.problem

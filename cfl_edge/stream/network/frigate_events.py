@@ -28,7 +28,7 @@ from cfl_edge.stream.decode import ImageError, decode_picture
 from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.live import Capture, Captured
-from cfl_edge.stream.network.frigate_api import FrigateApi, problem_of
+from cfl_edge.stream.network.frigate_api import FrigateApi
 from cfl_edge.stream.uri import StreamUri
 
 TOPIC = "frigate/events"
@@ -180,13 +180,13 @@ class EventsCapture(Capture):
         try:
             self._on_notice(f"Frigate {self._api.version()} answers")
         except StreamError as error:
-            self._fail("picture", problem_of(error))
+            self._fail("picture", error.in_a_line)
 
     def _fetch(self, event: Event) -> list[Captured]:
         try:
             data = self._api.picture(event.id)
         except StreamError as error:
-            self._fail("picture", f"event {event.id} is not looked at: {problem_of(error)}")
+            self._fail("picture", f"event {event.id} is not looked at: {error.in_a_line}")
             return []
         self._failing.discard("picture")
         if data is None:
@@ -229,7 +229,7 @@ class EventsCapture(Capture):
         try:
             self._api.label(event.id, event.camera, label, score)
         except StreamError as error:
-            self._fail("sub label", f"event {event.id} gets no sub label: {problem_of(error)}")
+            self._fail("sub label", f"event {event.id} gets no sub label: {error.in_a_line}")
             return
         self._failing.discard("sub label")
 
