@@ -165,7 +165,7 @@ def test_a_small_region_is_said_with_the_answer(asked, lesson):
         saved = Store(lesson.folder).load()
         saved.manifest["counters"]["frame_px"] = [640, 480]
         Store(lesson.folder).save(saved.manifest, saved.tensors)
-    answer = asked.do("region", region="0,0,0.05,1")
+    answer = asked.verbs.do("region", {"region": "0,0,0.05,1"})  # a session's gaze tells it, too
     assert [text for text in answer["notices"] if "has 32 x 480 pixels, fewer than 48" in text]
     assert not asked.do("region", region="0,0,0.5,1")["notices"]
 

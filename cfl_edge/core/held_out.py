@@ -100,7 +100,7 @@ def held_out_distances(
         copies: How often each was learned, (N,), as in several passes; None for once.
 
     Returns:
-        float64 (N,), nan for a sample whose class has no other.
+        float64 (N,), nan for a sample whose class has no other, or where rounding leaves nothing.
     """
     copies = torch.ones(len(x)) if copies is None else copies
     copies = copies.to(x.device, torch.float64)
@@ -117,7 +117,8 @@ def held_out_distances(
         p = without.of_means + m[:, :, None] * a[:, None] + b[:, :, None] * m[:, None]
         p = p + without.q[part, None, None] * b[:, :, None] * b[:, None]
         g = without.g[part]
-        quadratic = (g * torch.linalg.solve(eye + p, g)).sum(dim=1)
+        solved, singular = torch.linalg.solve_ex(eye + p, g)
+        quadratic = (g * solved).sum(dim=1).masked_fill(singular != 0, torch.nan)
         found.append((p.diagonal(dim1=1, dim2=2) - 2 * g).amin(dim=1) + quadratic)
     distances[others] = torch.cat(found)
     return distances
