@@ -165,6 +165,16 @@ def export_command(onnx: Path) -> str:
     return f"cfl-edge export {shlex.quote(str(models[0]))} -o {out}"
 
 
+def quoted(word: object) -> str:
+    """Return a path or another word of a command as a shell takes it.
+
+    Example:
+        >>> quoted(Path("my models/cups")), quoted("pets")
+        ("'my models/cups'", 'pets')
+    """
+    return shlex.quote(str(word))
+
+
 def install_command(extra: str) -> str:
     """Return the command that installs what an extra brings, whether or not a checkout is there.
 

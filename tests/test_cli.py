@@ -306,7 +306,15 @@ def test_a_full_disk(data, small_disk):
         result = learn(data, model, "--checkpoint-s", "0.001")
         assert_error(result, 4, "the disk is full: it needs", "free", "is intact")
         assert [text for text in result.notices if "learning goes on" in text]
+        assert (result.summary["samples"], result.summary["unsaved"]) == (
+            {"above": 16, "left": 16},
+            16,
+        )
         assert contents(model) == before
+        told = cfl_edge("learn", "--stream", data, "--labels-from", "dirs", "--model", model)
+        assert f"model      {model}: 16 learned frames saved, the last 16 are not" in told.out
+        again = f"cfl-edge learn --stream {data} --model {model} --labels-from dirs"
+        assert f"next       {again}" in told.out
         with contextlib.suppress(OSError):
             while True:
                 filler.write(bytes(4096))

@@ -140,3 +140,36 @@ def test_a_requirement_without_its_recall_keeps_its_class(text) -> None:
     with pytest.raises(UsageError) as caught:
         read_requirement(text, ["box", "mug"])
     assert caught.value.hint == "--require mug=0.99"
+
+
+def bare_paths() -> Iterator[str]:
+    """Yield what is filled into a command as it is, though a path may have spaces."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            before = ""
+            for part in node.values if isinstance(node, ast.JoinedStr) else ():
+                if isinstance(part, ast.Constant):
+                    before += str(part.value)
+                elif isinstance(part, ast.FormattedValue):
+                    filled = ast.unparse(part.value)
+                    is_path = re.fullmatch(r"[\w.]*(folder|model|path|out|place)\b( / .*)?", filled)
+                    made = rf"^.*\b{re.escape(filled)}\b.*= .*(shlex\.|quoted\()"
+                    is_quoted = re.search(made, source, re.MULTILINE)
+                    if is_path and not is_quoted and re.search(r"cfl-edge [a-z][^;,]*$", before):
+                        yield f"{path.relative_to(PACKAGE)}:{node.lineno}: {filled}"
+                    before += "1"
+
+
+def test_a_path_in_a_command_is_what_a_shell_takes_for_it() -> None:
+    assert list(bare_paths()) == []
+
+
+def test_commands_with_a_path_that_has_spaces_and_quotes_can_be_pasted(tmp_path: Path) -> None:
+    model = tmp_path / "my model's"
+    small = ("--backbone", "none", "--layers", "8", "--image", "16", "--no-export")
+    learned = cfl_edge("learn", "--stream", "demo:?frames=40", "--model", model, *small)
+    results = [learned, cfl_edge("undo", model, "--frames", "9999"), cfl_edge("undo", model)]
+    for result in results:
+        ((command,),) = (re.findall(r"(?:next +|try: )(cfl-edge .*)", result.out + result.err),)
+        assert str(model) in shlex.split(command)

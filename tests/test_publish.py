@@ -15,14 +15,17 @@ import onnx
 import pytest
 import torch
 from command_line import MAIN, SMALL, assert_error, cfl_edge, process
+from learn_settings import load_settings
 from learner_checks import pictures
 from service_checks import Clock
 
 from cfl_edge.errors import ExportError, UsageError
 from cfl_edge.learner.export import backbone_on_cpu, snapshot_learner
 from cfl_edge.loop.file_watch import stamp_of
+from cfl_edge.loop.learn import learn
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.loop.publish import Publisher, check_publish, open_publisher, write_snapshot
+from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import WriteBudget
 from cfl_edge.onnx.export import model_parts
 from cfl_edge.onnx.inference import OnnxModel
@@ -353,3 +356,22 @@ def test_learner_and_service_are_two_processes(model, tmp_path):
     assert summary["model_failures"] == 0
     shown = [event for event in events if event["event"] == "frame"]
     assert len(shown) == summary["seen"]
+
+
+@pytest.mark.parametrize("publish", [None, "pets.onnx"])
+def test_what_is_published_has_a_model_that_is_saved(publish, tmp_path):
+    """A power cut would leave a file beside no model, in a folder that learn then refuses."""
+    model, there = tmp_path / "m", []
+    asked = load_settings(
+        stream="demo:?frames=6",
+        model=model,
+        backbone="none",
+        layers="8",
+        image=16,
+        checkpoint_s=1e6,
+        export=False,
+        publish=publish and model / publish,
+    )
+    learn(asked, on_step=lambda step: there.append(Store(model).exists()))
+    assert any(there) == (publish is not None)
+    assert not publish or (model / publish).exists()

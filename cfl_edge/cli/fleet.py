@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat
 from cfl_edge import defaults
 from cfl_edge.cli.declare import command
 from cfl_edge.config.settings import ModelSettings, Option, Settings
-from cfl_edge.errors import ModelError, ModelVersionError, UsageError
+from cfl_edge.errors import ModelError, ModelVersionError, UsageError, quoted
 from cfl_edge.names import check_name, nfc
 from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
@@ -313,7 +313,7 @@ def _tell(saved: Saved, model: Path, reporter: Reporter) -> None:
     lines = ["  frames  generation  board"]
     lines += [f"{b.frames:8d}  {b.generation:10d}  {name}" for name, b in boards.items()]
     lines += ["  frames  class", *(f"{count:8d}  {name}" for name, count in frames.items())]
-    lines.append(f"next      cfl-edge export {model} -o {model / 'onnx'}")
+    lines.append(f"next      cfl-edge export {quoted(model)} -o {quoted(model / 'onnx')}")
     fields = {
         "model": model,
         "boards": {name: vars(board) for name, board in boards.items()},

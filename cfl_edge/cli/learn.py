@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config.learn import LearnSettings, TeachSettings
+from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
             "samples": one.samples,
             "model": str(settings_of[name].model),
             "published": one.published,
+            "unsaved": one.unsaved,
             **one.written.fields(),
         }
         told = learned_lines(one, settings_of[name])
@@ -140,6 +142,7 @@ def _mqtt(zone: Zone[LearnSettings], url: str, reporter: Reporter) -> Watch:
 
 def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     """Say what was learned, where it is saved and what to do next."""
+    from cfl_edge.loop.learn_stream import default_labels
     from cfl_edge.prediction import only_answer
 
     summary, folder = learned.summary, settings.model
@@ -173,27 +176,34 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         f"written    {learned.written.line()}",
         f"model      {folder}",
     ]
+    if learned.unsaved:
+        saved = sum(learned.samples.values()) - learned.unsaved
+        lines[-1] += (
+            f": {counted(saved, 'learned frame')} saved, the last {learned.unsaved} are not"
+        )
     if settings.publish is not None:
         lines.append(f"published  {learned.published} times, {settings.publish}")
     if learned.exported:
         lines.append(f"ONNX       {learned.exported.model}")
         model = shlex.quote(str(learned.exported.model))
         command = f"cfl-edge run {model} --stream {shlex.quote(settings.stream)}"
-    elif summary.classes and learned.exports:
+    elif summary.classes and learned.exports and not learned.unsaved:
         command = f"cfl-edge export {quoted} -o {quoted}/onnx"
-    elif summary.classes:
+    elif summary.classes and not learned.unsaved:
         lines.append("ONNX       none: this learner cannot be exported, --learner cfl can")
         command = f"cfl-edge classes list {quoted}"
     elif settings.ui:
         command = again
     else:
-        labels = "--labels-from dirs" if os.path.isdir(settings.stream) else "--labels-from keys"
+        kind = "dirs" if os.path.isdir(settings.stream) else "keys"
+        labels = f"--labels-from {settings.labels_from or default_labels(settings) or kind}"
         if settings.label is not None:
             labels = f"--label {shlex.quote(settings.label)}"
         command = f"{again} {labels}"
     if summary.withheld and not summary.classes:
         command += " --learn-flagged"
-    if single := only_answer([name for name, count in learned.samples.items() if count]):
+    single = only_answer([name for name, count in learned.samples.items() if count])
+    if single and not learned.unsaved:
         lines.append(f"one class  {single}")
         command = again if settings.ui else _second_class(settings, list(learned.samples))
     return [*lines, f"next       {command}"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfl_edge.config.models import UndoSettings
+from cfl_edge.errors import quoted
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def undo(settings: UndoSettings, reporter: Reporter) -> None:
     from cfl_edge.loop.ask import ask
 
     model = settings.model
-    check_reach("undo", f"cfl-edge undo {model}", settings)
+    check_reach("undo", f"cfl-edge undo {quoted(model)}", settings)
     undone = ask(model, "undo", settings.model_dump(exclude={"model"}), reporter.notice)
     if undone["exported"]:
         undone["exported"] = str(model / "onnx")
@@ -49,7 +50,7 @@ def _lines(undone: Answer, model: Path) -> list[str]:
     if exported and undone["classes"]:
         lines += [
             f"ONNX       {exported} still contains what was undone",
-            f"next       cfl-edge export {model} -o {exported}",
+            f"next       cfl-edge export {quoted(model)} -o {quoted(exported)}",
         ]
     elif exported:
         lines.append(f"ONNX       {exported} still contains what was undone: remove it")

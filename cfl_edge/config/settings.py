@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from cfl_edge.defaults import DeviceName
-from cfl_edge.errors import UsageError
+from cfl_edge.errors import UsageError, quoted
 from cfl_edge.notices import size_text
 from cfl_edge.stream.options import FASTEST_HZ, SLOWEST_HZ
 
@@ -315,7 +315,7 @@ def read_toml(option: str, path: Path, hint: str) -> dict[str, Any]:
         raise UsageError(f"{option} {path} is not TOML: {error}", hint=hint) from None
     except OSError as error:
         raise UsageError(
-            f"{option} {path} cannot be read: {error.strerror}", hint=f"ls -l {path}"
+            f"{option} {path} cannot be read: {error.strerror}", hint=f"ls -l {quoted(path)}"
         ) from None
 
 

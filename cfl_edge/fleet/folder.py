@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cfl_edge.errors import DataError, ModelError, ModelWriteError, UsageError
+from cfl_edge.errors import DataError, ModelError, ModelWriteError, UsageError, quoted
 from cfl_edge.fleet.contribution import (
     KEY,
     boards_in,
@@ -77,7 +77,7 @@ def boards_of(saved: Saved, folder: Path) -> dict[str, Board]:
     if not isinstance(fleet, dict):
         raise ModelError(
             f"{folder} is not a merged model: it does not say which boards are in it",
-            hint=f"cfl-edge merge {folder} -o {folder}-merged",
+            hint=f"cfl-edge merge {quoted(folder)} -o {quoted(f'{folder}-merged')}",
         )
     if fleet.get("checkpoint") != saved.number or not os.path.isdir(folder / BOARDS):
         changed = "has changed since it was merged"
@@ -85,7 +85,7 @@ def boards_of(saved: Saved, folder: Path) -> dict[str, Board]:
         raise ModelError(
             f"{folder} {changed if os.path.isdir(folder / BOARDS) else missing}, "
             "so its boards cannot be told apart",
-            hint=f"cfl-edge merge {folder / BOARDS}/* -o {folder}-again",
+            hint=f"cfl-edge merge {quoted(folder / BOARDS)}/* -o {quoted(f'{folder}-again')}",
         )
     try:
         boards = TypeAdapter(dict[str, Board]).validate_python(fleet.get(BOARDS))
@@ -93,7 +93,7 @@ def boards_of(saved: Saved, folder: Path) -> dict[str, Board]:
     except (UsageError, ValidationError):
         raise ModelError(
             f"{folder} has a list of boards that cannot be read",
-            hint=f"cfl-edge merge {folder / BOARDS}/* -o {folder}-again",
+            hint=f"cfl-edge merge {quoted(folder / BOARDS)}/* -o {quoted(f'{folder}-again')}",
         ) from None
 
 
@@ -114,7 +114,7 @@ def _contributions_of(text: str, named: dict[str, Path], notice: Notice) -> Iter
             raise UsageError(
                 f"{other} and {folder} are both called {board!r}, expected another name for each "
                 "board",
-                hint=f"board1={other} board2={folder}",
+                hint=f"board1={quoted(other)} board2={quoted(folder)}",
             )
         yield contribution(saved, board, path)
 
@@ -313,7 +313,7 @@ def subtract(model: Path, board: str, out: Path, notice: Notice) -> Saved:
             f"{model} has no board {board!r}", hint=f"one of its boards: {', '.join(boards)}"
         )
     if len(boards) == 1:
-        raise DataError(f"{board} is the only board of {model}", hint=f"rm -r {model}")
+        raise DataError(f"{board} is the only board of {model}", hint=f"rm -r {quoted(model)}")
     return merge([str(model)], out, aliases={}, without=board, notice=notice)
 
 
@@ -327,7 +327,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise ModelError(
-            f"-o {out} is there already, expected a new or an empty folder", hint=f"-o {out}-2"
+            f"-o {out} is there already, expected a new or an empty folder",
+            hint=f"-o {quoted(f'{out}-2')}",
         )
     place = Path(os.path.abspath(out))
     temporary = place.parent / f"{TEMPORARY}{os.getpid()}-{place.name}"

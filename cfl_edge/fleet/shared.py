@@ -32,6 +32,7 @@ from cfl_edge.errors import (
     ModelError,
     ModelNotFoundError,
     UsageError,
+    quoted,
 )
 from cfl_edge.fleet.contribution import (
     KEY,
@@ -149,7 +150,8 @@ def _require_same_name(fleet: Path, shared: Path, board: str) -> None:
         raise UsageError(
             f"{fleet.parent} takes part in the fleet as {before!r}, expected that name and not "
             f"{board!r}",
-            hint=f"--board {before}; to rename it, rm -r {place.folder} {shared / before} first",
+            hint=f"--board {before}; to rename it, rm -r {quoted(place.folder)} "
+            f"{quoted(shared / before)} first",
         )
 
 
@@ -176,7 +178,7 @@ def _group_report(folder: Path, shared: Path, board: str, notice: Notice, min_co
     if not count:
         raise ModelNotFoundError(
             f"{folder} holds no report of a board",
-            hint=f"cfl-edge fleet sync {folder} --model model on each of its boards",
+            hint=f"cfl-edge fleet sync {quoted(folder)} --model model on each of its boards",
         )
     one = first[max(count, key=count.__getitem__)]
     own = add_up(folder, one, notice, is_whole=True)[0].summed(one, check_board(board))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfl_edge.errors import ModelError, ModelWriteError
+from cfl_edge.errors import ModelError, ModelWriteError, quoted
 from cfl_edge.learner.journal_stored import KEY, forget_journal, put_journal, saved_journal
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
@@ -115,7 +115,7 @@ def notice_stale_export(model: Path, what: str, on_notice: Notice) -> None:
     if (exported / "model.onnx").exists():
         on_notice(
             f"{exported} still has {what}; bring it up to date: "
-            f"cfl-edge export {model} -o {exported}"
+            f"cfl-edge export {quoted(model)} -o {quoted(exported)}"
         )
 
 

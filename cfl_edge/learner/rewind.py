@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfl_edge.config.models import UndoSettings
-from cfl_edge.errors import DataError, UsageError
+from cfl_edge.errors import DataError, UsageError, quoted
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.class_table import arrange
 from cfl_edge.model.store import Saved, Store
@@ -229,7 +229,9 @@ def _nothing(store: Store, saved: Saved, journal_mib: float) -> DataError:
         hint = "learn with --journal-mib 8: what it learns from then on can be undone"
     elif counters.get("merged_boards"):
         reason = "it was merged from those of several boards, and learned nothing since"
-        hint = f"cfl-edge fleet status {store.folder} shows its boards; subtract takes one out"
+        hint = (
+            f"cfl-edge fleet status {quoted(store.folder)} shows its boards; subtract takes one out"
+        )
     elif not counters["frames_learned"]:
         reason = "it has learned no frame"
     else:
@@ -241,7 +243,7 @@ def _nothing(store: Store, saved: Saved, journal_mib: float) -> DataError:
 
 
 def _listed(store: Store) -> str:
-    return f"cfl-edge classes list {store.folder} shows what it has learned"
+    return f"cfl-edge classes list {quoted(store.folder)} shows what it has learned"
 
 
 def _too_far(store: Store, journal: Journal, asked: str, command: str | None) -> DataError:

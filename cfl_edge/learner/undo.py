@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cfl_edge.config.models import UndoSettings
+from cfl_edge.errors import quoted
 from cfl_edge.learner.classes import counts_of
 from cfl_edge.learner.rewind import check_reach, keep_examples, rewind, saved_examples
 from cfl_edge.model.changing import OpenModel
@@ -57,7 +58,7 @@ def undo(model: OpenModel, asked: UndoSettings, *, on_notice: Notice = log_notic
         ModelError: There is no model, another process is at work on it, or it cannot be written.
     """
     store = model.store
-    command = f"cfl-edge undo {store.folder}"
+    command = f"cfl-edge undo {quoted(store.folder)}"
     check_reach("undo", command, asked)
     with model.changing() as saved:
         before = list(saved.manifest["classes"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cfl_edge import errors
-from cfl_edge.errors import SessionError
+from cfl_edge.errors import SessionError, quoted
 from cfl_edge.loop.session_socket import ANSWER_BYTES, CLIENT_S, address, read_line, send_line
 from cfl_edge.loop.verbs import Verbs
 from cfl_edge.model.changing import FolderModel
@@ -75,13 +75,13 @@ def _ask_session(
     except (OSError, ValueError) as error:
         raise SessionError(
             f"The session that learns on {folder} does not answer ({error})",
-            hint=f"cfl-edge classes list {folder} says whether it was done",
+            hint=f"cfl-edge classes list {quoted(folder)} says whether it was done",
         ) from error
     if words is None:
         raise SessionError(
             f"The session that learns on {folder} has ended without an answer, or too many "
             "commands ask it at once",
-            hint=f"cfl-edge classes list {folder} says whether it was done",
+            hint=f"cfl-edge classes list {quoted(folder)} says whether it was done",
         )
 
     def named(text: str) -> str:  # the session may call the folder by another path

@@ -27,6 +27,10 @@ class Checkpoints:
         space: Says at once where the next save will not fit; None for nobody.
         every_s: Seconds between checkpoints. Fewer lose less to a power cut and wear the card more.
         on_notice: Told where a checkpoint fails; learning goes on.
+
+    Attributes:
+        at_once: Whether the first save is not to wait: what is published would outlive the model.
+        saved_frames: Frames ever learned that the newest checkpoint has.
     """
 
     def __init__(
@@ -41,7 +45,8 @@ class Checkpoints:
     ) -> None:
         self._save, self._learner, self._writes = save, learner, writes
         self._space, self._every_s, self._on_notice = space, every_s, on_notice
-        self._saved_s, self._saved_frames = time.monotonic(), learner.frames_learned
+        self._saved_s, self.saved_frames = time.monotonic(), learner.frames_learned
+        self.at_once = False
         self._new_s: float | None = None  # when the first frame came that is not saved
         self._failed = False
 
@@ -49,12 +54,14 @@ class Checkpoints:
         """Save, if it is time and there is something new; a full disk is a notice."""
         if self._space is not None:
             self._space.look(self._on_notice)
-        if self._new_s is None and self._learner.frames_learned > self._saved_frames:
+        if self._new_s is None and self._learner.frames_learned > self.saved_frames:
             self._new_s = time.monotonic()
         if not self._is_due():
             return
         try:
             self.save()
+            if self._failed:
+                self._on_notice(f"saved again: all {self.saved_frames} learned frames")
             self._failed = False
         except ModelWriteError as error:
             self._failed = True
@@ -72,7 +79,7 @@ class Checkpoints:
         """
         with self._writes.counted() if self._writes is not None else nullcontext():
             (how or self._save)()
-        self._saved_frames, self._new_s = self._learner.frames_learned, None
+        self.saved_frames, self._new_s, self.at_once = self._learner.frames_learned, None, False
 
     @property
     def unsaved_s(self) -> float:
@@ -82,9 +89,10 @@ class Checkpoints:
     def _is_due(self) -> bool:
         due = time.monotonic() - self._saved_s >= self._every_s
         journal = self._learner.journal  # undo needs a checkpoint to start from
-        due = due or (journal is not None and journal.base_is_due and not self._failed)
+        wanted = self.at_once or (journal is not None and journal.base_is_due)
+        due = due or (wanted and not self._failed)
         return (
             due
-            and self._learner.frames_learned > self._saved_frames
+            and self._learner.frames_learned > self.saved_frames
             and (self._writes is None or self._writes.may_save())
         )

@@ -78,7 +78,7 @@ class DiskSpace:
             )
 
     def look(self, on_notice: Notice) -> None:
-        """Say once, at once, that the next save will not fit; again after it would have.
+        """Say once, at once, that the next save will not fit, and once that it does again.
 
         Args:
             on_notice: Told of it.
@@ -95,6 +95,11 @@ class DiskSpace:
                 f"{size_text(free_bytes)} are free where {self._store.folder} is saved, the next "
                 f"save needs {size_text(needed_bytes)}: what is learned from now on cannot be "
                 f"kept; {self._hint}"
+            )
+        elif was_short and not self._is_short:
+            on_notice(
+                f"{size_text(free_bytes)} are free again where {self._store.folder} is saved: what "
+                "is learned is kept"
             )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import CflEdgeError, DataError, ExportError
+from cfl_edge.errors import CflEdgeError, DataError, ExportError, quoted
 from cfl_edge.learner.export import export_learner
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.notices import Notice, log_notice
@@ -126,7 +126,7 @@ def note_older_int8(out: Path, model: Path, on_notice: Notice) -> None:
     if (out / INT8_FILE).exists():
         on_notice(
             f"{out / INT8_FILE} is older than the files beside it: "
-            f"cfl-edge export {model} -o {out} --int8 renews it"
+            f"cfl-edge export {quoted(model)} -o {quoted(out)} --int8 renews it"
         )
 
 

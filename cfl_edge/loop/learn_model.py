@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.core.allocator import return_freed_memory
-from cfl_edge.errors import CflEdgeError, UsageError, export_command
+from cfl_edge.errors import CflEdgeError, ModelWriteError, UsageError, export_command, quoted
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
@@ -61,7 +61,8 @@ class Learned:
         published: How often the file of `--publish` was written.
         written: Bytes written to disk.
         exports: Whether the learner can be exported.
-        failed: Why the ONNX files could not be written; the model itself is saved.
+        failed: Why the ONNX files could not be written, or what was learned last not be saved.
+        unsaved: Frames learned that are not saved.
     """
 
     summary: Summary
@@ -71,6 +72,7 @@ class Learned:
     written: Written
     exports: bool = True
     failed: CflEdgeError | None = None
+    unsaved: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class LearnedModel:
         check_reject(settings.reject, self._classes)
         self.gaze = Gaze(on_notice)
         self._watchers: list[Watcher] = []
+        self._failed: CflEdgeError | None = None
 
     def open_labels(self) -> None:
         """Open where labels come from.
@@ -209,7 +212,7 @@ class LearnedModel:
             on_notice=on_notice,
             hold=self._hands.hold,
         )
-        checkpoints = Checkpoints(
+        self._checkpoints = checkpoints = Checkpoints(
             lambda: save_learner(self._store, learner),
             learner,
             writes,
@@ -217,6 +220,7 @@ class LearnedModel:
             every_s=settings.checkpoint_s,
             on_notice=on_notice,
         )
+        checkpoints.at_once = publisher is not None and self._saved is None
         pace = Pace(camera.live, learn_budget_s(settings), camera.heat, self.zone.part)
         fleet: Fleet | None = None
         if settings.memory_mib is None:  # which the sums of others would break
@@ -271,8 +275,14 @@ class LearnedModel:
             stream: Open; it is left open.
 
         Raises:
-            CflEdgeError: See `Session.steps`.
+            CflEdgeError: See `Session.steps`; of a last save that fails, `finish` tells.
         """
+        try:
+            yield from self._steps(stream)
+        except ModelWriteError as error:
+            self._failed = error
+
+    def _steps(self, stream: Stream) -> Iterator[Step]:
         for step in self.session.steps(stream):
             if step.seen == 1:
                 width, height = self.session.frame_px or (0, 0)
@@ -281,23 +291,24 @@ class LearnedModel:
             for watcher in self._watchers:
                 watcher.see(step)
             yield step
-            if self._publisher is not None:
+            if self._publisher is not None and not self._checkpoints.at_once:
                 self._publisher.after_frame()
 
     def finish(self) -> Learned:
         """Take no more verbs, write the ONNX files, and return what was learned; raise nothing."""
         self.mailbox.close()
         learner, publisher = self._learner, self._publisher
-        exported, failed = None, None
+        exported, failed = None, self._failed
         folder = self._settings.model
         try:
-            if publisher is not None:
+            if publisher is not None and failed is None:
                 publisher.finish()
-            exported = _export(learner, self._settings, self._on_notice)
+            if failed is None:
+                exported = _export(learner, self._settings, self._on_notice)
         except KeyboardInterrupt:
             self._on_notice(
                 "interrupted: the model is saved, its ONNX files are not; "
-                f"cfl-edge export {folder} -o {folder / ONNX_FOLDER}"
+                f"cfl-edge export {quoted(folder)} -o {quoted(folder / ONNX_FOLDER)}"
             )
         except CflEdgeError as error:
             again = export_command(folder / ONNX_FOLDER / MODEL_FILE)
@@ -313,6 +324,7 @@ class LearnedModel:
             self._writes.written(publisher, exported),
             declaration(learner.config.learner).exports,
             failed,
+            learner.frames_learned - self._checkpoints.saved_frames,
         )
 
 
@@ -323,7 +335,7 @@ def _export(learner: Learner, settings: LearnSettings, on_notice: Notice) -> Exp
     if settings.memory_mib is not None:
         on_notice(
             "no ONNX files were written: the export would break --memory-mib; "
-            f"cfl-edge export {settings.model} -o {settings.model / ONNX_FOLDER}"
+            f"cfl-edge export {quoted(settings.model)} -o {quoted(settings.model / ONNX_FOLDER)}"
         )
         return None
     if learner.classes and learner.algorithm.readout is None:

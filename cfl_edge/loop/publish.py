@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cfl_edge.errors import CflEdgeError, ExportError, UsageError
+from cfl_edge.errors import CflEdgeError, ExportError, UsageError, quoted
 from cfl_edge.model.opening import irregular
 from cfl_edge.model.replacing import remove_leftovers, staged_files
 from cfl_edge.notices import Notice
@@ -53,7 +53,8 @@ def check_publish(path: Path, memory_mib: float | None) -> None:
     if path.suffix != ".onnx" or path.is_dir():
         name = path / MODEL_FILE if path.is_dir() else path.with_suffix(".onnx")
         raise UsageError(
-            f"--publish is {path}, expected a file that ends in .onnx", hint=f"--publish {name}"
+            f"--publish is {path}, expected a file that ends in .onnx",
+            hint=f"--publish {quoted(name)}",
         )
     target = Path(os.path.realpath(path))
     kind = "a link to itself" if target.is_symlink() else irregular(target)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-from cfl_edge.errors import DataError, ExportError, UsageError
+from cfl_edge.errors import DataError, ExportError, UsageError, quoted
 from cfl_edge.labels.hold import HEARTBEAT_S
 from cfl_edge.labels.ring import LabelledError, NotKeptError
 from cfl_edge.learner.moved import move
@@ -189,18 +189,23 @@ class Verbs(ChangeVerbs):
                 raise ExportError(
                     f"No ONNX files were written: the export would break --memory-mib "
                     f"{running.memory_mib:g}",
-                    hint=f"cfl-edge export {folder} -o {out}, once learning has ended",
+                    hint=f"cfl-edge export {quoted(folder)} -o {quoted(out)}, once learning has "
+                    "ended",
                 )
             from cfl_edge.learner.export import export_learner
             from cfl_edge.loop.export import note_older_int8
 
-            if running.learner.examples and not self._model.store.exists():
-                running.checkpoints.save()  # files of a model that a power cut would take
+            self._save_first(running)
             exported = export_learner(running.learner, out)
             note_older_int8(out, folder, self._notice)
         fields = dataclasses.asdict(exported).items()
         files = {name: str(value) if isinstance(value, Path) else value for name, value in fields}
         return {"said": f"exported {exported.model}", **files}
+
+    def _save_first(self, running: Running) -> None:
+        """Save a model that was never saved: its files would outlive a power cut, and it not."""
+        if running.learner.examples and not self._model.store.exists():
+            running.checkpoints.save()
 
     def region(self, asked: given.Region) -> Answer:
         """Look at another part of the frame from now on; say what that does to what was learned."""
@@ -228,12 +233,14 @@ class Verbs(ChangeVerbs):
 
     def publish(self, asked: given.Nothing) -> Answer:
         """Write the file of --publish now."""
-        publisher = self._running("publish").publisher
+        running = self._running("publish")
+        publisher = running.publisher
         if publisher is None:
             raise UsageError(
                 "Nothing is published: learn was started without --publish",
                 hint="export writes the ONNX files; learn with --publish keeps one up to date",
             )
+        self._save_first(running)
         path = publisher.publish()
         return {"said": f"published {path}", "published": str(path)}
 

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.config.run import RunSettings
 from cfl_edge.config.zones import read_zones
-from cfl_edge.errors import CflEdgeError, ModelError, UsageError
+from cfl_edge.errors import CflEdgeError, ModelError, UsageError, quoted
 from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.session import Session, SessionOptions
@@ -156,7 +156,7 @@ def _check(settings: LearnSettings, names: Sequence[str]) -> None:
     if Store(settings.model).exists():
         raise ModelError(
             f"{settings.model} holds a model, expected a folder for the models of zones",
-            hint=f"--model {settings.model.with_name(settings.model.name + '-zones')}",
+            hint=f"--model {quoted(settings.model.with_name(settings.model.name + '-zones'))}",
         )
 
 

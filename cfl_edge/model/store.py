@@ -35,6 +35,7 @@ from cfl_edge.errors import (
     ModelError,
     ModelLockedError,
     ModelNotFoundError,
+    quoted,
 )
 from cfl_edge.model.checkpoint import (
     FORMAT_VERSION,
@@ -137,7 +138,7 @@ class Store:
             raise ModelError(
                 f"{self.folder} holds other files but no model ({foreign[0]}{more}), "
                 "expected a model folder, an empty folder or a new one",
-                hint=f"--model {self.folder / 'model'}",
+                hint=f"--model {quoted(self.folder / 'model')}",
             )
 
     def load(self) -> Saved:
@@ -167,7 +168,8 @@ class Store:
         if damages:
             raise ModelDamagedError(
                 f"{self.folder} has no usable model ({'; '.join(damages)})",
-                hint=f"restore it from a backup, or learn anew with --model {self.folder}-new",
+                hint="restore it from a backup, or learn anew with --model "
+                f"{quoted(f'{self.folder}-new')}",
             )
         if self._is_file():
             raise ModelNotFoundError(
@@ -361,7 +363,7 @@ class Store:
             if kind is not None and (path.name, kind) != (SOCKET, "a socket"):  # never opened here
                 raise ModelError(
                     f"{path} is {kind}, expected nothing but files and folders in a model folder",
-                    hint=f"ls -l {path}, then rm {path} if it is not needed",
+                    hint=f"ls -l {quoted(path)}, then rm {quoted(path)} if it is not needed",
                 )
         return names
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cfl_edge.errors import ModelWriteError, existing
+from cfl_edge.errors import ModelWriteError, existing, quoted
 
 TEMPORARY = ".writing-"  # what every name starts with that a crash may leave behind
 
@@ -47,7 +47,7 @@ def write_error(
         hint = "quota -s shows your limit; free some space, or name a place on another disk"
     elif error.errno in _NOT_ALLOWED:
         reason = "you may not write there"
-        hint = f"sudo chown -R $USER {existing(target)}, or name a place of your own"
+        hint = f"sudo chown -R $USER {quoted(existing(target))}, or name a place of your own"
     elif error.errno == errno.EROFS:
         reason, hint = (
             "its file system is read-only",
@@ -55,7 +55,7 @@ def write_error(
         )
     elif error.errno == errno.ELOOP and error.filename is not None:
         reason = str(error.strerror)
-        hint = f"rm {error.filename}, or name another folder"
+        hint = f"rm {quoted(error.filename)}, or name another folder"
     elif error.errno in {errno.ENOTDIR, errno.EEXIST}:
         reason = "a file is in the way where a folder is expected"
         hint = "name another folder, or move the file away"

@@ -22,6 +22,7 @@ from cfl_edge.errors import (
     ModelNotFoundError,
     export_command,
     exported_near,
+    quoted,
 )
 from cfl_edge.model.last_stream import taught_zones
 from cfl_edge.model.opening import regular
@@ -112,7 +113,7 @@ def require_plain_file(path: Path) -> None:
         raise ModelNotFoundError(f"{path} does not exist", hint=hint) from None
     except OSError as error:
         raise ModelError(
-            f"{path} cannot be read: {error.strerror}", hint=f"ls -lL {path}"
+            f"{path} cannot be read: {error.strerror}", hint=f"ls -lL {quoted(path)}"
         ) from error
     except _Unusable as error:
         raise ModelDamagedError(f"{path} {error}", hint=hint) from None

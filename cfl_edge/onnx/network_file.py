@@ -17,7 +17,7 @@ import numpy as np
 
 from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within
 from cfl_edge.defaults import IMAGE_PX_WITH_BACKBONE
-from cfl_edge.errors import CflEdgeError, ModelDamagedError, ModelError, UsageError
+from cfl_edge.errors import CflEdgeError, ModelDamagedError, ModelError, UsageError, quoted
 from cfl_edge.onnx.backbone import BackboneGraph, append_joint
 from cfl_edge.onnx.builder import IR_VERSION, OPSET, GraphBuilder, Value
 from cfl_edge.onnx.file_checks import CUT, require_plain_file
@@ -70,7 +70,7 @@ class OpenedNetwork:
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise ModelDamagedError(
                 f"{self.file.path}, the file of the backbone, has changed since it was opened",
-                hint=f"sha256sum {self.file.path} must give {self.sha256}",
+                hint=f"sha256sum {quoted(self.file.path)} must give {self.sha256}",
             )
         return self._graph(content)
 
@@ -212,7 +212,7 @@ def _content(path: Path) -> bytes:
         ) from error
     except OSError as error:
         raise ModelError(
-            f"--backbone: {path} cannot be read: {error.strerror}", hint=f"ls -lL {path}"
+            f"--backbone: {path} cannot be read: {error.strerror}", hint=f"ls -lL {quoted(path)}"
         ) from error
 
 

@@ -10,7 +10,7 @@ from typing import Any, final
 from urllib.parse import urlsplit
 
 from cfl_edge.config.run import RunSettings
-from cfl_edge.errors import ModelError, UsageError, export_command
+from cfl_edge.errors import ModelError, UsageError, export_command, quoted
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.interrupts import Interrupts
@@ -133,7 +133,7 @@ def _event_inbox(settings: RunSettings, models: int) -> Inbox | None:
         raise UsageError(
             f"{what}, but each picture of {stream.shown} is of another object, expected one model "
             "that looks at every picture",
-            hint=f"ls {settings.model}" if models > 1 else "leave --look away",
+            hint=f"ls {quoted(settings.model)}" if models > 1 else "leave --look away",
         )
     return Inbox(MOST_EVENTS)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cfl_edge.errors import UsageError
+from cfl_edge.errors import UsageError, quoted
 from cfl_edge.notices import Notice
 
 TOKEN_VARIABLE = "CFL_EDGE_HTTP_TOKEN"
@@ -156,7 +156,7 @@ def _read_token(path: Path, on_notice: Notice) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise UsageError(
-            f"--token-file {path} cannot be read: {reason}", hint=f"ls -l {path}"
+            f"--token-file {path} cannot be read: {reason}", hint=f"ls -l {quoted(path)}"
         ) from None
     if others:
         on_notice(f"--token-file {path} can be read by other users of this machine: chmod 600")

@@ -9,7 +9,7 @@ from typing import final
 
 import av
 
-from cfl_edge.errors import DataError, StreamError, StreamFormatError, StreamPermissionError
+from cfl_edge.errors import DataError, StreamError, StreamFormatError, StreamPermissionError, quoted
 from cfl_edge.names import check_name
 from cfl_edge.stream.decode import rgb
 from cfl_edge.stream.files.content import other_kind, read_head
@@ -51,7 +51,7 @@ class Clip:
             self._container.close()
             raise StreamFormatError(
                 f"{path} has no images, only sound or text, expected a video",
-                hint=f"look at it with: ffprobe {path}",
+                hint=f"look at it with: ffprobe {quoted(path)}",
             )
         self._video = self._container.streams.video[0]
         self.frames: int | None = self._video.frames or None
@@ -184,7 +184,7 @@ def _refuse_others(path: str) -> None:
     if path.lower().endswith(".npz"):  # an archive; a data set of `train` and `bench streams`
         raise StreamFormatError(
             f"{path} holds arrays, expected a video, or a folder with one subfolder per class",
-            hint=f"cfl-edge bench streams --data {path}, which reads it",
+            hint=f"cfl-edge bench streams --data {quoted(path)}, which reads it",
         )
     stem = os.path.splitext(path)[0]
     raise StreamFormatError(
@@ -198,10 +198,11 @@ def _opening_error(path: str, error: Exception) -> StreamError:
         return missing_error(path)
     if isinstance(error, PermissionError):
         return StreamPermissionError(
-            f"{path} may not be read by this user", hint=f"chmod a+r {path}"
+            f"{path} may not be read by this user", hint=f"chmod a+r {quoted(path)}"
         )
     reason = getattr(error, "strerror", None) or str(error)
     return StreamFormatError(
         f"{path} cannot be read as a video or an image: {reason}",
-        hint=f"look at it with: ffprobe {path} (a recording cut off may have lost its index)",
+        hint=f"look at it with: ffprobe {quoted(path)} (a recording cut off may have lost its "
+        "index)",
     )

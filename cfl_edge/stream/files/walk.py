@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from cfl_edge.errors import StreamError, StreamNotFoundError, StreamPermissionError
+from cfl_edge.errors import StreamError, StreamNotFoundError, StreamPermissionError, quoted
 
 WILDCARD = re.compile(r"[*?\[]")
 
@@ -150,6 +150,6 @@ def missing_error(path: str) -> StreamNotFoundError:
 def _folder_error(folder: str, error: OSError) -> StreamError:
     if isinstance(error, PermissionError):
         return StreamPermissionError(
-            f"{folder} may not be read by this user", hint=f"chmod -R a+rX {folder}"
+            f"{folder} may not be read by this user", hint=f"chmod -R a+rX {quoted(folder)}"
         )
-    return StreamError(f"{folder} cannot be read: {error.strerror}", hint=f"ls -l {folder}")
+    return StreamError(f"{folder} cannot be read: {error.strerror}", hint=f"ls -l {quoted(folder)}")
