@@ -205,6 +205,18 @@ def test_the_folder_of_all_reports_is_no_model(hall, kitchen, shared):
     sync(kitchen, shared)
     result = cfl_edge("fleet", "status", shared)
     assert_error(result, 4, f"{shared} holds reports of boards (hall, kitchen)")
+    merge = f"try: cfl-edge merge {shared}/* -o {shared}-merged"
+    one = cfl_edge("fleet", "status", shared / "hall")
+    assert_error(one, 4, f"{shared / 'hall'} is the report of one board")
+    ran = [cfl_edge("run", place, "--stream", "demo:") for place in (shared, shared / "hall")]
+    assert_error(ran[0], 4, f"{shared} is a folder, expected an ONNX file")
+    assert all(merge in each.err for each in (result, one, *ran))
+
+
+def test_a_group_and_a_model_are_not_given_together(hall, shared):
+    result = cfl_edge("fleet", "sync", shared, "--group", shared, "--model", hall)
+    assert_error(result, 2, f"--model is {hall} and --group is {shared}, expected one of them")
+    assert f"try: cfl-edge fleet sync {shared} --group {shared}\n" in result.err
     assert f"try: cfl-edge merge {shared}/* -o {shared}-merged " in result.err
 
 

@@ -141,10 +141,10 @@ def test_ctrl_c_amid_undo_leaves_the_model_as_it_was(lesson, monkeypatch):
     lesson.run(alternating(12))
     before = contents(lesson.folder)
 
-    def interrupted(learner, *_args):
+    def interrupted(learner, *_args, **budget):
         if learner.frames_learned == 3:
             raise KeyboardInterrupt
-        learner_learn(learner, *_args)
+        learner_learn(learner, *_args, **budget)
 
     learner_learn = Learner.learn
     monkeypatch.setattr(Learner, "learn", interrupted)

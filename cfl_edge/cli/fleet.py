@@ -244,6 +244,12 @@ def sync(settings: SyncSettings, reporter: Reporter) -> None:
     from cfl_edge.fleet.contribution import check_board
 
     group, told, news = settings.group, set[str](), set[str]()
+    if group is not None and "model" in settings.model_fields_set:
+        raise UsageError(
+            f"--model is {settings.model} and --group is {group}, expected one of them: a group "
+            "takes part with what its boards report, not with a model",
+            hint=f"cfl-edge fleet sync {quoted(settings.shared)} --group {quoted(group)}",
+        )
 
     def notice(text: str) -> None:
         """Tell what was not told in the round before."""

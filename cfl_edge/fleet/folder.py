@@ -38,6 +38,7 @@ from cfl_edge.fleet.contribution import (
 )
 from cfl_edge.fleet.pool import Pool
 from cfl_edge.model.checkpoint import Saved, number_of
+from cfl_edge.model.last_stream import merge_command
 from cfl_edge.model.replacing import remove_leftovers
 from cfl_edge.model.store import BOARDS, Store
 from cfl_edge.model.writing import TEMPORARY, discard, make_folder, sync_folder, write_error
@@ -73,6 +74,10 @@ def boards_of(saved: Saved, folder: Path) -> dict[str, Board]:
     Raises:
         ModelError: It is no merged model, or was changed since.
     """
+    if merged := merge_command(folder) if KEY in saved.manifest else None:
+        raise ModelError(
+            f"{folder} is the report of one board, expected a merged model", hint=merged
+        )
     fleet = saved.manifest.get(FLEET)
     if not isinstance(fleet, dict):
         raise ModelError(

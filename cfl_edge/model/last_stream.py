@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cfl_edge.config.zones import read_zones
-from cfl_edge.errors import ModelError, UsageError
+from cfl_edge.errors import ModelError, UsageError, quoted
 from cfl_edge.model.checkpoint import Damage, number_of, read_manifest
 
 REPORT = "contribution"  # in the manifest of what a board reports to a fleet
@@ -97,6 +97,21 @@ def taught_zones(folder: Path) -> list[Path]:
     """
     places = sorted({place.parent for place in folder.glob("*/checkpoint-*")})
     return [one for one in places if not is_untaught(one) and REPORT not in newest_manifest(one)]
+
+
+def merge_command(folder: Path) -> str | None:
+    """Return the command that makes one model of reports of boards; None where there is none.
+
+    Args:
+        folder: Of reports, or that of one of them.
+
+    Example:
+        >>> merge_command(Path("nowhere"))
+    """
+    place = folder.absolute().parent if REPORT in newest_manifest(folder) else folder
+    if not any(REPORT in newest_manifest(one.parent) for one in place.glob("*/checkpoint-*")):
+        return None
+    return f"cfl-edge merge {quoted(place)}/* -o {quoted(f'{place}-merged')}"
 
 
 def newest_manifest(folder: Path) -> Mapping[str, Any]:

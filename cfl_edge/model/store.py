@@ -49,7 +49,7 @@ from cfl_edge.model.checkpoint import (
     verify,
     write,
 )
-from cfl_edge.model.last_stream import REPORT, is_zone, learn_command, newest_manifest
+from cfl_edge.model.last_stream import is_zone, learn_command, merge_command
 from cfl_edge.model.lock import LOCK, SOCKET, holder
 from cfl_edge.model.opening import irregular
 from cfl_edge.model.replacing import is_being_written, remove_leftover
@@ -339,11 +339,10 @@ class Store:
         zones = sorted({place.parent.name for place in self.folder.glob("*/checkpoint-*")})
         if zones:
             one = self.folder / zones[0]
-            if REPORT in newest_manifest(one):
-                named = shlex.quote(str(self.folder))
+            if merged := merge_command(self.folder):
                 raise ModelNotFoundError(
                     f"{self.folder} holds reports of boards ({', '.join(zones)}), expected a model",
-                    hint=f"cfl-edge merge {named}/* -o {named}-merged makes one model of them",
+                    hint=f"{merged} makes one model of them",
                 )
             raise ModelNotFoundError(
                 f"{self.folder} holds models of zones ({', '.join(zones)}) and none of its own",

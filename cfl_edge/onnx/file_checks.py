@@ -24,7 +24,7 @@ from cfl_edge.errors import (
     exported_near,
     quoted,
 )
-from cfl_edge.model.last_stream import taught_zones
+from cfl_edge.model.last_stream import merge_command, taught_zones
 from cfl_edge.model.opening import regular
 from cfl_edge.onnx.metadata import MODEL_FILE
 
@@ -92,9 +92,12 @@ def require_plain_file(path: Path) -> None:
             f"cfl-edge export {shlex.quote(str(one))} -o {shlex.quote(str(one / 'onnx'))}"
             for one in models
         )
+        if inner.is_file():
+            exports = f"{inner}, which is in it"
+        elif merged := merge_command(path):
+            exports = f"{merged} makes one model of them"
         raise ModelNotFoundError(
-            f"{path} is a folder, expected an ONNX file",
-            hint=f"{inner}, which is in it" if inner.is_file() else exports or exported_near(path),
+            f"{path} is a folder, expected an ONNX file", hint=exports or exported_near(path)
         )
     hint = export_command(path)
     try:
