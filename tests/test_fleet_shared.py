@@ -217,7 +217,6 @@ def test_a_group_and_a_model_are_not_given_together(hall, shared):
     result = cfl_edge("fleet", "sync", shared, "--group", shared, "--model", hall)
     assert_error(result, 2, f"--model is {hall} and --group is {shared}, expected one of them")
     assert f"try: cfl-edge fleet sync {shared} --group {shared}\n" in result.err
-    assert f"try: cfl-edge merge {shared}/* -o {shared}-merged " in result.err
 
 
 def test_a_share_that_is_missing_full_or_in_use_is_told(hall, shared, tmp_path, monkeypatch):
