@@ -16,10 +16,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from browser_page import chromium
 from command_line import SMALL, cfl_edge, write_images
-from mosquitto import Mosquitto, require_mosquitto
+from fleet_boards import board
+from frigate_server import Frigate, serving
+from lessons import Lesson
+from mosquitto import Mosquitto, free_port, require_mosquitto
 from page_session import CountingSession
+from PIL import Image
 from verb_room import Room
-from zone_scenes import TWO
+from zone_scenes import TWO, scene, teach, truth
 
 from cfl_edge.lab.learners.offered import rivals
 from cfl_edge.model.store import Store
@@ -112,9 +116,73 @@ def broker(tmp_path):
 
 
 @pytest.fixture
+def frigate():
+    """A Frigate that nobody serves yet."""
+    return Frigate()
+
+
+@pytest.fixture
+def port(frigate):
+    """Where that Frigate is served."""
+    port = free_port()
+    with serving(frigate, port):
+        yield port
+
+
+@pytest.fixture
 def room(tmp_path):
     """A session on a script."""
     return Room(tmp_path / "model")
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """The folder that boards of a fleet share."""
+    place = tmp_path / "shared"
+    place.mkdir()
+    return place
+
+
+@pytest.fixture
+def hall(tmp_path):
+    """A board that learned two kinds."""
+    return board(tmp_path / "hall", {0: 20, 1: 8})
+
+
+@pytest.fixture
+def kitchen(tmp_path):
+    """A board that learned one of them, and another."""
+    return board(tmp_path / "kitchen", {1: 12, 2: 15})
+
+
+@pytest.fixture(params=["unused", "in use"])
+def how(request):
+    """Whether a session learns on the model."""
+    return request.param
+
+
+@pytest.fixture
+def lesson(tmp_path, monkeypatch):
+    """A model to be taught frame by frame."""
+    return Lesson(tmp_path / "model", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory):
+    """Pictures of two zones, in each of which something changes."""
+    folder = tmp_path_factory.mktemp("scenes")
+    for i in range(24):
+        Image.fromarray(scene(**truth(i), seed=i)).save(folder / f"{i:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def taught(stream, tmp_path_factory):
+    """A folder with a file of zones, and the models that were taught; not to be changed."""
+    folder = tmp_path_factory.mktemp("taught")
+    (folder / "zones.toml").write_text(TWO)
+    teach(stream, folder / "zones.toml", folder / "model")
+    return folder
 
 
 @pytest.fixture

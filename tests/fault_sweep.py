@@ -17,7 +17,7 @@ from pathlib import Path
 
 import fleet_boards
 import numpy as np
-import test_zones
+import zone_scenes
 from PIL import Image
 
 from cfl_edge.config.models import SplitSettings, UndoSettings
@@ -76,7 +76,7 @@ def merge_boards():
 
 
 def learn_zones():
-    test_zones.teach(base_pictures, base_zones, work / "zones", export=False)
+    zone_scenes.teach(base_pictures, base_zones, work / "zones", export=False)
 
 
 def checkpoint():
@@ -134,9 +134,9 @@ def make_bases():
     """Make what verbs of several models begin with."""
     if verb == "zones":
         base_pictures.mkdir()
-        base_zones.write_text(test_zones.TWO)
+        base_zones.write_text(zone_scenes.TWO)
         for i in range(6):
-            picture = test_zones.scene(**test_zones.truth(i), seed=i)
+            picture = zone_scenes.scene(**zone_scenes.truth(i), seed=i)
             Image.fromarray(picture).save(base_pictures / f"{i}.png")
     elif verb in AGAIN:
         for place in ("b1", "company"):

@@ -45,6 +45,16 @@ def merge(out, *models, alias=()):
     return cfl_edge("merge", *models, "-o", out, *options, "--json")
 
 
+def sync(model, shared, name=None):
+    return cfl_edge(
+        "fleet", "sync", shared, "--model", model, "--board", name or model.name, "--json"
+    )
+
+
+def others(model):
+    return Store(model / "fleet" / "others", on_notice=pytest.fail).load()
+
+
 def scores(learner):
     """Return the scores of test pictures, the classes in the order of their names."""
     test = np.concatenate([pictures(kind, 20, 999) for kind in range(10)])

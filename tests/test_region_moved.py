@@ -4,10 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
+from asked_verbs import Asked
 from command_line import assert_error, cfl_edge
 from lessons import Lesson, alternating
 from PIL import Image
-from test_verbs import Asked
 from zone_scenes import Teacher, scene, settings, truth
 
 from cfl_edge import Learner, OnnxModel
