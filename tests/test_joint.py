@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from cfl_edge.core.backbones import build_backbone
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.discriminant import relative_distance
+from cfl_edge.core.factor import Factor
 from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within, pooling_matrix
+from cfl_edge.learner.algorithms.layer_statistics import LAYERS_SCALE
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.joint_discriminant import FEW, JointDiscriminant
 from cfl_edge.learner.learner import Learner
-from cfl_edge.learner.readout import TEMPERATURE, Readout
+from cfl_edge.learner.readout import SCALE, Readout
 from cfl_edge.learner.state import Rows, State
 
 
@@ -182,7 +184,7 @@ def test_with_many_classes_a_new_one_is_added_to_what_is_there():
     discriminant.finish()
     readout = Readout(width + 1)
     state.rows("readout", readout, "matrix", Rows(new="never"))
-    readout.renew(discriminant.embeddings(), [], discriminant.known)
+    readout.renew(discriminant.embeddings(), [], discriminant.known, scale=0.1)
     probe = torch.cat([x[:200], new])
     assert not discriminant.distance(new).isnan().any()
     state.add_class()
@@ -192,7 +194,7 @@ def test_with_many_classes_a_new_one_is_added_to_what_is_there():
     patched = with_constant(probe) @ readout.matrix.T, discriminant.distance(probe)
     assert places.tolist() == [classes - 1]
     discriminant.finish()
-    readout.renew(discriminant.embeddings(), [], discriminant.known)
+    readout.renew(discriminant.embeddings(), [], discriminant.known, scale=0.1)
     whole = with_constant(probe) @ readout.matrix.T, discriminant.distance(probe)
     assert patched[0].argmax(1).tolist() == whole[0].argmax(1).tolist()
     assert patched[0][-1].argmax() == classes - 1
@@ -216,6 +218,38 @@ def test_many_classes_are_told_apart_from_their_first_frames(learner):
     assert [model.predict_one(image).label for image in images] == model.classes
 
 
+@pytest.mark.parametrize(("each", "least", "most"), [(4, 0.2, 0.7), (400, 0.95, 1.0)])
+def test_fewer_samples_than_directions_give_calmer_scores(each, least, most):
+    """By as much as samples that were learned lie nearer to their class means than new ones do."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(3, 40, generator=generator)
+
+    def samples(each):
+        labels = torch.arange(3).repeat(each)
+        noise = torch.randn(len(labels), 40, generator=generator) * torch.logspace(-1, 1, 40)
+        return centres[labels] + noise, labels
+
+    def apart(h, labels):
+        u = h - discriminant.statistics.means[labels]
+        return float((u * factor.solve(u)).sum(dim=1).mean())
+
+    discriminant, state = JointDiscriminant(0, 40), State("cpu", torch.Generator())
+    discriminant.declare(state)
+    for _ in range(3):
+        state.add_class()
+    h, labels = samples(each)
+    discriminant.take(h[:, :0], h, labels)
+    discriminant.finish()
+    readout = Readout(41)
+    discriminant.put_together(readout, [], discriminant.known, whole=True)
+    factor = Factor(discriminant.statistics).finish()
+    nearer = apart(h, labels) / apart(*samples(1000)) * (1 + 1 / each)
+    rows = discriminant.embeddings()
+    expected = SCALE * nearer * (rows - rows.mean(dim=0))
+    torch.testing.assert_close(readout.matrix, expected, rtol=0.15, atol=1e-3)
+    assert least < nearer < most
+
+
 def test_without_a_backbone_layers_count_whole():
     learner = Learner(LearnerConfig(backbone="none", layers="4,8", image_px=16))
     rng = np.random.default_rng(0)
@@ -225,7 +259,7 @@ def test_without_a_backbone_layers_count_whole():
     rows = [source.embeddings() for source in learner.algorithm.statistics]
     bias = rows[0][:, -1:] + rows[1][:, -1:]
     joined = torch.cat([rows[0][:, :-1], rows[1][:, :-1], bias], dim=1)
-    expected = TEMPERATURE * (joined - joined.mean(dim=0))
+    expected = LAYERS_SCALE * (joined - joined.mean(dim=0))
     torch.testing.assert_close(learner.algorithm.readout, expected, rtol=1e-3, atol=1e-4)
 
 

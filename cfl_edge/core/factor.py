@@ -133,8 +133,13 @@ class Factor:
         was estimated from is too small, by the part of each that is its own. Generalised
         cross-validation (Golub, Heath and Wahba 1979) takes that part to be the same for all.
         """
+        return self.spread / self.certainty
+
+    @property
+    def certainty(self) -> float:
+        """How far learned samples lie from their class means, of how far new ones do, 0 to 1."""
         itself = min((1 - self.alpha) * self.spread / self._freedom, MOST_OF_ITSELF)
-        return self.spread * self.samples / self._freedom / (1 - itself)
+        return self._freedom / self.samples * (1 - itself)
 
     def finish(self) -> Factor:
         """Factorise at once."""

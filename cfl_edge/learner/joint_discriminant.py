@@ -23,7 +23,7 @@ from cfl_edge.core.discriminant import GrowingDistance, RelativeDistance
 from cfl_edge.core.factor import NEVER, Factor
 from cfl_edge.core.held_out import held_out_distances, held_out_scores
 from cfl_edge.learner.novelty_calibration import KnownSamples
-from cfl_edge.learner.readout import Readout
+from cfl_edge.learner.readout import SCALE, Readout
 from cfl_edge.learner.state import Rows, State
 
 GROWTH = 1.1  # of the samples, before the factor is renewed: a covariance changes slowly
@@ -270,7 +270,9 @@ class JointDiscriminant:
         places = self.renew_stale()
         if whole or not readout.is_renewed or len(self._rows) <= FEW_CLASSES:
             self.weigh()
-            readout.renew(self.embeddings(), others, known)
+            assert self._factor is not None
+            scale = SCALE * self._factor.certainty
+            readout.renew(self.embeddings(), others, known, scale=scale)
             return True
         readout.renew_some(self.embeddings(places), places, others, known)
         return False

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from cfl_edge.core.factor import NEVER
 
-TEMPERATURE = 0.07
-"""Makes the summed log likelihoods probabilities.
+SCALE = 0.2
+"""Makes log likelihoods of features that are not Gaussian probabilities, with endless samples.
 
-The sources are not independent, and a covariance from few samples is too sure of itself: without it
-the largest probability of a sample is near 1 whether right or wrong (DECISIONS.md, "Probability").
+With fewer, the covariance takes what it has seen for more certain than it is: `Factor.certainty`
+times this is the factor (DECISIONS.md, "Probability").
 """
 
 
@@ -33,37 +33,42 @@ class Readout:
         device: Where it lives.
 
     Attributes:
-        matrix: Tempered, (Z, F). A class that is not known has a bias that rules it out.
+        matrix: Scaled, (Z, F). A class that is not known has a bias that rules it out.
 
     Example:
         >>> readout, known = Readout(2), torch.tensor([True, True])
-        >>> readout.renew(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), [], known)
+        >>> readout.renew(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), [], known, scale=0.1)
         >>> readout.matrix
-        tensor([[ 0.0700,  0.0000],
-                [-0.0700,  0.0000]])
+        tensor([[ 0.1000,  0.0000],
+                [-0.1000,  0.0000]])
         >>> readout.renew_some(torch.tensor([[4.0, 1.0]]), torch.tensor([0]), [], known)
         >>> readout.matrix[0]
-        tensor([0.2100, 0.0000])
+        tensor([0.3000, 0.0000])
     """
 
     def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
         self.matrix = torch.zeros(0, width, device=device)
         self._shared: Tensor | None = None  # (F,), of the last renewal; None for a loaded matrix
         self._bias = torch.zeros(0, device=device)  # of the first source, (Z,)
+        self._scale = 1.0
 
     @property
     def is_renewed(self) -> bool:
         """Whether some rows can be renewed."""
         return self._shared is not None
 
-    def renew(self, first: Tensor, others: Sequence[Tensor], known: Tensor) -> None:
+    def renew(
+        self, first: Tensor, others: Sequence[Tensor], known: Tensor, *, scale: float
+    ) -> None:
         """Put the label embeddings of all sources together.
 
         Args:
             first: Of the first source, on its features and a constant 1, (Z, C_1 + 1).
             others: Of the other sources, each (Z, C_r + 1).
             known: Which classes have samples in all of them, bool (Z,).
+            scale: Makes the summed log likelihoods probabilities.
         """
+        self._scale = scale
         self._bias = first[:, -1].clone()
         bias = torch.stack([block[:, -1] for block in (first, *others)]).sum(dim=0)
         weights = [block[:, :-1] for block in (first, *others)]
@@ -72,7 +77,7 @@ class Readout:
             joined[known].mean(dim=0) if known.any() else joined.new_zeros(joined.shape[1])
         )
         joined -= self._shared  # what all classes share says nothing about the class
-        joined *= TEMPERATURE
+        joined *= scale
         self.matrix = joined
         self._rule_out(~known)
 
@@ -91,15 +96,15 @@ class Readout:
         width = first.shape[1] - 1
         self._bias = F.pad(self._bias, (0, len(known) - len(self._bias)))
         self._bias[places] = first[:, -1]
-        self.matrix[places, :width] = TEMPERATURE * (first[:, :-1] - self._shared[:width])
+        self.matrix[places, :width] = self._scale * (first[:, :-1] - self._shared[:width])
         bias = self._bias.clone()
         for block in others:
             end = width + block.shape[1] - 1
             apart = block[:, :-1] - self._shared[width:end]
-            self.matrix[:, width:end] = TEMPERATURE * apart
+            self.matrix[:, width:end] = self._scale * apart
             bias += block[:, -1]
             width = end
-        self.matrix[:, -1] = TEMPERATURE * (bias - self._shared[-1])
+        self.matrix[:, -1] = self._scale * (bias - self._shared[-1])
         self._rule_out(~known)
 
     def _rule_out(self, unknown: Tensor) -> None:

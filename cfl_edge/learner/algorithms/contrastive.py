@@ -23,6 +23,7 @@ from cfl_edge.core.step_memory import step_memory
 from cfl_edge.core.training import Trained
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Linear
 from cfl_edge.learner.algorithms.layer_statistics import (
+    LAYERS_SCALE,
     follow_step,
     known_classes,
     layer_distances,
@@ -260,7 +261,7 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         layers = [weight * source.embeddings() for source in self.statistics]
         known = known_classes(self.statistics)
         if self.joint is None:
-            self._readout.renew(layers[0], layers[1:], known)
+            self._readout.renew(layers[0], layers[1:], known, scale=LAYERS_SCALE)
         else:
             self.joint.put_together(self._readout, layers, known, whole=whole)
         self._early = False

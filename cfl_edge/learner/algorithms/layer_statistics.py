@@ -11,11 +11,11 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.discriminant import relative_distance
 from cfl_edge.core.distances import DistanceRows, spread_distances
-from cfl_edge.learner.readout import TEMPERATURE
 
 if TYPE_CHECKING:
     from cfl_edge.core.networks import Network
 
+LAYERS_SCALE = 0.07  # makes the summed log likelihoods of layers alone probabilities
 STATISTICS_DECAY = 0.97  # a step; about the last 1,000 samples count, while the layers move
 
 
@@ -83,7 +83,7 @@ def layer_distances(
     known = known_classes(sources)
     blocks = torch.split(readout[:, :-1], list(channels), dim=1)
     measured = [
-        relative_distance(block / TEMPERATURE, source.means, known)
+        relative_distance(block / LAYERS_SCALE, source.means, known)
         for block, source in zip(blocks, sources, strict=True)
     ]
     return spread_distances(measured, channels, first=0)
