@@ -11,6 +11,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor
 
+from cfl_edge.core.rounding import to_half
+
 # Relative squared difference, of what the first layer reads. Of two clips of a moving camera and
 # of `demo:`, fewer than one in twenty consecutive frames are nearer, of a still camera before a
 # conveyor nine in ten; of two images of the same MNIST digit the nearest of 300 has 0.03.
@@ -46,7 +48,7 @@ class NearDuplicates:
             if relative_difference(sample, reference) < NEAR:
                 self._last[number] = last
                 return True
-        self._last[number] = sample.detach().half().clone()
+        self._last[number] = to_half(sample.detach())
         if len(self._last) > CLASSES:
             self._last.popitem(last=False)
         return False

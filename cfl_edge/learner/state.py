@@ -23,8 +23,6 @@ from cfl_edge.core.rounding import from_levels, to_levels
 Groups = dict[str, dict[str, Tensor]]  # file of the model folder: "state", "replay"; name: tensor
 New = Literal["zero", "normal", "never"]
 Merge = Literal["mean", "sum", "weighted"]
-Moment = Literal["first", "second"]
-MOMENTS: tuple[Moment, Moment] = ("first", "second")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class _Field:
     key: str | int
     rows: Rows | None = None
     like: Tensor | None = None  # of its shape: a moment exists only after the first step
-    moment: Moment | None = None  # stored as levels, the second by its root
+    moment: str | None = None  # stored as levels, the second by its root
     free: bool = False  # any length
     computed: bool = False  # stored for others, follows from the rest
     derived: bool = False  # taken out by a change of classes
@@ -151,7 +149,7 @@ class State:
             zip(optimizer.parameters, optimizer.moments, strict=True)
         ):
             rule = Rows() if id(parameter) in rows else None
-            for key in MOMENTS:
+            for key in ("first", "second"):
                 field = f"{name}.{p}.{key}"
                 moment = key if rule is None else None  # levels have no mean
                 self._fields.append(_Field("state", field, moments, key, rule, parameter, moment))
