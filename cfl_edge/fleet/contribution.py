@@ -190,6 +190,12 @@ def boards_in(found: Saved) -> dict[str, int]:
     return dict(about.get(SUMMED) or {about["board"]: about["generation"]})
 
 
+def which(found: Saved) -> list[int]:
+    """Return what tells a report of a board from its others: generation, and its limit."""
+    about = found.manifest[KEY]
+    return [about["generation"], about.get("min_count", 0)]
+
+
 def origins_in(found: Saved) -> set[str]:
     """Return of which models a contribution has frames: marks that are no names of boards."""
     return {f"~{origin}" for origin in found.manifest[KEY].get(ORIGINS, ())}
@@ -374,8 +380,7 @@ def is_repeated(found: Saved, there: Saved, *, place: str, rename: str, drop: st
             "older",
             hint=restored,
         )
-    limits = [saved.manifest[KEY].get("min_count") for saved in (found, there)]
-    is_again: bool = generation == before and limits[0] == limits[1]
+    is_again = which(found) == which(there)
     if is_again and not same_numbers(found, there):
         raise DataError(
             f"{place} has another report of generation {generation} of {board}: its model was "

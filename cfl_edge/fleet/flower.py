@@ -16,7 +16,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cfl_edge.errors import CflEdgeError, DataError
-from cfl_edge.fleet.contribution import KEY, BoardName, contribution, read_again, require_same_plan
+from cfl_edge.fleet.contribution import (
+    KEY,
+    BoardName,
+    contribution,
+    read_again,
+    require_same_plan,
+    which,
+)
 from cfl_edge.fleet.shared import add_up, keep, put_report
 from cfl_edge.model.checkpoint import MANIFEST_BYTES, Saved
 from cfl_edge.model.lock import ModelLock
@@ -87,7 +94,7 @@ def report(message: Any, context: Any) -> Any:
         found = contribution(saved, board, str(model), min_count=min_count)
     except CflEdgeError as error:
         return _message({"board": board, "problem": error.problem}, to=message)
-    is_there = json.loads(_words(message)["have"]).get(board) == _which(found)
+    is_there = json.loads(_words(message)["have"]).get(board) == which(found)
     return _message({"board": board} | ({} if is_there else to_bytes(found)), to=message)
 
 
@@ -191,17 +198,12 @@ def _answers(
         problems[names.get(node, f"node {node}")] = f"no answer within {answer_s:g} s"
 
 
-def _which(found: Saved) -> list[int]:
-    """Return what tells a report of a board from its others."""
-    return [found.manifest[KEY]["generation"], found.manifest[KEY]["min_count"]]
-
-
 def _reports(shared: Path) -> dict[str, list[int]]:
     """Return which report of each board is in the folder, as far as it can be read."""
     found = {}
     for place in shared.iterdir():
         try:
-            found[place.name] = _which(Store(place).load())
+            found[place.name] = which(Store(place).load())
         except (CflEdgeError, KeyError):
             continue  # asked for again
     return found

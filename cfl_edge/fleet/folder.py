@@ -26,6 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from cfl_edge.errors import DataError, ModelError, ModelWriteError, UsageError, quoted
 from cfl_edge.fleet.contribution import (
     KEY,
+    BoardName,
     boards_in,
     check_board,
     contribution,
@@ -84,22 +85,18 @@ def boards_of(saved: Saved, folder: Path) -> dict[str, Board]:
             f"{folder} is not a merged model: it does not say which boards are in it",
             hint=f"cfl-edge merge {quoted(folder)} -o {quoted(f'{folder}-merged')}",
         )
-    if fleet.get("checkpoint") != saved.number or not os.path.isdir(folder / BOARDS):
-        changed = "has changed since it was merged"
-        missing = f"has no folder {BOARDS}"
-        raise ModelError(
-            f"{folder} {changed if os.path.isdir(folder / BOARDS) else missing}, "
-            "so its boards cannot be told apart",
-            hint=f"cfl-edge merge {quoted(folder / BOARDS)}/* -o {quoted(f'{folder}-again')}",
-        )
+    what = "has changed since it was merged"
+    hint = f"cfl-edge merge {quoted(folder / BOARDS)}/* -o {quoted(f'{folder}-again')}"
     try:
-        boards = TypeAdapter(dict[str, Board]).validate_python(fleet.get(BOARDS))
-        return {check_board(name, f"board1={folder}"): board for name, board in boards.items()}
-    except (UsageError, ValidationError):
-        raise ModelError(
-            f"{folder} has a list of boards that cannot be read",
-            hint=f"cfl-edge merge {quoted(folder / BOARDS)}/* -o {quoted(f'{folder}-again')}",
-        ) from None
+        boards = TypeAdapter(dict[BoardName, Board]).validate_python(fleet.get(BOARDS))
+        if not os.path.isdir(folder / BOARDS):
+            what = f"has no folder {BOARDS}"
+            hint = f"copy {BOARDS} back into it, or merge the boards' own folders"
+        elif fleet.get("checkpoint") == saved.number:
+            return boards
+    except ValidationError:
+        what = "has a list of boards that cannot be read"
+    raise ModelError(f"{folder} {what}, so its boards cannot be told apart", hint=hint)
 
 
 def _contributions_of(text: str, named: dict[str, Path], notice: Notice) -> Iterator[Saved]:
@@ -146,10 +143,7 @@ class Gathering:
         self.folder, self.aliases, self.notice = folder, aliases, notice
         self.first: Saved | None = None
         self.boards: dict[str, Board] = {}
-        self.within: dict[
-            str, str
-        ] = {}  # board and origin of a model to the report that has its frames
-        self.classes: set[str] = set()
+        self.within: dict[str, str] = {}  # board and origin to the report that has its frames
         self.regions: set[str | None] = set()
         self._used: set[str] = set()
 
@@ -204,7 +198,6 @@ class Gathering:
             sent_bytes,
         )
         self.within |= dict.fromkeys(boards_in(found).keys() | origins_in(found), board)
-        self.classes |= set(manifest["classes"])
         self.regions.add(manifest["network"]["region"])
 
     def _rename(self, found: Saved, other: Mapping[str, str], aliases: Mapping[str, str]) -> None:
@@ -236,16 +229,16 @@ class Gathering:
         Raises:
             DataError: There is none, or an alias is of a class that no board has.
         """
-        for name in self.aliases.keys() - self._used:
-            if self.aliases[name] not in self.classes:
-                raise DataError(
-                    f"--alias {name}={self.aliases[name]}: no board has a class {name!r}",
-                    hint=f"one of {', '.join(sorted(self.classes)) or 'none: they know no class'}",
-                )
         pool, last = Pool(len(self.boards)), None
         for board in sorted(self.boards):
             last = self._stored(board)
             pool.add(last)
+        for name in self.aliases.keys() - self._used:
+            if self.aliases[name] not in pool.classes:
+                raise DataError(
+                    f"--alias {name}={self.aliases[name]}: no board has a class {name!r}",
+                    hint=f"one of {', '.join(sorted(pool.classes)) or 'none: they know no class'}",
+                )
         if last is None or not any(pool.rows["seen"]):
             raise DataError(
                 "Nothing was learned by the boards to merge, expected at least one frame",
