@@ -191,11 +191,13 @@ class CountingSession:
         if len(set(names)) < 2 or into not in names:
             raise UsageError("expected at least 2 classes, and one of them", hint="both")
         self.samples[into] = sum(self.samples.pop(name) for name in {*names, into})
+        self.learned = [(f, into if one in names else one, s) for f, one, s in self.learned]
         return {}
 
     def _do_remove(self, name):
         self._known(name)
         del self.samples[name]
+        self.learned = [one for one in self.learned if one[1] != name]
         return {}
 
     def _do_pause(self):
