@@ -25,6 +25,8 @@ MAX_NAME = 64
 # Other, control; Other, format; Other, surrogate; Separator, line; Separator, paragraph.
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
+# Letters and marks that show nothing: two names that differ by one of them look alike.
+BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 JOINERS = frozenset("\u200c\u200d")  # Persian, Indic scripts and emoji families are spelt with them
 
 
@@ -81,6 +83,12 @@ def check_name(
             f"{source} '{visible(name)}' holds control characters, expected printable ones",
             hint="name it with letters, digits, spaces and signs",
         )
+    if is_new and unicodedata.category(name[0]).startswith("M"):
+        raise kind(
+            f"{source} '{visible(name)}' begins with a mark that stands on no letter, expected a "
+            "letter, digit or sign first",
+            hint="name it with letters, digits, spaces and signs",
+        )
     if is_new and name.casefold() == UNKNOWN:
         raise kind(
             f"{source} is {name!r}, which is no name for a class: it is the answer to what is "
@@ -121,7 +129,9 @@ def is_visible(character: str) -> bool:
         >>> is_visible("é"), is_visible(" "), is_visible("\x1b"), is_visible("\u202e")
         (True, True, False, False)
     """
-    return character in JOINERS or unicodedata.category(character) not in HIDDEN_CATEGORIES
+    if unicodedata.category(character) in HIDDEN_CATEGORIES:
+        return character in JOINERS
+    return character not in BLANKS
 
 
 def visible(text: str) -> str:

@@ -39,6 +39,9 @@ def test_good_names_pass(name: str) -> None:
         ("a\x85b", "holds control characters"),
         ("a\u202eb", "holds control characters"),
         ("a\u2028b", "holds control characters"),
+        ("ab\u034f", r"'ab\u034f' holds control characters"),  # shows nothing: looks like ab
+        ("\u3164", "holds control characters"),
+        ("\u0301", "begins with a mark that stands on no letter"),
         (b"caf\xe9".decode("utf-8", "surrogateescape"), "'caf\\udce9' is not UTF-8"),
     ],
 )
