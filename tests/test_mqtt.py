@@ -96,7 +96,10 @@ def open_camera(monkeypatch, notices, clock, asked):
             return future
 
         submit = submit if learns else None
-        return MqttCamera(KITCHEN, notices.append, submit=submit, look=look, clock=clock)
+        waiting = (lambda: 3) if learns else None
+        return MqttCamera(
+            KITCHEN, notices.append, submit=submit, look=look, to_review=waiting, clock=clock
+        )
 
     return open_one
 
@@ -208,6 +211,7 @@ def test_a_session_that_learns_is_shown_as_it_stands(open_camera, asked, clock):
         answer_status(asked, classes=("cup", "tab\u00e9"))
         broker.send()
         assert (broker.text("label"), broker.text("learning")) == ("(no label)", "ON")
+        assert broker.text("to_review") == "3"
         message = json.loads(broker.newest[discovery_topic(KITCHEN)])
         assert message["components"]["label"]["options"] == ["(no label)", "cup", "tabé"]
         broker.on_tick()

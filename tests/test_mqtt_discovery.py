@@ -40,13 +40,14 @@ OPTIONAL = {
 }
 
 OF_ALL = {"platform", "name", "unique_id", "default_entity_id"}
+LEARNT = {"label": "select", "learning": "switch", "undo": "button", "to_review": "sensor"}
 DEVICE = {"identifiers", "name", "manufacturer", "model", "sw_version"}
 
 
 @pytest.mark.parametrize("learns", [False, True])
 @pytest.mark.parametrize("classes", [[], ["cup", "pen"], ["unknown", "(no label)"], HOSTILE])
 def test_every_field_is_one_of_home_assistant(classes, learns):
-    message = json.loads(discovery_message(KITCHEN, classes, learns=learns))
+    message = json.loads(discovery_message(KITCHEN, classes, learns=learns, reviews=learns))
     assert message.keys() == {"device", "origin", "availability_topic", "components"}
     assert message["device"].keys() == DEVICE
     assert message["device"]["identifiers"] == [KITCHEN.device_id]
@@ -71,20 +72,20 @@ def test_every_field_is_one_of_home_assistant(classes, learns):
                 assert not component.keys() & {"unit_of_measurement", "state_class"}
         assert re.fullmatch(rf"{platform}\.[a-z0-9_]+", component["default_entity_id"])
     ids = [part["unique_id"] for part in message["components"].values() if "unique_id" in part]
-    assert len(set(ids)) == len(ids) == (7 if learns else 4)
+    assert len(set(ids)) == len(ids) == (8 if learns else 4)
     assert set(message["components"]["state"]["options"]) == {*classes, "unknown"}
     assert kinds == {
         "state": "sensor",
         "confidence": "sensor",
         "unknown": "binary_sensor",
         "image": "image",
-        **({"label": "select", "learning": "switch", "undo": "button"} if learns else {}),
+        **(LEARNT if learns else {}),
     }
 
 
 def test_run_removes_what_learn_has_left():
     learns, runs = (
-        json.loads(discovery_message(KITCHEN, ["cup"], learns=learns))["components"]
+        json.loads(discovery_message(KITCHEN, ["cup"], learns=learns, reviews=learns))["components"]
         for learns in (True, False)
     )
     removed = {name: part for name, part in runs.items() if part.keys() == {"platform"}}
@@ -92,8 +93,13 @@ def test_run_removes_what_learn_has_left():
     assert all(learns[name]["platform"] == part["platform"] for name, part in removed.items())
 
 
-def test_the_card_shows_the_entities_that_there_are():
+def test_without_a_page_nothing_waits_for_a_review():
     message = json.loads(discovery_message(KITCHEN, ["cup"], learns=True))
+    assert message["components"]["to_review"] == {"platform": "sensor"}  # removed
+
+
+def test_the_card_shows_the_entities_that_there_are():
+    message = json.loads(discovery_message(KITCHEN, ["cup"], learns=True, reviews=True))
     known = {part["default_entity_id"] for part in message["components"].values()}
     card = (EXAMPLES / "home-assistant-card.yaml").read_text()
     assert set(re.findall(r"entity: (\S+)", card)) == known

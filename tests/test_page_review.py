@@ -191,7 +191,7 @@ def test_what_is_no_decision(session, body):
 
 
 def test_pictures_of_relabelled_frames_leave_their_old_class():
-    album = Album(lambda: (WHOLE_FRAME, 16))
+    album = Album(lambda: (WHOLE_FRAME, 16), Review())
     for frame in range(6):
         seconds, samples = float(frame), {"mug": frame + 1}
         album.see(changed(frame=frame, label="mug", learned=True, seconds=seconds, samples=samples))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cfl_edge.loop.learn_model import Learned
     from cfl_edge.loop.watching import Watch, Watched, Watcher
     from cfl_edge.loop.zones import Zone
+    from cfl_edge.serve.page.review import Review
 
 
 def learn(settings: LearnSettings, reporter: Reporter) -> None:
@@ -27,15 +28,17 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
     An existing model is resumed: its backbone, layers and image size cannot change.
     """
     from cfl_edge.loop.learn import learn as learn_from_stream
+    from cfl_edge.serve.page.review import Review
 
     settings_of: dict[str | None, LearnSettings] = {}
 
     def watch(zone: Zone[LearnSettings]) -> list[Watch]:
         settings_of[zone.name] = zone.settings
         has_page = settings.ui or settings.labels_from == "http"
-        watches = [_page(zone, reporter)] if has_page else []
+        review = Review() if has_page else None
+        watches = [] if review is None else [_page(zone, reporter, review)]
         if settings.mqtt is not None:
-            watches.append(_mqtt(zone, settings.mqtt, reporter))
+            watches.append(_mqtt(zone, settings.mqtt, reporter, review))
         return watches
 
     learned = learn_from_stream(
@@ -101,7 +104,7 @@ def _second_class(settings: LearnSettings, classes: Sequence[str]) -> str:
     return f"{told}cfl-edge learn --stream {shlex.quote(stream)} --model {model} {labels}"
 
 
-def _page(zone: Zone[LearnSettings], reporter: Reporter) -> Watch:
+def _page(zone: Zone[LearnSettings], reporter: Reporter, review: Review) -> Watch:
     """Return what opens the page and its API beside a session, and tells where they are."""
     from cfl_edge.serve.page.teach import TeachPage, qr_lines
     from cfl_edge.web.options import LOOPBACK, TOKEN_VARIABLE, page_options
@@ -114,7 +117,7 @@ def _page(zone: Zone[LearnSettings], reporter: Reporter) -> Watch:
 
     @contextmanager
     def watch(watched: Watched) -> Iterator[Watcher]:
-        page = TeachPage(options, watched, on_notice, option)
+        page = TeachPage(options, watched, on_notice, option, review)
         with page.server:
             # Whoever reads a journal is not to get in: a token that stays is shown on a terminal.
             stays = settings.token_file is not None or TOKEN_VARIABLE in os.environ
@@ -128,7 +131,7 @@ def _page(zone: Zone[LearnSettings], reporter: Reporter) -> Watch:
     return watch
 
 
-def _mqtt(zone: Zone[LearnSettings], url: str, reporter: Reporter) -> Watch:
+def _mqtt(zone: Zone[LearnSettings], url: str, reporter: Reporter, review: Review | None) -> Watch:
     """Return what publishes to an MQTT broker beside a session, and takes what is asked there."""
     from cfl_edge.serve.mqtt.address import mqtt_address
     from cfl_edge.serve.mqtt.broker import require_paho
@@ -137,7 +140,10 @@ def _mqtt(zone: Zone[LearnSettings], url: str, reporter: Reporter) -> Watch:
     require_paho()
     address = mqtt_address(url, zone.settings.stream).zone(zone.name)
     on_notice = zone.on_notice(reporter.notice)
-    return lambda watched: MqttCamera(address, on_notice, submit=watched.mailbox.submit)
+    to_review = None if review is None else review.__len__
+    return lambda watched: MqttCamera(
+        address, on_notice, submit=watched.mailbox.submit, to_review=to_review
+    )
 
 
 def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:

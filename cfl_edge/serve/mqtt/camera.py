@@ -37,6 +37,7 @@ class MqttCamera:
         on_notice: Told of the connection, and of what was asked for and cannot be done.
         submit: Reaches a session that learns; None for a camera that only predicts.
         look: Makes such a camera look at every frame for some seconds.
+        to_review: Says how many frames wait on a page for a second look; None without one.
         clock: Gives seconds that never go back.
 
     Attributes:
@@ -54,10 +55,11 @@ class MqttCamera:
         *,
         submit: Submit | None = None,
         look: Callable[[], None] = lambda: None,
+        to_review: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address, self._on_notice, self._submit = address, on_notice, submit
-        self._look = look
+        self._look, self._to_review = look, to_review
         self._clock = clock
         self.hears: Mapping[str, Callable[[bytes], None]] = {}
         self.waits = False
@@ -128,8 +130,8 @@ class MqttCamera:
         if self._classes == tuple(classes):
             return
         self._classes = tuple(classes)
-        learns = self._submit is not None
-        message = ha.discovery_message(self._address, self._classes, learns=learns)
+        learns, reviews = self._submit is not None, self._to_review is not None
+        message = ha.discovery_message(self._address, self._classes, learns=learns, reviews=reviews)
         self._outbox.put(ha.discovery_topic(self._address), message)
 
     def _tick(self) -> None:
@@ -196,6 +198,8 @@ class MqttCamera:
             self._describe([*(names | ({label: None} if label else {}))])  # a new name: an option
             self._put(ha.LABEL, label or ha.NO_LABEL)
             self._put(ha.LEARNING, "OFF" if answer["paused"] else "ON")
+            if self._to_review is not None:
+                self._put(ha.TO_REVIEW, str(self._to_review()))
 
     def _refused(self, verb: str, error: BaseException) -> None:
         if verb != "status":

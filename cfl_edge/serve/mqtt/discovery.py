@@ -20,6 +20,7 @@ NOTHING = "None"  # how a sensor of Home Assistant says that it has no value
 AVAILABILITY, STATE, CONFIDENCE = "availability", "state", "confidence"
 NOVEL, IMAGE = "unknown", "image"
 LABEL, LEARNING, UNDO = "label", "learning", "undo"
+TO_REVIEW = "to_review"
 SET = "/set"  # behind the name of a topic: what others ask for
 LOOK = "look"  # asks for a look at every frame, whatever `--look` says; for automations, no entity
 NO_LABEL = "(no label)"  # an option of the select
@@ -33,13 +34,16 @@ def discovery_topic(address: MqttAddress) -> str:
     return f"{DISCOVERY}/device/{address.device_id}/config"
 
 
-def discovery_message(address: MqttAddress, classes: Sequence[str], *, learns: bool) -> bytes:
+def discovery_message(
+    address: MqttAddress, classes: Sequence[str], *, learns: bool, reviews: bool = False
+) -> bytes:
     """Return the message that describes a camera.
 
     Args:
         address: Of the broker, with the camera's topics.
         classes: Names of the model's classes.
         learns: Whether the camera can be taught: `learn`.
+        reviews: Whether a page shows frames that are worth a second look.
 
     Returns:
         JSON, ASCII.
@@ -74,6 +78,9 @@ def discovery_message(address: MqttAddress, classes: Sequence[str], *, learns: b
             LEARNING: {"platform": CONTROLS[LEARNING], "name": "Learning"},
             UNDO: {"platform": CONTROLS[UNDO], "name": "Undo the last label"},
         }
+    if reviews:
+        count = {"platform": "sensor", "name": "Frames to review", "state_class": "measurement"}
+        components[TO_REVIEW] = count
     base = slug(address.name).replace("-", "_")
     for name, component in components.items():
         component["unique_id"] = f"{address.device_id}_{name}"
@@ -84,6 +91,8 @@ def discovery_message(address: MqttAddress, classes: Sequence[str], *, learns: b
             component["command_topic"] = address.topic(name + SET)
     if not learns:  # a component of its platform alone is removed
         components |= {name: {"platform": platform} for name, platform in CONTROLS.items()}
+    if not reviews:
+        components[TO_REVIEW] = {"platform": "sensor"}
     message = {
         "device": {
             "identifiers": [address.device_id],

@@ -28,6 +28,7 @@ class Album:
     Args:
         look: Returns what part of a frame the model looks at, and the side of the square image that
             it reads.
+        review: Takes what is in doubt.
 
     Attributes:
         thumbnails: Of what was learned.
@@ -35,9 +36,9 @@ class Album:
         advice: What classes still need.
     """
 
-    def __init__(self, look: Callable[[], tuple[View, int]]) -> None:
-        self._look = look
-        self.thumbnails, self.review, self.advice = Thumbnails(), Review(), Advice()
+    def __init__(self, look: Callable[[], tuple[View, int]], review: Review) -> None:
+        self._look, self.review = look, review
+        self.thumbnails, self.advice = Thumbnails(), Advice()
         self._learned: deque[int] = deque(maxlen=REMEMBERED)
         self._taken_s: dict[str, float] = {}
         self._classes: frozenset[str] = frozenset()

@@ -93,6 +93,11 @@ class Review:
                 del self._doubts[next(iter(self._doubts))]
             self.version += 1
 
+    def __len__(self) -> int:
+        """How many frames wait."""
+        with self._lock:
+            return len(self._doubts)
+
     def get(self, frame: int) -> Doubt | None:
         """Return a doubt; None where there is none of this frame, or no more."""
         with self._lock:

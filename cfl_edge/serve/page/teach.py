@@ -18,6 +18,7 @@ from cfl_edge.serve.page import imports, push_route
 from cfl_edge.serve.page.album import Album
 from cfl_edge.serve.page.api import Api, page_routes
 from cfl_edge.serve.page.feed import Feed
+from cfl_edge.serve.page.review import Review
 from cfl_edge.serve.status import Seen, Status
 from cfl_edge.web.guard import Paths
 from cfl_edge.web.options import HttpOptions
@@ -41,6 +42,7 @@ class TeachPage:
         watched: The session.
         on_notice: Told of a request that failed, in the thread of the server.
         option: What chooses the port, for the error.
+        review: Frames in doubt, where others count them too.
 
     Attributes:
         server: Serves it while its `with` block runs.
@@ -52,8 +54,9 @@ class TeachPage:
         watched: Watched,
         on_notice: Notice,
         option: str = "--ui-port",
+        review: Review | None = None,
     ) -> None:
-        self.album = Album(watched.look)
+        self.album = Album(watched.look, review or Review())
         self._feed = Feed(watched.look)
         self._status = Status()
         self._metrics = Metrics(self._status)
