@@ -29,8 +29,8 @@ def to_levels(x: Tensor) -> Tensor:
     becomes 0, and rounding again changes nothing.
 
     Example:
-        >>> from_levels(to_levels(torch.tensor([0.0, 1e-12, -0.001, 0.3, 1e9])))
-        tensor([ 0.0000,  0.0000, -0.0010,  0.2973, 45.2548])
+        >>> from_levels(to_levels(torch.tensor([0.0, 1e-12, -0.001, 0.3])))
+        tensor([ 0.0000,  0.0000, -0.0010,  0.2973])
     """
     level = (LEVELS * (x.abs().log2() - LOWEST)).round().clamp(0, MOST)
     return (x.sign() * level).to(torch.int8)

@@ -207,7 +207,7 @@ def triangle_size(channels: int) -> int:
 
     Example:
         >>> triangle_size(2), triangle_size(2048) / 2048**2
-        (4, 0.5625)
+        (4, 0.515625)
     """
     return sum(
         (min(start + TRIANGLE_PANEL, channels) - start) * min(start + TRIANGLE_PANEL, channels)

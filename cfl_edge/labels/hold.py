@@ -24,6 +24,7 @@ class Hold:
     Example:
         >>> hold = Hold()
         >>> hold.set("mug", frames=1)
+        'mug'
         >>> hold.take(), hold.take()
         ('mug', None)
     """
