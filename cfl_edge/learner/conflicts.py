@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 CERTAIN = 0.4  # probability of some class, from which the prediction is believed
-EXCLUDED = 0.02  # probability of the class that the label names
+EXCLUDED = 0.005  # probability of the class that the label names
 KNOWN_FRAMES = 30  # of both classes, before the prediction is believed more than the label
 INSISTED = 5  # such labels of a class in a row are meant: it may look new, or be learned wrong
 
