@@ -16,14 +16,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cfl_edge.errors import CflEdgeError, DataError
-from cfl_edge.fleet.contribution import (
-    KEY,
-    BoardName,
-    contribution,
-    read_again,
-    require_same_plan,
-    which,
-)
+from cfl_edge.fleet.agreement import require_same_plan
+from cfl_edge.fleet.contribution import KEY, BoardName, contribution, read_again, which
 from cfl_edge.fleet.shared import add_up, keep, put_report
 from cfl_edge.model.checkpoint import MANIFEST_BYTES, Saved
 from cfl_edge.model.lock import ModelLock

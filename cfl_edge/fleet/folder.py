@@ -24,18 +24,16 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from cfl_edge.errors import DataError, ModelError, ModelWriteError, UsageError, quoted
+from cfl_edge.fleet.agreement import is_repeated, require_other_boards, require_same_plan
 from cfl_edge.fleet.contribution import (
     KEY,
     BoardName,
     boards_in,
     check_board,
     contribution,
-    is_repeated,
     origins_in,
     read_again,
     renamed,
-    require_other_boards,
-    require_same_plan,
 )
 from cfl_edge.fleet.pool import Pool
 from cfl_edge.model.checkpoint import Saved, number_of

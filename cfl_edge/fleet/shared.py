@@ -34,19 +34,21 @@ from cfl_edge.errors import (
     UsageError,
     quoted,
 )
+from cfl_edge.fleet.agreement import (
+    is_repeated,
+    plan_of,
+    require_other_boards,
+    require_same_plan,
+    same_numbers,
+)
 from cfl_edge.fleet.contribution import (
     KEY,
     boards_in,
     check_board,
     contribution,
     is_board,
-    is_repeated,
     origins_in,
-    plan_of,
     read_again,
-    require_other_boards,
-    require_same_plan,
-    same_numbers,
     without_rare,
 )
 from cfl_edge.fleet.pool import Pool

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from cfl_edge.errors import CflEdgeError
-from cfl_edge.fleet.contribution import KEY, SUMMED, contribution, read_again, require_same_plan
+from cfl_edge.fleet.agreement import require_same_plan
+from cfl_edge.fleet.contribution import KEY, SUMMED, contribution, read_again
 from cfl_edge.fleet.pool import Pool
 from cfl_edge.fleet.shared import OTHERS
 from cfl_edge.loop.model_watch import WatchedModel
