@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +33,9 @@ from cfl_edge.onnx import model_trial, trial
 # Compiling all tests takes 8 s of processor time in each of pytest's processes.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Under nohup, as a CI job may be started, a hangup would be ignored.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # On a busy machine examples come slowly, which says nothing about the code.
 hypothesis_settings.register_profile(
