@@ -7,9 +7,10 @@ import torch
 from rule_checks import CHECKS, batch, made, seen_by_optimizers
 
 from cfl_edge.errors import UsageError
+from cfl_edge.lab.paper.recipes import RECIPES
 from cfl_edge.lab.rules.forward_forward import ForwardForward
 from cfl_edge.lab.rules.goodness import wrong_labels
-from cfl_edge.lab.rules.symba import WIDTHS, SymBa
+from cfl_edge.lab.rules.symba import SymBa
 
 SHAPE = (3, 16, 16)
 
@@ -166,18 +167,21 @@ def test_it_is_not_ff():
 
 
 @pytest.mark.parametrize(
-    ("size", "input_shape", "classes", "count"),
+    ("recipe", "kind", "size", "count"),
     [
-        ("1M", (1, 28, 28), 10, 1_035_000),
-        ("11M", (1, 28, 28), 10, 11_142_000),
-        ("16M", (3, 32, 32), 10, 16_198_000),
-        ("31M", (3, 32, 32), 10, 31_466_496),
-        ("31M", (3, 32, 32), 100, 31_466_496),
+        ("symba", "mnist", "1M", 1_035_000),
+        ("symba-large", "mnist", "11M", 11_142_000),
+        ("symba", "cifar10", "16M", 16_198_000),
+        ("symba-large", "cifar10", "31M", 31_466_496),
+        ("symba-large", "cifar100", "31M", 31_466_496),
     ],
 )
-def test_parameter_count_is_the_table_s(size, input_shape, classes, count):
+def test_parameter_count_is_the_table_s(recipe, kind, size, count):
+    shape = (1, 28, 28) if kind == "mnist" else (3, 32, 32)
     with torch.device("meta"):
-        rule = small(input_shape, classes, widths=WIDTHS[size])
+        rule = RECIPES[recipe].build(
+            kind, shape, 100 if kind == "cifar100" else 10, learning_rate=1e-3
+        )
     assert rule.parameter_count() == count
     assert f"{count / 1e6:.0f}M" == size
 

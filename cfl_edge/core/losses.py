@@ -36,12 +36,9 @@ def batch_contrastive(h_mean: Tensor, targets: Tensor, labels: Tensor) -> Tensor
     """
     scores = similarity(h_mean, targets)  # (N, N)
     negative = labels[:, None] != labels[None, :]  # (N, N)
-    contrast = scores.masked_fill(~negative, -torch.inf)
-    has_negative = negative.any(dim=1)
-    # A row of -inf has no finite logsumexp, nor gradient: such rows are taken out beforehand.
-    contrast = torch.where(has_negative[:, None], contrast, torch.zeros_like(contrast))
-    loss = contrast.logsumexp(dim=1) - scores.diagonal()
-    return torch.where(has_negative, loss, torch.zeros_like(loss))
+    counts = negative.any(dim=1)
+    loss = _log_sum(scores, negative, counts) - scores.diagonal()
+    return torch.where(counts, loss, 0.0)
 
 
 def dictionary_contrastive(h_mean: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -89,13 +86,17 @@ def feature_contrastive(
     if not own_positive:
         positive = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
     counts = (~same).any(dim=1) & positive.any(dim=1)
-    # A row of -inf has no finite logsumexp, nor gradient: such rows are taken out beforehand.
-    contrast, attract = (
-        torch.where(counts[:, None], scores.masked_fill(left_out, -torch.inf), 0.0)
-        for left_out in (same, ~positive)
-    )
-    mean = attract.logsumexp(dim=1) - positive.sum(dim=1).clamp(min=1).log()
-    return torch.where(counts, contrast.logsumexp(dim=1) - mean, 0.0)
+    mean = _log_sum(scores, positive, counts) - positive.sum(dim=1).clamp(min=1).log()
+    return torch.where(counts, _log_sum(scores, ~same, counts) - mean, 0.0)
+
+
+def _log_sum(scores: Tensor, chosen: Tensor, counts: Tensor) -> Tensor:
+    """Return log sum exp over the chosen scores of each row, (N,); rows that do not count are 0s.
+
+    A row of -inf has no finite logsumexp, nor gradient: such rows are taken out beforehand.
+    """
+    left = scores.masked_fill(~chosen, -torch.inf)
+    return torch.where(counts[:, None], left, 0.0).logsumexp(dim=1)
 
 
 def supervised_contrastive(

@@ -65,9 +65,9 @@ class ForwardForward(GoodnessRule[ForwardForwardOptions]):
     def build(self) -> None:
         """Build the layers for images whose first pixels are the label."""
         classes, features_in = self.classes, math.prod(self.input_shape)
-        if not 2 <= classes <= features_in:
+        if classes > features_in:
             raise UsageError(
-                f"FF has {classes} classes, expected 2 to {features_in}",
+                f"FF has {classes} classes, expected at most {features_in}",
                 hint="a larger image: the label takes a pixel for each class",
             )
         widths = self.options.widths

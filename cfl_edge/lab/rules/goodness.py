@@ -109,8 +109,13 @@ class GoodnessRule(Rule[O], ABC):
             widths: Units of each layer, at least one layer.
 
         Raises:
-            UsageError: No layer, or one without units.
+            UsageError: Fewer than 2 classes, no layer, or one without units.
         """
+        if self.classes < 2:
+            raise UsageError(
+                f"{type(self).__name__} has {self.classes} class, expected 2 or more",
+                hint="images of two classes: a negative has a wrong label",
+            )
         if not widths or min(widths) < 1:
             raise UsageError(
                 f"widths are {list(widths)}, expected one or more, each 1 or larger",

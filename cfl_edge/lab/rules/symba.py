@@ -13,17 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.goodness import GoodnessRule
 from cfl_edge.lab.rules.rule import RuleOptions
-
-# Equal widths that come to the counts of the paper's Table 1 with the channel of the pattern.
-WIDTHS = {
-    "1M": (500, 500),  # of 1x28x28
-    "11M": (2000, 2000, 2000),  # of 1x28x28
-    "16M": (2000, 2000, 2000),  # of 3x32x32
-    "31M": (3072, 3072, 3072),  # of 3x32x32
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +22,7 @@ class SymBaOptions(RuleOptions):
     """The options of `SymBa`, and those of every rule.
 
     Args:
-        widths: Units of each layer. `WIDTHS` has those of the paper's Table 1.
+        widths: Units of each layer; these come to the 16M of the paper's Table 1.
         alpha: Steepness of the loss (Lee and Song 2023); a larger one forgets sooner about samples
             that are right.
         pattern_scale: Standard deviation of the patterns' numbers; 1 makes them as large as a
@@ -40,7 +31,7 @@ class SymBaOptions(RuleOptions):
         learning_rate: Of every layer.
     """
 
-    widths: Sequence[int] = WIDTHS["16M"]
+    widths: Sequence[int] = (2000, 2000, 2000)
     alpha: float = 4.0
     pattern_scale: float = 0.3
     learning_rate: float = 3e-4
@@ -70,14 +61,8 @@ class SymBa(GoodnessRule[SymBaOptions]):
 
     def build(self) -> None:
         """Draw the patterns, and build the layers for images with one more channel."""
-        classes = self.classes
-        if classes < 2:
-            raise UsageError(
-                f"SymBa has {classes} classes, expected 2 or more",
-                hint="images of two classes: a negative has a wrong label",
-            )
         channels, height, width = self.input_shape
-        patterns = self.options.pattern_scale * torch.randn(classes, height * width)
+        patterns = self.options.pattern_scale * torch.randn(self.classes, height * width)
         self.register_buffer("patterns", patterns)
         self.build_layers((channels + 1) * height * width, self.options.widths)
 
