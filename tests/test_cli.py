@@ -31,6 +31,8 @@ COMMANDS = [
     ["export"],
     ["classes"],
     *(["classes", name] for name in ("list", "add", "rename", "remove", "merge")),
+    ["bench"],
+    *(["bench", name] for name in ("memory", "speed")),
 ]
 
 
@@ -49,7 +51,7 @@ def test_help_loads_nothing_heavy():
     code = f"""
 import sys
 from cfl_edge.cli.app import main
-heavy = "torch torchvision av numpy onnx onnxruntime PIL safetensors serial".split()
+heavy = "torch torchvision av numpy onnx onnxruntime PIL safetensors serial multiprocessing".split()
 loaded = lambda names: [name for name in names if name in sys.modules]
 print(loaded([*heavy, "rich"]))
 for command in {[[], *COMMANDS]}:

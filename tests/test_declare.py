@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -253,15 +251,6 @@ def test_every_field_of_every_command_has_a_help_text() -> None:
             text = option_of(field).help
             assert text[0].isupper() or text.startswith("/"), (settings, name)
             assert len(text) > 8
-
-
-def test_declarations_load_neither_torch_nor_numpy() -> None:
-    code = (
-        "import sys, cfl_edge.config, cfl_edge.cli.declare\n"
-        "print([name for name in ('torch', 'numpy', 'av', 'rich') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
 
 
 def test_no_default_is_an_accident_of_python() -> None:

@@ -1,5 +1,6 @@
 """A model of a stranger is tried in a process of its own, within limits."""
 
+import io
 import json
 import re
 import signal
@@ -14,6 +15,7 @@ import pytest
 from command_line import MAIN, assert_error, cfl_edge, process
 from page_session import until
 from service_checks import RED, Clock, model_bytes, replace, with_work
+from trials import RUN_CHILD, Trials
 
 from cfl_edge.errors import (
     UPGRADE_HINT,
@@ -45,6 +47,26 @@ def tried(path, image):
     return OnnxModel(path, threads=1)
 
 
+@pytest.fixture
+def in_new_processes(monkeypatch):
+    """Trials are as in use: each a new process, none forked and none remembered."""
+    monkeypatch.setattr(model_trial, "run_child", RUN_CHILD)
+
+
+def test_a_forked_trial_says_what_a_new_process_says(path):
+    request = io.BytesIO()
+    np.save(request, RED)
+    trials = Trials()
+    for content in (path.read_bytes(), with_work("NaN"), b"no model"):
+        path.write_bytes(content)
+        asked = ("cfl_edge.onnx.model_trial", [str(path)], request.getvalue())
+        new, forked = RUN_CHILD(*asked), trials.run(*asked)
+        assert (forked.returncode, forked.stdout) == (new.returncode, new.stdout)
+        assert forked.stderr == new.stderr
+    trials.end()
+
+
+@pytest.mark.usefixtures("in_new_processes")
 def test_a_good_model_passes(path, learned):
     try_model(path, RED)
     try_model(learned / "onnx/model.onnx", RED)
@@ -150,6 +172,7 @@ def test_an_update_that_never_ends_stops_no_later_one(path, notices):
     assert (watched.swaps, watched.failures) == (1, 1)
 
 
+@pytest.mark.usefixtures("in_new_processes")
 def test_the_end_does_not_wait_for_a_trial(path, notices):
     clock = Clock()
     watched = WatchedModel(path, tried, notices.append, clock=clock)

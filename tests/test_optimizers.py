@@ -1,8 +1,5 @@
-"""The optimizers do what torch's do, to the bit, and do not load torch's compiler."""
+"""The optimizers do what torch's do, to the bit."""
 
-import json
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -104,22 +101,3 @@ def test_optimizers_store_what_they_say(name):
 def test_other_optimizers_are_refused():
     with pytest.raises(UsageError, match="--optimizer is 'lion'"):
         Optimizer("lion", nn.Linear(1, 1).parameters(), 0.1)
-
-
-LEARN = """
-import json, sys
-from cfl_edge import Learner, LearnerConfig, open_stream
-learner = Learner(LearnerConfig(backbone="none", layers="8,16", image_px=16))
-for frame in open_stream("demo:?frames=12"):
-    learner.predict_one(frame.image)
-    learner.learn_one(frame.image, frame.label)
-learner.recalibrate()
-assert learner.algorithm.steps
-print(json.dumps(sorted(sys.modules)))
-"""
-
-
-def test_learning_does_not_load_torchs_compiler():
-    done = subprocess.run([sys.executable, "-c", LEARN], capture_output=True, text=True, check=True)
-    modules = set(json.loads(done.stdout))
-    assert not {"torch._dynamo", "torch._inductor", "sympy", "torch.onnx"} & modules

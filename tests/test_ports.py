@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -125,8 +123,3 @@ def test_a_port_of_another_group(tmp_path, monkeypatch):
     with pytest.raises(PortPermissionError, match="may not be opened") as caught:
         choose_port(lister=lister(info(str(device), "Pico", 0x2E8A, 0x000A)))
     assert "usermod -aG dialout" in caught.value.hint
-
-
-def test_it_knows_nothing_of_the_learner():
-    code = "import sys, firmware_host.ports; sys.exit('cfl_edge' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

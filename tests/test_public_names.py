@@ -1,6 +1,5 @@
 """`from cfl_edge import …`: the whole way in a few lines, and no torch before it is needed."""
 
-import json
 import subprocess
 import sys
 
@@ -40,20 +39,6 @@ def test_the_lines_of_the_readme_work_as_they_stand(tmp_path, monkeypatch):
     answer = OnnxModel(exported.model).predict_one(frame.image)
     assert isinstance(answer, Prediction)
     assert answer.label == learner.predict_one(frame.image).label
-
-
-def test_importing_the_package_loads_nothing_heavy():
-    modules = run(
-        "import sys, json, cfl_edge; print(json.dumps(sorted(sys.modules)))",
-    )
-    assert not {"torch", "numpy", "onnxruntime", "av", "PIL"} & set(json.loads(modules))
-
-
-@pytest.mark.parametrize("name", ["open_stream", "Frame", "OnnxModel", "Prediction"])
-def test_names_without_a_learner_load_no_torch(name):
-    assert run(f"import sys; from cfl_edge import {name}; print('torch' in sys.modules)") == (
-        "False\n"
-    )
 
 
 def test_public_names_are_listed_and_others_are_attribute_errors():

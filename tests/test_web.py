@@ -325,13 +325,3 @@ print("ended")
         process.send_signal(number)
         assert process.communicate(timeout=20) == ("ended\n", "")
         assert process.returncode == 0
-
-
-@pytest.mark.parametrize("module", ["cfl_edge.loop.learn", "cfl_edge.serve.run"])
-def test_nothing_of_it_is_imported_unless_it_is_used(module):
-    code = (
-        f"import sys, {module}\n"
-        "print([name for name in ('starlette', 'uvicorn', 'h11', 'anyio') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
