@@ -1,4 +1,4 @@
-"""Run a script of this folder in a virtual machine with a real /dev/video0 (the kernel's vivid).
+"""Run a script of this folder in a virtual machine with the kernel's own drivers.
 
 `CFL_EDGE_VM` names the folder of vmlab.py, which boots it. The script prints a JSON line for
 each scenario.
@@ -33,7 +33,13 @@ def missing() -> str | None:
 
 
 def run_guest(
-    script: str, *, last: str, timeout_s: int, memory_mib: int = 1024, share: Path | None = None
+    script: str,
+    *,
+    last: str,
+    timeout_s: int,
+    memory_mib: int = 1024,
+    share: Path | None = None,
+    modules: tuple[str, ...] = (VIVID,),
 ) -> Reports:
     """Boot, run the script, and return its reports by scenario; skip if there is no machine.
 
@@ -43,12 +49,15 @@ def run_guest(
         timeout_s: For all of it.
         memory_mib: Of the machine.
         share: Folder that the guest finds as $VM_SHARE; it keeps what the guest puts there.
+        modules: Of its kernel, each with its options.
     """
     reason = missing()
     if reason is not None:
         pytest.skip(reason)
     command = [sys.executable, str(Path(os.environ["CFL_EDGE_VM"]) / "vmlab.py"), "run"]
-    command += ["--timeout", str(timeout_s), "--mem", str(memory_mib), "-m", VIVID]
+    command += ["--timeout", str(timeout_s), "--mem", str(memory_mib)]
+    for module in modules:
+        command += ["-m", module]
     if share is not None:
         command += ["--share", str(share)]
     command += ["--", "env", f"PYTHONPATH={REPOSITORY}"]

@@ -245,15 +245,20 @@ def _has_spare_data(jpeg: bytes) -> bool:
 
 
 def _decode_strictly(codec: str, data: bytes, **options: str) -> av.VideoFrame | None:
-    context = av.CodecContext.create(codec, "r")
-    assert isinstance(context, av.VideoCodecContext)
+    context = _decoder(codec)
     context.options = STRICT | options
     return _decode_one(context, data)
 
 
+def _decoder(codec: str) -> av.VideoCodecContext:
+    context = av.CodecContext.create(codec, "r")
+    assert isinstance(context, av.VideoCodecContext)
+    context.thread_count = 1  # frame threads would hold images back
+    return context
+
+
 def _decode_one(context: av.VideoCodecContext, data: bytes) -> av.VideoFrame | None:
     """Return the one image of a packet, or None if it is damaged."""
-    context.thread_count = 1  # frame threads would hold images back
     try:
         frames = context.decode(av.Packet(data))
     except av.FFmpegError:  # not an image: a line fault, a truncated JPEG
@@ -278,8 +283,7 @@ class RawDecoder:
     """
 
     def __init__(self, size_px: tuple[int, int], pixel_format: str) -> None:
-        context = av.CodecContext.create("rawvideo", "r")
-        assert isinstance(context, av.VideoCodecContext)
+        context = _decoder("rawvideo")
         context.width, context.height = size_px
         context.pix_fmt = pixel_format
         self._context = context
