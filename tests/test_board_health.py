@@ -22,8 +22,7 @@ from cfl_edge.loop.board_health import (
     parse_throttled,
     read_zones,
 )
-from cfl_edge.loop.heat_policy import Heat, HeatPolicy, next_heat
-from cfl_edge.loop.pace import LONGEST_REST_S, RESTS, Pace
+from cfl_edge.loop.pace import LONGEST_REST_S, RESTS, Heat, HeatPolicy, Pace, next_heat
 from cfl_edge.stream.frame import Frame
 
 

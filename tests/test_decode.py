@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from cfl_edge.stream import decode
 from cfl_edge.stream.decode import ImageError, decode_image
-from cfl_edge.stream.files.image import read_image
+from cfl_edge.stream.files.content import read_image
 from cfl_edge.stream.finder import ImageFinder
 
 
@@ -139,7 +139,7 @@ def test_a_picture_that_is_too_large_costs_no_memory(tmp_path: object) -> None:
     code = (
         "import pathlib, sys\n"
         "from cfl_edge.stream.decode import ImageError, decode_image\n"
-        "from cfl_edge.stream.files.image import read_image\n"
+        "from cfl_edge.stream.files.content import read_image\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "for read in (lambda: read_image(path), lambda: decode_image(path.read_bytes())):\n"
         "    try:\n"

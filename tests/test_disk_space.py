@@ -13,8 +13,8 @@ from cfl_edge.errors import ModelWriteError
 from cfl_edge.learner.journalled import save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import to_saved
-from cfl_edge.loop import disk_space
-from cfl_edge.loop.disk_space import MIB, DiskSpace
+from cfl_edge.loop import checkpoints
+from cfl_edge.loop.checkpoints import MIB, DiskSpace
 from cfl_edge.model import replacing
 from cfl_edge.model.store import Store
 from cfl_edge.model.writing import write_error, write_file
@@ -31,7 +31,7 @@ def free(monkeypatch):
     """Bytes that the disk is said to have free; `free.bytes` sets them."""
     disk = SimpleNamespace(bytes=10**12)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=disk.bytes))
-    monkeypatch.setattr(disk_space, "LOOK_S", 0.0)
+    monkeypatch.setattr(checkpoints, "LOOK_S", 0.0)
     return disk
 
 

@@ -16,7 +16,7 @@ from cfl_edge.doctor.board import (
     read_memory_mib,
 )
 from cfl_edge.doctor.check import Check
-from cfl_edge.doctor.packages import check_backbone, check_torch, installed, torch_cuda
+from cfl_edge.doctor.providers import check_backbone, check_torch, installed, torch_cuda
 from cfl_edge.loop.board_health import Health, Throttling, Zone
 
 PI = Board("pi", "Raspberry Pi 5 Model B Rev 1.0", "aarch64", 64)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cfl_edge.doctor.board import check_clock, check_space, read_synchronised
 from cfl_edge.doctor.check import Check
 from cfl_edge.doctor.devices import (
     GROUPS,
@@ -17,7 +18,6 @@ from cfl_edge.doctor.devices import (
     check_serial,
     read_groups,
 )
-from cfl_edge.doctor.system import check_clock, check_space, read_synchronised
 from cfl_edge.stream.camera import abi
 from cfl_edge.stream.camera.device import read_camera
 from cfl_edge.stream.pixel_formats import FORMATS
@@ -139,9 +139,9 @@ def test_space_is_judged_where_the_model_will_be(tmp_path, monkeypatch):
 
     def free(mib):
         usage = type("Usage", (), {"free": mib << 20})
-        monkeypatch.setattr("cfl_edge.doctor.system.shutil.disk_usage", lambda _: usage)
+        monkeypatch.setattr("cfl_edge.doctor.board.shutil.disk_usage", lambda _: usage)
         return check_space(tmp_path).status
 
     assert [free(mib) for mib in (5000, 500, 50)] == ["ok", "warning", "problem"]
-    monkeypatch.setattr("cfl_edge.doctor.system.os.access", lambda *_: False)
+    monkeypatch.setattr("cfl_edge.doctor.board.os.access", lambda *_: False)
     assert check_space(tmp_path).status == "problem"

@@ -16,7 +16,7 @@ from mosquitto import Home, free_port
 from PIL import Image
 from service_checks import model_bytes
 
-from cfl_edge.config.run import RunSettings
+from cfl_edge.config.learn import RunSettings
 from cfl_edge.errors import UsageError
 from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.run import run

@@ -29,8 +29,7 @@ from cfl_edge.loop.verbs import Verbs
 from cfl_edge.model.store import Store
 from cfl_edge.prediction import Prediction
 from cfl_edge.region import WHOLE_FRAME, View
-from cfl_edge.serve.http_status import look_route, status_server
-from cfl_edge.serve.metrics import Metrics
+from cfl_edge.serve.http_status import Metrics, look_route, status_server
 from cfl_edge.serve.status import Status
 from cfl_edge.web.options import HttpOptions
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cfl_edge.loop.motion import LEAST_PX, Motion, connected
+from cfl_edge.loop.gaze import LEAST_PX, Motion, connected
 
 SIDE = 40
 RNG = np.random.default_rng(0)

@@ -13,8 +13,7 @@ from steps import MUG
 
 from cfl_edge.names import MAX_NAME
 from cfl_edge.region import WHOLE_FRAME
-from cfl_edge.serve.http_status import status_server
-from cfl_edge.serve.metrics import Metrics
+from cfl_edge.serve.http_status import Metrics, status_server
 from cfl_edge.serve.page import api, teach
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.offered import POSTS, READS, UPLOADS, VERBS

@@ -14,7 +14,7 @@ from PIL import Image
 from test_page_api import ask, do
 
 from cfl_edge.serve.page import downloads, live
-from cfl_edge.serve.page.thumbnails import Thumbnails
+from cfl_edge.serve.page.album import Thumbnails
 
 INT8 = {"event": "summary", "int8": {"comparison": {}}}
 INT8["int8"]["comparison"] = {"int8_bytes": 3_400_000, "float_bytes": 13e6, "agreement": 0.987}

@@ -20,7 +20,7 @@ from test_page_api import TOKEN, ask
 from cfl_edge.errors import DataError
 from cfl_edge.serve.page import imports, zip_pictures
 from cfl_edge.serve.page.zip_pictures import packed_pictures, unpacked
-from cfl_edge.web import upload
+from cfl_edge.web import long_answer
 
 ZIP = {"Content-Type": "application/zip"}
 
@@ -206,7 +206,7 @@ def test_the_body_is_bounded_in_size_and_time(session, monkeypatch):
     monkeypatch.setattr(imports, "MOST_BYTES", 1000)
     code, answer = learn(session, bytes(2000))
     assert (code, answer["error"]) == (413, "the body has 2.0 KiB, expected at most 1.0 KiB")
-    monkeypatch.setattr(upload, "CHUNK_S", 0.3)
+    monkeypatch.setattr(long_answer, "CHUNK_S", 0.3)
     head = b"POST /api/v1/import HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\n"
     with socket.create_connection(("127.0.0.1", session.port), 5) as client:
         client.sendall(head + b"Content-Length: 500\r\n\r\n" + bytes(100))

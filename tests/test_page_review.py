@@ -14,10 +14,8 @@ from test_page_api import JSON, ask
 from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.serve.page import review
 from cfl_edge.serve.page.advice import Advice
-from cfl_edge.serve.page.album import Album
-from cfl_edge.serve.page.mislabelled import Mislabelled
-from cfl_edge.serve.page.review import Review
-from cfl_edge.serve.page.thumbnails import Thumbnails
+from cfl_edge.serve.page.album import Album, Thumbnails
+from cfl_edge.serve.page.trays import Mislabelled, Review
 
 KNOWN = {"samples": {"mug": 40, "pen": 40}}
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cfl_edge.stream.decode import ImageError
-from cfl_edge.stream.files.image import read_image, to_rgb
+from cfl_edge.stream.files.content import read_image, to_rgb
 
 
 def pixel(image: Image.Image) -> list[int]:

@@ -17,7 +17,7 @@ from test_page_teach import OPTIONS, samples
 from test_page_teach import ask as tell
 
 from cfl_edge.errors import UsageError
-from cfl_edge.serve.page import push_route
+from cfl_edge.serve.page import picture_routes
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
@@ -91,12 +91,12 @@ def test_the_page_sends_a_picture(phone):
 
 
 def test_pictures_are_bounded_and_of_a_known_kind(phone, monkeypatch):
-    monkeypatch.setattr(push_route, "MOST_BYTES", 1000)
+    monkeypatch.setattr(picture_routes, "MOST_BYTES", 1000)
     assert push(phone, bytes(2000))[0] == 413
     assert push(phone, jpeg(1), {"Content-Type": "text/plain"})[0] == 415
     code, refused = push(phone, b"hello")
     assert (code, refused["error"].partition(":")[0]) == (415, "not a picture")
-    monkeypatch.setattr(push_route, "MOST_AT_ONCE", 0)
+    monkeypatch.setattr(picture_routes, "MOST_AT_ONCE", 0)
     assert push(phone, jpeg(1))[0] == 503
     assert phone.inbox.take(0) is None
 

@@ -10,8 +10,8 @@ from learn_settings import load_settings
 from PIL import Image
 
 from cfl_edge import Learner, LearnerConfig
+from cfl_edge.config.learn import RunSettings
 from cfl_edge.config.models import EvaluateSettings
-from cfl_edge.config.run import RunSettings
 from cfl_edge.loop.evaluate import evaluate
 from cfl_edge.loop.learn import learn
 from cfl_edge.serve.run import run

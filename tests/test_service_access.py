@@ -8,7 +8,7 @@ from served_status import ask, port, see, serve
 from service_checks import Clock
 
 from cfl_edge.errors import UsageError
-from cfl_edge.serve.metrics import Metrics
+from cfl_edge.serve.http_status import Metrics
 from cfl_edge.serve.status import Status
 from cfl_edge.web import guard
 from cfl_edge.web.options import HttpOptions, http_options

@@ -18,6 +18,7 @@ from cfl_edge.cli import boards as cli_boards
 from cfl_edge.cli import classes as cli_classes
 from cfl_edge.cli import fleet as cli_fleet
 from cfl_edge.cli import paper as cli_paper
+from cfl_edge.cli.classes import undo
 from cfl_edge.cli.declare import command, without_types
 from cfl_edge.cli.doctor import doctor
 from cfl_edge.cli.evaluate import evaluate
@@ -26,7 +27,6 @@ from cfl_edge.cli.learn import learn, teach
 from cfl_edge.cli.look import look, region
 from cfl_edge.cli.plan import plan
 from cfl_edge.cli.run import run
-from cfl_edge.cli.undo import undo
 from cfl_edge.errors import CflEdgeError
 from cfl_edge.names import visible
 

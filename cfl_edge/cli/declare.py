@@ -17,8 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 from pydantic.fields import FieldInfo
 
-from cfl_edge.config.learn import LearnSettings
-from cfl_edge.config.run import RunSettings
+from cfl_edge.config.learn import LearnSettings, RunSettings
 from cfl_edge.config.settings import (
     Option,
     S,

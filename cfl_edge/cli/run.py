@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from cfl_edge.config.run import RunSettings
+from cfl_edge.config.learn import RunSettings
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cfl_edge.defaults import MODEL_FOLDER
-from cfl_edge.doctor import board, devices, packages, providers, system
+from cfl_edge.doctor import board, devices, providers
 from cfl_edge.doctor.check import Check, run_check
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.stream.pixel_formats import FORMATS
@@ -22,7 +22,7 @@ def checks(model: Path | None = None) -> Iterator[Check]:
     """
     root = board.ROOT
     here = board.read_board(root)
-    found = packages.installed()
+    found = providers.installed()
     onnx = providers.find_model(model)
     if model is not None and model.is_dir() and onnx is not None and not onnx.is_file():
         onnx = None  # a model that was not exported yet
@@ -32,14 +32,14 @@ def checks(model: Path | None = None) -> Iterator[Check]:
         ("python", board.check_python),
         ("memory", lambda: board.check_memory(board.read_memory_mib(root))),
         ("heat", lambda: board.check_heat(BoardHealth().read())),
-        ("torch", lambda: packages.check_torch(here, found, packages.torch_cuda(), root)),
-        ("backbone", lambda: packages.check_backbone(found)),
+        ("torch", lambda: providers.check_torch(here, found, providers.torch_cuda(), root)),
+        ("backbone", lambda: providers.check_backbone(found)),
         ("onnx", lambda: providers.check_providers(onnx)),
         ("camera", lambda: devices.check_cameras(Path("/dev").glob("video*"), FORMATS)),
         ("groups", lambda: devices.check_groups(*devices.read_groups())),
         ("serial", lambda: devices.check_serial(list_ports())),
-        ("clock", lambda: system.check_clock(system.read_synchronised())),
-        ("space", lambda: system.check_space(model or MODEL_FOLDER)),
+        ("clock", lambda: board.check_clock(board.read_synchronised())),
+        ("space", lambda: board.check_space(model or MODEL_FOLDER)),
     ]
     for name, look in looks:
         yield from run_check(name, look)

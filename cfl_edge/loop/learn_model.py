@@ -15,24 +15,22 @@ from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
-from cfl_edge.loop.disk_space import DiskSpace
+from cfl_edge.loop.checkpoints import Checkpoints, DiskSpace
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance
-from cfl_edge.loop.heat_policy import HeatPolicy
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.learn_stream import default_labels
 from cfl_edge.loop.look import draw_view
 from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.open_learner import Backbones, check_unchanged, open_learner
-from cfl_edge.loop.pace import Pace
+from cfl_edge.loop.pace import HeatPolicy, Pace
 from cfl_edge.loop.publish import open_publisher
-from cfl_edge.loop.running import Running
+from cfl_edge.loop.running import Running, Watch, Watched, Watcher
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Session
 from cfl_edge.loop.session_socket import SessionSocket
 from cfl_edge.loop.step import Step, Summary
 from cfl_edge.loop.verbs import Verbs
-from cfl_edge.loop.watching import Watch, Watched, Watcher
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.loop.zones import Zone
 from cfl_edge.model.last_stream import FRAME_PX, LABELS_FROM, STREAM, ZONES, remembered
@@ -193,7 +191,6 @@ class LearnedModel:
             on_notice(NOT_CALIBRATED)
         from cfl_edge.learner.journalled import save_learner
         from cfl_edge.learner.live import LiveModel
-        from cfl_edge.loop.checkpoints import Checkpoints
         from cfl_edge.loop.fleet import Fleet
         from cfl_edge.loop.label_delay import open_ring
         from cfl_edge.loop.learning import Learning

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from cfl_edge.config.learn import LearnSettings
-from cfl_edge.config.run import RunSettings
+from cfl_edge.config.learn import LearnSettings, RunSettings
 from cfl_edge.config.zones import read_zones
 from cfl_edge.errors import CflEdgeError, ModelError, UsageError, quoted
 from cfl_edge.loop.debounce import Stability

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from cfl_edge.config.run import RunSettings
+from cfl_edge.config.learn import RunSettings
 from cfl_edge.loop.zones import Zone
 from cfl_edge.notices import Notice
 from cfl_edge.region import View
@@ -18,7 +18,7 @@ from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.uri import parse_uri
 
 if TYPE_CHECKING:
-    from cfl_edge.serve.metrics import Metrics
+    from cfl_edge.serve.http_status import Metrics
     from cfl_edge.serve.mqtt.camera import MqttCamera
     from cfl_edge.serve.page.feed import Feed
 
@@ -88,8 +88,7 @@ class Outputs:
                 stack.enter_context(self._mqtt)
             if self._http is not None:
                 # prometheus_client takes a quarter of a second to import on a board
-                from cfl_edge.serve.http_status import look_route, status_server
-                from cfl_edge.serve.metrics import Metrics
+                from cfl_edge.serve.http_status import Metrics, look_route, status_server
                 from cfl_edge.serve.page.feed import Feed
 
                 self._feed = Feed(self._look)

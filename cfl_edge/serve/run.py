@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 from urllib.parse import urlsplit
 
-from cfl_edge.config.run import RunSettings
+from cfl_edge.config.learn import RunSettings
 from cfl_edge.errors import ModelError, UsageError, export_command, quoted
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance

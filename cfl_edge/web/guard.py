@@ -41,7 +41,7 @@ class Paths:
 
     Args:
         public: GET answers these without the token: files that every copy of the program has.
-        uploads: Their routes read the body, of any length, themselves: `cfl_edge.web.upload`.
+        uploads: Their routes read the body, of any length, themselves: `cfl_edge.web.long_answer`.
     """
 
     public: Collection[str] = frozenset()

@@ -1,15 +1,20 @@
-"""Answers that take their time: a download, a stream of pictures."""
+"""What takes its time: a body that somebody hands over, a download, a stream of pictures."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import final
+from http import HTTPStatus
+from typing import IO, final
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-CHUNK_S = 10.0  # for a client to take a chunk: a slower one is hung up on
+from cfl_edge.notices import size_text
+
+CHUNK_S = 10.0  # for a client to send or take a piece: a slower one is hung up on
 
 
 @final
@@ -56,3 +61,38 @@ async def _left(receive: Receive) -> None:
     """Return once the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+UPLOAD_S = 600.0  # for all of it
+
+
+async def read_upload(request: Request, file: IO[bytes], most_bytes: int) -> None:
+    """Write the body of a request into a file, piece by piece; it stands at its start afterwards.
+
+    Args:
+        request: Its path is one of `Paths.uploads`.
+        file: Is written to.
+        most_bytes: Of the body.
+
+    Raises:
+        HTTPException: It is too long, has no length, or comes too slowly.
+    """
+    text = request.headers.get("content-length", "")
+    if not text.isascii() or not text.isdigit():
+        raise HTTPException(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
+    if int(text[:18]) > most_bytes:
+        raise HTTPException(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body has {size_text(int(text[:18]))}, expected at most {size_text(most_bytes)}",
+        )
+    request.state.take_time()
+    parts = request.stream()  # never more than Content-Length: the protocol sees to that
+    try:
+        async with asyncio.timeout(UPLOAD_S):
+            while True:
+                file.write(await asyncio.wait_for(anext(parts), CHUNK_S))
+    except StopAsyncIteration:
+        file.seek(0)
+    except TimeoutError:
+        request.state.hang_up()
+        raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "the body comes too slowly") from None

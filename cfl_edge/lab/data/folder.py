@@ -20,7 +20,7 @@ from cfl_edge.preprocess import cut
 from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.stream.decode import ImageError
 from cfl_edge.stream.files.classes import check_classes, class_of, parts_of
-from cfl_edge.stream.files.image import read_image
+from cfl_edge.stream.files.content import read_image
 from cfl_edge.stream.files.listing import list_files, natural_key, printable
 
 SMALL_PX = 64  # square images up to this side stay as they are

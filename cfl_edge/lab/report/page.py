@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cfl_edge.lab.report.advice import advice
-from cfl_edge.lab.report.chart import Curve, Point, chart, thinned
 from cfl_edge.lab.report.gallery import Cell, Gallery, Picture
-from cfl_edge.lab.report.tables import anchor, class_table, confusion_table, escape
+from cfl_edge.lab.report.tables import (
+    Curve,
+    Point,
+    anchor,
+    chart,
+    class_table,
+    confusion_table,
+    escape,
+    thinned,
+)
 from cfl_edge.loop.evaluate import Evaluation
 from cfl_edge.loop.operating_point import STOPPED, Threshold, accuracy_of
 from cfl_edge.names import visible

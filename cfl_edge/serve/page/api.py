@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
 from cfl_edge.errors import CflEdgeError, SessionError, UsageError
-from cfl_edge.loop.watching import Watched
+from cfl_edge.loop.running import Watched
 from cfl_edge.names import MAX_NAME, visible
 from cfl_edge.notices import Notice
 from cfl_edge.pipe import plain
@@ -25,12 +25,9 @@ from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.hand import Hold, Standing
 from cfl_edge.serve.page.imports import Imports
 from cfl_edge.serve.page.live import Live, Viewers
-from cfl_edge.serve.page.mislabelled import EVERY_S, Mislabelled
 from cfl_edge.serve.page.offered import VERBS, arguments_of, openapi
-from cfl_edge.serve.page.picture_routes import picture_routes
-from cfl_edge.serve.page.push_route import push_routes
-from cfl_edge.serve.page.requests import arguments
-from cfl_edge.serve.page.trays import Trays
+from cfl_edge.serve.page.picture_routes import picture_routes, push_routes
+from cfl_edge.serve.page.trays import SEARCH_S, Mislabelled, Trays, arguments
 from cfl_edge.web.app import answer
 
 FOLDER = resources.files("cfl_edge.serve.page") / "static"
@@ -65,12 +62,11 @@ class Api:
         mailbox, self._imports = watched.mailbox, Imports(watched, on_notice)
         self._downloads, self._inbox = Downloads(watched.onnx), watched.inbox
         self._standing = Standing(mailbox)
-        suspects = Standing(mailbox, "suspects", EVERY_S)
-        mislabelled, hold = Mislabelled(album.thumbnails), Hold(mailbox)
-        self._trays = Trays(album, suspects, mislabelled, self._ask)
-        extra = _Extra(album, suspects, mislabelled, hold, self._imports)
-        extra.takes_pictures = watched.inbox is not None
-        self._live = Live(feed, hold, self._standing, extra)
+        self._album, self._hold = album, Hold(mailbox)
+        self._suspects = Standing(mailbox, "suspects", SEARCH_S)
+        self._mislabelled = Mislabelled(album.thumbnails)
+        self._trays = Trays(album, self._suspects, self._mislabelled, self._ask)
+        self._live = Live(feed, self._hold, self._standing, self)
 
     @property
     def viewers(self) -> Viewers:
@@ -122,33 +118,19 @@ class Api:
     async def _openapi(self, request: Request) -> Response:
         return answer(openapi())
 
-
-class _Extra:
-    """What goes with the status of the session."""
-
-    def __init__(
-        self,
-        album: Album,
-        suspects: Standing,
-        mislabelled: Mislabelled,
-        hold: Hold,
-        imports: Imports,
-    ) -> None:
-        self._album, self._hold, self._imports = album, hold, imports
-        self._suspects, self._mislabelled = suspects, mislabelled
-        self.takes_pictures = False  # of the page's own device
-
     def refresh(self) -> None:
         """Let the session search what it has learned, while nobody waits for it to learn."""
         if self._hold.label is None:
             self._suspects.refresh()
 
     def versions(self) -> tuple[int, ...]:
+        """Return numbers of which one differs once `fields` do."""
         album = self._album.thumbnails.version, self._album.review.version
         runs = self._suspects.version, self._mislabelled.version
         return *album, *runs, self._imports.version
 
     def fields(self, status: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what goes with the status of the session, beside what it says itself."""
         samples = {one["name"]: one["samples"] for one in status.get("classes", ())}
         suspects = self._suspects.value.get("suspects", ())
         return {
@@ -156,7 +138,7 @@ class _Extra:
             "verdict": self._album.advice.verdict(samples),
             "thumbnails": self._album.thumbnails.shown(),
             "review": self._album.review.fields(),
-            "takes_pictures": self.takes_pictures,
+            "takes_pictures": self._inbox is not None,  # of the page's own device
             "import": self._imports.progress,
             "mislabelled": self._mislabelled.fields(suspects),
         }

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cfl_edge.errors import CflEdgeError, DataError, SessionError
-from cfl_edge.loop.watching import Watched
+from cfl_edge.loop.running import Watched
 from cfl_edge.notices import Notice, counted
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.region import View
@@ -24,7 +24,7 @@ from cfl_edge.serve.page.zip_pictures import Packed, packed_pictures, unpacked
 from cfl_edge.serve.pictures import png
 from cfl_edge.stream.decode import ImageError, decode_image
 from cfl_edge.web.app import answer
-from cfl_edge.web.upload import read_upload
+from cfl_edge.web.long_answer import read_upload
 
 PATH = "/api/v1/import"
 MOST_BYTES = 128 << 20  # of an archive: 2,000 pictures of a phone, made smaller

@@ -9,15 +9,15 @@ from urllib.parse import quote
 
 import segno
 
+from cfl_edge.loop.running import Watched
 from cfl_edge.loop.step import Step
-from cfl_edge.loop.watching import Watched
 from cfl_edge.notices import Notice
-from cfl_edge.serve.http_status import status_routes
-from cfl_edge.serve.metrics import Metrics
-from cfl_edge.serve.page import imports, push_route
+from cfl_edge.serve.http_status import Metrics, status_routes
+from cfl_edge.serve.page import imports
 from cfl_edge.serve.page.album import Album
 from cfl_edge.serve.page.api import Api, page_routes
 from cfl_edge.serve.page.feed import Feed
+from cfl_edge.serve.page.picture_routes import PUSH_PATH
 from cfl_edge.serve.page.review import Review
 from cfl_edge.serve.status import Seen, Status
 from cfl_edge.web.guard import Paths
@@ -67,7 +67,7 @@ class TeachPage:
             [*api.routes(), *status_routes(self._status, self._metrics), *files],
             f"{option} {options.port}",
             lambda error: on_notice(f"an answer over HTTP failed: {error!r}"),
-            paths=Paths(frozenset(route.path for route in files), {imports.PATH, push_route.PATH}),
+            paths=Paths(frozenset(route.path for route in files), {imports.PATH, PUSH_PATH}),
         )
         self._options = options
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable
+import json
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, final
 
@@ -12,11 +15,94 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cfl_edge.serve.page.album import Album
+from cfl_edge.serve.page.album import Album, Thumbnails
 from cfl_edge.serve.page.hand import Standing
-from cfl_edge.serve.page.mislabelled import Mislabelled
-from cfl_edge.serve.page.requests import arguments, frame_number
 from cfl_edge.web.app import answer
+
+SEARCH_S = 10.0  # between two searches, while somebody watches and nobody teaches
+SHOWN = 12  # at a time, the clearest
+REMEMBERED = 10_000  # frames whose label somebody has looked at
+
+
+@final
+class Mislabelled:
+    """What the verb `suspects` found, without what was decided; used by the server alone.
+
+    Args:
+        thumbnails: A run without a picture cannot be judged, and is left out.
+
+    Attributes:
+        version: Counts the decisions.
+    """
+
+    def __init__(self, thumbnails: Thumbnails) -> None:
+        self._thumbnails = thumbnails
+        self._decided: deque[int] = deque(maxlen=REMEMBERED)
+        self.version = 0
+
+    def shown(self, suspects: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+        """Return the runs to decide, each by the frame whose picture shows it.
+
+        Args:
+            suspects: As `Teaching.suspects` has them.
+        """
+        decided, runs = set(self._decided), dict[int, Mapping[str, Any]]()
+        for run in suspects:
+            pictured = [frame for frame in run["frames"] if self._thumbnails.get(frame)]
+            if pictured and decided.isdisjoint(run["frames"]) and len(runs) < SHOWN:
+                runs[pictured[len(pictured) // 2]] = run
+        return runs
+
+    def decide(self, run: Mapping[str, Any]) -> None:
+        """Take note that somebody has looked at a run: it is shown no more."""
+        self._decided.extend(run["frames"])
+        self.version += 1
+
+    def fields(self, suspects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return what a page shows of them, the clearest first.
+
+        Args:
+            suspects: As `Teaching.suspects` has them.
+        """
+        return [
+            {
+                "frame": frame,
+                "frames": len(run["frames"]),
+                "label": run["label"],
+                "looks_like": run["looks_like"],
+            }
+            for frame, run in self.shown(suspects).items()
+        ]
+
+
+async def arguments(request: Request) -> dict[str, Any]:
+    """Read the body of a verb: a JSON object, or nothing.
+
+    Raises:
+        HTTPException: It is something else.
+    """
+    body, kind = await request.body(), request.headers.get("content-type") or ""
+    if not body:
+        return {}
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        # A form of another page can be sent without asking; JSON cannot.
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json"
+        )
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"not JSON ({error})") from error
+    if not isinstance(given, dict):
+        raise HTTPException(HTTPStatus.BAD_REQUEST, 'expected an object: {"label": "mug"}')
+    return given
+
+
+def frame_number(request: Request) -> int:
+    """Return the number of a frame in an address; -1, which no frame has, for anything else."""
+    number: str = request.path_params["frame"]
+    return int(number) if re.fullmatch(r"[0-9]{1,18}", number) else -1
+
 
 Ask = Callable[[Request, str, dict[str, Any]], Awaitable[Response]]
 """Asks the session for a verb, and returns its answer."""

@@ -22,8 +22,8 @@ from cfl_edge.stream.files.content import (
     kind_of,
     other_kind,
     read_head,
+    read_picture,
 )
-from cfl_edge.stream.files.image import read_picture
 from cfl_edge.stream.files.listing import list_files, printable
 from cfl_edge.stream.frame import Frame, Picture
 from cfl_edge.stream.options import DEFAULTS, Order, StreamOptions

@@ -88,7 +88,7 @@ class StreamsReport(Report):
 
     def png(self) -> bytes | None:
         """Return accuracy against frames as a PNG; None where no run was completed."""
-        from cfl_edge.lab.bench.streams.plot import streams_png
+        from cfl_edge.lab.bench.streams.table import streams_png
 
         return streams_png(self.runs, self.title()) if self.runs else None
 

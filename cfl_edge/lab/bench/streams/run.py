@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from cfl_edge.lab.bench.memory import MemoryGrowth
+from cfl_edge.lab.bench.measure import MemoryGrowth
 from cfl_edge.lab.bench.streams import stream_metrics as metrics
 from cfl_edge.lab.bench.streams.evaluation import Evaluations, unknown_figures
 from cfl_edge.lab.bench.streams.figures import StreamRun
