@@ -54,14 +54,14 @@ def test_no_more_than_fifteen_frames_a_second(session):
 
 def test_what_all_viewers_get_is_made_once_however_many_they_are(session, monkeypatch):
     """A picture and its JSON each fifteenth of a second, the status as often as it changes."""
-    made, fields, verdicts, sent = [], [], [], []
-    verdict, advice = session.page.album.advice.verdict, session.page.album.advice
+    made, fields, trays, sent = [], [], [], []
+    review, doubts = session.page.album.review, session.page.album.review.fields
     frame_fields, jpeg = told.frame_fields, feed.live_jpeg
     monkeypatch.setattr(feed, "live_jpeg", lambda frame: made.append(0) or jpeg(frame))
     monkeypatch.setattr(
         told, "frame_fields", lambda step: fields.append(step.frame.index) or frame_fields(step)
     )
-    monkeypatch.setattr(advice, "verdict", lambda count: verdicts.append(0) or verdict(count))
+    monkeypatch.setattr(review, "fields", lambda: trays.append(0) or doubts())
 
     def watch():
         with Viewer(session) as viewer:
@@ -82,8 +82,8 @@ def test_what_all_viewers_get_is_made_once_however_many_they_are(session, monkey
     assert max(len(made), len(fields)) <= most
     assert made
     assert len(set(fields)) == len(fields)
-    assert len(verdicts) <= 2 + took_s / hand.STATUS_S  # of each second, and the first
-    assert len(verdicts) < 8 <= sum(sent)
+    assert len(trays) <= 2 + took_s / hand.STATUS_S  # of each second, and the first
+    assert len(trays) < 8 <= sum(sent)
 
 
 def test_a_frame_that_comes_early_does_not_wait(session, monkeypatch):

@@ -13,9 +13,9 @@ from test_page_api import JSON, ask
 
 from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.serve.page import review
-from cfl_edge.serve.page.advice import Advice
 from cfl_edge.serve.page.album import Album, Thumbnails
-from cfl_edge.serve.page.trays import Mislabelled, Review
+from cfl_edge.serve.page.review import Review
+from cfl_edge.serve.page.trays import Mislabelled
 
 KNOWN = {"samples": {"mug": 40, "pen": 40}}
 
@@ -83,43 +83,6 @@ def test_it_is_bounded_in_number_rate_and_age(tray, clock):
     clock.now_s += review.MOST_AGE_S
     see(tray, clock, 5000)
     assert tray.fields() == []
-
-
-def test_advice_follows_the_classes():
-    advice = Advice()
-    for number in range(50):
-        advice.add("mug", "pen" if number % 5 == 0 else "mug")
-        advice.add("pen", "pen")
-    samples = {"mug": 50, "pen": 50, "key": 29}
-    pen = "often taken for pen: show both from other sides"
-    assert advice.of(samples) == {"mug": pen, "key": "show more of it"}
-    advice.follow(["pen"], "biro")
-    advice.follow(["mug"], "cup")
-    assert advice.of({"cup": 50, "biro": 50}) == {"cup": pen.replace("pen", "biro")}
-    advice.follow(["cup", "biro"], "thing")
-    assert advice.of({"thing": 100}) == {}
-    advice.follow(["thing"], None)
-    for _ in range(101):
-        advice.add("mug", "mug")
-    assert advice.of({"mug": 101}) == {}
-
-
-def test_the_verdict_names_what_is_missing_then_what_is_confused():
-    advice = Advice()
-    assert advice.verdict({"mug": 100}) == ""
-    for number in range(100):
-        advice.add("mug", "pen" if number % 20 == 0 else "mug")
-        advice.add("pen", "mug" if number % 50 == 0 else "pen")
-        advice.add("key", None if number == 0 else "gone")  # of a class that is no more
-    samples = {"mug": 100, "pen": 100, "key": 29, "named, never shown": 0}
-    assert advice.verdict({"mug": 100, "named, never shown": 0}) == ""
-    assert advice.verdict(samples) == "Not yet: key has 29 of 30 samples."
-    confused = "Most confused: mug and pen, 7 of their last 200 frames."
-    assert advice.verdict(samples | {"key": 100}) == confused
-    for _ in range(100):
-        for name in ("mug", "pen", "key"):
-            advice.add(name, name)
-    assert advice.verdict(samples | {"key": 200}).startswith("Enough")
 
 
 @pytest.fixture

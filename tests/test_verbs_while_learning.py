@@ -148,9 +148,10 @@ def test_forgotten_frames_can_be_taught_anew_and_others_keep_their_place(room):
 def test_accuracy_is_told_over_time(room):
     history = {"mug": [False] * 30 + [True] * 30, "pen": [True] * 7, "key": [True] * 4}
     for name, rights in history.items():
-        room.teaching._recent.extend((name, right) for right in rights)
+        for right in rights:
+            room.teaching.taught.add(name, name if right else None)
     expected = {"mug": [0.0] * 6 + [1.0] * 6, "pen": [1.0], "key": []}
-    assert room.teaching.accuracy_over_time() == expected
+    assert room.teaching.taught.accuracy_over_time() == expected
     room.run(PLAIN[0], room.ask("label", label="mug"), PLAIN[1], room.ask("status"))
     (mug,) = room.answers[1]["classes"]
     assert mug["accuracy_over_time"][:5] == [0.0] * 5
@@ -229,11 +230,12 @@ def test_save_and_status(room):
     assert before.keys() == {
         "said", "notices", "classes", "label", "paused", "frames", "seen", "learned", "dropped",
         "damaged", "fps", "steps", "model", "unsaved_s", "memory_mib",
-            "temperature_c", "publishes",
+            "temperature_c", "publishes", "advice", "verdict",
     }  # fmt: skip
     assert before["classes"] == [
         {"name": "mug", "samples": 3, "recent_accuracy": 2 / 3, "accuracy_over_time": []}
     ]
+    assert (before["advice"], before["verdict"]) == ({"mug": "show more of it"}, "")
     assert (before["frames"], before["seen"], before["learned"]) == (3, 3, 3)
     assert before["unsaved_s"] > 0
     assert saved["said"] == f"saved {room.folder}, 3 frames learned"

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,11 +21,11 @@ from cfl_edge.loop.ask import ask
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.learn import learn
 from cfl_edge.loop.mailbox import Mailbox
+from cfl_edge.loop.session import Predicting, Session, SessionOptions, play
 from cfl_edge.model.store import Store
 from cfl_edge.prediction import predict_label
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.region import View
-from cfl_edge.stream.shared import SharedStream
 
 
 def test_zones_with_opposite_labels_learn_from_the_same_frames(stream, zones, tmp_path):
@@ -153,30 +154,37 @@ def test_the_backbone_is_opened_once(stream, zones, tmp_path, monkeypatch):
     assert len(opened) == 1
 
 
-def test_each_frame_is_read_once():
-    script = Script(*frames(3))
-    shared = SharedStream(script)
-    branches = [iter(shared.branch(name)) for name in ("a", "b", "c")]
-    for i in range(3):
-        seen = [next(branch) for branch in branches]
-        assert script.read == i + 1
-        assert all(frame.image is seen[0].image for frame in seen)
-    assert [next(branch, None) for branch in branches] == [None] * 3
+class Says:
+    """A model that says the same of everything."""
+
+    classes = ("open",)
+
+    def predict_batch(self, images, *, reject=None):
+        return [predict_label(np.ones(1, np.float32), self.classes) for _ in images]
 
 
-def test_a_branch_waits_for_all_and_answers_for_its_zone():
-    told, waits = [], []
-    script = Script(*frames(1))
-    script.answer = lambda label, score: told.append((label, score))
-    shared = SharedStream(script)
-    door, bin = shared.branch("door"), shared.branch("bin")
-    door.on_wait, bin.on_wait = (lambda: waits.append("door")), (lambda: waits.append("bin"))
-    next(iter(bin))
-    script.on_wait()
-    assert waits == ["door", "bin"]
-    door.answer("open", 0.5)
-    bin.answer(None, 0.0)
-    assert told == [("door/open", 0.5), (None, 0.0)]
+def zone_sessions(*names):
+    return [Session(Predicting(Says()), SessionOptions(zone=name)) for name in names]
+
+
+def test_each_frame_is_read_once_and_answered_for_each_zone():
+    script, told, names = Script(*frames(3)), [], ("a", "b", "c")
+    script.answer = lambda label, score: told.append(label)
+    steps = [
+        (step.frame.index, step.zone, script.read) for step in play(script, zone_sessions(*names))
+    ]
+    assert steps == [(i, name, i + 1) for i in range(3) for name in names]
+    assert told == ["a/open", "b/open", "c/open"] * 3
+
+
+def test_every_zone_is_served_between_frames_and_while_none_comes():
+    served = []
+    script = Script(lambda: script.on_wait(), *frames(1))
+    sessions = zone_sessions("door", "bin")
+    for session, name in zip(sessions, ("door", "bin"), strict=True):
+        session.serve = partial(served.append, name)
+    list(play(script, sessions))
+    assert served == ["door", "bin"] * 2
 
 
 def test_a_lost_source_costs_no_zone_what_it_learned(zones, tmp_path, monkeypatch):
@@ -210,6 +218,24 @@ def test_a_full_disk_of_one_zone_ends_all_and_the_others_are_saved(
         Learner.load(tmp_path / "model/bin").frames_learned == 23
     )  # the label holds from the second on
     assert not Store(tmp_path / "model/door").exists()
+
+
+def test_a_lost_source_does_not_hide_a_save_that_fails(zones, tmp_path, monkeypatch):
+    script = Script(*frames(6, labelled=False), StreamLostError("gone", hint="plug it in"))
+    monkeypatch.setattr(learn_module, "open_learn_stream", lambda *_: script)
+    (zones.parent / "zones.toml").write_text(TWO.replace("80", "16").replace("60", "8"))
+    save = Store.save
+
+    def full(store, *a, **k):
+        if store.folder.name == "door":
+            raise ModelWriteError("the disk is full", hint="free some space")
+        return save(store, *a, **k)
+
+    monkeypatch.setattr(Store, "save", full)
+    _, learned = teach("demo:", zones, tmp_path / "model", export=False)
+    assert "the disk is full" in learned["door"].failed.problem
+    assert learned["bin"].failed is None
+    assert Learner.load(tmp_path / "model/bin").frames_learned == 5
 
 
 def test_a_signal_ends_all_zones_and_saves_them(stream, zones, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from cfl_edge.config.learn import LearnSettings
-from cfl_edge.errors import UsageError
+from cfl_edge.errors import ModelWriteError, UsageError
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.learn_model import Camera, Learned, LearnedModel
 from cfl_edge.loop.learn_stream import inbox_of, open_learn_stream
@@ -14,8 +14,9 @@ from cfl_edge.loop.pace import HeatPolicy
 from cfl_edge.loop.publish import check_publish
 from cfl_edge.loop.running import Watch
 from cfl_edge.loop.service_notify import ServiceNotify
+from cfl_edge.loop.session import play
 from cfl_edge.loop.step import Step
-from cfl_edge.loop.zones import Zone, left_over, play, reduction, zones_to_learn
+from cfl_edge.loop.zones import Zone, left_over, reduction, zones_to_learn
 from cfl_edge.model.store import Store
 from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
@@ -61,7 +62,7 @@ def learn(
     with ExitStack() as stack:
         models = [LearnedModel(zone, stack, zone.on_notice(on_notice)) for zone in zones]
         inbox = inbox_of(settings)
-        reduce = reduction(models)
+        reduce = reduction([model.gaze for model in models])
         stream = stack.enter_context(open_learn_stream(settings, reduce, on_notice, inbox))
         on_notice(stream.description())
         if settings.zones is not None:
@@ -72,7 +73,14 @@ def learn(
         camera = Camera(stream.live, service, HeatPolicy(BoardHealth(), on_notice), inbox=inbox)
         for model in models:
             model.open(camera, watch(model.zone))
-        play(stream, models, on_step)
+        with camera.interrupts:
+            sessions = [model.session for model in models]
+            try:
+                for step in play(stream, sessions):
+                    on_step(step)
+            except ModelWriteError:
+                if not any(session.failed for session in sessions):
+                    raise  # else `finish` tells of it
         return {model.zone.name: model.finish() for model in models}
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.core.allocator import return_freed_memory
-from cfl_edge.errors import CflEdgeError, ModelWriteError, UsageError, export_command, quoted
+from cfl_edge.errors import CflEdgeError, UsageError, export_command, quoted
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
@@ -40,7 +40,6 @@ from cfl_edge.notices import Notice
 from cfl_edge.onnx.metadata import MODEL_FILE
 from cfl_edge.prediction import check_reject
 from cfl_edge.stream.inbox import Inbox
-from cfl_edge.stream.source import Stream
 from cfl_edge.stream.uri import mask
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class Camera:
 
 @final
 class LearnedModel:
-    """A model folder that is in use: `open_labels`, then `open`, `steps` and `finish`.
+    """A model folder that is in use: `open_labels`, then `open`, and `finish` in the end.
 
     Args:
         zone: What to learn.
@@ -132,7 +131,6 @@ class LearnedModel:
         check_reject(settings.reject, self._classes)
         self.gaze = Gaze(on_notice)
         self._watchers: list[Watcher] = []
-        self._failed: CflEdgeError | None = None
 
     def open_labels(self) -> None:
         """Open where labels come from.
@@ -262,40 +260,24 @@ class LearnedModel:
         def serve() -> None:
             self.mailbox.serve(do)
             verbs.follow_hold()
+            if publisher is not None and not checkpoints.at_once:
+                publisher.after_frame()
 
-        self.session.serve = serve
+        self.session.serve, self.session.watch = serve, self._watch
 
-    def steps(self, stream: Stream) -> Iterator[Step]:
-        """Yield the steps of the session, each once the model's own watchers have seen it.
-
-        Args:
-            stream: Open; it is left open.
-
-        Raises:
-            CflEdgeError: See `Session.steps`; of a last save that fails, `finish` tells.
-        """
-        try:
-            yield from self._steps(stream)
-        except ModelWriteError as error:
-            self._failed = error
-
-    def _steps(self, stream: Stream) -> Iterator[Step]:
-        for step in self.session.steps(stream):
-            if step.seen == 1:
-                width, height = self.session.frame_px or (0, 0)
-                self._learner.counters[FRAME_PX] = [width, height]
-                draw_view(self._store, step.frame, self._learner, self._on_notice)
-            for watcher in self._watchers:
-                watcher.see(step)
-            yield step
-            if self._publisher is not None and not self._checkpoints.at_once:
-                self._publisher.after_frame()
+    def _watch(self, step: Step) -> None:
+        if step.seen == 1:
+            width, height = self.session.frame_px or (0, 0)
+            self._learner.counters[FRAME_PX] = [width, height]
+            draw_view(self._store, step.frame, self._learner, self._on_notice)
+        for watcher in self._watchers:
+            watcher.see(step)
 
     def finish(self) -> Learned:
         """Take no more verbs, write the ONNX files, and return what was learned; raise nothing."""
         self.mailbox.close()
         learner, publisher = self._learner, self._publisher
-        exported, failed = None, self._failed
+        exported, failed = None, self.session.failed
         folder = self._settings.model
         try:
             if publisher is not None and failed is None:

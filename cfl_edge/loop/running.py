@@ -55,7 +55,8 @@ class Running:
     def status(self) -> dict[str, Any]:
         """Return how it stands, JSON values; `said` is a sentence for people."""
         learner, teaching, session = self.learner, self.teaching, self.session
-        accuracy, over_time = teaching.recent_accuracy(), teaching.accuracy_over_time()
+        taught, counts = teaching.taught, learner.samples()
+        accuracy, over_time = taught.accuracy(), taught.accuracy_over_time()
         classes = [
             {
                 "name": name,
@@ -63,15 +64,17 @@ class Running:
                 "recent_accuracy": accuracy.get(name),
                 "accuracy_over_time": over_time.get(name, []),
             }
-            for name, samples in learner.samples().items()
+            for name, samples in counts.items()
         ]
         label, paused = teaching.hold.current(), teaching.hold.paused
         zones = () if self.board is None else self.board.read().zones
-        learned = sum(learner.samples().values())
+        learned = sum(counts.values())
         said = f"{counted(len(classes), 'class', 'classes')}, {counted(learned, 'frame')} learned"
         return {
             "said": said + ("; paused" if paused else f"; label {label}" if label else ""),
             "classes": classes,
+            "advice": taught.advice(counts),
+            "verdict": taught.verdict(counts),
             "label": label,
             "paused": paused,
             "frames": session.frames,

@@ -165,6 +165,8 @@ class Session:
     Attributes:
         serve: Called between two frames, and while none comes, to run what other threads ask for; a
             signal does not interrupt it.
+        watch: Called with each step before it is handed over.
+        failed: Why what waited could not be completed or saved at the end.
         frame_px: Width and height of the newest frame; None before the first.
         frames, seen, looked, rejected, dropped, damaged, skipped, seconds: As in `Totals`.
 
@@ -188,6 +190,8 @@ class Session:
         self._interrupts = interrupts or Interrupts()
         self._debounce = Debounce(options.stability)
         self.serve: Callable[[], None] | None = None
+        self.watch: Callable[[Step], None] | None = None
+        self.failed: CflEdgeError | None = None
         self._times_s: deque[float] = deque(maxlen=FPS_FRAMES)  # at which frames began
         self._first_s = 0.0
         self.frame_px: tuple[int, int] | None = None
@@ -212,10 +216,9 @@ class Session:
     @property
     def ended_by(self) -> str | None:
         """What ended the run before the stream did: a signal, or an option; None for nothing."""
-        most_frames = self._options.max_frames
-        if self.interrupted or most_frames is None or self.frames < most_frames:
+        if self.interrupted or not self.is_over:
             return self._interrupts.by
-        return f"--max-frames {most_frames}"
+        return f"--max-frames {self._options.max_frames}"
 
     @property
     def fps(self) -> float:
@@ -227,89 +230,64 @@ class Session:
         totals = {one.name: getattr(self, one.name) for one in fields(Totals)[:-1]}
         return totals | {"peak_rss_mib": peak_rss_mib()}
 
+    @property
+    def is_over(self) -> bool:
+        """Whether a signal or `max_frames` has ended the run."""
+        return self.interrupted or self.frames >= (self._options.max_frames or math.inf)
+
     def steps(self, stream: Stream) -> Iterator[Step]:
-        """Yield a step for each frame; what waits is completed before the iteration ends.
+        """Yield a step for each frame, as `play` does with several sessions.
 
         Args:
             stream: Open; it is left open, and told the answers.
 
         Raises:
-            StreamError: The source fails for good.
-            DataError: It brings what cannot be used, or ended without a frame. Whatever ends it,
-                what was learned until then is saved first.
-            ModelWriteError: The last save fails.
+            CflEdgeError: See `play`.
         """
-        self._work.begin(stream)
-        if self.serve is not None:
-            stream.on_wait = self._serve
-        try:
-            yield from self._steps(stream)
-        except CflEdgeError:
-            self._finish(stream, lost=True)
-            raise
-        self._finish(stream, lost=False)
-        if not self.seen and not self.interrupted:
-            raise DataError(
-                f"{stream.uri} ended without a single frame",
-                hint="a folder with images in it, a clip that plays, or demo:",
-            )
+        return play(stream, [self])
 
-    def _steps(self, stream: Stream) -> Iterator[Step]:
-        most_frames = self._options.max_frames or math.inf
-        for frames in self._batches(stream):
-            began_s = time.monotonic()
-            if (gaze := self._options.gaze) is not None:
-                frames = [gaze(frame) for frame in frames]
-            predictions = self._work.predict(frames, self._options.reject)
-            predict_s = (time.monotonic() - began_s) / len(frames)
-            for frame, prediction in zip(frames, predictions, strict=True):
-                lesson = self._work.learn(frame, prediction, began_s)
-                self._count(stream, frame, prediction, began_s)
-                self.looked += lesson.looked
-                changed = self._debounce.see(prediction.label, frame.timestamp_s)
-                stream.answer(prediction.label, prediction.score or 0.0)
-                step = Step(
-                    frame=frame,
-                    prediction=prediction,
-                    lesson=lesson,
-                    frames=self.frames,
-                    seen=self.seen,
-                    total=stream.total,
-                    seconds=self.seconds,
-                    predict_s=predict_s,
-                    fps=self.recent_fps(),
-                    peak_rss_mib=peak_rss_mib(),
-                    state=self._debounce.state,
-                    changed=changed,
-                    zone=self._options.zone,
-                )
-                self._service.step(step)
-                yield step
-                if self.interrupted or self.frames >= most_frames:
-                    return
-            self._work.between_frames()
-            self._serve()
+    def _take(self, stream: Stream, frames: Sequence[Frame]) -> Iterator[Step]:
+        began_s = time.monotonic()
+        options = self._options
+        if options.gaze is not None:
+            frames = [options.gaze(frame) for frame in frames]
+        predictions = self._work.predict(frames, options.reject)
+        predict_s = (time.monotonic() - began_s) / len(frames)
+        for frame, prediction in zip(frames, predictions, strict=True):
+            lesson = self._work.learn(frame, prediction, began_s)
+            self._count(stream, frame, prediction, began_s)
+            self.looked += lesson.looked
+            changed = self._debounce.see(prediction.label, frame.timestamp_s)
+            label = prediction.label
+            if options.zone is not None and label is not None:
+                label = f"{options.zone}/{label}"
+            stream.answer(label, prediction.score or 0.0)
+            step = Step(
+                frame=frame,
+                prediction=prediction,
+                lesson=lesson,
+                frames=self.frames,
+                seen=self.seen,
+                total=stream.total,
+                seconds=self.seconds,
+                predict_s=predict_s,
+                fps=self.recent_fps(),
+                peak_rss_mib=peak_rss_mib(),
+                state=self._debounce.state,
+                changed=changed,
+                zone=options.zone,
+            )
+            self._service.step(step)
+            if self.watch is not None:
+                self.watch(step)
+            yield step
+            if self.is_over:
+                return
 
     def _serve(self) -> None:
         if self.serve is not None:
             with self._interrupts.working():
                 self.serve()
-
-    def _batches(self, stream: Stream) -> Iterator[list[Frame]]:
-        """Yield the frames; a signal while waiting for one ends them."""
-        frames = iter(stream)
-        while True:
-            batch: list[Frame] = []
-            try:
-                with self._interrupts.waiting():
-                    batch.extend(islice(frames, self._options.batch))
-            except KeyboardInterrupt:
-                if not self.interrupted:  # nobody has taken over the signals
-                    raise
-                return
-            if not batch:
-                return
-            yield batch
 
     def _count(self, stream: Stream, frame: Frame, prediction: Prediction, began_s: float) -> None:
         self.seen += 1
@@ -332,5 +310,82 @@ class Session:
 
     def _finish(self, stream: Stream, *, lost: bool) -> None:
         self._service.stopping()
-        self._work.finish(self._interrupts, lost=lost)
+        try:
+            self._work.finish(self._interrupts, lost=lost)
+        except CflEdgeError as error:
+            self.failed = error
         self.skipped = len(stream.skipped)
+
+
+def play(stream: Stream, sessions: Sequence[Session]) -> Iterator[Step]:
+    """Go through a stream with several sessions: each frame is read once, and each has its turn.
+
+    What waits is completed before the iteration ends. An error of one ends all of them, and each
+    saves what it has learned.
+
+    Args:
+        stream: Open; it is left open, and told the answers.
+        sessions: Of the zones of a camera, or a single one; they share their `Interrupts`.
+
+    Raises:
+        StreamError: The source fails for good.
+        DataError: It brings what cannot be used, or ended without a frame. Whatever ends it,
+            what was learned until then is saved first.
+        ModelWriteError: The last save of a session fails: its `failed`.
+    """
+    for session in sessions:
+        session._work.begin(stream)
+    try:
+        yield from _turns(stream, sessions)
+    except CflEdgeError:
+        _finish(stream, sessions, lost=True)
+        raise
+    _finish(stream, sessions, lost=False)
+    if not sessions[0].seen and not sessions[0].interrupted:
+        raise DataError(
+            f"{stream.uri} ended without a single frame",
+            hint="a folder with images in it, a clip that plays, or demo:",
+        )
+
+
+def _turns(stream: Stream, sessions: Sequence[Session]) -> Iterator[Step]:
+    def serve() -> None:
+        for session in sessions:
+            session._serve()
+
+    if any(session.serve is not None for session in sessions):
+        stream.on_wait = serve
+    for frames in _batches(stream, sessions[0]):
+        for session in sessions:
+            yield from session._take(stream, frames)
+        if any(session.is_over for session in sessions):
+            return
+        for session in sessions:
+            session._work.between_frames()
+        serve()
+
+
+def _finish(stream: Stream, sessions: Sequence[Session], *, lost: bool) -> None:
+    """Complete all of them, and then tell of the first that failed."""
+    for session in sessions:
+        session._finish(stream, lost=lost)
+    for session in sessions:
+        if session.failed is not None:
+            raise session.failed
+
+
+def _batches(stream: Stream, session: Session) -> Iterator[list[Frame]]:
+    """Yield the frames; a signal while waiting for one ends them."""
+    frames = iter(stream)
+    while True:
+        batch: list[Frame] = []
+        try:
+            with session._interrupts.waiting():
+                batch.extend(islice(frames, session._options.batch))
+        except KeyboardInterrupt:
+            if not session.interrupted:  # nobody has taken over the signals
+                raise
+            return
+        if not batch:
+            return
+        yield batch

@@ -7,7 +7,7 @@ import math
 import time
 from bisect import bisect
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 from cfl_edge.core.features import Encoded
@@ -19,8 +19,9 @@ from cfl_edge.learner.journal import PAUSE_S
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.suspects import Suspect, suspects
 from cfl_edge.loop.label_delay import Seen, tensor_bytes
-from cfl_edge.loop.metrics import ROLLING_FRAMES, Prequential
+from cfl_edge.loop.metrics import Prequential
 from cfl_edge.loop.quality import quality, withheld_notice
+from cfl_edge.loop.taught import Taught
 from cfl_edge.notices import Notice
 from cfl_edge.preprocess import Image, to_model_input
 from cfl_edge.region import View
@@ -28,9 +29,6 @@ from cfl_edge.stream.frame import Frame
 
 FIRST_PICTURE = 1 << 52  # number of a picture that is no frame: above them, exact in JavaScript
 MOST_REMEMBERED = 10_000  # learned frames whose place in the journal is known; it has 1,100 of them
-
-STRETCHES = 12  # of frames whose accuracy is told, as far as a small chart shows them
-LEAST_FRAMES = 5  # of a stretch: one frame more or less right says nothing
 
 Budget = Callable[[], float | None]  # see `Learner.learn`
 
@@ -56,6 +54,7 @@ class Teaching:
         on_learned: Called with each frame that was learned, and its label; None for nothing.
         on_hold: Called before the first frame of a label that a person holds; None for nothing.
         accuracy: Whether predictions were right, before the frame was learned.
+        taught: The same of each class.
         flagged: Frames of each flag.
         withheld, let_go: As in `cfl_edge.loop.step.Summary`.
     """
@@ -77,14 +76,13 @@ class Teaching:
         self._began_s = -math.inf  # the last hold
         self._names: dict[str, str | None] = {}  # what the source still calls by an old name
         self._learned: deque[tuple[int, int]] = deque(maxlen=MOST_REMEMBERED)
-        self._recent: deque[tuple[str, bool]] = deque(maxlen=MOST_REMEMBERED)
         self._learner, self._labels, self._ring = learner, labels, ring
         self._learn_flagged, self._on_notice = learn_flagged, on_notice
         self._told: set[str] = set()
         self._searched: tuple[int, list[Suspect]] = -1, []  # frames learned by then, and suspects
         self._conflicts = Conflicts()
         self._conflicting: Kept[Seen] | None = None  # the newest frame that was flagged so
-        self.accuracy = Prequential()
+        self.accuracy, self.taught = Prequential(), Taught()
         self.flagged: Counter[str] = Counter()
         self.withheld = self.let_go = 0
         self._before = learner.frames_learned  # by earlier sessions, and not undone
@@ -151,26 +149,6 @@ class Teaching:
     def flags(self, kept: Kept[Seen]) -> tuple[str, ...]:
         """Return the flags of a frame with the label that it has."""
         return kept.item.quality.flags or ("conflict",) * (kept is self._conflicting)
-
-    def recent_accuracy(self) -> dict[str, float]:
-        """Return the fraction right of the last 100 labelled frames of each class."""
-        right: dict[str, list[bool]] = {}
-        for label, is_right in reversed(self._recent):
-            newest = right.setdefault(label, [])
-            if len(newest) < ROLLING_FRAMES:
-                newest.append(is_right)
-        return {label: sum(newest) / len(newest) for label, newest in right.items()}
-
-    def accuracy_over_time(self) -> dict[str, list[float]]:
-        """Return the fraction right of each class's labelled frames, the oldest first.
-
-        In up to `STRETCHES` stretches of as many frames each; every frame was predicted before it
-        was learned.
-        """
-        right: dict[str, list[bool]] = {}
-        for label, is_right in self._recent:
-            right.setdefault(label, []).append(is_right)
-        return {label: _in_stretches(all_of) for label, all_of in right.items()}
 
     def teach_past(
         self, label: str, *, frame: int | None = None, seconds_ago: float | None = None
@@ -249,9 +227,7 @@ class Teaching:
             self._names |= dict.fromkeys(names, into)
         if into is not None:
             self._names.pop(into, None)
-        renamed = [(into if label in names else label, right) for label, right in self._recent]
-        self._recent.clear()
-        self._recent.extend((label, right) for label, right in renamed if label is not None)
+        self.taught.follow(names, into)
 
     def numbers(self, frames: Collection[int]) -> dict[int, int]:
         """Return which frame of all that were ever learned each is; others are left out.
@@ -331,7 +307,7 @@ class Teaching:
     ) -> None:
         seen = kept.item
         self.accuracy.add(seen.prediction == label)
-        self._recent.append((label, seen.prediction == label))
+        self.taught.add(label, seen.prediction)
         is_checked = not seen.quality.flags and not insisted
         if is_checked and self._conflicts.check(label, seen.excluded):
             self._conflicting = kept
@@ -373,9 +349,3 @@ class Teaching:
             f"{ring.reach_s:.1f} s, that fit into memory: older ones are {outcome}; "
             f"--label-delay {int(10 * ring.reach_s) / 10:g} fits"
         )
-
-
-def _in_stretches(right: Sequence[bool]) -> list[float]:
-    each = max(LEAST_FRAMES, -(-len(right) // STRETCHES))
-    parts = [right[i : i + each] for i in range(0, len(right), each)]
-    return [sum(part) / len(part) for part in parts if len(part) >= LEAST_FRAMES]

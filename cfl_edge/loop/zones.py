@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from cfl_edge.config.learn import LearnSettings, RunSettings
 from cfl_edge.config.zones import read_zones
-from cfl_edge.errors import CflEdgeError, ModelError, UsageError, quoted
+from cfl_edge.errors import ModelError, UsageError, quoted
 from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
-from cfl_edge.loop.session import Session, SessionOptions
-from cfl_edge.loop.step import Step
+from cfl_edge.loop.session import SessionOptions
 from cfl_edge.model.last_stream import is_untaught, zones_file
 from cfl_edge.model.store import ONNX_FOLDER, Store
 from cfl_edge.notices import Notice
 from cfl_edge.onnx.metadata import MODEL_FILE
 from cfl_edge.region import Reduce
-from cfl_edge.stream.shared import SharedStream
-from cfl_edge.stream.source import Stream
 from cfl_edge.web.options import MAX_PORT
 
 S = TypeVar("S", LearnSettings, RunSettings)
@@ -84,23 +80,6 @@ class Zone(Generic[S]):
             gaze=gaze,
             zone=self.name,
         )
-
-
-class ZoneModel(Protocol):
-    """A model that goes through the stream of a camera: it learns, or it predicts.
-
-    Attributes:
-        zone: What it was made for.
-        gaze: Says how far JPEGs may be shrunk.
-        session: Entered while it goes through the stream.
-    """
-
-    zone: Zone[Any]
-    gaze: Gaze
-    session: Session
-
-    def steps(self, stream: Stream) -> Iterator[Step]:
-        """Yield the steps of its session, each once its own watchers have seen it."""
 
 
 def zones_to_learn(settings: LearnSettings) -> list[Zone[LearnSettings]]:
@@ -215,41 +194,6 @@ def zones_to_run(settings: RunSettings) -> list[Zone[RunSettings]]:
     ]
 
 
-def reduction(models: Sequence[ZoneModel]) -> Reduce:
+def reduction(gazes: Sequence[Gaze]) -> Reduce:
     """Return how far JPEGs may be shrunk for all models of a camera."""
-    return lambda full_px: min(model.gaze.reduction(full_px) for model in models)
-
-
-def play(stream: Stream, models: Sequence[ZoneModel], on_step: Callable[[Step], None]) -> None:
-    """Go through a stream with several models: each frame is read once, and each has its turn.
-
-    An error of one ends all of them, and each saves what it has learned.
-
-    Args:
-        stream: Open; it is left open.
-        models: Of the zones. Their sessions share their `Interrupts`.
-        on_step: Called after every frame, for each zone.
-
-    Raises:
-        CflEdgeError: The first error of a session.
-    """
-    shared = SharedStream(stream)
-    first: CflEdgeError | None = None
-    with ExitStack() as sessions:
-        for model in models:
-            sessions.enter_context(model.session)
-        going = {model.zone.name: model.steps(shared.branch(model.zone.name)) for model in models}
-        while going:
-            for name, steps in list(going.items()):
-                try:
-                    step = next(steps, None)
-                except CflEdgeError as error:
-                    first = first or error
-                    shared.fail(first)
-                    step = None
-                if step is None:
-                    del going[name]
-                else:
-                    on_step(step)
-    if first is not None:
-        raise first
+    return lambda full_px: min(gaze.reduction(full_px) for gaze in gazes)

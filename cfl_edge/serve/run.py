@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,9 @@ from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Confusion
 from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.loop.service_notify import ServiceNotify
-from cfl_edge.loop.session import Predicting, Session
+from cfl_edge.loop.session import Predicting, Session, play
 from cfl_edge.loop.step import Step, Totals
-from cfl_edge.loop.zones import Zone, left_over, play, reduction, zones_to_run
+from cfl_edge.loop.zones import Zone, left_over, reduction, zones_to_run
 from cfl_edge.names import UNKNOWN
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
@@ -33,7 +33,6 @@ from cfl_edge.stream.frame import Frame, Shown
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
-from cfl_edge.stream.source import Stream
 from cfl_edge.stream.uri import parse_uri
 
 MOST_EVENTS = 100  # that wait: more than a busy street brings while Frigate restarts
@@ -98,7 +97,7 @@ def run(
         options = StreamOptions(
             labels=settings.labels_from == "dirs",
             realtime_hz=settings.realtime,
-            reduce=reduction(models),
+            reduce=reduction([model.gaze for model in models]),
             inbox=inbox,
         )
         stream = stack.enter_context(open_stream(settings.stream, options, on_notice=on_notice))
@@ -107,7 +106,8 @@ def run(
         if inbox is not None:  # there may be no frame for hours
             service.ready()
             models[0].session.serve = service.alive
-        play(stream, models, on_step)
+        for step in play(stream, [model.session for model in models]):
+            on_step(step)
     return {model.zone.name: model.summary() for model in models}
 
 
@@ -166,19 +166,13 @@ class RunModel:
         self.gaze = Gaze(on_notice, self._look)
         options = zone.session_options(self.gaze)
         self.session = Session(Predicting(self.watched, glance), options, service, interrupts)
+        self.session.watch = self._pass_on
         self._confusion = Confusion()
 
-    def steps(self, stream: Stream) -> Iterator[Step]:
-        """Yield the steps of the session, each once it was passed on.
-
-        Args:
-            stream: Open; it is left open.
-        """
-        for step in self.session.steps(stream):
-            if step.label is not None:
-                self._confusion.add(step.label, step.prediction.label or UNKNOWN)
-            self.outputs.see(Seen(step, self.watched.classes, **self._counts()))
-            yield step
+    def _pass_on(self, step: Step) -> None:
+        if step.label is not None:
+            self._confusion.add(step.label, step.prediction.label or UNKNOWN)
+        self.outputs.see(Seen(step, self.watched.classes, **self._counts()))
 
     def summary(self) -> RunSummary:
         """Return what was predicted."""

@@ -11,7 +11,6 @@ from typing import Any, final
 from cfl_edge.loop.step import Step
 from cfl_edge.names import nfc
 from cfl_edge.region import View
-from cfl_edge.serve.page.advice import Advice
 from cfl_edge.serve.page.review import Review
 from cfl_edge.serve.pictures import THUMBNAIL_PX, jpeg, png
 from cfl_edge.stream.decode import decode_image
@@ -117,12 +116,11 @@ class Album:
     Attributes:
         thumbnails: Of what was learned.
         review: Of what is in doubt.
-        advice: What classes still need.
     """
 
     def __init__(self, look: Callable[[], tuple[View, int]], review: Review) -> None:
         self._look, self.review = look, review
-        self.thumbnails, self.advice = Thumbnails(), Advice()
+        self.thumbnails = Thumbnails()
         self._learned: deque[int] = deque(maxlen=REMEMBERED)
         self._taken_s: dict[str, float] = {}
         self._classes: frozenset[str] = frozenset()
@@ -137,8 +135,6 @@ class Album:
             self.review.follow(self._classes - classes, None)
             self._classes = classes
             self.thumbnails.keep(classes)
-        if lesson.label is not None:
-            self.advice.add(lesson.label, step.prediction.label)
         if lesson.learned and lesson.label is not None:
             self._learned.append(step.frame.index)
             since_s = step.seconds - self._taken_s.get(lesson.label, -EVERY_S)
@@ -159,8 +155,6 @@ class Album:
                 self._follow([name], to)
             case "merge", {"names": list(names), "into": str(into)}:
                 self._follow(names, into)
-            case "remove", {"name": str(name)}:
-                self.advice.follow([nfc(name)], None)
             case "label_frame", _ if "moved" in answer:  # it had another label
                 self.thumbnails.forget([answer["frame"]])
             case "label_frame", _ if answer["learned"]:
@@ -193,4 +187,3 @@ class Album:
         known, new = [nfc(name) for name in names], nfc(into.strip())
         self.thumbnails.merge(known, new)
         self.review.follow(known, new)
-        self.advice.follow(known, new)

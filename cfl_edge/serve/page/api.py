@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
@@ -129,13 +129,10 @@ class Api:
         runs = self._suspects.version, self._mislabelled.version
         return *album, *runs, self._imports.version
 
-    def fields(self, status: Mapping[str, Any]) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """Return what goes with the status of the session, beside what it says itself."""
-        samples = {one["name"]: one["samples"] for one in status.get("classes", ())}
         suspects = self._suspects.value.get("suspects", ())
         return {
-            "advice": self._album.advice.of(samples),
-            "verdict": self._album.advice.verdict(samples),
             "thumbnails": self._album.thumbnails.shown(),
             "review": self._album.review.fields(),
             "takes_pictures": self._inbox is not None,  # of the page's own device

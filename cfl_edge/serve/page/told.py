@@ -47,7 +47,7 @@ class Told:
         version = self._standing.version, *self._extra.versions()
         if version != self._of_session[0]:
             status = self._standing.value
-            self._of_session = version, as_json(status | self._extra.fields(status))
+            self._of_session = version, as_json(status | self._extra.fields())
         return self._of_session[1]
 
 

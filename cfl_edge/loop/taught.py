@@ -1,4 +1,4 @@
-"""Have I done enough? What each class still needs, in words, by how it fared when it was taught.
+"""How each class fared when it was taught, and what it still needs, in words: have I done enough?
 
 Each frame is predicted before it is learned, so what somebody teaches is a test as well.
 """
@@ -6,25 +6,27 @@ Each frame is predicted before it is learned, so what somebody teaches is a test
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import final
 
 ENOUGH = 30  # frames of a class, from which predictions count against labels (`learner.conflicts`)
 NEWEST = 100  # frames of a class that are judged
-REMEMBERED = 3000
+REMEMBERED = 10_000
+STRETCHES = 12  # of frames whose accuracy is told, as far as a small chart shows them
+LEAST_FRAMES = 5  # of a stretch: one frame more or less right says nothing
 LEAST_CLASSES = 2  # one alone is predicted for everything
 MISTAKEN = 0.1  # share of them that was taken for something else, from which more of it helps
 
 
 @final
-class Advice:
-    """Gathers labelled frames and what they were taken for; one thread writes, another may read.
+class Taught:
+    """Gathers labelled frames and what they were taken for.
 
     Example:
-        >>> advice = Advice()
+        >>> taught = Taught()
         >>> for number in range(40):
-        ...     advice.add("mug", "cup" if number > 20 else "mug")
-        >>> advice.of({"mug": 40, "pen": 3})
+        ...     taught.add("mug", "cup" if number > 20 else "mug")
+        >>> taught.advice({"mug": 40, "pen": 3})
         {'mug': 'often taken for cup: show both from other sides', 'pen': 'show more of it'}
     """
 
@@ -52,13 +54,29 @@ class Advice:
         ]
         self._frames = deque(((a, b) for a, b in renamed if a is not None), REMEMBERED)
 
-    def of(self, samples: Mapping[str, int]) -> dict[str, str]:
+    def accuracy(self) -> dict[str, float]:
+        """Return the fraction right of the last 100 labelled frames of each class."""
+        seen = self._taken_for(NEWEST)
+        return {name: taken.count(name) / len(taken) for name, taken in seen.items()}
+
+    def accuracy_over_time(self) -> dict[str, list[float]]:
+        """Return the fraction right of each class's labelled frames, the oldest first.
+
+        In up to `STRETCHES` stretches of as many frames each.
+        """
+        seen = self._taken_for(REMEMBERED)
+        return {
+            name: _in_stretches([one == name for one in taken[::-1]])
+            for name, taken in seen.items()
+        }
+
+    def advice(self, samples: Mapping[str, int]) -> dict[str, str]:
         """Return a few words for each class that needs something.
 
         Args:
             samples: Frames learned of each class, ever.
         """
-        words, taken_for = {}, self._taken_for()
+        words, taken_for = {}, self._taken_for(NEWEST)
         for name, count in samples.items():
             seen = taken_for.get(name, [])
             others = Counter(one for one in seen if one not in (name, None))
@@ -76,12 +94,12 @@ class Advice:
             samples: Frames learned of each class, ever; a class without any is not counted.
 
         Example:
-            >>> advice = Advice()
+            >>> taught = Taught()
             >>> for number in range(40):
-            ...     advice.add("mug", "cup" if number > 35 else "mug")
-            >>> advice.verdict({"mug": 40, "cup": 40})
+            ...     taught.add("mug", "cup" if number > 35 else "mug")
+            >>> taught.verdict({"mug": 40, "cup": 40})
             'Most confused: mug and cup, 4 of their last 40 frames.'
-            >>> advice.verdict({"mug": 40, "cup": 3})
+            >>> taught.verdict({"mug": 40, "cup": 3})
             'Not yet: cup has 3 of 30 samples.'
         """
         samples = {name: count for name, count in samples.items() if count}
@@ -90,7 +108,7 @@ class Advice:
         fewest = min(samples, key=lambda name: samples[name])
         if samples[fewest] < ENOUGH:
             return f"Not yet: {fewest} has {samples[fewest]} of {ENOUGH} samples."
-        taken_for, confused = self._taken_for(), Counter[tuple[str, ...]]()
+        taken_for, confused = self._taken_for(NEWEST), Counter[tuple[str, ...]]()
         for name, seen in taken_for.items():
             for other in seen:
                 if other is not None and other != name and {name, other} <= samples.keys():
@@ -103,11 +121,17 @@ class Advice:
         of = len(taken_for.get(one, ())) + len(taken_for.get(other, ()))
         return f"Most confused: {one} and {other}, {count} of their last {of} frames."
 
-    def _taken_for(self) -> dict[str, list[str | None]]:
-        """Return what the newest frames of each class were taken for."""
+    def _taken_for(self, most: int) -> dict[str, list[str | None]]:
+        """Return what the newest frames of each class were taken for, the newest first."""
         taken_for: dict[str, list[str | None]] = {}
-        for label, prediction in reversed(list(self._frames)):
+        for label, prediction in reversed(self._frames):
             newest = taken_for.setdefault(label, [])
-            if len(newest) < NEWEST:
+            if len(newest) < most:
                 newest.append(prediction)
         return taken_for
+
+
+def _in_stretches(right: Sequence[bool]) -> list[float]:
+    each = max(LEAST_FRAMES, -(-len(right) // STRETCHES))
+    parts = [right[i : i + each] for i in range(0, len(right), each)]
+    return [sum(part) / len(part) for part in parts if len(part) >= LEAST_FRAMES]
