@@ -12,6 +12,7 @@ import pytest
 from command_line import assert_error, cfl_edge, process
 
 from cfl_edge.lab.bench.child import DOES_NOT_FIT, ChildError, run_child
+from cfl_edge.lab.bench.command import markdown
 from cfl_edge.lab.bench.run import Row, compare, measure_in_turn
 from cfl_edge.lab.bench.sweeps import (
     CASES,
@@ -23,7 +24,6 @@ from cfl_edge.lab.bench.sweeps import (
     Setting,
     plan,
 )
-from cfl_edge.lab.bench.table import markdown
 
 FIELDS = [
     *("event", "bench", "case", "network", "depth", "image_px", "batch", "chunk", "threads"),
