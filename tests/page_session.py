@@ -9,9 +9,9 @@ import numpy as np
 
 from cfl_edge.errors import UsageError
 from cfl_edge.loop.mailbox import Mailbox
-from cfl_edge.loop.running import Watched
 from cfl_edge.loop.step import Lesson, Step
 from cfl_edge.loop.teaching import FIRST_PICTURE
+from cfl_edge.loop.watching import Watched
 from cfl_edge.names import check_name
 from cfl_edge.prediction import Prediction
 from cfl_edge.region import WHOLE_FRAME, View

@@ -17,7 +17,7 @@ from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
     from cfl_edge.loop.learn_model import Learned
-    from cfl_edge.loop.running import Watch, Watched, Watcher
+    from cfl_edge.loop.watching import Watch, Watched, Watcher
     from cfl_edge.loop.zones import Zone
     from cfl_edge.serve.page.review import Review
 

@@ -12,10 +12,10 @@ from cfl_edge.loop.learn_model import Camera, Learned, LearnedModel
 from cfl_edge.loop.learn_stream import inbox_of, open_learn_stream
 from cfl_edge.loop.pace import HeatPolicy
 from cfl_edge.loop.publish import check_publish
-from cfl_edge.loop.running import Watch
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import play
 from cfl_edge.loop.step import Step
+from cfl_edge.loop.watching import Watch
 from cfl_edge.loop.zones import Zone, left_over, reduction, zones_to_learn
 from cfl_edge.model.store import Store
 from cfl_edge.names import check_name

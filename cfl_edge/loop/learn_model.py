@@ -25,12 +25,13 @@ from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.open_learner import Backbones, check_unchanged, open_learner
 from cfl_edge.loop.pace import HeatPolicy, Pace
 from cfl_edge.loop.publish import open_publisher
-from cfl_edge.loop.running import Running, Watch, Watched, Watcher
+from cfl_edge.loop.running import Running
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Session
 from cfl_edge.loop.session_socket import SessionSocket
 from cfl_edge.loop.step import Step, Summary
 from cfl_edge.loop.verbs import Verbs
+from cfl_edge.loop.watching import Watch, Watched, Watcher
 from cfl_edge.loop.writes import Writes, Written
 from cfl_edge.loop.zones import Zone
 from cfl_edge.model.last_stream import FRAME_PX, LABELS_FROM, STREAM, ZONES, remembered

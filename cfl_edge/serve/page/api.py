@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
 from cfl_edge.errors import CflEdgeError, SessionError, UsageError
-from cfl_edge.loop.running import Watched
+from cfl_edge.loop.watching import Watched
 from cfl_edge.names import MAX_NAME, visible
 from cfl_edge.notices import Notice
 from cfl_edge.pipe import plain

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cfl_edge.errors import CflEdgeError, DataError, SessionError
-from cfl_edge.loop.running import Watched
+from cfl_edge.loop.watching import Watched
 from cfl_edge.notices import Notice, counted
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.region import View

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import segno
 
-from cfl_edge.loop.running import Watched
 from cfl_edge.loop.step import Step
+from cfl_edge.loop.watching import Watched
 from cfl_edge.notices import Notice
 from cfl_edge.serve.http_status import Metrics, status_routes
 from cfl_edge.serve.page import imports
