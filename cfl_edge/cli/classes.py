@@ -119,7 +119,6 @@ def undo(settings: UndoSettings, reporter: Reporter) -> None:
 
 
 def _undone_lines(undone: Answer, model: Path) -> list[str]:
-    """Say what was undone, what is left and what to do next."""
     from cfl_edge.model.last_stream import learn_command
     from cfl_edge.model.lock import holder
     from cfl_edge.notices import counted

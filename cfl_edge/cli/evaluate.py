@@ -102,7 +102,6 @@ def _check_report(folder: Path) -> None:
 def _write_report(
     settings: PlottedSettings, folder: Path, result: Evaluation, gallery: Gallery
 ) -> Path:
-    """Write the page, and return where it is."""
     from cfl_edge.lab.report.page import REPORT_FILE, Source, report_page
     from cfl_edge.model.replacing import replace_files
 
@@ -129,7 +128,6 @@ def _unknown_fields(result: Evaluation, reject: float | None) -> dict[str, Any]:
 
 
 def _unknown_lines(result: Evaluation, reject: float | None) -> list[str]:
-    """Return the same as lines for people."""
     lines = []
     if reject is not None:
         answered = result.confusion.samples - result.rejected

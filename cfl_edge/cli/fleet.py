@@ -283,7 +283,6 @@ def sync(settings: SyncSettings, reporter: Reporter) -> None:
 
 
 def _synced(done: Synced) -> list[str]:
-    """Say what a sync did, a line each."""
     sent = f"{done.sent_bytes / 1e6:.2g} MB" if done.sent_bytes else "nothing new"
     boards = counted(len(done.boards), "other board")
     news = "" if done.changed else ", nothing new"

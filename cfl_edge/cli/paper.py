@@ -60,7 +60,6 @@ def reproduce(settings: ReproduceSettings, reporter: Reporter) -> None:
 
 
 def _table(result: RunResult) -> list[str]:
-    """Return the errors of a run, for people."""
     config = result.config
     lines = [
         f"{config.recipe} on {config.data}: {result.parameters:,} parameters, {config.epochs} "

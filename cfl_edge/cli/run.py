@@ -26,7 +26,6 @@ def run(settings: RunSettings, reporter: Reporter) -> None:
 
 
 def _lines(summary: RunSummary, settings: RunSettings) -> list[str]:
-    """Say what was predicted."""
     lines = [
         f"predicted  {summary.seen} of {summary.frames} frames at {summary.fps:.1f} per second"
         f"{summary.lost()}"

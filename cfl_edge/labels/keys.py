@@ -268,7 +268,6 @@ class KeyLabels(LabelSource):
             self._bound[free] = name
 
     def _type(self, name: str, character: str) -> None:
-        """Change the name being typed."""
         if character == ESCAPE:
             self._name = None
         elif character in ENTER:
@@ -296,7 +295,6 @@ class KeyLabels(LabelSource):
 
 
 def _said(answer: Future[dict[str, Any]]) -> str:
-    """Return what became of a verb, as a note."""
     error = answer.exception()
     if error is None:
         return visible(str(answer.result()["said"]))

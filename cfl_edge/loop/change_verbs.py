@@ -132,7 +132,6 @@ class ChangeVerbs:
         return {"said": _listed(counts.frames) or "no class yet"} | _counts(counts)
 
     def _running(self, verb: str) -> Running:
-        """Return the session that learns."""
         if self._maybe_running is None:
             folder = self._model.store.folder
             raise SessionError(
@@ -183,7 +182,6 @@ class ChangeVerbs:
         return set(numbers.values())
 
     def _change(self, asked: Change, onnx: str | None) -> Answer:
-        """Change the class table."""
         counts = change(self._model, asked, onnx=_path(onnx), on_notice=self._notice)
         if self._maybe_running is not None:
             self._maybe_running.teaching.follow(asked.names, asked.into)

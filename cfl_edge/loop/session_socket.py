@@ -195,7 +195,6 @@ class SessionSocket:
 
 
 def _read(line: bytes) -> tuple[str, dict[str, Any]]:
-    """Return verb and arguments of a request."""
     try:
         request: Any = json.loads(line)
     except (ValueError, RecursionError):

@@ -159,7 +159,6 @@ def panel(step: Step, console: Console, labelled: Sequence[str]) -> Panel:
 
 
 def _facts(step: Step, cells: int, bar: str) -> list[Text]:
-    """Return what there is to say beside the classes."""
     frames = f"{step.frames}: {step.counts()}"
     if step.total is not None:
         frames = f"{step.frames} of {step.total}: {step.counts()}  "

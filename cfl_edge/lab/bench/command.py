@@ -125,7 +125,6 @@ def describe(groups: Sequence[Group], device: str) -> dict[str, Any]:
 
 
 def _measured(row: Row) -> str:
-    """Say what was measured last."""
     unit = row.quantity.title.split()[-1]
     figure = row.error or f"{row.quantity.text(row.figures[-1])} {unit}"
     return f"{row.setting.text()}  {row.case}  {figure}"

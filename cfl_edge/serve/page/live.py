@@ -143,7 +143,6 @@ class Live:
         return as_json(message, **ready)
 
     async def _listen(self, viewer: _Viewer) -> None:
-        """Obey the viewer."""
         rate = Rate()
         while True:
             message = await viewer.receive()

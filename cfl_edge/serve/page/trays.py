@@ -185,7 +185,6 @@ class Trays:
 
 
 async def _decision(request: Request) -> tuple[int, str | None]:
-    """Return the frame and the label of a decision."""
     match await arguments(request):
         case {"frame": int(frame), "label": str() | None as label, **rest} if not rest:
             return frame, label

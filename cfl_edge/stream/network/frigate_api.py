@@ -153,7 +153,6 @@ class FrigateApi:
         return bytes(data)
 
     def _check(self, status: int) -> None:
-        """Refuse what is no success."""
         if 200 <= status < 300:
             return
         kind, what, hint = STATUSES.get(
