@@ -30,6 +30,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from difflib import SequenceMatcher
 from importlib import metadata
 from pathlib import Path
 from typing import ClassVar
@@ -196,19 +197,23 @@ def install_command(extra: str) -> str:
     return shlex.join([sys.executable, "-m", "pip", "install", *names])
 
 
-def exported_near(path: Path) -> str:
-    """Return an exported file that may be meant by a path that is none, or what makes one.
+def nearest_export(path: Path) -> Path | None:
+    """Return the exported file whose path resembles one that is none the most; None without any.
 
     Args:
-        path: A file or folder, there or not.
+        path: A file or folder, there or not: it is looked for there, and in the nearest folder.
     """
-    places = [path] if path.is_dir() else []
-    if path.parent.is_dir():
-        places.append(path.parent)
-    for place in places:
-        for pattern in ("*.onnx", "onnx/*.onnx", "*/onnx/model.onnx", "*/*/onnx/model.onnx"):
-            if found := next(iter(sorted(place.glob(pattern))), None):
-                return f"{found}, which is there"
+    patterns = ("*.onnx", "onnx/*.onnx", "*/onnx/model.onnx", "*/*/onnx/model.onnx")
+    for place in (path, next(one for one in path.parents if one.is_dir())):
+        if found := [file for pattern in patterns for file in sorted(place.glob(pattern))]:
+            return max(found, key=lambda file: SequenceMatcher(None, f"{path}", f"{file}").ratio())
+    return None
+
+
+def exported_near(path: Path) -> str:
+    """Return, as a hint, the nearest exported file, or what makes one where there is none."""
+    if near := nearest_export(path):
+        return f"{near}, which is there"
     return "cfl-edge learn --stream demo: --model demo writes demo/onnx/model.onnx"
 
 

@@ -168,7 +168,7 @@ def torn_jpeg(path):
         ("missing/*.jpg", ["no image matches"]),
         ("empty", ["empty"]),
         ("talk.mp4", ["talk.mp4", "cannot be read as a video"]),
-        ("torn", ["not one of 1 files can be read", "1.jpg"]),
+        ("torn", ["not one of 1 file can be read", "1.jpg"]),
     ],
 )
 def test_a_source_that_fails(tmp_path, name, words):

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from command_line import MAIN, assert_error, cfl_edge, process
+from mjpeg_server import Board, serve
 from page_session import until
 from service_checks import RED, Clock, model_bytes, replace, with_work
 from trials import RUN_CHILD, Trials
@@ -213,38 +215,48 @@ def test_a_first_model_with_nan_is_refused(path, data):
 # A file that is not there yet
 
 
-def test_run_waits_for_the_file_of_a_publisher(path):
-    content = path.read_bytes()
-    path.unlink()
-    command = ("run", path, "--stream", "demo:", "--max-frames", "5", "--json")
-    with process(MAIN, *command) as running:
-        try:
-            first = json.loads(running.stdout.readline())
-            assert first["event"] == "notice"
-            assert f"{path} does not exist yet: waiting" in first["text"]
-            path.write_bytes(content[:100])
-            threading.Timer(0.5, replace, (path, content)).start()
-            out, err = running.communicate(timeout=60)
-        finally:
-            running.kill()
+@pytest.mark.parametrize("stream", ["camera", "demo:"])
+def test_run_waits_for_the_file_of_a_publisher(path, stream):
+    """As long as for a camera's frames; with a stream that ends only if told so."""
+    content, other = path.read_bytes(), path.with_name("models.onnx")
+    path.replace(other)
+    with serve(Board()) as board, ExitStack() as stack:
+        command = ["run", path, "--stream", board.url, "--max-frames", "5", "--json"]
+        if stream == "demo:":
+            command[3:4] = ["demo:", "--watch"]
+        running = stack.enter_context(process(MAIN, *command))
+        stack.callback(running.kill)
+        first = json.loads(running.stdout.readline())
+        assert first["event"] == "notice"
+        assert f"{path} does not exist yet: waiting for learn --publish {path}" in first["text"]
+        assert first["text"].endswith(f"if that is a typing error: {other} is there")
+        path.write_bytes(content[:100])
+        threading.Timer(0.5, replace, (path, content)).start()
+        out, err = running.communicate(timeout=60)
     assert (running.returncode, err) == (0, "")
-    assert json.loads(out.splitlines()[-1])["frames"] == 5
+    assert json.loads(out.splitlines()[-1])["frames"] >= 5
 
 
 def test_a_missing_file_that_nobody_waits_for(path, data):
-    missing, folder = path.with_name("typo.onnx"), path.with_name("out")
+    missing, folder = path.with_name("modle.onnx"), path.with_name("out")
+    path.with_name("another.onnx").write_bytes(b"")
 
-    def refused(model, *options):
-        result = cfl_edge("run", model, "--stream", data, *options)
+    def refused(model, *options, stream=data):
+        result = cfl_edge("run", model, "--stream", stream, *options)
         assert_error(result, 4, f"{model} does not exist")
         return result.err
 
-    waits = "; without --no-watch it waits for learn --publish\n"
-    assert f"try: {path}, which is there{waits}" in refused(missing, "--no-watch")
+    waits = "; with --watch it waits for learn --publish\n"
+    for stream in (data, data / "above" / "0.png", "demo:?frames=5", "demo:"):
+        assert f"try: {path}, which is there{waits}" in refused(missing, stream=stream)
+    assert f"try: {path}, which is there{waits}" in refused(missing, "--no-watch", stream="0")
+    deep = path.with_name("run") / "onnx" / "modle.onnx"  # no folder of it is there
+    assert f"try: {path}, which is there{waits}" in refused(deep)
+    path.with_name("another.onnx").unlink()
     assert f"try: {path}, which is there\n" in refused(folder)
     path.unlink()
     made = "cfl-edge learn --stream demo: --model demo writes demo/onnx/model.onnx"
-    assert f"try: {made}{waits}" in refused(missing, "--no-watch")
+    assert f"try: {made}{waits}" in refused(missing)
 
 
 def test_a_part_of_an_export_says_which_file_is_whole(learned, data):

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -83,9 +84,9 @@ def evaluated(steps, classes, **values):
             "answered_accuracy": None,
             "unknown": None,
             "unknown_classes": foreign,
-            "skipped": 0,
+            "skipped": [],
             "peak_rss_mib": 1.0,
-            "classes": tuple(classes),
+            "learned": dict.fromkeys(classes, 100),
             "threshold": None,
             **values,
         }
@@ -181,27 +182,51 @@ def test_advice_names_the_largest_mistake_first_with_its_command():
     first, second, *_ = said_of([*steps, step("a", "a")], ["a", "b"])
     assert first.text.startswith("3 of 4 pictures of a are taken for b.")
     assert first.command == "cfl-edge learn --stream /dev/video0 --label a --model 'my runs/m'"
-    assert second.text.startswith("1 of 1 pictures of b are taken for a.")
+    assert second.text.startswith("1 of 1 picture of b is taken for a.")
 
 
 def test_advice_on_what_is_missing():
-    unknown = UnknownEvaluation(9, 0.9, 0.2, None, 0)
-    said = said_of([step("c", "a", 0.99)], ["a", "b"], unknown=unknown)
+    unknown = UnknownEvaluation(90, 30, 0.9, 0.2, None, [])
+    said = said_of([step("c", "a", 0.99), step("a", "b", 0.99)], ["a", "b"], unknown=unknown)
     text = " ".join(one.text for one in said)
     assert "The model has no class c. Teach it:" in text
     assert "Look at the labels of the 1 wrong picture with more than 95 %" in text
-    assert "No picture shows a, b" in text
+    assert "No picture shows b: " in text
     assert "--reject 0.95 reports them as unknown instead (AUROC 0.90" in text
-    useless = UnknownEvaluation(9, 0.5, 0.9, None, 0)
+    few = said_of([step("a", "a")], ["a"], unknown=replace(unknown, samples=9))
+    assert few[1].text.startswith("30 known images and 9 unknown are too few to say how well")
+    assert not any("AUROC" in one.text for one in few)
+    useless = UnknownEvaluation(90, 30, 0.5, 0.9, None, [])
     text = " ".join(one.text for one in said_of([step("a", "a")], ["a"], unknown=useless))
     assert "teach them as a class of their own" in text
     assert "No class is taken for another one here." in text
 
 
+@pytest.mark.parametrize(("true", "said"), [("few", "many"), ("many", "few")])
+def test_advice_teaches_the_class_that_has_few_frames(true, said):
+    """Whichever of them is taken for the other, and however sure the model is of it."""
+    steps = [step(true, said, 0.99, i) for i in range(5)] + [step("many", "many")]
+    unequal = said_of(steps, ["few", "many"], learned={"few": 4, "many": 300})
+    assert unequal[0].command.startswith("cfl-edge learn --stream /dev/video0 --label few --model")
+    assert "4 frames of few were learned and 300 of many: teach more of few:" in unequal[0].text
+    assert not any("Look at the labels" in one.text for one in unequal)
+    equal = said_of(steps, ["few", "many"], learned={"few": 250, "many": 300})
+    assert f"--label {true} --model" in equal[0].command
+    assert "Look at the labels of the 5 wrong pictures" in " ".join(one.text for one in equal)
+
+
+def test_a_class_that_was_only_added_is_the_one_to_teach():
+    """Nothing of it was learned: that its pictures are wrong says nothing of their labels."""
+    steps = [step("new", "many", 0.99, i) for i in range(5)]
+    said = said_of(steps, ["new", "many"], learned={"new": 0, "many": 3})
+    assert "0 frames of new were learned and 3 of many" in said[0].text
+    assert not any("Look at the labels" in one.text for one in said)
+
+
 def test_an_unknown_answer_is_a_column_and_no_mistake_to_teach():
     page = Page(page_of([step("a", UNKNOWN, 0.97, rejected=True)], ["a"], rejected=1))
     assert "a, taken for unknown: 1" in page.text
-    assert "1 were reported as unknown" in page.text
+    assert "Reported as unknown, which counts as wrong: 1 image." in page.text
     assert not any("taken for unknown" in one.text for one in said_of([step("a", UNKNOWN)], ["a"]))
 
 

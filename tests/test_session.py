@@ -174,7 +174,7 @@ def test_a_failed_checkpoint_is_told_and_tried_again_even_if_nothing_more_is_lea
     assert saves.learned == [2, 2]
     assert len(notices) == 3
     assert all("the disk is full; learning goes on" in notice for notice in notices[:2])
-    assert notices[2] == "saved again: all 2 learned frames"
+    assert notices[2] == "saved again: 2 learned frames"
 
 
 def test_a_failed_save_at_the_end_is_an_error():

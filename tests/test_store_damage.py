@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from saved_models import assert_holds, checkpoints, save
+from saved_models import assert_holds, checkpoints, groups, save
 
 from cfl_edge.errors import (
     ModelDamagedError,
@@ -54,6 +54,36 @@ def test_a_cut_file_falls_back_with_a_notice(store, tmp_path, name):
         assert len(notices) == 1
         assert name in notices[0]
         assert "using checkpoint-000001 instead" in notices[0]
+
+
+@pytest.mark.parametrize(
+    ("older", "newest", "told"),
+    [
+        (
+            (50, ["cat", "mug"]),
+            (10, ["cat"]),
+            "again with 40 frames undone since, again with class mug",
+        ),
+        (
+            (9, ["cat"]),
+            (10, ["cat", "a", "b"]),
+            "without 1 frame learned since, without classes a, b",
+        ),
+        ((9, ["cat"]), (9, ["\x1b"]), "without class \\x1b, again with class cat"),
+        ((9, ["cat"]), (9, ["cat"]), None),
+    ],
+)
+def test_what_an_older_state_does_not_know_is_told(store, notices, older, newest, told):
+    """A class that was taken away does not come back without a word."""
+    for frames, classes in (older, newest):
+        folder = store.save({"classes": classes, "counters": {"frames_learned": frames}}, groups(1))
+    flip(folder / "state.safetensors", 100)
+    Store(store.folder, on_notice=notices.append).load()
+    assert notices[0].endswith(f"; using checkpoint-000001 instead{f': {told}' if told else ''}")
+    flip(folder / "manifest.json", 40)
+    Store(store.folder, on_notice=notices.append).load()
+    assert "instead, saved 20" in notices[1]
+    assert notices[1].endswith(": what was learned, undone or renamed since then is lost")
 
 
 @pytest.mark.parametrize("name", FILES)

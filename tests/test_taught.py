@@ -11,6 +11,8 @@ def test_advice_follows_the_classes():
     samples = {"mug": 50, "pen": 50, "key": 29}
     pen = "often taken for pen: show both from other sides"
     assert taught.advice(samples) == {"mug": pen, "key": "show more of it"}
+    few = {"mug": "often taken for pen: show more of pen", "pen": "show more of it"}
+    assert taught.advice({"mug": 50, "pen": 9}) == few
     taught.follow(["pen"], "biro")
     taught.follow(["mug"], "cup")
     assert taught.advice({"cup": 50, "biro": 50}) == {"cup": pen.replace("pen", "biro")}

@@ -47,7 +47,7 @@ def test_the_command(taught):
     listed = cfl_edge("classes", "list", taught, "--json").summary
     assert listed["classes"] == {"above": 8, "left": 8}
     lines = cfl_edge("undo", taught, "--frames", 1).out.splitlines()
-    assert lines[0].startswith("undone     1 frame, ")
+    assert lines[0] == "undone     1 frame: left 1"  # no seconds: there were none to speak of
     wrong = taught.parent / "wrong"  # what was learned from last
     assert (
         lines[-1]

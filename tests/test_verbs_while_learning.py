@@ -158,6 +158,20 @@ def test_accuracy_is_told_over_time(room):
     assert (room.answers[1]["publishes"], room.answers[1]["temperature_c"]) == (False, None)
 
 
+def test_accuracy_is_not_of_frames_that_were_undone(tmp_path):
+    """Else a summary would praise, or blame, what the model has forgotten."""
+    short, long, none = (Room(tmp_path / name, FrameLabels.of_stream()) for name in "abc")
+    expected = short.run(*frames(6))
+    undone = long.run(*frames(10), long.ask("undo", frames=4), PLAIN[0])
+    nothing = none.run(*frames(10), none.ask("undo", frames=10), PLAIN[0])
+    assert 0 < expected.prequential_accuracy < 1
+    for name in ("prequential_accuracy", "last_quarter_accuracy", "learned"):
+        assert getattr(undone, name) == getattr(expected, name)
+    assert long.teaching.taught.accuracy() == short.teaching.taught.accuracy()
+    assert (nothing.learned, nothing.prequential_accuracy) == (0, None)
+    assert none.teaching.accuracy.rolling is None
+
+
 def test_the_board_is_as_hot_as_the_zone_nearest_to_its_limit(room, tmp_path):
     for number, (name, millidegrees) in enumerate([("cpu-thermal", 71400), ("gpu-thermal", 55000)]):
         zone = tmp_path / f"thermal_zone{number}"

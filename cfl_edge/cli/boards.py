@@ -8,6 +8,7 @@ import typer
 
 from cfl_edge.cli.declare import command
 from cfl_edge.config.boards import ListSettings, MonitorSettings, SimulateSettings, TestSettings
+from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
 
 app = typer.Typer(help="Camera boards on serial ports.", no_args_is_help=True)
@@ -39,7 +40,7 @@ def simulate(settings: SimulateSettings, reporter: Reporter) -> None:
 
     sent, intact = boards.simulate(settings, on_notice=reporter.notice)
     reporter.summary(
-        {"sent": sent, "intact": intact}, [f"sent       {sent} images, {intact} intact"]
+        {"sent": sent, "intact": intact}, [f"sent       {counted(sent, 'image')}, {intact} intact"]
     )
 
 

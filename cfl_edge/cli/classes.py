@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,9 +92,18 @@ def _ask(verb: str, settings: ModelSettings, arguments: dict[str, Any], reporter
         arguments = {**arguments, "onnx": os.path.abspath(onnx)}
     answer = ask(settings.model, verb, arguments, reporter.notice)
     lines = _lines(answer["classes"], answer["replay"])
-    if verb == "split":
+    if isinstance(settings, SplitSettings):
         lines.insert(0, f"split off  {answer['said']}")
+        lines.append(f"take back  {_taken_back(settings, answer['stayed'])}")
     reporter.summary({key: answer[key] for key in answer.keys() - {"said", "notices"}}, lines)
+
+
+def _taken_back(settings: SplitSettings, stayed: int) -> str:
+    """Return the command after which a class that was split is one again."""
+    words = ["merge", str(settings.model), settings.name, settings.into, "--into", settings.name]
+    if not stayed:
+        words = ["rename", str(settings.model), settings.into, settings.name]
+    return f"{shlex.join(['cfl-edge', 'classes', *words])}; undo would forget what was moved"
 
 
 def _lines(frames: dict[str, int], replay: dict[str, int] | None) -> list[str]:
@@ -119,6 +129,7 @@ def undo(settings: UndoSettings, reporter: Reporter) -> None:
 
 
 def _undone_lines(undone: Answer, model: Path) -> list[str]:
+    from cfl_edge.learner.rewind import of_seconds
     from cfl_edge.model.last_stream import learn_command
     from cfl_edge.model.lock import holder
     from cfl_edge.notices import counted
@@ -127,13 +138,13 @@ def _undone_lines(undone: Answer, model: Path) -> list[str]:
         return ", ".join(f"{name} {count}" for name, count in counts.items())
 
     frames = counted(undone["frames_taken_back"], "frame")
-    taken = f"{frames}, {undone['seconds_taken_back']:.0f} s: {listed(undone['per_class'])}"
-    lines = [f"undone     {taken}"]
+    seconds = of_seconds(undone["seconds_taken_back"])
+    lines = [f"undone     {frames}{seconds}: {listed(undone['per_class'])}"]
     if undone["classes_gone"]:
         lines.append(f"gone       {', '.join(undone['classes_gone'])}: no frames left")
     lines += [
         f"classes    {listed(undone['samples'])}" if undone["samples"] else "no classes",
-        f"model      {model}, {undone['frames_learned']} frames learned; "
+        f"model      {model}, {counted(undone['frames_learned'], 'frame')} learned; "
         f"{undone['frames_left']} more can be undone",
     ]
     exported = undone["exported"]

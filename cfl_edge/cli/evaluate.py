@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cfl_edge.config.models import EvaluateSettings
 from cfl_edge.config.settings import Option
 from cfl_edge.errors import DataError
+from cfl_edge.notices import NAMES_TOLD, counted, first_of
 from cfl_edge.stream.uri import mask
 from cfl_edge.view.reporter import Reporter
 
@@ -59,7 +60,8 @@ def evaluate(settings: PlottedSettings, reporter: Reporter) -> None:
         "per_class": confusion.recall(),
         "precision": {name: share and share.value for name, share in precisions.items()},
         "samples": confusion.samples,
-        "skipped": result.skipped,
+        "skipped": len(result.skipped),
+        "skipped_names": result.skipped[:NAMES_TOLD],
         "unknown_classes": result.unknown_classes,
         "peak_rss_mib": result.peak_rss_mib,
         **_unknown_fields(result, reject),
@@ -67,9 +69,16 @@ def evaluate(settings: PlottedSettings, reporter: Reporter) -> None:
     }
     low, high = accuracy.interval
     lines = [
-        f"accuracy   {confusion.accuracy:.2%} of {confusion.samples} images; "
+        f"accuracy   {confusion.accuracy:.2%} of {counted(confusion.samples, 'image')}; "
         f"{100 * low:.1f} to {100 * high:.1f} % with 95 % confidence"
     ]
+    for name, skipped in (
+        ("--data", result.skipped),
+        ("--unknown", [] if result.unknown is None else result.unknown.skipped),
+    ):
+        if skipped:
+            files = counted(len(skipped), "file")
+            lines.append(f"skipped    {files} of {name} that cannot be read: {first_of(skipped)}")
     lines += [*_unknown_lines(result, reject), "recall"]
     lines += [f"  {recall:7.1%}  {name}" for name, recall in confusion.recall().items()]
     lines += ["confusion", *confusion_text(confusion)]
@@ -122,7 +131,7 @@ def _unknown_fields(result: Evaluation, reject: float | None) -> dict[str, Any]:
             "fpr95_unknown": unknown.fpr95,
             "unknown_samples": unknown.samples,
             "unknown_rejected": unknown.rejected,
-            "unknown_skipped": unknown.skipped,
+            "unknown_skipped": len(unknown.skipped),
         }
     return fields
 
@@ -135,10 +144,12 @@ def _unknown_lines(result: Evaluation, reject: float | None) -> list[str]:
         if result.answered_accuracy is not None:
             lines[-1] += f"; accuracy {result.answered_accuracy:.2%} of the other {answered}"
     if (unknown := result.unknown) is not None:
+        images = counted(unknown.samples, "unknown image")
         lines.append(
             f"unknown    AUROC {unknown.auroc:.3f}; where 95 % of the known images are accepted, "
-            f"{unknown.fpr95:.1%} of {unknown.samples} unknown images are"
+            f"{unknown.fpr95:.1%} of {images} " + ("is" if unknown.samples == 1 else "are")
         )
         if unknown.rejected is not None:
             lines[-1] += f"; rejected {unknown.rejected:.1%}"
+        lines += [f"few        {doubt}" for doubt in (unknown.doubt(),) if doubt]
     return lines

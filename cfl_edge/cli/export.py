@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cfl_edge.config.settings import ModelSettings, Option
 from cfl_edge.errors import UsageError
+from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ def _int8_lines(quantised: Int8Export) -> list[str]:
     seen = quantised.comparison
     low, high = seen.time_ratio_quartiles
     lines = [
-        f"int8       {quantised.model}, ranges from {quantised.calibrated} images; the first "
-        f"{quantised.in_float} of {quantised.operations} operations in float",
+        f"int8       {quantised.model}, ranges from {counted(quantised.calibrated, 'image')}; the "
+        f"first {quantised.in_float} of {quantised.operations} operations in float",
         f"  size     {seen.float_bytes / 1e6:.1f} MB float, {seen.int8_bytes / 1e6:.1f} MB int8",
         f"  time     {seen.float_ms:.1f} ms float, {seen.int8_ms:.1f} ms int8, processor time of "
         f"one thread; {seen.time_ratio:.2f} times (quartiles {low:.2f} to {high:.2f})",
@@ -107,6 +108,7 @@ def _int8_lines(quantised: Int8Export) -> list[str]:
     if seen.float_accuracy is not None and seen.int8_accuracy is not None and seen.tells_accuracy:
         lines.append(
             f"  accuracy {seen.float_accuracy:.1%} float, {seen.int8_accuracy:.1%} int8 on "
-            f"{seen.labelled} labelled images, difference known to {seen.accuracy_error:.1%}"
+            f"{counted(seen.labelled, 'labelled image')}, difference known to "
+            f"{seen.accuracy_error:.1%}"
         )
     return lines

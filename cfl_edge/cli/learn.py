@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config.learn import LearnSettings, TeachSettings
-from cfl_edge.notices import counted
+from cfl_edge.notices import counted, first_of
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -149,26 +149,40 @@ def _mqtt(zone: Zone[LearnSettings], url: str, reporter: Reporter, review: Revie
 def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     """Say what was learned, where it is saved and what to do next."""
     from cfl_edge.loop.learn_stream import default_labels
+    from cfl_edge.loop.metrics import scarce
     from cfl_edge.prediction import only_answer
 
     summary, folder = learned.summary, settings.model
     quoted = shlex.quote(str(folder))
     classes = ", ".join(f"{name} {count}" for name, count in learned.samples.items())
     lines = [
-        f"learned    {summary.learned} of {summary.frames} frames in {summary.seconds:.0f} s; "
-        f"{summary.seen} seen{summary.lost()}",
+        f"learned    {summary.learned} of {counted(summary.frames, 'frame')} in "
+        f"{summary.seconds:.0f} s; {summary.seen} seen{summary.lost()}",
         f"classes    {classes}" if classes else "no classes yet",
     ]
+    if settings.epochs > 1:
+        images = counted((summary.frames - summary.skipped) // settings.epochs, "image")
+        passes = (
+            f"up to {settings.epochs}" if summary.ended_by else f"{settings.epochs} of {images}"
+        )
+        lines.append(f"passes     {passes}: each counts every image again, here and in the classes")
+    taught = {name: count for name, count in learned.samples.items() if count}
+    if few := scarce(taught):
+        most = max(taught, key=lambda name: taught[name])
+        lines.append(
+            f"unequal    {first_of([f'{name} {taught[name]}' for name in few])} beside {most} "
+            f"{taught[most]}: teach more of {first_of(few)}"
+        )
     if summary.prequential_accuracy is not None:
         lines.append(f"accuracy   {summary.prequential_accuracy:.1%}, predicted before learned")
     if summary.last_quarter_accuracy is not None:
         lines[-1] += f"; last quarter {summary.last_quarter_accuracy:.1%}"
     if settings.reject is not None:
-        lines.append(f"rejected   {summary.rejected} frames, reported as unknown")
+        lines.append(f"rejected   {counted(summary.rejected, 'frame')}, reported as unknown")
     if summary.flagged:
         flagged = ", ".join(f"{flag} {count}" for flag, count in summary.flagged.items())
-        withheld = f"; {summary.withheld} labelled frames not learned" if summary.withheld else ""
-        lines.append(f"flagged    {flagged}{withheld}")
+        withheld = f"; {counted(summary.withheld, 'labelled frame')} not learned"
+        lines.append(f"flagged    {flagged}{withheld if summary.withheld else ''}")
     if summary.layer_steps:
         layers = ", ".join(map(str, summary.layer_steps))
         steps = f"{summary.steps} gradient steps, {summary.steps_per_s:.1f} per second"
@@ -188,7 +202,7 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
             f": {counted(saved, 'learned frame')} saved, the last {learned.unsaved} are not"
         )
     if settings.publish is not None:
-        lines.append(f"published  {learned.published} times, {settings.publish}")
+        lines.append(f"published  {counted(learned.published, 'time')}, {settings.publish}")
     if learned.exported:
         lines.append(f"ONNX       {learned.exported.model}")
         model = shlex.quote(str(learned.exported.model))
@@ -208,7 +222,7 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
         command = f"{again} {labels}"
     if summary.withheld and not summary.classes:
         command += " --learn-flagged"
-    single = only_answer([name for name, count in learned.samples.items() if count])
+    single = only_answer(list(taught))
     if single and not learned.unsaved:
         lines.append(f"one class  {single}")
         command = again if settings.ui else _second_class(settings, list(learned.samples))

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from cfl_edge.config.learn import RunSettings
+from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -27,16 +28,17 @@ def run(settings: RunSettings, reporter: Reporter) -> None:
 
 def _lines(summary: RunSummary, settings: RunSettings) -> list[str]:
     lines = [
-        f"predicted  {summary.seen} of {summary.frames} frames at {summary.fps:.1f} per second"
-        f"{summary.lost()}"
+        f"predicted  {summary.seen} of {counted(summary.frames, 'frame')} at "
+        f"{summary.fps:.1f} per second{summary.lost()}"
     ]
     if summary.accuracy is not None:
-        lines.append(f"accuracy   {summary.accuracy:.2%} of {summary.samples} labelled frames")
+        frames = counted(summary.samples, "labelled frame")
+        lines.append(f"accuracy   {summary.accuracy:.2%} of {frames}")
     if settings.reject is not None:
-        lines.append(f"rejected   {summary.rejected} frames, reported as unknown")
+        lines.append(f"rejected   {counted(summary.rejected, 'frame')}, reported as unknown")
     if summary.model_swaps or summary.model_failures:
         lines.append(
-            f"model      reloaded {summary.model_swaps} times, "
-            f"{summary.model_failures} updates could not be used"
+            f"model      reloaded {counted(summary.model_swaps, 'time')}, "
+            f"{counted(summary.model_failures, 'update')} could not be used"
         )
     return [*lines, f"memory     {summary.peak_rss_mib:.0f} MiB peak"]

@@ -176,7 +176,13 @@ class RunSettings(Settings):
     threads: Annotated[
         int | None, Field(ge=1), Option("Threads of ONNX Runtime.", default="ONNX Runtime's choice")
     ] = None
-    watch: Annotated[bool, Option("Reload the model when the file changes.")] = True
+    watch: Annotated[
+        bool | None,
+        Option(
+            "Reload the model when its file changes; --watch also waits for a missing file where "
+            "the stream is no camera."
+        ),
+    ] = None
     http: Annotated[
         str | None,
         Option(

@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from cfl_edge.config.boards import MonitorSettings, SimulateSettings, TestSettings
 from cfl_edge.errors import StreamFormatError, UsageError
 from cfl_edge.loop.interrupts import Interrupts
-from cfl_edge.notices import Notice, log_notice
+from cfl_edge.notices import Notice, counted, log_notice
 from cfl_edge.stream.decode import ImageError
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.serial.capture import image_to_rgb, silent_error, stream_errors
@@ -155,7 +155,7 @@ def statistics_lines(met: LinkStatistics) -> list[str]:
     """Return what a link counted, for people."""
     latency = "" if met.latency_ms is None else f", latency {met.latency_ms:.0f} ms"
     return [
-        f"received   {met.frames} images, {met.incomplete} with gaps, "
+        f"received   {counted(met.frames, 'image')}, {met.incomplete} with gaps, "
         f"{met.bytes_per_s / 1000:.1f} kB/s{latency}",
         f"wire       {met.packets} packets, {met.lost_packets} lost, {met.crc_errors} damaged, "
         f"{met.malformed} times something else",

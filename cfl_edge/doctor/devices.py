@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cfl_edge.doctor.check import Check
 from cfl_edge.names import visible
+from cfl_edge.notices import first_of
 from cfl_edge.stream.camera.device import read_camera
 from cfl_edge.stream.camera.errors import open_error
 from firmware_host.ports import Port
@@ -44,11 +45,8 @@ def check_cameras(
         if found is None:  # a codec, or a camera's second node for metadata
             continue
         name, formats = found
-        text = (
-            f"{path}: {visible(name)}, {visible(', '.join(formats[:SHOWN_FORMATS])) or 'no format'}"
-        )
-        if len(formats) > SHOWN_FORMATS:
-            text += f" and {len(formats) - SHOWN_FORMATS} more"
+        shown = visible(first_of(formats, SHOWN_FORMATS)) or "no format"
+        text = f"{path}: {visible(name)}, {shown}"
         if known.isdisjoint(formats):
             checks.append(
                 Check(

@@ -14,6 +14,7 @@ beyond the stored ones as they come, the newest ones are what is measured by.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 
@@ -31,10 +32,7 @@ KNOWN = 512  # samples: their 95 % quantile refuses 5 % give or take 1
 NEWEST = 128  # samples that count before they are learned: distances shrink as more is learned
 LEARNED_FRAMES = 8  # of a class before others of it count that are not learned yet
 LEAST_CLASSES, LEAST_SAMPLES = 2, 30  # fewer say nothing
-NOT_CALIBRATED = (
-    "--reject refuses nothing yet: too little is learned to tell what is unknown, expected "
-    f"{LEAST_CLASSES} classes and {LEAST_SAMPLES} frames"
-)
+TRUSTED_SAMPLES = 200  # refuse 2 to 8 % where 5 are asked for, by two standard errors
 LEVELS: Floats = np.linspace(0.0, 1.0, 201)  # of the table: steps of half a percent
 TABLE_EVERY = 16  # known samples
 USUAL = 0.95
@@ -65,6 +63,7 @@ class NoveltyCalibration:
         # Of samples before they were learned: distance, share of the stored ones that lie nearer.
         self._newest: deque[tuple[float, float]] = deque(maxlen=NEWEST)
         self._table: Floats | None = None
+        self._known = 0  # samples that set it
         self._since_table = 0
 
     def add(self, distances: Tensor) -> None:
@@ -84,14 +83,41 @@ class NoveltyCalibration:
         """
         return self._table
 
+    def doubt(self, reject: float) -> str:
+        """Return what is to be said of `--reject` as long as few samples set its limit.
+
+        Args:
+            reject: See `cfl_edge.prediction.predict_label`.
+
+        Example:
+            >>> known = NoveltyCalibration()
+            >>> known.add(torch.arange(30.0))
+            >>> known.doubt(0.95)
+            '--reject 0.95 is set by 30 frames: expect 0 to 13 % of known images refused, not 5 %'
+        """
+        if self._table is None:
+            return (
+                "--reject refuses nothing yet: too little is learned to tell what is unknown, "
+                f"expected {LEAST_CLASSES} classes and {LEAST_SAMPLES} frames"
+            )
+        if self._known >= TRUSTED_SAMPLES:
+            return ""
+        share = 1 - reject
+        error = 2 * math.sqrt(share * reject / self._known)  # two standard errors of a quantile
+        low, high = 100 * max(0.0, share - error), 100 * min(1.0, share + error)
+        return (
+            f"--reject {reject:g} is set by {self._known} frames: expect {low:.0f} to {high:.0f} % "
+            f"of known images refused, not {100 * share:.0f} %"
+        )
+
     def _solve(self) -> None:
         self._since_table = 0
-        self._table = _quantiles(self._held_out)
+        self._table, self._known = _quantiles(self._held_out), len(self._held_out)
         newest = _quantiles([distance for distance, _ in self._newest])
         beyond = sum(nearer > USUAL for _, nearer in self._newest)
         is_beyond = beyond > MOST_BEYOND * max(len(self._newest), LEAST_SAMPLES)
         if newest is not None and (self._table is None or is_beyond):
-            self._table = newest
+            self._table, self._known = newest, len(self._newest)
 
     def scores(self, distances: npt.ArrayLike) -> Floats:
         """Return the share of known samples that lie nearer, 0 to 1, of distances (N,).

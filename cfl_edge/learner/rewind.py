@@ -19,7 +19,7 @@ from cfl_edge.errors import DataError, UsageError, quoted
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.class_table import arrange
 from cfl_edge.model.store import Saved, Store
-from cfl_edge.notices import Notice, counted
+from cfl_edge.notices import Notice, counted, tell_loading
 
 if TYPE_CHECKING:
     import torch
@@ -122,6 +122,7 @@ def rewind(
         DataError: There is nothing to undo, or the journal does not reach back that far; the text
             says how far it does.
     """
+    tell_loading(model.store.folder, on_notice)
     from cfl_edge.core.device import choose_device
     from cfl_edge.learner.journal_stored import saved_journal
     from cfl_edge.learner.learner import Learner
@@ -257,9 +258,21 @@ def _too_far(store: Store, journal: Journal, asked: str, command: str | None) ->
         )
     return DataError(
         f"{store.folder}: {asked} cannot be undone, the journal reaches back "
-        f"{counted(reach, 'frame')} ({journal.seconds_of(reach):.0f} s)",
+        f"{counted(reach, 'frame')}{of_seconds(journal.seconds_of(reach))}",
         hint=f"{command} --frames {reach}" if command else f"the last {counted(reach, 'frame')}",
     )
+
+
+def of_seconds(seconds: float) -> str:
+    """Return how long frames were learned, to be put after their number.
+
+    Nothing below a second: files are learned as fast as the board can.
+
+    Example:
+        >>> of_seconds(7.6), of_seconds(0.4)
+        (', 8 s', '')
+    """
+    return f", {seconds:.0f} s" if seconds >= 1 else ""
 
 
 def learn_again(learner: Learner, frames: Sequence[tuple[str, Entry]], model: OpenModel) -> None:

@@ -110,7 +110,8 @@ class ChangeVerbs:
         self._changed()
         moved, stayed = done.moved[asked.name], done.counts.frames.get(asked.name, 0)
         left = f"{stayed} left" if stayed else "none left: it is gone"
-        said = f"{moved} frames learned again as {asked.into}; {asked.name} has {left}"
+        frames = counted(moved, "frame")
+        said = f"{frames} learned again as {asked.into}; {asked.name} has {left}"
         return {"said": said, "moved": moved, "stayed": stayed} | _counts(done.counts)
 
     def remove(self, asked: given.Remove) -> Answer:

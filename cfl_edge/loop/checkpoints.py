@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, final
 from cfl_edge.errors import ModelWriteError, existing
 from cfl_edge.loop.writes import Writes
 from cfl_edge.model.store import Store
-from cfl_edge.notices import Notice, log_notice, size_text
+from cfl_edge.notices import Notice, counted, log_notice, size_text
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
@@ -67,7 +67,7 @@ class Checkpoints:
         try:
             self.save()
             if self._failed:
-                self._on_notice(f"saved again: all {self.saved_frames} learned frames")
+                self._on_notice(f"saved again: {counted(self.saved_frames, 'learned frame')}")
             self._failed = False
         except ModelWriteError as error:
             self._failed = True

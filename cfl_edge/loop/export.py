@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cfl_edge.errors import CflEdgeError, DataError, ExportError, quoted
 from cfl_edge.learner.export import export_learner
 from cfl_edge.loop.gaze import Gaze
-from cfl_edge.notices import Notice, log_notice
+from cfl_edge.notices import Notice, counted, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.int8 import quantise, weighed_operations
 from cfl_edge.onnx.int8_check import LEAST_IMAGES, Comparison, compare, objection
@@ -194,8 +194,8 @@ def _choose_images(
     labelled = sum(label in learner.classes for label in checked.labels)
     if labelled < LEAST_IMAGES:
         on_notice(
-            f"{labelled} labelled images are too few to tell a point of accuracy: what counts is "
-            f"how many of {len(checked.labels)} answers stay; --check FOLDER with "
+            f"too few to tell a point of accuracy: {counted(labelled, 'labelled image')}; what "
+            f"counts is how many of {len(checked.labels)} answers stay; --check FOLDER with "
             f"{LEAST_IMAGES} or more measures accuracy"
         )
     return calibration, checked
@@ -229,6 +229,7 @@ def _require_known(images: Images, classes: Sequence[str], uri: str, on_notice: 
             hint=f"ls {uri}",
         )
     if not all(known):
-        on_notice(f"{known.count(False)} images of {uri} show no class of the model: left out")
+        unknown = counted(known.count(False), "image")
+        on_notice(f"left out: {unknown} of {uri} without a class that the model knows")
     labels = [label for label in images.labels if label in classes]
     return Images(images.images[np.array(known)], labels)

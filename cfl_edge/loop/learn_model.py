@@ -184,10 +184,9 @@ class LearnedModel:
         file = settings.zones and str(settings.zones.absolute())
         learner.counters[ZONES] = file and remembered(file, shown=file)
         self.gaze.look = look = lambda: (learner.view, learner.image_px)
-        from cfl_edge.learner.novelty_calibration import NOT_CALIBRATED
-
-        if settings.reject is not None and learner.algorithm.novelty.table() is None:
-            on_notice(NOT_CALIBRATED)
+        reject, novelty = settings.reject, learner.algorithm.novelty
+        if reject is not None and (doubt := novelty.doubt(reject)):
+            on_notice(doubt)
         from cfl_edge.learner.journalled import save_learner
         from cfl_edge.learner.live import LiveModel
         from cfl_edge.loop.fleet import Fleet

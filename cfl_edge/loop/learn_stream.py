@@ -13,7 +13,6 @@ from cfl_edge.stream.source import Stream
 from cfl_edge.stream.uri import KINDS, parse_uri
 
 BY_HAND_HZ = 15.0  # of a recording that is taught by hand: as a slow camera
-BY_HAND_EPOCHS = 1_000_000  # until somebody ends it
 BY_HAND_DEMO = "demo:?frames=1000000&dwell=75"  # a thing stays for 5 seconds
 
 
@@ -31,11 +30,13 @@ def open_learn_stream(
     Raises:
         UsageError, StreamError: See `open_stream`.
     """
-    epochs, realtime_hz = settings.epochs, settings.realtime
+    epochs: int | None = settings.epochs
+    realtime_hz = settings.realtime
     kind = KINDS[parse_uri(settings.stream).kind]
     if settings.ui and not kind.live:  # whoever teaches by hand needs time
         realtime_hz = realtime_hz or BY_HAND_HZ
-        epochs = BY_HAND_EPOCHS if epochs == 1 and "epochs" in kind.takes else epochs
+        if epochs == 1 and ("epochs" in kind.takes or settings.stream == "demo:"):
+            epochs = None
     options = StreamOptions(
         order=settings.order,
         epochs=epochs,

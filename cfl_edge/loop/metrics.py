@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from cfl_edge.notices import first_of
+
 ROLLING_FRAMES = 100
+FEW_FRAMES = 20  # of a class that loses to one that has five times as many (docs/classes.md)
+FEW_SHARE = 0.2
 HISTORY_FRAMES = 100_000  # at one byte each; more than any folder, an hour of a camera
 
 
@@ -22,6 +27,9 @@ class Prequential:
         ...     accuracy.add(right)
         >>> accuracy.overall, accuracy.rolling, accuracy.last_quarter
         (0.75, 0.75, 1.0)
+        >>> accuracy.take_back([True, True])
+        >>> accuracy.overall, accuracy.rolling, accuracy.last_quarter
+        (0.5, 0.5, 1.0)
     """
 
     def __init__(self) -> None:
@@ -37,6 +45,18 @@ class Prequential:
         self._recent.append(correct)
         if len(self._history) < HISTORY_FRAMES:
             self._history.append(correct)
+
+    def take_back(self, right: Sequence[bool]) -> None:
+        """Forget the newest frames: what they taught was undone.
+
+        Args:
+            right: Whether the prediction of each was right.
+        """
+        self.count -= len(right)
+        self.correct -= sum(right)
+        del self._history[self.count :]
+        for _ in right[: len(self._recent)]:
+            self._recent.pop()
 
     @property
     def overall(self) -> float | None:
@@ -98,9 +118,32 @@ class Confusion:
             totals[true] += n
         return {name: self.counts[name, name] / totals[name] for name in sorted(totals)}
 
+    def foreign(self, classes: Collection[str]) -> list[str]:
+        """Return the true names that are none of the classes, so that no answer can be right."""
+        return sorted({true for true, _ in self.counts} - set(classes))
+
     def rows(self) -> list[list[int]]:
         """Return the matrix over `names`: a row per true class, a column per predicted one."""
         return [[self.counts[true, predicted] for predicted in self.names] for true in self.names]
+
+
+def foreign_notice(names: Sequence[str]) -> str:
+    """Return a sentence on labels that a model has no class for."""
+    return f"the model does not know {first_of(names)}: these count as wrong"
+
+
+def scarce(samples: Mapping[str, int]) -> list[str]:
+    """Return the classes that have few frames where another has many, the fewest first.
+
+    Args:
+        samples: Frames learned of each class.
+
+    Example:
+        >>> scarce({"mug": 200, "pen": 6, "cup": 40}), scarce({"mug": 20, "pen": 6})
+        (['pen'], [])
+    """
+    few = min(FEW_FRAMES, FEW_SHARE * max(samples.values(), default=0))
+    return sorted((one for one in samples if samples[one] < few), key=lambda one: samples[one])
 
 
 class PeakMemory:

@@ -16,9 +16,15 @@ from typing import Any, Generic, TypeVar, final
 
 import numpy as np
 
-from cfl_edge.errors import CflEdgeError, ModelNotFoundError, exported_near
+from cfl_edge.errors import (
+    CflEdgeError,
+    ModelNotFoundError,
+    exported_near,
+    nearest_export,
+    quoted,
+)
 from cfl_edge.loop.file_watch import POLL_S, FileWatch, Stamp, stamp_of
-from cfl_edge.notices import Notice
+from cfl_edge.notices import Notice, counted, first_of
 from cfl_edge.onnx.model_trial import Answering, predict_checked
 from cfl_edge.onnx.trial import end_children
 from cfl_edge.prediction import Prediction
@@ -26,7 +32,6 @@ from cfl_edge.stream.frame import Image
 
 TRIAL_FRAMES = 30  # a second of a camera; two models are in memory meanwhile
 CLOSE_S = 2.0  # that the end waits for a model that is being loaded
-NAMES_SHOWN = 5  # of new and of lost classes in a notice
 
 M = TypeVar("M", bound=Answering[Any])
 Load = Callable[[Path, Any], M]
@@ -42,7 +47,8 @@ class WatchedModel(Generic[M]):
         path: The `.onnx` file.
         load: Loads it, once it was tried on an image; called in a thread.
         on_notice: Called, by the loop, with what happened.
-        watch: Whether to wait for the file if it is not there yet, and to reload it at all.
+        watch: Whether to reload the file when it changes.
+        wait: Whether to wait for the file if it is not there yet.
         without: Is in service while there is no file; None to wait for one.
         clock: Gives seconds that never go back.
 
@@ -63,6 +69,7 @@ class WatchedModel(Generic[M]):
         on_notice: Notice,
         *,
         watch: bool = True,
+        wait: bool = True,
         without: M | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -72,7 +79,7 @@ class WatchedModel(Generic[M]):
         self._on_notice = on_notice
         self._without = without
         if without is None:
-            self._wait_for_file()
+            self._find_file(wait)
             self.model = load(path, NOISE)
         else:
             self.model, self._watch.handled = without, None
@@ -141,23 +148,27 @@ class WatchedModel(Generic[M]):
             end_children()
             self._loading.join(CLOSE_S)
 
-    def _wait_for_file(self) -> None:
-        """Wait for a publisher to write the file; a missing file is an error where not watched."""
+    def _find_file(self, wait: bool) -> None:
+        """Wait for a publisher to write a missing file, where that may be; else it is an error."""
         path, watch = self._watch.path, self._watch
         if os.path.lexists(path):
             return
-        if not self._watches:
-            raise ModelNotFoundError(
-                f"{path} does not exist",
-                hint=f"{exported_near(path)}; without --no-watch it waits for learn --publish",
-            )
         if path.suffix != ".onnx":
             raise ModelNotFoundError(
                 f"{path} does not exist, expected an ONNX file, or a name that ends in .onnx to "
                 "wait for",
                 hint=exported_near(path),
             )
-        self._on_notice(f"{path} does not exist yet: waiting for learn --publish to write it")
+        if not wait:
+            raise ModelNotFoundError(
+                f"{path} does not exist",
+                hint=f"{exported_near(path)}; with --watch it waits for learn --publish",
+            )
+        near = nearest_export(path)
+        self._on_notice(
+            f"{path} does not exist yet: waiting for learn --publish {quoted(path)} to write it"
+            + (f"; if that is a typing error: {near} is there" if near else "")
+        )
         while (stamp := watch.changed()) is None:
             time.sleep(POLL_S)
         watch.handled = stamp
@@ -235,11 +246,10 @@ class _Loading(threading.Thread, Generic[M]):
 
 def _difference(old: Answering[Any], new: Answering[Any]) -> str:
     """Summarise which classes are new and which are gone."""
-    words = [f"{len(new.classes)} classes"]
+    words = [counted(len(new.classes), "class", "classes")]
     for what, here, there in (("new", new, old), ("gone", old, new)):
         known = set(there.classes)
         names = [name for name in here.classes if name not in known]
         if names:
-            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-            words.append(f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}")
+            words.append(f"{what}: {first_of(names)}")
     return ", ".join(words)

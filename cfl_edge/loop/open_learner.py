@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, TypeGuard
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.core.allocator import MIB, give_back, keep_freed_memory, return_freed_memory
 from cfl_edge.core.device import choose_device
+from cfl_edge.defaults import BACKBONE
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.learner.moved import Moved
 from cfl_edge.model.last_stream import learn_command
 from cfl_edge.model.store import Saved, Store
-from cfl_edge.notices import Notice, counted, log_notice
+from cfl_edge.notices import Notice, counted, log_notice, tell_loading
 
 if TYPE_CHECKING:
     from cfl_edge.core.features import FrozenNetwork
@@ -76,6 +77,7 @@ def open_learner(
     Raises:
         UsageError: It does not fit into memory.
     """
+    tell_loading(settings.model if saved else settings.backbone or BACKBONE, on_notice)
     from cfl_edge.learner.journalled import open_journal
     from cfl_edge.learner.learner import Learner
     from cfl_edge.learner.saved import config_of
@@ -131,7 +133,6 @@ def open_learner(
 
 def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerConfig:
     """Return the configuration of a new learner; `batch` None for the default."""
-    from cfl_edge.defaults import BACKBONE
     from cfl_edge.learner.config import LearnerConfig
     from cfl_edge.learners import declaration
 
@@ -223,6 +224,7 @@ def load_learner(folder: Path, *, device: str = "auto", on_notice: Notice = log_
     Raises:
         ModelError: There is no model, it cannot be read, or it has no class.
     """
+    tell_loading(folder, on_notice)
     saved = Store(folder, on_notice=on_notice).load()
     from cfl_edge.learner.learner import Learner
 

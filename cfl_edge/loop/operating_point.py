@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cfl_edge.errors import DataError, UsageError
 from cfl_edge.loop.metrics import Confusion
+from cfl_edge.notices import counted
 from cfl_edge.prediction import Prediction, softmax
 
 Z_95 = 1.959964  # the normal distribution has 95 % within so many deviations
@@ -158,7 +159,8 @@ class OperatingPoint:
             lines.append(f"  of other images this stops {self.cost}")
         if proven < self.requirement.recall:
             lines.append(
-                f"  {self.recall.total} images of {name} show no more than {100 * proven:.1f} %; "
+                f"  {counted(self.recall.total, 'image')} of {name} "
+                f"show{'s' * (self.recall.total == 1)} no more than {100 * proven:.1f} %; "
                 f"{images_to_show(self.requirement.recall)} that are all stopped would show "
                 f"{100 * self.requirement.recall:g} %"
             )

@@ -20,7 +20,7 @@ import numpy as np
 from cfl_edge.errors import CflEdgeError, ExportError, UsageError, quoted
 from cfl_edge.model.opening import irregular
 from cfl_edge.model.replacing import remove_leftovers, staged_files
-from cfl_edge.notices import Notice
+from cfl_edge.notices import Notice, counted
 from cfl_edge.onnx.metadata import IMAGE, MODEL_FILE
 
 if TYPE_CHECKING:
@@ -232,7 +232,8 @@ class Publisher:
             self.budget.note(written)
         if writing.error is None:
             if self._failing or self._done is None:
-                self._on_notice(f"published {self._path}: {len(writing.state[0])} classes")
+                classes = counted(len(writing.state[0]), "class", "classes")
+                self._on_notice(f"published {self._path}: {classes}")
             self._done, self._failing = writing.state, False
             self.published += 1
             return

@@ -24,6 +24,7 @@ from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Prequential, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.step import Lesson, Step, Totals
+from cfl_edge.notices import NAMES_TOLD
 from cfl_edge.prediction import Prediction
 from cfl_edge.stream.frame import Frame, Shown
 from cfl_edge.stream.source import Stream
@@ -168,7 +169,8 @@ class Session:
         watch: Called with each step before it is handed over.
         failed: Why what waited could not be completed or saved at the end.
         frame_px: Width and height of the newest frame; None before the first.
-        frames, seen, looked, rejected, dropped, damaged, skipped, seconds: As in `Totals`.
+        frames, seen, looked, rejected, dropped, damaged, seconds: As in `Totals`.
+        skipped, skipped_names: As in `Totals`.
 
     Example:
         ```python
@@ -197,6 +199,7 @@ class Session:
         self.frame_px: tuple[int, int] | None = None
         self.frames = self.seen = self.looked = self.rejected = 0
         self.dropped = self.damaged = self.skipped = 0
+        self.skipped_names: list[str] = []
         self.seconds = 0.0
 
     def __enter__(self) -> Self:
@@ -315,6 +318,7 @@ class Session:
         except CflEdgeError as error:
             self.failed = error
         self.skipped = len(stream.skipped)
+        self.skipped_names = [one.name for one in stream.skipped[:NAMES_TOLD]]
 
 
 def play(stream: Stream, sessions: Sequence[Session]) -> Iterator[Step]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cfl_edge.notices import first_of
 from cfl_edge.prediction import Gain, Prediction
 from cfl_edge.stream.frame import Frame
 
@@ -140,6 +141,7 @@ class Totals:
         dropped: Frames that the stream dropped before the last one predicted.
         damaged: Frames before it that arrived damaged.
         skipped: Images that could not be read.
+        skipped_names: The first few of them.
         fps: Frames predicted per second.
         seconds: From the first frame to the last thing predicted or learned.
         ended_by: What ended it before the stream did: a signal, or `--max-frames`.
@@ -153,6 +155,7 @@ class Totals:
     dropped: int = 0
     damaged: int = 0
     skipped: int = 0
+    skipped_names: list[str] = field(default_factory=list)
     fps: float = 0.0
     seconds: float = 0.0
     ended_by: str | None = None
@@ -162,10 +165,15 @@ class Totals:
         """Return what was not predicted, and why it ended, as the end of a sentence.
 
         Example:
-            >>> Totals(dropped=3, skipped=1, ended_by="Ctrl-C").lost()
-            ', 3 dropped, 1 not readable; ended by Ctrl-C'
+            >>> Totals(dropped=3, skipped=2, skipped_names=["a.png"], ended_by="Ctrl-C").lost()
+            ', 3 dropped, 2 not readable (a.png and 1 more); ended by Ctrl-C'
         """
-        counts = {"dropped": self.dropped, "damaged": self.damaged, "not readable": self.skipped}
+        names = f" ({first_of(self.skipped_names, of=self.skipped)})" if self.skipped_names else ""
+        counts = {
+            "dropped": self.dropped,
+            "damaged": self.damaged,
+            f"not readable{names}": self.skipped,
+        }
         ended = "" if self.ended_by is None else f"; ended by {self.ended_by}"
         return "".join(f", {count} {what}" for what, count in counts.items() if count) + ended
 

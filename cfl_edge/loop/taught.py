@@ -9,6 +9,8 @@ from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import final
 
+from cfl_edge.loop.metrics import scarce
+
 ENOUGH = 30  # frames of a class, from which predictions count against labels (`learner.conflicts`)
 NEWEST = 100  # frames of a class that are judged
 REMEMBERED = 10_000
@@ -41,6 +43,11 @@ class Taught:
             prediction: What it was taken for, before it was learned.
         """
         self._frames.append((label, prediction))
+
+    def take_back(self, count: int) -> list[bool]:
+        """Forget the newest frames, whose lessons were undone; return whether each was right."""
+        gone = [self._frames.pop() for _ in range(min(count, len(self._frames)))]
+        return [label == prediction for label, prediction in gone]
 
     def follow(self, names: Collection[str], into: str | None) -> None:
         """Follow a change of the classes.
@@ -83,8 +90,10 @@ class Taught:
             other, mistaken = others.most_common(1)[0] if others else (None, 0)
             if count < ENOUGH:
                 words[name] = "show more of it"
-            elif mistaken > MISTAKEN * len(seen):
-                words[name] = f"often taken for {other}: show both from other sides"
+            elif other is not None and mistaken > MISTAKEN * len(seen):
+                has_few = other in scarce({name: count, other: samples.get(other, 0)})
+                show = f"more of {other}" if has_few else "both from other sides"
+                words[name] = f"often taken for {other}: show {show}"
         return words
 
     def verdict(self, samples: Mapping[str, int]) -> str:

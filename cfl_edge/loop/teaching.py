@@ -53,7 +53,7 @@ class Teaching:
         hold: As given.
         on_learned: Called with each frame that was learned, and its label; None for nothing.
         on_hold: Called before the first frame of a label that a person holds; None for nothing.
-        accuracy: Whether predictions were right, before the frame was learned.
+        accuracy: Whether predictions were right, before the frame was learned and not undone.
         taught: The same of each class.
         flagged: Frames of each flag.
         withheld, let_go: As in `cfl_edge.loop.step.Summary`.
@@ -75,7 +75,8 @@ class Teaching:
         self._held: tuple[str, float] = ("", -math.inf)  # the last label of a person, and when
         self._began_s = -math.inf  # the last hold
         self._names: dict[str, str | None] = {}  # what the source still calls by an old name
-        self._learned: deque[tuple[int, int]] = deque(maxlen=MOST_REMEMBERED)
+        # Its number in the stream, among all that were ever learned, and among those labelled.
+        self._learned: deque[tuple[int, int, int]] = deque(maxlen=MOST_REMEMBERED)
         self._learner, self._labels, self._ring = learner, labels, ring
         self._learn_flagged, self._on_notice = learn_flagged, on_notice
         self._told: set[str] = set()
@@ -235,7 +236,7 @@ class Teaching:
         Args:
             frames: Their numbers in the stream.
         """
-        return {frame: number for frame, number in self._learned if frame in frames}
+        return {frame: number for frame, number, _ in self._learned if frame in frames}
 
     def relabelled(self, frames: Collection[int], label: str) -> None:
         """Take note that frames were learned again under another label."""
@@ -248,10 +249,12 @@ class Teaching:
             numbers: Which of all frames that were ever learned they were.
         """
         gone = sorted(numbers)
-        self._ring.mark({frame for frame, number in self._learned if number in numbers}, None)
-        kept = [(frame, number) for frame, number in self._learned if number not in numbers]
+        self._ring.mark({frame for frame, number, _ in self._learned if number in numbers}, None)
+        kept = [one for one in self._learned if one[1] not in numbers]
         self._learned.clear()
-        self._learned.extend((frame, number - bisect(gone, number)) for frame, number in kept)
+        self._learned.extend(
+            (frame, number - bisect(gone, number), at) for frame, number, at in kept
+        )
 
     def suspects(self) -> list[dict[str, Any]]:
         """Return runs of frames that may have a wrong label, the clearest first, as JSON values.
@@ -260,7 +263,7 @@ class Teaching:
         """
         if self._searched[0] != self._learner.frames_learned:
             self._searched = self._learner.frames_learned, suspects(self._learner)
-        frame_of = {number: frame for frame, number in self._learned}
+        frame_of = {number: frame for frame, number, _ in self._learned}
         found = []
         for run in self._searched[1]:
             frames = [frame_of[number] for number in run.numbers if number in frame_of]
@@ -276,10 +279,13 @@ class Teaching:
     def undone(self) -> None:
         """Take note that the learner went back: frames that it forgot can be labelled anew."""
         self._before = min(self._before, self._learner.frames_learned)
-        gone = set()
+        gone, count = set(), 0
         while self._learned and self._learned[-1][1] > self._learner.frames_learned:
-            gone.add(self._learned.pop()[0])
+            frame, _, labelled = self._learned.pop()
+            gone.add(frame)
+            count = self.accuracy.count - labelled + 1
         self._ring.mark(gone, None)
+        self.accuracy.take_back(self.taught.take_back(count))
 
     def _label_of(self, frame: Frame) -> tuple[str | None, bool]:
         """Return the label that counts now, and whether it came with the frame."""
@@ -308,6 +314,7 @@ class Teaching:
         seen = kept.item
         self.accuracy.add(seen.prediction == label)
         self.taught.add(label, seen.prediction)
+        labelled = self.accuracy.count
         is_checked = not seen.quality.flags and not insisted
         if is_checked and self._conflicts.check(label, seen.excluded):
             self._conflicting = kept
@@ -327,7 +334,7 @@ class Teaching:
         self._learner.learn(seen.encoded, [label], budget_s=budget_s())
         if self.on_learned is not None:
             self.on_learned(seen.encoded, label)
-        self._learned.append((kept.index, self._learner.frames_learned))
+        self._learned.append((kept.index, self._learner.frames_learned, labelled))
 
     def _note_hold(self, label: str) -> None:
         """Call `on_hold` where a hold begins, as `Journal.frames_of_hold` sees it."""

@@ -51,6 +51,7 @@ from cfl_edge.model.checkpoint import (
 )
 from cfl_edge.model.last_stream import is_zone, learn_command, merge_command
 from cfl_edge.model.lock import LOCK, SOCKET, holder
+from cfl_edge.model.older import older_than
 from cfl_edge.model.opening import irregular
 from cfl_edge.model.replacing import is_being_written, remove_leftover
 from cfl_edge.model.tensors import Array, digest, to_parts
@@ -155,14 +156,16 @@ class Store:
             ModelError: The folder cannot be read.
         """
         damages: list[str] = []
-        for checkpoint in self._checkpoints():
+        checkpoints = self._checkpoints()
+        for checkpoint in checkpoints:
             try:
                 saved = self._checked(read, checkpoint)
             except Damage as damage:
                 damages.append(f"{checkpoint.name}: {damage}")
             else:
                 for damage_text in damages:
-                    self._tell_damage(damage_text, f"; using {checkpoint.name} instead")
+                    what = older_than(checkpoints[0], saved.manifest)
+                    self._tell_damage(damage_text, f"; using {checkpoint.name} instead{what}")
                 self._good = checkpoint
                 return saved
         if damages:

@@ -14,7 +14,7 @@ from cfl_edge.errors import ModelError, UsageError, export_command, quoted
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.interrupts import Interrupts
-from cfl_edge.loop.metrics import Confusion
+from cfl_edge.loop.metrics import Confusion, foreign_notice
 from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, play
@@ -33,7 +33,7 @@ from cfl_edge.stream.frame import Frame, Shown
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
-from cfl_edge.stream.uri import parse_uri
+from cfl_edge.stream.uri import KINDS, parse_uri
 
 MOST_EVENTS = 100  # that wait: more than a busy street brings while Frigate restarts
 
@@ -46,6 +46,7 @@ class RunSummary(Totals):
         samples: Frames that had a label.
         accuracy: Fraction of them predicted right, 0 to 1; None without labels.
         per_class: Recall of each class, 0 to 1.
+        unknown_classes: Labels that the model has no class for; their frames count as wrong.
         model_swaps: How often the model was reloaded.
         model_failures: Changes of the model file that could not be used.
     """
@@ -53,6 +54,7 @@ class RunSummary(Totals):
     samples: int = 0
     accuracy: float | None = None
     per_class: dict[str, float] = field(default_factory=dict)
+    unknown_classes: list[str] = field(default_factory=list)
     model_swaps: int = 0
     model_failures: int = 0
 
@@ -162,26 +164,37 @@ class RunModel:
         settings = zone.settings
         glance = Glance(settings.look, self._in_service)
         self.outputs = Outputs(zone, on_notice, self._look, glance.burst, inbox)
-        self.watched = WatchedModel(settings.model, self._load, on_notice, watch=settings.watch)
+        watch = settings.watch  # None waits for a file as long as for a camera's frames
+        self.watched = WatchedModel(
+            settings.model,
+            self._load,
+            on_notice,
+            watch=watch is not False,
+            wait=KINDS[parse_uri(settings.stream).kind].live if watch is None else watch,
+        )
         self.gaze = Gaze(on_notice, self._look)
         options = zone.session_options(self.gaze)
         self.session = Session(Predicting(self.watched, glance), options, service, interrupts)
         self.session.watch = self._pass_on
-        self._confusion = Confusion()
+        self._confusion, self._known = Confusion(), set[str]()
 
     def _pass_on(self, step: Step) -> None:
         if step.label is not None:
             self._confusion.add(step.label, step.prediction.label or UNKNOWN)
+            self._known.update(self.watched.classes)
         self.outputs.see(Seen(step, self.watched.classes, **self._counts()))
 
     def summary(self) -> RunSummary:
-        """Return what was predicted."""
+        """Return what was predicted; say which labels the model could not know."""
         confusion = self._confusion
+        if foreign := confusion.foreign(self._known):
+            self._on_notice(foreign_notice(foreign))
         return RunSummary(
             **self.session.totals(),
             samples=confusion.samples,
             accuracy=confusion.accuracy if confusion.samples else None,
             per_class=confusion.recall(),
+            unknown_classes=foreign,
             **self._counts(),
         )
 

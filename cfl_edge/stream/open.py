@@ -80,7 +80,7 @@ def _check(parsed: StreamUri, options: StreamOptions) -> None:
             f"order is {options.order!r}, but {parsed.shown} comes in its own order",
             hint="leave --order away, or give a folder of images",
         )
-    if options.epochs != DEFAULTS.epochs and "epochs" not in kind.takes:
+    if options.epochs not in (DEFAULTS.epochs, None) and "epochs" not in kind.takes:
         raise UsageError(
             f"epochs is {options.epochs}, but {parsed.shown} cannot be read again",
             hint="leave --epochs away, or give a folder or a video file",

@@ -30,7 +30,8 @@ class StreamOptions:
     Args:
         order: Order of a folder's images: "as-is" (by path, 2 before 10), "shuffled" (a new
             permutation every epoch) or "by-class" (class after class, shuffled within each).
-        epochs: How many times a folder or a video file is read, at least 1.
+        epochs: How many times a folder or a video file is read, at least 1; None reads any
+            recording again and again, until the stream is closed.
         seed: Random seed of the shuffling and of the demo, at least 0.
         labels: Whether names are labels: of an image its class folder, of a clip its own name.
             False gives the frames of files no label, and any folder is read.
@@ -55,7 +56,7 @@ class StreamOptions:
     """
 
     order: Order = "as-is"
-    epochs: int = 1
+    epochs: int | None = 1
     seed: int = 0
     labels: bool = True
     new_classes: bool = False
@@ -72,7 +73,7 @@ class StreamOptions:
                 f"order is {self.order!r}, expected one of {', '.join(ORDERS)}",
                 hint="--order as-is",
             )
-        if self.epochs < 1:
+        if self.epochs is not None and self.epochs < 1:
             raise UsageError(f"epochs is {self.epochs}, expected at least 1", hint="--epochs 1")
         if self.seed < 0:
             raise UsageError(f"seed is {self.seed}, expected 0 or more", hint="--seed 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -55,7 +56,7 @@ class RecordedStream(Stream):
 
     Args:
         recording: What to read.
-        epochs: How many times, at least 1.
+        epochs: How many times, at least 1; None again and again, until it is closed.
         on_notice: Called with one sentence for each of the first few things that are skipped.
 
     Example:
@@ -68,7 +69,7 @@ class RecordedStream(Stream):
     live, dropped, damaged = False, 0, 0  # it waits for its reader
 
     def __init__(
-        self, recording: Recording, epochs: int = 1, on_notice: Notice = log_notice
+        self, recording: Recording, epochs: int | None = 1, on_notice: Notice = log_notice
     ) -> None:
         self.uri = recording.uri
         self._recording, self._epochs, self._on_notice = recording, epochs, on_notice
@@ -78,7 +79,7 @@ class RecordedStream(Stream):
 
     def description(self) -> str:
         """Return the recording's description, and how many times it is read."""
-        times = f", {self._epochs} times" if self._epochs > 1 else ""
+        times = {1: "", None: ", again and again"}.get(self._epochs, f", {self._epochs} times")
         return self._recording.description() + times
 
     def __iter__(self) -> Iterator[Frame]:
@@ -100,13 +101,13 @@ class RecordedStream(Stream):
 
     @property
     def total(self) -> int | None:
-        """Frames of all epochs, unreadable ones counted."""
+        """Frames of all epochs, unreadable ones counted; None where nobody knows."""
         length = self._recording.length
-        return None if length is None else length * self._epochs
+        return None if length is None or self._epochs is None else length * self._epochs
 
     def _frames(self) -> Iterator[Frame]:
         index = 0
-        for epoch in range(self._epochs):
+        for epoch in itertools.count() if self._epochs is None else range(self._epochs):
             with closing(self._recording.read(epoch, self._skip)) as frames:
                 for frame in frames:
                     if self._closed:

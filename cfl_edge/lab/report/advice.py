@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cfl_edge.lab.report.gallery import Gallery
-from cfl_edge.loop.evaluate import Evaluation
+from cfl_edge.loop.evaluate import FEW_IMAGES, Evaluation, UnknownEvaluation
+from cfl_edge.loop.metrics import scarce
 from cfl_edge.loop.operating_point import images_to_show, recall_of
 from cfl_edge.names import UNKNOWN, visible
-from cfl_edge.notices import counted
+from cfl_edge.notices import counted, first_of
 
-FEW_IMAGES = 30  # of a class: with all of them right, the interval still reaches down to 89 %
 SURE = 0.95  # a wrong answer with more than this is often a wrong label
 USEFUL_AUROC = 0.7  # below it, a limit that accepts most known things accepts most others too
 MANY_REFUSED = 0.15  # of known images; --reject 0.95 means 0.05, give or take what few images do
@@ -53,11 +53,30 @@ def advice(result: Evaluation, gallery: Gallery, model: Path) -> list[Advice]:
     for n, true, said in mistakes[:MOST_SENTENCES]:
         total = sum(k for (one, _), k in confusion.counts.items() if one == true)
         text = (
-            f"{n} of {total} pictures of {visible(true)} are taken for {visible(said)}. Teach "
-            f"{visible(true)} as it looks there, and {visible(said)} in the same place and light:"
+            f"{n} of {counted(total, 'picture')} of {visible(true)} {'is' if n == 1 else 'are'} "
+            f"taken for {visible(said)}. "
+        )
+        (few, count), (many, more) = sorted(
+            ((name, result.learned[name]) for name in (true, said)), key=lambda one: one[1]
+        )
+        if few in scarce({few: count, many: more}):
+            text += (
+                f"{counted(count, 'frame')} of {visible(few)} were learned and {more} of "
+                f"{visible(many)}: teach more of {visible(few)}:"
+            )
+            found.append(Advice(text, _teach(few, model)))
+            continue
+        text += (
+            f"Teach {visible(true)} as it looks there, and {visible(said)} in the same place and "
+            "light:"
         )
         found.append(Advice(text, _teach(true, model)))
-    sure = [one for cell, one in gallery.wrong() if cell[1] != UNKNOWN and one.weight >= SURE]
+    few_learned = {UNKNOWN, *scarce(result.learned)}  # where that explains a wrong answer
+    sure = [
+        one
+        for cell, one in gallery.wrong()
+        if one.weight >= SURE and few_learned.isdisjoint(cell) and cell[0] in result.classes
+    ]
     if sure:
         text = (
             f"Look at the labels of the {counted(len(sure), 'wrong picture')} with more than "
@@ -68,13 +87,14 @@ def advice(result: Evaluation, gallery: Gallery, model: Path) -> list[Advice]:
     often_refused = result.rejected > max(MANY_REFUSED * total, MOST_SENTENCES)
     if often_refused:
         text = (
-            f"{result.rejected} of {total} pictures of known classes are refused as {UNKNOWN}: "
+            f"{result.rejected} of {counted(total, 'picture')} of known classes are refused as "
+            f"{UNKNOWN}: "
             "they differ from what was taught. Teach some of them, or evaluate without --reject."
         )
         found.append(Advice(text))
     found += map(Advice, _few_images(result))
     if (unknown := result.unknown) is not None and unknown.rejected is None:
-        found.append(_reject(unknown.auroc))
+        found.append(_reject(unknown))
     if not mistakes and not result.unknown_classes and not often_refused:
         text = (
             "No class is taken for another one here. Try pictures of another day, another light "
@@ -84,8 +104,11 @@ def advice(result: Evaluation, gallery: Gallery, model: Path) -> list[Advice]:
     return found
 
 
-def _reject(area: float) -> Advice:
+def _reject(unknown: UnknownEvaluation) -> Advice:
     """Say what --reject can do about things that are none of the classes."""
+    area = unknown.auroc
+    if doubt := unknown.doubt():
+        return Advice(f"{doubt}.")
     if area < USEFUL_AUROC:
         return Advice(
             f"The model hardly tells things that are none of the classes from these (AUROC "
@@ -118,9 +141,7 @@ def _few_images(result: Evaluation) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     """Return names for a sentence, the first few of many."""
-    shown = ", ".join(map(visible, names[:MOST_SENTENCES]))
-    more = len(names) - MOST_SENTENCES
-    return f"{shown} and {counted(more, 'more class', 'more classes')}" if more > 0 else shown
+    return first_of([visible(name) for name in names], MOST_SENTENCES)
 
 
 def _teach(name: str, model: Path) -> str:

@@ -22,6 +22,7 @@ from cfl_edge.lab.report.tables import (
 from cfl_edge.loop.evaluate import Evaluation
 from cfl_edge.loop.operating_point import STOPPED, Threshold, accuracy_of
 from cfl_edge.names import visible
+from cfl_edge.notices import counted, first_of
 
 REPORT_FILE = "report.html"
 CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
@@ -80,17 +81,20 @@ def _head(source: Source, result: Evaluation) -> Iterator[str]:
     yield f"<h1>{escape(str(source.model))} on {escape(source.data)}</h1>"
     yield f'<p class="figure">{100 * share.value:.1f} % right</p>'
     yield (
-        f'<p class="dim">{share.count} of {share.total} images; with 95 % confidence the true '
-        f"accuracy is between {100 * low:.1f} and {100 * high:.1f} % (Wilson). "
+        f'<p class="dim">{share.count} of {counted(share.total, "image")}; with 95 % confidence '
+        f"the true accuracy is between {100 * low:.1f} and {100 * high:.1f} % (Wilson). "
         f"{escape(source.day)}.</p>"
     )
     if result.rejected:
         answered = ""
         if result.answered_accuracy is not None:
             answered = f"; {100 * result.answered_accuracy:.1f} % of the others are right"
-        yield f"<p>{result.rejected} were reported as unknown, which counts as wrong{answered}.</p>"
+        refused = counted(result.rejected, "image")
+        yield f"<p>Reported as unknown, which counts as wrong: {refused}{answered}.</p>"
     if result.skipped:
-        yield f"<p>{result.skipped} files could not be read and do not count.</p>"
+        files = counted(len(result.skipped), "file")
+        names = escape(first_of([visible(name) for name in result.skipped]))
+        yield f"<p>{files} could not be read and did not count: {names}.</p>"
 
 
 def _next(source: Source, result: Evaluation, gallery: Gallery) -> Iterator[str]:
@@ -189,8 +193,8 @@ def _unknown(result: Evaluation) -> Iterator[str]:
         return
     yield "<h2>Things that are none of the classes</h2>"
     yield (
-        f"<p>{unknown.samples} images: AUROC {unknown.auroc:.3f} (1 tells all of them from the "
-        "known ones, 0.5 none). Where 95 % of the known images are accepted, "
+        f"<p>{counted(unknown.samples, 'image')}: AUROC {unknown.auroc:.3f} (1 tells all of them "
+        "from the known ones, 0.5 none). Where 95 % of the known images are accepted, "
         f"{100 * unknown.fpr95:.1f} % of these are.</p>"
     )
     if unknown.rejected is not None:

@@ -13,6 +13,7 @@ from cfl_edge.lab.report.gallery import Cell, Gallery
 from cfl_edge.loop.evaluate import Evaluation
 from cfl_edge.loop.operating_point import Share, precision_of, recall_of
 from cfl_edge.names import visible
+from cfl_edge.notices import counted
 
 MOST_CLASSES = 20  # of a matrix; of more, the largest mistakes are listed
 MOST_MISTAKES = 40
@@ -104,7 +105,7 @@ def _mistakes(result: Evaluation, gallery: Gallery) -> str:
 def _link(cell: Cell, count: int, gallery: Gallery) -> str:
     if not count or not gallery.pictures(cell):
         return str(count)
-    label = f"{count} images of {escape(cell[0])} taken for {escape(cell[1])}"
+    label = f"{counted(count, 'image')} of {escape(cell[0])} taken for {escape(cell[1])}"
     return f'<a href="#{anchor(cell)}" aria-label="{label}">{count}</a>'
 
 

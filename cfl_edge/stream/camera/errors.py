@@ -14,6 +14,7 @@ from cfl_edge.errors import (
     StreamNotFoundError,
     StreamPermissionError,
 )
+from cfl_edge.notices import first_of
 
 SHOWN_FORMATS = 12
 """A camera has two or three; a test driver has sixty."""
@@ -86,9 +87,8 @@ def format_error(path: str, pixel_format: str | None, offered: list[str]) -> Str
         offered: What it offers, by their four letters.
     """
     asked = "any format that can be read" if pixel_format is None else pixel_format
-    shown = ", ".join(offered[:SHOWN_FORMATS]) or "nothing"
-    more = f" and {len(offered) - SHOWN_FORMATS} more" if len(offered) > SHOWN_FORMATS else ""
+    shown = first_of(offered, SHOWN_FORMATS) or "nothing"
     return StreamFormatError(
-        f"{path} does not offer {asked}; it offers {shown}{more}",
+        f"{path} does not offer {asked}; it offers {shown}",
         hint=f"v4l2-ctl -d {path} --list-formats-ext",
     )

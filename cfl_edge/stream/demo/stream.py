@@ -8,7 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
-from cfl_edge.notices import Notice
+from cfl_edge.notices import Notice, counted
 from cfl_edge.stream.demo.objects import OBJECTS
 from cfl_edge.stream.demo.scene import HEIGHT_PX, WIDTH_PX, Dwell
 from cfl_edge.stream.frame import Frame
@@ -93,7 +93,7 @@ class Demo(Recording):
     def description(self) -> str:
         """Return size, number of frames and classes."""
         return (
-            f"{self.uri}: {WIDTH_PX}x{HEIGHT_PX} rendered, {self.length} frames of "
+            f"{self.uri}: {WIDTH_PX}x{HEIGHT_PX} rendered, {counted(self.length, 'frame')} of "
             f"{', '.join(CLASSES)} ({NEW_CLASS} from the middle on)"
         )
 

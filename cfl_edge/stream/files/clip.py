@@ -11,6 +11,7 @@ import av
 
 from cfl_edge.errors import DataError, StreamError, StreamFormatError, StreamPermissionError, quoted
 from cfl_edge.names import check_name
+from cfl_edge.notices import counted
 from cfl_edge.stream.decode import rgb
 from cfl_edge.stream.files.content import other_kind, read_head
 from cfl_edge.stream.files.walk import missing_error
@@ -86,7 +87,7 @@ class Clip:
                 count += 1
                 yield rgb(frame), position_s
             if self.frames is not None and count + damaged < self.frames:
-                damage(f"ends early, with {count} of {self.frames} frames")
+                damage(f"ends early, with {count} of {counted(self.frames, 'frame')}")
         finally:
             self.close()
 
@@ -157,7 +158,7 @@ class Video(Recording):
 
     def description(self) -> str:
         """Return size, codec, rate and, where the file tells it, the number of frames."""
-        frames = "" if self.length is None else f", {self.length} frames"
+        frames = "" if self.length is None else f", {counted(self.length, 'frame')}"
         return self._description + frames
 
     def read(self, epoch: int, skip: Callable[[Skipped], None]) -> Images:

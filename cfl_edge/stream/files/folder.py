@@ -149,8 +149,9 @@ class Folder(Recording):
                 yield Frame(image, time.monotonic(), label=label, name=name, full_px=full_px)
                 count += 1
         if count == 0:
+            files = counted(len(self._names), "file")
             raise StreamFormatError(
-                f"{self.uri}: not one of {len(self._names)} files can be read; the first, {first}",
+                f"{self.uri}: not one of {files} can be read; the first, {first}",
                 hint=f"file {first.partition(':')[0]}",
             )
 
