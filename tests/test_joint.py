@@ -1,5 +1,7 @@
 """The joint features against plain sums, the joint readout against one that solves everything."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,13 @@ from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.discriminant import relative_distance
 from cfl_edge.core.factor import Factor
 from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within, pooling_matrix
+from cfl_edge.errors import ModelDamagedError
 from cfl_edge.learner.algorithms.layer_statistics import LAYERS_SCALE
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.joint_discriminant import FEW, JointDiscriminant
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.readout import SCALE, Readout
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.learner.state import Rows, State
 
 
@@ -119,6 +123,7 @@ def test_a_renewal_pauses_between_slices_and_ends():
         pauses += 1
         state.add_class()  # classes come meanwhile
     assert pauses > 5
+    discriminant.renew_stale()
     assert len(discriminant._rows) == pauses + 1
     assert not discriminant.work(budget_s=0.0)  # nothing is due
 
@@ -165,6 +170,39 @@ def test_a_loaded_model_answers_as_before_and_goes_on(tmp_path, learner):
     second.learn_one(images[0], "d")
     assert second.predict_one(images[0]).label == "d"
     second.export(tmp_path / "out")
+
+
+@pytest.mark.parametrize("learner", ["joint", "cfl"])
+def test_what_follows_from_the_statistics_is_not_stored_and_comes_back_to_the_bit(learner):
+    config = LearnerConfig(learner=learner, image_px=32, statistics_mib=0.25, replay_mib=1)
+    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+    first = Learner(config)
+    for i, image in enumerate(images[:24]):
+        first.learn_one(image, "abc"[i % 3])
+    first.recalibrate()
+    saved = copy.deepcopy(to_saved(first))
+    solved = first.algorithm.joint.rows.shape
+    assert all(array.shape[1:] != (solved[1] + 1,) for array in saved.tensors["state"].values())
+    second = Learner.from_saved(saved)
+    assert torch.equal(second.algorithm.joint.rows, first.algorithm.joint.rows)
+    encoded = first.encode(images)
+    assert np.array_equal(first.distances(encoded), second.distances(encoded))
+    for i, image in enumerate(images[24:]):
+        for model in (first, second):
+            model.learn_one(image, "abcd"[i % 4])
+        encoded = first.encode(images)
+        assert np.array_equal(first.predict(encoded), second.predict(encoded))
+        assert np.array_equal(first.distances(encoded), second.distances(encoded))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_a_readout_without_a_scale_is_damaged(scale):
+    learner = Learner(LearnerConfig(learner="joint", image_px=32, statistics_mib=0.25))
+    learner.learn_one(np.zeros((32, 32, 3), np.uint8), "a")
+    saved = to_saved(learner)
+    saved.tensors["state"]["readout.scale"] = np.array(scale)
+    with pytest.raises(ModelDamagedError, match=r"readout\.scale is"):
+        Learner.from_saved(saved)
 
 
 def test_with_many_classes_a_new_one_is_added_to_what_is_there():

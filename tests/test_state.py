@@ -1,5 +1,6 @@
 """What an algorithm declares is enough to grow, store and load its tensors."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,6 +8,8 @@ from torch import nn
 from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.learner.state import Rows, State
+from cfl_edge.model.checkpoint import Saved
+from cfl_edge.model.class_table import merge
 
 
 class Holder:
@@ -131,3 +134,23 @@ def test_moments_are_stored_in_a_byte_and_learning_goes_on_as_if_it_had_resumed(
     states[1].load({"state": stored}, 0)
     assert torch.equal(ours.first, its.first)
     assert torch.equal(ours.second, its.second)
+
+
+def test_moments_of_label_embeddings_are_stored_in_a_byte_and_follow_a_change_of_classes():
+    holder, state = declared()
+    for _ in range(3):
+        state.add_class()
+    holder.weights.grad = torch.tensor([[1.0], [1.0], [4.0]]).repeat(1, 3)
+    holder.optimizer.step()
+    groups = state.groups()
+    arrays = {name: tensor.numpy() for name, tensor in groups["state"].items()}
+    assert arrays["optimizer.0.first"].dtype == arrays["optimizer.0.second"].dtype == np.int8
+    manifest = {"classes": list("abc"), "tensors": state.declaration(groups)}
+    saved = Saved(manifest, {"state": arrays, "replay": {}})
+    merge(saved, ["b", "c"], into="d")
+    other, its_state = declared()
+    stored = {name: torch.from_numpy(array) for name, array in saved.tensors["state"].items()}
+    its_state.load({"state": stored, "replay": {}}, 2)
+    first = other.optimizer.moments[0].first
+    torch.testing.assert_close(first[0], holder.optimizer.moments[0].first[0], rtol=0.1, atol=0)
+    torch.testing.assert_close(first[1], 2 * first[0], rtol=0.1, atol=0)  # between 1 and 4 times

@@ -6,7 +6,7 @@ import pytest
 import torch
 from command_line import process
 
-from cfl_edge.core.triangle import Triangle, triangle_size
+from cfl_edge.core.triangle import OneBlock, Triangle, triangle_size
 from cfl_edge.model.class_table import add_products
 
 SIZES = [1, 5, 256, 257, 600]
@@ -46,6 +46,23 @@ def test_the_factor_and_what_it_solves_are_those_of_lapack(channels):
     whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(matrix), right, upper=False)
     torch.testing.assert_close(factor.whiten(right), whitened, rtol=1e-3, atol=1e-3)
     assert torch.equal(right, given)
+
+
+@pytest.mark.parametrize("channels", [1, 5, 256])
+def test_one_block_solves_as_the_triangle_does(channels):
+    triangle, dense = filled(channels)
+    block, right = OneBlock(triangle.dense() / 800), torch.randn(channels, 3)
+    block.add_to_diagonal(0.1)
+    assert len(list(block.factor_slices())) == 1
+    solved = torch.linalg.solve(dense / 800 + 0.1 * torch.eye(channels), right.double())
+    torch.testing.assert_close(block.solve(right).double(), solved, rtol=1e-3, atol=1e-3)
+    lengths = (right.double() * solved).sum(dim=0)
+    torch.testing.assert_close(block.lengths(right), lengths, rtol=1e-3, atol=1e-3)
+
+
+def test_one_block_that_is_not_positive_definite_is_refused():
+    with pytest.raises(torch.linalg.LinAlgError, match="order 2 is not positive definite"):
+        list(OneBlock(torch.diag(torch.tensor([1.0, -1.0]))).factor_slices())
 
 
 def test_a_matrix_that_is_not_positive_definite_is_refused_by_its_minor():

@@ -105,6 +105,25 @@ def test_a_score_is_the_share_of_known_samples_that_lie_nearer():
     assert (np.diff(scores[new.argsort()]) >= 0).all()
 
 
+def test_the_share_of_stored_samples_that_lie_nearer_is_that_of_the_stored_ones_now(monkeypatch):
+    """Their quantiles are taken when they change, not for each sample that comes."""
+    taken, quantile = [], np.quantile
+    monkeypatch.setattr(
+        np, "quantile", lambda *args, **how: taken.append(1) or quantile(*args, **how)
+    )
+    known = NoveltyCalibration()
+    for stored, nearer in ((torch.arange(40.0), 1.0), (torch.arange(400.0), 0.25)):
+        known.held_out = stored
+        taken.clear()
+        for _ in range(8):
+            known.add(torch.tensor([100.0]))
+        assert float(known.newest[-1, 1]) == pytest.approx(nearer, abs=0.01)
+        assert not taken
+    known.clear()
+    known.add(torch.tensor([100.0]))
+    assert float(known.newest[-1, 1]) == 0
+
+
 def test_too_few_known_samples_say_nothing():
     calibration = NoveltyCalibration()
     calibration.add(torch.arange(29.0))

@@ -65,13 +65,14 @@ class ClassStatistics:
             labels: Class indices, (N,).
         """
         h_mean = h_mean.detach()
-        places, inverse = torch.unique(
-            labels, return_inverse=True
-        )  # (K,): only these classes change
-        added = torch.bincount(inverse).to(self.counts)
-        sums = self.means.new_zeros(len(places), self.means.shape[1])
-        batch_means = sums.index_add_(0, inverse, h_mean) / added[:, None]
-        within = (h_mean - batch_means[inverse])[added[inverse] > 1]  # one sample is its own mean
+        batch_means, within = h_mean, h_mean[:0]  # one sample is its own mean
+        places, added = labels, torch.ones_like(self.counts[:1])  # (K,): only these classes change
+        if len(labels) != 1:
+            places, inverse = torch.unique(labels, return_inverse=True)
+            added = torch.bincount(inverse).to(self.counts)
+            sums = self.means.new_zeros(len(places), self.means.shape[1])
+            batch_means = sums.index_add_(0, inverse, h_mean) / added[:, None]
+            within = (h_mean - batch_means[inverse])[added[inverse] > 1]
         before = self.counts[places]
         total = before + added
         # Two groups of n and m samples: n m / (n + m) times the square of their means' distance.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cfl_edge.core.low_rank import LowRank
 from cfl_edge.core.solving import solving_dtype
-from cfl_edge.core.triangle import PROBES, Triangle, random_signs
+from cfl_edge.core.triangle import PROBES, OneBlock, Triangle, random_signs
 from cfl_edge.errors import DIVERGED_HINT, ModelError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NEVER = -1e4  # the bias of a class that has no samples
 SMALLEST = 1e-12
 PROBES_A_SLICE = 8  # of the trace's random signs, then the frame goes on
+ONE_BLOCK = 256  # channels up to which panels would cost more in calls than in products
 MARGIN = 5.0
 """Standard deviations between two class means that no correction may use up, half on either side.
 
@@ -92,9 +93,13 @@ class Factor:
             squares = scatter.square_sum() / self.samples**2
             alpha = shrinkage(self._scale * channels, squares, channels, self.samples)
         self.alpha = alpha
-        self._matrix: Triangle | LowRank | None = None  # None: a multiple of the identity
+        self._matrix: Triangle | OneBlock | LowRank | None = None  # a multiple of the identity
         if alpha < 1:
-            self._matrix = scatter.scaled((1 - alpha) / self.samples, self._dtype)
+            share = (1 - alpha) / self.samples
+            if isinstance(scatter, Triangle) and channels <= ONE_BLOCK:
+                self._matrix = OneBlock(scatter.dense().to(self._dtype).mul_(share))
+            else:
+                self._matrix = scatter.scaled(share, self._dtype)
             self._matrix.add_to_diagonal(alpha * self._scale)
         else:
             self.spread = float(channels)

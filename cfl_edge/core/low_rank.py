@@ -12,6 +12,8 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
+from cfl_edge.core.triangle import cholesky
+
 
 class LowRank:
     """f R^T R + d I with rows R (n, C); `cfl_edge.core.triangle.Triangle` is the same for any n.
@@ -60,11 +62,7 @@ class LowRank:
         """
         inner = self._scale * self._gram
         inner.diagonal().add_(self._diagonal)
-        self._lower, failed = torch.linalg.cholesky_ex(inner)
-        if int(failed):
-            raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
-                f"The leading minor of order {int(failed)} is not positive definite"
-            )
+        self._lower = cholesky(inner)
         yield
 
     def factorise(self) -> None:

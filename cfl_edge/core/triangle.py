@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Generator
+from typing import final
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from torch import Tensor
 from cfl_edge.defaults import TRIANGLE_PANEL
 
 PROBES = 32  # random signs: the trace comes out within about 1 %
-INVERTED_ROWS = 64  # at once: with 256, an inverse takes twice as long
 
 
 class Triangle:
@@ -102,12 +102,9 @@ class Triangle:
                 yield
             corner = self._corner(i)
             corner.addmm_(row[:, :start], row[:, :start].T, alpha=-1)
-            factor, failed = torch.linalg.cholesky_ex(corner)
-            if int(failed):
-                raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
-                    f"The leading minor of order {start + int(failed)} is not positive definite"
-                )
-            corner.copy_(lower_inverse(factor))
+            eye = torch.eye(len(corner), dtype=corner.dtype, device=corner.device)
+            factor = cholesky(corner, start)
+            corner.copy_(torch.linalg.solve_triangular(factor, eye, upper=False))
             yield
 
     def factorise(self) -> None:
@@ -153,6 +150,61 @@ class Triangle:
         return self.panels[i][:, start:end]
 
 
+@final
+class OneBlock:
+    """A small symmetric matrix, or its Cholesky factor, in one block; else as `Triangle`.
+
+    Args:
+        matrix: (C, C), changed in place.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self._matrix, self.channels = matrix, len(matrix)
+
+    def add_to_diagonal(self, value: float) -> None:
+        """Add a number to the diagonal, in place."""
+        self._matrix.diagonal().add_(value)
+
+    def factor_slices(self) -> Generator[None, None, None]:
+        """Replace a positive definite matrix by its lower Cholesky factor, and pause once.
+
+        Raises:
+            torch.linalg.LinAlgError: The matrix is not positive definite.
+        """
+        self._matrix = cholesky(self._matrix)
+        yield
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Solve L L^T x = right, (C, K), L being the factor."""
+        solved: Tensor = torch.cholesky_solve(right, self._matrix)
+        return solved
+
+    def lengths(self, right: Tensor) -> Tensor:
+        """Return x^T (L L^T)^-1 x of columns x (C, K), float64 (K,)."""
+        white: Tensor = torch.linalg.solve_triangular(self._matrix, right, upper=False)
+        return white.square().sum(dim=0, dtype=torch.float64)
+
+
+@torch.no_grad()
+def cholesky(matrix: Tensor, before: int = 0) -> Tensor:
+    """Return the lower Cholesky factor of a positive definite matrix (C, C).
+
+    Args:
+        matrix: Its lower triangle is read.
+        before: Rows of a larger matrix that stand before its own, for the error.
+
+    Raises:
+        torch.linalg.LinAlgError: The matrix is not positive definite.
+    """
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if int(failed):
+        raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
+            f"The leading minor of order {before + int(failed)} is not positive definite"
+        )
+    return factor
+
+
 def random_signs(channels: int) -> Tensor:
     """Return columns of -1 and 1 that estimate traces, (C, PROBES); the same in every call.
 
@@ -164,26 +216,6 @@ def random_signs(channels: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(0)
     return 2.0 * torch.randint(0, 2, (channels, PROBES), generator=generator) - 1.0
-
-
-def lower_inverse(lower: Tensor) -> Tensor:
-    """Return the inverse of a lower triangular matrix (C, C), by halves: most of it is products.
-
-    Example:
-        >>> lower_inverse(torch.tensor([[2.0, 0.0], [1.0, 4.0]]))
-        tensor([[ 0.5000,  0.0000],
-                [-0.1250,  0.2500]])
-    """
-    if len(lower) <= INVERTED_ROWS:
-        eye = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
-        solved: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
-        return solved
-    half = len(lower) // 2
-    inverse = torch.zeros_like(lower)
-    inverse[:half, :half] = above = lower_inverse(lower[:half, :half])
-    inverse[half:, half:] = below = lower_inverse(lower[half:, half:])
-    inverse[half:, :half] = -below @ (lower[half:, :half] @ above)
-    return inverse
 
 
 def outside_heap(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:

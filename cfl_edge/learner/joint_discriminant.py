@@ -16,6 +16,7 @@ from functools import partial
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
@@ -90,7 +91,6 @@ class JointDiscriminant:
         state.statistics("joint", self.statistics)
         counts = "joint.counts"
         state.rows("joint.ends", self, "ends", Rows(merge="weighted", counts=counts))
-        state.rows("joint.rows", self, "_rows", Rows(new="never"))
         state.value("joint.solved", self, "solved")
         self._samples.declare(state)
 
@@ -109,12 +109,9 @@ class JointDiscriminant:
         """
         self.prepare()
         self.statistics.update(x, targets)
-        places, inverse = torch.unique(targets, return_inverse=True)
-        counts = self.statistics.counts[places, None]
-        apart = end - self.ends[places][inverse]
-        sums = torch.zeros_like(self.ends[places]).index_add_(0, inverse, apart)
-        self.ends[places] += sums / counts
-        self._stale |= set(places.tolist())
+        counts = self.statistics.counts[targets, None]
+        self.ends.index_add_(0, targets, (end - self.ends[targets]) / counts)
+        self._stale |= set(targets.tolist())
         self._samples.add(x, targets)
 
     @property
@@ -122,10 +119,32 @@ class JointDiscriminant:
         """Whether samples have come, or gone, since all classes were solved."""
         return self.solved != float(self.statistics.counts.sum())
 
+    def loaded(self, readout: Readout) -> None:
+        """Solve a loaded model, to the bit as it was if all of its samples had been in it.
+
+        Else its readout has what it answers by: what that took off all classes alike says nothing
+        about how far a sample lies.
+
+        Args:
+            readout: As `put_together` left it.
+
+        Raises:
+            ValueError: Its scale is none.
+        """
+        if not readout.scale > 0:
+            raise ValueError(f"readout.scale is {readout.scale}, expected a number above 0")
+        if not self.is_behind:
+            self.prepare()
+            return
+        first, width = self.ends.shape[1], self.statistics.means.shape[1]
+        self._rows = F.pad(readout.matrix[:, first : first + width] / readout.scale, (0, 1))
+
     def prepare(self) -> None:
-        """Factorise the covariance of a loaded model, whose factor is not stored."""
+        """Factorise the covariance of a loaded model and solve its classes: neither is stored."""
         if self._factor is None and bool(self.known.any()):
             self._factor = Factor(self.statistics).finish()
+            self._solve(torch.arange(len(self.ends)))
+            self._distance = None  # what was loaded gave one up to what all classes share
 
     def work(self, budget_s: float | None = None) -> bool:
         """Go on renewing the factor where it is due; return whether a renewal was completed.
@@ -156,7 +175,7 @@ class JointDiscriminant:
     def _renewal(self, factor: Factor) -> Generator[None, None, None]:
         yield from factor.slices()
         self._factor = factor
-        for places in torch.split(torch.arange(len(self._rows)), CLASSES_A_SLICE):
+        for places in torch.split(torch.arange(len(self.ends)), CLASSES_A_SLICE):
             self._solve(places)
             yield
         self._distance = None  # rows of two factors make none
@@ -200,7 +219,7 @@ class JointDiscriminant:
         """Bring the factor and all label embeddings in line with all samples, at once."""
         self._renewing = None
         self._factor = Factor(self.statistics).finish()
-        self._solve(torch.arange(len(self._rows)))
+        self._solve(torch.arange(len(self.ends)))
         self.solved = self._factor.samples
         self._stale.clear()
         self._distance = None
@@ -215,7 +234,8 @@ class JointDiscriminant:
         """
         if self._factor is None:
             self.finish()
-        places = torch.tensor(sorted(self._stale), dtype=torch.long, device=self._rows.device)
+        stale = self._stale.union(range(len(self._rows), len(self.ends)))  # the new ones too
+        places = torch.tensor(sorted(stale), dtype=torch.long, device=self._rows.device)
         if len(places):
             self._solve(places)
             self._stale.clear()
@@ -230,6 +250,8 @@ class JointDiscriminant:
         assert self._factor is not None
         places = places.to(self._rows.device)
         means, counts = self.statistics.means, self.statistics.counts
+        if added := len(means) - len(self._rows):
+            self._rows = F.pad(self._rows, (0, 0, 0, added))
         self._rows[places, :-1] = self._factor.solve(means[places])
         self._rows[places, -1] = self._factor.biases(self.rows, means, counts, places)
 

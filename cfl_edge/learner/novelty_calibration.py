@@ -60,6 +60,7 @@ class NoveltyCalibration:
     def clear(self) -> None:
         """Forget all distances: nothing can be said then."""
         self._held_out: list[float] = []
+        self._stored: Floats | None = None  # their quantiles
         # Of samples before they were learned: distance, share of the stored ones that lie nearer.
         self._newest: deque[tuple[float, float]] = deque(maxlen=NEWEST)
         self._table: Floats | None = None
@@ -70,7 +71,7 @@ class NoveltyCalibration:
         """Take in distances (N,) of samples that are about to be learned; the oldest go."""
         values = distances[distances.isfinite()].tolist()
         # Without stored ones, none lies nearer.
-        nearer = np.nan_to_num(novelty_scores(values, _quantiles(self._held_out)))
+        nearer = np.nan_to_num(novelty_scores(values, self._stored))
         self._newest.extend(zip(values, nearer.tolist(), strict=True))
         self._since_table += len(values)
         if self._since_table >= TABLE_EVERY or self._table is None:
@@ -112,7 +113,7 @@ class NoveltyCalibration:
 
     def _solve(self) -> None:
         self._since_table = 0
-        self._table, self._known = _quantiles(self._held_out), len(self._held_out)
+        self._table, self._known = self._stored, len(self._held_out)
         newest = _quantiles([distance for distance, _ in self._newest])
         beyond = sum(nearer > USUAL for _, nearer in self._newest)
         is_beyond = beyond > MOST_BEYOND * max(len(self._newest), LEAST_SAMPLES)
@@ -134,6 +135,7 @@ class NoveltyCalibration:
     @held_out.setter
     def held_out(self, values: Tensor) -> None:
         self._held_out = values[values.isfinite()].tolist()[-KNOWN:]
+        self._stored = _quantiles(self._held_out)
         self._solve()
 
     @property
@@ -203,6 +205,8 @@ class KnownSamples:
         most = SAME * sample.abs().max()
         told = self._stored.values[places, : TOLD * HALF // 8].view(torch.half).float()
         places = places[((told - sample[:TOLD]).abs() <= most).all(dim=1)]
+        if not len(places):
+            return places
         far = (self._stored.read(places) - sample).norm(dim=1)
         return places[far <= SAME * sample.norm()]
 

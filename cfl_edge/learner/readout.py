@@ -34,6 +34,7 @@ class Readout:
 
     Attributes:
         matrix: Scaled, (Z, F). A class that is not known has a bias that rules it out.
+        scale: As given to `renew` last.
 
     Example:
         >>> readout, known = Readout(2), torch.tensor([True, True])
@@ -50,7 +51,7 @@ class Readout:
         self.matrix = torch.zeros(0, width, device=device)
         self._shared: Tensor | None = None  # (F,), of the last renewal; None for a loaded matrix
         self._bias = torch.zeros(0, device=device)  # of the first source, (Z,)
-        self._scale = 1.0
+        self.scale = 1.0
 
     @property
     def is_renewed(self) -> bool:
@@ -68,7 +69,7 @@ class Readout:
             known: Which classes have samples in all of them, bool (Z,).
             scale: Makes the summed log likelihoods probabilities.
         """
-        self._scale = scale
+        self.scale = scale
         self._bias = first[:, -1].clone()
         bias = torch.stack([block[:, -1] for block in (first, *others)]).sum(dim=0)
         weights = [block[:, :-1] for block in (first, *others)]
@@ -96,15 +97,15 @@ class Readout:
         width = first.shape[1] - 1
         self._bias = F.pad(self._bias, (0, len(known) - len(self._bias)))
         self._bias[places] = first[:, -1]
-        self.matrix[places, :width] = self._scale * (first[:, :-1] - self._shared[:width])
+        self.matrix[places, :width] = self.scale * (first[:, :-1] - self._shared[:width])
         bias = self._bias.clone()
         for block in others:
             end = width + block.shape[1] - 1
             apart = block[:, :-1] - self._shared[width:end]
-            self.matrix[:, width:end] = self._scale * apart
+            self.matrix[:, width:end] = self.scale * apart
             bias += block[:, -1]
             width = end
-        self.matrix[:, -1] = self._scale * (bias - self._shared[-1])
+        self.matrix[:, -1] = self.scale * (bias - self._shared[-1])
         self._rule_out(~known)
 
     def _rule_out(self, unknown: Tensor) -> None:

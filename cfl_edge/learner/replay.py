@@ -191,7 +191,7 @@ class Replay:
         return {
             "values": self.values[:used].cpu(),
             "ranges": self.ranges[:used].cpu(),
-            "labels": torch.tensor(self.labels, dtype=torch.long),
+            "labels": torch.tensor(self.labels, dtype=torch.int32),
         }
 
     def put_samples(self, tensors: Mapping[str, Tensor]) -> None:

@@ -208,7 +208,8 @@ def _check_tensors(saved: Saved, manifest: _Manifest) -> None:
                 raise ValueError(f"state.safetensors has no tensor {visible(needed)!r}")
         if state[name].shape[:1] != (classes,):
             raise ValueError(f"{visible(name)} has {state[name].shape}, expected {classes} rows")
-        counts = rule.counts or (name if state[name].dtype.kind == "i" else None)
+        is_counts = state[name].dtype.kind == "i" and state[name].ndim == 1  # moments are bytes
+        counts = rule.counts or (name if is_counts else None)
         if counts is not None and (state[counts] < 0).any():
             raise ValueError(f"{visible(counts)} holds a number below 0")
     _require_whole(state.get("seen"), "seen")

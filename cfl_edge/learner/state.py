@@ -151,8 +151,7 @@ class State:
             rule = Rows() if id(parameter) in rows else None
             for key in ("first", "second"):
                 field = f"{name}.{p}.{key}"
-                moment = key if rule is None else None  # levels have no mean
-                self._fields.append(_Field("state", field, moments, key, rule, parameter, moment))
+                self._fields.append(_Field("state", field, moments, key, rule, parameter, key))
             steps = _Field("state", f"{name}.{p}.steps", moments, "steps", like=torch.zeros(()))
             self._fields.append(steps)
 

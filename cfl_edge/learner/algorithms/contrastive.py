@@ -97,6 +97,7 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         state = self.state
         state.rows("label_embeddings", self.contrast, "embeddings", Rows(new="normal"))
         state.rows("readout", self._readout, "matrix", Rows(new="never"))
+        state.value("readout.scale", self._readout, "scale")
         state.value("since_refresh", self, "_since_refresh")
         if self.joint is not None:
             self.joint.declare(state)
@@ -296,8 +297,10 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         self._since_refresh = max(self._since_refresh, 0)
         self._recalibrated_at = self.trainer.steps
         if self.seen:
-            if changed and self.joint is not None:
-                self.joint.measure()
+            if self.joint is not None:
+                self.joint.loaded(self._readout)
+                if changed:
+                    self.joint.measure()
             self._refresh_distances()
 
 
