@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,42 +20,27 @@ TOLERANCE = 1e-4
 Scores = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Expected:
-    """What torch says of M images.
+def difference(scores: Scores, distances: Scores | None, outputs: Sequence[Scores]) -> float:
+    """Return how far the outputs of a graph are from what torch says of M images.
 
     Args:
-        scores: (M, Z).
+        scores: (M, Z), from torch.
         distances: The two terms whose sum is the distance, (2, M); None where there is no such
             output.
+        outputs: (M, Z) and, where there is a distance, (M,).
+
+    Raises:
+        ExportError: They differ, see `agreement`.
     """
-
-    scores: Scores
-    distances: Scores | None
-
-    def select(self, numbers: npt.NDArray[np.intp]) -> Expected:
-        """Return what torch says of some of the images."""
-        distances = None if self.distances is None else self.distances[:, numbers]
-        return Expected(self.scores[numbers], distances)
-
-    def difference(self, outputs: Sequence[Scores]) -> float:
-        """Return how far the outputs of a graph are from this, as `agreement` does.
-
-        Args:
-            outputs: (M, Z) and, where there is a distance, (M,).
-
-        Raises:
-            ExportError: They differ.
-        """
-        if self.distances is not None:  # each is what is left of two larger terms
-            scale = max(1.0, float(np.abs(self.distances).max()))
-            apart = float(np.abs(self.distances.sum(axis=0) - outputs[1]).max()) / scale
-            if not apart < TOLERANCE:  # also when it is NaN
-                raise refused(
-                    f"distances of unknown things differ by {apart:.1e} of the largest term, "
-                    f"allowed {TOLERANCE:.0e}"
-                )
-        return agreement(self.scores, outputs[0])
+    if distances is not None:  # each is what is left of two larger terms
+        scale = max(1.0, float(np.abs(distances).max()))
+        apart = float(np.abs(distances.sum(axis=0) - outputs[1]).max()) / scale
+        if not apart < TOLERANCE:  # also when it is NaN
+            raise refused(
+                f"distances of unknown things differ by {apart:.1e} of the largest term, "
+                f"allowed {TOLERANCE:.0e}"
+            )
+    return agreement(scores, outputs[0])
 
 
 def agreement(expected: Scores, actual: Scores, tolerance: float = TOLERANCE) -> float:

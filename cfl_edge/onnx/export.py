@@ -16,7 +16,7 @@ import torch
 from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.model.replacing import staged_files
 from cfl_edge.model.tensors import network_digest
-from cfl_edge.onnx.agreement import Expected, distance_terms
+from cfl_edge.onnx.agreement import difference, distance_terms
 from cfl_edge.onnx.builder import GraphBuilder
 from cfl_edge.onnx.classes import as_embeddings, labels_text, set_metadata
 from cfl_edge.onnx.graph import Classifier, classifier_graph, model_graph
@@ -58,11 +58,6 @@ class Snapshot:
         """What tells the weights of the layers from others."""
         weights = self.extractor.network.state_dict()
         return network_digest({f"network.{name}": w.numpy() for name, w in weights.items()})
-
-    def expected(self) -> Expected:
-        """Return what torch says of the images."""
-        scores = self.features @ self.classifier.embeddings
-        return Expected(scores, distance_terms(self.features, self.classifier.distances))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,5 +185,7 @@ def agree(snapshot: Snapshot, files: Mapping[str, Path]) -> float:
     rows = np.arange(max(LEAST_BATCH, len(snapshot.images))) % len(snapshot.images)
     batches: dict[str, npt.NDArray[Any]] = {IMAGE: snapshot.images, FEATURES: snapshot.features}
     outputs = try_files([(path, name, batches[name][rows]) for name, path in files.items()])
-    expected = snapshot.expected().select(np.append(rows, 0))  # the first one alone as well
-    return max(expected.difference(found) for found in outputs)
+    features = snapshot.features[np.append(rows, 0)]  # the first one alone as well
+    scores = features @ snapshot.classifier.embeddings
+    distances = distance_terms(features, snapshot.classifier.distances)
+    return max(difference(scores, distances, found) for found in outputs)
