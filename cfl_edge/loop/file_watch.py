@@ -6,23 +6,11 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 POLL_S = 1.0  # between two checks of the file: one system call
 
-
-class Stamp(NamedTuple):
-    """What changes when a file is rewritten or replaced.
-
-    Args:
-        mtime_ns: Modification time, nanoseconds.
-        size: Bytes.
-        inode: Number in the file system; `os.replace` changes it.
-    """
-
-    mtime_ns: int
-    size: int
-    inode: int
+Stamp = tuple[int, int, int]
+"""What changes when a file is rewritten or replaced: modification time in ns, bytes, inode."""
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -36,7 +24,7 @@ def stamp_of(path: Path) -> Stamp | None:
         status = os.stat(path)
     except OSError:
         return None
-    return Stamp(status.st_mtime_ns, status.st_size, status.st_ino)
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 class FileWatch:
