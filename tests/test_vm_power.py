@@ -24,7 +24,7 @@ from cfl_edge.model.checkpoint import Saved
 
 CUTS = int(os.environ.get("CFL_EDGE_POWER_CUTS", "1"))
 STATES = 40
-CYCLE_S = 120
+CYCLE_S = 240
 
 LEARN_S = 400  # of a start of `learn`: torch takes one to two minutes to import
 CHECKPOINT_S = 5.0
@@ -105,6 +105,48 @@ def test_no_save_that_was_promised_is_lost(states: Path, tmp_path: Path) -> None
             promised = place(of(told, "saved")[-1])
     print(f"{CUTS} cuts, {CUTS} survived; {ahead} found one save more than was promised", end="; ")
     print(f"{within_a_save} within a save that left something behind")
+
+
+@pytest.fixture(scope="module")
+def fleet_states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if reason := vm_lab.missing():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("fleet")
+    for board in ("hall", "kitchen"):
+        record(folder / board, 20 + 4 * CUTS, learner_name="joint")
+    return folder
+
+
+def shared(reports: int, delay_s: float) -> Callable[[list[Report]], bool]:
+    """Cut the power so many seconds after so many reports were promised."""
+
+    def cut(told: list[Report]) -> bool:
+        if len(of(told, "notices")) == 0 or len(of(told, "synced")) < reports:
+            return False
+        time.sleep(delay_s)
+        return True
+
+    return cut
+
+
+def test_what_boards_have_shared_outlives_a_power_cut(fleet_states: Path, tmp_path: Path) -> None:
+    make_disk(tmp_path / "disk.img")
+    promised: dict[str, int] = {}
+    for cut in range(CUTS + 1):
+        when = shared(random.randint(4, 9), random.uniform(0, 0.4))
+        told = boot(tmp_path, ["sync", str(cut), str(fleet_states)], cut=when)
+        if cut:
+            assert replayed(tmp_path)
+            assert of(told, "notices")[0]["texts"] == []
+        here = of(told, "here")
+        assert [report["board"] for report in here] == sorted(promised)
+        for report in here:
+            print(f"cut {cut}: promised {promised}, found {report}")
+            assert report["number"] >= promised[report["board"]]
+        for report in of(told, "synced"):
+            assert report["left_out"] == {}
+        promised = {report["board"]: report["number"] for report in of(told, "synced")}
+        assert promised.keys() == {"hall", "kitchen"}
 
 
 def learned_long(seconds: float) -> Callable[[list[Report]], bool]:

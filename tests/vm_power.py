@@ -6,6 +6,7 @@ next start. A card that says it has written what it has not is not shown by this
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -16,10 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from command_line import cfl_edge
 from vm_lab import REPOSITORY
 
 from cfl_edge.learner.journal import Base, Journal
-from cfl_edge.learner.journalled import save_learner
+from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.store import Store
@@ -45,26 +48,53 @@ class Recorder:
         return path
 
 
-def record(states: Path, count: int, *, frames: int = 8) -> None:
+CORRECTIONS = (
+    ("undo", "{model}", "--frames", "3"),
+    ("classes", "split", "{model}", "{name}", "--into", "was {name}, {number}", "--frames", "4"),
+)
+
+
+def record(states: Path, count: int, *, frames: int = 8, learner_name: str = "cfl") -> None:
     """Learn the demo with a small network and keep a state of the learner every few frames.
+
+    After every fourth one follows the state after a correction: `undo`, or frames that are learned
+    again under another name.
 
     Args:
         states: Folder of the states, 000001 and so on.
-        count: How many.
+        count: How many, without those of corrections.
         frames: Between two states.
+        learner_name: The algorithm.
     """
     config = LearnerConfig(
-        backbone="none", layers="16,32", image_px=32, replay_mib=0.5, journal_mib=0.5
+        learner=learner_name,
+        backbone="none",
+        layers="16,32",
+        image_px=32,
+        replay_mib=0.5,
+        journal_mib=0.5,
     )
+    model = states / "model"
     learner = Learner(config, "cpu")
     learner.journal = Journal(config.journal_mib, bases=[Base(0, 0)])
-    store: Any = Recorder(Store(states / "model"), states)
+    store: Any = Recorder(Store(model), states)
+    corrections = itertools.cycle(CORRECTIONS)
     with open_stream(f"demo:?frames={count * frames}") as stream:
         for number, frame in enumerate(stream, start=1):
             picture = to_model_input(frame.image, learner.image_px)
             learner.learn(learner.encode(picture[None]), [frame.label])
             if number % frames == 0:
                 save_learner(store, learner)
+            if number % (4 * frames) == 0:
+                facts = {"model": model, "name": frame.label, "number": number}
+                words = [word.format(**facts) for word in next(corrections)]
+                assert (done := cfl_edge(*words)).code == 0, done.err
+                corrected = load(model)
+                Store(states / f"{corrected.number:06d}").save(
+                    corrected.manifest, corrected.tensors
+                )
+                learner = Learner.from_saved(corrected)
+                learner.journal = open_journal(corrected, learner, pytest.fail)
 
 
 def make_disk(path: Path) -> None:
@@ -81,7 +111,7 @@ def boot(
     cut: Callable[[list[Report]], bool] | None = None,
     cache: str = "writeback",
     memory_mib: int = 1024,
-    timeout_s: int = 120,
+    timeout_s: int = 240,
 ) -> list[Report]:
     """Run the guest's script with the disk of a folder on /mnt, and return what it told.
 

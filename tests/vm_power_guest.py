@@ -1,7 +1,8 @@
 """In the VM: save into a model folder on /mnt until the power is cut; look first at what is there.
 
-Run by `vm_power.py`. `store` saves recorded states of a learner as fast as it can, without torch;
-`learn` runs the command itself. It prints what happened and judges nothing.
+Run by `vm_power.py`. `store` saves recorded states of a learner as fast as it can, without torch,
+`sync` those of two boards that share what they have; `learn` runs the command itself. It prints
+what happened and judges nothing.
 """
 
 from __future__ import annotations
@@ -92,6 +93,40 @@ def store(states: Path) -> None:
         folder = DISK / f"model-{int(folder.name[-3:]) + 1:03d}"
 
 
+def sync(states: Path) -> None:
+    """Let two boards learn on and share what they have, state after state."""
+    from cfl_edge.fleet.contribution import KEY
+    from cfl_edge.fleet.shared import sync as sync_with_others
+    from cfl_edge.model.store import Store
+
+    shared = DISK / "shared"
+    shared.mkdir(exist_ok=True)
+    os.sync()
+    told: list[str] = []
+
+    def share(board: str) -> None:
+        done = sync_with_others(DISK / board, shared, board, told.append)
+        others, left_out = done.boards, done.left_out
+        say("synced", board=board, number=done.generation, others=others, left_out=left_out)
+
+    boards = sorted(folder.name for folder in states.iterdir())
+    there = [board for board in boards if (DISK / board).is_dir()]
+    begun = {board: Store(DISK / board).load().number if board in there else 0 for board in boards}
+    for board in there:  # with what is on the disk after a cut
+        report = Store(shared / board, on_notice=told.append).load()
+        say("here", board=board, number=report.manifest[KEY]["generation"])
+    for board in there:
+        share(board)
+    say("notices", texts=told)
+    for number in range(max(begun.values()), sum(1 for _ in (states / boards[0]).iterdir())):
+        for board in boards:
+            state = states / board / f"{number + 1:06d}"
+            if begun[board] <= number and state.is_dir():
+                saved = Store(state).load()
+                Store(DISK / board).save(saved.manifest, saved.tensors)
+                share(board)
+
+
 def learn(options: list[str]) -> None:
     """Run `cfl-edge learn` and tell, after each frame, how many were ever learned and when."""
     command = [sys.executable, "-m", "cfl_edge", "learn", "--model", str(DISK / "model-000")]
@@ -115,6 +150,8 @@ def main() -> None:
     found(name)
     if job == "store":
         store(Path(rest[0]))
+    elif job == "sync":
+        sync(Path(rest[0]))
     elif job == "learn":
         learn(rest)
     sys.stdout.flush()
