@@ -245,15 +245,13 @@ def _has_spare_data(jpeg: bytes) -> bool:
 
 
 def _decode_strictly(codec: str, data: bytes, **options: str) -> av.VideoFrame | None:
-    context = _decoder(codec)
-    context.options = STRICT | options
-    return _decode_one(context, data)
+    return _decode_one(_decoder(codec, **STRICT, **options), data)
 
 
-def _decoder(codec: str) -> av.VideoCodecContext:
+def _decoder(codec: str, **options: str) -> av.VideoCodecContext:
     context = av.CodecContext.create(codec, "r")
     assert isinstance(context, av.VideoCodecContext)
-    context.thread_count = 1  # frame threads would hold images back
+    context.options, context.thread_count = options, 1  # frame threads would hold images back
     return context
 
 

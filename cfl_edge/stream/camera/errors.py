@@ -54,7 +54,7 @@ def open_error(path: str, code: int) -> StreamError:
                 hint="ask for less (?format=mjpeg&size=640x480&fps=15), or use another USB port",
             )
         case _:
-            return _other_error(path, "does not open", code)
+            return lost_error(path, f"does not open: {os.strerror(code)}")
 
 
 def read_error(path: str, code: int) -> StreamError:
@@ -68,12 +68,13 @@ def read_error(path: str, code: int) -> StreamError:
         return StreamLostError(
             f"{path} is gone", hint="plug the camera in again; look at: dmesg | tail"
         )
-    return _other_error(path, "stopped", code)
+    return lost_error(path, f"stopped: {os.strerror(code)}")
 
 
-def _other_error(path: str, what: str, code: int) -> StreamError:
+def lost_error(path: str, what: str) -> StreamLostError:
+    """Return the error for a camera that has to be plugged in again: its path, and what it did."""
     return StreamLostError(
-        f"{path} {what}: {os.strerror(code)}",
+        f"{path} {what}",
         hint="unplug the camera and plug it in again; look at: dmesg | tail",
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from cfl_edge.errors import StreamLostError
 from cfl_edge.region import Reduce
 from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet, V4l2Device
-from cfl_edge.stream.camera.errors import format_error, open_error, read_error
+from cfl_edge.stream.camera.errors import format_error, lost_error, open_error, read_error
 from cfl_edge.stream.decode import RawDecoder, decode_picture
 from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.live import Capture, Captured, damaged
@@ -93,10 +93,7 @@ class V4l2Capture(Capture):
 
     def silent(self) -> StreamLostError:
         """Return the error for a camera that sends nothing."""
-        return StreamLostError(
-            f"{self._path} sent no frame for {self.timeout_s:g} s",
-            hint="unplug the camera and plug it in again; look at: dmesg | tail",
-        )
+        return lost_error(self._path, f"sent no frame for {self.timeout_s:g} s")
 
     def close(self) -> None:
         """Release the camera."""
