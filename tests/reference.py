@@ -27,15 +27,16 @@ def mean_similarity(h, embedding):
     return sum(dot(h[:, k], embedding) for k in range(positions)) / positions
 
 
-def batch_contrastive(h_mean, targets, labels):
-    """Eq. 4."""
+def batch_contrastive(h_mean, targets, labels, bounded=False):
+    """Eq. 4; bounded: with the positive in the denominator, as in InfoNCE."""
     losses = []
     for n, label in enumerate(labels):
         negatives = [i for i, other in enumerate(labels) if other != label]
         if not negatives:
             losses.append(0.0)
             continue
-        denominator = sum(math.exp(dot(h_mean[n], targets[i])) for i in negatives)
+        below = [n, *negatives] if bounded else negatives
+        denominator = sum(math.exp(dot(h_mean[n], targets[i])) for i in below)
         losses.append(-math.log(math.exp(dot(h_mean[n], targets[n])) / denominator))
     return torch.tensor(losses)
 

@@ -20,13 +20,32 @@ def batch(labels, channels=6):
 
 
 @pytest.mark.parametrize("labels", LABELS)
-def test_batch_contrastive(labels):
+@pytest.mark.parametrize("bounded", [False, True])
+def test_batch_contrastive(labels, bounded):
     h_mean, table, y = batch(labels)
     targets = e.batch_embeddings(table, y, 6, torch.Generator().manual_seed(1))
-    actual = losses.batch_contrastive(h_mean, targets, y)
-    torch.testing.assert_close(actual.float(), reference.batch_contrastive(h_mean, targets, labels))
+    actual = losses.batch_contrastive(h_mean, targets, y, bounded=bounded)
+    expected = reference.batch_contrastive(h_mean, targets, labels, bounded)
+    torch.testing.assert_close(actual.float(), expected)
     actual.sum().backward()
     assert h_mean.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_only_the_bounded_batch_loss_lets_go_of_samples_that_are_right_by_far(bounded):
+    loss = losses.LocalLoss(1.0, 0.0, 0.0, batch_bounded=bounded)
+    table, y = torch.eye(3), torch.tensor([0, 1, 2])
+    for length in (20.0, 40.0):
+        h_mean = (length * table).requires_grad_()
+        value = loss(h_mean, y, table)
+        value.backward()
+        pull = 3 * h_mean.grad.norm(dim=1)  # of a sample's own loss
+        if bounded:
+            assert 0 <= value.item() < 1e-7
+            assert (pull < 1e-7).all()
+        else:
+            assert value.item() == pytest.approx(math.log(2) - length)
+            torch.testing.assert_close(pull, torch.full((3,), 1.5**0.5))
 
 
 @pytest.mark.parametrize("labels", LABELS)

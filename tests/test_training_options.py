@@ -94,6 +94,16 @@ def test_the_feature_loss_of_a_recipe_is_the_one_asked_for(dataset):
     assert printed["classifier"] == no_self["classifier"]
 
 
+def test_the_batch_loss_of_a_recipe_is_the_one_asked_for(dataset):
+    own = first_losses(dataset, "cfl-conv256-b")
+    bounded = first_losses(dataset, "cfl-conv256-b", batch_loss="bounded")
+    assert bounded["layer 1"] > own["layer 1"]  # the denominator has one term more
+    assert bounded["classifier"] == own["classifier"]
+    plan = plan_run("cfl-conv256-b", dataset, changed(batch_loss="bounded"))
+    assert plan.config.options == {"batch_loss": "bounded"}
+    assert plan.config.recipe_options["loss"]["batch_bounded"] is True
+
+
 @pytest.mark.parametrize("recipe", ["cfl-conv256", "bp-conv256-every-layer"])
 def test_the_classifier_starts_where_it_was_asked_to(dataset, recipe):
     for start, at_embeddings in (("embeddings", True), ("drawn", False), (None, True)):
@@ -125,6 +135,7 @@ def test_the_loss_of_fully_connected_layers_reads_what_it_was_asked_to(dataset):
         ("cfl-conv256", {"feature_loss": "no_self", "batch_norm": "running"}),
         ("cfl-conv256", {"classifier_start": "embeddings", "augmentation": "crop-flip"}),
         ("cfl-conv256-usual-feat", {"feature_loss": "usual"}),
+        ("cfl-conv256-b", {"batch_loss": "printed"}), ("cfl-conv256", {"batch_loss": "bounded"}),
         ("cfl-fc", {"fc_loss": "layer-norm", "batch_norm": "re-estimated"}),
         ("bp-fc", {"batch_norm": "re-estimated", "fc_loss": "relu"}),
         ("bp-vit", {"batch_norm": "re-estimated"}), ("ff", {"batch_norm": "re-estimated"}),
@@ -193,6 +204,7 @@ def test_batch_norm_is_re_estimated_on_plain_images_and_changes_no_step(dataset)
     [
         ("bp-conv256", {"feature_loss": "no_self"}), ("cafo", {"feature_loss": "usual"}),
         ("cfl-conv256-dict-only", {"feature_loss": "usual"}),
+        ("cfl-conv256", {"batch_loss": "bounded"}),
         ("bp-conv256-total", {"classifier_start": "drawn"}),
         ("cfl-plus-conv256", {"classifier_start": "drawn"}),
         ("cfl-conv256", {"fc_loss": "relu"}), ("bp-fc", {"fc_loss": "relu"}),

@@ -21,15 +21,20 @@ PAPER_TEMPERATURE = 0.07  # tau, below Eq. 9
 FeatureForm = Literal["printed", "no_self", "usual"]
 
 
-def batch_contrastive(h_mean: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
+def batch_contrastive(
+    h_mean: Tensor, targets: Tensor, labels: Tensor, *, bounded: bool = False
+) -> Tensor:
     """Embedding contrastive loss against the batch's embeddings (Eq. 4).
 
-    The positive is not part of the denominator, as printed: the loss has no lower bound.
+    As printed, the denominator holds negatives only: the loss has no lower bound, and a sample that
+    is right by far pulls as hard as one that is wrong.
 
     Args:
         h_mean: Pooled features, (N, C).
         targets: T_N of `batch_embeddings`, (N, C).
         labels: Class indices, (N,).
+        bounded: Add a sample's own embedding to its denominator, as in InfoNCE (van den Oord et al.
+            2018): the loss is 0 at least.
 
     Returns:
         Loss of each sample, (N,); 0 where the batch holds no other class.
@@ -37,7 +42,10 @@ def batch_contrastive(h_mean: Tensor, targets: Tensor, labels: Tensor) -> Tensor
     scores = similarity(h_mean, targets)  # (N, N)
     negative = labels[:, None] != labels[None, :]  # (N, N)
     counts = negative.any(dim=1)
-    loss = _log_sum(scores, negative, counts) - scores.diagonal()
+    below = negative
+    if bounded:
+        below = negative | torch.eye(len(negative), dtype=torch.bool, device=negative.device)
+    loss = _log_sum(scores, below, counts) - scores.diagonal()
     return torch.where(counts, loss, 0.0)
 
 
@@ -119,9 +127,7 @@ def supervised_contrastive(
     scores = similarity(h_hat, h_hat) / temperature  # (N, N)
     others = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     positive = (labels[:, None] == labels[None, :]) & others
-    if len(scores) < 2:
-        return scores.sum(dim=1) * 0
-    log_share = scores - scores.masked_fill(~others, -torch.inf).logsumexp(dim=1, keepdim=True)
+    log_share = scores - _log_sum(scores, others, others.any(dim=1))[:, None]
     return -(log_share * positive).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
 
 
@@ -166,6 +172,8 @@ class LocalLoss:
             the sample among its own positives, or `usual`, the supervised contrastive loss of
             Khosla et al.
         sim_weight: Of `similarity_matching`, which the paper does not have.
+        batch_bounded: Whether the batch loss has the positive in its denominator, which InfoNCE has
+            and Eq. 4 has not.
     """
 
     batch_weight: float = 0.0
@@ -175,6 +183,7 @@ class LocalLoss:
     cosine: bool = False
     sim_weight: float = 0.0
     feat_form: FeatureForm = "printed"
+    batch_bounded: bool = False
 
     def __call__(
         self,
@@ -211,7 +220,8 @@ class LocalLoss:
         if self.batch_weight:
             targets = batch_embeddings(embeddings, labels, channels, generator)
             targets = self._comparable(targets)
-            loss = loss + self.batch_weight * batch_contrastive(h, targets, labels).mean()
+            of_batch = batch_contrastive(h, targets, labels, bounded=self.batch_bounded)
+            loss = loss + self.batch_weight * of_batch.mean()
         if self.dict_weight:
             d_hat = self._comparable(dictionary(embeddings, channels, generator))
             loss = loss + self.dict_weight * dictionary_contrastive(h, d_hat, labels).mean()

@@ -9,14 +9,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from cfl_edge.config.settings import Device, Option, Settings
-from cfl_edge.lab.paper.run import (
-    Augmentation,
-    BatchNorm,
-    ClassifierStart,
-    FcLoss,
-    FeatureForm,
-    Precision,
-)
+from cfl_edge.lab.paper.run import Augmentation, Precision
 
 COUNT, SHARE = Field(ge=1), Field(ge=0, lt=1)
 BY_RECIPE = "the recipe's"
@@ -49,8 +42,16 @@ class Budget(Settings):
         Precision, Option("Matrix-multiply precision; bfloat16 is faster where supported.")
     ] = "float32"
 
+    batch_loss: Annotated[
+        Literal["printed", "bounded"] | None,
+        Option(
+            "Form of the batch loss of L_total-B (Eq. 4): as printed, without a least value, or "
+            "bounded by the positive in its denominator, as in InfoNCE.",
+            default=BY_RECIPE,
+        ),
+    ] = None
     feature_loss: Annotated[
-        FeatureForm | None,
+        Literal["printed", "no_self", "usual"] | None,  # as in `core/losses.py`, which loads torch
         Option(
             "Form of the feature loss (Eq. 9): as printed, without the sample itself among its "
             "positives, or the usual supervised contrastive loss.",
@@ -58,13 +59,13 @@ class Budget(Settings):
         ),
     ] = None
     classifier_start: Annotated[
-        ClassifierStart | None,
+        Literal["embeddings", "drawn"] | None,
         Option(
             "Where f^L starts: at the label embeddings, or as torch draws it.", default=BY_RECIPE
         ),
     ] = None
     fc_loss: Annotated[
-        FcLoss | None,
+        Literal["layer-norm", "relu"] | None,
         Option(
             "What the loss of a fully connected layer reads: the output of its LayerNorm (Table 4 "
             "as printed), or of its ReLU.",
@@ -76,7 +77,7 @@ class Budget(Settings):
         Option("Of colour images; source takes that of the method's own paper."),
     ] = "crop-flip"
     batch_norm: Annotated[
-        BatchNorm | None,
+        Literal["running", "re-estimated"] | None,
         Option(
             "Statistics of BatchNorm in evaluations: running means of training, or re-estimated "
             "on training images without augmentation.",

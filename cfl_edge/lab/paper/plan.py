@@ -102,7 +102,7 @@ def _changes(name: str, recipe: Recipe, options: TrainOptions, *, strict: bool) 
     What is asked for and is so already makes no other run.
     """
     changes: dict[str, str] = {}
-    for key in ("feature_loss", "classifier_start", "fc_loss", "batch_norm"):
+    for key in ("batch_loss", "feature_loss", "classifier_start", "fc_loss", "batch_norm"):
         value, own = getattr(options, key), recipe.own(key)
         if value is None or value == own:
             continue

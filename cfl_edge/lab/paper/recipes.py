@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -101,6 +101,9 @@ class Recipe:
         loss = self.options.get("loss")
         if not isinstance(loss, LocalLoss):
             return None
+        if name == "batch_loss":
+            form = "bounded" if loss.batch_bounded else "printed"
+            return form if loss.batch_weight else None
         if name == "feature_loss":
             return loss.feat_form if loss.feat_weight else None
         if name == "fc_loss":
@@ -118,6 +121,9 @@ class Recipe:
         options, network = dict(self.options), self.network
         if "feature_loss" in changes:
             options["loss"] = replace(options["loss"], feat_form=changes["feature_loss"])
+        if "batch_loss" in changes:
+            bounded = changes["batch_loss"] == "bounded"
+            options["loss"] = replace(options["loss"], batch_bounded=bounded)
         if changes.get("classifier_start") == "drawn":
             options["classifier_starts_at_embeddings"] = False
         if changes.get("fc_loss") == "relu":
@@ -251,6 +257,12 @@ USUAL_FEAT_GRID: dict[str, Any] = {
     "predict": "sum",
 }
 
+# Equal widths that come to the counts of Table 1 with the channel of the pattern.
+SYMBA_WIDTHS: dict[str, dict[str, Sequence[int]]] = {
+    "symba": {"mnist": (500,) * 2, "cifar10": (2000,) * 3, "cifar100": (2000,) * 3},
+    "symba-large": {"mnist": (2000,) * 3, "cifar10": (3072,) * 3, "cifar100": (3072,) * 3},
+}
+
 # Architectures and learning rates of their sources, named where the rules are.
 OTHERS = {
     "drtp-fc": Recipe(
@@ -265,20 +277,10 @@ OTHERS = {
     "ff": Recipe("forward_forward:ForwardForward", None, {}, 1e-3, 64),
     "cafo": Recipe("cafo:CascadedForward", None, {}, 3e-4, 128, "none"),
     "pff": Recipe("pff:PredictiveForwardForward", None, {}, 2.5e-4, 128),
-    "symba": Recipe(
-        "symba:SymBa",
-        None,
-        {"widths": PerKind(mnist=(500, 500), cifar10=(2000,) * 3, cifar100=(2000,) * 3)},
-        3e-4,
-        128,
-    ),
-    "symba-large": Recipe(
-        "symba:SymBa",
-        None,
-        {"widths": PerKind(mnist=(2000,) * 3, cifar10=(3072,) * 3, cifar100=(3072,) * 3)},
-        3e-4,
-        128,
-    ),
+    **{
+        name: Recipe("symba:SymBa", None, {"widths": PerKind(widths)}, 3e-4, 128)
+        for name, widths in SYMBA_WIDTHS.items()
+    },
 }
 
 

@@ -12,10 +12,6 @@ from cfl_edge.pipe import plain
 Accuracies = dict[str, float]  # by readout
 Precision = Literal["float32", "bfloat16"]
 Augmentation = Literal["crop-flip", "flip", "none"]
-BatchNorm = Literal["running", "re-estimated"]
-ClassifierStart = Literal["embeddings", "drawn"]
-FcLoss = Literal["layer-norm", "relu"]
-FeatureForm = Literal["printed", "no_self", "usual"]  # as in `core/losses.py`, which loads torch
 
 
 @dataclass(frozen=True)
@@ -37,8 +33,8 @@ class RunConfig:
         device: `cpu` or `cuda`.
         precision: `float32`, or `bfloat16` for the products of a step; weights, optimizer state and
             evaluation are in float32 either way.
-        options: What differs from the recipe: `feature_loss`, `classifier_start`, `fc_loss`,
-            `augmentation`, `batch_norm`.
+        options: What differs from the recipe: `batch_loss`, `feature_loss`, `classifier_start`,
+            `fc_loss`, `augmentation`, `batch_norm`.
         recipe_options: The recipe's own as they were: a recipe that has changed is another run.
     """
 

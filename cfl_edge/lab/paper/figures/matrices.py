@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.lab.data.dataset import Dataset
-from cfl_edge.lab.paper.trainer import Images, Trainer
+from cfl_edge.lab.paper.trainer import Trainer
 from cfl_edge.lab.rules.labelled_network import network_for_figure
-from cfl_edge.lab.rules.rule import Rule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,11 +55,6 @@ def confusion_percent(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     return 100 * counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def predict_all(rule: Rule[Any], images: Images) -> Tensor:
-    """Return the prediction for every test image, (N,)."""
-    return torch.cat([rule.predict(chunk) for chunk in images.plain(images.x_test)])
-
-
 def check_matrices(trainer: Trainer, images: int) -> None:
     """Refuse a rule that has no label embeddings.
 
@@ -84,12 +78,12 @@ def draw_matrices(trainer: Trainer, title: str, images: int) -> bytes:
     """
     from cfl_edge.lab import canvas
 
-    dataset = trainer.plan.dataset
+    dataset, loaded = trainer.plan.dataset, trainer.images
     model = network_for_figure(trainer.rule, "the similarity matrix needs")
     order, names = class_order(dataset)
     similarity = cosine_similarities(model.rows().detach()).cpu()[order][:, order]
-    predicted = predict_all(trainer.rule, trainer.images)
-    confusion = confusion_percent(trainer.images.y_test, predicted, dataset.classes).cpu()
+    predicted = [trainer.rule.predict(chunk) for chunk in loaded.plain(loaded.x_test)]
+    confusion = confusion_percent(loaded.y_test, torch.cat(predicted), dataset.classes).cpu()
     confusion = confusion[order][:, order]
     if dataset.classes > canvas.MOST_NUMBERS and dataset.coarse_of is not None:
         title += "\nordered by coarse class"
