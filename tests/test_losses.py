@@ -93,6 +93,21 @@ def test_the_printed_feature_loss_prefers_samples_that_are_all_alone():
     assert usual(alone, y, torch.zeros(3, 3)) > 2.3
 
 
+def test_the_feature_loss_is_least_where_a_class_is_a_point_and_classes_are_a_simplex():
+    classes, each, tau = 4, 3, 0.5
+    y = torch.arange(classes).repeat_interleave(each)
+    simplex = (torch.eye(classes) - 1 / classes).repeat_interleave(each, 0).double()
+    least = math.log((classes - 1) * each) - (1 + 1 / (classes - 1)) / tau
+    generator = torch.Generator().manual_seed(0)
+    for own_positive in (False, True):
+        found = losses.feature_contrastive(simplex, y, tau, own_positive=own_positive)
+        torch.testing.assert_close(found, torch.full_like(found, least))
+        for size in (0.01, 0.1, 1.0, 10.0):
+            moved = simplex + size * torch.randn(simplex.shape, generator=generator).double()
+            beside = losses.feature_contrastive(moved, y, tau, own_positive=own_positive)
+            assert beside.mean() > least
+
+
 def test_local_loss_is_the_weighted_mean_of_the_three():
     h_mean, _, y = batch([0, 1, 2, 0, 1], channels=3)
     wide = torch.randn(3, 6, dtype=torch.float64)

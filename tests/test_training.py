@@ -1,5 +1,7 @@
 """Runs of the paper room: schedule, selection, going on after an interruption, files."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from rule_checks import Told
@@ -204,3 +206,27 @@ def test_checkpoints_are_written_in_between(dataset, tmp_path, monkeypatch):
     train(plan, tmp_path, told)
     assert found[0] is False
     assert all(found[1:])
+
+
+@pytest.mark.parametrize(("save_s", "saves"), [(0.0, 6), (0.33, 2)])
+def test_checkpoints_that_take_long_are_written_less_often(
+    dataset, tmp_path, monkeypatch, save_s, saves
+):
+    now, saved = [0.0], []
+
+    def save(out, trainer):
+        saved.append(trainer.state.step)
+        now[0] += save_s
+
+    def tick(*_):
+        now[0] += 1.0  # a step
+
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(command, "save_checkpoint", save)
+    monkeypatch.setattr(command, "CHECKPOINT_S", 2.0)
+    plan = plan_run("bp-conv256", dataset, OPTIONS)
+    told = Told()
+    told.bar = tick
+    train(plan, tmp_path, told)
+    assert plan.config.epochs * Trainer(plan).steps == 12
+    assert len(saved) == saves  # every 2 steps; or after 2, and 6.6 s later

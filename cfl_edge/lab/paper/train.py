@@ -31,7 +31,8 @@ from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.view.reporter import Reporter
 
-CHECKPOINT_S = 60.0  # between two checkpoints: what an interruption costs at most
+CHECKPOINT_S = 60.0  # between two checkpoints at least: what an interruption costs
+CHECKPOINT_SHARE = 0.05  # of the time, at most: hundreds of MB on a slow disk or a busy machine
 
 
 def train(plan: Plan, out: Path, reporter: Reporter) -> RunResult | None:
@@ -97,7 +98,7 @@ def _run(plan: Plan, out: Path, reporter: Reporter) -> Trainer | None:
     if load_checkpoint(out, trainer):
         done = len(trainer.state.epochs)
         reporter.notice(f"{out} resumes after {done} epochs and {trainer.state.step} steps")
-    saved = time.monotonic()
+    saved, pause_s = time.monotonic(), CHECKPOINT_S
     with Interrupts() as interrupts:
         while not trainer.is_done:
             epoch = trainer.step()
@@ -106,9 +107,10 @@ def _run(plan: Plan, out: Path, reporter: Reporter) -> Trainer | None:
                 save_checkpoint(out, trainer)
                 reporter.notice(f"interrupted: run the same command again to resume from {out}")
                 return None
-            if time.monotonic() - saved >= CHECKPOINT_S:
+            if (begin := time.monotonic()) - saved >= pause_s:
                 save_checkpoint(out, trainer)
                 saved = time.monotonic()
+                pause_s = max(CHECKPOINT_S, (saved - begin) / CHECKPOINT_SHARE)
     return trainer
 
 
