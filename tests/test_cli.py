@@ -195,6 +195,40 @@ def test_a_torn_image_among_good_ones_is_skipped_and_counted(learned, tmp_path):
     assert [text for text in result.notices if "torn.jpg skipped" in text]
     evaluated = cfl_edge("evaluate", learned, "--data", data, "--json")
     assert (evaluated.summary["skipped"], evaluated.summary["samples"]) == (1, 6)
+    for number in range(6):
+        torn_jpeg(data / f"above/{number}0.jpg")
+    first = [str(data / f"above/{number}0.jpg") for number in range(5)]
+    more = f"{', '.join(first)} and 2 more"
+    ran = cfl_edge("run", learned / "onnx/model.onnx", "--stream", data)
+    assert f", 7 not readable ({more})\n" in ran.out
+    text = cfl_edge("evaluate", learned, "--data", data, "--unknown", data).out
+    for name in ("--data", "--unknown"):
+        assert f"skipped    7 files of {name} that cannot be read: {more}\n" in text
+    assert learn(data, tmp_path / "other", *SMALL).summary["skipped_names"] == first
+
+
+def test_frames_that_come_again_are_told_as_passes(data, tmp_path):
+    command = ("learn", "--stream", data, "--labels-from", "dirs", "--no-export", *SMALL)
+    lines = cfl_edge(*command, "--model", tmp_path / "three", "--epochs", 3).out
+    assert "\npasses     3 of 16 images: each counts every image again" in lines
+    ended = cfl_edge(*command, "--model", tmp_path / "m", "--epochs", 3, "--max-frames", 20).out
+    assert "\npasses     up to 3: each counts" in ended
+    assert "passes" not in cfl_edge(*command, "--model", tmp_path / "one").out
+
+
+def test_a_class_with_few_frames_beside_many_is_told(tmp_path):
+    data = write_images(tmp_path / "data", count=30)
+    for number in range(4, 30):
+        (data / f"left/{number}.png").unlink()
+    command = ("learn", "--stream", data, "--labels-from", "dirs", "--no-export", *SMALL)
+    assert (
+        "unequal    left 4 beside above 30: teach more of left\n"
+        in cfl_edge(*command, "--model", tmp_path / "m").out
+    )
+    (data / "left/3.png").unlink()
+    write_images(data.parent / "even", count=4)
+    even = (*command[:2], data.parent / "even", *command[3:], "--model", tmp_path / "even-model")
+    assert "unequal" not in cfl_edge(*even).out
 
 
 @pytest.mark.parametrize(

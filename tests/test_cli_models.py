@@ -2,6 +2,7 @@
 
 import json
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,7 +67,26 @@ def test_evaluate_counts_unknown_classes_as_wrong_and_says_so(learned, tmp_path)
     assert result.summary["unknown_classes"] == ["zebra"]
     assert result.summary["per_class"] == {"above": known["per_class"]["above"], "zebra": 0.0}
     assert result.summary["accuracy"] == known["per_class"]["above"] / 2
-    assert [text for text in result.notices if "zebra" in text and "wrong" in text]
+    (said,) = [text for text in result.notices if "zebra" in text and "wrong" in text]
+    run = ("run", learned / "onnx/model.onnx", "--stream", data, "--labels-from", "dirs", "--json")
+    ran = cfl_edge(*run)
+    assert ran.summary["unknown_classes"] == ["zebra"]
+    assert ran.notices[-1] == said
+    (data / "zebra").rename(data / "left")
+    assert cfl_edge(*run).summary["unknown_classes"] == []
+
+
+def test_what_takes_long_to_load_is_said_at_once(model, data, monkeypatch):
+    """Torch does, of a command that nobody has given before; where it is there, nothing does."""
+    monkeypatch.setattr("cfl_edge.notices.sys", SimpleNamespace(modules={}))
+    learned = learn(data, model.parent / "new", *SMALL)
+    assert learned.notices[1:2] == ["loading torch and none"]
+    evaluate = ("evaluate", model, "--data", data, "--json")
+    undo = ("undo", model, "--frames", 1, "--json")
+    for command in (evaluate, undo):
+        assert cfl_edge(*command).notices[0] == f"loading torch and {model}"
+    monkeypatch.undo()
+    assert not any("loading" in text for text in cfl_edge(*evaluate).notices)
 
 
 def test_evaluate_without_subfolders(learned, data):

@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from command_line import write_images
 from http_camera import MULTIPART, QUICK, page, serving
 from page_session import CountingSession, until
 from page_viewer import Viewer
@@ -175,6 +176,25 @@ def test_for_a_page_a_frame_is_decoded_no_larger_than_its_picture(size, shape):
         frame = next(iter(stream))
     assert sorted(frame.image.shape[:2]) == sorted(shape)
     assert frame.full_px == (size if max(shape) < max(size) else None)
+
+
+@pytest.mark.parametrize("stream", ["demo:", "{}"])
+def test_what_is_played_again_and_again_has_no_number_of_frames(tmp_path, stream):
+    """Somebody teaches until she ends it: a million passes would be told as frames to come."""
+    stream = stream.format(write_images(tmp_path / "data", count=2))
+    settings = LearnSettings(stream=stream, ui=True, realtime=1000)
+    with open_learn_stream(settings, lambda _: 1, [].append) as played:
+        assert played.total is None
+        assert ", again and again, in real time at 1000 frames" in played.description()
+        seen = [frame.index for frame in islice(played, 9)]
+    assert seen == sorted(set(seen))
+    assert seen[-1] >= 8  # of 4 images
+
+
+def test_a_demonstration_of_a_number_of_frames_ends(tmp_path):
+    settings = LearnSettings(stream="demo:?frames=4", ui=True)
+    with open_learn_stream(settings, lambda _: 1, [].append) as played:
+        assert played.total == 4
 
 
 def test_a_frame_that_is_printed_has_no_bytes_in_it():

@@ -239,6 +239,13 @@ def test_known_pictures_that_are_often_refused_are_told(refused, told):
     assert ("No class is taken for another one here." in text) != told
 
 
+def test_pictures_of_no_class_are_refused_as_they_should():
+    steps = [step("foreign", UNKNOWN, 0.97, i, rejected=True) for i in range(50)]
+    steps += [step("a", "a", 0.9, i) for i in range(40)]
+    said = said_of(steps, ["a"], rejected=50)
+    assert not any("pictures of known classes are refused" in one.text for one in said)
+
+
 def luminance(colour):
     """WCAG 2.2, relative luminance of red, green and blue from 0 to 255."""
     linear = [

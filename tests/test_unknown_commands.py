@@ -1,6 +1,7 @@
 """What is unknown in `learn`, `evaluate`, `run` and `bench streams`."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -193,6 +194,14 @@ def test_a_model_that_learned_too_little_refuses_nothing_and_says_so(tmp_path):
     assert any("--reject refuses nothing yet" in notice for notice in result.notices)
     run = ("run", tmp_path / "m/onnx/model.onnx", "--stream", data, "--reject", 0.5)
     assert_error(cfl_edge(*run), 4, "before enough was learned")
+    write_images(data, count=30)
+    assert cfl_edge(*learn).code == 0
+    few = cfl_edge("evaluate", tmp_path / "m", "--data", data, "--reject", 0.95, "--json")
+    (doubt,) = [text for text in few.notices if "--reject" in text]
+    words = r"--reject 0.95 is set by (\d+) frames: expect 0 to (\d+) % of known images refused"
+    frames, percent = map(int, re.fullmatch(f"{words}, not 5 %", doubt).groups())
+    assert 30 <= frames <= 66
+    assert 10 <= percent <= 13  # 5 % and two standard errors of a share among so few
 
 
 def test_an_exported_model_refuses_what_the_model_folder_refuses(model):

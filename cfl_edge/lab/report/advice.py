@@ -84,10 +84,11 @@ def advice(result: Evaluation, gallery: Gallery, model: Path) -> list[Advice]:
         )
         found.append(Advice(text))
     total = sum(n for (true, _), n in confusion.counts.items() if true in result.classes)
-    often_refused = result.rejected > max(MANY_REFUSED * total, MOST_SENTENCES)
+    refused = sum(confusion.counts[name, UNKNOWN] for name in result.classes)
+    often_refused = refused > max(MANY_REFUSED * total, MOST_SENTENCES)
     if often_refused:
         text = (
-            f"{result.rejected} of {counted(total, 'picture')} of known classes are refused as "
+            f"{refused} of {counted(total, 'picture')} of known classes are refused as "
             f"{UNKNOWN}: "
             "they differ from what was taught. Teach some of them, or evaluate without --reject."
         )
