@@ -205,7 +205,8 @@ def nearest_export(path: Path) -> Path | None:
     """
     patterns = ("*.onnx", "onnx/*.onnx", "*/onnx/model.onnx", "*/*/onnx/model.onnx")
     for place in (path, next(one for one in path.parents if one.is_dir())):
-        if found := [file for pattern in patterns for file in sorted(place.glob(pattern))]:
+        files = [file for pattern in patterns for file in sorted(place.glob(pattern))]
+        if found := [file for file in files if file.name != "classifier.onnx"]:  # a part of one
             return max(found, key=lambda file: SequenceMatcher(None, f"{path}", f"{file}").ratio())
     return None
 

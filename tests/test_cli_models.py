@@ -149,6 +149,29 @@ def test_changed_classes_without_onnx_leave_the_files_alone(model, data, change)
     assert learn(data, model).code == 0  # and it learns on
 
 
+def test_a_class_that_is_called_so_already_is_not_written_again(model):
+    """Nor is its export told to be out of date."""
+    before = contents(model)
+    result = cfl_edge("classes", "rename", model, "left", "left")
+    assert (result.code, result.err, contents(model)) == (0, "", before)
+
+
+def test_a_merge_into_a_third_class_says_how(model):
+    assert cfl_edge("classes", "add", model, "lit").code == 0
+    result = cfl_edge("classes", "merge", model, "left", "above", "--into", "lit")
+    assert_error(result, 4, "The model has a class 'lit' already")
+    assert result.err.endswith("try: another name, or merge 'lit' as well\n")
+
+
+def test_the_model_folder_in_place_of_its_export(learned, data, tmp_path):
+    """The export is named, not one of its parts, nor a command that writes it once more."""
+    whole = learned / "onnx" / "model.onnx"
+    for path in (learned, learned / "checkpoint-000001", learned / "onnx" / "classifer.onnx"):
+        result = cfl_edge("run", path, "--stream", data)
+        assert result.code == 4
+        assert f"try: {whole}, which is " in result.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

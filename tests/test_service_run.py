@@ -17,6 +17,7 @@ from command_line import MAIN, assert_error, cfl_edge, process
         (("--http", "0", "--token-file", "/nowhere"), "--token-file /nowhere cannot be read"),
         (("--on-change", "no-such-program"), "--on-change is 'no-such-program'"),
         (("--on-change", "'"), "--on-change is"),
+        (("--on-change", ""), "--on-change is '', expected a program"),
     ],
 )
 def test_wrong_options(learned, data, options, words):

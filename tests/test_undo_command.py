@@ -55,6 +55,7 @@ def test_the_command(taught):
     )
     assert_error(cfl_edge("undo", taught, "--frames", 99), 4, "reaches back 15 frames")
     assert_error(cfl_edge("undo", taught), 2, "none of --seconds, --frames and --hold")
+    assert cfl_edge("undo", taught, "--frames", 0).err.endswith("try: --frames 50\n")
 
 
 def test_files_exported_before_are_pointed_out(taught):

@@ -10,6 +10,7 @@ from typing import Annotated, get_args
 import typer
 
 from cfl_edge.config.settings import Option, Settings
+from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
 
 EXIT_PROBLEM = 4
@@ -37,6 +38,10 @@ def doctor(settings: DoctorSettings, reporter: Reporter) -> None:
         counts[check.status] += 1
         reporter.event("check", dataclasses.asdict(check), line=str(check))
     fields = {status: counts[status] for status in get_args(Status)}
-    reporter.summary(fields, [", ".join(f"{count} {status}" for status, count in fields.items())])
+    told = (
+        counted(count, status, f"{status}s" if status in ("warning", "problem") else status)
+        for status, count in fields.items()
+    )
+    reporter.summary(fields, [", ".join(told)])
     if fields["problem"]:
         raise typer.Exit(EXIT_PROBLEM)

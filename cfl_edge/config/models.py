@@ -51,9 +51,10 @@ class UndoSettings(ModelSettings):
             "What was learned in the last S seconds by the clock; once a session has ended, in the "
             "S seconds up to its last learned frame.",
             metavar="S",
+            example="30",
         ),
     ] = None
-    frames: Annotated[PositiveInt | None, Option("The last N frames learned.")] = None
+    frames: Annotated[PositiveInt | None, Option("The last N frames learned.", example="50")] = None
     hold: Annotated[
         bool, Option("The last hold, the frames that got one label without a pause, or import.")
     ] = False

@@ -86,13 +86,14 @@ def require_plain_file(path: Path) -> None:
         ModelError: It cannot be read, or is no regular file.
     """
     if path.is_dir():
-        inner = path / MODEL_FILE
+        places = (path / MODEL_FILE, path / "onnx" / MODEL_FILE)
+        inner = next((place for place in places if place.is_file()), None)
         models = [path] if any(path.glob("checkpoint-*")) else taught_zones(path)
         exports = " && ".join(
             f"cfl-edge export {shlex.quote(str(one))} -o {shlex.quote(str(one / 'onnx'))}"
             for one in models
         )
-        if inner.is_file():
+        if inner is not None:
             exports = f"{inner}, which is in it"
         elif merged := merge_command(path):
             exports = f"{merged} makes one model of them"

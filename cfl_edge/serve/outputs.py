@@ -59,7 +59,8 @@ class Outputs:
         self._metrics: Metrics | None = None
         self._look = look
         self._feed: Feed | None = None
-        self._command = settings.on_change and ChangeCommand(settings.on_change, on_notice)
+        command = settings.on_change
+        self._command = None if command is None else ChangeCommand(command, on_notice)
         self._mqtt: MqttCamera | None = None
         if settings.mqtt is not None:
             from cfl_edge.serve.mqtt.address import mqtt_address
