@@ -87,7 +87,7 @@ def test_a_machine_where_everything_is_missing_is_looked_at_all_the_same(monkeyp
 
     monkeypatch.setattr(board_module, "ROOT", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("devices.read_groups", "packages.torch_cuda", "system.read_synchronised"):
+    for name in ("devices.read_groups", "providers.torch_cuda", "board.read_synchronised"):
         monkeypatch.setattr(f"cfl_edge.doctor.{name}", fails)
     monkeypatch.setattr("cfl_edge.doctor.checks.list_ports", fails)
     result = cfl_edge("doctor", "--json")
