@@ -8,6 +8,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from cfl_edge.core import factor
 from cfl_edge.core.class_statistics import GATHERED, NEVER, ClassStatistics, with_constant
 from cfl_edge.core.factor import Factor, shrinkage
+from cfl_edge.learner.algorithms.layer_statistics import layer_embeddings
 
 
 def samples(n=300, channels=5, classes=3, seed=0):
@@ -141,7 +142,7 @@ def test_a_sample_that_is_shorter_than_most_takes_little_from_older_classes(monk
         return float((scores.argmax(1) == 2).float().mean())
 
     assert taken() < 0.1
-    monkeypatch.setattr(factor, "bounded", lambda excess, _, __, places: excess[places])
+    monkeypatch.setattr(factor, "bounded", lambda excess, _, __, places, ___: excess[places])
     assert taken() > 0.5
 
 
@@ -167,7 +168,7 @@ def test_the_bound_is_that_of_every_pair_of_classes():
 
 
 def test_the_correction_is_that_of_the_means_error(monkeypatch):
-    monkeypatch.setattr(factor, "bounded", lambda excess, _, __, places: excess[places])
+    monkeypatch.setattr(factor, "bounded", lambda excess, _, __, places, ___: excess[places])
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([0] * 60 + [1] * 12 + [2] * 3)
     h = torch.randn(75, 6, generator=generator) * torch.arange(1, 7) + labels[:, None]
@@ -183,6 +184,9 @@ def test_the_correction_is_that_of_the_means_error(monkeypatch):
     bias = -0.5 * ((means @ inverse * means).sum(1) - error)
     actual = statistics.embeddings()[:, -1].double()
     torch.testing.assert_close(actual, bias, rtol=0, atol=0.1 * float(error.max()))
+    (of_layer,) = layer_embeddings([statistics])  # means of learned samples are off by more
+    more = of_layer[:, -1].double() - actual
+    torch.testing.assert_close(more, (factor.LEARNED_GAP - 1) * error / 2, rtol=0.1, atol=0)
 
 
 @pytest.mark.parametrize(("n", "channels"), [(40, 200), (150, 200), (2000, 50)])

@@ -168,6 +168,17 @@ def test_the_focus_stays_where_the_keyboard_was(browser, taught):
         assert page.evaluate("() => document.activeElement.textContent") == "leaf"
 
 
+def test_the_focus_stays_in_the_tray_when_all_of_it_changes(browser, taught):
+    taught.score = 0.99  # nothing more to review
+    with opened(browser, taught.page.address) as page:
+        page.get_by_role("button", name="Keep mug").focus()
+        taught.suspects = [{**one, "looks_like": "leaf"} for one in taught.suspects]
+        page.get_by_text("the others say leaf").wait_for()
+        page.get_by_text("the others say pen").wait_for(state="detached")
+        tray = "() => document.activeElement.closest('review-tray') !== null"
+        assert page.evaluate(tray)
+
+
 @pytest.mark.parametrize("size", [PHONE, (640, 400)], ids=["phone", "200 percent"])
 def test_the_picture_covers_nothing_that_has_the_focus(browser, taught, size):
     """Neither downwards nor upwards."""

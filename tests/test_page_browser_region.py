@@ -67,13 +67,27 @@ def picture_of(page):
     )
 
 
-def drag(page, start, end):
-    """Move the mouse between two places, in fractions of the picture, with its button down."""
+def drag(page, start, end, region):
+    """Move the mouse between two places, in fractions of the picture, with its button down.
+
+    Wait until the page shows this region, of fractions of the frame in percent.
+    """
+    before = picture_of(page)
+    until(lambda: settled(page, before))
     left, top, width, height = picture_of(page)
     page.mouse.move(left + start[0] * width, top + start[1] * height)
     page.mouse.down()
     page.mouse.move(left + end[0] * width, top + end[1] * height, steps=5)
     page.mouse.up()
+    said = "Region: {} % from the left, {} % from the top, {} % wide, {} % high".format(*region)
+    page.get_by_label(said).wait_for()
+
+
+def settled(page, before):
+    """Whether the picture is where it was a moment before; if not, remember where it is."""
+    now = page.evaluate("() => new Promise(requestAnimationFrame)") and picture_of(page)
+    was, before[:] = before.copy(), now
+    return was == now
 
 
 def regions(session):
@@ -92,14 +106,14 @@ def test_a_region_is_drawn_moved_and_resized_by_pointer(browser, session, size):
     with opened(browser, session.page.address, size) as page:
         page.get_by_text("Nothing taught yet").wait_for()
         page.get_by_role("button", name="Change region").click()
-        drag(page, (0.25, 0.25), (0.75, 0.75))
+        drag(page, (0.25, 0.25), (0.75, 0.75), (25, 25, 50, 50))
         page.get_by_role("button", name="Look at this").click()
         until(lambda: regions(session))
         assert regions(session)[-1] == pytest.approx([0.25, 0.25, 0.5, 0.5], abs=0.02)
-        page.wait_for_function(LOOKS_AT_A_PART)  # the page knows of it with the next frame
+        until(lambda: page.evaluate(LOOKS_AT_A_PART))  # the page knows of it with the next frame
         page.get_by_role("button", name="Change region").click()
-        drag(page, (0.5, 0.5), (0.4, 0.6))  # as a whole
-        drag(page, (0.65, 0.85), (0.95, 0.9))  # by a corner
+        drag(page, (0.5, 0.5), (0.4, 0.6), (15, 35, 50, 50))  # as a whole
+        drag(page, (0.65, 0.85), (0.95, 0.9), (15, 35, 80, 55))  # by a corner
         page.get_by_role("button", name="Look at this").click()
         until(lambda: len(regions(session)) == 2)
         assert regions(session)[-1] == pytest.approx([0.15, 0.35, 0.8, 0.55], abs=0.03)

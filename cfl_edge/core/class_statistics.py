@@ -171,9 +171,9 @@ class ClassStatistics:
         rows = self.rows
         return self.triangle() if rows is None else LowRank(rows)
 
-    def embeddings(self) -> Tensor:
+    def embeddings(self, *, learned: bool = False) -> Tensor:
         """Return the label embeddings of all classes, (Z, C + 1), see `Factor.embeddings`."""
-        return Factor(self).finish().embeddings(self.means, self.counts)
+        return Factor(self).finish().embeddings(self.means, self.counts, learned=learned)
 
 
 def with_constant(h_mean: Tensor) -> Tensor:

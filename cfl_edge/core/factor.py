@@ -26,6 +26,10 @@ MARGIN = 5.0
 
 They are those of the shrunk covariance; new samples vary more (DECISIONS.md, "New classes").
 """
+LEARNED_GAP = 5.0
+"""How many times more than by chance the mean of what layers have learned is off, squared."""
+LEARNED_MARGIN = 1.0
+"""The margin on the features of layers: that of the joint features holds for their sum."""
 MOST_OF_ITSELF = 0.95  # of the spread along a sample that is its own; the trace is an estimate
 
 
@@ -164,7 +168,7 @@ class Factor:
             return x.double().square().sum(dim=1) / self._scale
         return self._matrix.lengths(x.T.to(self._dtype))
 
-    def embeddings(self, means: Tensor, counts: Tensor) -> Tensor:
+    def embeddings(self, means: Tensor, counts: Tensor, *, learned: bool = False) -> Tensor:
         """Return the label embeddings that classify best if classes are Gaussian.
 
         Row z is (Sigma^-1 mu_z, -1/2 mu_z^T Sigma^-1 mu_z) with class mean mu_z: its dot product
@@ -180,15 +184,20 @@ class Factor:
         Args:
             means: (Z, C).
             counts: Samples of each, (Z,).
+            learned: Whether the features are those of layers that have learned the samples: their
+                means are off by more, `LEARNED_GAP`, and the bound is `LEARNED_MARGIN`.
 
         Returns:
             (Z, C + 1); the row of a class without samples is 0 but for a bias that rules it out.
         """
         rows = self.solve(means)
         places = torch.arange(len(means), device=means.device)
-        return torch.cat([rows, self.biases(rows, means, counts, places)[:, None]], dim=1)
+        biases = self.biases(rows, means, counts, places, learned=learned)
+        return torch.cat([rows, biases[:, None]], dim=1)
 
-    def biases(self, rows: Tensor, means: Tensor, counts: Tensor, places: Tensor) -> Tensor:
+    def biases(
+        self, rows: Tensor, means: Tensor, counts: Tensor, places: Tensor, *, learned: bool = False
+    ) -> Tensor:
         """Return the last numbers of some label embeddings, see `embeddings`.
 
         Args:
@@ -196,6 +205,7 @@ class Factor:
             means: (Z, C).
             counts: (Z,).
             places: Of which classes, (K,).
+            learned: As in `embeddings`.
 
         Returns:
             (K,)
@@ -203,12 +213,15 @@ class Factor:
         lengths = (rows * means).sum(dim=1)  # (Z,)
         products = rows[places] @ means.T  # (K, Z)
         squared = lengths[places, None] + lengths - 2 * products
-        excess = self.error / counts.clamp(min=1)
-        allowed = bounded(excess, squared, counts, places)
+        excess = (LEARNED_GAP if learned else 1.0) * self.error / counts.clamp(min=1)
+        margin = LEARNED_MARGIN if learned else MARGIN
+        allowed = bounded(excess, squared, counts, places, margin)
         return (-0.5 * (lengths[places] - allowed)).masked_fill(counts[places] == 0, NEVER)
 
 
-def bounded(excess: Tensor, squared: Tensor, counts: Tensor, places: Tensor) -> Tensor:
+def bounded(
+    excess: Tensor, squared: Tensor, counts: Tensor, places: Tensor, margin: float = MARGIN
+) -> Tensor:
     """Take back what a correction would cost classes that have more samples.
 
     Between class z and k the log likelihood ratio of a sample of k is normal, with mean (-D^2 +
@@ -219,6 +232,7 @@ def bounded(excess: Tensor, squared: Tensor, counts: Tensor, places: Tensor) -> 
         squared: D^2 of some classes and all, (K, Z).
         counts: Samples, (Z,).
         places: Which classes these are, (K,).
+        margin: Standard deviations between two means that are not used up.
 
     Returns:
         (K,), nowhere more than `excess`.
@@ -226,6 +240,6 @@ def bounded(excess: Tensor, squared: Tensor, counts: Tensor, places: Tensor) -> 
     if not len(places):
         return excess[places]
     squared = squared.clamp(min=0)
-    most = excess + (squared - MARGIN * squared.sqrt()).clamp(min=0)
+    most = excess + (squared - margin * squared.sqrt()).clamp(min=0)
     most = most.masked_fill(counts <= counts[places, None], math.inf)
     return torch.minimum(excess[places], most.min(dim=1).values)

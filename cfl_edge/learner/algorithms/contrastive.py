@@ -27,6 +27,7 @@ from cfl_edge.learner.algorithms.layer_statistics import (
     follow_step,
     known_classes,
     layer_distances,
+    layer_embeddings,
     layer_scores,
     replace,
     take,
@@ -258,12 +259,12 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         Args:
             whole: Whether of all classes; where there are many, those that have changed are enough.
         """
-        weight = 1.0 if self.joint is None else LAYERS_WEIGHT
-        layers = [weight * source.embeddings() for source in self.statistics]
+        layers = layer_embeddings(self.statistics, beside=self.joint is not None)
         known = known_classes(self.statistics)
         if self.joint is None:
             self._readout.renew(layers[0], layers[1:], known, scale=LAYERS_SCALE)
         else:
+            layers = [LAYERS_WEIGHT * each for each in layers]
             self.joint.put_together(self._readout, layers, known, whole=whole)
         self._early = False
         if whole:

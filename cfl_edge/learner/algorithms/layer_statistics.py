@@ -24,6 +24,16 @@ def known_classes(sources: Sequence[ClassStatistics]) -> Tensor:
     return torch.stack([source.counts > 0 for source in sources]).all(dim=0)
 
 
+def layer_embeddings(sources: Sequence[ClassStatistics], *, beside: bool = True) -> list[Tensor]:
+    """Return the label embeddings on the features of each layer, (Z, C_l + 1) each.
+
+    Args:
+        sources: Of each layer.
+        beside: Whether they count beside the joint features; alone, no class may gain so much.
+    """
+    return [source.embeddings(learned=beside) for source in sources]
+
+
 def take(sources: Sequence[ClassStatistics], features: Sequence[Tensor], targets: Tensor) -> None:
     """Take in samples.
 
@@ -63,7 +73,7 @@ def layer_scores(
         h0: What the first one reads, (N, C, H, W).
         chunk: Samples that pass the layers at a time.
     """
-    rows, scores = [source.embeddings().T for source in sources], []
+    rows, scores = [each.T for each in layer_embeddings(sources)], []
     for part in torch.split(h0, chunk):
         pooled = zip(network(part), rows, strict=True)
         scores.append(torch.stack([with_constant(h) @ each for h, each in pooled]).sum(dim=0))

@@ -40,17 +40,20 @@ class ReviewTray extends HTMLElement {
     const items = Object.keys(SOURCES).flatMap((source) =>
       (session.status[source] ?? []).map((item) => ({ ...item, source })));
     const faces = new Map(items.map((item) => [JSON.stringify(item), item]));
-    for (const [face, card] of this.#cards) {
-      if (faces.has(face)) continue;
-      removeElement(card); // decided, or its class has another name by now
+    this.closest("section").hidden = items.length === 0;
+    const stale = [...this.#cards].filter(([face]) => !faces.has(face));
+    const isStale = (element) => stale.some(([, card]) => card === element);
+    let there = this.list.firstElementChild;
+    for (const [face, item] of faces) {
+      while (there && isStale(there)) there = there.nextElementSibling;
+      if (!this.#cards.has(face)) this.#cards.set(face, card(item));
+      if (there === this.#cards.get(face)) there = there.nextElementSibling;
+      else this.list.insertBefore(this.#cards.get(face), there);
+    }
+    for (const [face, card] of stale) {
+      removeElement(card); // decided, or its class has another name by now; the focus goes to one that stays
       this.#cards.delete(face);
     }
-    this.closest("section").hidden = items.length === 0;
-    [...faces].forEach(([face, item], place) => {
-      if (!this.#cards.has(face)) this.#cards.set(face, card(item));
-      const there = this.list.children[place];
-      if (there !== this.#cards.get(face)) this.list.insertBefore(this.#cards.get(face), there ?? null);
-    });
   }
 }
 
