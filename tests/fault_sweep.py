@@ -235,11 +235,12 @@ def judge(error, before, after):
 def next_command():
     """Return what stands in the way of the next save and export."""
     try:
-        if verb in AGAIN:
+        if verb in AGAIN:  # none of these comes near the model, its export or what is published
             VERBS[verb]()
-        change("add", into="again")
-        export_learner(exported, out)
-        write_snapshot(snapshot, published)
+        else:
+            change("add", into="again")
+            export_learner(exported, out)
+            write_snapshot(snapshot, published)
     except Exception as error:
         return f"stuck: {error!r}"
     return f"leftovers: {leftovers()}" if leftovers() else None

@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import os
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -41,6 +42,17 @@ def _trials_once():
         patch.setattr(model_trial, "run_child", once)
         yield
     trials.end()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_a_disk():
+    """Files of tests need not outlive a power cut; that those of a model do is `test_vm_power`'s.
+
+    A bad descriptor is still an error.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,8 @@ def npz(tmp_path_factory):
 
 
 def bench(data, *arguments, learners="cfl"):
-    return cfl_edge("bench", "streams", "--data", data, "--learners", learners, *SMALL, *arguments)
+    given = ("--data", data, "--learners", learners, "--statistics-mib", 0.25, *SMALL)
+    return cfl_edge("bench", "streams", *given, *arguments)
 
 
 # What is printed
