@@ -163,8 +163,8 @@ def test_silhouette_and_t_sne():
 @pytest.mark.parametrize(
     ("what", "recipe", "images"),
     [
-        ("figure2", "cfl-conv256", 3), ("figure3", "cfl-conv256", None),
-        ("figure4", "cfl-conv256", None), ("figure5", "cfl-conv256", 4),
+        ("figure2", "cfl-conv256", 3), ("figure3", "cfl-conv256", 3),
+        ("figure4", "cfl-conv256", 2), ("figure5", "cfl-conv256", 2),
         ("figure6", "bp-conv256", 30), ("figure7", "cfl-fc", None),
         ("figure10", "cfl-conv256", None),
     ],
