@@ -216,6 +216,21 @@ def test_frames_that_come_again_are_told_as_passes(data, tmp_path):
     assert "passes" not in cfl_edge(*command, "--model", tmp_path / "one").out
 
 
+def test_a_folder_that_is_learned_from_again_is_told(data, tmp_path):
+    """Its counts would look as if there were more images."""
+    again = f"{data} was learned from before: its frames are learned and counted again"
+    for times in range(3):
+        learned = learn(data, tmp_path / "m", *SMALL)
+        assert learned.notices.count(again) == (times > 0)
+        assert learned.summary["samples"] == {"above": 8 * (times + 1), "left": 8 * (times + 1)}
+    assert cfl_edge("undo", tmp_path / "m", "--frames", 48).code == 0
+    assert cfl_edge("classes", "list", tmp_path / "m").out == "no class yet\n"
+    assert again not in learn(data, tmp_path / "m", *SMALL).notices
+    for _ in range(2):  # a camera shows something else each time, and so does what stands for one
+        demo = learn("demo:?frames=3", tmp_path / "demo", *SMALL)
+    assert not any("again" in text for text in demo.notices)
+
+
 def test_a_class_with_few_frames_beside_many_is_told(tmp_path):
     data = write_images(tmp_path / "data", count=30)
     for number in range(4, 30):

@@ -11,10 +11,11 @@ from sklearn.linear_model import RidgeClassifier
 from cfl_edge.errors import StreamError
 from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.demo.objects import OBJECTS, draw_object
-from cfl_edge.stream.demo.stream import CLASSES, DEFAULT_FRAMES, NEW_CLASS, plan_dwells
+from cfl_edge.stream.demo.stream import CLASSES, DEFAULT_FRAMES, NEW_CLASS, Demo, plan_dwells
 from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
+from cfl_edge.stream.recorded import RecordedStream
 
 
 def read(frames: int, seed: int = 0) -> list[Frame]:
@@ -66,6 +67,15 @@ def test_the_seed_decides_every_pixel() -> None:
     for one, two in zip(first, again, strict=True):
         assert np.array_equal(one.image, two.image)
     assert not np.array_equal(first[0].image, other[0].image)
+
+
+def test_a_second_pass_shows_the_same_things_anew() -> None:
+    with RecordedStream(Demo(frames=6), epochs=2) as stream:
+        frames = list(stream)
+    first, second = frames[:6], frames[6:]
+    assert [frame.label for frame in first] == [frame.label for frame in second]
+    for one, other in zip(first, second, strict=True):
+        assert (one.image != other.image).any()
 
 
 def test_a_dwell_moves_smoothly_and_a_new_one_jumps() -> None:

@@ -108,6 +108,8 @@ def _taken_back(settings: SplitSettings, stayed: int) -> str:
 
 def _lines(frames: dict[str, int], replay: dict[str, int] | None) -> list[str]:
     """Return a table: frames learned, samples in replay if the algorithm keeps any, name."""
+    if not frames:
+        return ["no class yet"]
     if replay is None:
         return ["  frames  class", *(f"{n:8d}  {name}" for name, n in frames.items())]
     rows = [f"{n:8d}  {replay[name]:6d}  {name}" for name, n in frames.items()]

@@ -179,6 +179,9 @@ class LearnedModel:
         self._learner = learner
         space = DiskSpace(self._store, learner, round(1 / self.zone.part))
         space.require(on_notice)
+        before, is_demo = learner.counters.get(STREAM), settings.stream.startswith("demo:")
+        if before == settings.stream and learner.frames_learned and not (camera.live or is_demo):
+            on_notice(f"{before} was learned from before: its frames are learned and counted again")
         learner.counters[STREAM] = remembered(settings.stream, shown=mask(settings.stream))
         learner.counters[LABELS_FROM] = settings.labels_from
         file = settings.zones and str(settings.zones.absolute())

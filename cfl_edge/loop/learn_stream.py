@@ -13,7 +13,7 @@ from cfl_edge.stream.source import Stream
 from cfl_edge.stream.uri import KINDS, parse_uri
 
 BY_HAND_HZ = 15.0  # of a recording that is taught by hand: as a slow camera
-BY_HAND_DEMO = "demo:?frames=1000000&dwell=75"  # a thing stays for 5 seconds
+BY_HAND_DEMO = "demo:?dwell=75"  # a thing stays for 5 seconds
 
 
 def open_learn_stream(

@@ -98,10 +98,11 @@ class Demo(Recording):
         )
 
     def read(self, epoch: int, skip: Callable[[Skipped], None]) -> Images:
-        """Render the images, the same in every epoch."""
+        """Render the images: in every epoch the same things in turn, drawn anew."""
         plan = plan_dwells(self.length, np.random.default_rng([self._seed, 1]), self._dwell)
         for number, (name, length) in enumerate(plan, start=2):
-            dwell = Dwell(name, length, np.random.default_rng([self._seed, number]))
+            key = [self._seed, number, *[epoch] * (epoch > 0)]
+            dwell = Dwell(name, length, np.random.default_rng(key))
             for step in range(length):
                 yield Frame(dwell.render(step), time.monotonic(), label=name)
 
