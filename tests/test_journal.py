@@ -21,7 +21,7 @@ from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import MOST_CHANGES, Change
 
 VALUES = 100
-ENTRY_BYTES = VALUES + 8 + 4 + 4  # values, time, session, label
+ENTRY_BYTES = VALUES + 8 + 4 + 4 + 4  # values, time, session, label, hold
 FRAMES = 80  # that the small journal has room for
 SMALL_MIB = FRAMES * ENTRY_BYTES / MIB
 

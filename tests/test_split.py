@@ -105,7 +105,7 @@ def test_relabelling_a_journal_that_was_read_from_a_file():
 
 
 def test_relabelling_crosses_the_segments_of_a_journal():
-    entry_bytes = 4 + 4 + 8 + 2
+    entry_bytes = 4 + 4 + 4 + 8 + 2
     journal = Journal(24 * entry_bytes / 2**20)
     for i in range(20):
         journal.add(0, {"h0": np.zeros(2, np.uint8)}, time_s=float(i))
@@ -115,7 +115,7 @@ def test_relabelling_crosses_the_segments_of_a_journal():
 
 
 def test_frames_that_are_taken_out_of_a_journal_leave_the_others_as_they_were():
-    entry_bytes = 4 + 4 + 8 + 2
+    entry_bytes = 4 + 4 + 4 + 8 + 2
     journal = Journal(24 * entry_bytes / 2**20, bases=[Base(0, 0), Base(1, 5), Base(2, 12)])
     for i in range(20):
         journal.add(i, {"h0": np.full(2, i, np.uint8)}, time_s=float(i))

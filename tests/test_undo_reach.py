@@ -14,7 +14,7 @@ from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, Usag
 from cfl_edge.model import writing
 from cfl_edge.model.store import Store
 
-ENTRY_BYTES = 3 * 16 * 16 + 8 + 8 + 4 + 4
+ENTRY_BYTES = 3 * 16 * 16 + 8 + 8 + 4 + 4 + 4
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from command_line import cfl_edge
 from test_session import Script, frame, frames
 from verb_room import PLAIN, Room, png
 
@@ -246,6 +247,45 @@ def test_an_import_is_undone_as_a_whole_and_alone(room, monkeypatch):
     undone = [answer["per_class"] for answer in room.answers[-3:]]
     assert undone == [{"mug": 1, "pen": 1, "cup": 2}, {"mug": 2, "pen": 1}, {"mug": 3}]
     assert room.samples == {}
+
+
+def test_a_label_is_one_hold_until_it_is_let_go_however_seldom_frames_come(room, monkeypatch):
+    later_s = time.monotonic() + 100
+    clock = itertools.count(later_s, 1.5 * PAUSE_S)  # each frame takes longer than a pause
+    held = room.ask("label", label="mug")
+    room.run(
+        lambda: monkeypatch.setattr(batch_learner.time, "monotonic", clock.__next__),
+        held,
+        *PLAIN[:3],
+        room.ask("unlabel"),
+        held,  # pressed again before the next frame
+        *PLAIN[3:5],
+        held,  # a heartbeat
+        *PLAIN[5:7],
+        room.ask("undo", hold=True),
+        held,
+        PLAIN[7],
+        room.ask("unlabel"),
+        PLAIN[8],
+        monkeypatch.undo,
+        *(room.ask("undo", hold=True) for _ in range(2)),
+    )
+    undone = [answer["per_class"] for answer in room.answers if "per_class" in answer]
+    assert undone == [{"mug": 4}, {"mug": 1}, {"mug": 3}]
+    assert room.samples == {}
+
+
+def test_a_hold_is_undone_as_a_whole_after_the_session(tmp_path, monkeypatch):
+    clock = itertools.count(time.monotonic() + 100, 1.5 * PAUSE_S)
+    room = Room(tmp_path / "model", FrameLabels.of_stream())
+    above = [replace(frame, label="above") for frame in PLAIN[:6]]
+    above[2] = PLAIN[2]  # nobody holds a button
+    with monkeypatch.context() as slow:
+        slow.setattr(batch_learner.time, "monotonic", clock.__next__)
+        room.run(*above, room.ask("save"))
+    undone = cfl_edge("undo", room.folder, "--hold", "--json").summary
+    assert undone["per_class"] == {"above": 3}
+    assert cfl_edge("undo", room.folder, "--hold", "--json").summary["per_class"] == {"above": 2}
 
 
 def test_a_hold_amid_an_import_is_undone_by_itself(room):

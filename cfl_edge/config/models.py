@@ -56,7 +56,7 @@ class UndoSettings(ModelSettings):
     ] = None
     frames: Annotated[PositiveInt | None, Option("The last N frames learned.", example="50")] = None
     hold: Annotated[
-        bool, Option("The last hold, the frames that got one label without a pause, or import.")
+        bool, Option("The last hold, the frames of a label until it was let go, or import.")
     ] = False
     across_sessions: Annotated[
         bool, Option("Let --seconds reach into the sessions before the last one.")

@@ -20,6 +20,7 @@ class Hold:
 
     Attributes:
         paused: Frames are predicted, and none is learned, whatever its label.
+        holds: How often a label was held so far; heartbeats and renames do not count.
 
     Example:
         >>> hold = Hold()
@@ -30,7 +31,7 @@ class Hold:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.paused = False
+        self.paused, self.holds = False, 0
         self._clock = clock
         self._asked: str | None = None  # its name when the hold began
         self._label: str | None = None
@@ -51,6 +52,7 @@ class Hold:
             frames: How many frames; without end by default.
         """
         now_s = self._clock()
+        self.holds += self.current() is None or label != self._asked
         if label != self._asked or seconds > HEARTBEAT_S or now_s >= self._beat_until_s:
             self._asked = self._label = label
         self._until_s = self._beat_until_s = now_s + seconds

@@ -137,6 +137,7 @@ class Journal:
             "labels": np.array(label, np.int32),
             "sessions": np.array(self.session, np.int32),
             "times_s": np.array(time_s, np.float64),
+            "holds": np.array(self._hold(label, time_s), np.int32),
             **arrays,
         }
         if not self.segments or self.segments[-1].count == self.segments[-1].room:
@@ -146,6 +147,15 @@ class Journal:
         else:  # not even one fits
             self.start, self.start_at = self.start + 1, Moment(self.session, time_s)
             self._shrink()
+
+    def _hold(self, label: int, time_s: float) -> int:
+        """Return the number of the hold that a frame belongs to: the last one or the next."""
+        if not self.segments:
+            return 0
+        newest, place = self.segments[-1], self.segments[-1].count - 1
+        session, last_s = newest.moment(place)
+        goes_on = label == newest.arrays["labels"][place] and session == self.session
+        return int(newest.arrays["holds"][place]) + (not goes_on or time_s - last_s > PAUSE_S)
 
     def _make_room(self, entry: Mapping[str, Array]) -> None:
         """Begin a segment, or grow one that was saved part full; the oldest go if need be."""
@@ -176,9 +186,8 @@ class Journal:
         first = self.start
         for segment in self.segments:
             for i in range(max(0, after - first), min(segment.count, until - first)):
-                arrays = {name: array[i] for name, array in segment.arrays.items()}
-                del arrays["times_s"], arrays["sessions"]
-                yield Entry(int(arrays.pop("labels")), arrays)
+                arrays = {name: a[i] for name, a in segment.arrays.items() if name not in COLUMNS}
+                yield Entry(int(segment.arrays["labels"][i]), arrays)
             first += segment.count
 
     def frames_within(self, seconds: float, *, across_sessions: bool = False) -> int:
@@ -199,31 +208,25 @@ class Journal:
         return within if self.start_at is not None else min(within, self.end - self.start)
 
     def join(self) -> None:
-        """Let the last frame count as learned at once with the one before it: see `frames_of_hold`.
+        """Let the last frame be of the same hold as the one before it: see `frames_of_hold`.
 
-        So pictures of several classes are one import, whenever it ended.
+        So pictures of several classes are one import, and frames that come seldom one hold.
         """
         if self.segments:
             newest = self.segments[-1]
-            newest.arrays["times_s"][newest.count - 1] = self._column("times_s")[-2]
+            newest.arrays["holds"][newest.count - 1] = self._column("holds")[-2]
 
     def frames_of_hold(self) -> int:
-        """Count the last frames without a pause that have one label, or were learned at once."""
-        count = self.end - self.start
-        if not count:
-            return 0
-        labels = np.concatenate([s.arrays["labels"][: s.count] for s in self.segments])
-        sessions, times_s = self._column("sessions")[-count:], self._column("times_s")[-count:]
-        steps_s = np.diff(times_s)
-        is_other = (np.diff(labels) != 0) & (steps_s != 0)
-        breaks = is_other | (np.diff(sessions) != 0) | (steps_s > PAUSE_S)
-        return count - int(np.flatnonzero(breaks)[-1]) - 1 if breaks.any() else count
+        """Count the last frames that have one label without a pause, or were joined."""
+        holds = self._column("holds")[1:]
+        return int((holds == holds[-1:]).sum())
 
     def _column(self, name: str) -> npt.NDArray[Any]:
         """Return an array of every frame, the frame before the journal first: twice the first."""
         parts = [segment.arrays[name][: segment.count] for segment in self.segments]
         if self.start_at is not None:
-            before = {"sessions": self.start_at.session, "times_s": self.start_at.time_s}[name]
+            moment = self.start_at
+            before = {"sessions": moment.session, "times_s": moment.time_s}.get(name, -1)
         else:
             before = parts[0][0] if parts else 0
         return np.concatenate([[before], *parts])
@@ -273,22 +276,17 @@ class Journal:
             labels: Class index of each; None takes the frame out.
         """
         first, kept = self.start, list[Segment]()
+        given = np.array([-1 if label is None else label for label in labels], np.int32)
         for segment in self.segments:
             begin, count = max(0, after - first), segment.count
-            first += count
             if begin < count:
-                place = first - count + begin - after
-                given = labels[place : place + count - begin]
-                stays = [
-                    *range(begin),
-                    *(begin + i for i, new in enumerate(given) if new is not None),
-                ]
                 changed = segment.arrays["labels"].copy()  # it may be a file's, read only
-                changed[begin:count] = [0 if new is None else new for new in given]
+                changed[begin:count] = given[first + begin - after :][: count - begin]
                 segment.arrays["labels"] = changed
-                if len(stays) < count:
+                if len(stays := np.flatnonzero(changed[:count] >= 0)) < count:
                     segment.arrays = {name: a[stays] for name, a in segment.arrays.items()}
                     segment.count = len(stays)
+            first += count
             if segment.count:
                 kept.append(segment)
         self.segments = kept

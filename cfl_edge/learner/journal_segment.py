@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-COLUMNS = frozenset({"labels", "sessions", "times_s"})  # beside what the learner read of a frame
+# Beside what the learner read of a frame.
+COLUMNS = frozenset({"labels", "sessions", "times_s", "holds"})
 
 
 class Moment(NamedTuple):

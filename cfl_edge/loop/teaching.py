@@ -72,8 +72,10 @@ class Teaching:
         self.hold = hold or Hold()
         self.on_hold: Callable[[], None] | None = None
         self.on_learned: Callable[[Encoded, str], None] | None = None
-        self._held: tuple[str, float] = ("", -math.inf)  # the last label of a person, and when
         self._began_s = -math.inf  # the last hold
+        # Of the newest frame: its label, which hold it is, and which stretch of frames with both.
+        self._run: tuple[str | None, int, int] = None, 0, 0
+        self._last: object = None  # what was learned last: such a stretch, or a batch of pictures
         self._names: dict[str, str | None] = {}  # what the source still calls by an old name
         # Its number in the stream, among all that were ever learned, and among those labelled.
         self._learned: deque[tuple[int, int, int]] = deque(maxlen=MOST_REMEMBERED)
@@ -88,7 +90,6 @@ class Teaching:
         self.withheld = self.let_go = 0
         self._before = learner.frames_learned  # by earlier sessions, and not undone
         self._pictures = itertools.count(FIRST_PICTURE)
-        self._imported: tuple[int | None, int] = None, 0  # a batch, and its newest picture
 
     @property
     def learned(self) -> int:
@@ -113,6 +114,8 @@ class Teaching:
             The frame, with its label if that is known already.
         """
         label, with_frame = self._label_of(frame)
+        if self._run[:2] != (label, self.hold.holds):
+            self._run = label, self.hold.holds, self._run[2] + 1
         known = label if with_frame else None
         kept = Kept(frame.index, seen, tensor_bytes(seen.encoded), known)
         self.flagged.update(seen.quality.flags)
@@ -192,23 +195,12 @@ class Teaching:
         (prediction,) = self._learner.predict_encoded(encoded)
         seen = Seen(encoded, prediction.label, frozenset(), quality(square))
         number = next(self._pictures)
-        follows = batch is not None and self._imported == (batch, self._newest)
-        learned = self._insist(Kept(number, seen, 0), label, follows=follows)
-        if learned:
-            self._imported = batch, number
-            if follows and self._learner.journal is not None:
-                self._learner.journal.join()
-        return number, learned
+        return number, self._insist(Kept(number, seen, 0), label, batch)
 
-    @property
-    def _newest(self) -> int | None:
-        """Number of what was learned last; None before the first."""
-        return self._learned[-1][0] if self._learned else None
-
-    def _insist(self, kept: Kept[Seen], label: str, *, follows: bool = False) -> bool:
+    def _insist(self, kept: Kept[Seen], label: str, batch: int | None = None) -> bool:
         """Learn one frame that somebody has looked at: a confident prediction is no objection."""
         before = self.learned
-        self._teach(kept, label, lambda: None, insisted=True, follows=follows)
+        self._teach(kept, label, lambda: None, insisted=True, batch=batch)
         return self.learned > before
 
     def follow(self, names: Collection[str], into: str | None) -> None:
@@ -248,7 +240,7 @@ class Teaching:
         Args:
             numbers: Which of all frames that were ever learned they were.
         """
-        gone = sorted(numbers)
+        gone, self._last = sorted(numbers), None
         self._ring.mark({frame for frame, number, _ in self._learned if number in numbers}, None)
         kept = [one for one in self._learned if one[1] not in numbers]
         self._learned.clear()
@@ -279,6 +271,7 @@ class Teaching:
     def undone(self) -> None:
         """Take note that the learner went back: frames that it forgot can be labelled anew."""
         self._before = min(self._before, self._learner.frames_learned)
+        self._last = None
         gone, count = set(), 0
         while self._learned and self._learned[-1][1] > self._learner.frames_learned:
             frame, _, labelled = self._learned.pop()
@@ -309,7 +302,7 @@ class Teaching:
         budget_s: Budget,
         *,
         insisted: bool = False,
-        follows: bool = False,
+        batch: int | None = None,
     ) -> None:
         seen = kept.item
         self.accuracy.add(seen.prediction == label)
@@ -329,20 +322,23 @@ class Teaching:
                     withheld_notice(flag, what, seen.quality, label, seen.prediction or "")
                 )
             return
-        if not follows and (self._labels.looks_back or self.hold.current() is not None):
-            self._note_hold(label)
+        run = batch if insisted or label != self._run[0] else self._run
+        goes_on = run is not None and run == self._last
+        if not goes_on and (self._labels.looks_back or self.hold.current() is not None):
+            self._note_hold()
         self._learner.learn(seen.encoded, [label], budget_s=budget_s())
+        if goes_on and self._learner.journal is not None:
+            self._learner.journal.join()  # however long this frame took to come
+        self._last = run
         if self.on_learned is not None:
             self.on_learned(seen.encoded, label)
         self._learned.append((kept.index, self._learner.frames_learned, labelled))
 
-    def _note_hold(self, label: str) -> None:
-        """Call `on_hold` where a hold begins, as `Journal.frames_of_hold` sees it."""
-        now_s, (before, last_s) = time.monotonic(), self._held
-        self._held = label, now_s
-        begins = label != before or now_s - last_s > PAUSE_S
-        if begins and now_s - self._began_s > PAUSE_S and self.on_hold is not None:
-            self._began_s = now_s  # not at each of many labels for past frames
+    def _note_hold(self) -> None:
+        """Call `on_hold` where a hold begins, but not at each of many labels for past frames."""
+        now_s = time.monotonic()
+        if now_s - self._began_s > PAUSE_S and self.on_hold is not None:
+            self._began_s = now_s
             self.on_hold()
 
     def _tell_full(self) -> None:

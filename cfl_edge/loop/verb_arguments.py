@@ -158,9 +158,9 @@ class Undo(Arguments):
 
     seconds: Annotated[Seconds | None, Field(description=CLOCK)] = None
     frames: Annotated[Count | None, Field(description="The last frames learned.")] = None
-    hold: Annotated[bool, Field(description="The frames of the last label without a pause.")] = (
-        False
-    )
+    hold: Annotated[
+        bool, Field(description="The frames of the last label until it was let go.")
+    ] = False
     across_sessions: bool = False
     device: DeviceName = "auto"
 
