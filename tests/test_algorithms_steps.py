@@ -100,3 +100,25 @@ def test_running_means_in_any_order():
     np.testing.assert_allclose(whole.means, parts.means, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(whole.squares, parts.squares, rtol=1e-4)
     np.testing.assert_allclose(whole.means[1], x[labels == 1].mean(0), rtol=1e-5, atol=1e-5)
+
+
+def test_a_new_class_of_flat_images_is_not_what_all_new_images_are():
+    """Stored with fewer bits, a flat background would tell new images from those learned."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+
+    def images(kind, count):
+        """Soft dots at a place of each kind."""
+        places = np.array([(8, 8), (8, 24), (24, 8), (24, 24)])[kind] + rng.normal(0, 2, (count, 2))
+        away = (y - places[:, :1, None]) ** 2 + (x - places[:, 1:, None]) ** 2
+        return np.repeat((255 * np.exp(-away / 30)).astype(np.uint8)[..., None], 3, axis=3)
+
+    learner = Learner(LearnerConfig(backbone="none"))
+    for _ in range(15):
+        for kind in range(3):
+            learner.learn(learner.encode(images(kind, 1)), [str(kind)])
+    learner.recalibrate()
+    learner.learn(learner.encode(images(3, 1)), ["3"])
+    for kind in range(3):
+        right = [p.label == str(kind) for p in learner.predict_batch(list(images(kind, 20)))]
+        assert np.mean(right) > 0.8, kind

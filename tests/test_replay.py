@@ -101,6 +101,19 @@ def test_state_comes_back_also_into_a_smaller_memory(capacity):
     assert sorted(i for places in other.places for i in places) == list(range(len(other)))
 
 
+@pytest.mark.parametrize(("before", "after"), [(4, 8), (8, 4)])
+def test_state_comes_back_with_other_bits(before, after):
+    """As from a memory of another size, where layers read images."""
+    replay, back = make(capacity=400, bits=before), make(capacity=300, bits=after)
+    replay.add(torch.randn(300, 1, 2, 2), [0] * 300)
+    back.put_samples(replay.samples())
+    assert back.labels == [0] * 300
+    span = replay.read(torch.arange(300)).flatten(1)
+    step = (span.amax(1) - span.amin(1)) / 15
+    error = (back.read(torch.arange(300)) - replay.read(torch.arange(300))).abs().flatten(1)
+    assert (error.amax(1) <= step * (0.51 if after == 4 else 0.04)).all()
+
+
 def test_a_state_of_other_samples_is_refused():
     state = make().samples() | {"values": torch.zeros(1, 3, dtype=torch.uint8)}
     state |= {"labels": torch.zeros(1, dtype=torch.long), "ranges": torch.zeros(1, 2)}

@@ -18,6 +18,25 @@ from cfl_edge.learner.state import Rows, State
 MIB = 2**20
 HALF = 16  # bits of a value: half precision
 BITS = 4  # DECISIONS.md, "Replay memory format"
+CONVERTED = 256  # samples at a time
+ENOUGH = 2000  # images of a full memory, from which on each value has 8 bits
+
+
+def image_bits(shape: Sequence[int], limit_mib: float) -> int:
+    """Return the bits of a value of images, where the layers read them without a backbone.
+
+    Fewer than 8 make a flat background another one, which layers see: each new class is then
+    like all that is new, and unlike all that is stored.
+
+    Args:
+        shape: Of one image, (3, P, P).
+        limit_mib: Bytes for all, in MiB.
+
+    Example:
+        >>> image_bits((3, 32, 32), 16.0), image_bits((3, 32, 32), 3.0)
+        (8, 4)
+    """
+    return 8 if limit_mib * MIB >= ENOUGH * packed_bytes(shape, bits=8) else BITS
 
 
 class Replay:
@@ -200,8 +219,15 @@ class Replay:
         index = torch.arange(used)
         if used > self.capacity:
             index = torch.randperm(used, generator=self.generator)[: self.capacity]
-        self.values[: len(index)] = tensors["values"][index].to(self.values.device)
-        self.ranges[: len(index)] = tensors["ranges"][index].to(self.ranges.device)
+        values, ranges = tensors["values"][index], tensors["ranges"][index]
+        other = {4: 8, 8: 4}.get(self.bits)
+        if other and values.shape[1:] == (packed_bytes(self.shape, other),):
+            for part in torch.split(torch.arange(len(index)), CONVERTED):
+                stored = unpack(values[part], self.shape, other)
+                self._write(part, dequantise(stored, ranges[part]))
+        else:
+            self.values[: len(index)] = values.to(self.values.device)
+            self.ranges[: len(index)] = ranges.to(self.ranges.device)
         self.labels = tensors["labels"][index].tolist()
         self._places.clear()
         for place, label in enumerate(self.labels):

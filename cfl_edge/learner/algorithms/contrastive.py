@@ -44,7 +44,7 @@ from cfl_edge.learner.joint_discriminant import JointDiscriminant
 from cfl_edge.learner.kept_back import KeptBack, Sample, gain
 from cfl_edge.learner.near_duplicates import NearDuplicates
 from cfl_edge.learner.readout import Readout
-from cfl_edge.learner.replay import Replay
+from cfl_edge.learner.replay import BITS, Replay, image_bits
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.time_left import TimeLeft
 from cfl_edge.learner.trainer import Trainer
@@ -75,7 +75,11 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         layers = inputs.channels[self.layer_source :]
         self.statistics = [ClassStatistics(c, self.device) for c in layers]
         self.replay = Replay(
-            shape, limit_mib=config.replay_mib, generator=inputs.generator, device=self.device
+            shape,
+            limit_mib=config.replay_mib,
+            generator=inputs.generator,
+            device=self.device,
+            bits=BITS if self.layer_source else image_bits(shape, config.replay_mib),
         )
         self.contrast = LocalContrast(inputs)
         self.trainer: Trainer[Trained] = Trainer(
