@@ -5,7 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.factor import Factor
+from cfl_edge.core.rounding import from_levels, to_levels
 from cfl_edge.loop.metrics import PeakMemory, peak_rss_mib
 
 MIB = 2**20
@@ -73,3 +77,27 @@ def test_where_there_is_no_proc_the_peak_is_the_systems(monkeypatch):
     memory = PeakMemory()
     assert peak_rss_mib() > 10
     assert memory.growth_mib >= 0
+
+
+def test_sums_of_products_take_no_memory_before_there_are_many_samples():
+    x = torch.randn(300, 2048, generator=torch.Generator().manual_seed(0))
+    for counts in (False, True):  # the first time libraries take memory of their own
+        memory, statistics = PeakMemory(), ClassStatistics(2048)
+        statistics.add_class()
+        statistics.update(x[:40], torch.zeros(40, dtype=torch.long))
+        Factor(statistics).finish()
+        if counts:
+            assert memory.growth_mib < 6
+    statistics.update(x[40:], torch.zeros(260, dtype=torch.long))
+    statistics.triangle()
+    assert memory.growth_mib > 8  # 2,048 x 2,049 / 2 numbers
+
+
+def test_moments_are_rounded_with_one_copy_of_them():
+    moments = torch.linspace(-1, 1, 16 * MIB)  # too large a block for what was freed before
+    memory = PeakMemory()
+    levels = to_levels(moments)
+    assert 60 < memory.growth_mib < 100
+    memory = PeakMemory()
+    from_levels(levels)
+    assert 60 < memory.growth_mib < 150

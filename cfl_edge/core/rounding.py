@@ -32,11 +32,11 @@ def to_levels(x: Tensor) -> Tensor:
         >>> from_levels(to_levels(torch.tensor([0.0, 1e-12, -0.001, 0.3])))
         tensor([ 0.0000,  0.0000, -0.0010,  0.2973])
     """
-    level = (LEVELS * (x.abs().log2() - LOWEST)).round().clamp(0, MOST)
-    return (x.sign() * level).to(torch.int8)
+    level = x.abs().log2_().sub_(LOWEST).mul_(LEVELS).round_().clamp_(0, MOST)  # one copy of x
+    return level.copysign_(x).to(torch.int8)
 
 
 def from_levels(levels: Tensor) -> Tensor:
     """Return the numbers that `to_levels` rounded to, float32."""
     signed = levels.float()
-    return signed.sign() * torch.exp2(signed.abs() / LEVELS + LOWEST)
+    return signed.abs().div_(LEVELS).add_(LOWEST).exp2_().mul_(signed.sign_())
