@@ -195,6 +195,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.usefixtures("narrow_networks")
 @pytest.mark.parametrize(
     ("kind", "optimizer", "options"),
     [

@@ -163,7 +163,12 @@ def test_the_closed_form_step_is_autograd_on_the_cpu(kind, chunk, device):
 
 def taught(name, device):
     config = LearnerConfig(
-        backbone="none", image_px=16, replay_mib=0.1, layers="8,16", learner=name
+        backbone="none",
+        image_px=16,
+        replay_mib=0.1,
+        statistics_mib=0.25,
+        layers="8,16",
+        learner=name,
     )
     learner = Learner(config, device)
     learner_checks.teach(learner, steps=6)

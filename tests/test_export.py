@@ -154,6 +154,7 @@ def test_one_class_and_one_image(tmp_path):
     assert OnnxModel(exported.model).predict_one(pictures(1)[0]).score == 1
 
 
+@pytest.mark.usefixtures("narrow_networks")
 @pytest.mark.parametrize(
     "layers",
     [

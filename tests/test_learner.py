@@ -17,7 +17,7 @@ from cfl_edge.errors import DataError, UsageError
 from cfl_edge.lab.learners.offered import MEASURED
 from cfl_edge.learner.learner import Learner, LearnerConfig
 
-pytestmark = pytest.mark.usefixtures("offered")
+pytestmark = pytest.mark.usefixtures("offered", "narrow_networks")
 SMALL = {"backbone": "none", "image_px": 16, "replay_mib": 0.1, "statistics_mib": 0.25}
 BUILT = {
     "widths": lambda: Learner(LearnerConfig(**SMALL, layers="8,16")),

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from rule_checks import CHECKS, batch, fresh, gather, made
 
-from cfl_edge.core import networks
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.lab.rules.backpropagation import Backpropagation
@@ -35,18 +34,7 @@ VARIANTS = {
     "bp-fc": made(Backpropagation, network="fc-mnist", learning_rate=5e-4),
 }
 SLOW = "check_it_learns"  # the variants learn by the same code
-NARROW_CONVS = {
-    "conv256": ((16, 1, 0), (64, 2, 1)),
-    "conv512": ((16, 1, 0), (64, 2, 1), (128, 2, 1)),
-}
-NARROW_FCS = {"fc-mnist": (256, 8, 0.0), "fc-cifar100": (384, 12, 0.3)}
-
-
-@pytest.fixture(autouse=True)
-def _narrow(monkeypatch):
-    """Networks of Table 4 with fewer channels: the same layers in a tenth of the time."""
-    monkeypatch.setattr(networks, "PAPER_CONVS", NARROW_CONVS)
-    monkeypatch.setattr(networks, "PAPER_FCS", NARROW_FCS)
+pytestmark = pytest.mark.usefixtures("narrow_networks")
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -15,6 +15,8 @@ from cfl_edge.lab.paper.trainer import Trainer
 from cfl_edge.lab.paper.training_files import CHECKPOINT, load_checkpoint, save_checkpoint
 from cfl_edge.model.lock import ModelLock
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 
 @pytest.fixture
 def dataset():
