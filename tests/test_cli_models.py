@@ -160,7 +160,7 @@ def test_a_merge_into_a_third_class_says_how(model):
     assert cfl_edge("classes", "add", model, "lit").code == 0
     result = cfl_edge("classes", "merge", model, "left", "above", "--into", "lit")
     assert_error(result, 4, "The model has a class 'lit' already")
-    assert result.err.endswith("try: another name, or merge 'lit' as well\n")
+    assert result.err.endswith("try: another name, or merge with 'lit'\n")
 
 
 def test_the_model_folder_in_place_of_its_export(learned, data, tmp_path):

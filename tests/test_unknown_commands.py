@@ -195,7 +195,10 @@ def test_a_model_that_learned_too_little_refuses_nothing_and_says_so(tmp_path):
     run = ("run", tmp_path / "m/onnx/model.onnx", "--stream", data, "--reject", 0.5)
     assert_error(cfl_edge(*run), 4, "before enough was learned")
     write_images(data, count=30)
-    assert cfl_edge(*learn).code == 0
+    learned = cfl_edge(*learn, "--reject", 0.95, "--json")
+    begin, end = [text for text in learned.notices if "--reject" in text]
+    assert "refuses nothing yet" in begin
+    assert "is set by" in end
     few = cfl_edge("evaluate", tmp_path / "m", "--data", data, "--reject", 0.95, "--json")
     (doubt,) = [text for text in few.notices if "--reject" in text]
     words = r"--reject 0.95 is set by (\d+) frames: expect 0 to (\d+) % of known images refused"

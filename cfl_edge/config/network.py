@@ -69,6 +69,7 @@ MemoryMib = Annotated[
         "Limit on the memory that learning adds; see `cfl-edge plan`.",
         metavar="MIB",
         default="no limit",
+        example="512",
     ),
 ]
 Backbone = Annotated[

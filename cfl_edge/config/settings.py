@@ -124,6 +124,7 @@ RealtimeHz = Annotated[
         "Replay recorded input at HZ frames per second, dropping frames when processing falls "
         "behind.",
         metavar="HZ",
+        example="15",
     ),
 ]
 MaxFrames = Annotated[

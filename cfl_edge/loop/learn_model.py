@@ -187,9 +187,7 @@ class LearnedModel:
         file = settings.zones and str(settings.zones.absolute())
         learner.counters[ZONES] = file and remembered(file, shown=file)
         self.gaze.look = look = lambda: (learner.view, learner.image_px)
-        reject, novelty = settings.reject, learner.algorithm.novelty
-        if reject is not None and (doubt := novelty.doubt(reject)):
-            on_notice(doubt)
+        self._tell_doubt()
         from cfl_edge.learner.journalled import save_learner
         from cfl_edge.learner.live import LiveModel
         from cfl_edge.loop.fleet import Fleet
@@ -276,9 +274,16 @@ class LearnedModel:
         for watcher in self._watchers:
             watcher.see(step)
 
+    def _tell_doubt(self) -> None:
+        """Say whether enough was learned for `--reject`, at the start and at the end."""
+        reject, novelty = self._settings.reject, self._learner.algorithm.novelty
+        if reject is not None and (doubt := novelty.doubt(reject)):
+            self._on_notice(doubt)
+
     def finish(self) -> Learned:
         """Take no more verbs, write the ONNX files, and return what was learned; raise nothing."""
         self.mailbox.close()
+        self._tell_doubt()
         learner, publisher = self._learner, self._publisher
         exported, failed = None, self.session.failed
         folder = self._settings.model

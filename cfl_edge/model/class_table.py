@@ -87,19 +87,17 @@ def require_known(saved: Saved, name: str) -> int:
     return classes.index(name)
 
 
-def require_unknown(saved: Saved, name: str, hint: str = "merge the two classes") -> None:
+def require_unknown(saved: Saved, name: str) -> None:
     """Refuse a name that is taken.
-
-    Args:
-        saved: The model.
-        name: The name.
-        hint: What to do instead of taking another name.
 
     Raises:
         DataError: The class exists.
     """
     if name in saved.manifest["classes"]:
-        raise DataError(f"The model has a class {name!r} already", hint=f"another name, or {hint}")
+        raise DataError(
+            f"The model has a class {name!r} already",
+            hint=f"another name, or merge with {name!r}",
+        )
 
 
 def _map_rows(saved: Saved, change: Callable[[dict[str, Any], Array], Array]) -> None:
@@ -188,7 +186,7 @@ def merge(saved: Saved, names: Sequence[str], into: str) -> None:
         )
     numbers = sorted({require_known(saved, name) for name in names})
     if into not in names:
-        require_unknown(saved, into, f"merge {into!r} as well")
+        require_unknown(saved, into)
     target, others = numbers[0], numbers[1:]
     _merge_rows(saved, numbers)
     for tensors, labels, _ in _samples(saved):
