@@ -43,7 +43,7 @@ def frozen_algorithm(name, **config):
     """What `Learner` builds on a backbone's pooled features, without the backbone."""
     return build_algorithm(
         AlgorithmInputs(
-            LearnerConfig(learner=name, replay_mib=0.1, **config),
+            LearnerConfig(**{"learner": name, "replay_mib": 0.1, **config}),
             build_network("none", (CUT, 2, 2)),
             (CUT, 2, 2),
             [CHANNELS, CUT],
@@ -178,16 +178,16 @@ def test_three_nearest_neighbours_vote():
 
 
 def test_neighbours_stay_within_the_bytes_of_replay():
-    algorithm = frozen_algorithm("knn")
+    algorithm = frozen_algorithm("knn", replay_mib=0.01)
     algorithm.add_class()
     for _ in range(20):
-        many = torch.zeros(512, dtype=torch.long)
-        algorithm.learn(encoded(torch.randn(512, CHANNELS)), many, None)
+        many = torch.zeros(64, dtype=torch.long)
+        algorithm.learn(encoded(torch.randn(64, CHANNELS)), many, None)
     groups = algorithm.state.groups()
     stored = sum(groups["replay"][name].nbytes for name in ("values", "ranges"))
-    assert stored <= 0.1 * 2**20
-    assert algorithm.seen == [20 * 512]
-    assert int(groups["state"]["seen"]) == 20 * 512
+    assert 0.009 * 2**20 < stored <= 0.01 * 2**20  # full
+    assert algorithm.seen == [20 * 64]
+    assert int(groups["state"]["seen"]) == 20 * 64
 
 
 def test_the_last_layer_takes_the_steps_of_autograd():
