@@ -211,6 +211,10 @@ def test_frames_that_come_again_are_told_as_passes(data, tmp_path):
     command = ("learn", "--stream", data, "--labels-from", "dirs", "--no-export", *SMALL)
     lines = cfl_edge(*command, "--model", tmp_path / "three", "--epochs", 3).out
     assert "\npasses     3 of 16 images: each counts every image again" in lines
+    torn_jpeg(write_images(tmp_path / "torn", count=2) / "left/torn.jpg")
+    events = learn(tmp_path / "torn", tmp_path / "t", *SMALL, "--epochs", 3).events
+    last = [event for event in events if event["event"] == "frame"][-1]
+    assert (last["seen"], last["frames"], last["total"]) == (12, 13, 13)  # it ends where it said
     ended = cfl_edge(*command, "--model", tmp_path / "m", "--epochs", 3, "--max-frames", 20).out
     assert "\npasses     up to 3: each counts" in ended
     assert "passes" not in cfl_edge(*command, "--model", tmp_path / "one").out

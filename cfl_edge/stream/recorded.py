@@ -101,9 +101,11 @@ class RecordedStream(Stream):
 
     @property
     def total(self) -> int | None:
-        """Frames of all epochs, unreadable ones counted; None where nobody knows."""
+        """Frames of all epochs, unreadable ones counted once; None where nobody knows."""
         length = self._recording.length
-        return None if length is None or self._epochs is None else length * self._epochs
+        if length is None or self._epochs is None:
+            return None
+        return length * self._epochs - len(self.skipped) * (self._epochs - 1)
 
     def _frames(self) -> Iterator[Frame]:
         index = 0
