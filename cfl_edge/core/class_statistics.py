@@ -46,7 +46,8 @@ class ClassStatistics:
     def __init__(self, channels: int, device: torch.device | str = "cpu") -> None:
         self.counts = torch.zeros(0, device=device)  # (Z,)
         self.means = torch.zeros(0, channels, device=device)  # (Z, C)
-        self._scatter = _zeros(channels, device)  # (C, C), its triangle
+        size = triangle_size(channels)
+        self._scatter = outside_heap(size, torch.float32, device)  # (C, C), its triangle
         self._gathered: list[Tensor] = []  # (n, C) each, whose products it does not hold yet
         self._is_few = True  # it holds none yet
         self._few = max(GATHERED, channels // FEW_OF)  # so many are stored as they are
@@ -99,7 +100,8 @@ class ClassStatistics:
         if rows is None or not len(rows):
             return self._scatter
         channels = self.means.shape[1]
-        triangle = Triangle(_zeros(channels, self.means.device), channels)
+        size, like = triangle_size(channels), self._scatter
+        triangle = Triangle(outside_heap(size, like.dtype, like.device), channels)
         triangle.add_products(rows)
         return triangle.values
 
@@ -130,7 +132,8 @@ class ClassStatistics:
         channels = self.means.shape[1]
         if rows.ndim != 2 or rows.shape[1] != channels:
             raise ValueError(f"rows have shape {tuple(rows.shape)}, expected (n, {channels})")
-        self._scatter = _zeros(channels, self.means.device)
+        like = self._scatter
+        self._scatter = outside_heap(len(like), like.dtype, like.device)
         self._gathered, self._is_few, self._folded = [rows], True, 0
 
     def _fold(self, panels: int) -> None:
@@ -173,11 +176,6 @@ class ClassStatistics:
     def embeddings(self, *, learned: bool = False) -> Tensor:
         """Return the label embeddings of all classes, (Z, C + 1), see `Factor.embeddings`."""
         return Factor(self).finish().embeddings(self.means, self.counts, learned=learned)
-
-
-def _zeros(channels: int, device: torch.device | str) -> Tensor:
-    """Return a triangle of zeros, which takes no memory before it is written to."""
-    return outside_heap(triangle_size(channels), torch.float32, torch.device(device))
 
 
 def with_constant(h_mean: Tensor) -> Tensor:

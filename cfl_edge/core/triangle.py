@@ -218,7 +218,7 @@ def random_signs(channels: int) -> Tensor:
     return 2.0 * torch.randint(0, 2, (channels, PROBES), generator=generator) - 1.0
 
 
-def outside_heap(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def outside_heap(size: int, dtype: torch.dtype, device: torch.device | str) -> Tensor:
     """Return zeros (size,) in pages of their own, which go back to the system once they are freed.
 
     A covariance is renewed again and again: in the heap each copy would leave a hole that the next
@@ -228,7 +228,7 @@ def outside_heap(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         >>> outside_heap(2, torch.float64, torch.device("cpu"))
         tensor([0., 0.], dtype=torch.float64)
     """
-    if device.type != "cpu" or not size:
+    if torch.device(device).type != "cpu" or not size:
         return torch.zeros(size, dtype=dtype, device=device)
     memory = mmap.mmap(-1, size * dtype.itemsize, access=mmap.ACCESS_COPY)
     return torch.frombuffer(memory, dtype=dtype)
