@@ -19,7 +19,7 @@ from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.store import Store
 from cfl_edge.stream.decode import with_tables
 
-TIMEOUT_S = 1500  # 6 to 15 minutes on two cores: torch is imported three times
+TIMEOUT_S = 2400  # 8 to 25 minutes on two cores: torch is imported three times
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(TIMEOUT_S + 60)]
 
