@@ -79,7 +79,9 @@ def test_what_an_older_state_does_not_know_is_told(store, notices, older, newest
         folder = store.save({"classes": classes, "counters": {"frames_learned": frames}}, groups(1))
     flip(folder / "state.safetensors", 100)
     Store(store.folder, on_notice=notices.append).load()
-    assert notices[0].endswith(f"; using checkpoint-000001 instead{f': {told}' if told else ''}")
+    undo = f"; cfl-edge undo {store.folder} --frames 40 takes the last ones back again"
+    told = f": {told}{undo * ('undone' in told)}" if told else ""
+    assert notices[0].endswith(f"; using checkpoint-000001 instead{told}")
     flip(folder / "manifest.json", 40)
     Store(store.folder, on_notice=notices.append).load()
     assert "instead, saved 20" in notices[1]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cfl_edge.errors import ModelError
+from cfl_edge.errors import ModelError, quoted
 from cfl_edge.model.checkpoint import Damage, read_manifest
 from cfl_edge.names import visible
 from cfl_edge.notices import counted, first_of
@@ -37,7 +37,8 @@ def older_than(newest: Path, used: Mapping[str, Any]) -> str:
         if names := [name for name in _classes(here) if name not in _classes(there)]:
             noun = "class" if len(names) == 1 else "classes"
             changes.append(f"{what} {noun} {first_of(names)}")
-    return f": {', '.join(changes)}" if changes else ""
+    undo = f"; cfl-edge undo {quoted(newest.parent)} --frames {more} takes the last ones back again"
+    return f": {', '.join(changes)}{undo * (more > 0)}" if changes else ""
 
 
 def _frames(manifest: Mapping[str, Any]) -> int:
