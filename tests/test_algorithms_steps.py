@@ -118,7 +118,9 @@ def test_a_new_class_of_flat_images_is_not_what_all_new_images_are():
         for kind in range(3):
             learner.learn(learner.encode(images(kind, 1)), [str(kind)])
     learner.recalibrate()
-    learner.learn(learner.encode(images(3, 1)), ["3"])
-    for kind in range(3):
-        right = [p.label == str(kind) for p in learner.predict_batch(list(images(kind, 20)))]
-        assert np.mean(right) > 0.8, kind
+    known = np.concatenate([images(kind, 20) for kind in range(3)])
+    for _ in range(24):  # each gradient step changes all that predicts
+        learner.learn(learner.encode(images(3, 1)), ["3"])
+        labels = [prediction.label for prediction in learner.predict_batch(list(known))]
+        assert np.mean(np.array(labels) == np.repeat(["0", "1", "2"], 20)) > 0.8
+    assert np.mean([p.label == "3" for p in learner.predict_batch(list(images(3, 20)))]) > 0.7

@@ -11,6 +11,7 @@ from cfl_edge.learner.algorithms.recalibration import (
     RECALIBRATED_SAMPLES,
     RECALIBRATED_STEPS,
     Recalibration,
+    lag,
 )
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.replay import Replay
@@ -113,8 +114,14 @@ def learned(frames, budget_s=None):
 
 def test_a_new_class_recalibrates_the_others():
     _, recalibrated = learned([20, 16])
-    assert recalibrated[34] == 0  # 15 frames of the new one
-    assert recalibrated[35] == 4  # one class alone takes no steps
+    assert recalibrated[22] == 0  # 3 frames of the new one
+    assert recalibrated[23::4] == [1, 2, 3, 4]  # with each step; one class alone takes none
+
+
+@pytest.mark.parametrize(("alone", "expected"), [(False, [16, 64]), (True, list(range(1, 64)))])
+def test_a_young_class_recalibrates_the_others_more_often_where_layers_are_all(alone, expected):
+    assert [n for n in range(1, 99) if lag(1, [90, n], {1: 1}, alone=alone)] == expected
+    assert not any(lag(0, [90, n], {1: 1}, alone=alone) for n in range(1, 99))
 
 
 def test_statistics_do_not_lag_for_longer_than_promised():
@@ -139,6 +146,7 @@ def test_recalibrated_statistics_are_those_of_the_layers_as_they_are():
 def test_no_step_is_taken_while_statistics_are_made():
     learner, _ = learned([20, 15])
     head, rng = learner.algorithm, np.random.default_rng(1)
+    head._recalibrated_at -= 1  # as if a step had been taken since
     weights = [weight.clone() for weight in learner.network.parameters()]
     head.chunk = 2
     learner.learn(learner.encode(picture(1, rng)), ["c1"], budget_s=0.0)
@@ -158,10 +166,11 @@ def test_no_step_is_taken_while_statistics_are_made():
 
 def test_below_zero_nothing_is_done():
     learner, recalibrated = learned([20, 15])
-    rng = np.random.default_rng(1)
+    head, rng = learner.algorithm, np.random.default_rng(1)
+    head._recalibrated_at = 0  # as if the statistics lagged
     learner.learn(learner.encode(picture(1, rng)), ["c1"], budget_s=-1.0)
-    assert learner.algorithm._recalibration is None
-    assert learner.algorithm._recalibrated_at == recalibrated[-1] == 0
+    assert head._recalibration is None
+    assert head._recalibrated_at == 0 < recalibrated[-1]
 
 
 def test_statistics_follow_the_steps_by_what_predictions_read(monkeypatch):

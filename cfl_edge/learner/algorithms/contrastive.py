@@ -138,8 +138,8 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         self._since_refresh += len(listed)
         added = Counter(listed)
         moved = self.trainer.steps - self._recalibrated_at
-        lags = may_work and self._recalibration is None and lag(moved, self.seen, added)
-        if lags:
+        lags = lag(moved, self.seen, added, alone=self.joint is None)
+        if lags := lags and may_work and self._recalibration is None:
             places = self.replay.balanced(RECALIBRATED_SAMPLES)
             self._recalibrate_on(places, left_s(), self.statistics)
         renewed, waits = False, self._steps_wait and budget_s is not None

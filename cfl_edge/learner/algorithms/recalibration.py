@@ -35,7 +35,7 @@ def passed(frames: Sequence[int], samples: Sequence[int], added: Mapping[int, in
     return any(samples[z] - count < n <= samples[z] for z, count in added.items() for n in frames)
 
 
-def lag(moved: int, samples: Sequence[int], added: Mapping[int, int]) -> bool:
+def lag(moved: int, samples: Sequence[int], added: Mapping[int, int], *, alone: bool) -> bool:
     """Return whether statistics are better re-estimated from `RECALIBRATED_SAMPLES` samples.
 
     DECISIONS.md, "Statistics while the layers move".
@@ -44,16 +44,18 @@ def lag(moved: int, samples: Sequence[int], added: Mapping[int, int]) -> bool:
         moved: Gradient steps since they were.
         samples: As in `passed`.
         added: As in `passed`.
+        alone: Whether nothing but layers predicts: each step of a new class changes all.
 
     Example:
-        >>> lag(64, [90, 90], {0: 1}), lag(3, [90, 16], {1: 1}), lag(64, [90] * 40, {0: 1})
-        (True, True, False)
+        >>> lag(64, [90, 90], {0: 1}, alone=False), lag(3, [90, 16], {1: 1}, alone=False)
+        (True, True)
+        >>> lag(1, [90, 8], {1: 1}, alone=False), lag(1, [90, 8], {1: 1}, alone=True)
+        (False, True)
     """
     if len(samples) * FEWEST_SAMPLES > RECALIBRATED_SAMPLES:
         return False
-    return moved >= RECALIBRATED_STEPS or (
-        moved > 0 and passed(RECALIBRATED_FRAMES, samples, added)
-    )
+    frames = range(1, RECALIBRATED_FRAMES[-1]) if alone else RECALIBRATED_FRAMES
+    return moved >= RECALIBRATED_STEPS or (moved > 0 and passed(frames, samples, added))
 
 
 class Recalibration:
