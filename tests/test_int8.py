@@ -164,7 +164,7 @@ def test_what_is_refused_replaces_nothing(model, quantised, monkeypatch, tmp_pat
     notices = []
     with pytest.raises(ExportError, match="--check with a folder of"):
         attempt(model, out, notices=notices)
-    assert "2 labelled images are too few to tell a point of accuracy" in notices[0]
+    assert "too few to tell a point of accuracy: 2 labelled images" in notices[0]
 
 
 def test_float_and_int8_files_are_replaced_as_one(model, tmp_path, monkeypatch):
@@ -240,7 +240,7 @@ def test_errors(model, quantised, tmp_path, monkeypatch):
         attempt(model, out, Int8Options(check=str(foreign)))
     mixed, notices = write_images(tmp_path / "foreign", count=60), []
     attempt(model, out, Int8Options(check=str(mixed)), notices)
-    assert notices == [f"8 images of {mixed} show no class of the model: left out"]
+    assert notices == [f"left out: 8 images of {mixed} without a class that the model knows"]
     assert contents(out).keys() == before.keys()
 
     def full(*_args, **_options):

@@ -173,7 +173,7 @@ class ClassStatistics:
         rows = self.rows
         return self.triangle() if rows is None else LowRank(rows)
 
-    def embeddings(self, *, learned: bool = False) -> Tensor:
+    def embeddings(self, *, learned: Tensor | None = None) -> Tensor:
         """Return the label embeddings of all classes, (Z, C + 1), see `Factor.embeddings`."""
         return Factor(self).finish().embeddings(self.means, self.counts, learned=learned)
 

@@ -168,7 +168,7 @@ class Factor:
             return x.double().square().sum(dim=1) / self._scale
         return self._matrix.lengths(x.T.to(self._dtype))
 
-    def embeddings(self, means: Tensor, counts: Tensor, *, learned: bool = False) -> Tensor:
+    def embeddings(self, means: Tensor, counts: Tensor, *, learned: Tensor | None = None) -> Tensor:
         """Return the label embeddings that classify best if classes are Gaussian.
 
         Row z is (Sigma^-1 mu_z, -1/2 mu_z^T Sigma^-1 mu_z) with class mean mu_z: its dot product
@@ -184,19 +184,31 @@ class Factor:
         Args:
             means: (Z, C).
             counts: Samples of each, (Z,).
-            learned: Whether the features are those of layers that have learned the samples: their
-                means are off by more, `LEARNED_GAP`, and the bound is `LEARNED_MARGIN`.
+            learned: How many different samples of each class the layers have learned that give the
+                features, (Z,): their means are off by more, `LEARNED_GAP`, and the bound is
+                `LEARNED_MARGIN`. None for features that do not learn.
 
         Returns:
             (Z, C + 1); the row of a class without samples is 0 but for a bias that rules it out.
         """
         rows = self.solve(means)
         places = torch.arange(len(means), device=means.device)
-        biases = self.biases(rows, means, counts, places, learned=learned)
+        if learned is None:
+            biases = self.biases(rows, means, counts, places)
+        else:  # those that were replayed count again in `counts`
+            different = torch.minimum(counts, learned.to(counts)).clamp(min=1)
+            different = different.masked_fill(counts == 0, 0)
+            biases = self.biases(rows, means, different, places, of_layers=True)
         return torch.cat([rows, biases[:, None]], dim=1)
 
     def biases(
-        self, rows: Tensor, means: Tensor, counts: Tensor, places: Tensor, *, learned: bool = False
+        self,
+        rows: Tensor,
+        means: Tensor,
+        counts: Tensor,
+        places: Tensor,
+        *,
+        of_layers: bool = False,
     ) -> Tensor:
         """Return the last numbers of some label embeddings, see `embeddings`.
 
@@ -205,7 +217,7 @@ class Factor:
             means: (Z, C).
             counts: (Z,).
             places: Of which classes, (K,).
-            learned: As in `embeddings`.
+            of_layers: Whether the features are those of layers that have learned the samples.
 
         Returns:
             (K,)
@@ -213,8 +225,8 @@ class Factor:
         lengths = (rows * means).sum(dim=1)  # (Z,)
         products = rows[places] @ means.T  # (K, Z)
         squared = lengths[places, None] + lengths - 2 * products
-        excess = (LEARNED_GAP if learned else 1.0) * self.error / counts.clamp(min=1)
-        margin = LEARNED_MARGIN if learned else MARGIN
+        excess = (LEARNED_GAP if of_layers else 1.0) * self.error / counts.clamp(min=1)
+        margin = LEARNED_MARGIN if of_layers else MARGIN
         allowed = bounded(excess, squared, counts, places, margin)
         return (-0.5 * (lengths[places] - allowed)).masked_fill(counts[places] == 0, NEVER)
 

@@ -95,6 +95,14 @@ class Trainer(Generic[T]):
         if self.replay is not None:
             self.replay.declare(state)
 
+    @property
+    def different(self) -> Tensor:
+        """How many samples of each class were added, however often they were replayed, (Z,)."""
+        counts = torch.tensor(self.taught)
+        for _, target in self.pending:
+            counts[target] += 1
+        return counts
+
     def samples(self) -> dict[str, Tensor]:
         """Return the waiting samples."""
         labels = {"labels": torch.tensor([target for _, target in self.pending]).long()}

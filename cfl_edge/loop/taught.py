@@ -28,7 +28,7 @@ class Taught:
         >>> taught = Taught()
         >>> for number in range(40):
         ...     taught.add("mug", "cup" if number > 20 else "mug")
-        >>> taught.advice({"mug": 40, "pen": 3})
+        >>> taught.advice({"mug": 40, "cup": 40, "pen": 3})
         {'mug': 'often taken for cup: show both from other sides', 'pen': 'show more of it'}
     """
 

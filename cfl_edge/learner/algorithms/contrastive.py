@@ -226,7 +226,8 @@ class ContrastiveAlgorithm(Linear, Algorithm):
             return None
         targets = kept["labels"].to(self.device)
         end, x, *_ = torch.split(kept["features"].float(), self.inputs.channels, dim=1)
-        layers = layer_scores(self.statistics, self.network, kept["h0"].float(), self.chunk)
+        embeddings = layer_embeddings(self.statistics, self.trainer.different)
+        layers = layer_scores(embeddings, self.network, kept["h0"].float(), self.chunk)
         frozen = self.joint.held_out_scores(end, x, targets)
         return gain(frozen, LAYERS_WEIGHT * layers, targets)
 
@@ -263,7 +264,8 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         Args:
             whole: Whether of all classes; where there are many, those that have changed are enough.
         """
-        layers = layer_embeddings(self.statistics, beside=self.joint is not None)
+        different = None if self.joint is None else self.trainer.different
+        layers = layer_embeddings(self.statistics, different)
         known = known_classes(self.statistics)
         if self.joint is None:
             self._readout.renew(layers[0], layers[1:], known, scale=LAYERS_SCALE)

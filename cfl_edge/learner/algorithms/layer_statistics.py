@@ -24,14 +24,17 @@ def known_classes(sources: Sequence[ClassStatistics]) -> Tensor:
     return torch.stack([source.counts > 0 for source in sources]).all(dim=0)
 
 
-def layer_embeddings(sources: Sequence[ClassStatistics], *, beside: bool = True) -> list[Tensor]:
+def layer_embeddings(
+    sources: Sequence[ClassStatistics], learned: Tensor | None = None
+) -> list[Tensor]:
     """Return the label embeddings on the features of each layer, (Z, C_l + 1) each.
 
     Args:
         sources: Of each layer.
-        beside: Whether they count beside the joint features; alone, no class may gain so much.
+        learned: How many different samples of each class the layers have learned, (Z,), where they
+            count beside the joint features. Alone, no class may gain so much.
     """
-    return [source.embeddings(learned=beside) for source in sources]
+    return [source.embeddings(learned=learned) for source in sources]
 
 
 def take(sources: Sequence[ClassStatistics], features: Sequence[Tensor], targets: Tensor) -> None:
@@ -62,18 +65,16 @@ def replace(sources: Sequence[ClassStatistics], estimated: Sequence[ClassStatist
 
 
 @torch.no_grad()
-def layer_scores(
-    sources: Sequence[ClassStatistics], network: Network, h0: Tensor, chunk: int
-) -> Tensor:
+def layer_scores(embeddings: Sequence[Tensor], network: Network, h0: Tensor, chunk: int) -> Tensor:
     """Return the sum of the layers' log likelihoods of all classes, (N, Z).
 
     Args:
-        sources: Of each layer.
+        embeddings: Label embeddings on each layer, (Z, C_l + 1) each.
         network: The layers.
         h0: What the first one reads, (N, C, H, W).
         chunk: Samples that pass the layers at a time.
     """
-    rows, scores = [each.T for each in layer_embeddings(sources)], []
+    rows, scores = [each.T for each in embeddings], []
     for part in torch.split(h0, chunk):
         pooled = zip(network(part), rows, strict=True)
         scores.append(torch.stack([with_constant(h) @ each for h, each in pooled]).sum(dim=0))

@@ -44,7 +44,8 @@ def lag(moved: int, samples: Sequence[int], added: Mapping[int, int], *, alone: 
         moved: Gradient steps since they were.
         samples: As in `passed`.
         added: As in `passed`.
-        alone: Whether nothing but layers predicts: each step of a new class changes all.
+        alone: Whether nothing but layers predicts: each step of a class changes all, as long as
+            it has less than half of the samples of another.
 
     Example:
         >>> lag(64, [90, 90], {0: 1}, alone=False), lag(3, [90, 16], {1: 1}, alone=False)
@@ -54,8 +55,10 @@ def lag(moved: int, samples: Sequence[int], added: Mapping[int, int], *, alone: 
     """
     if len(samples) * FEWEST_SAMPLES > RECALIBRATED_SAMPLES:
         return False
-    frames = range(1, RECALIBRATED_FRAMES[-1]) if alone else RECALIBRATED_FRAMES
-    return moved >= RECALIBRATED_STEPS or (moved > 0 and passed(frames, samples, added))
+    is_due = passed(RECALIBRATED_FRAMES, samples, added) or (
+        alone and any(samples[z] < min(RECALIBRATED_FRAMES[-1], max(samples) / 2) for z in added)
+    )
+    return moved >= RECALIBRATED_STEPS or (moved > 0 and is_due)
 
 
 class Recalibration:
