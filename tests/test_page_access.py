@@ -29,6 +29,7 @@ def taught(session):
     session.samples.update(mug=40, pen=20, leaf=7)
     session.mailbox.submit("label", {"label": "mug", "seconds": 0.5}).result(5)
     until(lambda: session.page.album.thumbnails.shown().get("mug"))
+    session.mailbox.submit("unlabel", {}).result(5)
     session.score = 0.3
     shown = session.page.album.thumbnails.shown()["mug"]
     session.suspects = [{"frames": shown, "label": "mug", "looks_like": "pen", "margin": 0.9}]
@@ -145,6 +146,7 @@ def test_the_focus_stays_where_the_keyboard_was(browser, taught):
         page.get_by_role("link", name="Skip these pictures").press("Enter")
         page.keyboard.press("Tab")
         assert page.evaluate("() => document.activeElement.id") == "export"
+        page.get_by_role("button", name="mug is right").first.wait_for()
         page.get_by_role("button", name="Keep mug").focus()
         page.keyboard.press("Enter")
         page.get_by_role("button", name="Keep mug").wait_for(state="detached")
