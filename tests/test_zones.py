@@ -199,9 +199,9 @@ def test_a_lost_source_costs_no_zone_what_it_learned(zones, tmp_path, monkeypatc
         )  # the label holds from the second on
 
 
-def test_a_full_disk_of_one_zone_ends_all_and_the_others_are_saved(
-    stream, zones, tmp_path, monkeypatch
-):
+@pytest.fixture
+def full_door(monkeypatch):
+    """No model of the zone `door` can be saved."""
     save = Store.save
 
     def full(store, *a, **k):
@@ -210,6 +210,10 @@ def test_a_full_disk_of_one_zone_ends_all_and_the_others_are_saved(
         return save(store, *a, **k)
 
     monkeypatch.setattr(Store, "save", full)
+
+
+@pytest.mark.usefixtures("full_door")
+def test_a_full_disk_of_one_zone_ends_all_and_the_others_are_saved(stream, zones, tmp_path):
     _, learned = teach(stream, zones, tmp_path / "model", export=False)
     assert isinstance(learned["door"].failed, ModelWriteError)
     assert "the disk is full" in learned["door"].failed.problem
@@ -220,18 +224,11 @@ def test_a_full_disk_of_one_zone_ends_all_and_the_others_are_saved(
     assert not Store(tmp_path / "model/door").exists()
 
 
+@pytest.mark.usefixtures("full_door")
 def test_a_lost_source_does_not_hide_a_save_that_fails(zones, tmp_path, monkeypatch):
     script = Script(*frames(6, labelled=False), StreamLostError("gone", hint="plug it in"))
     monkeypatch.setattr(learn_module, "open_learn_stream", lambda *_: script)
     (zones.parent / "zones.toml").write_text(TWO.replace("80", "16").replace("60", "8"))
-    save = Store.save
-
-    def full(store, *a, **k):
-        if store.folder.name == "door":
-            raise ModelWriteError("the disk is full", hint="free some space")
-        return save(store, *a, **k)
-
-    monkeypatch.setattr(Store, "save", full)
     _, learned = teach("demo:", zones, tmp_path / "model", export=False)
     assert "the disk is full" in learned["door"].failed.problem
     assert learned["bin"].failed is None

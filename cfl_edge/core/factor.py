@@ -97,7 +97,8 @@ class Factor:
             squares = scatter.square_sum() / self.samples**2
             alpha = shrinkage(self._scale * channels, squares, channels, self.samples)
         self.alpha = alpha
-        self._matrix: Triangle | OneBlock | LowRank | None = None  # a multiple of the identity
+        # None: a multiple of the identity.
+        self._matrix: Triangle | OneBlock | LowRank | None = None
         if alpha < 1:
             share = (1 - alpha) / self.samples
             if isinstance(scatter, Triangle) and channels <= ONE_BLOCK:

@@ -52,6 +52,8 @@ def lag(moved: int, samples: Sequence[int], added: Mapping[int, int], *, alone: 
         (True, True)
         >>> lag(1, [90, 8], {1: 1}, alone=False), lag(1, [90, 8], {1: 1}, alone=True)
         (False, True)
+        >>> lag(64, [90] * 40, {0: 1}, alone=False)  # too few samples of each of so many classes
+        False
     """
     if len(samples) * FEWEST_SAMPLES > RECALIBRATED_SAMPLES:
         return False
