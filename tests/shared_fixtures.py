@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from browser_page import chromium
 from command_line import SMALL, cfl_edge, write_images
-from fleet_boards import board
+from fleet_boards import board, config
 from frigate_server import Frigate, serving
 from lessons import Lesson
 from mosquitto import Mosquitto, free_port, require_mosquitto
@@ -153,6 +153,12 @@ def hall(tmp_path):
 def kitchen(tmp_path):
     """A board that learned one of them, and another."""
     return board(tmp_path / "kitchen", {1: 12, 2: 15})
+
+
+@pytest.fixture
+def boards(hall, kitchen, tmp_path):
+    """Both, and a third whose layers were drawn anew."""
+    return [hall, kitchen, board(tmp_path / "foreign", {0: 5}, setup=config(seed=3))]
 
 
 @pytest.fixture(params=["unused", "in use"])

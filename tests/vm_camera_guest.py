@@ -5,18 +5,15 @@ Run by `test_vm_camera.py`. It prints what happened and judges nothing.
 
 from __future__ import annotations
 
-import faulthandler
-import json
-import os
 import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+
+from vm_scenarios import Report, run_scenarios
 
 from cfl_edge.errors import StreamError
 from cfl_edge.stream.frame import Frame
@@ -25,7 +22,6 @@ from cfl_edge.stream.options import StreamOptions
 
 DEVICE = "/dev/video0"
 DRIVER = Path("/sys/bus/platform/drivers/vivid")
-Report = dict[str, Any]
 
 
 def control(name: str, value: int = 1) -> None:
@@ -279,20 +275,5 @@ def lost_or_not(fault: str) -> Report:
         return {"before": before, "after": after, "dropped": stream.dropped, "notices": notices}
 
 
-def main() -> None:
-    for name in sys.argv[1:] or SCENARIOS:
-        start_s = time.monotonic()
-        faulthandler.dump_traceback_later(40, exit=True)
-        try:
-            report = SCENARIOS[name]()
-        except Exception:  # the host's test shows it and fails
-            report = {"traceback": traceback.format_exc()}
-        report |= {"scenario": name, "took_s": round(time.monotonic() - start_s, 2)}
-        print(json.dumps(report), flush=True)
-    print(json.dumps({"scenario": "imports", "torch": "torch" in sys.modules}), flush=True)
-    sys.stdout.flush()
-    os._exit(0)  # emulated interpreter exit takes seconds
-
-
 if __name__ == "__main__":
-    main()
+    run_scenarios(SCENARIOS, limit_s=40)

@@ -5,18 +5,13 @@ Run by `test_vm_uvc.py`. It prints what happened and judges nothing.
 
 from __future__ import annotations
 
-import faulthandler
 import io
-import json
-import os
-import sys
 import time
-import traceback
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from PIL import Image
+from vm_scenarios import Report, run_scenarios
 from vm_uvc import Sent, UvcCamera, nodes, wait_for_node
 
 from cfl_edge.serve.pictures import live_jpeg
@@ -27,7 +22,6 @@ from cfl_edge.stream.options import StreamOptions
 BITS = 8
 SIZE, ODD_SIZE = (640, 360), (641, 361)
 PADDING = bytes(700)
-Report = dict[str, Any]
 
 
 def draw(number: int, size_px: tuple[int, int]) -> np.ndarray:
@@ -181,20 +175,5 @@ SCENARIOS: dict[str, Callable[[], Report]] = {
 }
 
 
-def main() -> None:
-    for name in sys.argv[1:] or SCENARIOS:
-        start_s = time.monotonic()
-        faulthandler.dump_traceback_later(100, exit=True)
-        try:
-            report = SCENARIOS[name]()
-        except Exception:  # the host's test shows it and fails
-            report = {"traceback": traceback.format_exc()}
-        report |= {"scenario": name, "took_s": round(time.monotonic() - start_s, 2)}
-        print(json.dumps(report), flush=True)
-    print(json.dumps({"scenario": "imports", "torch": "torch" in sys.modules}), flush=True)
-    sys.stdout.flush()
-    os._exit(0)  # emulated interpreter exit takes seconds
-
-
 if __name__ == "__main__":
-    main()
+    run_scenarios(SCENARIOS, limit_s=100)
