@@ -1,7 +1,9 @@
 """Fixtures that several test files share."""
 
+import errno
 import os
 import shutil
+import stat
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from zone_scenes import TWO, scene, teach, truth
 
 from cfl_edge.core import networks
 from cfl_edge.lab.learners.offered import rivals
+from cfl_edge.model import replacing
 from cfl_edge.model.store import Store
 from cfl_edge.onnx import model_trial, trial
 
@@ -54,6 +57,23 @@ def _no_waiting_for_a_disk():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", os.fstat)
         yield
+
+
+@pytest.fixture
+def lesser_file_system(monkeypatch):
+    """What a share or a FAT disk refuses: links, modes, owners, exchange, fsync on a folder."""
+
+    def refuse(*_args, **_keywords):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    for call in ("link", "chmod", "chown"):
+        monkeypatch.setattr(os, call, refuse)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(replacing, "_rename", lambda *_: False)
 
 
 @pytest.fixture(scope="session")

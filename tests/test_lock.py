@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -69,6 +70,18 @@ def test_a_file_in_the_way(tmp_path):
         ModelLock(tmp_path / "m").__enter__()
     with pytest.raises(ModelWriteError, match="file is in the way"):
         ModelLock(tmp_path / "m" / "n").__enter__()
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / "lock").touch()
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    assert lock.holder(tmp_path) is None
+    with pytest.raises(ModelWriteError, match="file system has no locks") as caught:
+        ModelLock(tmp_path).__enter__()
+    assert "nolock" in caught.value.hint
 
 
 def test_a_read_only_place():

@@ -55,6 +55,13 @@ def test_all_are_replaced_and_the_rest_stays(out, others):
     assert modes == [0o640, 0o604]
 
 
+def test_on_a_file_system_without_links_and_modes(out, lesser_file_system):
+    replace_files(out, NEW)
+    replace_files(out, OLD)
+    assert contents(out) == OLD
+    assert list(out.parent.iterdir()) == [out]
+
+
 def test_a_folder_is_exchanged_only_where_it_holds_nothing_else(out, monkeypatch):
     before = out.stat().st_ino
     with staged_files(out, parts(NEW), beside=["model-int8.onnx"]) as (model, *_):

@@ -34,6 +34,10 @@ HOSTILE = {
         '["caf\\u00e9"]\nregion = "0,0,0.5,1"\n["cafe\\u0301"]\nregion = "0,0,0.5,1"',
         "expected a name of its own",
     ),
+    "capitals": (
+        '[Door]\nregion = "0,0,0.5,1"\n[door]\nregion = "0,0,0.5,1"',
+        "a zone 'door', expected a name of its own, also in capitals",
+    ),
 }
 
 

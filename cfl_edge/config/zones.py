@@ -52,10 +52,11 @@ def read_zones(path: Path) -> dict[str, Zone]:
         )
     zones: dict[str, Zone] = {}
     for name, table in tables.items():
-        if NAME.fullmatch(nfc(name)) is None or nfc(name) in zones:
+        taken = {known.casefold() for known in zones}  # Door and door are one folder on FAT
+        if NAME.fullmatch(nfc(name)) is None or nfc(name).casefold() in taken:
             raise UsageError(
-                f"--zones {path} has a zone '{visible(name[:64])}', expected a name of its own: up "
-                "to 32 letters, digits, _ and -",
+                f"--zones {path} has a zone '{visible(name[:64])}', expected a name of its own, "
+                "also in capitals: up to 32 letters, digits, _ and -",
                 hint=f"[door] in {path}",
             )
         zones[nfc(name)] = _zone(path, name, table)

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -142,9 +141,9 @@ def write(
     Raises:
         OSError: As the system reports it; nothing is left of what was written.
     """
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=new.parent))
+    temporary = new.parent / f"{TEMPORARY}{os.urandom(4).hex()}"
+    os.mkdir(temporary)  # mkdtemp's 0700 would keep others from reading, and FAT has no chmod
     try:
-        os.chmod(temporary, 0o755)  # mkdtemp's 0700 would keep other users from reading
         for name, group in groups.items():
             if previous is None or not _link(previous / name, temporary / name, group):
                 write_file(temporary / name, group.parts, written=written)

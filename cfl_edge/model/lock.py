@@ -37,6 +37,8 @@ def holder(folder: Path) -> str | None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _written(descriptor) or "unknown"
+    except OSError:
+        return None  # a file system without locks: `ModelLock` tells of it
     finally:
         os.close(descriptor)
     return None

@@ -306,7 +306,8 @@ def _back_up(stage: Path, real: Path, names: Sequence[str]) -> dict[str, Path]:
             try:
                 os.link(real / name, backups[name], follow_symlinks=False)
             except OSError:  # a file system without links
-                shutil.copy2(real / name, backups[name], follow_symlinks=False)
+                shutil.copyfile(real / name, backups[name], follow_symlinks=False)
+                _copy_mode(real / name, backups[name])
     return backups
 
 
@@ -315,7 +316,8 @@ def _copy_mode(old: Path, new: Path) -> None:
         status = os.lstat(old)
     except FileNotFoundError:
         return
-    if stat.S_ISREG(status.st_mode):
+    # Where they are the same already, it may be because the file system has but one mode.
+    if stat.S_ISREG(status.st_mode) and status.st_mode != os.lstat(new).st_mode:
         os.chmod(new, stat.S_IMODE(status.st_mode))
 
 

@@ -15,6 +15,7 @@ from cfl_edge.errors import ModelWriteError, existing, quoted
 TEMPORARY = ".writing-"  # what every name starts with that a crash may leave behind
 
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM}
+_NO_SUCH_CALL = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}  # as SMB says of fsync on a folder
 
 
 def write_error(
@@ -53,6 +54,9 @@ def write_error(
             "its file system is read-only",
             "remount it writable, or name a place on another disk",
         )
+    elif error.errno == errno.ENOLCK:
+        reason = "its file system has no locks"
+        hint = "mount it with -o nolock (NFS), or name a place on another disk"
     elif error.errno == errno.ELOOP and error.filename is not None:
         reason = str(error.strerror)
         hint = f"rm {quoted(error.filename)}, or name another folder"
@@ -98,7 +102,7 @@ def write_file(
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the disk knows which names are in a folder.
+    """Wait until the disk knows which names are in a folder, where its file system can do that.
 
     Raises:
         OSError: As the system reports it.
@@ -106,6 +110,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_CALL:
+            raise
     finally:
         os.close(descriptor)
 
