@@ -17,6 +17,7 @@ FUNCTIONS = [
     allocator.keep_freed_memory,
     allocator.return_freed_memory,
     allocator.give_back,
+    allocator.drop_idle_code,
 ]
 FALLS = """
 import json, re
@@ -55,6 +56,38 @@ found.append(before - resident_mib())
 print(json.dumps(found))
 """
 
+CODE = """
+import ctypes, json, re
+import torch
+from pathlib import Path
+from mmap import ACCESS_READ, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE, mmap
+from cfl_edge.core.allocator import *
+
+def resident_mib(name):
+    _, *mappings = re.split(r"(?m)^(?=[0-9a-f]+-)", Path("/proc/self/smaps").read_text())
+    wanted = [each for each in mappings if each.splitlines()[0].endswith(name)]
+    return sum(int(re.search(r"Rss: +(\\d+)", each)[1]) for each in wanted) / 1024
+
+Path(FILE).write_bytes(bytes([7]) * 2**20)
+maps = {}
+for kind in ("as it was", "changed"):
+    with open(FILE, "rb") as file:
+        writable = mmap(file.fileno(), 0, flags=MAP_PRIVATE, prot=PROT_READ | PROT_WRITE)
+    array = (ctypes.c_char * 2**20).from_buffer(writable)
+    assert set(bytes(array)) == {7}  # resident from here
+    if kind == "changed":
+        writable[5] = 9
+    address = ctypes.c_void_p(ctypes.addressof(array))
+    assert ctypes.CDLL(None).mprotect(address, ctypes.c_size_t(2**20), PROT_READ | PROT_EXEC) == 0
+    maps[kind] = array
+before = resident_mib(""), resident_mib(FILE)
+drop_idle_code()
+after = resident_mib(""), resident_mib(FILE)
+read = {kind: [array[4][0], array[5][0]] for kind, array in maps.items()}
+assert float(torch.ones(3, 3).matmul(torch.ones(3, 3)).sum()) == 27
+print(json.dumps([before, after, read]))
+"""
+
 
 @pytest.fixture(scope="module")
 def falls_mib():
@@ -91,6 +124,18 @@ def test_the_choice_may_be_changed_any_number_of_times():
     assert child.returncode == 0
 
 
+@GLIBC
+def test_code_leaves_resident_memory_and_is_read_again_but_for_what_was_changed(tmp_path):
+    """As by a debugger that set a breakpoint."""
+    with process(CODE.replace("FILE", repr(str(tmp_path / "code")))) as child:
+        out, err = child.communicate(timeout=60)
+    assert err == ""
+    (before, before_file), (after, after_file), read = json.loads(out)
+    assert (before_file, after_file) == (2, 1)
+    assert before - after > 20  # of torch alone
+    assert read == {"as it was": [7, 7], "changed": [7, 9]}
+
+
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
 def test_another_c_library_is_left_alone(function, monkeypatch):
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
@@ -107,3 +152,9 @@ def test_a_c_library_without_glibcs_version_is_another_one(monkeypatch):
     monkeypatch.setattr(allocator.sys, "platform", "linux")
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: object())
     assert allocator._glibc.__wrapped__() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_kernel_that_lists_no_mappings_is_left_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(allocator, "SMAPS", tmp_path / "smaps")
+    assert allocator.drop_idle_code() is None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import cache
+from pathlib import Path
 
 MIB = 2**20
 LARGE_BYTES = 16 * MIB  # features above this size are given back layer by layer
@@ -18,6 +19,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 RETURNED_BYTES = 256 * 1024  # blocks from here on go back at once: resident is what is alive
 KEPT_BLOCK_BYTES = 32 * MIB  # glibc's largest value
 KEPT_BYTES = 64 * MIB  # free memory that is kept at the end of the heap
+MADV_DONTNEED = 4  # of Linux's mman.h
+SMAPS = Path("/proc/self/smaps")
 
 
 def keep_freed_memory() -> None:
@@ -44,6 +47,26 @@ def give_back() -> None:
     """Return the free pages of the heap to the system: its holes stay, but not resident."""
     if (libc := _glibc()) is not None:
         libc.malloc_trim(0)
+
+
+def drop_idle_code() -> None:
+    """Take the code of libraries out of resident memory: what runs again comes back by itself.
+
+    Loading torch runs through 60 MiB of code, most of it once. Its pages stay in the cache of the
+    file system, which Linux frees first when memory is short. Code that was changed in memory, as
+    by a debugger, stays resident.
+    """
+    if (libc := _glibc()) is None or not SMAPS.exists():  # a kernel may be built without it
+        return
+    start = end = 0
+    for line in SMAPS.read_text(errors="surrogateescape").splitlines():
+        first, second, *rest = line.split(maxsplit=5)
+        if not first.endswith(":"):  # a mapping begins: "7f00-7f20 r-xp 0000 fe:01 42 /lib/a.so"
+            start, end = (int(address, 16) for address in first.split("-"))
+            if second != "r-xp" or not rest[-1].startswith("/"):
+                end = start
+        elif first == "Anonymous:" and second == "0" and end > start:
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
 
 
 def _mallopt(parameter: int, value: int) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 from cfl_edge.config.learn import LearnSettings
-from cfl_edge.core.allocator import return_freed_memory
 from cfl_edge.errors import CflEdgeError, UsageError, export_command, quoted
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import ring_bytes
@@ -337,7 +336,6 @@ def _export(learner: Learner, settings: LearnSettings, on_notice: Notice) -> Exp
     from cfl_edge.loop.export import note_older_int8
 
     on_notice("exporting to ONNX")
-    return_freed_memory()  # the export's peak must not come on top of learning's
     out = settings.model / ONNX_FOLDER
     exported = export_learner(learner, out)
     note_older_int8(out, settings.model, on_notice)

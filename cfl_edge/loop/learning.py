@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import final
 
+from cfl_edge.core.allocator import drop_idle_code, return_freed_memory
 from cfl_edge.core.features import Encoded
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.checkpoints import Checkpoints
@@ -129,6 +130,8 @@ class Learning(Work):
             if teaching.learned:
                 self._checkpoints.save()
             return
+        return_freed_memory()  # what saving and the export take must not add to learning's peak
+        drop_idle_code()
         if teaching.learned and not interrupts.requested:
             self._learner.recalibrate()
         if self._newest is not None:

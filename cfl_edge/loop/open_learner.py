@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from cfl_edge.config.learn import LearnSettings
-from cfl_edge.core.allocator import MIB, give_back, keep_freed_memory, return_freed_memory
+from cfl_edge.core.allocator import (
+    MIB,
+    drop_idle_code,
+    give_back,
+    keep_freed_memory,
+    return_freed_memory,
+)
 from cfl_edge.core.device import choose_device
 from cfl_edge.defaults import BACKBONE
 from cfl_edge.errors import ModelError, UsageError
@@ -104,6 +110,8 @@ def open_learner(
     if settings.memory_mib is not None:
         config = _fitted(config, settings, saved is not None, late_labels, on_notice)
     return_freed_memory()  # reading the backbone's weights must leave no holes in the heap
+    if settings.memory_mib is None:  # whose limit counts what comes back of it
+        drop_idle_code()
     backbones = {} if backbones is None else backbones
     key = config.backbone, config.statistics_mib, config.resolved_image_px()
     shared = backbones.get(key)
