@@ -105,6 +105,36 @@ def test_a_damaged_jpeg_is_refused(damage: object) -> None:
         decode_image(damage(red, blue))
 
 
+def test_few_neighbours_of_about_one_size_pass_as_one() -> None:
+    cells = np.random.default_rng(0).integers(0, 256, (45, 60, 3), np.uint8)
+    scene = Pillow.fromarray(cells).resize((640, 480), Pillow.Resampling.BICUBIC)
+    turned = [scene.crop((4 * k, 2 * k, 4 * k + 320, 2 * k + 240)) for k in range(41)]
+    frames = [encode(frame, quality=80, subsampling="4:2:2") for frame in turned]
+    passed, at = [], np.random.default_rng(1).uniform(0.3, 0.8, 40)
+    for k, (one, other) in enumerate(pairwise(frames)):
+        assert abs(len(one) - len(other)) < 1000
+        cut = int(len(one) * at[k])
+        try:
+            decode_image(one[:cut] + other[cut:])
+        except ImageError:
+            continue
+        passed.append(k)
+    assert len(passed) <= 8
+
+
+def test_a_few_bytes_behind_the_last_block_are_no_damage() -> None:
+    data = encode(picture(0))
+    for count in range(12):  # as libjpeg tells of webcams: "extraneous bytes before marker 0xd9"
+        extra = np.random.default_rng(count).integers(0, 255, count, np.uint8).tobytes()
+        assert decode_image(data[:-2] + extra + data[-2:]).shape == (240, 320, 3)
+
+
+def test_a_last_block_without_its_last_bits_is_refused() -> None:
+    data = encode(picture(0))
+    with pytest.raises(ImageError, match="damaged"):
+        decode_image(data[:-4] + data[-2:])
+
+
 def test_a_png_is_whole_or_refused() -> None:
     image = picture(3)
     data = encode(image, "PNG")

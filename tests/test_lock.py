@@ -36,6 +36,10 @@ def holder(tmp_path):
 def test_the_second_process_is_told_who_holds_it(tmp_path, holder):
     with pytest.raises(ModelLockedError, match=rf"process {holder.pid} is at work") as caught:
         ModelLock(tmp_path / "m").__enter__()
+    assert caught.value.hint.startswith("Ctrl-C in its terminal saves and ends it, so does kill")
+    (tmp_path / "m" / lock.SOCKET).touch()  # as of a session that learns
+    with pytest.raises(ModelLockedError) as caught:
+        ModelLock(tmp_path / "m").__enter__()
     hint = caught.value.hint
     assert hint.startswith(f"cfl-edge classes list {tmp_path / 'm'}, undo")
     assert hint.index("Ctrl-C") < hint.index(f"kill -INT {holder.pid}")

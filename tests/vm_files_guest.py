@@ -59,14 +59,13 @@ def used(place: Path) -> dict[str, Any]:
     for time in ("exported", "exported again"):
         do(time, "export", model, "-o", model / "onnx")
     (place / "shared").mkdir()
-    board = ("fleet", "sync", place / "shared", "--model")
-    do("shared", *board, model, "--board", "Hall")
-    other = ("learn", "--model", place / "other", *SMALL, "--no-export", "--stream")
-    do("other", *other, "demo:?frames=12&seed=3")
-    do("shared in capitals", *board, place / "other", "--board", "hall")
+    for seed, (board, folder) in enumerate((("Hall", "one"), ("hall", "other"))):
+        options = ("--model", place / folder, "--learner", "slda", *SMALL[:2], *SMALL[4:])
+        do(folder, "learn", *options, "--no-export", "--stream", f"demo:?frames=12&seed={seed}")
+        words = ("fleet", "sync", place / "shared", "--model", place / folder, "--board", board)
+        do(f"{folder} shared", *words)
     (place / "zones.toml").write_text(ZONES)
-    do("zones", *learn[:2], place / "hall", *learn[3:], "demo:?frames=4", "--zones",
-       place / "zones.toml")  # fmt: skip
+    do("zones", *learn[:2], place / "hall", *learn[3:], "demo:", "--zones", place / "zones.toml")
     with ModelLock(model):
         told["held"] = {"holder": holder(model) == str(os.getpid())}
         do("in use", "classes", "add", model, "fox")

@@ -89,12 +89,13 @@ class ModelLock:
         except BlockingIOError:
             number = _written(descriptor)
             os.close(descriptor)
-            named = shlex.quote(str(self.folder))
+            reach = f"cfl-edge classes list {shlex.quote(str(self.folder))}, undo, region and "
+            reach += "export reach it where it learns; "
+            reach = reach if os.path.exists(self.folder / SOCKET) else ""  # FAT has no sockets
             process = f"process {number}" if number else "another process"
             raise ModelLockedError(
                 f"{self.folder} is in use: {process} is at work on it",
-                hint=f"cfl-edge classes list {named}, undo, region and export reach it where it "
-                "learns; Ctrl-C in its terminal saves and ends it, so does kill -INT "
+                hint=f"{reach}Ctrl-C in its terminal saves and ends it, so does kill -INT "
                 f"{number}; or name another folder"
                 if number
                 else "wait for it, or name another folder",

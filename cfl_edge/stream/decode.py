@@ -27,8 +27,8 @@ LARGEST_PX = 64_000_000
 STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(LARGEST_PX)}
 """Refuses damaged images rather than filling them up with grey or with the image before."""
 
-SPARE_BYTES = 1024
-"""More than the last 16 x 16 pixels of a JPEG take, and than the padding that cameras append."""
+SPARE_BYTES = 16
+"""More than webcams put behind the last block of a JPEG (up to 11 bytes), zeros and ones apart."""
 
 # What cameras, telephones and scanners write, by its content. The usual formats come first: Pillow
 # loads its other decoders only where these do not fit.
@@ -45,6 +45,7 @@ READING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, Memo
 """What Pillow raises for damaged files: its decoders differ."""
 
 START_OF_SCAN, END_OF_JPEG, HUFFMAN_TABLES = b"\xff\xda", b"\xff\xd9", b"\xff\xc4"
+NO_CODE = 8 * b"\xff\x00"  # ones, of which no Huffman code consists (ITU-T T.81, C.2)
 
 ORIENTATION = 0x0112  # of EXIF
 SHOWN_AS = {  # matrices of `show_as`, by the orientation
@@ -177,7 +178,7 @@ def decode_image(data: bytes) -> Image:
     """Return a JPEG or PNG as uint8 RGB, shape (H, W, 3), if nothing of it is missing.
 
     Its decoder has to find every block, and a JPEG's end must follow the last of them: of two
-    images that a camera or a line ran together, data remain.
+    images that a camera or a line ran together, data remain, or are missing.
 
     Args:
         data: The image; what follows its end is ignored.
@@ -205,7 +206,7 @@ def decode_picture(data: bytes, reduce: Reduce) -> Picture:
             by = reduce(full_px)
     codec = "mjpeg" if is_jpeg else "png"
     lowres = {"lowres": str(by.bit_length() - 1)} if by > 1 else {}
-    frame = _decode_strictly(codec, whole, **lowres)
+    frame = _decode_strictly(codec, _ended(whole) if is_jpeg else whole, **lowres)
     if frame is None or (is_jpeg and START_OF_SCAN not in whole):  # FFmpeg takes a mere header
         raise ImageError("damaged")
     if is_jpeg and one_scan and _has_spare_data(whole):
@@ -233,15 +234,19 @@ def with_tables(jpeg: bytes) -> bytes:
 
 
 def _has_spare_data(jpeg: bytes) -> bool:
-    """Whether a JPEG of one scan is decoded without the last of its data as well.
-
-    Where there are fewer data, FFmpeg takes what it lacks for zeros, and finds flat blocks in them.
-    """
-    scan_bytes = len(jpeg) - jpeg.rindex(START_OF_SCAN)
-    if scan_bytes < 2 * SPARE_BYTES:
+    """Whether a JPEG of one scan is decoded without the last of its data as well."""
+    data = jpeg.removesuffix(END_OF_JPEG).rstrip(NO_CODE)[:-SPARE_BYTES]  # without the padding
+    if len(data) - jpeg.rindex(START_OF_SCAN) < SPARE_BYTES:  # its header is as long
         return False
-    shortened = jpeg[: -SPARE_BYTES - len(END_OF_JPEG)] + END_OF_JPEG
-    return _decode_strictly("mjpeg", shortened, lowres="3") is not None
+    return _decode_strictly("mjpeg", _ended(data), lowres="3") is not None
+
+
+def _ended(jpeg: bytes) -> bytes:
+    """Return a JPEG that cannot be decoded if its data lack a bit.
+
+    FFmpeg would take zeros for it, and find flat blocks in them.
+    """
+    return jpeg.removesuffix(END_OF_JPEG) + NO_CODE + END_OF_JPEG
 
 
 def _decode_strictly(codec: str, data: bytes, **options: str) -> av.VideoFrame | None:
