@@ -1,11 +1,12 @@
 """The stream that a model learned from last, in the hints and results of other commands."""
 
 import json
+import os
 
 import pytest
 from command_line import SMALL, assert_error, cfl_edge, learn
 
-from cfl_edge.model.last_stream import last_stream, learn_command
+from cfl_edge.model.last_stream import is_zone, last_stream, learn_command
 from cfl_edge.model.store import Store
 
 
@@ -75,3 +76,20 @@ def test_a_damaged_model_is_no_error_of_a_hint(taught):
         path.write_text(json.dumps({"format_version": 1}))
     assert last_stream(taught) == "demo:"
     assert last_stream(taught / "none") == "demo:"
+
+
+def test_a_file_of_zones_that_cannot_be_read_names_no_zone(taught, tmp_path):
+    """And a hint waits for no FIFO."""
+    store, file = Store(taught), tmp_path / "zones.toml"
+    saved = store.load()
+    saved.manifest["counters"]["zones"] = str(file)
+    store.save(saved.manifest, saved.tensors)
+    assert not is_zone(taught)  # the file is gone
+    for text, zone in ((f"[{taught.name}]", True), ("[door]", False), ("[model", False)):
+        file.write_text(text)
+        assert is_zone(taught) is zone, text
+    file.write_bytes(b"\xff")
+    assert not is_zone(taught)
+    file.unlink()
+    os.mkfifo(file)
+    assert not is_zone(taught)

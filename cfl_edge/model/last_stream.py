@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
+import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cfl_edge.config.zones import read_zones
-from cfl_edge.errors import ModelError, UsageError, quoted
+from cfl_edge.errors import ModelError, quoted
 from cfl_edge.model.checkpoint import Damage, number_of, read_manifest
+from cfl_edge.model.opening import regular
+from cfl_edge.names import nfc
 
 REPORT = "contribution"  # in the manifest of what a board reports to a fleet
 STREAM = "stream"  # among the counters of a saved model
@@ -70,9 +73,12 @@ def zones_file(folder: Path) -> Path | None:
 def is_zone(folder: Path) -> bool:
     """Return whether a model is a zone's: its file of zones has one of the folder's name."""
     file = zones_file(folder)
+    if file is None:
+        return False
     try:
-        return file is not None and folder.name in read_zones(file)
-    except UsageError:  # it is gone, or is being edited
+        with open(file, opener=partial(regular, follow=True)) as text:
+            return folder.name in map(nfc, tomllib.loads(text.read()))
+    except (OSError, ValueError, RecursionError):  # it is gone, or is being edited
         return False
 
 

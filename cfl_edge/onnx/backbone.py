@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from cfl_edge.core.backbones import Backbone, CutNetwork, NoNetwork
 from cfl_edge.core.joint import JointFeatures, pooling_matrix
-from cfl_edge.onnx.builder import GraphBuilder, Value
+from cfl_edge.onnx.builder import BackboneGraph, GraphBuilder, Value
 from cfl_edge.onnx.metadata import IMAGE
 from cfl_edge.onnx.modules import append_module
 
 SHORTEST = np.float32(1e-12)  # as in torch.nn.functional.normalize
-
-
-class BackboneGraph(NamedTuple):
-    """A graph from `image` (N, size_px, size_px, 3) to what a backbone returns.
-
-    Args:
-        graph: To append to; it has no output yet.
-        h0: The features for the first layer, (C, H, W).
-        final: Pooled features of the network's end and joint features, (C_E + D,); None without a
-            network.
-    """
-
-    graph: GraphBuilder
-    h0: Value
-    final: Value | None
 
 
 def backbone_graph(backbone: Backbone, size_px: int) -> BackboneGraph:

@@ -187,3 +187,18 @@ def _varint(number: int) -> bytes:
         groups.append(number & 0x7F | 0x80)
         number >>= 7
     return bytes([*groups, number])
+
+
+class BackboneGraph(NamedTuple):
+    """A graph from `image` (N, size_px, size_px, 3) to what a backbone returns.
+
+    Args:
+        graph: To append to; it has no output yet.
+        h0: The features for the first layer, (C, H, W).
+        final: Pooled features of the network's end and joint features, (C_E + D,); None without a
+            network.
+    """
+
+    graph: GraphBuilder
+    h0: Value
+    final: Value | None

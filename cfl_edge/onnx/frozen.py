@@ -17,7 +17,8 @@ from torch import Tensor
 from cfl_edge.core.backbones import CutNetwork, build_backbone
 from cfl_edge.core.features import FrozenNetwork
 from cfl_edge.core.joint import JointFeatures
-from cfl_edge.onnx.backbone import BackboneGraph, backbone_graph
+from cfl_edge.onnx.backbone import backbone_graph
+from cfl_edge.onnx.builder import BackboneGraph
 from cfl_edge.onnx.errors import session_options
 from cfl_edge.onnx.network_file import OpenedNetwork, open_network
 from cfl_edge.onnx.network_name import PREFIX

@@ -18,8 +18,8 @@ import numpy as np
 from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within
 from cfl_edge.defaults import IMAGE_PX_WITH_BACKBONE
 from cfl_edge.errors import CflEdgeError, ModelDamagedError, ModelError, UsageError, quoted
-from cfl_edge.onnx.backbone import BackboneGraph, append_joint
-from cfl_edge.onnx.builder import IR_VERSION, OPSET, GraphBuilder, Value
+from cfl_edge.onnx.backbone import append_joint
+from cfl_edge.onnx.builder import IR_VERSION, OPSET, BackboneGraph, GraphBuilder, Value
 from cfl_edge.onnx.file_checks import CUT, require_plain_file
 from cfl_edge.onnx.metadata import IMAGE
 from cfl_edge.onnx.network_name import EXAMPLE, PREFIX, NetworkFile

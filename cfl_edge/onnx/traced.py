@@ -16,8 +16,7 @@ import torch.onnx
 
 from cfl_edge.core.backbones import Backbone
 from cfl_edge.errors import ExportError, install_command
-from cfl_edge.onnx.backbone import BackboneGraph
-from cfl_edge.onnx.builder import IR_VERSION, GraphBuilder, Value
+from cfl_edge.onnx.builder import IR_VERSION, BackboneGraph, GraphBuilder, Value
 
 if TYPE_CHECKING:
     import onnx
