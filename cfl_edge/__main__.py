@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from cfl_edge.errors import INTERRUPTED, OUTPUT_LOST
+from cfl_edge.errors import INTERRUPTED, OUTPUT_LOST, not_installed
 from cfl_edge.pipe import failure, protect_output
 
 
@@ -29,6 +29,12 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = INTERRUPTED
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("cfl_edge", "firmware_host")):  # a fault of ours
+            raise
+        missing = not_installed(error.name)
+        print(f"error: {missing.problem}\n  try: {missing.hint}", file=sys.stderr)
+        code = missing.exit_code
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.default_int_handler:
             signal.signal(number, signal.SIG_DFL)  # nothing is left to do that it could harm

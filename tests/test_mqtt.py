@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from concurrent.futures import Future
 
 import numpy as np
@@ -13,7 +14,6 @@ from service_checks import HOSTILE, Clock
 from steps import changed
 
 from cfl_edge.errors import SessionError, UsageError
-from cfl_edge.serve.mqtt import broker as broker_module
 from cfl_edge.serve.mqtt import camera as camera_module
 from cfl_edge.serve.mqtt.address import MqttAddress
 from cfl_edge.serve.mqtt.camera import MqttCamera
@@ -321,7 +321,7 @@ def test_a_session_that_has_ended_is_no_failure(open_camera, notices):
 
 
 def test_a_package_that_is_missing_is_named_with_its_command(monkeypatch):
-    monkeypatch.setattr(broker_module.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "paho", None)
     with pytest.raises(UsageError, match="--mqtt needs paho-mqtt") as caught:
         MqttCamera(KITCHEN, print)
     assert caught.value.hint.endswith("-m pip install paho-mqtt")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfl_edge.config.learn import LearnSettings, TeachSettings
+from cfl_edge.errors import require
 from cfl_edge.notices import counted, first_of
 from cfl_edge.view.reporter import Reporter
 
@@ -134,10 +135,9 @@ def _page(zone: Zone[LearnSettings], reporter: Reporter, review: Review) -> Watc
 def _mqtt(zone: Zone[LearnSettings], url: str, reporter: Reporter, review: Review | None) -> Watch:
     """Return what publishes to an MQTT broker beside a session, and takes what is asked there."""
     from cfl_edge.serve.mqtt.address import mqtt_address
-    from cfl_edge.serve.mqtt.broker import require_paho
     from cfl_edge.serve.mqtt.camera import MqttCamera
 
-    require_paho()
+    require("paho", "--mqtt")
     address = mqtt_address(url, zone.settings.stream).zone(zone.name)
     on_notice = zone.on_notice(reporter.notice)
     to_review = None if review is None else review.__len__

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cfl_edge.errors import not_installed
 from cfl_edge.onnx.builder import GraphBuilder
 from cfl_edge.onnx.errors import session_options
 
@@ -119,16 +120,20 @@ def infer(provider: str, model: str | None = None) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     """Print a line of JSON: the providers, or what `infer` returns for `PROVIDER [MODEL]`."""
-    import onnxruntime
+    result: dict[str, Any] = {}
+    try:
+        import onnxruntime
 
-    result: dict[str, Any] = {"version": onnxruntime.__version__}
-    if not arguments:
-        result["providers"] = onnxruntime.get_available_providers()
-    else:
-        try:
+        result["version"] = onnxruntime.__version__
+        if arguments:
             result |= infer(*arguments)
-        except Exception as error:  # whatever a provider raises, the parent reports it
-            result["error"] = " ".join(str(error).split())[:300] or type(error).__name__
+        else:
+            result["providers"] = onnxruntime.get_available_providers()
+    except ModuleNotFoundError as error:
+        missing = not_installed(error.name, "run")
+        result |= {"error": missing.problem, "hint": missing.hint}
+    except Exception as error:  # whatever a provider raises, the parent reports it
+        result["error"] = " ".join(str(error).split())[:300] or type(error).__name__
     print(json.dumps(result))
 
 

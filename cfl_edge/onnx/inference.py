@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import ModelDamagedError, ModelVersionError
+from cfl_edge.errors import ModelDamagedError, ModelVersionError, pip
 from cfl_edge.onnx.errors import damaged, session_errors, session_options
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.metadata import (
@@ -192,6 +192,6 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         if "IR version" in reason or "opset" in reason:
             raise ModelVersionError(
                 f"{path} needs a newer ONNX Runtime than {onnxruntime.__version__} ({reason})",
-                hint="pip install --upgrade onnxruntime",
+                hint=pip("install", "--upgrade", "onnxruntime"),
             ) from error
         raise damaged(path, UNUSABLE, reason) from error

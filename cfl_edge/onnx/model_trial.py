@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from cfl_edge import errors
-from cfl_edge.errors import CflEdgeError
+from cfl_edge.errors import CflEdgeError, not_installed
 from cfl_edge.onnx.errors import damaged
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.trial import FAILED, TRIAL_S, run_child
@@ -183,11 +183,15 @@ def answer_trial(attempt: Callable[[Path, bytes], Any], more_bytes: int = 0) -> 
     Returns:
         The exit code.
     """
-    import onnx  # noqa: F401 what the trial needs, before its limits
-    import onnxruntime  # noqa: F401
-
-    import_s = time.process_time()
     path, request = Path(sys.argv[1]), sys.stdin.buffer.read()
+    try:
+        import onnx  # noqa: F401 what the trial needs, before its limits
+        import onnxruntime  # noqa: F401
+    except ModuleNotFoundError as error:
+        missing = not_installed(error.name, path)
+        print(json.dumps(["ModelError", missing.problem, missing.hint]))
+        return FAILED
+    import_s = time.process_time()
     _limit(path.stat().st_size if path.is_file() else 0, import_s, more_bytes)
     try:
         try:

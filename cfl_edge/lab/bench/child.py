@@ -15,7 +15,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
-from cfl_edge.errors import CflEdgeError, UsageError
+from cfl_edge.errors import CflEdgeError, UsageError, not_installed
 
 DOES_NOT_FIT = "does not fit into memory"
 # What torch, oneDNN and the system say when there is no memory.
@@ -88,6 +88,9 @@ def _call(sender: Connection, function: str, arguments: tuple[Any, ...]) -> None
         answer = ("value", pkgutil.resolve_name(function)(*arguments))
     except CflEdgeError as error:
         answer = ("usage", (error.problem, error.hint))
+    except ModuleNotFoundError as error:
+        missing = not_installed(error.name)
+        answer = ("usage", (missing.problem, missing.hint))
     except MemoryError:
         answer = ("error", DOES_NOT_FIT)
     except Exception as error:

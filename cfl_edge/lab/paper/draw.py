@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +10,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 
-from cfl_edge.errors import DataError, ModelDamagedError, UsageError
+from cfl_edge.errors import DataError, ModelDamagedError, require
 from cfl_edge.lab.data.dataset import fingerprint
 from cfl_edge.lab.paper.figures.attention import check_attention, draw_attention
 from cfl_edge.lab.paper.figures.correlation import draw_correlation
@@ -102,12 +100,12 @@ def draw_figure(settings: ReproduceSettings, reporter: Reporter) -> Path | None:
         ModelWriteError: Disk full, no permission.
     """
     what, out = settings.what, settings.out
-    _require("matplotlib.figure", "matplotlib", what)
+    require("matplotlib", what)
     if what == CORRELATION:
         return _correlation(settings, reporter)
     figure = RUN_FIGURES[what]
     if figure.needs_sklearn:
-        _require("sklearn.manifold", "scikit-learn", what)
+        require("sklearn", what)
     images = settings.images or figure.images
     dataset = data_sets(settings.data, [figure.data], reporter.notice)[figure.data]
     options = TrainOptions.of(settings, seed=0)
@@ -142,16 +140,6 @@ def title(result: RunResult) -> str:
         f"{config.train_images:,} images, test accuracy {100 * accuracy:.1f} % "
         f"({config.test_images:,} images)"
     )
-
-
-def _require(module: str, package: str, what: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ImportError:
-        raise UsageError(
-            f"{what} needs {package}, which is not installed",
-            hint=f"{sys.executable} -m pip install {package}",
-        ) from None
 
 
 def _correlation(settings: ReproduceSettings, reporter: Reporter) -> Path:

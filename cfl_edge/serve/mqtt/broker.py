@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 import socket
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, final
 
-from cfl_edge.errors import UsageError
+from cfl_edge.errors import require
 from cfl_edge.notices import Notice
 from cfl_edge.serve.mqtt.address import PASSWORD_VARIABLE, PORTS, MqttAddress
 from cfl_edge.serve.mqtt.outbox import Outbox
@@ -51,19 +50,6 @@ OnMessage = Callable[[str, bytes, bool], None]
 """Takes topic, payload, and whether it was retained: said before we subscribed."""
 
 
-def require_paho() -> None:
-    """Refuse to begin without the package that connects.
-
-    Raises:
-        UsageError: paho-mqtt is not installed.
-    """
-    if importlib.util.find_spec("paho") is None:
-        raise UsageError(
-            "--mqtt needs paho-mqtt, which is not installed",
-            hint=f"{sys.executable} -m pip install paho-mqtt",
-        )
-
-
 @final
 class Broker:
     """Sends what an outbox holds: a context manager.
@@ -87,7 +73,7 @@ class Broker:
     """
 
     def __init__(self, address: MqttAddress, outbox: Outbox, will: str, on_notice: Notice) -> None:
-        require_paho()
+        require("paho", "--mqtt")
         self._address, self._outbox, self._will = address, outbox, will
         self._on_notice = on_notice
         self._connected = threading.Event()

@@ -14,6 +14,7 @@ from cfl_edge.errors import (
     StreamLostError,
     StreamNotFoundError,
     StreamPermissionError,
+    pip,
 )
 
 
@@ -115,7 +116,7 @@ def network_error(shown: str, code: int, reason: str) -> StreamError:
         case FfmpegCode.PROTOCOL_NOT_FOUND:
             return StreamFormatError(
                 f"{shown}: this build of PyAV does not speak the protocol",
-                hint="pip install --upgrade av",
+                hint=pip("install", "--upgrade", "av"),
             )
         case errno.ECONNRESET | errno.EPIPE | FfmpegCode.END_OF_FILE:
             return StreamLostError(
