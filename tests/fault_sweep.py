@@ -19,6 +19,7 @@ import fleet_boards
 import numpy as np
 import zone_scenes
 from PIL import Image
+from verb_room import PLAIN, Room, png
 
 from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.errors import CflEdgeError
@@ -29,6 +30,7 @@ from cfl_edge.learner.export import backbone_on_cpu, export_learner, snapshot_le
 from cfl_edge.learner.journalled import save_learner
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.moved import move
+from cfl_edge.learner.saved import to_saved
 from cfl_edge.learner.split import relabel, split
 from cfl_edge.learner.undo import undo
 from cfl_edge.loop.publish import write_snapshot
@@ -50,9 +52,12 @@ model, out, published = work / "model", work / "out", work / "published" / "pets
 onnx_export.agree = lambda *_: 0.0
 
 
-def change(what, *names, into, onnx=None):
+is_live = verb.startswith("live-")  # asked of a session that learns
+
+
+def change(what, *names, into, onnx=None, folder=model):
     classes.change(
-        FolderModel(model), Change(what, names, into), onnx=onnx, on_notice=notices.append
+        FolderModel(folder), Change(what, names, into), onnx=onnx, on_notice=notices.append
     )
 
 
@@ -84,9 +89,32 @@ def checkpoint():
         save_learner(Store(model, on_notice=notices.append), learner)
 
 
+def ask(verb, **arguments):
+    return lambda: room.verbs.do(verb, arguments)
+
+
+def taught():
+    """Let a session learn a picture, as one of an archive that the page imports, and save it."""
+    try:
+        ask("label_picture", label="left", picture=png(np.full((16, 16, 3), 9, np.uint8)))()
+    finally:
+        room.checkpoints.save()
+
+
 def prepare():
     """Do what comes before the verb; called before each fault."""
-    global learner
+    global learner, room
+    if is_live:
+        room = Room(work / "live", on_notice=notices.append)
+        room.model.again_s = None  # the same steps on a busy machine
+        room.run(
+            room.ask("label", label="above"),
+            *PLAIN[:4],
+            room.ask("label", label="left"),
+            *PLAIN[4:8],
+            room.ask("unlabel"),
+        )
+        room.checkpoints.save()
     if verb == "checkpoint":
         learner = Learner.load(model)
         learner.learn_one(np.full((16, 16, 3), 9, np.uint8), "left")
@@ -112,13 +140,19 @@ VERBS = {
         SplitSettings(model=model, name="left", into="right", frames=4),
         on_notice=notices.append,
     ),
+    "live-relabel": ask("relabel", label="left", frames=[1]),
+    "live-forget": ask("forget", frames=[2]),
+    "live-region": ask("region", region="0,0,0.5,1"),
+    "live-undo": ask("undo", frames=1),
+    "live-split": ask("split", name="left", into="far left", frames=4),
+    "live-picture": taught,
     "sync": share,
     "sync-group": lambda: share(is_group=True),
     "merge-boards": merge_boards,
     "zones": learn_zones,
 }
 AGAIN = ("sync", "sync-group", "merge-boards", "zones")  # given again after a fault, as a user does
-learner = None
+learner = room = None
 exported = Learner.load(base)
 exported.learn_one(np.full((16, 16, 3), 9, np.uint8), "fox")
 exported.recalibrate()
@@ -200,6 +234,8 @@ def state():
     }
     assert not told, told
     files = {path.name: classes_of(path) for path in (*out.glob("[!.]*.onnx"), published)}
+    if is_live and verb != "live-picture":  # an error means that nothing was changed
+        models["the learner"] = digest(to_saved(room.learner))
     labels = json.dumps((out / "labels.txt").read_text().splitlines())
     return {**models, "labels": labels, **files}
 
@@ -235,7 +271,11 @@ def judge(error, before, after):
 def next_command():
     """Return what stands in the way of the next save and export."""
     try:
-        if verb in AGAIN:  # none of these comes near the model, its export or what is published
+        if is_live and mode == "kills":
+            change("add", into="again", folder=work / "live")
+        elif is_live:
+            ask("add", name="again")()
+        elif verb in AGAIN:  # none of these comes near the model, its export or what is published
             VERBS[verb]()
         else:
             change("add", into="again")

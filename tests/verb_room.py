@@ -26,10 +26,10 @@ from cfl_edge.model.store import Store
 class Room:
     """A session on a script whose calls ask for verbs."""
 
-    def __init__(self, folder, labels=None, *, delay_s=0.0, publish=None):
+    def __init__(self, folder, labels=None, *, delay_s=0.0, publish=None, on_notice=pytest.fail):
         self.folder, self.learner = folder, new_learner()
         self.learner.journal = Journal(1.0, bases=[Base(0, 0)])
-        store = Store(folder, on_notice=pytest.fail)
+        store = Store(folder, on_notice=on_notice)
         self.labels = labels or FrameLabels.none()
         self.teaching = Teaching(
             self.learner,

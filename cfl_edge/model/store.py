@@ -22,7 +22,6 @@ linked instead of written again, so an SD card wears by what was learned.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import shlex
 from collections import Counter
@@ -56,10 +55,10 @@ from cfl_edge.model.opening import irregular
 from cfl_edge.model.replacing import is_being_written, remove_leftover
 from cfl_edge.model.tensors import Array, digest, to_parts
 from cfl_edge.model.writing import TEMPORARY, discard, make_folder, write_error
+from cfl_edge.notices import Notice, log_notice
 
 __all__ = ["FORMAT_VERSION", "Saved", "Store"]
 
-_log = logging.getLogger(__name__)
 
 VIEW_FILE = "view.jpg"  # what the model looks at, as `learn` drew it at its start
 BOARDS = "boards"  # of a merged model: what each board contributed
@@ -79,7 +78,7 @@ class Store:
     Args:
         folder: The model folder; need not exist yet.
         on_notice: Called with a sentence when something was repaired or given up, such as a
-            damaged checkpoint that was skipped. Default: a warning of this module's logger.
+            damaged checkpoint that was skipped. Default: `log_notice`.
 
     Attributes:
         written: Bytes that this object has written, by file; a link counts nothing.
@@ -97,12 +96,7 @@ class Store:
         (['cat'], (1, 4))
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        on_notice: Callable[[str], None] = _log.warning,
-    ) -> None:
+    def __init__(self, folder: Path, *, on_notice: Notice = log_notice) -> None:
         self.folder = folder
         self.written: Counter[str] = Counter()
         self._on_notice = on_notice
@@ -207,12 +201,12 @@ class Store:
             ModelVersionError: It was written by a newer cfl-edge.
             ModelError: The folder cannot be read.
         """
-        for checkpoint in self._checkpoints():
-            if number_of(checkpoint) == number:
-                try:
-                    return self._checked(read, checkpoint)
-                except Damage as damage:
-                    self._tell_damage(f"{checkpoint.name}: {damage}")
+        checkpoint = self.folder / f"checkpoint-{number:06d}"
+        if checkpoint in self._checkpoints():
+            try:
+                return self._checked(read, checkpoint)
+            except Damage as damage:
+                self._tell_damage(f"{checkpoint.name}: {damage}")
         return None
 
     def save(
@@ -258,13 +252,13 @@ class Store:
                 error, self.folder, intact=intact, needed_bytes=needed_bytes
             ) from error
         self._good = new
-        newest = {number_of(folder) for folder in (new, previous) if folder}
-        self._remove_checkpoints(keep={*newest, *keep})
+        for checkpoint in self._checkpoints():
+            if checkpoint not in (new, previous) and number_of(checkpoint) not in keep:
+                self._remove_checkpoint(checkpoint)
         return new
 
     def _write(self, groups: Mapping[str, Group], text: bytes, previous: Path | None) -> Path:
-        numbers = [number_of(folder) or 0 for folder in self._checkpoints()]
-        new = self.folder / f"checkpoint-{max(numbers, default=0) + 1:06d}"
+        new = self.folder / f"checkpoint-{max(self.numbers(), default=0) + 1:06d}"
         while True:
             try:
                 return write(new, groups, text, previous, written=self.written)
@@ -298,11 +292,6 @@ class Store:
             else:
                 return checkpoint
         return None
-
-    def _remove_checkpoints(self, keep: Collection[int | None]) -> None:
-        for checkpoint in self._checkpoints():
-            if number_of(checkpoint) not in keep:
-                self._remove_checkpoint(checkpoint)
 
     def _remove_checkpoint(self, checkpoint: Path) -> bool:
         # Renamed first: a half removed checkpoint must not look like a damaged one.

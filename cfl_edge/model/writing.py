@@ -14,7 +14,6 @@ from cfl_edge.errors import ModelWriteError, existing, quoted
 
 TEMPORARY = ".writing-"  # what every name starts with that a crash may leave behind
 
-_NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 _NO_SUCH_CALL = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}  # as SMB says of fsync on a folder
 
 
@@ -46,14 +45,12 @@ def write_error(
     elif error.errno == errno.EDQUOT:
         reason = "what you may store on this disk is used up"
         hint = "quota -s shows your limit; free some space, or name a place on another disk"
-    elif error.errno in _NOT_ALLOWED:
+    elif error.errno in {errno.EACCES, errno.EPERM}:
         reason = "you may not write there"
         hint = f"sudo chown -R $USER {quoted(existing(target))}, or name a place of your own"
     elif error.errno == errno.EROFS:
-        reason, hint = (
-            "its file system is read-only",
-            "remount it writable, or name a place on another disk",
-        )
+        reason = "its file system is read-only"
+        hint = "remount it writable, or name a place on another disk"
     elif error.errno == errno.ENOLCK:
         reason = "its file system has no locks"
         hint = "mount it with -o nolock (NFS), or name a place on another disk"

@@ -206,7 +206,7 @@ def decode_picture(data: bytes, reduce: Reduce) -> Picture:
             by = reduce(full_px)
     codec = "mjpeg" if is_jpeg else "png"
     lowres = {"lowres": str(by.bit_length() - 1)} if by > 1 else {}
-    frame = _decode_strictly(codec, _ended(whole) if is_jpeg else whole, **lowres)
+    frame = _decode_strictly(codec, whole, **lowres)
     if frame is None or (is_jpeg and START_OF_SCAN not in whole):  # FFmpeg takes a mere header
         raise ImageError("damaged")
     if is_jpeg and one_scan and _has_spare_data(whole):
@@ -238,18 +238,12 @@ def _has_spare_data(jpeg: bytes) -> bool:
     data = jpeg.removesuffix(END_OF_JPEG).rstrip(NO_CODE)[:-SPARE_BYTES]  # without the padding
     if len(data) - jpeg.rindex(START_OF_SCAN) < SPARE_BYTES:  # its header is as long
         return False
-    return _decode_strictly("mjpeg", _ended(data), lowres="3") is not None
-
-
-def _ended(jpeg: bytes) -> bytes:
-    """Return a JPEG that cannot be decoded if its data lack a bit.
-
-    FFmpeg would take zeros for it, and find flat blocks in them.
-    """
-    return jpeg.removesuffix(END_OF_JPEG) + NO_CODE + END_OF_JPEG
+    return _decode_strictly("mjpeg", data, lowres="3") is not None
 
 
 def _decode_strictly(codec: str, data: bytes, **options: str) -> av.VideoFrame | None:
+    if codec == "mjpeg":  # FFmpeg would take zeros for bits that are missing, and find flat blocks
+        data = data.removesuffix(END_OF_JPEG) + NO_CODE + END_OF_JPEG
     return _decode_one(_decoder(codec, **STRICT, **options), data)
 
 
