@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from cfl_edge.core.device import multiplies_bfloat16
 from cfl_edge.errors import UsageError
 from cfl_edge.learner import trainer as trainer_module
+from cfl_edge.learner.algorithms import local_contrast
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import to_saved
 
@@ -52,6 +54,45 @@ def test_pieces_that_keep_up_give_the_weights_of_whole_steps():
     assert pieces.algorithm.trainer.steps == whole.algorithm.trainer.steps == 10
     for one, other in zip(whole.network.parameters(), pieces.network.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("layers", ["8,16,16", "conv256", "fc"])  # the others are autograd's
+def test_steps_in_bfloat16_move_the_layers_as_those_in_float32_do(layers, monkeypatch):
+    moved = []
+    for native in (False, True):
+        monkeypatch.setattr(local_contrast, "multiplies_bfloat16", lambda _, native=native: native)
+        learner = Learner(LearnerConfig(**CONFIG | {"layers": layers}))
+        before = torch.cat([p.detach().flatten() for p in learner.network.parameters()])
+        for image, label in frames(4):
+            learner.learn(learner.encode(image), [label])
+        assert learner.algorithm.trainer.steps == 1
+        after = torch.cat([p.detach().flatten() for p in learner.network.parameters()])
+        assert after.dtype == torch.float32
+        moved.append(after - before)
+    exact, reduced = moved
+    assert not torch.equal(reduced, exact)
+    assert torch.cosine_similarity(reduced, exact, dim=0) > 0.98
+
+
+def test_bfloat16_ends_where_a_step_pauses(monkeypatch):
+    monkeypatch.setattr(local_contrast, "multiplies_bfloat16", lambda _: True)
+    learner = Learner(LearnerConfig(**CONFIG, new_per_step=32))
+    for image, label in frames(8):
+        learner.learn(learner.encode(image), [label])
+    work = learner.algorithm.contrast.slices(
+        torch.stack([sample.float() for sample, _ in learner.algorithm.trainer.pending]),
+        torch.arange(8) % 2,
+        torch.zeros(8, 1, 1, 1, dtype=torch.bool),
+    )
+    pauses = 0
+    for _ in work:
+        assert not torch.is_autocast_enabled("cpu")
+        pauses += 1
+    assert pauses > len(learner.network.channels)
+
+
+def test_only_a_processor_multiplies_bfloat16():
+    assert not multiplies_bfloat16(torch.device("cuda"))
 
 
 def test_layers_take_turns(clock):
@@ -159,7 +200,8 @@ def test_every_optimizer_learns_and_is_saved(optimizer):
 
 
 @pytest.mark.parametrize("config", [{"chunk": 1}, {"chunk": 5}, {"chunk": 5, "recompute": True}])
-def test_how_a_batch_passes_the_layers_changes_rounding_only(config):
+def test_how_a_batch_passes_the_layers_changes_rounding_only(config, monkeypatch):
+    monkeypatch.setattr(local_contrast, "multiplies_bfloat16", lambda _: False)
     for one, other in zip(
         learned().network.parameters(), learned(**config).network.parameters(), strict=True
     ):

@@ -118,12 +118,12 @@ def closed_form_step(
     if parts is None:
         raise TypeError("the layer has no closed form: entry, Conv2d or Linear, ReLU")
     places = list(chunks(len(x), how.chunk or fast_chunk(parts, x)))
-    h_mean = x.new_empty(len(x), layer.channels)  # (N, C)
+    h_mean = embeddings.new_empty(len(x), layer.channels)  # (N, C)
     h, kept = x.new_empty(0), None
     for place in places:
         x_hat = normalised(parts, x[place])
         h_chunk = features(parts, x_hat)
-        h_mean[place] = layer.pool(h_chunk)
+        h_mean[place] = layer.pool(h_chunk.to(h_mean.dtype))
         if len(places) == 1:
             h, kept = h_chunk, x_hat
         else:
@@ -216,7 +216,7 @@ def vector_gradient(
     The only place of the closed form with a graph: it starts at the pooled features. `embeddings`
     get their gradient here too.
     """
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.autocast(h_mean.device.type, enabled=False):
         leaf = h_mean.detach().requires_grad_()
         value = how.loss(leaf, labels, embeddings, how.generator)
         value.backward()  # type: ignore[no-untyped-call]
@@ -236,6 +236,7 @@ def add_weight_gradient(parts: Parts, x_hat: Tensor, h: Tensor, g: Tensor) -> No
     """
     product = parts.product
     delta = torch.ops.aten.threshold_backward(spread(g, h), h, 0)  # mask * g / K, shaped as h
+    x_hat = x_hat.to(h.dtype)
     if isinstance(product, nn.Linear):
         gradient = product.weight.grad
         if gradient is None:
@@ -255,9 +256,9 @@ def add_weight_gradient(parts: Parts, x_hat: Tensor, h: Tensor, g: Tensor) -> No
 def spread(g: Tensor, h: Tensor) -> Tensor:
     """Return g / K at every position, shaped as h: the gradient of the mean over K positions."""
     if h.ndim == 4:  # (N, C, H, W)
-        return (g / (h.shape[2] * h.shape[3]))[:, :, None, None].expand_as(h)
+        return (g / (h.shape[2] * h.shape[3])).to(h.dtype)[:, :, None, None].expand_as(h)
     positions = h.shape[1] // g.shape[1]
-    return (g / positions).repeat_interleave(positions, dim=1)  # (N, C * K)
+    return (g / positions).to(h.dtype).repeat_interleave(positions, dim=1)  # (N, C * K)
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:

@@ -64,7 +64,7 @@ def library_gradients(
     _, weight, bias = torch.ops.aten.convolution_backward(
         delta,
         x_hat,
-        conv.weight,
+        conv.weight.to(delta.dtype),
         channels,
         conv.stride,
         conv.padding,

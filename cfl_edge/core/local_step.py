@@ -30,6 +30,8 @@ class LocalTraining:
             twice, once for the losses, once for the gradients. Memory is that of a chunk then,
             however large the batch is; the gradients of all layers exist at once.
         closed_form: False takes autograd for every layer.
+        bfloat16: Compute the products of the layers in bfloat16, see `multiplies_bfloat16`.
+            Losses, weights, their gradients and what the optimizers store stay as they are.
         generator: Source of the noise on the embeddings.
     """
 
@@ -37,6 +39,7 @@ class LocalTraining:
     chunk: int | None = None
     recompute: bool = False
     closed_form: bool = True
+    bfloat16: bool = False
     generator: torch.Generator | None = None
 
 
@@ -58,11 +61,11 @@ def local_step(
 
     Returns:
         h: Features of the layer, detached.
-        h_mean: Its pooled features, (N, C), detached.
+        h_mean: Its pooled features, (N, C), detached, in the precision of the embeddings.
         value: The loss, a scalar, detached.
     """
     h = layer(x.detach())
-    h_mean = layer.pool(h)
+    h_mean = layer.pool(h).to(embeddings.dtype)
     value = how.loss(h_mean, labels, embeddings, how.generator)
     value.backward()  # type: ignore[no-untyped-call]
     return h.detach(), h_mean.detach(), value.detach()

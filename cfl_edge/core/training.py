@@ -7,6 +7,7 @@ leave the gradients in the layer's parameters; here they are applied and freed.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -90,6 +91,10 @@ def training_slices(
     Returns:
         What `train_step` returns.
     """
+    if how.bfloat16:
+        how = replace(how, bfloat16=False)
+        steps = training_slices(network, optimizers, x, labels, embeddings, how)
+        return (yield from _in_bfloat16(steps))
     if how.recompute:
         return (yield from _recomputing(network, optimizers, x, labels, embeddings, how))
     pooled, losses = [], []
@@ -104,6 +109,18 @@ def training_slices(
         losses.append(float(value))
         yield i
     return pooled, losses
+
+
+def _in_bfloat16(steps: Training) -> Training:
+    """Go on in bfloat16, but for what the caller does in the pauses."""
+    while True:
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            try:
+                layer = next(steps)
+            except StopIteration as end:
+                trained: Trained = end.value
+                return trained
+        yield layer
 
 
 def layer_slices(

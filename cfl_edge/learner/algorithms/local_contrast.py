@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from cfl_edge.core.device import multiplies_bfloat16
 from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.core.training import Training, train_step, training_slices
@@ -29,7 +30,12 @@ class LocalContrast:
     def __init__(self, inputs: AlgorithmInputs) -> None:
         config, network = inputs.config, inputs.network
         self.network, self.inputs = network, inputs
-        self.how = LocalTraining(config.loss, chunk=config.chunk, recompute=config.recompute)
+        self.how = LocalTraining(
+            config.loss,
+            chunk=config.chunk,
+            recompute=config.recompute,
+            bfloat16=multiplies_bfloat16(inputs.device),
+        )
         self.embeddings = nn.Parameter(torch.zeros(0, max(network.channels), device=inputs.device))
         self.optimizers = [
             Optimizer(
