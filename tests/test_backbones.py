@@ -117,11 +117,24 @@ def test_a_torchvision_model_is_cut_at_its_node():
 @pytest.mark.usefixtures("weights_at_hand")
 @pytest.mark.parametrize(
     ("node", "message"),
-    [("features.99", "such as features"), ("classifier.0", r"shape \(1, 1024\), expected \(N, C")],
+    [("@features.99", "expected a node"), ("@classifier.0", r"shape \(1, 1024\), expected \(N, C")],
 )
 def test_a_node_that_does_not_serve_is_refused(node, message):
     with pytest.raises(UsageError, match=message):
-        build_backbone(f"torchvision:mobilenet_v3_small@{node}")
+        build_backbone(f"torchvision:mobilenet_v3_small{node}")
+
+
+@pytest.mark.parametrize("node", ["", "@", "@nope"])
+def test_without_a_node_one_that_serves_is_proposed_before_anything_is_downloaded(
+    request, monkeypatch, node
+):
+    with monkeypatch.context() as patch:
+        patch.setattr("torchvision.models._api.load_state_dict_from_url", pytest.fail)
+        with pytest.raises(UsageError, match="torchvision:mobilenet_v3_small") as caught:
+            build_backbone(f"torchvision:mobilenet_v3_small{node}")
+    request.getfixturevalue("weights_at_hand")
+    proposed = caught.value.hint.removeprefix("--backbone ").partition(",")[0]
+    assert build_backbone(proposed)(images())[0].shape[2:] == (6, 6)
 
 
 def test_offline_it_says_so(monkeypatch):

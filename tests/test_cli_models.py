@@ -166,10 +166,27 @@ def test_a_merge_into_a_third_class_says_how(model):
 def test_the_model_folder_in_place_of_its_export(learned, data, tmp_path):
     """The export is named, not one of its parts, nor a command that writes it once more."""
     whole = learned / "onnx" / "model.onnx"
-    for path in (learned, learned / "checkpoint-000001", learned / "onnx" / "classifer.onnx"):
+    for path in (learned / "checkpoint-000001", learned / "onnx" / "classifer.onnx"):
         result = cfl_edge("run", path, "--stream", data)
         assert result.code == 4
         assert f"try: {whole}, which is " in result.err
+
+
+def test_a_model_folder_or_that_of_its_export_is_run(learned, data):
+    words = ("--stream", data, "--labels-from", "dirs", "--json")
+    runs = [cfl_edge("run", path, *words) for path in (learned, learned / "onnx")]
+    expected = cfl_edge("run", learned / "onnx" / "model.onnx", *words).summary
+    for result in runs:
+        assert result.code == 0, result.err
+        assert result.summary["per_class"] == expected["per_class"]
+        assert result.summary["samples"] > 0
+
+
+def test_an_export_to_the_name_of_a_file_is_refused(learned, tmp_path):
+    result = cfl_edge("export", learned, "-o", tmp_path / "pets.onnx")
+    assert_error(result, 2, "pets.onnx, the name of a file, expected a folder")
+    assert result.err.endswith(f"try: -o {tmp_path / 'pets'}\n")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

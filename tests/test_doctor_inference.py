@@ -9,7 +9,8 @@ from test_doctor import file
 from test_inference import colours
 
 from cfl_edge.doctor.inference import CPU, difference, expected, infer, some_input, weights
-from cfl_edge.doctor.providers import ask, check_providers, find_model, judge
+from cfl_edge.doctor.providers import ask, check_providers, judge
+from cfl_edge.onnx.metadata import model_file
 
 
 def test_the_cpu_agrees_with_numpy_and_with_torch():
@@ -114,13 +115,12 @@ def test_every_provider_but_that_without_hardware_is_asked(tmp_path):
 
 
 def test_which_file_a_model_means(tmp_path):
-    assert find_model(None) is None
-    assert find_model(tmp_path / "x.onnx") == tmp_path / "x.onnx"
-    assert find_model(tmp_path) == tmp_path / "onnx/model.onnx"
+    assert model_file(tmp_path / "x.onnx") == tmp_path / "x.onnx"
+    assert model_file(tmp_path) == tmp_path / "onnx/model.onnx"
     file(tmp_path / "onnx/model.onnx", "")
-    assert find_model(tmp_path) == tmp_path / "onnx/model.onnx"
+    assert model_file(tmp_path) == tmp_path / "onnx/model.onnx"
     file(tmp_path / "model.onnx", "")
-    assert find_model(tmp_path) == tmp_path / "model.onnx"
+    assert model_file(tmp_path) == tmp_path / "model.onnx"
 
 
 def test_differences():

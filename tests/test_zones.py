@@ -86,6 +86,21 @@ def test_run_answers_for_each_zone(taught, stream):
     assert states == {"door", "bin"}
 
 
+def test_a_zone_that_is_not_run_is_told_of_with_what_it_lacks(taught, stream, tmp_path):
+    model = shutil.copytree(taught / "model", tmp_path / "model")
+    shutil.rmtree(model / "bin" / "onnx")
+    Learner().save(model / "new")
+    result = cfl_edge("run", model, "--stream", stream, "--max-frames", "2", "--json")
+    assert list(result.summary["zones"]) == ["door"]
+    without, untaught = (text for text in result.notices if "is not run" in text)
+    assert without == (
+        "zone bin has no ONNX file yet, and is not run: "
+        f"cfl-edge export {model}/bin -o {model}/bin/onnx"
+    )
+    assert untaught.startswith("zone new has no class yet, and is not run: cfl-edge teach --model")
+    assert cfl_edge("run", model / "door", "--stream", stream, "--json").summary["seen"] == 24
+
+
 def test_a_zone_is_read_to_the_bit_as_its_crop_would_be(taught, stream, zones):
     learner = {zone: Learner.load(taught / "model" / zone) for zone in HALVES}
     onnx = {zone: OnnxModel(taught / "model" / zone / "onnx/model.onnx") for zone in HALVES}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cfl_edge.config.settings import ModelSettings, Option
-from cfl_edge.errors import UsageError
+from cfl_edge.errors import UsageError, quoted
 from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
 
@@ -50,6 +50,11 @@ def export(settings: ExportSettings, reporter: Reporter) -> None:
                 f"{name} {value} is for --int8, which is not given",
                 hint=f"add --int8, or leave {name} away",
             )
+    if settings.out.suffix == ".onnx" and not settings.out.is_dir():
+        raise UsageError(
+            f"-o is {settings.out}, the name of a file, expected a folder: three files are written",
+            hint=f"-o {quoted(settings.out.with_suffix(''))}",
+        )
     fields, quantised = _export(settings, reporter)
     lines = [
         f"model      {fields['model']}",

@@ -159,7 +159,12 @@ class TeachSettings(LearnSettings):
 class RunSettings(Settings):
     """Every option of `cfl-edge run`, read as those of `learn` are."""
 
-    model: Annotated[Path, Option("An exported model.onnx, or a folder of zones.", positional=True)]
+    model: Annotated[
+        Path,
+        Option(
+            "An exported model.onnx, or the folder of an export, model or zones.", positional=True
+        ),
+    ]
     stream: shared.Stream
     labels_from: Annotated[
         Literal["dirs"] | None,

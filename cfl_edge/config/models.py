@@ -76,13 +76,14 @@ class RegionSettings(ModelSettings):
     """What `cfl-edge region` lets a model look at."""
 
     region: Annotated[
-        str,
-        AfterValidator(checked_region),
+        str | None,
+        AfterValidator(lambda text: text and checked_region(text)),
         Option(
-            "Box x,y,w,h in fractions or pixels, corners 'x,y x,y x,y', motion, or whole.",
+            "Box x,y,w,h in fractions or pixels, corners 'x,y x,y x,y', motion, or whole. Without "
+            "one, the command says what the model looks at.",
             positional=True,
         ),
-    ]
+    ] = None
     fit: FitName = None
 
 

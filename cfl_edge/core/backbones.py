@@ -187,8 +187,8 @@ def build_backbone(name: str = BACKBONE, statistics_mib: float = STATISTICS_MIB)
     if name == "efficientnet-lite0":
         lite = _efficientnet_lite0(numbers_within(statistics_mib))
         return Backbone(name, LITE_MEAN, LITE_STD, lite, lite.widths)
-    if name.startswith("torchvision:") and "@" in name:
-        model, node = name.removeprefix("torchvision:").split("@", 1)
+    if name.startswith("torchvision:"):
+        model, _, node = name.removeprefix("torchvision:").partition("@")
         return _torchvision(name, model, node, numbers_within(statistics_mib))
     raise UsageError(
         f"--backbone is {name!r}, expected {KINDS}", hint="--backbone efficientnet-lite0"
@@ -224,6 +224,17 @@ def _torchvision(name: str, model: str, node: str, numbers: int) -> Backbone:
             f"--backbone names the torchvision model {model!r}, which does not exist",
             hint='python -c "import torchvision; print(torchvision.models.list_models())"',
         ) from None
+    with torch.device("meta"):  # neither weights nor memory
+        bare = builder(weights=None).eval()
+        names = get_graph_node_names(bare)[1]
+        shapes = _stage_shapes(bare, names)
+    # The name of a module stands for its last node: features.8 for features.8.add.
+    cut = _last_node(names, node)
+    if cut is None:
+        raise UsageError(
+            f"--backbone is {name!r}, expected a node that {model} has behind @",
+            hint=f"--backbone torchvision:{model}@{[*shapes][-2]}, or one of {', '.join(shapes)}",
+        )
     try:
         network = builder(weights=weights).eval()
     except OSError as error:  # urllib's URLError is one: no network, or the server refused
@@ -233,18 +244,8 @@ def _torchvision(name: str, model: str, node: str, numbers: int) -> Backbone:
             hint=f'with a network, run once: python -c "import torch; torch.hub.'
             f"load_state_dict_from_url('{weights.url}')\"; or --backbone efficientnet-lite0",
         ) from error
-    names = get_graph_node_names(network)[1]
-    # The name of a module stands for its last node: features.8 for features.8.add.
-    cut = _last_node(names, node)
-    if cut is None:
-        close = [n for n in names if n.startswith(node.split(".")[0])][-8:] or names[-8:]
-        raise UsageError(
-            f"--backbone names the node {node!r}, which {model} does not have",
-            hint=f"one of its nodes, such as {', '.join(close)}",
-        )
     last_linear = [n for n, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
     final = names[names.index(last_linear) - 1]
-    shapes = _stage_shapes(network, names)
     points = [ReadPoint(cells=3 if shape[-1] > 4 else 2, share=1) for shape in shapes.values()]
     joint = JointFeatures([shape[1] for shape in shapes.values()], points, numbers)
     extractor = _Extractor(network, [cut, final, *shapes], joint)

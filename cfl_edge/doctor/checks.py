@@ -9,6 +9,7 @@ from cfl_edge.defaults import MODEL_FOLDER
 from cfl_edge.doctor import board, devices, providers
 from cfl_edge.doctor.check import Check, run_check
 from cfl_edge.loop.board_health import BoardHealth
+from cfl_edge.onnx.metadata import model_file
 from cfl_edge.stream.pixel_formats import FORMATS
 from firmware_host.ports import list_ports
 
@@ -23,7 +24,7 @@ def checks(model: Path | None = None) -> Iterator[Check]:
     root = board.ROOT
     here = board.read_board(root)
     found = providers.installed()
-    onnx = providers.find_model(model)
+    onnx = model and model_file(model)
     if model is not None and model.is_dir() and onnx is not None and not onnx.is_file():
         onnx = None  # a model that was not exported yet
         yield Check("onnx", "ok", f"{model} was not exported: a tiny network is run instead")

@@ -142,21 +142,11 @@ def ask(*arguments: str, python: str = sys.executable, timeout_s: float = CHILD_
     return answer
 
 
-def find_model(model: Path | None) -> Path | None:
-    """Return the ONNX file that `--model` means: the file itself, or the one in a folder."""
-    if model is None or not model.is_dir():
-        return model
-    for inner in ("model.onnx", "onnx/model.onnx"):
-        if (model / inner).is_file():
-            return model / inner
-    return model / "onnx/model.onnx"
-
-
 def check_providers(model: Path | None = None, ask: Callable[..., Answer] = ask) -> Iterator[Check]:
     """Check each provider.
 
     Args:
-        model: From `find_model`; None for a tiny network.
+        model: The ONNX file; None for a tiny network.
         ask: Runs an inference; see `ask`.
     """
     if model is not None and not model.is_file():

@@ -10,6 +10,8 @@ from cfl_edge.labels.source import NO_OPTIONS, LabelOptions, LabelSource
 from cfl_edge.names import check_name
 from cfl_edge.stream.frame import Frame
 
+NO_LABELS = "none, predicting only; --label, or --labels-from dirs, keys or http, gives some"
+
 
 @final
 class FrameLabels(LabelSource):
@@ -83,7 +85,7 @@ class FrameLabels(LabelSource):
         """
         return cls(
             lambda frame: None,
-            lambda newest: waiting or "no labels: predicting only",
+            lambda newest: waiting or NO_LABELS,
             with_frame=False,
         )
 

@@ -43,7 +43,7 @@ def open_labels(
 
     Example:
         >>> open_labels(label=None, labels_from=None).waiting
-        'no labels: predicting only'
+        'none, predicting only; --label, or --labels-from dirs, keys or http, gives some'
     """
     if label is not None and labels_from is not None:
         raise UsageError(

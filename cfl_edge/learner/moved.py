@@ -36,7 +36,7 @@ class Moved:
         """Return what this does to what was learned, in a sentence."""
         what = f"{self.folder} looks at {self.after.describe()}"
         if self.before == self.after:
-            return f"{what}, as before"
+            return what
         if not self.frames:
             return f"{what} from now on"
         learned = counted(self.frames, "learned frame")

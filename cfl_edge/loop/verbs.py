@@ -208,11 +208,7 @@ class Verbs(ChangeVerbs):
             running.checkpoints.save()
 
     def region(self, asked: given.Region) -> Answer:
-        """Look at another part of the frame from now on; say what that does to what was learned."""
-        if asked.region is None and asked.fit is None:
-            raise UsageError(
-                "region was given neither a region nor a fit", hint="region with 0.25,0.25,0.5,0.5"
-            )
+        """Look at another part of the frame from now on, or say which it is; and what that does."""
         region = parse_region(asked.region, "region")
         full_px = self._maybe_running and self._maybe_running.session.frame_px
         if region is not None and full_px:

@@ -14,14 +14,14 @@ from typing import Generic, TypeVar
 
 from cfl_edge.config.learn import LearnSettings, RunSettings
 from cfl_edge.config.zones import read_zones
-from cfl_edge.errors import ModelError, UsageError, quoted
+from cfl_edge.errors import ModelError, UsageError, export_command, quoted
 from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.session import SessionOptions
-from cfl_edge.model.last_stream import is_untaught, zones_file
+from cfl_edge.model.last_stream import is_untaught, learn_command, zones_file
 from cfl_edge.model.store import ONNX_FOLDER, Store
 from cfl_edge.notices import Notice
-from cfl_edge.onnx.metadata import MODEL_FILE
+from cfl_edge.onnx.metadata import MODEL_FILE, model_file
 from cfl_edge.region import Reduce
 from cfl_edge.web.options import MAX_PORT
 
@@ -177,6 +177,8 @@ def _move(place: Path, new: Path, is_learning: bool) -> str:
 
 def zones_to_run(settings: RunSettings) -> list[Zone[RunSettings]]:
     """Return what `run` runs: one file, or those of the zones below a folder, by their names."""
+    if os.path.isfile(file := model_file(settings.model)):
+        return [Zone(None, settings.model_copy(update={"model": file}))]
     try:
         names = sorted(set(os.listdir(settings.model)) - {ONNX_FOLDER})
     except OSError:  # a file; what else it may be, is said where it is opened
@@ -192,6 +194,24 @@ def zones_to_run(settings: RunSettings) -> list[Zone[RunSettings]]:
         Zone(name, settings.model_copy(update={"model": path}), number, 1 / len(files))
         for number, (name, path) in enumerate(files.items())
     ]
+
+
+def not_run(folder: Path, zones: Sequence[Zone[RunSettings]]) -> list[str]:
+    """Return a sentence on each zone below a folder that has no ONNX file, where others have one.
+
+    Args:
+        folder: Of the models of zones.
+        zones: Of `zones_to_run`.
+    """
+    names, said = {zone.name for zone in zones}, []
+    places = sorted({place.parent for place in folder.glob("*/checkpoint-*")})
+    for place in [] if None in names else places:
+        if place.name not in names:
+            lacks, remedy = "class", learn_command(place)
+            if not is_untaught(place):
+                lacks, remedy = "ONNX file", export_command(place)
+            said.append(f"zone {place.name} has no {lacks} yet, and is not run: {remedy}")
+    return said
 
 
 def reduction(gazes: Sequence[Gaze]) -> Reduce:

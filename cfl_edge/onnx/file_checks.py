@@ -26,7 +26,7 @@ from cfl_edge.errors import (
 )
 from cfl_edge.model.last_stream import merge_command, taught_zones
 from cfl_edge.model.opening import regular
-from cfl_edge.onnx.metadata import MODEL_FILE
+from cfl_edge.onnx.metadata import model_file
 
 MOST_BYTES = 512 << 20  # the largest model of torchvision that fits a board has 350 MB
 MOST_FIELDS = 200_000  # the default model has 6,000; each takes some microseconds
@@ -86,14 +86,13 @@ def require_plain_file(path: Path) -> None:
         ModelError: It cannot be read, or is no regular file.
     """
     if path.is_dir():
-        places = (path / MODEL_FILE, path / "onnx" / MODEL_FILE)
-        inner = next((place for place in places if place.is_file()), None)
+        inner = model_file(path)
         models = [path] if any(path.glob("checkpoint-*")) else taught_zones(path)
         exports = " && ".join(
             f"cfl-edge export {shlex.quote(str(one))} -o {shlex.quote(str(one / 'onnx'))}"
             for one in models
         )
-        if inner is not None:
+        if inner.is_file():
             exports = f"{inner}, which is in it"
         elif merged := merge_command(path):
             exports = f"{merged} makes one model of them"

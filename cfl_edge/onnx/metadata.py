@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,18 @@ UNKNOWN_TOTAL = "unknown_total"  # of the initializer (F, K)
 UNKNOWN_SHAPE = "unknown_shape"  # of the initializer [0, S, Z]
 MODEL_FILE, CLASSIFIER_FILE, LABELS_FILE = "model.onnx", "classifier.onnx", "labels.txt"
 INT8_FILE = "model-int8.onnx"
+
+
+def model_file(path: Path) -> Path:
+    """Return the ONNX file that a path means: itself, or the one in an export or model folder.
+
+    Example:
+        >>> model_file(Path("nowhere.onnx"))
+        PosixPath('nowhere.onnx')
+    """
+    places = [path / MODEL_FILE, path / "onnx" / MODEL_FILE]
+    found = next(filter(os.path.isfile, places), places[-1])  # no error where it may not look
+    return found if os.path.isdir(path) else path
 
 
 def class_metadata(classes: Sequence[str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, play
 from cfl_edge.loop.step import Step, Totals
-from cfl_edge.loop.zones import Zone, left_over, reduction, zones_to_run
+from cfl_edge.loop.zones import Zone, left_over, not_run, reduction, zones_to_run
 from cfl_edge.names import UNKNOWN
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
@@ -85,7 +85,7 @@ def run(
     service = ServiceNotify()
     on_notice = service.on_notice(on_notice)
     zones = zones_to_run(settings)
-    for text in left_over(settings.model):
+    for text in [*left_over(settings.model), *not_run(settings.model, zones)]:
         on_notice(text)
     interrupts = Interrupts()
     inbox = _event_inbox(settings, len(zones))
