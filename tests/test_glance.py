@@ -284,12 +284,11 @@ def test_what_is_no_time_to_look(command, value, tmp_path):
     assert "try: --look motion" in result.err
 
 
-def test_a_model_file_that_changes_is_followed_where_nothing_moves(tmp_path):
+def test_a_model_file_that_changes_is_followed_where_nothing_moves(tmp_path, monkeypatch):
     path, now_s = tmp_path / "model.onnx", [0.0]
     onnx.save(onnx_model(names=["a", "b"]), path)
-    watched = WatchedModel(
-        path, lambda path, _: OnnxModel(path), lambda text: None, clock=lambda: now_s[0]
-    )
+    monkeypatch.setattr("cfl_edge.loop.file_watch.monotonic", lambda: now_s[0])
+    watched = WatchedModel(path, lambda path, _: OnnxModel(path), lambda text: None)
     glance = Glance("motion", lambda frame: (watched.model.view, watched.version(frame)))
     work, frame = Predicting(watched, glance), Frame(ROOM, 0.0, 0)
 

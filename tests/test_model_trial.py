@@ -151,9 +151,10 @@ def test_a_newer_format_keeps_its_hint(path):
 # In service
 
 
-def test_an_update_that_never_ends_stops_no_later_one(path, notices):
+def test_an_update_that_never_ends_stops_no_later_one(path, notices, monkeypatch):
     clock = Clock()
-    watched = WatchedModel(path, tried, notices.append, clock=clock)
+    monkeypatch.setattr("cfl_edge.loop.file_watch.monotonic", clock)
+    watched = WatchedModel(path, tried, notices.append)
 
     def look():
         for _ in range(4):
@@ -175,9 +176,10 @@ def test_an_update_that_never_ends_stops_no_later_one(path, notices):
 
 
 @pytest.mark.usefixtures("in_new_processes")
-def test_the_end_does_not_wait_for_a_trial(path, notices):
+def test_the_end_does_not_wait_for_a_trial(path, notices, monkeypatch):
     clock = Clock()
-    watched = WatchedModel(path, tried, notices.append, clock=clock)
+    monkeypatch.setattr("cfl_edge.loop.file_watch.monotonic", clock)
+    watched = WatchedModel(path, tried, notices.append)
     replace(path, with_work("minutes"))
     while watched._loading is None:
         clock.now_s += 1.1

@@ -21,19 +21,21 @@ KNOWN = {"samples": {"mug": 40, "pen": 40}}
 
 
 @pytest.fixture
-def clock():
+def clock(monkeypatch):
     class Clock:
         now_s = 100.0
 
         def __call__(self):
             return self.now_s
 
-    return Clock()
+    clock = Clock()
+    monkeypatch.setattr(review, "monotonic", clock)
+    return clock
 
 
 @pytest.fixture
-def tray(clock):
-    return Review(clock)
+def tray():
+    return Review()
 
 
 def see(tray, clock, number, **values):

@@ -165,7 +165,7 @@ def test_an_onnx_file_with_a_forged_view_is_refused(tmp_path, change):
         OnnxModel(path)
 
 
-def test_an_update_whose_region_the_camera_lacks_is_not_taken(tmp_path, notices):
+def test_an_update_whose_region_the_camera_lacks_is_not_taken(tmp_path, notices, monkeypatch):
     """It is loaded at the start, when no frame has come yet; later the old one stays."""
     frame = np.zeros((30, 40, 3), np.uint8)
     path = tmp_path / "model.onnx"
@@ -175,7 +175,9 @@ def test_an_update_whose_region_the_camera_lacks_is_not_taken(tmp_path, notices)
         try_model(path, image)
         return OnnxModel(path, threads=1)
 
-    model = WatchedModel(path, load, notices.append, clock=iter(range(10**6)).__next__)
+    ticks = iter(range(10**6)).__next__
+    monkeypatch.setattr("cfl_edge.loop.file_watch.monotonic", ticks)
+    model = WatchedModel(path, load, notices.append)
     path.with_name("new").write_bytes(onnx_model(region="30,0,20,20").SerializeToString())
     path.with_name("new").replace(path)
     while not model.failures:

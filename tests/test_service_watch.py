@@ -38,13 +38,15 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def clock():
-    return Clock()
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("cfl_edge.loop.file_watch.monotonic", clock)
+    return clock
 
 
 @pytest.fixture
 def watched(path, clock, notices):
-    watched = WatchedModel(path, load, notices.append, clock=clock)
+    watched = WatchedModel(path, load, notices.append)
     yield watched
     watched.close()
 
@@ -77,14 +79,12 @@ def test_a_new_file_goes_into_service_between_two_frames(path, clock, watched, n
 
 def test_a_file_that_stays_is_not_read_again(path, clock, notices):
     loads = []
-    watched = WatchedModel(
-        path, lambda p, _: loads.append(p) or load(p), notices.append, clock=clock
-    )
+    watched = WatchedModel(path, lambda p, _: loads.append(p) or load(p), notices.append)
     look(watched, clock, 10)
     os.utime(path)  # written again, the same: that is a change like any other
     look(watched, clock, 10)
     assert len(loads) == 2
-    off = WatchedModel(path, load, notices.append, watch=False, clock=clock)
+    off = WatchedModel(path, load, notices.append, watch=False)
     replace(path, model_bytes(["pen"]))
     assert {p.label for p in look(off, clock)} == {"red"}
 
@@ -132,7 +132,7 @@ def test_a_file_that_changes_while_it_is_read(path, clock, notices):
             replace(path, model_bytes(["mug"]))
         return model
 
-    watched = WatchedModel(path, load_and_replace, notices.append, clock=clock)
+    watched = WatchedModel(path, load_and_replace, notices.append)
     replace(path, model_bytes(["pen"]))
     labels = [p.label for p in look(watched, clock, 8)]
     assert "pen" not in labels
@@ -209,7 +209,7 @@ class Failing:
 @pytest.mark.parametrize("nan", [False, True])
 def test_a_model_that_fails_in_service_is_rolled_back_within_the_frame(path, clock, notices, nan):
     made = [load(path), Failing(path, 1 + 2, nan)]  # the canary, and 2 frames
-    watched = WatchedModel(path, lambda *_: made.pop(0), notices.append, clock=clock)
+    watched = WatchedModel(path, lambda *_: made.pop(0), notices.append)
     os.utime(path)
     labels = [p.label for p in look(watched, clock, 8)]
     assert labels == ["red"] * 2 + ["bad"] * 2 + ["red"] * 4
@@ -240,7 +240,7 @@ def test_frames_go_on_while_a_file_is_loaded(path, clock, notices):
             assert gate.wait(10)
         return load(path)
 
-    watched = WatchedModel(path, slow, notices.append, clock=clock)
+    watched = WatchedModel(path, slow, notices.append)
     replace(path, model_bytes(["pen"]))
     for _ in range(50):
         clock.now_s += LOOK_S
@@ -279,7 +279,7 @@ def test_real_time_and_a_real_thread(path, notices):
 
 
 def test_stamps(path, clock):
-    watch = FileWatch(path, clock)
+    watch = FileWatch(path)
     assert watch.changed() is None
     before, mtime_ns = stamp_of(path), path.stat().st_mtime_ns
     replace(path, path.read_bytes())

@@ -11,13 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cfl_edge.core.closed_form import closed_form_parts, features, normalised
-from cfl_edge.core.layers import (
-    LocalLayer,
-    normalised_conv,
-    normalised_fc,
-    paper_conv,
-    paper_fc,
-)
+from cfl_edge.core.layers import LocalLayer, normalised_conv, normalised_fc, paper_conv, paper_fc
 from cfl_edge.core.transformer import transformer_layers
 from cfl_edge.errors import UsageError
 

@@ -13,15 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from cfl_edge.errors import DataError
-from cfl_edge.fleet.contribution import (
-    KEY,
-    KNOWN,
-    ORIGINS,
-    SUMMED,
-    Array,
-    boards_in,
-    few_samples,
-)
+from cfl_edge.fleet.contribution import KEY, KNOWN, ORIGINS, SUMMED, Array, boards_in, few_samples
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import add_products
 

@@ -10,9 +10,10 @@ from cfl_edge.names import visible
 
 LEAST_IN, MOST_IN = 4.0, 24.0  # side of the image
 CELL_IN = 0.42
+MOST_CLASSES = 20  # of a matrix in text; of more, the largest mistakes are listed
 
 
-def confusion_text(confusion: Confusion, *, most: int = 20) -> list[str]:
+def confusion_text(confusion: Confusion) -> list[str]:
     """Return a line for each class, or the largest mistakes where there are many classes.
 
     Example:
@@ -24,9 +25,9 @@ def confusion_text(confusion: Confusion, *, most: int = 20) -> list[str]:
     """
     rows = [(n, visible(true), visible(said)) for (true, said), n in confusion.counts.items()]
     rows.sort(key=lambda row: (-row[0], row[1], row[2]))
-    if len(confusion.names) > most:
+    if len(confusion.names) > MOST_CLASSES:
         mistakes = [row for row in rows if row[1] != row[2]]
-        return [f"{n:5d}  {true} predicted as {said}" for n, true, said in mistakes[:most]]
+        return [f"{n:5d}  {true} predicted as {said}" for n, true, said in mistakes[:MOST_CLASSES]]
     names = sorted({true for _, true, _ in rows})
     width = max(map(cell_len, names))
     return [

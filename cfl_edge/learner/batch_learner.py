@@ -20,11 +20,7 @@ from torch.backends import nnpack
 from cfl_edge.core.features import Encoded, FeatureExtractor, FrozenNetwork
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import DataError
-from cfl_edge.learner.algorithms.algorithm import (
-    Algorithm,
-    AlgorithmInputs,
-    build_algorithm,
-)
+from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, build_algorithm
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.conflicts import excluded_classes
 from cfl_edge.learner.journal import Journal

@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING
 from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.errors import DataError
 from cfl_edge.learner.classes import Counts, counts_of, patch_exported, says_what_is_new
-from cfl_edge.learner.rewind import (
-    check_reach,
-    keep_examples,
-    learn_again,
-    rewind,
-    saved_examples,
-)
+from cfl_edge.learner.rewind import check_reach, keep_examples, learn_again, rewind, saved_examples
 from cfl_edge.model import class_table
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.store import Saved

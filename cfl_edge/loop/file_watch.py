@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 POLL_S = 1.0  # between two checks of the file: one system call
 
@@ -32,7 +31,6 @@ class FileWatch:
 
     Args:
         path: The file.
-        clock: Gives seconds that never go back.
 
     Attributes:
         handled: Stamp of the state that was read last; set it after reading.
@@ -44,11 +42,10 @@ class FileWatch:
         (None, True)
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.handled = stamp_of(path)
         self.gone = False
-        self._clock = clock
         self._seen: Stamp | None = None
         self._next_s = float("-inf")
 
@@ -57,7 +54,7 @@ class FileWatch:
 
         Checks the file at most once a second, however often it is called.
         """
-        now_s = self._clock()
+        now_s = monotonic()
         if now_s < self._next_s:
             return None
         self._next_s = now_s + POLL_S

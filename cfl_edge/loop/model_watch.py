@@ -16,13 +16,7 @@ from typing import Any, Generic, TypeVar, final
 
 import numpy as np
 
-from cfl_edge.errors import (
-    CflEdgeError,
-    ModelNotFoundError,
-    exported_near,
-    nearest_export,
-    quoted,
-)
+from cfl_edge.errors import CflEdgeError, ModelNotFoundError, exported_near, nearest_export, quoted
 from cfl_edge.loop.file_watch import POLL_S, FileWatch, Stamp, stamp_of
 from cfl_edge.notices import Notice, counted, first_of
 from cfl_edge.onnx.model_trial import Answering, predict_checked
@@ -50,7 +44,6 @@ class WatchedModel(Generic[M]):
         watch: Whether to reload the file when it changes.
         wait: Whether to wait for the file if it is not there yet.
         without: Is in service while there is no file; None to wait for one.
-        clock: Gives seconds that never go back.
 
     Attributes:
         model: The model in service.
@@ -71,10 +64,9 @@ class WatchedModel(Generic[M]):
         watch: bool = True,
         wait: bool = True,
         without: M | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watches = watch
-        self._watch = FileWatch(path, clock)  # before loading: a change meanwhile counts as new
+        self._watch = FileWatch(path)  # before loading: a change meanwhile counts as new
         self._load = load
         self._on_notice = on_notice
         self._without = without

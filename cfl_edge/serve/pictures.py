@@ -26,19 +26,18 @@ def live_jpeg(frame: Frame) -> bytes:
     return jpeg(frame.image)
 
 
-def jpeg(image: npt.NDArray[np.uint8], longest_px: int = PICTURE_PX) -> bytes:
+def jpeg(image: npt.NDArray[np.uint8]) -> bytes:
     """Return an image as JPEG, scaled down where it is larger.
 
     Args:
         image: uint8 RGB, (H, W, 3).
-        longest_px: The longest side of the result in pixels, at most.
 
     Example:
         >>> jpeg(np.zeros((48, 64, 3), np.uint8))[:2].hex()
         'ffd8'
     """
     picture = Image.fromarray(np.ascontiguousarray(image))
-    scale = longest_px / max(picture.size)
+    scale = PICTURE_PX / max(picture.size)
     if scale < 1:
         width, height = (max(1, round(side * scale)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)

@@ -57,7 +57,6 @@ def open_dataset(
     source: str,
     *,
     root: Path | None = None,
-    download: bool = True,
     image_px: int | None = None,
     make_test_split: bool = True,
     on_notice: Notice = log_notice,
@@ -71,7 +70,6 @@ def open_dataset(
             taken first.
         root: Where downloaded data is stored; None is `cfl-edge/data` in the user's cache folder
             (`XDG_CACHE_HOME`, or `~/.cache`).
-        download: Fetch what `root` does not have yet.
         image_px: Side to which the images of a folder are scaled, as in `read_folder`; others keep
             their size.
         make_test_split: Without a test split, make one of a fifth of the images of each class,
@@ -98,7 +96,7 @@ def open_dataset(
     elif path.suffix.lower() == ".npz":
         dataset = read_npz(path)
     elif source.lower() in TORCHVISION_NAMES and not path.exists():
-        dataset = _torchvision(source.lower(), root or default_root(), download, on_notice)
+        dataset = _torchvision(source.lower(), root or default_root(), on_notice)
     elif path.exists():
         raise DataError(
             f"{source} is no data set, expected {_EXPECTED}",
@@ -144,7 +142,7 @@ def _with_test_split(dataset: Dataset, source: str, on_notice: Notice) -> Datase
     )
 
 
-def _torchvision(name: str, root: Path, download: bool, on_notice: Notice) -> Dataset:
+def _torchvision(name: str, root: Path, on_notice: Notice) -> Dataset:
     """Read one of torchvision's data sets, and fetch it where it is not there yet."""
     from torchvision import datasets
 
@@ -160,9 +158,7 @@ def _torchvision(name: str, root: Path, download: bool, on_notice: Notice) -> Da
             warnings.simplefilter("ignore")  # the pickles of CIFAR are of an old NumPy
             try:
                 train = kind(root, train=True, download=False)
-            except RuntimeError as error:  # torchvision's word for what is not there
-                if not download:
-                    raise DataError(f"{name} is not in {root}", hint=hint) from error
+            except RuntimeError:  # torchvision's word for what is not there
                 doing = "downloaded to"
                 on_notice(f"{name} is downloaded to {root}")
                 train = kind(root, train=True, download=True)

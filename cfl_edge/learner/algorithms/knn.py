@@ -70,15 +70,13 @@ class NearestNeighbours(HeldOut, ClassifierAlgorithm):
 
     Args:
         inputs: What it is built on.
-        neighbours: k.
 
     Raises:
         UsageError: Not even two samples fit into `replay_mib`.
     """
 
-    def __init__(self, inputs: AlgorithmInputs, neighbours: int = NEIGHBOURS) -> None:
+    def __init__(self, inputs: AlgorithmInputs) -> None:
         super().__init__(inputs)
-        self.neighbours = neighbours
         self.replay = Replay(
             (self.reading.channels,),
             limit_mib=self.config.replay_mib,
@@ -105,13 +103,13 @@ class NearestNeighbours(HeldOut, ClassifierAlgorithm):
 
         Args:
             x: Normalised, (N, C).
-            more: Than `neighbours`.
+            more: Than `NEIGHBOURS`.
         """
         stored = len(self.replay)
         values, ranges = self.replay.values[:stored], self.replay.ranges[:stored]
         parts = zip(torch.split(values, CHUNK), torch.split(ranges, CHUNK), strict=True)
         cosines = torch.cat([stored_dots(x, *part) for part in parts], dim=1)  # (N, stored)
-        nearest, found = cosines.topk(min(self.neighbours + more, stored), dim=1)
+        nearest, found = cosines.topk(min(NEIGHBOURS + more, stored), dim=1)
         return nearest, found
 
     def distances(self, encoded: Encoded) -> Tensor:
@@ -128,7 +126,7 @@ class NearestNeighbours(HeldOut, ClassifierAlgorithm):
         cosines, _ = self._nearest(F.normalize(x), int(copies.max()))
         order = torch.arange(cosines.shape[1], device=x.device)
         same = ((cosines > SAME) & (order < copies[:, None])).sum(dim=1)  # the nearest ones
-        last = same + self.neighbours - 1  # of those that are left
+        last = same + NEIGHBOURS - 1  # of those that are left
         last = last.clamp(max=cosines.shape[1] - 1)
         distances = 1 - cosines.gather(1, last[:, None])[:, 0]
         return distances.masked_fill(same > last, torch.nan)  # no other one is stored

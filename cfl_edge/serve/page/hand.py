@@ -24,11 +24,10 @@ class Hold:
 
     Args:
         mailbox: Of the session.
-        clock: Gives seconds that never go back.
     """
 
-    def __init__(self, mailbox: Mailbox, clock: Callable[[], float] = time.monotonic) -> None:
-        self._mailbox, self._clock = mailbox, clock
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
         self._holder: object | None = None
         self._label, self._beat_s = "", 0.0
         self._named = ""  # the same as the session calls it now
@@ -55,7 +54,7 @@ class Hold:
             on_refused(f"somebody else is teaching {self._named}")
             return
         is_new = self._holder is not viewer or self._label != label
-        self._holder, self._label, self._beat_s = viewer, label, self._clock()
+        self._holder, self._label, self._beat_s = viewer, label, time.monotonic()
         self._named = label if is_new else self._named
         if not is_new and self._asked is not None and not self._asked.done():
             return  # the session is at work on a frame, and the heartbeat before waits for it
@@ -87,7 +86,7 @@ class Hold:
             self._mailbox.submit("unlabel", {})
 
     def _is_held(self) -> bool:
-        return self._holder is not None and self._clock() - self._beat_s < HEARTBEAT_S
+        return self._holder is not None and time.monotonic() - self._beat_s < HEARTBEAT_S
 
 
 @final
@@ -98,7 +97,6 @@ class Standing:
         mailbox: Of the session.
         verb: It takes no arguments.
         every_s: Between two questions, at least.
-        clock: Gives seconds that never go back.
 
     Attributes:
         value: The answer; empty before the first.
@@ -106,14 +104,8 @@ class Standing:
         error: Why the last question failed; None if it did not.
     """
 
-    def __init__(
-        self,
-        mailbox: Mailbox,
-        verb: str = "status",
-        every_s: float = STATUS_S,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._mailbox, self._verb, self._every_s, self._clock = mailbox, verb, every_s, clock
+    def __init__(self, mailbox: Mailbox, verb: str = "status", every_s: float = STATUS_S) -> None:
+        self._mailbox, self._verb, self._every_s = mailbox, verb, every_s
         self._asking: asyncio.Task[None] | None = None
         self._asked_s = -every_s
         self.value: dict[str, Any] = {}
@@ -126,9 +118,9 @@ class Standing:
         Args:
             at_once: A verb was done: ask however new the answer is.
         """
-        is_old = at_once or self._clock() - self._asked_s >= self._every_s
+        is_old = at_once or time.monotonic() - self._asked_s >= self._every_s
         if is_old and (self._asking is None or self._asking.done()):
-            self._asked_s = self._clock()
+            self._asked_s = time.monotonic()
             self._asking = asyncio.create_task(self._ask())
 
     async def _ask(self) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any, final
 
 from cfl_edge.loop.step import Step
@@ -48,15 +48,11 @@ class Doubt:
 class Review:
     """Gathers doubts; the session writes, the server reads.
 
-    Args:
-        clock: Gives seconds that never go back.
-
     Attributes:
         version: Counts the changes.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._lock = threading.Lock()  # guards what follows
         self._doubts: dict[int, Doubt] = {}
         self._taken_s = -EVERY_S
@@ -70,7 +66,7 @@ class Review:
             step: Of the session.
             picture: Returns what the model saw of the frame, as PNG.
         """
-        now_s = self._clock()
+        now_s = monotonic()
         why = self._why(step)
         if why is None and self._wavered(step):
             _, step, picture = self._before[-1]

@@ -16,11 +16,7 @@ from typing import final
 from urllib.parse import quote, urljoin, urlsplit
 
 from cfl_edge.errors import StreamError, StreamNotFoundError, StreamPermissionError
-from cfl_edge.stream.network.errors import (
-    FfmpegCode,
-    network_error,
-    with_option,
-)
+from cfl_edge.stream.network.errors import FfmpegCode, network_error, with_option
 from cfl_edge.stream.network.login import Login, url_without_login
 from cfl_edge.stream.uri import mask
 
