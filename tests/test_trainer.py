@@ -56,12 +56,16 @@ def test_pieces_that_keep_up_give_the_weights_of_whole_steps():
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("layers", ["8,16,16", "conv256", "fc"])  # the others are autograd's
-def test_steps_in_bfloat16_move_the_layers_as_those_in_float32_do(layers, monkeypatch):
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"recompute": True}, {"layers": "conv256"}, {"layers": "fc"}],  # the last are autograd's
+    ids=str,
+)
+def test_steps_in_bfloat16_move_the_layers_as_those_in_float32_do(config, monkeypatch):
     moved = []
     for native in (False, True):
         monkeypatch.setattr(local_contrast, "multiplies_bfloat16", lambda _, native=native: native)
-        learner = Learner(LearnerConfig(**CONFIG | {"layers": layers}))
+        learner = Learner(LearnerConfig(**CONFIG | config))
         before = torch.cat([p.detach().flatten() for p in learner.network.parameters()])
         for image, label in frames(4):
             learner.learn(learner.encode(image), [label])

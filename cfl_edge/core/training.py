@@ -159,8 +159,10 @@ def _recomputing(
     pooled = [x.new_empty(len(x), layer.channels) for layer in layers]
     size = how.chunk or min(fast_chunks(known, x))
     for place in chunks(len(x), size):
-        for layer, h, h_mean in zip(layers, _through(known, x[place]), pooled, strict=True):
-            h_mean[place] = layer.pool(h)
+        x_chunk = x[place]
+        for layer, part, h_mean in zip(layers, known, pooled, strict=True):
+            x_chunk = features(part, normalised(part, x_chunk))
+            h_mean[place] = layer.pool(x_chunk.to(h_mean.dtype))
         yield None
     values, gradients = [], []
     for i, h_mean in enumerate(pooled):
@@ -189,10 +191,3 @@ def fast_chunks(parts: Sequence[Parts], x: Tensor) -> list[int]:
         shape = output_shape(part, x.shape[1:])
         x = torch.empty(len(x), *shape, dtype=x.dtype, device="meta")
     return sizes
-
-
-def _through(parts: Sequence[Parts], x: Tensor) -> Generator[Tensor, None, None]:
-    """Yield the features of each layer for a chunk."""
-    for part in parts:
-        x = features(part, normalised(part, x))
-        yield x
