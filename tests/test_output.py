@@ -7,10 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from command_line import MAIN, SMALL, process
+from command_line import MAIN, SMALL, cfl_edge, process
+from fleet_boards import board
 from saved_models import save
+from zone_scenes import TWO
 
 from cfl_edge.model.store import Store
 from cfl_edge.pipe import SafeWriter
@@ -73,6 +76,44 @@ def test_what_was_learned_is_saved(redirection, code, tmp_path):
     line = " ".join([COMMAND, *words, "--model", str(tmp_path / "model"), redirection])
     assert shell(line)[0] == code
     assert Store(tmp_path / "model").load().manifest["counters"]["frames_learned"] == 12
+
+
+CHANGES = {
+    "region m 0,0,0.5,1": lambda m: m["network"]["region"] == "0,0,0.5,1",
+    "undo m --frames 1": lambda m: m["counters"]["frames_learned"] == 11,
+    "classes add m fox": lambda m: "fox" in m["classes"],
+    "classes remove m fox": lambda m: "fox" not in m["classes"],
+    "fleet sync shared --model hall --board hall": lambda _: any(Path("shared/hall").iterdir()),
+    "merge hall kitchen -o both": lambda _: Path("both/boards").is_dir(),
+    "fleet status both": lambda _: True,
+    "subtract both --board hall -o one": lambda _: Path("one/boards").is_dir(),
+    "export both -o onnx": lambda _: Path("onnx/model.onnx").is_file(),
+    "run onnx/model.onnx --stream demo:?frames=2": lambda _: True,
+    "look --stream demo: -o view.jpg": lambda _: Path("view.jpg").is_file(),
+    "learn --stream demo:?frames=4 --zones zones.toml --model hall2 --label door/open --no-export "
+    + " ".join(SMALL): lambda _: Store(Path("hall2/door")).load().manifest["classes"] == ["open"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [(">&- 2>&- <&-", 0), (">/dev/full 2>&1", 5), ("2>/dev/full", 0)],
+)
+def test_what_a_command_changes_stays_changed(redirection, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "zones.toml").write_text(TWO)
+    assert (
+        cfl_edge("learn", "--stream", "demo:?frames=12", "--model", "m", "--no-export", *SMALL).code
+        == 0
+    )
+    board(tmp_path / "hall", {0: 5, 1: 4})
+    board(tmp_path / "kitchen", {1: 6, 2: 3})
+    for words, holds in CHANGES.items():
+        assert shell(f"{COMMAND} {words} {redirection}")[0] == code, words
+        assert holds(Store(tmp_path / "m").load().manifest), words
 
 
 def test_no_file_gets_the_number_of_a_closed_stdout(tmp_path):
