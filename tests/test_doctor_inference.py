@@ -116,7 +116,7 @@ def test_every_provider_but_that_without_hardware_is_asked(tmp_path):
 
 def test_which_file_a_model_means(tmp_path):
     assert model_file(tmp_path / "x.onnx") == tmp_path / "x.onnx"
-    assert model_file(tmp_path) == tmp_path / "onnx/model.onnx"
+    assert model_file(tmp_path) == tmp_path
     file(tmp_path / "onnx/model.onnx", "")
     assert model_file(tmp_path) == tmp_path / "onnx/model.onnx"
     file(tmp_path / "model.onnx", "")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -26,7 +25,6 @@ from cfl_edge.errors import (
 )
 from cfl_edge.model.last_stream import merge_command, taught_zones
 from cfl_edge.model.opening import regular
-from cfl_edge.onnx.metadata import model_file
 
 MOST_BYTES = 512 << 20  # the largest model of torchvision that fits a board has 350 MB
 MOST_FIELDS = 200_000  # the default model has 6,000; each takes some microseconds
@@ -86,15 +84,9 @@ def require_plain_file(path: Path) -> None:
         ModelError: It cannot be read, or is no regular file.
     """
     if path.is_dir():
-        inner = model_file(path)
         models = [path] if any(path.glob("checkpoint-*")) else taught_zones(path)
-        exports = " && ".join(
-            f"cfl-edge export {shlex.quote(str(one))} -o {shlex.quote(str(one / 'onnx'))}"
-            for one in models
-        )
-        if inner.is_file():
-            exports = f"{inner}, which is in it"
-        elif merged := merge_command(path):
+        exports = " && ".join(map(export_command, models))
+        if merged := merge_command(path):
             exports = f"{merged} makes one model of them"
         raise ModelNotFoundError(
             f"{path} is a folder, expected an ONNX file", hint=exports or exported_near(path)

@@ -17,6 +17,7 @@ from cfl_edge.onnx.metadata import (
     FEATURES,
     MODEL_FILE,
     UNKNOWN_DISTANCE,
+    model_file,
     parse_known_distances,
     parse_metadata,
     parse_view,
@@ -36,7 +37,7 @@ class OnnxModel:
     """A model that `cfl-edge export` wrote.
 
     Args:
-        path: The `.onnx` file.
+        path: The `.onnx` file, or the folder of an export or a model that has one.
         threads: Threads of one prediction; default one for each core, at most 4.
 
     Attributes:
@@ -60,7 +61,7 @@ class OnnxModel:
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        self.path = path
+        path = self.path = model_file(path)
         threads = threads or min(MAX_THREADS, len(os.sched_getaffinity(0)))
         self._session = _open_session(path, threads)
         try:

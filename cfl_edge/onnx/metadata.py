@@ -55,9 +55,8 @@ def model_file(path: Path) -> Path:
         >>> model_file(Path("nowhere.onnx"))
         PosixPath('nowhere.onnx')
     """
-    places = [path / MODEL_FILE, path / "onnx" / MODEL_FILE]
-    found = next(filter(os.path.isfile, places), places[-1])  # no error where it may not look
-    return found if os.path.isdir(path) else path
+    places = (path / MODEL_FILE, path / "onnx" / MODEL_FILE)
+    return next(filter(os.path.isfile, places), path)  # no error where it may not look
 
 
 def class_metadata(classes: Sequence[str]) -> dict[str, str]:
