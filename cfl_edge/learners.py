@@ -16,6 +16,21 @@ _COVARIANCE = "its share of the covariance that all classes share"
 
 
 @dataclass(frozen=True)
+class Merged:
+    """How models of several boards become one.
+
+    Args:
+        learner: Of the merged model.
+        sums: What the names of the statistics that add up begin with.
+        needs_backbone: Whether they do so on a backbone alone.
+    """
+
+    learner: str
+    sums: str
+    needs_backbone: bool = False
+
+
+@dataclass(frozen=True)
 class Declaration:
     """What a learner does, needs and leaves behind.
 
@@ -31,6 +46,7 @@ class Declaration:
         what_stays: What a removed class leaves behind.
         pooled_scale: How it reads the backbone's pooled features by default, see `scale_pooled`.
         layer_power: Power of the layers' features that predictions read by default, see `Network`.
+        merges: How models are merged; None where the weights do not follow from sums over samples.
     """
 
     build: str
@@ -42,6 +58,7 @@ class Declaration:
     exports: bool = True
     pooled_scale: Literal["raw", "unit"] = "raw"
     layer_power: float = 1.0
+    merges: Merged | None = None
 
 
 LEARNERS: dict[str, Declaration] = {
@@ -54,12 +71,25 @@ LEARNERS: dict[str, Declaration] = {
         probable=True,
         pooled_scale="unit",
         layer_power=0.7,  # DECISIONS.md, "Power of the layers' features"
+        merges=Merged("joint", "joint.", needs_backbone=True),
     ),
     "joint": Declaration(
-        f"{_HERE}.joint:build", _COVARIANCE, covariance="joint", probable=True, pooled_scale="unit"
+        f"{_HERE}.joint:build",
+        _COVARIANCE,
+        covariance="joint",
+        probable=True,
+        pooled_scale="unit",
+        merges=Merged("joint", "joint."),
     ),
-    "slda": Declaration(f"{_HERE}.slda:build", _COVARIANCE, covariance="read"),
-    "ncm": Declaration(f"{_HERE}.class_means:build", "nothing of it"),
+    "slda": Declaration(
+        f"{_HERE}.slda:build",
+        _COVARIANCE,
+        covariance="read",
+        merges=Merged("slda", "statistics.0."),
+    ),
+    "ncm": Declaration(
+        f"{_HERE}.class_means:build", "nothing of it", merges=Merged("ncm", "statistics.0.")
+    ),
     "knn": Declaration(f"{_HERE}.knn:build", "nothing of it", replays=True, exports=False),
 }
 

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from cfl_edge.defaults import TRIANGLE_PANEL
 from cfl_edge.errors import DataError, ModelDamagedError, UsageError
 from cfl_edge.learner.saved_checks import Count, Origin, Text, check_saved, damaged
+from cfl_edge.learners import LEARNERS, Merged
 from cfl_edge.model import class_table
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.last_stream import ORIGIN, REPORT
@@ -31,14 +32,6 @@ Array = npt.NDArray[Any]
 KEY = REPORT  # in the manifest
 SUMMED = "boards"  # in it: generation of each board, where it is the sum of several
 ORIGINS = "origins"  # in it: of the models whose frames it has
-# Learner of a board: that of the merged model, and what its statistics' names begin with. The
-# weights of the others do not follow from sums.
-MERGED = {
-    "cfl": ("joint", "joint."),
-    "joint": ("joint", "joint."),
-    "slda": ("slda", "statistics.0."),
-    "ncm": ("ncm", "statistics.0."),
-}
 MOST_SAMPLES = 1 << 24  # of a class: a count in float32 cannot go on beyond it
 KNOWN = "known."  # samples by which `unknown` is measured
 SAMPLES = {"group": "state", "labels": f"{KNOWN}labels", "prefix": KNOWN}
@@ -129,8 +122,9 @@ def contribution(saved: Saved, board: str, where: str, *, min_count: int = 0) ->
     manifest, state = saved.manifest, saved.tensors["state"]
     network = manifest["network"]
     learner, backbone = network["learner"], network["backbone"]
-    if learner not in MERGED or (learner == "cfl" and backbone == "none"):
-        without = " without a backbone" if learner == "cfl" else ""
+    merges = _merges(learner)
+    if merges is None or (merges.needs_backbone and backbone == "none"):
+        without = "" if merges is None else " without a backbone"
         raise DataError(
             f"{where} was learned with --learner {learner}{without}, whose classifier does not "
             "follow from sums over its samples",
@@ -142,7 +136,7 @@ def contribution(saved: Saved, board: str, where: str, *, min_count: int = 0) ->
             "would count twice",
             hint=f"merge the folder that has {where}'s own frames alone",
         )
-    prefix = MERGED[learner][1]
+    prefix = merges.sums
     declared = manifest["tensors"]
     rows = {name: rule for name, rule in declared["rows"].items() if _is_sum(name, rule, prefix)}
     kept = {*rows, *(rule["scatter"] for rule in rows.values() if "scatter" in rule)}
@@ -169,7 +163,7 @@ def contribution(saved: Saved, board: str, where: str, *, min_count: int = 0) ->
         {"state": tensors, "replay": {}},
     )
     with _named(where):
-        _require_sums(found)
+        _require_sums(found, prefix)
     without_rare(found, min_count)
     return found
 
@@ -235,9 +229,9 @@ def read_again(saved: Saved, where: str) -> Saved:
             raise damaged(f"it does not say whose contribution it is ({place or KEY})") from None
         except (UsageError, ValueError) as error:
             raise damaged(error.problem if isinstance(error, UsageError) else str(error)) from None
-        if network["learner"] not in MERGED:
+        if (merges := _merges(network["learner"])) is None:
             raise damaged("it has a learner whose statistics do not add up")
-        _require_sums(saved)
+        _require_sums(saved, merges.sums)
     return saved
 
 
@@ -276,10 +270,14 @@ def renamed(saved: Saved, aliases: Mapping[str, str]) -> set[str]:
     return used
 
 
-def _require_sums(saved: Saved) -> None:
+def _merges(learner: str) -> Merged | None:
+    """Return how models of a learner are merged; None if they are not, or there is none such."""
+    return LEARNERS[learner].merges if learner in LEARNERS else None
+
+
+def _require_sums(saved: Saved, prefix: str) -> None:
     """Refuse counts and variances that no samples have."""
     state, rules = saved.tensors["state"], saved.manifest["tensors"]["rows"]
-    prefix = MERGED[saved.manifest["network"]["learner"]][1]
     if "seen" not in rules or saved.manifest["tensors"]["samples"] not in ([], [SAMPLES]):
         raise damaged("its statistics are not those of its learner")
     for name, rule in rules.items():

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from cfl_edge.errors import ModelError
-from cfl_edge.fleet.contribution import KEY, KNOWN, MERGED
+from cfl_edge.fleet.contribution import KEY, KNOWN
 from cfl_edge.fleet.pool import Pool
 from cfl_edge.learner.batch_learner import BatchLearner
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.saved import config_of, restore, to_saved
+from cfl_edge.learners import declaration
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import NEVER, STALE
 from cfl_edge.model.tensors import network_digest
@@ -34,9 +35,10 @@ def solved(
     Raises:
         ModelError: The backbone's weights are not installed, or are others than the boards had.
     """
-    config = dataclasses.replace(
-        config_of(one), learner=MERGED[one.manifest["network"]["learner"]][0], layers=None
-    )
+    config = config_of(one)
+    merges = declaration(config.learner).merges
+    assert merges is not None  # else it is no contribution
+    config = dataclasses.replace(config, learner=merges.learner, layers=None)
     if config.backbone == "none":
         config = dataclasses.replace(config, layers=one.manifest["network"]["layers"])
     learner = (
