@@ -18,13 +18,15 @@ TOKEN = "s3cret-" + "x" * 20
 
 
 @pytest.fixture
-def clock():
-    return Clock()
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("cfl_edge.serve.status.monotonic", clock)
+    return clock
 
 
 @pytest.fixture
 def status(clock):
-    return Status(clock=clock)
+    return Status()
 
 
 @pytest.fixture

@@ -19,13 +19,15 @@ from cfl_edge.web import server as web_server
 
 
 @pytest.fixture
-def clock():
-    return Clock()
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("cfl_edge.serve.status.monotonic", clock)
+    return clock
 
 
 @pytest.fixture
 def status(clock):
-    return Status(clock=clock)
+    return Status()
 
 
 @pytest.fixture

@@ -38,7 +38,6 @@ class Glance:
         when: See `When`.
         service: Returns, for a frame, what the model in service looks at, and what differs once
             that model may answer differently.
-        clock: Gives seconds that never go back; of a burst, which somebody else begins.
 
     Attributes:
         looked: Whether the model looked at the newest frame.
@@ -56,13 +55,8 @@ class Glance:
         True
     """
 
-    def __init__(
-        self,
-        when: When,
-        service: Callable[[Frame], tuple[View, Hashable]],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._when, self._service, self._clock = when, service, clock
+    def __init__(self, when: When, service: Callable[[Frame], tuple[View, Hashable]]) -> None:
+        self._when, self._service = when, service
         self.looked, self.is_same = True, when == "motion"
         self._until_s = -math.inf  # of a burst
         self._answer: Prediction | None = None
@@ -72,7 +66,7 @@ class Glance:
 
     def burst(self, seconds: float = BURST_S) -> None:
         """Look at every frame for so many seconds from now on; safe in any thread."""
-        self._until_s = self._clock() + seconds
+        self._until_s = time.monotonic() + seconds
 
     def forget(self) -> None:
         """Look at the next frame: what was answered counts no more."""
@@ -99,7 +93,7 @@ class Glance:
         self.looked = (
             self._answer is None
             or model != self._model
-            or self._clock() < self._until_s
+            or time.monotonic() < self._until_s
             or self._is_due(frame, square)
             or always()
         )

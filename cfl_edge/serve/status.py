@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from cfl_edge.loop.step import Step
@@ -49,13 +49,12 @@ class Status:
     Args:
         max_age_s: Seconds without a frame after which the service is not healthy; endless where
             one comes when something happens.
-        clock: Gives seconds that never go back.
 
     Example:
         >>> import numpy as np
         >>> from cfl_edge.prediction import Prediction
         >>> from cfl_edge.stream.frame import Frame
-        >>> status = Status(clock=lambda: 0.0)
+        >>> status = Status()
         >>> status.ill()
         'no frame has come yet'
         >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=7)
@@ -65,23 +64,21 @@ class Status:
         (None, 'mug')
     """
 
-    def __init__(
-        self, *, max_age_s: float = MAX_AGE_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._max_age_s, self._clock = max_age_s, clock
+    def __init__(self, *, max_age_s: float = MAX_AGE_S) -> None:
+        self._max_age_s = max_age_s
         self._lock = threading.Lock()
         self._seen: Seen | None = None
-        self._time_s = clock()
+        self._time_s = monotonic()
 
     def put(self, seen: Seen) -> None:
         """Store a frame that came now."""
         with self._lock:
-            self._seen, self._time_s = seen, self._clock()
+            self._seen, self._time_s = seen, monotonic()
 
     def get(self) -> tuple[Seen | None, float]:
         """Return the newest frame and its age in seconds; before the first, since the start."""
         with self._lock:
-            return self._seen, self._clock() - self._time_s
+            return self._seen, monotonic() - self._time_s
 
     def ill(self) -> str | None:
         """Return why the service is unhealthy; None if it is healthy."""
