@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from cfl_edge.core import factor
+from cfl_edge.core import factor, shrunken_means
 from cfl_edge.core.class_statistics import GATHERED, NEVER, ClassStatistics, with_constant
 from cfl_edge.core.factor import Factor, shrinkage
 from cfl_edge.learner.algorithms.layer_statistics import layer_embeddings
@@ -66,7 +66,8 @@ def shrunk_covariance(statistics):
     return (1 - alpha) * covariance + alpha * scale * torch.eye(channels), covariance
 
 
-def test_rows_are_those_of_linear_discriminant_analysis():
+def test_rows_are_those_of_linear_discriminant_analysis(monkeypatch):
+    monkeypatch.setattr(shrunken_means, "CHANCE", 0.0)  # it takes means for exact
     h, labels = samples(n=400, classes=4)
     part = torch.cat([torch.nonzero(labels == z)[:60, 0] for z in range(4)])  # balanced classes
     statistics = statistics_of(h[part], labels[part], 10, classes=4)
@@ -94,20 +95,37 @@ class _Given:
         return self
 
 
-def test_embeddings_are_the_gaussian_log_likelihood_less_the_error_of_the_mean():
-    h, labels = samples(60)
-    statistics = statistics_of(h, labels, 60)
-    shrunk, _ = shrunk_covariance(statistics)
-    density = [torch.distributions.MultivariateNormal(m, shrunk) for m in statistics.means]
-    expected = torch.stack([d.log_prob(h) for d in density], dim=1)
-    expected += 0.5 * Factor(statistics).finish().error / statistics.counts
-    actual = with_constant(h) @ statistics.embeddings().T
-    torch.testing.assert_close(
-        actual - actual.mean(1, keepdim=True),
-        expected - expected.mean(1, keepdim=True),
-        rtol=0.02,
-        atol=0.02,
-    )
+@pytest.mark.parametrize("n", [60, 9])
+def test_embeddings_are_the_gaussian_log_likelihood_of_shrunken_means(n):
+    """Class by class, in float64, as the empirical Bayes of Efron and Morris has it."""
+    h, labels = samples(n)
+    statistics = statistics_of(h, labels, n, classes=4)  # one has no samples
+    known = Factor(statistics).finish()
+    shrunk = shrunk_covariance(statistics)[0].double()
+    means = torch.stack([h[labels == z].double().mean(dim=0) for z in range(3)])
+    counts = torch.bincount(labels).double()
+    apart = means - means.mean(dim=0)
+    squared = torch.stack([m @ torch.linalg.solve(shrunk, m) for m in apart])
+    found = float((counts * squared).sum()) / n
+    true = max(found - shrunken_means.CHANCE * 3 * known.error / n, found / 4)
+    shares = [true / (true + shrunken_means.CHANCE * known.error / float(c)) for c in counts]
+    expected = []
+    for m, share, count in zip(apart, shares, counts, strict=True):
+        density = torch.distributions.MultivariateNormal(means.mean(dim=0) + share * m, shrunk)
+        expected.append(density.log_prob(h.double()) + share**2 * known.error / float(count) / 2)
+    actual = (with_constant(h) @ statistics.embeddings().T).double()
+    differences = torch.stack(expected, dim=1) - actual[:, :3]
+    torch.testing.assert_close(differences.std(dim=1), torch.zeros(n).double(), rtol=0, atol=0.02)
+    assert (actual[:, 3] == NEVER).all()
+
+
+def test_means_are_exact_while_nothing_says_how_far_samples_lie_apart():
+    h = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    statistics = statistics_of(h, torch.arange(3), 3)
+    scores = with_constant(h) @ statistics.embeddings().T
+    nearest = -torch.cdist(h, h).square()
+    ratio = (scores - scores.diagonal()[:, None]) / nearest
+    assert ratio[~torch.eye(3, dtype=torch.bool)].std() < 1e-5
 
 
 def test_a_class_of_few_samples_is_predicted_as_often_as_it_comes():
@@ -142,7 +160,7 @@ def test_a_sample_that_is_shorter_than_most_takes_little_from_older_classes(monk
         return float((scores.argmax(1) == 2).float().mean())
 
     assert taken() < 0.1
-    monkeypatch.setattr(factor, "bounded", lambda excess, _, __, places, ___: excess[places])
+    monkeypatch.setattr(shrunken_means, "CHANCE", 0.0)
     assert taken() > 0.5
 
 
@@ -159,16 +177,13 @@ def test_the_bound_is_that_of_every_pair_of_classes():
                 room = max(distance**2 - factor.MARGIN * distance, 0.0)
                 allowed.append(float(excess[k]) + room)
         expected.append(min(allowed))
-    squared = torch.cdist(means, means).square()
-    actual = factor.bounded(excess, squared, counts, torch.arange(5))
+    actual = factor.bounded(excess, torch.cdist(means, means).square(), counts)
     torch.testing.assert_close(actual, torch.tensor(expected), rtol=1e-4, atol=1e-4)
     assert (actual < excess).any()
-    part = torch.tensor([2, 0])
-    torch.testing.assert_close(factor.bounded(excess, squared[part], counts, part), actual[part])
 
 
-def test_the_correction_is_that_of_the_means_error(monkeypatch):
-    monkeypatch.setattr(factor, "bounded", lambda excess, _, __, places, ___: excess[places])
+def test_on_layers_the_correction_is_that_of_the_means_error(monkeypatch):
+    monkeypatch.setattr(factor, "bounded", lambda excess, *_: excess)
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([0] * 60 + [1] * 12 + [2] * 3)
     h = torch.randn(75, 6, generator=generator) * torch.arange(1, 7) + labels[:, None]
@@ -180,17 +195,12 @@ def test_the_correction_is_that_of_the_means_error(monkeypatch):
     shrunk = (1 - alpha) * covariance + alpha * covariance.trace() / 6 * torch.eye(6)
     inverse = torch.linalg.inv(shrunk)
     spread = torch.trace(inverse @ covariance)
-    error = spread * 75 / 72 / (1 - (1 - alpha) * spread / 72) / torch.tensor([60, 12, 3])
-    bias = -0.5 * ((means @ inverse * means).sum(1) - error)
-    actual = statistics.embeddings()[:, -1].double()
-    torch.testing.assert_close(actual, bias, rtol=0, atol=0.1 * float(error.max()))
+    error = spread * 75 / 72 / (1 - (1 - alpha) * spread / 72)
     learned = torch.tensor([60, 4, 9])  # of the second, each was counted three times
-    (of_layer,) = layer_embeddings([statistics], learned)
-    more = of_layer[:, -1].double() - actual
-    off = (
-        factor.LEARNED_GAP * torch.tensor([1, 3, 1]) - 1
-    )  # means of learned samples are off by more
-    torch.testing.assert_close(more, off * error / 2, rtol=0.1, atol=0)
+    off = factor.LEARNED_GAP * error / torch.tensor([60, 4, 3])
+    bias = -0.5 * ((means @ inverse * means).sum(1) - off)
+    (actual,) = layer_embeddings([statistics], learned)
+    torch.testing.assert_close(actual[:, -1].double(), bias, rtol=0, atol=0.1 * float(off.max()))
 
 
 @pytest.mark.parametrize(("n", "channels"), [(40, 200), (150, 200), (2000, 50)])

@@ -33,15 +33,18 @@ def test_held_out_scores_are_those_of_learning_all_others(classes, channels, eac
     for _ in range(classes + 1):  # a class without samples changes nothing
         statistics.add_class()
     statistics.update(x, labels)
-    found = held_out_scores(Factor(statistics, 0.2).finish(), statistics, x, labels)
+    shares = torch.linspace(0.3, 1, classes + 1).double()
+    found = held_out_scores(Factor(statistics, 0.2).finish(), statistics, shares, x, labels)
     scale = statistics.triangle().trace() / len(x) / channels  # what is shrunk to stays as it is
     for i in range(len(x)):
         others = torch.arange(len(x)) != i
         means = torch.stack([x[others & (labels == z)].double().mean(0) for z in range(classes)])
         apart = x[others].double() - means[labels[others]]
         sigma = 0.8 * apart.T @ apart / len(x) + 0.2 * scale * torch.eye(channels)
+        centre = means.mean(dim=0)
+        means = shares[:-1, None] * (means - centre)
         solved = torch.linalg.solve(sigma, means.T)
-        expected = x[i].double() @ solved - 0.5 * (means * solved.T).sum(dim=1)
+        expected = (x[i].double() - centre) @ solved - 0.5 * (means * solved.T).sum(dim=1)
         one, other = found[i, :classes] - found[i, 0], expected - expected[0]
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
     assert (found[:, classes] == 0).all()

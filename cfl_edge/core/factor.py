@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.low_rank import LowRank
+from cfl_edge.core.shrunken_means import ShrunkenMeans
 from cfl_edge.core.solving import solving_dtype
 from cfl_edge.core.triangle import PROBES, OneBlock, Triangle, random_signs
 from cfl_edge.errors import DIVERGED_HINT, ModelError
@@ -21,15 +22,13 @@ NEVER = -1e4  # the bias of a class that has no samples
 SMALLEST = 1e-12
 PROBES_A_SLICE = 8  # of the trace's random signs, then the frame goes on
 ONE_BLOCK = 256  # channels up to which panels would cost more in calls than in products
-MARGIN = 5.0
+LEARNED_GAP = 5.0
+"""How many times more than by chance the mean of what layers have learned is off, squared."""
+MARGIN = 2.0
 """Standard deviations between two class means that no correction may use up, half on either side.
 
 They are those of the shrunk covariance; new samples vary more (DECISIONS.md, "New classes").
 """
-LEARNED_GAP = 5.0
-"""How many times more than by chance the mean of what layers have learned is off, squared."""
-LEARNED_MARGIN = 1.0
-"""The margin on the features of layers: that of the joint features holds for their sum."""
 MOST_OF_ITSELF = 0.95  # of the spread along a sample that is its own; the trace is an estimate
 
 
@@ -169,72 +168,69 @@ class Factor:
             return x.double().square().sum(dim=1) / self._scale
         return self._matrix.lengths(x.T.to(self._dtype))
 
+    def shrunken(self, rows: Tensor, means: Tensor, counts: Tensor) -> ShrunkenMeans:
+        """Return how the class means are shrunk.
+
+        Args:
+            rows: Sigma^-1 times the means, (Z, C).
+            means: (Z, C).
+            counts: Samples of each, (Z,).
+        """
+        several = bool((counts > 1).any())  # or nothing says how far samples lie apart
+        return ShrunkenMeans.of(rows, means, counts, self.error if several else 0.0)
+
     def embeddings(self, means: Tensor, counts: Tensor, *, learned: Tensor | None = None) -> Tensor:
         """Return the label embeddings that classify best if classes are Gaussian.
 
         Row z is (Sigma^-1 mu_z, -1/2 mu_z^T Sigma^-1 mu_z) with class mean mu_z: its dot product
         with (h_mean, 1) is the log likelihood of class z, up to a term that all classes share.
-        Classes count alike, however often they were seen.
-
-        A mean of n samples is off by what a new sample is off by, divided by n, which lengthens
-        mu^T Sigma^-1 mu by `error` / n on average; that is taken off again, or a new class would be
-        predicted too rarely. How long the mean of very few samples is varies much, so no class may
-        gain from it so much that it would be preferred to one that has more samples, by what is
-        near that one's mean.
+        Classes count alike, however often they were seen; means of few samples are shrunk
+        (`ShrunkenMeans`).
 
         Args:
             means: (Z, C).
             counts: Samples of each, (Z,).
             learned: How many different samples of each class the layers have learned that give the
-                features, (Z,): their means are off by more, `LEARNED_GAP`, and the bound is
-                `LEARNED_MARGIN`. None for features that do not learn.
+                features, (Z,). None for features that do not learn, or alone.
 
         Returns:
             (Z, C + 1); the row of a class without samples is 0 but for a bias that rules it out.
         """
         rows = self.solve(means)
-        places = torch.arange(len(means), device=means.device)
         if learned is None:
-            biases = self.biases(rows, means, counts, places)
-        else:  # those that were replayed count again in `counts`
-            different = torch.minimum(counts, learned.to(counts)).clamp(min=1)
-            different = different.masked_fill(counts == 0, 0)
-            biases = self.biases(rows, means, different, places, of_layers=True)
-        return torch.cat([rows, biases[:, None]], dim=1)
+            embeddings = self.shrunken(rows, means, counts).embeddings(rows, means, counts)
+        else:
+            bias = self._learned_biases(rows, means, counts, learned)
+            embeddings = torch.cat([rows, bias[:, None]], dim=1)
+        return ruled_out(embeddings, counts == 0)
 
-    def biases(
-        self,
-        rows: Tensor,
-        means: Tensor,
-        counts: Tensor,
-        places: Tensor,
-        *,
-        of_layers: bool = False,
+    def _learned_biases(
+        self, rows: Tensor, means: Tensor, counts: Tensor, learned: Tensor
     ) -> Tensor:
-        """Return the last numbers of some label embeddings, see `embeddings`.
+        """Return the last numbers of label embeddings on what layers have learned.
 
-        Args:
-            rows: Sigma^-1 times the means, (Z, C).
-            means: (Z, C).
-            counts: (Z,).
-            places: Of which classes, (K,).
-            of_layers: Whether the features are those of layers that have learned the samples.
-
-        Returns:
-            (K,)
+        The mean of n different samples is off by `LEARNED_GAP` times `error` / n, which lengthens
+        mu^T Sigma^-1 mu by as much on average; that is taken off again, or a new class would be
+        predicted too rarely. How long the mean of very few samples is varies much, so no class may
+        gain from it so much that it would be preferred to one that has more samples, by what is
+        near that one's mean.
         """
+        different = torch.minimum(counts, learned.to(counts)).clamp(min=1)
+        different = different.masked_fill(counts == 0, 0)
         lengths = (rows * means).sum(dim=1)  # (Z,)
-        products = rows[places] @ means.T  # (K, Z)
-        squared = lengths[places, None] + lengths - 2 * products
-        excess = (LEARNED_GAP if of_layers else 1.0) * self.error / counts.clamp(min=1)
-        margin = LEARNED_MARGIN if of_layers else MARGIN
-        allowed = bounded(excess, squared, counts, places, margin)
-        return (-0.5 * (lengths[places] - allowed)).masked_fill(counts[places] == 0, NEVER)
+        squared = lengths[:, None] + lengths - 2 * rows @ means.T
+        excess = LEARNED_GAP * self.error / different.clamp(min=1)
+        return -0.5 * (lengths - bounded(excess, squared, different))
 
 
-def bounded(
-    excess: Tensor, squared: Tensor, counts: Tensor, places: Tensor, margin: float = MARGIN
-) -> Tensor:
+def ruled_out(embeddings: Tensor, unknown: Tensor) -> Tensor:
+    """Return label embeddings (Z, F) with rows that are never predicted, bool (Z,)."""
+    embeddings = embeddings.masked_fill(unknown[:, None], 0)
+    embeddings[unknown, -1] = NEVER
+    return embeddings
+
+
+def bounded(excess: Tensor, squared: Tensor, counts: Tensor) -> Tensor:
     """Take back what a correction would cost classes that have more samples.
 
     Between class z and k the log likelihood ratio of a sample of k is normal, with mean (-D^2 +
@@ -242,17 +238,15 @@ def bounded(
 
     Args:
         excess: By how much the squared length of each mean is too long on average, (Z,).
-        squared: D^2 of some classes and all, (K, Z).
+        squared: D^2 of all pairs of classes, (Z, Z).
         counts: Samples, (Z,).
-        places: Which classes these are, (K,).
-        margin: Standard deviations between two means that are not used up.
 
     Returns:
-        (K,), nowhere more than `excess`.
+        (Z,), nowhere more than `excess`.
     """
-    if not len(places):
-        return excess[places]
+    if not len(counts):
+        return excess
     squared = squared.clamp(min=0)
-    most = excess + (squared - margin * squared.sqrt()).clamp(min=0)
-    most = most.masked_fill(counts <= counts[places, None], math.inf)
-    return torch.minimum(excess[places], most.min(dim=1).values)
+    most = excess + (squared - MARGIN * squared.sqrt()).clamp(min=0)
+    most = most.masked_fill(counts <= counts[:, None], math.inf)
+    return torch.minimum(excess, most.min(dim=1).values)

@@ -126,16 +126,17 @@ def held_out_distances(
 
 @torch.no_grad()
 def held_out_scores(
-    factor: Factor, statistics: ClassStatistics, x: Tensor, labels: Tensor
+    factor: Factor, statistics: ClassStatistics, shares: Tensor, x: Tensor, labels: Tensor
 ) -> Tensor:
     """Return log likelihoods of all classes, up to what they share, as if x were not learned.
 
-    g_z - P_zz / 2, with the products of `held_out_distances`, and without what `Factor.embeddings`
-    takes off the length of a mean.
+    s_z g_z - s_z^2 P_zz / 2, with the products of `held_out_distances`, and without what is taken
+    off the length of a mean.
 
     Args:
         factor: Of the statistics.
         statistics: Of Z classes, `x` among their samples.
+        shares: s, how far each class mean is shrunk (`ShrunkenMeans.shares`), (Z,).
         x: (N, C).
         labels: Class indices, (N,), of classes that have more than one sample.
 
@@ -147,5 +148,6 @@ def held_out_scores(
     lengths = without.of_means.diagonal() + without.moved * (without.of_u + without.along)
     lengths = lengths + without.q[:, None] * without.along.square()
     scores = torch.zeros(len(x), len(known), dtype=torch.float64, device=x.device)
-    scores[:, known] = without.g - lengths / 2
+    s = shares[known]
+    scores[:, known] = s * without.g - s.square() * lengths / 2
     return scores

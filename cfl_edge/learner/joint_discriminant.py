@@ -21,8 +21,9 @@ from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import GrowingDistance, RelativeDistance
-from cfl_edge.core.factor import NEVER, Factor
+from cfl_edge.core.factor import Factor, ruled_out
 from cfl_edge.core.held_out import held_out_distances, held_out_scores
+from cfl_edge.core.shrunken_means import ShrunkenMeans
 from cfl_edge.learner.novelty_calibration import KnownSamples
 from cfl_edge.learner.readout import SCALE, Readout
 from cfl_edge.learner.state import Rows, State
@@ -49,6 +50,7 @@ class JointDiscriminant:
     Attributes:
         statistics: Of the joint features.
         ends: Mean of each class at the end, (Z, C_E).
+        rows: Sigma^-1 times the means of the joint features, as solved last, (Z, D).
         solved: How many samples were in the statistics when all classes were solved last.
 
     Example:
@@ -81,9 +83,10 @@ class JointDiscriminant:
         self.solved = 0.0
         self._factor: Factor | None = None
         self._renewing: Generator[None, None, None] | None = None
-        self._rows = torch.zeros(0, width + 1, device=device)  # as solved last
+        self.rows = torch.zeros(0, width, device=device)
         self._stale: set[int] = set()  # classes whose means have moved since
         self._weight = FEW  # of the end's nearest mean
+        self._shrunken: ShrunkenMeans | None = None  # by `weigh`
         self._distance: GrowingDistance | None = None  # None: to be made of the rows
 
     def declare(self, state: State) -> None:
@@ -118,26 +121,6 @@ class JointDiscriminant:
     def is_behind(self) -> bool:
         """Whether samples have come, or gone, since all classes were solved."""
         return self.solved != float(self.statistics.counts.sum())
-
-    def loaded(self, readout: Readout) -> None:
-        """Solve a loaded model, to the bit as it was if all of its samples had been in it.
-
-        Else its readout has what it answers by: what that took off all classes alike says nothing
-        about how far a sample lies.
-
-        Args:
-            readout: As `put_together` left it.
-
-        Raises:
-            ValueError: Its scale is none.
-        """
-        if not readout.scale > 0:
-            raise ValueError(f"readout.scale is {readout.scale}, expected a number above 0")
-        if not self.is_behind:
-            self.prepare()
-            return
-        first, width = self.ends.shape[1], self.statistics.means.shape[1]
-        self._rows = F.pad(readout.matrix[:, first : first + width] / readout.scale, (0, 1))
 
     def prepare(self) -> None:
         """Factorise the covariance of a loaded model and solve its classes: neither is stored."""
@@ -205,9 +188,10 @@ class JointDiscriminant:
         self.prepare()
         assert self._factor is not None
         means, counts = self.statistics.means, self.statistics.counts
-        scores = held_out_scores(self._factor, self.statistics, x, targets)
-        # What was taken off the lengths of the means, as in `Factor.biases`.
-        scores += self._rows[:, -1] + 0.5 * (self.rows * means).sum(dim=1)
+        shrunken = self._factor.shrunken(self.rows, means, counts)
+        shares = shrunken.shares(counts).double()
+        scores = held_out_scores(self._factor, self.statistics, shares, x, targets)
+        scores += shrunken.longer(counts)
         own = self.ends[targets]
         own = own - (end - own) / (counts[targets, None] - 1)
         nearest = end @ self.ends.T - 0.5 * self.ends.square().sum(dim=1)
@@ -234,12 +218,12 @@ class JointDiscriminant:
         """
         if self._factor is None:
             self.finish()
-        stale = self._stale.union(range(len(self._rows), len(self.ends)))  # the new ones too
-        places = torch.tensor(sorted(stale), dtype=torch.long, device=self._rows.device)
+        stale = self._stale.union(range(len(self.rows), len(self.ends)))  # the new ones too
+        places = torch.tensor(sorted(stale), dtype=torch.long, device=self.rows.device)
         if len(places):
             self._solve(places)
             self._stale.clear()
-            if len(self._rows) <= FEW_CLASSES:
+            if len(self.rows) <= FEW_CLASSES:
                 self._distance = None
             elif self._distance is not None:
                 self._distance.renew(self.rows, self.statistics.means, places)
@@ -248,17 +232,18 @@ class JointDiscriminant:
     @torch.no_grad()
     def _solve(self, places: Tensor) -> None:
         assert self._factor is not None
-        places = places.to(self._rows.device)
-        means, counts = self.statistics.means, self.statistics.counts
-        if added := len(means) - len(self._rows):
-            self._rows = F.pad(self._rows, (0, 0, 0, added))
-        self._rows[places, :-1] = self._factor.solve(means[places])
-        self._rows[places, -1] = self._factor.biases(self.rows, means, counts, places)
+        places = places.to(self.rows.device)
+        means = self.statistics.means
+        self.rows = F.pad(self.rows, (0, 0, 0, len(means) - len(self.rows)))
+        self.rows[places] = self._factor.solve(means[places])
 
     def weigh(self) -> None:
-        """Let the end count for as much as the samples of a class now ask for."""
+        """Let the end count, and means be shrunk, as the samples of the classes now ask for."""
         each = float(self.statistics.counts.sum()) / max(int(self.known.sum()), 1)
         self._weight = FEW / max(each, 1.0)
+        if self._factor is not None:
+            means, counts = self.statistics.means, self.statistics.counts
+            self._shrunken = self._factor.shrunken(self.rows, means, counts)
 
     def embeddings(self, places: Tensor | None = None) -> Tensor:
         """Return label embeddings of end, joint features and a constant 1, (Z, C_E + D + 1).
@@ -269,11 +254,13 @@ class JointDiscriminant:
         Args:
             places: Of which classes, (K,); None for all.
         """
+        assert self._shrunken is not None
         chosen = slice(None) if places is None else places
-        rows, ends = self._rows[chosen], self.ends[chosen]
-        bias = rows[:, -1] - 0.5 * self._weight * ends.square().sum(dim=1)
-        bias = bias.masked_fill(~self.known[chosen], NEVER)
-        return torch.cat([self._weight * ends, rows[:, :-1], bias[:, None]], dim=1)
+        ends, counts = self.ends[chosen], self.statistics.counts[chosen]
+        means = self.statistics.means[chosen]
+        joint = self._shrunken.embeddings(self.rows[chosen], means, counts)
+        joint[:, -1] -= 0.5 * self._weight * ends.square().sum(dim=1)
+        return ruled_out(torch.cat([self._weight * ends, joint], dim=1), counts == 0)
 
     def put_together(
         self, readout: Readout, others: Sequence[Tensor], known: Tensor, *, whole: bool
@@ -290,7 +277,7 @@ class JointDiscriminant:
             Whether all rows were renewed.
         """
         places = self.renew_stale()
-        if whole or not readout.is_renewed or len(self._rows) <= FEW_CLASSES:
+        if whole or not readout.is_renewed or len(self.rows) <= FEW_CLASSES:
             self.weigh()
             assert self._factor is not None
             scale = SCALE * self._factor.certainty
@@ -298,11 +285,6 @@ class JointDiscriminant:
             return True
         readout.renew_some(self.embeddings(places), places, others, known)
         return False
-
-    @property
-    def rows(self) -> Tensor:
-        """Label embeddings on the joint features alone, without bias, (Z, D)."""
-        return self._rows[:, :-1]
 
     @property
     def distance(self) -> RelativeDistance:

@@ -102,7 +102,6 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         state = self.state
         state.rows("label_embeddings", self.contrast, "embeddings", Rows(new="normal"))
         state.rows("readout", self._readout, "matrix", Rows(new="never"))
-        state.value("readout.scale", self._readout, "scale")
         state.value("since_refresh", self, "_since_refresh")
         if self.joint is not None:
             self.joint.declare(state)
@@ -305,7 +304,7 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         self._recalibrated_at = self.trainer.steps
         if self.seen:
             if self.joint is not None:
-                self.joint.loaded(self._readout)
+                self.joint.prepare()
                 if changed:
                     self.joint.measure()
             self._refresh_distances()

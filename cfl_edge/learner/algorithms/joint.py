@@ -42,7 +42,6 @@ class JointAlgorithm(Linear, FrozenAlgorithm):
         self._distance: DistanceRows | None = None
         self.joint.declare(self.state)
         self.state.rows("readout", self._readout, "matrix", Rows(new="never"))
-        self.state.value("readout.scale", self._readout, "scale")
         self.state.value("since_refresh", self, "_since_refresh")
 
     @property
@@ -100,7 +99,7 @@ class JointAlgorithm(Linear, FrozenAlgorithm):
         """Take the distance from what was loaded; solve anew where classes were merged since."""
         if not self.seen:
             return
-        self.joint.loaded(self._readout)
+        self.joint.prepare()
         if changed:
             self.joint.measure()
         self._refresh_distance()
