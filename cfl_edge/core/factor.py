@@ -24,10 +24,11 @@ PROBES_A_SLICE = 8  # of the trace's random signs, then the frame goes on
 ONE_BLOCK = 256  # channels up to which panels would cost more in calls than in products
 LEARNED_GAP = 5.0
 """How many times more than by chance the mean of what layers have learned is off, squared."""
-MARGIN = 2.0
+MARGIN = 3.0
 """Standard deviations between two class means that no correction may use up, half on either side.
 
-They are those of the shrunk covariance; new samples vary more (DECISIONS.md, "New classes").
+They are those of the shrunk covariance, new samples vary more: DECISIONS.md, "Means of what layers
+have learned".
 """
 MOST_OF_ITSELF = 0.95  # of the spread along a sample that is its own; the trace is an estimate
 
