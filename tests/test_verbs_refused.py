@@ -178,7 +178,6 @@ def test_the_watchdog_is_fed_while_frames_are_learned_again(lesson):
         ("split", {"name": "above", "into": "over"}),
         ("split", {"name": "above", "into": "over", "seconds": 1.0, "frames": 2}),
         ("region", {"region": "9"}),
-        ("region", {}),
     ],
 )
 def test_a_program_is_not_told_of_options_of_the_command_line(lesson, verb, arguments):
