@@ -236,6 +236,7 @@ def load_learner(folder: Path, *, device: str = "auto", on_notice: Notice = log_
     saved = Store(folder, on_notice=on_notice).load()
     from cfl_edge.learner.learner import Learner
 
+    drop_idle_code()
     learner = Learner.from_saved(saved, device=choose_device(device))
     if not learner.classes:
         raise ModelError(f"{folder} has no class yet", hint=learn_command(folder))
