@@ -7,7 +7,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from cfl_edge.core import factor, shrunken_means
 from cfl_edge.core.class_statistics import GATHERED, NEVER, ClassStatistics, with_constant
-from cfl_edge.core.factor import Factor, shrinkage
+from cfl_edge.core.factor import Factor, label_embeddings, shrinkage
 from cfl_edge.learner.algorithms.layer_statistics import layer_embeddings
 
 
@@ -78,7 +78,7 @@ def test_rows_are_those_of_linear_discriminant_analysis(monkeypatch):
     )
     oracle.fit(h[part].numpy().astype(float), labels[part].numpy())
     points, _ = samples(500, seed=1)
-    scores = with_constant(points) @ statistics.embeddings().T
+    scores = with_constant(points) @ label_embeddings(statistics).T
     expected = torch.tensor(oracle.decision_function(points.numpy()), dtype=torch.float32)
     torch.testing.assert_close(
         scores - scores[:, :1], expected - expected[:, :1], rtol=2e-3, atol=2e-3
@@ -113,7 +113,7 @@ def test_embeddings_are_the_gaussian_log_likelihood_of_shrunken_means(n):
     for m, share, count in zip(apart, shares, counts, strict=True):
         density = torch.distributions.MultivariateNormal(means.mean(dim=0) + share * m, shrunk)
         expected.append(density.log_prob(h.double()) + share**2 * known.error / float(count) / 2)
-    actual = (with_constant(h) @ statistics.embeddings().T).double()
+    actual = (with_constant(h) @ label_embeddings(statistics).T).double()
     differences = torch.stack(expected, dim=1) - actual[:, :3]
     torch.testing.assert_close(differences.std(dim=1), torch.zeros(n).double(), rtol=0, atol=0.02)
     assert (actual[:, 3] == NEVER).all()
@@ -122,7 +122,7 @@ def test_embeddings_are_the_gaussian_log_likelihood_of_shrunken_means(n):
 def test_means_are_exact_while_nothing_says_how_far_samples_lie_apart():
     h = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     statistics = statistics_of(h, torch.arange(3), 3)
-    scores = with_constant(h) @ statistics.embeddings().T
+    scores = with_constant(h) @ label_embeddings(statistics).T
     nearest = -torch.cdist(h, h).square()
     ratio = (scores - scores.diagonal()[:, None]) / nearest
     assert ratio[~torch.eye(3, dtype=torch.bool)].std() < 1e-5
@@ -137,7 +137,7 @@ def test_a_class_of_few_samples_is_predicted_as_often_as_it_comes():
         noise = torch.randn(len(labels), channels, generator=generator)
         statistics = statistics_of(centres[labels] + noise, labels, 100, classes=2)
         h = centres.repeat_interleave(200, 0) + torch.randn(400, channels, generator=generator)
-        said = (with_constant(h) @ statistics.embeddings().T).argmax(1)
+        said = (with_constant(h) @ label_embeddings(statistics).T).argmax(1)
         recalls.append([float((said[:200] == 0).float().mean()), float(said[200:].float().mean())])
     common, rare = torch.tensor(recalls).mean(0)
     assert rare > 0.8
@@ -156,7 +156,7 @@ def test_a_sample_that_is_shorter_than_most_takes_little_from_older_classes(monk
     fresh = centres[labels] + torch.randn(600, channels, generator=generator)
 
     def taken():
-        scores = with_constant(fresh) @ statistics_of(h, z, 601).embeddings().T
+        scores = with_constant(fresh) @ label_embeddings(statistics_of(h, z, 601)).T
         return float((scores.argmax(1) == 2).float().mean())
 
     assert taken() < 0.1
@@ -236,14 +236,14 @@ def test_the_trace_by_random_signs_is_near_the_exact_one():
 
 def test_one_sample_of_each_class_gives_the_nearest_mean():
     statistics = statistics_of(torch.eye(3), torch.arange(3), 1)
-    scores = with_constant(torch.eye(3)) @ statistics.embeddings().T
+    scores = with_constant(torch.eye(3)) @ label_embeddings(statistics).T
     assert scores.argmax(1).tolist() == [0, 1, 2]
 
 
 def test_a_class_without_samples_is_never_predicted():
     h, labels = samples()
     statistics = statistics_of(h, labels, 50, classes=4)
-    rows = statistics.embeddings()
+    rows = label_embeddings(statistics)
     assert rows[3].tolist() == [0.0] * 5 + [NEVER]
     assert 3 not in (with_constant(100 * h) @ rows.T).argmax(1)
 

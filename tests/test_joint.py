@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from cfl_edge.core.backbones import build_backbone
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.discriminant import relative_distance
-from cfl_edge.core.factor import Factor
+from cfl_edge.core.factor import Factor, label_embeddings
 from cfl_edge.core.joint import JointFeatures, ReadPoint, numbers_within, pooling_matrix
 from cfl_edge.learner.algorithms.layer_statistics import LAYERS_SCALE
 from cfl_edge.learner.config import LearnerConfig
@@ -285,7 +285,7 @@ def test_without_a_backbone_layers_count_whole():
     for i, image in enumerate(rng.integers(0, 256, (9, 16, 16, 3), np.uint8)):
         learner.learn_one(image, "abc"[i % 3])
     learner.recalibrate()
-    rows = [source.embeddings() for source in learner.algorithm.statistics]
+    rows = [label_embeddings(source) for source in learner.algorithm.statistics]
     bias = rows[0][:, -1:] + rows[1][:, -1:]
     joined = torch.cat([rows[0][:, :-1], rows[1][:, :-1], bias], dim=1)
     expected = LAYERS_SCALE * (joined - joined.mean(dim=0))

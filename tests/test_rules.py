@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from rule_checks import CHECKS, batch, fresh, gather, made
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
+from cfl_edge.core.factor import label_embeddings
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.lab.rules.backpropagation import Backpropagation
 from cfl_edge.lab.rules.contrastive_forward import ContrastiveForward
@@ -181,7 +182,7 @@ def test_closed_form_embeddings_are_those_of_all_batches_and_are_saved():
         expected.add_class()
         expected.update(rows[truth == z], torch.full((int((truth == z).sum()),), z))
     torch.testing.assert_close(expected.means, means)
-    wanted = with_constant(rows) @ expected.embeddings().T
+    wanted = with_constant(rows) @ label_embeddings(expected).T
     x = torch.cat([x for x, _ in batches])
     found = rule.scores(x)["closed form"]
     torch.testing.assert_close(found.softmax(1), wanted.softmax(1), rtol=1e-2, atol=1e-3)
@@ -217,7 +218,7 @@ def test_the_closed_form_reads_the_layers_it_was_asked_to(closed_form):
     for _ in range(rule.classes):
         expected.add_class()
     expected.update(read, labels)
-    wanted = with_constant(read) @ expected.embeddings().T
+    wanted = with_constant(read) @ label_embeddings(expected).T
     torch.testing.assert_close(rule.readouts(x)["closed form"], wanted)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.factor import label_embeddings
 from cfl_edge.core.solving import solving_dtype
 
 CPU = torch.device("cpu")
@@ -52,7 +53,7 @@ def embeddings_of(x, labels):
     for _ in range(4):  # the last one has no samples
         statistics.add_class()
     statistics.update(x, labels)
-    return statistics.embeddings()
+    return label_embeddings(statistics)
 
 
 def test_embeddings_are_the_same_in_either_precision(monkeypatch):

@@ -11,12 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.factor import NEVER, Factor
 from cfl_edge.core.low_rank import LowRank
 from cfl_edge.core.triangle import Triangle, outside_heap, triangle_size
 
-__all__ = ["NEVER", "ClassStatistics", "with_constant"]
-
+NEVER = -1e4  # the bias of a class that has no samples
 GATHERED = 32  # rows that are added to the scatter together: each alone would read it all
 FEW_OF = 8  # the first C / 8 rows are stored as they are: a factor of few takes a tenth of the time
 
@@ -39,8 +37,6 @@ class ClassStatistics:
         >>> statistics.means
         tensor([[0.5000, 0.0000],
                 [8.5000, 0.5000]])
-        >>> (with_constant(h) @ statistics.embeddings().T).argmax(1)
-        tensor([0, 0, 1, 1])
     """
 
     def __init__(self, channels: int, device: torch.device | str = "cpu") -> None:
@@ -172,10 +168,6 @@ class ClassStatistics:
         """Return the within-class scatter in the form that is factorised sooner."""
         rows = self.rows
         return self.triangle() if rows is None else LowRank(rows)
-
-    def embeddings(self, *, learned: Tensor | None = None) -> Tensor:
-        """Return the label embeddings of all classes, (Z, C + 1), see `Factor.embeddings`."""
-        return Factor(self).finish().embeddings(self.means, self.counts, learned=learned)
 
 
 def with_constant(h_mean: Tensor) -> Tensor:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from cfl_edge.core.class_statistics import NEVER, ClassStatistics
 from cfl_edge.core.low_rank import LowRank
 from cfl_edge.core.shrunken_means import ShrunkenMeans
 from cfl_edge.core.solving import solving_dtype
 from cfl_edge.core.triangle import PROBES, OneBlock, Triangle, random_signs
 from cfl_edge.errors import DIVERGED_HINT, ModelError
 
-if TYPE_CHECKING:
-    from cfl_edge.core.class_statistics import ClassStatistics
-
-NEVER = -1e4  # the bias of a class that has no samples
 SMALLEST = 1e-12
 PROBES_A_SLICE = 8  # of the trace's random signs, then the frame goes on
 ONE_BLOCK = 256  # channels up to which panels would cost more in calls than in products
@@ -222,6 +218,27 @@ class Factor:
         squared = lengths[:, None] + lengths - 2 * rows @ means.T
         excess = LEARNED_GAP * self.error / different.clamp(min=1)
         return -0.5 * (lengths - bounded(excess, squared, different))
+
+
+def label_embeddings(statistics: ClassStatistics, *, learned: Tensor | None = None) -> Tensor:
+    """Factorise the covariance, and return the label embeddings of all classes, (Z, C + 1).
+
+    Args:
+        statistics: Of Z classes.
+        learned: See `Factor.embeddings`.
+
+    Example:
+        >>> from cfl_edge.core.class_statistics import with_constant
+        >>> statistics = ClassStatistics(channels=2)
+        >>> statistics.add_class(), statistics.add_class()
+        (None, None)
+        >>> h = torch.tensor([[0., 0.], [1., 0.], [9., 1.], [8., 0.]])
+        >>> statistics.update(h, torch.tensor([0, 0, 1, 1]))
+        >>> (with_constant(h) @ label_embeddings(statistics).T).argmax(1)
+        tensor([0, 0, 1, 1])
+    """
+    factor = Factor(statistics).finish()
+    return factor.embeddings(statistics.means, statistics.counts, learned=learned)
 
 
 def ruled_out(embeddings: Tensor, unknown: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.closed_form import finish
 from cfl_edge.core.embeddings import visible_to_layer
+from cfl_edge.core.factor import label_embeddings
 from cfl_edge.core.local_step import LocalTraining
 from cfl_edge.core.training import layer_slices
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork, LocalLossOptions
@@ -117,7 +118,7 @@ class ContrastiveForward(GatheringRule[ContrastiveOptions]):
         for x, labels in batches:
             _, pooled = self.model.scores_and_features(x, self.loss)
             statistics.update(pooled[:, -statistics.means.shape[1] :], labels)
-        rows.copy_(statistics.embeddings())
+        rows.copy_(label_embeddings(statistics))
 
     @torch.enable_grad()
     def _classifier_step(self, h: Tensor, labels: Tensor) -> Tensor:

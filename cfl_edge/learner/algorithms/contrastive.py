@@ -296,7 +296,7 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         for source in self.statistics:
             spare = ClassStatistics(source.means.shape[1], self.device)
             spare.add_class()
-            spare.embeddings()
+            layer_embeddings([spare])
 
     def loaded(self, *, changed: bool) -> None:
         """Take the distances, and what is expected of them, from what was loaded."""

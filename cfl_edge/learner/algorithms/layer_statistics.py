@@ -11,6 +11,7 @@ from torch import Tensor
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.discriminant import relative_distance
 from cfl_edge.core.distances import DistanceRows, spread_distances
+from cfl_edge.core.factor import label_embeddings
 
 if TYPE_CHECKING:
     from cfl_edge.core.networks import Network
@@ -34,7 +35,7 @@ def layer_embeddings(
         learned: How many different samples of each class the layers have learned, (Z,), where they
             count beside the joint features. Alone, no class may gain so much.
     """
-    return [source.embeddings(learned=learned) for source in sources]
+    return [label_embeddings(source, learned=learned) for source in sources]
 
 
 def take(sources: Sequence[ClassStatistics], features: Sequence[Tensor], targets: Tensor) -> None:
