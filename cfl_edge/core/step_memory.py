@@ -70,8 +70,8 @@ def step_memory(
         input_shape: (C, H, W) of what the first layer reads.
         batch: N.
         chunk: As `train_step` takes it.
-        recompute: As `train_step` takes it; activations are those of a chunk then, and the
-            gradients of all layers exist at once.
+        recompute: As `train_step` takes it; activations are what a layer returns for a chunk
+            then, and the gradients of all layers exist at once.
         optimizer: See `Optimizer`.
 
     Example:
@@ -87,19 +87,21 @@ def step_memory(
     if not recompute:
         return layers
     size = min(layer.chunk for layer in layers)
-    read_bytes = batch * math.prod(input_shape) * FLOAT_BYTES
+    in_bytes = math.prod(input_shape) * FLOAT_BYTES
+    read_bytes = batch * in_bytes
     gradients = sum(layer.gradient_bytes for layer in layers)
-    return [
-        dataclasses.replace(
+    for i, layer in enumerate(layers):
+        out_bytes = layer.activations_bytes // batch - in_bytes
+        workspace = (layer.workspace_bytes - layer.gradient_bytes) // layer.chunk * size
+        layers[i] = dataclasses.replace(
             layer,
             gradient_bytes=gradients,
-            activations_bytes=read_bytes + layer.activations_bytes // batch * size,
-            workspace_bytes=layer.gradient_bytes
-            + (layer.workspace_bytes - layer.gradient_bytes) // layer.chunk * size,
+            activations_bytes=read_bytes + out_bytes * size,
+            workspace_bytes=layer.gradient_bytes + workspace,
             chunk=size,
         )
-        for layer in layers
-    ]
+        in_bytes = out_bytes
+    return layers
 
 
 def _layer(
