@@ -273,8 +273,10 @@ def test_fewer_samples_than_directions_give_calmer_scores(each, least, most):
     discriminant.put_together(readout, [], discriminant.known, whole=True)
     factor = Factor(discriminant.statistics).finish()
     nearer = apart(h, labels) / apart(*samples(1000)) * (1 + 1 / each)
-    rows = discriminant.embeddings()
-    expected = SCALE * nearer * (rows - rows.mean(dim=0))
+    rows, means = discriminant.embeddings(), discriminant.statistics.means
+    apart_rows = factor.solve(means - means.mean(dim=0))
+    kept = float(rows[:, :-1].norm() / apart_rows.norm())  # alike of all: as many samples each
+    expected = SCALE * nearer / kept * (rows - rows.mean(dim=0))
     torch.testing.assert_close(readout.matrix, expected, rtol=0.15, atol=1e-3)
     assert least < nearer < most
 

@@ -31,6 +31,7 @@ from cfl_edge.learner.state import Rows, State
 GROWTH = 1.1  # of the samples, before the factor is renewed: a covariance changes slowly
 FEWEST = 4  # and by so many, or each of the first frames would renew it
 FEW = 0.5  # weight of the nearest mean at the end with one sample a class; it falls as 1 / samples
+LEAST_SHARE = 0.1  # by which scores are scaled up again: one class alone has none
 FEW_CLASSES = 32  # with more of them, what one sample changes is renewed, and the rest later
 CLASSES_A_SLICE = 64  # solved at once, then the frame goes on
 
@@ -280,11 +281,18 @@ class JointDiscriminant:
         if whole or not readout.is_renewed or len(self.rows) <= FEW_CLASSES:
             self.weigh()
             assert self._factor is not None
-            scale = SCALE * self._factor.certainty
+            scale = SCALE * self._factor.certainty / self._share()
             readout.renew(self.embeddings(), others, known, scale=scale)
             return True
         readout.renew_some(self.embeddings(places), places, others, known)
         return False
+
+    def _share(self) -> float:
+        """Return how much of the way to its class mean is kept for a sample, on average."""
+        assert self._shrunken is not None
+        counts = self.statistics.counts
+        kept = float((self._shrunken.shares(counts) * counts).sum() / counts.sum())
+        return max(kept, LEAST_SHARE)
 
     @property
     def distance(self) -> RelativeDistance:
