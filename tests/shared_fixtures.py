@@ -22,6 +22,7 @@ from zone_scenes import TWO, scene, teach, truth
 
 from cfl_edge.core import networks
 from cfl_edge.lab.learners.offered import rivals
+from cfl_edge.loop import learning, open_learner
 from cfl_edge.model import replacing
 from cfl_edge.model.store import Store
 from cfl_edge.onnx import model_trial, trial
@@ -56,6 +57,15 @@ def _no_waiting_for_a_disk():
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", os.fstat)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _code_stays_resident():
+    """What a command takes out of memory, the next test would take 0.2 s to read again."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (learning, open_learner):
+            patch.setattr(module, "drop_idle_code", lambda: None)
         yield
 
 
