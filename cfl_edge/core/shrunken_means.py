@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 CHANCE = 0.5
-"""Of a mean's error, squared, is taken for chance: what helps to classify is small and stays."""
+"""The part of a mean's squared error that is taken off; with all of it, accuracy fell."""
 LEAST_APART = 0.25  # of the squared distance of means, which estimates may not take away
 
 

@@ -54,14 +54,14 @@ class OnnxModel:
         ModelError: The file cannot be read.
 
     Example:
-        >>> OnnxModel(Path("nowhere.onnx"))
+        >>> OnnxModel("nowhere.onnx")
         Traceback (most recent call last):
         cfl_edge.errors.ModelNotFoundError: nowhere.onnx does not exist
           try: export its model folder again, with -o .
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        path = self.path = model_file(path)
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        path = self.path = model_file(Path(path))
         threads = threads or min(MAX_THREADS, len(os.sched_getaffinity(0)))
         self._session = _open_session(path, threads)
         try:
