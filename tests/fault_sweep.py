@@ -81,7 +81,10 @@ def merge_boards():
 
 
 def learn_zones():
-    zone_scenes.teach(base_pictures, base_zones, work / "zones", export=False)
+    _, learned = zone_scenes.teach(base_pictures, base_zones, work / "zones", export=False)
+    for one in learned.values():
+        if one.failed is not None:  # as the command does, once it has told the rest
+            raise one.failed
 
 
 def checkpoint():

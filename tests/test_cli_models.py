@@ -153,7 +153,8 @@ def test_a_class_that_is_called_so_already_is_not_written_again(model):
     """Nor is its export told to be out of date."""
     before = contents(model)
     result = cfl_edge("classes", "rename", model, "left", "left")
-    assert (result.code, result.err, contents(model)) == (0, "", before)
+    said = "nothing to rename: the class is called 'left' already\n"
+    assert (result.code, result.err, contents(model)) == (0, said, before)
 
 
 def test_a_merge_into_a_third_class_says_how(model):

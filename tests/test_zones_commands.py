@@ -66,10 +66,14 @@ def test_a_model_and_zones_do_not_share_a_folder(taught, zones, stream):
     assert_error(result, 4, "door holds a model, expected a folder for the models of zones")
     result = cfl_edge("learn", "--stream", "demo:", "--model", taught / "model")
     assert_error(result, 4, "holds models of zones (bin, door) and none of its own")
-    for words in (("undo", taught / "model", "--hold"), ("export", taught / "model", "-o", "x")):
+    for words in (
+        ("undo", taught / "model", "--hold"),
+        ("export", taught / "model", "-o", "x"),
+        ("evaluate", taught / "model", "--data", "demo:?frames=1"),
+    ):
         result = cfl_edge(*words)
         assert_error(result, 4, "holds models of zones (bin, door) and none of its own")
-        assert f"try: cfl-edge classes list {taught / 'model/bin'}, and so with" in result.err
+        assert f"try: the same command with {taught / 'model/bin'}; " in result.err
         again = f"cfl-edge teach --model {taught / 'model'} --stream {stream} --zones "
         assert f"{again}{taught / 'zones.toml'} goes on teaching all of them" in result.err
 

@@ -87,7 +87,8 @@ def change(
         before, journal = list(saved.manifest["classes"]), saved_journal(saved)
         asked.apply(saved)
         if saved.manifest["classes"] == before and onnx is None:
-            return counts_of(saved)  # it was called so before
+            on_notice(f"nothing to rename: the class is called {asked.into!r} already")
+            return counts_of(saved)
         if onnx is not None:  # first: whatever fails, the same command can be given again
             patch_exported(saved, folder, onnx, on_notice=on_notice)
         keep = set()

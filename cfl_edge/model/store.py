@@ -48,7 +48,7 @@ from cfl_edge.model.checkpoint import (
     verify,
     write,
 )
-from cfl_edge.model.last_stream import is_zone, learn_command, merge_command
+from cfl_edge.model.last_stream import is_zone, learn_command, merge_command, taught_zones
 from cfl_edge.model.lock import LOCK, SOCKET, holder
 from cfl_edge.model.older import older_than
 from cfl_edge.model.opening import irregular
@@ -330,7 +330,7 @@ class Store:
         """
         zones = sorted({place.parent.name for place in self.folder.glob("*/checkpoint-*")})
         if zones:
-            one = self.folder / zones[0]
+            one = next(iter(taught_zones(self.folder)), self.folder / zones[0])
             if merged := merge_command(self.folder):
                 raise ModelNotFoundError(
                     f"{self.folder} holds reports of boards ({', '.join(zones)}), expected a model",
@@ -338,7 +338,7 @@ class Store:
                 )
             raise ModelNotFoundError(
                 f"{self.folder} holds models of zones ({', '.join(zones)}) and none of its own",
-                hint=f"cfl-edge classes list {shlex.quote(str(one))}, and so with other commands; "
+                hint=f"the same command with {shlex.quote(str(one))}; "
                 f"{learn_command(one)} goes on teaching" + " all of them" * is_zone(one),
             )
 
