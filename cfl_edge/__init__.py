@@ -35,11 +35,11 @@ from typing import TYPE_CHECKING
 from cfl_edge.defaults import VERSION
 
 if TYPE_CHECKING:
+    from cfl_edge.frame.frame import Frame
+    from cfl_edge.frame.prediction import Prediction
     from cfl_edge.learner.config import LearnerConfig
     from cfl_edge.learner.learner import Learner
     from cfl_edge.onnx.inference import OnnxModel
-    from cfl_edge.prediction import Prediction
-    from cfl_edge.stream.frame import Frame
     from cfl_edge.stream.open import open_stream
     from cfl_edge.stream.options import StreamOptions
 
@@ -56,11 +56,11 @@ __all__ = [
 __version__ = VERSION
 
 _PLACES = {
-    "Frame": "cfl_edge.stream.frame",
+    "Frame": "cfl_edge.frame.frame",
     "Learner": "cfl_edge.learner.learner",
     "LearnerConfig": "cfl_edge.learner.config",
     "OnnxModel": "cfl_edge.onnx.inference",
-    "Prediction": "cfl_edge.prediction",
+    "Prediction": "cfl_edge.frame.prediction",
     "StreamOptions": "cfl_edge.stream.options",
     "open_stream": "cfl_edge.stream.open",
 }

@@ -6,12 +6,14 @@ An option's help shows the same constant that the code below uses, so neither ca
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 OptimizerName = Literal["adamw", "momentum", "sgd"]
 DeviceName = Literal["auto", "cpu", "cuda"]
+Order = Literal["as-is", "shuffled", "by-class"]  # of the images of a folder
 
 VERSION = "0.1.0"
+UNKNOWN: Final = "unknown"  # the answer to what is none of the classes, with --reject
 
 LEARNER = "cfl"
 BACKBONE = "efficientnet-lite0"
@@ -34,4 +36,6 @@ UI_HOST, UI_PORT = "127.0.0.1", 8080
 PICTURE_PX = 640  # longest side of the page's live picture: sharp on a phone, 20 to 40 kB
 FLEET_PORT = 8000  # Flower's own
 RING_S = 10.0  # a person reacts within a second and names a thing within a few
+SLOWEST_HZ = 0.1  # a frame in ten seconds: time-lapse cameras
+FASTEST_HZ = 1000.0  # above any camera's, and the shortest time that Linux waits for precisely
 STABLE_FRAMES = 3  # in a row: one odd frame between others is no change

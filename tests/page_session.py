@@ -8,15 +8,15 @@ from contextlib import ExitStack
 import numpy as np
 
 from cfl_edge.errors import UsageError
+from cfl_edge.frame.frame import Frame
+from cfl_edge.frame.prediction import Prediction
+from cfl_edge.frame.region import WHOLE_FRAME, View
+from cfl_edge.frame.step import Lesson, Step
 from cfl_edge.loop.mailbox import Mailbox
-from cfl_edge.loop.step import Lesson, Step
 from cfl_edge.loop.teaching import FIRST_PICTURE
 from cfl_edge.loop.watching import Watched
 from cfl_edge.names import check_name
-from cfl_edge.prediction import Prediction
-from cfl_edge.region import WHOLE_FRAME, View
 from cfl_edge.serve.page.teach import TeachPage
-from cfl_edge.stream.frame import Frame
 from cfl_edge.web.options import HttpOptions
 
 

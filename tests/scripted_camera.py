@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from cfl_edge.errors import StreamLostError
-from cfl_edge.stream.frame import Picture
+from cfl_edge.frame.frame import Picture
 from cfl_edge.stream.live import Capture, Captured
 
 LOST = StreamLostError("cam is gone", hint="plug it in")

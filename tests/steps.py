@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from cfl_edge.loop.step import Lesson, Step
-from cfl_edge.prediction import Prediction
-from cfl_edge.stream.frame import Frame
+from cfl_edge.frame.frame import Frame
+from cfl_edge.frame.prediction import Prediction
+from cfl_edge.frame.step import Lesson, Step
 
 BLANK = Step(
     Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0),

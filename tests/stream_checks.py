@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cfl_edge.errors import StreamError
-from cfl_edge.stream.frame import Frame
+from cfl_edge.frame.frame import Frame
 from cfl_edge.stream.options import STALL_S
 from cfl_edge.stream.source import Stream
 

@@ -8,6 +8,7 @@ import pytest
 from sessions import learn_stream
 from test_session import Script, frames, new_learner
 
+from cfl_edge.frame.frame import Frame
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.loop import board_health
 from cfl_edge.loop import pace as pace_module
@@ -23,7 +24,6 @@ from cfl_edge.loop.board_health import (
     read_zones,
 )
 from cfl_edge.loop.pace import LONGEST_REST_S, RESTS, Heat, HeatPolicy, Pace, next_heat
-from cfl_edge.stream.frame import Frame
 
 
 def zone(folder, number, kind, temperature, **trips):

@@ -9,10 +9,10 @@ from dataset_files import draw
 from PIL import Image
 
 from cfl_edge.errors import DataError
+from cfl_edge.frame.preprocess import GREY
 from cfl_edge.lab.data.sources import (
     open_dataset,
 )
-from cfl_edge.preprocess import GREY
 from cfl_edge.stream import decode
 
 

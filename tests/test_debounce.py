@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cfl_edge.frame.frame import Frame
+from cfl_edge.frame.prediction import Prediction
 from cfl_edge.loop.debounce import Debounce, Stability
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
-from cfl_edge.prediction import Prediction
-from cfl_edge.stream.frame import Frame
 
 TIMES = st.floats(0, 4).map(lambda value: round(value * 4) / 4)  # sums of quarters are exact
 FRAMES = st.lists(st.tuples(st.sampled_from([None, "a", "b", "unknown"]), TIMES), max_size=60)

@@ -9,10 +9,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import RidgeClassifier
 
 from cfl_edge.errors import StreamError
-from cfl_edge.preprocess import to_model_input
+from cfl_edge.frame.frame import Frame
+from cfl_edge.frame.preprocess import to_model_input
 from cfl_edge.stream.demo.objects import OBJECTS, draw_object
 from cfl_edge.stream.demo.stream import CLASSES, DEFAULT_FRAMES, NEW_CLASS, Demo, plan_dwells
-from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.recorded import RecordedStream

@@ -15,9 +15,9 @@ from PIL import Image, features
 from test_video_file import write_clip
 
 from cfl_edge.errors import StreamFormatError, UsageError
+from cfl_edge.frame.frame import Frame
 from cfl_edge.stream.decode import ImageError, NotAnImageError
 from cfl_edge.stream.files.content import kind_of, read_image
-from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 

@@ -5,8 +5,8 @@ import pytest
 from command_line import cfl_edge
 from test_real_images import arrays
 
+from cfl_edge.frame.preprocess import to_model_input
 from cfl_edge.learner.learner import Learner, LearnerConfig
-from cfl_edge.preprocess import to_model_input
 
 pytestmark = [pytest.mark.data, pytest.mark.timeout(900)]
 TRAINED, TESTED, CHUNK = 1000, 10_000, 250

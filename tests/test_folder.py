@@ -18,9 +18,9 @@ from cfl_edge.errors import (
     StreamPermissionError,
     UsageError,
 )
+from cfl_edge.frame.frame import Frame
 from cfl_edge.stream import decode
 from cfl_edge.stream.files import listing as folder_listing
-from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 

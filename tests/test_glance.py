@@ -13,6 +13,8 @@ from PIL import Image
 from served_status import ask
 
 from cfl_edge import Frame, Learner, LearnerConfig, OnnxModel
+from cfl_edge.frame.prediction import Prediction
+from cfl_edge.frame.region import WHOLE_FRAME, View
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.ring import NotKeptError
 from cfl_edge.learner.live import LiveModel
@@ -27,8 +29,6 @@ from cfl_edge.loop.session import Predicting, Session
 from cfl_edge.loop.teaching import Teaching
 from cfl_edge.loop.verbs import Verbs
 from cfl_edge.model.store import Store
-from cfl_edge.prediction import Prediction
-from cfl_edge.region import WHOLE_FRAME, View
 from cfl_edge.serve.http_status import Metrics, look_route, status_server
 from cfl_edge.serve.status import Status
 from cfl_edge.web.options import HttpOptions

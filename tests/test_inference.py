@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cfl_edge.errors import ModelDamagedError, ModelNotFoundError, ModelVersionError
+from cfl_edge.frame.preprocess import to_model_input
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import to_metadata
-from cfl_edge.preprocess import to_model_input
 
 SIZE_PX = 8
 CLASSES = ["red", "green", "blue"]

@@ -16,6 +16,7 @@ from test_session import Saves, frame, frames, new_learner, run
 from cfl_edge.cli.learn import learned_lines
 from cfl_edge.core.features import Encoded
 from cfl_edge.errors import StreamLostError, UsageError
+from cfl_edge.frame.step import Summary
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import (
@@ -29,7 +30,6 @@ from cfl_edge.labels.ring import (
 from cfl_edge.labels.source import LabelSource
 from cfl_edge.loop.label_delay import open_ring, tensor_bytes
 from cfl_edge.loop.learn_model import Learned
-from cfl_edge.loop.step import Summary
 from cfl_edge.loop.writes import Written
 
 STEPS = st.lists(

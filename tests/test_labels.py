@@ -9,12 +9,12 @@ import pytest
 from command_line import SMALL, assert_error, cfl_edge, write_images
 
 from cfl_edge.errors import DataError, UsageError
+from cfl_edge.frame.frame import Frame
+from cfl_edge.frame.prediction import predict_label
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.source import LabelOptions
 from cfl_edge.names import check_name
-from cfl_edge.prediction import predict_label
-from cfl_edge.stream.frame import Frame
 
 
 def frame(label: str | None = None) -> Frame:

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from cfl_edge.errors import DataError, SessionError, UsageError
+from cfl_edge.frame.frame import Frame
 from cfl_edge.labels.keys import ESCAPE_S, KEYS, KeyLabels
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.source import Hands, LabelOptions
-from cfl_edge.stream.frame import Frame
 
 FRAME = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
 
@@ -342,7 +342,7 @@ LOOP = """
 import fcntl, signal, sys, termios, time
 import numpy as np
 from cfl_edge.labels.keys import KeyLabels
-from cfl_edge.stream.frame import Frame
+from cfl_edge.frame.frame import Frame
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)

@@ -9,9 +9,9 @@ import pytest
 from scripted_camera import LOST, Camera, CameraCapture, Clock, alive, shot, took_s, value
 
 from cfl_edge.errors import StreamFormatError, StreamLostError, StreamNotFoundError
-from cfl_edge.region import Reduce
+from cfl_edge.frame.frame import Picture
+from cfl_edge.frame.region import Reduce
 from cfl_edge.stream.decode import ImageError
-from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.live import Capture, Captured, LiveStream, damaged
 from cfl_edge.stream.options import StreamOptions
 

@@ -10,10 +10,10 @@ import pytest
 from scripted_camera import LOST, Camera, Clock, alive, ignore, shot, value
 
 from cfl_edge.errors import StreamLostError, StreamNotFoundError
-from cfl_edge.region import Reduce
+from cfl_edge.frame.frame import Picture
+from cfl_edge.frame.region import Reduce
 from cfl_edge.stream import live
 from cfl_edge.stream.decode import ImageError
-from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.live import Capture, Captured, LiveStream
 from cfl_edge.stream.options import StreamOptions
 

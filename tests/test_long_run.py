@@ -18,6 +18,7 @@ from test_session import KINDS, new_learner
 from test_session_budget import Clock
 
 from cfl_edge.config.learn import LearnSettings
+from cfl_edge.frame.frame import Frame, Picture
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.journal import MOST_BASES, Base, Journal
 from cfl_edge.learner.journalled import save_learner
@@ -28,7 +29,6 @@ from cfl_edge.loop import session as session_module
 from cfl_edge.loop.writes import Writes
 from cfl_edge.model.store import Store
 from cfl_edge.model.write_budget import DAY_S
-from cfl_edge.stream.frame import Frame, Picture
 from cfl_edge.stream.live import Capture, Captured, LiveStream
 from cfl_edge.stream.source import Stream
 

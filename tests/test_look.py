@@ -8,10 +8,10 @@ from command_line import SMALL, assert_error, cfl_edge
 from PIL import Image
 
 from cfl_edge import Frame
+from cfl_edge.frame.region import View
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.look import GAP_PX, LONG_PX, OUTLINE, SQUARE_PX, view_picture
 from cfl_edge.model import replacing
-from cfl_edge.region import View
 
 WHITE = np.full((360, 640, 3), 240, np.uint8)
 

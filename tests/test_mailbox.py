@@ -9,9 +9,9 @@ import pytest
 from scripted_camera import Camera, shot
 
 from cfl_edge.errors import DataError, SessionError, UsageError
+from cfl_edge.frame.prediction import Prediction
 from cfl_edge.loop.mailbox import MOST_WAITING, Mailbox
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
-from cfl_edge.prediction import Prediction
 from cfl_edge.stream.live import LiveStream
 
 

@@ -12,6 +12,7 @@ from command_line import SMALL, cfl_edge, learn, write_images
 from dataset_files import COLOUR, saved
 
 from cfl_edge.errors import DataError
+from cfl_edge.frame.frame import Frame
 from cfl_edge.lab.data.sources import open_dataset
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.keys import KeyLabels
@@ -20,7 +21,6 @@ from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.loop.verb_arguments import VERBS
 from cfl_edge.names import check_name
 from cfl_edge.onnx.metadata import parse_metadata, to_metadata
-from cfl_edge.stream.frame import Frame
 
 ONE, TWO = "Caf\u00e9", "Cafe\u0301"  # NFC and NFD: "Café"
 IMAGE = np.zeros((20, 20, 3), np.uint8)

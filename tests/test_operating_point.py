@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfl_edge.errors import DataError, UsageError
+from cfl_edge.frame.prediction import predict_label
 from cfl_edge.loop.metrics import Confusion
 from cfl_edge.loop.operating_point import (
     STOPPED,
@@ -20,7 +21,6 @@ from cfl_edge.loop.operating_point import (
     read_requirement,
     recall_of,
 )
-from cfl_edge.prediction import predict_label
 
 CLASSES = ["bad", "good", "other"]
 

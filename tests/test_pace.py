@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cfl_edge.frame.frame import Frame
 from cfl_edge.loop import pace as pace_module
 from cfl_edge.loop.pace import FRAMES, USED, Pace
-from cfl_edge.stream.frame import Frame
 
 PERIOD_S = 0.1
 

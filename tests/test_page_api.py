@@ -11,8 +11,8 @@ from page_session import CountingSession, until
 from PIL import Image
 from steps import MUG
 
+from cfl_edge.frame.region import WHOLE_FRAME
 from cfl_edge.names import MAX_NAME
-from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.serve.http_status import Metrics, status_server
 from cfl_edge.serve.page import api, teach
 from cfl_edge.serve.page.feed import Feed

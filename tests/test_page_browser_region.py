@@ -10,7 +10,7 @@ from browser_page import (
 )
 from page_session import CountingSession, until
 
-from cfl_edge.region import View
+from cfl_edge.frame.region import View
 
 pytestmark = pytest.mark.browser
 

@@ -15,12 +15,12 @@ from test_page_api import ask
 from test_v4l2 import FakeDevice, packet
 
 from cfl_edge.config.learn import LearnSettings
+from cfl_edge.frame.frame import Frame
 from cfl_edge.loop.learn_stream import open_learn_stream
 from cfl_edge.serve import pictures
 from cfl_edge.serve.pictures import live_jpeg
 from cfl_edge.stream.camera import v4l2
 from cfl_edge.stream.decode import ImageError, decode_picture, with_tables
-from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions

@@ -11,7 +11,7 @@ from PIL import Image
 from steps import changed
 from test_page_api import JSON, ask
 
-from cfl_edge.region import WHOLE_FRAME
+from cfl_edge.frame.region import WHOLE_FRAME
 from cfl_edge.serve.page import review
 from cfl_edge.serve.page.album import Album, Thumbnails
 from cfl_edge.serve.page.review import Review

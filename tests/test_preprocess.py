@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from cfl_edge.errors import DataError
-from cfl_edge.preprocess import GREY, cut, to_model_input
-from cfl_edge.region import FITS, View
+from cfl_edge.frame.preprocess import GREY, cut, to_model_input
+from cfl_edge.frame.region import FITS, View
 
 SHAPES = [(1, 1), (480, 640), (640, 480), (96, 96), (7, 500)]
 

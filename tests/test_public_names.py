@@ -9,8 +9,8 @@ import pytest
 import cfl_edge
 from cfl_edge import Frame, Learner, LearnerConfig, OnnxModel, Prediction, open_stream
 from cfl_edge.errors import ExportError, ModelError, ModelLockedError
+from cfl_edge.frame.preprocess import to_model_input
 from cfl_edge.model.lock import ModelLock
-from cfl_edge.preprocess import to_model_input
 
 TINY = LearnerConfig(backbone="none", layers="8,16", image_px=16)
 BLACK = np.zeros((20, 30, 3), np.uint8)

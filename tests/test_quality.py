@@ -14,6 +14,9 @@ from steps import MUG, changed
 from test_real_images import arrays
 from test_session import Script, frame, new_learner, run
 
+from cfl_edge.frame.frame import Frame
+from cfl_edge.frame.prediction import predict_label, softmax
+from cfl_edge.frame.preprocess import to_model_input
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.ring import RingLimits
 from cfl_edge.learner.conflicts import INSISTED, KNOWN_FRAMES, excluded_classes
@@ -27,9 +30,6 @@ from cfl_edge.loop.quality import (
     sharpness,
 )
 from cfl_edge.loop.teaching import Teaching
-from cfl_edge.prediction import predict_label, softmax
-from cfl_edge.preprocess import to_model_input
-from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
 from cfl_edge.view.reporter import Reporter
 from cfl_edge.view.terminal import panel

@@ -15,7 +15,7 @@ import pytest
 from command_line import SMALL, assert_error, cfl_edge, learn, write_images
 
 from cfl_edge.errors import StreamError, UsageError
-from cfl_edge.stream.frame import Frame
+from cfl_edge.frame.frame import Frame
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.realtime import Realtime

@@ -8,11 +8,11 @@ from http_camera import page, serving
 from PIL import Image, ImageOps
 
 from cfl_edge import open_stream
-from cfl_edge.preprocess import cut
-from cfl_edge.region import View
+from cfl_edge.frame.frame import cut_frame
+from cfl_edge.frame.preprocess import cut
+from cfl_edge.frame.region import View
 from cfl_edge.stream.decode import ImageError, decode_image, decode_picture
 from cfl_edge.stream.files.content import read_image, read_picture
-from cfl_edge.stream.frame import cut_frame
 from cfl_edge.stream.options import StreamOptions
 
 SIZE_PX = 32

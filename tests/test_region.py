@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cfl_edge.errors import UsageError
-from cfl_edge.region import FITS, Region, View, parse_region
+from cfl_edge.frame.region import FITS, Region, View, parse_region
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from PIL import Image
 
 from cfl_edge import Frame, Learner, LearnerConfig, OnnxModel
 from cfl_edge.errors import DataError, ModelDamagedError, UsageError
+from cfl_edge.frame.preprocess import to_model_input
+from cfl_edge.frame.region import View
 from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.model_trial import try_model
-from cfl_edge.preprocess import to_model_input
-from cfl_edge.region import View
 
 TINY = {"backbone": "none", "layers": "8,16", "image_px": 16}
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}

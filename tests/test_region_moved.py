@@ -12,10 +12,10 @@ from zone_scenes import Teacher, scene, settings, truth
 
 from cfl_edge import Learner, OnnxModel
 from cfl_edge.errors import DataError, UsageError
+from cfl_edge.frame.preprocess import to_model_input
+from cfl_edge.frame.region import WHOLE, View
 from cfl_edge.loop.learn import learn
 from cfl_edge.model.store import Store
-from cfl_edge.preprocess import to_model_input
-from cfl_edge.region import WHOLE, View
 
 REGION = "0.5,0,0.5,1"
 

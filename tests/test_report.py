@@ -13,6 +13,10 @@ from command_line import SMALL, assert_error, cfl_edge, learn, write_images
 from PIL import Image
 from service_checks import HOSTILE
 
+from cfl_edge.defaults import UNKNOWN
+from cfl_edge.frame.frame import Frame
+from cfl_edge.frame.prediction import Prediction
+from cfl_edge.frame.step import Lesson, Step
 from cfl_edge.lab.report import gallery as gallery_module
 from cfl_edge.lab.report.advice import advice
 from cfl_edge.lab.report.gallery import THUMB_PX, Gallery
@@ -20,10 +24,7 @@ from cfl_edge.lab.report.page import CSS, POLICY, Source, report_page
 from cfl_edge.loop.evaluate import Evaluation, UnknownEvaluation
 from cfl_edge.loop.metrics import Confusion
 from cfl_edge.loop.operating_point import Requirement, Threshold
-from cfl_edge.loop.step import Lesson, Step
-from cfl_edge.names import UNKNOWN, visible
-from cfl_edge.prediction import Prediction
-from cfl_edge.stream.frame import Frame
+from cfl_edge.text import visible
 
 VOID = {"meta", "img", "br", "line", "polyline"}
 

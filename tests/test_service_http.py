@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from served_status import ask, port, see, serve
 from service_checks import HOSTILE, Clock
 
-from cfl_edge.names import visible
 from cfl_edge.serve.http_status import Metrics
 from cfl_edge.serve.status import Status
+from cfl_edge.text import visible
 from cfl_edge.web import server as web_server
 
 

@@ -14,13 +14,13 @@ from sessions import learn_stream
 from test_checkpoint import assert_same
 
 from cfl_edge.errors import DataError, ModelWriteError, StreamLostError, UsageError
+from cfl_edge.frame.frame import Frame
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.algorithms import local_contrast
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.loop import interrupts as interrupts_module
 from cfl_edge.model.store import Store
-from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.source import Skipped, Stream
 
 KINDS = ("above", "left")

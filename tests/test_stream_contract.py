@@ -18,7 +18,7 @@ from stream_checks import Check, Open, yield_checks
 from test_video_file import write_clip
 
 from cfl_edge.errors import StreamLostError
-from cfl_edge.stream.frame import Picture
+from cfl_edge.frame.frame import Picture
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.live import Capture, Captured, LiveStream
 from cfl_edge.stream.open import open_stream

@@ -8,6 +8,7 @@ from unknown_samples import brute_force, gaussian, new_learner, novelty, picture
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import NEVER_NEAREST, relative_distance
+from cfl_edge.frame.prediction import auroc, false_positive_rate
 from cfl_edge.lab.learners.offered import MEASURED
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.novelty_calibration import (
@@ -19,7 +20,6 @@ from cfl_edge.learner.saved import to_saved
 from cfl_edge.learners import LEARNERS
 from cfl_edge.model.class_table import add, merge, remove, rename
 from cfl_edge.model.store import Store
-from cfl_edge.prediction import auroc, false_positive_rate
 from cfl_edge.stream.open import open_stream
 
 

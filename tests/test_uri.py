@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cfl_edge.errors import StreamLostError, StreamNotFoundError, UsageError
+from cfl_edge.frame.frame import Frame, Picture
 from cfl_edge.notices import Notice
-from cfl_edge.stream.frame import Frame, Picture
 from cfl_edge.stream.live import Capture, Captured
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions

@@ -25,7 +25,7 @@ from cfl_edge.errors import (
     StreamNotFoundError,
     StreamPermissionError,
 )
-from cfl_edge.region import keep_whole
+from cfl_edge.frame.region import keep_whole
 from cfl_edge.stream.camera import abi as v4l2_abi
 from cfl_edge.stream.camera import v4l2
 from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet

@@ -12,11 +12,11 @@ from lessons import Lesson, alternating, assert_alike, oracle
 from PIL import Image
 
 from cfl_edge.errors import DataError
+from cfl_edge.frame.frame import cut_frame
+from cfl_edge.frame.region import View
 from cfl_edge.learner.algorithms.algorithm import Algorithm
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.teaching import FIRST_PICTURE
-from cfl_edge.region import View
-from cfl_edge.stream.frame import cut_frame
 
 
 def test_classes_are_changed(lesson, how):

@@ -12,8 +12,8 @@ from rich.console import Console
 from steps import changed
 from test_view import HOSTILE, SHOWN, STEP, Clock
 
-from cfl_edge.loop.step import Step
-from cfl_edge.names import visible
+from cfl_edge.frame.step import Step
+from cfl_edge.text import visible
 from cfl_edge.view import terminal
 from cfl_edge.view.reporter import Reporter, open_reporter
 from cfl_edge.view.terminal import choose

@@ -15,6 +15,9 @@ from zone_scenes import COLOURS, FITS, HALVES, TWO, Teacher, scene, settings, te
 
 from cfl_edge import Learner, OnnxModel
 from cfl_edge.errors import ModelWriteError, StreamLostError
+from cfl_edge.frame.prediction import predict_label
+from cfl_edge.frame.preprocess import to_model_input
+from cfl_edge.frame.region import View
 from cfl_edge.learner import batch_learner
 from cfl_edge.loop import learn as learn_module
 from cfl_edge.loop.ask import ask
@@ -23,9 +26,6 @@ from cfl_edge.loop.learn import learn
 from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.session import Predicting, Session, SessionOptions, play
 from cfl_edge.model.store import Store
-from cfl_edge.prediction import predict_label
-from cfl_edge.preprocess import to_model_input
-from cfl_edge.region import View
 
 
 def test_zones_with_opposite_labels_learn_from_the_same_frames(stream, zones, tmp_path):

@@ -11,11 +11,11 @@ from command_line import SMALL, assert_error, cfl_edge
 from zone_scenes import HALVES, scene
 
 from cfl_edge import Frame
-from cfl_edge.loop.step import Step
+from cfl_edge.frame.prediction import Prediction
+from cfl_edge.frame.step import Step
 from cfl_edge.loop.zones import left_over
 from cfl_edge.model.last_stream import learn_command
 from cfl_edge.model.store import Store
-from cfl_edge.prediction import Prediction
 from cfl_edge.view.reporter import Reporter
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from vm_scenarios import Report, run_scenarios
 
 from cfl_edge.errors import StreamError
-from cfl_edge.stream.frame import Frame
+from cfl_edge.frame.frame import Frame
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 

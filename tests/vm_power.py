@@ -21,12 +21,12 @@ import pytest
 from command_line import cfl_edge
 from vm_lab import REPOSITORY
 
+from cfl_edge.frame.preprocess import to_model_input
 from cfl_edge.learner.journal import Base, Journal
 from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.store import Store
-from cfl_edge.preprocess import to_model_input
 from cfl_edge.stream.open import open_stream
 
 GUEST = Path(__file__).with_name("vm_power_guest.py")

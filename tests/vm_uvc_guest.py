@@ -14,8 +14,8 @@ from PIL import Image
 from vm_scenarios import Report, run_scenarios
 from vm_uvc import Sent, UvcCamera, nodes, wait_for_node
 
+from cfl_edge.frame.frame import Frame
 from cfl_edge.serve.pictures import live_jpeg
-from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 

@@ -28,7 +28,7 @@ from cfl_edge.cli.look import look, region
 from cfl_edge.cli.plan import plan
 from cfl_edge.cli.run import run
 from cfl_edge.errors import CflEdgeError
-from cfl_edge.names import visible
+from cfl_edge.text import visible
 
 app = typer.Typer(
     help="Learn to recognise things on the board that sees them, without backpropagation.",

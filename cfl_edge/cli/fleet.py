@@ -15,8 +15,9 @@ from cfl_edge import defaults
 from cfl_edge.cli.declare import command
 from cfl_edge.config.settings import ModelSettings, Option, Settings
 from cfl_edge.errors import ModelError, ModelVersionError, UsageError, quoted
-from cfl_edge.names import check_name, nfc
+from cfl_edge.names import check_name
 from cfl_edge.notices import counted
+from cfl_edge.text import nfc
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:

@@ -148,9 +148,9 @@ def _mqtt(zone: Zone[LearnSettings], url: str, reporter: Reporter, review: Revie
 
 def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     """Say what was learned, where it is saved and what to do next."""
+    from cfl_edge.frame.prediction import only_answer
     from cfl_edge.loop.learn_stream import default_labels
     from cfl_edge.loop.metrics import scarce
-    from cfl_edge.prediction import only_answer
 
     summary, folder = learned.summary, settings.model
     quoted = shlex.quote(str(folder))

@@ -12,8 +12,8 @@ from cfl_edge import defaults
 from cfl_edge.config import network
 from cfl_edge.config import settings as shared
 from cfl_edge.config.settings import Option, Settings
+from cfl_edge.defaults import Order
 from cfl_edge.learners import LEARNERS
-from cfl_edge.stream.options import Order
 
 if TYPE_CHECKING:
     LearnerName = str

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, PositiveFloat, PositiveInt
 
 from cfl_edge.config.network import FitName, RegionText, checked_region
 from cfl_edge.config.settings import Device, ModelSettings, Option, Reject, Settings, Stream
-from cfl_edge.names import nfc
+from cfl_edge.text import nfc
 
 KnownClass = Annotated[str, AfterValidator(nfc)]
 """The name of a class that the model has, however it was typed."""

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, Pos
 
 from cfl_edge import defaults
 from cfl_edge.config.settings import Option
-from cfl_edge.region import FIT, Fit, parse_region
+from cfl_edge.frame.region import FIT, Fit, parse_region
 
 
 def checked_region(text: str) -> str:

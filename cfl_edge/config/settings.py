@@ -20,10 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from cfl_edge.defaults import DeviceName
+from cfl_edge.defaults import FASTEST_HZ, SLOWEST_HZ, DeviceName
 from cfl_edge.errors import UsageError, quoted
 from cfl_edge.notices import size_text
-from cfl_edge.stream.options import FASTEST_HZ, SLOWEST_HZ
 
 ENV_PREFIX = "CFL_EDGE_"
 # Read elsewhere: `run --http` and `--mqtt`, the commands of `run --on-change`, the tests.

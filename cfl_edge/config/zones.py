@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from cfl_edge.config.network import FitName, RegionText
 from cfl_edge.config.settings import LookWhen, Settings, explained, read_toml, where_it_stands
 from cfl_edge.errors import UsageError
-from cfl_edge.names import nfc, visible
+from cfl_edge.text import nfc, visible
 
 MOST_ZONES = 16  # each is a model of its own: memory, and a share of the time of a frame
 NAME = re.compile(r"\w[\w-]{0,31}")  # part of labels, folders and topics

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from cfl_edge.doctor.check import Check
-from cfl_edge.names import visible
 from cfl_edge.notices import first_of
 from cfl_edge.stream.camera.device import read_camera
 from cfl_edge.stream.camera.errors import open_error
+from cfl_edge.text import visible
 from firmware_host.ports import Port
 
 SHOWN_FORMATS = 6

@@ -18,8 +18,8 @@ from cfl_edge.fleet.contribution import (
     origins_in,
     which,
 )
+from cfl_edge.frame.region import View
 from cfl_edge.model.checkpoint import Saved
-from cfl_edge.region import View
 
 
 def plan_of(saved: Saved) -> dict[str, Any]:

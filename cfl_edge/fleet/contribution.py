@@ -18,14 +18,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from cfl_edge.defaults import TRIANGLE_PANEL
 from cfl_edge.errors import DataError, ModelDamagedError, UsageError
+from cfl_edge.frame.region import View
 from cfl_edge.learner.saved_checks import Count, Origin, Text, check_saved, damaged
 from cfl_edge.learners import LEARNERS, Merged
 from cfl_edge.model import class_table
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.last_stream import ORIGIN, REPORT
 from cfl_edge.model.tensors import network_digest
-from cfl_edge.names import check_name, visible
-from cfl_edge.region import View
+from cfl_edge.names import check_name
+from cfl_edge.text import visible
 
 Array = npt.NDArray[Any]
 

@@ -23,7 +23,7 @@ from cfl_edge.model.checkpoint import MANIFEST_BYTES, Saved
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import FLEET_FOLDER, Store
 from cfl_edge.model.tensors import to_parts
-from cfl_edge.names import visible
+from cfl_edge.text import visible
 
 FOLDER = "CFL_EDGE_FLEET_FOLDER"  # environment of the server: where it keeps the reports
 RESULT = "fleet round: "  # what the line with the result begins with

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from cfl_edge.names import visible
+from cfl_edge.text import visible
 
 DPI = 130
 WIDTH_IN = 8.0  # 1,040 pixels: about the width of a README

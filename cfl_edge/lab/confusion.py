@@ -6,7 +6,7 @@ import numpy as np
 from rich.cells import cell_len, set_cell_size
 
 from cfl_edge.loop.metrics import Confusion
-from cfl_edge.names import visible
+from cfl_edge.text import visible
 
 LEAST_IN, MOST_IN = 4.0, 24.0  # side of the image
 CELL_IN = 0.42

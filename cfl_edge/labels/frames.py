@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Self, final
 
 from cfl_edge.errors import DataError
+from cfl_edge.frame.frame import Frame
 from cfl_edge.labels.source import NO_OPTIONS, LabelOptions, LabelSource
 from cfl_edge.names import check_name
-from cfl_edge.stream.frame import Frame
 
 NO_LABELS = "none, predicting only; --label, or --labels-from dirs, keys or http, gives some"
 

@@ -16,9 +16,10 @@ from concurrent.futures import Future
 from typing import Any, final
 
 from cfl_edge.errors import CflEdgeError, UsageError
+from cfl_edge.frame.frame import Frame
 from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
-from cfl_edge.names import MAX_NAME, check_name, is_visible, visible
-from cfl_edge.stream.frame import Frame
+from cfl_edge.names import MAX_NAME, check_name
+from cfl_edge.text import is_visible, visible
 
 NEW_CLASS, UNDO, RENAME, NOT_THAT = "nurx"
 PAUSE, ESCAPE = " ", "\x1b"

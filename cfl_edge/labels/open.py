@@ -7,7 +7,7 @@ from pkgutil import resolve_name
 from cfl_edge.errors import UsageError
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.source import NO_OPTIONS, LabelOptions, LabelSource
-from cfl_edge.names import visible
+from cfl_edge.text import visible
 
 KINDS = {
     "dirs": "cfl_edge.labels.frames:FrameLabels.of_stream",

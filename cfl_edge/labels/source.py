@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Self, final
 
+from cfl_edge.frame.frame import Frame
 from cfl_edge.labels.hold import Hold
-from cfl_edge.stream.frame import Frame
 
 Submit = Callable[[str, Mapping[str, Any]], "Future[dict[str, Any]]"]
 

@@ -20,6 +20,8 @@ from torch.backends import nnpack
 from cfl_edge.core.features import Encoded, FeatureExtractor, FrozenNetwork
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.errors import DataError
+from cfl_edge.frame.frame import Shown, cut_frame
+from cfl_edge.frame.prediction import Prediction, predict_label, softmax
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, build_algorithm
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.conflicts import excluded_classes
@@ -29,8 +31,6 @@ from cfl_edge.learners import declaration
 from cfl_edge.model.last_stream import ORIGIN
 from cfl_edge.names import check_name
 from cfl_edge.onnx.frozen import frozen_network
-from cfl_edge.prediction import Prediction, predict_label, softmax
-from cfl_edge.stream.frame import Shown, cut_frame
 
 Images = npt.NDArray[np.uint8]
 
@@ -184,7 +184,8 @@ class BatchLearner:
             raise DataError(
                 f"Images have shape {images.shape} and type {images.dtype}, expected "
                 f"(N, {self.image_px}, {self.image_px}, 3) and uint8",
-                hint="cfl_edge.preprocess.to_model_input(image, learner.image_px, learner.view)",
+                hint="to_model_input(image, learner.image_px, learner.view) of "
+                "cfl_edge.frame.preprocess",
             )
         pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
         return self.encode_backbone(pixels, *self.backbone(pixels))

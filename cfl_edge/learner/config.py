@@ -25,8 +25,8 @@ from cfl_edge.defaults import (
     STATISTICS_MIB,
 )
 from cfl_edge.errors import UsageError
+from cfl_edge.frame.region import FIT, View
 from cfl_edge.learners import declaration
-from cfl_edge.region import FIT, View
 
 LEARNING_RATES = {"adamw": 1e-3, "momentum": 1e-2, "sgd": 1e-1}  # DECISIONS.md, "Optimizers"
 
@@ -58,8 +58,8 @@ class LearnerConfig:
         image_px: Side of the image the backbone reads; None is 96 with a backbone and 32 without.
             More pixels show finer detail and cost time with their square.
         fit: How a frame that is not square becomes so: `pad`, `crop` or `stretch`.
-        region: The part of the frame that is looked at, see `cfl_edge.region.parse_region`; None
-            is all of it.
+        region: The part of the frame that is looked at, see `cfl_edge.frame.region.parse_region`;
+            None is all of it.
         replay_mib: Bytes of the replay memory in MiB. More of it forgets less.
         statistics_mib: Bytes of the covariance of the joint features in MiB, which says how many
             numbers of the backbone are read (`cfl_edge.core.joint`): 2,048 with 8, 1,024 with 2.

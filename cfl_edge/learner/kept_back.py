@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.rounding import to_half
-from cfl_edge.prediction import Gain
+from cfl_edge.frame.prediction import Gain
 
 LEARNED = 16  # samples of a class that the layers learn first: a class begins with them
 EACH, MOST = 8, 96  # samples of a class, and in all

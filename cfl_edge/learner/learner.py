@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, final
 
 from cfl_edge.core.features import Encoded, FrozenNetwork
 from cfl_edge.errors import UsageError
+from cfl_edge.frame.frame import Shown, cut_frame
+from cfl_edge.frame.prediction import Prediction
 from cfl_edge.learner.batch_learner import BatchLearner, Images
 from cfl_edge.learner.config import LearnerConfig
-from cfl_edge.prediction import Prediction
-from cfl_edge.stream.frame import Shown, cut_frame
 
 if TYPE_CHECKING:
     from cfl_edge.model.checkpoint import Saved

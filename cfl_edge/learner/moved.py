@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cfl_edge.frame.region import View
 from cfl_edge.learner.classes import notice_stale_export
 from cfl_edge.learner.journal_stored import saved_journal
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.last_stream import FRAME_PX
 from cfl_edge.notices import Notice, counted, log_notice
-from cfl_edge.region import View
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cfl_edge.frame.prediction import Floats, novelty_scores
 from cfl_edge.learner.quantise import packed_bytes
 from cfl_edge.learner.replay import HALF, MIB, Replay
 from cfl_edge.learner.state import Rows, State
-from cfl_edge.prediction import Floats, novelty_scores
 
 KNOWN = 512  # samples: their 95 % quantile refuses 5 % give or take 1
 NEWEST = 128  # samples that count before they are learned: distances shrink as more is learned
@@ -88,7 +88,7 @@ class NoveltyCalibration:
         """Return what is to be said of `--reject` as long as few samples set its limit.
 
         Args:
-            reject: See `cfl_edge.prediction.predict_label`.
+            reject: See `cfl_edge.frame.prediction.predict_label`.
 
         Example:
             >>> known = NoveltyCalibration()

@@ -19,7 +19,8 @@ from cfl_edge.errors import DataError, ModelDamagedError
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import MOST_CHANGES, Verb
 from cfl_edge.model.last_stream import MOST_CHARACTERS
-from cfl_edge.names import require_names, visible
+from cfl_edge.names import require_names
+from cfl_edge.text import visible
 
 MOST_MIB = 1 << 16  # of the replay memory or the journal
 MOST_VALUE = 1e15  # of a weight or a sum: products of two stay finite

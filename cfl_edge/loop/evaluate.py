@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cfl_edge.config.models import EvaluateSettings
+from cfl_edge.defaults import UNKNOWN
 from cfl_edge.errors import DataError
+from cfl_edge.frame.prediction import auroc, check_reject, false_positive_rate, only_answer
+from cfl_edge.frame.step import Step
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.metrics import Confusion, foreign_notice, peak_rss_mib
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.loop.operating_point import Threshold, read_requirement
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
-from cfl_edge.loop.step import Step
-from cfl_edge.names import UNKNOWN, nfc
 from cfl_edge.notices import Notice, counted, log_notice
-from cfl_edge.prediction import auroc, check_reject, false_positive_rate, only_answer
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.uri import parse_uri
+from cfl_edge.text import nfc
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
@@ -35,7 +36,7 @@ class UnknownEvaluation:
     Args:
         samples: Number of images.
         known: Labelled images of known classes, which they are compared with.
-        auroc: See `cfl_edge.prediction.auroc`, against those.
+        auroc: See `cfl_edge.frame.prediction.auroc`, against those.
         fpr95: Share of them accepted at the limit that accepts 95 % of the known images.
         rejected: Share reported as `unknown`; None without `reject`.
         skipped: Names of images that could not be read.

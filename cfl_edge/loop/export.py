@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import CflEdgeError, DataError, ExportError, quoted
+from cfl_edge.frame.frame import cut_frame
 from cfl_edge.learner.export import export_learner
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.notices import Notice, counted, log_notice
@@ -20,7 +21,6 @@ from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.int8 import quantise, weighed_operations
 from cfl_edge.onnx.int8_check import LEAST_IMAGES, Comparison, compare, objection
 from cfl_edge.onnx.metadata import INT8_FILE
-from cfl_edge.stream.frame import cut_frame
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 

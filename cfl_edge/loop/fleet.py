@@ -18,11 +18,11 @@ from cfl_edge.fleet.agreement import require_same_plan
 from cfl_edge.fleet.contribution import KEY, SUMMED, contribution, read_again
 from cfl_edge.fleet.pool import Pool
 from cfl_edge.fleet.shared import OTHERS
+from cfl_edge.frame.prediction import Prediction
 from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.store import FLEET_FOLDER, Store
 from cfl_edge.notices import Notice
-from cfl_edge.prediction import Prediction
 
 if TYPE_CHECKING:
     from cfl_edge.core.features import Encoded

@@ -15,10 +15,10 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from cfl_edge.frame.frame import Frame
+from cfl_edge.frame.preprocess import looked_at
+from cfl_edge.frame.region import Box, View
 from cfl_edge.notices import Notice
-from cfl_edge.preprocess import looked_at
-from cfl_edge.region import Box, View
-from cfl_edge.stream.frame import Frame
 
 Image = npt.NDArray[np.uint8]
 Levels = npt.NDArray[np.float32]

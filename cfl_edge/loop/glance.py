@@ -12,10 +12,10 @@ from typing import Literal, final
 
 import numpy as np
 
-from cfl_edge.prediction import Prediction
-from cfl_edge.preprocess import Image
-from cfl_edge.region import View
-from cfl_edge.stream.frame import Frame, cut_frame
+from cfl_edge.frame.frame import Frame, cut_frame
+from cfl_edge.frame.prediction import Prediction
+from cfl_edge.frame.preprocess import Image
+from cfl_edge.frame.region import View
 
 When = Literal["every", "motion"] | float
 """Every frame, when the view has changed, or seconds from one look to the next."""

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.errors import ModelWriteError, UsageError
+from cfl_edge.frame.step import Step
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.loop.learn_model import Camera, Learned, LearnedModel
 from cfl_edge.loop.learn_stream import inbox_of, open_learn_stream
@@ -14,7 +15,6 @@ from cfl_edge.loop.pace import HeatPolicy
 from cfl_edge.loop.publish import check_publish
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import play
-from cfl_edge.loop.step import Step
 from cfl_edge.loop.watching import Watch
 from cfl_edge.loop.zones import Zone, left_over, reduction, zones_to_learn
 from cfl_edge.model.store import Store

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.errors import CflEdgeError, UsageError, export_command, quoted
+from cfl_edge.frame.prediction import check_reject
+from cfl_edge.frame.step import Step, Summary
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
@@ -28,7 +30,6 @@ from cfl_edge.loop.running import Running
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Session
 from cfl_edge.loop.session_socket import SessionSocket
-from cfl_edge.loop.step import Step, Summary
 from cfl_edge.loop.verbs import Verbs
 from cfl_edge.loop.watching import Watch, Watched, Watcher
 from cfl_edge.loop.writes import Writes, Written
@@ -38,7 +39,6 @@ from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import ONNX_FOLDER, Store
 from cfl_edge.notices import Notice
 from cfl_edge.onnx.metadata import MODEL_FILE
-from cfl_edge.prediction import check_reject
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.uri import mask
 

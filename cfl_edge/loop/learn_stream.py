@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.defaults import PICTURE_PX
+from cfl_edge.frame.region import WHOLE_FRAME, Reduce
 from cfl_edge.notices import Notice
-from cfl_edge.region import WHOLE_FRAME, Reduce
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions

@@ -8,6 +8,10 @@ from typing import final
 
 from cfl_edge.core.allocator import drop_idle_code, return_freed_memory
 from cfl_edge.core.features import Encoded
+from cfl_edge.frame.frame import Frame, cut_frame
+from cfl_edge.frame.prediction import Prediction
+from cfl_edge.frame.preprocess import Cut
+from cfl_edge.frame.step import Lesson, Summary
 from cfl_edge.learner.learner import Learner
 from cfl_edge.loop.checkpoints import Checkpoints
 from cfl_edge.loop.fleet import Fleet
@@ -18,11 +22,7 @@ from cfl_edge.loop.metrics import PeakMemory
 from cfl_edge.loop.pace import Pace
 from cfl_edge.loop.quality import QualityGate
 from cfl_edge.loop.session import Session, Work
-from cfl_edge.loop.step import Lesson, Summary
 from cfl_edge.loop.teaching import Teaching
-from cfl_edge.prediction import Prediction
-from cfl_edge.preprocess import Cut
-from cfl_edge.stream.frame import Frame, cut_frame
 from cfl_edge.stream.source import Stream
 
 

@@ -17,13 +17,13 @@ import numpy as np
 from cfl_edge.config.models import LookSettings
 from cfl_edge.defaults import IMAGE_PX_WITH_BACKBONE
 from cfl_edge.errors import CflEdgeError, DataError, UsageError
+from cfl_edge.frame.frame import Frame, cut_frame
+from cfl_edge.frame.preprocess import inside, looked_at
+from cfl_edge.frame.region import FIT, View
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.model.replacing import replace_files
 from cfl_edge.model.store import VIEW_FILE, Store
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.preprocess import inside, looked_at
-from cfl_edge.region import FIT, View
-from cfl_edge.stream.frame import Frame, cut_frame
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
 

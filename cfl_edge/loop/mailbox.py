@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any, final
 
 from cfl_edge.errors import CflEdgeError, SessionError, UsageError
-from cfl_edge.names import visible
+from cfl_edge.text import visible
 
 MOST_WAITING = 32  # more than that ask faster than anything can be answered
 

@@ -17,12 +17,12 @@ from typing import Any, Generic, TypeVar, final
 import numpy as np
 
 from cfl_edge.errors import CflEdgeError, ModelNotFoundError, exported_near, nearest_export, quoted
+from cfl_edge.frame.frame import Image
+from cfl_edge.frame.prediction import Prediction
 from cfl_edge.loop.file_watch import POLL_S, FileWatch, Stamp, stamp_of
 from cfl_edge.notices import Notice, counted, first_of
 from cfl_edge.onnx.model_trial import Answering, predict_checked
 from cfl_edge.onnx.trial import end_children
-from cfl_edge.prediction import Prediction
-from cfl_edge.stream.frame import Image
 
 TRIAL_FRAMES = 30  # a second of a camera; two models are in memory meanwhile
 CLOSE_S = 2.0  # that the end waits for a model that is being loaded

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import DataError, UsageError
+from cfl_edge.frame.prediction import Prediction, softmax
 from cfl_edge.loop.metrics import Confusion
 from cfl_edge.notices import counted
-from cfl_edge.prediction import Prediction, softmax
 
 Z_95 = 1.959964  # the normal distribution has 95 % within so many deviations
 STOPPED = math.inf  # the score of an image that was reported as unknown: no threshold lets it pass

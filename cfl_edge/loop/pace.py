@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
+from cfl_edge.frame.frame import Frame
 from cfl_edge.learner.time_left import TimeLeft
 from cfl_edge.loop.board_health import BoardHealth, Health
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.frame import Frame
 
 FRAMES = 30  # the last ones, over which the camera's rate is measured
 USED = 0.75  # of a frame's time; the rest is for reading the next one, and for misjudgement

@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from cfl_edge.loop.step import Step
-from cfl_edge.names import visible
+from cfl_edge.frame.step import Step
 from cfl_edge.notices import Notice
+from cfl_edge.text import visible
 
 STATUS_S = 10.0  # between two lines for `systemctl status`
 

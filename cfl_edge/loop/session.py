@@ -18,15 +18,15 @@ from itertools import islice
 from typing import Any, Protocol, Self, final
 
 from cfl_edge.errors import CflEdgeError, DataError
+from cfl_edge.frame.frame import Frame, Shown
+from cfl_edge.frame.prediction import Prediction
+from cfl_edge.frame.step import Lesson, Step, Totals
 from cfl_edge.loop.debounce import Debounce, Stability
 from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Prequential, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
-from cfl_edge.loop.step import Lesson, Step, Totals
 from cfl_edge.notices import NAMES_TOLD
-from cfl_edge.prediction import Prediction
-from cfl_edge.stream.frame import Frame, Shown
 from cfl_edge.stream.source import Stream
 
 FPS_FRAMES = 30

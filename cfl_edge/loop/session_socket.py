@@ -22,8 +22,8 @@ from cfl_edge.errors import CflEdgeError, SessionError, UsageError
 from cfl_edge.labels.source import Submit
 from cfl_edge.loop.verb_arguments import MOST_PICTURE
 from cfl_edge.model.lock import SOCKET
-from cfl_edge.names import visible
 from cfl_edge.notices import Notice, size_text
+from cfl_edge.text import visible
 
 REQUEST_BYTES = MOST_PICTURE + (1 << 20)  # 10,000 numbers of frames are a tenth of the rest
 ANSWER_BYTES = 1 << 25  # the counts of as many classes as a model can have

@@ -11,6 +11,9 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from cfl_edge.core.features import Encoded
+from cfl_edge.frame.frame import Frame
+from cfl_edge.frame.preprocess import Image, to_model_input
+from cfl_edge.frame.region import View
 from cfl_edge.labels.hold import Hold
 from cfl_edge.labels.ring import FrameRing, Kept, LabelledError
 from cfl_edge.labels.source import LabelSource
@@ -23,9 +26,6 @@ from cfl_edge.loop.metrics import Prequential
 from cfl_edge.loop.quality import quality, withheld_notice
 from cfl_edge.loop.taught import Taught
 from cfl_edge.notices import Notice
-from cfl_edge.preprocess import Image, to_model_input
-from cfl_edge.region import View
-from cfl_edge.stream.frame import Frame
 
 FIRST_PICTURE = 1 << 52  # number of a picture that is no frame: above them, exact in JavaScript
 MOST_REMEMBERED = 10_000  # learned frames whose place in the journal is known; it has 1,100 of them
@@ -56,7 +56,7 @@ class Teaching:
         accuracy: Whether predictions were right, before the frame was learned and not undone.
         taught: The same of each class.
         flagged: Frames of each flag.
-        withheld, let_go: As in `cfl_edge.loop.step.Summary`.
+        withheld, let_go: As in `cfl_edge.frame.step.Summary`.
     """
 
     def __init__(

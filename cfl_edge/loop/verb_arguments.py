@@ -11,10 +11,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from cfl_edge.config.settings import expected
 from cfl_edge.defaults import DeviceName
 from cfl_edge.errors import UsageError
+from cfl_edge.frame.region import Fit
 from cfl_edge.labels.hold import MOST_HOLD_S
-from cfl_edge.names import check_name, nfc, visible
-from cfl_edge.region import Fit
+from cfl_edge.names import check_name
 from cfl_edge.stream.finder import MAX_BYTES
+from cfl_edge.text import nfc, visible
 
 MOST_FRAMES = 10_000  # named in one request: what fits into the journal is far less
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, final
 
 from cfl_edge.errors import DataError, ExportError, UsageError, quoted
+from cfl_edge.frame.region import parse_region
 from cfl_edge.labels.hold import HEARTBEAT_S
 from cfl_edge.labels.ring import LabelledError, NotKeptError
 from cfl_edge.learner.moved import move
@@ -25,9 +26,8 @@ from cfl_edge.loop.glance import BURST_S
 from cfl_edge.loop.running import Running
 from cfl_edge.loop.verb_arguments import VERBS
 from cfl_edge.model.store import ONNX_FOLDER
-from cfl_edge.names import visible
 from cfl_edge.notices import counted
-from cfl_edge.region import parse_region
+from cfl_edge.text import visible
 
 
 @final

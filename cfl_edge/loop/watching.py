@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from cfl_edge.frame.step import Step
 from cfl_edge.loop.gaze import Look
 from cfl_edge.loop.mailbox import Mailbox
-from cfl_edge.loop.step import Step
 from cfl_edge.stream.inbox import Inbox
 
 

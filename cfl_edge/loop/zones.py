@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from cfl_edge.config.learn import LearnSettings, RunSettings
 from cfl_edge.config.zones import read_zones
 from cfl_edge.errors import ModelError, UsageError, export_command, quoted
+from cfl_edge.frame.region import Reduce
 from cfl_edge.loop.debounce import Stability
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.session import SessionOptions
@@ -22,7 +23,6 @@ from cfl_edge.model.last_stream import is_untaught, learn_command, zones_file
 from cfl_edge.model.store import ONNX_FOLDER, Store
 from cfl_edge.notices import Notice
 from cfl_edge.onnx.metadata import MODEL_FILE, model_file
-from cfl_edge.region import Reduce
 from cfl_edge.web.options import MAX_PORT
 
 S = TypeVar("S", LearnSettings, RunSettings)

@@ -14,7 +14,7 @@ from typing import Any
 from cfl_edge.errors import ModelError, quoted
 from cfl_edge.model.checkpoint import Damage, number_of, read_manifest
 from cfl_edge.model.opening import regular
-from cfl_edge.names import nfc
+from cfl_edge.text import nfc
 
 REPORT = "contribution"  # in the manifest of what a board reports to a fleet
 STREAM = "stream"  # among the counters of a saved model

@@ -8,8 +8,8 @@ from typing import Any
 
 from cfl_edge.errors import ModelError, quoted
 from cfl_edge.model.checkpoint import Damage, read_manifest
-from cfl_edge.names import visible
 from cfl_edge.notices import counted, first_of
+from cfl_edge.text import visible
 
 
 def older_than(newest: Path, used: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfl_edge.errors import ModelDamagedError, export_command
-from cfl_edge.names import visible
+from cfl_edge.text import visible
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ModelDamagedError, ModelVersionError, pip
+from cfl_edge.frame.frame import Shown, cut_frame
+from cfl_edge.frame.prediction import Floats, Prediction, novelty_scores, predict_label
 from cfl_edge.onnx.errors import damaged, session_errors, session_options
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.metadata import (
@@ -22,8 +24,6 @@ from cfl_edge.onnx.metadata import (
     parse_metadata,
     parse_view,
 )
-from cfl_edge.prediction import Floats, Prediction, novelty_scores, predict_label
-from cfl_edge.stream.frame import Shown, cut_frame
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -15,19 +15,20 @@ from pathlib import Path
 
 from cfl_edge.defaults import MOST_IMAGE_PX, VERSION
 from cfl_edge.errors import UPGRADE_HINT, DataError, ModelVersionError, UsageError
-from cfl_edge.names import nfc, require_names
+from cfl_edge.frame.region import WHOLE_FRAME, View
+from cfl_edge.names import require_names
 from cfl_edge.onnx.errors import SHOWN, damaged
-from cfl_edge.region import WHOLE_FRAME, View
+from cfl_edge.text import nfc
 
 FORMAT_VERSION = 1
 UNUSABLE = "has metadata that cannot be used"
-# How `cfl_edge.preprocess.to_model_input` scales, in a word; another way gets another word.
+# How `cfl_edge.frame.preprocess.to_model_input` scales, in a word; another way gets another word.
 PREPROCESSING = "bilinear-antialias, rgb-uint8-nhwc"
 
 CLASSES = "cfl_edge.classes"
 NETWORK_DIGEST = "cfl_edge.network_digest"
 SIZE_PX = "cfl_edge.size_px"
-FIT = "cfl_edge.fit"  # these two are a `cfl_edge.region.View`
+FIT = "cfl_edge.fit"  # these two are a `cfl_edge.frame.region.View`
 REGION = "cfl_edge.region"
 KNOWN_DISTANCES = "cfl_edge.known_distances"  # quantiles, of 0 to 100 % in equal steps
 PRECISION = "cfl_edge.precision"  # "int8" of a quantised file; absent where all is float

@@ -25,14 +25,14 @@ import numpy as np
 
 from cfl_edge import errors
 from cfl_edge.errors import CflEdgeError, not_installed
+from cfl_edge.frame.frame import Frame, Shown
+from cfl_edge.frame.region import MOST_PX
 from cfl_edge.onnx.errors import damaged
 from cfl_edge.onnx.file_checks import require_plain_file
 from cfl_edge.onnx.trial import FAILED, TRIAL_S, run_child
-from cfl_edge.region import MOST_PX
-from cfl_edge.stream.frame import Frame, Shown
 
 if TYPE_CHECKING:
-    from cfl_edge.prediction import Prediction
+    from cfl_edge.frame.prediction import Prediction
 
 Sample = TypeVar("Sample", contravariant=True)
 

@@ -15,12 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cfl_edge.loop.glance import BURST_S
-from cfl_edge.names import visible
 from cfl_edge.notices import Notice
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.live import Viewers
 from cfl_edge.serve.page.picture_routes import picture_routes
 from cfl_edge.serve.status import Seen, Status
+from cfl_edge.text import visible
 from cfl_edge.web.app import answer
 from cfl_edge.web.options import HttpOptions
 from cfl_edge.web.server import WebServer
@@ -42,9 +42,9 @@ class Metrics:
 
     Example:
         >>> import numpy as np
-        >>> from cfl_edge.loop.step import Step
-        >>> from cfl_edge.prediction import Prediction
-        >>> from cfl_edge.stream.frame import Frame
+        >>> from cfl_edge.frame.step import Step
+        >>> from cfl_edge.frame.prediction import Prediction
+        >>> from cfl_edge.frame.frame import Frame
         >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
         >>> said = Prediction("mug", 0.9, None, np.ones(1, np.float32))
         >>> metrics = Metrics(Status())

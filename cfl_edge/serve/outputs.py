@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from cfl_edge.config.learn import RunSettings
+from cfl_edge.frame.region import View
 from cfl_edge.loop.zones import Zone
 from cfl_edge.notices import Notice
-from cfl_edge.region import View
 from cfl_edge.serve.on_change import ChangeCommand
 from cfl_edge.serve.status import MAX_AGE_S, Seen, Status
 from cfl_edge.stream.inbox import Inbox

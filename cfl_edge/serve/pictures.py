@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cfl_edge.defaults import PICTURE_PX
-from cfl_edge.stream.frame import Frame
+from cfl_edge.frame.frame import Frame
 
 # Of a camera's own JPEG that is shown as it is: what a page has room for, and a frame of a good
 # camera of that size; ten a second are then 24 Mbit/s.

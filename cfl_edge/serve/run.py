@@ -10,7 +10,12 @@ from typing import Any, final
 from urllib.parse import urlsplit
 
 from cfl_edge.config.learn import RunSettings
+from cfl_edge.defaults import UNKNOWN
 from cfl_edge.errors import ModelError, UsageError, export_command, quoted
+from cfl_edge.frame.frame import Frame, Shown
+from cfl_edge.frame.prediction import check_reject, only_answer
+from cfl_edge.frame.region import View
+from cfl_edge.frame.step import Step, Totals
 from cfl_edge.loop.gaze import Gaze
 from cfl_edge.loop.glance import Glance
 from cfl_edge.loop.interrupts import Interrupts
@@ -18,18 +23,13 @@ from cfl_edge.loop.metrics import Confusion, foreign_notice
 from cfl_edge.loop.model_watch import WatchedModel
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.loop.session import Predicting, Session, play
-from cfl_edge.loop.step import Step, Totals
 from cfl_edge.loop.zones import Zone, left_over, not_run, reduction, zones_to_run
-from cfl_edge.names import UNKNOWN
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.inference import OnnxModel
 from cfl_edge.onnx.metadata import UNKNOWN_DISTANCE
 from cfl_edge.onnx.model_trial import try_model
-from cfl_edge.prediction import check_reject, only_answer
-from cfl_edge.region import View
 from cfl_edge.serve.outputs import Outputs
 from cfl_edge.serve.status import Seen
-from cfl_edge.stream.frame import Frame, Shown
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from cfl_edge.loop.step import Step
+from cfl_edge.frame.step import Step
 from cfl_edge.pipe import plain
 
 MAX_AGE_S = 10.0  # a camera that is opened again takes a few seconds
@@ -52,8 +52,8 @@ class Status:
 
     Example:
         >>> import numpy as np
-        >>> from cfl_edge.prediction import Prediction
-        >>> from cfl_edge.stream.frame import Frame
+        >>> from cfl_edge.frame.prediction import Prediction
+        >>> from cfl_edge.frame.frame import Frame
         >>> status = Status()
         >>> status.ill()
         'no frame has come yet'

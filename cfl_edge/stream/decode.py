@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from cfl_edge.region import Reduce, keep_whole
+from cfl_edge.frame.frame import Image, Picture
+from cfl_edge.frame.region import Reduce, keep_whole
 from cfl_edge.stream.finder import ImageFinder
-from cfl_edge.stream.frame import Image, Picture
 
 LARGEST_PX = 64_000_000
 """Largest picture that is decoded, as the largest sensors of boards and most phones have. It takes

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
+from cfl_edge.frame.frame import Frame, Picture
+from cfl_edge.frame.region import Reduce
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.region import Reduce
 from cfl_edge.stream.decode import ImageError
-from cfl_edge.stream.frame import Frame, Picture
 from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.source import WAIT_S, Skipped, Stream, closed_error
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
+from cfl_edge.defaults import FASTEST_HZ, SLOWEST_HZ, Order
 from cfl_edge.errors import UsageError
-from cfl_edge.region import Reduce, keep_whole
+from cfl_edge.frame.region import Reduce, keep_whole
 from cfl_edge.stream.inbox import Inbox
 
-Order = Literal["as-is", "shuffled", "by-class"]
 ORDERS: tuple[Order, ...] = get_args(Order)
-
-SLOWEST_HZ = 0.1
-"""A frame in ten seconds: time-lapse cameras."""
-
-FASTEST_HZ = 1000.0
-"""Above the rate of any camera, and about the shortest time that Linux waits for precisely."""
 
 STALL_S = 5.0
 """Well above the slowest usual rate (1 fps) and the 1 to 4 s between key frames of network cameras.

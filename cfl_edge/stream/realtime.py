@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import final
 
+from cfl_edge.frame.frame import Frame
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.options import live_error
 from cfl_edge.stream.source import WAIT_S, Stream
 

@@ -9,8 +9,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import final
 
+from cfl_edge.frame.frame import Frame
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.source import Skipped, Stream, closed_error
 
 TOLD = 5

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Self, final
 
 from cfl_edge.errors import StreamError
-from cfl_edge.stream.frame import Frame
+from cfl_edge.frame.frame import Frame
 
 WAIT_S = 0.2
 """Longest time between two calls of `Stream.on_wait`: what is asked then is answered at once."""

@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Self, final
 
-from cfl_edge.names import visible, visible_lines
 from cfl_edge.pipe import failure, plain
+from cfl_edge.text import visible, visible_lines
 from cfl_edge.view.text import step_line
 
 if TYPE_CHECKING:
-    from cfl_edge.loop.step import Step  # numpy takes time to import
+    from cfl_edge.frame.step import Step  # numpy takes time to import
     from cfl_edge.view.terminal import Screen
 
 LINE_S = 2.0  # between two lines of a loop on a pipe: a journal stays readable

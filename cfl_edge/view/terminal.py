@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from cfl_edge.loop.step import Step
-from cfl_edge.names import visible, visible_lines
+from cfl_edge.frame.step import Step
+from cfl_edge.text import visible, visible_lines
 from cfl_edge.view.text import percent, step_line
 
 REFRESH_S = 1 / 8  # a panel drawn for each of 30 frames a second takes a tenth of a small core

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cfl_edge.names import visible
+from cfl_edge.text import visible
 
 if TYPE_CHECKING:
-    from cfl_edge.loop.step import Step  # numpy takes time to import
+    from cfl_edge.frame.step import Step  # numpy takes time to import
 
 
 def percent(fraction: float | None) -> str:
@@ -26,9 +26,9 @@ def step_line(step: Step) -> str:
 
     Example:
         >>> import numpy as np
-        >>> from cfl_edge.loop.step import Lesson, Step
-        >>> from cfl_edge.prediction import Prediction
-        >>> from cfl_edge.stream.frame import Frame
+        >>> from cfl_edge.frame.step import Lesson, Step
+        >>> from cfl_edge.frame.prediction import Prediction
+        >>> from cfl_edge.frame.frame import Frame
         >>> frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
         >>> prediction = Prediction("mug", 0.9, None, np.zeros(1, np.float32))
         >>> lesson = Lesson("mug", True, 1)

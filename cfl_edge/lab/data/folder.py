@@ -14,10 +14,10 @@ import torch
 from PIL import Image as Pillow
 
 from cfl_edge.errors import DataError, StreamError
+from cfl_edge.frame.preprocess import cut
+from cfl_edge.frame.region import WHOLE_FRAME
 from cfl_edge.lab.data.dataset import Dataset, numbered_objects
 from cfl_edge.notices import Notice, counted
-from cfl_edge.preprocess import cut
-from cfl_edge.region import WHOLE_FRAME
 from cfl_edge.stream.decode import ImageError
 from cfl_edge.stream.files.classes import check_classes, class_of, parts_of
 from cfl_edge.stream.files.content import read_image

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cfl_edge.errors import DataError
 from cfl_edge.lab.data.dataset import Dataset, numbered_objects
-from cfl_edge.names import nfc
+from cfl_edge.text import nfc
 
 Array = npt.NDArray[Any]
 Numbers = npt.NDArray[np.int64]

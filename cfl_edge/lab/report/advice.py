@@ -6,12 +6,13 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+from cfl_edge.defaults import UNKNOWN
 from cfl_edge.lab.report.gallery import Gallery
 from cfl_edge.loop.evaluate import FEW_IMAGES, Evaluation, UnknownEvaluation
 from cfl_edge.loop.metrics import scarce
 from cfl_edge.loop.operating_point import images_to_show, recall_of
-from cfl_edge.names import UNKNOWN, visible
 from cfl_edge.notices import counted, first_of
+from cfl_edge.text import visible
 
 SURE = 0.95  # a wrong answer with more than this is often a wrong label
 USEFUL_AUROC = 0.7  # below it, a limit that accepts most known things accepts most others too

@@ -10,8 +10,8 @@ from typing import final
 
 from PIL import Image
 
-from cfl_edge.loop.step import Step
-from cfl_edge.names import UNKNOWN
+from cfl_edge.defaults import UNKNOWN
+from cfl_edge.frame.step import Step
 
 Cell = tuple[str, str]  # the true class and the answer
 

@@ -21,8 +21,8 @@ from cfl_edge.lab.report.tables import (
 )
 from cfl_edge.loop.evaluate import Evaluation
 from cfl_edge.loop.operating_point import STOPPED, Threshold, accuracy_of
-from cfl_edge.names import visible
 from cfl_edge.notices import counted, first_of
+from cfl_edge.text import visible
 
 REPORT_FILE = "report.html"
 CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeVar
 from cfl_edge.lab.report.gallery import Cell, Gallery
 from cfl_edge.loop.evaluate import Evaluation
 from cfl_edge.loop.operating_point import Share, precision_of, recall_of
-from cfl_edge.names import visible
 from cfl_edge.notices import counted
+from cfl_edge.text import visible
 
 MOST_CLASSES = 20  # of a matrix; of more, the largest mistakes are listed
 MOST_MISTAKES = 40

@@ -21,12 +21,12 @@ from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.core.distances import DistanceRows
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import Network
+from cfl_edge.frame.prediction import Gain
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.novelty_calibration import LEARNED_FRAMES, LEAST_CLASSES, NoveltyCalibration
 from cfl_edge.learner.state import Rows, State
 from cfl_edge.learner.trainer import Trainer
 from cfl_edge.learners import declaration
-from cfl_edge.prediction import Gain
 
 FITS = "novelty.fits"  # stored with the distances; a change of classes takes it out
 

@@ -21,6 +21,7 @@ from cfl_edge.core.distances import DistanceRows, spread_distances
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.step_memory import step_memory
 from cfl_edge.core.training import Trained
+from cfl_edge.frame.prediction import Gain
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Linear
 from cfl_edge.learner.algorithms.layer_statistics import (
     LAYERS_SCALE,
@@ -48,7 +49,6 @@ from cfl_edge.learner.replay import BITS, Replay, image_bits
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.time_left import TimeLeft
 from cfl_edge.learner.trainer import Trainer
-from cfl_edge.prediction import Gain
 
 LAYERS_WEIGHT = 0.5  # of their log likelihoods (DECISIONS.md, "What layers count for")
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any, Self, final
 
+from cfl_edge.defaults import UNKNOWN
 from cfl_edge.errors import CflEdgeError
+from cfl_edge.frame.step import Step
 from cfl_edge.labels.source import Submit
-from cfl_edge.loop.step import Step
-from cfl_edge.names import UNKNOWN
 from cfl_edge.notices import Notice
 from cfl_edge.serve.mqtt import discovery as ha
 from cfl_edge.serve.mqtt.address import MqttAddress

@@ -9,8 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cfl_edge.defaults import VERSION
-from cfl_edge.names import UNKNOWN
+from cfl_edge.defaults import UNKNOWN, VERSION
 from cfl_edge.serve.mqtt.address import MqttAddress, slug
 
 DISCOVERY = "homeassistant"  # Home Assistant's own prefix, unless somebody has changed it

@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, final
 
-from cfl_edge.loop.step import Step
-from cfl_edge.names import nfc
-from cfl_edge.region import View
+from cfl_edge.frame.frame import Shown, cut_frame
+from cfl_edge.frame.region import View
+from cfl_edge.frame.step import Step
 from cfl_edge.serve.page.review import Review
 from cfl_edge.serve.pictures import THUMBNAIL_PX, jpeg, png
 from cfl_edge.stream.decode import decode_image
-from cfl_edge.stream.frame import Shown, cut_frame
+from cfl_edge.text import nfc
 
 MOST_BYTES = 4 << 20  # about 1,000 pictures
 SHOWN = 8  # of each class, the newest

@@ -16,7 +16,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from cfl_edge.errors import CflEdgeError, SessionError, UsageError
 from cfl_edge.loop.watching import Watched
-from cfl_edge.names import MAX_NAME, visible
+from cfl_edge.names import MAX_NAME
 from cfl_edge.notices import Notice
 from cfl_edge.pipe import plain
 from cfl_edge.serve.page.album import Album
@@ -28,6 +28,7 @@ from cfl_edge.serve.page.live import Live, Viewers
 from cfl_edge.serve.page.offered import VERBS, arguments_of, openapi
 from cfl_edge.serve.page.picture_routes import picture_routes, push_routes
 from cfl_edge.serve.page.trays import SEARCH_S, Mislabelled, Trays, arguments
+from cfl_edge.text import visible
 from cfl_edge.web.app import answer
 
 FOLDER = resources.files("cfl_edge.serve.page") / "static"

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from typing import final
 
-from cfl_edge.loop.step import Step
-from cfl_edge.preprocess import Image, looked_at
-from cfl_edge.region import View
+from cfl_edge.frame.frame import cut_frame
+from cfl_edge.frame.preprocess import Image, looked_at
+from cfl_edge.frame.region import View
+from cfl_edge.frame.step import Step
 from cfl_edge.serve.pictures import jpeg, live_jpeg
-from cfl_edge.stream.frame import cut_frame
 
 MOST_HZ = 15.0  # pictures, for all who watch: as smooth as a page needs to be
 

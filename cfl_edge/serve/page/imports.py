@@ -16,10 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cfl_edge.errors import CflEdgeError, DataError, SessionError
+from cfl_edge.frame.preprocess import to_model_input
+from cfl_edge.frame.region import View
 from cfl_edge.loop.watching import Watched
 from cfl_edge.notices import Notice, counted
-from cfl_edge.preprocess import to_model_input
-from cfl_edge.region import View
 from cfl_edge.serve.page.zip_pictures import Packed, packed_pictures, unpacked
 from cfl_edge.serve.pictures import png
 from cfl_edge.stream.decode import ImageError, decode_image

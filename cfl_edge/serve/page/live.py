@@ -25,7 +25,7 @@ from typing import Any, final
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from cfl_edge.loop.step import Step
+from cfl_edge.frame.step import Step
 from cfl_edge.serve.page.feed import MOST_HZ, Feed
 from cfl_edge.serve.page.hand import Hold, Standing
 from cfl_edge.serve.page.told import Told, as_json

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, final
 
-from cfl_edge.loop.step import Step
+from cfl_edge.frame.step import Step
 
 MOST_FRAMES = 48
 MOST_AGE_S = 3600.0

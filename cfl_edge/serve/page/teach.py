@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import segno
 
-from cfl_edge.loop.step import Step
+from cfl_edge.frame.step import Step
 from cfl_edge.loop.watching import Watched
 from cfl_edge.notices import Notice
 from cfl_edge.serve.http_status import Metrics, status_routes

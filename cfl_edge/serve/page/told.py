@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, final
 
-from cfl_edge.loop.step import Step
+from cfl_edge.frame.prediction import softmax
+from cfl_edge.frame.step import Step
 from cfl_edge.pipe import plain
-from cfl_edge.prediction import softmax
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.hand import Standing
 

@@ -15,8 +15,9 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from cfl_edge.errors import DataError
-from cfl_edge.names import check_name, visible
+from cfl_edge.names import check_name
 from cfl_edge.stream.finder import MAX_BYTES
+from cfl_edge.text import visible
 
 MOST_PICTURES = 2000  # more are a folder for `cfl-edge learn --stream FOLDER`
 MOST_PICTURE_BYTES = MAX_BYTES

@@ -12,11 +12,11 @@ from typing import final
 import numpy as np
 
 from cfl_edge.errors import StreamLostError
-from cfl_edge.region import Reduce
+from cfl_edge.frame.frame import Picture
+from cfl_edge.frame.region import Reduce
 from cfl_edge.stream.camera.device import FormatNotOfferedError, Packet, V4l2Device
 from cfl_edge.stream.camera.errors import format_error, lost_error, open_error, read_error
 from cfl_edge.stream.decode import RawDecoder, decode_picture
-from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.live import Capture, Captured, damaged
 from cfl_edge.stream.pixel_formats import FORMATS
 from cfl_edge.stream.uri import StreamUri

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from cfl_edge.stream import frame as _frame
+from cfl_edge.frame import frame as _frame
 from cfl_edge.stream.demo.objects import SPRITE_PX, any_colour, draw_object
 
 WIDTH_PX, HEIGHT_PX = 320, 240

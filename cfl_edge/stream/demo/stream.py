@@ -8,10 +8,10 @@ from typing import Any, final
 
 import numpy as np
 
+from cfl_edge.frame.frame import Frame
 from cfl_edge.notices import Notice, counted
 from cfl_edge.stream.demo.objects import OBJECTS
 from cfl_edge.stream.demo.scene import HEIGHT_PX, WIDTH_PX, Dwell
-from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.options import StreamOptions
 from cfl_edge.stream.recorded import Images, Recording
 from cfl_edge.stream.source import Skipped

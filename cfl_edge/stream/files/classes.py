@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable
 
 from cfl_edge.errors import DataError
-from cfl_edge.names import check_name, nfc
+from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, counted
 from cfl_edge.stream.files.listing import Listing, natural_key, printable
 from cfl_edge.stream.files.walk import is_folder, is_foreign
+from cfl_edge.text import nfc
 
 _PART = re.compile(
     r"(?P<train>train(?:ing)?|dataset)|(?P<test>test(?:ing)?|eval(?:uation)?)|(?P<validation>val(?:id(?:ation)?)?|dev)"

@@ -10,12 +10,12 @@ from typing import final
 import av
 
 from cfl_edge.errors import DataError, StreamError, StreamFormatError, StreamPermissionError, quoted
+from cfl_edge.frame.frame import Frame, Image
 from cfl_edge.names import check_name
 from cfl_edge.notices import counted
 from cfl_edge.stream.decode import rgb
 from cfl_edge.stream.files.content import other_kind, read_head
 from cfl_edge.stream.files.walk import missing_error
-from cfl_edge.stream.frame import Frame, Image
 from cfl_edge.stream.recorded import Images, Recording
 from cfl_edge.stream.source import Skipped
 

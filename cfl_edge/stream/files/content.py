@@ -11,9 +11,9 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from cfl_edge.region import Reduce, keep_whole
+from cfl_edge.frame.frame import Image, Picture
+from cfl_edge.frame.region import Reduce, keep_whole
 from cfl_edge.stream.decode import SHOWN_AS, ImageError, NotAnImageError, open_image, orientation
-from cfl_edge.stream.frame import Image, Picture
 
 HEAD_BYTES = 512  # the mark of a tar archive, the last one of all, is at byte 257
 

@@ -10,9 +10,11 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from cfl_edge.defaults import Order
 from cfl_edge.errors import StreamError, StreamFormatError
+from cfl_edge.frame.frame import Frame, Picture
+from cfl_edge.frame.region import Reduce
 from cfl_edge.notices import Notice, counted, log_notice
-from cfl_edge.region import Reduce
 from cfl_edge.stream.decode import ImageError, NotAnImageError
 from cfl_edge.stream.files.classes import check_classes, class_of
 from cfl_edge.stream.files.clip import Clip, Video
@@ -25,8 +27,7 @@ from cfl_edge.stream.files.content import (
     read_picture,
 )
 from cfl_edge.stream.files.listing import list_files, printable
-from cfl_edge.stream.frame import Frame, Picture
-from cfl_edge.stream.options import DEFAULTS, Order, StreamOptions
+from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.recorded import Images, Recording
 from cfl_edge.stream.source import Skipped
 from cfl_edge.stream.uri import StreamUri

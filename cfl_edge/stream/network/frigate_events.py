@@ -20,12 +20,12 @@ from functools import partial
 from typing import Any, final
 from urllib.parse import urlsplit
 
+from cfl_edge.defaults import UNKNOWN
 from cfl_edge.errors import StreamError, StreamLostError, UsageError
-from cfl_edge.names import UNKNOWN
+from cfl_edge.frame.frame import Picture
+from cfl_edge.frame.region import Reduce
 from cfl_edge.notices import Notice
-from cfl_edge.region import Reduce
 from cfl_edge.stream.decode import ImageError, decode_picture
-from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.live import Capture, Captured
 from cfl_edge.stream.network.frigate_api import FrigateApi

@@ -11,9 +11,9 @@ from typing import Any, final
 import av
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
-from cfl_edge.region import Reduce
+from cfl_edge.frame.frame import Picture
+from cfl_edge.frame.region import Reduce
 from cfl_edge.stream.decode import LARGEST_PX, decode_picture, rgb
-from cfl_edge.stream.frame import Picture
 from cfl_edge.stream.live import Capture, Captured, damaged
 from cfl_edge.stream.network.errors import FfmpegCode, network_error, silent_error
 from cfl_edge.stream.network.file import FileOpener, HttpFile

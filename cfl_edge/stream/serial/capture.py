@@ -16,12 +16,12 @@ from cfl_edge.errors import (
     StreamNotFoundError,
     StreamPermissionError,
 )
-from cfl_edge.names import nfc
-from cfl_edge.region import Reduce
+from cfl_edge.frame.frame import Image, Picture
+from cfl_edge.frame.region import Reduce
 from cfl_edge.stream.decode import ImageError, RawDecoder, decode_image, decode_picture
 from cfl_edge.stream.finder import ImageFinder
-from cfl_edge.stream.frame import Image, Picture
 from cfl_edge.stream.live import Capture, Captured
+from cfl_edge.text import nfc
 from firmware_host import protocol
 from firmware_host.errors import (
     BoardError,

@@ -6,11 +6,11 @@ from typing import Any, final
 
 import numpy as np
 
+from cfl_edge.frame.prediction import auroc, false_positive_rate
 from cfl_edge.lab.bench.streams import stream_metrics as metrics
 from cfl_edge.lab.bench.streams.protocols import Integers, StreamOrder, first_seen
 from cfl_edge.lab.bench.streams.recall import Scores, TestImages
 from cfl_edge.learner.learner import Learner
-from cfl_edge.prediction import auroc, false_positive_rate
 
 REJECT = 0.95  # of `known_rejected` and `unknown_rejected`
 

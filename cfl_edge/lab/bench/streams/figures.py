@@ -85,7 +85,7 @@ class StreamRun:
         dropped: Frames that passed while the learner was busy.
         withheld: Frames not learned, because the prediction had ruled their label out.
         auroc_unknown: Of images of classes that did not come against the test images
-            (`cfl_edge.prediction.auroc`); None without such classes, as for the next ones.
+            (`cfl_edge.frame.prediction.auroc`); None without such classes, as for the next ones.
         fpr95_unknown: Share of them that is accepted where 95 % of the test images are.
         known_rejected: Share of the test images that `--reject 0.95` would reject.
         unknown_rejected: Share of the images of unknown classes that it would reject.

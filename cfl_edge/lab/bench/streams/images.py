@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.features import FrozenNetwork
-from cfl_edge.preprocess import to_model_input
+from cfl_edge.frame.preprocess import to_model_input
 
 CACHE_BYTES = 2**30  # beyond it the backbone runs for each learner: a board has no more to spare
 BATCH = 32  # images that pass the backbone together

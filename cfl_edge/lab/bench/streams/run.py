@@ -11,6 +11,9 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from cfl_edge.frame.frame import Frame
+from cfl_edge.frame.prediction import Prediction, predict_label
+from cfl_edge.frame.step import Lesson
 from cfl_edge.lab.bench.measure import MemoryGrowth
 from cfl_edge.lab.bench.streams import stream_metrics as metrics
 from cfl_edge.lab.bench.streams.evaluation import Evaluations, unknown_figures
@@ -23,9 +26,6 @@ from cfl_edge.learner.learner import Encoded, Learner
 from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Prequential
 from cfl_edge.loop.session import Session, Work
-from cfl_edge.loop.step import Lesson
-from cfl_edge.prediction import Prediction, predict_label
-from cfl_edge.stream.frame import Frame
 from cfl_edge.stream.realtime import Realtime
 from cfl_edge.stream.recorded import Images as Shots
 from cfl_edge.stream.recorded import RecordedStream, Recording

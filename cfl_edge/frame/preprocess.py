@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import DataError
-from cfl_edge.region import WHOLE_FRAME, Box, Fit, View
+from cfl_edge.frame.region import WHOLE_FRAME, Box, Fit, View
 
 Image = npt.NDArray[np.uint8]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cfl_edge.preprocess import Cut, Image, cut
-from cfl_edge.region import Box, View
+from cfl_edge.frame.preprocess import Cut, Image, cut
+from cfl_edge.frame.region import Box, View
 
 __all__ = ["Frame", "Image", "Picture", "Shown", "cut_frame"]
 
@@ -75,7 +75,7 @@ Shown = Image | Frame
 
 
 def cut_frame(shown: Shown, size_px: int, view: View) -> Cut:
-    """Cut out of a frame what a model looks at; see `cfl_edge.preprocess.cut`.
+    """Cut out of a frame what a model looks at; see `cfl_edge.frame.preprocess.cut`.
 
     Example:
         >>> import numpy as np

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cfl_edge.defaults import UNKNOWN
 from cfl_edge.errors import UsageError
-from cfl_edge.names import UNKNOWN
 
 Floats = npt.NDArray[np.float64]
 

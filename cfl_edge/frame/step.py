@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cfl_edge.frame.frame import Frame
+from cfl_edge.frame.prediction import Gain, Prediction
 from cfl_edge.notices import first_of
-from cfl_edge.prediction import Gain, Prediction
-from cfl_edge.stream.frame import Frame
 
 
 @dataclass(frozen=True, slots=True)
