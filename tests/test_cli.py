@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from command_line import (
 from learner_checks import pictures
 from PIL import Image
 
+from cfl_edge.learner.journal import Journal
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import Store
 
@@ -235,6 +237,27 @@ def test_a_folder_that_is_learned_from_again_is_told(data, tmp_path):
     assert not any("again" in text for text in demo.notices)
 
 
+def test_pictures_moved_to_another_class_are_told_until_undone(data, tmp_path, monkeypatch):
+    data, model = shutil.copytree(data, tmp_path / "data"), tmp_path / "m"
+    learn(data, model, *SMALL)
+    for picture in sorted((data / "left").iterdir())[:2]:
+        picture.rename(data / "above" / f"moved-{picture.name}")
+    undo = f"cfl-edge undo {model} --frames 24, then learn again,"
+    told = (
+        "2 frames had another class before, and the model has learned both: left, now above 2; "
+        f"{undo} learns them as what they are now"
+    )
+    assert told in learn(data, model, *SMALL).notices
+    assert cfl_edge(*shlex.split(undo.partition(",")[0])[1:]).code == 0
+    again = learn(data, model, *SMALL)
+    assert not any("had another class" in text for text in again.notices)
+    assert again.summary["samples"] == {"above": 18, "left": 6}
+    (data / "left/7.png").rename(data / "above/7-moved.png")
+    monkeypatch.setattr(Journal, "reach", lambda journal: 3)  # undo has nothing to begin from
+    anew = f"left, now above 1; learn anew with --model {model}-new learns them as what they are"
+    assert any(anew in text for text in learn(data, model, *SMALL).notices)
+
+
 def test_a_class_with_few_frames_beside_many_is_told(tmp_path):
     data = write_images(tmp_path / "data", count=30)
     for number in range(4, 30):
@@ -318,6 +341,7 @@ def test_a_model_that_is_not_there(data, tmp_path):
 def test_a_model_that_another_process_learns_on(data, model):
     code = """
 import pathlib, sys
+from cfl_edge.learner.journal import Journal
 from cfl_edge.model.lock import ModelLock
 with ModelLock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)

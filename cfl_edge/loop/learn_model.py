@@ -37,7 +37,7 @@ from cfl_edge.loop.zones import Zone
 from cfl_edge.model.last_stream import FRAME_PX, LABELS_FROM, STREAM, ZONES, remembered
 from cfl_edge.model.lock import ModelLock
 from cfl_edge.model.store import ONNX_FOLDER, Store
-from cfl_edge.notices import Notice
+from cfl_edge.notices import Notice, counted, first_of
 from cfl_edge.onnx.metadata import MODEL_FILE
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.uri import mask
@@ -279,10 +279,30 @@ class LearnedModel:
         if reject is not None and (doubt := novelty.doubt(reject)):
             self._on_notice(doubt)
 
+    def _tell_moved(self) -> None:
+        """Say which pictures are learned as two classes, since they had another one before."""
+        from cfl_edge.learner.moved_pictures import moved_pictures
+
+        learner, folder, journal = self._learner, self._settings.model, self._learner.journal
+        if journal is None or not self._labels.with_frame:
+            return
+        moved, frames = moved_pictures(journal)
+        if moved:
+            names = learner.classes
+            listed = [f"{names[old]}, now {names[new]} {n}" for (old, new), n in moved.items()]
+            remedy = f"learn anew with --model {quoted(f'{folder}-new')}"
+            if frames <= journal.reach():
+                remedy = f"cfl-edge undo {quoted(folder)} --frames {frames}, then learn again,"
+            self._on_notice(
+                f"{counted(moved.total(), 'frame')} had another class before, and the model has "
+                f"learned both: {first_of(listed)}; {remedy} learns them as what they are now"
+            )
+
     def finish(self) -> Learned:
         """Take no more verbs, write the ONNX files, and return what was learned; raise nothing."""
         self.mailbox.close()
         self._tell_doubt()
+        self._tell_moved()
         learner, publisher = self._learner, self._publisher
         exported, failed = None, self.session.failed
         folder = self._settings.model

@@ -1,0 +1,39 @@
+"""Pictures that this session learned as another class than one before it: moved in between.
+
+The journal has what the frozen network returned for a picture: the same bytes whenever it is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+
+from cfl_edge.learner.journal import Journal
+
+
+def moved_pictures(journal: Journal) -> tuple[Counter[tuple[int, int]], int]:
+    """Count the frames that are learned as two classes, by that of before and that of now.
+
+    Args:
+        journal: What it no longer has is not found.
+
+    Returns:
+        The counts, by class indices, and how many frames ago the first of them was learned.
+    """
+    seen = [
+        (hash(b"".join(array.tobytes() for array in entry.arrays.values())), entry.label)
+        for entry in journal.entries(journal.start, journal.end)
+    ]
+    first_new = len(seen)
+    if journal.last is not None and journal.last.session == journal.session:
+        first_new = max(0, len(seen) - journal.frames_within(math.inf))
+    now = defaultdict[int, set[int]](set)
+    for picture, label in seen[first_new:]:
+        now[picture].add(label)
+    old = [
+        place
+        for place, (picture, label) in enumerate(seen[:first_new])
+        if label not in now.get(picture, {label})
+    ]
+    moved = Counter((seen[i][1], min(now[seen[i][0]])) for i in old)
+    return moved, len(seen) - min(old, default=len(seen))
