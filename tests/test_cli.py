@@ -242,19 +242,19 @@ def test_pictures_moved_to_another_class_are_told_until_undone(data, tmp_path, m
     learn(data, model, *SMALL)
     for picture in sorted((data / "left").iterdir())[:2]:
         picture.rename(data / "above" / f"moved-{picture.name}")
-    undo = f"cfl-edge undo {model} --frames 24, then learn again,"
+    undo = f"cfl-edge undo {model} --frames 24"
     told = (
         "2 frames had another class before, and the model has learned both: left, now above 2; "
-        f"{undo} learns them as what they are now"
+        f"to learn what they are now alone: {undo}, then learn again"
     )
     assert told in learn(data, model, *SMALL).notices
-    assert cfl_edge(*shlex.split(undo.partition(",")[0])[1:]).code == 0
+    assert cfl_edge(*shlex.split(undo)[1:]).code == 0
     again = learn(data, model, *SMALL)
     assert not any("had another class" in text for text in again.notices)
     assert again.summary["samples"] == {"above": 18, "left": 6}
     (data / "left/7.png").rename(data / "above/7-moved.png")
     monkeypatch.setattr(Journal, "reach", lambda journal: 3)  # undo has nothing to begin from
-    anew = f"left, now above 1; learn anew with --model {model}-new learns them as what they are"
+    anew = f"left, now above 1; to learn what they are now alone: learn again with --model {model}-"
     assert any(anew in text for text in learn(data, model, *SMALL).notices)
 
 

@@ -290,12 +290,12 @@ class LearnedModel:
         if moved:
             names = learner.classes
             listed = [f"{names[old]}, now {names[new]} {n}" for (old, new), n in moved.items()]
-            remedy = f"learn anew with --model {quoted(f'{folder}-new')}"
+            remedy = f"learn again with --model {quoted(f'{folder}-new')}"
             if frames <= journal.reach():
-                remedy = f"cfl-edge undo {quoted(folder)} --frames {frames}, then learn again,"
+                remedy = f"cfl-edge undo {quoted(folder)} --frames {frames}, then learn again"
             self._on_notice(
                 f"{counted(moved.total(), 'frame')} had another class before, and the model has "
-                f"learned both: {first_of(listed)}; {remedy} learns them as what they are now"
+                f"learned both: {first_of(listed)}; to learn what they are now alone: {remedy}"
             )
 
     def finish(self) -> Learned:
