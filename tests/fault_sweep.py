@@ -143,6 +143,7 @@ VERBS = {
         SplitSettings(model=model, name="left", into="right", frames=4),
         on_notice=notices.append,
     ),
+    "live-add": ask("add", name="fox"),
     "live-relabel": ask("relabel", label="left", frames=[1]),
     "live-forget": ask("forget", frames=[2]),
     "live-region": ask("region", region="0,0,0.5,1"),

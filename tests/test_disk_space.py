@@ -119,12 +119,17 @@ def test_the_last_save_counts_where_it_was_larger(tmp_path, free, notices):
     assert len(notices) == 1
 
 
-def test_an_error_says_what_is_needed_and_what_is_free(tmp_path, free):
+def test_an_error_says_what_is_needed_and_what_is_free(tmp_path, free, monkeypatch):
     free.bytes = 12 * MIB
     full = OSError(errno.ENOSPC, "No space left on device")
     known = write_error(full, tmp_path, needed_bytes=20 * MIB)
     assert "the disk is full: it needs 20.0 MiB, 12.0 MiB free" in known.problem
     assert "the disk is full: 12.0 MiB free is too little" in write_error(full, tmp_path).problem
+    count = SimpleNamespace(f_files=1000, f_favail=3)  # a card full of small files has bytes left
+    monkeypatch.setattr(os, "statvfs", lambda _: count)
+    few = write_error(full, tmp_path, needed_bytes=MIB)
+    assert "the disk has room for 3 more files, however small" in few.problem
+    assert f"df -i {tmp_path} counts them" in few.hint
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])

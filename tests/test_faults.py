@@ -24,6 +24,7 @@ VERBS = [
     "relabel",
     "forget",
     "split",
+    "live-add",
     "live-relabel",
     "live-forget",
     "live-region",

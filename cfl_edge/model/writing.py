@@ -14,6 +14,8 @@ from cfl_edge.errors import ModelWriteError, existing, quoted
 
 TEMPORARY = ".writing-"  # what every name starts with that a crash may leave behind
 
+FEW_FILES = 64  # a checkpoint has a dozen and is there twice for a moment, exports stand beside it
+
 _NO_SUCH_CALL = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}  # as SMB says of fsync on a folder
 
 
@@ -37,11 +39,16 @@ def write_error(
     if error.errno == errno.ENOSPC:
         reason, hint = "the disk is full", "free some space, or name a place on another disk"
         with suppress(OSError):
+            disk = os.statvfs(existing(target))
             free = f"{shutil.disk_usage(existing(target)).free / 2**20:.1f} MiB"
             if needed_bytes is None:
                 reason += f": {free} free is too little"
             else:
                 reason += f": it needs {needed_bytes / 2**20:.1f} MiB, {free} free"
+            if disk.f_files and disk.f_favail < FEW_FILES:  # some count no files
+                reason = f"the disk has room for {disk.f_favail} more files, however small"
+                hint = f"df -i {quoted(existing(target))} counts them: remove some, or name a place"
+                hint += " on another disk"
     elif error.errno == errno.EDQUOT:
         reason = "what you may store on this disk is used up"
         hint = "quota -s shows your limit; free some space, or name a place on another disk"
