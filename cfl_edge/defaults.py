@@ -8,11 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-OptimizerName = Literal["adamw", "momentum", "sgd"]
+OptimizerName = Literal["adamw", "momentum", "sgd"]  # each keeps less than the one before
 DeviceName = Literal["auto", "cpu", "cuda"]
 Order = Literal["as-is", "shuffled", "by-class"]  # of the images of a folder
 
 VERSION = "0.1.0"
+NEVER = -1e4  # the bias of a class that has no samples
+NEVER_NEAREST = 1e30  # the same of a readout of distances: no sample lies near it
 UNKNOWN: Final = "unknown"  # the answer to what is none of the classes, with --reject
 
 LEARNER = "cfl"

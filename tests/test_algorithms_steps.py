@@ -7,7 +7,7 @@ import torch
 from test_algorithms import CHANNELS, GRADIENT, blobs
 from test_learner import ALGORITHM_LEARNERS, SMALL
 
-from cfl_edge.core.class_statistics import NEVER
+from cfl_edge.defaults import NEVER
 from cfl_edge.lab.learners.gradient import Packing
 from cfl_edge.learner.algorithms.class_means import (
     RunningMeans,

@@ -6,8 +6,9 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from cfl_edge.core import factor, shrunken_means
-from cfl_edge.core.class_statistics import GATHERED, NEVER, ClassStatistics, with_constant
+from cfl_edge.core.class_statistics import GATHERED, ClassStatistics, with_constant
 from cfl_edge.core.factor import Factor, label_embeddings, shrinkage
+from cfl_edge.defaults import NEVER
 from cfl_edge.learner.algorithms.layer_statistics import layer_embeddings
 
 

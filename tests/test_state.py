@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.optimizers import Optimizer
+from cfl_edge.defaults import NEVER
 from cfl_edge.learner.state import Rows, State
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import merge

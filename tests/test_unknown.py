@@ -7,7 +7,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from unknown_samples import brute_force, gaussian, new_learner, novelty, pictures, teach
 
 from cfl_edge.core.class_statistics import ClassStatistics
-from cfl_edge.core.discriminant import NEVER_NEAREST, relative_distance
+from cfl_edge.core.discriminant import relative_distance
+from cfl_edge.defaults import NEVER_NEAREST
 from cfl_edge.frame.prediction import auroc, false_positive_rate
 from cfl_edge.lab.learners.offered import MEASURED
 from cfl_edge.learner.learner import Learner, LearnerConfig

@@ -14,7 +14,6 @@ from torch import Tensor
 from cfl_edge.core.low_rank import LowRank
 from cfl_edge.core.triangle import Triangle, outside_heap, triangle_size
 
-NEVER = -1e4  # the bias of a class that has no samples
 GATHERED = 32  # rows that are added to the scatter together: each alone would read it all
 FEW_OF = 8  # the first C / 8 rows are stored as they are: a factor of few takes a tenth of the time
 

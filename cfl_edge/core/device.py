@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from cfl_edge.defaults import DeviceName
 from cfl_edge.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES: tuple[DeviceName, ...] = get_args(DeviceName)
 
 
 def choose_device(device: str) -> str:

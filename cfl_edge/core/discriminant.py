@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import with_constant
+from cfl_edge.defaults import NEVER_NEAREST
 
-NEVER_NEAREST = 1e30  # the bias of a class that has no samples: no sample lies near it
 SMALLEST_SHARE = 1e-6  # of the largest variance between classes: what is below is rounding
 
 

@@ -8,11 +8,12 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import NEVER, ClassStatistics
+from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.low_rank import LowRank
 from cfl_edge.core.shrunken_means import ShrunkenMeans
 from cfl_edge.core.solving import solving_dtype
 from cfl_edge.core.triangle import PROBES, OneBlock, Triangle, random_signs
+from cfl_edge.defaults import NEVER
 from cfl_edge.errors import DIVERGED_HINT, ModelError
 
 SMALLEST = 1e-12

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from cfl_edge.core.rounding import from_levels, to_levels
 from cfl_edge.errors import UsageError
 
-OptimizerName = Literal["sgd", "momentum", "adamw"]
 STATE_PER_WEIGHT = {"sgd": 0, "momentum": 1, "adamw": 2}  # numbers stored for every weight
 MOMENTUM = 0.9
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of AdamW, as in its paper

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cfl_edge.defaults import NEVER
 from cfl_edge.errors import ModelError
 from cfl_edge.fleet.contribution import KEY, KNOWN
 from cfl_edge.fleet.pool import Pool
@@ -15,7 +16,7 @@ from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.saved import config_of, restore, to_saved
 from cfl_edge.learners import declaration
 from cfl_edge.model.checkpoint import Saved
-from cfl_edge.model.class_table import NEVER, STALE
+from cfl_edge.model.class_table import STALE
 from cfl_edge.model.tensors import network_digest
 
 PICTURES = 16  # that an export is checked on

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.attention import SIDE, joint_maps, layers_maps
-from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.features import Encoded
+from cfl_edge.defaults import NEVER
 from cfl_edge.errors import DataError
 
 if TYPE_CHECKING:

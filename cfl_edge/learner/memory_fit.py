@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import get_args
 
 from cfl_edge.core.closed_form import closed_form_parts
+from cfl_edge.defaults import OptimizerName
 from cfl_edge.errors import UsageError
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.memory_plan import MIB, Loaded, MemoryPlan, load, plan_memory
@@ -14,7 +16,7 @@ from cfl_edge.learners import declaration
 
 FEWER_REPLAY_MIB = (8.0, 4.0, 2.0, 1.0)
 CHUNKS = (None, 8, 4, 2, 1)
-OPTIMIZERS = ("adamw", "momentum", "sgd")
+OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 
 
 def fit_memory(

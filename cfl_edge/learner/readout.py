@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import NEVER
+from cfl_edge.defaults import NEVER
 
 SCALE = 0.2
 """Makes log likelihoods of features that are not Gaussian probabilities, with endless samples.

@@ -15,10 +15,11 @@ from typing import Any, Literal, Protocol, final
 import torch
 from torch import Tensor, nn
 
-from cfl_edge.core.class_statistics import NEVER, ClassStatistics
+from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.networks import initial_embeddings
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.core.rounding import from_levels, to_levels
+from cfl_edge.defaults import NEVER
 
 Groups = dict[str, dict[str, Tensor]]  # file of the model folder: "state", "replay"; name: tensor
 New = Literal["zero", "normal", "never"]

@@ -12,13 +12,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.defaults import TRIANGLE_PANEL
+from cfl_edge.defaults import NEVER, TRIANGLE_PANEL
 from cfl_edge.errors import DataError
 from cfl_edge.model.checkpoint import Saved
 
 Array = npt.NDArray[Any]
 
-NEVER = -1e4  # the bias of a class that has no samples, as in core/class_statistics.py
 Verb = Literal["add", "rename", "merge"]
 MOST_CHANGES = 1000  # that are stored for older states to follow
 STALE = -1  # `since_refresh`: the classifier weights do not follow from the statistics any more

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cfl_edge.defaults import NEVER, NEVER_NEAREST
 from cfl_edge.onnx.metadata import (
     UNKNOWN_DISTANCE,
     UNKNOWN_NEAREST,
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     import onnx
 
 Matrix = npt.NDArray[np.float32]
-
-NEVER = -1e4  # the bias of a class that has no samples, as in core/class_statistics.py
-NEVER_NEAREST = 1e30  # as in core/discriminant.py
 
 
 def change_distance(model: onnx.ModelProto, before: Matrix, embeddings: Matrix) -> bool:

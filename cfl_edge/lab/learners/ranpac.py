@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.joint import numbers_within
 from cfl_edge.core.triangle import Triangle
+from cfl_edge.defaults import NEVER
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
 from cfl_edge.learner.algorithms.frozen import HeldOut
 from cfl_edge.learner.algorithms.solved import SolvedAlgorithm

@@ -15,7 +15,8 @@ from typing import ClassVar, Generic, TypeVar, cast, final
 import torch
 from torch import Tensor, nn
 
-from cfl_edge.core.optimizers import Optimizer, OptimizerName
+from cfl_edge.core.optimizers import Optimizer
+from cfl_edge.defaults import OptimizerName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,12 @@ from typing import final
 import torch
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import NEVER, ClassStatistics
+from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.distances import DistanceRows, spread_distances
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.step_memory import step_memory
 from cfl_edge.core.training import Trained
+from cfl_edge.defaults import NEVER
 from cfl_edge.frame.prediction import Gain
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Linear
 from cfl_edge.learner.algorithms.layer_statistics import (

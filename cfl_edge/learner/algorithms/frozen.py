@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.features import Encoded
+from cfl_edge.defaults import NEVER
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, build_algorithm
 from cfl_edge.learner.novelty_calibration import KNOWN, KnownSamples
 

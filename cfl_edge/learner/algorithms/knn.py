@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import NEVER
 from cfl_edge.core.features import Encoded
+from cfl_edge.defaults import NEVER
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
 from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, HeldOut
 from cfl_edge.learner.replay import Replay
