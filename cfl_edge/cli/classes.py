@@ -77,10 +77,6 @@ def merge(settings: MergeSettings, reporter: Reporter) -> None:
 @command(app)
 def split(settings: SplitSettings, reporter: Reporter) -> None:
     """Move what a class has of the last frames into a new one: for a label switched too late."""
-    from cfl_edge.learner.rewind import check_reach
-    from cfl_edge.learner.split import split_command
-
-    check_reach("split", split_command(settings), settings)
     _ask("split", settings, settings.model_dump(exclude={"model", "onnx"}), reporter)
 
 
@@ -118,11 +114,9 @@ def _lines(frames: dict[str, int], replay: dict[str, int] | None) -> list[str]:
 
 def undo(settings: UndoSettings, reporter: Reporter) -> None:
     """Undo what was learned last, as if those frames had never been seen."""
-    from cfl_edge.learner.rewind import check_reach
     from cfl_edge.loop.ask import ask
 
     model = settings.model
-    check_reach("undo", f"cfl-edge undo {quoted(model)}", settings)
     undone = ask(model, "undo", settings.model_dump(exclude={"model"}), reporter.notice)
     if undone["exported"]:
         undone["exported"] = str(model / "onnx")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, Self
 
-from pydantic import AfterValidator, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, PositiveFloat, PositiveInt, model_validator
 
 from cfl_edge.config.network import FitName, RegionText, checked_region
 from cfl_edge.config.settings import Device, ModelSettings, Option, Reject, Settings, Stream
+from cfl_edge.errors import UsageError, quoted
 from cfl_edge.text import nfc
 
 KnownClass = Annotated[str, AfterValidator(nfc)]
@@ -42,8 +45,10 @@ class EvaluateSettings(ModelSettings):
     device: Device = "auto"
 
 
-class UndoSettings(ModelSettings):
-    """How far back `cfl-edge undo` goes."""
+class ReachSettings(ModelSettings, ABC):
+    """How far back a command goes: seconds, frames or the last hold, one of them."""
+
+    verb: ClassVar[str]
 
     seconds: Annotated[
         PositiveFloat | None,
@@ -63,13 +68,49 @@ class UndoSettings(ModelSettings):
     ] = False
     device: Device = "auto"
 
+    @property
+    @abstractmethod
+    def command(self) -> str:
+        """The command without how far back it goes, for hints."""
 
-class SplitSettings(UndoSettings):
+    @model_validator(mode="after")
+    def _one_reach(self) -> Self:
+        options = {"seconds": self.seconds, "frames": self.frames, "hold": self.hold or None}
+        given = [f"--{name}" for name, value in options.items() if value is not None]
+        if len(given) != 1:
+            words = " and ".join(given) or "none of --seconds, --frames and --hold"
+            raise UsageError(
+                f"{self.verb} was given {words}, expected one of them",
+                hint=f"{self.command} --seconds 30",
+            )
+        return self
+
+
+class UndoSettings(ReachSettings):
+    """How far back `cfl-edge undo` goes."""
+
+    verb = "undo"
+
+    @property
+    def command(self) -> str:
+        """Of undo."""
+        return f"cfl-edge undo {quoted(self.model)}"
+
+
+class SplitSettings(ReachSettings):
     """Which class `cfl-edge classes split` splits, how far back, and into what."""
+
+    verb = "split"
 
     name: Annotated[KnownClass, Option("Class to split.", positional=True)]
     into: Annotated[str, Option("Name of the new class.", metavar="NAME", example="mug")]
     onnx: Onnx = None
+
+    @property
+    def command(self) -> str:
+        """Of split."""
+        words = ["cfl-edge", "classes", "split", str(self.model), self.name, "--into", self.into]
+        return shlex.join(words)
 
 
 class RegionSettings(ModelSettings):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfl_edge.config.models import UndoSettings
-from cfl_edge.errors import DataError, UsageError, quoted
+from cfl_edge.config.models import ReachSettings
+from cfl_edge.errors import DataError, quoted
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.class_table import arrange
 from cfl_edge.model.store import Saved, Store
@@ -81,30 +81,10 @@ class Rewound:
         return list(self.journal.entries(self.cut, self.journal.end))
 
 
-def check_reach(verb: str, command: str, asked: UndoSettings) -> None:
-    """Check how far back a command is to go.
-
-    Args:
-        verb: Of the command, for the error.
-        command: To be given with `--seconds 30` instead.
-        asked: Has one of `seconds`, `frames` and `hold`.
-
-    Raises:
-        UsageError: It has several or none.
-    """
-    options = {"seconds": asked.seconds, "frames": asked.frames, "hold": asked.hold or None}
-    given = [f"--{name}" for name, value in options.items() if value is not None]
-    if len(given) != 1:
-        words = " and ".join(given) or "none of --seconds, --frames and --hold"
-        raise UsageError(
-            f"{verb} was given {words}, expected one of them", hint=f"{command} --seconds 30"
-        )
-
-
 def rewind(
     model: OpenModel,
     saved: Saved,
-    asked: UndoSettings,
+    asked: ReachSettings,
     *,
     command: str | None,
     on_notice: Notice,
@@ -171,7 +151,7 @@ def rewind(
     return Rewound(learner, journal, cut, ordered)
 
 
-def _count(journal: Journal, asked: UndoSettings, quiet_s: float, on_notice: Notice) -> int:
+def _count(journal: Journal, asked: ReachSettings, quiet_s: float, on_notice: Notice) -> int:
     """Return how many frames are asked for; say where the start of the session ended the count.
 
     Seconds are those of the clock, up to now; of sessions that have ended, up to their last frame.

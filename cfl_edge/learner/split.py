@@ -6,17 +6,16 @@ under their right name, or not at all.
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfl_edge.config.models import SplitSettings, UndoSettings
+from cfl_edge.config.models import ReachSettings, SplitSettings
 from cfl_edge.errors import DataError
 from cfl_edge.learner.classes import Counts, counts_of, patch_exported, says_what_is_new
-from cfl_edge.learner.rewind import check_reach, keep_examples, learn_again, rewind, saved_examples
+from cfl_edge.learner.rewind import keep_examples, learn_again, rewind, saved_examples
 from cfl_edge.model import class_table
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.store import Saved
@@ -56,16 +55,10 @@ class _Task:
 
     model: OpenModel
     saved: Saved
-    reach: UndoSettings
+    reach: ReachSettings
     command: str | None
     what: str
     on_notice: Notice
-
-
-def split_command(asked: SplitSettings) -> str:
-    """Return the command that splits a class, without how far back it goes, for hints."""
-    words = ["cfl-edge", "classes", "split", str(asked.model), asked.name, "--into", asked.into]
-    return shlex.join(words)
 
 
 def split(model: OpenModel, asked: SplitSettings, *, on_notice: Notice = log_notice) -> Relabelled:
@@ -81,24 +74,22 @@ def split(model: OpenModel, asked: SplitSettings, *, on_notice: Notice = log_not
         on_notice: Called with what the user should know.
 
     Raises:
-        UsageError: Not one of `seconds` and `frames`.
         DataError: `name` does not exist, `into` does, the journal does not reach back that far, or
             none of the frames is of `name`.
         ModelError: The model or the ONNX files fail.
     """
-    name, into, command = asked.name, asked.into, split_command(asked)
-    check_reach("split", command, asked)
+    name, into = asked.name, asked.into
     with model.changing() as saved:
         class_table.require_known(saved, name)
         class_table.require_unknown(saved, into)
-        task = _Task(model, saved, asked, command, f"was learned as {name!r}", on_notice)
+        task = _Task(model, saved, asked, asked.command, f"was learned as {name!r}", on_notice)
         return _relearn(task, into, lambda _, label: label == name, onnx=asked.onnx)
 
 
 def relabel(
     model: OpenModel,
     label: str | None,
-    asked: UndoSettings,
+    asked: ReachSettings,
     *,
     learned: Collection[int] | None = None,
     on_notice: Notice = log_notice,

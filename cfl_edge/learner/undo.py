@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cfl_edge.config.models import UndoSettings
-from cfl_edge.errors import quoted
 from cfl_edge.learner.classes import counts_of
-from cfl_edge.learner.rewind import check_reach, keep_examples, rewind, saved_examples
+from cfl_edge.learner.rewind import keep_examples, rewind, saved_examples
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.notices import Notice, log_notice
 
@@ -53,16 +52,13 @@ def undo(model: OpenModel, asked: UndoSettings, *, on_notice: Notice = log_notic
         on_notice: Called with what the user should know.
 
     Raises:
-        UsageError: Not one of `seconds` and `frames`.
         DataError: The journal does not reach back that far; the text says how far it does.
         ModelError: There is no model, another process is at work on it, or it cannot be written.
     """
     store = model.store
-    command = f"cfl-edge undo {quoted(store.folder)}"
-    check_reach("undo", command, asked)
     with model.changing() as saved:
         before = list(saved.manifest["classes"])
-        back = rewind(model, saved, asked, command=command, on_notice=on_notice)
+        back = rewind(model, saved, asked, command=asked.command, on_notice=on_notice)
         learner, journal, names = back.learner, back.journal, back.names
         count, seconds_back = back.count, journal.seconds_of(back.count)
         taken = Counter(names[entry.label] for entry in back.frames())

@@ -57,6 +57,14 @@ def silent_error(shown: str, timeout_s: float) -> StreamLostError:
     )
 
 
+def ended_error(shown: str, what: str = " ended") -> StreamLostError:
+    """Return the error for a camera that closed the connection."""
+    return StreamLostError(
+        f"{shown}{what}: the server closed the connection",
+        hint="check the camera; many serve one viewer at a time",
+    )
+
+
 def network_error(shown: str, code: int, reason: str) -> StreamError:
     """Return the error for what FFmpeg reports.
 
@@ -119,10 +127,7 @@ def network_error(shown: str, code: int, reason: str) -> StreamError:
                 hint=pip("install", "--upgrade", "av"),
             )
         case errno.ECONNRESET | errno.EPIPE | FfmpegCode.END_OF_FILE:
-            return StreamLostError(
-                f"{shown}: the server closed the connection",
-                hint="check the camera; many serve one viewer at a time",
-            )
+            return ended_error(shown, "")
         case _:
             return StreamLostError(
                 f"{shown} fails: {os.strerror(code) if code in errno.errorcode else reason}",

@@ -17,7 +17,7 @@ from cfl_edge.errors import StreamLostError
 from cfl_edge.stream.decode import ImageError, decode_picture, open_image
 from cfl_edge.stream.finder import START, ImageFinder
 from cfl_edge.stream.live import Capture, Captured, damaged
-from cfl_edge.stream.network.errors import FfmpegCode, network_error, silent_error
+from cfl_edge.stream.network.errors import FfmpegCode, ended_error, network_error, silent_error
 from cfl_edge.stream.network.http import HttpClient, stream_errors
 
 CHUNK_BYTES = 1 << 16
@@ -107,10 +107,7 @@ class ImagesCapture(Capture):
         if not self._came:
             raise network_error(self._client.shown, FfmpegCode.INVALIDDATA, "")
         if self._multipart:
-            raise StreamLostError(
-                f"{self._client.shown} ended: the server closed the connection",
-                hint="check the camera; many serve one viewer at a time",
-            )
+            raise ended_error(self._client.shown)
         self._response.close()
         time.sleep(max(0.0, self._asked_s + SNAPSHOT_S - time.monotonic()))
         self._asked_s, self._came = time.monotonic(), 0

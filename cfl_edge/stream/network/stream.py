@@ -10,12 +10,12 @@ from typing import Any, final
 
 import av
 
-from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
+from cfl_edge.errors import StreamError, StreamFormatError
 from cfl_edge.frame.frame import Picture
 from cfl_edge.frame.region import Reduce
 from cfl_edge.stream.decode import LARGEST_PX, decode_picture, rgb
 from cfl_edge.stream.live import Capture, Captured, damaged
-from cfl_edge.stream.network.errors import FfmpegCode, network_error, silent_error
+from cfl_edge.stream.network.errors import FfmpegCode, ended_error, network_error, silent_error
 from cfl_edge.stream.network.file import FileOpener, HttpFile
 from cfl_edge.stream.network.http import HttpClient
 from cfl_edge.stream.network.images import ImagesCapture, sends_images
@@ -175,10 +175,7 @@ class VideoCapture(Capture):
         if now_s - self._came_s > 0.9 * self._silence_s:
             return silent_error(self._shown, self._silence_s)
         if fault is None or fault[0] == errno.EIO:  # EIO: HTTP ended without announcing a length
-            return StreamLostError(
-                f"{self._shown} ended: the server closed the connection",
-                hint="check the camera; many serve one viewer at a time",
-            )
+            return ended_error(self._shown)
         return network_error(self._shown, *fault)
 
     def close(self) -> None:
