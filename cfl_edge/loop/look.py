@@ -16,7 +16,7 @@ import numpy as np
 
 from cfl_edge.config.models import LookSettings
 from cfl_edge.defaults import IMAGE_PX_WITH_BACKBONE
-from cfl_edge.errors import CflEdgeError, DataError, UsageError
+from cfl_edge.errors import CflEdgeError, UsageError
 from cfl_edge.frame.frame import Frame, cut_frame
 from cfl_edge.frame.preprocess import inside, looked_at
 from cfl_edge.frame.region import FIT, View
@@ -26,6 +26,7 @@ from cfl_edge.model.store import VIEW_FILE, Store
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.stream.open import open_stream
 from cfl_edge.stream.options import StreamOptions
+from cfl_edge.stream.source import no_frame_error
 
 if TYPE_CHECKING:
     from cfl_edge.learner.learner import Learner
@@ -80,10 +81,7 @@ def look(settings: LookSettings, *, on_notice: Notice = log_notice) -> tuple[Vie
             if not follows or frame.moving or time.monotonic() > start_s + MOTION_S:
                 break
         if frame is None:
-            raise DataError(
-                f"{stream.uri} ended without a single frame",
-                hint="a folder with images in it, a clip that plays, or demo:",
-            )
+            raise no_frame_error(stream.uri)
     _write_view(settings.out, frame, size_px, view)
     return view, frame
 

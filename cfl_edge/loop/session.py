@@ -17,7 +17,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol, Self, final
 
-from cfl_edge.errors import CflEdgeError, DataError
+from cfl_edge.errors import CflEdgeError
 from cfl_edge.frame.frame import Frame, Shown
 from cfl_edge.frame.prediction import Prediction
 from cfl_edge.frame.step import Lesson, Step, Totals
@@ -27,7 +27,7 @@ from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.metrics import Prequential, peak_rss_mib
 from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.notices import NAMES_TOLD
-from cfl_edge.stream.source import Stream
+from cfl_edge.stream.source import Stream, no_frame_error
 
 FPS_FRAMES = 30
 
@@ -346,10 +346,7 @@ def play(stream: Stream, sessions: Sequence[Session]) -> Iterator[Step]:
         raise
     _finish(stream, sessions, lost=False)
     if not sessions[0].seen and not sessions[0].interrupted:
-        raise DataError(
-            f"{stream.uri} ended without a single frame",
-            hint="a folder with images in it, a clip that plays, or demo:",
-        )
+        raise no_frame_error(stream.uri)
 
 
 def _turns(stream: Stream, sessions: Sequence[Session]) -> Iterator[Step]:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Self, final
 
-from cfl_edge.errors import StreamError
+from cfl_edge.errors import DataError, StreamError
 from cfl_edge.frame.frame import Frame
 
 WAIT_S = 0.2
@@ -20,6 +20,14 @@ def closed_error(uri: str) -> StreamError:
         uri: The stream's `uri`, credentials masked.
     """
     return StreamError(f"{uri} is closed", hint="open it again with open_stream")
+
+
+def no_frame_error(uri: str) -> DataError:
+    """Return the error for a stream that ended before its first frame."""
+    return DataError(
+        f"{uri} ended without a single frame",
+        hint="a folder with images in it, a clip that plays, or demo:",
+    )
 
 
 class Skipped(NamedTuple):

@@ -63,6 +63,21 @@ async def _left(receive: Receive) -> None:
         pass
 
 
+def expect_type(request: Request, *kinds: str) -> None:
+    """Check the type of a body. A form of another page can be sent without asking; these cannot.
+
+    Args:
+        request: Has a body.
+        kinds: Its type is one of them; the first is the one to tell.
+
+    Raises:
+        HTTPException: It is another.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in kinds:
+        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"expected Content-Type: {kinds[0]}")
+
+
 UPLOAD_S = 600.0  # for all of it
 
 

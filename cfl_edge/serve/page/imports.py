@@ -24,7 +24,7 @@ from cfl_edge.serve.page.zip_pictures import Packed, packed_pictures, unpacked
 from cfl_edge.serve.pictures import png
 from cfl_edge.stream.decode import ImageError, decode_image
 from cfl_edge.web.app import answer
-from cfl_edge.web.long_answer import read_upload
+from cfl_edge.web.long_answer import expect_type, read_upload
 
 PATH = "/api/v1/import"
 MOST_BYTES = 128 << 20  # of an archive: 2,000 pictures of a phone, made smaller
@@ -58,11 +58,7 @@ class Imports:
         return [Route(PATH, self._import, methods=["POST"])]
 
     async def _import(self, request: Request) -> Response:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in KINDS:  # a form of another page can be sent without asking; this cannot
-            raise HTTPException(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"expected Content-Type: {KINDS[0]}"
-            )
+        expect_type(request, *KINDS)
         if self.progress is not None:
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "another archive is being learned")
         self._show(0, 0)

@@ -5,7 +5,6 @@ What sets a path, a command or an option is not among them: those belong to the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from cfl_edge.defaults import VERSION
@@ -89,12 +88,8 @@ def arguments_of(verb: str) -> list[str]:
     return [name for name in verb_arguments.VERBS[verb].model_fields if name not in PATHS]
 
 
-def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str, Any]:
+def openapi() -> dict[str, Any]:
     """Return the document of OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0).
-
-    Args:
-        paths: Read-only paths that there are, and what they answer.
-        verbs: Whether there is a session that does them.
 
     Example:
         >>> sorted(openapi()["paths"])[:2]
@@ -102,16 +97,16 @@ def openapi(paths: Mapping[str, str] = READS, *, verbs: bool = True) -> dict[str
     """
     described: dict[str, Any] = {
         path: {"get": {"summary": summary, "responses": {"200": {"description": summary}}}}
-        for path, summary in paths.items()
+        for path, summary in READS.items()
     }
-    for verb, summary in VERBS.items() if verbs else ():
+    for verb, summary in VERBS.items():
         schema = verb_arguments.VERBS[verb].model_json_schema()
         for path in PATHS & schema["properties"].keys():
             del schema["properties"][path]
         described[f"/api/v1/{verb}"] = _post(verb, summary, schema)
-    for path, (summary, schema) in POSTS.items() if verbs else ():
+    for path, (summary, schema) in POSTS.items():
         described[path] = _post(path.rpartition("/")[2], summary, schema)
-    for path, (summary, kind) in UPLOADS.items() if verbs else ():
+    for path, (summary, kind) in UPLOADS.items():
         described[path] = _post(path.rpartition("/")[2], summary, NOTHING)
         body = {kind: {"schema": {"type": "string", "format": "binary"}}}
         described[path]["post"]["requestBody"]["content"] = body

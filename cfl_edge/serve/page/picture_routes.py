@@ -18,7 +18,7 @@ from cfl_edge.serve.page.live import SILENT_S, Viewers
 from cfl_edge.stream.decode import ImageError, open_image
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.web.app import answer
-from cfl_edge.web.long_answer import LongAnswer, read_upload
+from cfl_edge.web.long_answer import LongAnswer, expect_type, read_upload
 
 BOUNDARY = "frame"
 
@@ -69,7 +69,6 @@ def picture_routes(feed: Feed, viewers: Viewers) -> list[Route]:
 
 PUSH_PATH = "/api/v1/push"
 MOST_BYTES = 2 << 20  # a picture of 640 pixels, as the page sends it, has 50 kB
-KINDS = ("image/jpeg", "image/png")
 MOST_AT_ONCE = 4  # that are being received: each holds its bytes in memory
 
 
@@ -88,11 +87,7 @@ def push_routes(inbox: Inbox | None) -> list[Route]:
                 "this session has a camera of its own; cfl-edge teach --stream push:// takes "
                 "pictures",
             )
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in KINDS:
-            raise HTTPException(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"expected Content-Type: {KINDS[0]}"
-            )
+        expect_type(request, "image/jpeg", "image/png")
         if len(receiving) >= MOST_AT_ONCE:
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "too many pictures at once")
         receiving.add(request)

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from cfl_edge.serve.page.album import Album, Thumbnails
 from cfl_edge.serve.page.hand import Standing
 from cfl_edge.web.app import answer
+from cfl_edge.web.long_answer import expect_type
 
 SEARCH_S = 10.0  # between two searches, while somebody watches and nobody teaches
 SHOWN = 12  # at a time, the clearest
@@ -81,14 +82,9 @@ async def arguments(request: Request) -> dict[str, Any]:
     Raises:
         HTTPException: It is something else.
     """
-    body, kind = await request.body(), request.headers.get("content-type") or ""
-    if not body:
+    if not (body := await request.body()):
         return {}
-    if kind.partition(";")[0].strip().lower() != "application/json":
-        # A form of another page can be sent without asking; JSON cannot.
-        raise HTTPException(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json"
-        )
+    expect_type(request, "application/json")
     try:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:
