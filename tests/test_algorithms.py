@@ -19,7 +19,6 @@ from cfl_edge.lab.learners.offered import MEASURED
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, build_algorithm
 from cfl_edge.learner.algorithms.class_means import NEAREST_MEAN_SCALE
 from cfl_edge.learner.algorithms.slda import (
-    REFERENCE_SHRINKAGE,
     SHRINKAGE,
     TEMPERATURE,
     discriminant_rows,
@@ -111,7 +110,7 @@ def test_imprinting_is_the_largest_cosine_with_the_normalised_mean_of_normalised
     assert scores.argmax(1).tolist() == cosines.argmax(1).tolist()
 
 
-@pytest.mark.parametrize("shrinkage", [SHRINKAGE, REFERENCE_SHRINKAGE, 0.5])
+@pytest.mark.parametrize("shrinkage", [SHRINKAGE, 0.5])
 def test_streaming_discriminant_is_scikit_learn_s(shrinkage):
     x, labels = blobs(200)
     statistics = ClassStatistics(CHANNELS)

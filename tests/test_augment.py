@@ -14,8 +14,8 @@ from cfl_edge.lab.data.augment import (
 )
 
 
-def random_crop_flip(x, generator=None, padding=4, flip=True):
-    offsets = draw_offsets(len(x), padding, flip, device=x.device, generator=generator)
+def random_crop_flip(x, generator=None, padding=4):
+    offsets = draw_offsets(len(x), padding, device=x.device, generator=generator)
     return crop_flip(x, offsets, padding)
 
 
@@ -42,7 +42,7 @@ def slow_crop_flip(x, offsets, padding):
 def test_crops_are_those_of_a_loop(shape, padding, layout):
     x = images(60, *shape).contiguous(memory_format=layout)
     before = x.clone()
-    offsets = draw_offsets(60, padding, True)
+    offsets = draw_offsets(60, padding)
     cropped = crop_flip(x, offsets, padding)
     assert torch.equal(cropped, slow_crop_flip(x, offsets, padding))
     assert cropped.dtype == torch.uint8
@@ -51,7 +51,7 @@ def test_crops_are_those_of_a_loop(shape, padding, layout):
 
 
 def test_all_offsets_occur_alike_and_independently():
-    offsets = draw_offsets(81 * 2 * 200, 4, True)
+    offsets = draw_offsets(81 * 2 * 200, 4)
     both = (offsets.top * 9 + offsets.left) * 2 + offsets.mirrored
     seen = both.bincount(minlength=162)  # 200 of each are expected, standard deviation 14
     assert len(seen) == 162
@@ -59,10 +59,8 @@ def test_all_offsets_occur_alike_and_independently():
     assert seen.max() < 200 + 6 * 14
 
 
-def test_without_flip_nothing_is_mirrored_and_without_padding_nothing_moves():
+def test_without_padding_nothing_moves():
     x = images(50, 3, 8, 8)
-    assert not draw_offsets(50, 4, False).mirrored.any()
-    assert torch.equal(random_crop_flip(x, padding=0, flip=False), x)
     mirrored = random_crop_flip(x, padding=0)
     is_same = (mirrored == x).flatten(1).all(1)
     is_mirror = (mirrored == x.flip(3)).flatten(1).all(1)
@@ -90,7 +88,7 @@ def test_an_empty_batch_stays_empty():
 def test_offsets_are_on_the_device_of_the_images():
     x = torch.empty(4, 3, 8, 8, dtype=torch.uint8, device="meta")
     assert random_crop_flip(x).device.type == "meta"
-    offsets = draw_offsets(4, 4, True, device="meta")
+    offsets = draw_offsets(4, 4, device="meta")
     assert {part.device.type for part in offsets} == {"meta"}
 
 

@@ -65,7 +65,6 @@ class Factor:
     Args:
         statistics: Of which it is made; they may go on changing afterwards.
         alpha: Shrinkage, 0 to 1; None chooses it by `shrinkage`.
-        dtype: To solve in; None for float32 where this machine can (`solving_dtype`).
 
     Attributes:
         alpha: Its shrinkage, 0 to 1.
@@ -74,18 +73,13 @@ class Factor:
             0 until the factor is complete.
     """
 
-    def __init__(
-        self,
-        statistics: ClassStatistics,
-        alpha: float | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, statistics: ClassStatistics, alpha: float | None = None) -> None:
         scatter = statistics.within()
         self.samples = max(float(statistics.counts.sum()), 1.0)
         self.spread, channels = 0.0, scatter.channels
         self._freedom = max(self.samples - float((statistics.counts > 0).sum()), 1.0)
         self._device = statistics.means.device
-        self._dtype = dtype or solving_dtype(self._device)
+        self._dtype = solving_dtype(self._device)
         self._scale = scatter.trace() / self.samples / channels
         if self._scale <= 0:  # not two samples of any class yet: the nearest mean
             self._scale = max(float(statistics.means.square().mean()), SMALLEST)

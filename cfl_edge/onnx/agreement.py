@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # float32 sums in another order differ by 1e-6 of the scores' scale in our nets; a wrong operator
 # or a forgotten normalisation shows at 1e-2 and more.
-TOLERANCE = 1e-4
+TOLERANCE = 1e-4  # of the largest expected score
 
 Scores = npt.NDArray[np.float32]
 
@@ -43,13 +43,12 @@ def difference(scores: Scores, distances: Scores | None, outputs: Sequence[Score
     return agreement(scores, outputs[0])
 
 
-def agreement(expected: Scores, actual: Scores, tolerance: float = TOLERANCE) -> float:
+def agreement(expected: Scores, actual: Scores) -> float:
     """Return how far apart two matrices of scores are, if they say the same.
 
     Args:
         expected: Shape (N, Z), from torch.
         actual: Shape (N, Z), from ONNX Runtime.
-        tolerance: Largest difference allowed, as a fraction of the largest expected score.
 
     Raises:
         ExportError: They differ more, or another class is first in a row where torch's first two
@@ -63,10 +62,10 @@ def agreement(expected: Scores, actual: Scores, tolerance: float = TOLERANCE) ->
         raise refused(f"scores of shape {actual.shape}, torch {expected.shape}, all finite")
     scale = float(np.abs(expected).max()) or 1.0
     difference = float(np.abs(expected - actual).max()) / scale
-    if not difference < tolerance:  # also when it is NaN
-        raise refused(f"scores differ by {difference:.1e} of the largest, allowed {tolerance:.0e}")
+    if not difference < TOLERANCE:  # also when it is NaN
+        raise refused(f"scores differ by {difference:.1e} of the largest, allowed {TOLERANCE:.0e}")
     top = np.sort(expected, axis=1)[:, -2:]  # (N, 2), or (N, 1) of one class
-    clear = top[:, -1] - top[:, 0] >= tolerance * scale  # (N)
+    clear = top[:, -1] - top[:, 0] >= TOLERANCE * scale  # (N)
     wrong = clear & (expected.argmax(1) != actual.argmax(1))
     if wrong.any():
         raise refused(f"another class is first for {wrong.sum()} of {len(wrong)} images")

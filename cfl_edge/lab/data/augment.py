@@ -34,7 +34,6 @@ class Offsets(NamedTuple):
 def draw_offsets(
     samples: int,
     padding: int = PADDING_PX,
-    flip: bool = True,
     *,
     device: torch.device | str = "cpu",
     generator: Generator | None = None,
@@ -44,19 +43,15 @@ def draw_offsets(
     Args:
         samples: N.
         padding: The largest shift in pixels, either way.
-        flip: Mirror with probability 1/2; no where left and right differ in meaning (digits), and
-            then nothing is drawn for it.
         device: Of the offsets, and of the generator.
         generator: None is torch's global one.
 
     Example:
-        >>> draw_offsets(3, padding=0, flip=False)
-        Offsets(top=tensor([0, 0, 0]), left=tensor([0, 0, 0]), mirrored=tensor([False, ...]))
+        >>> draw_offsets(3, padding=0)
+        Offsets(top=tensor([0, 0, 0]), left=tensor([0, 0, 0]), mirrored=tensor([..., ..., ...]))
     """
     shape = (2, samples)
     top, left = torch.randint(2 * padding + 1, shape, generator=generator, device=device)
-    if not flip:
-        return Offsets(top, left, torch.zeros(samples, dtype=torch.bool, device=device))
     coin = torch.randint(2, (samples,), generator=generator, device=device)
     return Offsets(top, left, coin.bool())
 

@@ -24,19 +24,10 @@ from cfl_edge.learner.state import Rows
 
 SHRINKAGE = 1e-2
 """Share of the mean variance in every direction: steady with few samples and 1280 channels."""
-REFERENCE_SHRINKAGE = 1e-4
-"""Of the published code, which adds it times the identity, not times the mean variance."""
-SINGLE_PRECISION = 1e-3  # with less shrinkage the Cholesky factor needs double
 # Makes the probabilities as sure as they are right, and changes no prediction: the log likelihoods
 # of so many channels, with a covariance from few samples, are too sure of themselves. Least cross
 # entropy on 4,000 CIFAR-10 images; with 1,000 of them, fewer than channels, 0.01 would be right.
 TEMPERATURE = 0.1
-
-
-def shrunk_factor(statistics: ClassStatistics, shrinkage: float) -> Factor:
-    """Return the factor of a covariance shrunk by a constant, 0 to 1."""
-    dtype = torch.float64 if shrinkage < SINGLE_PRECISION else None
-    return Factor(statistics, shrinkage, dtype).finish()
 
 
 def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE) -> Tensor:
@@ -56,7 +47,7 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
     """
     known = statistics.counts > 0
     centre = statistics.means[known].mean(dim=0) if known.any() else 0.0
-    rows = shrunk_factor(statistics, shrinkage).solve(statistics.means - centre)  # (Z, C)
+    rows = Factor(statistics, shrinkage).finish().solve(statistics.means - centre)  # (Z, C)
     bias = -0.5 * (rows * (statistics.means + centre)).sum(dim=1, keepdim=True)
     return torch.cat([rows, bias], dim=1)
 
@@ -67,12 +58,10 @@ class StreamingDiscriminant(Linear, HeldOut, SolvedAlgorithm):
 
     Args:
         inputs: What it is built on.
-        shrinkage: See `discriminant_rows`.
     """
 
-    def __init__(self, inputs: AlgorithmInputs, shrinkage: float = SHRINKAGE) -> None:
+    def __init__(self, inputs: AlgorithmInputs) -> None:
         super().__init__(inputs)
-        self.shrinkage = shrinkage
         self._readout = torch.zeros(0, self.reading.width, device=self.device)
         self._distance: DistanceRows | None = None
         self.state.rows("readout", self, "_readout", Rows(new="never"))
@@ -89,7 +78,7 @@ class StreamingDiscriminant(Linear, HeldOut, SolvedAlgorithm):
     def renew(self) -> None:
         """Solve the rows of all classes."""
         known = self.statistics.counts > 0
-        rows = TEMPERATURE * centred(discriminant_rows(self.statistics, self.shrinkage), known)
+        rows = TEMPERATURE * centred(discriminant_rows(self.statistics), known)
         self._readout = self.reading.spread(silenced(rows, known))
         self._refresh_distance()
 
@@ -105,7 +94,7 @@ class StreamingDiscriminant(Linear, HeldOut, SolvedAlgorithm):
 
     def held_out(self, x: Tensor, targets: Tensor, copies: Tensor) -> Tensor:
         """Return the relative Mahalanobis distances by all other samples, (N,)."""
-        factor = shrunk_factor(self.statistics, self.shrinkage)
+        factor = Factor(self.statistics, SHRINKAGE).finish()
         return held_out_distances(factor, self.statistics, x, targets, copies)
 
     def follow(self) -> None:
