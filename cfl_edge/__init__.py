@@ -29,6 +29,7 @@ Example:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,11 @@ _PLACES = {
     "StreamOptions": "cfl_edge.stream.options",
     "open_stream": "cfl_edge.stream.open",
 }
+
+
+# torch's threads wait for each other by spinning; for as long as by default, that makes a frame ten
+# or more times slower beside busy programs (DECISIONS.md, "Threads"). Read when torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def __getattr__(name: str) -> object:

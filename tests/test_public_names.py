@@ -48,6 +48,16 @@ def test_public_names_are_listed_and_others_are_attribute_errors():
         cfl_edge.Learnr  # noqa: B018
 
 
+@pytest.mark.parametrize(("given", "kept"), [(None, "10000"), ("7", "7")])
+def test_threads_of_torch_spin_for_a_moment_only_where_nothing_else_was_asked(
+    monkeypatch, given, kept
+):
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    if given is not None:
+        monkeypatch.setenv("GOMP_SPINCOUNT", given)
+    assert run("import cfl_edge, os; print(os.environ['GOMP_SPINCOUNT'])").strip() == kept
+
+
 def test_before_any_class_there_is_no_label():
     prediction = Learner(TINY).predict_one(BLACK)
     assert (prediction.label, prediction.score, prediction.unknown) == (None, None, None)

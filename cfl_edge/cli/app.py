@@ -6,7 +6,6 @@ Exit codes stand in `cfl_edge.errors`. Heavy packages are imported by the comman
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -59,9 +58,6 @@ command(app)(cli_paper.reproduce)
 
 def main() -> None:
     """Run the command line; an error that a user can meet is one line and an exit code."""
-    # torch's threads wait for each other by spinning; for as long as by default, that makes a frame
-    # 30 times slower beside busy programs (DECISIONS.md, "Threads"). Read when torch is loaded.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         without_types(typer.main.get_command(app))(prog_name="cfl-edge")
     except CflEdgeError as error:
