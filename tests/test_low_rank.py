@@ -37,7 +37,7 @@ def test_what_is_solved_and_read_is_that_of_the_dense_matrix(n):
     matrix.add_to_diagonal(0.25)
     dense += 0.25 * torch.eye(CHANNELS)
     assert matrix.trace() == pytest.approx(float(dense.trace()), rel=1e-5)
-    matrix.factorise()
+    next(matrix.factor_slices())
     solved = torch.linalg.solve(dense, right.double())
     torch.testing.assert_close(matrix.solve(right).double(), solved, rtol=1e-4, atol=3e-5)
     lengths = (right.double() * solved).sum(dim=0)
@@ -48,7 +48,7 @@ def test_a_matrix_that_is_not_positive_definite_is_refused():
     matrix = LowRank(rows(3))
     matrix.add_to_diagonal(-1e6)
     with pytest.raises(torch.linalg.LinAlgError, match="order 1 is not positive definite"):
-        matrix.factorise()
+        next(matrix.factor_slices())
 
 
 def test_few_samples_and_many_are_solved_alike():

@@ -114,7 +114,7 @@ def test_a_failure_at_any_step_harms_nothing(store, monkeypatch, step, number):
     [
         (
             errno.ENOSPC,
-            r"the disk is full: it needs \d+\.\d MiB, \d+\.\d MiB free",
+            r"the disk is full: it needs \d+\.\d [KM]iB, \d+\.\d MiB free",
             "free some space",
         ),
         (errno.EDQUOT, "may store on this disk is used up", "quota -s"),

@@ -10,6 +10,7 @@ import typer
 
 from cfl_edge.errors import INTERRUPTED
 from cfl_edge.lab.paper.options import ReproduceSettings, TrainSettings
+from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def reproduce(settings: ReproduceSettings, reporter: Reporter) -> None:
 def _table(result: RunResult) -> list[str]:
     config = result.config
     lines = [
-        f"{config.recipe} on {config.data}: {result.parameters:,} parameters, {config.epochs} "
-        f"epoch{'s' * (config.epochs > 1)} of {config.train_images:,} images in "
+        f"{config.recipe} on {config.data}: {result.parameters:,} parameters, "
+        f"{counted(config.epochs, 'epoch')} of {config.train_images:,} images in "
         f"{result.seconds:.0f} s",
         f"{'error % on ' + format(config.test_images, ',') + ' test images':34}"
         "last epoch   best epoch on validation",

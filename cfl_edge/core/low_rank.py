@@ -26,7 +26,7 @@ class LowRank:
     Example:
         >>> matrix = LowRank(torch.tensor([[1.0, 2.0]]))
         >>> matrix.add_to_diagonal(1.0)  # [[2, 2], [2, 5]]
-        >>> matrix.factorise()
+        >>> next(matrix.factor_slices())
         >>> matrix.solve(torch.tensor([[4.0], [7.0]])).flatten()
         tensor([1., 1.])
     """
@@ -64,11 +64,6 @@ class LowRank:
         inner.diagonal().add_(self._diagonal)
         self._lower = cholesky(inner)
         yield
-
-    def factorise(self) -> None:
-        """Factorise at once."""
-        for _ in self.factor_slices():
-            pass
 
     def solve(self, right: Tensor) -> Tensor:
         """Solve (f R^T R + d I) x = right, (C, K), as (C, K), by Woodbury's identity (1950)."""

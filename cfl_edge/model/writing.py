@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cfl_edge.errors import ModelWriteError, existing, quoted
+from cfl_edge.notices import size_text
 
 TEMPORARY = ".writing-"  # what every name starts with that a crash may leave behind
 
@@ -40,11 +41,11 @@ def write_error(
         reason, hint = "the disk is full", "free some space, or name a place on another disk"
         with suppress(OSError):
             disk = os.statvfs(existing(target))
-            free = f"{shutil.disk_usage(existing(target)).free / 2**20:.1f} MiB"
+            free = size_text(shutil.disk_usage(existing(target)).free)
             if needed_bytes is None:
                 reason += f": {free} free is too little"
             else:
-                reason += f": it needs {needed_bytes / 2**20:.1f} MiB, {free} free"
+                reason += f": it needs {size_text(needed_bytes)}, {free} free"
             if disk.f_files and disk.f_favail < FEW_FILES:  # some count no files
                 reason = f"the disk has room for {disk.f_favail} more files, however small"
                 hint = f"df -i {quoted(existing(target))} counts them: remove some, or name a place"

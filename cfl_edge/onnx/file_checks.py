@@ -25,6 +25,7 @@ from cfl_edge.errors import (
 )
 from cfl_edge.model.last_stream import merge_command, taught_zones
 from cfl_edge.model.opening import regular
+from cfl_edge.notices import size_text
 
 MOST_BYTES = 512 << 20  # the largest model of torchvision that fits a board has 350 MB
 MOST_FIELDS = 200_000  # the default model has 6,000; each takes some microseconds
@@ -99,8 +100,7 @@ def require_plain_file(path: Path) -> None:
                 raise ModelDamagedError(f"{path} is empty, expected an ONNX file", hint=hint)
             if size_bytes > MOST_BYTES:
                 raise ModelDamagedError(
-                    f"{path} has {size_bytes / 2**20:.0f} MiB, expected at most "
-                    f"{MOST_BYTES >> 20} MiB",
+                    f"{path} has {size_text(size_bytes)}, expected at most {size_text(MOST_BYTES)}",
                     hint=hint,
                 )
             _Walk(file.fileno(), size_bytes).model()

@@ -25,6 +25,7 @@ from cfl_edge.lab.paper.train import run_in
 from cfl_edge.lab.paper.trainer import Trainer
 from cfl_edge.lab.paper.training_files import MODEL, RUNS, read_results
 from cfl_edge.model.replacing import replace_files
+from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
 
 FOLDER = "figures"  # in the folder of a reproduction
@@ -134,10 +135,10 @@ def title(result: RunResult) -> str:
     from cfl_edge.lab import canvas
 
     config, accuracy = result.config, chosen(result.last_test, "prediction") or 0.0
-    epochs = f"{config.epochs} epoch{'s' if config.epochs != 1 else ''}"
     return (
-        f"{config.recipe} on {canvas.literal(config.data, 30)}: {epochs} of "
-        f"{config.train_images:,} images, test accuracy {100 * accuracy:.1f} % "
+        f"{config.recipe} on {canvas.literal(config.data, 30)}: "
+        f"{counted(config.epochs, 'epoch')} of {config.train_images:,} images, "
+        f"test accuracy {100 * accuracy:.1f} % "
         f"({config.test_images:,} images)"
     )
 

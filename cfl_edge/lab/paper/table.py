@@ -11,6 +11,7 @@ from cfl_edge.errors import UsageError
 from cfl_edge.lab.paper.published import NO_CLASSIFIER, TABLES, Cell
 from cfl_edge.lab.paper.run import Accuracies, RunResult
 from cfl_edge.lab.tables import mean_and_spread
+from cfl_edge.notices import counted
 
 CONFIG_FIELDS = [
     *("epochs", "train_images", "batch", "learning_rate", "test_images", "device", "precision"),
@@ -152,7 +153,7 @@ def markdown(rows: Sequence[Row]) -> list[str]:
         config = row.runs[0].config
         seconds = fields["seconds"] / len(row.runs)
         budget = (
-            f"{config.epochs} epoch{'s' * (config.epochs > 1)} of {config.train_images:,} "
+            f"{counted(config.epochs, 'epoch')} of {config.train_images:,} "
             f"{config.data} images, batch {config.batch}, {config.device}, "
             f"{config.precision}, {''.join(f'{value}, ' for value in config.options.values())}"
             f"{seconds:.0f} s"

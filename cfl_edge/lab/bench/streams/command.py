@@ -19,6 +19,7 @@ from cfl_edge.lab.learners.offered import rivals
 from cfl_edge.lab.machine import machine_text, system_facts, torch_facts
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.learner import Learner
+from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
 
 
@@ -38,7 +39,7 @@ class StreamsReport(Report):
 
     def done(self) -> str:
         """Say how much was measured."""
-        return f"{len(self.runs)} run{'s' * (len(self.runs) != 1)}"
+        return counted(len(self.runs), "run")
 
     def found(self) -> dict[str, Any]:
         """Return protocol, data and options, and the figures of each learner over its seeds."""
@@ -65,7 +66,7 @@ class StreamsReport(Report):
             f"{about['classes']} classes, evaluated on {about['test_images']:,} of the "
             f"{about['evaluated_on']}",
             f"backbone {about['backbone']}, {about['image_px']} px",
-            f"{seeds} seed{'s' * (seeds != 1)}",
+            counted(seeds, "seed"),
         ]
         if settings.epochs > 1:
             parts.append(f"{settings.epochs} passes")
