@@ -4,7 +4,12 @@ import math
 
 import pytest
 import torch
-from rule_checks import CHECKS, batch, made, seen_by_optimizers
+from goodness_checks import (
+    check_a_layer_does_not_learn_from_the_loss_of_a_later_one,
+    check_each_layer_learns_from_its_own_loss_alone,
+    check_scores_are_those_of_one_image_and_one_class_at_a_time,
+)
+from rule_checks import CHECKS, batch, made
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.forward_forward import ForwardForward
@@ -76,72 +81,31 @@ def test_a_dark_image_has_a_label_too():
 
 
 def test_each_layer_learns_from_its_own_loss_alone():
-    rule = small(SHAPE, 3).double()
-    x, labels = batch()
-    x = x.double()
-    state = [[p.detach().clone() for p in layer.parameters()] for layer in rule.layers]
-    seen = seen_by_optimizers(rule)
-    torch.manual_seed(3)
-    losses = rule.learn(x, labels)
-
+    rule = small(SHAPE, 3)
     theta, steepness = rule.options.threshold, rule.options.steepness
-    torch.manual_seed(3)
-    wrong = wrong_labels(labels, 3)
-    positive, negative = overlay_label(x, labels, 3), overlay_label(x, wrong, 3)
-    for (weight, bias), gradients, value in zip(state, seen, losses.values(), strict=True):
-        leaves = weight.requires_grad_(), bias.requires_grad_()
-        hidden = [
-            torch.relu(
-                rows * (rows.shape[1] ** 0.5 / rows.norm(dim=1, keepdim=True)) @ weight.T + bias
-            )
-            for rows in (positive, negative)
-        ]
-        g_pos, g_neg = [(h * h).sum(dim=1) / h.shape[1] for h in hidden]
-        losses_of_samples = [
-            torch.log1p((steepness * gap).exp()) for gap in (theta - g_pos, g_neg - theta)
-        ]
-        loss = sum(losses_of_samples).mean()
-        torch.testing.assert_close(list(torch.autograd.grad(loss, leaves)), gradients)
-        assert value == pytest.approx(loss.item())
-        positive, negative = [h.detach() for h in hidden]
+
+    def loss(g_pos, g_neg):
+        return sum(torch.log1p((steepness * gap).exp()) for gap in (theta - g_pos, g_neg - theta))
+
+    check_each_layer_learns_from_its_own_loss_alone(
+        rule, lambda x, labels: overlay_label(x, labels, 3), loss
+    )
 
 
 @pytest.mark.parametrize("scale", [0.0, 10.0])
 def test_a_layer_does_not_learn_from_the_loss_of_a_later_one(scale):
-    weights = []
-    for factor in (1.0, scale):
-        torch.manual_seed(0)
-        rule = small(SHAPE, 3)
-        first, second = rule.layers
-        with torch.no_grad():
-            second.weight *= factor
-        before = second.weight.clone()
-        rule.learn(*batch())
-        weights.append((first.weight.detach().clone(), second.weight.detach() - before))
-    assert torch.equal(weights[0][0], weights[1][0])
-    assert not torch.equal(weights[0][1], weights[1][1])
+    check_a_layer_does_not_learn_from_the_loss_of_a_later_one(lambda: small(SHAPE, 3), scale)
 
 
 def test_scores_are_those_of_one_image_and_one_class_at_a_time():
-    rule = small(SHAPE, 4, widths=(32, 24, 16)).double()
-    x = batch(classes=4, count=6)[0].double()
-    rule.learn(x, torch.arange(6) % 4)
-    scores = rule.scores(x)
-    assert list(scores) == ["layer 1", "layer 2", "layer 3", "all layers", "sum"]
-    slow = {name: torch.zeros(6, 4, dtype=torch.float64) for name in scores}
-    for i, image in enumerate(x):
-        for label in range(4):
-            h = image.reshape(-1).clone()
-            h[:4] = 0
-            h[label] = max(1.0, float(image.max()))
-            for number, layer in enumerate(rule.layers, 1):
-                h = torch.relu(layer.weight @ (h / (h @ h / len(h)).sqrt()) + layer.bias)
-                slow[f"layer {number}"][i, label] = h @ h / len(h)
-    slow["sum"] = slow["layer 2"] + slow["layer 3"]
-    slow["all layers"] = slow["sum"] + slow["layer 1"]
-    for name, value in scores.items():
-        torch.testing.assert_close(value, slow[name])
-    assert torch.equal(rule.predict(x), slow["sum"].argmax(dim=1))
+    def labelled(image, label):
+        h = image.reshape(-1).clone()
+        h[:4] = 0
+        h[label] = max(1.0, float(image.max()))
+        return h
+
+    rule = small(SHAPE, 4, widths=(32, 24, 16))
+    check_scores_are_those_of_one_image_and_one_class_at_a_time(rule, labelled)
 
 
 def test_one_or_two_layers_all_have_their_say():

@@ -4,12 +4,16 @@ import math
 
 import pytest
 import torch
+from goodness_checks import (
+    check_a_layer_does_not_learn_from_the_loss_of_a_later_one,
+    check_each_layer_learns_from_its_own_loss_alone,
+    check_scores_are_those_of_one_image_and_one_class_at_a_time,
+)
 from rule_checks import CHECKS, batch, made, seen_by_optimizers
 
 from cfl_edge.errors import UsageError
 from cfl_edge.lab.paper.recipes import RECIPES
 from cfl_edge.lab.rules.forward_forward import ForwardForward
-from cfl_edge.lab.rules.goodness import wrong_labels
 from cfl_edge.lab.rules.symba import SymBa
 
 SHAPE = (3, 16, 16)
@@ -65,68 +69,26 @@ def test_the_patterns_of_classes_differ_and_are_kept_but_not_learned():
 
 
 def test_each_layer_learns_from_its_own_loss_alone():
-    rule = small(SHAPE, 3).double()
-    x, labels = batch()
-    x = x.double()
-    state = [[p.detach().clone() for p in layer.parameters()] for layer in rule.layers]
-    seen = seen_by_optimizers(rule)
-    torch.manual_seed(3)
-    losses = rule.learn(x, labels)
+    rule = small(SHAPE, 3)
 
-    torch.manual_seed(3)
-    wrong = wrong_labels(labels, 3)
-    positive, negative = [
-        torch.cat([x, rule.patterns[each].view(-1, 1, 16, 16)], dim=1).view(len(x), -1)
-        for each in (labels, wrong)
-    ]
-    for (weight, bias), gradients, value in zip(state, seen, losses.values(), strict=True):
-        leaves = weight.requires_grad_(), bias.requires_grad_()
-        hidden = [
-            torch.relu(
-                rows * (rows.shape[1] ** 0.5 / rows.norm(dim=1, keepdim=True)) @ weight.T + bias
-            )
-            for rows in (positive, negative)
-        ]
-        g_pos, g_neg = [(h * h).sum(dim=1) / h.shape[1] for h in hidden]
-        loss = torch.log1p((-4 * (g_pos - g_neg)).exp()).mean()
-        torch.testing.assert_close(list(torch.autograd.grad(loss, leaves)), gradients)
-        assert value == pytest.approx(loss.item())
-        positive, negative = [h.detach() for h in hidden]
+    def labelled(x, labels):
+        channel = rule.patterns[labels].view(-1, 1, 16, 16)
+        return torch.cat([x, channel], dim=1).view(len(x), -1)
+
+    check_each_layer_learns_from_its_own_loss_alone(
+        rule, labelled, lambda g_pos, g_neg: torch.log1p((-4 * (g_pos - g_neg)).exp())
+    )
 
 
 def test_a_layer_does_not_learn_from_the_loss_of_a_later_one():
-    weights = []
-    for factor in (1.0, 10.0):
-        torch.manual_seed(0)
-        rule = small(SHAPE, 3)
-        first, second = rule.layers
-        with torch.no_grad():
-            second.weight *= factor
-        before = second.weight.clone()
-        rule.learn(*batch())
-        weights.append((first.weight.detach().clone(), second.weight.detach() - before))
-    assert torch.equal(weights[0][0], weights[1][0])
-    assert not torch.equal(weights[0][1], weights[1][1])
+    check_a_layer_does_not_learn_from_the_loss_of_a_later_one(lambda: small(SHAPE, 3), 10.0)
 
 
 def test_scores_are_those_of_one_image_and_one_class_at_a_time():
-    rule = small(SHAPE, 4, widths=(32, 24, 16)).double()
-    x = batch(classes=4, count=6)[0].double()
-    rule.learn(x, torch.arange(6) % 4)
-    scores = rule.scores(x)
-    assert list(scores) == ["layer 1", "layer 2", "layer 3", "all layers", "sum"]
-    slow = {name: torch.zeros(6, 4, dtype=torch.float64) for name in scores}
-    for i, image in enumerate(x):
-        for label in range(4):
-            h = torch.cat([image.reshape(-1), rule.patterns[label]])
-            for number, layer in enumerate(rule.layers, 1):
-                h = torch.relu(layer.weight @ (h / (h @ h / len(h)).sqrt()) + layer.bias)
-                slow[f"layer {number}"][i, label] = h @ h / len(h)
-    slow["sum"] = slow["layer 2"] + slow["layer 3"]
-    slow["all layers"] = slow["sum"] + slow["layer 1"]
-    for name, value in scores.items():
-        torch.testing.assert_close(value, slow[name])
-    assert torch.equal(rule.predict(x), slow["sum"].argmax(dim=1))
+    rule = small(SHAPE, 4, widths=(32, 24, 16))
+    check_scores_are_those_of_one_image_and_one_class_at_a_time(
+        rule, lambda image, label: torch.cat([image.reshape(-1), rule.patterns[label]])
+    )
 
 
 def test_alpha_scales_what_the_first_step_follows():
