@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scripted_camera import LOST, Camera, Clock, alive, ignore, shot, value
 
-from cfl_edge.errors import StreamLostError, StreamNotFoundError
+from cfl_edge.errors import StreamNotFoundError
 from cfl_edge.frame.frame import Picture
 from cfl_edge.frame.region import Reduce
 from cfl_edge.stream import live
@@ -75,28 +75,6 @@ def test_only_an_image_makes_the_tries_frequent_again() -> None:
         camera.send(LOST, LOST, LOST, shot(2), LOST, shot(3))
         assert value(iter(stream)) == 3
     assert clock.waits_s == [0.5, 1, 2, 0.5]
-
-
-def test_gives_up_when_told_to() -> None:
-    camera, clock = Camera(shot(1)), Clock()
-    stream = LiveStream(
-        "cam",
-        camera.open,
-        StreamOptions(give_up_s=10),
-        on_notice=ignore,
-        wait=clock.wait,
-        clock=clock,
-    )
-    with stream:
-        frames = iter(stream)
-        next(frames)
-        camera.opens.extend([StreamNotFoundError("cam: none", hint="look")] * 99)
-        camera.script.append(LOST)
-        with pytest.raises(StreamLostError) as caught:
-            next(frames)
-    assert caught.value.problem == "cam did not come back within 10 s: cam: none"
-    assert caught.value.hint == "look"
-    assert clock.waits_s == [0.5, 1, 2, 4, 2.5]
 
 
 def test_a_source_that_falls_silent_is_opened_again() -> None:

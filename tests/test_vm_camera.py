@@ -143,12 +143,5 @@ def test_unplugged_tries_are_told_each(reports: Reports) -> None:
     assert "next try in 1 s" in tries[0]
 
 
-def test_gives_up_when_told_to(reports: Reports) -> None:
-    got = reports["give_up"]
-    assert got["error"] == "StreamLostError"
-    assert "did not come back within 2 s" in got["text"]
-    assert 2 <= got["seconds"] < 3.5
-
-
 def test_the_stream_room_does_not_import_torch(reports: Reports) -> None:
     assert reports["imports"]["torch"] is False

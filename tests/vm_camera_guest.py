@@ -36,7 +36,6 @@ def read_for(frames: Iterator[Frame], seconds: float) -> list[Frame]:
 
 
 PATIENT, IMPATIENT = StreamOptions(), StreamOptions(timeout_s=1.5)
-GIVING_UP = StreamOptions(timeout_s=1.5, give_up_s=2.0)
 
 
 def later(seconds: float, action: Callable[[], None]) -> threading.Timer:
@@ -206,24 +205,6 @@ def busy() -> Report:
         return report | {"first_goes_on": len(read_for(iter(stream), 0.5))}
 
 
-def give_up() -> Report:
-    notices: list[str] = []
-    with open_stream(DEVICE, GIVING_UP, on_notice=notices.append) as stream:
-        frames = iter(stream)
-        next(frames)
-        (DRIVER / "unbind").write_text("vivid.0")
-        start_s = time.monotonic()
-        try:
-            read_for(frames, 20)
-            return {"notices": notices}
-        except StreamError as error:
-            name, text = type(error).__name__, str(error)
-        finally:
-            (DRIVER / "bind").write_text("vivid.0")
-        seconds = time.monotonic() - start_s
-        return {"error": name, "text": text, "seconds": seconds, "notices": notices}
-
-
 def unplug() -> Report:
     return lost_and_back(
         lambda: void((DRIVER / "unbind").write_text("vivid.0")),
@@ -260,7 +241,6 @@ SCENARIOS: dict[str, Callable[[], Report]] = {
     "no_camera": lambda: failing("/dev/null"),
     "disconnect": lambda: lost_and_back(lambda: control("disconnect"), None),
     "unplug": unplug,
-    "give_up": give_up,
 }
 
 

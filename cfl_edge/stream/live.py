@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import final
 
-from cfl_edge.errors import StreamError, StreamFormatError, StreamLostError
+from cfl_edge.errors import StreamError, StreamFormatError
 from cfl_edge.frame.frame import Frame, Picture
 from cfl_edge.frame.region import Reduce
 from cfl_edge.notices import Notice, log_notice
@@ -121,7 +121,7 @@ class LiveStream(Stream):
     Args:
         uri: What to call it, credentials masked.
         opener: Opens the source; called in the reader thread, at each attempt.
-        options: Its `timeout_s`, for which nothing but damaged images may come, and `give_up_s`.
+        options: Its `timeout_s`, for which nothing but damaged images may come.
         on_notice: Called with one sentence a call.
         wait: Waits for the event or the seconds, and returns whether the event is set.
         clock: Returns seconds; measures how long the source was gone or damaged.
@@ -142,7 +142,7 @@ class LiveStream(Stream):
     ) -> None:
         self.uri, self.live = uri, True
         self._opener, self._on_notice = opener, on_notice
-        self._timeout_s, self._give_up_s = options.timeout_s, options.give_up_s
+        self._timeout_s = options.timeout_s
         self._reduce = options.reduce
         self._wait, self._clock = wait, clock
         self._stop = threading.Event()
@@ -203,7 +203,6 @@ class LiveStream(Stream):
         """Yield the newest frame each time, until closed.
 
         Raises:
-            StreamLostError: The source was gone for longer than `give_up_s`.
             StreamError: The stream is closed.
         """
         if self._stop.is_set():
@@ -294,9 +293,8 @@ class LiveStream(Stream):
                         raise
                     self._release()
                     lost_s = self._clock() if lost_s is None else lost_s
-                    pause_s = min(wait_s, self._left_s(error, lost_s))
-                    self._tell(f"{error.problem}; next try in {pause_s:.2g} s")
-                    self._wait(self._stop, pause_s)
+                    self._tell(f"{error.problem}; next try in {wait_s:.2g} s")
+                    self._wait(self._stop, wait_s)
                     wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                     continue
                 if came and lost_s is not None:
@@ -342,18 +340,6 @@ class LiveStream(Stream):
             return []
         self._started, self._damaged_since_s, picture = True, None, good
         return [replace(first, decode=lambda _: picture), *came]
-
-    def _left_s(self, error: StreamError, lost_s: float) -> float:
-        """Return how long to keep trying, in seconds; raise if that time is over."""
-        if self._give_up_s is None:
-            return math.inf
-        left_s = self._give_up_s - (self._clock() - lost_s)
-        if left_s <= 0:
-            raise StreamLostError(
-                f"{self.uri} did not come back within {self._give_up_s:g} s: {error.problem}",
-                hint=error.hint,
-            )
-        return left_s
 
     def _tell(self, text: str) -> None:
         with self._changed:

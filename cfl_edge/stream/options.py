@@ -33,7 +33,6 @@ class StreamOptions:
         realtime_hz: Replay a recording at this many frames per second, 0.1 to 1000, dropping
             frames when the reader falls behind. None waits for the reader.
         timeout_s: Seconds without a frame after which a live source counts as lost.
-        give_up_s: Seconds after which a lost live source is an error; None retries for ever.
         reduce: Says how far JPEGs may be shrunk while they are decoded, which takes less time.
         inbox: Where the pictures of `push://` and the events of `frigate-events://` come in; None
             where nobody sends any.
@@ -56,7 +55,6 @@ class StreamOptions:
     new_classes: bool = False
     realtime_hz: float | None = None
     timeout_s: float = STALL_S
-    give_up_s: float | None = None
     reduce: Reduce = keep_whole
     inbox: Inbox | None = None
 
