@@ -164,6 +164,27 @@ def test_a_full_disk_is_told_once_and_learning_goes_on(
     assert notices[1].startswith("published ")
 
 
+def test_a_last_file_that_fails_is_told_though_others_failed_before(
+    learner, publisher, notices, monkeypatch
+):
+    def full(path, parts, *, written):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cfl_edge.model.replacing.write_file", full)
+    publisher._begin()
+    failed = publisher.finish()
+    (notice,) = notices
+    assert notice.endswith("Nothing was replaced; trying once more")
+    assert "the disk is full" in failed.problem
+    assert failed.problem.endswith("Nothing was replaced; the model itself is saved")
+    assert failed.hint.endswith(f"; then learn again with --publish {publisher._path}")
+    monkeypatch.setattr("cfl_edge.loop.publish.write_snapshot", lambda *_, **__: 1 / 0)
+    assert "failed: ZeroDivisionError(" in publisher.finish().problem
+    monkeypatch.undo()
+    assert publisher.finish() is None
+    assert [text.partition(" ")[0] for text in notices] == ["--publish", "published"]
+
+
 def test_it_keeps_to_its_bytes_but_for_the_last_file(learner, publisher, clock, notices, tmp_path):
     publisher.budget = WriteBudget(100.0, "--publish p", "--write-x 1", notices.append, clock=clock)
     sizes = []

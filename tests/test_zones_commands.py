@@ -11,8 +11,10 @@ from command_line import SMALL, assert_error, cfl_edge
 from zone_scenes import HALVES, scene
 
 from cfl_edge import Frame
+from cfl_edge.errors import ModelWriteError
 from cfl_edge.frame.prediction import Prediction
 from cfl_edge.frame.step import Step
+from cfl_edge.loop.publish import Publisher
 from cfl_edge.loop.zones import left_over
 from cfl_edge.model.last_stream import learn_command
 from cfl_edge.model.store import Store
@@ -58,6 +60,29 @@ def test_the_next_command_is_one_for_all_zones(stream, zones, tmp_path):
     ):
         result = cfl_edge(*command, *words)
         assert result.out.splitlines()[-1] == f"next       {expected}", result.err
+
+
+def test_what_no_zone_could_publish_is_told_of_each(stream, zones, tmp_path, monkeypatch):
+    def fails(publisher):
+        return ModelWriteError(f"{publisher._path} cannot be written", hint="free some space")
+
+    monkeypatch.setattr(Publisher, "finish", fails)
+    words = (
+        "--zones",
+        zones,
+        "--model",
+        tmp_path / "model",
+        "--label",
+        "door/on",
+        "--learn-flagged",
+    )
+    published = tmp_path / "out"
+    result = cfl_edge(
+        "learn", "--stream", stream, *words, *SMALL, "--publish", published / "p.onnx"
+    )
+    assert_error(result, 4, f"{published / 'door/p.onnx'} cannot be written")
+    assert f"\nbin: {published / 'bin/p.onnx'} cannot be written; free some space\n" in result.err
+    assert "model/door/onnx/model.onnx\n" in result.out  # that is written all the same
 
 
 def test_a_model_and_zones_do_not_share_a_folder(taught, zones, stream):

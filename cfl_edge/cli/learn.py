@@ -59,10 +59,12 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
         lines += told if name is None else [f"zone       {name}", *told[:-1]]
     if settings.zones is not None:
         lines.append(f"next       {_next_of_zones(settings, learned)}")
+    failures = [(name, one.failed) for name, one in learned.items() if one.failed is not None]
+    for name, failed in failures[1:]:
+        reporter.notice(f"{name}: {failed.problem}; {failed.hint}")
     reporter.summary(fields.get(None, {"zones": fields}), lines)
-    for one in learned.values():
-        if one.failed is not None:
-            raise one.failed
+    for _, failed in failures:
+        raise failed
 
 
 def _next_of_zones(settings: LearnSettings, learned: Mapping[str | None, Learned]) -> str:

@@ -308,8 +308,8 @@ class LearnedModel:
         folder = self._settings.model
         try:
             if publisher is not None and failed is None:
-                publisher.finish()
-            if failed is None:
+                failed = publisher.finish()
+            if self.session.failed is None:
                 exported = _export(learner, self._settings, self._on_notice)
         except KeyboardInterrupt:
             self._on_notice(
@@ -317,6 +317,8 @@ class LearnedModel:
                 f"cfl-edge export {quoted(folder)} -o {quoted(folder / ONNX_FOLDER)}"
             )
         except CflEdgeError as error:
+            if failed is not None:
+                self._on_notice(failed.problem)
             again = export_command(folder / ONNX_FOLDER / MODEL_FILE)
             failed = type(error)(
                 f"{error.problem.rstrip('.')}; the model itself is saved",

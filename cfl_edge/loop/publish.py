@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cfl_edge.errors import CflEdgeError, ExportError, UsageError, quoted
+from cfl_edge.errors import CflEdgeError, ExportError, ModelWriteError, UsageError, quoted
 from cfl_edge.model.opening import irregular
 from cfl_edge.model.replacing import remove_leftovers, staged_files
 from cfl_edge.notices import Notice, counted
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cfl_edge.model.write_budget import WriteBudget
     from cfl_edge.onnx.export import Snapshot
 
+LATER = "learning goes on, next try in {every_s:.0f} s"
 EVERY_S = 60.0  # a file of 17 MB, flash memory in mind
 State = tuple[tuple[str, ...], int]  # names of the classes, and frames learned ever
 
@@ -172,12 +173,20 @@ class Publisher:
         if self._is_due():
             self._begin()
 
-    def finish(self) -> None:
-        """Publish what is not published yet, and wait for it."""
+    def finish(self) -> CflEdgeError | None:
+        """Publish what is not published yet, wait for it, and return why that failed if it did."""
         if self._writing is not None:
-            self._wait_for(self._writing)
-        if self._learner.examples and self._done != self._state():
-            self._wait_for(self._begin())
+            self._wait_for(self._writing, "trying once more")
+        if not self._learner.examples or self._done == self._state():
+            return None
+        writing = self._begin()
+        self._wait_for(writing, None)
+        if (error := writing.error) is None:
+            return None
+        hint = f"learn again with --publish {quoted(self._path)}"
+        if isinstance(error, CflEdgeError):
+            hint = f"{error.hint}; then {hint}"
+        return ModelWriteError(f"{self._failure(error)}; the model itself is saved", hint=hint)
 
     def publish(self) -> Path:
         """Publish what is learned now, wait for it, and return the file.
@@ -199,9 +208,13 @@ class Publisher:
         if self._done is not None:
             self._done = self._done[0], -1
 
-    def _wait_for(self, writing: _Writing) -> None:
+    def _wait_for(self, writing: _Writing, then: str | None = LATER) -> None:
         writing.join()
-        self._note(writing)
+        self._note(writing, then)
+
+    def _failure(self, error: Exception) -> str:
+        reason = error.problem if isinstance(error, CflEdgeError) else f"{error!r}"
+        return f"--publish {self._path} failed: {reason.rstrip('.')}"
 
     def _state(self) -> State:
         return tuple(self._learner.classes), self._learner.frames_learned
@@ -223,7 +236,7 @@ class Publisher:
         self._writing.start()
         return self._writing
 
-    def _note(self, writing: _Writing) -> None:
+    def _note(self, writing: _Writing, then: str | None = LATER) -> None:
         self._writing = None
         self._next_s = self._clock() + self._every_s
         written = writing.written.total()
@@ -237,13 +250,9 @@ class Publisher:
             self._done, self._failing = writing.state, False
             self.published += 1
             return
-        if not self._failing:
-            error = writing.error
-            reason = error.problem if isinstance(error, CflEdgeError) else f"{error!r}"
-            self._on_notice(
-                f"--publish {self._path} failed: {reason}; learning goes on, next try in "
-                f"{self._every_s:.0f} s"
-            )
+        if not self._failing and then is not None:
+            then = then.format(every_s=self._every_s)
+            self._on_notice(f"{self._failure(writing.error)}; {then}")
         self._failing = True
 
 
