@@ -11,7 +11,7 @@ from pydantic import AfterValidator, PositiveFloat, PositiveInt, model_validator
 
 from cfl_edge.config.network import FitName, RegionText, checked_region
 from cfl_edge.config.settings import Device, ModelSettings, Option, Reject, Settings, Stream
-from cfl_edge.errors import UsageError, quoted
+from cfl_edge.errors import UsageError
 from cfl_edge.text import nfc
 
 KnownClass = Annotated[str, AfterValidator(nfc)]
@@ -94,7 +94,7 @@ class UndoSettings(ReachSettings):
     @property
     def command(self) -> str:
         """Of undo."""
-        return f"cfl-edge undo {quoted(self.model)}"
+        return shlex.join(["cfl-edge", "undo", str(self.model)])
 
 
 class SplitSettings(ReachSettings):
