@@ -15,7 +15,7 @@ learn: $(VENV)/learn.stamp
 	$(BIN)/cfl-edge learn --stream '$(STREAM)' --model '$(MODEL)' $(if $(LABEL),--label '$(LABEL)')
 
 test: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(( $$(nproc) + 1 )) --dist worksteal  # some tests wait
 
 bench: $(VENV)/pretrained.stamp
 	$(BIN)/cfl-edge bench memory
