@@ -15,8 +15,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Under nohup, as a CI job may be started, a hangup would be ignored.
+# Under nohup a hangup would be ignored, in the background of a script Ctrl-C.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On a busy machine examples come slowly, which says nothing about the code.
 hypothesis_settings.register_profile(
