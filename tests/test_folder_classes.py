@@ -232,6 +232,28 @@ def test_one_class_that_holds_several_folders_is_pointed_out(tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("stream", "tries"),
+    [
+        ("train/my cat", "--stream {}/train, where my cat is one of its class folders"),
+        ("train/my cat/*.png", "--stream {}/train, where my cat is one of its class folders"),
+        ("clips", "--stream {}/clips/bottle.mp4, as a clip alone is labelled by its name"),
+    ],
+)
+def test_images_that_no_folder_labels_are_refused(stream, tries, tmp_path: Path) -> None:
+    """Else nothing was learned, and the same command was proposed again."""
+    draw_all(tmp_path, "train/my cat/1.png", "train/dog/1.png", "clips/cover.png")
+    write_clip(tmp_path / "clips" / "bottle.mp4", 3)
+    learning = ("learn", "--stream", tmp_path / stream, "--model", tmp_path / "m", *SMALL)
+    result = cfl_edge(*learning, "--labels-from", "dirs")
+    assert_error(result, 4, "holds no image with a label, expected one subfolder per class")
+    name = "clips" if stream == "clips" else "'my cat'"
+    tries = tries.format(tmp_path)
+    assert result.err.endswith(f"try: {tries}; or --label {name}, where all show the same\n")
+    if "*" not in stream:  # which labels are wanted was not said: next is what can be learned
+        assert cfl_edge(*learning).out.endswith(f" --label {name}\n")
+
+
 # only --labels-from dirs makes a name a label
 
 

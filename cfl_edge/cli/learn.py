@@ -217,10 +217,14 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     elif settings.ui:
         command = again
     else:
-        kind = "dirs" if os.path.isdir(settings.stream) else "keys"
-        labels = f"--labels-from {settings.labels_from or default_labels(settings) or kind}"
-        if settings.label is not None:
-            labels = f"--label {shlex.quote(settings.label)}"
+        place = Path(os.path.abspath(settings.stream))
+        kind = settings.labels_from or default_labels(settings)
+        labels = f"--labels-from {kind or ('dirs' if place.is_dir() else 'keys')}"
+        label = settings.label
+        if kind is None and place.is_dir() and not any(one.is_dir() for one in place.iterdir()):
+            label = label or place.name
+        if label is not None:
+            labels = f"--label {shlex.quote(label)}"
         command = f"{again} {labels}"
     if summary.withheld and not summary.classes:
         command += " --learn-flagged"

@@ -21,8 +21,8 @@ else:
     LearnerName = Literal[tuple(LEARNERS)]
 LabelsFrom = Literal["dirs", "keys", "http", "serial"]
 LABELS_FROM = Option(
-    "Where labels come from: dirs (name of the subfolder or clip), keys (hold a key), http (POST "
-    "/api/v1/label), serial (buttons of the board).",
+    "Where labels come from: dirs (name of the subfolder, or of the clip that is the stream), keys "
+    "(hold a key), http (POST /api/v1/label), serial (buttons of the board).",
     metavar="SOURCE",
 )
 
@@ -169,7 +169,8 @@ class RunSettings(Settings):
     labels_from: Annotated[
         Literal["dirs"] | None,
         Option(
-            "Compare the answers with labels: dirs (name of the subfolder or clip).",
+            "Compare the answers with labels: dirs (name of the subfolder, or of the clip that is "
+            "the stream).",
             metavar="dirs",
             default="only the labels that demo: and boards bring",
         ),

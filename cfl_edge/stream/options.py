@@ -27,8 +27,8 @@ class StreamOptions:
         epochs: How many times a folder or a video file is read, at least 1; None reads any
             recording again and again, until the stream is closed.
         seed: Random seed of the shuffling and of the demo, at least 0.
-        labels: Whether names are labels: of an image its class folder, of a clip its own name.
-            False gives the frames of files no label, and any folder is read.
+        labels: Whether names are labels: of an image its class folder, of a clip that is the
+            stream its own name. False gives the frames of files no label, and any folder is read.
         new_classes: Whether labels become classes: `is_new` of `cfl_edge.names.check_name`.
         realtime_hz: Replay a recording at this many frames per second, 0.1 to 1000, dropping
             frames when the reader falls behind. None waits for the reader.

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from cfl_edge.errors import DataError
+from cfl_edge.errors import DataError, quoted
 from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, counted
 from cfl_edge.stream.files.listing import Listing, natural_key, printable
@@ -54,17 +54,19 @@ def check_classes(listing: Listing, on_notice: Notice, is_new: bool = False) -> 
     Args:
         listing: Of a folder or a glob.
         on_notice: Told of folders without an image, and of a single class that looks like several.
-        is_new: See `cfl_edge.names.check_name`.
+        is_new: Whether they are learned from; see `cfl_edge.names.check_name`.
 
     Raises:
-        DataError: A folder has a name that no class can have, or the folders are the parts of a
-            data set.
+        DataError: A folder has a name that no class can have, the folders are the parts of a
+            data set, or there is none to learn from.
     """
     below: dict[str, set[str]] = {}  # of each first folder, the folders in it; "" for images
     for name in listing.names:
         first, *rest = name.split(os.sep)
         if rest:
             below.setdefault(first, set()).add(rest[0] if len(rest) > 1 else "")
+    if is_new and not below:
+        raise _flat_error(listing)
     for first in below:
         source = f"{listing.path}: the class folder"
         check_name(first, source=source, kind=DataError, is_new=is_new)
@@ -85,6 +87,19 @@ def check_classes(listing: Listing, on_notice: Notice, is_new: bool = False) -> 
             f"{counted(len(below[only]), 'folder')} in it; where those are the classes, give "
             f"{printable(os.path.join(listing.root, only))}"
         )
+
+
+def _flat_error(listing: Listing) -> DataError:
+    name = printable(os.path.basename(os.path.abspath(listing.root)))
+    above = printable(os.path.normpath(os.path.join(listing.root, os.pardir)))
+    hint = f"--stream {quoted(above)}, where {name} is one of its class folders; "
+    if listing.clips:
+        clip = printable(os.path.join(listing.root, min(listing.clips, key=natural_key)))
+        hint = f"--stream {quoted(clip)}, as a clip alone is labelled by its name; "
+    return DataError(
+        f"{listing.path} holds no image with a label, expected one subfolder per class",
+        hint=f"{hint}or --label {quoted(name)}, where all show the same",
+    )
 
 
 def _parts_error(listing: Listing, parts: dict[str, str], deep: dict[str, str]) -> DataError:
