@@ -237,9 +237,11 @@ def test_a_folder_that_is_learned_from_again_is_told(data, tmp_path):
     assert not any("again" in text for text in demo.notices)
 
 
-def test_pictures_moved_to_another_class_are_told_until_undone(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("journal_mib", [8, 0.05])  # of 0.05, a segment holds eight pictures
+def test_moved_pictures_are_told_until_undone(data, tmp_path, monkeypatch, journal_mib):
     data, model = shutil.copytree(data, tmp_path / "data"), tmp_path / "m"
-    learn(data, model, *SMALL)
+    small = (*SMALL, "--journal-mib", journal_mib)
+    learn(data, model, *small)
     for picture in sorted((data / "left").iterdir())[:2]:
         picture.rename(data / "above" / f"moved-{picture.name}")
     undo = f"cfl-edge undo {model} --frames 24"
@@ -247,15 +249,15 @@ def test_pictures_moved_to_another_class_are_told_until_undone(data, tmp_path, m
         "2 frames had another class before, and the model has learned both: left, now above 2; "
         f"to learn what they are now alone: {undo}, then learn again"
     )
-    assert told in learn(data, model, *SMALL).notices
+    assert told in learn(data, model, *small).notices
     assert cfl_edge(*shlex.split(undo)[1:]).code == 0
-    again = learn(data, model, *SMALL)
+    again = learn(data, model, *small)
     assert not any("had another class" in text for text in again.notices)
     assert again.summary["samples"] == {"above": 18, "left": 6}
     (data / "left/7.png").rename(data / "above/7-moved.png")
     monkeypatch.setattr(Journal, "reach", lambda journal: 3)  # undo has nothing to begin from
     anew = f"left, now above 1; to learn what they are now alone: learn again with --model {model}-"
-    assert any(anew in text for text in learn(data, model, *SMALL).notices)
+    assert any(anew in text for text in learn(data, model, *small).notices)
 
 
 def test_a_class_with_few_frames_beside_many_is_told(tmp_path):

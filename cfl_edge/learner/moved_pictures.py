@@ -21,7 +21,7 @@ def moved_pictures(journal: Journal) -> tuple[Counter[tuple[int, int]], int]:
         The counts, by class indices, and how many frames ago the first of them was learned.
     """
     seen = [
-        (hash(b"".join(array.tobytes() for array in entry.arrays.values())), entry.label)
+        (hash(tuple((name, a.tobytes()) for name, a in sorted(entry.arrays.items()))), entry.label)
         for entry in journal.entries(journal.start, journal.end)
     ]
     first_new = len(seen)
