@@ -44,6 +44,12 @@ def test_whom_to_give_a_folder_that_does_not_exist(tmp_path):
     assert existing(tmp_path / "a" / "b") == tmp_path
 
 
+def test_a_folder_of_ones_own_needs_no_other_owner(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda place, mode: False)  # as if read-only: root may all
+    error = write_error(PermissionError(13, "Permission denied"), tmp_path / "a" / "b")
+    assert error.hint == f"chmod u+w {tmp_path}, or name a place of your own"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
 def test_a_folder_that_may_not_be_searched(tmp_path):
     tmp_path.chmod(0)

@@ -101,7 +101,7 @@ def test_commands_in_hints_are_right(hints, monkeypatch) -> None:
     [
         ["learn"],
         ["teach", "--model", "my models/x", "--ui-port", "0"],
-        ["export", "m", "--int8"],
+        ["run", "m", "--watch"],
         ["evaluate", "m", "--plot", "a.png"],
         ["classes", "merge", "m", "a", "b c"],
         ["classes", "split", "m", "a", "--frames", "3"],
@@ -117,11 +117,6 @@ def test_what_is_missing_is_added_to_what_was_typed(words, monkeypatch) -> None:
     monkeypatch.setattr("cfl_edge.cli.declare.load", load_only)
     with pytest.raises(Parsed):
         command_line().main(proposed, prog_name="cfl-edge", standalone_mode=False)
-
-
-def test_an_export_is_proposed_beside_its_model() -> None:
-    hint = "try: cfl-edge export 'my models/x' --out 'my models/x'/onnx\n"
-    assert cfl_edge("export", "my models/x").err.endswith(hint)
 
 
 @pytest.mark.parametrize(

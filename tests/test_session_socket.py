@@ -159,7 +159,7 @@ def test_export(taught):
         "labels     out/labels.txt",
     ]
     assert Path("out/labels.txt").read_text() == "above\nleft\nover\n"
-    fields = cfl_edge("export", taught, "-o", taught / "onnx", "--json").summary
+    fields = cfl_edge("export", taught, "--json").summary
     assert fields["model"] == "model/onnx/model.onnx"
     assert fields.keys() == {"model", "classifier", "labels", "max_difference", "seconds"}
     renamed = cfl_edge("classes", "rename", taught, "over", "lid", "--onnx", "out", "--json")

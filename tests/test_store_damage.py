@@ -238,6 +238,11 @@ def test_nothing_there(tmp_path):
     with pytest.raises(ModelNotFoundError, match="holds no model"):
         Store(tmp_path).load()
     (tmp_path / "file").write_text("x")
+    with pytest.raises(ModelNotFoundError, match="holds no model") as caught:
+        Store(tmp_path).load()
+    place = tmp_path / "model"  # beside other files, where none may be made
+    assert caught.value.hint == f"cfl-edge teach --stream demo: --model {place} makes one"
+    Store(place).require_usable()
     with pytest.raises(ModelNotFoundError, match="is a file"):
         Store(tmp_path / "file").load()
     assert not Store(tmp_path / "file").exists()

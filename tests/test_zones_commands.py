@@ -94,6 +94,7 @@ def test_a_model_and_zones_do_not_share_a_folder(taught, zones, stream):
     for words in (
         ("undo", taught / "model", "--hold"),
         ("export", taught / "model", "-o", "x"),
+        ("export", taught / "model"),
         ("evaluate", taught / "model", "--data", "demo:?frames=1"),
     ):
         result = cfl_edge(*words)

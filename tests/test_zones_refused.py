@@ -76,6 +76,12 @@ def test_what_does_not_go_with_zones(zones, tmp_path, options, words):
     assert_error(cfl_edge("learn", "--stream", "demo:", *asked, *options), 2, words)
 
 
+def test_a_label_to_post_is_json(zones, tmp_path):
+    asked = ("--zones", zones, "--model", tmp_path / "model", "--labels-from", "dirs")
+    hint = '--labels-from http, then POST {"label": "door/open"} to /api/v1/label\n'
+    assert cfl_edge("learn", "--stream", "demo:", *asked).err.endswith(f"try: {hint}")
+
+
 def test_what_the_zones_share_is_divided(zones, tmp_path):
     asked = settings(
         "demo:",

@@ -21,14 +21,14 @@ class ExportSettings(ModelSettings):
     """Every option of `cfl-edge export`."""
 
     out: Annotated[
-        Path,
+        Path | None,
         Option(
             "Folder for the ONNX files.",
             metavar="DIR",
+            default="onnx in the model folder",
             flags=("--out", "-o"),
-            example="{model}/onnx",
         ),
-    ]
+    ] = None
     int8: Annotated[
         bool, Option("Also write model-int8.onnx: smaller; only if accuracy stays within 1 point.")
     ] = False
@@ -50,10 +50,11 @@ def export(settings: ExportSettings, reporter: Reporter) -> None:
                 f"{name} {value} is for --int8, which is not given",
                 hint=f"add --int8, or leave {name} away",
             )
-    if settings.out.suffix == ".onnx" and not settings.out.is_dir():
+    out = settings.out
+    if out is not None and out.suffix == ".onnx" and not out.is_dir():
         raise UsageError(
-            f"-o is {settings.out}, the name of a file, expected a folder: three files are written",
-            hint=f"-o {quoted(settings.out.with_suffix(''))}",
+            f"-o is {out}, the name of a file, expected a folder: three files are written",
+            hint=f"-o {quoted(out.with_suffix(''))}",
         )
     fields, quantised = _export(settings, reporter)
     lines = [
@@ -80,8 +81,9 @@ def _export(
     Quantising takes minutes: the session only saves for it, and learns on.
     """
     from cfl_edge.loop.ask import ask, connect
+    from cfl_edge.model.store import ONNX_FOLDER
 
-    model, out = settings.model, settings.out
+    model, out = settings.model, settings.out or settings.model / ONNX_FOLDER
     if settings.int8:
         from cfl_edge.loop.export import Int8Options, export_model
 

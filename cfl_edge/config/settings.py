@@ -11,7 +11,6 @@ import difflib
 import shlex
 import tomllib
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -65,8 +64,7 @@ class Option:
         metavar: The placeholder of its value: a unit such as `MIB`, or a kind such as `URI`.
         default: What None stands for, as text: "the model's, else 16".
         flags: Its names where they do not follow from the field's: `("--out", "-o")`.
-        example: A value that hints show where there is no default; a name in braces, as in
-            `{model}/onnx`, stands for the value of that option.
+        example: A value that hints show where there is no default.
         positional: Whether it is an argument rather than an option.
         hidden: Whether `--help` leaves it out: of a command that sets it itself.
     """
@@ -348,9 +346,6 @@ def explained(
     name, hint = _in_hints(key, field, command, origins)
     if first["type"] == "missing":
         if example := option_of(field).example:
-            quoted = {name: shlex.quote(str(value)) for name, value in first["input"].items()}
-            with suppress(KeyError):  # that is missing as well
-                example = example.format_map(quoted)
             hint = f"cfl-edge {command}{typed} {flags_of(key, field)[0]} {example}"
         return UsageError(f"{name} is missing", hint=hint)
     # A value of several kinds ("auto" or a number) has a complaint of each.

@@ -5,6 +5,7 @@ They share the stream, and take turns at each frame; everything else is as with 
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -122,7 +123,7 @@ def _check(settings: LearnSettings, names: Sequence[str]) -> None:
         raise UsageError(
             f"--labels-from {settings.labels_from} names one class at a time, and {settings.zones} "
             f"has zones: expected http, serial or --ui, or --label {example}",
-            hint=f"--labels-from http, then POST {{'label': '{example}'}}",
+            hint=f"--labels-from http, then POST {json.dumps({'label': example})} to /api/v1/label",
         )
     zone, _, name = (settings.label or example).partition("/")
     if zone not in names or not name:

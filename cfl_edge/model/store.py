@@ -122,12 +122,7 @@ class Store:
             raise write_error(NotADirectoryError(errno.ENOTDIR, ""), self.folder)
         if self._checkpoints():
             return
-        foreign = [
-            name
-            for name in self._names()
-            if name not in _NOT_FOREIGN and not name.startswith(TEMPORARY)
-        ]
-        if foreign:
+        if foreign := self._foreign():
             self._refuse_zones()
             more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
             raise ModelError(
@@ -181,9 +176,10 @@ class Store:
             )
         self._refuse_zones()
         reason = "holds no model" if os.path.exists(self.folder) else "does not exist"
+        place = self.folder / "model" if self._foreign() else self.folder
         raise ModelNotFoundError(
             f"{self.folder} {reason}",
-            hint=f"cfl-edge teach --stream demo: --model {shlex.quote(str(self.folder))} makes one",
+            hint=f"cfl-edge teach --stream demo: --model {quoted(place)} makes one",
         )
 
     def numbers(self) -> list[int]:
@@ -341,6 +337,14 @@ class Store:
                 hint=f"the same command with {shlex.quote(str(one))}; "
                 f"{learn_command(one)} goes on teaching" + " all of them" * is_zone(one),
             )
+
+    def _foreign(self) -> list[str]:
+        """Return the names of files that are no part of a model."""
+        return [
+            name
+            for name in self._names()
+            if name not in _NOT_FOREIGN and not name.startswith(TEMPORARY)
+        ]
 
     def _names(self) -> list[str]:
         try:

@@ -55,7 +55,10 @@ def write_error(
         hint = "quota -s shows your limit; free some space, or name a place on another disk"
     elif error.errno in {errno.EACCES, errno.EPERM}:
         reason = "you may not write there"
-        hint = f"sudo chown -R $USER {quoted(existing(target))}, or name a place of your own"
+        place, command = existing(target), "sudo chown -R $USER"
+        if os.stat(place).st_uid == os.geteuid() and not os.access(place, os.W_OK):
+            command = "chmod u+w"
+        hint = f"{command} {quoted(place)}, or name a place of your own"
     elif error.errno == errno.EROFS:
         reason = "its file system is read-only"
         hint = "remount it writable, or name a place on another disk"
