@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from command_line import contents
+from command_line import cfl_edge, contents
 from lessons import Lesson, alternating, assert_alike, oracle, undo
 
 from cfl_edge.config.models import SplitSettings, UndoSettings
@@ -173,6 +173,41 @@ def test_refusals_leave_the_model_as_it_was(lesson, options, error, message):
     with pytest.raises(error, match=message):
         split(lesson.folder, **{**names, **options})
     assert contents(lesson.folder) == before
+
+
+def test_a_hint_reaches_the_newest_frame_of_the_class_and_no_further(lesson):
+    lesson.run(alternating(6) + ["left"] * 3)
+    command = f"cfl-edge classes split {lesson.folder} above --into over --frames"
+    with pytest.raises(DataError) as told:
+        split(lesson.folder, "above", "over", frames=2)
+    hint = f"{command} 5 moves the newest one that was, and a larger number moves more"
+    assert told.value.hint == hint
+    assert split(lesson.folder, "above", "over", frames=5).moved == {"above": 1}
+
+
+def test_a_class_that_the_journal_no_longer_has_is_taught_anew(lesson, monkeypatch):
+    lesson.run(["above"] * 3 + ["left"] * 4)
+    monkeypatch.setattr(Journal, "reach", lambda journal: 4)  # of the seven
+    with pytest.raises(DataError) as told:
+        split(lesson.folder, "above", "over", frames=2)
+    assert told.value.hint == (
+        "teach it anew: the journal reaches back 4 frames, and none of them was learned as 'above'"
+    )
+
+
+def test_a_part_of_a_class_goes_to_another_by_way_of_a_new_one(lesson):
+    """A merge of the two would take all of it."""
+    lesson.run(alternating(10))
+    with pytest.raises(DataError) as told:
+        split(lesson.folder, "above", "left", frames=4)
+    merge = f"cfl-edge classes merge {lesson.folder} left NEW --into left"
+    assert told.value.hint == f"--into NEW, a new name; then {merge}"
+    split(lesson.folder, "above", "NEW", frames=4)
+    assert cfl_edge(*merge.split()[1:]).code == 0
+    assert lesson.load().samples() == {"left": 7, "above": 3}
+    with pytest.raises(DataError) as told:
+        split(lesson.folder, "above", "above", frames=4)
+    assert told.value.hint == "--into NEW"
 
 
 def test_no_model(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfl_edge.config.models import ReachSettings, SplitSettings
-from cfl_edge.errors import DataError
+from cfl_edge.errors import DataError, quoted
 from cfl_edge.learner.classes import Counts, counts_of, patch_exported, says_what_is_new
 from cfl_edge.learner.rewind import keep_examples, learn_again, rewind, saved_examples
 from cfl_edge.model import class_table
@@ -81,7 +81,9 @@ def split(model: OpenModel, asked: SplitSettings, *, on_notice: Notice = log_not
     name, into = asked.name, asked.into
     with model.changing() as saved:
         class_table.require_known(saved, name)
-        class_table.require_unknown(saved, into)
+        merge = f"cfl-edge classes merge {quoted(asked.model)} {quoted(into)} NEW"
+        hint = f"--into NEW, a new name; then {merge} --into {quoted(into)}"
+        class_table.require_unknown(saved, into, hint=hint if into != name else "--into NEW")
         task = _Task(model, saved, asked, asked.command, f"was learned as {name!r}", on_notice)
         return _relearn(task, into, lambda _, label: label == name, onnx=asked.onnx)
 
@@ -141,12 +143,19 @@ def _relearn(
     after = [label if is_meant(i, old) else old for i, old in enumerate(before, back.cut + 1)]
     moved = Counter(old for old, new in zip(before, after, strict=True) if old != new)
     if not moved:
-        reach = back.journal.reach()
+        journal, reach = back.journal, counted(back.journal.reach(), "frame")
+        first = journal.end - journal.reach()
+        older = enumerate(journal.entries(first, journal.end), first + 1)
+        meant = [i for i, entry in older if is_meant(i, back.names[entry.label])]
+        hint = f"older frames: the journal reaches back {reach}"
+        if not meant:
+            hint = f"teach it anew: the journal reaches back {reach}, and none of them {task.what}"
+        elif task.command:
+            moving = f"{task.command} --frames {journal.end - meant[-1] + 1} moves the newest one"
+            hint = f"{moving} that was, and a larger number moves more"
         raise DataError(
             f"{store.folder}: none of the last {counted(back.count, 'frame')} {task.what}",
-            hint=f"{task.command} --frames {reach}"
-            if task.command
-            else f"older frames: the journal reaches back {counted(reach, 'frame')}",
+            hint=hint,
         )
     how = f"{moved.total()} of them as {label!r}" if label else f"without {moved.total()} of them"
     on_notice(f"learning {counted(back.count, 'frame')} again, {how}")

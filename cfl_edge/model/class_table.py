@@ -86,8 +86,13 @@ def require_known(saved: Saved, name: str) -> int:
     return classes.index(name)
 
 
-def require_unknown(saved: Saved, name: str) -> None:
+def require_unknown(saved: Saved, name: str, *, hint: str | None = None) -> None:
     """Refuse a name that is taken.
+
+    Args:
+        saved: The model.
+        name: Of a class to be.
+        hint: Of the error, instead of another name or a merge of the whole classes.
 
     Raises:
         DataError: The class exists.
@@ -95,7 +100,7 @@ def require_unknown(saved: Saved, name: str) -> None:
     if name in saved.manifest["classes"]:
         raise DataError(
             f"The model has a class {name!r} already",
-            hint=f"another name, or merge with {name!r}",
+            hint=hint or f"another name, or merge with {name!r}",
         )
 
 
