@@ -106,6 +106,30 @@ def test_class_changes(algorithm):
     back.recalibrate()
 
 
+DEFAULT = {"cfl": {}, "joint": {}}  # with a backbone, whose statistics are solved when loaded
+
+
+@pytest.mark.parametrize("algorithm", [each for each in OTHERS if each != "joint"] + [*DEFAULT])
+def test_classes_without_samples_alone_are_no_answer(algorithm):
+    dark = np.zeros((16, 16, 3), np.uint8)
+    small = {**SMALL, "layers": "8,16"}
+    learner = Learner(LearnerConfig(**DEFAULT.get(algorithm, small), learner=algorithm))
+    added = stored(learner)
+    class_table.add(added, "white")
+    back = Learner.from_saved(added)
+    assert back.predict_one(dark).label is None
+    back.learn_one(dark, "dark")
+    back.recalibrate()  # the pending step of those that take one
+    assert back.predict_one(dark).label == "dark"
+    removed = stored(back)
+    class_table.remove(removed, "dark")
+    back = Learner.from_saved(removed)
+    assert back.predict_one(dark).label is None
+    back.learn_one(dark, "white")
+    back.recalibrate()
+    assert back.predict_one(dark).label == "white"
+
+
 @pytest.mark.parametrize("algorithm", ["ncm", "imprint", "slda"])
 def test_merged_statistics_are_those_of_samples_seen_together(algorithm):
     x, labels = blobs()

@@ -172,6 +172,16 @@ def test_an_added_class_stays_and_the_journal_follows_the_order_of_the_classes(l
     assert undo(lesson.folder, frames=11).samples == {"over": 0}
 
 
+def test_a_class_that_was_added_stays_where_a_split_is_undone(lesson):
+    lesson.run(["above"] * 11)
+    change(lesson, "add", [], "over")
+    asked = SplitSettings(model=lesson.folder, name="above", into="right", frames=3)
+    split(FolderModel(lesson.folder), asked)
+    assert undo(lesson.folder, frames=3).classes_gone == ["right"]
+    assert undo(lesson.folder, frames=2).samples == {"above": 6, "over": 0}
+    assert undo(lesson.folder, frames=6).samples == {"over": 0}
+
+
 FOUR = ["above", "left", "over", "right"]
 
 

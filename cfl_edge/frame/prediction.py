@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.defaults import UNKNOWN
+from cfl_edge.defaults import NEVER, UNKNOWN
 from cfl_edge.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
@@ -65,7 +65,7 @@ def predict_label(
     """Turn the scores of one image into an answer.
 
     Args:
-        scores: float32, shape (Z,), Z >= 0.
+        scores: float32, shape (Z,), Z >= 0. Where no class has samples there is no label.
         classes: Names of the Z classes.
         unknown: Score of being none of the classes, 0 to 1; nan where nothing can be said.
         reject: Answer `unknown` above this score, 0 to 1; None always answers with a class.
@@ -86,7 +86,7 @@ def predict_label(
     novelty = float(unknown) if np.isfinite(unknown) else None
     rejected = reject is not None and novelty is not None and novelty > reject
     nearest, score = None, None
-    if len(scores):
+    if len(scores) and scores.max() > NEVER / 2:  # or every class was added alone
         probabilities = softmax(scores)
         best = int(probabilities.argmax())
         nearest, score = classes[best], float(probabilities[best])

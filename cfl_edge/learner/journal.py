@@ -315,7 +315,10 @@ class Journal:
         """
         if list(numbers) != list(range(len(numbers))):
             for segment in self.segments:
-                segment.arrays["labels"] = np.array(numbers, np.int32)[segment.arrays["labels"]]
+                labels = segment.arrays["labels"].copy()  # it may be a file's, read only
+                # Behind them may stand frames that were undone.
+                labels[: segment.count] = np.array(numbers, np.int32)[labels[: segment.count]]
+                segment.arrays["labels"] = labels
 
     def thin(self) -> set[int]:
         """Choose the bases to keep, and return their checkpoints.

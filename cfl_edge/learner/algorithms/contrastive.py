@@ -303,12 +303,13 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         """Take the distances, and what is expected of them, from what was loaded."""
         self._since_refresh = max(self._since_refresh, 0)
         self._recalibrated_at = self.trainer.steps
-        if self.seen:
-            if self.joint is not None:
-                self.joint.prepare()
-                if changed:
-                    self.joint.measure()
-            self._refresh_distances()
+        if not known_classes(self.statistics).any():  # of classes that were added alone
+            return
+        if self.joint is not None:
+            self.joint.prepare()
+            if changed:
+                self.joint.measure()
+        self._refresh_distances()
 
 
 def build(inputs: AlgorithmInputs) -> Algorithm:

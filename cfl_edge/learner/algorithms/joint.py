@@ -97,7 +97,7 @@ class JointAlgorithm(Linear, FrozenAlgorithm):
 
     def loaded(self, *, changed: bool) -> None:
         """Take the distance from what was loaded; solve anew where classes were merged since."""
-        if not self.seen:
+        if not self.joint.known.any():  # of classes that were added alone
             return
         self.joint.prepare()
         if changed:

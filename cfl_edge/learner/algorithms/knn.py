@@ -117,6 +117,8 @@ class NearestNeighbours(HeldOut, ClassifierAlgorithm):
 
         Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", 2022.
         """
+        if not len(self.replay):
+            return encoded.h0.new_full((len(encoded.h0),), torch.nan)
         return 1 - self._nearest(F.normalize(self.reading.read(encoded)))[0][:, -1]
 
     def held_out(self, x: Tensor, targets: Tensor, copies: Tensor) -> Tensor:
@@ -135,7 +137,7 @@ class NearestNeighbours(HeldOut, ClassifierAlgorithm):
         """Return the log of each class's share of the votes, (N, Z)."""
         classes = len(self.replay.offered)
         if not len(self.replay):
-            return encoded.h0.new_zeros(len(encoded.h0), classes)
+            return encoded.h0.new_full((len(encoded.h0), classes), NEVER)
         nearest, found = self._nearest(F.normalize(self.reading.read(encoded)))
         labels = torch.tensor(self.replay.labels, device=self.device)
         scores = vote_scores(nearest, labels[found], classes)
