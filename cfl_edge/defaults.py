@@ -37,6 +37,7 @@ LABELS_PORT = 8765
 UI_HOST, UI_PORT = "127.0.0.1", 8080
 PICTURE_PX = 640  # longest side of the page's live picture: sharp on a phone, 20 to 40 kB
 FLEET_PORT = 8000  # Flower's own
+MOST_SECONDS = 86_400.0  # of a label that ends by itself, and back in time: a day
 RING_S = 10.0  # a person reacts within a second and names a thing within a few
 SLOWEST_HZ = 0.1  # a frame in ten seconds: time-lapse cameras
 FASTEST_HZ = 1000.0  # above any camera's, and the shortest time that Linux waits for precisely

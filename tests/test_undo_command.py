@@ -55,6 +55,8 @@ def test_the_command(taught):
     )
     assert_error(cfl_edge("undo", taught, "--frames", 99), 4, "reaches back 15 frames")
     assert_error(cfl_edge("undo", taught), 2, "none of --seconds, --frames and --hold")
+    day = cfl_edge("undo", taught, "--seconds", 100_000).err
+    assert day == "error: --seconds is '100000', expected at most 86400\n  try: --seconds 30\n"
     assert cfl_edge("undo", taught, "--frames", 0).err.endswith("try: --frames 50\n")
 
 

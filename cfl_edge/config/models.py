@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
-from pydantic import AfterValidator, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from cfl_edge.config.network import FitName, RegionText, checked_region
 from cfl_edge.config.settings import Device, ModelSettings, Option, Reject, Settings, Stream
+from cfl_edge.defaults import MOST_SECONDS
 from cfl_edge.errors import UsageError
 from cfl_edge.text import nfc
 
@@ -51,7 +52,7 @@ class ReachSettings(ModelSettings, ABC):
     verb: ClassVar[str]
 
     seconds: Annotated[
-        PositiveFloat | None,
+        Annotated[float, Field(gt=0, le=MOST_SECONDS)] | None,
         Option(
             "What was learned in the last S seconds by the clock; once a session has ended, in the "
             "S seconds up to its last learned frame.",

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection
 from typing import final
 
-MOST_HOLD_S = 86_400.0  # of a label that ends by itself
 HEARTBEAT_S = 1.0  # of a label that lasts as long as somebody asks for it again
 
 

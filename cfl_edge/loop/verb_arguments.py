@@ -9,10 +9,9 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cfl_edge.config.settings import expected
-from cfl_edge.defaults import DeviceName
+from cfl_edge.defaults import MOST_SECONDS, DeviceName
 from cfl_edge.errors import UsageError
 from cfl_edge.frame.region import Fit
-from cfl_edge.labels.hold import MOST_HOLD_S
 from cfl_edge.names import check_name
 from cfl_edge.stream.finder import MAX_BYTES
 from cfl_edge.text import nfc, visible
@@ -46,7 +45,7 @@ def _path(text: str) -> str:
 NewName = Annotated[str, AfterValidator(_name)]
 KnownName = Annotated[str, AfterValidator(nfc)]
 LocalPath = Annotated[str, AfterValidator(_path)]
-Seconds = Annotated[float, Field(gt=0, le=MOST_HOLD_S, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0, le=1 << 53)]
 FrameNumber = Annotated[int, Field(ge=0, le=1 << 53)]
 
@@ -119,7 +118,7 @@ class LabelFrame(Arguments):
 
     label: NewName
     frame: FrameNumber | None = None
-    seconds_ago: Annotated[float, Field(ge=0, le=MOST_HOLD_S, allow_inf_nan=False)] | None = None
+    seconds_ago: Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)] | None = None
 
 
 class LabelPicture(Arguments):
