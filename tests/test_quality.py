@@ -283,13 +283,23 @@ def test_a_dark_frame_says_nothing_of_its_label(teaching):
 def test_a_wrong_label_after_enough_right_ones():
     learner, seen = new_learner(), []
     right = [frame(i, ("above", "left")[i % 2]) for i in range(2 * KNOWN_FRAMES + 8)]
-    wrong = Frame(right[0].image, timestamp_s=1e3, index=len(right), label="left")
-    stream = Script(*right, wrong, *right[:6])
+    wrong = Frame(right[0].image, 1e3, len(right), label="left", name="left/7 \udce9.png")
+    stream, told = Script(*right, wrong, *right[:6]), []
     summary = learn_stream(
-        stream, FrameLabels.of_stream(), learner, save=lambda: None, on_step=seen.append
+        stream,
+        FrameLabels.of_stream(),
+        learner,
+        save=lambda: None,
+        on_step=seen.append,
+        on_notice=told.append,
     )
     assert seen[len(right)].lesson.flags == ("conflict",)
     assert (summary.withheld, summary.flagged) == (1, {"conflict": 1})
+    [notice] = told
+    number = len(right)
+    assert notice.startswith(
+        f"frame {number} (left/7 \\udce9.png) is labelled left, but looks like above: such frames"
+    )
 
 
 def shown(step):

@@ -20,12 +20,14 @@ class Seen:
         prediction: Class predicted when the frame came; None while there was none.
         excluded: Classes that this prediction ruled out, see `excluded_classes`.
         quality: Quality of its image.
+        name: The file that it comes from; empty for a camera.
     """
 
     encoded: Encoded
     prediction: str | None
     excluded: frozenset[str]
     quality: Quality
+    name: str = ""
 
 
 def tensor_bytes(encoded: Encoded) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import final
 
 from cfl_edge.core.allocator import drop_idle_code, return_freed_memory
@@ -89,10 +90,11 @@ class Learning(Work):
         learned_before, kept = teaching.learned, None
         if glance.looked:
             excluded, quality = answering.excluded(prediction), self._gate.check(cut.content)
-            self._seen = Seen(encoded, prediction.label, excluded, quality)
+            self._seen = Seen(encoded, prediction.label, excluded, quality, frame.name)
             kept = teaching.take(frame, self._seen, self._pace.budget_s)
         else:
-            seen = self._seen if glance.is_same else None
+            same = self._seen if glance.is_same else None
+            seen = same and replace(same, name=frame.name)
             teaching.pass_over(frame, seen, self._pace.budget_s)
         learned = teaching.learned > learned_before
         is_free = not learned and not teaching.hold.paused

@@ -26,6 +26,7 @@ from cfl_edge.loop.metrics import Prequential
 from cfl_edge.loop.quality import quality, withheld_notice
 from cfl_edge.loop.taught import Taught
 from cfl_edge.notices import Notice
+from cfl_edge.text import visible
 
 FIRST_PICTURE = 1 << 52  # number of a picture that is no frame: above them, exact in JavaScript
 MOST_REMEMBERED = 10_000  # learned frames whose place in the journal is known; it has 1,100 of them
@@ -318,6 +319,7 @@ class Teaching:
             for flag in set(flags) - self._told:
                 self._told.add(flag)
                 what = "a picture" if kept.index >= FIRST_PICTURE else f"frame {kept.index}"
+                what += f" ({visible(seen.name)})" if seen.name else ""
                 self._on_notice(
                     withheld_notice(flag, what, seen.quality, label, seen.prediction or "")
                 )
