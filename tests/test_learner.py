@@ -178,16 +178,30 @@ def test_a_algorithm_on_the_backbone_alone_has_no_layers():
 
 
 @pytest.mark.parametrize(
-    ("labels", "shown"), [([3], "3 (int)"), ([None], "None (NoneType)"), ("m", "'m' (str)")]
+    ("labels", "shown"),
+    [
+        ([3], "3 (int), expected a name"),
+        ([None], "None (NoneType), expected a name"),
+        ("m", "'m' (str), expected a list of names"),
+    ],
 )
 def test_what_is_no_list_of_names_is_refused_and_nothing_is_learned(labels, shown):
     learner = Learner(LearnerConfig(backbone="none", layers="8,16", image_px=16))
     encoded = learner.encode(np.zeros((1, 16, 16, 3), np.uint8))
-    with pytest.raises(DataError, match=re.escape(f"A label is {shown}, expected a list of names")):
+    with pytest.raises(DataError, match=f"^{re.escape(f'A label is {shown}')}\n"):
         learner.learn(encoded, labels)
     assert (learner.classes, learner.frames_learned) == ([], 0)
-    with pytest.raises(DataError, match="A label is 3"):
+    with pytest.raises(DataError, match=r"A label is 3 \(int\), expected a name\n"):
         learner.learn_one(np.zeros((20, 20, 3), np.uint8), 3)
+
+
+def test_names_of_numpy_are_names():
+    learner = Learner(LearnerConfig(backbone="none", layers="8,16", image_px=16))
+    names = np.array(["mug", "Stra\u00dfe", "mug"])
+    learner.learn(learner.encode(np.zeros((3, 16, 16, 3), np.uint8)), list(names))
+    learner.learn_one(np.zeros((20, 20, 3), np.uint8), names[0])
+    assert learner.samples() == {"mug": 3, "Stra\u00dfe": 1}
+    assert {type(name) for name in learner.classes} == {str}
 
 
 @pytest.mark.parametrize(

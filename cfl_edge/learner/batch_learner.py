@@ -231,10 +231,11 @@ class BatchLearner:
         Raises:
             DataError: A name that no class can have, or another number of labels than of samples.
         """
-        wrong = [labels] if isinstance(labels, str) else [x for x in labels if type(x) is not str]
-        if wrong:
+        one = isinstance(labels, str)
+        if wrong := [labels] if one else [x for x in labels if not isinstance(x, str)]:
             raise DataError(
-                f"A label is {wrong[0]!r} ({type(wrong[0]).__name__}), expected a list of names",
+                f"A label is {wrong[0]!r} ({type(wrong[0]).__name__}), expected "
+                + ("a list of names" if one else "a name"),
                 hint='learner.learn(encoded, ["mug"]), or learner.learn_one(image, "mug")',
             )
         if len(labels) != len(encoded.h0):
