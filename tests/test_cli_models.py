@@ -94,10 +94,11 @@ def test_evaluate_without_subfolders(learned, data):
     assert_error(result, 4, "no image with a label")
 
 
-def test_evaluate_draws_the_confusion(learned, data, tmp_path):
+def test_evaluate_draws_the_confusion(learned, data, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     plot = tmp_path / "confusion.png"
-    assert cfl_edge("evaluate", learned, "--data", data, "--plot", plot).code == 0
+    result = cfl_edge("evaluate", learned, "--data", data, "--plot", plot)
+    assert (result.code, result.out.splitlines()[-1]) == (0, f"plot       {plot}")
     with Image.open(plot) as image:
         assert image.format == "PNG"
     nowhere = tmp_path / "none/confusion.png"
@@ -110,6 +111,10 @@ def test_evaluate_draws_the_confusion(learned, data, tmp_path):
     result = cfl_edge("evaluate", learned, "--data", data, "--plot", photo)
     assert_error(result, 2, f"--plot is {photo}, expected a name that ends in .png")
     assert not photo.exists()
+    monkeypatch.setattr("os.access", lambda place, mode: place != tmp_path)  # root may all
+    result = cfl_edge("evaluate", learned, "--data", data, "--plot", tmp_path / "new.png")
+    assert_error(result, 4, "new.png cannot be written: you may not write there")
+    assert result.out == ""
 
 
 # classes

@@ -51,6 +51,19 @@ def test_images_that_show_a_recall(recall):
     assert Share(images - 1, images - 1).interval[0] < recall
 
 
+@pytest.mark.parametrize(
+    ("recall", "told"),
+    [
+        (0.99, "; 381 that are all stopped would show 99 %"),
+        (1.0, "; no number of images shows 100 %"),
+    ],
+)
+def test_what_would_show_a_requirement(recall, told):
+    threshold = Threshold(Requirement("bad", recall), CLASSES)
+    threshold.of_class += [0.5, 0.9]
+    assert threshold.point().lines()[-1].endswith(told)
+
+
 def test_shares_of_a_confusion():
     confusion = Confusion()
     for true, said in ("aa", "ab", "ab", "bb", "bu", "cc"):

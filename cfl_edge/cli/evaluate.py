@@ -98,6 +98,7 @@ def evaluate(settings: PlottedSettings, reporter: Reporter) -> None:
     reporter.summary(fields, lines)
     if plot is not None:
         write_plot(confusion_png(confusion), plot)  # what fails here takes nothing away
+        reporter.line(f"plot       {plot}")
 
 
 def _check_report(folder: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from cfl_edge.errors import DataError, UsageError, require
+from cfl_edge.errors import DataError, UsageError, existing, require
 
 
 def check_plot(path: Path) -> None:
@@ -13,7 +14,7 @@ def check_plot(path: Path) -> None:
     Raises:
         UsageError: Its name says that it is something else than a PNG, or matplotlib is not
             installed.
-        DataError: There is no such folder.
+        DataError: There is no such folder, or this user may not write there.
     """
     if path.suffix.lower() not in ("", ".png") and not path.is_dir():
         raise UsageError(
@@ -25,6 +26,10 @@ def check_plot(path: Path) -> None:
         folder = path if path.is_dir() else path.parent
         problem = f"{folder} is a folder" if path.is_dir() else f"there is no folder {folder}"
         raise DataError(f"--plot {path} cannot be written: {problem}", hint="--plot plot.png")
+    if not os.access(existing(path), os.W_OK):
+        raise DataError(
+            f"--plot {path} cannot be written: you may not write there", hint="--plot plot.png"
+        )
 
 
 def write_plot(png: bytes, path: Path) -> None:

@@ -157,24 +157,26 @@ class OperatingPoint:
         lines = [f"threshold  stop what is {name} with {self.threshold:.4g} or more: {self.recall}"]
         if self.cost is not None:
             lines.append(f"  of other images this stops {self.cost}")
-        if proven < self.requirement.recall:
+        if proven < (wanted := self.requirement.recall):
+            shown = "no number of images shows 100 %"
+            if wanted < 1:
+                count = images_to_show(wanted)
+                shown = f"{count} that are all stopped would show {100 * wanted:g} %"
             lines.append(
                 f"  {counted(self.recall.total, 'image')} of {name} "
-                f"show{'s' * (self.recall.total == 1)} no more than {100 * proven:.1f} %; "
-                f"{images_to_show(self.requirement.recall)} that are all stopped would show "
-                f"{100 * self.requirement.recall:g} %"
+                f"show{'s' * (self.recall.total == 1)} no more than {100 * proven:.1f} %; {shown}"
             )
         return lines
 
 
 def images_to_show(recall: float) -> int:
-    """Return how many images, all of them right, have a Wilson interval above a recall.
+    """Return how many images, all of them right, have a Wilson interval above a recall, below 1.
 
     Example:
         >>> images_to_show(0.99)
         381
     """
-    return math.ceil(Z_95**2 * recall / max(1 - recall, 1e-6))
+    return math.ceil(Z_95**2 * recall / (1 - recall))
 
 
 @final
