@@ -81,8 +81,9 @@ def split(model: OpenModel, asked: SplitSettings, *, on_notice: Notice = log_not
     name, into = asked.name, asked.into
     with model.changing() as saved:
         class_table.require_known(saved, name)
-        merge = f"cfl-edge classes merge {quoted(asked.model)} {quoted(into)} NEW"
-        hint = f"--into NEW, a new name; then {merge} --into {quoted(into)}"
+        kept = quoted(into)
+        merge = f"cfl-edge classes merge {quoted(asked.model)} {kept} NEW --into {kept}"
+        hint = f"--into NEW, a new name; then {merge}"
         class_table.require_unknown(saved, into, hint=hint if into != name else "--into NEW")
         task = _Task(model, saved, asked, asked.command, f"was learned as {name!r}", on_notice)
         return _relearn(task, into, lambda _, label: label == name, onnx=asked.onnx)
