@@ -246,8 +246,8 @@ def test_moved_pictures_are_told_until_undone(data, tmp_path, monkeypatch, journ
         picture.rename(data / "above" / f"moved-{picture.name}")
     undo = f"cfl-edge undo {model} --frames 24"
     told = (
-        "2 frames had another class before, and the model has learned both: left, now above 2; "
-        f"to learn what they are now alone: {undo}, then learn again"
+        "2 frames had another class before, and the model still knows them as that: left, now "
+        f"above 2; to learn what they are now alone: {undo}, then learn again"
     )
     assert told in learn(data, model, *small).notices
     assert cfl_edge(*shlex.split(undo)[1:]).code == 0
@@ -258,6 +258,25 @@ def test_moved_pictures_are_told_until_undone(data, tmp_path, monkeypatch, journ
     monkeypatch.setattr(Journal, "reach", lambda journal: 3)  # undo has nothing to begin from
     anew = f"left, now above 1; to learn what they are now alone: learn again with --model {model}-"
     assert any(anew in text for text in learn(data, model, *small).notices)
+
+
+def test_moved_pictures_that_are_not_learned_are_told(tmp_path):
+    """Those of a class that the model is sure of: they would be refused again and again."""
+    data, model = write_images(tmp_path / "data", count=40), tmp_path / "m"
+    learn(data, model, *SMALL)
+    for number in (7, 8):
+        (data / f"left/{number}.png").rename(data / f"above/moved-{number}.png")
+    again = learn(data, model, *SMALL)
+    assert again.summary["flagged"] == {"conflict": 2}
+    undo = f"cfl-edge undo {model} --frames 111"
+    assert [text for text in again.notices if "above" in text] == [
+        "frame 40 (above/moved-7.png) is labelled above, but looks like left: such frames are not "
+        "learned; --learn-flagged learns them",
+        "2 frames had another class before, and the model still knows them as that: left, now "
+        f"above 2; to learn what they are now alone: {undo}, then learn again",
+    ]
+    assert cfl_edge(*shlex.split(undo)[1:]).code == 0
+    assert learn(data, model, *SMALL).summary["samples"] == {"above": 82, "left": 45}
 
 
 def test_a_class_with_few_frames_beside_many_is_told(tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -254,9 +254,13 @@ class BatchLearner:
         self.algorithm.learn(encoded, index, budget_s)
         self.frames_learned += len(targets)
         if self.journal is not None:
-            read = torch.cat(encoded.features[:2], dim=1) if self._has_pooled else None
-            for target, entry in zip(targets, to_entries(encoded.h0, read), strict=True):
+            for target, entry in zip(targets, self.entries_of(encoded), strict=True):
                 self.journal.add(target, entry, time_s=time.monotonic())
+
+    def entries_of(self, encoded: Encoded) -> Iterator[Arrays]:
+        """Yield what the journal stores of each sample."""
+        read = torch.cat(encoded.features[:2], dim=1) if self._has_pooled else None
+        yield from to_entries(encoded.h0, read)
 
     def blank_entry(self) -> Arrays:
         """Return what the journal would store of a frame of zeros."""

@@ -199,7 +199,7 @@ class LearnedModel:
         if publisher is not None:
             publisher.budget = writes.publishing
         max_bytes = ring_bytes(settings.memory_mib if is_late else None)
-        teaching = Teaching(
+        self._teaching = teaching = Teaching(
             learner,
             labels,
             open_ring(labels, delay_s=settings.label_delay, max_bytes=max_bytes),
@@ -280,22 +280,24 @@ class LearnedModel:
             self._on_notice(doubt)
 
     def _tell_moved(self) -> None:
-        """Say which pictures are learned as two classes, since they had another one before."""
+        """Say which pictures the model has learned as another class than they have now."""
         from cfl_edge.learner.moved_pictures import moved_pictures
 
         learner, folder, journal = self._learner, self._settings.model, self._learner.journal
         if journal is None or not self._labels.with_frame:
             return
-        moved, frames = moved_pictures(journal)
+        names, refused = learner.classes, self._teaching.refused
+        given = ((one, names.index(label)) for one, label in refused if label in names)
+        moved, frames = moved_pictures(journal, given)
         if moved:
-            names = learner.classes
             listed = [f"{names[old]}, now {names[new]} {n}" for (old, new), n in moved.items()]
             remedy = f"learn again with --model {quoted(f'{folder}-new')}"
             if frames <= journal.reach():
                 remedy = f"cfl-edge undo {quoted(folder)} --frames {frames}, then learn again"
             self._on_notice(
-                f"{counted(moved.total(), 'frame')} had another class before, and the model has "
-                f"learned both: {first_of(listed)}; to learn what they are now alone: {remedy}"
+                f"{counted(moved.total(), 'frame')} had another class before, and the model still "
+                f"knows them as that: {first_of(listed)}; to learn what they are now alone: "
+                f"{remedy}"
             )
 
     def finish(self) -> Learned:

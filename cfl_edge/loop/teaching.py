@@ -20,6 +20,7 @@ from cfl_edge.labels.source import LabelSource
 from cfl_edge.learner.conflicts import Conflicts
 from cfl_edge.learner.journal import PAUSE_S
 from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.moved_pictures import picture_of
 from cfl_edge.learner.suspects import Suspect, suspects
 from cfl_edge.loop.label_delay import Seen, tensor_bytes
 from cfl_edge.loop.metrics import Prequential
@@ -57,6 +58,8 @@ class Teaching:
         accuracy: Whether predictions were right, before the frame was learned and not undone.
         taught: The same of each class.
         flagged: Frames of each flag.
+        refused: Of pictures that came with a label at odds with the prediction, `picture_of` and
+            that label.
         withheld, let_go: As in `cfl_edge.frame.step.Summary`.
     """
 
@@ -88,6 +91,7 @@ class Teaching:
         self._conflicting: Kept[Seen] | None = None  # the newest frame that was flagged so
         self.accuracy, self.taught = Prequential(), Taught()
         self.flagged: Counter[str] = Counter()
+        self.refused: deque[tuple[int, str]] = deque(maxlen=MOST_REMEMBERED)
         self.withheld = self.let_go = 0
         self._before = learner.frames_learned  # by earlier sessions, and not undone
         self._pictures = itertools.count(FIRST_PICTURE)
@@ -316,6 +320,10 @@ class Teaching:
         flags = self.flags(kept)
         if flags and not self._learn_flagged:
             self.withheld += 1
+            if kept.known is not None and "conflict" in flags:
+                self.refused.extend(
+                    (picture_of(entry), label) for entry in self._learner.entries_of(seen.encoded)
+                )
             for flag in set(flags) - self._told:
                 self._told.add(flag)
                 what = "a picture" if kept.index >= FIRST_PICTURE else f"frame {kept.index}"
