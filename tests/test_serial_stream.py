@@ -230,6 +230,13 @@ def test_labels_from_a_stream_without_buttons_are_refused(stream, words, tmp_pat
     assert not model.exists()
 
 
+def test_a_camera_has_no_class_folders(tmp_path):
+    words = ("--labels-from", "dirs", "--model", tmp_path / "model")
+    result = cfl_edge("learn", "--stream", "rtsp://ann:secret@camera/live", *words)
+    assert_error(result, 2, "--stream rtsp://***@camera/live, which has no class folders")
+    assert not (tmp_path / "model").exists()
+
+
 class Plugged:
     """A port that is there at some times of a clock that a wait moves on."""
 

@@ -20,7 +20,7 @@ from cfl_edge.loop.zones import Zone, left_over, reduction, zones_to_learn
 from cfl_edge.model.store import Store
 from cfl_edge.names import check_name
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.uri import parse_uri
+from cfl_edge.stream.uri import KINDS, parse_uri
 
 WatchZone = Callable[[Zone[LearnSettings]], Sequence[Watch]]
 """Returns what watches the session of a zone, in the order in which it is told."""
@@ -85,13 +85,19 @@ def learn(
 
 
 def _check_labels(settings: LearnSettings) -> None:
-    """Refuse buttons of a stream that has none, and a name that no class can have."""
+    """Refuse folders and buttons of a stream that has none, and a name that no class can have."""
     if settings.label is not None:
         check_name(settings.label, source="--label")
+    stream = parse_uri(settings.stream)
+    is_board = stream.kind == "serial"  # whose images bring the label of a button
+    if settings.labels_from == "dirs" and KINDS[stream.kind].live and not is_board:
+        raise UsageError(
+            f"--labels-from dirs with --stream {stream.shown}, which has no class folders",
+            hint="--labels-from keys, or --ui for a page with a button for each class",
+        )
     if settings.labels_from != "serial":
         return
-    stream = parse_uri(settings.stream)
-    if stream.kind != "serial":
+    if not is_board:
         raise UsageError(
             f"--labels-from serial with --stream {stream.shown}, expected a board on a serial port",
             hint="--stream serial:///dev/ttyACM0, or --labels-from keys",
