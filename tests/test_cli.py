@@ -175,7 +175,8 @@ def torn_jpeg(path):
 )
 def test_a_source_that_fails(tmp_path, name, words):
     stream = os.path.join(sources(tmp_path), name)
-    result = learn(stream, tmp_path / "model", *SMALL)
+    of_a_camera = ["--labels-from", "http"] if name.startswith("/dev") else []
+    result = learn(stream, tmp_path / "model", *SMALL, *of_a_camera)
     assert_error(result, 3, *words)
     assert not Store(tmp_path / "model").exists()
 

@@ -320,7 +320,8 @@ def test_wrong_usage_of_the_command_line(learned: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     assert_error(learn("demo:", model, "--realtime", "0.05"), 2, "--realtime is '0.05'", "0.1")
     assert_error(learn("demo:", model, "--realtime", "nan"), 2, "--realtime is 'nan'", "finite")
-    assert_error(learn("/dev/video0", model, "--realtime", "25"), 2, "/dev/video0 is live")
+    live = learn("/dev/video0", model, "--realtime", "25", "--labels-from", "http")
+    assert_error(live, 2, "/dev/video0 is live")
     assert_error(
         cfl_edge("run", learned / "onnx" / "model.onnx", "--stream", "demo:", "--realtime", "2000"),
         2,
