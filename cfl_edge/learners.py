@@ -1,7 +1,6 @@
 """Every learner, and what others must know of it without building it; torch-free.
 
-A new learner is a module with a function `build(inputs) -> Algorithm`, and an entry here
-(`docs/learners.md`).
+A new learner is a module with an `Algorithm`, and an entry here (`docs/learners.md`).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Declaration:
     """What a learner does, needs and leaves behind.
 
     Args:
-        build: `module:function` that builds it.
+        build: `module:name` of the `Algorithm`, or of a function that returns it.
         adapts_layers: Whether layers on the backbone learn.
         replays: Whether it stores past samples.
         covariance: Which covariance it solves: none, that of the backbone's pooled features, or
@@ -63,7 +62,7 @@ class Declaration:
 
 LEARNERS: dict[str, Declaration] = {
     "cfl": Declaration(
-        f"{_HERE}.contrastive:build",
+        f"{_HERE}.contrastive:ContrastiveAlgorithm",
         f"{_COVARIANCE}, and what the layers and the other classes learned from it",
         adapts_layers=True,
         replays=True,
@@ -74,7 +73,7 @@ LEARNERS: dict[str, Declaration] = {
         merges=Merged("joint", "joint.", needs_backbone=True),
     ),
     "joint": Declaration(
-        f"{_HERE}.joint:build",
+        f"{_HERE}.joint:JointAlgorithm",
         _COVARIANCE,
         covariance="joint",
         probable=True,
@@ -82,15 +81,17 @@ LEARNERS: dict[str, Declaration] = {
         merges=Merged("joint", "joint."),
     ),
     "slda": Declaration(
-        f"{_HERE}.slda:build",
+        f"{_HERE}.slda:StreamingDiscriminant",
         _COVARIANCE,
         covariance="read",
         merges=Merged("slda", "statistics.0."),
     ),
     "ncm": Declaration(
-        f"{_HERE}.class_means:build", "nothing of it", merges=Merged("ncm", "statistics.0.")
+        f"{_HERE}.class_means:ClassMeans", "nothing of it", merges=Merged("ncm", "statistics.0.")
     ),
-    "knn": Declaration(f"{_HERE}.knn:build", "nothing of it", replays=True, exports=False),
+    "knn": Declaration(
+        f"{_HERE}.knn:NearestNeighbours", "nothing of it", replays=True, exports=False
+    ),
 }
 
 

@@ -24,7 +24,7 @@ def recent(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("own")
     (folder / "recent_means_of_the_docs.py").write_text(code[1])
     monkeypatch.syspath_prepend(folder)
-    declared = Declaration("recent_means_of_the_docs:build", "nothing of it")
+    declared = Declaration("recent_means_of_the_docs:RecentMeans", "nothing of it")
     monkeypatch.setitem(LEARNERS, "recent", declared)
 
 

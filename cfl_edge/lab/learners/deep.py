@@ -34,7 +34,7 @@ from cfl_edge.errors import UsageError
 from cfl_edge.lab.learners.gradient import classifier_loss
 from cfl_edge.lab.learners.stepping import SteppingAlgorithm
 from cfl_edge.lab.recomputed import recomputed_step
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs
 from cfl_edge.learner.algorithms.frozen import silenced
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
@@ -210,8 +210,3 @@ def _blocks(inputs: AlgorithmInputs, network: object) -> tuple[nn.Module, Networ
         return nn.Identity(), inputs.network
     learning = as_network(copy.deepcopy(network.sequence[FROZEN:]))
     return network.sequence[:FROZEN], learning.requires_grad_().to(inputs.device)
-
-
-def build(inputs: AlgorithmInputs) -> Algorithm:
-    """Build `bp-deep`."""
-    return DeepBackpropagation(inputs)

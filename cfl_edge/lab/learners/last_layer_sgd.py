@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cfl_edge.core.class_statistics import with_constant
 from cfl_edge.defaults import NEVER
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Logits
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Logits
 from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, silenced
 from cfl_edge.learner.state import Rows
 
@@ -65,8 +65,3 @@ class LastLayer(Logits, ClassifierAlgorithm):
 
     def follow(self) -> None:
         """Do nothing: all that it needs is stored."""
-
-
-def build(inputs: AlgorithmInputs) -> Algorithm:
-    """Build `last-layer-sgd`."""
-    return LastLayer(inputs)

@@ -20,7 +20,7 @@ SLOW = "bp-deep"  # up to a second a frame: run where it is asked for by name
 RIVALS: dict[str, Declaration] = {
     "imprint": Declaration(f"{_HERE}.imprinting:build", "nothing of it"),
     "last-layer-sgd": Declaration(
-        f"{_HERE}.last_layer_sgd:build",
+        f"{_HERE}.last_layer_sgd:LastLayer",
         "what the classifier weights of the other classes learned to be told from it",
     ),
     "bp": Declaration(f"{_HERE}.gradient:build_end_to_end", _ROWS, adapts_layers=True),
@@ -28,7 +28,7 @@ RIVALS: dict[str, Declaration] = {
         f"{_HERE}.gradient:build_end_to_end", _ROWS, adapts_layers=True, replays=True
     ),
     "ranpac": Declaration(
-        f"{_HERE}.ranpac:build",
+        f"{_HERE}.ranpac:RandomProjection",
         "its share of the matrix that all classes share",
         covariance="read",
         exports=False,
@@ -36,7 +36,7 @@ RIVALS: dict[str, Declaration] = {
     "layer-bp": Declaration(
         f"{_HERE}.gradient:build_layer_by_layer", _ROWS, adapts_layers=True, replays=True
     ),
-    SLOW: Declaration(f"{_HERE}.deep:build", _ROWS, replays=True, exports=False),
+    SLOW: Declaration(f"{_HERE}.deep:DeepBackpropagation", _ROWS, replays=True, exports=False),
 }
 MEASURED = {**LEARNERS, **RIVALS}
 

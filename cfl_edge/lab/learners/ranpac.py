@@ -19,7 +19,7 @@ from cfl_edge.core.features import Encoded
 from cfl_edge.core.joint import numbers_within
 from cfl_edge.core.triangle import Triangle
 from cfl_edge.defaults import NEVER
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs
 from cfl_edge.learner.algorithms.frozen import HeldOut
 from cfl_edge.learner.algorithms.solved import SolvedAlgorithm
 from cfl_edge.learner.state import Rows
@@ -141,8 +141,3 @@ class RandomProjection(HeldOut, SolvedAlgorithm):
 
     def follow(self) -> None:
         """Do nothing: all that it needs is stored."""
-
-
-def build(inputs: AlgorithmInputs) -> Algorithm:
-    """Build `ranpac`."""
-    return RandomProjection(inputs)

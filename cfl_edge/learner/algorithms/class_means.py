@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import with_constant
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Logits
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Logits
 from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, HeldOut, centred, silenced
 from cfl_edge.learner.state import Rows
 
@@ -169,8 +169,3 @@ class ClassMeans(Logits, HeldOut, ClassifierAlgorithm):
         """Make the label embeddings: they follow from the means."""
         if len(self.running.counts):
             self._refresh()
-
-
-def build(inputs: AlgorithmInputs) -> Algorithm:
-    """Build `ncm`."""
-    return ClassMeans(inputs)

@@ -310,8 +310,3 @@ class ContrastiveAlgorithm(Linear, Algorithm):
             if changed:
                 self.joint.measure()
         self._refresh_distances()
-
-
-def build(inputs: AlgorithmInputs) -> Algorithm:
-    """Build `cfl`."""
-    return ContrastiveAlgorithm(inputs)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.distances import DistanceRows, spread_distances
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Linear
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Linear
 from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm
 from cfl_edge.learner.algorithms.recalibration import EARLY_FRAMES, passed
 from cfl_edge.learner.joint_discriminant import JointDiscriminant
@@ -106,8 +106,3 @@ class JointAlgorithm(Linear, FrozenAlgorithm):
         if self._since_refresh < 0:
             self.joint.finish()
             self.refresh()
-
-
-def build(inputs: AlgorithmInputs) -> Algorithm:
-    """Build `joint`."""
-    return JointAlgorithm(inputs)

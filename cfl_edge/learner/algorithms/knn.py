@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cfl_edge.core.features import Encoded
 from cfl_edge.defaults import NEVER
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs
 from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, HeldOut
 from cfl_edge.learner.replay import Replay
 
@@ -149,8 +149,3 @@ class NearestNeighbours(HeldOut, ClassifierAlgorithm):
 
     def follow(self) -> None:
         """Do nothing: all that it needs is stored."""
-
-
-def build(inputs: AlgorithmInputs) -> Algorithm:
-    """Build `knn`."""
-    return NearestNeighbours(inputs)

@@ -17,7 +17,7 @@ from cfl_edge.core.discriminant import relative_distance
 from cfl_edge.core.distances import DistanceRows, spread_distances
 from cfl_edge.core.factor import Factor
 from cfl_edge.core.held_out import held_out_distances
-from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Linear
+from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Linear
 from cfl_edge.learner.algorithms.frozen import HeldOut, centred, silenced
 from cfl_edge.learner.algorithms.solved import SolvedAlgorithm
 from cfl_edge.learner.state import Rows
@@ -101,8 +101,3 @@ class StreamingDiscriminant(Linear, HeldOut, SolvedAlgorithm):
         """Take the distance from the rows."""
         if len(self._readout):
             self._refresh_distance()
-
-
-def build(inputs: AlgorithmInputs) -> Algorithm:
-    """Build `slda`."""
-    return StreamingDiscriminant(inputs)
