@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cfl_edge.core.low_rank import LowRank
 from cfl_edge.core.triangle import Triangle, outside_heap, triangle_size
+from cfl_edge.defaults import NEVER
 
 GATHERED = 32  # rows that are added to the scatter together: each alone would read it all
 FEW_OF = 8  # the first C / 8 rows are stored as they are: a factor of few takes a tenth of the time
@@ -172,3 +173,15 @@ class ClassStatistics:
 def with_constant(h_mean: Tensor) -> Tensor:
     """Append the constant 1 that carries the bias of the embeddings: (N, C) to (N, C + 1)."""
     return F.pad(h_mean, (0, 1), value=1.0)
+
+
+def silenced(rows: Tensor, known: Tensor) -> Tensor:
+    """Return rows (Z, C + 1) in which a class that is not known, (Z,), is never predicted.
+
+    Example:
+        >>> silenced(torch.ones(2, 3), torch.tensor([True, False])).tolist()
+        [[1.0, 1.0, 1.0], [0.0, 0.0, -10000.0]]
+    """
+    rows = rows.masked_fill(~known[:, None], 0)
+    rows[~known, -1] = NEVER
+    return rows

@@ -8,12 +8,11 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.class_statistics import ClassStatistics, silenced
 from cfl_edge.core.low_rank import LowRank
 from cfl_edge.core.shrunken_means import ShrunkenMeans
 from cfl_edge.core.solving import solving_dtype
 from cfl_edge.core.triangle import PROBES, OneBlock, Triangle, random_signs
-from cfl_edge.defaults import NEVER
 from cfl_edge.errors import DIVERGED_HINT, ModelError
 
 SMALLEST = 1e-12
@@ -194,7 +193,7 @@ class Factor:
         else:
             bias = self._learned_biases(rows, means, counts, learned)
             embeddings = torch.cat([rows, bias[:, None]], dim=1)
-        return ruled_out(embeddings, counts == 0)
+        return silenced(embeddings, counts > 0)
 
     def _learned_biases(
         self, rows: Tensor, means: Tensor, counts: Tensor, learned: Tensor
@@ -234,13 +233,6 @@ def label_embeddings(statistics: ClassStatistics, *, learned: Tensor | None = No
     """
     factor = Factor(statistics).finish()
     return factor.embeddings(statistics.means, statistics.counts, learned=learned)
-
-
-def ruled_out(embeddings: Tensor, unknown: Tensor) -> Tensor:
-    """Return label embeddings (Z, F) with rows that are never predicted, bool (Z,)."""
-    embeddings = embeddings.masked_fill(unknown[:, None], 0)
-    embeddings[unknown, -1] = NEVER
-    return embeddings
 
 
 def bounded(excess: Tensor, squared: Tensor, counts: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.class_statistics import ClassStatistics, silenced
 from cfl_edge.core.discriminant import GrowingDistance, RelativeDistance
-from cfl_edge.core.factor import Factor, ruled_out
+from cfl_edge.core.factor import Factor
 from cfl_edge.core.held_out import held_out_distances, held_out_scores
 from cfl_edge.core.shrunken_means import ShrunkenMeans
 from cfl_edge.learner.novelty_calibration import KnownSamples
@@ -261,7 +261,7 @@ class JointDiscriminant:
         means = self.statistics.means[chosen]
         joint = self._shrunken.embeddings(self.rows[chosen], means, counts)
         joint[:, -1] -= 0.5 * self._weight * ends.square().sum(dim=1)
-        return ruled_out(torch.cat([self._weight * ends, joint], dim=1), counts == 0)
+        return silenced(torch.cat([self._weight * ends, joint], dim=1), counts > 0)
 
     def put_together(
         self, readout: Readout, others: Sequence[Tensor], known: Tensor, *, whole: bool

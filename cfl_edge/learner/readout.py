@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.defaults import NEVER
+from cfl_edge.core.class_statistics import silenced
 
 SCALE = 0.2
 """Makes log likelihoods of features that are not Gaussian probabilities, with endless samples.
@@ -79,8 +79,7 @@ class Readout:
         )
         joined -= self._shared  # what all classes share says nothing about the class
         joined *= scale
-        self.matrix = joined
-        self._rule_out(~known)
+        self.matrix = silenced(joined, known)
 
     def renew_some(
         self, first: Tensor, places: Tensor, others: Sequence[Tensor], known: Tensor
@@ -106,8 +105,4 @@ class Readout:
             bias += block[:, -1]
             width = end
         self.matrix[:, -1] = self.scale * (bias - self._shared[-1])
-        self._rule_out(~known)
-
-    def _rule_out(self, unknown: Tensor) -> None:
-        self.matrix[unknown] = 0
-        self.matrix[unknown, -1] = NEVER
+        self.matrix = silenced(self.matrix, known)

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cfl_edge.core.backbones import CutNetwork, build_backbone
-from cfl_edge.core.class_statistics import with_constant
+from cfl_edge.core.class_statistics import silenced, with_constant
 from cfl_edge.core.efficientnet_lite import as_network
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import Network
@@ -35,7 +35,6 @@ from cfl_edge.lab.learners.gradient import classifier_loss
 from cfl_edge.lab.learners.stepping import SteppingAlgorithm
 from cfl_edge.lab.recomputed import recomputed_step
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs
-from cfl_edge.learner.algorithms.frozen import silenced
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.trainer import Trainer, mirror

@@ -17,13 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfl_edge.core.class_statistics import with_constant
+from cfl_edge.core.class_statistics import silenced, with_constant
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import Network
 from cfl_edge.core.optimizers import Optimizer
 from cfl_edge.lab.learners.stepping import SteppingAlgorithm
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, Logits
-from cfl_edge.learner.algorithms.frozen import silenced
 from cfl_edge.learner.replay import Replay
 from cfl_edge.learner.state import Rows
 from cfl_edge.learner.trainer import Trainer, mirror

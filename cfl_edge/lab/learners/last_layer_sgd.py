@@ -11,10 +11,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import with_constant
+from cfl_edge.core.class_statistics import silenced, with_constant
 from cfl_edge.defaults import NEVER
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Logits
-from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, silenced
+from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm
 from cfl_edge.learner.state import Rows
 
 LEARNING_RATE = 1.0

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import with_constant
+from cfl_edge.core.class_statistics import silenced, with_constant
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Logits
-from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, HeldOut, centred, silenced
+from cfl_edge.learner.algorithms.frozen import ClassifierAlgorithm, HeldOut, centred
 from cfl_edge.learner.state import Rows
 
 # Makes the probabilities of `ncm` as sure as they are right: least cross entropy on CIFAR-10.

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.features import Encoded
-from cfl_edge.defaults import NEVER
 from cfl_edge.learner.algorithms.algorithm import Algorithm, AlgorithmInputs, build_algorithm
 from cfl_edge.learner.novelty_calibration import KNOWN, KnownSamples
 
@@ -184,18 +183,6 @@ class ClassifierAlgorithm(FrozenAlgorithm):
         self.follow()
         if changed:
             self.recalibrate()
-
-
-def silenced(rows: Tensor, known: Tensor) -> Tensor:
-    """Return rows (Z, C + 1) in which a class that is not known, (Z,), is never predicted.
-
-    Example:
-        >>> silenced(torch.ones(2, 3), torch.tensor([True, False])).tolist()
-        [[1.0, 1.0, 1.0], [0.0, 0.0, -10000.0]]
-    """
-    rows = rows.masked_fill(~known[:, None], 0)
-    rows[~known, -1] = NEVER
-    return rows
 
 
 def centred(rows: Tensor, known: Tensor) -> Tensor:

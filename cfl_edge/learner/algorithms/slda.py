@@ -12,13 +12,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from cfl_edge.core.class_statistics import ClassStatistics
+from cfl_edge.core.class_statistics import ClassStatistics, silenced
 from cfl_edge.core.discriminant import relative_distance
 from cfl_edge.core.distances import DistanceRows, spread_distances
 from cfl_edge.core.factor import Factor
 from cfl_edge.core.held_out import held_out_distances
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Linear
-from cfl_edge.learner.algorithms.frozen import HeldOut, centred, silenced
+from cfl_edge.learner.algorithms.frozen import HeldOut, centred
 from cfl_edge.learner.algorithms.solved import SolvedAlgorithm
 from cfl_edge.learner.state import Rows
 
