@@ -30,7 +30,8 @@ class Written:
 
     Args:
         bytes: Bytes of each of `KINDS`; labels and `view.jpg` count as `state`.
-        gb_per_day: What a day of learning without a pause would write, in 10^9 bytes.
+        gb_per_day: What a day of learning without a pause would write, in 10^9 bytes; a
+            correction is saved at once, even beyond it.
     """
 
     bytes: dict[str, int]
@@ -47,12 +48,13 @@ class Written:
         """Return it as a line of a summary.
 
         Example:
-            >>> Written({"state": 1_500_000, "journal": 0, "publish": 17_000_000}, 2.0).line()
-            '18.5 MB (state 1.5, publish 17.0); a day of learning writes 2.00 GB at most'
+            >>> Written({"state": 1_500_000, "journal": 0, "publish": 0}, 2.0).line()
+            '1.5 MB (state 1.5); a day of learning writes 2.00 GB at most, corrections aside'
         """
         parts = ", ".join(f"{kind} {n / 1e6:.1f}" for kind, n in self.bytes.items() if n)
         total = f"{sum(self.bytes.values()) / 1e6:.1f} MB" + f" ({parts})" * bool(parts)
-        return f"{total}; a day of learning writes {self.gb_per_day:.2f} GB at most"
+        a_day = f"a day of learning writes {self.gb_per_day:.2f} GB at most, corrections aside"
+        return f"{total}; {a_day}"
 
 
 class Writes:
