@@ -92,6 +92,7 @@ class CountingSession:
                     len(self.learned),
                     0.93 if self.learned else None,
                     samples=dict(self.samples),
+                    classes=tuple(self.samples),
                 ),
                 fps=float(self.fps),
                 seconds=now_s,

@@ -181,6 +181,27 @@ def test_sums_of_before_take_no_memory(hall, kitchen, shared, polled):
         fleet.close()
 
 
+def test_frames_are_not_kept_for_a_sum_that_was_dropped(hall, kitchen, shared, polled):
+    sync(kitchen, shared)
+    sync(hall, shared)
+    own = Learner.load(hall)
+    fleet = Fleet(hall, own, [].append)
+    frames_until(fleet, shown(own, 2), Joined)
+    own.learn(own.encode(pictures(2, 5, 6)), [KINDS[4]] * 5)
+    live = LiveModel(Store(hall), own, lambda save: save(), [].append)
+    undo(live, UndoSettings(model=hall, frames=1), on_notice=[].append)
+    fleet.predict(shown(own, 2), None)  # of another sum from here on
+    encoded = own.encode(pictures(3, 1, 7))
+    frame = weakref.ref(encoded.features[0])
+    own.learn(encoded, [KINDS[3]])
+    fleet.learned(encoded, KINDS[3])
+    del encoded
+    fleet.predict(shown(own, 2), None)
+    gc.collect()
+    assert frame() is None
+    fleet.close()
+
+
 def test_a_board_that_leaves_answers_by_itself_again(hall, kitchen, shared, polled):
     sync(kitchen, shared)
     sync(hall, shared)

@@ -190,6 +190,25 @@ def test_all_is_sent_again_once_home_assistant_has_started(open_camera):
         assert sorted(camera._broker.send()) == everything
 
 
+@pytest.mark.parametrize("classes", [("cup", "pen"), ("cup",)])  # of others: not in the status
+def test_a_state_is_an_option_before_it_is_sent(open_camera, asked, classes):
+    with open_camera(learns=True) as camera:
+        broker = camera._broker
+        broker.on_tick()
+        answer_status(asked, classes=("cup",))
+        broker.send()
+        step = changed(prediction="pen", score=0.9, state="pen", changed=True, image=IMAGE)
+        camera.see(changed(step, classes=("cup", "pen")))
+        sent = broker.send()
+        assert sent.index(discovery_topic(KITCHEN)) < sent.index("state")
+        camera.done("label", {}, {})
+        broker.on_tick()
+        answer_status(asked, classes=classes)
+        broker.send()
+        message = json.loads(broker.newest[discovery_topic(KITCHEN)])
+        assert message["components"]["state"]["options"] == ["cup", "pen", "unknown"]
+
+
 def answer_status(asked, *, label=None, paused=False, classes=("cup",)):
     verb, _, future = asked.pop()
     assert verb == "status"

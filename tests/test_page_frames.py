@@ -37,9 +37,16 @@ def test_the_three_likeliest_classes_come_in_order(session):
 
 def test_a_frame_from_before_a_class_was_removed_has_no_likeliest_classes():
     scores = np.zeros(3, np.float32)
-    assert told.likeliest(changed(scores=scores, samples={"mug": 1, "pen": 1})) == []
-    first = told.likeliest(changed(scores=scores[:0], samples={"mug": 1}))
+    assert told.likeliest(changed(scores=scores, classes=("mug", "pen"))) == []
+    first = told.likeliest(changed(scores=scores[:0], classes=("mug",)))
     assert first == []
+
+
+def test_the_likeliest_classes_have_their_names_where_other_boards_answer_as_well():
+    scores = np.arange(3, dtype=np.float32)
+    own = {"mug": 4, "key": 1, "pen": 1}  # the sum of the boards knew pen before
+    step = changed(scores=scores, samples=own, classes=("mug", "pen", "key"))
+    assert [one["name"] for one in told.likeliest(step)] == ["key", "pen", "mug"]
 
 
 def test_no_more_than_fifteen_frames_a_second(session):

@@ -22,6 +22,8 @@ class Lesson:
         rolling_accuracy: Test-then-train accuracy over the last 100 labelled frames, 0 to 1.
         prequential_accuracy: The same over all labelled frames of this run.
         samples: Frames learned of each class, ever.
+        classes: Names that answers can have, in the order of their scores: with a fleet, those of
+            other boards as well.
         flags: What is wrong with this frame, of `cfl_edge.loop.quality.FLAGS`.
         flagged: Frames of each flag in this run.
         waiting: Message of the label source: its keys, its address, "paused".
@@ -34,6 +36,7 @@ class Lesson:
     rolling_accuracy: float | None = None
     prequential_accuracy: float | None = None
     samples: Mapping[str, int] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     flagged: Mapping[str, int] = field(default_factory=dict)
     waiting: str = ""

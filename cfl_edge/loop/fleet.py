@@ -171,6 +171,8 @@ class Fleet:
 
     def learned(self, encoded: Encoded, label: str) -> None:
         """Take note of a frame that this board has just learned."""
+        if not self._watch.is_loading:
+            self._next = None  # in service by now, or dropped: it would keep every frame
         for model in {self._next, *self._watch.models}:
             if isinstance(model, Joined):
                 model.learned(encoded, label)

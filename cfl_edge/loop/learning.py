@@ -107,6 +107,7 @@ class Learning(Work):
             rolling_accuracy=teaching.accuracy.rolling,
             prequential_accuracy=teaching.accuracy.overall,
             samples=learner.samples(),
+            classes=tuple(answering.classes),
             flags=teaching.flags(kept) if kept else (),
             flagged=dict(teaching.flagged),
             waiting=teaching.waiting,

@@ -87,6 +87,11 @@ class WatchedModel(Generic[M]):
         """The model in service, and the one that may take over again."""
         return [self.model] if self._before is None else [self.model, self._before]
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether one is being loaded that may take over."""
+        return self._loading is not None
+
     def put(self, model: M) -> None:
         """Put a model into service at once; what is being loaded or on trial is dropped."""
         self.model, self._before, self._loading = model, None, None

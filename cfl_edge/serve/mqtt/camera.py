@@ -67,6 +67,8 @@ class MqttCamera:
         self._rate = Rate(clock=clock)
         self._flood_s = -math.inf  # when one was told of
         self._classes: tuple[str, ...] | None = None
+        self._answers: Sequence[str] = ()  # what a state can be
+        self._named: Sequence[str] = ()  # what a session that learns was taught, and its label
         self._confidence_s = self._image_s = self._status_s = -math.inf
         self._lock = threading.Lock()  # guards the newest frame's time
         self._seen_s = -math.inf
@@ -96,13 +98,13 @@ class MqttCamera:
 
         Args:
             step: Of the session.
-            classes: Names of the model's classes; a session that learns is asked for them.
+            classes: Names of the model's classes; those of a session that learns are in the step.
         """
         now_s = self._clock()
         with self._lock:
             self._seen_s = now_s
-        if self._submit is None:
-            self._describe(classes)
+        self._answers = classes or step.lesson.classes
+        self._describe()  # first: Home Assistant drops a state that is no option
         self._put(ha.AVAILABILITY, "online")
         if step.changed:
             self._put(ha.STATE, ha.NOTHING if step.state is None else step.state)
@@ -125,11 +127,12 @@ class MqttCamera:
     def _put(self, name: str, text: str) -> None:
         self._outbox.put(self._address.topic(name), text.encode("utf-8", "replace"))
 
-    def _describe(self, classes: Sequence[str]) -> None:
+    def _describe(self) -> None:
         """Send the discovery message again where the classes have changed."""
-        if self._classes == tuple(classes):
+        classes = tuple(dict.fromkeys([*self._named, *self._answers]))
+        if self._classes == classes:
             return
-        self._classes = tuple(classes)
+        self._classes = classes
         learns, reviews = self._submit is not None, self._to_review is not None
         message = ha.discovery_message(self._address, self._classes, learns=learns, reviews=reviews)
         self._outbox.put(ha.discovery_topic(self._address), message)
@@ -194,8 +197,8 @@ class MqttCamera:
             return
         if verb == "status":
             label = answer["label"]
-            names = dict.fromkeys(one["name"] for one in answer["classes"])
-            self._describe([*(names | ({label: None} if label else {}))])  # a new name: an option
+            self._named = [one["name"] for one in answer["classes"]] + [label] * bool(label)
+            self._describe()
             self._put(ha.LABEL, label or ha.NO_LABEL)
             self._put(ha.LEARNING, "OFF" if answer["paused"] else "ON")
             if self._to_review is not None:

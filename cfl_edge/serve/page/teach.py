@@ -84,7 +84,7 @@ class TeachPage:
         """Show a frame; called by the thread of the session."""
         self.album.see(step)
         self._feed.put(step)
-        seen = Seen(step, list(step.lesson.samples))
+        seen = Seen(step, step.lesson.classes)
         self._status.put(seen)
         self._metrics.add(seen)
 

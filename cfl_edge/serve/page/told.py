@@ -89,7 +89,7 @@ def likeliest(step: Step) -> list[dict[str, Any]]:
     Args:
         step: Of the session; a class that it was the first to teach is not among its scores.
     """
-    scores, names = step.prediction.scores, list(step.lesson.samples)
+    scores, names = step.prediction.scores, step.lesson.classes
     if not len(scores) or len(scores) > len(names):  # a class was removed since
         return []
     probabilities = softmax(scores)
