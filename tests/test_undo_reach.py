@@ -11,7 +11,11 @@ from lessons import CONFIG, Lesson, alternating, assert_alike, oracle, undo
 from test_store import flip
 
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
+from cfl_edge.learner.classes import change as change_classes
+from cfl_edge.learner.learner import Learner
 from cfl_edge.model import writing
+from cfl_edge.model.changing import FolderModel
+from cfl_edge.model.class_table import Change
 from cfl_edge.model.store import Store
 
 ENTRY_BYTES = 3 * 16 * 16 + 8 + 8 + 4 + 4 + 4
@@ -166,3 +170,33 @@ def test_kill_9_amid_undo_and_a_second_start(lesson):
     undoing.communicate()
     assert contents(lesson.folder) == before
     assert undo(lesson.folder, frames=5).frames_learned == 5
+
+
+def test_a_learner_that_goes_on_in_another_folder_begins_from_no_state_of_the_first(lesson):
+    lesson.run(alternating(12), save_every=4)
+    change = Change("rename", ("left",), "right")
+    change_classes(FolderModel(lesson.folder), change, on_notice=lambda _: None)
+    other = lesson.folder.with_name("other")
+    learner = Learner.load(lesson.folder)
+    learner.save(other)
+    learner.learn(learner.encode(lesson.images(["above"], 1)[0]), ["left"])
+    learner.save(other)
+    learner = Learner.load(other)
+    learner.learn(learner.encode(lesson.images(["above"], 2)[0]), ["above"])
+    learner.save(other)
+    assert undo(other, frames=1).samples == {"above": 6, "right": 6, "left": 1}
+    assert undo(other, frames=4).samples == {"above": 5, "right": 4}
+    assert undo(lesson.folder, frames=3).samples == {"above": 5, "right": 4}
+
+
+def test_a_save_into_another_folder_that_fails_leaves_undo_as_it_was(lesson, monkeypatch):
+    lesson.run(alternating(12), save_every=4)
+    learner = Learner.load(lesson.folder)
+    reach = learner.journal.reach()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full")))
+        with pytest.raises(ModelWriteError):
+            learner.save(lesson.folder.with_name("other"))
+    learner.save(lesson.folder)
+    assert learner.journal.reach() == reach == 12
+    assert undo(lesson.folder, frames=reach).frames_taken_back == reach

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfl_edge.errors import DIVERGED_HINT, ModelError
@@ -34,6 +37,31 @@ def save_learner(store: Store, learner: BatchLearner) -> None:
     folder = store.save(saved.manifest, saved.tensors, keep=keep)
     if learner.journal is not None:
         learner.journal.saved_as(number_of(folder) or 0, store.numbers())
+
+
+@contextmanager
+def in_folder(learner: BatchLearner, folder: Path) -> Iterator[None]:
+    """Let the journal number the checkpoints of the folder that the block saves in.
+
+    Another folder has other checkpoints under the same numbers: only the model that has learned
+    nothing stays a state to begin from. A block that fails leaves the journal as it was.
+
+    Args:
+        learner: Its journal is that of the folder afterwards.
+        folder: The model folder.
+    """
+    before, place = learner.journal, folder.resolve()
+    if before is not None and before.folder not in (None, place):
+        learner.journal = copy.copy(before)
+        learner.journal.bases = [base for base in before.bases if not base.checkpoint]
+        learner.journal.changes = [(0, change) for _, change in before.changes]
+    try:
+        yield
+    except BaseException:
+        learner.journal = before
+        raise
+    if learner.journal is not None:
+        learner.journal.folder = place
 
 
 def with_journal(store: Store, learner: BatchLearner) -> tuple[Saved, set[int]]:

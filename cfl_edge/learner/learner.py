@@ -81,7 +81,8 @@ class Learner(BatchLearner):
         """Write it into a model folder, as `cfl-edge learn` does at its end.
 
         The gradient step that waits for more images is taken first, and statistics follow the
-        layers (`recalibrate`). The journal for `cfl-edge undo` is written where there is one.
+        layers (`recalibrate`). The journal for `cfl-edge undo` is written where there is one; of
+        what was loaded from another folder, undo can begin from no state that was saved there.
 
         Args:
             folder: New, empty or a model folder, whose newest checkpoint it becomes.
@@ -91,13 +92,13 @@ class Learner(BatchLearner):
             ModelError: The folder holds something else.
             ModelWriteError: Disk full, no permission. What was saved before is intact.
         """
-        from cfl_edge.learner.journalled import save_learner
+        from cfl_edge.learner.journalled import in_folder, save_learner
         from cfl_edge.model.lock import ModelLock
         from cfl_edge.model.store import Store
 
         store = Store(Path(folder))
         store.require_usable()
-        with ModelLock(store.folder):
+        with ModelLock(store.folder), in_folder(self, store.folder):
             self.recalibrate()
             save_learner(store, self)
 
@@ -121,6 +122,8 @@ class Learner(BatchLearner):
         learner = cls.from_saved(saved, device=device)
         learner.counters["runs"] += 1
         learner.journal = open_journal(saved, learner, log_notice)
+        if learner.journal is not None:
+            learner.journal.folder = Path(folder).resolve()
         return learner
 
     @classmethod
