@@ -29,6 +29,10 @@ STATISTICS_MIB = 8.0  # 2,048 joint features; half of it costs 1 to 2 points (DE
 MOST_STATISTICS_MIB = 64.0  # 5,792 numbers: more than the default backbone gives
 TRIANGLE_PANEL = 64  # rows: a block takes less than a millisecond on a core
 REPLAY_MIB = 16.0
+MOST_MIB = 1 << 16  # of the replay memory or the journal
+MOST_COUNT = 1 << 53  # frames or steps: exact as a float, and 9 million years of a camera
+MOST_SEED = (1 << 63) - 1  # what a generator of torch takes
+MOST_BATCH = 1 << 16  # samples of a gradient step
 JOURNAL_MIB = 8.0  # 1,100 frames with the default backbone, 37 s at 30 a second
 BATCH = 32
 

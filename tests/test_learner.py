@@ -154,7 +154,7 @@ def test_refusals_of_data(images, labels, message):
         ({"backbone": "torchvision:nonsense@x"}, "torchvision model 'nonsense'"),
         ({"backbone": "none", "layers": "conv255"}, "--layers is 'conv255'"),
         ({"backbone": "none", "layers": "8,-1"}, "--layers is '8,-1'"),
-        ({"backbone": "none", "image_px": 4}, "--image is 4"),
+        ({"backbone": "none", "image_px": 4}, "image_px is 4, expected a whole number, 8 to 1,024"),
         ({"backbone": "none", "replay_mib": 0.001}, "--replay-mib is 0.001"),
         ({"backbone": "none", "batch": 2}, "4 new of 2"),
     ],
@@ -218,13 +218,28 @@ def test_names_of_numpy_are_names():
         ("chunk", 0),
         ("learning_rate", float("inf")),
         ("weight_decay", "much"),
+        ("replay_mib", 65537),
+        ("journal_mib", 1e5),
+        ("batch", 65537),
+        ("refresh_frames", 10**16),
+        ("seed", 2**63),
     ],
 )
 def test_a_number_of_the_configuration_is_checked_at_once(name, value):
-    told = rf"^{name} is {re.escape(repr(value))}, expected a .*or more"
+    told = rf"^{name} is {re.escape(repr(value))}, expected a .*, \d( or more| to [\d,]+)\n"
     with pytest.raises(UsageError, match=told):
         LearnerConfig(**{name: value})
 
 
-def test_numbers_of_numpy_are_numbers():
-    assert LearnerConfig(replay_mib=np.float32(8), batch=np.int64(32)).batch == 32
+def test_numbers_of_numpy_are_numbers_and_can_be_saved(tmp_path):
+    numbers = {"replay_mib": np.float32(1), "batch": np.int64(8), "seed": np.int64(1)}
+    learner = Learner(LearnerConfig(**SMALL | numbers, layers="8"))
+    learner.learn_one(np.zeros((9, 9, 3), np.uint8), "dark")
+    learner.save(tmp_path / "m")
+    assert Learner.load(tmp_path / "m").config == learner.config
+
+
+@pytest.mark.parametrize("value", [np.True_, 1, None])
+def test_a_switch_of_the_configuration_is_checked_at_once(value):
+    with pytest.raises(UsageError, match=r"^recompute is .*, expected True or False"):
+        LearnerConfig(recompute=value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from cfl_edge import defaults
 from cfl_edge.config.settings import Option
@@ -36,7 +36,8 @@ RegionText = Annotated[
     ),
 ]
 ReplayMib = Annotated[
-    PositiveFloat | None,
+    float | None,
+    Field(gt=0, le=defaults.MOST_MIB),
     Option(
         "Memory for past samples; more of it forgets less.",
         panel="Memory",
@@ -56,7 +57,8 @@ StatisticsMib = Annotated[
     ),
 ]
 JournalMib = Annotated[
-    NonNegativeFloat | None,
+    float | None,
+    Field(ge=0, le=defaults.MOST_MIB),
     Option(
         "Memory for the journal that `cfl-edge undo` reads; 0 turns it off.",
         metavar="MIB",

@@ -19,7 +19,11 @@ from cfl_edge.defaults import (
     LAYERS_WITHOUT_BACKBONE,
     LEARNER,
     LEAST_IMAGE_PX,
+    MOST_BATCH,
+    MOST_COUNT,
     MOST_IMAGE_PX,
+    MOST_MIB,
+    MOST_SEED,
     OPTIMIZER,
     REPLAY_MIB,
     STATISTICS_MIB,
@@ -31,18 +35,18 @@ from cfl_edge.learners import declaration
 LEARNING_RATES = {"adamw": 1e-3, "momentum": 1e-2, "sgd": 1e-1}  # DECISIONS.md, "Optimizers"
 
 
-BOUNDS: dict[str, tuple[Any, float]] = {  # the kind of a number, and the least it may be
-    "image_px": (Integral, 1),
-    "replay_mib": (Real, 0),
-    "statistics_mib": (Real, 0),
-    "journal_mib": (Real, 0),
-    "batch": (Integral, 1),
-    "new_per_step": (Integral, 1),
-    "learning_rate": (Real, 0),
-    "weight_decay": (Real, 0),
-    "chunk": (Integral, 1),
-    "refresh_frames": (Integral, 1),
-    "seed": (Integral, 0),
+BOUNDS: dict[str, tuple[Any, float, float]] = {  # the kind of a number, the least and the most
+    "image_px": (Integral, LEAST_IMAGE_PX, MOST_IMAGE_PX),
+    "replay_mib": (Real, 0, MOST_MIB),
+    "statistics_mib": (Real, 0, math.inf),
+    "journal_mib": (Real, 0, MOST_MIB),
+    "batch": (Integral, 1, MOST_BATCH),
+    "new_per_step": (Integral, 1, MOST_BATCH),
+    "learning_rate": (Real, 0, math.inf),
+    "weight_decay": (Real, 0, math.inf),
+    "chunk": (Integral, 1, math.inf),
+    "refresh_frames": (Integral, 1, MOST_COUNT),
+    "seed": (Integral, 0, MOST_SEED),
 }
 
 
@@ -105,19 +109,26 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         """Check what can be checked without building anything."""
-        for name, (kind, least) in BOUNDS.items():
+        for name, (kind, least, most) in BOUNDS.items():
             value = getattr(self, name)
             if value is None and getattr(LearnerConfig, name) is None:
                 continue
             is_kind = isinstance(value, kind) and not isinstance(value, bool)
-            if not is_kind or not least <= value < math.inf:
+            if not is_kind or not least <= value <= most or value == math.inf:
                 expected = "a whole number" if kind is Integral else "a number"
+                bounds = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:,}"
                 raise UsageError(
-                    f"{name} is {value!r}, expected {expected}, {least:g} or more",
+                    f"{name} is {value!r}, expected {expected}, {bounds}",
                     hint=f"LearnerConfig({name}={getattr(LearnerConfig, name)})",
                 )
+            # Python's own, which JSON knows: numpy's numbers could be learned with, but not saved.
+            object.__setattr__(self, name, int(value) if kind is Integral else float(value))
+        if not isinstance(self.recompute, bool):
+            raise UsageError(
+                f"recompute is {self.recompute!r}, expected True or False",
+                hint="LearnerConfig(recompute=True)",
+            )
         self.view()
-        image_px = self.image_px
         adapts_layers = declaration(self.learner).adapts_layers
         if self.layers == NO_LAYERS and (adapts_layers or self.backbone == "none"):
             reads = (
@@ -128,11 +139,6 @@ class LearnerConfig:
             raise UsageError(
                 f"--layers is none, but --learner {self.learner} {reads}",
                 hint="leave --layers away",
-            )
-        if image_px is not None and not LEAST_IMAGE_PX <= image_px <= MOST_IMAGE_PX:
-            raise UsageError(
-                f"--image is {image_px}, expected {LEAST_IMAGE_PX} to {MOST_IMAGE_PX}",
-                hint=f"--image {IMAGE_PX_WITH_BACKBONE}",
             )
         if self.optimizer not in LEARNING_RATES:
             raise UsageError(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cfl_edge.config.settings import expected
-from cfl_edge.defaults import MOST_IMAGE_PX
+from cfl_edge.defaults import MOST_BATCH, MOST_COUNT, MOST_IMAGE_PX, MOST_MIB, MOST_SEED
 from cfl_edge.errors import DataError, ModelDamagedError
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import MOST_CHANGES, Verb
@@ -22,9 +22,7 @@ from cfl_edge.model.last_stream import MOST_CHARACTERS
 from cfl_edge.names import require_names
 from cfl_edge.text import visible
 
-MOST_MIB = 1 << 16  # of the replay memory or the journal
 MOST_VALUE = 1e15  # of a weight or a sum: products of two stay finite
-MOST_COUNT = 1 << 53  # frames or steps: exact as a float, and 9 million years of a camera
 TEXT_LENGTH = 200  # the longest real ones are names of torchvision's backbones
 REGION_LENGTH = 2000  # a polygon of 100 corners
 NAME_LENGTH = 8192  # of an ONNX backbone: a path, and names of nodes
@@ -94,7 +92,7 @@ class _Network(_Strict):
     region: Annotated[str, Field(max_length=REGION_LENGTH)] | None
     replay_mib: Mib
     journal_mib: Mib = 0
-    batch: Annotated[int, Field(ge=1, le=1 << 16)]
+    batch: Annotated[int, Field(ge=1, le=MOST_BATCH)]
     new_per_step: int
     weight_decay: Finite
     learning_rate: Finite | None
@@ -102,7 +100,7 @@ class _Network(_Strict):
     recompute: bool
     loss: _Loss
     refresh_frames: Annotated[int, Field(ge=1, le=MOST_COUNT)]
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)]
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)]
     backbone_digest: Text
 
 
