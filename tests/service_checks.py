@@ -23,14 +23,6 @@ HOSTILE = [
 ]
 
 
-class Clock:
-    def __init__(self):
-        self.now_s = 100.0
-
-    def __call__(self):
-        return self.now_s
-
-
 def model_bytes(classes, *, scale=1.0):
     """A model of up to 3 classes; with another scale, its scores are multiplied by it."""
     embeddings = np.eye(3, len(classes), dtype=np.float32) * np.float32(scale)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser_page import chromium
+from clock import Clock
 from command_line import SMALL, cfl_edge, write_images
 from fleet_boards import board, config
 from frigate_server import Frigate, serving
@@ -16,6 +17,7 @@ from lessons import Lesson
 from mosquitto import Mosquitto, free_port, require_mosquitto
 from page_session import CountingSession
 from PIL import Image
+from served_status import serve
 from trials import Trials
 from verb_room import Room
 from zone_scenes import TWO, scene, teach, truth
@@ -26,6 +28,8 @@ from cfl_edge.loop import learning, open_learner
 from cfl_edge.model import replacing
 from cfl_edge.model.store import Store
 from cfl_edge.onnx import model_trial, trial
+from cfl_edge.serve.http_status import Metrics
+from cfl_edge.serve.status import Status
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -131,6 +135,11 @@ def notices() -> list[str]:
 
 
 @pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
 def store(tmp_path, notices) -> Store:
     return Store(tmp_path / "deep" / "model", on_notice=notices.append)
 
@@ -160,6 +169,25 @@ def port(frigate):
 
 
 @pytest.fixture
+def status(clock, monkeypatch):
+    """What `run --http` tells, by a clock that stands still."""
+    monkeypatch.setattr("cfl_edge.serve.status.monotonic", clock)
+    return Status()
+
+
+@pytest.fixture
+def metrics(status):
+    return Metrics(status, lambda: 3)
+
+
+@pytest.fixture
+def server(status, metrics):
+    """Both, served on loopback."""
+    with serve(status, metrics) as server:
+        yield server
+
+
+@pytest.fixture
 def room(tmp_path):
     """A session on a script."""
     return Room(tmp_path / "model")
@@ -186,8 +214,14 @@ def kitchen(tmp_path):
 
 
 @pytest.fixture
+def two(hall, kitchen):
+    """Both."""
+    return hall, kitchen
+
+
+@pytest.fixture
 def boards(hall, kitchen, tmp_path):
-    """Both, and a third whose layers were drawn anew."""
+    """These, and a third whose layers were drawn anew."""
     return [hall, kitchen, board(tmp_path / "foreign", {0: 5}, setup=config(seed=3))]
 
 

@@ -47,12 +47,6 @@ def test_merged_boards_say_what_one_learner_of_all_frames_says(dealt, learner, t
     assert merged.algorithm.novelty.table() is not None  # `--reject` works at once
 
 
-@pytest.fixture
-def two(tmp_path):
-    """Two boards that have a kind in common."""
-    return board(tmp_path / "hall", {0: 20, 1: 8}), board(tmp_path / "kitchen", {1: 12, 2: 15})
-
-
 def test_the_order_of_boards_and_merging_in_steps_change_nothing(two, tmp_path):
     third = board(tmp_path / "attic", {0: 3, 3: 20})
     assert merge(tmp_path / "a", *two, third).code == 0

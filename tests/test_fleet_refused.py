@@ -18,13 +18,6 @@ from cfl_edge.fleet.pool import Pool
 from cfl_edge.learner.learner import Learner
 from cfl_edge.model.store import Store
 
-
-@pytest.fixture
-def two(tmp_path):
-    """Two boards that have a kind in common."""
-    return board(tmp_path / "hall", {0: 20, 1: 8}), board(tmp_path / "kitchen", {1: 12, 2: 15})
-
-
 OTHER = {
     "learner": config("slda"),
     "layers": config(layers="8,8"),

@@ -12,10 +12,10 @@ from typing import final
 import learner_checks
 import numpy as np
 import pytest
+from clock import Clock
 from command_line import MAIN, SMALL, process
 from sessions import learn_stream
 from test_session import KINDS, new_learner
-from test_session_budget import Clock
 
 from cfl_edge.config.learn import LearnSettings
 from cfl_edge.frame.frame import Frame, Picture

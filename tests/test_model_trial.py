@@ -13,10 +13,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from clock import Clock
 from command_line import MAIN, assert_error, cfl_edge, process
 from mjpeg_server import Board, serve
 from page_session import until
-from service_checks import RED, Clock, model_bytes, replace, with_work
+from service_checks import RED, model_bytes, replace, with_work
 from trials import RUN_CHILD, Trials
 
 from cfl_edge.errors import (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from service_checks import HOSTILE, Clock
+from service_checks import HOSTILE
 from steps import changed
 
 from cfl_edge.errors import SessionError, UsageError
@@ -72,11 +72,6 @@ class FakeBroker:
 
     def text(self, name):
         return self.newest[f"kitchen/{name}"].decode()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

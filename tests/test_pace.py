@@ -2,22 +2,13 @@
 
 import numpy as np
 import pytest
+from clock import Clock
 
 from cfl_edge.frame.frame import Frame
 from cfl_edge.loop import pace as pace_module
 from cfl_edge.loop.pace import FRAMES, USED, Pace
 
 PERIOD_S = 0.1
-
-
-class Clock:
-    """Stands still unless a test moves it."""
-
-    def __init__(self):
-        self.now_s = 1000.0
-
-    def monotonic(self):
-        return self.now_s
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from clock import Clock
 from page_session import CountingSession, until
 from page_viewer import Viewer
 from PIL import Image
@@ -22,12 +23,6 @@ KNOWN = {"samples": {"mug": 40, "pen": 40}}
 
 @pytest.fixture
 def clock(monkeypatch):
-    class Clock:
-        now_s = 100.0
-
-        def __call__(self):
-            return self.now_s
-
     clock = Clock()
     monkeypatch.setattr(review, "monotonic", clock)
     return clock

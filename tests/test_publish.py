@@ -17,7 +17,6 @@ import torch
 from command_line import MAIN, SMALL, assert_error, cfl_edge, process
 from learn_settings import load_settings
 from learner_checks import pictures
-from service_checks import Clock
 
 from cfl_edge.errors import ExportError, UsageError
 from cfl_edge.learner.export import backbone_on_cpu, snapshot_learner
@@ -39,11 +38,6 @@ def learner(model):
 @pytest.fixture
 def publisher(learner, tmp_path, notices, clock):
     return Publisher(learner, tmp_path / "out/p.onnx", notices.append, clock=clock)
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 def snapshot(learner):

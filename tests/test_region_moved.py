@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from asked_verbs import Asked
 from command_line import assert_error, cfl_edge
-from lessons import Lesson, alternating
+from lessons import alternating
 from PIL import Image
 from zone_scenes import Teacher, scene, settings, truth
 
@@ -18,11 +18,6 @@ from cfl_edge.loop.learn import learn
 from cfl_edge.model.store import Store
 
 REGION = "0.5,0,0.5,1"
-
-
-@pytest.fixture
-def lesson(tmp_path, monkeypatch):
-    return Lesson(tmp_path / "model", monkeypatch)
 
 
 @pytest.fixture(params=["unused", "in use"])

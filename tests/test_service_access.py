@@ -5,39 +5,13 @@ import socket
 
 import pytest
 from served_status import ask, port, see, serve
-from service_checks import Clock
 
 from cfl_edge.errors import UsageError
-from cfl_edge.serve.http_status import Metrics
-from cfl_edge.serve.status import Status
 from cfl_edge.web import guard
 from cfl_edge.web.options import HttpOptions, http_options
 
 PATHS = ("/prediction", "/healthz", "/metrics")
 TOKEN = "s3cret-" + "x" * 20
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr("cfl_edge.serve.status.monotonic", clock)
-    return clock
-
-
-@pytest.fixture
-def status(clock):
-    return Status()
-
-
-@pytest.fixture
-def metrics(status):
-    return Metrics(status, lambda: 3)
-
-
-@pytest.fixture
-def server(status, metrics):
-    with serve(status, metrics) as server:
-        yield server
 
 
 @pytest.fixture

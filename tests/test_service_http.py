@@ -10,35 +10,10 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from served_status import ask, port, see, serve
-from service_checks import HOSTILE, Clock
+from service_checks import HOSTILE
 
-from cfl_edge.serve.http_status import Metrics
-from cfl_edge.serve.status import Status
 from cfl_edge.text import visible
 from cfl_edge.web import server as web_server
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr("cfl_edge.serve.status.monotonic", clock)
-    return clock
-
-
-@pytest.fixture
-def status(clock):
-    return Status()
-
-
-@pytest.fixture
-def metrics(status):
-    return Metrics(status, lambda: 3)
-
-
-@pytest.fixture
-def server(status, metrics):
-    with serve(status, metrics) as server:
-        yield server
 
 
 def samples(text):

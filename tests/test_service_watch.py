@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from clock import Clock
 from service_checks import (
     RED,
-    Clock,
     model_bytes,
     replace,
     with_custom_operator,

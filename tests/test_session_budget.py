@@ -5,6 +5,7 @@ import mmap
 
 import numpy as np
 import pytest
+from clock import Clock
 from sessions import learn_stream
 from test_session import Saves, Script, frames, new_learner, run
 
@@ -18,15 +19,6 @@ from cfl_edge.loop.pace import USED
 
 PERIOD_S = 1.0  # of the frames of `test_session.frame`
 PREDICTION_S = 0.25
-
-
-class Clock:
-    """Stands still unless a test moves it."""
-
-    now_s = 1000.0
-
-    def monotonic(self):
-        return self.now_s
 
 
 @pytest.fixture

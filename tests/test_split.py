@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from command_line import cfl_edge, contents
-from lessons import Lesson, alternating, assert_alike, oracle, undo
+from lessons import alternating, assert_alike, oracle, undo
 
 from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.config.settings import load
@@ -22,11 +22,6 @@ def split(folder, name, into, **options):
     given = {"model": folder, "name": name, "into": into, **options}
     asked = load(SplitSettings, given, command="classes split")
     return split_module.split(FolderModel(folder), asked)
-
-
-@pytest.fixture
-def lesson(tmp_path, monkeypatch):
-    return Lesson(tmp_path / "model", monkeypatch)
 
 
 def relabelled(names, last, old="above", new="over"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from clock import Clock
 
 from cfl_edge.core import factor as factor_module
 from cfl_edge.learner import joint_discriminant, time_left, trainer
@@ -12,16 +13,6 @@ from cfl_edge.loop import pace as pace_module
 from cfl_edge.loop.pace import Pace
 
 SLICE_S, PIECE_S = 0.004, 0.003
-
-
-class Clock:
-    """Work moves it; looking at it does not."""
-
-    def __init__(self):
-        self.now_s = 0.0
-
-    def monotonic(self):
-        return self.now_s
 
 
 @pytest.fixture

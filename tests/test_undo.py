@@ -19,11 +19,6 @@ from cfl_edge.model.class_table import Change, arrange
 from cfl_edge.model.store import Store
 
 
-@pytest.fixture
-def lesson(tmp_path, monkeypatch):
-    return Lesson(tmp_path / "model", monkeypatch)
-
-
 @pytest.mark.parametrize("save_every", [None, 7])
 def test_undo_leaves_what_would_have_been_learned_without(lesson, save_every):
     lesson.run(alternating(40) + alternating(24, ("right", "over")), save_every=save_every)

@@ -5,17 +5,12 @@ import shutil
 
 import pytest
 from command_line import SMALL, assert_error, cfl_edge, contents, learn
-from lessons import Lesson, alternating, undo
+from lessons import alternating, undo
 
 from cfl_edge.learner.classes import remove
 from cfl_edge.learner.learner import Learner
 from cfl_edge.model.changing import FolderModel
 from cfl_edge.model.store import Store
-
-
-@pytest.fixture
-def lesson(tmp_path, monkeypatch):
-    return Lesson(tmp_path / "model", monkeypatch)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 from command_line import assert_error, cfl_edge, contents, process
-from lessons import CONFIG, Lesson, alternating, assert_alike, oracle, undo
+from lessons import CONFIG, alternating, assert_alike, oracle, undo
 from test_store import flip
 
 from cfl_edge.errors import DataError, ModelNotFoundError, ModelWriteError, UsageError
@@ -19,11 +19,6 @@ from cfl_edge.model.class_table import Change
 from cfl_edge.model.store import Store
 
 ENTRY_BYTES = 3 * 16 * 16 + 8 + 8 + 4 + 4 + 4
-
-
-@pytest.fixture
-def lesson(tmp_path, monkeypatch):
-    return Lesson(tmp_path / "model", monkeypatch)
 
 
 def small_journal(lesson, frames):

@@ -1,15 +1,13 @@
 """What can be asked of a model: the same answers whether a session learns on it or nobody does."""
 
-import base64
 import gc
-import io
 import weakref
 
 import numpy as np
 import pytest
 from asked_verbs import Asked
 from lessons import Lesson, alternating, assert_alike, oracle
-from PIL import Image
+from verb_room import png
 
 from cfl_edge.errors import DataError
 from cfl_edge.frame.frame import cut_frame
@@ -141,12 +139,6 @@ def test_onnx_files_are_written(lesson, how, tmp_path):
     assert asked.do("export")["model"] == str(lesson.folder / "onnx" / "model.onnx")
     asked.do("rename", name="left", to="aside", onnx=str(tmp_path / "out"))
     assert (tmp_path / "out" / "labels.txt").read_text() == "above\naside\n"
-
-
-def png(image):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def test_a_picture_is_learned_as_a_frame_would_be(lesson):

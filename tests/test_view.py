@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clock import Clock
 from steps import BLANK, changed
 
 from cfl_edge.pipe import plain
@@ -45,14 +46,6 @@ HOSTILE = "[red]x[/red] :smile: \x1b[2J\x1b]0;title\x07\r\u202e"
 
 
 SHOWN = r"[red]x[/red] :smile: \x1b[2J\x1b]0;title\x07\r\u202e"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def test_json_has_an_event_for_each_change_of_state() -> None:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from clock import Clock
 from rich.console import Console
 from steps import changed
-from test_view import HOSTILE, SHOWN, STEP, Clock
+from test_view import HOSTILE, SHOWN, STEP
 
 from cfl_edge.frame.step import Step
 from cfl_edge.text import visible

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from command_line import SMALL, cfl_edge
-from service_checks import Clock
 from sessions import learn_stream
 from test_session import ALWAYS_S, Saves, Script, frames, new_learner
 
@@ -38,11 +37,6 @@ class Files:
                 ):
                     self.seen.add((status.st_ino, status.st_mtime_ns))
                     self.bytes[path.name] += status.st_size
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 def settings(tmp_path, **given):
