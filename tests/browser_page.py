@@ -1,7 +1,6 @@
 """The page in Debian's Chromium, and what a person does on it."""
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -13,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
+from encoded import encoded
 
 from cfl_edge.stream.demo.scene import Dwell
 
@@ -106,12 +105,7 @@ def pictures(name, seeds, each=6):
 
 
 def jpegs(images):
-    files = []
-    for image in images:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=90)
-        files.append(file.getvalue())
-    return files
+    return [encoded(image, quality=90) for image in images]
 
 
 class Teaching:

@@ -1,14 +1,12 @@
 """A stand-in of Frigate's API: pictures of events, sub labels, and the login of port 8971."""
 
 import asyncio
-import io
 import threading
 from contextlib import contextmanager
 from functools import partial
 
 import uvicorn
 from mosquitto import wait_for
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -17,12 +15,6 @@ USER, PASSWORD = "ann", "s3cret/of frigate"
 ESCAPED = PASSWORD.replace("/", "%2F").replace(" ", "%20")
 
 until = partial(wait_for, timeout_s=60)  # on a busy machine
-
-
-def jpeg(color):
-    file = io.BytesIO()
-    Image.new("RGB", (64, 48), color).save(file, "JPEG")
-    return file.getvalue()
 
 
 def event(kind="new", *, id="1607123955.475377-mxklsc", picture_s=1607123965.97, **after):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from mjpeg_server import jpeg
+from encoded import encoded, jpeg
 from PIL import Image as Pillow
 
 from cfl_edge.stream.options import StreamOptions
@@ -100,9 +99,7 @@ def serving(certificate: Path | None = None) -> Iterator[Site]:
 
 
 def png(colour: tuple[int, int, int]) -> bytes:
-    data = io.BytesIO()
-    Pillow.new("RGB", (64, 48), colour).save(data, "PNG")
-    return data.getvalue()
+    return encoded(Pillow.new("RGB", (64, 48), colour), "PNG")
 
 
 RED = jpeg((255, 0, 0))

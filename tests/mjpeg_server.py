@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from PIL import Image
+from encoded import jpeg
 
 BOUNDARY = "123456789000000000000987654321"  # of the ESP32-CAM example program
-
-
-def jpeg(colour: tuple[int, int, int], size_px: tuple[int, int] = (64, 48)) -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", size_px, colour).save(data, "JPEG", quality=90)
-    return data.getvalue()
 
 
 @dataclass

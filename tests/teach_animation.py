@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from browser_page import Teaching, card, chromium, held, name_it, says
+from browser_page import Teaching, card, chromium, held, jpegs, name_it, says
 from mjpeg_server import Board, serve
 from PIL import Image
 
@@ -99,14 +99,8 @@ class Film:
 
 def scenes(name):
     """Draw a thing in three scenes, 10 frames each, as JPEGs: three seconds of a hold."""
-    files = []
-    for seed in range(3):
-        dwell = Dwell(name, 10, np.random.default_rng([11, seed]))
-        for number in range(10):
-            file = io.BytesIO()
-            Image.fromarray(dwell.render(number)).save(file, "JPEG", quality=90)
-            files.append(file.getvalue())
-    return files
+    dwells = [Dwell(name, 10, np.random.default_rng([11, seed])) for seed in range(3)]
+    return jpegs(dwell.render(number) for dwell in dwells for number in range(10))
 
 
 def teach(page, camera, things):

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import threading
 
 import numpy as np
 from command_line import SMALL, assert_error, cfl_edge
-from PIL import Image
+from encoded import jpeg
 
 from cfl_edge.stream.open import open_stream
 from firmware_host.protocol import Event, Format
 from firmware_host.protocol import Image as BoardImage
 from firmware_host.simulator import Simulator
-
-
-def jpeg(colour: str = "red") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (32, 24), colour).save(file, "JPEG")
-    return file.getvalue()
 
 
 def test_list_names_ports():

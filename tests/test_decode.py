@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from encoded import encoded
 from PIL import Image as Pillow
 
 from cfl_edge.stream import decode
@@ -23,12 +24,6 @@ def picture(seed: int, size_px: tuple[int, int] = (320, 240)) -> Pillow.Image:
     """Something with detail everywhere: 20 x 15 random colours, enlarged smoothly."""
     small = np.random.default_rng(seed).integers(0, 256, (15, 20, 3), np.uint8)
     return Pillow.fromarray(small).resize(size_px, Pillow.Resampling.BICUBIC)
-
-
-def encode(image: Pillow.Image, kind: str = "JPEG", **options: object) -> bytes:
-    data = io.BytesIO()
-    image.save(data, kind, **options)
-    return data.getvalue()
 
 
 KINDS = {
@@ -48,7 +43,7 @@ def test_a_whole_jpeg_is_never_refused(
     options: dict[str, object], size_px: tuple[int, int], flat: bool
 ) -> None:
     image = Pillow.new("RGB", size_px, (200, 10, 10)) if flat else picture(0, size_px)
-    data = encode(image, **options)
+    data = encoded(image, **options)
     shown = decode_image(data).astype(int)
     # libjpeg as the oracle; the two differ in how they enlarge the colours
     expected = np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB"))
@@ -63,7 +58,7 @@ def test_a_jpeg_with_few_bytes_behind_its_header_is_whole() -> None:
     for seed in range(300):
         colours = np.random.default_rng(seed).integers(0, 256, (3, 3, 3), np.uint8)
         image = Pillow.fromarray(colours).resize((96, 96), Pillow.Resampling.BICUBIC)
-        data = encode(image, quality=75, optimize=True)
+        data = encoded(image, quality=75, optimize=True)
         assert 700 < len(data) < 2000  # around what is cut off to see whether data remain
         try:
             decode_image(data)
@@ -73,7 +68,7 @@ def test_a_jpeg_with_few_bytes_behind_its_header_is_whole() -> None:
 
 
 def test_a_header_without_data_is_refused() -> None:
-    data = encode(picture(0))
+    data = encoded(picture(0))
     with pytest.raises(ImageError, match="damaged"):
         decode_image(data[: data.rindex(b"\xff\xda")] + data[-2:])
 
@@ -81,7 +76,7 @@ def test_a_header_without_data_is_refused() -> None:
 def test_noise_at_the_best_quality_is_whole() -> None:
     noise = Pillow.effect_noise((256, 256), 200).convert("RGB")
     for subsampling in (0, 2):
-        decode_image(encode(noise, quality=100, subsampling=subsampling))
+        decode_image(encoded(noise, quality=100, subsampling=subsampling))
 
 
 DAMAGE = {
@@ -99,7 +94,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_damaged_jpeg_is_refused(damage: object) -> None:
-    red, blue = encode(picture(1), quality=95), encode(picture(2), quality=95)
+    red, blue = encoded(picture(1), quality=95), encoded(picture(2), quality=95)
     assert callable(damage)
     with pytest.raises(ImageError):
         decode_image(damage(red, blue))
@@ -109,7 +104,7 @@ def test_few_neighbours_of_about_one_size_pass_as_one() -> None:
     cells = np.random.default_rng(0).integers(0, 256, (45, 60, 3), np.uint8)
     scene = Pillow.fromarray(cells).resize((640, 480), Pillow.Resampling.BICUBIC)
     turned = [scene.crop((4 * k, 2 * k, 4 * k + 320, 2 * k + 240)) for k in range(41)]
-    frames = [encode(frame, quality=80, subsampling="4:2:2") for frame in turned]
+    frames = [encoded(frame, quality=80, subsampling="4:2:2") for frame in turned]
     passed, at = [], np.random.default_rng(1).uniform(0.3, 0.8, 40)
     for k, (one, other) in enumerate(pairwise(frames)):
         assert abs(len(one) - len(other)) < 1000
@@ -123,21 +118,21 @@ def test_few_neighbours_of_about_one_size_pass_as_one() -> None:
 
 
 def test_a_few_bytes_behind_the_last_block_are_no_damage() -> None:
-    data = encode(picture(0))
+    data = encoded(picture(0))
     for count in range(12):  # as libjpeg tells of webcams: "extraneous bytes before marker 0xd9"
         extra = np.random.default_rng(count).integers(0, 255, count, np.uint8).tobytes()
         assert decode_image(data[:-2] + extra + data[-2:]).shape == (240, 320, 3)
 
 
 def test_a_last_block_without_its_last_bits_is_refused() -> None:
-    data = encode(picture(0))
+    data = encoded(picture(0))
     with pytest.raises(ImageError, match="damaged"):
         decode_image(data[:-4] + data[-2:])
 
 
 def test_a_png_is_whole_or_refused() -> None:
     image = picture(3)
-    data = encode(image, "PNG")
+    data = encoded(image, "PNG")
     np.testing.assert_array_equal(decode_image(data), np.asarray(image))
     flipped = bytearray(data)
     flipped[len(data) // 2] ^= 1
@@ -198,7 +193,7 @@ def test_every_kind_is_refused_by_its_header(
     monkeypatch.setattr(decode, "LARGEST_PX", 76_799)
     path = f"{tmp_path}/picture"
     with open(path, "wb") as file:
-        file.write(encode(picture(0), kind))
+        file.write(encoded(picture(0), kind))
     with pytest.raises(ImageError, match="320 x 240 pixels"):
         read_image(path)
 
@@ -206,10 +201,10 @@ def test_every_kind_is_refused_by_its_header(
 def test_images_are_found_wherever_the_bytes_are_cut() -> None:
     small = (32, 24)
     shown = [
-        encode(picture(0, small)),
-        encode(picture(1, small), progressive=True),
-        encode(picture(2, small), "PNG"),
-        encode(picture(3, (64, 48))),
+        encoded(picture(0, small)),
+        encoded(picture(1, small), progressive=True),
+        encoded(picture(2, small), "PNG"),
+        encoded(picture(3, (64, 48))),
     ]
     stream = b"boot\r\n" + shown[0] + b"\xff\xd8" + b"text\x89PN" + b"--b\r\n".join(shown[1:])
     for size in (1, 2, 3, 7, 100, len(stream)):
@@ -222,22 +217,22 @@ def test_images_are_found_wherever_the_bytes_are_cut() -> None:
 
 
 def test_a_thumbnail_is_a_part_of_its_jpeg() -> None:
-    whole = encode(picture(0), exif=b"Exif\0\0" + encode(picture(1, (8, 8))))
+    whole = encoded(picture(0), exif=b"Exif\0\0" + encoded(picture(1, (8, 8))))
     assert ImageFinder().feed(whole) == [whole]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_an_image_that_is_cut_off_is_counted_and_costs_no_other(kind: str) -> None:
-    torn, whole = encode(picture(0), kind)[:-500], encode(picture(1))
+    torn, whole = encoded(picture(0), kind)[:-500], encoded(picture(1))
     assert ImageFinder().feed(torn + 2 * whole)[-1] == whole
     finder = ImageFinder()
-    assert finder.feed(encode(picture(0))[:-500] + 2 * whole) == [None, whole, whole]
+    assert finder.feed(encoded(picture(0))[:-500] + 2 * whole) == [None, whole, whole]
     assert (finder.feed(torn), finder.finish()) == ([], [None])
     assert finder.feed(whole) == [whole]
 
 
 def test_the_finder_keeps_a_bounded_number_of_bytes() -> None:
-    whole, limit = encode(picture(0)), 100_000
+    whole, limit = encoded(picture(0)), 100_000
     finder = ImageFinder(limit)
     found: list[bytes | None] = []
     for _ in range(5):

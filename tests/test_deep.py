@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from encoded import encoded
 from PIL import Image
 
 from cfl_edge.core.class_statistics import with_constant
@@ -65,11 +66,7 @@ def test_a_step_is_plain_sgd_through_all_blocks_after_the_third():
     built.learn(built.encode(images), ["a", "b", "a", "b"])
     assert built.algorithm.steps == 1
 
-    jpegs = []
-    for image in images:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=90)
-        jpegs.append(np.asarray(Image.open(file)))
+    jpegs = [np.asarray(Image.open(io.BytesIO(encoded(image, quality=90)))) for image in images]
     x = torch.from_numpy(np.stack(jpegs)).permute(0, 3, 1, 2).float()
     x = (x - built.algorithm.backbone.mean) / built.algorithm.backbone.std
     with torch.no_grad():

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import io
 import os
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from encoded import encoded
 from PIL import Image
 from test_video_file import write_clip
 
@@ -175,9 +175,7 @@ def test_unreadable_images_are_skipped_counted_and_told(tmp_path: Path) -> None:
     good = write(tmp_path / "cat" / "1.png")
     (tmp_path / "cat" / "2.png").write_bytes(b"")
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).save(buffer, "JPEG")
-    (tmp_path / "cat" / "3.jpg").write_bytes(buffer.getvalue()[:2000])
+    (tmp_path / "cat" / "3.jpg").write_bytes(encoded(noise)[:2000])
     (tmp_path / "cat" / "4.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "cat" / "5.png").symlink_to("5.png")
     (tmp_path / "cat" / "6.png").write_text("text")
@@ -298,11 +296,10 @@ def test_a_class_name_that_is_no_utf8(tmp_path: Path) -> None:
 
 
 def test_many_files_cost_only_their_names(tmp_path: Path) -> None:
-    small = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(small, "PNG")
+    small = encoded(Image.new("RGB", (1, 1)), "PNG")
     (tmp_path / "a").mkdir()
     for number in range(5_000):
-        (tmp_path / "a" / f"{number}.png").write_bytes(small.getvalue())
+        (tmp_path / "a" / f"{number}.png").write_bytes(small)
     tracemalloc.start()
     stream = open_stream(tmp_path, StreamOptions(order="shuffled"))
     kept_bytes, _ = tracemalloc.get_traced_memory()

@@ -6,7 +6,8 @@ import socket
 import threading
 
 import pytest
-from frigate_server import ESCAPED, PASSWORD, USER, event, jpeg, serving, until
+from encoded import jpeg
+from frigate_server import ESCAPED, PASSWORD, USER, event, serving, until
 from hypothesis import given
 from hypothesis import strategies as st
 from mosquitto import free_port, write_certificate

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 from command_line import SMALL, cfl_edge
-from frigate_server import ESCAPED, PASSWORD, USER, event, jpeg, until
+from encoded import jpeg
+from frigate_server import ESCAPED, PASSWORD, USER, event, until
 from mosquitto import Home, free_port
 from PIL import Image
 from service_checks import model_bytes

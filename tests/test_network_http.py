@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import time
 from http.server import BaseHTTPRequestHandler
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encoded import encoded
 from http_camera import MULTIPART, PARTS, QUICK, RED, clip, page, serving, start
 from PIL import Image as Pillow
 
@@ -41,9 +41,7 @@ def test_parts_however_they_are_headed(part: bytes, kind: str | None, joined: bo
 
 
 def test_torn_parts_are_refused_and_counted() -> None:
-    noise = io.BytesIO()
-    Pillow.effect_noise((64, 48), 90).convert("RGB").save(noise, "JPEG")
-    whole = noise.getvalue()
+    whole = encoded(Pillow.effect_noise((64, 48), 90).convert("RGB"))
     torn = whole[: len(whole) * 2 // 3]
     with serving() as site:
         shown = [b"--b\r\n\r\n" + image + b"\r\n" for image in (whole, torn, torn + b"\xff\xd9")]

@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 from command_line import write_images
+from encoded import encoded
 from http_camera import MULTIPART, QUICK, page, serving
 from page_session import CountingSession, until
 from page_viewer import Viewer
@@ -32,9 +33,7 @@ def picture(size=(640, 360), seed=0, kind="JPEG", mode="RGB", **options):
     """Draw smooth colours, so that nothing is lost at another resolution."""
     coarse = np.random.default_rng(seed).integers(0, 256, (9, 16, 3), np.uint8)
     image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+    return encoded(image, kind, **options)
 
 
 def without_tables(jpeg):

@@ -12,6 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from encoded import encoded
 from page_session import CountingSession, until
 from page_viewer import Viewer
 from PIL import Image
@@ -26,9 +27,7 @@ ZIP = {"Content-Type": "application/zip"}
 
 
 def picture(level, size=(64, 48), kind="PNG"):
-    file = io.BytesIO()
-    Image.fromarray(np.full((size[1], size[0], 3), level, np.uint8)).save(file, kind)
-    return file.getvalue()
+    return encoded(np.full((size[1], size[0], 3), level, np.uint8), kind)
 
 
 def archive(files, method=zipfile.ZIP_DEFLATED):

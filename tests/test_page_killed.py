@@ -1,7 +1,6 @@
 """The browser, the server or the network is lost while a button is held."""
 
 import contextlib
-import io
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from browser_page import ARGUMENTS, CHROMIUM, Teaching, card, held, opened, samples, says
 from command_line import SMALL
+from encoded import encoded
 from mjpeg_server import Board, serve
 from page_session import CountingSession, until
 from PIL import Image, ImageDraw
@@ -31,9 +31,7 @@ def things(colour):
         picture = Image.fromarray(grey).resize((160, 120))
         x, y = rng.uniform(40, 120), rng.uniform(40, 80)
         ImageDraw.Draw(picture).ellipse((x - 35, y - 35, x + 35, y + 35), fill=colour)
-        file = io.BytesIO()
-        picture.save(file, "JPEG", quality=90)
-        files.append(file.getvalue())
+        files.append(encoded(picture, quality=90))
     return files
 
 

@@ -1,6 +1,5 @@
 """`push://`: pictures that the page of a phone sends are the frames of a session."""
 
-import io
 import json
 import threading
 from types import SimpleNamespace
@@ -9,9 +8,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from browser_page import Teaching
+from encoded import encoded
 from page_session import CountingSession, until
 from page_viewer import Viewer
-from PIL import Image
 from test_page_api import TOKEN, ask
 from test_page_teach import OPTIONS, samples
 from test_page_teach import ask as tell
@@ -26,10 +25,8 @@ from cfl_edge.stream.uri import parse_uri
 JPEG = {"Content-Type": "image/jpeg"}
 
 
-def jpeg(level, size=(64, 48)):
-    file = io.BytesIO()
-    Image.new("RGB", size, (level,) * 3).save(file, "JPEG")
-    return file.getvalue()
+def jpeg(level):
+    return encoded(np.full((48, 64, 3), level, np.uint8))
 
 
 def test_the_stream_is_open_before_the_first_picture_and_takes_the_newest():
@@ -124,8 +121,7 @@ def test_learning_on_pictures_that_are_sent(tmp_path):
         address = urlsplit(teaching.address)
         sends = SimpleNamespace(port=address.port)
         assert tell(teaching, "label", {"label": "mug"})[0] == 200  # nobody waits for a picture
-        file, rng = io.BytesIO(), np.random.default_rng(0)
-        Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8)).save(file, "JPEG")
-        assert push(sends, file.getvalue())[0] == 200
+        noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+        assert push(sends, encoded(noise))[0] == 200
         until(lambda: samples(teaching) == {"mug": 1}, 30)
     assert (teaching.code, teaching.errors) == (0, "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import assert_error, cfl_edge
-from PIL import Image as Pillow
+from encoded import jpeg
 
 from cfl_edge.errors import (
     StreamBusyError,
@@ -32,12 +31,6 @@ from cfl_edge.stream.serial.stream import (
 from firmware_host.link import open_link
 from firmware_host.protocol import Event, Format, Image
 from firmware_host.simulator import Simulator
-
-
-def jpeg(colour="red", size=(32, 24), **options) -> bytes:
-    file = io.BytesIO()
-    Pillow.new("RGB", size, colour).save(file, "JPEG", **options)
-    return file.getvalue()
 
 
 def gray(height: int = 3, width: int = 4):
@@ -88,7 +81,7 @@ def test_jpegs_of_a_board_are_shrunk_while_they_are_decoded(proto):
     ):
         frame = next(iter(stream))
     assert frame.image.shape == (12, 16, 3)
-    assert frame.full_px == (32, 24)
+    assert frame.full_px == (64, 48)
 
 
 def test_the_board_is_asked_for_what_the_address_says():

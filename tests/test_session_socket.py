@@ -1,7 +1,5 @@
 """Commands on a model whose session runs: they reach it, with the same words as on its folder."""
 
-import base64
-import io
 import json
 import os
 import signal
@@ -17,7 +15,7 @@ import pytest
 from command_line import MAIN, assert_error, cfl_edge, process
 from lessons import Lesson, alternating
 from page_session import until
-from PIL import Image
+from verb_room import png
 
 from cfl_edge.errors import SessionError
 from cfl_edge.labels.frames import FrameLabels
@@ -265,9 +263,7 @@ def test_a_verb_without_arguments_needs_none(served):
 
 def test_a_picture_may_be_as_large_as_one_of_a_stream(served):
     noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(noise).save(file, "PNG")
-    picture = base64.b64encode(file.getvalue()).decode()
+    picture = png(noise)
     assert 3 << 20 < len(picture) < MOST_PICTURE
     answer = ask(
         served.folder, "label_picture", {"label": "noise", "picture": picture}, pytest.fail

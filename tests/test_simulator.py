@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from encoded import jpeg
 from PIL import Image as Pillow
 
 from firmware_host.damage import BadWire, Faults
@@ -20,12 +21,6 @@ from firmware_host.simulator import Simulator
 
 def gray(count: int, height: int = 6, width: int = 8) -> list[np.ndarray]:
     return [np.full((height, width), number % 256, np.uint8) for number in range(count)]
-
-
-def jpeg(size=(32, 24), colour="red") -> bytes:
-    file = io.BytesIO()
-    Pillow.new("RGB", size, colour).save(file, "JPEG")
-    return file.getvalue()
 
 
 def receive_until(link: Link, done, timeout_s: float = 10.0) -> list[Received]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import threading
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encoded import jpeg
 from mjpeg_server import Board, serve
 from PIL import Image
 from stream_checks import Check, Open, yield_checks
@@ -96,21 +96,18 @@ def serial(folder: Path) -> Iterator[Open]:
 
 @contextmanager
 def serial_jpeg(folder: Path) -> Iterator[Open]:
-    file = io.BytesIO()
-    Image.new("RGB", (16, 8), "red").save(file, "JPEG")
-    with Simulator(itertools.repeat(file.getvalue()), fps=50, proto="jpeg") as board:
+    with Simulator(itertools.repeat(jpeg()), fps=50, proto="jpeg") as board:
         yield lambda: open_stream(f"serial://{board.port}?proto=jpeg")
 
 
 @contextmanager
 def push(folder: Path) -> Iterator[Open]:
     """Somebody sends a picture every 10 ms."""
-    file, inbox, ended = io.BytesIO(), Inbox(), threading.Event()
-    Image.new("RGB", (16, 8), "red").save(file, "JPEG")
+    inbox, ended = Inbox(), threading.Event()
 
     def send() -> None:
         while not ended.wait(0.01):
-            inbox.put(file.getvalue())
+            inbox.put(jpeg())
 
     sender = threading.Thread(target=send, name="sender")
     sender.start()

@@ -14,7 +14,7 @@ from typing import ClassVar
 import av
 import numpy as np
 import pytest
-from mjpeg_server import jpeg
+from encoded import jpeg
 from scripted_camera import alive
 
 from cfl_edge.errors import (

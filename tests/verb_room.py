@@ -1,10 +1,9 @@
 """A session on a script whose calls ask for verbs."""
 
 import base64
-import io
 
 import pytest
-from PIL import Image
+from encoded import encoded
 from test_session import Script, frames, new_learner
 
 from cfl_edge.labels.frames import FrameLabels
@@ -80,6 +79,4 @@ PLAIN = frames(20, labelled=False)
 
 
 def png(image):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    return base64.b64encode(encoded(image, "PNG")).decode()
