@@ -18,3 +18,16 @@ def saved(folder, without=(), **arrays):
 def draw(path, size=(8, 8), colour=(200, 30, 30), mode="RGB"):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).convert(mode).save(path)
+
+
+def striped(path, *, classes=3, channels=3, side=12, **more):
+    """Write small images whose bright stripe tells the class."""
+    rng, arrays = np.random.default_rng(0), {}
+    for part, count in (("train", 60), ("test", 40)):
+        labels = np.arange(count) % classes
+        x = rng.integers(0, 90, (count, side, side, channels), dtype=np.uint8)
+        for image, label in zip(x, labels, strict=True):
+            image[3 * (label % 4) : 3 * (label % 4) + 3] += 120
+        arrays |= {f"x_{part}": x, f"y_{part}": labels}
+    np.savez(path, **arrays, **more)
+    return str(path)

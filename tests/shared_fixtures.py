@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+import subprocess
 from hashlib import sha256
 from pathlib import Path
 
@@ -88,6 +89,24 @@ def lesser_file_system(monkeypatch):
         monkeypatch.setattr(os, call, refuse)
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(replacing, "_rename", lambda *_: False)
+
+
+@pytest.fixture
+def small_disk(request, tmp_path):
+    """A disk of 1 MiB, or of more."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    size = f"size={getattr(request, 'param', 1)}m"
+    try:
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if mounted.returncode:
+        pytest.skip(f"mounting a tmpfs is not allowed here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture(scope="session")

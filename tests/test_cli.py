@@ -321,22 +321,7 @@ with ModelLock(pathlib.Path(sys.argv[1])):
         pass
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    try:
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True
-        )
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if mounted.returncode:
-        pytest.skip(f"mounting a tmpfs is not allowed here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
+@pytest.mark.parametrize("small_disk", [3], indirect=True)
 def test_a_full_disk(data, small_disk):
     model = small_disk / "model"
     assert learn(data, model, *SMALL).code == 0

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from dataset_files import striped
 from PIL import Image
 from rule_checks import Told
 
@@ -29,28 +30,16 @@ from cfl_edge.lab.paper.training_files import append_result, read_results
 pytest.importorskip("matplotlib")
 BUDGET = {"epochs": 1, "device": "cpu", "validation": 0.2}
 OPTIONS = TrainOptions(**BUDGET)
+NAMES = ["a$b$", "\x1b[31m", "cat_of_a_very_long_name_indeed", "d"]
 
 
 def settings(what, out, data=(), **more):
     return ReproduceSettings(what=what, out=out, data=list(data), **BUDGET, **more)
 
 
-def write_npz(path, classes=4, channels=3):
-    rng = np.random.default_rng(0)
-    arrays = {"class_names": np.array(["a$b$", "\x1b[31m", "cat_of_a_very_long_name_indeed", "d"])}
-    for part, count in (("train", 60), ("test", 40)):
-        labels = np.arange(count) % classes
-        x = rng.integers(0, 90, (count, 12, 12, channels), dtype=np.uint8)
-        for image, label in zip(x, labels, strict=True):
-            image[3 * label : 3 * label + 3] += 120
-        arrays |= {f"x_{part}": x, f"y_{part}": labels}
-    np.savez(path, **arrays)
-    return str(path)
-
-
 @pytest.fixture
 def cifar(tmp_path):
-    return write_npz(tmp_path / "cifar10.npz")
+    return striped(tmp_path / "cifar10.npz", classes=4, class_names=NAMES)
 
 
 def trainer_of(recipe, source):

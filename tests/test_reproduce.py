@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from command_line import cfl_edge
+from dataset_files import striped
 from rule_checks import Told
 
 from cfl_edge.errors import UsageError
@@ -28,25 +29,9 @@ def settings(rows, data, out, *, what="table1", **more):
     return ReproduceSettings(what=what, rows=rows, data=[str(data)], out=out, **(budget | more))
 
 
-def write_npz(path, classes=3, channels=3, side=12, coarse=False, seed=0):
-    rng = np.random.default_rng(seed)
-    arrays = {}
-    for part, count in (("train", 60), ("test", 30)):
-        labels = np.arange(count) % classes
-        x = rng.integers(0, 90, (count, side, side, channels), dtype=np.uint8)
-        for image, label in zip(x, labels, strict=True):
-            image[3 * (label % 4) : 3 * (label % 4) + 3] += 120
-        arrays |= {f"x_{part}": x, f"y_{part}": labels}
-    if coarse:
-        arrays["fine_to_coarse"] = np.arange(classes) // 2
-        arrays["coarse_names"] = np.array(["one", "two"])
-    np.savez(path, **arrays)
-    return path
-
-
 @pytest.fixture
 def cifar(tmp_path):
-    return str(write_npz(tmp_path / "cifar10.npz"))
+    return striped(tmp_path / "cifar10.npz")
 
 
 def test_every_cell_has_a_recipe_and_a_name_of_its_own():
@@ -140,7 +125,7 @@ def test_interrupted_means_what_is_done_is_kept(cifar, tmp_path):
 
 
 def test_data_stands_in_where_one_set_is_asked_for_and_is_left_out_otherwise(tmp_path):
-    birds, told = write_npz(tmp_path / "birds.npz"), Told()
+    birds, told = striped(tmp_path / "birds.npz"), Told()
     done = reproduce(settings("mnist/bp-conv256", birds, tmp_path), told)
     assert told.notices[0] == "birds stands in for mnist"
     assert done.rows[0].runs[0].config.kind == "mnist"
@@ -152,7 +137,12 @@ def test_data_stands_in_where_one_set_is_asked_for_and_is_left_out_otherwise(tmp
 
 
 def test_zero_shot_and_learned_coarse_labels(tmp_path):
-    data = write_npz(tmp_path / "cifar100.npz", classes=4, coarse=True)
+    data = striped(
+        tmp_path / "cifar100.npz",
+        classes=4,
+        fine_to_coarse=np.arange(4) // 2,
+        coarse_names=["one", "two"],
+    )
     rows = "cifar100/coarse-cfl-conv256,cifar100/zero-shot-cfl-conv256-b,*zero-shot-bp-conv256*"
     done = reproduce(settings(rows, data, tmp_path, what="table2"), Told())
     learned, zero_shot, bp = done.rows
@@ -165,7 +155,7 @@ def test_zero_shot_and_learned_coarse_labels(tmp_path):
 
 
 def test_a_row_that_cannot_be_is_told_and_the_others_go_on(tmp_path):
-    tiny = write_npz(tmp_path / "cifar10.npz", side=6)
+    tiny = striped(tmp_path / "cifar10.npz", side=6)
     rows = "cifar10/bp-vit,cifar10/cafo"
     done = reproduce(settings(rows, tiny, tmp_path / "out", what="table6"), Told())
     assert "expected 8 or more" in done.rows[0].failure
@@ -198,7 +188,7 @@ def test_what_differs_from_the_recipe_stands_in_the_row(cifar, tmp_path):
 
 
 def test_readings_of_the_paper_have_rows_of_their_own_whatever_is_asked_of_the_others(tmp_path):
-    data = str(write_npz(tmp_path / "cifar10.npz"))
+    data = striped(tmp_path / "cifar10.npz")
     rows = "cifar10/cfl-conv256,cifar10/cfl-conv256-printed,cifar10/cfl-conv256-drawn"
     for asked, options in (
         ({}, {"feature_loss": None}),

@@ -145,22 +145,6 @@ def test_an_old_checkpoint_that_cannot_go_is_a_notice(store, monkeypatch, notice
     assert checkpoints(store.folder) == ["checkpoint-000003", "checkpoint-000004"]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if mounted.returncode:
-        pytest.skip(f"mounting a tmpfs is not allowed here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
 def noise(kibibytes: int, seed: int) -> dict[str, dict[str, np.ndarray]]:
     random = np.random.default_rng(seed)
     return {"state": {"a": random.integers(0, 256, kibibytes * 1024, np.uint8)}}
