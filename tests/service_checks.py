@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cfl_edge.onnx.metadata import to_metadata
@@ -23,7 +22,7 @@ HOSTILE = [
 ]
 
 
-def model_bytes(classes, *, scale=1.0):
+def colours(classes=("red", "green", "blue"), *, scale=1.0):
     """A model of up to 3 classes; with another scale, its scores are multiplied by it."""
     embeddings = np.eye(3, len(classes), dtype=np.float32) * np.float32(scale)
     graph = helper.make_graph(
@@ -42,7 +41,11 @@ def model_bytes(classes, *, scale=1.0):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     helper.set_model_props(model, to_metadata(classes, SIZE_PX, {}))
-    return model.SerializeToString()
+    return model
+
+
+def model_bytes(classes, *, scale=1.0):
+    return colours(classes, scale=scale).SerializeToString()
 
 
 def replace(path: Path, content: bytes):
@@ -54,7 +57,7 @@ def replace(path: Path, content: bytes):
 
 def with_work(kind):
     """A model whose scores are added to nothing, which takes minutes, 10 GB, or hides a NaN."""
-    model = onnx.load_from_string(model_bytes(["pen", "green"]))
+    model = colours(["pen", "green"])
     graph, nodes = model.graph, []
     if kind == "minutes":  # 500 products of 1500 x 1500, which depend on the image
         sizes = numpy_helper.from_array(np.array([1500, 1500]), "sizes")
@@ -89,7 +92,7 @@ def with_work(kind):
 
 
 def with_custom_operator():
-    model = onnx.load_from_string(model_bytes(["red"]))
+    model = colours(["red"])
     model.graph.node[0].domain = "evil"
     model.opset_import.append(helper.make_opsetid("evil", 1))
     return model.SerializeToString()
@@ -97,7 +100,7 @@ def with_custom_operator():
 
 def with_external_file(name):
     """Its embeddings are to be read from another file."""
-    model = onnx.load_from_string(model_bytes(["red"]))
+    model = colours(["red"])
     tensor = model.graph.initializer[1]
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL

@@ -7,9 +7,9 @@ import re
 
 import onnx
 from command_line import cfl_edge
+from service_checks import colours
 from test_doctor import file
 from test_doctor_inference import GOOD
-from test_inference import colours
 
 from cfl_edge.doctor import board as board_module
 from cfl_edge.doctor.check import run_check

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from service_checks import colours
 from test_doctor import file
-from test_inference import colours
 
 from cfl_edge.doctor.inference import CPU, difference, expected, infer, some_input, weights
 from cfl_edge.doctor.providers import ask, check_providers, judge

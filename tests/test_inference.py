@@ -5,36 +5,14 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
+from service_checks import SIZE_PX, colours
 
 from cfl_edge.errors import ModelDamagedError, ModelNotFoundError, ModelVersionError
 from cfl_edge.frame.preprocess import to_model_input
 from cfl_edge.onnx.inference import OnnxModel
-from cfl_edge.onnx.metadata import to_metadata
 
-SIZE_PX = 8
 CLASSES = ["red", "green", "blue"]
-
-
-def colours() -> onnx.ModelProto:
-    """Scores are the means of the three channels."""
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["image"], ["h"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", ["h", "axes"], ["features"], keepdims=0),
-            helper.make_node("MatMul", ["features", "label_embeddings"], ["scores"]),
-        ],
-        "colours",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE_PX, SIZE_PX, 3])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])],
-        [
-            numpy_helper.from_array(np.array([1, 2]), "axes"),
-            numpy_helper.from_array(np.eye(3, dtype=np.float32), "label_embeddings"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    helper.set_model_props(model, to_metadata(CLASSES, SIZE_PX, {}))
-    return model
 
 
 @pytest.fixture

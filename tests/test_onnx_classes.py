@@ -2,7 +2,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from test_inference import CLASSES, SIZE_PX, colours
+from service_checks import SIZE_PX, colours
+from test_inference import CLASSES
 
 from cfl_edge.errors import ModelDamagedError, ModelError, ModelNotFoundError, ModelWriteError
 from cfl_edge.onnx.classes import patch_classes, set_classes, set_metadata

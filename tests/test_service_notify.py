@@ -9,8 +9,8 @@ import threading
 import onnx
 import pytest
 from command_line import SMALL, cfl_edge, learn, write_images
+from service_checks import colours
 from steps import changed
-from test_inference import colours
 
 from cfl_edge.loop.service_notify import STATUS_S, ServiceNotify, watchdog_s
 

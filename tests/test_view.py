@@ -194,7 +194,7 @@ def plain_view(clock: Clock) -> tuple[Reporter, io.StringIO, io.StringIO]:
 
 
 def test_plain_line_every_two_seconds() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     view, out, _ = plain_view(clock)
     with view:
         for number in range(100):  # 4.95 s
@@ -211,7 +211,7 @@ def test_plain_line_every_two_seconds() -> None:
 
 
 def test_plain_says_how_unknown() -> None:
-    view, out, _ = plain_view(clock := Clock())
+    view, out, _ = plain_view(clock := Clock(0.0))
     view.step(changed(STEP, unknown=0.421))
     clock.now_s = 5
     view.step(changed(STEP, prediction="unknown", score=0.981, unknown=0.981, rejected=True))
@@ -220,7 +220,7 @@ def test_plain_says_how_unknown() -> None:
 
 
 def test_plain_without_a_prediction() -> None:
-    view, out, _ = plain_view(Clock())
+    view, out, _ = plain_view(Clock(0.0))
     view.step(BLANK)
     assert out.getvalue() == (
         "frame 1  0 frames/s  nothing known yet  accuracy -  1 seen, 0 learned, 0 dropped\n"
@@ -228,7 +228,7 @@ def test_plain_without_a_prediction() -> None:
 
 
 def test_plain_notices_go_to_stderr() -> None:
-    view, out, err = plain_view(Clock())
+    view, out, err = plain_view(Clock(0.0))
     with view:
         view.notice(f"gone: {HOSTILE}\n  try: plug it in")
         view.summary({"frames": 3}, ["Learned.", "Next: cfl-edge run"])
@@ -241,7 +241,7 @@ def test_plain_notices_go_to_stderr() -> None:
 
 
 def test_events_are_lines_for_people_and_json_for_programs() -> None:
-    view, out, err = plain_view(clock := Clock())
+    view, out, err = plain_view(clock := Clock(0.0))
     view.event("row", {"error": 1.5}, line=f"error 1.5 % {HOSTILE[:12]}")
     view.event("row", {"error": 2.5})
     for clock.now_s in (0.0, 5.0, 12.0):

@@ -25,7 +25,7 @@ class Screen:
 
     def __init__(self, width: int = 80, height: int = 24, *, encoding: str = "utf-8") -> None:
         self.file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
-        self.clock = Clock()
+        self.clock = Clock(0.0)
         self.console = Console(
             file=self.file,
             width=width,
