@@ -113,9 +113,7 @@ def test_imprinting_is_the_largest_cosine_with_the_normalised_mean_of_normalised
 @pytest.mark.parametrize("shrinkage", [SHRINKAGE, 0.5])
 def test_streaming_discriminant_is_scikit_learn_s(shrinkage):
     x, labels = blobs(200)
-    statistics = ClassStatistics(CHANNELS)
-    for _ in range(3):
-        statistics.add_class()
+    statistics = ClassStatistics(CHANNELS, classes=3)
     for part in torch.split(torch.randperm(200, generator=torch.Generator().manual_seed(1)), 7):
         statistics.update(x[part], labels[part])
     oracle = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)

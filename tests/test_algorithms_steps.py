@@ -90,10 +90,7 @@ def test_packed_samples_keep_their_features_in_eight_bits():
 
 def test_running_means_in_any_order():
     x, labels = blobs(50)
-    whole, parts = RunningMeans(CHANNELS), RunningMeans(CHANNELS)
-    for running in (whole, parts):
-        for _ in range(3):
-            running.add_class()
+    whole, parts = (RunningMeans(CHANNELS, classes=3) for _ in range(2))
     whole.update(x, labels)
     for part in torch.split(torch.randperm(50, generator=torch.Generator().manual_seed(2)), 7):
         parts.update(x[part], labels[part])

@@ -21,9 +21,7 @@ def samples(n=300, channels=5, classes=3, seed=0):
 
 
 def statistics_of(h, labels, batch, classes=3):
-    statistics = ClassStatistics(h.shape[1])
-    for _ in range(classes):
-        statistics.add_class()
+    statistics = ClassStatistics(h.shape[1], classes=classes)
     for part, part_labels in zip(h.split(batch), labels.split(batch), strict=True):
         statistics.update(part, part_labels)
     return statistics

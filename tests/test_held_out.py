@@ -36,9 +36,7 @@ def without(x, labels, i, shrinkage):
 def test_held_out_distances_are_those_of_learning_all_others(classes, channels, samples):
     """With more directions than samples as well, where every learned sample lies near."""
     x, labels = gaussian(classes, channels, samples)
-    statistics = ClassStatistics(channels)
-    for _ in range(classes + 1):  # a class without samples changes nothing
-        statistics.add_class()
+    statistics = ClassStatistics(channels, classes=classes + 1)  # one without samples
     statistics.update(x, labels)
     found = held_out_distances(Factor(statistics, 0.2).finish(), statistics, x, labels)
     expected = [without(x, labels, i, 0.2) for i in range(len(x))]
@@ -50,9 +48,7 @@ def test_a_sample_is_held_out_with_all_its_copies(times):
     """As if neither pass had brought it; what else came as often."""
     x, labels = gaussian(3, 5, 4)
     every, their = x.repeat(times, 1), labels.repeat(times)
-    statistics = ClassStatistics(5)
-    for _ in range(3):
-        statistics.add_class()
+    statistics = ClassStatistics(5, classes=3)
     statistics.update(every, their)
     copies = torch.full((len(x),), times)
     found = held_out_distances(
@@ -104,9 +100,7 @@ def test_how_often_a_sample_came_is_counted_for_those_that_are_stored_late_as_we
 def test_a_sample_whose_class_has_no_other_is_not_held_out():
     x, labels = gaussian(3)
     labels[0] = 3
-    statistics = ClassStatistics(9)
-    for _ in range(4):
-        statistics.add_class()
+    statistics = ClassStatistics(9, classes=4)
     statistics.update(x, labels)
     found = held_out_distances(Factor(statistics, 0.2).finish(), statistics, x, labels)
     assert found.isnan().nonzero().flatten().tolist() == [0]
@@ -145,9 +139,7 @@ def test_as_many_known_samples_are_refused_as_asked_in_any_order(classes, frames
         train = torch.arange(len(x)) < classes * frames
         places = np.flatnonzero(train)
         places = rng.permutation(places) if order == "shuffled" else places[labels[train].argsort()]
-        statistics, calibration = ClassStatistics(120), NoveltyCalibration()
-        for _ in range(classes):
-            statistics.add_class()
+        statistics, calibration = ClassStatistics(120, classes=classes), NoveltyCalibration()
         for part in np.array_split(places, 9):
             statistics.update(x[part], labels[part])
         factor = Factor(statistics, 0.1).finish()

@@ -29,9 +29,7 @@ def gaussian(classes, channels, each, seed=0):
 def test_held_out_scores_are_those_of_learning_all_others(classes, channels, each):
     """With more directions than samples as well, where a learned sample always scores best."""
     x, labels = gaussian(classes, channels, each)
-    statistics = ClassStatistics(channels)
-    for _ in range(classes + 1):  # a class without samples changes nothing
-        statistics.add_class()
+    statistics = ClassStatistics(channels, classes=classes + 1)  # one without samples
     statistics.update(x, labels)
     shares = torch.linspace(0.3, 1, classes + 1).double()
     found = held_out_scores(Factor(statistics, 0.2).finish(), statistics, shares, x, labels)

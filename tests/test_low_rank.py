@@ -20,9 +20,7 @@ def rows(n, channels=CHANNELS):
 
 
 def taught(n, classes=3):
-    statistics = ClassStatistics(CHANNELS)
-    for _ in range(classes):
-        statistics.add_class()
+    statistics = ClassStatistics(CHANNELS, classes=classes)
     for i, sample in enumerate(rows(n)):
         statistics.update(sample[None], torch.tensor([i % classes]))
     return statistics

@@ -82,8 +82,7 @@ def test_where_there_is_no_proc_the_peak_is_the_systems(monkeypatch):
 def test_sums_of_products_take_no_memory_before_there_are_many_samples():
     x = torch.randn(300, 2048, generator=torch.Generator().manual_seed(0))
     for counts in (False, True):  # the first time libraries take memory of their own
-        memory, statistics = PeakMemory(), ClassStatistics(2048)
-        statistics.add_class()
+        memory, statistics = PeakMemory(), ClassStatistics(2048, classes=1)
         statistics.update(x[:40], torch.zeros(40, dtype=torch.long))
         Factor(statistics).finish()
         if counts:

@@ -177,9 +177,8 @@ def test_closed_form_embeddings_are_those_of_all_batches_and_are_saved():
     features = [rule.model.scores_and_features(x, rule.loss)[1][:, -64:] for x, _ in batches]
     rows, truth = torch.cat(features).detach(), torch.cat([y for _, y in batches])
     means = torch.stack([rows[truth == z].mean(dim=0) for z in range(3)])
-    expected = ClassStatistics(64)
+    expected = ClassStatistics(64, classes=3)
     for z in range(3):
-        expected.add_class()
         expected.update(rows[truth == z], torch.full((int((truth == z).sum()),), z))
     torch.testing.assert_close(expected.means, means)
     wanted = with_constant(rows) @ label_embeddings(expected).T
@@ -214,9 +213,7 @@ def test_the_closed_form_reads_the_layers_it_was_asked_to(closed_form):
         h = layer(h)
         pooled.append(torch.nn.functional.adaptive_avg_pool2d(h, 2).flatten(1))
     read = torch.cat(pooled, dim=1) if closed_form == "all" else pooled[-1]
-    expected = ClassStatistics(read.shape[1])
-    for _ in range(rule.classes):
-        expected.add_class()
+    expected = ClassStatistics(read.shape[1], classes=rule.classes)
     expected.update(read, labels)
     wanted = with_constant(read) @ label_embeddings(expected).T
     torch.testing.assert_close(rule.readouts(x)["closed form"], wanted)

@@ -49,9 +49,7 @@ def test_float64_where_float32_is_wrong_and_it_is_said_once(monkeypatch, caplog,
 
 
 def embeddings_of(x, labels):
-    statistics = ClassStatistics(x.shape[1])
-    for _ in range(4):  # the last one has no samples
-        statistics.add_class()
+    statistics = ClassStatistics(x.shape[1], classes=4)  # the last one has no samples
     statistics.update(x, labels)
     return label_embeddings(statistics)
 

@@ -27,11 +27,10 @@ class ClassStatistics:
     Args:
         channels: C.
         device: Where the sums are stored.
+        classes: Z, without samples yet.
 
     Example:
-        >>> statistics = ClassStatistics(channels=2)
-        >>> statistics.add_class()
-        >>> statistics.add_class()
+        >>> statistics = ClassStatistics(channels=2, classes=2)
         >>> h = torch.tensor([[0., 0.], [1., 0.], [9., 1.], [8., 0.]])
         >>> statistics.update(h, torch.tensor([0, 0, 1, 1]))
         >>> statistics.means
@@ -39,9 +38,11 @@ class ClassStatistics:
                 [8.5000, 0.5000]])
     """
 
-    def __init__(self, channels: int, device: torch.device | str = "cpu") -> None:
-        self.counts = torch.zeros(0, device=device)  # (Z,)
-        self.means = torch.zeros(0, channels, device=device)  # (Z, C)
+    def __init__(
+        self, channels: int, device: torch.device | str = "cpu", *, classes: int = 0
+    ) -> None:
+        self.counts = torch.zeros(classes, device=device)  # (Z,)
+        self.means = torch.zeros(classes, channels, device=device)  # (Z, C)
         size = triangle_size(channels)
         self._scatter = outside_heap(size, torch.float32, device)  # (C, C), its triangle
         self._gathered: list[Tensor] = []  # (n, C) each, whose products it does not hold yet
@@ -49,10 +50,10 @@ class ClassStatistics:
         self._few = max(GATHERED, channels // FEW_OF)  # so many are stored as they are
         self._folded = 0  # panels of the scatter that hold the products of these
 
-    def add_class(self) -> None:
-        """Append a class without samples."""
-        self.counts = torch.cat([self.counts, self.counts.new_zeros(1)])
-        self.means = torch.cat([self.means, self.means.new_zeros(1, self.means.shape[1])])
+    def grow(self, classes: int) -> None:
+        """Append classes without samples until there are so many."""
+        more = classes - len(self.counts)
+        self.counts, self.means = F.pad(self.counts, (0, more)), F.pad(self.means, (0, 0, 0, more))
 
     def update(self, h_mean: Tensor, labels: Tensor) -> None:
         """Take in a batch; the same result as sample by sample, in any order.

@@ -223,9 +223,7 @@ def label_embeddings(statistics: ClassStatistics, *, learned: Tensor | None = No
 
     Example:
         >>> from cfl_edge.core.class_statistics import with_constant
-        >>> statistics = ClassStatistics(channels=2)
-        >>> statistics.add_class(), statistics.add_class()
-        (None, None)
+        >>> statistics = ClassStatistics(channels=2, classes=2)
         >>> h = torch.tensor([[0., 0.], [1., 0.], [9., 1.], [8., 0.]])
         >>> statistics.update(h, torch.tensor([0, 0, 1, 1]))
         >>> (with_constant(h) @ label_embeddings(statistics).T).argmax(1)

@@ -116,9 +116,8 @@ def warm_up_batch(setting: Setting, network: Network, device: str) -> tuple[Tens
 def _frozen(network: Network, optimizer: str, setting: Setting, *, learns: bool = False) -> Step:
     """Predict, and if it learns update streaming linear discriminant analysis (SLDA)."""
     network.eval()
-    statistics = ClassStatistics(network.channels[-1], next(network.parameters()).device)
-    for _ in range(CLASSES):
-        statistics.add_class()
+    device = next(network.parameters()).device
+    statistics = ClassStatistics(network.channels[-1], device, classes=CLASSES)
 
     @torch.inference_mode()
     def step(x: Tensor, targets: Tensor) -> object:

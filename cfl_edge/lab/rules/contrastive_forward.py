@@ -112,9 +112,7 @@ class ContrastiveForward(GatheringRule[ContrastiveOptions]):
             return
         self.eval()
         rows = self.get_buffer("closed_form")  # (Z, C + 1)
-        statistics = ClassStatistics(rows.shape[1] - 1, rows.device)
-        for _ in range(self.classes):
-            statistics.add_class()
+        statistics = ClassStatistics(rows.shape[1] - 1, rows.device, classes=self.classes)
         for x, labels in batches:
             _, pooled = self.model.scores_and_features(x, self.loss)
             statistics.update(pooled[:, -statistics.means.shape[1] :], labels)

@@ -30,24 +30,21 @@ class RunningMeans:
     Args:
         channels: C.
         device: Where they live.
+        classes: Z, without samples yet.
 
     Example:
-        >>> running = RunningMeans(channels=2)
-        >>> running.add_class()
+        >>> running = RunningMeans(channels=2, classes=1)
         >>> running.update(torch.tensor([[3.0, 4.0], [5.0, 0.0]]), torch.tensor([0, 0]))
         >>> running.means, running.squares
         (tensor([[4., 2.]]), tensor([25.]))
     """
 
-    def __init__(self, channels: int, device: torch.device | str = "cpu") -> None:
-        self.counts = torch.zeros(0, device=device)  # (Z,)
-        self.means = torch.zeros(0, channels, device=device)  # (Z, C)
-        self.squares = torch.zeros(0, device=device)  # (Z,)
-
-    def add_class(self) -> None:
-        """Append a class without samples."""
-        self.counts, self.squares = F.pad(self.counts, (0, 1)), F.pad(self.squares, (0, 1))
-        self.means = F.pad(self.means, (0, 0, 0, 1))
+    def __init__(
+        self, channels: int, device: torch.device | str = "cpu", *, classes: int = 0
+    ) -> None:
+        self.counts = torch.zeros(classes, device=device)  # (Z,)
+        self.means = torch.zeros(classes, channels, device=device)  # (Z, C)
+        self.squares = torch.zeros(classes, device=device)  # (Z,)
 
     def update(self, x: Tensor, labels: Tensor, squares: Tensor | None = None) -> None:
         """Take in a batch; the same result as sample by sample, in any order.

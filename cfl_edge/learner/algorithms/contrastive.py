@@ -295,9 +295,7 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         if self.joint is not None:
             self.joint.prepare()
         for source in self.statistics:
-            spare = ClassStatistics(source.means.shape[1], self.device)
-            spare.add_class()
-            layer_embeddings([spare])
+            layer_embeddings([ClassStatistics(source.means.shape[1], self.device, classes=1)])
 
     def loaded(self, *, changed: bool) -> None:
         """Take the distances, and what is expected of them, from what was loaded."""

@@ -100,24 +100,14 @@ class Recalibration:
     ) -> None:
         self.network, self.replay = network, replay
         device = replay.values.device
-        self.statistics = [ClassStatistics(c, device) for c in network.channels]
-        for _ in replay.offered:
-            self.add_class()
+        self.statistics = [
+            ClassStatistics(c, device, classes=len(replay.offered)) for c in network.channels
+        ]
         if lagging:
             self.statistics = [copy.deepcopy(source) for source in lagging]
             for source in self.statistics:
                 source.decay(min(1.0, len(places) / max(float(source.counts.sum()), 1.0)))
         self._chunks = list(torch.split(places, chunk))
-
-    @property
-    def classes(self) -> int:
-        """Z."""
-        return len(self.statistics[0].counts)
-
-    def add_class(self) -> None:
-        """Append a class without samples."""
-        for source in self.statistics:
-            source.add_class()
 
     def go_on(self, classes: int, budget_s: float | None) -> bool:
         """Take in samples, a piece at least; return whether all are in.
@@ -126,8 +116,8 @@ class Recalibration:
             classes: Z by now.
             budget_s: Seconds after which it pauses, between pieces; None does not pause.
         """
-        for _ in range(classes - self.classes):
-            self.add_class()
+        for source in self.statistics:
+            source.grow(classes)
         began = time.monotonic()
         while self.piece():
             if budget_s is not None and time.monotonic() - began > budget_s:
