@@ -190,7 +190,7 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         )
     except session_errors() as error:
         reason = " ".join(str(error).split())
-        if "IR version" in reason or "opset" in reason:
+        if "IR version" in reason or ("opset" in reason and "Missing opset" not in reason):
             raise ModelVersionError(
                 f"{path} needs a newer ONNX Runtime than {onnxruntime.__version__} ({reason})",
                 hint=pip("install", "--upgrade", "onnxruntime"),
