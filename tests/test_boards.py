@@ -26,7 +26,7 @@ def test_a_board_that_sends_images_passes():
         result = cfl_edge("boards", "test", board.port, "--images", 5, "--json")
     assert result.code == 0, result.err
     summary = result.summary
-    assert (summary["decoded"], summary["size"], summary["listens"]) == (5, "32x24 jpeg", True)
+    assert (summary["decoded"], summary["size"], summary["listens"]) == (5, "64x48 jpeg", True)
     assert summary["crc_errors"] == 0
 
 

@@ -80,7 +80,7 @@ def test_jpegs_of_a_board_are_shrunk_while_they_are_decoded(proto):
         open_stream(f"serial://{board.port}?proto={proto}", options) as stream,
     ):
         frame = next(iter(stream))
-    assert frame.image.shape == (12, 16, 3)
+    assert frame.image.shape == (24, 32, 3)
     assert frame.full_px == (64, 48)
 
 
