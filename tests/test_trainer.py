@@ -1,6 +1,7 @@
 """Gradient steps in pieces: the same result as at once, every layer in turn, never a stop."""
 
 import copy
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from cfl_edge.learner import trainer as trainer_module
 from cfl_edge.learner.algorithms import local_contrast
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.saved import to_saved
+from cfl_edge.learner.state import State
 
 CONFIG = {"backbone": "none", "image_px": 16, "replay_mib": 0.1, "layers": "8,16,16"}
 
@@ -219,3 +221,49 @@ def test_how_a_batch_passes_the_layers_changes_rounding_only(config, monkeypatch
 def test_refusals(config, message):
     with pytest.raises(UsageError, match=message):
         LearnerConfig(**config)
+
+
+@pytest.mark.parametrize("lines", range(60, 3000, 293))
+def test_a_learner_that_is_interrupted_goes_on_and_can_be_saved(tmp_path, lines):
+    learner = learned(3)
+    left = iter(range(lines))
+
+    def interrupt(frame, event, _):
+        if "cfl_edge" not in frame.f_code.co_filename:
+            return None
+        if event == "line" and next(left, None) is None:
+            raise KeyboardInterrupt
+        return interrupt
+
+    before = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        learner.learn_one(frames(1)[0][0][0], "dusk")
+    except KeyboardInterrupt:
+        assert learner.classes in (["day", "night"], ["day", "night", "dusk"])
+    finally:
+        sys.settrace(before)
+    learner.learn_one(frames(1)[0][0][0], "dusk")
+    learner.save(tmp_path / "model")
+    loaded = Learner.load(tmp_path / "model")
+    assert loaded.classes == ["day", "night", "dusk"]
+    assert loaded.samples()["dusk"] in (1, 2)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 5])
+def test_a_class_whose_rows_are_interrupted_is_not_there(tmp_path, monkeypatch, writes):
+    learner = learned(3)
+    write, left = State._write, iter(range(writes))
+
+    def interrupted(*args):
+        if next(left, None) is None:
+            monkeypatch.setattr(State, "_write", write)
+            raise KeyboardInterrupt
+        write(*args)
+
+    monkeypatch.setattr(State, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        learner.learn_one(frames(1)[0][0][0], "dusk")
+    assert learner.classes == ["day", "night"]
+    learner.save(tmp_path / "model")
+    assert Learner.load(tmp_path / "model").samples() == {"day": 2, "night": 1}

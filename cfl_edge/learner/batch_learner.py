@@ -251,10 +251,11 @@ class BatchLearner:
         for image, target in zip(encoded.images, targets, strict=True):
             self.examples.add(image.clone(), target)
         index = torch.tensor(targets, dtype=torch.long, device=self.device)
+        entries = list(self.entries_of(encoded)) if self.journal is not None else []
         self.algorithm.learn(encoded, index, budget_s)
         self.frames_learned += len(targets)
-        if self.journal is not None:
-            for target, entry in zip(targets, self.entries_of(encoded), strict=True):
+        if self.journal is not None:  # at once: a journal of other frames begins anew when loaded
+            for target, entry in zip(targets, entries, strict=True):
                 self.journal.add(target, entry, time_s=time.monotonic())
 
     def entries_of(self, encoded: Encoded) -> Iterator[Arrays]:
@@ -328,6 +329,10 @@ class BatchLearner:
     def _target(self, label: str) -> int:
         if label in self.classes:
             return self.classes.index(label)
-        self.algorithm.add_class()
-        self.classes.append(label)
+        try:
+            self.classes.append(label)
+            self.algorithm.add_class()
+        except BaseException:  # Ctrl-C as well
+            del self.classes[len(self.algorithm.seen) :]
+            raise
         return len(self.classes) - 1

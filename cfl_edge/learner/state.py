@@ -165,18 +165,21 @@ class State:
         self._derived.append(tensors)
 
     def add_class(self) -> None:
-        """Append a row to every tensor with a class axis."""
-        for field in self._fields:
-            if field.rows is None or field.computed:
-                continue
-            values = field.tensor()
-            if values is not None:
+        """Append a row to every tensor with a class axis; to none if that is interrupted."""
+        rows = [(f, f.rows.new, f.tensor()) for f in self._fields if f.rows and not f.computed]
+        before = [(field, new, values) for field, new, values in rows if values is not None]
+        try:
+            for field, new, values in before:
                 row = values.new_zeros(1, *values.shape[1:])
-                if field.rows.new == "normal":
+                if new == "normal":
                     row = initial_embeddings(1, values.shape[1], self.generator).to(row)
-                elif field.rows.new == "never":
+                elif new == "never":
                     row[0, -1] = NEVER
                 self._write(field, torch.cat([values, row]))
+        except BaseException:  # Ctrl-C as well: what catches it may save
+            for field, _, values in before:
+                self._write(field, values)
+            raise
 
     def groups(self) -> Groups:
         """Return all tensors by name, to be stored."""

@@ -169,12 +169,13 @@ class Trainer(Generic[T]):
     def _piece(self) -> StopIteration | None:
         """Go on to the next pause; return the end of a step that is finished."""
         assert self._training is not None
+        # Given up until it pauses: what ends it amid a piece, such as Ctrl-C, is no end of a step.
+        training, self._training = self._training, None
         if self._has_modes:
             self.network.train(self._samples > 1)  # one sample has no variance for BatchNorm
         try:
-            layer = next(self._training)
+            layer = next(training)
         except StopIteration as end:
-            self._training = None
             self.steps += 1
             for i in set(range(len(self.layer_steps))) - self._updated:
                 self.layer_steps[i] += 1
@@ -182,6 +183,7 @@ class Trainer(Generic[T]):
         finally:
             if self._has_modes:
                 self.network.eval()  # frames are predicted between the pieces
+        self._training = training
         if layer is not None:
             self._updated.add(layer)
             self.layer_steps[layer] += 1
