@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import pytest
 from cfl_edge.errors import ModelLockedError, ModelWriteError
 from cfl_edge.model import lock
 from cfl_edge.model.lock import ModelLock
+from cfl_edge.model.store import Store
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from cfl_edge.model.lock import ModelLock
+from cfl_edge.model.store import Store
 with ModelLock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -130,3 +133,38 @@ def test_who_opened_a_lock_that_is_removed_takes_the_new_one(tmp_path, monkeypat
         assert len(opened) == 2
         with pytest.raises(ModelLockedError):
             ModelLock(tmp_path / "m").__enter__()
+
+
+def test_a_folder_that_was_removed_is_locked_again_before_it_is_written(tmp_path):
+    folder = tmp_path / "m"
+    store = Store(folder)
+    with ModelLock(folder) as held:
+        store.lock = held
+        store.save({"classes": []}, {})
+        shutil.rmtree(folder)
+        store.save({"classes": []}, {})
+        assert lock.holder(folder) == str(os.getpid())
+        (folder / lock.LOCK).unlink()  # somebody takes it for a leftover
+        store.save({"classes": []}, {})
+        assert lock.holder(folder) == str(os.getpid())
+    assert lock.holder(folder) is None
+
+
+def test_another_model_that_was_put_in_place_of_a_folder_is_not_written_over(tmp_path):
+    folder, other = tmp_path / "m", tmp_path / "backup"
+    with ModelLock(other):
+        Store(other).save({"classes": ["mug"]}, {})
+    store = Store(folder)
+    with ModelLock(folder) as held:
+        store.lock = held
+        store.save({"classes": ["pen"]}, {})
+        folder.rename(tmp_path / "away")
+        other.rename(folder)
+        for _ in range(2):
+            with pytest.raises(ModelWriteError, match="another was put in its place") as caught:
+                store.save({"classes": ["pen", "key"]}, {})
+        assert caught.value.hint.startswith(f"mv {folder} {folder}-other, and the next save")
+        assert Store(folder).load().manifest["classes"] == ["mug"]
+        folder.rename(f"{folder}-other")
+        store.save({"classes": ["pen", "key"]}, {})
+        assert Store(folder).load().manifest["classes"] == ["pen", "key"]

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from cfl_edge.errors import ModelWriteError, existing
+from cfl_edge.errors import ModelError, ModelWriteError, existing
 from cfl_edge.loop.writes import Writes
 from cfl_edge.model.store import Store
 from cfl_edge.notices import Notice, counted, log_notice, size_text
@@ -69,7 +69,7 @@ class Checkpoints:
             if self._failed:
                 self._on_notice(f"saved again: {counted(self.saved_frames, 'learned frame')}")
             self._failed = False
-        except ModelWriteError as error:
+        except ModelError as error:
             self._failed = True
             self._on_notice(f"{error.problem}; learning goes on, next try in {self._every_s:.0f} s")
         self._saved_s = time.monotonic()

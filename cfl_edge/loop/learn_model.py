@@ -119,7 +119,7 @@ class LearnedModel:
         self.zone, self._stack, self._on_notice = zone, stack, on_notice
         self._settings = settings = zone.settings
         self._store = Store(settings.model, on_notice=on_notice)
-        stack.enter_context(ModelLock(settings.model))
+        self._store.lock = stack.enter_context(ModelLock(settings.model))
         self.mailbox = Mailbox()
         stack.enter_context(SessionSocket(settings.model, self.mailbox.submit, on_notice))
         stack.callback(self.mailbox.close)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from cfl_edge.errors import ModelLockedError
+from cfl_edge.errors import ModelLockedError, ModelWriteError, quoted
 from cfl_edge.model.opening import regular
 from cfl_edge.model.writing import make_folder, write_error
 
@@ -105,6 +105,34 @@ class ModelLock:
             raise write_error(error, self.folder) from error
         self._descriptor = descriptor
         return self
+
+    def renew(self) -> None:
+        """Take the lock again where somebody has removed it; whoever saves calls this first.
+
+        Raises:
+            ModelLockedError, ModelWriteError: Another folder has been put in its place.
+        """
+        held = self._descriptor
+        try:
+            descriptor = regular(self.folder / LOCK, os.O_RDONLY)
+        except FileNotFoundError:
+            self.__enter__()
+            if held is not None:
+                os.close(held)
+            return
+        except OSError as error:
+            raise write_error(error, self.folder) from error
+        try:
+            is_ours = held is not None and os.path.sameopenfile(held, descriptor)
+        finally:
+            os.close(descriptor)
+        if not is_ours:
+            raise ModelWriteError(
+                f"{self.folder} is not the folder that is learned on: another was put in its "
+                "place, and nothing is saved there",
+                hint=f"mv {quoted(self.folder)} {quoted(f'{self.folder}-other')}, and the next "
+                "save makes it again",
+            )
 
     def __exit__(self, *_: object) -> None:
         """Give the lock back; of a folder that it created and nobody filled, nothing is left."""

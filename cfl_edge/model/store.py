@@ -49,7 +49,7 @@ from cfl_edge.model.checkpoint import (
     write,
 )
 from cfl_edge.model.last_stream import is_zone, learn_command, merge_command, taught_zones
-from cfl_edge.model.lock import LOCK, SOCKET, holder
+from cfl_edge.model.lock import LOCK, SOCKET, ModelLock, holder
 from cfl_edge.model.older import older_than
 from cfl_edge.model.opening import irregular
 from cfl_edge.model.replacing import is_being_written, remove_leftover
@@ -81,6 +81,7 @@ class Store:
             damaged checkpoint that was skipped. Default: `log_notice`.
 
     Attributes:
+        lock: That of the process that learns, which each save makes sure of; None elsewhere.
         written: Bytes that this object has written, by file; a link counts nothing.
 
     Example:
@@ -98,6 +99,7 @@ class Store:
 
     def __init__(self, folder: Path, *, on_notice: Notice = log_notice) -> None:
         self.folder = folder
+        self.lock: ModelLock | None = None
         self.written: Counter[str] = Counter()
         self._on_notice = on_notice
         self._told: set[str] = set()  # damages
@@ -228,8 +230,10 @@ class Store:
         Raises:
             ModelWriteError: Disk full, no permission. What was saved before is intact.
             ModelVersionError: A newer cfl-edge wrote the newest checkpoint.
-            ModelError: The folder holds something else.
+            ModelError: The folder holds something else, or is another one than `lock` is of.
         """
+        if self.lock is not None:
+            self.lock.renew()
         self.require_usable()
         groups: dict[str, Group] = {}
         for group, arrays in tensors.items():
