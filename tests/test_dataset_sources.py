@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dataset_files import RNG, draw, saved
+from dataset_files import RNG, draw
 
-from cfl_edge.errors import DataError, UsageError
+from cfl_edge.errors import DataError
 from cfl_edge.lab.data.dataset import split, with_coarse_labels
 from cfl_edge.lab.data.sources import (
     CIFAR100_COARSE_NAMES,
@@ -133,12 +133,6 @@ def test_unknown_sources(tmp_path):
     (tmp_path / "notes.txt").write_text("text")
     with pytest.raises(DataError, match=r"notes.txt is no data set, expected a file .npz"):
         open_dataset(str(tmp_path / "notes.txt"))
-
-
-@pytest.mark.parametrize("side", [0, -3])
-def test_wrong_side(tmp_path, side):
-    with pytest.raises(UsageError, match=f"image_px is {side}, expected at least 1"):
-        open_dataset(saved(tmp_path), image_px=side)
 
 
 @pytest.mark.data

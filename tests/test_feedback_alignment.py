@@ -10,7 +10,6 @@ from torch import nn
 
 from cfl_edge.core.layers import LocalLayer
 from cfl_edge.core.networks import build_network
-from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.feedback import FeedbackWeights, direct_feedback, replace_backward_weights
 from cfl_edge.lab.rules.feedback_alignment import FeedbackAlignment
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork
@@ -92,11 +91,6 @@ def test_all_weights_but_the_first_have_feedback(kind):
     replace_backward_weights(model)
     assert [part.layer for part in wrapped(model)] == layers[1:]
     assert isinstance(model.classifier, FeedbackWeights)
-
-
-def test_attention_is_refused():
-    with pytest.raises(UsageError, match="attention"):
-        made(FeedbackAlignment, network="vit")((3, 32, 32), 2)
 
 
 def slow_convolution_backward(x, feedback, delta, stride, padding):

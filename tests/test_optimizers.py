@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from cfl_edge.core.optimizers import STATE_PER_WEIGHT, Optimizer
-from cfl_edge.errors import UsageError
 from cfl_edge.learner.state import Rows, State
 
 NAMES = list(STATE_PER_WEIGHT)
@@ -96,8 +95,3 @@ def test_optimizers_store_what_they_say(name):
     tensors = [t for moments in optimizer.moments for t in (moments.first, moments.second)]
     stored = sum(t.numel() for t in tensors if t is not None)
     assert stored == STATE_PER_WEIGHT[name] * sum(p.numel() for p in ours)
-
-
-def test_other_optimizers_are_refused():
-    with pytest.raises(UsageError, match="--optimizer is 'lion'"):
-        Optimizer("lion", nn.Linear(1, 1).parameters(), 0.1)

@@ -110,12 +110,6 @@ def test_test_images_are_balanced_and_of_the_test_split():
     assert dataset.y_test[chosen].bincount().tolist() == [10, 10, 5]
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, 2.0, float("nan")])
-def test_wrong_share(share):
-    with pytest.raises(UsageError, match=f"validation is {share}, expected 0 or more and below 1"):
-        split(labelled(UNEVEN), validation=share)
-
-
 def test_wrong_numbers_of_images():
     dataset = labelled(UNEVEN, [0, 1, 1])
     with pytest.raises(UsageError) as error:

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from rule_checks import CHECKS, made
 
-from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules import predictive_coding as pc
 from cfl_edge.lab.rules.pff import GROUP, LATENT_RATE, PredictiveForwardForward
 
@@ -288,10 +287,3 @@ def test_parameters_are_those_of_table_1_but_for_the_masked_lateral_ones(
     monkeypatch.setattr(torch.nn.init, "orthogonal_", lambda tensor: tensor.zero_())  # slow
     masked = 2 * (2000 * 2000 - 200 * 10 * 10)
     assert PredictiveForwardForward(shape, classes).parameter_count() == printed - masked
-
-
-def test_widths_without_whole_groups_and_a_single_class_are_refused():
-    with pytest.raises(UsageError, match="25 units a layer, expected a multiple of 10"):
-        made(PredictiveForwardForward, width=25)((1, 4, 4), 3)
-    with pytest.raises(UsageError, match="has 1 class, expected 2"):
-        made(PredictiveForwardForward, width=20)((1, 4, 4), 1)

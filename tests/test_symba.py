@@ -11,7 +11,6 @@ from goodness_checks import (
 )
 from rule_checks import CHECKS, batch, made, seen_by_optimizers
 
-from cfl_edge.errors import UsageError
 from cfl_edge.lab.paper.recipes import RECIPES
 from cfl_edge.lab.rules.forward_forward import ForwardForward
 from cfl_edge.lab.rules.symba import SymBa
@@ -146,9 +145,3 @@ def test_parameter_count_is_the_table_s(recipe, kind, size, count):
         )
     assert rule.parameter_count() == count
     assert f"{count / 1e6:.0f}M" == size
-
-
-@pytest.mark.parametrize(("classes", "widths"), [(1, (4,)), (2, ()), (2, (4, 0))])
-def test_wrong_sizes_are_told(classes, widths):
-    with pytest.raises(UsageError, match="expected"):
-        small((1, 2, 2), classes, widths=widths)

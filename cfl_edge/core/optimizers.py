@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from cfl_edge.core.rounding import from_levels, to_levels
-from cfl_edge.errors import UsageError
 
 STATE_PER_WEIGHT = {"sgd": 0, "momentum": 1, "adamw": 2}  # numbers stored for every weight
 MOMENTUM = 0.9
@@ -50,9 +49,6 @@ class Optimizer:
         parameters: In the order given.
         moments: Of each parameter.
 
-    Raises:
-        UsageError: Another name.
-
     Example:
         >>> layer = nn.Linear(4, 2)
         >>> optimizer = Optimizer("momentum", layer.parameters(), 0.1)
@@ -68,11 +64,6 @@ class Optimizer:
         learning_rate: float,
         weight_decay: float = 0.0,
     ) -> None:
-        if name not in STATE_PER_WEIGHT:
-            raise UsageError(
-                f"--optimizer is {name!r}, expected {', '.join(STATE_PER_WEIGHT)}",
-                hint="--optimizer adamw",
-            )
         self.name, self.learning_rate, self.weight_decay = name, learning_rate, weight_decay
         self.parameters: list[nn.Parameter] = []
         self.moments: list[Moments] = []

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cfl_edge.errors import UsageError
 from cfl_edge.learner.journal_segment import COLUMNS, Array, Moment, Segment, reserved
 from cfl_edge.model.class_table import MOST_CHANGES, Change
 
@@ -63,9 +62,6 @@ class Journal:
         changes: Of the class table: with each, the number of the last checkpoint before it.
         folder: Whose checkpoints have these numbers; None where only one can be meant.
 
-    Raises:
-        UsageError: The limit is negative or no number.
-
     Example:
         >>> journal = Journal(1.0, bases=[Base(0, 0)])
         >>> for i in range(4):
@@ -88,10 +84,6 @@ class Journal:
         bases: Sequence[Base] = (),
         segments: Sequence[Segment] = (),
     ) -> None:
-        if not 0 <= limit_mib < float("inf"):
-            raise UsageError(
-                f"The journal is given {limit_mib} MiB, expected 0 or more", hint="8 is the default"
-            )
         self.limit_bytes = int(limit_mib * MIB)
         self.start, self.start_at = start, start_at
         self.bases = list(bases)

@@ -107,8 +107,7 @@ def split(
             systems learn from the same images.
 
     Raises:
-        UsageError: `validation` is out of range, or there are not as many images, or fewer than
-            classes are asked for.
+        UsageError: There are not as many images, or fewer than classes are asked for.
 
     Example:
         >>> y = torch.arange(10).repeat(100)
@@ -120,10 +119,6 @@ def split(
         >>> digits.y_train[parts.train].bincount().tolist()
         [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
-    if not 0 <= validation < 1:
-        raise UsageError(
-            f"validation is {validation}, expected 0 or more and below 1", hint="validation 0.1"
-        )
     remaining, held_out = hold_out(dataset.y_train, validation)
     chosen = balanced("train_images", train_images, dataset.y_train[remaining], seed)
     return Split(

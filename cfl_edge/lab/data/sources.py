@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfl_edge.errors import DataError, UsageError
+from cfl_edge.errors import DataError
 from cfl_edge.lab.data.dataset import Dataset, hold_out
 from cfl_edge.lab.data.folder import read_folder
 from cfl_edge.lab.data.npz import read_npz
@@ -79,7 +79,6 @@ def open_dataset(
     Raises:
         DataError: There is no such source, or its images or labels cannot be used; the text
             says which and what was expected.
-        UsageError: `image_px` is below 1.
 
     Example:
         >>> open_dataset("lost")
@@ -88,8 +87,6 @@ def open_dataset(
         cfl_edge.errors.DataError: There is no data set lost, expected a file .npz, a folder...
           try: ls -d lost
     """
-    if image_px is not None and image_px < 1:
-        raise UsageError(f"image_px is {image_px}, expected at least 1", hint="image_px 32")
     path = Path(source)
     if path.is_dir():
         dataset = read_folder(path, image_px=image_px, on_notice=on_notice)

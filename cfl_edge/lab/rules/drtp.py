@@ -54,7 +54,7 @@ class DirectRandomTargetProjection(Rule[ProjectionOptions]):
     convolutions, those of more the CIFAR-10 ones.
 
     Raises:
-        UsageError: `architecture` is neither, or the image is too small to be halved.
+        UsageError: The image is too small to be halved.
 
     Example:
         >>> import torch
@@ -109,8 +109,6 @@ def _hidden_layers(
 
     Pooling stands at the entry of the layer behind: so the layer before is taught at its tanh.
     """
-    if architecture not in ("conv", "fc"):
-        raise UsageError(f"architecture is {architecture!r}, expected conv or fc", hint="conv")
     channels, height, width = input_shape
     blocks: list[nn.Module] = []
     shapes: list[tuple[int, ...]] = []

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cfl_edge.errors import UsageError
-
 
 class FeedbackWeights(nn.Module):
     """A layer whose backward pass goes through fixed random weights B (Lillicrap et al. 2016).
@@ -58,10 +56,8 @@ def replace_backward_weights(module: nn.Module) -> None:
     Nothing is before the first one that would want its gradient.
 
     Args:
-        module: Its parts stand in the order of the forward pass; changed in place.
-
-    Raises:
-        UsageError: Attention is inside, whose products are not layers of their own.
+        module: Its parts stand in the order of the forward pass, none of them attention; changed in
+            place.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -69,11 +65,6 @@ def replace_backward_weights(module: nn.Module) -> None:
         >>> [type(part).__name__ for part in net]
         ['Linear', 'ReLU', 'FeedbackWeights']
     """
-    if any(isinstance(part, nn.MultiheadAttention) for part in module.modules()):
-        raise UsageError(
-            "Feedback alignment replaces convolutions and matrices, this network has attention",
-            hint="network='conv256'",
-        )
     places = [
         (name, part)
         for name, part in module.named_modules()

@@ -36,9 +36,6 @@ class FeedbackAlignment(Rule[AlignmentOptions]):
     classifier, which is the prediction, gets its true gradient. A layer has to wait for the error:
     its graph lives until the output is there.
 
-    Raises:
-        UsageError: `network` or `optimizer` is unknown, or FA of a network that has attention.
-
     Example:
         >>> import torch
         >>> _ = torch.manual_seed(0)

@@ -48,7 +48,7 @@ class ForwardForward(GoodnessRule[ForwardForwardOptions]):
     The label is written over the first pixels of the image. A prediction costs Z passes.
 
     Raises:
-        UsageError: Fewer than 2 classes, no pixel for each of them, or wrong `widths`.
+        UsageError: No pixel for each class.
 
     Example:
         >>> import torch

@@ -13,7 +13,6 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules.rule import O, Rule
 
 TINY = 1e-8  # a vector of zeros stays one
@@ -107,20 +106,7 @@ class GoodnessRule(Rule[O], ABC):
         Args:
             features_in: Length of a flattened image with its label.
             widths: Units of each layer, at least one layer.
-
-        Raises:
-            UsageError: Fewer than 2 classes, no layer, or one without units.
         """
-        if self.classes < 2:
-            raise UsageError(
-                f"{type(self).__name__} has {self.classes} class, expected 2 or more",
-                hint="images of two classes: a negative has a wrong label",
-            )
-        if not widths or min(widths) < 1:
-            raise UsageError(
-                f"widths are {list(widths)}, expected one or more, each 1 or larger",
-                hint="widths=(1024, 1024)",
-            )
         sizes = [features_in, *widths]
         self.layers = nn.ModuleList(
             nn.Linear(width_in, width) for width_in, width in zip(sizes, widths, strict=False)

@@ -120,23 +120,13 @@ class LabelledNetwork(nn.Module):
         return self.logits(x)
 
     def rows(self) -> nn.Parameter:
-        """Return D, (Z, C_D).
-
-        Raises:
-            UsageError: There is none.
-        """
-        if self.embeddings is None:
-            raise UsageError("This network has no label embeddings", hint="embeddings=True")
+        """Return D, (Z, C_D), of a network that has it."""
+        assert self.embeddings is not None
         return self.embeddings
 
     def logits(self, h: Tensor) -> Tensor:
-        """Return the classifier's scores (N, Z) for the features h of the last layer.
-
-        Raises:
-            UsageError: There is no classifier.
-        """
-        if self.classifier is None:
-            raise UsageError("This network has no classifier f^L", hint="classifier=True")
+        """Return the scores (N, Z) of the classifier for the features h of the last layer."""
+        assert self.classifier is not None
         scores: Tensor = self.classifier(classifier_features(h))
         return scores
 

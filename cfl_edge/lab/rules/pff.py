@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfl_edge.errors import UsageError
 from cfl_edge.lab.rules import predictive_coding as pc
 from cfl_edge.lab.rules.goodness import wrong_labels
 from cfl_edge.lab.rules.rule import Rule, RuleOptions, softmax_delta
@@ -68,9 +67,6 @@ class PredictiveForwardForward(Rule[PredictiveOptions]):
     before a label is clamped, as it is used (there, from states that the label moved, which says
     nothing about states without one). The generative circuit changes nothing of the prediction.
 
-    Raises:
-        UsageError: `width` cannot be divided into groups of 10, or there is no wrong label.
-
     Example:
         >>> rule = PredictiveForwardForward((1, 8, 8), 3, PredictiveOptions(width=20, steps=4))
         >>> {name: tuple(s.shape) for name, s in rule.scores(torch.zeros(2, 1, 8, 8)).items()}
@@ -82,16 +78,6 @@ class PredictiveForwardForward(Rule[PredictiveOptions]):
     def build(self) -> None:
         """Draw the matrices of both circuits, and make an optimizer of each."""
         options, classes, width = self.options, self.classes, self.options.width
-        if width < GROUP or width % GROUP:
-            raise UsageError(
-                f"PFF has {width} units a layer, expected a multiple of {GROUP}",
-                hint=f"width={WIDTH}",
-            )
-        if classes < 2:
-            raise UsageError(
-                f"PFF learns from wrong labels and has {classes} class, expected 2 or more",
-                hint="a second class",
-            )
         pixels = math.prod(self.input_shape)
         # Rows are what a matrix reads: W up, V down, as in state @ matrix.
         self.w1, self.w2 = _orthogonal(pixels, width), _orthogonal(width, width)

@@ -43,9 +43,6 @@ class SymBa(GoodnessRule[SymBaOptions]):
     A label is a fixed random pattern of the size of an image, an input channel of its own: the
     intrinsic class pattern. A prediction costs Z passes.
 
-    Raises:
-        UsageError: Fewer than 2 classes, or wrong `widths`.
-
     Example:
         >>> _ = torch.manual_seed(0)
         >>> rule = SymBa((1, 8, 8), 2, SymBaOptions(widths=(16, 16)))
