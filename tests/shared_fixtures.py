@@ -282,9 +282,10 @@ def zones(tmp_path):
 
 
 @pytest.fixture
-def session(tmp_path):
+def session(request, tmp_path):
     """A session that a page can talk to, and that has nothing to complain of."""
-    with CountingSession(tmp_path) as session:
+    fps = 20 if "browser" in request.fixturenames else 50  # a browser draws each
+    with CountingSession(tmp_path, fps=fps) as session:
         yield session
     assert all(notice.startswith("imported: ") for notice in session.notices)
 

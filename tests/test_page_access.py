@@ -18,12 +18,6 @@ MOST_TABS = 80
 
 
 @pytest.fixture
-def session(tmp_path):
-    with CountingSession(tmp_path, fps=20) as session:
-        yield session
-
-
-@pytest.fixture
 def taught(session):
     """Three classes, thumbnails of one, doubtful frames, and some that may be mislabelled."""
     session.samples.update(mug=40, pen=20, leaf=7)

@@ -39,12 +39,6 @@ COUNT_GESTURES = """() => {
 }"""
 
 
-@pytest.fixture
-def session(tmp_path):
-    with CountingSession(tmp_path, fps=20) as session:
-        yield session
-
-
 @pytest.fixture(scope="module")
 def scenes():
     """Folder A: what the camera stand-in shows."""

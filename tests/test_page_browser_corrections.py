@@ -2,18 +2,12 @@
 
 import pytest
 from browser_page import card, held, jpegs, opened, pictures
-from page_session import CountingSession, until
+from page_session import until
 
 from cfl_edge.errors import DataError
 from cfl_edge.names import check_name
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def session(tmp_path):
-    with CountingSession(tmp_path, fps=20) as session:
-        yield session
 
 
 def test_a_class_that_is_gone_when_it_is_chosen_is_not_made_anew(browser, session):

@@ -20,12 +20,6 @@ from cfl_edge.stream.inbox import Inbox
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def session(tmp_path):
-    with CountingSession(tmp_path, fps=20) as session:
-        yield session
-
-
 def test_pictures_of_a_zip_archive_are_learned(browser, session, tmp_path):
     images = jpegs(pictures("mug", [1], 3))
     (tmp_path / "things.zip").write_bytes(

@@ -8,17 +8,11 @@ from browser_page import (
     card,
     opened,
 )
-from page_session import CountingSession, until
+from page_session import until
 
 from cfl_edge.frame.region import View
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def session(tmp_path):
-    with CountingSession(tmp_path, fps=20) as session:
-        yield session
 
 
 def colour_at(page, x, y):
