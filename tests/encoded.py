@@ -1,7 +1,5 @@
 """Pictures as files and cameras hold them."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """HTTP cameras as they are in the field, and the part headers that they send."""
 
-from __future__ import annotations
-
 import ssl
 import threading
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Compiling the C implementation and the examples of CFL-Link, for tests."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 

@@ -1,7 +1,5 @@
 """CFL-Link 1 slowly, byte by byte from PROTOCOL.md: shares nothing with `firmware_host`."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

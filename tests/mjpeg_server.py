@@ -1,7 +1,5 @@
 """A camera board on the loopback: MJPEG over HTTP as ESP32-CAM boards send it, and its faults."""
 
-from __future__ import annotations
-
 import base64
 import threading
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Small ONNX image networks, as other tools export them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A small RTSP camera on the loopback: MPEG-2 video, RTP inside the RTSP connection (RFC 2326)."""
 
-from __future__ import annotations
-
 import socket
 import socketserver
 import struct

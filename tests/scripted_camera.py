@@ -1,7 +1,5 @@
 """A camera that does what a test says, and a clock that does not wait."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import deque

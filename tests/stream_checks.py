@@ -3,8 +3,6 @@
 A check takes a function that opens a new stream of at least 12 frames.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """`cfl-edge boards`, over a simulated board."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 

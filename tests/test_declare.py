@@ -1,7 +1,5 @@
 """Options are declared once: in the model of a command's settings."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Literal

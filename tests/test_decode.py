@@ -1,7 +1,5 @@
 """Images found in bytes, whole ones told from damaged ones, and none too large."""
 
-from __future__ import annotations
-
 import io
 import resource
 import subprocess

@@ -1,7 +1,5 @@
 """`cfl-edge doctor` on machines that are made up, and on this one."""
 
-from __future__ import annotations
-
 import ctypes
 
 import pytest

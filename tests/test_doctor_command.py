@@ -1,7 +1,5 @@
 """The command `cfl-edge doctor`."""
 
-from __future__ import annotations
-
 import errno
 import re
 

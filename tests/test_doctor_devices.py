@@ -1,7 +1,5 @@
 """What doctor says of cameras, groups, ports, the clock and the disk."""
 
-from __future__ import annotations
-
 import errno
 import os
 from datetime import UTC, datetime

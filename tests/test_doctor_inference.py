@@ -1,7 +1,5 @@
 """What doctor asks of each ONNX provider."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

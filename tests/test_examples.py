@@ -1,7 +1,5 @@
 """Every script of examples/, on little input and with a small network."""
 
-from __future__ import annotations
-
 import re
 import runpy
 import sys

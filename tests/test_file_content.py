@@ -1,7 +1,5 @@
 """What a file holds decides how it is read: not its ending."""
 
-from __future__ import annotations
-
 import bz2
 import os
 import tarfile

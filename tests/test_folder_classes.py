@@ -1,7 +1,5 @@
 """Folders as classes: what is left out is said once, what is no class is refused at the start."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -4,8 +4,6 @@ The texts are read from the source, so that one of an error that no test meets i
 is filled in stands as a 1 in them, which is a path, a name and a number.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import shlex

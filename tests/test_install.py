@@ -1,7 +1,5 @@
 """`deploy/install.sh` below a scratch root, with machines that are made up."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

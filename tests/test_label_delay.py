@@ -1,7 +1,5 @@
 """Labels that come late: the ring against a plain list, and the loop with a delay."""
 
-from __future__ import annotations
-
 import re
 from typing import final
 

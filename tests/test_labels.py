@@ -1,7 +1,5 @@
 """Label sources that need neither terminal nor port, and the one place that checks names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

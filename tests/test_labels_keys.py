@@ -1,7 +1,5 @@
 """Labels from the keyboard, on a pseudo-terminal and with a clock that the test moves."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import signal

@@ -1,7 +1,5 @@
 """The link to a board: acknowledgements, tries, counts, and errors that say what to do."""
 
-from __future__ import annotations
-
 import errno
 import os
 import threading

@@ -1,7 +1,5 @@
 """The reader thread, with a source that does what the test says: what comes, what is counted."""
 
-from __future__ import annotations
-
 import threading
 import time
 

@@ -1,7 +1,5 @@
 """A live source that was lost, is silent or sends only damage is opened again."""
 
-from __future__ import annotations
-
 import threading
 import time
 

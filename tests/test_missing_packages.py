@@ -1,7 +1,5 @@
 """A package that is not installed is named, with the command that installs it into this Python."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

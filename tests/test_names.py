@@ -1,7 +1,5 @@
 """Names that are spelt with other code points are the same class, wherever they come in."""
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Network streams over the loopback."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

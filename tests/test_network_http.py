@@ -1,7 +1,5 @@
 """What HTTP cameras send: odd part headers, snapshots, damage, few frames, clips."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from http.server import BaseHTTPRequestHandler

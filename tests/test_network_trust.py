@@ -1,7 +1,5 @@
 """Whom a network stream believes: redirects, playlists, proxies, logins, TLS."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The C implementation and the examples for boards, against the vectors of the protocol."""
 
-from __future__ import annotations
-
 import random
 import re
 

@@ -1,7 +1,5 @@
 """The examples for boards: the ESP32-CAM sketch and the OpenMV script, against stand-ins."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import itertools

@@ -1,7 +1,5 @@
 """The parser on damaged, cut and random streams. Every generator is fixed, so that every run is."""
 
-from __future__ import annotations
-
 import random
 import tracemalloc
 import zlib

@@ -1,7 +1,5 @@
 """PROTOCOL.md against the code: its tables, its numbers, and its exchange in hex."""
 
-from __future__ import annotations
-
 import json
 import re
 

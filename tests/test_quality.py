@@ -1,7 +1,5 @@
 """The quality gate: what is measured of an image, what is flagged, what the loop does with it."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

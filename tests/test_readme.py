@@ -1,7 +1,5 @@
 """What README.md and docs/ show runs as it stands."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

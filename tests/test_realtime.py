@@ -1,7 +1,5 @@
 """`--realtime`: which frames a reader gets that is early, in time or late."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

@@ -1,7 +1,5 @@
 """Boards as streams: images, buttons, answers, and what happens when the cable is pulled."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What systemd is told, read from a socket that stands in for it."""
 
-from __future__ import annotations
-
 import os
 import socket
 import threading

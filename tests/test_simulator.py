@@ -1,7 +1,5 @@
 """The simulated board does what PROTOCOL.md says, and suffers what real boards do."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import time

@@ -1,7 +1,5 @@
 """Every stream passes the checks of `stream_checks`; a new one goes into FACTORIES."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 import time

@@ -1,7 +1,5 @@
 """The camera stream without a camera; `test_vm_camera.py` has one."""
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

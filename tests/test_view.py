@@ -1,7 +1,5 @@
 """What the views write, to files, pipes and terminals."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """The panel of the terminal."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

@@ -3,8 +3,6 @@
 A virtual machine runs `vm_camera_guest.py`, which reports one line a scenario.
 """
 
-from __future__ import annotations
-
 import pytest
 from vm_lab import Reports, run_guest
 

@@ -1,7 +1,5 @@
 """A model on FAT, exFAT and a shared folder, in a virtual machine with the kernel's own drivers."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,8 +1,6 @@
 """`cfl-edge learn` from a real /dev/video0 (the kernel's test driver), and from a USB camera that
 is unplugged meanwhile, in a virtual machine."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

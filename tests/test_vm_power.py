@@ -3,8 +3,6 @@
 More cuts, by hand: `CFL_EDGE_POWER_CUTS=20 CFL_EDGE_VM=... pytest -m vm tests/test_vm_power.py -s`.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import time

@@ -4,8 +4,6 @@ A virtual machine runs `vm_uvc_guest.py`, which reports one line a scenario; the
 `vm_uvc.py`.
 """
 
-from __future__ import annotations
-
 import pytest
 from vm_lab import Reports, run_guest
 
