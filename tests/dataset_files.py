@@ -1,6 +1,11 @@
 """Files of data sets, for tests."""
 
+import importlib.util
+import os
+from pathlib import Path
+
 import numpy as np
+import pytest
 from PIL import Image
 
 RNG = np.random.default_rng(0)
@@ -31,3 +36,14 @@ def striped(path, *, classes=3, channels=3, side=12, **more):
         arrays |= {f"x_{part}": x, f"y_{part}": labels}
     np.savez(path, **arrays, **more)
     return str(path)
+
+
+def of_data_folder(name):
+    """Return the arrays of a set of the folder that CFL_EDGE_DATA names."""
+    folder = os.environ.get("CFL_EDGE_DATA")
+    if not folder:
+        pytest.skip("CFL_EDGE_DATA names no folder of data")
+    spec = importlib.util.spec_from_file_location("load", Path(folder) / "load.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.load(name)

