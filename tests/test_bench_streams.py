@@ -121,7 +121,7 @@ def test_a_figure_declared_once_is_a_column_a_key_and_a_mean_over_seeds():
         RunWithPower(**known, curve=[], seed=seed, energy_j=energy_j)
         for seed, energy_j in enumerate((0.010, 0.012))
     ]
-    assert runs[0].fields()["energy_j"] == 0.010
+    assert vars(runs[0])["energy_j"] == 0.010
     assert summary_of(runs)["cfl"]["energy_j"]["mean"] == pytest.approx(0.011)
     titles, _, row, *_ = (line.split("|") for line in markdown(runs))
     assert (titles[-2].strip(), row[-2].strip()) == ("energy mJ", "11 ± 1")

@@ -91,12 +91,6 @@ def test_both_options() -> None:
         open_labels(label="mug", labels_from="keys")
 
 
-def test_unknown_source() -> None:
-    with pytest.raises(UsageError, match="'folders', expected one of dirs, keys, http") as caught:
-        open_labels(label=None, labels_from="folders")
-    assert "--labels-from keys" in caught.value.hint
-
-
 @pytest.mark.parametrize("name", [" unknown ", "Unknown", "UNKNOWN"])
 @pytest.mark.parametrize("kind", ["dirs", "serial"])
 def test_a_frame_is_not_labelled_unknown_which_reject_answers(kind: str, name: str) -> None:

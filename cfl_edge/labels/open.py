@@ -38,8 +38,7 @@ def open_labels(
         by_hand: Whether somebody labels by the page (`--ui`), whatever else there is.
 
     Raises:
-        UsageError: Both options are given, a value is not one of these, or "keys" without a
-            terminal.
+        UsageError: Both options are given, or "keys" without a terminal.
 
     Example:
         >>> open_labels(label=None, labels_from=None).waiting
@@ -55,10 +54,5 @@ def open_labels(
         return FrameLabels.fixed(own)
     if labels_from is None:
         return FrameLabels.none("hold a button of the page" if by_hand else None)
-    if labels_from in KINDS:
-        source: LabelSource = resolve_name(KINDS[labels_from])(options)
-        return source
-    raise UsageError(
-        f"--labels-from is {visible(labels_from)!r}, expected one of {', '.join(KINDS)}",
-        hint="use --labels-from keys to label with the keyboard",
-    )
+    source: LabelSource = resolve_name(KINDS[labels_from])(options)
+    return source

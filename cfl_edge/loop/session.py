@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from functools import partial
 from itertools import islice
 from typing import Any, Protocol, Self, final
 
@@ -130,8 +129,8 @@ class Predicting(Work):
         if self._glance is None:
             return self._predictor.predict_batch(frames, reject=reject)
         (frame,) = frames
-        ask = partial(self._predictor.predict_batch, frames, reject=reject)
-        return [self._glance.predict(frame, lambda: ask()[0])]
+        ask = self._predictor.predict_batch
+        return [self._glance.predict(frame, lambda: ask(frames, reject=reject)[0])]
 
     def learn(self, frame: Frame, prediction: Prediction, began_s: float) -> Lesson:
         """Learn nothing; count whether the answer was right."""

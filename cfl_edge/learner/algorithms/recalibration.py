@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.networks import Network
+from cfl_edge.learner.algorithms.layer_statistics import take
 from cfl_edge.learner.replay import Replay
 
 EARLY_FRAMES = (1, 2, 4, 8)  # of a class: each of them changes its mean and its embedding much
@@ -144,6 +145,4 @@ class Recalibration:
             h0: What the first layer reads, (N, C, H, W).
             targets: Of their classes, (N,).
         """
-        pooled = list(self.network(h0))
-        for source, h_mean in zip(self.statistics, pooled, strict=True):
-            source.update(h_mean, targets)
+        take(self.statistics, list(self.network(h0)), targets)

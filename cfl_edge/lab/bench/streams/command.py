@@ -14,7 +14,7 @@ from cfl_edge.lab.bench.streams.figures import StreamRun
 from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.run import run_stream
 from cfl_edge.lab.bench.streams.stage import Stage
-from cfl_edge.lab.bench.streams.table import by_learner, markdown, summary_of
+from cfl_edge.lab.bench.streams.table import by_learner, markdown, streams_png, summary_of
 from cfl_edge.lab.learners.offered import rivals
 from cfl_edge.lab.machine import machine_text, system_facts, torch_facts
 from cfl_edge.learner.config import LearnerConfig
@@ -89,8 +89,6 @@ class StreamsReport(Report):
 
     def png(self) -> bytes | None:
         """Return accuracy against frames as a PNG; None where no run was completed."""
-        from cfl_edge.lab.bench.streams.table import streams_png
-
         return streams_png(self.runs, self.title()) if self.runs else None
 
 
@@ -142,7 +140,7 @@ def bench_streams(settings: StreamSettings, reporter: Reporter) -> StreamsReport
                 report.runs.append(run)
                 if not reporter.json:
                     reporter.notice(run.text())
-                reporter.event("run", run.fields())
+                reporter.event("run", vars(run))
     return report
 
 

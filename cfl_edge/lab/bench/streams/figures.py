@@ -119,10 +119,6 @@ class StreamRun:
     unknown_rejected: float | None = figure(factor=PERCENT)
     curve: list[dict[str, Any]]
 
-    def fields(self) -> dict[str, Any]:
-        """Return what `--json` has of a run."""
-        return dict(vars(self))
-
     def text(self) -> str:
         """Say in one line what the run came to."""
         shown = {
