@@ -5,7 +5,6 @@ import reference
 import torch
 
 from cfl_edge.core import embeddings as e
-from cfl_edge.errors import UsageError
 
 
 @pytest.mark.parametrize(("c_d", "channels"), [(8, 8), (8, 4), (12, 3), (11, 4), (7, 5), (6, 1)])
@@ -13,11 +12,6 @@ def test_average_pool_follows_the_paper(c_d, channels):
     table = torch.randn(3, c_d)
     expected = torch.tensor([reference.average_pool(row, channels) for row in table])
     torch.testing.assert_close(e.average_pool(table, channels), expected)
-
-
-def test_average_pool_refuses_more_channels_than_the_embeddings_have():
-    with pytest.raises(UsageError, match="9 channels, the label embeddings only 8"):
-        e.average_pool(torch.zeros(2, 8), 9)
 
 
 def test_similarity_of_the_mean_is_the_mean_of_the_similarities():

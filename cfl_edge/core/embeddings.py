@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfl_edge.errors import UsageError
-
 
 def similarity(h_mean: Tensor, embeddings: Tensor) -> Tensor:
     """Return the dot products of Eq. 1; the class with the largest one is the prediction.
@@ -50,11 +48,6 @@ def average_pool(embeddings: Tensor, channels: int) -> Tensor:
         tensor([[2., 6.]])
     """
     c_d = embeddings.shape[1]
-    if channels > c_d:
-        raise UsageError(
-            f"A layer has {channels} channels, the label embeddings only {c_d}",
-            hint=f"label embeddings of at least {channels} channels",
-        )
     stride = c_d // channels
     return F.avg_pool1d(embeddings, kernel_size=c_d - (channels - 1) * stride, stride=stride)
 
