@@ -112,6 +112,22 @@ def test_a_source_of_nothing_but_damaged_images_is_an_error() -> None:
     feeder.join()
 
 
+def test_who_asks_is_served_while_nothing_but_damaged_images_comes() -> None:
+    camera = Camera(shot(1))
+
+    def broken(reduce: Reduce) -> Picture:
+        if stream.damaged < 50:
+            camera.script.append(Captured(0.0, broken))  # the next comes at once
+        raise ImageError("cut off")
+
+    with LiveStream("cam", camera.open) as stream:
+        next(iter(stream))
+        stream.on_wait = stream.close
+        camera.script.append(Captured(0.0, broken))
+        assert list(stream) == []
+        assert stream.damaged == 1
+
+
 def test_any_other_exception_reaches_the_reader() -> None:
     fault = ZeroDivisionError("a mistake in a driver")
     camera = Camera(shot(1))

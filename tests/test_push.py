@@ -16,6 +16,7 @@ from test_page_teach import OPTIONS, samples
 from test_page_teach import ask as tell
 
 from cfl_edge.errors import UsageError
+from cfl_edge.model.store import Store
 from cfl_edge.serve.page import picture_routes
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.open import open_stream
@@ -124,4 +125,22 @@ def test_learning_on_pictures_that_are_sent(tmp_path):
         noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
         assert push(sends, encoded(noise))[0] == 200
         until(lambda: samples(teaching) == {"mug": 1}, 30)
+    assert (teaching.code, teaching.errors) == (0, "")
+
+
+def counters(store):
+    return store.load().manifest["counters"]
+
+
+def test_what_was_learned_last_is_saved_though_no_more_pictures_come(tmp_path):
+    model = tmp_path / "model"
+    with Teaching("push://", model, *OPTIONS, "--checkpoint-s", "3") as teaching:
+        sends = SimpleNamespace(port=urlsplit(teaching.address).port)
+        assert tell(teaching, "label", {"label": "mug"})[0] == 200
+        for number in (1, 2):  # the first is saved at once, the second 3 s later
+            noise = np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
+            assert push(sends, encoded(noise))[0] == 200
+            until(lambda number=number: samples(teaching) == {"mug": number}, 30)
+        store = Store(model)
+        until(lambda: store.exists() and counters(store)["frames_learned"] == 2, 30)
     assert (teaching.code, teaching.errors) == (0, "")

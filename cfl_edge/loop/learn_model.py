@@ -260,6 +260,7 @@ class LearnedModel:
         def serve() -> None:
             self.mailbox.serve(do)
             verbs.follow_hold()
+            checkpoints.save_if_due()  # the camera may be gone for hours
             if publisher is not None and not checkpoints.at_once:
                 publisher.after_frame()
 

@@ -233,6 +233,8 @@ class LiveStream(Stream):
                 image, full_px, jpeg = captured.decode(self._reduce)
             except ImageError as fault:
                 self._note_damage(fault)
+                if self.on_wait is not None:  # there may be no other images for long
+                    self.on_wait()
                 continue
             self._damaged_since_s = None
             return Frame(
