@@ -104,6 +104,17 @@ def test_the_last_seconds_are_learned_again_with_the_right_label(lesson, how):
         asked.do("relabel", label="right", last_s=3)
 
 
+def test_seconds_of_a_session_that_learned_nothing_reach_into_no_earlier_one(lesson):
+    asked = Asked(lesson, "in use", alternating(8))
+    asked.learner.journal.session += 1  # as at the next start of `learn`
+    verbs = {"undo": {}, "relabel": {"label": "right"}, "split": {"name": "above", "into": "over"}}
+    for verb, arguments in verbs.items():
+        name = "last_s" if verb == "relabel" else "seconds"
+        with pytest.raises(DataError, match="its last frame is of an earlier session"):
+            asked.verbs.do(verb, {name: 3, **arguments})
+    assert asked.do("undo", seconds=3, across_sessions=True)["frames_taken_back"] == 4
+
+
 def test_a_correction_of_a_learner_at_work_leaves_steps_to_the_frames_that_come(lesson):
     """Whoever waits for it waits for the closed form: gradient steps go on between frames."""
     names = alternating(40) + ["above"] * 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -54,10 +55,10 @@ class LiveModel(OpenModel):
         self._remembered = Saved(saved.manifest, copies)
 
     def quiet_s(self) -> float:
-        """Return the seconds since the session learned its last frame; 0 if it learned none yet."""
+        """Return the seconds since the session learned its last frame; endless before the first."""
         journal = self._learner.journal
         if journal is None or journal.last is None or journal.last.session != journal.session:
-            return 0.0
+            return math.inf
         return time.monotonic() - journal.last.time_s
 
     def recall(self, least: int, most: int) -> Saved | None:

@@ -7,6 +7,7 @@ last frames; counts are exact.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,9 +117,10 @@ def rewind(
     quiet_s, names = model.quiet_s(), saved.manifest["classes"]
     count = _count(journal, asked, quiet_s, on_notice)
     if not count:
+        age = "of an earlier session" if math.isinf(quiet_s) else f"{quiet_s:.1f} s old"
         raise DataError(
             f"{store.folder} learned nothing in the last {asked.seconds:g} s: its last frame is "
-            f"{quiet_s:.1f} s old",
+            f"{age}",
             hint=f"{command} --hold" if command else "the last frames by their numbers",
         )
     cut = journal.end - count
@@ -160,7 +162,8 @@ def _count(journal: Journal, asked: ReachSettings, quiet_s: float, on_notice: No
         return max(1, journal.frames_of_hold())
     if asked.seconds is None:
         return asked.frames or 0
-    seconds = asked.seconds - quiet_s
+    is_earlier = asked.across_sessions and math.isinf(quiet_s)  # the time between does not count
+    seconds = asked.seconds - (0.0 if is_earlier else quiet_s)
     everything = journal.frames_within(seconds, across_sessions=True)
     if asked.across_sessions:
         return everything

@@ -49,7 +49,10 @@ class OpenModel(ABC):
 
     @abstractmethod
     def quiet_s(self) -> float:
-        """Return the seconds since the last frame was learned; 0 where no session learns on it."""
+        """Return the seconds since the last frame was learned; 0 where no session learns on it.
+
+        They are endless where the session that learns on it has learned nothing.
+        """
 
     @abstractmethod
     def recall(self, least: int, most: int) -> Saved | None:
