@@ -195,3 +195,16 @@ def test_a_save_into_another_folder_that_fails_leaves_undo_as_it_was(lesson, mon
     learner.save(lesson.folder)
     assert learner.journal.reach() == reach == 12
     assert undo(lesson.folder, frames=reach).frames_taken_back == reach
+
+
+def test_two_learners_of_one_folder_are_told_of_each_other(lesson, caplog):
+    lesson.run(alternating(8))
+    one, other = Learner.load(lesson.folder), Learner.load(lesson.folder)
+    for learner, name in [(one, "over"), (one, "over"), (other, "right")]:
+        assert not caplog.messages
+        learner.learn(learner.encode(lesson.images(["above"], 1)[0]), [name])
+        learner.save(lesson.folder)
+    assert "others saved checkpoint-000003 since" in caplog.messages[0]
+    assert Learner.load(lesson.folder).classes == ["above", "left", "right"]
+    other.save(lesson.folder)
+    assert len(caplog.messages) == 1

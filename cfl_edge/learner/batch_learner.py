@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -136,6 +137,7 @@ class BatchLearner:
         self.examples = Examples(self.device)
         self.algorithm.state.samples("examples.", self.examples)
         self.journal: Journal | None = None  # what `cfl-edge undo` needs: for who saves to set
+        self.checkpoint: Path | None = None  # that a program loaded it from, or saved it as
         self._has_pooled = final is not None
 
     def predict_batch(

@@ -8,7 +8,6 @@ for every kind of learner.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,7 +59,6 @@ class Journal:
         segments: The frames, in stretches; the oldest first.
         session: Number of the session whose frames are added from now on.
         changes: Of the class table: with each, the number of the last checkpoint before it.
-        folder: Whose checkpoints have these numbers; None where only one can be meant.
 
     Example:
         >>> journal = Journal(1.0, bases=[Base(0, 0)])
@@ -88,7 +86,6 @@ class Journal:
         self.start, self.start_at = start, start_at
         self.bases = list(bases)
         self.changes: list[tuple[int, Change]] = []
-        self.folder: Path | None = None
         self.segments = list(segments)
         self.session = 0 if self.last is None else self.last.session + 1
         self._shrink()

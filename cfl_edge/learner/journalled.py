@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfl_edge.errors import DIVERGED_HINT, ModelError
@@ -16,6 +15,7 @@ from cfl_edge.learner.saved import to_saved
 from cfl_edge.learner.saved_checks import not_finite
 from cfl_edge.model.checkpoint import Saved, number_of
 from cfl_edge.model.store import Store
+from cfl_edge.notices import Notice
 
 if TYPE_CHECKING:
     from cfl_edge.learner.batch_learner import BatchLearner
@@ -40,28 +40,34 @@ def save_learner(store: Store, learner: BatchLearner) -> None:
 
 
 @contextmanager
-def in_folder(learner: BatchLearner, folder: Path) -> Iterator[None]:
-    """Let the journal number the checkpoints of the folder that the block saves in.
+def in_folder(learner: BatchLearner, store: Store, on_notice: Notice) -> Iterator[None]:
+    """Let a learner be of the folder that the block saves it in.
 
     Another folder has other checkpoints under the same numbers: only the model that has learned
-    nothing stays a state to begin from. A block that fails leaves the journal as it was.
+    nothing stays a state to begin from. A block that fails leaves the learner as it was.
 
     Args:
-        learner: Its journal is that of the folder afterwards.
-        folder: The model folder.
+        learner: Its journal and `checkpoint` are those of the folder afterwards.
+        store: Of the model folder; its lock is held.
+        on_notice: Told of a checkpoint that others saved since, which the new one does not follow.
     """
-    before, place = learner.journal, folder.resolve()
-    if before is not None and before.folder not in (None, place):
+    before, known, place = learner.journal, learner.checkpoint, store.folder.resolve()
+    newest = max(store.numbers(), default=0)
+    if known is not None and known.parent != place and before is not None:
         learner.journal = copy.copy(before)
         learner.journal.bases = [base for base in before.bases if not base.checkpoint]
         learner.journal.changes = [(0, change) for _, change in before.changes]
+    elif known is not None and known.parent == place and newest > (number_of(known) or 0):
+        on_notice(
+            f"{store.folder}: others saved checkpoint-{newest:06d} since this learner was loaded; "
+            "what they learned or changed is not in what it saves now"
+        )
     try:
         yield
     except BaseException:
         learner.journal = before
         raise
-    if learner.journal is not None:
-        learner.journal.folder = place
+    learner.checkpoint = place / f"checkpoint-{max(store.numbers()):06d}"
 
 
 def with_journal(store: Store, learner: BatchLearner) -> tuple[Saved, set[int]]:

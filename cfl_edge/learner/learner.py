@@ -85,7 +85,8 @@ class Learner(BatchLearner):
         what was loaded from another folder, undo can begin from no state that was saved there.
 
         Args:
-            folder: New, empty or a model folder, whose newest checkpoint it becomes.
+            folder: New, empty or a model folder, whose newest checkpoint it becomes. A warning says
+                where others have saved there since this learner was loaded.
 
         Raises:
             ModelLockedError: Another process uses the folder.
@@ -95,10 +96,11 @@ class Learner(BatchLearner):
         from cfl_edge.learner.journalled import in_folder, save_learner
         from cfl_edge.model.lock import ModelLock
         from cfl_edge.model.store import Store
+        from cfl_edge.notices import log_notice
 
         store = Store(Path(folder))
         store.require_usable()
-        with ModelLock(store.folder), in_folder(self, store.folder):
+        with ModelLock(store.folder), in_folder(self, store, log_notice):
             self.recalibrate()
             save_learner(store, self)
 
@@ -118,12 +120,12 @@ class Learner(BatchLearner):
         from cfl_edge.model.store import Store
         from cfl_edge.notices import log_notice
 
-        saved = Store(Path(folder)).load()
+        store = Store(Path(folder))
+        saved = store.load()
         learner = cls.from_saved(saved, device=device)
         learner.counters["runs"] += 1
         learner.journal = open_journal(saved, learner, log_notice)
-        if learner.journal is not None:
-            learner.journal.folder = Path(folder).resolve()
+        learner.checkpoint = store.folder.resolve() / f"checkpoint-{max(store.numbers()):06d}"
         return learner
 
     @classmethod
