@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from command_line import assert_error, cfl_edge
 from dataset_files import striped
 from PIL import Image
 from rule_checks import Told
@@ -298,9 +299,9 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(
 )
 def test_a_library_that_is_missing_is_named(cifar, tmp_path, monkeypatch, module, package):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UsageError, match=f"figure7 needs {package}") as caught:
-        draw_figure(settings("figure7", tmp_path / "out", [cifar]), Told())
-    assert caught.value.hint.startswith(f"{sys.executable} -m pip install {package}")
+    result = cfl_edge("reproduce", "figure7", "--data", cifar, "--out", tmp_path / "out")
+    assert_error(result, 2, f"figure7 needs {package}")
+    assert f"try: {sys.executable} -m pip install {package}" in result.err
 
 
 def test_damaged_weights_are_named(cifar, tmp_path):

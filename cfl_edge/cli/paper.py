@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cfl_edge.errors import INTERRUPTED
+from cfl_edge.errors import INTERRUPTED, require
 from cfl_edge.lab.paper.options import ReproduceSettings, TrainSettings
 from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
@@ -38,12 +38,14 @@ def train(settings: TrainSettings, reporter: Reporter) -> None:
 def reproduce(settings: ReproduceSettings, reporter: Reporter) -> None:
     """Run what is missing of a table or figure of the paper, and show it beside the paper's."""
     from cfl_edge.lab.paper import reproduce as command
-    from cfl_edge.lab.paper.draw import draw_figure
     from cfl_edge.lab.paper.table import markdown
 
     what = settings.what
     fields: dict[str, Any] = {"what": what, "out": str(settings.out)}
     if what.startswith("figure"):
+        require("matplotlib", what)
+        from cfl_edge.lab.paper.draw import draw_figure
+
         path = draw_figure(settings, reporter)
         interrupted, lines = path is None, [str(path)] if path else []
         fields |= {"files": lines}

@@ -11,6 +11,7 @@ import safetensors
 import safetensors.torch
 
 from cfl_edge.errors import DataError, ModelDamagedError, require
+from cfl_edge.lab import canvas
 from cfl_edge.lab.data.dataset import fingerprint
 from cfl_edge.lab.paper.figures.attention import check_attention, draw_attention
 from cfl_edge.lab.paper.figures.correlation import draw_correlation
@@ -94,14 +95,13 @@ def draw_figure(settings: ReproduceSettings, reporter: Reporter) -> Path | None:
         The file; None after Ctrl-C, SIGTERM or SIGHUP, and the same call resumes the run.
 
     Raises:
-        UsageError: A wrong option, a recipe that has nothing to show there, or matplotlib or
-            scikit-learn is not installed.
+        UsageError: A wrong option, a recipe that has nothing to show there, or scikit-learn is not
+            installed.
         DataError: A source cannot be read; too few runs for `figure1`.
         ModelDamagedError: The weights of the run are damaged.
         ModelWriteError: Disk full, no permission.
     """
     what, out = settings.what, settings.out
-    require("matplotlib", what)
     if what == CORRELATION:
         return _correlation(settings, reporter)
     figure = RUN_FIGURES[what]
@@ -132,8 +132,6 @@ def title(result: RunResult) -> str:
         >>> print(title(RunResult(config, 7, {"classifier": 0.5}, {}, {}, {}, [], 1.0)))
         bp-fc on digits: 1 epoch of 9,000 images, test accuracy 50.0 % (2,000 images)
     """
-    from cfl_edge.lab import canvas
-
     config, accuracy = result.config, chosen(result.last_test, "prediction") or 0.0
     return (
         f"{config.recipe} on {canvas.literal(config.data, 30)}: "

@@ -17,6 +17,7 @@ from torch import Tensor
 from cfl_edge.core.embeddings import average_pool
 from cfl_edge.core.losses import LocalLoss
 from cfl_edge.errors import DataError, UsageError
+from cfl_edge.lab import canvas
 from cfl_edge.lab.data.dataset import FIXED_SEED
 from cfl_edge.lab.paper.trainer import EVALUATION_BATCH, Images, Trainer
 from cfl_edge.lab.rules.labelled_network import network_for_figure
@@ -190,8 +191,6 @@ def draw_attention(
     Raises:
         DataError: There is no such image.
     """
-    from cfl_edge.lab import canvas
-
     names = trainer.plan.dataset.class_names
     chosen = None
     if of_class is not None:

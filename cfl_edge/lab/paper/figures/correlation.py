@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cfl_edge.errors import DataError
+from cfl_edge.lab import canvas
 from cfl_edge.lab.paper.recipes import RECIPES
 from cfl_edge.lab.paper.run import RunConfig, RunResult
 from cfl_edge.lab.paper.table import chosen
@@ -119,8 +120,6 @@ def draw_correlation(
     Raises:
         DataError: Too few runs.
     """
-    from cfl_edge.lab import canvas
-
     found = points(results, fingerprint)
     line = correlate([p.zero_shot for p in found], [p.fine for p in found])
     data = sorted({p.config.data for p in found})

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.errors import UsageError
+from cfl_edge.lab import canvas
 from cfl_edge.lab.data.dataset import split
 from cfl_edge.lab.paper.trainer import Images, Trainer
 from cfl_edge.lab.rules.labelled_network import LabelledNetwork, network_for_figure
@@ -119,8 +120,6 @@ def draw_features(trainer: Trainer, title: str, images: int) -> bytes:
         title: The run and its accuracy.
         images: Images to show.
     """
-    from cfl_edge.lab import canvas
-
     # Balanced, and a smaller choice is part of every larger one: of those that were reported on.
     plan, loaded = trainer.plan, trainer.images
     dataset = plan.dataset
@@ -152,8 +151,6 @@ def features_png(
         names: Of the classes.
         title: What the run is.
     """
-    from cfl_edge.lab import canvas
-
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = canvas.new_figure(max(canvas.WIDTH_IN, 3.2 * columns), 3.4 * rows + 1.2)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from torch import Tensor
 
+from cfl_edge.lab import canvas
 from cfl_edge.lab.data.dataset import Dataset
 from cfl_edge.lab.paper.trainer import Trainer
 from cfl_edge.lab.rules.labelled_network import network_for_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def cosine_similarities(embeddings: Tensor) -> Tensor:
@@ -76,8 +73,6 @@ def draw_matrices(trainer: Trainer, title: str, images: int) -> bytes:
         title: The run and its accuracy.
         images: Any number; all test images are counted.
     """
-    from cfl_edge.lab import canvas
-
     dataset, loaded = trainer.plan.dataset, trainer.images
     model = network_for_figure(trainer.rule, "the similarity matrix needs")
     order, names = class_order(dataset)
@@ -123,8 +118,6 @@ def class_order(dataset: Dataset) -> tuple[Tensor, list[str]]:
         Numbers of the classes, and a name for each row; empty names are not shown. More than
         `MOST_NUMBERS` are ordered by their coarse classes, whose names stand in their middle.
     """
-    from cfl_edge.lab import canvas
-
     order, names = torch.arange(dataset.classes), list(dataset.class_names)
     if dataset.classes <= canvas.MOST_NUMBERS:
         return order, names
