@@ -15,6 +15,7 @@ from cfl_edge.errors import INTERRUPTED
 from cfl_edge.lab.bench.options import StepSettings
 from cfl_edge.lab.bench.page.options import PageSettings
 from cfl_edge.lab.bench.streams.options import StreamSettings
+from cfl_edge.lab.bench.sweeps import MEMORY, SPEED
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ def memory(settings: StepSettings, reporter: Reporter) -> None:
     Weights, optimizer state and the input batch exist before the step and do not count.
     """
     from cfl_edge.lab.bench.command import bench_step
-    from cfl_edge.lab.bench.sweeps import MEMORY
 
     _finish(bench_step(MEMORY, settings, reporter), reporter)
 
@@ -57,7 +57,6 @@ def memory(settings: StepSettings, reporter: Reporter) -> None:
 def speed(settings: StepSettings, reporter: Reporter) -> None:
     """Measure the time of one step."""
     from cfl_edge.lab.bench.command import bench_step
-    from cfl_edge.lab.bench.sweeps import SPEED
 
     _finish(bench_step(SPEED, settings, reporter), reporter)
 

@@ -13,6 +13,7 @@ from cfl_edge.cli.declare import command
 from cfl_edge.config.models import KnownClass, Onnx, SplitSettings, UndoSettings
 from cfl_edge.config.settings import ModelSettings, Option
 from cfl_edge.errors import quoted
+from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -128,7 +129,6 @@ def _undone_lines(undone: Answer, model: Path) -> list[str]:
     from cfl_edge.learner.rewind import of_seconds
     from cfl_edge.model.last_stream import learn_command
     from cfl_edge.model.lock import holder
-    from cfl_edge.notices import counted
 
     def listed(counts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count}" for name, count in counts.items())

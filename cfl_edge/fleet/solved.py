@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from cfl_edge.defaults import NEVER
 from cfl_edge.errors import ModelError
@@ -80,8 +81,6 @@ def solved(
 
 def _add_pictures(learner: Learner) -> None:
     """Give it pictures to check an export on: no board gives one away, so they are noise."""
-    import torch
-
     generator = torch.Generator().manual_seed(0)
     for number in range(min(PICTURES, len(learner.classes))):
         shape = (learner.image_px, learner.image_px, 3)

@@ -15,6 +15,7 @@ from cfl_edge.frame.frame import Shown, cut_frame
 from cfl_edge.frame.prediction import Prediction
 from cfl_edge.learner.batch_learner import BatchLearner, Images
 from cfl_edge.learner.config import LearnerConfig
+from cfl_edge.notices import log_notice
 
 if TYPE_CHECKING:
     from cfl_edge.model.checkpoint import Saved
@@ -118,7 +119,6 @@ class Learner(BatchLearner):
         """
         from cfl_edge.learner.journalled import open_journal
         from cfl_edge.model.store import Store
-        from cfl_edge.notices import log_notice
 
         store = Store(Path(folder))
         saved = store.load()

@@ -20,6 +20,7 @@ from cfl_edge.defaults import BACKBONE
 from cfl_edge.errors import ModelError, UsageError
 from cfl_edge.labels.ring import ring_bytes
 from cfl_edge.learner.moved import Moved
+from cfl_edge.learners import declaration
 from cfl_edge.model.last_stream import learn_command
 from cfl_edge.model.store import Saved, Store
 from cfl_edge.notices import Notice, counted, log_notice, tell_loading
@@ -142,7 +143,6 @@ def open_learner(
 def new_config(settings: LearnSettings, *, batch: int | None = None) -> LearnerConfig:
     """Return the configuration of a new learner; `batch` None for the default."""
     from cfl_edge.learner.config import LearnerConfig
-    from cfl_edge.learners import declaration
 
     algorithm, backbone = (settings.learner or LearnerConfig.learner, settings.backbone or BACKBONE)
     adapts_layers = declaration(algorithm).adapts_layers

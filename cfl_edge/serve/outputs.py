@@ -12,10 +12,12 @@ from cfl_edge.config.learn import RunSettings
 from cfl_edge.frame.region import View
 from cfl_edge.loop.zones import Zone
 from cfl_edge.notices import Notice
+from cfl_edge.serve.mqtt.address import mqtt_address
 from cfl_edge.serve.on_change import ChangeCommand
 from cfl_edge.serve.status import MAX_AGE_S, Seen, Status
 from cfl_edge.stream.inbox import Inbox
 from cfl_edge.stream.uri import parse_uri
+from cfl_edge.web.options import http_options
 
 if TYPE_CHECKING:
     from cfl_edge.serve.http_status import Metrics
@@ -63,7 +65,6 @@ class Outputs:
         self._command = None if command is None else ChangeCommand(command, on_notice)
         self._mqtt: MqttCamera | None = None
         if settings.mqtt is not None:
-            from cfl_edge.serve.mqtt.address import mqtt_address
             from cfl_edge.serve.mqtt.camera import MqttCamera
 
             address = mqtt_address(settings.mqtt, settings.stream).zone(zone.name)
@@ -75,8 +76,6 @@ class Outputs:
                 self._mqtt.hears = dict([listener(stream, inbox)])
         self._http = None
         if settings.http is not None:
-            from cfl_edge.web.options import http_options
-
             http = http_options(settings.http, settings.token_file, on_notice)
             self._http = replace(http, port=zone.port(http.port))
 

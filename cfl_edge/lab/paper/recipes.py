@@ -8,6 +8,7 @@ random crops and flips of colour images, each layer's step right after its forwa
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import math
 from collections.abc import Mapping, Sequence
@@ -320,8 +321,6 @@ def find_recipe(name: str) -> Recipe:
         UsageError: There is none.
     """
     if name not in RECIPES:
-        import difflib
-
         near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.3) or sorted(RECIPES)[:3]
         raise UsageError(
             f"--recipe is {name!r}, expected one of {', '.join(RECIPES)}",
