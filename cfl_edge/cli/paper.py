@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from cfl_edge.errors import INTERRUPTED, require
 from cfl_edge.lab.paper.options import ReproduceSettings, TrainSettings
+from cfl_edge.lab.paper.run import RunResult
 from cfl_edge.notices import counted
 from cfl_edge.view.reporter import Reporter
-
-if TYPE_CHECKING:
-    from cfl_edge.lab.paper.run import RunResult
 
 
 def train(settings: TrainSettings, reporter: Reporter) -> None:
