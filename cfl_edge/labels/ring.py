@@ -113,7 +113,7 @@ class FrameRing(Generic[T]):
         self.limits = limits or RingLimits()
         self._kept: deque[Kept[T]] = deque()
         self._waiting: deque[Kept[T]] = deque()  # the newest of them, which were not due yet
-        self._size_bytes = 0
+        self.size_bytes = 0  # of all of them
         self._last_s: float | None = None  # `timestamp_s` of the newest frame
         self._now_s = 0.0
 
@@ -121,11 +121,6 @@ class FrameRing(Generic[T]):
     def frames(self) -> int:
         """How many frames it holds."""
         return len(self._kept)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all of them."""
-        return self._size_bytes
 
     @property
     def reach_s(self) -> float:
@@ -148,13 +143,13 @@ class FrameRing(Generic[T]):
         kept.time_s = self._now_s
         self._kept.append(kept)
         self._waiting.append(kept)
-        self._size_bytes += kept.size_bytes
+        self.size_bytes += kept.size_bytes
         due, early = [], []
         while self._waiting and self._now_s - self._waiting[0].time_s >= self.delay_s:
             due.append(self._waiting.popleft())
         while self._is_over():
             oldest = self._kept.popleft()
-            self._size_bytes -= oldest.size_bytes
+            self.size_bytes -= oldest.size_bytes
             if self._waiting and self._waiting[0] is oldest:
                 early.append(self._waiting.popleft())
         return due, early
@@ -164,7 +159,7 @@ class FrameRing(Generic[T]):
         return len(self._kept) > 1 and (
             self.reach_s >= limits.seconds
             or len(self._kept) > limits.frames
-            or self._size_bytes > limits.size_bytes
+            or self.size_bytes > limits.size_bytes
         )
 
     def rest(self) -> list[Kept[T]]:

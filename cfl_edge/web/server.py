@@ -65,7 +65,7 @@ class WebServer:
         paths: Paths = NO_PATHS,
     ) -> None:
         self._options, self._option = options, option
-        self._port = options.port
+        self.port = options.port  # where it listens; once entered, never 0
         sockets = any(isinstance(route, WebSocketRoute) for route in routes)
         config = Config(
             create_app(routes, options, on_failure, paths),
@@ -104,7 +104,7 @@ class WebServer:
                     dualstack_ipv6=is_v6 and socket.has_dualstack_ipv6(),
                 )
                 opened.enter_context(listener)
-                self._port = listener.getsockname()[1]
+                self.port = listener.getsockname()[1]
                 thread = threading.Thread(
                     target=self._run, args=(runner, listener), name="http", daemon=True
                 )
@@ -124,18 +124,13 @@ class WebServer:
             thread.join()
 
     @property
-    def port(self) -> int:
-        """Where it listens; once entered, never 0."""
-        return self._port
-
-    @property
     def url(self) -> str:
         """Its address; once entered, with the port that it listens on."""
         return self.url_by(self._options.host)
 
     def url_by(self, host: str) -> str:
         """Return its address by another name or address of this machine."""
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}/"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     def _run(self, runner: asyncio.Runner, listener: socket.socket) -> None:
         with runner, listener:

@@ -32,7 +32,7 @@ class Feed:
 
     def __init__(self, look: Callable[[], tuple[View, int]]) -> None:
         self._look = look
-        self._step: Step | None = None
+        self.newest: Step | None = None  # before the first
         self._given: tuple[Step | None, float] = None, 0.0  # to whoever asked last for the newest
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: set[asyncio.Event] = set()
@@ -40,14 +40,9 @@ class Feed:
 
     def put(self, step: Step) -> None:
         """Replace the newest step."""
-        self._step = step
+        self.newest = step
         if self._waiting and self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake)
-
-    @property
-    def newest(self) -> Step | None:
-        """The newest step; None before the first."""
-        return self._step
 
     async def after(self, frame: int, timeout_s: float) -> Step | None:
         """Return the newest step once it is of another frame; None if none comes in time.
@@ -108,7 +103,7 @@ class Feed:
         now_s = time.monotonic()
         if given is not None and now_s - since_s < 1 / MOST_HZ and given.frame.index != frame:
             return given
-        step = self._step
+        step = self.newest
         if step is None or step.frame.index == frame:
             return None
         self._given = step, now_s
