@@ -74,7 +74,7 @@ def stream(algorithm, x, labels, sizes=(1, 2, 5)):
     while start < len(x):
         part = slice(start, start + sizes[turn % len(sizes)])
         while len(algorithm.seen) <= int(labels[part].max()):
-            algorithm.add_class()
+            algorithm.state.add_class()
         algorithm.learn(encoded(x[part]), labels[part], None)
         start, turn = part.stop, turn + 1
     algorithm.recalibrate()
@@ -138,14 +138,14 @@ def test_the_streaming_discriminant_algorithm_is_scikit_learn_s():
 
 def test_the_discriminant_is_solved_for_new_classes_and_every_few_frames():
     algorithm = frozen_algorithm("slda", refresh_frames=4)
-    algorithm.add_class()
+    algorithm.state.add_class()
     x = torch.randn(40, CHANNELS, generator=torch.Generator().manual_seed(0))
     changes = []
     for i in range(20):
         before = algorithm.readout.clone()
         algorithm.learn(encoded(x[i : i + 1]), torch.tensor([0]), None)
         changes.append(not torch.equal(before, algorithm.readout) or i == 0)
-    algorithm.add_class()
+    algorithm.state.add_class()
     algorithm.learn(
         encoded(x[20:21]), torch.tensor([1]), -1.0
     )  # a new class is solved even in a hurry
@@ -176,7 +176,7 @@ def test_three_nearest_neighbours_vote():
 
 def test_neighbours_stay_within_the_bytes_of_replay():
     algorithm = frozen_algorithm("knn", replay_mib=0.01)
-    algorithm.add_class()
+    algorithm.state.add_class()
     for _ in range(20):
         many = torch.zeros(64, dtype=torch.long)
         algorithm.learn(encoded(torch.randn(64, CHANNELS)), many, None)

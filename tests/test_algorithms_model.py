@@ -188,7 +188,7 @@ def test_state_of_the_streaming_discriminant_is_a_covariance_and_class_means():
     )
     algorithm = build_algorithm(inputs)
     for _ in range(100):
-        algorithm.add_class()
+        algorithm.state.add_class()
     x = torch.rand(100, 1280)
     algorithm.learn(Encoded(x, x, [x, x[:, :112]]), torch.arange(100), None)
     readout_bytes = 100 * (1280 + 112 + 1) * 4

@@ -24,7 +24,7 @@ def test_classifiers_and_their_moments_grow(algorithm):
     learner_checks.teach(learner)
     rows, moments = learner.algorithm.rows[-1], learner.algorithm.optimizer.moments[-1]
     before, first = rows.detach().clone(), moments.first.clone()
-    learner.algorithm.add_class()
+    learner.algorithm.state.add_class()
     assert learner.algorithm.rows[-1] is rows
     assert torch.equal(rows[:2].detach(), before)
     assert not rows[2].any()

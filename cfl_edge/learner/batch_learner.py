@@ -333,7 +333,7 @@ class BatchLearner:
             return self.classes.index(label)
         try:
             self.classes.append(label)
-            self.algorithm.add_class()
+            self.algorithm.state.add_class()
         except BaseException:  # Ctrl-C as well
             del self.classes[len(self.algorithm.seen) :]
             raise

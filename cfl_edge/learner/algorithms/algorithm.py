@@ -83,11 +83,6 @@ class Algorithm(ABC):
         self.state.value("novelty.newest", self.novelty, "newest", free=True)
         self.state.derived(lambda: {FITS: torch.ones(1, dtype=torch.bool)})
 
-    @final
-    def add_class(self) -> None:
-        """Append a class without samples; it is not predicted until it has one."""
-        self.state.add_class()
-
     @abstractmethod
     def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
         """Learn samples whose classes were all added before, and count them in `seen`.

@@ -94,7 +94,7 @@ class FrozenAlgorithm(Algorithm):
         """Learn a blank sample with a spare one."""
         spare = build_algorithm(self.inputs)
         assert isinstance(spare, FrozenAlgorithm)
-        spare.add_class()
+        spare.state.add_class()
         x = torch.zeros(1, self.reading.channels, device=self.device)
         spare.take(x, torch.zeros(1, dtype=torch.long, device=self.device), None)
         self.prepare()

@@ -24,7 +24,7 @@ from cfl_edge.serve.page.downloads import Downloads
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.hand import Hold, Standing
 from cfl_edge.serve.page.imports import Imports
-from cfl_edge.serve.page.live import Live, Viewers
+from cfl_edge.serve.page.live import Live
 from cfl_edge.serve.page.offered import VERBS, arguments_of, openapi
 from cfl_edge.serve.page.picture_routes import picture_routes, push_routes
 from cfl_edge.serve.page.trays import SEARCH_S, Mislabelled, Trays, arguments
@@ -68,11 +68,7 @@ class Api:
         self._mislabelled = Mislabelled(album.thumbnails)
         self._trays = Trays(album, self._suspects, self._mislabelled, self._ask)
         self._live = Live(feed, self._hold, self._standing, self)
-
-    @property
-    def viewers(self) -> Viewers:
-        """Those who watch."""
-        return self._live.viewers
+        self.viewers = self._live.viewers  # those who watch
 
     def routes(self) -> list[Route | WebSocketRoute]:
         """Return all routes."""
