@@ -211,7 +211,7 @@ def test_images_are_found_wherever_the_bytes_are_cut() -> None:
             one for at in range(0, len(stream), size) for one in finder.feed(stream[at : at + size])
         ]
         assert found == shown
-        assert (finder.finish(), finder.buffered_bytes) == ([], 0)
+        assert (finder.finish(), len(finder._buffer)) == ([], 0)
 
 
 def test_a_thumbnail_is_a_part_of_its_jpeg() -> None:
@@ -236,7 +236,7 @@ def test_the_finder_keeps_a_bounded_number_of_bytes() -> None:
     for _ in range(5):
         found += finder.feed(whole[:-2] + bytes(limit // 2))
         found += finder.feed(bytes(limit // 2))
-        assert finder.buffered_bytes <= limit
+        assert len(finder._buffer) <= limit
     assert found == 5 * [None]
     claims = b"\x89PNG\r\n\x1a\n" + b"\x7f\xff\xff\xffIDAT"
     assert finder.feed(claims + whole) == [None, whole]

@@ -48,7 +48,7 @@ def test_replay_returns_jpegs_bit_by_bit_also_of_noise(kind, px):
     assert jpegs.shape == (3, jpeg_bytes(px))
     generator = torch.Generator().manual_seed(0)
     replay = Replay((jpeg_bytes(px),), limit_mib=1, generator=generator, bits=8)
-    replay.add_class()
+    replay.offered = [0]
     replay.add(jpegs, [0] * 3)
     back = replay.read(torch.arange(3)).to(torch.uint8)
     assert torch.equal(back, jpegs)

@@ -77,8 +77,7 @@ def test_known_images_are_refused_no_more_after_five_passes_than_after_one(algor
 
 def test_how_often_a_sample_came_is_counted_for_those_that_are_stored_late_as_well():
     known = KnownSamples(20, torch.Generator().manual_seed(0), torch.device("cpu"))
-    for _ in range(2):
-        known._stored.add_class()
+    known._stored.offered = [0, 0]
     x, labels = gaussian(2, 20, 700)
     for _ in range(3):
         for place in torch.randperm(len(x), generator=torch.Generator().manual_seed(1)).split(8):

@@ -23,8 +23,7 @@ CONFIG = {"backbone": "none", "image_px": 16, "replay_mib": 1, "layers": "8,16"}
 def replay():
     generator = torch.Generator().manual_seed(0)
     replay = Replay((3, 8, 8), limit_mib=1, generator=generator)
-    for _ in range(3):
-        replay.add_class()
+    replay.offered = [0] * 3
     x = torch.randn(60, 3, 8, 8, generator=generator)
     replay.add(x, [0] * 40 + [1] * 15 + [2] * 5)
     return replay
@@ -62,7 +61,7 @@ def test_pieces_have_the_statistics_of_all_samples(network, replay):
 def test_a_class_that_comes_meanwhile_has_no_samples(network, replay):
     recalibration = Recalibration(network, replay, torch.arange(60), 30)
     recalibration.piece()
-    replay.add_class()
+    replay.offered.append(0)
     assert recalibration.go_on(4, None)
     assert recalibration.statistics[0].counts.tolist() == [40, 15, 5, 0]
 

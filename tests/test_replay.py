@@ -14,8 +14,7 @@ def make(capacity=20, classes=3, bits=4):
     generator = torch.Generator().manual_seed(0)
     replay = Replay((1, 2, 2), limit_mib=(capacity * sample_bytes + 1) / 2**20,
                     generator=generator, bits=bits)  # fmt: skip
-    for _ in range(classes):
-        replay.add_class()
+    replay.offered = [0] * classes
     assert replay.capacity == capacity
     return replay
 
@@ -41,7 +40,7 @@ def test_every_sample_of_a_class_is_kept_with_the_same_chance():
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
         replay = Replay((1, 1, 1), limit_mib=5 * 9.01 / 2**20, generator=generator)
-        replay.add_class()
+        replay.offered = [0]
         replay.add(torch.arange(20.0).view(20, 1, 1, 1), [0] * 20)
         kept.update(replay.read(torch.arange(5)).flatten().tolist())
     expected = 300 * 5 / 20
@@ -62,7 +61,7 @@ def test_what_is_read_is_within_half_a_step_of_the_features(bits):
 def test_exact_samples_come_back_to_the_bit_also_from_the_store():
     x = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0)).half().float()
     replay = Replay((2, 3), limit_mib=1, generator=torch.Generator(), bits=HALF)
-    replay.add_class()
+    replay.offered = [0]
     replay.add(x, [0] * 5)
     back = Replay((2, 3), limit_mib=1, generator=torch.Generator(), bits=HALF)
     back.put_samples(replay.samples())

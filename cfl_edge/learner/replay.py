@@ -58,8 +58,7 @@ class Replay:
 
     Example:
         >>> replay = Replay((1, 2, 2), limit_mib=1, generator=torch.Generator())
-        >>> replay.add_class(), replay.add_class()
-        (None, None)
+        >>> replay.offered = [0, 0]  # two classes
         >>> replay.add(torch.ones(3, 1, 2, 2), [0, 0, 1])
         >>> replay.counts
         [2, 1]
@@ -118,10 +117,6 @@ class Replay:
 
     def _random(self, below: int) -> int:
         return int(torch.randint(below, (1,), generator=self.generator))
-
-    def add_class(self) -> None:
-        """Append a class without samples."""
-        self.offered.append(0)
 
     def add(self, x: Tensor, labels: Sequence[int]) -> None:
         """Offer samples; each is stored, replaces another, or is passed over.

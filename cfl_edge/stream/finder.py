@@ -47,11 +47,6 @@ class ImageFinder:
         self._coded = False
         self._found: list[bytes | None] = []
 
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes of an image that has not ended yet."""
-        return len(self._buffer)
-
     def feed(self, data: bytes) -> list[bytes | None]:
         """Return the images that end within these bytes, None for one that was cut off.
 

@@ -80,7 +80,7 @@ class Recalibration:
     Example:
         >>> from cfl_edge.core.networks import build_network
         >>> replay = Replay((3, 8, 8), limit_mib=1, generator=torch.Generator())
-        >>> replay.add_class()
+        >>> replay.offered = [0]  # one class
         >>> replay.add(torch.randn(5, 3, 8, 8), [0] * 5)
         >>> network = build_network("4", (3, 8, 8))
         >>> recalibration = Recalibration(network, replay, torch.arange(5), 2)
