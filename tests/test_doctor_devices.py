@@ -18,7 +18,6 @@ from cfl_edge.doctor.devices import (
 )
 from cfl_edge.stream.camera import abi
 from cfl_edge.stream.camera.device import read_camera
-from cfl_edge.stream.pixel_formats import FORMATS
 from firmware_host.ports import Port
 
 
@@ -65,7 +64,7 @@ def test_cameras_are_judged():
         return found
 
     paths = [Path(f"/dev/video{n}") for n in (10, 3, 2, 1, 0)]
-    good, forbidden, raw = check_cameras(paths, FORMATS, read)
+    good, forbidden, raw = check_cameras(paths, read)
     assert good.status == "ok"
     assert "\x1b" not in good.text
     assert good.text.endswith("YUYV, MJPG")
@@ -73,7 +72,7 @@ def test_cameras_are_judged():
     assert "sudo usermod -aG video" in forbidden.next
     assert raw.status == "warning"
     assert "and 1 more: no format that can be read" in raw.text
-    (none,) = check_cameras([], FORMATS, read)
+    (none,) = check_cameras([], read)
     assert none.status == "warning"
     assert "demo:" in none.next
 

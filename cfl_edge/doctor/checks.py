@@ -10,7 +10,6 @@ from cfl_edge.doctor import board, devices, providers
 from cfl_edge.doctor.check import Check, run_check
 from cfl_edge.loop.board_health import BoardHealth
 from cfl_edge.onnx.metadata import model_file
-from cfl_edge.stream.pixel_formats import FORMATS
 from firmware_host.ports import list_ports
 
 
@@ -36,7 +35,7 @@ def checks(model: Path | None = None) -> Iterator[Check]:
         ("torch", lambda: providers.check_torch(here, found, providers.torch_cuda(), root)),
         ("backbone", lambda: providers.check_backbone(found)),
         ("onnx", lambda: providers.check_providers(onnx)),
-        ("camera", lambda: devices.check_cameras(Path("/dev").glob("video*"), FORMATS)),
+        ("camera", lambda: devices.check_cameras(Path("/dev").glob("video*"))),
         ("groups", lambda: devices.check_groups(*devices.read_groups())),
         ("serial", lambda: devices.check_serial(list_ports())),
         ("clock", lambda: board.check_clock(board.read_synchronised())),

@@ -13,6 +13,7 @@ from cfl_edge.doctor.check import Check
 from cfl_edge.notices import first_of
 from cfl_edge.stream.camera.device import read_camera
 from cfl_edge.stream.camera.errors import open_error
+from cfl_edge.stream.pixel_formats import FORMATS
 from cfl_edge.text import visible
 from firmware_host.ports import Port
 
@@ -22,17 +23,15 @@ GROUPS = {"video": "cameras", "dialout": "serial ports"}
 
 def check_cameras(
     paths: Iterable[Path],
-    understood: Iterable[str],
     read: Callable[[str], tuple[str, list[str]] | None] = read_camera,
 ) -> list[Check]:
     """Check the cameras.
 
     Args:
         paths: The devices: /dev/video0, /dev/video1 and so on.
-        understood: Pixel formats that a stream can read, by their four letters.
         read: See `read_camera`.
     """
-    checks, known = [], set(understood)
+    checks = []
     for path in sorted(map(str, paths), key=lambda name: (len(name), name)):
         try:
             found = read(path)
@@ -47,7 +46,7 @@ def check_cameras(
         name, formats = found
         shown = visible(first_of(formats, SHOWN_FORMATS)) or "no format"
         text = f"{path}: {visible(name)}, {shown}"
-        if known.isdisjoint(formats):
+        if FORMATS.keys().isdisjoint(formats):
             checks.append(
                 Check(
                     "camera",
