@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from command_line import contents
 from rule_checks import Told
 from tiny_training import OPTIONS, changed, pets
 
@@ -12,7 +13,7 @@ from cfl_edge.lab.paper import train as command
 from cfl_edge.lab.paper.plan import plan_run
 from cfl_edge.lab.paper.train import coarse_scores, train
 from cfl_edge.lab.paper.trainer import Trainer
-from cfl_edge.lab.paper.training_files import CHECKPOINT, load_checkpoint, save_checkpoint
+from cfl_edge.lab.paper.training_files import CHECKPOINT, claim, load_checkpoint, save_checkpoint
 from cfl_edge.model.lock import ModelLock
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
@@ -157,10 +158,21 @@ def test_a_folder_of_another_run_is_refused(dataset, tmp_path):
         train(other, tmp_path, Told())
 
 
+@pytest.mark.parametrize("foreign", ["pictures", "model.safetensors", "config.json pictures"])
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(dataset, tmp_path, foreign):
+    for name in foreign.split():
+        (tmp_path / name).write_text("mine")
+    plan = plan_run("bp-conv256", dataset, OPTIONS)
+    with pytest.raises(UsageError, match=r"holds other files \(.*\n  try: --out .*/run$"):
+        train(plan, tmp_path, Told())
+    assert contents(tmp_path) == dict.fromkeys(foreign.split(), b"mine")
+
+
 def test_a_damaged_checkpoint_is_named(dataset, tmp_path):
     plan = plan_run("bp-conv256", dataset, OPTIONS)
     trainer = Trainer(plan)
     trainer.step()
+    claim(tmp_path, plan.config)
     save_checkpoint(tmp_path, trainer)
     content = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(content[: len(content) // 2])

@@ -22,6 +22,7 @@ from cfl_edge.lab.paper.training_files import (
     load_checkpoint,
     load_result,
     read_results,
+    require_free,
     save_checkpoint,
     save_result,
 )
@@ -50,11 +51,12 @@ def train(plan: Plan, out: Path, reporter: Reporter) -> RunResult | None:
         The result, or None after Ctrl-C, SIGTERM or SIGHUP: the folder then holds a checkpoint.
 
     Raises:
-        UsageError: The folder holds another run.
+        UsageError: The folder holds another run, or other files.
         ModelDamagedError: The checkpoint is damaged.
         ModelLockedError: Another process is at the same run.
         ModelWriteError: Disk full, no permission.
     """
+    require_free(out)
     with ModelLock(out):
         claim(out, plan.config)
         finished = load_result(out)

@@ -26,15 +26,39 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.optimizers import Moments
-from cfl_edge.errors import ModelDamagedError, UsageError
+from cfl_edge.errors import ModelDamagedError, UsageError, quoted
 from cfl_edge.lab.paper.run import Epoch, RunConfig, RunResult
 from cfl_edge.lab.paper.trainer import Trainer, TrainingState
+from cfl_edge.model.lock import LOCK
 from cfl_edge.model.replacing import replace_files
-from cfl_edge.model.writing import discard, write_error
+from cfl_edge.model.writing import TEMPORARY, discard, write_error
+from cfl_edge.notices import first_of
 
 CONFIG, CHECKPOINT, RESULT = "config.json", "checkpoint.safetensors", "result.json"
 RESULTS, RUNS = "results.jsonl", "runs"
 MODEL, BEST = "model.safetensors", "best.safetensors"
+
+
+def require_free(folder: Path) -> None:
+    """Refuse a folder with anything but a run, whose files could have the names of a run's.
+
+    Raises:
+        UsageError: It has other files.
+        ModelWriteError: It cannot be read.
+    """
+    try:
+        names = {name for name in os.listdir(folder) if not name.startswith(TEMPORARY)}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise write_error(error, folder) from error
+    own = {CONFIG, CHECKPOINT, RESULT, MODEL, BEST} if CONFIG in names else set()
+    if foreign := sorted(names - own - {LOCK}):
+        raise UsageError(
+            f"{folder} holds other files ({first_of(foreign)}), expected a run, an empty folder or "
+            "a new one",
+            hint=f"--out {quoted(folder / 'run')}",
+        )
 
 
 def claim(folder: Path, config: RunConfig) -> None:
@@ -53,7 +77,7 @@ def claim(folder: Path, config: RunConfig) -> None:
     if found != text:
         raise UsageError(
             f"{folder} holds another run ({_difference(found, text)})",
-            hint=f"--out {folder}-2, or rm -r {folder}",
+            hint=f"--out {quoted(f'{folder}-2')}",
         )
 
 
