@@ -13,6 +13,8 @@ import pytest
 from saved_models import assert_holds, checkpoints, save
 
 from cfl_edge.errors import (
+    ModelError,
+    ModelNotFoundError,
     ModelWriteError,
 )
 from cfl_edge.model import writing
@@ -237,3 +239,12 @@ def test_kill_at_twenty_random_moments(tmp_path):
             assert (saved.tensors["state"]["a"] == value).all()
             assert (saved.tensors["replay"]["b"] == value // 4).all()
     assert interrupted > 0  # else the test has shown nothing
+
+
+def test_a_link_among_other_files_is_no_part_of_a_model(tmp_path):
+    (tmp_path / "photos").symlink_to("elsewhere")
+    store = Store(tmp_path)
+    with pytest.raises(ModelNotFoundError, match=r"holds no model\n.*--model \S*/model makes one"):
+        store.load()
+    with pytest.raises(ModelError, match=r"holds other files but no model \(photos\)"):
+        store.save({"classes": []}, {})

@@ -357,7 +357,8 @@ class Store:
             return []
         except OSError as error:
             raise self._read_error(error, self.folder) from error
-        for path in (self.folder / name for name in names):
+        is_model = any(number_of(Path(name)) is not None for name in names)
+        for path in (self.folder / name for name in names if is_model or name in _NOT_FOREIGN):
             kind = irregular(path)
             if kind is not None and (path.name, kind) != (SOCKET, "a socket"):  # never opened here
                 raise ModelError(
