@@ -23,6 +23,7 @@ from http import HTTPStatus
 from typing import Any, final
 
 from starlette.exceptions import HTTPException
+from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cfl_edge.frame.step import Step
@@ -97,7 +98,7 @@ class Live:
                 self._hold.release(viewer)
             for task in done:
                 if isinstance(error := task.exception(), _LeftError):
-                    await viewer.close(error.code, str(error))
+                    await viewer.close(str(error))
                 elif error is not None and not isinstance(error, WebSocketDisconnect):
                     raise error
 
@@ -147,7 +148,7 @@ class Live:
         while True:
             message = await viewer.receive()
             if not rate.allows():
-                raise _LeftError(1008, f"more than {MESSAGES_PER_S:g} messages per second")
+                raise _LeftError(f"more than {MESSAGES_PER_S:g} messages per second")
             match message:
                 case {"ack": int(number)}:
                     viewer.acknowledge(number)
@@ -160,20 +161,11 @@ class Live:
                 case {"view": "model" | "camera" as view}:
                     viewer.as_model = view == "model"
                 case _:
-                    raise _LeftError(1008, "a message that the API does not have")
+                    raise _LeftError("a message that the API does not have")
 
 
 class _LeftError(Exception):
-    """The viewer is shown out.
-
-    Args:
-        code: Of RFC 6455, section 7.4.1.
-        reason: For its developer.
-    """
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
+    """The viewer is shown out: the reason, for its developer."""
 
 
 class _Viewer:
@@ -215,10 +207,10 @@ class _Viewer:
             async with asyncio.timeout(ACK_S):
                 await self._taken.wait()
         except TimeoutError:
-            raise _LeftError(1008, f"no acknowledgement within {ACK_S:g} s") from None
+            raise _LeftError(f"no acknowledgement within {ACK_S:g} s") from None
 
-    async def close(self, code: int, reason: str) -> None:
+    async def close(self, reason: str) -> None:
         try:
-            await self.websocket.close(code, reason)
+            await self.websocket.close(WS_1008_POLICY_VIOLATION, reason)
         except (RuntimeError, WebSocketDisconnect):
             return  # it was gone first
