@@ -6,7 +6,9 @@ import threading
 
 import onnx
 import pytest
+from browser_page import Teaching
 from command_line import SMALL, cfl_edge, learn, write_images
+from page_session import until
 from service_checks import colours
 from steps import changed
 
@@ -165,4 +167,19 @@ def test_a_camera_that_is_not_there_is_never_ready(tmp_path, monkeypatch):
     done = learn("/dev/video77", tmp_path / "model", *SMALL)
     assert done.code != 0
     assert "READY=1" not in manager.heard()
+    manager.socket.close()
+
+
+def test_a_service_that_waits_for_the_pictures_of_a_phone_lives(tmp_path, monkeypatch):
+    manager, heard = Manager(str(tmp_path / "notify")), []
+    for name, value in (manager.environ | {"WATCHDOG_USEC": "1000000"}).items():
+        monkeypatch.setenv(name, value)
+
+    def is_fed():
+        heard.extend(manager.heard())
+        return heard.count("WATCHDOG=1") > 1
+
+    with Teaching("push://", tmp_path / "model", *SMALL, "--ui-port", "0"):
+        until(is_fed, 30)
+    assert heard[0] == "READY=1"
     manager.socket.close()

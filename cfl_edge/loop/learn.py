@@ -73,6 +73,8 @@ def learn(
         camera = Camera(stream.live, service, HeatPolicy(BoardHealth(), on_notice), inbox=inbox)
         for model in models:
             model.open(camera, watch(model.zone))
+        if inbox is not None:  # there is the page, though there may be no picture for hours
+            service.ready()
         with camera.interrupts:
             sessions = [model.session for model in models]
             try:

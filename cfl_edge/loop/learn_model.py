@@ -261,6 +261,8 @@ class LearnedModel:
             self.mailbox.serve(do)
             verbs.follow_hold()
             checkpoints.save_if_due()  # the camera may be gone for hours
+            if camera.inbox is not None:  # nobody may send a picture for hours
+                camera.service.alive()
             if publisher is not None and not checkpoints.at_once:
                 publisher.after_frame()
 
