@@ -88,6 +88,14 @@ def test_the_page_sends_a_picture(phone):
         until(lambda: viewer.take() and viewer.status.get("takes_pictures"))
 
 
+def test_a_phone_that_sends_nothing_is_no_fault(tmp_path):
+    for inbox, expected in ((Inbox(), 200), (None, 503)):
+        session = CountingSession(tmp_path, inbox=inbox)
+        session.show = False
+        with session:
+            assert ask(session, "/healthz")[0] == expected
+
+
 def test_pictures_are_bounded_and_of_a_known_kind(phone, monkeypatch):
     monkeypatch.setattr(picture_routes, "MOST_BYTES", 1000)
     assert push(phone, bytes(2000))[0] == 413

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Mapping
 from typing import Any, final
@@ -19,7 +20,7 @@ from cfl_edge.serve.page.api import Api, page_routes
 from cfl_edge.serve.page.feed import Feed
 from cfl_edge.serve.page.picture_routes import PUSH_PATH
 from cfl_edge.serve.page.review import Review
-from cfl_edge.serve.status import Seen, Status
+from cfl_edge.serve.status import MAX_AGE_S, Seen, Status
 from cfl_edge.web.guard import Paths
 from cfl_edge.web.options import HttpOptions
 from cfl_edge.web.server import WebServer
@@ -58,7 +59,8 @@ class TeachPage:
     ) -> None:
         self.album = Album(watched.look, review or Review())
         self._feed = Feed(watched.look)
-        self._status = Status()
+        waits = watched.inbox is not None  # a phone may send nothing for hours
+        self._status = Status(max_age_s=math.inf if waits else MAX_AGE_S)
         self._metrics = Metrics(self._status)
         self._api = api = Api(self._feed, watched, self.album, on_notice)
         files = page_routes()
