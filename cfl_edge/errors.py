@@ -154,10 +154,10 @@ def export_command(onnx: Path) -> str:
             folder or the one above, as `learn` has it.
 
     Example:
-        >>> export_command(Path("nowhere/model.onnx"))
-        'export its model folder again, with -o nowhere'
+        >>> export_command(Path("nowhere/model.onnx")), export_command(Path("nowhere"))[-10:]
+        ('export its model folder again, with -o nowhere', '-o nowhere')
     """
-    folder = onnx if onnx.is_dir() else onnx.parent
+    folder = onnx.parent if onnx.suffix == ".onnx" and not onnx.is_dir() else onnx
     if onnx.is_file() and onnx.suffix != ".onnx":
         return exported_near(onnx)
     models = [place for place in (folder, folder.parent) if any(place.glob("checkpoint-*"))]

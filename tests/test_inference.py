@@ -72,6 +72,9 @@ def test_nothing_there(tmp_path, path):
     with pytest.raises(ModelNotFoundError, match=r"no\.onnx does not exist") as caught:
         OnnxModel(tmp_path / "no.onnx")
     assert caught.value.hint == f"export its model folder again, with -o {tmp_path}"
+    with pytest.raises(ModelNotFoundError, match="no does not exist") as caught:
+        OnnxModel(tmp_path / "no")
+    assert caught.value.hint == f"export its model folder again, with -o {tmp_path / 'no'}"
     assert OnnxModel(tmp_path).path == path
     (tmp_path / "pets").mkdir()
     with pytest.raises(ModelNotFoundError, match="is a folder") as caught:
