@@ -20,7 +20,7 @@ from learner_checks import pictures
 from PIL import Image
 
 from cfl_edge.errors import ModelWriteError
-from cfl_edge.learner.learner import Learner
+from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.model.store import Store
 from cfl_edge.onnx.inference import OnnxModel
 
@@ -140,6 +140,23 @@ def test_changed_classes_are_the_same_in_torch_and_onnx(model, change):
     images = np.concatenate([pictures(learner, kind, 4, seed=9) for kind in range(2)])
     scores = learner.predict(learner.encode(images))
     np.testing.assert_allclose(network.scores(images), scores, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("algorithm", ["cfl", "joint", "slda", "ncm"])
+def test_a_merge_says_where_the_export_has_other_weights_than_the_model(tmp_path, algorithm):
+    config = LearnerConfig(algorithm, "none", "8", 16, new_per_step=1, replay_mib=0.1)
+    learner = Learner(config)
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
+    learner.learn(learner.encode(images), list("aaaaabbccccc"))
+    learner.save(tmp_path / "m")
+    learner.export(tmp_path / "onnx")
+    merge = ("classes", "merge", tmp_path / "m", "a", "b", "--into", "a")
+    result = cfl_edge(*merge, "--onnx", tmp_path / "onnx")
+    scores = Learner.load(tmp_path / "m").predict(learner.encode(images))
+    alike = np.allclose(OnnxModel(tmp_path / "onnx").scores(images), scores, rtol=1e-3, atol=1e-3)
+    again = f"cfl-edge export {tmp_path / 'm'} -o {tmp_path / 'onnx'}"
+    assert (result.code, result.err.endswith(f"{again}\n")) == (0, not alike)
+    assert alike == (algorithm == "cfl")
 
 
 @pytest.mark.parametrize("change", CHANGES)

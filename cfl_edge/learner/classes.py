@@ -91,6 +91,13 @@ def change(
             return counts_of(saved)
         if onnx is not None:  # first: whatever fails, the same command can be given again
             patch_exported(saved, folder, onnx, on_notice=on_notice)
+            learns = declaration(saved.manifest["network"]["learner"])
+            if asked.verb == "merge" and not learns.adapts_layers:  # solves them when it is loaded
+                files = onnx if onnx.is_dir() else onnx.parent
+                on_notice(
+                    f"{onnx} has the mean of the merged weights; as the model solves "
+                    f"them anew: cfl-edge export {quoted(folder)} -o {quoted(files)}"
+                )
         keep = set()
         if journal is None:
             forget_journal(saved)
