@@ -243,3 +243,7 @@ def test_numbers_of_numpy_are_numbers_and_can_be_saved(tmp_path):
 def test_a_switch_of_the_configuration_is_checked_at_once(value):
     with pytest.raises(UsageError, match=r"^recompute is .*, expected True or False"):
         LearnerConfig(recompute=value)
+
+
+def test_no_images_have_no_predictions():
+    assert Learner(LearnerConfig(**SMALL, layers="8")).predict_batch([]) == []

@@ -145,7 +145,7 @@ class BatchLearner:
     ) -> list[Prediction]:
         """Say what is in images or frames of any size, all at once; see `predict_one`."""
         square = [cut_frame(image, self.image_px, self.view).square for image in images]
-        return self.predict_encoded(self.encode(np.stack(square)), reject=reject)
+        return self.predict_encoded(self.encode(np.stack(square)), reject=reject) if square else []
 
     def predict_encoded(self, encoded: Encoded, *, reject: float | None = None) -> list[Prediction]:
         """Say what N encoded samples show; see `predict_one`."""
