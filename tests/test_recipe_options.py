@@ -13,12 +13,15 @@ NETWORKS = ("fc", "conv256", "conv512")
 # Weights of L_batch, L_dict and L_feat (Eq. 10), its form, and what else a row changes.
 B, D = (1.0, 0.0, 1.0, "no_self"), (0.0, 1.0, 1.0, "no_self")
 USUAL = (0.0, 1.0, 1.0, "usual")
+READ_APART = {
+    "classifier_starts_at_embeddings": False, "closed_form": "last", "predict": "classifier",
+}  # fmt: skip
 OF_CFL = {
     "": (D, {}), "-b": (B, {}), "-usual-feat": (USUAL, {}),
     "-fixed-d": (B, {"embeddings": "never"}), "-no-noise": (B, {"noise": False}),
     "-all-d": (B, {"embeddings": "all"}), "-cosine": (B, {"cosine": True}),
     "-batch-only": ((1.0, 0.0, 0.0, None), {}), "-dict-only": ((0.0, 1.0, 0.0, None), {}),
-    "-feat-only": ((0.0, 0.0, 1.0, "no_self"), {}),
+    "-feat-only": ((0.0, 0.0, 1.0, "no_self"), READ_APART),
 }  # fmt: skip
 GRID = {"grid": 2, "embeddings": "all", "classifier": False}
 EXPECTED = {

@@ -104,9 +104,12 @@ def test_the_batch_loss_of_a_recipe_is_the_one_asked_for(dataset):
     assert plan.config.recipe_options["loss"]["batch_bounded"] is True
 
 
-@pytest.mark.parametrize("recipe", ["cfl-conv256", "bp-conv256-every-layer"])
-def test_the_classifier_starts_where_it_was_asked_to(dataset, recipe):
-    for start, at_embeddings in (("embeddings", True), ("drawn", False), (None, True)):
+@pytest.mark.parametrize(
+    ("recipe", "own"),
+    [("cfl-conv256", True), ("bp-conv256-every-layer", True), ("cfl-conv256-feat-only", False)],
+)
+def test_the_classifier_starts_where_it_was_asked_to(dataset, recipe, own):
+    for start, at_embeddings in (("embeddings", True), ("drawn", False), (None, own)):
         rule = Trainer(plan_run(recipe, dataset, changed(classifier_start=start))).rule
         scores = rule.scores(torch.randn(4, *dataset.input_shape))
         same = torch.allclose(scores["classifier"], scores["layer 2"], rtol=1e-4, atol=1e-4)
@@ -135,6 +138,7 @@ def test_the_loss_of_fully_connected_layers_reads_what_it_was_asked_to(dataset):
         ("cfl-conv256", {"feature_loss": "no_self", "batch_norm": "running"}),
         ("cfl-conv256", {"classifier_start": "embeddings", "augmentation": "crop-flip"}),
         ("cfl-conv256-usual-feat", {"feature_loss": "usual"}),
+        ("cfl-conv256-feat-only", {"classifier_start": "drawn"}),
         ("cfl-conv256-b", {"batch_loss": "printed"}), ("cfl-conv256", {"batch_loss": "bounded"}),
         ("cfl-fc", {"fc_loss": "layer-norm", "batch_norm": "re-estimated"}),
         ("bp-fc", {"batch_norm": "re-estimated", "fc_loss": "relu"}),

@@ -110,8 +110,10 @@ class Recipe:
         if name == "fc_loss":
             return "layer-norm" if network == "fc" else None
         has_classifier = self.options.get("classifier", True)
-        at_last_layer = self.options.get("supervision") == "last layer"
-        return "embeddings" if has_classifier and not at_last_layer else None
+        if not has_classifier or self.options.get("supervision") == "last layer":
+            return None
+        at_embeddings = self.options.get("classifier_starts_at_embeddings", True)
+        return "embeddings" if at_embeddings else "drawn"
 
     def changed(self, changes: Mapping[str, str]) -> Recipe:
         """Return the recipe with other values of options that `own` knows.
@@ -125,8 +127,9 @@ class Recipe:
         if "batch_loss" in changes:
             bounded = changes["batch_loss"] == "bounded"
             options["loss"] = replace(options["loss"], batch_bounded=bounded)
-        if changes.get("classifier_start") == "drawn":
-            options["classifier_starts_at_embeddings"] = False
+        if "classifier_start" in changes:
+            at_embeddings = changes["classifier_start"] == "embeddings"
+            options["classifier_starts_at_embeddings"] = at_embeddings
         if changes.get("fc_loss") == "relu":
             network = "fc-in"
         return replace(self, options=options, network=network)
@@ -229,13 +232,22 @@ BP = "backpropagation:Backpropagation"
 FA = "feedback_alignment:FeedbackAlignment"
 NETWORKS = ("fc", "conv256", "conv512")
 
+# L_feat alone never moves the features towards D (DECISIONS.md, "Initialisation of f^L"): its f^L
+# starts elsewhere, and the closed form says what the features hold.
+FEAT_ONLY: dict[str, Any] = {
+    "loss": replace(TOTAL_B, batch_weight=0.0),
+    "classifier_starts_at_embeddings": False,
+    "closed_form": "last",
+    "predict": "classifier",
+}
+
 # What the ablations of Tables 2 and 3 change, starting from L_total-B.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "fixed-d": {"embeddings": "never"},
     "no-noise": {"noise": False},
     "batch-only": {"loss": LocalLoss(batch_weight=1.0, dict_weight=0.0, feat_weight=0.0)},
     "dict-only": {"loss": LocalLoss(batch_weight=0.0, dict_weight=1.0, feat_weight=0.0)},
-    "feat-only": {"loss": replace(TOTAL_B, batch_weight=0.0)},
+    "feat-only": FEAT_ONLY,
     "cosine": {"loss": replace(TOTAL_B, cosine=True)},
     "all-d": {"embeddings": "all"},
 }
