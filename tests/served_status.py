@@ -19,7 +19,8 @@ def port(server):
 
 
 def ask(server, path, method="GET", headers=None, body=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port(server), timeout=10)
+    host = re.search(r"//(127[\d.]+):", server.url) or ["", "127.0.0.1"]
+    connection = http.client.HTTPConnection(host[1], port(server), timeout=10)
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()

@@ -71,9 +71,14 @@ def test_what_flower_would_meet_with_a_traceback_is_refused_before(shared, board
     (tmp_path / "cert.pem").write_text("")
     alone = cfl_edge("fleet", "server", shared, "--cert", tmp_path / "cert.pem")
     assert_error(alone, 2, "no file was given")
+    without = cfl_edge("fleet", "server", shared, "--key", tmp_path / "cert.pem")
+    assert_error(without, 2, "no file was given")  # and never without TLS
+    assert "try: --cert server.pem" in without.err
     join = ("join", "127.0.0.1:1", "--model", boards[0])
     assert_error(cfl_edge("fleet", *join, "--board", "a b"), 2, "cannot be the name of a board")
-    assert_error(cfl_edge("fleet", *join, "--ca", tmp_path / "no.crt"), 2, "no.crt is no file")
+    unsure = cfl_edge("fleet", *join, "--ca", tmp_path / "no.crt")
+    assert_error(unsure, 2, "no.crt is no file")
+    assert "try: --ca ca.crt\n" in unsure.err
 
 
 STUBBORN = """

@@ -1,6 +1,7 @@
 """Labels that come late: the ring against a plain list, and the loop with a delay."""
 
 import re
+from pathlib import Path
 from typing import final
 
 import pytest
@@ -29,6 +30,7 @@ from cfl_edge.labels.source import LabelSource
 from cfl_edge.loop.label_delay import open_ring, tensor_bytes
 from cfl_edge.loop.learn_model import Learned
 from cfl_edge.loop.writes import Written
+from cfl_edge.onnx.export import Exported
 
 STEPS = st.lists(
     st.tuples(st.sampled_from([0.0, 0.25, 1.0, 3.0, -50.0]), st.integers(1, 5)), max_size=40
@@ -335,3 +337,21 @@ def test_a_recording_of_one_class_is_not_proposed_for_a_second_one(
     last = learned_lines(Learned(summary, samples, None, 0, Written({}, 0.0), True), settings)[-1]
     assert f"cfl-edge learn {next_command.format(tmp_path)}" in last
     assert ("record a second class as " in last) == (given["stream"] != "0")
+
+
+@pytest.mark.parametrize(
+    ("stream", "next_command"),
+    [
+        ("push://", "cfl-edge teach --stream push:// --model m"),  # `run` has no page
+        ("rtsp://ann:secret@cam/live", "run m/onnx/model.onnx --stream 'rtsp://***@cam/live'"),
+    ],
+)
+@pytest.mark.parametrize("samples", [{"mug": 9, "pen": 8}, {"mug": 9}, {}])
+def test_what_comes_next_can_be_run_and_shows_no_password(stream, next_command, samples):
+    settings = load_settings(None, stream=stream, model="m", ui=True, label=None)
+    exported = Exported(*map(Path, ["m/onnx/model.onnx", "c", "l"]), 0.0, 0.0)
+    summary = Summary(frames=17, learned=17, classes=list(samples))
+    learned = Learned(summary, samples, exported if samples else None, 0, Written({}, 0.0))
+    lines = learned_lines(learned, settings)
+    assert "secret" not in "\n".join(lines)
+    assert next_command in lines[-1] or len(samples) < 2

@@ -100,6 +100,10 @@ def test_int8_that_fails_says_what_the_command_says(session, monkeypatch):
     )
     expected = {"error": "no int8 file was written", "hint": "more images"}
     assert do(session, "export_int8") == (409, expected)
+    quantised_by(monkeypatch, "kill -9 $$")  # as where memory is short: it says nothing
+    code, said = do(session, "export_int8")
+    assert (code, said["error"]) == (409, "model-int8.onnx was not written: its process ended (-9)")
+    assert said["hint"].startswith("cfl-edge export ")
 
 
 def test_one_int8_file_is_written_at_a_time_and_none_after_the_end(tmp_path, monkeypatch):

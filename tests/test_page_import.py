@@ -150,6 +150,16 @@ def test_an_archive_that_is_damaged_within_loses_that_picture_alone(session):
     assert (code, answer["learned"], answer["skipped"]) == (200, {"mug": 1}, {"not readable": 1})
 
 
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=str
+)
+def test_a_damaged_picture_is_nothing_however_it_is_packed(method):
+    data = bytearray(archive([("mug/1.png", bytes(5000))], method))
+    start = data.find(b"1.png") + 5
+    data[start : start + 12] = b"\xff" * 12
+    assert [made for _, made in unpacked(*packed_pictures(io.BytesIO(data)))] == [b""]
+
+
 def test_bombs_unpack_no_further_than_the_limits(monkeypatch):
     monkeypatch.setattr(zip_pictures, "MOST_PICTURE_BYTES", 1 << 20)
     monkeypatch.setattr(zip_pictures, "MOST_BYTES", 3 << 20)

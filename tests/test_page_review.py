@@ -61,6 +61,12 @@ def test_doubtful_frames_come_in_with_the_reason(tray, clock):
     assert tray.get(1).picture == b"png1"
 
 
+def test_a_frame_between_two_that_differ_has_not_wavered(tray, clock):
+    for number, name in enumerate(["mug", "pen", "mug", "mug", "pen"]):
+        see(tray, clock, number, prediction=name, nearest=name)
+    assert [(one["frame"], one["why"]) for one in tray.fields()] == [(1, "mug before and after")]
+
+
 def test_with_one_class_there_is_no_doubt(tray, clock):
     see(tray, clock, 0, score=0.1, samples={"mug": 4})
     assert tray.fields() == []

@@ -326,6 +326,7 @@ def test_a_report_that_cannot_be_written(two_classes, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
     result = cfl_edge(*words, tmp_path / "file" / "deeper")
     assert_error(result, 4, "cannot be written")
+    assert "accuracy " in result.out  # what was measured is not lost
 
 
 def test_a_requirement_is_refused_before_the_work(two_classes):

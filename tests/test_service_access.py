@@ -46,6 +46,13 @@ def test_names_of_this_machine(server, guarded, status, metrics):
     for host in ("192.168.0.7:80", "[fe80::1]", socket.gethostname(), "localhost"):
         assert ask(guarded, "/healthz", headers={"Host": host, **right})[0] == 200
     assert ask(guarded, "/healthz", headers={"Host": "evil.example", **right})[0] == 403
+    assert ask(guarded, f"/?{'a=1&' * 9}")[0] == 401  # as without the token, and no failure
+
+
+def test_another_loopback_address_answers_by_its_own_name(status, metrics):
+    with serve(status, metrics, "127.0.0.2", 0, None) as server:
+        for host, code in (("127.0.0.2", 200), ("localhost", 200), ("127.0.0.3", 403)):
+            assert ask(server, "/healthz", headers={"Host": host})[0] == code
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -205,7 +205,13 @@ def test_what_only_a_shell_can_run_is_refused_with_the_command_that_can(command,
 
 @pytest.mark.parametrize(
     "words",
-    ["echo {label}", 'echo "at {label}"', "echo 'at {label}'", "echo 'a'${CFL_EDGE_LABEL}'b'"],
+    [
+        "echo {label}",
+        "echo ${CFL_EDGE_LABEL} ${CFL_EDGE_LABEL}",
+        'echo "at {label}"',
+        "echo 'at {label}'",
+        "echo 'a'${CFL_EDGE_LABEL}'b'",
+    ],
 )
 def test_the_proposed_shell_command_says_the_same(words, out):
     """Whatever stands around the variable, and whatever the name of the class holds."""
@@ -225,6 +231,9 @@ def test_the_proposed_shell_command_says_the_same(words, out):
         "bash -c -x 'echo {label}'",
         "python3 -c 'print(\"{label}\")'",
         "env ssh host notify {label}",
+        "bash -euo pipefail -c 'echo {label}'",
+        "bash -e -o pipefail -c 'echo {label}'",
+        "flock /tmp/door -c 'echo {label}'",
     ],
 )
 def test_a_name_never_becomes_code(command):
@@ -240,6 +249,30 @@ def test_code_reads_the_class_from_the_environment(out, notices):
         change.announce("$(touch pwned) -x", 1.0)
     assert out.read_text() == "$(touch pwned) -x $(touch pwned) -x\n"
     assert notices == []
+
+
+def test_code_after_options_with_values_is_left_as_it_is(tmp_path):
+    command = "bash -euo pipefail -c 'echo \"$CFL_EDGE_LABEL\"'"
+    words = split_command(command)
+    assert fill_words(words, '"; touch pwned; "', "1") == shlex.split(command)
+
+
+def test_a_command_of_somebody_else_that_hangs_ends_nothing_here(out, notices, monkeypatch):
+    """What `sudo` started may not be killed."""
+
+    def refuse(pid, signal):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(on_change.os, "killpg", refuse)
+    code = NOTE + "\nimport time; time.sleep(1.5 * (sys.argv[2] == 'slow'))"
+    with ChangeCommand(
+        python(code, out, "{label}"), notices.append, gap_s=0, timeout_s=1
+    ) as change:
+        change.announce("slow", 1.0)
+        until(lambda: change.failures == 1)
+        change.announce("mug", 1.0)
+        noted(out, 2)
+    assert [line[1] for line in noted(out, 2)] == ["slow", "mug"]
 
 
 def test_a_variable_that_does_not_exist():

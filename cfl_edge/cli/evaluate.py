@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cfl_edge.config.models import EvaluateSettings
 from cfl_edge.config.settings import Option
-from cfl_edge.errors import DataError
+from cfl_edge.errors import DataError, ModelWriteError
 from cfl_edge.notices import NAMES_TOLD, counted, first_of
 from cfl_edge.stream.uri import mask
 from cfl_edge.view.reporter import Reporter
@@ -92,10 +92,16 @@ def evaluate(settings: PlottedSettings, reporter: Reporter) -> None:
             "others_stopped": point.cost and point.cost.value,
         }
         lines += point.lines()
+    failed: ModelWriteError | None = None
     if settings.report is not None:
-        fields["report"] = _write_report(settings, settings.report, result, gallery)
-        lines.append(f"report     {fields['report']}")
+        try:
+            fields["report"] = _write_report(settings, settings.report, result, gallery)
+            lines.append(f"report     {fields['report']}")
+        except ModelWriteError as error:  # what was measured is told all the same
+            failed = error
     reporter.summary(fields, lines)
+    if failed is not None:
+        raise failed
     if plot is not None:
         write_plot(confusion_png(confusion), plot)  # what fails here takes nothing away
         reporter.line(f"plot       {plot}")

@@ -44,10 +44,12 @@ class ExportSettings(ModelSettings):
 
 def export(settings: ExportSettings, reporter: Reporter) -> None:
     """Write model.onnx, classifier.onnx and labels.txt, verified against torch."""
+    from cfl_edge.stream.uri import mask
+
     for name, value in (("--calibrate", settings.calibrate), ("--check", settings.check)):
         if value is not None and not settings.int8:
             raise UsageError(
-                f"{name} {value} is for --int8, which is not given",
+                f"{name} {mask(value)} is for --int8, which is not given",
                 hint=f"add --int8, or leave {name} away",
             )
     out = settings.out
@@ -65,11 +67,14 @@ def export(settings: ExportSettings, reporter: Reporter) -> None:
     ]
     if quantised is not None:
         lines += _int8_lines(quantised)
-    from cfl_edge.model.last_stream import last_stream
+    from cfl_edge.model.last_stream import last_stream, learn_command
 
     best = fields["model"] if quantised is None else quantised.model
-    command = ["cfl-edge", "run", str(best), "--stream", last_stream(settings.model)]
-    lines.append(f"next       {shlex.join(command)}")
+    stream = last_stream(settings.model)
+    command = shlex.join(["cfl-edge", "run", str(best), "--stream", stream])
+    if stream.startswith("push:"):  # only the page takes its pictures
+        command = learn_command(settings.model)
+    lines.append(f"next       {command}")
     reporter.summary(fields, lines)
 
 

@@ -177,14 +177,16 @@ def server(settings: ServerSettings, reporter: Reporter) -> None:
     if not settings.shared.is_dir():
         raise UsageError(
             f"{settings.shared} does not exist, expected the folder for the boards' reports",
-            hint=f"mkdir {settings.shared}",
+            hint=f"mkdir -p {quoted(settings.shared)}",
         )
     words = ["--host", settings.host, "--port", str(settings.port)]
-    if settings.cert is None:
+    of_tls = {"certfile": settings.cert, "keyfile": settings.key, "ca-certfile": settings.ca}
+    if not any(of_tls.values()):
         words.append("--insecure")
     else:
-        words += ["--ssl-certfile", _file(settings.cert), "--ssl-keyfile", _file(settings.key)]
-        words += ["--ssl-ca-certfile", _file(settings.ca)]
+        hint = "--cert server.pem --key server.key --ca ca.crt"
+        for name, path in of_tls.items():
+            words += [f"--ssl-{name}", _file(path, hint)]
     words += ["--enable-supernode-auth"] if settings.registered else []
     address = f"{settings.host}:{settings.port}"
     reporter.notice(f"fleet server on {address}, reports in {settings.shared}")
@@ -199,9 +201,12 @@ def join(settings: JoinSettings, reporter: Reporter) -> None:
 
     board = check_board(settings.board or socket.gethostname())
     words = ["--superlink", settings.address]
-    words += ["--insecure"] if settings.ca is None else ["--root-certificates", _file(settings.ca)]
+    if settings.ca is None:
+        words.append("--insecure")
+    else:
+        words += ["--root-certificates", _file(settings.ca, "--ca ca.crt")]
     if settings.key is not None:
-        words += ["--auth-supernode-private-key", _file(settings.key)]
+        words += ["--auth-supernode-private-key", _file(settings.key, "--key board.key")]
     reporter.notice(f"{board} takes part in the rounds of {settings.address}")
     flower_run.run_board(words, board, settings.model, settings.min_count)
 
@@ -211,7 +216,7 @@ def round_(settings: RoundSettings, reporter: Reporter) -> None:
     """Ask all boards of a server for what is new, and send each the sum of the others."""
     from cfl_edge.fleet import flower_run
 
-    ca = None if settings.ca is None else _file(settings.ca)
+    ca = None if settings.ca is None else _file(settings.ca, "--ca ca.crt")
     done = flower_run.run_round(settings.address, ca, settings.answer_s)
     lines = [
         f"reported   {', '.join(done['boards']) or 'no board'}",
@@ -222,13 +227,13 @@ def round_(settings: RoundSettings, reporter: Reporter) -> None:
     reporter.summary(done, lines)
 
 
-def _file(path: Path | None) -> str:
+def _file(path: Path | None, hint: str) -> str:
     """Return the absolute path of a file that Flower reads; its own error is a traceback."""
     if path is None or not path.is_file():
         raise UsageError(
             f"{'no file was given' if path is None else f'{path} is no file'}, expected a "
             "certificate or key in PEM",
-            hint="--cert server.pem --key server.key --ca ca.crt",
+            hint=hint,
         )
     return str(path.resolve())
 

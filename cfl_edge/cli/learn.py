@@ -69,7 +69,9 @@ def learn(settings: LearnSettings, reporter: Reporter) -> None:
 
 def _next_of_zones(settings: LearnSettings, learned: Mapping[str | None, Learned]) -> str:
     """Return the next command where each zone has a model."""
-    model, stream = shlex.quote(str(settings.model)), shlex.quote(settings.stream)
+    from cfl_edge.stream.uri import mask
+
+    model, stream = shlex.quote(str(settings.model)), shlex.quote(mask(settings.stream))
     if any(one.exported for one in learned.values()):
         return f"cfl-edge run {model} --stream {stream}"
     untaught = [name for name, one in learned.items() if not one.summary.classes]
@@ -90,11 +92,11 @@ def teach(settings: TeachSettings, reporter: Reporter) -> None:
 
 def _second_class(settings: LearnSettings, classes: Sequence[str]) -> str:
     """Return what teaches a second class: another recording, where the stream is one."""
-    from cfl_edge.stream.uri import KINDS, parse_uri
+    from cfl_edge.stream.uri import KINDS, mask, parse_uri
 
     name = "thing" if "empty" in classes else "empty"
-    stream, model = settings.stream, shlex.quote(str(settings.model))
-    parsed, told, labels = parse_uri(stream), "", f"--label {name}"
+    stream, model = mask(settings.stream), shlex.quote(str(settings.model))
+    parsed, told, labels = parse_uri(settings.stream), "", f"--label {name}"
     if parsed.kind == "demo":
         labels = "--labels-from dirs"
     elif not KINDS[parsed.kind].live:
@@ -153,6 +155,7 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     from cfl_edge.frame.prediction import only_answer
     from cfl_edge.loop.learn_stream import default_labels
     from cfl_edge.loop.metrics import scarce
+    from cfl_edge.stream.uri import mask, parse_uri
 
     summary, folder = learned.summary, settings.model
     quoted = shlex.quote(str(folder))
@@ -192,7 +195,8 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     if summary.layers_gain is not None:
         lines.append(f"layers     {summary.layers_gain}")
     verb = "teach" if settings.ui else "learn"
-    again = f"cfl-edge {verb} --stream {shlex.quote(settings.stream)} --model {quoted}"
+    stream = shlex.quote(mask(settings.stream))
+    again = f"cfl-edge {verb} --stream {stream} --model {quoted}"
     lines += [
         f"memory     {summary.peak_rss_mib:.0f} MiB peak, {summary.growth_mib:.0f} MiB by learning",
         f"written    {learned.written.line()}",
@@ -208,7 +212,9 @@ def learned_lines(learned: Learned, settings: LearnSettings) -> list[str]:
     if learned.exported:
         lines.append(f"ONNX       {learned.exported.model}")
         model = shlex.quote(str(learned.exported.model))
-        command = f"cfl-edge run {model} --stream {shlex.quote(settings.stream)}"
+        command = f"cfl-edge run {model} --stream {stream}"
+        if parse_uri(settings.stream).kind == "push":  # only the page takes its pictures
+            command = again
     elif summary.classes and learned.exports and not learned.unsaved:
         command = f"cfl-edge export {quoted} -o {quoted}/onnx"
     elif summary.classes and not learned.unsaved:

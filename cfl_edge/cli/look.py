@@ -11,10 +11,11 @@ from cfl_edge.view.reporter import Reporter
 def look(settings: LookSettings, reporter: Reporter) -> None:
     """Write a picture of the first frame with what the model looks at drawn in."""
     from cfl_edge.loop.look import look as draw
+    from cfl_edge.stream.uri import mask
 
     view, frame = draw(settings, on_notice=reporter.notice)
     height, width, _ = frame.image.shape
-    fit, region = view.texts()
+    (fit, region), stream = view.texts(), mask(settings.stream)
     fields = {
         "out": settings.out,
         "fit": fit,
@@ -27,10 +28,10 @@ def look(settings: LookSettings, reporter: Reporter) -> None:
     options += f" --fit {fit}" * (settings.fit is not None)
     model = f" --model {shlex.quote(str(settings.model))}" * (settings.model is not None)
     lines = [
-        f"frame      {width} x {height} pixels of {settings.stream}",
+        f"frame      {width} x {height} pixels of {stream}",
         f"view       {view.describe()}",
         f"picture    {settings.out}",
-        f"next       cfl-edge teach --stream {shlex.quote(settings.stream)}{model}{options}",
+        f"next       cfl-edge teach --stream {shlex.quote(stream)}{model}{options}",
     ]
     reporter.summary(fields, lines)
 

@@ -119,7 +119,7 @@ def sync(
         if not place.is_dir():
             raise ModelNotFoundError(
                 f"{place} does not exist, expected the folder that the boards share",
-                hint=f"mount it, or mkdir {place}",
+                hint=f"mount it, or mkdir -p {quoted(place)}",
             )
     if is_group:
         own = _group_report(model, shared, board, notice, min_count)

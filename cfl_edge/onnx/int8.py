@@ -101,7 +101,10 @@ def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_fl
     quantised.producer_name, quantised.producer_version = model.producer_name, ""
     classifier_nodes(quantised.graph)  # still float, or it could not change classes
     set_metadata(quantised, {**metadata, PRECISION: "int8"})
-    onnx.save(quantised, target)
+    try:
+        onnx.save(quantised, target)
+    except OSError as error:
+        raise write_error(error, target.parent) from error
 
 
 def classifier_nodes(graph: onnx.GraphProto) -> list[str]:

@@ -21,7 +21,9 @@ _VARIABLE = re.compile(r"\{(\w+)\}|\$\{(\w+)\}|\$([A-Za-z_]\w*)")
 _QUOTED = re.compile(r"""('[^']*'|\\.|"(?:\\.|[^"\\])*")""", re.DOTALL)
 _SHELL_ONLY = re.compile(r"&&|\|\||>>|\$\(|[|<>;&`]|(?<!\S)~/")
 _SUBSTITUTION = re.compile(r"(?<!\\)(\$\(|`)")  # what a shell also reads within double quotes
-_INTERPRETER = re.compile(r"(?:ba|da|a|z|k|fi)?sh|su|python[\d.]*|perl|ruby|node|php|lua")
+_INTERPRETER = re.compile(
+    r"(?:ba|da|a|z|k|fi)?sh|su|runuser|flock|script|python[\d.]*|perl|ruby|node|php|lua"
+)
 
 
 def split_command(command: str) -> list[str]:
@@ -119,13 +121,15 @@ def _code_words(words: Sequence[str]) -> set[int]:
     programs = [os.path.basename(word) for word in words]
     if "ssh" in programs:
         return set(range(programs.index("ssh") + 1, len(words)))
-    interprets = asks = False
+    code, interprets, asks = set[int](), False, False
     for index, (word, program) in enumerate(zip(words, programs, strict=True)):
         if asks and not word.startswith(("-", "+")):
-            return {index}
+            code.add(index)  # or the value of an option, as in `-euo pipefail -c CODE`: go on
+            asks = False
+            continue
         interprets = interprets or _INTERPRETER.fullmatch(program) is not None
         asks = asks or (interprets and re.fullmatch(r"-\w*[cer]\w*", word) is not None)
-    return set()
+    return code
 
 
 def _for_shell(command: str) -> str | None:
@@ -143,10 +147,12 @@ def _needs_shell(what: str, command: str) -> UsageError:
     script = ""
     for piece in _QUOTED.split(command):
         quotes = {"'": "'\"{}\"'", '"': "{}"}.get(piece[:1], '"{}"')
-        for text, name in _variables(piece):
-            if name in NAMES:
-                piece = piece.replace(text, quotes.format(f"${{{NAMES[name]}}}"))
-        script += piece
+
+        def variable(found: re.Match[str], quotes: str = quotes) -> str:
+            name = NAMES.get(found[found.lastindex or 0])
+            return found[0] if name is None else quotes.format(f"${{{name}}}")
+
+        script += _VARIABLE.sub(variable, piece)
     return UsageError(
         f"--on-change has {what!r}, which only a shell understands",
         hint=f"--on-change {shlex.quote(f'sh -c {shlex.quote(script)}')}",

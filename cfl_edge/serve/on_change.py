@@ -172,5 +172,5 @@ def environment(ours: Mapping[str, str], label: str, score: float) -> dict[str, 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # it has ended by itself
+    except (ProcessLookupError, PermissionError):
+        return  # it has ended by itself, or runs as somebody else (sudo): it is waited for

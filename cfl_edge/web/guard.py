@@ -104,10 +104,10 @@ class Guard:
         """Refuse what a foreign page may send through a browser."""
         host = headers.get("host", "")
         name = host_name(host)
-        if self._options.is_local and name not in LOCAL_NAMES:
+        local = (self._options.host.lower(), *LOCAL_NAMES)
+        if self._options.is_local and name not in local:
             raise HTTPException(HTTPStatus.FORBIDDEN, "Host is not localhost")
-        own = (self._options.host.lower(), *LOCAL_NAMES, *_machine_names())
-        if not _is_address(name) and name not in own:
+        if not _is_address(name) and name not in (*local, *_machine_names()):
             raise HTTPException(
                 HTTPStatus.FORBIDDEN, "Host is not a name of this machine, expected its address"
             )
@@ -174,7 +174,10 @@ def _token_in_address(scope: Scope) -> str | None:
     """Return the token of `GET /?token=…`; None for any other request."""
     if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != "/":
         return None
-    given = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8).get("token")
+    try:
+        given = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8).get("token")
+    except ValueError:  # more fields than the address with the token has
+        return None
     return given[0] if given else None
 
 

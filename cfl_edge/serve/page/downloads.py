@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from cfl_edge.errors import quoted
 from cfl_edge.onnx.metadata import INT8_FILE, LABELS_FILE, MODEL_FILE
 from cfl_edge.web.app import answer
 from cfl_edge.web.long_answer import LongAnswer
@@ -113,6 +114,9 @@ class Downloads:
             printed, complaint = (_text(file) for file in (out, errors))
         if process.returncode:
             problem, _, hint = complaint.rpartition("error: ")[2].partition("\n  try: ")
+            if not problem:  # it was killed, as where memory is short
+                problem = f"{INT8_FILE} was not written: its process ended ({process.returncode})"
+                hint = f"cfl-edge export {quoted(self._folder.parent)} --int8, on a larger machine"
             return answer({"error": problem, "hint": hint or None}, HTTPStatus.CONFLICT)
         written = json.loads(printed.splitlines()[-1])["int8"]
         seen = written["comparison"]

@@ -101,7 +101,6 @@ class Standing:
     Attributes:
         value: The answer; empty before the first.
         version: Counts the answers.
-        error: Why the last question failed; None if it did not.
     """
 
     def __init__(self, mailbox: Mailbox, verb: str = "status", every_s: float = STATUS_S) -> None:
@@ -110,7 +109,6 @@ class Standing:
         self._asked_s = -every_s
         self.value: dict[str, Any] = {}
         self.version = 0
-        self.error: str | None = None
 
     def refresh(self, *, at_once: bool = False) -> None:
         """Ask again, if the answer is old.
@@ -126,8 +124,7 @@ class Standing:
     async def _ask(self) -> None:
         try:
             value = await asyncio.wrap_future(self._mailbox.submit(self._verb, {}))
-        except CflEdgeError as error:
-            self.error = error.problem
+        except CflEdgeError:  # the session says so where it is asked for
             return
-        self.value, self.error = value, None
+        self.value = value
         self.version += 1

@@ -67,9 +67,9 @@ class Review:
             picture: Returns what the model saw of the frame, as PNG.
         """
         now_s = monotonic()
-        why = self._why(step)
+        why, doubted, made = self._why(step), step, picture
         if why is None and self._wavered(step):
-            _, step, picture = self._before[-1]
+            _, doubted, made = self._before[-1]
             why = f"{self._before[0][0]} before and after"
         self._before.append((step.prediction.label, step, picture))
         with self._lock:
@@ -80,11 +80,11 @@ class Review:
             if why is None or now_s - self._taken_s < EVERY_S:
                 return
             self._taken_s = now_s
-            said, frame = step.prediction, step.frame.index
+            said, frame = doubted.prediction, doubted.frame.index
             guess, score = said.nearest, said.score
-            if step.lesson.label is not None:  # what somebody said it is, sooner than the model
-                guess, score = step.lesson.label, None
-            self._doubts[frame] = Doubt(frame, why, guess, score, picture(), now_s)
+            if doubted.lesson.label is not None:  # what somebody said it is, sooner than the model
+                guess, score = doubted.lesson.label, None
+            self._doubts[frame] = Doubt(frame, why, guess, score, made(), now_s)
             while len(self._doubts) > MOST_FRAMES:
                 del self._doubts[next(iter(self._doubts))]
             self.version += 1

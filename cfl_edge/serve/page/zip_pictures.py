@@ -6,6 +6,7 @@ is a class. What an archive says of itself is not believed: the bytes that come 
 
 from __future__ import annotations
 
+import lzma
 import struct
 import zipfile
 import zlib
@@ -31,6 +32,11 @@ HINT = "a ZIP file with one folder for each class, with JPEG or PNG files in it"
 END, END_BYTES, LONGEST_COMMENT = b"PK\x05\x06", 22, 0xFFFF
 ZIP64_LOCATOR, LOCATOR_BYTES = b"PK\x06\x07", 20
 ENCRYPTED = 1
+# What reading an entry raises that is damaged, or packed in a way of its own.
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError),
+    *(OSError, ValueError),
+)
 
 
 @dataclass(frozen=True)
@@ -125,8 +131,8 @@ def _read(opened: zipfile.ZipFile, picture: Packed) -> bytes:
                         f"{MOST_PICTURE_BYTES >> 20} MiB",
                         hint="smaller pictures: 640 pixels a side are enough",
                     )
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError):
-        return b""  # damaged, or packed in a way of its own
+    except DAMAGED:
+        return b""
     return bytes(data)
 
 

@@ -2,6 +2,8 @@
 
 import { make } from "./session.js";
 
+const kindOf = ({ type, anyOf = [] }) => [type ?? anyOf.map(kindOf)].flat().join(" or ");
+
 class ApiTable extends HTMLElement {
   async connectedCallback() {
     const response = await fetch("api/v1/openapi.json");
@@ -13,8 +15,8 @@ class ApiTable extends HTMLElement {
     for (const [path, methods] of Object.entries(paths)) {
       for (const [method, { summary, requestBody }] of Object.entries(methods)) {
         const [[kind, { schema }]] = Object.entries(requestBody?.content ?? { none: { schema: {} } });
-        const names = Object.entries(schema.properties ?? {}).map(([name, { type }]) =>
-          `${name}: ${type}${schema.required?.includes(name) ? "" : "?"}`,
+        const names = Object.entries(schema.properties ?? {}).map(([name, one]) =>
+          `${name}: ${kindOf(one)}${schema.required?.includes(name) ? "" : "?"}`,
         );
         const body = names.length ? `{ ${names.join(", ")} }` : schema.format === "binary" ? kind : "";
         this.append(
