@@ -190,7 +190,16 @@ make_environment() {
         case $torch in cpu) index=${index:-$CPU_INDEX} ;; esac
         pip torch torchvision ${index:+--index-url "$index"}
     fi
-    pip "${source_dir}[mqtt,pretrained]"
+    keep=''
+    if [ "$torch" = jetson ]; then # NVIDIA's build stays, or pip says why it cannot
+        keep=$environment/.constraints
+        [ -n "$dry" ] || "$environment/bin/python" -m pip list --format=freeze 2>/dev/null |
+            grep -E '^(torch|torchvision)==' >"$keep" || :
+    fi
+    pip ${keep:+--constraint "$keep"} "${source_dir}[mqtt,pretrained]"
+    if [ -n "$root" ] && [ -z "$dry" ] && [ -f "$environment/bin/$NAME" ]; then
+        sed -i "1,2s|$root/opt/|/opt/|" "$environment/bin/$NAME" # as the image will call it
+    fi
     if [ -z "$dry" ] && [ "$torch" = cpu ] && "$environment/bin/python" -m pip list 2>/dev/null |
         grep -qi '^nvidia-'; then
         fail 1 "CUDA packages were installed with torch, in spite of --torch cpu" \
@@ -253,9 +262,11 @@ install_all() {
     fi
     before=$changes
     put "$here/$NAME.service" "$unit"
-    if [ "$changes" -ne "$before" ]; then
+    enabled=$environment/.unit-enabled # not before systemd has it: an interrupted run goes on here
+    if [ "$changes" -ne "$before" ] || { [ -z "$root" ] && [ ! -f "$enabled" ]; }; then
         run_system systemctl daemon-reload
         run_system systemctl enable "$NAME"
+        [ -n "$root" ] || write "$enabled" yes
     fi
     before=$changes
     put "$here/99-$NAME.rules" "$rules"

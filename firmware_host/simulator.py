@@ -126,6 +126,11 @@ class Simulator:
         if self._error is not None:
             raise self._error
 
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended with an error, which leaving the context raises."""
+        return self._error is not None
+
     def wait_for(self, predicate: Callable[[], bool], timeout_s: float = 5.0) -> bool:
         """Wait until something is true of the board, and return whether it became so.
 

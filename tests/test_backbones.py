@@ -137,6 +137,18 @@ def test_without_a_node_one_that_serves_is_proposed_before_anything_is_downloade
     assert build_backbone(proposed)(images())[0].shape[2:] == (6, 6)
 
 
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [("vit_b_16@encoder", "Expected 224 but got 96"), ("squeezenet1_1@features.12", "")],
+)
+def test_a_model_that_cannot_be_read_is_refused_before_anything_is_downloaded(
+    monkeypatch, model, why
+):
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", pytest.fail)
+    with pytest.raises(UsageError, match=f"a classifier of images of 96 pixels.*{why}"):
+        build_backbone(f"torchvision:{model}")
+
+
 def test_offline_it_says_so(monkeypatch):
     def refuse(*_, **__):
         raise urllib.error.URLError("no network")

@@ -193,7 +193,7 @@ def test_errors(npz, tmp_path):
     words = ("--learners has 'slad', expected cfl, joint, slda, ncm",)
     assert_error(bench(npz, learners="slad"), 2, *words)
     assert_error(bench(npz, "--protocol", "random"), 2, "--protocol is 'random'")
-    assert_error(bench(npz, "--train-images", 3), 2, "train_images is 3, expected 4")
+    assert_error(bench(npz, "--train-images", 3), 2, "--train-images is 3, expected 4")
     assert_error(bench(npz, "--layers", "no"), 2, "--layers")
     assert_error(bench(tmp_path / "lost"), 4, f"There is no data set {tmp_path}/lost")
     assert_error(bench(npz, "--protocol", "instances"), 4, "does not tell objects apart")

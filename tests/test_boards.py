@@ -2,11 +2,14 @@
 
 import itertools
 import threading
+import time
+from functools import partial
 
 import numpy as np
 from command_line import SMALL, assert_error, cfl_edge
 from encoded import jpeg
 
+from cfl_edge.errors import StreamFormatError
 from cfl_edge.stream.open import open_stream
 from firmware_host.protocol import Event, Format
 from firmware_host.protocol import Image as BoardImage
@@ -113,6 +116,26 @@ def test_a_model_learns_from_a_board_by_its_buttons_and_answers(tmp_path):
     right = [result.label == truth[(result.frame_id - 1) % 8] for result in last]
     assert sum(right) >= 15
     assert all(0 < result.p <= 1 for result in last)
+
+
+def test_simulate_ends_with_its_board(monkeypatch):
+    def lost(_frames):
+        yield jpeg("red")
+        raise StreamFormatError("its images are gone", hint="ls")
+
+    only_sends = partial(Simulator, receives=False)  # at once, and not when somebody listens
+    monkeypatch.setattr("cfl_edge.doctor.boards.Simulator", only_sends)
+    monkeypatch.setattr("cfl_edge.doctor.boards._shown", lost)
+    start_s = time.monotonic()
+    result = cfl_edge("boards", "simulate", "--seconds", 60)
+    assert_error(result, 3, "its images are gone")
+    assert time.monotonic() - start_s < 30
+
+
+def test_simulate_says_where_no_link_can_be(tmp_path):
+    link = tmp_path / "none" / "board"
+    result = cfl_edge("boards", "simulate", "--frames", "demo:?frames=3", "--link", link)
+    assert_error(result, 2, f"--link {link} cannot be made: No such file")
 
 
 def test_simulate_refuses_what_it_cannot_show(tmp_path):

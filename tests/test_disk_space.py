@@ -119,6 +119,16 @@ def test_the_last_save_counts_where_it_was_larger(tmp_path, free, notices):
     assert len(notices) == 1
 
 
+def test_what_lies_in_the_folder_does_not_end_a_look(tmp_path, free, notices):
+    """A link that looks like a checkpoint is an error of the save, which tells of it."""
+    store, learner = Store(tmp_path / "m"), new_learner()
+    store.save(to_saved(learner).manifest, to_saved(learner).tensors)
+    space = DiskSpace(store, learner)
+    (store.folder / "latest").symlink_to("checkpoint-000001")
+    space.look(notices.append)
+    assert notices == []
+
+
 def test_an_error_says_what_is_needed_and_what_is_free(tmp_path, free, monkeypatch):
     free.bytes = 12 * MIB
     full = OSError(errno.ENOSPC, "No space left on device")

@@ -112,6 +112,13 @@ def test_every_provider_but_that_without_hardware_is_asked(tmp_path):
     assert "export its model folder again" in missing.next
 
 
+def test_a_process_finds_this_package_and_no_module_of_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "")
+    assert "CPUExecutionProvider" in ask()["providers"]
+
+
 def test_which_file_a_model_means(tmp_path):
     assert model_file(tmp_path / "x.onnx") == tmp_path / "x.onnx"
     assert model_file(tmp_path) == tmp_path

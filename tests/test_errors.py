@@ -40,7 +40,9 @@ def test_the_model_folder_of_an_export_is_found(tmp_path):
 def test_whom_to_give_a_folder_that_does_not_exist(tmp_path):
     error = write_error(PermissionError(13, "Permission denied"), tmp_path / "a" / "b")
     assert isinstance(error, ModelWriteError)
-    assert error.hint.startswith(f"sudo chown -R $USER {tmp_path},")
+    assert error.hint.startswith(f"sudo install -d -o $USER {tmp_path / 'a' / 'b'},")
+    there = write_error(PermissionError(13, "Permission denied"), tmp_path)
+    assert there.hint.startswith(f"sudo chown -R $USER {tmp_path},")
     assert existing(tmp_path / "a" / "b") == tmp_path
 
 

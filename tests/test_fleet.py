@@ -261,10 +261,10 @@ def test_cfl_on_a_backbone_becomes_the_closed_form_of_all_frames(tmp_path):
 
 
 def test_removing_a_class_says_that_the_boards_contributions_hold_it(two, tmp_path):
-    out = tmp_path / "out"
+    out = tmp_path / "my models"
     merge(out, *two)
     result = cfl_edge("classes", "remove", out, KINDS[0], "--json")
-    assert any(f"rm -r {out / 'boards'}" in text for text in result.notices)
+    assert any(f"rm -r '{out / 'boards'}'" in text for text in result.notices)
 
 
 def test_merging_merged_models_is_merging_all_at_once(tmp_path):

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import time
 import weakref
 
@@ -143,6 +144,24 @@ def test_a_sum_that_fails_is_not_taken_over_and_one_that_breaks_goes_back(
     assert prediction.label == KINDS[0]
     assert isinstance(fleet._watch.model, Alone)
     assert "back to the previous model" in notices[-1]
+    fleet.close()
+
+
+def test_a_board_whose_own_part_cannot_be_added_learns_on(hall, kitchen, shared, polled, tmp_path):
+    sync(kitchen, shared)
+    sync(hall, shared)
+    others = hall / "fleet"
+    for place in hall.iterdir():
+        if place != others:
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+    own, notices = Learner(config("knn")), []  # which does not merge
+    teach(own, {0: 3, 1: 3}, 1)
+    own.save(hall)
+    fleet = Fleet(hall, own, notices.append)
+    end_s = time.monotonic() + 30
+    while not notices and time.monotonic() < end_s:
+        assert fleet.predict(shown(own, 0), None).label in KINDS
+    assert "knn" in notices[0]
     fleet.close()
 
 

@@ -99,6 +99,22 @@ def test_a_board_in_two_groups_counts_once(company, tmp_path):
     assert_error(own, 4, "has frames of a")
 
 
+def test_a_merged_model_follows_a_board_that_moves_to_another_group(company, tmp_path):
+    groups = [tmp_path / name for name in ("b1", "b2")]
+    for group in groups:
+        sync_group(company, group.name)
+    reports = [tmp_path / "company" / group.name for group in groups]
+    house = merge_out(tmp_path / "house", *reports)
+    shutil.rmtree(groups[0] / "a")
+    shutil.rmtree(tmp_path / "models" / "a" / "fleet", ignore_errors=True)
+    assert sync(tmp_path / "models" / "a", groups[1]).code == 0
+    for group in groups:
+        sync_group(company, group.name)
+    moved = Learner.load(merge_out(tmp_path / "moved", house, *reports))
+    anew = Learner.load(merge_out(tmp_path / "anew", *reports))
+    np.testing.assert_array_equal(scores(moved), scores(anew))
+
+
 def test_a_foreign_board_of_a_group_is_left_out_and_not_the_rest(company, tmp_path):
     foreign = board(tmp_path / "models" / "0", {0: 5}, setup=config(seed=3))  # the first by name
     sync(foreign, tmp_path / "b1")

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,6 +239,30 @@ def rounds_of(monkeypatch, count):
             raise KeyboardInterrupt
 
     monkeypatch.setattr("cfl_edge.cli.fleet.time.sleep", instead_of_sleeping)
+
+
+def test_an_error_of_the_share_is_one_of_syncing(hall, kitchen, shared, monkeypatch):
+    """NFS says ESTALE after its server has come back, SMB EHOSTDOWN: `is_dir` raises both."""
+    real = os.listdir
+
+    def stale(place):
+        if Path(place) == shared:
+            raise OSError(errno.ESTALE, "Stale file handle", str(place))
+        return real(place)
+
+    monkeypatch.setattr(os, "listdir", stale)
+    assert_error(cfl_edge("fleet", "sync", shared, "--model", hall), 4, "Stale file handle")
+
+
+def test_a_damaged_sum_of_the_others_is_added_up_anew(hall, kitchen, shared):
+    sync(kitchen, shared)
+    sync(hall, shared)
+    (file,) = (hall / "fleet" / "others").glob("*/state.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-50])
+    assert sync(hall, shared).summary["changed"]
+    newest = max((hall / "fleet" / "others").glob("*/state.safetensors"))
+    assert newest.read_bytes() == whole
 
 
 def test_what_does_not_heal_ends_syncing_and_says_what_to_do(hall, kitchen, shared, monkeypatch):

@@ -43,6 +43,12 @@ def test_onnx_runtime_says_what_torch_says(size, statistics_mib):
         assert difference < 1e-4
 
 
+def test_no_images_have_no_features():
+    learner = Learner(LearnerConfig())
+    encoded = learner.encode(np.zeros((2, 96, 96, 3), np.uint8)[:0])
+    assert learner.predict_encoded(encoded) == []
+
+
 def test_both_are_exported_as_the_same_graph():
     ours = frozen_network("efficientnet-lite0", 2, 64, CPU)
     h0, final = ours(images(1, 64))

@@ -28,6 +28,7 @@ case "$1:$2" in
     -m:pip)
         from=$(cat "$here/from")
         case "$3" in list) cat "$from/listed" 2>/dev/null; exit 0 ;; esac
+        printf '#!%s/python\n' "$here" >"$here/cfl-edge"  # as pip makes a script
         echo "$*" >>"$from/calls"; test ! -e "$from/pip-fails" ;;
     *) exit 9 ;;
 esac
@@ -173,11 +174,20 @@ def test_a_jetson_says_what_it_needs_and_takes_the_torch_that_is_there(machine):
     assert_refused(jetson.run(), 3, "NVIDIA", "JetPack", "--torch-index", "Containerfile.jetson")
     assert jetson.calls == []
     (jetson.bin / "has-torch").touch()
+    (jetson.bin / "listed").write_text("numpy==2.1\ntorch==2.9.0a0+nv\ntorchvision==0.24.0+nv\n")
     done = jetson.run()
     assert done.returncode == 0, done.stderr
     venv, ours = jetson.calls
     assert "--system-site-packages" in venv
     assert ours.endswith("[mqtt,pretrained]")
+    kept = Path(ours.split("--constraint ")[1].split()[0]).read_text()
+    assert kept.split() == ["torch==2.9.0a0+nv", "torchvision==0.24.0+nv"]  # none of PyPI's
+
+
+def test_in_an_image_the_command_finds_python_where_it_will_be(machine):
+    pi = machine(model=PI, machine="aarch64")
+    assert pi.run().returncode == 0
+    assert pi.files()["opt/cfl-edge/bin/cfl-edge"] == b"#!/opt/cfl-edge/bin/python\n"
 
 
 def test_a_jetson_can_be_given_an_index(machine):

@@ -111,6 +111,14 @@ def test_a_new_class_is_solved_against_the_factor_that_is_there():
     torch.testing.assert_close(discriminant.rows[target], expected[target])
 
 
+def test_a_class_that_was_only_named_solves_nothing():
+    discriminant, state = JointDiscriminant(0, 600), State("cpu", torch.Generator())
+    discriminant.declare(state)
+    state.add_class()
+    assert not discriminant.work()
+    assert discriminant._factor is None
+
+
 def test_a_renewal_pauses_between_slices_and_ends():
     discriminant = JointDiscriminant(0, 600)
     state = State("cpu", torch.Generator())

@@ -17,6 +17,13 @@ from cfl_edge.learner.state import State
 from cfl_edge.model.class_table import merge, remove
 
 
+def test_what_is_stored_comes_back_to_the_device_of_the_layers():
+    kept = KeptBack((2,), 3, "meta")
+    stored = {"h0": torch.ones(1, 2), "features": torch.ones(1, 3)}
+    kept.put_samples(stored | {"labels": torch.zeros(1, dtype=torch.long)})
+    assert {kept.samples()[key].device.type for key in stored} == {"meta"}
+
+
 def gaussian(classes, channels, each, seed=0):
     g = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat(each)

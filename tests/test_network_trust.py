@@ -12,6 +12,7 @@ from http_camera import MULTIPART, PARTS, QUICK, clip, page, serving, start
 from rtsp_server import RtspBoard, rtp_packets, serve_rtsp
 
 from cfl_edge.errors import StreamError, StreamFormatError, StreamPermissionError
+from cfl_edge.stream.network.login import Login
 from cfl_edge.stream.open import open_stream
 
 
@@ -49,7 +50,16 @@ def test_a_redirect_stays_on_its_host_unless_told_to_follow() -> None:
         assert "Authorization" not in other.requests[0][1]
 
 
-@pytest.mark.parametrize("target", ["file:///etc/hostname", "rtsp://127.0.0.1/x", "/loop"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "file:///etc/hostname",
+        "rtsp://127.0.0.1/x",
+        "/loop",
+        "http://[x/",
+        "http://127.0.0.1:99999/",
+    ],
+)
 def test_a_redirect_to_what_is_no_page_is_refused(target: str) -> None:
     with serving() as site:
         site.pages["/loop"] = redirect(target)
@@ -125,6 +135,36 @@ def test_a_digest_login_is_answered_once(password: str) -> None:
             with open_stream(url, QUICK) as stream:
                 next(iter(stream))
         assert len(site.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        'Digest realm="c", nonce="1", qop="auth", algorithm=SHA-256',
+        'Digest realm="c", nonce="1", qop="auth-int"',
+        'Digest realm="c", nonce="1", stale',
+        "Digest",
+    ],
+)
+def test_a_login_that_cannot_be_told_is_an_error_of_the_stream(asked: str) -> None:
+    with serving() as site:
+        site.pages["/stream"] = lambda handler: start(
+            handler, None, 401, WWW_Authenticate=asked, Content_Length="0"
+        )
+        with pytest.raises(StreamPermissionError, match=r"\(401\)"):
+            open_stream(site.url("/stream").replace("://", "://ann:pw@"), QUICK)
+
+
+@pytest.mark.parametrize(
+    "asked", ['algorithm=md5, qop="auth"', 'qop="auth-int, auth"', "algorithm=MD5"]
+)
+def test_of_what_a_camera_offers_what_can_be_told_is(asked: str) -> None:
+    login = Login("http://ann:pw@cam/")
+    realm = "Digest realm=c, nonce=1"
+    assert login.learn([f"{realm}, algorithm=SHA-256", f"{realm}, {asked}"])
+    told = login.header("GET", "http://cam/", "/")
+    assert told is not None
+    assert told.startswith("Digest ")
 
 
 @pytest.fixture(scope="session")

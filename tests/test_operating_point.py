@@ -91,6 +91,17 @@ def test_the_threshold_is_the_highest_that_stops_enough(of_class, of_others, rec
     assert point.cost == (Share(stopped, len(of_others)) if of_others else None)
 
 
+@given(st.lists(st.floats(1e-3, 1.0), min_size=1, max_size=20), st.floats(0.01, 1.0))
+def test_the_threshold_that_is_shown_stops_what_is_promised(of_class, recall):
+    threshold = Threshold(Requirement("bad", recall), CLASSES)
+    threshold.of_class += of_class
+    point = threshold.point()
+    assert f"{point.threshold:.4f}" == f"{round(point.threshold, 4):.4f}"
+    for shown in (round(point.threshold, 4), float(f"{point.threshold:.4g}")):
+        assert threshold.at(shown).recall == point.recall
+    assert point.recall.count >= recall * len(of_class) - 1e-6
+
+
 def test_the_probability_of_the_class_counts_whatever_the_answer_is():
     threshold = Threshold(Requirement("good", 0.5), CLASSES)
     scores = np.log(np.array([0.6, 0.3, 0.1], np.float32))

@@ -115,15 +115,15 @@ def test_wrong_numbers_of_images():
     with pytest.raises(UsageError) as error:
         split(dataset, train_images=138)
     assert error.value.problem == (
-        "train_images is 138, expected 5 (one of each class) to 137 (all there are)"
+        "--train-images is 138, expected 5 (one of each class) to 137 (all there are)"
     )
-    assert error.value.hint == "train_images 137"
+    assert error.value.hint == "--train-images 137"
     assert len(split(dataset, train_images=137).train) == 137
-    with pytest.raises(UsageError, match=r"train_images is 4, expected 5 .*\n.*train_images 5"):
+    with pytest.raises(UsageError, match=r"--train-images is 4, expected 5 .*\n.*--train-images 5"):
         split(dataset, train_images=4)
-    with pytest.raises(UsageError, match="train_images is -1"):
+    with pytest.raises(UsageError, match="--train-images is -1"):
         split(dataset, train_images=-1)
-    with pytest.raises(UsageError, match=r"test_images is 4, expected 2 .* to 3"):
+    with pytest.raises(UsageError, match=r"--test-images is 4, expected 2 .* to 3"):
         split(dataset, test_images=4)
 
 

@@ -267,6 +267,15 @@ def test_who_names_a_frame_has_looked_at_it(teaching):
     assert teaching.teach_past("above", frame=dark) == (dark, False)
 
 
+@pytest.mark.parametrize("label", ["above", "left"])
+def test_who_names_the_frame_that_was_withheld_is_believed(teaching, label):
+    """Whether the label stays or becomes the one that the frame looks like."""
+    teaching._ring.limits = RingLimits(seconds=10)
+    assert teach(teaching, "above", excluded={"above"}) == ("conflict",)
+    assert teaching.teach_past(label, frame=0) == (0, True)
+    assert (teaching.learned, teaching.withheld) == (1, 1)
+
+
 def teach_unlabelled(teaching, **how):
     number = teaching.accuracy.count
     teach(teaching, None, **how)

@@ -102,6 +102,28 @@ def test_other_images_of_a_camera_stay_whole(photo, options):
     np.testing.assert_array_equal(picture.image, decode_image(data))
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tiff"])
+def test_others_that_are_turned_are_whole_as_they_are_shown(photo, tmp_path, name):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter to the right
+    Image.fromarray(photo).save(tmp_path / name, exif=exif)
+    picture = read_picture(tmp_path / name, reduce)
+    assert picture.image.shape == (640, 480, 3)
+    assert picture.full_px is None
+
+
+def test_a_cut_out_is_the_same_picture_in_a_file_and_over_the_api(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 4), np.uint8)
+    for mode in ("RGBA", "LA", "P"):
+        image = Image.fromarray(pixels)
+        image = image.convert(mode) if mode != "P" else image.convert("RGB").quantize(16)
+        more = {"transparency": 3} if mode == "P" else {}
+        image.save(tmp_path / "a.png", **more)
+        sent = decode_picture((tmp_path / "a.png").read_bytes(), reduce).image
+        difference = np.abs(sent.astype(int) - read_image(tmp_path / "a.png"))
+        assert difference.max() <= 1, mode  # of rounding
+
+
 def test_a_small_picture_stays_as_it_is(photo, tmp_path):
     data = encoded(photo[100:150, 200:250])
     (tmp_path / "a.jpg").write_bytes(data)

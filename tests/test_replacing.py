@@ -41,6 +41,14 @@ def write(folder, files):
         (folder / name).write_bytes(content)
 
 
+def test_two_threads_write_files_of_one_name_into_a_folder(out):
+    write(out, {"notes.txt": b"mine"})
+    parts = {name: [memoryview(content)] for name, content in NEW.items()}
+    with staged_files(out, parts):
+        replace_files(out, OLD)  # while another is at it
+    assert contents(out) == NEW | {"notes.txt": b"mine"}
+
+
 @WAYS
 def test_all_are_replaced_and_the_rest_stays(out, others):
     write(out, others)

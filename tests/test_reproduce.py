@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,6 +109,9 @@ def test_a_line_that_was_cut_off_does_not_count(tmp_path):
     with open(tmp_path / RESULTS, "a") as file:
         file.write(result.to_json()[:40])
     assert read_results(tmp_path) == {config.key(): result}
+    later = replace(result, config=replace(config, seed=1))
+    append_result(tmp_path, later)
+    assert list(read_results(tmp_path).values()) == [result, later]
 
 
 def test_interrupted_means_what_is_done_is_kept(cifar, tmp_path):

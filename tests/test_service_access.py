@@ -50,6 +50,7 @@ def test_names_of_this_machine(server, guarded, status, metrics):
 
 
 def test_another_loopback_address_answers_by_its_own_name(status, metrics):
+    see(status, metrics)
     with serve(status, metrics, "127.0.0.2", 0, None) as server:
         for host, code in (("127.0.0.2", 200), ("localhost", 200), ("127.0.0.3", 403)):
             assert ask(server, "/healthz", headers={"Host": host})[0] == code

@@ -48,6 +48,7 @@ from cfl_edge.stream.uri import KINDS, Key, Kind, StreamUri, mask, parse_uri
         ("a/b.c/clip.mkv", "file", "a/b.c/clip.mkv"),
         ("file:///home/me/my%20clip.mp4", "file", "/home/me/my clip.mp4"),
         ("file://clip.mp4", "file", "clip.mp4"),
+        ("file://localhost/home/me/clip.mp4", "file", "/home/me/clip.mp4"),
         ("folder/", "folder", "folder/"),
         ("folder/*.jpg", "folder", "folder/*.jpg"),
         ("photo.JPG", "file", "photo.JPG"),

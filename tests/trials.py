@@ -7,6 +7,7 @@ import sys
 import threading
 
 from cfl_edge.onnx import trial
+from cfl_edge.onnx.child import PACKAGES
 
 RUN_CHILD = trial.run_child  # which the tests replace
 
@@ -69,7 +70,7 @@ class Trials:
                         [sys.executable, "-c", SERVER],
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
-                        cwd=trial.PACKAGES,
+                        cwd=PACKAGES,
                         start_new_session=True,
                     )
                 asked = (os.getcwd(), module, [*map(str, words)], request)

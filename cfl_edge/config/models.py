@@ -119,7 +119,7 @@ class RegionSettings(ModelSettings):
 
     region: Annotated[
         str | None,
-        AfterValidator(lambda text: text and checked_region(text)),
+        AfterValidator(lambda text: None if text is None else checked_region(text)),
         Option(
             "Box x,y,w,h in fractions or pixels, corners 'x,y x,y x,y', motion, or whole. Without "
             "one, the command says what the model looks at.",

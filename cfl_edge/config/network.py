@@ -27,7 +27,7 @@ FitName = Annotated[
 ]
 RegionText = Annotated[
     str | None,
-    AfterValidator(lambda text: text and checked_region(text)),
+    AfterValidator(lambda text: None if text is None else checked_region(text)),
     Option(
         "Part of the frame to look at: x,y,w,h in fractions or pixels, corners 'x,y x,y x,y' of a "
         "polygon, motion, or whole.",

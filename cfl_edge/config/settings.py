@@ -260,6 +260,7 @@ def assigned(key: str, origin: str, value: object) -> str:
     """Return how a value is given where another stands now: in a file, or by a variable."""
     if origin.startswith(ENV_PREFIX):
         return f"{origin}={shlex.quote(str(value))}"
+    value = str(value) if isinstance(value, Path) else value
     return f"{key} = {str(value).lower() if isinstance(value, bool | int | float) else repr(value)}"
 
 

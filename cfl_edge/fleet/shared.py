@@ -29,6 +29,7 @@ from pathlib import Path
 from cfl_edge.errors import (
     CflEdgeError,
     DataError,
+    ModelDamagedError,
     ModelError,
     ModelNotFoundError,
     UsageError,
@@ -115,6 +116,18 @@ def sync(
         DataError: The folder has a newer or a different report of this board.
         UsageError: The model takes part under another name.
     """
+    try:
+        return _sync(model, shared, board, notice, min_count, is_group=is_group)
+    except OSError as error:  # a share that went away: ESTALE of NFS, EHOSTDOWN of SMB
+        raise ModelError(
+            f"{error.filename or shared} cannot be used: {error.strerror or error}",
+            hint=f"ls -l {quoted(shared)}",
+        ) from error
+
+
+def _sync(
+    model: Path, shared: Path, board: str, notice: Notice, min_count: int, *, is_group: bool
+) -> Synced:
     for place in (shared, model) if is_group else (shared,):
         if not place.is_dir():
             raise ModelNotFoundError(
@@ -147,7 +160,8 @@ def sync(
 def _require_same_name(fleet: Path, shared: Path, board: str) -> None:
     """Refuse another name than before: under two names its frames would count twice."""
     place = Store(fleet / OTHERS)
-    before = place.load().manifest[KEY]["board"] if place.exists() else board
+    kept = _kept(place)
+    before = kept.manifest[KEY]["board"] if kept else board
     if before != board:
         raise UsageError(
             f"{fleet.parent} takes part in the fleet as {before!r}, expected that name and not "
@@ -155,6 +169,13 @@ def _require_same_name(fleet: Path, shared: Path, board: str) -> None:
             hint=f"--board {before}; to rename it, rm -r {quoted(place.folder)} "
             f"{quoted(shared / before)} first",
         )
+
+
+def _kept(store: Store) -> Saved | None:
+    """Return the sum of the others that is there; None for none, or a damaged one."""
+    with suppress(ModelDamagedError):  # it is added up anew
+        return store.load() if store.exists() else None
+    return None
 
 
 def _group_report(folder: Path, shared: Path, board: str, notice: Notice, min_count: int) -> Saved:
@@ -315,12 +336,11 @@ def keep(fleet: Path, summed: Saved | None, notice: Notice) -> bool:
     if summed is None:
         if error := discard(place):
             raise ModelError(
-                f"{place} cannot be removed: {error.strerror}", hint=f"ls -l {place.parent}"
+                f"{place} cannot be removed: {error.strerror}", hint=f"ls -l {quoted(place.parent)}"
             )
         return False
-    if store.exists():
-        before = store.load().manifest
-        if all(before.get(key) == summed.manifest[key] for key in (KEY, "counters")):
-            return False
+    kept = _kept(store)
+    if kept and all(kept.manifest.get(key) == summed.manifest[key] for key in (KEY, "counters")):
+        return False
     store.save(summed.manifest, summed.tensors)
     return True

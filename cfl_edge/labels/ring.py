@@ -137,22 +137,34 @@ class FrameRing(Generic[T]):
         Returns:
             Those that are due, and those that were dropped before they were due; oldest first.
         """
-        if self._last_s is not None:
-            self._now_s += max(0.0, timestamp_s - self._last_s)
-        self._last_s = timestamp_s
+        self._go_on(timestamp_s)
         kept.time_s = self._now_s
         self._kept.append(kept)
         self._waiting.append(kept)
         self.size_bytes += kept.size_bytes
-        due, early = [], []
-        while self._waiting and self._now_s - self._waiting[0].time_s >= self.delay_s:
-            due.append(self._waiting.popleft())
+        due, early = self._due(), []
         while self._is_over():
             oldest = self._kept.popleft()
             self.size_bytes -= oldest.size_bytes
             if self._waiting and self._waiting[0] is oldest:
                 early.append(self._waiting.popleft())
         return due, early
+
+    def pass_time(self, timestamp_s: float) -> list[Kept[T]]:
+        """Take note of the time of a frame that is not added; return those that are due."""
+        self._go_on(timestamp_s)
+        return self._due()
+
+    def _go_on(self, timestamp_s: float) -> None:
+        if self._last_s is not None:
+            self._now_s += max(0.0, timestamp_s - self._last_s)
+        self._last_s = timestamp_s
+
+    def _due(self) -> list[Kept[T]]:
+        due = []
+        while self._waiting and self._now_s - self._waiting[0].time_s >= self.delay_s:
+            due.append(self._waiting.popleft())
+        return due
 
     def _is_over(self) -> bool:
         limits = self.limits

@@ -233,7 +233,8 @@ def remove(
     else:
         on_notice(f"gone: {name!r} and older checkpoints; no frame of it was learned")
     if (folder / BOARDS).exists():
-        on_notice(f"stays: what each board contributed; to remove it too: rm -r {folder / BOARDS}")
+        boards = quoted(folder / BOARDS)
+        on_notice(f"stays: what each board contributed; to remove it too: rm -r {boards}")
     if onnx is None:
         notice_stale_export(folder, repr(name), on_notice)
     return counts_of(saved)

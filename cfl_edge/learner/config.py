@@ -161,7 +161,8 @@ class LearnerConfig:
 
     def resolved_learning_rate(self) -> float:
         """Return `learning_rate`, or the default for the optimizer."""
-        return self.learning_rate or LEARNING_RATES[self.optimizer]
+        rate = self.learning_rate
+        return LEARNING_RATES[self.optimizer] if rate is None else rate
 
     def resolved_layers(self) -> str:
         """Return `layers`, or the default for the backbone and the algorithm."""

@@ -151,8 +151,10 @@ class JointDiscriminant:
     @property
     def has_work(self) -> bool:
         """Whether a renewal is under way, or due."""
-        if self._renewing is not None or self._factor is None:
+        if self._renewing is not None:
             return True
+        if self._factor is None:
+            return bool(self.known.any())  # of nothing it would be one of scale 0
         samples = float(self.statistics.counts.sum())
         return samples >= GROWTH * self._factor.samples + FEWEST
 

@@ -79,8 +79,10 @@ class KeptBack:
         [0, 0, 0, 0, 0, 1, 1]
     """
 
-    def __init__(self, h0_shape: tuple[int, ...], width: int) -> None:
-        self._shapes = {"h0": h0_shape, "features": (width,)}
+    def __init__(
+        self, h0_shape: tuple[int, ...], width: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self._shapes, self._device = {"h0": h0_shape, "features": (width,)}, device
         self._waiting: dict[int, deque[Sample]] = {}
 
     def turn(self, sample: Sample, *, seen: int) -> list[Sample]:
@@ -121,7 +123,7 @@ class KeptBack:
         self._waiting.clear()
         targets = tensors["labels"].tolist()
         for i, target in enumerate(targets):
-            parts = {key: to_half(tensors[key][i]) for key in self._shapes}
+            parts = {key: to_half(tensors[key][i]).to(self._device) for key in self._shapes}
             if any(parts[key].shape != shape for key, shape in self._shapes.items()):
                 raise ValueError(f"a sample that is kept back has not the shapes {self._shapes}")
             self._waiting.setdefault(target, deque()).append(Sample(**parts, target=target))

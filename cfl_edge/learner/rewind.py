@@ -220,8 +220,8 @@ def _nothing(store: Store, saved: Saved, journal_mib: float) -> DataError:
         reason = "it has learned no frame"
     else:
         reason = (
-            "its journal is empty: removing a class ends it, and so does learning with "
-            "--journal-mib 0; nothing was learned since"
+            "its journal is empty: removing a class ends it, so does learning with --journal-mib "
+            "0, and a new Learner of a Python program keeps none; nothing was learned since"
         )
     return DataError(f"{store.folder}: nothing can be undone, {reason}", hint=hint)
 

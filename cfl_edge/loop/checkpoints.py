@@ -200,6 +200,9 @@ def _free_bytes(folder: Path) -> float:
 
 def _last_save_bytes(store: Store) -> int:
     """Return what the newest checkpoint wrote: files that it shares with older ones are links."""
-    newest = store.folder / f"checkpoint-{max(store.numbers(), default=0):06d}"
-    sizes = [file.stat() for file in newest.glob("*")]
+    try:
+        newest = store.folder / f"checkpoint-{max(store.numbers(), default=0):06d}"
+        sizes = [file.stat() for file in newest.glob("*")]
+    except (ModelError, OSError):  # as above
+        return 0
     return sum(size.st_size for size in sizes if size.st_nlink == 1)

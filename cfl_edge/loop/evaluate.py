@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cfl_edge.config.models import EvaluateSettings
 from cfl_edge.defaults import UNKNOWN
-from cfl_edge.errors import DataError
+from cfl_edge.errors import DataError, quoted
 from cfl_edge.frame.prediction import auroc, check_reject, false_positive_rate, only_answer
 from cfl_edge.frame.step import Step
 from cfl_edge.loop.gaze import Gaze
@@ -152,7 +152,7 @@ def evaluate(
     if not confusion.samples:
         raise DataError(
             f"{data} holds no image with a label, expected one subfolder per class",
-            hint=f"ls {data}",
+            hint=f"ls {quoted(data)}",
         )
     if unlabelled:
         on_notice(f"left out: {counted(unlabelled, 'image')} in no subfolder")

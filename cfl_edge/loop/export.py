@@ -215,7 +215,7 @@ def _read_images(
             images.append(cut_frame(gaze(frame), learner.image_px, learner.view).square)
             names.append(frame.label)
     if not images:
-        raise DataError(f"{uri} holds no image that can be read", hint=f"ls {uri}")
+        raise DataError(f"{uri} holds no image that can be read", hint=f"ls {quoted(uri)}")
     return Images(np.stack(images), names)
 
 
@@ -226,7 +226,7 @@ def _require_known(images: Images, classes: Sequence[str], uri: str, on_notice: 
         raise DataError(
             f"--check {uri} holds no image with a label that the model knows, expected "
             f"subfolders such as {classes[0]}",
-            hint=f"ls {uri}",
+            hint=f"ls {quoted(uri)}",
         )
     if not all(known):
         unknown = counted(known.count(False), "image")

@@ -143,6 +143,7 @@ class Fleet:
         self._path = model / FLEET_FOLDER / OTHERS
         self._algorithm = learner.algorithm
         self._next: Joined | None = None  # while it is being solved
+        self._refused: CflEdgeError | None = None  # why this board's own part cannot be added
         self._newest: Encoded | None = None  # frame, that what is solved is tried on
         self._alone = Alone(self._path, learner)
         self._watch: WatchedModel[Alone | Joined] = WatchedModel(
@@ -182,9 +183,15 @@ class Fleet:
         self._watch.close()
 
     def _begin(self) -> None:
-        self._next = Joined(self._path, self._own)
+        self._next = self._refused = None
+        try:
+            self._next = Joined(self._path, self._own)
+        except CflEdgeError as error:  # whoever loads tells of it, and learning goes on
+            self._refused = error
 
     def _solved(self, _path: Path, _encoded: Encoded) -> Joined:
+        if self._refused is not None:
+            raise self._refused
         assert self._next is not None
         self._next.solve(self._on_notice)
         return self._next

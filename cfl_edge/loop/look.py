@@ -16,7 +16,7 @@ import numpy as np
 
 from cfl_edge.config.models import LookSettings
 from cfl_edge.defaults import IMAGE_PX_WITH_BACKBONE
-from cfl_edge.errors import CflEdgeError, UsageError
+from cfl_edge.errors import CflEdgeError, UsageError, quoted
 from cfl_edge.frame.frame import Frame, cut_frame
 from cfl_edge.frame.preprocess import inside, looked_at
 from cfl_edge.frame.region import FIT, View
@@ -111,7 +111,7 @@ def picture_kind(path: Path) -> str:
     if kind is None:
         raise UsageError(
             f"-o is {path}, expected a name that ends in {', '.join(KINDS)}",
-            hint=f"-o {path.with_suffix('.png') if path.stem else VIEW_FILE}",
+            hint=f"-o {quoted(path.with_suffix('.png') if path.stem else VIEW_FILE)}",
         )
     return kind
 

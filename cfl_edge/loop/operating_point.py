@@ -226,8 +226,8 @@ class Threshold:
             )
         scores = np.sort(np.array(self.of_class))[::-1]
         needed = math.ceil(self.requirement.recall * len(scores) - 1e-9)
-        threshold = min(1.0, float(scores[needed - 1]))
-        return self.at(threshold)
+        # With as many decimals as are shown, and not above the last score that is needed.
+        return self.at(math.floor(1e4 * min(1.0, float(scores[needed - 1]))) / 1e4)
 
     def at(self, threshold: float) -> OperatingPoint:
         """Return what another threshold does."""

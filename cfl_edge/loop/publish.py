@@ -62,13 +62,13 @@ def check_publish(path: Path, memory_mib: float | None) -> None:
     if kind is not None:
         raise UsageError(
             f"--publish {path} is {kind}, expected a file or a new one",
-            hint=f"--publish {path.with_stem(f'{path.stem}-new')}",
+            hint=f"--publish {quoted(path.with_stem(f'{path.stem}-new'))}",
         )
     there = next(place for place in target.parents if os.path.lexists(place))
     if not there.is_dir():
         raise UsageError(
             f"--publish is {path}, but {there} is a file, expected a folder",
-            hint=f"--publish {there.parent / path.name}",
+            hint=f"--publish {quoted(there.parent / path.name)}",
         )
     if memory_mib is not None:
         raise UsageError(

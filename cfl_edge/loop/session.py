@@ -28,6 +28,7 @@ from cfl_edge.loop.service_notify import ServiceNotify
 from cfl_edge.notices import NAMES_TOLD
 from cfl_edge.stream.source import Stream, no_frame_error
 
+BATCH_BYTES = 1 << 26  # of frames that are predicted together: one of a phone has 36 MB
 FPS_FRAMES = 30
 
 
@@ -381,7 +382,12 @@ def _batches(stream: Stream, session: Session) -> Iterator[list[Frame]]:
         batch: list[Frame] = []
         try:
             with session._interrupts.waiting():
-                batch.extend(islice(frames, session._options.batch))
+                left = BATCH_BYTES
+                for frame in islice(frames, session._options.batch):
+                    batch.append(frame)
+                    left -= frame.image.nbytes
+                    if left <= 0:
+                        break
         except KeyboardInterrupt:
             if not session.interrupted:  # nobody has taken over the signals
                 raise

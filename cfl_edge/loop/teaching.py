@@ -145,10 +145,14 @@ class Teaching:
             seen: What learning needs from one that looks the same; None where there is none.
             budget_s: See `take`.
         """
-        if seen is not None:
+        if seen is None:
+            over = self._ring.pass_time(frame.timestamp_s)
+        else:
             kept = Kept(frame.index, seen, tensor_bytes(seen.encoded), None)
-            for one in self._ring.add(kept, frame.timestamp_s)[1]:
-                self._label(one, one.known, budget_s)
+            due, early = self._ring.add(kept, frame.timestamp_s)
+            over = [*due, *early]
+        for one in over:
+            self._label(one, one.known, budget_s)
 
     def finish(self, budget_s: Budget) -> None:
         """Learn what still waits and is labelled: the stream has ended."""
@@ -317,7 +321,7 @@ class Teaching:
         if is_checked and self._conflicts.check(label, seen.excluded):
             self._conflicting = kept
             self.flagged["conflict"] += 1
-        flags = self.flags(kept)
+        flags = seen.quality.flags if insisted else self.flags(kept)
         if flags and not self._learn_flagged:
             self.withheld += 1
             if kept.known is not None and "conflict" in flags:

@@ -174,7 +174,8 @@ def is_being_written(path: Path) -> bool:
     if match is None:
         return False
     if int(match[1]) == os.getpid():
-        return path in _staging  # else of a process before us that had our number
+        # Else it is of a process before us that had our number.
+        return Path(os.path.realpath(path.parent)) / path.name in _staging
     try:
         os.kill(int(match[1]), 0)
     except (ProcessLookupError, OverflowError):
@@ -186,7 +187,8 @@ def is_being_written(path: Path) -> bool:
 
 def _make_stage(real: Path, contents: Mapping[str, object], beside: Collection[str]) -> Path:
     """Make the folder for new files: beside the old one where both may be exchanged."""
-    places = [real / f"{TEMPORARY}{os.getpid()}-{next(iter(contents))}"]
+    own = os.urandom(4).hex()  # another thread may be writing a file of this name
+    places = [real / f"{TEMPORARY}{os.getpid()}-{own}-{next(iter(contents))}"]
     if len(contents) > 1 and _may_exchange(real, {*contents, *beside}):
         places.insert(0, real.parent / f"{TEMPORARY}{os.getpid()}-{real.name}")
     old = real.stat()

@@ -380,5 +380,5 @@ class Store:
         place = path if error.errno == errno.ELOOP else self.folder
         return ModelError(
             f"{path} cannot be read: {error.strerror}",
-            hint=f"ls -l {place}" + ("" if place == path else ", and run as its owner"),
+            hint=f"ls -l {quoted(place)}" + ("" if place == path else ", and run as its owner"),
         )

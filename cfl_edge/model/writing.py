@@ -58,6 +58,8 @@ def write_error(
         place, command = existing(target), "sudo chown -R $USER"
         if os.stat(place).st_uid == os.geteuid() and not os.access(place, os.W_OK):
             command = "chmod u+w"
+        elif place != target.absolute():  # a folder of others stays theirs: /, /opt
+            place, command = target, "sudo install -d -o $USER"
         hint = f"{command} {quoted(place)}, or name a place of your own"
     elif error.errno == errno.EROFS:
         reason = "its file system is read-only"

@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.errors import ExportError
+from cfl_edge.onnx.child import PYTHON, child_environment
 from cfl_edge.onnx.errors import session_errors, session_options
 
 TRIAL_S = 120.0  # the default model takes about 1 s; a slow board with a large one a minute
 FAILED = 3  # exit code of a trial whose last line of stderr says why
-PACKAGES = Path(__file__).parents[2]  # the folder that holds cfl_edge
 
 _children: set[subprocess.Popen[bytes]] = set()
 
@@ -78,14 +78,13 @@ def run_child(
     Raises:
         TimeoutError: It took longer than `TRIAL_S`, and was ended.
     """
-    paths = [os.fspath(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
-    command = [sys.executable, "-m", module, *words]
+    command = [*PYTHON, module, *words]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env=child_environment(),
         start_new_session=True,  # Ctrl-C is for the parent, which may finish the export
     ) as process:
         _children.add(process)

@@ -75,8 +75,12 @@ def rgb(frame: av.VideoFrame) -> Image:
     return _rgb(frame, struct.unpack("=9i", cast("bytes", matrix)) if matrix else None)
 
 
-def _rgb(frame: av.VideoFrame, matrix: Sequence[int] | None) -> Image:
+def _rgb(frame: av.VideoFrame, matrix: Sequence[int] | None, *, cut_out: bool = False) -> Image:
     image = cast("Image", frame.to_ndarray(format="rgb24"))
+    if cut_out:  # white shows through, as where a file is read
+        rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
+        alpha = rgba[..., 3:]
+        image = ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     if matrix is not None:
         image = show_as(image, matrix)
     if frame.format.name == "rgb24":
@@ -200,6 +204,7 @@ def decode_picture(data: bytes, reduce: Reduce) -> Picture:
     with open_image(io.BytesIO(whole)) as header:
         is_jpeg, one_scan = header.format != "PNG", "progressive" not in header.info
         is_plain = is_jpeg and one_scan and header.mode in ("RGB", "L")
+        cut_out = header.has_transparency_data
         matrix = SHOWN_AS.get(orientation(header))
         full_px, by = header.size if matrix is None or matrix[0] else header.size[::-1], 1
         if is_jpeg and one_scan:
@@ -213,9 +218,8 @@ def decode_picture(data: bytes, reduce: Reduce) -> Picture:
         raise ImageError("damaged: data remain behind its last block")
     # PyAV does not know all that FFmpeg says of an image with EXIF, and then tells nothing of it.
     shown_alike = whole if is_plain and matrix is None else None
-    return Picture(
-        _rgb(frame, matrix), full_px if by > 1 else None, shown_alike and with_tables(shown_alike)
-    )
+    image = _rgb(frame, matrix, cut_out=cut_out)
+    return Picture(image, full_px if by > 1 else None, shown_alike and with_tables(shown_alike))
 
 
 def with_tables(jpeg: bytes) -> bytes:

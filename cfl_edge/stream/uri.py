@@ -185,7 +185,7 @@ def parse_uri(uri: str) -> StreamUri:
         return _network(f"{scheme}:{after}")
     rest = after.removeprefix("//")
     if kind == "file":
-        return _path(unquote(rest.removeprefix("localhost/")))
+        return _path(unquote(rest.removeprefix("localhost" * rest.startswith("localhost/"))))
     parsed = _with_query(kind, rest, uri)
     if kind == "camera" and not parsed.target.startswith("/"):
         raise UsageError(

@@ -250,10 +250,11 @@ def balanced(name: str, images: int | None, labels: Tensor, seed: int = FIXED_SE
     present = int(labels.bincount().count_nonzero())
     if not present <= images <= len(labels):
         nearest = present if images < present else len(labels)
+        option = f"--{name.replace('_', '-')}"
         raise UsageError(
-            f"{name} is {images}, expected {present} (one of each class) to {len(labels)} "
+            f"{option} is {images}, expected {present} (one of each class) to {len(labels)} "
             "(all there are)",
-            hint=f"{name} {nearest}",
+            hint=f"{option} {nearest}",
         )
     # The classes take turns in the order in which they are mixed, so one of them is not favoured.
     turns = _turn_in_class(labels, seed)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image as Pillow
 
-from cfl_edge.errors import DataError, StreamError
+from cfl_edge.errors import DataError, StreamError, quoted
 from cfl_edge.frame.preprocess import cut
 from cfl_edge.frame.region import WHOLE_FRAME
 from cfl_edge.lab.data.dataset import Dataset, numbered_objects
@@ -64,7 +64,7 @@ def read_folder(folder: Path, *, image_px: int | None, on_notice: Notice) -> Dat
     tested = np.array(is_test)[readable]
     labels = np.array(names, dtype=object)[readable]
     if tested.all():
-        raise DataError(f"{train} has no image that can be read", hint=f"ls {train}")
+        raise DataError(f"{train} has no image that can be read", hint=f"ls {quoted(train)}")
     class_names = sorted(set(labels[~tested]), key=natural_key)
     number = {name: place for place, name in enumerate(class_names)}
     lacking = sorted(set(labels[tested]) - set(class_names), key=natural_key)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfl_edge.errors import DataError
+from cfl_edge.errors import DataError, quoted
 from cfl_edge.lab.data.dataset import Dataset, hold_out
 from cfl_edge.lab.data.folder import read_folder
 from cfl_edge.lab.data.npz import read_npz
@@ -101,7 +101,7 @@ def open_dataset(
         )
     else:
         raise DataError(
-            f"There is no data set {source}, expected {_EXPECTED}", hint=f"ls -d {source}"
+            f"There is no data set {source}, expected {_EXPECTED}", hint=f"ls -d {quoted(source)}"
         )
     if dataset.classes < 2:
         raise DataError(
@@ -166,7 +166,7 @@ def _torchvision(name: str, root: Path, on_notice: Notice) -> Dataset:
     except (ValueError, AssertionError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise DataError(
             f"{name} in {root} is damaged: {error or type(error).__name__}",
-            hint=f"mv {root} {root}.old, and again",
+            hint=f"mv {quoted(root)} {quoted(f'{root}.old')}  # it is then downloaded again",
         ) from error
     is_cifar100 = name == "cifar100"
     return Dataset(

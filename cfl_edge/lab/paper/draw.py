@@ -10,7 +10,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 
-from cfl_edge.errors import DataError, ModelDamagedError, require
+from cfl_edge.errors import DataError, ModelDamagedError, quoted, require
 from cfl_edge.lab import canvas
 from cfl_edge.lab.data.dataset import fingerprint
 from cfl_edge.lab.paper.figures.attention import check_attention, draw_attention
@@ -162,5 +162,5 @@ def _load(trainer: Trainer, path: Path) -> None:
         reason = " ".join(str(error).split())
         raise ModelDamagedError(
             f"{path} cannot be read: {reason}",
-            hint=f"rm -r {path.parent}, and the run is trained again",
+            hint=f"rm -r {quoted(path.parent)}  # the run is then trained again",
         ) from error

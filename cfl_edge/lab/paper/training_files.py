@@ -14,6 +14,7 @@ result.json               the run and its result
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import asdict
@@ -139,7 +140,8 @@ def load_checkpoint(folder: Path, trainer: Trainer) -> bool:
             torch.cuda.set_rng_state(tensors["random.cuda"].cpu())
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ModelDamagedError(
-            f"{path} is damaged: {error}", hint=f"rm {path}, and the run starts from its beginning"
+            f"{path} is damaged: {error}",
+            hint=f"rm {quoted(path)}  # the run then starts from its beginning",
         ) from error
     return True
 
@@ -191,10 +193,14 @@ def append_result(out: Path, result: RunResult) -> None:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out / RESULTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            file.write((result.to_json() + "\n").encode())
-            os.fsync(file.fileno())
+        descriptor = os.open(out / RESULTS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            size = os.fstat(descriptor).st_size
+            is_cut_off = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            line = ("\n" * is_cut_off + result.to_json() + "\n").encode()
+            if file.write(line) != len(line):  # a full disk may take a part of it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
     except OSError as error:
         raise write_error(error, out / RESULTS, intact="The run's own folder has it.") from error
 

@@ -91,7 +91,8 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         self._readout = Readout(sum(inputs.channels) + 1, self.device)
         self._distance: DistanceRows | None = None
         self.duplicates = NearDuplicates()
-        self.kept_back = KeptBack(shape, sum(inputs.channels))  # empty without a backbone
+        # Empty without a backbone.
+        self.kept_back = KeptBack(shape, sum(inputs.channels), self.device)
         self._since_refresh = 0
         self._early = False  # a class has reached one of `EARLY_FRAMES` since
         self._recalibration: Recalibration | None = None  # under way; no step is taken meanwhile

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from pathlib import Path
@@ -17,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cfl_edge.errors import quoted
+from cfl_edge.onnx.child import PYTHON, child_environment
 from cfl_edge.onnx.metadata import INT8_FILE, LABELS_FILE, MODEL_FILE
 from cfl_edge.web.app import answer
 from cfl_edge.web.long_answer import LongAnswer
@@ -100,7 +100,8 @@ class Downloads:
         command = ["export", str(self._folder.parent), "-o", folder, "--int8", "--json"]
         with TemporaryFile() as out, TemporaryFile() as errors:
             process = await asyncio.create_subprocess_exec(
-                *[*NICE, sys.executable, "-m", "cfl_edge", *command],
+                *[*NICE, *PYTHON, "cfl_edge", *command],
+                env=child_environment(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=errors,

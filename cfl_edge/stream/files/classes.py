@@ -107,9 +107,9 @@ def _parts_error(listing: Listing, parts: dict[str, str], deep: dict[str, str]) 
     measure = deep.get("test") or deep.get("validation")
     hint = "one subfolder per class in each of them"
     if learn is not None:
-        hint = f"--stream {printable(learn)} to learn"
+        hint = f"--stream {quoted(printable(learn))} to learn"
         if measure is not None and measure != learn:
-            hint += f", --data {printable(measure)} to evaluate"
+            hint += f", --data {quoted(printable(measure))} to evaluate"
     named = " and ".join(map(printable, parts.values()))
     return DataError(
         f"{listing.path} holds {named}, parts of a data set, expected one subfolder per class",

@@ -174,7 +174,7 @@ class Video(Recording):
         if count == 0:
             raise StreamFormatError(
                 f"{self.uri} has no frame that can be decoded",
-                hint=f"look at it with: ffprobe {self.uri}",
+                hint=f"look at it with: ffprobe {quoted(self.uri)}",
             )
 
 

@@ -160,14 +160,14 @@ def read_picture(path: str | os.PathLike[str], reduce: Reduce) -> Picture:
     instead of 158 (x86).
     """
     with open_image(path) as image:
-        full_px = image.size
-        if image.format == "JPEG" and reduce is not keep_whole:
+        full_px: tuple[int, int] | None = None
+        if image.format == "JPEG" and reduce is not keep_whole:  # no other is shrunk
             matrix = SHOWN_AS.get(orientation(image))
-            full_px = full_px if matrix is None or matrix[0] else full_px[::-1]
+            full_px = image.size if matrix is None or matrix[0] else image.size[::-1]
             by = reduce(full_px)
             image.draft(None, (image.width // by, image.height // by))
         pixels = to_rgb(ImageOps.exif_transpose(image))
-        is_whole = pixels.shape[:2] == full_px[::-1] or reduce is keep_whole
+        is_whole = full_px is None or pixels.shape[:2] == full_px[::-1]
         return Picture(pixels, None if is_whole else full_px)
 
 

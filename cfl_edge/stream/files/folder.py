@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.defaults import Order
-from cfl_edge.errors import StreamError, StreamFormatError
+from cfl_edge.errors import StreamError, StreamFormatError, quoted
 from cfl_edge.frame.frame import Frame, Picture
 from cfl_edge.frame.region import Reduce
 from cfl_edge.notices import Notice, counted, log_notice
@@ -131,11 +131,12 @@ class Folder(Recording):
         Raises:
             StreamFormatError: Not one file can be read.
         """
-        count, first = 0, ""
+        count, first, first_path = 0, "", ""
 
         def note(skipped: Skipped) -> None:
-            nonlocal first
+            nonlocal first, first_path
             first = first or f"{skipped.name}: {skipped.reason}"
+            first_path = first_path or skipped.name
             skip(skipped)
 
         rng = np.random.default_rng([self._options.seed, epoch])
@@ -153,7 +154,7 @@ class Folder(Recording):
             files = counted(len(self._names), "file")
             raise StreamFormatError(
                 f"{self.uri}: not one of {files} can be read; the first, {first}",
-                hint=f"file {first.partition(':')[0]}",
+                hint=f"file {quoted(first_path)}",
             )
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cfl_edge.errors import StreamFormatError
+from cfl_edge.errors import StreamFormatError, quoted
 from cfl_edge.notices import Notice, counted, log_notice
 from cfl_edge.stream.files.content import CLIP_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES, kind_of
 from cfl_edge.stream.files.walk import WILDCARD, match, missing_error, root_of, walk
@@ -98,7 +98,7 @@ def list_files(path: str, on_notice: Notice = log_notice) -> Listing:
         raise StreamFormatError(
             f"{path} holds no image, expected jpg, png and the like in one subfolder per class"
             + (f"; {left_out}" if left_out else ""),
-            hint=f"find {listing.root or '.'} -type f | head",
+            hint=f"find {quoted(listing.root or '.')} -type f | head",
         )
     if left_out:
         on_notice(f"{printable(path)}: {left_out}")

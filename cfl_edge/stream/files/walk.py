@@ -144,7 +144,7 @@ def missing_error(path: str) -> StreamNotFoundError:
     parent = os.path.dirname(path.rstrip("/"))
     while parent and not os.path.isdir(parent):
         parent = os.path.dirname(parent)
-    return StreamNotFoundError(f"{path}: {what}", hint=f"ls {parent or '.'}")
+    return StreamNotFoundError(f"{path}: {what}", hint=f"ls {quoted(parent or '.')}")
 
 
 def _folder_error(folder: str, error: OSError) -> StreamError:

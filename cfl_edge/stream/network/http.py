@@ -62,10 +62,21 @@ class HttpClient:
                 certificate that cannot be trusted.
             StreamError: It does not answer, or with an error.
         """
+        with stream_errors(self.shown):  # a camera may lead to what is no address
+            response = self._final(url, headers or {})
+        if not 200 <= (status := response.status) < 300:
+            response.close()
+            code = STATUS_CODES.get(status, errno.EPROTO)
+            code = FfmpegCode.HTTP_SERVER_ERROR if status >= 500 else code
+            raise network_error(self.shown, code, f"HTTP status {status}")
+        return response
+
+    def _final(self, url: str | None, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        """Return the first answer that leads nowhere else and asks for no login."""
         url = self.url if url is None else self._allowed(url)
         asked = False
         for _ in range(MOST_REDIRECTS + 2):
-            response = self.exchange(url, headers or {})
+            response = self.exchange(url, headers)
             location = response.headers.get("Location")
             if response.status in REDIRECTS and location:
                 response.close()
@@ -77,11 +88,6 @@ class HttpClient:
                     break
             else:
                 break
-        if not 200 <= (status := response.status) < 300:
-            response.close()
-            code = STATUS_CODES.get(status, errno.EPROTO)
-            code = FfmpegCode.HTTP_SERVER_ERROR if status >= 500 else code
-            raise network_error(self.shown, code, f"HTTP status {status}")
         return response
 
     def _is_home(self, url: str) -> bool:
@@ -188,7 +194,7 @@ def _transport_error(shown: str, error: Exception) -> StreamError:
         )
     if isinstance(error, TimeoutError):
         return network_error(shown, errno.ETIMEDOUT, "")
-    if isinstance(error, http.client.HTTPException) and not isinstance(error, ConnectionError):
+    if not isinstance(error, OSError):  # of HTTP, or an address that is none
         return network_error(shown, FfmpegCode.INVALIDDATA, "")
     code = getattr(error, "errno", None) or errno.ECONNRESET
     is_tls = isinstance(error, ssl.SSLError)

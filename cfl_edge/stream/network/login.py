@@ -56,8 +56,8 @@ class Login:
             return False
         for challenge in challenges:
             scheme, _, fields = challenge.partition(" ")
-            if scheme.lower() == "digest":
-                self._challenge = parse_keqv_list(parse_http_list(fields))
+            if scheme.lower() == "digest" and (asked := _readable(fields)) is not None:
+                self._challenge = asked
                 return True
             self._basic = self._basic or scheme.lower() == "basic"
         return self._basic
@@ -79,3 +79,16 @@ class Login:
             pair = f"{self._user}:{self._password}".encode()
             return f"Basic {base64.b64encode(pair).decode()}"
         return None
+
+
+def _readable(fields: str) -> dict[str, str] | None:
+    """Return a Digest challenge that can be answered; None for any other."""
+    try:
+        asked = parse_keqv_list(parse_http_list(fields))
+    except ValueError:
+        return None
+    asked["algorithm"] = asked.get("algorithm", "MD5").upper()
+    kinds = [kind.strip() for kind in asked.get("qop", "auth").split(",")]
+    if asked["algorithm"] not in ("MD5", "SHA") or "auth" not in kinds:
+        return None
+    return asked | ({"qop": "auth"} if "qop" in asked else {})

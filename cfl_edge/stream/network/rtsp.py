@@ -46,6 +46,6 @@ def check_rtsp(url: str, timeout_s: float, *, insecure: bool, follow: bool) -> N
                 answers.read(int(headers.get("Content-Length", 0)))
                 if not login.learn(headers.get_all("WWW-Authenticate", [])):
                     break
-    target = headers.get("Location", "")
-    if code in REDIRECTS and not follow and urlsplit(target).hostname != parts.hostname:
-        raise foreign_error(shown, target)
+        target = headers.get("Location", "")
+        if code in REDIRECTS and not follow and urlsplit(target).hostname != parts.hostname:
+            raise foreign_error(shown, target)

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import av
 
-from cfl_edge.errors import StreamError, StreamFormatError
+from cfl_edge.errors import StreamError, StreamFormatError, quoted
 from cfl_edge.frame.frame import Picture
 from cfl_edge.frame.region import Reduce
 from cfl_edge.stream.decode import LARGEST_PX, decode_picture, rgb
@@ -134,7 +134,9 @@ class VideoCapture(Capture):
         self._decoded = False
         if not container.streams.video:
             container.close()
-            raise StreamFormatError(f"{shown} sends no video", hint=f"look at it: ffprobe {shown}")
+            raise StreamFormatError(
+                f"{shown} sends no video", hint=f"look at it: ffprobe {quoted(shown)}"
+            )
         self._packets, self._came_s = container.demux(), time.monotonic()
         stream = container.streams.video[0]
         context = stream.codec_context

@@ -85,18 +85,24 @@ def stream_errors() -> Iterator[None]:
         raise ERRORS.get(type(error), StreamError)(error.problem, hint=error.hint) from None
 
 
-def silent_error(uri: str, timeout_s: float, came: str) -> StreamError:
+def silent_error(
+    uri: str,
+    timeout_s: float,
+    came: str,
+    hint: str = "check the baud rate (?baud=115200) and the protocol (?proto=jpeg)",
+) -> StreamError:
     """Return the error for a board that sends no image.
 
     Args:
         uri: Address of the stream.
         timeout_s: How long no image came, in seconds.
         came: What came instead; "" for nothing at all.
+        hint: What to do where something else came.
     """
     if came:
         return StreamFormatError(
             f"{uri} sent no image for {timeout_s:g} s, but {came}",
-            hint="check the baud rate (?baud=115200) and the protocol (?proto=jpeg)",
+            hint=hint,
         )
     return StreamLostError(
         f"{uri} sent nothing for {timeout_s:g} s",

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any, Self, final
 
 from cfl_edge.errors import SessionError
 from cfl_edge.loop.metrics import status_bytes
+from cfl_edge.onnx.child import PYTHON, child_environment
 
 START_S = 120.0  # a small board loads torch for half a minute
 END_S = 60.0  # for its last save
@@ -54,7 +54,7 @@ class TeachProcess:
             "--model": str(folder / "model"),
         }
         words = [word for option in options.items() for word in option]
-        self._command = [sys.executable, "-m", "cfl_edge", "teach", "--no-export", *words]
+        self._command = [*PYTHON, "cfl_edge", "teach", "--no-export", *words]
         self.address = ""
 
     def __enter__(self) -> Self:
@@ -65,6 +65,7 @@ class TeachProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
+                env=child_environment(),
                 start_new_session=True,  # a Ctrl-C here is ours to deal with
             )
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cfl_edge.errors import DataError, UsageError
+from cfl_edge.errors import DataError, UsageError, quoted
 from cfl_edge.lab.bench.streams.options import StreamSettings
 from cfl_edge.lab.bench.streams.protocols import (
     Integers,
@@ -70,7 +70,7 @@ def read_data(settings: StreamSettings, image_px: int, on_notice: Notice) -> Dat
         raise DataError(
             f"{settings.data} does not tell objects apart, expected every image of a folder in "
             "CLASS/OBJECT/, or a file .npz with an array object_train, for --protocol instances",
-            hint=f"--protocol class-incremental, or find {settings.data} -type f | head",
+            hint=f"--protocol class-incremental, or find {quoted(settings.data)} -type f | head",
         )
     return dataset
 

@@ -86,7 +86,10 @@ export async function jpegOf(source) {
   const scale = Math.min(1, LONGEST_PX / Math.max(width, height));
   const side = (px) => Math.max(1, Math.round(px * scale));
   const canvas = make("canvas", { width: side(width), height: side(height) });
-  canvas.getContext("2d").drawImage(source, 0, 0, canvas.width, canvas.height);
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white"; // shows through what is cut out
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(source, 0, 0, canvas.width, canvas.height);
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
 }
 
