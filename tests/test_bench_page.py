@@ -179,7 +179,7 @@ def program(tmp_path, monkeypatch, script):
     file = tmp_path / "program"
     file.write_text(f"#!/bin/sh\n{script}\n")
     file.chmod(0o755)
-    monkeypatch.setattr(server.sys, "executable", str(file))
+    monkeypatch.setattr(server, "PYTHON", (str(file), "-P", "-m"))
     return TeachProcess(tmp_path, 5.0, 20.0, lambda: None)
 
 

@@ -84,7 +84,7 @@ def quantised_by(monkeypatch, script):
 def test_int8_is_written_by_a_process_of_its_own(session, monkeypatch):
     folder = session.onnx.parent
     folder.mkdir()
-    script = f"echo $3 $4 $5 $6 $7 > {folder}/model-int8.onnx; echo; echo '{json.dumps(INT8)}'"
+    script = f"echo $4 $5 $6 $7 $8 > {folder}/model-int8.onnx; echo; echo '{json.dumps(INT8)}'"
     quantised_by(monkeypatch, script)
     assert ask(session, "/api/v1/model-int8.onnx")[0] == 404
     code, answer = do(session, "export_int8")

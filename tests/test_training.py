@@ -176,7 +176,7 @@ def test_a_damaged_checkpoint_is_named(dataset, tmp_path):
     save_checkpoint(tmp_path, trainer)
     content = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(content[: len(content) // 2])
-    with pytest.raises(ModelDamagedError, match="the run starts from its beginning"):
+    with pytest.raises(ModelDamagedError, match="the run then starts from its beginning"):
         train(plan, tmp_path, Told())
 
 

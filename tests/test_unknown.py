@@ -8,10 +8,10 @@ from unknown_samples import brute_force, gaussian, new_learner, novelty, picture
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import relative_distance
+from cfl_edge.core.factor import shrinkage
 from cfl_edge.defaults import NEVER_NEAREST
 from cfl_edge.frame.prediction import auroc, false_positive_rate
 from cfl_edge.lab.learners.offered import MEASURED
-from cfl_edge.learner.algorithms.slda import SHRINKAGE
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.learner.novelty_calibration import (
     KNOWN,
@@ -75,7 +75,9 @@ def test_distances_of_the_algorithms_with_a_covariance_against_brute_force():
     within = s.triangle().dense().double() / float(s.counts.sum())
     channels = len(within)
     scale = float(within.trace()) / channels
-    alpha = SHRINKAGE
+    alpha = shrinkage(
+        float(within.trace()), float(within.square().sum()), channels, float(s.counts.sum())
+    )
     within = within * (1 - alpha) + alpha * scale * torch.eye(channels)
     expected = brute_force(algorithm.reading.read(encoded), s.means, within)
     np.testing.assert_allclose(learner.distances(encoded), expected, rtol=1e-3, atol=0.05)

@@ -22,15 +22,13 @@ from cfl_edge.learner.algorithms.frozen import HeldOut, centred
 from cfl_edge.learner.algorithms.solved import SolvedAlgorithm
 from cfl_edge.learner.state import Rows
 
-SHRINKAGE = 1e-2
-"""Share of the mean variance in every direction: steady with few samples and 1280 channels."""
 # Makes the probabilities as sure as they are right, and changes no prediction: the log likelihoods
 # of so many channels, with a covariance from few samples, are too sure of themselves. Least cross
 # entropy on 4,000 CIFAR-10 images; with 1,000 of them, fewer than channels, 0.01 would be right.
 TEMPERATURE = 0.1
 
 
-def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE) -> Tensor:
+def discriminant_rows(statistics: ClassStatistics, shrinkage: float | None = None) -> Tensor:
     """Return the rows of linear discriminant analysis, all classes equally likely.
 
     Row z is (Sigma^-1 mu_z, -1/2 mu_z^T Sigma^-1 mu_z), with Sigma = (1 - shrinkage) S + shrinkage
@@ -40,7 +38,8 @@ def discriminant_rows(statistics: ClassStatistics, shrinkage: float = SHRINKAGE)
 
     Args:
         statistics: Of Z classes.
-        shrinkage: 0 to 1. More of it stands fewer samples, 1 is the nearest mean.
+        shrinkage: 0 to 1; None chooses it by the samples, as for `cfl`. The paper has 1e-4, with
+            which more samples may be worse (DECISIONS.md, "Shrinkage").
 
     Returns:
         (Z, C + 1)
@@ -94,7 +93,7 @@ class StreamingDiscriminant(Linear, HeldOut, SolvedAlgorithm):
 
     def held_out(self, x: Tensor, targets: Tensor, copies: Tensor) -> Tensor:
         """Return the relative Mahalanobis distances by all other samples, (N,)."""
-        factor = Factor(self.statistics, SHRINKAGE).finish()
+        factor = Factor(self.statistics).finish()
         return held_out_distances(factor, self.statistics, x, targets, copies)
 
     def follow(self) -> None:
