@@ -31,8 +31,9 @@ def test_a_learner_that_has_diverged_is_not_saved_over_a_good_one(tmp_path):
     assert Learner.load(tmp_path / "m").classes == ["above"]
 
 
-def test_statistics_that_are_not_finite_end_a_save_in_one_sentence(tmp_path):
-    learner = ALGORITHM_LEARNERS["slda"]()
+@pytest.mark.parametrize("name", ["slda", "joint"])
+def test_statistics_that_are_not_finite_end_a_save_in_one_sentence(tmp_path, name):
+    learner = ALGORITHM_LEARNERS[name]()
     learner_checks.teach(learner)
     learner.save(tmp_path / "m")
     before = contents(tmp_path / "m")

@@ -55,6 +55,13 @@ def shrinkage(trace: float, square_sum: float, channels: int, samples: float) ->
     return math.sqrt(min(1.0, numerator / denominator))
 
 
+def _diverged(why: str) -> ModelError:
+    return ModelError(
+        f"learning has diverged, the covariance of its features is not usable: {why}",
+        hint=DIVERGED_HINT,
+    )
+
+
 class Factor:
     """The Cholesky factor of a shrunk within-class covariance, of one moment.
 
@@ -105,15 +112,14 @@ class Factor:
         Raises:
             ModelError: The statistics are not finite: learning has diverged.
         """
+        if not math.isfinite(self._scale):
+            raise _diverged("it is not finite")
         if self._matrix is None:
             return
         try:
             yield from self._matrix.factor_slices()
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-            raise ModelError(
-                f"learning has diverged, the covariance of its features is not usable: {error}",
-                hint=DIVERGED_HINT,
-            ) from error
+            raise _diverged(str(error)) from error
         # With Sigma = (1 - a) S + a s I, trace(Sigma^-1 S) is (C - a s trace(Sigma^-1)) / (1 - a).
         # The trace is an estimate for few rows as well, or a merged model, which has none, would
         # differ.
