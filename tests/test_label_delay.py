@@ -112,6 +112,18 @@ def filled(count=5, **limits):
     return ring
 
 
+def test_time_goes_on_with_frames_that_are_not_kept():
+    ring = FrameRing(2.0, RingLimits(seconds=9))
+    for index in range(2):
+        assert ring.add(Kept(index, None, 1), float(index)) == ([], [])
+    assert ring.pass_time(1.9) == []
+    assert [kept.index for kept in ring.pass_time(2.5)] == [0]
+    due, _ = ring.add(Kept(7, None, 1), 2.9)
+    assert due == []  # frame 1 is 1.9 s old, and not as many frames
+    assert [kept.index for kept in ring.pass_time(3.0)] == [1]
+    assert ring.frames == 3
+
+
 def test_a_past_frame_is_labelled_once():
     ring = filled()
     kept = ring.claim("mug", frame=3)

@@ -276,6 +276,16 @@ def test_who_names_the_frame_that_was_withheld_is_believed(teaching, label):
     assert (teaching.learned, teaching.withheld) == (1, 1)
 
 
+def test_a_label_that_came_with_its_frame_is_learned_although_the_next_are_not_looked_at(teaching):
+    teaching._ring = open_ring(FrameLabels.of_stream(), delay_s=2.0)
+    teach(teaching, "above")
+    assert teaching.learned == 0  # its label is late
+    for second in (1, 2):
+        passed = Frame(level(0), timestamp_s=float(second), index=second)
+        teaching.pass_over(passed, None, lambda: None)
+    assert teaching.learned == 1
+
+
 def teach_unlabelled(teaching, **how):
     number = teaching.accuracy.count
     teach(teaching, None, **how)
