@@ -142,21 +142,30 @@ def test_a_requirement_without_its_recall_keeps_its_class(text) -> None:
     assert caught.value.hint == "--require mug=0.99"
 
 
+PATH = r"[\w.]*(folder|model|path|out|place|root|shared|uri|data|parent|target)\b( / .*)?"
+IN_TEXT = r"cfl-edge [a-z][^;,]*$"
+# A hint may be a command of the shell, or an option.
+IN_HINT = rf"{IN_TEXT}|(^| )(ls|file|find|rm|mv|mkdir|df|ffprobe|--[a-z]+)( -\w+)* $"
+
+
 def bare_paths() -> Iterator[str]:
     """Yield what is filled into a command as it is, though a path may have spaces."""
     for path in sorted(PACKAGE.rglob("*.py")):
         source = path.read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(source)):
-            before = ""
+        tree = ast.parse(source)
+        words = [node for node in ast.walk(tree) if isinstance(node, ast.keyword)]
+        hints = {one for node in words if node.arg == "hint" for one in ast.walk(node.value)}
+        for node in ast.walk(tree):
+            before, command = "", IN_HINT if node in hints else IN_TEXT
             for part in node.values if isinstance(node, ast.JoinedStr) else ():
                 if isinstance(part, ast.Constant):
                     before += str(part.value)
                 elif isinstance(part, ast.FormattedValue):
                     filled = ast.unparse(part.value)
-                    is_path = re.fullmatch(r"[\w.]*(folder|model|path|out|place)\b( / .*)?", filled)
+                    is_path = re.fullmatch(PATH, filled)
                     made = rf"^.*\b{re.escape(filled)}\b.*= .*(shlex\.|quoted\()"
                     is_quoted = re.search(made, source, re.MULTILINE)
-                    if is_path and not is_quoted and re.search(r"cfl-edge [a-z][^;,]*$", before):
+                    if is_path and not is_quoted and re.search(command, before):
                         yield f"{path.relative_to(PACKAGE)}:{node.lineno}: {filled}"
                     before += "1"
 

@@ -291,9 +291,10 @@ def add_up(
         try:
             found = read_again(Store(place, on_notice=notice).load(), str(place))
             if is_board(name) and found.manifest[KEY]["board"] != name:
+                right = found.manifest[KEY]["board"]
                 raise DataError(
-                    f"{place} holds the report of {found.manifest[KEY]['board']}",
-                    hint=f"mv {place} {shared / found.manifest[KEY]['board']}",
+                    f"{place} holds the report of {right}",
+                    hint=f"mv {quoted(place)} {quoted(shared / right)}",
                 )
             require_same_plan(own, found)
             require_other_boards(found, counted)
