@@ -250,7 +250,8 @@ def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, algorithm):
     if algorithm in ("cfl", "slda", "ncm"):
         assert any("means" in name for name in there)
 
-    notices = []
+    notices, view = [], tmp_path / "m" / "view.jpg"
+    view.write_bytes(b"a whole frame")
     counts = remove(FolderModel(tmp_path / "m"), "secret", on_notice=notices.append)
     after = folder_bytes(tmp_path / "m")
     assert [name for name in there if needles[name] in after] == []
@@ -265,6 +266,7 @@ def test_nothing_of_a_removed_class_is_in_any_file(tmp_path, algorithm):
     gone = "gone: classifier weights, statistics, replayed samples and images of 'secret'"
     assert notices[1].startswith(gone)
     assert notices[2] == f"stays: {declaration(algorithm).what_stays}"
+    assert notices[3].endswith(f": rm {view}")
 
 
 @pytest.mark.parametrize("algorithm", ["ncm", "imprint", "knn"])

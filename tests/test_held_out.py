@@ -9,6 +9,7 @@ from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import relative_distance
 from cfl_edge.core.factor import Factor
 from cfl_edge.core.held_out import held_out_distances
+from cfl_edge.errors import ModelError
 from cfl_edge.learner.novelty_calibration import (
     KNOWN,
     KnownSamples,
@@ -152,3 +153,12 @@ def test_as_many_known_samples_are_refused_as_asked_in_any_order(classes, frames
             calibration.scores(distance(x[train])) > 0.95
         ).mean() < 0.02  # learned ones are near
     assert 0.03 < np.mean(refused) < 0.08
+
+
+def test_a_factor_of_no_class_is_a_factor_and_one_of_numbers_that_are_none_says_so():
+    statistics = ClassStatistics(5)
+    assert Factor(statistics).finish().solve(statistics.means).shape == (0, 5)
+    statistics = ClassStatistics(5, classes=2)
+    statistics.update(torch.full((4, 5), torch.nan), torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(ModelError, match="learning has diverged"):
+        Factor(statistics).finish()

@@ -88,7 +88,9 @@ class Factor:
         self._dtype = solving_dtype(self._device)
         self._scale = scatter.trace() / self.samples / channels
         if self._scale <= 0:  # not two samples of any class yet: the nearest mean
-            self._scale = max(float(statistics.means.square().mean()), SMALLEST)
+            self._scale = SMALLEST
+            if len(statistics.means):
+                self._scale = max(float(statistics.means.square().mean()), SMALLEST)
             alpha = 1.0
         if alpha is None:
             squares = scatter.square_sum() / self.samples**2

@@ -16,7 +16,7 @@ from cfl_edge.learners import declaration
 from cfl_edge.model import class_table
 from cfl_edge.model.changing import OpenModel
 from cfl_edge.model.class_table import Change
-from cfl_edge.model.store import BOARDS, Saved
+from cfl_edge.model.store import BOARDS, VIEW_FILE, Saved
 from cfl_edge.model.tensors import network_digest
 from cfl_edge.notices import Notice, log_notice
 
@@ -230,6 +230,8 @@ def remove(
             "older checkpoints"
         )
         on_notice(f"stays: {declaration(algorithm).what_stays}")
+        if (view := folder / VIEW_FILE).exists():
+            on_notice(f"stays: {VIEW_FILE}, a frame of the last start: rm {quoted(view)}")
     else:
         on_notice(f"gone: {name!r} and older checkpoints; no frame of it was learned")
     if (folder / BOARDS).exists():
