@@ -137,12 +137,12 @@ class FrameRing(Generic[T]):
         Returns:
             Those that are due, and those that were dropped before they were due; oldest first.
         """
-        self._go_on(timestamp_s)
+        due, early = self.pass_time(timestamp_s), []
         kept.time_s = self._now_s
         self._kept.append(kept)
         self._waiting.append(kept)
         self.size_bytes += kept.size_bytes
-        due, early = self._due(), []
+        due += self.pass_time(timestamp_s)  # itself, without a delay
         while self._is_over():
             oldest = self._kept.popleft()
             self.size_bytes -= oldest.size_bytes
@@ -152,15 +152,9 @@ class FrameRing(Generic[T]):
 
     def pass_time(self, timestamp_s: float) -> list[Kept[T]]:
         """Take note of the time of a frame that is not added; return those that are due."""
-        self._go_on(timestamp_s)
-        return self._due()
-
-    def _go_on(self, timestamp_s: float) -> None:
         if self._last_s is not None:
             self._now_s += max(0.0, timestamp_s - self._last_s)
         self._last_s = timestamp_s
-
-    def _due(self) -> list[Kept[T]]:
         due = []
         while self._waiting and self._now_s - self._waiting[0].time_s >= self.delay_s:
             due.append(self._waiting.popleft())
