@@ -187,7 +187,7 @@ def test_a_full_disk_costs_the_oldest_first(small_disk, notices):
 
 # ------------------------------------------------------------------------------------------- kill
 
-SAVING = """
+SAVING = r"""
 import os, sys
 from itertools import count
 from pathlib import Path
@@ -207,7 +207,7 @@ for value in count(first + 1):
         {"value": value},
         {"state": {"a": np.full(50_000, value)}, "replay": {"b": np.full(20_000, value // 4)}},
     )
-    print(value, flush=True)
+    os.write(1, b"%d\n" % value)  # whole or not at all, where print may be killed before the "\n"
 """
 
 
