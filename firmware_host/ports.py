@@ -101,6 +101,10 @@ def list_ports(lister: Lister | None = None) -> list[Port]:
         from serial.tools.list_ports import comports
 
         lister = comports
+    try:
+        found = list(lister())
+    except (OSError, TypeError, ValueError):  # one went away while pyserial looked at it
+        found = []
     ports = [
         Port(
             device=info.device,
@@ -109,7 +113,7 @@ def list_ports(lister: Lister | None = None) -> list[Port]:
             pid=info.pid,
             serial_number=_printable(info.serial_number) if info.serial_number else None,
         )
-        for info in lister()
+        for info in found
     ]
     return sorted(ports, key=lambda port: (not port.vendor, not port.usb, _natural(port.device)))
 

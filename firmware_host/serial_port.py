@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import termios
 from typing import NoReturn, Protocol, final
 
 import serial
@@ -76,7 +77,7 @@ class SerialPort:
             self._port.timeout, self._port.write_timeout = 0, WRITE_TIMEOUT_S
             self._port.dtr = self._port.rts = False
             self._port.open()
-        except (OSError, ValueError, OverflowError) as error:
+        except (OSError, ValueError, OverflowError, termios.error) as error:
             fault = _number(error), str(error)
         if fault is not None:  # raised out here: pyserial's words are no use as context
             raise open_error(device, baud, *fault)

@@ -54,6 +54,20 @@ def test_a_board_counts_once_and_its_newest_report_alone(hall, kitchen, shared):
     assert not (kitchen / "fleet" / "others").exists()
 
 
+def test_a_share_that_is_not_mounted_takes_nothing_away(hall, kitchen, shared):
+    sync(hall, shared)
+    sync(kitchen, shared)
+    before = contents(kitchen)
+    shared.rename(shared.parent / "elsewhere")
+    shared.mkdir()  # what is left of it: the mount point
+    result = cfl_edge("fleet", "sync", shared, "--model", kitchen, "--board", "kitchen")
+    assert_error(result, 4, "is empty, expected the reports of other boards")
+    assert (contents(kitchen), list(shared.iterdir())) == (before, [])
+    shared.rmdir()
+    (shared.parent / "elsewhere").rename(shared)
+    assert sync(kitchen, shared).summary["boards"] == {"hall": 1}
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "state.safetensors"])
 def test_a_report_that_is_being_copied_is_ignored(name, hall, kitchen, shared):
     sync(hall, shared)

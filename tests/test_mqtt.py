@@ -244,6 +244,17 @@ def test_a_session_that_learns_is_shown_as_it_stands(open_camera, asked, clock):
         assert message["components"]["label"]["options"] == ["(no label)", "cup", "pen"]
 
 
+def test_a_session_at_work_is_not_asked_again_how_it_stands(open_camera, asked, clock):
+    with open_camera(learns=True) as camera:
+        for _ in range(50):
+            camera._broker.on_tick()
+            clock.now_s += 2
+        assert len(asked) == 1  # or the requests of people find no room
+        answer_status(asked)
+        camera._broker.on_tick()
+        assert len(asked) == 1
+
+
 @pytest.mark.parametrize(
     ("topic", "payload", "verb", "arguments"),
     [

@@ -52,6 +52,14 @@ def test_pyserial_is_asked_where_no_lister_is_given():
     assert all(isinstance(port, Port) for port in list_ports())
 
 
+def test_a_port_that_goes_while_it_is_looked_at_is_none():
+    def one_goes():
+        yield PICO
+        raise TypeError("int() can't convert non-string with explicit base")  # its idVendor
+
+    assert list_ports(one_goes) == []
+
+
 def test_vendor_ids_fit_sixteen_bits_and_are_sorted():
     assert list(USB_VENDORS) == sorted(USB_VENDORS)
     assert all(0 < vid < 0x10000 for vid in USB_VENDORS)

@@ -158,6 +158,25 @@ def test_a_full_disk_is_told_once_and_learning_goes_on(
     assert notices[1].startswith("published ")
 
 
+def test_what_cannot_begin_is_told_once_and_learning_goes_on(
+    learner, publisher, clock, notices, monkeypatch
+):
+    def no_thread(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        for _ in range(6):
+            publisher.after_frame()
+            clock.now_s += 31
+        (notice,) = notices
+        assert notice.endswith('start new thread"); learning goes on, next try in 60 s')
+        failed = publisher.finish()
+        assert failed.problem.endswith('start new thread"); the model itself is saved')
+    assert publisher.finish() is None
+    assert publisher.published == 1
+
+
 def test_a_last_file_that_fails_is_told_though_others_failed_before(
     learner, publisher, notices, monkeypatch
 ):

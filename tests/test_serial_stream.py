@@ -1,6 +1,7 @@
 """Boards as streams: images, buttons, answers, and what happens when the cable is pulled."""
 
 import itertools
+import termios
 import time
 from pathlib import Path
 
@@ -26,8 +27,10 @@ from cfl_edge.stream.serial.stream import (
     SOON_WAIT_S,
     PortWait,
 )
+from firmware_host.errors import PortLostError
 from firmware_host.link import open_link
 from firmware_host.protocol import Event, Format, Image
+from firmware_host.serial_port import SerialPort
 from firmware_host.simulator import Simulator
 
 
@@ -192,6 +195,16 @@ def test_text_alone_is_the_wrong_protocol():
         pytest.raises(StreamFormatError, match=r"sent no image for 0.3 s, but .*\n  try: .*jpeg"),
     ):
         open_stream(f"serial://{board.port}", StreamOptions(timeout_s=0.3))
+
+
+def test_a_port_that_goes_while_it_is_opened_is_lost(monkeypatch: pytest.MonkeyPatch):
+    def gone(*_: object) -> None:
+        raise termios.error(5, "Input/output error")  # no OSError
+
+    with Simulator([]) as board:
+        monkeypatch.setattr("termios.tcsetattr", gone)
+        with pytest.raises(PortLostError):
+            SerialPort(board.port)
 
 
 def test_ports_that_cannot_be_had():

@@ -92,12 +92,16 @@ def test_a_loop_that_tells_of_a_lost_camera_lives(manager):
         now[0] += 15.0
         tell("/dev/video0 is gone; next try in 15 s")
     assert manager.heard() == ["READY=1"] + ["WATCHDOG=1"] * 4
+    for wait_s in (1.0, 70.0):  # a notice soon after another, and then a slow try
+        now[0] += wait_s
+        tell("/dev/video0 is gone; next try in 15 s")
+    assert manager.heard() == ["WATCHDOG=1"] * 2
     now[0] += 15.0
     other = threading.Thread(target=tell, args=["label server: a request was refused"])
     other.start()
     other.join()
     assert manager.heard() == []  # another thread lives, which says nothing of the loop
-    assert len(told) == 5
+    assert len(told) == 7
 
 
 def test_a_status_is_one_line(manager):

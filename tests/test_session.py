@@ -2,6 +2,7 @@
 
 import os
 import signal
+import termios
 import threading
 import time
 from dataclasses import replace
@@ -13,7 +14,13 @@ import pytest
 from sessions import learn_stream
 from test_checkpoint import assert_same
 
-from cfl_edge.errors import DataError, ModelWriteError, StreamLostError, UsageError
+from cfl_edge.errors import (
+    DataError,
+    ModelWriteError,
+    StreamError,
+    StreamLostError,
+    UsageError,
+)
 from cfl_edge.frame.frame import Frame
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.learner.algorithms import local_contrast
@@ -190,6 +197,7 @@ def test_a_failed_save_at_the_end_is_an_error():
         (StreamLostError("camera gone", hint="plug it in"), StreamLostError, "camera gone"),
         (frame(5, "two\nlines"), DataError, "holds control characters"),
         (UsageError("port taken", hint="another port"), UsageError, "port taken"),
+        (termios.error(5, "I/O error"), StreamError, r"failed: error\(5, 'I/O error'\)"),
     ],
 )
 def test_whatever_ends_a_stream_keeps_what_it_taught(last, error, text):

@@ -35,6 +35,25 @@ def cuts(size: int) -> list[int]:
 FILES = ["manifest.json", "state.safetensors", "replay.safetensors"]
 
 
+@pytest.mark.parametrize("step", ["read_manifest", "read_tensors"])
+@pytest.mark.parametrize("keep", [(), (1,)])
+def test_saves_while_it_is_read_cost_the_reader_nothing(store, monkeypatch, step, keep):
+    """Two of them remove the checkpoint that it has begun with."""
+    do, values = getattr(checkpoint, step), iter((3, 4))
+
+    def slow(path):
+        for value in values:
+            store.save({"value": value}, groups(value), keep=keep)
+        return do(path)
+
+    for value in (1, 2):
+        store.save({"value": value}, groups(value), keep=keep)
+    monkeypatch.setattr(checkpoint, step, slow)
+    notices = []
+    assert_holds(store.folder, 4, notices)
+    assert notices == []
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_cut_file_falls_back_with_a_notice(store, tmp_path, name):
     save(store, 1)

@@ -244,6 +244,17 @@ def test_a_file_larger_than_a_day_is_written_once_and_made_up_for(clock):
     ]
 
 
+def test_a_debt_says_how_long_it_lasts(clock):
+    notices = []
+    budget = WriteBudget(4e9, "a checkpoint", "--write-gb-per-day 4", notices.append, clock=clock)
+    for _ in range(200):  # corrections are saved beyond it
+        budget.note(20_000_000)
+    assert not budget.allows()
+    assert notices[0].endswith("allows one every 14.4 min, the next in 24.2 h"), notices
+    clock.now_s += 24.3 * 3600
+    assert budget.allows()
+
+
 def test_the_loop_asks_before_a_checkpoint_and_not_at_the_end():
     learner, asked = new_learner(), []
     saves = Saves(learner)

@@ -142,6 +142,7 @@ def _sync(
     fleet = model / (GROUP_FOLDER if is_group else FLEET_FOLDER)
     with ModelLock(fleet):
         _require_same_name(fleet, shared, board)
+        _require_mounted(fleet, shared)
         others, left_out = add_up(shared, own, notice)
         sent_bytes = put_report(own, shared, notice)
         changed = keep(fleet, others.summed(own, board) if others.frames else None, notice)
@@ -168,6 +169,15 @@ def _require_same_name(fleet: Path, shared: Path, board: str) -> None:
             f"{board!r}",
             hint=f"--board {before}; to rename it, rm -r {quoted(place.folder)} "
             f"{quoted(shared / before)} first",
+        )
+
+
+def _require_mounted(fleet: Path, shared: Path) -> None:
+    """Refuse the empty mount point of a share: what the others taught would be forgotten."""
+    if (fleet / OTHERS).is_dir() and not _boards_below(shared):
+        raise ModelNotFoundError(
+            f"{shared} is empty, expected the reports of other boards that were there before",
+            hint=f"mount it; if they are gone for good, rm -r {quoted(fleet / OTHERS)}",
         )
 
 

@@ -219,7 +219,7 @@ class WatchedModel(Generic[M]):
 
 
 class _Loading(threading.Thread, Generic[M]):
-    """Loads and tries one version of the file; a hanging disk delays nothing, not even the end."""
+    """Loads and tries one version of the file, beside the loop."""
 
     def __init__(self, load: Load[M], path: Path, stamp: Stamp, image: Any) -> None:
         super().__init__(name="model-loading", daemon=True)

@@ -209,7 +209,8 @@ class Publisher:
             self._done = self._done[0], -1
 
     def _wait_for(self, writing: _Writing, then: str | None = LATER) -> None:
-        writing.join()
+        if writing.is_alive():
+            writing.join()
         self._note(writing, then)
 
     def _failure(self, error: Exception) -> str:
@@ -231,10 +232,12 @@ class Publisher:
     def _begin(self) -> _Writing:
         from cfl_edge.learner.export import snapshot_learner
 
-        snapshot = snapshot_learner(self._learner, self._backbone, images=1)
-        self._writing = _Writing(snapshot, self._path, self._state())
-        self._writing.start()
-        return self._writing
+        self._writing = writing = _Writing(self._path, self._state())
+        try:
+            writing.begin(snapshot_learner(self._learner, self._backbone, images=1))
+        except Exception as error:  # not all is finite, or no thread is left: learning goes on
+            writing.error = error
+        return writing
 
     def _note(self, writing: _Writing, then: str | None = LATER) -> None:
         self._writing = None
@@ -257,11 +260,15 @@ class Publisher:
 
 
 class _Writing(threading.Thread):
-    def __init__(self, snapshot: Snapshot, path: Path, state: State) -> None:
+    def __init__(self, path: Path, state: State) -> None:
         super().__init__(name="publish", daemon=True)
-        self._snapshot, self._path, self.state = snapshot, path, state
+        self._path, self.state = path, state
         self.written: Counter[str] = Counter()
         self.error: Exception | None = None
+
+    def begin(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.start()
 
     def run(self) -> None:
         try:

@@ -88,6 +88,7 @@ class ServiceNotify:
 
         def tell(text: str) -> None:
             if threading.current_thread() is threading.main_thread():
+                self._fed_s = float("-inf")  # tries are seldom: each one counts
                 self.alive()
             then(text)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Any, Protocol, Self, final
 
-from cfl_edge.errors import CflEdgeError
+from cfl_edge.errors import CflEdgeError, StreamError
 from cfl_edge.frame.frame import Frame, Shown
 from cfl_edge.frame.prediction import Prediction
 from cfl_edge.frame.step import Lesson, Step, Totals
@@ -392,6 +392,12 @@ def _batches(stream: Stream, session: Session) -> Iterator[list[Frame]]:
             if not session.interrupted:  # nobody has taken over the signals
                 raise
             return
+        except CflEdgeError:
+            raise
+        except Exception as error:  # of a driver or a library: what was learned is whole
+            raise StreamError(
+                f"{stream.uri} failed: {error!r}", hint="cfl-edge doctor, then start again"
+            ) from error
         if not batch:
             return
         yield batch

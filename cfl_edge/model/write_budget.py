@@ -100,9 +100,11 @@ class WriteBudget:
         if not self._told:
             self._told = True
             every_s = self.write_bytes / self._bytes_per_s
+            wait_s = (min(self.write_bytes, self._full_bytes) - left_bytes) / self._bytes_per_s
+            late = f", the next in {duration(wait_s)}" if wait_s > every_s else ""
             self._on_notice(
                 f"{self._what} writes {self.write_bytes / 1e6:.1f} MB: {self._option} allows one "
-                f"every {duration(every_s)}"
+                f"every {duration(every_s)}{late}"
             )
         return False
 

@@ -70,6 +70,7 @@ class MqttCamera:
         self._answers: Sequence[str] = ()  # what a state can be
         self._named: Sequence[str] = ()  # what a session that learns was taught, and its label
         self._confidence_s = self._image_s = self._status_s = -math.inf
+        self._status: Future[dict[str, Any]] | None = None
         self._lock = threading.Lock()  # guards the newest frame's time
         self._seen_s = -math.inf
         self._broker = Broker(address, self._outbox, address.topic(ha.AVAILABILITY), on_notice)
@@ -143,7 +144,8 @@ class MqttCamera:
             age_s = now_s - self._seen_s
         if age_s > MAX_AGE_S and not self.waits:  # a camera that is unplugged sees nothing
             self._put(ha.AVAILABILITY, "offline")
-        if self._submit is not None and now_s >= self._status_s + STATUS_S:
+        is_answered = self._status is None or self._status.done()
+        if self._submit is not None and is_answered and now_s >= self._status_s + STATUS_S:
             self._status_s = now_s
             self._ask("status", {})
 
@@ -186,6 +188,8 @@ class MqttCamera:
         except CflEdgeError as error:  # too many wait, or the session has ended
             self._refused(verb, error)
             return
+        if verb == "status":
+            self._status = future
         future.add_done_callback(functools.partial(self._answered, verb))
 
     def _answered(self, verb: str, future: Future[dict[str, Any]]) -> None:

@@ -22,6 +22,7 @@ from cfl_edge.web.app import answer
 from cfl_edge.web.long_answer import LongAnswer
 
 MOST_DOWNLOADS = 8
+END_S = 2.0  # for an export to remove its temporary files
 CHUNK_BYTES = 1 << 16
 FILES = {
     MODEL_FILE: "POST /api/v1/export first",
@@ -110,8 +111,12 @@ class Downloads:
                 await process.wait()
             finally:
                 if process.returncode is None:  # the session ends
-                    process.kill()
-                    await process.wait()
+                    process.terminate()
+                    try:
+                        await asyncio.wait_for(process.wait(), END_S)
+                    except TimeoutError:
+                        process.kill()
+                        await process.wait()
             printed, complaint = (_text(file) for file in (out, errors))
         if process.returncode:
             problem, _, hint = complaint.rpartition("error: ")[2].partition("\n  try: ")
