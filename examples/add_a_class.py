@@ -32,8 +32,8 @@ def main(stream: str = "demo:", new: str = "clock", *, config: LearnerConfig | N
         if frame.label is not None:
             classes[frame.label].append(frame)
     counts = {name: len(frames) for name, frames in classes.items()}
-    if len(counts) < 2 or counts.get(new, 0) <= NEW_FRAMES:
-        raise DataError(f"{stream} has {counts}", hint=f"2 classes, over {NEW_FRAMES} of {new}")
+    if len(counts) < 2 or new not in counts or min(counts.values()) <= NEW_FRAMES:
+        raise DataError(f"{stream} has {counts}", hint=f"{new} and others, over {NEW_FRAMES} each")
 
     learner = Learner(config)
     taught = {name: [f for i, f in enumerate(classes[name]) if i % 30 < 20] for name in classes}

@@ -52,6 +52,19 @@ def test_products_that_wait_are_in_every_scatter_that_is_read_and_gone_with_one_
     assert torch.equal(one_by_one.scatter, before)
 
 
+def test_what_a_full_count_cannot_count_is_not_learned():
+    h, labels = samples()
+    statistics = statistics_of(h, labels, 300)
+    statistics.counts[0] = 2.0**24
+    means, scatter = statistics.means.clone(), statistics.scatter.clone()
+    statistics.update(h[labels == 0] + 5, labels[labels == 0])
+    assert torch.equal(statistics.means, means)
+    assert torch.equal(statistics.scatter, scatter)
+    statistics.update(h + 5, labels)  # the others go on
+    assert (statistics.means != means).any(dim=1).tolist() == [False, True, True]
+    assert statistics.counts[0] == 2**24
+
+
 def chosen_shrinkage(covariance, n):
     trace, squares = float(covariance.trace()), float(covariance.square().sum())
     return shrinkage(trace, squares, len(covariance), n)
@@ -239,6 +252,18 @@ def test_one_sample_of_each_class_gives_the_nearest_mean():
     assert scores.argmax(1).tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("channels", [5, 700])
+def test_equal_samples_in_batches_are_one_sample(channels):
+    """What rounding leaves of their scatter is no variance."""
+    h, labels = torch.rand(2, channels).repeat(30, 1), torch.arange(2).repeat(30)
+    equal, once = (statistics_of(h, labels, batch, classes=2) for batch in (60, 1))
+    assert once.triangle().dense().trace() == 0
+    assert equal.triangle().dense().trace() > 0  # else this shows nothing
+    torch.testing.assert_close(
+        label_embeddings(equal), label_embeddings(once), rtol=1e-4, atol=1e-4
+    )
+
+
 def test_a_class_without_samples_is_never_predicted():
     h, labels = samples()
     statistics = statistics_of(h, labels, 50, classes=4)
@@ -257,3 +282,8 @@ def test_decay_makes_later_samples_count_more():
 @pytest.mark.parametrize(("samples_seen", "low", "high"), [(1, 1, 1), (10, 0.3, 1), (1e6, 0, 0.01)])
 def test_shrinkage_falls_with_the_number_of_samples(samples_seen, low, high):
     assert low <= chosen_shrinkage(torch.diag(torch.tensor([5.0, 3.0, 1.0])), samples_seen) <= high
+
+
+def test_the_shrinkage_of_one_channel_is_all_or_nothing():
+    for variance in np.random.default_rng(0).random(100) * 9:
+        assert shrinkage(variance, variance**2, 1, 50) in (0.0, 1.0)

@@ -4,8 +4,9 @@ import learner_checks
 import numpy as np
 import pytest
 import torch
-from test_learner import BUILT
+from test_learner import ALGORITHM_LEARNERS, BUILT
 
+from cfl_edge.core.factor import Factor
 from cfl_edge.core.triangle import Triangle
 from cfl_edge.errors import DataError, ModelNotFoundError
 from cfl_edge.learner.classes import change, count, remove
@@ -69,6 +70,20 @@ def test_remove(saved):
     assert learner.classes == ["above", "dark", "left"]
 
 
+def test_removing_a_class_leaves_the_covariance_of_the_others():
+    rng = np.random.default_rng(0)
+    learner = ALGORITHM_LEARNERS["joint"]()
+    for name, frames in (("large", 400), ("left", 30), ("above", 30)):
+        images = rng.integers(0, 255, (frames, 16, 16, 3), dtype=np.uint8)
+        learner.learn(learner.encode(images), [name] * frames)
+    before = Factor(learner.algorithm.joint.statistics, 0.1)
+    saved = to_saved(learner)
+    class_table.remove(saved, "large")
+    statistics = Learner.from_saved(saved).algorithm.joint.statistics
+    assert statistics.counts.tolist() == [30, 30]
+    assert Factor(statistics, 0.1)._scale == pytest.approx(before._scale, rel=0.1)
+
+
 def test_remove_takes_pending_samples_along():
     saved = to_saved(three_classes(extra=2))
     assert saved.tensors["state"]["pending.labels"].tolist() == [2, 2]
@@ -99,6 +114,19 @@ def test_merge_pools_the_statistics_as_if_seen_together():
                   for n, m in zip(counts, means, strict=True))  # fmt: skip
     scatter = Triangle(torch.from_numpy(state["statistics.1.scatter"]), means.shape[1]).dense()
     np.testing.assert_allclose(scatter, source.triangle().dense() + between, rtol=1e-4, atol=1e-4)
+
+
+def test_no_two_classes_start_at_the_same_embedding(saved):
+    """Neither where the number of classes is the same again."""
+    class_table.add(saved, "mug")
+    class_table.add(saved, "pen")
+    class_table.remove(saved, "mug")
+    class_table.add(saved, "cup")
+    pen, cup = (saved.manifest["classes"].index(name) for name in ("pen", "cup"))
+    for name, rule in saved.manifest["tensors"]["rows"].items():
+        if rule["new"] == "normal":
+            rows = saved.tensors["state"][name]
+            assert not np.allclose(rows[pen], rows[cup]), name
 
 
 def test_an_added_class_waits_for_its_first_sample(saved):

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,9 +87,14 @@ def test_add_a_class(photos: Path, capsys: Any) -> None:
     assert min(after for _, after in recall.values()) >= 80  # the others were not forgotten
 
 
-def test_add_a_class_needs_enough_frames(photos: Path) -> None:
+def test_add_a_class_needs_enough_frames(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'apple': 30"):
         main_of("add_a_class")(f"{photos}/", "pear", config=CONFIG)
+    few = shutil.copytree(photos, tmp_path / "few")
+    for path in sorted((few / "leaf").iterdir())[:15]:
+        path.unlink()
+    with pytest.raises(DataError, match="plum and others, over 20 each"):
+        main_of("add_a_class")(f"{few}/", "plum", config=CONFIG)
 
 
 def test_export_and_run(photos: Path, tmp_path: Path, capsys: Any) -> None:

@@ -17,6 +17,7 @@ from cfl_edge.core.distances import DistanceRows
 from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.layers import paper_conv
 from cfl_edge.core.networks import Network, build_network
+from cfl_edge.defaults import NEVER
 from cfl_edge.errors import ExportError, ModelError, ModelWriteError, install_command
 from cfl_edge.onnx.agreement import agreement, distance_terms
 from cfl_edge.onnx.export import export, take_snapshot
@@ -288,6 +289,9 @@ def test_agreement():
         agreement(torch_scores, torch_scores * np.nan)
     with pytest.raises(ExportError, match=r"scores of shape \(2, 2\)"):
         agreement(torch_scores, torch_scores[:, :2])
+    unlike = np.array([[2.0, 1.1, NEVER]]), np.array([[1.4, 1.7, NEVER]])
+    with pytest.raises(ExportError, match="scores differ"):
+        agreement(*unlike)  # a class without samples is no measure of the others
     zeros = np.zeros((2, 3))
     assert agreement(zeros, zeros) == 0
     with pytest.raises(ExportError):

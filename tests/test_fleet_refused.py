@@ -114,6 +114,13 @@ def test_a_poisoned_board_is_refused_by_name(poison, two):
     assert words in error.value.problem
 
 
+def test_a_board_that_saw_one_class_for_years_takes_part(two):
+    saved = Store(two[0]).load()
+    saved.tensors["state"]["seen"][0] = (1 << 24) + 1  # more than float32 can count
+    report = contribution(saved, "hall", "runs/hall")
+    assert report.tensors["state"]["seen"][0] == (1 << 24) + 1
+
+
 def _about(**words):
     return lambda saved: saved.manifest["contribution"].update(words)
 

@@ -109,19 +109,22 @@ def test_a_sample_whose_class_has_no_other_is_not_held_out():
 
 
 @pytest.mark.usefixtures("offered")
+@pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("algorithm", ["ncm", "imprint", "knn"])
-def test_other_held_out_distances_are_those_of_learning_all_others(algorithm):
+def test_other_held_out_distances_are_those_of_learning_all_others(algorithm, times):
     images = np.concatenate([pictures(kind, 5) for kind in range(3)])
     names = [name for name in COLOURS for _ in range(5)]
 
     def learned(places):
         learner = new_learner(algorithm)
-        learner.learn(learner.encode(images[places]), [names[i] for i in places])
+        for _ in range(times):
+            learner.learn(learner.encode(images[places]), [names[i] for i in places])
         return learner
 
     everything = learned(list(range(15)))
     x = everything.algorithm.reading.read(everything.encode(images))
-    found = everything.algorithm.held_out(x, torch.arange(3).repeat_interleave(5), torch.ones(15))
+    labels, copies = torch.arange(3).repeat_interleave(5), torch.full((15,), float(times))
+    found = everything.algorithm.held_out(x, labels, copies)
     for i in range(15):
         others = learned([j for j in range(15) if j != i])
         expected = others.distances(others.encode(images[i : i + 1]))[0]

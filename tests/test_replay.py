@@ -100,6 +100,14 @@ def test_state_comes_back_also_into_a_smaller_memory(capacity):
     assert sorted(i for places in other.places for i in places) == list(range(len(other)))
 
 
+def test_a_rare_class_is_whole_also_in_a_smaller_memory():
+    replay, other = make(capacity=602), make(capacity=90)
+    replay.add(torch.randn(602, 1, 2, 2), [0, 1] * 300 + [2] * 2)
+    other.put_samples(replay.samples())
+    assert sorted(other.counts) == [2, 44, 44]
+    assert other.counts[2] == 2
+
+
 @pytest.mark.parametrize(("before", "after"), [(4, 8), (8, 4)])
 def test_state_comes_back_with_other_bits(before, after):
     """As from a memory of another size, where layers read images."""

@@ -109,6 +109,14 @@ def test_a_score_is_the_share_of_known_samples_that_lie_nearer():
     assert (np.diff(scores[new.argsort()]) >= 0).all()
 
 
+def test_what_lies_as_far_as_all_that_is_known_is_known():
+    """A picture without noise: each copy lies as far as the others, but for rounding."""
+    calibration = NoveltyCalibration()
+    calibration.held_out = torch.full((KNOWN,), 5.0)
+    assert calibration.scores([5.0, 5.00001]).tolist() == [0.0, 0.0]
+    assert calibration.scores([5.1]) == [1.0]
+
+
 def test_the_share_of_stored_samples_that_lie_nearer_is_that_of_the_stored_ones_now(monkeypatch):
     """Their quantiles are taken when they change, not for each sample that comes."""
     taken, quantile = [], np.quantile

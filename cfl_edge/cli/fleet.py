@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from cfl_edge.model.checkpoint import Saved
 
 app = typer.Typer(
-    help="Look at a model that was merged from those of several boards.", no_args_is_help=True
+    help="Let boards share what they learn, and look at a model merged from theirs.",
+    no_args_is_help=True,
 )
 
 Out = Annotated[

@@ -192,8 +192,8 @@ class RunSettings(Settings):
     http: Annotated[
         str | None,
         Option(
-            "Serve GET /prediction, /healthz and /metrics; to this machine only unless HOST is "
-            "given.",
+            "Serve /prediction, /healthz, /metrics and the live picture; to this machine only "
+            "unless HOST is given.",
             panel="Output",
             metavar="[HOST:]PORT",
         ),

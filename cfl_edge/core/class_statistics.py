@@ -15,6 +15,7 @@ from cfl_edge.core.low_rank import LowRank
 from cfl_edge.core.triangle import Triangle, outside_heap, triangle_size
 from cfl_edge.defaults import NEVER
 
+MOST_SAMPLES = 1 << 23  # of a class: its mean hardly moves, and at 2^24 a float32 count stops
 GATHERED = 32  # rows that are added to the scatter together: each alone would read it all
 FEW_OF = 8  # the first C / 8 rows are stored as they are: a factor of few takes a tenth of the time
 
@@ -63,6 +64,11 @@ class ClassStatistics:
             labels: Class indices, (N,).
         """
         h_mean = h_mean.detach()
+        has_room = self.counts[labels] < MOST_SAMPLES
+        if not has_room.all():  # the scatter would grow on, without its count
+            h_mean, labels = h_mean[has_room], labels[has_room]
+            if not len(labels):
+                return
         batch_means, within = h_mean, h_mean[:0]  # one sample is its own mean
         places, added = labels, torch.ones_like(self.counts[:1])  # (K,): only these classes change
         if len(labels) != 1:

@@ -16,6 +16,7 @@ from cfl_edge.core.triangle import PROBES, OneBlock, Triangle, random_signs
 from cfl_edge.errors import DIVERGED_HINT, ModelError
 
 SMALLEST = 1e-12
+ROUNDING = 1e-12  # of the means' mean square: variance of equal samples, summed in float32
 PROBES_A_SLICE = 8  # of the trace's random signs, then the frame goes on
 ONE_BLOCK = 256  # channels up to which panels would cost more in calls than in products
 LEARNED_GAP = 5.0
@@ -52,7 +53,7 @@ def shrinkage(trace: float, square_sum: float, channels: int, samples: float) ->
     denominator = (samples + 1 - 2 / channels) * (square_sum - trace**2 / channels)
     if denominator <= 0 or samples < 2:
         return 1.0
-    return math.sqrt(min(1.0, numerator / denominator))
+    return math.sqrt(min(1.0, max(0.0, numerator / denominator)))
 
 
 def _diverged(why: str) -> ModelError:
@@ -87,11 +88,10 @@ class Factor:
         self._device = statistics.means.device
         self._dtype = solving_dtype(self._device)
         self._scale = scatter.trace() / self.samples / channels
-        if self._scale <= 0:  # not two samples of any class yet: the nearest mean
-            self._scale = SMALLEST
-            if len(statistics.means):
-                self._scale = max(float(statistics.means.square().mean()), SMALLEST)
-            alpha = 1.0
+        square = float(statistics.means.square().mean()) if len(statistics.means) else 0.0
+        # No two samples of any class differ yet, but for rounding: the nearest mean.
+        if self._scale <= ROUNDING * square:
+            self._scale, alpha = max(square, SMALLEST), 1.0
         if alpha is None:
             squares = scatter.square_sum() / self.samples**2
             alpha = shrinkage(self._scale * channels, squares, channels, self.samples)

@@ -34,6 +34,7 @@ KEY = REPORT  # in the manifest
 SUMMED = "boards"  # in it: generation of each board, where it is the sum of several
 ORIGINS = "origins"  # in it: of the models whose frames it has
 MOST_SAMPLES = 1 << 24  # of a class: a count in float32 cannot go on beyond it
+MOST_FRAMES = 1 << 36  # of a class, learned or not: 70 years of a camera
 KNOWN = "known."  # samples by which `unknown` is measured
 SAMPLES = {"group": "state", "labels": f"{KNOWN}labels", "prefix": KNOWN}
 MOST_KNOWN = 64  # of a board: half a MiB with 2,048 numbers
@@ -286,6 +287,8 @@ def _require_sums(saved: Saved, prefix: str) -> None:
             raise damaged(f"{name} does not add up")
         if rule["merge"] == "sum":
             most = MOST_SAMPLES * max(1, len(saved.manifest[KEY].get(SUMMED, ())))
+            if state[name].dtype.kind in "iu":
+                most = MOST_FRAMES
             _require_counts(name, state[name], saved.manifest["classes"], most)
         elif rules.get(rule.get("counts"), {}).get("merge") != "sum" or state[name].ndim > 2:
             raise damaged(f"{name} is no row of means with counts")

@@ -17,6 +17,7 @@ from cfl_edge.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
 
+ROUNDING = 1e-5  # of a typical distance: so far apart may those of one picture be, in float32
 KNOWN_ACCEPTED = 0.95  # the share of known samples at which false positives are counted
 
 
@@ -107,7 +108,8 @@ def novelty_scores(distances: npt.ArrayLike, table: Floats | None) -> Floats:
     distances = np.asarray(distances, dtype=np.float64)
     if table is None:
         return np.full(distances.shape, np.nan)
-    scores: Floats = np.interp(distances, table, np.linspace(0.0, 1.0, len(table)))
+    nearer = distances - ROUNDING * np.median(np.abs(table))  # an equal one is not nearer
+    scores: Floats = np.interp(nearer, table, np.linspace(0.0, 1.0, len(table)))
     return scores
 
 

@@ -213,7 +213,11 @@ class Replay:
         used = len(tensors["labels"])
         index = torch.arange(used)
         if used > self.capacity:
-            index = torch.randperm(used, generator=self.generator)[: self.capacity]
+            index = torch.randperm(used, generator=self.generator)
+            labels, turn = tensors["labels"][index], torch.empty(used, dtype=torch.long)
+            for z in labels.unique():  # which of its class each is: the first of each class stay
+                turn[labels == z] = torch.arange(int((labels == z).sum()))
+            index = index[turn.argsort(stable=True)[: self.capacity]]
         values, ranges = tensors["values"][index], tensors["ranges"][index]
         other = {4: 8, 8: 4}.get(self.bits)
         if other and values.shape[1:] == (packed_bytes(self.shape, other),):

@@ -127,7 +127,7 @@ def add(saved: Saved, name: str) -> None:
         DataError: The class exists.
     """
     require_unknown(saved, name)
-    rng = np.random.default_rng(len(saved.manifest["classes"]))
+    rng = np.random.default_rng([len(saved.manifest["classes"]), *name.encode()])
 
     def append(rule: dict[str, Any], rows: Array) -> Array:
         new: Array = np.zeros((1, *rows.shape[1:]), rows.dtype)
@@ -161,7 +161,12 @@ def remove(saved: Saved, name: str) -> None:
     Raises:
         DataError: It does not exist.
     """
-    number = require_known(saved, name)
+    number, state = require_known(saved, name), saved.tensors["state"]
+    for rule in saved.manifest["tensors"]["rows"].values():
+        if "scatter" in rule:  # of fewer samples from now on: the covariance stays what it was
+            free, scatter = np.maximum(state[rule["counts"]] - 1.0, 0), state[rule["scatter"]]
+            share = 1 - free[number] / max(free.sum(), 1.0)
+            state[rule["scatter"]] = (scatter * share).astype(scatter.dtype)
     for tensors, labels, names in _samples(saved):
         others = tensors[labels] != number
         for each in names:

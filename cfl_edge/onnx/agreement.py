@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cfl_edge.defaults import NEVER
 from cfl_edge.onnx.trial import refused
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def agreement(expected: Scores, actual: Scores) -> float:
     """
     if expected.shape != actual.shape or not np.isfinite(expected).all():
         raise refused(f"scores of shape {actual.shape}, torch {expected.shape}, all finite")
-    scale = float(np.abs(expected).max()) or 1.0
+    scored = expected[:, (expected != NEVER).any(axis=0)]  # a class without samples has NEVER
+    scale = float(np.abs(scored).max(initial=0.0)) or 1.0
     difference = float(np.abs(expected - actual).max()) / scale
     if not difference < TOLERANCE:  # also when it is NaN
         raise refused(f"scores differ by {difference:.1e} of the largest, allowed {TOLERANCE:.0e}")

@@ -63,12 +63,13 @@ class RunningMeans:
         more = torch.zeros_like(self.squares).index_add_(0, labels, squares - self.squares[labels])
         self.squares = self.squares + share * more
 
-    def remove(self, x: Tensor, label: int, square: Tensor) -> None:
+    def remove(self, x: Tensor, label: int, square: Tensor, copies: float = 1.0) -> None:
         """Take out a sample (C,) of a class that has more, and its squared length.
 
         A copy made by `copy.copy` may be changed so: no tensor changes in place.
         """
         place = F.one_hot(torch.tensor(label, device=x.device), len(self.counts)).to(self.counts)
+        place *= copies
         share = place / (self.counts - place).clamp(min=1)
         self.counts = self.counts - place
         self.means = self.means - share[:, None] * (x - self.means[label])
@@ -153,8 +154,7 @@ class ClassMeans(Logits, HeldOut, ClassifierAlgorithm):
             if self.running.counts[z] <= copies[i]:  # its class is not known without it
                 continue
             without = copy.copy(self.running)
-            for _ in range(int(copies[i])):
-                without.remove(self._prepare(x[i : i + 1])[0], z, squares[i])
+            without.remove(self._prepare(x[i : i + 1])[0], z, squares[i], float(copies[i]))
             rows = silenced(self._rows(without), without.counts > 0)
             distances[i] = -(rows @ with_constant(x[i])).max()
         return distances

@@ -135,7 +135,7 @@ def main(frames=None):
             if status == DONE and command != "stop":
                 if options.get("size") in SIZES:
                     sensor.set_framesize(getattr(sensor, SIZES[options["size"]]))
-                period_ms = 1000 // max(1, int(options.get("fps", 1000 // period_ms)))
+                period_ms = max(1, 1000 // max(1, int(options.get("fps", 1000 // period_ms))))
                 quality = min(100, max(1, int(options.get("q", quality))))
             streaming = command == "stream" or (streaming and command != "stop")
             snap = snap or command == "snap"
