@@ -215,7 +215,7 @@ class Replay:
         if used > self.capacity:
             index = torch.randperm(used, generator=self.generator)
             labels, turn = tensors["labels"][index], torch.empty(used, dtype=torch.long)
-            for z in set(labels.tolist()):  # which of its class each is: the first of each class stay
+            for z in set(labels.tolist()):  # which of its class each is: the first few of each stay
                 turn[labels == z] = torch.arange(int((labels == z).sum()))
             index = index[turn.argsort(stable=True)[: self.capacity]]
         values, ranges = tensors["values"][index], tensors["ranges"][index]
