@@ -144,13 +144,7 @@ class CutNetwork(nn.Module):
 
 
 class _Extractor(nn.Module):
-    """A torchvision model reduced to the nodes that are read.
-
-    Args:
-        network: The model.
-        nodes: Names of the node of h0, of the end, and of each block of the joint features.
-        joint: Of the blocks.
-    """
+    """A torchvision model reduced to the nodes of h0, of the end, and of each joint block."""
 
     def __init__(self, network: nn.Module, nodes: Sequence[str], joint: JointFeatures) -> None:
         super().__init__()

@@ -42,22 +42,13 @@ class Relabelled:
 
 @dataclass(frozen=True)
 class _Task:
-    """The model as it was, and which of its last frames are meant.
-
-    Args:
-        model: Is changed.
-        saved: As it was.
-        reach: How far back the frames go.
-        command: To be given with another number of frames, for errors; None for a program's.
-        what: What they have in common, for errors: "was learned as 'cup'".
-        on_notice: Told what takes long.
-    """
+    """The model as it was, and which of its last frames are meant."""
 
     model: OpenModel
     saved: Saved
     reach: ReachSettings
-    command: str | None
-    what: str
+    command: str | None  # with another number of frames, for errors; None for a program's
+    what: str  # the frames have in common, for errors: "was learned as 'cup'"
     on_notice: Notice
 
 
@@ -128,14 +119,7 @@ def _relearn(
     *,
     onnx: Path | None = None,
 ) -> Relabelled:
-    """Learn the last frames again, some of them under another name.
-
-    Args:
-        task: The model, and how far back.
-        label: Their new name; None for frames that are not to be learned.
-        is_meant: Told the number of a frame, among all ever learned, and its old name.
-        onnx: Exported files to update as well.
-    """
+    """Learn the last frames again; those meant, by number and name, as `label` or not at all."""
     store, on_notice = task.model.store, task.on_notice
     order = list(task.saved.manifest["classes"])
     back = rewind(task.model, task.saved, task.reach, command=task.command, on_notice=on_notice)

@@ -154,15 +154,7 @@ class ChangeVerbs:
         return self._reach(frames=end - number + 1)
 
     def _learned(self, frames: Collection[int], what: str) -> set[int]:
-        """Return which frames of all that were ever learned these are.
-
-        Args:
-            frames: Their numbers in the stream.
-            what: What is to become of them, for errors.
-
-        Raises:
-            DataError: One was not learned, or so long ago that it cannot be learned again.
-        """
+        """Return which of all frames ever learned these are; one that is gone is a DataError."""
         running = self._running("relabel")
         numbers = running.teaching.numbers(frames)
         journal = running.learner.journal

@@ -241,11 +241,7 @@ def _write_names(stage: Path, names: Collection[str]) -> None:
 
 
 def _finish_exchange(path: Path) -> None:
-    """Clear the old folder of an exchange, where this is one, as its process would have done.
-
-    Raises:
-        OSError: As the system reports it.
-    """
+    """Clear the old folder of an exchange, where this is one, as its process would have done."""
     match = _LEFTOVER.fullmatch(path.name)
     if match is None or path.is_symlink() or not path.is_dir():
         return

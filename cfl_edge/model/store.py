@@ -327,11 +327,7 @@ class Store:
         return os.path.exists(self.folder) and not os.path.isdir(self.folder)
 
     def _refuse_zones(self) -> None:
-        """Refuse a folder of models, of `learn --zones` or a fleet, where a model is expected.
-
-        Raises:
-            ModelNotFoundError: It is one.
-        """
+        """Refuse a folder of models, of `learn --zones` or a fleet, where a model is expected."""
         zones = sorted({place.parent.name for place in self.folder.glob("*/checkpoint-*")})
         if zones:
             one = next(iter(taught_zones(self.folder)), self.folder / zones[0])

@@ -99,12 +99,7 @@ class NearestNeighbours(HeldOut, ClassifierAlgorithm):
         """Do nothing: nothing is put off."""
 
     def _nearest(self, x: Tensor, more: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the cosines of the nearest stored samples, the nearest first, and their places.
-
-        Args:
-            x: Normalised, (N, C).
-            more: Than `NEIGHBOURS`.
-        """
+        """Return cosines and places of the samples nearest to unit vectors (N, C), in order."""
         stored = len(self.replay)
         values, ranges = self.replay.values[:stored], self.replay.ranges[:stored]
         parts = zip(torch.split(values, CHUNK), torch.split(ranges, CHUNK), strict=True)
