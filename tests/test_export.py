@@ -13,7 +13,7 @@ from test_inference import PROCESS
 from torch import nn
 
 from cfl_edge.core.backbones import build_backbone
-from cfl_edge.core.distances import DistanceRows
+from cfl_edge.core.discriminant import DistanceRows
 from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.layers import paper_conv
 from cfl_edge.core.networks import Network, build_network

@@ -10,6 +10,7 @@ no matrix to invert beyond those that label embeddings have solved.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -24,28 +25,29 @@ SMALLEST_SHARE = 1e-6  # of the largest variance between classes: what is below 
 
 
 @dataclass(frozen=True, eq=False)
-class RelativeDistance:
-    """The relative Mahalanobis distance of features, as two matrices on features and a constant 1.
+class DistanceRows:
+    """A distance as two tensors on features and a constant 1: what an export holds.
 
-    The distance is min_z (nearest_z . x) + |total x|^2: the quadratic term that all classes share
-    stands apart, so what is left of each class is linear.
+    The distance of x is sum_s min_z (nearest[s, z] . x) + |total x|^2: the quadratic term that all
+    classes share stands apart, so what is left of each class is linear.
 
     Args:
-        nearest: A row of each class, (Z, C + 1).
-        total: A row of each direction between the classes, (K, C + 1).
+        nearest: A row of each class in each of S terms, (S, Z, F).
+        total: A row of each direction between the classes, (K, F); K may be 0.
     """
 
     nearest: Tensor
     total: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the distances of features (N, C), as (N,); negative where a class is near."""
+        """Return the distances of features (N, F - 1), as (N,); negative where a class is near."""
         x = with_constant(x)
-        return (x @ self.nearest.T).amin(dim=1) + (x @ self.total.T).square().sum(dim=1)
+        nearest = (x @ self.nearest.mT).amin(dim=2).sum(dim=0)  # (S, N, Z) to (N,)
+        return nearest + (x @ self.total.T).square().sum(dim=1)
 
 
-def relative_distance(rows: Tensor, means: Tensor, known: Tensor) -> RelativeDistance:
-    """Return the relative Mahalanobis distance, all classes equally likely.
+def relative_distance(rows: Tensor, means: Tensor, known: Tensor) -> DistanceRows:
+    """Return the relative Mahalanobis distance, one term, all classes equally likely.
 
     With y the features, whitened by the covariance S within classes and projected on the directions
     between the class means, m_z the class means there and B their covariance, it is min_z |y -
@@ -66,7 +68,7 @@ def relative_distance(rows: Tensor, means: Tensor, known: Tensor) -> RelativeDis
     nearest = rows.new_zeros(len(rows), rows.shape[1] + 1)
     nearest[:, -1] = NEVER_NEAREST
     if not known.any():
-        return RelativeDistance(nearest, rows.new_zeros(0, rows.shape[1] + 1))
+        return DistanceRows(nearest[None], rows.new_zeros(0, rows.shape[1] + 1))
     solved, apart = rows[known].double(), means[known].double()
     solved, centre = solved - solved.mean(dim=0), apart.mean(dim=0)
     products = (apart - centre) @ solved.T
@@ -81,7 +83,7 @@ def relative_distance(rows: Tensor, means: Tensor, known: Tensor) -> RelativeDis
     nearest_known = -2 * solved
     nearest_known[:, -1] += products.diagonal()
     nearest[known] = nearest_known.to(rows)
-    return RelativeDistance(nearest, ((vectors * scale).T @ solved).to(rows))
+    return DistanceRows(nearest[None], ((vectors * scale).T @ solved).to(rows))
 
 
 @final
@@ -111,10 +113,33 @@ class GrowingDistance:
             means: The same.
             places: Which classes have changed, (K,).
         """
-        added = len(rows) - len(self.distance.nearest)
-        nearest = F.pad(self.distance.nearest, (0, 0, 0, added))
+        (nearest,) = self.distance.nearest
+        added = len(rows) - len(nearest)
+        nearest = F.pad(nearest, (0, 0, 0, added))
         nearest[len(nearest) - added :, -1] = NEVER_NEAREST
         solved = rows[places] - self._mean_row
         nearest[places, :-1] = -2 * solved
         nearest[places, -1] = (solved * (means[places] + self._centre)).sum(dim=1)
-        self.distance = dataclasses.replace(self.distance, nearest=nearest)
+        self.distance = dataclasses.replace(self.distance, nearest=nearest[None])
+
+
+def spread_distances(
+    distances: Sequence[DistanceRows], channels: Sequence[int], first: int
+) -> DistanceRows:
+    """Return the sum of the distances in consecutive sources as matrices on all features.
+
+    Args:
+        distances: One of each source from `first` on.
+        channels: C of every source.
+        first: Number of the first source that has one.
+    """
+
+    def spread(rows: Tensor, source: int) -> Tensor:
+        before, after = sum(channels[:source]), sum(channels[source + 1 :])
+        return torch.cat([F.pad(rows[..., :-1], (before, after)), rows[..., -1:]], dim=-1)
+
+    numbered = list(enumerate(distances, start=first))
+    return DistanceRows(
+        torch.cat([spread(distance.nearest, source) for source, distance in numbered]),
+        torch.cat([spread(distance.total, source) for source, distance in numbered]),
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cfl_edge.core.distances import DistanceRows
+from cfl_edge.core.discriminant import DistanceRows
 from cfl_edge.core.features import FeatureExtractor, FrozenNetwork
 from cfl_edge.errors import ExportError
 from cfl_edge.learner.batch_learner import BatchLearner

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics, silenced
-from cfl_edge.core.discriminant import GrowingDistance, RelativeDistance
+from cfl_edge.core.discriminant import DistanceRows, GrowingDistance
 from cfl_edge.core.factor import Factor
 from cfl_edge.core.held_out import held_out_distances, held_out_scores
 from cfl_edge.core.shrunken_means import ShrunkenMeans
@@ -297,7 +297,7 @@ class JointDiscriminant:
         return max(kept, LEAST_SHARE)
 
     @property
-    def distance(self) -> RelativeDistance:
+    def distance(self) -> DistanceRows:
         """The relative Mahalanobis distance in the joint features.
 
         Where there are many classes, one that came since the factor was renewed is added to it as

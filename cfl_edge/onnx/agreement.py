@@ -12,7 +12,7 @@ from cfl_edge.defaults import NEVER
 from cfl_edge.onnx.trial import refused
 
 if TYPE_CHECKING:
-    from cfl_edge.core.distances import DistanceRows
+    from cfl_edge.core.discriminant import DistanceRows
 
 # float32 sums in another order differ by 1e-6 of the scores' scale in our nets; a wrong operator
 # or a forgotten normalisation shows at 1e-2 and more.

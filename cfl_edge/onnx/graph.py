@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cfl_edge.core.backbones import Backbone
-from cfl_edge.core.distances import DistanceRows
+from cfl_edge.core.discriminant import DistanceRows
 from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.networks import Network
 from cfl_edge.onnx.backbone import append_unit_length, backbone_graph

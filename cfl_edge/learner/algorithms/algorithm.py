@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import with_constant
-from cfl_edge.core.distances import DistanceRows
+from cfl_edge.core.discriminant import DistanceRows
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.networks import Network
 from cfl_edge.frame.prediction import Gain

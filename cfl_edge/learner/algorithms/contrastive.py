@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
-from cfl_edge.core.distances import DistanceRows, spread_distances
+from cfl_edge.core.discriminant import DistanceRows, spread_distances
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.step_memory import step_memory
 from cfl_edge.core.training import Trained

@@ -12,7 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from cfl_edge.core.distances import DistanceRows, spread_distances
+from cfl_edge.core.discriminant import DistanceRows, spread_distances
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Linear
 from cfl_edge.learner.algorithms.frozen import FrozenAlgorithm
 from cfl_edge.learner.algorithms.recalibration import EARLY_FRAMES, passed

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
-from cfl_edge.core.discriminant import relative_distance
-from cfl_edge.core.distances import DistanceRows, spread_distances
+from cfl_edge.core.discriminant import DistanceRows, relative_distance, spread_distances
 from cfl_edge.core.factor import label_embeddings
 
 if TYPE_CHECKING:

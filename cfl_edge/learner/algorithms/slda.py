@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics, silenced
-from cfl_edge.core.discriminant import relative_distance
-from cfl_edge.core.distances import DistanceRows, spread_distances
+from cfl_edge.core.discriminant import DistanceRows, relative_distance, spread_distances
 from cfl_edge.core.factor import Factor
 from cfl_edge.core.held_out import held_out_distances
 from cfl_edge.learner.algorithms.algorithm import AlgorithmInputs, Linear
