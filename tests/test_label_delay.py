@@ -233,18 +233,12 @@ class Said(LabelSource):
     def __init__(self, said):
         self.said = said
 
-    def open(self):
-        pass
-
     def label(self, frame):
         return self.said.get(frame.index)
 
     @property
     def waiting(self):
         return ""
-
-    def close(self):
-        pass
 
 
 def test_a_label_that_is_said_belongs_to_what_was_seen_then():

@@ -89,9 +89,6 @@ class FrameLabels(LabelSource):
             with_frame=False,
         )
 
-    def open(self) -> None:
-        """Do nothing: the stream has what is needed."""
-
     def label(self, frame: Frame) -> str | None:
         """Return the class of the frame."""
         self._newest = self._read(frame)
@@ -101,9 +98,6 @@ class FrameLabels(LabelSource):
     def waiting(self) -> str:
         """The line for the view."""
         return self._waiting(self._newest)
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def _checked(label: str | None, source: str) -> str | None:

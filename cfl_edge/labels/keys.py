@@ -13,7 +13,7 @@ import time
 import tty
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, final
+from typing import Any, Self, final
 
 from cfl_edge.errors import CflEdgeError, UsageError
 from cfl_edge.frame.frame import Frame
@@ -103,11 +103,12 @@ class KeyLabels(LabelSource):
         self._note = ""  # what the last key could not do
         self._gone = False
 
-    def open(self) -> None:
+    def __enter__(self) -> Self:
         """Make the terminal hand over each key at once, without echo."""
         if self._before is None:
             self._before = termios.tcgetattr(self._descriptor)
             tty.setcbreak(self._descriptor)
+        return self
 
     def label(self, frame: Frame) -> str | None:
         """Return the class whose key is held; None while paused or while a name is typed."""
@@ -147,7 +148,7 @@ class KeyLabels(LabelSource):
     def _keys(self) -> str:
         return "  ".join(f"{key} {name}" for key, name in self._bound.items())
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Restore the mode of the terminal, and discard keys that nobody read."""
         before, self._before = self._before, None
         if before is None:

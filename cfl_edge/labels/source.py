@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Self, final
+from typing import Any
 
 from cfl_edge.frame.frame import Frame
 from cfl_edge.labels.hold import Hold
@@ -58,7 +59,7 @@ class LabelOptions:
 NO_OPTIONS = LabelOptions()
 
 
-class LabelSource(ABC):
+class LabelSource(AbstractContextManager["LabelSource"]):
     """Says which class each frame shows: a context manager that holds what it reads from.
 
     Example:
@@ -82,14 +83,6 @@ class LabelSource(ABC):
     """
 
     @abstractmethod
-    def open(self) -> None:
-        """Take the terminal; entering the context calls it.
-
-        Raises:
-            UsageError: It is not available.
-        """
-
-    @abstractmethod
     def label(self, frame: Frame) -> str | None:
         """Return the class of a frame; None means: predict only. Never waits.
 
@@ -105,17 +98,5 @@ class LabelSource(ABC):
     def waiting(self) -> str:
         """One line for the view: the keys, "paused"; may be empty."""
 
-    @abstractmethod
-    def close(self) -> None:
-        """Give back what `open` took. Calling it again does nothing."""
-
-    @final
-    def __enter__(self) -> Self:
-        """Open the source and return it."""
-        self.open()
-        return self
-
-    @final
     def __exit__(self, *_: object) -> None:
-        """Close the source."""
-        self.close()
+        """Give back what entering took: nothing, where labels come with the stream."""
