@@ -19,7 +19,7 @@ from cfl_edge.errors import DataError, SessionError, UsageError
 from cfl_edge.frame.frame import Frame
 from cfl_edge.labels.keys import ESCAPE_S, KEYS, KeyLabels
 from cfl_edge.labels.open import open_labels
-from cfl_edge.labels.source import Hands, LabelOptions
+from cfl_edge.labels.source import LabelOptions
 
 FRAME = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
 
@@ -31,8 +31,9 @@ class Desk:
         self.person, self.terminal = os.openpty()
         self.now_s = 100.0
 
-    def labels(self, *classes: str, hands: Hands | None = None) -> KeyLabels:
-        return KeyLabels(classes, hands=hands, descriptor=self.terminal, clock=lambda: self.now_s)
+    def labels(self, *classes: str, options: LabelOptions | None = None) -> KeyLabels:
+        options = replace(options or LabelOptions(), classes=classes)
+        return KeyLabels(options, descriptor=self.terminal, clock=lambda: self.now_s)
 
     def type(self, labels: KeyLabels, text: str | bytes) -> str | None:
         """Type, let the loop take a frame, and return its label."""
@@ -210,7 +211,7 @@ def test_no_terminal() -> None:
     reader, writer = os.pipe()
     try:
         with pytest.raises(UsageError, match="needs a terminal on standard input") as caught:
-            KeyLabels([], descriptor=reader)
+            KeyLabels(LabelOptions(), descriptor=reader)
     finally:
         os.close(reader)
         os.close(writer)
@@ -241,7 +242,7 @@ class Session:
     def __init__(self) -> None:
         self.asked: list[tuple[str, Mapping[str, Any]]] = []
         self.answer: Future[dict[str, Any]] = Future()
-        self.hands = Hands(submit=self.submit)
+        self.options = LabelOptions(submit=self.submit)
 
     def submit(self, verb: str, arguments: Mapping[str, Any]) -> Future[dict[str, Any]]:
         self.asked.append((verb, arguments))
@@ -251,7 +252,7 @@ class Session:
 
 def test_u_undoes_the_last_hold_and_lets_go_of_the_key(desk: Desk) -> None:
     session = Session()
-    with desk.labels("mug", hands=session.hands) as labels:
+    with desk.labels("mug", options=session.options) as labels:
         assert labels.waiting == "1 mug  n new  u undo  r rename  x not that  space pause"
         assert desk.type(labels, "1") == "mug"
         assert desk.type(labels, "u") is None
@@ -267,7 +268,7 @@ def test_u_undoes_the_last_hold_and_lets_go_of_the_key(desk: Desk) -> None:
 
 def test_r_renames_a_class(desk: Desk) -> None:
     session = Session()
-    with desk.labels("mug", "pen", hands=session.hands) as labels:
+    with desk.labels("mug", "pen", options=session.options) as labels:
         desk.type(labels, "r")
         assert labels.waiting == "rename which?  1 mug  2 pen  Esc cancel"
         desk.type(labels, "7")
@@ -289,7 +290,7 @@ def test_r_renames_a_class(desk: Desk) -> None:
 def test_x_teaches_the_last_frame_that_was_seen(desk: Desk) -> None:
     session = Session()
     frames = [replace(FRAME, index=index) for index in range(20)]
-    with desk.labels("mug", "pen", hands=session.hands) as labels:
+    with desk.labels("mug", "pen", options=session.options) as labels:
         labels.label(frames[7])
         os.write(desk.person, b"x")
         labels.label(frames[8])  # the key was pressed before anybody saw this one
@@ -321,31 +322,32 @@ def test_a_session_that_refuses_is_a_note(desk: Desk) -> None:
     def submit(verb: str, arguments: Mapping[str, Any]) -> Future[dict[str, Any]]:
         raise SessionError("32 requests wait", hint="wait")
 
-    with desk.labels("mug", hands=Hands(submit=submit)) as labels:
+    with desk.labels("mug", options=LabelOptions(submit=submit)) as labels:
         desk.type(labels, "u")
         assert labels.waiting.startswith("32 requests wait  1 mug")
 
 
 def test_somebody_elses_pause_is_shown_and_ended_by_the_same_key(desk: Desk) -> None:
-    hands = Hands()
-    with desk.labels("mug", hands=hands) as labels:
-        hands.hold.paused = True
+    options = LabelOptions()
+    with desk.labels("mug", options=options) as labels:
+        options.hold.paused = True
         assert desk.type(labels, "1") is None
         assert labels.waiting == "paused  space resume"
         desk.type(labels, " ")
-        assert not hands.hold.paused
+        assert not options.hold.paused
 
 
 LOOP = """
 import fcntl, signal, sys, termios, time
 import numpy as np
 from cfl_edge.labels.keys import KeyLabels
+from cfl_edge.labels.source import LabelOptions
 from cfl_edge.frame.frame import Frame
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 frame = Frame(np.zeros((2, 3, 3), np.uint8), timestamp_s=0.0, index=0)
 try:
-    with KeyLabels(["mug"]) as labels:
+    with KeyLabels(LabelOptions(["mug"])) as labels:
         print("ready", flush=True)
         while True:
             labels.label(frame)

@@ -15,6 +15,7 @@ from cfl_edge.lab.data.sources import open_dataset
 from cfl_edge.labels.frames import FrameLabels
 from cfl_edge.labels.keys import KeyLabels
 from cfl_edge.labels.open import open_labels
+from cfl_edge.labels.source import LabelOptions
 from cfl_edge.learner.learner import Learner, LearnerConfig
 from cfl_edge.loop.verb_arguments import VERBS
 from cfl_edge.names import check_name
@@ -54,7 +55,7 @@ def test_requests() -> None:
 def test_a_typed_name() -> None:
     person, terminal = os.openpty()
     try:
-        with KeyLabels([ONE], descriptor=terminal) as labels:
+        with KeyLabels(LabelOptions([ONE]), descriptor=terminal) as labels:
             os.write(person, f"n{TWO}\n".encode())
             labels.label(frame())
             assert labels.waiting == f"{ONE} is on 1  1 {ONE}  n new  space pause"

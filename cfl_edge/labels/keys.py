@@ -11,13 +11,13 @@ import string
 import termios
 import time
 import tty
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from typing import Any, Self, final
 
 from cfl_edge.errors import CflEdgeError, UsageError
 from cfl_edge.frame.frame import Frame
-from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
+from cfl_edge.labels.source import LabelOptions, LabelSource
 from cfl_edge.names import MAX_NAME, check_name
 from cfl_edge.text import is_visible, visible
 
@@ -53,8 +53,8 @@ class KeyLabels(LabelSource):
     new name, teach that frame.
 
     Args:
-        classes: Names to bind at the start, in this order; after the 31st there is no key left.
-        hands: The session's pause, and whom to ask for verbs.
+        options: Names to bind at the start, in this order (after the 31st there is no key left),
+            the session's pause, and whom to ask for verbs.
         descriptor: File descriptor of the terminal, standard input by default.
         clock: Returns monotonic seconds.
 
@@ -62,7 +62,7 @@ class KeyLabels(LabelSource):
         UsageError: The descriptor is not a terminal.
 
     Example:
-        >>> with KeyLabels(["mug", "pen"]) as labels:  # doctest: +SKIP
+        >>> with KeyLabels(LabelOptions(["mug", "pen"])) as labels:  # doctest: +SKIP
         ...     print(labels.waiting)
         1 mug  2 pen  n new  space pause
     """
@@ -71,9 +71,8 @@ class KeyLabels(LabelSource):
 
     def __init__(
         self,
-        classes: Sequence[str] = (),
+        options: LabelOptions,
         *,
-        hands: Hands | None = None,
         descriptor: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,9 +81,9 @@ class KeyLabels(LabelSource):
                 "--labels-from keys needs a terminal on standard input, and this is not one",
                 hint="run it in a terminal, or use --labels-from http",
             )
-        self._bound = dict(zip(KEYS, classes, strict=False))  # the rest has no key
-        self._unbound = list(classes[len(KEYS) :])
-        self._hands = hands or Hands()
+        self._bound = dict(zip(KEYS, options.classes, strict=False))  # the rest has no key
+        self._unbound = list(options.classes[len(KEYS) :])
+        self._hold, self._submit = options.hold, options.submit
         self.follow = self._follow
         self._frame = self._meant = 0  # the last one that somebody saw, and the one of `x`
         self._asks: str | None = None  # RENAME or NOT_THAT, until the key of a class comes
@@ -120,7 +119,7 @@ class KeyLabels(LabelSource):
             self._note = _said(answer)
         if self._held is not None and now_s - self._held_s > HOLD_S:
             self._held = None
-        if self._hands.hold.paused or self._name is not None or self._held is None:
+        if self._hold.paused or self._name is not None or self._held is None:
             return None
         return self._bound[self._held]
 
@@ -135,13 +134,13 @@ class KeyLabels(LabelSource):
             what = "what is it?" if self._asks == NOT_THAT else "rename which?"
             new = "  n new" if self._asks == NOT_THAT else ""
             return self._after_note(f"{what}  {self._keys()}{new}  Esc cancel")
-        if self._hands.hold.paused:
+        if self._hold.paused:
             return "paused  space resume"
         words = [keys] if (keys := self._keys()) else []
         if self._unbound:
             words.append(f"+ {len(self._unbound)} without a key")
         words.append("n new")
-        if self._hands.submit is not None:
+        if self._submit is not None:
             words += ["u undo", "r rename", "x not that"]
         return self._after_note("  ".join([*words, "space pause"]))
 
@@ -198,17 +197,17 @@ class KeyLabels(LabelSource):
         elif self._asks is not None:
             self._choose(self._asks, character.lower())
         elif character == PAUSE:
-            self._hands.hold.paused = not self._hands.hold.paused
+            self._hold.paused = not self._hold.paused
         elif character.lower() == NEW_CLASS:
             self._held = None
             if len(self._bound) < len(KEYS):
                 self._begin_name(NEW_NAME, self._bind)
             else:
                 self._note = f"all {len(KEYS)} keys are taken"
-        elif self._hands.submit is not None and character.lower() == UNDO:
+        elif self._submit is not None and character.lower() == UNDO:
             self._held = None
             self._ask("undo", {"hold": True})
-        elif self._hands.submit is not None and character.lower() in (RENAME, NOT_THAT):
+        elif self._submit is not None and character.lower() in (RENAME, NOT_THAT):
             self._held, self._asks, self._meant = None, character.lower(), self._frame
         elif character.lower() in self._bound:
             self._held, self._held_s = character.lower(), now_s
@@ -242,9 +241,9 @@ class KeyLabels(LabelSource):
 
     def _ask(self, verb: str, arguments: Mapping[str, Any]) -> None:
         """Ask the session for a verb; the note says what comes of it."""
-        assert self._hands.submit is not None
+        assert self._submit is not None
         try:
-            self._answer = self._hands.submit(verb, arguments)
+            self._answer = self._submit(verb, arguments)
         except CflEdgeError as error:
             self._note = visible(error.problem)
 
@@ -301,8 +300,3 @@ def _said(answer: Future[dict[str, Any]]) -> str:
     if error is None:
         return visible(str(answer.result()["said"]))
     return visible(error.problem if isinstance(error, CflEdgeError) else repr(error))
-
-
-def labels_of_keys(options: LabelOptions) -> KeyLabels:
-    """Return the source of `--labels-from keys`."""
-    return KeyLabels(options.classes, hands=options.hands)

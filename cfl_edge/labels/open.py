@@ -11,7 +11,7 @@ from cfl_edge.text import visible
 
 KINDS = {
     "dirs": "cfl_edge.labels.frames:FrameLabels.of_stream",
-    "keys": "cfl_edge.labels.keys:labels_of_keys",
+    "keys": "cfl_edge.labels.keys:KeyLabels",
     "http": "cfl_edge.labels.frames:FrameLabels.of_requests",
     "serial": "cfl_edge.labels.frames:FrameLabels.of_board",
 }

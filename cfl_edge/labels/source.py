@@ -16,31 +16,20 @@ Submit = Callable[[str, Mapping[str, Any]], "Future[dict[str, Any]]"]
 
 
 @dataclass(frozen=True)
-class Hands:
-    """What those who teach use of a session.
-
-    Args:
-        hold: The label that somebody holds.
-        submit: Asks for a verb (`cfl_edge.loop.mailbox.Mailbox.submit`); None where nobody serves.
-    """
-
-    hold: Hold = field(default_factory=Hold)
-    submit: Submit | None = None
-
-
-@dataclass(frozen=True)
 class LabelOptions:
     """What a source of labels may want to know.
 
     Args:
         classes: Names that the model knows, in their order.
-        hands: What it may use of the session.
+        hold: The label that somebody holds.
+        submit: Asks for a verb (`cfl_edge.loop.mailbox.Mailbox.submit`); None where nobody serves.
         zone: Which zone of the camera it labels: of labels such as "door/open" those that begin
             with it. None for all of the camera, whose labels are taken as they are.
     """
 
     classes: Sequence[str] = ()
-    hands: Hands = field(default_factory=Hands)
+    hold: Hold = field(default_factory=Hold)
+    submit: Submit | None = None
     zone: str | None = None
 
     def own(self, label: str | None) -> str | None:

@@ -11,9 +11,10 @@ from cfl_edge.config.learn import LearnSettings
 from cfl_edge.errors import CflEdgeError, UsageError, export_command, quoted
 from cfl_edge.frame.prediction import check_reject
 from cfl_edge.frame.step import Step, Summary
+from cfl_edge.labels.hold import Hold
 from cfl_edge.labels.open import open_labels
 from cfl_edge.labels.ring import ring_bytes
-from cfl_edge.labels.source import Hands, LabelOptions, LabelSource
+from cfl_edge.labels.source import LabelOptions, LabelSource
 from cfl_edge.learner.saved_checks import check_saved
 from cfl_edge.learners import declaration
 from cfl_edge.loop.checkpoints import Checkpoints, DiskSpace
@@ -139,8 +140,8 @@ class LearnedModel:
             UsageError: There is no terminal.
         """
         settings = self._settings
-        self._hands = Hands(submit=self.mailbox.submit)
-        options = LabelOptions(self._classes, self._hands, self.zone.name)
+        self._hold = Hold()
+        options = LabelOptions(self._classes, self._hold, self.mailbox.submit, self.zone.name)
         self._labels: LabelSource = self._stack.enter_context(
             open_labels(
                 label=settings.label,
@@ -205,7 +206,7 @@ class LearnedModel:
             open_ring(labels, delay_s=settings.label_delay, max_bytes=max_bytes),
             learn_flagged=settings.learn_flagged,
             on_notice=on_notice,
-            hold=self._hands.hold,
+            hold=self._hold,
         )
         self._checkpoints = checkpoints = Checkpoints(
             lambda: save_learner(self._store, learner),
