@@ -1,6 +1,7 @@
 """A session that learns, put together as `cfl_edge.loop.learn` does, without a model folder."""
 
 from cfl_edge.loop.checkpoints import CHECKPOINT_S, Checkpoints
+from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.label_delay import open_ring
 from cfl_edge.loop.learning import Learning
 from cfl_edge.loop.pace import Pace
@@ -32,7 +33,8 @@ def learn_stream(
         Pace(stream.live, learn_budget_s, allowed_share),
         Checkpoints(save, learner, writes, every_s=checkpoint_s, on_notice=on_notice),
     )
-    with Session(learning, SessionOptions(**options)) as session:
+    with Interrupts() as interrupts:
+        session = Session(learning, SessionOptions(**options), interrupts=interrupts)
         for step in session.steps(stream):
             on_step(step)
     return learning.summary(session)

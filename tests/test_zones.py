@@ -21,7 +21,6 @@ from cfl_edge.frame.region import View
 from cfl_edge.learner import batch_learner
 from cfl_edge.loop import learn as learn_module
 from cfl_edge.loop.ask import ask
-from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.learn import learn
 from cfl_edge.loop.mailbox import Mailbox
 from cfl_edge.loop.session import Predicting, Session, SessionOptions, play
@@ -303,11 +302,3 @@ def test_each_zone_can_be_asked_while_it_learns(stream, zones, tmp_path, monkeyp
     assert {zone: answer["model"] for zone, answer in answers.items()} == {
         zone: str(tmp_path / "model" / zone) for zone in HALVES
     }
-
-
-def test_signals_are_taken_over_once():
-    before = signal.getsignal(signal.SIGTERM)
-    interrupts = Interrupts()
-    with interrupts, interrupts:
-        assert signal.getsignal(signal.SIGTERM) != before
-    assert signal.getsignal(signal.SIGTERM) == before

@@ -36,24 +36,20 @@ class Interrupts:
         self.requested = False
         self.by: str | None = None  # what requested it
         self._waiting = False
-        self._depth = 0  # of `with` blocks: several sessions, and what goes on around them
         self._before: dict[signal.Signals, object] = {}
         self._requested_s = 0.0
 
     def __enter__(self) -> Self:
-        """Install the handlers, once; not outside the main thread, where that is not possible."""
-        self._depth += 1
-        if not self._before and threading.current_thread() is threading.main_thread():
+        """Install the handlers; not outside the main thread, where that is not possible."""
+        if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Restore the former handlers at the end of the outermost block."""
-        self._depth -= 1
-        if not self._depth:
-            self._restore()
+        """Restore the former handlers."""
+        self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
-from typing import Any, Protocol, Self, final
+from typing import Any, Protocol, final
 
 from cfl_edge.errors import CflEdgeError, StreamError
 from cfl_edge.frame.frame import Frame, Shown
@@ -153,15 +153,13 @@ class Predicting(Work):
 
 @final
 class Session:
-    """One run over a stream: a context manager, within which a signal ends the run between frames.
-
-    Without the context, Ctrl-C is a KeyboardInterrupt, as anywhere else.
+    """One run over a stream; within its `Interrupts`, a signal ends it between two frames.
 
     Args:
         work: What to do with each frame.
         options: How to go through the stream.
         service: Told of each frame and of the end.
-        interrupts: Of sessions that go through one stream in turn; None for its own.
+        interrupts: Entered by whoever runs it; None where Ctrl-C is to be a KeyboardInterrupt.
 
     Attributes:
         serve: Called between two frames, and while none comes, to run what other threads ask for; a
@@ -174,8 +172,8 @@ class Session:
 
     Example:
         ```python
-        with open_stream("demo:?frames=300") as stream, Session(Predicting(model)) as session:
-            for step in session.steps(stream):
+        with open_stream("demo:?frames=300") as stream:
+            for step in Session(Predicting(model)).steps(stream):
                 print(step.frame.index, step.prediction.label)
         ```
     """
@@ -201,15 +199,6 @@ class Session:
         self.dropped = self.damaged = self.skipped = 0
         self.skipped_names: list[str] = []
         self.seconds = 0.0
-
-    def __enter__(self) -> Self:
-        """Take over Ctrl-C, SIGTERM and SIGHUP."""
-        self._interrupts.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Give the signals back."""
-        self._interrupts.__exit__()
 
     @property
     def interrupted(self) -> bool:
