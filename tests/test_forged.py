@@ -118,6 +118,7 @@ SAID = {
     "replay 1e9 MiB": put("network", "replay_mib", to=1e9),
     "replay negative": put("network", "replay_mib", to=-1.0),
     "replay text": put("network", "replay_mib", to="x"),
+    "statistics 10^400": put("network", "statistics_mib", to=10**400),
     "journal 1e9 MiB": put("network", "journal_mib", to=1e9),
     "batch text": put("network", "batch", to="x"),
     "batch 10^9": put("network", "batch", to=10**9),
@@ -230,7 +231,9 @@ CASES = [*SAID, *HELD, *WRITTEN, *IRREGULAR]
 ONLY_LOADED = {
     "network extra", "learner unknown", "backbone path", "backbone import", "backbone other",
     "layers wide", "layers wide twice", "layers deep", "layers absurd", "layers of the paper",
-    "layers of another size", "chunk 0", "chunk text", "optimizer unknown", "loss extra",
+    "layers of another size", "replay 1e9 MiB", "replay negative", "replay text",
+    "statistics 10^400", "journal 1e9 MiB", "batch text", "batch 10^9", "seed text", "seed 10^40",
+    "refresh 0", "chunk 0", "chunk text", "optimizer unknown", "loss extra",
     "loss text", "generator gone", "generator short", "weights of another shape",
 }  # fmt: skip
 

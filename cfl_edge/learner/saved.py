@@ -79,7 +79,7 @@ def config_of(saved: Saved) -> LearnerConfig:
         return LearnerConfig(**network)
     except UsageError as error:
         raise damaged(error.problem) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise damaged(str(error)) from error
 
 

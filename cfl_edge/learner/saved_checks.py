@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cfl_edge.config.settings import expected
-from cfl_edge.defaults import MOST_BATCH, MOST_COUNT, MOST_IMAGE_PX, MOST_MIB, MOST_SEED
+from cfl_edge.defaults import MOST_COUNT, MOST_IMAGE_PX
 from cfl_edge.errors import DataError, ModelDamagedError
 from cfl_edge.model.checkpoint import Saved
 from cfl_edge.model.class_table import MOST_CHANGES, Verb
@@ -43,7 +43,6 @@ def _is_time(text: str) -> str:
 
 Text = Annotated[str, Field(max_length=TEXT_LENGTH)]
 Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
-Mib = Annotated[float, Field(ge=0, le=MOST_MIB, allow_inf_nan=False)]
 _Base = Annotated[list[Count], Field(min_length=2, max_length=2)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Origin = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]  # `batch_learner.ORIGIN_BYTES`
@@ -82,7 +81,7 @@ class _Loss(_Strict):
 
 
 class _Network(_Strict):
-    model_config = ConfigDict(extra="allow")  # `LearnerConfig` knows the rest
+    model_config = ConfigDict(extra="allow")  # `LearnerConfig` checks the rest
 
     learner: Text
     backbone: Annotated[str, Field(max_length=NAME_LENGTH)]
@@ -90,17 +89,7 @@ class _Network(_Strict):
     image_px: Annotated[int, Field(ge=1, le=MOST_IMAGE_PX)]
     fit: Text
     region: Annotated[str, Field(max_length=REGION_LENGTH)] | None
-    replay_mib: Mib
-    journal_mib: Mib = 0
-    batch: Annotated[int, Field(ge=1, le=MOST_BATCH)]
-    new_per_step: int
-    weight_decay: Finite
-    learning_rate: Finite | None
-    chunk: int | None
-    recompute: bool
     loss: _Loss
-    refresh_frames: Annotated[int, Field(ge=1, le=MOST_COUNT)]
-    seed: Annotated[int, Field(ge=0, le=MOST_SEED)]
     backbone_digest: Text
 
 
