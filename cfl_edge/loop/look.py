@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import shlex
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +64,9 @@ def look(settings: LookSettings, *, on_notice: Notice = log_notice) -> tuple[Vie
         check_saved(saved)
         network = saved.manifest["network"]
         fit, region, size_px = network["fit"], network["region"], network["image_px"]
-    picture_kind(settings.out)  # before a camera is opened for nothing
+    kind = picture_kind(settings.out)  # before a camera is opened for nothing
+    if settings.out.exists() and not settings.out.is_file():
+        raise UsageError(f"-o is {settings.out}, expected a file", hint=f"-o {VIEW_FILE}")
     if not settings.out.parent.exists():
         raise UsageError(
             f"-o is {settings.out}, expected a name in a folder that exists",
@@ -82,19 +83,9 @@ def look(settings: LookSettings, *, on_notice: Notice = log_notice) -> tuple[Vie
                 break
         if frame is None:
             raise no_frame_error(stream.uri)
-    _write_view(settings.out, frame, size_px, view)
+    picture = view_picture(frame, size_px, view, kind)
+    replace_files(settings.out.parent, {settings.out.name: picture})
     return view, frame
-
-
-def _write_view(
-    path: Path, frame: Frame, size_px: int, view: View, *, written: Counter[str] | None = None
-) -> None:
-    """Write the picture; an older one stays until the new one is whole."""
-    kind = picture_kind(path)
-    if path.exists() and not path.is_file():
-        raise UsageError(f"-o is {path}, expected a file", hint=f"-o {VIEW_FILE}")
-    content = view_picture(frame, size_px, view, kind)
-    replace_files(path.parent, {path.name: content}, written=written)
 
 
 def picture_kind(path: Path) -> str:
@@ -118,9 +109,9 @@ def picture_kind(path: Path) -> str:
 
 def draw_view(store: Store, frame: Frame, learner: Learner, on_notice: Notice) -> None:
     """Write the picture into the folder of a model that learns; where that fails, say so alone."""
-    path = store.folder / VIEW_FILE
     try:
-        _write_view(path, frame, learner.image_px, learner.view, written=store.written)
+        picture = view_picture(frame, learner.image_px, learner.view)
+        replace_files(store.folder, {VIEW_FILE: picture}, written=store.written)
     except (CflEdgeError, OSError, MemoryError) as error:
         reason = getattr(error, "problem", str(error))
         on_notice(f"{VIEW_FILE}, which shows what the model looks at, was not written: {reason}")
