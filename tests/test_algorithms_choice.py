@@ -7,7 +7,7 @@ from test_learner import ALGORITHM_LEARNERS
 
 from cfl_edge.core.triangle import triangle_size
 from cfl_edge.errors import ModelError, UsageError
-from cfl_edge.learner.classes import count, remove
+from cfl_edge.learner.classes import counts_of, remove
 from cfl_edge.learner.config import LearnerConfig
 from cfl_edge.learner.memory_fit import fit_memory
 from cfl_edge.learner.memory_plan import plan_memory
@@ -64,6 +64,6 @@ def test_classes_of_neighbours_have_no_onnx_files(tmp_path):
     Store(tmp_path / "m").save(saved.manifest, saved.tensors)
     with pytest.raises(ModelError, match="has no label embeddings"):
         remove(FolderModel(tmp_path / "m"), "left", onnx=tmp_path / "model.onnx")
-    assert list(count(FolderModel(tmp_path / "m")).frames) == ["above", "left", "dark"]
+    assert list(counts_of(FolderModel(tmp_path / "m").look()).frames) == ["above", "left", "dark"]
     remove(FolderModel(tmp_path / "m"), "left")
-    assert list(count(FolderModel(tmp_path / "m")).frames) == ["above", "dark"]
+    assert list(counts_of(FolderModel(tmp_path / "m").look()).frames) == ["above", "dark"]

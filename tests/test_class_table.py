@@ -9,7 +9,7 @@ from test_learner import ALGORITHM_LEARNERS, BUILT
 from cfl_edge.core.factor import Factor
 from cfl_edge.core.triangle import Triangle
 from cfl_edge.errors import DataError, ModelNotFoundError
-from cfl_edge.learner.classes import change, count, remove
+from cfl_edge.learner.classes import change, counts_of, remove
 from cfl_edge.learner.learner import Learner
 from cfl_edge.learner.saved import to_saved
 from cfl_edge.model import class_table
@@ -156,12 +156,12 @@ def test_an_added_class_waits_for_its_first_sample(saved):
 def test_refusals_leave_the_model_as_it_was(tmp_path, saved, asked, message):
     store = Store(tmp_path / "m")
     store.save(saved.manifest, saved.tensors)
-    before = count(FolderModel(tmp_path / "m"))
+    before = counts_of(FolderModel(tmp_path / "m").look())
     with pytest.raises(DataError, match=message):
         change(FolderModel(tmp_path / "m"), asked)
     with pytest.raises(DataError, match="no class 'cup'"):
         remove(FolderModel(tmp_path / "m"), "cup")
-    assert count(FolderModel(tmp_path / "m")) == before
+    assert counts_of(FolderModel(tmp_path / "m").look()) == before
 
 
 def test_change_needs_a_model(tmp_path):

@@ -34,15 +34,6 @@ class Counts:
     replay: dict[str, int] | None
 
 
-def count(model: OpenModel) -> Counts:
-    """Return how many frames of each class a model has learned, and how many it can replay.
-
-    Raises:
-        ModelError: There is no model.
-    """
-    return counts_of(model.look())
-
-
 def counts_of(saved: Saved) -> Counts:
     """Count the frames and the samples of a saved model.
 

@@ -15,7 +15,7 @@ from typing import Any
 from cfl_edge.config.models import SplitSettings, UndoSettings
 from cfl_edge.core.allocator import give_back
 from cfl_edge.errors import DataError, SessionError
-from cfl_edge.learner.classes import Counts, change, count, remove
+from cfl_edge.learner.classes import Counts, change, counts_of, remove
 from cfl_edge.learner.split import relabel, split
 from cfl_edge.learner.undo import undo
 from cfl_edge.loop import verb_arguments as given
@@ -129,7 +129,7 @@ class ChangeVerbs:
 
     def classes(self, asked: given.Nothing) -> Answer:
         """Count the frames learned of each class, and the samples in the replay memory."""
-        counts = count(self._model)
+        counts = counts_of(self._model.look())
         return {"said": _listed(counts.frames) or "no class yet"} | _counts(counts)
 
     def _running(self, verb: str) -> Running:
