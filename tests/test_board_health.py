@@ -19,9 +19,9 @@ from cfl_edge.loop.board_health import (
     Health,
     Throttling,
     Zone,
-    ask_throttled,
     parse_throttled,
     read_zones,
+    told_by,
 )
 from cfl_edge.loop.pace import LONGEST_REST_S, RESTS, Heat, HeatPolicy, Pace, next_heat
 
@@ -70,10 +70,10 @@ def test_what_is_no_answer_is_none(text):
 
 def test_the_firmware_is_asked(tmp_path):
     pi = command(tmp_path, "vcgencmd", 'test "$1" = get_throttled && echo throttled=0x50005')
-    assert ask_throttled(pi).now == ("under-voltage", "throttled")
-    assert ask_throttled(command(tmp_path, "broken", "echo no; exit 255")) is None
-    assert ask_throttled(str(tmp_path)) is None  # a folder
-    assert ask_throttled("nul\0byte") is None
+    assert parse_throttled(told_by(pi, "get_throttled")).now == ("under-voltage", "throttled")
+    broken = command(tmp_path, "broken", "echo no; exit 255")
+    for other in (broken, str(tmp_path), "nul\0byte", "no-such-command"):
+        assert parse_throttled(told_by(other, "get_throttled")) is None
 
 
 def test_zones_of_boards(tmp_path):

@@ -118,16 +118,6 @@ def parse_throttled(text: str) -> Throttling | None:
     return Throttling(now, ever)
 
 
-def ask_throttled(command: str = "vcgencmd") -> Throttling | None:
-    """Ask the firmware; None without the command or an answer.
-
-    Example:
-        >>> ask_throttled("no-such-command") is None
-        True
-    """
-    return parse_throttled(told_by(command, "get_throttled"))
-
-
 def told_by(*command: str, timeout_s: float = ASK_S) -> str:
     """Return what a command prints; nothing where there is none, or it does not answer soon."""
     try:
@@ -218,7 +208,9 @@ class BoardHealth:
         """Return the newest reading, 5 seconds old at most."""
         now_s = self._clock()
         if self._next_s is None or now_s >= self._next_s:
-            throttling = None if self._vcgencmd is None else ask_throttled(self._vcgencmd)
+            throttling = None
+            if self._vcgencmd is not None:
+                throttling = parse_throttled(told_by(self._vcgencmd, "get_throttled"))
             if throttling is None:
                 self._vcgencmd = None
             self._health = Health(throttling, read_zones(self._thermal))
