@@ -128,7 +128,6 @@ def test_a_past_frame_is_labelled_once():
     ring = filled()
     kept = ring.claim("mug", frame=3)
     assert (kept.index, kept.label) == (3, "mug")
-    assert not ring.label(kept, "pen")
     with pytest.raises(LabelledError, match="frame 3 is labelled mug already"):
         ring.claim("pen", seconds_ago=1.0)
 

@@ -174,13 +174,6 @@ class FrameRing(Generic[T]):
         self._waiting.clear()
         return rest
 
-    def label(self, kept: Kept[T], label: str) -> bool:
-        """Label a frame; False if it has a label already."""
-        if kept.label is not None:
-            return False
-        kept.label = label
-        return True
-
     def follow(self, names: Collection[str], into: str | None) -> None:
         """Follow a change of the classes: labels that are gone are none.
 

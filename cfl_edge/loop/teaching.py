@@ -301,7 +301,8 @@ class Teaching:
     def _label(self, kept: Kept[Seen], label: str | None, budget_s: Budget) -> None:
         if self.hold.paused:
             return
-        if label is not None and self._ring.label(kept, label):
+        if label is not None and kept.label is None:
+            kept.label = label
             self._teach(kept, label, budget_s)
 
     def _teach(
