@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from cfl_edge.frame.step import Step
 from cfl_edge.notices import Notice
@@ -26,10 +27,6 @@ class ServiceNotify:
     Args:
         environ: Has NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID if systemd started the process.
         clock: Gives seconds that never go back.
-
-    Example:
-        >>> ServiceNotify({}).ready()  # nobody listens
-        False
     """
 
     def __init__(
@@ -43,13 +40,11 @@ class ServiceNotify:
         self._fed_s = self._status_s = float("-inf")
         self._ready = False
 
-    def ready(self) -> bool:
-        """Report once that the service is up; return whether that was sent."""
-        if self._ready:
-            return False
-        self._ready = True
-        self._fed_s = self._clock()
-        return self._send("READY=1")
+    def ready(self) -> None:
+        """Report once that the service is up."""
+        if not self._ready:
+            self._ready, self._fed_s = True, self._clock()
+            self._send("READY=1")
 
     def alive(self) -> None:
         """Feed the watchdog once the service is up and half the watchdog's time has passed."""
@@ -94,16 +89,15 @@ class ServiceNotify:
 
         return tell
 
-    def _send(self, message: str) -> bool:
+    def _send(self, message: str) -> None:
         if not self._address:
-            return False
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-                out.setblocking(False)  # a manager that hangs must not stop the loop
-                out.sendto(message.encode(), self._address)
-        except OSError:  # the manager is gone: no reason to stop learning
-            return False
-        return True
+            return
+        with (
+            suppress(OSError),  # the manager is gone: no reason to stop learning
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out,
+        ):
+            out.setblocking(False)  # a manager that hangs must not stop the loop
+            out.sendto(message.encode(), self._address)
 
 
 def watchdog_s(environ: Mapping[str, str]) -> float | None:

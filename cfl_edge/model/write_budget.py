@@ -64,6 +64,8 @@ class WriteBudget:
     ) -> None:
         self._day_bytes, self._what, self._option = day_bytes, what, option
         self._on_notice, self._clock = on_notice, clock
+        self._full_bytes = SAVED_UP * day_bytes
+        self._bytes_per_s = (1 - SAVED_UP) * day_bytes / DAY_S
         self._left_bytes = self._full_bytes
         self._looked_s = clock()
         self._told = False
@@ -73,14 +75,6 @@ class WriteBudget:
     def write_bytes(self) -> int:
         """Bytes that a write takes: the most of the last few; 0 before the first."""
         return max(self._recent_bytes, default=0)
-
-    @property
-    def _full_bytes(self) -> float:
-        return SAVED_UP * self._day_bytes
-
-    @property
-    def _bytes_per_s(self) -> float:
-        return (1 - SAVED_UP) * self._day_bytes / DAY_S
 
     @property
     def left_bytes(self) -> float:
