@@ -8,8 +8,8 @@ algorithm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, final
 
 import torch
@@ -59,7 +59,6 @@ class Samples(Protocol):
 class _Field:
     """An attribute, or an item of a list, that is stored under a name."""
 
-    group: str
     name: str
     owner: Any
     key: str | int
@@ -112,7 +111,6 @@ class State:
         self.device, self.generator = torch.device(device), generator
         self._fields: list[_Field] = []
         self._samples: list[tuple[str, str, Samples]] = []  # group, prefix of the names, owner
-        self._derived: list[Callable[[], dict[str, Tensor]]] = []
 
     def rows(
         self, name: str, owner: object, key: str | int, rule: Rows, *, computed: bool = False
@@ -126,11 +124,11 @@ class State:
             rule: What becomes of it when classes change.
             computed: It follows from the rest: stored for others, never loaded.
         """
-        self._fields.append(_Field("state", name, owner, key, rule, computed=computed))
+        self._fields.append(_Field(name, owner, key, rule, computed=computed))
 
     def value(self, name: str, owner: object, key: str, *, free: bool = False) -> None:
         """Declare a tensor or number without a class axis; `free` if its length may change."""
-        self._fields.append(_Field("state", name, owner, key, free=free))
+        self._fields.append(_Field(name, owner, key, free=free))
 
     def statistics(self, name: str, source: ClassStatistics) -> None:
         """Declare counts, means and scatter of a source of features, and its first rows."""
@@ -140,8 +138,7 @@ class State:
             f"{name}.means", source, "means", Rows(merge="weighted", counts=counts, scatter=scatter)
         )
         self.value(scatter, source, "scatter")
-        rows = _Field("state", f"{name}.first_rows", source, "rows", like=torch.zeros(0))
-        self._fields.append(replace(rows, free=True, derived=True))
+        self.derived(f"{name}.first_rows", source, "rows")
 
     def optimizer(self, name: str, optimizer: Optimizer) -> None:
         """Declare the moments of an optimizer; those of rows are rows."""
@@ -152,17 +149,18 @@ class State:
             rule = Rows() if id(parameter) in rows else None
             for key in ("first", "second"):
                 field = f"{name}.{p}.{key}"
-                self._fields.append(_Field("state", field, moments, key, rule, parameter, key))
-            steps = _Field("state", f"{name}.{p}.steps", moments, "steps", like=torch.zeros(()))
+                self._fields.append(_Field(field, moments, key, rule, parameter, key))
+            steps = _Field(f"{name}.{p}.steps", moments, "steps", like=torch.zeros(()))
             self._fields.append(steps)
 
     def samples(self, prefix: str, owner: Samples, *, group: str = "state") -> None:
         """Declare samples, stored as `PREFIXlabels` and others of this prefix."""
         self._samples.append((group, prefix, owner))
 
-    def derived(self, tensors: Callable[[], dict[str, Tensor]]) -> None:
-        """Declare tensors that a change of classes takes out: they follow from the rest."""
-        self._derived.append(tensors)
+    def derived(self, name: str, owner: object, key: str) -> None:
+        """Declare a tensor that a change of classes takes out: it is None when that is loaded."""
+        like = getattr(owner, key)
+        self._fields.append(_Field(name, owner, key, like=like, free=True, derived=True))
 
     def add_class(self) -> None:
         """Append a row to every tensor with a class axis; to none if that is interrupted."""
@@ -189,11 +187,9 @@ class State:
             if value is not None:
                 if field.moment is not None:
                     value = to_levels(value.sqrt() if field.moment == "second" else value)
-                groups[field.group][field.name] = value
+                groups["state"][field.name] = value
         for group, prefix, owner in self._samples:
             groups[group] |= {f"{prefix}{key}": value for key, value in owner.samples().items()}
-        for tensors in self._derived:
-            groups["state"] |= tensors()
         return groups
 
     def planned_bytes(self) -> int:
@@ -217,8 +213,7 @@ class State:
             {"group": group, "labels": f"{prefix}labels", "prefix": prefix}
             for group, prefix, _ in self._samples
         ]
-        derived = [name for tensors in self._derived for name in tensors()]
-        derived += [f.name for f in self._fields if f.derived and f.name in stored["state"]]
+        derived = [f.name for f in self._fields if f.derived and f.name in stored["state"]]
         return {"rows": rows, "samples": samples, "derived": derived}
 
     def load(self, groups: Mapping[str, Mapping[str, Tensor]], classes: int) -> None:
@@ -234,10 +229,10 @@ class State:
         for field in self._fields:
             if field.computed:
                 continue
-            if field.like is not None and field.name not in groups[field.group]:
+            if field.like is not None and field.name not in groups["state"]:
                 field.put(None)  # before the first step
                 continue
-            value = groups[field.group][field.name]
+            value = groups["state"][field.name]
             current = field.like if field.like is not None else field.tensor()
             assert current is not None
             expected = self._shape(field, current, classes)

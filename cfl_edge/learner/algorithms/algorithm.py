@@ -81,7 +81,8 @@ class Algorithm(ABC):
         self.state.rows("seen", self, "seen", Rows(merge="sum"))
         self.state.value("novelty.held_out", self.novelty, "held_out", free=True)
         self.state.value("novelty.newest", self.novelty, "newest", free=True)
-        self.state.derived(lambda: {FITS: torch.ones(1, dtype=torch.bool)})
+        self._fits: Tensor | None = torch.ones(1, dtype=torch.bool)  # None: a class is gone
+        self.state.derived(FITS, self, "_fits")
 
     @abstractmethod
     def learn(self, encoded: Encoded, targets: Tensor, budget_s: float | None) -> None:
@@ -198,7 +199,8 @@ class Algorithm(ABC):
         self.state.load(groups, classes)
         if sum(count > 0 for count in self.seen) < LEAST_CLASSES:  # others were removed or merged
             self.novelty.clear()
-        self.loaded(changed=FITS not in groups["state"])
+        changed, self._fits = self._fits is None, torch.ones(1, dtype=torch.bool)
+        self.loaded(changed=changed)
 
     @final
     def state_bytes(self) -> int:
