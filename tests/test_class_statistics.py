@@ -9,7 +9,6 @@ from cfl_edge.core import factor, shrunken_means
 from cfl_edge.core.class_statistics import GATHERED, ClassStatistics, with_constant
 from cfl_edge.core.factor import Factor, label_embeddings, shrinkage
 from cfl_edge.defaults import NEVER
-from cfl_edge.learner.algorithms.layer_statistics import layer_embeddings
 
 
 def samples(n=300, channels=5, classes=3, seed=0):
@@ -211,7 +210,7 @@ def test_on_layers_the_correction_is_that_of_the_means_error(monkeypatch):
     learned = torch.tensor([60, 4, 9])  # of the second, each was counted three times
     off = factor.LEARNED_GAP * error / torch.tensor([60, 4, 3])
     bias = -0.5 * ((means @ inverse * means).sum(1) - off)
-    (actual,) = layer_embeddings([statistics], learned)
+    actual = factor.label_embeddings(statistics, learned=learned)
     torch.testing.assert_close(actual[:, -1].double(), bias, rtol=0, atol=0.1 * float(off.max()))
 
 

@@ -72,7 +72,7 @@ def _next_of_zones(settings: LearnSettings, learned: Mapping[str | None, Learned
     from cfl_edge.stream.uri import mask
 
     model, stream = shlex.quote(str(settings.model)), shlex.quote(mask(settings.stream))
-    if any(one.exported for one in learned.values()):
+    if any(one.exported for one in learned.values()) and not settings.stream.startswith("push:"):
         return f"cfl-edge run {model} --stream {stream}"
     untaught = [name for name, one in learned.items() if not one.summary.classes]
     zones = f"--zones {shlex.quote(str(settings.zones))} --model {model}"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics
 from cfl_edge.core.discriminant import DistanceRows, spread_distances
+from cfl_edge.core.factor import label_embeddings
 from cfl_edge.core.features import Encoded
 from cfl_edge.core.step_memory import step_memory
 from cfl_edge.core.training import Trained
@@ -29,7 +30,6 @@ from cfl_edge.learner.algorithms.layer_statistics import (
     follow_step,
     known_classes,
     layer_distances,
-    layer_embeddings,
     layer_scores,
     replace,
     take,
@@ -227,7 +227,8 @@ class ContrastiveAlgorithm(Linear, Algorithm):
             return None
         targets = kept["labels"].to(self.device)
         end, x, *_ = torch.split(kept["features"].float(), self.inputs.channels, dim=1)
-        embeddings = layer_embeddings(self.statistics, self.trainer.different)
+        different = self.trainer.different
+        embeddings = [label_embeddings(one, learned=different) for one in self.statistics]
         layers = layer_scores(embeddings, self.network, kept["h0"].float(), self.chunk)
         frozen = self.joint.held_out_scores(end, x, targets)
         return gain(frozen, LAYERS_WEIGHT * layers, targets)
@@ -265,8 +266,9 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         Args:
             whole: Whether of all classes; where there are many, those that have changed are enough.
         """
+        # Layers alone have None: no class may gain as much as beside the joint features.
         different = None if self.joint is None else self.trainer.different
-        layers = layer_embeddings(self.statistics, different)
+        layers = [label_embeddings(one, learned=different) for one in self.statistics]
         known = known_classes(self.statistics)
         if self.joint is None:
             self._readout.renew(layers[0], layers[1:], known, scale=LAYERS_SCALE)
@@ -296,7 +298,7 @@ class ContrastiveAlgorithm(Linear, Algorithm):
         if self.joint is not None:
             self.joint.prepare()
         for source in self.statistics:
-            layer_embeddings([ClassStatistics(source.means.shape[1], self.device, classes=1)])
+            label_embeddings(ClassStatistics(source.means.shape[1], self.device, classes=1))
 
     def loaded(self, *, changed: bool) -> None:
         """Take the distances, and what is expected of them, from what was loaded."""

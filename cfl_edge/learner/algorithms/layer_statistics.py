@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cfl_edge.core.class_statistics import ClassStatistics, with_constant
 from cfl_edge.core.discriminant import DistanceRows, relative_distance, spread_distances
-from cfl_edge.core.factor import label_embeddings
 
 if TYPE_CHECKING:
     from cfl_edge.core.networks import Network
@@ -22,19 +21,6 @@ STATISTICS_DECAY = 0.97  # a step; about the last 1,000 samples count, while the
 def known_classes(sources: Sequence[ClassStatistics]) -> Tensor:
     """Return which classes have samples in all layers, bool (Z,)."""
     return torch.stack([source.counts > 0 for source in sources]).all(dim=0)
-
-
-def layer_embeddings(
-    sources: Sequence[ClassStatistics], learned: Tensor | None = None
-) -> list[Tensor]:
-    """Return the label embeddings on the features of each layer, (Z, C_l + 1) each.
-
-    Args:
-        sources: Of each layer.
-        learned: How many different samples of each class the layers have learned, (Z,), where they
-            count beside the joint features. Alone, no class may gain so much.
-    """
-    return [label_embeddings(source, learned=learned) for source in sources]
 
 
 def take(sources: Sequence[ClassStatistics], features: Sequence[Tensor], targets: Tensor) -> None:
