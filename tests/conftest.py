@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import sys
 
@@ -14,6 +15,15 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 # Compiling all tests takes 8 s of processor time in each of pytest's processes.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Of the shell: colours and width of help, a proxy for 127.0.0.1, settings of every command.
+OF_THE_SHELL = re.compile(
+    r"(FORCE|NO|PY)_COLORS?|GITHUB_ACTIONS|COLUMNS|LINES|TERMINAL_WIDTH|TTY_(COMPATIBLE|INTERACTIVE)"
+    r"|\w+_PROXY|CFL_EDGE_(?!(DATA|VM|POWER_CUTS|SIMULATED_HOURS)$)\w+"
+)
+for variable in list(os.environ):
+    if OF_THE_SHELL.fullmatch(variable.upper()):
+        del os.environ[variable]
 
 # Under nohup a hangup would be ignored, in the background of a script Ctrl-C.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -200,10 +200,11 @@ def check_live_skips_nothing(open_stream: Open) -> None:
 
 def check_live_close_from_another_thread(open_stream: Open) -> None:
     stream = open_stream()
+    frames = iter(stream)
     closer = threading.Timer(0.1, stream.close)
     closer.start()
     start_s = time.monotonic()
-    for _ in stream:
+    for _ in frames:
         assert time.monotonic() - start_s < 5
     closer.join()
 

@@ -157,6 +157,7 @@ def test_a_variable_that_nothing_reads_is_told_once(
     monkeypatch.setenv("CFL_EDGE_REPLAY_MB", "8")
     monkeypatch.setenv("CFL_EDGE_HTTP_TOKEN", "secret")
     monkeypatch.setenv("CFL_EDGE_THREADS", "2")  # of run
+    monkeypatch.setenv("CFL_EDGE_SIMULATED_HOURS", "3")  # of the tests
     result = cfl_edge("learn", "--stream", tmp_path / "none")
     assert result.code == 3
     assert result.err.count("CFL_EDGE_") == 2

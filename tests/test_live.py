@@ -57,10 +57,8 @@ def test_damaged_images_are_refused_and_counted_apart() -> None:
         assert (first.image[0, 0, 0], first.index) == (1, 1)
         assert (first.dropped, first.damaged) == (0, 1)
         camera.send(Captured(2.0, damaged))
-        later = threading.Timer(0.1, camera.send, [shot(3)])
-        later.start()
+        stream.on_wait = lambda: stream.damaged == 2 and camera.send(shot(3))
         frame = next(frames)
-        later.join()
         assert (frame.image[0, 0, 0], frame.index) == (3, 3)
         assert (frame.dropped, frame.damaged, stream.damaged) == (0, 2, 2)
 
@@ -221,8 +219,10 @@ def test_close_is_prompt_while_a_read_is_stuck() -> None:
 def test_close_from_another_thread_ends_the_iteration() -> None:
     camera = Camera(shot(1))
     stream = LiveStream("cam", camera.open)
+    frames = iter(stream)
+    assert value(frames) == 1
     closer = threading.Timer(0.1, stream.close)
     closer.start()
-    assert len(list(stream)) == 1
+    assert list(frames) == []
     closer.join()
     assert camera.closed == 1

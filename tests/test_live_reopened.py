@@ -86,12 +86,9 @@ def test_a_source_that_falls_silent_is_opened_again() -> None:
     with LiveStream("cam", soon, on_notice=notices.append, wait=clock.wait, clock=clock) as stream:
         frames = iter(stream)
         assert value(frames) == 1
-        later = threading.Timer(0.3, camera.send, [shot(2)])
-        later.start()
+        stream.on_wait = lambda: camera.opened > 1 and camera.send(shot(2))
         assert value(frames) == 2
-        later.join()
     assert notices[0] == "cam is silent; next try in 0.5 s"
-    assert camera.opened >= 2
 
 
 def test_a_connection_that_sends_only_damaged_images_is_opened_again() -> None:
@@ -114,16 +111,14 @@ def test_a_connection_that_sends_only_damaged_images_is_opened_again() -> None:
         next(frames)
 
         def feed() -> None:
-            for _ in range(3):
+            if stream.damaged < 3:
                 camera.send(Captured(0.0, broken))
-                time.sleep(0.05)
-            camera.send(shot(2), shot(3))
+            else:
+                camera.send(shot(2), shot(3))  # with the first one it sees the complaint
 
-        feeder = threading.Thread(target=feed)
-        feeder.start()
-        assert value(frames) in (2, 3)
-        feeder.join()
-    assert camera.opened == 2
+        stream.on_wait = feed
+        assert value(frames) == 3
+    assert (camera.opened, stream.damaged) == (2, 3)
     assert notices[0] == (
         "cam sent nothing that can be decoded for 5 s (the last image: cut off); next try in 0.5 s"
     )
@@ -131,6 +126,7 @@ def test_a_connection_that_sends_only_damaged_images_is_opened_again() -> None:
 
 def test_close_is_prompt_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "CLOSE_S", 20)
+    monkeypatch.setattr(live, "FIRST_WAIT_S", 60.0)
     camera, waits = Camera(shot(1)), threading.Event()
 
     def wait(stop: threading.Event, seconds: float) -> bool:

@@ -1,7 +1,6 @@
 """The live picture is the camera's own JPEG, byte for byte, where it gives one."""
 
 import io
-import threading
 from itertools import islice
 
 import numpy as np
@@ -155,11 +154,8 @@ def test_a_damaged_frame_never_reaches_a_viewer(cut):
     with open_stream("push://", StreamOptions(inbox=inbox)) as stream:
         frames = iter(stream)
         inbox.put(torn)
-        until(lambda: not inbox._newest)
-        timer = threading.Timer(0.3, lambda: inbox.put(whole))
-        timer.start()
+        stream.on_wait = lambda: stream.damaged and inbox.put(whole)
         frame = next(frames)
-        timer.join()
     assert (frame.damaged, frame.jpeg == whole) == (1, True)
 
 

@@ -1,7 +1,6 @@
 """`push://`: pictures that the page of a phone sends are the frames of a session."""
 
 import json
-import threading
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -53,11 +52,8 @@ def test_a_damaged_picture_is_counted_and_costs_that_frame_alone():
     with open_stream("push://", StreamOptions(inbox=inbox)) as stream:
         frames = iter(stream)
         inbox.put(jpeg(50)[:-30])
-        until(lambda: not inbox._newest)
-        timer = threading.Timer(0.3, lambda: inbox.put(jpeg(60)))
-        timer.start()
+        stream.on_wait = lambda: stream.damaged and inbox.put(jpeg(60))
         frame = next(frames)
-        timer.join()
     assert (frame.damaged, int(frame.image[0, 0, 0])) == (1, pytest.approx(60, abs=2))
 
 

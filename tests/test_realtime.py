@@ -219,10 +219,12 @@ def test_an_error_of_the_recording_comes_through() -> None:
 
 def test_close_ends_a_long_wait() -> None:
     stream = Realtime(Recording(5), 0.1)
+    frames = iter(stream)
+    assert next(frames).index == 0
     closer = threading.Timer(0.05, stream.close)
     closer.start()
     start_s = time.monotonic()
-    assert [frame.index for frame in stream] == [0]
+    assert list(frames) == []
     assert time.monotonic() - start_s < 5
     closer.join()
 
@@ -234,10 +236,14 @@ def test_ctrl_c_ends_a_long_wait() -> None:
         main = threading.main_thread().ident
         assert main is not None
         killer = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
-        killer.start()
         start_s = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
+
+        def wait() -> None:
+            killer.start()
             next(frames)
+
+        with pytest.raises(KeyboardInterrupt):
+            wait()
         assert time.monotonic() - start_s < 5
         killer.join()
 

@@ -27,7 +27,10 @@ ENV_PREFIX = "CFL_EDGE_"
 # Read elsewhere: `run --http` and `--mqtt`, the commands of `run --on-change`, the tests.
 OTHER_VARIABLES = {
     f"{ENV_PREFIX}{name}"
-    for name in ("HTTP_TOKEN", "MQTT_PASSWORD", "LABEL", "SCORE", "DATA", "VM")
+    for name in (
+        *("HTTP_TOKEN", "MQTT_PASSWORD", "LABEL", "SCORE"),
+        *("DATA", "VM", "POWER_CUTS", "SIMULATED_HOURS"),
+    )
 }
 ORDER = {"extra_forbidden": 0, "missing": 2}  # which of pydantic's complaints is told, 1 the others
 MOST_TOML_BYTES = 1 << 18  # of a file of options: /dev/zero has more
