@@ -6,7 +6,6 @@ import pytest
 
 from cfl_edge.config.models import UndoSettings
 from cfl_edge.config.settings import load
-from cfl_edge.learner import batch_learner as learner_module
 from cfl_edge.learner import undo as undo_module
 from cfl_edge.learner.journalled import open_journal, save_learner
 from cfl_edge.learner.learner import Learner, LearnerConfig
@@ -22,13 +21,23 @@ def undo(folder, *, on_notice=log_notice, **options):
     return undo_module.undo(FolderModel(folder, on_notice), settings, on_notice=on_notice)
 
 
+CLOCKED = "batch_learner joint_discriminant live rewind time_left trainer algorithms.recalibration"
+
+
 class Lesson:
-    """A stream of easy images whose clock ticks once a frame."""
+    """A stream of easy images whose clock ticks once a frame.
+
+    It stands for the module `time` of the learner; all others have their own.
+    """
 
     def __init__(self, folder, monkeypatch, config=CONFIG):
         self.folder, self.config = folder, config
         self.now_s = 1000.0  # of the clock
-        monkeypatch.setattr(learner_module.time, "monotonic", lambda: self.now_s)
+        for module in CLOCKED.split():
+            monkeypatch.setattr(f"cfl_edge.learner.{module}.time", self)
+
+    def monotonic(self):
+        return self.now_s
 
     def images(self, names, seed):
         learner = type("Size", (), {"image_px": 16})

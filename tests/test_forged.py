@@ -268,7 +268,6 @@ def commands(name, folder, out):
         yield ["classes", "remove", folder, "above"]
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", CASES)
 def test_a_forged_folder_is_refused_in_one_sentence(learned, tmp_path, name):
     folder = forge(learned, tmp_path / "forged", name)

@@ -61,7 +61,6 @@ def victim(tmp_path):
     assert set(tmp_path.iterdir()) - set(before) <= {tmp_path / "m", tmp_path / "deep"}
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["lock", "onnx", "checkpoint-000009", "anything"])
 def test_an_entry_that_leads_elsewhere_is_refused(store, victim, kind, name):
@@ -78,7 +77,6 @@ def test_an_entry_that_leads_elsewhere_is_refused(store, victim, kind, name):
     assert_holds(store.folder, 2)
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["manifest.json", "state.safetensors"])
 def test_a_file_of_a_checkpoint_that_leads_elsewhere_is_refused(store, victim, kind, name):
@@ -91,7 +89,6 @@ def test_a_file_of_a_checkpoint_that_leads_elsewhere_is_refused(store, victim, k
         save(Store(store.folder), 2)  # which reads it to know what is intact
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_lock_alone(tmp_path, victim, kind):
     (tmp_path / "m").mkdir()

@@ -356,8 +356,8 @@ def test_learner_and_service_are_two_processes(model, tmp_path):
     path = tmp_path / "shared/p.onnx"
     path.parent.mkdir()
     path.write_bytes((model / "onnx/model.onnx").read_bytes())
-    stream = ("--stream", "demo:", "--realtime", "20", "--json")
-    service = process(MAIN, "run", path, *stream, "--max-frames", "400", "--threads", "1")
+    stream = ("--stream", "demo:?frames=100000", "--realtime", "20", "--json")
+    service = process(MAIN, "run", path, *stream, "--threads", "1")
     events = []
     try:
         for line in service.stdout:  # it has begun
