@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from command_line import MAIN, UNSYNCED
 from encoded import encoded
 
 from cfl_edge.stream.demo.scene import Dwell
@@ -112,7 +113,7 @@ class Teaching:
     """`cfl-edge teach` in a process of its own; its notices are read as they come."""
 
     def __init__(self, stream, model, *options, verb="teach"):
-        command = [sys.executable, "-m", "cfl_edge", verb, "--json", "--stream", stream]
+        command = [sys.executable, "-c", UNSYNCED + MAIN, verb, "--json", "--stream", stream]
         self.process = subprocess.Popen(
             [*command, "--model", str(model), *options],
             stdout=subprocess.PIPE,

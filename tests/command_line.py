@@ -131,9 +131,13 @@ def contents(folder):
     }
 
 
+# As in the process of the tests: that a file waits for the disk shows only after a power cut.
+UNSYNCED = "import os; os.fsync = os.fstat\n"
+
+
 def process(code, *arguments, **options):
     """Start a Python process of its own."""
-    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    command = [sys.executable, "-W", "error", "-c", UNSYNCED + code, *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )

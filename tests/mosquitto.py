@@ -1,6 +1,8 @@
 """A real broker for tests, and a listener that remembers as Home Assistant does."""
 
+import contextlib
 import json
+import random
 import shutil
 import signal
 import socket
@@ -13,9 +15,12 @@ USER, PASSWORD = "camera", "s3cret-of-the-test"
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port below those that the kernel gives to others as soon as one is free."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
 
 
 def wait_for(condition, timeout_s=30.0):

@@ -12,7 +12,7 @@ SIZE_PX = 8
 RED = np.zeros((12, 16, 3), np.uint8)
 RED[..., 0] = 200
 HOSTILE = [
-    "$(touch /tmp/cfl_edge_pwned); `id` | sh && '\"",
+    "$(touch cfl_edge_pwned); `id` | sh && '\"",
     "<script>alert(1)</script>",
     'a"} 1\ncfl_edge_frames_total 666\nx{label="',
     "back\\slash\r\nSet-Cookie: a=b",

@@ -26,7 +26,8 @@ from pathlib import Path
 from cfl_edge.core.allocator import *
 
 def resident_mib():
-    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+    rollup = Path("/proc/self/smaps_rollup").read_text()  # VmRSS is counted for each core apart
+    return int(re.search(r"Rss: +(\\d+)", rollup)[1]) / 1024
 
 def block():
     return np.ones(8 * 2**20, np.uint8)

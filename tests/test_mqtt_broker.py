@@ -10,7 +10,7 @@ import time
 from concurrent.futures import Future
 
 import pytest
-from command_line import SMALL
+from command_line import MAIN, SMALL, UNSYNCED
 from mosquitto import (
     PASSWORD,
     Home,
@@ -268,8 +268,8 @@ def options(home, name):
 
 
 def test_a_session_is_taught_from_home_assistant(broker, tmp_path):
-    command = [sys.executable, "-m", "cfl_edge", "learn", "--stream", "demo:?frames=100000", *SMALL]
-    command += ["--realtime", "20", "--model", tmp_path / "m", "--no-export"]
+    command = [sys.executable, "-c", UNSYNCED + MAIN, "learn", "--stream", "demo:?frames=100000"]
+    command += [*SMALL, "--realtime", "20", "--model", tmp_path / "m", "--no-export"]
     command += ["--mqtt", f"{broker.url}/door"]
     with subprocess.Popen(
         [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -16,6 +16,7 @@ from browser_page import ARGUMENTS, CHROMIUM, Teaching, card, held, opened, samp
 from command_line import SMALL
 from encoded import encoded
 from mjpeg_server import Board, serve
+from mosquitto import free_port
 from page_session import CountingSession, until
 from PIL import Image, ImageDraw
 
@@ -42,11 +43,6 @@ RED, BLUE = things((200, 40, 40)), things((30, 60, 200))
 def camera():
     with serve(Board(pictures=RED, interval_s=0.05)) as board:
         yield board
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def teach(camera, model, port=0, **more):
@@ -86,9 +82,9 @@ def test_learning_stops_within_a_second_of_the_end_of_the_browser(browser, camer
         page.mouse.down()
         page.get_by_text("Learning: thing 1").wait_for()
         until(lambda: len(labelled_s(teaching)) > 5, 20)
-        killed_s = time.monotonic()
         assert kill_9(MARK)
         until(lambda: not kill_9(MARK))
+        killed_s = time.monotonic()
         time.sleep(max(0.0, killed_s + 2 - time.monotonic()))
         later = [event["read_s"] for event in teaching.events if event["event"] == "frame"]
         assert later[-1] > killed_s + 1  # frames went on

@@ -188,11 +188,12 @@ def test_a_full_disk_costs_the_oldest_first(small_disk, notices):
 # ------------------------------------------------------------------------------------------- kill
 
 SAVING = r"""
-import os, sys
+import os, sys, time
 from itertools import count
 from pathlib import Path
 import numpy as np
 from cfl_edge.model.store import Store
+os.fsync = lambda _: time.sleep(0.001)  # as a disk waits, but never for seconds
 for _ in sys.stdin:  # this process imports; each line starts one that saves until it is killed
     if not os.fork():
         break
