@@ -87,7 +87,8 @@ def test_viewers_snapshots_and_streams_get_these_bytes(tmp_path):
     sent = {number: picture(seed=number) for number in range(7)}
     with CountingSession(tmp_path, fps=20) as session:
         session.sent = lambda number: sent[number % 7]
-        with Viewer(session) as viewer:
+        with Viewer(session) as viewer:  # it gets small ones until they arrive fast
+            until(lambda: viewer.take() and viewer.pictures[-1] in sent.values())
             for _ in range(5):
                 number = viewer.take()["frame"]["frame"]
                 assert viewer.pictures[-1] == sent[number % 7]

@@ -136,6 +136,21 @@ def test_the_next_frame_waits_for_the_acknowledgement_and_is_the_newest(session)
         assert viewer.take()["frame"]["frame"] >= newest - 1
 
 
+@pytest.mark.parametrize(("size", "wait_s", "comes"), [(2_000, 0, True), (200_000, 0.3, False)])
+def test_the_cameras_own_jpeg_comes_where_pictures_arrive_fast(session, size, wait_s, comes):
+    """A ping waits behind a picture: one that takes longer than `PING_S` ends the connection."""
+    sent = bytes(size)
+    session.sent = lambda number: sent
+    frame = session.frame
+    until(lambda: session.frame > frame + 1)
+    with Viewer(session) as viewer:
+        for _ in range(3):
+            message = viewer.take(acknowledge=False)
+            time.sleep(wait_s)  # a picture of less than 1 kB takes as long
+            viewer.say(ack=message["number"])
+    assert [picture == sent for picture in viewer.pictures] == [False, comes, comes]
+
+
 def test_a_page_in_the_background_gets_no_pictures(session):
     with Viewer(session) as viewer:
         viewer.say(pictures=False)

@@ -64,17 +64,19 @@ class Feed:
             self._waiting.discard(event)
         return self._other(frame)
 
-    def picture(self, step: Step, *, as_model: bool = False) -> bytes:
+    def picture(self, step: Step, *, as_model: bool = False, small: bool = False) -> bytes:
         """Return the frame of a step as JPEG.
 
         Args:
             step: The newest, as a rule: of each view the last picture alone is remembered.
             as_model: Whether to show what the model sees of it.
+            small: Whether to make one of a camera's own JPEG too.
         """
-        view, number = ("model" if as_model else "camera"), step.frame.index
+        view, number = ("model" if as_model else "small" if small else "camera"), step.frame.index
         made = self._made.get(view)
         if made is None or made[0] != number:
-            made = number, jpeg(self.square(step)) if as_model else live_jpeg(step.frame)
+            image = self.square(step) if as_model else step.frame.image
+            made = number, jpeg(image) if as_model or small else live_jpeg(step.frame)
             self._made[view] = made
         return made[1]
 

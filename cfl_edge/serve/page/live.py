@@ -31,10 +31,12 @@ from cfl_edge.serve.page.feed import MOST_HZ, Feed
 from cfl_edge.serve.page.hand import Hold, Standing
 from cfl_edge.serve.page.told import Told, as_json
 from cfl_edge.serve.rate import MESSAGES_PER_S, Rate
+from cfl_edge.web.server import PING_S
 
 MOST_VIEWERS = 32
 SILENT_S = 1.0  # without a frame, after which a viewer is told what there is
 ACK_S = 10.0  # a viewer that takes longer for one frame is gone
+LARGE_S = PING_S / 2  # that a camera's own JPEG may take: a ping waits behind it
 
 
 @final
@@ -107,16 +109,20 @@ class Live:
 
         Frames that come as often as `MOST_HZ` are sent as they come, not up to a period later.
         """
-        period_s = 1 / MOST_HZ
+        period_s, s_per_byte = 1 / MOST_HZ, 1.0  # until the first picture has shown it
         due_s = 0.0  # of the next frame; it may come a period earlier
         while True:
             self._told.refresh()
             step = await self._feed.after(viewer.frame, SILENT_S)
             await viewer.send(self._message(viewer, step))
             if step is not None and viewer.pictures:
-                await viewer.websocket.send_bytes(
-                    self._feed.picture(step, as_model=viewer.as_model)
-                )
+                picture = self._feed.picture(step, as_model=viewer.as_model)
+                if step.frame.jpeg and len(picture) * s_per_byte > LARGE_S:
+                    picture = self._feed.picture(step, as_model=viewer.as_model, small=True)
+                began_s = time.monotonic()
+                await viewer.websocket.send_bytes(picture)
+                await viewer.acknowledged()
+                s_per_byte = (time.monotonic() - began_s) / len(picture)
             await viewer.acknowledged()
             now_s = time.monotonic()
             due_s = max(due_s, now_s) + period_s
