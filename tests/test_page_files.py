@@ -119,6 +119,10 @@ def test_one_int8_file_is_written_at_a_time_and_none_after_the_end(tmp_path, mon
     until(lambda: not alive(pid))
 
 
+def test_the_page_of_the_api_says_how_the_token_is_sent(session):
+    assert "-H 'Authorization: Bearer TOKEN'" in ask(session, "/api.html")[1].decode()
+
+
 def suppressed(call, *arguments):
     with contextlib.suppress(OSError, http.client.HTTPException):
         call(*arguments)

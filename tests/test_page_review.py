@@ -2,6 +2,7 @@
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -116,6 +117,16 @@ def test_a_frame_is_labelled_as_the_model_saw_it(session):
     assert session.page.album.review.get(doubt["frame"]) is None
     assert ask(session, f"/api/v1/review/{doubt['frame']}.png")[0] == 404
     assert decide(session, {"frame": doubt["frame"], "label": "cup"})[0] == 404
+
+
+def test_two_decisions_at_once_label_a_frame_once(session):
+    (doubt,) = session.page.album.review.fields()
+    choices = [{"frame": doubt["frame"], "label": label} for label in ("cup", "pen")]
+    with ThreadPoolExecutor() as pool, session.turn:
+        answers = [pool.submit(decide, session, choice) for choice in choices]
+        until(lambda: any(one.done() for one in answers))
+    assert sorted(one.result()[0] for one in answers) == [200, 404]
+    assert len(session.pictures) == 1
 
 
 def test_doubts_follow_their_class(session):

@@ -100,6 +100,7 @@ def test_programs_label_without_a_page_on_a_port_of_this_machine_alone(tmp_path)
         code, answer = ask(taught, "label_frame", {"label": "pen", "frame": 10**9})
         assert code == 409
         assert "is not in memory" in answer["error"]
+        assert answer["hint"] == "label a newer frame, within 10 s"
         assert ask(taught, "label", {"label": "a\nb"})[0] == 400
 
 

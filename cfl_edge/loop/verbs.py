@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from cfl_edge.defaults import RING_S
 from cfl_edge.errors import DataError, ExportError, UsageError, quoted
 from cfl_edge.frame.region import parse_region
 from cfl_edge.labels.hold import HEARTBEAT_S
@@ -110,7 +111,7 @@ class Verbs(ChangeVerbs):
                 label, frame=asked.frame, seconds_ago=asked.seconds_ago
             )
         except NotKeptError as error:
-            raise DataError(str(error), hint="label a newer frame") from error
+            raise DataError(str(error), hint=f"label a newer frame, within {RING_S:g} s") from error
         except LabelledError as error:
             if error.label == label:
                 raise DataError(str(error), hint="another frame, or another label") from error

@@ -120,6 +120,7 @@ class Trays:
     ) -> None:
         self._album, self._suspects, self._mislabelled = album, suspects, mislabelled
         self._ask = ask
+        self._deciding: set[int] = set()  # frames that the session is learning
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -146,15 +147,19 @@ class Trays:
         """Label a frame of the review tray, or drop it: `{"frame": 7, "label": "mug"}`, or null."""
         frame, label = await _decision(request)
         doubt = self._album.review.get(frame)
-        if doubt is None:
+        if doubt is None or frame in self._deciding:
             raise _not_in_the_tray()
         if label is None:
             self._album.review.drop(frame)
             return answer({"said": f"frame {frame} is dropped"})
         picture = base64.b64encode(doubt.picture).decode()
-        done = await self._ask(request, "label_picture", {"label": label, "picture": picture})
-        if done.status_code == HTTPStatus.OK:
-            self._album.review.drop(frame)
+        self._deciding.add(frame)
+        try:
+            done = await self._ask(request, "label_picture", {"label": label, "picture": picture})
+            if done.status_code == HTTPStatus.OK:
+                self._album.review.drop(frame)
+        finally:
+            self._deciding.discard(frame)
         return done
 
     async def _relabel(self, request: Request) -> Response:
