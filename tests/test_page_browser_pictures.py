@@ -18,6 +18,16 @@ from test_page_import import archive
 from cfl_edge.stream.inbox import Inbox
 
 pytestmark = pytest.mark.browser
+COUNT_STREAMS = """() => {
+    const devices = navigator.mediaDevices;
+    const start = devices.getUserMedia.bind(devices);
+    window.streams = 0;
+    devices.getUserMedia = async (wanted) => {
+        streams += 1;
+        await new Promise((resolve) => setTimeout(resolve, 500)); // a person is asked
+        return start(wanted);
+    };
+}"""
 
 
 def test_pictures_of_a_zip_archive_are_learned(browser, session, tmp_path):
@@ -56,7 +66,8 @@ def test_pictures_of_a_folder_are_learned(browser, session, tmp_path):
         chooser.value.set_files(things)
         page.get_by_text("6 pictures learned").wait_for()
         until(lambda: session.samples == {"mug": 3, "été": 3})
-        page.get_by_role("button", name="Undo", exact=True).click()  # in the note: all of it
+        assert page.locator(".note button").count() == 0  # it could take back what came since
+        page.get_by_role("button", name="Undo last hold").click()  # all of it
         page.get_by_text("undo done").wait_for()
         for name in ("mug", "été"):
             card(page, name).locator("img").first.wait_for(state="detached")
@@ -64,6 +75,38 @@ def test_pictures_of_a_folder_are_learned(browser, session, tmp_path):
         page.locator("picture-import input[webkitdirectory]").set_input_files(tmp_path / "empty")
         page.get_by_text("empty holds no picture that this browser can read").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+
+
+@pytest.mark.parametrize(
+    ("where", "note"),
+    [
+        ("HTMLCanvasElement.prototype.toBlob", "things holds no picture that this"),
+        ("Blob.prototype.arrayBuffer", "things cannot be packed: no memory. Try: fewer pictures"),
+    ],
+)
+def test_a_folder_that_memory_is_too_short_for_can_be_imported_later(
+    browser, session, tmp_path, where, note
+):
+    (tmp_path / "things" / "mug").mkdir(parents=True)
+    (tmp_path / "things" / "mug" / "1.jpg").write_bytes(jpegs(pictures("mug", [1], 1))[0])
+    with opened(browser, session.page.address) as page:
+        page.get_by_text("Nothing taught yet").wait_for()
+        page.evaluate(f"() => {{ {where} = () => {{ throw new Error('no memory'); }}; }}")
+        page.locator("picture-import input[webkitdirectory]").set_input_files(tmp_path / "things")
+        page.get_by_text(note).wait_for()
+        assert page.get_by_role("button", name="Import a folder …").is_enabled()
+        assert page.get_by_text("Pictures, one folder for each class").is_visible()
+
+
+def test_a_double_click_starts_the_camera_once(browser, tmp_path):
+    with (
+        CountingSession(tmp_path, inbox=Inbox()) as session,
+        opened(browser, session.page.address) as page,
+    ):
+        page.evaluate(COUNT_STREAMS)
+        page.get_by_role("button", name="Use this device's camera").dblclick()
+        page.get_by_text("Sending pictures").wait_for()
+        assert page.evaluate("streams") == 1
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])

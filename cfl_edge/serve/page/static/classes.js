@@ -165,6 +165,7 @@ class ClassCard extends HTMLElement {
     this.title_.hidden = true;
     this.field.hidden = false;
     this.field.value = text;
+    this.before = this.name;
   }
 
   rename() {
@@ -180,7 +181,8 @@ class ClassCard extends HTMLElement {
     this.title_.hidden = false;
     if (here) this.title_.focus();
     const to = this.field.value.trim();
-    if (!wanted || !to || to === this.name) return;
+    // A name that was not changed here undoes no rename by somebody else.
+    if (!wanted || !to || to === this.name || to === this.before) return;
     const there = session.classes.find(({ name }) => name.normalize("NFC") === to.normalize("NFC"));
     if (there) await merge(this.name, there.name, `There is a class ${there.name} already. `);
     else if (!(await session.do("rename", { name: this.name, to }))) {
@@ -190,15 +192,15 @@ class ClassCard extends HTMLElement {
   }
 
   async #mergeInto() {
-    const into = await chooseClass(`Merge ${this.name} into`, { except: this.name, create: false });
-    if (into !== null) await merge(this.name, into);
+    const { name } = this; // the card may be another class's once it is answered
+    const into = await chooseClass(`Merge ${name} into`, { except: name, create: false });
+    if (into !== null) await merge(name, into);
   }
 
   async #remove() {
+    const { name } = this;
     const text = "All that was learned of it is forgotten, and undo cannot bring it back.";
-    if (await confirmed(`Remove ${this.name}?`, text, "Remove")) {
-      await session.do("remove", { name: this.name });
-    }
+    if (await confirmed(`Remove ${name}?`, text, "Remove")) await session.do("remove", { name });
   }
 }
 
@@ -224,9 +226,7 @@ class ClassList extends HTMLElement {
     for (const kind of ["hold", "frame"]) {
       session.addEventListener(kind, () => this.#mark());
     }
-    session.addEventListener("released", ({ detail }) => {
-      if (detail === this.#fresh) this.#nameIt();
-    });
+    session.addEventListener("hold", () => queueMicrotask(() => this.#nameIt())); // once another is held
     this.#listenToKeys();
   }
 
@@ -238,9 +238,10 @@ class ClassList extends HTMLElement {
     const names = new Set(classes.map(({ name }) => name));
     const missing = [...this.#cards.keys()].filter((name) => !names.has(name));
     const added = classes.filter(({ name }) => !this.#cards.has(name));
-    if (missing.length === 1 && added.length === 1 && classes.length === this.#cards.size) {
-      // A class that was renamed keeps its card, and with it the focus.
-      const card = this.#cards.get(missing[0]);
+    const card = this.#cards.get(missing[0]);
+    if (missing.length === 1 && added.length === 1 && classes.length === this.#cards.size
+      && this.cards.children[classes.indexOf(added[0])] === card) {
+      // A class that was renamed keeps its place and its card, and with it the focus.
       this.#cards.delete(missing[0]);
       this.#cards.set(added[0].name, card);
     } else {
@@ -261,7 +262,7 @@ class ClassList extends HTMLElement {
       card.show(one, place, thumbnails[one.name] ?? [], session.status.advice?.[one.name]);
     });
     this.#propose();
-    if (this.#fresh && session.holding !== this.#fresh) this.#nameIt();
+    this.#nameIt();
   }
 
   #mark() {
@@ -270,7 +271,8 @@ class ClassList extends HTMLElement {
 
   #nameIt() {
     const card = this.#cards.get(this.#fresh);
-    if (!card) return; // the server has not told of it yet
+    // The server has not told of it yet, or a class is held: the focus would end that.
+    if (!card || session.holding !== null) return;
     this.#fresh = null;
     card.rename();
   }

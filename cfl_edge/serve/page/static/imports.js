@@ -1,6 +1,6 @@
 // Pictures from elsewhere: a folder or a ZIP archive, with one folder for each class in it.
 
-import { jpegOf } from "./phone.js";
+import { jpegOfFile } from "./phone.js";
 import { make, session } from "./session.js";
 import { zipped } from "./zip.js";
 
@@ -49,22 +49,31 @@ class PictureImport extends HTMLElement {
       session.tell(`${folder} holds ${pictures.length} pictures, expected at most ${MOST_PICTURES}. Try: the folder of one class after the other`, { bad: true });
       return;
     }
+    try {
+      await this.#sendPictures(pictures, folder);
+    } catch (error) {
+      session.tell(`${folder} cannot be packed: ${error.message}. Try: fewer pictures at once`, { bad: true });
+    } finally {
+      this.#reading = "";
+      this.#show();
+    }
+  }
+
+  async #sendPictures(pictures, folder) {
     const packed = [];
     for (const [place, file] of pictures.entries()) {
       this.#reading = `Reading ${place + 1} of ${pictures.length} pictures …`;
       this.#show();
-      const data = await createImageBitmap(file).then(jpegOf, () => null); // null: no picture, by its content
+      const data = await jpegOfFile(file).catch(() => null); // no picture, by its content
       const label = file.webkitRelativePath.split("/").at(-2);
       if (data) packed.push({ name: `${label}/${place}.jpg`, data });
     }
-    this.#reading = packed.length ? "Packing the pictures …" : "";
+    this.#reading = "Packing the pictures …";
     this.#show();
     if (packed.length) {
       const left = pictures.length - packed.length;
       if (left) session.tell(`${left} of ${pictures.length} files of ${folder} cannot be read as pictures`, { bad: true });
-      const archive = await zipped(packed);
-      this.#reading = "";
-      await this.#send(archive, folder);
+      await this.#send(await zipped(packed), folder);
     } else session.tell(`${folder} holds no picture that this browser can read. Try: a folder with one folder for each class, with JPEG or PNG files in it`, { bad: true });
   }
 
@@ -73,8 +82,7 @@ class PictureImport extends HTMLElement {
       session.tell(`${name} has more than ${MOST_BYTES / 2 ** 20} MiB. Try: several, or smaller pictures`, { bad: true });
       return;
     }
-    const undo = ({ learned }) => Object.keys(learned).length ? ["undo", { hold: true }] : null;
-    await session.do("import", file, { type: "application/zip", undo });
+    await session.do("import", file, { type: "application/zip" });
   }
 }
 

@@ -46,7 +46,13 @@ session.addEventListener("status", () => {
 });
 
 at("pause").addEventListener("click", () => session.do(session.status?.paused ? "resume" : "pause"));
-at("undo").addEventListener("click", () => session.do("undo", { hold: true }));
+let undoing = false;
+at("undo").addEventListener("click", async ({ detail }) => {
+  if (undoing || detail > 1) return; // a double click takes back one hold: nothing redoes it
+  undoing = true;
+  await session.do("undo", { hold: true });
+  undoing = false;
+});
 at("save").addEventListener("click", () => session.do("save"));
 at("publish").addEventListener("click", () => session.do("publish"));
 for (const [id, verb, file] of [
@@ -54,8 +60,8 @@ for (const [id, verb, file] of [
   ["int8", "export_int8", "model-int8.onnx"],
   ["labels", "export", "labels.txt"],
 ]) {
+  const { textContent } = at(id);
   at(id).addEventListener("click", async () => {
-    const { textContent } = at(id);
     at(id).disabled = true;
     at(id).textContent = `Writing ${file} …`;
     const done = await session.do(verb);

@@ -9,6 +9,7 @@ const WHY = "A browser gives its camera only to pages that come by HTTPS or from
 
 class PhoneCamera extends HTMLElement {
   #stream = null;
+  #starting = false;
 
   connectedCallback() {
     this.video = make("video", { muted: true, playsinline: true, hidden: true });
@@ -28,6 +29,8 @@ class PhoneCamera extends HTMLElement {
   }
 
   async #start() {
+    if (this.#starting) return; // the browser asks whether it may
+    this.#starting = true;
     try {
       const wanted = { facingMode: "environment", width: { ideal: 1280 }, height: { ideal: 720 } };
       this.#stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
@@ -36,6 +39,8 @@ class PhoneCamera extends HTMLElement {
       const why = denied ? "the browser was not allowed to: see the settings of this page" : error.message;
       session.tell(`The camera cannot be used: ${why}`, { bad: true });
       return;
+    } finally {
+      this.#starting = false;
     }
     const [track] = this.#stream.getVideoTracks();
     track.addEventListener("ended", () => this.#stop()); // unplugged, or another program took it
@@ -59,7 +64,7 @@ class PhoneCamera extends HTMLElement {
   async #send(stream) {
     while (this.#stream === stream) {
       const began = performance.now();
-      const sent = session.connected && !document.hidden && (await push(this.video));
+      const sent = session.connected && !document.hidden && (await push(await jpegOf(this.video)));
       this.text.textContent = sent ? "Sending pictures" : "Waiting to send pictures";
       await new Promise((resolve) => setTimeout(resolve, Math.max(0, WAIT_MS - performance.now() + began)));
     }
@@ -70,7 +75,7 @@ class PhoneCamera extends HTMLElement {
     this.field.value = "";
     if (!file) return;
     try {
-      const sent = await push(await createImageBitmap(file));
+      const sent = await push(await jpegOfFile(file));
       this.text.textContent = sent ? `${WHY} One was sent.` : `${WHY} It was not sent.`;
     } catch {
       session.tell(`${file.name} is no picture that this browser knows`, { bad: true });
@@ -79,7 +84,7 @@ class PhoneCamera extends HTMLElement {
 }
 
 // Returns what an element or a bitmap shows as JPEG; null if there is nothing yet.
-export async function jpegOf(source) {
+async function jpegOf(source) {
   const width = source.videoWidth ?? source.width;
   const height = source.videoHeight ?? source.height;
   if (!width || !height) return null;
@@ -93,9 +98,14 @@ export async function jpegOf(source) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
 }
 
-// Sends what an element or a bitmap shows; returns whether it was taken.
-async function push(source) {
-  const body = await jpegOf(source);
+// Returns the picture in a file, as small; rejects where the browser cannot read it.
+export async function jpegOfFile(file) {
+  const bitmap = await createImageBitmap(file);
+  return jpegOf(bitmap).finally(() => bitmap.close()); // 48 MB, of a phone
+}
+
+// Sends a JPEG; returns whether it was taken.
+async function push(body) {
   if (!body) return false;
   try {
     const response = await fetch("api/v1/push", { method: "POST", headers: { "Content-Type": "image/jpeg" }, body });

@@ -162,11 +162,9 @@ export class Session extends EventTarget {
   release(of = this.holding) {
     if (this.holding === null || this.holding !== of) return;
     clearInterval(this.#beat);
-    const label = this.holding;
     this.holding = null;
     this.#send({ release: true });
     this.#tell("hold");
-    this.#tell("released", label);
     if (this.connected && performance.now() - this.#since < TAP_MS) {
       this.tell("Keep the button down for as long as the camera sees it");
     }

@@ -60,7 +60,12 @@ class ReviewTray extends HTMLElement {
 function card(item) {
   const { source, frame } = item;
   const { picture, says, choices, undo } = SOURCES[source];
-  const decide = (label) => session.do(source, { frame, label }, { undo });
+  let decided = false; // a double click decides once
+  const decide = async (label) => {
+    if (decided) return;
+    decided = true;
+    decided = Boolean(await session.do(source, { frame, label }, { undo }));
+  };
   const other = async () => {
     const label = await chooseClass("This is");
     if (label !== null) decide(label);
