@@ -38,14 +38,12 @@ class ContrastiveOptions(LocalLossOptions):
             that fit the features as they have become.
         predict: The readout that is the prediction; by default the one in closed form, or else
             f^L, or else the last layer.
-        classifier_rate: Learning rate of f^L in multiples of `learning_rate`.
     """
 
     embeddings: EmbeddingsLearn = "last"
     classifier: bool = True
     closed_form: ClosedForm | None = None
     predict: str | None = None
-    classifier_rate: float = 1.0
 
 
 class ContrastiveForward(GatheringRule[ContrastiveOptions]):
@@ -85,8 +83,7 @@ class ContrastiveForward(GatheringRule[ContrastiveOptions]):
                 parameters.append(rows)
             self.optimizers.append(options.build(parameters))
         if self.model.classifier is not None:
-            parameters = list(self.model.classifier.parameters())
-            self.optimizers.append(options.build(parameters, options.classifier_rate))
+            self.optimizers.append(options.build(self.model.classifier.parameters()))
 
     def update(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Update each layer, then f^L."""

@@ -33,15 +33,9 @@ class RuleOptions:
     optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.0
 
-    def build(self, parameters: Iterable[nn.Parameter], scale: float = 1.0) -> Optimizer:
-        """Build the optimizer of some parameters.
-
-        Args:
-            parameters: Such as those of a layer.
-            scale: Multiplies the learning rate.
-        """
-        rate = self.learning_rate * scale
-        return Optimizer(self.optimizer, parameters, rate, self.weight_decay)
+    def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """Build the optimizer of some parameters, such as those of a layer."""
+        return Optimizer(self.optimizer, parameters, self.learning_rate, self.weight_decay)
 
 
 O = TypeVar("O", bound=RuleOptions)  # noqa: E741
