@@ -302,11 +302,6 @@ def test_live_streams_keep_their_own_rate(uri: str | int, shown: str) -> None:
         open_stream(uri, StreamOptions(realtime_hz=30))
 
 
-def test_a_live_stream_is_not_wrapped() -> None:
-    with pytest.raises(UsageError, match="recording is live"):
-        Realtime(Realtime(Recording(5), 8), 8)
-
-
 def test_learn_and_run(data: Path, learned: Path, tmp_path: Path) -> None:
     result = learn(data, tmp_path / "model", *SMALL, "--realtime", "200")
     assert result.code == 0, result.err

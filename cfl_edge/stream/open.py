@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from cfl_edge.errors import UsageError
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.options import DEFAULTS, StreamOptions, live_error
+from cfl_edge.stream.options import DEFAULTS, StreamOptions
 from cfl_edge.stream.realtime import Realtime
 from cfl_edge.stream.recorded import RecordedStream
 from cfl_edge.stream.source import Stream
@@ -86,4 +86,8 @@ def _check(parsed: StreamUri, options: StreamOptions) -> None:
             hint="leave --epochs away, or give a folder or a video file",
         )
     if options.realtime_hz is not None and kind.live:
-        raise live_error(parsed.shown, options.realtime_hz)
+        raise UsageError(
+            f"--realtime is {options.realtime_hz:g}, but {parsed.shown} is live and keeps its own "
+            "rate",
+            hint="leave --realtime away, or give a clip, a folder of images or demo:",
+        )

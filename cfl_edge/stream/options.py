@@ -81,16 +81,3 @@ class StreamOptions:
 
 
 DEFAULTS = StreamOptions()
-
-
-def live_error(uri: str, rate_hz: float) -> UsageError:
-    """Return the error for replaying a live stream at a rate.
-
-    Args:
-        uri: The stream's `uri`, credentials masked.
-        rate_hz: The requested rate, in frames per second.
-    """
-    return UsageError(
-        f"--realtime is {rate_hz:g}, but {uri} is live and keeps its own rate",
-        hint="leave --realtime away, or give a clip, a folder of images or demo:",
-    )

@@ -18,7 +18,6 @@ from typing import final
 
 from cfl_edge.frame.frame import Frame
 from cfl_edge.notices import Notice, log_notice
-from cfl_edge.stream.options import live_error
 from cfl_edge.stream.source import WAIT_S, Stream
 
 JUDGED = 10
@@ -49,9 +48,6 @@ class Realtime(Stream):
         clock: Returns monotonic seconds.
         sleep: Waits for some seconds; by default `close` ends the wait.
 
-    Raises:
-        UsageError: The stream is live.
-
     Example:
         >>> from cfl_edge.stream.open import open_stream
         >>> with Realtime(open_stream("demo:?frames=20"), rate_hz=200) as stream:
@@ -76,8 +72,6 @@ class Realtime(Stream):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
-        if stream.live:
-            raise live_error(stream.uri, rate_hz)
         self.uri, self.rate_hz, self.skipped = stream.uri, rate_hz, stream.skipped
         self._stream, self._clock = stream, clock
         self._closed = threading.Event()
