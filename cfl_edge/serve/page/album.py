@@ -143,13 +143,7 @@ class Album:
                 self._keep(step.frame.index, lesson.label, step.frame, view)
 
     def done(self, verb: str, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        """Follow what a verb did.
-
-        Args:
-            verb: Its name.
-            arguments: What it was given.
-            answer: What it answered.
-        """
+        """Follow what a verb did; see `Watcher.done`."""
         match verb, arguments:
             case "rename", {"name": str(name), "to": str(to)}:
                 self._follow([name], to)

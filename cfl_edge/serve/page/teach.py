@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Mapping
-from typing import Any, final
+from typing import final
 from urllib.parse import quote
 
 import segno
@@ -58,6 +57,7 @@ class TeachPage:
         review: Review | None = None,
     ) -> None:
         self.album = Album(watched.look, review or Review())
+        self.done = self.album.done  # of `Watcher`
         self._feed = Feed(watched.look)
         waits = watched.inbox is not None  # a phone may send nothing for hours
         self._status = Status(max_age_s=math.inf if waits else MAX_AGE_S)
@@ -89,10 +89,6 @@ class TeachPage:
         seen = Seen(step, step.lesson.classes)
         self._status.put(seen)
         self._metrics.add(seen)
-
-    def done(self, verb: str, arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        """Follow a verb; called by the thread of the session."""
-        self.album.done(verb, arguments, answer)
 
 
 def own_address(*, is_v6: bool = False) -> str:
