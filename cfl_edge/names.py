@@ -77,7 +77,7 @@ def check_name(
 
 
 def require_names(names: Sequence[str]) -> None:
-    """Refuse what a foreign file says are the names of its classes, if they cannot be.
+    """Refuse what a file or a program says are the names of its classes, if they cannot be.
 
     Raises:
         DataError: A name that `check_name` refuses, two of the same name, or more than

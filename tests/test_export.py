@@ -18,7 +18,7 @@ from cfl_edge.core.features import FeatureExtractor
 from cfl_edge.core.layers import paper_conv
 from cfl_edge.core.networks import Network, build_network
 from cfl_edge.defaults import NEVER
-from cfl_edge.errors import ExportError, ModelError, ModelWriteError, install_command
+from cfl_edge.errors import DataError, ExportError, ModelError, ModelWriteError, install_command
 from cfl_edge.onnx.agreement import agreement, distance_terms
 from cfl_edge.onnx.export import export, take_snapshot
 from cfl_edge.onnx.graph import Classifier, model_graph
@@ -301,9 +301,9 @@ def test_agreement():
 def test_wrong_arguments(tmp_path):
     with pytest.raises(ModelError, match="knows no class yet"):
         snapshot(classes=[])
-    with pytest.raises(ModelError, match=r"class 'a\\nb' cannot be written"):
+    with pytest.raises(DataError, match=r"'a\\nb' holds control characters"):
         snapshot(classes=["a\nb", "c", "d"])
-    with pytest.raises(ModelError, match=r"class '\\udcff' cannot be written"):
+    with pytest.raises(DataError, match=r"'\\udcff' is not UTF-8"):
         snapshot(classes=["\udcff", "c", "d"])
     with pytest.raises(ValueError, match=r"expected \(F, 2\)"):
         snapshot(classes=["a", "b"])

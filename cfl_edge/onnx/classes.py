@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from cfl_edge.errors import ModelError, ModelNotFoundError, export_command
 from cfl_edge.model.replacing import replace_files
+from cfl_edge.names import require_names
 from cfl_edge.notices import Notice, log_notice
 from cfl_edge.onnx.distance import change_distance
 from cfl_edge.onnx.errors import damaged
@@ -160,7 +161,8 @@ def as_embeddings(
     """Return the label embeddings as float32 in row order, checked against the names.
 
     Raises:
-        ModelError: There is no class, or a name that a line of labels.txt cannot hold.
+        ModelError: There is no class.
+        DataError: See `require_names`.
         ValueError: The matrix does not have one column a name, all finite.
     """
     if not classes:
@@ -168,12 +170,7 @@ def as_embeddings(
             "the model knows no class yet, expected at least one",
             hint="learn a labelled frame, or add a class",
         )
-    broken = [name for name in classes if len(name.splitlines()) != 1 or not _is_utf8(name)]
-    if broken:
-        raise ModelError(
-            f"class {broken[0]!r} cannot be written: expected one line of UTF-8",
-            hint="rename it, and export again",
-        )
+    require_names(classes)
     matrix = np.ascontiguousarray(embeddings, np.float32)
     if matrix.ndim != 2 or matrix.shape[1] != len(classes) or not np.isfinite(matrix).all():
         raise ValueError(
@@ -190,10 +187,6 @@ def labels_text(classes: Sequence[str]) -> bytes:
         b'cat\ndog\n'
     """
     return "".join(f"{name}\n" for name in classes).encode()
-
-
-def _is_utf8(name: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _load(path: Path) -> onnx.ModelProto:
