@@ -85,13 +85,7 @@ def http_options(
     return HttpOptions(host, port, token)
 
 
-def page_options(
-    host: str,
-    port: int,
-    token_file: Path | None,
-    on_notice: Notice,
-    environ: Mapping[str, str] = os.environ,
-) -> HttpOptions:
+def page_options(host: str, port: int, token_file: Path | None, on_notice: Notice) -> HttpOptions:
     """Read `--ui-host`, `--ui-port` and `--token-file`; a token that is needed is made up.
 
     Args:
@@ -99,13 +93,12 @@ def page_options(
         port: 0 chooses a free one.
         token_file: See `http_options`.
         on_notice: Told of a file that others can read, and of a token that lasts for one run.
-        environ: The environment.
 
     Raises:
         UsageError: The host is none, or the token is too short.
 
     Example:
-        >>> page_options("127.0.0.1", 8080, None, print, {})
+        >>> page_options("127.0.0.1", 8080, None, print)
         HttpOptions(host='127.0.0.1', port=8080)
     """
     if re.fullmatch(r"[^\s/\[\]]+", host) is None:
@@ -113,7 +106,7 @@ def page_options(
             f"--ui-host is {host!r}, expected an address or a name of this machine",
             hint="--ui-host 0.0.0.0",
         )
-    token = _token(token_file, on_notice, environ)
+    token = _token(token_file, on_notice, os.environ)
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(NEW_TOKEN_BYTES)
         on_notice(

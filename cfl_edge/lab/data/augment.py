@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
 PADDING_PX = 4  # He et al. (2016), section 4.2; the usual choice for CIFAR
 
@@ -32,27 +32,22 @@ class Offsets(NamedTuple):
 
 
 def draw_offsets(
-    samples: int,
-    padding: int = PADDING_PX,
-    *,
-    device: torch.device | str = "cpu",
-    generator: Generator | None = None,
+    samples: int, padding: int = PADDING_PX, *, device: torch.device | str = "cpu"
 ) -> Offsets:
     """Draw the shift of each image of a batch, and which are mirrored.
 
     Args:
         samples: N.
         padding: The largest shift in pixels, either way.
-        device: Of the offsets, and of the generator.
-        generator: None is torch's global one.
+        device: Of the offsets, and of torch's global generator that draws them.
 
     Example:
         >>> draw_offsets(3, padding=0)
         Offsets(top=tensor([0, 0, 0]), left=tensor([0, 0, 0]), mirrored=tensor([..., ..., ...]))
     """
     shape = (2, samples)
-    top, left = torch.randint(2 * padding + 1, shape, generator=generator, device=device)
-    coin = torch.randint(2, (samples,), generator=generator, device=device)
+    top, left = torch.randint(2 * padding + 1, shape, device=device)
+    coin = torch.randint(2, (samples,), device=device)
     return Offsets(top, left, coin.bool())
 
 

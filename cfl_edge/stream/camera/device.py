@@ -11,7 +11,6 @@ import fcntl
 import mmap
 import os
 import select
-from collections.abc import Callable
 from ctypes import c_int
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,9 +20,6 @@ from cfl_edge.stream.camera import abi
 
 BUFFERS = 4
 """Enough for the driver to continue while one is copied; more would only grow stale."""
-
-Control = Callable[[int, int, Any], Any]
-"""Asks the kernel: `fcntl.ioctl`."""
 
 MOST_FORMATS = 256
 """More than any device lists: the kernel's test driver has 83."""
@@ -190,10 +186,10 @@ class V4l2Device:
             self._control(abi.QBUF, buffer)
 
 
-def _read_capability(device: int, control: Control = fcntl.ioctl) -> abi.Capability:
+def _read_capability(device: int) -> abi.Capability:
     """Return what an opened device says of itself; one that is no video device is refused."""
     capability = abi.Capability()
-    control(device, abi.QUERYCAP, capability)
+    fcntl.ioctl(device, abi.QUERYCAP, capability)
     return capability
 
 
@@ -203,13 +199,13 @@ def can_capture(capability: abi.Capability) -> bool:
     return bool(capability.device_caps & wanted == wanted)
 
 
-def list_formats(device: int, control: Control = fcntl.ioctl) -> list[str]:
+def list_formats(device: int) -> list[str]:
     """Return the pixel formats that an opened camera offers, by their four letters."""
     names: list[str] = []
     for index in range(MOST_FORMATS):
         entry = abi.FormatDescription(index=index, type=abi.VIDEO_CAPTURE)
         try:
-            control(device, abi.ENUM_FMT, entry)
+            fcntl.ioctl(device, abi.ENUM_FMT, entry)
         except OSError as error:
             if error.errno == errno.EINVAL:  # past the last one
                 break
@@ -218,23 +214,22 @@ def list_formats(device: int, control: Control = fcntl.ioctl) -> list[str]:
     return names
 
 
-def read_camera(path: str, control: Control = fcntl.ioctl) -> tuple[str, list[str]] | None:
+def read_camera(path: str) -> tuple[str, list[str]] | None:
     """Return a camera's name and its pixel formats; None for a device that does not capture.
 
     Args:
         path: Path of the device.
-        control: Asks the kernel.
 
     Raises:
         OSError: It cannot be opened or asked.
     """
     device = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        capability = _read_capability(device, control)
+        capability = _read_capability(device)
         if not can_capture(capability):
             return None
         name = bytes(capability.card).split(b"\0")[0].decode("utf-8", "replace")
-        return name, list_formats(device, control)
+        return name, list_formats(device)
     finally:
         os.close(device)
 
