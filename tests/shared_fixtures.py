@@ -24,6 +24,7 @@ from verb_room import Room
 from zone_scenes import TWO, scene, teach, truth
 
 from cfl_edge.core import networks
+from cfl_edge.doctor import providers  # noqa: F401 - its `run_child` is not the one below
 from cfl_edge.lab.learners.offered import rivals
 from cfl_edge.loop import learning, open_learner
 from cfl_edge.model import replacing

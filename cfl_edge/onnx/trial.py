@@ -66,7 +66,7 @@ def try_files(trials: Sequence[tuple[Path, str, npt.NDArray[Any]]]) -> list[Outp
 
 
 def run_child(
-    module: str, words: Sequence[str], request: bytes
+    module: str, words: Sequence[str], request: bytes, timeout_s: float = TRIAL_S
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a module of this package in a process of its own, which `end_children` can end.
 
@@ -74,9 +74,10 @@ def run_child(
         module: Its name.
         words: Of its command line.
         request: What it reads from its standard input.
+        timeout_s: How long to wait.
 
     Raises:
-        TimeoutError: It took longer than `TRIAL_S`, and was ended.
+        TimeoutError: It took longer, and was ended.
     """
     command = [*PYTHON, module, *words]
     with subprocess.Popen(
@@ -89,7 +90,7 @@ def run_child(
     ) as process:
         _children.add(process)
         try:
-            out, err = process.communicate(request, TRIAL_S)
+            out, err = process.communicate(request, timeout_s)
         except subprocess.TimeoutExpired:
             raise TimeoutError from None
         finally:
