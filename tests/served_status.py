@@ -5,13 +5,15 @@ import re
 
 from steps import changed
 
-from cfl_edge.serve.http_status import status_server
+from cfl_edge.serve.http_status import status_routes
 from cfl_edge.serve.status import Seen
 from cfl_edge.web.options import HttpOptions
+from cfl_edge.web.server import WebServer
 
 
-def serve(status, metrics, host="127.0.0.1", port=0, token=None, on_notice=print):
-    return status_server(HttpOptions(host, port, token), status, metrics, on_notice)
+def serve(status, metrics, host="127.0.0.1", port=0, token=None, on_notice=print, more=()):
+    routes = [*status_routes(status, metrics), *more]
+    return WebServer(HttpOptions(host, port, token), routes, f"--http {host}:{port}", on_notice)
 
 
 def port(server):

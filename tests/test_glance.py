@@ -10,7 +10,7 @@ from command_line import SMALL, assert_error, cfl_edge, learn
 from onnx_files import model as onnx_model
 from page_session import until
 from PIL import Image
-from served_status import ask
+from served_status import ask, serve
 
 from cfl_edge import Frame, Learner, LearnerConfig, OnnxModel
 from cfl_edge.frame.prediction import Prediction
@@ -29,9 +29,8 @@ from cfl_edge.loop.session import Predicting, Session
 from cfl_edge.loop.teaching import Teaching
 from cfl_edge.loop.verbs import Verbs
 from cfl_edge.model.store import Store
-from cfl_edge.serve.http_status import Metrics, look_route, status_server
+from cfl_edge.serve.http_status import Metrics, look_route
 from cfl_edge.serve.status import Status
-from cfl_edge.web.options import HttpOptions
 
 ROOM = np.random.default_rng(0).integers(60, 180, (90, 160, 3), np.uint8)
 REGION = View.parse("pad", "80,0,80,90")
@@ -308,9 +307,8 @@ def test_a_model_file_that_changes_is_followed_where_nothing_moves(tmp_path, mon
 
 def test_a_request_asks_for_a_burst():
     status, bursts = Status(), []
-    options, metrics = HttpOptions("127.0.0.1", 0), Metrics(status)
     route = look_route(lambda: bursts.append(1))
-    with status_server(options, status, metrics, print, more=[route]) as server:
+    with serve(status, Metrics(status), more=[route]) as server:
         assert ask(server, "/look", "POST")[0] == 200
         assert ask(server, "/look")[0] == 405
         assert ask(server, "/look", "POST", {"Origin": "http://elsewhere.example"})[0] == 403

@@ -9,17 +9,19 @@ import socket
 import pytest
 from page_session import CountingSession, until
 from PIL import Image
+from served_status import serve
 from steps import MUG
 
 from cfl_edge.frame.region import WHOLE_FRAME
 from cfl_edge.names import MAX_NAME
-from cfl_edge.serve.http_status import Metrics, status_server
+from cfl_edge.serve.http_status import Metrics
 from cfl_edge.serve.page import api, teach
 from cfl_edge.serve.page.feed import Feed
+from cfl_edge.serve.page.live import Viewers
 from cfl_edge.serve.page.offered import POSTS, READS, UPLOADS, VERBS
+from cfl_edge.serve.page.picture_routes import picture_routes
 from cfl_edge.serve.status import Status
 from cfl_edge.web.guard import cookie_value
-from cfl_edge.web.options import HttpOptions
 
 TOKEN = "s3cret-" + "x" * 20
 JSON = {"Content-Type": "application/json"}
@@ -272,8 +274,7 @@ def test_the_address_of_all_interfaces_is_one_that_others_can_reach():
 
 def test_run_serves_the_pictures_as_well():
     status, feed = Status(), Feed(lambda: (WHOLE_FRAME, 16))
-    options = HttpOptions("127.0.0.1", 0)
-    with status_server(options, status, Metrics(status), print, feed) as server:
+    with serve(status, Metrics(status), more=picture_routes(feed, Viewers())) as server:
         assert ask(server, "/api/v1/frame.jpg")[0] == 503
         feed.put(MUG)
         code, body, _ = ask(server, "/api/v1/frame.jpg?view=model")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -15,15 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cfl_edge.loop.glance import BURST_S
-from cfl_edge.notices import Notice
-from cfl_edge.serve.page.feed import Feed
-from cfl_edge.serve.page.live import Viewers
-from cfl_edge.serve.page.picture_routes import picture_routes
 from cfl_edge.serve.status import Seen, Status
 from cfl_edge.text import visible
 from cfl_edge.web.app import answer
-from cfl_edge.web.options import HttpOptions
-from cfl_edge.web.server import WebServer
 
 CONTENT_TYPE = (
     "text/plain; version=0.0.4; charset=utf-8"  # the text format that every reader supports
@@ -123,43 +117,6 @@ class _Standing(Collector):
             ("command_failures", "Failures of --on-change.", self._command_failures()),
         ):
             yield CounterMetricFamily(f"cfl_edge_{name}", text, value)
-
-
-def status_server(
-    options: HttpOptions,
-    status: Status,
-    metrics: Metrics,
-    on_notice: Notice,
-    feed: Feed | None = None,
-    more: Sequence[Route] = (),
-) -> WebServer:
-    """Return a server of what a service sees; it listens while its `with` block runs.
-
-    Args:
-        options: Address and token.
-        status: The newest frame.
-        metrics: For `/metrics`.
-        on_notice: Told of a request that failed, in the thread of the server.
-        feed: The frames, for pictures of them; None serves none.
-        more: Other routes.
-
-    Example:
-        >>> status = Status()
-        >>> with status_server(
-        ...     HttpOptions("127.0.0.1", 0), status, Metrics(status), print
-        ... ) as server:
-        ...     server.url  # doctest: +ELLIPSIS
-        'http://127.0.0.1:.../'
-    """
-    routes = [*status_routes(status, metrics), *more]
-    if feed is not None:
-        routes += picture_routes(feed, Viewers())
-    return WebServer(
-        options,
-        routes,
-        f"--http {options.host}:{options.port}",
-        lambda error: on_notice(f"an answer over HTTP failed: {error!r}"),
-    )
 
 
 def look_route(burst: Callable[[], None]) -> Route:

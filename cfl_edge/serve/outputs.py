@@ -88,18 +88,20 @@ class Outputs:
                 stack.enter_context(self._mqtt)
             if self._http is not None:
                 # prometheus_client takes a quarter of a second to import on a board
-                from cfl_edge.serve.http_status import Metrics, look_route, status_server
+                from cfl_edge.serve.http_status import Metrics, look_route, status_routes
                 from cfl_edge.serve.page.feed import Feed
+                from cfl_edge.serve.page.live import Viewers
+                from cfl_edge.serve.page.picture_routes import picture_routes
+                from cfl_edge.web.server import WebServer
 
                 self._feed = Feed(self._look)
                 self._metrics = Metrics(self._status, self._command_failures)
-                server = status_server(
+                routes = [*status_routes(self._status, self._metrics), look_route(self._burst)]
+                server = WebServer(
                     self._http,
-                    self._status,
-                    self._metrics,
+                    [*routes, *picture_routes(self._feed, Viewers())],
+                    f"--http {self._http.host}:{self._http.port}",
                     self._on_notice,
-                    self._feed,
-                    [look_route(self._burst)],
                 )
                 self._on_notice(f"listening on {stack.enter_context(server).url}")
             self._stack = stack.pop_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cfl_edge.notices import Notice
 from cfl_edge.web.guard import NO_PATHS, Guard, Paths
 from cfl_edge.web.options import HttpOptions
 
@@ -35,7 +36,7 @@ HEADERS = {
 def create_app(
     routes: Sequence[Route | WebSocketRoute],
     options: HttpOptions,
-    on_failure: Callable[[Exception], None],
+    on_notice: Notice,
     paths: Paths = NO_PATHS,
 ) -> Starlette:
     """Return the application.
@@ -44,7 +45,7 @@ def create_app(
         routes: What it answers. Their functions are `async` and return at once: a thread for each
             request is one that a board may not have.
         options: Address and token that requests are checked against.
-        on_failure: Told of an exception in a route, which is answered with status 500.
+        on_notice: Told of an exception in a route, which is answered with status 500.
         paths: Those with rules of their own.
     """
     known = ", ".join(route.path for route in routes)
@@ -63,7 +64,7 @@ def create_app(
     async def fail(request: Request, error: Exception) -> Response:
         if isinstance(error, CLIENT_ERRORS):
             return answer({"error": "not now"}, HTTPStatus.SERVICE_UNAVAILABLE)
-        on_failure(error)
+        on_notice(f"an answer over HTTP failed: {error!r}")
         return answer({"error": "internal error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     handlers = {HTTPException: refuse}

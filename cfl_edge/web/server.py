@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Self, cast, final
@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from cfl_edge.errors import UsageError
+from cfl_edge.notices import Notice
 from cfl_edge.web.app import create_app
 from cfl_edge.web.guard import NO_PATHS, Paths
 from cfl_edge.web.options import HttpOptions
@@ -43,7 +44,7 @@ class WebServer:
         options: Address and token.
         routes: What is served, see `create_app`.
         option: The option that gave the address, with its value, for errors.
-        on_failure: Told of an exception in a route, in the thread of the server.
+        on_notice: Told of an exception in a route, in the thread of the server.
         paths: Those with rules of their own.
 
     Raises:
@@ -61,14 +62,14 @@ class WebServer:
         options: HttpOptions,
         routes: Sequence[Route | WebSocketRoute],
         option: str,
-        on_failure: Callable[[Exception], None],
+        on_notice: Notice,
         paths: Paths = NO_PATHS,
     ) -> None:
         self._options, self._option = options, option
         self.port = options.port  # where it listens; once entered, never 0
         sockets = any(isinstance(route, WebSocketRoute) for route in routes)
         config = Config(
-            create_app(routes, options, on_failure, paths),
+            create_app(routes, options, on_notice, paths),
             http="h11",
             ws="websockets-sansio" if sockets else "none",  # imported only where it is used
             ws_max_size=MAX_MESSAGE_BYTES,

@@ -68,7 +68,7 @@ class TeachPage:
             options,
             [*api.routes(), *status_routes(self._status, self._metrics), *files],
             f"{option} {options.port}",
-            lambda error: on_notice(f"an answer over HTTP failed: {error!r}"),
+            on_notice,
             paths=Paths(frozenset(route.path for route in files), {imports.PATH, PUSH_PATH}),
         )
         self._options = options
