@@ -10,7 +10,8 @@ from typing import IO, final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from cfl_edge.notices import size_text
 
@@ -27,40 +28,20 @@ class LongAnswer:
     """
 
     def __init__(self, chunks: AsyncGenerator[bytes, None], headers: Mapping[str, str]) -> None:
-        self._chunks = chunks
-        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._chunks, self._answer = chunks, StreamingResponse(chunks, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a client that does not read is hung up on."""
+
+        async def send_in_time(message: Message) -> None:
+            await asyncio.wait_for(send(message), CHUNK_S)
+
         scope["state"]["take_time"]()
-        sending = asyncio.create_task(self._send(send))
-        leaving = asyncio.create_task(_left(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
-            sending.cancel()
-            await asyncio.wait({sending, leaving})
-        if sending.cancelled():
-            return
-        if isinstance(error := sending.exception(), TimeoutError):
+            async with aclosing(self._chunks):
+                await self._answer(scope, receive, send_in_time)
+        except TimeoutError:
             scope["state"]["hang_up"]()
-        elif error is not None:
-            raise error
-
-    async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-        async with aclosing(self._chunks) as chunks:
-            async for chunk in chunks:
-                part = {"type": "http.response.body", "body": chunk, "more_body": True}
-                await asyncio.wait_for(send(part), CHUNK_S)
-        await send({"type": "http.response.body", "body": b""})
-
-
-async def _left(receive: Receive) -> None:
-    """Return once the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def expect_type(request: Request, *kinds: str) -> None:
