@@ -61,7 +61,6 @@ class GraphBuilder:
         (self._opset,) = (entry.version for entry in self.model.opset_import if not entry.domain)
         self.constants: dict[str, npt.NDArray[Any]] = {}
         self._count: Counter[str] = Counter()
-        self._small: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def node(self, kind: str, inputs: Sequence[str], name: str = "", **attributes: Any) -> str:
         """Append an operation; return the name of its output.
@@ -107,16 +106,11 @@ class GraphBuilder:
 
         Args:
             array: As it is to be stored, float32 or int64.
-            name: Of the tensor; default a number, and one for all constants of the same values.
+            name: Of the tensor; default a number.
         """
         array = np.ascontiguousarray(array).reshape(np.shape(array))
-        key = (array.dtype.str, array.shape, array.tobytes() if array.size < 8 else b"")
-        if not name and key in self._small:
-            return self._small[key]
         name = name or self._new_name("constant")
         self.constants[name] = array
-        if array.size < 8:
-            self._small[key] = name
         return name
 
     def integers(self, numbers: Sequence[int]) -> str:
