@@ -128,14 +128,8 @@ def _is_plain(text: str) -> bool:
     return not os.path.isdir(Path(_named_folder(text)[1]) / BOARDS)
 
 
-class Gathering:
-    """The contributions of all boards, each counted once, in a folder that is being written.
-
-    Args:
-        folder: Of the merged model.
-        aliases: Name of a class on a board to its name in the merged model.
-        notice: Called with what the user should know.
-    """
+class _Gathering:
+    """The contributions of all boards, each counted once, in a folder that is being written."""
 
     def __init__(self, folder: Path, aliases: Mapping[str, str], notice: Notice) -> None:
         self.folder, self.aliases, self.notice = folder, aliases, notice
@@ -274,7 +268,7 @@ def merge(
     from cfl_edge.learner.saved import to_saved
 
     with new_folder(out) as folder:
-        gathering = Gathering(folder, aliases, notice)
+        gathering = _Gathering(folder, aliases, notice)
         named: dict[str, Path] = {}
         for text in sorted(models, key=_is_plain):  # what boards report now comes after
             for found in _contributions_of(text, named, notice):

@@ -46,7 +46,7 @@ def weighed_operations(model: onnx.ModelProto) -> list[str]:
     Raises:
         ExportError: It does not end in label embeddings.
     """
-    of_classifier = set(classifier_nodes(model.graph))
+    of_classifier = set(_classifier_nodes(model.graph))
     return [
         node.name
         for node in model.graph.node
@@ -73,7 +73,7 @@ def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_fl
     model = onnx.load(source, load_external_data=False)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     ir_version = model.ir_version
-    in_full = classifier_nodes(model.graph) + weighed_operations(model)[:in_float]
+    in_full = _classifier_nodes(model.graph) + weighed_operations(model)[:in_float]
     try:
         with _quiet():
             quantize_static(
@@ -99,7 +99,7 @@ def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_fl
         ) from error
     quantised.ir_version = ir_version
     quantised.producer_name, quantised.producer_version = model.producer_name, ""
-    classifier_nodes(quantised.graph)  # still float, or it could not change classes
+    _classifier_nodes(quantised.graph)  # still float, or it could not change classes
     set_metadata(quantised, {**metadata, PRECISION: "int8"})
     try:
         onnx.save(quantised, target)
@@ -107,12 +107,8 @@ def quantise(source: Path, target: Path, images: npt.NDArray[np.uint8], *, in_fl
         raise write_error(error, target.parent) from error
 
 
-def classifier_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of all operations from the joined features on.
-
-    Raises:
-        ExportError: The graph does not end in label embeddings.
-    """
+def _classifier_nodes(graph: onnx.GraphProto) -> list[str]:
+    """Return the operations from the joined features on; without them an ExportError."""
     last = [node for node in graph.node if node.name == SCORES]
     if len(last) != 1 or list(last[0].input)[1:] != [LABEL_EMBEDDINGS]:
         raise ExportError(

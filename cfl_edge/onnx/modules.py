@@ -207,14 +207,7 @@ def _linear(graph: GraphBuilder, x: Value, weight: Tensor, bias: Tensor) -> Valu
 
 
 def _convolution(conv: nn.Conv2d, graph: GraphBuilder, x: Value, padding: list[int]) -> Value:
-    """Append a convolution.
-
-    Args:
-        conv: Its padding is not read.
-        graph: Appended to.
-        x: (C, H, W).
-        padding: Left, right, top, bottom, in pixels.
-    """
+    """Append a convolution; padding is left, right, top, bottom in pixels, not what `conv` has."""
     left, right, top, bottom = padding
     inputs = [x.name, graph.constant(_array(conv.weight))]
     if conv.bias is not None:

@@ -91,7 +91,7 @@ def run(
     inbox = _event_inbox(settings, len(zones))
     with ExitStack() as last, ExitStack() as stack:
         models = [
-            RunModel(zone, zone.on_notice(on_notice), service, interrupts, inbox) for zone in zones
+            _RunModel(zone, zone.on_notice(on_notice), service, interrupts, inbox) for zone in zones
         ]
         for model in models:
             stack.enter_context(model.outputs)
@@ -114,12 +114,7 @@ def run(
 
 
 def _event_inbox(settings: RunSettings, models: int) -> Inbox | None:
-    """Return where events of Frigate come in; None where the stream is another.
-
-    Raises:
-        UsageError: No broker tells of them, or their pictures are looked at in a way that is for
-            a camera.
-    """
+    """Return where events of Frigate come in; None where the stream is another."""
     stream = parse_uri(settings.stream)
     if stream.kind != "events":
         return None
@@ -141,16 +136,8 @@ def _event_inbox(settings: RunSettings, models: int) -> Inbox | None:
 
 
 @final
-class RunModel:
-    """One model that predicts a stream, and where its answers go.
-
-    Args:
-        zone: What to predict.
-        on_notice: Called with what the user should know.
-        service: Told of each frame.
-        interrupts: Of all sessions of the camera.
-        inbox: See `Outputs`.
-    """
+class _RunModel:
+    """One model that predicts a stream, and where its answers go."""
 
     def __init__(
         self,
@@ -221,11 +208,7 @@ class RunModel:
 
 
 def _require_distances(network: OnnxModel) -> None:
-    """Refuse `--reject` with a file that cannot tell what is unknown.
-
-    Raises:
-        ModelError: It has no output of distances, or was exported before enough was learned.
-    """
+    """Refuse `--reject` with a file that cannot tell what is unknown."""
     if not network.has_distance:
         raise ModelError(
             f"{network.path} has no output {UNKNOWN_DISTANCE!r} for --reject: it was exported by "

@@ -139,19 +139,14 @@ def plan(
         of_threads = replace(base, threads=count)
         groups[of_threads] = Group(of_threads, ["base"], list(cases))
         for sweep in sweeps if few else ():
-            for setting in sweep_settings(sweep, of_threads):
+            for setting in _sweep_settings(sweep, of_threads):
                 group = groups.setdefault(setting, Group(setting, [], few))
                 group.sweeps.append(sweep)
     return list(groups.values())
 
 
-def sweep_settings(sweep: str, base: Setting) -> list[Setting]:
-    """List the settings of one sweep.
-
-    Args:
-        sweep: One of SWEEPS.
-        base: Its threads and chunk are those of the sweep, its image that of `depth`.
-    """
+def _sweep_settings(sweep: str, base: Setting) -> list[Setting]:
+    """List the settings of one of SWEEPS; threads, chunk and image of `depth` are the base's."""
     equal = replace(base, network=EQUAL_WIDTH, batch=BATCH, recompute=False)
     if sweep == "depth":
         return [replace(equal, network=f"{depth}x64") for depth in DEPTHS]

@@ -109,15 +109,11 @@ def accuracies(
 
 
 @torch.no_grad()
-def re_estimate(rule: Rule[Any], batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+def _re_estimate(rule: Rule[Any], batches: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Replace running means and variances by those of images without augmentation.
 
     Running statistics lag behind weights that move, and augmented images have other ones. They take
     no part in learning: the steps of the run are the same.
-
-    Args:
-        rule: One without the layers of Table 4 has no BatchNorm, and nothing changes.
-        batches: Normalised images (N, C, H, W), and class indices.
     """
     model = labelled_network_of(rule)
     norms = [m for m in rule.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -207,7 +203,7 @@ class Trainer:
         state, images = self.state, self.images
         validation: Accuracies = {}
         if self.config.options.get("batch_norm") == "re-estimated":
-            re_estimate(self.rule, images.gathered())
+            _re_estimate(self.rule, images.gathered())
         if isinstance(self.rule, GatheringRule):
             self.rule.gather(images.gathered())
         if len(images.x_validation):

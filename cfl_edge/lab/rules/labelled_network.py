@@ -106,7 +106,7 @@ class LabelledNetwork(nn.Module):
         self.classifier: nn.Linear | None = None
         if classifier:
             last = torch.empty(1, *output_shapes(self.network, input_shape)[-1])
-            self.classifier = nn.Linear(classifier_features(last).shape[1], classes)
+            self.classifier = nn.Linear(_classifier_features(last).shape[1], classes)
 
     @property
     def layers(self) -> list[LocalLayer]:
@@ -127,7 +127,7 @@ class LabelledNetwork(nn.Module):
     def logits(self, h: Tensor) -> Tensor:
         """Return the scores (N, Z) of the classifier for the features h of the last layer."""
         assert self.classifier is not None
-        scores: Tensor = self.classifier(classifier_features(h))
+        scores: Tensor = self.classifier(_classifier_features(h))
         return scores
 
     @torch.no_grad()
@@ -174,12 +174,8 @@ class LabelledNetwork(nn.Module):
         return scores, torch.cat(pooled, dim=1)
 
 
-def classifier_features(h: Tensor) -> Tensor:
-    """Return what f^L reads: the mean over a map or over tokens, fully connected features whole.
-
-    Args:
-        h: (N, C, H, W), (N, K, C) or (N, C * K).
-    """
+def _classifier_features(h: Tensor) -> Tensor:
+    """Return what f^L reads of (N, C, H, W) or (N, K, C): means; of (N, C * K) all."""
     if h.ndim == 4:
         return h.mean(dim=(2, 3))
     return h.mean(dim=1) if h.ndim == 3 else h

@@ -136,11 +136,7 @@ def _default_prefix(stream: str) -> str:
 
 
 def _check_prefix(prefix: str, shown: str) -> None:
-    """Refuse a prefix that no topic may have.
-
-    Raises:
-        UsageError: It has a wildcard or a control character, an empty part, or is too long.
-    """
+    """Refuse a prefix that no topic may have."""
     is_plain = prefix.isprintable() and not set(prefix) & {"+", "#"}
     if not is_plain or "//" in prefix or prefix.startswith("$") or "\ufffd" in prefix:
         raise _refused(shown, "whose prefix no topic may have")

@@ -44,16 +44,8 @@ class Pose(NamedTuple):
     brightness: float = 1.0
 
 
-def draw_background(unlike: Floats, rng: np.random.Generator) -> Image.Image:
-    """Draw a surface (cloudy, striped, tiled or plain) with shapes that belong to no class.
-
-    Args:
-        unlike: RGB that the surface keeps away from, so that the thing stands out, shape (3,).
-        rng: Chooses all of it.
-
-    Returns:
-        RGB, larger than a frame by what the camera may sway.
-    """
+def _draw_background(unlike: Floats, rng: np.random.Generator) -> Image.Image:
+    """Draw a cluttered surface unlike an RGB, (3,), larger than a frame by the camera's sway."""
     size = (WIDTH_PX + _SWAY_PX, HEIGHT_PX + _SWAY_PX)
     colours = [any_colour(rng) for _ in range(12)]
     colours.sort(key=lambda colour: float(np.linalg.norm(unlike - colour)), reverse=True)
@@ -73,11 +65,8 @@ def draw_background(unlike: Floats, rng: np.random.Generator) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(rng.uniform(1, 3.5)))
 
 
-def make_light(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Return the gain of each pixel and channel, shape (240, 320, 3).
-
-    Exposure, the colour of the light, and its fall-off to one side.
-    """
+def _make_light(rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return the gain of each pixel and channel, (240, 320, 3): exposure, tint, fall-off."""
     warm, angle = rng.uniform(-0.18, 0.18), rng.uniform(0, 2 * np.pi)
     tint = np.array([1 + warm, 1, 1 - warm]) * rng.uniform(0.7, 1.2)
     down, right = np.linspace(-1, 1, HEIGHT_PX)[:, None], np.linspace(-1, 1, WIDTH_PX)
@@ -106,8 +95,8 @@ class Dwell:
         if rng.uniform() < 0.5:
             self._sprite = ImageOps.mirror(self._sprite)
         pixels = np.asarray(self._sprite, np.float64).reshape(-1, 4)
-        self._background = draw_background(pixels[pixels[:, 3] > 128, :3].mean(axis=0), rng)
-        self._light = make_light(rng)
+        self._background = _draw_background(pixels[pixels[:, 3] > 128, :3].mean(axis=0), rng)
+        self._light = _make_light(rng)
         tilt, size = _UPRIGHT.get(name, 0.9), rng.uniform(0.75, 1.05) * HEIGHT_PX
         first = Pose(
             x=rng.uniform(0.42, 0.58) * WIDTH_PX,

@@ -75,7 +75,7 @@ def open_camera(uri: StreamUri, timeout_s: float) -> Capture:
         roots = ssl.get_default_verify_paths()
         trust = {} if insecure else {"tls_verify": "1", "ca_file": roots.cafile or ""}
         options = RTSP_OPTIONS | (trust if private else {})
-        return VideoCapture(shown, _open(shown, url, options, timeout_s), timeout_s, caveat)
+        return _VideoCapture(shown, _open(shown, url, options, timeout_s), timeout_s, caveat)
     client = HttpClient(url, timeout_s, insecure=insecure, follow=follow)
     response = client.get()
     try:
@@ -86,7 +86,7 @@ def open_camera(uri: StreamUri, timeout_s: float) -> Capture:
     except BaseException:
         response.close()
         raise
-    return VideoCapture(shown, container, timeout_s, caveat)
+    return _VideoCapture(shown, container, timeout_s, caveat)
 
 
 def _open(
@@ -112,15 +112,8 @@ def _open(
 
 
 @final
-class VideoCapture(Capture):
-    """An opened network stream that FFmpeg reads.
-
-    Args:
-        shown: Its address, credentials masked.
-        container: Where it comes from; closed together with this capture.
-        timeout_s: Seconds without a frame after which it counts as lost.
-        caveat: What to tell about the connection, or None.
-    """
+class _VideoCapture(Capture):
+    """An opened network stream that FFmpeg reads; its container is closed with it."""
 
     def __init__(
         self,

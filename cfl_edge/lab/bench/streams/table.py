@@ -29,19 +29,15 @@ def summary_of(runs: Sequence[StreamRun]) -> dict[str, Any]:
         for name in figures_of(type(seeds[0])):
             mean, spread = mean_and_spread([getattr(run, name) for run in seeds])
             result[learner][name] = {"mean": mean, "std": spread}
-        for frames, values in by_frames(seeds).items():
+        for frames, values in _by_frames(seeds).items():
             mean, spread = mean_and_spread(values)
             few = result[learner].setdefault("few", {})
             few[str(frames)] = {"mean": mean, "std": spread}
     return result
 
 
-def by_frames(runs: Sequence[StreamRun]) -> dict[int, list[float]]:
-    """Return the accuracies of each number of frames a class; empty but for the protocol `few`.
-
-    Args:
-        runs: Of one learner, one for each seed.
-    """
+def _by_frames(runs: Sequence[StreamRun]) -> dict[int, list[float]]:
+    """Return the accuracies of each number of frames a class; empty but for the protocol `few`."""
     found: dict[int, list[float]] = {}
     for run in runs:
         for point in run.curve if run.protocol == "few" else ():
@@ -68,12 +64,12 @@ def markdown(runs: Sequence[StreamRun]) -> list[str]:
 
 def few_table(runs: Sequence[StreamRun]) -> list[str]:
     """Return the table of accuracy by frames a class; no line but for the protocol `few`."""
-    counts = list(by_frames(runs))
+    counts = list(_by_frames(runs))
     if not counts:
         return []
     lines = [["accuracy % after frames a class", *map(str, counts)]]
     for learner, seeds in by_learner(runs).items():
-        found = by_frames(seeds).values()
+        found = _by_frames(seeds).values()
         lines.append([learner, *(cell([100 * value for value in each], 1) for each in found)])
     return [*aligned(lines), ""]
 
@@ -122,18 +118,10 @@ PANELS = (
 )
 
 
-def curve_of(
+def _curve_of(
     runs: Sequence[StreamRun], field: str
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return frames, mean and standard deviation over seeds of a curve's points, each (T,).
-
-    The classes arrive in another order with each seed, so the frames of a point may differ; they
-    are averaged too.
-
-    Args:
-        runs: Of one learner.
-        field: `accuracy` or `prequential`.
-    """
+    """Return mean frames, and mean and deviation over seeds of a curve's points, each (T,)."""
     points = min(len(run.curve) for run in runs)
     frames = np.array([[p["frames"] for p in run.curve[:points]] for run in runs], dtype=float)
     values = [
@@ -162,7 +150,7 @@ def streams_png(runs: Sequence[StreamRun], title: str) -> bytes:
     for axes, (field, label) in zip(grid, PANELS, strict=True):
         lines = zip(learners.items(), canvas.class_colours(max(2, len(learners))), strict=False)
         for (name, of_learner), colour in lines:
-            frames, mean, spread = curve_of(of_learner, field)
+            frames, mean, spread = _curve_of(of_learner, field)
             axes.plot(frames, 100 * mean, color=colour, label=name, marker="o", markersize=3)
             if len(of_learner) > 1:
                 low, high = 100 * (mean - spread), 100 * (mean + spread)
