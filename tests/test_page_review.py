@@ -3,6 +3,7 @@
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -223,16 +224,16 @@ def test_a_name_that_is_refused_leaves_the_run(doubted):
 
 
 def test_what_was_decided_is_not_shown_again():
-    thumbnails = Thumbnails()
-    tray, runs = (
-        Mislabelled(thumbnails),
-        [MISTAKE | {"frames": [i, i + 1]} for i in range(0, 60, 2)],
-    )
-    assert tray.fields(runs) == []
+    runs = [MISTAKE | {"frames": [i, i + 1]} for i in range(0, 60, 2)]
+    said, thumbnails = SimpleNamespace(value={"suspects": runs}), Thumbnails()
+    tray = Mislabelled(said, thumbnails)
+    assert tray.fields() == []
     for frame in range(1, 60, 2):
         thumbnails.add(frame, "mug", b"jpeg")
-    assert [one["frame"] for one in tray.fields(runs)] == list(range(1, 25, 2))
+    assert [one["frame"] for one in tray.fields()] == list(range(1, 25, 2))
     tray.decide(runs[0])
-    assert tray.fields([MISTAKE | {"frames": [0, 1, 2]}]) == []  # it has grown since
-    (shown, *_) = tray.fields(runs)
+    said.value = {"suspects": [MISTAKE | {"frames": [0, 1, 2]}]}
+    assert tray.fields() == []  # it has grown since
+    said.value = {"suspects": runs}
+    (shown, *_) = tray.fields()
     assert shown == {"frame": 3, "frames": 2, "label": "mug", "looks_like": "pen"}

@@ -27,6 +27,7 @@ from cfl_edge.serve.page.imports import Imports
 from cfl_edge.serve.page.live import Live
 from cfl_edge.serve.page.offered import VERBS, arguments_of, openapi
 from cfl_edge.serve.page.picture_routes import picture_routes, push_routes
+from cfl_edge.serve.page.told import Told
 from cfl_edge.serve.page.trays import SEARCH_S, Mislabelled, Trays, arguments
 from cfl_edge.text import visible
 from cfl_edge.web.app import answer
@@ -65,9 +66,9 @@ class Api:
         self._standing = Standing(mailbox)
         self._album, self._hold = album, Hold(mailbox)
         self._suspects = Standing(mailbox, "suspects", SEARCH_S)
-        self._mislabelled = Mislabelled(album.thumbnails)
-        self._trays = Trays(album, self._suspects, self._mislabelled, self._ask)
-        self._live = Live(feed, self._hold, self._standing, self)
+        self._mislabelled = Mislabelled(self._suspects, album.thumbnails)
+        self._trays = Trays(album, self._mislabelled, self._ask)
+        self._live = Live(feed, self._hold, Told(feed, self._standing, self))
         self.viewers = self._live.viewers  # those who watch
 
     def routes(self) -> list[Route | WebSocketRoute]:
@@ -128,13 +129,12 @@ class Api:
 
     def fields(self) -> dict[str, Any]:
         """Return what goes with the status of the session, beside what it says itself."""
-        suspects = self._suspects.value.get("suspects", ())
         return {
             "thumbnails": self._album.thumbnails.shown(),
             "review": self._album.review.fields(),
             "takes_pictures": self._inbox is not None,  # of the page's own device
             "import": self._imports.progress,
-            "mislabelled": self._mislabelled.fields(suspects),
+            "mislabelled": self._mislabelled.fields(),
         }
 
 

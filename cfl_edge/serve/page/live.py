@@ -28,7 +28,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cfl_edge.frame.step import Step
 from cfl_edge.serve.page.feed import MOST_HZ, Feed
-from cfl_edge.serve.page.hand import Hold, Standing
+from cfl_edge.serve.page.hand import Hold
 from cfl_edge.serve.page.told import Told, as_json
 from cfl_edge.serve.rate import MESSAGES_PER_S, Rate
 from cfl_edge.web.server import PING_S
@@ -74,13 +74,12 @@ class Live:
     Args:
         feed: The frames.
         hold: The button that one of them may hold.
-        standing: What the session says of itself.
-        extra: Returns what else goes with each status: thumbnails, the review tray.
+        told: What all of them are told alike.
     """
 
-    def __init__(self, feed: Feed, hold: Hold, standing: Standing, extra: Any) -> None:
+    def __init__(self, feed: Feed, hold: Hold, told: Told) -> None:
         self.viewers = Viewers()
-        self._feed, self._hold, self._told = feed, hold, Told(feed, standing, extra)
+        self._feed, self._hold, self._told = feed, hold, told
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one viewer until it leaves; a handler of a `WebSocketRoute`."""

@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, final
 
@@ -30,25 +30,22 @@ class Mislabelled:
     """What the verb `suspects` found, without what was decided; used by the server alone.
 
     Args:
+        suspects: What it said last.
         thumbnails: A run without a picture cannot be judged, and is left out.
 
     Attributes:
         version: Counts the decisions.
     """
 
-    def __init__(self, thumbnails: Thumbnails) -> None:
-        self._thumbnails = thumbnails
+    def __init__(self, suspects: Standing, thumbnails: Thumbnails) -> None:
+        self.suspects, self._thumbnails = suspects, thumbnails
         self._decided: deque[int] = deque(maxlen=REMEMBERED)
         self.version = 0
 
-    def shown(self, suspects: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
-        """Return the runs to decide, each by the frame whose picture shows it.
-
-        Args:
-            suspects: As `Teaching.suspects` has them.
-        """
+    def shown(self) -> dict[int, Mapping[str, Any]]:
+        """Return the runs to decide, each by the frame whose picture shows it."""
         decided, runs = set(self._decided), dict[int, Mapping[str, Any]]()
-        for run in suspects:
+        for run in self.suspects.value.get("suspects", ()):
             pictured = [frame for frame in run["frames"] if self._thumbnails.get(frame)]
             if pictured and decided.isdisjoint(run["frames"]) and len(runs) < SHOWN:
                 runs[pictured[len(pictured) // 2]] = run
@@ -59,12 +56,8 @@ class Mislabelled:
         self._decided.extend(run["frames"])
         self.version += 1
 
-    def fields(self, suspects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return what a page shows of them, the clearest first.
-
-        Args:
-            suspects: As `Teaching.suspects` has them.
-        """
+    def fields(self) -> list[dict[str, Any]]:
+        """Return what a page shows of them, the clearest first."""
         return [
             {
                 "frame": frame,
@@ -72,7 +65,7 @@ class Mislabelled:
                 "label": run["label"],
                 "looks_like": run["looks_like"],
             }
-            for frame, run in self.shown(suspects).items()
+            for frame, run in self.shown().items()
         ]
 
 
@@ -110,16 +103,12 @@ class Trays:
 
     Args:
         album: Pictures of what was learned, and the review tray.
-        suspects: What the verb `suspects` said last.
-        mislabelled: What of it was decided.
+        mislabelled: Runs whose label may be wrong.
         ask: Asks the session.
     """
 
-    def __init__(
-        self, album: Album, suspects: Standing, mislabelled: Mislabelled, ask: Ask
-    ) -> None:
-        self._album, self._suspects, self._mislabelled = album, suspects, mislabelled
-        self._ask = ask
+    def __init__(self, album: Album, mislabelled: Mislabelled, ask: Ask) -> None:
+        self._album, self._mislabelled, self._ask = album, mislabelled, ask
         self._deciding: set[int] = set()  # frames that the session is learning
 
     def routes(self) -> list[Route]:
@@ -168,8 +157,7 @@ class Trays:
         Its own label keeps it, another one relabels it, and null forgets it.
         """
         frame, label = await _decision(request)
-        suspects = self._suspects.value.get("suspects", ())
-        run = self._mislabelled.shown(suspects).get(frame)
+        run = self._mislabelled.shown().get(frame)
         if run is None:
             raise _not_in_the_tray()
         if label == run["label"]:
