@@ -38,14 +38,14 @@ class Mislabelled:
     """
 
     def __init__(self, suspects: Standing, thumbnails: Thumbnails) -> None:
-        self.suspects, self._thumbnails = suspects, thumbnails
+        self._suspects, self._thumbnails = suspects, thumbnails
         self._decided: deque[int] = deque(maxlen=REMEMBERED)
         self.version = 0
 
     def shown(self) -> dict[int, Mapping[str, Any]]:
         """Return the runs to decide, each by the frame whose picture shows it."""
         decided, runs = set(self._decided), dict[int, Mapping[str, Any]]()
-        for run in self.suspects.value.get("suspects", ()):
+        for run in self._suspects.value.get("suspects", ()):
             pictured = [frame for frame in run["frames"] if self._thumbnails.get(frame)]
             if pictured and decided.isdisjoint(run["frames"]) and len(runs) < SHOWN:
                 runs[pictured[len(pictured) // 2]] = run
