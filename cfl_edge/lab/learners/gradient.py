@@ -28,6 +28,9 @@ from cfl_edge.learner.state import Rows
 from cfl_edge.learner.trainer import Trainer, mirror
 from cfl_edge.learners import declaration
 
+# AdamW's, each the best of three on validation images (DECISIONS.md, "Rates of backpropagation").
+RATES = {"bp": 3e-4, "bp-replay": 3e-4, "layer-bp": 3e-3}
+
 Backward = Callable[[Network, Tensor, Sequence[Tensor], Sequence[Tensor], Tensor], None]
 
 
@@ -167,10 +170,11 @@ class GradientAlgorithm(Logits, SteppingAlgorithm):
         self.trainer = Trainer(self.network, config, self.replay, inputs.generator, self)
         reads = [sum(inputs.channels)] if together else inputs.channels
         self.rows = [nn.Parameter(torch.zeros(0, c + 1, device=self.device)) for c in reads]
+        tuned = RATES[config.learner] if config.optimizer == "adamw" else None
         self.optimizer = Optimizer(
             config.optimizer,
             [*self.network.parameters(), *self.rows],
-            config.resolved_learning_rate(),
+            config.learning_rate or tuned or config.resolved_learning_rate(),
             config.weight_decay,
         )
         for i in range(len(self.rows)):
